@@ -1,0 +1,1 @@
+//! Kubernetes API semantics, pure: names, selectors, patches, field ownership, status errors.

@@ -1,0 +1,1 @@
+//! HTTP API over a durable store: Kubernetes' API for a control plane without nodes.

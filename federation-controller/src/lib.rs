@@ -1,0 +1,1 @@
+//! Observe, decide, act; and the hub that agents and dns-lb dial.

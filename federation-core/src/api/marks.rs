@@ -1,0 +1,32 @@
+//! Labels, annotations, finalizers and namespaces by which the federation knows objects. See docs/ARCHITECTURE.md.
+
+/// Finalizer on a template while copies may exist in members.
+pub const FINALIZER: &str = "federation.rs/member-copies";
+/// Annotation that the API server's DELETE leaves on a template: the propagation policy that the delete asked for.
+pub const DELETION_PROPAGATION: &str = "federation.rs/deletion-propagation";
+/// Label, value "true": never federated.
+pub const LOCAL: &str = "federation.rs/local";
+/// Label, value "true", on every member copy.
+pub const MANAGED: &str = "federation.rs/managed";
+/// Annotation on a member copy: uid of its template.
+pub const TEMPLATE_UID: &str = "federation.rs/template-uid";
+/// Annotation on a member copy: generation of its template.
+pub const TEMPLATE_GENERATION: &str = "federation.rs/template-generation";
+/// Annotation on a member copy: epoch of the decision that placed it.
+pub const EPOCH: &str = "federation.rs/epoch";
+/// Annotation on a member copy that existed before the federation: never removed, only released.
+pub const ADOPTED: &str = "federation.rs/adopted";
+/// Server-side apply manager of everything that an agent writes in a member.
+pub const FIELD_MANAGER: &str = "federation";
+/// Namespace for the federation's own objects.
+pub const SYSTEM_NAMESPACE: &str = "federation-system";
+/// Type of the Secrets that hold one-time join tokens.
+pub const JOIN_TOKEN_TYPE: &str = "federation.rs/join-token";
+/// Taint that `fedctl drain` puts on a Cluster (effect NoExecute).
+pub const DRAIN_TAINT: &str = "federation.rs/drain";
+/// Federation v1: JSON preferences for the replicas of a ReplicaSet.
+pub const V1_REPLICA_SET_PREFERENCES: &str = "federation.kubernetes.io/replica-set-preferences";
+/// Federation v1: JSON preferences for the replicas of a Deployment.
+pub const V1_DEPLOYMENT_PREFERENCES: &str = "federation.kubernetes.io/deployment-preferences";
+/// Federation v1: JSON list of label requirements on clusters.
+pub const V1_CLUSTER_SELECTOR: &str = "federation.alpha.kubernetes.io/cluster-selector";

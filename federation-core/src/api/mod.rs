@@ -1,0 +1,15 @@
+//! The kinds of group `federation.rs`, version `v1alpha1`.
+
+mod cluster;
+mod placement;
+mod policy;
+mod resource;
+mod traffic;
+
+pub mod marks;
+
+pub use cluster::*;
+pub use placement::*;
+pub use policy::*;
+pub use resource::{GROUP, VERSION, API_VERSION};
+pub use traffic::*;

@@ -1,0 +1,118 @@
+//! The kinds Placement and ClusterPlacement: where one template goes, and why.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::resource::kind;
+
+kind! {
+    /// The decision for one namespaced template. Made by the controller; nobody else writes it.
+    Placement, "placements", k8s_openapi::NamespaceResourceScope, PlacementSpec, PlacementStatus
+}
+
+kind! {
+    /// The decision for one cluster-scoped template.
+    ClusterPlacement, "clusterplacements", k8s_openapi::ClusterResourceScope, PlacementSpec, PlacementStatus
+}
+
+/// The decision.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PlacementSpec {
+    /// What is placed.
+    pub template: TemplateReference,
+    /// Where, ordered by name.
+    pub clusters: Vec<ClusterTarget>,
+    /// Hash of everything that the decision was made from: same inputs, same decision.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub inputs_hash: String,
+    /// Name of the policy that decided, `ClusterPlacementPolicy/x` or `PlacementPolicy/x`; empty for the defaults.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub policy: String,
+    /// metadata.generation of that policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_generation: Option<i64>,
+    /// Epoch of the decision.
+    pub epoch: u64,
+}
+
+/// Identity of a template.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TemplateReference {
+    /// As in the manifest.
+    pub api_version: String,
+    /// As in the manifest.
+    pub kind: String,
+    /// The plural, as in the URL.
+    pub resource: String,
+    /// Name; the namespace is the Placement's.
+    pub name: String,
+    /// uid.
+    pub uid: String,
+}
+
+/// One cluster of a decision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClusterTarget {
+    /// The Cluster's name.
+    pub name: String,
+    /// Replicas for this cluster; unset for kinds without replicas, and for policies that duplicate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i64>,
+    /// The copy is here only until its replacement is ready elsewhere.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
+}
+
+/// What became of the decision.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PlacementStatus {
+    /// One entry for each cluster that holds, or should hold, a copy; ordered by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<ClusterOutcome>,
+    /// Why each cluster was given or refused what it got.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// `Placed`, `Applied`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
+    pub conditions: Vec<Condition>,
+}
+
+/// What one cluster made of its copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClusterOutcome {
+    /// The Cluster's name.
+    pub name: String,
+    /// Template generation that the member holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applied_generation: Option<i64>,
+    /// `Applied`, `Pending`, `Conflict`, `Invalid`, `Forbidden`, `NotServed`, `Unavailable`, `Removing`…
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// For people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Ready replicas in this member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i64>,
+}
+
+/// One step of the decision, for one cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Reason {
+    /// The Cluster's name.
+    pub cluster: String,
+    /// Whether the rule speaks for the cluster.
+    pub selected: bool,
+    /// Name of the rule: `Default`, `ClusterSelector`, `Taint`, `NotReady`, `ApiNotServed`, `Weight`, `Overflow`…
+    pub rule: String,
+    /// For people.
+    pub message: String,
+}

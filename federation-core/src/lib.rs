@@ -1,0 +1,15 @@
+//! The federation's own API types and every decision, pure.
+//!
+//! No clock, no I/O, no randomness: time comes in as an argument, and the live controller, a dry run, an explanation and the
+//! tests all call the same functions. Each decision carries the reasons for what it decided.
+//!
+//! - [`api`]: the kinds of group `federation.rs/v1alpha1`, and the marks that the federation leaves on objects.
+//! - [`planner`]: dividing replicas over clusters (Kubernetes Federation v1's planner, mended).
+//! - [`placement`]: which clusters an object goes to, and why.
+//! - [`health`]: one verdict per cluster, with hysteresis and a mass-failure interlock.
+//! - [`traffic`]: zones from services' states, verdicts and policies.
+//! - [`gate`]: the one function that permits a removal.
+//! - [`status`]: members' statuses merged into one that tells the truth.
+//! - [`render`]: what one member gets of a template.
+
+pub mod api;

@@ -1,0 +1,1 @@
+//! What every part needs to run: PKI, TLS, logging, metrics, health endpoints, shutdown.

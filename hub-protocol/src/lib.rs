@@ -1,0 +1,1 @@
+//! Hub and agent sessions as sans-IO machines.

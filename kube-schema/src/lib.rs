@@ -1,0 +1,1 @@
+//! The published Kubernetes schemas as data: OpenAPI documents, merge keys, protobuf transcoding.

@@ -1,0 +1,1 @@
+//! Runs beside a member cluster: applies, corrects drift, reports.

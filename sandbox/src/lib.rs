@@ -1,0 +1,1 @@
+//! Member clusters without Kubernetes, for the demo and for fast tests.
