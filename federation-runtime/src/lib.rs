@@ -1,1 +1,21 @@
-//! What every part needs to run: PKI, TLS, logging, metrics, health endpoints, shutdown.
+//! What every part of the federation needs to run, whatever it does: identities, TLS, logs, metrics, health endpoints
+//! and an orderly end.
+//!
+//! A part is built as `Options` (clap arguments) → `Service::run(self, shutdown)`. Its binary calls
+//! [`process::run`], and `fedctl up` runs several services under one [`shutdown::Shutdown`].
+//!
+//! - [`pki`]: the federation's certificate authority and the identities that it issues; see docs/ARCHITECTURE.md for the
+//!   subjects.
+//! - [`tls`]: rustls configurations made from them.
+//! - [`kubeconfig`]: the file that kubectl reads.
+//! - [`endpoints`]: `/metrics`, `/healthz`, `/livez`, `/readyz`.
+//! - [`logging`], [`process`], [`shutdown`], [`files`].
+
+pub mod endpoints;
+pub mod files;
+pub mod kubeconfig;
+pub mod logging;
+pub mod pki;
+pub mod process;
+pub mod shutdown;
+pub mod tls;

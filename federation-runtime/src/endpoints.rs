@@ -1,0 +1,134 @@
+//! `/metrics`, `/healthz`, `/livez` and `/readyz`, as Kubernetes' own components serve them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use parking_lot::{Mutex, RwLock};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+use crate::shutdown::Shutdown;
+
+/// What a part says of itself. Cheap to clone; every clone speaks for the same part.
+#[derive(Clone, Default)]
+pub struct Health {
+    // Name of a condition to why it does not hold yet; empty: it holds.
+    checks: Arc<RwLock<BTreeMap<&'static str, Option<String>>>>,
+}
+
+impl Health {
+    /// A part that is ready at once.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Declares that readiness waits for `check`.
+    pub fn wait_for(&self, check: &'static str, why: impl Into<String>) {
+        self.checks.write().insert(check, Some(why.into()));
+    }
+
+    /// Declares that `check` holds.
+    pub fn ready(&self, check: &'static str) {
+        self.checks.write().insert(check, None);
+    }
+
+    /// Whether every check holds.
+    pub fn is_ready(&self) -> bool {
+        self.checks.read().values().all(Option::is_none)
+    }
+
+    /// Status and text of `/readyz`, in Kubernetes' notation.
+    pub fn report(&self, verbose: bool) -> (StatusCode, String) {
+        let checks = self.checks.read();
+        let ready = checks.values().all(Option::is_none);
+        if ready && !verbose {
+            return (StatusCode::OK, "ok".into());
+        }
+        let mut text = String::new();
+        for (name, check) in checks.iter() {
+            match check {
+                None => text.push_str(&format!("[+]{name} ok\n")),
+                Some(why) => text.push_str(&format!("[-]{name} failed: {why}\n")),
+            }
+        }
+        text.push_str(if ready { "readyz check passed\n" } else { "readyz check failed\n" });
+        (if ready { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text)
+    }
+}
+
+/// Metrics of one part (or, under `fedctl up`, of several), encoded when scraped.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Mutex<Registry>>);
+
+impl Metrics {
+    /// An empty registry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers metrics: each part calls this once.
+    pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
+        register(&mut self.0.lock())
+    }
+
+    /// The text exposition, OpenMetrics 1.0.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.0.lock());
+        text
+    }
+}
+
+/// Media type of [`Metrics::encode`].
+pub const METRICS_MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The four endpoints as a router, for parts that have an HTTP listener of their own.
+pub fn router(health: Health, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/readyz", get(readyz))
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/livez", get(|| async { "ok" }))
+        .route("/metrics", get(scrape))
+        .with_state((health, metrics))
+}
+
+/// Serves the four endpoints over plain HTTP until `shutdown`. Returns the bound address at once.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn serve(
+    listen: SocketAddr,
+    health: Health,
+    metrics: Metrics,
+    shutdown: Shutdown,
+) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind(listen).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router(health, metrics))
+            .with_graceful_shutdown(async move { shutdown.wait().await })
+            .await;
+        if let Err(error) = served {
+            tracing::warn!(%error, "the metrics listener ended");
+        }
+    });
+    Ok(address)
+}
+
+async fn readyz(
+    State((health, _)): State<(Health, Metrics)>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Response {
+    health.report(query.contains_key("verbose")).into_response()
+}
+
+async fn scrape(State((_, metrics)): State<(Health, Metrics)>) -> Response {
+    ([(header::CONTENT_TYPE, METRICS_MEDIA_TYPE)], metrics.encode()).into_response()
+}

@@ -1,0 +1,36 @@
+//! What can go wrong with certificates.
+
+use std::path::PathBuf;
+
+/// What went wrong with a key, a certificate or a file of them.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("cannot use {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Making or signing failed.
+    #[error("cannot make a key or certificate")]
+    Make(#[from] rcgen::Error),
+    /// A PEM or DER text is not what it should be.
+    #[error("{what} cannot be read: {message}")]
+    Parse {
+        /// What was being read.
+        what: &'static str,
+        /// Why not.
+        message: String,
+    },
+    /// Only one half of the authority is on disk. Making a new one would lock every member out.
+    #[error("{present} exists but {absent} does not: restore it, or remove both to start a new federation")]
+    HalfAuthority {
+        /// The file that is there.
+        present: PathBuf,
+        /// The file that is not.
+        absent: PathBuf,
+    },
+}

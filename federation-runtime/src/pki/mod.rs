@@ -1,0 +1,17 @@
+//! The federation's certificate authority and the identities that it issues.
+//!
+//! All keys are ECDSA P-256. Nothing here talks to the network.
+
+mod authority;
+mod error;
+mod identity;
+mod peer;
+mod pin;
+mod subject;
+
+pub use authority::{Authority, LIFE_OF_AGENTS, LIFE_OF_PARTS};
+pub use error::Error;
+pub use identity::{Identity, Request};
+pub use peer::Peer;
+pub use pin::{PinError, SpkiPin};
+pub use subject::{HUB_NAME, Subject};

@@ -1,0 +1,44 @@
+//! Who a certificate speaks for: the Kubernetes convention of user in CN and groups in O.
+
+/// DNS name that the hub's certificate carries, wherever the hub listens.
+pub const HUB_NAME: &str = "federation-hub";
+
+/// A user name and its groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// CN.
+    pub user: String,
+    /// O, repeated.
+    pub groups: Vec<String>,
+}
+
+impl Subject {
+    fn new(user: impl Into<String>, group: &str) -> Self {
+        Self { user: user.into(), groups: vec![group.into()] }
+    }
+
+    /// The administrator.
+    pub fn admin() -> Self {
+        Self::new("admin", "system:masters")
+    }
+
+    /// federation-controller, as a client of the API and as the hub.
+    pub fn controller() -> Self {
+        Self::new("federation:controller", "federation:controllers")
+    }
+
+    /// A dns-lb.
+    pub fn dns() -> Self {
+        Self::new("federation:dns-lb", "federation:dns")
+    }
+
+    /// The API server's own serving identity.
+    pub fn apiserver() -> Self {
+        Self::new("federation-apiserver", "federation:servers")
+    }
+
+    /// The agent of a member cluster.
+    pub fn agent(cluster: &str) -> Self {
+        Self::new(format!("federation:agent:{cluster}"), "federation:agents")
+    }
+}

@@ -1,0 +1,94 @@
+//! The authority, its identities, and TLS between them.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use federation_runtime::pki::{Authority, Error, HUB_NAME, LIFE_OF_AGENTS, Peer, Request, SpkiPin, Subject};
+use federation_runtime::tls::{self, Clients};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+#[test]
+fn an_authority_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Authority::load_or_create(dir.path()).unwrap();
+    let second = Authority::load_or_create(dir.path()).unwrap();
+    assert_eq!(first.certificate_pem, second.certificate_pem);
+    assert_eq!(first.pin().unwrap(), second.pin().unwrap());
+}
+
+#[test]
+fn half_an_authority_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    Authority::load_or_create(dir.path()).unwrap();
+    std::fs::remove_file(dir.path().join("ca.key")).unwrap();
+    assert!(matches!(Authority::load_or_create(dir.path()), Err(Error::HalfAuthority { .. })));
+}
+
+#[test]
+fn an_identity_is_issued_anew_when_a_name_is_added_or_the_authority_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::load_or_create(dir.path()).unwrap();
+    let names = |more: &[&str]| {
+        [&["localhost", "127.0.0.1"], more].concat().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let load = |authority: &Authority, names: &[String]| {
+        authority
+            .load_or_issue(dir.path(), "apiserver", &Subject::apiserver(), names)
+            .unwrap()
+            .certificate_pem
+    };
+    let first = load(&authority, &names(&[]));
+    assert_eq!(first, load(&authority, &names(&[])));
+    let wider = load(&authority, &names(&["10.0.0.1"]));
+    assert_ne!(first, wider);
+    let other = tempfile::tempdir().unwrap();
+    let other = Authority::load_or_create(other.path()).unwrap();
+    assert_ne!(wider, load(&other, &names(&["10.0.0.1"])));
+}
+
+#[test]
+fn a_signed_request_carries_our_subject_and_not_the_askers() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::load_or_create(dir.path()).unwrap();
+    let request = Request::generate().unwrap();
+    let pem = authority.sign_request(&request.csr_pem, &Subject::agent("taiwan"), LIFE_OF_AGENTS).unwrap();
+    let peer = Peer::from_pem(&pem).unwrap();
+    assert_eq!(peer.agent(), Some("taiwan"));
+    assert!(peer.renew_at() < peer.not_after);
+    assert!(authority.sign_request("garbage", &Subject::agent("taiwan"), LIFE_OF_AGENTS).is_err());
+}
+
+#[test]
+fn a_pin_is_read_as_it_is_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let pin = Authority::load_or_create(dir.path()).unwrap().pin().unwrap();
+    assert_eq!(pin.to_string().parse::<SpkiPin>().unwrap(), pin);
+    for wrong in ["", "sha256:", "sha256:zz", "md5:00", &pin.to_string()[..70]] {
+        assert!(wrong.parse::<SpkiPin>().is_err(), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn both_sides_of_a_connection_are_proven() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::load_or_create(dir.path()).unwrap();
+    let hub = authority.issue(&Subject::controller(), &[HUB_NAME.into()], LIFE_OF_AGENTS).unwrap();
+    let agent = authority.issue(&Subject::agent("tokyo"), &[], LIFE_OF_AGENTS).unwrap();
+    let ca = &authority.certificate_pem;
+    let acceptor =
+        tokio_rustls::TlsAcceptor::from(Arc::new(tls::server(&hub, ca, Clients::Required, &["h2"]).unwrap()));
+    let connector =
+        tokio_rustls::TlsConnector::from(Arc::new(tls::client(Some(&agent), ca, &["h2"]).unwrap()));
+    let (near, far) = tokio::io::duplex(4096);
+    let server = tokio::spawn(async move {
+        let mut stream = acceptor.accept(far).await.unwrap();
+        let peer = Peer::from_der(&stream.get_ref().1.peer_certificates().unwrap()[0]).unwrap();
+        stream.write_all(peer.agent().unwrap().as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+    });
+    let mut stream = connector.connect(HUB_NAME.try_into().unwrap(), near).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "tokyo");
+    server.await.unwrap();
+}
