@@ -1,1 +1,36 @@
-//! Hub and agent sessions as sans-IO machines.
+//! The two ends of one stream between the hub and a member's agent, as sans-IO machines.
+//!
+//! Both machines are pure: messages, outcomes and the time (`now`, milliseconds of any monotonic clock) go in; messages, events
+//! and actions come out. No sockets, no clock, no randomness but what is passed in, so the tests run thousands
+//! of seeded worlds with delays, stalls, broken connections and restarts of either side in seconds.
+//!
+//! ```text
+//!  controller ── set_desired, request_removal ─▶ hub::Session ══ Apply, Remove, Digest ═▶ agent::Session ── Action ─▶ executor
+//!  controller ◀────────── hub::Event ─────────── hub::Session ◀═ Applied, Status, … ════ agent::Session ◀─ outcomes ─ executor
+//! ```
+//!
+//! What they promise together:
+//!
+//! - Nothing is removed because it is absent: an item that the hub does not know is a [`hub::Event::Stray`], nothing more. Only a
+//!   [`Remove`](proto::v1::Remove) with a permit, for the very uid, with an epoch that is not older, removes a copy.
+//! - An older `(epoch, generation)` never overwrites a newer one: [`agent::Desired`] is the fence.
+//! - A hub that comes back with another store or an older epoch freezes removals at the agent.
+//! - Either side may forget everything that is not on its disk at any time; digests find the difference, and
+//!   what is missing is sent again.
+//!
+//! [`agent::Desired`] is what stands on the agent's disk. The hub keeps its table in memory only: after a restart the
+//! controller gives it anew, and until it says [`hub::Session::desired_complete`] nothing is called a stray.
+
+pub mod agent;
+mod digest;
+pub mod hub;
+mod key;
+
+pub use digest::{Digest, content_hash, item_hash};
+pub use key::Key;
+
+/// How often an agent sends a heartbeat unless the hub asks otherwise, milliseconds.
+pub const HEARTBEAT_MS: u32 = 1000;
+
+/// Reason of an `Applied` that the agent's fence refused: it holds a newer `(epoch, generation)`.
+pub const FENCED: &str = "Fenced";
