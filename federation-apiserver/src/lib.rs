@@ -1,1 +1,4 @@
 //! HTTP API over a durable store: Kubernetes' API for a control plane without nodes.
+
+pub mod cache;
+pub mod store;

@@ -1,0 +1,73 @@
+//! A consistent view of everything at one revision.
+
+use std::{ops::Bound, sync::Arc};
+
+use super::root::Root;
+use crate::store::{Key, ResourceKey, Stored};
+
+/// All objects as of one revision. Cloning it, and keeping it, blocks nobody.
+#[derive(Clone)]
+pub struct Snapshot {
+    root: Arc<Root>,
+}
+
+impl Snapshot {
+    pub(super) fn new(root: Arc<Root>) -> Self {
+        Self { root }
+    }
+
+    /// The last write that is in it.
+    pub fn revision(&self) -> u64 {
+        self.root.revision
+    }
+
+    /// One object.
+    pub fn get(&self, key: &Key) -> Option<Arc<Stored>> {
+        let table = self.root.tables.get(&key.resource)?;
+        table.get(Key::path(&key.namespace, &key.name).as_str()).cloned()
+    }
+
+    /// A resource's objects in order of (namespace, name): of one namespace or of all, after the pair `after` or from the
+    /// start.
+    pub fn range<'a>(
+        &'a self,
+        resource: &ResourceKey,
+        namespace: Option<&'a str>,
+        after: Option<(&str, &str)>,
+    ) -> impl Iterator<Item = Arc<Stored>> + 'a {
+        let first = Key::path(namespace.unwrap_or_default(), "");
+        let start = match after.map(|(namespace, name)| Key::path(namespace, name)) {
+            Some(after) if after >= first => Bound::Excluded(after),
+            _ => Bound::Included(first),
+        };
+        let start = (as_str(&start), Bound::Unbounded);
+        let objects = self.root.tables.get(resource).map(|table| table.range::<_, str>(start));
+        objects
+            .into_iter()
+            .flatten()
+            .map(|(_, object)| object)
+            .take_while(move |object| namespace.is_none_or(|namespace| object.key.namespace == namespace))
+            .cloned()
+    }
+
+    /// How many objects the resource has in the namespace, or in all. Counting all costs nothing; one namespace is walked.
+    pub fn count(&self, resource: &ResourceKey, namespace: Option<&str>) -> usize {
+        match namespace {
+            None => self.root.tables.get(resource).map_or(0, im::OrdMap::len),
+            Some(_) => self.range(resource, namespace, None).count(),
+        }
+    }
+
+    /// The resources that have, or had, objects.
+    pub fn resources(&self) -> impl Iterator<Item = &ResourceKey> {
+        self.root.tables.keys()
+    }
+}
+
+fn as_str(bound: &Bound<String>) -> Bound<&str> {
+    match bound {
+        Bound::Included(path) => Bound::Included(path),
+        Bound::Excluded(path) => Bound::Excluded(path),
+        Bound::Unbounded => Bound::Unbounded,
+    }
+}

@@ -1,0 +1,143 @@
+//! What an engine must do: revisioned keys, as etcd has them.
+
+use std::sync::Arc;
+
+use super::{Encoded, Key, ResourceKey, Stored, Write};
+
+/// A durable map whose every change has a revision, and whose recent past can be read.
+///
+/// Calls block; they are made from one thread only (the writer's), so an engine needs no lock of its own. Watching is not
+/// here: the cache sees every change that [`commit`](Self::commit) returns.
+pub trait Backend: Send + 'static {
+    /// A random identity that lives as long as the data: a store that was wiped has another one.
+    fn incarnation(&self) -> &str;
+
+    /// The newest revision; 0 before the first write.
+    fn revision(&self) -> u64;
+
+    /// States older than this revision can no longer be read.
+    fn compacted(&self) -> u64;
+
+    /// The object as of revision `at`.
+    fn get(&self, key: &Key, at: u64) -> Result<Option<Stored>, Failure>;
+
+    /// The resource's objects as of revision `at`, in key order; of one namespace, or of all.
+    fn range(&self, resource: &ResourceKey, namespace: Option<&str>, at: u64)
+    -> Result<Vec<Stored>, Failure>;
+
+    /// Hands out, in order of revision, a set of changes that rebuilds first the state at [`compacted`](Self::compacted) and
+    /// then every state since.
+    fn replay(&self, sink: &mut dyn FnMut(Change)) -> Result<(), Failure>;
+
+    /// Checks each operation in order against the state that the ones before it left, and makes the accepted ones durable
+    /// together. Each takes the next revision; a rejected one takes none. Returns one verdict for each operation.
+    fn commit(&mut self, batch: Vec<Operation>) -> Result<Vec<Result<Change, Rejection>>, Failure>;
+
+    /// Forgets what only reads before revision `to` need, at most `limit` states of it. Returns whether it got all the way.
+    fn compact(&mut self, to: u64, limit: usize) -> Result<bool, Failure>;
+}
+
+/// What an operation requires of the key's present state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing is there.
+    Absent,
+    /// Something is there.
+    Present,
+    /// This very revision is there.
+    At(u64),
+}
+
+/// One conditional change.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Which key.
+    pub key: Key,
+    /// On which condition.
+    pub expect: Expect,
+    /// The new state; when deleting, the last one.
+    pub object: Encoded,
+    /// Whether the key goes.
+    pub delete: bool,
+}
+
+impl From<Write> for Operation {
+    fn from(write: Write) -> Self {
+        let at = |expect: Option<u64>| expect.map_or(Expect::Present, Expect::At);
+        match write {
+            Write::Create { key, object } => Self { key, expect: Expect::Absent, object, delete: false },
+            Write::Update { key, expect, object } => Self { key, expect: at(expect), object, delete: false },
+            Write::Delete { key, expect, last } => {
+                Self { key, expect: at(expect), object: last, delete: true }
+            }
+        }
+    }
+}
+
+/// A change that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The new state, with the change's revision; after a deletion, the last state.
+    pub object: Arc<Stored>,
+    /// Whether the key went.
+    pub deleted: bool,
+}
+
+/// Why an operation's condition did not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The key was to be absent and stands at this revision.
+    Exists(u64),
+    /// The key was to be present and is not.
+    Absent,
+    /// The key was to be at another revision than this one.
+    Stale(u64),
+}
+
+/// Checks a condition against the key's present revision.
+pub(crate) fn check(expect: Expect, current: Option<u64>) -> Result<(), Rejection> {
+    match (expect, current) {
+        (Expect::Absent, Some(revision)) => Err(Rejection::Exists(revision)),
+        (Expect::Present | Expect::At(_), None) => Err(Rejection::Absent),
+        (Expect::At(expected), Some(revision)) if expected != revision => Err(Rejection::Stale(revision)),
+        (Expect::Absent, None) | (Expect::Present | Expect::At(_), Some(_)) => Ok(()),
+    }
+}
+
+/// Why the engine itself failed. After a failed commit its outcome is unknown until the store is opened again.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Opening the files.
+    #[error("cannot open the store at {path}")]
+    Open {
+        /// The folder.
+        path: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Reading.
+    #[error("cannot read from the store")]
+    Read(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Writing or flushing.
+    #[error("cannot write to the store")]
+    Write(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A row that this version cannot decode.
+    #[error("the store's row at revision {revision} is damaged: {what}")]
+    Damaged {
+        /// Which row.
+        revision: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The files are of another format.
+    #[error(
+        "the store has format {found}, this version reads format {expected}: use the version that wrote it"
+    )]
+    Format {
+        /// In the files.
+        found: u64,
+        /// Readable.
+        expected: u64,
+    },
+}

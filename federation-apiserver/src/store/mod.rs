@@ -1,0 +1,31 @@
+//! The durable store: one counter of revisions, optimistic writes, an fsync before each acknowledgement.
+//!
+//! A [`Storage`] owns a writer thread over a [`Backend`] and a [watch cache](crate::cache). Writes queue for the thread; it
+//! takes as many as wait (group commit), has the backend check and commit them in one transaction, publishes the new states
+//! to the cache and answers the waiters, in that order: who has been answered reads its own write. Reads never touch the
+//! disk or a lock: a [`Snapshot`](crate::cache::Snapshot) is a pointer to an immutable map.
+//!
+//! See docs/adr/0001-store.md for the choice of the engine, and docs/adr/0002-watch-cache.md for the cache.
+
+mod backend;
+mod embedded;
+mod encoded;
+mod key;
+mod object;
+mod record;
+mod storage;
+mod write;
+mod writer;
+
+pub use backend::{Backend, Change, Expect, Failure, Operation, Rejection};
+pub use embedded::Embedded;
+pub use encoded::Encoded;
+pub use key::{Key, ResourceKey};
+pub use object::{Meta, OwnerRef, Stored};
+pub use storage::{OpenError, Options, Storage, WaitError};
+pub use write::{Write, WriteError};
+
+pub use crate::cache::{Event, EventKind, Expired, Snapshot, SnapshotError, Watch};
+
+#[cfg(test)]
+mod tests;

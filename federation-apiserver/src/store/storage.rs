@@ -1,0 +1,173 @@
+//! The store as the rest of the server sees it.
+
+use std::{path::PathBuf, sync::Arc, thread};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    Backend, Embedded, Key, ResourceKey, Stored, Write, WriteError,
+    backend::Failure,
+    writer::{self, Request},
+};
+use crate::cache::{Bounds, Cache, Expired, Snapshot, SnapshotError, Watch};
+
+/// Where and how to keep the data.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder of the embedded store; made if absent.
+    pub folder: PathBuf,
+    /// How much of the past to keep, in memory and on disk, for watches and paginated lists.
+    pub window: Bounds,
+}
+
+impl Options {
+    /// The defaults, in `folder`.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), window: Bounds::default() }
+    }
+}
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] Failure),
+    /// The writer's thread did not start.
+    #[error("cannot start the store's writer thread")]
+    Thread(#[source] std::io::Error),
+    /// The thread that reads the data in died.
+    #[error("reading the store was interrupted")]
+    Interrupted(#[source] tokio::task::JoinError),
+}
+
+/// Why a revision was not awaited to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WaitError {
+    /// The deadline came first.
+    #[error("too large resource version: the newest one is {newest}")]
+    Timeout {
+        /// The newest revision.
+        newest: u64,
+    },
+}
+
+/// The durable store with its watch cache. Clones share it.
+#[derive(Clone)]
+pub struct Storage {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    cache: Arc<Cache>,
+    queue: mpsc::Sender<Request>,
+    writer: Mutex<Option<thread::JoinHandle<()>>>,
+    incarnation: String,
+}
+
+impl Storage {
+    /// Opens the embedded store and reads it into the cache.
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        tokio::task::spawn_blocking(move || {
+            let backend = Embedded::open(&options.folder)?;
+            Self::with_backend(Box::new(backend), options.window)
+        })
+        .await
+        .map_err(OpenError::Interrupted)?
+    }
+
+    /// Reads an engine's data into the cache and starts to write through it. Blocks.
+    pub fn with_backend(backend: Box<dyn Backend>, window: Bounds) -> Result<Self, OpenError> {
+        /// Changes taken into the cache at a time.
+        const CHUNK: usize = 1024;
+        let cache = Arc::new(Cache::new(backend.compacted(), window));
+        let mut changes = Vec::with_capacity(CHUNK);
+        backend.replay(&mut |change| {
+            changes.push(change);
+            if changes.len() == CHUNK {
+                cache.publish(changes.drain(..));
+            }
+        })?;
+        cache.publish(changes);
+        // The newest write may have been a deletion that compaction has since forgotten.
+        cache.advance(backend.revision());
+        let incarnation = backend.incarnation().to_owned();
+        let (queue, thread) = writer::spawn(backend, Arc::clone(&cache)).map_err(OpenError::Thread)?;
+        let shared = Shared { cache, queue, writer: Mutex::new(Some(thread)), incarnation };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Makes one change. Returns once it is durable and in the newest snapshot: the object as stored, or for a delete its
+    /// last state. If the caller stops waiting, the change may still happen.
+    pub async fn write(&self, write: Write) -> Result<Arc<Stored>, WriteError> {
+        if !write.key().is_well_formed() {
+            return Err(WriteError::Unavailable(format!("{:?} cannot be a key", write.key()).into()));
+        }
+        let (answer, verdict) = oneshot::channel();
+        let request = Request::Write { operation: write.into(), answer };
+        self.shared.queue.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => WriteError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => closed(),
+        })?;
+        verdict.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// The newest state of everything.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.cache.snapshot()
+    }
+
+    /// The state as of a past revision, as far back as the window goes.
+    pub fn snapshot_at(&self, revision: u64) -> Result<Snapshot, SnapshotError> {
+        self.shared.cache.snapshot_at(revision)
+    }
+
+    /// The newest object at a key.
+    pub fn get(&self, key: &Key) -> Option<Arc<Stored>> {
+        self.snapshot().get(key)
+    }
+
+    /// Waits until a revision is written, and returns the newest state then.
+    pub async fn wait_for(&self, revision: u64, deadline: Instant) -> Result<Snapshot, WaitError> {
+        let mut published = self.shared.cache.published();
+        let reached = timeout_at(deadline, published.wait_for(|newest| *newest >= revision)).await.is_ok();
+        let snapshot = self.snapshot();
+        if reached { Ok(snapshot) } else { Err(WaitError::Timeout { newest: snapshot.revision() }) }
+    }
+
+    /// The resource's changes after revision `from`: a snapshot's revision, to go on from a list. Revision 0 means the
+    /// beginning of time here, which is forgotten in a store that was compacted; the "any state" of the API's
+    /// resourceVersion 0 is the caller's to serve from a snapshot.
+    pub fn watch(&self, resource: &ResourceKey, from: u64) -> Result<Watch, Expired> {
+        self.shared.cache.watch(resource, from)
+    }
+
+    /// The identity of the data: a store that was wiped has another one.
+    pub fn incarnation(&self) -> &str {
+        &self.shared.incarnation
+    }
+
+    /// Whether the store still takes writes.
+    pub fn is_open(&self) -> bool {
+        !self.shared.queue.is_closed()
+    }
+
+    /// Finishes the writes that wait, ends all watches and releases the files. Other clones refuse writes from here on.
+    pub async fn close(self) {
+        if self.shared.queue.send(Request::Close).await.is_err() {
+            return;
+        }
+        let thread = self.shared.writer.lock().take();
+        if let Some(thread) = thread {
+            let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+fn closed() -> WriteError {
+    WriteError::Unavailable("it is closed".into())
+}
