@@ -1,0 +1,23 @@
+//! The embedded data files (see NOTICE for their sources), inflated on demand.
+
+use std::io::Read as _;
+
+use serde_json::Value;
+
+/// OpenAPI definitions, name → schema.
+pub(crate) fn openapi() -> Value {
+    inflate(include_bytes!("../data/openapi.json.z"))
+}
+
+/// Message tables, full name → fields.
+pub(crate) fn protobuf() -> Value {
+    inflate(include_bytes!("../data/protobuf.json.z"))
+}
+
+fn inflate(bytes: &[u8]) -> Value {
+    let mut text = Vec::new();
+    flate2::read::ZlibDecoder::new(bytes)
+        .read_to_end(&mut text)
+        .expect("invariant: the embedded data is a whole zlib stream");
+    serde_json::from_slice(&text).expect("invariant: the embedded data is JSON")
+}
