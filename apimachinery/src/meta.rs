@@ -1,0 +1,201 @@
+//! The rules of `metadata` that hold for every kind (`apimachinery/pkg/api/validation.ValidateObjectMeta`).
+
+use serde_json::Value;
+
+use crate::field::{FieldError, FieldPath};
+use crate::labels::validate_labels;
+use crate::names::{self, NameRule};
+
+/// Whether a kind lives in namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// `metadata.namespace` is required.
+    Namespaced,
+    /// `metadata.namespace` is forbidden.
+    Cluster,
+}
+
+/// Every fault of an object's `metadata`.
+pub fn validate_object_meta(object: &Value, rule: NameRule, scope: Scope) -> Vec<FieldError> {
+    let path = FieldPath::new("metadata");
+    let mut errors = Vec::new();
+    let meta = object.get("metadata").unwrap_or(&Value::Null);
+    let text = |name: &str| meta.get(name).and_then(Value::as_str).unwrap_or_default();
+
+    let generate_name = text("generateName");
+    if !generate_name.is_empty() {
+        for fault in rule.check_prefix(generate_name) {
+            errors.push(FieldError::invalid(&path.child("generateName"), generate_name, &fault));
+        }
+    }
+    let name = text("name");
+    if name.is_empty() {
+        errors.push(FieldError::required(&path.child("name"), "name or generateName is required"));
+    } else {
+        for fault in rule.check(name) {
+            errors.push(FieldError::invalid(&path.child("name"), name, &fault));
+        }
+    }
+    validate_namespace(text("namespace"), scope, &path, &mut errors);
+    if meta.get("generation").and_then(Value::as_i64).is_some_and(|generation| generation < 0) {
+        errors.push(FieldError::invalid(
+            &path.child("generation"),
+            meta.get("generation").cloned().unwrap_or_default(),
+            "must be greater than or equal to 0",
+        ));
+    }
+    if let Some(labels) = meta.get("labels") {
+        validate_labels(labels, &path.child("labels"), &mut errors);
+    }
+    if let Some(annotations) = meta.get("annotations") {
+        validate_annotations(annotations, &path.child("annotations"), &mut errors);
+    }
+    validate_owner_references(meta, &path.child("ownerReferences"), &mut errors);
+    validate_finalizers(meta, &path.child("finalizers"), &mut errors);
+    errors
+}
+
+fn validate_namespace(namespace: &str, scope: Scope, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let path = path.child("namespace");
+    match (scope, namespace.is_empty()) {
+        (Scope::Namespaced, true) => errors.push(FieldError::required(&path, "")),
+        (Scope::Namespaced, false) => {
+            for fault in names::dns1123_label(namespace) {
+                errors.push(FieldError::invalid(&path, namespace, &fault));
+            }
+        }
+        (Scope::Cluster, false) => errors.push(FieldError::forbidden(&path, "not allowed on this type")),
+        (Scope::Cluster, true) => {}
+    }
+}
+
+/// Adds the faults of a map of annotations at `path`.
+pub fn validate_annotations(annotations: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let Some(annotations) = annotations.as_object() else { return };
+    let mut bytes = 0;
+    for (key, value) in annotations {
+        for fault in names::annotation_key(key) {
+            errors.push(FieldError::invalid(path, key.as_str(), &fault));
+        }
+        match value.as_str() {
+            Some(text) => bytes += key.len() + text.len(),
+            None => errors.push(FieldError::type_invalid(&path.key(key), value.clone(), "must be a string")),
+        }
+    }
+    if bytes > names::ANNOTATIONS_MAX_BYTES {
+        errors.push(FieldError::too_long(path, names::ANNOTATIONS_MAX_BYTES));
+    }
+}
+
+fn validate_owner_references(meta: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let mut controller: Option<&str> = None;
+    let references = meta.get("ownerReferences").and_then(Value::as_array);
+    for (index, reference) in references.into_iter().flatten().enumerate() {
+        let path = path.index(index);
+        let text = |name: &str| reference.get(name).and_then(Value::as_str).unwrap_or_default();
+        for (field, detail) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
+            if text(field).is_empty() {
+                errors.push(FieldError::invalid(&path.child(field), "", detail));
+            }
+        }
+        if reference.get("controller").and_then(Value::as_bool) == Some(true) {
+            match controller {
+                Some(first) => errors.push(FieldError::invalid(
+                    &FieldPath::new("metadata.ownerReferences"),
+                    reference.clone(),
+                    &format!(
+                        "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
+                        text("name")
+                    ),
+                )),
+                None => controller = Some(text("name")),
+            }
+        }
+    }
+}
+
+fn validate_finalizers(meta: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let mut seen: Vec<&str> = Vec::new();
+    for (index, finalizer) in
+        meta.get("finalizers").and_then(Value::as_array).into_iter().flatten().enumerate()
+    {
+        let Some(finalizer) = finalizer.as_str() else {
+            errors.push(FieldError::type_invalid(&path.index(index), finalizer.clone(), "must be a string"));
+            continue;
+        };
+        seen.push(finalizer);
+        for fault in names::qualified_name(finalizer) {
+            errors.push(FieldError::invalid(path, finalizer, &fault));
+        }
+    }
+    if seen.contains(&"orphan") && seen.contains(&"foregroundDeletion") {
+        errors.push(FieldError::invalid(
+            path,
+            serde_json::json!(seen),
+            "finalizer orphan and foregroundDeletion cannot be both set",
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn texts(object: &Value, scope: Scope) -> Vec<String> {
+        validate_object_meta(object, NameRule::Dns1123Subdomain, scope)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn a_name_and_a_namespace_are_required() {
+        assert_eq!(
+            texts(&json!({"metadata": {}}), Scope::Namespaced),
+            [
+                "metadata.name: Required value: name or generateName is required",
+                "metadata.namespace: Required value"
+            ]
+        );
+        assert!(texts(&json!({"metadata": {"name": "a", "namespace": "b"}}), Scope::Namespaced).is_empty());
+    }
+
+    #[test]
+    fn a_cluster_scoped_object_has_no_namespace() {
+        assert_eq!(
+            texts(&json!({"metadata": {"name": "a", "namespace": "b"}}), Scope::Cluster),
+            ["metadata.namespace: Forbidden: not allowed on this type"]
+        );
+    }
+
+    #[test]
+    fn annotations_are_bounded_in_total() {
+        let meta = json!({"metadata": {"name": "a", "annotations": {"k": "x".repeat(262_144)}}});
+        assert_eq!(
+            texts(&meta, Scope::Cluster),
+            ["metadata.annotations: Too long: may not be more than 262144 bytes"]
+        );
+    }
+
+    #[test]
+    fn owners_are_named_in_full_and_one_controls() {
+        let owner = |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": "u", "controller": true});
+        let meta = json!({"metadata": {"name": "a", "ownerReferences": [owner("x"), owner("y"), {}]}});
+        let texts = texts(&meta, Scope::Cluster);
+        assert_eq!(texts.len(), 5, "{texts:?}");
+        assert!(texts[0].contains("references for x and y"));
+        assert!(texts[1].starts_with("metadata.ownerReferences[2].apiVersion"));
+    }
+
+    #[test]
+    fn every_label_fault_is_told() {
+        let meta = json!({"metadata": {"name": "a", "labels": {"-k": "v", "k": "a b"}}});
+        assert_eq!(texts(&meta, Scope::Cluster).len(), 2);
+    }
+}

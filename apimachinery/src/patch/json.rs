@@ -1,0 +1,125 @@
+//! JSON Patch (RFC 6902).
+
+use json_patch::{Patch, PatchErrorKind};
+use serde_json::Value;
+
+use super::PatchError;
+
+/// Operations allowed in one patch, as in kube-apiserver: a `copy` may double the document, so this bounds work.
+pub const MAX_OPERATIONS: usize = 10_000;
+/// Bytes that a document may grow to while `copy` operations run: the request limit, as nothing larger is stored.
+const MAX_RESULT_BYTES: usize = 3 << 20;
+
+/// Applies a JSON Patch. On an error the target is unchanged.
+pub fn apply(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
+    let operations = patch
+        .as_array()
+        .ok_or_else(|| PatchError::Malformed("json patch must be an array of operations".to_owned()))?;
+    if operations.len() > MAX_OPERATIONS {
+        return Err(PatchError::TooManyOperations { got: operations.len(), max: MAX_OPERATIONS });
+    }
+    let patch: Patch =
+        serde_json::from_value(patch.clone()).map_err(|error| PatchError::Malformed(error.to_string()))?;
+    let copies = patch.0.iter().filter(|operation| matches!(operation, json_patch::PatchOperation::Copy(_)));
+    // Each copy can double the document: without copies the result is bounded by document and patch.
+    if copies.count() > 0 {
+        return apply_stepwise(target, patch);
+    }
+    json_patch::patch(target, &patch).map_err(|error| failed(&error))
+}
+
+fn apply_stepwise(target: &mut Value, patch: Patch) -> Result<(), PatchError> {
+    let mut result = target.clone();
+    for operation in patch.0 {
+        let copies = matches!(operation, json_patch::PatchOperation::Copy(_));
+        json_patch::patch(&mut result, &[operation]).map_err(|error| failed(&error))?;
+        if copies && rough_size(&result) > MAX_RESULT_BYTES {
+            return Err(PatchError::Failed(format!(
+                "the patched object would be larger than {MAX_RESULT_BYTES} bytes"
+            )));
+        }
+    }
+    *target = result;
+    Ok(())
+}
+
+fn rough_size(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| key.len() + 4 + rough_size(value)).sum::<usize>() + 2
+        }
+        Value::Array(items) => items.iter().map(|item| rough_size(item) + 1).sum::<usize>() + 2,
+        Value::String(text) => text.len() + 2,
+        _ => 4,
+    }
+}
+
+fn failed(error: &json_patch::PatchError) -> PatchError {
+    let path = error.path.to_string();
+    PatchError::Failed(match error.kind {
+        PatchErrorKind::TestFailed => format!("testing value {path} failed: test failed"),
+        _ => format!("jsonpatch operation does not apply: {error}"),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn operations_run_in_order() {
+        let mut object = json!({"a": [1, 2], "b": {"c": 1}});
+        apply(
+            &mut object,
+            &json!([
+                {"op": "test", "path": "/b/c", "value": 1},
+                {"op": "add", "path": "/a/-", "value": 3},
+                {"op": "remove", "path": "/a/0"},
+                {"op": "move", "from": "/b/c", "path": "/d"},
+                {"op": "copy", "from": "/a", "path": "/e"},
+                {"op": "replace", "path": "/b", "value": "x"},
+            ]),
+        )
+        .unwrap();
+        assert_eq!(object, json!({"a": [2, 3], "b": "x", "d": 1, "e": [2, 3]}));
+    }
+
+    #[test]
+    fn a_failed_test_changes_nothing() {
+        let mut object = json!({"a": 1});
+        let error = apply(
+            &mut object,
+            &json!([{"op": "replace", "path": "/a", "value": 2}, {"op": "test", "path": "/a", "value": 3}]),
+        )
+        .unwrap_err();
+        assert!(matches!(error, PatchError::Failed(_)), "{error:?}");
+        assert_eq!(object, json!({"a": 1}));
+    }
+
+    #[test]
+    fn a_missing_path_fails_and_nonsense_is_malformed() {
+        let mut object = json!({});
+        let missing = apply(&mut object, &json!([{"op": "remove", "path": "/a"}])).unwrap_err();
+        assert!(matches!(missing, PatchError::Failed(_)));
+        for nonsense in [json!({}), json!([{"op": "jump", "path": "/a"}]), json!([{"path": "/a"}])] {
+            assert!(matches!(apply(&mut object, &nonsense), Err(PatchError::Malformed(_))), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_operations_is_bounded() {
+        let many = Value::Array(vec![json!({"op": "add", "path": "/a", "value": 1}); MAX_OPERATIONS + 1]);
+        assert!(matches!(apply(&mut json!({}), &many), Err(PatchError::TooManyOperations { .. })));
+    }
+
+    #[test]
+    fn copies_cannot_blow_the_document_up() {
+        let copies =
+            (0..40).map(|step| json!({"op": "copy", "from": "", "path": format!("/{step}")})).collect();
+        let copies = Value::Array(copies);
+        let mut object = json!({"text": "x".repeat(1000)});
+        assert!(matches!(apply(&mut object, &copies), Err(PatchError::Failed(_))));
+    }
+}
