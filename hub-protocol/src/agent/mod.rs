@@ -1,1 +1,10 @@
 //! The agent's side: the desired state with its fences, and the session.
+
+mod backoff;
+mod desired;
+mod outbox;
+mod session;
+
+pub use backoff::Backoff;
+pub use desired::{Desired, Entry, State};
+pub use session::{Action, Config, Facts, Outcome, Persist, Session, Vitals};
