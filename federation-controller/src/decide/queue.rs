@@ -1,0 +1,192 @@
+//! The work queue: keys, each at most once in it and at most once in work, the urgent ones first.
+//!
+//! Level-triggered, as client-go's: a key says *look at this object*, never what changed. A key that is added while it is in
+//! work comes back when that work is done.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// How urgent a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Something that others wait for: Namespaces, failover, deletions.
+    Urgent,
+    /// A user's change.
+    Normal,
+    /// Everything looked at again after a start or a change of the clusters.
+    Background,
+}
+
+const LEVELS: usize = 3;
+
+struct State<K> {
+    waiting: [VecDeque<K>; LEVELS],
+    // Where a key is; absent: nowhere.
+    places: HashMap<K, Place>,
+    depth: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Waiting(Priority),
+    Working,
+    // In work, and wanted again.
+    WorkingAgain(Priority),
+}
+
+/// The queue. Cheap to clone. Its length is bounded by the number of objects, since no key is in it twice.
+pub struct Queue<K> {
+    state: Arc<Mutex<State<K>>>,
+    arrived: Arc<Notify>,
+}
+
+impl<K> Clone for Queue<K> {
+    fn clone(&self) -> Self {
+        Self { state: self.state.clone(), arrived: self.arrived.clone() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Default for Queue<K> {
+    fn default() -> Self {
+        Self {
+            state: Arc::new(Mutex::new(State {
+                waiting: Default::default(),
+                places: HashMap::new(),
+                depth: 0,
+            })),
+            arrived: Arc::default(),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
+    /// Adds a key, or raises it.
+    pub fn add(&self, key: K, priority: Priority) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        match state.places.get_mut(&key) {
+            None => {
+                state.places.insert(key.clone(), Place::Waiting(priority));
+            }
+            // A raised key stays in its old line too; `take` skips it there.
+            Some(Place::Waiting(now)) if priority < *now => *now = priority,
+            Some(Place::Waiting(_)) => return,
+            Some(place @ Place::Working) => {
+                *place = Place::WorkingAgain(priority);
+                return;
+            }
+            Some(Place::WorkingAgain(now)) => {
+                *now = priority.min(*now);
+                return;
+            }
+        }
+        state.waiting[priority as usize].push_back(key);
+        state.depth += 1;
+        drop(guard);
+        self.arrived.notify_one();
+    }
+
+    /// Adds a key after a while.
+    pub fn add_after(&self, key: K, priority: Priority, after: Duration) {
+        let queue = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            queue.add(key, priority);
+        });
+    }
+
+    /// Waits for a key and takes it into work. Every key taken must be given to [`Queue::done`].
+    pub async fn take(&self) -> K {
+        loop {
+            if let Some(key) = self.try_take() {
+                // Wakes the next worker: permits of `Notify` do not add up.
+                if self.depth() > 0 {
+                    self.arrived.notify_one();
+                }
+                return key;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    fn try_take(&self) -> Option<K> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        for level in 0..LEVELS {
+            while let Some(key) = state.waiting[level].pop_front() {
+                state.depth -= 1;
+                if let Some(place @ Place::Waiting(priority)) = state.places.get_mut(&key)
+                    && *priority as usize == level
+                {
+                    *place = Place::Working;
+                    return Some(key);
+                }
+            }
+        }
+        None
+    }
+
+    /// Ends the work on a key.
+    pub fn done(&self, key: &K) {
+        let again = {
+            let mut state = self.state.lock();
+            match state.places.remove(key) {
+                Some(Place::WorkingAgain(priority)) => Some(priority),
+                _ => None,
+            }
+        };
+        if let Some(priority) = again {
+            self.add(key.clone(), priority);
+        }
+    }
+
+    /// Keys that wait.
+    pub fn depth(&self) -> usize {
+        self.state.lock().depth
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_waits_once_however_often_it_is_added() {
+        let queue = Queue::default();
+        queue.add(1, Priority::Normal);
+        queue.add(1, Priority::Normal);
+        assert_eq!(queue.depth(), 1);
+        assert_eq!(queue.take().await, 1);
+        assert_eq!(queue.try_take(), None);
+    }
+
+    #[tokio::test]
+    async fn a_key_added_while_in_work_comes_back_when_the_work_is_done() {
+        let queue = Queue::default();
+        queue.add(1, Priority::Normal);
+        let key = queue.take().await;
+        queue.add(1, Priority::Normal);
+        assert_eq!(queue.try_take(), None, "never twice in work at once");
+        queue.done(&key);
+        assert_eq!(queue.take().await, 1);
+        queue.done(&1);
+        assert_eq!(queue.try_take(), None);
+    }
+
+    #[tokio::test]
+    async fn the_urgent_goes_first_and_a_raised_key_goes_once() {
+        let queue = Queue::default();
+        queue.add(1, Priority::Background);
+        queue.add(2, Priority::Normal);
+        queue.add(1, Priority::Urgent);
+        assert_eq!(queue.take().await, 1);
+        assert_eq!(queue.take().await, 2);
+        assert_eq!(queue.try_take(), None);
+    }
+}

@@ -1,0 +1,137 @@
+//! The one counter for verdicts, placements and zones.
+//!
+//! Numbers are given out of blocks. The end of a block is written to the ConfigMap `federation-system/epoch` before any number
+//! of it is used, so that a hub which was killed never gives a number twice: it starts at the end of the last block.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::Client;
+use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::sync::Mutex;
+
+use federation_core::api::marks::SYSTEM_NAMESPACE;
+
+/// Numbers in a block: at thousands of decisions a second, about one write a second.
+const BLOCK: u64 = 10_000;
+const NAME: &str = "epoch";
+const HIGH_WATER: &str = "highWater";
+/// Bounded: another writer of the ConfigMap is a second controller, which is a mistake that should be seen.
+const ATTEMPTS: u32 = 5;
+
+/// Why no epoch could be given.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The namespace of the federation could not be made.
+    #[error("create namespace {SYSTEM_NAMESPACE}")]
+    Namespace(#[source] kube::Error),
+    /// The high-water mark could not be read.
+    #[error("read ConfigMap {SYSTEM_NAMESPACE}/{NAME}")]
+    Read(#[source] kube::Error),
+    /// The high-water mark could not be written.
+    #[error("write ConfigMap {SYSTEM_NAMESPACE}/{NAME}")]
+    Write(#[source] kube::Error),
+    /// It holds something else.
+    #[error("ConfigMap {SYSTEM_NAMESPACE}/{NAME}: data.{HIGH_WATER} must be a number, not {0:?}; restore it or set it to a number above every epoch in use")]
+    Content(String),
+    /// Somebody else takes blocks all the time.
+    #[error("ConfigMap {SYSTEM_NAMESPACE}/{NAME} is written by another controller: run one controller only")]
+    Contended,
+}
+
+/// The counter. Cheap to clone.
+#[derive(Clone)]
+pub struct Epochs(Arc<Inner>);
+
+struct Inner {
+    next: AtomicU64,
+    // One past the last number that may be used.
+    end: AtomicU64,
+    // One allocation at a time; held across the write, and by nothing else.
+    allocating: Mutex<()>,
+    client: Client,
+}
+
+impl Epochs {
+    /// Takes the first block.
+    ///
+    /// # Errors
+    /// When the ConfigMap can be neither read nor written.
+    pub async fn start(client: Client) -> Result<Self, Error> {
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let namespace = Namespace {
+            metadata: ObjectMeta { name: Some(SYSTEM_NAMESPACE.into()), ..ObjectMeta::default() },
+            ..Namespace::default()
+        };
+        match namespaces.create(&PostParams::default(), &namespace).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(Error::Namespace(error)),
+        }
+        let (first, end) = allocate(&client).await?;
+        Ok(Self(Arc::new(Inner {
+            next: AtomicU64::new(first),
+            end: AtomicU64::new(end),
+            allocating: Mutex::new(()),
+            client,
+        })))
+    }
+
+    /// The newest epoch that was given out.
+    pub fn current(&self) -> u64 {
+        self.0.next.load(Ordering::SeqCst) - 1
+    }
+
+    /// The next epoch.
+    ///
+    /// # Errors
+    /// When a new block is needed and cannot be written.
+    pub async fn next(&self) -> Result<u64, Error> {
+        loop {
+            let end = self.0.end.load(Ordering::SeqCst);
+            let taken = self.0.next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |next| {
+                (next < end).then_some(next + 1)
+            });
+            if let Ok(epoch) = taken {
+                return Ok(epoch);
+            }
+            let _allocating = self.0.allocating.lock().await;
+            if self.0.next.load(Ordering::SeqCst) < self.0.end.load(Ordering::SeqCst) {
+                continue;
+            }
+            let (first, end) = allocate(&self.0.client).await?;
+            self.0.next.fetch_max(first, Ordering::SeqCst);
+            self.0.end.store(end, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Writes the end of a new block; returns its first number and its end.
+async fn allocate(client: &Client) -> Result<(u64, u64), Error> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    for _ in 0..ATTEMPTS {
+        let found = maps.get_opt(NAME).await.map_err(Error::Read)?;
+        let (first, written) = match found {
+            None => {
+                let mut map = ConfigMap::default();
+                map.metadata.name = Some(NAME.into());
+                map.data = Some([(HIGH_WATER.to_owned(), (1 + BLOCK).to_string())].into());
+                (1, maps.create(&PostParams::default(), &map).await)
+            }
+            Some(mut map) => {
+                let text = map.data.as_ref().and_then(|data| data.get(HIGH_WATER)).cloned().unwrap_or_default();
+                let first: u64 = text.parse().map_err(|_| Error::Content(text))?;
+                map.data.get_or_insert_default().insert(HIGH_WATER.into(), (first + BLOCK).to_string());
+                // The resourceVersion that was read is the precondition.
+                (first, maps.replace(NAME, &PostParams::default(), &map).await)
+            }
+        };
+        match written {
+            Ok(_) => return Ok((first, first + BLOCK)),
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(Error::Write(error)),
+        }
+    }
+    Err(Error::Contended)
+}

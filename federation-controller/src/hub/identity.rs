@@ -1,0 +1,31 @@
+//! Who calls: the subject of the client certificate, and nothing that the caller says.
+
+use tonic::{Request, Status};
+
+use federation_runtime::pki::Peer;
+
+/// The caller's certificate, if it showed one. The TLS layer has verified it against the federation's CA.
+pub(crate) fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
+    let certificates = request
+        .peer_certs()
+        .ok_or_else(|| Status::unauthenticated("a client certificate is needed: join the federation first (`fedctl join`)"))?;
+    let certificate = certificates
+        .first()
+        .ok_or_else(|| Status::unauthenticated("a client certificate is needed: join the federation first (`fedctl join`)"))?;
+    Peer::from_der(certificate).map_err(|error| Status::unauthenticated(format!("client certificate: {error}")))
+}
+
+/// The name of the calling agent's cluster.
+pub(crate) fn agent(peer: &Peer) -> Result<String, Status> {
+    peer.agent().map(str::to_owned).ok_or_else(|| {
+        Status::permission_denied(format!("{} is not an agent: its certificate names no cluster", peer.user))
+    })
+}
+
+/// Whether the caller is one of the federation's DNS servers.
+pub(crate) fn dns(peer: &Peer) -> Result<(), Status> {
+    if peer.in_group("federation:dns") {
+        return Ok(());
+    }
+    Err(Status::permission_denied(format!("{} is not a DNS server of the federation", peer.user)))
+}

@@ -1,0 +1,160 @@
+//! Zones to the dns-lbs, and what each of them serves back.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use futures::Stream;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use federation_runtime::shutdown::Shutdown;
+use proto::v1;
+
+use super::identity;
+use crate::metrics::Metrics;
+
+/// Updates that wait for one dns-lb: one, since a whole newer update replaces an older one.
+const UPDATES: usize = 1;
+/// Streams of dns-lbs at once. A federation has a handful; each stream costs a copy of the zones in flight.
+const STREAMS: usize = 256;
+
+/// The newest zones, and who serves which epoch. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Zones(Arc<Inner>);
+
+struct Inner {
+    newest: watch::Sender<Option<Arc<v1::ZoneUpdate>>>,
+    streams: Mutex<HashMap<u64, Served>>,
+    next_stream: AtomicU64,
+    // Rung whenever an acknowledgement arrives or a stream ends.
+    changed: watch::Sender<u64>,
+    metrics: Metrics,
+    shutdown: Shutdown,
+}
+
+struct Served {
+    instance: String,
+    epoch: u64,
+}
+
+impl Zones {
+    pub(crate) fn new(metrics: Metrics, shutdown: Shutdown) -> Self {
+        Self(Arc::new(Inner {
+            newest: watch::Sender::new(None),
+            streams: Mutex::default(),
+            next_stream: AtomicU64::new(0),
+            changed: watch::Sender::new(0),
+            metrics,
+            shutdown,
+        }))
+    }
+
+    /// Sends zones to every dns-lb, at once. An older epoch than the newest is dropped.
+    pub(crate) fn publish(&self, update: v1::ZoneUpdate) {
+        self.0.metrics.zone_epoch.set(update.epoch as i64);
+        self.0.newest.send_if_modified(|newest| {
+            if newest.as_ref().is_some_and(|newest| newest.epoch >= update.epoch) {
+                return false;
+            }
+            *newest = Some(Arc::new(update));
+            true
+        });
+    }
+
+    /// Whether every connected dns-lb serves `epoch` or a newer one. With none connected, nobody can say: false.
+    pub(crate) fn all_serve(&self, epoch: u64) -> bool {
+        let streams = self.0.streams.lock();
+        !streams.is_empty() && streams.values().all(|served| served.epoch >= epoch)
+    }
+
+    /// Connected dns-lbs.
+    pub(crate) fn connected(&self) -> usize {
+        self.0.streams.lock().len()
+    }
+
+    /// Told of every acknowledgement.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    fn served(&self, stream: u64, instance: &str, epoch: u64) {
+        let mut streams = self.0.streams.lock();
+        let served = streams.entry(stream).or_insert_with(|| Served { instance: instance.to_owned(), epoch: 0 });
+        served.epoch = served.epoch.max(epoch);
+        tracing::debug!(instance = served.instance, epoch, "zones served");
+        self.0.metrics.dns_sessions.set(streams.len() as i64);
+        drop(streams);
+        self.0.changed.send_modify(|count| *count += 1);
+    }
+
+    fn gone(&self, stream: u64) {
+        let mut streams = self.0.streams.lock();
+        streams.remove(&stream);
+        self.0.metrics.dns_sessions.set(streams.len() as i64);
+        drop(streams);
+        self.0.changed.send_modify(|count| *count += 1);
+    }
+
+    /// One stream: the newest zones whenever they change, until either side ends.
+    async fn serve(
+        self,
+        mut inbound: Streaming<v1::DnsMessage>,
+        outbound: mpsc::Sender<Result<v1::ZoneUpdate, Status>>,
+    ) {
+        let stream = self.0.next_stream.fetch_add(1, Ordering::Relaxed);
+        let mut newest = self.0.newest.subscribe();
+        newest.mark_changed();
+        let mut instance = String::new();
+        let connected = Instant::now();
+        loop {
+            tokio::select! {
+                () = self.0.shutdown.wait() => break,
+                message = inbound.message() => match message {
+                    Ok(Some(v1::DnsMessage { message: Some(message) })) => match message {
+                        v1::dns_message::Message::Hello(hello) => {
+                            instance = hello.instance;
+                            self.served(stream, &instance, 0);
+                        }
+                        v1::dns_message::Message::Served(served) => self.served(stream, &instance, served.epoch),
+                    },
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => break,
+                },
+                changed = newest.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let update = newest.borrow_and_update().clone();
+                    if let Some(update) = update
+                        && outbound.send(Ok(update.as_ref().clone())).await.is_err()
+                    {
+                        break;
+                    }
+                }
+            }
+        }
+        self.gone(stream);
+        tracing::info!(instance, seconds = connected.elapsed().as_secs(), "a DNS server left");
+    }
+}
+
+#[tonic::async_trait]
+impl v1::zones_server::Zones for Zones {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::ZoneUpdate, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<Streaming<v1::DnsMessage>>) -> Result<Response<Self::WatchStream>, Status> {
+        let peer = identity::peer(&request)?;
+        identity::dns(&peer)?;
+        if self.connected() >= STREAMS {
+            return Err(Status::resource_exhausted("too many DNS servers are connected"));
+        }
+        let (sender, receiver) = mpsc::channel(UPDATES);
+        tokio::spawn(self.clone().serve(request.into_inner(), sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}

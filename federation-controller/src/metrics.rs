@@ -1,0 +1,87 @@
+//! What the controller counts.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// A cluster and a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ClusterLabel {
+    /// The Cluster's name.
+    pub cluster: String,
+}
+
+/// What became of something.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    /// `changed`, `unchanged`, `failed`; for the gate `permitted`, or why not.
+    pub outcome: String,
+}
+
+/// The controller's metrics. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Keys that wait in the work queue.
+    pub queue_depth: Gauge,
+    /// Placement decisions, by outcome.
+    pub decisions: Family<OutcomeLabel, Counter>,
+    /// Requests to the gate, by outcome.
+    pub permits: Family<OutcomeLabel, Counter>,
+    /// Agents connected now.
+    pub sessions: Gauge,
+    /// dns-lbs connected now.
+    pub dns_sessions: Gauge,
+    /// 1 while the cluster's verdict is Healthy, 0 otherwise.
+    pub healthy: Family<ClusterLabel, Gauge>,
+    /// 1 while verdicts are frozen by the mass-failure interlock.
+    pub frozen: Gauge,
+    /// Epoch of the newest zones.
+    pub zone_epoch: Gauge,
+    /// Objects in members that belong to no template.
+    pub strays: Family<ClusterLabel, Gauge>,
+    /// Seconds from the template's watch event to the member's Applied.
+    pub propagation: Histogram,
+}
+
+impl Metrics {
+    /// Registers every metric.
+    pub fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("federation_controller");
+        let metrics = Self {
+            queue_depth: Gauge::default(),
+            decisions: Family::default(),
+            permits: Family::default(),
+            sessions: Gauge::default(),
+            dns_sessions: Gauge::default(),
+            healthy: Family::default(),
+            frozen: Gauge::default(),
+            zone_epoch: Gauge::default(),
+            strays: Family::default(),
+            // 1 ms to 16 s, doubling: the target is a median of 25 ms.
+            propagation: Histogram::new((0..15).map(|power| 0.001 * f64::from(1 << power))),
+        };
+        registry.register("queue_depth", "Objects that wait to be decided", metrics.queue_depth.clone());
+        registry.register("decisions", "Placement decisions by outcome", metrics.decisions.clone());
+        registry.register("permits", "Answers of the removal gate by outcome", metrics.permits.clone());
+        registry.register("sessions", "Agents connected", metrics.sessions.clone());
+        registry.register("dns_sessions", "DNS servers connected", metrics.dns_sessions.clone());
+        registry.register("cluster_healthy", "Whether the verdict is Healthy", metrics.healthy.clone());
+        registry.register("frozen", "Whether verdicts are frozen", metrics.frozen.clone());
+        registry.register("zone_epoch", "Epoch of the newest zones", metrics.zone_epoch.clone());
+        registry.register("strays", "Member copies without a template", metrics.strays.clone());
+        registry.register(
+            "propagation_seconds",
+            "From the watch event of a template to Applied in a member",
+            metrics.propagation.clone(),
+        );
+        metrics
+    }
+
+    /// Counts one outcome.
+    pub fn count(family: &Family<OutcomeLabel, Counter>, outcome: &str) {
+        family.get_or_create(&OutcomeLabel { outcome: outcome.into() }).inc();
+    }
+}

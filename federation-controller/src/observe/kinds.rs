@@ -1,0 +1,190 @@
+//! The kinds that are federated: one row each. Which of them are watched is decided by what the API server serves.
+
+use proto::v1;
+
+/// One kind, as the API names it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// API group; "" for core.
+    pub group: &'static str,
+    /// Version.
+    pub version: &'static str,
+    /// Kind, for example `Deployment`.
+    pub kind: &'static str,
+    /// Plural, as in the URL.
+    pub plural: &'static str,
+    /// Whether objects live in namespaces.
+    pub namespaced: bool,
+}
+
+const fn row(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
+    Kind { group, version, kind, plural, namespaced: true }
+}
+
+const fn cluster_row(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
+    Kind { group, version, kind, plural, namespaced: false }
+}
+
+/// Every kind that is federated by default. Namespace comes first: contents follow it.
+pub static KINDS: &[Kind] = &[
+    cluster_row("", "v1", "Namespace", "namespaces"),
+    row("", "v1", "Secret", "secrets"),
+    row("", "v1", "ConfigMap", "configmaps"),
+    row("", "v1", "ServiceAccount", "serviceaccounts"),
+    row("", "v1", "Service", "services"),
+    row("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
+    row("apps", "v1", "ReplicaSet", "replicasets"),
+    row("apps", "v1", "Deployment", "deployments"),
+    row("apps", "v1", "StatefulSet", "statefulsets"),
+    row("apps", "v1", "DaemonSet", "daemonsets"),
+    row("batch", "v1", "Job", "jobs"),
+    row("batch", "v1", "CronJob", "cronjobs"),
+    row("networking.k8s.io", "v1", "Ingress", "ingresses"),
+    row("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
+    row("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    row("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    row("rbac.authorization.k8s.io", "v1", "Role", "roles"),
+    row("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"),
+    cluster_row("storage.k8s.io", "v1", "StorageClass", "storageclasses"),
+];
+
+impl Kind {
+    /// `apps/v1`, or `v1` for core.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.into() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// URL path of the collection: of one namespace, or of all of them when `namespace` is "".
+    pub fn path(&self, namespace: &str) -> String {
+        let root = if self.group.is_empty() {
+            format!("/api/{}", self.version)
+        } else {
+            format!("/apis/{}/{}", self.group, self.version)
+        };
+        if namespace.is_empty() {
+            format!("{root}/{}", self.plural)
+        } else {
+            format!("{root}/namespaces/{namespace}/{}", self.plural)
+        }
+    }
+
+    /// Finds the row of an API group and plural.
+    pub fn find(group: &str, plural: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.group == group && kind.plural == plural)
+    }
+
+    /// Finds the row of an `apiVersion` and `kind`, whatever the version.
+    pub fn of_manifest(api_version: &str, kind: &str) -> Option<&'static Self> {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        KINDS.iter().find(|row| row.group == group && row.kind == kind)
+    }
+
+    /// Whether this is the kind Namespace.
+    pub fn is_namespace(&self) -> bool {
+        self.group.is_empty() && self.kind == "Namespace"
+    }
+
+    /// Whether this is the kind Service.
+    pub fn is_service(&self) -> bool {
+        self.group.is_empty() && self.kind == "Service"
+    }
+}
+
+/// Identity of one template. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Which kind.
+    pub kind: &'static Kind,
+    /// Namespace; "" for cluster-scoped kinds.
+    pub namespace: std::sync::Arc<str>,
+    /// Name.
+    pub name: std::sync::Arc<str>,
+}
+
+impl Key {
+    /// Builds a key.
+    pub fn new(kind: &'static Kind, namespace: &str, name: &str) -> Self {
+        Self { kind, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// URL path of the object.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.kind.path(&self.namespace), self.name)
+    }
+
+    /// Name of the Placement (or ClusterPlacement) of this template: `<plural>[.<group>].<name>`.
+    pub fn placement_name(&self) -> String {
+        if self.kind.group.is_empty() {
+            format!("{}.{}", self.kind.plural, self.name)
+        } else {
+            format!("{}.{}.{}", self.kind.plural, self.kind.group, self.name)
+        }
+    }
+
+    /// The key on the wire.
+    pub fn to_wire(&self) -> v1::Key {
+        v1::Key {
+            group: self.kind.group.into(),
+            version: self.kind.version.into(),
+            kind: self.kind.kind.into(),
+            resource: self.kind.plural.into(),
+            namespace: self.namespace.to_string(),
+            name: self.name.to_string(),
+        }
+    }
+
+    /// The key of a wire key; `None` for kinds that are not federated.
+    pub fn from_wire(key: &v1::Key) -> Option<Self> {
+        Kind::find(&key.group, &key.resource).map(|kind| Self::new(kind, &key.namespace, &key.name))
+    }
+}
+
+impl std::hash::Hash for Kind {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.group.hash(state);
+        self.plural.hash(state);
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.kind.plural)?;
+        if !self.kind.group.is_empty() {
+            write!(formatter, ".{}", self.kind.group)?;
+        }
+        if !self.namespace.is_empty() {
+            write!(formatter, "/{}", self.namespace)?;
+        }
+        write!(formatter, "/{}", self.name)
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, formatter)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_placement_is_named_after_its_templates_resource() {
+        let key = Key::new(Kind::find("apps", "deployments").unwrap(), "default", "web");
+        assert_eq!(key.placement_name(), "deployments.apps.web");
+        assert_eq!(key.path(), "/apis/apps/v1/namespaces/default/deployments/web");
+        let key = Key::new(Kind::find("", "namespaces").unwrap(), "", "shop");
+        assert_eq!(key.placement_name(), "namespaces.shop");
+        assert_eq!(key.path(), "/api/v1/namespaces/shop");
+    }
+
+    #[test]
+    fn a_wire_key_returns_as_it_went() {
+        for kind in KINDS {
+            let key = Key::new(kind, if kind.namespaced { "ns" } else { "" }, "x");
+            assert_eq!(Key::from_wire(&key.to_wire()), Some(key));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What members said of their copies of one template.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use proto::v1;
+
+/// The newest word of one member about its copy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// uid of the template that the copy is of.
+    pub uid: String,
+    /// Template generation that the member holds.
+    pub applied_generation: Option<i64>,
+    /// `Applied`, or why not.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// The member refused this generation for good.
+    pub refused_generation: Option<i64>,
+    /// The copy's `.status`.
+    pub status: Option<Arc<Value>>,
+    /// Template generation of the copy that `status` is of.
+    pub status_generation: i64,
+    /// metadata.generation of the copy that `status` is of; 0 where the kind has none.
+    pub member_generation: i64,
+    /// For Services: how the copy is reached.
+    pub service: Option<v1::ServiceState>,
+}
+
+/// By cluster.
+pub type Reports = BTreeMap<String, Report>;
+
+impl Report {
+    /// Takes in an outcome; says whether anything changed that others see.
+    pub fn applied(&mut self, applied: &v1::Applied) -> bool {
+        let before = self.clone();
+        self.start(&applied.uid);
+        match applied.result() {
+            v1::ApplyResult::Applied => {
+                self.applied_generation = self.applied_generation.max(Some(applied.generation));
+                self.refused_generation = None;
+                self.reason = if applied.reason.is_empty() { "Applied".into() } else { applied.reason.clone() };
+                self.message.clone_from(&applied.message);
+            }
+            v1::ApplyResult::Refused => {
+                self.refused_generation = Some(applied.generation);
+                self.reason.clone_from(&applied.reason);
+                self.message.clone_from(&applied.message);
+            }
+            v1::ApplyResult::Retrying | v1::ApplyResult::Unspecified => {
+                self.reason.clone_from(&applied.reason);
+                self.message.clone_from(&applied.message);
+            }
+        }
+        *self != before
+    }
+
+    /// Takes in a status; says whether anything changed.
+    pub fn status(&mut self, status: &v1::ObjectStatus) -> bool {
+        let before = self.clone();
+        self.start(&status.uid);
+        match serde_json::from_slice::<Value>(&status.status) {
+            Ok(value) => self.status = Some(Arc::new(value)),
+            // A status that is no JSON is the member's mistake: the last good one stays.
+            Err(error) => tracing::debug!(%error, "a member's status is no JSON"),
+        }
+        self.status_generation = status.generation;
+        self.member_generation = status.member_generation;
+        *self != before
+    }
+
+    /// Takes in a Service's state; says whether anything changed.
+    pub fn service(&mut self, state: &v1::ServiceState) -> bool {
+        self.start(&state.uid);
+        if self.service.as_ref() == Some(state) {
+            return false;
+        }
+        self.service = Some(state.clone());
+        true
+    }
+
+    /// Words about another object of that name are forgotten when the first word about a new one comes.
+    fn start(&mut self, uid: &str) {
+        if self.uid != uid {
+            *self = Self { uid: uid.to_owned(), ..Self::default() };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(uid: &str, generation: i64, result: v1::ApplyResult, reason: &str) -> v1::Applied {
+        v1::Applied { uid: uid.into(), generation, result: result.into(), reason: reason.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn a_refusal_keeps_the_generation_that_the_member_holds() {
+        let mut report = Report::default();
+        assert!(report.applied(&applied("u", 1, v1::ApplyResult::Applied, "")));
+        assert!(report.applied(&applied("u", 2, v1::ApplyResult::Refused, "Invalid")));
+        assert_eq!(report.applied_generation, Some(1));
+        assert_eq!(report.refused_generation, Some(2));
+        assert_eq!(report.reason, "Invalid");
+    }
+
+    #[test]
+    fn an_object_made_anew_starts_without_its_predecessors_words() {
+        let mut report = Report::default();
+        report.applied(&applied("old", 7, v1::ApplyResult::Applied, ""));
+        report.applied(&applied("new", 1, v1::ApplyResult::Retrying, "Unavailable"));
+        assert_eq!(report.applied_generation, None);
+    }
+
+    #[test]
+    fn the_same_word_twice_changes_nothing() {
+        let mut report = Report::default();
+        assert!(report.applied(&applied("u", 1, v1::ApplyResult::Applied, "")));
+        assert!(!report.applied(&applied("u", 1, v1::ApplyResult::Applied, "")));
+    }
+}

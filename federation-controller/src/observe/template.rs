@@ -1,0 +1,90 @@
+//! A template: a user's object, kept as it came, with the few fields that decisions read at every look.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use federation_core::api::marks;
+
+use super::kinds::{Key, Kind};
+
+/// One federated object.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// Identity.
+    pub key: Key,
+    /// metadata.uid.
+    pub uid: Arc<str>,
+    /// metadata.resourceVersion.
+    pub resource_version: Arc<str>,
+    /// Whether metadata.deletionTimestamp is set.
+    pub deleting: bool,
+    /// Whether our finalizer is on it.
+    pub finalized: bool,
+    /// The object.
+    pub object: Arc<Value>,
+    /// When the watch told of it, for the propagation histogram.
+    pub seen: Instant,
+}
+
+impl Template {
+    /// Reads an object of a kind. `None` for objects that are never federated.
+    pub fn read(kind: &'static Kind, mut object: Value) -> Option<Self> {
+        // Never read, and often the larger half of an object.
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let key = Key::new(kind, text("/metadata/namespace"), text("/metadata/name"));
+        let uid = text("/metadata/uid").into();
+        let resource_version = text("/metadata/resourceVersion").into();
+        let finalized = object
+            .pointer("/metadata/finalizers")
+            .and_then(Value::as_array)
+            .is_some_and(|finalizers| finalizers.iter().any(|finalizer| finalizer == marks::FINALIZER));
+        let deleting = object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
+        Some(Self {
+            key,
+            uid,
+            resource_version,
+            deleting,
+            finalized,
+            object: Arc::new(object),
+            seen: Instant::now(),
+        })
+    }
+
+    /// A label's value.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.object.get("metadata")?.get("labels")?.get(name)?.as_str()
+    }
+
+    /// An annotation's value.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.object.get("metadata")?.get("annotations")?.get(name)?.as_str()
+    }
+
+    /// metadata.generation; `None` for kinds that have none.
+    pub fn generation(&self) -> Option<i64> {
+        self.object.get("metadata")?.get("generation")?.as_i64()
+    }
+
+    /// Whether another object of the federation made this one (a ReplicaSet of a Deployment, say): it is made anew in each
+    /// member by its owner's copy.
+    pub fn controlled(&self) -> bool {
+        self.object
+            .pointer("/metadata/ownerReferences")
+            .and_then(Value::as_array)
+            .is_some_and(|owners| owners.iter().any(|owner| owner.get("controller") == Some(&Value::Bool(true))))
+    }
+
+    /// Finalizers, less ours.
+    pub fn other_finalizers(&self) -> Vec<Value> {
+        self.object
+            .pointer("/metadata/finalizers")
+            .and_then(Value::as_array)
+            .map(|all| all.iter().filter(|finalizer| *finalizer != marks::FINALIZER).cloned().collect())
+            .unwrap_or_default()
+    }
+}

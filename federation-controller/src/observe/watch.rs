@@ -1,0 +1,225 @@
+//! One list and watch, for ever: a collection of the API as a stream of changes.
+//!
+//! kube's own watcher wants typed metadata and clones it; this one keeps each object as the `Value` that came, and says when
+//! the view is whole, because only a whole view may lead to a removal.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use kube::Client;
+use kube::api::{ListParams, WatchParams};
+use kube::core::{Request, WatchEvent};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use federation_runtime::shutdown::Shutdown;
+
+/// Objects in one page of a list: 500, as kube-apiserver's clients ask for.
+const PAGE: u32 = 500;
+/// Seconds after which the server ends a watch, so that a connection that died silently is noticed.
+const WATCH_SECONDS: u32 = 280;
+/// Bounds of the pause after a failure.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// One change of a collection.
+#[derive(Debug)]
+pub enum Change {
+    /// The object is there, as it is now.
+    Present(Value),
+    /// The object is gone; its last known state.
+    Gone(Value),
+    /// The view is whole: everything that is there was told, and everything else is gone.
+    Synced,
+}
+
+/// What and where to watch.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    /// URL path of the collection.
+    pub path: String,
+    /// Field selector; "" for all.
+    pub fields: String,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    metadata: PageMeta,
+    #[serde(default)]
+    items: Vec<Value>,
+    #[serde(default, rename = "apiVersion")]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PageMeta {
+    resource_version: String,
+    r#continue: Option<String>,
+}
+
+/// Lists and watches until `shutdown`, telling every change to `changes`.
+pub async fn run(client: Client, collection: Collection, changes: mpsc::Sender<Change>, shutdown: Shutdown) {
+    let mut pause = PAUSE.0;
+    let mut known: HashSet<String> = HashSet::new();
+    while !shutdown.started() {
+        let outcome = tokio::select! {
+            () = shutdown.wait() => return,
+            outcome = once(&client, &collection, &changes, &mut known, &mut pause) => outcome,
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Error::Closed) => return,
+            Err(error) => {
+                tracing::warn!(path = collection.path, error = %Chain(&error), "watch failed; listing again");
+                tokio::select! {
+                    () = shutdown.wait() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("build the request")]
+    Request(#[source] kube::core::request::Error),
+    #[error("list")]
+    List(#[source] kube::Error),
+    #[error("watch")]
+    Watch(#[source] kube::Error),
+    #[error("the watch was refused: {0}")]
+    Refused(String),
+    #[error("nobody listens")]
+    Closed,
+}
+
+/// One list, and then watches from it until the version is too old or something fails.
+async fn once(
+    client: &Client,
+    collection: &Collection,
+    changes: &mpsc::Sender<Change>,
+    known: &mut HashSet<String>,
+    pause: &mut Duration,
+) -> Result<(), Error> {
+    let request = Request::new(&collection.path);
+    let mut version = list(client, &request, collection, changes, known).await?;
+    *pause = PAUSE.0;
+    loop {
+        let mut parameters = WatchParams::default().timeout(WATCH_SECONDS);
+        if !collection.fields.is_empty() {
+            parameters = parameters.fields(&collection.fields);
+        }
+        let watch = request.watch(&parameters, &version).map_err(Error::Request)?;
+        let events = match client.request_events::<Value>(watch).await {
+            Ok(events) => events,
+            Err(error) if is_gone(&error) => return Ok(()),
+            Err(error) => return Err(Error::Watch(error)),
+        };
+        let mut events = std::pin::pin!(events.into_stream());
+        while let Some(event) = events.next().await {
+            let change = match event {
+                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                    remember_version(&object, &mut version);
+                    known.insert(identity(&object));
+                    Change::Present(object)
+                }
+                Ok(WatchEvent::Deleted(object)) => {
+                    remember_version(&object, &mut version);
+                    known.remove(&identity(&object));
+                    Change::Gone(object)
+                }
+                Ok(WatchEvent::Bookmark(bookmark)) => {
+                    version = bookmark.metadata.resource_version;
+                    continue;
+                }
+                Ok(WatchEvent::Error(status)) if status.code == 410 => return Ok(()),
+                Ok(WatchEvent::Error(status)) => return Err(Error::Refused(status.message)),
+                Err(error) if is_gone(&error) => return Ok(()),
+                Err(error) => return Err(Error::Watch(error)),
+            };
+            changes.send(change).await.map_err(|_| Error::Closed)?;
+        }
+    }
+}
+
+/// Tells every object, then what is gone since the last list, then `Synced`. Returns the list's version.
+async fn list(
+    client: &Client,
+    request: &Request,
+    collection: &Collection,
+    changes: &mpsc::Sender<Change>,
+    known: &mut HashSet<String>,
+) -> Result<String, Error> {
+    let mut seen = HashSet::new();
+    let mut next: Option<String> = None;
+    let version = loop {
+        let mut parameters = ListParams::default().limit(PAGE);
+        if !collection.fields.is_empty() {
+            parameters = parameters.fields(&collection.fields);
+        }
+        if let Some(next) = next.take() {
+            parameters = parameters.continue_token(&next);
+        }
+        let page: Page =
+            client.request(request.list(&parameters).map_err(Error::Request)?).await.map_err(Error::List)?;
+        let kind = page.kind.strip_suffix("List").unwrap_or(&page.kind).to_owned();
+        for mut object in page.items {
+            // Items of a typed list carry neither apiVersion nor kind.
+            if let Some(fields) = object.as_object_mut() {
+                fields.entry("apiVersion").or_insert_with(|| page.api_version.clone().into());
+                fields.entry("kind").or_insert_with(|| kind.clone().into());
+            }
+            seen.insert(identity(&object));
+            changes.send(Change::Present(object)).await.map_err(|_| Error::Closed)?;
+        }
+        match page.metadata.r#continue.filter(|next| !next.is_empty()) {
+            Some(more) => next = Some(more),
+            None => break page.metadata.resource_version,
+        }
+    };
+    for gone in known.difference(&seen) {
+        let (namespace, name) = gone.split_once('/').unwrap_or(("", gone));
+        let tomb = serde_json::json!({"metadata": {"namespace": namespace, "name": name}});
+        changes.send(Change::Gone(tomb)).await.map_err(|_| Error::Closed)?;
+    }
+    *known = seen;
+    changes.send(Change::Synced).await.map_err(|_| Error::Closed)?;
+    Ok(version)
+}
+
+fn identity(object: &Value) -> String {
+    let text = |name: &str| object.pointer(name).and_then(Value::as_str).unwrap_or_default();
+    format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"))
+}
+
+fn remember_version(object: &Value, version: &mut String) {
+    if let Some(newer) = object.pointer("/metadata/resourceVersion").and_then(Value::as_str) {
+        newer.clone_into(version);
+    }
+}
+
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 410)
+}
+
+/// An error with its causes, in one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(formatter, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! What the operator says.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Options of the controller.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Where the controller keeps the last zones.
+    #[arg(long, env = "FEDERATION_DATA_DIR", default_value = "federation")]
+    pub data_dir: PathBuf,
+    /// Where agents and DNS servers dial in.
+    #[arg(long, default_value = "127.0.0.1:6444")]
+    pub hub_listen: SocketAddr,
+    /// Names and addresses, besides `federation-hub`, `localhost` and the listen address, by which the hub may be dialled.
+    #[arg(long)]
+    pub hub_name: Vec<String>,
+    /// The federation's DNS zone.
+    #[arg(long, default_value = "fed.example.test")]
+    pub dns_zone: String,
+    /// Host names of the zone's servers; `ns1.<zone>` if none is given. With `=ADDRESS`, the address is published too.
+    #[arg(long)]
+    pub dns_nameserver: Vec<String>,
+    /// Seconds that answers may be cached.
+    #[arg(long, default_value_t = 5)]
+    pub dns_ttl: u32,
+    /// Time of a bad verdict after which replicas are planned elsewhere, in seconds or as `5m`, `30s`, `500ms`.
+    #[arg(long, default_value = "300s", value_parser = duration)]
+    pub evict_after: std::time::Duration,
+    /// Time between an agent's heartbeats.
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    pub heartbeat: std::time::Duration,
+    /// Where `/metrics`, `/healthz`, `/livez` and `/readyz` are served over plain HTTP; nowhere if not given.
+    #[arg(long)]
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            data_dir: "federation".into(),
+            hub_listen: SocketAddr::from(([127, 0, 0, 1], 6444)),
+            hub_name: Vec::new(),
+            dns_zone: "fed.example.test".into(),
+            dns_nameserver: Vec::new(),
+            dns_ttl: 5,
+            evict_after: std::time::Duration::from_secs(300),
+            heartbeat: std::time::Duration::from_secs(1),
+            metrics_listen: None,
+        }
+    }
+}
+
+/// Reads `300`, `300s`, `5m`, `500ms`, `1h`.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| format!("{text:?} is not a time: write 300s, 5m or 500ms"))?;
+    let millis = match unit {
+        "" | "s" => number.checked_mul(1000),
+        "ms" => Some(number),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => return Err(format!("{text:?} is not a time: write 300s, 5m or 500ms")),
+    };
+    millis
+        .map(std::time::Duration::from_millis)
+        .ok_or_else(|| format!("{text:?} is too long a time"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, millis) in [("300", 300_000), ("300s", 300_000), ("5m", 300_000), ("500ms", 500), ("1h", 3_600_000)] {
+            assert_eq!(duration(text).unwrap().as_millis(), millis, "{text}");
+        }
+        for wrong in ["", "s", "5 m", "-1", "1d", "99999999999999999999"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}
