@@ -31,7 +31,7 @@ struct State<K> {
     depth: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Place {
     Waiting(Priority),
     Working,
@@ -120,9 +120,8 @@ impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
         for level in 0..LEVELS {
             while let Some(key) = state.waiting[level].pop_front() {
                 state.depth -= 1;
-                if let Some(place @ Place::Waiting(priority)) = state.places.get_mut(&key)
-                    && *priority as usize == level
-                {
+                let Some(place) = state.places.get_mut(&key) else { continue };
+                if matches!(*place, Place::Waiting(priority) if priority as usize == level) {
                     *place = Place::Working;
                     return Some(key);
                 }

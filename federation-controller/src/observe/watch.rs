@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use kube::Client;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{Request, WatchEvent};
@@ -122,27 +122,31 @@ async fn once(
             Err(error) if is_gone(&error) => return Ok(()),
             Err(error) => return Err(Error::Watch(error)),
         };
-        let mut events = std::pin::pin!(events.into_stream());
-        while let Some(event) = events.next().await {
+        let mut events = std::pin::pin!(events);
+        loop {
+            let event = match events.try_next().await {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) if is_gone(&error) => return Ok(()),
+                Err(error) => return Err(Error::Watch(error)),
+            };
             let change = match event {
-                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     remember_version(&object, &mut version);
                     known.insert(identity(&object));
                     Change::Present(object)
                 }
-                Ok(WatchEvent::Deleted(object)) => {
+                WatchEvent::Deleted(object) => {
                     remember_version(&object, &mut version);
                     known.remove(&identity(&object));
                     Change::Gone(object)
                 }
-                Ok(WatchEvent::Bookmark(bookmark)) => {
+                WatchEvent::Bookmark(bookmark) => {
                     version = bookmark.metadata.resource_version;
                     continue;
                 }
-                Ok(WatchEvent::Error(status)) if status.code == 410 => return Ok(()),
-                Ok(WatchEvent::Error(status)) => return Err(Error::Refused(status.message)),
-                Err(error) if is_gone(&error) => return Ok(()),
-                Err(error) => return Err(Error::Watch(error)),
+                WatchEvent::Error(status) if status.code == 410 => return Ok(()),
+                WatchEvent::Error(status) => return Err(Error::Refused(status.message)),
             };
             changes.send(change).await.map_err(|_| Error::Closed)?;
         }
