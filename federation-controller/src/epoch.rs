@@ -69,7 +69,7 @@ impl Epochs {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(Error::Namespace(error)),
         }
-        let (first, end) = allocate(&client).await?;
+        let (first, end) = allocate(&client, 1).await?;
         Ok(Self(Arc::new(Inner {
             next: AtomicU64::new(first),
             end: AtomicU64::new(end),
@@ -81,6 +81,23 @@ impl Epochs {
     /// The newest epoch that was given out.
     pub fn current(&self) -> u64 {
         self.0.next.load(Ordering::SeqCst) - 1
+    }
+
+    /// Continues above `epoch`, which somebody was told of: this hub was restored from an older backup.
+    ///
+    /// # Errors
+    /// When a new block is needed and cannot be written.
+    pub async fn raise(&self, epoch: u64) -> Result<(), Error> {
+        let _allocating = self.0.allocating.lock().await;
+        if epoch < self.0.end.load(Ordering::SeqCst) {
+            self.0.next.fetch_max(epoch + 1, Ordering::SeqCst);
+            return Ok(());
+        }
+        let (first, end) = allocate(&self.0.client, epoch.saturating_add(1)).await?;
+        // Nothing is given out between the two stores: the old block's end is below both.
+        self.0.next.fetch_max(first, Ordering::SeqCst);
+        self.0.end.store(end, Ordering::SeqCst);
+        Ok(())
     }
 
     /// The next epoch.
@@ -100,15 +117,15 @@ impl Epochs {
             if self.0.next.load(Ordering::SeqCst) < self.0.end.load(Ordering::SeqCst) {
                 continue;
             }
-            let (first, end) = allocate(&self.0.client).await?;
+            let (first, end) = allocate(&self.0.client, 1).await?;
             self.0.next.fetch_max(first, Ordering::SeqCst);
             self.0.end.store(end, Ordering::SeqCst);
         }
     }
 }
 
-/// Writes the end of a new block; returns its first number and its end.
-async fn allocate(client: &Client) -> Result<(u64, u64), Error> {
+/// Writes the end of a new block that starts at `least` or above; returns its first number and its end.
+async fn allocate(client: &Client, least: u64) -> Result<(u64, u64), Error> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     for _ in 0..ATTEMPTS {
         let found = maps.get_opt(NAME).await.map_err(Error::Read)?;
@@ -116,12 +133,12 @@ async fn allocate(client: &Client) -> Result<(u64, u64), Error> {
             None => {
                 let mut map = ConfigMap::default();
                 map.metadata.name = Some(NAME.into());
-                map.data = Some([(HIGH_WATER.to_owned(), (1 + BLOCK).to_string())].into());
-                (1, maps.create(&PostParams::default(), &map).await)
+                map.data = Some([(HIGH_WATER.to_owned(), (least + BLOCK).to_string())].into());
+                (least, maps.create(&PostParams::default(), &map).await)
             }
             Some(mut map) => {
                 let text = map.data.as_ref().and_then(|data| data.get(HIGH_WATER)).cloned().unwrap_or_default();
-                let first: u64 = text.parse().map_err(|_| Error::Content(text))?;
+                let first = text.parse::<u64>().map_err(|_| Error::Content(text))?.max(least);
                 map.data.get_or_insert_default().insert(HIGH_WATER.into(), (first + BLOCK).to_string());
                 // The resourceVersion that was read is the precondition.
                 (first, maps.replace(NAME, &PostParams::default(), &map).await)

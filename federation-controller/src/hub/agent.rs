@@ -1,0 +1,48 @@
+//! The service that agents dial.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use federation_runtime::shutdown::Shutdown;
+use proto::v1;
+
+use super::identity;
+use super::sessions::{Listener, OUTBOUND, Sessions};
+use crate::observe::World;
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct Agents {
+    pub(crate) world: World,
+    pub(crate) sessions: Sessions,
+    pub(crate) listener: Arc<dyn Listener>,
+    pub(crate) shutdown: Shutdown,
+}
+
+#[tonic::async_trait]
+impl v1::agent_server::Agent for Agents {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::HubMessage, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let cluster = identity::agent(&identity::peer(&request)?)?;
+        self.world.check_member(&cluster)?;
+        let (sender, receiver) = mpsc::channel(OUTBOUND);
+        tracing::info!(cluster, "an agent connected");
+        tokio::spawn(self.sessions.clone().drive(
+            cluster,
+            request.into_inner(),
+            sender,
+            self.listener.clone(),
+            self.shutdown.clone(),
+        ));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}

@@ -1,0 +1,233 @@
+//! The agents' sessions: one pure machine for each cluster, and the task that drives its stream.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::StreamExt;
+use tonic::{Status, Streaming};
+
+use federation_runtime::shutdown::Shutdown;
+use hub_protocol::Key;
+use hub_protocol::hub::{Config, Desired, Event, Session};
+use proto::v1;
+
+use crate::metrics::Metrics;
+
+/// Messages on their way into one stream: a quarter of the session's window, so that the window, not this queue, holds Applies back.
+pub(super) const OUTBOUND: usize = 128;
+
+/// Who hears what the agents say. Called without any lock held but never from two streams of one cluster at once.
+pub(crate) trait Listener: Send + Sync + 'static {
+    /// An agent's word.
+    fn heard(&self, cluster: &str, event: Event);
+    /// The stream is gone.
+    fn left(&self, cluster: &str);
+}
+
+/// Every member's session. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Sessions(Arc<Inner>);
+
+struct Inner {
+    members: RwLock<HashMap<String, Arc<Member>>>,
+    config: Config,
+    started: Instant,
+    complete: std::sync::atomic::AtomicBool,
+    epoch: AtomicU64,
+    metrics: Metrics,
+}
+
+struct Member {
+    session: Mutex<Session>,
+    // Something may be ready for sending, or this stream was replaced.
+    wake: Notify,
+    // Number of the stream that is served; an older stream's task ends when it sees a newer number.
+    stream: AtomicU64,
+}
+
+impl Sessions {
+    pub(crate) fn new(config: Config, metrics: Metrics) -> Self {
+        Self(Arc::new(Inner {
+            members: RwLock::default(),
+            config,
+            started: Instant::now(),
+            complete: false.into(),
+            epoch: AtomicU64::new(0),
+            metrics,
+        }))
+    }
+
+    fn now(&self) -> u64 {
+        self.0.started.elapsed().as_millis() as u64
+    }
+
+    fn member(&self, cluster: &str) -> Arc<Member> {
+        if let Some(member) = self.0.members.read().get(cluster) {
+            return member.clone();
+        }
+        let mut members = self.0.members.write();
+        members
+            .entry(cluster.to_owned())
+            .or_insert_with(|| {
+                let mut session = Session::new(self.0.config.clone());
+                session.set_epoch(self.0.epoch.load(Ordering::SeqCst));
+                if self.0.complete.load(Ordering::SeqCst) {
+                    session.desired_complete(self.now());
+                }
+                Arc::new(Member {
+                    session: Mutex::new(session),
+                    wake: Notify::new(),
+                    stream: AtomicU64::new(0),
+                })
+            })
+            .clone()
+    }
+
+    fn with<T>(&self, cluster: &str, change: impl FnOnce(&mut Session, u64) -> T) -> T {
+        let member = self.member(cluster);
+        let answer = change(&mut member.session.lock(), self.now());
+        member.wake.notify_one();
+        answer
+    }
+
+    /// Wants an object in a member.
+    pub(crate) fn desire(&self, cluster: &str, desired: Desired) {
+        self.with(cluster, |session, now| session.set_desired(now, desired));
+    }
+
+    /// Removes a member's copy, with the gate's permit. Asked again while pending: no new request.
+    pub(crate) fn remove(&self, cluster: &str, key: Key, uid: &str, epoch: u64, permit: v1::Permit) {
+        self.with(cluster, |session, now| {
+            if !session.removal_pending(&key) {
+                session.request_removal(now, key, uid.to_owned(), epoch, permit);
+            }
+        });
+    }
+
+    /// Leaves a member's copy without the federation's marks.
+    pub(crate) fn release(&self, cluster: &str, key: Key, uid: &str, epoch: u64) {
+        self.with(cluster, |session, now| {
+            if !session.removal_pending(&key) {
+                session.release(now, key, uid.to_owned(), epoch);
+            }
+        });
+    }
+
+    /// Delivers an Event that was posted to the federation.
+    pub(crate) fn deliver(&self, cluster: &str, event: v1::DeliverEvent) {
+        self.with(cluster, |session, now| session.deliver_event(now, event));
+    }
+
+    /// Everything that is wanted was given: what agents hold besides are strays.
+    pub(crate) fn complete(&self) {
+        self.0.complete.store(true, Ordering::SeqCst);
+        let members: Vec<_> = self.0.members.read().values().cloned().collect();
+        for member in members {
+            member.session.lock().desired_complete(self.now());
+            member.wake.notify_one();
+        }
+    }
+
+    /// The newest epoch, told to agents with each acknowledgement.
+    pub(crate) fn set_epoch(&self, epoch: u64) {
+        self.0.epoch.fetch_max(epoch, Ordering::SeqCst);
+        for member in self.0.members.read().values() {
+            member.session.lock().set_epoch(epoch);
+        }
+    }
+
+    /// Whether a cluster's agent is connected.
+    pub(crate) fn is_connected(&self, cluster: &str) -> bool {
+        self.0.members.read().get(cluster).is_some_and(|member| member.session.lock().is_connected())
+    }
+
+    /// Forgets a cluster, and ends its stream.
+    pub(crate) fn forget(&self, cluster: &str) {
+        let removed = self.0.members.write().remove(cluster);
+        if let Some(member) = removed {
+            member.stream.fetch_add(1, Ordering::SeqCst);
+            member.wake.notify_one();
+        }
+    }
+
+    /// Drives one stream until it ends, is replaced by a newer one of the same agent, or the hub ends.
+    pub(super) async fn drive(
+        self,
+        cluster: String,
+        mut inbound: Streaming<v1::AgentMessage>,
+        outbound: mpsc::Sender<Result<v1::HubMessage, Status>>,
+        listener: Arc<dyn Listener>,
+        shutdown: Shutdown,
+    ) {
+        let member = self.member(&cluster);
+        let stream = member.stream.fetch_add(1, Ordering::SeqCst) + 1;
+        member.wake.notify_waiters();
+        member.session.lock().reconnected(self.now());
+        self.0.metrics.sessions.inc();
+        loop {
+            // A newer stream owns the session now: nothing of it may be touched from here.
+            if member.stream.load(Ordering::SeqCst) != stream {
+                // The woken task may have been this one instead of the newer stream's.
+                member.wake.notify_one();
+                let gone = "this agent was replaced by a newer connection, or its cluster has left the federation";
+                let _ = outbound.try_send(Err(Status::aborted(gone)));
+                break;
+            }
+            let mut lost = false;
+            // The listener is called without the session's lock: it may ask the session for something.
+            loop {
+                let event = member.session.lock().poll_event();
+                match event {
+                    None => break,
+                    Some(Event::Lost { since_ms }) => {
+                        tracing::warn!(cluster, silent_ms = self.now().saturating_sub(since_ms), "an agent fell silent");
+                        lost = true;
+                    }
+                    Some(event) => listener.heard(&cluster, event),
+                }
+            }
+            if lost {
+                break;
+            }
+            let mut full = false;
+            loop {
+                let Ok(room) = outbound.try_reserve() else {
+                    full = true;
+                    break;
+                };
+                let message = member.session.lock().poll_transmit();
+                match message {
+                    Some(message) => room.send(Ok(message)),
+                    None => break,
+                }
+            }
+            let deadline = member.session.lock().next_deadline();
+            let pause = deadline.map_or(Duration::from_secs(1), |deadline| {
+                Duration::from_millis(deadline.saturating_sub(self.now()).max(1))
+            });
+            tokio::select! {
+                () = shutdown.wait() => break,
+                message = inbound.next() => match message {
+                    Some(Ok(message)) => member.session.lock().handle_message(self.now(), message),
+                    Some(Err(_)) | None => break,
+                },
+                () = member.wake.notified() => {}
+                room = outbound.reserve(), if full => {
+                    if room.is_err() {
+                        break;
+                    }
+                }
+                () = tokio::time::sleep(pause) => member.session.lock().tick(self.now()),
+            }
+        }
+        self.0.metrics.sessions.dec();
+        if member.stream.load(Ordering::SeqCst) == stream {
+            member.session.lock().disconnected(self.now());
+            listener.left(&cluster);
+        }
+    }
+}
