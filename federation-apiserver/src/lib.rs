@@ -1,4 +1,5 @@
 //! HTTP API over a durable store: Kubernetes' API for a control plane without nodes.
 
 pub mod cache;
+pub mod deletion;
 pub mod store;
