@@ -1,0 +1,345 @@
+//! The operations of each resource, before they take the form of either OpenAPI version.
+
+use super::{Resource, Subresource};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Method {
+    Get,
+    Put,
+    Post,
+    Delete,
+    Patch,
+}
+
+impl Method {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Post => "post",
+            Self::Delete => "delete",
+            Self::Patch => "patch",
+        }
+    }
+}
+
+/// A query parameter.
+pub(super) struct Query {
+    pub(super) name: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) text: &'static str,
+}
+
+const fn query(name: &'static str, kind: &'static str, text: &'static str) -> Query {
+    Query { name, kind, text }
+}
+
+const DRY_RUN: Query = query(
+    "dryRun",
+    "string",
+    "When present, indicates that modifications should not be persisted. Valid values are: All.",
+);
+const FIELD_MANAGER: Query = query(
+    "fieldManager",
+    "string",
+    "fieldManager is a name associated with the actor or entity that is making these changes.",
+);
+const FIELD_VALIDATION: Query = query(
+    "fieldValidation",
+    "string",
+    "fieldValidation instructs the server on how to handle unknown or duplicate fields: Ignore, Warn or Strict.",
+);
+pub(super) const PRETTY: Query = query("pretty", "string", "If 'true', then the output is pretty printed.");
+
+const WRITE: &[Query] = &[DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION];
+const PATCH: &[Query] = &[
+    DRY_RUN,
+    FIELD_MANAGER,
+    FIELD_VALIDATION,
+    query(
+        "force",
+        "boolean",
+        "Force is going to \"force\" Apply requests: it means that user will re-acquire conflicting fields owned by other people.",
+    ),
+];
+const DELETE: &[Query] = &[
+    DRY_RUN,
+    query("gracePeriodSeconds", "integer", "The duration in seconds before the object should be deleted."),
+    query("orphanDependents", "boolean", "Deprecated: please use the PropagationPolicy."),
+    query(
+        "propagationPolicy",
+        "string",
+        "Whether and how garbage collection will be performed: Orphan, Background or Foreground.",
+    ),
+];
+const LIST: &[Query] = &[
+    query(
+        "allowWatchBookmarks",
+        "boolean",
+        "allowWatchBookmarks requests watch events with type \"BOOKMARK\".",
+    ),
+    query(
+        "continue",
+        "string",
+        "The continue option should be set when retrieving more results from the server.",
+    ),
+    query("fieldSelector", "string", "A selector to restrict the list of returned objects by their fields."),
+    query("labelSelector", "string", "A selector to restrict the list of returned objects by their labels."),
+    query("limit", "integer", "limit is a maximum number of responses to return for a list call."),
+    query(
+        "resourceVersion",
+        "string",
+        "resourceVersion sets a constraint on what resource versions a request may be served from.",
+    ),
+    query(
+        "resourceVersionMatch",
+        "string",
+        "resourceVersionMatch determines how resourceVersion is applied to list calls.",
+    ),
+    query("sendInitialEvents", "boolean", "`sendInitialEvents=true` may be set together with `watch=true`."),
+    query("timeoutSeconds", "integer", "Timeout for the list/watch call."),
+    query(
+        "watch",
+        "boolean",
+        "Watch for changes to the described resources and return them as a stream of add, update, and remove notifications.",
+    ),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Body {
+    None,
+    /// The object itself.
+    Object,
+    DeleteOptions,
+    Patch,
+}
+
+/// One operation on one path.
+pub(super) struct Operation {
+    pub(super) path: String,
+    pub(super) method: Method,
+    /// `x-kubernetes-action`
+    pub(super) action: &'static str,
+    pub(super) id: String,
+    pub(super) description: String,
+    pub(super) query: &'static [Query],
+    pub(super) body: Body,
+    /// Kind that goes in and out, with its group and version.
+    pub(super) gvk: (String, String, String),
+    /// Kind of the response, when it is not that of `gvk`.
+    pub(super) response: Response,
+    pub(super) built_in: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Response {
+    Object,
+    List,
+    Status,
+}
+
+impl Operation {
+    /// Names in braces in the path.
+    pub(super) fn path_parameters(&self) -> Vec<&'static str> {
+        ["name", "namespace"].into_iter().filter(|name| self.path.contains(&format!("{{{name}}}"))).collect()
+    }
+
+    pub(super) fn patch_types(&self) -> &'static [&'static str] {
+        if self.built_in {
+            &[
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/strategic-merge-patch+json",
+                "application/apply-patch+yaml",
+            ]
+        } else {
+            &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"]
+        }
+    }
+}
+
+/// `/api/v1` or `/apis/GROUP/VERSION`.
+pub(super) fn prefix(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
+}
+
+/// `AppsV1`, `CoreV1`: the part of operation ids that names the group and version.
+fn id_part(group: &str, version: &str) -> String {
+    let first = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) };
+    capital(first) + &capital(version)
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// All operations of a resource and its subresources.
+pub(super) fn operations(resource: &Resource, built_in: bool) -> Vec<Operation> {
+    let base = prefix(&resource.group, &resource.version);
+    let (collection, scope) = if resource.namespaced {
+        (format!("{base}/namespaces/{{namespace}}/{}", resource.plural), "Namespaced")
+    } else {
+        (format!("{base}/{}", resource.plural), "")
+    };
+    let item = format!("{collection}/{{name}}");
+    let gvk = (resource.group.clone(), resource.version.clone(), resource.kind.clone());
+    let group_version = id_part(&resource.group, &resource.version);
+    let kind = &resource.kind;
+    let mut all = Vec::new();
+    let mut add =
+        |path: &str, method, action, verb: &str, text: &str, query, body, response, suffix: &str| {
+            all.push(Operation {
+                path: path.to_owned(),
+                method,
+                action,
+                id: format!("{verb}{group_version}{scope}{kind}{suffix}"),
+                description: format!("{text} {kind}"),
+                query,
+                body,
+                gvk: gvk.clone(),
+                response,
+                built_in,
+            });
+        };
+    let has = |verb: &str| resource.verbs.iter().any(|known| known == verb);
+    if has("list") {
+        add(
+            &collection,
+            Method::Get,
+            "list",
+            "list",
+            "list or watch objects of kind",
+            LIST,
+            Body::None,
+            Response::List,
+            "",
+        );
+        if resource.namespaced {
+            let everywhere = format!("{base}/{}", resource.plural);
+            add(
+                &everywhere,
+                Method::Get,
+                "list",
+                "list",
+                "list or watch objects of kind",
+                LIST,
+                Body::None,
+                Response::List,
+                "ForAllNamespaces",
+            );
+        }
+    }
+    if has("create") {
+        add(
+            &collection,
+            Method::Post,
+            "post",
+            "create",
+            "create a",
+            WRITE,
+            Body::Object,
+            Response::Object,
+            "",
+        );
+    }
+    if has("deletecollection") {
+        add(
+            &collection,
+            Method::Delete,
+            "deletecollection",
+            "deleteCollection",
+            "delete collection of",
+            DELETE,
+            Body::DeleteOptions,
+            Response::Status,
+            "",
+        );
+    }
+    if has("get") {
+        add(&item, Method::Get, "get", "read", "read the specified", &[], Body::None, Response::Object, "");
+    }
+    if has("update") {
+        add(
+            &item,
+            Method::Put,
+            "put",
+            "replace",
+            "replace the specified",
+            WRITE,
+            Body::Object,
+            Response::Object,
+            "",
+        );
+    }
+    if has("patch") {
+        add(
+            &item,
+            Method::Patch,
+            "patch",
+            "patch",
+            "partially update the specified",
+            PATCH,
+            Body::Patch,
+            Response::Object,
+            "",
+        );
+    }
+    if has("delete") {
+        add(
+            &item,
+            Method::Delete,
+            "delete",
+            "delete",
+            "delete a",
+            DELETE,
+            Body::DeleteOptions,
+            Response::Status,
+            "",
+        );
+    }
+    for subresource in &resource.subresources {
+        all.extend(subresource_operations(resource, subresource, &item, &group_version, scope, built_in));
+    }
+    all
+}
+
+fn subresource_operations(
+    resource: &Resource,
+    subresource: &Subresource,
+    item: &str,
+    group_version: &str,
+    scope: &str,
+    built_in: bool,
+) -> Vec<Operation> {
+    let path = format!("{item}/{}", subresource.name);
+    let suffix = capital(&subresource.name);
+    let gvk = (subresource.group.clone(), subresource.version.clone(), subresource.kind.clone());
+    let kind = &resource.kind;
+    subresource
+        .verbs
+        .iter()
+        .filter_map(|verb| {
+            let (method, action, id, text, query, body): (_, _, _, _, &'static [Query], _) =
+                match verb.as_str() {
+                    "get" => (Method::Get, "get", "read", "read", &[], Body::None),
+                    "update" => (Method::Put, "put", "replace", "replace", WRITE, Body::Object),
+                    "patch" => (Method::Patch, "patch", "patch", "partially update", PATCH, Body::Patch),
+                    "create" => (Method::Post, "post", "create", "create", WRITE, Body::Object),
+                    _ => return None,
+                };
+            Some(Operation {
+                path: path.clone(),
+                method,
+                action,
+                id: format!("{id}{group_version}{scope}{kind}{suffix}"),
+                description: format!("{text} {} of the specified {kind}", subresource.name),
+                query,
+                body,
+                gvk: gvk.clone(),
+                response: Response::Object,
+                built_in,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,278 @@
+//! The OpenAPI definitions, found by kind.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::{Map, Value, json};
+
+use crate::data;
+
+const PREFIX: &str = "#/components/schemas/";
+
+/// A cheap handle on a set of definitions; all clones share them.
+#[derive(Debug, Clone)]
+pub struct Schemas {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Clone)]
+struct Inner {
+    definitions: Map<String, Value>,
+    by_kind: HashMap<(String, String, String), String>,
+}
+
+impl Schemas {
+    /// The stable groups of Kubernetes 1.37, parsed at first use.
+    pub fn builtin() -> Self {
+        static BUILTIN: OnceLock<Schemas> = OnceLock::new();
+        BUILTIN
+            .get_or_init(|| match data::openapi() {
+                Value::Object(definitions) => Self::from_definitions(definitions),
+                _ => Self::from_definitions(Map::new()),
+            })
+            .clone()
+    }
+
+    fn from_definitions(definitions: Map<String, Value>) -> Self {
+        let mut by_kind = HashMap::new();
+        for (name, schema) in &definitions {
+            for gvk in
+                schema.get("x-kubernetes-group-version-kind").and_then(Value::as_array).into_iter().flatten()
+            {
+                let part = |key| gvk.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+                by_kind.insert((part("group"), part("version"), part("kind")), name.clone());
+            }
+        }
+        Self { inner: Arc::new(Inner { definitions, by_kind }) }
+    }
+
+    /// A set that also holds the given kind. `schema` is an `openAPIV3Schema` or what schemars writes (with `$defs`); apiVersion,
+    /// kind and metadata are filled in.
+    pub fn with_kind(&self, group: &str, version: &str, kind: &str, schema: &Value) -> Self {
+        let mut inner = (*self.inner).clone();
+        let name = definition_name(group, version, kind);
+        let mut definition = inline(schema, schema, 0);
+        if let Some(object) = definition.as_object_mut() {
+            object.insert("type".into(), json!("object"));
+            let properties = object.entry("properties").or_insert_with(|| json!({}));
+            if let Some(properties) = properties.as_object_mut() {
+                properties.insert("apiVersion".into(), json!({"type": "string", "description": "APIVersion defines the versioned schema of this representation of an object."}));
+                properties.insert("kind".into(), json!({"type": "string", "description": "Kind is a string value representing the REST resource this object represents."}));
+                properties.insert("metadata".into(), json!({"$ref": format!("{PREFIX}{OBJECT_META}"), "description": "Standard object's metadata."}));
+            }
+            object.insert(
+                "x-kubernetes-group-version-kind".into(),
+                json!([{"group": group, "version": version, "kind": kind}]),
+            );
+        }
+        inner.definitions.insert(name.clone(), definition);
+        inner.by_kind.insert((group.to_owned(), version.to_owned(), kind.to_owned()), name.clone());
+
+        let list_kind = format!("{kind}List");
+        let list = definition_name(group, version, &list_kind);
+        inner.definitions.insert(
+            list.clone(),
+            json!({
+                "description": format!("{list_kind} is a list of {kind}"),
+                "type": "object",
+                "required": ["items"],
+                "properties": {
+                    "apiVersion": {"type": "string"},
+                    "kind": {"type": "string"},
+                    "metadata": {"$ref": format!("{PREFIX}io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta")},
+                    "items": {"type": "array", "items": {"$ref": format!("{PREFIX}{name}")}},
+                },
+                "x-kubernetes-group-version-kind": [{"group": group, "version": version, "kind": list_kind}],
+            }),
+        );
+        inner.by_kind.insert((group.to_owned(), version.to_owned(), list_kind), list);
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The name of the definition that describes a kind: `io.k8s.api.apps.v1.Deployment`.
+    pub fn name_of(&self, group: &str, version: &str, kind: &str) -> Option<&str> {
+        self.inner.by_kind.get(&(group.to_owned(), version.to_owned(), kind.to_owned())).map(String::as_str)
+    }
+
+    /// The definition that describes a kind.
+    pub fn of_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Value> {
+        self.definition(self.name_of(group, version, kind)?)
+    }
+
+    /// A definition by its name.
+    pub fn definition(&self, name: &str) -> Option<&Value> {
+        self.inner.definitions.get(name)
+    }
+
+    /// All definitions, by name.
+    pub fn definitions(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.inner.definitions.iter().map(|(name, schema)| (name.as_str(), schema))
+    }
+
+    /// Follows a `$ref`; anything else, and a reference to nothing, is returned as it is.
+    pub fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        reference(schema).and_then(|name| self.definition(name)).unwrap_or(schema)
+    }
+
+    /// What strategic merge patch must know about one field of a definition, or `None` if there is no such field.
+    pub fn merge_rule(&self, parent: &str, field: &str) -> Option<MergeRule> {
+        let property = self.definition(parent)?.get("properties")?.get(field)?;
+        let text = |key: &str| property.get(key).and_then(Value::as_str).map(str::to_owned);
+        Some(MergeRule {
+            merge_key: text("x-kubernetes-patch-merge-key"),
+            strategies: text("x-kubernetes-patch-strategy")
+                .map(|list| list.split(',').map(str::to_owned).collect())
+                .unwrap_or_default(),
+            child: [Some(property), property.get("items"), property.get("additionalProperties")]
+                .into_iter()
+                .flatten()
+                .find_map(reference)
+                .map(str::to_owned),
+        })
+    }
+}
+
+/// The patch rules of one field (`x-kubernetes-patch-merge-key`, `x-kubernetes-patch-strategy`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MergeRule {
+    /// The key that tells the items of a merged list apart.
+    pub merge_key: Option<String>,
+    /// `merge`, `replace`, `retainKeys`; none means objects merge and lists are replaced.
+    pub strategies: Vec<String>,
+    /// The definition of the field, or of its items or values; `None` for scalars and inline schemas.
+    pub child: Option<String>,
+}
+
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+/// The definition's name that a schema refers to.
+pub(crate) fn reference(schema: &Value) -> Option<&str> {
+    schema.get("$ref")?.as_str()?.strip_prefix(PREFIX)
+}
+
+/// Custom kinds are named as the API server names them: reversed group, version, kind.
+fn definition_name(group: &str, version: &str, kind: &str) -> String {
+    let reversed: Vec<&str> = group.rsplit('.').collect();
+    format!("{}.{version}.{kind}", reversed.join("."))
+}
+
+/// Nesting up to which local references are written out; a recursive type becomes an open object below it.
+const MAX_INLINE: usize = 24;
+
+/// Turns schemars' JSON Schema into the structural form: no `$defs`, no type lists, `nullable` instead of a null branch.
+fn inline(schema: &Value, root: &Value, depth: usize) -> Value {
+    if depth > MAX_INLINE {
+        return json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    }
+    let Value::Object(source) = schema else {
+        return match schema {
+            // `true` allows everything.
+            Value::Bool(_) => json!({"x-kubernetes-preserve-unknown-fields": true}),
+            other => other.clone(),
+        };
+    };
+    let local =
+        source.get("$ref").and_then(Value::as_str).and_then(|target| root.pointer(target.strip_prefix('#')?));
+    let mut result = match local {
+        Some(target) => match inline(target, root, depth + 1) {
+            Value::Object(object) => object,
+            _ => Map::new(),
+        },
+        None => Map::new(),
+    };
+    for (key, value) in source {
+        match (key.as_str(), value) {
+            ("$schema" | "$defs" | "definitions" | "title", _) => {}
+            ("$ref", _) if local.is_some() => {}
+            ("type", Value::Array(types)) => {
+                if types.iter().any(|t| t == "null") {
+                    result.insert("nullable".into(), json!(true));
+                }
+                if let Some(first) = types.iter().find(|t| *t != "null") {
+                    result.insert("type".into(), first.clone());
+                }
+            }
+            ("anyOf" | "oneOf", Value::Array(branches)) => {
+                let real: Vec<&Value> =
+                    branches.iter().filter(|b| b.get("type") != Some(&json!("null"))).collect();
+                if real.len() < branches.len() {
+                    result.insert("nullable".into(), json!(true));
+                }
+                if let [only] = real.as_slice() {
+                    if let Value::Object(object) = inline(only, root, depth + 1) {
+                        for (key, value) in object {
+                            result.entry(key).or_insert(value);
+                        }
+                    }
+                } else {
+                    result.insert(key.clone(), real.iter().map(|b| inline(b, root, depth + 1)).collect());
+                }
+            }
+            ("properties", Value::Object(properties)) => {
+                let inner =
+                    properties.iter().map(|(name, value)| (name.clone(), inline(value, root, depth + 1)));
+                result.insert(key.clone(), Value::Object(inner.collect()));
+            }
+            ("items" | "additionalProperties", Value::Object(_)) => {
+                result.insert(key.clone(), inline(value, root, depth + 1));
+            }
+            _ => {
+                result.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    Value::Object(result)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merge_keys_come_from_the_schema() {
+        let schemas = Schemas::builtin();
+        let rule = schemas.merge_rule("io.k8s.api.core.v1.PodSpec", "containers").unwrap();
+        assert_eq!(rule.merge_key.as_deref(), Some("name"));
+        assert_eq!(rule.strategies, ["merge"]);
+        assert_eq!(rule.child.as_deref(), Some("io.k8s.api.core.v1.Container"));
+        let volumes = schemas.merge_rule("io.k8s.api.core.v1.PodSpec", "volumes").unwrap();
+        assert_eq!(volumes.strategies, ["merge", "retainKeys"]);
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn walk(schemas: &Schemas, value: &Value) {
+            if let Some(name) = reference(value) {
+                assert!(schemas.definition(name).is_some(), "{name}");
+            }
+            match value {
+                Value::Object(map) => map.values().for_each(|value| walk(schemas, value)),
+                Value::Array(items) => items.iter().for_each(|value| walk(schemas, value)),
+                _ => {}
+            }
+        }
+        let schemas = Schemas::builtin();
+        schemas.definitions().for_each(|(_, schema)| walk(&schemas, schema));
+    }
+
+    #[test]
+    fn a_schemars_schema_becomes_structural() {
+        let schema = json!({
+            "$defs": {"Mode": {"type": "string", "enum": ["A", "B"]}},
+            "type": "object",
+            "properties": {"spec": {"type": "object", "properties": {
+                "mode": {"anyOf": [{"$ref": "#/$defs/Mode"}, {"type": "null"}]},
+                "count": {"type": ["integer", "null"]},
+            }}},
+        });
+        let schemas = Schemas::builtin().with_kind("federation.rs", "v1alpha1", "Thing", &schema);
+        assert_eq!(
+            schemas.name_of("federation.rs", "v1alpha1", "Thing"),
+            Some("rs.federation.v1alpha1.Thing")
+        );
+        let spec = &schemas.of_kind("federation.rs", "v1alpha1", "Thing").unwrap()["properties"]["spec"]["properties"];
+        assert_eq!(spec["mode"], json!({"type": "string", "enum": ["A", "B"], "nullable": true}));
+        assert_eq!(spec["count"], json!({"type": "integer", "nullable": true}));
+    }
+}

@@ -1,0 +1,136 @@
+//! The OpenAPI documents, looked at as kubectl does.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use kube_schema::Schemas;
+use kube_schema::openapi::{Documents, Resource, Subresource};
+use serde_json::{Value, json};
+
+fn resource(group: &str, kind: &str, plural: &str, namespaced: bool) -> Resource {
+    let verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    Resource {
+        group: group.into(),
+        version: "v1".into(),
+        kind: kind.into(),
+        plural: plural.into(),
+        namespaced,
+        verbs: verbs.map(str::to_owned).to_vec(),
+        subresources: Vec::new(),
+    }
+}
+
+fn build() -> Documents {
+    let mut deployments = resource("apps", "Deployment", "deployments", true);
+    let verbs = ["get", "patch", "update"].map(str::to_owned).to_vec();
+    deployments.subresources = vec![
+        Subresource {
+            name: "status".into(),
+            group: "apps".into(),
+            version: "v1".into(),
+            kind: "Deployment".into(),
+            verbs: verbs.clone(),
+        },
+        Subresource {
+            name: "scale".into(),
+            group: "autoscaling".into(),
+            version: "v1".into(),
+            kind: "Scale".into(),
+            verbs,
+        },
+    ];
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer"}}}}});
+    let schemas = Schemas::builtin().with_kind("example.org", "v1", "Widget", &schema);
+    let resources = [
+        deployments,
+        resource("", "Namespace", "namespaces", false),
+        resource("", "ConfigMap", "configmaps", true),
+        resource("", "Secret", "secrets", true),
+        resource("", "Service", "services", true),
+        resource("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", false),
+        resource("example.org", "Widget", "widgets", true),
+    ];
+    Documents::build(&schemas, &resources, "v1.37.0")
+}
+
+fn parse(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap()
+}
+
+fn walk(value: &Value, visit: &mut impl FnMut(&Value)) {
+    visit(value);
+    match value {
+        Value::Object(map) => map.values().for_each(|value| walk(value, visit)),
+        Value::Array(items) => items.iter().for_each(|value| walk(value, visit)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_index_names_each_group_version_with_its_hash() {
+    let documents = build();
+    let index = parse(&documents.v3_index.bytes);
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
+    assert_eq!(url, format!("/openapi/v3/apis/apps/v1?hash={}", documents.v3["apis/apps/v1"].hash));
+    assert!(index["paths"]["api/v1"].is_object() && index["paths"]["apis/example.org/v1"].is_object());
+}
+
+#[test]
+fn every_patch_names_the_parameters_that_kubectl_looks_for() {
+    let documents = build();
+    for document in documents.v3.values().chain([&documents.v2_json]) {
+        for (path, item) in parse(&document.bytes)["paths"].as_object().unwrap() {
+            let Some(patch) = item.get("patch") else { continue };
+            let names: Vec<&str> =
+                patch["parameters"].as_array().unwrap().iter().filter_map(|p| p["name"].as_str()).collect();
+            for name in ["dryRun", "fieldManager", "fieldValidation", "force"] {
+                assert!(names.contains(&name), "{path} lacks {name}");
+            }
+            assert!(patch["x-kubernetes-group-version-kind"]["kind"].is_string(), "{path}");
+        }
+    }
+}
+
+#[test]
+fn documents_are_closed_over_their_references() {
+    let documents = build();
+    for (prefix, key, document) in documents
+        .v3
+        .values()
+        .map(|document| ("#/components/schemas/", "/components/schemas", document))
+        .chain([("#/definitions/", "/definitions", &documents.v2_json)])
+    {
+        let value = parse(&document.bytes);
+        let defined = value.pointer(key).unwrap().as_object().unwrap();
+        walk(&value, &mut |value| {
+            if let Some(Value::String(reference)) = value.get("$ref") {
+                assert!(defined.contains_key(reference.strip_prefix(prefix).unwrap()), "{reference}");
+            }
+        });
+    }
+}
+
+#[test]
+fn documents_are_the_same_for_the_same_registry() {
+    let (one, two) = (build(), build());
+    assert_eq!(one.v3_index.hash, two.v3_index.hash);
+    assert_eq!(one.v2_protobuf.hash, two.v2_protobuf.hash);
+}
+
+#[test]
+fn the_protobuf_document_starts_with_the_swagger_version() {
+    // Document.swagger = 1, then Document.info = 2.
+    assert!(build().v2_protobuf.bytes.starts_with(b"\x0a\x032.0\x12"));
+}
+
+/// Set KUBE_SCHEMA_DUMP to a folder to look at the documents, or to serve them to a real client.
+#[test]
+fn documents_can_be_dumped() {
+    let Some(folder) = std::env::var_os("KUBE_SCHEMA_DUMP").map(std::path::PathBuf::from) else { return };
+    let documents = build();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).unwrap();
+    write("v3", &documents.v3_index.bytes);
+    write("v2.json", &documents.v2_json.bytes);
+    write("v2.pb", &documents.v2_protobuf.bytes);
+    for (key, document) in &documents.v3 {
+        write(&format!("v3.{}", key.replace('/', ".")), &document.bytes);
+    }
+}
