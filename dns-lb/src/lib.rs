@@ -1,1 +1,37 @@
-//! The authoritative DNS server of the federation.
+//! The authoritative DNS server of the federation: answers are compiled when the zone changes, not when a query arrives.
+//!
+//! ```text
+//!  hub ──ZoneUpdate──► hub/ (fence, disk) ──► zone/ (validate) ──► compile/ (encode once) ──► publish (swap)
+//!                                                                                               │ one Arc
+//!  resolvers ──UDP──► udp/ one socket and thread per core ──► answer/hot ◄──────────────────────┤
+//!            ──TCP──► tcp/ on tokio ─────────────────────────► answer/hot, answer/cold ◄────────┘
+//! ```
+//!
+//! - [`wire`]: names and numbers.
+//! - [`zone`]: what the hub says, validated; a whole update or nothing.
+//! - [`compile`]: each (name, type) in wire form, in a table of all names.
+//! - [`answer`]: one function from a query's octets to the answer's. The hot path neither allocates nor locks; what has not the
+//!   usual form goes to the cold path, which uses hickory-proto on the same octets and reads the model instead of the compiled form.
+//!   Tests hold the two against each other.
+//! - [`publish`]: the swap; a thread looks once per batch.
+//! - [`udp`], [`tcp`]: the sockets. The unsafe code is in `udp/mmsg.rs`, all of it.
+//! - [`hub`]: the stream from the hub, the fence that an older epoch does not pass, and the disk. [`state`] ties them together.
+//! - [`metrics`]: counters per thread.
+//!
+//! It runs as [`Options`] → [`Service::bind`] → [`Service::run`]; [`run`] is the two in one.
+
+pub mod answer;
+pub mod compile;
+pub mod hub;
+pub mod metrics;
+mod options;
+pub mod publish;
+mod service;
+pub mod state;
+pub mod tcp;
+pub mod udp;
+pub mod wire;
+pub mod zone;
+
+pub use options::Options;
+pub use service::{Error, Service, run};

@@ -1,0 +1,119 @@
+//! What the sockets answer from: immutable, swapped whole.
+
+use std::sync::Arc;
+
+use super::encode::Records;
+use super::table::{NodeIndex, Table};
+use crate::metrics::ClusterSlot;
+use crate::wire::{Name, Type};
+use crate::zone::{AliasTable, Zones};
+
+/// Every answer at one epoch.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The model, for the cold path.
+    pub zones: Arc<Zones>,
+    /// Whether these zones are old news: the hub has been away for longer than the operator finds right. Answers then say so to
+    /// clients that speak EDNS (RFC 8914, code 3).
+    pub stale: bool,
+    /// Names to nodes.
+    pub table: Table,
+    /// One for each name.
+    pub nodes: Box<[Node]>,
+    /// One for each name and type.
+    pub sets: Box<[Set]>,
+    /// One for each zone.
+    pub answers: Box<[ZoneAnswers]>,
+}
+
+/// Answers that belong to a zone as a whole.
+#[derive(Debug)]
+pub struct ZoneAnswers {
+    /// Octets of the origin's name.
+    pub origin_length: u16,
+    /// For the question.
+    pub soa: Records,
+    /// For the authority section: with the TTL of negative answers.
+    pub negative: Records,
+    /// For ANY.
+    pub hinfo: Records,
+}
+
+/// One name.
+#[derive(Debug)]
+pub struct Node {
+    /// Index of its zone.
+    pub zone: u32,
+    /// Whether it is the zone's origin, which has the SOA.
+    pub apex: bool,
+    /// Its types, few enough to be read one after the other. None: an empty non-terminal.
+    pub types: Box<[(Type, u32)]>,
+    /// The alias, which answers any type that is not here.
+    pub alias: Option<u32>,
+    /// The wildcard right below it.
+    pub wildcard: Option<NodeIndex>,
+}
+
+/// One name and type.
+#[derive(Debug)]
+pub struct Set {
+    /// How much is answered.
+    pub pick: Pick,
+    /// What there is to answer. Empty: all choices are withdrawn.
+    pub choices: Box<[Choices]>,
+}
+
+/// How much of a set is answered.
+#[derive(Debug)]
+pub enum Pick {
+    /// Everything, from a place that rotates.
+    All,
+    /// One, by weight.
+    One(AliasTable),
+    /// Nothing.
+    None,
+}
+
+/// Records that are answered together.
+#[derive(Debug)]
+pub struct Choices {
+    /// Encoded.
+    pub records: Records,
+    /// Whose counter goes up.
+    pub cluster: ClusterSlot,
+    /// Of an alias: where it leads.
+    pub target: Target,
+    /// Of an alias: the name that it leads to.
+    pub(super) alias_target: Option<Name>,
+}
+
+/// Where an alias leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// This is no alias, or it leads out of the zone: the answer ends here.
+    End,
+    /// To a name of the zone, perhaps by a wildcard.
+    Node(NodeIndex),
+    /// To a name that the zone does not have.
+    Missing,
+}
+
+impl Snapshot {
+    /// Where `name` is, wildcards considered.
+    pub fn place(&self, name: &Name) -> Option<NodeIndex> {
+        let starts: Vec<u8> = name.label_offsets().map(|at| at as u8).collect();
+        match self.table.find(name.wire(), &starts) {
+            super::Lookup::Exact(node) => Some(node),
+            super::Lookup::Below(encloser) => self.nodes.get(encloser as usize)?.wildcard,
+            super::Lookup::Outside => None,
+        }
+    }
+}
+
+impl Node {
+    /// The set of `kind`.
+    #[inline]
+    pub fn set(&self, kind: Type) -> Option<u32> {
+        self.types.iter().find(|(of, _)| *of == kind).map(|&(_, set)| set)
+    }
+}

@@ -1,0 +1,143 @@
+//! The stream of zones from the hub.
+
+use std::time::Duration;
+
+use federation_runtime::pki::Identity;
+use federation_runtime::shutdown::Shutdown;
+use proto::v1;
+use proto::v1::zones_client::ZonesClient;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+
+use crate::state::{Applied, State};
+use crate::udp::Dice;
+
+/// Name in the hub's certificate (docs/ARCHITECTURE.md).
+const HUB_NAME: &str = "federation-hub";
+/// First wait between connections.
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+/// Longest wait between connections.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// A connection attempt that takes longer is given up.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A hub that does not answer pings for this long is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Acknowledgements under way: one for each update, and updates are applied one after the other.
+const QUEUE: usize = 8;
+/// Octets of one update: zones are whole, and 10,000 names are some 2 MiB.
+const UPDATE_MAX: usize = 64 << 20;
+
+/// Where the hub is, and who we are to it.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    /// `host:port`.
+    pub address: String,
+    /// PEM of the federation's authority.
+    pub ca_pem: String,
+    /// Ours.
+    pub identity: Identity,
+}
+
+/// Keeps a stream to the hub.
+pub struct Client {
+    /// The hub.
+    pub hub: Hub,
+    /// Who says hello.
+    pub instance: String,
+    /// What updates are applied to.
+    pub state: State,
+    /// For the jitter.
+    pub dice: Dice,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("cannot connect to the hub")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("the hub ended the stream: {}", .0.message())]
+    Status(#[from] tonic::Status),
+    #[error("the hub ended the stream")]
+    Ended,
+}
+
+impl Client {
+    /// Watches, and connects again whenever the stream ends, until `shutdown`.
+    pub async fn run(mut self, shutdown: Shutdown) {
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let mut received = false;
+            let error = tokio::select! {
+                error = self.watch(&mut received) => error,
+                () = shutdown.wait() => return,
+            };
+            self.state.disconnected();
+            if received {
+                backoff = BACKOFF_MIN;
+            }
+            // Between half and the whole, so that servers do not come back to a restarted hub all at once.
+            let wait = backoff.mul_f64(0.5 + (self.dice.roll() >> 33) as f64 / (1_u64 << 32) as f64);
+            tracing::warn!(
+                hub = self.hub.address,
+                error = &error as &dyn std::error::Error,
+                again_in_ms = wait.as_millis() as u64,
+                "no stream from the hub: the last zones are served"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = shutdown.wait() => return,
+            }
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn watch(&mut self, received: &mut bool) -> StreamError {
+        match self.stream(received).await {
+            Ok(()) => StreamError::Ended,
+            Err(error) => error,
+        }
+    }
+
+    async fn stream(&mut self, received: &mut bool) -> Result<(), StreamError> {
+        let mut client = ZonesClient::new(self.connect().await?).max_decoding_message_size(UPDATE_MAX);
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (epoch, incarnation) = self.state.served();
+        let hello = v1::DnsHello { instance: self.instance.clone(), epoch, incarnation };
+        // The queue is empty, and its receiver is held here.
+        let _ = sender.try_send(message(v1::dns_message::Message::Hello(hello)));
+        let mut updates = client.watch(ReceiverStream::new(receiver)).await?.into_inner();
+        tracing::info!(hub = self.hub.address, epoch, "watching the hub's zones");
+        self.state.connected();
+        while let Some(update) = updates.message().await? {
+            *received = true;
+            if let Applied::Served { epoch } = self.state.offer(update).await {
+                let served = message(v1::dns_message::Message::Served(v1::ZoneServed { epoch }));
+                if sender.send(served).await.is_err() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn connect(&self) -> Result<Channel, tonic::transport::Error> {
+        let Identity { certificate_pem, key_pem } = &self.hub.identity;
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.hub.ca_pem))
+            .identity(tonic::transport::Identity::from_pem(certificate_pem, key_pem))
+            .domain_name(HUB_NAME);
+        Endpoint::from_shared(format!("https://{}", self.hub.address))?
+            .tls_config(tls)?
+            .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true)
+            .connect()
+            .await
+    }
+}
+
+fn message(message: v1::dns_message::Message) -> v1::DnsMessage {
+    v1::DnsMessage { message: Some(message) }
+}

@@ -1,0 +1,9 @@
+//! Where zones come from: the hub's stream, and the disk while the hub is away.
+
+mod client;
+mod disk;
+mod fence;
+
+pub use client::{Client, Hub};
+pub use disk::{Disk, DiskError};
+pub use fence::{Fence, Held, Offer, Refused};

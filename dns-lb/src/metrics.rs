@@ -1,0 +1,297 @@
+//! Counters that the sockets bump and the scraper sums.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::{Mutex, RwLock};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+
+use crate::wire::Rcode;
+
+/// Cluster names that have a counter of their own; a federation with more counts the rest under [`OTHER`].
+const CLUSTERS_MAX: usize = 1024;
+/// Name of what is answered from static records.
+const STATIC: &str = "";
+/// Name of the clusters beyond [`CLUSTERS_MAX`].
+const OTHER: &str = "(other)";
+
+/// Index of a cluster's counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterSlot(u16);
+
+/// Cluster names in order of appearance. A name keeps its slot while the process lives, whatever the epoch.
+#[derive(Debug)]
+pub struct ClusterSlots(RwLock<Vec<Box<str>>>);
+
+impl Default for ClusterSlots {
+    fn default() -> Self {
+        Self(RwLock::new(vec![STATIC.into(), OTHER.into()]))
+    }
+}
+
+impl ClusterSlots {
+    /// The slot of `cluster`; none is what static records have.
+    pub fn slot(&self, cluster: Option<&str>) -> ClusterSlot {
+        let Some(cluster) = cluster else { return ClusterSlot(0) };
+        let mut names = self.0.write();
+        if let Some(index) = names.iter().position(|name| **name == *cluster) {
+            return ClusterSlot(index as u16);
+        }
+        if names.len() == CLUSTERS_MAX {
+            return ClusterSlot(1);
+        }
+        names.push(cluster.into());
+        ClusterSlot((names.len() - 1) as u16)
+    }
+
+    fn names(&self) -> Vec<Box<str>> {
+        self.0.read().clone()
+    }
+}
+
+/// How a query came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// RFC 1035 section 4.2.1.
+    Udp,
+    /// RFC 7766.
+    Tcp,
+}
+
+impl Transport {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// The counters of one thread. Aligned to two cache lines, so that threads do not write to each other's, the line that the
+/// prefetcher brings along included.
+#[repr(align(128))]
+pub struct Counters {
+    transport: Transport,
+    rcodes: [AtomicU64; Rcode::COUNT],
+    dropped: AtomicU64,
+    unsent: AtomicU64,
+    truncated: AtomicU64,
+    cold: AtomicU64,
+    clusters: Box<[AtomicU64]>,
+}
+
+impl fmt::Debug for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counters").field("transport", &self.transport).finish_non_exhaustive()
+    }
+}
+
+impl Counters {
+    /// Counters at zero.
+    pub fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            rcodes: Default::default(),
+            dropped: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
+            truncated: AtomicU64::new(0),
+            cold: AtomicU64::new(0),
+            clusters: (0..CLUSTERS_MAX).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// An answer was made.
+    #[inline]
+    pub fn answered(&self, rcode: Rcode) {
+        if let Some(counter) = self.rcodes.get(rcode.0 as usize) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// An answer names a cluster's addresses.
+    #[inline]
+    pub fn chosen(&self, cluster: ClusterSlot) {
+        if let Some(counter) = self.clusters.get(cluster.0 as usize) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A message was not worth an answer.
+    #[inline]
+    pub fn dropped(&self) {
+        self.dropped.fetch_add(1, Relaxed);
+    }
+
+    /// Answers were not sent, for the socket's buffer was full.
+    #[inline]
+    pub fn unsent(&self, count: u64) {
+        self.unsent.fetch_add(count, Relaxed);
+    }
+
+    /// An answer was cut, and the client sent to TCP.
+    #[inline]
+    pub fn truncated(&self) {
+        self.truncated.fetch_add(1, Relaxed);
+    }
+
+    /// A query took the cold path.
+    #[inline]
+    pub fn cold(&self) {
+        self.cold.fetch_add(1, Relaxed);
+    }
+
+    /// How many answers with `rcode` were made.
+    pub fn answers(&self, rcode: Rcode) -> u64 {
+        self.rcodes.get(rcode.0 as usize).map_or(0, |counter| counter.load(Relaxed))
+    }
+}
+
+/// What is known of the zones, for the scraper.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ZoneState {
+    /// Answered epoch.
+    pub epoch: u64,
+    /// How many zones are answered.
+    pub zones: u64,
+    /// Seconds since the hub last confirmed that these are the newest zones; none before the first zones.
+    pub age_seconds: Option<u64>,
+    /// Whether the hub's stream is up.
+    pub connected: bool,
+    /// Zones whose new version was held, because it was empty.
+    pub held: u64,
+    /// Updates refused so far: invalid.
+    pub refused_invalid: u64,
+    /// Updates refused so far: older than what is served.
+    pub refused_older: u64,
+    /// Updates refused so far: of another store.
+    pub refused_foreign: u64,
+}
+
+type StateSource = Box<dyn Fn() -> ZoneState + Send + Sync>;
+
+/// Everything that is exported, as a collector that sums when scraped.
+pub struct DnsMetrics {
+    /// Cluster names.
+    pub clusters: Arc<ClusterSlots>,
+    threads: Mutex<Vec<Arc<Counters>>>,
+    state: Mutex<Option<StateSource>>,
+}
+
+impl fmt::Debug for DnsMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DnsMetrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for DnsMetrics {
+    fn default() -> Self {
+        Self { clusters: Arc::default(), threads: Mutex::default(), state: Mutex::new(None) }
+    }
+}
+
+impl DnsMetrics {
+    /// Counters for one more thread.
+    pub fn thread(&self, transport: Transport) -> Arc<Counters> {
+        let counters = Arc::new(Counters::new(transport));
+        self.threads.lock().push(counters.clone());
+        counters
+    }
+
+    /// Says where the zones' state is read.
+    pub fn observe(&self, state: impl Fn() -> ZoneState + Send + Sync + 'static) {
+        *self.state.lock() = Some(Box::new(state));
+    }
+
+    fn counter<L: prometheus_client::encoding::EncodeLabelSet>(
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        series: &[(L, u64)],
+    ) -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in series {
+            metric.encode_family(labels)?.encode_counter::<NoLabelSet, u64, u64>(value, None)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for DnsMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let threads = self.threads.lock().clone();
+        let sum = |transport, read: &dyn Fn(&Counters) -> u64| -> u64 {
+            threads.iter().filter(|t| t.transport == transport).map(|t| read(t)).sum()
+        };
+        let mut queries = Vec::new();
+        let (mut dropped, mut truncated, mut cold) = (Vec::new(), Vec::new(), Vec::new());
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let label = transport.label();
+            for code in 0..Rcode::COUNT as u8 {
+                let count = sum(transport, &|t| t.answers(Rcode(code)));
+                if count > 0 {
+                    queries.push(([("transport", label), ("rcode", Rcode(code).mnemonic())], count));
+                }
+            }
+            dropped.push(([("transport", label)], sum(transport, &|t| t.dropped.load(Relaxed))));
+            truncated.push(([("transport", label)], sum(transport, &|t| t.truncated.load(Relaxed))));
+            cold.push(([("transport", label)], sum(transport, &|t| t.cold.load(Relaxed))));
+        }
+        let unsent = [([("transport", "udp")], sum(Transport::Udp, &|t| t.unsent.load(Relaxed)))];
+        let names = self.clusters.names();
+        let clusters: Vec<_> = names
+            .iter()
+            .enumerate()
+            .map(|(slot, name)| {
+                let count = |t: &Arc<Counters>| t.clusters.get(slot).map_or(0, |c| c.load(Relaxed));
+                ([("cluster", &**name)], threads.iter().map(count).sum())
+            })
+            .collect();
+        let e = &mut encoder;
+        Self::counter(e, "dns_queries", "Queries answered, by transport and response code", &queries)?;
+        Self::counter(
+            e,
+            "dns_dropped",
+            "Messages that got no answer: too short, or answers themselves",
+            &dropped,
+        )?;
+        Self::counter(e, "dns_unsent", "Answers dropped because the socket's buffer was full", &unsent)?;
+        Self::counter(e, "dns_truncated", "Answers cut to fit, with TC set", &truncated)?;
+        Self::counter(e, "dns_cold_path", "Queries that the compiled answers do not cover", &cold)?;
+        Self::counter(
+            e,
+            "dns_answers",
+            "Answers that named a cluster; static records have no cluster",
+            &clusters,
+        )?;
+        let state = self.state.lock().as_ref().map(|read| read()).unwrap_or_default();
+        let mut gauge = |name: &str, help: &str, value: u64| -> fmt::Result {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            metric.encode_gauge(&value)
+        };
+        gauge("dns_zone_epoch", "Epoch of the zones that are answered", state.epoch)?;
+        gauge("dns_zones", "Zones that are answered", state.zones)?;
+        gauge("dns_hub_connected", "1 while the hub's stream is up", u64::from(state.connected))?;
+        gauge("dns_zones_held", "Zones whose new version is held because it is empty", state.held)?;
+        if let Some(age) = state.age_seconds {
+            gauge(
+                "dns_zone_age_seconds",
+                "Seconds since the hub confirmed that the zones are the newest",
+                age,
+            )?;
+        }
+        let refused = [
+            ([("reason", "invalid")], state.refused_invalid),
+            ([("reason", "older")], state.refused_older),
+            ([("reason", "incarnation")], state.refused_foreign),
+        ];
+        Self::counter(
+            &mut encoder,
+            "dns_updates_refused",
+            "Updates of the hub that were not applied",
+            &refused,
+        )
+    }
+}

@@ -1,0 +1,71 @@
+//! What the operator can say.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Arguments of dns-lb.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Address to answer on, UDP and TCP. May be given several times.
+    #[arg(long = "listen", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5353")]
+    pub listen: Vec<SocketAddr>,
+    /// The hub, as host:port. Without it only the zones on disk are served.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub hub: Option<String>,
+    /// Where the last zones are kept. Without it a restart starts empty.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Directory with ca.crt, dns-lb.crt and dns-lb.key; the three flags below say it file by file.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["ca", "cert", "key"])]
+    pub pki: Option<PathBuf>,
+    /// The federation's authority, PEM.
+    #[arg(long, value_name = "FILE", requires_all = ["cert", "key"])]
+    pub ca: Option<PathBuf>,
+    /// This server's certificate, PEM.
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    pub cert: Option<PathBuf>,
+    /// This server's key, PEM.
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    pub key: Option<PathBuf>,
+    /// This server's name: what NSID and id.server say, and who it is to the hub. At most 64 octets.
+    #[arg(long, default_value = "dns-lb")]
+    pub instance: String,
+    /// UDP threads for each address; one for each core if not given.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<std::num::NonZeroUsize>,
+    /// Where /metrics, /healthz, /livez and /readyz are served, over plain HTTP.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Seconds without the hub after which answers are marked stale (RFC 8914) to clients that speak EDNS.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub stale_after: u64,
+    /// Accept epochs of this store though they are not newer than what is served: after the federation's store was made anew.
+    #[arg(long, value_name = "ID")]
+    pub adopt_incarnation: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 5353))],
+            hub: None,
+            data_dir: None,
+            pki: None,
+            ca: None,
+            cert: None,
+            key: None,
+            instance: "dns-lb".into(),
+            threads: None,
+            metrics_listen: None,
+            stale_after: 60,
+            adopt_incarnation: None,
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn stale_after(&self) -> Duration {
+        Duration::from_secs(self.stale_after)
+    }
+}

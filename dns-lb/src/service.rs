@@ -1,0 +1,272 @@
+//! The server as a whole.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use federation_runtime::endpoints::{self, Health, Metrics};
+use federation_runtime::pki::{self, Identity};
+use federation_runtime::shutdown::Shutdown;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::answer::INSTANCE_MAX;
+use crate::hub::{Client, Disk, DiskError, Fence, Hub};
+use crate::metrics::{DnsMetrics, Transport};
+use crate::options::Options;
+use crate::state::State;
+use crate::tcp;
+use crate::udp::{self, Dice, Worker};
+
+/// How often freshness is looked at.
+const REVIEW: Duration = Duration::from_secs(1);
+/// How often readiness is looked at until it is said.
+const READY: Duration = Duration::from_millis(20);
+/// Tries to find a port that is free for UDP and TCP, where the port is left to the kernel.
+const PORT_TRIES: usize = 16;
+
+/// dns-lb could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address cannot be bound.
+    #[error("--listen {address}: cannot bind {transport}")]
+    Bind {
+        /// As given.
+        address: SocketAddr,
+        /// UDP or TCP.
+        transport: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The metrics' address cannot be bound.
+    #[error("--metrics-listen {address}: cannot bind")]
+    Metrics {
+        /// As given.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The zones on disk cannot be used.
+    #[error("--data-dir")]
+    Disk(#[from] DiskError),
+    /// A file of the identity cannot be read.
+    #[error("cannot read {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The identity cannot be read.
+    #[error("--pki")]
+    Pki(#[from] pki::Error),
+    /// A hub without an identity.
+    #[error("--hub needs an identity: give --pki DIR, or --ca, --cert and --key")]
+    NoIdentity,
+    /// The instance's name is too long.
+    #[error("--instance has {0} octets, more than {INSTANCE_MAX}")]
+    Instance(usize),
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// A socket failed while serving.
+    #[error("a UDP socket failed")]
+    Socket(#[source] io::Error),
+}
+
+/// A dns-lb whose sockets are bound and whose zones on disk are loaded.
+pub struct Service {
+    options: Options,
+    addresses: Vec<SocketAddr>,
+    udp: Vec<UdpSocket>,
+    tcp: Vec<TcpListener>,
+    hub: Option<Hub>,
+    state: State,
+    health: Health,
+    metrics: Metrics,
+    dns_metrics: Arc<DnsMetrics>,
+}
+
+impl Service {
+    /// Binds and loads. Nothing is answered before [`Service::run`]. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When an option cannot be followed; the message names it.
+    pub async fn bind(options: Options, health: Health, metrics: Metrics) -> Result<Self, Error> {
+        if options.instance.len() > INSTANCE_MAX {
+            return Err(Error::Instance(options.instance.len()));
+        }
+        let hub = options.hub.clone().map(|address| hub(address, &options)).transpose()?;
+        let dns_metrics = Arc::new(DnsMetrics::default());
+        metrics.register(|registry| registry.register_collector(Box::new(dns_metrics.clone())));
+        let disk = options.data_dir.as_deref().map(Disk::new);
+        let fence = Fence { adopt: options.adopt_incarnation.clone() };
+        let state = State::new(dns_metrics.clone(), health.clone(), disk, fence, options.stale_after());
+        state.load()?;
+        let threads = options.threads.map_or_else(cores, std::num::NonZeroUsize::get);
+        let (mut addresses, mut udp, mut tcp) = (Vec::new(), Vec::new(), Vec::new());
+        for &address in &options.listen {
+            let (listener, bound, sockets) = bind_both(address, threads).await?;
+            addresses.push(bound);
+            udp.extend(sockets);
+            tcp.push(listener);
+        }
+        Ok(Self { options, addresses, udp, tcp, hub, state, health, metrics, dns_metrics })
+    }
+
+    /// Where it answers, in the order of `--listen`, with the ports that the kernel chose.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What it serves: for parts in the same process, and tests.
+    pub fn state(&self) -> State {
+        self.state.clone()
+    }
+
+    /// Serves until `shutdown`.
+    ///
+    /// # Errors
+    /// When the metrics' address cannot be bound, a thread cannot be started, or a socket fails.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
+        // Everything below ends with it, also when we end by an error.
+        let shutdown = shutdown.child();
+        let outcome = self.serve(&shutdown).await;
+        shutdown.start();
+        outcome
+    }
+
+    async fn serve(self, shutdown: &Shutdown) -> Result<(), Error> {
+        if let Some(address) = self.options.metrics_listen {
+            endpoints::serve(address, self.health.clone(), self.metrics.clone(), shutdown.clone())
+                .await
+                .map_err(|source| Error::Metrics { address, source })?;
+        }
+        let instance: Arc<[u8]> = self.options.instance.as_bytes().into();
+        let mut dice = Dice::new(seed());
+        let threads = self.udp.len();
+        // Each thread says how it ended, once.
+        let (ended, mut ends) = mpsc::channel(threads.max(1));
+        let mut handles = Vec::with_capacity(threads);
+        for (index, socket) in self.udp.into_iter().enumerate() {
+            let worker = Worker {
+                socket,
+                reader: self.state.published().reader(),
+                instance: instance.clone(),
+                counters: self.dns_metrics.thread(Transport::Udp),
+                dice: Dice::new(dice.roll()),
+            };
+            let (ended, shutdown) = (ended.clone(), shutdown.clone());
+            let thread = std::thread::Builder::new().name(format!("dns-udp-{index}"));
+            let run = move || {
+                let outcome = worker.run(&shutdown);
+                // Nobody listens any more at the end.
+                let _ = ended.blocking_send(outcome);
+            };
+            handles.push(thread.spawn(run).map_err(Error::Thread)?);
+        }
+        drop(ended);
+        let server = Arc::new(tcp::Server {
+            published: self.state.published().clone(),
+            instance,
+            counters: self.dns_metrics.thread(Transport::Tcp),
+            seed: dice.roll(),
+        });
+        for listener in self.tcp {
+            tokio::spawn(server.clone().run(listener, shutdown.clone()));
+        }
+        if let Some(hub) = self.hub {
+            let client = Client {
+                hub,
+                instance: self.options.instance.clone(),
+                state: self.state.clone(),
+                dice: Dice::new(dice.roll()),
+            };
+            tokio::spawn(client.run(shutdown.clone()));
+        }
+        tracing::info!(addresses = ?self.addresses, udp_threads = threads, "answering");
+        let mut review = tokio::time::interval(REVIEW);
+        loop {
+            tokio::select! {
+                () = shutdown.wait() => break,
+                _ = review.tick() => self.state.review(),
+                end = ends.recv() => match end {
+                    Some(Err(error)) => return Err(Error::Socket(error)),
+                    Some(Ok(())) => {}
+                    None => break,
+                },
+            }
+        }
+        // They look at least every 200 ms.
+        let joined = tokio::task::spawn_blocking(move || handles.into_iter().for_each(|h| drop(h.join())));
+        drop(joined.await);
+        Ok(())
+    }
+}
+
+/// Binds, and runs until `shutdown`: what the binary does. Prints one line `ready dns-lb ADDRESS…` on standard output once zones
+/// are served.
+///
+/// # Errors
+/// As [`Service::bind`] and [`Service::run`].
+pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
+    let health = Health::new();
+    let service = Service::bind(options, health.clone(), Metrics::new()).await?;
+    let addresses: Vec<String> = service.addresses().iter().map(ToString::to_string).collect();
+    tokio::spawn(async move {
+        while !health.is_ready() {
+            tokio::time::sleep(READY).await;
+        }
+        println!("ready dns-lb {}", addresses.join(" "));
+    });
+    service.run(shutdown).await
+}
+
+async fn bind_both(
+    address: SocketAddr,
+    threads: usize,
+) -> Result<(TcpListener, SocketAddr, Vec<UdpSocket>), Error> {
+    let failed = |transport| move |source| Error::Bind { address, transport, source };
+    let mut tries = 0;
+    loop {
+        let listener = TcpListener::bind(address).await.map_err(failed("TCP"))?;
+        let bound = listener.local_addr().map_err(failed("TCP"))?;
+        let sockets: io::Result<Vec<UdpSocket>> = (0..threads).map(|_| udp::bind(bound)).collect();
+        tries += 1;
+        match sockets {
+            Ok(sockets) => return Ok((listener, bound, sockets)),
+            // The kernel chose a port that is free for TCP only.
+            Err(_) if address.port() == 0 && tries < PORT_TRIES => {}
+            Err(source) => return Err(failed("UDP")(source)),
+        }
+    }
+}
+
+fn hub(address: String, options: &Options) -> Result<Hub, Error> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), source })
+    };
+    let (ca_pem, identity) = match (&options.pki, &options.ca, &options.cert, &options.key) {
+        (Some(directory), ..) => (read(&directory.join("ca.crt"))?, Identity::load(directory, "dns-lb")?),
+        (None, Some(ca), Some(cert), Some(key)) => {
+            (read(ca)?, Identity { certificate_pem: read(cert)?, key_pem: read(key)? })
+        }
+        _ => return Err(Error::NoIdentity),
+    };
+    Ok(Hub { address, ca_pem, identity })
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // The standard library's keys for hash maps are random for each process.
+    RandomState::new().hash_one(std::process::id())
+}

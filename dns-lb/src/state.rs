@@ -1,0 +1,220 @@
+//! What this server serves, and how it changes: the one place that publishes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use federation_runtime::endpoints::Health;
+use parking_lot::Mutex;
+use proto::v1;
+
+use crate::compile::Snapshot;
+use crate::hub::{Disk, DiskError, Fence, Offer, Refused};
+use crate::metrics::{DnsMetrics, ZoneState};
+use crate::publish::Published;
+use crate::zone::Zones;
+
+/// Readiness waits for this.
+const ZONES: &str = "zones";
+
+/// Shared by the hub's client, the disk and the metrics.
+#[derive(Clone)]
+pub struct State(Arc<Inner>);
+
+struct Inner {
+    published: Arc<Published>,
+    metrics: Arc<DnsMetrics>,
+    health: Health,
+    disk: Option<Disk>,
+    fence: Fence,
+    // How long the hub may be away before answers are marked stale.
+    stale_after: Duration,
+    now: Mutex<Now>,
+}
+
+#[derive(Default)]
+struct Now {
+    served: Option<Arc<Zones>>,
+    kept: Option<v1::ZoneUpdate>,
+    confirmed: Option<Instant>,
+    counts: ZoneState,
+}
+
+/// What became of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Every socket answers this epoch.
+    Served {
+        /// To acknowledge.
+        epoch: u64,
+    },
+    /// It is served, but for held zones, so that it must not be acknowledged.
+    Partly,
+    /// It is not served.
+    Refused,
+}
+
+impl State {
+    /// Nothing is served yet: every query is refused.
+    pub fn new(
+        metrics: Arc<DnsMetrics>,
+        health: Health,
+        disk: Option<Disk>,
+        fence: Fence,
+        stale_after: Duration,
+    ) -> Self {
+        health.wait_for(ZONES, "no zones yet, neither on disk nor from the hub");
+        let published = Published::new(Snapshot::compile(Arc::default(), false, &metrics.clusters));
+        let now = Mutex::default();
+        let state = Self(Arc::new(Inner { published, metrics, health, disk, fence, stale_after, now }));
+        let watched = Arc::downgrade(&state.0);
+        state
+            .0
+            .metrics
+            .observe(move || watched.upgrade().map(|inner| inner.zone_state()).unwrap_or_default());
+        state
+    }
+
+    /// What sockets answer from.
+    pub fn published(&self) -> &Arc<Published> {
+        &self.0.published
+    }
+
+    /// Epoch and incarnation of what is served.
+    pub fn served(&self) -> (u64, String) {
+        let now = self.0.now.lock();
+        now.served.as_ref().map(|zones| (zones.epoch, zones.incarnation.clone())).unwrap_or_default()
+    }
+
+    /// Serves what is on disk, if anything is.
+    ///
+    /// # Errors
+    /// When the file is damaged: better to say so than to start silently without answers.
+    pub fn load(&self) -> Result<(), DiskError> {
+        let Some(disk) = &self.0.disk else { return Ok(()) };
+        let Some(update) = disk.load()? else { return Ok(()) };
+        match Zones::from_update(&update) {
+            Ok(zones) => {
+                tracing::info!(epoch = zones.epoch, zones = zones.zones.len(), "serving the zones on disk");
+                self.0.publish(Arc::new(zones), Some(update));
+            }
+            // Written by a version with other rules: the hub will send it anew, and this version will say what it thinks of it.
+            Err(problems) => tracing::error!(%problems, "the zones on disk are not valid here"),
+        }
+        Ok(())
+    }
+
+    /// Applies an update of the hub, if the fence lets it. Returns when every socket answers it.
+    pub async fn offer(&self, update: v1::ZoneUpdate) -> Applied {
+        let epoch = update.epoch;
+        let (served, kept) = {
+            let now = self.0.now.lock();
+            (now.served.clone(), now.kept.clone())
+        };
+        let applied = match self.0.fence.judge(served.as_deref(), kept.as_ref(), update) {
+            Offer::Current => {
+                let mut now = self.0.now.lock();
+                now.confirmed = Some(Instant::now());
+                if now.counts.held > 0 { Applied::Partly } else { Applied::Served { epoch } }
+            }
+            Offer::Refuse(refused) => {
+                tracing::error!(epoch, %refused, "an update of the hub is refused: the zones served stay as they are");
+                let mut now = self.0.now.lock();
+                match refused {
+                    Refused::Older { .. } => now.counts.refused_older += 1,
+                    Refused::Incarnation { .. } => now.counts.refused_foreign += 1,
+                    Refused::Invalid(_) => now.counts.refused_invalid += 1,
+                }
+                return Applied::Refused;
+            }
+            Offer::Apply { zones, update, held } => {
+                for held in &held {
+                    tracing::error!(
+                        zone = %held.origin, sets = held.sets, epoch,
+                        "the update would leave the zone without records: its old version is served on"
+                    );
+                }
+                self.0.publish(Arc::new(zones), Some(update.clone()));
+                {
+                    let mut now = self.0.now.lock();
+                    now.confirmed = Some(Instant::now());
+                    now.counts.held = held.len() as u64;
+                }
+                // Users come first: the disk is written when the answers have changed already, and a failing disk stops none.
+                self.keep(update).await;
+                if held.is_empty() { Applied::Served { epoch } } else { Applied::Partly }
+            }
+        };
+        self.0.published.settled().await;
+        applied
+    }
+
+    async fn keep(&self, update: v1::ZoneUpdate) {
+        let Some(disk) = self.0.disk.clone() else { return };
+        let stored = tokio::task::spawn_blocking(move || disk.store(&update)).await;
+        match stored {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the zones are served but not kept"
+                );
+            }
+            Err(error) => tracing::error!(%error, "the zones are served but not kept"),
+        }
+    }
+
+    /// The stream is up.
+    pub fn connected(&self) {
+        let mut now = self.0.now.lock();
+        now.counts.connected = true;
+    }
+
+    /// The stream is down.
+    pub fn disconnected(&self) {
+        let mut now = self.0.now.lock();
+        if std::mem::replace(&mut now.counts.connected, false) {
+            // While the stream is up, silence means that nothing has changed.
+            now.confirmed = now.confirmed.map(|_| Instant::now());
+        }
+    }
+
+    /// Marks answers stale, or no longer. To be called from time to time.
+    pub fn review(&self) {
+        let (served, stale) = {
+            let now = self.0.now.lock();
+            let Some(served) = now.served.clone() else { return };
+            let stale = !now.counts.connected
+                && now.confirmed.is_none_or(|confirmed| confirmed.elapsed() > self.0.stale_after);
+            (served, stale)
+        };
+        if self.0.published.snapshot().stale != stale {
+            tracing::warn!(stale, epoch = served.epoch, "the zones' freshness has changed");
+            let snapshot = Snapshot::compile(served, stale, &self.0.metrics.clusters);
+            self.0.published.publish(snapshot);
+        }
+    }
+}
+
+impl Inner {
+    fn publish(&self, zones: Arc<Zones>, kept: Option<v1::ZoneUpdate>) {
+        let snapshot = Snapshot::compile(zones.clone(), false, &self.metrics.clusters);
+        self.published.publish(snapshot);
+        let count = zones.zones.len();
+        {
+            let mut now = self.now.lock();
+            now.served = Some(zones);
+            now.kept = kept;
+        }
+        if count > 0 {
+            self.health.ready(ZONES);
+        }
+    }
+
+    fn zone_state(&self) -> ZoneState {
+        let now = self.now.lock();
+        let (epoch, zones) =
+            now.served.as_ref().map(|served| (served.epoch, served.zones.len() as u64)).unwrap_or_default();
+        let age = if now.counts.connected { Some(0) } else { now.confirmed.map(|at| at.elapsed().as_secs()) };
+        ZoneState { epoch, zones, age_seconds: age, ..now.counts }
+    }
+}

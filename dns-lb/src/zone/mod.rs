@@ -1,0 +1,76 @@
+//! Zones as the hub describes them, validated: the model that answers are compiled from, and that the cold path reads directly.
+
+mod data;
+mod pick;
+mod resolve;
+mod set;
+mod validate;
+
+pub use data::{Data, DataError};
+pub use pick::{AliasTable, scale, step};
+pub use resolve::{Answer, CHAIN_MAX, Resolution, resolve};
+pub use set::{Choice, RecordSet, Selection, Unit, Units};
+pub use validate::{Problem, Problems};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::wire::{Name, Type};
+
+/// Every zone at one epoch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Zones {
+    /// The decision of the hub that these zones follow from.
+    pub epoch: u64,
+    /// The store that the epoch counts in.
+    pub incarnation: String,
+    /// No two have the same origin, and none lies within another.
+    pub zones: Vec<Arc<Zone>>,
+}
+
+/// One zone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Zone {
+    /// The apex.
+    pub origin: Name,
+    /// Of the SOA record.
+    pub serial: u32,
+    /// Seconds; for SOA, NS, and sets without a TTL of their own.
+    pub default_ttl: u32,
+    /// Seconds; SOA minimum (RFC 2308).
+    pub negative_ttl: u32,
+    /// SOA MNAME.
+    pub primary: Name,
+    /// SOA RNAME.
+    pub hostmaster: Name,
+    /// The sets of each name; the apex has its NS set here, the SOA is made when answered.
+    pub names: BTreeMap<Name, BTreeMap<Type, RecordSet>>,
+}
+
+/// SOA REFRESH, seconds. No secondary transfers from us, so these three are only shown.
+pub const SOA_REFRESH: u32 = 3600;
+/// SOA RETRY, seconds.
+pub const SOA_RETRY: u32 = 600;
+/// SOA EXPIRE, seconds.
+pub const SOA_EXPIRE: u32 = 604_800;
+
+impl Zone {
+    /// How long resolvers keep a negative answer, seconds (RFC 2308 section 5).
+    pub fn soa_negative_ttl(&self) -> u32 {
+        self.default_ttl.min(self.negative_ttl)
+    }
+
+    /// How many record sets there are besides the apex's NS.
+    pub fn set_count(&self) -> usize {
+        let sets: usize = self.names.values().map(BTreeMap::len).sum();
+        let apex_ns = self.names.get(&self.origin).is_some_and(|sets| sets.contains_key(&Type::NS));
+        sets - usize::from(apex_ns)
+    }
+}
+
+impl Zones {
+    /// The zone that `name` lies in.
+    pub fn zone_of(&self, name: &Name) -> Option<&Arc<Zone>> {
+        self.zones.iter().find(|zone| name.is_within(&zone.origin))
+    }
+}

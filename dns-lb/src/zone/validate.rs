@@ -1,0 +1,221 @@
+//! From the wire's `ZoneUpdate` to [`Zones`]: all of it, or the list of what is wrong with it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use proto::v1;
+
+use super::{Choice, Data, DataError, RecordSet, Selection, Zone, Zones};
+use crate::wire::{Name, NameError, Type};
+
+/// Longest TTL (RFC 2181 section 8).
+const TTL_MAX: u32 = i32::MAX as u32;
+/// TTL of a zone that names none, seconds.
+const DEFAULT_TTL: u32 = 30;
+/// SOA minimum of a zone that names none, seconds.
+const DEFAULT_NEGATIVE_TTL: u32 = 5;
+/// Records in one set: 1,024 addresses are 28 KiB, under half of what TCP carries in one message.
+const RECORDS_MAX: usize = 1024;
+/// Octets of presentation format in one set. With [`RECORDS_MAX`] headers it stays under the 64 KiB of one message.
+const TEXT_MAX: usize = 32 << 10;
+/// Problems kept of one update: enough to see the pattern, few enough to log.
+const PROBLEMS_MAX: usize = 32;
+
+/// Everything that is wrong with an update, up to [`PROBLEMS_MAX`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("; "))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// One thing that is wrong with a zone or a record set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A name is none.
+    #[error("{field}: {source}")]
+    Name {
+        /// Which field holds it.
+        field: &'static str,
+        /// Why not.
+        source: NameError,
+    },
+    /// Two zones overlap.
+    #[error("lies within, or is, another zone: {0}")]
+    Overlap(Name),
+    /// Nobody serves the zone.
+    #[error("nameservers: name at least one")]
+    NoNameservers,
+    /// A type that zones do not hold.
+    #[error("type: {0:?} is none of A, AAAA, CNAME, NS, SRV, TXT")]
+    Type(String),
+    /// A name outside its zone.
+    #[error("name: is not within {0}")]
+    Outside(Name),
+    /// Two sets for one name and type.
+    #[error("is there twice")]
+    Twice,
+    /// A delegation.
+    #[error("NS records stand only at the zone's origin: delegations are not served")]
+    Delegation,
+    /// An alias beside other data, or at the apex (RFC 1034 section 3.6.2).
+    #[error("a CNAME stands alone at its name, and never at the origin")]
+    Alias,
+    /// An alias with several targets in one choice.
+    #[error("a CNAME's choice has one target")]
+    Targets,
+    /// More than 2^31-1.
+    #[error("ttl: {0} is more than 2147483647")]
+    Ttl(u32),
+    /// No data in any choice, withdrawn ones aside.
+    #[error("tiers: there is no choice at all")]
+    NoChoice,
+    /// Too many records.
+    #[error("tiers: more than {RECORDS_MAX} records")]
+    Records,
+    /// Too much data.
+    #[error("tiers: more than {TEXT_MAX} octets of data")]
+    Large,
+    /// A record's data is none.
+    #[error("data: {0}")]
+    Data(#[from] DataError),
+    /// A selection that this version does not know.
+    #[error("selection: {0} is not known here: upgrade dns-lb before using it")]
+    Selection(i32),
+}
+
+struct Sink(Problems);
+
+impl Sink {
+    fn add(&mut self, at: impl fmt::Display, problem: Problem) {
+        if self.0.0.len() < PROBLEMS_MAX {
+            self.0.0.push(format!("{at}: {problem}"));
+        }
+    }
+}
+
+impl Zones {
+    /// Validates an update as a whole: one with any problem is refused entirely, so that all servers at an epoch answer the same.
+    ///
+    /// # Errors
+    /// What is wrong, each with its zone, name and field.
+    pub fn from_update(update: &v1::ZoneUpdate) -> Result<Self, Problems> {
+        let mut sink = Sink(Problems::default());
+        let mut zones: Vec<Arc<Zone>> = Vec::with_capacity(update.zones.len());
+        for described in &update.zones {
+            match zone(described, &mut sink) {
+                Ok(zone) => {
+                    let overlap = zones.iter().find(|other| {
+                        zone.origin.is_within(&other.origin) || other.origin.is_within(&zone.origin)
+                    });
+                    match overlap {
+                        Some(other) => sink.add(&zone.origin, Problem::Overlap(other.origin.clone())),
+                        None => zones.push(Arc::new(zone)),
+                    }
+                }
+                Err(problem) => sink.add(&described.origin, problem),
+            }
+        }
+        if !sink.0.0.is_empty() {
+            return Err(sink.0);
+        }
+        Ok(Self { epoch: update.epoch, incarnation: update.incarnation.clone(), zones })
+    }
+}
+
+fn named(field: &'static str, text: &str) -> Result<Name, Problem> {
+    Name::parse(text).map_err(|source| Problem::Name { field, source })
+}
+
+fn ttl(given: u32, otherwise: u32) -> Result<u32, Problem> {
+    match given {
+        0 => Ok(otherwise),
+        1..=TTL_MAX => Ok(given),
+        _ => Err(Problem::Ttl(given)),
+    }
+}
+
+fn zone(described: &v1::Zone, sink: &mut Sink) -> Result<Zone, Problem> {
+    let origin = named("origin", &described.origin)?;
+    let default_ttl = ttl(described.default_ttl, DEFAULT_TTL)?;
+    let negative_ttl = ttl(described.negative_ttl, DEFAULT_NEGATIVE_TTL)?;
+    let mut names: BTreeMap<Name, BTreeMap<Type, RecordSet>> = BTreeMap::new();
+    for described in &described.records {
+        let at = format_args!("{} {}", described.name, described.r#type).to_string();
+        match record_set(described, &origin, default_ttl) {
+            Ok((name, kind, set)) => {
+                if names.entry(name).or_default().insert(kind, set).is_some() {
+                    sink.add(at, Problem::Twice);
+                }
+            }
+            Err(problem) => sink.add(at, problem),
+        }
+    }
+    let nameservers: Vec<Name> =
+        described.nameservers.iter().map(|text| named("nameservers", text)).collect::<Result<_, _>>()?;
+    let primary = nameservers.first().cloned().ok_or(Problem::NoNameservers)?;
+    let apex = RecordSet::fixed(default_ttl, nameservers.into_iter().map(Data::Ns).collect());
+    names.entry(origin.clone()).or_default().entry(Type::NS).or_insert(apex);
+    for (name, sets) in &names {
+        if sets.contains_key(&Type::CNAME) && sets.len() > 1 {
+            sink.add(name, Problem::Alias);
+        }
+    }
+    let hostmaster = match described.hostmaster.as_str() {
+        "" => named("origin", &format!("hostmaster.{}", described.origin))?,
+        text => named("hostmaster", text)?,
+    };
+    Ok(Zone { origin, serial: described.serial, default_ttl, negative_ttl, primary, hostmaster, names })
+}
+
+fn record_set(
+    described: &v1::RecordSet,
+    origin: &Name,
+    default_ttl: u32,
+) -> Result<(Name, Type, RecordSet), Problem> {
+    let name = named("name", &described.name)?;
+    if !name.is_within(origin) {
+        return Err(Problem::Outside(origin.clone()));
+    }
+    let kind = Type::of_zone(&described.r#type).ok_or_else(|| Problem::Type(described.r#type.clone()))?;
+    if kind == Type::NS && name != *origin {
+        return Err(Problem::Delegation);
+    }
+    let ttl = ttl(described.ttl, default_ttl)?;
+    let selection = match v1::Selection::try_from(described.selection) {
+        Ok(v1::Selection::All) => Selection::All,
+        Ok(v1::Selection::Weighted) => Selection::Weighted,
+        Err(_) => return Err(Problem::Selection(described.selection)),
+    };
+    let (mut count, mut size) = (0, 0);
+    let mut tiers = Vec::with_capacity(described.tiers.len());
+    for tier in &described.tiers {
+        let mut choices = Vec::with_capacity(tier.choices.len());
+        for choice in &tier.choices {
+            count += choice.data.len();
+            if kind == Type::CNAME && choice.data.len() > 1 {
+                return Err(Problem::Targets);
+            }
+            size += choice.data.iter().map(String::len).sum::<usize>();
+            if size > TEXT_MAX {
+                return Err(Problem::Large);
+            }
+            if count > RECORDS_MAX {
+                return Err(Problem::Records);
+            }
+            let data = choice.data.iter().map(|text| Data::parse(kind, text)).collect::<Result<_, _>>()?;
+            let cluster = (!choice.cluster.is_empty()).then(|| Arc::from(choice.cluster.as_str()));
+            choices.push(Choice { data, weight: choice.weight, cluster });
+        }
+        tiers.push(choices);
+    }
+    if tiers.iter().all(Vec::is_empty) {
+        return Err(Problem::NoChoice);
+    }
+    Ok((name, kind, RecordSet { ttl, selection, tiers }))
+}
