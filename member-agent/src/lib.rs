@@ -1,1 +1,41 @@
-//! Runs beside a member cluster: applies, corrects drift, reports.
+//! Runs beside a member cluster: applies what the hub wants here, corrects drift, and reports.
+//!
+//! ```text
+//!   hub ══ gRPC ══▶ link ── Action ──▶ executor ── server-side apply ──▶ member API server
+//!                    │ ▲                  │                                   │
+//!              store ◀┘ └──── Report ◀────┴──────── watch ◀───────────────────┘
+//! ```
+//!
+//! - [`identity`]: joining with a one-time token, and renewing the certificate.
+//! - `link`: one task that owns the [`hub_protocol::agent::Session`] and drives it: messages, timers, outcomes.
+//! - `store`: the desired state on disk. An agent that starts without a hub corrects drift from the first second.
+//! - `executor`: carries out one job at a time for each object, many objects at once.
+//! - `watch`: what the member says back; `drift` compares it with what is wanted.
+//! - `reach`, `events`, `vitals`: how users reach a Service, what happened, how the member is.
+//!
+//! Everything that decides is a pure function with tests beside it; the modules that do I/O are thin.
+//!
+//! # Invariants
+//! Nothing is deleted but by a Remove that the session let through, and then only an object that carries the federation's mark and
+//! the template's uid. The agent writes with server-side apply as field manager `federation` and in no other way, but for
+//! taking the marks off.
+
+mod drift;
+mod events;
+mod executor;
+pub mod identity;
+mod link;
+mod manifest;
+mod member;
+mod metrics;
+mod options;
+mod quantity;
+mod reach;
+mod service;
+mod store;
+mod vitals;
+mod watch;
+mod world;
+
+pub use options::Options;
+pub use service::{Error, Service};

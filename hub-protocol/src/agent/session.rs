@@ -226,6 +226,11 @@ impl Session {
         self.rtt_micros
     }
 
+    /// Objects whose last Apply the member refused.
+    pub fn refused(&self) -> Vec<Key> {
+        self.outbox.refused()
+    }
+
     /// Events that found no room while the hub was away.
     pub fn events_dropped(&self) -> u64 {
         self.outbox.events_dropped

@@ -1,0 +1,224 @@
+//! Events about federated objects, in both directions.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hub_protocol::Key;
+use jiff::Timestamp;
+use proto::v1;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// Label on Events that came from the federation: they do not go back.
+const DELIVERED: &str = "federation.rs/delivered";
+/// Events whose counts are remembered. An Event lives an hour; beyond this many the memory starts anew, and a count may be told twice.
+const REMEMBERED: usize = 8192;
+/// Like Kubernetes' own event spam filter: this many at once for one object, then one each [`REFILL_SECONDS`].
+const BURST: f64 = 25.0;
+const REFILL_SECONDS: f64 = 10.0;
+
+/// Turns the member's Events into reports.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    started: Timestamp,
+    counts: HashMap<String, u64>,
+    buckets: HashMap<Key, (f64, Instant)>,
+}
+
+impl Filter {
+    pub(crate) fn new(started: Timestamp) -> Self {
+        Self { started, counts: HashMap::new(), buckets: HashMap::new() }
+    }
+
+    /// A report for an Event, if it is about a federated object, tells something new, and its object has not said too much lately.
+    pub(crate) fn take(&mut self, world: &World, event: &Value, now: Instant) -> Option<v1::MemberEvent> {
+        let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        if event.pointer("/metadata/labels").and_then(|labels| labels.get(DELIVERED)).is_some() {
+            return None;
+        }
+        let (kind, namespace, name) =
+            (text("/involvedObject/kind"), text("/involvedObject/namespace"), text("/involvedObject/name"));
+        let wanted = owners(kind, name).find_map(|(kind, name)| world.find(kind, namespace, name))?;
+        let last = time(
+            event,
+            &["/lastTimestamp", "/series/lastObservedTime", "/eventTime", "/metadata/creationTimestamp"],
+        )?;
+        let first =
+            time(event, &["/firstTimestamp", "/eventTime", "/metadata/creationTimestamp"]).unwrap_or(last);
+        let total = ["/count", "/series/count"]
+            .iter()
+            .find_map(|pointer| event.pointer(pointer)?.as_u64())
+            .unwrap_or(1)
+            .max(1);
+        if self.counts.len() >= REMEMBERED {
+            self.counts.clear();
+        }
+        let told = self.counts.insert(text("/metadata/uid").to_owned(), total);
+        let fresh = match told {
+            Some(told) => total.saturating_sub(told),
+            // What happened before this agent started was told by the one before it.
+            None if last < self.started => 0,
+            None if first < self.started => 1,
+            None => total,
+        };
+        if fresh == 0 || !self.allows(&wanted.entry.key, now) {
+            return None;
+        }
+        let component = [text("/source/component"), text("/reportingComponent")]
+            .into_iter()
+            .find(|text| !text.is_empty());
+        // Whom it is about, where that is not the federated object itself.
+        let about = if wanted.entry.key.name == name { String::new() } else { format!("{kind} {name}: ") };
+        Some(v1::MemberEvent {
+            key: Some((&wanted.entry.key).into()),
+            uid: wanted.entry.uid.clone(),
+            r#type: text("/type").into(),
+            reason: text("/reason").into(),
+            message: format!("{about}{}", text("/message")),
+            component: component.unwrap_or_default().into(),
+            count: fresh.min(u64::from(u32::MAX)) as u32,
+            first_ms: first.as_millisecond(),
+            last_ms: last.as_millisecond(),
+        })
+    }
+
+    fn allows(&mut self, key: &Key, now: Instant) -> bool {
+        let (tokens, at) = self.buckets.entry(key.clone()).or_insert((BURST, now));
+        *tokens = (*tokens + now.duration_since(*at).as_secs_f64() / REFILL_SECONDS).min(BURST);
+        *at = now;
+        if *tokens < 1.0 {
+            return false;
+        }
+        *tokens -= 1.0;
+        true
+    }
+}
+
+/// The object itself, and for Pods and ReplicaSets the objects whose controllers name theirs so.
+fn owners<'a>(kind: &'a str, name: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let parent = |name: &'a str| name.rsplit_once('-').map(|(parent, _)| parent);
+    let one = parent(name);
+    let two = one.and_then(parent);
+    let by: Vec<(&str, Option<&str>)> = match kind {
+        "Pod" => vec![
+            ("ReplicaSet", one),
+            ("StatefulSet", one),
+            ("DaemonSet", one),
+            ("Job", one),
+            ("Deployment", two),
+            ("CronJob", two),
+        ],
+        "ReplicaSet" => vec![("Deployment", one)],
+        "Job" => vec![("CronJob", one)],
+        _ => Vec::new(),
+    };
+    std::iter::once((kind, name)).chain(by.into_iter().filter_map(|(kind, name)| Some((kind, name?))))
+}
+
+fn time(event: &Value, pointers: &[&str]) -> Option<Timestamp> {
+    pointers.iter().find_map(|pointer| event.pointer(pointer)?.as_str()?.parse().ok())
+}
+
+/// The Event to post in the member for one that was posted to the federation: named after the delivery, so that a second
+/// delivery finds it there. Collection path and object; `None` if it is not an Event.
+pub(crate) fn to_post(id: &str, regarding: &Key, event: &Bytes) -> Option<(String, Value)> {
+    let mut event: Value = serde_json::from_slice(event).ok()?;
+    let namespace = if regarding.namespace.is_empty() { "default" } else { &regarding.namespace };
+    let name: String = id
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .take(200)
+        .collect();
+    let fields = event.as_object_mut()?;
+    fields.insert("apiVersion".into(), "v1".into());
+    fields.insert("kind".into(), "Event".into());
+    fields.insert(
+        "metadata".into(),
+        json!({"name": format!("federation-{}", name.trim_matches('-')), "namespace": namespace, "labels": {DELIVERED: "true"}}),
+    );
+    fields.insert(
+        "involvedObject".into(),
+        json!({"apiVersion": regarding.api_version(), "kind": regarding.kind, "namespace": regarding.namespace, "name": regarding.name}),
+    );
+    Some((format!("/api/v1/namespaces/{namespace}/events"), event))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use hub_protocol::agent::{Entry, State};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::manifest::Wanted;
+
+    fn world() -> World {
+        let world = World::new(mpsc::channel(1).0);
+        world.put(Arc::new(Wanted::new(Entry {
+            key: Key {
+                group: "apps".into(),
+                version: "v1".into(),
+                kind: "Deployment".into(),
+                resource: "deployments".into(),
+                namespace: "shop".into(),
+                name: "web".into(),
+            },
+            uid: "u".into(),
+            generation: 1,
+            epoch: 1,
+            manifest: Bytes::from_static(b"{}"),
+            conflict: v1::ConflictPolicy::Refuse,
+            state: State::Held,
+        })));
+        world
+    }
+
+    fn event(kind: &str, name: &str, count: u64) -> Value {
+        json!({"metadata": {"uid": format!("{kind}-{name}")}, "involvedObject": {"kind": kind, "namespace": "shop", "name": name},
+            "type": "Warning", "reason": "BackOff", "message": "no", "count": count, "source": {"component": "kubelet"},
+            "firstTimestamp": "2026-01-01T00:00:10Z", "lastTimestamp": "2026-01-01T00:00:20Z"})
+    }
+
+    fn filter() -> Filter {
+        Filter::new("2026-01-01T00:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn a_pods_event_is_told_of_its_deployment_and_counted() {
+        let (world, mut filter, now) = (world(), filter(), Instant::now());
+        let told = filter.take(&world, &event("Pod", "web-5d4f8-x2x", 3), now).unwrap();
+        assert_eq!((told.count, told.message.as_str()), (3, "Pod web-5d4f8-x2x: no"));
+        assert_eq!(filter.take(&world, &event("Pod", "web-5d4f8-x2x", 5), now).unwrap().count, 2);
+        assert!(filter.take(&world, &event("Pod", "web-5d4f8-x2x", 5), now).is_none());
+        assert!(filter.take(&world, &event("Pod", "other-5d4f8-x2x", 1), now).is_none());
+    }
+
+    #[test]
+    fn what_was_before_and_what_we_delivered_is_not_told() {
+        let world = world();
+        let mut late = Filter::new("2026-01-01T01:00:00Z".parse().unwrap());
+        assert!(late.take(&world, &event("Deployment", "web", 1), Instant::now()).is_none());
+        let (_, mut posted) = to_post(
+            "id/1",
+            &Key { namespace: "shop".into(), name: "web".into(), ..Key::default() },
+            &Bytes::from(event("Deployment", "web", 1).to_string()),
+        )
+        .unwrap();
+        posted["involvedObject"]["kind"] = "Deployment".into();
+        assert_eq!(posted["metadata"]["name"], "federation-id-1");
+        assert!(filter().take(&world, &posted, Instant::now()).is_none());
+    }
+
+    #[test]
+    fn an_object_that_says_too_much_is_cut_short() {
+        let (world, mut filter, now) = (world(), filter(), Instant::now());
+        let told = (0..100)
+            .filter(|n| filter.take(&world, &event("Pod", &format!("web-{n}-x"), 1), now).is_some())
+            .count();
+        assert_eq!(told, 25);
+    }
+}

@@ -1,0 +1,455 @@
+//! Carries out what the session asks: one job at a time for each object, many objects at once.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use federation_core::api::marks;
+use hub_protocol::Key;
+use hub_protocol::agent::Outcome;
+use parking_lot::Mutex;
+use proto::v1::{self, ApplyResult, ConflictPolicy, RemoveResult};
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::drift;
+use crate::manifest::{self, Wanted};
+use crate::member::{Failure, Member};
+use crate::metrics::Metrics;
+use crate::world::{Report, World};
+
+/// Requests to the member at once. Its API server allows 200 mutating ones in flight by default (`--max-mutating-requests-inflight`)
+/// for all its clients; 32 leave room for them and still fill a round trip of 10 ms at 3,000 a second.
+const CONCURRENT: usize = 32;
+const RETRY_BASE: Duration = Duration::from_millis(200);
+const RETRY_CAP: Duration = Duration::from_secs(30);
+/// Corrections of one object without a pause; after that somebody fights us, and each one waits twice as long as the last.
+const QUICK_CORRECTIONS: u32 = 5;
+/// After this long without a correction the fight is forgotten.
+const TRUCE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Job {
+    Apply { wanted: Arc<Wanted>, drift: bool },
+    Delete { key: Key, uid: String, epoch: u64 },
+    Unmark { key: Key, uid: String, epoch: u64 },
+}
+
+impl Job {
+    fn key(&self) -> &Key {
+        match self {
+            Self::Apply { wanted, .. } => &wanted.entry.key,
+            Self::Delete { key, .. } | Self::Unmark { key, .. } => key,
+        }
+    }
+}
+
+/// One object's jobs. A slot exists while a task works on it; its queue holds at most one Apply and the removals before it.
+#[derive(Debug, Default)]
+struct Slot {
+    queue: VecDeque<Job>,
+    /// What a watch saw while the task was at work: may be older than our write, or a change by hand just after it.
+    seen: Option<Value>,
+}
+
+#[derive(Debug, Default)]
+struct Fight {
+    corrections: u32,
+    last: Option<Instant>,
+}
+
+struct Inner {
+    member: Member,
+    world: Arc<World>,
+    metrics: Metrics,
+    slots: Mutex<HashMap<Key, Slot>>,
+    /// Objects known to be ours; true: adopted.
+    ours: Mutex<HashMap<Key, bool>>,
+    fights: Mutex<HashMap<Key, Fight>>,
+    permits: Semaphore,
+    /// Rung when an object that others wait for is done.
+    firsts: watch::Sender<u64>,
+    stop: CancellationToken,
+}
+
+/// Starts tasks for jobs. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Executor(Arc<Inner>);
+
+impl Executor {
+    pub(crate) fn new(member: Member, world: Arc<World>, metrics: Metrics, stop: CancellationToken) -> Self {
+        Self(Arc::new(Inner {
+            member,
+            world,
+            metrics,
+            slots: Mutex::default(),
+            ours: Mutex::default(),
+            fights: Mutex::default(),
+            permits: Semaphore::new(CONCURRENT),
+            firsts: watch::Sender::new(0),
+            stop,
+        }))
+    }
+
+    /// Queues a job. The newest Apply replaces one that waits; a removal makes waiting Applies pointless.
+    pub(crate) fn submit(&self, job: Job) {
+        let key = job.key().clone();
+        let mut slots = self.0.slots.lock();
+        let fresh = !slots.contains_key(&key);
+        let slot = slots.entry(key.clone()).or_default();
+        match &job {
+            // A correction adds nothing to an Apply that waits already.
+            Job::Apply { drift: true, .. } if !slot.queue.is_empty() => return,
+            _ => slot.queue.retain(|waiting| !matches!(waiting, Job::Apply { .. })),
+        }
+        slot.queue.push_back(job);
+        drop(slots);
+        if fresh {
+            let this = self.clone();
+            let stop = self.0.stop.clone();
+            tokio::spawn(async move { stop.run_until_cancelled(this.work(key)).await });
+        }
+    }
+
+    /// A watch saw the object: corrects it if it is not as wanted.
+    pub(crate) fn observed(&self, key: &Key, live: &Value) {
+        if let Some(slot) = self.0.slots.lock().get_mut(key) {
+            slot.seen = Some(live.clone());
+            return;
+        }
+        self.correct(key, live);
+    }
+
+    /// A watch saw the object go, or a list did not have it.
+    pub(crate) fn missing(&self, key: &Key) {
+        self.0.ours.lock().remove(key);
+        if let Some(slot) = self.0.slots.lock().get_mut(key) {
+            slot.seen = Some(Value::Null);
+            return;
+        }
+        if let Some(wanted) = self.0.world.held(key) {
+            tracing::info!(%key, "a member copy was deleted by hand; applying it again");
+            self.submit(Job::Apply { wanted, drift: true });
+        }
+    }
+
+    fn correct(&self, key: &Key, live: &Value) {
+        let Some(wanted) = self.0.world.held(key) else { return };
+        // An object that is going cannot be corrected; it is made anew when it is gone.
+        if live.pointer("/metadata/deletionTimestamp").is_some() {
+            return;
+        }
+        if let Some(path) = wanted.value.as_ref().and_then(|value| drift::find(value, live)) {
+            tracing::info!(%key, %path, "a member copy was changed by hand; applying it again");
+            self.submit(Job::Apply { wanted, drift: true });
+        }
+    }
+
+    /// Applies again what was refused: the member may have changed its mind (a CRD was installed, rights were given).
+    pub(crate) fn retry(&self, wanted: Arc<Wanted>) {
+        if !self.0.slots.lock().contains_key(&wanted.entry.key) {
+            self.submit(Job::Apply { wanted, drift: false });
+        }
+    }
+
+    async fn work(self, key: Key) {
+        let mut last_written: Option<Value> = None;
+        loop {
+            let job = {
+                let mut slots = self.0.slots.lock();
+                let Some(slot) = slots.get_mut(&key) else { return };
+                match slot.queue.pop_front() {
+                    Some(job) => job,
+                    None => {
+                        let seen = slot.seen.take();
+                        slots.remove(&key);
+                        drop(slots);
+                        self.leave(&key, seen, last_written.as_ref());
+                        return;
+                    }
+                }
+            };
+            match job {
+                Job::Apply { wanted, drift } => {
+                    if let Some(written) = self.apply(&key, wanted, drift).await {
+                        last_written = Some(written);
+                    }
+                }
+                Job::Delete { uid, epoch, .. } => self.withdraw(&key, uid, epoch, true).await,
+                Job::Unmark { uid, epoch, .. } => self.withdraw(&key, uid, epoch, false).await,
+            }
+        }
+    }
+
+    /// The slot is free: what was seen meanwhile counts if it is newer than what we wrote.
+    fn leave(&self, key: &Key, seen: Option<Value>, written: Option<&Value>) {
+        if key.comes_first() {
+            self.0.firsts.send_modify(|count| *count += 1);
+        }
+        let Some(seen) = seen else { return };
+        if seen.is_null() {
+            // Our write may have come after the deletion that was seen: look.
+            let this = self.clone();
+            let key = key.clone();
+            let stop = self.0.stop.clone();
+            tokio::spawn(async move {
+                stop.run_until_cancelled(async {
+                    if this.0.world.held(&key).is_some()
+                        && this.0.member.get(&key).await == Err(Failure::NotFound)
+                    {
+                        this.missing(&key);
+                    }
+                })
+                .await
+            });
+        } else if revision(&seen) > written.map_or(0, revision) {
+            self.correct(key, &seen);
+        }
+    }
+
+    async fn apply(&self, key: &Key, wanted: Arc<Wanted>, drift: bool) -> Option<Value> {
+        self.wait_for_namespace(key).await;
+        if drift {
+            self.pause_if_fought(key).await;
+        }
+        let mut delay = RETRY_BASE;
+        let mut told = None;
+        loop {
+            let result = {
+                let _permit = self.0.permits.acquire().await.ok()?;
+                self.try_apply(key, &wanted).await
+            };
+            let (result, reason, message, written) = match result {
+                Ok(written) => (ApplyResult::Applied, "Applied", String::new(), Some(written)),
+                Err(Failure::Refused { reason, message }) => (ApplyResult::Refused, reason, message, None),
+                Err(Failure::Transient { reason, message }) => (ApplyResult::Retrying, reason, message, None),
+                Err(Failure::NotFound) => {
+                    (ApplyResult::Refused, "NotServed", "the member does not serve this kind".into(), None)
+                }
+            };
+            self.0.metrics.applied(result, drift);
+            if told.as_ref() != Some(&(result, reason)) {
+                told = Some((result, reason));
+                let entry = &wanted.entry;
+                self.tell(Report::Applied(v1::Applied {
+                    key: Some(key.into()),
+                    uid: entry.uid.clone(),
+                    generation: entry.generation,
+                    epoch: entry.epoch,
+                    result: result.into(),
+                    reason: reason.into(),
+                    message,
+                    drift_corrected: drift && result == ApplyResult::Applied,
+                }))
+                .await;
+            }
+            if result != ApplyResult::Retrying {
+                return written;
+            }
+            if self.superseded(key) {
+                return None;
+            }
+            sleep_jittered(delay).await;
+            delay = (delay * 2).min(RETRY_CAP);
+            if self.superseded(key) {
+                return None;
+            }
+        }
+    }
+
+    async fn try_apply(&self, key: &Key, wanted: &Wanted) -> Result<Value, Failure> {
+        if wanted.value.is_none() {
+            return Err(Failure::Refused {
+                reason: "Invalid",
+                message: "the manifest is not a JSON object".into(),
+            });
+        }
+        let known = self.0.ours.lock().get(key).copied();
+        let adopted = match known {
+            Some(adopted) => adopted,
+            None => {
+                let adopted = match self.0.member.get(key).await {
+                    Ok(live) => claim(key, &live, wanted.entry.conflict)?,
+                    Err(Failure::NotFound) => false,
+                    Err(failure) => return Err(failure),
+                };
+                self.0.ours.lock().insert(key.clone(), adopted);
+                adopted
+            }
+        };
+        let applied = self.0.member.apply(key, wanted.body(adopted)).await;
+        if applied.is_err() {
+            self.0.ours.lock().remove(key);
+        }
+        applied
+    }
+
+    async fn withdraw(&self, key: &Key, uid: String, epoch: u64, delete: bool) {
+        let mut delay = RETRY_BASE;
+        loop {
+            let result = {
+                let Ok(_permit) = self.0.permits.acquire().await else { return };
+                self.try_withdraw(key, &uid, delete).await
+            };
+            match result {
+                Ok(outcome) => {
+                    self.0.ours.lock().remove(key);
+                    self.0.fights.lock().remove(key);
+                    self.0.metrics.removed(outcome.result);
+                    self.tell(Report::Withdrawn { key: key.clone(), uid, epoch, outcome }).await;
+                    return;
+                }
+                // Rights may be given, and an API server comes back: a permitted removal is never given up.
+                Err(failure) => {
+                    tracing::warn!(%key, ?failure, "the member did not take a removal; trying again")
+                }
+            }
+            sleep_jittered(delay).await;
+            delay = (delay * 2).min(RETRY_CAP);
+        }
+    }
+
+    /// Looks before it acts: only a copy that is marked as this template's is touched.
+    async fn try_withdraw(&self, key: &Key, uid: &str, delete: bool) -> Result<Outcome, Failure> {
+        let done = |result, message: &str| Ok(Outcome { result, message: message.into() });
+        let gone = if delete { RemoveResult::Removed } else { RemoveResult::Released };
+        let live = match self.0.member.get(key).await {
+            Ok(live) => live,
+            Err(
+                Failure::NotFound
+                | Failure::Refused { reason: "NotServed", .. }
+                | Failure::Transient { reason: "NamespaceMissing", .. },
+            ) => {
+                return done(gone, "it was not there");
+            }
+            Err(failure) => return Err(failure),
+        };
+        if !manifest::is_managed(&live) || manifest::annotation(&live, marks::TEMPLATE_UID) != Some(uid) {
+            return done(gone, "the object there is not this template's copy; it was left alone");
+        }
+        let adopted = manifest::annotation(&live, marks::ADOPTED) == Some("true");
+        if !delete || adopted {
+            let patch = json!({"metadata": {
+                "labels": {marks::MANAGED: null},
+                "annotations": {marks::TEMPLATE_UID: null, marks::TEMPLATE_GENERATION: null, marks::EPOCH: null, marks::ADOPTED: null},
+            }});
+            return match self.0.member.merge(key, &patch).await {
+                Ok(_) if adopted && delete => {
+                    done(RemoveResult::Released, "it was there before the federation; it was left in place")
+                }
+                Ok(_) | Err(Failure::NotFound) => done(RemoveResult::Released, ""),
+                Err(failure) => Err(failure),
+            };
+        }
+        let live_uid = live.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+        match self.0.member.delete(key, live_uid).await {
+            Ok(_) | Err(Failure::NotFound) => done(RemoveResult::Removed, ""),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// A namespace that is being applied goes before its contents; one that is refused does not hold them up.
+    async fn wait_for_namespace(&self, key: &Key) {
+        if key.namespace.is_empty() {
+            return;
+        }
+        let namespace = Key { resource: "namespaces".into(), name: key.namespace.clone(), ..Key::default() };
+        let mut firsts = self.0.firsts.subscribe();
+        while self.0.slots.lock().contains_key(&namespace) {
+            if firsts.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn pause_if_fought(&self, key: &Key) {
+        let pause = {
+            let mut fights = self.0.fights.lock();
+            let fight = fights.entry(key.clone()).or_default();
+            if fight.last.is_some_and(|last| last.elapsed() > TRUCE) {
+                fight.corrections = 0;
+            }
+            fight.corrections += 1;
+            fight.last = Some(Instant::now());
+            let over = fight.corrections.saturating_sub(QUICK_CORRECTIONS);
+            (over > 0).then(|| (RETRY_BASE * 2_u32.saturating_pow(over.min(16))).min(RETRY_CAP))
+        };
+        if let Some(pause) = pause {
+            tracing::warn!(%key, ?pause, "somebody keeps changing a member copy; correcting it less often");
+            sleep_jittered(pause).await;
+        }
+    }
+
+    fn superseded(&self, key: &Key) -> bool {
+        self.0.slots.lock().get(key).is_none_or(|slot| !slot.queue.is_empty())
+    }
+
+    async fn tell(&self, report: Report) {
+        // An error means that the agent is ending.
+        let _ = self.0.world.reports.send(report).await;
+    }
+}
+
+/// Whether an object that is there may be taken, and whether it counts as adopted.
+fn claim(key: &Key, live: &Value, policy: ConflictPolicy) -> Result<bool, Failure> {
+    if manifest::is_managed(live) {
+        return Ok(manifest::annotation(live, marks::ADOPTED) == Some("true"));
+    }
+    // Everybody's: a namespace or service account is shared with what else is in it, and deleting it would delete that too.
+    let shared: HashSet<&str> = HashSet::from(["namespaces", "serviceaccounts"]);
+    match policy {
+        _ if key.group.is_empty() && shared.contains(key.resource.as_str()) => Ok(true),
+        ConflictPolicy::Adopt => Ok(true),
+        ConflictPolicy::Overwrite => Ok(false),
+        ConflictPolicy::Refuse => Err(Failure::Refused {
+            reason: "Conflict",
+            message: format!(
+                "{key} exists in the member and is not the federation's; the policy's `conflict: Adopt` or `Overwrite` would take it"
+            ),
+        }),
+    }
+}
+
+/// `metadata.resourceVersion` as a number: comparable for one resource since Kubernetes 1.35 by contract, before that in fact (etcd's revision).
+fn revision(object: &Value) -> u64 {
+    object
+        .pointer("/metadata/resourceVersion")
+        .and_then(Value::as_str)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}
+
+async fn sleep_jittered(delay: Duration) {
+    tokio::time::sleep(delay.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn key(resource: &str) -> Key {
+        Key { resource: resource.into(), name: "a".into(), ..Key::default() }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_unless_the_policy_takes_it() {
+        let foreign = json!({"metadata": {"name": "a"}});
+        assert!(matches!(
+            claim(&key("configmaps"), &foreign, ConflictPolicy::Refuse),
+            Err(Failure::Refused { reason: "Conflict", .. })
+        ));
+        assert!(claim(&key("configmaps"), &foreign, ConflictPolicy::Adopt).unwrap());
+        assert!(!claim(&key("configmaps"), &foreign, ConflictPolicy::Overwrite).unwrap());
+        assert!(claim(&key("namespaces"), &foreign, ConflictPolicy::Refuse).unwrap());
+    }
+
+    #[test]
+    fn what_is_ours_stays_adopted_or_not() {
+        let ours = json!({"metadata": {"labels": {marks::MANAGED: "true"}}});
+        assert!(!claim(&key("configmaps"), &ours, ConflictPolicy::Refuse).unwrap());
+        let adopted = json!({"metadata": {"labels": {marks::MANAGED: "true"}, "annotations": {marks::ADOPTED: "true"}}});
+        assert!(claim(&key("configmaps"), &adopted, ConflictPolicy::Refuse).unwrap());
+    }
+}

@@ -1,0 +1,405 @@
+//! The one task that owns the session: feeds it messages, time and outcomes, and does what it says.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use federation_runtime::endpoints::Health;
+use federation_runtime::shutdown::Shutdown;
+use hub_protocol::agent::{Action, Facts, Persist, Session};
+use kube::Client;
+use proto::v1::{self, agent_client::AgentClient};
+use tokio::runtime::RuntimeFlavor;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use crate::events;
+use crate::executor::{Executor, Job};
+use crate::identity::Membership;
+use crate::manifest::Wanted;
+use crate::member::{Failure, Member};
+use crate::metrics::Metrics;
+use crate::store::{self, Store};
+use crate::vitals;
+use crate::world::{Report, World};
+
+/// Messages between the session and the stream, each way. Downwards at most a window of 512 manifests of a few KiB is under way, so this
+/// is slack for the reader; upwards the session coalesces what finds no room.
+const MESSAGES: usize = 128;
+/// Inputs taken in before the session's actions are carried out: one fsync serves them all.
+const BATCH: usize = 256;
+/// A digest's answer lists every object, about 150 bytes each: this is room for 400,000.
+const MESSAGE_LIMIT: usize = 64 << 20;
+/// Refused objects are tried again so often.
+const RETRY_REFUSED: Duration = Duration::from_secs(60);
+/// Events being posted at once; a burst beyond it waits in the hub's stream.
+const POSTS: usize = 8;
+
+/// What the connection's tasks tell this one. `attempt` tells a new stream's words from an old one's.
+enum Input {
+    Dialled { attempt: u64, facts: Option<Facts>, result: Result<Channel, String> },
+    Message { attempt: u64, message: v1::HubMessage },
+    Closed { attempt: u64, reason: String },
+}
+
+struct Connection {
+    attempt: u64,
+    up: mpsc::Sender<v1::AgentMessage>,
+    reader: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// Everything that the session's task needs.
+pub(crate) struct Link {
+    pub(crate) session: Session,
+    pub(crate) store: Store,
+    pub(crate) world: Arc<World>,
+    pub(crate) executor: Executor,
+    pub(crate) member: Member,
+    pub(crate) client: Client,
+    pub(crate) hub: String,
+    pub(crate) directory: PathBuf,
+    pub(crate) membership: Membership,
+    pub(crate) not_after: watch::Sender<i64>,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
+}
+
+impl Link {
+    /// Runs until `shutdown`, or until the desired state cannot be written.
+    pub(crate) async fn run(
+        mut self,
+        mut reports: mpsc::Receiver<Report>,
+        shutdown: Shutdown,
+    ) -> Result<(), store::Error> {
+        let start = Instant::now();
+        let now = || start.elapsed().as_millis() as u64;
+        let (inputs_in, mut inputs) = mpsc::channel(MESSAGES);
+        let (renewed_in, mut renewed) = mpsc::channel(1);
+        let renewing = tokio::spawn(renew(
+            self.membership.clone(),
+            self.directory.clone(),
+            self.hub.clone(),
+            renewed_in,
+        ));
+        let posts = Arc::new(tokio::sync::Semaphore::new(POSTS));
+        let mut connection: Option<Connection> = None;
+        let mut attempt = 0;
+        let mut waiting: Option<v1::AgentMessage> = None;
+        let mut retry = tokio::time::interval(RETRY_REFUSED);
+        loop {
+            // Out: what there is to do, one fsync for all of it.
+            let mut batch = Vec::new();
+            let mut actions = Vec::new();
+            while let Some(action) = self.session.poll_action() {
+                match action {
+                    Action::Persist(persist) => batch.push(persist),
+                    other => actions.push(other),
+                }
+            }
+            if !batch.is_empty() {
+                self.persist(batch).await?;
+            }
+            for action in actions {
+                match action {
+                    // Done above.
+                    Action::Persist(_) => {}
+                    Action::Connect => {
+                        attempt += 1;
+                        self.dial(attempt, inputs_in.clone());
+                    }
+                    Action::Disconnect { reason } => {
+                        tracing::warn!(hub = %self.hub, %reason, "the stream to the hub is given up");
+                        connection = None;
+                        waiting = None;
+                        self.session.disconnected(now(), rand::random());
+                    }
+                    Action::Apply(entry) => {
+                        if let Some(wanted) = self.world.held(&entry.key) {
+                            self.executor.submit(Job::Apply { wanted, drift: false });
+                        }
+                    }
+                    Action::Delete { key, uid, epoch } => {
+                        self.executor.submit(Job::Delete { key, uid, epoch })
+                    }
+                    Action::Unmark { key, uid, epoch } => {
+                        self.executor.submit(Job::Unmark { key, uid, epoch })
+                    }
+                    Action::PostEvent { id, regarding, event } => {
+                        if let Some((path, event)) = events::to_post(&id, &regarding, &event) {
+                            let (member, posts) = (self.member.clone(), posts.clone());
+                            tokio::spawn(async move {
+                                let Ok(_permit) = posts.acquire().await else { return };
+                                post(&member, path, &event).await;
+                            });
+                        }
+                    }
+                    Action::Freeze { reason } => {
+                        tracing::error!(%reason, "removals are frozen");
+                        self.metrics.frozen.set(1);
+                    }
+                    Action::Thaw => {
+                        tracing::info!("removals are possible again");
+                        self.metrics.frozen.set(0);
+                    }
+                }
+            }
+            self.metrics.connected.set(i64::from(self.session.is_connected()));
+            self.metrics.objects.set(self.session.desired().digest().objects.into());
+            if self.session.is_connected() {
+                self.health.ready("hub");
+            }
+
+            // Up: as much as the stream takes.
+            if let Some(stream) = &connection {
+                while let Some(message) = waiting.take().or_else(|| self.session.poll_transmit()) {
+                    if let Err(mpsc::error::TrySendError::Full(message)) = stream.up.try_send(message) {
+                        waiting = Some(message);
+                        break;
+                    }
+                }
+            }
+
+            // In: one input, and then what else is there already.
+            let deadline = self.session.next_deadline();
+            let wake = start + Duration::from_millis(deadline.unwrap_or(u64::MAX / 2).min(now() + 60_000));
+            let room = connection.as_ref().map(|stream| stream.up.clone()).filter(|_| waiting.is_some());
+            tokio::select! {
+                () = shutdown.wait() => break,
+                Some(input) = inputs.recv() => {
+                    self.take_input(now(), input, attempt, &mut connection, &mut waiting, &inputs_in);
+                    for _ in 0..BATCH {
+                        let Ok(input) = inputs.try_recv() else { break };
+                        self.take_input(now(), input, attempt, &mut connection, &mut waiting, &inputs_in);
+                    }
+                }
+                Some(report) = reports.recv() => {
+                    self.take_report(now(), report);
+                    for _ in 0..BATCH {
+                        let Ok(report) = reports.try_recv() else { break };
+                        self.take_report(now(), report);
+                    }
+                }
+                Some(membership) = renewed.recv() => {
+                    let peer = membership.peer();
+                    self.membership = membership;
+                    if let Ok(peer) = peer {
+                        self.not_after.send_replace(peer.not_after);
+                    }
+                }
+                Some(()) = permit(room) => {}
+                _ = retry.tick() => self.retry_refused(),
+                () = sleep_until(wake.into()) => {}
+            }
+            self.session.tick(now());
+        }
+        renewing.abort();
+        Ok(())
+    }
+
+    fn take_input(
+        &mut self,
+        now: u64,
+        input: Input,
+        attempt: u64,
+        connection: &mut Option<Connection>,
+        waiting: &mut Option<v1::AgentMessage>,
+        inputs: &mpsc::Sender<Input>,
+    ) {
+        match input {
+            Input::Dialled { attempt: of, facts, result } if of == attempt => {
+                if let Some(facts) = facts {
+                    self.session.set_facts(facts);
+                }
+                match result {
+                    Ok(channel) => {
+                        tracing::debug!(hub = %self.hub, "connected");
+                        self.metrics.connect();
+                        *waiting = None;
+                        *connection = Some(open(channel, attempt, inputs.clone()));
+                        self.session.connected(now, uuid::Uuid::new_v4().to_string());
+                    }
+                    Err(reason) => {
+                        tracing::warn!(hub = %self.hub, %reason, "the hub cannot be reached");
+                        self.session.disconnected(now, rand::random());
+                    }
+                }
+            }
+            Input::Message { attempt: of, message }
+                if connection.as_ref().is_some_and(|stream| stream.attempt == of) =>
+            {
+                self.session.handle_message(now, message);
+            }
+            Input::Closed { attempt: of, reason }
+                if connection.as_ref().is_some_and(|stream| stream.attempt == of) =>
+            {
+                tracing::warn!(hub = %self.hub, %reason, "the stream to the hub ended");
+                *connection = None;
+                *waiting = None;
+                self.session.disconnected(now, rand::random());
+            }
+            // Of a stream that is over.
+            _ => {}
+        }
+    }
+
+    fn take_report(&mut self, now: u64, report: Report) {
+        match report {
+            Report::Applied(applied) => {
+                if applied.result() == v1::ApplyResult::Refused {
+                    tracing::warn!(
+                        key = %hub_protocol::Key::from(applied.key.clone().unwrap_or_default()),
+                        reason = applied.reason, message = applied.message, "the member refused a manifest"
+                    );
+                }
+                self.session.applied(applied);
+            }
+            Report::Withdrawn { key, uid, epoch, outcome } => {
+                self.session.withdrawn(&key, &uid, epoch, outcome)
+            }
+            Report::Status(status) => self.session.status(status),
+            Report::Service(service) => self.session.service(service),
+            Report::Event(event) => self.session.event(event),
+            Report::Vitals(vitals) => self.session.set_vitals(now, vitals),
+        }
+    }
+
+    /// Writes to disk, and then tells the others what is wanted.
+    async fn persist(&mut self, batch: Vec<Persist>) -> Result<(), store::Error> {
+        let mut write = || {
+            self.store.append(&batch)?;
+            if self.store.is_bloated() { self.store.compact(self.session.desired()) } else { Ok(()) }
+        };
+        match tokio::runtime::Handle::current().runtime_flavor() {
+            // An fsync takes milliseconds: the other tasks go on meanwhile.
+            RuntimeFlavor::MultiThread => tokio::task::block_in_place(write)?,
+            _ => write()?,
+        }
+        for persist in batch {
+            match persist {
+                Persist::Put(entry) => self.world.put(Arc::new(Wanted::new(entry))),
+                Persist::Forget(key) => self.world.forget(&key),
+                Persist::Meta { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn retry_refused(&self) {
+        for key in self.session.refused() {
+            if let Some(wanted) = self.world.held(&key) {
+                self.executor.retry(wanted);
+            }
+        }
+    }
+
+    fn dial(&self, attempt: u64, inputs: mpsc::Sender<Input>) {
+        let (membership, hub, client) = (self.membership.clone(), self.hub.clone(), self.client.clone());
+        tokio::spawn(async move {
+            let (facts, channel) = tokio::join!(vitals::facts(&client), membership.dial(&hub));
+            let result = channel.map_err(|error| chain(&error));
+            // An error means that the agent is ending.
+            let _ = inputs.send(Input::Dialled { attempt, facts, result }).await;
+        });
+    }
+}
+
+async fn permit(up: Option<mpsc::Sender<v1::AgentMessage>>) -> Option<()> {
+    up?.reserve_owned().await.ok().map(drop)
+}
+
+/// Opens the stream. The Hello is queued before the hub answers, so neither side waits for the other.
+fn open(channel: Channel, attempt: u64, inputs: mpsc::Sender<Input>) -> Connection {
+    let (up, out) = mpsc::channel(MESSAGES);
+    let reader = tokio::spawn(async move {
+        let mut client = AgentClient::new(channel)
+            .max_decoding_message_size(MESSAGE_LIMIT)
+            .max_encoding_message_size(MESSAGE_LIMIT);
+        let reason = match client.session(ReceiverStream::new(out)).await {
+            Err(status) => status.message().to_owned(),
+            Ok(response) => {
+                let mut stream = response.into_inner();
+                loop {
+                    match stream.message().await {
+                        Ok(Some(message)) => {
+                            if inputs.send(Input::Message { attempt, message }).await.is_err() {
+                                return;
+                            }
+                        }
+                        Ok(None) => break "the hub closed it".to_owned(),
+                        Err(status) => break status.message().to_owned(),
+                    }
+                }
+            }
+        };
+        // An error means that the agent is ending.
+        let _ = inputs.send(Input::Closed { attempt, reason }).await;
+    });
+    Connection { attempt, up, reader }
+}
+
+/// Posts an Event once: an Event of that name that is there already is this one.
+async fn post(member: &Member, path: String, event: &serde_json::Value) {
+    for _ in 0..3 {
+        match member.create(path.clone(), event).await {
+            Ok(_) | Err(Failure::Transient { reason: "Conflict", .. }) => return,
+            Err(Failure::Transient { .. }) => tokio::time::sleep(Duration::from_secs(1)).await,
+            Err(failure) => {
+                tracing::warn!(?failure, "an Event from the federation was refused by the member");
+                return;
+            }
+        }
+    }
+}
+
+/// Renews the certificate after two thirds of its life, and tries again each minute until that works.
+async fn renew(
+    mut membership: Membership,
+    directory: PathBuf,
+    hub: String,
+    renewed: mpsc::Sender<Membership>,
+) {
+    loop {
+        let renew_at = membership.peer().map_or(0, |peer| peer.renew_at());
+        let wait = renew_at - jiff::Timestamp::now().as_second();
+        // In steps, because a machine that slept does not count the time.
+        tokio::time::sleep(Duration::from_secs(wait.clamp(1, 60) as u64)).await;
+        if wait > 60 {
+            continue;
+        }
+        match membership.renew(&directory, &hub).await {
+            Ok(fresh) => {
+                tracing::info!("the certificate was renewed");
+                membership = fresh.clone();
+                if renewed.send(fresh).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "the certificate could not be renewed; trying again in a minute"
+                );
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

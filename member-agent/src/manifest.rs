@@ -1,0 +1,129 @@
+//! A wanted object, parsed once.
+
+use bytes::Bytes;
+use federation_core::api::marks;
+use hub_protocol::agent::Entry;
+use serde_json::Value;
+
+/// An entry of the desired state with what is needed to apply and to compare it.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) entry: Entry,
+    /// The manifest with the federation's marks; `None` if the hub's bytes are not a JSON object.
+    pub(crate) value: Option<Value>,
+    /// What to send: the hub's bytes as they are where the marks are in them already.
+    body: Bytes,
+}
+
+impl Wanted {
+    pub(crate) fn new(entry: Entry) -> Self {
+        let mut value = serde_json::from_slice::<Value>(&entry.manifest).ok().filter(Value::is_object);
+        let mut body = entry.manifest.clone();
+        if let Some(value) = &mut value
+            && mark(value, &entry)
+        {
+            body = Bytes::from(value.to_string());
+        }
+        Self { entry, value, body }
+    }
+
+    /// The body of a server-side apply. An adopted object keeps its mark: a field that we no longer send would be taken off.
+    pub(crate) fn body(&self, adopted: bool) -> Vec<u8> {
+        match &self.value {
+            Some(value) if adopted => {
+                let mut value = value.clone();
+                put(&mut value, "annotations", marks::ADOPTED, "true");
+                value.to_string().into_bytes()
+            }
+            _ => self.body.to_vec(),
+        }
+    }
+}
+
+/// Puts the federation's marks on; tells whether anything changed.
+fn mark(value: &mut Value, entry: &Entry) -> bool {
+    let mut changed = put(value, "labels", marks::MANAGED, "true");
+    let annotations = [
+        (marks::TEMPLATE_UID, entry.uid.clone()),
+        (marks::TEMPLATE_GENERATION, entry.generation.to_string()),
+    ];
+    for (name, text) in annotations {
+        changed |= put(value, "annotations", name, &text);
+    }
+    // The epoch of the manifest, where the hub wrote one, is that of its rendering: leave it.
+    if annotation(value, marks::EPOCH).is_none() {
+        changed |= put(value, "annotations", marks::EPOCH, &entry.epoch.to_string());
+    }
+    changed
+}
+
+fn put(value: &mut Value, map: &str, name: &str, text: &str) -> bool {
+    let Some(object) = value.as_object_mut() else { return false };
+    let metadata = object.entry("metadata").or_insert_with(|| Value::Object(Default::default()));
+    let Some(metadata) = metadata.as_object_mut() else { return false };
+    let names = metadata.entry(map).or_insert(Value::Null);
+    if names.is_null() {
+        *names = Value::Object(Default::default());
+    }
+    let Some(names) = names.as_object_mut() else { return false };
+    if names.get(name).and_then(Value::as_str) == Some(text) {
+        return false;
+    }
+    names.insert(name.into(), text.into());
+    true
+}
+
+/// An annotation of any object.
+pub(crate) fn annotation<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+    value.get("metadata")?.get("annotations")?.get(name)?.as_str()
+}
+
+/// Whether the object carries the federation's label.
+pub(crate) fn is_managed(value: &Value) -> bool {
+    let label = value.get("metadata").and_then(|m| m.get("labels")).and_then(|l| l.get(marks::MANAGED));
+    label.and_then(Value::as_str) == Some("true")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use hub_protocol::agent::State;
+
+    use super::*;
+
+    fn entry(manifest: &str) -> Entry {
+        Entry {
+            key: hub_protocol::Key::default(),
+            uid: "u".into(),
+            generation: 3,
+            epoch: 9,
+            manifest: Bytes::copy_from_slice(manifest.as_bytes()),
+            conflict: proto::v1::ConflictPolicy::Refuse,
+            state: State::Held,
+        }
+    }
+
+    #[test]
+    fn marks_are_added_where_the_hub_left_them_out_and_bytes_kept_where_not() {
+        let bare = Wanted::new(entry(r#"{"kind":"ConfigMap","metadata":{"name":"a"}}"#));
+        let sent: Value = serde_json::from_slice(&bare.body(false)).unwrap();
+        assert!(is_managed(&sent));
+        assert_eq!(annotation(&sent, marks::TEMPLATE_UID), Some("u"));
+        assert_eq!(annotation(&sent, marks::EPOCH), Some("9"));
+        let marked = Wanted::new(entry(std::str::from_utf8(&bare.body(false)).unwrap()));
+        assert_eq!(marked.body(false), marked.entry.manifest.to_vec());
+    }
+
+    #[test]
+    fn an_adopted_object_keeps_its_mark() {
+        let wanted = Wanted::new(entry(r#"{"metadata":{"name":"a"}}"#));
+        let sent: Value = serde_json::from_slice(&wanted.body(true)).unwrap();
+        assert_eq!(annotation(&sent, marks::ADOPTED), Some("true"));
+    }
+
+    #[test]
+    fn what_is_no_object_is_left_as_it_is() {
+        assert!(Wanted::new(entry("[]")).value.is_none());
+        assert!(Wanted::new(entry("{\"metadata\": 3}")).value.is_some());
+    }
+}

@@ -1,0 +1,194 @@
+//! The member's API server: the few requests that the agent makes, and what their failures mean.
+
+use std::time::Duration;
+
+use federation_core::api::marks;
+use hub_protocol::Key;
+use kube::Client;
+use serde_json::Value;
+
+/// One request ends within this; an API server that takes longer is unwell, and the job is tried again.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a request failed, sorted by what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The object is not there.
+    NotFound,
+    /// Refused for good: the manifest or the agent's rights must change.
+    Refused {
+        /// CamelCase, for a condition.
+        reason: &'static str,
+        /// The server's words.
+        message: String,
+    },
+    /// Worth another try.
+    Transient {
+        /// CamelCase, for a condition.
+        reason: &'static str,
+        /// What happened.
+        message: String,
+    },
+}
+
+/// A thin client over one API server.
+#[derive(Clone)]
+pub(crate) struct Member {
+    client: Client,
+}
+
+impl Member {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The object as it is.
+    pub(crate) async fn get(&self, key: &Key) -> Result<Value, Failure> {
+        self.call("GET", path(key), None, Vec::new()).await
+    }
+
+    /// Server-side apply. Conflicts with other managers are taken over: the federation's answer is the truth for the fields that it sends.
+    pub(crate) async fn apply(&self, key: &Key, body: Vec<u8>) -> Result<Value, Failure> {
+        let path = format!("{}?fieldManager={}&force=true", path(key), marks::FIELD_MANAGER);
+        self.call("PATCH", path, Some("application/apply-patch+yaml"), body).await
+    }
+
+    /// JSON merge patch, RFC 7396.
+    pub(crate) async fn merge(&self, key: &Key, patch: &Value) -> Result<Value, Failure> {
+        let path = format!("{}?fieldManager={}", path(key), marks::FIELD_MANAGER);
+        self.call("PATCH", path, Some("application/merge-patch+json"), patch.to_string().into_bytes()).await
+    }
+
+    /// Deletes the very object that was looked at.
+    pub(crate) async fn delete(&self, key: &Key, uid: &str) -> Result<Value, Failure> {
+        let body = serde_json::json!({
+            "kind": "DeleteOptions", "apiVersion": "v1",
+            "propagationPolicy": "Background", "preconditions": {"uid": uid},
+        });
+        self.call("DELETE", path(key), Some("application/json"), body.to_string().into_bytes()).await
+    }
+
+    /// Creates an object in a collection.
+    pub(crate) async fn create(&self, collection: String, body: &Value) -> Result<Value, Failure> {
+        self.call("POST", collection, Some("application/json"), body.to_string().into_bytes()).await
+    }
+
+    async fn call(
+        &self,
+        method: &str,
+        path: String,
+        content: Option<&str>,
+        body: Vec<u8>,
+    ) -> Result<Value, Failure> {
+        let mut request = http::Request::builder().method(method).uri(path);
+        if let Some(content) = content {
+            request = request.header(http::header::CONTENT_TYPE, content);
+        }
+        let request = request
+            .body(body)
+            .map_err(|error| Failure::Refused { reason: "Invalid", message: error.to_string() })?;
+        match tokio::time::timeout(TIMEOUT, self.client.request::<Value>(request)).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(kube::Error::Api(status))) => Err(sort(status.code, &status.reason, &status.message)),
+            Ok(Err(error)) => Err(Failure::Transient { reason: "Unavailable", message: chain(&error) }),
+            Err(_) => Err(Failure::Transient {
+                reason: "Unavailable",
+                message: format!("the member's API server did not answer within {} s", TIMEOUT.as_secs()),
+            }),
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// API conventions, "HTTP status codes".
+fn sort(code: u16, reason: &str, message: &str) -> Failure {
+    let message = message.to_owned();
+    match code {
+        // A kind that is not served answers 404 without the reason of a missing object ("the server could not find the requested resource").
+        404 if message.contains("namespaces \"") => {
+            Failure::Transient { reason: "NamespaceMissing", message }
+        }
+        404 if reason == "NotFound" && !message.contains("could not find the requested resource") => {
+            Failure::NotFound
+        }
+        404 => Failure::Refused { reason: "NotServed", message },
+        400 | 413 | 415 | 422 => Failure::Refused { reason: "Invalid", message },
+        // A namespace that is being deleted refuses new objects until it is gone.
+        403 if message.contains("because it is being terminated") => {
+            Failure::Transient { reason: "NamespaceTerminating", message }
+        }
+        403 => Failure::Refused { reason: "Forbidden", message },
+        401 => Failure::Transient { reason: "Unauthorized", message },
+        405 => Failure::Refused { reason: "NotServed", message },
+        409 => Failure::Transient { reason: "Conflict", message },
+        _ => Failure::Transient { reason: "Unavailable", message },
+    }
+}
+
+/// The object's URL path.
+pub(crate) fn path(key: &Key) -> String {
+    format!("{}/{}", collection(key), key.name)
+}
+
+/// The path of the collection that the object is in.
+pub(crate) fn collection(key: &Key) -> String {
+    let mut path = if key.group.is_empty() {
+        format!("/api/{}", key.version)
+    } else {
+        format!("/apis/{}/{}", key.group, key.version)
+    };
+    if !key.namespace.is_empty() {
+        path.push_str("/namespaces/");
+        path.push_str(&key.namespace);
+    }
+    path.push('/');
+    path.push_str(&key.resource);
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_sorted_by_what_to_do_about_them() {
+        assert!(matches!(sort(404, "NotFound", "configmaps \"a\" not found"), Failure::NotFound));
+        assert!(matches!(
+            sort(404, "NotFound", "the server could not find the requested resource"),
+            Failure::Refused { reason: "NotServed", .. }
+        ));
+        assert!(matches!(
+            sort(404, "NotFound", "namespaces \"shop\" not found"),
+            Failure::Transient { reason: "NamespaceMissing", .. }
+        ));
+        assert!(matches!(sort(422, "Invalid", ""), Failure::Refused { reason: "Invalid", .. }));
+        assert!(matches!(sort(403, "Forbidden", "no"), Failure::Refused { reason: "Forbidden", .. }));
+        assert!(matches!(sort(429, "TooManyRequests", ""), Failure::Transient { .. }));
+        assert!(matches!(sort(503, "", ""), Failure::Transient { .. }));
+    }
+
+    #[test]
+    fn paths_follow_group_and_scope() {
+        let mut key =
+            Key { version: "v1".into(), resource: "namespaces".into(), name: "a".into(), ..Key::default() };
+        assert_eq!(path(&key), "/api/v1/namespaces/a");
+        key = Key { group: "apps".into(), resource: "deployments".into(), namespace: "n".into(), ..key };
+        assert_eq!(path(&key), "/apis/apps/v1/namespaces/n/deployments/a");
+    }
+}

@@ -1,0 +1,251 @@
+//! How users outside reach a federated Service in this member, from the Service, its Endpoints and the nodes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use hub_protocol::Key;
+use parking_lot::Mutex;
+use proto::v1;
+use serde_json::Value;
+
+use crate::quantity;
+use crate::world::{Report, World};
+
+/// What matters of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Node {
+    ready: bool,
+    external: Vec<String>,
+    internal: Vec<String>,
+    cpu_millis: i64,
+    memory_bytes: i64,
+    pods: u32,
+}
+
+type Name = (String, String);
+
+#[derive(Debug, Default)]
+struct State {
+    services: HashMap<Name, Value>,
+    ready: HashMap<Name, u32>,
+    nodes: BTreeMap<String, Node>,
+}
+
+/// Collects what the watches see and reports a Service when its reachability may have changed; the session drops repeats.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    world: Arc<World>,
+    state: Mutex<State>,
+}
+
+impl Reach {
+    pub(crate) fn new(world: Arc<World>) -> Self {
+        Self { world, state: Mutex::default() }
+    }
+
+    pub(crate) async fn service(&self, key: &Key, live: Option<&Value>) {
+        let name = (key.namespace.clone(), key.name.clone());
+        match live {
+            Some(live) => self.state.lock().services.insert(name.clone(), live.clone()),
+            None => self.state.lock().services.remove(&name),
+        };
+        self.report([name]).await;
+    }
+
+    pub(crate) async fn endpoints(&self, namespace: &str, name: &str, live: Option<&Value>) {
+        let name = (namespace.to_owned(), name.to_owned());
+        let ready = live.map_or(0, ready_endpoints);
+        let old = self.state.lock().ready.insert(name.clone(), ready);
+        if old != Some(ready) {
+            self.report([name]).await;
+        }
+    }
+
+    pub(crate) async fn node(&self, name: &str, live: Option<&Value>) {
+        let changed = {
+            let mut state = self.state.lock();
+            match live.map(node) {
+                Some(node) => state.nodes.insert(name.to_owned(), node.clone()) != Some(node),
+                None => state.nodes.remove(name).is_some(),
+            }
+        };
+        if changed {
+            let names: Vec<Name> = self.state.lock().services.keys().cloned().collect();
+            self.report(names).await;
+        }
+    }
+
+    /// Sum over the ready nodes.
+    pub(crate) fn capacity(&self) -> v1::Capacity {
+        let state = self.state.lock();
+        let ready = state.nodes.values().filter(|node| node.ready);
+        let mut capacity = v1::Capacity { nodes: state.nodes.len() as u32, ..v1::Capacity::default() };
+        for node in ready {
+            capacity.nodes_ready += 1;
+            capacity.cpu_allocatable_millis += node.cpu_millis;
+            capacity.memory_allocatable_bytes += node.memory_bytes;
+            capacity.pods_allocatable += node.pods;
+        }
+        capacity
+    }
+
+    async fn report(&self, names: impl IntoIterator<Item = Name>) {
+        for (namespace, name) in names {
+            let key = Key {
+                version: "v1".into(),
+                kind: "Service".into(),
+                resource: "services".into(),
+                namespace: namespace.clone(),
+                name: name.clone(),
+                ..Key::default()
+            };
+            let Some(wanted) = self.world.held(&key) else { continue };
+            let service = {
+                let state = self.state.lock();
+                let id = (namespace, name);
+                let ready = state.ready.get(&id).copied().unwrap_or(0);
+                describe(state.services.get(&id), ready, state.nodes.values())
+            };
+            let report = v1::ServiceState { key: Some(key.into()), uid: wanted.entry.uid.clone(), ..service };
+            // An error means that the agent is ending.
+            let _ = self.world.reports.send(Report::Service(report)).await;
+        }
+    }
+}
+
+/// Addresses in the order of preference that users' paths have: a load balancer, node ports of ready nodes, external addresses.
+fn describe<'a>(
+    service: Option<&Value>,
+    ready: u32,
+    nodes: impl Iterator<Item = &'a Node>,
+) -> v1::ServiceState {
+    let Some(service) = service else {
+        return v1::ServiceState { absent: true, ..v1::ServiceState::default() };
+    };
+    let mut state = v1::ServiceState { ready_endpoints: ready, ..v1::ServiceState::default() };
+    let text = |pointer: &str| service.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let items = |pointer: &str| {
+        service.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    };
+    let kind = text("/spec/type");
+    if kind == "LoadBalancer" {
+        let ips = items("/status/loadBalancer/ingress").iter().filter_map(|item| item.get("ip")?.as_str());
+        state.addresses = ips.map(str::to_owned).collect();
+    }
+    if state.addresses.is_empty() && matches!(kind, "LoadBalancer" | "NodePort") {
+        for port in items("/spec/ports") {
+            let Some(node_port) = port.get("nodePort").and_then(Value::as_u64) else { continue };
+            let name = port.get("name").and_then(Value::as_str).unwrap_or_default();
+            state.ports.insert(name.to_owned(), node_port as u32);
+        }
+        if !state.ports.is_empty() {
+            let ready: Vec<&Node> = nodes.filter(|node| node.ready).collect();
+            let external: BTreeSet<&String> = ready.iter().flat_map(|node| &node.external).collect();
+            let internal: BTreeSet<&String> = ready.iter().flat_map(|node| &node.internal).collect();
+            let chosen = if external.is_empty() { internal } else { external };
+            state.addresses = chosen.into_iter().cloned().collect();
+        }
+    }
+    if state.addresses.is_empty() {
+        state.ports.clear();
+        state.addresses =
+            items("/spec/externalIPs").iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    }
+    state
+}
+
+/// Distinct ready addresses of an Endpoints object (core/v1, which Kubernetes 1.20 and the newest both serve).
+fn ready_endpoints(endpoints: &Value) -> u32 {
+    let subsets = endpoints.get("subsets").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let addresses: BTreeSet<&str> = subsets
+        .iter()
+        .filter_map(|subset| subset.get("addresses")?.as_array())
+        .flatten()
+        .filter_map(|address| address.get("ip")?.as_str())
+        .collect();
+    addresses.len() as u32
+}
+
+fn node(node: &Value) -> Node {
+    let items = |pointer: &str| {
+        node.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    };
+    let field =
+        |item: &Value, name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let addresses = |kind: &str| -> Vec<String> {
+        items("/status/addresses")
+            .iter()
+            .filter(|item| field(item, "type") == kind)
+            .map(|item| field(item, "address"))
+            .collect()
+    };
+    let amount = |name: &str| {
+        let quantity =
+            node.pointer("/status/allocatable").and_then(|all| all.get(name)).and_then(Value::as_str);
+        quantity.and_then(quantity::millis).unwrap_or(0)
+    };
+    Node {
+        ready: items("/status/conditions")
+            .iter()
+            .any(|item| field(item, "type") == "Ready" && field(item, "status") == "True"),
+        external: addresses("ExternalIP"),
+        internal: addresses("InternalIP"),
+        cpu_millis: amount("cpu") as i64,
+        memory_bytes: (amount("memory") / 1000) as i64,
+        pods: (amount("pods") / 1000) as u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn ready_node(internal: &str, external: &[&str]) -> Node {
+        let addresses: Vec<Value> = std::iter::once(json!({"type": "InternalIP", "address": internal}))
+            .chain(external.iter().map(|ip| json!({"type": "ExternalIP", "address": ip})))
+            .collect();
+        node(&json!({"status": {"addresses": addresses, "conditions": [{"type": "Ready", "status": "True"}],
+            "allocatable": {"cpu": "2", "memory": "1Gi", "pods": "110"}}}))
+    }
+
+    #[test]
+    fn a_load_balancer_is_reached_at_its_ingress() {
+        let service = json!({"spec": {"type": "LoadBalancer", "ports": [{"port": 80, "nodePort": 30080}]},
+            "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}});
+        let state = describe(Some(&service), 2, [ready_node("10.0.0.1", &[])].iter());
+        assert_eq!(
+            (state.addresses, state.ports.len(), state.ready_endpoints),
+            (vec!["192.0.2.7".to_owned()], 0, 2)
+        );
+    }
+
+    #[test]
+    fn a_node_port_is_reached_at_ready_nodes_preferably_from_outside() {
+        let service =
+            json!({"spec": {"type": "NodePort", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]}});
+        let down = Node { ready: false, ..ready_node("10.0.0.9", &["198.51.100.9"]) };
+        let state = describe(Some(&service), 1, [ready_node("10.0.0.1", &[]), down.clone()].iter());
+        assert_eq!(state.addresses, ["10.0.0.1"]);
+        assert_eq!(state.ports.get("http"), Some(&30080));
+        let state = describe(Some(&service), 1, [ready_node("10.0.0.1", &["198.51.100.1"]), down].iter());
+        assert_eq!(state.addresses, ["198.51.100.1"]);
+    }
+
+    #[test]
+    fn external_addresses_come_last_and_a_lost_service_is_absent() {
+        let service = json!({"spec": {"type": "ClusterIP", "externalIPs": ["203.0.113.5"]}});
+        assert_eq!(describe(Some(&service), 1, [].iter()).addresses, ["203.0.113.5"]);
+        assert!(describe(None, 1, [].iter()).absent);
+    }
+
+    #[test]
+    fn only_ready_addresses_count_and_each_once() {
+        let endpoints = json!({"subsets": [
+            {"addresses": [{"ip": "10.1.0.1"}, {"ip": "10.1.0.2"}], "notReadyAddresses": [{"ip": "10.1.0.3"}]},
+            {"addresses": [{"ip": "10.1.0.1"}]}]});
+        assert_eq!(ready_endpoints(&endpoints), 2);
+        assert_eq!(ready_endpoints(&json!({})), 0);
+    }
+}

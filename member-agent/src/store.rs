@@ -1,0 +1,350 @@
+//! The desired state on disk: an append-only log, rewritten when most of it is history.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use hub_protocol::agent::{Desired, Entry, Persist, State};
+use hub_protocol::{Key, content_hash};
+use serde::{Deserialize, Serialize};
+
+/// The log is rewritten when it is this large and more than twice what is live.
+const COMPACT_FROM: u64 = 1 << 20;
+/// Larger records than any API server takes are not read: the file is damaged.
+const RECORD_LIMIT: u32 = 16 << 20;
+
+/// Why the desired state cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading at the start.
+    #[error("cannot read the desired state in {path}")]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing a change.
+    #[error("cannot write the desired state to {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+enum Header {
+    Put {
+        group: String,
+        version: String,
+        kind: String,
+        resource: String,
+        namespace: String,
+        name: String,
+        uid: String,
+        generation: i64,
+        epoch: u64,
+        conflict: i32,
+        state: u8,
+    },
+    Forget {
+        group: String,
+        resource: String,
+        namespace: String,
+        name: String,
+    },
+    Meta {
+        epoch: u64,
+        incarnation: String,
+    },
+}
+
+/// The log, open for appending.
+#[derive(Debug)]
+pub(crate) struct Store {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    live: HashMap<Key, u64>,
+    live_bytes: u64,
+}
+
+impl Store {
+    /// Opens the log in `directory` and reads it. A torn end, as a power cut leaves it, is cut off: what was in it is sent again
+    /// by the hub, which compares digests at every connection.
+    pub(crate) fn open(directory: &Path) -> Result<(Self, Desired), Error> {
+        let path = directory.join("log");
+        let failed = |source| Error::Read { path: path.clone(), source };
+        fs::create_dir_all(directory).map_err(failed)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        let mut entries: HashMap<Key, Entry> = HashMap::new();
+        let (mut epoch, mut incarnation) = (0, String::new());
+        let mut rest = bytes.as_slice();
+        while let Some((persist, after)) = decode(rest) {
+            rest = after;
+            match persist {
+                Persist::Put(entry) => {
+                    entries.insert(entry.key.clone(), entry);
+                }
+                Persist::Forget(key) => {
+                    entries.remove(&key);
+                }
+                Persist::Meta { epoch: newest, incarnation: from } => (epoch, incarnation) = (newest, from),
+            }
+        }
+        let length = (bytes.len() - rest.len()) as u64;
+        if !rest.is_empty() {
+            tracing::warn!(path = %path.display(), bytes = rest.len(), "the log of the desired state ends in the middle of a record; that end is dropped");
+            file.set_len(length).map_err(failed)?;
+        }
+        let mut store = Self { path, file, length, live: HashMap::new(), live_bytes: 0 };
+        for entry in entries.values() {
+            store.account(&Persist::Put(entry.clone()), encode(&Persist::Put(entry.clone())).len() as u64);
+        }
+        Ok((store, Desired::load(epoch, incarnation, entries.into_values())))
+    }
+
+    /// Writes a batch; it is on disk when this returns.
+    pub(crate) fn append(&mut self, batch: &[Persist]) -> Result<(), Error> {
+        let mut bytes = Vec::new();
+        for persist in batch {
+            let record = encode(persist);
+            self.account(persist, record.len() as u64);
+            bytes.extend_from_slice(&record);
+        }
+        self.length += bytes.len() as u64;
+        self.file
+            .write_all(&bytes)
+            .and_then(|()| self.file.sync_data())
+            .map_err(|source| Error::Write { path: self.path.clone(), source })
+    }
+
+    /// Whether [`Store::compact`] is worth its while.
+    pub(crate) fn is_bloated(&self) -> bool {
+        self.length > COMPACT_FROM && self.length > 2 * self.live_bytes
+    }
+
+    /// Rewrites the log from what is live.
+    pub(crate) fn compact(&mut self, desired: &Desired) -> Result<(), Error> {
+        let fresh = self.path.with_extension("new");
+        let failed = |source| Error::Write { path: fresh.clone(), source };
+        let mut bytes =
+            encode(&Persist::Meta { epoch: desired.epoch(), incarnation: desired.incarnation().to_owned() });
+        for entry in desired.iter() {
+            bytes.extend_from_slice(&encode(&Persist::Put(entry.clone())));
+        }
+        let mut file = File::create(&fresh).map_err(failed)?;
+        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+        fs::rename(&fresh, &self.path).map_err(failed)?;
+        if let Some(parent) = self.path.parent() {
+            File::open(parent).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        }
+        self.file = OpenOptions::new().append(true).open(&self.path).map_err(failed)?;
+        self.length = bytes.len() as u64;
+        Ok(())
+    }
+
+    fn account(&mut self, persist: &Persist, size: u64) {
+        let old = match persist {
+            Persist::Put(entry) => {
+                self.live_bytes += size;
+                self.live.insert(entry.key.clone(), size)
+            }
+            Persist::Forget(key) => self.live.remove(key),
+            Persist::Meta { .. } => None,
+        };
+        self.live_bytes -= old.unwrap_or(0);
+    }
+}
+
+/// Length of the header, length of the manifest, hash of both, header (JSON), manifest.
+fn encode(persist: &Persist) -> Vec<u8> {
+    let (header, manifest) = match persist {
+        Persist::Put(entry) => {
+            let key = entry.key.clone();
+            let header = Header::Put {
+                group: key.group,
+                version: key.version,
+                kind: key.kind,
+                resource: key.resource,
+                namespace: key.namespace,
+                name: key.name,
+                uid: entry.uid.clone(),
+                generation: entry.generation,
+                epoch: entry.epoch,
+                conflict: entry.conflict.into(),
+                state: match entry.state {
+                    State::Held => 0,
+                    State::Removing => 1,
+                    State::Releasing => 2,
+                },
+            };
+            (header, entry.manifest.clone())
+        }
+        Persist::Forget(key) => {
+            let key = key.clone();
+            (
+                Header::Forget {
+                    group: key.group,
+                    resource: key.resource,
+                    namespace: key.namespace,
+                    name: key.name,
+                },
+                Bytes::new(),
+            )
+        }
+        Persist::Meta { epoch, incarnation } => {
+            (Header::Meta { epoch: *epoch, incarnation: incarnation.clone() }, Bytes::new())
+        }
+    };
+    let header = serde_json::to_vec(&header).expect("invariant: strings and numbers always make JSON");
+    let mut body = header.clone();
+    body.extend_from_slice(&manifest);
+    let mut record = Vec::with_capacity(16 + body.len());
+    record.extend_from_slice(&(header.len() as u32).to_le_bytes());
+    record.extend_from_slice(&(manifest.len() as u32).to_le_bytes());
+    record.extend_from_slice(&content_hash(&body).to_le_bytes());
+    record.extend_from_slice(&body);
+    record
+}
+
+fn decode(bytes: &[u8]) -> Option<(Persist, &[u8])> {
+    let (header_length, rest) = bytes.split_first_chunk::<4>()?;
+    let (manifest_length, rest) = rest.split_first_chunk::<4>()?;
+    let (hash, rest) = rest.split_first_chunk::<8>()?;
+    let (header_length, manifest_length) =
+        (u32::from_le_bytes(*header_length), u32::from_le_bytes(*manifest_length));
+    if header_length > RECORD_LIMIT || manifest_length > RECORD_LIMIT {
+        return None;
+    }
+    let (body, after) = rest.split_at_checked(header_length as usize + manifest_length as usize)?;
+    if content_hash(body) != u64::from_le_bytes(*hash) {
+        return None;
+    }
+    let (header, manifest) = body.split_at_checked(header_length as usize)?;
+    let persist = match serde_json::from_slice(header).ok()? {
+        Header::Put {
+            group,
+            version,
+            kind,
+            resource,
+            namespace,
+            name,
+            uid,
+            generation,
+            epoch,
+            conflict,
+            state,
+        } => Persist::Put(Entry {
+            key: Key { group, version, kind, resource, namespace, name },
+            uid,
+            generation,
+            epoch,
+            manifest: Bytes::copy_from_slice(manifest),
+            conflict: conflict.try_into().unwrap_or_default(),
+            state: match state {
+                0 => State::Held,
+                1 => State::Removing,
+                _ => State::Releasing,
+            },
+        }),
+        Header::Forget { group, resource, namespace, name } => {
+            Persist::Forget(Key { group, resource, namespace, name, ..Key::default() })
+        }
+        Header::Meta { epoch, incarnation } => Persist::Meta { epoch, incarnation },
+    };
+    Some((persist, after))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, generation: i64) -> Entry {
+        Entry {
+            key: Key {
+                version: "v1".into(),
+                resource: "configmaps".into(),
+                name: name.into(),
+                ..Key::default()
+            },
+            uid: format!("uid-{name}"),
+            generation,
+            epoch: 7,
+            manifest: Bytes::from(vec![b'x'; 100]),
+            conflict: proto::v1::ConflictPolicy::Adopt,
+            state: State::Held,
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, desired) = Store::open(directory.path()).unwrap();
+        assert_eq!(desired.iter().count(), 0);
+        let meta = Persist::Meta { epoch: 9, incarnation: "i".into() };
+        store.append(&[Persist::Put(entry("a", 1)), Persist::Put(entry("b", 1)), meta]).unwrap();
+        let removing = Entry { state: State::Removing, ..entry("a", 1) };
+        store.append(&[Persist::Put(removing), Persist::Forget(entry("b", 1).key)]).unwrap();
+        let (_, desired) = Store::open(directory.path()).unwrap();
+        assert_eq!((desired.epoch(), desired.incarnation()), (9, "i"));
+        assert_eq!(
+            desired.iter().map(|entry| (entry.uid.as_str(), entry.state)).collect::<Vec<_>>(),
+            [("uid-a", State::Removing)]
+        );
+    }
+
+    #[test]
+    fn a_torn_end_is_dropped_at_every_length() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(directory.path()).unwrap();
+        store.append(&[Persist::Put(entry("a", 1))]).unwrap();
+        let first = fs::metadata(directory.path().join("log")).unwrap().len();
+        store.append(&[Persist::Put(entry("b", 1))]).unwrap();
+        let whole = fs::read(directory.path().join("log")).unwrap();
+        for cut in first as usize..whole.len() {
+            fs::write(directory.path().join("log"), &whole[..cut]).unwrap();
+            let (mut store, desired) = Store::open(directory.path()).unwrap();
+            assert_eq!(desired.iter().count(), 1, "cut at {cut}");
+            store.append(&[Persist::Put(entry("c", 1))]).unwrap();
+            assert_eq!(Store::open(directory.path()).unwrap().1.iter().count(), 2, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn compaction_keeps_what_is_live() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, mut desired) = Store::open(directory.path()).unwrap();
+        for generation in 1..9000 {
+            store.append_unsynced(&[Persist::Put(entry("a", generation))]);
+        }
+        assert!(store.is_bloated());
+        desired = Desired::load(desired.epoch(), "i".into(), [entry("a", 9000)]);
+        store.compact(&desired).unwrap();
+        assert!(!store.is_bloated());
+        store.append(&[Persist::Put(entry("b", 1))]).unwrap();
+        let (_, again) = Store::open(directory.path()).unwrap();
+        assert_eq!(again.iter().count(), 2);
+        assert_eq!(again.incarnation(), "i");
+    }
+
+    impl Store {
+        fn append_unsynced(&mut self, batch: &[Persist]) {
+            for persist in batch {
+                let record = encode(persist);
+                self.account(persist, record.len() as u64);
+                self.length += record.len() as u64;
+                self.file.write_all(&record).unwrap();
+            }
+        }
+    }
+}

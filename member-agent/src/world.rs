@@ -1,0 +1,100 @@
+//! What the agent's tasks share: the wanted objects, and the way to report.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use hub_protocol::Key;
+use hub_protocol::agent::{Outcome, State, Vitals};
+use parking_lot::RwLock;
+use proto::v1;
+use tokio::sync::{mpsc, watch};
+
+use crate::manifest::Wanted;
+
+/// Group, version, plural and kind of a collection that is watched.
+pub(crate) type Collection = (String, String, String, String);
+
+/// Reports that wait for the session: the session takes thousands a millisecond, so this is slack for a burst of watch
+/// events, and beyond it the watchers wait.
+pub(crate) const REPORTS: usize = 1024;
+
+/// What the tasks tell the session.
+#[derive(Debug)]
+pub(crate) enum Report {
+    Applied(v1::Applied),
+    Withdrawn { key: Key, uid: String, epoch: u64, outcome: Outcome },
+    Status(v1::ObjectStatus),
+    Service(v1::ServiceState),
+    Event(v1::MemberEvent),
+    Vitals(Vitals),
+}
+
+/// Shared by all tasks of one agent.
+#[derive(Debug)]
+pub(crate) struct World {
+    wanted: RwLock<HashMap<Key, Arc<Wanted>>>,
+    collections: watch::Sender<BTreeSet<Collection>>,
+    pub(crate) reports: mpsc::Sender<Report>,
+}
+
+impl World {
+    pub(crate) fn new(reports: mpsc::Sender<Report>) -> Self {
+        Self { wanted: RwLock::default(), collections: watch::Sender::new(BTreeSet::new()), reports }
+    }
+
+    /// Takes in what is wanted from now on.
+    pub(crate) fn put(&self, wanted: Arc<Wanted>) {
+        let key = &wanted.entry.key;
+        let collection = (key.group.clone(), key.version.clone(), key.resource.clone(), key.kind.clone());
+        self.collections.send_if_modified(|collections| collections.insert(collection));
+        self.wanted.write().insert(key.clone(), wanted);
+    }
+
+    pub(crate) fn forget(&self, key: &Key) {
+        self.wanted.write().remove(key);
+    }
+
+    /// What is wanted of this object, unless it is on its way out.
+    pub(crate) fn held(&self, key: &Key) -> Option<Arc<Wanted>> {
+        self.wanted.read().get(key).filter(|wanted| wanted.entry.state == State::Held).cloned()
+    }
+
+    /// Everything that is wanted in a collection.
+    pub(crate) fn held_in(&self, collection: &Collection) -> Vec<Arc<Wanted>> {
+        let (group, _, resource, _) = collection;
+        let wanted = self.wanted.read();
+        wanted
+            .values()
+            .filter(|wanted| {
+                let key = &wanted.entry.key;
+                wanted.entry.state == State::Held && key.group == *group && key.resource == *resource
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// A federated object by kind and name, as Events name it.
+    pub(crate) fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<Wanted>> {
+        let resource = plural(kind);
+        self.wanted
+            .read()
+            .values()
+            .find(|wanted| {
+                let key = &wanted.entry.key;
+                wanted.entry.state == State::Held
+                    && key.name == name
+                    && key.namespace == namespace
+                    && (key.kind == kind || key.resource == resource)
+            })
+            .cloned()
+    }
+
+    /// The collections that hold or held wanted objects. They only grow: a watch of an empty collection costs nothing.
+    pub(crate) fn collections(&self) -> watch::Receiver<BTreeSet<Collection>> {
+        self.collections.subscribe()
+    }
+}
+
+fn plural(kind: &str) -> String {
+    kind.to_ascii_lowercase() + "s"
+}
