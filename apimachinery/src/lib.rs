@@ -1,5 +1,6 @@
 //! Kubernetes API semantics, pure: names, selectors, patches, field ownership, status errors.
 
+pub mod apply;
 pub mod field;
 pub mod fields;
 pub mod labels;

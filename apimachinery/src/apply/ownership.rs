@@ -1,0 +1,292 @@
+//! The two writes that move ownership: apply, and everything else.
+
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value};
+
+use super::compare::Comparison;
+use super::fieldset::{FieldSet, PathElement, path_text};
+use super::managed::{
+    ManagedEntry, ManagedError, Operation, Owner, managed_fields, remove_managed_fields, set_managed_fields,
+};
+use super::schema::ObjectType;
+use super::typed::Duplicates;
+use crate::status::{ApiError, Cause};
+
+/// Who owns the fields that an object had before anybody applied it and that nobody tracked.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// Who writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Manager<'a> {
+    /// The field manager's name: `?fieldManager=`, or the User-Agent up to its `/`.
+    pub name: &'a str,
+    /// The API version of the request, such as `apps/v1`.
+    pub api_version: &'a str,
+    /// The subresource written, or empty.
+    pub subresource: &'a str,
+    /// The time of the write, RFC 3339 to the second, in UTC.
+    pub now: &'a str,
+}
+
+/// What to do about fields that others own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflicts {
+    /// Refuse the apply.
+    Refuse,
+    /// Take them over (`?force=true`).
+    Force,
+}
+
+/// One field that somebody else owns with another value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Who owns it.
+    pub owner: Owner,
+    /// The field, such as `.spec.replicas`.
+    pub field: String,
+}
+
+/// Why an apply did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The configuration carries managed fields.
+    #[error("metadata.managedFields must be nil")]
+    ManagedFieldsInConfiguration,
+    /// The stored managed fields cannot be read.
+    #[error(transparent)]
+    Managed(#[from] ManagedError),
+    /// The configuration does not fit its type.
+    #[error("failed to create typed patch object: {}", .0.join(", "))]
+    Configuration(Vec<String>),
+    /// The stored object and the configuration cannot be merged.
+    #[error("failed to merge the configuration into the object: {0}")]
+    Merge(String),
+    /// Others own fields that the configuration sets to other values.
+    #[error("{}", conflict_message(.0))]
+    Conflicts(Vec<Conflict>),
+}
+
+impl From<&ApplyError> for ApiError {
+    fn from(error: &ApplyError) -> Self {
+        match error {
+            ApplyError::Conflicts(conflicts) => {
+                let cause = |conflict: &Conflict| Cause {
+                    reason: "FieldManagerConflict".to_owned(),
+                    message: format!("conflict with {}", conflict.owner),
+                    field: conflict.field.clone(),
+                };
+                Self::apply_conflict(error.to_string(), conflicts.iter().map(cause).collect())
+            }
+            ApplyError::ManagedFieldsInConfiguration | ApplyError::Configuration(_) => {
+                Self::bad_request(error.to_string())
+            }
+            ApplyError::Managed(_) | ApplyError::Merge(_) => Self::internal(error),
+        }
+    }
+}
+
+fn conflict_message(conflicts: &[Conflict]) -> String {
+    if let [one] = conflicts {
+        return format!("Apply failed with 1 conflict: conflict with {}: {}", one.owner, one.field);
+    }
+    let mut owners: Vec<String> = conflicts.iter().map(|conflict| conflict.owner.to_string()).collect();
+    owners.sort();
+    owners.dedup();
+    let mut lines = Vec::new();
+    for owner in owners {
+        lines.push(format!("conflicts with {owner}:"));
+        let fields = conflicts.iter().filter(|conflict| conflict.owner.to_string() == owner);
+        lines.extend(fields.map(|conflict| format!("- {}", conflict.field)));
+    }
+    format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
+}
+
+/// Fields that nobody owns: the server writes them, or they name the object.
+static UNOWNED: LazyLock<FieldSet> = LazyLock::new(|| {
+    let mut set = FieldSet::default();
+    for name in ["apiVersion", "kind", "metadata"] {
+        set.insert(&[PathElement::field(name)]);
+    }
+    for name in [
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "clusterName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+    ] {
+        set.insert(&[PathElement::field("metadata"), PathElement::field(name)]);
+    }
+    set
+});
+
+impl Manager<'_> {
+    fn owner(&self, operation: Operation) -> Owner {
+        Owner {
+            manager: self.name.to_owned(),
+            operation,
+            api_version: self.api_version.to_owned(),
+            subresource: self.subresource.to_owned(),
+        }
+    }
+}
+
+/// Applies a configuration. The result carries its new managed fields; a live object that has everything already
+/// comes back as it is, times included.
+///
+/// `live` is the stored object, `None` if the apply creates it. KEP-555.
+pub fn apply(
+    kind: ObjectType<'_>,
+    live: Option<&Value>,
+    configuration: &Value,
+    manager: &Manager<'_>,
+    conflicts: Conflicts,
+) -> Result<Value, ApplyError> {
+    if configuration.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
+        return Err(ApplyError::ManagedFieldsInConfiguration);
+    }
+    kind.validate(configuration, Duplicates::Refuse).map_err(ApplyError::Configuration)?;
+    let configuration = without_null_metadata(configuration);
+    let mut managers = match live {
+        Some(live) => managed_fields(live)?,
+        None => Vec::new(),
+    };
+    let empty = Value::Object(Map::new());
+    let mut old = live.unwrap_or(&empty).clone();
+    remove_managed_fields(&mut old);
+    if live.is_some() && managers.is_empty() {
+        managers.push(untracked(kind, &old, manager));
+    }
+
+    let mut new = kind.merge(&old, &configuration).map_err(ApplyError::Merge)?;
+    let owner = manager.owner(Operation::Apply);
+    let fields = kind.field_set(&configuration).difference(&UNOWNED);
+    let previous = managers.iter().position(|entry| entry.owner == owner).map(|index| managers.remove(index));
+    if let Some(last) = previous.as_ref().filter(|last| !last.fields.is_empty()) {
+        let owned = managers.iter().fold(fields.clone(), |all, entry| all.union(&entry.fields));
+        new = prune(kind, &new, &last.fields, &owned);
+    }
+    let comparison = kind.compare(&old, &new);
+    let mut changed = take_over(&mut managers, &comparison, conflicts)?;
+    changed |= previous.as_ref().is_none_or(|last| last.fields != fields) || !comparison.is_same();
+    if let (false, Some(live)) = (changed, live) {
+        return Ok(live.clone());
+    }
+    managers.push(ManagedEntry { owner, time: Some(manager.now.to_owned()), fields });
+    set_managed_fields(&mut new, managers);
+    Ok(new)
+}
+
+/// Records a write that was no apply: the manager owns what it changed and others lose it.
+///
+/// `live` is the stored object, `None` on create. `new` is the whole object to be stored; managed fields in it replace the
+/// stored ones (a client may edit them), and `[]` or `[{}]` clears them. An object that nobody tracks stays untracked.
+pub fn update(
+    kind: ObjectType<'_>,
+    live: Option<&Value>,
+    mut new: Value,
+    manager: &Manager<'_>,
+) -> Result<Value, ManagedError> {
+    if resets(&new) {
+        remove_managed_fields(&mut new);
+        return Ok(new);
+    }
+    let given = managed_fields(&new).unwrap_or_default();
+    let mut managers = match live {
+        Some(live) if given.is_empty() => managed_fields(live)?,
+        _ => given,
+    };
+    remove_managed_fields(&mut new);
+    if live.is_some() && managers.is_empty() {
+        return Ok(new);
+    }
+    let mut old = live.cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    remove_managed_fields(&mut old);
+
+    let comparison = kind.compare(&old, &new);
+    let owner = manager.owner(Operation::Update);
+    let previous = managers.iter().position(|entry| entry.owner == owner).map(|index| managers.remove(index));
+    // Force leaves no conflicts to report.
+    let _ = take_over(&mut managers, &comparison, Conflicts::Force);
+    let (before, time) = previous.map_or_else(Default::default, |entry| (entry.fields, entry.time));
+    let fields = before
+        .difference(&comparison.removed)
+        .union(&comparison.modified)
+        .union(&comparison.added)
+        .difference(&UNOWNED);
+    let time = if fields == before { time } else { Some(manager.now.to_owned()) };
+    managers.push(ManagedEntry { owner, time, fields });
+    set_managed_fields(&mut new, managers);
+    Ok(new)
+}
+
+/// Whether a client asks to forget all ownership: `managedFields: [{}]`.
+fn resets(object: &Value) -> bool {
+    let fields = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    matches!(fields.map(Vec::as_slice), Some([Value::Object(entry)]) if entry.is_empty())
+}
+
+/// kubectl sends `creationTimestamp: null`; merged, it would erase the stored one.
+fn without_null_metadata(configuration: &Value) -> Value {
+    let mut configuration = configuration.clone();
+    if let Some(Value::Object(meta)) = configuration.get_mut("metadata") {
+        meta.retain(|_, value| !value.is_null());
+    }
+    configuration
+}
+
+fn untracked(kind: ObjectType<'_>, live: &Value, manager: &Manager<'_>) -> ManagedEntry {
+    let comparison = kind.compare(&Value::Object(Map::new()), live);
+    let owner = Owner {
+        manager: BEFORE_FIRST_APPLY.to_owned(),
+        operation: Operation::Update,
+        api_version: manager.api_version.to_owned(),
+        subresource: String::new(),
+    };
+    ManagedEntry { owner, time: Some(manager.now.to_owned()), fields: comparison.added.difference(&UNOWNED) }
+}
+
+/// Takes from all managers what the write changed or removed; true if any lost something.
+fn take_over(
+    managers: &mut [ManagedEntry],
+    comparison: &Comparison,
+    conflicts: Conflicts,
+) -> Result<bool, ApplyError> {
+    let changed = comparison.modified.union(&comparison.added);
+    if conflicts == Conflicts::Refuse {
+        let mut found = Vec::new();
+        for entry in managers.iter() {
+            for path in entry.fields.intersection(&changed).leaves() {
+                found.push(Conflict { owner: entry.owner.clone(), field: path_text(&path) });
+            }
+        }
+        if !found.is_empty() {
+            return Err(ApplyError::Conflicts(found));
+        }
+    }
+    let mut lost = false;
+    for entry in managers {
+        let kept = entry.fields.difference(&changed).difference(&comparison.removed);
+        lost |= kept != entry.fields;
+        entry.fields = kept;
+    }
+    Ok(lost)
+}
+
+/// Removes what the manager applied last time and does not apply now, unless somebody owns it.
+fn prune(kind: ObjectType<'_>, merged: &Value, last: &FieldSet, owned: &FieldSet) -> Value {
+    let named = |set: &FieldSet| kind.with_named_fields(kind.root, set);
+    let last = named(last);
+    let pruned = kind.without(merged, &last);
+    // Put back what others own below something that was removed, with the fields on the way to it.
+    let all = named(&kind.field_set(merged));
+    let keep = named(&kind.field_set(&pruned)).union(&named(owned));
+    let pruned = kind.without(merged, &all.difference(&keep));
+    // Put back what was not the manager's to remove: it dangled below an item that was.
+    let gone = all.difference(&named(&kind.field_set(&pruned)));
+    kind.without(merged, &gone.intersection(&last))
+}

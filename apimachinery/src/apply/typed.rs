@@ -1,0 +1,250 @@
+//! Objects seen through their type: validation and the set of fields an object has.
+
+use serde_json::{Map, Value};
+
+use super::fieldset::{FieldSet, PathElement, path_text};
+use super::schema::{ListType, ObjectType, Relationship, Scalar, Shape, TypeRef};
+
+/// Whether associative lists may hold an item twice: stored objects may, applied ones not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duplicates {
+    /// An item that is there twice is an error.
+    Refuse,
+    /// An item that is there twice is one item.
+    Allow,
+}
+
+fn at(path: &[PathElement], what: &str) -> String {
+    if path.is_empty() { what.to_owned() } else { format!("{}: {what}", path_text(path)) }
+}
+
+impl<'a> ObjectType<'a> {
+    /// Checks an object against its type. Every error names its path, such as `.spec.foo: field not declared in schema`.
+    pub fn validate(self, object: &Value, duplicates: Duplicates) -> Result<(), Vec<String>> {
+        let mut errors = Vec::new();
+        self.validate_at(self.root, object, duplicates, &mut Vec::new(), &mut errors);
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    fn validate_at(
+        self,
+        reference: &'a TypeRef,
+        value: &Value,
+        duplicates: Duplicates,
+        path: &mut Vec<PathElement>,
+        errors: &mut Vec<String>,
+    ) {
+        match (self.shape(reference, Some(value)), value) {
+            (Shape::Nothing, _) => errors.push(at(path, "schema error: invalid atom")),
+            (_, Value::Null) => {}
+            (Shape::Scalar(scalar), _) => {
+                let (fits, name) = match scalar {
+                    Scalar::Numeric => (value.is_number(), "numeric (int or float)"),
+                    Scalar::String => (value.is_string(), "string"),
+                    Scalar::Boolean => (value.is_boolean(), "boolean"),
+                    Scalar::Untyped => (!value.is_array() && !value.is_object(), "any scalar"),
+                };
+                if !fits {
+                    errors.push(at(path, &format!("expected {name}, got {value}")));
+                }
+            }
+            (Shape::List(list, relationship), Value::Array(items)) => {
+                let mut seen = Vec::new();
+                for (index, item) in items.iter().enumerate() {
+                    if relationship == Relationship::Atomic {
+                        path.push(PathElement::index(index));
+                    } else {
+                        match self.item_element(list, item) {
+                            Ok(element) if duplicates == Duplicates::Refuse && seen.contains(&element) => {
+                                errors.push(at(path, &format!("duplicate entries for key {element}")));
+                                continue;
+                            }
+                            Ok(element) => {
+                                seen.push(element.clone());
+                                path.push(element);
+                            }
+                            Err(what) => {
+                                errors.push(at(path, &format!("element {index}: {what}")));
+                                continue;
+                            }
+                        }
+                    }
+                    self.validate_at(&list.element_type, item, duplicates, path, errors);
+                    path.pop();
+                }
+            }
+            (Shape::Map(map, _), Value::Object(entries)) => {
+                for (name, entry) in entries {
+                    path.push(PathElement::field(name));
+                    match map.entry_type(name) {
+                        Some(reference) => self.validate_at(reference, entry, duplicates, path, errors),
+                        None => errors.push(format!("{}: field not declared in schema", path_text(path))),
+                    }
+                    path.pop();
+                }
+            }
+            (Shape::List(..), _) => errors.push(at(path, &format!("expected list, got {value}"))),
+            (Shape::Map(..), _) => errors.push(at(path, &format!("expected map, got {value}"))),
+        }
+    }
+
+    /// How an item of an associative list is told apart from the others.
+    pub(super) fn item_element(self, list: &'a ListType, item: &Value) -> Result<PathElement, String> {
+        if list.keys.is_empty() {
+            return match item {
+                Value::Null | Value::Object(_) | Value::Array(_) => {
+                    Err(format!("associative list without keys has an element that is no scalar: {item}"))
+                }
+                scalar => Ok(PathElement::value(scalar)),
+            };
+        }
+        let Value::Object(fields) = item else {
+            return Err("associative list with keys may not have non-map elements".to_owned());
+        };
+        let mut keys = Map::new();
+        for key in &list.keys {
+            let default = || match self.shape(&list.element_type, Some(item)) {
+                Shape::Map(map, _) => map.fields.get(key).and_then(|field| field.default.as_ref()),
+                _ => None,
+            };
+            if let Some(value) = fields.get(key).or_else(default) {
+                if value.is_object() || value.is_array() {
+                    return Err(format!("the key field {key:?} must be a scalar, got {value}"));
+                }
+                keys.insert(key.clone(), value.clone());
+            }
+        }
+        if keys.is_empty() {
+            return Err(format!(
+                "associative list with keys has an element that omits all key fields {:?} (and doesn't have default values for any key fields)",
+                list.keys
+            ));
+        }
+        Ok(PathElement::keys(keys))
+    }
+
+    /// The fields that an object has: what an applier of it owns.
+    pub fn field_set(self, object: &Value) -> FieldSet {
+        let mut set = FieldSet::default();
+        self.collect_fields(self.root, object, &mut Vec::new(), &mut set);
+        set
+    }
+
+    fn collect_fields(
+        self,
+        reference: &'a TypeRef,
+        value: &Value,
+        path: &mut Vec<PathElement>,
+        set: &mut FieldSet,
+    ) {
+        match (self.shape(reference, Some(value)), value) {
+            (Shape::List(list, Relationship::Associative | Relationship::Separable), Value::Array(items)) => {
+                for item in items {
+                    // An item that cannot be told apart has no owner; validation has refused it before.
+                    let Ok(element) = self.item_element(list, item) else { continue };
+                    path.push(element);
+                    self.collect_fields(&list.element_type, item, path, set);
+                    set.insert(path);
+                    path.pop();
+                }
+            }
+            (
+                Shape::Map(map, Relationship::Separable | Relationship::Associative),
+                Value::Object(entries),
+            ) => {
+                for (name, entry) in entries {
+                    path.push(PathElement::field(name));
+                    if let Some(reference) = map.entry_type(name) {
+                        self.collect_fields(reference, entry, path, set);
+                    }
+                    let empty = entry.is_null() || entry.as_object().is_some_and(Map::is_empty);
+                    if empty || !map.fields.contains_key(name) {
+                        set.insert(path);
+                    }
+                    path.pop();
+                }
+            }
+            (
+                Shape::List(_, Relationship::Associative | Relationship::Separable)
+                | Shape::Map(_, Relationship::Separable | Relationship::Associative),
+                Value::Null,
+            ) => {}
+            _ => set.insert(path),
+        }
+    }
+
+    /// The set with every declared field on the way to a member made a member too.
+    pub(super) fn with_named_fields(self, reference: &'a TypeRef, set: &FieldSet) -> FieldSet {
+        // The shape of any map value: the sets only know paths.
+        let map = match self.shape(reference, Some(&Value::Object(Map::new()))) {
+            Shape::Map(map, _) => Some(map),
+            _ => None,
+        };
+        let list = match self.shape(reference, Some(&Value::Array(Vec::new()))) {
+            Shape::List(list, _) => Some(list),
+            _ => None,
+        };
+        set.map_nodes(|element, member, below| {
+            let name = element.as_field();
+            let named = name.is_some_and(|name| map.is_some_and(|map| map.fields.contains_key(name)));
+            let child = match name {
+                Some(name) => map.and_then(|map| map.entry_type(name)),
+                None if element.is_item() => list.map(|list| &list.element_type),
+                None => None,
+            };
+            let below = child.map_or_else(|| below.clone(), |child| self.with_named_fields(child, below));
+            (member || named, below)
+        })
+    }
+
+    /// The object without the fields of the set.
+    pub(super) fn without(self, object: &Value, set: &FieldSet) -> Value {
+        self.without_at(self.root, object, set).unwrap_or_else(|| Value::Object(Map::new()))
+    }
+
+    /// `None` when nothing is left of what had something.
+    fn without_at(self, reference: &'a TypeRef, value: &Value, set: &FieldSet) -> Option<Value> {
+        match (self.shape(reference, Some(value)), value) {
+            (Shape::List(list, Relationship::Associative | Relationship::Separable), Value::Array(items))
+                if !items.is_empty() =>
+            {
+                let mut kept = Vec::with_capacity(items.len());
+                for item in items {
+                    let Ok(element) = self.item_element(list, item) else {
+                        kept.push(item.clone());
+                        continue;
+                    };
+                    if set.has(&element) {
+                        continue;
+                    }
+                    match set.below(&element) {
+                        Some(below) => kept.extend(self.without_at(&list.element_type, item, below)),
+                        None => kept.push(item.clone()),
+                    }
+                }
+                (!kept.is_empty()).then_some(Value::Array(kept))
+            }
+            (
+                Shape::Map(map, Relationship::Separable | Relationship::Associative),
+                Value::Object(entries),
+            ) if !entries.is_empty() => {
+                let mut kept = Map::new();
+                for (name, entry) in entries {
+                    let element = PathElement::field(name);
+                    if set.has(&element) {
+                        continue;
+                    }
+                    let entry = match (set.below(&element), map.entry_type(name)) {
+                        (Some(below), Some(reference)) => self.without_at(reference, entry, below),
+                        _ => Some(entry.clone()),
+                    };
+                    if let Some(entry) = entry {
+                        kept.insert(name.clone(), entry);
+                    }
+                }
+                (!kept.is_empty()).then_some(Value::Object(kept))
+            }
+            _ => Some(value.clone()),
+        }
+    }
+}

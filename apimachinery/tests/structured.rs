@@ -1,0 +1,286 @@
+//! Field ownership: the vectors of structured-merge-diff, and the life of managed fields.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use apimachinery::apply::{
+    ApplyError, Conflicts, Duplicates, Manager, ObjectType, Schema, TypeRef, apply, managed_fields, update,
+};
+use serde_json::{Value, json};
+
+fn vectors(text: &str) -> Vec<Value> {
+    serde_json::from_str::<Value>(text).unwrap()["vectors"].as_array().unwrap().clone()
+}
+
+#[test]
+fn the_merge_vectors_hold() {
+    for vector in vectors(include_str!("vectors/structured-merge.json")) {
+        let schema: Schema = serde_json::from_value(vector["schema"].clone()).unwrap();
+        let root = TypeRef::named(vector["root"].as_str().unwrap());
+        let merged = ObjectType::new(&schema, &root).merge(&vector["lhs"], &vector["rhs"]);
+        assert_eq!(merged.as_ref(), Ok(&vector["out"]), "{vector}");
+    }
+}
+
+#[test]
+fn the_validation_vectors_hold() {
+    for vector in vectors(include_str!("vectors/structured-validate.json")) {
+        let schema: Schema = serde_json::from_value(vector["schema"].clone()).unwrap();
+        let root = TypeRef::named(vector["root"].as_str().unwrap());
+        let kind = ObjectType::new(&schema, &root);
+        let strict = kind.validate(&vector["object"], Duplicates::Refuse).is_ok();
+        let lenient = kind.validate(&vector["object"], Duplicates::Allow).is_ok();
+        let expect = match vector["expect"].as_str().unwrap() {
+            "valid" => (true, true),
+            "duplicates" => (false, true),
+            _ => (false, false),
+        };
+        assert_eq!((strict, lenient), expect, "{vector}");
+    }
+}
+
+fn schema() -> Schema {
+    serde_json::from_value(json!({"types": [
+        {"name": "Deployment", "map": {"fields": [
+            {"name": "apiVersion", "type": {"scalar": "string"}},
+            {"name": "kind", "type": {"scalar": "string"}},
+            {"name": "metadata", "type": {"namedType": "Meta"}},
+            {"name": "spec", "type": {"namedType": "Spec"}},
+            {"name": "status", "type": {"namedType": "__untyped_deduced_"}},
+        ]}},
+        {"name": "Meta", "map": {"fields": [
+            {"name": "name", "type": {"scalar": "string"}},
+            {"name": "uid", "type": {"scalar": "string"}},
+            {"name": "resourceVersion", "type": {"scalar": "string"}},
+            {"name": "creationTimestamp", "type": {"scalar": "string"}},
+            {"name": "labels", "type": {"map": {"elementType": {"scalar": "string"}}}},
+            {"name": "finalizers", "type": {"list": {"elementRelationship": "associative", "elementType": {"scalar": "string"}}}},
+        ]}},
+        {"name": "Spec", "map": {"fields": [
+            {"name": "replicas", "type": {"scalar": "numeric"}},
+            {"name": "args", "type": {"list": {"elementRelationship": "atomic", "elementType": {"scalar": "string"}}}},
+            {"name": "ports", "type": {"list": {"elementRelationship": "associative", "keys": ["containerPort", "protocol"], "elementType": {"namedType": "Port"}}}},
+        ]}},
+        {"name": "Port", "map": {"fields": [
+            {"name": "containerPort", "type": {"scalar": "numeric"}},
+            {"name": "protocol", "type": {"scalar": "string"}, "default": "TCP"},
+            {"name": "name", "type": {"scalar": "string"}},
+        ]}},
+    ]}))
+    .unwrap()
+}
+
+struct World {
+    schema: Schema,
+    root: TypeRef,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { schema: schema(), root: TypeRef::named("Deployment") }
+    }
+
+    fn apply(
+        &self,
+        live: Option<&Value>,
+        by: &str,
+        config: Value,
+        how: Conflicts,
+    ) -> Result<Value, ApplyError> {
+        apply(ObjectType::new(&self.schema, &self.root), live, &config, &manager(by, ""), how)
+    }
+
+    fn update(&self, live: Option<&Value>, by: &str, new: Value) -> Value {
+        update(ObjectType::new(&self.schema, &self.root), live, new, &manager(by, "")).unwrap()
+    }
+}
+
+fn manager<'a>(name: &'a str, subresource: &'a str) -> Manager<'a> {
+    Manager { name, api_version: "apps/v1", subresource, now: "2026-01-02T03:04:05Z" }
+}
+
+fn deployment(spec: Value) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec})
+}
+
+fn owned(object: &Value, by: &str) -> Option<Value> {
+    let entries = managed_fields(object).unwrap();
+    entries.iter().find(|entry| entry.owner.manager == by).map(|entry| entry.fields.to_value())
+}
+
+#[test]
+fn an_applier_owns_what_it_sets_and_names_items_by_key_with_defaults() {
+    let world = World::new();
+    let config = deployment(json!({"replicas": 3, "ports": [{"containerPort": 80}], "args": ["a"]}));
+    let live = world.apply(None, "a", config, Conflicts::Refuse).unwrap();
+    assert_eq!(
+        owned(&live, "a").unwrap(),
+        json!({"f:spec": {"f:replicas": {}, "f:args": {}, "f:ports": {
+            "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}},
+        }}})
+    );
+    let entry = &live["metadata"]["managedFields"][0];
+    assert_eq!(entry["operation"], "Apply");
+    assert_eq!(entry["fieldsType"], "FieldsV1");
+    assert_eq!(entry["time"], "2026-01-02T03:04:05Z");
+}
+
+#[test]
+fn a_different_value_conflicts_with_its_owner_and_force_takes_it() {
+    let world = World::new();
+    let live = world.apply(None, "a", deployment(json!({"replicas": 3})), Conflicts::Refuse).unwrap();
+    let error =
+        world.apply(Some(&live), "b", deployment(json!({"replicas": 5})), Conflicts::Refuse).unwrap_err();
+    assert_eq!(error.to_string(), "Apply failed with 1 conflict: conflict with \"a\": .spec.replicas");
+    let status = apimachinery::ApiError::from(&error).to_value();
+    assert_eq!(status["code"], 409);
+    assert_eq!(
+        status["details"]["causes"],
+        json!([{"reason": "FieldManagerConflict", "message": "conflict with \"a\"", "field": ".spec.replicas"}])
+    );
+    let taken = world.apply(Some(&live), "b", deployment(json!({"replicas": 5})), Conflicts::Force).unwrap();
+    assert_eq!(taken["spec"]["replicas"], 5);
+    assert_eq!(owned(&taken, "a"), None);
+    assert_eq!(owned(&taken, "b").unwrap(), json!({"f:spec": {"f:replicas": {}}}));
+}
+
+#[test]
+fn an_equal_value_is_shared_and_goes_only_with_its_last_owner() {
+    let world = World::new();
+    let live = world.apply(None, "a", deployment(json!({"replicas": 3})), Conflicts::Refuse).unwrap();
+    let live = world.apply(Some(&live), "b", deployment(json!({"replicas": 3})), Conflicts::Refuse).unwrap();
+    let live = world.apply(Some(&live), "a", deployment(json!({})), Conflicts::Refuse).unwrap();
+    assert_eq!(live["spec"]["replicas"], 3, "b still owns it");
+    let live = world.apply(Some(&live), "b", deployment(json!({})), Conflicts::Refuse).unwrap();
+    assert_eq!(live["spec"].get("replicas"), None);
+}
+
+#[test]
+fn a_dropped_list_item_goes_and_others_stay() {
+    let world = World::new();
+    let ports = |ports: &[u16]| {
+        let ports: Vec<Value> =
+            ports.iter().map(|p| json!({"containerPort": p, "protocol": "TCP"})).collect();
+        deployment(json!({"ports": ports}))
+    };
+    let live = world.apply(None, "a", ports(&[80, 81]), Conflicts::Refuse).unwrap();
+    let live = world.apply(Some(&live), "b", ports(&[90]), Conflicts::Refuse).unwrap();
+    let live = world.apply(Some(&live), "a", ports(&[81]), Conflicts::Refuse).unwrap();
+    let left: Vec<&Value> =
+        live["spec"]["ports"].as_array().unwrap().iter().map(|port| &port["containerPort"]).collect();
+    assert_eq!(left, [81, 90]);
+}
+
+#[test]
+fn a_dropped_item_stays_while_another_owns_a_field_of_it() {
+    let world = World::new();
+    let live = world.apply(
+        None,
+        "a",
+        deployment(json!({"ports": [{"containerPort": 80, "protocol": "TCP"}]})),
+        Conflicts::Refuse,
+    );
+    let named = deployment(json!({"ports": [{"containerPort": 80, "protocol": "TCP", "name": "http"}]}));
+    let live = world.apply(Some(&live.unwrap()), "b", named, Conflicts::Refuse).unwrap();
+    let live = world.apply(Some(&live), "a", deployment(json!({})), Conflicts::Refuse).unwrap();
+    assert_eq!(live["spec"]["ports"], json!([{"containerPort": 80, "protocol": "TCP", "name": "http"}]));
+}
+
+#[test]
+fn an_apply_that_changes_nothing_leaves_the_object_as_it_is() {
+    let world = World::new();
+    let config = deployment(json!({"replicas": 3}));
+    let live = world.apply(None, "a", config.clone(), Conflicts::Refuse).unwrap();
+    let later = Manager { now: "2027-01-01T00:00:00Z", ..manager("a", "") };
+    let kind = ObjectType::new(&world.schema, &world.root);
+    assert_eq!(apply(kind, Some(&live), &config, &later, Conflicts::Refuse).unwrap(), live);
+}
+
+#[test]
+fn an_update_takes_what_it_changes_and_conflicts_name_its_version() {
+    let world = World::new();
+    let live =
+        world.apply(None, "a", deployment(json!({"replicas": 3, "args": ["x"]})), Conflicts::Refuse).unwrap();
+    let mut scaled = live.clone();
+    scaled["spec"]["replicas"] = json!(7);
+    let live = world.update(Some(&live), "kubectl", scaled);
+    assert_eq!(owned(&live, "kubectl").unwrap(), json!({"f:spec": {"f:replicas": {}}}));
+    assert_eq!(owned(&live, "a").unwrap(), json!({"f:spec": {"f:args": {}}}));
+    let error = world
+        .apply(Some(&live), "a", deployment(json!({"replicas": 3, "args": ["x"]})), Conflicts::Refuse)
+        .unwrap_err();
+    assert!(error.to_string().contains("conflict with \"kubectl\" using apps/v1: .spec.replicas"), "{error}");
+}
+
+#[test]
+fn an_update_that_changes_nothing_keeps_times() {
+    let world = World::new();
+    let live = world.update(None, "kubectl", deployment(json!({"replicas": 1})));
+    let later = Manager { now: "2027-01-01T00:00:00Z", ..manager("kubectl", "") };
+    let kind = ObjectType::new(&world.schema, &world.root);
+    assert_eq!(update(kind, Some(&live), live.clone(), &later).unwrap(), live);
+}
+
+#[test]
+fn subresources_have_entries_of_their_own() {
+    let world = World::new();
+    let live = world.update(None, "c", deployment(json!({"replicas": 1})));
+    let mut new = live.clone();
+    new["status"] = json!({"ready": 1});
+    let kind = ObjectType::new(&world.schema, &world.root);
+    let live = update(kind, Some(&live), new, &manager("c", "status")).unwrap();
+    let entries = managed_fields(&live).unwrap();
+    assert_eq!(entries.len(), 2);
+    assert_eq!(entries[1].owner.subresource, "status");
+    assert_eq!(entries[1].fields.to_value(), json!({"f:status": {".": {}, "f:ready": {}}}));
+}
+
+#[test]
+fn managed_fields_can_be_cleared_and_what_is_untracked_stays_so() {
+    let world = World::new();
+    let live = world.update(None, "c", deployment(json!({"replicas": 1})));
+    let mut new = live.clone();
+    new["metadata"]["managedFields"] = json!([{}]);
+    let live = world.update(Some(&live), "c", new);
+    assert_eq!(live["metadata"].get("managedFields"), None);
+    let again = world.update(Some(&live), "c", deployment(json!({"replicas": 2})));
+    assert_eq!(again["metadata"].get("managedFields"), None);
+    let applied =
+        world.apply(Some(&again), "a", deployment(json!({"replicas": 2})), Conflicts::Refuse).unwrap();
+    assert!(owned(&applied, "before-first-apply").is_some());
+}
+
+#[test]
+fn unknown_fields_and_managed_fields_in_a_configuration_are_refused() {
+    let world = World::new();
+    let error = world.apply(None, "a", deployment(json!({"color": 1})), Conflicts::Refuse).unwrap_err();
+    assert!(error.to_string().contains(".spec.color: field not declared in schema"), "{error}");
+    let mut config = deployment(json!({}));
+    config["metadata"]["managedFields"] = json!([]);
+    let error = world.apply(None, "a", config, Conflicts::Refuse).unwrap_err();
+    assert_eq!(error.to_string(), "metadata.managedFields must be nil");
+}
+
+#[test]
+fn without_a_schema_maps_are_separable_and_lists_atomic() {
+    let kind = ObjectType::deduced();
+    let a = json!({"spec": {"x": {"a": 1}, "l": [1]}});
+    let live = apply(kind, None, &a, &manager("a", ""), Conflicts::Refuse).unwrap();
+    let b = json!({"spec": {"x": {"b": 1}}});
+    let live = apply(kind, Some(&live), &b, &manager("b", ""), Conflicts::Refuse).unwrap();
+    assert_eq!(live["spec"], json!({"x": {"a": 1, "b": 1}, "l": [1]}));
+    let b = json!({"spec": {"l": [2]}});
+    assert!(apply(kind, Some(&live), &b, &manager("b", ""), Conflicts::Refuse).is_err());
+}
+
+#[test]
+fn update_managers_are_bounded() {
+    let world = World::new();
+    let mut live = world.update(None, "m0", deployment(json!({"replicas": 0})));
+    for n in 1..20 {
+        let mut new = live.clone();
+        new["metadata"]["labels"][format!("l{n}")] = json!("x");
+        live = world.update(Some(&live), &format!("m{n}"), new);
+    }
+    let entries = managed_fields(&live).unwrap();
+    assert_eq!(entries.len(), 10);
+    assert!(entries.iter().any(|entry| entry.owner.manager == "ancient-changes"));
+}
