@@ -17,7 +17,9 @@
 //! ```
 
 mod data;
+mod merge;
 pub mod openapi;
+mod ownership;
 pub mod protobuf;
 mod schemas;
 mod validate;

@@ -1,0 +1,176 @@
+//! The definitions as a structured-merge-diff schema: which lists and maps server-side apply treats as one value.
+//!
+//! The rules are those of kube-openapi's `schemaconv`.
+
+use serde_json::{Map, Value, json};
+
+use crate::Schemas;
+use crate::schemas::reference;
+
+/// The type of what the schema leaves open; `apimachinery::apply` knows it by this name.
+const DEDUCED: &str = "__untyped_deduced_";
+
+impl Schemas {
+    /// The schema document `{"types": [{"name", "map" | "list" | "scalar"}]}`, as `apimachinery::apply::Schema` deserializes it. The type
+    /// of a kind is named as [`Schemas::name_of`] says.
+    ///
+    /// It covers every definition: build it once for each state of the registry.
+    pub fn ownership_schema(&self) -> Value {
+        let types: Vec<Value> = self
+            .definitions()
+            .map(|(name, schema)| {
+                let mut atom = definition(name, schema);
+                atom.insert("name".into(), json!(name));
+                Value::Object(atom)
+            })
+            .collect();
+        json!({ "types": types })
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn definition(name: &str, schema: &Value) -> Map<String, Value> {
+    match name {
+        // Text or number.
+        "io.k8s.apimachinery.pkg.api.resource.Quantity"
+        | "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => object(json!({"scalar": "untyped"})),
+        _ => atom(schema),
+    }
+}
+
+fn text<'a>(schema: &'a Value, key: &str) -> Option<&'a str> {
+    schema.get(key).and_then(Value::as_str)
+}
+
+/// A reference to a type, or the type written out.
+fn type_ref(schema: &Value) -> Value {
+    if let Some(name) = reference(schema) {
+        let mut named = object(json!({"namedType": name}));
+        match text(schema, "x-kubernetes-map-type") {
+            Some("atomic") => named.insert("elementRelationship".into(), json!("atomic")),
+            Some("granular") => named.insert("elementRelationship".into(), json!("separable")),
+            _ => None,
+        };
+        return Value::Object(named);
+    }
+    Value::Object(atom(schema))
+}
+
+fn deduced() -> Value {
+    json!({"namedType": DEDUCED})
+}
+
+fn atom(schema: &Value) -> Map<String, Value> {
+    if text(schema, "format") == Some("int-or-string")
+        || schema.get("x-kubernetes-int-or-string").and_then(Value::as_bool) == Some(true)
+    {
+        return object(json!({"scalar": "untyped"}));
+    }
+    match text(schema, "type") {
+        Some("string") => object(json!({"scalar": "string"})),
+        Some("integer" | "number") => object(json!({"scalar": "numeric"})),
+        Some("boolean") => object(json!({"scalar": "boolean"})),
+        Some("array") => object(json!({"list": list(schema)})),
+        Some("object") => object(json!({"map": map(schema)})),
+        // Any JSON.
+        _ => object(json!({
+            "scalar": "untyped",
+            "list": {"elementType": {"namedType": "__untyped_atomic_"}, "elementRelationship": "atomic"},
+            "map": {"elementType": deduced(), "elementRelationship": "separable"},
+        })),
+    }
+}
+
+fn list(schema: &Value) -> Value {
+    let element = schema.get("items").map_or_else(deduced, type_ref);
+    let merged =
+        text(schema, "x-kubernetes-patch-strategy").is_some_and(|list| list.split(',').any(|s| s == "merge"));
+    let (relationship, keys) = match text(schema, "x-kubernetes-list-type") {
+        Some("map") => ("associative", schema.get("x-kubernetes-list-map-keys").cloned()),
+        Some("set") => ("associative", None),
+        // Older fields have patch markers only; those without list type follow them.
+        None if merged => {
+            ("associative", text(schema, "x-kubernetes-patch-merge-key").map(|key| json!([key])))
+        }
+        _ => ("atomic", None),
+    };
+    let mut list = object(json!({"elementType": element, "elementRelationship": relationship}));
+    if let Some(keys) = keys {
+        list.insert("keys".into(), keys);
+    }
+    Value::Object(list)
+}
+
+fn map(schema: &Value) -> Value {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let fields: Vec<Value> = properties
+        .into_iter()
+        .flatten()
+        .map(|(name, property)| {
+            let mut field = object(json!({"name": name, "type": type_ref(property)}));
+            if let Some(default) = property.get("default") {
+                field.insert("default".into(), default.clone());
+            }
+            Value::Object(field)
+        })
+        .collect();
+    let atomic = text(schema, "x-kubernetes-map-type") == Some("atomic");
+    let mut map = object(json!({"elementRelationship": if atomic { "atomic" } else { "separable" }}));
+    let open = schema.get("x-kubernetes-preserve-unknown-fields").and_then(Value::as_bool) == Some(true)
+        || schema.get("additionalProperties") == Some(&Value::Bool(true));
+    match schema.get("additionalProperties").filter(|schema| schema.is_object()) {
+        Some(values) => {
+            map.insert("elementType".into(), type_ref(values));
+        }
+        None if open || properties.is_none() => {
+            map.insert("elementType".into(), deduced());
+        }
+        None => {}
+    }
+    if !fields.is_empty() {
+        map.insert("fields".into(), Value::Array(fields));
+    }
+    Value::Object(map)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn field(document: &Value, of: &str, name: &str) -> Value {
+        let types = document["types"].as_array().unwrap();
+        let found = types.iter().find(|t| t["name"] == of).unwrap();
+        found["map"]["fields"].as_array().unwrap().iter().find(|f| f["name"] == name).unwrap().clone()
+    }
+
+    #[test]
+    fn list_maps_have_their_keys_and_defaults() {
+        let document = Schemas::builtin().ownership_schema();
+        let ports = field(&document, "io.k8s.api.core.v1.Container", "ports");
+        assert_eq!(ports["type"]["list"]["keys"], json!(["containerPort", "protocol"]));
+        assert_eq!(ports["type"]["list"]["elementRelationship"], "associative");
+        let protocol = field(&document, "io.k8s.api.core.v1.ContainerPort", "protocol");
+        assert_eq!(protocol["default"], "TCP");
+    }
+
+    #[test]
+    fn sets_atomic_lists_and_atomic_structs_are_told_apart() {
+        let document = Schemas::builtin().ownership_schema();
+        let finalizers = field(&document, "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", "finalizers");
+        assert_eq!(finalizers["type"]["list"]["elementRelationship"], "associative");
+        assert_eq!(finalizers["type"]["list"].get("keys"), None);
+        let args = field(&document, "io.k8s.api.core.v1.Container", "args");
+        assert_eq!(args["type"]["list"]["elementRelationship"], "atomic");
+        let types = document["types"].as_array().unwrap();
+        let selector =
+            types.iter().find(|t| t["name"] == "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector").unwrap();
+        assert_eq!(selector["map"]["elementRelationship"], "atomic");
+    }
+}
