@@ -79,7 +79,7 @@ fn operation(out: &mut Vec<u8>, operation: &Object) {
                 message(out, 1, |out| {
                     text(out, 1, response, "description");
                     nested(out, 2, response, "schema", |out, value| {
-                        message(out, 1, |out| schema(out, value))
+                        message(out, 1, |out| schema(out, value));
                     });
                 });
             });

@@ -84,7 +84,7 @@ fn render(schemas: &Schemas, operation: &Operation) -> Value {
             parameters.push(json!({"name": "body", "in": "body", "required": true, "schema": schema}));
         }
         Body::DeleteOptions => {
-            parameters.push(json!({"name": "body", "in": "body", "schema": to(DELETE_OPTIONS)}))
+            parameters.push(json!({"name": "body", "in": "body", "schema": to(DELETE_OPTIONS)}));
         }
         Body::Patch => {
             parameters.push(json!({"name": "body", "in": "body", "required": true, "schema": to(PATCH)}));

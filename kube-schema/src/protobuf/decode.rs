@@ -58,6 +58,7 @@ fn slot<'a>(object: &'a mut Map<String, Value>, name: &str, empty: impl FnOnce()
     if !object.contains_key(name) {
         object.insert(name.to_owned(), empty());
     }
+    // The line above put it there; `entry` would allocate the key each time.
     &mut object[name]
 }
 
@@ -72,9 +73,8 @@ fn dropped(field: &Field, value: &Value) -> bool {
         Value::Object(map) => field.omitempty && map.is_empty(),
         Value::String(text) => field.omitempty && text.is_empty(),
         Value::Bool(value) => field.omitempty && !value,
-        Value::Number(number) => {
-            field.omitempty && number.as_f64() == Some(0.0) && !matches!(field.kind, Kind::Message(_))
-        }
+        // An IntOrString of 0 counts: Go takes it for unset too.
+        Value::Number(number) => field.omitempty && number.as_f64() == Some(0.0),
         Value::Array(_) => false,
     }
 }
@@ -106,7 +106,7 @@ fn map_entry(tables: &Tables, field: &Field, raw: &Raw<'_>, depth: usize) -> Res
     let mut reader = Reader::new(entry);
     while let Some((number, raw)) = reader.next()? {
         match (number, &raw) {
-            (1, Raw::Bytes(bytes)) => key = utf8(bytes, field)?.to_owned(),
+            (1, Raw::Bytes(bytes)) => utf8(bytes, field)?.clone_into(&mut key),
             (2, _) => value = Some(single(tables, field, &raw, depth, None)?),
             _ => {}
         }

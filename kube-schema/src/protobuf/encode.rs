@@ -23,7 +23,7 @@ enum Step<'a> {
 }
 
 impl<'a> Path<'a> {
-    pub(super) const ROOT: Path<'static> = Path { parent: None, step: Step::Root };
+    pub(super) const ROOT: Self = Self { parent: None, step: Step::Root };
 
     fn child(&'a self, name: &'a str) -> Self {
         Self { parent: Some(self), step: Step::Name(name) }
@@ -215,12 +215,12 @@ fn single(
             other => return Err(path.wrong("bool", other)),
         },
         Kind::Int32 => {
-            put_number(out, number, integer(value, i32::MIN.into(), i32::MAX.into(), path)? as u64)
+            put_number(out, number, integer(value, i32::MIN.into(), i32::MAX.into(), path)? as u64);
         }
         Kind::Int64 => put_number(out, number, integer(value, i64::MIN, i64::MAX, path)? as u64),
         Kind::Uint32 => put_number(out, number, integer(value, 0, u32::MAX.into(), path)? as u64),
         Kind::Uint64 => {
-            put_number(out, number, value.as_u64().ok_or_else(|| path.wrong("unsigned integer", value))?)
+            put_number(out, number, value.as_u64().ok_or_else(|| path.wrong("unsigned integer", value))?);
         }
         Kind::Double => put_double(out, number, value.as_f64().ok_or_else(|| path.wrong("number", value))?),
         Kind::Float => {

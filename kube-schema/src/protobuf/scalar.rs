@@ -90,8 +90,8 @@ pub(super) fn parse_duration(text: &str) -> Option<i64> {
         if whole.is_empty() && part.is_empty() || part.len() > 15 {
             return None;
         }
-        let whole: i128 = if whole.is_empty() { 0 } else { i64::from_str_radix(whole, 10).ok()?.into() };
-        let part_value: i128 = if part.is_empty() { 0 } else { i64::from_str_radix(part, 10).ok()?.into() };
+        let whole: i128 = if whole.is_empty() { 0 } else { whole.parse::<i64>().ok()?.into() };
+        let part_value: i128 = if part.is_empty() { 0 } else { part.parse::<i64>().ok()?.into() };
         total += whole * scale + part_value * scale / 10_i128.pow(part.len() as u32);
         if total > i128::from(i64::MAX) {
             return None;
