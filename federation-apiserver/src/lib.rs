@@ -2,4 +2,5 @@
 
 pub mod cache;
 pub mod deletion;
+pub mod housekeeping;
 pub mod store;

@@ -104,6 +104,11 @@ impl Cache {
         Watch::new(Arc::clone(self), log, from)
     }
 
+    /// All changes after revision `from`, of every resource.
+    pub(crate) fn changes_after(&self, from: u64) -> Result<Vec<Arc<Event>>, Expired> {
+        self.window.read().changes_after(from)
+    }
+
     /// The newest published revision, as it changes.
     pub(crate) fn published(&self) -> signal::Receiver<u64> {
         self.published.subscribe()

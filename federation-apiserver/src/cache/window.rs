@@ -189,6 +189,15 @@ impl Window {
         Ok(root)
     }
 
+    /// All changes after `from`.
+    pub(super) fn changes_after(&self, from: u64) -> Result<Vec<Arc<Event>>, Expired> {
+        if from < self.floor {
+            return Err(Expired { asked: from, oldest: self.floor });
+        }
+        let start = self.order.partition_point(|event| event.revision <= from);
+        Ok(self.order.range(start..).cloned().collect())
+    }
+
     pub(super) fn log(&self, resource: &ResourceKey) -> Option<Arc<Log>> {
         self.logs.get(resource).cloned()
     }

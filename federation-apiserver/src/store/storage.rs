@@ -1,6 +1,13 @@
 //! The store as the rest of the server sees it.
 
-use std::{path::PathBuf, sync::Arc, thread};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -13,7 +20,7 @@ use super::{
     backend::Failure,
     writer::{self, Request},
 };
-use crate::cache::{Bounds, Cache, Expired, Snapshot, SnapshotError, Watch};
+use crate::cache::{Bounds, Cache, Event, Expired, Snapshot, SnapshotError, Watch};
 
 /// Where and how to keep the data.
 #[derive(Clone, Debug)]
@@ -67,6 +74,7 @@ struct Shared {
     queue: mpsc::Sender<Request>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
     incarnation: String,
+    broken: Arc<AtomicBool>,
 }
 
 impl Storage {
@@ -96,8 +104,10 @@ impl Storage {
         // The newest write may have been a deletion that compaction has since forgotten.
         cache.advance(backend.revision());
         let incarnation = backend.incarnation().to_owned();
-        let (queue, thread) = writer::spawn(backend, Arc::clone(&cache)).map_err(OpenError::Thread)?;
-        let shared = Shared { cache, queue, writer: Mutex::new(Some(thread)), incarnation };
+        let broken = Arc::new(AtomicBool::new(false));
+        let (queue, thread) =
+            writer::spawn(backend, Arc::clone(&cache), Arc::clone(&broken)).map_err(OpenError::Thread)?;
+        let shared = Shared { cache, queue, writer: Mutex::new(Some(thread)), incarnation, broken };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -146,6 +156,11 @@ impl Storage {
         self.shared.cache.watch(resource, from)
     }
 
+    /// All changes after revision `from`, of every resource, that are known by now.
+    pub fn changes_after(&self, from: u64) -> Result<Vec<Arc<Event>>, Expired> {
+        self.shared.cache.changes_after(from)
+    }
+
     /// The identity of the data: a store that was wiped has another one.
     pub fn incarnation(&self) -> &str {
         &self.shared.incarnation
@@ -153,7 +168,7 @@ impl Storage {
 
     /// Whether the store still takes writes.
     pub fn is_open(&self) -> bool {
-        !self.shared.queue.is_closed()
+        !self.shared.queue.is_closed() && !self.shared.broken.load(Ordering::Relaxed)
     }
 
     /// Finishes the writes that wait, ends all watches and releases the files. Other clones refuse writes from here on.

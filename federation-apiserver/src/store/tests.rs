@@ -1,1 +1,37 @@
-//! tests
+//! Behaviour of the storage, of every engine, and of the embedded one under kill -9.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod conformance;
+mod crash;
+mod storage;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn mk_key(name: &str) -> Key {
+    mk_key_in("default", name)
+}
+
+fn mk_key_in(namespace: &str, name: &str) -> Key {
+    Key::new(ResourceKey::new("", "configmaps"), namespace, name)
+}
+
+fn mk_object(name: &str, value: &str) -> Encoded {
+    let object: Value = json!({"kind": "ConfigMap", "metadata": {"name": name, "labels": {"v": value}}, "data": {"k": value}});
+    let meta = Meta::from_value(&object, Default::default());
+    Encoded::new(&object, meta)
+}
+
+fn create(name: &str, value: &str) -> Write {
+    Write::Create { key: mk_key(name), object: mk_object(name, value) }
+}
+
+fn update(name: &str, expect: Option<u64>, value: &str) -> Write {
+    Write::Update { key: mk_key(name), expect, object: mk_object(name, value) }
+}
+
+fn delete(name: &str, expect: Option<u64>) -> Write {
+    Write::Delete { key: mk_key(name), expect, last: mk_object(name, "last") }
+}

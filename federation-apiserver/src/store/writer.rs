@@ -1,6 +1,13 @@
 //! The one thread that writes.
 
-use std::{error::Error, sync::Arc, thread};
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,9 +35,10 @@ pub(super) enum Request {
 pub(super) fn spawn(
     backend: Box<dyn Backend>,
     cache: Arc<Cache>,
+    failed: Arc<AtomicBool>,
 ) -> std::io::Result<(mpsc::Sender<Request>, thread::JoinHandle<()>)> {
     let (queue, requests) = mpsc::channel(QUEUE);
-    let writer = Writer { backend, cache, broken: None };
+    let writer = Writer { backend, cache, broken: None, failed };
     let thread = thread::Builder::new().name("store-writer".into()).spawn(move || writer.run(requests))?;
     Ok((queue, thread))
 }
@@ -41,6 +49,8 @@ struct Writer {
     /// Why nothing can be written any more. After a failed commit nobody knows what the disk holds, so the store refuses
     /// everything until it is opened anew.
     broken: Option<Arc<str>>,
+    /// The same, for those who watch over the server's health.
+    failed: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -109,6 +119,7 @@ impl Writer {
         let why = chain(failure);
         tracing::error!(error = %why, "{doing} failed; the store takes no more writes until the server is restarted");
         self.broken = Some(why.into());
+        self.failed.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,0 +1,140 @@
+//! What a decision asks for.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    deletion::{self, Propagation, seconds},
+    store::Key,
+};
+
+/// One thing to do to one object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Make it, if it is absent.
+    Create {
+        /// Where.
+        key: Key,
+        /// What, without uid and times.
+        object: Value,
+    },
+    /// Delete it as a client would, if it still is the one with this uid.
+    Delete {
+        /// Which.
+        key: Key,
+        /// Its uid.
+        uid: String,
+        /// What the delete asks for.
+        propagation: Option<Propagation>,
+        /// Only if it still is at this revision.
+        revision: Option<u64>,
+    },
+    /// Change it, if it still is the one with this uid. What the change releases is removed.
+    Edit {
+        /// Which.
+        key: Key,
+        /// Its uid.
+        uid: String,
+        /// How.
+        edit: Edit,
+    },
+}
+
+impl Action {
+    /// The object it is about.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Create { key, .. } | Self::Delete { key, .. } | Self::Edit { key, .. } => key,
+        }
+    }
+}
+
+/// A change of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// Drop the owner references with these uids.
+    DropOwners(Vec<String>),
+    /// Drop a finalizer.
+    DropFinalizer(&'static str),
+    /// Drop `kubernetes` from a namespace's `spec.finalizers`.
+    FinalizeNamespace,
+    /// Set status conditions: type, status, reason, message.
+    Conditions(Vec<Condition>),
+    /// Set `data`.
+    Data(Value),
+}
+
+/// One status condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Its type.
+    pub kind: &'static str,
+    /// Whether it holds.
+    pub holds: bool,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// Why, in a sentence.
+    pub message: String,
+}
+
+impl Edit {
+    /// Makes the change.
+    pub fn apply(&self, object: &mut Value, now: Timestamp) {
+        match self {
+            Self::DropOwners(uids) => {
+                let Some(metadata) = object["metadata"].as_object_mut() else { return };
+                let Some(owners) = metadata.get_mut("ownerReferences").and_then(Value::as_array_mut) else {
+                    return;
+                };
+                owners.retain(|owner| !uids.iter().any(|uid| owner["uid"] == uid.as_str()));
+                if owners.is_empty() {
+                    metadata.remove("ownerReferences");
+                }
+            }
+            Self::DropFinalizer(name) => {
+                let mut finalizers = deletion::finalizers(object);
+                finalizers.retain(|finalizer| finalizer != name);
+                deletion::set_finalizers(object, &finalizers);
+            }
+            Self::FinalizeNamespace => {
+                if let Some(spec) = object["spec"].as_object_mut() {
+                    if let Some(finalizers) = spec.get_mut("finalizers").and_then(Value::as_array_mut) {
+                        finalizers.retain(|finalizer| finalizer != "kubernetes");
+                    }
+                    if spec.get("finalizers").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+                        spec.remove("finalizers");
+                    }
+                }
+            }
+            Self::Conditions(conditions) => {
+                for condition in conditions {
+                    condition.set(object, now);
+                }
+            }
+            Self::Data(data) => object["data"] = data.clone(),
+        }
+    }
+}
+
+impl Condition {
+    fn set(&self, object: &mut Value, now: Timestamp) {
+        let status = if self.holds { "True" } else { "False" };
+        let conditions = &mut object["status"]["conditions"];
+        if !conditions.is_array() {
+            *conditions = json!([]);
+        }
+        let Some(conditions) = conditions.as_array_mut() else { return };
+        let at = conditions.iter().position(|condition| condition["type"] == self.kind);
+        let since = at
+            .filter(|at| conditions[*at]["status"] == status)
+            .map_or_else(|| json!(seconds(now)), |at| conditions[at]["lastTransitionTime"].clone());
+        let condition = json!({
+            "type": self.kind, "status": status, "reason": self.reason, "message": self.message,
+            "lastTransitionTime": since,
+        });
+        match at {
+            Some(at) => conditions[at] = condition,
+            None => conditions.push(condition),
+        }
+    }
+}

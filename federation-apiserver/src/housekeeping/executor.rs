@@ -1,0 +1,125 @@
+//! Carries actions out against the store.
+
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Action, Kinds};
+use crate::{
+    deletion::{DeleteDecision, DeleteOptions, Propagation, decide_delete, is_released, seconds},
+    store::{Encoded, Key, Meta, Storage, Stored, Write, WriteError},
+};
+
+/// Actions under way together: a quarter of the writer's batch, so that clients' writes keep their share of it.
+const CONCURRENT: usize = 64;
+/// Attempts against others who write the same object, before the decision itself is made anew.
+const ATTEMPTS: usize = 4;
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("cannot parse the stored object")]
+    Parse(#[from] serde_json::Error),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("others write the object all the time")]
+    Busy,
+}
+
+pub(super) struct Executor<'a> {
+    storage: &'a Storage,
+    kinds: &'a dyn Kinds,
+}
+
+impl<'a> Executor<'a> {
+    pub(super) fn new(storage: &'a Storage, kinds: &'a dyn Kinds) -> Self {
+        Self { storage, kinds }
+    }
+
+    /// Does all of it, and returns the objects for which it failed.
+    pub(super) async fn run(&self, actions: Vec<Action>) -> Vec<Key> {
+        stream::iter(actions)
+            .map(|action| async move {
+                match self.act(&action).await {
+                    Ok(()) => None,
+                    Err(error) => {
+                        tracing::warn!(key = %action.key(), %error, "housekeeping failed here; it will be tried again");
+                        Some(action.key().clone())
+                    }
+                }
+            })
+            .buffer_unordered(CONCURRENT)
+            .filter_map(|failed| async { failed })
+            .collect()
+            .await
+    }
+
+    async fn act(&self, action: &Action) -> Result<(), Error> {
+        for _ in 0..ATTEMPTS {
+            let Some(write) = self.prepare(action)? else { return Ok(()) };
+            match self.storage.write(write).await {
+                // Somebody else made or removed it: as wanted.
+                Ok(_) | Err(WriteError::Exists(_) | WriteError::NotFound) => return Ok(()),
+                Err(WriteError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// The write that brings the action about from the present state; none if nothing is left to do.
+    fn prepare(&self, action: &Action) -> Result<Option<Write>, Error> {
+        let now = Timestamp::now();
+        let current = self.storage.get(action.key());
+        let still = |uid: &str, revision: Option<u64>| {
+            current
+                .clone()
+                .filter(|found| found.meta.uid == uid && revision.is_none_or(|at| at == found.revision))
+        };
+        Ok(match action {
+            Action::Create { key, object } => {
+                let mut object = object.clone();
+                object["metadata"]["uid"] = json!(uuid::Uuid::new_v4().to_string());
+                object["metadata"]["creationTimestamp"] = json!(seconds(now));
+                let absent = current.is_none();
+                absent.then(|| Write::Create { key: key.clone(), object: self.encode(key, &object) })
+            }
+            Action::Delete { uid, propagation, revision, .. } => {
+                let Some(current) = still(uid, *revision) else { return Ok(None) };
+                let value = current.value()?;
+                let options = DeleteOptions { propagation: *propagation, ..DeleteOptions::default() };
+                match decide_delete(&value, &options, now, Propagation::Background) {
+                    DeleteDecision::RemoveNow => Some(self.remove(&current, &value)),
+                    DeleteDecision::MarkDeleting(next) => Some(self.replace(&current, &next)),
+                    DeleteDecision::AlreadyDeleting | DeleteDecision::PreconditionFailed { .. } => None,
+                }
+            }
+            Action::Edit { uid, edit, .. } => {
+                let Some(current) = still(uid, None) else { return Ok(None) };
+                let value = current.value()?;
+                let mut next = value.clone();
+                edit.apply(&mut next, now);
+                if is_released(&next) {
+                    Some(self.remove(&current, &next))
+                } else if next == value {
+                    None
+                } else {
+                    Some(self.replace(&current, &next))
+                }
+            }
+        })
+    }
+
+    fn replace(&self, current: &Stored, next: &Value) -> Write {
+        let key = current.key.clone();
+        Write::Update { object: self.encode(&key, next), key, expect: Some(current.revision) }
+    }
+
+    fn remove(&self, current: &Stored, last: &Value) -> Write {
+        let key = current.key.clone();
+        Write::Delete { last: self.encode(&key, last), key, expect: Some(current.revision) }
+    }
+
+    fn encode(&self, key: &Key, object: &Value) -> Encoded {
+        Encoded::new(object, Meta::from_value(object, self.kinds.fields(&key.resource, object)))
+    }
+}

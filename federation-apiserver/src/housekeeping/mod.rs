@@ -1,0 +1,143 @@
+//! The controllers without which a control plane that runs alone does not work.
+//!
+//! A cluster has kube-controller-manager for this; a federation has nobody else. One task follows the store's changes,
+//! asks pure decisions for [`Action`]s and carries them out through the same deletion logic as HTTP:
+//!
+//! - [`namespace`]: the namespaces that must exist, what each must contain, and the end of those that are deleted;
+//! - [`garbage`]: objects whose owners went, owners that wait for their dependents, and dependents that are released;
+//! - [`expiry`]: Events an hour old.
+//!
+//! Level-triggered: a change only says where to look. What failed is looked at again after [`RETRY`], and everything every
+//! [`RESYNC`], which should find nothing.
+
+mod action;
+mod executor;
+mod expiry;
+mod garbage;
+mod graph;
+mod namespace;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use federation_runtime::shutdown::Shutdown;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::Instant;
+
+pub use action::{Action, Edit};
+use executor::Executor;
+use graph::Graph;
+
+use crate::store::{OwnerRef, ResourceKey, Storage};
+
+/// After what time failed actions are decided anew.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often everything is looked at without a reason.
+const RESYNC: Duration = Duration::from_secs(60);
+
+/// What housekeeping must know of the kinds that are served.
+pub trait Kinds: Send + Sync + 'static {
+    /// The resource of a kind in a group, and whether it is namespaced; `None` if it is not served.
+    fn resource_of(&self, group: &str, kind: &str) -> Option<(ResourceKey, bool)>;
+    /// All namespaced resources.
+    fn namespaced(&self) -> Vec<ResourceKey>;
+    /// The selectable field values of an object, for [`Meta::fields`](crate::store::Meta::fields).
+    fn fields(&self, resource: &ResourceKey, object: &Value) -> BTreeMap<String, String>;
+}
+
+/// What to keep, and how long.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The CA certificates, PEM, that every namespace gets in the ConfigMap `kube-root-ca.crt`; none without.
+    pub root_ca_pem: Option<String>,
+    /// How long an Event lives after it was last written or seen.
+    pub event_ttl: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { root_ca_pem: None, event_ttl: Duration::from_secs(3600) }
+    }
+}
+
+/// The controllers, as one task.
+pub struct Service {
+    storage: Storage,
+    kinds: Arc<dyn Kinds>,
+    options: Options,
+    graph: Graph,
+    /// Changes up to this revision were taken into the graph; `None` before the first.
+    seen: Option<u64>,
+}
+
+impl Service {
+    /// Controllers over `storage`.
+    pub fn new(storage: Storage, kinds: Arc<dyn Kinds>, options: Options) -> Self {
+        Self { storage, kinds, options, graph: Graph::default(), seen: None }
+    }
+
+    /// Works until the shutdown.
+    pub async fn run(mut self, shutdown: Shutdown) {
+        let mut resync = Instant::now();
+        while !shutdown.started() && self.storage.is_open() {
+            let now = Instant::now();
+            let everything = now >= resync;
+            if everything {
+                resync = now + RESYNC;
+                self.seen = None;
+            }
+            let failed = self.step(everything).await;
+            let seen = self.seen.unwrap_or_default();
+            let deadline = if failed > 0 { Instant::now() + RETRY } else { resync };
+            tokio::select! {
+                () = shutdown.wait() => {}
+                _ = self.storage.wait_for(seen + 1, deadline) => {
+                    // The writes of a burst are looked at together, and a failing action does not spin.
+                    if failed > 0 { tokio::time::sleep(RETRY / 10).await; }
+                }
+            }
+        }
+    }
+
+    /// Looks at what changed, or at everything, and acts. Returns how many actions failed.
+    pub async fn step(&mut self, everything: bool) -> usize {
+        self.observe();
+        let snapshot = self.storage.snapshot();
+        let kinds = &*self.kinds;
+        let mut actions = namespace::required(&snapshot, self.options.root_ca_pem.as_deref());
+        actions.extend(namespace::endings(&snapshot, &kinds.namespaced()));
+        let dirty = self.graph.take_dirty();
+        for key in &dirty {
+            actions.extend(garbage::decide_key(&snapshot, &self.graph, kinds, key));
+        }
+        if everything {
+            actions.extend(expiry::expired(&snapshot, Timestamp::now(), self.options.event_ttl));
+        }
+        let failed = Executor::new(&self.storage, kinds).run(actions).await;
+        let count = failed.len();
+        for key in failed {
+            self.graph.mark(key);
+        }
+        count
+    }
+
+    /// Takes the changes since the last time into the graph, or everything if they are forgotten.
+    fn observe(&mut self) {
+        let resolve = |owner: &OwnerRef, namespace: &str| garbage::resolve(&*self.kinds, owner, namespace);
+        if let Some(seen) = self.seen
+            && let Ok(events) = self.storage.changes_after(seen)
+        {
+            for event in events {
+                self.graph.observe(event.previous.as_deref(), &event.object, event.kind, &resolve);
+                self.seen = Some(event.revision);
+            }
+            return;
+        }
+        let snapshot = self.storage.snapshot();
+        self.graph.rebuild(&snapshot, &resolve);
+        self.seen = Some(snapshot.revision());
+    }
+}
+
+#[cfg(test)]
+mod tests;
