@@ -64,7 +64,7 @@ fn respond(query: &Message, context: &Context<'_>) -> Option<(Vec<u8>, Rcode)> {
             _ => Rcode::REFUSED,
         }
     };
-    response.metadata.response_code = ResponseCode::from(0, rcode.0 & 0x0f);
+    response.metadata.response_code = ResponseCode::from(rcode.0 >> 4, rcode.0 & 0x0f);
     let client = query.edns.as_ref().map(|edns| client(edns));
     if let Some(edns) = &query.edns {
         response.set_edns(server_edns(edns, rcode, context)?);

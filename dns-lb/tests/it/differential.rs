@@ -1,0 +1,179 @@
+//! The hot path against hickory-proto: on any octets, both say the same or the hot path leaves it to the cold one.
+
+use dns_lb::answer::{Context, Outcome, Scratch, cold, hot};
+use dns_lb::compile::Snapshot;
+use dns_lb::metrics::{Counters, Transport};
+use dns_lb::udp::Dice;
+use hickory_proto::op::Message;
+use hickory_proto::rr::RecordType;
+use proptest::prelude::*;
+
+use crate::support::{query, snapshot, with_edns};
+
+const NAMES: &[&str] = &[
+    "fed.example.test.",
+    "web.default.fed.example.test.",
+    "WEB.default.FED.example.test.",
+    "default.fed.example.test.",
+    "all.fed.example.test.",
+    "tiers.fed.example.test.",
+    "gone.fed.example.test.",
+    "big.fed.example.test.",
+    "alias.fed.example.test.",
+    "alias2.fed.example.test.",
+    "split.fed.example.test.",
+    "dangling.fed.example.test.",
+    "towild.fed.example.test.",
+    "circle.fed.example.test.",
+    "x.wild.fed.example.test.",
+    "x.cwild.fed.example.test.",
+    "*.wild.fed.example.test.",
+    "x.deep.wild.fed.example.test.",
+    "_http._tcp.web.fed.example.test.",
+    "nothing.fed.example.test.",
+    "example.test.",
+    ".",
+];
+
+const KINDS: &[u16] = &[1, 2, 5, 6, 15, 16, 28, 33, 251, 252, 255];
+
+/// Compares by meaning: order of records within a section, compression and unused space do not matter, the rest does.
+fn same(hot: &[u8], cold: &[u8]) -> Result<(), String> {
+    let read = |octets: &[u8], whose: &str| {
+        Message::from_vec(octets).map_err(|error| format!("{whose} answer cannot be read: {error}"))
+    };
+    if hot == cold {
+        return Ok(());
+    }
+    let (mut left, mut right) = (read(hot, "the hot")?, read(cold, "the cold")?);
+    // Where the size decides, compression may let one of them fit and not the other; then only one is cut.
+    if left.metadata.truncation != right.metadata.truncation {
+        let margin = hot.len().max(cold.len());
+        if margin < 400 {
+            return Err(format!("one is cut at {margin} octets"));
+        }
+        return Ok(());
+    }
+    for message in [&mut left, &mut right] {
+        for section in [&mut message.answers, &mut message.authorities, &mut message.additionals] {
+            section.sort_by_key(|record| format!("{record:?}").to_ascii_lowercase());
+        }
+    }
+    let text = |message: &Message| format!("{message:#?}").to_ascii_lowercase();
+    if text(&left) == text(&right) { Ok(()) } else { Err(format!("hot {left:#?}\ncold {right:#?}")) }
+}
+
+fn check(snapshot: &Snapshot, message: &[u8], transport: Transport, dice: u64) -> Result<bool, String> {
+    let context = Context { snapshot, instance: b"test-1", transport, dice };
+    let mut buffer = vec![0; if transport == Transport::Udp { 1232 } else { 65535 }];
+    buffer[..message.len()].copy_from_slice(message);
+    let counters = Counters::new(transport);
+    let answered = hot(&mut buffer, message.len(), &mut Scratch::default(), &context, &counters);
+    let reference = cold(message, &context);
+    match (answered, reference) {
+        (Outcome::Cold, _) => {
+            assert_eq!(buffer[..message.len()], *message, "the cold path gets the query as it came");
+            Ok(false)
+        }
+        (Outcome::Drop, None) => Ok(true),
+        (Outcome::Reply((length, rcode)), Some((reference, expected))) if rcode == expected => {
+            same(&buffer[..length], &reference).map(|()| true)
+        }
+        (hot, cold) => Err(format!("hot {hot:?}, cold {:?}", cold.map(|(_, rcode)| rcode))),
+    }
+}
+
+#[test]
+fn every_hot_answer_is_the_cold_answer() {
+    let snapshots = [snapshot(false), snapshot(true)];
+    let mut dice = Dice::new(2026);
+    for name in NAMES {
+        for &kind in KINDS {
+            for payload in [None, Some(512), Some(4096)] {
+                for transport in [Transport::Udp, Transport::Tcp] {
+                    for snapshot in &snapshots {
+                        for _ in 0..4 {
+                            let plain = query(name, RecordType::from(kind));
+                            let sent = payload.map_or(plain.clone(), |payload| with_edns(plain, payload));
+                            let outcome = check(snapshot, &sent.to_vec().unwrap(), transport, dice.roll());
+                            assert_eq!(
+                                outcome,
+                                Ok(true),
+                                "{name} {kind} {payload:?} {transport:?} seed 2026"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Mutation {
+    Set(usize, u8),
+    Flip(usize, u8),
+    Cut(usize),
+    Insert(usize, Vec<u8>),
+}
+
+fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
+    let one = prop_oneof![
+        (0..80_usize, any::<u8>()).prop_map(|(at, to)| Mutation::Set(at, to)),
+        (0..80_usize, 0..8_u8).prop_map(|(at, bit)| Mutation::Flip(at, 1 << bit)),
+        (0..80_usize).prop_map(Mutation::Cut),
+        (0..80_usize, prop::collection::vec(any::<u8>(), 1..12))
+            .prop_map(|(at, with)| Mutation::Insert(at, with)),
+    ];
+    prop::collection::vec(one, 0..4)
+}
+
+fn mutate(mut message: Vec<u8>, mutations: &[Mutation]) -> Vec<u8> {
+    for mutation in mutations {
+        match mutation {
+            Mutation::Set(at, to) => {
+                if let Some(octet) = message.get_mut(*at) {
+                    *octet = *to;
+                }
+            }
+            Mutation::Flip(at, bit) => {
+                if let Some(octet) = message.get_mut(*at) {
+                    *octet ^= bit;
+                }
+            }
+            Mutation::Cut(at) => message.truncate(*at),
+            Mutation::Insert(at, with) => {
+                let at = (*at).min(message.len());
+                message.splice(at..at, with.iter().copied());
+            }
+        }
+    }
+    message
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn mutated_queries_are_read_alike(
+        name in prop::sample::select(NAMES),
+        kind in prop::sample::select(KINDS),
+        payload in prop::option::of(any::<u16>()),
+        mutations in mutations(),
+        dice in any::<u64>(),
+    ) {
+        thread_local!(static SNAPSHOT: Snapshot = snapshot(false));
+        let plain = query(name, RecordType::from(kind));
+        let sent = payload.map_or(plain.clone(), |payload| with_edns(plain, payload)).to_vec().unwrap();
+        let sent = mutate(sent, &mutations);
+        let outcome = SNAPSHOT.with(|snapshot| check(snapshot, &sent, Transport::Udp, dice));
+        prop_assert!(outcome.is_ok(), "{sent:02x?}: {}", outcome.unwrap_err());
+    }
+
+    #[test]
+    fn random_octets_are_read_alike(sent in prop::collection::vec(any::<u8>(), 0..100), dice in any::<u64>()) {
+        thread_local!(static SNAPSHOT: Snapshot = snapshot(true));
+        let outcome = SNAPSHOT.with(|snapshot| check(snapshot, &sent, Transport::Udp, dice));
+        prop_assert!(outcome.is_ok(), "{sent:02x?}: {}", outcome.unwrap_err());
+    }
+}

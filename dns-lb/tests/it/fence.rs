@@ -1,0 +1,127 @@
+//! Which updates are applied.
+
+use std::time::Duration;
+
+use dns_lb::hub::{Disk, Fence, Offer, Refused};
+use dns_lb::state::{Applied, State};
+use dns_lb::zone::Zones;
+use federation_runtime::endpoints::Health;
+use proto::v1;
+
+use crate::support::{fixed, records, update};
+
+fn judge(served: &v1::ZoneUpdate, offered: v1::ZoneUpdate, fence: &Fence) -> Offer {
+    fence.judge(Some(&Zones::from_update(served).unwrap()), Some(served), offered)
+}
+
+#[test]
+fn only_newer_epochs_are_applied() {
+    let served = update(10, records());
+    let fence = Fence::default();
+    assert!(matches!(judge(&served, update(11, records()), &fence), Offer::Apply { .. }));
+    assert_eq!(judge(&served, update(10, records()), &fence), Offer::Current);
+    assert_eq!(
+        judge(&served, update(9, records()), &fence),
+        Offer::Refuse(Refused::Older { offered: 9, served: 10 })
+    );
+}
+
+#[test]
+fn another_store_must_be_newer_or_named_by_the_operator() {
+    let served = update(10, records());
+    let other = |epoch| v1::ZoneUpdate { incarnation: "store-2".into(), ..update(epoch, records()) };
+    let fence = Fence::default();
+    assert!(matches!(judge(&served, other(11), &fence), Offer::Apply { .. }));
+    for epoch in [1, 10] {
+        assert!(matches!(judge(&served, other(epoch), &fence), Offer::Refuse(Refused::Incarnation { .. })));
+    }
+    let adopting = Fence { adopt: Some("store-2".into()) };
+    assert!(matches!(judge(&served, other(1), &adopting), Offer::Apply { .. }));
+}
+
+#[test]
+fn a_zone_that_would_become_empty_is_held_and_the_rest_applied() {
+    let mut served = update(10, records());
+    let mut second = served.zones[0].clone();
+    second.origin = "two.test.".into();
+    second.records = vec![fixed("a.two.test.", "A", &["192.0.2.1"])];
+    served.zones.push(second.clone());
+    second.records = vec![fixed("a.two.test.", "A", &["192.0.2.2"])];
+    let mut emptied = update(11, Vec::new());
+    emptied.zones.push(second.clone());
+    let mut gone = update(11, Vec::new());
+    gone.zones = vec![second];
+    for offered in [emptied, gone] {
+        let Offer::Apply { zones, update, held } = judge(&served, offered, &Fence::default()) else {
+            panic!("not applied")
+        };
+        assert_eq!(held.len(), 1);
+        assert_eq!(held[0].origin.to_string(), "fed.example.test.");
+        assert_eq!(zones.epoch, 11);
+        let kept = Zones::from_update(&update).unwrap();
+        for zones in [&zones, &kept] {
+            let counts: Vec<usize> = zones.zones.iter().map(|zone| zone.set_count()).collect();
+            assert!(counts.contains(&records().len()) && counts.contains(&1), "{counts:?}");
+        }
+        // What changed in the other zone is served.
+        assert!(update.zones.iter().any(|zone| zone.records[0].tiers[0].choices[0].data == ["192.0.2.2"]));
+    }
+}
+
+#[test]
+fn invalid_updates_are_refused_with_every_reason() {
+    let o = "fed.example.test.";
+    for (record, reason) in [
+        (fixed("web.other.test.", "A", &["192.0.2.1"]), "is not within fed.example.test."),
+        (fixed("web.fed.example.test", "A", &["192.0.2.1"]), "fully qualified"),
+        (fixed("w b.fed.example.test.", "A", &["192.0.2.1"]), "may stand in a label"),
+        (fixed(o, "A", &["nonsense"]), "is not an IPv4 address"),
+        (fixed(o, "MX", &["1 a."]), "none of A, AAAA"),
+        (fixed(o, "CNAME", &["a.test."]), "a CNAME stands alone"),
+        (fixed("sub.fed.example.test.", "NS", &["a.test."]), "delegations are not served"),
+        (v1::RecordSet { ttl: u32::MAX, ..fixed(o, "A", &["192.0.2.1"]) }, "ttl"),
+        (v1::RecordSet { tiers: Vec::new(), ..fixed(o, "A", &[]) }, "no choice"),
+        (v1::RecordSet { selection: 9, ..fixed(o, "A", &["192.0.2.1"]) }, "selection: 9"),
+    ] {
+        let offered = update(11, vec![record]);
+        let Offer::Refuse(refused) = judge(&update(10, records()), offered, &Fence::default()) else {
+            panic!("{reason}: was applied")
+        };
+        assert!(refused.to_string().contains(reason), "{refused}");
+    }
+    let mut overlapping = update(11, Vec::new());
+    let mut inner = overlapping.zones[0].clone();
+    inner.origin = "inner.fed.example.test.".into();
+    overlapping.zones.push(inner);
+    assert!(Zones::from_update(&overlapping).unwrap_err().to_string().contains("another zone"));
+}
+
+#[tokio::test]
+async fn zones_outlive_a_restart_and_the_fence_with_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = |health: &Health| {
+        let disk = Some(Disk::new(directory.path()));
+        State::new(Default::default(), health.clone(), disk, Fence::default(), Duration::from_secs(60))
+    };
+    let health = Health::new();
+    let state = start(&health);
+    state.load().unwrap();
+    assert!(!health.is_ready());
+    assert_eq!(state.offer(update(10, records())).await, Applied::Served { epoch: 10 });
+    assert!(health.is_ready());
+
+    let health = Health::new();
+    let state = start(&health);
+    state.load().unwrap();
+    assert!(health.is_ready());
+    assert_eq!(state.served(), (10, "store-1".into()));
+    assert_eq!(state.offer(update(9, records())).await, Applied::Refused);
+    assert_eq!(state.offer(update(10, records())).await, Applied::Served { epoch: 10 });
+
+    // One wrong octet, and nothing is believed.
+    let file = directory.path().join("zones");
+    let mut octets = std::fs::read(&file).unwrap();
+    *octets.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, octets).unwrap();
+    assert!(start(&Health::new()).load().unwrap_err().to_string().contains("is damaged"));
+}

@@ -1,0 +1,9 @@
+//! dns-lb from outside: packets, the hub, the disk.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
+
+mod differential;
+mod fence;
+mod hub;
+mod packets;
+mod sockets;
+mod support;
