@@ -17,6 +17,7 @@
 //! ```
 
 mod data;
+mod duplicates;
 mod merge;
 pub mod openapi;
 mod ownership;
@@ -24,5 +25,6 @@ pub mod protobuf;
 mod schemas;
 mod validate;
 
+pub use duplicates::duplicate_fields;
 pub use schemas::{MergeRule, Schemas};
 pub use validate::{Mismatch, Report};

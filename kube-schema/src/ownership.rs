@@ -26,6 +26,12 @@ impl Schemas {
             .collect();
         json!({ "types": types })
     }
+
+    /// [`Schemas::ownership_schema`] as server-side apply takes it: root types are named as [`Schemas::name_of`] says.
+    pub fn apply_schema(&self) -> apimachinery::apply::Schema {
+        serde_json::from_value(self.ownership_schema())
+            .expect("invariant: the document has the form that Schema reads")
+    }
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -148,6 +154,14 @@ mod tests {
         let types = document["types"].as_array().unwrap();
         let found = types.iter().find(|t| t["name"] == of).unwrap();
         found["map"]["fields"].as_array().unwrap().iter().find(|f| f["name"] == name).unwrap().clone()
+    }
+
+    #[test]
+    fn apimachinery_reads_the_document() {
+        let schemas = Schemas::builtin();
+        let schema = schemas.apply_schema();
+        assert_eq!(schema.types.len(), schemas.definitions().count());
+        assert!(schema.types["io.k8s.api.apps.v1.Deployment"].map.is_some());
     }
 
     #[test]

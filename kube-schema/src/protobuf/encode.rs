@@ -11,7 +11,7 @@ use super::{Error, MAX_DEPTH, scalar};
 /// Where in the object the encoder stands; only spelt out when something fails.
 #[derive(Clone, Copy)]
 pub(super) struct Path<'a> {
-    parent: Option<&'a Path<'a>>,
+    parent: Option<&'a Self>,
     step: Step<'a>,
 }
 
