@@ -1,14 +1,28 @@
 //! Kubernetes API semantics, pure: names, selectors, patches, field ownership, status errors.
+//!
+//! Everything here is a function of `serde_json::Value`s: no clock, no randomness, no I/O. Times and random bytes are
+//! passed in. The texts of errors are those of kube-apiserver, as clients and scripts match on them.
+//!
+//! - [`names`], [`meta`]: what objects, labels and annotations may be called.
+//! - [`field`], [`status`]: faults of fields, and the `Status` that tells them.
+//! - [`labels`], [`fields`]: selectors.
+//! - [`patch`]: JSON patch, merge patch, strategic merge patch.
+//! - [`apply`](mod@apply): server-side apply and `managedFields`.
+//! - [`table`], [`jsonpath`], [`duration`]: what `kubectl get` shows.
+//! - [`quantity`]: amounts of resources.
 
 pub mod apply;
+pub mod duration;
 pub mod field;
 pub mod fields;
+pub mod jsonpath;
 pub mod labels;
 pub mod meta;
 pub mod names;
 pub mod patch;
 pub mod quantity;
 pub mod status;
+pub mod table;
 
 pub use field::{FieldError, FieldPath, FieldReason};
 pub use status::ApiError;
