@@ -65,7 +65,7 @@ fn respond(query: &Message, context: &Context<'_>) -> Option<(Vec<u8>, Rcode)> {
         }
     };
     response.metadata.response_code = ResponseCode::from(rcode.0 >> 4, rcode.0 & 0x0f);
-    let client = query.edns.as_ref().map(|edns| client(edns));
+    let client = query.edns.as_ref().map(client);
     if let Some(edns) = &query.edns {
         response.set_edns(server_edns(edns, rcode, context)?);
     }
@@ -176,7 +176,7 @@ fn to_hickory(name: &Name) -> Option<HickoryName> {
 
 fn of_hickory(name: &HickoryName) -> Option<Name> {
     let mut wire = Vec::with_capacity(64);
-    for label in name.iter() {
+    for label in name {
         wire.push(u8::try_from(label.len()).ok()?);
         wire.extend_from_slice(label);
     }

@@ -55,7 +55,7 @@ impl AliasTable {
 /// A number below `count` from the low half of `dice`.
 #[inline]
 pub fn scale(dice: u64, count: usize) -> usize {
-    ((dice & 0xffff_ffff) * count as u64 >> 32) as usize
+    (((dice & 0xffff_ffff) * count as u64) >> 32) as usize
 }
 
 /// The dice of the next step of one answer, so that the picks along a chain of aliases are independent (SplitMix64).

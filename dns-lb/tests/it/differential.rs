@@ -94,7 +94,10 @@ fn every_hot_answer_is_the_cold_answer() {
                     for snapshot in &snapshots {
                         for _ in 0..4 {
                             let plain = query(name, RecordType::from(kind));
-                            let sent = payload.map_or(plain.clone(), |payload| with_edns(plain, payload));
+                            let sent = match payload {
+                                Some(payload) => with_edns(plain, payload),
+                                None => plain,
+                            };
                             let outcome = check(snapshot, &sent.to_vec().unwrap(), transport, dice.roll());
                             assert_eq!(
                                 outcome,
@@ -164,7 +167,7 @@ proptest! {
     ) {
         thread_local!(static SNAPSHOT: Snapshot = snapshot(false));
         let plain = query(name, RecordType::from(kind));
-        let sent = payload.map_or(plain.clone(), |payload| with_edns(plain, payload)).to_vec().unwrap();
+        let sent = match payload { Some(payload) => with_edns(plain, payload), None => plain }.to_vec().unwrap();
         let sent = mutate(sent, &mutations);
         let outcome = SNAPSHOT.with(|snapshot| check(snapshot, &sent, Transport::Udp, dice));
         prop_assert!(outcome.is_ok(), "{sent:02x?}: {}", outcome.unwrap_err());
