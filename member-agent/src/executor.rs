@@ -123,12 +123,13 @@ impl Executor {
 
     /// A watch saw the object go, or a list did not have it.
     pub(crate) fn missing(&self, key: &Key) {
-        self.0.ours.lock().remove(key);
+        let was_ours = self.0.ours.lock().remove(key).is_some();
         if let Some(slot) = self.0.slots.lock().get_mut(key) {
             slot.seen = Some(Value::Null);
             return;
         }
-        if let Some(wanted) = self.0.world.held(key) {
+        // What was refused was never there.
+        if let Some(wanted) = self.0.world.held(key).filter(|_| was_ours) {
             tracing::info!(%key, "a member copy was deleted by hand; applying it again");
             self.submit(Job::Apply { wanted, drift: true });
         }

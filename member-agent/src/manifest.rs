@@ -20,7 +20,7 @@ impl Wanted {
         let mut value = serde_json::from_slice::<Value>(&entry.manifest).ok().filter(Value::is_object);
         let mut body = entry.manifest.clone();
         if let Some(value) = &mut value
-            && mark(value, &entry)
+            && (fill_merge_keys(value) | mark(value, &entry))
         {
             body = Bytes::from(value.to_string());
         }
@@ -38,6 +38,37 @@ impl Wanted {
             _ => self.body.to_vec(),
         }
     }
+}
+
+/// Fills in `protocol: TCP` in lists of ports, where it is part of the merge key. Before Kubernetes 1.23 the schema has no default for it, and
+/// server-side apply fails without it (kubernetes/kubernetes#92332). Tells whether anything changed.
+fn fill_merge_keys(value: &mut Value) -> bool {
+    let is_service = value.get("kind").and_then(Value::as_str) == Some("Service");
+    let mut changed = is_service && fill_ports(value.pointer_mut("/spec/ports"), "port");
+    let pods = ["/spec", "/spec/template/spec", "/spec/jobTemplate/spec/template/spec"];
+    for pod in pods {
+        for containers in ["containers", "initContainers"] {
+            let Some(Value::Array(containers)) = value.pointer_mut(&format!("{pod}/{containers}")) else {
+                continue;
+            };
+            for container in containers {
+                changed |= fill_ports(container.get_mut("ports"), "containerPort");
+            }
+        }
+    }
+    changed
+}
+
+fn fill_ports(ports: Option<&mut Value>, key: &str) -> bool {
+    let Some(Value::Array(ports)) = ports else { return false };
+    let mut changed = false;
+    for port in ports.iter_mut().filter_map(Value::as_object_mut) {
+        if port.contains_key(key) && !port.contains_key("protocol") {
+            port.insert("protocol".into(), "TCP".into());
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// Puts the federation's marks on; tells whether anything changed.
@@ -119,6 +150,23 @@ mod tests {
         let wanted = Wanted::new(entry(r#"{"metadata":{"name":"a"}}"#));
         let sent: Value = serde_json::from_slice(&wanted.body(true)).unwrap();
         assert_eq!(annotation(&sent, marks::ADOPTED), Some("true"));
+    }
+
+    #[test]
+    fn ports_get_the_protocol_that_old_members_need() {
+        let service = Wanted::new(entry(
+            r#"{"kind":"Service","metadata":{},"spec":{"ports":[{"port":80},{"port":53,"protocol":"UDP"}]}}"#,
+        ));
+        let sent: Value = serde_json::from_slice(&service.body(false)).unwrap();
+        assert_eq!(sent["spec"]["ports"][0]["protocol"], "TCP");
+        assert_eq!(sent["spec"]["ports"][1]["protocol"], "UDP");
+        let job = Wanted::new(entry(
+            r#"{"kind":"Deployment","metadata":{},"spec":{"template":{"spec":{"containers":[{"ports":[{"containerPort":80}]}]}}}}"#,
+        ));
+        assert_eq!(
+            job.value.unwrap()["spec"]["template"]["spec"]["containers"][0]["ports"][0]["protocol"],
+            "TCP"
+        );
     }
 
     #[test]

@@ -48,7 +48,12 @@ impl Member {
 
     /// The object as it is.
     pub(crate) async fn get(&self, key: &Key) -> Result<Value, Failure> {
-        self.call("GET", path(key), None, Vec::new()).await
+        let found = self.call("GET", path(key), None, Vec::new()).await;
+        // Nothing but a Namespace's own absence makes a GET say so.
+        found.map_err(|failure| match failure {
+            Failure::Transient { reason: "NamespaceMissing", .. } => Failure::NotFound,
+            other => other,
+        })
     }
 
     /// Server-side apply. Conflicts with other managers are taken over: the federation's answer is the truth for the fields that it sends.
@@ -134,6 +139,10 @@ fn sort(code: u16, reason: &str, message: &str) -> Failure {
             Failure::Transient { reason: "NamespaceTerminating", message }
         }
         403 => Failure::Refused { reason: "Forbidden", message },
+        // Server-side apply answers 500 to a manifest that does not fit the schema.
+        500 if message.contains("failed to create typed patch object") => {
+            Failure::Refused { reason: "Invalid", message }
+        }
         401 => Failure::Transient { reason: "Unauthorized", message },
         405 => Failure::Refused { reason: "NotServed", message },
         409 => Failure::Transient { reason: "Conflict", message },
