@@ -4,12 +4,27 @@
 //! tests all call the same functions. Each decision carries the reasons for what it decided.
 //!
 //! - [`api`]: the kinds of group `federation.rs/v1alpha1`, and the marks that the federation leaves on objects.
+//! - [`template`]: the view of a user's object that decisions are made from.
+//! - [`select`]: which objects are federated, and which policy decides for one.
 //! - [`planner`]: dividing replicas over clusters (Kubernetes Federation v1's planner, mended).
 //! - [`placement`]: which clusters an object goes to, and why.
+//! - [`render`]: what one member gets of a template.
 //! - [`health`]: one verdict per cluster, with hysteresis and a mass-failure interlock.
 //! - [`traffic`]: zones from services' states, verdicts and policies.
 //! - [`gate`]: the one function that permits a removal.
 //! - [`status`]: members' statuses merged into one that tells the truth.
-//! - [`render`]: what one member gets of a template.
+//! - [`events`]: which of the members' events reach the federation.
+//! - [`labels`]: label selectors.
 
 pub mod api;
+pub mod events;
+pub mod gate;
+pub mod health;
+pub mod labels;
+pub mod placement;
+pub mod planner;
+pub mod render;
+pub mod select;
+pub mod status;
+pub mod template;
+pub mod traffic;

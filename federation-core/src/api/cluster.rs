@@ -116,7 +116,9 @@ pub struct ClusterStatus {
 }
 
 /// One health verdict for a cluster: moves traffic and replicas alike.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub enum Verdict {
     /// No vote yet.
     #[default]

@@ -11,5 +11,5 @@ pub mod marks;
 pub use cluster::*;
 pub use placement::*;
 pub use policy::*;
-pub use resource::{GROUP, VERSION, API_VERSION};
+pub use resource::{API_VERSION, GROUP, VERSION};
 pub use traffic::*;

@@ -1,0 +1,321 @@
+//! The gate: the one function that permits a removal.
+//!
+//! Every removal that the federation makes by itself or on somebody's behalf (a member's copy, replicas, a DNS answer, a cluster) asks
+//! here. The rules are few, each has a name, and a refusal says which one spoke: it becomes an Event and a metric, never a silent skip.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// What is to be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// What it is.
+    pub subject: Subject,
+    /// Where.
+    pub cluster: String,
+    /// `Kind namespace/name`, for people.
+    pub object: String,
+    /// Why.
+    pub cause: Cause,
+    /// Epoch of the decision that wants it.
+    pub epoch: u64,
+}
+
+/// Kinds of removals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// A member's copy of an object.
+    Copy,
+    /// Some replicas of a copy.
+    Replicas,
+    /// A cluster's addresses in an answer.
+    DnsAnswer,
+    /// A Namespace and all that is in it.
+    Namespace,
+    /// A cluster's membership.
+    Cluster,
+}
+
+/// Why something is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// A user deleted the template, and asked for the copies to go.
+    Deleted,
+    /// A user lowered `spec.replicas`.
+    ScaledDown,
+    /// A policy does not select the cluster any more.
+    Unselected,
+    /// The cluster is drained.
+    Drained,
+    /// A verdict.
+    Failover,
+    /// The cluster leaves the federation.
+    Unjoined,
+}
+
+impl Cause {
+    /// Whether a person said that the thing itself shall be gone, so that nothing needs to replace it.
+    fn asked(self) -> bool {
+        matches!(self, Self::Deleted | Self::ScaledDown)
+    }
+}
+
+/// Where the knowledge comes from that the thing is not wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Lists were read to the end, and the watches run; so old is the last word.
+    Synced {
+        /// Milliseconds.
+        age_ms: i64,
+    },
+    /// Something has not been read to its end: what is absent may only be late.
+    Unsynced,
+}
+
+/// What stands in for the thing that goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replacement {
+    /// Other healthy copies are there.
+    NotLast,
+    /// It is the last healthy copy, and its replacement is ready.
+    Ready,
+    /// It is the last healthy copy, and nothing replaces it yet.
+    Missing,
+}
+
+/// What is removed within one window, and how much may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Removals so far.
+    pub used: u64,
+    /// The most; `None` for no bound.
+    pub limit: Option<u64>,
+}
+
+/// The state of the world, as far as the gate asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Why nothing may move.
+    pub frozen: Option<String>,
+    /// The newest epoch.
+    pub epoch: u64,
+    /// Where the knowledge comes from.
+    pub source: Source,
+    /// Older knowledge than this is none, in milliseconds.
+    pub max_source_age_ms: i64,
+    /// What stands in for the thing.
+    pub replacement: Replacement,
+    /// Removals in this window.
+    pub budget: Budget,
+    /// Rises with each permit of this process; makes the permit's id.
+    pub sequence: u64,
+}
+
+/// A removal that may be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permit {
+    /// `<epoch>-<sequence>`.
+    pub id: String,
+    /// Epoch of the decision; the agent refuses an older one than it has seen.
+    pub epoch: u64,
+    /// For people.
+    pub reason: String,
+}
+
+/// A removal that may not be made now.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{rule}: {message}")]
+pub struct Refusal {
+    /// The rule that spoke first.
+    pub rule: Rule,
+    /// For people.
+    pub message: String,
+}
+
+/// The rules, in the order in which they are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// Nothing moves.
+    Frozen,
+    /// The source is not synced.
+    Unsynced,
+    /// The source is too old.
+    Stale,
+    /// The decision is not the newest.
+    OldEpoch,
+    /// The last healthy copy has no ready replacement.
+    LastCopy,
+    /// The budget is used up.
+    Budget,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Permits a removal, or says which rule refuses it.
+pub fn permit(removal: &Removal, world: &Circumstances) -> Result<Permit, Refusal> {
+    let refuse = |rule: Rule, message: String| Err(Refusal { rule, message });
+    let what = format!("{} in {}", removal.object, removal.cluster);
+    if let Some(reason) = &world.frozen {
+        return refuse(Rule::Frozen, format!("{what} stays: nothing moves: {reason}"));
+    }
+    match world.source {
+        Source::Unsynced => {
+            return refuse(
+                Rule::Unsynced,
+                format!("{what} stays: the federation has not been read to its end yet"),
+            );
+        }
+        Source::Synced { age_ms } if age_ms > world.max_source_age_ms => {
+            return refuse(Rule::Stale, format!("{what} stays: what is known is {age_ms} ms old"));
+        }
+        Source::Synced { .. } => {}
+    }
+    if removal.epoch < world.epoch {
+        return refuse(
+            Rule::OldEpoch,
+            format!("{what} stays: the decision of epoch {} is older than {}", removal.epoch, world.epoch),
+        );
+    }
+    if world.replacement == Replacement::Missing && !removal.cause.asked() {
+        return refuse(
+            Rule::LastCopy,
+            format!("{what} stays: it is the last healthy copy, and nothing replaces it yet"),
+        );
+    }
+    if world.budget.limit.is_some_and(|limit| world.budget.used >= limit) {
+        return refuse(
+            Rule::Budget,
+            format!("{what} stays: {} removals in this window are enough", world.budget.used),
+        );
+    }
+    Ok(Permit {
+        id: format!("{}-{}", removal.epoch, world.sequence),
+        epoch: removal.epoch,
+        reason: format!("{:?}", removal.cause),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every combination of what the gate asks for, with the rules written a second time, as one table.
+    #[test]
+    fn in_every_small_world_the_first_violated_rule_speaks() {
+        let subjects =
+            [Subject::Copy, Subject::Replicas, Subject::DnsAnswer, Subject::Namespace, Subject::Cluster];
+        let causes = [
+            Cause::Deleted,
+            Cause::ScaledDown,
+            Cause::Unselected,
+            Cause::Drained,
+            Cause::Failover,
+            Cause::Unjoined,
+        ];
+        let sources = [
+            Source::Unsynced,
+            Source::Synced { age_ms: 0 },
+            Source::Synced { age_ms: 10 },
+            Source::Synced { age_ms: 11 },
+        ];
+        let replacements = [Replacement::NotLast, Replacement::Ready, Replacement::Missing];
+        let budgets = [
+            Budget { used: 0, limit: None },
+            Budget { used: 0, limit: Some(0) },
+            Budget { used: 1, limit: Some(2) },
+            Budget { used: 2, limit: Some(2) },
+        ];
+        let mut worlds = 0;
+        let mut permitted = 0;
+        for subject in subjects {
+            for cause in causes {
+                for frozen in [None, Some("mass failure".to_owned())] {
+                    for source in sources {
+                        for (own, newest) in [(5, 5), (5, 4), (5, 6)] {
+                            for replacement in replacements {
+                                for budget in budgets {
+                                    let removal = Removal {
+                                        subject,
+                                        cluster: "taiwan".into(),
+                                        object: "Deployment shop/web".into(),
+                                        cause,
+                                        epoch: own,
+                                    };
+                                    let world = Circumstances {
+                                        frozen: frozen.clone(),
+                                        epoch: newest,
+                                        source,
+                                        max_source_age_ms: 10,
+                                        replacement,
+                                        budget,
+                                        sequence: 7,
+                                    };
+                                    let asked = matches!(cause, Cause::Deleted | Cause::ScaledDown);
+                                    let violated = [
+                                        (Rule::Frozen, frozen.is_some()),
+                                        (Rule::Unsynced, source == Source::Unsynced),
+                                        (Rule::Stale, source == Source::Synced { age_ms: 11 }),
+                                        (Rule::OldEpoch, newest > own),
+                                        (Rule::LastCopy, replacement == Replacement::Missing && !asked),
+                                        (
+                                            Rule::Budget,
+                                            budget.limit.is_some_and(|limit| budget.used >= limit),
+                                        ),
+                                    ];
+                                    let expect = violated
+                                        .iter()
+                                        .find(|(_, violated)| *violated)
+                                        .map(|(rule, _)| *rule);
+                                    let answer = permit(&removal, &world);
+                                    assert_eq!(
+                                        answer.as_ref().err().map(|refusal| refusal.rule),
+                                        expect,
+                                        "{removal:?} {world:?}"
+                                    );
+                                    worlds += 1;
+                                    permitted += usize::from(answer.is_ok());
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(worlds, 5 * 6 * 2 * 4 * 3 * 3 * 4);
+        // 2 sources, 2 epochs, 2 budgets; 3 replacements for what was asked for, 2 for the rest; each subject.
+        assert_eq!(permitted, 5 * 8 * (2 * 3 + 4 * 2));
+    }
+
+    #[test]
+    fn a_permit_names_the_epoch_and_the_cause() {
+        let removal = Removal {
+            subject: Subject::Copy,
+            cluster: "taiwan".into(),
+            object: "Secret shop/s".into(),
+            cause: Cause::Deleted,
+            epoch: 12,
+        };
+        let mut world = Circumstances {
+            frozen: None,
+            epoch: 12,
+            source: Source::Synced { age_ms: 0 },
+            max_source_age_ms: 1000,
+            replacement: Replacement::Missing,
+            budget: Budget { used: 0, limit: None },
+            sequence: 3,
+        };
+        let expect = Permit { id: "12-3".into(), epoch: 12, reason: "Deleted".into() };
+        assert_eq!(permit(&removal, &world), Ok(expect));
+        world.frozen = Some("2 of 2 clusters went bad at once".into());
+        assert_eq!(
+            permit(&removal, &world).map_err(|refusal| refusal.to_string()),
+            Err("Frozen: Secret shop/s in taiwan stays: nothing moves: 2 of 2 clusters went bad at once"
+                .into())
+        );
+    }
+}

@@ -1,0 +1,313 @@
+//! Which clusters an object goes to, with how many replicas, and why.
+//!
+//! Three steps, each a file: [`standing`] sorts the clusters by what may happen to the object there, [`divide`] divides the replicas
+//! over them, and this one puts the decision together.
+//!
+//! Rules that everything here keeps:
+//! - *Sticky*: the last decision is an input, and what an unrelated change touches stays where it is. Readiness that comes and goes
+//!   never moves a replica; only what users wrote, and verdicts that lasted, do.
+//! - *Surge before removal*: replicas leave a cluster only as far as those ready elsewhere make up for them.
+//! - *Do no harm*: what cannot be seen is not lost. A cluster with a bad verdict keeps its target: until `evictAfter` as it is, and then
+//!   as `leaving`, so that it is reconciled and not wiped when it comes back.
+
+mod divide;
+mod standing;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::api::{
+    ClusterPlacementPolicy, ClusterSpec, ClusterTarget, Conflict, Override, PlacementPolicy,
+    PlacementPolicySpec, PlacementSpec, Propagation, Reason, ReplicaMode, Verdict, marks,
+};
+use crate::labels::{self, Labels, Requirement};
+use crate::planner::Preferences;
+use crate::select;
+use crate::template::Template;
+
+pub use standing::{Standing, rules};
+
+/// What the decision needs to know of one member cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClusterView {
+    /// The Cluster's name.
+    pub name: String,
+    /// Labels of the Cluster object.
+    pub labels: Labels,
+    /// What its operator says.
+    pub spec: ClusterSpec,
+    /// The one verdict.
+    pub verdict: Verdict,
+    /// When the verdict became what it is, in Unix milliseconds.
+    pub since_ms: i64,
+    /// Served APIs, as in `Cluster.status.apis`; empty while they are not known.
+    pub apis: Vec<String>,
+    /// Its agent has connected with a certificate.
+    pub joined: bool,
+}
+
+/// What runs in one cluster now, by a report of its present session. A report from before the session is no observation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Replicas that exist.
+    pub replicas: i64,
+    /// Replicas that are ready.
+    pub ready: i64,
+}
+
+/// What the controller's flags say where policies are silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    /// Milliseconds of a bad verdict after which replicas are planned elsewhere.
+    pub evict_after_ms: i64,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { evict_after_ms: 300_000 }
+    }
+}
+
+/// Everything that one decision is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The object.
+    pub template: &'a Template,
+    /// All PlacementPolicies of its namespace (others do no harm).
+    pub policies: &'a [PlacementPolicy],
+    /// All ClusterPlacementPolicies.
+    pub cluster_policies: &'a [ClusterPlacementPolicy],
+    /// All clusters, in any order.
+    pub clusters: &'a [ClusterView],
+    /// The last decision for this object.
+    pub current: Option<&'a PlacementSpec>,
+    /// By cluster name.
+    pub observed: &'a BTreeMap<String, Observed>,
+    /// By cluster name: at most so many replicas fit; no bound where absent.
+    pub capacity: &'a BTreeMap<String, i64>,
+    /// Clusters that no DNS answer points users of this object at any more, the TTL of the last such answer included.
+    pub traffic_drained: &'a BTreeSet<String>,
+    /// Flags.
+    pub defaults: Defaults,
+    /// Why nothing may move now; see [`crate::health::Verdicts::frozen`].
+    pub frozen: Option<&'a str>,
+    /// Unix milliseconds.
+    pub now_ms: i64,
+}
+
+/// The decision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// Where, ordered by name. A cluster of the last decision that is not here any more has been given up: its copy may go, by the gate.
+    pub clusters: Vec<ClusterTarget>,
+    /// Why, one for each cluster, ordered by name.
+    pub reasons: Vec<Reason>,
+    /// Hash of what users wrote and of how each cluster stands: what the decision tends to. Readiness, which only sets the pace at
+    /// which it gets there, is left out, so that a Placement is not written for each replica that becomes ready.
+    pub inputs_hash: String,
+    /// The policy that decided; empty for the defaults.
+    pub policy: String,
+    /// Its metadata.generation.
+    pub policy_generation: Option<i64>,
+    /// What to do with objects that are not ours.
+    pub conflict: Conflict,
+    /// What a delete without a propagation policy does.
+    pub deletion: Propagation,
+    /// The policy's overrides, for [`crate::render::render`].
+    pub overrides: Vec<Override>,
+    /// When time alone will change the decision, in Unix milliseconds.
+    pub next_check_ms: Option<i64>,
+}
+
+impl Decision {
+    /// The Placement's spec for this decision.
+    pub fn spec(&self, template: &Template, epoch: u64) -> PlacementSpec {
+        PlacementSpec {
+            template: crate::api::TemplateReference {
+                api_version: template.api_version.clone(),
+                kind: template.kind.clone(),
+                resource: template.resource.clone(),
+                name: template.name.clone(),
+                uid: template.uid.clone(),
+            },
+            clusters: self.clusters.clone(),
+            inputs_hash: self.inputs_hash.clone(),
+            policy: self.policy.clone(),
+            policy_generation: self.policy_generation,
+            epoch,
+        }
+    }
+}
+
+/// Decides. Pure; call it whenever an input changed, and at [`Decision::next_check_ms`].
+pub fn place(request: &Request<'_>) -> Decision {
+    let policy = select::policy(request.template, request.policies, request.cluster_policies);
+    let silent = PlacementPolicySpec::default();
+    let spec = policy.as_ref().map_or(&silent, |policy| policy.spec);
+    let mut decision = Decision {
+        policy: policy.as_ref().map(|policy| policy.name.clone()).unwrap_or_default(),
+        policy_generation: policy.as_ref().and_then(|policy| policy.generation),
+        conflict: spec.conflict.unwrap_or_default(),
+        deletion: spec.deletion.unwrap_or_default(),
+        overrides: spec.overrides.clone(),
+        ..Decision::default()
+    };
+    let wishes = match Wishes::read(request, spec) {
+        Ok(wishes) => wishes,
+        Err(message) => {
+            // As v1: an object whose selector cannot be read is not synced at all. What is placed stays placed.
+            hold(request, &message, &mut decision);
+            return decision;
+        }
+    };
+    let mut clusters: Vec<&ClusterView> = request.clusters.iter().collect();
+    clusters.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut placed: Vec<Placed<'_>> = clusters
+        .into_iter()
+        .map(|cluster| {
+            let held = request
+                .current
+                .and_then(|current| current.clusters.iter().find(|held| held.name == cluster.name));
+            let verdict = standing::of(request, &wishes, cluster, held);
+            Placed {
+                cluster,
+                held,
+                standing: verdict.standing,
+                replicas: None,
+                leaving: false,
+                reason: verdict.reason,
+            }
+        })
+        .collect();
+
+    match (request.template.replicas, wishes.mode) {
+        (Some(replicas), ReplicaMode::Divide) => {
+            divide::divide(request, &wishes, replicas.max(0), &mut placed)
+        }
+        (Some(replicas), ReplicaMode::Duplicate) => divide::duplicate(request, replicas.max(0), &mut placed),
+        (None, _) => divide::without_replicas(request, &mut placed),
+    }
+
+    decision.next_check_ms =
+        placed.iter().filter_map(|placed| standing::deadline_ms(request, &wishes, placed)).min();
+    decision.inputs_hash = inputs_hash(request, &decision, &placed);
+    for placed in placed {
+        if placed.standing != Standing::Refused {
+            decision.clusters.push(ClusterTarget {
+                name: placed.cluster.name.clone(),
+                replicas: placed.replicas,
+                leaving: placed.leaving,
+            });
+        }
+        decision.reasons.push(placed.reason);
+    }
+    decision
+}
+
+/// What users want, read from policy and annotations.
+struct Wishes<'a> {
+    policy: &'a PlacementPolicySpec,
+    v1_selector: Vec<Requirement>,
+    preferences: Preferences,
+    mode: ReplicaMode,
+    evict_after_ms: i64,
+}
+
+impl<'a> Wishes<'a> {
+    /// Federation v1's annotations stand on the object itself, and so win over a policy's replicas; the selector narrows further.
+    fn read(request: &Request<'_>, policy: &'a PlacementPolicySpec) -> Result<Self, String> {
+        let annotations = &request.template.annotations;
+        let v1_selector = match annotations.get(marks::V1_CLUSTER_SELECTOR) {
+            None => Vec::new(),
+            Some(text) => labels::cluster_selector(text)
+                .map_err(|error| format!("annotation {}: {error}", marks::V1_CLUSTER_SELECTOR))?,
+        };
+        let key = match request.template.kind.as_str() {
+            "Deployment" => Some(marks::V1_DEPLOYMENT_PREFERENCES),
+            "ReplicaSet" => Some(marks::V1_REPLICA_SET_PREFERENCES),
+            _ => None,
+        };
+        let annotated = key.and_then(|key| annotations.get(key).map(|text| (key, text)));
+        let (preferences, mode) = match annotated {
+            Some((key, text)) => {
+                let preferences =
+                    Preferences::from_v1(text).map_err(|error| format!("annotation {key}: {error}"))?;
+                (preferences, ReplicaMode::Divide)
+            }
+            None => (Preferences::from_policy(&policy.replicas), policy.replicas.mode),
+        };
+        let evict_after_ms = policy
+            .failover
+            .evict_after_seconds
+            .map_or(request.defaults.evict_after_ms, |seconds| i64::from(seconds) * 1000);
+        Ok(Self { policy, v1_selector, preferences, mode, evict_after_ms })
+    }
+}
+
+/// One cluster on its way through the decision.
+struct Placed<'a> {
+    cluster: &'a ClusterView,
+    held: Option<&'a ClusterTarget>,
+    standing: Standing,
+    replicas: Option<i64>,
+    leaving: bool,
+    reason: Reason,
+}
+
+impl Placed<'_> {
+    /// Replicas of the last decision.
+    fn held_replicas(&self) -> i64 {
+        self.held.and_then(|held| held.replicas).unwrap_or_default()
+    }
+
+    fn observed(&self, request: &Request<'_>) -> Option<Observed> {
+        request.observed.get(&self.cluster.name).copied()
+    }
+
+    fn explain(&mut self, rule: &str, message: impl Into<String>) {
+        self.reason.rule = rule.into();
+        self.reason.message = message.into();
+    }
+}
+
+/// The last decision again, whatever it was.
+fn hold(request: &Request<'_>, message: &str, decision: &mut Decision) {
+    decision.clusters = request.current.map(|current| current.clusters.clone()).unwrap_or_default();
+    for cluster in request.clusters {
+        decision.reasons.push(Reason {
+            cluster: cluster.name.clone(),
+            selected: decision.clusters.iter().any(|held| held.name == cluster.name),
+            rule: rules::INVALID_ANNOTATION.into(),
+            message: message.into(),
+        });
+    }
+    decision.reasons.sort_by(|a, b| a.cluster.cmp(&b.cluster));
+    decision.inputs_hash = inputs_hash(request, decision, &[]);
+}
+
+fn inputs_hash(request: &Request<'_>, decision: &Decision, placed: &[Placed<'_>]) -> String {
+    let template = request.template;
+    let mut text = format!(
+        "{}\0{}\0{}\0{:?}\0{:?}\0{}\0{:?}\0{:?}",
+        template.api(),
+        template.key(),
+        template.uid,
+        template.replicas,
+        template.annotations.iter().filter(|(key, _)| key.contains("federation")).collect::<Vec<_>>(),
+        decision.policy,
+        decision.policy_generation,
+        request.frozen.is_some(),
+    );
+    for placed in placed {
+        let name = &placed.cluster.name;
+        text += &format!(
+            "\0{name}\0{:?}\0{}\0{:?}",
+            placed.standing,
+            placed.reason.rule,
+            request.capacity.get(name).filter(|_| template.replicas.is_some()),
+        );
+    }
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests;

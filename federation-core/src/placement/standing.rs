@@ -1,0 +1,207 @@
+//! What may happen to one object in one cluster.
+
+use crate::api::{ClusterTarget, Reason, Taint, TaintEffect, Verdict};
+use crate::labels;
+
+use super::{ClusterView, Placed, Request, Wishes};
+
+/// What may happen to the object in a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may come, grow, shrink.
+    Open,
+    /// It is here and may shrink, but not grow: cordoned, or a NoSchedule taint that came later.
+    Capped,
+    /// It is here and stays exactly as it is: the cluster cannot be seen well enough to change anything.
+    Fixed,
+    /// It is here, and moves away once its replacement is ready: a NoExecute taint.
+    Draining,
+    /// It is here, was lost for longer than `evictAfter`, and is replaced elsewhere; it stays in the plan for the cluster's return.
+    Evicted,
+    /// It is here and is not wanted here any more: it goes once its replacement is ready.
+    Unselected,
+    /// It is not here, and does not come.
+    Refused,
+}
+
+/// Names of the rules in a Placement's reasons.
+pub mod rules {
+    /// Selected, nothing against it.
+    pub const DEFAULT: &str = "Default";
+    /// The policy's names, label selector or exclusions.
+    pub const CLUSTER_SELECTION: &str = "ClusterSelection";
+    /// Federation v1's annotation.
+    pub const CLUSTER_SELECTOR: &str = "ClusterSelector";
+    /// A Federation v1 annotation cannot be read.
+    pub const INVALID_ANNOTATION: &str = "InvalidAnnotation";
+    /// spec.cordoned.
+    pub const CORDONED: &str = "Cordoned";
+    /// A taint that is not tolerated.
+    pub const TAINT: &str = "Taint";
+    /// The member does not serve the API.
+    pub const API_NOT_SERVED: &str = "ApiNotServed";
+    /// The agent has not connected yet, or the hub does not take the cluster in.
+    pub const NOT_JOINED: &str = "NotJoined";
+    /// The verdict is not Healthy.
+    pub const NOT_READY: &str = "NotReady";
+    /// The verdict was bad for longer than evictAfter.
+    pub const EVICTED: &str = "Evicted";
+    /// Divided by weight.
+    pub const WEIGHT: &str = "Weight";
+    /// Bounded by capacity.
+    pub const OVERFLOW: &str = "Overflow";
+    /// Every cluster runs all replicas.
+    pub const DUPLICATE: &str = "Duplicate";
+    /// Kept until what replaces it is ready.
+    pub const SURGE: &str = "ReplacementNotReady";
+    /// Kept until no DNS answer points here.
+    pub const TRAFFIC: &str = "TrafficNotDrained";
+    /// Moved away.
+    pub const DRAINED: &str = "Drained";
+    /// Nothing moves: mass failure.
+    pub const FROZEN: &str = "Frozen";
+}
+
+pub(super) struct Found {
+    pub(super) standing: Standing,
+    pub(super) reason: Reason,
+}
+
+/// Sorts one cluster. The first rule that speaks decides; what users want comes before what can be seen.
+pub(super) fn of(
+    request: &Request<'_>,
+    wishes: &Wishes<'_>,
+    cluster: &ClusterView,
+    held: Option<&ClusterTarget>,
+) -> Found {
+    let found = |standing: Standing, rule: &str, message: String| Found {
+        standing,
+        reason: Reason {
+            cluster: cluster.name.clone(),
+            selected: standing != Standing::Refused,
+            rule: rule.into(),
+            message,
+        },
+    };
+    let is_held = held.is_some();
+    let seen = cluster.joined && cluster.verdict == Verdict::Healthy;
+    // A cluster that cannot be seen is not told anything new, not even to go.
+    let or_refused = |standing: Standing| if is_held { standing } else { Standing::Refused };
+
+    if let Some((rule, message)) = unselected(wishes, cluster) {
+        let standing = match (is_held, request.frozen.is_some() || cluster.verdict == Verdict::Unknown, seen)
+        {
+            (false, ..) => Standing::Refused,
+            (true, true, _) => Standing::Fixed,
+            (true, false, true) => Standing::Unselected,
+            // It cannot be told to go; its replicas need not wait for that.
+            (true, false, false) => Standing::Evicted,
+        };
+        let mut found = found(standing, rule, message);
+        found.reason.selected = false;
+        return found;
+    }
+    if !cluster.joined || cluster.spec.hub_accepts == Some(false) {
+        let why = if cluster.joined { "spec.hubAccepts is false" } else { "its agent has not connected yet" };
+        return found(or_refused(Standing::Fixed), rules::NOT_JOINED, why.into());
+    }
+    if cluster.verdict != Verdict::Healthy {
+        return not_healthy(request, wishes, cluster, is_held, &found);
+    }
+    if !cluster.apis.is_empty() && !cluster.apis.contains(&request.template.api()) {
+        let message = format!("it does not serve {}", request.template.api());
+        return found(or_refused(Standing::Fixed), rules::API_NOT_SERVED, message);
+    }
+    if let Some(taint) = taint(wishes, cluster, TaintEffect::NoExecute) {
+        let standing = match (is_held, request.frozen) {
+            (false, _) => Standing::Refused,
+            (true, None) => Standing::Draining,
+            (true, Some(_)) => Standing::Fixed,
+        };
+        return found(standing, rules::TAINT, format!("taint {}:NoExecute is not tolerated", taint.key));
+    }
+    if let Some(taint) = taint(wishes, cluster, TaintEffect::NoSchedule) {
+        let message = format!("taint {}:NoSchedule is not tolerated", taint.key);
+        return found(or_refused(Standing::Capped), rules::TAINT, message);
+    }
+    if cluster.spec.cordoned {
+        return found(or_refused(Standing::Capped), rules::CORDONED, "cordoned: nothing new comes".into());
+    }
+    found(Standing::Open, rules::DEFAULT, "selected".into())
+}
+
+fn not_healthy(
+    request: &Request<'_>,
+    wishes: &Wishes<'_>,
+    cluster: &ClusterView,
+    is_held: bool,
+    found: &dyn Fn(Standing, &str, String) -> Found,
+) -> Found {
+    let verdict = cluster.verdict;
+    if !is_held {
+        return found(Standing::Refused, rules::NOT_READY, format!("the verdict is {verdict:?}"));
+    }
+    // Unknown is no vote: nothing moves on it, however long it lasts.
+    if verdict == Verdict::Unknown {
+        return found(Standing::Fixed, rules::NOT_READY, "no verdict yet: what is here stays".into());
+    }
+    if let Some(reason) = request.frozen {
+        return found(
+            Standing::Fixed,
+            rules::FROZEN,
+            format!("the verdict is {verdict:?}, but nothing moves: {reason}"),
+        );
+    }
+    if taint(wishes, cluster, TaintEffect::NoExecute).is_some() {
+        return found(
+            Standing::Evicted,
+            rules::EVICTED,
+            format!("the verdict is {verdict:?}, and it is being drained"),
+        );
+    }
+    let left = cluster.since_ms.saturating_add(wishes.evict_after_ms).saturating_sub(request.now_ms);
+    if left > 0 {
+        let message =
+            format!("the verdict is {verdict:?}; replicas move after {} s", wishes.evict_after_ms / 1000);
+        return found(Standing::Fixed, rules::NOT_READY, message);
+    }
+    let message = format!(
+        "the verdict was {verdict:?} for more than {} s: replaced elsewhere",
+        wishes.evict_after_ms / 1000
+    );
+    found(Standing::Evicted, rules::EVICTED, message)
+}
+
+/// When the passing of time will change this cluster's standing.
+pub(super) fn deadline_ms(request: &Request<'_>, wishes: &Wishes<'_>, placed: &Placed<'_>) -> Option<i64> {
+    let waits = placed.standing == Standing::Fixed && placed.reason.rule == rules::NOT_READY;
+    let deadline = placed.cluster.since_ms.saturating_add(wishes.evict_after_ms);
+    (waits && placed.cluster.verdict != Verdict::Unknown && deadline > request.now_ms).then_some(deadline)
+}
+
+fn unselected(wishes: &Wishes<'_>, cluster: &ClusterView) -> Option<(&'static str, String)> {
+    let selection = &wishes.policy.clusters;
+    if !selection.names.is_empty() && !selection.names.contains(&cluster.name) {
+        return Some((rules::CLUSTER_SELECTION, "spec.clusters.names does not name it".into()));
+    }
+    if selection.exclude.contains(&cluster.name) {
+        return Some((rules::CLUSTER_SELECTION, "spec.clusters.exclude names it".into()));
+    }
+    if selection.label_selector.as_ref().is_some_and(|selector| !labels::matches(selector, &cluster.labels)) {
+        return Some((rules::CLUSTER_SELECTION, "spec.clusters.labelSelector does not select it".into()));
+    }
+    if !wishes.v1_selector.iter().all(|requirement| requirement.matches(&cluster.labels)) {
+        return Some((rules::CLUSTER_SELECTOR, "the cluster-selector annotation does not select it".into()));
+    }
+    None
+}
+
+fn taint<'a>(wishes: &Wishes<'_>, cluster: &'a ClusterView, effect: TaintEffect) -> Option<&'a Taint> {
+    let tolerated = |taint: &Taint| {
+        wishes.policy.clusters.tolerations.iter().any(|toleration| {
+            (toleration.key.is_empty() || toleration.key == taint.key)
+                && toleration.value.as_ref().is_none_or(|value| *value == taint.value)
+        })
+    };
+    cluster.spec.taints.iter().find(|taint| taint.effect == effect && !tolerated(taint))
+}

@@ -1,0 +1,324 @@
+//! What one member gets of a template.
+
+use json_patch::PatchErrorKind;
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use crate::api::{ClusterTarget, Override, marks};
+use crate::template;
+
+/// Metadata that the federation's API server wrote, and that means nothing in a member.
+const SERVER_METADATA: [&str; 11] = [
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+/// Annotations that are bookkeeping of one API server and its clients.
+const LOCAL_ANNOTATIONS: [&str; 4] = [
+    "deployment.kubernetes.io/revision",
+    "kubectl.kubernetes.io/last-applied-configuration",
+    marks::ADOPTED,
+    marks::DELETION_PROPAGATION,
+];
+
+/// Why a template could not be rendered for a cluster.
+#[derive(Debug, Error)]
+pub enum RenderError {
+    /// The template is no object with metadata.
+    #[error("the template is no object with metadata")]
+    Shape,
+    /// An override is no JSON Patch.
+    #[error("overrides[{index}].jsonPatch: not a JSON Patch (RFC 6902): {source}")]
+    PatchSyntax {
+        /// Position of the override.
+        index: usize,
+        /// What serde says.
+        source: serde_json::Error,
+    },
+    /// An override does not fit the template.
+    #[error("overrides[{index}].jsonPatch[{operation}]: {path}: {source}")]
+    PatchApply {
+        /// Position of the override.
+        index: usize,
+        /// Position of the operation.
+        operation: usize,
+        /// The operation's path.
+        path: String,
+        /// What is wrong.
+        source: PatchErrorKind,
+    },
+    /// An override changes what the object is.
+    #[error("overrides: {field} must not be changed")]
+    Identity {
+        /// The field.
+        field: &'static str,
+    },
+}
+
+/// Renders `template` for the cluster of `target`: without status and what the server wrote, with the target's replicas, then the
+/// overrides in order, then the federation's marks (which no override can forge).
+pub fn render(
+    template: &Value,
+    target: &ClusterTarget,
+    overrides: &[Override],
+    epoch: u64,
+) -> Result<Value, RenderError> {
+    let uid = template.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let generation = template::generation(template);
+    let mut manifest = stripped(template)?;
+    if let Some(replicas) = target.replicas {
+        manifest["spec"]["replicas"] = json!(replicas);
+    }
+    for (index, change) in overrides.iter().enumerate() {
+        if change.clusters.is_empty() || change.clusters.contains(&target.name) {
+            patch(&mut manifest, index, change)?;
+        }
+    }
+    for field in ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace"] {
+        if manifest.pointer(field) != template.pointer(field) {
+            return Err(RenderError::Identity { field });
+        }
+    }
+    let metadata = manifest["metadata"].as_object_mut().ok_or(RenderError::Shape)?;
+    entries(metadata, "labels")?.insert(marks::MANAGED.into(), "true".into());
+    let annotations = entries(metadata, "annotations")?;
+    annotations.insert(marks::TEMPLATE_UID.into(), uid.into());
+    annotations.insert(marks::TEMPLATE_GENERATION.into(), generation.to_string().into());
+    annotations.insert(marks::EPOCH.into(), epoch.to_string().into());
+    Ok(manifest)
+}
+
+fn stripped(template: &Value) -> Result<Value, RenderError> {
+    let mut manifest = template.as_object().ok_or(RenderError::Shape)?.clone();
+    manifest.remove("status");
+    let kind = manifest.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let owned = Owned::of(template);
+    let metadata = manifest.get_mut("metadata").and_then(Value::as_object_mut).ok_or(RenderError::Shape)?;
+    // Other finalizers belong to controllers of the federation's API server: no member has them, and a copy would never go away.
+    metadata.retain(|key, _| !SERVER_METADATA.contains(&key.as_str()));
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.retain(|key, _| !LOCAL_ANNOTATIONS.contains(&key.as_str()));
+    }
+    if let Some(spec) = manifest.get_mut("spec").and_then(Value::as_object_mut) {
+        match kind.as_str() {
+            "Service" => strip_service(spec, &owned),
+            "Namespace" => {
+                spec.remove("finalizers");
+            }
+            _ => {}
+        }
+    }
+    Ok(Value::Object(manifest))
+}
+
+/// Cluster IPs and node ports are each member's own to allocate, but for those that a user asked for.
+fn strip_service(spec: &mut Map<String, Value>, owned: &Owned<'_>) {
+    let headless = spec.get("clusterIP").and_then(Value::as_str) == Some("None");
+    if !headless {
+        if !owned.has(&["f:spec", "f:clusterIP"]) {
+            spec.remove("clusterIP");
+        }
+        if !owned.has(&["f:spec", "f:clusterIPs"]) {
+            spec.remove("clusterIPs");
+        }
+    }
+    if !owned.has(&["f:spec", "f:healthCheckNodePort"]) {
+        spec.remove("healthCheckNodePort");
+    }
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(port) = port.as_object_mut() else { continue };
+        let number = port.get("port").and_then(Value::as_u64).unwrap_or_default();
+        let protocol = port.get("protocol").and_then(Value::as_str).unwrap_or("TCP");
+        let key = format!("k:{{\"port\":{number},\"protocol\":\"{protocol}\"}}");
+        if !owned.has(&["f:spec", "f:ports", &key, "f:nodePort"]) {
+            port.remove("nodePort");
+        }
+    }
+}
+
+/// Who asked for a field: what an API server allocates has no owner among the managed fields.
+enum Owned<'a> {
+    /// The object's managed fields.
+    Fields(Vec<&'a Value>),
+    /// The object has no managed fields: it is as the user wrote it.
+    AsWritten,
+}
+
+impl<'a> Owned<'a> {
+    fn of(template: &'a Value) -> Self {
+        match template.pointer("/metadata/managedFields").and_then(Value::as_array) {
+            Some(managers) if !managers.is_empty() => {
+                Self::Fields(managers.iter().filter_map(|manager| manager.get("fieldsV1")).collect())
+            }
+            _ => Self::AsWritten,
+        }
+    }
+
+    fn has(&self, path: &[&str]) -> bool {
+        match self {
+            Self::AsWritten => true,
+            Self::Fields(sets) => {
+                sets.iter().any(|set| path.iter().try_fold(*set, |at, key| at.get(key)).is_some())
+            }
+        }
+    }
+}
+
+fn patch(manifest: &mut Value, index: usize, change: &Override) -> Result<(), RenderError> {
+    let operations = Value::Array(change.json_patch.clone());
+    let patch: json_patch::Patch =
+        serde_json::from_value(operations).map_err(|source| RenderError::PatchSyntax { index, source })?;
+    json_patch::patch(manifest, &patch).map_err(|error| RenderError::PatchApply {
+        index,
+        operation: error.operation,
+        path: error.path.to_string(),
+        source: error.kind,
+    })
+}
+
+fn entries<'a>(
+    metadata: &'a mut Map<String, Value>,
+    key: &str,
+) -> Result<&'a mut Map<String, Value>, RenderError> {
+    let value = metadata.entry(key).or_insert_with(|| json!({}));
+    if value.is_null() {
+        *value = json!({});
+    }
+    value.as_object_mut().ok_or(RenderError::Shape)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn deployment() -> Value {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {
+                "name": "web", "namespace": "shop", "uid": "u-1", "generation": 4, "resourceVersion": "77",
+                "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": [{"manager": "kubectl"}],
+                "finalizers": [marks::FINALIZER], "labels": {"app": "web"},
+                "annotations": {
+                    "kubectl.kubernetes.io/last-applied-configuration": "{}",
+                    "deployment.kubernetes.io/revision": "2",
+                    "note": "kept",
+                },
+            },
+            "spec": {"replicas": 4, "template": {"spec": {"containers": [{"name": "web", "image": "web:1"}]}}},
+            "status": {"replicas": 4},
+        })
+    }
+
+    fn target(name: &str, replicas: Option<i64>) -> ClusterTarget {
+        ClusterTarget { name: name.into(), replicas, leaving: false }
+    }
+
+    fn image(clusters: &[&str], image: &str) -> Override {
+        Override {
+            clusters: clusters.iter().map(|name| (*name).to_owned()).collect(),
+            json_patch: vec![
+                json!({"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_member_gets_the_users_object_with_its_share_and_the_marks() {
+        let manifest = render(&deployment(), &target("taiwan", Some(3)), &[], 9).unwrap();
+        assert_eq!(
+            manifest,
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {
+                    "name": "web", "namespace": "shop",
+                    "labels": {"app": "web", "federation.rs/managed": "true"},
+                    "annotations": {
+                        "note": "kept",
+                        "federation.rs/template-uid": "u-1",
+                        "federation.rs/template-generation": "4",
+                        "federation.rs/epoch": "9",
+                    },
+                },
+                "spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": "web", "image": "web:1"}]}}},
+            })
+        );
+    }
+
+    #[test]
+    fn overrides_change_only_the_clusters_that_they_name() {
+        let overrides = [image(&["tokyo"], "web:tokyo")];
+        let at = "/spec/template/spec/containers/0/image";
+        let taiwan = render(&deployment(), &target("taiwan", None), &overrides, 1).unwrap();
+        let tokyo = render(&deployment(), &target("tokyo", None), &overrides, 1).unwrap();
+        assert_eq!(
+            (taiwan.pointer(at).unwrap(), tokyo.pointer(at).unwrap()),
+            (&json!("web:1"), &json!("web:tokyo"))
+        );
+        assert_eq!(taiwan.pointer("/spec/replicas"), Some(&json!(4)));
+    }
+
+    #[test]
+    fn a_bad_override_is_refused_with_its_place() {
+        let mut absent = image(&[], "x");
+        absent.json_patch = vec![json!({"op": "replace", "path": "/spec/absent", "value": 1})];
+        let refuse = |change: Override| {
+            render(&deployment(), &target("taiwan", None), &[image(&[], "y"), change], 1)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(refuse(absent.clone()).starts_with("overrides[1].jsonPatch[0]: /spec/absent"));
+        absent.json_patch = vec![json!({"op": "change"})];
+        assert!(refuse(absent.clone()).starts_with("overrides[1].jsonPatch: not a JSON Patch"));
+        absent.json_patch = vec![json!({"op": "replace", "path": "/metadata/name", "value": "other"})];
+        assert_eq!(refuse(absent), "overrides: /metadata/name must not be changed");
+    }
+
+    #[test]
+    fn an_override_cannot_forge_the_marks() {
+        let forged = Override {
+            clusters: vec![],
+            json_patch: vec![
+                json!({"op": "add", "path": "/metadata/annotations/federation.rs~1epoch", "value": "999"}),
+                json!({"op": "remove", "path": "/metadata/labels"}),
+            ],
+        };
+        let manifest = render(&deployment(), &target("taiwan", None), &[forged], 5).unwrap();
+        assert_eq!(manifest["metadata"]["annotations"][marks::EPOCH], "5");
+        assert_eq!(manifest["metadata"]["labels"][marks::MANAGED], "true");
+    }
+
+    #[test]
+    fn allocated_addresses_stay_behind_and_asked_ones_travel() {
+        let mut service = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "web", "namespace": "shop", "managedFields": [{"manager": "kubectl", "fieldsV1": {
+                "f:spec": {"f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:nodePort": {}}}}}}]},
+            "spec": {
+                "clusterIP": "10.0.0.7", "clusterIPs": ["10.0.0.7"], "type": "NodePort",
+                "ports": [{"port": 80, "nodePort": 30080}, {"port": 443, "nodePort": 31111}],
+            },
+        });
+        let taiwan = target("taiwan", None);
+        let manifest = render(&service, &taiwan, &[], 1).unwrap();
+        assert_eq!(
+            manifest["spec"],
+            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}, {"port": 443}]})
+        );
+        service["spec"]["clusterIP"] = json!("None");
+        assert_eq!(render(&service, &taiwan, &[], 1).unwrap()["spec"]["clusterIP"], "None");
+        // Without managed fields the object is as the user wrote it.
+        service["metadata"].as_object_mut().unwrap().remove("managedFields");
+        service["spec"]["clusterIP"] = json!("10.0.0.7");
+        assert_eq!(render(&service, &taiwan, &[], 1).unwrap()["spec"]["clusterIP"], "10.0.0.7");
+    }
+}

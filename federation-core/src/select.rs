@@ -1,0 +1,227 @@
+//! Which objects are federated, and which policy decides for one.
+
+use thiserror::Error;
+
+use crate::api::{ClusterPlacementPolicy, PlacementPolicy, PlacementPolicySpec, ResourceSelector, marks};
+use crate::labels;
+use crate::template::Template;
+
+/// Kinds that are federated without a policy, as (group, kind).
+pub const DEFAULT_KINDS: [(&str, &str); 7] = [
+    ("", "Namespace"),
+    ("", "Secret"),
+    ("", "ConfigMap"),
+    ("", "ServiceAccount"),
+    ("", "Service"),
+    ("apps", "ReplicaSet"),
+    ("apps", "Deployment"),
+];
+
+/// Secret types that belong to one cluster or to the bootstrap of one.
+const LOCAL_SECRET_TYPES: [&str; 3] =
+    ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", marks::JOIN_TOKEN_TYPE];
+
+/// Why an object is not federated.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum NotFederated {
+    /// The label `federation.rs/local: "true"`.
+    #[error("it is labelled federation.rs/local=true")]
+    Local,
+    /// A namespace of Kubernetes, or of the federation itself.
+    #[error("its namespace belongs to the control plane")]
+    SystemNamespace,
+    /// Every cluster has its own.
+    #[error("every cluster has its own")]
+    EveryClusterHasOne,
+    /// A token that is worth something in one cluster only.
+    #[error("Secrets of its type belong to one cluster")]
+    SecretType,
+    /// A controller in the member makes it from its owner.
+    #[error("it is made from its owner by a controller")]
+    Controlled,
+    /// The kind is not federated.
+    #[error("its kind is not federated")]
+    Kind,
+}
+
+/// Whether the template is spread over members, or why not.
+pub fn federated(template: &Template) -> Result<(), NotFederated> {
+    if template.labels.get(marks::LOCAL).is_some_and(|value| value == "true") {
+        return Err(NotFederated::Local);
+    }
+    let namespace = if template.kind == "Namespace" { &template.name } else { &template.namespace };
+    if namespace.starts_with("kube-") || namespace == marks::SYSTEM_NAMESPACE {
+        return Err(NotFederated::SystemNamespace);
+    }
+    if !DEFAULT_KINDS.contains(&(template.group(), template.kind.as_str())) {
+        return Err(NotFederated::Kind);
+    }
+    match (template.kind.as_str(), template.name.as_str()) {
+        ("Namespace", "default") | ("ConfigMap", "kube-root-ca.crt") | ("ServiceAccount", "default") => {
+            return Err(NotFederated::EveryClusterHasOne);
+        }
+        // The API server's own Service.
+        ("Service", "kubernetes") if template.namespace == "default" => {
+            return Err(NotFederated::EveryClusterHasOne);
+        }
+        _ => {}
+    }
+    if LOCAL_SECRET_TYPES.contains(&template.secret_type.as_str()) {
+        return Err(NotFederated::SecretType);
+    }
+    if template.controlled && template.kind == "ReplicaSet" {
+        return Err(NotFederated::Controlled);
+    }
+    Ok(())
+}
+
+/// The policy that decides for one template.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selected<'a> {
+    /// `PlacementPolicy/x` or `ClusterPlacementPolicy/x`.
+    pub name: String,
+    /// metadata.generation.
+    pub generation: Option<i64>,
+    /// What it says.
+    pub spec: &'a PlacementPolicySpec,
+}
+
+/// A PlacementPolicy wins over a ClusterPlacementPolicy, a selector with a name over one without, the older policy over the
+/// younger, and the name decides between two of one age.
+pub fn policy<'a>(
+    template: &Template,
+    policies: &'a [PlacementPolicy],
+    cluster_policies: &'a [ClusterPlacementPolicy],
+) -> Option<Selected<'a>> {
+    let namespaced = policies
+        .iter()
+        .filter(|policy| {
+            !template.namespace.is_empty()
+                && policy.metadata.namespace.as_deref() == Some(&template.namespace)
+        })
+        .map(|policy| (0, "PlacementPolicy", &policy.metadata, &policy.spec));
+    let cluster =
+        cluster_policies.iter().map(|policy| (1, "ClusterPlacementPolicy", &policy.metadata, &policy.spec));
+    namespaced
+        .chain(cluster)
+        .filter(|(_, _, metadata, _)| metadata.deletion_timestamp.is_none())
+        .filter_map(|(scope, kind, metadata, spec)| {
+            let specificity = specificity(template, &spec.resource_selectors)?;
+            let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
+            let name = metadata.name.as_deref().unwrap_or_default();
+            // A policy without a creation time has not been stored yet, and so is the youngest.
+            Some(((scope, specificity, created.is_none(), created, name), kind, metadata.generation, spec))
+        })
+        .min_by(|a, b| a.0.cmp(&b.0))
+        .map(|((.., name), kind, generation, spec)| Selected {
+            name: format!("{kind}/{name}"),
+            generation,
+            spec,
+        })
+}
+
+/// 0 if a selector names the template, 1 if one selects it otherwise.
+fn specificity(template: &Template, selectors: &[ResourceSelector]) -> Option<u8> {
+    selectors
+        .iter()
+        .filter(|selector| {
+            selector.api_version == template.api_version
+                && selector.kind == template.kind
+                && (selector.name.is_empty() || selector.name == template.name)
+                && selector
+                    .label_selector
+                    .as_ref()
+                    .is_none_or(|selector| labels::matches(selector, &template.labels))
+        })
+        .map(|selector| u8::from(selector.name.is_empty()))
+        .min()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
+    use super::*;
+
+    fn template(api_version: &str, kind: &str, namespace: &str, name: &str) -> Template {
+        Template {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            ..Template::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(template: &Template, expect: Result<(), NotFederated>) {
+        assert_eq!(federated(template), expect, "{} {}", template.kind, template.key());
+    }
+
+    #[test]
+    fn what_is_never_federated_is_refused_with_its_reason() {
+        check(&template("apps/v1", "Deployment", "shop", "web"), Ok(()));
+        check(&template("v1", "Namespace", "", "shop"), Ok(()));
+        check(&template("v1", "ConfigMap", "default", "settings"), Ok(()));
+        check(&template("v1", "Namespace", "", "default"), Err(NotFederated::EveryClusterHasOne));
+        check(&template("v1", "Namespace", "", "kube-system"), Err(NotFederated::SystemNamespace));
+        check(&template("v1", "Secret", "federation-system", "x"), Err(NotFederated::SystemNamespace));
+        check(
+            &template("v1", "ConfigMap", "shop", "kube-root-ca.crt"),
+            Err(NotFederated::EveryClusterHasOne),
+        );
+        check(&template("v1", "ServiceAccount", "shop", "default"), Err(NotFederated::EveryClusterHasOne));
+        check(&template("v1", "Event", "shop", "e"), Err(NotFederated::Kind));
+        check(&template("coordination.k8s.io/v1", "Lease", "shop", "l"), Err(NotFederated::Kind));
+        let mut secret = template("v1", "Secret", "shop", "token");
+        secret.secret_type = "kubernetes.io/service-account-token".into();
+        check(&secret, Err(NotFederated::SecretType));
+        let mut replica_set = template("apps/v1", "ReplicaSet", "shop", "web-1");
+        check(&replica_set, Ok(()));
+        replica_set.controlled = true;
+        check(&replica_set, Err(NotFederated::Controlled));
+        let mut local = template("v1", "ConfigMap", "shop", "x");
+        local.labels.insert(marks::LOCAL.into(), "true".into());
+        check(&local, Err(NotFederated::Local));
+    }
+
+    fn cluster_policy(name: &str, selects: &str, created: &str) -> ClusterPlacementPolicy {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "creationTimestamp": created},
+            "spec": {"resourceSelectors": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": selects}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_more_specific_then_the_older_policy_wins() {
+        let web = template("apps/v1", "Deployment", "shop", "web");
+        let all_old = cluster_policy("z", "", "2020-01-01T00:00:00Z");
+        let all_new = cluster_policy("a", "", "2024-01-01T00:00:00Z");
+        let named = cluster_policy("n", "web", "2025-01-01T00:00:00Z");
+        let other = cluster_policy("o", "api", "2019-01-01T00:00:00Z");
+        let winner =
+            |policies: &[ClusterPlacementPolicy]| policy(&web, &[], policies).map(|selected| selected.name);
+        assert_eq!(winner(&[all_new.clone(), all_old.clone()]).unwrap(), "ClusterPlacementPolicy/z");
+        assert_eq!(winner(&[all_old.clone(), named, other.clone()]).unwrap(), "ClusterPlacementPolicy/n");
+        assert_eq!(winner(&[other]), None);
+
+        let mut own = PlacementPolicy::new("own", all_old.spec.clone());
+        own.metadata.namespace = Some("shop".into());
+        let policies = [own.clone()];
+        assert_eq!(policy(&web, &policies, &[all_old.clone()]).unwrap().name, "PlacementPolicy/own");
+        own.metadata.namespace = Some("elsewhere".into());
+        let policies = [own];
+        assert_eq!(
+            policy(&web, &policies, std::slice::from_ref(&all_old)).unwrap().name,
+            "ClusterPlacementPolicy/z"
+        );
+
+        let mut leaving = all_old;
+        leaving.metadata.deletion_timestamp =
+            leaving.metadata.creation_timestamp.clone().map(|Time(time)| Time(time));
+        assert_eq!(winner(&[leaving]), None);
+    }
+}
