@@ -11,7 +11,7 @@ use apimachinery::patch::strategic::{
 use serde_json::Value;
 
 /// Runs `strategic-merge|structured-merge|structured-validate FILE`.
-pub fn run(args: &[String]) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     match args {
         [which, path] if which == "strategic-merge" => strategic_merge(Path::new(path)),
         [which, path] if which == "structured-merge" => structured_merge(Path::new(path)),
@@ -62,7 +62,7 @@ impl MergeSchema for VectorSchema {
 }
 
 /// Strategic merge patches: applied two-way and three-way, and created where the case gives both.
-pub fn strategic_merge(path: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) fn strategic_merge(path: &Path) -> anyhow::Result<ExitCode> {
     let file = read(path)?;
     let schema = VectorSchema(file.get("schema").cloned().unwrap_or_default());
     let root = schema.0.get("root").and_then(Value::as_str).context("the schema has no root")?;
@@ -85,7 +85,7 @@ fn strategic_case(schema: &VectorSchema, root: &str, case: &Value) -> Result<(),
             other => Err(format!("{name}: got {other:?}, expected an error with {text:?}")),
         };
     }
-    expect("apply two-way", patched, case.get("twoWayResult").unwrap_or(get("modified")))?;
+    expect("apply two-way", patched, case.get("twoWayResult").unwrap_or_else(|| get("modified")))?;
     if case.get("threeWay").is_none() {
         return Ok(());
     }
@@ -103,7 +103,7 @@ fn structured_schema(vector: &Value) -> Result<(Schema, TypeRef), String> {
 }
 
 /// Structured merges: `lhs` merged with `rhs` gives `out`.
-pub fn structured_merge(path: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) fn structured_merge(path: &Path) -> anyhow::Result<ExitCode> {
     let file = read(path)?;
     let check = |vector: &Value| {
         let get = |name: &str| vector.get(name).unwrap_or(&Value::Null);
@@ -118,7 +118,7 @@ pub fn structured_merge(path: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// Structured validation: valid, invalid, or valid only where duplicates are allowed.
-pub fn structured_validate(path: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) fn structured_validate(path: &Path) -> anyhow::Result<ExitCode> {
     let file = read(path)?;
     let check = |vector: &Value| {
         let get = |name: &str| vector.get(name).unwrap_or(&Value::Null);

@@ -175,12 +175,8 @@ fn fold_old_updates(entries: &mut Vec<ManagedEntry>) {
                 known.fields = known.fields.union(&entry.fields);
                 known.time = known.time.take().max(entry.time);
             }
-            None => {
-                entries.push(entry);
-                if updates(entries) > MAX_UPDATE_MANAGERS {
-                    continue;
-                }
-            }
+            // The next round folds into this one.
+            None => entries.push(entry),
         }
     }
 }
