@@ -1,6 +1,40 @@
 //! HTTP API over a durable store: Kubernetes' API for a control plane without nodes.
+//!
+//! One request's way, each step a module of its own name:
+//!
+//! ```text
+//! serve (TLS, HTTP) → server → auth (who, may they) → http (what is asked, in which form)
+//!       → verbs (decode → default → prepare → validate → own → commit) → store → encode
+//! ```
+//!
+//! - [`registry`] is the table of kinds; [`Kind`](registry::Kind) says everything that the verbs must know of one, and
+//!   `kinds/` holds the rows. Adding a kind adds a row.
+//! - [`store`] and [`cache`] keep objects as the bytes that are sent; [`deletion`] decides what a delete means;
+//!   [`housekeeping`] are the controllers without which a control plane that runs alone does not work.
+//! - [`ApiServer::service`] is the whole API as one tower service: `kube::Client` takes it without a socket.
+//!
+//! Kept on purpose: fields that no schema knows are warned of, or refused if the client asks for that, but not dropped, so
+//! that a member newer than the federation gets them. Left out on purpose: cluster IPs, node ports and pods, which are the
+//! members' own.
 
+pub mod auth;
 pub mod cache;
 pub mod deletion;
+mod discovery;
+mod encode;
 pub mod housekeeping;
+pub mod http;
+mod kinds;
+mod metrics;
+mod openapi;
+pub mod registry;
+mod serve;
+mod server;
+mod service;
 pub mod store;
+mod validation;
+mod verbs;
+mod version;
+
+pub use server::{ApiServer, Handler, Parts};
+pub use service::{KindTable, Options, Service};

@@ -1,0 +1,209 @@
+//! Answers: objects, lists and watch frames, in every form.
+//!
+//! The common case costs nothing: JSON of the object itself is the stored bytes.
+
+mod table;
+
+use std::sync::Arc;
+
+use apimachinery::ApiError;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    http::{
+        negotiate::{Encoding, Format, View},
+        respond,
+    },
+    registry::Kind,
+    store::Stored,
+    verbs::call::parse,
+};
+
+/// `metav1.ListMeta`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListMeta {
+    pub(crate) resource_version: u64,
+    pub(crate) continuation: Option<String>,
+    pub(crate) remaining: Option<usize>,
+}
+
+impl ListMeta {
+    fn value(&self) -> Value {
+        let mut meta = json!({"resourceVersion": self.resource_version.to_string()});
+        if let Some(token) = &self.continuation {
+            meta["continue"] = token.as_str().into();
+        }
+        if let Some(remaining) = self.remaining {
+            meta["remainingItemCount"] = remaining.into();
+        }
+        meta
+    }
+}
+
+/// Whether the stored bytes are the answer.
+fn is_verbatim(kind: &Kind, format: Format) -> bool {
+    format.encoding == Encoding::Json
+        && format.view == View::Object
+        && !format.pretty
+        && kind.conversion.is_none()
+}
+
+/// One object.
+pub(crate) fn object(
+    kind: &Kind,
+    format: Format,
+    stored: &Stored,
+    now: Timestamp,
+) -> Result<(&'static str, Vec<u8>), ApiError> {
+    if is_verbatim(kind, format) {
+        let mut bytes = stored.bytes.to_vec();
+        bytes.push(b'\n');
+        return Ok((format.content_type(false), bytes));
+    }
+    let value = parse(kind, stored)?;
+    let value = match format.view {
+        View::Object => value,
+        View::Metadata => metadata(&value),
+        View::Table => {
+            let meta = ListMeta { resource_version: stored.revision, ..ListMeta::default() };
+            table::table(kind, format.include, &meta, vec![value], now, true)
+        }
+    };
+    Ok(respond::encode(format, &value))
+}
+
+/// A list.
+pub(crate) fn list(
+    kind: &Kind,
+    format: Format,
+    items: &[Arc<Stored>],
+    meta: &ListMeta,
+    now: Timestamp,
+) -> Result<(&'static str, Vec<u8>), ApiError> {
+    if is_verbatim(kind, format) {
+        return Ok((format.content_type(false), verbatim_list(kind, items, meta)));
+    }
+    let values = items.iter().map(|stored| parse(kind, stored)).collect::<Result<Vec<_>, _>>()?;
+    let value = match format.view {
+        View::Table => table::table(kind, format.include, meta, values, now, true),
+        View::Metadata => json!({
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": meta.value(),
+            "items": values.iter().map(metadata).collect::<Vec<_>>(),
+        }),
+        View::Object => json!({
+            "kind": format!("{}List", kind.kind),
+            "apiVersion": kind.api_version(),
+            "metadata": meta.value(),
+            "items": values,
+        }),
+    };
+    Ok(respond::encode(format, &value))
+}
+
+fn verbatim_list(kind: &Kind, items: &[Arc<Stored>], meta: &ListMeta) -> Vec<u8> {
+    let size: usize = items.iter().map(|stored| stored.bytes.len() + 1).sum();
+    let mut out = Vec::with_capacity(size + 256);
+    out.extend_from_slice(
+        format!(
+            r#"{{"kind":"{}List","apiVersion":"{}","metadata":{},"items":["#,
+            kind.kind,
+            kind.api_version(),
+            meta.value()
+        )
+        .as_bytes(),
+    );
+    for (index, stored) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(&stored.bytes);
+    }
+    out.extend_from_slice(b"]}\n");
+    out
+}
+
+/// `meta.k8s.io/v1` PartialObjectMetadata.
+fn metadata(object: &Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+}
+
+/// What a watch says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FrameKind {
+    Added,
+    Modified,
+    Deleted,
+    Bookmark,
+    Error,
+}
+
+impl FrameKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+            Self::Bookmark => "BOOKMARK",
+            Self::Error => "ERROR",
+        }
+    }
+}
+
+/// One frame of a watch about a stored object. `first` makes a Table tell its columns.
+pub(crate) fn frame(
+    kind: &Kind,
+    format: Format,
+    event: FrameKind,
+    stored: &Stored,
+    now: Timestamp,
+    first: bool,
+) -> Result<Vec<u8>, ApiError> {
+    if is_verbatim(kind, Format { pretty: false, ..format }) {
+        return Ok(json_frame(event, &stored.bytes));
+    }
+    let value = parse(kind, stored)?;
+    Ok(frame_of_value(kind, format, event, value, now, first))
+}
+
+/// One frame of a watch about a value.
+pub(crate) fn frame_of_value(
+    kind: &Kind,
+    format: Format,
+    event: FrameKind,
+    value: Value,
+    now: Timestamp,
+    first: bool,
+) -> Vec<u8> {
+    let value = match (event, format.view) {
+        (FrameKind::Error, _) | (_, View::Object) => value,
+        (_, View::Metadata) => metadata(&value),
+        (_, View::Table) => {
+            let version = value["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+            let meta = ListMeta { resource_version: version.unwrap_or_default(), ..ListMeta::default() };
+            table::table(kind, format.include, &meta, vec![value], now, first)
+        }
+    };
+    if format.encoding == Encoding::Protobuf
+        && let Ok(object) = kube_schema::protobuf::encode_object(&value)
+    {
+        let event = kube_schema::protobuf::encode_watch_event(event.as_str(), &object);
+        let mut frame = Vec::with_capacity(event.len() + 4);
+        frame.extend_from_slice(&(event.len() as u32).to_be_bytes());
+        frame.extend_from_slice(&event);
+        return frame;
+    }
+    json_frame(event, value.to_string().as_bytes())
+}
+
+fn json_frame(event: FrameKind, object: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(object.len() + 40);
+    frame.extend_from_slice(b"{\"type\":\"");
+    frame.extend_from_slice(event.as_str().as_bytes());
+    frame.extend_from_slice(b"\",\"object\":");
+    frame.extend_from_slice(object);
+    frame.extend_from_slice(b"}\n");
+    frame
+}

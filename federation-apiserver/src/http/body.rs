@@ -1,0 +1,47 @@
+//! Request and response bodies.
+
+use std::convert::Infallible;
+
+use apimachinery::ApiError;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use http_body::Frame;
+use http_body_util::{
+    BodyExt as _, Empty, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody,
+};
+
+/// A response body.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// Any error of a request body.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// kube-apiserver's `--max-request-bytes`: etcd's 1.5 MiB, doubled for the overhead of JSON.
+pub const LIMIT_BYTES: usize = 3 << 20;
+
+/// A body that is known whole.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).boxed_unsync()
+}
+
+/// No body.
+pub fn empty() -> Body {
+    Empty::new().boxed_unsync()
+}
+
+/// A body that comes in pieces, each of them sent at once.
+pub fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+    StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
+}
+
+/// Reads a request body of at most [`LIMIT_BYTES`].
+pub async fn read<B>(body: B) -> Result<Bytes, ApiError>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    match Limited::new(body, LIMIT_BYTES).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::request_entity_too_large(LIMIT_BYTES)),
+        Err(error) => Err(ApiError::bad_request(format!("the body could not be read: {error}"))),
+    }
+}

@@ -1,0 +1,9 @@
+//! The HTTP side of the API: bodies, paths, queries, content negotiation. Nothing here knows a kind.
+
+pub mod body;
+pub mod info;
+pub mod negotiate;
+pub mod query;
+pub mod respond;
+
+pub use body::{Body, BoxError};

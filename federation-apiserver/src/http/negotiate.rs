@@ -1,0 +1,232 @@
+//! Content negotiation: what the client accepts, and what it sent.
+
+use apimachinery::ApiError;
+use http::{HeaderMap, header};
+
+/// JSON.
+pub const JSON: &str = "application/json";
+/// YAML.
+pub const YAML: &str = "application/yaml";
+/// Kubernetes' protobuf envelope.
+pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// How bytes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+    /// Kubernetes' protobuf envelope.
+    Protobuf,
+}
+
+/// What is written: the object itself or a view of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// The object.
+    Object,
+    /// `meta.k8s.io/v1` Table.
+    Table,
+    /// `meta.k8s.io/v1` PartialObjectMetadata, or a list of them.
+    Metadata,
+}
+
+/// The answer's form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// How.
+    pub encoding: Encoding,
+    /// What.
+    pub view: View,
+    /// Indented, for people.
+    pub pretty: bool,
+    /// What stands beside the cells of a Table's row.
+    pub include: Include,
+}
+
+/// `includeObject` of TableOptions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Include {
+    /// Nothing.
+    Nothing,
+    /// PartialObjectMetadata.
+    #[default]
+    Metadata,
+    /// The object.
+    Object,
+}
+
+impl Include {
+    /// Reads the query parameter.
+    pub fn parse(value: Option<&str>) -> Self {
+        match value {
+            Some("None") => Self::Nothing,
+            Some("Object") => Self::Object,
+            _ => Self::Metadata,
+        }
+    }
+}
+
+impl Format {
+    /// Compact JSON of the object itself.
+    pub const JSON: Self =
+        Self { encoding: Encoding::Json, view: View::Object, pretty: false, include: Include::Metadata };
+
+    /// The Content-Type header of an answer; `;stream=watch` marks a watch in another form than plain JSON.
+    pub fn content_type(self, watch: bool) -> &'static str {
+        match (self.encoding, self.view, watch) {
+            (Encoding::Json, View::Table, _) => "application/json;as=Table;v=v1;g=meta.k8s.io",
+            (Encoding::Protobuf, _, true) => "application/vnd.kubernetes.protobuf;stream=watch",
+            (Encoding::Protobuf, _, false) => PROTOBUF,
+            (Encoding::Yaml, ..) => YAML,
+            (Encoding::Json, ..) => JSON,
+        }
+    }
+}
+
+/// One element of an Accept header.
+#[derive(Clone, Debug)]
+pub struct MediaRange {
+    /// `application/json`, `*/*`.
+    pub kind: String,
+    /// Parameters other than q, in order.
+    pub parameters: Vec<(String, String)>,
+    quality: u32,
+}
+
+impl MediaRange {
+    /// The value of a parameter.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Parses all Accept headers, best first; equal ones stay in order.
+pub fn accept(headers: &HeaderMap) -> Vec<MediaRange> {
+    let mut ranges: Vec<_> = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(media_range)
+        .collect();
+    ranges.sort_by_key(|range| std::cmp::Reverse(range.quality));
+    ranges
+}
+
+fn media_range(text: &str) -> Option<MediaRange> {
+    let mut parts = text.split(';').map(str::trim);
+    let kind = parts.next()?.to_ascii_lowercase();
+    let mut range = MediaRange { kind, parameters: Vec::new(), quality: 1000 };
+    for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+        let value = value.trim().trim_matches('"');
+        if name.trim() == "q" {
+            range.quality = value.parse::<f32>().map_or(0, |q| (q.clamp(0.0, 1.0) * 1000.0) as u32);
+        } else {
+            range.parameters.push((name.trim().to_owned(), value.to_owned()));
+        }
+    }
+    (!range.kind.is_empty()).then_some(range)
+}
+
+/// Which forms a kind can be written in.
+#[derive(Clone, Copy, Debug)]
+pub struct Offered {
+    /// Built-in kinds have a protobuf form.
+    pub protobuf: bool,
+    /// Whether Table and PartialObjectMetadata may be asked for.
+    pub views: bool,
+}
+
+/// Chooses the form of an answer.
+pub fn choose(headers: &HeaderMap, pretty: Option<&str>, offered: Offered) -> Result<Format, ApiError> {
+    let pretty = pretty.map_or_else(|| is_for_people(headers), |value| value != "0" && value != "false");
+    let ranges = accept(headers);
+    if ranges.is_empty() {
+        return Ok(Format { pretty, ..Format::JSON });
+    }
+    for range in &ranges {
+        let view = match (range.parameter("as"), range.parameter("g"), range.parameter("v")) {
+            (None, ..) => View::Object,
+            (Some("Table"), Some("meta.k8s.io"), Some("v1" | "v1beta1")) if offered.views => View::Table,
+            (
+                Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
+                Some("meta.k8s.io"),
+                Some("v1" | "v1beta1"),
+            ) if offered.views => View::Metadata,
+            _ => continue,
+        };
+        let encoding = match range.kind.as_str() {
+            JSON | "*/*" | "application/*" if range.kind != "application/*" => Encoding::Json,
+            YAML if view == View::Object => Encoding::Yaml,
+            // Metadata has a protobuf form for every kind; a Table's is not worth having: kubectl asks for JSON.
+            PROTOBUF if view == View::Metadata || (view == View::Object && offered.protobuf) => {
+                Encoding::Protobuf
+            }
+            _ => continue,
+        };
+        return Ok(Format { encoding, view, pretty, include: Include::Metadata });
+    }
+    Err(ApiError::not_acceptable(if offered.protobuf { &[JSON, YAML, PROTOBUF] } else { &[JSON, YAML] }))
+}
+
+/// Browsers and curl get indented JSON, as kube-apiserver gives them.
+fn is_for_people(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    ["curl", "Wget", "Mozilla/5.0"].iter().any(|prefix| agent.starts_with(prefix))
+}
+
+/// The media type of a request body, without parameters.
+pub fn content_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    (!kind.is_empty()).then_some(kind)
+}
+
+/// Whether gzip may be used.
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| coding.split(';').next().is_some_and(|coding| coding.trim() == "gzip"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(accept: &'static str, protobuf: bool, expect: Option<(Encoding, View)>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, accept.parse().unwrap());
+        let found = choose(&headers, None, Offered { protobuf, views: true });
+        assert_eq!(found.ok().map(|format| (format.encoding, format.view)), expect, "{accept}");
+    }
+
+    #[test]
+    fn the_first_acceptable_form_is_taken() {
+        check(
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+            true,
+            Some((Encoding::Json, View::Table)),
+        );
+        check(
+            "application/vnd.kubernetes.protobuf,application/json",
+            true,
+            Some((Encoding::Protobuf, View::Object)),
+        );
+        check(
+            "application/vnd.kubernetes.protobuf,application/json",
+            false,
+            Some((Encoding::Json, View::Object)),
+        );
+        check("application/vnd.kubernetes.protobuf", false, None);
+        check("*/*", true, Some((Encoding::Json, View::Object)));
+        check("application/*", true, None);
+        check("text/html", true, None);
+    }
+}

@@ -1,0 +1,315 @@
+//! Query strings, and the option structs that Kubernetes reads from them.
+
+use apimachinery::{ApiError, FieldError, FieldPath, fields::FieldSelector, labels::Selector};
+
+/// A decoded query string.
+#[derive(Clone, Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Decodes `a=b&c=d`.
+    pub fn parse(text: &str) -> Self {
+        Self(
+            text.split('&')
+                .filter(|pair| !pair.is_empty())
+                .map(|pair| {
+                    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                    (percent_decode(name, true), percent_decode(value, true))
+                })
+                .collect(),
+        )
+    }
+
+    /// The first value of a parameter; none if it is empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let first = self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        first.filter(|value| !value.is_empty())
+    }
+
+    /// Every value of a parameter.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A boolean as Go's conversion reads it: present and neither `0` nor `false`.
+    pub fn flag(&self, name: &str) -> bool {
+        self.all(name)
+            .next()
+            .is_some_and(|value| !matches!(value, "0" | "false" | "False" | "FALSE" | "f" | "F"))
+    }
+
+    fn flag_if_set(&self, name: &str) -> Option<bool> {
+        self.all(name).next().map(|_| self.flag(name))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
+        self.get(name)
+            .map(|text| {
+                text.parse().map_err(|_| {
+                    ApiError::bad_request(format!("unable to parse {name:?}: {text:?} is not a number"))
+                })
+            })
+            .transpose()
+    }
+}
+
+/// Undoes percent-encoding; in queries, `+` is a space. What is not UTF-8 becomes U+FFFD.
+pub fn percent_decode(text: &str, plus_is_space: bool) -> String {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| (*byte as char).to_digit(16));
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        at += 1;
+        match byte {
+            b'+' if plus_is_space => out.push(b' '),
+            b'%' => match (digit(bytes.get(at)), digit(bytes.get(at + 1))) {
+                (Some(high), Some(low)) => {
+                    out.push((high * 16 + low) as u8);
+                    at += 2;
+                }
+                _ => out.push(byte),
+            },
+            _ => out.push(byte),
+        }
+    }
+    String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// `resourceVersionMatch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionMatch {
+    /// Not older than the resourceVersion.
+    NotOlderThan,
+    /// Exactly the snapshot at the resourceVersion.
+    Exact,
+}
+
+/// `metav1.ListOptions`, checked as `ValidateListOptions` does.
+#[derive(Clone, Debug)]
+pub struct ListOptions {
+    /// Labels that objects must have.
+    pub labels: Selector,
+    /// Fields that objects must have.
+    pub fields: FieldSelector,
+    /// Most objects in one page; 0 for all.
+    pub limit: usize,
+    /// Token of the next page.
+    pub continuation: Option<String>,
+    /// The version asked for; none is the newest.
+    pub resource_version: Option<u64>,
+    /// How it binds.
+    pub version_match: Option<VersionMatch>,
+    /// Whether changes are asked for rather than a list.
+    pub watch: bool,
+    /// Whether a watch may carry bookmarks.
+    pub bookmarks: bool,
+    /// Whether a watch begins with the present state and a bookmark that ends it.
+    pub send_initial_events: Option<bool>,
+    /// How long a watch lasts.
+    pub timeout_seconds: Option<u64>,
+}
+
+impl ListOptions {
+    /// Reads and checks the options of a list or watch.
+    pub fn parse(query: &Query) -> Result<Self, ApiError> {
+        let watch = query.flag("watch");
+        let mut errors = Vec::new();
+        let version_text = query.get("resourceVersion");
+        let resource_version = version_text
+            .map(|text| {
+                text.parse::<u64>().map_err(|_| {
+                    let error = FieldError::invalid(
+                        &FieldPath::new("resourceVersion"),
+                        text,
+                        &format!("strconv.ParseUint: parsing {text:?}: invalid syntax"),
+                    );
+                    invalid(&[error])
+                })
+            })
+            .transpose()?;
+        let path = FieldPath::new("resourceVersionMatch");
+        let version_match = match query.get("resourceVersionMatch") {
+            None => None,
+            Some("NotOlderThan") => Some(VersionMatch::NotOlderThan),
+            Some("Exact") => Some(VersionMatch::Exact),
+            Some(other) => {
+                errors.push(FieldError::not_supported(&path, other, &["Exact", "NotOlderThan", ""]));
+                None
+            }
+        };
+        let send_initial_events = query.flag_if_set("sendInitialEvents");
+        let given = query.get("resourceVersionMatch").is_some();
+        if watch {
+            if send_initial_events.is_some() && version_match != Some(VersionMatch::NotOlderThan) {
+                errors.push(FieldError::forbidden(
+                    &path,
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                ));
+            } else if given && send_initial_events.is_none() {
+                errors.push(FieldError::forbidden(
+                    &path,
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                ));
+            }
+        } else {
+            if send_initial_events.is_some() {
+                errors.push(FieldError::forbidden(
+                    &FieldPath::new("sendInitialEvents"),
+                    "sendInitialEvents is forbidden for list",
+                ));
+            }
+            if given && version_text.is_none() {
+                errors.push(FieldError::forbidden(
+                    &path,
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                ));
+            }
+            if given && query.get("continue").is_some() {
+                errors.push(FieldError::forbidden(
+                    &path,
+                    "resourceVersionMatch is forbidden when continue is provided",
+                ));
+            }
+            if version_match == Some(VersionMatch::Exact) && resource_version == Some(0) {
+                errors.push(FieldError::forbidden(
+                    &path,
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                ));
+            }
+        }
+        if !errors.is_empty() {
+            return Err(invalid(&errors));
+        }
+        let continuation = query.get("continue").map(str::to_owned);
+        if continuation.is_some() && resource_version.is_some_and(|version| version > 0) {
+            return Err(ApiError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        Ok(Self {
+            labels: Selector::parse(query.get("labelSelector").unwrap_or_default())
+                .map_err(|error| ApiError::bad_request(format!("unable to parse requirement: {error}")))?,
+            fields: FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())
+                .map_err(|error| ApiError::bad_request(error.to_string()))?,
+            limit: usize::try_from(query.number("limit")?.unwrap_or_default()).unwrap_or(usize::MAX),
+            continuation,
+            resource_version,
+            version_match,
+            watch,
+            bookmarks: query.flag("allowWatchBookmarks"),
+            send_initial_events,
+            timeout_seconds: query.number("timeoutSeconds")?,
+        })
+    }
+}
+
+fn invalid(errors: &[FieldError]) -> ApiError {
+    ApiError::invalid("meta.k8s.io", "ListOptions", "", errors)
+}
+
+/// What happens to fields that no schema knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FieldValidation {
+    /// Nothing.
+    Ignore,
+    /// A Warning header each.
+    #[default]
+    Warn,
+    /// The request is refused.
+    Strict,
+}
+
+/// Options of create, update and patch.
+#[derive(Clone, Debug)]
+pub struct WriteOptions {
+    /// Do everything but store.
+    pub dry_run: bool,
+    /// Who writes, for field ownership; none if not said.
+    pub field_manager: Option<String>,
+    /// What happens to unknown fields.
+    pub field_validation: FieldValidation,
+    /// Take fields over from other managers (apply only).
+    pub force: bool,
+}
+
+impl WriteOptions {
+    /// Reads and checks the options of a write; `kind` is the option kind's name, for messages.
+    pub fn parse(query: &Query, kind: &str) -> Result<Self, ApiError> {
+        let mut errors = Vec::new();
+        let dry_run = dry_run(query.all("dryRun"), &mut errors);
+        let field_validation = match query.get("fieldValidation") {
+            None | Some("Warn") => FieldValidation::Warn,
+            Some("Ignore") => FieldValidation::Ignore,
+            Some("Strict") => FieldValidation::Strict,
+            Some(other) => {
+                let path = FieldPath::new("fieldValidation");
+                errors.push(FieldError::not_supported(&path, other, &["Ignore", "Strict", "Warn"]));
+                FieldValidation::Warn
+            }
+        };
+        let field_manager = query.get("fieldManager").map(str::to_owned);
+        if let Some(manager) = &field_manager {
+            let path = FieldPath::new("fieldManager");
+            if manager.len() > 128 {
+                errors.push(FieldError::too_long(&path, 128));
+            }
+            if manager.chars().any(char::is_control) {
+                errors.push(FieldError::invalid(
+                    &path,
+                    manager.as_str(),
+                    "should only contain printable characters",
+                ));
+            }
+        }
+        if errors.is_empty() {
+            Ok(Self { dry_run, field_manager, field_validation, force: query.flag("force") })
+        } else {
+            Err(ApiError::invalid("meta.k8s.io", kind, "", &errors))
+        }
+    }
+}
+
+/// Whether the only known value, `All`, was given.
+pub fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Vec<FieldError>) -> bool {
+    let mut all = false;
+    for value in values.filter(|value| !value.is_empty()) {
+        if value == "All" {
+            all = true;
+        } else {
+            errors.push(FieldError::not_supported(&FieldPath::new("dryRun"), value, &["All"]));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_come_percent_encoded() {
+        let query = Query::parse("labelSelector=app%20in%20%28a%2Cb%29&watch=1&limit=5");
+        assert_eq!(query.get("labelSelector"), Some("app in (a,b)"));
+        assert!(query.flag("watch"));
+        assert_eq!(ListOptions::parse(&query).unwrap().limit, 5);
+    }
+
+    #[test]
+    fn a_match_without_a_version_is_refused() {
+        let error = ListOptions::parse(&Query::parse("resourceVersionMatch=Exact")).unwrap_err();
+        assert_eq!(error.code, 422);
+        let error =
+            ListOptions::parse(&Query::parse("resourceVersionMatch=Exact&resourceVersion=0")).unwrap_err();
+        assert_eq!(error.code, 422);
+    }
+
+    #[test]
+    fn initial_events_need_not_older_than() {
+        let error = ListOptions::parse(&Query::parse("watch=true&sendInitialEvents=true")).unwrap_err();
+        assert_eq!(error.code, 422);
+        let query = Query::parse("watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan");
+        assert_eq!(ListOptions::parse(&query).unwrap().send_initial_events, Some(true));
+    }
+}

@@ -1,0 +1,205 @@
+//! core/v1 ConfigMap, Secret and ServiceAccount.
+
+use apimachinery::{FieldError, FieldPath};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+use crate::registry::{Column, Faults, Kind, field};
+
+/// `MaxSecretSize`: keys aside, the values of one ConfigMap or Secret.
+const DATA_MAX_BYTES: usize = 1 << 20;
+
+pub(super) const KINDS: &[&Kind] = &[
+    &Kind {
+        kind: "ConfigMap",
+        plural: "configmaps",
+        singular: "configmap",
+        short_names: &["cm"],
+        columns: &[
+            Column::NAME,
+            Column::text("Data", "The number of entries", |object, _| {
+                entries(object, &["data", "binaryData"]).to_string().into()
+            }),
+            Column::AGE,
+        ],
+        validate: validate_config_map,
+        validate_update: |new, old, faults| immutable(new, old, &["data", "binaryData"], faults),
+        ..Kind::BUILT_IN
+    },
+    &Kind {
+        kind: "Secret",
+        plural: "secrets",
+        singular: "secret",
+        columns: &[
+            Column::NAME,
+            Column::text("Type", "Used to facilitate programmatic handling of secret data.", |object, _| {
+                field(object, "/type")
+            }),
+            Column::text("Data", "The number of entries", |object, _| {
+                entries(object, &["data"]).to_string().into()
+            }),
+            Column::AGE,
+        ],
+        selectable: &[("type", "/type")],
+        default: default_secret,
+        validate: validate_secret,
+        validate_update: |new, old, faults| {
+            if new["type"] != old["type"] {
+                faults.push(FieldError::invalid(
+                    &FieldPath::new("type"),
+                    new["type"].clone(),
+                    "field is immutable",
+                ));
+            }
+            immutable(new, old, &["data"], faults);
+        },
+        ..Kind::BUILT_IN
+    },
+    &Kind {
+        kind: "ServiceAccount",
+        plural: "serviceaccounts",
+        singular: "serviceaccount",
+        short_names: &["sa"],
+        columns: &[
+            Column::NAME,
+            Column::text("Secrets", "The number of secrets", |object, _| {
+                object["secrets"].as_array().map_or(0, Vec::len).to_string().into()
+            }),
+            Column::AGE,
+        ],
+        ..Kind::BUILT_IN
+    },
+];
+
+fn entries(object: &Value, fields: &[&str]) -> usize {
+    fields.iter().filter_map(|name| object[*name].as_object()).map(serde_json::Map::len).sum()
+}
+
+/// `validation.IsConfigMapKey`.
+fn check_key(path: &FieldPath, key: &str, faults: &mut Faults) {
+    let path = path.key(key);
+    if key.len() > 253 {
+        faults.push(FieldError::invalid(&path, key, "must be no more than 253 bytes"));
+    }
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if key.is_empty() || !key.bytes().all(good) {
+        faults.push(FieldError::invalid(
+            &path,
+            key,
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+        ));
+    } else if key == "." || key == ".." || key.starts_with("..") {
+        let what = if key == "." {
+            "must not be '.'"
+        } else if key == ".." {
+            "must not be '..'"
+        } else {
+            "must not start with '..'"
+        };
+        faults.push(FieldError::invalid(&path, key, what));
+    }
+}
+
+fn validate_config_map(object: &Value, faults: &mut Faults) {
+    let mut size = 0;
+    for name in ["data", "binaryData"] {
+        let path = FieldPath::new(name);
+        for (key, value) in object[name].as_object().into_iter().flatten() {
+            check_key(&path, key, faults);
+            if name == "data" && object["binaryData"].get(key).is_some() {
+                faults.push(FieldError::invalid(
+                    &path.key(key),
+                    key.as_str(),
+                    "duplicate of key present in binaryData",
+                ));
+            }
+            size += if name == "data" { value.as_str().map_or(0, str::len) } else { decoded_len(value) };
+            if name == "binaryData" && !is_base64(value) {
+                faults.push(FieldError::invalid(&path.key(key), value.clone(), "must be base64"));
+            }
+        }
+    }
+    if size > DATA_MAX_BYTES {
+        faults.push(FieldError::too_long(&FieldPath::default(), DATA_MAX_BYTES));
+    }
+}
+
+fn is_base64(value: &Value) -> bool {
+    value.is_null() || value.as_str().is_some_and(|text| STANDARD.decode(text).is_ok())
+}
+
+fn decoded_len(value: &Value) -> usize {
+    value.as_str().map_or(0, |text| text.len() / 4 * 3)
+}
+
+/// stringData is written into data and never read back; the type is Opaque if unset.
+fn default_secret(object: &mut Value) {
+    let strings = object.as_object_mut().and_then(|object| object.remove("stringData"));
+    if let Some(Value::Object(strings)) = strings {
+        if !object["data"].is_object() {
+            object["data"] = json!({});
+        }
+        for (key, value) in strings {
+            object["data"][key] = STANDARD.encode(value.as_str().unwrap_or_default()).into();
+        }
+    }
+    if object["type"].as_str().unwrap_or_default().is_empty() {
+        object["type"] = "Opaque".into();
+    }
+}
+
+/// What each Secret type requires: `validation.ValidateSecret`.
+fn validate_secret(object: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("data");
+    let mut size = 0;
+    for (key, value) in object["data"].as_object().into_iter().flatten() {
+        check_key(&path, key, faults);
+        if !is_base64(value) {
+            faults.push(FieldError::invalid(&path.key(key), "<redacted>", "must be base64"));
+        }
+        size += decoded_len(value);
+    }
+    if size > DATA_MAX_BYTES {
+        faults.push(FieldError::too_long(&path, DATA_MAX_BYTES));
+    }
+    let mut require = |key: &str| {
+        if object["data"].get(key).is_none() {
+            faults.push(FieldError::required(&path.key(key), ""));
+        }
+    };
+    match object["type"].as_str().unwrap_or_default() {
+        "kubernetes.io/tls" => ["tls.crt", "tls.key"].into_iter().for_each(&mut require),
+        "kubernetes.io/dockerconfigjson" => require(".dockerconfigjson"),
+        "kubernetes.io/dockercfg" => require(".dockercfg"),
+        "kubernetes.io/ssh-auth" => require("ssh-privatekey"),
+        "kubernetes.io/basic-auth" => {
+            if object["data"].get("username").is_none() && object["data"].get("password").is_none() {
+                require("username");
+                require("password");
+            }
+        }
+        "kubernetes.io/service-account-token" => {
+            let annotation = "kubernetes.io/service-account.name";
+            if object["metadata"]["annotations"][annotation].as_str().unwrap_or_default().is_empty() {
+                faults
+                    .push(FieldError::required(&FieldPath::new("metadata.annotations").key(annotation), ""));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn immutable(new: &Value, old: &Value, fields: &[&str], faults: &mut Faults) {
+    const MESSAGE: &str = "field is immutable when `immutable` is set";
+    if old["immutable"] != true {
+        return;
+    }
+    if new["immutable"] != true {
+        faults.push(FieldError::forbidden(&FieldPath::new("immutable"), MESSAGE));
+    }
+    for name in fields {
+        if new[*name] != old[*name] {
+            faults.push(FieldError::forbidden(&FieldPath::new(*name), MESSAGE));
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Events: core/v1, and events.k8s.io/v1 over the same stored objects.
+
+use apimachinery::{FieldError, FieldPath};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::registry::{Column, Conversion, Faults, Kind, age, field};
+
+const BASE: Kind = Kind {
+    kind: "Event",
+    plural: "events",
+    singular: "event",
+    short_names: &["ev"],
+    create_on_update: true,
+    ..Kind::BUILT_IN
+};
+
+pub(super) const CORE: &[&Kind] = &[&Kind {
+    columns: &[
+        Column::text("Last Seen", "Time of the last occurrence.", |object, now| last_seen(object, now)),
+        Column::text("Type", "Normal or Warning.", |object, _| field(object, "/type")),
+        Column::text("Reason", "Why, in one word.", |object, _| field(object, "/reason")),
+        Column::text("Object", "What it is about.", |object, _| about(&object["involvedObject"])),
+        Column::text("Subobject", "Which part of it.", |object, _| {
+            field(object, "/involvedObject/fieldPath")
+        })
+        .wide(),
+        Column::text("Source", "Who reported it.", |object, _| source(object)).wide(),
+        Column::text("Message", "For people.", |object, _| trimmed(&object["message"])),
+        Column::text("First Seen", "Time of the first occurrence.", |object, now| {
+            age(
+                object,
+                if object["firstTimestamp"].is_string() { "/firstTimestamp" } else { "/eventTime" },
+                now,
+            )
+        })
+        .wide(),
+        Column::integer("Count", "How often.", |object, _| occurrences(object)).wide(),
+        Column { priority: 1, ..Column::NAME },
+    ],
+    selectable: &[
+        ("involvedObject.kind", "/involvedObject/kind"),
+        ("involvedObject.namespace", "/involvedObject/namespace"),
+        ("involvedObject.name", "/involvedObject/name"),
+        ("involvedObject.uid", "/involvedObject/uid"),
+        ("involvedObject.apiVersion", "/involvedObject/apiVersion"),
+        ("involvedObject.resourceVersion", "/involvedObject/resourceVersion"),
+        ("involvedObject.fieldPath", "/involvedObject/fieldPath"),
+        ("reason", "/reason"),
+        ("reportingComponent", "/reportingComponent"),
+        ("source", "/source/component"),
+        ("type", "/type"),
+    ],
+    default: default_core,
+    validate: validate_core,
+    ..BASE
+}];
+
+pub(super) const EVENTS: &[&Kind] = &[&Kind {
+    group: "events.k8s.io",
+    columns: &[
+        Column::text("Last Seen", "Time of the last occurrence.", |object, now| {
+            last_seen(&to_core(object.clone()), now)
+        }),
+        Column::text("Type", "Normal or Warning.", |object, _| field(object, "/type")),
+        Column::text("Reason", "Why, in one word.", |object, _| field(object, "/reason")),
+        Column::text("Object", "What it is about.", |object, _| about(&object["regarding"])),
+        Column::text("Message", "For people.", |object, _| trimmed(&object["note"])),
+        Column { priority: 1, ..Column::NAME },
+    ],
+    selectable: &[
+        ("regarding.kind", "/regarding/kind"),
+        ("regarding.namespace", "/regarding/namespace"),
+        ("regarding.name", "/regarding/name"),
+        ("regarding.uid", "/regarding/uid"),
+        ("regarding.apiVersion", "/regarding/apiVersion"),
+        ("regarding.resourceVersion", "/regarding/resourceVersion"),
+        ("regarding.fieldPath", "/regarding/fieldPath"),
+        ("reason", "/reason"),
+        ("reportingController", "/reportingController"),
+        ("type", "/type"),
+    ],
+    validate: validate_new,
+    conversion: Some(Conversion {
+        group: "",
+        resource: "events",
+        to_stored: to_core,
+        from_stored: from_core,
+    }),
+    ..BASE
+}];
+
+/// (core, events.k8s.io): the fields that the two forms name differently.
+const NAMES: &[(&str, &str)] = &[
+    ("involvedObject", "regarding"),
+    ("message", "note"),
+    ("source", "deprecatedSource"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+    ("count", "deprecatedCount"),
+    ("reportingComponent", "reportingController"),
+];
+
+fn to_core(object: Value) -> Value {
+    rename(object, "v1", |(core, new)| (new, core))
+}
+
+fn from_core(object: Value) -> Value {
+    rename(object, "events.k8s.io/v1", |pair| pair)
+}
+
+fn rename(
+    mut object: Value,
+    api_version: &str,
+    order: fn((&'static str, &'static str)) -> (&'static str, &'static str),
+) -> Value {
+    if let Some(map) = object.as_object_mut() {
+        map.insert("apiVersion".into(), api_version.into());
+        for (from, to) in NAMES.iter().copied().map(order) {
+            if let Some(value) = map.remove(from) {
+                map.insert(to.to_owned(), value);
+            }
+        }
+    }
+    object
+}
+
+fn default_core(object: &mut Value) {
+    // The old reporters fill source, the new ones reportingComponent; readers look at either.
+    if object["reportingComponent"].as_str().unwrap_or_default().is_empty() {
+        object["reportingComponent"] = object["source"]["component"].as_str().unwrap_or_default().into();
+    }
+    if object["reportingInstance"].is_null() {
+        object["reportingInstance"] = object["source"]["host"].as_str().unwrap_or_default().into();
+    }
+}
+
+fn validate_core(object: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("involvedObject.namespace");
+    let about = object["involvedObject"]["namespace"].as_str().unwrap_or_default();
+    let own = object["metadata"]["namespace"].as_str().unwrap_or_default();
+    // Events about cluster-scoped objects live in `default`.
+    let fits = if about.is_empty() { own == "default" || own == "kube-system" } else { about == own };
+    if !fits {
+        faults.push(FieldError::invalid(&path, about, "does not match event.namespace"));
+    }
+}
+
+fn validate_new(object: &Value, faults: &mut Faults) {
+    let require = |name: &str, faults: &mut Faults| {
+        if object[name].as_str().unwrap_or_default().is_empty() {
+            faults.push(FieldError::required(&FieldPath::new(name), ""));
+        }
+    };
+    // Deprecated fields mark an Event that came in by the old API: the new rules do not hold for it.
+    if object["deprecatedSource"].is_object() || object["eventTime"].is_null() {
+        if object["eventTime"].is_null() && object["deprecatedFirstTimestamp"].is_null() {
+            faults.push(FieldError::required(&FieldPath::new("eventTime"), ""));
+        }
+        return;
+    }
+    for name in ["reportingController", "reportingInstance", "action", "reason"] {
+        require(name, faults);
+    }
+    let kind = object["type"].as_str().unwrap_or_default();
+    if !matches!(kind, "Normal" | "Warning") {
+        faults.push(FieldError::invalid(&FieldPath::new("type"), kind, "has invalid value: "));
+    }
+    if object["note"].as_str().is_some_and(|note| note.len() > 1024) {
+        faults.push(FieldError::invalid(&FieldPath::new("message"), "", "can have at most 1024 characters"));
+    }
+}
+
+fn last_seen(object: &Value, now: Timestamp) -> Value {
+    let pointer = ["/series/lastObservedTime", "/lastTimestamp", "/firstTimestamp", "/eventTime"]
+        .into_iter()
+        .find(|pointer| object.pointer(pointer).is_some_and(Value::is_string));
+    age(object, pointer.unwrap_or("/metadata/creationTimestamp"), now)
+}
+
+fn about(reference: &Value) -> Value {
+    let text = |name: &str| reference[name].as_str().unwrap_or_default();
+    format!("{}/{}", text("kind").to_lowercase(), text("name")).into()
+}
+
+fn source(object: &Value) -> Value {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let component = text(&object["source"]["component"]);
+    let component = if component.is_empty() { text(&object["reportingComponent"]) } else { component };
+    let host = text(&object["source"]["host"]);
+    joined_source(component, &host)
+}
+
+fn joined_source(component: String, host: &str) -> Value {
+    if host.is_empty() { component.into() } else { format!("{component}, {host}").into() }
+}
+
+fn occurrences(object: &Value) -> Value {
+    let count = object["series"]["count"].as_i64().or_else(|| object["count"].as_i64());
+    json!(count.filter(|count| *count > 0).unwrap_or(1))
+}
+
+fn trimmed(message: &Value) -> Value {
+    message.as_str().unwrap_or_default().trim().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_survives_both_conversions() {
+        let core = json!({"apiVersion": "v1", "kind": "Event", "involvedObject": {"name": "a"}, "message": "m", "count": 2});
+        let new = from_core(core.clone());
+        assert_eq!(new["note"], "m");
+        assert_eq!(new["apiVersion"], "events.k8s.io/v1");
+        assert_eq!(to_core(new), core);
+    }
+}

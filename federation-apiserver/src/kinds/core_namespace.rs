@@ -1,0 +1,50 @@
+//! core/v1 Namespace.
+
+use apimachinery::{meta::Scope, names::NameRule};
+use serde_json::{Value, json};
+
+use crate::registry::{Column, Kind, field};
+
+pub(super) const KINDS: &[&Kind] = &[&Kind {
+    kind: "Namespace",
+    plural: "namespaces",
+    singular: "namespace",
+    short_names: &["ns"],
+    scope: Scope::Cluster,
+    status: true,
+    columns: &[
+        Column::NAME,
+        Column::text("Status", "The status of the namespace", |object, _| field(object, "/status/phase")),
+        Column::AGE,
+    ],
+    selectable: &[("status.phase", "/status/phase")],
+    name_rule: NameRule::Dns1123Label,
+    default: label_with_its_name,
+    prepare_create,
+    prepare_update: keep_finalizers,
+    ..Kind::BUILT_IN
+}];
+
+/// The label by which selectors find a namespace by name (KEP-2161).
+fn label_with_its_name(object: &mut Value) {
+    let Some(name) = object["metadata"]["name"].as_str().map(str::to_owned) else { return };
+    if !object["metadata"]["labels"].is_object() {
+        object["metadata"]["labels"] = json!({});
+    }
+    object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name.into();
+}
+
+fn prepare_create(object: &mut Value) {
+    object["spec"] = json!({"finalizers": ["kubernetes"]});
+    object["status"] = json!({"phase": "Active"});
+}
+
+/// `spec.finalizers` changes only through the finalize subresource.
+fn keep_finalizers(object: &mut Value, old: &Value) {
+    object["spec"]["finalizers"] = old["spec"]["finalizers"].clone();
+    if object["spec"]["finalizers"].is_null()
+        && let Some(spec) = object["spec"].as_object_mut()
+    {
+        spec.remove("finalizers");
+    }
+}

@@ -1,0 +1,454 @@
+//! The kinds of group `federation.rs`, and the annotations of Federation v1.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use apimachinery::{
+    FieldError, FieldPath,
+    labels::validate_label_selector,
+    meta::Scope,
+    names::{self, NameRule},
+};
+use federation_core::api::{self, marks};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::registry::{Column, Faults, Generation, Kind, field, joined};
+
+const BASE: Kind = Kind {
+    group: api::GROUP,
+    version: api::VERSION,
+    categories: &["federation"],
+    status: true,
+    generation: Generation::Spec,
+    unconditional_update: false,
+    built_in: false,
+    ..Kind::BUILT_IN
+};
+
+const WHERE: Column =
+    Column::text("Clusters", "Where the copies go, with replicas.", |object, _| targets(object));
+const APPLIED: Column =
+    Column::text("Applied", "Clusters that hold the present copy, of all.", |object, _| applied(object));
+const TEMPLATE: Column = Column::text("Template", "What is placed.", |object, _| template(object));
+const SELECTS: Column = Column::text("Selects", "Which kinds.", |object, _| selects(object));
+const MODE: Column =
+    Column::text("Replicas", "How replicas are spread.", |object, _| field(object, "/spec/replicas/mode"));
+
+pub(super) const KINDS: &[&Kind] = &[
+    &Kind {
+        kind: "Cluster",
+        plural: "clusters",
+        singular: "cluster",
+        short_names: &["fcl"],
+        scope: Scope::Cluster,
+        name_rule: NameRule::Dns1123Label,
+        columns: &[
+            Column::NAME,
+            Column::text("Ready", "Whether the verdict is Healthy.", |object, _| condition(object, "Ready")),
+            Column::text("Verdict", "The one health verdict.", |object, _| field(object, "/status/verdict")),
+            Column::text("Region", "Region.", |object, _| field(object, "/spec/region")),
+            Column::text("Zone", "Zone.", |object, _| field(object, "/spec/zone")),
+            Column::text("Version", "Kubernetes version.", |object, _| {
+                field(object, "/status/kubernetesVersion")
+            }),
+            Column::AGE,
+            Column::text("Agent", "Version of the agent.", |object, _| field(object, "/status/agentVersion"))
+                .wide(),
+            Column::text("Epoch", "Epoch of the verdict.", |object, _| field(object, "/status/epoch")).wide(),
+            Column::text("Reason", "Why the verdict is what it is.", |object, _| {
+                field(object, "/status/verdictReason")
+            })
+            .wide(),
+        ],
+        validate: |object, faults| {
+            if parses::<api::Cluster>(object, faults) {
+                cluster(&object["spec"], faults);
+            }
+        },
+        ..BASE
+    },
+    &Kind {
+        kind: "Placement",
+        plural: "placements",
+        singular: "placement",
+        short_names: &["fpl"],
+        columns: &[Column::NAME, TEMPLATE, WHERE, APPLIED, Column::AGE],
+        validate: |object, faults| {
+            parses::<api::Placement>(object, faults);
+        },
+        ..BASE
+    },
+    &Kind {
+        kind: "ClusterPlacement",
+        plural: "clusterplacements",
+        singular: "clusterplacement",
+        short_names: &["fcpl"],
+        scope: Scope::Cluster,
+        columns: &[Column::NAME, TEMPLATE, WHERE, APPLIED, Column::AGE],
+        validate: |object, faults| {
+            parses::<api::ClusterPlacement>(object, faults);
+        },
+        ..BASE
+    },
+    &Kind {
+        kind: "PlacementPolicy",
+        plural: "placementpolicies",
+        singular: "placementpolicy",
+        short_names: &["fpp"],
+        columns: &[Column::NAME, SELECTS, MODE, Column::AGE],
+        validate: |object, faults| {
+            if parses::<api::PlacementPolicy>(object, faults) {
+                policy(&object["spec"], faults);
+            }
+        },
+        ..BASE
+    },
+    &Kind {
+        kind: "ClusterPlacementPolicy",
+        plural: "clusterplacementpolicies",
+        singular: "clusterplacementpolicy",
+        short_names: &["fcpp"],
+        scope: Scope::Cluster,
+        columns: &[Column::NAME, SELECTS, MODE, Column::AGE],
+        validate: |object, faults| {
+            if parses::<api::ClusterPlacementPolicy>(object, faults) {
+                policy(&object["spec"], faults);
+            }
+        },
+        ..BASE
+    },
+    &Kind {
+        kind: "TrafficPolicy",
+        plural: "trafficpolicies",
+        singular: "trafficpolicy",
+        short_names: &["ftp"],
+        columns: &[
+            Column::NAME,
+            Column::text("Service", "Whose users.", |object, _| field(object, "/spec/service")),
+            Column::text("Strategy", "How clusters are chosen.", |object, _| field(object, "/spec/strategy")),
+            Column::text("Answering", "Clusters that are answered now.", |object, _| {
+                joined(strings(&object["status"]["answering"]))
+            }),
+            Column::AGE,
+        ],
+        validate: |object, faults| {
+            if parses::<api::TrafficPolicy>(object, faults) {
+                traffic(&object["spec"], faults);
+            }
+        },
+        ..BASE
+    },
+];
+
+/// Whether the object has the types of its struct; a wrong one is told with what serde says.
+fn parses<T: DeserializeOwned>(object: &Value, faults: &mut Faults) -> bool {
+    for part in ["spec", "status"] {
+        if object.get(part).is_some_and(|value| !value.is_object() && !value.is_null()) {
+            faults.push(FieldError::type_invalid(
+                &FieldPath::new(part),
+                object[part].clone(),
+                "must be of type object",
+            ));
+            return false;
+        }
+    }
+    match serde_json::from_value::<T>(object.clone()) {
+        Ok(_) => true,
+        Err(error) => {
+            faults.push(FieldError::invalid(
+                &FieldPath::new("spec"),
+                object["spec"].clone(),
+                &error.to_string(),
+            ));
+            false
+        }
+    }
+}
+
+fn strings(list: &Value) -> impl Iterator<Item = String> + '_ {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned)
+}
+
+fn condition(object: &Value, kind: &str) -> Value {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    let found = conditions.into_iter().find(|condition| condition["type"] == kind);
+    found.map_or_else(|| "Unknown".into(), |condition| condition["status"].clone())
+}
+
+fn targets(object: &Value) -> Value {
+    joined(object["spec"]["clusters"].as_array().into_iter().flatten().map(|target| {
+        let name = target["name"].as_str().unwrap_or_default();
+        target["replicas"].as_i64().map_or_else(|| name.to_owned(), |replicas| format!("{name}={replicas}"))
+    }))
+}
+
+fn applied(object: &Value) -> Value {
+    let wanted = object["spec"]["clusters"].as_array().map_or(0, Vec::len);
+    let outcomes = object["status"]["clusters"].as_array().into_iter().flatten();
+    let applied = outcomes.filter(|outcome| outcome["reason"] == "Applied").count();
+    format!("{applied}/{wanted}").into()
+}
+
+fn template(object: &Value) -> Value {
+    let reference = &object["spec"]["template"];
+    let text = |name: &str| reference[name].as_str().unwrap_or_default();
+    format!("{}/{}", text("kind"), text("name")).into()
+}
+
+fn selects(object: &Value) -> Value {
+    let selectors = object["spec"]["resourceSelectors"].as_array().into_iter().flatten();
+    joined(selectors.map(|selector| {
+        let kind = selector["kind"].as_str().unwrap_or_default();
+        selector["name"].as_str().map_or_else(|| kind.to_owned(), |name| format!("{kind}/{name}"))
+    }))
+}
+
+/// Region and zone become DNS labels of the federated names.
+fn dns_label(spec: &Value, name: &str, faults: &mut Faults) {
+    if let Some(text) = spec[name].as_str().filter(|text| !text.is_empty()) {
+        for fault in names::dns1123_label(text) {
+            faults.push(FieldError::invalid(&FieldPath::new("spec").child(name), text, &fault));
+        }
+    }
+}
+
+fn cluster(spec: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("spec");
+    dns_label(spec, "region", faults);
+    dns_label(spec, "zone", faults);
+    check_weight(&spec["trafficWeight"], &path.child("trafficWeight"), faults);
+    for (index, address) in spec["addresses"].as_array().into_iter().flatten().enumerate() {
+        if address.as_str().and_then(|text| text.parse::<IpAddr>().ok()).is_none() {
+            let message = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+            faults.push(FieldError::invalid(&path.child("addresses").index(index), address.clone(), message));
+        }
+    }
+    for (index, taint) in spec["taints"].as_array().into_iter().flatten().enumerate() {
+        let path = path.child("taints").index(index);
+        let key = taint["key"].as_str().unwrap_or_default();
+        for fault in names::label_key(key) {
+            faults.push(FieldError::invalid(&path.child("key"), key, &fault));
+        }
+        let value = taint["value"].as_str().unwrap_or_default();
+        for fault in names::label_value(value) {
+            faults.push(FieldError::invalid(&path.child("value"), value, &fault));
+        }
+    }
+}
+
+fn check_weight(weight: &Value, path: &FieldPath, faults: &mut Faults) {
+    if let Some(number) = weight.as_u64()
+        && number > 1000
+    {
+        faults.push(FieldError::invalid(path, number, "must be between 0 and 1000, inclusive"));
+    }
+}
+
+fn policy(spec: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("spec");
+    let none = Vec::new();
+    let selectors = spec["resourceSelectors"].as_array().unwrap_or(&none);
+    if selectors.is_empty() {
+        faults.push(FieldError::required(&path.child("resourceSelectors"), "must select at least one kind"));
+    }
+    for (index, selector) in selectors.iter().enumerate() {
+        let path = path.child("resourceSelectors").index(index);
+        for name in ["apiVersion", "kind"] {
+            if selector[name].as_str().unwrap_or_default().is_empty() {
+                faults.push(FieldError::required(&path.child(name), ""));
+            }
+        }
+        if let Some(labels) = selector.get("labelSelector").filter(|labels| !labels.is_null()) {
+            faults.extend(validate_label_selector(labels, &path.child("labelSelector")));
+        }
+    }
+    let clusters = path.child("clusters");
+    if let Some(labels) = spec["clusters"].get("labelSelector").filter(|labels| !labels.is_null()) {
+        faults.extend(validate_label_selector(labels, &clusters.child("labelSelector")));
+    }
+    for list in ["names", "exclude"] {
+        check_names(&spec["clusters"][list], &clusters.child(list), faults);
+    }
+    for (name, share) in spec["replicas"]["clusters"].as_object().into_iter().flatten() {
+        check_share(share, &path.child("replicas").child("clusters").key(name), faults);
+    }
+    for (index, change) in spec["overrides"].as_array().into_iter().flatten().enumerate() {
+        let path = path.child("overrides").index(index);
+        check_names(&change["clusters"], &path.child("clusters"), faults);
+        check_json_patch(&change["jsonPatch"], &path.child("jsonPatch"), faults);
+    }
+}
+
+fn check_names(list: &Value, path: &FieldPath, faults: &mut Faults) {
+    for (index, name) in strings(list).enumerate() {
+        for fault in names::dns1123_label(&name) {
+            faults.push(FieldError::invalid(&path.index(index), name.as_str(), &fault));
+        }
+    }
+}
+
+fn check_share(share: &Value, path: &FieldPath, faults: &mut Faults) {
+    let number = |name: &str| share[name].as_i64();
+    for name in ["weight", "minReplicas", "maxReplicas"] {
+        if let Some(value) = number(name)
+            && value < 0
+        {
+            faults.push(FieldError::invalid(&path.child(name), value, "must be greater than or equal to 0"));
+        }
+    }
+    if let (Some(min), Some(max)) = (number("minReplicas"), number("maxReplicas"))
+        && min > max
+    {
+        faults.push(FieldError::invalid(
+            &path.child("minReplicas"),
+            min,
+            "must not be greater than maxReplicas",
+        ));
+    }
+}
+
+/// RFC 6902 section 4, operation by operation.
+fn check_json_patch(patch: &Value, path: &FieldPath, faults: &mut Faults) {
+    let none = Vec::new();
+    let operations = patch.as_array().unwrap_or(&none);
+    if operations.is_empty() {
+        faults.push(FieldError::required(path, "must hold at least one operation"));
+    }
+    for (index, operation) in operations.iter().enumerate() {
+        let path = path.index(index);
+        let op = operation["op"].as_str().unwrap_or_default();
+        if !matches!(op, "add" | "remove" | "replace" | "move" | "copy" | "test") {
+            let known = ["add", "copy", "move", "remove", "replace", "test"];
+            faults.push(FieldError::not_supported(&path.child("op"), op, &known));
+        }
+        let mut pointer = |name: &str| match operation[name].as_str() {
+            None => faults.push(FieldError::required(&path.child(name), "")),
+            Some(text) if !text.is_empty() && !text.starts_with('/') => {
+                faults.push(FieldError::invalid(
+                    &path.child(name),
+                    text,
+                    "must be a JSON pointer: empty, or beginning with \"/\"",
+                ));
+            }
+            Some(_) => {}
+        };
+        pointer("path");
+        if matches!(op, "move" | "copy") {
+            pointer("from");
+        }
+        if matches!(op, "add" | "replace" | "test") && operation.get("value").is_none() {
+            faults.push(FieldError::required(&path.child("value"), ""));
+        }
+    }
+}
+
+fn traffic(spec: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("spec");
+    let service = spec["service"].as_str().unwrap_or_default();
+    if service.is_empty() {
+        faults.push(FieldError::required(&path.child("service"), "name a Service of the same namespace"));
+    } else {
+        for fault in names::dns1035_label(service) {
+            faults.push(FieldError::invalid(&path.child("service"), service, &fault));
+        }
+    }
+    for (index, host) in strings(&spec["hostnames"]).enumerate() {
+        for fault in names::dns1123_subdomain(host.trim_end_matches('.')) {
+            faults.push(FieldError::invalid(&path.child("hostnames").index(index), host.as_str(), &fault));
+        }
+    }
+    check_names(&spec["order"], &path.child("order"), faults);
+    for (name, weight) in spec["weights"].as_object().into_iter().flatten() {
+        check_weight(weight, &path.child("weights").key(name), faults);
+    }
+    if let Some(ttl) = spec["ttlSeconds"].as_u64()
+        && !(1..=86400).contains(&ttl)
+    {
+        faults.push(FieldError::invalid(
+            &path.child("ttlSeconds"),
+            ttl,
+            "must be between 1 and 86400, inclusive",
+        ));
+    }
+}
+
+/// Federation v1's annotations: their JSON must parse as v1 defined it, or the object would be placed by surprise.
+pub(super) fn check_v1_annotations(object: &Value, preferences: &str, faults: &mut Faults) {
+    #[derive(serde::Deserialize)]
+    struct Preferences {
+        #[serde(default)]
+        clusters: BTreeMap<String, Share>,
+        #[serde(default, rename = "rebalance")]
+        _rebalance: bool,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    #[derive(Default)]
+    struct Share {
+        weight: i64,
+        min_replicas: i64,
+        max_replicas: Option<i64>,
+    }
+    let path = FieldPath::new("metadata.annotations");
+    let annotations = &object["metadata"]["annotations"];
+    if let Some(text) = annotations[preferences].as_str() {
+        let path = path.key(preferences);
+        match serde_json::from_str::<Preferences>(text) {
+            Err(error) => {
+                faults.push(FieldError::invalid(&path, text, &format!("must be JSON preferences: {error}")))
+            }
+            Ok(found) => {
+                let bad = found.clusters.iter().find(|(_, share)| {
+                    share.weight < 0
+                        || share.min_replicas < 0
+                        || share.max_replicas.is_some_and(|max| max < 0 || max < share.min_replicas)
+                });
+                if let Some((name, _)) = bad {
+                    let message = format!(
+                        "cluster {name:?}: weight, minReplicas and maxReplicas must not be negative, and minReplicas not above maxReplicas"
+                    );
+                    faults.push(FieldError::invalid(&path, text, &message));
+                }
+            }
+        }
+    }
+    check_cluster_selector(object, faults);
+}
+
+/// `federation.alpha.kubernetes.io/cluster-selector`: a JSON list of requirements.
+pub(crate) fn check_cluster_selector(object: &Value, faults: &mut Faults) {
+    #[derive(serde::Deserialize)]
+    struct Requirement {
+        key: String,
+        operator: String,
+        #[serde(default)]
+        values: Vec<String>,
+    }
+    let Some(text) = object["metadata"]["annotations"][marks::V1_CLUSTER_SELECTOR].as_str() else { return };
+    let path = FieldPath::new("metadata.annotations").key(marks::V1_CLUSTER_SELECTOR);
+    let requirements = match serde_json::from_str::<Vec<Requirement>>(text) {
+        Ok(requirements) => requirements,
+        Err(error) => {
+            let message = format!("must be a JSON list of label requirements: {error}");
+            faults.push(FieldError::invalid(&path, text, &message));
+            return;
+        }
+    };
+    for requirement in requirements {
+        let values = requirement.values.len();
+        let fits = match requirement.operator.to_ascii_lowercase().as_str() {
+            "in" | "notin" => values > 0,
+            "exists" | "doesnotexist" | "!" => values == 0,
+            "=" | "==" | "!=" => values == 1,
+            "gt" | "lt" => values == 1 && requirement.values.iter().all(|value| value.parse::<i64>().is_ok()),
+            _ => false,
+        };
+        if !fits || !names::label_key(&requirement.key).is_empty() {
+            let message = format!(
+                "requirement on {:?}: the key must be a label key, the operator one of in, notin, exists, !, =, ==, !=, gt, lt, with values that fit",
+                requirement.key
+            );
+            faults.push(FieldError::invalid(&path, text, &message));
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The API server as a process of its own.
+
+use clap::Parser;
+use federation_apiserver::{Options, Service};
+use federation_runtime::{
+    endpoints::{Health, Metrics},
+    logging::Format,
+    process,
+};
+
+/// The federation's API server.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    /// How log lines look.
+    #[arg(long, default_value = "text")]
+    log_format: Format,
+}
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::parse();
+    process::run(arguments.log_format, |shutdown| async move {
+        let service = Service::start(arguments.options, Health::new(), Metrics::new(), &shutdown).await?;
+        service.run_announced(shutdown).await
+    })
+}

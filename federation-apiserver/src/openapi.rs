@@ -1,0 +1,174 @@
+//! `/openapi/v2` and `/openapi/v3`: the documents that kubectl validates and explains with.
+
+use federation_core::api;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use kube_schema::{
+    Schemas,
+    openapi::{Document, Documents, Resource, Subresource, V2_PROTOBUF, V2_PROTOBUF_OLD},
+};
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::{Value, json};
+
+use crate::{
+    discovery,
+    http::{
+        Body, body,
+        negotiate::{JSON, accept},
+        query::Query,
+        respond,
+    },
+    registry::{Kind, Registry},
+    version,
+};
+
+/// The built-in definitions and those of our own kinds.
+pub(crate) fn schemas() -> Schemas {
+    let mut schemas = Schemas::builtin();
+    for kind in Registry::get().kinds().iter().filter(|kind| !kind.built_in) {
+        schemas = schemas.with_kind(kind.group, kind.version, kind.kind, &own(kind));
+    }
+    schemas
+}
+
+fn own(kind: &Kind) -> Value {
+    match kind.kind {
+        "Cluster" => spec_and_status::<api::ClusterSpec, api::ClusterStatus>("A member cluster."),
+        "Placement" | "ClusterPlacement" => spec_and_status::<api::PlacementSpec, api::PlacementStatus>(
+            "Where one template goes, and why. Made by the controller.",
+        ),
+        "PlacementPolicy" | "ClusterPlacementPolicy" => {
+            spec_and_status::<api::PlacementPolicySpec, api::PolicyStatus>(
+                "Placement rules for the objects that it selects.",
+            )
+        }
+        "TrafficPolicy" => spec_and_status::<api::TrafficPolicySpec, api::TrafficPolicyStatus>(
+            "DNS answers for one Service.",
+        ),
+        _ => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
+    }
+}
+
+fn spec_and_status<Spec: JsonSchema, Status: JsonSchema>(description: &str) -> Value {
+    json!({
+        "type": "object",
+        "description": description,
+        "properties": {"spec": plain::<Spec>(), "status": plain::<Status>()},
+    })
+}
+
+/// OpenAPI 3.0's dialect of JSON schema, written out without references.
+fn plain<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::openapi3().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    settings.into_generator().into_root_schema_for::<T>().to_value()
+}
+
+/// Builds all documents of this server.
+pub(crate) fn documents(schemas: &Schemas) -> Documents {
+    let resources: Vec<_> = Registry::get().kinds().iter().map(|kind| resource(kind)).collect();
+    Documents::build(schemas, &resources, version::GIT_VERSION)
+}
+
+fn resource(kind: &Kind) -> Resource {
+    let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let verbs = || strings(&["get", "patch", "update"]);
+    let mut subresources = Vec::new();
+    if kind.status {
+        subresources.push(Subresource {
+            name: "status".into(),
+            group: kind.group.into(),
+            version: kind.version.into(),
+            kind: kind.kind.into(),
+            verbs: verbs(),
+        });
+    }
+    if kind.scale {
+        subresources.push(Subresource {
+            name: "scale".into(),
+            group: "autoscaling".into(),
+            version: "v1".into(),
+            kind: "Scale".into(),
+            verbs: verbs(),
+        });
+    }
+    Resource {
+        group: kind.group.into(),
+        version: kind.version.into(),
+        kind: kind.kind.into(),
+        plural: kind.plural.into(),
+        namespaced: kind.namespaced(),
+        verbs: strings(&discovery::verbs(kind)),
+        subresources,
+    }
+}
+
+/// The answer to a path below `/openapi`; none if there is no such document.
+pub(crate) fn find(
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+    documents: &Documents,
+) -> Option<Response<Body>> {
+    match path.trim_end_matches('/') {
+        "/openapi/v2" => Some(v2(headers, documents)),
+        "/openapi/v3" => Some(tagged(headers, JSON, &documents.v3_index)),
+        path => {
+            let key = path.strip_prefix("/openapi/v3/")?;
+            let document = documents.v3.get(key)?;
+            match query.get("hash") {
+                Some(hash) if hash != document.hash => {
+                    let mut response = Response::new(body::empty());
+                    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+                    let location = format!("/openapi/v3/{key}?hash={}", document.hash);
+                    response.headers_mut().insert(header::LOCATION, HeaderValue::from_str(&location).ok()?);
+                    Some(response)
+                }
+                hash => {
+                    let mut response = tagged(headers, JSON, document);
+                    if hash.is_some() {
+                        // The hash in the URL names the content for good.
+                        let value = HeaderValue::from_static("public, immutable");
+                        response.headers_mut().insert(header::CACHE_CONTROL, value);
+                    }
+                    Some(response)
+                }
+            }
+        }
+    }
+}
+
+fn v2(headers: &HeaderMap, documents: &Documents) -> Response<Body> {
+    let protobuf = accept(headers).iter().find_map(|range| match range.kind.as_str() {
+        V2_PROTOBUF | V2_PROTOBUF_OLD => Some(true),
+        kind if kind.eq_ignore_ascii_case(V2_PROTOBUF) || kind.eq_ignore_ascii_case(V2_PROTOBUF_OLD) => {
+            Some(true)
+        }
+        JSON | "*/*" => Some(false),
+        _ => None,
+    });
+    if protobuf == Some(true) {
+        tagged(headers, V2_PROTOBUF, &documents.v2_protobuf)
+    } else {
+        tagged(headers, JSON, &documents.v2_json)
+    }
+}
+
+fn tagged(headers: &HeaderMap, content_type: &'static str, document: &Document) -> Response<Body> {
+    let etag = format!("\"{}\"", document.hash);
+    let known =
+        headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(etag.as_str());
+    let mut response = if known {
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        respond::bytes_for(headers, StatusCode::OK, content_type, document.bytes.to_vec())
+    };
+    if let Ok(value) = HeaderValue::from_str(&etag) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}

@@ -1,0 +1,232 @@
+//! The table of kinds. A kind is one [`Kind`] row; adding a kind adds a row in [`crate::kinds`] and no other code.
+
+mod columns;
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use apimachinery::{FieldError, meta::Scope, names::NameRule, status::GroupResource};
+use serde_json::Value;
+
+pub use columns::{Column, age, count, field, joined};
+
+use crate::store::ResourceKey;
+
+/// When `metadata.generation` rises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// The kind has none.
+    None,
+    /// With everything but metadata and status.
+    Spec,
+    /// With annotations, too: Deployments, whose annotations their ReplicaSets copy.
+    SpecAndAnnotations,
+}
+
+/// A kind whose stored form is another version or group of the same objects.
+#[derive(Clone, Copy)]
+pub struct Conversion {
+    /// Group of the resource that stores the objects.
+    pub group: &'static str,
+    /// The resource that stores them.
+    pub resource: &'static str,
+    /// From this kind to the stored one.
+    pub to_stored: fn(Value) -> Value,
+    /// From the stored kind to this one.
+    pub from_stored: fn(Value) -> Value,
+}
+
+/// Collects the faults of an object.
+pub type Faults = Vec<FieldError>;
+
+/// One row of the table.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// API group; empty for core.
+    pub group: &'static str,
+    /// API version.
+    pub version: &'static str,
+    /// Kind.
+    pub kind: &'static str,
+    /// Plural resource name.
+    pub plural: &'static str,
+    /// Singular name.
+    pub singular: &'static str,
+    /// Short names for kubectl.
+    pub short_names: &'static [&'static str],
+    /// Categories for kubectl, such as `all`.
+    pub categories: &'static [&'static str],
+    /// Namespaced or not.
+    pub scope: Scope,
+    /// Whether there is a status subresource.
+    pub status: bool,
+    /// Whether there is a scale subresource.
+    pub scale: bool,
+    /// Columns of its Table, Name first.
+    pub columns: &'static [Column],
+    /// Fields that selectors may name besides metadata.name and metadata.namespace, with the JSON pointers to them.
+    pub selectable: &'static [(&'static str, &'static str)],
+    /// What its names look like.
+    pub name_rule: NameRule,
+    /// When its generation rises.
+    pub generation: Generation,
+    /// Whether an update without resourceVersion is taken.
+    pub unconditional_update: bool,
+    /// Whether PUT makes an object that is not there.
+    pub create_on_update: bool,
+    /// Whether it has a protobuf form and merge keys: all built-in kinds.
+    pub built_in: bool,
+    /// Fills defaults in, before validation, on every write.
+    pub default: fn(&mut Value),
+    /// Sets what the server decides on create.
+    pub prepare_create: fn(&mut Value),
+    /// Sets what the server decides on update; (new, old).
+    pub prepare_update: fn(&mut Value, &Value),
+    /// Finds the faults of an object.
+    pub validate: fn(&Value, &mut Faults),
+    /// Finds the faults of a change; (new, old).
+    pub validate_update: fn(&Value, &Value, &mut Faults),
+    /// Where objects are stored, if not under this kind itself.
+    pub conversion: Option<Conversion>,
+}
+
+impl Kind {
+    /// A built-in namespaced kind without peculiarities, to be completed with struct update syntax.
+    pub const BUILT_IN: Self = Self {
+        group: "",
+        version: "v1",
+        kind: "",
+        plural: "",
+        singular: "",
+        short_names: &[],
+        categories: &[],
+        scope: Scope::Namespaced,
+        status: false,
+        scale: false,
+        columns: columns::NAME_AND_AGE,
+        selectable: &[],
+        name_rule: NameRule::Dns1123Subdomain,
+        generation: Generation::None,
+        unconditional_update: true,
+        create_on_update: false,
+        built_in: true,
+        default: |_| {},
+        prepare_create: |_| {},
+        prepare_update: |_, _| {},
+        validate: |_, _| {},
+        validate_update: |_, _, _| {},
+        conversion: None,
+    };
+
+    /// `apps/v1`, or `v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// Group and resource, for messages.
+    pub fn resource(&self) -> GroupResource {
+        GroupResource::new(self.group, self.plural)
+    }
+
+    /// Where its objects are stored.
+    pub fn storage(&self) -> ResourceKey {
+        match &self.conversion {
+            Some(conversion) => ResourceKey::new(conversion.group, conversion.resource),
+            None => ResourceKey::new(self.group, self.plural),
+        }
+    }
+
+    /// Whether it lives in namespaces.
+    pub fn namespaced(&self) -> bool {
+        self.scope == Scope::Namespaced
+    }
+
+    /// The stored form of an object of this kind.
+    pub fn to_stored(&self, object: Value) -> Value {
+        match &self.conversion {
+            Some(conversion) => (conversion.to_stored)(object),
+            None => object,
+        }
+    }
+
+    /// An object of this kind from its stored form.
+    pub fn from_stored(&self, object: Value) -> Value {
+        match &self.conversion {
+            Some(conversion) => (conversion.from_stored)(object),
+            None => object,
+        }
+    }
+
+    /// The names of all selectable fields.
+    pub fn selectable_names(&self) -> Vec<&'static str> {
+        ["metadata.name", "metadata.namespace"]
+            .into_iter()
+            .chain(self.selectable.iter().map(|(name, _)| *name))
+            .collect()
+    }
+
+    /// The values of an object's selectable fields, metadata included.
+    pub fn field_values(&self, object: &Value) -> BTreeMap<String, String> {
+        [("metadata.name", "/metadata/name"), ("metadata.namespace", "/metadata/namespace")]
+            .iter()
+            .chain(self.selectable)
+            .map(|(name, pointer)| {
+                let text = match object.pointer(pointer) {
+                    Some(Value::String(text)) => text.clone(),
+                    Some(Value::Bool(flag)) => flag.to_string(),
+                    Some(Value::Number(number)) => number.to_string(),
+                    _ => String::new(),
+                };
+                ((*name).to_owned(), text)
+            })
+            .collect()
+    }
+}
+
+/// All kinds.
+pub struct Registry {
+    kinds: Vec<&'static Kind>,
+}
+
+impl Registry {
+    /// The kinds of this server.
+    pub fn get() -> &'static Self {
+        static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry { kinds: crate::kinds::all() });
+        &REGISTRY
+    }
+
+    /// Every kind.
+    pub fn kinds(&self) -> &[&'static Kind] {
+        &self.kinds
+    }
+
+    /// The kind behind a URL.
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+        self.kinds
+            .iter()
+            .copied()
+            .find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
+    }
+
+    /// The kind whose own form is stored under a resource.
+    pub fn stored_as(&self, resource: &ResourceKey) -> Option<&'static Kind> {
+        self.kinds.iter().copied().find(|kind| {
+            kind.conversion.is_none() && kind.group == &*resource.group && kind.plural == &*resource.resource
+        })
+    }
+
+    /// Group versions, core first, in order of the table.
+    pub fn group_versions(&self) -> Vec<(&'static str, &'static str)> {
+        let mut found = Vec::new();
+        for kind in &self.kinds {
+            let pair = (kind.group, kind.version);
+            if !found.contains(&pair) {
+                found.push(pair);
+            }
+        }
+        found
+    }
+}

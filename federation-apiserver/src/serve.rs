@@ -1,0 +1,89 @@
+//! TLS and HTTP/1.1 and 2 on a listener, until the end.
+
+use std::{sync::Arc, time::Duration};
+
+use federation_runtime::shutdown::Shutdown;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{auth::authn, server::ApiServer};
+
+/// A client that does not finish its handshake in this time is dropped.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that are not done by then are cut.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// After an error of accept (most often: no more file descriptors), a pause in which some may come free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of all headers of one request, as kube-apiserver's `DefaultMaxHeaderBytes`.
+const HEADERS_MAX_BYTES: u32 = 1 << 20;
+
+/// Accepts connections until `shutdown`, then lets those that are open finish.
+pub(crate) async fn run(listener: TcpListener, tls: TlsAcceptor, server: ApiServer, shutdown: &Shutdown) {
+    let graceful = Arc::new(GracefulShutdown::new());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(250)
+        .max_header_list_size(HEADERS_MAX_BYTES)
+        // A client that is gone without a word must not keep its watches: found within 45 s, as Go's server does.
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(15));
+    let builder = Arc::new(builder);
+    loop {
+        let stream = tokio::select! {
+            () = shutdown.wait() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let (tls, server, builder) = (tls.clone(), server.clone(), Arc::clone(&builder));
+        let watcher = graceful.watcher();
+        tokio::spawn(async move {
+            let Some((stream, user)) = handshake(tls, stream).await else { return };
+            let service = TowerToHyperService::new(server.service_as(user));
+            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+            if let Err(error) = watcher.watch(connection).await {
+                tracing::debug!(%error, "a connection ended badly");
+            }
+        });
+    }
+    drop(listener);
+    if let Some(graceful) = Arc::into_inner(graceful)
+        && tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err()
+    {
+        tracing::warn!("some connections did not finish in time");
+    }
+}
+
+async fn handshake(
+    tls: TlsAcceptor,
+    stream: TcpStream,
+) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Option<crate::auth::User>)> {
+    // Watch events are small and must not wait for more.
+    let _unimportant = stream.set_nodelay(true);
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let certificates = stream.get_ref().1.peer_certificates();
+            let user =
+                certificates.and_then(|chain| chain.first()).and_then(|leaf| authn::from_certificate(leaf));
+            Some((stream, user))
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+        Err(_) => None,
+    }
+}

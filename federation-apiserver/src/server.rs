@@ -1,0 +1,389 @@
+//! The API server itself: one service for one request, wherever it comes from.
+//!
+//! `authn → authz → decode → verb → encode`, with metrics, limits and a last net for panics around it.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use apimachinery::{ApiError, apply::Schema};
+use bytes::Bytes;
+use federation_runtime::endpoints::{Health, METRICS_MEDIA_TYPE, Metrics as MetricsRegistry};
+use futures::{FutureExt as _, future::BoxFuture};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use jiff::Timestamp;
+use kube_schema::{Schemas, openapi::Documents};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    auth::{User, authn, authz, authz::Mode, tokens::Tokens},
+    discovery,
+    http::{
+        Body, BoxError, body,
+        info::{self, ResourcePath, Target},
+        negotiate::{self, Encoding, Format, Include, Offered, View},
+        query::Query,
+        respond,
+    },
+    metrics::{Labels, Metrics},
+    openapi,
+    registry::Registry,
+    store::Storage,
+    verbs::{self, Call},
+    version,
+};
+
+/// Requests at work at a time, watches apart: kube-apiserver's 400 reading and 200 writing ones together.
+const IN_FLIGHT_MAX: usize = 600;
+/// `--request-timeout`.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a server is made of.
+pub struct Parts {
+    /// Where objects are.
+    pub storage: Storage,
+    /// Static bearer tokens.
+    pub tokens: Tokens,
+    /// Who may do what.
+    pub authorization: Mode,
+    /// What `/readyz` says.
+    pub health: Health,
+    /// What `/metrics` says.
+    pub metrics: MetricsRegistry,
+    /// Ends watches, so that connections can close.
+    pub draining: CancellationToken,
+}
+
+/// What all requests share.
+pub(crate) struct Shared {
+    pub(crate) storage: Storage,
+    pub(crate) draining: CancellationToken,
+    pub(crate) metrics: Metrics,
+    tokens: Tokens,
+    authorization: Mode,
+    health: Health,
+    registry: MetricsRegistry,
+    in_flight: Semaphore,
+    schemas: OnceLock<Schemas>,
+    apply_types: OnceLock<Schema>,
+    documents: OnceLock<Documents>,
+}
+
+impl Shared {
+    /// The definitions of all kinds. They are inflated at first use: that takes longer than all the rest of a start.
+    pub(crate) fn schemas(&self) -> &Schemas {
+        self.schemas.get_or_init(openapi::schemas)
+    }
+
+    /// The same as types for server-side apply.
+    pub(crate) fn apply_types(&self) -> &Schema {
+        self.apply_types.get_or_init(|| self.schemas().apply_schema())
+    }
+
+    fn documents(&self) -> &Documents {
+        self.documents.get_or_init(|| openapi::documents(self.schemas()))
+    }
+}
+
+/// The API server. Clones share it.
+#[derive(Clone)]
+pub struct ApiServer {
+    shared: Arc<Shared>,
+}
+
+impl ApiServer {
+    /// Puts a server together.
+    pub fn new(parts: Parts) -> Self {
+        let metrics = Metrics::new(&parts.metrics);
+        let shared = Shared {
+            storage: parts.storage,
+            draining: parts.draining,
+            metrics,
+            tokens: parts.tokens,
+            authorization: parts.authorization,
+            health: parts.health,
+            registry: parts.metrics,
+            in_flight: Semaphore::new(IN_FLIGHT_MAX),
+            schemas: OnceLock::new(),
+            apply_types: OnceLock::new(),
+            documents: OnceLock::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Makes what is made at first use, on a thread of its own.
+    pub fn warm_up(&self) {
+        let shared = Arc::clone(&self.shared);
+        let _detached = tokio::task::spawn_blocking(move || {
+            shared.documents();
+            shared.apply_types();
+        });
+    }
+
+    /// A service for callers in this process, who are administrators: `kube::Client::new(server.service(), "default")`.
+    pub fn service(&self) -> Handler {
+        self.service_as(Some(User::in_process()))
+    }
+
+    /// A service for one connection, whose peer TLS has told; nobody if it has not.
+    pub fn service_as(&self, user: Option<User>) -> Handler {
+        Handler { shared: Arc::clone(&self.shared), user: user.map(Arc::new) }
+    }
+
+    /// The store below.
+    pub fn storage(&self) -> &Storage {
+        &self.shared.storage
+    }
+}
+
+/// Answers requests. Cheap to clone.
+#[derive(Clone)]
+pub struct Handler {
+    shared: Arc<Shared>,
+    user: Option<Arc<User>>,
+}
+
+impl<B> tower::Service<Request<B>> for Handler
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let shared = Arc::clone(&self.shared);
+        let user = self.user.clone();
+        Box::pin(async move { Ok(serve(shared, user, request).await) })
+    }
+}
+
+async fn serve<B>(shared: Arc<Shared>, connection: Option<Arc<User>>, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let started = Instant::now();
+    let (head, body) = request.into_parts();
+    let target = Target::parse(head.uri.path());
+    let query = Query::parse(head.uri.query().unwrap_or_default());
+    let verb = match &target {
+        Target::Resource(path) => info::verb(&head.method, path, &query),
+        Target::Path(_) if head.method == Method::GET || head.method == Method::HEAD => "get",
+        Target::Path(_) => "post",
+    };
+    let error_format = error_format(&head, &query);
+    let labels = labels(&target, verb);
+    let work = answer(Arc::clone(&shared), connection, head, body, target, query, verb);
+    // Headers of a watch come at once and its body may last: the limit holds for the head of the answer.
+    let outcome = tokio::time::timeout(REQUEST_TIMEOUT, AssertUnwindSafe(work).catch_unwind()).await;
+    let result = match outcome {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(ApiError::internal("this request caused a panic; see the server's log")),
+        Err(_) => Err(ApiError::timeout("request did not complete within the allotted timeout", 0)),
+    };
+    let mut response = result.unwrap_or_else(|error| {
+        tracing::debug!(code = error.code, %error, verb, "refused");
+        respond::error(error_format, &error)
+    });
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
+        headers.insert(HeaderName::from_static("audit-id"), id);
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-cache, private"));
+    let labels = Labels { code: response.status().as_u16(), ..labels };
+    shared.metrics.answered(labels, started.elapsed());
+    response
+}
+
+fn labels(target: &Target, verb: &str) -> Labels {
+    // Only served resources become label values, so that a scanner cannot fill the memory with series.
+    let known = match target {
+        Target::Resource(path) => Registry::get().find(&path.group, &path.version, &path.resource),
+        Target::Path(_) => None,
+    };
+    Labels {
+        verb: verb.to_owned(),
+        group: known.map_or_else(String::new, |kind| kind.group.to_owned()),
+        resource: known.map_or_else(String::new, |kind| kind.plural.to_owned()),
+        code: 0,
+    }
+}
+
+/// Errors come in protobuf to those who ask for it, else in JSON, and never as 406.
+fn error_format(head: &request::Parts, query: &Query) -> Format {
+    let offered = Offered { protobuf: true, views: true };
+    let format = negotiate::choose(&head.headers, query.get("pretty"), offered).unwrap_or(Format::JSON);
+    let encoding = if format.encoding == Encoding::Protobuf { Encoding::Protobuf } else { Encoding::Json };
+    Format { encoding, view: View::Object, ..format }
+}
+
+async fn answer<B>(
+    shared: Arc<Shared>,
+    connection: Option<Arc<User>>,
+    head: request::Parts,
+    body: B,
+    target: Target,
+    query: Query,
+    verb: &'static str,
+) -> Result<Response<Body>, ApiError>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    let user = authn::authenticate(&head.headers, connection.as_deref(), &shared.tokens)?;
+    authz::authorize(shared.authorization, &user, verb, &target)?;
+    match target {
+        Target::Path(path) => fixed(&shared, &head, &query, &path),
+        Target::Resource(path) => {
+            let _permit = match verb {
+                "watch" => None,
+                _ => Some(shared.in_flight.try_acquire().map_err(|_| {
+                    ApiError::too_many_requests(
+                        "the server has received too many requests and has asked us to try again later",
+                        1,
+                    )
+                })?),
+            };
+            resource(Arc::clone(&shared), head, body, query, path, verb).await
+        }
+    }
+}
+
+async fn resource<B>(
+    shared: Arc<Shared>,
+    head: request::Parts,
+    body: B,
+    query: Query,
+    path: ResourcePath,
+    verb: &'static str,
+) -> Result<Response<Body>, ApiError>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    let kind = Registry::get()
+        .find(&path.group, &path.version, &path.resource)
+        .ok_or_else(ApiError::no_such_path)?;
+    if !kind.namespaced() && path.namespace.is_some() && kind.plural != "namespaces"
+        || kind.namespaced() && path.name.is_some() && path.namespace.is_none()
+    {
+        return Err(ApiError::no_such_path());
+    }
+    let offered = Offered { protobuf: kind.built_in, views: true };
+    let chosen = negotiate::choose(&head.headers, query.get("pretty"), offered)?;
+    let format = Format { include: Include::parse(query.get("includeObject")), ..chosen };
+    let body = if matches!(verb, "get" | "list" | "watch") { Bytes::new() } else { body::read(body).await? };
+    let call = Call {
+        shared,
+        kind,
+        path,
+        query,
+        headers: head.headers,
+        body,
+        format,
+        warnings: Vec::new(),
+        now: Timestamp::now(),
+    };
+    verbs::dispatch(call, &head.method, verb).await
+}
+
+/// Everything that is not a resource.
+fn fixed(
+    shared: &Arc<Shared>,
+    head: &request::Parts,
+    query: &Query,
+    path: &str,
+) -> Result<Response<Body>, ApiError> {
+    if head.method != Method::GET && head.method != Method::HEAD {
+        return Err(ApiError::no_such_method());
+    }
+    let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+    match trimmed {
+        "/healthz" | "/livez" => {
+            let alive = shared.storage.is_open();
+            let code = if alive { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+            let mark = if alive { "+" } else { "-" };
+            let name = trimmed.trim_start_matches('/');
+            let text = match (query.all("verbose").next(), alive) {
+                (None, true) => "ok".to_owned(),
+                (_, _) => format!(
+                    "[{mark}]ping ok\n[{mark}]store\n{name} check {}",
+                    if alive { "passed" } else { "failed" }
+                ),
+            };
+            return Ok(respond::text(code, text));
+        }
+        "/readyz" => {
+            let (code, text) = shared.health.report(query.all("verbose").next().is_some());
+            return Ok(respond::text(code, text));
+        }
+        "/metrics" => {
+            return Ok(respond::bytes(StatusCode::OK, METRICS_MEDIA_TYPE, shared.registry.encode()));
+        }
+        "/version" => {
+            return Ok(respond::value(
+                StatusCode::OK,
+                Format { pretty: true, ..Format::JSON },
+                &version::info(),
+            ));
+        }
+        "/" => {
+            let mut paths = vec!["/api".to_owned(), "/apis".to_owned()];
+            for (group, version) in Registry::get().group_versions() {
+                paths.push(if group.is_empty() {
+                    format!("/api/{version}")
+                } else {
+                    format!("/apis/{group}/{version}")
+                });
+            }
+            for path in
+                ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+            {
+                paths.push(path.to_owned());
+            }
+            let value = serde_json::json!({"paths": paths});
+            return Ok(respond::value(StatusCode::OK, Format { pretty: true, ..Format::JSON }, &value));
+        }
+        _ => {}
+    }
+    if trimmed.starts_with("/openapi") {
+        return openapi::find(trimmed, query, &head.headers, shared.documents())
+            .ok_or_else(ApiError::no_such_path);
+    }
+    let document = discovery::find(trimmed, &head.headers).ok_or_else(ApiError::no_such_path)?;
+    Ok(discovered(head, query, document))
+}
+
+fn discovered(head: &request::Parts, query: &Query, document: discovery::Document) -> Response<Body> {
+    let known = document.etag.as_deref().is_some_and(|etag| {
+        head.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(etag)
+    });
+    let mut response = if known {
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let pretty = query.get("pretty").is_some_and(|value| value != "0" && value != "false");
+        let mut response = respond::value(StatusCode::OK, Format { pretty, ..Format::JSON }, &document.value);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(document.content_type));
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    if let Some(value) = document.etag.and_then(|etag| HeaderValue::from_str(&etag).ok()) {
+        headers.insert(header::ETAG, value);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    }
+    response
+}

@@ -1,0 +1,210 @@
+//! The part as it runs: options, and from them a service.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use federation_runtime::{
+    endpoints::{Health, Metrics},
+    kubeconfig,
+    pki::{Authority, Subject},
+    shutdown::Shutdown,
+    tls::{self, Clients},
+};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    auth::{authz::Mode, tokens::Tokens},
+    housekeeping,
+    registry::Registry,
+    serve,
+    server::{ApiServer, Parts},
+    store::{self, Storage},
+};
+
+/// Options of the API server.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Folder for the store, the PKI and the kubeconfigs; made if absent.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Address to listen at; port 0 picks a free one.
+    #[arg(long = "listen", value_name = "ADDRESS", default_value = "127.0.0.1:6443")]
+    pub listen: SocketAddr,
+    /// File of static bearer tokens, lines of token,user,uid,"group1,group2".
+    #[arg(long, value_name = "FILE")]
+    pub token_auth_file: Option<PathBuf>,
+    /// Who may do what, beyond system:masters and federation:controllers, who may do everything.
+    #[arg(long, value_enum, default_value = "AlwaysAllow")]
+    pub authorization_mode: Mode,
+    /// Further DNS names and IP addresses for the serving certificate.
+    #[arg(long = "cert-dns-name", value_name = "NAME")]
+    pub cert_dns_names: Vec<String>,
+}
+
+impl Options {
+    /// The defaults, in a folder.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 6443)),
+            token_auth_file: None,
+            authorization_mode: Mode::default(),
+            cert_dns_names: Vec::new(),
+        }
+    }
+}
+
+/// The API server, listening but not yet serving.
+pub struct Service {
+    server: ApiServer,
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    health: Health,
+    housekeeping: housekeeping::Service,
+    url: String,
+}
+
+impl Service {
+    /// Opens the store, makes what identities are missing, listens, and writes `admin.conf` and `controller.conf`.
+    pub async fn start(
+        options: Options,
+        health: Health,
+        metrics: Metrics,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
+        tls::install_provider();
+        let tokens = options.token_auth_file.as_deref().map(Tokens::load).transpose()?.unwrap_or_default();
+        let pki = options.data_dir.join("pki");
+        let authority = Authority::load_or_create(&pki).context("cannot use the certificate authority")?;
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .with_context(|| format!("cannot listen at {}; choose another --listen", options.listen))?;
+        let address = listener.local_addr()?;
+        let url = format!("https://{}", reachable(address));
+        let mut names: Vec<String> = [
+            "127.0.0.1",
+            "::1",
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "federation-apiserver",
+        ]
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+        if !address.ip().is_unspecified() {
+            names.push(address.ip().to_string());
+        }
+        names.extend(options.cert_dns_names);
+        names.sort();
+        names.dedup();
+        let serving = authority.load_or_issue(&pki, "apiserver", &Subject::apiserver(), &names)?;
+        for (name, subject) in [("admin", Subject::admin()), ("controller", Subject::controller())] {
+            let identity = authority.load_or_issue(&pki, name, &subject, &[])?;
+            let path = options.data_dir.join(format!("{name}.conf"));
+            kubeconfig::write(&path, &url, &authority.certificate_pem, name, &identity)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let config =
+            tls::server(&serving, &authority.certificate_pem, Clients::Optional, &["h2", "http/1.1"])?;
+        let storage = Storage::open(store::Options::new(options.data_dir.join("store"))).await?;
+        let housekeeping = housekeeping::Service::new(
+            storage.clone(),
+            Arc::new(KindTable),
+            housekeeping::Options {
+                root_ca_pem: Some(authority.certificate_pem.clone()),
+                ..Default::default()
+            },
+        );
+        let server = ApiServer::new(Parts {
+            storage,
+            tokens,
+            authorization: options.authorization_mode,
+            health: health.clone(),
+            metrics,
+            draining: shutdown.token(),
+        });
+        health.wait_for(READY_CHECK, "the namespaces that must exist are not there yet");
+        Ok(Self { server, listener, tls: TlsAcceptor::from(Arc::new(config)), health, housekeeping, url })
+    }
+
+    /// Where it listens: `https://127.0.0.1:6443`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The server, for callers in this process.
+    pub fn server(&self) -> ApiServer {
+        self.server.clone()
+    }
+
+    /// Serves until `shutdown`: then watches end, requests at work finish, and the store is closed.
+    pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
+        // Everything that must exist does before anybody is let in.
+        self.housekeeping.step(true).await;
+        self.health.ready(READY_CHECK);
+        self.server.warm_up();
+        let housekeeping = tokio::spawn(self.housekeeping.run(shutdown.child()));
+        let storage = self.server.storage().clone();
+        serve::run(self.listener, self.tls, self.server, &shutdown).await;
+        let _ended = housekeeping.await;
+        storage.close().await;
+        Ok(())
+    }
+}
+
+impl Service {
+    /// The same as a process of its own: says `ready URL` on standard output once clients are let in.
+    pub async fn run_announced(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let (health, url) = (self.health.clone(), self.url.clone());
+        let announce = async move {
+            while !health.is_ready() {
+                tokio::time::sleep(READY_POLL).await;
+            }
+            println!("ready {url}");
+            std::future::pending().await
+        };
+        tokio::select! {
+            result = self.run(shutdown) => result,
+            () = announce => Ok(()),
+        }
+    }
+}
+
+/// How often readiness is looked at before it is announced.
+const READY_POLL: std::time::Duration = std::time::Duration::from_millis(2);
+const READY_CHECK: &str = "apiserver-bootstrap";
+
+/// An address that a client on this machine can dial.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address }
+}
+
+/// The table of kinds as housekeeping asks it.
+pub struct KindTable;
+
+impl housekeeping::Kinds for KindTable {
+    fn resource_of(&self, group: &str, kind: &str) -> Option<(store::ResourceKey, bool)> {
+        let kinds = Registry::get().kinds().iter();
+        let found = kinds.into_iter().find(|row| row.group == group && row.kind == kind)?;
+        Some((found.storage(), found.namespaced()))
+    }
+
+    fn namespaced(&self) -> Vec<store::ResourceKey> {
+        let kinds = Registry::get().kinds().iter();
+        kinds
+            .filter(|kind| kind.namespaced() && kind.conversion.is_none())
+            .map(|kind| kind.storage())
+            .collect()
+    }
+
+    fn fields(
+        &self,
+        resource: &store::ResourceKey,
+        object: &serde_json::Value,
+    ) -> std::collections::BTreeMap<String, String> {
+        crate::verbs::selectable_fields(resource, object)
+    }
+}

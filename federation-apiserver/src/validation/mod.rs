@@ -1,0 +1,3 @@
+//! Defaults and rules that several kinds share.
+
+pub(crate) mod pod;

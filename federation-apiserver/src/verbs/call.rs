@@ -1,0 +1,106 @@
+//! One request on a resource, with everything that the verbs need of it.
+
+use std::sync::Arc;
+
+use apimachinery::{ApiError, status::GroupResource};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::{
+    encode,
+    http::{Body, info::ResourcePath, negotiate::Format, query::Query, respond},
+    registry::Kind,
+    server::Shared,
+    store::{Key, Stored},
+};
+
+/// A request on a resource.
+pub(crate) struct Call {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) kind: &'static Kind,
+    pub(crate) path: ResourcePath,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) format: Format,
+    /// Texts for Warning headers.
+    pub(crate) warnings: Vec<String>,
+    /// The time of the request: one for everything that it writes.
+    pub(crate) now: Timestamp,
+}
+
+impl Call {
+    /// Group and resource, for messages.
+    pub(crate) fn resource(&self) -> GroupResource {
+        self.kind.resource()
+    }
+
+    /// The namespace of the objects; empty for cluster-scoped kinds.
+    pub(crate) fn namespace(&self) -> &str {
+        if self.kind.namespaced() { self.path.namespace.as_deref().unwrap_or_default() } else { "" }
+    }
+
+    /// The name in the URL.
+    pub(crate) fn name(&self) -> &str {
+        self.path.name.as_deref().unwrap_or_default()
+    }
+
+    /// The key of a name in the URL's namespace.
+    pub(crate) fn key(&self, name: &str) -> Key {
+        Key::new(self.kind.storage(), self.namespace(), name)
+    }
+
+    /// The object that the URL names.
+    pub(crate) fn current(&self) -> Result<Arc<Stored>, ApiError> {
+        self.shared
+            .storage
+            .get(&self.key(self.name()))
+            .ok_or_else(|| ApiError::not_found(&self.resource(), self.name()))
+    }
+
+    /// Parses a stored object, in the form of the kind that was asked for.
+    pub(crate) fn value(&self, stored: &Stored) -> Result<Value, ApiError> {
+        parse(self.kind, stored)
+    }
+
+    /// Answers with an object.
+    pub(crate) fn answer(&self, code: StatusCode, stored: &Stored) -> Result<Response<Body>, ApiError> {
+        let (content_type, bytes) = encode::object(self.kind, self.format, stored, self.now)?;
+        Ok(self.finish(respond::bytes_for(&self.headers, code, content_type, bytes)))
+    }
+
+    /// Answers with a value that is not stored: a dry run's result, a Scale, a Status.
+    pub(crate) fn answer_value(&self, code: StatusCode, value: &Value) -> Response<Body> {
+        self.finish(respond::value(
+            code,
+            Format { view: crate::http::negotiate::View::Object, ..self.format },
+            value,
+        ))
+    }
+
+    /// The manager's name for field ownership: as asked, or the User-Agent up to its slash.
+    pub(crate) fn field_manager(&self, asked: Option<&str>) -> String {
+        asked.map_or_else(
+            || {
+                let agent = self.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+                let name = agent.unwrap_or_default().split('/').next().unwrap_or_default();
+                if name.is_empty() { "unknown".to_owned() } else { name.chars().take(128).collect() }
+            },
+            str::to_owned,
+        )
+    }
+
+    fn finish(&self, mut response: Response<Body>) -> Response<Body> {
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+        respond::warn(headers, &self.warnings);
+        response
+    }
+}
+
+/// Parses a stored object, in the form of `kind`.
+pub(crate) fn parse(kind: &Kind, stored: &Stored) -> Result<Value, ApiError> {
+    stored.value().map(|value| kind.from_stored(value)).map_err(ApiError::internal)
+}

@@ -1,0 +1,128 @@
+//! The last steps of a write: the store, or for a dry run only what the store would hold.
+
+use std::sync::Arc;
+
+use apimachinery::{ApiError, status::GroupResource};
+use serde_json::Value;
+
+use super::{Call, object};
+use crate::store::{Key, ResourceKey, Stored, Write, WriteError};
+
+/// How a write ended.
+pub(super) enum Outcome {
+    /// It is done, or nothing was to do.
+    Done(Arc<Stored>),
+    /// The object was removed: its last finalizer went.
+    Removed(Arc<Stored>),
+    /// Somebody else wrote in between.
+    Stale,
+}
+
+impl Outcome {
+    /// The state to answer with; an unexpected writer in between is a conflict.
+    pub(super) fn into_stored(self, call: &Call, name: &str) -> Result<Arc<Stored>, ApiError> {
+        match self {
+            Self::Done(stored) | Self::Removed(stored) => Ok(stored),
+            Self::Stale => Err(ApiError::stale(&call.resource(), name)),
+        }
+    }
+}
+
+/// Refuses new content where there is no namespace for it, or no more.
+pub(super) fn check_namespace(call: &Call, name: &str) -> Result<(), ApiError> {
+    if !call.kind.namespaced() {
+        return Ok(());
+    }
+    let namespaces = GroupResource::new("", "namespaces");
+    let key = Key::new(ResourceKey::new("", "namespaces"), "", call.namespace());
+    match call.shared.storage.get(&key) {
+        None => Err(ApiError::not_found(&namespaces, call.namespace())),
+        Some(namespace) if namespace.meta.deleting => {
+            Err(ApiError::namespace_terminating(&call.resource(), name, call.namespace()))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Stores a new object.
+pub(super) async fn create(
+    call: &Call,
+    name: &str,
+    object: Value,
+    dry_run: bool,
+) -> Result<Arc<Stored>, ApiError> {
+    let key = call.key(name);
+    if let Some(existing) = call.shared.storage.get(&key) {
+        return Err(taken(call, &existing));
+    }
+    if dry_run {
+        return pretend(call, key, 0, object);
+    }
+    let object = object::encode(call.kind, object);
+    match call.shared.storage.write(Write::Create { key, object }).await {
+        Ok(stored) => Ok(stored),
+        Err(WriteError::Exists(existing)) => Err(taken(call, &existing)),
+        Err(error) => Err(unavailable(&error)),
+    }
+}
+
+fn taken(call: &Call, existing: &Stored) -> ApiError {
+    if existing.meta.deleting {
+        ApiError::being_deleted(&call.resource(), &existing.key.name)
+    } else {
+        ApiError::already_exists(&call.resource(), &existing.key.name)
+    }
+}
+
+/// Replaces `current`, unless nothing has changed, or the object is to go instead.
+pub(super) async fn replace(
+    call: &Call,
+    current: &Arc<Stored>,
+    old: &Value,
+    object: Value,
+    dry_run: bool,
+) -> Result<Outcome, ApiError> {
+    if object::same(old, &object) {
+        return Ok(Outcome::Done(Arc::clone(current)));
+    }
+    let key = current.key.clone();
+    let expect = Some(current.revision);
+    let released = crate::deletion::is_released(&object);
+    if dry_run {
+        return pretend(call, key, current.revision, object).map(Outcome::Done);
+    }
+    let object = object::encode(call.kind, object);
+    let write = if released {
+        Write::Delete { key, expect, last: object }
+    } else {
+        Write::Update { key, expect, object }
+    };
+    match call.shared.storage.write(write).await {
+        Ok(stored) if released => Ok(Outcome::Removed(stored)),
+        Ok(stored) => Ok(Outcome::Done(stored)),
+        Err(WriteError::Conflict { .. }) => Ok(Outcome::Stale),
+        Err(WriteError::NotFound) => Err(ApiError::not_found(&call.resource(), &current.key.name)),
+        Err(error) => Err(unavailable(&error)),
+    }
+}
+
+/// What the store would hold.
+fn pretend(call: &Call, key: Key, revision: u64, object: Value) -> Result<Arc<Stored>, ApiError> {
+    let mut stored = call.kind.to_stored(object);
+    if let Some(metadata) = stored["metadata"].as_object_mut() {
+        metadata.remove("resourceVersion");
+        if revision > 0 {
+            metadata.insert("resourceVersion".into(), revision.to_string().into());
+        }
+    }
+    let bytes = serde_json::to_vec(&stored).map_err(ApiError::internal)?;
+    Ok(Arc::new(Stored { key, revision, bytes: bytes.into(), meta: crate::store::Meta::default() }))
+}
+
+/// A store that does not take the write.
+pub(super) fn unavailable(error: &WriteError) -> ApiError {
+    match error {
+        WriteError::Overloaded => ApiError::too_many_requests(error.to_string(), 1),
+        _ => ApiError::service_unavailable(error.to_string()),
+    }
+}

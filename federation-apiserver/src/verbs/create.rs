@@ -1,0 +1,45 @@
+//! POST.
+
+use apimachinery::{ApiError, names::SUFFIX_LEN};
+use http::{Response, StatusCode};
+use serde_json::Value;
+
+use super::{Call, commit, object};
+use crate::http::{Body, query::WriteOptions};
+
+/// Creates the object in the body.
+pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
+    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+    if call.kind.namespaced() && call.path.namespace.is_none() {
+        return Err(ApiError::no_such_method());
+    }
+    let object = call.decode_object(options.field_validation)?;
+    if object["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
+        return Err(ApiError::resource_version_on_create());
+    }
+    let object = prepare(call, object)?;
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let object = call.own(None, object, options.field_manager.as_deref())?;
+    let stored = commit::create(call, &name, object, options.dry_run).await?;
+    call.answer(StatusCode::CREATED, &stored)
+}
+
+/// Makes a decoded object ready to be stored as a new one.
+pub(super) fn prepare(call: &Call, mut object: Value) -> Result<Value, ApiError> {
+    let kind = call.kind;
+    object::settle_namespace(kind, &mut object, call.namespace())?;
+    let random: [u8; SUFFIX_LEN] = rand::random();
+    object::begin(kind, &mut object, &uuid::Uuid::new_v4().to_string(), random, call.now)?;
+    if kind.status
+        && let Some(map) = object.as_object_mut()
+    {
+        map.remove("status");
+    }
+    (kind.prepare_create)(&mut object);
+    (kind.default)(&mut object);
+    // The missing namespace is the plainer answer, so it comes before the faults of the object.
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    commit::check_namespace(call, name)?;
+    object::validate(kind, &object, None)?;
+    Ok(object)
+}

@@ -1,0 +1,141 @@
+//! Request bodies: JSON, YAML and protobuf; types and unknown fields.
+
+use apimachinery::{ApiError, FieldError, FieldPath};
+use serde_json::Value;
+
+use super::Call;
+use crate::http::{
+    negotiate::{JSON, PROTOBUF, YAML, content_type},
+    query::FieldValidation,
+};
+
+impl Call {
+    /// Decodes the body as an object of the URL's kind and checks its types and unknown fields.
+    pub(super) fn decode_object(&mut self, validation: FieldValidation) -> Result<Value, ApiError> {
+        let mut object = self.decode_any()?;
+        self.expect_kind(&mut object, &self.kind.api_version(), self.kind.kind)?;
+        self.check_fields(&object, validation)?;
+        Ok(object)
+    }
+
+    /// Decodes the body by its Content-Type; an empty body is null.
+    pub(super) fn decode_any(&self) -> Result<Value, ApiError> {
+        if self.body.is_empty() {
+            return Ok(Value::Null);
+        }
+        match content_type(&self.headers).as_deref() {
+            None | Some(JSON) => decode_json(&self.body),
+            Some(YAML) => decode_yaml(&self.body),
+            // Custom kinds have no protobuf form, but DeleteOptions and Scale do.
+            Some(PROTOBUF) => {
+                kube_schema::protobuf::decode(&self.body).map(|(_, value)| value).map_err(|error| match error
+                {
+                    kube_schema::protobuf::Error::Kind { .. } => unsupported(self.kind.built_in),
+                    other => ApiError::bad_request(other.to_string()),
+                })
+            }
+            Some(_) => Err(unsupported(self.kind.built_in)),
+        }
+    }
+
+    /// Checks apiVersion and kind; a built-in kind may leave them out.
+    pub(super) fn expect_kind(
+        &self,
+        object: &mut Value,
+        api_version: &str,
+        kind: &str,
+    ) -> Result<(), ApiError> {
+        if !object.is_object() {
+            return Err(ApiError::bad_request(format!("the body must be a JSON object of kind {kind}")));
+        }
+        let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
+        let (found_version, found_kind) = (text("apiVersion"), text("kind"));
+        if !self.kind.built_in && found_kind.is_empty() {
+            return Err(ApiError::bad_request(
+                "Object 'Kind' is missing in the body: set apiVersion and kind",
+            ));
+        }
+        if !found_kind.is_empty() && found_kind != kind {
+            return Err(ApiError::bad_request(format!(
+                "{found_kind} in version {found_version:?} cannot be handled as a {kind}: converting ({found_version}.{found_kind}) to ({api_version}.{kind}): unknown conversion"
+            )));
+        }
+        if !found_version.is_empty() && found_version != api_version {
+            return Err(ApiError::bad_request(format!(
+                "the API version in the data ({found_version}) does not match the expected API version ({api_version})"
+            )));
+        }
+        object["apiVersion"] = api_version.into();
+        object["kind"] = kind.into();
+        Ok(())
+    }
+
+    /// Refuses wrong types; refuses, warns of or ignores unknown fields.
+    pub(super) fn check_fields(
+        &mut self,
+        object: &Value,
+        validation: FieldValidation,
+    ) -> Result<(), ApiError> {
+        let kind = self.kind;
+        let Some(report) = self.shared.schemas().validate(kind.group, kind.version, kind.kind, object) else {
+            return Ok(());
+        };
+        if !report.mismatches.is_empty() {
+            if kind.built_in {
+                let first = report.mismatches.iter().map(ToString::to_string).next().unwrap_or_default();
+                return Err(ApiError::bad_request(format!(
+                    "{} in version {:?} cannot be handled as a {}: json: {first}",
+                    kind.kind, kind.version, kind.kind
+                )));
+            }
+            let errors: Vec<_> = report
+                .mismatches
+                .iter()
+                .map(|mismatch| {
+                    let detail = format!("must be of type {}: {:?}", mismatch.expected, mismatch.found);
+                    FieldError::type_invalid(
+                        &FieldPath::new(mismatch.field.as_str()),
+                        mismatch.found,
+                        &detail,
+                    )
+                })
+                .collect();
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            return Err(ApiError::invalid(kind.group, kind.kind, name, &errors));
+        }
+        let unknown: Vec<_> = report.warnings().collect();
+        match validation {
+            FieldValidation::Ignore => {}
+            FieldValidation::Warn => self.warnings.extend(unknown),
+            FieldValidation::Strict if unknown.is_empty() => {}
+            FieldValidation::Strict => {
+                return Err(ApiError::bad_request(format!(
+                    "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
+                    kind.kind,
+                    kind.version,
+                    kind.kind,
+                    unknown.join(", ")
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unsupported(built_in: bool) -> ApiError {
+    ApiError::unsupported_media_type(if built_in { &[JSON, YAML, PROTOBUF] } else { &[JSON, YAML] })
+}
+
+/// Parses JSON, or says where it is wrong.
+pub(super) fn decode_json(bytes: &[u8]) -> Result<Value, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+    })
+}
+
+/// Parses YAML, or says where it is wrong.
+pub(super) fn decode_yaml(bytes: &[u8]) -> Result<Value, ApiError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("the YAML body is not UTF-8"))?;
+    serde_saphyr::from_str(text)
+        .map_err(|error| ApiError::bad_request(format!("error converting YAML to JSON: {error}")))
+}

@@ -1,0 +1,166 @@
+//! DELETE, of one object and of many.
+
+use std::sync::Arc;
+
+use apimachinery::{
+    ApiError, FieldError, FieldPath,
+    status::{self, Details},
+};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::{Call, commit, list, object};
+use crate::{
+    deletion::{self, DeleteDecision, DeleteOptions, Propagation},
+    http::{Body, query},
+    store::{Stored, Write, WriteError},
+};
+
+const ROUNDS: usize = 64;
+
+/// Namespaces that cannot go.
+const LASTING: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+enum Outcome {
+    Removed(Arc<Stored>),
+    Marked(Arc<Stored>),
+}
+
+/// Deletes the object that the URL names.
+pub(super) async fn delete(call: &mut Call) -> Result<Response<Body>, ApiError> {
+    let (options, dry_run) = options(call)?;
+    let name = call.name().to_owned();
+    if call.kind.plural == "namespaces" && LASTING.contains(&name.as_str()) {
+        return Err(ApiError::forbidden(&call.resource(), &name, "this namespace may not be deleted"));
+    }
+    match delete_one(call, &name, &options, dry_run).await? {
+        Outcome::Marked(stored) => call.answer(StatusCode::OK, &stored),
+        Outcome::Removed(stored) => {
+            let details = Details {
+                name,
+                group: call.kind.group.to_owned(),
+                kind: call.kind.plural.to_owned(),
+                uid: stored.meta.uid.clone(),
+                ..Details::default()
+            };
+            Ok(call.answer_value(StatusCode::OK, &status::success(Some(&details))))
+        }
+    }
+}
+
+/// Deletes every object that the selectors choose.
+pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>, ApiError> {
+    let (options, dry_run) = options(call)?;
+    let chosen = list::chosen(call)?;
+    let mut items = Vec::with_capacity(chosen.len());
+    for stored in &chosen {
+        match delete_in(call, &stored.key.namespace, &stored.key.name, &options, dry_run).await {
+            Ok(Outcome::Marked(stored) | Outcome::Removed(stored)) => items.push(call.value(&stored)?),
+            // Somebody else was faster.
+            Err(error) if error.code == 404 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let answer = json!({
+        "kind": format!("{}List", call.kind.kind),
+        "apiVersion": call.kind.api_version(),
+        "metadata": {"resourceVersion": call.shared.storage.snapshot().revision().to_string()},
+        "items": items,
+    });
+    Ok(call.answer_value(StatusCode::OK, &answer))
+}
+
+async fn delete_one(
+    call: &Call,
+    name: &str,
+    options: &DeleteOptions,
+    dry_run: bool,
+) -> Result<Outcome, ApiError> {
+    delete_in(call, call.namespace(), name, options, dry_run).await
+}
+
+async fn delete_in(
+    call: &Call,
+    namespace: &str,
+    name: &str,
+    options: &DeleteOptions,
+    dry_run: bool,
+) -> Result<Outcome, ApiError> {
+    let mut key = call.key(name);
+    namespace.clone_into(&mut key.namespace);
+    for _ in 0..ROUNDS {
+        let current =
+            call.shared.storage.get(&key).ok_or_else(|| ApiError::not_found(&call.resource(), name))?;
+        let old = call.value(&current)?;
+        let expect = Some(current.revision);
+        let (write, removed) = match deletion::decide_delete(&old, options, call.now, Propagation::Background)
+        {
+            DeleteDecision::PreconditionFailed { field: "UID", expected, actual } => {
+                return Err(ApiError::uid_conflict(&call.resource(), name, &expected, &actual));
+            }
+            DeleteDecision::PreconditionFailed { expected, actual, .. } => {
+                return Err(ApiError::resource_version_conflict(&call.resource(), name, &expected, &actual));
+            }
+            DeleteDecision::AlreadyDeleting => return Ok(Outcome::Marked(current)),
+            DeleteDecision::RemoveNow => {
+                if dry_run {
+                    return Ok(Outcome::Removed(current));
+                }
+                (Write::Delete { key: key.clone(), expect, last: object::encode(call.kind, old) }, true)
+            }
+            DeleteDecision::MarkDeleting(next) => {
+                if dry_run {
+                    return Ok(Outcome::Marked(current));
+                }
+                (Write::Update { key: key.clone(), expect, object: object::encode(call.kind, next) }, false)
+            }
+        };
+        match call.shared.storage.write(write).await {
+            Ok(stored) if removed => return Ok(Outcome::Removed(stored)),
+            Ok(stored) => return Ok(Outcome::Marked(stored)),
+            Err(WriteError::Conflict { .. }) => {}
+            Err(WriteError::NotFound) => return Err(ApiError::not_found(&call.resource(), name)),
+            Err(error) => return Err(commit::unavailable(&error)),
+        }
+    }
+    Err(ApiError::stale(&call.resource(), name))
+}
+
+/// DeleteOptions from the body, else from the query; and whether it is a dry run.
+fn options(call: &Call) -> Result<(DeleteOptions, bool), ApiError> {
+    let mut value = call.decode_any()?;
+    if value.is_null() {
+        value = json!({});
+    }
+    let kind = value["kind"].as_str().unwrap_or("DeleteOptions");
+    if !value.is_object() || kind != "DeleteOptions" {
+        return Err(ApiError::bad_request("the body of a DELETE must be DeleteOptions"));
+    }
+    if let Some(policy) = call.query.get("propagationPolicy")
+        && value["propagationPolicy"].is_null()
+    {
+        value["propagationPolicy"] = policy.into();
+    }
+    if call.query.get("orphanDependents").is_some() && value["orphanDependents"].is_null() {
+        value["orphanDependents"] = call.query.flag("orphanDependents").into();
+    }
+    let mut errors = Vec::new();
+    let body = value["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let dry_run = query::dry_run(call.query.all("dryRun").chain(body), &mut errors);
+    let options = DeleteOptions::from_value(&value).map_err(|error| {
+        let text = error.message.trim_start_matches("Invalid value: ").to_owned();
+        let fault = FieldError {
+            reason: apimachinery::FieldReason::Invalid,
+            field: error.field.to_owned(),
+            message: format!("Invalid value: {text}"),
+        };
+        ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &[fault])
+    });
+    if errors.is_empty() {
+        options.map(|options| (options, dry_run))
+    } else {
+        errors
+            .extend(options.err().map(|error| FieldError::forbidden(&FieldPath::default(), &error.message)));
+        Err(ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &errors))
+    }
+}

@@ -1,0 +1,53 @@
+//! What can be done to resources: one file for each verb, over the same few steps.
+//!
+//! A write goes `decode → normalise metadata → default → prepare → validate → own → store`; the steps stand in
+//! [`object`] and [`commit`], and a kind's part of them in its row of the table.
+
+pub(crate) mod call;
+mod commit;
+mod create;
+mod decode;
+mod delete;
+mod list;
+mod object;
+mod ownership;
+mod patch;
+mod read;
+mod scale;
+mod update;
+mod watch;
+
+use apimachinery::ApiError;
+use http::{Method, Response};
+
+use crate::http::Body;
+pub(crate) use call::Call;
+pub(crate) use object::selectable_fields;
+
+/// Performs a request on a resource.
+pub(crate) async fn dispatch(
+    mut call: Call,
+    method: &Method,
+    verb: &str,
+) -> Result<Response<Body>, ApiError> {
+    let subresource = call.path.subresource.clone();
+    match (verb, subresource.as_deref()) {
+        ("get", None | Some("status")) => read::get(&call),
+        ("get", Some("scale")) => scale::get(&call),
+        ("list", None) => list::list(&call).await,
+        ("watch", None) => watch::watch(call).await,
+        ("create", None) if call.path.name.is_none() => create::create(&mut call).await,
+        ("update", Some("scale")) => scale::update(&mut call).await,
+        ("update", _) if call.path.name.is_some() => update::update(&mut call).await,
+        ("patch", Some("scale")) => scale::patch(&mut call).await,
+        ("patch", _) if call.path.name.is_some() => patch::patch(&mut call).await,
+        ("delete", None) => delete::delete(&mut call).await,
+        ("deletecollection", None) if call.kind.plural != "namespaces" => {
+            delete::delete_collection(&mut call).await
+        }
+        _ => {
+            tracing::debug!(%method, verb, "no such verb");
+            Err(ApiError::no_such_method())
+        }
+    }
+}

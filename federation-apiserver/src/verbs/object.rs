@@ -1,0 +1,207 @@
+//! The steps that bring an object into the state in which it is stored. Pure but for the ids and the time that come in.
+
+use std::collections::BTreeMap;
+
+use apimachinery::{
+    ApiError, FieldError, FieldPath,
+    meta::validate_object_meta,
+    names::{self, SUFFIX_LEN},
+};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    deletion,
+    kinds::check_cluster_selector,
+    registry::{Faults, Generation, Kind, Registry},
+    store::{Encoded, Meta, ResourceKey},
+};
+
+/// Metadata that only the server writes.
+const SERVER_WRITTEN: [&str; 6] =
+    ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"];
+
+/// The object's metadata; made if absent.
+pub(super) fn metadata(object: &mut Value) -> Result<&mut Map<String, Value>, ApiError> {
+    let object =
+        object.as_object_mut().ok_or_else(|| ApiError::bad_request("the object must be a JSON object"))?;
+    let metadata = object.entry("metadata").or_insert_with(|| json!({}));
+    if metadata.is_null() {
+        *metadata = json!({});
+    }
+    metadata.as_object_mut().ok_or_else(|| ApiError::bad_request("metadata must be a JSON object"))
+}
+
+/// Checks or fills in the namespace from the URL.
+pub(super) fn settle_namespace(kind: &Kind, object: &mut Value, namespace: &str) -> Result<(), ApiError> {
+    let metadata = metadata(object)?;
+    let own = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
+    if !kind.namespaced() {
+        // A cluster-scoped object's namespace is a mistake that validation names.
+        if own.is_empty() {
+            metadata.remove("namespace");
+        }
+        return Ok(());
+    }
+    if !own.is_empty() && own != namespace {
+        return Err(ApiError::bad_request(format!(
+            "the namespace of the provided object does not match the namespace sent on the request: {own:?} against {namespace:?}"
+        )));
+    }
+    metadata.insert("namespace".into(), namespace.into());
+    Ok(())
+}
+
+/// Sets what the server decides of a new object's metadata.
+pub(super) fn begin(
+    kind: &Kind,
+    object: &mut Value,
+    uid: &str,
+    random: [u8; SUFFIX_LEN],
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    let metadata = metadata(object)?;
+    for name in SERVER_WRITTEN {
+        metadata.remove(name);
+    }
+    metadata.remove("resourceVersion");
+    let text = |name: &str| metadata.get(name).and_then(Value::as_str).unwrap_or_default();
+    if text("name").is_empty() && !text("generateName").is_empty() {
+        let name = names::generated_name(text("generateName"), random);
+        metadata.insert("name".into(), name.into());
+    }
+    metadata.insert("uid".into(), uid.into());
+    metadata.insert("creationTimestamp".into(), deletion::seconds(now).into());
+    if kind.generation != Generation::None {
+        metadata.insert("generation".into(), 1.into());
+    }
+    drop_empty(metadata);
+    Ok(())
+}
+
+/// Go's `omitempty`: absent, null and empty maps and lists of metadata are one and the same.
+fn drop_empty(metadata: &mut Map<String, Value>) {
+    metadata.retain(|_, value| match value {
+        Value::Null => false,
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::String(text) => !text.is_empty(),
+        _ => true,
+    });
+}
+
+/// Restores what only the server writes from the old state.
+pub(super) fn carry_over(object: &mut Value, old: &Value) -> Result<(), ApiError> {
+    let metadata = metadata(object)?;
+    for name in SERVER_WRITTEN {
+        match old["metadata"].get(name) {
+            Some(value) => metadata.insert(name.to_owned(), value.clone()),
+            None => metadata.remove(name),
+        };
+    }
+    if !metadata.contains_key("generateName")
+        && let Some(prefix) = old["metadata"].get("generateName")
+    {
+        metadata.insert("generateName".into(), prefix.clone());
+    }
+    drop_empty(metadata);
+    Ok(())
+}
+
+/// Lets the generation rise if what it counts has changed.
+pub(super) fn count_generation(kind: &Kind, object: &mut Value, old: &Value) -> Result<(), ApiError> {
+    if kind.generation == Generation::None {
+        return Ok(());
+    }
+    let annotations = kind.generation == Generation::SpecAndAnnotations
+        && object["metadata"].get("annotations") != old["metadata"].get("annotations");
+    let counted = |object: &Value| {
+        let mut rest = object.as_object().cloned().unwrap_or_default();
+        for name in ["metadata", "status", "apiVersion", "kind"] {
+            rest.remove(name);
+        }
+        rest
+    };
+    let before = old["metadata"]["generation"].as_i64().unwrap_or(1);
+    let changed = annotations || counted(object) != counted(old);
+    metadata(object)?.insert("generation".into(), (before + i64::from(changed)).into());
+    Ok(())
+}
+
+/// All faults of an object, and of the change from `old` if there is one.
+pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+    let mut faults = validate_object_meta(object, kind.name_rule, kind.scope);
+    check_cluster_selector_once(kind, object, &mut faults);
+    (kind.validate)(object, &mut faults);
+    if let Some(old) = old {
+        (kind.validate_update)(object, old, &mut faults);
+        validate_finalizers(object, old, &mut faults);
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    Err(ApiError::invalid(kind.group, kind.kind, name, &faults))
+}
+
+/// Deployments and ReplicaSets check it with the rest of Federation v1's annotations.
+fn check_cluster_selector_once(kind: &Kind, object: &Value, faults: &mut Faults) {
+    if kind.group != "apps" && kind.built_in {
+        check_cluster_selector(object, faults);
+    }
+}
+
+/// While an object is being deleted, finalizers may only go.
+fn validate_finalizers(object: &Value, old: &Value, faults: &mut Faults) {
+    if !old["metadata"]["deletionTimestamp"].is_string() {
+        return;
+    }
+    let before = deletion::finalizers(old);
+    let added: Vec<_> =
+        deletion::finalizers(object).into_iter().filter(|finalizer| !before.contains(finalizer)).collect();
+    if !added.is_empty() {
+        let detail = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+        );
+        faults.push(FieldError::forbidden(&FieldPath::new("metadata.finalizers"), &detail));
+    }
+}
+
+/// Whether two states differ in nothing but resourceVersion and the times of managed fields.
+pub(super) fn same(one: &Value, other: &Value) -> bool {
+    let stripped = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("resourceVersion");
+            for entry in metadata.get_mut("managedFields").and_then(Value::as_array_mut).into_iter().flatten()
+            {
+                if let Some(entry) = entry.as_object_mut() {
+                    entry.remove("time");
+                }
+            }
+        }
+        object
+    };
+    stripped(one) == stripped(other)
+}
+
+/// Serializes an object for the store, in its stored form.
+pub(crate) fn encode(kind: &Kind, object: Value) -> Encoded {
+    let stored = kind.to_stored(object);
+    let fields = selectable_fields(&kind.storage(), &stored);
+    let meta = Meta::from_value(&stored, fields);
+    Encoded::new(&stored, meta)
+}
+
+/// The selectable fields of a stored object, for every kind that it is served as. Name and namespace stand in its key.
+pub(crate) fn selectable_fields(resource: &ResourceKey, stored: &Value) -> BTreeMap<String, String> {
+    let kinds = Registry::get().kinds().iter();
+    kinds
+        .filter(|kind| !kind.selectable.is_empty() && kind.storage() == *resource)
+        .flat_map(|kind| match &kind.conversion {
+            Some(_) => kind.field_values(&kind.from_stored(stored.clone())),
+            None => kind.field_values(stored),
+        })
+        .filter(|(name, value)| !value.is_empty() && !name.starts_with("metadata."))
+        .collect()
+}

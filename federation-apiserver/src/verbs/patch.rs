@@ -1,0 +1,215 @@
+//! PATCH, in its four formats.
+
+use apimachinery::{
+    ApiError, FieldError, FieldPath,
+    apply::{self, Conflicts},
+    patch::{self, PatchError},
+    status::Reason,
+};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::{Call, commit, commit::Outcome, create, decode, object, update};
+use crate::http::{Body, negotiate::content_type, query::WriteOptions};
+
+/// Rounds of a patch against other writers: parallel patches must all land.
+const ROUNDS: usize = 64;
+
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+const APPLY: &str = "application/apply-patch+yaml";
+
+enum Patch {
+    Json(Value),
+    Merge(Value),
+    Strategic(Value),
+    Apply(Value),
+}
+
+/// Changes the object that the URL names as the body says.
+pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
+    update::check_subresource(call)?;
+    let options = WriteOptions::parse(&call.query, "PatchOptions")?;
+    let patch = read(call)?;
+    check_options(call, &patch, &options)?;
+    // A resourceVersion in the patch is the patcher's precondition: a conflict is his to resolve.
+    let conditional = match &patch {
+        Patch::Json(_) => false,
+        Patch::Merge(patch) | Patch::Strategic(patch) | Patch::Apply(patch) => {
+            patch["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty())
+        }
+    };
+    let mut checked = false;
+    for _ in 0..ROUNDS {
+        let current = match (&patch, call.current()) {
+            (_, Ok(current)) => current,
+            (Patch::Apply(configuration), Err(_)) if call.path.subresource.is_none() => {
+                let configuration = configuration.clone();
+                return create_by_apply(call, configuration, &options).await;
+            }
+            (_, Err(error)) => return Err(error),
+        };
+        let old = call.value(&current)?;
+        let mut next = apply_to(call, &patch, &old, &options)?;
+        if next == old {
+            return call.answer(StatusCode::OK, &current);
+        }
+        call.expect_kind(&mut next, &call.kind.api_version(), call.kind.kind)?;
+        if !checked {
+            call.check_fields(&next, options.field_validation)?;
+            checked = true;
+        }
+        object::settle_namespace(call.kind, &mut next, call.namespace())?;
+        update::check_name(call, &mut next)?;
+        let version = next["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        if !version.is_empty() && version != current.revision.to_string() {
+            return Err(ApiError::stale(&call.resource(), call.name()));
+        }
+        let uid = next["metadata"]["uid"].as_str().unwrap_or_default();
+        if !uid.is_empty() && uid != current.meta.uid {
+            return Err(ApiError::uid_conflict(&call.resource(), call.name(), uid, &current.meta.uid));
+        }
+        let applied = matches!(patch, Patch::Apply(_));
+        let mut next = update::prepare(call, next, &old)?;
+        if !applied {
+            next = call.own(Some(&old), next, options.field_manager.as_deref())?;
+        }
+        match commit::replace(call, &current, &old, next, options.dry_run).await? {
+            Outcome::Stale if !conditional => {}
+            outcome => {
+                let stored = outcome.into_stored(call, call.name())?;
+                return call.answer(StatusCode::OK, &stored);
+            }
+        }
+    }
+    Err(ApiError::stale(&call.resource(), call.name()))
+}
+
+fn read(call: &Call) -> Result<Patch, ApiError> {
+    let formats: &[&str] =
+        if call.kind.built_in { &[JSON_PATCH, MERGE, STRATEGIC, APPLY] } else { &[JSON_PATCH, MERGE, APPLY] };
+    let format = content_type(&call.headers).unwrap_or_default();
+    if !formats.contains(&format.as_str()) {
+        return Err(ApiError::unsupported_media_type(formats));
+    }
+    if format == APPLY {
+        return decode::decode_yaml(&call.body).map(Patch::Apply);
+    }
+    let value = decode::decode_json(&call.body)?;
+    match format.as_str() {
+        JSON_PATCH if value.is_array() => Ok(Patch::Json(value)),
+        JSON_PATCH => Err(ApiError::bad_request("a JSON patch must be a list of operations")),
+        _ if !value.is_object() => Err(ApiError::bad_request("the patch must be a JSON object")),
+        MERGE => Ok(Patch::Merge(value)),
+        _ => Ok(Patch::Strategic(value)),
+    }
+}
+
+fn check_options(call: &Call, patch: &Patch, options: &WriteOptions) -> Result<(), ApiError> {
+    let mut errors = Vec::new();
+    match patch {
+        Patch::Apply(_) if options.field_manager.is_none() => {
+            errors.push(FieldError::required(&FieldPath::new("fieldManager"), "is required for apply patch"));
+        }
+        Patch::Apply(_) => {}
+        _ if call.query.get("force").is_some() => {
+            errors.push(FieldError::forbidden(
+                &FieldPath::new("force"),
+                "may not be specified for non-apply patch",
+            ));
+        }
+        _ => {}
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid("meta.k8s.io", "PatchOptions", "", &errors))
+    }
+}
+
+fn apply_to(call: &mut Call, patch: &Patch, old: &Value, options: &WriteOptions) -> Result<Value, ApiError> {
+    let mut next = old.clone();
+    match patch {
+        Patch::Json(operations) => {
+            patch::json::apply(&mut next, operations).map_err(|error| refuse(call, &error))?
+        }
+        Patch::Merge(patch) => patch::merge::apply(&mut next, patch),
+        Patch::Strategic(patch) => {
+            return call.merge_strategically(old, patch).map_err(|error| refuse(call, &error));
+        }
+        Patch::Apply(configuration) => return merge_apply(call, Some(old), configuration, options),
+    }
+    Ok(next)
+}
+
+fn refuse(call: &Call, error: &PatchError) -> ApiError {
+    match error {
+        PatchError::Malformed(text) => ApiError::bad_request(text.clone()),
+        PatchError::Failed(text) => {
+            let mut refused = ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[]);
+            refused.message = text.clone();
+            refused
+        }
+        PatchError::TooManyOperations { .. } => {
+            ApiError::new(413, Reason::RequestEntityTooLarge, error.to_string())
+        }
+    }
+}
+
+/// Merges an applied configuration into the live object and settles who owns what.
+fn merge_apply(
+    call: &mut Call,
+    live: Option<&Value>,
+    configuration: &Value,
+    options: &WriteOptions,
+) -> Result<Value, ApiError> {
+    let mut configuration = configuration.clone();
+    call.expect_kind(&mut configuration, &call.kind.api_version(), call.kind.kind)?;
+    object::settle_namespace(call.kind, &mut configuration, call.namespace())?;
+    update::check_name(call, &mut configuration)?;
+    let conflicts = if options.force { Conflicts::Force } else { Conflicts::Refuse };
+    let name = call.field_manager(options.field_manager.as_deref());
+    call.with_manager(&name, |kind, manager| apply::apply(kind, live, &configuration, manager, conflicts))
+        .map_err(|error| ApiError::from(&error))
+}
+
+async fn create_by_apply(
+    call: &mut Call,
+    configuration: Value,
+    options: &WriteOptions,
+) -> Result<Response<Body>, ApiError> {
+    let version = configuration["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    if !version.is_empty() || configuration["metadata"]["uid"].is_string() {
+        return Err(ApiError::not_found(&call.resource(), call.name()));
+    }
+    let object = merge_apply(call, None, &configuration, options)?;
+    call.check_fields(&object, options.field_validation)?;
+    let managed = object["metadata"].get("managedFields").cloned();
+    let mut object = create::prepare(call, object)?;
+    if let Some(managed) = managed {
+        object["metadata"]["managedFields"] = managed;
+    }
+    let name = call.name().to_owned();
+    match commit::create(call, &name, object, options.dry_run).await {
+        Ok(stored) => call.answer(StatusCode::CREATED, &stored),
+        Err(error) => Err(error),
+    }
+}
+
+/// A patch of a Scale, for the scale subresource: JSON or merge.
+pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<Value, ApiError> {
+    let mut next = old.clone();
+    match read(call)? {
+        Patch::Json(operations) => {
+            patch::json::apply(&mut next, &operations).map_err(|error| refuse(call, &error))?
+        }
+        Patch::Merge(patch) | Patch::Strategic(patch) | Patch::Apply(patch) => {
+            patch::merge::apply(&mut next, &patch)
+        }
+    }
+    if next["spec"].is_null() {
+        next["spec"] = json!({});
+    }
+    Ok(next)
+}

@@ -1,0 +1,95 @@
+//! The scale subresource: an `autoscaling/v1` Scale over `spec.replicas`.
+
+use apimachinery::{ApiError, FieldError, FieldPath, labels::Selector};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::{Call, commit, commit::Outcome, patch, update};
+use crate::http::{Body, query::WriteOptions};
+
+const ROUNDS: usize = 64;
+
+/// Answers with the Scale.
+pub(super) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
+    check(call)?;
+    let object = call.value(&*call.current()?)?;
+    Ok(call.answer_value(StatusCode::OK, &scale_of(&object)))
+}
+
+/// Sets the replicas that the body's Scale asks for.
+pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> {
+    check(call)?;
+    let mut scale = call.decode_any()?;
+    call.expect_kind(&mut scale, "autoscaling/v1", "Scale")?;
+    write(call, |_, _| Ok(scale.clone())).await
+}
+
+/// Patches the Scale.
+pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
+    check(call)?;
+    write(call, patch::apply_to_plain).await
+}
+
+fn check(call: &Call) -> Result<(), ApiError> {
+    if call.kind.scale { Ok(()) } else { Err(ApiError::no_such_path()) }
+}
+
+async fn write(
+    call: &mut Call,
+    wanted: impl Fn(&Call, &Value) -> Result<Value, ApiError>,
+) -> Result<Response<Body>, ApiError> {
+    let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
+    let manager = call.field_manager(options.field_manager.as_deref());
+    for _ in 0..ROUNDS {
+        let current = call.current()?;
+        let old = call.value(&current)?;
+        let scale = wanted(call, &scale_of(&old))?;
+        let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
+        if replicas < 0 {
+            let path = FieldPath::new("spec.replicas");
+            let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
+            return Err(ApiError::invalid("autoscaling", "Scale", call.name(), &[error]));
+        }
+        let version = scale["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        if !version.is_empty() && version != current.revision.to_string() {
+            return Err(ApiError::stale(&call.resource(), call.name()));
+        }
+        let mut object = old.clone();
+        object["spec"]["replicas"] = replicas.into();
+        // The parts that an update of the object itself changes.
+        let subresource = call.path.subresource.take();
+        let prepared = update::prepare(call, object, &old);
+        call.path.subresource = subresource;
+        let next = call.own(Some(&old), prepared?, Some(&manager))?;
+        match commit::replace(call, &current, &old, next, options.dry_run).await? {
+            Outcome::Stale if version.is_empty() => {}
+            outcome => {
+                let stored = outcome.into_stored(call, call.name())?;
+                let object = call.value(&stored)?;
+                return Ok(call.answer_value(StatusCode::OK, &scale_of(&object)));
+            }
+        }
+    }
+    Err(ApiError::stale(&call.resource(), call.name()))
+}
+
+fn scale_of(object: &Value) -> Value {
+    let metadata = &object["metadata"];
+    let mut kept = serde_json::Map::new();
+    for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = metadata.get(name) {
+            kept.insert(name.to_owned(), value.clone());
+        }
+    }
+    let selector = Selector::from_label_selector(object["spec"].get("selector"));
+    json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": kept,
+        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or_default()},
+        "status": {
+            "replicas": object["status"]["replicas"].as_i64().unwrap_or_default(),
+            "selector": selector.map(|selector| selector.to_string()).unwrap_or_default(),
+        },
+    })
+}

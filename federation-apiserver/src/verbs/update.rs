@@ -1,0 +1,134 @@
+//! PUT, of objects and of their status.
+
+use std::sync::Arc;
+
+use apimachinery::{ApiError, FieldError, FieldPath};
+use http::{Response, StatusCode};
+use serde_json::Value;
+
+use super::{Call, commit, commit::Outcome, create, object};
+use crate::{
+    http::{Body, query::WriteOptions},
+    store::Stored,
+};
+
+/// Rounds of an unconditional update against other writers. Each round that is lost was won by somebody else, so even
+/// hundreds of writers get through; kube-apiserver does not bound it at all.
+const ROUNDS: usize = 64;
+
+/// Replaces the object that the URL names with the one in the body.
+pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> {
+    check_subresource(call)?;
+    let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
+    let mut object = call.decode_object(options.field_validation)?;
+    object::settle_namespace(call.kind, &mut object, call.namespace())?;
+    check_name(call, &mut object)?;
+    let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+    let manager = options.field_manager.as_deref();
+    for _ in 0..ROUNDS {
+        let current = match call.current() {
+            Ok(current) => current,
+            Err(_) if call.kind.create_on_update && call.path.subresource.is_none() && version.is_empty() => {
+                let object = create::prepare(call, object)?;
+                let object = call.own(None, object, manager)?;
+                let stored = commit::create(call, &call.name().to_owned(), object, options.dry_run).await?;
+                return call.answer(StatusCode::CREATED, &stored);
+            }
+            Err(error) => return Err(error),
+        };
+        check_versions(call, &object, &current, &version)?;
+        let old = call.value(&current)?;
+        let next = prepare(call, object.clone(), &old)?;
+        let next = call.own(Some(&old), next, manager)?;
+        match commit::replace(call, &current, &old, next, options.dry_run).await? {
+            Outcome::Stale if version.is_empty() => {}
+            outcome => {
+                let stored = outcome.into_stored(call, call.name())?;
+                return call.answer(StatusCode::OK, &stored);
+            }
+        }
+    }
+    Err(ApiError::stale(&call.resource(), call.name()))
+}
+
+/// Only `status` (and a Namespace's `finalize`) are parts of an object that have a life of their own.
+pub(super) fn check_subresource(call: &Call) -> Result<(), ApiError> {
+    match call.path.subresource.as_deref() {
+        None => Ok(()),
+        Some("status") if call.kind.status => Ok(()),
+        Some("finalize") if call.kind.plural == "namespaces" => Ok(()),
+        Some(_) => Err(ApiError::no_such_path()),
+    }
+}
+
+/// The body's name must be the URL's; it may be left out.
+pub(super) fn check_name(call: &Call, object: &mut Value) -> Result<(), ApiError> {
+    let metadata = object::metadata(object)?;
+    let own = metadata.get("name").and_then(Value::as_str).unwrap_or_default();
+    if !own.is_empty() && own != call.name() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({own}) does not match the name on the URL ({})",
+            call.name()
+        )));
+    }
+    metadata.insert("name".into(), call.name().into());
+    Ok(())
+}
+
+/// uid and resourceVersion in the body are preconditions.
+fn check_versions(call: &Call, object: &Value, current: &Arc<Stored>, version: &str) -> Result<(), ApiError> {
+    let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+    if !uid.is_empty() && uid != current.meta.uid {
+        return Err(ApiError::uid_conflict(&call.resource(), call.name(), uid, &current.meta.uid));
+    }
+    if version.is_empty() {
+        if call.kind.unconditional_update || call.path.subresource.is_some() && call.kind.built_in {
+            return Ok(());
+        }
+        let path = FieldPath::new("metadata.resourceVersion");
+        let error = FieldError::invalid(&path, 0, "must be specified for an update");
+        return Err(ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[error]));
+    }
+    if version != current.revision.to_string() {
+        return Err(ApiError::stale(&call.resource(), call.name()));
+    }
+    Ok(())
+}
+
+/// Makes an object ready to replace `old`: each subresource changes its own part and nothing else.
+pub(super) fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Value, ApiError> {
+    let kind = call.kind;
+    object::carry_over(&mut object, old)?;
+    let take = |to: &mut Value, from: &Value, part: &str| {
+        if let Some(map) = to.as_object_mut() {
+            match from.get(part) {
+                Some(value) => map.insert(part.to_owned(), value.clone()),
+                None => map.remove(part),
+            };
+        }
+    };
+    match call.path.subresource.as_deref() {
+        Some("finalize") => {
+            let mut next = old.clone();
+            take(&mut next["spec"], &object["spec"], "finalizers");
+            take(&mut next["metadata"], &object["metadata"], "finalizers");
+            object = next;
+        }
+        Some(_) => {
+            let mut next = old.clone();
+            take(&mut next, &object, "status");
+            take(&mut next["metadata"], &object["metadata"], "managedFields");
+            object = next;
+        }
+        None => {
+            if kind.status {
+                take(&mut object, old, "status");
+            }
+            (kind.prepare_update)(&mut object, old);
+            (kind.default)(&mut object);
+            object::count_generation(kind, &mut object, old)?;
+        }
+    }
+    object::validate(kind, &object, Some(old))?;
+    Ok(object)
+}

@@ -1,0 +1,21 @@
+//! `/version`.
+
+use serde_json::{Value, json};
+
+/// The Kubernetes version whose behaviour is followed, with our own version behind it.
+pub(crate) const GIT_VERSION: &str = concat!("v1.36.2+federation.", env!("CARGO_PKG_VERSION"));
+
+/// `version.Info`.
+pub(crate) fn info() -> Value {
+    json!({
+        "major": "1",
+        "minor": "36",
+        "gitVersion": GIT_VERSION,
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }),
+    })
+}
