@@ -75,13 +75,6 @@ impl Embedded {
         commit(write)?;
         Ok(Self { db, incarnation, revision, compacted })
     }
-
-    fn row(&self, table: &impl ReadableTable<u64, &'static [u8]>, revision: u64) -> Result<Change, Failure> {
-        let row = table.get(revision).map_err(reading)?;
-        let row =
-            row.ok_or_else(|| Failure::Damaged { revision, what: "it is in the index alone".into() })?;
-        record::decode(revision, row.value())
-    }
 }
 
 impl Backend for Embedded {
@@ -102,7 +95,7 @@ impl Backend for Embedded {
         let index = read.open_table(INDEX).map_err(reading)?;
         let Some((revision, false)) = newest(&index, &record::key_prefix(key), at)? else { return Ok(None) };
         let changes = read.open_table(CHANGES).map_err(reading)?;
-        Ok(Some(Arc::unwrap_or_clone(self.row(&changes, revision)?.object)))
+        Ok(Some(Arc::unwrap_or_clone(row_at(&changes, revision)?.object)))
     }
 
     fn range(
@@ -124,7 +117,7 @@ impl Backend for Embedded {
         let mut found = Vec::new();
         let mut take = |candidate: Option<(Vec<u8>, u64, bool)>| -> Result<(), Failure> {
             if let Some((_, revision, false)) = candidate {
-                found.push(Arc::unwrap_or_clone(self.row(&changes, revision)?.object));
+                found.push(Arc::unwrap_or_clone(row_at(&changes, revision)?.object));
             }
             Ok(())
         };
@@ -234,6 +227,12 @@ impl Backend for Embedded {
         self.compacted = self.compacted.max(reached);
         Ok(reached == to)
     }
+}
+
+fn row_at(table: &impl ReadableTable<u64, &'static [u8]>, revision: u64) -> Result<Change, Failure> {
+    let row = table.get(revision).map_err(reading)?;
+    let row = row.ok_or_else(|| Failure::Damaged { revision, what: "it is in the index alone".into() })?;
+    record::decode(revision, row.value())
 }
 
 /// The key's newest change at or before `at`: its revision, and whether the key went with it.

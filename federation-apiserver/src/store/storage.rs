@@ -118,7 +118,7 @@ impl Storage {
             return Err(WriteError::Unavailable(format!("{:?} cannot be a key", write.key()).into()));
         }
         let (answer, verdict) = oneshot::channel();
-        let request = Request::Write { operation: write.into(), answer };
+        let request = Request::Write { operation: Box::new(write.into()), answer };
         self.shared.queue.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => WriteError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => closed(),

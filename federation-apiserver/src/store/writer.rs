@@ -27,7 +27,7 @@ const COMPACT_STEP: u64 = 4096;
 pub(super) type Verdict = Result<Arc<Stored>, WriteError>;
 
 pub(super) enum Request {
-    Write { operation: Operation, answer: oneshot::Sender<Verdict> },
+    Write { operation: Box<Operation>, answer: oneshot::Sender<Verdict> },
     Close,
 }
 
@@ -63,7 +63,7 @@ impl Writer {
                 match request {
                     Request::Write { operation, answer } => {
                         bytes += operation.object.size();
-                        operations.push(operation);
+                        operations.push(*operation);
                         answers.push(answer);
                     }
                     Request::Close => {
