@@ -40,7 +40,13 @@ pub fn crds() -> Vec<Value> {
             &["cpl"],
             placement_columns,
         ),
-        crd::<PlacementPolicySpec, PolicyStatus>("PlacementPolicy", "placementpolicies", "Namespaced", &["pp"], json!([])),
+        crd::<PlacementPolicySpec, PolicyStatus>(
+            "PlacementPolicy",
+            "placementpolicies",
+            "Namespaced",
+            &["pp"],
+            json!([]),
+        ),
         crd::<PlacementPolicySpec, PolicyStatus>(
             "ClusterPlacementPolicy",
             "clusterplacementpolicies",
@@ -48,7 +54,13 @@ pub fn crds() -> Vec<Value> {
             &["cpp"],
             json!([]),
         ),
-        crd::<TrafficPolicySpec, TrafficPolicyStatus>("TrafficPolicy", "trafficpolicies", "Namespaced", &["tp"], json!([])),
+        crd::<TrafficPolicySpec, TrafficPolicyStatus>(
+            "TrafficPolicy",
+            "trafficpolicies",
+            "Namespaced",
+            &["tp"],
+            json!([]),
+        ),
     ]
 }
 
@@ -100,7 +112,7 @@ fn structural<T: JsonSchema>() -> Value {
 }
 
 fn simplify(schema: &mut Value) {
-    if *schema == Value::Bool(true) {
+    if *schema == Value::Bool(true) || *schema == json!({}) {
         *schema = json!({"x-kubernetes-preserve-unknown-fields": true});
         return;
     }
@@ -128,6 +140,12 @@ fn simplify(schema: &mut Value) {
     for nested in ["items", "additionalProperties"] {
         if let Some(nested) = fields.get_mut(nested) {
             simplify(nested);
+            // Items must have a type: what may be anything is an object here (the operations of a JSON patch).
+            if let Some(fields) = nested.as_object_mut()
+                && fields.contains_key("x-kubernetes-preserve-unknown-fields")
+            {
+                fields.entry("type").or_insert_with(|| "object".into());
+            }
         }
     }
 }
@@ -154,7 +172,8 @@ fn merge_variants(fields: &mut Map<String, Value>) {
                 names.push(constant);
             } else if let Some(Value::Array(values)) = variant.remove("enum") {
                 names.extend(values.into_iter().filter(|value| !value.is_null()));
-            } else if variant.get("type").is_some_and(|kind| kind != "null") || variant.contains_key("oneOf") {
+            } else if variant.get("type").is_some_and(|kind| kind != "null") || variant.contains_key("oneOf")
+            {
                 for (name, value) in variant {
                     fields.entry(name).or_insert(value);
                 }
@@ -182,9 +201,15 @@ mod tests {
             Value::Object(fields) => {
                 for forbidden in ["$ref", "oneOf", "anyOf", "allOf", "const", "$defs", "default"] {
                     // A property may have any name; a keyword may not.
-                    assert!(path.ends_with("/properties") || !fields.contains_key(forbidden), "{path}: {forbidden}");
+                    assert!(
+                        path.ends_with("/properties") || !fields.contains_key(forbidden),
+                        "{path}: {forbidden}"
+                    );
                 }
-                assert!(!matches!(fields.get("type"), Some(Value::Array(_))) || path.ends_with("/properties"), "{path}");
+                assert!(
+                    !matches!(fields.get("type"), Some(Value::Array(_))) || path.ends_with("/properties"),
+                    "{path}"
+                );
                 for (name, value) in fields {
                     check(&format!("{path}/{name}"), value);
                 }
@@ -199,7 +224,10 @@ mod tests {
         let crds = crds();
         assert_eq!(crds.len(), 6);
         for crd in crds {
-            check(crd["metadata"]["name"].as_str().unwrap(), &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]);
+            check(
+                crd["metadata"]["name"].as_str().unwrap(),
+                &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"],
+            );
         }
     }
 

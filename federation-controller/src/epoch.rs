@@ -33,7 +33,9 @@ pub enum Error {
     #[error("write ConfigMap {SYSTEM_NAMESPACE}/{NAME}")]
     Write(#[source] kube::Error),
     /// It holds something else.
-    #[error("ConfigMap {SYSTEM_NAMESPACE}/{NAME}: data.{HIGH_WATER} must be a number, not {0:?}; restore it or set it to a number above every epoch in use")]
+    #[error(
+        "ConfigMap {SYSTEM_NAMESPACE}/{NAME}: data.{HIGH_WATER} must be a number, not {0:?}; restore it or set it to a number above every epoch in use"
+    )]
     Content(String),
     /// Somebody else takes blocks all the time.
     #[error("ConfigMap {SYSTEM_NAMESPACE}/{NAME} is written by another controller: run one controller only")]
@@ -42,7 +44,7 @@ pub enum Error {
 
 /// The counter. Cheap to clone.
 #[derive(Clone)]
-pub struct Epochs(Arc<Inner>);
+pub(crate) struct Epochs(Arc<Inner>);
 
 struct Inner {
     next: AtomicU64,
@@ -58,7 +60,7 @@ impl Epochs {
     ///
     /// # Errors
     /// When the ConfigMap can be neither read nor written.
-    pub async fn start(client: Client) -> Result<Self, Error> {
+    pub(crate) async fn start(client: Client) -> Result<Self, Error> {
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let namespace = Namespace {
             metadata: ObjectMeta { name: Some(SYSTEM_NAMESPACE.into()), ..ObjectMeta::default() },
@@ -79,7 +81,7 @@ impl Epochs {
     }
 
     /// The newest epoch that was given out.
-    pub fn current(&self) -> u64 {
+    pub(crate) fn current(&self) -> u64 {
         self.0.next.load(Ordering::SeqCst) - 1
     }
 
@@ -87,7 +89,7 @@ impl Epochs {
     ///
     /// # Errors
     /// When a new block is needed and cannot be written.
-    pub async fn raise(&self, epoch: u64) -> Result<(), Error> {
+    pub(crate) async fn raise(&self, epoch: u64) -> Result<(), Error> {
         let _allocating = self.0.allocating.lock().await;
         if epoch < self.0.end.load(Ordering::SeqCst) {
             self.0.next.fetch_max(epoch + 1, Ordering::SeqCst);
@@ -104,12 +106,13 @@ impl Epochs {
     ///
     /// # Errors
     /// When a new block is needed and cannot be written.
-    pub async fn next(&self) -> Result<u64, Error> {
+    pub(crate) async fn next(&self) -> Result<u64, Error> {
         loop {
             let end = self.0.end.load(Ordering::SeqCst);
-            let taken = self.0.next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |next| {
-                (next < end).then_some(next + 1)
-            });
+            let taken = self
+                .0
+                .next
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |next| (next < end).then_some(next + 1));
             if let Ok(epoch) = taken {
                 return Ok(epoch);
             }
@@ -137,7 +140,8 @@ async fn allocate(client: &Client, least: u64) -> Result<(u64, u64), Error> {
                 (least, maps.create(&PostParams::default(), &map).await)
             }
             Some(mut map) => {
-                let text = map.data.as_ref().and_then(|data| data.get(HIGH_WATER)).cloned().unwrap_or_default();
+                let text =
+                    map.data.as_ref().and_then(|data| data.get(HIGH_WATER)).cloned().unwrap_or_default();
                 let first = text.parse::<u64>().map_err(|_| Error::Content(text))?.max(least);
                 map.data.get_or_insert_default().insert(HIGH_WATER.into(), (first + BLOCK).to_string());
                 // The resourceVersion that was read is the precondition.

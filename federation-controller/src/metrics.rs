@@ -9,46 +9,46 @@ use prometheus_client::registry::Registry;
 
 /// A cluster and a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ClusterLabel {
+pub(crate) struct ClusterLabel {
     /// The Cluster's name.
-    pub cluster: String,
+    pub(crate) cluster: String,
 }
 
 /// What became of something.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OutcomeLabel {
+pub(crate) struct OutcomeLabel {
     /// `changed`, `unchanged`, `failed`; for the gate `permitted`, or why not.
-    pub outcome: String,
+    pub(crate) outcome: String,
 }
 
 /// The controller's metrics. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Keys that wait in the work queue.
-    pub queue_depth: Gauge,
+    pub(crate) queue_depth: Gauge,
     /// Placement decisions, by outcome.
-    pub decisions: Family<OutcomeLabel, Counter>,
+    pub(crate) decisions: Family<OutcomeLabel, Counter>,
     /// Requests to the gate, by outcome.
-    pub permits: Family<OutcomeLabel, Counter>,
+    pub(crate) permits: Family<OutcomeLabel, Counter>,
     /// Agents connected now.
-    pub sessions: Gauge,
+    pub(crate) sessions: Gauge,
     /// dns-lbs connected now.
-    pub dns_sessions: Gauge,
+    pub(crate) dns_sessions: Gauge,
     /// 1 while the cluster's verdict is Healthy, 0 otherwise.
-    pub healthy: Family<ClusterLabel, Gauge>,
+    pub(crate) healthy: Family<ClusterLabel, Gauge>,
     /// 1 while verdicts are frozen by the mass-failure interlock.
-    pub frozen: Gauge,
+    pub(crate) frozen: Gauge,
     /// Epoch of the newest zones.
-    pub zone_epoch: Gauge,
+    pub(crate) zone_epoch: Gauge,
     /// Objects in members that belong to no template.
-    pub strays: Family<ClusterLabel, Gauge>,
+    pub(crate) strays: Family<ClusterLabel, Gauge>,
     /// Seconds from the template's watch event to the member's Applied.
-    pub propagation: Histogram,
+    pub(crate) propagation: Histogram,
 }
 
 impl Metrics {
     /// Registers every metric.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("federation_controller");
         let metrics = Self {
             queue_depth: Gauge::default(),
@@ -81,7 +81,7 @@ impl Metrics {
     }
 
     /// Counts one outcome.
-    pub fn count(family: &Family<OutcomeLabel, Counter>, outcome: &str) {
+    pub(crate) fn count(family: &Family<OutcomeLabel, Counter>, outcome: &str) {
         family.get_or_create(&OutcomeLabel { outcome: outcome.into() }).inc();
     }
 }

@@ -57,7 +57,8 @@ impl Default for Options {
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| format!("{text:?} is not a time: write 300s, 5m or 500ms"))?;
+    let number: u64 =
+        number.parse().map_err(|_| format!("{text:?} is not a time: write 300s, 5m or 500ms"))?;
     let millis = match unit {
         "" | "s" => number.checked_mul(1000),
         "ms" => Some(number),
@@ -65,9 +66,7 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
         "h" => number.checked_mul(3_600_000),
         _ => return Err(format!("{text:?} is not a time: write 300s, 5m or 500ms")),
     };
-    millis
-        .map(std::time::Duration::from_millis)
-        .ok_or_else(|| format!("{text:?} is too long a time"))
+    millis.map(std::time::Duration::from_millis).ok_or_else(|| format!("{text:?} is too long a time"))
 }
 
 #[cfg(test)]
@@ -77,7 +76,9 @@ mod tests {
 
     #[test]
     fn times_have_units() {
-        for (text, millis) in [("300", 300_000), ("300s", 300_000), ("5m", 300_000), ("500ms", 500), ("1h", 3_600_000)] {
+        for (text, millis) in
+            [("300", 300_000), ("300s", 300_000), ("5m", 300_000), ("500ms", 500), ("1h", 3_600_000)]
+        {
             assert_eq!(duration(text).unwrap().as_millis(), millis, "{text}");
         }
         for wrong in ["", "s", "5 m", "-1", "1d", "99999999999999999999"] {

@@ -29,7 +29,9 @@ pub const DEFAULT_LIFE: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The text is not a token.
-    #[error("token: must be <id>.<secret>, 6 and 16 characters of a-z and 0-9; print a new one with `fedctl token create`")]
+    #[error(
+        "token: must be <id>.<secret>, 6 and 16 characters of a-z and 0-9; print a new one with `fedctl token create`"
+    )]
     Malformed,
     /// No such token, the secret is wrong, it is expired or used.
     #[error("token: unknown, expired or already used; print a new one with `fedctl token create`")]
@@ -116,10 +118,8 @@ pub async fn create_token(client: &Client, request: &Request) -> Result<String, 
 /// # Errors
 /// When the API refuses.
 pub async fn list(client: &Client) -> Result<Vec<Listed>, Error> {
-    let found = secrets(client)
-        .list(&ListParams::default())
-        .await
-        .map_err(|error| Error::Api("list", error))?;
+    let found =
+        secrets(client).list(&ListParams::default()).await.map_err(|error| Error::Api("list", error))?;
     Ok(found
         .items
         .into_iter()
@@ -152,7 +152,12 @@ pub async fn delete(client: &Client, id: &str) -> Result<(), Error> {
 pub(crate) struct Checked(Secret);
 
 /// Checks a token for a cluster.
-pub(crate) async fn check(client: &Client, token: &str, cluster: &str, now: Timestamp) -> Result<Checked, Error> {
+pub(crate) async fn check(
+    client: &Client,
+    token: &str,
+    cluster: &str,
+    now: Timestamp,
+) -> Result<Checked, Error> {
     let (id, secret) = parse(token)?;
     let found = secrets(client)
         .get_opt(&format!("{PREFIX}{id}"))
@@ -222,7 +227,7 @@ fn bytes(text: &str) -> ByteString {
 }
 
 fn hash(secret: &str) -> String {
-    Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(secret))
 }
 
 fn random(length: usize) -> String {
@@ -238,7 +243,15 @@ mod tests {
     #[test]
     fn only_six_dot_sixteen_is_a_token() {
         assert!(parse("abc123.0123456789abcdef").is_ok());
-        for wrong in ["", ".", "abc123", "abc123.", "ABC123.0123456789abcdef", "abc12.0123456789abcdef0", "abc123.0123456789abcde/"] {
+        for wrong in [
+            "",
+            ".",
+            "abc123",
+            "abc123.",
+            "ABC123.0123456789abcdef",
+            "abc12.0123456789abcdef0",
+            "abc123.0123456789abcde/",
+        ] {
             assert!(matches!(parse(wrong), Err(Error::Malformed)), "{wrong}");
         }
     }

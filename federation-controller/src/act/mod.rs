@@ -1,3 +1,6 @@
 //! What is done about it: writes to the federation's API.
 
+pub(crate) mod clusters;
+pub(crate) mod events;
+pub(crate) mod statuses;
 pub(crate) mod write;

@@ -17,7 +17,7 @@ pub(crate) const WRITES: usize = 64;
 
 /// Why a write failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The request could not be built.
     #[error("build the request for {0}")]
     Build(String, #[source] kube::core::request::Error),
@@ -76,7 +76,12 @@ impl Writer {
     }
 
     /// Writes a Placement's spec; `known` says whether it is believed to exist.
-    pub(crate) async fn put_placement(&self, template: &Template, spec: &PlacementSpec, known: bool) -> Result<(), Error> {
+    pub(crate) async fn put_placement(
+        &self,
+        template: &Template,
+        spec: &PlacementSpec,
+        known: bool,
+    ) -> Result<(), Error> {
         if known {
             match self.replace_spec(&template.key, spec).await {
                 Err(Error::Gone(_)) => self.create_placement(template, spec).await,
@@ -130,7 +135,11 @@ impl Writer {
     }
 
     /// Writes a Placement's status.
-    pub(crate) async fn put_placement_status(&self, key: &Key, status: &PlacementStatus) -> Result<(), Error> {
+    pub(crate) async fn put_placement_status(
+        &self,
+        key: &Key,
+        status: &PlacementStatus,
+    ) -> Result<(), Error> {
         let collection = placements_path(key);
         self.put_status(&collection, &key.placement_name(), &json!(status)).await
     }
@@ -147,10 +156,19 @@ impl Writer {
     }
 
     /// Merges metadata annotations into an object.
-    pub(crate) async fn annotate(&self, collection: &str, name: &str, annotations: Value) -> Result<(), Error> {
+    pub(crate) async fn annotate(
+        &self,
+        collection: &str,
+        name: &str,
+        annotations: Value,
+    ) -> Result<(), Error> {
         let path = format!("{collection}/{name}");
         let request = Request::new(collection)
-            .patch(name, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"annotations": annotations}})))
+            .patch(
+                name,
+                &PatchParams::default(),
+                &Patch::Merge(json!({"metadata": {"annotations": annotations}})),
+            )
             .map_err(|error| Error::Build(path.clone(), error))?;
         self.send(path, request).await.map(|_| ())
     }
@@ -180,9 +198,9 @@ impl Writer {
 }
 
 fn json_patch(patch: Value) -> Result<Patch<()>, Error> {
-    serde_json::from_value(patch)
-        .map(Patch::Json)
-        .map_err(|error| Error::Build("a JSON patch".into(), kube::core::request::Error::SerializeBody(error)))
+    serde_json::from_value(patch).map(Patch::Json).map_err(|error| {
+        Error::Build("a JSON patch".into(), kube::core::request::Error::SerializeBody(error))
+    })
 }
 
 /// Kind and plural of the decision for a template.

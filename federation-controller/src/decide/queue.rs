@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 /// How urgent a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
+pub(crate) enum Priority {
     /// Something that others wait for: Namespaces, failover, deletions.
     Urgent,
     /// A user's change.
@@ -40,7 +40,7 @@ enum Place {
 }
 
 /// The queue. Cheap to clone. Its length is bounded by the number of objects, since no key is in it twice.
-pub struct Queue<K> {
+pub(crate) struct Queue<K> {
     state: Arc<Mutex<State<K>>>,
     arrived: Arc<Notify>,
 }
@@ -66,7 +66,7 @@ impl<K: Clone + Eq + Hash> Default for Queue<K> {
 
 impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
     /// Adds a key, or raises it.
-    pub fn add(&self, key: K, priority: Priority) {
+    pub(crate) fn add(&self, key: K, priority: Priority) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         match state.places.get_mut(&key) {
@@ -92,7 +92,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
     }
 
     /// Adds a key after a while.
-    pub fn add_after(&self, key: K, priority: Priority, after: Duration) {
+    pub(crate) fn add_after(&self, key: K, priority: Priority, after: Duration) {
         let queue = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
@@ -101,7 +101,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
     }
 
     /// Waits for a key and takes it into work. Every key taken must be given to [`Queue::done`].
-    pub async fn take(&self) -> K {
+    pub(crate) async fn take(&self) -> K {
         loop {
             if let Some(key) = self.try_take() {
                 // Wakes the next worker: permits of `Notify` do not add up.
@@ -131,7 +131,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
     }
 
     /// Ends the work on a key.
-    pub fn done(&self, key: &K) {
+    pub(crate) fn done(&self, key: &K) {
         let again = {
             let mut state = self.state.lock();
             match state.places.remove(key) {
@@ -145,7 +145,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
     }
 
     /// Keys that wait.
-    pub fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.state.lock().depth
     }
 }

@@ -99,7 +99,10 @@ impl v1::enrollment_server::Enrollment for Enrollment {
         // The agent may dial before the watch tells of its Cluster.
         self.world.put_cluster(created);
         tracing::info!(cluster = request.cluster, "joined");
-        Ok(Response::new(v1::JoinResponse { certificate_pem, ca_pem: self.authority.certificate_pem.clone() }))
+        Ok(Response::new(v1::JoinResponse {
+            certificate_pem,
+            ca_pem: self.authority.certificate_pem.clone(),
+        }))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
@@ -119,7 +122,10 @@ impl v1::enrollment_server::Enrollment for Enrollment {
             .authority
             .sign_request(&request.csr_pem, &subject, LIFE_OF_AGENTS)
             .map_err(|error| Status::invalid_argument(format!("csr_pem: {}", Chain(&error))))?;
-        Ok(Response::new(v1::RenewResponse { certificate_pem, ca_pem: self.authority.certificate_pem.clone() }))
+        Ok(Response::new(v1::RenewResponse {
+            certificate_pem,
+            ca_pem: self.authority.certificate_pem.clone(),
+        }))
     }
 }
 
@@ -150,7 +156,9 @@ fn validate(request: &v1::JoinRequest) -> Result<(), Status> {
         )));
     }
     let Some(profile) = &request.profile else { return Ok(()) };
-    for (field, value) in [("region", &profile.region), ("zone", &profile.zone), ("provider", &profile.provider)] {
+    for (field, value) in
+        [("region", &profile.region), ("zone", &profile.zone), ("provider", &profile.provider)]
+    {
         if !value.is_empty() && !is_dns_label(value) {
             return Err(Status::invalid_argument(format!(
                 "{field}: {value:?} must be a DNS label (RFC 1123), because it is part of DNS names"
@@ -165,7 +173,10 @@ fn validate(request: &v1::JoinRequest) -> Result<(), Status> {
 
 fn is_dns_label(text: &str) -> bool {
     let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&text.len()) && text.bytes().all(inside) && !text.starts_with('-') && !text.ends_with('-')
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inside)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 fn refuse_token(error: tokens::Error) -> Status {

@@ -6,13 +6,14 @@ use federation_runtime::pki::Peer;
 
 /// The caller's certificate, if it showed one. The TLS layer has verified it against the federation's CA.
 pub(crate) fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
-    let certificates = request
-        .peer_certs()
-        .ok_or_else(|| Status::unauthenticated("a client certificate is needed: join the federation first (`fedctl join`)"))?;
-    let certificate = certificates
-        .first()
-        .ok_or_else(|| Status::unauthenticated("a client certificate is needed: join the federation first (`fedctl join`)"))?;
-    Peer::from_der(certificate).map_err(|error| Status::unauthenticated(format!("client certificate: {error}")))
+    let certificates = request.peer_certs().ok_or_else(|| {
+        Status::unauthenticated("a client certificate is needed: join the federation first (`fedctl join`)")
+    })?;
+    let certificate = certificates.first().ok_or_else(|| {
+        Status::unauthenticated("a client certificate is needed: join the federation first (`fedctl join`)")
+    })?;
+    Peer::from_der(certificate)
+        .map_err(|error| Status::unauthenticated(format!("client certificate: {error}")))
 }
 
 /// The name of the calling agent's cluster.

@@ -60,7 +60,8 @@ pub(crate) async fn start(
     let mut all_names = vec![HUB_NAME.to_owned(), "localhost".into(), "127.0.0.1".into(), "::1".into()];
     all_names.push(listen.ip().to_string());
     all_names.extend(names.iter().cloned());
-    let identity = authority.issue(&Subject::controller(), &all_names, LIFE_OF_PARTS).map_err(Error::Issue)?;
+    let identity =
+        authority.issue(&Subject::controller(), &all_names, LIFE_OF_PARTS).map_err(Error::Issue)?;
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(&identity.certificate_pem, &identity.key_pem))
         .client_ca_root(Certificate::from_pem(&authority.certificate_pem))
@@ -77,6 +78,8 @@ pub(crate) async fn start(
         .add_service(EnrollmentServer::new(enrollment).max_decoding_message_size(1 << 20))
         .add_service(AgentServer::new(agents).max_decoding_message_size(MESSAGE))
         .add_service(ZonesServer::new(zones).max_decoding_message_size(1 << 16));
-    let task = tokio::spawn(async move { server.serve_with_incoming_shutdown(incoming, async move { shutdown.wait().await }).await });
+    let task = tokio::spawn(async move {
+        server.serve_with_incoming_shutdown(incoming, async move { shutdown.wait().await }).await
+    });
     Ok(Hub { address, task })
 }

@@ -173,7 +173,8 @@ impl Sessions {
             if member.stream.load(Ordering::SeqCst) != stream {
                 // The woken task may have been this one instead of the newer stream's.
                 member.wake.notify_one();
-                let gone = "this agent was replaced by a newer connection, or its cluster has left the federation";
+                let gone =
+                    "this agent was replaced by a newer connection, or its cluster has left the federation";
                 let _ = outbound.try_send(Err(Status::aborted(gone)));
                 break;
             }
@@ -184,7 +185,11 @@ impl Sessions {
                 match event {
                     None => break,
                     Some(Event::Lost { since_ms }) => {
-                        tracing::warn!(cluster, silent_ms = self.now().saturating_sub(since_ms), "an agent fell silent");
+                        tracing::warn!(
+                            cluster,
+                            silent_ms = self.now().saturating_sub(since_ms),
+                            "an agent fell silent"
+                        );
                         lost = true;
                     }
                     Some(event) => listener.heard(&cluster, event),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::Stream;
 use parking_lot::Mutex;
@@ -23,6 +23,11 @@ const UPDATES: usize = 1;
 /// Streams of dns-lbs at once. A federation has a handful; each stream costs a copy of the zones in flight.
 const STREAMS: usize = 256;
 
+/// A dns-lb that went away is waited for this long.
+const MISSED: Duration = Duration::from_secs(600);
+/// dns-lbs dial a restarted hub within this time.
+const SETTLE: Duration = Duration::from_secs(15);
+
 /// The newest zones, and who serves which epoch. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Zones(Arc<Inner>);
@@ -30,6 +35,9 @@ pub(crate) struct Zones(Arc<Inner>);
 struct Inner {
     newest: watch::Sender<Option<Arc<v1::ZoneUpdate>>>,
     streams: Mutex<HashMap<u64, Served>>,
+    // DNS servers that went away: they may still answer, with the zones that they have.
+    departed: Mutex<HashMap<String, (u64, Instant)>>,
+    started: Instant,
     next_stream: AtomicU64,
     // Rung whenever an acknowledgement arrives or a stream ends.
     changed: watch::Sender<u64>,
@@ -47,6 +55,8 @@ impl Zones {
         Self(Arc::new(Inner {
             newest: watch::Sender::new(None),
             streams: Mutex::default(),
+            departed: Mutex::default(),
+            started: Instant::now(),
             next_stream: AtomicU64::new(0),
             changed: watch::Sender::new(0),
             metrics,
@@ -66,10 +76,19 @@ impl Zones {
         });
     }
 
-    /// Whether every connected dns-lb serves `epoch` or a newer one. With none connected, nobody can say: false.
+    /// Whether every known dns-lb serves `epoch` or a newer one. One that went away counts for [`MISSED`], since it may answer
+    /// still; and in the first [`SETTLE`] of the hub the answer is no, unless one is connected.
     pub(crate) fn all_serve(&self, epoch: u64) -> bool {
+        {
+            let mut departed = self.0.departed.lock();
+            departed.retain(|_, (_, since)| since.elapsed() < MISSED);
+            if departed.values().any(|(served, _)| *served < epoch) {
+                return false;
+            }
+        }
         let streams = self.0.streams.lock();
-        !streams.is_empty() && streams.values().all(|served| served.epoch >= epoch)
+        (!streams.is_empty() || self.0.started.elapsed() >= SETTLE)
+            && streams.values().all(|served| served.epoch >= epoch)
     }
 
     /// Connected dns-lbs.
@@ -84,8 +103,10 @@ impl Zones {
 
     fn served(&self, stream: u64, instance: &str, epoch: u64) {
         let mut streams = self.0.streams.lock();
-        let served = streams.entry(stream).or_insert_with(|| Served { instance: instance.to_owned(), epoch: 0 });
+        let served =
+            streams.entry(stream).or_insert_with(|| Served { instance: instance.to_owned(), epoch: 0 });
         served.epoch = served.epoch.max(epoch);
+        self.0.departed.lock().remove(instance);
         tracing::debug!(instance = served.instance, epoch, "zones served");
         self.0.metrics.dns_sessions.set(streams.len() as i64);
         drop(streams);
@@ -94,7 +115,11 @@ impl Zones {
 
     fn gone(&self, stream: u64) {
         let mut streams = self.0.streams.lock();
-        streams.remove(&stream);
+        if let Some(gone) = streams.remove(&stream)
+            && !self.0.shutdown.started()
+        {
+            self.0.departed.lock().insert(gone.instance, (gone.epoch, Instant::now()));
+        }
         self.0.metrics.dns_sessions.set(streams.len() as i64);
         drop(streams);
         self.0.changed.send_modify(|count| *count += 1);
@@ -147,7 +172,10 @@ impl Zones {
 impl v1::zones_server::Zones for Zones {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::ZoneUpdate, Status>> + Send>>;
 
-    async fn watch(&self, request: Request<Streaming<v1::DnsMessage>>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<Streaming<v1::DnsMessage>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let peer = identity::peer(&request)?;
         identity::dns(&peer)?;
         if self.connected() >= STREAMS {

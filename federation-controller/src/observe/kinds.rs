@@ -4,29 +4,34 @@ use proto::v1;
 
 /// One kind, as the API names it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Kind {
+pub(crate) struct Kind {
     /// API group; "" for core.
-    pub group: &'static str,
+    pub(crate) group: &'static str,
     /// Version.
-    pub version: &'static str,
+    pub(crate) version: &'static str,
     /// Kind, for example `Deployment`.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// Plural, as in the URL.
-    pub plural: &'static str,
+    pub(crate) plural: &'static str,
     /// Whether objects live in namespaces.
-    pub namespaced: bool,
+    pub(crate) namespaced: bool,
 }
 
 const fn row(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
     Kind { group, version, kind, plural, namespaced: true }
 }
 
-const fn cluster_row(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
+const fn cluster_row(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+) -> Kind {
     Kind { group, version, kind, plural, namespaced: false }
 }
 
 /// Every kind that is federated by default. Namespace comes first: contents follow it.
-pub static KINDS: &[Kind] = &[
+pub(crate) static KINDS: &[Kind] = &[
     cluster_row("", "v1", "Namespace", "namespaces"),
     row("", "v1", "Secret", "secrets"),
     row("", "v1", "ConfigMap", "configmaps"),
@@ -50,12 +55,12 @@ pub static KINDS: &[Kind] = &[
 
 impl Kind {
     /// `apps/v1`, or `v1` for core.
-    pub fn api_version(&self) -> String {
+    pub(crate) fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.into() } else { format!("{}/{}", self.group, self.version) }
     }
 
     /// URL path of the collection: of one namespace, or of all of them when `namespace` is "".
-    pub fn path(&self, namespace: &str) -> String {
+    pub(crate) fn path(&self, namespace: &str) -> String {
         let root = if self.group.is_empty() {
             format!("/api/{}", self.version)
         } else {
@@ -69,51 +74,51 @@ impl Kind {
     }
 
     /// Finds the row of an API group and plural.
-    pub fn find(group: &str, plural: &str) -> Option<&'static Self> {
+    pub(crate) fn find(group: &str, plural: &str) -> Option<&'static Self> {
         KINDS.iter().find(|kind| kind.group == group && kind.plural == plural)
     }
 
     /// Finds the row of an `apiVersion` and `kind`, whatever the version.
-    pub fn of_manifest(api_version: &str, kind: &str) -> Option<&'static Self> {
+    pub(crate) fn of_manifest(api_version: &str, kind: &str) -> Option<&'static Self> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         KINDS.iter().find(|row| row.group == group && row.kind == kind)
     }
 
     /// Whether this is the kind Namespace.
-    pub fn is_namespace(&self) -> bool {
+    pub(crate) fn is_namespace(&self) -> bool {
         self.group.is_empty() && self.kind == "Namespace"
     }
 
     /// Whether this is the kind Service.
-    pub fn is_service(&self) -> bool {
+    pub(crate) fn is_service(&self) -> bool {
         self.group.is_empty() && self.kind == "Service"
     }
 }
 
 /// Identity of one template. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Key {
+pub(crate) struct Key {
     /// Which kind.
-    pub kind: &'static Kind,
+    pub(crate) kind: &'static Kind,
     /// Namespace; "" for cluster-scoped kinds.
-    pub namespace: std::sync::Arc<str>,
+    pub(crate) namespace: std::sync::Arc<str>,
     /// Name.
-    pub name: std::sync::Arc<str>,
+    pub(crate) name: std::sync::Arc<str>,
 }
 
 impl Key {
     /// Builds a key.
-    pub fn new(kind: &'static Kind, namespace: &str, name: &str) -> Self {
+    pub(crate) fn new(kind: &'static Kind, namespace: &str, name: &str) -> Self {
         Self { kind, namespace: namespace.into(), name: name.into() }
     }
 
     /// URL path of the object.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("{}/{}", self.kind.path(&self.namespace), self.name)
     }
 
     /// Name of the Placement (or ClusterPlacement) of this template: `<plural>[.<group>].<name>`.
-    pub fn placement_name(&self) -> String {
+    pub(crate) fn placement_name(&self) -> String {
         if self.kind.group.is_empty() {
             format!("{}.{}", self.kind.plural, self.name)
         } else {
@@ -122,7 +127,7 @@ impl Key {
     }
 
     /// The key on the wire.
-    pub fn to_wire(&self) -> v1::Key {
+    pub(crate) fn to_wire(&self) -> v1::Key {
         v1::Key {
             group: self.kind.group.into(),
             version: self.kind.version.into(),
@@ -134,7 +139,7 @@ impl Key {
     }
 
     /// The key of a wire key; `None` for kinds that are not federated.
-    pub fn from_wire(key: &v1::Key) -> Option<Self> {
+    pub(crate) fn from_wire(key: &v1::Key) -> Option<Self> {
         Kind::find(&key.group, &key.resource).map(|kind| Self::new(kind, &key.namespace, &key.name))
     }
 }

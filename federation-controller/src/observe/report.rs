@@ -9,40 +9,43 @@ use proto::v1;
 
 /// The newest word of one member about its copy.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
+pub(crate) struct Report {
     /// uid of the template that the copy is of.
-    pub uid: String,
+    pub(crate) uid: String,
     /// Template generation that the member holds.
-    pub applied_generation: Option<i64>,
+    pub(crate) applied_generation: Option<i64>,
     /// `Applied`, or why not.
-    pub reason: String,
+    pub(crate) reason: String,
     /// For people.
-    pub message: String,
+    pub(crate) message: String,
     /// The member refused this generation for good.
-    pub refused_generation: Option<i64>,
+    pub(crate) refused_generation: Option<i64>,
     /// The copy's `.status`.
-    pub status: Option<Arc<Value>>,
+    pub(crate) status: Option<Arc<Value>>,
     /// Template generation of the copy that `status` is of.
-    pub status_generation: i64,
+    pub(crate) status_generation: i64,
     /// metadata.generation of the copy that `status` is of; 0 where the kind has none.
-    pub member_generation: i64,
+    pub(crate) member_generation: i64,
+    /// Whether `status` came in the agent's present session: an older one is no observation of now.
+    pub(crate) current: bool,
     /// For Services: how the copy is reached.
-    pub service: Option<v1::ServiceState>,
+    pub(crate) service: Option<v1::ServiceState>,
 }
 
 /// By cluster.
-pub type Reports = BTreeMap<String, Report>;
+pub(crate) type Reports = BTreeMap<String, Report>;
 
 impl Report {
     /// Takes in an outcome; says whether anything changed that others see.
-    pub fn applied(&mut self, applied: &v1::Applied) -> bool {
+    pub(crate) fn applied(&mut self, applied: &v1::Applied) -> bool {
         let before = self.clone();
         self.start(&applied.uid);
         match applied.result() {
             v1::ApplyResult::Applied => {
                 self.applied_generation = self.applied_generation.max(Some(applied.generation));
                 self.refused_generation = None;
-                self.reason = if applied.reason.is_empty() { "Applied".into() } else { applied.reason.clone() };
+                self.reason =
+                    if applied.reason.is_empty() { "Applied".into() } else { applied.reason.clone() };
                 self.message.clone_from(&applied.message);
             }
             v1::ApplyResult::Refused => {
@@ -59,7 +62,7 @@ impl Report {
     }
 
     /// Takes in a status; says whether anything changed.
-    pub fn status(&mut self, status: &v1::ObjectStatus) -> bool {
+    pub(crate) fn status(&mut self, status: &v1::ObjectStatus) -> bool {
         let before = self.clone();
         self.start(&status.uid);
         match serde_json::from_slice::<Value>(&status.status) {
@@ -69,11 +72,19 @@ impl Report {
         }
         self.status_generation = status.generation;
         self.member_generation = status.member_generation;
+        self.current = true;
         *self != before
     }
 
+    /// The manifest could not be rendered for this member.
+    pub(crate) fn not_rendered(&mut self, uid: &str, message: &str) {
+        self.start(uid);
+        self.reason = "FailedRender".into();
+        message.clone_into(&mut self.message);
+    }
+
     /// Takes in a Service's state; says whether anything changed.
-    pub fn service(&mut self, state: &v1::ServiceState) -> bool {
+    pub(crate) fn service(&mut self, state: &v1::ServiceState) -> bool {
         self.start(&state.uid);
         if self.service.as_ref() == Some(state) {
             return false;
@@ -95,7 +106,13 @@ mod tests {
     use super::*;
 
     fn applied(uid: &str, generation: i64, result: v1::ApplyResult, reason: &str) -> v1::Applied {
-        v1::Applied { uid: uid.into(), generation, result: result.into(), reason: reason.into(), ..Default::default() }
+        v1::Applied {
+            uid: uid.into(),
+            generation,
+            result: result.into(),
+            reason: reason.into(),
+            ..Default::default()
+        }
     }
 
     #[test]

@@ -11,28 +11,30 @@ use super::kinds::{Key, Kind};
 
 /// One federated object.
 #[derive(Clone, Debug)]
-pub struct Template {
+pub(crate) struct Template {
     /// Identity.
-    pub key: Key,
+    pub(crate) key: Key,
     /// metadata.uid.
-    pub uid: Arc<str>,
+    pub(crate) uid: Arc<str>,
     /// metadata.resourceVersion.
-    pub resource_version: Arc<str>,
+    pub(crate) resource_version: Arc<str>,
     /// Whether metadata.deletionTimestamp is set.
-    pub deleting: bool,
+    pub(crate) deleting: bool,
     /// Whether our finalizer is on it.
-    pub finalized: bool,
+    pub(crate) finalized: bool,
     /// The object.
-    pub object: Arc<Value>,
+    pub(crate) object: Arc<Value>,
     /// When the watch told of it, for the propagation histogram.
-    pub seen: Instant,
+    pub(crate) seen: Instant,
 }
 
 impl Template {
-    /// Reads an object of a kind. `None` for objects that are never federated.
-    pub fn read(kind: &'static Kind, mut object: Value) -> Option<Self> {
-        // Never read, and often the larger half of an object.
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+    /// Reads an object of a kind.
+    pub(crate) fn read(kind: &'static Kind, mut object: Value) -> Self {
+        // Never read, and often the larger half of an object; but for Services, where it tells what a user chose from what was allocated.
+        if !kind.is_service()
+            && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        {
             metadata.remove("managedFields");
         }
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
@@ -44,7 +46,7 @@ impl Template {
             .and_then(Value::as_array)
             .is_some_and(|finalizers| finalizers.iter().any(|finalizer| finalizer == marks::FINALIZER));
         let deleting = object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
-        Some(Self {
+        Self {
             key,
             uid,
             resource_version,
@@ -52,35 +54,21 @@ impl Template {
             finalized,
             object: Arc::new(object),
             seen: Instant::now(),
-        })
-    }
-
-    /// A label's value.
-    pub fn label(&self, name: &str) -> Option<&str> {
-        self.object.get("metadata")?.get("labels")?.get(name)?.as_str()
+        }
     }
 
     /// An annotation's value.
-    pub fn annotation(&self, name: &str) -> Option<&str> {
+    pub(crate) fn annotation(&self, name: &str) -> Option<&str> {
         self.object.get("metadata")?.get("annotations")?.get(name)?.as_str()
     }
 
     /// metadata.generation; `None` for kinds that have none.
-    pub fn generation(&self) -> Option<i64> {
+    pub(crate) fn generation(&self) -> Option<i64> {
         self.object.get("metadata")?.get("generation")?.as_i64()
     }
 
-    /// Whether another object of the federation made this one (a ReplicaSet of a Deployment, say): it is made anew in each
-    /// member by its owner's copy.
-    pub fn controlled(&self) -> bool {
-        self.object
-            .pointer("/metadata/ownerReferences")
-            .and_then(Value::as_array)
-            .is_some_and(|owners| owners.iter().any(|owner| owner.get("controller") == Some(&Value::Bool(true))))
-    }
-
     /// Finalizers, less ours.
-    pub fn other_finalizers(&self) -> Vec<Value> {
+    pub(crate) fn other_finalizers(&self) -> Vec<Value> {
         self.object
             .pointer("/metadata/finalizers")
             .and_then(Value::as_array)

@@ -25,22 +25,24 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 
 /// One change of a collection.
 #[derive(Debug)]
-pub enum Change {
+pub(crate) enum Change {
     /// The object is there, as it is now.
     Present(Value),
     /// The object is gone; its last known state.
     Gone(Value),
     /// The view is whole: everything that is there was told, and everything else is gone.
     Synced,
+    /// The watch broke, and the view may have holes until the next `Synced`.
+    Broken,
 }
 
 /// What and where to watch.
 #[derive(Clone, Debug)]
-pub struct Collection {
+pub(crate) struct Collection {
     /// URL path of the collection.
-    pub path: String,
+    pub(crate) path: String,
     /// Field selector; "" for all.
-    pub fields: String,
+    pub(crate) fields: String,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +65,12 @@ struct PageMeta {
 }
 
 /// Lists and watches until `shutdown`, telling every change to `changes`.
-pub async fn run(client: Client, collection: Collection, changes: mpsc::Sender<Change>, shutdown: Shutdown) {
+pub(crate) async fn run(
+    client: Client,
+    collection: Collection,
+    changes: mpsc::Sender<Change>,
+    shutdown: Shutdown,
+) {
     let mut pause = PAUSE.0;
     let mut known: HashSet<String> = HashSet::new();
     while !shutdown.started() {
@@ -76,6 +83,9 @@ pub async fn run(client: Client, collection: Collection, changes: mpsc::Sender<C
             Err(Error::Closed) => return,
             Err(error) => {
                 tracing::warn!(path = collection.path, error = %Chain(&error), "watch failed; listing again");
+                if changes.send(Change::Broken).await.is_err() {
+                    return;
+                }
                 tokio::select! {
                     () = shutdown.wait() => return,
                     () = tokio::time::sleep(pause) => {}

@@ -18,20 +18,20 @@ use super::report::{Report, Reports};
 use super::template::Template;
 
 /// The clusters as they are now, by name.
-pub type Clusters = Arc<BTreeMap<String, Arc<Cluster>>>;
+pub(crate) type Clusters = Arc<BTreeMap<String, Arc<Cluster>>>;
 
 /// A decision as the API holds it.
 #[derive(Clone, Debug)]
-pub struct Decided {
+pub(crate) struct Decided {
     /// The Placement's own name and resourceVersion are not kept: it is written by merge patch.
-    pub spec: PlacementSpec,
+    pub(crate) spec: PlacementSpec,
     /// Its status as last written.
-    pub status: PlacementStatus,
+    pub(crate) status: PlacementStatus,
 }
 
 /// What was observed. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct World(Arc<RwLock<Inner>>);
+pub(crate) struct World(Arc<RwLock<Inner>>);
 
 #[derive(Default)]
 struct Inner {
@@ -39,9 +39,9 @@ struct Inner {
     // Keys of Services: traffic looks at all of them.
     services: HashSet<Key>,
     clusters: Clusters,
-    policies: Arc<Vec<Arc<PlacementPolicy>>>,
-    cluster_policies: Arc<Vec<Arc<ClusterPlacementPolicy>>>,
-    traffic: Arc<Vec<Arc<TrafficPolicy>>>,
+    policies: Arc<Vec<PlacementPolicy>>,
+    cluster_policies: Arc<Vec<ClusterPlacementPolicy>>,
+    traffic: Arc<Vec<TrafficPolicy>>,
     decided: HashMap<Key, Arc<Decided>>,
     reports: HashMap<Key, Reports>,
     // Collections that have not told everything yet.
@@ -52,35 +52,35 @@ struct Inner {
 
 impl World {
     /// Declares the collections whose views must be whole before anything is removed.
-    pub fn declare(&self, collections: impl IntoIterator<Item = String>) {
+    pub(crate) fn declare(&self, collections: impl IntoIterator<Item = String>) {
         let mut inner = self.0.write();
         inner.unsynced.extend(collections);
         inner.declared = true;
     }
 
     /// A collection's view is whole.
-    pub fn synced(&self, collection: &str) {
+    pub(crate) fn synced(&self, collection: &str) {
         self.0.write().unsynced.remove(collection);
     }
 
     /// A collection's view has holes: its watch broke.
-    pub fn unsynced(&self, collection: &str) {
+    pub(crate) fn unsynced(&self, collection: &str) {
         self.0.write().unsynced.insert(collection.to_owned());
     }
 
     /// Whether every view is whole.
-    pub fn is_synced(&self) -> bool {
+    pub(crate) fn is_synced(&self) -> bool {
         let inner = self.0.read();
         inner.declared && inner.unsynced.is_empty()
     }
 
     /// A template.
-    pub fn template(&self, key: &Key) -> Option<Arc<Template>> {
+    pub(crate) fn template(&self, key: &Key) -> Option<Arc<Template>> {
         self.0.read().templates.get(key).cloned()
     }
 
     /// Keeps a template; returns what it replaces.
-    pub fn put_template(&self, template: Template) -> Option<Arc<Template>> {
+    pub(crate) fn put_template(&self, template: Template) -> Option<Arc<Template>> {
         let mut inner = self.0.write();
         if template.key.kind.is_service() {
             inner.services.insert(template.key.clone());
@@ -89,24 +89,24 @@ impl World {
     }
 
     /// Forgets a template.
-    pub fn remove_template(&self, key: &Key) -> Option<Arc<Template>> {
+    pub(crate) fn remove_template(&self, key: &Key) -> Option<Arc<Template>> {
         let mut inner = self.0.write();
         inner.services.remove(key);
         inner.templates.remove(key)
     }
 
     /// Every template's key.
-    pub fn keys(&self) -> Vec<Key> {
+    pub(crate) fn keys(&self) -> Vec<Key> {
         self.0.read().templates.keys().cloned().collect()
     }
 
     /// Keys of one namespace's templates.
-    pub fn keys_in(&self, namespace: &str) -> Vec<Key> {
+    pub(crate) fn keys_in(&self, namespace: &str) -> Vec<Key> {
         self.0.read().templates.keys().filter(|key| &*key.namespace == namespace).cloned().collect()
     }
 
     /// Every Service with its reports.
-    pub fn services(&self) -> Vec<(Arc<Template>, Reports)> {
+    pub(crate) fn services(&self) -> Vec<(Arc<Template>, Reports)> {
         let inner = self.0.read();
         inner
             .services
@@ -119,7 +119,7 @@ impl World {
     }
 
     /// Services of one namespace.
-    pub fn services_in(&self, namespace: &str) -> Vec<Arc<Template>> {
+    pub(crate) fn services_in(&self, namespace: &str) -> Vec<Arc<Template>> {
         let inner = self.0.read();
         inner
             .services
@@ -130,24 +130,24 @@ impl World {
     }
 
     /// The clusters.
-    pub fn clusters(&self) -> Clusters {
+    pub(crate) fn clusters(&self) -> Clusters {
         self.0.read().clusters.clone()
     }
 
     /// One cluster.
-    pub fn cluster(&self, name: &str) -> Option<Arc<Cluster>> {
+    pub(crate) fn cluster(&self, name: &str) -> Option<Arc<Cluster>> {
         self.0.read().clusters.get(name).cloned()
     }
 
     /// Keeps a cluster; returns what it replaces. Older than what is kept: dropped.
-    pub fn put_cluster(&self, cluster: Cluster) -> Option<Arc<Cluster>> {
+    pub(crate) fn put_cluster(&self, cluster: Cluster) -> Option<Arc<Cluster>> {
         let mut inner = self.0.write();
         let clusters = Arc::make_mut(&mut inner.clusters);
         clusters.insert(cluster.name().to_owned(), Arc::new(cluster))
     }
 
     /// Forgets a cluster.
-    pub fn remove_cluster(&self, name: &str) -> Option<Arc<Cluster>> {
+    pub(crate) fn remove_cluster(&self, name: &str) -> Option<Arc<Cluster>> {
         let mut inner = self.0.write();
         let removed = Arc::make_mut(&mut inner.clusters).remove(name);
         for reports in inner.reports.values_mut() {
@@ -160,7 +160,7 @@ impl World {
     ///
     /// # Errors
     /// `PERMISSION_DENIED` once the Cluster object is gone, `FAILED_PRECONDITION` while the hub does not accept it.
-    pub fn check_member(&self, name: &str) -> Result<(), Status> {
+    pub(crate) fn check_member(&self, name: &str) -> Result<(), Status> {
         let Some(cluster) = self.cluster(name) else {
             return Err(Status::permission_denied(format!(
                 "cluster {name:?} is not a member of this federation (any more): join it anew with `fedctl join {name}`"
@@ -175,38 +175,38 @@ impl World {
     }
 
     /// Policies of namespaces.
-    pub fn policies(&self) -> (Arc<Vec<Arc<PlacementPolicy>>>, Arc<Vec<Arc<ClusterPlacementPolicy>>>) {
+    pub(crate) fn policies(&self) -> (Arc<Vec<PlacementPolicy>>, Arc<Vec<ClusterPlacementPolicy>>) {
         let inner = self.0.read();
         (inner.policies.clone(), inner.cluster_policies.clone())
     }
 
     /// Changes the policies of namespaces.
-    pub fn edit_policies(&self, edit: impl FnOnce(&mut Vec<Arc<PlacementPolicy>>)) {
+    pub(crate) fn edit_policies(&self, edit: impl FnOnce(&mut Vec<PlacementPolicy>)) {
         edit(Arc::make_mut(&mut self.0.write().policies));
     }
 
     /// Changes the policies of the whole federation.
-    pub fn edit_cluster_policies(&self, edit: impl FnOnce(&mut Vec<Arc<ClusterPlacementPolicy>>)) {
+    pub(crate) fn edit_cluster_policies(&self, edit: impl FnOnce(&mut Vec<ClusterPlacementPolicy>)) {
         edit(Arc::make_mut(&mut self.0.write().cluster_policies));
     }
 
     /// Traffic policies.
-    pub fn traffic(&self) -> Arc<Vec<Arc<TrafficPolicy>>> {
+    pub(crate) fn traffic(&self) -> Arc<Vec<TrafficPolicy>> {
         self.0.read().traffic.clone()
     }
 
     /// Changes the traffic policies.
-    pub fn edit_traffic(&self, edit: impl FnOnce(&mut Vec<Arc<TrafficPolicy>>)) {
+    pub(crate) fn edit_traffic(&self, edit: impl FnOnce(&mut Vec<TrafficPolicy>)) {
         edit(Arc::make_mut(&mut self.0.write().traffic));
     }
 
     /// The decision for a template.
-    pub fn decided(&self, key: &Key) -> Option<Arc<Decided>> {
+    pub(crate) fn decided(&self, key: &Key) -> Option<Arc<Decided>> {
         self.0.read().decided.get(key).cloned()
     }
 
     /// Keeps a decision, unless a newer one is kept.
-    pub fn put_decided(&self, key: &Key, decided: Decided) {
+    pub(crate) fn put_decided(&self, key: &Key, decided: Decided) {
         let mut inner = self.0.write();
         let newer = inner.decided.get(key).is_some_and(|kept| {
             kept.spec.epoch > decided.spec.epoch && kept.spec.template.uid == decided.spec.template.uid
@@ -217,22 +217,22 @@ impl World {
     }
 
     /// Forgets a decision.
-    pub fn remove_decided(&self, key: &Key) {
+    pub(crate) fn remove_decided(&self, key: &Key) {
         self.0.write().decided.remove(key);
     }
 
     /// Keys that have a decision.
-    pub fn decided_keys(&self) -> Vec<Key> {
+    pub(crate) fn decided_keys(&self) -> Vec<Key> {
         self.0.read().decided.keys().cloned().collect()
     }
 
     /// What the members said of a template.
-    pub fn reports(&self, key: &Key) -> Reports {
+    pub(crate) fn reports(&self, key: &Key) -> Reports {
         self.0.read().reports.get(key).cloned().unwrap_or_default()
     }
 
     /// Takes in a member's word about a template.
-    pub fn report<T>(&self, key: &Key, cluster: &str, word: impl FnOnce(&mut Report) -> T) -> T {
+    pub(crate) fn report<T>(&self, key: &Key, cluster: &str, word: impl FnOnce(&mut Report) -> T) -> T {
         let mut inner = self.0.write();
         let reports = inner.reports.entry(key.clone()).or_default();
         // Nearly always there already: no allocation for a lookup.
@@ -242,8 +242,17 @@ impl World {
         word(reports.entry(cluster.to_owned()).or_default())
     }
 
+    /// A member's agent connected anew: what it said of its copies' state before is no observation of now.
+    pub(crate) fn age_reports(&self, cluster: &str) {
+        for reports in self.0.write().reports.values_mut() {
+            if let Some(report) = reports.get_mut(cluster) {
+                report.current = false;
+            }
+        }
+    }
+
     /// Forgets what one member said.
-    pub fn forget_report(&self, key: &Key, cluster: &str) {
+    pub(crate) fn forget_report(&self, key: &Key, cluster: &str) {
         let mut inner = self.0.write();
         if let Some(reports) = inner.reports.get_mut(key) {
             reports.remove(cluster);
@@ -254,12 +263,12 @@ impl World {
     }
 
     /// Forgets what all members said.
-    pub fn forget_reports(&self, key: &Key) {
+    pub(crate) fn forget_reports(&self, key: &Key) {
         self.0.write().reports.remove(key);
     }
 
     /// A template by a key on the wire, if it has that uid.
-    pub fn template_on_wire(&self, key: &v1::Key, uid: &str) -> Option<Arc<Template>> {
+    pub(crate) fn template_on_wire(&self, key: &v1::Key, uid: &str) -> Option<Arc<Template>> {
         let template = self.template(&Key::from_wire(key)?)?;
         (&*template.uid == uid).then_some(template)
     }

@@ -1,0 +1,322 @@
+//! Events about federated objects, both ways.
+//!
+//! Members' Events, and the controller's own, appear on the template as core/v1 Events, counted. Events that others post to the
+//! federation about a template are delivered to the clusters that hold it, once: they are marked when handed over, and what the
+//! controller wrote itself carries a mark, so that nothing comes back.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Client;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::Request;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use federation_runtime::shutdown::Shutdown;
+use proto::v1;
+
+use crate::hub::sessions::Sessions;
+use crate::observe::{Key, Kind, Template, World};
+
+use super::write::Writer;
+
+/// Label on every Event that the federation wrote: the member's name, or `federation`.
+pub(crate) const FROM: &str = "federation.rs/cluster";
+/// Annotation on an Event that was delivered to members.
+pub(crate) const DELIVERED: &str = "federation.rs/delivered";
+/// Events that wait to be written. They are for people: when a member floods, the rest is dropped and counted as dropped.
+const QUEUE: usize = 4096;
+/// Events about one thing that come within this time are one write.
+const GATHER: Duration = Duration::from_millis(100);
+/// Names of Events that are known to exist: at most about 1 MiB.
+const KNOWN: usize = 8192;
+
+/// One happening.
+#[derive(Clone, Debug)]
+struct Happening {
+    key: Key,
+    uid: String,
+    resource_version: String,
+    kind: String,
+    reason: String,
+    message: String,
+    component: String,
+    cluster: String,
+    // Since it was last told.
+    count: i64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// Takes Events to be written. Cheap to clone; never waits.
+#[derive(Clone)]
+pub(crate) struct Recorder(mpsc::Sender<Happening>);
+
+impl Recorder {
+    /// A recorder, and the task that writes.
+    pub(crate) fn start(client: Client, shutdown: Shutdown) -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        tokio::spawn(Keeper { client, known: HashMap::new() }.run(receiver, shutdown));
+        Self(sender)
+    }
+
+    /// Warns of something that the controller found.
+    pub(crate) fn warn(&self, template: &Template, reason: &str, message: &str, cluster: &str) {
+        let now = Timestamp::now();
+        self.send(Happening {
+            key: template.key.clone(),
+            uid: template.uid.to_string(),
+            resource_version: template.resource_version.to_string(),
+            kind: "Warning".into(),
+            reason: reason.into(),
+            message: message.into(),
+            component: "federation-controller".into(),
+            cluster: cluster.into(),
+            count: 1,
+            first: now,
+            last: now,
+        });
+    }
+
+    /// Passes a member's Event on.
+    pub(crate) fn member(&self, template: &Template, event: &v1::MemberEvent, cluster: &str) {
+        let time = |millis: i64| Timestamp::from_millisecond(millis).unwrap_or_else(|_| Timestamp::now());
+        self.send(Happening {
+            key: template.key.clone(),
+            uid: template.uid.to_string(),
+            resource_version: String::new(),
+            kind: if event.r#type == "Warning" { "Warning".into() } else { "Normal".into() },
+            reason: event.reason.clone(),
+            message: event.message.clone(),
+            component: format!("{cluster}/{}", event.component),
+            cluster: cluster.into(),
+            count: i64::from(event.count.max(1)),
+            first: time(event.first_ms),
+            last: time(event.last_ms),
+        });
+    }
+
+    fn send(&self, happening: Happening) {
+        if self.0.try_send(happening).is_err() {
+            tracing::debug!("an Event was dropped: too many wait");
+        }
+    }
+}
+
+struct Keeper {
+    client: Client,
+    known: HashMap<String, i64>,
+}
+
+impl Keeper {
+    async fn run(mut self, mut receiver: mpsc::Receiver<Happening>, shutdown: Shutdown) {
+        loop {
+            let first = tokio::select! {
+                () = shutdown.wait() => return,
+                first = receiver.recv() => match first {
+                    Some(first) => first,
+                    None => return,
+                },
+            };
+            let mut gathered: HashMap<String, Happening> = HashMap::new();
+            gather(&mut gathered, first);
+            tokio::time::sleep(GATHER).await;
+            while let Ok(more) = receiver.try_recv() {
+                gather(&mut gathered, more);
+            }
+            for (name, happening) in gathered {
+                if let Err(error) = self.write(&name, &happening).await {
+                    tracing::debug!(%error, name, "an Event could not be written");
+                }
+            }
+        }
+    }
+
+    async fn write(&mut self, name: &str, happening: &Happening) -> Result<(), kube::Error> {
+        if self.known.len() > KNOWN {
+            self.known.clear();
+        }
+        let namespace = if happening.key.namespace.is_empty() { "default" } else { &happening.key.namespace };
+        let collection = format!("/api/v1/namespaces/{namespace}/events");
+        if !self.known.contains_key(name) {
+            let count = happening.count;
+            let object = event(name, namespace, happening, count);
+            let request = Request::new(&collection)
+                .create(&PostParams::default(), object.to_string().into_bytes())
+                .map_err(kube::Error::BuildRequest)?;
+            match self.client.request::<Value>(request).await {
+                Ok(_) => {
+                    self.known.insert(name.to_owned(), count);
+                    return Ok(());
+                }
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    let request = Request::new(&collection)
+                        .get(name, &kube::api::GetParams::default())
+                        .map_err(kube::Error::BuildRequest)?;
+                    let found: Value = self.client.request(request).await?;
+                    self.known
+                        .insert(name.to_owned(), found.get("count").and_then(Value::as_i64).unwrap_or(1));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let before = self.known.get(name).copied().unwrap_or_default();
+        let count = before + happening.count;
+        let patch = Patch::Merge(json!({"count": count, "lastTimestamp": seconds(happening.last)}));
+        let request = Request::new(&collection)
+            .patch(name, &PatchParams::default(), &patch)
+            .map_err(kube::Error::BuildRequest)?;
+        match self.client.request::<Value>(request).await {
+            Ok(_) => {
+                self.known.insert(name.to_owned(), count);
+                Ok(())
+            }
+            // It expired; the next one makes it anew.
+            Err(error) => {
+                self.known.remove(name);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn gather(gathered: &mut HashMap<String, Happening>, happening: Happening) {
+    match gathered.get_mut(&name(&happening)) {
+        None => {
+            gathered.insert(name(&happening), happening);
+        }
+        Some(earlier) => {
+            earlier.last = earlier.last.max(happening.last);
+            earlier.first = earlier.first.min(happening.first);
+            earlier.count += happening.count;
+        }
+    }
+}
+
+/// One name for one thing that happens again and again, whichever process writes it.
+fn name(happening: &Happening) -> String {
+    let mut hash = DefaultHasher::new();
+    (
+        &happening.uid,
+        &happening.kind,
+        &happening.reason,
+        &happening.message,
+        &happening.component,
+        &happening.cluster,
+    )
+        .hash(&mut hash);
+    // A name has at most 253 characters.
+    let object: String = happening.key.name.chars().take(230).collect();
+    format!("{object}.{:016x}", hash.finish())
+}
+
+fn event(name: &str, namespace: &str, happening: &Happening, count: i64) -> Value {
+    let key = &happening.key;
+    json!({
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace, "labels": {FROM: happening.cluster}},
+        "involvedObject": {
+            "apiVersion": key.kind.api_version(),
+            "kind": key.kind.kind,
+            "namespace": &*key.namespace,
+            "name": &*key.name,
+            "uid": happening.uid,
+            "resourceVersion": happening.resource_version,
+        },
+        "type": happening.kind,
+        "reason": happening.reason,
+        "message": happening.message,
+        "source": {"component": happening.component, "host": happening.cluster},
+        "reportingComponent": "",
+        "reportingInstance": "",
+        "count": count,
+        "firstTimestamp": seconds(happening.first),
+        "lastTimestamp": seconds(happening.last),
+    })
+}
+
+/// metav1.Time has whole seconds.
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Delivers an Event that somebody posted to the federation to the clusters that hold what it is about.
+pub(crate) async fn deliver(world: &World, sessions: &Sessions, writer: &Writer, event: &Value) {
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let ours = event.pointer("/metadata/labels").is_some_and(|labels| labels.get(FROM).is_some());
+    let delivered = event.pointer("/metadata/annotations").is_some_and(|all| all.get(DELIVERED).is_some());
+    if ours || delivered {
+        return;
+    }
+    let Some(kind) = Kind::of_manifest(text("/involvedObject/apiVersion"), text("/involvedObject/kind"))
+    else {
+        return;
+    };
+    let namespace = if kind.namespaced { text("/involvedObject/namespace") } else { "" };
+    let key = Key::new(kind, namespace, text("/involvedObject/name"));
+    let uid = text("/involvedObject/uid");
+    let (Some(template), Some(decided)) = (world.template(&key), world.decided(&key)) else { return };
+    if !uid.is_empty() && uid != &*template.uid {
+        return;
+    }
+    for target in &decided.spec.clusters {
+        sessions.deliver(
+            &target.name,
+            v1::DeliverEvent {
+                id: text("/metadata/uid").to_owned(),
+                regarding: Some(key.to_wire()),
+                event: event.to_string().into(),
+            },
+        );
+    }
+    let collection = format!("/api/v1/namespaces/{}/events", text("/metadata/namespace"));
+    let mark = json!({DELIVERED: "true"});
+    if let Err(error) = writer.annotate(&collection, text("/metadata/name"), mark).await {
+        tracing::debug!(%error, "a delivered Event could not be marked");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn happening(message: &str, count: i64) -> Happening {
+        Happening {
+            key: Key::new(Kind::find("", "configmaps").unwrap(), "default", "web"),
+            uid: "u".into(),
+            resource_version: String::new(),
+            kind: "Warning".into(),
+            reason: "FailedApply".into(),
+            message: message.into(),
+            component: "federation-controller".into(),
+            cluster: "taiwan".into(),
+            count,
+            first: Timestamp::UNIX_EPOCH,
+            last: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn the_same_thing_twice_is_one_event_with_a_count() {
+        let mut gathered = HashMap::new();
+        gather(&mut gathered, happening("a", 1));
+        gather(&mut gathered, happening("a", 1));
+        gather(&mut gathered, happening("b", 1));
+        assert_eq!(gathered.len(), 2);
+        let a = &gathered[&name(&happening("a", 1))];
+        assert_eq!(a.count, 2);
+    }
+
+    #[test]
+    fn an_event_says_which_cluster_it_is_from() {
+        let event = event("n", "default", &happening("a", 1), 1);
+        assert_eq!(event["metadata"]["labels"][FROM], "taiwan");
+        assert_eq!(event["involvedObject"]["name"], "web");
+        assert_eq!(event["firstTimestamp"], "1970-01-01T00:00:00Z");
+    }
+}

@@ -1,0 +1,216 @@
+//! Statuses of templates and of their Placements, from the members' reports.
+//!
+//! Newest wins: what changes within [`GATHER`] is one write, and what did not change is none.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::{Value, json};
+
+use federation_core::api::{ClusterOutcome, PlacementSpec, PlacementStatus};
+use federation_core::status::{self, Member};
+use federation_core::template as core_template;
+use federation_runtime::shutdown::Shutdown;
+
+use super::write::{self, Writer};
+use crate::decide::ledger::Ledger;
+use crate::decide::queue::{Priority, Queue};
+use crate::hub::sessions::Sessions;
+use crate::observe::{Decided, Key, Report, Reports, Template, World};
+
+/// Half of the 20 ms in which a status should be back.
+const GATHER: Duration = Duration::from_millis(8);
+/// After a failed write.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Workers: as many as there may be writes in flight, since each one mostly waits.
+pub(crate) const WORKERS: usize = 64;
+
+/// Writes statuses.
+#[derive(Clone)]
+pub(crate) struct Statuses {
+    pub(crate) world: World,
+    pub(crate) queue: Queue<Key>,
+    pub(crate) ledger: Ledger,
+    pub(crate) sessions: Sessions,
+    pub(crate) writer: Writer,
+}
+
+impl Statuses {
+    /// One worker: writes until `shutdown`.
+    pub(crate) async fn work(self, shutdown: Shutdown) {
+        loop {
+            let key = tokio::select! {
+                () = shutdown.wait() => return,
+                key = self.queue.take() => key,
+            };
+            tokio::time::sleep(GATHER).await;
+            match self.write(&key).await {
+                Ok(()) | Err(write::Error::Gone(_)) => {}
+                Err(error) => {
+                    tracing::debug!(%key, %error, "a status could not be written: again later");
+                    self.queue.add_after(key.clone(), Priority::Background, AGAIN);
+                }
+            }
+            self.queue.done(&key);
+        }
+    }
+
+    async fn write(&self, key: &Key) -> Result<(), write::Error> {
+        let (Some(template), Some(decided)) = (self.world.template(key), self.world.decided(key)) else {
+            return Ok(());
+        };
+        let reports = self.world.reports(key);
+        let generation = core_template::generation(&template.object);
+        let (written, reasons, wanted) = self.ledger.with(key, &template.uid, |entry| {
+            (
+                entry.status,
+                entry.reasons.clone(),
+                entry.wanted.map_or(generation, |(_, generation)| generation),
+            )
+        });
+
+        let merged = self.merged(&template, &decided.spec, &reports, generation);
+        let (mut template_hash, mut placement_hash) = written;
+        if let Some(merged) = merged {
+            let hash = hash(&merged);
+            if hash != template_hash && template.object.get("status") != Some(&merged) {
+                self.writer.put_status(&key.kind.path(&key.namespace), &key.name, &merged).await?;
+            }
+            template_hash = hash;
+        }
+        let mut placement = outcome(&template, &decided.spec, &reports, wanted);
+        placement.reasons = reasons;
+        placement.conditions = conditions(&decided, &placement, Timestamp::now());
+        let value = json!(placement);
+        let hash = hash(&value);
+        if hash != placement_hash && decided.status != placement {
+            self.writer.put_placement_status(key, &placement).await?;
+            self.world.put_decided(key, Decided { spec: decided.spec.clone(), status: placement });
+        }
+        placement_hash = hash;
+        self.ledger.with(key, &template.uid, |entry| entry.status = (template_hash, placement_hash));
+        Ok(())
+    }
+
+    fn merged(
+        &self,
+        template: &Template,
+        spec: &PlacementSpec,
+        reports: &Reports,
+        generation: i64,
+    ) -> Option<Value> {
+        let members: Vec<Member<'_>> = reports
+            .iter()
+            .filter(|(_, report)| report.uid == *template.uid)
+            .filter_map(|(cluster, report)| {
+                Some(Member {
+                    cluster,
+                    status: report.status.as_ref()?,
+                    held_generation: report.status_generation,
+                    member_generation: report.member_generation,
+                    fresh: report.current && self.sessions.is_connected(cluster),
+                })
+            })
+            .collect();
+        status::merge(template.key.kind.kind, generation, &members, &spec.clusters)
+    }
+}
+
+/// What became of the copies.
+fn outcome(template: &Template, spec: &PlacementSpec, reports: &Reports, wanted: i64) -> PlacementStatus {
+    let clusters = spec
+        .clusters
+        .iter()
+        .map(|target| {
+            let report = reports.get(&target.name).filter(|report| report.uid == *template.uid);
+            ClusterOutcome {
+                name: target.name.clone(),
+                applied_generation: report.and_then(|report| report.applied_generation),
+                reason: reason(report, wanted, template.deleting),
+                message: report.map(|report| report.message.clone()).unwrap_or_default(),
+                ready_replicas: report
+                    .and_then(|report| report.status.as_ref()?.get("readyReplicas")?.as_i64()),
+            }
+        })
+        .collect();
+    PlacementStatus { clusters, ..PlacementStatus::default() }
+}
+
+fn reason(report: Option<&Report>, wanted: i64, deleting: bool) -> String {
+    if deleting {
+        return "Removing".into();
+    }
+    match report {
+        None => "Pending".into(),
+        // A word about an older generation says nothing of this one.
+        Some(report) if report.reason == "Applied" && report.applied_generation < Some(wanted) => {
+            "Pending".into()
+        }
+        Some(report) if report.reason.is_empty() => "Pending".into(),
+        Some(report) => report.reason.clone(),
+    }
+}
+
+fn conditions(decided: &Decided, status: &PlacementStatus, now: Timestamp) -> Vec<Condition> {
+    let condition = |kind: &str, holds: bool, reason: &str, message: String| {
+        let word = if holds { "True" } else { "False" };
+        let since = decided
+            .status
+            .conditions
+            .iter()
+            .find(|old| old.type_ == kind && old.status == word)
+            .map_or(Time(now), |old| old.last_transition_time.clone());
+        Condition {
+            type_: kind.into(),
+            status: word.into(),
+            reason: reason.into(),
+            message,
+            observed_generation: None,
+            last_transition_time: since,
+        }
+    };
+    let placed = !decided.spec.clusters.is_empty();
+    let missing: Vec<String> = status
+        .clusters
+        .iter()
+        .filter(|cluster| cluster.reason != "Applied")
+        .map(|cluster| format!("{}: {}", cluster.name, cluster.reason))
+        .collect();
+    vec![
+        condition(
+            "Applied",
+            placed && missing.is_empty(),
+            if missing.is_empty() { "Applied" } else { "NotApplied" },
+            missing.join(", "),
+        ),
+        condition(
+            "Placed",
+            placed,
+            if placed { "Placed" } else { "NoCluster" },
+            if placed { String::new() } else { "no cluster may take it: see reasons".into() },
+        ),
+    ]
+}
+
+fn hash(value: &Value) -> u64 {
+    let mut hash = DefaultHasher::new();
+    value.hash(&mut hash);
+    hash.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_an_older_generation_is_pending() {
+        let report = Report { reason: "Applied".into(), applied_generation: Some(1), ..Report::default() };
+        assert_eq!(reason(Some(&report), 2, false), "Pending");
+        assert_eq!(reason(Some(&report), 1, false), "Applied");
+        assert_eq!(reason(None, 1, false), "Pending");
+        let refused = Report { reason: "Invalid".into(), applied_generation: Some(1), ..Report::default() };
+        assert_eq!(reason(Some(&refused), 2, false), "Invalid");
+    }
+}

@@ -1,0 +1,188 @@
+//! What the agents say, into the world: and what must be looked at again for it.
+
+use federation_core::health::Signal;
+use hub_protocol::hub::Event;
+use proto::v1;
+
+use super::board::Board;
+use super::ledger::Ledger;
+use super::queue::{Priority, Queue};
+use crate::act::clusters::ClusterStatuses;
+use crate::act::events::Recorder;
+use crate::epoch::Epochs;
+use crate::health::Health;
+use crate::hub::sessions::{Listener, Sessions};
+use crate::metrics::{ClusterLabel, Metrics};
+use crate::observe::{Key, World};
+use crate::traffic::Traffic;
+
+/// Takes in what the agents say.
+#[derive(Clone)]
+pub(crate) struct Ear {
+    pub(crate) world: World,
+    pub(crate) board: Board,
+    pub(crate) health: Health,
+    pub(crate) epochs: Epochs,
+    pub(crate) sessions: Sessions,
+    pub(crate) ledger: Ledger,
+    pub(crate) queue: Queue<Key>,
+    pub(crate) leaving: Queue<String>,
+    pub(crate) statuses: Queue<Key>,
+    pub(crate) cluster_statuses: ClusterStatuses,
+    pub(crate) traffic: Traffic,
+    pub(crate) recorder: Recorder,
+    pub(crate) metrics: Metrics,
+}
+
+impl Listener for Ear {
+    fn heard(&self, cluster: &str, event: Event) {
+        match event {
+            Event::Connected(hello) => self.connected(cluster, hello),
+            Event::Heartbeat(heartbeat) => {
+                let signal =
+                    Signal::Heartbeat { api_ok: heartbeat.api_ok, message: heartbeat.api_message.clone() };
+                self.board.heartbeat(cluster, heartbeat);
+                self.health.observe(cluster, signal);
+                self.cluster_statuses.beat(cluster);
+            }
+            Event::Applied(applied) => self.applied(cluster, &applied),
+            Event::Removed(removed) => self.removed(cluster, &removed),
+            Event::Status(status) => {
+                let Some(key) = self.known(status.key.as_ref(), &status.uid) else { return };
+                if self.world.report(&key, cluster, |report| report.status(&status)) {
+                    self.statuses.add(key.clone(), Priority::Normal);
+                    if federation_core::template::has_replicas(key.kind.kind) {
+                        self.queue.add(key, Priority::Normal);
+                    }
+                }
+            }
+            Event::Service(state) => {
+                let Some(key) = self.known(state.key.as_ref(), &state.uid) else { return };
+                if self.world.report(&key, cluster, |report| report.service(&state)) {
+                    self.traffic.poke();
+                }
+            }
+            Event::MemberEvent(event) => {
+                let Some(key) = event.key.as_ref() else { return };
+                if let Some(template) = self.world.template_on_wire(key, &event.uid) {
+                    self.recorder.member(&template, &event, cluster);
+                }
+            }
+            Event::Stray(item) => {
+                let key = item.key.unwrap_or_default();
+                self.metrics.strays.get_or_create(&ClusterLabel { cluster: cluster.to_owned() }).inc();
+                tracing::warn!(
+                    cluster,
+                    kind = key.kind,
+                    namespace = key.namespace,
+                    name = key.name,
+                    uid = item.uid,
+                    "a member holds a copy that no template wants: it is left alone"
+                );
+            }
+            Event::Mismatch { ours, theirs } => {
+                self.metrics.strays.get_or_create(&ClusterLabel { cluster: cluster.to_owned() }).set(0);
+                tracing::info!(cluster, ?ours, ?theirs, "the tables differ: comparing");
+            }
+            Event::Violation(what) => tracing::warn!(cluster, what, "an agent broke the protocol"),
+            // The driver of the stream ends it and then calls `left`.
+            Event::Lost { .. } => {}
+        }
+    }
+
+    fn left(&self, cluster: &str) {
+        tracing::info!(cluster, "an agent's stream ended");
+        self.health.observe(cluster, Signal::SessionLost);
+    }
+}
+
+impl Ear {
+    fn connected(&self, cluster: &str, hello: v1::Hello) {
+        let newest = hello.epoch;
+        if newest > self.epochs.current() {
+            tracing::error!(
+                cluster,
+                epoch = newest,
+                ours = self.epochs.current(),
+                "an agent saw a newer epoch than ours: the store was restored from a backup; continuing above it"
+            );
+            let (epochs, sessions) = (self.epochs.clone(), self.sessions.clone());
+            tokio::spawn(async move {
+                match epochs.raise(newest).await {
+                    Ok(()) => sessions.set_epoch(epochs.current()),
+                    Err(error) => tracing::error!(%error, "the epoch could not be raised"),
+                }
+            });
+        }
+        self.world.age_reports(cluster);
+        let changed = self.board.hello(cluster, hello);
+        self.cluster_statuses.now(cluster);
+        if changed {
+            self.look_at_all();
+        }
+    }
+
+    fn applied(&self, cluster: &str, applied: &v1::Applied) {
+        let Some(key) = self.known(applied.key.as_ref(), &applied.uid) else { return };
+        if !self.world.report(&key, cluster, |report| report.applied(applied)) {
+            return;
+        }
+        self.statuses.add(key.clone(), Priority::Normal);
+        let Some(template) = self.world.template(&key) else { return };
+        match applied.result() {
+            v1::ApplyResult::Applied => {
+                if applied.generation >= federation_core::template::generation(&template.object) {
+                    self.metrics.propagation.observe(template.seen.elapsed().as_secs_f64());
+                }
+                // A cluster that waits to give its copy up may go now that another one has it.
+                let someone_goes = self
+                    .world
+                    .decided(&key)
+                    .is_some_and(|decided| decided.spec.clusters.iter().any(|target| target.leaving));
+                if someone_goes {
+                    self.queue.add(key, Priority::Normal);
+                }
+            }
+            v1::ApplyResult::Refused => {
+                let new = self.ledger.with(&key, &applied.uid, |entry| {
+                    entry.told.insert(cluster.to_owned(), applied.generation) != Some(applied.generation)
+                });
+                if new {
+                    let message = format!("{cluster}: {}: {}", applied.reason, applied.message);
+                    self.recorder.warn(&template, "FailedApply", &message, cluster);
+                }
+            }
+            v1::ApplyResult::Retrying | v1::ApplyResult::Unspecified => {}
+        }
+    }
+
+    fn removed(&self, cluster: &str, removed: &v1::Removed) {
+        let Some(key) = removed.key.as_ref().and_then(Key::from_wire) else { return };
+        if removed.result() == v1::RemoveResult::Refused {
+            tracing::warn!(%key, cluster, message = removed.message, "an agent refused a removal");
+            self.queue.add_after(key, Priority::Background, std::time::Duration::from_secs(5));
+            return;
+        }
+        self.ledger.with(&key, &removed.uid, |entry| {
+            entry.gone.insert(cluster.to_owned());
+        });
+        self.world.forget_report(&key, cluster);
+        self.queue.add(key, Priority::Urgent);
+        if self.board.snapshot().leaving.contains_key(cluster) {
+            self.leaving.add(cluster.to_owned(), Priority::Normal);
+        }
+    }
+
+    /// The key of a word about a template that is there, or was decided.
+    fn known(&self, key: Option<&v1::Key>, uid: &str) -> Option<Key> {
+        let key = Key::from_wire(key?)?;
+        let template = self.world.template(&key)?;
+        (&*template.uid == uid).then_some(key)
+    }
+
+    fn look_at_all(&self) {
+        for key in self.world.keys() {
+            self.queue.add(key, Priority::Normal);
+        }
+    }
+}

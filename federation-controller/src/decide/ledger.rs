@@ -1,0 +1,53 @@
+//! What the controller did for each object, in memory: everything here can be lost, and is found anew.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::observe::Key;
+
+/// What was done for one object.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Entry {
+    /// uid of the template that this is about.
+    pub(crate) uid: String,
+    /// Hash of what the template wants, and the generation under which it went out. Kinds without metadata.generation
+    /// would otherwise be sent again after every write of a status or a finalizer.
+    pub(crate) wanted: Option<(u64, i64)>,
+    /// What the renderings in the sessions were made from: the template's version, the epoch, and the policy.
+    pub(crate) rendered: Option<(Arc<str>, u64, String)>,
+    /// Clusters that acknowledged a removal or a release.
+    pub(crate) gone: BTreeSet<String>,
+    /// Times that the contents waited for their Namespace.
+    pub(crate) waits: u8,
+    /// The gate's last refusal for each cluster, so that it is told once.
+    pub(crate) refusals: BTreeMap<String, String>,
+    /// The last reasons of the decision, for the status.
+    pub(crate) reasons: Vec<federation_core::api::Reason>,
+    /// Hash of the last status that was written to the template, and to the Placement.
+    pub(crate) status: (u64, u64),
+    /// Refused generations that an Event was made for, by cluster.
+    pub(crate) told: BTreeMap<String, i64>,
+}
+
+/// The ledger. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Ledger(Arc<Mutex<HashMap<Key, Entry>>>);
+
+impl Ledger {
+    /// Reads or changes the entry of a template; one of another uid starts anew.
+    pub(crate) fn with<T>(&self, key: &Key, uid: &str, change: impl FnOnce(&mut Entry) -> T) -> T {
+        let mut entries = self.0.lock();
+        let entry = entries.entry(key.clone()).or_default();
+        if entry.uid != uid {
+            *entry = Entry { uid: uid.to_owned(), ..Entry::default() };
+        }
+        change(entry)
+    }
+
+    /// Forgets a template.
+    pub(crate) fn remove(&self, key: &Key) {
+        self.0.lock().remove(key);
+    }
+}

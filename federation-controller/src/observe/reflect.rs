@@ -1,0 +1,312 @@
+//! The watches' changes into the world, and the keys that must be looked at again into the queue.
+
+use std::sync::Arc;
+
+use kube::Client;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use federation_core::api::{
+    API_VERSION, Cluster, ClusterPlacementPolicy, PlacementPolicy, PlacementSpec, PlacementStatus,
+    TrafficPolicy, Verdict,
+};
+use federation_runtime::endpoints::Health as Readiness;
+use federation_runtime::shutdown::Shutdown;
+
+use super::kinds::{KINDS, Key, Kind};
+use super::template::Template;
+use super::watch::{self, Change, Collection};
+use super::world::{Decided, World};
+use crate::act::events;
+use crate::act::write::Writer;
+use crate::decide::board::{Board, Unjoin};
+use crate::decide::ledger::Ledger;
+use crate::decide::queue::{Priority, Queue};
+use crate::health::Health;
+use crate::hub::sessions::Sessions;
+use crate::traffic::Traffic;
+
+/// Changes on their way from one watch: a page of a list, so that the next page is read while this one is taken in.
+const CHANGES: usize = 512;
+
+/// What the watches feed.
+#[derive(Clone)]
+pub(crate) struct Observer {
+    pub(crate) client: Client,
+    pub(crate) world: World,
+    pub(crate) board: Board,
+    pub(crate) queue: Queue<Key>,
+    pub(crate) leaving: Queue<String>,
+    pub(crate) ledger: Ledger,
+    pub(crate) health: Health,
+    pub(crate) traffic: Traffic,
+    pub(crate) sessions: Sessions,
+    pub(crate) writer: Writer,
+    pub(crate) readiness: Readiness,
+}
+
+/// Readiness waits for this check: every view is whole.
+pub(crate) const SYNCED: &str = "caches";
+
+impl Observer {
+    /// Starts one watch for each kind that the API serves. Returns when all are started; [`World::is_synced`] tells the rest.
+    pub(crate) async fn start(&self, shutdown: &Shutdown) -> Result<(), kube::Error> {
+        let served = served(&self.client).await?;
+        let kinds: Vec<&'static Kind> = KINDS.iter().filter(|kind| served(kind)).collect();
+        let own = |plural: &str| format!("/apis/{API_VERSION}/{plural}");
+        let ours = [
+            "clusters",
+            "placementpolicies",
+            "clusterplacementpolicies",
+            "trafficpolicies",
+            "placements",
+            "clusterplacements",
+        ];
+        self.world
+            .declare(kinds.iter().map(|kind| kind.path("")).chain(ours.iter().map(|plural| own(plural))));
+
+        self.watch(own("clusters"), shutdown, Self::cluster);
+        self.watch(own("placementpolicies"), shutdown, Self::policy);
+        self.watch(own("clusterplacementpolicies"), shutdown, Self::cluster_policy);
+        self.watch(own("trafficpolicies"), shutdown, Self::traffic_policy);
+        self.watch(own("placements"), shutdown, Self::placement);
+        self.watch(own("clusterplacements"), shutdown, Self::placement);
+        for kind in kinds {
+            self.watch(kind.path(""), shutdown, move |observer, change| observer.template(kind, change));
+        }
+        self.watch_events(shutdown);
+        Ok(())
+    }
+
+    fn watch(&self, path: String, shutdown: &Shutdown, take: impl Fn(&Self, Change) + Send + Sync + 'static) {
+        let (sender, mut receiver) = mpsc::channel(CHANGES);
+        let collection = Collection { path: path.clone(), fields: String::new() };
+        tokio::spawn(watch::run(self.client.clone(), collection, sender, shutdown.clone()));
+        let observer = self.clone();
+        tokio::spawn(async move {
+            while let Some(change) = receiver.recv().await {
+                match change {
+                    Change::Synced => {
+                        observer.world.synced(&path);
+                        if observer.world.is_synced() {
+                            observer.readiness.ready(SYNCED);
+                        }
+                    }
+                    Change::Broken => observer.world.unsynced(&path),
+                    change => take(&observer, change),
+                }
+            }
+        });
+    }
+
+    /// Events are delivered, not kept; nothing waits for their view to be whole.
+    fn watch_events(&self, shutdown: &Shutdown) {
+        let (sender, mut receiver) = mpsc::channel(CHANGES);
+        let collection = Collection { path: "/api/v1/events".into(), fields: String::new() };
+        tokio::spawn(watch::run(self.client.clone(), collection, sender, shutdown.clone()));
+        let observer = self.clone();
+        tokio::spawn(async move {
+            while let Some(change) = receiver.recv().await {
+                if let Change::Present(event) = change {
+                    events::deliver(&observer.world, &observer.sessions, &observer.writer, &event).await;
+                }
+            }
+        });
+    }
+
+    fn template(&self, kind: &'static Kind, change: Change) {
+        match change {
+            Change::Present(object) => {
+                let template = Template::read(kind, object);
+                let key = template.key.clone();
+                let urgent = kind.is_namespace() || template.deleting;
+                let last = self.world.put_template(template);
+                if last.is_none() && kind.is_service() {
+                    self.traffic.poke();
+                }
+                self.queue.add(key, if urgent { Priority::Urgent } else { Priority::Normal });
+            }
+            Change::Gone(object) => {
+                let key = Template::read(kind, object).key;
+                self.world.remove_template(&key);
+                if kind.is_service() {
+                    self.traffic.poke();
+                }
+                self.queue.add(key, Priority::Urgent);
+            }
+            Change::Synced | Change::Broken => {}
+        }
+    }
+
+    fn cluster(&self, change: Change) {
+        match change {
+            Change::Present(object) => {
+                let Some(cluster) = read::<Cluster>(object) else { return };
+                let name = cluster.name().to_owned();
+                let leaving = Unjoin::of(&cluster).is_some();
+                let status = cluster.status.clone().unwrap_or_default();
+                let (spec, labels) = (cluster.spec.clone(), cluster.metadata.labels.clone());
+                let last = self.world.put_cluster(cluster);
+                if last.is_none() {
+                    self.health.restore(&name, status.verdict.unwrap_or(Verdict::Unknown), since_ms(&status));
+                }
+                let matters = last.as_ref().is_none_or(|last| {
+                    last.spec != spec
+                        || last.metadata.labels != labels
+                        || Unjoin::of(last).is_some() != leaving
+                });
+                if leaving {
+                    self.leaving.add(name, Priority::Normal);
+                }
+                if matters {
+                    self.board.rebuild();
+                    self.traffic.poke();
+                    self.look_at_all(if last.is_none() { Priority::Background } else { Priority::Normal });
+                }
+            }
+            Change::Gone(object) => {
+                let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+                self.world.remove_cluster(name);
+                self.health.remove(name);
+                self.sessions.forget(name);
+                self.board.forget(name);
+                self.traffic.poke();
+                self.look_at_all(Priority::Normal);
+            }
+            Change::Synced | Change::Broken => {}
+        }
+    }
+
+    fn policy(&self, change: Change) {
+        let Some((namespace, name, policy)) = parts::<PlacementPolicy>(change) else { return };
+        self.world.edit_policies(|all| {
+            all.retain(|kept| kept.name() != name || kept.metadata.namespace.as_deref() != Some(&namespace));
+            all.extend(policy);
+        });
+        for key in self.world.keys_in(&namespace) {
+            self.queue.add(key, Priority::Normal);
+        }
+    }
+
+    fn cluster_policy(&self, change: Change) {
+        let Some((_, name, policy)) = parts::<ClusterPlacementPolicy>(change) else { return };
+        self.world.edit_cluster_policies(|all| {
+            all.retain(|kept| kept.name() != name);
+            all.extend(policy);
+        });
+        self.look_at_all(Priority::Normal);
+    }
+
+    fn traffic_policy(&self, change: Change) {
+        let Some((namespace, name, policy)) = parts::<TrafficPolicy>(change) else { return };
+        self.world.edit_traffic(|all| {
+            all.retain(|kept| kept.name() != name || kept.metadata.namespace.as_deref() != Some(&namespace));
+            all.extend(policy);
+        });
+        self.traffic.poke();
+    }
+
+    /// The controller's own decisions, as an earlier run of it left them.
+    fn placement(&self, change: Change) {
+        let (object, present) = match change {
+            Change::Present(object) => (object, true),
+            Change::Gone(object) => (object, false),
+            Change::Synced | Change::Broken => return,
+        };
+        let namespace =
+            object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let spec: PlacementSpec =
+            object.get("spec").and_then(|spec| serde_json::from_value(spec.clone()).ok()).unwrap_or_default();
+        let Some(kind) = Kind::of_manifest(&spec.template.api_version, &spec.template.kind) else { return };
+        let key = Key::new(kind, &namespace, &spec.template.name);
+        if present {
+            let status: PlacementStatus = object
+                .get("status")
+                .and_then(|status| serde_json::from_value(status.clone()).ok())
+                .unwrap_or_default();
+            if self.world.decided(&key).is_none() {
+                self.world.put_decided(&key, Decided { spec, status });
+                self.queue.add(key, Priority::Background);
+            }
+        } else if self.world.decided(&key).is_some_and(|kept| kept.spec.template.uid == spec.template.uid) {
+            // Somebody deleted the decision: it is made anew for a template that is there.
+            if self.world.template(&key).is_some_and(|template| !template.deleting) {
+                self.world.remove_decided(&key);
+                self.ledger.remove(&key);
+                self.queue.add(key, Priority::Normal);
+            }
+        }
+    }
+
+    fn look_at_all(&self, priority: Priority) {
+        for key in self.world.keys() {
+            self.queue.add(key, priority);
+        }
+        for key in self.world.decided_keys() {
+            self.queue.add(key, priority);
+        }
+    }
+}
+
+/// Since when a restored verdict holds: the Ready condition's last turn.
+fn since_ms(status: &federation_core::api::ClusterStatus) -> i64 {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == federation_core::api::conditions::READY)
+        .map_or(0, |condition| condition.last_transition_time.0.as_millisecond())
+}
+
+fn read<T: DeserializeOwned>(object: Value) -> Option<T> {
+    match serde_json::from_value(object) {
+        Ok(object) => Some(object),
+        Err(error) => {
+            // The API server validates: this is another version's object, and is left alone.
+            tracing::warn!(%error, kind = std::any::type_name::<T>(), "an object could not be read");
+            None
+        }
+    }
+}
+
+/// Namespace, name, and the object unless it is gone.
+fn parts<T: DeserializeOwned>(change: Change) -> Option<(String, String, Option<T>)> {
+    let (object, present) = match change {
+        Change::Present(object) => (object, true),
+        Change::Gone(object) => (object, false),
+        Change::Synced | Change::Broken => return None,
+    };
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    Some((namespace, name, if present { Some(read(object)?) } else { None }))
+}
+
+/// Tells of a kind whether the API serves it, by discovery.
+async fn served(client: &Client) -> Result<impl Fn(&Kind) -> bool, kube::Error> {
+    let mut plurals: std::collections::HashSet<(String, String)> = std::collections::HashSet::new();
+    for kind in KINDS {
+        let api_version = kind.api_version();
+        if plurals.contains(&(api_version.clone(), String::new())) {
+            continue;
+        }
+        plurals.insert((api_version.clone(), String::new()));
+        let found = if kind.group.is_empty() {
+            client.list_core_api_resources(kind.version).await
+        } else {
+            client.list_api_group_resources(&api_version).await
+        };
+        match found {
+            Ok(list) => {
+                plurals
+                    .extend(list.resources.into_iter().map(|resource| (api_version.clone(), resource.name)));
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let plurals = Arc::new(plurals);
+    Ok(move |kind: &Kind| {
+        let federated = federation_core::select::DEFAULT_KINDS.contains(&(kind.group, kind.kind));
+        federated && plurals.contains(&(kind.api_version(), kind.plural.to_owned()))
+    })
+}

@@ -1,0 +1,335 @@
+//! The parts put together.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
+use kube::api::Api;
+
+use federation_core::health;
+use federation_core::placement::Defaults;
+use federation_core::traffic::NameServer;
+use federation_runtime::endpoints::{self, Health as Readiness};
+use federation_runtime::pki::Authority;
+use federation_runtime::shutdown::Shutdown;
+use hub_protocol::hub::Config;
+
+use crate::act::clusters::ClusterStatuses;
+use crate::act::events::Recorder;
+use crate::act::statuses::{self, Statuses};
+use crate::act::write::Writer;
+use crate::decide::board::Board;
+use crate::decide::hear::Ear;
+use crate::decide::ledger::Ledger;
+use crate::decide::queue::Queue;
+use crate::decide::reconcile::Reconciler;
+use crate::decide::removal::Gate;
+use crate::decide::unjoin::Leaving;
+use crate::decide::work;
+use crate::epoch::{self, Epochs};
+use crate::health::{Followers, Health};
+use crate::hub::agent::Agents;
+use crate::hub::enrollment::Enrollment;
+use crate::hub::sessions::Sessions;
+use crate::hub::zones::Zones;
+use crate::hub::{self, Hub};
+use crate::metrics::Metrics;
+use crate::observe::World;
+use crate::observe::reflect::{Observer, SYNCED};
+use crate::options::Options;
+use crate::traffic::{Settings, Surroundings, Traffic};
+
+/// Readiness waits for this check: agents can dial in.
+const LISTENING: &str = "hub";
+/// Silence of an agent, in heartbeats, after which its stream is called lost.
+const SILENCE: u64 = 10;
+
+/// Why the controller could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data directory cannot be made.
+    #[error("create the data directory {0}")]
+    Directory(std::path::PathBuf, #[source] std::io::Error),
+    /// No epoch could be taken.
+    #[error("start the epochs")]
+    Epoch(#[from] epoch::Error),
+    /// The store's identity could not be read.
+    #[error("read the namespace kube-system, whose uid is the store's identity")]
+    Incarnation(#[source] kube::Error),
+    /// The API's kinds could not be listed.
+    #[error("discover the kinds that the API serves")]
+    Discovery(#[source] kube::Error),
+    /// The option is not what it should be.
+    #[error("--{0}: {1}")]
+    Option(&'static str, String),
+    /// The hub cannot listen.
+    #[error("start the hub")]
+    Hub(#[from] hub::Error),
+    /// The metrics cannot be served.
+    #[error("listen for metrics")]
+    Metrics(#[source] std::io::Error),
+    /// The hub ended by itself.
+    #[error("the hub ended")]
+    HubEnded(#[source] tonic::transport::Error),
+}
+
+/// The controller: started, and running until its shutdown.
+pub struct Service {
+    hub: Hub,
+    readiness: Readiness,
+    shutdown: Shutdown,
+}
+
+impl Service {
+    /// Starts everything: the hub listens when this returns. `client` may speak to an API server in this process or over HTTPS.
+    ///
+    /// # Errors
+    /// When the API does not answer, or an address is taken.
+    pub async fn new(
+        options: Options,
+        client: Client,
+        authority: Arc<Authority>,
+        metrics: endpoints::Metrics,
+        shutdown: Shutdown,
+    ) -> Result<Self, Error> {
+        let directory = options.data_dir.join("controller");
+        std::fs::create_dir_all(&directory).map_err(|error| Error::Directory(directory.clone(), error))?;
+        let readiness = Readiness::new();
+        readiness.wait_for(LISTENING, "not listening yet");
+        readiness.wait_for(SYNCED, "the watches have not told everything yet");
+        if let Some(listen) = options.metrics_listen {
+            endpoints::serve(listen, readiness.clone(), metrics.clone(), shutdown.clone())
+                .await
+                .map_err(Error::Metrics)?;
+        }
+        let metrics = metrics.register(Metrics::register);
+
+        let epochs = Epochs::start(client.clone()).await?;
+        let incarnation = incarnation(&client).await?;
+        let world = World::default();
+        let board = Board::new(world.clone());
+        let (queue, statuses, leaving) = (Queue::default(), Queue::default(), Queue::default());
+        let ledger = Ledger::default();
+        let writer = Writer::new(client.clone());
+        let recorder = Recorder::start(client.clone(), shutdown.clone());
+        let heartbeat_ms = options.heartbeat.as_millis().max(10) as u32;
+        let sessions = Sessions::new(
+            Config {
+                hub: hostname(),
+                incarnation: incarnation.clone(),
+                heartbeat_ms,
+                silence_ms: u64::from(heartbeat_ms) * SILENCE,
+                ..Config::default()
+            },
+            metrics.clone(),
+        );
+        sessions.set_epoch(epochs.current());
+        let health = Health::new(health::Options {
+            heartbeat_ms: i64::from(heartbeat_ms),
+            ..health::Options::default()
+        });
+        let traffic = Traffic::new();
+        let zones = Zones::new(metrics.clone(), shutdown.clone());
+        let cluster_statuses = ClusterStatuses::new(world.clone(), board.clone(), writer.clone());
+
+        let ear = Ear {
+            world: world.clone(),
+            board: board.clone(),
+            health: health.clone(),
+            epochs: epochs.clone(),
+            sessions: sessions.clone(),
+            ledger: ledger.clone(),
+            queue: queue.clone(),
+            leaving: leaving.clone(),
+            statuses: statuses.clone(),
+            cluster_statuses: cluster_statuses.clone(),
+            traffic: traffic.clone(),
+            recorder: recorder.clone(),
+            metrics: metrics.clone(),
+        };
+        let observer = Observer {
+            client: client.clone(),
+            world: world.clone(),
+            board: board.clone(),
+            queue: queue.clone(),
+            leaving: leaving.clone(),
+            ledger: ledger.clone(),
+            health: health.clone(),
+            traffic: traffic.clone(),
+            sessions: sessions.clone(),
+            writer: writer.clone(),
+            readiness: readiness.clone(),
+        };
+        observer.start(&shutdown).await.map_err(Error::Discovery)?;
+        // An agent that dialled before its Cluster was read would be told that it is no member.
+        while !world.is_synced() && !shutdown.started() {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+
+        let reconciler = Reconciler {
+            world: world.clone(),
+            board: board.clone(),
+            sessions: sessions.clone(),
+            writer: writer.clone(),
+            epochs: epochs.clone(),
+            queue: queue.clone(),
+            statuses: statuses.clone(),
+            ledger: ledger.clone(),
+            gate: Gate::new(metrics.clone()),
+            traffic: traffic.clone(),
+            recorder,
+            metrics: metrics.clone(),
+            defaults: Defaults { evict_after_ms: options.evict_after.as_millis() as i64 },
+        };
+        work::start(reconciler, &shutdown);
+        let written = Statuses {
+            world: world.clone(),
+            queue: statuses,
+            ledger,
+            sessions: sessions.clone(),
+            writer: writer.clone(),
+        };
+        for _ in 0..statuses::WORKERS {
+            tokio::spawn(written.clone().work(shutdown.clone()));
+        }
+        tokio::spawn(cluster_statuses.clone().run(shutdown.clone()));
+        let see_off = Leaving {
+            client: client.clone(),
+            world: world.clone(),
+            board: board.clone(),
+            queue: queue.clone(),
+            clusters: leaving,
+        };
+        tokio::spawn(see_off.run(shutdown.clone()));
+        let settings = Settings {
+            nameservers: name_servers(&options)?,
+            zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
+            ttl_seconds: options.dns_ttl.max(1),
+            incarnation,
+            file: directory.join("answers.json"),
+        };
+        let surroundings = Surroundings {
+            settings,
+            world: world.clone(),
+            board: board.clone(),
+            epochs: epochs.clone(),
+            zones: zones.clone(),
+            queue: queue.clone(),
+            writer,
+        };
+        tokio::spawn(traffic.clone().run(surroundings, shutdown.clone()));
+        let followers = Followers {
+            world: world.clone(),
+            board,
+            epochs,
+            sessions: sessions.clone(),
+            traffic,
+            statuses: cluster_statuses,
+            queue,
+            metrics,
+        };
+        tokio::spawn(health.run(followers, shutdown.clone()));
+
+        let agents =
+            Agents { world: world.clone(), sessions, listener: Arc::new(ear), shutdown: shutdown.clone() };
+        let enrollment = Enrollment::new(client, authority.clone(), world);
+        let hub = hub::start(
+            options.hub_listen,
+            &options.hub_name,
+            &authority,
+            enrollment,
+            agents,
+            zones,
+            shutdown.clone(),
+        )
+        .await?;
+        readiness.ready(LISTENING);
+        tracing::info!(address = %hub.address, "the hub listens");
+        Ok(Self { hub, readiness, shutdown })
+    }
+
+    /// Where the hub listens.
+    pub fn hub_address(&self) -> SocketAddr {
+        self.hub.address
+    }
+
+    /// What the controller says of itself.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Runs until the shutdown.
+    ///
+    /// # Errors
+    /// When the hub ends by itself.
+    pub async fn run(self) -> Result<(), Error> {
+        let mut task = self.hub.task;
+        tokio::select! {
+            ended = &mut task => match ended {
+                Ok(Err(error)) => Err(Error::HubEnded(error)),
+                _ => Ok(()),
+            },
+            () = self.shutdown.wait() => {
+                // Streams end by themselves when the shutdown starts; one that hangs is not waited for.
+                let _ = tokio::time::timeout(std::time::Duration::from_secs(5), task).await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The store's identity: the uid of the Namespace `kube-system`.
+async fn incarnation(client: &Client) -> Result<String, Error> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespace = namespaces.get("kube-system").await.map_err(Error::Incarnation)?;
+    Ok(namespace.metadata.uid.unwrap_or_default())
+}
+
+/// Reads `--dns-nameserver NAME[=ADDRESS[,ADDRESS…]]`.
+fn name_servers(options: &Options) -> Result<Vec<NameServer>, Error> {
+    let zone = options.dns_zone.trim_end_matches('.').to_ascii_lowercase();
+    if !zone.contains('.') {
+        return Err(Error::Option(
+            "dns-zone",
+            format!("{zone:?} needs at least two labels, for example fed.example.test"),
+        ));
+    }
+    if options.dns_nameserver.is_empty() {
+        return Ok(vec![NameServer { name: format!("ns1.{zone}."), addresses: Vec::new() }]);
+    }
+    options
+        .dns_nameserver
+        .iter()
+        .map(|text| {
+            let (name, addresses) = text.split_once('=').unwrap_or((text, ""));
+            let addresses = addresses
+                .split(',')
+                .filter(|address| !address.is_empty())
+                .map(|address| {
+                    address
+                        .parse()
+                        .map_err(|_| Error::Option("dns-nameserver", format!("{address:?} is no IP address")))
+                })
+                .collect::<Result<_, _>>()?;
+            Ok(NameServer {
+                name: format!("{}.", name.trim_end_matches('.').to_ascii_lowercase()),
+                addresses,
+            })
+        })
+        .collect()
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "hub".into(), |name| name.trim().to_owned())
+}
+
+/// Loads the authority that agents are given certificates by.
+///
+/// # Errors
+/// When it is not there, or cannot be read.
+pub fn load_authority(data_dir: &Path) -> Result<Arc<Authority>, federation_runtime::pki::Error> {
+    Authority::load_or_create(&data_dir.join("pki")).map(Arc::new)
+}
