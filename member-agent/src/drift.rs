@@ -8,7 +8,9 @@ use crate::quantity;
 /// status, and what others own.
 pub(crate) fn find(wanted: &Value, live: &Value) -> Option<String> {
     let mut path = String::new();
-    for (name, value) in wanted.as_object()?.iter().filter(|(name, _)| *name != "status") {
+    // The items of a list carry neither kind nor version, and a watch was asked for one of each.
+    let ours = |name: &str| !matches!(name, "status" | "apiVersion" | "kind");
+    for (name, value) in wanted.as_object()?.iter().filter(|(name, _)| ours(name)) {
         let found = if name == "metadata" {
             metadata(value, live.get(name)?)
         } else {
@@ -113,7 +115,7 @@ mod tests {
     #[test]
     fn defaults_status_and_other_owners_are_not_drift() {
         check(
-            json!({"metadata": {"name": "a", "labels": {"x": "1"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}, "status": {"x": 1}}),
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"x": "1"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}, "status": {"x": 1}}),
             json!({"metadata": {"name": "a", "uid": "u", "labels": {"x": "1", "other": "2"}},
                    "spec": {"containers": [{"name": "c", "image": "i", "imagePullPolicy": "Always"}], "dnsPolicy": "ClusterFirst"}}),
             None,
