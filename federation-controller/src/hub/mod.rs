@@ -62,8 +62,10 @@ pub(crate) async fn start(
     all_names.extend(names.iter().cloned());
     let identity =
         authority.issue(&Subject::controller(), &all_names, LIFE_OF_PARTS).map_err(Error::Issue)?;
+    // The chain with the authority in it: an agent that joins knows no more than the authority's hash.
+    let chain = format!("{}{}", identity.certificate_pem, authority.certificate_pem);
     let tls = ServerTlsConfig::new()
-        .identity(Identity::from_pem(&identity.certificate_pem, &identity.key_pem))
+        .identity(Identity::from_pem(chain, &identity.key_pem))
         .client_ca_root(Certificate::from_pem(&authority.certificate_pem))
         .client_auth_optional(true)
         .timeout(HANDSHAKE);
