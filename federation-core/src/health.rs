@@ -403,3 +403,6 @@ pub fn is_bad(verdict: Verdict) -> bool {
 fn exceeds(part: usize, whole: usize, share: f64) -> bool {
     part > 0 && part as f64 > share * whole as f64
 }
+
+#[cfg(test)]
+mod tests;

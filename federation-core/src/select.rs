@@ -57,7 +57,7 @@ pub fn federated(template: &Template) -> Result<(), NotFederated> {
         return Err(NotFederated::Kind);
     }
     match (template.kind.as_str(), template.name.as_str()) {
-        ("Namespace", "default") | ("ConfigMap", "kube-root-ca.crt") | ("ServiceAccount", "default") => {
+        ("Namespace" | "ServiceAccount", "default") | ("ConfigMap", "kube-root-ca.crt") => {
             return Err(NotFederated::EveryClusterHasOne);
         }
         // The API server's own Service.
@@ -140,7 +140,6 @@ fn specificity(template: &Template, selectors: &[ResourceSelector]) -> Option<u8
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;
@@ -204,14 +203,14 @@ mod tests {
         let other = cluster_policy("o", "api", "2019-01-01T00:00:00Z");
         let winner =
             |policies: &[ClusterPlacementPolicy]| policy(&web, &[], policies).map(|selected| selected.name);
-        assert_eq!(winner(&[all_new.clone(), all_old.clone()]).unwrap(), "ClusterPlacementPolicy/z");
+        assert_eq!(winner(&[all_new, all_old.clone()]).unwrap(), "ClusterPlacementPolicy/z");
         assert_eq!(winner(&[all_old.clone(), named, other.clone()]).unwrap(), "ClusterPlacementPolicy/n");
         assert_eq!(winner(&[other]), None);
 
         let mut own = PlacementPolicy::new("own", all_old.spec.clone());
         own.metadata.namespace = Some("shop".into());
         let policies = [own.clone()];
-        assert_eq!(policy(&web, &policies, &[all_old.clone()]).unwrap().name, "PlacementPolicy/own");
+        assert_eq!(policy(&web, &policies, std::slice::from_ref(&all_old)).unwrap().name, "PlacementPolicy/own");
         own.metadata.namespace = Some("elsewhere".into());
         let policies = [own];
         assert_eq!(
@@ -221,7 +220,7 @@ mod tests {
 
         let mut leaving = all_old;
         leaving.metadata.deletion_timestamp =
-            leaving.metadata.creation_timestamp.clone().map(|Time(time)| Time(time));
+            leaving.metadata.creation_timestamp.clone();
         assert_eq!(winner(&[leaving]), None);
     }
 }

@@ -181,7 +181,7 @@ pub fn place(request: &Request<'_>) -> Decision {
 
     match (request.template.replicas, wishes.mode) {
         (Some(replicas), ReplicaMode::Divide) => {
-            divide::divide(request, &wishes, replicas.max(0), &mut placed)
+            divide::divide(request, &wishes, replicas.max(0), &mut placed);
         }
         (Some(replicas), ReplicaMode::Duplicate) => divide::duplicate(request, replicas.max(0), &mut placed),
         (None, _) => divide::without_replicas(request, &mut placed),

@@ -1,1 +1,455 @@
 //! Behaviour of placement.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::api::{Taint, TaintEffect};
+
+/// A federation that lives through decisions: each one is the next one's past.
+#[derive(Clone, Debug)]
+struct World {
+    template: Template,
+    cluster_policies: Vec<ClusterPlacementPolicy>,
+    clusters: Vec<ClusterView>,
+    current: Option<PlacementSpec>,
+    observed: BTreeMap<String, Observed>,
+    capacity: BTreeMap<String, i64>,
+    traffic_drained: BTreeSet<String>,
+    frozen: Option<&'static str>,
+    now_ms: i64,
+}
+
+const EVICT_AFTER_MS: i64 = 30_000;
+
+impl World {
+    fn new(replicas: Option<i64>, clusters: &[&str]) -> Self {
+        let (api_version, kind) =
+            if replicas.is_some() { ("apps/v1", "Deployment") } else { ("v1", "Secret") };
+        Self {
+            template: Template {
+                api_version: api_version.into(),
+                kind: kind.into(),
+                resource: format!("{}s", kind.to_lowercase()),
+                namespace: "shop".into(),
+                name: "web".into(),
+                uid: "u".into(),
+                replicas,
+                ..Template::default()
+            },
+            cluster_policies: vec![],
+            clusters: clusters.iter().map(|name| healthy(name)).collect(),
+            current: None,
+            observed: BTreeMap::new(),
+            capacity: BTreeMap::new(),
+            traffic_drained: BTreeSet::new(),
+            frozen: None,
+            now_ms: 1_000_000,
+        }
+    }
+
+    fn decide(&self) -> Decision {
+        place(&Request {
+            template: &self.template,
+            policies: &[],
+            cluster_policies: &self.cluster_policies,
+            clusters: &self.clusters,
+            current: self.current.as_ref(),
+            observed: &self.observed,
+            capacity: &self.capacity,
+            traffic_drained: &self.traffic_drained,
+            defaults: Defaults { evict_after_ms: EVICT_AFTER_MS },
+            frozen: self.frozen,
+            now_ms: self.now_ms,
+        })
+    }
+
+    /// Decides, and takes the decision for the present one.
+    fn step(&mut self) -> Decision {
+        let decision = self.decide();
+        self.current = Some(decision.spec(&self.template, 1));
+        decision
+    }
+
+    /// Every cluster that can be seen runs what it was told.
+    fn all_ready(&mut self) {
+        for target in self.current.iter().flat_map(|current| &current.clusters) {
+            let count = target.replicas.or(self.template.replicas).unwrap_or_default();
+            self.observed.insert(target.name.clone(), Observed { replicas: count, ready: count });
+        }
+    }
+
+    fn cluster(&mut self, name: &str) -> &mut ClusterView {
+        self.clusters.iter_mut().find(|cluster| cluster.name == name).unwrap()
+    }
+
+    fn lose(&mut self, name: &str) {
+        let now_ms = self.now_ms;
+        let cluster = self.cluster(name);
+        cluster.verdict = Verdict::HubUnreachable;
+        cluster.since_ms = now_ms;
+        self.observed.remove(name);
+    }
+
+    fn taint(&mut self, name: &str, effect: TaintEffect) {
+        self.cluster(name).spec.taints.push(Taint {
+            key: marks::DRAIN_TAINT.into(),
+            value: String::new(),
+            effect,
+        });
+    }
+
+    fn policy(&mut self, spec: serde_json::Value) {
+        let mut policy: ClusterPlacementPolicy =
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap();
+        policy.spec.resource_selectors = vec![crate::api::ResourceSelector {
+            api_version: self.template.api_version.clone(),
+            kind: self.template.kind.clone(),
+            ..Default::default()
+        }];
+        self.cluster_policies = vec![policy];
+    }
+}
+
+fn healthy(name: &str) -> ClusterView {
+    ClusterView { name: name.into(), verdict: Verdict::Healthy, joined: true, ..ClusterView::default() }
+}
+
+/// `taiwan=2 tokyo=2!`: an exclamation mark for those that leave.
+fn targets(decision: &Decision) -> String {
+    let target = |target: &ClusterTarget| {
+        let replicas = target.replicas.map(|replicas| format!("={replicas}")).unwrap_or_default();
+        format!("{}{replicas}{}", target.name, if target.leaving { "!" } else { "" })
+    };
+    decision.clusters.iter().map(target).collect::<Vec<_>>().join(" ")
+}
+
+#[track_caller]
+fn check(decision: &Decision, expect: &str) {
+    assert_eq!(targets(decision), expect, "{:#?}", decision.reasons);
+}
+
+fn rule<'a>(decision: &'a Decision, cluster: &str) -> &'a str {
+    &decision.reasons.iter().find(|reason| reason.cluster == cluster).unwrap().rule
+}
+
+#[test]
+fn without_a_policy_every_cluster_gets_its_equal_share() {
+    let mut world = World::new(Some(4), &["tokyo", "taiwan"]);
+    check(&world.step(), "taiwan=2 tokyo=2");
+    let mut secret = World::new(None, &["tokyo", "taiwan"]);
+    check(&secret.step(), "taiwan tokyo");
+}
+
+#[test]
+fn weights_of_policies_and_of_v1_annotations_divide() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.policy(json!({"replicas": {"clusters": {"taiwan": {"weight": 3}, "*": {"weight": 1}}}}));
+    let decision = world.decide();
+    check(&decision, "taiwan=3 tokyo=1");
+    assert_eq!(decision.policy, "ClusterPlacementPolicy/p");
+    // The annotation stands on the object itself, and wins.
+    let annotation = r#"{"Clusters": {"tokyo": {"Weight": 3}, "*": {"weight": 1}}}"#;
+    world.template.annotations.insert(marks::V1_DEPLOYMENT_PREFERENCES.into(), annotation.into());
+    check(&world.decide(), "taiwan=1 tokyo=3");
+}
+
+#[test]
+fn changed_weights_move_replicas_only_with_rebalance_and_only_as_others_become_ready() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.step();
+    world.all_ready();
+    let shares = json!({"taiwan": {"weight": 3}, "tokyo": {"weight": 1}});
+    world.policy(json!({"replicas": {"clusters": shares}}));
+    check(&world.decide(), "taiwan=2 tokyo=2");
+    world.policy(json!({"replicas": {"rebalance": true, "clusters": shares}}));
+    let decision = world.step();
+    check(&decision, "taiwan=3 tokyo=2");
+    assert_eq!(rule(&decision, "tokyo"), rules::SURGE);
+    world.all_ready();
+    check(&world.step(), "taiwan=3 tokyo=1");
+}
+
+#[test]
+fn duplicated_replicas_are_left_to_the_template() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.policy(json!({"replicas": {"mode": "Duplicate"}}));
+    check(&world.decide(), "taiwan tokyo");
+}
+
+#[test]
+fn selection_narrows_by_name_label_exclusion_and_v1_selector() {
+    let mut world = World::new(None, &["osaka", "taiwan", "tokyo"]);
+    world.cluster("taiwan").labels.insert("gpu".into(), "yes".into());
+    world.policy(json!({"clusters": {"names": ["taiwan", "tokyo"]}}));
+    check(&world.decide(), "taiwan tokyo");
+    world.policy(json!({"clusters": {"exclude": ["tokyo"]}}));
+    check(&world.decide(), "osaka taiwan");
+    world.policy(json!({"clusters": {"labelSelector": {"matchLabels": {"gpu": "yes"}}}}));
+    let decision = world.decide();
+    check(&decision, "taiwan");
+    assert_eq!(rule(&decision, "tokyo"), rules::CLUSTER_SELECTION);
+    world.cluster_policies.clear();
+    let annotation = r#"[{"key": "gpu", "operator": "DoesNotExist"}]"#;
+    world.template.annotations.insert(marks::V1_CLUSTER_SELECTOR.into(), annotation.into());
+    check(&world.decide(), "osaka tokyo");
+}
+
+#[test]
+fn an_annotation_that_cannot_be_read_moves_nothing() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.step();
+    world.template.annotations.insert(marks::V1_CLUSTER_SELECTOR.into(), "nonsense".into());
+    let decision = world.decide();
+    check(&decision, "taiwan=2 tokyo=2");
+    assert_eq!(rule(&decision, "taiwan"), rules::INVALID_ANNOTATION);
+    world.current = None;
+    check(&world.decide(), "");
+}
+
+#[test]
+fn nothing_new_comes_to_a_cordoned_cluster_and_what_is_there_stays() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.step();
+    world.all_ready();
+    world.cluster("taiwan").spec.cordoned = true;
+    check(&world.step(), "taiwan=2 tokyo=2");
+    world.template.replicas = Some(10);
+    check(&world.step(), "taiwan=2 tokyo=8");
+    world.current = None;
+    check(&world.step(), "tokyo=10");
+}
+
+#[test]
+fn an_api_that_is_not_served_and_an_unjoined_cluster_are_refused() {
+    let mut world = World::new(Some(2), &["osaka", "taiwan", "tokyo"]);
+    world.cluster("osaka").apis = vec!["v1/Secret".into()];
+    world.cluster("tokyo").joined = false;
+    let decision = world.decide();
+    check(&decision, "taiwan=2");
+    assert_eq!(
+        (rule(&decision, "osaka"), rule(&decision, "tokyo")),
+        (rules::API_NOT_SERVED, rules::NOT_JOINED)
+    );
+}
+
+#[test]
+fn a_lost_cluster_is_replaced_after_evict_after_and_comes_back_to_its_share() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.step();
+    world.all_ready();
+    world.lose("taiwan");
+    let decision = world.step();
+    check(&decision, "taiwan=2 tokyo=2");
+    assert_eq!(decision.next_check_ms, Some(world.now_ms + EVICT_AFTER_MS));
+    world.now_ms += EVICT_AFTER_MS - 1;
+    check(&world.step(), "taiwan=2 tokyo=2");
+    world.now_ms += 1;
+    check(&world.step(), "taiwan=2! tokyo=4");
+    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 4 });
+    check(&world.step(), "taiwan=2! tokyo=4");
+
+    // It is back, and nothing is heard of its pods yet: nobody shrinks.
+    world.cluster("taiwan").verdict = Verdict::Healthy;
+    check(&world.step(), "taiwan=2 tokyo=4");
+    world.observed.insert("taiwan".into(), Observed { replicas: 2, ready: 1 });
+    let decision = world.step();
+    assert!(decision.clusters.iter().map(|target| target.replicas.unwrap()).sum::<i64>() >= 4);
+    world.all_ready();
+    world.step();
+    world.all_ready();
+    let settled = world.step();
+    assert_eq!(
+        settled.clusters.iter().map(|target| target.replicas.unwrap()).sum::<i64>(),
+        4,
+        "{}",
+        targets(&settled)
+    );
+}
+
+#[test]
+fn a_mass_failure_moves_nothing_however_long_it_lasts() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.step();
+    world.lose("taiwan");
+    world.lose("tokyo");
+    world.frozen = Some("2 of 2 clusters went bad at once");
+    world.now_ms += 100 * EVICT_AFTER_MS;
+    let decision = world.step();
+    check(&decision, "taiwan=2 tokyo=2");
+    assert_eq!(rule(&decision, "taiwan"), rules::FROZEN);
+}
+
+#[test]
+fn nothing_moves_on_an_unknown_verdict() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.step();
+    for name in ["taiwan", "tokyo"] {
+        world.cluster(name).verdict = Verdict::Unknown;
+    }
+    world.now_ms += 100 * EVICT_AFTER_MS;
+    let decision = world.step();
+    check(&decision, "taiwan=2 tokyo=2");
+    assert_eq!(decision.next_check_ms, None);
+}
+
+#[test]
+fn a_drain_waits_for_the_replacement_and_then_for_the_traffic() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.step();
+    world.all_ready();
+    world.taint("taiwan", TaintEffect::NoExecute);
+    let decision = world.step();
+    check(&decision, "taiwan=2! tokyo=4");
+    assert_eq!(rule(&decision, "taiwan"), rules::SURGE);
+    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 3 });
+    check(&world.step(), "taiwan=2! tokyo=4");
+    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 4 });
+    let decision = world.step();
+    check(&decision, "taiwan=2! tokyo=4");
+    assert_eq!(rule(&decision, "taiwan"), rules::TRAFFIC);
+    world.traffic_drained.insert("taiwan".into());
+    check(&world.step(), "taiwan=0! tokyo=4");
+    // A pod that restarts elsewhere afterwards changes nothing.
+    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 3 });
+    check(&world.step(), "taiwan=0! tokyo=4");
+}
+
+#[test]
+fn the_last_cluster_is_not_drained_empty() {
+    let mut world = World::new(Some(4), &["taiwan"]);
+    world.step();
+    world.all_ready();
+    world.taint("taiwan", TaintEffect::NoExecute);
+    world.traffic_drained.insert("taiwan".into());
+    check(&world.step(), "taiwan=4!");
+    // Nor into a cluster that nobody can see.
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.step();
+    world.all_ready();
+    world.lose("tokyo");
+    world.taint("taiwan", TaintEffect::NoExecute);
+    world.traffic_drained.insert("taiwan".into());
+    check(&world.step(), "taiwan=2! tokyo=2");
+}
+
+#[test]
+fn a_drain_leaves_what_has_no_replicas_in_place() {
+    let mut world = World::new(None, &["taiwan", "tokyo"]);
+    world.step();
+    world.taint("taiwan", TaintEffect::NoExecute);
+    world.traffic_drained.insert("taiwan".into());
+    check(&world.step(), "taiwan! tokyo");
+    check(&world.step(), "taiwan! tokyo");
+}
+
+#[test]
+fn an_unselected_cluster_is_given_up_once_replaced_and_one_out_of_sight_is_kept() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.step();
+    world.all_ready();
+    world.policy(json!({"clusters": {"exclude": ["taiwan"]}}));
+    check(&world.step(), "taiwan=2! tokyo=4");
+    world.all_ready();
+    world.traffic_drained.insert("taiwan".into());
+    let mut lost = world.clone();
+    lost.lose("taiwan");
+    check(&lost.step(), "taiwan=2! tokyo=4");
+    check(&world.step(), "tokyo=4");
+}
+
+#[test]
+fn a_policy_that_selects_nothing_does_not_remove_everything() {
+    let mut world = World::new(None, &["taiwan", "tokyo"]);
+    world.step();
+    world.policy(json!({"clusters": {"names": ["tiawan"]}}));
+    world.traffic_drained.extend(["taiwan".to_owned(), "tokyo".to_owned()]);
+    check(&world.step(), "taiwan! tokyo!");
+}
+
+#[test]
+fn the_hash_follows_what_users_wrote_and_not_what_flickers() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    let hash = world.step().inputs_hash;
+    world.all_ready();
+    assert_eq!(world.step().inputs_hash, hash);
+    world.now_ms += 5;
+    world.cluster("taiwan").labels.insert("unrelated".into(), "x".into());
+    assert_eq!(world.step().inputs_hash, hash);
+    world.template.replicas = Some(5);
+    assert_ne!(world.step().inputs_hash, hash);
+}
+
+fn worlds() -> impl Strategy<Value = World> {
+    let cluster = (0..4u8, 0..3u8, any::<bool>(), proptest::option::of(0..8i64), 0..8i64);
+    (0..20i64, proptest::collection::vec(cluster, 1..6), any::<bool>()).prop_map(
+        |(replicas, members, rebalance)| {
+            let names: Vec<String> = (0..members.len()).map(|n| format!("c{n}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let mut world = World::new(Some(replicas), &names);
+            let mut shares = serde_json::Map::new();
+            for (name, (weight, minimum, _, room, _)) in names.iter().zip(&members) {
+                let maximum = room.map(|room| i64::from(*minimum) + room);
+                shares.insert(
+                    (*name).into(),
+                    json!({"weight": weight, "minReplicas": minimum, "maxReplicas": maximum}),
+                );
+            }
+            world.policy(json!({"replicas": {"rebalance": rebalance, "clusters": shares}}));
+            world.step();
+            for (name, (.., seen, _, ready)) in names.iter().zip(&members) {
+                if *seen {
+                    world.observed.insert((*name).into(), Observed { replicas: *ready, ready: *ready });
+                }
+            }
+            world
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn readiness_time_and_unrelated_labels_move_nothing(world in worlds(), later in 0..1_000_000_000i64) {
+        let mut world = world;
+        let before = world.current.clone().unwrap().clusters;
+        world.now_ms += later;
+        world.template.labels.insert("note".into(), "changed".into());
+        world.clusters.iter_mut().for_each(|cluster| { cluster.labels.insert("note".into(), "changed".into()); });
+        world.clusters.reverse();
+        prop_assert_eq!(world.step().clusters, before);
+    }
+
+    #[test]
+    fn a_decision_that_is_carried_out_is_decided_again(world in worlds(), grown in 0..20i64) {
+        let mut world = world;
+        world.template.replicas = Some(grown);
+        for _ in 0..8 {
+            world.all_ready();
+            world.step();
+        }
+        let settled = world.current.clone().unwrap().clusters;
+        prop_assert!(settled.iter().filter_map(|target| target.replicas).sum::<i64>() <= grown);
+        world.all_ready();
+        prop_assert_eq!(world.step().clusters, settled);
+    }
+
+    #[test]
+    fn losing_a_cluster_shrinks_no_other_one_and_forgets_nothing(world in worlds()) {
+        let mut world = world;
+        world.all_ready();
+        let before = world.current.clone().unwrap().clusters;
+        world.lose("c0");
+        world.now_ms += EVICT_AFTER_MS;
+        let after = world.step().clusters;
+        prop_assert_eq!(after.len(), before.len());
+        for (old, new) in before.iter().zip(&after) {
+            prop_assert!(new.replicas >= old.replicas, "{:?} became {:?}", old, new);
+            prop_assert_eq!(new.leaving, new.name == "c0");
+        }
+    }
+}

@@ -1,1 +1,283 @@
 //! Behaviour of traffic.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use serde_json::json;
+
+use super::*;
+
+struct World {
+    services: Vec<ServiceView>,
+    clusters: BTreeMap<String, ClusterTraffic>,
+    policies: Vec<TrafficPolicy>,
+    previous: Answers,
+    frozen: Option<&'static str>,
+    nameservers: Vec<NameServer>,
+}
+
+impl World {
+    /// Taiwan and Tokyo serve `shop/web`, at 192.0.2.1 and 192.0.2.2.
+    fn new() -> Self {
+        let cluster = |region: &str| ClusterTraffic {
+            verdict: Verdict::Healthy,
+            region: region.into(),
+            zone: "a".into(),
+            ..ClusterTraffic::default()
+        };
+        let backend =
+            |address: &str| Backend { ready_endpoints: 2, addresses: vec![address.into()], absent: false };
+        Self {
+            services: vec![ServiceView {
+                namespace: "shop".into(),
+                name: "web".into(),
+                backends: BTreeMap::from([
+                    ("taiwan".into(), backend("192.0.2.1")),
+                    ("tokyo".into(), backend("192.0.2.2")),
+                ]),
+            }],
+            clusters: BTreeMap::from([
+                ("taiwan".into(), cluster("asia-east")),
+                ("tokyo".into(), cluster("asia-northeast")),
+            ]),
+            policies: vec![],
+            previous: Answers::default(),
+            frozen: None,
+            nameservers: vec![NameServer {
+                name: "ns1.fed.example.test".into(),
+                addresses: vec!["192.0.2.53".parse().unwrap()],
+            }],
+        }
+    }
+
+    fn step(&mut self) -> TrafficDecision {
+        let decision = zones(&TrafficInput {
+            federation: "fed",
+            suffix: "example.test",
+            nameservers: &self.nameservers,
+            hostmaster: "",
+            ttl_seconds: 5,
+            negative_ttl_seconds: 2,
+            services: &self.services,
+            clusters: &self.clusters,
+            policies: &self.policies,
+            previous: &self.previous,
+            epoch: 7,
+            frozen: self.frozen,
+        });
+        self.previous = decision.answers.clone();
+        decision
+    }
+
+    fn cluster(&mut self, name: &str) -> &mut ClusterTraffic {
+        self.clusters.get_mut(name).unwrap()
+    }
+
+    fn backend(&mut self, name: &str) -> &mut Backend {
+        self.services[0].backends.get_mut(name).unwrap()
+    }
+
+    fn policy(&mut self, spec: serde_json::Value) {
+        let name = format!("p{}", self.policies.len());
+        let policy = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec});
+        self.policies.push(serde_json::from_value(policy).unwrap());
+    }
+}
+
+/// The tiers of a name: `192.0.2.1*100 192.0.2.2*100 | …`.
+fn answer(decision: &TrafficDecision, name: &str, rtype: RecordType) -> String {
+    let record = decision
+        .zones
+        .iter()
+        .flat_map(|zone| &zone.records)
+        .find(|record| record.name == name && record.rtype == rtype);
+    let choice = |choice: &Choice| format!("{}*{}", choice.data.join(","), choice.weight);
+    let tier = |tier: &Tier| tier.choices.iter().map(choice).collect::<Vec<_>>().join(" ");
+    record.map_or("none".into(), |record| record.tiers.iter().map(tier).collect::<Vec<_>>().join(" | "))
+}
+
+const WEB: &str = "web.shop.fed.svc.example.test.";
+
+#[track_caller]
+fn check(decision: &TrafficDecision, expect: &str) {
+    assert_eq!(answer(decision, WEB, RecordType::A), expect, "{:#?}", decision.explanations);
+}
+
+#[test]
+fn a_service_has_its_names_in_the_right_zones() {
+    let decision = World::new().step();
+    let origins: Vec<&str> = decision.zones.iter().map(|zone| zone.origin.as_str()).collect();
+    assert_eq!(
+        origins,
+        [
+            "fed.example.test.",
+            "fed.svc.a.asia-east.example.test.",
+            "fed.svc.a.asia-northeast.example.test.",
+            "fed.svc.asia-east.example.test.",
+            "fed.svc.asia-northeast.example.test.",
+            "fed.svc.example.test.",
+        ]
+    );
+    let both = "192.0.2.1*100 192.0.2.2*100";
+    check(&decision, both);
+    assert_eq!(answer(&decision, "web.shop.svc.fed.example.test.", RecordType::A), both);
+    let near = |name: &str| answer(&decision, name, RecordType::A);
+    assert_eq!(near("web.shop.fed.svc.asia-northeast.example.test."), "192.0.2.2*100 | 192.0.2.1*100");
+    assert_eq!(near("web.shop.fed.svc.a.asia-east.example.test."), "192.0.2.1*100 | 192.0.2.2*100");
+    assert_eq!(near("ns1.fed.example.test."), "192.0.2.53*1");
+    for zone in &decision.zones {
+        assert_eq!(
+            (zone.serial, zone.negative_ttl, zone.hostmaster.as_str()),
+            (7, 2, "hostmaster.fed.example.test.")
+        );
+        assert_eq!(zone.nameservers, ["ns1.fed.example.test."]);
+        assert!(zone.records.iter().all(|record| record.name.ends_with(&zone.origin)));
+    }
+}
+
+#[test]
+fn a_cluster_that_does_not_serve_is_left_out() {
+    let mut world = World::new();
+    world.cluster("taiwan").verdict = Verdict::HubUnreachable;
+    check(&world.step(), "192.0.2.2*100");
+    let mut world = World::new();
+    world.backend("taiwan").ready_endpoints = 0;
+    check(&world.step(), "192.0.2.2*100");
+    let mut world = World::new();
+    world.backend("taiwan").absent = true;
+    check(&world.step(), "192.0.2.2*100");
+    let mut world = World::new();
+    world.cluster("taiwan").weight = Some(0);
+    check(&world.step(), "192.0.2.2*100");
+    let mut world = World::new();
+    world.backend("taiwan").addresses = vec!["lb.example.test".into()];
+    let decision = world.step();
+    check(&decision, "192.0.2.2*100");
+    assert!(
+        decision
+            .explanations
+            .iter()
+            .any(|why| why.rule == "NoAddress" && why.message.contains("lb.example.test"))
+    );
+}
+
+#[test]
+fn when_nobody_serves_the_last_answer_stays() {
+    let mut world = World::new();
+    world.cluster("tokyo").verdict = Verdict::HubUnreachable;
+    world.step();
+    world.cluster("taiwan").verdict = Verdict::HubUnreachable;
+    check(&world.step(), "192.0.2.1*100");
+    check(&world.step(), "192.0.2.1*100");
+    world.cluster("tokyo").verdict = Verdict::Healthy;
+    check(&world.step(), "192.0.2.2*100");
+    // A Service that was never answered has no name.
+    let mut world = World::new();
+    for name in ["taiwan", "tokyo"] {
+        world.backend(name).ready_endpoints = 0;
+    }
+    check(&world.step(), "none");
+}
+
+#[test]
+fn while_frozen_every_answer_stays() {
+    let mut world = World::new();
+    world.step();
+    world.frozen = Some("mass failure");
+    world.cluster("taiwan").verdict = Verdict::HubUnreachable;
+    world.cluster("tokyo").verdict = Verdict::HubUnreachable;
+    check(&world.step(), "192.0.2.1*100 192.0.2.2*100");
+}
+
+#[test]
+fn a_restarted_controller_answers_as_before_until_it_has_heard_of_everybody() {
+    let mut world = World::new();
+    world.step();
+    world.cluster("taiwan").verdict = Verdict::Unknown;
+    world.cluster("tokyo").verdict = Verdict::Unknown;
+    world.services[0].backends.remove("taiwan");
+    check(&world.step(), "192.0.2.1*100 192.0.2.2*100");
+    world.cluster("tokyo").verdict = Verdict::Healthy;
+    check(&world.step(), "192.0.2.1*100 192.0.2.2*100");
+    world.cluster("taiwan").verdict = Verdict::HubUnreachable;
+    check(&world.step(), "192.0.2.2*100");
+}
+
+#[test]
+fn a_draining_cluster_is_answered_only_while_nobody_else_serves() {
+    let mut world = World::new();
+    world.cluster("taiwan").draining = true;
+    world.backend("tokyo").ready_endpoints = 0;
+    let decision = world.step();
+    check(&decision, "192.0.2.1*100");
+    assert!(decision.points_at("shop", "web", "taiwan"));
+    world.backend("tokyo").ready_endpoints = 1;
+    let decision = world.step();
+    check(&decision, "192.0.2.2*100");
+    assert!(!decision.points_at("shop", "web", "taiwan"));
+}
+
+#[test]
+fn failover_ranks_by_order_and_the_rest_comes_last() {
+    let mut world = World::new();
+    world.policy(json!({"service": "web", "strategy": "Failover", "order": ["tokyo"], "ttlSeconds": 9}));
+    let decision = world.step();
+    check(&decision, "192.0.2.2*100 | 192.0.2.1*100");
+    assert_eq!(decision.answering["shop/p0"], ["tokyo"]);
+    let zone = decision.zones.iter().find(|zone| zone.origin == "fed.svc.example.test.").unwrap();
+    assert_eq!(zone.records[0].ttl, 9);
+    world.cluster("tokyo").verdict = Verdict::ApiDown;
+    assert_eq!(world.step().answering["shop/p0"], ["taiwan"]);
+}
+
+#[test]
+fn weights_come_from_the_policy_then_from_the_cluster_and_never_empty_a_name() {
+    let mut world = World::new();
+    world.cluster("tokyo").weight = Some(7);
+    world.policy(json!({"service": "web", "weights": {"taiwan": 3}}));
+    check(&world.step(), "192.0.2.1*3 192.0.2.2*7");
+    world.policies[0].spec.weights.insert("taiwan".into(), 0);
+    let decision = world.step();
+    check(&decision, "192.0.2.2*7");
+    assert_eq!(decision.answering["shop/p0"], ["tokyo"]);
+    world.backend("tokyo").ready_endpoints = 0;
+    check(&world.step(), "192.0.2.1*1");
+}
+
+#[test]
+fn both_families_are_answered_and_the_clusters_addresses_fill_in() {
+    let mut world = World::new();
+    world.backend("taiwan").addresses = vec!["192.0.2.1".into(), "2001:db8::1".into()];
+    world.backend("tokyo").addresses.clear();
+    world.cluster("tokyo").addresses = vec!["2001:db8::2".into()];
+    let decision = world.step();
+    check(&decision, "192.0.2.1*100");
+    assert_eq!(answer(&decision, WEB, RecordType::Aaaa), "2001:db8::1*100 2001:db8::2*100");
+}
+
+#[test]
+fn hostnames_are_inside_the_zone_and_belong_to_one_policy() {
+    let mut world = World::new();
+    let hostnames =
+        json!(["shop", "WWW.fed.example.test", "fed.example.test.", "other.test.", "a_b", "x.svc"]);
+    world.policy(json!({"service": "web", "hostnames": hostnames}));
+    world.policy(json!({"service": "web", "hostnames": ["shop"]}));
+    let decision = world.step();
+    let both = "192.0.2.1*100 192.0.2.2*100";
+    for name in ["shop.fed.example.test.", "www.fed.example.test.", "fed.example.test."] {
+        assert_eq!(answer(&decision, name, RecordType::A), both, "{name}");
+    }
+    let refused: Vec<&str> = decision
+        .explanations
+        .iter()
+        .filter(|why| why.rule == "Hostname")
+        .map(|why| why.message.as_str())
+        .collect();
+    assert_eq!(refused.len(), 4, "{refused:#?}");
+    assert!(refused[3].contains("the older TrafficPolicy shop/p0 has it"));
+}
+
+#[test]
+fn serials_rise_with_epochs() {
+    assert_eq!((serial(1), serial(7), serial(0), serial(1 << 32)), (1, 7, 1, 1));
+    assert_eq!(TrafficInput::split_zone("fed.example.test."), Some(("fed", "example.test")));
+    assert_eq!(TrafficInput::split_zone("fed"), None);
+}

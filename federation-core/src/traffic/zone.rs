@@ -320,7 +320,7 @@ impl<'a> Builder<'a> {
             ));
         }
         // Services' own names must not be shadowed.
-        if relative == "svc" || relative.ends_with(".svc") {
+        if relative.rsplit('.').next() == Some("svc") {
             return Err(format!("{hostname}: names under svc.{} belong to Services", self.apex));
         }
         Ok(name)
