@@ -210,7 +210,10 @@ mod tests {
         let mut own = PlacementPolicy::new("own", all_old.spec.clone());
         own.metadata.namespace = Some("shop".into());
         let policies = [own.clone()];
-        assert_eq!(policy(&web, &policies, std::slice::from_ref(&all_old)).unwrap().name, "PlacementPolicy/own");
+        assert_eq!(
+            policy(&web, &policies, std::slice::from_ref(&all_old)).unwrap().name,
+            "PlacementPolicy/own"
+        );
         own.metadata.namespace = Some("elsewhere".into());
         let policies = [own];
         assert_eq!(
@@ -219,8 +222,7 @@ mod tests {
         );
 
         let mut leaving = all_old;
-        leaving.metadata.deletion_timestamp =
-            leaving.metadata.creation_timestamp.clone();
+        leaving.metadata.deletion_timestamp = leaving.metadata.creation_timestamp.clone();
         assert_eq!(winner(&[leaving]), None);
     }
 }

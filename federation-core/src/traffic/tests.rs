@@ -91,7 +91,8 @@ fn answer(decision: &TrafficDecision, name: &str, rtype: RecordType) -> String {
         .find(|record| record.name == name && record.rtype == rtype);
     let choice = |choice: &Choice| format!("{}*{}", choice.data.join(","), choice.weight);
     let tier = |tier: &Tier| tier.choices.iter().map(choice).collect::<Vec<_>>().join(" ");
-    record.map_or("none".into(), |record| record.tiers.iter().map(tier).collect::<Vec<_>>().join(" | "))
+    record
+        .map_or_else(|| "none".into(), |record| record.tiers.iter().map(tier).collect::<Vec<_>>().join(" | "))
 }
 
 const WEB: &str = "web.shop.fed.svc.example.test.";
