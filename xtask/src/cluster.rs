@@ -8,7 +8,7 @@ use real_clusters::{Cluster, Kit, Mode, Network, Site};
 const USAGE: &str = "cargo xtask cluster up [--control-plane] taiwan tokyo | down | status | cut SITE | heal SITE | kubeconfig SITE";
 
 /// Runs one of the commands of the usage line.
-pub fn run(arguments: &[String]) -> Result<()> {
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["up", rest @ ..] => up(rest),
@@ -39,7 +39,11 @@ fn site(name: &str) -> Result<Site> {
 fn up(words: &[&str]) -> Result<()> {
     let mode = if words.contains(&"--control-plane") { Mode::ControlPlane } else { Mode::Full };
     let named: Vec<&&str> = words.iter().filter(|word| !word.starts_with("--")).collect();
-    let sites = if named.is_empty() { ALL.to_vec() } else { named.into_iter().map(|name| site(name)).collect::<Result<_>>()? };
+    let sites = if named.is_empty() {
+        ALL.to_vec()
+    } else {
+        named.into_iter().map(|name| site(name)).collect::<Result<_>>()?
+    };
     let kit = Kit::ensure()?;
     for site in &sites {
         Cluster::in_site(&kit, *site).down()?;

@@ -2,9 +2,11 @@
 
 mod cluster;
 mod codegen;
+mod vectors;
 mod vectors_planner;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -41,12 +43,37 @@ enum Vectors {
         /// A file in the format of federation-core/testdata/planner.json.
         file: PathBuf,
     },
+    /// Strategic merge patches.
+    StrategicMerge {
+        /// A file of vectors.
+        file: PathBuf,
+    },
+    /// Server-side apply: merging and field ownership.
+    StructuredMerge {
+        /// A file of vectors.
+        file: PathBuf,
+    },
+    /// Server-side apply: validation against the schema.
+    StructuredValidate {
+        /// A file of vectors.
+        file: PathBuf,
+    },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Cluster(Words { words }) => cluster::run(&words),
-        Command::Codegen(Words { words }) => codegen::run(&words),
-        Command::Vectors(Vectors::Planner { file }) => vectors_planner::run(&file),
+        Command::Cluster(Words { words }) => cluster::run(&words)?,
+        Command::Codegen(Words { words }) => codegen::run(&words)?,
+        Command::Vectors(Vectors::Planner { file }) => vectors_planner::run(&file)?,
+        Command::Vectors(Vectors::StrategicMerge { file }) => return engine("strategic-merge", &file),
+        Command::Vectors(Vectors::StructuredMerge { file }) => return engine("structured-merge", &file),
+        Command::Vectors(Vectors::StructuredValidate { file }) => {
+            return engine("structured-validate", &file);
+        }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn engine(which: &str, file: &Path) -> anyhow::Result<ExitCode> {
+    vectors::run(&[which.to_owned(), file.display().to_string()])
 }
