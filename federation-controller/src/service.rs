@@ -142,7 +142,6 @@ impl Service {
             sessions: sessions.clone(),
             ledger: ledger.clone(),
             queue: queue.clone(),
-            leaving: leaving.clone(),
             statuses: statuses.clone(),
             cluster_statuses: cluster_statuses.clone(),
             traffic: traffic.clone(),

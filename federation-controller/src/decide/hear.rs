@@ -26,7 +26,6 @@ pub(crate) struct Ear {
     pub(crate) sessions: Sessions,
     pub(crate) ledger: Ledger,
     pub(crate) queue: Queue<Key>,
-    pub(crate) leaving: Queue<String>,
     pub(crate) statuses: Queue<Key>,
     pub(crate) cluster_statuses: ClusterStatuses,
     pub(crate) traffic: Traffic,
@@ -168,9 +167,6 @@ impl Ear {
         });
         self.world.forget_report(&key, cluster);
         self.queue.add(key, Priority::Urgent);
-        if self.board.snapshot().leaving.contains_key(cluster) {
-            self.leaving.add(cluster.to_owned(), Priority::Normal);
-        }
     }
 
     /// The key of a word about a template that is there, or was decided.

@@ -203,7 +203,11 @@ impl Reconciler {
             .iter()
             .filter(|held| !wanted.contains(held.name.as_str()) && !gone.contains(&held.name))
             .filter(|held| self.is_asked(&held.name, snapshot))
-            .map(|held| ClusterTarget { leaving: true, ..held.clone() })
+            .map(|held| {
+                // A cluster that detaches loses every copy at once: that is not worth a write for each.
+                let detaches = snapshot.leaving.get(&held.name) == Some(&Unjoin::Detach);
+                ClusterTarget { leaving: held.leaving || !detaches, ..held.clone() }
+            })
             .collect();
         targets.extend(going.iter().cloned());
         targets.sort_by(|a, b| a.name.cmp(&b.name));

@@ -11,7 +11,7 @@ use super::queue::{Priority, Queue};
 use crate::hub::enrollment::drop_cluster_finalizer;
 use crate::observe::{Key, World};
 
-/// Progress is looked at again this often, besides whenever a copy goes.
+/// Progress is looked at this often: a look reads every decision, so that looking at each copy that goes would be quadratic.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Sees clusters off.
