@@ -303,7 +303,7 @@ impl Executor {
                 }
                 // Rights may be given, and an API server comes back: a permitted removal is never given up.
                 Err(failure) => {
-                    tracing::warn!(%key, ?failure, "the member did not take a removal; trying again")
+                    tracing::warn!(%key, ?failure, "the member did not take a removal; trying again");
                 }
             }
             sleep_jittered(delay).await;

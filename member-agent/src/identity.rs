@@ -79,7 +79,7 @@ pub enum Error {
         found: String,
     },
     /// The hub refused.
-    #[error("the hub refused: {message}{}", advice(.code))]
+    #[error("the hub refused: {message}{}", advice(*.code))]
     Refused {
         /// gRPC code.
         code: tonic::Code,
@@ -94,7 +94,7 @@ pub enum Error {
     Signed(#[source] pki::Error),
 }
 
-fn advice(code: &tonic::Code) -> &'static str {
+fn advice(code: tonic::Code) -> &'static str {
     match code {
         tonic::Code::Unauthenticated => {
             " (a token works once and expires: make a new one with `fedctl token create`)"

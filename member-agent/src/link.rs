@@ -106,7 +106,7 @@ impl Link {
                 }
             }
             if !batch.is_empty() {
-                self.persist(batch).await?;
+                self.persist(batch)?;
             }
             for action in actions {
                 match action {
@@ -128,10 +128,10 @@ impl Link {
                         }
                     }
                     Action::Delete { key, uid, epoch } => {
-                        self.executor.submit(Job::Delete { key, uid, epoch })
+                        self.executor.submit(Job::Delete { key, uid, epoch });
                     }
                     Action::Unmark { key, uid, epoch } => {
-                        self.executor.submit(Job::Unmark { key, uid, epoch })
+                        self.executor.submit(Job::Unmark { key, uid, epoch });
                     }
                     Action::PostEvent { id, regarding, event } => {
                         if let Some((path, event)) = events::to_post(&id, &regarding, &event) {
@@ -263,7 +263,7 @@ impl Link {
                 self.session.applied(applied);
             }
             Report::Withdrawn { key, uid, epoch, outcome } => {
-                self.session.withdrawn(&key, &uid, epoch, outcome)
+                self.session.withdrawn(&key, &uid, epoch, outcome);
             }
             Report::Status(status) => self.session.status(status),
             Report::Service(service) => self.session.service(service),
@@ -273,7 +273,7 @@ impl Link {
     }
 
     /// Writes to disk, and then tells the others what is wanted.
-    async fn persist(&mut self, batch: Vec<Persist>) -> Result<(), store::Error> {
+    fn persist(&mut self, batch: Vec<Persist>) -> Result<(), store::Error> {
         let mut write = || {
             self.store.append(&batch)?;
             if self.store.is_bloated() { self.store.compact(self.session.desired()) } else { Ok(()) }

@@ -67,6 +67,9 @@ impl<T> Pipe<T> {
     }
 }
 
+/// The store as it was: epoch, templates, removals.
+type Backup = (u64, BTreeMap<Key, Copy>, BTreeMap<Key, (String, u64)>);
+
 pub(crate) struct World {
     random: StdRng,
     bug: Bug,
@@ -78,7 +81,7 @@ pub(crate) struct World {
     incarnation: String,
     templates: BTreeMap<Key, Copy>,
     removals: BTreeMap<Key, (String, u64)>,
-    backup: Option<(u64, BTreeMap<Key, Copy>, BTreeMap<Key, (String, u64)>)>,
+    backup: Option<Backup>,
     hub_needs_reload: bool,
     // The agent's side.
     agent: agent::Session,
@@ -316,7 +319,7 @@ impl World {
             }
             Some(copy) if self.chance(300) => self.remove(&key, copy.uid),
             Some(copy) => {
-                self.want(&key, Copy { epoch: self.epoch, generation: copy.generation + 1, ..copy })
+                self.want(&key, Copy { epoch: self.epoch, generation: copy.generation + 1, ..copy });
             }
         }
     }
@@ -362,7 +365,7 @@ impl World {
         self.hub.tick(self.now);
         self.agent.tick(self.now);
         self.hear()?;
-        self.act()?;
+        self.act();
         self.learn();
         self.speak();
         self.carry_out()
@@ -423,7 +426,7 @@ impl World {
         }
     }
 
-    fn act(&mut self) -> Result<(), String> {
+    fn act(&mut self) {
         while let Some(action) = self.agent.poll_action() {
             match action {
                 Action::Connect => self.connecting_at = Some(self.now + self.random.random_range(0..300)),
@@ -454,7 +457,6 @@ impl World {
                 Action::PostEvent { .. } | Action::Freeze { .. } | Action::Thaw => {}
             }
         }
-        Ok(())
     }
 
     fn learn(&mut self) {

@@ -71,10 +71,7 @@ impl Hub {
     pub(crate) async fn wait<T>(&self, what: &str, mut matches: impl FnMut(&hub::Event) -> Option<T>) -> T {
         let started = Instant::now();
         while started.elapsed() < Duration::from_secs(20) {
-            while let Some(event) = {
-                let next = self.shared.events.lock().unwrap().pop_front();
-                next
-            } {
+            while let Some(event) = { self.shared.events.lock().unwrap().pop_front() } {
                 if let Some(found) = matches(&event) {
                     return found;
                 }
