@@ -1,0 +1,98 @@
+//! `fedctl token create|list|delete`
+
+use anyhow::{Context as _, Result};
+use federation_controller::tokens;
+use federation_runtime::pki::SpkiPin;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::connect::Connection;
+use crate::parts::{HUB_INFO, HUB_INFO_NAMESPACE};
+
+/// Commands on tokens.
+#[derive(clap::Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Makes a token that lets one cluster join, once.
+    Create {
+        #[command(flatten)]
+        connection: Connection,
+        /// Prints the whole command with which a cluster joins.
+        #[arg(long)]
+        print_join_command: bool,
+        /// Lets only the cluster of this name join.
+        #[arg(long, value_name = "NAME")]
+        cluster: Option<String>,
+        /// Hours until the token expires.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=8760))]
+        hours: u64,
+        /// A note on what the token is for.
+        #[arg(long, default_value = "")]
+        description: String,
+        /// Address at which members reach the hub; asked of the federation if not given.
+        #[arg(long, value_name = "HOST:PORT")]
+        hub: Option<String>,
+    },
+    /// Lists tokens that were not used yet.
+    List {
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Takes a token back.
+    Delete {
+        #[command(flatten)]
+        connection: Connection,
+        /// The part of the token before the dot.
+        id: String,
+    },
+}
+
+pub(crate) async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Create { connection, print_join_command, cluster, hours, description, hub } => {
+            let client = connection.client().await?;
+            let request = tokens::Request {
+                life: std::time::Duration::from_hours(hours),
+                cluster: cluster.clone(),
+                description,
+            };
+            let token = tokens::create_token(&client, &request).await?;
+            if !print_join_command {
+                println!("{token}");
+                return Ok(());
+            }
+            let hub = match hub {
+                Some(hub) => hub,
+                None => announced_hub(client).await?,
+            };
+            let name = cluster.as_deref().unwrap_or("CLUSTER");
+            println!("fedctl join {name} --hub {hub} --token {token} --ca-cert-hash {}", pin(&connection.authority_pem()?)?);
+            Ok(())
+        }
+        Command::List { connection } => {
+            let mut table = comfy_table::Table::new();
+            table.load_preset(comfy_table::presets::NOTHING).set_header(["ID", "EXPIRES", "CLUSTER", "DESCRIPTION"]);
+            for token in tokens::list(&connection.client().await?).await? {
+                let cluster = token.cluster.unwrap_or_else(|| "<any>".into());
+                table.add_row([token.id, token.expires.to_string(), cluster, token.description]);
+            }
+            println!("{table}");
+            Ok(())
+        }
+        Command::Delete { connection, id } => Ok(tokens::delete(&connection.client().await?, &id).await?),
+    }
+}
+
+/// The pin of the authority in a PEM text.
+pub(crate) fn pin(authority_pem: &str) -> Result<SpkiPin> {
+    let der = CertificateDer::from_pem_slice(authority_pem.as_bytes()).context("the authority's certificate is not PEM")?;
+    Ok(SpkiPin::of_certificate(&der)?)
+}
+
+async fn announced_hub(client: kube::Client) -> Result<String> {
+    let api: Api<ConfigMap> = Api::namespaced(client, HUB_INFO_NAMESPACE);
+    let info = api.get_opt(HUB_INFO).await?;
+    info.and_then(|info| info.data?.get("hub").cloned())
+        .context("the federation does not say where its hub is: name it with --hub HOST:PORT")
+}

@@ -1,0 +1,255 @@
+//! Every part in one process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use federation_core::api::marks;
+use federation_runtime::endpoints::{self, Health, Metrics};
+use federation_runtime::pki::Subject;
+use federation_runtime::shutdown::Shutdown;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+/// ConfigMap in which a federation says where its hub is, for join commands.
+pub const HUB_INFO: &str = "federation-hub";
+/// Its namespace.
+pub const HUB_INFO_NAMESPACE: &str = marks::SYSTEM_NAMESPACE;
+/// How often readiness is asked at the start.
+const LOOK: Duration = Duration::from_millis(2);
+/// A part that is not ready by then has a problem that its log tells.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// Options of `fedctl up`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct UpOptions {
+    /// Where everything is kept; made if it is not there.
+    #[arg(long, env = "FEDERATION_DATA_DIR", default_value = "federation", value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Where the federated API listens.
+    #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDRESS:PORT")]
+    api_listen: SocketAddr,
+    /// Where member agents dial in.
+    #[arg(long, default_value = "127.0.0.1:6444", value_name = "ADDRESS:PORT")]
+    hub_listen: SocketAddr,
+    /// Where DNS is answered, UDP and TCP.
+    #[arg(long, default_value = "127.0.0.1:5353", value_name = "ADDRESS:PORT")]
+    dns_listen: SocketAddr,
+    /// The federation's DNS zone; its first label is the federation's name.
+    #[arg(long, default_value = "fed.example.test", value_name = "ZONE")]
+    dns_zone: String,
+    /// Names of the zone's servers, NAME or NAME=ADDRESS; ns1.ZONE if not given.
+    #[arg(long, value_name = "NAME[=ADDRESS]")]
+    dns_nameserver: Vec<String>,
+    /// Seconds that answers may be cached where no TrafficPolicy says.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    dns_ttl: u32,
+    /// Seconds of a bad verdict after which replicas are planned elsewhere, where no PlacementPolicy says.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    evict_after: u64,
+    /// Further names and addresses at which the API and the hub are reached.
+    #[arg(long, value_name = "NAME")]
+    cert_name: Vec<String>,
+    /// Static bearer tokens, in kube-apiserver's CSV format.
+    #[arg(long, value_name = "FILE")]
+    token_auth_file: Option<PathBuf>,
+    /// Where /metrics, /healthz, /livez and /readyz of the controller and dns-lb are served, over plain HTTP.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics_listen: Option<SocketAddr>,
+}
+
+impl UpOptions {
+    /// A federation on this machine alone.
+    pub fn local(data_dir: &Path, api: SocketAddr, hub: SocketAddr, dns: SocketAddr, evict_after: Duration) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            api_listen: api,
+            hub_listen: hub,
+            dns_listen: dns,
+            dns_zone: "fed.example.test".into(),
+            dns_nameserver: Vec::new(),
+            dns_ttl: 5,
+            evict_after: evict_after.as_secs(),
+            cert_name: Vec::new(),
+            token_auth_file: None,
+            metrics_listen: None,
+        }
+    }
+
+    /// Where the API listens.
+    pub fn api_listen(&self) -> SocketAddr {
+        self.api_listen
+    }
+
+    /// Where the hub listens.
+    pub fn hub_listen(&self) -> SocketAddr {
+        self.hub_listen
+    }
+
+    /// Where DNS is answered.
+    pub fn dns_listen(&self) -> SocketAddr {
+        self.dns_listen
+    }
+
+    fn apiserver(&self) -> federation_apiserver::Options {
+        federation_apiserver::Options {
+            listen: self.api_listen,
+            token_auth_file: self.token_auth_file.clone(),
+            cert_dns_names: self.cert_name.clone(),
+            ..federation_apiserver::Options::new(&self.data_dir)
+        }
+    }
+
+    fn controller(&self) -> federation_controller::Options {
+        federation_controller::Options {
+            data_dir: self.data_dir.clone(),
+            hub_listen: self.hub_listen,
+            hub_name: self.cert_name.clone(),
+            dns_zone: self.dns_zone.clone(),
+            dns_nameserver: self.dns_nameserver.clone(),
+            dns_ttl: self.dns_ttl,
+            evict_after: Duration::from_secs(self.evict_after),
+            ..federation_controller::Options::default()
+        }
+    }
+
+    fn dns(&self, hub: SocketAddr) -> dns_lb::Options {
+        dns_lb::Options {
+            listen: vec![self.dns_listen],
+            hub: Some(hub.to_string()),
+            data_dir: Some(self.data_dir.clone()),
+            pki: Some(self.data_dir.join("pki")),
+            ..dns_lb::Options::default()
+        }
+    }
+}
+
+/// The running control plane: API server, controller with its hub, DNS server.
+pub struct ControlPlane {
+    tasks: JoinSet<Result<()>>,
+    shutdown: Shutdown,
+    // The API server ends last: the others still write while they drain.
+    apiserver: tokio::task::JoinHandle<Result<()>>,
+    apiserver_shutdown: Shutdown,
+    /// Where the API is.
+    pub url: String,
+    /// Where the hub is.
+    pub hub: SocketAddr,
+}
+
+impl ControlPlane {
+    /// Starts everything and waits until it is ready.
+    ///
+    /// # Errors
+    /// When a part cannot start, or is not ready within 30 s.
+    pub async fn start(options: UpOptions, shutdown: Shutdown) -> Result<Self> {
+        let apiserver_shutdown = Shutdown::new();
+        let health = Health::new();
+        let service = federation_apiserver::Service::start(
+            options.apiserver(), health.clone(), Metrics::new(), &apiserver_shutdown,
+        )
+        .await
+        .context("federation-apiserver")?;
+        let (url, server) = (service.url().to_owned(), service.server());
+        let apiserver = tokio::spawn(service.run(apiserver_shutdown.clone()));
+        ready(&health, "federation-apiserver").await?;
+
+        let client = Client::new(server.service(), "default");
+        let metrics = Metrics::new();
+        let authority = federation_controller::load_authority(&options.data_dir)?;
+        let pki = options.data_dir.join("pki");
+        authority.load_or_issue(&pki, "dns-lb", &Subject::dns(), &[])?;
+        let controller = federation_controller::Service::new(
+            options.controller(), client.clone(), authority, metrics.clone(), shutdown.clone(),
+        )
+        .await
+        .context("federation-controller")?;
+        let hub = controller.hub_address();
+        let controller_health = controller.readiness();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { controller.run().await.context("federation-controller") });
+
+        let dns_health = Health::new();
+        let dns = dns_lb::Service::bind(options.dns(hub), dns_health.clone(), metrics.clone()).await.context("dns-lb")?;
+        let dns_shutdown = shutdown.clone();
+        tasks.spawn(async move { dns.run(dns_shutdown).await.context("dns-lb") });
+        if let Some(listen) = options.metrics_listen {
+            endpoints::serve(listen, controller_health.clone(), metrics, shutdown.clone())
+                .await
+                .with_context(|| format!("--metrics-listen {listen}"))?;
+        }
+        ready(&controller_health, "federation-controller").await?;
+        ready(&dns_health, "dns-lb").await?;
+        announce_hub(client, hub).await?;
+        Ok(Self { tasks, shutdown, apiserver, apiserver_shutdown, url, hub })
+    }
+
+    /// Runs until the shutdown, or until a part ends by itself, which is an error.
+    ///
+    /// # Errors
+    /// When a part fails.
+    pub async fn run(mut self) -> Result<()> {
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            () = shutdown.wait() => self.stop().await,
+            ended = self.tasks.join_next() => match ended {
+                Some(Ok(Err(error))) => Err(error),
+                Some(Err(error)) => Err(error).context("a part panicked"),
+                _ => anyhow::bail!("a part ended by itself"),
+            },
+            ended = &mut self.apiserver => {
+                ended.context("federation-apiserver panicked")??;
+                anyhow::bail!("federation-apiserver ended by itself")
+            }
+        }
+    }
+
+    /// Drains and ends every part.
+    ///
+    /// # Errors
+    /// When a part fails while it ends.
+    pub async fn stop(mut self) -> Result<()> {
+        self.shutdown.start();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.context("a part panicked")??;
+        }
+        self.apiserver_shutdown.start();
+        self.apiserver.await.context("federation-apiserver panicked")?
+    }
+}
+
+async fn ready(health: &Health, part: &str) -> Result<()> {
+    let wait = async {
+        while !health.is_ready() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(START_LIMIT, wait)
+        .await
+        .with_context(|| format!("{part} is not ready: {}", health.report(true).1.trim().replace('\n', "; ")))
+}
+
+async fn announce_hub(client: Client, hub: SocketAddr) -> Result<()> {
+    let api: Api<ConfigMap> = Api::namespaced(client, HUB_INFO_NAMESPACE);
+    let info = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": HUB_INFO}, "data": {"hub": hub.to_string()},
+    });
+    api.patch(HUB_INFO, &PatchParams::apply("fedctl").force(), &Patch::Apply(&info)).await.context("writing where the hub is")?;
+    Ok(())
+}
+
+/// `fedctl up`.
+///
+/// # Errors
+/// When a part fails.
+pub async fn up(options: UpOptions, shutdown: Shutdown) -> Result<()> {
+    let kubeconfig = options.data_dir.join("admin.conf");
+    let dns = options.dns_listen;
+    let control_plane = ControlPlane::start(options, shutdown).await?;
+    println!("ready api={} hub={} dns={dns} kubeconfig={}", control_plane.url, control_plane.hub, kubeconfig.display());
+    control_plane.run().await
+}
