@@ -20,7 +20,11 @@ use federation_runtime::logging::{self, Format};
 use federation_runtime::process;
 
 #[derive(Parser)]
-#[command(name = "fedctl", version, about = "Kubernetes clusters in several places behind one API and one name")]
+#[command(
+    name = "fedctl",
+    version,
+    about = "Kubernetes clusters in several places behind one API and one name"
+)]
 struct Cli {
     /// How log lines look: text or json.
     #[arg(long, global = true, default_value = "text", env = "FEDERATION_LOG_FORMAT")]
@@ -63,7 +67,9 @@ pub fn main() -> ExitCode {
     let format = cli.log_format;
     match cli.command {
         Command::Up(options) => process::run(format, async |shutdown| parts::up(options, shutdown).await),
-        Command::Join(options) => process::run(format, async |shutdown| commands::join::run(options, shutdown).await),
+        Command::Join(options) => {
+            process::run(format, async |shutdown| commands::join::run(options, shutdown).await)
+        }
         Command::SandboxMember(options) => {
             process::run(format, async |shutdown| sandbox_member::run(options, shutdown).await)
         }

@@ -64,7 +64,13 @@ pub struct UpOptions {
 
 impl UpOptions {
     /// A federation on this machine alone.
-    pub fn local(data_dir: &Path, api: SocketAddr, hub: SocketAddr, dns: SocketAddr, evict_after: Duration) -> Self {
+    pub fn local(
+        data_dir: &Path,
+        api: SocketAddr,
+        hub: SocketAddr,
+        dns: SocketAddr,
+        evict_after: Duration,
+    ) -> Self {
         Self {
             data_dir: data_dir.to_owned(),
             api_listen: api,
@@ -150,7 +156,10 @@ impl ControlPlane {
         let apiserver_shutdown = Shutdown::new();
         let health = Health::new();
         let service = federation_apiserver::Service::start(
-            options.apiserver(), health.clone(), Metrics::new(), &apiserver_shutdown,
+            options.apiserver(),
+            health.clone(),
+            Metrics::new(),
+            &apiserver_shutdown,
         )
         .await
         .context("federation-apiserver")?;
@@ -164,7 +173,11 @@ impl ControlPlane {
         let pki = options.data_dir.join("pki");
         authority.load_or_issue(&pki, "dns-lb", &Subject::dns(), &[])?;
         let controller = federation_controller::Service::new(
-            options.controller(), client.clone(), authority, metrics.clone(), shutdown.clone(),
+            options.controller(),
+            client.clone(),
+            authority,
+            metrics.clone(),
+            shutdown.clone(),
         )
         .await
         .context("federation-controller")?;
@@ -174,7 +187,9 @@ impl ControlPlane {
         tasks.spawn(async move { controller.run().await.context("federation-controller") });
 
         let dns_health = Health::new();
-        let dns = dns_lb::Service::bind(options.dns(hub), dns_health.clone(), metrics.clone()).await.context("dns-lb")?;
+        let dns = dns_lb::Service::bind(options.dns(hub), dns_health.clone(), metrics.clone())
+            .await
+            .context("dns-lb")?;
         let dns_shutdown = shutdown.clone();
         tasks.spawn(async move { dns.run(dns_shutdown).await.context("dns-lb") });
         if let Some(listen) = options.metrics_listen {
@@ -238,7 +253,9 @@ async fn announce_hub(client: Client, hub: SocketAddr) -> Result<()> {
     let info = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": HUB_INFO}, "data": {"hub": hub.to_string()},
     });
-    api.patch(HUB_INFO, &PatchParams::apply("fedctl").force(), &Patch::Apply(&info)).await.context("writing where the hub is")?;
+    api.patch(HUB_INFO, &PatchParams::apply("fedctl").force(), &Patch::Apply(&info))
+        .await
+        .context("writing where the hub is")?;
     Ok(())
 }
 
@@ -250,6 +267,11 @@ pub async fn up(options: UpOptions, shutdown: Shutdown) -> Result<()> {
     let kubeconfig = options.data_dir.join("admin.conf");
     let dns = options.dns_listen;
     let control_plane = ControlPlane::start(options, shutdown).await?;
-    println!("ready api={} hub={} dns={dns} kubeconfig={}", control_plane.url, control_plane.hub, kubeconfig.display());
+    println!(
+        "ready api={} hub={} dns={dns} kubeconfig={}",
+        control_plane.url,
+        control_plane.hub,
+        kubeconfig.display()
+    );
     control_plane.run().await
 }

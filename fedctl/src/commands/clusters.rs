@@ -37,8 +37,17 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 
 fn table(clusters: &[Cluster]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_header([
-        "NAME", "VERDICT", "SCHEDULING", "REGION", "ZONE", "KUBERNETES", "OBJECTS", "HEARTBEAT", "CERTIFICATE", "REASON",
+    table.load_style(comfy_table::presets::NOTHING).set_header([
+        "NAME",
+        "VERDICT",
+        "SCHEDULING",
+        "REGION",
+        "ZONE",
+        "KUBERNETES",
+        "OBJECTS",
+        "HEARTBEAT",
+        "CERTIFICATE",
+        "REASON",
     ]);
     let now = jiff::Timestamp::now();
     for cluster in clusters {
@@ -52,7 +61,9 @@ fn table(clusters: &[Cluster]) -> comfy_table::Table {
             cluster.spec.zone.clone(),
             status.kubernetes_version.clone(),
             status.objects.map(|count| count.to_string()).unwrap_or_default(),
-            time(status.last_heartbeat_time.as_ref()).map(|at| format!("{}s ago", now.duration_since(at).as_secs())).unwrap_or_default(),
+            time(status.last_heartbeat_time.as_ref())
+                .map(|at| format!("{}s ago", now.duration_since(at).as_secs()))
+                .unwrap_or_default(),
             time(status.certificate_not_after.as_ref())
                 .map(|at| format!("{}d left", at.duration_since(now).as_hours() / 24))
                 .unwrap_or_default(),

@@ -46,7 +46,11 @@ pub(crate) async fn set(api: &Api<Cluster>, name: &str, wanted: Wanted) -> Resul
     let mut taints = cluster.spec.taints.clone();
     taints.retain(|taint| taint.key != marks::DRAIN_TAINT);
     if wanted == Wanted::Drained {
-        taints.push(Taint { key: marks::DRAIN_TAINT.into(), value: String::new(), effect: TaintEffect::NoExecute });
+        taints.push(Taint {
+            key: marks::DRAIN_TAINT.into(),
+            value: String::new(),
+            effect: TaintEffect::NoExecute,
+        });
     }
     let patch = json!({
         "metadata": {"resourceVersion": cluster.metadata.resource_version},

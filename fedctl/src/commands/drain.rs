@@ -26,7 +26,8 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(options: Options) -> Result<()> {
     let client = options.connection.client().await?;
-    drain(&client, &options.cluster, (!options.no_wait).then(|| Duration::from_secs(options.timeout))).await?;
+    drain(&client, &options.cluster, (!options.no_wait).then(|| Duration::from_secs(options.timeout)))
+        .await?;
     println!("cluster/{} {}", options.cluster, if options.no_wait { "draining" } else { "drained" });
     Ok(())
 }
@@ -58,14 +59,23 @@ pub(crate) async fn drain(client: &Client, name: &str, limit: Option<Duration>) 
 /// Placements that still have replicas on the cluster.
 async fn with_replicas(client: &Client, name: &str) -> Result<Vec<String>> {
     let on = |spec: &PlacementSpec| {
-        spec.clusters.iter().any(|target| target.name == name && target.replicas.is_some_and(|count| count > 0))
+        spec.clusters
+            .iter()
+            .any(|target| target.name == name && target.replicas.is_some_and(|count| count > 0))
     };
     let placements = Api::<Placement>::all(client.clone()).list(&Default::default()).await?;
     let of_clusters = Api::<ClusterPlacement>::all(client.clone()).list(&Default::default()).await?;
     let namespaced = placements.items.iter().filter(|placement| on(&placement.spec)).map(|placement| {
-        format!("{}/{}", placement.metadata.namespace.as_deref().unwrap_or_default(), placement.spec.template.name)
+        format!(
+            "{}/{}",
+            placement.metadata.namespace.as_deref().unwrap_or_default(),
+            placement.spec.template.name
+        )
     });
-    let cluster_wide =
-        of_clusters.items.iter().filter(|placement| on(&placement.spec)).map(|placement| placement.spec.template.name.clone());
+    let cluster_wide = of_clusters
+        .items
+        .iter()
+        .filter(|placement| on(&placement.spec))
+        .map(|placement| placement.spec.template.name.clone());
     Ok(namespaced.chain(cluster_wide).collect())
 }

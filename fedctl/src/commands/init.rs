@@ -22,9 +22,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let admin = authority.load_or_issue(&pki, "admin", &Subject::admin(), &[])?;
     let path = options.data_dir.join("admin.conf");
     federation_runtime::kubeconfig::write(
-        &path, &format!("https://{}", options.api_listen), &authority.certificate_pem, "admin", &admin,
+        &path,
+        &format!("https://{}", options.api_listen),
+        &authority.certificate_pem,
+        "admin",
+        &admin,
     )?;
-    eprintln!("The federation's authority is in {}. Keep ca.key safe: who has it can join anything.", pki.display());
+    eprintln!(
+        "The federation's authority is in {}. Keep ca.key safe: who has it can join anything.",
+        pki.display()
+    );
     eprintln!("Start it with:  fedctl up --data-dir {}", options.data_dir.display());
     println!("{}", path.display());
     Ok(())

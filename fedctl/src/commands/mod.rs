@@ -17,9 +17,12 @@ pub(crate) async fn existing(api: &Api<Cluster>, name: &str) -> Result<Cluster> 
     if let Some(cluster) = api.get_opt(name).await? {
         return Ok(cluster);
     }
-    let names: Vec<String> = api.list(&Default::default()).await?.items.iter().map(|c| c.name().to_owned()).collect();
+    let names: Vec<String> =
+        api.list(&Default::default()).await?.items.iter().map(|c| c.name().to_owned()).collect();
     if names.is_empty() {
-        bail!("there is no cluster {name:?}: none has joined yet; see `fedctl token create --print-join-command`");
+        bail!(
+            "there is no cluster {name:?}: none has joined yet; see `fedctl token create --print-join-command`"
+        );
     }
     bail!("there is no cluster {name:?}: the members are {}", names.join(", "));
 }

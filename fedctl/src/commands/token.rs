@@ -67,12 +67,20 @@ pub(crate) async fn run(command: Command) -> Result<()> {
                 None => announced_hub(client).await?,
             };
             let name = cluster.as_deref().unwrap_or("CLUSTER");
-            println!("fedctl join {name} --hub {hub} --token {token} --ca-cert-hash {}", pin(&connection.authority_pem()?)?);
+            println!(
+                "fedctl join {name} --hub {hub} --token {token} --ca-cert-hash {}",
+                pin(&connection.authority_pem()?)?
+            );
             Ok(())
         }
         Command::List { connection } => {
             let mut table = comfy_table::Table::new();
-            table.load_preset(comfy_table::presets::NOTHING).set_header(["ID", "EXPIRES", "CLUSTER", "DESCRIPTION"]);
+            table.load_style(comfy_table::presets::NOTHING).set_header([
+                "ID",
+                "EXPIRES",
+                "CLUSTER",
+                "DESCRIPTION",
+            ]);
             for token in tokens::list(&connection.client().await?).await? {
                 let cluster = token.cluster.unwrap_or_else(|| "<any>".into());
                 table.add_row([token.id, token.expires.to_string(), cluster, token.description]);
@@ -86,7 +94,8 @@ pub(crate) async fn run(command: Command) -> Result<()> {
 
 /// The pin of the authority in a PEM text.
 pub(crate) fn pin(authority_pem: &str) -> Result<SpkiPin> {
-    let der = CertificateDer::from_pem_slice(authority_pem.as_bytes()).context("the authority's certificate is not PEM")?;
+    let der = CertificateDer::from_pem_slice(authority_pem.as_bytes())
+        .context("the authority's certificate is not PEM")?;
     Ok(SpkiPin::of_certificate(&der)?)
 }
 

@@ -26,7 +26,9 @@ pub(crate) async fn create_all(client: &Client, yaml: &str) -> Result<()> {
         let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".into());
         let name = object.metadata.name.clone().unwrap_or_default();
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
-        api.create(&PostParams::default(), &object).await.with_context(|| format!("creating {} {name}", types.kind))?;
+        api.create(&PostParams::default(), &object)
+            .await
+            .with_context(|| format!("creating {} {name}", types.kind))?;
     }
     Ok(())
 }

@@ -31,7 +31,14 @@ impl Member {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .arg("sandbox-member")
-            .args(["--name", settings.name, "--index", &settings.index.to_string(), "--region", settings.region])
+            .args([
+                "--name",
+                settings.name,
+                "--index",
+                &settings.index.to_string(),
+                "--region",
+                settings.region,
+            ])
             .args(["--hub", &settings.hub])
             .arg("--data-dir")
             .arg(&settings.data_dir);
@@ -52,7 +59,11 @@ impl Member {
         let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await;
         match line {
             Ok(Ok(Some(line))) if line.starts_with("ready") => {}
-            _ => bail!("{} did not become ready; its log is {}", settings.name, settings.data_dir.join("log").display()),
+            _ => bail!(
+                "{} did not become ready; its log is {}",
+                settings.name,
+                settings.data_dir.join("log").display()
+            ),
         }
         // The pipe must not fill.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });

@@ -19,7 +19,8 @@ pub(crate) struct Chapter {
 impl Chapter {
     /// From the fetches of one stretch of time.
     pub(crate) fn of(title: &'static str, fetches: &[Fetch]) -> Self {
-        let from = |cluster: &str| fetches.iter().filter(|fetch| fetch.outcome.as_deref() == Ok(cluster)).count();
+        let from =
+            |cluster: &str| fetches.iter().filter(|fetch| fetch.outcome.as_deref() == Ok(cluster)).count();
         Self {
             title,
             requests: fetches.len(),
@@ -64,8 +65,13 @@ pub(crate) struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::NOTHING).set_header([
-            "CHAPTER", "REQUESTS", "FAILURES", "FROM TAIWAN", "FROM TOKYO", "SLOWEST",
+        table.load_style(comfy_table::presets::NOTHING).set_header([
+            "CHAPTER",
+            "REQUESTS",
+            "FAILURES",
+            "FROM TAIWAN",
+            "FROM TOKYO",
+            "SLOWEST",
         ]);
         for chapter in &self.chapters {
             table.add_row([
@@ -79,8 +85,12 @@ impl fmt::Display for Report {
         }
         writeln!(f, "{table}\n")?;
         let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::NOTHING).set_header([
-            "TIME TO", "VERDICT", "CHANGED DNS ANSWER", "READY REPLICAS", "LAST FAILED REQUEST",
+        table.load_style(comfy_table::presets::NOTHING).set_header([
+            "TIME TO",
+            "VERDICT",
+            "CHANGED DNS ANSWER",
+            "READY REPLICAS",
+            "LAST FAILED REQUEST",
         ]);
         for (title, times) in [("planned drain", &self.drain), ("taiwan killed", &self.kill)] {
             table.add_row([

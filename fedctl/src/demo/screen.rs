@@ -49,9 +49,15 @@ impl Screen {
                 }
                 let fetches = log.since(last);
                 last = Instant::now();
-                let count = |cluster: &str| fetches.iter().filter(|fetch| fetch.outcome.as_deref() == Ok(cluster)).count();
+                let count = |cluster: &str| {
+                    fetches.iter().filter(|fetch| fetch.outcome.as_deref() == Ok(cluster)).count()
+                };
                 let failed = fetches.iter().filter(|fetch| fetch.outcome.is_err()).count();
-                let text = format!("users: {:3} from taiwan, {:3} from tokyo, {failed:3} failed", count("taiwan"), count("tokyo"));
+                let text = format!(
+                    "users: {:3} from taiwan, {:3} from tokyo, {failed:3} failed",
+                    count("taiwan"),
+                    count("tokyo")
+                );
                 if screen.terminal {
                     *screen.live.lock() = true;
                     eprint!("\r\x1b[2K{:6.2}s  {text}", screen.begun.elapsed().as_secs_f64());

@@ -70,7 +70,13 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
     let data_dir = options.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     let screen = Screen::new();
     screen.chapter("A federation starts: API server, controller with its hub, DNS server");
-    let up = UpOptions::local(&data_dir, free_tcp()?, free_tcp()?, free_both()?, Duration::from_secs(options.evict_after));
+    let up = UpOptions::local(
+        &data_dir,
+        free_tcp()?,
+        free_tcp()?,
+        free_both()?,
+        Duration::from_secs(options.evict_after),
+    );
     let (api, hub, dns) = (up.api_listen(), up.hub_listen(), up.dns_listen());
     let control_plane = parts::ControlPlane::start(up, shutdown.child()).await?;
     screen.say(&format!("ready: API on {api}, hub on {hub}, DNS on {dns}"));
@@ -122,7 +128,9 @@ impl Stage {
         let taiwan_settings = self.settings("taiwan", 1, "asia-east");
         let taiwan = self.join(&taiwan_settings).await?;
         apply::create_all(&self.client, MANIFESTS).await?;
-        self.screen.say("a Deployment of 4, a Service, a Secret, a ConfigMap and policies were posted to the federation");
+        self.screen.say(
+            "a Deployment of 4, a Service, a Secret, a ConfigMap and policies were posted to the federation",
+        );
         self.replicas_ready(&[("taiwan", 4)]).await?;
         let begun = Instant::now();
         watch::until("the name to be answered", begun, LIMIT, || async {
@@ -175,7 +183,11 @@ impl Stage {
         Ok((None, tokyo))
     }
 
-    async fn after_the_kill(&self, killed: Instant, of_taiwan: &std::collections::BTreeSet<std::net::IpAddr>) -> Result<Times> {
+    async fn after_the_kill(
+        &self,
+        killed: Instant,
+        of_taiwan: &std::collections::BTreeSet<std::net::IpAddr>,
+    ) -> Result<Times> {
         let clusters: Api<Cluster> = Api::all(self.client.clone());
         let detect = watch::until("the verdict", killed, LIMIT, || async {
             let status = clusters.get("taiwan").await?.status.unwrap_or_default();
@@ -196,7 +208,13 @@ impl Stage {
     }
 
     fn settings(&self, name: &'static str, index: u8, region: &'static str) -> Settings {
-        Settings { name, index, region, hub: self.hub.clone(), data_dir: self.data_dir.join("members").join(name) }
+        Settings {
+            name,
+            index,
+            region,
+            hub: self.hub.clone(),
+            data_dir: self.data_dir.join("members").join(name),
+        }
     }
 
     async fn join(&self, settings: &Settings) -> Result<Member> {
@@ -207,10 +225,14 @@ impl Stage {
         let clusters: Api<Cluster> = Api::all(self.client.clone());
         watch::until("the cluster to be healthy", begun, LIMIT, || async {
             let cluster = clusters.get_opt(settings.name).await?;
-            Ok(cluster.and_then(|cluster| cluster.status).is_some_and(|status| status.verdict == Some(Verdict::Healthy)))
+            Ok(cluster
+                .and_then(|cluster| cluster.status)
+                .is_some_and(|status| status.verdict == Some(Verdict::Healthy)))
         })
         .await
-        .with_context(|| format!("the log of {} is {}", settings.name, settings.data_dir.join("log").display()))?;
+        .with_context(|| {
+            format!("the log of {} is {}", settings.name, settings.data_dir.join("log").display())
+        })?;
         self.screen.say(&format!("{} joined with a one-time token", settings.name));
         Ok(member)
     }
@@ -221,16 +243,27 @@ impl Stage {
 
     /// Waits until the members' own ready replicas, as the Placement tells them, and the merged status agree with `wanted`.
     async fn wait_for_replicas(&self, wanted: &[(&str, i64)], limit: Duration) -> Result<()> {
-        let placements: Api<federation_core::api::Placement> = Api::namespaced(self.client.clone(), "default");
+        let placements: Api<federation_core::api::Placement> =
+            Api::namespaced(self.client.clone(), "default");
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), "default");
-        let what = wanted.iter().map(|(cluster, count)| format!("{count} in {cluster}")).collect::<Vec<_>>().join(" and ");
+        let what = wanted
+            .iter()
+            .map(|(cluster, count)| format!("{count} in {cluster}"))
+            .collect::<Vec<_>>()
+            .join(" and ");
         watch::until(&format!("ready replicas: {what}"), Instant::now(), limit, || async {
             let Some(placement) = placements.get_opt("deployments.apps.web").await? else { return Ok(false) };
             let status = placement.status.unwrap_or_default();
             let ready = |cluster: &str| {
-                status.clusters.iter().find(|outcome| outcome.name == cluster).and_then(|outcome| outcome.ready_replicas).unwrap_or(0)
+                status
+                    .clusters
+                    .iter()
+                    .find(|outcome| outcome.name == cluster)
+                    .and_then(|outcome| outcome.ready_replicas)
+                    .unwrap_or(0)
             };
-            let merged = deployments.get("web").await?.status.and_then(|status| status.ready_replicas).unwrap_or(0);
+            let merged =
+                deployments.get("web").await?.status.and_then(|status| status.ready_replicas).unwrap_or(0);
             Ok(merged >= 4 && wanted.iter().all(|(cluster, count)| ready(cluster) == *count))
         })
         .await
@@ -242,13 +275,23 @@ impl Stage {
     }
 
     /// Lets users go on for a while and closes the chapter that began at `from`.
-    async fn calm_from(&self, report: &mut Report, title: &'static str, from: Instant, expect: Expect) -> Result<()> {
+    async fn calm_from(
+        &self,
+        report: &mut Report,
+        title: &'static str,
+        from: Instant,
+        expect: Expect,
+    ) -> Result<()> {
         tokio::time::sleep(self.calm).await;
         let fetches = self.log.since(from);
         let chapter = Chapter::of(title, &fetches);
         if expect == Expect::NoFailure && chapter.failures > 0 {
-            let why = fetches.iter().find_map(|fetch| fetch.outcome.as_ref().err().cloned()).unwrap_or_default();
-            report.broken.push(format!("{} requests failed in the chapter \"{title}\", the first: {why}", chapter.failures));
+            let why =
+                fetches.iter().find_map(|fetch| fetch.outcome.as_ref().err().cloned()).unwrap_or_default();
+            report.broken.push(format!(
+                "{} requests failed in the chapter \"{title}\", the first: {why}",
+                chapter.failures
+            ));
         }
         report.chapters.push(chapter);
         Ok(())

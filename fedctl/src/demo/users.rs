@@ -94,8 +94,10 @@ impl User {
                 *first
             }
         };
-        let page = tokio::time::timeout(PATIENCE, get(SocketAddr::new(address, self.site.port), &self.name.to_ascii()));
-        let page = page.await.with_context(|| format!("{address} took longer than {} s", PATIENCE.as_secs()))??;
+        let host = self.name.to_ascii();
+        let page = tokio::time::timeout(PATIENCE, get(SocketAddr::new(address, self.site.port), &host))
+            .await
+            .with_context(|| format!("{address} took longer than {} s", PATIENCE.as_secs()))??;
         page.split_whitespace()
             .find_map(|word| word.strip_prefix("cluster="))
             .map(ToOwned::to_owned)
@@ -164,7 +166,11 @@ async fn get(address: SocketAddr, host: &str) -> Result<String> {
     let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut page = String::new();
-    stream.take(PAGE_LIMIT).read_to_string(&mut page).await.with_context(|| format!("reading from {address}"))?;
+    stream
+        .take(PAGE_LIMIT)
+        .read_to_string(&mut page)
+        .await
+        .with_context(|| format!("reading from {address}"))?;
     if !page.starts_with("HTTP/1.1 200") {
         bail!("{address} answered {:?}", page.lines().next().unwrap_or("nothing"));
     }

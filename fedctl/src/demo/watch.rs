@@ -17,7 +17,12 @@ const LOOK: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// When it does not hold `limit` after now, or fails.
-pub(crate) async fn until<F, Fut>(what: &str, start: Instant, limit: Duration, mut condition: F) -> Result<Duration>
+pub(crate) async fn until<F, Fut>(
+    what: &str,
+    start: Instant,
+    limit: Duration,
+    mut condition: F,
+) -> Result<Duration>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<bool>>,
