@@ -31,7 +31,6 @@ pub struct World {
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a plan is a handful of writes that live for a moment")]
 pub enum Action {
     /// Create a ReplicaSet.
     CreateReplicaSet(ReplicaSet),

@@ -117,8 +117,10 @@ impl Workloads {
     /// When something is to be done that no change announces.
     fn due(&self) -> Instant {
         let now = Instant::now();
-        let times =
-            self.pods.values().filter_map(|pod| pod.gone_at.or(pod.server.is_none().then_some(pod.ready_at)));
+        let times = self
+            .pods
+            .values()
+            .filter_map(|pod| pod.gone_at.or_else(|| pod.server.is_none().then_some(pod.ready_at)));
         times.chain([now + PERIOD]).min().unwrap_or(now).max(now + Duration::from_millis(1))
     }
 
