@@ -125,19 +125,19 @@ impl Kit {
     fn netdelay(&self) -> Result<()> {
         let target = self.root.join("bin/netdelay");
         // Built anew when its source changed.
-        self.compile(include_str!("../programs/netdelay.rs"), &target, &[])
+        Self::compile(include_str!("../programs/netdelay.rs"), &target, &[])
     }
 
     fn images(&self) -> Result<()> {
         let program = self.root.join("bin/site");
-        self.compile(include_str!("../programs/site.rs"), &program, &["-C", "target-feature=+crt-static"])?;
+        Self::compile(include_str!("../programs/site.rs"), &program, &["-C", "target-feature=+crt-static"])?;
         let content = fs::read(&program)?;
         let file = [Entry { path: "/bin/site", content: &content }];
         image::write(&self.root.join("images/pause.tar"), PAUSE, &["/bin/site", "pause"], &file)?;
         image::write(&self.root.join("images/site.tar"), WEB, &["/bin/site", "web"], &file)
     }
 
-    fn compile(&self, source: &str, target: &Path, flags: &[&str]) -> Result<()> {
+    fn compile(source: &str, target: &Path, flags: &[&str]) -> Result<()> {
         let kept = target.with_extension("rs");
         if target.exists() && fs::read_to_string(&kept).is_ok_and(|old| old == source) {
             return Ok(());

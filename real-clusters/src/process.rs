@@ -72,7 +72,7 @@ impl Processes {
     /// Sends a signal (`KILL`, `TERM`, `STOP`, `CONT`) to the process of that name. `false` if it is not running.
     pub(crate) fn signal(&self, name: &str, signal: &str) -> Result<bool> {
         let Some(pid) = self.pid(name) else { return Ok(false) };
-        Ok(quiet(Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()))?)
+        quiet(Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()))
     }
 
     /// The pid of a running process that this state folder started. A pid that was used again by a stranger is not it.
