@@ -65,7 +65,8 @@ fn up(words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn down() -> Result<()> {
+/// Takes clusters and network down.
+pub(crate) fn down() -> Result<()> {
     let kit = Kit::ensure()?;
     for site in ALL {
         Cluster::in_site(&kit, site).down()?;

@@ -2,6 +2,8 @@
 
 mod cluster;
 mod codegen;
+mod test;
+mod tidy;
 mod vectors;
 mod vectors_planner;
 
@@ -24,6 +26,10 @@ enum Command {
     Cluster(Words),
     /// Regenerates the data files of kube-schema: `openapi`, `protobuf`, `fixtures`.
     Codegen(Words),
+    /// Everything that must hold: format, lints, tidiness, and all tests, those on real clusters too.
+    Test(test::Options),
+    /// The rules of docs/ARCHITECTURE.md that neither compiler nor clippy knows.
+    Tidy,
     /// Checks a file of vectors: prints `N passed of M`, and fails unless all pass.
     #[command(subcommand)]
     Vectors(Vectors),
@@ -64,6 +70,8 @@ fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Cluster(Words { words }) => cluster::run(&words)?,
         Command::Codegen(Words { words }) => codegen::run(&words)?,
+        Command::Test(options) => test::run(&options)?,
+        Command::Tidy => tidy::run()?,
         Command::Vectors(Vectors::Planner { file }) => vectors_planner::run(&file)?,
         Command::Vectors(Vectors::StrategicMerge { file }) => return engine("strategic-merge", &file),
         Command::Vectors(Vectors::StructuredMerge { file }) => return engine("structured-merge", &file),

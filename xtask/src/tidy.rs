@@ -1,0 +1,131 @@
+//! `cargo xtask tidy`: the rules of docs/ARCHITECTURE.md that neither compiler nor clippy knows.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+/// Crates that decide, and therefore do no input or output.
+const PURE: &[&str] = &["apimachinery", "federation-core", "hub-protocol", "kube-schema"];
+/// What does input and output, or pulls it in.
+const IMPURE: &[&str] = &["axum", "hyper", "kube", "reqwest", "tokio", "tonic"];
+/// The parts: they know each other's protocols, never each other.
+const PARTS: &[&str] = &["dns-lb", "federation-apiserver", "federation-controller", "member-agent"];
+/// Who may know parts: assemblies.
+const ASSEMBLIES: &[&str] = &["fedctl", "sandbox"];
+/// Lines that one source file may have.
+const LONGEST: usize = 900;
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    /// `dev`, `build`, or nothing for what is linked in.
+    kind: Option<String>,
+}
+
+/// Checks everything, and lists all that is wrong.
+pub(crate) fn run() -> Result<()> {
+    let mut wrong = imports(&linked_in()?);
+    wrong.extend(sources()?);
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    bail!("{} things are not tidy:\n  {}", wrong.len(), wrong.join("\n  "))
+}
+
+fn output(program: &str, words: &[&str]) -> Result<String> {
+    let output =
+        Command::new(program).args(words).output().with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        bail!("{program} {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Crate → what it links in, not counting what its tests need.
+fn linked_in() -> Result<BTreeMap<String, Vec<String>>> {
+    let text = output("cargo", &["metadata", "--no-deps", "--format-version", "1"])?;
+    let metadata: Metadata = serde_json::from_str(&text)?;
+    let linked = |package: Package| {
+        let linked = package.dependencies.into_iter().filter(|dependency| dependency.kind.is_none());
+        (package.name, linked.map(|dependency| dependency.name).collect())
+    };
+    Ok(metadata.packages.into_iter().map(linked).collect())
+}
+
+fn imports(crates: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (name, linked) in crates {
+        let name = name.as_str();
+        for dependency in linked.iter().map(String::as_str) {
+            if PURE.contains(&name) && IMPURE.contains(&dependency) {
+                wrong.push(format!("{name} depends on {dependency}: it decides, and must not do I/O"));
+            }
+            let part = PARTS.contains(&dependency);
+            if part && !ASSEMBLIES.contains(&name) {
+                wrong.push(format!(
+                    "{name} depends on {dependency}: only {} assemble parts",
+                    ASSEMBLIES.join(" and ")
+                ));
+            }
+        }
+    }
+    wrong
+}
+
+fn sources() -> Result<Vec<String>> {
+    // Spelled so that this file does not hold it.
+    let ignored = concat!("#[", "ignore");
+    let mut wrong = Vec::new();
+    let listed = output("git", &["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])?;
+    for path in listed.lines() {
+        // A file that was removed, but is still in the index.
+        let Ok(text) = fs::read_to_string(path) else { continue };
+        let lines = text.lines().count();
+        if lines > LONGEST {
+            wrong.push(format!("{path} has {lines} lines, more than {LONGEST}: one noun for each file"));
+        }
+        for (number, line) in text.lines().enumerate() {
+            if line.trim_start().starts_with(ignored) {
+                wrong.push(format!("{path}:{}: tests are run or removed, not ignored", number + 1));
+            }
+        }
+    }
+    Ok(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, dependency: &str) -> usize {
+        imports(&BTreeMap::from([(name.to_owned(), vec![dependency.to_owned()])])).len()
+    }
+
+    #[test]
+    fn what_decides_does_no_io() {
+        assert_eq!(check("federation-core", "tokio"), 1);
+        assert_eq!(check("federation-core", "serde"), 0);
+        assert_eq!(check("member-agent", "tokio"), 0);
+    }
+
+    #[test]
+    fn parts_do_not_import_parts() {
+        assert_eq!(check("member-agent", "dns-lb"), 1);
+        assert_eq!(check("federation-runtime", "dns-lb"), 1);
+        assert_eq!(check("fedctl", "dns-lb"), 0);
+    }
+}
