@@ -61,7 +61,8 @@ fn zones() -> Zones {
         records: records.collect(),
         ..v1::Zone::default()
     };
-    let update = v1::ZoneUpdate { epoch: 1, incarnation: "bench".into(), zones: vec![zone] };
+    let update =
+        v1::ZoneUpdate { epoch: 1, incarnation: "bench".into(), zones: vec![zone], withdrawn: Vec::new() };
     Zones::from_update(&update).unwrap()
 }
 

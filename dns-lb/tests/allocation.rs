@@ -77,6 +77,7 @@ fn no_query_in_the_usual_form_allocates() {
             ],
             ..v1::Zone::default()
         }],
+        withdrawn: Vec::new(),
     };
     let zones = Arc::new(Zones::from_update(&update).unwrap());
     let published = Published::new(Snapshot::compile(zones, false, &ClusterSlots::default()));

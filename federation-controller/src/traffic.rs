@@ -48,6 +48,9 @@ pub(crate) struct Settings {
 #[derive(Default, Serialize, Deserialize)]
 struct Kept {
     answers: Answers,
+    /// Every origin that ever had records.
+    #[serde(default)]
+    origins: BTreeSet<String>,
 }
 
 /// The driver. Cheap to clone.
@@ -208,6 +211,7 @@ impl Traffic {
             epoch,
             incarnation: settings.incarnation.clone(),
             zones: decision.zones.iter().map(wire).collect(),
+            withdrawn: withdrawn_origins(&mut kept.origins, &decision.zones),
         });
         for explanation in decision.explanations.iter().filter(|explanation| !explanation.answered) {
             tracing::debug!(
@@ -409,6 +413,15 @@ async fn tell_policies(
         }
     }
     told.retain(|name, _| decision.answering.contains_key(name));
+}
+
+/// Origins that had records once and have none now, told explicitly: a dns-lb takes no zone's absence for its end. `known` is every origin
+/// that ever had records.
+fn withdrawn_origins(known: &mut BTreeSet<String>, zones: &[Zone]) -> Vec<String> {
+    let filled: BTreeSet<&str> =
+        zones.iter().filter(|zone| !zone.records.is_empty()).map(|zone| zone.origin.as_str()).collect();
+    known.extend(filled.iter().map(ToString::to_string));
+    known.iter().filter(|origin| !filled.contains(origin.as_str())).cloned().collect()
 }
 
 fn without_serials(zones: &[Zone]) -> Vec<Zone> {

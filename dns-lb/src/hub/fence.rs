@@ -81,7 +81,7 @@ impl Fence {
     /// - Another incarnation (the federation's store was restored or made anew) is applied only if its epoch is newer too: then
     ///   the fence still rises. Else only the operator can know that the old answers are worthless, and says so by `adopt`.
     /// - A zone that had records and would have none, or would be gone, is held as it was, and the rest is applied: nothing that
-    ///   runs by itself may take a whole zone off the net.
+    ///   runs by itself may take a whole zone off the net. Only a zone that the update names as withdrawn goes.
     pub fn judge(
         &self,
         served: Option<&Zones>,
@@ -115,7 +115,9 @@ impl Fence {
         for old in served.into_iter().flat_map(|served| &served.zones) {
             let sets = old.set_count();
             let new = zones.zones.iter().position(|zone| zone.origin == old.origin);
-            if sets == 0 || new.is_some_and(|new| zones.zones[new].set_count() > 0) {
+            let origin = old.origin.to_string();
+            let meant = update.withdrawn.iter().any(|withdrawn| withdrawn.eq_ignore_ascii_case(&origin));
+            if sets == 0 || meant || new.is_some_and(|new| zones.zones[new].set_count() > 0) {
                 continue;
             }
             held.push(Held { origin: old.origin.clone(), sets });
@@ -123,7 +125,6 @@ impl Fence {
                 Some(new) => zones.zones[new] = Arc::clone(old),
                 None => zones.zones.push(Arc::clone(old)),
             }
-            let origin = old.origin.to_string();
             let wire = kept.into_iter().flat_map(|kept| &kept.zones);
             let same = |zone: &v1::Zone| zone.origin.eq_ignore_ascii_case(&origin);
             if let Some(wire) = wire.into_iter().find(|zone| same(zone)) {

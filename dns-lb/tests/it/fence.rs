@@ -69,6 +69,22 @@ fn a_zone_that_would_become_empty_is_held_and_the_rest_applied() {
 }
 
 #[test]
+fn a_zone_that_the_hub_withdraws_by_name_goes() {
+    let served = update(10, records());
+    let mut emptied = update(11, Vec::new());
+    emptied.withdrawn = vec!["Fed.Example.test.".into()];
+    let mut gone = emptied.clone();
+    gone.zones.clear();
+    for offered in [emptied, gone] {
+        let Offer::Apply { zones, held, .. } = judge(&served, offered, &Fence::default()) else {
+            panic!("not applied")
+        };
+        assert!(held.is_empty());
+        assert_eq!(zones.zones.iter().map(|zone| zone.set_count()).sum::<usize>(), 0);
+    }
+}
+
+#[test]
 fn invalid_updates_are_refused_with_every_reason() {
     let o = "fed.example.test.";
     for (record, reason) in [

@@ -58,6 +58,7 @@ pub fn update(epoch: u64, records: Vec<v1::RecordSet>) -> v1::ZoneUpdate {
             hostmaster: "hostmaster.fed.example.test.".into(),
             records,
         }],
+        withdrawn: Vec::new(),
     }
 }
 
