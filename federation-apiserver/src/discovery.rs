@@ -51,7 +51,7 @@ fn aggregated(core: bool, headers: &HeaderMap) -> Option<Document> {
             ["v2beta1", "v2"].map(|version| {
                 let value = group_discovery(core, version);
                 let digest = Sha256::digest(value.to_string());
-                let etag = digest.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+                let etag = hex::encode_upper(digest);
                 (value, format!("{etag:?}"))
             })
         })

@@ -164,7 +164,7 @@ impl Service {
                 tokio::time::sleep(READY_POLL).await;
             }
             println!("ready {url}");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             result = self.run(shutdown) => result,

@@ -201,7 +201,7 @@ fn validate_deployment(object: &Value, faults: &mut Faults) {
     let strategy = path.child("strategy");
     match spec["strategy"]["type"].as_str().unwrap_or_default() {
         "RollingUpdate" => {
-            rolling_update(&spec["strategy"]["rollingUpdate"], &strategy.child("rollingUpdate"), faults)
+            rolling_update(&spec["strategy"]["rollingUpdate"], &strategy.child("rollingUpdate"), faults);
         }
         "Recreate" => {
             if spec["strategy"]["rollingUpdate"].is_object() {

@@ -172,11 +172,11 @@ fn validate_secret(object: &Value, faults: &mut Faults) {
         "kubernetes.io/dockerconfigjson" => require(".dockerconfigjson"),
         "kubernetes.io/dockercfg" => require(".dockercfg"),
         "kubernetes.io/ssh-auth" => require("ssh-privatekey"),
-        "kubernetes.io/basic-auth" => {
-            if object["data"].get("username").is_none() && object["data"].get("password").is_none() {
-                require("username");
-                require("password");
-            }
+        "kubernetes.io/basic-auth"
+            if object["data"].get("username").is_none() && object["data"].get("password").is_none() =>
+        {
+            require("username");
+            require("password");
         }
         "kubernetes.io/service-account-token" => {
             let annotation = "kubernetes.io/service-account.name";

@@ -17,7 +17,7 @@ const BASE: Kind = Kind {
 
 pub(super) const CORE: &[&Kind] = &[&Kind {
     columns: &[
-        Column::text("Last Seen", "Time of the last occurrence.", |object, now| last_seen(object, now)),
+        Column::text("Last Seen", "Time of the last occurrence.", last_seen),
         Column::text("Type", "Normal or Warning.", |object, _| field(object, "/type")),
         Column::text("Reason", "Why, in one word.", |object, _| field(object, "/reason")),
         Column::text("Object", "What it is about.", |object, _| about(&object["involvedObject"])),

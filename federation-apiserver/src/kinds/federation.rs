@@ -395,7 +395,7 @@ pub(super) fn check_v1_annotations(object: &Value, preferences: &str, faults: &m
         let path = path.key(preferences);
         match serde_json::from_str::<Preferences>(text) {
             Err(error) => {
-                faults.push(FieldError::invalid(&path, text, &format!("must be JSON preferences: {error}")))
+                faults.push(FieldError::invalid(&path, text, &format!("must be JSON preferences: {error}")));
             }
             Ok(found) => {
                 let bad = found.clusters.iter().find(|(_, share)| {

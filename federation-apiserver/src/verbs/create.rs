@@ -19,7 +19,7 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
     }
     let object = prepare(call, object)?;
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let object = call.own(None, object, options.field_manager.as_deref())?;
+    let object = call.own(None, object, options.field_manager.as_deref());
     let stored = commit::create(call, &name, object, options.dry_run).await?;
     call.answer(StatusCode::CREATED, &stored)
 }

@@ -1,7 +1,6 @@
 //! Field ownership and strategic merge, led by the published schemas.
 
 use apimachinery::{
-    ApiError,
     apply::{self, Manager, ObjectType, TypeRef},
     patch::{
         PatchError,
@@ -40,17 +39,12 @@ impl Call {
     }
 
     /// Keeps `metadata.managedFields` for a write that is not an apply.
-    pub(super) fn own(
-        &self,
-        old: Option<&Value>,
-        object: Value,
-        manager: Option<&str>,
-    ) -> Result<Value, ApiError> {
+    pub(super) fn own(&self, old: Option<&Value>, object: Value, manager: Option<&str>) -> Value {
         let name = self.field_manager(manager);
         let fallback = object.clone();
         let owned = self.with_manager(&name, |kind, manager| apply::update(kind, old, object, manager));
         // Ownership that cannot be read is no reason to refuse a write: it is kept as it is, as kube-apiserver does.
-        Ok(owned.unwrap_or(fallback))
+        owned.unwrap_or(fallback)
     }
 
     /// Runs a step of field ownership with the kind's type and the writer's name.

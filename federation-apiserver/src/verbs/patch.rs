@@ -73,7 +73,7 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
         let applied = matches!(patch, Patch::Apply(_));
         let mut next = update::prepare(call, next, &old)?;
         if !applied {
-            next = call.own(Some(&old), next, options.field_manager.as_deref())?;
+            next = call.own(Some(&old), next, options.field_manager.as_deref());
         }
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale if !conditional => {}
@@ -132,7 +132,7 @@ fn apply_to(call: &mut Call, patch: &Patch, old: &Value, options: &WriteOptions)
     let mut next = old.clone();
     match patch {
         Patch::Json(operations) => {
-            patch::json::apply(&mut next, operations).map_err(|error| refuse(call, &error))?
+            patch::json::apply(&mut next, operations).map_err(|error| refuse(call, &error))?;
         }
         Patch::Merge(patch) => patch::merge::apply(&mut next, patch),
         Patch::Strategic(patch) => {
@@ -148,7 +148,7 @@ fn refuse(call: &Call, error: &PatchError) -> ApiError {
         PatchError::Malformed(text) => ApiError::bad_request(text.clone()),
         PatchError::Failed(text) => {
             let mut refused = ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[]);
-            refused.message = text.clone();
+            refused.message.clone_from(text);
             refused
         }
         PatchError::TooManyOperations { .. } => {
@@ -202,10 +202,10 @@ pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<Value, ApiError
     let mut next = old.clone();
     match read(call)? {
         Patch::Json(operations) => {
-            patch::json::apply(&mut next, &operations).map_err(|error| refuse(call, &error))?
+            patch::json::apply(&mut next, &operations).map_err(|error| refuse(call, &error))?;
         }
         Patch::Merge(patch) | Patch::Strategic(patch) | Patch::Apply(patch) => {
-            patch::merge::apply(&mut next, &patch)
+            patch::merge::apply(&mut next, &patch);
         }
     }
     if next["spec"].is_null() {

@@ -60,7 +60,7 @@ async fn write(
         let subresource = call.path.subresource.take();
         let prepared = update::prepare(call, object, &old);
         call.path.subresource = subresource;
-        let next = call.own(Some(&old), prepared?, Some(&manager))?;
+        let next = call.own(Some(&old), prepared?, Some(&manager));
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale if version.is_empty() => {}
             outcome => {

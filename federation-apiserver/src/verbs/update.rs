@@ -30,8 +30,8 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
             Ok(current) => current,
             Err(_) if call.kind.create_on_update && call.path.subresource.is_none() && version.is_empty() => {
                 let object = create::prepare(call, object)?;
-                let object = call.own(None, object, manager)?;
-                let stored = commit::create(call, &call.name().to_owned(), object, options.dry_run).await?;
+                let object = call.own(None, object, manager);
+                let stored = commit::create(call, call.name(), object, options.dry_run).await?;
                 return call.answer(StatusCode::CREATED, &stored);
             }
             Err(error) => return Err(error),
@@ -39,7 +39,7 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
         check_versions(call, &object, &current, &version)?;
         let old = call.value(&current)?;
         let next = prepare(call, object.clone(), &old)?;
-        let next = call.own(Some(&old), next, manager)?;
+        let next = call.own(Some(&old), next, manager);
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale if version.is_empty() => {}
             outcome => {
