@@ -248,7 +248,16 @@ impl Workloads {
         let conditions: Vec<_> = ["Initialized", "Ready", "ContainersReady", "PodScheduled"]
             .map(|kind| json!({"type": kind, "status": if kind == "PodScheduled" || kind == "Initialized" { "True" } else { state }}))
             .to_vec();
-        let status = json!({"status": {"phase": phase, "podIP": address.to_string(), "hostIP": "127.0.0.1", "conditions": conditions}});
+        let containers: Vec<_> = pod
+            .spec
+            .iter()
+            .flat_map(|spec| &spec.containers)
+            .map(|container| json!({"name": container.name, "image": container.image, "imageID": "", "ready": ready, "restartCount": 0}))
+            .collect();
+        let status = json!({"status": {
+            "phase": phase, "podIP": address.to_string(), "hostIP": "127.0.0.1", "conditions": conditions,
+            "containerStatuses": containers,
+        }});
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         if let Err(error) = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await {
             tracing::debug!(%error, name, "a pod's status is tried again");

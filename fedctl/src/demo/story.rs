@@ -311,7 +311,7 @@ fn keep(admin: &Path, tokyo: &Path, dns: SocketAddr, data_dir: &Path) {
          kubectl --kubeconfig {admin} get deployments,services,secrets,placements,clusters\n  \
          kubectl --kubeconfig {tokyo} get pods\n  \
          dig @{ip} -p {port} {NAME}\n  \
-         curl http://$(dig +short @{ip} -p {port} {NAME}):{PORT}/\n  \
+         curl -s http://$(dig +short @{ip} -p {port} {NAME}):{PORT}/\n  \
          fedctl clusters --data-dir {dir}",
         dir = data_dir.display(),
         admin = admin.display(),
