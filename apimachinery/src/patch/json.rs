@@ -1,6 +1,6 @@
 //! JSON Patch (RFC 6902).
 
-use json_patch::{Patch, PatchErrorKind};
+use json_patch::{Patch, PatchErrorKind, PatchOperation};
 use serde_json::Value;
 
 use super::PatchError;
@@ -9,6 +9,9 @@ use super::PatchError;
 pub const MAX_OPERATIONS: usize = 10_000;
 /// Bytes that a document may grow to while `copy` operations run: the request limit, as nothing larger is stored.
 const MAX_RESULT_BYTES: usize = 3 << 20;
+/// Levels that an operation may nest a value. Each operation can put the document one level, a `copy` all of its levels
+/// deeper, and whoever walks the result recursively would run out of stack. Parsers of JSON stop at about as many.
+const MAX_DEPTH: usize = 100;
 
 /// Applies a JSON Patch. On an error the target is unchanged.
 pub fn apply(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
@@ -20,10 +23,14 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
     }
     let patch: Patch =
         serde_json::from_value(patch.clone()).map_err(|error| PatchError::Malformed(error.to_string()))?;
-    let copies = patch.0.iter().filter(|operation| matches!(operation, json_patch::PatchOperation::Copy(_)));
     // Each copy can double the document: without copies the result is bounded by document and patch.
-    if copies.count() > 0 {
+    let relocates =
+        |operation: &PatchOperation| matches!(operation, PatchOperation::Copy(_) | PatchOperation::Move(_));
+    if patch.0.iter().any(relocates) {
         return apply_stepwise(target, patch);
+    }
+    for operation in &patch.0 {
+        check_depth(target, operation)?;
     }
     json_patch::patch(target, &patch).map_err(|error| failed(&error))
 }
@@ -31,7 +38,8 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
 fn apply_stepwise(target: &mut Value, patch: Patch) -> Result<(), PatchError> {
     let mut result = target.clone();
     for operation in patch.0 {
-        let copies = matches!(operation, json_patch::PatchOperation::Copy(_));
+        check_depth(&result, &operation)?;
+        let copies = matches!(operation, PatchOperation::Copy(_));
         json_patch::patch(&mut result, &[operation]).map_err(|error| failed(&error))?;
         if copies && rough_size(&result) > MAX_RESULT_BYTES {
             return Err(PatchError::Failed(format!(
@@ -41,6 +49,32 @@ fn apply_stepwise(target: &mut Value, patch: Patch) -> Result<(), PatchError> {
     }
     *target = result;
     Ok(())
+}
+
+/// Refuses an operation whose value would end deeper than [`MAX_DEPTH`].
+fn check_depth(document: &Value, operation: &PatchOperation) -> Result<(), PatchError> {
+    let at = |from: &str| document.pointer(from).map_or(0, depth);
+    let (path, below) = match operation {
+        PatchOperation::Add(add) => (add.path.as_str(), depth(&add.value)),
+        PatchOperation::Replace(replace) => (replace.path.as_str(), depth(&replace.value)),
+        PatchOperation::Copy(copy) => (copy.path.as_str(), at(copy.from.as_str())),
+        PatchOperation::Move(moved) => (moved.path.as_str(), at(moved.from.as_str())),
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => return Ok(()),
+    };
+    if path.matches('/').count() + below > MAX_DEPTH {
+        return Err(PatchError::Failed(format!(
+            "the patched object would be nested deeper than {MAX_DEPTH} levels"
+        )));
+    }
+    Ok(())
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or_default(),
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
+        _ => 0,
+    }
 }
 
 fn rough_size(value: &Value) -> usize {
@@ -121,5 +155,14 @@ mod tests {
         let copies = Value::Array(copies);
         let mut object = json!({"text": "x".repeat(1000)});
         assert!(matches!(apply(&mut object, &copies), Err(PatchError::Failed(_))));
+    }
+
+    #[test]
+    fn no_patch_nests_a_document_beyond_all_stacks() {
+        let wrapping = vec![json!({"op": "copy", "from": "", "path": "/a"}); 200];
+        assert!(matches!(apply(&mut json!({"a": {}}), &Value::Array(wrapping)), Err(PatchError::Failed(_))));
+        let deeper: Vec<_> =
+            (1..200).map(|levels| json!({"op": "add", "path": "/a".repeat(levels), "value": {}})).collect();
+        assert!(matches!(apply(&mut json!({}), &Value::Array(deeper)), Err(PatchError::Failed(_))));
     }
 }
