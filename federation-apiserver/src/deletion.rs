@@ -249,7 +249,8 @@ fn mark(object: &mut Value, now: Timestamp) {
 /// The controller that removes the copies in the members must learn what the delete asked for (docs/ARCHITECTURE.md).
 fn record_propagation(object: &mut Value, options: &DeleteOptions) {
     let Some(asked) = options.asked() else { return };
-    if !finalizers(object).iter().any(|finalizer| finalizer == marks::FINALIZER) {
+    // A namespace passes it on to its contents, which may have copies even if it has none itself.
+    if !is_namespace(object) && !finalizers(object).iter().any(|finalizer| finalizer == marks::FINALIZER) {
         return;
     }
     let Some(metadata) = metadata_mut(object) else { return };

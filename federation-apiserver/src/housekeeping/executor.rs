@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Action, Kinds};
 use crate::{
     deletion::{DeleteDecision, DeleteOptions, Propagation, decide_delete, is_released, seconds},
-    store::{Encoded, Key, Meta, Storage, Stored, Write, WriteError},
+    store::{Encoded, Key, Meta, ResourceKey, Storage, Stored, Write, WriteError},
 };
 
 /// Actions under way together: a quarter of the writer's batch, so that clients' writes keep their share of it.
@@ -59,7 +59,7 @@ impl<'a> Executor<'a> {
             match self.storage.write(write).await {
                 // Somebody else made or removed it: as wanted.
                 Ok(_) | Err(WriteError::Exists(_) | WriteError::NotFound) => return Ok(()),
-                Err(WriteError::Conflict { .. }) => {}
+                Err(WriteError::Conflict { .. } | WriteError::Moved) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -80,8 +80,18 @@ impl<'a> Executor<'a> {
                 let mut object = object.clone();
                 object["metadata"]["uid"] = json!(uuid::Uuid::new_v4().to_string());
                 object["metadata"]["creationTimestamp"] = json!(seconds(now));
-                let absent = current.is_none();
-                absent.then(|| Write::Create { key: key.clone(), object: self.encode(key, &object) })
+                if current.is_some() {
+                    return Ok(None);
+                }
+                let within = if key.namespace.is_empty() {
+                    None
+                } else {
+                    let namespace = Key::new(ResourceKey::new("", "namespaces"), "", key.namespace.as_str());
+                    let open = self.storage.get(&namespace).filter(|found| !found.meta.deleting);
+                    let Some(open) = open else { return Ok(None) };
+                    Some((namespace, open.revision))
+                };
+                Some(Write::Create { key: key.clone(), object: self.encode(key, &object), within })
             }
             Action::Delete { uid, propagation, revision, .. } => {
                 let Some(current) = still(uid, *revision) else { return Ok(None) };

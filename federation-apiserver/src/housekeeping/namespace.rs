@@ -82,8 +82,8 @@ pub(super) fn endings(snapshot: &Snapshot, namespaced: &[ResourceKey]) -> Vec<Ac
         .collect()
 }
 
-/// What the namespace's delete asked for, if it has copies in members. Its contents are deleted with the same request: a
-/// delete that asked nothing leaves their copies, too.
+/// What the namespace's delete asked for. Its contents are deleted with the same request: a delete that asked nothing
+/// leaves their copies in the members.
 fn asked(namespace: &Value) -> Option<Propagation> {
     Propagation::parse(namespace["metadata"]["annotations"][marks::DELETION_PROPAGATION].as_str()?)
 }

@@ -79,7 +79,7 @@ impl World {
         let write = if self.storage.get(key).is_some() {
             Write::Update { key: key.clone(), expect: None, object }
         } else {
-            Write::Create { key: key.clone(), object }
+            Write::Create { key: key.clone(), object, within: None }
         };
         self.storage.write(write).await.unwrap();
     }
@@ -270,7 +270,7 @@ async fn the_running_service_follows_changes() {
     let object = json!({"kind": "ConfigMap", "metadata": owned_by("Deployment", "absent", false)});
     let key = Key::new(configmaps, "default", "c");
     let object = Encoded::new(&object, Meta::from_value(&object, BTreeMap::new()));
-    storage.write(Write::Create { key, object }).await.unwrap();
+    storage.write(Write::Create { key, object, within: None }).await.unwrap();
     let patience = Duration::from_secs(30);
     loop {
         let event = tokio::time::timeout(patience, watch.next()).await.unwrap().unwrap().unwrap();

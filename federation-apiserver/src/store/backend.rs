@@ -59,16 +59,22 @@ pub struct Operation {
     pub object: Encoded,
     /// Whether the key goes.
     pub delete: bool,
+    /// Another key that must stand at this very revision.
+    pub within: Option<(Key, u64)>,
 }
 
 impl From<Write> for Operation {
     fn from(write: Write) -> Self {
         let at = |expect: Option<u64>| expect.map_or(Expect::Present, Expect::At);
         match write {
-            Write::Create { key, object } => Self { key, expect: Expect::Absent, object, delete: false },
-            Write::Update { key, expect, object } => Self { key, expect: at(expect), object, delete: false },
+            Write::Create { key, object, within } => {
+                Self { key, expect: Expect::Absent, object, delete: false, within }
+            }
+            Write::Update { key, expect, object } => {
+                Self { key, expect: at(expect), object, delete: false, within: None }
+            }
             Write::Delete { key, expect, last } => {
-                Self { key, expect: at(expect), object: last, delete: true }
+                Self { key, expect: at(expect), object: last, delete: true, within: None }
             }
         }
     }
@@ -92,6 +98,8 @@ pub enum Rejection {
     Absent,
     /// The key was to be at another revision than this one.
     Stale(u64),
+    /// The other key is absent or at another revision.
+    Moved,
 }
 
 /// Checks a condition against the key's present revision.

@@ -159,9 +159,17 @@ impl Backend for Embedded {
             let mut index = write.open_table(INDEX).map_err(writing)?;
             let mut superseded = write.open_table(SUPERSEDED).map_err(writing)?;
             for operation in batch {
+                let standing = |prefix: &[u8]| -> Result<Option<u64>, Failure> {
+                    Ok(newest(&index, prefix, u64::MAX)?.filter(|(_, deleted)| !deleted).map(|(at, _)| at))
+                };
                 let prefix = record::key_prefix(&operation.key);
-                let current =
-                    newest(&index, &prefix, u64::MAX)?.filter(|(_, deleted)| !deleted).map(|(at, _)| at);
+                let current = standing(&prefix)?;
+                if let Some((other, at)) = &operation.within
+                    && standing(&record::key_prefix(other))? != Some(*at)
+                {
+                    verdicts.push(Err(Rejection::Moved));
+                    continue;
+                }
                 if let Err(rejection) = check(operation.expect, current) {
                     verdicts.push(Err(rejection));
                     continue;

@@ -25,7 +25,7 @@ fn mk_object(name: &str, value: &str) -> Encoded {
 }
 
 fn create(name: &str, value: &str) -> Write {
-    Write::Create { key: mk_key(name), object: mk_object(name, value) }
+    Write::Create { key: mk_key(name), object: mk_object(name, value), within: None }
 }
 
 fn update(name: &str, expect: Option<u64>, value: &str) -> Write {

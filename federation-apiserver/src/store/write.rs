@@ -13,6 +13,9 @@ pub enum Write {
         key: Key,
         /// What.
         object: Encoded,
+        /// The object's namespace and the revision at which the caller found it open for new contents; refused if it has
+        /// moved on. So nothing gets into a namespace behind the back of those who end it.
+        within: Option<(Key, u64)>,
     },
     /// Replaces an object; refused if it is absent, or no longer at `expect`.
     Update {
@@ -66,6 +69,9 @@ pub enum WriteError {
         /// What is there.
         current: Arc<Stored>,
     },
+    /// A create found its namespace gone or changed since the caller looked.
+    #[error("the namespace has changed meanwhile")]
+    Moved,
     /// The store is closed or broken. The write may or may not have happened if it was already under way.
     #[error("the store is unavailable: {0}; see the server's log, free disk space, and restart the server")]
     Unavailable(Arc<str>),

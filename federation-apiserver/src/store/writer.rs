@@ -138,6 +138,7 @@ fn answer(before: &Snapshot, keys: &[super::Key], verdicts: Vec<Result<Change, R
         .zip(verdicts)
         .map(|(key, verdict)| match verdict {
             Ok(change) => Ok(change.object),
+            Err(Rejection::Moved) => Err(WriteError::Moved),
             Err(Rejection::Absent) => Err(WriteError::NotFound),
             Err(Rejection::Exists(revision)) => {
                 Err(find(key, revision).map_or_else(|e| e, WriteError::Exists))

@@ -8,6 +8,9 @@ use serde_json::Value;
 use super::{Call, object};
 use crate::store::{Key, ResourceKey, Stored, Write, WriteError};
 
+/// Rounds of a create against those who change its namespace.
+const ROUNDS: usize = 64;
+
 /// How a write ended.
 pub(super) enum Outcome {
     /// It is done, or nothing was to do.
@@ -28,10 +31,10 @@ impl Outcome {
     }
 }
 
-/// Refuses new content where there is no namespace for it, or no more.
-pub(super) fn check_namespace(call: &Call, name: &str) -> Result<(), ApiError> {
+/// Refuses new content where there is no namespace for it, or no more. Returns the namespace that was found.
+pub(super) fn check_namespace(call: &Call, name: &str) -> Result<Option<(Key, u64)>, ApiError> {
     if !call.kind.namespaced() {
-        return Ok(());
+        return Ok(None);
     }
     let namespaces = GroupResource::new("", "namespaces");
     let key = Key::new(ResourceKey::new("", "namespaces"), "", call.namespace());
@@ -40,7 +43,7 @@ pub(super) fn check_namespace(call: &Call, name: &str) -> Result<(), ApiError> {
         Some(namespace) if namespace.meta.deleting => {
             Err(ApiError::namespace_terminating(&call.resource(), name, call.namespace()))
         }
-        Some(_) => Ok(()),
+        Some(namespace) => Ok(Some((key, namespace.revision))),
     }
 }
 
@@ -52,18 +55,27 @@ pub(super) async fn create(
     dry_run: bool,
 ) -> Result<Arc<Stored>, ApiError> {
     let key = call.key(name);
-    if let Some(existing) = call.shared.storage.get(&key) {
-        return Err(taken(call, &existing));
-    }
     if dry_run {
-        return pretend(call, key, 0, object);
+        return match call.shared.storage.get(&key) {
+            Some(existing) => Err(taken(call, &existing)),
+            None => pretend(call, key, 0, object),
+        };
     }
     let object = object::encode(call.kind, object);
-    match call.shared.storage.write(Write::Create { key, object }).await {
-        Ok(stored) => Ok(stored),
-        Err(WriteError::Exists(existing)) => Err(taken(call, &existing)),
-        Err(error) => Err(unavailable(&error)),
+    for _ in 0..ROUNDS {
+        if let Some(existing) = call.shared.storage.get(&key) {
+            return Err(taken(call, &existing));
+        }
+        let within = check_namespace(call, name)?;
+        let write = Write::Create { key: key.clone(), object: object.clone(), within };
+        match call.shared.storage.write(write).await {
+            Ok(stored) => return Ok(stored),
+            Err(WriteError::Exists(existing)) => return Err(taken(call, &existing)),
+            Err(WriteError::Moved) => {}
+            Err(error) => return Err(unavailable(&error)),
+        }
     }
+    Err(ApiError::stale(&GroupResource::new("", "namespaces"), call.namespace()))
 }
 
 fn taken(call: &Call, existing: &Stored) -> ApiError {

@@ -39,7 +39,7 @@ pub(super) fn prepare(call: &Call, mut object: Value) -> Result<Value, ApiError>
     (kind.default)(&mut object);
     // The missing namespace is the plainer answer, so it comes before the faults of the object.
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    commit::check_namespace(call, name)?;
+    let _open = commit::check_namespace(call, name)?;
     object::validate(kind, &object, None)?;
     Ok(object)
 }

@@ -28,7 +28,7 @@ fn check(open: &dyn Fn() -> Box<dyn Backend>) {
     let batch = [create("c", "1"), delete("a", Some(2)), create("a", "again")];
     let verdicts = engine.commit(batch.map(Operation::from).into()).unwrap();
     assert!(verdicts.iter().all(Result::is_ok), "{verdicts:?}");
-    let other = Write::Create { key: mk_key_in("default2", "a"), object: mk_object("a", "x") };
+    let other = Write::Create { key: mk_key_in("default2", "a"), object: mk_object("a", "x"), within: None };
     engine.commit(vec![other.into()]).unwrap();
 
     let check_reads = |engine: &dyn Backend| {
