@@ -1,9 +1,12 @@
 //! Request bodies: JSON, YAML and protobuf; types and unknown fields.
 
+use std::collections::HashSet;
+
 use apimachinery::{ApiError, FieldError, FieldPath};
+use kube_schema::Report;
 use serde_json::Value;
 
-use super::Call;
+use super::{Call, object};
 use crate::http::{
     negotiate::{JSON, PROTOBUF, YAML, content_type},
     query::FieldValidation,
@@ -14,7 +17,8 @@ impl Call {
     pub(super) fn decode_object(&mut self, validation: FieldValidation) -> Result<Value, ApiError> {
         let mut object = self.decode_any()?;
         self.expect_kind(&mut object, &self.kind.api_version(), self.kind.kind)?;
-        self.check_fields(&object, validation)?;
+        self.check_duplicates(validation)?;
+        self.check_fields(&object, None, validation)?;
         Ok(object)
     }
 
@@ -70,51 +74,80 @@ impl Call {
         Ok(())
     }
 
-    /// Refuses wrong types; refuses, warns of or ignores unknown fields.
+    /// Refuses wrong types.
+    fn check_types(&self, object: &Value, report: &Report) -> Result<(), ApiError> {
+        let kind = self.kind;
+        let Some(first) = report.mismatches.first() else { return Ok(()) };
+        if kind.built_in {
+            return Err(ApiError::bad_request(format!(
+                "{} in version {:?} cannot be handled as a {}: json: {first}",
+                kind.kind, kind.version, kind.kind
+            )));
+        }
+        let errors: Vec<_> = report
+            .mismatches
+            .iter()
+            .map(|mismatch| {
+                let detail = format!("must be of type {}: {:?}", mismatch.expected, mismatch.found);
+                FieldError::type_invalid(&FieldPath::new(mismatch.field.as_str()), mismatch.found, &detail)
+            })
+            .collect();
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        Err(ApiError::invalid(kind.group, kind.kind, name, &errors))
+    }
+
+    /// Refuses wrong types; refuses, warns of or ignores unknown fields. Fields that `old` has are not news: they are
+    /// kept here on purpose, and who changes something else must be able to.
     pub(super) fn check_fields(
         &mut self,
         object: &Value,
+        old: Option<&Value>,
         validation: FieldValidation,
     ) -> Result<(), ApiError> {
         let kind = self.kind;
-        let Some(report) = self.shared.schemas().validate(kind.group, kind.version, kind.kind, object) else {
-            return Ok(());
-        };
-        if !report.mismatches.is_empty() {
-            if kind.built_in {
-                let first = report.mismatches.iter().map(ToString::to_string).next().unwrap_or_default();
-                return Err(ApiError::bad_request(format!(
-                    "{} in version {:?} cannot be handled as a {}: json: {first}",
-                    kind.kind, kind.version, kind.kind
-                )));
-            }
-            let errors: Vec<_> = report
-                .mismatches
-                .iter()
-                .map(|mismatch| {
-                    let detail = format!("must be of type {}: {:?}", mismatch.expected, mismatch.found);
-                    FieldError::type_invalid(
-                        &FieldPath::new(mismatch.field.as_str()),
-                        mismatch.found,
-                        &detail,
-                    )
-                })
-                .collect();
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            return Err(ApiError::invalid(kind.group, kind.kind, name, &errors));
+        let validate = |object| self.shared.schemas().validate(kind.group, kind.version, kind.kind, object);
+        let Some(report) = validate(object) else { return Ok(()) };
+        self.check_types(object, &report)?;
+        let mut unknown: Vec<_> = report.warnings().collect();
+        if !unknown.is_empty()
+            && let Some(known) = old.and_then(validate)
+        {
+            let known: HashSet<_> = known.warnings().collect();
+            unknown.retain(|text| !known.contains(text));
         }
-        let unknown: Vec<_> = report.warnings().collect();
+        self.tell_strictly(validation, unknown)
+    }
+
+    /// Refuses, warns of or ignores fields that stand twice in the body.
+    pub(super) fn check_duplicates(&mut self, validation: FieldValidation) -> Result<(), ApiError> {
+        if validation == FieldValidation::Ignore || self.body.is_empty() {
+            return Ok(());
+        }
+        // YAML with duplicates does not parse, and protobuf has none.
+        if !content_type(&self.headers).is_none_or(|kind| kind == JSON || kind.ends_with("patch+json")) {
+            return Ok(());
+        }
+        let twice = kube_schema::duplicate_fields(&self.body)
+            .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?;
+        self.tell_strictly(
+            validation,
+            twice.iter().map(|path| format!("duplicate field \"{path}\"")).collect(),
+        )
+    }
+
+    fn tell_strictly(&mut self, validation: FieldValidation, faults: Vec<String>) -> Result<(), ApiError> {
+        let kind = self.kind;
         match validation {
             FieldValidation::Ignore => {}
-            FieldValidation::Warn => self.warnings.extend(unknown),
-            FieldValidation::Strict if unknown.is_empty() => {}
+            FieldValidation::Warn => self.warnings.extend(faults),
+            FieldValidation::Strict if faults.is_empty() => {}
             FieldValidation::Strict => {
                 return Err(ApiError::bad_request(format!(
                     "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
                     kind.kind,
                     kind.version,
                     kind.kind,
-                    unknown.join(", ")
+                    faults.join(", ")
                 )));
             }
         }
@@ -136,6 +169,8 @@ pub(super) fn decode_json(bytes: &[u8]) -> Result<Value, ApiError> {
 /// Parses YAML, or says where it is wrong.
 pub(super) fn decode_yaml(bytes: &[u8]) -> Result<Value, ApiError> {
     let text = std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("the YAML body is not UTF-8"))?;
-    serde_saphyr::from_str(text)
-        .map_err(|error| ApiError::bad_request(format!("error converting YAML to JSON: {error}")))
+    let value = serde_saphyr::from_str(text)
+        .map_err(|error| ApiError::bad_request(format!("error converting YAML to JSON: {error}")))?;
+    object::check_depth(&value)?;
+    Ok(value)
 }

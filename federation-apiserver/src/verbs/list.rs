@@ -56,6 +56,8 @@ pub(super) fn chosen(call: &Call) -> Result<Vec<Arc<Stored>>, ApiError> {
 #[derive(Clone)]
 pub(super) struct Filter {
     namespace: Option<String>,
+    /// Of the one object that an old `watch/` path names.
+    name: Option<String>,
     options: ListOptions,
     kind: &'static Kind,
     trivial: bool,
@@ -72,15 +74,21 @@ impl Filter {
         })?;
         Ok(Self {
             namespace: call.kind.namespaced().then(|| call.path.namespace.clone()).flatten(),
+            name: call.path.name.clone(),
             options: options.clone(),
             kind: call.kind,
-            trivial: options.labels.is_everything() && options.fields.is_everything(),
+            trivial: call.path.name.is_none()
+                && options.labels.is_everything()
+                && options.fields.is_everything(),
         })
     }
 
     /// Whether an object is chosen.
     pub(super) fn matches(&self, object: &Stored) -> bool {
         if self.namespace.as_ref().is_some_and(|namespace| *namespace != object.key.namespace) {
+            return false;
+        }
+        if self.name.as_ref().is_some_and(|name| *name != object.key.name) {
             return false;
         }
         self.trivial || (self.options.labels.matches(&object.meta.labels) && self.matches_fields(object))

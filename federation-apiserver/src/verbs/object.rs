@@ -128,8 +128,37 @@ pub(super) fn count_generation(kind: &Kind, object: &mut Value, old: &Value) -> 
     Ok(())
 }
 
+/// Levels of nesting that are stored. Parsers of JSON stop at 128, here and in clients, and an object is read back inside
+/// of lists and events.
+const DEPTH_MAX: usize = 100;
+/// Field ownership nests a little deeper than the object itself.
+const OWNERSHIP_DEPTH_MAX: usize = DEPTH_MAX + 10;
+
+/// Refuses what could be stored but not be read again.
+pub(super) fn check_depth(object: &Value) -> Result<(), ApiError> {
+    fn fits(value: &Value, levels: usize) -> bool {
+        let mut inner: Box<dyn Iterator<Item = &Value>> = match value {
+            Value::Object(map) => Box::new(map.values()),
+            Value::Array(items) => Box::new(items.iter()),
+            _ => return true,
+        };
+        levels > 0 && inner.all(|inner| fits(inner, levels - 1))
+    }
+    let fit = object.as_object().into_iter().flatten().all(|(name, part)| match part.as_object() {
+        Some(metadata) if name == "metadata" => metadata.iter().all(|(name, part)| {
+            fits(part, if name == "managedFields" { OWNERSHIP_DEPTH_MAX } else { DEPTH_MAX })
+        }),
+        _ => fits(part, DEPTH_MAX),
+    });
+    if fit {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!("the object is nested deeper than {DEPTH_MAX} levels: flatten it")))
+}
+
 /// All faults of an object, and of the change from `old` if there is one.
 pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+    check_depth(object)?;
     let mut faults = validate_object_meta(object, kind.name_rule, kind.scope);
     check_cluster_selector_once(kind, object, &mut faults);
     (kind.validate)(object, &mut faults);

@@ -32,6 +32,7 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
     update::check_subresource(call)?;
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let patch = read(call)?;
+    call.check_duplicates(options.field_validation)?;
     check_options(call, &patch, &options)?;
     // A resourceVersion in the patch is the patcher's precondition: a conflict is his to resolve.
     let conditional = match &patch {
@@ -40,13 +41,15 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
             patch["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty())
         }
     };
-    let mut checked = false;
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let current = match (&patch, call.current()) {
             (_, Ok(current)) => current,
             (Patch::Apply(configuration), Err(_)) if call.path.subresource.is_none() => {
-                let configuration = configuration.clone();
-                return create_by_apply(call, configuration, &options).await;
+                match create_by_apply(call, configuration.clone(), &options).await {
+                    // Another applier was faster: this one changes what that one made.
+                    Err(error) if error.reason == Reason::AlreadyExists => continue,
+                    outcome => return outcome,
+                }
             }
             (_, Err(error)) => return Err(error),
         };
@@ -56,9 +59,11 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
             return call.answer(StatusCode::OK, &current);
         }
         call.expect_kind(&mut next, &call.kind.api_version(), call.kind.kind)?;
-        if !checked {
-            call.check_fields(&next, options.field_validation)?;
-            checked = true;
+        // Each round, because the patch may mean something else for another base; the warnings are told once.
+        let warned = call.warnings.len();
+        call.check_fields(&next, Some(&old), options.field_validation)?;
+        if round > 0 {
+            call.warnings.truncate(warned);
         }
         object::settle_namespace(call.kind, &mut next, call.namespace())?;
         update::check_name(call, &mut next)?;
@@ -184,7 +189,7 @@ async fn create_by_apply(
         return Err(ApiError::not_found(&call.resource(), call.name()));
     }
     let object = merge_apply(call, None, &configuration, options)?;
-    call.check_fields(&object, options.field_validation)?;
+    call.check_fields(&object, None, options.field_validation)?;
     let managed = object["metadata"].get("managedFields").cloned();
     let mut object = create::prepare(call, object)?;
     if let Some(managed) = managed {
@@ -207,6 +212,9 @@ pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<Value, ApiError
         Patch::Merge(patch) | Patch::Strategic(patch) | Patch::Apply(patch) => {
             patch::merge::apply(&mut next, &patch);
         }
+    }
+    if !next.is_object() {
+        return Err(ApiError::bad_request("the patch leaves no Scale behind"));
     }
     if next["spec"].is_null() {
         next["spec"] = json!({});

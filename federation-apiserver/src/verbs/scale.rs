@@ -44,6 +44,7 @@ async fn write(
         let current = call.current()?;
         let old = call.value(&current)?;
         let scale = wanted(call, &scale_of(&old))?;
+        check_types(&scale)?;
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
         if replicas < 0 {
             let path = FieldPath::new("spec.replicas");
@@ -71,6 +72,25 @@ async fn write(
         }
     }
     Err(ApiError::stale(&call.resource(), call.name()))
+}
+
+/// A wrong type must not pass for the absent number, which means zero.
+fn check_types(scale: &Value) -> Result<(), ApiError> {
+    let wrong = |field: &str, expected: &str| {
+        Err(ApiError::bad_request(format!(
+            "Scale in version \"v1\" cannot be handled as a Scale: json: {field} must be {expected}"
+        )))
+    };
+    match (&scale["spec"], &scale["spec"]["replicas"]) {
+        (Value::Null, _) | (Value::Object(_), Value::Null) => Ok(()),
+        (Value::Object(_), replicas)
+            if replicas.as_i64().is_some_and(|count| i32::try_from(count).is_ok()) =>
+        {
+            Ok(())
+        }
+        (Value::Object(_), _) => wrong("spec.replicas", "an int32"),
+        _ => wrong("spec", "an object"),
+    }
 }
 
 fn scale_of(object: &Value) -> Value {

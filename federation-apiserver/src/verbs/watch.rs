@@ -29,6 +29,8 @@ use crate::{
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// A last bookmark comes so long before the time-out.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+/// A watch lasts no longer, whatever was asked for: the clock does not reach everything that 64 bits can say.
+const TIMEOUT_MAX_SECONDS: u64 = 24 * 3600;
 /// `--min-request-timeout`: watches that name no time-out last between one and two times as long.
 const TIMEOUT_MIN_SECONDS: u64 = 1800;
 
@@ -46,15 +48,21 @@ pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
         call.shared.storage.snapshot()
     };
     let from = if with_state || version == 0 { snapshot.revision() } else { version };
+    // A version that was never written comes from a store that is gone: such a client must list anew, or it would wait
+    // in silence until this store has caught up.
+    let source = if from > snapshot.revision() {
+        Err(Expired { asked: from, oldest: snapshot.revision() })
+    } else {
+        call.shared.storage.watch(&call.kind.storage(), from)
+    };
     let initial: VecDeque<_> =
         if with_state { filter.range(&call, &snapshot, None).collect() } else { VecDeque::new() };
-    let source = call.shared.storage.watch(&call.kind.storage(), from);
     let seconds = options
         .timeout_seconds
         .filter(|seconds| *seconds > 0)
         .unwrap_or_else(|| TIMEOUT_MIN_SECONDS + rand::random_range(0..TIMEOUT_MIN_SECONDS));
     let now = Instant::now();
-    let end = now + Duration::from_secs(seconds);
+    let end = now + Duration::from_secs(seconds.min(TIMEOUT_MAX_SECONDS));
     let stream = Stream {
         kind: call.kind,
         format: call.format,
@@ -121,8 +129,11 @@ impl Stream {
                     return Some(self.error(expired));
                 }
             };
+            // A stream of events that the filter drops must hide neither the end nor the bookmarks.
             let timer = if self.bookmarks { self.next_bookmark.min(self.end) } else { self.end };
-            let next = {
+            let next = if Instant::now() >= timer {
+                None
+            } else {
                 let event = pin!(watch.next());
                 tokio::select! {
                     biased;

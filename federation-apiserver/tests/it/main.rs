@@ -3,4 +3,6 @@
 
 mod clients;
 mod contract;
+mod kubectl;
+mod robustness;
 mod world;
