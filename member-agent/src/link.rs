@@ -229,6 +229,7 @@ impl Link {
                     }
                     Err(reason) => {
                         tracing::warn!(hub = %self.hub, %reason, "the hub cannot be reached");
+                        self.say_why_not_ready(&reason);
                         self.session.disconnected(now, rand::random());
                     }
                 }
@@ -242,6 +243,7 @@ impl Link {
                 if connection.as_ref().is_some_and(|stream| stream.attempt == of) =>
             {
                 tracing::warn!(hub = %self.hub, %reason, "the stream to the hub ended");
+                self.say_why_not_ready(&reason);
                 *connection = None;
                 *waiting = None;
                 self.session.disconnected(now, rand::random());
@@ -291,6 +293,13 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// An agent that was never welcomed says why in `/readyz`: that is where its operator looks first.
+    fn say_why_not_ready(&self, reason: &str) {
+        if !self.health.is_ready() {
+            self.health.wait_for("hub", reason);
+        }
     }
 
     fn retry_refused(&self) {

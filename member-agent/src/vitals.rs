@@ -115,7 +115,7 @@ pub(crate) async fn facts(client: &Client) -> Option<Facts> {
                 Some(kinds.collect::<Vec<_>>())
             })
             .buffer_unordered(8)
-            .filter_map(async |kinds| kinds)
+            .filter_map(std::future::ready)
             .flat_map(stream::iter)
             .collect()
             .await;

@@ -1,0 +1,420 @@
+//! One federation and its members, for a test.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use federation_controller::tokens;
+use federation_runtime::endpoints::{Health, Metrics};
+use federation_runtime::pki::{Authority, SpkiPin, Subject};
+use federation_runtime::shutdown::Shutdown;
+use kube::Client;
+use sandbox::Workloads;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+/// Nothing that a test waits for takes longer, on a busy machine either.
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+
+/// Addresses 127.<index>.x.y must not be shared by clusters that run at once, also not with a demo beside the tests.
+static INDEX: AtomicU8 = AtomicU8::new(11);
+
+/// Waits until `look` finds something.
+#[track_caller]
+pub(crate) fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> impl Future<Output = T> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(start.elapsed() < LIMIT, "{caller}: never: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// A Kubernetes API, by paths and values.
+#[derive(Clone)]
+pub(crate) struct Api(pub(crate) Client);
+
+impl Api {
+    async fn send(&self, method: &str, path: &str, content: &str, body: &Value) -> kube::Result<Value> {
+        let request = http::Request::builder().method(method).uri(path).header("content-type", content);
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        self.0.request(request.body(body).unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Option<Value> {
+        match self.send("GET", path, "application/json", &Value::Null).await {
+            Ok(found) => Some(found),
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            Err(error) => panic!("GET {path}: {error}"),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn create(&self, collection: &str, object: &Value) -> impl Future<Output = Value> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let answer = self.send("POST", collection, "application/json", object).await;
+            answer.unwrap_or_else(|error| panic!("{caller}: POST {collection}: {error}"))
+        }
+    }
+
+    pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Value {
+        let answer = self.send("PATCH", path, "application/merge-patch+json", patch).await;
+        answer.unwrap_or_else(|error| panic!("PATCH {path}: {error}"))
+    }
+
+    pub(crate) async fn delete(&self, path: &str, propagation: Option<&str>) {
+        let body = propagation.map_or(json!({}), |policy| json!({"propagationPolicy": policy}));
+        let answer = self.send("DELETE", path, "application/json", &body).await;
+        answer.unwrap_or_else(|error| panic!("DELETE {path}: {error}"));
+    }
+
+    /// Waits until the object is there and `holds` of it.
+    pub(crate) async fn until(&self, path: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        until(&format!("{path}: {what}"), || async { self.get(path).await.filter(|found| holds(found)) })
+            .await
+    }
+
+    /// Waits until the object is there.
+    pub(crate) async fn there(&self, path: &str) -> Value {
+        self.until(path, "is there", |_| true).await
+    }
+
+    /// Waits until the object is gone.
+    pub(crate) async fn gone(&self, path: &str) {
+        until(&format!("{path} is gone"), || async { self.get(path).await.is_none().then_some(()) }).await;
+    }
+
+    pub(crate) async fn items(&self, collection: &str) -> Vec<Value> {
+        let list = self.get(collection).await.unwrap();
+        list["items"].as_array().unwrap().clone()
+    }
+}
+
+/// A running task that can be ended and waited for.
+struct Running {
+    shutdown: Shutdown,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn end(self) {
+        self.shutdown.start();
+        self.task.await.unwrap();
+    }
+}
+
+/// How a federation is set up.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) heartbeat: Duration,
+    pub(crate) evict_after: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { heartbeat: Duration::from_secs(1), evict_after: Duration::from_secs(300) }
+    }
+}
+
+/// The control plane.
+pub(crate) struct Federation {
+    pub(crate) api: Api,
+    settings: Settings,
+    controller: Option<Running>,
+    hub: SocketAddr,
+    authority: Arc<Authority>,
+    directory: TempDir,
+    _api_server: Running,
+}
+
+async fn api_server(directory: &Path) -> (Client, Running) {
+    let (health, shutdown) = (Health::new(), Shutdown::new());
+    let options = federation_apiserver::Options {
+        listen: ([127, 0, 0, 1], 0).into(),
+        ..federation_apiserver::Options::new(directory)
+    };
+    let service = federation_apiserver::Service::start(options, health.clone(), Metrics::new(), &shutdown)
+        .await
+        .unwrap();
+    let client = Client::new(service.server().service(), "default");
+    let ending = shutdown.clone();
+    let task = tokio::spawn(async move { service.run(ending).await.unwrap() });
+    until("the API server is ready", || async { health.is_ready().then_some(()) }).await;
+    (client, Running { shutdown, task })
+}
+
+impl Federation {
+    /// A federation without members.
+    pub(crate) async fn start(settings: Settings) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (client, api_server) = api_server(directory.path()).await;
+        let authority = federation_controller::load_authority(directory.path()).unwrap();
+        let mut federation = Self {
+            api: Api(client),
+            settings,
+            controller: None,
+            hub: ([127, 0, 0, 1], 0).into(),
+            authority,
+            directory,
+            _api_server: api_server,
+        };
+        federation.start_controller().await;
+        federation
+    }
+
+    /// A federation with the healthy members taiwan and tokyo.
+    pub(crate) async fn pair() -> (Self, Member, Member) {
+        Self::pair_with(Settings::default()).await
+    }
+
+    pub(crate) async fn pair_with(settings: Settings) -> (Self, Member, Member) {
+        let federation = Self::start(settings).await;
+        let (taiwan, tokyo) = tokio::join!(federation.join("taiwan"), federation.join("tokyo"));
+        for name in ["taiwan", "tokyo"] {
+            federation.verdict(name, "Healthy").await;
+        }
+        (federation, taiwan, tokyo)
+    }
+
+    /// Starts the controller, at the address that it had before.
+    pub(crate) async fn start_controller(&mut self) {
+        let shutdown = Shutdown::new();
+        let options = federation_controller::Options {
+            data_dir: self.directory.path().to_owned(),
+            hub_listen: self.hub,
+            evict_after: self.settings.evict_after,
+            heartbeat: self.settings.heartbeat,
+            ..federation_controller::Options::default()
+        };
+        let service = federation_controller::Service::new(
+            options,
+            self.api.0.clone(),
+            self.authority.clone(),
+            Metrics::new(),
+            shutdown.clone(),
+        )
+        .await
+        .unwrap();
+        self.hub = service.hub_address();
+        let task = tokio::spawn(async move { service.run().await.unwrap() });
+        self.controller = Some(Running { shutdown, task });
+    }
+
+    pub(crate) async fn stop_controller(&mut self) {
+        self.controller.take().unwrap().end().await;
+    }
+
+    /// A DNS server of this federation; its UDP address.
+    pub(crate) async fn dns(&self) -> SocketAddr {
+        let pki = self.directory.path().join("pki");
+        self.authority.load_or_issue(&pki, "dns-lb", &Subject::dns(), &[]).unwrap();
+        let options = dns_lb::Options {
+            listen: vec![([127, 0, 0, 1], 0).into()],
+            hub: Some(self.hub.to_string()),
+            pki: Some(pki),
+            threads: std::num::NonZeroUsize::new(1),
+            ..dns_lb::Options::default()
+        };
+        let service = dns_lb::Service::bind(options, Health::new(), Metrics::new()).await.unwrap();
+        let address = service.addresses()[0];
+        tokio::spawn(service.run(Shutdown::new()));
+        address
+    }
+
+    pub(crate) async fn token(&self) -> String {
+        let request =
+            tokens::Request { life: Duration::from_secs(600), cluster: None, description: String::new() };
+        tokens::create_token(&self.api.0, &request).await.unwrap()
+    }
+
+    fn pin(&self) -> SpkiPin {
+        use rustls::pki_types::pem::PemObject as _;
+        let pem = self.authority.certificate_pem.as_bytes();
+        SpkiPin::of_certificate(&rustls::pki_types::CertificateDer::from_pem_slice(pem).unwrap()).unwrap()
+    }
+
+    /// A new sandbox cluster that joins.
+    pub(crate) async fn join(&self, name: &str) -> Member {
+        self.join_with(name, &self.token().await).await
+    }
+
+    pub(crate) async fn join_with(&self, name: &str, token: &str) -> Member {
+        let mut member = Member::new(name).await;
+        member.agent = Some(self.agent(&member, Some(token.to_owned())));
+        let path = format!("/apis/federation.rs/v1alpha1/clusters/{name}");
+        self.api.there(&path).await;
+        member
+    }
+
+    /// Tries to join; why that failed.
+    pub(crate) async fn refused(&self, member: &Member, token: &str) -> String {
+        let service = self.service(member, Some(token.to_owned()));
+        let ended = tokio::time::timeout(LIMIT, service.run(Shutdown::new())).await.expect("the join ends");
+        ended.expect_err("the join is refused").to_string()
+    }
+
+    /// Starts the member's agent with the certificate that it has; why the hub does not take it.
+    pub(crate) async fn rejected(&self, member: &Member) -> String {
+        let (service, shutdown) = (self.service(member, None), Shutdown::new());
+        let health = service.health();
+        let task = tokio::spawn(service.run(shutdown.clone()));
+        let why = until("the agent says why it is not ready", || async {
+            let text = health.report(true).1;
+            text.contains("member of this federation").then_some(text)
+        })
+        .await;
+        shutdown.start();
+        task.await.unwrap().unwrap();
+        why
+    }
+
+    /// Starts the member's agent again.
+    pub(crate) fn restart_agent(&self, member: &mut Member) {
+        member.agent = Some(self.agent(member, None));
+    }
+
+    fn service(&self, member: &Member, token: Option<String>) -> member_agent::Service {
+        let options = member_agent::Options {
+            kubeconfig: None,
+            name: member.name.clone(),
+            hub: self.hub.to_string(),
+            token,
+            ca_cert_hash: Some(self.pin()),
+            data_dir: member.directory().join("agent"),
+            region: String::new(),
+            zone: String::new(),
+            provider: "sandbox".into(),
+            labels: vec![("name".into(), member.name.clone())],
+            metrics_listen: None,
+            accept_new_hub: false,
+        };
+        member_agent::Service::new(options).with_client(member.api.0.clone())
+    }
+
+    fn agent(&self, member: &Member, token: Option<String>) -> Running {
+        let shutdown = Shutdown::new();
+        let (service, ending) = (self.service(member, token), shutdown.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = service.run(ending).await {
+                eprintln!("an agent ended: {error}");
+            }
+        });
+        Running { shutdown, task }
+    }
+
+    /// Waits for a verdict.
+    pub(crate) async fn verdict(&self, cluster: &str, verdict: &str) {
+        let path = format!("/apis/federation.rs/v1alpha1/clusters/{cluster}");
+        self.api.until(&path, verdict, |found| found["status"]["verdict"] == verdict).await;
+    }
+
+    /// Waits until the Placement says `Applied` of each of its clusters, and that these are `clusters`.
+    pub(crate) async fn applied(&self, placement: &str, clusters: &[&str]) -> Value {
+        self.api
+            .until(placement, "applied", |found| {
+                let outcomes = found["status"]["clusters"].as_array().map(Vec::as_slice).unwrap_or_default();
+                outcomes.len() == clusters.len()
+                    && outcomes.iter().zip(clusters).all(|(outcome, cluster)| {
+                        outcome["name"] == *cluster && outcome["reason"] == "Applied"
+                    })
+            })
+            .await
+    }
+}
+
+/// One sandbox cluster with its agent.
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) api: Api,
+    pub(crate) index: u8,
+    agent: Option<Running>,
+    directory: TempDir,
+    _api_server: Running,
+    _workloads: JoinHandle<()>,
+}
+
+impl Member {
+    pub(crate) async fn new(name: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (client, api_server) = api_server(directory.path()).await;
+        let index = INDEX.fetch_add(1, Ordering::Relaxed);
+        assert!(index < 127, "too many clusters for 127.0.0.0/8");
+        let options = sandbox::Options {
+            cluster: name.to_owned(),
+            index,
+            start_delay: Duration::from_millis(50),
+            grace: Duration::from_millis(50),
+        };
+        let workloads = Workloads::new(client.clone(), options);
+        let ending = api_server.shutdown.token();
+        let workloads = tokio::spawn(async move { workloads.run(ending).await.unwrap() });
+        Self {
+            name: name.to_owned(),
+            api: Api(client),
+            index,
+            agent: None,
+            directory,
+            _api_server: api_server,
+            _workloads: workloads,
+        }
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+
+    pub(crate) async fn stop_agent(&mut self) {
+        self.agent.take().unwrap().end().await;
+    }
+
+    /// Whether the agent ended by itself.
+    pub(crate) fn agent_ended(&self) -> bool {
+        self.agent.as_ref().is_none_or(|agent| agent.task.is_finished())
+    }
+}
+
+/// A ConfigMap.
+pub(crate) fn config_map(name: &str, data: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"key": data}})
+}
+
+pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub(crate) const EVENTS: &str = "/api/v1/namespaces/default/events";
+pub(crate) const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+pub(crate) const SERVICES: &str = "/api/v1/namespaces/default/services";
+pub(crate) const PLACEMENTS: &str = "/apis/federation.rs/v1alpha1/namespaces/default/placements";
+pub(crate) const POLICIES: &str = "/apis/federation.rs/v1alpha1/namespaces/default/placementpolicies";
+pub(crate) const CLUSTERS: &str = "/apis/federation.rs/v1alpha1/clusters";
+
+/// A Deployment whose pods answer on port 8080.
+pub(crate) fn deployment(name: &str, replicas: i64) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
+        "replicas": replicas, "selector": {"matchLabels": {"app": name}},
+        "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "web", "image": "example.test/web:1",
+            "ports": [{"containerPort": 8080}]}]}}}})
+}
+
+/// A policy for one kind.
+pub(crate) fn policy(api_version: &str, kind: &str, spec: Value) -> Value {
+    let mut spec = spec;
+    spec["resourceSelectors"] = json!([{"apiVersion": api_version, "kind": kind}]);
+    json!({"apiVersion": "federation.rs/v1alpha1", "kind": "PlacementPolicy", "metadata": {"name": "policy"}, "spec": spec})
+}
+
+/// How a copy is marked: `Some(uid)` of its template while it is the federation's.
+pub(crate) fn template_uid(copy: &Value) -> Option<&str> {
+    (copy["metadata"]["labels"]["federation.rs/managed"] == "true")
+        .then(|| copy["metadata"]["annotations"]["federation.rs/template-uid"].as_str().unwrap())
+}

@@ -1,0 +1,13 @@
+//! The federation as a whole, without Kubernetes: API server, controller, agents, DNS server and two sandbox members in one process.
+//!
+//! Each test has a federation of its own on loopback, in a temporary directory, and waits for conditions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod clusters;
+mod events;
+mod failures;
+mod federation;
+mod harm;
+mod joining;
+mod objects;
+mod traffic;
