@@ -91,8 +91,6 @@ pub struct Correlator {
 struct Known {
     suffix: String,
     count: u64,
-    /// What the member last said, because it counts too.
-    member_count: u64,
     written: u64,
     written_ms: i64,
     last_ms: i64,
@@ -110,20 +108,14 @@ impl Correlator {
         Self { options, known: BTreeMap::new(), buckets: HashMap::new(), dropped: 0 }
     }
 
-    /// Decides about one event. `count` is what the member's Event counts.
+    /// Decides about one event that happened `count` times since it was last told: agents tell differences, so that a member's
+    /// counter that restarts, and an agent that does, count nothing twice.
     pub fn observe(&mut self, now_ms: i64, key: EventKey, count: u64) -> Action {
         let count = count.max(1);
         let options = self.options;
         if let Some(known) = self.known.get_mut(&key) {
             if now_ms.saturating_sub(known.last_ms) < options.forget_after_ms {
-                // The member's counter restarts when its Event expires.
-                let more = if count > known.member_count {
-                    count - known.member_count
-                } else {
-                    u64::from(count < known.member_count) * count
-                };
-                known.member_count = count;
-                known.count = known.count.saturating_add(more);
+                known.count = known.count.saturating_add(count);
                 known.last_ms = now_ms;
                 return known.update(&options, now_ms);
             }
@@ -135,14 +127,8 @@ impl Correlator {
         }
         self.make_room(now_ms);
         let suffix = format!("{:016x}", xxh3_64(format!("{key:?}\0{now_ms}").as_bytes()));
-        let known = Known {
-            suffix: suffix.clone(),
-            count,
-            member_count: count,
-            written: count,
-            written_ms: now_ms,
-            last_ms: now_ms,
-        };
+        let known =
+            Known { suffix: suffix.clone(), count, written: count, written_ms: now_ms, last_ms: now_ms };
         self.known.insert(key, known);
         Action::Create { suffix, count }
     }
@@ -249,22 +235,14 @@ mod tests {
         let Action::Create { suffix, count: 1 } = events.observe(0, key("u", "crash"), 1) else {
             panic!("not created")
         };
-        assert_eq!(events.observe(100, key("u", "crash"), 2), Action::Later);
-        assert_eq!(events.observe(200, key("u", "crash"), 3), Action::Later);
+        assert_eq!(events.observe(100, key("u", "crash"), 1), Action::Later);
+        assert_eq!(events.observe(200, key("u", "crash"), 2), Action::Later);
         assert_eq!(events.next_deadline_ms(), Some(2_000));
         assert!(events.due(1_999).is_empty());
         let due = events.due(2_000);
-        assert_eq!(due, [(key("u", "crash"), Action::Update { suffix: suffix.clone(), count: 3 })]);
+        assert_eq!(due, [(key("u", "crash"), Action::Update { suffix: suffix.clone(), count: 4 })]);
         assert_eq!(events.next_deadline_ms(), None);
-        assert_eq!(events.observe(9_000, key("u", "crash"), 4), Action::Update { suffix, count: 4 });
-    }
-
-    #[test]
-    fn a_report_that_is_repeated_after_a_reconnect_counts_once() {
-        let mut events = Correlator::new(Options::default());
-        events.observe(0, key("u", "crash"), 7);
-        assert_eq!(events.observe(9_000, key("u", "crash"), 7), Action::Later);
-        assert!(events.due(20_000).is_empty());
+        assert_eq!(events.observe(9_000, key("u", "crash"), 1), Action::Update { suffix, count: 5 });
     }
 
     #[test]
