@@ -5,7 +5,6 @@
 //! controller wrote itself carries a mark, so that nothing comes back.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,6 +14,7 @@ use kube::core::Request;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use federation_core::events::{Action, Correlator, EventKey, Options};
 use federation_runtime::shutdown::Shutdown;
 use proto::v1;
 
@@ -31,8 +31,10 @@ pub(crate) const DELIVERED: &str = "federation.rs/delivered";
 const QUEUE: usize = 4096;
 /// Events about one thing that come within this time are one write.
 const GATHER: Duration = Duration::from_millis(100);
-/// Names of Events that are known to exist: at most about 1 MiB.
+/// Happenings in memory: twice what the correlator remembers, at most about 4 MiB.
 const KNOWN: usize = 8192;
+/// With nothing to count, nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
 
 /// One happening.
 #[derive(Clone, Debug)]
@@ -51,6 +53,19 @@ struct Happening {
     last: Timestamp,
 }
 
+impl Happening {
+    fn correlated(&self) -> EventKey {
+        EventKey {
+            cluster: self.cluster.clone(),
+            uid: self.uid.clone(),
+            event_type: self.kind.clone(),
+            reason: self.reason.clone(),
+            message: self.message.clone(),
+            component: self.component.clone(),
+        }
+    }
+}
+
 /// Takes Events to be written. Cheap to clone; never waits.
 #[derive(Clone)]
 pub(crate) struct Recorder(mpsc::Sender<Happening>);
@@ -59,7 +74,8 @@ impl Recorder {
     /// A recorder, and the task that writes.
     pub(crate) fn start(client: Client, shutdown: Shutdown) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(Keeper { client, known: HashMap::new() }.run(receiver, shutdown));
+        let correlator = Correlator::new(Options::default());
+        tokio::spawn(Keeper { client, correlator, happenings: HashMap::new() }.run(receiver, shutdown));
         Self(sender)
     }
 
@@ -108,85 +124,102 @@ impl Recorder {
 
 struct Keeper {
     client: Client,
-    known: HashMap<String, i64>,
+    correlator: Correlator,
+    // What the correlator remembers, with what an Event says besides.
+    happenings: HashMap<EventKey, Happening>,
 }
 
 impl Keeper {
     async fn run(mut self, mut receiver: mpsc::Receiver<Happening>, shutdown: Shutdown) {
         loop {
+            let wait = self.correlator.next_deadline_ms().map_or(IDLE, |deadline| {
+                Duration::from_millis(deadline.saturating_sub(now_ms()).max(1) as u64)
+            });
             let first = tokio::select! {
                 () = shutdown.wait() => return,
                 first = receiver.recv() => match first {
-                    Some(first) => first,
+                    Some(first) => Some(first),
                     None => return,
                 },
+                () = tokio::time::sleep(wait) => None,
             };
-            let mut gathered: HashMap<String, Happening> = HashMap::new();
-            gather(&mut gathered, first);
-            tokio::time::sleep(GATHER).await;
-            while let Ok(more) = receiver.try_recv() {
-                gather(&mut gathered, more);
+            let mut actions = self.correlator.due(now_ms());
+            if let Some(first) = first {
+                let mut gathered: HashMap<EventKey, Happening> = HashMap::new();
+                gather(&mut gathered, first);
+                tokio::time::sleep(GATHER).await;
+                while let Ok(more) = receiver.try_recv() {
+                    gather(&mut gathered, more);
+                }
+                for (key, happening) in gathered {
+                    let count = u64::try_from(happening.count).unwrap_or(1);
+                    let action = self.correlator.observe(now_ms(), key.clone(), count);
+                    if action != Action::Drop {
+                        self.remember(&key, happening);
+                    }
+                    actions.push((key, action));
+                }
             }
-            for (name, happening) in gathered {
-                if let Err(error) = self.write(&name, &happening).await {
-                    tracing::debug!(%error, name, "an Event could not be written");
+            for (key, action) in actions {
+                if let Err(error) = self.perform(&key, action).await {
+                    tracing::debug!(%error, reason = key.reason, "an Event could not be written");
                 }
             }
         }
     }
 
-    async fn write(&mut self, name: &str, happening: &Happening) -> Result<(), kube::Error> {
-        if self.known.len() > KNOWN {
-            self.known.clear();
+    fn remember(&mut self, key: &EventKey, happening: Happening) {
+        // What is lost by this is the next count of Events that are there already.
+        if self.happenings.len() >= KNOWN {
+            self.happenings.clear();
         }
+        match self.happenings.get_mut(key) {
+            Some(known) => known.last = known.last.max(happening.last),
+            None => {
+                self.happenings.insert(key.clone(), happening);
+            }
+        }
+    }
+
+    async fn perform(&self, key: &EventKey, action: Action) -> Result<(), kube::Error> {
+        let Some(happening) = self.happenings.get(key) else { return Ok(()) };
         let namespace = if happening.key.namespace.is_empty() { "default" } else { &happening.key.namespace };
         let collection = format!("/api/v1/namespaces/{namespace}/events");
-        if !self.known.contains_key(name) {
-            let count = happening.count;
-            let object = event(name, namespace, happening, count);
+        let (suffix, count, is_new) = match action {
+            Action::Create { suffix, count } => (suffix, count, true),
+            Action::Update { suffix, count } => (suffix, count, false),
+            Action::Later | Action::Drop => return Ok(()),
+        };
+        let name = name(&happening.key, &suffix);
+        if !is_new {
+            let patch = Patch::Merge(json!({"count": count, "lastTimestamp": seconds(happening.last)}));
             let request = Request::new(&collection)
-                .create(&PostParams::default(), object.to_string().into_bytes())
+                .patch(&name, &PatchParams::default(), &patch)
                 .map_err(kube::Error::BuildRequest)?;
             match self.client.request::<Value>(request).await {
-                Ok(_) => {
-                    self.known.insert(name.to_owned(), count);
-                    return Ok(());
-                }
-                Err(kube::Error::Api(status)) if status.code == 409 => {
-                    let request = Request::new(&collection)
-                        .get(name, &kube::api::GetParams::default())
-                        .map_err(kube::Error::BuildRequest)?;
-                    let found: Value = self.client.request(request).await?;
-                    self.known
-                        .insert(name.to_owned(), found.get("count").and_then(Value::as_i64).unwrap_or(1));
-                }
+                Ok(_) => return Ok(()),
+                // It expired: it is made anew.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => return Err(error),
             }
         }
-        let before = self.known.get(name).copied().unwrap_or_default();
-        let count = before + happening.count;
-        let patch = Patch::Merge(json!({"count": count, "lastTimestamp": seconds(happening.last)}));
+        let object = event(&name, namespace, happening, count);
         let request = Request::new(&collection)
-            .patch(name, &PatchParams::default(), &patch)
+            .create(&PostParams::default(), object.to_string().into_bytes())
             .map_err(kube::Error::BuildRequest)?;
-        match self.client.request::<Value>(request).await {
-            Ok(_) => {
-                self.known.insert(name.to_owned(), count);
-                Ok(())
-            }
-            // It expired; the next one makes it anew.
-            Err(error) => {
-                self.known.remove(name);
-                Err(error)
-            }
-        }
+        self.client.request::<Value>(request).await.map(drop)
     }
 }
 
-fn gather(gathered: &mut HashMap<String, Happening>, happening: Happening) {
-    match gathered.get_mut(&name(&happening)) {
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
+fn gather(gathered: &mut HashMap<EventKey, Happening>, happening: Happening) {
+    let key = happening.correlated();
+    match gathered.get_mut(&key) {
         None => {
-            gathered.insert(name(&happening), happening);
+            gathered.insert(key, happening);
         }
         Some(earlier) => {
             earlier.last = earlier.last.max(happening.last);
@@ -196,24 +229,13 @@ fn gather(gathered: &mut HashMap<String, Happening>, happening: Happening) {
     }
 }
 
-/// One name for one thing that happens again and again, whichever process writes it.
-fn name(happening: &Happening) -> String {
-    let mut hash = DefaultHasher::new();
-    (
-        &happening.uid,
-        &happening.kind,
-        &happening.reason,
-        &happening.message,
-        &happening.component,
-        &happening.cluster,
-    )
-        .hash(&mut hash);
+fn name(key: &Key, suffix: &str) -> String {
     // A name has at most 253 characters.
-    let object: String = happening.key.name.chars().take(230).collect();
-    format!("{object}.{:016x}", hash.finish())
+    let object: String = key.name.chars().take(230).collect();
+    format!("{object}.{suffix}")
 }
 
-fn event(name: &str, namespace: &str, happening: &Happening, count: i64) -> Value {
+fn event(name: &str, namespace: &str, happening: &Happening, count: u64) -> Value {
     let key = &happening.key;
     json!({
         "apiVersion": "v1",
@@ -308,7 +330,7 @@ mod tests {
         gather(&mut gathered, happening("a", 1));
         gather(&mut gathered, happening("b", 1));
         assert_eq!(gathered.len(), 2);
-        let a = &gathered[&name(&happening("a", 1))];
+        let a = &gathered[&happening("a", 1).correlated()];
         assert_eq!(a.count, 2);
     }
 
