@@ -154,7 +154,6 @@ impl Service {
             board: board.clone(),
             queue: queue.clone(),
             leaving: leaving.clone(),
-            ledger: ledger.clone(),
             health: health.clone(),
             traffic: traffic.clone(),
             sessions: sessions.clone(),

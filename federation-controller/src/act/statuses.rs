@@ -3,7 +3,7 @@
 //! Newest wins: what changes within [`GATHER`] is one write, and what did not change is none.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -22,10 +22,16 @@ use crate::observe::{Decided, Key, Report, Reports, Template, World};
 
 /// Half of the 20 ms in which a status should be back.
 const GATHER: Duration = Duration::from_millis(8);
+/// A Placement's status waits this long, once, for the answers that are still due: mostly it is then written once and not for each
+/// cluster, and `Pending` is written only where it says something.
+const ANSWERS: Duration = Duration::from_millis(150);
 /// After a failed write.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Workers: as many as there may be writes in flight, since each one mostly waits.
 pub(crate) const WORKERS: usize = 64;
+
+/// Reason of a cluster that has not answered yet.
+const PENDING: &str = "Pending";
 
 /// Writes statuses.
 #[derive(Clone)]
@@ -81,13 +87,24 @@ impl Statuses {
             template_hash = hash;
         }
         let mut placement = outcome(&template, &decided.spec, &reports, wanted);
+        let due = placement.clusters.iter().any(|cluster| cluster.reason == PENDING);
+        let waited = self.ledger.with(key, &template.uid, |entry| {
+            entry.status.0 = template_hash;
+            entry.due_since = if due { entry.due_since.or_else(|| Some(Instant::now())) } else { None };
+            entry.due_since.map(|since| since.elapsed())
+        });
+        if let Some(waited) = waited.filter(|waited| *waited < ANSWERS) {
+            self.queue.add_after(key.clone(), Priority::Normal, ANSWERS.saturating_sub(waited));
+            return Ok(());
+        }
         placement.reasons = reasons;
         placement.conditions = conditions(&decided, &placement, Timestamp::now());
         let value = json!(placement);
         let hash = hash(&value);
         if hash != placement_hash && decided.status != placement {
             self.writer.put_placement_status(key, &placement).await?;
-            self.world.put_decided(key, Decided { spec: decided.spec.clone(), status: placement });
+            self.world
+                .put_decided(key, Decided { spec: decided.spec.clone(), status: placement, lost: false });
         }
         placement_hash = hash;
         self.ledger.with(key, &template.uid, |entry| entry.status = (template_hash, placement_hash));
@@ -143,12 +160,12 @@ fn reason(report: Option<&Report>, wanted: i64, deleting: bool) -> String {
         return "Removing".into();
     }
     match report {
-        None => "Pending".into(),
+        None => PENDING.into(),
         // A word about an older generation says nothing of this one.
         Some(report) if report.reason == "Applied" && report.applied_generation < Some(wanted) => {
-            "Pending".into()
+            PENDING.into()
         }
-        Some(report) if report.reason.is_empty() => "Pending".into(),
+        Some(report) if report.reason.is_empty() => PENDING.into(),
         Some(report) => report.reason.clone(),
     }
 }

@@ -22,11 +22,13 @@ pub(crate) struct Entry {
     /// Times that the contents waited for their Namespace.
     pub(crate) waits: u8,
     /// The gate's last refusal for each cluster, so that it is told once.
-    pub(crate) refusals: BTreeMap<String, String>,
+    pub(crate) refusals: BTreeMap<String, federation_core::gate::Rule>,
     /// The last reasons of the decision, for the status.
     pub(crate) reasons: Vec<federation_core::api::Reason>,
     /// Hash of the last status that was written to the template, and to the Placement.
     pub(crate) status: (u64, u64),
+    /// Since when the Placement's status waits for members' answers.
+    pub(crate) due_since: Option<std::time::Instant>,
     /// Refused generations that an Event was made for, by cluster.
     pub(crate) told: BTreeMap<String, i64>,
 }

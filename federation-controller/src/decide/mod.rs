@@ -1,8 +1,10 @@
 //! What should be: inputs for the pure functions of `federation-core`, object by object.
 
 pub(crate) mod board;
+mod handout;
 pub(crate) mod hear;
 pub(crate) mod ledger;
+mod parting;
 pub(crate) mod queue;
 pub(crate) mod reconcile;
 pub(crate) mod removal;

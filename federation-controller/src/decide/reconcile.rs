@@ -4,21 +4,18 @@
 //! killed controller harmless: the finalizer and the Placement are durable before any member hears of the object, and a
 //! cluster stays in the Placement (as `leaving`) until its agent has acknowledged that the copy is gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use federation_core::api::{ClusterTarget, Conflict, PlacementSpec, Propagation, marks};
-use federation_core::gate::{self, Cause, Replacement};
+use federation_core::api::PlacementSpec;
 use federation_core::placement::{self, Decision, Defaults, Observed};
-use federation_core::{render, select, template as core_template};
-use hub_protocol::hub::Desired;
-use proto::v1;
+use federation_core::{select, template as core_template};
 
-use super::board::{Board, Snapshot, Unjoin};
+use super::board::{Board, Snapshot};
 use super::ledger::Ledger;
 use super::queue::{Priority, Queue};
 use super::removal::Gate;
@@ -30,8 +27,6 @@ use crate::metrics::Metrics;
 use crate::observe::{Decided, Key, Reports, Template, World};
 use crate::traffic::Traffic;
 
-/// After a refusal of the gate the question is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Contents wait for their Namespace's decision this long, and this often; the agent's own retries do the rest.
 const NAMESPACE_WAIT: (Duration, u8) = (Duration::from_millis(4), 10);
 
@@ -94,12 +89,15 @@ impl Reconciler {
         let snapshot = self.board.snapshot();
         let reports = self.world.reports(key);
         let last = self.world.decided(key);
+        // A namesake's decision says nothing of this object, but where the namesake's copies are.
+        let former = last.clone().filter(|last| last.spec.template.uid != *template.uid);
+        let last = last.filter(|last| last.spec.template.uid == *template.uid);
         let decision = self.decide(template, view, &snapshot, &reports, last.as_deref());
         let (targets, going) = self.with_those_who_go(template, &snapshot, &decision, last.as_deref());
 
         let mut spec = decision.spec(view, 0);
         spec.clusters = targets;
-        let changed = last.as_ref().is_none_or(|last| differs(&last.spec, &spec));
+        let changed = last.as_ref().is_none_or(|last| last.lost || differs(&last.spec, &spec));
         let mut current = template.clone();
         if changed {
             spec.epoch = self.epochs.next().await?;
@@ -129,7 +127,7 @@ impl Reconciler {
         placed?;
         if changed {
             let status = last.as_ref().map(|last| last.status.clone()).unwrap_or_default();
-            self.world.put_decided(key, Decided { spec: spec.clone(), status });
+            self.world.put_decided(key, Decided { spec: spec.clone(), status, lost: false });
             self.sessions.set_epoch(spec.epoch);
         }
         if let Some(finalized) = finalized {
@@ -145,6 +143,9 @@ impl Reconciler {
             !same
         });
         self.hand_out(&current, &spec, &decision);
+        if let Some(former) = former {
+            self.release_former(key, &former, &decision).await?;
+        }
         self.let_go(&current, &spec, &snapshot, &reports, &going).await?;
         if changed || explained {
             self.statuses.add(key.clone(), Priority::Normal);
@@ -173,7 +174,7 @@ impl Reconciler {
             policies: &policies,
             cluster_policies: &cluster_policies,
             clusters: &snapshot.views,
-            current: last.map(|last| &last.spec).filter(|spec| spec.template.uid == *template.uid),
+            current: last.map(|last| &last.spec),
             observed: &observed,
             capacity: &BTreeMap::new(),
             traffic_drained: &drained,
@@ -181,274 +182,6 @@ impl Reconciler {
             frozen: snapshot.frozen.as_deref(),
             now_ms: Timestamp::now().as_millisecond(),
         })
-    }
-
-    /// The decision's targets, and those clusters of the last decision that are still to give their copy up.
-    fn with_those_who_go(
-        &self,
-        template: &Template,
-        snapshot: &Snapshot,
-        decision: &Decision,
-        last: Option<&Decided>,
-    ) -> (Vec<ClusterTarget>, Vec<ClusterTarget>) {
-        let mut targets = decision.clusters.clone();
-        let wanted: BTreeSet<&str> = decision.clusters.iter().map(|target| target.name.as_str()).collect();
-        let gone = self.ledger.with(&template.key, &template.uid, |entry| {
-            entry.gone.retain(|name| !wanted.contains(name.as_str()));
-            entry.gone.clone()
-        });
-        let going: Vec<ClusterTarget> = last
-            .map(|last| last.spec.clusters.as_slice())
-            .unwrap_or_default()
-            .iter()
-            .filter(|held| !wanted.contains(held.name.as_str()) && !gone.contains(&held.name))
-            .filter(|held| self.is_asked(&held.name, snapshot))
-            .map(|held| {
-                // A cluster that detaches loses every copy at once: that is not worth a write for each.
-                let detaches = snapshot.leaving.get(&held.name) == Some(&Unjoin::Detach);
-                ClusterTarget { leaving: held.leaving || !detaches, ..held.clone() }
-            })
-            .collect();
-        targets.extend(going.iter().cloned());
-        targets.sort_by(|a, b| a.name.cmp(&b.name));
-        (targets, going)
-    }
-
-    /// Whether a cluster that holds a copy must acknowledge that it is gone: not if it has left, or is forgotten.
-    fn is_asked(&self, cluster: &str, snapshot: &Snapshot) -> bool {
-        self.world.cluster(cluster).is_some() && snapshot.leaving.get(cluster) != Some(&Unjoin::Forget)
-    }
-
-    /// Gives each target's rendering to its session.
-    fn hand_out(&self, template: &Template, spec: &PlacementSpec, decision: &Decision) {
-        let key = &template.key;
-        let policy = format!("{}@{}", decision.policy, decision.policy_generation.unwrap_or_default());
-        let version = (template.resource_version.clone(), spec.epoch, policy);
-        let fingerprint = fingerprint(&template.object);
-        let own_generation = core_template::generation(&template.object);
-        let generation = self.ledger.with(key, &template.uid, |entry| {
-            if entry.rendered.as_ref() == Some(&version) {
-                return None;
-            }
-            entry.rendered = Some(version);
-            // Where there is a metadata.generation it rises with what is wanted, and is what users see.
-            let generation = match entry.wanted {
-                Some((last, generation)) if last == fingerprint && template.generation().is_none() => {
-                    generation
-                }
-                _ => own_generation,
-            };
-            entry.wanted = Some((fingerprint, generation));
-            Some(generation)
-        });
-        let Some(generation) = generation else { return };
-        let mut object = Value::clone(&template.object);
-        if template.generation().is_none()
-            && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
-        {
-            metadata.insert("resourceVersion".into(), generation.to_string().into());
-        }
-        for target in &decision.clusters {
-            match render::render(&object, target, &decision.overrides, spec.epoch) {
-                Ok(manifest) => self.sessions.desire(
-                    &target.name,
-                    Desired {
-                        key: key.to_wire().into(),
-                        uid: template.uid.to_string(),
-                        generation,
-                        epoch: spec.epoch,
-                        manifest: manifest.to_string().into(),
-                        conflict: conflict(decision.conflict),
-                    },
-                ),
-                Err(error) => {
-                    let message = format!("{}: {error}", target.name);
-                    self.recorder.warn(template, "FailedRender", &message, &target.name);
-                    self.world.report(key, &target.name, |report| {
-                        report.not_rendered(&template.uid, &error.to_string());
-                    });
-                    self.statuses.add(key.clone(), Priority::Normal);
-                }
-            }
-        }
-    }
-
-    /// Asks the gate for each copy that is not wanted any more, and lets it go.
-    async fn let_go(
-        &self,
-        template: &Template,
-        spec: &PlacementSpec,
-        snapshot: &Snapshot,
-        reports: &Reports,
-        going: &[ClusterTarget],
-    ) -> Result<(), Error> {
-        let stays =
-            |target: &ClusterTarget| !target.leaving && going.iter().all(|gone| gone.name != target.name);
-        let others: Vec<&ClusterTarget> = spec.clusters.iter().filter(|target| stays(target)).collect();
-        let ready = others.iter().any(|target| {
-            reports
-                .get(&target.name)
-                .is_some_and(|report| report.uid == *template.uid && report.applied_generation.is_some())
-        });
-        let replacement = if ready { Replacement::Ready } else { Replacement::Missing };
-        for target in going {
-            match snapshot.leaving.get(&target.name) {
-                Some(Unjoin::Detach) => self.release(template, &target.name).await?,
-                Some(Unjoin::Drain) => {
-                    self.remove(template, &target.name, Cause::Unjoined, replacement, spec.epoch).await?;
-                }
-                Some(Unjoin::Forget) => {}
-                None => {
-                    self.remove(template, &target.name, Cause::Unselected, replacement, spec.epoch).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn remove(
-        &self,
-        template: &Template,
-        cluster: &str,
-        cause: Cause,
-        replacement: Replacement,
-        decided: u64,
-    ) -> Result<(), Error> {
-        let key = &template.key;
-        let epoch = self.epochs.next().await?;
-        let synced = self.world.is_synced();
-        let frozen = self.board.snapshot().frozen.clone();
-        match self.gate.ask(key, cluster, cause, replacement, (epoch, decided), synced, frozen) {
-            Ok(permit) => {
-                self.ledger.with(key, &template.uid, |entry| entry.refusals.remove(cluster));
-                self.sessions.remove(cluster, key.to_wire().into(), &template.uid, epoch, wire(permit));
-            }
-            Err(refusal) => {
-                let message = refusal.to_string();
-                let new = self.ledger.with(key, &template.uid, |entry| {
-                    entry.refusals.insert(cluster.to_owned(), message.clone()) != Some(message.clone())
-                });
-                if new {
-                    tracing::warn!(%key, cluster, %refusal, "the gate refused a removal");
-                    self.recorder.warn(template, "RemovalRefused", &message, cluster);
-                }
-                self.queue.add_after(key.clone(), Priority::Background, ASK_AGAIN);
-            }
-        }
-        Ok(())
-    }
-
-    async fn release(&self, template: &Template, cluster: &str) -> Result<(), Error> {
-        let epoch = self.epochs.next().await?;
-        self.sessions.release(cluster, template.key.to_wire().into(), &template.uid, epoch);
-        Ok(())
-    }
-
-    /// A template that its user deleted: its copies go or are released, and then our finalizer.
-    async fn delete(&self, template: &Arc<Template>) -> Result<(), Error> {
-        match self.propagation(template)? {
-            Propagation::Delete => {
-                let waiting = self.holders(template);
-                let decided = self.world.decided(&template.key).map_or(0, |decided| decided.spec.epoch);
-                for cluster in &waiting {
-                    self.remove(template, cluster, Cause::Deleted, Replacement::NotLast, decided).await?;
-                }
-                self.finish(template, waiting.is_empty()).await
-            }
-            Propagation::Orphan => self.give_back(template).await,
-        }
-    }
-
-    /// Releases every copy, and then takes our finalizer off.
-    async fn give_back(&self, template: &Arc<Template>) -> Result<(), Error> {
-        let waiting = self.holders(template);
-        for cluster in &waiting {
-            self.release(template, cluster).await?;
-        }
-        self.finish(template, waiting.is_empty()).await
-    }
-
-    async fn finish(&self, template: &Arc<Template>, done: bool) -> Result<(), Error> {
-        let key = &template.key;
-        if !done {
-            self.statuses.add(key.clone(), Priority::Normal);
-            return Ok(());
-        }
-        // The Placement last: after a kill in between there is a Placement without a template, which is seen to.
-        if template.finalized {
-            self.writer.drop_finalizer(template).await?;
-        }
-        self.forget(key).await
-    }
-
-    async fn forget(&self, key: &Key) -> Result<(), Error> {
-        if self.world.decided(key).is_some() {
-            self.writer.delete_placement(key).await?;
-        }
-        self.world.remove_decided(key);
-        self.world.forget_reports(key);
-        self.ledger.remove(key);
-        Ok(())
-    }
-
-    /// A template that is gone without its finalizer having been seen to: nobody asked for the copies to go, so they are released.
-    async fn leave_orphan(&self, key: &Key) -> Result<(), Error> {
-        let Some(decided) = self.world.decided(key) else { return Ok(()) };
-        if !self.world.is_synced() {
-            self.queue.add_after(key.clone(), Priority::Background, ASK_AGAIN);
-            return Ok(());
-        }
-        let uid = decided.spec.template.uid.as_str();
-        let snapshot = self.board.snapshot();
-        let gone = self.ledger.with(key, uid, |entry| entry.gone.clone());
-        let mut waiting = false;
-        for target in &decided.spec.clusters {
-            if gone.contains(&target.name) || !self.is_asked(&target.name, &snapshot) {
-                continue;
-            }
-            waiting = true;
-            let epoch = self.epochs.next().await?;
-            self.sessions.release(&target.name, key.to_wire().into(), uid, epoch);
-        }
-        if waiting { Ok(()) } else { self.forget(key).await }
-    }
-
-    /// Clusters that hold a copy, as far as is known, and have not said that it is gone.
-    fn holders(&self, template: &Template) -> Vec<String> {
-        let snapshot = self.board.snapshot();
-        let gone = self.ledger.with(&template.key, &template.uid, |entry| entry.gone.clone());
-        let Some(decided) = self.world.decided(&template.key) else { return Vec::new() };
-        decided
-            .spec
-            .clusters
-            .iter()
-            .map(|target| target.name.clone())
-            .filter(|name| !gone.contains(name) && self.is_asked(name, &snapshot))
-            .collect()
-    }
-
-    /// What the delete asked for: the object's own annotation, its Namespace's when that is being deleted, the policy's word.
-    fn propagation(&self, template: &Template) -> Result<Propagation, Error> {
-        let asked = |template: &Template| match template.annotation(marks::DELETION_PROPAGATION) {
-            Some("Background" | "Foreground") => Some(Propagation::Delete),
-            Some("Orphan") => Some(Propagation::Orphan),
-            _ => None,
-        };
-        if let Some(asked) = asked(template) {
-            return Ok(asked);
-        }
-        let key = &template.key;
-        if key.kind.namespaced
-            && let Some(namespace) = self.world.template(&namespace_of(key))
-            && namespace.deleting
-            && asked(&namespace) == Some(Propagation::Delete)
-        {
-            return Ok(Propagation::Delete);
-        }
-        let view = core_template::Template::from_value(key.kind.plural, &template.object)?;
-        let (policies, cluster_policies) = self.world.policies();
-        let policy = select::policy(&view, &policies, &cluster_policies);
-        Ok(policy.and_then(|policy| policy.spec.deletion).unwrap_or_default())
     }
 
     /// Whether the Namespace is federated and has no decision yet. Waits a bounded time: the agent tries again anyway.
@@ -467,7 +200,7 @@ impl Reconciler {
     }
 }
 
-fn namespace_of(key: &Key) -> Key {
+pub(super) fn namespace_of(key: &Key) -> Key {
     // KINDS starts with Namespace.
     Key::new(&crate::observe::KINDS[0], "", &key.namespace)
 }
@@ -493,66 +226,9 @@ fn observed(reports: &Reports, uid: &str) -> BTreeMap<String, Observed> {
         .collect()
 }
 
-/// Hash of everything that a user wrote: without status and without what servers write into metadata.
-fn fingerprint(object: &Value) -> u64 {
-    let mut hash = Hasher::default();
-    if let Some(fields) = object.as_object() {
-        for (name, value) in fields.iter().filter(|(name, _)| *name != "status" && *name != "metadata") {
-            hash.add(name, value);
-        }
-    }
-    for name in ["labels", "annotations"] {
-        if let Some(value) = object.pointer(&format!("/metadata/{name}")) {
-            hash.add(name, value);
-        }
-    }
-    hash.finish()
-}
-
-#[derive(Default)]
-struct Hasher(std::collections::hash_map::DefaultHasher);
-
-impl Hasher {
-    fn add(&mut self, name: &str, value: &Value) {
-        use std::hash::Hash;
-        name.hash(&mut self.0);
-        value.hash(&mut self.0);
-    }
-
-    fn finish(&self) -> u64 {
-        use std::hash::Hasher as _;
-        self.0.finish()
-    }
-}
-
-fn conflict(conflict: Conflict) -> v1::ConflictPolicy {
-    match conflict {
-        Conflict::Refuse => v1::ConflictPolicy::Refuse,
-        Conflict::Adopt => v1::ConflictPolicy::Adopt,
-        Conflict::Overwrite => v1::ConflictPolicy::Overwrite,
-    }
-}
-
-fn wire(permit: gate::Permit) -> v1::Permit {
-    v1::Permit { id: permit.id, epoch: permit.epoch, reason: permit.reason }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_status_or_a_finalizer_changes_nothing_that_is_wanted() {
-        let before = json!({"data": {"a": "b"}, "metadata": {"name": "x", "resourceVersion": "1", "labels": {"l": "1"}}});
-        let mut after = before.clone();
-        after["metadata"]["resourceVersion"] = json!("2");
-        after["metadata"]["finalizers"] = json!(["f"]);
-        after["status"] = json!({"x": 1});
-        assert_eq!(fingerprint(&before), fingerprint(&after));
-        after["metadata"]["labels"]["l"] = json!("2");
-        assert_ne!(fingerprint(&before), fingerprint(&after));
-    }
 
     #[test]
     fn a_decision_that_differs_in_its_inputs_only_is_not_written_again() {

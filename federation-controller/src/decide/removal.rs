@@ -2,62 +2,92 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use federation_core::gate::{
     self, Budget, Cause, Circumstances, Permit, Refusal, Removal, Replacement, Source, Subject,
 };
+use parking_lot::Mutex;
 
 use crate::metrics::Metrics;
 use crate::observe::Key;
 
-/// Older knowledge than a watch's own time-out is none.
+/// A watch says something at least this often: the API server ends it after 280 s, and a new one is a word too. Older is none.
 const MAX_SOURCE_AGE_MS: i64 = 300_000;
+/// Removals that nobody asked for by name, because a policy was edited: so many in one [`WINDOW`]. Far above what is edited by hand at
+/// once, and a policy that was mistaken about 10,000 objects leaves ten minutes to notice. Deletes and unjoins name what shall go.
+const BUDGET: u64 = 1000;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// One question.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) key: &'a Key,
+    pub(crate) cluster: &'a str,
+    pub(crate) cause: Cause,
+    pub(crate) replacement: Replacement,
+    /// The removal's epoch.
+    pub(crate) epoch: u64,
+    /// Epoch of the newest decision for the object.
+    pub(crate) decided: u64,
+}
 
 /// Asks for permits. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Gate {
-    sequence: Arc<AtomicU64>,
+pub(crate) struct Gate(Arc<Inner>);
+
+struct Inner {
+    sequence: AtomicU64,
+    // When the window began, and the permits in it that count.
+    window: Mutex<(Instant, u64)>,
     metrics: Metrics,
 }
 
 impl Gate {
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { sequence: Arc::default(), metrics }
+        Self(Arc::new(Inner {
+            sequence: AtomicU64::new(0),
+            window: Mutex::new((Instant::now(), 0)),
+            metrics,
+        }))
     }
 
-    /// Asks for a copy's removal. `epochs` are the removal's and that of the newest decision for the object.
-    #[expect(clippy::too_many_arguments, reason = "each is one question of the gate")]
+    /// Asks for a copy's removal.
     pub(crate) fn ask(
         &self,
-        key: &Key,
-        cluster: &str,
-        cause: Cause,
-        replacement: Replacement,
-        (epoch, newest): (u64, u64),
-        synced: bool,
+        asked: &Asked<'_>,
+        source: Source,
         frozen: Option<String>,
     ) -> Result<Permit, Refusal> {
+        let key = asked.key;
         let removal = Removal {
             subject: if key.kind.is_namespace() { Subject::Namespace } else { Subject::Copy },
-            cluster: cluster.to_owned(),
+            cluster: asked.cluster.to_owned(),
             object: format!("{} {}/{}", key.kind.kind, key.namespace, key.name),
-            cause,
-            epoch,
+            cause: asked.cause,
+            epoch: asked.epoch,
         };
+        let by_name = matches!(asked.cause, Cause::Deleted | Cause::Unjoined);
+        let mut window = self.0.window.lock();
+        if window.0.elapsed() >= WINDOW {
+            *window = (Instant::now(), 0);
+        }
         let circumstances = Circumstances {
             frozen,
-            epoch: newest,
-            // Every watch runs, or the view counts as not synced.
-            source: if synced { Source::Synced { age_ms: 0 } } else { Source::Unsynced },
+            epoch: asked.decided,
+            source,
             max_source_age_ms: MAX_SOURCE_AGE_MS,
-            replacement,
-            budget: Budget { used: 0, limit: None },
-            sequence: self.sequence.fetch_add(1, Ordering::Relaxed),
+            replacement: asked.replacement,
+            budget: Budget { used: window.1, limit: (!by_name).then_some(BUDGET) },
+            sequence: self.0.sequence.fetch_add(1, Ordering::Relaxed),
         };
         let answer = gate::permit(&removal, &circumstances);
         match &answer {
-            Ok(_) => Metrics::count(&self.metrics.permits, "permitted"),
-            Err(refusal) => Metrics::count(&self.metrics.permits, &refusal.rule.to_string()),
+            Ok(_) => {
+                window.1 += u64::from(!by_name);
+                Metrics::count(&self.0.metrics.permits, "permitted");
+            }
+            Err(refusal) => Metrics::count(&self.0.metrics.permits, &refusal.rule.to_string()),
         }
         answer
     }

@@ -1,5 +1,6 @@
 //! What there is: one watch for each kind, and everything that was seen in memory.
 
+mod freshness;
 pub(crate) mod kinds;
 pub(crate) mod reflect;
 pub(crate) mod report;

@@ -21,7 +21,6 @@ use super::world::{Decided, World};
 use crate::act::events;
 use crate::act::write::Writer;
 use crate::decide::board::{Board, Unjoin};
-use crate::decide::ledger::Ledger;
 use crate::decide::queue::{Priority, Queue};
 use crate::health::Health;
 use crate::hub::sessions::Sessions;
@@ -38,7 +37,6 @@ pub(crate) struct Observer {
     pub(crate) board: Board,
     pub(crate) queue: Queue<Key>,
     pub(crate) leaving: Queue<String>,
-    pub(crate) ledger: Ledger,
     pub(crate) health: Health,
     pub(crate) traffic: Traffic,
     pub(crate) sessions: Sessions,
@@ -84,8 +82,10 @@ impl Observer {
         let collection = Collection { path: path.clone(), fields: String::new() };
         tokio::spawn(watch::run(self.client.clone(), collection, sender, shutdown.clone()));
         let observer = self.clone();
+        let heard = self.world.heard();
         tokio::spawn(async move {
             while let Some(change) = receiver.recv().await {
+                heard.now();
                 match change {
                     Change::Synced => {
                         observer.world.synced(&path);
@@ -94,6 +94,7 @@ impl Observer {
                         }
                     }
                     Change::Broken => observer.world.unsynced(&path),
+                    Change::Alive => {}
                     change => take(&observer, change),
                 }
             }
@@ -135,7 +136,7 @@ impl Observer {
                 }
                 self.queue.add(key, Priority::Urgent);
             }
-            Change::Synced | Change::Broken => {}
+            Change::Synced | Change::Broken | Change::Alive => {}
         }
     }
 
@@ -174,7 +175,7 @@ impl Observer {
                 self.traffic.poke();
                 self.look_at_all(Priority::Normal);
             }
-            Change::Synced | Change::Broken => {}
+            Change::Synced | Change::Broken | Change::Alive => {}
         }
     }
 
@@ -212,7 +213,7 @@ impl Observer {
         let (object, present) = match change {
             Change::Present(object) => (object, true),
             Change::Gone(object) => (object, false),
-            Change::Synced | Change::Broken => return,
+            Change::Synced | Change::Broken | Change::Alive => return,
         };
         let namespace =
             object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -226,14 +227,12 @@ impl Observer {
                 .and_then(|status| serde_json::from_value(status.clone()).ok())
                 .unwrap_or_default();
             if self.world.decided(&key).is_none() {
-                self.world.put_decided(&key, Decided { spec, status });
+                self.world.put_decided(&key, Decided { spec, status, lost: false });
                 self.queue.add(key, Priority::Background);
             }
         } else if self.world.decided(&key).is_some_and(|kept| kept.spec.template.uid == spec.template.uid) {
-            // Somebody deleted the decision: it is made anew for a template that is there.
             if self.world.template(&key).is_some_and(|template| !template.deleting) {
-                self.world.remove_decided(&key);
-                self.ledger.remove(&key);
+                self.world.lose_decided(&key);
                 self.queue.add(key, Priority::Normal);
             }
         }
@@ -274,7 +273,7 @@ fn parts<T: DeserializeOwned>(change: Change) -> Option<(String, String, Option<
     let (object, present) = match change {
         Change::Present(object) => (object, true),
         Change::Gone(object) => (object, false),
-        Change::Synced | Change::Broken => return None,
+        Change::Synced | Change::Broken | Change::Alive => return None,
     };
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
@@ -300,7 +299,8 @@ async fn served(client: &Client) -> Result<impl Fn(&Kind) -> bool, kube::Error> 
                 plurals
                     .extend(list.resources.into_iter().map(|resource| (api_version.clone(), resource.name)));
             }
-            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {}
+            // Only what is said not to be there is not there: a kind that may not be read now would make its templates look gone.
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(error),
         }
     }

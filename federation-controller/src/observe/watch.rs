@@ -20,6 +20,8 @@ use federation_runtime::shutdown::Shutdown;
 const PAGE: u32 = 500;
 /// Seconds after which the server ends a watch, so that a connection that died silently is noticed.
 const WATCH_SECONDS: u32 = 280;
+/// Longest silence of a watch: past its end by a margin for a slow server. A connection that died without a word is noticed by this.
+const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 15);
 /// Bounds of the pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -32,6 +34,8 @@ pub(crate) enum Change {
     Gone(Value),
     /// The view is whole: everything that is there was told, and everything else is gone.
     Synced,
+    /// Nothing changed, and the watch runs.
+    Alive,
     /// The watch broke, and the view may have holes until the next `Synced`.
     Broken,
 }
@@ -106,6 +110,8 @@ enum Error {
     Watch(#[source] kube::Error),
     #[error("the watch was refused: {0}")]
     Refused(String),
+    #[error("the watch was silent for {} s", SILENCE.as_secs())]
+    Silent,
     #[error("nobody listens")]
     Closed,
 }
@@ -133,8 +139,10 @@ async fn once(
             Err(error) => return Err(Error::Watch(error)),
         };
         let mut events = std::pin::pin!(events);
+        changes.send(Change::Alive).await.map_err(|_| Error::Closed)?;
         loop {
-            let event = match events.try_next().await {
+            let next = tokio::time::timeout(SILENCE, events.try_next()).await.map_err(|_| Error::Silent)?;
+            let event = match next {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
                 Err(error) if is_gone(&error) => return Ok(()),
@@ -153,7 +161,7 @@ async fn once(
                 }
                 WatchEvent::Bookmark(bookmark) => {
                     version = bookmark.metadata.resource_version;
-                    continue;
+                    Change::Alive
                 }
                 WatchEvent::Error(status) if status.code == 410 => return Ok(()),
                 WatchEvent::Error(status) => return Err(Error::Refused(status.message)),

@@ -11,9 +11,11 @@ use tonic::Status;
 use federation_core::api::{
     Cluster, ClusterPlacementPolicy, PlacementPolicy, PlacementSpec, PlacementStatus, TrafficPolicy,
 };
+use federation_core::gate::Source;
 use proto::v1;
 
-use super::kinds::Key;
+use super::freshness::{Freshness, Heard};
+use super::kinds::{Key, Kind};
 use super::report::{Report, Reports};
 use super::template::Template;
 
@@ -27,11 +29,13 @@ pub(crate) struct Decided {
     pub(crate) spec: PlacementSpec,
     /// Its status as last written.
     pub(crate) status: PlacementStatus,
+    /// Somebody deleted the Placement: it is to be written again, as it was.
+    pub(crate) lost: bool,
 }
 
 /// What was observed. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct World(Arc<RwLock<Inner>>);
+pub(crate) struct World(Arc<RwLock<Inner>>, Freshness);
 
 #[derive(Default)]
 struct Inner {
@@ -46,16 +50,31 @@ struct Inner {
     reports: HashMap<Key, Reports>,
     // Collections that have not told everything yet.
     unsynced: HashSet<String>,
-    // Collections that were all told of: nothing synced before.
-    declared: bool,
+    // Collections that were all told of; empty: nothing is synced before that.
+    declared: HashSet<String>,
 }
 
 impl World {
     /// Declares the collections whose views must be whole before anything is removed.
     pub(crate) fn declare(&self, collections: impl IntoIterator<Item = String>) {
         let mut inner = self.0.write();
-        inner.unsynced.extend(collections);
-        inner.declared = true;
+        inner.declared.extend(collections);
+        inner.unsynced = inner.declared.clone();
+    }
+
+    /// Whether objects of a kind are watched, so that it means something when one is not there.
+    pub(crate) fn is_watched(&self, kind: &Kind) -> bool {
+        self.0.read().declared.contains(&kind.path(""))
+    }
+
+    /// A watch that begins: what it says is noted by [`Heard::now`].
+    pub(crate) fn heard(&self) -> Heard {
+        self.1.watch()
+    }
+
+    /// What the gate may think of what is known.
+    pub(crate) fn source(&self) -> Source {
+        if self.is_synced() { Source::Synced { age_ms: self.1.age_ms() } } else { Source::Unsynced }
     }
 
     /// A collection's view is whole.
@@ -71,7 +90,7 @@ impl World {
     /// Whether every view is whole.
     pub(crate) fn is_synced(&self) -> bool {
         let inner = self.0.read();
-        inner.declared && inner.unsynced.is_empty()
+        !inner.declared.is_empty() && inner.unsynced.is_empty()
     }
 
     /// A template.
@@ -213,6 +232,15 @@ impl World {
         });
         if !newer {
             inner.decided.insert(key.clone(), Arc::new(decided));
+        }
+    }
+
+    /// Somebody deleted the Placement of a template that is there. What it said is still known, and is written again: it is the
+    /// record of where copies are.
+    pub(crate) fn lose_decided(&self, key: &Key) {
+        if let Some(kept) = self.0.write().decided.get_mut(key) {
+            let status = PlacementStatus::default();
+            *kept = Arc::new(Decided { spec: kept.spec.clone(), status, lost: true });
         }
     }
 

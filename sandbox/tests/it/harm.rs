@@ -2,9 +2,7 @@
 
 use serde_json::json;
 
-use crate::federation::{
-    CONFIG_MAPS, EVENTS, Federation, PLACEMENTS, POLICIES, config_map, policy, template_uid, until,
-};
+use crate::federation::{CONFIG_MAPS, Federation, PLACEMENTS, POLICIES, config_map, policy, template_uid};
 
 async fn placed(federation: &Federation) -> String {
     federation.api.create(CONFIG_MAPS, &config_map("settings", "one")).await;
@@ -36,11 +34,13 @@ async fn a_policy_that_selects_no_cluster_removes_nothing_and_says_so() {
             found["spec"]["policy"] == "PlacementPolicy/policy"
         })
         .await;
-    until("an Event says that the last copies stay", || async {
-        let events = federation.api.items(EVENTS).await;
-        events.into_iter().find(|event| event["reason"] == "RemovalRefused")
-    })
-    .await;
+    federation
+        .api
+        .until(&placement, "says that the last copies stay", |found| {
+            let reasons = found["status"]["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
+            reasons.len() == 2 && reasons.iter().all(|reason| reason["rule"] == "ReplacementNotReady")
+        })
+        .await;
     for member in [&taiwan, &tokyo] {
         assert!(member.api.get(&path).await.is_some(), "{}", member.name);
     }

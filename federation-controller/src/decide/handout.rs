@@ -1,0 +1,128 @@
+//! What each member shall hold, rendered, into its session.
+
+use serde_json::Value;
+
+use federation_core::api::{Conflict, PlacementSpec};
+use federation_core::placement::Decision;
+use federation_core::{render, template as core_template};
+use hub_protocol::hub::Desired;
+use proto::v1;
+
+use super::queue::Priority;
+use super::reconcile::Reconciler;
+use crate::observe::Template;
+
+impl Reconciler {
+    /// Gives each target's rendering to its session.
+    pub(super) fn hand_out(&self, template: &Template, spec: &PlacementSpec, decision: &Decision) {
+        let key = &template.key;
+        let policy = format!("{}@{}", decision.policy, decision.policy_generation.unwrap_or_default());
+        let version = (template.resource_version.clone(), spec.epoch, policy);
+        let fingerprint = fingerprint(&template.object);
+        let own_generation = core_template::generation(&template.object);
+        let generation = self.ledger.with(key, &template.uid, |entry| {
+            if entry.rendered.as_ref() == Some(&version) {
+                return None;
+            }
+            entry.rendered = Some(version);
+            // Where there is a metadata.generation it rises with what is wanted, and is what users see.
+            let generation = match entry.wanted {
+                Some((last, generation)) if last == fingerprint && template.generation().is_none() => {
+                    generation
+                }
+                _ => own_generation,
+            };
+            entry.wanted = Some((fingerprint, generation));
+            Some(generation)
+        });
+        let Some(generation) = generation else { return };
+        let mut object = Value::clone(&template.object);
+        if template.generation().is_none()
+            && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        {
+            metadata.insert("resourceVersion".into(), generation.to_string().into());
+        }
+        for target in &decision.clusters {
+            match render::render(&object, target, &decision.overrides, spec.epoch) {
+                Ok(manifest) => self.sessions.desire(
+                    &target.name,
+                    Desired {
+                        key: key.to_wire().into(),
+                        uid: template.uid.to_string(),
+                        generation,
+                        epoch: spec.epoch,
+                        manifest: manifest.to_string().into(),
+                        conflict: conflict(decision.conflict),
+                    },
+                ),
+                Err(error) => {
+                    let message = format!("{}: {error}", target.name);
+                    self.recorder.warn(template, "FailedRender", &message, &target.name);
+                    self.world.report(key, &target.name, |report| {
+                        report.not_rendered(&template.uid, &error.to_string());
+                    });
+                    self.statuses.add(key.clone(), Priority::Normal);
+                }
+            }
+        }
+    }
+}
+
+/// Hash of everything that a user wrote: without status and without what servers write into metadata.
+fn fingerprint(object: &Value) -> u64 {
+    let mut hash = Hasher::default();
+    if let Some(fields) = object.as_object() {
+        for (name, value) in fields.iter().filter(|(name, _)| *name != "status" && *name != "metadata") {
+            hash.add(name, value);
+        }
+    }
+    for name in ["labels", "annotations"] {
+        if let Some(value) = object.pointer(&format!("/metadata/{name}")) {
+            hash.add(name, value);
+        }
+    }
+    hash.finish()
+}
+
+#[derive(Default)]
+struct Hasher(std::collections::hash_map::DefaultHasher);
+
+impl Hasher {
+    fn add(&mut self, name: &str, value: &Value) {
+        use std::hash::Hash;
+        name.hash(&mut self.0);
+        value.hash(&mut self.0);
+    }
+
+    fn finish(&self) -> u64 {
+        use std::hash::Hasher as _;
+        self.0.finish()
+    }
+}
+
+fn conflict(conflict: Conflict) -> v1::ConflictPolicy {
+    match conflict {
+        Conflict::Refuse => v1::ConflictPolicy::Refuse,
+        Conflict::Adopt => v1::ConflictPolicy::Adopt,
+        Conflict::Overwrite => v1::ConflictPolicy::Overwrite,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_or_a_finalizer_changes_nothing_that_is_wanted() {
+        let before = json!({"data": {"a": "b"}, "metadata": {"name": "x", "resourceVersion": "1", "labels": {"l": "1"}}});
+        let mut after = before.clone();
+        after["metadata"]["resourceVersion"] = json!("2");
+        after["metadata"]["finalizers"] = json!(["f"]);
+        after["status"] = json!({"x": 1});
+        assert_eq!(fingerprint(&before), fingerprint(&after));
+        after["metadata"]["labels"]["l"] = json!("2");
+        assert_ne!(fingerprint(&before), fingerprint(&after));
+    }
+}

@@ -1,0 +1,267 @@
+//! Copies that go: every removal and every release of the controller is in this file.
+//!
+//! A copy is removed only with the gate's permit, and only because a person said so: deleted the template, wrote a policy that leaves the
+//! cluster out, or let the cluster leave. Everything else (a template that vanished, a label that takes an object back, a namesake)
+//! *releases*: the copy stays where it is, without the federation's marks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use federation_core::api::{ClusterTarget, PlacementSpec, Propagation, marks};
+use federation_core::gate::{self, Cause, Replacement};
+use federation_core::placement::Decision;
+use federation_core::{select, template as core_template};
+use proto::v1;
+
+use super::board::{Snapshot, Unjoin};
+use super::queue::Priority;
+use super::reconcile::{Error, Reconciler, namespace_of};
+use super::removal::Asked;
+use crate::observe::{Decided, Key, Reports, Template};
+
+/// After a refusal of the gate the question is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+impl Reconciler {
+    /// The decision's targets, and those clusters of the last decision that are still to give their copy up.
+    pub(super) fn with_those_who_go(
+        &self,
+        template: &Template,
+        snapshot: &Snapshot,
+        decision: &Decision,
+        last: Option<&Decided>,
+    ) -> (Vec<ClusterTarget>, Vec<ClusterTarget>) {
+        let mut targets = decision.clusters.clone();
+        let wanted: BTreeSet<&str> = decision.clusters.iter().map(|target| target.name.as_str()).collect();
+        let gone = self.ledger.with(&template.key, &template.uid, |entry| {
+            entry.gone.retain(|name| !wanted.contains(name.as_str()));
+            entry.gone.clone()
+        });
+        let going: Vec<ClusterTarget> = last
+            .map(|last| last.spec.clusters.as_slice())
+            .unwrap_or_default()
+            .iter()
+            .filter(|held| !wanted.contains(held.name.as_str()) && !gone.contains(&held.name))
+            .filter(|held| self.is_asked(&held.name, snapshot))
+            .map(|held| {
+                // A cluster that detaches loses every copy at once: that is not worth a write for each.
+                let detaches = snapshot.leaving.get(&held.name) == Some(&Unjoin::Detach);
+                ClusterTarget { leaving: held.leaving || !detaches, ..held.clone() }
+            })
+            .collect();
+        targets.extend(going.iter().cloned());
+        targets.sort_by(|a, b| a.name.cmp(&b.name));
+        (targets, going)
+    }
+
+    /// Whether a cluster that holds a copy must acknowledge that it is gone: not if it has left, or is forgotten.
+    fn is_asked(&self, cluster: &str, snapshot: &Snapshot) -> bool {
+        self.world.cluster(cluster).is_some() && snapshot.leaving.get(cluster) != Some(&Unjoin::Forget)
+    }
+
+    /// Asks the gate for each copy that is not wanted any more, and lets it go.
+    pub(super) async fn let_go(
+        &self,
+        template: &Template,
+        spec: &PlacementSpec,
+        snapshot: &Snapshot,
+        reports: &Reports,
+        going: &[ClusterTarget],
+    ) -> Result<(), Error> {
+        let stays =
+            |target: &ClusterTarget| !target.leaving && going.iter().all(|gone| gone.name != target.name);
+        let others: Vec<&ClusterTarget> = spec.clusters.iter().filter(|target| stays(target)).collect();
+        let ready = others.iter().any(|target| {
+            reports
+                .get(&target.name)
+                .is_some_and(|report| report.uid == *template.uid && report.applied_generation.is_some())
+        });
+        let replacement = if ready { Replacement::Ready } else { Replacement::Missing };
+        for target in going {
+            match snapshot.leaving.get(&target.name) {
+                Some(Unjoin::Detach) => self.release(template, &target.name).await?,
+                Some(Unjoin::Drain) => {
+                    self.remove(template, &target.name, Cause::Unjoined, replacement, spec.epoch).await?;
+                }
+                Some(Unjoin::Forget) => {}
+                None => {
+                    self.remove(template, &target.name, Cause::Unselected, replacement, spec.epoch).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove(
+        &self,
+        template: &Template,
+        cluster: &str,
+        cause: Cause,
+        replacement: Replacement,
+        decided: u64,
+    ) -> Result<(), Error> {
+        let key = &template.key;
+        let epoch = self.epochs.next().await?;
+        let asked = Asked { key, cluster, cause, replacement, epoch, decided };
+        let frozen = self.board.snapshot().frozen.clone();
+        match self.gate.ask(&asked, self.world.source(), frozen) {
+            Ok(permit) => {
+                self.ledger.with(key, &template.uid, |entry| entry.refusals.remove(cluster));
+                self.sessions.remove(cluster, key.to_wire().into(), &template.uid, epoch, wire(permit));
+            }
+            Err(refusal) => {
+                let message = refusal.to_string();
+                let new = self.ledger.with(key, &template.uid, |entry| {
+                    entry.refusals.insert(cluster.to_owned(), refusal.rule) != Some(refusal.rule)
+                });
+                if new {
+                    tracing::warn!(%key, cluster, %refusal, "the gate refused a removal");
+                    self.recorder.warn(template, "RemovalRefused", &message, cluster);
+                }
+                self.queue.add_after(key.clone(), Priority::Background, ASK_AGAIN);
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies of a template that is gone, in clusters that the template which now has its name does not go to. Those in the others
+    /// are taken over by the Apply.
+    pub(super) async fn release_former(
+        &self,
+        key: &Key,
+        former: &Decided,
+        decision: &Decision,
+    ) -> Result<(), Error> {
+        let snapshot = self.board.snapshot();
+        for held in &former.spec.clusters {
+            let taken_over = decision.clusters.iter().any(|target| target.name == held.name);
+            if !taken_over && self.is_asked(&held.name, &snapshot) {
+                let epoch = self.epochs.next().await?;
+                self.sessions.release(&held.name, key.to_wire().into(), &former.spec.template.uid, epoch);
+            }
+        }
+        Ok(())
+    }
+
+    async fn release(&self, template: &Template, cluster: &str) -> Result<(), Error> {
+        let epoch = self.epochs.next().await?;
+        self.sessions.release(cluster, template.key.to_wire().into(), &template.uid, epoch);
+        Ok(())
+    }
+
+    /// A template that its user deleted: its copies go or are released, and then our finalizer.
+    pub(super) async fn delete(&self, template: &Arc<Template>) -> Result<(), Error> {
+        match self.propagation(template)? {
+            Propagation::Delete => {
+                let waiting = self.holders(template);
+                let decided = self.world.decided(&template.key).map_or(0, |decided| decided.spec.epoch);
+                for cluster in &waiting {
+                    self.remove(template, cluster, Cause::Deleted, Replacement::NotLast, decided).await?;
+                }
+                self.finish(template, waiting.is_empty()).await
+            }
+            Propagation::Orphan => self.give_back(template).await,
+        }
+    }
+
+    /// Releases every copy, and then takes our finalizer off.
+    pub(super) async fn give_back(&self, template: &Arc<Template>) -> Result<(), Error> {
+        let waiting = self.holders(template);
+        for cluster in &waiting {
+            self.release(template, cluster).await?;
+        }
+        self.finish(template, waiting.is_empty()).await
+    }
+
+    async fn finish(&self, template: &Arc<Template>, done: bool) -> Result<(), Error> {
+        let key = &template.key;
+        if !done {
+            self.statuses.add(key.clone(), Priority::Normal);
+            return Ok(());
+        }
+        // The Placement last: after a kill in between there is a Placement without a template, which is seen to.
+        if template.finalized {
+            self.writer.drop_finalizer(template).await?;
+        }
+        self.forget(key).await
+    }
+
+    async fn forget(&self, key: &Key) -> Result<(), Error> {
+        if self.world.decided(key).is_some() {
+            self.writer.delete_placement(key).await?;
+        }
+        self.world.remove_decided(key);
+        self.world.forget_reports(key);
+        self.ledger.remove(key);
+        Ok(())
+    }
+
+    /// A template that is gone without its finalizer having been seen to: nobody asked for the copies to go, so they are released.
+    pub(super) async fn leave_orphan(&self, key: &Key) -> Result<(), Error> {
+        let Some(decided) = self.world.decided(key) else { return Ok(()) };
+        // Of a kind that the API does not serve (now), nothing is known: its templates are not gone.
+        if !self.world.is_watched(key.kind) {
+            return Ok(());
+        }
+        if !self.world.is_synced() {
+            self.queue.add_after(key.clone(), Priority::Background, ASK_AGAIN);
+            return Ok(());
+        }
+        let uid = decided.spec.template.uid.as_str();
+        let snapshot = self.board.snapshot();
+        let gone = self.ledger.with(key, uid, |entry| entry.gone.clone());
+        let mut waiting = false;
+        for target in &decided.spec.clusters {
+            if gone.contains(&target.name) || !self.is_asked(&target.name, &snapshot) {
+                continue;
+            }
+            waiting = true;
+            let epoch = self.epochs.next().await?;
+            self.sessions.release(&target.name, key.to_wire().into(), uid, epoch);
+        }
+        if waiting { Ok(()) } else { self.forget(key).await }
+    }
+
+    /// Clusters that hold a copy, as far as is known, and have not said that it is gone.
+    fn holders(&self, template: &Template) -> Vec<String> {
+        let snapshot = self.board.snapshot();
+        let gone = self.ledger.with(&template.key, &template.uid, |entry| entry.gone.clone());
+        let Some(decided) = self.world.decided(&template.key) else { return Vec::new() };
+        decided
+            .spec
+            .clusters
+            .iter()
+            .map(|target| target.name.clone())
+            .filter(|name| !gone.contains(name) && self.is_asked(name, &snapshot))
+            .collect()
+    }
+
+    /// What the delete asked for: the object's own annotation, its Namespace's when that is being deleted, the policy's word.
+    fn propagation(&self, template: &Template) -> Result<Propagation, Error> {
+        let asked = |template: &Template| match template.annotation(marks::DELETION_PROPAGATION) {
+            Some("Background" | "Foreground") => Some(Propagation::Delete),
+            Some("Orphan") => Some(Propagation::Orphan),
+            _ => None,
+        };
+        if let Some(asked) = asked(template) {
+            return Ok(asked);
+        }
+        let key = &template.key;
+        if key.kind.namespaced
+            && let Some(namespace) = self.world.template(&namespace_of(key))
+            && namespace.deleting
+            && asked(&namespace) == Some(Propagation::Delete)
+        {
+            return Ok(Propagation::Delete);
+        }
+        let view = core_template::Template::from_value(key.kind.plural, &template.object)?;
+        let (policies, cluster_policies) = self.world.policies();
+        let policy = select::policy(&view, &policies, &cluster_policies);
+        Ok(policy.and_then(|policy| policy.spec.deletion).unwrap_or_default())
+    }
+}
+
+fn wire(permit: gate::Permit) -> v1::Permit {
+    v1::Permit { id: permit.id, epoch: permit.epoch, reason: permit.reason }
+}
