@@ -31,6 +31,16 @@ fn check(open: &dyn Fn() -> Box<dyn Backend>) {
     let other = Write::Create { key: mk_key_in("default2", "a"), object: mk_object("a", "x"), within: None };
     engine.commit(vec![other.into()]).unwrap();
 
+    // A condition on another key holds against the batch, too, and comes before the key's own.
+    let within = |name: &str, at| Write::Create {
+        key: mk_key(name),
+        object: mk_object(name, "1"),
+        within: Some((mk_key("c"), at)),
+    };
+    let refused = engine.commit([within("d", 2), within("a", 4)].map(Operation::from).into()).unwrap();
+    assert_eq!(refused, [Err(Rejection::Moved), Err(Rejection::Moved)]);
+    assert_eq!(engine.revision(), 6);
+
     let check_reads = |engine: &dyn Backend| {
         let value = |name: &str, at| {
             engine.get(&mk_key(name), at).unwrap().map(|object| object.meta.labels["v"].clone())
