@@ -4,5 +4,6 @@
 mod clients;
 mod contract;
 mod kubectl;
+mod namespaces;
 mod robustness;
 mod world;
