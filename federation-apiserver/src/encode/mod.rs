@@ -186,16 +186,29 @@ pub(crate) fn frame_of_value(
             table::table(kind, format.include, &meta, vec![value], now, first)
         }
     };
-    if format.encoding == Encoding::Protobuf
-        && let Ok(object) = kube_schema::protobuf::encode_object(&value)
-    {
-        let event = kube_schema::protobuf::encode_watch_event(event.as_str(), &object);
-        let mut frame = Vec::with_capacity(event.len() + 4);
-        frame.extend_from_slice(&(event.len() as u32).to_be_bytes());
-        frame.extend_from_slice(&event);
-        return frame;
+    if format.encoding == Encoding::Protobuf {
+        return protobuf_frame(event, &value);
     }
     json_frame(event, value.to_string().as_bytes())
+}
+
+/// Four bytes of length, big-endian, and the event. What has no protobuf form is told as an error: a frame of another form
+/// would garble all that follow.
+fn protobuf_frame(event: FrameKind, value: &Value) -> Vec<u8> {
+    let encode = kube_schema::protobuf::encode_object;
+    let (event, object) = encode(value).map_or_else(
+        |error| {
+            tracing::error!(%error, "an object has no protobuf form; its watchers are told to list again");
+            let status = ApiError::internal(format!("the object has no protobuf form: {error}")).to_value();
+            (FrameKind::Error, encode(&status).unwrap_or_default())
+        },
+        |object| (event, object),
+    );
+    let event = kube_schema::protobuf::encode_watch_event(event.as_str(), &object);
+    let mut frame = Vec::with_capacity(event.len() + 4);
+    frame.extend_from_slice(&(event.len() as u32).to_be_bytes());
+    frame.extend_from_slice(&event);
+    frame
 }
 
 fn json_frame(event: FrameKind, object: &[u8]) -> Vec<u8> {

@@ -6,4 +6,5 @@ mod contract;
 mod kubectl;
 mod namespaces;
 mod robustness;
+mod watches;
 mod world;

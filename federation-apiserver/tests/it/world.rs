@@ -12,6 +12,7 @@ use tower::ServiceExt as _;
 
 pub(crate) struct World {
     pub(crate) server: ApiServer,
+    pub(crate) draining: CancellationToken,
     _folder: TempDir,
 }
 
@@ -20,15 +21,16 @@ impl World {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = store::Storage::open(store::Options::new(folder.path())).await.unwrap();
+        let draining = CancellationToken::new();
         let server = ApiServer::new(Parts {
             storage,
             tokens: Default::default(),
             authorization: Default::default(),
             health: Health::new(),
             metrics: Metrics::new(),
-            draining: CancellationToken::new(),
+            draining: draining.clone(),
         });
-        let world = Self { server, _folder: folder };
+        let world = Self { server, draining, _folder: folder };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo"}});
         world.expect(StatusCode::CREATED, Method::POST, "/api/v1/namespaces", Some(namespace)).await;
         world
