@@ -135,7 +135,7 @@ fn command(command: &mut Command) -> Result<()> {
 
 fn words(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program());
-    let name = program.file_name().unwrap_or(command.get_program()).to_string_lossy();
+    let name = program.file_name().unwrap_or_else(|| command.get_program()).to_string_lossy();
     command.get_args().fold(name.into_owned(), |line, word| {
         // A script is not a line.
         let word = word.to_string_lossy();
