@@ -134,6 +134,15 @@ fn strip_service(spec: &mut Map<String, Value>, owned: &Owned<'_>) {
     if !owned.has(&["f:spec", "f:healthCheckNodePort"]) {
         spec.remove("healthCheckNodePort");
     }
+    // Defaults that our API server wrote, of fields that old members refuse in server-side apply (1.21 brought the first, 1.20 the
+    // second behind a gate). Members that have them write the same defaults.
+    for (field, default) in
+        [("internalTrafficPolicy", json!("Cluster")), ("allocateLoadBalancerNodePorts", json!(true))]
+    {
+        if spec.get(field) == Some(&default) {
+            spec.remove(field);
+        }
+    }
     for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         let Some(port) = port.as_object_mut() else { continue };
         let number = port.get("port").and_then(Value::as_u64).unwrap_or_default();
@@ -295,6 +304,18 @@ mod tests {
         let manifest = render(&deployment(), &target("taiwan", None), &[forged], 5).unwrap();
         assert_eq!(manifest["metadata"]["annotations"][marks::EPOCH], "5");
         assert_eq!(manifest["metadata"]["labels"][marks::MANAGED], "true");
+    }
+
+    #[test]
+    fn defaults_that_old_members_do_not_know_stay_behind() {
+        let mut service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"type": "LoadBalancer", "internalTrafficPolicy": "Cluster", "allocateLoadBalancerNodePorts": true},
+        });
+        let taiwan = target("taiwan", None);
+        assert_eq!(render(&service, &taiwan, &[], 1).unwrap()["spec"], json!({"type": "LoadBalancer"}));
+        service["spec"] = json!({"internalTrafficPolicy": "Local", "allocateLoadBalancerNodePorts": false});
+        assert_eq!(render(&service, &taiwan, &[], 1).unwrap()["spec"], service["spec"]);
     }
 
     #[test]
