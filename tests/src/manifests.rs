@@ -93,3 +93,15 @@ spec:
 "
     )
 }
+
+/// A TrafficPolicy by which every answer names every place that serves.
+pub fn answer_with_all(namespace: &str, service: &str) -> String {
+    format!(
+        "apiVersion: federation.rs/v1alpha1
+kind: TrafficPolicy
+metadata: {{name: {service}, namespace: {namespace}}}
+spec: {{service: {service}, strategy: All, ttlSeconds: 1}}
+---
+"
+    )
+}

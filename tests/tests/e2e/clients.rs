@@ -94,7 +94,7 @@ fn bad_manifests_are_refused_with_the_field_named() -> Result<()> {
     };
     refused(&manifests::config_map("default", "No_Good", "x"), &["metadata.name"])?;
     refused(
-        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: default, labels: {\"-x\": y}}}",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: default, labels: {\"-x\": y}}\n",
         &["metadata.labels"],
     )?;
     refused(

@@ -17,6 +17,7 @@ fn tokyo_serves_when_taiwan_is_cut_off_and_taiwan_returns_with_nothing_lost() ->
     world.api().apply(
         &(manifests::deployment(namespace, "web", 4)
             + &manifests::node_port(namespace, "web", port)
+            + &manifests::answer_with_all(namespace, "web")
             + &manifests::config_map(namespace, "settings", "one")
             + &manifests::weights(namespace, "Deployment", "web", 1, 1)),
     )?;
@@ -72,7 +73,9 @@ fn both_sites_gone_at_once_freeze_everything() -> Result<()> {
     let world = World::joined_with("freeze", &settings)?;
     let namespace = &world.namespace;
     world.api().apply(
-        &(manifests::deployment(namespace, "web", 2) + &manifests::node_port(namespace, "web", 30084)),
+        &(manifests::deployment(namespace, "web", 2)
+            + &manifests::node_port(namespace, "web", 30084)
+            + &manifests::answer_with_all(namespace, "web")),
     )?;
     world.ready("deployment/web", 2);
     let (user, host) = (world.federation.user(), world.host("web"));
@@ -110,6 +113,7 @@ fn a_drain_moves_users_and_replicas_and_loses_no_request() -> Result<()> {
     world.api().apply(
         &(manifests::deployment(namespace, "web", 2)
             + &manifests::node_port(namespace, "web", port)
+            + &manifests::answer_with_all(namespace, "web")
             + &manifests::weights(namespace, "Deployment", "web", 1, 1)),
     )?;
     world.ready("deployment/web", 2);
