@@ -15,6 +15,10 @@ use crate::{auth::authn, server::ApiServer};
 
 /// A client that does not finish its handshake in this time is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an HTTP/1 connection may wait for a whole request head. hyper counts the idle time between two requests into it,
+/// so it must be longer than clients keep idle connections (kube-rs and Go: 90 s): else they would now and then write into
+/// a connection that is just being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Connections that are not done by then are cut.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// After an error of accept (most often: no more file descriptors), a pause in which some may come free.
@@ -26,7 +30,7 @@ const HEADERS_MAX_BYTES: u32 = 1 << 20;
 pub(crate) async fn run(listener: TcpListener, tls: TlsAcceptor, server: ApiServer, shutdown: &Shutdown) {
     let graceful = Arc::new(GracefulShutdown::new());
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())

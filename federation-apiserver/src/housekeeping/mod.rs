@@ -68,12 +68,14 @@ pub struct Service {
     graph: Graph,
     /// Changes up to this revision were taken into the graph; `None` before the first.
     seen: Option<u64>,
+    /// Something that must exist may be missing.
+    incomplete: bool,
 }
 
 impl Service {
     /// Controllers over `storage`.
     pub fn new(storage: Storage, kinds: Arc<dyn Kinds>, options: Options) -> Self {
-        Self { storage, kinds, options, graph: Graph::default(), seen: None }
+        Self { storage, kinds, options, graph: Graph::default(), seen: None, incomplete: true }
     }
 
     /// Works until the shutdown.
@@ -104,7 +106,10 @@ impl Service {
         self.observe();
         let snapshot = self.storage.snapshot();
         let kinds = &*self.kinds;
-        let mut actions = namespace::required(&snapshot, self.options.root_ca_pem.as_deref());
+        let mut actions = Vec::new();
+        if std::mem::take(&mut self.incomplete) || everything {
+            actions.extend(namespace::required(&snapshot, self.options.root_ca_pem.as_deref()));
+        }
         actions.extend(namespace::endings(&snapshot, &kinds.namespaced()));
         let dirty = self.graph.take_dirty();
         for key in &dirty {
@@ -115,6 +120,7 @@ impl Service {
         }
         let failed = Executor::new(&self.storage, kinds).run(actions).await;
         let count = failed.len();
+        self.incomplete |= count > 0;
         for key in failed {
             self.graph.mark(key);
         }
@@ -128,12 +134,14 @@ impl Service {
             && let Ok(events) = self.storage.changes_after(seen)
         {
             for event in events {
+                self.incomplete |= namespace::concerns(&event.object.key);
                 self.graph.observe(event.previous.as_deref(), &event.object, event.kind, &resolve);
                 self.seen = Some(event.revision);
             }
             return;
         }
         let snapshot = self.storage.snapshot();
+        self.incomplete = true;
         self.graph.rebuild(&snapshot, &resolve);
         self.seen = Some(snapshot.revision());
     }

@@ -17,6 +17,16 @@ const REQUIRED: [&str; 5] =
 /// The ConfigMap that tells workloads whom to trust.
 const ROOT_CA: &str = "kube-root-ca.crt";
 
+/// Whether a change of this object may have taken away what [`required`] makes.
+pub(super) fn concerns(key: &Key) -> bool {
+    match &*key.resource.resource {
+        "namespaces" => true,
+        "serviceaccounts" => key.name == "default",
+        "configmaps" => key.name == ROOT_CA,
+        _ => false,
+    }
+}
+
 /// Makes what must exist and does not: namespaces, and in each active one the ServiceAccount `default` and the root CA.
 pub(super) fn required(snapshot: &Snapshot, root_ca_pem: Option<&str>) -> Vec<Action> {
     let mut actions = Vec::new();

@@ -6,6 +6,7 @@ use apimachinery::{
     ApiError, FieldError, FieldPath,
     status::{self, Details},
 };
+use futures::{StreamExt as _, stream};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -17,6 +18,9 @@ use crate::{
 };
 
 const ROUNDS: usize = 64;
+
+/// Deletes of one collection that are under way together: they share the store's commits, and leave most of each to others.
+const CONCURRENT: usize = 64;
 
 /// Namespaces that cannot go.
 const LASTING: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -53,8 +57,14 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
     let (options, dry_run) = options(call)?;
     let chosen = list::chosen(call)?;
     let mut items = Vec::with_capacity(chosen.len());
-    for stored in &chosen {
-        match delete_in(call, &stored.key.namespace, &stored.key.name, &options, dry_run).await {
+    let (call, options) = (&*call, &options);
+    let mut ended = stream::iter(chosen)
+        .map(|stored| async move {
+            delete_in(call, &stored.key.namespace, &stored.key.name, options, dry_run).await
+        })
+        .buffered(CONCURRENT);
+    while let Some(outcome) = ended.next().await {
+        match outcome {
             Ok(Outcome::Marked(stored) | Outcome::Removed(stored)) => items.push(call.value(&stored)?),
             // Somebody else was faster.
             Err(error) if error.code == 404 => {}
