@@ -24,7 +24,7 @@ use crate::observe::{Decided, Key, Report, Reports, Template, World};
 const GATHER: Duration = Duration::from_millis(8);
 /// A Placement's status waits this long, once, for the answers that are still due: mostly it is then written once and not for each
 /// cluster, and `Pending` is written only where it says something.
-const ANSWERS: Duration = Duration::from_millis(150);
+const ANSWERS: Duration = Duration::from_millis(500);
 /// After a failed write.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Workers: as many as there may be writes in flight, since each one mostly waits.

@@ -230,11 +230,11 @@ impl Observer {
                 self.world.put_decided(&key, Decided { spec, status, lost: false });
                 self.queue.add(key, Priority::Background);
             }
-        } else if self.world.decided(&key).is_some_and(|kept| kept.spec.template.uid == spec.template.uid) {
-            if self.world.template(&key).is_some_and(|template| !template.deleting) {
-                self.world.lose_decided(&key);
-                self.queue.add(key, Priority::Normal);
-            }
+        } else if self.world.decided(&key).is_some_and(|kept| kept.spec.template.uid == spec.template.uid)
+            && self.world.template(&key).is_some_and(|template| !template.deleting)
+        {
+            self.world.lose_decided(&key);
+            self.queue.add(key, Priority::Normal);
         }
     }
 

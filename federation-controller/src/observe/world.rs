@@ -58,8 +58,10 @@ impl World {
     /// Declares the collections whose views must be whole before anything is removed.
     pub(crate) fn declare(&self, collections: impl IntoIterator<Item = String>) {
         let mut inner = self.0.write();
-        inner.declared.extend(collections);
-        inner.unsynced = inner.declared.clone();
+        for collection in collections {
+            inner.unsynced.insert(collection.clone());
+            inner.declared.insert(collection);
+        }
     }
 
     /// Whether objects of a kind are watched, so that it means something when one is not there.

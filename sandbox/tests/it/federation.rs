@@ -75,7 +75,7 @@ impl Api {
     }
 
     pub(crate) async fn delete(&self, path: &str, propagation: Option<&str>) {
-        let body = propagation.map_or(json!({}), |policy| json!({"propagationPolicy": policy}));
+        let body = propagation.map_or_else(|| json!({}), |policy| json!({"propagationPolicy": policy}));
         let answer = self.send("DELETE", path, "application/json", &body).await;
         answer.unwrap_or_else(|error| panic!("DELETE {path}: {error}"));
     }

@@ -10,4 +10,5 @@ mod federation;
 mod harm;
 mod joining;
 mod objects;
+mod speed;
 mod traffic;
