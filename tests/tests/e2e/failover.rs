@@ -120,6 +120,11 @@ fn a_drain_moves_users_and_replicas_and_loses_no_request() -> Result<()> {
     let (user, host) = (world.federation.user(), world.host("web"));
     eventually("the name is answered with both places", SOON, || Ok(user.resolve(&host)?.len() == 2));
 
+    // kube-proxy is up to a second behind the endpoints that the answers follow.
+    eventually("both places serve users", PODS, || {
+        Ok(user.resolve(&host)?.iter().all(|address| user.get(&format!("http://{address}:{port}/")).is_ok()))
+    });
+
     let done = std::sync::atomic::AtomicBool::new(false);
     let (served, lost) = std::thread::scope(|scope| {
         // One who resolves anew for each request, as the TTL of 1 s nearly asks.
