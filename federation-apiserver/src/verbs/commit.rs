@@ -119,7 +119,7 @@ pub(super) async fn replace(
 }
 
 /// What the store would hold.
-fn pretend(call: &Call, key: Key, revision: u64, object: Value) -> Result<Arc<Stored>, ApiError> {
+pub(super) fn pretend(call: &Call, key: Key, revision: u64, object: Value) -> Result<Arc<Stored>, ApiError> {
     let mut stored = call.kind.to_stored(object);
     if let Some(metadata) = stored["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");

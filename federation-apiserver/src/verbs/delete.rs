@@ -120,7 +120,7 @@ async fn delete_in(
             }
             DeleteDecision::MarkDeleting(next) => {
                 if dry_run {
-                    return Ok(Outcome::Marked(current));
+                    return commit::pretend(call, key, current.revision, next).map(Outcome::Marked);
                 }
                 (Write::Update { key: key.clone(), expect, object: object::encode(call.kind, next) }, false)
             }

@@ -431,6 +431,11 @@ fn deletes_cascade_as_asked() {
     session.ok_with("delete --ignore-not-found -f -", MANIFEST, &[]);
     session.ok("delete namespace shop --timeout=30s", &["deleted"]);
     session.fails("get namespace shop", "", &["NotFound"]);
+    for cascade in ["foreground", "orphan"] {
+        session.ok("create namespace shop", &[]);
+        session.ok_with("apply -f -", MANIFEST, &[]);
+        session.ok(&format!("delete namespace shop --cascade={cascade} --timeout=30s"), &["deleted"]);
+    }
     session.fails("delete namespace default", "", &["(Forbidden)", "this namespace may not be deleted"]);
 }
 

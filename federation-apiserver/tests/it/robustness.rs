@@ -1,7 +1,12 @@
 //! What no client should send, and what must come of it.
 
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -16,7 +21,7 @@ async fn send(
     method: Method,
     path: &str,
     media_type: &str,
-    body: impl Into<bytes::Bytes>,
+    body: impl Into<Bytes>,
 ) -> (StatusCode, Value, Vec<String>) {
     let request = Request::builder()
         .method(method)
@@ -165,6 +170,12 @@ async fn a_dry_run_writes_nothing() {
     world.expect(StatusCode::OK, Method::DELETE, &a, None).await;
     world.expect(StatusCode::OK, Method::DELETE, &b, None).await;
     assert_eq!(world.server.storage().snapshot().revision(), revision);
+    let held = json!({"metadata": {"name": "held", "finalizers": ["e.com/hold"]}});
+    world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(held)).await;
+    let told =
+        world.expect(StatusCode::OK, Method::DELETE, &format!("{CONFIG_MAPS}/held?dryRun=All"), None).await;
+    assert!(told["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(world.server.storage().snapshot().revision(), revision + 1);
 }
 
 #[tokio::test]
@@ -179,4 +190,29 @@ async fn deletes_keep_their_preconditions() {
     world.expect(StatusCode::CONFLICT, Method::DELETE, &path, unless("other", version)).await;
     world.expect(StatusCode::CONFLICT, Method::DELETE, &path, unless(uid, "1")).await;
     world.expect(StatusCode::OK, Method::DELETE, &path, unless(uid, version)).await;
+}
+
+#[tokio::test]
+async fn the_request_too_many_is_told_to_come_again() {
+    /// The server's bound.
+    const IN_FLIGHT_MAX: usize = 600;
+    let world = World::new().await;
+    // Bodies that never come keep their requests at work.
+    let mut waiting: Vec<_> = (0..IN_FLIGHT_MAX)
+        .map(|_| {
+            let never = futures::stream::pending::<Result<Frame<Bytes>, Infallible>>();
+            let request =
+                Request::builder().method(Method::POST).uri(CONFIG_MAPS).body(StreamBody::new(never));
+            world.server.service().oneshot(request.unwrap()).boxed()
+        })
+        .collect();
+    for request in &mut waiting {
+        assert!(request.now_or_never().is_none());
+    }
+    let request = Request::builder().uri(CONFIG_MAPS).body(Full::<Bytes>::default()).unwrap();
+    let response = world.server.service().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers()["retry-after"], "1");
+    drop(waiting);
+    world.expect(StatusCode::OK, Method::GET, CONFIG_MAPS, None).await;
 }
