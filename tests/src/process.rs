@@ -17,8 +17,10 @@ const TAIL: usize = 25;
 /// # Errors
 /// When it was not built: `cargo build --workspace` comes before the end-to-end tests.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("the test is in no target folder")?;
+    let this = std::env::current_exe()?;
+    let folder = this.parent().context("this program is in no folder")?;
+    // Tests are one level below programs.
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let path = folder.join(name);
     anyhow::ensure!(path.exists(), "{} is not built: run `cargo build --workspace`", path.display());
     Ok(path)

@@ -1,5 +1,6 @@
 //! Developer commands: `cargo xtask <command>`.
 
+mod bench;
 mod cluster;
 mod codegen;
 mod test;
@@ -22,6 +23,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measures.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Real Kubernetes clusters by hand: `up [--control-plane] taiwan tokyo`, `down`, `status`, `cut`, `heal`, `kubeconfig`.
     Cluster(Words),
     /// Regenerates the data files of kube-schema: `openapi`, `protobuf`, `fixtures`.
@@ -68,6 +72,7 @@ enum Vectors {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
+        Command::Bench(what) => bench::run(&what)?,
         Command::Cluster(Words { words }) => cluster::run(&words)?,
         Command::Codegen(Words { words }) => codegen::run(&words)?,
         Command::Test(options) => test::run(&options)?,

@@ -115,7 +115,8 @@ impl Steps {
     }
 }
 
-fn cargo(words: &[&str]) -> Result<()> {
+/// Runs cargo, with the kit's programs within reach.
+pub(crate) fn cargo(words: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // The kit's programs come last: what the machine has goes before.
     let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
