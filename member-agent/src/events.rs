@@ -29,6 +29,8 @@ pub(crate) struct Filter {
 
 impl Filter {
     pub(crate) fn new(started: Timestamp) -> Self {
+        // Events' times have no fractions: what happens in the second of the start is not from before it.
+        let started = Timestamp::from_second(started.as_second()).unwrap_or(started);
         Self { started, counts: HashMap::new(), buckets: HashMap::new() }
     }
 
@@ -185,6 +187,14 @@ mod tests {
 
     fn filter() -> Filter {
         Filter::new("2026-01-01T00:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn an_event_of_the_second_in_which_the_agent_started_is_told() {
+        let mut filter = Filter::new("2026-01-01T00:00:20.9Z".parse().unwrap());
+        assert_eq!(filter.take(&world(), &event("Deployment", "web", 1), Instant::now()).unwrap().count, 1);
+        let mut filter = Filter::new("2026-01-01T00:00:21.0Z".parse().unwrap());
+        assert!(filter.take(&world(), &event("Deployment", "web", 1), Instant::now()).is_none());
     }
 
     #[test]
