@@ -1,8 +1,11 @@
 //! `cargo xtask bench propagate`: builds in release, and measures.
 
-use anyhow::Result;
+use std::path::Path;
+use std::process::Command;
 
-use crate::test::cargo;
+use anyhow::{Context as _, Result};
+
+use crate::test::{cargo, command};
 
 /// What can be measured.
 #[derive(clap::Subcommand)]
@@ -26,7 +29,10 @@ pub(crate) fn run(what: &Bench) -> Result<()> {
                 "federation-tests",
                 "--bins",
             ])?;
-            cargo(&["run", "--quiet", "--release", "-p", "federation-tests", "--bin", "propagate"])
+            // Not `cargo run -p`: another choice of packages is another choice of features, and builds everything again.
+            let this = std::env::current_exe()?;
+            let target = this.parent().and_then(Path::parent).context("xtask is in no target folder")?;
+            command(&mut Command::new(target.join("release/propagate")))
         }
     }
 }

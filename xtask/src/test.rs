@@ -125,7 +125,8 @@ pub(crate) fn cargo(words: &[&str]) -> Result<()> {
     command(Command::new(cargo).args(words).env("PATH", format!("{path}:{kit}/bin")))
 }
 
-fn command(command: &mut Command) -> Result<()> {
+/// Runs a command that must succeed, and says so.
+pub(crate) fn command(command: &mut Command) -> Result<()> {
     println!("    {}", words(command));
     let status = command.status().with_context(|| format!("cannot run {}", words(command)))?;
     if !status.success() {
