@@ -59,7 +59,8 @@ fn events_of_members_come_to_the_federation_and_an_event_posted_there_goes_to_bo
                 .iter()
                 .any(|event| event["reason"] == "ScalingReplicaSet" && event.to_string().contains(site))
         };
-        Ok(scaled("taiwan") && scaled("tokyo"))
+        anyhow::ensure!(scaled("taiwan") && scaled("tokyo"), "it has {events:?}");
+        Ok(true)
     });
 
     let uid = world.api().field(namespace, "deployment/web", "/metadata/uid")?;
