@@ -24,7 +24,7 @@ fn is_applied(placement: &Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_costs_four_writes_for_each_object_its_creation_included() {
+async fn a_burst_costs_no_write_that_tells_nothing_new() {
     const OBJECTS: u64 = 200;
     let (federation, taiwan, tokyo) = Federation::pair().await;
     let before = revision(&federation).await;
@@ -47,8 +47,9 @@ async fn a_burst_costs_four_writes_for_each_object_its_creation_included() {
     .await;
     let writes = revision(&federation).await - before;
     eprintln!("{OBJECTS} created in {created:?}, in both members after {present:?}, {writes} writes");
-    // Creation, finalizer, Placement, Placement status. Half of one more for answers that took longer than the status waits.
-    assert!(writes <= OBJECTS * 9 / 2 + 20, "{writes} writes for {OBJECTS} objects");
+    // Creation, finalizer, Placement, and a status for each of the two members' answers; where both come within the status's wait,
+    // as on a machine that is not busy, one status tells both. 20 for the federation's own bookkeeping meanwhile.
+    assert!(writes <= OBJECTS * 5 + 20, "{writes} writes for {OBJECTS} objects");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
