@@ -14,9 +14,6 @@ use crate::{
 const AGGREGATED_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const AGGREGATED_V2BETA1: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 
-const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
-
 /// One finished document.
 pub(crate) struct Document {
     pub(crate) content_type: &'static str,
@@ -37,12 +34,6 @@ pub(crate) fn find(path: &str, headers: &HeaderMap) -> Option<Document> {
         ["apis", group, version] => plain(resources(group, version)?),
         _ => None,
     }
-}
-
-/// Every verb of a kind.
-pub(crate) fn verbs(kind: &Kind) -> Vec<&'static str> {
-    // A Namespace is deleted one at a time, or a slip of the hand empties the federation.
-    VERBS.into_iter().filter(|verb| kind.plural != "namespaces" || *verb != "deletecollection").collect()
 }
 
 fn aggregated(core: bool, headers: &HeaderMap) -> Option<Document> {
@@ -81,7 +72,7 @@ fn group_discovery(core: bool, version: &str) -> Value {
             let versions: Vec<_> = versions(group)
                 .into_iter()
                 .map(|version| {
-                    let resources: Vec<_> = kinds(group, version).map(discovered).collect();
+                    let resources: Vec<_> = kinds(group, version).into_iter().map(discovered).collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
@@ -105,7 +96,7 @@ fn discovered(kind: &'static Kind) -> Value {
         "responseKind": own,
         "scope": if kind.namespaced() { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
-        "verbs": verbs(kind),
+        "verbs": kind.verbs,
     });
     if !kind.short_names.is_empty() {
         resource["shortNames"] = json!(kind.short_names);
@@ -113,14 +104,17 @@ fn discovered(kind: &'static Kind) -> Value {
     if !kind.categories.is_empty() {
         resource["categories"] = json!(kind.categories);
     }
-    let mut subresources = Vec::new();
-    if kind.scale {
-        let scale = reply("autoscaling", "v1", "Scale");
-        subresources.push(json!({"subresource": "scale", "responseKind": scale, "verbs": SUBRESOURCE_VERBS}));
-    }
-    if kind.status {
-        subresources.push(json!({"subresource": "status", "responseKind": own, "verbs": SUBRESOURCE_VERBS}));
-    }
+    let subresources: Vec<_> = kind
+        .all_subresources()
+        .iter()
+        .map(|part| {
+            json!({
+                "subresource": part.name,
+                "responseKind": reply(part.group, part.version, part.kind),
+                "verbs": part.verbs,
+            })
+        })
+        .collect();
     if !subresources.is_empty() {
         resource["subresources"] = Value::Array(subresources);
     }
@@ -146,8 +140,12 @@ fn versions(group: &str) -> Vec<&'static str> {
         .collect()
 }
 
-fn kinds<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Kind> + 'a {
-    Registry::get().kinds().iter().copied().filter(move |kind| kind.group == group && kind.version == version)
+/// The kinds of a group version, by name.
+fn kinds(group: &str, version: &str) -> Vec<&'static Kind> {
+    let all = Registry::get().kinds().iter().copied();
+    let mut found: Vec<_> = all.filter(|kind| kind.group == group && kind.version == version).collect();
+    found.sort_by_key(|kind| kind.plural);
+    found
 }
 
 fn legacy_versions() -> Value {
@@ -189,7 +187,7 @@ fn resources(group: &str, version: &str) -> Option<Value> {
             "singularName": kind.singular,
             "namespaced": kind.namespaced(),
             "kind": kind.kind,
-            "verbs": verbs(kind),
+            "verbs": kind.verbs,
         });
         if !kind.short_names.is_empty() {
             resource["shortNames"] = json!(kind.short_names);
@@ -198,25 +196,19 @@ fn resources(group: &str, version: &str) -> Option<Value> {
             resource["categories"] = json!(kind.categories);
         }
         resources.push(resource);
-        if kind.scale {
-            resources.push(json!({
-                "name": format!("{}/scale", kind.plural),
+        for part in kind.all_subresources() {
+            let mut resource = json!({
+                "name": format!("{}/{}", kind.plural, part.name),
                 "singularName": "",
                 "namespaced": kind.namespaced(),
-                "group": "autoscaling",
-                "version": "v1",
-                "kind": "Scale",
-                "verbs": SUBRESOURCE_VERBS,
-            }));
-        }
-        if kind.status {
-            resources.push(json!({
-                "name": format!("{}/status", kind.plural),
-                "singularName": "",
-                "namespaced": kind.namespaced(),
-                "kind": kind.kind,
-                "verbs": SUBRESOURCE_VERBS,
-            }));
+                "kind": part.kind,
+                "verbs": part.verbs,
+            });
+            if (part.group, part.version) != (kind.group, kind.version) {
+                resource["group"] = part.group.into();
+                resource["version"] = part.version.into();
+            }
+            resources.push(resource);
         }
     }
     if resources.is_empty() {

@@ -10,7 +10,6 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
 
 use crate::{
-    discovery,
     http::{
         Body, body,
         negotiate::{JSON, accept},
@@ -73,34 +72,22 @@ pub(crate) fn documents(schemas: &Schemas) -> Documents {
 
 fn resource(kind: &Kind) -> Resource {
     let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-    let verbs = || strings(&["get", "patch", "update"]);
-    let mut subresources = Vec::new();
-    if kind.status {
-        subresources.push(Subresource {
-            name: "status".into(),
-            group: kind.group.into(),
-            version: kind.version.into(),
-            kind: kind.kind.into(),
-            verbs: verbs(),
-        });
-    }
-    if kind.scale {
-        subresources.push(Subresource {
-            name: "scale".into(),
-            group: "autoscaling".into(),
-            version: "v1".into(),
-            kind: "Scale".into(),
-            verbs: verbs(),
-        });
-    }
+    let subresources = kind.all_subresources();
+    let subresources = subresources.iter().map(|part| Subresource {
+        name: part.name.into(),
+        group: part.group.into(),
+        version: part.version.into(),
+        kind: part.kind.into(),
+        verbs: strings(part.verbs),
+    });
     Resource {
         group: kind.group.into(),
         version: kind.version.into(),
         kind: kind.kind.into(),
         plural: kind.plural.into(),
         namespaced: kind.namespaced(),
-        verbs: strings(&discovery::verbs(kind)),
-        subresources,
+        verbs: strings(kind.verbs),
+        subresources: subresources.collect(),
     }
 }
 

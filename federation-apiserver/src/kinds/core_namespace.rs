@@ -3,7 +3,7 @@
 use apimachinery::{meta::Scope, names::NameRule};
 use serde_json::{Value, json};
 
-use crate::registry::{Column, Kind, field};
+use crate::registry::{Column, Kind, Subresource, field};
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
     kind: "Namespace",
@@ -12,6 +12,16 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     short_names: &["ns"],
     scope: Scope::Cluster,
     status: true,
+    // A Namespace is deleted one at a time, or a slip of the hand empties the federation.
+    verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
+    subresources: &[Subresource {
+        name: "finalize",
+        group: "",
+        version: "v1",
+        kind: "Namespace",
+        verbs: &["update"],
+        changes: &["/spec/finalizers", "/metadata/finalizers"],
+    }],
     columns: &[
         Column::NAME,
         Column::text("Status", "The status of the namespace", |object, _| field(object, "/status/phase")),

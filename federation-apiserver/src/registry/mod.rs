@@ -35,6 +35,42 @@ pub struct Conversion {
     pub from_stored: fn(Value) -> Value,
 }
 
+/// A part of an object with a life of its own, or an action on it, below the object's URL.
+#[derive(Clone, Copy)]
+pub struct Subresource {
+    /// Its name in the URL.
+    pub name: &'static str,
+    /// Group of the kind that goes in and out.
+    pub group: &'static str,
+    /// Version of that kind.
+    pub version: &'static str,
+    /// That kind.
+    pub kind: &'static str,
+    /// Its verbs, as discovery lists them.
+    pub verbs: &'static [&'static str],
+    /// What an update through it changes, as JSON pointers; empty for actions.
+    pub changes: &'static [&'static str],
+}
+
+impl Subresource {
+    /// Verbs of a part that is read and written.
+    pub const PART: &'static [&'static str] = &["get", "patch", "update"];
+
+    /// `autoscaling/v1` Scale.
+    const SCALE: Self = Self {
+        name: "scale",
+        group: "autoscaling",
+        version: "v1",
+        kind: "Scale",
+        verbs: Self::PART,
+        changes: &["/spec/replicas"],
+    };
+}
+
+/// Every verb of a collection.
+pub const ALL_VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
 /// Collects the faults of an object.
 pub type Faults = Vec<FieldError>;
 
@@ -61,6 +97,10 @@ pub struct Kind {
     pub status: bool,
     /// Whether there is a scale subresource.
     pub scale: bool,
+    /// The other subresources.
+    pub subresources: &'static [Subresource],
+    /// What can be done to it, in alphabetical order.
+    pub verbs: &'static [&'static str],
     /// Columns of its Table, Name first.
     pub columns: &'static [Column],
     /// Fields that selectors may name besides metadata.name and metadata.namespace, with the JSON pointers to them.
@@ -73,11 +113,13 @@ pub struct Kind {
     pub unconditional_update: bool,
     /// Whether PUT makes an object that is not there.
     pub create_on_update: bool,
+    /// Whether the server allocates cluster IPs and node ports for it: Services.
+    pub allocates: bool,
     /// Whether it has a protobuf form and merge keys: all built-in kinds.
     pub built_in: bool,
-    /// Fills defaults in, before validation, on every write.
+    /// Fills defaults in, first of all, on every write.
     pub default: fn(&mut Value),
-    /// Sets what the server decides on create.
+    /// Sets what the server decides on create. The metadata is complete, defaults are filled in.
     pub prepare_create: fn(&mut Value),
     /// Sets what the server decides on update; (new, old).
     pub prepare_update: fn(&mut Value, &Value),
@@ -102,12 +144,15 @@ impl Kind {
         scope: Scope::Namespaced,
         status: false,
         scale: false,
+        subresources: &[],
+        verbs: ALL_VERBS,
         columns: columns::NAME_AND_AGE,
         selectable: &[],
         name_rule: NameRule::Dns1123Subdomain,
         generation: Generation::None,
         unconditional_update: true,
         create_on_update: false,
+        allocates: false,
         built_in: true,
         default: |_| {},
         prepare_create: |_| {},
@@ -142,6 +187,31 @@ impl Kind {
     /// Whether it lives in namespaces.
     pub fn namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
+    }
+
+    /// Every subresource, scale and status included, in alphabetical order.
+    pub fn all_subresources(&self) -> Vec<Subresource> {
+        let mut all = self.subresources.to_vec();
+        if self.scale {
+            all.push(Subresource::SCALE);
+        }
+        if self.status {
+            all.push(Subresource {
+                name: "status",
+                group: self.group,
+                version: self.version,
+                kind: self.kind,
+                verbs: Subresource::PART,
+                changes: &["/status"],
+            });
+        }
+        all.sort_by_key(|part| part.name);
+        all
+    }
+
+    /// The subresource of a name.
+    pub fn subresource(&self, name: &str) -> Option<Subresource> {
+        self.all_subresources().into_iter().find(|part| part.name == name)
     }
 
     /// The stored form of an object of this kind.

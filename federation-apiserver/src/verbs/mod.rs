@@ -31,9 +31,12 @@ pub(crate) async fn dispatch(
     verb: &str,
 ) -> Result<Response<Body>, ApiError> {
     let subresource = call.path.subresource.clone();
+    if subresource.is_none() && !call.kind.verbs.contains(&verb) {
+        return Err(ApiError::no_such_method());
+    }
     match (verb, subresource.as_deref()) {
-        ("get", None | Some("status")) => read::get(&call),
         ("get", Some("scale")) => scale::get(&call),
+        ("get", _) => read::get(&call),
         ("list", None) => list::list(&call).await,
         ("watch", None) => watch::watch(call).await,
         ("create", None) if call.path.name.is_none() => create::create(&mut call).await,
@@ -42,9 +45,7 @@ pub(crate) async fn dispatch(
         ("patch", Some("scale")) => scale::patch(&mut call).await,
         ("patch", _) if call.path.name.is_some() => patch::patch(&mut call).await,
         ("delete", None) => delete::delete(&mut call).await,
-        ("deletecollection", None) if call.kind.plural != "namespaces" => {
-            delete::delete_collection(&mut call).await
-        }
+        ("deletecollection", None) => delete::delete_collection(&mut call).await,
         _ => {
             tracing::debug!(%method, verb, "no such verb");
             Err(ApiError::no_such_method())

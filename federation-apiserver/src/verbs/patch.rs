@@ -29,7 +29,7 @@ enum Patch {
 
 /// Changes the object that the URL names as the body says.
 pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
-    update::check_subresource(call)?;
+    update::check_subresource(call, "patch")?;
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let patch = read(call)?;
     call.check_duplicates(options.field_validation)?;

@@ -8,7 +8,7 @@ use crate::http::Body;
 
 /// Answers with the object that the URL names.
 pub(super) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
-    update::check_subresource(call)?;
+    update::check_subresource(call, "get")?;
     if let Some(version) = call.query.get("resourceVersion")
         && version.parse::<u64>().is_err()
     {

@@ -18,7 +18,7 @@ const ROUNDS: usize = 64;
 
 /// Replaces the object that the URL names with the one in the body.
 pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> {
-    check_subresource(call)?;
+    check_subresource(call, "update")?;
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let mut object = call.decode_object(options.field_validation)?;
     object::settle_namespace(call.kind, &mut object, call.namespace())?;
@@ -51,13 +51,14 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
     Err(ApiError::stale(&call.resource(), call.name()))
 }
 
-/// Only `status` (and a Namespace's `finalize`) are parts of an object that have a life of their own.
-pub(super) fn check_subresource(call: &Call) -> Result<(), ApiError> {
-    match call.path.subresource.as_deref() {
-        None => Ok(()),
-        Some("status") if call.kind.status => Ok(()),
-        Some("finalize") if call.kind.plural == "namespaces" => Ok(()),
-        Some(_) => Err(ApiError::no_such_path()),
+/// A subresource must exist, be a part of the object rather than an action on it, and have the verb.
+pub(super) fn check_subresource(call: &Call, verb: &str) -> Result<(), ApiError> {
+    let Some(name) = call.path.subresource.as_deref() else { return Ok(()) };
+    let part = call.kind.subresource(name).ok_or_else(ApiError::no_such_path)?;
+    if part.verbs.contains(&verb) && !part.changes.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::no_such_method())
     }
 }
 
@@ -99,36 +100,52 @@ fn check_versions(call: &Call, object: &Value, current: &Arc<Stored>, version: &
 pub(super) fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Value, ApiError> {
     let kind = call.kind;
     object::carry_over(&mut object, old)?;
-    let take = |to: &mut Value, from: &Value, part: &str| {
-        if let Some(map) = to.as_object_mut() {
-            match from.get(part) {
-                Some(value) => map.insert(part.to_owned(), value.clone()),
-                None => map.remove(part),
-            };
-        }
-    };
     match call.path.subresource.as_deref() {
-        Some("finalize") => {
+        Some(name) => {
+            let part = kind.subresource(name).ok_or_else(ApiError::no_such_path)?;
             let mut next = old.clone();
-            take(&mut next["spec"], &object["spec"], "finalizers");
-            take(&mut next["metadata"], &object["metadata"], "finalizers");
+            for pointer in part.changes {
+                take(&mut next, &object, pointer);
+            }
+            take(&mut next, &object, "/metadata/managedFields");
             object = next;
-        }
-        Some(_) => {
-            let mut next = old.clone();
-            take(&mut next, &object, "status");
-            take(&mut next["metadata"], &object["metadata"], "managedFields");
-            object = next;
+            // What a part of the spec says counts, too; the status does not.
+            object::count_generation(kind, &mut object, old)?;
         }
         None => {
             if kind.status {
-                take(&mut object, old, "status");
+                take(&mut object, old, "/status");
             }
-            (kind.prepare_update)(&mut object, old);
             (kind.default)(&mut object);
+            (kind.prepare_update)(&mut object, old);
             object::count_generation(kind, &mut object, old)?;
         }
     }
     object::validate(kind, &object, Some(old))?;
     Ok(object)
+}
+
+/// Brings the value at a JSON pointer, or its absence, from one object to another.
+fn take(to: &mut Value, from: &Value, pointer: &str) {
+    let Some((parent, name)) = pointer.rsplit_once('/') else { return };
+    match from.pointer(pointer) {
+        Some(value) => {
+            let steps = parent.split('/').filter(|step| !step.is_empty());
+            let place = steps.fold(to, |at, step| {
+                if !at.is_object() {
+                    *at = serde_json::json!({});
+                }
+                &mut at[step]
+            });
+            if !place.is_object() {
+                *place = serde_json::json!({});
+            }
+            place[name] = value.clone();
+        }
+        None => {
+            if let Some(place) = to.pointer_mut(parent).and_then(Value::as_object_mut) {
+                place.remove(name);
+            }
+        }
+    }
 }
