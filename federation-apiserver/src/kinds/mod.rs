@@ -8,6 +8,7 @@ mod core_namespace;
 mod core_node;
 mod core_service;
 mod federation;
+mod rbac;
 
 pub(crate) use federation::check_cluster_selector;
 
@@ -24,6 +25,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         apps::KINDS,
         coordination::KINDS,
         core_event::EVENTS,
+        rbac::KINDS,
         federation::KINDS,
     ]
     .concat()
