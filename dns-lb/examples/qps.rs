@@ -54,6 +54,7 @@ fn zones() -> Zones {
                 choice(format!("198.51.100.{n}"), 1, "tokyo"),
             ],
         }],
+        ..v1::RecordSet::default()
     });
     let zone = v1::Zone {
         origin: "fed.example.test.".into(),
@@ -61,8 +62,12 @@ fn zones() -> Zones {
         records: records.collect(),
         ..v1::Zone::default()
     };
-    let update =
-        v1::ZoneUpdate { epoch: 1, incarnation: "bench".into(), zones: vec![zone], withdrawn: Vec::new() };
+    let update = v1::ZoneUpdate {
+        epoch: 1,
+        incarnation: "bench".into(),
+        zones: vec![zone],
+        ..v1::ZoneUpdate::default()
+    };
     Zones::from_update(&update).unwrap()
 }
 

@@ -21,6 +21,7 @@
 //! It runs as [`Options`] → [`Service::bind`] → [`Service::run`]; [`run`] is the two in one.
 
 pub mod answer;
+pub mod client;
 pub mod compile;
 pub mod hub;
 pub mod metrics;

@@ -14,6 +14,7 @@ use crate::answer::{Context, Scratch, answer};
 use crate::metrics::{Counters, Transport};
 use crate::publish::Published;
 use crate::udp::Dice;
+use crate::zone::Asker;
 
 /// Connections at a time. Each holds at most a 64 KiB buffer: 64 MiB when all are in use by somebody who fills them.
 const CONNECTIONS_MAX: usize = 1024;
@@ -93,6 +94,7 @@ impl Server {
                     snapshot: &snapshot,
                     instance: &self.instance,
                     transport: Transport::Tcp,
+                    asker: Asker::default(),
                     dice: dice.roll(),
                 };
                 // Two octets of length in front; the message is made behind them.

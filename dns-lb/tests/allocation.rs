@@ -63,6 +63,7 @@ fn no_query_in_the_usual_form_allocates() {
         r#type: kind.into(),
         selection: v1::Selection::Weighted.into(),
         tiers: vec![v1::Tier { choices }],
+        ..v1::RecordSet::default()
     };
     let update = v1::ZoneUpdate {
         epoch: 1,
@@ -77,7 +78,7 @@ fn no_query_in_the_usual_form_allocates() {
             ],
             ..v1::Zone::default()
         }],
-        withdrawn: Vec::new(),
+        ..v1::ZoneUpdate::default()
     };
     let zones = Arc::new(Zones::from_update(&update).unwrap());
     let published = Published::new(Snapshot::compile(zones, false, &ClusterSlots::default()));

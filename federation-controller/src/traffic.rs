@@ -212,6 +212,7 @@ impl Traffic {
             incarnation: settings.incarnation.clone(),
             zones: decision.zones.iter().map(wire).collect(),
             withdrawn: withdrawn_origins(&mut kept.origins, &decision.zones),
+            ..v1::ZoneUpdate::default()
         });
         for explanation in decision.explanations.iter().filter(|explanation| !explanation.answered) {
             tracing::debug!(
@@ -467,6 +468,7 @@ fn wire(zone: &Zone) -> v1::Zone {
                             .collect(),
                     })
                     .collect(),
+                ..v1::RecordSet::default()
             })
             .collect(),
     }

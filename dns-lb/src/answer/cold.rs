@@ -58,7 +58,11 @@ fn respond(query: &Message, context: &Context<'_>) -> Option<(Vec<u8>, Rcode)> {
         match asked.query_class {
             DNSClass::IN => {
                 let kind = Type(asked.query_type.into());
-                internet(&resolve(&context.snapshot.zones, &name, kind, context.dice), asked, &mut response)?
+                internet(
+                    &resolve(&context.snapshot.zones, &name, kind, &context.asker, context.dice),
+                    asked,
+                    &mut response,
+                )?
             }
             DNSClass::CH => chaos(asked, context, &mut response),
             _ => Rcode::REFUSED,

@@ -5,7 +5,7 @@ use super::{Context, EDE_STALE, OPTION_EDE, OPTION_NSID};
 use crate::compile::{Choices, Lookup, Node, Pick, Records, Set, Sink, Snapshot, Target, ZoneAnswers};
 use crate::metrics::{Counters, Transport};
 use crate::wire::{HEADER, Rcode, Type, UDP_MAX, UDP_PLAIN};
-use crate::zone::{CHAIN_MAX, scale, step};
+use crate::zone::{Asker, CHAIN_MAX, draw, scale, step, sticky};
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +138,7 @@ fn positive<'s>(
     counters: &Counters,
 ) -> Result<bool, Truncated> {
     let snapshot: &'s Snapshot = context.snapshot;
+    let asker = &context.asker;
     let (mut node, mut owner, mut dice) = (first, HEADER as u16, context.dice);
     let mut links = 0;
     loop {
@@ -154,9 +155,9 @@ fn positive<'s>(
             body.answers += 1;
             return Ok(false);
         }
-        if let Some(set) = node.set(question.kind).and_then(|set| snapshot.sets.get(set as usize)) {
+        if let Some(set) = node.set(question.kind).and_then(|set| snapshot.set(set, asker.region)) {
             let before = body.answers;
-            every(set, dice, |choices| {
+            every(set, asker, dice, |choices| {
                 put(&choices.records, sink, owner, body.rcode)?;
                 body.answers += choices.records.count();
                 counters.chosen(choices.cluster);
@@ -164,8 +165,8 @@ fn positive<'s>(
             })?;
             return Ok(body.answers == before);
         }
-        let alias = node.alias.and_then(|set| snapshot.sets.get(set as usize));
-        let Some(choices) = alias.and_then(|set| one(set, dice)) else { return Ok(true) };
+        let alias = node.alias.and_then(|set| snapshot.set(set, asker.region));
+        let Some(choices) = alias.and_then(|set| one(set, asker, dice)) else { return Ok(true) };
         if links == CHAIN_MAX {
             return Ok(false);
         }
@@ -190,9 +191,10 @@ fn positive<'s>(
 }
 
 #[inline]
-fn one(set: &Set, dice: u64) -> Option<&Choices> {
+fn one<'s>(set: &'s Set, asker: &Asker, dice: u64) -> Option<&'s Choices> {
     match &set.pick {
-        Pick::One(table) => set.choices.get(table.pick(dice)),
+        Pick::One(table) | Pick::Some(table, _) => set.choices.get(table.pick(dice)),
+        Pick::Sticky(tickets) => set.choices.get(sticky(tickets, asker.key)?),
         Pick::All => set.choices.first(),
         Pick::None => None,
     }
@@ -201,12 +203,16 @@ fn one(set: &Set, dice: u64) -> Option<&Choices> {
 #[inline]
 fn every<'s>(
     set: &'s Set,
+    asker: &Asker,
     dice: u64,
     mut put: impl FnMut(&'s Choices) -> Result<(), Truncated>,
 ) -> Result<(), Truncated> {
     match &set.pick {
         Pick::None => Ok(()),
-        Pick::One(_) => one(set, dice).map_or(Ok(()), put),
+        Pick::One(_) | Pick::Sticky(_) => one(set, asker, dice).map_or(Ok(()), put),
+        Pick::Some(table, picks) => draw(table, set.choices.len(), *picks as usize, dice, |index| {
+            set.choices.get(index).map_or(Ok(()), &mut put)
+        }),
         Pick::All => {
             let (before, after) =
                 set.choices.split_at_checked(scale(dice, set.choices.len())).unwrap_or_default();

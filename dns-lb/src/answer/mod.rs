@@ -13,6 +13,7 @@ pub use parse::{Edns, Parsed, Question, Refusal, Scratch, parse};
 
 use crate::compile::Snapshot;
 use crate::metrics::{Counters, Transport};
+use crate::zone::Asker;
 
 /// EDNS option NSID (RFC 5001).
 pub const OPTION_NSID: u16 = 3;
@@ -30,6 +31,8 @@ pub struct Context<'s> {
     pub instance: &'s [u8],
     /// How the query came.
     pub transport: Transport,
+    /// Who asks.
+    pub asker: Asker,
     /// 64 random bits for this query.
     pub dice: u64,
 }

@@ -8,7 +8,7 @@ use super::snapshot::{Choices, Node, Pick, Set, Snapshot, Target, ZoneAnswers};
 use super::table::Table;
 use crate::metrics::ClusterSlots;
 use crate::wire::{Name, Type};
-use crate::zone::{AliasTable, Data, RecordSet, Units, Zone, Zones};
+use crate::zone::{AliasTable, Data, How, RecordSet, Units, Zone, Zones, units};
 
 impl Snapshot {
     /// Encodes every answer of `zones`.
@@ -20,6 +20,7 @@ impl Snapshot {
         let ancestors: Vec<BTreeSet<Name>> =
             zones.zones.iter().map(|zone| empty_non_terminals(zone)).collect();
         let nothing = BTreeMap::new();
+        let (mut layouts, regions) = (Layouts::default(), zones.regions.names.count());
         for (index, (zone, empty)) in zones.zones.iter().zip(&ancestors).enumerate() {
             let with_sets = zone.names.iter();
             for (name, by_type) in with_sets.chain(empty.iter().map(|name| (name, &nothing))) {
@@ -31,7 +32,13 @@ impl Snapshot {
                         alias = Some(place);
                     }
                     types.push((kind, place));
-                    sets.push(encode(zone, kind, set, clusters));
+                    let own = units(kind, set.selection, &set.tiers);
+                    let own = encode(zone, set.ttl, &own, clusters);
+                    sets.push(Set { by_region: layouts.of(set, regions), ..own });
+                    for variant in &set.variants {
+                        let answering = units(kind, variant.selection, &variant.tiers);
+                        sets.push(encode(zone, set.ttl, &answering, clusters));
+                    }
                 }
                 let (zone, apex) = (index as u32, *name == zone.origin);
                 nodes.push(Node { zone, apex, types: types.into(), alias, wildcard: None });
@@ -57,8 +64,8 @@ impl Snapshot {
                 hinfo: Records::hinfo(zone.default_ttl),
             })
             .collect();
-        let mut snapshot =
-            Self { zones: zones.clone(), stale, table, nodes: nodes.into(), sets: sets.into(), answers };
+        let (nodes, sets, layouts) = (nodes.into(), sets.into(), layouts.finish());
+        let mut snapshot = Self { zones: zones.clone(), stale, table, nodes, sets, layouts, answers };
         snapshot.link();
         snapshot
     }
@@ -70,12 +77,15 @@ impl Snapshot {
             let (Some(alias), Some(zone)) = (node.alias, self.zones.zones.get(node.zone as usize)) else {
                 continue;
             };
-            let Some(set) = self.sets.get(alias as usize) else { continue };
-            for (choice, choices) in set.choices.iter().enumerate() {
-                let Some(target) = choices.alias_target.as_ref() else { continue };
-                if target.is_within(&zone.origin) {
-                    let target = self.place(target).map_or(Target::Missing, Target::Node);
-                    links.push((alias as usize, choice, target));
+            let variants = self.variants(alias);
+            for at in alias as usize..=alias as usize + variants {
+                let Some(set) = self.sets.get(at) else { continue };
+                for (choice, choices) in set.choices.iter().enumerate() {
+                    let Some(target) = choices.alias_target.as_ref() else { continue };
+                    if target.is_within(&zone.origin) {
+                        let target = self.place(target).map_or(Target::Missing, Target::Node);
+                        links.push((at, choice, target));
+                    }
                 }
             }
         }
@@ -99,23 +109,22 @@ fn empty_non_terminals(zone: &Zone) -> BTreeSet<Name> {
     empty
 }
 
-fn encode(zone: &Zone, kind: Type, set: &RecordSet, clusters: &ClusterSlots) -> Set {
-    let (units, all) = match set.units(kind) {
-        Units::All(units) => (units, true),
-        Units::One(units) => (units, false),
+fn encode(zone: &Zone, ttl: u32, answering: &Units, clusters: &ClusterSlots) -> Set {
+    let weights: Vec<u32> = answering.units.iter().map(|unit| unit.weight).collect();
+    let pick = match (AliasTable::new(&weights), answering.how) {
+        (None, _) => Pick::None,
+        (Some(_), How::All) => Pick::All,
+        (Some(table), How::Some(1)) => Pick::One(table),
+        (Some(table), How::Some(picks)) => Pick::Some(table, picks),
+        (Some(_), How::Sticky) => Pick::Sticky(answering.tickets().into()),
     };
-    let weights: Vec<u32> = units.iter().map(|unit| unit.weight).collect();
-    let pick = match AliasTable::new(&weights) {
-        None => Pick::None,
-        Some(_) if all => Pick::All,
-        Some(table) => Pick::One(table),
-    };
-    let choices = units
+    let choices = answering
+        .units
         .iter()
         .map(|unit| {
             let mut records = Records::default();
             for data in &unit.data {
-                records.push(&zone.origin, set.ttl, data);
+                records.push(&zone.origin, ttl, data);
             }
             let alias_target = match unit.data.as_slice() {
                 [Data::Cname(target)] => Some(target.clone()),
@@ -125,5 +134,36 @@ fn encode(zone: &Zone, kind: Type, set: &RecordSet, clusters: &ClusterSlots) -> 
             Choices { records, cluster, target: Target::End, alias_target }
         })
         .collect();
-    Set { pick, choices }
+    Set { pick, choices, by_region: 0 }
+}
+
+/// Which variant answers each region, for all sets that are alike in this.
+#[derive(Default)]
+struct Layouts(BTreeMap<Box<[u8]>, u32>);
+
+impl Layouts {
+    /// Of a set. 0: everybody is answered from the set itself.
+    fn of(&mut self, set: &RecordSet, regions: usize) -> u32 {
+        if set.variants.is_empty() {
+            return 0;
+        }
+        let mut layout = vec![0; regions];
+        for (variant, number) in set.variants.iter().zip(1_u8..) {
+            for region in &variant.regions {
+                if let Some(place) = layout.get_mut(region.0 as usize) {
+                    *place = number;
+                }
+            }
+        }
+        let next = self.0.len() as u32 + 1;
+        *self.0.entry(layout.into()).or_insert(next)
+    }
+
+    fn finish(self) -> Box<[Box<[u8]>]> {
+        let mut layouts = vec![Box::default(); self.0.len() + 1];
+        for (layout, at) in self.0 {
+            layouts[at as usize] = layout;
+        }
+        layouts.into()
+    }
 }

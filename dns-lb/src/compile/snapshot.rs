@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::encode::Records;
 use super::table::{NodeIndex, Table};
+use crate::client::Region;
 use crate::metrics::ClusterSlot;
 use crate::wire::{Name, Type};
-use crate::zone::{AliasTable, Zones};
+use crate::zone::{AliasTable, Ticket, Zones};
 
 /// Every answer at one epoch.
 #[derive(Debug)]
@@ -20,8 +21,10 @@ pub struct Snapshot {
     pub table: Table,
     /// One for each name.
     pub nodes: Box<[Node]>,
-    /// One for each name and type.
+    /// One for each name and type, its variants right behind it.
     pub sets: Box<[Set]>,
+    /// By [`Set::by_region`], for each region: how many places behind the set its variant is; 0 is the set itself.
+    pub layouts: Box<[Box<[u8]>]>,
     /// One for each zone.
     pub answers: Box<[ZoneAnswers]>,
 }
@@ -61,6 +64,8 @@ pub struct Set {
     pub pick: Pick,
     /// What there is to answer. Empty: all choices are withdrawn.
     pub choices: Box<[Choices]>,
+    /// Index of the layout of its variants; 0: it has none.
+    pub by_region: u32,
 }
 
 /// How much of a set is answered.
@@ -70,6 +75,10 @@ pub enum Pick {
     All,
     /// One, by weight.
     One(AliasTable),
+    /// So many, by weight.
+    Some(AliasTable, u16),
+    /// The one whose ticket wins for the client.
+    Sticky(Box<[Ticket]>),
     /// Nothing.
     None,
 }
@@ -99,6 +108,25 @@ pub enum Target {
 }
 
 impl Snapshot {
+    /// What `region` is answered from: the set at `index`, or one of its variants.
+    #[inline]
+    pub fn set(&self, index: u32, region: Region) -> Option<&Set> {
+        let set = self.sets.get(index as usize)?;
+        if set.by_region == 0 {
+            return Some(set);
+        }
+        let layout = self.layouts.get(set.by_region as usize)?;
+        let variant = layout.get(region.0 as usize).copied().unwrap_or(0);
+        self.sets.get(index as usize + variant as usize)
+    }
+
+    /// How many variants the set at `index` has.
+    pub(super) fn variants(&self, index: u32) -> usize {
+        let set = self.sets.get(index as usize);
+        let layout = set.and_then(|set| self.layouts.get(set.by_region as usize));
+        layout.and_then(|layout| layout.iter().max()).copied().unwrap_or(0) as usize
+    }
+
     /// Where `name` is, wildcards considered.
     pub fn place(&self, name: &Name) -> Option<NodeIndex> {
         let starts: Vec<u8> = name.label_offsets().map(|at| at as u8).collect();

@@ -1,7 +1,5 @@
 //! Which updates are applied: a pure decision.
 
-use std::sync::Arc;
-
 use proto::v1;
 
 use crate::wire::Name;
@@ -121,16 +119,19 @@ impl Fence {
                 continue;
             }
             held.push(Held { origin: old.origin.clone(), sets });
-            match new {
-                Some(new) => zones.zones[new] = Arc::clone(old),
-                None => zones.zones.push(Arc::clone(old)),
-            }
             let wire = kept.into_iter().flat_map(|kept| &kept.zones);
             let same = |zone: &v1::Zone| zone.origin.eq_ignore_ascii_case(&origin);
             if let Some(wire) = wire.into_iter().find(|zone| same(zone)) {
                 update.zones.retain(|zone| !same(zone));
                 update.zones.push(wire.clone());
             }
+        }
+        if !held.is_empty() {
+            // The old zones once more from the wire: regions may have other indices in the new table.
+            zones = match Zones::from_update(&update) {
+                Ok(zones) => zones,
+                Err(problems) => return Offer::Refuse(problems.into()),
+            };
         }
         Offer::Apply { zones, update, held }
     }

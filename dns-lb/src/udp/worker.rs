@@ -11,7 +11,7 @@ use super::socket::is_wildcard;
 use crate::answer::{Context, Scratch, answer};
 use crate::metrics::{Counters, Transport};
 use crate::publish::Reader;
-use crate::zone::step;
+use crate::zone::{Asker, step};
 
 /// One thread's source of random bits: SplitMix64. It spreads load, it keeps no secret.
 #[derive(Clone, Debug)]
@@ -74,7 +74,13 @@ impl Worker {
         let Self { socket, reader, instance, counters, dice } = self;
         let snapshot = reader.enter();
         batch.answer_each(|buffer, length| {
-            let context = Context { snapshot, instance, transport: Transport::Udp, dice: dice.roll() };
+            let context = Context {
+                snapshot,
+                instance,
+                transport: Transport::Udp,
+                asker: Asker::default(),
+                dice: dice.roll(),
+            };
             answer(buffer, length, scratch, &context, counters)
         });
         let (_, dropped) = batch.send(socket);

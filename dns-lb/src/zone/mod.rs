@@ -7,14 +7,15 @@ mod set;
 mod validate;
 
 pub use data::{Data, DataError};
-pub use pick::{AliasTable, scale, step};
-pub use resolve::{Answer, CHAIN_MAX, Resolution, resolve};
-pub use set::{Choice, RecordSet, Selection, Unit, Units};
-pub use validate::{Problem, Problems};
+pub use pick::{AliasTable, Drawn, Ticket, draw, scale, seed, step, sticky};
+pub use resolve::{Answer, Asker, CHAIN_MAX, Resolution, resolve};
+pub use set::{Choice, How, RecordSet, Selection, Unit, Units, Variant, units};
+pub use validate::{Problem, Problems, RECORDS_MAX};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::client::Regions;
 use crate::wire::{Name, Type};
 
 /// Every zone at one epoch.
@@ -26,6 +27,10 @@ pub struct Zones {
     pub incarnation: String,
     /// No two have the same origin, and none lies within another.
     pub zones: Vec<Arc<Zone>>,
+    /// Where clients are.
+    pub regions: Arc<Regions>,
+    /// Secrets of server cookies: the first makes them, all are accepted.
+    pub cookie_secrets: Vec<[u8; 16]>,
 }
 
 /// One zone.

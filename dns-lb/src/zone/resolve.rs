@@ -3,7 +3,8 @@
 
 use std::ops::Bound;
 
-use super::{AliasTable, Data, RecordSet, Units, Zone, Zones, scale, step};
+use super::{AliasTable, Data, How, RecordSet, Units, Zone, Zones, draw, scale, step, sticky};
+use crate::client::Region;
 use crate::wire::{Name, Rcode, Type};
 
 /// Links of a chain of aliases that are followed; a longer chain, or a circle, is cut there, and resolvers go on from its end.
@@ -25,6 +26,15 @@ pub enum Answer {
     Soa,
     /// The minimal answer to ANY (RFC 8482).
     Hinfo,
+}
+
+/// Who asks, as far as answers depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// Where the client is.
+    pub region: Region,
+    /// Hash of the client's address, cut as for sticky answers.
+    pub key: u64,
 }
 
 /// What a question comes to.
@@ -76,8 +86,8 @@ fn find<'z>(zone: &'z Zone, name: &Name) -> Found<'z> {
     Found::Missing
 }
 
-/// The answer to (`name`, `kind`) in class IN, chosen by `dice`.
-pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, dice: u64) -> Resolution<'z> {
+/// The answer to (`name`, `kind`) in class IN for `asker`, chosen by `dice`.
+pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dice: u64) -> Resolution<'z> {
     let refused = Resolution { rcode: Rcode::REFUSED, zone: None, answers: Vec::new(), negative: false };
     if kind == Type::AXFR || kind == Type::IXFR {
         return refused;
@@ -109,7 +119,7 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, dice: u64) -> Reso
             return resolution;
         }
         if let Some(set) = sets.get(&kind) {
-            let chosen = choose(set, kind, dice);
+            let chosen = choose(set, kind, asker, dice);
             resolution.negative = chosen.is_empty();
             resolution.answers.extend(chosen.into_iter().map(|data| Answer::Record {
                 name: owner.clone(),
@@ -118,7 +128,7 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, dice: u64) -> Reso
             }));
             return resolution;
         }
-        let alias = sets.get(&Type::CNAME).map(|set| (set, choose(set, Type::CNAME, dice)));
+        let alias = sets.get(&Type::CNAME).map(|set| (set, choose(set, Type::CNAME, asker, dice)));
         let Some((set, Some(Data::Cname(target)))) = alias.map(|(set, mut data)| (set, data.pop())) else {
             resolution.negative = true;
             return resolution;
@@ -137,17 +147,30 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, dice: u64) -> Reso
     resolution
 }
 
-fn choose(set: &RecordSet, kind: Type, dice: u64) -> Vec<Data> {
-    match set.units(kind) {
-        Units::One(units) => {
-            let weights: Vec<u32> = units.iter().map(|unit| unit.weight).collect();
-            let picked = AliasTable::new(&weights).and_then(|table| units.into_iter().nth(table.pick(dice)));
-            picked.map(|unit| unit.data).unwrap_or_default()
-        }
-        Units::All(mut units) => {
+fn choose(set: &RecordSet, kind: Type, asker: &Asker, dice: u64) -> Vec<Data> {
+    let answering = set.units(kind, asker.region);
+    let tickets = answering.tickets();
+    let Units { how, mut units } = answering;
+    let weights: Vec<u32> = units.iter().map(|unit| unit.weight).collect();
+    let mut chosen = Vec::new();
+    match how {
+        How::All => {
             let first = scale(dice, units.len());
             units.rotate_left(first);
-            units.into_iter().flat_map(|unit| unit.data).collect()
+            chosen.extend(units.into_iter().flat_map(|unit| unit.data));
+        }
+        How::Some(picks) => {
+            let Some(table) = AliasTable::new(&weights) else { return chosen };
+            let take = |index: usize| {
+                chosen.extend(units.get(index).into_iter().flat_map(|unit| unit.data.clone()));
+                Ok::<(), std::convert::Infallible>(())
+            };
+            let Ok(()) = draw(&table, units.len(), picks as usize, dice, take);
+        }
+        How::Sticky => {
+            let unit = sticky(&tickets, asker.key).and_then(|index| units.into_iter().nth(index));
+            chosen = unit.map(|unit| unit.data).unwrap_or_default();
         }
     }
+    chosen
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Data;
+use super::{Data, Ticket};
+use crate::client::Region;
 use crate::wire::Type;
 
 /// The records of one name and type.
@@ -14,6 +15,19 @@ pub struct RecordSet {
     pub selection: Selection,
     /// Best first.
     pub tiers: Vec<Vec<Choice>>,
+    /// What the clients of some regions are answered instead.
+    pub variants: Vec<Variant>,
+}
+
+/// What the clients of some regions are answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    /// In order; in no other variant of the set.
+    pub regions: Vec<Region>,
+    /// As the set's.
+    pub selection: Selection,
+    /// As the set's.
+    pub tiers: Vec<Vec<Choice>>,
 }
 
 /// How much of a tier is answered.
@@ -21,8 +35,10 @@ pub struct RecordSet {
 pub enum Selection {
     /// Every choice, rotated.
     All,
-    /// One choice, by weight.
-    Weighted,
+    /// So many distinct choices, by weight; at least 1.
+    Weighted(u16),
+    /// One choice, the same for the same client.
+    Sticky,
 }
 
 /// What is answered, or not, as one.
@@ -34,6 +50,8 @@ pub struct Choice {
     pub weight: u32,
     /// For the counters; none for static records.
     pub cluster: Option<Arc<str>>,
+    /// For [`Selection::Sticky`]: see [`super::seed`].
+    pub seed: u64,
 }
 
 /// What the server picks or rotates: the answering tier, flattened.
@@ -45,58 +63,90 @@ pub struct Unit {
     pub weight: u32,
     /// As the choice's.
     pub cluster: Option<Arc<str>>,
+    /// As the choice's.
+    pub seed: u64,
 }
 
 /// What the answering tier of a set comes to.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Units {
-    /// Each answer has all of them.
-    All(Vec<Unit>),
-    /// Each answer has one of them.
-    One(Vec<Unit>),
+pub struct Units {
+    /// How many of them an answer has.
+    pub how: How,
+    /// What there is to answer; empty when all is withdrawn.
+    pub units: Vec<Unit>,
+}
+
+impl Units {
+    /// What each unit brings to a rendezvous.
+    pub fn tickets(&self) -> Vec<Ticket> {
+        self.units.iter().map(|unit| Ticket { seed: unit.seed, weight: unit.weight }).collect()
+    }
+}
+
+/// How many units an answer has, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// All of them, rotated.
+    All,
+    /// So many, by weight; at least 1.
+    Some(u16),
+    /// The client's own.
+    Sticky,
 }
 
 impl RecordSet {
     /// A set whose one tier always answers in full.
     pub fn fixed(ttl: u32, data: Vec<Data>) -> Self {
-        let choice = Choice { data, weight: 1, cluster: None };
-        Self { ttl, selection: Selection::All, tiers: vec![vec![choice]] }
+        let choice = Choice { data, weight: 1, cluster: None, seed: 0 };
+        let tiers = vec![vec![choice]];
+        Self { ttl, selection: Selection::All, tiers, variants: Vec::new() }
     }
 
-    /// The first tier with a choice that is not withdrawn; nothing if all are.
-    ///
-    /// An alias has one target at a time (RFC 2181 section 10.1), so that one CNAME is picked whatever the selection says.
-    pub fn units(&self, kind: Type) -> Units {
-        let answers = |choice: &&Choice| {
-            !choice.data.is_empty() && (self.selection == Selection::All || choice.weight > 0)
-        };
-        let tier = self.tiers.iter().find(|tier| tier.iter().any(|choice| answers(&choice)));
-        let choices = tier.into_iter().flatten().filter(answers);
-        match self.selection {
-            Selection::Weighted => Units::One(
-                choices
-                    .map(|choice| Unit {
-                        data: distinct(&choice.data),
-                        weight: choice.weight,
-                        cluster: choice.cluster.clone(),
-                    })
-                    .collect(),
-            ),
-            Selection::All => {
-                let mut units: Vec<Unit> = Vec::new();
-                for choice in choices {
-                    for data in &choice.data {
-                        // No two records of a set are equal (RFC 2181 section 5).
-                        if units.iter().all(|unit| !unit.data.contains(data)) {
-                            let cluster = choice.cluster.clone();
-                            units.push(Unit { data: vec![data.clone()], weight: 1, cluster });
-                        }
+    /// What clients in `region` are answered from.
+    pub fn units(&self, kind: Type, region: Region) -> Units {
+        match self.variants.iter().find(|variant| variant.regions.contains(&region)) {
+            Some(variant) => units(kind, variant.selection, &variant.tiers),
+            None => units(kind, self.selection, &self.tiers),
+        }
+    }
+}
+
+/// The first tier with a choice that is not withdrawn; nothing if all are.
+///
+/// An alias has one target at a time (RFC 2181 section 10.1), so that one CNAME is picked whatever the selection says.
+pub fn units(kind: Type, selection: Selection, tiers: &[Vec<Choice>]) -> Units {
+    let answers =
+        |choice: &&Choice| !choice.data.is_empty() && (selection == Selection::All || choice.weight > 0);
+    let tier = tiers.iter().find(|tier| tier.iter().any(|choice| answers(&choice)));
+    let choices = tier.into_iter().flatten().filter(answers);
+    let alias = kind == Type::CNAME;
+    let how = match selection {
+        Selection::All if alias => How::Some(1),
+        Selection::All => How::All,
+        Selection::Weighted(picks) => How::Some(if alias { 1 } else { picks.max(1) }),
+        Selection::Sticky => How::Sticky,
+    };
+    let mut units: Vec<Unit> = Vec::new();
+    match selection {
+        Selection::Weighted(_) | Selection::Sticky => units.extend(choices.map(|choice| Unit {
+            data: distinct(&choice.data),
+            weight: choice.weight,
+            cluster: choice.cluster.clone(),
+            seed: choice.seed,
+        })),
+        Selection::All => {
+            for choice in choices {
+                for data in &choice.data {
+                    // No two records of a set are equal (RFC 2181 section 5).
+                    if units.iter().all(|unit| !unit.data.contains(data)) {
+                        let cluster = choice.cluster.clone();
+                        units.push(Unit { data: vec![data.clone()], weight: 1, cluster, seed: 0 });
                     }
                 }
-                if kind == Type::CNAME { Units::One(units) } else { Units::All(units) }
             }
         }
     }
+    Units { how, units }
 }
 
 fn distinct(data: &[Data]) -> Vec<Data> {
@@ -116,16 +166,16 @@ mod tests {
     use super::*;
 
     fn choice(last: u8, weight: u32) -> Choice {
-        Choice { data: vec![Data::A(Ipv4Addr::new(192, 0, 2, last))], weight, cluster: None }
+        Choice { data: vec![Data::A(Ipv4Addr::new(192, 0, 2, last))], weight, cluster: None, seed: 0 }
     }
 
     fn withdrawn() -> Choice {
-        Choice { data: Vec::new(), weight: 5, cluster: None }
+        Choice { data: Vec::new(), weight: 5, cluster: None, seed: 0 }
     }
 
     fn addresses(set: &RecordSet) -> Vec<u8> {
-        let (Units::All(units) | Units::One(units)) = set.units(Type::A);
-        units
+        set.units(Type::A, Region::NONE)
+            .units
             .iter()
             .flat_map(|unit| &unit.data)
             .map(|data| if let Data::A(address) = data { address.octets()[3] } else { 0 })
@@ -134,7 +184,8 @@ mod tests {
 
     #[test]
     fn the_first_tier_that_is_not_withdrawn_answers() {
-        let set = |tiers| RecordSet { ttl: 5, selection: Selection::Weighted, tiers };
+        let set =
+            |tiers| RecordSet { ttl: 5, selection: Selection::Weighted(1), tiers, variants: Vec::new() };
         assert_eq!(addresses(&set(vec![vec![choice(1, 1), withdrawn()], vec![choice(2, 1)]])), [1]);
         assert_eq!(addresses(&set(vec![vec![withdrawn()], vec![choice(2, 1), choice(3, 0)]])), [2]);
         assert_eq!(addresses(&set(vec![vec![choice(1, 0)], vec![choice(2, 9)]])), [2]);
@@ -142,8 +193,26 @@ mod tests {
     }
 
     #[test]
+    fn a_region_of_a_variant_is_answered_from_it_alone() {
+        let variant =
+            |region, tiers| Variant { regions: vec![Region(region)], selection: Selection::All, tiers };
+        let set = RecordSet {
+            ttl: 5,
+            selection: Selection::All,
+            tiers: vec![vec![choice(1, 1)]],
+            variants: vec![variant(1, vec![vec![choice(2, 1)]]), variant(2, vec![vec![withdrawn()]])],
+        };
+        let count = |region| set.units(Type::A, Region(region)).units.len();
+        assert_eq!(set.units(Type::A, Region(1)).units[0].data, choice(2, 1).data);
+        assert_eq!((count(0), count(1), count(2), count(3)), (1, 1, 0, 1));
+    }
+
+    #[test]
     fn all_reads_no_weight_and_repeats_no_record() {
         let tiers = vec![vec![choice(1, 0), choice(2, 0), choice(1, 0)]];
-        assert_eq!(addresses(&RecordSet { ttl: 5, selection: Selection::All, tiers }), [1, 2]);
+        assert_eq!(
+            addresses(&RecordSet { ttl: 5, selection: Selection::All, tiers, variants: Vec::new() }),
+            [1, 2]
+        );
     }
 }

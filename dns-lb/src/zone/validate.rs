@@ -1,12 +1,13 @@
 //! From the wire's `ZoneUpdate` to [`Zones`]: all of it, or the list of what is wrong with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use proto::v1;
 
-use super::{Choice, Data, DataError, RecordSet, Selection, Zone, Zones};
+use super::{Choice, Data, DataError, RecordSet, Selection, Variant, Zone, Zones, seed};
+use crate::client::{Region, RegionNames, RegionProblem, Regions};
 use crate::wire::{Name, NameError, Type};
 
 /// Longest TTL (RFC 2181 section 8).
@@ -16,9 +17,13 @@ const DEFAULT_TTL: u32 = 30;
 /// SOA minimum of a zone that names none, seconds.
 const DEFAULT_NEGATIVE_TTL: u32 = 5;
 /// Records in one set: 1,024 addresses are 28 KiB, under half of what TCP carries in one message.
-const RECORDS_MAX: usize = 1024;
+pub const RECORDS_MAX: usize = 1024;
 /// Octets of presentation format in one set. With [`RECORDS_MAX`] headers it stays under the 64 KiB of one message.
 const TEXT_MAX: usize = 32 << 10;
+/// Variants of one set: one for each region of the largest federation there is, and some.
+const VARIANTS_MAX: usize = 255;
+/// Secrets of server cookies: the one that makes them, the next, the last, and one to spare.
+const SECRETS_MAX: usize = 4;
 /// Problems kept of one update: enough to see the pattern, few enough to log.
 const PROBLEMS_MAX: usize = 32;
 
@@ -87,6 +92,21 @@ pub enum Problem {
     /// A selection that this version does not know.
     #[error("selection: {0} is not known here: upgrade dns-lb before using it")]
     Selection(i32),
+    /// A variant for nobody.
+    #[error("variants: name at least one region in each")]
+    NoRegion,
+    /// A region in two variants.
+    #[error("variants: the region {0:?} stands twice")]
+    RegionTwice(String),
+    /// Too many variants.
+    #[error("variants: more than {VARIANTS_MAX}")]
+    Variants,
+    /// The table of regions, or a region of a variant.
+    #[error("regions: {0}")]
+    Regions(#[from] RegionProblem),
+    /// Secrets of cookies that are none.
+    #[error("cookie_secrets: give at most {SECRETS_MAX} of 16 octets each")]
+    CookieSecrets,
 }
 
 struct Sink(Problems);
@@ -106,9 +126,19 @@ impl Zones {
     /// What is wrong, each with its zone, name and field.
     pub fn from_update(update: &v1::ZoneUpdate) -> Result<Self, Problems> {
         let mut sink = Sink(Problems::default());
+        let mut regions = Regions::from_wire(update.regions.as_ref().unwrap_or(&v1::Regions::default()))
+            .unwrap_or_else(|problem| {
+                sink.add("update", problem.into());
+                Regions::default()
+            });
+        let secrets = update.cookie_secrets.iter().map(|secret| <[u8; 16]>::try_from(&secret[..]));
+        let cookie_secrets: Vec<[u8; 16]> = secrets.collect::<Result<_, _>>().unwrap_or_default();
+        if cookie_secrets.len() != update.cookie_secrets.len() || cookie_secrets.len() > SECRETS_MAX {
+            sink.add("update", Problem::CookieSecrets);
+        }
         let mut zones: Vec<Arc<Zone>> = Vec::with_capacity(update.zones.len());
         for described in &update.zones {
-            match zone(described, &mut sink) {
+            match zone(described, &mut regions.names, &mut sink) {
                 Ok(zone) => {
                     let overlap = zones.iter().find(|other| {
                         zone.origin.is_within(&other.origin) || other.origin.is_within(&zone.origin)
@@ -124,7 +154,8 @@ impl Zones {
         if !sink.0.0.is_empty() {
             return Err(sink.0);
         }
-        Ok(Self { epoch: update.epoch, incarnation: update.incarnation.clone(), zones })
+        let incarnation = update.incarnation.clone();
+        Ok(Self { epoch: update.epoch, incarnation, zones, regions: Arc::new(regions), cookie_secrets })
     }
 }
 
@@ -140,14 +171,14 @@ fn ttl(given: u32, otherwise: u32) -> Result<u32, Problem> {
     }
 }
 
-fn zone(described: &v1::Zone, sink: &mut Sink) -> Result<Zone, Problem> {
+fn zone(described: &v1::Zone, regions: &mut RegionNames, sink: &mut Sink) -> Result<Zone, Problem> {
     let origin = named("origin", &described.origin)?;
     let default_ttl = ttl(described.default_ttl, DEFAULT_TTL)?;
     let negative_ttl = ttl(described.negative_ttl, DEFAULT_NEGATIVE_TTL)?;
     let mut names: BTreeMap<Name, BTreeMap<Type, RecordSet>> = BTreeMap::new();
     for described in &described.records {
         let at = format_args!("{} {}", described.name, described.r#type).to_string();
-        match record_set(described, &origin, default_ttl) {
+        match record_set(described, &origin, default_ttl, regions) {
             Ok((name, kind, set)) => {
                 if names.entry(name).or_default().insert(kind, set).is_some() {
                     sink.add(at, Problem::Twice);
@@ -177,6 +208,7 @@ fn record_set(
     described: &v1::RecordSet,
     origin: &Name,
     default_ttl: u32,
+    regions: &mut RegionNames,
 ) -> Result<(Name, Type, RecordSet), Problem> {
     let name = named("name", &described.name)?;
     if !name.is_within(origin) {
@@ -187,35 +219,97 @@ fn record_set(
         return Err(Problem::Delegation);
     }
     let ttl = ttl(described.ttl, default_ttl)?;
-    let selection = match v1::Selection::try_from(described.selection) {
+    let mut size = Size::default();
+    let own = selection(described.selection, described.picks)?;
+    let tiers = tiers(&name, kind, &described.tiers, &mut size)?;
+    let variants = variants(&name, kind, &described.variants, regions)?;
+    if tiers.iter().all(Vec::is_empty) && variants.is_empty() {
+        return Err(Problem::NoChoice);
+    }
+    Ok((name, kind, RecordSet { ttl, selection: own, tiers, variants }))
+}
+
+fn selection(described: i32, picks: u32) -> Result<Selection, Problem> {
+    Ok(match v1::Selection::try_from(described) {
         Ok(v1::Selection::All) => Selection::All,
-        Ok(v1::Selection::Weighted) => Selection::Weighted,
-        Err(_) => return Err(Problem::Selection(described.selection)),
-    };
-    let (mut count, mut size) = (0, 0);
-    let mut tiers = Vec::with_capacity(described.tiers.len());
-    for tier in &described.tiers {
+        // More picks than a tier can have choices are all of them.
+        Ok(v1::Selection::Weighted) => Selection::Weighted(picks.clamp(1, RECORDS_MAX as u32) as u16),
+        Ok(v1::Selection::Sticky) => Selection::Sticky,
+        Err(_) => return Err(Problem::Selection(described)),
+    })
+}
+
+fn variants(
+    name: &Name,
+    kind: Type,
+    described: &[v1::Variant],
+    names: &mut RegionNames,
+) -> Result<Vec<Variant>, Problem> {
+    if described.len() > VARIANTS_MAX {
+        return Err(Problem::Variants);
+    }
+    let mut seen = BTreeSet::new();
+    let mut variants = Vec::with_capacity(described.len());
+    for described in described {
+        if described.regions.is_empty() {
+            return Err(Problem::NoRegion);
+        }
+        let mut regions: Vec<Region> = Vec::with_capacity(described.regions.len());
+        for name in &described.regions {
+            let region = names.region(name)?;
+            if !seen.insert(region) {
+                return Err(Problem::RegionTwice(name.clone()));
+            }
+            regions.push(region);
+        }
+        regions.sort_unstable();
+        let selection = selection(described.selection, described.picks)?;
+        // Each variant is an answer of its own, with the bounds of one.
+        let tiers = tiers(name, kind, &described.tiers, &mut Size::default())?;
+        variants.push(Variant { regions, selection, tiers });
+    }
+    Ok(variants)
+}
+
+/// What one answer could come to.
+#[derive(Default)]
+struct Size {
+    records: usize,
+    text: usize,
+}
+
+fn tiers(
+    name: &Name,
+    kind: Type,
+    described: &[v1::Tier],
+    size: &mut Size,
+) -> Result<Vec<Vec<Choice>>, Problem> {
+    let mut tiers = Vec::with_capacity(described.len());
+    for tier in described {
         let mut choices = Vec::with_capacity(tier.choices.len());
         for choice in &tier.choices {
-            count += choice.data.len();
+            size.records += choice.data.len();
             if kind == Type::CNAME && choice.data.len() > 1 {
                 return Err(Problem::Targets);
             }
-            size += choice.data.iter().map(String::len).sum::<usize>();
-            if size > TEXT_MAX {
+            size.text += choice.data.iter().map(String::len).sum::<usize>();
+            if size.text > TEXT_MAX {
                 return Err(Problem::Large);
             }
-            if count > RECORDS_MAX {
+            if size.records > RECORDS_MAX {
                 return Err(Problem::Records);
             }
             let data = choice.data.iter().map(|text| Data::parse(kind, text)).collect::<Result<_, _>>()?;
             let cluster = (!choice.cluster.is_empty()).then(|| Arc::from(choice.cluster.as_str()));
-            choices.push(Choice { data, weight: choice.weight, cluster });
+            let others = tier.choices.iter().filter(|other| other.cluster == choice.cluster).count();
+            let seed = if cluster.is_some() && others == 1 {
+                seed(name.wire(), choice.cluster.as_bytes())
+            } else {
+                seed(name.wire(), choice.data.join("\n").as_bytes())
+            };
+            choices.push(Choice { data, weight: choice.weight, cluster, seed });
         }
         tiers.push(choices);
     }
-    if tiers.iter().all(Vec::is_empty) {
-        return Err(Problem::NoChoice);
-    }
-    Ok((name, kind, RecordSet { ttl, selection, tiers }))
+    Ok(tiers)
 }

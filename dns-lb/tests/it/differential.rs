@@ -64,7 +64,7 @@ fn same(hot: &[u8], cold: &[u8]) -> Result<(), String> {
 }
 
 fn check(snapshot: &Snapshot, message: &[u8], transport: Transport, dice: u64) -> Result<bool, String> {
-    let context = Context { snapshot, instance: b"test-1", transport, dice };
+    let context = Context { snapshot, instance: b"test-1", transport, asker: Default::default(), dice };
     let mut buffer = vec![0; if transport == Transport::Udp { 1232 } else { 65535 }];
     buffer[..message.len()].copy_from_slice(message);
     let counters = Counters::new(transport);

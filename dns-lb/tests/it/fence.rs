@@ -141,3 +141,76 @@ async fn zones_outlive_a_restart_and_the_fence_with_them() {
     std::fs::write(&file, octets).unwrap();
     assert!(start(&Health::new()).load().unwrap_err().to_string().contains("is damaged"));
 }
+
+#[test]
+fn regions_and_variants_are_validated_too() {
+    let o = "web.fed.example.test.";
+    let table = |prefix: &str, region: &str| v1::Regions {
+        prefixes: vec![v1::ClientPrefix { prefix: prefix.into(), region: region.into() }],
+        ..v1::Regions::default()
+    };
+    let variant = |regions: &[&str]| v1::Variant {
+        regions: regions.iter().map(ToString::to_string).collect(),
+        tiers: fixed(o, "A", &["192.0.2.2"]).tiers,
+        ..v1::Variant::default()
+    };
+    let with = |variants| v1::RecordSet { variants, ..fixed(o, "A", &["192.0.2.1"]) };
+    let mut twice = table("10.0.0.0/8", "asia");
+    twice.prefixes.push(twice.prefixes[0].clone());
+    let code =
+        v1::Regions { countries: [("tw".to_owned(), "asia".to_owned())].into(), ..v1::Regions::default() };
+    for (regions, variants, secrets, reason) in [
+        (table("10.0.0.1/8", "asia"), vec![], vec![], "write 10.0.0.0/8"),
+        (table("10.0.0.0/8", "a b"), vec![], vec![], "is not a name"),
+        (twice, vec![], vec![], "stands twice"),
+        (code, vec![], vec![], "two capital letters"),
+        (v1::Regions::default(), vec![variant(&[])], vec![], "at least one region"),
+        (v1::Regions::default(), vec![variant(&["a"]), variant(&["a"])], vec![], "\"a\" stands twice"),
+        (v1::Regions::default(), vec![], vec![vec![1; 15].into()], "16 octets"),
+    ] {
+        let offered = v1::ZoneUpdate {
+            regions: Some(regions),
+            cookie_secrets: secrets,
+            ..update(11, vec![with(variants)])
+        };
+        let refused = Zones::from_update(&offered).unwrap_err();
+        assert!(refused.to_string().contains(reason), "{refused}");
+    }
+    let offered = v1::ZoneUpdate {
+        regions: Some(table("10.0.0.0/8", "asia")),
+        cookie_secrets: vec![vec![1; 16].into(), vec![2; 16].into()],
+        ..update(11, vec![with(vec![variant(&["asia", "europe"])])])
+    };
+    let zones = Zones::from_update(&offered).unwrap();
+    assert_eq!((zones.regions.names.count(), zones.cookie_secrets.len()), (3, 2));
+}
+
+#[test]
+fn a_held_zone_keeps_its_variants_for_the_same_regions() {
+    let o = "web.fed.example.test.";
+    let variant = v1::Variant {
+        regions: vec!["asia".into()],
+        tiers: fixed(o, "A", &["192.0.2.2"]).tiers,
+        ..v1::Variant::default()
+    };
+    let served = update(10, vec![v1::RecordSet { variants: vec![variant], ..fixed(o, "A", &["192.0.2.1"]) }]);
+    // Another region comes first in the new table.
+    let offered = v1::ZoneUpdate {
+        regions: Some(v1::Regions {
+            prefixes: vec![v1::ClientPrefix { prefix: "192.0.2.0/24".into(), region: "europe".into() }],
+            ..v1::Regions::default()
+        }),
+        ..update(11, Vec::new())
+    };
+    let Offer::Apply { zones, .. } = judge(&served, offered, &Fence::default()) else {
+        panic!("not applied")
+    };
+    let name = dns_lb::wire::Name::parse(o).unwrap();
+    let set = zones.zones[0].names[&name].values().next().unwrap();
+    let of = |region: &str| {
+        let region = zones.regions.names.get(region).unwrap();
+        set.units(dns_lb::wire::Type::A, region).units[0].data[0].clone()
+    };
+    let address = |last| dns_lb::zone::Data::A([192, 0, 2, last].into());
+    assert_eq!((of("asia"), of("europe")), (address(2), address(1)));
+}

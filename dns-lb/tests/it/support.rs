@@ -38,6 +38,7 @@ pub fn set(
                     .collect(),
             })
             .collect(),
+        ..v1::RecordSet::default()
     }
 }
 
@@ -58,7 +59,7 @@ pub fn update(epoch: u64, records: Vec<v1::RecordSet>) -> v1::ZoneUpdate {
             hostmaster: "hostmaster.fed.example.test.".into(),
             records,
         }],
-        withdrawn: Vec::new(),
+        ..v1::ZoneUpdate::default()
     }
 }
 
@@ -125,7 +126,7 @@ pub fn ask(snapshot: &Snapshot, query: &[u8], transport: Transport, dice: u64) -
         return None;
     }
     buffer[..query.len()].copy_from_slice(query);
-    let context = Context { snapshot, instance: b"test-1", transport, dice };
+    let context = Context { snapshot, instance: b"test-1", transport, asker: Default::default(), dice };
     let counters = Counters::new(transport);
     let length = answer(&mut buffer, query.len(), &mut Scratch::default(), &context, &counters)?;
     Some(buffer[..length].to_vec())
