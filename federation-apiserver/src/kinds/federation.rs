@@ -357,6 +357,12 @@ fn traffic(spec: &Value, faults: &mut Faults) {
             faults.push(FieldError::invalid(&path.child("hostnames").index(index), host.as_str(), &fault));
         }
     }
+    if let Ok(check) = serde_json::from_value::<api::HealthCheck>(spec["healthCheck"].clone()) {
+        for (field, problem) in check.problems() {
+            let value = spec["healthCheck"][field].clone();
+            faults.push(FieldError::invalid(&path.child("healthCheck").child(field), value, &problem));
+        }
+    }
     check_names(&spec["order"], &path.child("order"), faults);
     for (name, weight) in spec["weights"].as_object().into_iter().flatten() {
         check_weight(weight, &path.child("weights").key(name), faults);

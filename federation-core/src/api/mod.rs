@@ -1,6 +1,7 @@
 //! The kinds of group `federation.rs`, version `v1alpha1`.
 
 mod cluster;
+mod health_check;
 mod placement;
 mod policy;
 mod resource;
@@ -9,6 +10,7 @@ mod traffic;
 pub mod marks;
 
 pub use cluster::*;
+pub use health_check::*;
 pub use placement::*;
 pub use policy::*;
 pub use resource::{API_VERSION, GROUP, VERSION};
