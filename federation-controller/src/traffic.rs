@@ -453,6 +453,7 @@ fn wire(zone: &Zone) -> v1::Zone {
                     Selection::All => v1::Selection::All.into(),
                     Selection::Weighted => v1::Selection::Weighted.into(),
                 },
+                service: record.service.clone(),
                 tiers: record
                     .tiers
                     .iter()

@@ -160,6 +160,7 @@ pub struct Session {
     heard_at: u64,
     asked_at: Option<u64>,
     lost: bool,
+    probes: Vec<v1::Probe>,
     /// Events that the backlog had no room for.
     pub events_dropped: u64,
 }
@@ -187,6 +188,7 @@ impl Session {
             heard_at: 0,
             asked_at: None,
             lost: false,
+            probes: Vec::new(),
             events_dropped: 0,
         }
     }
@@ -194,6 +196,19 @@ impl Session {
     /// The newest epoch, told to the agent with each acknowledgement. Never goes back.
     pub fn set_epoch(&mut self, epoch: u64) {
         self.epoch = self.epoch.max(epoch);
+    }
+
+    /// What the agent is to probe, whole. Told again on every stream; its votes come with the heartbeats.
+    pub fn set_probes(&mut self, probes: Vec<v1::Probe>) {
+        if self.probes == probes {
+            return;
+        }
+        self.probes = probes;
+        if self.is_connected() {
+            // Only the newest list counts.
+            self.control.retain(|message| !matches!(message, Down::Probes(_)));
+            self.control.push_back(Down::Probes(v1::Probes { probes: self.probes.clone() }));
+        }
     }
 
     /// A new stream of this agent begins; an older one, if any, counts as lost.
@@ -384,6 +399,8 @@ impl Session {
             heartbeat_ms: self.config.heartbeat_ms,
         }));
         self.ask(now);
+        // Also when there is nothing to probe: the agent may still hold an earlier hub's list.
+        self.control.push_back(Down::Probes(v1::Probes { probes: self.probes.clone() }));
         self.events.push_back(Event::Connected(hello));
     }
 

@@ -69,6 +69,7 @@ pub(crate) struct Link {
     pub(crate) directory: PathBuf,
     pub(crate) membership: Membership,
     pub(crate) not_after: watch::Sender<i64>,
+    pub(crate) probes: watch::Sender<Vec<v1::Probe>>,
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
 }
@@ -149,6 +150,9 @@ impl Link {
                     Action::Thaw => {
                         tracing::info!("removals are possible again");
                         self.metrics.frozen.set(0);
+                    }
+                    Action::Probe(probes) => {
+                        self.probes.send_replace(probes);
                     }
                 }
             }
@@ -271,6 +275,7 @@ impl Link {
             Report::Service(service) => self.session.service(service),
             Report::Event(event) => self.session.event(event),
             Report::Vitals(vitals) => self.session.set_vitals(now, vitals),
+            Report::Votes(votes) => self.session.set_votes(now, votes),
         }
     }
 

@@ -121,6 +121,7 @@ impl Service {
             tokio::spawn(watches::all(member.client(), world.clone(), executor.clone(), reach.clone()));
         let probing =
             tokio::spawn(vitals::watch(client.clone(), reach, world.clone(), metrics.clone(), not_after));
+        let probes = watch::Sender::new(Vec::new());
         let config = Config { accept_new_incarnation: options.accept_new_hub, ..Config::default() };
         let link = Link {
             session: Session::new(0, config, desired),
@@ -133,6 +134,7 @@ impl Service {
             directory,
             membership,
             not_after: not_after_in,
+            probes,
             metrics,
             health: self.health,
         };

@@ -146,6 +146,7 @@ impl Zones {
                             self.served(stream, &instance, 0);
                         }
                         v1::dns_message::Message::Served(served) => self.served(stream, &instance, served.epoch),
+                        v1::dns_message::Message::Votes(_) => {}
                     },
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => break,

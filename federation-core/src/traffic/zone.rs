@@ -42,6 +42,9 @@ pub struct RecordSet {
     pub selection: Selection,
     /// Tried in order.
     pub tiers: Vec<Tier>,
+    /// `namespace/name` of the Service whose users ask; empty for static records.
+    #[serde(default)]
+    pub service: String,
 }
 
 /// Types of records that the federation makes.
@@ -182,6 +185,7 @@ impl<'a> Builder<'a> {
                     rtype,
                     selection: Selection::All,
                     tiers: vec![Tier { choices }],
+                    service: String::new(),
                 };
                 self.insert(&origin, record);
             }
@@ -207,16 +211,18 @@ impl<'a> Builder<'a> {
             return;
         }
         let relative = format!("{}.{}", service.name, service.namespace);
+        let key = format!("{}/{}", service.namespace, service.name);
         let (apex, v1) = (self.apex.clone(), self.v1.clone());
-        self.names(&apex.clone(), &format!("{relative}.svc.{apex}"), policy, chosen, &[]);
-        self.names(&v1.clone(), &format!("{relative}.{v1}"), policy, chosen, &[]);
+        self.names(&apex.clone(), &format!("{relative}.svc.{apex}"), &key, policy, chosen, &[]);
+        self.names(&v1.clone(), &format!("{relative}.{v1}"), &key, policy, chosen, &[]);
         let (federation, suffix) = (self.input.federation.to_ascii_lowercase(), self.v1_suffix());
         for (region, zones) in self.places.clone() {
             let in_region =
                 |name: &String| self.input.clusters.get(name).is_some_and(|cluster| cluster.region == region);
             let near: BTreeSet<String> = chosen.keys().filter(|name| in_region(name)).cloned().collect();
             let origin = format!("{federation}.svc.{region}.{suffix}");
-            self.names(&origin, &format!("{relative}.{origin}"), policy, chosen, std::slice::from_ref(&near));
+            let near_first = std::slice::from_ref(&near);
+            self.names(&origin, &format!("{relative}.{origin}"), &key, policy, chosen, near_first);
             for zone in zones {
                 let in_zone = |name: &&String| {
                     self.input.clusters.get(*name).is_some_and(|cluster| cluster.zone == zone)
@@ -226,6 +232,7 @@ impl<'a> Builder<'a> {
                 self.names(
                     &origin,
                     &format!("{relative}.{origin}"),
+                    &key,
                     policy,
                     chosen,
                     &[nearest, near.clone()],
@@ -272,9 +279,10 @@ impl<'a> Builder<'a> {
                     continue;
                 }
                 taken.insert(name.clone(), object.clone());
-                if let Some(chosen) = answers.0.get(&format!("{namespace}/{}", policy.spec.service)) {
+                let key = format!("{namespace}/{}", policy.spec.service);
+                if let Some(chosen) = answers.0.get(&key) {
                     let apex = self.apex.clone();
-                    self.names(&apex, &name, policy, chosen, &[]);
+                    self.names(&apex, &name, &key, policy, chosen, &[]);
                 }
             }
         }
@@ -331,6 +339,7 @@ impl<'a> Builder<'a> {
         &mut self,
         origin: &str,
         name: &str,
+        service: &str,
         policy: &TrafficPolicy,
         chosen: &BTreeMap<String, Vec<IpAddr>>,
         near: &[BTreeSet<String>],
@@ -358,7 +367,8 @@ impl<'a> Builder<'a> {
                 Strategy::Weighted | Strategy::Failover => Selection::Weighted,
             };
             let ttl = policy.spec.ttl_seconds.unwrap_or(self.input.ttl_seconds);
-            self.insert(origin, RecordSet { name: name.to_owned(), ttl, rtype, selection, tiers });
+            let (name, service) = (name.to_owned(), service.to_owned());
+            self.insert(origin, RecordSet { name, ttl, rtype, selection, tiers, service });
         }
     }
 

@@ -134,6 +134,8 @@ pub enum Action {
     },
     /// Removals are possible again.
     Thaw,
+    /// Probe these from now on, in place of what was probed before, and report with [`Session::set_votes`].
+    Probe(Vec<v1::Probe>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +175,8 @@ pub struct Session {
     hub_epoch: u64,
     hub_incarnation: String,
     frozen: Option<String>,
+    /// The newest votes, and when they were given.
+    votes: (u64, Vec<v1::ProbeVote>),
 }
 
 impl Session {
@@ -203,6 +207,7 @@ impl Session {
             hub_epoch: 0,
             hub_incarnation: String::new(),
             frozen: None,
+            votes: (now, Vec::new()),
         }
     }
 
@@ -247,6 +252,17 @@ impl Session {
             self.beat_at = now;
         }
         self.vitals = vitals;
+    }
+
+    /// What this agent sees of other members, whole; their ages as of `now`. A vote that turned, or a first failure, is told at once.
+    pub fn set_votes(&mut self, now: u64, votes: Vec<v1::ProbeVote>) {
+        let told = |votes: &[v1::ProbeVote]| -> Vec<_> {
+            votes.iter().map(|vote| (vote.state, vote.failures > 0)).collect()
+        };
+        if told(&votes) != told(&self.votes.1) {
+            self.beat_at = now;
+        }
+        self.votes = (now, votes);
     }
 
     /// The stream is open. `session` is a fresh random id: answers to an older stream are known by theirs.
@@ -436,6 +452,7 @@ impl Session {
                     event: delivery.event,
                 });
             }
+            Down::Probes(probes) => self.actions.push_back(Action::Probe(probes.probes)),
             Down::HeartbeatAck(ack) => {
                 if ack.sequence == self.sequence {
                     self.rtt_micros = u32::try_from((now.saturating_sub(self.sent_at)).saturating_mul(1000))
@@ -569,6 +586,11 @@ impl Session {
         self.sent_at = now;
         self.beat_at = now + self.heartbeat_ms;
         let digest = self.desired.digest();
+        let (given, votes) = &self.votes;
+        let aged = u32::try_from(now.saturating_sub(*given)).unwrap_or(u32::MAX);
+        let aged =
+            |vote: &v1::ProbeVote| v1::ProbeVote { age_ms: vote.age_ms.saturating_add(aged), ..vote.clone() };
+        let votes = votes.iter().map(aged).collect();
         self.outbox.control.push_back(Up::Heartbeat(v1::Heartbeat {
             sequence: self.sequence,
             rtt_micros: self.rtt_micros,
@@ -581,6 +603,7 @@ impl Session {
             digest: digest.sum,
             objects: digest.objects,
             certificate_not_after: self.vitals.certificate_not_after,
+            votes,
         }));
     }
 

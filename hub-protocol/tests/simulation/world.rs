@@ -95,6 +95,11 @@ pub(crate) struct World {
     connecting_at: Option<u64>,
     partition_until: u64,
     stale: Vec<v1::HubMessage>,
+    // What the controller wants probed, what the agent was told to probe, the number of its newest votes, and of those that the hub heard.
+    probes: Vec<v1::Probe>,
+    probed: Vec<v1::Probe>,
+    voted: u32,
+    heard: u32,
     // The checks.
     permitted: BTreeSet<(String, u64)>,
     serial: u64,
@@ -160,6 +165,10 @@ impl World {
             connecting_at: None,
             partition_until: 0,
             stale: Vec::new(),
+            probes: Vec::new(),
+            probed: Vec::new(),
+            voted: 0,
+            heard: 0,
             permitted: BTreeSet::new(),
             serial: 0,
             applied: 0,
@@ -213,6 +222,8 @@ impl World {
 
     fn agreed(&self) -> bool {
         self.removals.is_empty()
+            && self.probed == self.probes
+            && self.heard == self.voted
             && self.hub.pending() == 0
             && self.hub.is_connected()
             && self.jobs.values().all(VecDeque::is_empty)
@@ -295,6 +306,16 @@ impl World {
             self.disk.entries.values().cloned(),
         );
         self.agent = agent_session(self.now, desired);
+        self.probed.clear();
+        self.vote();
+    }
+
+    /// The agent's prober has news.
+    fn vote(&mut self) {
+        self.voted += 1;
+        let cluster = self.probed.first().map(|probe| probe.cluster.clone()).unwrap_or_default();
+        let vote = v1::ProbeVote { cluster, failures: self.voted, ..v1::ProbeVote::default() };
+        self.agent.set_votes(self.now, vec![vote]);
     }
 
     /// The controller decides something.
@@ -304,6 +325,11 @@ impl World {
                 self.reload();
             }
             return;
+        }
+        if self.chance(30) {
+            let cluster = format!("peer-{}", self.random.random_range(0..3));
+            self.probes = vec![v1::Probe { cluster, ..v1::Probe::default() }];
+            self.hub.set_probes(self.probes.clone());
         }
         if !self.chance(120) {
             return;
@@ -351,6 +377,7 @@ impl World {
 
     fn reload_templates(&mut self) {
         self.hub.set_epoch(self.epoch);
+        self.hub.set_probes(self.probes.clone());
         for (key, copy) in &self.templates {
             self.hub.set_desired(self.now, desired(key, copy));
         }
@@ -362,11 +389,14 @@ impl World {
             self.reload();
         }
         self.connect();
+        if !self.calm && self.chance(100) {
+            self.vote();
+        }
         self.hub.tick(self.now);
         self.agent.tick(self.now);
         self.hear()?;
         self.act();
-        self.learn();
+        self.learn()?;
         self.speak();
         self.carry_out()
     }
@@ -454,12 +484,13 @@ impl World {
                     let (key, at) = (key.clone(), self.now + self.random.random_range(0..400));
                     self.jobs.entry(key).or_default().push_back((at, action));
                 }
+                Action::Probe(probes) => self.probed = probes,
                 Action::PostEvent { .. } | Action::Freeze { .. } | Action::Thaw => {}
             }
         }
     }
 
-    fn learn(&mut self) {
+    fn learn(&mut self) -> Result<(), String> {
         while let Some(event) = self.hub.poll_event() {
             match event {
                 hub::Event::Connected(hello) if hello.epoch > self.epoch => {
@@ -499,6 +530,13 @@ impl World {
                         self.want(&key, Copy { epoch: self.epoch, ..copy });
                     }
                 }
+                hub::Event::Heartbeat(heartbeat) => {
+                    let newest = heartbeat.votes.first().map_or(0, |vote| vote.failures);
+                    if newest < self.heard {
+                        return Err(format!("votes {newest} were heard after {}", self.heard));
+                    }
+                    self.heard = newest;
+                }
                 hub::Event::Lost { .. } => {
                     let was = self.connected;
                     self.break_stream("the hub gives the stream up");
@@ -507,6 +545,7 @@ impl World {
                 _ => {}
             }
         }
+        Ok(())
     }
 
     fn carry_out(&mut self) -> Result<(), String> {
