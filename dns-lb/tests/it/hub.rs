@@ -54,6 +54,7 @@ impl Zones for Hub {
                     }
                     message = messages.message() => match message {
                         Ok(Some(v1::DnsMessage { message: Some(message) })) => match message {
+                            v1::dns_message::Message::Votes(_) => {}
                             v1::dns_message::Message::Hello(hello) => hellos.send(hello).await.unwrap(),
                             v1::dns_message::Message::Served(done) => served.send(done.epoch).await.unwrap(),
                         },
