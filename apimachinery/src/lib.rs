@@ -21,6 +21,7 @@ pub mod meta;
 pub mod names;
 pub mod patch;
 pub mod quantity;
+pub mod rbac;
 pub mod status;
 pub mod table;
 

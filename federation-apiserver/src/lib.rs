@@ -17,6 +17,7 @@
 //! that a member newer than the federation gets them. Left out on purpose: cluster IPs, node ports and pods, which are the
 //! members' own.
 
+mod admission;
 pub mod auth;
 pub mod cache;
 pub mod deletion;

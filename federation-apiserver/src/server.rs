@@ -21,7 +21,13 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::{User, authn, authz, authz::Mode, tokens::Tokens},
+    auth::{
+        User,
+        authn::Authenticator,
+        authz::{self, Authorizer, Mode},
+        impersonation,
+        tokens::Tokens,
+    },
     discovery,
     http::{
         Body, BoxError, body,
@@ -49,8 +55,8 @@ pub struct Parts {
     pub storage: Storage,
     /// Static bearer tokens.
     pub tokens: Tokens,
-    /// Who may do what.
-    pub authorization: Mode,
+    /// Who may do what: the modes, in order.
+    pub authorization: Vec<Mode>,
     /// What `/readyz` says.
     pub health: Health,
     /// What `/metrics` says.
@@ -64,8 +70,8 @@ pub(crate) struct Shared {
     pub(crate) storage: Storage,
     pub(crate) draining: CancellationToken,
     pub(crate) metrics: Metrics,
-    tokens: Tokens,
-    authorization: Mode,
+    authenticator: Authenticator,
+    authorizer: Authorizer,
     health: Health,
     registry: MetricsRegistry,
     in_flight: Semaphore,
@@ -75,6 +81,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
+    }
+
+    pub(crate) fn authorizer(&self) -> &Authorizer {
+        &self.authorizer
+    }
+
     /// The definitions of all kinds. They are inflated at first use: that takes longer than all the rest of a start.
     pub(crate) fn schemas(&self) -> &Schemas {
         self.schemas.get_or_init(openapi::schemas)
@@ -101,11 +115,11 @@ impl ApiServer {
     pub fn new(parts: Parts) -> Self {
         let metrics = Metrics::new(&parts.metrics);
         let shared = Shared {
+            authenticator: Authenticator::new(parts.tokens),
+            authorizer: Authorizer::new(parts.authorization, parts.storage.clone()),
             storage: parts.storage,
             draining: parts.draining,
             metrics,
-            tokens: parts.tokens,
-            authorization: parts.authorization,
             health: parts.health,
             registry: parts.metrics,
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
@@ -179,8 +193,7 @@ where
     let query = Query::parse(head.uri.query().unwrap_or_default());
     let verb = match &target {
         Target::Resource(path) => info::verb(&head.method, path, &query),
-        Target::Path(_) if head.method == Method::GET || head.method == Method::HEAD => "get",
-        Target::Path(_) => "post",
+        Target::Path(_) => info::path_verb(&head.method),
     };
     let error_format = error_format(&head, &query);
     let labels = labels(&target, verb);
@@ -241,8 +254,15 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
-    let user = authn::authenticate(&head.headers, connection.as_deref(), &shared.tokens)?;
-    authz::authorize(shared.authorization, &user, verb, &target)?;
+    let mut user = shared.authenticator.authenticate(&head.headers, connection.as_ref())?;
+    if let Some(other) = impersonation::impersonate(&head.headers, &user, &shared.authorizer)? {
+        user = other;
+    }
+    let only = match verb {
+        "list" | "watch" | "deletecollection" => query.only_name(),
+        _ => None,
+    };
+    let _reason = shared.authorizer.authorize(&user, &authz::attributes(verb, &target, only.as_deref()))?;
     match target {
         Target::Path(path) => fixed(&shared, &head, &query, &path),
         Target::Resource(path) => {
@@ -255,13 +275,14 @@ where
                     )
                 })?),
             };
-            resource(Arc::clone(&shared), head, body, query, path, verb).await
+            resource(Arc::clone(&shared), user, head, body, query, path, verb).await
         }
     }
 }
 
 async fn resource<B>(
     shared: Arc<Shared>,
+    user: Arc<User>,
     head: request::Parts,
     body: B,
     query: Query,
@@ -286,6 +307,7 @@ where
     let body = if matches!(verb, "get" | "list" | "watch") { Bytes::new() } else { body::read(body).await? };
     let call = Call {
         shared,
+        user,
         kind,
         path,
         query,

@@ -34,9 +34,9 @@ pub struct Options {
     /// File of static bearer tokens, lines of token,user,uid,"group1,group2".
     #[arg(long, value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
-    /// Who may do what, beyond system:masters and federation:controllers, who may do everything.
-    #[arg(long, value_enum, default_value = "AlwaysAllow")]
-    pub authorization_mode: Mode,
+    /// Who may do what, beyond system:masters, who may do everything: modes that are asked in this order.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "MODES", default_value = "AlwaysAllow")]
+    pub authorization_mode: Vec<Mode>,
     /// Further DNS names and IP addresses for the serving certificate.
     #[arg(long = "cert-dns-name", value_name = "NAME")]
     pub cert_dns_names: Vec<String>,
@@ -49,7 +49,7 @@ impl Options {
             data_dir: data_dir.into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 6443)),
             token_auth_file: None,
-            authorization_mode: Mode::default(),
+            authorization_mode: vec![Mode::default()],
             cert_dns_names: Vec::new(),
         }
     }
@@ -115,6 +115,7 @@ impl Service {
             Arc::new(KindTable),
             housekeeping::Options {
                 root_ca_pem: Some(authority.certificate_pem.clone()),
+                default_roles: options.authorization_mode.contains(&Mode::Rbac),
                 ..Default::default()
             },
         );

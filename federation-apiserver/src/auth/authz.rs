@@ -1,116 +1,200 @@
-//! Authorization.
+//! Authorization: kube-apiserver's modes in order, each allowing or having no opinion.
+
+use std::sync::Arc;
 
 use apimachinery::{
     ApiError,
-    status::{GroupResource, Reason},
+    rbac::{Attributes, Rule, Subject, Verdict},
+    status::{Details, GroupResource, Reason},
 };
 
-use super::{AUTHENTICATED, CONTROLLERS, MASTERS, User};
-use crate::http::info::{ResourcePath, Target};
+use super::{AUTHENTICATED, MASTERS, User, policy::Policy};
+use crate::{
+    http::info::{ResourcePath, Target},
+    store::Storage,
+};
 
 /// Groups whose certificates come from the same authority but are for other doors: agents speak to the hub, dns-lb to the
 /// traffic feed. Neither has business at the API, whatever the mode.
 const OTHER_DOORS: [&str; 2] = ["federation:agents", "federation:dns"];
 
-/// Paths that anybody may read.
-const PUBLIC: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
+/// `--authorization-always-allow-paths`: what probes ask, without a credential.
+const PROBES: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 
-/// Who may do what, beyond `system:masters` and `federation:controllers`, who may do everything.
+/// One way to decide who may do what. `system:masters` may do everything, whatever the modes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
     /// Every authenticated user may do everything.
     #[default]
     #[value(name = "AlwaysAllow")]
     AlwaysAllow,
-    /// Every authenticated user may read everything but Secrets; only the two groups write.
-    #[value(name = "ReadOnly")]
-    ReadOnly,
+    /// Nobody may do anything.
+    #[value(name = "AlwaysDeny")]
+    AlwaysDeny,
+    /// Roles and bindings decide.
+    #[value(name = "RBAC")]
+    Rbac,
 }
 
-/// Decides.
-pub fn authorize(mode: Mode, user: &User, verb: &str, target: &Target) -> Result<(), ApiError> {
-    if user.is_in(MASTERS) || user.is_in(CONTROLLERS) {
-        return Ok(());
+/// What authorization says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Allowed, and why; empty if the mode has no reasons.
+    Allow(Arc<str>),
+    /// Nobody allows it; what is known of why.
+    NoOpinion(String),
+    /// Refused whatever the modes say.
+    Deny(String),
+}
+
+/// Decides, in the order of the modes.
+pub struct Authorizer {
+    modes: Vec<Mode>,
+    policy: Policy,
+    silent: Arc<str>,
+}
+
+impl Authorizer {
+    /// An authorizer over the roles in a store.
+    pub fn new(modes: Vec<Mode>, storage: Storage) -> Self {
+        Self { modes, policy: Policy::new(storage), silent: "".into() }
     }
-    if let Target::Path(path) = target
-        && PUBLIC.iter().any(|public| {
-            path == public || path.strip_prefix(public).is_some_and(|rest| rest.starts_with('/'))
-        })
-    {
-        return Ok(());
+
+    /// Whether roles and bindings count.
+    pub fn uses_rbac(&self) -> bool {
+        self.modes.contains(&Mode::Rbac)
     }
-    if !user.is_in(AUTHENTICATED) {
-        return Err(ApiError::unauthorized());
+
+    /// The roles and bindings.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
-    if OTHER_DOORS.iter().any(|group| user.is_in(group)) {
-        return Err(refuse(user, verb, target));
+
+    /// Whether a request without a credential is looked at. As in kube-apiserver, not where everybody may do everything.
+    pub fn admits_anonymous(&self) -> bool {
+        !self.modes.contains(&Mode::AlwaysAllow)
     }
-    let reads = matches!(verb, "get" | "list" | "watch");
-    let secret =
-        matches!(target, Target::Resource(path) if path.group.is_empty() && path.resource == "secrets");
-    match mode {
-        Mode::AlwaysAllow => Ok(()),
-        Mode::ReadOnly if reads && !secret => Ok(()),
-        Mode::ReadOnly => Err(refuse(user, verb, target)),
+
+    /// Decides.
+    pub fn decide(&self, user: &User, asked: &Attributes<'_>) -> Decision {
+        if user.is_in(MASTERS) {
+            return Decision::Allow(Arc::clone(&self.silent));
+        }
+        if OTHER_DOORS.iter().any(|group| user.is_in(group)) {
+            return Decision::Deny(String::new());
+        }
+        let mut reasons = String::new();
+        for mode in &self.modes {
+            let reason = match mode {
+                Mode::AlwaysAllow => return Decision::Allow(Arc::clone(&self.silent)),
+                Mode::AlwaysDeny => "Everything is forbidden.".to_owned(),
+                Mode::Rbac => match self.policy.index().authorize(subject(user), asked) {
+                    Verdict::Allowed(reason) => return Decision::Allow(reason),
+                    Verdict::NoOpinion(reason) => reason,
+                },
+            };
+            if !reasons.is_empty() && !reason.is_empty() {
+                reasons.push('\n');
+            }
+            reasons.push_str(&reason);
+        }
+        Decision::NoOpinion(reasons)
+    }
+
+    /// Decides on a request: why it is allowed, or the answer to refuse it with.
+    pub fn authorize(&self, user: &User, asked: &Attributes<'_>) -> Result<Arc<str>, ApiError> {
+        if asked.path.is_some_and(|path| {
+            PROBES.contains(&path)
+                || !user.is_in(AUTHENTICATED) && path == "/version" && self.modes.contains(&Mode::AlwaysAllow)
+        }) {
+            return Ok(Arc::clone(&self.silent));
+        }
+        if !user.is_in(AUTHENTICATED) && !self.admits_anonymous() {
+            return Err(ApiError::unauthorized());
+        }
+        match self.decide(user, asked) {
+            Decision::Allow(reason) => Ok(reason),
+            Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(refuse(user, asked, &reason)),
+        }
+    }
+
+    /// Every rule that a user holds in a namespace, as the modes tell them; what could not be told.
+    pub fn rules(&self, user: &User, namespace: &str) -> (Vec<Rule>, Vec<Arc<str>>) {
+        let (mut rules, mut errors) = (Vec::new(), Vec::new());
+        let all = || vec!["*".to_owned()];
+        for mode in &self.modes {
+            match mode {
+                Mode::AlwaysDeny => {}
+                Mode::AlwaysAllow => {
+                    rules.push(Rule { verbs: all(), groups: all(), resources: all(), ..Rule::default() });
+                    rules.push(Rule { verbs: all(), urls: all(), ..Rule::default() });
+                }
+                Mode::Rbac => {
+                    let (own, unknown) = self.policy.index().rules(subject(user), namespace);
+                    rules.extend(own);
+                    errors.extend(unknown);
+                }
+            }
+        }
+        (rules, errors)
     }
 }
 
-/// kube-apiserver's text.
-fn refuse(user: &User, verb: &str, target: &Target) -> ApiError {
+/// A user as RBAC knows one.
+pub fn subject(user: &User) -> Subject<'_> {
+    Subject { user: &user.name, groups: &user.groups }
+}
+
+/// What a request asks for; `name` is the object's, or the one that a field selector confines a collection to.
+pub fn attributes<'a>(verb: &'a str, target: &'a Target, name: Option<&'a str>) -> Attributes<'a> {
     match target {
-        Target::Path(path) => {
-            let why = format!("User {:?} cannot {verb} path {path:?}", user.name);
-            ApiError::new(403, Reason::Forbidden, format!("forbidden: {why}"))
-        }
-        Target::Resource(path) => {
-            let resource = GroupResource::new(path.group.as_str(), path.resource.as_str());
-            ApiError::forbidden(
-                &resource,
-                path.name.as_deref().unwrap_or_default(),
-                &sentence(user, verb, path),
-            )
-        }
+        Target::Path(path) => Attributes::path(verb, path),
+        Target::Resource(path) => of_path(verb, path, name),
     }
 }
 
-fn sentence(user: &User, verb: &str, path: &ResourcePath) -> String {
-    let resource = match &path.subresource {
-        Some(subresource) => format!("{}/{subresource}", path.resource),
-        None => path.resource.clone(),
-    };
-    let place = match &path.namespace {
-        Some(namespace) => format!("in the namespace {namespace:?}"),
-        None => "at the cluster scope".to_owned(),
-    };
-    format!("User {:?} cannot {verb} resource {resource:?} in API group {:?} {place}", user.name, path.group)
+/// The same of a resource.
+pub fn of_path<'a>(verb: &'a str, path: &'a ResourcePath, name: Option<&'a str>) -> Attributes<'a> {
+    Attributes {
+        namespace: path.namespace.as_deref().unwrap_or_default(),
+        group: &path.group,
+        resource: &path.resource,
+        subresource: path.subresource.as_deref().unwrap_or_default(),
+        name: path.name.as_deref().or(name).unwrap_or_default(),
+        ..Attributes::resource(verb)
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn code(mode: Mode, user: &User, verb: &str, path: &str) -> u16 {
-        authorize(mode, user, verb, &Target::parse(path)).map_or_else(|error| error.code, |()| 200)
+/// kube-apiserver's 403, with `reason` if anybody gave one.
+pub fn refuse(user: &User, asked: &Attributes<'_>, reason: &str) -> ApiError {
+    let mut why = sentence(user, asked);
+    if !reason.is_empty() {
+        why.push_str(": ");
+        why.push_str(reason);
     }
-
-    #[test]
-    fn an_agent_is_refused_in_every_mode() {
-        let agent = User::new("federation:agent:taiwan", ["federation:agents".to_owned()]);
-        assert_eq!(code(Mode::AlwaysAllow, &agent, "list", "/api/v1/secrets"), 403);
+    if asked.path.is_some() {
+        return ApiError::new(403, Reason::Forbidden, format!("forbidden: {why}"))
+            .with_details(Details::default());
     }
+    ApiError::forbidden(&GroupResource::new(asked.group, asked.resource), asked.name, &why)
+}
 
-    #[test]
-    fn nobody_writes_or_reads_without_a_name() {
-        assert_eq!(code(Mode::AlwaysAllow, &User::anonymous(), "list", "/api/v1/secrets"), 401);
-        assert_eq!(code(Mode::AlwaysAllow, &User::anonymous(), "get", "/healthz"), 200);
-        assert_eq!(code(Mode::AlwaysAllow, &User::anonymous(), "get", "/healthzz"), 401);
+fn sentence(user: &User, asked: &Attributes<'_>) -> String {
+    // `responsewriters.sanitizer`: the answer may be shown by a browser.
+    let clean = |text: String| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let (name, verb) = (&user.name, asked.verb);
+    if let Some(path) = asked.path {
+        return clean(format!("User {name:?} cannot {verb} path {path:?}"));
     }
-
-    #[test]
-    fn readers_do_not_read_secrets() {
-        let user = User::new("alice", []);
-        assert_eq!(code(Mode::ReadOnly, &user, "list", "/api/v1/configmaps"), 200);
-        assert_eq!(code(Mode::ReadOnly, &user, "get", "/api/v1/namespaces/a/secrets/b"), 403);
-        assert_eq!(code(Mode::ReadOnly, &user, "create", "/api/v1/namespaces/a/configmaps"), 403);
-    }
+    let resource = if asked.subresource.is_empty() {
+        asked.resource.to_owned()
+    } else {
+        format!("{}/{}", asked.resource, asked.subresource)
+    };
+    let place = if asked.namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace {:?}", asked.namespace)
+    };
+    clean(format!("User {name:?} cannot {verb} resource {resource:?} in API group {:?} {place}", asked.group))
 }

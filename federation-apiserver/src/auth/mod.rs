@@ -1,37 +1,58 @@
 //! Who asks, and whether they may.
+//!
+//! `authn` tells the user of a request, `impersonation` lets one act as another, `authz` decides by the modes, of which
+//! role-based access control looks at the roles and bindings of the store ([`policy`]); `escalation` keeps people from
+//! granting what they do not hold.
 
 pub mod authn;
 pub mod authz;
+pub mod defaults;
+pub mod escalation;
+pub mod impersonation;
+pub mod policy;
 pub mod tokens;
 
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
 /// An authenticated user, or the anonymous one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
     /// User name.
     pub name: String,
+    /// Tells users of one name at different times apart; empty if nothing does.
+    pub uid: String,
     /// Groups, `system:authenticated` or `system:unauthenticated` among them.
     pub groups: Vec<String>,
+    /// What else the authenticator says.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// Members may do everything.
 pub const MASTERS: &str = "system:masters";
-/// The federation's own controllers.
+/// The federation's own controllers; a default binding makes them administrators.
 pub const CONTROLLERS: &str = "federation:controllers";
 /// Everybody with a credential.
 pub const AUTHENTICATED: &str = "system:authenticated";
-const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// Everybody without one.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The user without a credential.
+pub const ANONYMOUS: &str = "system:anonymous";
+/// Key of [`User::extra`] that names the credential.
+pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 impl User {
     /// A user with a credential.
     pub fn new(name: impl Into<String>, groups: impl IntoIterator<Item = String>) -> Self {
         let mut groups: Vec<_> = groups.into_iter().collect();
         groups.push(AUTHENTICATED.to_owned());
-        Self { name: name.into(), groups }
+        Self { name: name.into(), groups, ..Self::default() }
     }
 
     /// `system:anonymous`.
     pub fn anonymous() -> Self {
-        Self { name: "system:anonymous".to_owned(), groups: vec![UNAUTHENTICATED.to_owned()] }
+        Self { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()], ..Self::default() }
     }
 
     /// The administrator, for callers in this process.
@@ -42,5 +63,42 @@ impl User {
     /// Whether the user is in a group.
     pub fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|own| own == group)
+    }
+
+    /// `authentication.k8s.io/v1` UserInfo.
+    pub fn to_value(&self) -> Value {
+        let mut info = Map::new();
+        info.insert("username".into(), self.name.as_str().into());
+        if !self.uid.is_empty() {
+            info.insert("uid".into(), self.uid.as_str().into());
+        }
+        if !self.groups.is_empty() {
+            info.insert("groups".into(), self.groups.clone().into());
+        }
+        if !self.extra.is_empty() {
+            let extra = self.extra.iter().map(|(key, values)| (key.clone(), values.clone().into()));
+            info.insert("extra".into(), Value::Object(extra.collect()));
+        }
+        Value::Object(info)
+    }
+
+    /// The user that a SubjectAccessReview names.
+    pub fn from_review(spec: &Value) -> Self {
+        let texts = |value: &Value| -> Vec<String> {
+            let texts = value.as_array().into_iter().flatten();
+            texts.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+        };
+        let text = |name: &str| spec[name].as_str().unwrap_or_default().to_owned();
+        Self {
+            name: text("user"),
+            uid: text("uid"),
+            groups: texts(&spec["groups"]),
+            extra: spec["extra"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(key, values)| (key.to_ascii_lowercase(), texts(values)))
+                .collect(),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Static bearer tokens: kube-apiserver's `--token-auth-file`, lines of `token,user,uid,"group1,group2"`.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 
@@ -30,7 +30,7 @@ pub enum TokenFileError {
 
 /// Users by the SHA-256 of their tokens: neither the map's timing nor its memory gives tokens away.
 #[derive(Clone, Debug, Default)]
-pub struct Tokens(HashMap<[u8; 32], User>);
+pub struct Tokens(HashMap<[u8; 32], Arc<User>>);
 
 impl Tokens {
     /// Reads a token file.
@@ -56,14 +56,16 @@ impl Tokens {
             }
             let groups = rest.first().into_iter().flat_map(|groups| groups.split(','));
             let groups = groups.map(str::trim).filter(|group| !group.is_empty()).map(str::to_owned);
-            users.insert(digest(token), User::new(user, groups));
+            let mut user = User::new(user, groups);
+            user.uid.clone_from(uid);
+            users.insert(digest(token), Arc::new(user));
         }
         Ok(Self(users))
     }
 
     /// The user of a token.
-    pub fn find(&self, token: &str) -> Option<&User> {
-        self.0.get(&digest(token))
+    pub fn find(&self, token: &str) -> Option<Arc<User>> {
+        self.0.get(&digest(token)).cloned()
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::watch as signal;
 
 pub use event::{Event, EventKind, Expired, SnapshotError};
 use root::Root;
-pub use snapshot::Snapshot;
+pub use snapshot::{Collection, Snapshot};
 pub use watch::Watch;
 pub use window::Bounds;
 use window::Window;

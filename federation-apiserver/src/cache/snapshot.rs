@@ -2,7 +2,7 @@
 
 use std::{ops::Bound, sync::Arc};
 
-use super::root::Root;
+use super::root::{Root, Table};
 use crate::store::{Key, ResourceKey, Stored};
 
 /// All objects as of one revision. Cloning it, and keeping it, blocks nobody.
@@ -58,9 +58,34 @@ impl Snapshot {
         }
     }
 
+    /// A resource's objects, to look at them later and to tell whether they have changed since.
+    pub fn collection(&self, resource: &ResourceKey) -> Collection {
+        Collection(self.root.tables.get(resource).cloned())
+    }
+
     /// The resources that have, or had, objects.
     pub fn resources(&self) -> impl Iterator<Item = &ResourceKey> {
         self.root.tables.keys()
+    }
+}
+
+/// One resource's objects as of some revision. It keeps no other resource's past alive.
+#[derive(Clone, Default)]
+pub struct Collection(Option<Table>);
+
+impl Collection {
+    /// Whether both are the same state; equal objects that were written again are not.
+    pub fn same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => one.ptr_eq(other),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// The objects in order of (namespace, name).
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Stored>> {
+        self.0.iter().flat_map(im::OrdMap::values)
     }
 }
 

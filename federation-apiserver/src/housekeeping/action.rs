@@ -62,6 +62,8 @@ pub enum Edit {
     Conditions(Vec<Condition>),
     /// Set `data`.
     Data(Value),
+    /// Set these top-level fields; of `metadata`, the fields that are given.
+    Parts(Value),
 }
 
 /// One status condition.
@@ -112,6 +114,17 @@ impl Edit {
                 }
             }
             Self::Data(data) => object["data"] = data.clone(),
+            Self::Parts(parts) => {
+                for (name, value) in parts.as_object().into_iter().flatten() {
+                    if name != "metadata" {
+                        object[name] = value.clone();
+                        continue;
+                    }
+                    for (name, value) in value.as_object().into_iter().flatten() {
+                        object["metadata"][name] = value.clone();
+                    }
+                }
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! - [`namespace`]: the namespaces that must exist, what each must contain, and the end of those that are deleted;
 //! - [`garbage`]: objects whose owners went, owners that wait for their dependents, and dependents that are released;
+//! - [`roles`]: the default roles at a start, and aggregated roles;
 //! - [`expiry`]: Events an hour old.
 //!
 //! Level-triggered: a change only says where to look. What failed is looked at again after [`RETRY`], and everything every
@@ -16,6 +17,7 @@ mod expiry;
 mod garbage;
 mod graph;
 mod namespace;
+mod roles;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -50,13 +52,15 @@ pub trait Kinds: Send + Sync + 'static {
 pub struct Options {
     /// The CA certificates, PEM, that every namespace gets in the ConfigMap `kube-root-ca.crt`; none without.
     pub root_ca_pem: Option<String>,
+    /// Whether the default roles and bindings are made at the start, as with `--authorization-mode RBAC`.
+    pub default_roles: bool,
     /// How long an Event lives after it was last written or seen.
     pub event_ttl: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { root_ca_pem: None, event_ttl: Duration::from_secs(3600) }
+        Self { root_ca_pem: None, default_roles: false, event_ttl: Duration::from_secs(3600) }
     }
 }
 
@@ -70,12 +74,25 @@ pub struct Service {
     seen: Option<u64>,
     /// Something that must exist may be missing.
     incomplete: bool,
+    /// The default roles are not all as they must be yet.
+    bootstrapping: bool,
+    /// A ClusterRole has changed.
+    roles_changed: bool,
 }
 
 impl Service {
     /// Controllers over `storage`.
     pub fn new(storage: Storage, kinds: Arc<dyn Kinds>, options: Options) -> Self {
-        Self { storage, kinds, options, graph: Graph::default(), seen: None, incomplete: true }
+        Self {
+            storage,
+            kinds,
+            bootstrapping: options.default_roles,
+            options,
+            graph: Graph::default(),
+            seen: None,
+            incomplete: true,
+            roles_changed: true,
+        }
     }
 
     /// Works until the shutdown.
@@ -110,6 +127,15 @@ impl Service {
         if std::mem::take(&mut self.incomplete) || everything {
             actions.extend(namespace::required(&snapshot, self.options.root_ca_pem.as_deref()));
         }
+        if self.bootstrapping {
+            let missing = roles::bootstrap(&snapshot);
+            // Done once; what an administrator changes later stays so until the next start.
+            self.bootstrapping = !missing.is_empty();
+            actions.extend(missing);
+        }
+        if std::mem::take(&mut self.roles_changed) || everything {
+            actions.extend(roles::aggregate(&snapshot));
+        }
         actions.extend(namespace::endings(&snapshot, &kinds.namespaced()));
         let dirty = self.graph.take_dirty();
         for key in &dirty {
@@ -121,6 +147,7 @@ impl Service {
         let failed = Executor::new(&self.storage, kinds).run(actions).await;
         let count = failed.len();
         self.incomplete |= count > 0;
+        self.roles_changed |= count > 0;
         for key in failed {
             self.graph.mark(key);
         }
@@ -135,6 +162,7 @@ impl Service {
         {
             for event in events {
                 self.incomplete |= namespace::concerns(&event.object.key);
+                self.roles_changed |= roles::concerns(&event.object.key);
                 self.graph.observe(event.previous.as_deref(), &event.object, event.kind, &resolve);
                 self.seen = Some(event.revision);
             }
@@ -142,6 +170,7 @@ impl Service {
         }
         let snapshot = self.storage.snapshot();
         self.incomplete = true;
+        self.roles_changed = true;
         self.graph.rebuild(&snapshot, &resolve);
         self.seen = Some(snapshot.revision());
     }

@@ -97,6 +97,20 @@ pub fn verb(method: &Method, path: &ResourcePath, query: &Query) -> &'static str
     }
 }
 
+/// The verb of a request on a path: its method in lower case.
+pub fn path_verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::HEAD => "head",
+        Method::POST => "post",
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        Method::OPTIONS => "options",
+        _ => "",
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::panic)]
 mod tests {

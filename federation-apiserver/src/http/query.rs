@@ -31,6 +31,12 @@ impl Query {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// The one name that a field selector confines a collection to: authorization asks for that object then.
+    pub fn only_name(&self) -> Option<String> {
+        let selector = FieldSelector::parse(self.get("fieldSelector")?).ok()?;
+        selector.required_value("metadata.name").map(str::to_owned)
+    }
+
     /// A boolean as Go's conversion reads it: present and neither `0` nor `false`.
     pub fn flag(&self, name: &str) -> bool {
         self.all(name)

@@ -9,6 +9,7 @@ mod core_node;
 mod core_service;
 mod federation;
 mod rbac;
+mod reviews;
 
 pub(crate) use federation::check_cluster_selector;
 
@@ -26,6 +27,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         coordination::KINDS,
         core_event::EVENTS,
         rbac::KINDS,
+        reviews::KINDS,
         federation::KINDS,
     ]
     .concat()

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
+    auth::User,
     encode,
     http::{Body, info::ResourcePath, negotiate::Format, query::Query, respond},
     registry::Kind,
@@ -19,6 +20,8 @@ use crate::{
 /// A request on a resource.
 pub(crate) struct Call {
     pub(crate) shared: Arc<Shared>,
+    /// Who asks, or whom he impersonates.
+    pub(crate) user: Arc<User>,
     pub(crate) kind: &'static Kind,
     pub(crate) path: ResourcePath,
     pub(crate) query: Query,

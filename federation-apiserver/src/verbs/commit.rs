@@ -6,7 +6,10 @@ use apimachinery::{ApiError, status::GroupResource};
 use serde_json::Value;
 
 use super::{Call, object};
-use crate::store::{Key, ResourceKey, Stored, Write, WriteError};
+use crate::{
+    admission,
+    store::{Key, ResourceKey, Stored, Write, WriteError},
+};
 
 /// Rounds of a create against those who change its namespace.
 const ROUNDS: usize = 64;
@@ -55,6 +58,7 @@ pub(super) async fn create(
     dry_run: bool,
 ) -> Result<Arc<Stored>, ApiError> {
     let key = call.key(name);
+    admission::admit(call, None, &object)?;
     if dry_run {
         return match call.shared.storage.get(&key) {
             Some(existing) => Err(taken(call, &existing)),
@@ -97,6 +101,7 @@ pub(super) async fn replace(
     if object::same(old, &object) {
         return Ok(Outcome::Done(Arc::clone(current)));
     }
+    admission::admit(call, Some(old), &object)?;
     let key = current.key.clone();
     let expect = Some(current.revision);
     let released = crate::deletion::is_released(&object);

@@ -5,7 +5,10 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 
 use super::{Call, commit, object};
-use crate::http::{Body, query::WriteOptions};
+use crate::{
+    auth::authz::{self, Decision},
+    http::{Body, query::WriteOptions},
+};
 
 /// Creates the object in the body.
 pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
@@ -22,6 +25,17 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
     let object = call.own(None, object, options.field_manager.as_deref());
     let stored = commit::create(call, &name, object, options.dry_run).await?;
     call.answer(StatusCode::CREATED, &stored)
+}
+
+/// An update or an apply that makes the object needs the permission to create it, too.
+pub(super) fn authorize(call: &Call) -> Result<(), ApiError> {
+    let asked = authz::of_path("create", &call.path, None);
+    match call.shared.authorizer().decide(&call.user, &asked) {
+        Decision::Allow(_) => Ok(()),
+        Decision::NoOpinion(reason) | Decision::Deny(reason) => {
+            Err(ApiError::forbidden(&call.resource(), call.name(), &reason))
+        }
+    }
 }
 
 /// Makes a decoded object ready to be stored as a new one.

@@ -13,6 +13,7 @@ mod object;
 mod ownership;
 mod patch;
 mod read;
+mod review;
 mod scale;
 mod update;
 mod watch;
@@ -39,6 +40,7 @@ pub(crate) async fn dispatch(
         ("get", _) => read::get(&call),
         ("list", None) => list::list(&call).await,
         ("watch", None) => watch::watch(call).await,
+        ("create", None) if review::is_review(call.kind.group) => review::create(&mut call),
         ("create", None) if call.path.name.is_none() => create::create(&mut call).await,
         ("update", Some("scale")) => scale::update(&mut call).await,
         ("update", _) if call.path.name.is_some() => update::update(&mut call).await,

@@ -184,6 +184,7 @@ async fn create_by_apply(
     configuration: Value,
     options: &WriteOptions,
 ) -> Result<Response<Body>, ApiError> {
+    create::authorize(call)?;
     let version = configuration["metadata"]["resourceVersion"].as_str().unwrap_or_default();
     if !version.is_empty() || configuration["metadata"]["uid"].is_string() {
         return Err(ApiError::not_found(&call.resource(), call.name()));

@@ -29,6 +29,7 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
         let current = match call.current() {
             Ok(current) => current,
             Err(_) if call.kind.create_on_update && call.path.subresource.is_none() && version.is_empty() => {
+                create::authorize(call)?;
                 let object = create::prepare(call, object)?;
                 let object = call.own(None, object, manager);
                 let stored = commit::create(call, call.name(), object, options.dry_run).await?;

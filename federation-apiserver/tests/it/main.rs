@@ -1,6 +1,7 @@
 //! The API over a real store, in-process: by kube-rs' client and informer, and by raw requests for what a typed client hides.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod access;
 mod clients;
 mod contract;
 mod kubectl;

@@ -19,17 +19,22 @@ pub(crate) struct World {
 impl World {
     /// A server that has the namespace `demo`.
     pub(crate) async fn new() -> Self {
+        Self::with(|parts| parts).await
+    }
+
+    /// The same of other parts.
+    pub(crate) async fn with(adjust: impl FnOnce(Parts) -> Parts) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = store::Storage::open(store::Options::new(folder.path())).await.unwrap();
         let draining = CancellationToken::new();
-        let server = ApiServer::new(Parts {
+        let server = ApiServer::new(adjust(Parts {
             storage,
             tokens: Default::default(),
-            authorization: Default::default(),
+            authorization: vec![Default::default()],
             health: Health::new(),
             metrics: Metrics::new(),
             draining: draining.clone(),
-        });
+        }));
         let world = Self { server, draining, _folder: folder };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo"}});
         world.expect(StatusCode::CREATED, Method::POST, "/api/v1/namespaces", Some(namespace)).await;

@@ -1,0 +1,177 @@
+//! POST of a review: a question about users and permissions, answered in its status.
+
+use apimachinery::{ApiError, FieldError, FieldPath, rbac::Attributes};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::Call;
+use crate::{
+    auth::{User, authz::Decision},
+    deletion,
+    http::{Body, query::WriteOptions},
+};
+
+/// Whether a kind is such a question.
+pub(super) fn is_review(group: &str) -> bool {
+    matches!(group, "authentication.k8s.io" | "authorization.k8s.io")
+}
+
+/// Answers the question in the body.
+pub(super) fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
+    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+    let mut review = call.decode_object(options.field_validation)?;
+    let kind = call.kind.kind;
+    let status = match kind {
+        "SelfSubjectReview" => {
+            review["metadata"]["creationTimestamp"] = deletion::seconds(call.now).into();
+            json!({"userInfo": call.user.to_value()})
+        }
+        "TokenReview" => token(call, &review)?,
+        "SelfSubjectRulesReview" => rules(call, &review)?,
+        _ => access(call, &mut review)?,
+    };
+    review["status"] = status;
+    if review["metadata"].is_null() {
+        review["metadata"] = json!({"creationTimestamp": null});
+    }
+    Ok(call.answer_value(StatusCode::CREATED, &review))
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_default()
+}
+
+fn token(call: &Call, review: &Value) -> Result<Value, ApiError> {
+    let token = text(&review["spec"], "token");
+    if token.is_empty() {
+        return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
+    }
+    Ok(match call.shared.authenticator().token(token) {
+        Some(user) => {
+            let mut status = json!({"authenticated": true, "user": user.to_value()});
+            if let Some(audiences) = review["spec"]["audiences"].as_array() {
+                status["audiences"] = audiences.clone().into();
+            }
+            status
+        }
+        None => json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"}),
+    })
+}
+
+fn rules(call: &Call, review: &Value) -> Result<Value, ApiError> {
+    let namespace = text(&review["spec"], "namespace");
+    if namespace.is_empty() {
+        return Err(ApiError::bad_request("no namespace on request"));
+    }
+    let (rules, errors) = call.shared.authorizer().rules(&call.user, namespace);
+    let (mut resources, mut paths) = (Vec::new(), Vec::new());
+    for rule in rules {
+        if !rule.resources.is_empty() {
+            let mut value =
+                json!({"verbs": rule.verbs, "apiGroups": rule.groups, "resources": rule.resources});
+            if !rule.names.is_empty() {
+                value["resourceNames"] = rule.names.clone().into();
+            }
+            resources.push(value);
+        }
+        if !rule.urls.is_empty() {
+            paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.urls}));
+        }
+    }
+    let mut status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+    if !errors.is_empty() {
+        let texts: Vec<&str> = errors.iter().map(|error| &**error).collect();
+        status["evaluationError"] = texts.join(", ").into();
+    }
+    Ok(status)
+}
+
+fn access(call: &Call, review: &mut Value) -> Result<Value, ApiError> {
+    let kind = call.kind.kind;
+    let own = kind == "SelfSubjectAccessReview";
+    let local = kind == "LocalSubjectAccessReview";
+    let spec = &review["spec"];
+    let faults = faults(spec, own, local);
+    if !faults.is_empty() {
+        return Err(ApiError::invalid(call.kind.group, kind, "", &faults));
+    }
+    let asked = &spec["resourceAttributes"];
+    if local && text(asked, "namespace") != call.namespace() {
+        return Err(ApiError::bad_request(format!(
+            "spec.resourceAttributes.namespace must match namespace: {}",
+            call.namespace()
+        )));
+    }
+    let attributes = if asked.is_object() {
+        Attributes {
+            namespace: text(asked, "namespace"),
+            group: text(asked, "group"),
+            resource: text(asked, "resource"),
+            subresource: text(asked, "subresource"),
+            name: text(asked, "name"),
+            ..Attributes::resource(text(asked, "verb"))
+        }
+    } else {
+        let asked = &spec["nonResourceAttributes"];
+        Attributes::path(text(asked, "verb"), text(asked, "path"))
+    };
+    let authorizer = call.shared.authorizer();
+    let decision = if own {
+        authorizer.decide(&call.user, &attributes)
+    } else {
+        authorizer.decide(&User::from_review(spec), &attributes)
+    };
+    let mut status = json!({"allowed": matches!(decision, Decision::Allow(_))});
+    let reason = match &decision {
+        Decision::Allow(reason) => &**reason,
+        Decision::NoOpinion(reason) => reason,
+        Decision::Deny(reason) => {
+            status["denied"] = true.into();
+            reason
+        }
+    };
+    if !reason.is_empty() {
+        status["reason"] = reason.into();
+    }
+    if local {
+        review["metadata"]["namespace"] = call.namespace().into();
+    }
+    Ok(status)
+}
+
+/// `validation.ValidateSubjectAccessReviewSpec` and its siblings.
+fn faults(spec: &Value, own: bool, local: bool) -> Vec<FieldError> {
+    let path = FieldPath::new("spec");
+    let (resource, other) =
+        (spec["resourceAttributes"].is_object(), spec["nonResourceAttributes"].is_object());
+    let mut faults = Vec::new();
+    if resource && other {
+        faults.push(FieldError::invalid(
+            &path.child("nonResourceAttributes"),
+            spec["nonResourceAttributes"].clone(),
+            "cannot be specified in combination with resourceAttributes",
+        ));
+    }
+    if !resource && !other {
+        faults.push(FieldError::invalid(
+            &path.child("resourceAttributes"),
+            Value::Null,
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        ));
+    }
+    if !own && text(spec, "user").is_empty() && spec["groups"].as_array().is_none_or(Vec::is_empty) {
+        faults.push(FieldError::invalid(
+            &path.child("user"),
+            text(spec, "user"),
+            "at least one of user or group must be specified",
+        ));
+    }
+    if local && other {
+        faults.push(FieldError::invalid(
+            &path.child("nonResourceAttributes"),
+            spec["nonResourceAttributes"].clone(),
+            "disallowed on this kind of request",
+        ));
+    }
+    faults
+}
