@@ -1,48 +1,14 @@
-//! core/v1 Pod and Node. The federation itself has neither; sandbox members do, on this same server.
+//! core/v1 Node, ComponentStatus and Binding. The federation itself has no nodes; sandbox members do, on this same server.
 
-use apimachinery::meta::Scope;
+use apimachinery::{FieldError, FieldPath, meta::Scope};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Generation, Kind, field},
-    validation::pod,
+    registry::{Column, Faults, Kind, field, joined},
+    validation::{items, net, set, text},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
-    &Kind {
-        kind: "Pod",
-        plural: "pods",
-        singular: "pod",
-        short_names: &["po"],
-        categories: &["all"],
-        status: true,
-        generation: Generation::Spec,
-        unconditional_update: false,
-        columns: &[
-            Column::NAME,
-            Column::text("Ready", "Ready containers of all.", |object, _| ready(object)),
-            Column::text("Status", "Phase.", |object, _| phase(object)),
-            Column::text("Restarts", "How often containers restarted.", |object, _| restarts(object)),
-            Column::AGE,
-            Column::text("IP", "Its address.", |object, _| or_none(field(object, "/status/podIP"))).wide(),
-            Column::text("Node", "Where it runs.", |object, _| or_none(field(object, "/spec/nodeName")))
-                .wide(),
-        ],
-        selectable: &[
-            ("spec.nodeName", "/spec/nodeName"),
-            ("spec.restartPolicy", "/spec/restartPolicy"),
-            ("spec.schedulerName", "/spec/schedulerName"),
-            ("spec.serviceAccountName", "/spec/serviceAccountName"),
-            ("spec.hostNetwork", "/spec/hostNetwork"),
-            ("status.phase", "/status/phase"),
-            ("status.podIP", "/status/podIP"),
-            ("status.nominatedNodeName", "/status/nominatedNodeName"),
-        ],
-        default: |object| pod::default_spec(&mut object["spec"]),
-        prepare_create: |object| object["status"] = json!({"phase": "Pending"}),
-        validate: |object, faults| pod::validate_spec(&object["spec"], &"spec".into(), faults),
-        ..Kind::BUILT_IN
-    },
     &Kind {
         kind: "Node",
         plural: "nodes",
@@ -52,45 +18,72 @@ pub(super) const KINDS: &[&Kind] = &[
         status: true,
         columns: &[
             Column::NAME,
-            Column::text("Status", "Whether it is ready.", |object, _| node_ready(object)),
+            Column::text("Status", "The status of the node", |object, _| ready(object)),
+            Column::text("Roles", "The roles of the node", |object, _| roles(object)),
             Column::AGE,
-            Column::text("Version", "Kubelet's version.", |object, _| {
+            Column::text("Version", "Kubelet Version reported by the node.", |object, _| {
                 field(object, "/status/nodeInfo/kubeletVersion")
             }),
+            Column::text("Internal-IP", "Its address inside.", |object, _| address(object, "InternalIP"))
+                .wide(),
+            Column::text("External-IP", "Its address outside.", |object, _| address(object, "ExternalIP"))
+                .wide(),
+            Column::text("OS-Image", "Its operating system.", |object, _| info(object, "osImage")).wide(),
+            Column::text("Kernel-Version", "Its kernel.", |object, _| info(object, "kernelVersion")).wide(),
+            Column::text("Container-Runtime", "What runs its containers.", |object, _| {
+                info(object, "containerRuntimeVersion")
+            })
+            .wide(),
         ],
         selectable: &[("spec.unschedulable", "/spec/unschedulable")],
+        default: |object| {
+            let capacity = object["status"]["capacity"].clone();
+            if capacity.is_object() {
+                set(&mut object["status"], "allocatable", capacity);
+            }
+        },
+        validate,
+        validate_update,
         ..Kind::BUILT_IN
     },
+    &Kind {
+        kind: "ComponentStatus",
+        plural: "componentstatuses",
+        singular: "componentstatus",
+        short_names: &["cs"],
+        scope: Scope::Cluster,
+        verbs: &["get", "list"],
+        columns: &[
+            Column::NAME,
+            Column::text("Status", "Status of the component conditions", |object, _| {
+                component(object, "status")
+            }),
+            Column::text("Message", "Message of the component conditions", |object, _| {
+                component(object, "message")
+            }),
+            Column::text("Error", "Error of the component conditions", |object, _| {
+                component(object, "error")
+            }),
+        ],
+        ..Kind::BUILT_IN
+    },
+    &Kind { kind: "Binding", plural: "bindings", singular: "binding", verbs: &["create"], ..Kind::BUILT_IN },
 ];
 
-fn or_none(value: Value) -> Value {
-    if value == "" { "<none>".into() } else { value }
-}
-
-fn statuses(object: &Value) -> impl Iterator<Item = &Value> {
-    object["status"]["containerStatuses"].as_array().into_iter().flatten()
+fn component(object: &Value, name: &str) -> Value {
+    let healthy = items(object, "conditions").find(|condition| condition["type"] == "Healthy");
+    match (name, healthy) {
+        ("status", Some(condition)) if condition["status"] == "True" => "Healthy".into(),
+        ("status", Some(condition)) if condition["status"] == "False" => "Unhealthy".into(),
+        ("status", _) => "Unknown".into(),
+        (_, Some(condition)) => text(condition, name).into(),
+        (_, None) => "".into(),
+    }
 }
 
 fn ready(object: &Value) -> Value {
-    let ready = statuses(object).filter(|status| status["ready"] == true).count();
-    format!("{ready}/{}", object["spec"]["containers"].as_array().map_or(0, Vec::len)).into()
-}
-
-fn phase(object: &Value) -> Value {
-    if object["metadata"]["deletionTimestamp"].is_string() {
-        return "Terminating".into();
-    }
-    let reason = field(object, "/status/reason");
-    if reason == "" { field(object, "/status/phase") } else { reason }
-}
-
-fn restarts(object: &Value) -> Value {
-    statuses(object).filter_map(|status| status["restartCount"].as_i64()).sum::<i64>().to_string().into()
-}
-
-fn node_ready(object: &Value) -> Value {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready");
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    let ready = conditions.find(|condition| condition["type"] == "Ready");
     let mut text = match ready {
         Some(condition) if condition["status"] == "True" => "Ready",
         Some(_) => "NotReady",
@@ -101,4 +94,71 @@ fn node_ready(object: &Value) -> Value {
         text.push_str(",SchedulingDisabled");
     }
     text.into()
+}
+
+fn roles(object: &Value) -> Value {
+    let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
+    let mut roles: Vec<_> = labels
+        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) if !role.is_empty() => Some(role.to_owned()),
+            _ if key == "kubernetes.io/role" => {
+                value.as_str().filter(|role| !role.is_empty()).map(str::to_owned)
+            }
+            _ => None,
+        })
+        .collect();
+    roles.sort();
+    roles.dedup();
+    joined(roles)
+}
+
+fn address(object: &Value, kind: &str) -> Value {
+    let found = items(&object["status"], "addresses").find(|address| address["type"] == kind);
+    found.map_or("<none>", |address| text(address, "address")).into()
+}
+
+fn info(object: &Value, name: &str) -> Value {
+    match text(&object["status"]["nodeInfo"], name) {
+        "" => "<unknown>".into(),
+        found => found.into(),
+    }
+}
+
+fn validate(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    for (index, taint) in items(spec, "taints").enumerate() {
+        let path = path.child("taints").index(index);
+        let key = text(taint, "key");
+        faults.extend(
+            apimachinery::names::label_key(key)
+                .iter()
+                .map(|fault| FieldError::invalid(&path.child("key"), key, fault)),
+        );
+        let effect = text(taint, "effect");
+        let known = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
+        if effect.is_empty() {
+            faults.push(FieldError::required(&path.child("effect"), ""));
+        } else if !known.contains(&effect) {
+            faults.push(FieldError::not_supported(&path.child("effect"), effect, &known));
+        }
+        let same = |other: &&Value| other["key"] == taint["key"] && other["effect"] == taint["effect"];
+        if items(spec, "taints").take(index).any(|other| same(&other)) {
+            let mut error = FieldError::duplicate(&path, json!({"key": key, "effect": effect}));
+            error.message.push_str(": taints must be unique by key and effect pair");
+            faults.push(error);
+        }
+    }
+    for (index, network) in items(spec, "podCIDRs").enumerate() {
+        net::cidr(network.as_str().unwrap_or_default(), &path.child("podCIDRs").index(index), faults);
+    }
+}
+
+fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+    for name in ["podCIDR", "providerID"] {
+        let before = text(&old["spec"], name);
+        if !before.is_empty() && before != text(&new["spec"], name) {
+            let path = FieldPath::new("spec").child(name);
+            faults.push(FieldError::forbidden(&path, "node updates may not change the field once it is set"));
+        }
+    }
 }

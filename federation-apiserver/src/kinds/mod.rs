@@ -1,21 +1,42 @@
 //! The rows of the table of kinds, a file for each family.
 
-mod apps;
+mod admissionregistration;
+pub(crate) mod apiregistration;
+mod apps_daemon;
+mod apps_deployment;
+mod apps_stateful;
+mod autoscaling;
+mod autoscaling_v1;
+mod batch_cron;
+mod batch_job;
+mod certificates;
+mod cluster_policy;
 mod coordination;
 mod core_config;
 mod core_event;
 mod core_namespace;
 mod core_node;
+mod core_pod;
+mod core_quota;
+mod core_replication;
 mod core_service;
+mod core_volume;
+mod discovery_slice;
 mod federation;
+mod flowcontrol;
+mod networking_ingress;
+mod networking_policy;
+mod policy;
 mod rbac;
 mod reviews;
+mod storage;
 
 pub(crate) use federation::check_cluster_selector;
 
 use crate::registry::Kind;
 
-/// Every kind that is served, core first.
+/// Every kind that is served. Of two resources of one name kubectl takes the first: core comes first, and within a group
+/// the preferred version.
 pub(crate) fn all() -> Vec<&'static Kind> {
     [
         core_namespace::KINDS,
@@ -23,11 +44,30 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         core_event::CORE,
         core_service::KINDS,
         core_node::KINDS,
-        apps::KINDS,
-        coordination::KINDS,
+        core_pod::KINDS,
+        core_replication::KINDS,
+        core_volume::KINDS,
+        core_quota::KINDS,
+        apiregistration::KINDS,
+        apps_deployment::KINDS,
+        apps_stateful::KINDS,
+        apps_daemon::KINDS,
         core_event::EVENTS,
+        autoscaling::KINDS,
+        batch_job::KINDS,
+        batch_cron::KINDS,
+        certificates::KINDS,
+        networking_ingress::KINDS,
+        networking_policy::KINDS,
+        policy::KINDS,
         rbac::KINDS,
         reviews::KINDS,
+        storage::KINDS,
+        admissionregistration::KINDS,
+        cluster_policy::KINDS,
+        coordination::KINDS,
+        discovery_slice::KINDS,
+        flowcontrol::KINDS,
         federation::KINDS,
     ]
     .concat()

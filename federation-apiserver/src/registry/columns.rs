@@ -40,6 +40,16 @@ impl Column {
         cell: |object, now| age(object, "/metadata/creationTimestamp", now),
     };
 
+    /// The time of creation itself.
+    pub const CREATED_AT: Self = Self {
+        name: "Created At",
+        kind: "date",
+        format: "",
+        description: "Time at which the object was created.",
+        priority: 0,
+        cell: |object, _| field(object, "/metadata/creationTimestamp"),
+    };
+
     /// A column of text.
     pub const fn text(
         name: &'static str,
@@ -56,6 +66,15 @@ impl Column {
         cell: fn(&Value, Timestamp) -> Value,
     ) -> Self {
         Self { name, kind: "integer", format: "", description, priority: 0, cell }
+    }
+
+    /// A column of yes or no.
+    pub const fn boolean(
+        name: &'static str,
+        description: &'static str,
+        cell: fn(&Value, Timestamp) -> Value,
+    ) -> Self {
+        Self { name, kind: "boolean", format: "", description, priority: 0, cell }
     }
 
     /// The same column, shown only with `-o wide`.
@@ -94,7 +113,7 @@ pub fn age(object: &Value, pointer: &str, now: Timestamp) -> Value {
 }
 
 /// `apimachinery/pkg/util/duration.HumanDuration`.
-fn human(seconds: i64) -> String {
+pub fn human(seconds: i64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     let pair = |big: i64, big_unit: &str, small: i64, small_unit: &str| {
         if small == 0 { format!("{big}{big_unit}") } else { format!("{big}{big_unit}{small}{small_unit}") }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use apimachinery::{FieldError, meta::Scope, names::NameRule, status::GroupResource};
 use serde_json::Value;
 
-pub use columns::{Column, age, count, field, joined};
+pub use columns::{Column, age, count, field, human as human_duration, joined};
 
 use crate::store::ResourceKey;
 

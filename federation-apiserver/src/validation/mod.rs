@@ -1,3 +1,108 @@
 //! Defaults and rules that several kinds share.
 
+mod container;
+pub(crate) mod cron;
+pub(crate) mod intstr;
+pub(crate) mod net;
 pub(crate) mod pod;
+mod pod_spec;
+pub(crate) mod quantities;
+mod volume;
+pub(crate) mod workload;
+
+use apimachinery::{FieldError, FieldPath, names};
+use serde_json::Value;
+
+use crate::registry::Faults;
+
+/// What most counts are refused with.
+pub(crate) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
+/// What changes of fields that never change are refused with.
+pub(crate) const IMMUTABLE: &str = "field is immutable";
+
+/// Fills a default in where nothing stands; nothing happens to what is no object.
+pub(crate) fn set(object: &mut Value, name: &str, value: impl Into<Value>) {
+    if object.is_object() && object[name].is_null() {
+        object[name] = value.into();
+    }
+}
+
+/// Fills a default in where nothing or the empty text stands.
+pub(crate) fn set_text(object: &mut Value, name: &str, value: &str) {
+    if object.is_object() && object[name].as_str().unwrap_or_default().is_empty() {
+        object[name] = value.into();
+    }
+}
+
+/// A field as text; empty if it is none.
+pub(crate) fn text<'a>(object: &'a Value, name: &str) -> &'a str {
+    object[name].as_str().unwrap_or_default()
+}
+
+/// The items of a list; none if it is none.
+pub(crate) fn items<'a>(object: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    object[name].as_array().into_iter().flatten()
+}
+
+/// The objects in a list, to be changed; none if it is none.
+pub(crate) fn items_mut<'a>(
+    object: &'a mut Value,
+    name: &str,
+) -> impl Iterator<Item = &'a mut Value> + use<'a> {
+    object.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten().filter(|item| item.is_object())
+}
+
+/// Counts that cannot be below zero.
+pub(crate) fn non_negative(spec: &Value, path: &FieldPath, fields: &[&str], faults: &mut Faults) {
+    for name in fields {
+        if let Some(number) = spec[*name].as_i64()
+            && number < 0
+        {
+            faults.push(FieldError::invalid(&path.child(name), number, NOT_NEGATIVE));
+        }
+    }
+}
+
+/// A text that must be there.
+pub(crate) fn required<'a>(
+    object: &'a Value,
+    path: &FieldPath,
+    name: &str,
+    faults: &mut Faults,
+) -> Option<&'a str> {
+    let found = text(object, name);
+    if found.is_empty() {
+        faults.push(FieldError::required(&path.child(name), ""));
+        return None;
+    }
+    Some(found)
+}
+
+/// One of a set of words.
+pub(crate) fn one_of(value: &str, path: &FieldPath, known: &[&str], faults: &mut Faults) {
+    if !known.contains(&value) {
+        faults.push(FieldError::not_supported(path, value, known));
+    }
+}
+
+/// A name that must be a DNS subdomain.
+pub(crate) fn subdomain(name: &str, path: &FieldPath, faults: &mut Faults) {
+    faults.extend(names::dns1123_subdomain(name).iter().map(|fault| FieldError::invalid(path, name, fault)));
+}
+
+/// A name that must be a DNS label.
+pub(crate) fn label(name: &str, path: &FieldPath, faults: &mut Faults) {
+    faults.extend(names::dns1123_label(name).iter().map(|fault| FieldError::invalid(path, name, fault)));
+}
+
+/// A field that stays as it was made: `apimachinery/validation.ValidateImmutableField`.
+pub(crate) fn immutable(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faults) {
+    if new != old {
+        faults.push(FieldError::invalid(path, new.clone(), IMMUTABLE));
+    }
+}
+
+/// Whether an object of metadata says that it is an object that is being deleted.
+pub(crate) fn deleting(object: &Value) -> bool {
+    object["metadata"]["deletionTimestamp"].is_string()
+}

@@ -1,84 +1,161 @@
-//! Pod specs and templates: the defaults and rules by which Deployments, ReplicaSets and Pods live
-//! (`core/v1/defaults.go`, `validation.ValidatePodTemplateSpec`).
+//! Pod specs and templates: the defaults by which every workload lives (`core/v1/defaults.go`), and the rules of templates.
 
-use apimachinery::{FieldError, FieldPath, names};
+use apimachinery::{FieldError, FieldPath};
 use serde_json::{Value, json};
 
+use super::{items_mut, one_of, set, set_text};
 use crate::registry::Faults;
 
-fn set(object: &mut Value, name: &str, value: impl Into<Value>) {
-    if object[name].is_null() {
-        object[name] = value.into();
-    }
-}
+pub(crate) use super::pod_spec::validate_spec;
 
 /// Fills in what kube-apiserver fills into a pod spec.
 pub(crate) fn default_spec(spec: &mut Value) {
     if !spec.is_object() {
         return;
     }
-    set(spec, "dnsPolicy", "ClusterFirst");
-    set(spec, "restartPolicy", "Always");
-    set(spec, "schedulerName", "default-scheduler");
+    set_text(spec, "dnsPolicy", "ClusterFirst");
+    set_text(spec, "restartPolicy", "Always");
+    set_text(spec, "schedulerName", "default-scheduler");
     set(spec, "securityContext", json!({}));
     set(spec, "terminationGracePeriodSeconds", 30);
-    for list in ["initContainers", "containers"] {
-        for container in
-            spec[list].as_array_mut().into_iter().flatten().filter(|container| container.is_object())
-        {
-            default_container(container);
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        items_mut(spec, list).for_each(default_container);
+    }
+    items_mut(spec, "volumes").for_each(default_volume);
+    // The old name of the field is kept in step, for clients that read it.
+    for (from, to) in [("serviceAccountName", "serviceAccount"), ("serviceAccount", "serviceAccountName")] {
+        if let Some(account) = spec.get(from).filter(|account| !account.is_null()).cloned() {
+            set_text(spec, to, account.as_str().unwrap_or_default());
         }
     }
-    if spec["initContainers"].is_null()
-        && let Some(spec) = spec.as_object_mut()
-    {
-        spec.remove("initContainers");
+}
+
+/// What is filled into Pods, but not into templates: limits are requests, too, and host ports stand beside container ports.
+pub(crate) fn default_pod(object: &mut Value) {
+    let spec = &mut object["spec"];
+    if !spec.is_object() {
+        return;
     }
-    for volume in spec.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
-        for source in ["secret", "configMap", "projected", "downwardAPI"] {
-            if volume.get(source).is_some_and(Value::is_object) {
-                set(&mut volume[source], "defaultMode", 420);
+    default_spec(spec);
+    set(spec, "enableServiceLinks", true);
+    let host = spec["hostNetwork"] == true;
+    for list in ["initContainers", "containers"] {
+        for container in items_mut(spec, list) {
+            let limits = container["resources"]["limits"].as_object().cloned().unwrap_or_default();
+            for (name, amount) in limits {
+                set(&mut container["resources"], "requests", json!({}));
+                set(&mut container["resources"]["requests"], &name, amount);
+            }
+            for port in items_mut(container, "ports").filter(|_| host) {
+                let number = port["containerPort"].clone();
+                set(port, "hostPort", number);
             }
         }
-    }
-    if let Some(account) = spec.get("serviceAccountName").cloned() {
-        set(spec, "serviceAccount", account);
     }
 }
 
 fn default_container(container: &mut Value) {
-    set(container, "terminationMessagePath", "/dev/termination-log");
-    set(container, "terminationMessagePolicy", "File");
+    set_text(container, "terminationMessagePath", "/dev/termination-log");
+    set_text(container, "terminationMessagePolicy", "File");
     set(container, "resources", json!({}));
     let image = container["image"].as_str().unwrap_or_default();
     let name = image.rsplit('/').next().unwrap_or_default();
     let floating = !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest");
-    set(container, "imagePullPolicy", if floating { "Always" } else { "IfNotPresent" });
-    for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        if port.is_object() {
-            set(port, "protocol", "TCP");
-        }
-    }
+    set_text(container, "imagePullPolicy", if floating { "Always" } else { "IfNotPresent" });
+    items_mut(container, "ports").for_each(|port| set_text(port, "protocol", "TCP"));
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let Some(probe) = container.get_mut(probe).filter(|probe| probe.is_object()) else { continue };
         for (name, value) in
             [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
         {
+            if probe[name] == 0 {
+                probe[name] = Value::Null;
+            }
             set(probe, name, value);
         }
-        if let Some(get) = probe.get_mut("httpGet").filter(|get| get.is_object()) {
-            set(get, "path", "/");
-            set(get, "scheme", "HTTP");
+        default_http_get(probe);
+        if let Some(grpc) = probe.get_mut("grpc") {
+            set(grpc, "service", "");
         }
     }
-    for env in container.get_mut("env").and_then(Value::as_array_mut).into_iter().flatten() {
+    for hook in ["postStart", "preStop"] {
+        if let Some(hook) = container.get_mut("lifecycle").and_then(|lifecycle| lifecycle.get_mut(hook)) {
+            default_http_get(hook);
+        }
+    }
+    for env in items_mut(container, "env") {
         if let Some(source) = env.pointer_mut("/valueFrom/fieldRef") {
-            set(source, "apiVersion", "v1");
+            set_text(source, "apiVersion", "v1");
+        }
+        if let Some(source) = env.pointer_mut("/valueFrom/resourceFieldRef") {
+            set(source, "divisor", "0");
         }
     }
 }
 
-/// Finds the faults of a pod template.
+fn default_http_get(handler: &mut Value) {
+    if let Some(get) = handler.get_mut("httpGet") {
+        set_text(get, "path", "/");
+        set_text(get, "scheme", "HTTP");
+    }
+}
+
+/// (volume source, field, default).
+const VOLUME_TEXTS: &[(&str, &str, &str)] = &[
+    ("iscsi", "iscsiInterface", "default"),
+    ("rbd", "pool", "rbd"),
+    ("rbd", "user", "admin"),
+    ("rbd", "keyring", "/etc/ceph/keyring"),
+    ("azureDisk", "cachingMode", "ReadWrite"),
+    ("azureDisk", "kind", "Shared"),
+    ("azureDisk", "fsType", "ext4"),
+    ("scaleIO", "storageMode", "ThinProvisioned"),
+    ("scaleIO", "fsType", "xfs"),
+];
+
+fn default_volume(volume: &mut Value) {
+    let sources = volume.as_object().into_iter().flatten();
+    if sources.filter(|(name, source)| *name != "name" && !source.is_null()).count() == 0 {
+        volume["emptyDir"] = json!({});
+    }
+    for source in ["secret", "configMap", "projected", "downwardAPI"] {
+        if let Some(source) = volume.get_mut(source) {
+            set(source, "defaultMode", 420);
+        }
+    }
+    default_downward(volume);
+    if let Some(projected) = volume.get_mut("projected") {
+        for source in items_mut(projected, "sources") {
+            default_downward(source);
+            if let Some(token) = source.get_mut("serviceAccountToken") {
+                set(token, "expirationSeconds", 3600);
+            }
+        }
+    }
+    if let Some(path) = volume.get_mut("hostPath") {
+        set(path, "type", "");
+    }
+    for (source, field, default) in VOLUME_TEXTS {
+        if let Some(source) = volume.get_mut(*source) {
+            set_text(source, field, default);
+        }
+    }
+    if let Some(spec) = volume.pointer_mut("/ephemeral/volumeClaimTemplate/spec") {
+        set_text(spec, "volumeMode", "Filesystem");
+    }
+}
+
+fn default_downward(source: &mut Value) {
+    if let Some(downward) = source.get_mut("downwardAPI") {
+        for item in items_mut(downward, "items") {
+            if let Some(field) = item.get_mut("fieldRef") {
+                set_text(field, "apiVersion", "v1");
+            }
+        }
+    }
+}
+
+/// Finds the faults of a pod template, but for the restart policy, on which kinds differ.
 pub(crate) fn validate_template(template: &Value, path: &FieldPath, faults: &mut Faults) {
     let metadata = path.child("metadata");
     if let Some(labels) = template["metadata"].get("labels") {
@@ -88,106 +165,72 @@ pub(crate) fn validate_template(template: &Value, path: &FieldPath, faults: &mut
         apimachinery::meta::validate_annotations(annotations, &metadata.child("annotations"), faults);
     }
     validate_spec(&template["spec"], &path.child("spec"), faults);
-    let policy = template["spec"]["restartPolicy"].as_str().unwrap_or_default();
-    if policy != "Always" && template["spec"].is_object() {
-        faults.push(FieldError::not_supported(
-            &path.child("spec").child("restartPolicy"),
-            policy,
-            &["Always"],
-        ));
+    if template["spec"]["ephemeralContainers"].as_array().is_some_and(|list| !list.is_empty()) {
+        let message = "ephemeral containers not allowed in pod template";
+        faults.push(FieldError::forbidden(&path.child("spec").child("ephemeralContainers"), message));
     }
 }
 
-/// Finds the faults of a pod spec.
-pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    let none = Vec::new();
-    let containers = spec["containers"].as_array().unwrap_or(&none);
-    if containers.is_empty() {
-        faults.push(FieldError::required(&path.child("containers"), ""));
-    }
-    let volumes: Vec<&str> = spec["volumes"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|volume| volume["name"].as_str())
-        .collect();
-    for (index, volume) in spec["volumes"].as_array().into_iter().flatten().enumerate() {
-        check_name(volume, &path.child("volumes").index(index), &volumes, index, faults);
-    }
-    for list in ["containers", "initContainers"] {
-        let all = spec[list].as_array().unwrap_or(&none);
-        let seen: Vec<&str> = all.iter().filter_map(|container| container["name"].as_str()).collect();
-        for (index, container) in all.iter().enumerate() {
-            let path = path.child(list).index(index);
-            check_name(container, &path, &seen, index, faults);
-            validate_container(container, &path, &volumes, faults);
+/// The restart policy of a pod.
+pub(super) fn validate_restart_policy(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    let policy = super::text(spec, "restartPolicy");
+    one_of(policy, &path.child("restartPolicy"), &["Always", "OnFailure", "Never"], faults);
+}
+
+/// `qos.ComputePodQOS`: Guaranteed, Burstable or BestEffort.
+pub(crate) fn qos_class(spec: &Value) -> &'static str {
+    let containers = ["containers", "initContainers"].into_iter().flat_map(|list| super::items(spec, list));
+    let mut guaranteed = true;
+    let mut any = false;
+    for container in containers {
+        let amount = |part: &str, name: &str| {
+            super::quantities::parse(&container["resources"][part][name]).filter(|amount| !amount.is_zero())
+        };
+        for name in ["cpu", "memory"] {
+            let (limit, request) = (amount("limits", name), amount("requests", name));
+            any |= limit.is_some() || request.is_some();
+            guaranteed &= limit.is_some() && limit == request.or(limit);
         }
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
     }
 }
 
-/// A required DNS label, unique in its list.
-fn check_name(item: &Value, path: &FieldPath, all: &[&str], index: usize, faults: &mut Faults) {
-    let path = path.child("name");
-    let name = item["name"].as_str().unwrap_or_default();
-    if name.is_empty() {
-        faults.push(FieldError::required(&path, ""));
-        return;
-    }
-    for fault in names::dns1123_label(name) {
-        faults.push(FieldError::invalid(&path, name, &fault));
-    }
-    if all.iter().take(index).any(|other| *other == name) {
-        faults.push(FieldError::duplicate(&path, name));
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn validate_container(container: &Value, path: &FieldPath, volumes: &[&str], faults: &mut Faults) {
-    let image = container["image"].as_str().unwrap_or_default();
-    if image.is_empty() {
-        faults.push(FieldError::required(&path.child("image"), ""));
-    } else if image.trim() != image {
-        let message = "must not have leading or trailing whitespace";
-        faults.push(FieldError::invalid(&path.child("image"), image, message));
+    #[test]
+    fn a_pod_gets_the_defaults_of_kubernetes() {
+        let mut pod = json!({"spec": {
+            "containers": [{"name": "a", "image": "web:1", "resources": {"limits": {"cpu": "1"}},
+                "ports": [{"containerPort": 80}], "readinessProbe": {"httpGet": {"port": 80}}}],
+            "volumes": [{"name": "v"}, {"name": "s", "secret": {"secretName": "x"}}],
+            "serviceAccountName": "robot",
+        }});
+        default_pod(&mut pod);
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(container["imagePullPolicy"], "IfNotPresent");
+        assert_eq!(container["resources"]["requests"], json!({"cpu": "1"}));
+        assert_eq!(
+            container["readinessProbe"]["httpGet"],
+            json!({"port": 80, "path": "/", "scheme": "HTTP"})
+        );
+        assert_eq!(pod["spec"]["volumes"][0]["emptyDir"], json!({}));
+        assert_eq!(pod["spec"]["volumes"][1]["secret"]["defaultMode"], 420);
+        assert_eq!(pod["spec"]["serviceAccount"], "robot");
+        assert_eq!(pod["spec"]["enableServiceLinks"], true);
     }
-    let policy = container["imagePullPolicy"].as_str().unwrap_or_default();
-    if !matches!(policy, "Always" | "IfNotPresent" | "Never") {
-        let known = ["Always", "IfNotPresent", "Never"];
-        faults.push(FieldError::not_supported(&path.child("imagePullPolicy"), policy, &known));
-    }
-    for (index, port) in container["ports"].as_array().into_iter().flatten().enumerate() {
-        let path = path.child("ports").index(index);
-        match port["containerPort"].as_i64() {
-            None | Some(0) => faults.push(FieldError::required(&path.child("containerPort"), "")),
-            Some(number) if !(1..=65535).contains(&number) => {
-                let message = "must be between 1 and 65535, inclusive";
-                faults.push(FieldError::invalid(&path.child("containerPort"), number, message));
-            }
-            Some(_) => {}
-        }
-        let protocol = port["protocol"].as_str().unwrap_or("TCP");
-        if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
-            faults.push(FieldError::not_supported(
-                &path.child("protocol"),
-                protocol,
-                &["SCTP", "TCP", "UDP"],
-            ));
-        }
-    }
-    for (index, env) in container["env"].as_array().into_iter().flatten().enumerate() {
-        if env["name"].as_str().unwrap_or_default().is_empty() {
-            faults.push(FieldError::required(&path.child("env").index(index).child("name"), ""));
-        }
-    }
-    for (index, mount) in container["volumeMounts"].as_array().into_iter().flatten().enumerate() {
-        let path = path.child("volumeMounts").index(index);
-        let name = mount["name"].as_str().unwrap_or_default();
-        if name.is_empty() {
-            faults.push(FieldError::required(&path.child("name"), ""));
-        } else if !volumes.contains(&name) {
-            faults.push(FieldError::not_found(&path.child("name"), name));
-        }
-        if mount["mountPath"].as_str().unwrap_or_default().is_empty() {
-            faults.push(FieldError::required(&path.child("mountPath"), ""));
-        }
+
+    #[test]
+    fn the_quality_of_service_follows_from_requests_and_limits() {
+        let of = |resources: Value| qos_class(&json!({"containers": [{"resources": resources}]}));
+        assert_eq!(of(json!({})), "BestEffort");
+        assert_eq!(of(json!({"requests": {"cpu": "1"}})), "Burstable");
+        let both = json!({"cpu": "1", "memory": "1Gi"});
+        assert_eq!(of(json!({"limits": both, "requests": both})), "Guaranteed");
     }
 }

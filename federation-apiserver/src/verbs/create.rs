@@ -20,9 +20,10 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
     if object["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
         return Err(ApiError::resource_version_on_create());
     }
-    let object = prepare(call, object)?;
-    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let object = begin(call, object)?;
     let object = call.own(None, object, options.field_manager.as_deref());
+    let object = finish(call, object)?;
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let stored = commit::create(call, &name, object, options.dry_run).await?;
     call.answer(StatusCode::CREATED, &stored)
 }
@@ -38,8 +39,9 @@ pub(super) fn authorize(call: &Call) -> Result<(), ApiError> {
     }
 }
 
-/// Makes a decoded object ready to be stored as a new one.
-pub(super) fn prepare(call: &Call, mut object: Value) -> Result<Value, ApiError> {
+/// Makes a decoded object a new one, as the client would have written it in full: with metadata and defaults. What is in
+/// it now is the client's; what [`finish`] adds is the server's, and nobody owns it.
+pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
     let kind = call.kind;
     object::settle_namespace(kind, &mut object, call.namespace())?;
     let random: [u8; SUFFIX_LEN] = rand::random();
@@ -49,8 +51,14 @@ pub(super) fn prepare(call: &Call, mut object: Value) -> Result<Value, ApiError>
     {
         map.remove("status");
     }
-    (kind.prepare_create)(&mut object);
     (kind.default)(&mut object);
+    Ok(object)
+}
+
+/// Sets what the server decides of a new object, and validates it.
+pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> {
+    let kind = call.kind;
+    (kind.prepare_create)(&mut object);
     // The missing namespace is the plainer answer, so it comes before the faults of the object.
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let _open = commit::check_namespace(call, name)?;

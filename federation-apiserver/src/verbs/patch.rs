@@ -192,10 +192,11 @@ async fn create_by_apply(
     let object = merge_apply(call, None, &configuration, options)?;
     call.check_fields(&object, None, options.field_validation)?;
     let managed = object["metadata"].get("managedFields").cloned();
-    let mut object = create::prepare(call, object)?;
+    let mut object = create::begin(call, object)?;
     if let Some(managed) = managed {
         object["metadata"]["managedFields"] = managed;
     }
+    let object = create::finish(call, object)?;
     let name = call.name().to_owned();
     match commit::create(call, &name, object, options.dry_run).await {
         Ok(stored) => call.answer(StatusCode::CREATED, &stored),

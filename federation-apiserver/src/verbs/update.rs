@@ -30,8 +30,9 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
             Ok(current) => current,
             Err(_) if call.kind.create_on_update && call.path.subresource.is_none() && version.is_empty() => {
                 create::authorize(call)?;
-                let object = create::prepare(call, object)?;
+                let object = create::begin(call, object)?;
                 let object = call.own(None, object, manager);
+                let object = create::finish(call, object)?;
                 let stored = commit::create(call, call.name(), object, options.dry_run).await?;
                 return call.answer(StatusCode::CREATED, &stored);
             }

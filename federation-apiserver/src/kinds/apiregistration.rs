@@ -1,0 +1,95 @@
+//! apiregistration.k8s.io/v1 APIService: which group versions there are. Those of this server are listed by themselves.
+
+use apimachinery::{FieldError, FieldPath, meta::Scope};
+use serde_json::{Value, json};
+
+use crate::{
+    registry::{Column, Faults, Kind},
+    validation::{items, required, set, text},
+};
+
+pub(super) const KINDS: &[&Kind] = &[&Kind {
+    group: "apiregistration.k8s.io",
+    kind: "APIService",
+    plural: "apiservices",
+    singular: "apiservice",
+    categories: &["api-extensions"],
+    scope: Scope::Cluster,
+    status: true,
+    unconditional_update: false,
+    columns: &[
+        Column::NAME,
+        Column::text("Service", "The reference to the service that hosts this API endpoint.", |object, _| {
+            let service = &object["spec"]["service"];
+            if !service.is_object() {
+                return "Local".into();
+            }
+            format!("{}/{}", text(service, "namespace"), text(service, "name")).into()
+        }),
+        Column::text("Available", "Whether this service is available.", |object, _| available(object)),
+        Column::AGE,
+    ],
+    default: |object| {
+        if let Some(service) = object["spec"].get_mut("service") {
+            set(service, "port", 443);
+        }
+    },
+    prepare_create: |object| {
+        object["status"] = if object["spec"]["service"].is_object() { json!({}) } else { local() };
+    },
+    validate,
+    ..Kind::BUILT_IN
+}];
+
+/// What the status of a group version of this very server says.
+pub(crate) fn local() -> Value {
+    json!({"conditions": [{
+        "type": "Available",
+        "status": "True",
+        "reason": "Local",
+        "message": "Local APIServices are always available",
+    }]})
+}
+
+fn available(object: &Value) -> Value {
+    let Some(condition) =
+        items(&object["status"], "conditions").find(|condition| condition["type"] == "Available")
+    else {
+        return "Unknown".into();
+    };
+    match (text(condition, "status"), text(condition, "reason")) {
+        ("True", _) => "True".into(),
+        (status, reason) => format!("{status} ({reason})").into(),
+    }
+}
+
+fn validate(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    let (group, version) = (text(spec, "group"), text(spec, "version"));
+    let wanted = format!("{version}.{group}");
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    if name != wanted && !(group.is_empty() && name == format!("{version}.")) {
+        let message = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
+        faults.push(FieldError::invalid(&"metadata.name".into(), name, &message));
+    }
+    for (field, most) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1000)] {
+        let number = spec[field].as_i64().unwrap_or_default();
+        if !(1..=most).contains(&number) {
+            let message = format!("must be positive and less than {most}");
+            faults.push(FieldError::invalid(&path.child(field), number, &message));
+        }
+    }
+    let service = &spec["service"];
+    if service.is_object() {
+        let path = path.child("service");
+        required(service, &path, "namespace", faults);
+        required(service, &path, "name", faults);
+    } else if spec["insecureSkipTLSVerify"] == true {
+        let message = "may not be true if spec.service is not set";
+        faults.push(FieldError::invalid(&path.child("insecureSkipTLSVerify"), true, message));
+    }
+    if spec["insecureSkipTLSVerify"] == true && !spec["caBundle"].is_null() {
+        let message = "may not be true if caBundle is present";
+        faults.push(FieldError::invalid(&path.child("insecureSkipTLSVerify"), true, message));
+    }
+}

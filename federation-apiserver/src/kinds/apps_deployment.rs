@@ -1,0 +1,158 @@
+//! apps/v1 Deployment and ReplicaSet.
+
+use apimachinery::{FieldError, FieldPath};
+use federation_core::api::marks;
+use serde_json::{Value, json};
+
+use super::federation::check_v1_annotations;
+use crate::{
+    registry::{Column, Faults, Generation, Kind, count},
+    validation::{immutable, intstr, non_negative, set, set_text, workload},
+};
+
+const BASE: Kind = Kind {
+    group: "apps",
+    categories: &["all"],
+    status: true,
+    scale: true,
+    validate_update: |new, old, faults| {
+        immutable(&new["spec"]["selector"], &old["spec"]["selector"], &"spec.selector".into(), faults);
+    },
+    prepare_create: |object| object["status"] = json!({}),
+    ..Kind::BUILT_IN
+};
+
+pub(super) const KINDS: &[&Kind] = &[
+    &Kind {
+        kind: "Deployment",
+        plural: "deployments",
+        singular: "deployment",
+        short_names: &["deploy"],
+        generation: Generation::SpecAndAnnotations,
+        columns: &[
+            Column::NAME,
+            Column::text("Ready", "Number of the pod with ready state", |object, _| {
+                format!("{}/{}", count(object, "/status/readyReplicas"), count(object, "/spec/replicas"))
+                    .into()
+            }),
+            Column::text("Up-to-date", "Pods of the present template.", |object, _| {
+                count(object, "/status/updatedReplicas").to_string().into()
+            }),
+            Column::text("Available", "Pods ready for long enough.", |object, _| {
+                count(object, "/status/availableReplicas").to_string().into()
+            }),
+            Column::AGE,
+            workload::CONTAINERS,
+            workload::IMAGES,
+            workload::SELECTOR,
+        ],
+        default: default_deployment,
+        validate: validate_deployment,
+        ..BASE
+    },
+    &Kind {
+        kind: "ReplicaSet",
+        plural: "replicasets",
+        singular: "replicaset",
+        short_names: &["rs"],
+        generation: Generation::Spec,
+        columns: &[
+            Column::NAME,
+            Column::integer("Desired", "Wanted pods.", |object, _| count(object, "/spec/replicas")),
+            Column::integer("Current", "Pods.", |object, _| count(object, "/status/replicas")),
+            Column::integer("Ready", "Ready pods.", |object, _| count(object, "/status/readyReplicas")),
+            Column::AGE,
+            workload::CONTAINERS,
+            workload::IMAGES,
+            workload::SELECTOR,
+        ],
+        selectable: &[("status.replicas", "/status/replicas")],
+        default: default_replica_set,
+        validate: validate_replica_set,
+        ..BASE
+    },
+];
+
+fn default_replica_set(object: &mut Value) {
+    set(&mut object["spec"], "replicas", 1);
+    workload::default_template(&mut object["spec"]);
+}
+
+fn default_deployment(object: &mut Value) {
+    let spec = &mut object["spec"];
+    if !spec.is_object() {
+        return;
+    }
+    set(spec, "replicas", 1);
+    workload::default_template(spec);
+    set(spec, "revisionHistoryLimit", 10);
+    set(spec, "progressDeadlineSeconds", 600);
+    set(spec, "strategy", json!({}));
+    let strategy = &mut spec["strategy"];
+    set_text(strategy, "type", "RollingUpdate");
+    if strategy["type"] == "RollingUpdate" {
+        set(strategy, "rollingUpdate", json!({}));
+        set(&mut strategy["rollingUpdate"], "maxUnavailable", "25%");
+        set(&mut strategy["rollingUpdate"], "maxSurge", "25%");
+    }
+}
+
+/// What Deployments and ReplicaSets share: counts, selector, template.
+fn validate_common(object: &Value, kind: &str, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    non_negative(spec, &path, &["replicas", "minReadySeconds"], faults);
+    workload::validate_selector(spec, &path, kind, faults);
+    workload::validate_template(spec, &path, &["Always"], faults);
+}
+
+fn validate_replica_set(object: &Value, faults: &mut Faults) {
+    validate_common(object, "deployment", faults);
+    check_v1_annotations(object, marks::V1_REPLICA_SET_PREFERENCES, faults);
+}
+
+fn validate_deployment(object: &Value, faults: &mut Faults) {
+    validate_common(object, "deployment", faults);
+    check_v1_annotations(object, marks::V1_DEPLOYMENT_PREFERENCES, faults);
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    non_negative(spec, &path, &["revisionHistoryLimit", "progressDeadlineSeconds"], faults);
+    let strategy = path.child("strategy");
+    match spec["strategy"]["type"].as_str().unwrap_or_default() {
+        "RollingUpdate" => {
+            rolling_update(&spec["strategy"]["rollingUpdate"], &strategy.child("rollingUpdate"), faults);
+        }
+        "Recreate" => {
+            if spec["strategy"]["rollingUpdate"].is_object() {
+                faults.push(FieldError::forbidden(
+                    &strategy.child("rollingUpdate"),
+                    "may not be specified when strategy `type` is 'Recreate'",
+                ));
+            }
+        }
+        other => {
+            let known = ["Recreate", "RollingUpdate"];
+            faults.push(FieldError::not_supported(&strategy.child("type"), other, &known));
+        }
+    }
+    let (deadline, ready) = (&spec["progressDeadlineSeconds"], &spec["minReadySeconds"]);
+    if let (Some(deadline), ready) = (deadline.as_i64(), ready.as_i64().unwrap_or_default())
+        && deadline >= 0
+        && deadline <= ready
+    {
+        faults.push(FieldError::invalid(
+            &path.child("progressDeadlineSeconds"),
+            deadline,
+            "must be greater than minReadySeconds",
+        ));
+    }
+}
+
+fn rolling_update(value: &Value, path: &FieldPath, faults: &mut Faults) {
+    let (unavailable, surge) = (path.child("maxUnavailable"), path.child("maxSurge"));
+    intstr::non_negative(&value["maxUnavailable"], &unavailable, faults);
+    intstr::non_negative(&value["maxSurge"], &surge, faults);
+    if intstr::is_zero(&value["maxUnavailable"]) && intstr::is_zero(&value["maxSurge"]) {
+        let message = "may not be 0 when `maxSurge` is 0";
+        faults.push(FieldError::invalid(&unavailable, value["maxUnavailable"].clone(), message));
+    }
+    intstr::at_most_all(&value["maxUnavailable"], &unavailable, faults);
+}

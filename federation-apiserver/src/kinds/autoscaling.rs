@@ -1,0 +1,347 @@
+//! HorizontalPodAutoscaler: autoscaling/v2, and v1 over the same stored objects.
+
+use apimachinery::{FieldError, FieldPath};
+use serde_json::{Value, json};
+
+use super::autoscaling_v1;
+use crate::{
+    registry::{Column, Conversion, Faults, Kind, field},
+    validation::{items, items_mut, one_of, quantities, required, set, set_text, text},
+};
+
+const BASE: Kind = Kind {
+    group: "autoscaling",
+    kind: "HorizontalPodAutoscaler",
+    plural: "horizontalpodautoscalers",
+    singular: "horizontalpodautoscaler",
+    short_names: &["hpa"],
+    categories: &["all"],
+    status: true,
+    ..Kind::BUILT_IN
+};
+
+const REFERENCE: Column = Column::text("Reference", "What it scales.", |object, _| {
+    let target = &object["spec"]["scaleTargetRef"];
+    format!("{}/{}", text(target, "kind"), text(target, "name")).into()
+});
+const MIN_PODS: Column = Column::text("MinPods", "The fewest replicas.", |object, _| {
+    object["spec"]["minReplicas"]
+        .as_i64()
+        .map_or_else(|| "<unset>".to_owned(), |count| count.to_string())
+        .into()
+});
+const MAX_PODS: Column =
+    Column::text("MaxPods", "The most replicas.", |object, _| field(object, "/spec/maxReplicas"));
+const REPLICAS: Column = Column::text("Replicas", "The replicas that it saw last.", |object, _| {
+    object["status"]["currentReplicas"].as_i64().unwrap_or_default().into()
+});
+
+pub(super) const KINDS: &[&Kind] = &[
+    // The first version of a group is the preferred one.
+    &Kind {
+        version: "v2",
+        columns: &[
+            Column::NAME,
+            REFERENCE,
+            Column::text("Targets", "Measured and wanted values.", |object, _| targets(object)),
+            MIN_PODS,
+            MAX_PODS,
+            REPLICAS,
+            Column::AGE,
+        ],
+        default,
+        prepare_create: |object| object["status"] = json!({"desiredReplicas": 0, "currentMetrics": null}),
+        validate,
+        ..BASE
+    },
+    &Kind {
+        version: "v1",
+        columns: &[
+            Column::NAME,
+            REFERENCE,
+            Column::text("Targets", "Measured and wanted values.", |object, _| {
+                targets(&autoscaling_v1::to_v2(object.clone()))
+            }),
+            MIN_PODS,
+            MAX_PODS,
+            REPLICAS,
+            Column::AGE,
+        ],
+        default: autoscaling_v1::default,
+        validate: |object, faults| validate(&autoscaling_v1::to_v2(object.clone()), faults),
+        conversion: Some(Conversion {
+            group: "autoscaling",
+            resource: "horizontalpodautoscalers",
+            to_stored: |object| {
+                let mut object = autoscaling_v1::to_v2(object);
+                default(&mut object);
+                object
+            },
+            from_stored: autoscaling_v1::from_v2,
+        }),
+        ..BASE
+    },
+];
+
+/// The source of a metric: the part that is named after its type.
+fn source<'a>(metric: &'a Value) -> (&'static str, &'a Value) {
+    let name = match text(metric, "type") {
+        "Resource" => "resource",
+        "ContainerResource" => "containerResource",
+        "Pods" => "pods",
+        "Object" => "object",
+        "External" => "external",
+        _ => "",
+    };
+    (name, &metric[name])
+}
+
+/// `cpu: 10%/80%, 3/5 + 1 more...`
+fn targets(object: &Value) -> Value {
+    let metrics: Vec<_> = items(&object["spec"], "metrics").collect();
+    if metrics.is_empty() {
+        return "<none>".into();
+    }
+    let current = object["status"]["currentMetrics"].as_array();
+    let told: Vec<_> = metrics
+        .iter()
+        .enumerate()
+        .map(|(index, metric)| {
+            let (name, source) = source(metric);
+            let current = current.and_then(|all| all.get(index)).map(|status| &status[name]["current"]);
+            target(name, source, current.unwrap_or(&Value::Null))
+        })
+        .collect();
+    let shown = told.iter().take(2).cloned().collect::<Vec<_>>().join(", ");
+    match told.len() {
+        0..=2 => shown,
+        all => format!("{shown} + {} more...", all - 2),
+    }
+    .into()
+}
+
+fn target(name: &str, source: &Value, current: &Value) -> String {
+    let amount = |value: &Value, unknown: &str| match value {
+        Value::Null => unknown.to_owned(),
+        value => quantities::shown(value),
+    };
+    let wanted = &source["target"];
+    match name {
+        "resource" | "containerResource" => {
+            let resource = text(source, "name");
+            if !wanted["averageValue"].is_null() {
+                let (current, wanted) = (&current["averageValue"], &wanted["averageValue"]);
+                return format!("{resource}: {}/{}", amount(current, "<unknown>"), amount(wanted, ""));
+            }
+            let percent = |value: &Value, unknown: &str| {
+                value.as_i64().map_or_else(|| unknown.to_owned(), |percent| format!("{percent}%"))
+            };
+            let current = percent(&current["averageUtilization"], "<unknown>");
+            format!("{resource}: {current}/{}", percent(&wanted["averageUtilization"], "<auto>"))
+        }
+        "" => "<unknown type>".to_owned(),
+        _ if !wanted["averageValue"].is_null() => {
+            let average = if name == "pods" { "" } else { " (avg)" };
+            let current = amount(&current["averageValue"], "<unknown>");
+            format!("{current}/{}{average}", amount(&wanted["averageValue"], ""))
+        }
+        _ => format!("{}/{}", amount(&current["value"], "<unknown>"), amount(&wanted["value"], "")),
+    }
+}
+
+/// `autoscaling/v2.SetDefaults_HorizontalPodAutoscaler`.
+fn default(object: &mut Value) {
+    let spec = &mut object["spec"];
+    if !spec.is_object() {
+        return;
+    }
+    set(spec, "minReplicas", 1);
+    let none = spec["metrics"].as_array().is_none_or(Vec::is_empty);
+    if none {
+        let target = json!({"type": "Utilization", "averageUtilization": 80});
+        spec["metrics"] = json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]);
+    }
+    if let Some(behavior) = spec.get_mut("behavior").filter(|behavior| behavior.is_object()) {
+        rules(
+            &mut behavior["scaleUp"],
+            &json!([
+                {"type": "Pods", "value": 4, "periodSeconds": 15},
+                {"type": "Percent", "value": 100, "periodSeconds": 15},
+            ]),
+        );
+        set(&mut behavior["scaleUp"], "stabilizationWindowSeconds", 0);
+        rules(&mut behavior["scaleDown"], &json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]));
+    }
+    for metric in items_mut(spec, "metrics") {
+        let name = source(metric).0;
+        if let Some(target) = metric.get_mut(name).and_then(|source| source.get_mut("target")) {
+            let kind = if !target["averageUtilization"].is_null() {
+                "Utilization"
+            } else if !target["averageValue"].is_null() {
+                "AverageValue"
+            } else {
+                "Value"
+            };
+            set_text(target, "type", kind);
+        }
+    }
+}
+
+fn rules(rules: &mut Value, policies: &Value) {
+    if !rules.is_object() {
+        *rules = json!({});
+    }
+    set_text(rules, "selectPolicy", "Max");
+    set(rules, "policies", policies.clone());
+}
+
+fn validate(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    let least = spec["minReplicas"].as_i64();
+    let most = spec["maxReplicas"].as_i64().unwrap_or_default();
+    if let Some(least) = least
+        && least < 1
+    {
+        let message = "must be greater than or equal to 1";
+        faults.push(FieldError::invalid(&path.child("minReplicas"), least, message));
+    }
+    if most < 1 {
+        faults.push(FieldError::invalid(&path.child("maxReplicas"), most, "must be greater than 0"));
+    }
+    if least.is_some_and(|least| most < least) {
+        let message = "must be greater than or equal to `minReplicas`";
+        faults.push(FieldError::invalid(&path.child("maxReplicas"), most, message));
+    }
+    reference(&spec["scaleTargetRef"], &path.child("scaleTargetRef"), faults);
+    for (index, metric) in items(spec, "metrics").enumerate() {
+        validate_metric(metric, &path.child("metrics").index(index), faults);
+    }
+    for direction in ["scaleUp", "scaleDown"] {
+        let rules = &spec["behavior"][direction];
+        if rules.is_object() {
+            validate_rules(rules, &path.child("behavior").child(direction), faults);
+        }
+    }
+}
+
+fn reference(target: &Value, path: &FieldPath, faults: &mut Faults) {
+    for name in ["kind", "name"] {
+        if let Some(found) = required(target, path, name, faults) {
+            faults.extend(
+                apimachinery::names::path_segment(found)
+                    .iter()
+                    .map(|fault| FieldError::invalid(&path.child(name), found, fault)),
+            );
+        }
+    }
+}
+
+fn validate_metric(metric: &Value, path: &FieldPath, faults: &mut Faults) {
+    let known = ["ContainerResource", "External", "Object", "Pods", "Resource"];
+    let kind = text(metric, "type");
+    if kind.is_empty() {
+        faults.push(FieldError::required(&path.child("type"), "must specify a metric source type"));
+        return;
+    }
+    one_of(kind, &path.child("type"), &known, faults);
+    let (name, source) = source(metric);
+    if name.is_empty() {
+        return;
+    }
+    if !source.is_object() {
+        let message = "must populate information for the given metric source";
+        faults.push(FieldError::required(&path.child(name), message));
+        return;
+    }
+    for other in ["resource", "containerResource", "pods", "object", "external"] {
+        if other != name && metric[other].is_object() {
+            let message = "must populate the given metric source only";
+            faults.push(FieldError::forbidden(&path.child(other), message));
+        }
+    }
+    let (target, path) = (&source["target"], path.child(name));
+    if matches!(name, "resource" | "containerResource") && text(source, "name").is_empty() {
+        faults.push(FieldError::required(&path.child("name"), "must specify a resource name"));
+    }
+    if name == "containerResource" && text(source, "container").is_empty() {
+        faults.push(FieldError::required(&path.child("container"), "must specify a container"));
+    }
+    if matches!(name, "pods" | "object" | "external") {
+        required(&source["metric"], &path.child("metric"), "name", faults);
+    }
+    let path = path.child("target");
+    let (utilization, average, value) =
+        (&target["averageUtilization"], &target["averageValue"], &target["value"]);
+    match name {
+        "resource" | "containerResource" => {
+            if utilization.is_null() && average.is_null() {
+                let message = "must set either a target raw value or a target utilization";
+                faults.push(FieldError::required(&path.child("averageUtilization"), message));
+            } else if !utilization.is_null() && !average.is_null() {
+                let message = "may not set both a target raw value and a target utilization";
+                faults.push(FieldError::forbidden(&path.child("averageValue"), message));
+            }
+        }
+        "pods" if average.is_null() => {
+            let message = "must specify a positive target averageValue";
+            faults.push(FieldError::required(&path.child("averageValue"), message));
+        }
+        "object" | "external" if average.is_null() && value.is_null() => {
+            let message = if name == "object" {
+                "must set either a target value or averageValue"
+            } else {
+                "must set either a target value for metric or a per-pod target"
+            };
+            faults.push(FieldError::required(&path.child("averageValue"), message));
+        }
+        _ => {}
+    }
+    one_of(text(target, "type"), &path.child("type"), &["AverageValue", "Utilization", "Value"], faults);
+    if let Some(percent) = utilization.as_i64()
+        && percent < 1
+    {
+        faults.push(FieldError::invalid(
+            &path.child("averageUtilization"),
+            percent,
+            "must be greater than 0",
+        ));
+    }
+    for (name, amount) in [("averageValue", average), ("value", value)] {
+        if quantities::parse(amount).is_some_and(|amount| amount.is_negative() || amount.is_zero()) {
+            faults.push(FieldError::invalid(&path.child(name), amount.clone(), "must be positive"));
+        }
+    }
+}
+
+fn validate_rules(rules: &Value, path: &FieldPath, faults: &mut Faults) {
+    if let Some(seconds) = rules["stabilizationWindowSeconds"].as_i64() {
+        let path = path.child("stabilizationWindowSeconds");
+        if seconds < 0 {
+            faults.push(FieldError::invalid(&path, seconds, "must be greater than or equal to zero"));
+        } else if seconds > 3600 {
+            faults.push(FieldError::invalid(&path, seconds, "must be less than or equal to 3600"));
+        }
+    }
+    one_of(text(rules, "selectPolicy"), &path.child("selectPolicy"), &["Disabled", "Max", "Min"], faults);
+    if rules["policies"].as_array().is_none_or(Vec::is_empty) {
+        faults.push(FieldError::required(&path.child("policies"), "must specify at least one Policy"));
+    }
+    for (index, policy) in items(rules, "policies").enumerate() {
+        let path = path.child("policies").index(index);
+        one_of(text(policy, "type"), &path.child("type"), &["Percent", "Pods"], faults);
+        let number = |name: &str| policy[name].as_i64().unwrap_or_default();
+        for name in ["value", "periodSeconds"] {
+            if number(name) <= 0 {
+                faults.push(FieldError::invalid(
+                    &path.child(name),
+                    number(name),
+                    "must be greater than zero",
+                ));
+            }
+        }
+        if number("periodSeconds") > 1800 {
+            let message = "must be less than or equal to 1800";
+            faults.push(FieldError::invalid(&path.child("periodSeconds"), number("periodSeconds"), message));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! batch/v1 CronJob.
+
+use apimachinery::{FieldError, FieldPath};
+use serde_json::{Value, json};
+
+use super::batch_job;
+use crate::{
+    registry::{Column, Faults, Generation, Kind, age, field},
+    validation::{cron, non_negative, one_of, required, set, set_text, text, workload},
+};
+
+/// A CronJob's name and eleven characters name its Jobs, whose names become label values.
+const NAME_MAX: usize = 52;
+
+pub(super) const KINDS: &[&Kind] = &[&Kind {
+    group: "batch",
+    kind: "CronJob",
+    plural: "cronjobs",
+    singular: "cronjob",
+    short_names: &["cj"],
+    categories: &["all"],
+    status: true,
+    generation: Generation::Spec,
+    unconditional_update: false,
+    columns: &[
+        Column::NAME,
+        Column::text("Schedule", "The schedule in Cron format.", |object, _| field(object, "/spec/schedule")),
+        Column::text("Timezone", "The time zone of the schedule.", |object, _| {
+            object["spec"]["timeZone"].as_str().unwrap_or("<none>").into()
+        }),
+        Column::text("Suspend", "Whether it waits.", |object, _| match object["spec"]["suspend"].as_bool() {
+            Some(true) => "True".into(),
+            Some(false) => "False".into(),
+            None => "<unset>".into(),
+        }),
+        Column::integer("Active", "Jobs at work.", |object, _| {
+            object["status"]["active"].as_array().map_or(0, Vec::len).into()
+        }),
+        Column::text("Last Schedule", "When a Job was made last.", |object, now| {
+            if object["status"]["lastScheduleTime"].is_string() {
+                age(object, "/status/lastScheduleTime", now)
+            } else {
+                "<none>".into()
+            }
+        }),
+        Column::AGE,
+        Column::text("Containers", "Names of each container in the template.", |object, _| {
+            workload::containers(&object["spec"]["jobTemplate"]["spec"]["template"], "name")
+        })
+        .wide(),
+        Column::text("Images", "Images referenced by each container in the template.", |object, _| {
+            workload::containers(&object["spec"]["jobTemplate"]["spec"]["template"], "image")
+        })
+        .wide(),
+        Column::text("Selector", "Label selector for pods.", |object, _| {
+            workload::selector(object["spec"]["jobTemplate"]["spec"].get("selector"))
+        })
+        .wide(),
+    ],
+    default,
+    prepare_create: |object| object["status"] = json!({}),
+    validate,
+    ..Kind::BUILT_IN
+}];
+
+fn default(object: &mut Value) {
+    let spec = &mut object["spec"];
+    if !spec.is_object() {
+        return;
+    }
+    set_text(spec, "concurrencyPolicy", "Allow");
+    set(spec, "suspend", false);
+    set(spec, "successfulJobsHistoryLimit", 3);
+    set(spec, "failedJobsHistoryLimit", 1);
+    if spec["jobTemplate"].is_object() {
+        // A template keeps its counts open: the Job made from it gets the rest.
+        let template = &mut spec["jobTemplate"]["spec"];
+        workload::default_template(template);
+    }
+}
+
+fn validate(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    if name.len() > NAME_MAX {
+        let path = FieldPath::new("metadata.name");
+        faults.push(FieldError::invalid(&path, name, "must be no more than 52 characters"));
+    }
+    if let Some(schedule) = required(spec, &path, "schedule", faults) {
+        let path = path.child("schedule");
+        if let Err(fault) = cron::check(schedule) {
+            faults.push(FieldError::invalid(&path, schedule, &fault));
+        }
+        if schedule.contains("TZ") {
+            let message = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+            faults.push(FieldError::invalid(&path, schedule, message));
+        }
+    }
+    if let Some(zone) = spec["timeZone"].as_str() {
+        let path = path.child("timeZone");
+        if zone.is_empty() {
+            faults.push(FieldError::invalid(&path, zone, "timeZone must be nil or non-empty string"));
+        } else if zone.eq_ignore_ascii_case("local") {
+            faults.push(FieldError::invalid(
+                &path,
+                zone,
+                "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+            ));
+        } else if jiff::tz::TimeZone::get(zone).is_err() {
+            let message = format!("unknown time zone {zone}");
+            faults.push(FieldError::invalid(&path, zone, &message));
+        }
+    }
+    non_negative(spec, &path, &["startingDeadlineSeconds"], faults);
+    let known = ["Allow", "Forbid", "Replace"];
+    one_of(text(spec, "concurrencyPolicy"), &path.child("concurrencyPolicy"), &known, faults);
+    non_negative(spec, &path, &["successfulJobsHistoryLimit", "failedJobsHistoryLimit"], faults);
+    let template = path.child("jobTemplate").child("spec");
+    let mut job = spec["jobTemplate"]["spec"].clone();
+    if !job.is_object() {
+        job = json!({});
+    }
+    if !job["selector"].is_null() {
+        let message = "`selector` will be auto-generated";
+        faults.push(FieldError::invalid(&template.child("selector"), job["selector"].clone(), message));
+    }
+    if job["manualSelector"] == true {
+        faults.push(FieldError::not_supported(&template.child("manualSelector"), true, &["nil", "false"]));
+    }
+    // The rules see the spec as the Job will have it.
+    batch_job::default_spec(&mut job);
+    batch_job::validate_spec(&job, &template, faults);
+}

@@ -1,0 +1,87 @@
+//! scheduling.k8s.io/v1 PriorityClass and node.k8s.io/v1 RuntimeClass.
+
+use apimachinery::{FieldError, FieldPath, meta::Scope};
+
+use crate::{
+    registry::{Column, Kind, field},
+    validation::{immutable, label, one_of, quantities, required, set, text},
+};
+
+/// Above this only the system's own classes are.
+const USER_HIGHEST: i64 = 1_000_000_000;
+
+pub(super) const KINDS: &[&Kind] = &[
+    &Kind {
+        group: "scheduling.k8s.io",
+        kind: "PriorityClass",
+        plural: "priorityclasses",
+        singular: "priorityclass",
+        short_names: &["pc"],
+        scope: Scope::Cluster,
+        generation: crate::registry::Generation::Spec,
+        columns: &[
+            Column::NAME,
+            Column::integer("Value", "The priority that pods of this class receive.", |object, _| {
+                object["value"].as_i64().unwrap_or_default().into()
+            }),
+            Column::boolean("Global-Default", "Whether pods without a class have this one.", |object, _| {
+                (object["globalDefault"] == true).into()
+            }),
+            Column::AGE,
+            Column::text("PreemptionPolicy", "Whether pods of it preempt others.", |object, _| {
+                field(object, "/preemptionPolicy")
+            }),
+        ],
+        default: |object| {
+            set(object, "value", 0);
+            set(object, "preemptionPolicy", "PreemptLowerPriority");
+        },
+        validate: |object, faults| {
+            let value = object["value"].as_i64().unwrap_or_default();
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            if name.starts_with("system-") {
+                if !matches!(name, "system-node-critical" | "system-cluster-critical") {
+                    let message = "priority class names with 'system-' prefix are reserved for system use only. error: only system priority classes may be named with the prefix";
+                    faults.push(FieldError::forbidden(&"metadata.name".into(), message));
+                }
+            } else if value > USER_HIGHEST {
+                let message = format!("maximum allowed value of a user defined priority is {USER_HIGHEST}");
+                faults.push(FieldError::forbidden(&"value".into(), &message));
+            }
+            let known = ["Never", "PreemptLowerPriority"];
+            one_of(text(object, "preemptionPolicy"), &"preemptionPolicy".into(), &known, faults);
+        },
+        validate_update: |new, old, faults| {
+            if new["value"] != old["value"] {
+                faults.push(FieldError::forbidden(&"value".into(), "may not be changed in an update."));
+            }
+            immutable(&new["preemptionPolicy"], &old["preemptionPolicy"], &"preemptionPolicy".into(), faults);
+        },
+        ..Kind::BUILT_IN
+    },
+    &Kind {
+        group: "node.k8s.io",
+        kind: "RuntimeClass",
+        plural: "runtimeclasses",
+        singular: "runtimeclass",
+        scope: Scope::Cluster,
+        create_on_update: true,
+        columns: &[
+            Column::NAME,
+            Column::text("Handler", "The name of the runtime's configuration.", |object, _| {
+                field(object, "/handler")
+            }),
+            Column::AGE,
+        ],
+        validate: |object, faults| {
+            if let Some(handler) = required(object, &FieldPath::default(), "handler", faults) {
+                label(handler, &"handler".into(), faults);
+            }
+            quantities::map(&object["overhead"]["podFixed"], &"overhead.podFixed".into(), faults);
+        },
+        validate_update: |new, old, faults| {
+            immutable(&new["handler"], &old["handler"], &"handler".into(), faults)
+        },
+        ..Kind::BUILT_IN
+    },
+];

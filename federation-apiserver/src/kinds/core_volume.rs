@@ -1,0 +1,294 @@
+//! core/v1 PersistentVolume and PersistentVolumeClaim.
+
+use apimachinery::{FieldError, FieldPath, meta::Scope};
+use serde_json::{Value, json};
+
+use crate::{
+    registry::{Column, Faults, Kind, field},
+    validation::{deleting, immutable, items, one_of, quantities, required, set_text, subdomain, text},
+};
+
+const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+
+const VOLUME_MODE: Column =
+    Column::text("VolumeMode", "Filesystem or Block.", |object, _| unset(field(object, "/spec/volumeMode")))
+        .wide();
+
+pub(super) const KINDS: &[&Kind] = &[
+    &Kind {
+        kind: "PersistentVolume",
+        plural: "persistentvolumes",
+        singular: "persistentvolume",
+        short_names: &["pv"],
+        scope: Scope::Cluster,
+        status: true,
+        columns: &[
+            Column::NAME,
+            Column::text("Capacity", "Its size.", |object, _| amount(&object["spec"]["capacity"])),
+            Column::text("Access Modes", "All ways in which it can be mounted.", |object, _| {
+                modes(&object["spec"]["accessModes"])
+            }),
+            Column::text("Reclaim Policy", "What happens when its claim releases it.", |object, _| {
+                field(object, "/spec/persistentVolumeReclaimPolicy")
+            }),
+            PHASE,
+            Column::text("Claim", "The claim that it is bound to.", |object, _| {
+                let claim = &object["spec"]["claimRef"];
+                if !claim.is_object() {
+                    return "".into();
+                }
+                format!("{}/{}", text(claim, "namespace"), text(claim, "name")).into()
+            }),
+            Column::text("StorageClass", "StorageClass of the pv", |object, _| class(object)),
+            ATTRIBUTES_CLASS,
+            Column::text("Reason", "Why it failed, in one word.", |object, _| {
+                field(object, "/status/reason")
+            }),
+            Column::AGE,
+            VOLUME_MODE,
+        ],
+        default: |object| {
+            set_text(&mut object["spec"], "persistentVolumeReclaimPolicy", "Retain");
+            set_text(&mut object["spec"], "volumeMode", "Filesystem");
+            if let Some(path) = object["spec"].get_mut("hostPath") {
+                crate::validation::set(path, "type", "");
+            }
+        },
+        prepare_create: |object| object["status"] = json!({"phase": "Pending"}),
+        validate: validate_volume,
+        validate_update: |new, old, faults| {
+            let path = FieldPath::new("spec");
+            let sources =
+                |object: &Value| source(object).map(|(name, source)| (name.clone(), source.clone()));
+            if sources(new) != sources(old) {
+                let message = "spec.persistentvolumesource is immutable after creation";
+                faults.push(FieldError::forbidden(&path.child("persistentvolumesource"), message));
+            }
+            immutable(
+                &new["spec"]["volumeMode"],
+                &old["spec"]["volumeMode"],
+                &path.child("volumeMode"),
+                faults,
+            );
+        },
+        ..Kind::BUILT_IN
+    },
+    &Kind {
+        kind: "PersistentVolumeClaim",
+        plural: "persistentvolumeclaims",
+        singular: "persistentvolumeclaim",
+        short_names: &["pvc"],
+        status: true,
+        columns: &[
+            Column::NAME,
+            PHASE,
+            Column::text("Volume", "The volume that it is bound to.", |object, _| {
+                field(object, "/spec/volumeName")
+            }),
+            Column::text("Capacity", "The size of that volume.", |object, _| {
+                bound(object, |object| amount(&object["status"]["capacity"]))
+            }),
+            Column::text("Access Modes", "The ways in which that volume can be mounted.", |object, _| {
+                bound(object, |object| modes(&object["status"]["accessModes"]))
+            }),
+            Column::text("StorageClass", "StorageClass of the pvc", |object, _| class(object)),
+            ATTRIBUTES_CLASS,
+            Column::AGE,
+            VOLUME_MODE,
+        ],
+        default: default_claim,
+        prepare_create: |object| object["status"] = json!({"phase": "Pending"}),
+        validate: |object, faults| validate_claim(&object["spec"], &"spec".into(), faults),
+        validate_update: validate_claim_update,
+        ..Kind::BUILT_IN
+    },
+];
+
+const PHASE: Column = Column::text("Status", "Its phase.", |object, _| {
+    if deleting(object) { "Terminating".into() } else { field(object, "/status/phase") }
+});
+const ATTRIBUTES_CLASS: Column = Column::text("VolumeAttributesClass", "Its tunable class.", |object, _| {
+    unset(field(object, "/spec/volumeAttributesClassName"))
+});
+
+fn unset(value: Value) -> Value {
+    if value == "" { "<unset>".into() } else { value }
+}
+
+fn amount(amounts: &Value) -> Value {
+    match &amounts["storage"] {
+        Value::Null => "".into(),
+        storage => quantities::shown(storage).into(),
+    }
+}
+
+/// Only a bound claim tells size and modes.
+fn bound(object: &Value, tell: fn(&Value) -> Value) -> Value {
+    if text(&object["spec"], "volumeName").is_empty() { "".into() } else { tell(object) }
+}
+
+/// `GetAccessModesAsString`: RWO,ROX,RWX,RWOP.
+fn modes(modes: &Value) -> Value {
+    let has = |mode: &str| modes.as_array().into_iter().flatten().any(|found| found == mode);
+    let short = [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ];
+    short.iter().filter(|(mode, _)| has(mode)).map(|(_, short)| *short).collect::<Vec<_>>().join(",").into()
+}
+
+fn class(object: &Value) -> Value {
+    match text(&object["metadata"]["annotations"], "volume.beta.kubernetes.io/storage-class") {
+        "" => field(object, "/spec/storageClassName"),
+        class => class.into(),
+    }
+}
+
+pub(super) fn default_claim(object: &mut Value) {
+    set_text(&mut object["spec"], "volumeMode", "Filesystem");
+    for source in ["dataSource", "dataSourceRef"] {
+        // The two names of the source stand for each other inside one namespace.
+        let other = if source == "dataSource" { "dataSourceRef" } else { "dataSource" };
+        let found = object["spec"][source].clone();
+        if found.is_object() && found["namespace"].is_null() {
+            crate::validation::set(&mut object["spec"], other, found);
+        }
+    }
+}
+
+fn access_modes(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    let path = path.child("accessModes");
+    let found: Vec<_> = items(spec, "accessModes").filter_map(Value::as_str).collect();
+    if found.is_empty() {
+        faults.push(FieldError::required(&path, ""));
+    }
+    for mode in &found {
+        one_of(mode, &path, &MODES, faults);
+    }
+    if found.len() > 1 && found.contains(&"ReadWriteOncePod") {
+        let message = "may not use ReadWriteOncePod with other access modes";
+        faults.push(FieldError::forbidden(&path, message));
+    }
+}
+
+/// Fields of a volume's spec that are no source.
+const NO_SOURCE: [&str; 9] = [
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+];
+
+fn source(object: &Value) -> Option<(&String, &Value)> {
+    let mut fields = object["spec"].as_object()?.iter();
+    fields.find(|(name, value)| !NO_SOURCE.contains(&name.as_str()) && value.is_object())
+}
+
+fn validate_volume(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    access_modes(spec, &path, faults);
+    if spec["capacity"].as_object().is_none_or(serde_json::Map::is_empty) {
+        faults.push(FieldError::required(&path.child("capacity"), ""));
+    } else if spec["capacity"]["storage"].is_null()
+        || spec["capacity"].as_object().is_some_and(|all| all.len() > 1)
+    {
+        let path = path.child("capacity");
+        faults.push(FieldError::not_supported(&path, spec["capacity"].clone(), &["storage"]));
+    }
+    for (name, value) in spec["capacity"].as_object().into_iter().flatten() {
+        let path = path.child("capacity").key(name);
+        if let Some(found) = quantities::non_negative(value, &path, faults)
+            && found.is_zero()
+        {
+            faults.push(FieldError::invalid(&path, value.clone(), "must be greater than zero"));
+        }
+    }
+    let policies = ["Delete", "Recycle", "Retain"];
+    let policy = text(spec, "persistentVolumeReclaimPolicy");
+    one_of(policy, &path.child("persistentVolumeReclaimPolicy"), &policies, faults);
+    one_of(text(spec, "volumeMode"), &path.child("volumeMode"), &["Block", "Filesystem"], faults);
+    match source(object) {
+        None => faults.push(FieldError::required(&path, "must specify a volume type")),
+        Some((name, source)) => {
+            let path = path.child(name);
+            let mut require = |field: &str| {
+                required(source, &path, field, faults);
+            };
+            match name.as_str() {
+                "hostPath" | "local" => require("path"),
+                "nfs" => {
+                    require("server");
+                    require("path");
+                }
+                "csi" => {
+                    require("driver");
+                    require("volumeHandle");
+                }
+                _ => {}
+            }
+        }
+    }
+    if spec["local"].is_object() && !spec["nodeAffinity"].is_object() {
+        faults.push(FieldError::required(&path.child("nodeAffinity"), "Local volume requires node affinity"));
+    }
+}
+
+fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    access_modes(spec, path, faults);
+    if let Some(selector) = spec.get("selector") {
+        faults.extend(apimachinery::labels::validate_label_selector(selector, &path.child("selector")));
+    }
+    let storage = path.child("resources").key("storage");
+    match &spec["resources"]["requests"]["storage"] {
+        Value::Null => faults.push(FieldError::required(&storage, "")),
+        value => {
+            if let Some(found) = quantities::parse(value)
+                && (found.is_zero() || found.is_negative())
+            {
+                let path = path.child("resources").child("requests").key("storage");
+                faults.push(FieldError::invalid(&path, value.clone(), "must be greater than zero"));
+            }
+        }
+    }
+    if let Some(class) = spec["storageClassName"].as_str().filter(|class| !class.is_empty()) {
+        subdomain(class, &path.child("storageClassName"), faults);
+    }
+    if !spec["volumeMode"].is_null() {
+        one_of(text(spec, "volumeMode"), &path.child("volumeMode"), &["Block", "Filesystem"], faults);
+    }
+}
+
+/// A claim's spec stands once it is made, but for a volume to bind it to, and more room for a bound one.
+fn validate_claim_update(new: &Value, old: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("spec");
+    let bound = old["status"]["phase"] == "Bound";
+    let kept = |object: &Value| {
+        let mut spec = object["spec"].clone();
+        if let Some(spec) = spec.as_object_mut() {
+            spec.remove("volumeAttributesClassName");
+            if text(&old["spec"], "volumeName").is_empty() {
+                spec.remove("volumeName");
+            }
+            if bound {
+                spec.remove("resources");
+            }
+        }
+        spec
+    };
+    if kept(new) != kept(old) {
+        let message = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+        faults.push(FieldError::forbidden(&path, message));
+    }
+    let request = |object: &Value| quantities::parse(&object["spec"]["resources"]["requests"]["storage"]);
+    if bound && request(new) < request(old) {
+        let path = path.child("resources").child("requests").child("storage");
+        faults.push(FieldError::forbidden(&path, "field can not be less than status.capacity"));
+    }
+}

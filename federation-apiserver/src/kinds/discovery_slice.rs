@@ -1,0 +1,106 @@
+//! discovery.k8s.io/v1 EndpointSlice.
+
+use apimachinery::{FieldError, FieldPath};
+use serde_json::Value;
+
+use crate::{
+    registry::{Column, Faults, Generation, Kind, field},
+    validation::{immutable, items, items_mut, label, net, one_of, set, set_text, subdomain, text},
+};
+
+pub(super) const KINDS: &[&Kind] = &[&Kind {
+    group: "discovery.k8s.io",
+    kind: "EndpointSlice",
+    plural: "endpointslices",
+    singular: "endpointslice",
+    generation: Generation::Spec,
+    columns: &[
+        Column::NAME,
+        Column::text("AddressType", "The type of address carried by this EndpointSlice.", |object, _| {
+            field(object, "/addressType")
+        }),
+        Column::text("Ports", "The network ports exposed by each endpoint in this slice.", |object, _| {
+            let ports =
+                items(object, "ports").map(|port| match (port["port"].as_i64(), text(port, "name")) {
+                    (Some(number), _) => number.to_string(),
+                    (None, "") => "*".to_owned(),
+                    (None, name) => name.to_owned(),
+                });
+            some(ports.collect())
+        }),
+        Column::text("Endpoints", "The addresses of the endpoints in this slice.", |object, _| {
+            let addresses = items(object, "endpoints").flat_map(|endpoint| items(endpoint, "addresses"));
+            some(addresses.filter_map(Value::as_str).map(str::to_owned).collect())
+        }),
+        Column::AGE,
+    ],
+    default: |object| {
+        for port in items_mut(object, "ports") {
+            set(port, "name", "");
+            set_text(port, "protocol", "TCP");
+        }
+    },
+    validate,
+    validate_update: |new, old, faults| {
+        immutable(&new["addressType"], &old["addressType"], &"addressType".into(), faults);
+    },
+    ..Kind::BUILT_IN
+}];
+
+/// Three of them, and how many more.
+fn some(all: Vec<String>) -> Value {
+    match all.len() {
+        0 => "<unset>".into(),
+        1..=3 => all.join(",").into(),
+        count => format!("{} + {} more...", all[..3].join(","), count - 3).into(),
+    }
+}
+
+fn validate(object: &Value, faults: &mut Faults) {
+    let kind = text(object, "addressType");
+    let known = ["FQDN", "IPv4", "IPv6"];
+    if kind.is_empty() {
+        faults.push(FieldError::required(&FieldPath::new("addressType"), ""));
+    } else {
+        one_of(kind, &"addressType".into(), &known, faults);
+    }
+    for (index, endpoint) in items(object, "endpoints").enumerate() {
+        let path = FieldPath::new("endpoints").index(index);
+        if endpoint["addresses"].as_array().is_none_or(Vec::is_empty) {
+            let message = "must contain at least 1 address";
+            faults.push(FieldError::required(&path.child("addresses"), message));
+        }
+        for (at, address) in items(endpoint, "addresses").enumerate() {
+            let (address, path) = (address.as_str().unwrap_or_default(), path.child("addresses").index(at));
+            match kind {
+                "IPv4" if address.parse::<std::net::Ipv4Addr>().is_err() => {
+                    faults.push(FieldError::invalid(&path, address, "must be an IPv4 address"));
+                }
+                "IPv6" if address.parse::<std::net::Ipv6Addr>().is_err() => {
+                    faults.push(FieldError::invalid(&path, address, "must be an IPv6 address"));
+                }
+                "FQDN" => subdomain(address.trim_end_matches('.'), &path, faults),
+                _ => {}
+            }
+        }
+        if let Some(name) = endpoint["hostname"].as_str() {
+            label(name, &path.child("hostname"), faults);
+        }
+    }
+    let mut names = Vec::new();
+    for (index, port) in items(object, "ports").enumerate() {
+        let path = FieldPath::new("ports").index(index);
+        let name = text(port, "name");
+        if !name.is_empty() {
+            label(name, &path.child("name"), faults);
+        }
+        if names.contains(&name) {
+            faults.push(FieldError::duplicate(&path.child("name"), name));
+        }
+        names.push(name);
+        one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
+        if let Some(number) = port["port"].as_i64() {
+            net::port(number, &path.child("port"), faults);
+        }
+    }
+}

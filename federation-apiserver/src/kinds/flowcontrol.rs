@@ -1,0 +1,141 @@
+//! flowcontrol.apiserver.k8s.io/v1: how requests are classed and how many of a class run at a time.
+
+use apimachinery::{FieldError, FieldPath, meta::Scope};
+use serde_json::{Value, json};
+
+use crate::{
+    registry::{Column, Faults, Generation, Kind, field},
+    validation::{items, one_of, required, set, set_text, text},
+};
+
+const BASE: Kind = Kind {
+    group: "flowcontrol.apiserver.k8s.io",
+    scope: Scope::Cluster,
+    status: true,
+    generation: Generation::Spec,
+    ..Kind::BUILT_IN
+};
+
+pub(super) const KINDS: &[&Kind] = &[
+    &Kind {
+        kind: "FlowSchema",
+        plural: "flowschemas",
+        singular: "flowschema",
+        columns: &[
+            Column::NAME,
+            Column::text("PriorityLevel", "Where its requests are counted.", |object, _| {
+                field(object, "/spec/priorityLevelConfiguration/name")
+            }),
+            Column::integer("MatchingPrecedence", "Which schema is asked first.", |object, _| {
+                object["spec"]["matchingPrecedence"].as_i64().unwrap_or_default().into()
+            }),
+            Column::text("DistinguisherMethod", "What tells its flows apart.", |object, _| {
+                object["spec"]["distinguisherMethod"]["type"].as_str().unwrap_or("<none>").into()
+            }),
+            Column::AGE,
+            Column::text("MissingPL", "Whether that priority level is missing.", |object, _| {
+                let dangling = items(&object["status"], "conditions")
+                    .find(|condition| condition["type"] == "Dangling")
+                    .map(|condition| text(condition, "status"));
+                dangling.unwrap_or("?").into()
+            }),
+        ],
+        default: |object| {
+            set(&mut object["spec"], "matchingPrecedence", 1000);
+        },
+        prepare_create: |object| object["status"] = json!({}),
+        validate: |object, faults| {
+            let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+            let precedence = spec["matchingPrecedence"].as_i64().unwrap_or_default();
+            let path_of = |name: &str| path.child(name);
+            if precedence <= 0 {
+                let message = "must be a positive value";
+                faults.push(FieldError::invalid(&path_of("matchingPrecedence"), precedence, message));
+            } else if precedence > 10_000 {
+                let message = "must not be greater than 10000";
+                faults.push(FieldError::invalid(&path_of("matchingPrecedence"), precedence, message));
+            }
+            let level = &spec["priorityLevelConfiguration"];
+            required(level, &path_of("priorityLevelConfiguration"), "name", faults);
+            if let Some(method) = spec["distinguisherMethod"]["type"].as_str() {
+                let path = path_of("distinguisherMethod");
+                one_of(method, &path, &["ByNamespace", "ByUser"], faults);
+            }
+        },
+        ..BASE
+    },
+    &Kind {
+        kind: "PriorityLevelConfiguration",
+        plural: "prioritylevelconfigurations",
+        singular: "prioritylevelconfiguration",
+        columns: &[
+            Column::NAME,
+            Column::text("Type", "Limited or exempt.", |object, _| field(object, "/spec/type")),
+            Column::text("NominalConcurrencyShares", "Its share.", |object, _| {
+                let exempt = &object["spec"]["exempt"]["nominalConcurrencyShares"];
+                shown(if exempt.is_null() {
+                    &object["spec"]["limited"]["nominalConcurrencyShares"]
+                } else {
+                    exempt
+                })
+            }),
+            Column::text("Queues", "How many queues.", |object, _| queuing(object, "queues")),
+            Column::text("HandSize", "How many queues a flow may use.", |object, _| {
+                queuing(object, "handSize")
+            }),
+            Column::text("QueueLengthLimit", "How long a queue may be.", |object, _| {
+                queuing(object, "queueLengthLimit")
+            }),
+            Column::AGE,
+        ],
+        default,
+        prepare_create: |object| object["status"] = json!({}),
+        validate,
+        ..BASE
+    },
+];
+
+fn shown(value: &Value) -> Value {
+    value.as_i64().map_or_else(|| "<none>".to_owned(), |number| number.to_string()).into()
+}
+
+fn queuing(object: &Value, name: &str) -> Value {
+    shown(&object["spec"]["limited"]["limitResponse"]["queuing"][name])
+}
+
+fn default(object: &mut Value) {
+    let spec = &mut object["spec"];
+    if let Some(exempt) = spec.get_mut("exempt") {
+        set(exempt, "nominalConcurrencyShares", 0);
+        set(exempt, "lendablePercent", 0);
+    }
+    if let Some(limited) = spec.get_mut("limited") {
+        set(limited, "nominalConcurrencyShares", 30);
+        set(limited, "lendablePercent", 0);
+        set(limited, "limitResponse", json!({}));
+        let response = &mut limited["limitResponse"];
+        set_text(response, "type", "Reject");
+        if let Some(queuing) = response.get_mut("queuing") {
+            set(queuing, "handSize", 8);
+            set(queuing, "queues", 64);
+            set(queuing, "queueLengthLimit", 50);
+        }
+    }
+}
+
+fn validate(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    let kind = text(spec, "type");
+    one_of(kind, &path.child("type"), &["Exempt", "Limited"], faults);
+    match (kind, spec["limited"].is_object()) {
+        ("Exempt", true) => {
+            let message = "must be nil if the type is not Limited";
+            faults.push(FieldError::forbidden(&path.child("limited"), message));
+        }
+        ("Limited", false) => {
+            let message = "must not be empty when type is Limited";
+            faults.push(FieldError::required(&path.child("limited"), message));
+        }
+        _ => {}
+    }
+}

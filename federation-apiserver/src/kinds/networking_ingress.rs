@@ -1,0 +1,291 @@
+//! networking.k8s.io/v1 Ingress and IngressClass.
+
+use apimachinery::{FieldError, FieldPath, meta::Scope, names};
+use serde_json::{Value, json};
+
+use crate::{
+    registry::{Column, Faults, Generation, Kind, field},
+    validation::{immutable, items, net, one_of, required, subdomain, text},
+};
+
+const GROUP: &str = "networking.k8s.io";
+
+/// The annotation that names the class before there was a field for it.
+const CLASS: &str = "kubernetes.io/ingress.class";
+
+pub(super) const KINDS: &[&Kind] = &[
+    &Kind {
+        group: GROUP,
+        kind: "IngressClass",
+        plural: "ingressclasses",
+        singular: "ingressclass",
+        scope: Scope::Cluster,
+        generation: Generation::Spec,
+        columns: &[
+            Column::NAME,
+            Column::text(
+                "Controller",
+                "Controller that is responsible for handling this class",
+                |object, _| field(object, "/spec/controller"),
+            ),
+            Column::text(
+                "Parameters",
+                "A reference to a resource with additional parameters",
+                |object, _| parameters(&object["spec"]["parameters"]),
+            ),
+            Column::AGE,
+        ],
+        default: |object| {
+            if let Some(parameters) = object["spec"].get_mut("parameters") {
+                crate::validation::set(parameters, "scope", "Cluster");
+            }
+        },
+        validate: validate_class,
+        validate_update: |new, old, faults| {
+            let path = FieldPath::new("spec.controller");
+            immutable(&new["spec"]["controller"], &old["spec"]["controller"], &path, faults);
+        },
+        ..Kind::BUILT_IN
+    },
+    &Kind {
+        group: GROUP,
+        kind: "Ingress",
+        plural: "ingresses",
+        singular: "ingress",
+        short_names: &["ing"],
+        status: true,
+        generation: Generation::Spec,
+        columns: &[
+            Column::NAME,
+            Column::text(
+                "Class",
+                "The name of the IngressClass resource that should be used",
+                |object, _| {
+                    let class = text(&object["spec"], "ingressClassName");
+                    let old = text(&object["metadata"]["annotations"], CLASS);
+                    [class, old].into_iter().find(|class| !class.is_empty()).unwrap_or("<none>").into()
+                },
+            ),
+            Column::text("Hosts", "Hosts that incoming requests are matched against", |object, _| {
+                hosts(object)
+            }),
+            Column::text("Address", "Where its load balancer is.", |object, _| address(object)),
+            Column::text("Ports", "Ports of TLS configurations that open", |object, _| {
+                let tls = object["spec"]["tls"].as_array().is_some_and(|tls| !tls.is_empty());
+                if tls { "80, 443" } else { "80" }.into()
+            }),
+            Column::AGE,
+        ],
+        prepare_create: |object| object["status"] = json!({"loadBalancer": {}}),
+        validate: validate_ingress,
+        ..Kind::BUILT_IN
+    },
+];
+
+fn parameters(reference: &Value) -> Value {
+    if !reference.is_object() {
+        return "<none>".into();
+    }
+    let group = text(reference, "apiGroup");
+    let dot = if group.is_empty() { "" } else { "." };
+    format!("{}{dot}{group}/{}", text(reference, "kind"), text(reference, "name")).into()
+}
+
+fn hosts(object: &Value) -> Value {
+    let all: Vec<_> = items(&object["spec"], "rules")
+        .map(|rule| text(rule, "host"))
+        .filter(|host| !host.is_empty())
+        .collect();
+    match all.len() {
+        0 => "*".into(),
+        1..=3 => all.join(",").into(),
+        count => format!("{} + {} more...", all[..3].join(","), count - 3).into(),
+    }
+}
+
+fn address(object: &Value) -> Value {
+    let entries = items(&object["status"]["loadBalancer"], "ingress");
+    let mut all: Vec<_> = entries
+        .map(|entry| match text(entry, "ip") {
+            "" => text(entry, "hostname"),
+            ip => ip,
+        })
+        .filter(|address| !address.is_empty())
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all.join(",").into()
+}
+
+fn validate_class(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    let controller = text(spec, "controller");
+    if controller.len() > 250 {
+        faults.push(FieldError::too_long(&path.child("controller"), 250));
+    }
+    domain_path(controller, &path.child("controller"), faults);
+    let (reference, path) = (&spec["parameters"], path.child("parameters"));
+    if reference.is_object() {
+        required(reference, &path, "kind", faults);
+        required(reference, &path, "name", faults);
+        let scope = text(reference, "scope");
+        one_of(scope, &path.child("scope"), &["Cluster", "Namespace"], faults);
+        match (scope, text(reference, "namespace")) {
+            ("Namespace", "") => {
+                let message = "`parameters.scope` is set to 'Namespace'";
+                faults.push(FieldError::required(&path.child("namespace"), message));
+            }
+            ("Cluster", namespace) if !namespace.is_empty() => {
+                let message = "`parameters.scope` is set to 'Cluster'";
+                faults.push(FieldError::forbidden(&path.child("namespace"), message));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `validation.IsDomainPrefixedPath`: `example.com/controller`.
+fn domain_path(value: &str, path: &FieldPath, faults: &mut Faults) {
+    if value.is_empty() {
+        faults.push(FieldError::required(path, ""));
+        return;
+    }
+    match value.split_once('/') {
+        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => subdomain(host, path, faults),
+        _ => {
+            let message = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            faults.push(FieldError::invalid(path, value, message));
+        }
+    }
+}
+
+fn validate_ingress(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    let no_rules = spec["rules"].as_array().is_none_or(Vec::is_empty);
+    if no_rules && !spec["defaultBackend"].is_object() {
+        let message = "either `defaultBackend` or `rules` must be specified";
+        faults.push(FieldError::invalid(&path, spec.clone(), message));
+    }
+    if spec["defaultBackend"].is_object() {
+        backend(&spec["defaultBackend"], &path.child("defaultBackend"), faults);
+    }
+    for (index, tls) in items(spec, "tls").enumerate() {
+        let path = path.child("tls").index(index);
+        for (at, name) in items(tls, "hosts").enumerate() {
+            host(name.as_str().unwrap_or_default(), &path.child("hosts").index(at), faults);
+        }
+    }
+    if let Some(class) = spec["ingressClassName"].as_str() {
+        subdomain(class, &path.child("ingressClassName"), faults);
+    }
+    for (index, rule) in items(spec, "rules").enumerate() {
+        let path = path.child("rules").index(index);
+        let name = text(rule, "host");
+        if !name.is_empty() {
+            if name.parse::<std::net::IpAddr>().is_ok() {
+                let message = "must be a DNS name, not an IP address";
+                faults.push(FieldError::invalid(&path.child("host"), name, message));
+            } else {
+                host(name, &path.child("host"), faults);
+            }
+        }
+        if !rule["http"].is_object() {
+            continue;
+        }
+        let path = path.child("http").child("paths");
+        if rule["http"]["paths"].as_array().is_none_or(Vec::is_empty) {
+            faults.push(FieldError::required(&path, ""));
+        }
+        for (index, entry) in items(&rule["http"], "paths").enumerate() {
+            http_path(entry, &path.index(index), faults);
+        }
+    }
+}
+
+fn host(name: &str, path: &FieldPath, faults: &mut Faults) {
+    if let Some(rest) = name.strip_prefix("*.") {
+        if !names::dns1123_subdomain(rest).is_empty() {
+            let message = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+            faults.push(FieldError::invalid(path, name, message));
+        }
+    } else {
+        subdomain(name, path, faults);
+    }
+}
+
+fn http_path(entry: &Value, path: &FieldPath, faults: &mut Faults) {
+    let at = text(entry, "path");
+    match entry["pathType"].as_str() {
+        None | Some("") => {
+            faults.push(FieldError::required(&path.child("pathType"), "pathType must be specified"))
+        }
+        Some("Exact" | "Prefix") => {
+            if !at.starts_with('/') {
+                faults.push(FieldError::invalid(&path.child("path"), at, "must be an absolute path"));
+            }
+            for bad in ["//", "/./", "/../", "%2f", "%2F"] {
+                if at.contains(bad) {
+                    let message = format!("must not contain '{bad}'");
+                    faults.push(FieldError::invalid(&path.child("path"), at, &message));
+                }
+            }
+            for bad in ["/..", "/."] {
+                if at.ends_with(bad) {
+                    let message = format!("cannot end with '{bad}'");
+                    faults.push(FieldError::invalid(&path.child("path"), at, &message));
+                }
+            }
+        }
+        Some("ImplementationSpecific") => {
+            if !at.is_empty() && !at.starts_with('/') {
+                faults.push(FieldError::invalid(&path.child("path"), at, "must be an absolute path"));
+            }
+        }
+        Some(other) => {
+            let known = ["Exact", "ImplementationSpecific", "Prefix"];
+            faults.push(FieldError::not_supported(&path.child("pathType"), other, &known));
+        }
+    }
+    backend(&entry["backend"], &path.child("backend"), faults);
+}
+
+fn backend(backend: &Value, path: &FieldPath, faults: &mut Faults) {
+    let (resource, service) = (backend["resource"].is_object(), &backend["service"]);
+    match (resource, service.is_object()) {
+        (true, true) => {
+            let message = "cannot set both resource and service backends";
+            faults.push(FieldError::invalid(path, "", message));
+        }
+        (true, false) => {
+            let path = path.child("resource");
+            required(&backend["resource"], &path, "kind", faults);
+            required(&backend["resource"], &path, "name", faults);
+        }
+        (false, false) => faults.push(FieldError::required(path, "resource or service backend is required")),
+        (false, true) => {
+            let path = path.child("service");
+            match text(service, "name") {
+                "" => faults.push(FieldError::required(&path.child("name"), "")),
+                name => {
+                    let found = names::dns1035_label(name);
+                    faults.extend(
+                        found.iter().map(|fault| FieldError::invalid(&path.child("name"), name, fault)),
+                    );
+                }
+            }
+            let (number, name) =
+                (service["port"]["number"].as_i64().unwrap_or_default(), text(&service["port"], "name"));
+            let path = path.child("port");
+            match (number, name) {
+                (0, "") => faults.push(FieldError::required(&path, "port name or number is required")),
+                (0, name) => faults.extend(
+                    net::port_name(name)
+                        .iter()
+                        .map(|fault| FieldError::invalid(&path.child("name"), name, fault)),
+                ),
+                (number, "") => net::port(number, &path.child("number"), faults),
+                _ => faults.push(FieldError::invalid(&path, "", "cannot set both port name & port number")),
+            }
+        }
+    }
+}

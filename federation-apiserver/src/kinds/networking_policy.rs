@@ -1,0 +1,200 @@
+//! networking.k8s.io/v1 NetworkPolicy, ServiceCIDR and IPAddress.
+
+use apimachinery::{FieldError, FieldPath, labels::validate_label_selector, meta::Scope};
+use serde_json::{Value, json};
+
+use crate::{
+    registry::{Column, Faults, Generation, Kind},
+    validation::{immutable, items, items_mut, net, one_of, required, set, set_text, text, workload},
+};
+
+const GROUP: &str = "networking.k8s.io";
+
+pub(super) const KINDS: &[&Kind] = &[
+    &Kind {
+        group: GROUP,
+        kind: "NetworkPolicy",
+        plural: "networkpolicies",
+        singular: "networkpolicy",
+        short_names: &["netpol"],
+        generation: Generation::Spec,
+        columns: &[
+            Column::NAME,
+            Column::text(
+                "Pod-Selector",
+                "Selects the pods to which this NetworkPolicy object applies.",
+                |object, _| workload::selector(object["spec"].get("podSelector")),
+            ),
+            Column::AGE,
+        ],
+        default,
+        validate,
+        ..Kind::BUILT_IN
+    },
+    &Kind {
+        group: GROUP,
+        kind: "ServiceCIDR",
+        plural: "servicecidrs",
+        singular: "servicecidr",
+        scope: Scope::Cluster,
+        status: true,
+        columns: &[
+            Column::NAME,
+            Column::text("CIDRs", "Networks that cluster IPs are taken from.", |object, _| {
+                items(&object["spec"], "cidrs").filter_map(Value::as_str).collect::<Vec<_>>().join(",").into()
+            }),
+            Column::AGE,
+        ],
+        validate: |object, faults| {
+            let path = FieldPath::new("spec.cidrs");
+            if object["spec"]["cidrs"].as_array().is_none_or(Vec::is_empty) {
+                faults.push(FieldError::required(&path, "at least one CIDR required"));
+            }
+            for (index, network) in items(&object["spec"], "cidrs").enumerate() {
+                net::cidr(network.as_str().unwrap_or_default(), &path.index(index), faults);
+            }
+        },
+        validate_update: |new, old, faults| {
+            immutable(&new["spec"]["cidrs"], &old["spec"]["cidrs"], &"spec.cidrs".into(), faults);
+        },
+        ..Kind::BUILT_IN
+    },
+    &Kind {
+        group: GROUP,
+        kind: "IPAddress",
+        plural: "ipaddresses",
+        singular: "ipaddress",
+        short_names: &["ip"],
+        scope: Scope::Cluster,
+        columns: &[
+            Column::NAME,
+            Column::text("ParentRef", "What it belongs to.", |object, _| {
+                let parent = &object["spec"]["parentRef"];
+                let parts = [text(parent, "resource"), text(parent, "namespace"), text(parent, "name")];
+                let group = text(parent, "group");
+                let dot = if group.is_empty() { "" } else { "." };
+                format!("{}{dot}{group}/{}/{}", parts[0], parts[1], parts[2]).into()
+            }),
+            Column::AGE,
+        ],
+        validate: |object, faults| {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            net::ip(name, &"metadata.name".into(), faults);
+            let (parent, path) = (&object["spec"]["parentRef"], FieldPath::new("spec.parentRef"));
+            if parent.is_object() {
+                required(parent, &path, "resource", faults);
+                required(parent, &path, "name", faults);
+            } else {
+                faults.push(FieldError::required(&path, ""));
+            }
+        },
+        validate_update: |new, old, faults| {
+            immutable(&new["spec"]["parentRef"], &old["spec"]["parentRef"], &"spec.parentRef".into(), faults);
+        },
+        ..Kind::BUILT_IN
+    },
+];
+
+fn default(object: &mut Value) {
+    let spec = &mut object["spec"];
+    for direction in ["ingress", "egress"] {
+        for rule in items_mut(spec, direction) {
+            items_mut(rule, "ports").for_each(|port| set_text(port, "protocol", "TCP"));
+        }
+    }
+    let egress = spec["egress"].as_array().is_some_and(|rules| !rules.is_empty());
+    if spec["policyTypes"].as_array().is_none_or(Vec::is_empty) && spec.is_object() {
+        spec["policyTypes"] = if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
+    }
+    set(spec, "podSelector", json!({}));
+}
+
+fn validate(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    faults.extend(validate_label_selector(&spec["podSelector"], &path.child("podSelector")));
+    for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
+        for (index, rule) in items(spec, direction).enumerate() {
+            let path = path.child(direction).index(index);
+            for (at, port) in items(rule, "ports").enumerate() {
+                validate_port(port, &path.child("ports").index(at), faults);
+            }
+            for (at, peer) in items(rule, peers).enumerate() {
+                validate_peer(peer, &path.child(peers).index(at), faults);
+            }
+        }
+    }
+    let types = spec["policyTypes"].as_array().map_or(0, Vec::len);
+    if types > 2 {
+        let message = "may not specify more than two policyTypes";
+        faults.push(FieldError::invalid(&path.child("policyTypes"), spec["policyTypes"].clone(), message));
+        return;
+    }
+    for (index, kind) in items(spec, "policyTypes").enumerate() {
+        let path = path.child("policyTypes").index(index);
+        one_of(kind.as_str().unwrap_or_default(), &path, &["Egress", "Ingress"], faults);
+    }
+}
+
+fn validate_port(port: &Value, path: &FieldPath, faults: &mut Faults) {
+    one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
+    match &port["port"] {
+        Value::Null => {
+            if !port["endPort"].is_null() {
+                let message = "may not be specified when `port` is not specified";
+                faults.push(FieldError::invalid(&path.child("endPort"), port["endPort"].clone(), message));
+            }
+        }
+        number @ Value::Number(_) => {
+            net::port_or_name(number, &path.child("port"), faults);
+            if let Some(end) = port["endPort"].as_i64() {
+                if number.as_i64().is_some_and(|start| end < start) {
+                    let message = "must be greater than or equal to `port`";
+                    faults.push(FieldError::invalid(&path.child("endPort"), end, message));
+                }
+                net::port(end, &path.child("endPort"), faults);
+            }
+        }
+        name => {
+            if !port["endPort"].is_null() {
+                let message = "may not be specified when `port` is non-numeric";
+                faults.push(FieldError::invalid(&path.child("endPort"), port["endPort"].clone(), message));
+            }
+            net::port_or_name(name, &path.child("port"), faults);
+        }
+    }
+}
+
+fn validate_peer(peer: &Value, path: &FieldPath, faults: &mut Faults) {
+    let mut given = 0;
+    for name in ["podSelector", "namespaceSelector"] {
+        if let Some(selector) = peer.get(name).filter(|selector| selector.is_object()) {
+            given += 1;
+            faults.extend(validate_label_selector(selector, &path.child(name)));
+        }
+    }
+    let (block, block_path) = (&peer["ipBlock"], path.child("ipBlock"));
+    if block.is_object() {
+        if given > 0 {
+            let message = "may not specify both ipBlock and another peer";
+            faults.push(FieldError::forbidden(path, message));
+        }
+        given += 1;
+        if let Some(network) = required(block, &block_path, "cidr", faults)
+            && let Some(outer) = net::cidr(network, &block_path.child("cidr"), faults)
+        {
+            for (index, except) in items(block, "except").enumerate() {
+                let except = except.as_str().unwrap_or_default();
+                let path = block_path.child("except").index(index);
+                if let Some(inner) = net::cidr(except, &path, faults)
+                    && !net::strictly_within(inner, outer)
+                {
+                    let message = format!("must be a strict subset of `cidr`: {network:?}");
+                    faults.push(FieldError::invalid(&path, except, message.as_str()));
+                }
+            }
+        }
+    }
+    if given == 0 {
+        faults.push(FieldError::required(path, "must specify a peer"));
+    }
+}

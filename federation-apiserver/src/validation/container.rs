@@ -1,0 +1,265 @@
+//! The rules of containers.
+
+use apimachinery::{FieldError, FieldPath};
+use serde_json::Value;
+
+use super::{items, label, net, one_of, quantities, required, text};
+use crate::registry::Faults;
+
+/// Finds the faults of all containers of a pod spec.
+pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &[&str], faults: &mut Faults) {
+    if spec["containers"].as_array().is_none_or(Vec::is_empty) {
+        faults.push(FieldError::required(&path.child("containers"), ""));
+    }
+    let mut seen = Vec::new();
+    let mut ports = Vec::new();
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
+        for (index, container) in items(spec, list).enumerate() {
+            let path = path.child(list).index(index);
+            if let Some(name) = required(container, &path, "name", faults) {
+                label(name, &path.child("name"), faults);
+                if seen.contains(&name) {
+                    faults.push(FieldError::duplicate(&path.child("name"), name));
+                }
+                seen.push(name);
+            }
+            validate(container, &path, volumes, faults);
+            if list == "containers" {
+                host_ports(container, &path, &mut ports, faults);
+            }
+            let restarts = container["restartPolicy"] == "Always";
+            if list == "initContainers" && !restarts {
+                for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+                    if !container[field].is_null() {
+                        let message = "may not be set for init containers without restartPolicy=Always";
+                        faults.push(FieldError::forbidden(&path.child(field), message));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn validate(container: &Value, path: &FieldPath, volumes: &[&str], faults: &mut Faults) {
+    let image = text(container, "image");
+    if image.is_empty() {
+        faults.push(FieldError::required(&path.child("image"), ""));
+    } else if image.trim() != image {
+        let message = "must not have leading or trailing whitespace";
+        faults.push(FieldError::invalid(&path.child("image"), image, message));
+    }
+    for hook in ["postStart", "preStop"] {
+        let handler = &container["lifecycle"][hook];
+        if handler.is_object() {
+            handler_of(handler, &path.child("lifecycle").child(hook), true, faults);
+        }
+    }
+    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if container[name].is_object() {
+            probe(&container[name], &path.child(name), name != "readinessProbe", faults);
+        }
+    }
+    let policies = ["FallbackToLogsOnError", "File"];
+    let policy = text(container, "terminationMessagePolicy");
+    one_of(policy, &path.child("terminationMessagePolicy"), &policies, faults);
+    ports(container, path, faults);
+    environment(container, path, faults);
+    mounts(container, path, volumes, faults);
+    let known = ["Always", "IfNotPresent", "Never"];
+    one_of(text(container, "imagePullPolicy"), &path.child("imagePullPolicy"), &known, faults);
+    quantities::container(&container["resources"], &path.child("resources"), faults);
+    let (security, path) = (&container["securityContext"], path.child("securityContext"));
+    for name in ["runAsUser", "runAsGroup"] {
+        if let Some(id) = security[name].as_i64()
+            && !(0..=i64::from(i32::MAX)).contains(&id)
+        {
+            let message = "must be between 0 and 2147483647, inclusive";
+            faults.push(FieldError::invalid(&path.child(name), id, message));
+        }
+    }
+    if security["allowPrivilegeEscalation"] == false && security["privileged"] == true {
+        let message = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
+        faults.push(FieldError::invalid(&path, security.clone(), message));
+    }
+}
+
+fn ports(container: &Value, path: &FieldPath, faults: &mut Faults) {
+    let mut names = Vec::new();
+    for (index, port) in items(container, "ports").enumerate() {
+        let path = path.child("ports").index(index);
+        let name = text(port, "name");
+        if !name.is_empty() {
+            let bad = net::port_name(name);
+            if bad.is_empty() && names.contains(&name) {
+                faults.push(FieldError::duplicate(&path.child("name"), name));
+            }
+            names.push(name);
+            faults.extend(bad.iter().map(|fault| FieldError::invalid(&path.child("name"), name, fault)));
+        }
+        match port["containerPort"].as_i64() {
+            None | Some(0) => faults.push(FieldError::required(&path.child("containerPort"), "")),
+            Some(number) => net::port(number, &path.child("containerPort"), faults),
+        }
+        if let Some(number) = port["hostPort"].as_i64().filter(|number| *number != 0) {
+            net::port(number, &path.child("hostPort"), faults);
+        }
+        one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
+    }
+}
+
+/// Two containers of a pod cannot listen at the same port of the host.
+fn host_ports(container: &Value, path: &FieldPath, seen: &mut Vec<String>, faults: &mut Faults) {
+    for (index, port) in items(container, "ports").enumerate() {
+        let Some(number) = port["hostPort"].as_i64().filter(|number| *number != 0) else { continue };
+        let key = format!("{}/{}/{number}", text(port, "protocol"), text(port, "hostIP"));
+        if seen.contains(&key) {
+            faults.push(FieldError::duplicate(
+                &path.child("ports").index(index).child("hostPort"),
+                key.as_str(),
+            ));
+        }
+        seen.push(key);
+    }
+}
+
+fn environment(container: &Value, path: &FieldPath, faults: &mut Faults) {
+    const SOURCES: [&str; 5] =
+        ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
+    for (index, env) in items(container, "env").enumerate() {
+        let path = path.child("env").index(index);
+        if let Some(name) = required(env, &path, "name", faults)
+            && !name.chars().all(|letter| letter.is_ascii_graphic() && letter != '=' || letter == ' ')
+        {
+            let message = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+            faults.push(FieldError::invalid(&path.child("name"), name, message));
+        }
+        let source = &env["valueFrom"];
+        if !source.is_object() {
+            continue;
+        }
+        let path = path.child("valueFrom");
+        let given: Vec<_> = SOURCES.into_iter().filter(|name| source[*name].is_object()).collect();
+        if !text(env, "value").is_empty() {
+            faults.push(FieldError::invalid(&path, "", "may not be specified when `value` is not empty"));
+        } else if given.is_empty() {
+            let message =
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
+            faults.push(FieldError::invalid(&path, "", message));
+        } else if given.len() > 1 {
+            let message = "may not have more than one field specified at a time";
+            faults.push(FieldError::invalid(&path, "", message));
+        }
+        for name in ["configMapKeyRef", "secretKeyRef"] {
+            if source[name].is_object() {
+                let path = path.child(name);
+                required(&source[name], &path, "name", faults);
+                required(&source[name], &path, "key", faults);
+            }
+        }
+        if source["fieldRef"].is_object() {
+            required(&source["fieldRef"], &path.child("fieldRef"), "fieldPath", faults);
+        }
+    }
+    for (index, from) in items(container, "envFrom").enumerate() {
+        let path = path.child("envFrom").index(index);
+        let given: Vec<_> =
+            ["configMapRef", "secretRef"].into_iter().filter(|name| from[*name].is_object()).collect();
+        match given.as_slice() {
+            [one] => {
+                required(&from[*one], &path.child(one), "name", faults);
+            }
+            [] => faults.push(FieldError::invalid(
+                &path,
+                "",
+                "must specify one of: `configMapRef` or `secretRef`",
+            )),
+            _ => {
+                let message = "may not have more than one field specified at a time";
+                faults.push(FieldError::invalid(&path, "", message));
+            }
+        }
+    }
+}
+
+fn mounts(container: &Value, path: &FieldPath, volumes: &[&str], faults: &mut Faults) {
+    let mut seen = Vec::new();
+    for (index, mount) in items(container, "volumeMounts").enumerate() {
+        let path = path.child("volumeMounts").index(index);
+        if let Some(name) = required(mount, &path, "name", faults)
+            && !volumes.contains(&name)
+        {
+            faults.push(FieldError::not_found(&path.child("name"), name));
+        }
+        if let Some(at) = required(mount, &path, "mountPath", faults) {
+            if seen.contains(&at) {
+                faults.push(FieldError::invalid(&path.child("mountPath"), at, "must be unique"));
+            }
+            seen.push(at);
+        }
+        for field in ["subPath", "subPathExpr"] {
+            let inner = text(mount, field);
+            if inner.starts_with('/') {
+                faults.push(FieldError::invalid(&path.child(field), inner, "must be a relative path"));
+            } else if inner.split('/').any(|part| part == "..") {
+                faults.push(FieldError::invalid(&path.child(field), inner, "must not contain '..'"));
+            }
+        }
+        if !text(mount, "subPath").is_empty() && !text(mount, "subPathExpr").is_empty() {
+            let message = "subPathExpr and subPath are mutually exclusive";
+            faults.push(FieldError::invalid(&path.child("subPathExpr"), text(mount, "subPathExpr"), message));
+        }
+    }
+}
+
+/// A probe. Liveness and startup must succeed at the first time.
+fn probe(probe: &Value, path: &FieldPath, once: bool, faults: &mut Faults) {
+    handler_of(probe, path, false, faults);
+    let counts =
+        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"];
+    super::non_negative(probe, path, &counts, faults);
+    if let Some(seconds) = probe["terminationGracePeriodSeconds"].as_i64()
+        && seconds <= 0
+    {
+        let path = path.child("terminationGracePeriodSeconds");
+        faults.push(FieldError::invalid(&path, seconds, "must be greater than 0"));
+    }
+    if let Some(threshold) = probe["successThreshold"].as_i64()
+        && once
+        && threshold != 1
+    {
+        faults.push(FieldError::invalid(&path.child("successThreshold"), threshold, "must be 1"));
+    }
+}
+
+/// What a probe or a hook does: exactly one thing.
+fn handler_of(handler: &Value, path: &FieldPath, hook: bool, faults: &mut Faults) {
+    let mut given = 0;
+    for name in ["exec", "httpGet", "tcpSocket", "grpc", "sleep"] {
+        let action = &handler[name];
+        if !action.is_object() || (name == "grpc") == hook && matches!(name, "grpc" | "sleep") {
+            continue;
+        }
+        given += 1;
+        let path = path.child(name);
+        if given > 1 {
+            faults.push(FieldError::forbidden(&path, "may not specify more than 1 handler type"));
+            continue;
+        }
+        match name {
+            "exec" if action["command"].as_array().is_none_or(Vec::is_empty) => {
+                faults.push(FieldError::required(&path.child("command"), ""));
+            }
+            "httpGet" => {
+                required(action, &path, "path", faults);
+                net::port_or_name(&action["port"], &path.child("port"), faults);
+                one_of(text(action, "scheme"), &path.child("scheme"), &["HTTP", "HTTPS"], faults);
+            }
+            "tcpSocket" => net::port_or_name(&action["port"], &path.child("port"), faults),
+            "grpc" => net::port(action["port"].as_i64().unwrap_or_default(), &path.child("port"), faults),
+            _ => {}
+        }
+    }
+    if given == 0 {
+        faults.push(FieldError::required(path, "must specify a handler type"));
+    }
+}

@@ -1,0 +1,116 @@
+//! Addresses, networks, ports and protocols.
+
+use std::net::IpAddr;
+
+use apimachinery::{FieldError, FieldPath};
+use serde_json::Value;
+
+use crate::registry::Faults;
+
+pub(crate) const BAD_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+pub(crate) const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";
+pub(crate) const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
+
+/// An address in its text form.
+pub(crate) fn ip(text: &str, path: &FieldPath, faults: &mut Faults) -> Option<IpAddr> {
+    let parsed = text.parse().ok();
+    if parsed.is_none() {
+        faults.push(FieldError::invalid(path, text, BAD_IP));
+    }
+    parsed
+}
+
+/// A network in CIDR notation.
+pub(crate) fn cidr(text: &str, path: &FieldPath, faults: &mut Faults) -> Option<(IpAddr, u8)> {
+    let parsed = text.split_once('/').and_then(|(address, bits)| {
+        let address: IpAddr = address.parse().ok()?;
+        let bits: u8 = bits.parse().ok()?;
+        (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, bits))
+    });
+    if parsed.is_none() {
+        faults.push(FieldError::invalid(
+            path,
+            text,
+            "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+        ));
+    }
+    parsed
+}
+
+/// The bits of an address, leftmost first.
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(u32::from(address)) << 96,
+        IpAddr::V6(address) => u128::from(address),
+    }
+}
+
+/// Whether the inner network lies in the outer one and is smaller.
+pub(crate) fn strictly_within(inner: (IpAddr, u8), outer: (IpAddr, u8)) -> bool {
+    let mask = if outer.1 == 0 { 0 } else { u128::MAX << (128 - u32::from(outer.1)) };
+    inner.0.is_ipv4() == outer.0.is_ipv4()
+        && inner.1 > outer.1
+        && bits(inner.0) & mask == bits(outer.0) & mask
+}
+
+/// A port number.
+pub(crate) fn port(number: i64, path: &FieldPath, faults: &mut Faults) {
+    if !(1..=65535).contains(&number) {
+        faults.push(FieldError::invalid(path, number, PORT_RANGE));
+    }
+}
+
+/// `validation.IsValidPortName`.
+pub(crate) fn port_name(name: &str) -> Vec<&'static str> {
+    let mut faults = Vec::new();
+    if name.is_empty() || name.len() > 15 {
+        faults.push(if name.is_empty() { "must not be empty" } else { "must be no more than 15 characters" });
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+        faults.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)");
+    }
+    if !name.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        faults.push("must contain at least one letter (a-z)");
+    }
+    if name.contains("--") {
+        faults.push("must not contain consecutive hyphens");
+    }
+    if name.starts_with('-') || name.ends_with('-') {
+        faults.push("must not begin or end with a hyphen");
+    }
+    faults
+}
+
+/// A port by number or by name.
+pub(crate) fn port_or_name(value: &Value, path: &FieldPath, faults: &mut Faults) {
+    match value {
+        Value::String(name) => {
+            faults
+                .extend(port_name(name).iter().map(|fault| FieldError::invalid(path, name.as_str(), fault)));
+        }
+        value => port(value.as_i64().unwrap_or_default(), path, faults),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_within_a_larger_one_only() {
+        let net = |text: &str| cidr(text, &FieldPath::default(), &mut Vec::new());
+        let within = |inner, outer| net(inner).zip(net(outer)).is_some_and(|(i, o)| strictly_within(i, o));
+        assert!(within("10.1.2.0/24", "10.1.0.0/16"));
+        assert!(!within("10.2.2.0/24", "10.1.0.0/16"));
+        assert!(!within("10.1.0.0/16", "10.1.0.0/16"));
+        assert!(within("10.1.0.0/16", "0.0.0.0/0"));
+        assert!(!within("10.1.2.0/24", "::/0"));
+    }
+
+    #[test]
+    fn port_names_have_a_letter_and_no_double_hyphen() {
+        assert!(port_name("http-1").is_empty());
+        assert_eq!(port_name("80"), ["must contain at least one letter (a-z)"]);
+        assert_eq!(port_name("a--b"), ["must not contain consecutive hyphens"]);
+    }
+}

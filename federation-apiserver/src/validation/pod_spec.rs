@@ -1,0 +1,249 @@
+//! The rules of pod specs: `validation.ValidatePodSpec`.
+
+use apimachinery::{FieldError, FieldPath, labels::validate_labels};
+use serde_json::Value;
+
+use super::{container, items, label, net, one_of, pod, required, subdomain, text, volume};
+use crate::registry::Faults;
+
+const SECONDS_RANGE: &str = "must be between 1 and 2147483647, inclusive";
+
+/// Finds the faults of a pod spec.
+pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    let volumes = volume::validate_all(spec, path, faults);
+    container::validate_all(spec, path, &volumes, faults);
+    pod::validate_restart_policy(spec, path, faults);
+    dns(spec, path, faults);
+    if let Some(selector) = spec.get("nodeSelector") {
+        validate_labels(selector, &path.child("nodeSelector"), faults);
+    }
+    affinity(&spec["affinity"], &path.child("affinity"), faults);
+    for (index, gate) in items(spec, "readinessGates").enumerate() {
+        let path = path.child("readinessGates").index(index).child("conditionType");
+        let name = text(gate, "conditionType");
+        faults.extend(
+            apimachinery::names::qualified_name(name)
+                .iter()
+                .map(|fault| FieldError::invalid(&path, name, fault)),
+        );
+    }
+    for (index, spread) in items(spec, "topologySpreadConstraints").enumerate() {
+        topology_spread(spread, &path.child("topologySpreadConstraints").index(index), faults);
+    }
+    for name in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
+        if let Some(found) = spec[name].as_str().filter(|found| !found.is_empty()) {
+            subdomain(found, &path.child(name), faults);
+        }
+    }
+    if let Some(seconds) = spec["activeDeadlineSeconds"].as_i64()
+        && !(1..=i64::from(i32::MAX)).contains(&seconds)
+    {
+        faults.push(FieldError::invalid(&path.child("activeDeadlineSeconds"), seconds, SECONDS_RANGE));
+    }
+    for name in ["hostname", "subdomain"] {
+        if let Some(found) = spec[name].as_str().filter(|found| !found.is_empty()) {
+            label(found, &path.child(name), faults);
+        }
+    }
+    for (index, entry) in items(spec, "tolerations").enumerate() {
+        toleration(entry, &path.child("tolerations").index(index), faults);
+    }
+    for (index, alias) in items(spec, "hostAliases").enumerate() {
+        let path = path.child("hostAliases").index(index);
+        net::ip(text(alias, "ip"), &path.child("ip"), faults);
+        for (at, name) in items(alias, "hostnames").enumerate() {
+            subdomain(name.as_str().unwrap_or_default(), &path.child("hostnames").index(at), faults);
+        }
+    }
+    if let Some(policy) = spec["preemptionPolicy"].as_str() {
+        one_of(policy, &path.child("preemptionPolicy"), &["Never", "PreemptLowerPriority"], faults);
+    }
+    super::quantities::map(&spec["overhead"], &path.child("overhead"), faults);
+    if spec["shareProcessNamespace"] == true && spec["hostPID"] == true {
+        let message = "ShareProcessNamespace and HostPID cannot both be enabled";
+        let path = path.child("securityContext").child("shareProcessNamespace");
+        faults.push(FieldError::invalid(&path, true, message));
+    }
+}
+
+fn dns(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    let known = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
+    let policy = text(spec, "dnsPolicy");
+    one_of(policy, &path.child("dnsPolicy"), &known, faults);
+    let (config, path) = (&spec["dnsConfig"], path.child("dnsConfig"));
+    let servers = config["nameservers"].as_array().map_or(0, Vec::len);
+    if policy == "None" {
+        if config.is_null() {
+            let message = "must provide `dnsConfig` when `dnsPolicy` is None";
+            faults.push(FieldError::required(&path, message));
+        } else if servers == 0 {
+            let message = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+            faults.push(FieldError::required(&path.child("nameservers"), message));
+        }
+    }
+    if servers > 3 {
+        let message = "must not have more than 3 nameservers";
+        faults.push(FieldError::invalid(&path.child("nameservers"), config["nameservers"].clone(), message));
+    }
+    for (index, server) in items(config, "nameservers").enumerate() {
+        net::ip(server.as_str().unwrap_or_default(), &path.child("nameservers").index(index), faults);
+    }
+    for (index, option) in items(config, "options").enumerate() {
+        if text(option, "name").is_empty() {
+            let message = "must not be empty";
+            faults.push(FieldError::required(&path.child("options").index(index), message));
+        }
+    }
+}
+
+fn topology_spread(spread: &Value, path: &FieldPath, faults: &mut Faults) {
+    let skew = spread["maxSkew"].as_i64().unwrap_or_default();
+    if skew <= 0 {
+        faults.push(FieldError::invalid(&path.child("maxSkew"), skew, "must be greater than zero"));
+    }
+    if text(spread, "topologyKey").is_empty() {
+        faults.push(FieldError::required(&path.child("topologyKey"), "can not be empty"));
+    }
+    let known = ["DoNotSchedule", "ScheduleAnyway"];
+    one_of(text(spread, "whenUnsatisfiable"), &path.child("whenUnsatisfiable"), &known, faults);
+    if let Some(domains) = spread["minDomains"].as_i64() {
+        let path = path.child("minDomains");
+        if domains <= 0 {
+            faults.push(FieldError::invalid(&path, domains, "must be greater than zero"));
+        }
+        if text(spread, "whenUnsatisfiable") != "DoNotSchedule" {
+            let message = format!(
+                "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}",
+                text(spread, "whenUnsatisfiable")
+            );
+            faults.push(FieldError::invalid(&path, domains, &message));
+        }
+    }
+    if let Some(selector) = spread.get("labelSelector") {
+        faults.extend(apimachinery::labels::validate_label_selector(selector, &path.child("labelSelector")));
+    }
+}
+
+fn toleration(entry: &Value, path: &FieldPath, faults: &mut Faults) {
+    let key = text(entry, "key");
+    if !key.is_empty() {
+        let path = path.child("key");
+        faults.extend(
+            apimachinery::names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)),
+        );
+    }
+    let operator = text(entry, "operator");
+    if key.is_empty() && operator != "Exists" {
+        let message =
+            "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+        faults.push(FieldError::invalid(&path.child("operator"), operator, message));
+    }
+    if !entry["tolerationSeconds"].is_null() && text(entry, "effect") != "NoExecute" {
+        let message = "effect must be 'NoExecute' when `tolerationSeconds` is set";
+        faults.push(FieldError::invalid(&path.child("effect"), text(entry, "effect"), message));
+    }
+    match operator {
+        "" | "Equal" => {
+            let (path, value) = (path.child("operator"), text(entry, "value"));
+            faults.extend(
+                apimachinery::names::label_value(value)
+                    .iter()
+                    .map(|fault| FieldError::invalid(&path, value, fault)),
+            );
+        }
+        "Exists" => {
+            if !text(entry, "value").is_empty() {
+                let message = "value must be empty when `operator` is 'Exists'";
+                faults.push(FieldError::invalid(&path.child("operator"), entry.clone(), message));
+            }
+        }
+        other => one_of(other, &path.child("operator"), &["Equal", "Exists"], faults),
+    }
+    let effect = text(entry, "effect");
+    if !effect.is_empty() {
+        one_of(effect, &path.child("effect"), &["NoExecute", "NoSchedule", "PreferNoSchedule"], faults);
+    }
+}
+
+/// Affinity to nodes and to pods.
+fn affinity(affinity: &Value, path: &FieldPath, faults: &mut Faults) {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+    let weight = |term: &Value, path: &FieldPath, faults: &mut Faults| {
+        let weight = term["weight"].as_i64().unwrap_or_default();
+        if !(1..=100).contains(&weight) {
+            faults.push(FieldError::invalid(&path.child("weight"), weight, "must be in the range 1-100"));
+        }
+    };
+    let (node, node_path) = (&affinity["nodeAffinity"], path.child("nodeAffinity"));
+    if let Some(required) = node.get(REQUIRED).filter(|required| required.is_object()) {
+        let path = node_path.child(REQUIRED).child("nodeSelectorTerms");
+        if required["nodeSelectorTerms"].as_array().is_none_or(Vec::is_empty) {
+            faults.push(FieldError::required(&path, "must have at least one node selector term"));
+        }
+        for (index, term) in items(required, "nodeSelectorTerms").enumerate() {
+            node_term(term, &path.index(index), faults);
+        }
+    }
+    for (index, term) in items(node, PREFERRED).enumerate() {
+        let path = node_path.child(PREFERRED).index(index);
+        weight(term, &path, faults);
+        node_term(&term["preference"], &path.child("preference"), faults);
+    }
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let (pods, path) = (&affinity[kind], path.child(kind));
+        for (index, term) in items(pods, REQUIRED).enumerate() {
+            pod_term(term, &path.child(REQUIRED).index(index), faults);
+        }
+        for (index, term) in items(pods, PREFERRED).enumerate() {
+            let path = path.child(PREFERRED).index(index);
+            weight(term, &path, faults);
+            pod_term(&term["podAffinityTerm"], &path.child("podAffinityTerm"), faults);
+        }
+    }
+}
+
+fn node_term(term: &Value, path: &FieldPath, faults: &mut Faults) {
+    for (index, expression) in items(term, "matchExpressions").enumerate() {
+        let path = path.child("matchExpressions").index(index);
+        let values = expression["values"].as_array().map_or(0, Vec::len);
+        match text(expression, "operator") {
+            "In" | "NotIn" if values == 0 => {
+                let message = "must be specified when `operator` is 'In' or 'NotIn'";
+                faults.push(FieldError::required(&path.child("values"), message));
+            }
+            "Exists" | "DoesNotExist" if values > 0 => {
+                let message = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                faults.push(FieldError::forbidden(&path.child("values"), message));
+            }
+            "Gt" | "Lt" if values != 1 => {
+                let message = "must be specified single value when `operator` is 'Lt' or 'Gt'";
+                faults.push(FieldError::required(&path.child("values"), message));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
+            other => {
+                faults.push(FieldError::invalid(
+                    &path.child("operator"),
+                    other,
+                    "not a valid selector operator",
+                ));
+            }
+        }
+        let (path, key) = (path.child("key"), text(expression, "key"));
+        faults.extend(
+            apimachinery::names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)),
+        );
+    }
+}
+
+fn pod_term(term: &Value, path: &FieldPath, faults: &mut Faults) {
+    if let Some(selector) = term.get("labelSelector") {
+        faults.extend(apimachinery::labels::validate_label_selector(selector, &path.child("labelSelector")));
+    }
+    if let Some(key) = required(term, path, "topologyKey", faults) {
+        let path = path.child("topologyKey");
+        faults.extend(
+            apimachinery::names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)),
+        );
+    }
+}
