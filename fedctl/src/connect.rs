@@ -29,23 +29,6 @@ impl Connection {
     pub async fn client(&self) -> Result<kube::Client> {
         client(&self.path()).await
     }
-
-    /// The authority's certificate, from the kubeconfig.
-    ///
-    /// # Errors
-    /// When the kubeconfig holds none.
-    pub fn authority_pem(&self) -> Result<String> {
-        use base64::Engine as _;
-        let path = self.path();
-        let config = read(&path)?;
-        let data = config
-            .clusters
-            .iter()
-            .find_map(|cluster| cluster.cluster.as_ref()?.certificate_authority_data.clone())
-            .with_context(|| format!("{} holds no certificate-authority-data", path.display()))?;
-        let pem = base64::engine::general_purpose::STANDARD.decode(data)?;
-        Ok(String::from_utf8(pem)?)
-    }
 }
 
 fn read(path: &Path) -> Result<Kubeconfig> {

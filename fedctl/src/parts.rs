@@ -5,20 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use federation_core::api::marks;
 use federation_runtime::endpoints::{self, Health, Metrics};
 use federation_runtime::pki::Subject;
 use federation_runtime::shutdown::Shutdown;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
-use serde_json::json;
+use kube::Client;
 use tokio::task::JoinSet;
 
-/// ConfigMap in which a federation says where its hub is, for join commands.
-pub const HUB_INFO: &str = "federation-hub";
-/// Its namespace.
-pub const HUB_INFO_NAMESPACE: &str = marks::SYSTEM_NAMESPACE;
 /// How often readiness is asked at the start.
 const LOOK: Duration = Duration::from_millis(2);
 /// A part that is not ready by then has a problem that its log tells.
@@ -174,7 +166,7 @@ impl ControlPlane {
         authority.load_or_issue(&pki, "dns-lb", &Subject::dns(), &[])?;
         let controller = federation_controller::Service::new(
             options.controller(),
-            client.clone(),
+            client,
             authority,
             metrics.clone(),
             shutdown.clone(),
@@ -199,7 +191,6 @@ impl ControlPlane {
         }
         ready(&controller_health, "federation-controller").await?;
         ready(&dns_health, "dns-lb").await?;
-        announce_hub(client, hub).await?;
         Ok(Self { tasks, shutdown, apiserver, apiserver_shutdown, url, hub })
     }
 
@@ -246,17 +237,6 @@ async fn ready(health: &Health, part: &str) -> Result<()> {
     tokio::time::timeout(START_LIMIT, wait)
         .await
         .with_context(|| format!("{part} is not ready: {}", health.report(true).1.trim().replace('\n', "; ")))
-}
-
-async fn announce_hub(client: Client, hub: SocketAddr) -> Result<()> {
-    let api: Api<ConfigMap> = Api::namespaced(client, HUB_INFO_NAMESPACE);
-    let info = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": HUB_INFO}, "data": {"hub": hub.to_string()},
-    });
-    api.patch(HUB_INFO, &PatchParams::apply("fedctl").force(), &Patch::Apply(&info))
-        .await
-        .context("writing where the hub is")?;
-    Ok(())
 }
 
 /// `fedctl up`.

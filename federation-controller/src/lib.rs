@@ -32,6 +32,7 @@
 //! # }
 //! ```
 
+pub mod announce;
 pub mod tokens;
 
 mod act;

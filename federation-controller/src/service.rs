@@ -20,6 +20,7 @@ use crate::act::clusters::ClusterStatuses;
 use crate::act::events::Recorder;
 use crate::act::statuses::{self, Statuses};
 use crate::act::write::Writer;
+use crate::announce;
 use crate::decide::board::Board;
 use crate::decide::hear::Ear;
 use crate::decide::ledger::Ledger;
@@ -52,6 +53,9 @@ pub enum Error {
     /// The data directory cannot be made.
     #[error("create the data directory {0}")]
     Directory(std::path::PathBuf, #[source] std::io::Error),
+    /// Nobody could learn where the hub is.
+    #[error("announce the hub")]
+    Announce(#[from] announce::Error),
     /// No epoch could be taken.
     #[error("start the epochs")]
     Epoch(#[from] epoch::Error),
@@ -232,7 +236,7 @@ impl Service {
 
         let agents =
             Agents { world: world.clone(), sessions, listener: Arc::new(ear), shutdown: shutdown.clone() };
-        let enrollment = Enrollment::new(client, authority.clone(), world);
+        let enrollment = Enrollment::new(client.clone(), authority.clone(), world);
         let hub = hub::start(
             options.hub_listen,
             &options.hub_name,
@@ -243,6 +247,7 @@ impl Service {
             shutdown.clone(),
         )
         .await?;
+        announce::announce(client, hub.address, &options.hub_name, &authority).await?;
         readiness.ready(LISTENING);
         tracing::info!(address = %hub.address, "the hub listens");
         Ok(Self { hub, readiness, shutdown })

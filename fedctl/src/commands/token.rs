@@ -1,15 +1,12 @@
 //! `fedctl token create|list|delete`
 
 use anyhow::{Context as _, Result};
-use federation_controller::tokens;
+use federation_controller::{announce, tokens};
 use federation_runtime::pki::SpkiPin;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::connect::Connection;
-use crate::parts::{HUB_INFO, HUB_INFO_NAMESPACE};
 
 /// Commands on tokens.
 #[derive(clap::Subcommand, Debug)]
@@ -62,15 +59,15 @@ pub(crate) async fn run(command: Command) -> Result<()> {
                 println!("{token}");
                 return Ok(());
             }
-            let hub = match hub {
-                Some(hub) => hub,
-                None => announced_hub(client).await?,
-            };
+            let info = announce::announced(client).await?;
+            let hub = hub
+                .or(info.hub)
+                .context("the federation does not say where its hub is: name it with --hub HOST:PORT")?;
+            let hash = info.ca_cert_hash.context(
+                "the federation does not say whose authority its hub presents: start federation-controller",
+            )?;
             let name = cluster.as_deref().unwrap_or("CLUSTER");
-            println!(
-                "fedctl join {name} --hub {hub} --token {token} --ca-cert-hash {}",
-                pin(&connection.authority_pem()?)?
-            );
+            println!("fedctl join {name} --hub {hub} --token {token} --ca-cert-hash {hash}");
             Ok(())
         }
         Command::List { connection } => {
@@ -97,11 +94,4 @@ pub(crate) fn pin(authority_pem: &str) -> Result<SpkiPin> {
     let der = CertificateDer::from_pem_slice(authority_pem.as_bytes())
         .context("the authority's certificate is not PEM")?;
     Ok(SpkiPin::of_certificate(&der)?)
-}
-
-async fn announced_hub(client: kube::Client) -> Result<String> {
-    let api: Api<ConfigMap> = Api::namespaced(client, HUB_INFO_NAMESPACE);
-    let info = api.get_opt(HUB_INFO).await?;
-    info.and_then(|info| info.data?.get("hub").cloned())
-        .context("the federation does not say where its hub is: name it with --hub HOST:PORT")
 }
