@@ -20,6 +20,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let pki = options.data_dir.join("pki");
     let authority = Authority::load_or_create(&pki)?;
     let admin = authority.load_or_issue(&pki, "admin", &Subject::admin(), &[])?;
+    // For a dns-lb that runs as a process of its own; `fedctl up` would make it too.
+    authority.load_or_issue(&pki, "dns-lb", &Subject::dns(), &[])?;
     let path = options.data_dir.join("admin.conf");
     federation_runtime::kubeconfig::write(
         &path,
