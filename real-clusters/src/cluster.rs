@@ -15,6 +15,9 @@ use crate::process::{Processes, quiet, wait_until};
 /// How much of a cluster there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
+    /// etcd, kube-apiserver, and a kube-controller-manager that does no more than an API needs to be whole: namespaces, garbage
+    /// collection, service accounts. Nothing acts on workloads.
+    Api,
     /// etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
     ControlPlane,
     /// And one node: containerd, kubelet, kube-proxy.
@@ -97,7 +100,7 @@ impl Cluster {
     pub fn up(&self, mode: Mode) -> Result<()> {
         fs::create_dir_all(&self.state)?;
         self.certificates()?;
-        self.control_plane()?;
+        self.control_plane(mode)?;
         if mode == Mode::Full {
             self.node()?;
         }

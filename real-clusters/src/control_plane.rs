@@ -5,16 +5,26 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Mode};
+
+/// Without nodeipam, which would hold everything up for 10 s.
+const ALL_CONTROLLERS: &str = "*,-nodeipam,-cloud-node-lifecycle,-route,-service";
+const API_CONTROLLERS: &str = "namespace,garbagecollector,serviceaccount,serviceaccount-token";
 
 impl Cluster {
-    pub(crate) fn control_plane(&self) -> Result<()> {
+    pub(crate) fn control_plane(&self, mode: Mode) -> Result<()> {
         fs::create_dir_all(self.state.join("etcd"))?;
         self.processes.start("etcd", &self.etcd())?;
         self.processes.start("apiserver", &self.apiserver())?;
         self.wait_for("API server ready", "apiserver", Duration::from_secs(90), "/readyz", "ok")?;
-        self.processes.start("kcm", &self.controller_manager())?;
-        self.processes.start("scheduler", &self.scheduler())?;
+        let controllers = match mode {
+            Mode::Api => API_CONTROLLERS,
+            Mode::ControlPlane | Mode::Full => ALL_CONTROLLERS,
+        };
+        self.processes.start("kcm", &self.controller_manager(controllers))?;
+        if mode != Mode::Api {
+            self.processes.start("scheduler", &self.scheduler())?;
+        }
         let account = "/api/v1/namespaces/default/serviceaccounts/default";
         self.wait_for("default service account", "kcm", Duration::from_secs(90), account, "ServiceAccount")
     }
@@ -53,14 +63,14 @@ impl Cluster {
         ))
     }
 
-    /// Without nodeipam, which would hold everything up for 10 s; the CNI's own range needs no node CIDR.
-    fn controller_manager(&self) -> Vec<String> {
+    /// The CNI's own range needs no node CIDR.
+    fn controller_manager(&self, controllers: &str) -> Vec<String> {
         let pki = self.path("pki");
         words(&format!(
             "{program} --kubeconfig={pki}/kcm.conf --authentication-kubeconfig={pki}/kcm.conf --authorization-kubeconfig={pki}/kcm.conf \
              --bind-address=127.0.0.1 --port=0 --secure-port={port} --cert-dir={state} --service-account-private-key-file={pki}/sa.key \
              --root-ca-file={pki}/ca.crt --cluster-signing-cert-file={pki}/ca.crt --cluster-signing-key-file={pki}/ca.key \
-             --use-service-account-credentials --controllers=*,-nodeipam,-cloud-node-lifecycle,-route,-service --allocate-node-cidrs=false \
+             --use-service-account-credentials --controllers={controllers} --allocate-node-cidrs=false \
              --cluster-cidr=10.10{index}.0.0/16 --service-cluster-ip-range=10.11{index}.0.0/16 --leader-elect=false --kube-api-qps=200 \
              --kube-api-burst=400 --node-monitor-grace-period=20s --node-monitor-period=2s --profiling=false",
             program = self.kit.program("kube-controller-manager"),

@@ -1,6 +1,6 @@
 //! A member agent inside a site.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use real_clusters::Site;
@@ -52,21 +52,21 @@ impl Agent {
     /// # Errors
     /// When no token can be made or the process not be started.
     pub fn join(federation: &Federation, clusters: &Clusters, site: Site) -> Result<Self> {
-        Self::join_with(federation, clusters, site, site.name, &federation.join_command()?)
+        Self::join_with(federation.folder(), clusters, site, site.name, &federation.join_command()?)
     }
 
-    /// Joins a site's cluster under a name, with what the test says.
+    /// Joins a site's cluster under a name, with what the test says. What the agent keeps is in a new folder inside `folder`.
     ///
     /// # Errors
     /// When the process cannot be started.
     pub fn join_with(
-        federation: &Federation,
+        folder: &Path,
         clusters: &Clusters,
         site: Site,
         name: &str,
         join: &Join,
     ) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("agent-").tempdir_in(federation.folder())?.keep();
+        let folder = tempfile::Builder::new().prefix("agent-").tempdir_in(folder)?.keep();
         let arguments: Vec<String> = [
             "--kubeconfig",
             &clusters.cluster(site).kubeconfig().to_string_lossy(),
@@ -117,7 +117,7 @@ impl Agent {
     }
 }
 
-fn start(folder: &std::path::Path, site: Site, arguments: &[String]) -> Result<Process> {
+fn start(folder: &Path, site: Site, arguments: &[String]) -> Result<Process> {
     let name = format!("agent-{}", site.name);
     Process::start(folder, &name, Some(site.name), &program("member-agent")?, arguments)
 }

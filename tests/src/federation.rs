@@ -207,7 +207,7 @@ impl Federation {
 
 /// Ports for the API, the hub and DNS, the last free for UDP and TCP. They are let go before they are used, so all are taken at once, and
 /// the kernel does not give one out again soon.
-fn free_ports(address: &str) -> Result<[SocketAddr; 3]> {
+pub(crate) fn free_ports(address: &str) -> Result<[SocketAddr; 3]> {
     let api = TcpListener::bind((address, 0)).with_context(|| format!("{address} is not here"))?;
     let hub = TcpListener::bind((address, 0))?;
     for _ in 0..16 {

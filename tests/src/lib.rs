@@ -6,6 +6,7 @@
 //! - [`Clusters`]: Taiwan and Tokyo, two real clusters in network namespaces of their own. Brought up once on a machine, used by one
 //!   test at a time, healed before each.
 //! - [`Federation`]: `fedctl up` on the wan, with a data directory, ports and DNS zone of its own. [`Federation::kill`] is SIGKILL.
+//! - [`PlainFederation`]: the controller and dns-lb as processes of their own, over a plain kube-apiserver.
 //! - [`Agent`]: a `member-agent` inside a site's network, joined by a one-time token.
 //! - [`Api`]: kubectl against the federation or against a member.
 //! - [`User`]: a web user in a namespace of its own: dig and curl.
@@ -20,6 +21,7 @@ mod clusters;
 mod command;
 mod federation;
 pub mod manifests;
+mod plain;
 mod process;
 mod user;
 mod wait;
@@ -29,6 +31,7 @@ pub use api::Api;
 pub use clusters::{Clusters, SITES};
 pub use command::{Outcome, run};
 pub use federation::{Federation, Settings, ZONE};
+pub use plain::PlainFederation;
 pub use process::{Process, program};
 pub use user::User;
 pub use wait::{eventually, holds};

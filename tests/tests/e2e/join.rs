@@ -9,7 +9,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 /// Joins Taiwan's cluster so, which must fail, and returns what the agent said.
 fn refusal(federation: &Federation, clusters: &Clusters, name: &str, join: &Join) -> Result<String> {
-    let mut agent = Agent::join_with(federation, clusters, SITES[0], name, join)?;
+    let mut agent = Agent::join_with(federation.folder(), clusters, SITES[0], name, join)?;
     let mut status = None;
     eventually(&format!("the agent of {name} has given up"), LIMIT, || {
         status = agent.process().ended()?;
@@ -60,7 +60,7 @@ fn a_wrong_token_a_wrong_authority_and_a_used_token_leave_no_half_joined_cluster
     assert_eq!(clusters_of(&federation)?, [""; 0]);
 
     // The token was shown to nobody and used by nobody, so it still works: once.
-    let _taiwan = Agent::join_with(&federation, &clusters, SITES[0], "taiwan", &good)?;
+    let _taiwan = Agent::join_with(federation.folder(), &clusters, SITES[0], "taiwan", &good)?;
     federation.wait_for_verdict("taiwan", "Healthy");
     let said = refusal(&federation, &clusters, "other", &good)?;
     assert!(said.contains("token"), "{said}");
@@ -83,7 +83,7 @@ fn a_name_that_is_taken_is_refused_and_its_owner_goes_on() -> Result<()> {
     assert_eq!(federation.verdict("taiwan")?, "Healthy");
 
     // The refusal did not use the token up.
-    let _tokyo = Agent::join_with(&federation, &clusters, SITES[1], "tokyo", &join)?;
+    let _tokyo = Agent::join_with(federation.folder(), &clusters, SITES[1], "tokyo", &join)?;
     federation.wait_for_verdict("tokyo", "Healthy");
     Ok(())
 }

@@ -13,6 +13,7 @@ mod durability;
 mod failover;
 mod follow;
 mod join;
+mod plain;
 mod restart;
 mod spread;
 mod statuses;
