@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     auth::{
         User,
+        accounts::Accounts,
         authn::Authenticator,
         authz::{self, Authorizer, Mode},
         impersonation,
@@ -55,6 +56,8 @@ pub struct Parts {
     pub storage: Storage,
     /// Static bearer tokens.
     pub tokens: Tokens,
+    /// Tokens of service accounts; none where there shall be none.
+    pub accounts: Option<Arc<Accounts>>,
     /// Who may do what: the modes, in order.
     pub authorization: Vec<Mode>,
     /// What `/readyz` says.
@@ -115,7 +118,7 @@ impl ApiServer {
     pub fn new(parts: Parts) -> Self {
         let metrics = Metrics::new(&parts.metrics);
         let shared = Shared {
-            authenticator: Authenticator::new(parts.tokens),
+            authenticator: Authenticator::new(parts.tokens, parts.accounts),
             authorizer: Authorizer::new(parts.authorization, parts.storage.clone()),
             storage: parts.storage,
             draining: parts.draining,
@@ -350,6 +353,22 @@ fn fixed(
             let (code, text) = shared.health.report(query.all("verbose").next().is_some());
             return Ok(respond::text(code, text));
         }
+        "/.well-known/openid-configuration" | "/openid/v1/jwks" => {
+            let accounts = shared.authenticator.accounts().ok_or_else(ApiError::no_such_path)?;
+            let (content_type, value) = if trimmed == "/openid/v1/jwks" {
+                ("application/jwk-set+json", accounts.public_keys())
+            } else {
+                let host = head.uri.authority().map(|host| host.as_str().to_owned()).or_else(|| {
+                    let host = head.headers.get(header::HOST)?;
+                    host.to_str().ok().map(str::to_owned)
+                });
+                ("application/json", accounts.discovery(&format!("https://{}", host.unwrap_or_default())))
+            };
+            let mut response = respond::bytes(StatusCode::OK, content_type, value.to_string());
+            let cache = HeaderValue::from_static("public, max-age=3600");
+            response.headers_mut().insert(header::CACHE_CONTROL, cache);
+            return Ok(response);
+        }
         "/metrics" => {
             return Ok(respond::bytes(StatusCode::OK, METRICS_MEDIA_TYPE, shared.registry.encode()));
         }
@@ -369,9 +388,17 @@ fn fixed(
                     format!("/apis/{group}/{version}")
                 });
             }
-            for path in
-                ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
-            {
+            for path in [
+                "/.well-known/openid-configuration",
+                "/healthz",
+                "/livez",
+                "/metrics",
+                "/openapi/v2",
+                "/openapi/v3",
+                "/openid/v1/jwks",
+                "/readyz",
+                "/version",
+            ] {
                 paths.push(path.to_owned());
             }
             let value = serde_json::json!({"paths": paths});

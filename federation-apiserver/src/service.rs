@@ -14,7 +14,12 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    auth::{authz::Mode, tokens::Tokens},
+    auth::{
+        accounts::{Accounts, DEFAULT_ISSUER},
+        authz::Mode,
+        jwt,
+        tokens::Tokens,
+    },
     housekeeping,
     registry::Registry,
     serve,
@@ -37,6 +42,12 @@ pub struct Options {
     /// Who may do what, beyond system:masters, who may do everything: modes that are asked in this order.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "MODES", default_value = "AlwaysAllow")]
     pub authorization_mode: Vec<Mode>,
+    /// Who makes the tokens of service accounts, as they say themselves.
+    #[arg(long, value_name = "URL", default_value = DEFAULT_ISSUER)]
+    pub service_account_issuer: String,
+    /// For whom tokens must be to be good here; the issuer if not given.
+    #[arg(long, value_delimiter = ',', value_name = "AUDIENCES")]
+    pub api_audiences: Vec<String>,
     /// Further DNS names and IP addresses for the serving certificate.
     #[arg(long = "cert-dns-name", value_name = "NAME")]
     pub cert_dns_names: Vec<String>,
@@ -50,6 +61,8 @@ impl Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 6443)),
             token_auth_file: None,
             authorization_mode: vec![Mode::default()],
+            service_account_issuer: DEFAULT_ISSUER.to_owned(),
+            api_audiences: Vec::new(),
             cert_dns_names: Vec::new(),
         }
     }
@@ -110,11 +123,15 @@ impl Service {
         let config =
             tls::server(&serving, &authority.certificate_pem, Clients::Optional, &["h2", "http/1.1"])?;
         let storage = Storage::open(store::Options::new(options.data_dir.join("store"))).await?;
+        let key = jwt::Key::load_or_create(&pki.join("sa.key"))?;
+        let issuer = options.service_account_issuer.clone();
+        let accounts = Arc::new(Accounts::new(key, issuer, options.api_audiences, storage.clone()));
         let housekeeping = housekeeping::Service::new(
             storage.clone(),
             Arc::new(KindTable),
             housekeeping::Options {
                 root_ca_pem: Some(authority.certificate_pem.clone()),
+                accounts: Some(Arc::clone(&accounts)),
                 default_roles: options.authorization_mode.contains(&Mode::Rbac),
                 ..Default::default()
             },
@@ -122,6 +139,7 @@ impl Service {
         let server = ApiServer::new(Parts {
             storage,
             tokens,
+            accounts: Some(accounts),
             authorization: options.authorization_mode,
             health: health.clone(),
             metrics,

@@ -5,9 +5,14 @@ use std::sync::Arc;
 use apimachinery::ApiError;
 use federation_runtime::pki::Peer;
 use http::{HeaderMap, header};
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::{CREDENTIAL_ID, User, tokens::Tokens};
+use super::{
+    CREDENTIAL_ID, User,
+    accounts::{Accounts, Identity},
+    tokens::Tokens,
+};
 
 /// The user of a client certificate that TLS has verified.
 pub fn from_certificate(der: &[u8]) -> Option<User> {
@@ -24,13 +29,14 @@ pub fn from_certificate(der: &[u8]) -> Option<User> {
 /// Tells the users of requests.
 pub struct Authenticator {
     tokens: Tokens,
+    accounts: Option<Arc<Accounts>>,
     anonymous: Arc<User>,
 }
 
 impl Authenticator {
-    /// An authenticator that knows these static tokens.
-    pub fn new(tokens: Tokens) -> Self {
-        Self { tokens, anonymous: Arc::new(User::anonymous()) }
+    /// An authenticator that knows these static tokens, and the tokens of service accounts.
+    pub fn new(tokens: Tokens, accounts: Option<Arc<Accounts>>) -> Self {
+        Self { tokens, accounts, anonymous: Arc::new(User::anonymous()) }
     }
 
     /// The user of a request. As in kube-apiserver a certificate goes before a token; a token that nobody knows is
@@ -44,14 +50,40 @@ impl Authenticator {
             return Ok(Arc::clone(user));
         }
         match bearer(headers) {
-            Some(token) => self.token(token).ok_or_else(ApiError::unauthorized),
+            Some(token) => {
+                self.token(token, &[], Timestamp::now()).map(|identity| identity.user).map_err(|why| {
+                    tracing::debug!(why, "a token was refused");
+                    ApiError::unauthorized()
+                })
+            }
             None => Ok(Arc::clone(&self.anonymous)),
         }
     }
 
-    /// The user of a token.
-    pub fn token(&self, token: &str) -> Option<Arc<User>> {
-        self.tokens.find(token)
+    /// The user of a token, and for which of the audiences it is good: those asked for, or this server's own. The error
+    /// says why it is good for none.
+    pub fn token(&self, token: &str, audiences: &[String], now: Timestamp) -> Result<Identity, String> {
+        let accounts = self.accounts.as_ref();
+        if let Some(user) = self.tokens.find(token) {
+            // A static token is good for this server.
+            let own = accounts.map_or(&[][..], |accounts| accounts.audiences());
+            let good: Vec<String> = audiences.iter().filter(|asked| own.contains(asked)).cloned().collect();
+            return if audiences.is_empty() || !good.is_empty() {
+                Ok(Identity { user, audiences: if audiences.is_empty() { own.to_vec() } else { good } })
+            } else {
+                Err("[invalid bearer token, the token is not for these audiences]".to_owned())
+            };
+        }
+        let found = accounts.and_then(|accounts| accounts.identify(token, audiences, now));
+        found.map_or_else(
+            || Err("[invalid bearer token, token lookup failed]".to_owned()),
+            |result| result.map_err(|why| format!("[invalid bearer token, {why}]")),
+        )
+    }
+
+    /// The service accounts, if this server makes tokens for them.
+    pub fn accounts(&self) -> Option<&Accounts> {
+        self.accounts.as_deref()
     }
 }
 

@@ -4,11 +4,13 @@
 //! role-based access control looks at the roles and bindings of the store ([`policy`]); `escalation` keeps people from
 //! granting what they do not hold.
 
+pub mod accounts;
 pub mod authn;
 pub mod authz;
 pub mod defaults;
 pub mod escalation;
 pub mod impersonation;
+pub mod jwt;
 pub mod policy;
 pub mod tokens;
 

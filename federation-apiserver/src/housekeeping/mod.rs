@@ -6,6 +6,7 @@
 //! - [`namespace`]: the namespaces that must exist, what each must contain, and the end of those that are deleted;
 //! - [`garbage`]: objects whose owners went, owners that wait for their dependents, and dependents that are released;
 //! - [`roles`]: the default roles at a start, and aggregated roles;
+//! - [`tokens`]: Secrets that hold the tokens of service accounts;
 //! - [`expiry`]: Events an hour old.
 //!
 //! Level-triggered: a change only says where to look. What failed is looked at again after [`RETRY`], and everything every
@@ -18,6 +19,7 @@ mod garbage;
 mod graph;
 mod namespace;
 mod roles;
+mod tokens;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -30,6 +32,7 @@ pub use action::{Action, Edit};
 use executor::Executor;
 use graph::Graph;
 
+use crate::auth::accounts::Accounts;
 use crate::store::{OwnerRef, ResourceKey, Storage};
 
 /// After what time failed actions are decided anew.
@@ -48,19 +51,21 @@ pub trait Kinds: Send + Sync + 'static {
 }
 
 /// What to keep, and how long.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// The CA certificates, PEM, that every namespace gets in the ConfigMap `kube-root-ca.crt`; none without.
     pub root_ca_pem: Option<String>,
     /// Whether the default roles and bindings are made at the start, as with `--authorization-mode RBAC`.
     pub default_roles: bool,
+    /// Makes the tokens of Secrets; none without.
+    pub accounts: Option<Arc<Accounts>>,
     /// How long an Event lives after it was last written or seen.
     pub event_ttl: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { root_ca_pem: None, default_roles: false, event_ttl: Duration::from_secs(3600) }
+        Self { root_ca_pem: None, default_roles: false, accounts: None, event_ttl: Duration::from_secs(3600) }
     }
 }
 
@@ -78,6 +83,8 @@ pub struct Service {
     bootstrapping: bool,
     /// A ClusterRole has changed.
     roles_changed: bool,
+    /// A ServiceAccount or a Secret with a token has changed.
+    tokens_changed: bool,
 }
 
 impl Service {
@@ -92,6 +99,7 @@ impl Service {
             seen: None,
             incomplete: true,
             roles_changed: true,
+            tokens_changed: true,
         }
     }
 
@@ -136,6 +144,11 @@ impl Service {
         if std::mem::take(&mut self.roles_changed) || everything {
             actions.extend(roles::aggregate(&snapshot));
         }
+        if (std::mem::take(&mut self.tokens_changed) || everything)
+            && let Some(accounts) = &self.options.accounts
+        {
+            actions.extend(tokens::settle(&snapshot, accounts, self.options.root_ca_pem.as_deref()));
+        }
         actions.extend(namespace::endings(&snapshot, &kinds.namespaced()));
         let dirty = self.graph.take_dirty();
         for key in &dirty {
@@ -148,6 +161,7 @@ impl Service {
         let count = failed.len();
         self.incomplete |= count > 0;
         self.roles_changed |= count > 0;
+        self.tokens_changed |= count > 0;
         for key in failed {
             self.graph.mark(key);
         }
@@ -163,6 +177,7 @@ impl Service {
             for event in events {
                 self.incomplete |= namespace::concerns(&event.object.key);
                 self.roles_changed |= roles::concerns(&event.object.key);
+                self.tokens_changed |= tokens::concerns(&event.object);
                 self.graph.observe(event.previous.as_deref(), &event.object, event.kind, &resolve);
                 self.seen = Some(event.revision);
             }
@@ -171,6 +186,7 @@ impl Service {
         let snapshot = self.storage.snapshot();
         self.incomplete = true;
         self.roles_changed = true;
+        self.tokens_changed = true;
         self.graph.rebuild(&snapshot, &resolve);
         self.seen = Some(snapshot.revision());
     }

@@ -4,7 +4,7 @@ use apimachinery::{FieldError, FieldPath};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::registry::{Column, Faults, Kind, field};
+use crate::registry::{Column, Faults, Kind, Subresource, field};
 
 /// `MaxSecretSize`: keys aside, the values of one ConfigMap or Secret.
 const DATA_MAX_BYTES: usize = 1 << 20;
@@ -60,6 +60,14 @@ pub(super) const KINDS: &[&Kind] = &[
         plural: "serviceaccounts",
         singular: "serviceaccount",
         short_names: &["sa"],
+        subresources: &[Subresource {
+            name: "token",
+            group: "authentication.k8s.io",
+            version: "v1",
+            kind: "TokenRequest",
+            verbs: &["create"],
+            changes: &[],
+        }],
         columns: &[
             Column::NAME,
             Column::text("Secrets", "The number of secrets", |object, _| {

@@ -15,6 +15,7 @@ mod patch;
 mod read;
 mod review;
 mod scale;
+mod token;
 mod update;
 mod watch;
 
@@ -41,6 +42,7 @@ pub(crate) async fn dispatch(
         ("list", None) => list::list(&call).await,
         ("watch", None) => watch::watch(call).await,
         ("create", None) if review::is_review(call.kind.group) => review::create(&mut call),
+        ("create", Some("token")) if call.kind.plural == "serviceaccounts" => token::create(&mut call),
         ("create", None) if call.path.name.is_none() => create::create(&mut call).await,
         ("update", Some("scale")) => scale::update(&mut call).await,
         ("update", _) if call.path.name.is_some() => update::update(&mut call).await,

@@ -46,15 +46,18 @@ fn token(call: &Call, review: &Value) -> Result<Value, ApiError> {
     if token.is_empty() {
         return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
     }
-    Ok(match call.shared.authenticator().token(token) {
-        Some(user) => {
-            let mut status = json!({"authenticated": true, "user": user.to_value()});
-            if let Some(audiences) = review["spec"]["audiences"].as_array() {
-                status["audiences"] = audiences.clone().into();
+    let audiences = review["spec"]["audiences"].as_array().into_iter().flatten();
+    let audiences: Vec<String> =
+        audiences.filter_map(|audience| audience.as_str().map(str::to_owned)).collect();
+    Ok(match call.shared.authenticator().token(token, &audiences, call.now) {
+        Ok(identity) => {
+            let mut status = json!({"authenticated": true, "user": identity.user.to_value()});
+            if !identity.audiences.is_empty() {
+                status["audiences"] = identity.audiences.into();
             }
             status
         }
-        None => json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"}),
+        Err(why) => json!({"user": {}, "error": why}),
     })
 }
 

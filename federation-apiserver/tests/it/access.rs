@@ -5,7 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use federation_apiserver::{
     KindTable, Parts,
-    auth::{authz::Mode, tokens::Tokens},
+    auth::{
+        accounts::{Accounts, DEFAULT_ISSUER},
+        authz::Mode,
+        jwt::Key,
+        tokens::Tokens,
+    },
     housekeeping,
 };
 use http::{Method, Request, StatusCode};
@@ -25,11 +30,21 @@ pub(crate) struct Access {
 
 impl Access {
     pub(crate) async fn new(modes: &[Mode]) -> Self {
+        Self::with(modes, |parts| parts).await
+    }
+
+    pub(crate) async fn with(modes: &[Mode], adjust: impl FnOnce(Parts) -> Parts) -> Self {
         let modes = modes.to_vec();
-        let adjust =
-            |parts: Parts| Parts { authorization: modes, tokens: Tokens::parse(TOKENS).unwrap(), ..parts };
-        let world = World::with(adjust).await;
-        let options = housekeeping::Options { default_roles: true, ..Default::default() };
+        let mut accounts = None;
+        let world = World::with(|parts| {
+            let key = Key::generate().unwrap();
+            let issuer = DEFAULT_ISSUER.to_owned();
+            accounts = Some(Arc::new(Accounts::new(key, issuer, Vec::new(), parts.storage.clone())));
+            let tokens = Tokens::parse(TOKENS).unwrap();
+            adjust(Parts { authorization: modes, tokens, accounts: accounts.clone(), ..parts })
+        })
+        .await;
+        let options = housekeeping::Options { default_roles: true, accounts, ..Default::default() };
         let storage = world.server.storage().clone();
         let housekeeping = housekeeping::Service::new(storage, Arc::new(KindTable), options);
         let mut access = Self { world, housekeeping };
@@ -102,11 +117,11 @@ impl Access {
         self.message(code, token, Method::GET, path, None).await
     }
 
-    async fn make(&self, path: &str, object: Value) -> Value {
+    pub(crate) async fn make(&self, path: &str, object: Value) -> Value {
         self.world.expect(StatusCode::CREATED, Method::POST, path, Some(object)).await
     }
 
-    async fn grant(&self, namespace: &str, role: &str, subject: Value) {
+    pub(crate) async fn grant(&self, namespace: &str, role: &str, subject: Value) {
         let name = format!("{role}-{}", subject["name"].as_str().unwrap());
         let binding = json!({
             "metadata": {"name": name}, "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [subject],

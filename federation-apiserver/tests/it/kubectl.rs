@@ -17,7 +17,8 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server process and a kubectl that talks to it.
-struct Session {
+pub(crate) struct Session {
+    url: String,
     kubectl: PathBuf,
     folder: TempDir,
     server: Child,
@@ -25,7 +26,12 @@ struct Session {
 
 impl Session {
     /// Starts a server; none where there is no kubectl and nobody insists. CI insists.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with further arguments for the server.
+    pub(crate) fn start_with(arguments: &[&str]) -> Option<Self> {
         let Some(kubectl) = find_kubectl() else {
             assert!(env::var_os("CI").is_none(), "kubectl is not on PATH: `cargo xtask test` installs it");
             eprintln!("no kubectl on PATH: nothing is tested here; `cargo xtask test` installs it");
@@ -35,6 +41,7 @@ impl Session {
         let mut server = Command::new(env!("CARGO_BIN_EXE_federation-apiserver"))
             .args(["--listen", "127.0.0.1:0", "--data-dir"])
             .arg(folder.path().join("data"))
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -42,7 +49,13 @@ impl Session {
         let lines = lines_of(server.stdout.take().unwrap());
         let ready = lines.recv_timeout(PATIENCE).unwrap();
         assert!(ready.starts_with("ready https://127.0.0.1:"), "{ready}");
-        Some(Self { kubectl, folder, server })
+        let url = ready.trim_start_matches("ready ").trim().to_owned();
+        Some(Self { url, kubectl, folder, server })
+    }
+
+    /// Where the server is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -70,12 +83,12 @@ impl Session {
 
     /// Runs a command that must succeed, and must say everything in `expect`. Returns what it said.
     #[track_caller]
-    fn ok(&self, line: &str, expect: &[&str]) -> String {
+    pub(crate) fn ok(&self, line: &str, expect: &[&str]) -> String {
         self.ok_with(line, "", expect)
     }
 
     #[track_caller]
-    fn ok_with(&self, line: &str, stdin: &str, expect: &[&str]) -> String {
+    pub(crate) fn ok_with(&self, line: &str, stdin: &str, expect: &[&str]) -> String {
         let (code, said) = told(self.run(line, stdin));
         assert_eq!(code, Some(0), "kubectl {line}\n{said}");
         for text in expect {
@@ -87,7 +100,7 @@ impl Session {
 
     /// Runs a command that must end with exit status 1 and say everything in `expect`.
     #[track_caller]
-    fn fails(&self, line: &str, stdin: &str, expect: &[&str]) {
+    pub(crate) fn fails(&self, line: &str, stdin: &str, expect: &[&str]) {
         let (code, said) = told(self.run(line, stdin));
         assert_eq!(code, Some(1), "kubectl {line}\n{said}");
         for text in expect {

@@ -30,6 +30,7 @@ impl World {
         let server = ApiServer::new(adjust(Parts {
             storage,
             tokens: Default::default(),
+            accounts: None,
             authorization: vec![Default::default()],
             health: Health::new(),
             metrics: Metrics::new(),
