@@ -11,12 +11,14 @@
 //! - [`render`]: what one member gets of a template.
 //! - [`health`]: one verdict per cluster, with hysteresis and a mass-failure interlock.
 //! - [`traffic`]: zones from services' states, verdicts and policies.
+//! - [`dnssec`]: the zones' keys, and how one takes over from another.
 //! - [`gate`]: the one function that permits a removal.
 //! - [`status`]: members' statuses merged into one that tells the truth.
 //! - [`events`]: which of the members' events reach the federation.
 //! - [`labels`]: label selectors.
 
 pub mod api;
+pub mod dnssec;
 pub mod events;
 pub mod gate;
 pub mod health;
