@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use dns_lb::answer::Scratch;
 use dns_lb::compile::Snapshot;
+use dns_lb::dnssec::Signatures;
 use dns_lb::metrics::{ClusterSlots, Counters, Transport};
 use dns_lb::publish::Published;
 use dns_lb::udp::{Batch, Dice, Worker, bind};
@@ -72,7 +73,12 @@ fn zones() -> Zones {
 }
 
 fn serve(dns: bool, port: u16, seconds: u64) {
-    let published = Published::new(Snapshot::compile(Arc::new(zones()), false, &ClusterSlots::default()));
+    let published = Published::new(Snapshot::compile(
+        Arc::new(zones()),
+        false,
+        &ClusterSlots::default(),
+        &mut Signatures::default(),
+    ));
     let socket = bind(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
     let mut worker = Worker {
         socket: socket.try_clone().unwrap(),

@@ -10,6 +10,7 @@
 //! - [`wire`]: names and numbers.
 //! - [`zone`]: what the hub says, validated; a whole update or nothing.
 //! - [`compile`]: each (name, type) in wire form, in a table of all names.
+//! - [`dnssec`]: signatures, made at that time too.
 //! - [`answer`]: one function from a query's octets to the answer's. The hot path neither allocates nor locks; what has not the
 //!   usual form goes to the cold path, which uses hickory-proto on the same octets and reads the model instead of the compiled form.
 //!   Tests hold the two against each other.
@@ -23,6 +24,7 @@
 pub mod answer;
 pub mod client;
 pub mod compile;
+pub mod dnssec;
 pub mod hub;
 pub mod metrics;
 mod options;

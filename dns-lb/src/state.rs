@@ -1,18 +1,21 @@
 //! What this server serves, and how it changes: the one place that publishes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use federation_runtime::endpoints::Health;
 use parking_lot::Mutex;
 use proto::v1;
 
 use crate::compile::Snapshot;
+use crate::dnssec::Signatures;
 use crate::hub::{Disk, DiskError, Fence, Offer, Refused};
 use crate::metrics::{DnsMetrics, ZoneState};
 use crate::publish::Published;
 use crate::zone::Zones;
 
+/// Signatures that are due within this time are renewed together, seconds: short against the half day that they count on at least.
+const RENEW_TOGETHER: u32 = 60;
 /// Readiness waits for this.
 const ZONES: &str = "zones";
 
@@ -29,6 +32,8 @@ struct Inner {
     // How long the hub may be away before answers are marked stale.
     stale_after: Duration,
     now: Mutex<Now>,
+    // Held while zones are compiled, so that they are compiled one after the other.
+    signatures: Mutex<Signatures>,
 }
 
 #[derive(Default)]
@@ -63,9 +68,15 @@ impl State {
         stale_after: Duration,
     ) -> Self {
         health.wait_for(ZONES, "no zones yet, neither on disk nor from the hub");
-        let published = Published::new(Snapshot::compile(Arc::default(), false, &metrics.clusters));
-        let now = Mutex::default();
-        let state = Self(Arc::new(Inner { published, metrics, health, disk, fence, stale_after, now }));
+        let published = Published::new(Snapshot::compile(
+            Arc::default(),
+            false,
+            &metrics.clusters,
+            &mut Signatures::default(),
+        ));
+        let (now, signatures) = (Mutex::default(), Mutex::default());
+        let state =
+            Self(Arc::new(Inner { published, metrics, health, disk, fence, stale_after, now, signatures }));
         let watched = Arc::downgrade(&state.0);
         state
             .0
@@ -178,7 +189,7 @@ impl State {
         }
     }
 
-    /// Marks answers stale, or no longer. To be called from time to time.
+    /// Marks answers stale, or no longer, and renews signatures. To be called from time to time.
     pub fn review(&self) {
         let (served, stale) = {
             let now = self.0.now.lock();
@@ -189,16 +200,29 @@ impl State {
         };
         if self.0.published.snapshot().stale != stale {
             tracing::warn!(stale, epoch = served.epoch, "the zones' freshness has changed");
-            let snapshot = Snapshot::compile(served, stale, &self.0.metrics.clusters);
-            self.0.published.publish(snapshot);
+            self.0.compile(served, stale);
+        } else if self.0.signatures_are_due() {
+            self.0.compile(served, stale);
         }
     }
 }
 
 impl Inner {
-    fn publish(&self, zones: Arc<Zones>, kept: Option<v1::ZoneUpdate>) {
-        let snapshot = Snapshot::compile(zones.clone(), false, &self.metrics.clusters);
+    fn compile(&self, zones: Arc<Zones>, stale: bool) {
+        let mut signatures = self.signatures.lock();
+        signatures.begin(seconds_since_1970());
+        let snapshot = Snapshot::compile(zones, stale, &self.metrics.clusters, &mut signatures);
+        signatures.finish();
         self.published.publish(snapshot);
+    }
+
+    fn signatures_are_due(&self) -> bool {
+        let renewal = self.signatures.lock().renewal();
+        renewal.is_some_and(|renewal| seconds_since_1970() >= renewal.saturating_add(RENEW_TOGETHER))
+    }
+
+    fn publish(&self, zones: Arc<Zones>, kept: Option<v1::ZoneUpdate>) {
+        self.compile(zones.clone(), false);
         let count = zones.zones.len();
         {
             let mut now = self.now.lock();
@@ -217,4 +241,9 @@ impl Inner {
         let age = if now.counts.connected { Some(0) } else { now.confirmed.map(|at| at.elapsed().as_secs()) };
         ZoneState { epoch, zones, age_seconds: age, ..now.counts }
     }
+}
+
+fn seconds_since_1970() -> u32 {
+    // Until 2106 (RFC 4034 section 3.1.5 counts on from there in a circle, which zones served now need not).
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dns_lb::answer::Scratch;
 use dns_lb::compile::Snapshot;
+use dns_lb::dnssec::Signatures;
 use dns_lb::metrics::{ClusterSlots, Counters, Transport};
 use dns_lb::publish::Published;
 use dns_lb::udp::{Batch, Dice, Worker};
@@ -81,7 +82,8 @@ fn no_query_in_the_usual_form_allocates() {
         ..v1::ZoneUpdate::default()
     };
     let zones = Arc::new(Zones::from_update(&update).unwrap());
-    let published = Published::new(Snapshot::compile(zones, false, &ClusterSlots::default()));
+    let published =
+        Published::new(Snapshot::compile(zones, false, &ClusterSlots::default(), &mut Signatures::default()));
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     for socket in [&server, &client] {

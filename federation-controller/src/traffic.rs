@@ -472,6 +472,7 @@ fn wire(zone: &Zone) -> v1::Zone {
                 ..v1::RecordSet::default()
             })
             .collect(),
+        ..v1::Zone::default()
     }
 }
 

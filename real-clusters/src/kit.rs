@@ -27,6 +27,7 @@ const PACKAGES: &[&str] = &[
     "curl",
     "zstd",
     "dnsutils",
+    "unbound",
     "ca-certificates",
     "gcc",
     "libc6-dev",

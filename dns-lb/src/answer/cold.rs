@@ -4,12 +4,14 @@
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption, NSIDPayload};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, HINFO, NS, SOA, SRV, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, HINFO, MX, NS, NULL, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-use super::hot::size_limit;
+use super::hot::{Outcome, hot, size_limit};
 use super::{Context, EDE_STALE, OPTION_EDE, parse};
+use crate::compile::every;
+use crate::metrics::Counters;
 use crate::wire::{HEADER, Name, Opcode, Rcode, Type, UDP_MAX};
 use crate::zone::{Answer, Data, Resolution, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone, resolve};
 
@@ -49,6 +51,11 @@ fn respond(query: &Message, context: &Context<'_>) -> Option<(Vec<u8>, Rcode)> {
     response.metadata.recursion_desired = query.metadata.recursion_desired;
     response.metadata.checking_disabled = query.metadata.checking_disabled;
     response.add_query(asked.clone());
+    if let Some(signed) =
+        query.edns.as_ref().filter(|edns| edns.flags().dnssec_ok).and_then(|_| usual(query, context))
+    {
+        return Some(signed);
+    }
     let rcode = if query.signature.is_some() {
         // We hold no key (RFC 8945 section 5.2.1).
         Rcode::NOTAUTH
@@ -83,6 +90,30 @@ fn respond(query: &Message, context: &Context<'_>) -> Option<(Vec<u8>, Rcode)> {
     Some((response.to_vec().ok()?, rcode))
 }
 
+/// The hot path's answer to a query for signatures, which the model does not hold: the same question and options, in the usual form.
+fn usual(query: &Message, context: &Context<'_>) -> Option<(Vec<u8>, Rcode)> {
+    let asked = query.queries.first()?;
+    if query.signature.is_some() || asked.query_class != DNSClass::IN {
+        return None;
+    }
+    let mut plain = Message::new(query.metadata.id, MessageType::Query, OpCode::Query);
+    plain.metadata.recursion_desired = query.metadata.recursion_desired;
+    plain.metadata.checking_disabled = query.metadata.checking_disabled;
+    plain.add_query(asked.clone());
+    plain.set_edns(query.edns.clone()?);
+    let plain = plain.to_vec().ok()?;
+    let mut buffer = vec![0; u16::MAX as usize];
+    buffer.get_mut(..plain.len())?.copy_from_slice(&plain);
+    let counters = Counters::new(context.transport);
+    match hot(&mut buffer, plain.len(), &mut parse::Scratch::default(), context, &counters) {
+        Outcome::Reply((length, rcode)) => {
+            buffer.truncate(length);
+            Some((buffer, rcode))
+        }
+        Outcome::Drop | Outcome::Cold => None,
+    }
+}
+
 fn client(edns: &Edns) -> parse::Edns {
     parse::Edns {
         payload: edns.max_payload(),
@@ -106,6 +137,10 @@ fn server_edns(query: &Edns, rcode: Rcode, context: &Context<'_>) -> Option<Edns
 
 fn internet(resolution: &Resolution<'_>, asked: &Query, response: &mut Message) -> Option<Rcode> {
     let Some(zone) = resolution.zone else { return Some(resolution.rcode) };
+    if let Some(cut) = &resolution.referral {
+        refer(zone, cut, response)?;
+        return Some(resolution.rcode);
+    }
     response.metadata.authoritative = true;
     // The question's own spelling stands in the answer too (as a pointer to it does on the hot path).
     let mut owner = asked.name.clone();
@@ -130,6 +165,21 @@ fn internet(resolution: &Resolution<'_>, asked: &Query, response: &mut Message) 
         response.add_authority(soa(zone, to_hickory(&zone.origin)?, zone.soa_negative_ttl())?);
     }
     Some(resolution.rcode)
+}
+
+/// The servers of a delegated part of the zone, with their addresses as far as they are known here.
+fn refer(zone: &Zone, cut: &Name, response: &mut Message) -> Option<()> {
+    let sets = |name: &Name, kind| every(zone.names.get(name).and_then(|sets| sets.get(&kind)));
+    for (data, ttl) in sets(cut, Type::NS) {
+        response.add_authority(Record::from_rdata(to_hickory(cut)?, ttl, rdata(&data)?));
+        let Data::Ns(server) = &data else { continue };
+        for kind in [Type::A, Type::AAAA] {
+            for (address, ttl) in sets(server, kind) {
+                response.add_additional(Record::from_rdata(to_hickory(server)?, ttl, rdata(&address)?));
+            }
+        }
+    }
+    Some(())
 }
 
 /// What servers are asked about themselves (RFC 4892 section 3.1).
@@ -167,9 +217,14 @@ fn rdata(data: &Data) -> Option<RData> {
         Data::Aaaa(address) => RData::AAAA(AAAA(*address)),
         Data::Cname(name) => RData::CNAME(CNAME(to_hickory(name)?)),
         Data::Ns(name) => RData::NS(NS(to_hickory(name)?)),
+        Data::Ptr(name) => RData::PTR(PTR(to_hickory(name)?)),
+        Data::Mx { preference, exchange } => RData::MX(MX::new(*preference, to_hickory(exchange)?)),
         Data::Txt(strings) => RData::TXT(TXT::from_bytes(strings.iter().map(Vec::as_slice).collect())),
         Data::Srv { priority, weight, port, target } => {
             RData::SRV(SRV::new(*priority, *weight, *port, to_hickory(target)?))
+        }
+        Data::Other(kind, octets) => {
+            RData::Unknown { code: RecordType::from(kind.0), rdata: NULL::with(octets.to_vec()) }
         }
     })
 }

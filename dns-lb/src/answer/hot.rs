@@ -1,8 +1,10 @@
 //! Answering from the snapshot: no allocation, no lock.
 
 use super::parse::{Edns, Parsed, Question, Refusal, Scratch, parse};
+use super::proofs::Proofs;
 use super::{Context, EDE_STALE, OPTION_EDE, OPTION_NSID};
-use crate::compile::{Choices, Lookup, Node, Pick, Records, Set, Sink, Snapshot, Target, ZoneAnswers};
+use crate::client::Region;
+use crate::compile::{Choices, Lookup, Node, Pick, Proof, Records, Referral, Set, Sink, Snapshot, Target};
 use crate::metrics::{Counters, Transport};
 use crate::wire::{HEADER, Rcode, Type, UDP_MAX, UDP_PLAIN};
 use crate::zone::{Asker, CHAIN_MAX, draw, scale, step, sticky};
@@ -19,11 +21,18 @@ pub enum Outcome {
 }
 
 /// Records copied so far.
-struct Body {
-    rcode: Rcode,
-    authoritative: bool,
-    answers: u16,
-    authorities: u16,
+pub(super) struct Body {
+    pub(super) rcode: Rcode,
+    pub(super) authoritative: bool,
+    pub(super) answers: u16,
+    pub(super) authorities: u16,
+    pub(super) additionals: u16,
+}
+
+impl Body {
+    fn empty(rcode: Rcode, authoritative: bool) -> Self {
+        Self { rcode, authoritative, answers: 0, authorities: 0, additionals: 0 }
+    }
 }
 
 /// Answers the query in the first `length` octets of `buffer`, if it is of the usual form.
@@ -48,17 +57,17 @@ pub fn hot(
     let reserve = question.edns.map_or(0, |edns| opt_length(edns, context));
     let mut sink = Sink { at: question.end, limit: limit.saturating_sub(reserve), buffer, origin: 0 };
     let written = if question.edns.is_some_and(|edns| edns.version != 0) {
-        Ok(Body { rcode: Rcode::BADVERS, authoritative: false, answers: 0, authorities: 0 })
+        Ok(Body::empty(Rcode::BADVERS, false))
     } else {
         zones(&question, &mut sink, context, counters)
     };
     let (body, truncated) = match written {
         Ok(body) => (body, false),
         // RFC 2181 section 9: what is there is not to be used, so nothing is there.
-        Err(Truncated { rcode }) => {
+        Err(Truncated { rcode, authoritative }) => {
             sink.at = question.end;
             counters.truncated();
-            (Body { rcode, authoritative: true, answers: 0, authorities: 0 }, true)
+            (Body::empty(rcode, authoritative), true)
         }
     };
     sink.limit = limit;
@@ -66,13 +75,14 @@ pub fn hot(
         write_opt(&mut sink, edns, body.rcode, context);
     }
     let length = sink.at;
-    let additionals = u16::from(question.edns.is_some());
+    let additionals = body.additionals + u16::from(question.edns.is_some());
     header(buffer, &body, truncated, additionals);
     Outcome::Reply((length, body.rcode))
 }
 
-struct Truncated {
+pub(super) struct Truncated {
     rcode: Rcode,
+    authoritative: bool,
 }
 
 /// The most that an answer may have.
@@ -93,37 +103,75 @@ fn zones(
     counters: &Counters,
 ) -> Result<Body, Truncated> {
     let snapshot = context.snapshot;
-    let mut body = Body { rcode: Rcode::REFUSED, authoritative: false, answers: 0, authorities: 0 };
+    let mut body = Body::empty(Rcode::REFUSED, false);
     if question.kind == Type::AXFR || question.kind == Type::IXFR {
         return Ok(body);
     }
+    let mut exact = false;
     let (node, encloser) = match snapshot.table.find(question.name, question.starts) {
         Lookup::Outside => return Ok(body),
-        Lookup::Exact(node) => (snapshot.nodes.get(node as usize), node),
+        Lookup::Exact(node) => {
+            exact = true;
+            (snapshot.nodes.get(node as usize), node)
+        }
         Lookup::Below(encloser) => {
             let wildcard = snapshot.nodes.get(encloser as usize).and_then(|node| node.wildcard);
             (wildcard.and_then(|node| snapshot.nodes.get(node as usize)), encloser)
         }
     };
-    let zone =
-        snapshot.nodes.get(encloser as usize).and_then(|node| snapshot.answers.get(node.zone as usize));
-    let Some(zone) = zone else { return Ok(body) };
+    let Some(encloser) = snapshot.nodes.get(encloser as usize) else { return Ok(body) };
+    let Some(zone) = snapshot.answers.get(encloser.zone as usize) else { return Ok(body) };
     body.rcode = Rcode::NOERROR;
-    body.authoritative = true;
     sink.origin = (HEADER + question.name.len()) as u16 - zone.origin_length;
+    let mut proofs = Proofs::new(question, zone);
+    if let Some(referral) = encloser.referral.and_then(|cut| snapshot.referrals.get(cut as usize)) {
+        // The parent's side answers for the DS of a cut (RFC 4035 section 3.1.4.1).
+        let at_cut = exact && question.name.len() == referral.name_length as usize;
+        if !(at_cut && question.kind == Type::DS) {
+            refer(question, referral, sink, &mut body, proofs)?;
+            return Ok(body);
+        }
+    }
+    body.authoritative = true;
+    if !exact {
+        proofs.absent(question);
+    }
     let negative = match node {
         None => {
             body.rcode = Rcode::NXDOMAIN;
+            proofs.add(encloser.proof);
             true
         }
-        Some(node) => positive(question, node, zone, sink, &mut body, context, counters)?,
+        Some(node) => positive(question, node, sink, &mut body, &mut proofs, context, counters)?,
     };
-    if negative {
-        let origin = sink.origin;
-        put(&zone.negative, sink, origin, body.rcode)?;
-        body.authorities = 1;
-    }
+    proofs.write(negative, sink, &mut body)?;
     Ok(body)
+}
+
+/// Sends the client to the servers of a delegated part of the zone.
+fn refer(
+    question: &Question<'_>,
+    referral: &Referral,
+    sink: &mut Sink<'_>,
+    body: &mut Body,
+    mut proofs: Proofs<'_>,
+) -> Result<(), Truncated> {
+    let owner = (HEADER + question.name.len()) as u16 - referral.name_length;
+    put(&referral.ns, sink, owner, body)?;
+    body.authorities += referral.ns.count();
+    if referral.ds.count() == 0 {
+        proofs.add(referral.proof);
+    } else if proofs.wanted() {
+        put(&referral.ds, sink, owner, body)?;
+        body.authorities += referral.ds.count() + proofs.sign(&referral.ds_signature, sink, owner, body)?;
+    }
+    proofs.write(false, sink, body)?;
+    for glue in &referral.glue {
+        // Without all of it the client could not go on (RFC 9471): what does not fit truncates.
+        put(glue, sink, owner, body)?;
+        body.additionals += glue.count();
+    }
+    Ok(())
 }
 
 /// Copies the answer, along the chain of aliases. True: the SOA must say that there is no (more) answer.
@@ -131,60 +179,107 @@ fn zones(
 fn positive<'s>(
     question: &Question<'_>,
     first: &'s Node,
-    zone: &ZoneAnswers,
     sink: &mut Sink<'_>,
     body: &mut Body,
+    proofs: &mut Proofs<'s>,
     context: &Context<'s>,
     counters: &Counters,
 ) -> Result<bool, Truncated> {
     let snapshot: &'s Snapshot = context.snapshot;
+    let zone = proofs.zone;
     let asker = &context.asker;
     let (mut node, mut owner, mut dice) = (first, HEADER as u16, context.dice);
     let mut links = 0;
     loop {
         if node.types.is_empty() && !node.apex {
+            proofs.add(node.proof);
             return Ok(true);
         }
         if question.kind == Type::SOA && node.apex {
-            put(&zone.soa, sink, owner, body.rcode)?;
+            put(&zone.soa, sink, owner, body)?;
+            body.answers += 1;
+            if let Some(denial) = &zone.denial {
+                body.answers += proofs.sign(&denial.soa, sink, owner, body)?;
+            }
+            return Ok(false);
+        }
+        if let Some(denial) = &zone.denial
+            && matches!(question.kind, Type::NSEC | Type::RRSIG)
+        {
+            return chain(question.kind, denial.proof(node.proof), sink, owner, body, proofs);
+        }
+        if question.kind == Type::ANY && !proofs.wanted() {
+            put(&zone.hinfo, sink, owner, body)?;
             body.answers += 1;
             return Ok(false);
         }
-        if question.kind == Type::ANY {
-            put(&zone.hinfo, sink, owner, body.rcode)?;
-            body.answers += 1;
-            return Ok(false);
-        }
-        if let Some(set) = node.set(question.kind).and_then(|set| snapshot.set(set, asker.region)) {
+        let asked = match question.kind {
+            // HINFO is not signed, so one set that is answers (RFC 8482 section 4.1).
+            Type::ANY => {
+                node.types.iter().map(|&(_, set)| set).find(|&set| answers(snapshot, set, asker.region))
+            }
+            kind => node.set(kind),
+        };
+        if let Some(set) = asked.and_then(|set| snapshot.set(set, asker.region)) {
             let before = body.answers;
+            // Where several of the choices are answered together, their signature says which can be.
+            if let Some(picks) = set.picks.as_deref().filter(|_| proofs.wanted()) {
+                let Some(combination) = picks.pick(dice) else { return Ok(true) };
+                for choices in combination.choices.iter().filter_map(|&at| set.choices.get(at as usize)) {
+                    put(&choices.records, sink, owner, body)?;
+                    body.answers += choices.records.count();
+                    counters.chosen(choices.cluster);
+                }
+                body.answers += proofs.sign(&combination.signature, sink, owner, body)?;
+                return Ok(false);
+            }
             every(set, asker, dice, |choices| {
-                put(&choices.records, sink, owner, body.rcode)?;
+                put(&choices.records, sink, owner, body)?;
                 body.answers += choices.records.count();
                 counters.chosen(choices.cluster);
+                body.answers += proofs.sign(&choices.signature, sink, owner, body)?;
                 Ok(())
             })?;
-            return Ok(body.answers == before);
+            body.answers += proofs.sign(&set.signature, sink, owner, body)?;
+            let nothing = body.answers == before;
+            if nothing {
+                proofs.nothing(node, Some(set));
+            }
+            return Ok(nothing);
         }
         let alias = node.alias.and_then(|set| snapshot.set(set, asker.region));
-        let Some(choices) = alias.and_then(|set| one(set, asker, dice)) else { return Ok(true) };
+        let Some(choices) = alias.and_then(|set| one(set, asker, dice)) else {
+            proofs.nothing(node, alias);
+            return Ok(true);
+        };
         if links == CHAIN_MAX {
             return Ok(false);
         }
         links += 1;
-        owner = put(&choices.records, sink, owner, body.rcode)?;
+        let target = put(&choices.records, sink, owner, body)?;
         body.answers += 1;
+        body.answers += proofs.sign(&choices.signature, sink, owner, body)?;
+        owner = target;
         counters.chosen(choices.cluster);
         match choices.target {
             Target::End => return Ok(false),
-            Target::Missing => {
+            Target::Missing(entries) => {
+                for entry in entries {
+                    proofs.add(entry);
+                }
                 // RFC 6604 section 3: the code is the last name's.
                 body.rcode = Rcode::NXDOMAIN;
                 return Ok(true);
             }
-            Target::Node(next) => match snapshot.nodes.get(next as usize) {
-                Some(next) => node = next,
-                None => return Ok(false),
-            },
+            Target::Node(next, absent) => {
+                if let Some(entry) = absent {
+                    proofs.add(entry);
+                }
+                match snapshot.nodes.get(next as usize) {
+                    Some(next) => node = next,
+                    None => return Ok(false),
+                }
+            }
         }
         dice = step(dice);
     }
@@ -222,8 +317,35 @@ fn every<'s>(
 }
 
 #[inline]
-fn put(records: &Records, sink: &mut Sink<'_>, owner: u16, rcode: Rcode) -> Result<u16, Truncated> {
-    records.write(sink, owner).map_err(|_| Truncated { rcode })
+pub(super) fn put(records: &Records, sink: &mut Sink<'_>, owner: u16, body: &Body) -> Result<u16, Truncated> {
+    let truncated = |_| Truncated { rcode: body.rcode, authoritative: body.authoritative };
+    records.write(sink, owner).map_err(truncated)
+}
+
+#[inline]
+fn answers(snapshot: &Snapshot, set: u32, region: Region) -> bool {
+    snapshot.set(set, region).is_some_and(|set| !set.choices.is_empty())
+}
+
+/// The NSEC record of a name; for RRSIG, its signatures, which are some of those that there are (RFC 8482 section 7 likewise).
+fn chain(
+    kind: Type,
+    proof: Option<&Proof>,
+    sink: &mut Sink<'_>,
+    owner: u16,
+    body: &mut Body,
+    proofs: &Proofs<'_>,
+) -> Result<bool, Truncated> {
+    let Some(proof) = proof else { return Ok(true) };
+    if kind == Type::RRSIG {
+        put(&proof.signature, sink, owner, body)?;
+        body.answers += proof.signature.count();
+        return Ok(false);
+    }
+    let at = sink.at as u16;
+    put(&proof.nsec, sink, owner, body)?;
+    body.answers += proof.nsec.count() + proofs.sign(&proof.signature, sink, at, body)?;
+    Ok(false)
 }
 
 /// An answer of a header alone: where the question could not be read, it is not repeated.

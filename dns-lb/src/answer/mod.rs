@@ -6,6 +6,7 @@
 mod cold;
 mod hot;
 mod parse;
+mod proofs;
 
 pub use cold::cold;
 pub use hot::{Outcome, hot};

@@ -3,47 +3,109 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::denial::{Denial, Link, Proof, signed};
 use super::encode::Records;
+use super::picks::Picks;
+use super::referral::Referral;
 use super::snapshot::{Choices, Node, Pick, Set, Snapshot, Target, ZoneAnswers};
 use super::table::Table;
+use crate::dnssec::{RecordsOf, Signatures};
 use crate::metrics::ClusterSlots;
 use crate::wire::{Name, Type};
-use crate::zone::{AliasTable, Data, How, RecordSet, Units, Zone, Zones, units};
+use crate::zone::{AliasTable, Data, How, RecordSet, Unit, Units, Zone, Zones, units};
 
 impl Snapshot {
-    /// Encodes every answer of `zones`.
-    pub fn compile(zones: Arc<Zones>, stale: bool, clusters: &ClusterSlots) -> Self {
+    /// Encodes every answer of `zones`, and signs those of signed zones.
+    pub fn compile(
+        zones: Arc<Zones>,
+        stale: bool,
+        clusters: &ClusterSlots,
+        signatures: &mut Signatures,
+    ) -> Self {
         let mut names: Vec<&Name> = Vec::new();
         let mut nodes: Vec<Node> = Vec::new();
         let mut sets: Vec<Set> = Vec::new();
+        let mut referrals: Vec<Referral> = Vec::new();
+        let mut answers = Vec::with_capacity(zones.zones.len());
         // Empty non-terminals exist (RFC 4592 section 2.2.2) and have no sets.
         let ancestors: Vec<BTreeSet<Name>> =
             zones.zones.iter().map(|zone| empty_non_terminals(zone)).collect();
         let nothing = BTreeMap::new();
         let (mut layouts, regions) = (Layouts::default(), zones.regions.names.count());
         for (index, (zone, empty)) in zones.zones.iter().zip(&ancestors).enumerate() {
-            let with_sets = zone.names.iter();
-            for (name, by_type) in with_sets.chain(empty.iter().map(|name| (name, &nothing))) {
+            let mut ordered: Vec<(&Name, &BTreeMap<Type, RecordSet>)> = zone.names.iter().collect();
+            ordered.extend(empty.iter().map(|name| (name, &nothing)));
+            ordered.sort_by_key(|(name, _)| *name);
+            let mut chain: Vec<Link<'_>> = Vec::with_capacity(zone.names.len());
+            let mut cut: Option<&Name> = None;
+            // Entry of the chain, set, and type of what only some regions are answered.
+            let mut silent: Vec<(usize, usize, Type)> = Vec::new();
+            for (name, by_type) in ordered {
+                let apex = *name == zone.origin;
+                cut = cut.filter(|cut| name.is_within(cut));
+                let below = cut.is_some();
+                let at_cut = !below && !apex && by_type.contains_key(&Type::NS);
                 let mut types = Vec::with_capacity(by_type.len());
                 let mut alias = None;
-                for (&kind, set) in by_type {
+                let mut present = if apex { vec![Type::SOA] } else { Vec::new() };
+                for (&kind, set) in by_type.iter().filter(|_| !below) {
+                    if at_cut && kind != Type::DS {
+                        continue;
+                    }
                     let place = sets.len() as u32;
+                    let tiers = (set.selection, &set.tiers);
+                    let variants = set.variants.iter().map(|variant| (variant.selection, &variant.tiers));
+                    let mut encoded: Vec<Set> = std::iter::once(tiers)
+                        .chain(variants)
+                        .map(|(selection, tiers)| {
+                            let answering = units(kind, selection, tiers);
+                            encode(zone, name, kind, set.ttl, &answering, clusters, signatures)
+                        })
+                        .collect();
+                    encoded[0].by_region = layouts.of(set, regions);
+                    if encoded.iter().any(|set| !set.choices.is_empty()) {
+                        present.push(kind);
+                        // Some regions are answered and others not: these need a proof of their own.
+                        let empty = encoded.iter().enumerate().filter(|(_, set)| set.choices.is_empty());
+                        silent.extend(empty.map(|(at, _)| (chain.len(), place as usize + at, kind)));
+                    }
                     if kind == Type::CNAME {
                         alias = Some(place);
                     }
                     types.push((kind, place));
-                    let own = units(kind, set.selection, &set.tiers);
-                    let own = encode(zone, set.ttl, &own, clusters);
-                    sets.push(Set { by_region: layouts.of(set, regions), ..own });
-                    for variant in &set.variants {
-                        let answering = units(kind, variant.selection, &variant.tiers);
-                        sets.push(encode(zone, set.ttl, &answering, clusters));
-                    }
+                    sets.extend(encoded);
                 }
-                let (zone, apex) = (index as u32, *name == zone.origin);
-                nodes.push(Node { zone, apex, types: types.into(), alias, wildcard: None });
+                if at_cut {
+                    present.push(Type::NS);
+                }
+                if !below && !by_type.is_empty() {
+                    chain.push((name, present));
+                }
+                let proof = chain.len().saturating_sub(1) as u32;
+                if at_cut {
+                    cut = Some(name);
+                    referrals.push(Referral::new(zone, name, proof, signatures));
+                }
+                let referral = cut.map(|_| referrals.len() as u32 - 1);
+                let zone = index as u32;
+                nodes.push(Node { zone, apex, types: types.into(), alias, wildcard: None, referral, proof });
                 names.push(name);
             }
+            let denial =
+                zone.signing.as_deref().map(|signing| Denial::new(zone, signing, &chain, signatures));
+            if let Some(signing) = zone.signing.as_deref() {
+                for (entry, set, kind) in silent {
+                    let proof = Proof::without(zone, signing, &chain, entry, kind, signatures);
+                    sets[set].nothing = proof.map(Box::new);
+                }
+            }
+            answers.push(ZoneAnswers {
+                origin_length: zone.origin.wire().len() as u16,
+                soa: Records::soa(zone, zone.default_ttl),
+                negative: Records::soa(zone, zone.soa_negative_ttl()),
+                hinfo: Records::hinfo(zone.default_ttl),
+                denial: denial.map(Box::new),
+            });
         }
         let places: BTreeMap<&Name, u32> =
             names.iter().zip(0_u32..).map(|(&name, node)| (name, node)).collect();
@@ -54,18 +116,16 @@ impl Snapshot {
             }
         }
         let table = Table::new(&names);
-        let answers = zones
-            .zones
-            .iter()
-            .map(|zone| ZoneAnswers {
-                origin_length: zone.origin.wire().len() as u16,
-                soa: Records::soa(zone, zone.default_ttl),
-                negative: Records::soa(zone, zone.soa_negative_ttl()),
-                hinfo: Records::hinfo(zone.default_ttl),
-            })
-            .collect();
-        let (nodes, sets, layouts) = (nodes.into(), sets.into(), layouts.finish());
-        let mut snapshot = Self { zones: zones.clone(), stale, table, nodes, sets, layouts, answers };
+        let mut snapshot = Self {
+            zones: zones.clone(),
+            stale,
+            table,
+            nodes: nodes.into(),
+            sets: sets.into(),
+            layouts: layouts.finish(),
+            answers: answers.into(),
+            referrals: referrals.into(),
+        };
         snapshot.link();
         snapshot
     }
@@ -83,8 +143,7 @@ impl Snapshot {
                 for (choice, choices) in set.choices.iter().enumerate() {
                     let Some(target) = choices.alias_target.as_ref() else { continue };
                     if target.is_within(&zone.origin) {
-                        let target = self.place(target).map_or(Target::Missing, Target::Node);
-                        links.push((at, choice, target));
+                        links.push((at, choice, self.target(target)));
                     }
                 }
             }
@@ -109,8 +168,29 @@ fn empty_non_terminals(zone: &Zone) -> BTreeSet<Name> {
     empty
 }
 
-fn encode(zone: &Zone, ttl: u32, answering: &Units, clusters: &ClusterSlots) -> Set {
-    let weights: Vec<u32> = answering.units.iter().map(|unit| unit.weight).collect();
+fn encode(
+    zone: &Zone,
+    owner: &Name,
+    kind: Type,
+    ttl: u32,
+    answering: &Units,
+    clusters: &ClusterSlots,
+    signatures: &mut Signatures,
+) -> Set {
+    let units = &answering.units;
+    let mut sign = |units: &[&Unit]| match &zone.signing {
+        Some(signing) => {
+            let data = units.iter().flat_map(|unit| &unit.data).map(|data| {
+                let mut wire = Vec::new();
+                data.wire(&mut wire);
+                wire
+            });
+            let records = RecordsOf { owner, kind, ttl, data: data.collect() };
+            signed(zone, signing, records, ttl, signatures)
+        }
+        None => Records::default(),
+    };
+    let weights: Vec<u32> = units.iter().map(|unit| unit.weight).collect();
     let pick = match (AliasTable::new(&weights), answering.how) {
         (None, _) => Pick::None,
         (Some(_), How::All) => Pick::All,
@@ -118,8 +198,16 @@ fn encode(zone: &Zone, ttl: u32, answering: &Units, clusters: &ClusterSlots) -> 
         (Some(table), How::Some(picks)) => Pick::Some(table, picks),
         (Some(_), How::Sticky) => Pick::Sticky(answering.tickets().into()),
     };
-    let choices = answering
-        .units
+    // What is answered together is signed together.
+    let (signature, picks) = match pick {
+        Pick::All => (sign(&units.iter().collect::<Vec<_>>()), None),
+        Pick::Some(_, picks) if zone.signing.is_some() => {
+            (Records::default(), Picks::new(units, picks as usize, &mut sign))
+        }
+        _ => (Records::default(), None),
+    };
+    let alone = matches!(pick, Pick::One(_) | Pick::Sticky(_));
+    let choices = units
         .iter()
         .map(|unit| {
             let mut records = Records::default();
@@ -131,10 +219,11 @@ fn encode(zone: &Zone, ttl: u32, answering: &Units, clusters: &ClusterSlots) -> 
                 _ => None,
             };
             let cluster = clusters.slot(unit.cluster.as_deref());
-            Choices { records, cluster, target: Target::End, alias_target }
+            let signature = if alone { sign(&[unit]) } else { Records::default() };
+            Choices { records, signature, cluster, target: Target::End, alias_target }
         })
         .collect();
-    Set { pick, choices, by_region: 0 }
+    Set { pick, choices, by_region: 0, signature, picks: picks.map(Box::new), nothing: None }
 }
 
 /// Which variant answers each region, for all sets that are alike in this.

@@ -7,7 +7,8 @@ use crate::zone::{Data, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Records {
     bytes: Vec<u8>,
-    // Where each record starts: its first two octets become a pointer to the owner.
+    count: u16,
+    // Where a record starts whose first two octets become a pointer to the owner.
     starts: Vec<u16>,
     // Where a pointer to the zone's origin goes.
     origins: Vec<u16>,
@@ -36,7 +37,7 @@ const POINTER: u16 = 0xc000;
 impl Records {
     /// How many records there are.
     pub fn count(&self) -> u16 {
-        self.starts.len() as u16
+        self.count
     }
 
     /// Adds a record of `data`, in the zone with `origin`.
@@ -46,24 +47,40 @@ impl Records {
         self.bytes.extend_from_slice(&[0, 0]);
         self.data = self.bytes.len() as u16;
         match data {
-            Data::A(address) => self.bytes.extend_from_slice(&address.octets()),
-            Data::Aaaa(address) => self.bytes.extend_from_slice(&address.octets()),
-            Data::Cname(name) | Data::Ns(name) => self.name(origin, name),
-            Data::Txt(strings) => {
-                for string in strings {
-                    self.bytes.push(string.len() as u8);
-                    self.bytes.extend_from_slice(string);
-                }
+            Data::Cname(name) | Data::Ns(name) | Data::Ptr(name) => self.name(origin, name),
+            Data::Mx { preference, exchange } => {
+                self.bytes.extend_from_slice(&preference.to_be_bytes());
+                self.name(origin, exchange);
             }
-            Data::Srv { priority, weight, port, target } => {
-                for number in [priority, weight, port] {
-                    self.bytes.extend_from_slice(&number.to_be_bytes());
-                }
-                // Not compressed (RFC 2782).
-                self.bytes.extend_from_slice(target.wire());
-            }
+            // Names in the data of newer types are not compressed (RFC 3597 section 4).
+            other => other.wire(&mut self.bytes),
         }
         self.finish(length);
+    }
+
+    /// Adds a record with these octets of data.
+    pub fn push_wire(&mut self, kind: Type, ttl: u32, data: &[u8]) {
+        self.begin(kind, ttl);
+        self.bytes.extend_from_slice(&(data.len() as u16).to_be_bytes());
+        self.bytes.extend_from_slice(data);
+    }
+
+    /// Adds a record whose owner is `owner`, wherever the others' owner will be.
+    pub fn push_owned(&mut self, origin: &Name, owner: &Name, kind: Type, ttl: u32, data: &[u8]) {
+        self.count += 1;
+        self.name(origin, owner);
+        self.fixed(kind, ttl);
+        self.bytes.extend_from_slice(&(data.len() as u16).to_be_bytes());
+        self.bytes.extend_from_slice(data);
+    }
+
+    /// The data of the zone's SOA in canonical form.
+    pub fn soa_data(zone: &Zone) -> Vec<u8> {
+        let mut data = [zone.primary.wire(), zone.hostmaster.wire()].concat();
+        for number in [zone.serial, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, zone.negative_ttl] {
+            data.extend_from_slice(&number.to_be_bytes());
+        }
+        data
     }
 
     /// The zone's SOA with this TTL; its owner is the origin.
@@ -92,8 +109,13 @@ impl Records {
     }
 
     fn begin(&mut self, kind: Type, ttl: u32) {
+        self.count += 1;
         self.starts.push(self.bytes.len() as u16);
         self.bytes.extend_from_slice(&[0, 0]);
+        self.fixed(kind, ttl);
+    }
+
+    fn fixed(&mut self, kind: Type, ttl: u32) {
         self.bytes.extend_from_slice(&kind.0.to_be_bytes());
         self.bytes.extend_from_slice(&Class::IN.0.to_be_bytes());
         self.bytes.extend_from_slice(&ttl.to_be_bytes());

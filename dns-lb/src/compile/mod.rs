@@ -5,10 +5,17 @@
 //! question), which every name within the zone is compressed against.
 
 mod build;
+mod denial;
 mod encode;
+mod picks;
+mod referral;
 mod snapshot;
 mod table;
 
+pub use denial::{Denial, Proof};
 pub use encode::{Records, Sink};
+pub use picks::{Combination, Picks};
+pub use referral::Referral;
+pub(crate) use referral::every;
 pub use snapshot::{Choices, Node, Pick, Set, Snapshot, Target, ZoneAnswers};
 pub use table::{Lookup, Table};

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use super::denial::{Denial, Proof};
 use super::encode::Records;
+use super::picks::Picks;
+use super::referral::Referral;
 use super::table::{NodeIndex, Table};
 use crate::client::Region;
 use crate::metrics::ClusterSlot;
@@ -27,6 +30,8 @@ pub struct Snapshot {
     pub layouts: Box<[Box<[u8]>]>,
     /// One for each zone.
     pub answers: Box<[ZoneAnswers]>,
+    /// One for each zone cut.
+    pub referrals: Box<[Referral]>,
 }
 
 /// Answers that belong to a zone as a whole.
@@ -40,6 +45,8 @@ pub struct ZoneAnswers {
     pub negative: Records,
     /// For ANY.
     pub hinfo: Records,
+    /// Proofs and signatures, if the zone is signed.
+    pub denial: Option<Box<Denial>>,
 }
 
 /// One name.
@@ -55,6 +62,11 @@ pub struct Node {
     pub alias: Option<u32>,
     /// The wildcard right below it.
     pub wildcard: Option<NodeIndex>,
+    /// The delegation that it is at or below, in [`Snapshot::referrals`].
+    pub referral: Option<u32>,
+    /// In a signed zone, the entry of [`Denial`] that tells its types; of an empty non-terminal, the one before it. The same entry shows that
+    /// there is no wildcard right below it, since `*` comes before every other label that zones hold.
+    pub proof: u32,
 }
 
 /// One name and type.
@@ -66,6 +78,12 @@ pub struct Set {
     pub choices: Box<[Choices]>,
     /// Index of the layout of its variants; 0: it has none.
     pub by_region: u32,
+    /// In a signed zone, of all records, where an answer has all of them.
+    pub signature: Records,
+    /// In a signed zone, where an answer has several choices, and not all.
+    pub picks: Option<Box<Picks>>,
+    /// In a signed zone, where this set answers nothing, and another region's does: what shows that it does not here.
+    pub nothing: Option<Box<Proof>>,
 }
 
 /// How much of a set is answered.
@@ -88,6 +106,8 @@ pub enum Pick {
 pub struct Choices {
     /// Encoded.
     pub records: Records,
+    /// In a signed zone, of these records, where they are an answer by themselves.
+    pub signature: Records,
     /// Whose counter goes up.
     pub cluster: ClusterSlot,
     /// Of an alias: where it leads.
@@ -101,10 +121,11 @@ pub struct Choices {
 pub enum Target {
     /// This is no alias, or it leads out of the zone: the answer ends here.
     End,
-    /// To a name of the zone, perhaps by a wildcard.
-    Node(NodeIndex),
-    /// To a name that the zone does not have.
-    Missing,
+    /// To a name of the zone, perhaps by a wildcard; then the second is the entry of [`Denial`] that shows that the name itself is not
+    /// there.
+    Node(NodeIndex, Option<u32>),
+    /// To a name that the zone does not have, as these entries of [`Denial`] show.
+    Missing([u32; 2]),
 }
 
 impl Snapshot {
@@ -127,13 +148,24 @@ impl Snapshot {
         layout.and_then(|layout| layout.iter().max()).copied().unwrap_or(0) as usize
     }
 
-    /// Where `name` is, wildcards considered.
-    pub fn place(&self, name: &Name) -> Option<NodeIndex> {
+    /// Where an alias to `name` leads.
+    pub(super) fn target(&self, name: &Name) -> Target {
         let starts: Vec<u8> = name.label_offsets().map(|at| at as u8).collect();
-        match self.table.find(name.wire(), &starts) {
-            super::Lookup::Exact(node) => Some(node),
-            super::Lookup::Below(encloser) => self.nodes.get(encloser as usize)?.wildcard,
-            super::Lookup::Outside => None,
+        let found = self.table.find(name.wire(), &starts);
+        let (super::Lookup::Exact(at) | super::Lookup::Below(at)) = found else { return Target::End };
+        let Some(node) = self.nodes.get(at as usize) else { return Target::End };
+        // Resolvers go on by themselves from a name that others answer for.
+        if node.referral.is_some() {
+            return Target::End;
+        }
+        if let super::Lookup::Exact(_) = found {
+            return Target::Node(at, None);
+        }
+        let denial = self.answers.get(node.zone as usize).and_then(|zone| zone.denial.as_deref());
+        let gap = denial.map(|denial| denial.find(name.wire(), &starts));
+        match node.wildcard {
+            Some(wildcard) => Target::Node(wildcard, gap),
+            None => Target::Missing([gap.unwrap_or(0), node.proof]),
         }
     }
 }

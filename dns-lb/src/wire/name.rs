@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use super::NAME_MAX;
+use super::{LABELS_MAX, NAME_MAX};
 
 /// A fully qualified name: labels with their length octets, lower case, and the final zero.
 ///
@@ -149,7 +149,42 @@ impl Name {
 
 impl Ord for Name {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.labels_from_root().cmp(&other.labels_from_root())
+        let (mine, theirs) = (Labels::of(self), Labels::of(other));
+        for back in 1..=mine.count.min(theirs.count) {
+            match mine.get(self, back).cmp(theirs.get(other, back)) {
+                Ordering::Equal => {}
+                unequal => return unequal,
+            }
+        }
+        mine.count.cmp(&theirs.count)
+    }
+}
+
+/// Where a name's labels start, without allocating: zones are sorted by comparing names.
+struct Labels {
+    starts: [u8; LABELS_MAX],
+    count: usize,
+}
+
+impl Labels {
+    fn of(name: &Name) -> Self {
+        let mut labels = Self { starts: [0; LABELS_MAX], count: 0 };
+        for (place, at) in labels.starts.iter_mut().zip(name.label_offsets()) {
+            *place = at as u8;
+            labels.count += 1;
+        }
+        labels
+    }
+
+    /// The label that is `back` from the root, 1 being the one next to it.
+    fn get<'n>(&self, name: &'n Name, back: usize) -> &'n [u8] {
+        let at = self
+            .count
+            .checked_sub(back)
+            .and_then(|index| self.starts.get(index))
+            .map_or(0, |&at| at as usize);
+        let length = name.0.get(at).map_or(0, |&length| length as usize);
+        name.0.get(at + 1..at + 1 + length).unwrap_or_default()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::svcb::{self, SvcbError};
+use super::text::strings;
 use crate::wire::{Name, NameError, Type};
 
 /// The data of one record.
@@ -15,6 +17,15 @@ pub enum Data {
     Cname(Name),
     /// RFC 1035 section 3.3.11.
     Ns(Name),
+    /// RFC 1035 section 3.3.12.
+    Ptr(Name),
+    /// RFC 1035 section 3.3.9.
+    Mx {
+        /// Lowest first.
+        preference: u16,
+        /// The host.
+        exchange: Name,
+    },
     /// Character strings of at most 255 octets, at least one (RFC 1035 section 3.3.14).
     Txt(Vec<Vec<u8>>),
     /// RFC 2782.
@@ -28,6 +39,8 @@ pub enum Data {
         /// The host.
         target: Name,
     },
+    /// Any other type: the octets as they go to the wire, in canonical form (RFC 3597, RFC 4034 section 6.2).
+    Other(Type, Box<[u8]>),
 }
 
 /// Why a text is not the data of a record.
@@ -48,23 +61,73 @@ pub enum DataError {
     /// Not an SRV record.
     #[error("{0:?} is not an SRV record: write priority, weight, port and target")]
     Srv(String),
-    /// A type that zones do not hold.
-    #[error("records of type {0} cannot be held")]
-    Type(Type),
+    /// Not an MX record.
+    #[error("{0:?} is not an MX record: write preference and host")]
+    Mx(String),
+    /// Not a CAA record.
+    #[error("{0:?} is not a CAA record: write flags, tag and \"value\", as in 0 issue \"ca.example.net\"")]
+    Caa(String),
+    /// Not a DS record.
+    #[error("{0:?} is not a DS record: write key tag, algorithm, digest type and the digest in hexadecimal")]
+    Ds(String),
+    /// Not an SVCB or HTTPS record.
+    #[error("{text:?}: {source}")]
+    Svcb {
+        /// The whole text.
+        text: String,
+        /// What is wrong with it.
+        source: SvcbError,
+    },
+    /// A type without a presentation format of its own here.
+    #[error("{0:?}: write \\#, the number of octets, and the octets in hexadecimal (RFC 3597)")]
+    Generic(String),
 }
 
 impl Data {
-    /// Reads presentation format (RFC 1035 section 5.1).
+    /// Reads presentation format (RFC 1035 section 5.1), or the generic format of RFC 3597 section 5, which any type has.
     pub fn parse(kind: Type, text: &str) -> Result<Self, DataError> {
+        if let Some(generic) = text.trim_start().strip_prefix("\\#") {
+            let octets = generic_octets(generic).ok_or_else(|| DataError::Generic(text.into()))?;
+            return Self::of_wire(kind, &octets).ok_or_else(|| DataError::Generic(text.into()));
+        }
         match kind {
             Type::A => text.parse().map(Self::A).map_err(|_| DataError::V4(text.into())),
             Type::AAAA => text.parse().map(Self::Aaaa).map_err(|_| DataError::V6(text.into())),
             Type::CNAME => Ok(Self::Cname(Name::parse(text)?)),
             Type::NS => Ok(Self::Ns(Name::parse(text)?)),
+            Type::PTR => Ok(Self::Ptr(Name::parse(text)?)),
+            Type::MX => mx(text),
             Type::TXT => strings(text).map(Self::Txt).ok_or_else(|| DataError::Text(text.into())),
             Type::SRV => srv(text),
-            other => Err(DataError::Type(other)),
+            Type::CAA => caa(text).ok_or_else(|| DataError::Caa(text.into())),
+            Type::DS => ds(text).ok_or_else(|| DataError::Ds(text.into())),
+            Type::SVCB | Type::HTTPS => match svcb::parse(text) {
+                Ok(octets) => Ok(Self::Other(kind, octets.into())),
+                Err(source) => Err(DataError::Svcb { text: text.into(), source }),
+            },
+            _ => Err(DataError::Generic(text.into())),
         }
+    }
+
+    /// Reads wire form without compression; none if it is not of this type.
+    fn of_wire(kind: Type, octets: &[u8]) -> Option<Self> {
+        let number = |at: usize| Some(u16::from_be_bytes([*octets.get(at)?, *octets.get(at + 1)?]));
+        Some(match kind {
+            Type::A => Self::A(<[u8; 4]>::try_from(octets).ok()?.into()),
+            Type::AAAA => Self::Aaaa(<[u8; 16]>::try_from(octets).ok()?.into()),
+            Type::CNAME => Self::Cname(Name::from_wire(octets)?),
+            Type::NS => Self::Ns(Name::from_wire(octets)?),
+            Type::PTR => Self::Ptr(Name::from_wire(octets)?),
+            Type::MX => Self::Mx { preference: number(0)?, exchange: Name::from_wire(octets.get(2..)?)? },
+            Type::TXT => Self::Txt(wire_strings(octets)?),
+            Type::SRV => Self::Srv {
+                priority: number(0)?,
+                weight: number(2)?,
+                port: number(4)?,
+                target: Name::from_wire(octets.get(6..)?)?,
+            },
+            other => Self::Other(other, octets.into()),
+        })
     }
 
     /// The record's type.
@@ -74,8 +137,37 @@ impl Data {
             Self::Aaaa(_) => Type::AAAA,
             Self::Cname(_) => Type::CNAME,
             Self::Ns(_) => Type::NS,
+            Self::Ptr(_) => Type::PTR,
+            Self::Mx { .. } => Type::MX,
             Self::Txt(_) => Type::TXT,
             Self::Srv { .. } => Type::SRV,
+            Self::Other(kind, _) => *kind,
+        }
+    }
+
+    /// Appends wire form without compression, names in lower case: the canonical form that is signed (RFC 4034 section 6.2).
+    pub fn wire(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::A(address) => to.extend_from_slice(&address.octets()),
+            Self::Aaaa(address) => to.extend_from_slice(&address.octets()),
+            Self::Cname(name) | Self::Ns(name) | Self::Ptr(name) => to.extend_from_slice(name.wire()),
+            Self::Mx { preference, exchange } => {
+                to.extend_from_slice(&preference.to_be_bytes());
+                to.extend_from_slice(exchange.wire());
+            }
+            Self::Txt(strings) => {
+                for string in strings {
+                    to.push(string.len() as u8);
+                    to.extend_from_slice(string);
+                }
+            }
+            Self::Srv { priority, weight, port, target } => {
+                for number in [priority, weight, port] {
+                    to.extend_from_slice(&number.to_be_bytes());
+                }
+                to.extend_from_slice(target.wire());
+            }
+            Self::Other(_, octets) => to.extend_from_slice(octets),
         }
     }
 }
@@ -92,48 +184,64 @@ fn srv(text: &str) -> Result<Data, DataError> {
     }
 }
 
-/// Character strings, quoted or bare; none if there is no string or one is not well formed.
-fn strings(text: &str) -> Option<Vec<Vec<u8>>> {
-    let mut strings = Vec::new();
-    let mut bytes = text.bytes().peekable();
-    loop {
-        while bytes.next_if(u8::is_ascii_whitespace).is_some() {}
-        let Some(&first) = bytes.peek() else { break };
-        let quoted = first == b'"';
-        if quoted {
-            bytes.next();
-        }
-        let mut string = Vec::new();
-        loop {
-            match bytes.next() {
-                None if quoted => return None,
-                None => break,
-                Some(b'"') if quoted => break,
-                Some(b'"') => return None,
-                Some(byte) if !quoted && byte.is_ascii_whitespace() => break,
-                Some(b'\\') => string.push(escaped(&mut bytes)?),
-                Some(byte) => string.push(byte),
-            }
-        }
-        if string.len() > 255 {
-            return None;
-        }
-        strings.push(string);
-    }
-    (!strings.is_empty()).then_some(strings)
+fn mx(text: &str) -> Result<Data, DataError> {
+    let wrong = || DataError::Mx(text.into());
+    let (preference, exchange) = text.trim().split_once(char::is_whitespace).ok_or_else(wrong)?;
+    let preference = preference.parse().map_err(|_| wrong())?;
+    Ok(Data::Mx { preference, exchange: Name::parse(exchange.trim_start())? })
 }
 
-fn escaped(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {
-    let first = bytes.next()?;
-    if !first.is_ascii_digit() {
-        return Some(first);
+/// RFC 8659 section 4.1: tags are letters and digits.
+fn caa(text: &str) -> Option<Data> {
+    let (flags, rest) = text.trim().split_once(char::is_whitespace)?;
+    let (tag, value) = rest.trim_start().split_once(char::is_whitespace)?;
+    if !(1..=15).contains(&tag.len()) || !tag.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return None;
     }
-    let mut value = u16::from(first - b'0');
-    for _ in 0..2 {
-        let digit = bytes.next().filter(u8::is_ascii_digit)?;
-        value = value * 10 + u16::from(digit - b'0');
+    let [value] = <[Vec<u8>; 1]>::try_from(strings(value)?).ok()?;
+    let head = [flags.parse::<u8>().ok()?, tag.len() as u8];
+    Some(Data::Other(Type::CAA, [&head, tag.to_ascii_lowercase().as_bytes(), &value].concat().into()))
+}
+
+/// RFC 4034 section 5.3. Digests of types that are known must have their length.
+fn ds(text: &str) -> Option<Data> {
+    let mut words = text.split_ascii_whitespace();
+    let tag: u16 = words.next()?.parse().ok()?;
+    let (algorithm, digest_type): (u8, u8) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let digest = octets(&words.collect::<String>())?;
+    let length = match digest_type {
+        1 => Some(20),
+        2 => Some(32),
+        4 => Some(48),
+        _ => None,
+    };
+    if digest.is_empty() || length.is_some_and(|length| length != digest.len()) {
+        return None;
     }
-    u8::try_from(value).ok()
+    let [high, low] = tag.to_be_bytes();
+    Some(Data::Other(Type::DS, [&[high, low, algorithm, digest_type], &digest[..]].concat().into()))
+}
+
+fn generic_octets(text: &str) -> Option<Vec<u8>> {
+    let mut words = text.split_ascii_whitespace();
+    let length: u16 = words.next()?.parse().ok()?;
+    octets(&words.collect::<String>()).filter(|octets| octets.len() == length as usize)
+}
+
+fn octets(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
+    let (pairs, []) = digits.as_deref()?.as_chunks::<2>() else { return None };
+    Some(pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
+fn wire_strings(mut octets: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut strings = Vec::new();
+    while let Some((&length, rest)) = octets.split_first() {
+        let (string, rest) = rest.split_at_checked(length as usize)?;
+        strings.push(string.to_vec());
+        octets = rest;
+    }
+    (!strings.is_empty()).then_some(strings)
 }
 
 #[cfg(test)]
@@ -141,13 +249,10 @@ fn escaped(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn text_is_split_into_strings() {
-        assert_eq!(strings(r#""a b" c "\"\065""#).unwrap(), [&b"a b"[..], b"c", b"\"A"]);
-        assert_eq!(strings(r#""""#).unwrap(), [b""]);
-        for wrong in ["", "  ", r#""open"#, r"\2", r"\999", &"a".repeat(256)] {
-            assert_eq!(strings(wrong), None, "{wrong}");
-        }
+    fn wire(kind: Type, text: &str) -> Vec<u8> {
+        let mut wire = Vec::new();
+        Data::parse(kind, text).unwrap().wire(&mut wire);
+        wire
     }
 
     #[test]
@@ -157,6 +262,33 @@ mod tests {
         assert!(matches!(Data::parse(Type::CNAME, "web"), Err(DataError::Name(_))));
         assert!(matches!(Data::parse(Type::SRV, "1 2 70000 a."), Err(DataError::Srv(_))));
         assert!(matches!(Data::parse(Type::SRV, "1 2 3 a. b."), Err(DataError::Srv(_))));
-        assert!(matches!(Data::parse(Type::SOA, ""), Err(DataError::Type(_))));
+        assert!(matches!(Data::parse(Type::MX, "mail.test."), Err(DataError::Mx(_))));
+        assert!(matches!(Data::parse(Type::MX, "1 mail"), Err(DataError::Name(_))));
+        for text in ["0 issue", "256 issue \"a\"", "0 is-sue \"a\"", "0 issue \"a\" \"b\""] {
+            assert!(matches!(Data::parse(Type::CAA, text), Err(DataError::Caa(_))), "{text}");
+        }
+        for text in ["1 13 2 00", "1 13 2", "x 13 2 00", "1 13 9 0"] {
+            assert!(matches!(Data::parse(Type::DS, text), Err(DataError::Ds(_))), "{text}");
+        }
+        for text in ["something", r"\# 2 00", r"\# 1 0g", r"\# 1 0"] {
+            assert!(matches!(Data::parse(Type(999), text), Err(DataError::Generic(_))), "{text}");
+        }
+        assert!(matches!(Data::parse(Type::A, r"\# 3 c00002"), Err(DataError::Generic(_))));
+    }
+
+    #[test]
+    fn data_goes_to_the_wire_in_canonical_form() {
+        assert_eq!(wire(Type::MX, "10 Mail.TEST."), b"\x00\x0a\x04mail\x04test\x00");
+        assert_eq!(wire(Type::PTR, "a."), b"\x01a\x00");
+        assert_eq!(wire(Type::CAA, "128 Issue \"ca.test; a=b\""), b"\x80\x05issueca.test; a=b");
+        assert_eq!(wire(Type::DS, &format!("258 13 2 {}", "Ab ".repeat(32)))[..5], [1, 2, 13, 2, 0xab]);
+        assert_eq!(wire(Type(65280), r"\# 3 0a0B ff"), [10, 11, 255]);
+        assert!(wire(Type(65280), r"\# 0").is_empty());
+    }
+
+    #[test]
+    fn the_generic_format_of_a_known_type_is_that_type() {
+        assert_eq!(Data::parse(Type::A, r"\# 4 c0000201").unwrap(), Data::A(Ipv4Addr::new(192, 0, 2, 1)));
+        assert_eq!(Data::parse(Type::TXT, r"\# 3 026162").unwrap(), Data::Txt(vec![b"ab".to_vec()]));
     }
 }

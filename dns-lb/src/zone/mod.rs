@@ -4,6 +4,8 @@ mod data;
 mod pick;
 mod resolve;
 mod set;
+mod svcb;
+mod text;
 mod validate;
 
 pub use data::{Data, DataError};
@@ -16,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::client::Regions;
+use crate::dnssec::Signing;
 use crate::wire::{Name, Type};
 
 /// Every zone at one epoch.
@@ -48,6 +51,8 @@ pub struct Zone {
     pub primary: Name,
     /// SOA RNAME.
     pub hostmaster: Name,
+    /// How the zone is signed, if it is.
+    pub signing: Option<Arc<Signing>>,
     /// The sets of each name; the apex has its NS set here, the SOA is made when answered.
     pub names: BTreeMap<Name, BTreeMap<Type, RecordSet>>,
 }
@@ -59,17 +64,34 @@ pub const SOA_RETRY: u32 = 600;
 /// SOA EXPIRE, seconds.
 pub const SOA_EXPIRE: u32 = 604_800;
 
+/// Sets at the apex that are made from the zone's own fields.
+const MADE: [Type; 4] = [Type::NS, Type::DNSKEY, Type::CDS, Type::CDNSKEY];
+
 impl Zone {
     /// How long resolvers keep a negative answer, seconds (RFC 2308 section 5).
     pub fn soa_negative_ttl(&self) -> u32 {
         self.default_ttl.min(self.negative_ttl)
     }
 
-    /// How many record sets there are besides the apex's NS.
+    /// How many record sets there are besides those that every zone has at its apex.
     pub fn set_count(&self) -> usize {
         let sets: usize = self.names.values().map(BTreeMap::len).sum();
-        let apex_ns = self.names.get(&self.origin).is_some_and(|sets| sets.contains_key(&Type::NS));
-        sets - usize::from(apex_ns)
+        let made =
+            |sets: &BTreeMap<Type, RecordSet>| MADE.iter().filter(|kind| sets.contains_key(kind)).count();
+        sets - self.names.get(&self.origin).map_or(0, made)
+    }
+
+    /// The highest name at or above `name` that is delegated to others (RFC 9499: a zone cut).
+    pub fn cut(&self, name: &Name) -> Option<Name> {
+        let mut cut = None;
+        let mut next = Some(name.clone());
+        while let Some(name) = next.filter(|name| *name != self.origin && name.is_within(&self.origin)) {
+            next = name.parent();
+            if self.names.get(&name).is_some_and(|sets| sets.contains_key(&Type::NS)) {
+                cut = Some(name);
+            }
+        }
+        cut
     }
 }
 

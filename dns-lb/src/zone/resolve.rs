@@ -48,6 +48,8 @@ pub struct Resolution<'z> {
     pub answers: Vec<Answer>,
     /// Whether the SOA stands in the authority section (RFC 2308).
     pub negative: bool,
+    /// The zone cut at which others are to be asked; then nothing is answered with authority.
+    pub referral: Option<Name>,
 }
 
 enum Found<'z> {
@@ -88,13 +90,28 @@ fn find<'z>(zone: &'z Zone, name: &Name) -> Found<'z> {
 
 /// The answer to (`name`, `kind`) in class IN for `asker`, chosen by `dice`.
 pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dice: u64) -> Resolution<'z> {
-    let refused = Resolution { rcode: Rcode::REFUSED, zone: None, answers: Vec::new(), negative: false };
+    let refused = Resolution {
+        rcode: Rcode::REFUSED,
+        zone: None,
+        answers: Vec::new(),
+        negative: false,
+        referral: None,
+    };
     if kind == Type::AXFR || kind == Type::IXFR {
         return refused;
     }
     let Some(zone) = zones.zone_of(name) else { return refused };
-    let mut resolution =
-        Resolution { rcode: Rcode::NOERROR, zone: Some(zone), answers: Vec::new(), negative: false };
+    let mut resolution = Resolution {
+        rcode: Rcode::NOERROR,
+        zone: Some(zone),
+        answers: Vec::new(),
+        negative: false,
+        referral: None,
+    };
+    resolution.referral = zone.cut(name).filter(|cut| kind != Type::DS || cut != name);
+    if resolution.referral.is_some() {
+        return resolution;
+    }
     let mut owner = name.clone();
     let mut dice = dice;
     for _ in 0..=CHAIN_MAX {
@@ -138,7 +155,7 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dic
         }
         let data = Data::Cname(target.clone());
         resolution.answers.push(Answer::Record { name: owner, ttl: set.ttl, data });
-        if !target.is_within(&zone.origin) {
+        if !target.is_within(&zone.origin) || zone.cut(&target).is_some() {
             return resolution;
         }
         owner = target;

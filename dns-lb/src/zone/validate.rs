@@ -8,6 +8,7 @@ use proto::v1;
 
 use super::{Choice, Data, DataError, RecordSet, Selection, Variant, Zone, Zones, seed};
 use crate::client::{Region, RegionNames, RegionProblem, Regions};
+use crate::dnssec::{Key, KeyError, Signing, VALIDITY_DEFAULT, VALIDITY_MIN};
 use crate::wire::{Name, NameError, Type};
 
 /// Longest TTL (RFC 2181 section 8).
@@ -57,7 +58,9 @@ pub enum Problem {
     #[error("nameservers: name at least one")]
     NoNameservers,
     /// A type that zones do not hold.
-    #[error("type: {0:?} is none of A, AAAA, CNAME, NS, SRV, TXT")]
+    #[error(
+        "type: {0:?} is no type of records that zones hold: write a mnemonic such as A, AAAA, CNAME, HTTPS, or TYPE and the number"
+    )]
     Type(String),
     /// A name outside its zone.
     #[error("name: is not within {0}")]
@@ -65,9 +68,21 @@ pub enum Problem {
     /// Two sets for one name and type.
     #[error("is there twice")]
     Twice,
-    /// A delegation.
-    #[error("NS records stand only at the zone's origin: delegations are not served")]
+    /// Something beside a delegation that the delegated zone would answer.
+    #[error("beside the NS records of a delegation only DS, and addresses as glue, may stand")]
     Delegation,
+    /// A DS without a delegation (RFC 4034 section 5).
+    #[error("DS records stand only beside the NS records of a delegation")]
+    Digest,
+    /// A key of the zone.
+    #[error("keys: {0}")]
+    Key(#[from] KeyError),
+    /// A signed zone of which no key signs.
+    #[error("keys: at least one needs its private half")]
+    NoSigner,
+    /// Too short a validity.
+    #[error("signature_validity: {0} seconds are less than {VALIDITY_MIN}")]
+    Validity(u32),
     /// An alias beside other data, or at the apex (RFC 1034 section 3.6.2).
     #[error("a CNAME stands alone at its name, and never at the origin")]
     Alias,
@@ -192,16 +207,73 @@ fn zone(described: &v1::Zone, regions: &mut RegionNames, sink: &mut Sink) -> Res
     let primary = nameservers.first().cloned().ok_or(Problem::NoNameservers)?;
     let apex = RecordSet::fixed(default_ttl, nameservers.into_iter().map(Data::Ns).collect());
     names.entry(origin.clone()).or_default().entry(Type::NS).or_insert(apex);
+    let signing = signing(described)?;
+    if let Some(signing) = &signing {
+        let apex = names.entry(origin.clone()).or_default();
+        for (kind, data) in apex_keys(&origin, signing) {
+            apex.insert(kind, RecordSet::fixed(default_ttl, data));
+        }
+    }
     for (name, sets) in &names {
         if sets.contains_key(&Type::CNAME) && sets.len() > 1 {
             sink.add(name, Problem::Alias);
+        }
+        let cut = *name != origin && sets.contains_key(&Type::NS);
+        if cut && sets.keys().any(|kind| ![Type::NS, Type::DS, Type::A, Type::AAAA].contains(kind)) {
+            sink.add(name, Problem::Delegation);
+        }
+        if !cut && sets.contains_key(&Type::DS) {
+            sink.add(name, Problem::Digest);
         }
     }
     let hostmaster = match described.hostmaster.as_str() {
         "" => named("origin", &format!("hostmaster.{}", described.origin))?,
         text => named("hostmaster", text)?,
     };
-    Ok(Zone { origin, serial: described.serial, default_ttl, negative_ttl, primary, hostmaster, names })
+    let signing = signing.map(Arc::new);
+    Ok(Zone {
+        origin,
+        serial: described.serial,
+        default_ttl,
+        negative_ttl,
+        primary,
+        hostmaster,
+        signing,
+        names,
+    })
+}
+
+fn signing(described: &v1::Zone) -> Result<Option<Signing>, Problem> {
+    if described.keys.is_empty() {
+        return Ok(None);
+    }
+    let key = |key: &v1::DnsKey| Key::new(&key.public_key, &key.private_key, key.wanted_at_parent);
+    let keys: Vec<Key> = described.keys.iter().map(key).collect::<Result<_, _>>()?;
+    if !keys.iter().any(Key::signs) {
+        return Err(Problem::NoSigner);
+    }
+    let validity = match described.signature_validity {
+        0 => VALIDITY_DEFAULT,
+        short @ ..VALIDITY_MIN => return Err(Problem::Validity(short)),
+        validity => validity,
+    };
+    Ok(Some(Signing { keys, validity }))
+}
+
+/// DNSKEY, CDS and CDNSKEY of the apex.
+fn apex_keys(origin: &Name, signing: &Signing) -> Vec<(Type, Vec<Data>)> {
+    let mut sets = BTreeMap::from([(Type::DNSKEY, Vec::new())]);
+    for key in &signing.keys {
+        let mut add = |kind, data: Vec<u8>| {
+            sets.entry(kind).or_insert_with(Vec::new).push(Data::Other(kind, data.into()));
+        };
+        add(Type::DNSKEY, key.public().dnskey());
+        if key.wanted_at_parent {
+            add(Type::CDS, key.public().ds(origin.wire()));
+            add(Type::CDNSKEY, key.public().dnskey());
+        }
+    }
+    sets.into_iter().collect()
 }
 
 fn record_set(
@@ -215,9 +287,6 @@ fn record_set(
         return Err(Problem::Outside(origin.clone()));
     }
     let kind = Type::of_zone(&described.r#type).ok_or_else(|| Problem::Type(described.r#type.clone()))?;
-    if kind == Type::NS && name != *origin {
-        return Err(Problem::Delegation);
-    }
     let ttl = ttl(described.ttl, default_ttl)?;
     let mut size = Size::default();
     let own = selection(described.selection, described.picks)?;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod differential;
+mod dnssec;
 mod fence;
 mod hub;
 mod packets;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dns_lb::answer::{Context, Scratch, answer};
 use dns_lb::compile::Snapshot;
+use dns_lb::dnssec::Signatures;
 use dns_lb::metrics::{ClusterSlots, Counters, Transport};
 use dns_lb::zone::Zones;
 use dns_lb::{Options, Service};
@@ -58,6 +59,7 @@ pub fn update(epoch: u64, records: Vec<v1::RecordSet>) -> v1::ZoneUpdate {
             nameservers: vec!["ns1.fed.example.test.".into(), "ns2.elsewhere.test.".into()],
             hostmaster: "hostmaster.fed.example.test.".into(),
             records,
+            ..v1::Zone::default()
         }],
         ..v1::ZoneUpdate::default()
     }
@@ -116,7 +118,7 @@ pub fn zones(epoch: u64) -> Zones {
 }
 
 pub fn snapshot(stale: bool) -> Snapshot {
-    Snapshot::compile(Arc::new(zones(7)), stale, &ClusterSlots::default())
+    Snapshot::compile(Arc::new(zones(7)), stale, &ClusterSlots::default(), &mut Signatures::default())
 }
 
 /// Answers as a socket does.

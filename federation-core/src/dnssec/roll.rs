@@ -140,9 +140,12 @@ impl<K> Keys<K> {
 mod tests {
     use super::*;
 
-    fn public(seed: &u8) -> PublicKey {
-        PublicKey([*seed; 64])
+    fn public(seed: &Seed) -> PublicKey {
+        PublicKey([*seed as u8; 64])
     }
+
+    // Stands for a key.
+    type Seed = u128;
 
     const START: i64 = 1_000_000;
 
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_key_rolls_in_four_steps_each_after_its_time() {
-        let mut keys = Keys::first(1_u8);
+        let mut keys = Keys::first(1_u128);
         assert_eq!(keys.next(Now { rolls: 0, ..at(START, None) }, public), Next::Wait(None));
         assert_eq!(keys.next(at(START, None), public), Next::NewKey);
         keys.introduce(2, at(START, None));
@@ -183,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_second_roll_waits_for_the_end_of_the_first() {
-        let mut keys = Keys::first(1_u8);
+        let mut keys = Keys::first(1_u128);
         let twice = Now { rolls: 2, ..at(START, None) };
         keys.introduce(2, twice);
         assert!(matches!(keys.next(twice, public), Next::Wait(Some(_))));
@@ -194,13 +197,14 @@ mod tests {
     /// Every chain that caches can hold validates: whatever DS a resolver may still have, a published key with it signs everything.
     #[test]
     fn no_step_takes_away_what_a_cache_may_need() {
-        let mut keys = Keys::first(1_u8);
+        let mut keys = Keys::first(1_u128);
         let mut now = at(START, None);
         // What caches may hold, with the time until which they may: DS sets, and sets of keys that signed.
-        let (mut ds, mut signed): (Vec<(u8, i64)>, Vec<(Vec<u8>, i64)>) = (vec![(1, i64::MAX)], Vec::new());
+        let mut ds: Vec<(Seed, i64)> = vec![(1, i64::MAX)];
+        let mut signed: Vec<(Vec<Seed>, i64)> = Vec::new();
         for _ in 0..400 {
             for &(anchored, until) in &ds {
-                assert!(until < now.at || keys.keys.contains(&anchored), "DS of {anchored} at {}", now.at);
+                assert!(until < now.at || keys.keys.contains(&anchored), "DS of {anchored:?} at {}", now.at);
             }
             for (signers, until) in &signed {
                 let known = signers.iter().any(|key| keys.keys.contains(key));
