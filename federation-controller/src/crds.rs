@@ -5,8 +5,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use federation_core::api::{
-    ClusterSpec, ClusterStatus, GROUP, PlacementPolicySpec, PlacementSpec, PlacementStatus, PolicyStatus,
-    TrafficPolicySpec, TrafficPolicyStatus, VERSION,
+    ClientRegionsSpec, ClientRegionsStatus, ClusterSpec, ClusterStatus, GROUP, PlacementPolicySpec,
+    PlacementSpec, PlacementStatus, PolicyStatus, TrafficPolicySpec, TrafficPolicyStatus, VERSION,
 };
 
 /// One CustomResourceDefinition for each kind of group `federation.rs`.
@@ -59,7 +59,23 @@ pub fn crds() -> Vec<Value> {
             "trafficpolicies",
             "Namespaced",
             &["tp"],
-            json!([]),
+            json!([
+                {"name": "Service", "type": "string", "jsonPath": ".spec.service"},
+                {"name": "Strategy", "type": "string", "jsonPath": ".spec.strategy"},
+                {"name": "Answering", "type": "string", "jsonPath": ".status.answering"},
+                {"name": "Epoch", "type": "integer", "jsonPath": ".status.epoch"},
+                {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+            ]),
+        ),
+        crd::<ClientRegionsSpec, ClientRegionsStatus>(
+            "ClientRegions",
+            "clientregions",
+            "Cluster",
+            &["fcr"],
+            json!([
+                {"name": "Prefixes", "type": "integer", "jsonPath": ".status.prefixes"},
+                {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+            ]),
         ),
     ]
 }
@@ -222,7 +238,7 @@ mod tests {
     #[test]
     fn every_schema_is_structural() {
         let crds = crds();
-        assert_eq!(crds.len(), 6);
+        assert_eq!(crds.len(), 7);
         for crd in crds {
             check(
                 crd["metadata"]["name"].as_str().unwrap(),

@@ -162,13 +162,14 @@ impl Writer {
         name: &str,
         annotations: Value,
     ) -> Result<(), Error> {
+        self.merge(collection, name, json!({"metadata": {"annotations": annotations}})).await
+    }
+
+    /// Merges a patch into an object; a resourceVersion in it is a precondition.
+    pub(crate) async fn merge(&self, collection: &str, name: &str, patch: Value) -> Result<(), Error> {
         let path = format!("{collection}/{name}");
         let request = Request::new(collection)
-            .patch(
-                name,
-                &PatchParams::default(),
-                &Patch::Merge(json!({"metadata": {"annotations": annotations}})),
-            )
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
             .map_err(|error| Error::Build(path.clone(), error))?;
         self.send(path, request).await.map(|_| ())
     }

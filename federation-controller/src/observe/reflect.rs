@@ -8,8 +8,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use federation_core::api::{
-    API_VERSION, Cluster, ClusterPlacementPolicy, PlacementPolicy, PlacementSpec, PlacementStatus,
-    TrafficPolicy, Verdict,
+    API_VERSION, ClientRegions, Cluster, ClusterPlacementPolicy, PlacementPolicy, PlacementSpec,
+    PlacementStatus, TrafficPolicy, Verdict,
 };
 use federation_runtime::endpoints::Health as Readiness;
 use federation_runtime::shutdown::Shutdown;
@@ -58,6 +58,7 @@ impl Observer {
             "placementpolicies",
             "clusterplacementpolicies",
             "trafficpolicies",
+            "clientregions",
             "placements",
             "clusterplacements",
         ];
@@ -68,6 +69,7 @@ impl Observer {
         self.watch(own("placementpolicies"), shutdown, Self::policy);
         self.watch(own("clusterplacementpolicies"), shutdown, Self::cluster_policy);
         self.watch(own("trafficpolicies"), shutdown, Self::traffic_policy);
+        self.watch(own("clientregions"), shutdown, Self::client_regions);
         self.watch(own("placements"), shutdown, Self::placement);
         self.watch(own("clusterplacements"), shutdown, Self::placement);
         for kind in kinds {
@@ -204,6 +206,15 @@ impl Observer {
         self.world.edit_traffic(|all| {
             all.retain(|kept| kept.name() != name || kept.metadata.namespace.as_deref() != Some(&namespace));
             all.extend(policy);
+        });
+        self.traffic.poke();
+    }
+
+    fn client_regions(&self, change: Change) {
+        let Some((_, name, regions)) = parts::<ClientRegions>(change) else { return };
+        self.world.edit_client_regions(|all| {
+            all.retain(|kept| kept.name() != name);
+            all.extend(regions);
         });
         self.traffic.poke();
     }

@@ -9,7 +9,8 @@ use parking_lot::RwLock;
 use tonic::Status;
 
 use federation_core::api::{
-    Cluster, ClusterPlacementPolicy, PlacementPolicy, PlacementSpec, PlacementStatus, TrafficPolicy,
+    ClientRegions, Cluster, ClusterPlacementPolicy, PlacementPolicy, PlacementSpec, PlacementStatus,
+    TrafficPolicy,
 };
 use federation_core::gate::Source;
 use proto::v1;
@@ -46,6 +47,7 @@ struct Inner {
     policies: Arc<Vec<PlacementPolicy>>,
     cluster_policies: Arc<Vec<ClusterPlacementPolicy>>,
     traffic: Arc<Vec<TrafficPolicy>>,
+    client_regions: Arc<Vec<ClientRegions>>,
     decided: HashMap<Key, Arc<Decided>>,
     reports: HashMap<Key, Reports>,
     // Collections that have not told everything yet.
@@ -219,6 +221,16 @@ impl World {
     /// Changes the traffic policies.
     pub(crate) fn edit_traffic(&self, edit: impl FnOnce(&mut Vec<TrafficPolicy>)) {
         edit(Arc::make_mut(&mut self.0.write().traffic));
+    }
+
+    /// Where clients are.
+    pub(crate) fn client_regions(&self) -> Arc<Vec<ClientRegions>> {
+        self.0.read().client_regions.clone()
+    }
+
+    /// Changes where clients are.
+    pub(crate) fn edit_client_regions(&self, edit: impl FnOnce(&mut Vec<ClientRegions>)) {
+        edit(Arc::make_mut(&mut self.0.write().client_regions));
     }
 
     /// The decision for a template.

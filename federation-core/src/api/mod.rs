@@ -1,5 +1,6 @@
 //! The kinds of group `federation.rs`, version `v1alpha1`.
 
+mod client_regions;
 mod cluster;
 mod health_check;
 mod placement;
@@ -9,6 +10,7 @@ mod traffic;
 
 pub mod marks;
 
+pub use client_regions::*;
 pub use cluster::*;
 pub use health_check::*;
 pub use placement::*;

@@ -1,12 +1,20 @@
 //! Zones from services' states, verdicts and policies: which clusters the users of a Service are sent to.
 //!
-//! A cluster serves a Service if its verdict is Healthy, an endpoint is ready, and it has an address. Exceptions, all on the side of
-//! answering:
-//! - while nothing may move (mass failure), and where nothing serves any more, the *last answer stays*;
+//! # The way of one answer
+//!
+//! `standing` (does the cluster serve?) → `choose` (hold, drain, [all down](crate::api::AllDownRule), safety, switches by hand) →
+//! `pipeline` (ranks by nearness, failover tiers, panic, weights) → `zone` (names, record sets, variants for regions of clients).
+//! Everything that depends on time says when it changes next ([`TrafficDecision::next_ms`]), and answers live no longer than until
+//! they may have to change ([`ttl`](bounded)).
+//!
+//! A cluster serves a Service if no fresh [`Probe`] says otherwise, its verdict is Healthy (or probes say that users reach it though
+//! the hub does not), an endpoint is ready, and it has an address. Exceptions, all on the side of answering:
+//! - while nothing may move (mass failure), and where nothing serves any more, the *last answer stays*, unless the policy says what
+//!   comes instead;
 //! - a verdict that is not known yet (a restarted controller) keeps what was answered;
 //! - a draining cluster is answered as long as no other one serves.
 //!
-//! Only its user makes a name go away, by deleting the Service or the policy.
+//! Only its user makes a name go away, by deleting the Service or the policy; and only hands can empty one.
 //!
 //! # Names
 //!
@@ -25,109 +33,43 @@
 //! of its own, so that the federation never has to be authoritative for the whole suffix, which is somebody else's.
 
 mod choose;
+mod explain;
+mod input;
+mod latency;
+mod memory;
+mod pipeline;
+mod places;
+mod prefix;
+mod ramp;
+mod record;
+mod safety;
+mod standing;
+mod ttl;
 mod zone;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use crate::api::{ClusterAnswer, TrafficPolicy};
 
-use crate::api::{Strategy, TrafficPolicy, Verdict};
+pub use explain::{Lookup, LookupError, Reason, lookup};
+pub use input::{Backend, ClusterTraffic, NameServer, Probe, ServiceView, TrafficInput};
+pub use latency::{HYSTERESIS_PERCENT, Latency, SAMPLE_STALE_MS, Sample};
+pub use memory::{Answers, ClusterMemory, FrontMemory, Memory, Withdrawal};
+pub use places::{PREFIXES_MAX, Places, is_region_name, location};
+pub use prefix::{Prefix, PrefixError};
+pub use ramp::{RAMP_STEPS, Ramp};
+pub use record::{Choice, RecordSet, RecordType, Selection, Tier, Variant, Zone, serial};
+pub use standing::PROBE_STALE_MS;
+pub use ttl::{Bound, bounded};
 
-pub use zone::{Choice, RecordSet, RecordType, Selection, Tier, Zone, serial};
+use choose::{Chosen, Front};
+use zone::Decided;
 
 /// Weight of a cluster whose operator says nothing.
 pub const DEFAULT_WEIGHT: u32 = 100;
-
-/// Everything that the answers are made from.
-#[derive(Clone, Debug)]
-pub struct TrafficInput<'a> {
-    /// The federation's name: the first label of `--dns-zone`.
-    pub federation: &'a str,
-    /// The rest of `--dns-zone`, without a final dot.
-    pub suffix: &'a str,
-    /// The servers of the zones.
-    pub nameservers: &'a [NameServer],
-    /// Mailbox of the zones' operator as a domain name (SOA RNAME); `hostmaster.<zone>` if empty.
-    pub hostmaster: &'a str,
-    /// Seconds, where a policy says nothing.
-    pub ttl_seconds: u32,
-    /// Seconds that resolvers keep a negative answer (RFC 2308).
-    pub negative_ttl_seconds: u32,
-    /// Federated Services.
-    pub services: &'a [ServiceView],
-    /// By cluster name.
-    pub clusters: &'a BTreeMap<String, ClusterTraffic>,
-    /// All TrafficPolicies.
-    pub policies: &'a [TrafficPolicy],
-    /// [`TrafficDecision::answers`] of the last decision.
-    pub previous: &'a Answers,
-    /// Epoch of this decision.
-    pub epoch: u64,
-    /// Why nothing may move now.
-    pub frozen: Option<&'a str>,
-}
-
-impl<'a> TrafficInput<'a> {
-    /// Splits `--dns-zone` into the federation's name and the suffix.
-    pub fn split_zone(dns_zone: &'a str) -> Option<(&'a str, &'a str)> {
-        let (federation, suffix) = dns_zone.trim_end_matches('.').split_once('.')?;
-        (!federation.is_empty() && !suffix.is_empty()).then_some((federation, suffix))
-    }
-}
-
-/// A server of the zones.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NameServer {
-    /// Fully qualified host name.
-    pub name: String,
-    /// Its addresses; published where the name is inside a zone.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// One federated Service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServiceView {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// By cluster name: what the clusters that it is placed on say.
-    pub backends: BTreeMap<String, Backend>,
-}
-
-/// A Service in one cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Backend {
-    /// Ready endpoints.
-    pub ready_endpoints: u32,
-    /// Literal addresses that users can connect to. What is no IP address is left out, and said so.
-    pub addresses: Vec<String>,
-    /// The copy is gone.
-    pub absent: bool,
-}
-
-/// A cluster, as far as traffic goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClusterTraffic {
-    /// The one verdict.
-    pub verdict: Verdict,
-    /// spec.trafficWeight; 0 means no answers.
-    pub weight: Option<u32>,
-    /// spec.region.
-    pub region: String,
-    /// spec.zone.
-    pub zone: String,
-    /// A NoExecute taint: users go elsewhere as soon as somebody else serves.
-    pub draining: bool,
-    /// spec.addresses: for Services that have none themselves.
-    pub addresses: Vec<String>,
-}
-
-/// What is answered: by `namespace/service`, by cluster, its addresses. Kept from one decision to the next, over restarts too.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Answers(pub BTreeMap<String, BTreeMap<String, Vec<IpAddr>>>);
+/// Seconds below which no answer's life is shortened, if the policy says nothing.
+pub const MIN_TTL_SECONDS: u32 = 1;
 
 /// The answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,21 +77,60 @@ pub struct TrafficDecision {
     /// All zones, whole, by origin.
     pub zones: Vec<Zone>,
     /// To be given back as [`TrafficInput::previous`].
-    pub answers: Answers,
-    /// By policy, `namespace/name`: the clusters that may be answered now, in order. With Failover only the first tier.
+    pub memory: Memory,
+    /// By policy, `namespace/name`: the clusters that may be answered now, in order: those of the first tier.
     pub answering: BTreeMap<String, Vec<String>>,
     /// Why each cluster is answered, or not.
     pub explanations: Vec<Explanation>,
+    /// Whose each name is.
+    pub owners: BTreeMap<String, Owner>,
+    /// When to decide again though nothing was heard, Unix milliseconds.
+    pub next_ms: Option<i64>,
 }
 
 impl TrafficDecision {
     /// Whether some answer for the Service points at the cluster.
     pub fn points_at(&self, namespace: &str, service: &str, cluster: &str) -> bool {
-        self.answers
+        self.memory
+            .answers
             .0
             .get(&format!("{namespace}/{service}"))
             .is_some_and(|clusters| clusters.contains_key(cluster))
     }
+
+    /// What a policy's status says of its clusters.
+    pub fn clusters_of(&self, namespace: &str, policy: &str) -> Vec<ClusterAnswer> {
+        self.explanations
+            .iter()
+            .filter(|why| why.policy == policy && !why.cluster.is_empty())
+            .filter(|why| why.object.split('/').next() == Some(namespace))
+            .map(|why| ClusterAnswer {
+                name: why.cluster.clone(),
+                answered: why.answered,
+                rule: why.rule.to_owned(),
+                message: why.message.clone(),
+            })
+            .collect()
+    }
+
+    /// What is wrong with a policy itself.
+    pub fn problems_of(&self, namespace: &str, policy: &str) -> Vec<String> {
+        self.explanations
+            .iter()
+            .filter(|why| why.policy == policy && why.cluster.is_empty())
+            .filter(|why| why.object.split('/').next() == Some(namespace))
+            .map(|why| why.message.clone())
+            .collect()
+    }
+}
+
+/// Whose a name is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// `namespace/service`.
+    pub service: String,
+    /// Name of the TrafficPolicy that decides for it; empty if there is none.
+    pub policy: String,
 }
 
 /// Why a cluster is answered for a Service, or not.
@@ -157,11 +138,14 @@ impl TrafficDecision {
 pub struct Explanation {
     /// `namespace/service`, or `namespace/policy` for what is wrong with a policy.
     pub object: String,
+    /// The policy's name; empty if there is none.
+    pub policy: String,
     /// The cluster; empty if it is about the object.
     pub cluster: String,
     /// Whether it is answered.
     pub answered: bool,
-    /// `Serving`, `LastAnswerKept`, `Draining`, `NotReady`, `NoEndpoints`, `NoAddress`, `Absent`, `WeightZero`, `Frozen`, `Hostname`, `Label`.
+    /// `Serving`, `ProbesPass`, `LastAnswerKept`, `Draining`, `Hold`, `NotReady`, `ProbesFail`, `NoEndpoints`, `NoAddress`, `Absent`,
+    /// `WeightZero`, `Frozen`, `MinClusters`, `WithdrawalLimit`, `AllDown`, `Panic`, `SwitchedOn`, `SwitchedOff`; `Hostname`, `Label`.
     pub rule: &'static str,
     /// For people.
     pub message: String,
@@ -171,64 +155,94 @@ pub struct Explanation {
 pub fn zones(input: &TrafficInput<'_>) -> TrafficDecision {
     let mut decision = TrafficDecision::default();
     let mut zones = zone::Builder::new(input);
+    let plain = TrafficPolicy::default();
+    let mut all: Vec<Decided<'_>> = Vec::new();
     for service in input.services {
-        let chosen = choose::backends(input, service, &mut decision.explanations);
-        let key = format!("{}/{}", service.namespace, service.name);
-        let mut policies: Vec<&TrafficPolicy> = input
-            .policies
-            .iter()
-            .filter(|policy| {
-                policy.metadata.namespace.as_deref() == Some(&service.namespace)
-                    && policy.spec.service == service.name
-            })
-            .collect();
-        // The oldest policy speaks for the Service's own names, and keeps a hostname that two of them want.
-        policies.sort_by_key(|policy| {
-            let created = policy.metadata.creation_timestamp.as_ref().map(|time| time.0);
-            (created.is_none(), created, policy.name().to_owned())
-        });
-        let plain = TrafficPolicy::default();
-        zones.service(
-            service,
-            &chosen,
-            policies.first().copied().unwrap_or(&plain),
-            &mut decision.explanations,
-        );
+        let policies = policies_of(input, service, &plain);
+        let from = all.len();
         for policy in policies {
-            let name = format!("{}/{}", service.namespace, policy.name());
-            decision.answering.insert(name, answering(input, policy, &chosen));
+            let front = Front { service, policy: policy.name(), spec: &policy.spec };
+            let chosen = choose::choose(input, front, &mut decision.explanations);
+            all.push(decide(input, front, chosen, &mut decision));
         }
-        if !chosen.is_empty() {
-            decision.answers.0.insert(key, chosen);
+        // The oldest policy speaks for the Service's own names.
+        if let Some(first) = all.get(from) {
+            zones.service(first, &mut decision.explanations);
         }
     }
-    zones.hostnames(input, &decision.answers, &mut decision.explanations);
-    decision.zones = zones.finish();
+    zones.hostnames(&all, &mut decision.explanations);
+    (decision.zones, decision.owners) = zones.finish();
     decision
 }
 
-/// The clusters that a policy answers with now.
-fn answering(
-    input: &TrafficInput<'_>,
-    policy: &TrafficPolicy,
-    chosen: &BTreeMap<String, Vec<IpAddr>>,
-) -> Vec<String> {
-    match policy.spec.strategy {
-        Strategy::Failover => {
-            zone::failover_tiers(&policy.spec.order, chosen.keys()).into_iter().next().unwrap_or_default()
-        }
-        Strategy::Weighted => {
-            let share = |cluster: &&String| zone::weight(input, &policy.spec, cluster) > 0;
-            let weighted: Vec<String> = chosen.keys().filter(share).cloned().collect();
-            // Where all weights are 0 each counts the same: never empty.
-            if weighted.is_empty() { chosen.keys().cloned().collect() } else { weighted }
-        }
-        Strategy::All => chosen.keys().cloned().collect(),
+/// The policies of a Service, oldest first; the defaults if it has none.
+fn policies_of<'a>(
+    input: &TrafficInput<'a>,
+    service: &ServiceView,
+    plain: &'a TrafficPolicy,
+) -> Vec<&'a TrafficPolicy> {
+    let mut policies: Vec<&TrafficPolicy> = input
+        .policies
+        .iter()
+        .filter(|policy| {
+            policy.metadata.namespace.as_deref() == Some(&service.namespace)
+                && policy.spec.service == service.name
+        })
+        .collect();
+    policies.sort_by_key(|policy| {
+        let created = policy.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        (created.is_none(), created, policy.name().to_owned())
+    });
+    if policies.is_empty() {
+        policies.push(plain);
     }
+    policies
+}
+
+/// What follows for the memory, the status and the TTL.
+fn decide<'a>(
+    input: &TrafficInput<'_>,
+    front: Front<'a>,
+    mut chosen: Chosen,
+    decision: &mut TrafficDecision,
+) -> Decided<'a> {
+    let tiers = pipeline::tiers(input, front.spec, &chosen, &[]);
+    let mut answered: BTreeMap<String, Vec<IpAddr>> =
+        chosen.on.iter().map(|(cluster, on)| (cluster.clone(), on.addresses.clone())).collect();
+    for share in tiers.iter().flatten() {
+        if answered.contains_key(&share.cluster) {
+            continue;
+        }
+        answered.insert(share.cluster.clone(), share.addresses.clone());
+        let said = decision.explanations.iter_mut().rev().find(|why| {
+            why.cluster == share.cluster && why.object == front.object() && why.policy == front.policy
+        });
+        if let Some(why) = said {
+            why.message =
+                format!("too little of its tier serves, and onPanic is IgnoreHealth, though {}", why.message);
+            (why.answered, why.rule) = (true, "Panic");
+        }
+    }
+    if !front.policy.is_empty() {
+        let name = format!("{}/{}", front.service.namespace, front.policy);
+        let first = tiers.first().into_iter().flatten().map(|share| share.cluster.clone());
+        decision.answering.insert(name, first.collect());
+    }
+    if !answered.is_empty() {
+        decision.memory.answers.0.entry(front.object()).or_default().extend(answered);
+    }
+    let wanted = front.spec.ttl_seconds.unwrap_or(input.ttl_seconds);
+    let floor = front.spec.min_ttl_seconds.unwrap_or(MIN_TTL_SECONDS);
+    let bound = bounded(wanted, floor, input.now_ms, chosen.turn_ms);
+    for at_ms in [chosen.next_ms, bound.next_ms].into_iter().flatten() {
+        decision.next_ms = Some(decision.next_ms.map_or(at_ms, |next| next.min(at_ms)));
+    }
+    decision.memory.fronts.insert(front.key(), std::mem::take(&mut chosen.memory));
+    Decided { front, chosen, ttl: bound.ttl }
 }
 
 /// The regions, and the zones of each, that clusters are in; what is no DNS label is left out.
-fn places(input: &TrafficInput<'_>) -> BTreeMap<String, BTreeSet<String>> {
+fn places_of_clusters(input: &TrafficInput<'_>) -> BTreeMap<String, BTreeSet<String>> {
     let mut places: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for cluster in input.clusters.values().filter(|cluster| zone::is_label(&cluster.region)) {
         let zones = places.entry(cluster.region.clone()).or_default();

@@ -4,12 +4,16 @@
 use serde_json::json;
 
 use super::*;
+use crate::api::Verdict;
 
 struct World {
     services: Vec<ServiceView>,
     clusters: BTreeMap<String, ClusterTraffic>,
     policies: Vec<TrafficPolicy>,
-    previous: Answers,
+    previous: Memory,
+    places: Places,
+    latency: Latency,
+    now_ms: i64,
     frozen: Option<&'static str>,
     nameservers: Vec<NameServer>,
 }
@@ -23,8 +27,11 @@ impl World {
             zone: "a".into(),
             ..ClusterTraffic::default()
         };
-        let backend =
-            |address: &str| Backend { ready_endpoints: 2, addresses: vec![address.into()], absent: false };
+        let backend = |address: &str| Backend {
+            ready_endpoints: 2,
+            addresses: vec![address.into()],
+            ..Backend::default()
+        };
         Self {
             services: vec![ServiceView {
                 namespace: "shop".into(),
@@ -39,7 +46,10 @@ impl World {
                 ("tokyo".into(), cluster("asia-northeast")),
             ]),
             policies: vec![],
-            previous: Answers::default(),
+            previous: Memory::default(),
+            places: Places::default(),
+            latency: Latency::default(),
+            now_ms: 1_000_000,
             frozen: None,
             nameservers: vec![NameServer {
                 name: "ns1.fed.example.test".into(),
@@ -62,8 +72,11 @@ impl World {
             previous: &self.previous,
             epoch: 7,
             frozen: self.frozen,
+            places: &self.places,
+            latency: &self.latency,
+            now_ms: self.now_ms,
         });
-        self.previous = decision.answers.clone();
+        self.previous = decision.memory.clone();
         decision
     }
 

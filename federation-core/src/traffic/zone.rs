@@ -1,108 +1,21 @@
-//! Zones: names and record sets.
+//! The names of Services and policies, and the zones that they are in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use crate::api::{Proximity, Strategy, TrafficPolicy};
 
-use crate::api::{Strategy, TrafficPolicy, TrafficPolicySpec};
+use super::choose::{Chosen, Front, Otherwise};
+use super::pipeline::{self, Share};
+use super::record::{Choice, RecordSet, RecordType, Selection, Tier, Variant, Zone, serial};
+use super::{Explanation, NameServer, Owner, TrafficInput, places_of_clusters};
 
-use super::{Answers, DEFAULT_WEIGHT, Explanation, NameServer, ServiceView, TrafficInput, places};
-
-/// One zone, whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Zone {
-    /// Fully qualified, lower case, with the final dot.
-    pub origin: String,
-    /// See [`serial`].
-    pub serial: u32,
+/// A front with what was decided for it.
+pub(super) struct Decided<'a> {
+    pub(super) front: Front<'a>,
+    pub(super) chosen: Chosen,
     /// Seconds.
-    pub default_ttl: u32,
-    /// Seconds; SOA minimum.
-    pub negative_ttl: u32,
-    /// Host names of the zone's servers.
-    pub nameservers: Vec<String>,
-    /// SOA RNAME.
-    pub hostmaster: String,
-    /// Ordered by name and type.
-    pub records: Vec<RecordSet>,
-}
-
-/// The answers to one question.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordSet {
-    /// Fully qualified, lower case.
-    pub name: String,
-    /// Seconds.
-    pub ttl: u32,
-    /// Type of the records.
-    #[serde(rename = "type")]
-    pub rtype: RecordType,
-    /// How a tier answers.
-    pub selection: Selection,
-    /// Tried in order.
-    pub tiers: Vec<Tier>,
-    /// `namespace/name` of the Service whose users ask; empty for static records.
-    #[serde(default)]
-    pub service: String,
-}
-
-/// Types of records that the federation makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum RecordType {
-    /// IPv4 address.
-    A,
-    /// IPv6 address.
-    #[serde(rename = "AAAA")]
-    Aaaa,
-}
-
-impl RecordType {
-    /// As in a zone file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::A => "A",
-            Self::Aaaa => "AAAA",
-        }
-    }
-
-    fn of(address: &IpAddr) -> Self {
-        if address.is_ipv4() { Self::A } else { Self::Aaaa }
-    }
-}
-
-/// How a tier answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Selection {
-    /// With every choice.
-    All,
-    /// With one choice, by weight.
-    Weighted,
-}
-
-/// Choices of one rank.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tier {
-    /// Never empty.
-    pub choices: Vec<Choice>,
-}
-
-/// What one cluster answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Choice {
-    /// Presentation format of the records' data; never empty.
-    pub data: Vec<String>,
-    /// At least 1.
-    pub weight: u32,
-    /// The cluster; empty for static records.
-    pub cluster: String,
-}
-
-/// The SOA serial of an epoch: its low 32 bits. Epochs only rise, and by less than 2^31 between two transfers, so that serials
-/// compare as RFC 1982 wants. 0 is left out, because some secondaries take it for "none".
-pub fn serial(epoch: u64) -> u32 {
-    let low = (epoch & u64::from(u32::MAX)) as u32;
-    low.max(1)
+    pub(super) ttl: u32,
 }
 
 /// Whether the text is a DNS label (RFC 1123): such names only become part of a zone.
@@ -114,30 +27,6 @@ pub(super) fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// The share of a cluster in a weighted answer.
-pub(super) fn weight(input: &TrafficInput<'_>, policy: &TrafficPolicySpec, cluster: &str) -> u32 {
-    policy
-        .weights
-        .get(cluster)
-        .copied()
-        .or_else(|| input.clusters.get(cluster).and_then(|cluster| cluster.weight))
-        .unwrap_or(DEFAULT_WEIGHT)
-}
-
-/// Clusters by rank: each named one for itself, the others together at the end.
-pub(super) fn failover_tiers<'a>(
-    order: &[String],
-    clusters: impl Iterator<Item = &'a String>,
-) -> Vec<Vec<String>> {
-    let mut rest: BTreeSet<&String> = clusters.collect();
-    let mut tiers: Vec<Vec<String>> =
-        order.iter().filter(|name| rest.remove(name)).map(|name| vec![name.clone()]).collect();
-    if !rest.is_empty() {
-        tiers.push(rest.into_iter().cloned().collect());
-    }
-    tiers
-}
-
 /// Collects record sets into zones.
 pub(super) struct Builder<'a> {
     input: &'a TrafficInput<'a>,
@@ -145,6 +34,7 @@ pub(super) struct Builder<'a> {
     v1: String,
     places: BTreeMap<String, BTreeSet<String>>,
     zones: BTreeMap<String, BTreeMap<(String, RecordType), RecordSet>>,
+    owners: BTreeMap<String, Owner>,
 }
 
 impl<'a> Builder<'a> {
@@ -153,7 +43,7 @@ impl<'a> Builder<'a> {
         let suffix = suffix.trim_end_matches('.');
         let apex = format!("{federation}.{suffix}.");
         let v1 = format!("{federation}.svc.{suffix}.");
-        let places = places(input);
+        let places = places_of_clusters(input);
         let mut zones: BTreeMap<String, _> =
             BTreeMap::from([(apex.clone(), BTreeMap::new()), (v1.clone(), BTreeMap::new())]);
         for (region, inner) in &places {
@@ -162,7 +52,7 @@ impl<'a> Builder<'a> {
                 zones.insert(format!("{federation}.svc.{zone}.{region}.{suffix}."), BTreeMap::new());
             }
         }
-        let mut builder = Self { input, apex, v1, places, zones };
+        let mut builder = Self { input, apex, v1, places, zones, owners: BTreeMap::new() };
         builder.servers();
         builder
     }
@@ -183,9 +73,11 @@ impl<'a> Builder<'a> {
                     name: name.clone(),
                     ttl: self.input.ttl_seconds,
                     rtype,
-                    selection: Selection::All,
-                    tiers: vec![Tier { choices }],
                     service: String::new(),
+                    selection: Selection::All,
+                    picks: 1,
+                    tiers: vec![Tier { choices }],
+                    variants: Vec::new(),
                 };
                 self.insert(&origin, record);
             }
@@ -193,16 +85,12 @@ impl<'a> Builder<'a> {
     }
 
     /// The names that a Service has by itself.
-    pub(super) fn service(
-        &mut self,
-        service: &ServiceView,
-        chosen: &BTreeMap<String, Vec<IpAddr>>,
-        policy: &TrafficPolicy,
-        explanations: &mut Vec<Explanation>,
-    ) {
+    pub(super) fn service(&mut self, decided: &Decided<'_>, explanations: &mut Vec<Explanation>) {
+        let service = decided.front.service;
         if !is_label(&service.name) || !is_label(&service.namespace) {
             explanations.push(Explanation {
-                object: format!("{}/{}", service.namespace, service.name),
+                object: decided.front.object(),
+                policy: String::new(),
                 cluster: String::new(),
                 answered: false,
                 rule: "Label",
@@ -211,44 +99,37 @@ impl<'a> Builder<'a> {
             return;
         }
         let relative = format!("{}.{}", service.name, service.namespace);
-        let key = format!("{}/{}", service.namespace, service.name);
         let (apex, v1) = (self.apex.clone(), self.v1.clone());
-        self.names(&apex.clone(), &format!("{relative}.svc.{apex}"), &key, policy, chosen, &[]);
-        self.names(&v1.clone(), &format!("{relative}.{v1}"), &key, policy, chosen, &[]);
+        self.global(&apex, &format!("{relative}.svc.{apex}"), decided);
+        self.global(&v1, &format!("{relative}.{v1}"), decided);
         let (federation, suffix) = (self.input.federation.to_ascii_lowercase(), self.v1_suffix());
         for (region, zones) in self.places.clone() {
-            let in_region =
-                |name: &String| self.input.clusters.get(name).is_some_and(|cluster| cluster.region == region);
-            let near: BTreeSet<String> = chosen.keys().filter(|name| in_region(name)).cloned().collect();
+            let near = self.clusters_of(|cluster| cluster.region == region);
             let origin = format!("{federation}.svc.{region}.{suffix}");
-            let near_first = std::slice::from_ref(&near);
-            self.names(&origin, &format!("{relative}.{origin}"), &key, policy, chosen, near_first);
+            self.names(
+                &origin,
+                &format!("{relative}.{origin}"),
+                decided,
+                std::slice::from_ref(&near),
+                Vec::new(),
+            );
             for zone in zones {
-                let in_zone = |name: &&String| {
-                    self.input.clusters.get(*name).is_some_and(|cluster| cluster.zone == zone)
-                };
-                let nearest: BTreeSet<String> = near.iter().filter(in_zone).cloned().collect();
+                let nearest = self.clusters_of(|cluster| cluster.region == region && cluster.zone == zone);
                 let origin = format!("{federation}.svc.{zone}.{region}.{suffix}");
-                self.names(
-                    &origin,
-                    &format!("{relative}.{origin}"),
-                    &key,
-                    policy,
-                    chosen,
-                    &[nearest, near.clone()],
-                );
+                let ranks = [nearest, near.clone()];
+                self.names(&origin, &format!("{relative}.{origin}"), decided, &ranks, Vec::new());
             }
         }
     }
 
+    fn clusters_of(&self, is: impl Fn(&super::ClusterTraffic) -> bool) -> BTreeSet<String> {
+        let clusters = self.input.clusters.iter();
+        clusters.filter(|(_, cluster)| is(cluster)).map(|(name, _)| name.clone()).collect()
+    }
+
     /// The hostnames of the policies.
-    pub(super) fn hostnames(
-        &mut self,
-        input: &TrafficInput<'_>,
-        answers: &Answers,
-        explanations: &mut Vec<Explanation>,
-    ) {
-        let mut policies: Vec<&TrafficPolicy> = input.policies.iter().collect();
+    pub(super) fn hostnames(&mut self, decided: &[Decided<'_>], explanations: &mut Vec<Explanation>) {
+        let mut policies: Vec<&TrafficPolicy> = self.input.policies.iter().collect();
         policies.sort_by_key(|policy| {
             let created = policy.metadata.creation_timestamp.as_ref().map(|time| time.0);
             (created.is_none(), created, policy.metadata.namespace.clone(), policy.metadata.name.clone())
@@ -257,10 +138,14 @@ impl<'a> Builder<'a> {
         for policy in policies {
             let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
             let object = format!("{namespace}/{}", policy.name());
+            let of_policy = decided.iter().find(|decided| {
+                decided.front.service.namespace == namespace && decided.front.policy == policy.name()
+            });
             for hostname in &policy.spec.hostnames {
                 let mut refuse = |message: String| {
                     explanations.push(Explanation {
                         object: object.clone(),
+                        policy: policy.name().to_owned(),
                         cluster: String::new(),
                         answered: false,
                         rule: "Hostname",
@@ -279,23 +164,24 @@ impl<'a> Builder<'a> {
                     continue;
                 }
                 taken.insert(name.clone(), object.clone());
-                let key = format!("{namespace}/{}", policy.spec.service);
-                if let Some(chosen) = answers.0.get(&key) {
+                if let Some(decided) = of_policy {
                     let apex = self.apex.clone();
-                    self.names(&apex, &name, &key, policy, chosen, &[]);
+                    self.global(&apex, &name, decided);
                 }
             }
         }
     }
 
-    pub(super) fn finish(self) -> Vec<Zone> {
+    /// The zones, and whose each name is.
+    pub(super) fn finish(self) -> (Vec<Zone>, BTreeMap<String, Owner>) {
         let input = self.input;
         let hostmaster = if input.hostmaster.is_empty() {
             format!("hostmaster.{}", self.apex)
         } else {
             qualified(input.hostmaster)
         };
-        self.zones
+        let zones = self
+            .zones
             .into_iter()
             .map(|(origin, records)| Zone {
                 origin,
@@ -306,7 +192,8 @@ impl<'a> Builder<'a> {
                 hostmaster: hostmaster.clone(),
                 records: records.into_values().collect(),
             })
-            .collect()
+            .collect();
+        (zones, self.owners)
     }
 
     fn v1_suffix(&self) -> String {
@@ -334,82 +221,78 @@ impl<'a> Builder<'a> {
         Ok(name)
     }
 
-    /// Record sets of both families for one name. `near` ranks clusters before the policy does.
+    /// A name for everybody: clients of some regions may get it otherwise.
+    fn global(&mut self, origin: &str, name: &str, decided: &Decided<'_>) {
+        let input = self.input;
+        let spec = decided.front.spec;
+        let mut regions = Vec::new();
+        if spec.proximity != Proximity::None {
+            for region in input.places.client_regions() {
+                let near = input.places.near(spec.proximity, region, input.clusters, input.latency);
+                regions.push((region.to_owned(), pipeline::tiers(input, spec, &decided.chosen, &near)));
+            }
+        }
+        self.names(origin, name, decided, &[], regions);
+    }
+
+    /// Record sets of both families for one name. `near` ranks clusters before the policy does; `regions` are the tiers for the clients
+    /// of each.
     fn names(
         &mut self,
         origin: &str,
         name: &str,
-        service: &str,
-        policy: &TrafficPolicy,
-        chosen: &BTreeMap<String, Vec<IpAddr>>,
+        decided: &Decided<'_>,
         near: &[BTreeSet<String>],
+        regions: Vec<(String, Vec<Vec<Share>>)>,
     ) {
+        let Decided { front, chosen, ttl } = decided;
+        let tiers = pipeline::tiers(self.input, front.spec, chosen, near);
         for rtype in [RecordType::A, RecordType::Aaaa] {
-            let family: BTreeMap<&String, Vec<String>> = chosen
-                .iter()
-                .filter_map(|(cluster, addresses)| {
-                    Some((cluster, by_family(addresses).remove(&rtype).filter(|data| !data.is_empty())?))
-                })
-                .collect();
-            let mut left: BTreeSet<&String> = family.keys().copied().collect();
-            let mut tiers = Vec::new();
-            for rank in near {
-                let here: Vec<&String> = rank.iter().filter(|cluster| left.remove(cluster)).collect();
-                tiers.extend(self.tiers(&policy.spec, &here, &family));
-            }
-            let rest: Vec<&String> = left.into_iter().collect();
-            tiers.extend(self.tiers(&policy.spec, &rest, &family));
+            let tiers = match &chosen.otherwise {
+                None => of_family(&tiers, rtype),
+                Some(Otherwise::Fallback(addresses)) => fixed(addresses, rtype),
+                // One record set is enough for the name to exist.
+                Some(Otherwise::NoData) if rtype == RecordType::A => vec![Tier {
+                    choices: vec![Choice { data: Vec::new(), weight: 1, cluster: String::new() }],
+                }],
+                Some(Otherwise::NoData) => Vec::new(),
+            };
             if tiers.is_empty() {
                 continue;
             }
-            let selection = match policy.spec.strategy {
+            let mut variants: Vec<Variant> = Vec::new();
+            for (region, tiers_there) in &regions {
+                let there = of_family(tiers_there, rtype);
+                if there.is_empty() || there == tiers {
+                    continue;
+                }
+                match variants.iter_mut().find(|variant| variant.tiers == there) {
+                    Some(same) => same.regions.push(region.clone()),
+                    None => variants.push(Variant { regions: vec![region.clone()], tiers: there }),
+                }
+            }
+            let selection = match front.spec.strategy {
+                _ if chosen.otherwise.is_some() => Selection::All,
                 Strategy::All => Selection::All,
                 Strategy::Weighted | Strategy::Failover => Selection::Weighted,
+                Strategy::Sticky => Selection::Sticky,
             };
-            let ttl = policy.spec.ttl_seconds.unwrap_or(self.input.ttl_seconds);
-            let (name, service) = (name.to_owned(), service.to_owned());
-            self.insert(origin, RecordSet { name, ttl, rtype, selection, tiers, service });
+            let picks = front.spec.picks.filter(|_| selection == Selection::Weighted).unwrap_or(1).max(1);
+            let record = RecordSet {
+                name: name.to_owned(),
+                ttl: *ttl,
+                rtype,
+                service: front.object(),
+                selection,
+                picks,
+                tiers,
+                variants,
+            };
+            self.insert(origin, record);
         }
-    }
-
-    fn tiers(
-        &self,
-        policy: &TrafficPolicySpec,
-        clusters: &[&String],
-        family: &BTreeMap<&String, Vec<String>>,
-    ) -> Vec<Tier> {
-        let ranks = match policy.strategy {
-            Strategy::Failover => failover_tiers(&policy.order, clusters.iter().copied()),
-            Strategy::Weighted | Strategy::All => {
-                vec![clusters.iter().map(|cluster| (*cluster).clone()).collect()]
-            }
-        };
-        ranks
-            .into_iter()
-            .filter_map(|rank| {
-                let choice = |cluster: &String, weight: u32| {
-                    family.get(cluster).map(|data| Choice {
-                        data: data.clone(),
-                        weight,
-                        cluster: cluster.clone(),
-                    })
-                };
-                let weighted = |cluster: &String| match policy.strategy {
-                    Strategy::All => DEFAULT_WEIGHT,
-                    Strategy::Weighted | Strategy::Failover => weight(self.input, policy, cluster),
-                };
-                let mut choices: Vec<Choice> = rank
-                    .iter()
-                    .filter(|cluster| weighted(cluster) > 0)
-                    .filter_map(|cluster| choice(cluster, weighted(cluster)))
-                    .collect();
-                if choices.is_empty() {
-                    // All weights are 0, and a name never becomes empty by a weight.
-                    choices = rank.iter().filter_map(|cluster| choice(cluster, 1)).collect();
-                }
-                (!choices.is_empty()).then_some(Tier { choices })
-            })
-            .collect()
+        self.owners
+            .entry(name.to_owned())
+            .or_insert_with(|| Owner { service: front.object(), policy: front.policy.to_owned() });
     }
 
     fn insert(&mut self, origin: &str, record: RecordSet) {
@@ -417,6 +300,27 @@ impl<'a> Builder<'a> {
             zone.entry((record.name.clone(), record.rtype)).or_insert(record);
         }
     }
+}
+
+/// The tiers as far as they have addresses of the family.
+fn of_family(tiers: &[Vec<Share>], rtype: RecordType) -> Vec<Tier> {
+    let choice = |share: &Share| {
+        let data = by_family(&share.addresses).remove(&rtype)?;
+        Some(Choice { data, weight: share.weight, cluster: share.cluster.clone() })
+    };
+    tiers
+        .iter()
+        .map(|tier| Tier { choices: tier.iter().filter_map(choice).collect() })
+        .filter(|tier| !tier.choices.is_empty())
+        .collect()
+}
+
+fn fixed(addresses: &[IpAddr], rtype: RecordType) -> Vec<Tier> {
+    by_family(addresses)
+        .remove(&rtype)
+        .map(|data| Tier { choices: vec![Choice { data, weight: 1, cluster: String::new() }] })
+        .into_iter()
+        .collect()
 }
 
 fn by_family(addresses: &[IpAddr]) -> BTreeMap<RecordType, Vec<String>> {

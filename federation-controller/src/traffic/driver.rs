@@ -1,0 +1,153 @@
+//! The loop: decide, publish, keep, tell.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use federation_core::traffic::{Places, TrafficInput, Zone, zones};
+use federation_runtime::shutdown::Shutdown;
+use proto::v1;
+
+use super::kept::Kept;
+use super::status::{self, Told};
+use super::{Published, Surroundings, Traffic, views, wire};
+
+/// Changes within this time are one zone: short against any TTL, long against a burst of endpoints.
+const GATHER: Duration = Duration::from_millis(5);
+/// It is decided again at least this often, for clocks that are set.
+const AT_LEAST: Duration = Duration::from_secs(60);
+/// After an epoch could not be taken.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What the loop keeps between two decisions.
+struct Loop {
+    kept: Kept,
+    zones: Vec<Zone>,
+    regions: Option<v1::Regions>,
+    told: Told,
+    // When the last decision wants to be made again, Unix milliseconds.
+    next_ms: Option<i64>,
+}
+
+impl Traffic {
+    /// Decides whenever poked and when time itself changes an answer, until `shutdown`.
+    pub(crate) async fn run(self, surroundings: Surroundings, shutdown: Shutdown) {
+        let mut served = surroundings.zones.changes();
+        let mut state = Loop {
+            kept: Kept::load(&surroundings.settings.file),
+            zones: Vec::new(),
+            regions: None,
+            told: Told::default(),
+            next_ms: None,
+        };
+        // Before the view is whole, a Service that was not told yet would look deleted.
+        while !surroundings.world.is_synced() {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = tokio::time::sleep(GATHER) => {}
+            }
+        }
+        self.poke();
+        loop {
+            let due = state.next_ms.map_or(AT_LEAST, until).min(AT_LEAST);
+            let left = self.0.leaving.lock().next_end().unwrap_or(AT_LEAST);
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = self.0.poke.notified() => {
+                    tokio::time::sleep(GATHER).await;
+                    self.decide(&surroundings, &mut state).await;
+                }
+                changed = served.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(due) => self.decide(&surroundings, &mut state).await,
+                () = tokio::time::sleep(left) => {}
+            }
+            self.note_served(&surroundings);
+        }
+    }
+
+    async fn decide(&self, surroundings: &Surroundings, state: &mut Loop) {
+        let settings = &surroundings.settings;
+        let Some((federation, suffix)) = TrafficInput::split_zone(&settings.zone) else { return };
+        let snapshot = surroundings.board.snapshot();
+        let (services, policies) = (views::services(&surroundings.world), surroundings.world.traffic());
+        let clusters = views::clusters(&snapshot);
+        let places = Arc::new(Places::new(&surroundings.world.client_regions()));
+        let now_ms = Timestamp::now().as_millisecond();
+        state.kept.latency.age(now_ms);
+        let input = |epoch| TrafficInput {
+            federation,
+            suffix,
+            nameservers: &settings.nameservers,
+            hostmaster: "",
+            ttl_seconds: settings.ttl_seconds,
+            negative_ttl_seconds: settings.ttl_seconds,
+            services: &services,
+            clusters: &clusters,
+            policies: &policies,
+            places: &places,
+            latency: &state.kept.latency,
+            previous: &state.kept.memory,
+            epoch,
+            frozen: snapshot.frozen.as_deref(),
+            now_ms,
+        };
+        let mut decision = zones(&input(surroundings.epochs.current()));
+        state.next_ms = decision.next_ms;
+        let regions = wire::regions(&places, &decision.zones);
+        let begun = self.0.leaving.lock().has_begun();
+        let same =
+            without_serials(&decision.zones) == without_serials(&state.zones) && regions == state.regions;
+        let mut epoch = self.last().map_or(0, |last| last.epoch);
+        if !begun || !same {
+            epoch = match surroundings.epochs.next().await {
+                Ok(epoch) => epoch,
+                Err(error) => {
+                    tracing::warn!(%error, "no epoch for the zones: again soon");
+                    state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
+                    return;
+                }
+            };
+            decision = zones(&input(epoch));
+            surroundings.zones.publish(v1::ZoneUpdate {
+                epoch,
+                incarnation: settings.incarnation.clone(),
+                zones: decision.zones.iter().map(wire::zone).collect(),
+                withdrawn: wire::withdrawn_origins(&mut state.kept.origins, &decision.zones),
+                regions: regions.clone(),
+                ..v1::ZoneUpdate::default()
+            });
+            self.0.leaving.lock().note_published(
+                &state.kept.memory.answers,
+                &decision.memory.answers,
+                epoch,
+                wire::max_ttl(&decision.zones),
+            );
+            (state.zones, state.regions) = (decision.zones.clone(), regions);
+        }
+        // Holds, ramps and withdrawals are remembered though no answer changed.
+        if state.kept.memory != decision.memory || !same {
+            state.kept.memory = decision.memory.clone();
+            state.kept.save(&settings.file);
+        }
+        let published = Arc::new(Published { epoch, decision, places });
+        *self.0.last.lock() = Some(published.clone());
+        state.told.policies(surroundings, &published.decision, epoch).await;
+        state.told.regions(surroundings, &published.places).await;
+        status::clean_overrides(surroundings).await;
+    }
+}
+
+/// The time until then. A moment that has passed is now, but never at once again and again.
+fn until(at_ms: i64) -> Duration {
+    let left = at_ms.saturating_sub(Timestamp::now().as_millisecond());
+    Duration::from_millis(u64::try_from(left).unwrap_or(0).max(GATHER.as_millis() as u64))
+}
+
+fn without_serials(zones: &[Zone]) -> Vec<Zone> {
+    zones.iter().map(|zone| Zone { serial: 0, ..zone.clone() }).collect()
+}

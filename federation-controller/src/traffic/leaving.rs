@@ -1,0 +1,180 @@
+//! When a cluster has been left by its users: no answer points there any more, every DNS server has said that it serves that, and the
+//! last such answer has run out of every cache.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use federation_core::api::TaintEffect;
+use federation_core::traffic::Answers;
+
+use super::{Surroundings, Traffic};
+use crate::decide::board::Snapshot;
+use crate::decide::queue::Priority;
+use crate::hub::zones::Zones;
+use crate::observe::{Template, World};
+
+/// A little more than the TTL, for clocks and for answers that were on their way.
+const AFTER_TTL: Duration = Duration::from_secs(1);
+
+/// Who left whom.
+#[derive(Default)]
+pub(super) struct Leaving {
+    // By namespace/service and cluster: since when no answer points there.
+    withdrawn: HashMap<(String, String), Withdrawn>,
+    // What the last decision answers, and the longest time that an answer may be cached.
+    answers: Answers,
+    // The first zones of this process: what was answered before, and when, is not known, so it counts as answered until then.
+    first: Option<Withdrawn>,
+    // The longest TTL of the last zones.
+    ttl: Duration,
+    // Until when answers from the zones before those are cached: TTLs shrink before a change, and older answers outlive newer ones.
+    cached: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Withdrawn {
+    epoch: u64,
+    ttl: Duration,
+    // When every DNS server was seen to serve it.
+    served: Option<Instant>,
+}
+
+impl Withdrawn {
+    fn is_over(&self) -> bool {
+        self.served.is_some_and(|served| served.elapsed() >= self.ttl + AFTER_TTL)
+    }
+}
+
+impl Leaving {
+    /// Whether a decision was noted.
+    pub(super) fn has_begun(&self) -> bool {
+        self.first.is_some()
+    }
+
+    /// Starts the clock of every cluster that lost its place in an answer, and stops that of those that came back. `ttl` is the
+    /// longest of the new zones.
+    pub(super) fn note_published(&mut self, before: &Answers, now: &Answers, epoch: u64, ttl: Duration) {
+        let moment = Instant::now();
+        let older = self.cached.map(|until| until.saturating_duration_since(moment)).unwrap_or_default();
+        let lives = ttl.max(self.ttl).max(older);
+        for (service, clusters) in &before.0 {
+            for cluster in clusters.keys() {
+                if !now.0.get(service).is_some_and(|now| now.contains_key(cluster)) {
+                    let withdrawn = Withdrawn { epoch, ttl: lives, served: None };
+                    self.withdrawn.entry((service.clone(), cluster.clone())).or_insert(withdrawn);
+                }
+            }
+        }
+        self.withdrawn.retain(|(service, cluster), _| {
+            !now.0.get(service).is_some_and(|clusters| clusters.contains_key(cluster))
+        });
+        self.answers = now.clone();
+        self.cached = self.cached.max(Some(moment + self.ttl));
+        self.ttl = ttl;
+        self.first.get_or_insert(Withdrawn { epoch, ttl, served: None });
+    }
+
+    /// Looks who serves what; returns the namespaces of Services that some cluster was left by.
+    fn note_served(&mut self, zones: &Zones) -> BTreeSet<String> {
+        let mut over = BTreeSet::new();
+        if let Some(first) = &mut self.first
+            && first.served.is_none()
+            && zones.all_serve(first.epoch)
+        {
+            first.served = Some(Instant::now());
+        }
+        for ((service, _), withdrawn) in &mut self.withdrawn {
+            if withdrawn.served.is_none() && zones.all_serve(withdrawn.epoch) {
+                withdrawn.served = Some(Instant::now());
+            }
+            if withdrawn.is_over() {
+                over.insert(service.split('/').next().unwrap_or_default().to_owned());
+            }
+        }
+        over
+    }
+
+    /// When the next withdrawal runs out.
+    pub(super) fn next_end(&self) -> Option<Duration> {
+        self.withdrawn
+            .values()
+            .chain(&self.first)
+            .filter_map(|withdrawn| {
+                let served = withdrawn.served?;
+                let end = served + withdrawn.ttl + AFTER_TTL;
+                end.checked_duration_since(Instant::now())
+            })
+            .min()
+            .map(|wait| wait + Duration::from_millis(1))
+    }
+
+    fn is_left(&self, service: &str, cluster: &str) -> bool {
+        let Some(first) = &self.first else { return false };
+        let answered = self.answers.0.get(service).is_some_and(|clusters| clusters.contains_key(cluster));
+        let withdrawn = self.withdrawn.get(&(service.to_owned(), cluster.to_owned()));
+        !answered && withdrawn.unwrap_or(first).is_over()
+    }
+}
+
+impl Traffic {
+    /// Clusters that no cached DNS answer sends users of this object to any more.
+    ///
+    /// Users come to an object by the Services of its namespace that select its Pods. With no such Service no user comes.
+    pub(crate) fn drained(
+        &self,
+        template: &Template,
+        world: &World,
+        snapshot: &Snapshot,
+    ) -> BTreeSet<String> {
+        let services = selecting(template, world);
+        let leaving = self.0.leaving.lock();
+        snapshot
+            .views
+            .iter()
+            .map(|view| &view.name)
+            .filter(|cluster| services.iter().all(|service| leaving.is_left(service, cluster)))
+            .cloned()
+            .collect()
+    }
+
+    /// Looks who serves what; when a cluster is left by its last user, the objects are looked at again.
+    pub(super) fn note_served(&self, surroundings: &Surroundings) {
+        let over = self.0.leaving.lock().note_served(&surroundings.zones);
+        let draining = surroundings
+            .board
+            .snapshot()
+            .views
+            .iter()
+            .any(|view| view.spec.taints.iter().any(|taint| taint.effect == TaintEffect::NoExecute));
+        if !draining {
+            return;
+        }
+        for namespace in over {
+            for key in surroundings.world.keys_in(&namespace) {
+                if federation_core::template::has_replicas(key.kind.kind) {
+                    surroundings.queue.add(key, Priority::Urgent);
+                }
+            }
+        }
+    }
+}
+
+/// Names (`namespace/name`) of the Services that select an object's Pods.
+fn selecting(template: &Template, world: &World) -> Vec<String> {
+    let Some(labels) = template.object.pointer("/spec/template/metadata/labels").and_then(Value::as_object)
+    else {
+        return Vec::new();
+    };
+    world
+        .services_in(&template.key.namespace)
+        .iter()
+        .filter(|service| {
+            service.object.pointer("/spec/selector").and_then(Value::as_object).is_some_and(|selector| {
+                !selector.is_empty() && selector.iter().all(|(name, value)| labels.get(name) == Some(value))
+            })
+        })
+        .map(|service| format!("{}/{}", service.key.namespace, service.key.name))
+        .collect()
+}

@@ -1,0 +1,137 @@
+//! What is answered now, in the policies' statuses; and switches that expired, out of their specs.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use federation_core::api::{API_VERSION, ClientRegionsStatus, TrafficPolicy, TrafficPolicyStatus};
+use federation_core::traffic::{Places, TrafficDecision};
+
+use super::Surroundings;
+
+/// What each object was told last.
+#[derive(Default)]
+pub(super) struct Told {
+    policies: BTreeMap<String, TrafficPolicyStatus>,
+    regions: BTreeMap<String, ClientRegionsStatus>,
+}
+
+impl Told {
+    /// Tells each TrafficPolicy what is answered for it now.
+    pub(super) async fn policies(
+        &mut self,
+        surroundings: &Surroundings,
+        decision: &TrafficDecision,
+        epoch: u64,
+    ) {
+        let policies = surroundings.world.traffic();
+        for policy in policies.iter() {
+            let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
+            let name = format!("{namespace}/{}", policy.name());
+            let mut status = TrafficPolicyStatus {
+                observed_generation: policy.metadata.generation,
+                answering: decision.answering.get(&name).cloned().unwrap_or_default(),
+                epoch: None,
+                clusters: decision.clusters_of(namespace, policy.name()),
+                problems: decision.problems_of(namespace, policy.name()),
+            };
+            if !decision.answering.contains_key(&name) {
+                let service = &policy.spec.service;
+                status.problems.push(format!("there is no federated Service {namespace}/{service}"));
+            }
+            // A new epoch that says the same is no news.
+            if self
+                .policies
+                .get(&name)
+                .is_some_and(|last| TrafficPolicyStatus { epoch: None, ..last.clone() } == status)
+            {
+                continue;
+            }
+            status.epoch = Some(epoch);
+            let collection = format!("/apis/{API_VERSION}/namespaces/{namespace}/trafficpolicies");
+            match surroundings.writer.put_status(&collection, policy.name(), &json!(status)).await {
+                Ok(()) => {
+                    self.policies.insert(name, status);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, name, "the status of a TrafficPolicy could not be written");
+                }
+            }
+        }
+        let exists = |name: &String| {
+            let of = |policy: &TrafficPolicy| {
+                format!("{}/{}", policy.metadata.namespace.as_deref().unwrap_or_default(), policy.name())
+            };
+            policies.iter().any(|policy| of(policy) == *name)
+        };
+        self.policies.retain(|name, _| exists(name));
+    }
+
+    /// Tells each ClientRegions what of it is used.
+    pub(super) async fn regions(&mut self, surroundings: &Surroundings, places: &Places) {
+        let objects = surroundings.world.client_regions();
+        for object in objects.iter() {
+            let ours = |prefix: &&String| {
+                let region = prefix.parse().ok().and_then(|prefix| places.prefixes.get(&prefix));
+                region.is_some_and(|region| object.spec.regions.contains_key(region))
+            };
+            let status = ClientRegionsStatus {
+                observed_generation: object.metadata.generation,
+                prefixes: Some(
+                    object.spec.regions.values().flat_map(|region| &region.prefixes).filter(ours).count()
+                        as u32,
+                ),
+                problems: places.problems.get(object.name()).cloned().unwrap_or_default(),
+            };
+            if self.regions.get(object.name()) == Some(&status) {
+                continue;
+            }
+            let collection = format!("/apis/{API_VERSION}/clientregions");
+            match surroundings.writer.put_status(&collection, object.name(), &json!(status)).await {
+                Ok(()) => {
+                    self.regions.insert(object.name().to_owned(), status);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, name = object.name(), "the status of ClientRegions could not be written");
+                }
+            }
+        }
+        self.regions.retain(|name, _| objects.iter().any(|object| object.name() == name));
+    }
+}
+
+/// Removes switches that ended by themselves. Whoever changes the policy at the same time wins; the next round finds them again.
+pub(super) async fn clean_overrides(surroundings: &Surroundings) {
+    let now_ms = Timestamp::now().as_millisecond();
+    for policy in surroundings.world.traffic().iter() {
+        let over: Map<String, Value> = policy
+            .spec
+            .overrides
+            .iter()
+            .filter(|(_, switch)| switch.is_over(now_ms))
+            .map(|(cluster, _)| (cluster.clone(), Value::Null))
+            .collect();
+        if over.is_empty() {
+            continue;
+        }
+        let names: Vec<String> = over.keys().cloned().collect();
+        let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
+        let collection = format!("/apis/{API_VERSION}/namespaces/{namespace}/trafficpolicies");
+        let patch = json!({
+            "metadata": {"resourceVersion": policy.metadata.resource_version},
+            "spec": {"overrides": over},
+        });
+        match surroundings.writer.merge(&collection, policy.name(), patch).await {
+            Ok(()) => tracing::info!(
+                namespace,
+                policy = policy.name(),
+                clusters = names.join(","),
+                "switches expired and were removed"
+            ),
+            Err(error) => {
+                tracing::debug!(%error, policy = policy.name(), "expired switches could not be removed")
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The inputs of a decision, from what is observed.
+
+use std::collections::BTreeMap;
+
+use federation_core::api::TaintEffect;
+use federation_core::traffic::{Backend, ClusterTraffic, ServiceView};
+
+use crate::decide::board::Snapshot;
+use crate::observe::World;
+
+/// Federated Services with what the members say of them, in order.
+pub(super) fn services(world: &World) -> Vec<ServiceView> {
+    let mut views: Vec<ServiceView> = world
+        .services()
+        .into_iter()
+        .filter(|(template, _)| !template.deleting)
+        .filter(|(template, _)| {
+            federation_core::template::Template::from_value(template.key.kind.plural, &template.object)
+                .is_ok_and(|view| federation_core::select::federated(&view).is_ok())
+        })
+        .map(|(template, reports)| ServiceView {
+            namespace: template.key.namespace.to_string(),
+            name: template.key.name.to_string(),
+            backends: reports
+                .into_iter()
+                .filter(|(_, report)| report.uid == *template.uid)
+                .filter_map(|(cluster, report)| {
+                    let state = report.service?;
+                    Some((
+                        cluster,
+                        Backend {
+                            ready_endpoints: state.ready_endpoints,
+                            addresses: state.addresses,
+                            absent: state.absent,
+                            probe: None,
+                        },
+                    ))
+                })
+                .collect(),
+        })
+        .collect();
+    views.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    views
+}
+
+/// The clusters, by name.
+pub(super) fn clusters(snapshot: &Snapshot) -> BTreeMap<String, ClusterTraffic> {
+    snapshot
+        .views
+        .iter()
+        .map(|view| {
+            (
+                view.name.clone(),
+                ClusterTraffic {
+                    verdict: view.verdict,
+                    weight: view.spec.traffic_weight,
+                    region: view.spec.region.clone(),
+                    zone: view.spec.zone.clone(),
+                    draining: view.spec.taints.iter().any(|taint| taint.effect == TaintEffect::NoExecute),
+                    addresses: view.spec.addresses.clone(),
+                    turn_ms: None,
+                },
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,89 @@
+//! Address prefixes.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// An address prefix without bits beyond its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    address: IpAddr,
+    length: u8,
+}
+
+/// Why a text is no prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PrefixError {
+    /// No address before the slash.
+    #[error("{0:?} is no address prefix: write an IP address and a length, such as 203.0.113.0/24")]
+    Form(String),
+    /// The length does not fit the address.
+    #[error("{0:?} is no address prefix: the length is at most {1}")]
+    Length(String, u8),
+    /// Bits are set that the length leaves out.
+    #[error("{0:?} has bits set beyond its length: write {1}")]
+    Bits(String, Prefix),
+}
+
+impl Prefix {
+    /// The prefix of that length which holds the address; a longer length than the address has is its own.
+    pub fn of(address: IpAddr, length: u8) -> Self {
+        match address {
+            IpAddr::V4(address) => {
+                let length = length.min(32);
+                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+                Self { address: Ipv4Addr::from(u32::from(address) & mask).into(), length }
+            }
+            IpAddr::V6(address) => {
+                let length = length.min(128);
+                let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+                Self { address: Ipv6Addr::from(u128::from(address) & mask).into(), length }
+            }
+        }
+    }
+
+    /// The first address.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// In bits.
+    pub fn length(&self) -> u8 {
+        self.length
+    }
+
+    /// Whether all of `other` lies within it.
+    pub fn holds(&self, other: &Self) -> bool {
+        self.address.is_ipv4() == other.address.is_ipv4()
+            && self.length <= other.length
+            && Self::of(other.address, self.length) == *self
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        let form = || PrefixError::Form(text.to_owned());
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| form())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let length: u8 = length.map_or(Ok(most), |length| length.parse().map_err(|_| form()))?;
+        if length > most {
+            return Err(PrefixError::Length(text.to_owned(), most));
+        }
+        let prefix = Self::of(address, length);
+        if prefix.address == address { Ok(prefix) } else { Err(PrefixError::Bits(text.to_owned(), prefix)) }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
