@@ -40,6 +40,9 @@ fn own(kind: &Kind) -> Value {
                 "Placement rules for the objects that it selects.",
             )
         }
+        "ClientRegions" => spec_and_status::<api::ClientRegionsSpec, api::ClientRegionsStatus>(
+            "Regions of DNS clients, by address prefix.",
+        ),
         "TrafficPolicy" => spec_and_status::<api::TrafficPolicySpec, api::TrafficPolicyStatus>(
             "DNS answers for one Service.",
         ),

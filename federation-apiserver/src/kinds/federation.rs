@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::registry::{Column, Faults, Generation, Kind, field, joined};
 
-const BASE: Kind = Kind {
+pub(super) const BASE: Kind = Kind {
     group: api::GROUP,
     version: api::VERSION,
     categories: &["federation"],
@@ -117,31 +117,10 @@ pub(super) const KINDS: &[&Kind] = &[
         },
         ..BASE
     },
-    &Kind {
-        kind: "TrafficPolicy",
-        plural: "trafficpolicies",
-        singular: "trafficpolicy",
-        short_names: &["ftp"],
-        columns: &[
-            Column::NAME,
-            Column::text("Service", "Whose users.", |object, _| field(object, "/spec/service")),
-            Column::text("Strategy", "How clusters are chosen.", |object, _| field(object, "/spec/strategy")),
-            Column::text("Answering", "Clusters that are answered now.", |object, _| {
-                joined(strings(&object["status"]["answering"]))
-            }),
-            Column::AGE,
-        ],
-        validate: |object, faults| {
-            if parses::<api::TrafficPolicy>(object, faults) {
-                traffic(&object["spec"], faults);
-            }
-        },
-        ..BASE
-    },
 ];
 
 /// Whether the object has the types of its struct; a wrong one is told with what serde says.
-fn parses<T: DeserializeOwned>(object: &Value, faults: &mut Faults) -> bool {
+pub(super) fn parses<T: DeserializeOwned>(object: &Value, faults: &mut Faults) -> bool {
     for part in ["spec", "status"] {
         if object.get(part).is_some_and(|value| !value.is_object() && !value.is_null()) {
             faults.push(FieldError::type_invalid(
@@ -165,7 +144,7 @@ fn parses<T: DeserializeOwned>(object: &Value, faults: &mut Faults) -> bool {
     }
 }
 
-fn strings(list: &Value) -> impl Iterator<Item = String> + '_ {
+pub(super) fn strings(list: &Value) -> impl Iterator<Item = String> + '_ {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned)
 }
 
@@ -236,7 +215,7 @@ fn cluster(spec: &Value, faults: &mut Faults) {
     }
 }
 
-fn check_weight(weight: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn check_weight(weight: &Value, path: &FieldPath, faults: &mut Faults) {
     if let Some(number) = weight.as_u64()
         && number > 1000
     {
@@ -279,7 +258,7 @@ fn policy(spec: &Value, faults: &mut Faults) {
     }
 }
 
-fn check_names(list: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn check_names(list: &Value, path: &FieldPath, faults: &mut Faults) {
     for (index, name) in strings(list).enumerate() {
         for fault in names::dns1123_label(&name) {
             faults.push(FieldError::invalid(&path.index(index), name.as_str(), &fault));
@@ -339,42 +318,6 @@ fn check_json_patch(patch: &Value, path: &FieldPath, faults: &mut Faults) {
         if matches!(op, "add" | "replace" | "test") && operation.get("value").is_none() {
             faults.push(FieldError::required(&path.child("value"), ""));
         }
-    }
-}
-
-fn traffic(spec: &Value, faults: &mut Faults) {
-    let path = FieldPath::new("spec");
-    let service = spec["service"].as_str().unwrap_or_default();
-    if service.is_empty() {
-        faults.push(FieldError::required(&path.child("service"), "name a Service of the same namespace"));
-    } else {
-        for fault in names::dns1035_label(service) {
-            faults.push(FieldError::invalid(&path.child("service"), service, &fault));
-        }
-    }
-    for (index, host) in strings(&spec["hostnames"]).enumerate() {
-        for fault in names::dns1123_subdomain(host.trim_end_matches('.')) {
-            faults.push(FieldError::invalid(&path.child("hostnames").index(index), host.as_str(), &fault));
-        }
-    }
-    if let Ok(check) = serde_json::from_value::<api::HealthCheck>(spec["healthCheck"].clone()) {
-        for (field, problem) in check.problems() {
-            let value = spec["healthCheck"][field].clone();
-            faults.push(FieldError::invalid(&path.child("healthCheck").child(field), value, &problem));
-        }
-    }
-    check_names(&spec["order"], &path.child("order"), faults);
-    for (name, weight) in spec["weights"].as_object().into_iter().flatten() {
-        check_weight(weight, &path.child("weights").key(name), faults);
-    }
-    if let Some(ttl) = spec["ttlSeconds"].as_u64()
-        && !(1..=86400).contains(&ttl)
-    {
-        faults.push(FieldError::invalid(
-            &path.child("ttlSeconds"),
-            ttl,
-            "must be between 1 and 86400, inclusive",
-        ));
     }
 }
 

@@ -30,6 +30,7 @@ mod policy;
 mod rbac;
 mod reviews;
 mod storage;
+mod traffic;
 
 pub(crate) use federation::check_cluster_selector;
 
@@ -69,6 +70,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         discovery_slice::KINDS,
         flowcontrol::KINDS,
         federation::KINDS,
+        traffic::KINDS,
     ]
     .concat()
 }

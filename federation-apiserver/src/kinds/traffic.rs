@@ -1,0 +1,321 @@
+//! The kinds of group `federation.rs` that DNS answers follow from: TrafficPolicy and ClientRegions.
+
+use std::net::IpAddr;
+
+use apimachinery::{
+    FieldError, FieldPath,
+    meta::Scope,
+    names::{self, NameRule},
+};
+use federation_core::{
+    api,
+    traffic::{Prefix, is_region_name, location},
+};
+use serde_json::Value;
+
+use super::federation::{BASE, check_names, check_weight, parses, strings};
+use crate::registry::{Column, Faults, Kind, field, joined};
+
+pub(super) const KINDS: &[&Kind] = &[
+    &Kind {
+        kind: "ClientRegions",
+        plural: "clientregions",
+        singular: "clientregions",
+        short_names: &["fcr"],
+        scope: Scope::Cluster,
+        name_rule: NameRule::Dns1123Subdomain,
+        columns: &[
+            Column::NAME,
+            Column::text("Regions", "Regions that it speaks of.", |object, _| {
+                joined(
+                    object["spec"]["regions"].as_object().into_iter().flatten().map(|(name, _)| name.clone()),
+                )
+            }),
+            Column::text("Prefixes", "Prefixes that are in the table.", |object, _| {
+                field(object, "/status/prefixes")
+            }),
+            Column::AGE,
+        ],
+        validate: |object, faults| {
+            if parses::<api::ClientRegions>(object, faults) {
+                client_regions(&object["spec"], faults);
+            }
+        },
+        ..BASE
+    },
+    &Kind {
+        kind: "TrafficPolicy",
+        plural: "trafficpolicies",
+        singular: "trafficpolicy",
+        short_names: &["ftp"],
+        columns: &[
+            Column::NAME,
+            Column::text("Service", "Whose users.", |object, _| field(object, "/spec/service")),
+            Column::text("Strategy", "How clusters are chosen.", |object, _| field(object, "/spec/strategy")),
+            Column::text("Answering", "Clusters that are answered now.", |object, _| {
+                joined(strings(&object["status"]["answering"]))
+            }),
+            Column::text("Switched", "Clusters that were switched by hand.", |object, _| switched(object)),
+            Column::AGE,
+            Column::text("Proximity", "Whether clients get clusters near to them.", |object, _| {
+                field(object, "/spec/proximity")
+            })
+            .wide(),
+            Column::text("Epoch", "Epoch of the zone that says so.", |object, _| {
+                field(object, "/status/epoch")
+            })
+            .wide(),
+        ],
+        validate: |object, faults| {
+            if parses::<api::TrafficPolicy>(object, faults) {
+                policy(&object["spec"], faults);
+            }
+        },
+        ..BASE
+    },
+];
+
+fn switched(object: &Value) -> Value {
+    joined(object["spec"]["overrides"].as_object().into_iter().flatten().map(|(cluster, switch)| {
+        format!("{cluster}={}", switch["state"].as_str().unwrap_or("Off").to_ascii_lowercase())
+    }))
+}
+
+/// Integer fields of a policy with the values that they take.
+const RANGES: &[(&[&str], u64, u64)] = &[
+    (&["picks"], 1, 16),
+    (&["ttlSeconds"], 1, 86_400),
+    (&["minTtlSeconds"], 1, 86_400),
+    (&["health", "panicPercent"], 0, 100),
+    (&["health", "minimumHoldSeconds"], 0, 86_400),
+    (&["health", "slowStartSeconds"], 0, 86_400),
+    (&["health", "drainSeconds"], 0, 86_400),
+    (&["safety", "minClusters"], 0, 1000),
+    (&["safety", "maxWithdrawnPercent"], 1, 100),
+    (&["safety", "windowSeconds"], 1, 86_400),
+];
+
+fn policy(spec: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("spec");
+    let service = spec["service"].as_str().unwrap_or_default();
+    if service.is_empty() {
+        faults.push(FieldError::required(&path.child("service"), "name a Service of the same namespace"));
+    } else {
+        for fault in names::dns1035_label(service) {
+            faults.push(FieldError::invalid(&path.child("service"), service, &fault));
+        }
+    }
+    for (index, host) in strings(&spec["hostnames"]).enumerate() {
+        for fault in names::dns1123_subdomain(host.trim_end_matches('.')) {
+            faults.push(FieldError::invalid(&path.child("hostnames").index(index), host.as_str(), &fault));
+        }
+    }
+    for (fields, least, most) in RANGES {
+        let found = fields.iter().fold(spec, |at, name| &at[*name]);
+        if let Some(number) = found.as_u64()
+            && !(*least..=*most).contains(&number)
+        {
+            let path = fields.iter().fold(path.clone(), |path, name| path.child(name));
+            let message = format!("must be between {least} and {most}, inclusive");
+            faults.push(FieldError::invalid(&path, number, &message));
+        }
+    }
+    if let Ok(check) = serde_json::from_value::<api::HealthCheck>(spec["healthCheck"].clone()) {
+        for (field, problem) in check.problems() {
+            let value = spec["healthCheck"][field].clone();
+            faults.push(FieldError::invalid(&path.child("healthCheck").child(field), value, &problem));
+        }
+    }
+    for (name, weight) in spec["weights"].as_object().into_iter().flatten() {
+        check_weight(weight, &path.child("weights").key(name), faults);
+    }
+    ranks(spec, &path, faults);
+    combinations(spec, &path, faults);
+    switches(spec, &path, faults);
+}
+
+/// `order` and `tiers`.
+fn ranks(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    check_names(&spec["order"], &path.child("order"), faults);
+    let tiers = path.child("tiers");
+    let none = Vec::new();
+    let listed = spec["tiers"].as_array().unwrap_or(&none);
+    if !listed.is_empty() && spec["order"].as_array().is_some_and(|order| !order.is_empty()) {
+        faults.push(FieldError::forbidden(&tiers, "may not be specified together with order"));
+    }
+    let mut seen: Vec<String> = Vec::new();
+    for (index, tier) in listed.iter().enumerate() {
+        let path = tiers.index(index);
+        check_names(&tier["clusters"], &path.child("clusters"), faults);
+        check_names(&tier["regions"], &path.child("regions"), faults);
+        if strings(&tier["clusters"]).chain(strings(&tier["regions"])).next().is_none() {
+            faults.push(FieldError::required(&path, "name clusters, regions or both"));
+        }
+        for (place, cluster) in strings(&tier["clusters"]).enumerate() {
+            if seen.contains(&cluster) {
+                faults.push(FieldError::duplicate(&path.child("clusters").index(place), cluster.as_str()));
+            }
+            seen.push(cluster);
+        }
+    }
+}
+
+/// Fields that mean something only together.
+fn combinations(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    let strategy = spec["strategy"].as_str().unwrap_or("Weighted");
+    if spec["picks"].as_u64().is_some_and(|picks| picks > 1) && strategy != "Weighted" {
+        let message = format!("may be more than 1 for the strategy Weighted only, not for {strategy}");
+        faults.push(FieldError::invalid(&path.child("picks"), spec["picks"].clone(), &message));
+    }
+    if let (Some(least), Some(ttl)) = (spec["minTtlSeconds"].as_u64(), spec["ttlSeconds"].as_u64())
+        && least > ttl
+    {
+        let message = "must not be greater than ttlSeconds";
+        faults.push(FieldError::invalid(&path.child("minTtlSeconds"), least, message));
+    }
+    let fallback = path.child("health").child("fallback");
+    let addresses = &spec["health"]["fallback"];
+    for (index, address) in addresses.as_array().into_iter().flatten().enumerate() {
+        if address.as_str().and_then(|text| text.parse::<IpAddr>().ok()).is_none() {
+            let message = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+            faults.push(FieldError::invalid(&fallback.index(index), address.clone(), message));
+        }
+    }
+    if spec["health"]["allDown"] == "Fallback" && addresses.as_array().is_none_or(Vec::is_empty) {
+        faults.push(FieldError::required(&fallback, "allDown is Fallback: say which addresses"));
+    }
+}
+
+/// Switches by hand.
+fn switches(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    for (cluster, switch) in spec["overrides"].as_object().into_iter().flatten() {
+        let path = path.child("overrides").key(cluster);
+        for fault in names::dns1123_label(cluster) {
+            faults.push(FieldError::invalid(&path, cluster.as_str(), &fault));
+        }
+        if switch.get("state").is_none_or(Value::is_null) {
+            faults.push(FieldError::required(&path.child("state"), "On or Off"));
+        }
+        if switch["reason"].as_str().unwrap_or_default().trim().is_empty() {
+            faults.push(FieldError::required(&path.child("reason"), "say why, for those who find it later"));
+        }
+    }
+}
+
+fn client_regions(spec: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("spec").child("regions");
+    for (name, region) in spec["regions"].as_object().into_iter().flatten() {
+        let path = path.key(name);
+        if !is_region_name(name) {
+            let message = "a region's name is at most 63 of [A-Za-z0-9._-]";
+            faults.push(FieldError::invalid(&path, name.as_str(), message));
+        }
+        for (index, text) in strings(&region["prefixes"]).enumerate() {
+            if let Err(error) = text.parse::<Prefix>() {
+                let path = path.child("prefixes").index(index);
+                faults.push(FieldError::invalid(&path, text.as_str(), &error.to_string()));
+            }
+        }
+        for (index, code) in strings(&region["countries"]).enumerate() {
+            if code.len() != 2 || !code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+                let path = path.child("countries").index(index);
+                let message = "must be an ISO 3166-1 alpha-2 code in upper case, such as TW";
+                faults.push(FieldError::invalid(&path, code.as_str(), message));
+            }
+        }
+        for (index, code) in strings(&region["continents"]).enumerate() {
+            let known = ["AF", "AN", "AS", "EU", "NA", "OC", "SA"];
+            if !known.contains(&code.as_str()) {
+                let path = path.child("continents").index(index);
+                faults.push(FieldError::not_supported(&path, code.as_str(), &known));
+            }
+        }
+        check_names(&region["nearest"], &path.child("nearest"), faults);
+        let place = region["location"].as_str().unwrap_or_default();
+        if !place.is_empty() && location(place).is_none() {
+            let message = "must be latitude,longitude in decimal degrees, such as 25.04,121.56";
+            faults.push(FieldError::invalid(&path.child("location"), place, message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The fields of the faults.
+    fn fields(check: fn(&Value, &mut Faults), spec: &Value) -> Vec<String> {
+        let mut faults = Faults::new();
+        check(spec, &mut faults);
+        faults
+            .iter()
+            .map(|fault| fault.to_string().split(": ").next().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_whole_policy_is_taken() {
+        let spec = json!({
+            "service": "web", "hostnames": ["shop"], "strategy": "Weighted", "picks": 2, "proximity": "Nearest",
+            "tiers": [{"clusters": ["taiwan"]}, {"regions": ["asia-northeast"]}],
+            "weights": {"taiwan": 3}, "ttlSeconds": 30, "minTtlSeconds": 2,
+            "health": {"panicPercent": 0, "onPanic": "IgnoreHealth", "allDown": "Fallback", "fallback": ["192.0.2.9"],
+                "minimumHoldSeconds": 10, "slowStartSeconds": 60, "drainSeconds": 30},
+            "safety": {"minClusters": 1, "maxWithdrawnPercent": 50, "windowSeconds": 60},
+            "overrides": {"taiwan": {"state": "Off", "reason": "maintenance", "until": "2026-11-24T20:00:00Z"}},
+        });
+        assert_eq!(fields(policy, &spec), Vec::<String>::new());
+        assert!(serde_json::from_value::<api::TrafficPolicySpec>(spec).is_ok());
+    }
+
+    #[test]
+    fn every_fault_names_its_field() {
+        let spec = json!({
+            "service": "Web", "picks": 17, "strategy": "Sticky", "order": ["taiwan"],
+            "tiers": [{"clusters": ["a", "a"]}, {}], "ttlSeconds": 1, "minTtlSeconds": 2,
+            "health": {"panicPercent": 101, "allDown": "Fallback", "fallback": ["x"], "drainSeconds": 86401},
+            "safety": {"maxWithdrawnPercent": 0, "windowSeconds": 0},
+            "overrides": {"taiwan": {"reason": " "}},
+        });
+        let expected = [
+            "spec.service",
+            "spec.picks",
+            "spec.health.panicPercent",
+            "spec.health.drainSeconds",
+            "spec.safety.maxWithdrawnPercent",
+            "spec.safety.windowSeconds",
+            "spec.tiers",
+            "spec.tiers[0].clusters[1]",
+            "spec.tiers[1]",
+            "spec.picks",
+            "spec.minTtlSeconds",
+            "spec.health.fallback[0]",
+            "spec.overrides[taiwan].state",
+            "spec.overrides[taiwan].reason",
+        ];
+        assert_eq!(fields(policy, &spec), expected);
+    }
+
+    #[test]
+    fn regions_of_clients_are_checked() {
+        let spec = json!({"regions": {
+            "asia-east": {"prefixes": ["203.0.113.0/24", "2001:db8::/32"], "countries": ["TW"], "continents": ["AS"],
+                "nearest": ["asia-northeast"], "location": "25.04,121.56"},
+        }});
+        assert_eq!(fields(client_regions, &spec), Vec::<String>::new());
+        let spec = json!({"regions": {"x y": {"prefixes": ["203.0.113.1/24", "a/8", "192.0.2.0/33"], "countries": ["tw"],
+            "continents": ["XX"], "location": "91,0"}}});
+        let expected = [
+            "spec.regions[x y]",
+            "spec.regions[x y].prefixes[0]",
+            "spec.regions[x y].prefixes[1]",
+            "spec.regions[x y].prefixes[2]",
+            "spec.regions[x y].countries[0]",
+            "spec.regions[x y].continents[0]",
+            "spec.regions[x y].location",
+        ];
+        assert_eq!(fields(client_regions, &spec), expected);
+    }
+}
