@@ -12,12 +12,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dns_lb::answer::Scratch;
+use dns_lb::answer::{CookiePolicy, Scratch};
 use dns_lb::compile::Snapshot;
 use dns_lb::dnssec::Signatures;
 use dns_lb::metrics::{ClusterSlots, Counters, Transport};
 use dns_lb::publish::Published;
-use dns_lb::udp::{Batch, Dice, Worker, bind};
+use dns_lb::udp::{Batch, Clock, Dice, Limit, Limiter, Worker, bind};
 use dns_lb::zone::Zones;
 use proto::v1;
 
@@ -86,6 +86,9 @@ fn serve(dns: bool, port: u16, seconds: u64) {
         instance: Arc::from(&b"bench"[..]),
         counters: Arc::new(Counters::new(Transport::Udp)),
         dice: Dice::new(1),
+        cookies: CookiePolicy::Answer,
+        limiter: Limiter::new(Limit { per_second: 4_000_000, slip: 2, loopback: true }, 1),
+        clock: Clock::default(),
     };
     let (mut batch, mut scratch, mut answered) = (Batch::new(false), Scratch::default(), 0);
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -96,7 +99,7 @@ fn serve(dns: bool, port: u16, seconds: u64) {
         if dns {
             worker.answer_batch(&mut batch, &mut scratch);
         } else {
-            batch.answer_each(|buffer, length| {
+            batch.answer_each(|buffer, length, _| {
                 buffer[2] |= 0x80;
                 Some(length)
             });
@@ -138,7 +141,7 @@ fn ask(server: SocketAddr, seconds: u64) {
     while start.elapsed() < limit {
         let Ok(count) = batch.receive(&socket) else { continue };
         answers += count as u64;
-        batch.answer_each(|buffer, _| {
+        batch.answer_each(|buffer, _, _| {
             let query = &queries[next % NAMES];
             next += 1;
             buffer[..query.len()].copy_from_slice(query);

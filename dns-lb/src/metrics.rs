@@ -9,6 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
+use crate::answer::Reply;
 use crate::wire::Rcode;
 
 /// Cluster names that have a counter of their own; a federation with more counts the rest under [`OTHER`].
@@ -80,6 +81,11 @@ pub struct Counters {
     unsent: AtomicU64,
     truncated: AtomicU64,
     cold: AtomicU64,
+    subnets: AtomicU64,
+    cookies_known: AtomicU64,
+    cookies_new: AtomicU64,
+    limited: AtomicU64,
+    slipped: AtomicU64,
     clusters: Box<[AtomicU64]>,
 }
 
@@ -99,16 +105,47 @@ impl Counters {
             unsent: AtomicU64::new(0),
             truncated: AtomicU64::new(0),
             cold: AtomicU64::new(0),
+            subnets: AtomicU64::new(0),
+            cookies_known: AtomicU64::new(0),
+            cookies_new: AtomicU64::new(0),
+            limited: AtomicU64::new(0),
+            slipped: AtomicU64::new(0),
             clusters: (0..CLUSTERS_MAX).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
     /// An answer was made.
     #[inline]
-    pub fn answered(&self, rcode: Rcode) {
-        if let Some(counter) = self.rcodes.get(rcode.0 as usize) {
+    pub fn answered(&self, reply: &Reply) {
+        if let Some(counter) = self.rcodes.get(reply.rcode.0 as usize) {
             counter.fetch_add(1, Relaxed);
         }
+        if let Some(edns) = &reply.edns {
+            if edns.options.subnet.is_some() {
+                self.subnets.fetch_add(1, Relaxed);
+            }
+            if let Some(cookie) = &reply.facts.cookie {
+                let counter = if cookie.known { &self.cookies_known } else { &self.cookies_new };
+                counter.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// An answer was withheld by the limit on answers.
+    #[inline]
+    pub fn limited(&self) {
+        self.limited.fetch_add(1, Relaxed);
+    }
+
+    /// An answer was cut by the limit on answers.
+    #[inline]
+    pub fn slipped(&self) {
+        self.slipped.fetch_add(1, Relaxed);
+    }
+
+    /// How many answers the limit has withheld, and how many it has cut.
+    pub fn limits(&self) -> (u64, u64) {
+        (self.limited.load(Relaxed), self.slipped.load(Relaxed))
     }
 
     /// An answer names a cluster's addresses.
@@ -225,7 +262,7 @@ impl Collector for DnsMetrics {
         let sum = |transport, read: &dyn Fn(&Counters) -> u64| -> u64 {
             threads.iter().filter(|t| t.transport == transport).map(|t| read(t)).sum()
         };
-        let mut queries = Vec::new();
+        let (mut queries, mut subnets, mut cookies) = (Vec::new(), Vec::new(), Vec::new());
         let (mut dropped, mut truncated, mut cold) = (Vec::new(), Vec::new(), Vec::new());
         for transport in [Transport::Udp, Transport::Tcp] {
             let label = transport.label();
@@ -238,8 +275,16 @@ impl Collector for DnsMetrics {
             dropped.push(([("transport", label)], sum(transport, &|t| t.dropped.load(Relaxed))));
             truncated.push(([("transport", label)], sum(transport, &|t| t.truncated.load(Relaxed))));
             cold.push(([("transport", label)], sum(transport, &|t| t.cold.load(Relaxed))));
+            subnets.push(([("transport", label)], sum(transport, &|t| t.subnets.load(Relaxed))));
+            let mut cookie = |state, count| cookies.push(([("transport", label), ("state", state)], count));
+            cookie("known", sum(transport, &|t| t.cookies_known.load(Relaxed)));
+            cookie("new", sum(transport, &|t| t.cookies_new.load(Relaxed)));
         }
         let unsent = [([("transport", "udp")], sum(Transport::Udp, &|t| t.unsent.load(Relaxed)))];
+        let limited = [
+            ([("action", "withheld")], sum(Transport::Udp, &|t| t.limits().0)),
+            ([("action", "cut")], sum(Transport::Udp, &|t| t.limits().1)),
+        ];
         let names = self.clusters.names();
         let clusters: Vec<_> = names
             .iter()
@@ -260,6 +305,9 @@ impl Collector for DnsMetrics {
         Self::counter(e, "dns_unsent", "Answers dropped because the socket's buffer was full", &unsent)?;
         Self::counter(e, "dns_truncated", "Answers cut to fit, with TC set", &truncated)?;
         Self::counter(e, "dns_cold_path", "Queries that the compiled answers do not cover", &cold)?;
+        Self::counter(e, "dns_client_subnet", "Queries with a Client Subnet option", &subnets)?;
+        Self::counter(e, "dns_cookies", "Queries with a cookie; known: with a good server cookie", &cookies)?;
+        Self::counter(e, "dns_rate_limited", "Answers beyond the limit on answers", &limited)?;
         Self::counter(
             e,
             "dns_answers",

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::answer::CookiePolicy;
+use crate::udp::Limit;
+
 /// Arguments of dns-lb.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -40,6 +43,19 @@ pub struct Options {
     /// Seconds without the hub after which answers are marked stale (RFC 8914) to clients that speak EDNS.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub stale_after: u64,
+    /// Answers about one name to one network (/24 or /56) in a second, over UDP and for each thread; 0 for no limit. Clients with a
+    /// good DNS cookie are not limited.
+    #[arg(long, value_name = "N", default_value_t = Limit::default().per_second)]
+    pub rate_limit: u32,
+    /// One in N answers beyond the limit is cut instead of withheld, so that the client may come by TCP; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = Limit::default().slip)]
+    pub rate_limit_slip: u32,
+    /// What clients with DNS cookies get over UDP: `require` has those without a good one ask again.
+    #[arg(long, value_enum, default_value_t)]
+    pub cookies: CookiePolicy,
+    /// Secrets of DNS cookies, for when the hub gives none: lines of 32 hexadecimal digits, the one that makes cookies first.
+    #[arg(long, value_name = "FILE")]
+    pub cookie_secret_file: Option<PathBuf>,
     /// Accept epochs of this store though they are not newer than what is served: after the federation's store was made anew.
     #[arg(long, value_name = "ID")]
     pub adopt_incarnation: Option<String>,
@@ -59,6 +75,10 @@ impl Default for Options {
             threads: None,
             metrics_listen: None,
             stale_after: 60,
+            rate_limit: Limit::default().per_second,
+            rate_limit_slip: Limit::default().slip,
+            cookies: CookiePolicy::default(),
+            cookie_secret_file: None,
             adopt_incarnation: None,
         }
     }

@@ -12,13 +12,13 @@ use federation_runtime::shutdown::Shutdown;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::answer::INSTANCE_MAX;
+use crate::answer::{INSTANCE_MAX, Secrets};
 use crate::hub::{Client, Disk, DiskError, Fence, Hub};
 use crate::metrics::{DnsMetrics, Transport};
 use crate::options::Options;
 use crate::state::State;
 use crate::tcp;
-use crate::udp::{self, Dice, Worker};
+use crate::udp::{self, Clock, Dice, Limit, Limiter, Worker};
 
 /// How often freshness is looked at.
 const REVIEW: Duration = Duration::from_secs(1);
@@ -68,6 +68,9 @@ pub enum Error {
     /// A hub without an identity.
     #[error("--hub needs an identity: give --pki DIR, or --ca, --cert and --key")]
     NoIdentity,
+    /// Secrets of cookies that are none.
+    #[error("--cookie-secret-file {0}: write 1 to 4 lines of 32 hexadecimal digits each")]
+    Secrets(PathBuf),
     /// The instance's name is too long.
     #[error("--instance has {0} octets, more than {INSTANCE_MAX}")]
     Instance(usize),
@@ -107,6 +110,10 @@ impl Service {
         let disk = options.data_dir.as_deref().map(Disk::new);
         let fence = Fence { adopt: options.adopt_incarnation.clone() };
         let state = State::new(dns_metrics.clone(), health.clone(), disk, fence, options.stale_after());
+        state.set_secrets(match &options.cookie_secret_file {
+            Some(path) => secrets(path)?,
+            None => Secrets(vec![random_secret()]),
+        });
         state.load()?;
         let threads = options.threads.map_or_else(cores, std::num::NonZeroUsize::get);
         let (mut addresses, mut udp, mut tcp) = (Vec::new(), Vec::new(), Vec::new());
@@ -149,6 +156,11 @@ impl Service {
         }
         let instance: Arc<[u8]> = self.options.instance.as_bytes().into();
         let mut dice = Dice::new(seed());
+        let limit = Limit {
+            per_second: self.options.rate_limit,
+            slip: self.options.rate_limit_slip,
+            ..Limit::default()
+        };
         let threads = self.udp.len();
         // Each thread says how it ended, once.
         let (ended, mut ends) = mpsc::channel(threads.max(1));
@@ -160,6 +172,9 @@ impl Service {
                 instance: instance.clone(),
                 counters: self.dns_metrics.thread(Transport::Udp),
                 dice: Dice::new(dice.roll()),
+                cookies: self.options.cookies,
+                limiter: Limiter::new(limit, dice.roll()),
+                clock: Clock::default(),
             };
             let (ended, shutdown) = (ended.clone(), shutdown.clone());
             let thread = std::thread::Builder::new().name(format!("dns-udp-{index}"));
@@ -259,6 +274,25 @@ fn hub(address: String, options: &Options) -> Result<Hub, Error> {
         _ => return Err(Error::NoIdentity),
     };
     Ok(Hub { address, ca_pem, identity })
+}
+
+fn secrets(path: &Path) -> Result<Secrets, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), source })?;
+    let secret = |line: &str| {
+        let digits = u128::from_str_radix(line, 16).ok().filter(|_| line.len() == 32);
+        digits.map(u128::to_be_bytes)
+    };
+    let secrets: Option<Vec<[u8; 16]>> = text.split_whitespace().map(secret).collect();
+    match secrets {
+        Some(secrets) if (1..=4).contains(&secrets.len()) => Ok(Secrets(secrets)),
+        _ => Err(Error::Secrets(path.into())),
+    }
+}
+
+/// For a server that has no secret in common with others: its cookies end with it.
+fn random_secret() -> [u8; 16] {
+    let secret = u128::from(seed()) << 64 | u128::from(seed());
+    secret.to_be_bytes()
 }
 
 fn cores() -> usize {

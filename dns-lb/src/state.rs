@@ -7,6 +7,8 @@ use federation_runtime::endpoints::Health;
 use parking_lot::Mutex;
 use proto::v1;
 
+use crate::answer::Secrets;
+use crate::client::{ClientMap, Regions};
 use crate::compile::Snapshot;
 use crate::dnssec::Signatures;
 use crate::hub::{Disk, DiskError, Fence, Offer, Refused};
@@ -34,6 +36,32 @@ struct Inner {
     now: Mutex<Now>,
     // Held while zones are compiled, so that they are compiled one after the other.
     signatures: Mutex<Signatures>,
+    audience: Mutex<Audience>,
+}
+
+/// What answers depend on besides the zones.
+#[derive(Default)]
+struct Audience {
+    // For when the hub gives none.
+    secrets: Secrets,
+    // Of the regions that the map was last made of.
+    regions: Arc<Regions>,
+    clients: Arc<ClientMap>,
+}
+
+impl Audience {
+    /// The same snapshot, for these clients.
+    fn ready(&mut self, mut snapshot: Snapshot) -> Snapshot {
+        let regions = &snapshot.zones.regions;
+        if self.regions != *regions {
+            self.clients = Arc::new(ClientMap::new(regions.prefixes.clone()));
+            self.regions = regions.clone();
+        }
+        if snapshot.secrets.0.is_empty() {
+            snapshot.secrets = self.secrets.clone();
+        }
+        snapshot.with_clients(self.clients.clone())
+    }
 }
 
 #[derive(Default)]
@@ -74,15 +102,29 @@ impl State {
             &metrics.clusters,
             &mut Signatures::default(),
         ));
-        let (now, signatures) = (Mutex::default(), Mutex::default());
-        let state =
-            Self(Arc::new(Inner { published, metrics, health, disk, fence, stale_after, now, signatures }));
+        let (now, signatures, audience) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let state = Self(Arc::new(Inner {
+            published,
+            metrics,
+            health,
+            disk,
+            fence,
+            stale_after,
+            now,
+            signatures,
+            audience,
+        }));
         let watched = Arc::downgrade(&state.0);
         state
             .0
             .metrics
             .observe(move || watched.upgrade().map(|inner| inner.zone_state()).unwrap_or_default());
         state
+    }
+
+    /// Says what makes cookies where the hub gives no secrets. Before zones are loaded.
+    pub fn set_secrets(&self, secrets: Secrets) {
+        self.0.audience.lock().secrets = secrets;
     }
 
     /// What sockets answer from.
@@ -144,14 +186,14 @@ impl State {
                         "the update would leave the zone without records: its old version is served on"
                     );
                 }
-                self.0.publish(Arc::new(zones), Some(update.clone()));
+                self.0.publish(Arc::new(zones), Some((*update).clone()));
                 {
                     let mut now = self.0.now.lock();
                     now.confirmed = Some(Instant::now());
                     now.counts.held = held.len() as u64;
                 }
                 // Users come first: the disk is written when the answers have changed already, and a failing disk stops none.
-                self.keep(update).await;
+                self.keep(*update).await;
                 if held.is_empty() { Applied::Served { epoch } } else { Applied::Partly }
             }
         };
@@ -213,7 +255,7 @@ impl Inner {
         signatures.begin(seconds_since_1970());
         let snapshot = Snapshot::compile(zones, stale, &self.metrics.clusters, &mut signatures);
         signatures.finish();
-        self.published.publish(snapshot);
+        self.published.publish(self.audience.lock().ready(snapshot));
     }
 
     fn signatures_are_due(&self) -> bool {

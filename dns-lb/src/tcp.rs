@@ -1,6 +1,7 @@
 //! TCP (RFC 7766): pipelined queries, answered in order, on tokio.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::answer::{Context, Scratch, answer};
+use crate::answer::{Context, CookiePolicy, Scratch, answer};
 use crate::metrics::{Counters, Transport};
 use crate::publish::Published;
-use crate::udp::Dice;
-use crate::zone::Asker;
+use crate::udp::{Clock, Dice};
 
 /// Connections at a time. Each holds at most a 64 KiB buffer: 64 MiB when all are in use by somebody who fills them.
 const CONNECTIONS_MAX: usize = 1024;
@@ -56,8 +56,8 @@ impl Server {
                 accepted = listener.accept() => accepted,
                 () = shutdown.wait() => return,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, client) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a TCP connection was not accepted");
                     // Out of descriptors, most likely: they come back when connections end.
@@ -68,7 +68,7 @@ impl Server {
             let (server, shutdown, dice) = (self.clone(), shutdown.clone(), Dice::new(dice.roll()));
             tokio::spawn(async move {
                 tokio::select! {
-                    outcome = server.connection(stream, dice) => {
+                    outcome = server.connection(stream, client.ip(), dice) => {
                         if let Err(error) = outcome {
                             tracing::debug!(%error, "a TCP connection ended");
                         }
@@ -80,7 +80,7 @@ impl Server {
         }
     }
 
-    async fn connection(&self, mut stream: TcpStream, mut dice: Dice) -> io::Result<()> {
+    async fn connection(&self, mut stream: TcpStream, source: IpAddr, mut dice: Dice) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut scratch = Scratch::default();
         let mut query = Vec::with_capacity(QUERY);
@@ -94,7 +94,9 @@ impl Server {
                     snapshot: &snapshot,
                     instance: &self.instance,
                     transport: Transport::Tcp,
-                    asker: Asker::default(),
+                    source,
+                    now: Clock::seconds(),
+                    cookies: CookiePolicy::Answer,
                     dice: dice.roll(),
                 };
                 // Two octets of length in front; the message is made behind them.
@@ -103,7 +105,7 @@ impl Server {
                 answer(&mut reply[2..], length, &mut scratch, &context, &self.counters)
             };
             // No answer to what is no query: over TCP the client cannot be spoofed, and has no business to go on.
-            let Some(answered) = answered else { return Ok(()) };
+            let Some(answered) = answered.map(|reply| reply.length) else { return Ok(()) };
             reply[..2].copy_from_slice(&(answered as u16).to_be_bytes());
             timeout(IDLE, stream.write_all(&reply[..2 + answered])).await??;
         }

@@ -8,12 +8,13 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns_lb::answer::Scratch;
+use dns_lb::answer::{CookiePolicy, Scratch};
+use dns_lb::client::ClientMap;
 use dns_lb::compile::Snapshot;
 use dns_lb::dnssec::Signatures;
 use dns_lb::metrics::{ClusterSlots, Counters, Transport};
 use dns_lb::publish::Published;
-use dns_lb::udp::{Batch, Dice, Worker};
+use dns_lb::udp::{Batch, Clock, Dice, Limit, Limiter, Worker};
 use dns_lb::wire::Rcode;
 use dns_lb::zone::Zones;
 use proto::v1;
@@ -42,14 +43,27 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A query for `name` and `kind`, with an OPT that asks for NSID if `edns`.
-fn query(name: &[u8], kind: u16, edns: bool) -> Vec<u8> {
-    let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)];
+/// Options of queries: NSID and the zone's version; clients in a region, in none, of IPv6, and one that tells too little; cookies without
+/// and with a server's part.
+const OPTIONS: [&[u8]; 7] = [
+    &[0, 3, 0, 0, 0, 19, 0, 0],
+    &[0, 8, 0, 7, 0, 1, 24, 0, 10, 1, 2],
+    &[0, 8, 0, 7, 0, 1, 24, 0, 203, 0, 113],
+    &[0, 8, 0, 8, 0, 2, 32, 0, 0x20, 1, 0xd, 0xb8],
+    &[0, 8, 0, 5, 0, 1, 8, 0, 10],
+    &[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8],
+    &[0, 10, 0, 24, 1, 2, 3, 4, 5, 6, 7, 8, 1, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8],
+];
+
+/// A query for `name` and `kind`, with an OPT of these options, that wants signatures.
+fn query(name: &[u8], kind: u16, options: Option<&[u8]>) -> Vec<u8> {
+    let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(options.is_some())];
     message.extend_from_slice(name);
     message.extend_from_slice(&kind.to_be_bytes());
     message.extend_from_slice(&[0, 1]);
-    if edns {
-        message.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 4, 0, 3, 0, 0]);
+    if let Some(options) = options {
+        message.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, options.len() as u8]);
+        message.extend_from_slice(options);
     }
     message
 }
@@ -76,14 +90,41 @@ fn no_query_in_the_usual_form_allocates() {
                 set("web.test.", "A", vec![choice("192.0.2.1", 3), choice("192.0.2.2", 1)]),
                 set("alias.test.", "CNAME", vec![choice("web.test.", 1)]),
                 set("*.wild.test.", "A", vec![choice("192.0.2.3", 1)]),
+                v1::RecordSet {
+                    selection: v1::Selection::Sticky.into(),
+                    ..set("sticky.test.", "A", vec![choice("192.0.2.4", 1), choice("192.0.2.5", 2)])
+                },
+                v1::RecordSet {
+                    picks: 2,
+                    variants: vec![v1::Variant {
+                        regions: vec!["asia".into()],
+                        tiers: vec![v1::Tier { choices: vec![choice("192.0.2.6", 1)] }],
+                        ..v1::Variant::default()
+                    }],
+                    ..set(
+                        "geo.test.",
+                        "A",
+                        vec![choice("192.0.2.7", 1), choice("192.0.2.8", 2), choice("192.0.2.9", 3)],
+                    )
+                },
             ],
             ..v1::Zone::default()
         }],
+        regions: Some(v1::Regions {
+            prefixes: vec![
+                v1::ClientPrefix { prefix: "10.1.0.0/16".into(), region: "asia".into() },
+                v1::ClientPrefix { prefix: "10.1.2.0/25".into(), region: "europe".into() },
+                v1::ClientPrefix { prefix: "2001:db8::/32".into(), region: "asia".into() },
+            ],
+            ..v1::Regions::default()
+        }),
+        cookie_secrets: vec![vec![1; 16].into()],
         ..v1::ZoneUpdate::default()
     };
     let zones = Arc::new(Zones::from_update(&update).unwrap());
-    let published =
-        Published::new(Snapshot::compile(zones, false, &ClusterSlots::default(), &mut Signatures::default()));
+    let clients = Arc::new(ClientMap::new(zones.regions.prefixes.clone()));
+    let snapshot = Snapshot::compile(zones, false, &ClusterSlots::default(), &mut Signatures::default());
+    let published = Published::new(snapshot.with_clients(clients));
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     for socket in [&server, &client] {
@@ -98,11 +139,16 @@ fn no_query_in_the_usual_form_allocates() {
         instance: Arc::from(&b"test-1"[..]),
         counters: counters.clone(),
         dice: Dice::new(1),
+        cookies: CookiePolicy::Answer,
+        limiter: Limiter::new(Limit { loopback: true, ..Limit::default() }, 1),
+        clock: Clock::default(),
     };
-    let names: [&[u8]; 7] = [
+    let names: [&[u8]; 9] = [
         b"\x03wEb\x04test\x00",
         b"\x05alias\x04test\x00",
         b"\x01x\x04wild\x04test\x00",
+        b"\x06sticky\x04test\x00",
+        b"\x03geo\x04test\x00",
         b"\x04none\x04test\x00",
         b"\x04test\x00",
         b"\x07outside\x00",
@@ -111,18 +157,28 @@ fn no_query_in_the_usual_form_allocates() {
     let mut queries = Vec::new();
     for name in names {
         for kind in [1, 2, 6, 28, 255] {
-            queries.extend([query(name, kind, false), query(name, kind, true)]);
+            queries.push(query(name, kind, None));
+            queries.extend(OPTIONS.map(|options| query(name, kind, Some(options))));
         }
     }
     let (mut batch, mut scratch, mut buffer) = (Batch::new(false), Scratch::default(), [0; 1232]);
-    for query in &queries {
+    let mut exchange = |query: &[u8]| {
         client.send(query).unwrap();
         let before = ALLOCATIONS.with(Cell::get);
         assert_eq!(batch.receive(&receiving).unwrap(), 1);
         worker.answer_batch(&mut batch, &mut scratch);
         let after = ALLOCATIONS.with(Cell::get);
         assert_eq!(after - before, 0, "{query:02x?}");
+    };
+    for query in &queries {
+        exchange(query);
         client.recv(&mut buffer).unwrap();
     }
-    assert!(counters.answers(Rcode::NOERROR) > 20 && counters.answers(Rcode::FORMERR) == 10);
+    assert!(counters.answers(Rcode::NOERROR) > 80 && counters.answers(Rcode::FORMERR) == 40);
+    // Beyond the limit, where every second answer is cut and the others are withheld.
+    for _ in 0..2 * Limit::default().per_second {
+        exchange(&queries[0]);
+    }
+    let (withheld, cut) = counters.limits();
+    assert!(withheld > 0 && cut > 0, "{withheld} {cut}");
 }

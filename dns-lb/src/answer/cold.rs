@@ -2,21 +2,24 @@
 //!
 //! Slower by an order of magnitude and it allocates, but it is bounded: one message in, at most one out.
 
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption, NSIDPayload};
+use std::ops::Range;
+
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, HINFO, MX, NS, NULL, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
+use super::asking::{Asking, Subject};
 use super::hot::{Outcome, hot, size_limit};
-use super::{Context, EDE_STALE, OPTION_EDE, parse};
+use super::options::{self, OPTION_SUBNET, Options};
+use super::{Context, Facts, Reply, parse};
 use crate::compile::every;
 use crate::metrics::Counters;
-use crate::wire::{HEADER, Name, Opcode, Rcode, Type, UDP_MAX};
+use crate::wire::{HEADER, Name, Opcode, Rcode, Type};
 use crate::zone::{Answer, Data, Resolution, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone, resolve};
 
 /// Answers `query`. None: it deserves no answer.
-pub fn cold(query: &[u8], context: &Context<'_>) -> Option<(Vec<u8>, Rcode)> {
+pub fn cold(query: &[u8], context: &Context<'_>) -> Option<(Vec<u8>, Reply)> {
     let header = query.first_chunk::<HEADER>()?;
     if header[2] & 0x80 != 0 {
         return None;
@@ -24,74 +27,159 @@ pub fn cold(query: &[u8], context: &Context<'_>) -> Option<(Vec<u8>, Rcode)> {
     if Opcode(header[2] >> 3 & 0x0f) != Opcode::QUERY {
         return Some(bare(header, Rcode::NOTIMP));
     }
-    let mut decoder = BinDecoder::new(query);
+    let malformed = || Some(bare(header, Rcode::FORMERR));
+    // hickory-proto reads options less strictly than we do, and some not at all: we read them, and show it but their frame.
+    let mut shown = query.to_vec();
+    let data = opt_data(query);
+    if let Some(data) = data.clone() {
+        if query.get(data.clone()).and_then(Options::read).is_none() {
+            return malformed();
+        }
+        hide_subnet(shown.get_mut(data)?);
+    }
+    let data = data.and_then(|data| query.get(data));
+    let mut decoder = BinDecoder::new(&shown);
     let decoded = Message::read(&mut decoder).ok().filter(|_| decoder.is_empty());
     match decoded {
         Some(message) if message.queries.len() == 1 => {
-            respond(&message, context).or_else(|| Some(bare(header, Rcode::SERVFAIL)))
+            respond(&message, data, context).or_else(|| Some(bare(header, Rcode::SERVFAIL)))
         }
-        _ => Some(bare(header, Rcode::FORMERR)),
+        _ => malformed(),
     }
 }
 
 /// As the hot path: a header alone.
-fn bare(query: &[u8; HEADER], rcode: Rcode) -> (Vec<u8>, Rcode) {
+fn bare(query: &[u8; HEADER], rcode: Rcode) -> (Vec<u8>, Reply) {
     let mut header = [0; HEADER];
     header[..2].copy_from_slice(&query[..2]);
     header[2] = 0x80 | query[2] & 0x79;
     header[3] = query[3] & 0x10 | rcode.0 & 0x0f;
-    (header.to_vec(), rcode)
+    let facts = Facts::default();
+    let reply = Reply { length: HEADER, rcode, subject: 0, question_end: HEADER, edns: None, facts };
+    (header.to_vec(), reply)
+}
+
+/// Where the data of the first OPT record is. None: there is none, or the message ends before it.
+fn opt_data(message: &[u8]) -> Option<Range<usize>> {
+    let number = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
+    let mut at = HEADER;
+    for _ in 0..number(4)? {
+        at = name_end(message, at)? + 4;
+    }
+    let records = u32::from(number(6)?) + u32::from(number(8)?) + u32::from(number(10)?);
+    for _ in 0..records {
+        at = name_end(message, at)?;
+        let (kind, length) = (Type(number(at)?), number(at + 8)? as usize);
+        let data = at + 10..at + 10 + length;
+        if kind == Type::OPT {
+            return (data.end <= message.len()).then_some(data);
+        }
+        at = data.end;
+    }
+    None
+}
+
+/// The end of the name at `at`; a pointer ends it.
+fn name_end(message: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *message.get(at)? {
+            0 => return Some(at + 1),
+            length @ 1..=63 => at += 1 + length as usize,
+            192.. => return Some(at + 2),
+            _ => return None,
+        }
+    }
+}
+
+/// Gives Client Subnet options a code that nobody reads.
+fn hide_subnet(mut data: &mut [u8]) {
+    while let Some((head, rest)) = data.split_first_chunk_mut::<4>() {
+        if u16::from_be_bytes([head[0], head[1]]) == OPTION_SUBNET {
+            head[..2].fill(0xff);
+        }
+        let length = u16::from_be_bytes([head[2], head[3]]) as usize;
+        data = rest.get_mut(length..).unwrap_or_default();
+    }
 }
 
 // None: the answer cannot be encoded.
-fn respond(query: &Message, context: &Context<'_>) -> Option<(Vec<u8>, Rcode)> {
+fn respond(query: &Message, data: Option<&[u8]>, context: &Context<'_>) -> Option<(Vec<u8>, Reply)> {
     let asked = query.queries.first()?;
     let name = of_hickory(&asked.name)?;
     let mut response = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
     response.metadata.recursion_desired = query.metadata.recursion_desired;
     response.metadata.checking_disabled = query.metadata.checking_disabled;
     response.add_query(asked.clone());
-    if let Some(signed) =
-        query.edns.as_ref().filter(|edns| edns.flags().dnssec_ok).and_then(|_| usual(query, context))
+    let edns = query.edns.as_ref().map(|edns| parse::Edns {
+        payload: edns.max_payload(),
+        version: edns.version(),
+        dnssec_ok: edns.flags().dnssec_ok,
+        options: Options::default(),
+    });
+    let edns = match (edns, data) {
+        (Some(edns), Some(data)) => Some(parse::Edns { options: Options::read(data)?, ..edns }),
+        (edns, _) => edns,
+    };
+    if let Some((edns, data)) = edns.filter(|edns| edns.dnssec_ok).zip(data)
+        && let Some(signed) = usual(query, &edns, data, context)
     {
         return Some(signed);
     }
+    let mut asking = Asking::new(edns.as_ref().map(|edns| &edns.options), context);
+    asking.about(Subject::Error, 0);
     let rcode = if query.signature.is_some() {
         // We hold no key (RFC 8945 section 5.2.1).
         Rcode::NOTAUTH
-    } else if query.edns.as_ref().is_some_and(|edns| edns.version() != 0) {
+    } else if edns.is_some_and(|edns| edns.version != 0) {
         Rcode::BADVERS
+    } else if asking.bad_cookie() {
+        Rcode::BADCOOKIE
     } else {
         match asked.query_class {
             DNSClass::IN => {
                 let kind = Type(asked.query_type.into());
-                internet(
-                    &resolve(&context.snapshot.zones, &name, kind, &context.asker, context.dice),
-                    asked,
-                    &mut response,
-                )?
+                let asker = asking.place().asker;
+                let resolution = resolve(&context.snapshot.zones, &name, kind, &asker, context.dice);
+                let transfer = matches!(kind, Type::AXFR | Type::IXFR);
+                asking.facts.outside = resolution.zone.is_none() && !transfer;
+                learn(&resolution, &mut asking, context);
+                internet(&resolution, asked, &mut response)?
             }
             DNSClass::CH => chaos(asked, context, &mut response),
             _ => Rcode::REFUSED,
         }
     };
     response.metadata.response_code = ResponseCode::from(rcode.0 >> 4, rcode.0 & 0x0f);
-    let client = query.edns.as_ref().map(client);
-    if let Some(edns) = &query.edns {
-        response.set_edns(server_edns(edns, rcode, context)?);
+    let limit = size_limit(context.transport, edns);
+    let reserve = edns.map_or(0, |edns| options::reserve(&edns, &asking.facts, context));
+    let mut bytes = response.to_vec().ok()?;
+    if bytes.len() + reserve > limit {
+        response.metadata.truncation = true;
+        response.answers.clear();
+        response.authorities.clear();
+        response.additionals.clear();
+        bytes = response.to_vec().ok()?;
     }
-    let bytes = response.to_vec().ok()?;
-    if bytes.len() <= size_limit(context.transport, client) {
-        return Some((bytes, rcode));
+    let mut length = bytes.len();
+    if let Some(edns) = &edns {
+        bytes.resize(length + reserve, 0);
+        length = options::write(&mut bytes, length, edns, rcode, &asking.facts, context)?;
+        bytes.truncate(length);
+        let count = response.additionals.len() as u16 + 1;
+        bytes.get_mut(10..12)?.copy_from_slice(&count.to_be_bytes());
     }
-    response.metadata.truncation = true;
-    response.answers.clear();
-    response.authorities.clear();
-    Some((response.to_vec().ok()?, rcode))
+    let question_end = name_end(&bytes, HEADER)? + 4;
+    let facts = asking.facts;
+    Some((bytes, Reply { length, rcode, subject: asking.subject, question_end, edns, facts }))
 }
 
 /// The hot path's answer to a query for signatures, which the model does not hold: the same question and options, in the usual form.
-fn usual(query: &Message, context: &Context<'_>) -> Option<(Vec<u8>, Rcode)> {
+fn usual(
+    query: &Message,
+    edns: &parse::Edns,
+    data: &[u8],
+    context: &Context<'_>,
+) -> Option<(Vec<u8>, Reply)> {
     let asked = query.queries.first()?;
     if query.signature.is_some() || asked.query_class != DNSClass::IN {
         return None;
@@ -100,39 +188,37 @@ fn usual(query: &Message, context: &Context<'_>) -> Option<(Vec<u8>, Rcode)> {
     plain.metadata.recursion_desired = query.metadata.recursion_desired;
     plain.metadata.checking_disabled = query.metadata.checking_disabled;
     plain.add_query(asked.clone());
-    plain.set_edns(query.edns.clone()?);
-    let plain = plain.to_vec().ok()?;
+    let mut plain = plain.to_vec().ok()?;
+    *plain.get_mut(11)? = 1;
+    plain.extend_from_slice(&[0, 0, 41]);
+    plain.extend_from_slice(&edns.payload.to_be_bytes());
+    plain.extend_from_slice(&[0, edns.version, 0x80, 0]);
+    plain.extend_from_slice(&u16::try_from(data.len()).ok()?.to_be_bytes());
+    plain.extend_from_slice(data);
     let mut buffer = vec![0; u16::MAX as usize];
     buffer.get_mut(..plain.len())?.copy_from_slice(&plain);
     let counters = Counters::new(context.transport);
     match hot(&mut buffer, plain.len(), &mut parse::Scratch::default(), context, &counters) {
-        Outcome::Reply((length, rcode)) => {
-            buffer.truncate(length);
-            Some((buffer, rcode))
+        Outcome::Reply(reply) => {
+            buffer.truncate(reply.length);
+            Some((buffer, reply))
         }
         Outcome::Drop | Outcome::Cold => None,
     }
 }
 
-fn client(edns: &Edns) -> parse::Edns {
-    parse::Edns {
-        payload: edns.max_payload(),
-        version: edns.version(),
-        dnssec_ok: edns.flags().dnssec_ok,
-        nsid: edns.option(EdnsCode::NSID).is_some(),
+fn learn(resolution: &Resolution<'_>, asking: &mut Asking<'_>, context: &Context<'_>) {
+    let Some(zone) = resolution.zone else { return };
+    let zones = &context.snapshot.zones.zones;
+    let index = zones.iter().position(|one| one.origin == zone.origin).map(|index| index as u32);
+    asking.facts.zone = index;
+    asking.about(Subject::Missing, index.unwrap_or(0));
+    if resolution.by_region {
+        asking.region();
     }
-}
-
-fn server_edns(query: &Edns, rcode: Rcode, context: &Context<'_>) -> Option<Edns> {
-    let mut edns = Edns::new();
-    edns.set_max_payload(UDP_MAX).set_dnssec_ok(query.flags().dnssec_ok).set_rcode_high(rcode.0 >> 4);
-    if query.option(EdnsCode::NSID).is_some() {
-        edns.options_mut().insert(EdnsOption::NSID(NSIDPayload::new(context.instance).ok()?));
+    if resolution.by_key {
+        asking.key();
     }
-    if context.snapshot.stale {
-        edns.options_mut().insert(EdnsOption::Unknown(OPTION_EDE, EDE_STALE.to_be_bytes().to_vec()));
-    }
-    Some(edns)
 }
 
 fn internet(resolution: &Resolution<'_>, asked: &Query, response: &mut Message) -> Option<Rcode> {

@@ -1,19 +1,19 @@
 //! Answering from the snapshot: no allocation, no lock.
 
+use super::asking::{Asking, Subject};
 use super::parse::{Edns, Parsed, Question, Refusal, Scratch, parse};
 use super::proofs::Proofs;
-use super::{Context, EDE_STALE, OPTION_EDE, OPTION_NSID};
-use crate::client::Region;
+use super::{Context, Facts, Reply, options};
 use crate::compile::{Choices, Lookup, Node, Pick, Proof, Records, Referral, Set, Sink, Snapshot, Target};
 use crate::metrics::{Counters, Transport};
 use crate::wire::{HEADER, Rcode, Type, UDP_MAX, UDP_PLAIN};
-use crate::zone::{Asker, CHAIN_MAX, draw, scale, step, sticky};
+use crate::zone::{CHAIN_MAX, draw, scale, step, sticky};
 
 /// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Outcome {
-    /// The buffer holds an answer of this length.
-    Reply((usize, Rcode)),
+    /// The buffer holds an answer.
+    Reply(Reply),
     /// There is nothing to send.
     Drop,
     /// The buffer is untouched: the cold path must read it.
@@ -54,12 +54,15 @@ pub fn hot(
     };
     let limit = size_limit(context.transport, question.edns).min(buffer.len());
     // What OPT takes at the end is kept free.
-    let reserve = question.edns.map_or(0, |edns| opt_length(edns, context));
+    let mut asking = Asking::new(question.edns.as_ref().map(|edns| &edns.options), context);
+    let reserve = question.edns.map_or(0, |edns| options::reserve(&edns, &asking.facts, context));
     let mut sink = Sink { at: question.end, limit: limit.saturating_sub(reserve), buffer, origin: 0 };
     let written = if question.edns.is_some_and(|edns| edns.version != 0) {
         Ok(Body::empty(Rcode::BADVERS, false))
+    } else if asking.bad_cookie() {
+        Ok(Body::empty(Rcode::BADCOOKIE, false))
     } else {
-        zones(&question, &mut sink, context, counters)
+        zones(&question, &mut sink, &mut asking, counters)
     };
     let (body, truncated) = match written {
         Ok(body) => (body, false),
@@ -70,14 +73,21 @@ pub fn hot(
             (Body::empty(rcode, authoritative), true)
         }
     };
-    sink.limit = limit;
-    if let Some(edns) = question.edns {
-        write_opt(&mut sink, edns, body.rcode, context);
+    let (mut length, mut additionals) = (sink.at, body.additionals);
+    if let Some(edns) = &question.edns
+        && let Some(end) = options::write(buffer, length, edns, body.rcode, &asking.facts, context)
+    {
+        (length, additionals) = (end, additionals + 1);
     }
-    let length = sink.at;
-    let additionals = body.additionals + u16::from(question.edns.is_some());
     header(buffer, &body, truncated, additionals);
-    Outcome::Reply((length, body.rcode))
+    Outcome::Reply(Reply {
+        length,
+        rcode: body.rcode,
+        subject: asking.subject,
+        question_end: question.end,
+        edns: question.edns,
+        facts: asking.facts,
+    })
 }
 
 pub(super) struct Truncated {
@@ -99,28 +109,37 @@ pub(super) fn size_limit(transport: Transport, edns: Option<Edns>) -> usize {
 fn zones(
     question: &Question<'_>,
     sink: &mut Sink<'_>,
-    context: &Context<'_>,
+    asking: &mut Asking<'_>,
     counters: &Counters,
 ) -> Result<Body, Truncated> {
-    let snapshot = context.snapshot;
+    let snapshot = asking.context.snapshot;
     let mut body = Body::empty(Rcode::REFUSED, false);
     if question.kind == Type::AXFR || question.kind == Type::IXFR {
         return Ok(body);
     }
     let mut exact = false;
-    let (node, encloser) = match snapshot.table.find(question.name, question.starts) {
-        Lookup::Outside => return Ok(body),
+    let (place, encloser) = match snapshot.table.find(question.name, question.starts) {
+        Lookup::Outside => {
+            asking.facts.outside = true;
+            return Ok(body);
+        }
         Lookup::Exact(node) => {
             exact = true;
-            (snapshot.nodes.get(node as usize), node)
+            (Some(node), node)
         }
         Lookup::Below(encloser) => {
             let wildcard = snapshot.nodes.get(encloser as usize).and_then(|node| node.wildcard);
-            (wildcard.and_then(|node| snapshot.nodes.get(node as usize)), encloser)
+            (wildcard, encloser)
         }
     };
     let Some(encloser) = snapshot.nodes.get(encloser as usize) else { return Ok(body) };
     let Some(zone) = snapshot.answers.get(encloser.zone as usize) else { return Ok(body) };
+    asking.facts.zone = Some(encloser.zone);
+    match place {
+        Some(node) => asking.about(Subject::Name, node),
+        None => asking.about(Subject::Missing, encloser.zone),
+    }
+    let node = place.and_then(|node| snapshot.nodes.get(node as usize));
     body.rcode = Rcode::NOERROR;
     sink.origin = (HEADER + question.name.len()) as u16 - zone.origin_length;
     let mut proofs = Proofs::new(question, zone);
@@ -142,7 +161,7 @@ fn zones(
             proofs.add(encloser.proof);
             true
         }
-        Some(node) => positive(question, node, sink, &mut body, &mut proofs, context, counters)?,
+        Some(node) => positive(question, node, sink, &mut body, &mut proofs, asking, counters)?,
     };
     proofs.write(negative, sink, &mut body)?;
     Ok(body)
@@ -182,12 +201,12 @@ fn positive<'s>(
     sink: &mut Sink<'_>,
     body: &mut Body,
     proofs: &mut Proofs<'s>,
-    context: &Context<'s>,
+    asking: &mut Asking<'s>,
     counters: &Counters,
 ) -> Result<bool, Truncated> {
+    let context = asking.context;
     let snapshot: &'s Snapshot = context.snapshot;
     let zone = proofs.zone;
-    let asker = &context.asker;
     let (mut node, mut owner, mut dice) = (first, HEADER as u16, context.dice);
     let mut links = 0;
     loop {
@@ -215,12 +234,14 @@ fn positive<'s>(
         }
         let asked = match question.kind {
             // HINFO is not signed, so one set that is answers (RFC 8482 section 4.1).
-            Type::ANY => {
-                node.types.iter().map(|&(_, set)| set).find(|&set| answers(snapshot, set, asker.region))
-            }
+            Type::ANY => node
+                .types
+                .iter()
+                .map(|&(_, set)| set)
+                .find(|&set| choose(snapshot, set, asking).is_some_and(|set| !set.choices.is_empty())),
             kind => node.set(kind),
         };
-        if let Some(set) = asked.and_then(|set| snapshot.set(set, asker.region)) {
+        if let Some(set) = asked.and_then(|set| choose(snapshot, set, asking)) {
             let before = body.answers;
             // Where several of the choices are answered together, their signature says which can be.
             if let Some(picks) = set.picks.as_deref().filter(|_| proofs.wanted()) {
@@ -233,7 +254,7 @@ fn positive<'s>(
                 body.answers += proofs.sign(&combination.signature, sink, owner, body)?;
                 return Ok(false);
             }
-            every(set, asker, dice, |choices| {
+            every(set, asking, dice, |choices| {
                 put(&choices.records, sink, owner, body)?;
                 body.answers += choices.records.count();
                 counters.chosen(choices.cluster);
@@ -247,8 +268,8 @@ fn positive<'s>(
             }
             return Ok(nothing);
         }
-        let alias = node.alias.and_then(|set| snapshot.set(set, asker.region));
-        let Some(choices) = alias.and_then(|set| one(set, asker, dice)) else {
+        let alias = node.alias.and_then(|set| choose(snapshot, set, asking));
+        let Some(choices) = alias.and_then(|set| one(set, asking, dice)) else {
             proofs.nothing(node, alias);
             return Ok(true);
         };
@@ -285,11 +306,18 @@ fn positive<'s>(
     }
 }
 
+/// What the client is answered from: the set, or the variant for the client's region.
 #[inline]
-fn one<'s>(set: &'s Set, asker: &Asker, dice: u64) -> Option<&'s Choices> {
+fn choose<'s>(snapshot: &'s Snapshot, set: u32, asking: &mut Asking<'_>) -> Option<&'s Set> {
+    let own = snapshot.sets.get(set as usize)?;
+    if own.by_region == 0 { Some(own) } else { snapshot.set(set, asking.region()) }
+}
+
+#[inline]
+fn one<'s>(set: &'s Set, asking: &mut Asking<'_>, dice: u64) -> Option<&'s Choices> {
     match &set.pick {
         Pick::One(table) | Pick::Some(table, _) => set.choices.get(table.pick(dice)),
-        Pick::Sticky(tickets) => set.choices.get(sticky(tickets, asker.key)?),
+        Pick::Sticky(tickets) => set.choices.get(sticky(tickets, asking.key())?),
         Pick::All => set.choices.first(),
         Pick::None => None,
     }
@@ -298,13 +326,13 @@ fn one<'s>(set: &'s Set, asker: &Asker, dice: u64) -> Option<&'s Choices> {
 #[inline]
 fn every<'s>(
     set: &'s Set,
-    asker: &Asker,
+    asking: &mut Asking<'_>,
     dice: u64,
     mut put: impl FnMut(&'s Choices) -> Result<(), Truncated>,
 ) -> Result<(), Truncated> {
     match &set.pick {
         Pick::None => Ok(()),
-        Pick::One(_) | Pick::Sticky(_) => one(set, asker, dice).map_or(Ok(()), put),
+        Pick::One(_) | Pick::Sticky(_) => one(set, asking, dice).map_or(Ok(()), put),
         Pick::Some(table, picks) => draw(table, set.choices.len(), *picks as usize, dice, |index| {
             set.choices.get(index).map_or(Ok(()), &mut put)
         }),
@@ -320,11 +348,6 @@ fn every<'s>(
 pub(super) fn put(records: &Records, sink: &mut Sink<'_>, owner: u16, body: &Body) -> Result<u16, Truncated> {
     let truncated = |_| Truncated { rcode: body.rcode, authoritative: body.authoritative };
     records.write(sink, owner).map_err(truncated)
-}
-
-#[inline]
-fn answers(snapshot: &Snapshot, set: u32, region: Region) -> bool {
-    snapshot.set(set, region).is_some_and(|set| !set.choices.is_empty())
 }
 
 /// The NSEC record of a name; for RRSIG, its signatures, which are some of those that there are (RFC 8482 section 7 likewise).
@@ -355,7 +378,8 @@ fn bare(buffer: &mut [u8], rcode: Rcode) -> Outcome {
     header[2] = 0x80 | header[2] & 0x79;
     header[3] = header[3] & 0x10 | rcode.0 & 0x0f;
     header[4..].fill(0);
-    Outcome::Reply((HEADER, rcode))
+    let facts = Facts::default();
+    Outcome::Reply(Reply { length: HEADER, rcode, subject: 0, question_end: HEADER, edns: None, facts })
 }
 
 /// Turns the query's header into the answer's: the identifier, the opcode, RD and CD stay (RFC 1035 section 4.1.1, RFC 4035
@@ -368,32 +392,4 @@ fn header(buffer: &mut [u8], body: &Body, truncated: bool, additionals: u16) {
     header[6..8].copy_from_slice(&body.answers.to_be_bytes());
     header[8..10].copy_from_slice(&body.authorities.to_be_bytes());
     header[10..12].copy_from_slice(&additionals.to_be_bytes());
-}
-
-#[inline]
-fn opt_length(edns: Edns, context: &Context<'_>) -> usize {
-    11 + if edns.nsid { 4 + context.instance.len() } else { 0 } + if context.snapshot.stale { 6 } else { 0 }
-}
-
-/// Writes our OPT; the space for it was kept free.
-#[inline]
-fn write_opt(sink: &mut Sink<'_>, edns: Edns, rcode: Rcode, context: &Context<'_>) {
-    let length = opt_length(edns, context);
-    let Some(place) = sink.buffer.get_mut(sink.at..sink.at + length) else { return };
-    let [size_high, size_low] = UDP_MAX.to_be_bytes();
-    let [rdata_high, rdata_low] = (length as u16 - 11).to_be_bytes();
-    let flags = u8::from(edns.dnssec_ok) << 7;
-    let (fixed, mut options) = place.split_at_mut(11);
-    fixed.copy_from_slice(&[0, 0, 41, size_high, size_low, rcode.0 >> 4, 0, flags, 0, rdata_high, rdata_low]);
-    if edns.nsid {
-        let (nsid, rest) = options.split_at_mut(4 + context.instance.len());
-        let [high, low] = (context.instance.len() as u16).to_be_bytes();
-        nsid[..4].copy_from_slice(&[0, OPTION_NSID as u8, high, low]);
-        nsid[4..].copy_from_slice(context.instance);
-        options = rest;
-    }
-    if context.snapshot.stale {
-        options.copy_from_slice(&[0, OPTION_EDE as u8, 0, 2, 0, EDE_STALE as u8]);
-    }
-    sink.at += length;
 }

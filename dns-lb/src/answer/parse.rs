@@ -3,7 +3,7 @@
 //! Only the usual form is read: one question, and nothing after it but at most one OPT. What is well formed but unusual is left to
 //! the cold path, and what is malformed is said to be so.
 
-use super::OPTION_NSID;
+use super::options::Options;
 use crate::wire::{Class, HEADER, LABELS_MAX, NAME_MAX, Opcode, Type};
 
 /// Where a question's name is put together, reused from query to query.
@@ -44,8 +44,8 @@ pub struct Edns {
     pub version: u8,
     /// DNSSEC OK, which is echoed (RFC 3225).
     pub dnssec_ok: bool,
-    /// Whether the client asks for this server's name (RFC 5001).
-    pub nsid: bool,
+    /// What else the client says or asks.
+    pub options: Options,
 }
 
 /// Why a message is not answered from the zones.
@@ -151,20 +151,14 @@ fn name(body: &[u8], scratch: &mut Scratch) -> Option<Length> {
 /// Reads an OPT from its class on; nothing may follow.
 #[inline]
 fn edns(opt: &[u8]) -> Option<Edns> {
-    let (fixed, mut options) = opt.split_first_chunk::<8>()?;
+    let (fixed, options) = opt.split_first_chunk::<8>()?;
     if options.len() != u16::from_be_bytes([fixed[6], fixed[7]]) as usize {
         return None;
-    }
-    let mut nsid = false;
-    while !options.is_empty() {
-        let (head, rest) = options.split_first_chunk::<4>()?;
-        nsid |= u16::from_be_bytes([head[0], head[1]]) == OPTION_NSID;
-        options = rest.get(u16::from_be_bytes([head[2], head[3]]) as usize..)?;
     }
     Some(Edns {
         payload: u16::from_be_bytes([fixed[0], fixed[1]]),
         version: fixed[3],
         dnssec_ok: fixed[4] & 0x80 != 0,
-        nsid,
+        options: Options::read(options)?,
     })
 }

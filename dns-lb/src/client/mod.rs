@@ -1,7 +1,11 @@
 //! Where clients are: from an address to a region, which chooses the answer.
 
+mod map;
+mod place;
 mod prefix;
 mod regions;
 
+pub use map::{ClientMap, Located};
+pub use place::{Place, Subnet};
 pub use prefix::{Prefix, PrefixError};
 pub use regions::{Region, RegionNames, RegionProblem, Regions};

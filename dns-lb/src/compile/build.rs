@@ -9,13 +9,15 @@ use super::picks::Picks;
 use super::referral::Referral;
 use super::snapshot::{Choices, Node, Pick, Set, Snapshot, Target, ZoneAnswers};
 use super::table::Table;
+use crate::answer::Secrets;
+use crate::client::ClientMap;
 use crate::dnssec::{RecordsOf, Signatures};
 use crate::metrics::ClusterSlots;
 use crate::wire::{Name, Type};
 use crate::zone::{AliasTable, Data, How, RecordSet, Unit, Units, Zone, Zones, units};
 
 impl Snapshot {
-    /// Encodes every answer of `zones`, and signs those of signed zones.
+    /// Encodes every answer of `zones`, and signs those of signed zones. No client is anywhere yet: see [`Snapshot::with_clients`].
     pub fn compile(
         zones: Arc<Zones>,
         stale: bool,
@@ -119,6 +121,8 @@ impl Snapshot {
         let mut snapshot = Self {
             zones: zones.clone(),
             stale,
+            clients: Arc::default(),
+            secrets: Secrets(zones.cookie_secrets.clone()),
             table,
             nodes: nodes.into(),
             sets: sets.into(),
@@ -128,6 +132,12 @@ impl Snapshot {
         };
         snapshot.link();
         snapshot
+    }
+
+    /// The same, for clients that are where `clients` says.
+    #[must_use]
+    pub fn with_clients(self, clients: Arc<ClientMap>) -> Self {
+        Self { clients, ..self }
     }
 
     /// Finds where each alias leads, now that every name has its place.

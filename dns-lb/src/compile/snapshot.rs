@@ -7,7 +7,8 @@ use super::encode::Records;
 use super::picks::Picks;
 use super::referral::Referral;
 use super::table::{NodeIndex, Table};
-use crate::client::Region;
+use crate::answer::Secrets;
+use crate::client::{ClientMap, Region};
 use crate::metrics::ClusterSlot;
 use crate::wire::{Name, Type};
 use crate::zone::{AliasTable, Ticket, Zones};
@@ -20,6 +21,10 @@ pub struct Snapshot {
     /// Whether these zones are old news: the hub has been away for longer than the operator finds right. Answers then say so to
     /// clients that speak EDNS (RFC 8914, code 3).
     pub stale: bool,
+    /// Where clients are.
+    pub clients: Arc<ClientMap>,
+    /// Of server cookies; none: no cookies are made.
+    pub secrets: Secrets,
     /// Names to nodes.
     pub table: Table,
     /// One for each name.

@@ -29,7 +29,7 @@ pub enum Offer {
         /// With held zones as they were.
         zones: Zones,
         /// What is to be kept: the update, with held zones as they were.
-        update: v1::ZoneUpdate,
+        update: Box<v1::ZoneUpdate>,
         /// Zones that would have become empty.
         held: Vec<Held>,
     },
@@ -133,6 +133,6 @@ impl Fence {
                 Err(problems) => return Offer::Refuse(problems.into()),
             };
         }
-        Offer::Apply { zones, update, held }
+        Offer::Apply { zones, update: Box::new(update), held }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::mem;
-use std::net::UdpSocket;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
@@ -109,11 +109,12 @@ impl Batch {
         Ok(count)
     }
 
-    /// Calls `answer` with the buffer of each received datagram and its length; it gives the length of the answer that it has put
-    /// there, if any.
-    pub fn answer_each(&mut self, mut answer: impl FnMut(&mut [u8], usize) -> Option<usize>) {
-        for (length, data) in self.lengths.iter_mut().zip(&mut self.data).take(self.received) {
-            *length = answer(data, *length).unwrap_or(0).min(SIZE);
+    /// Calls `answer` with the buffer of each received datagram, its length and where it came from; it gives the length of the
+    /// answer that it has put there, if any.
+    pub fn answer_each(&mut self, mut answer: impl FnMut(&mut [u8], usize, IpAddr) -> Option<usize>) {
+        let datagrams = self.lengths.iter_mut().zip(&mut self.data).zip(&self.addresses);
+        for ((length, data), address) in datagrams.take(self.received) {
+            *length = answer(data, *length, source(address)).unwrap_or(0).min(SIZE);
         }
     }
 
@@ -162,6 +163,23 @@ impl Batch {
             }
         }
         (sent, ready - sent)
+    }
+}
+
+/// The address in `storage`; 0.0.0.0 for what is no address of the Internet.
+fn source(storage: &libc::sockaddr_storage) -> IpAddr {
+    let storage: *const libc::sockaddr_storage = storage;
+    // SAFETY: a sockaddr_storage is as large as, and aligned for, each kind of address; its family says which it holds; and every
+    // bit pattern is a valid value of the integers read.
+    unsafe {
+        match libc::c_int::from((*storage).ss_family) {
+            libc::AF_INET => {
+                let address = (*storage.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
+                IpAddr::V4(u32::from_be(address).into())
+            }
+            libc::AF_INET6 => IpAddr::V6((*storage.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr.into()),
+            _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! UDP: one thread and one socket per core and address, batched system calls, no async.
 
+mod limit;
 mod mmsg;
 mod socket;
 mod worker;
 
+pub use limit::{Limit, Limiter, Verdict};
 pub use mmsg::{BATCH, Batch};
 pub use socket::{bind, is_wildcard};
-pub use worker::{Dice, Worker};
+pub use worker::{Clock, Dice, Worker};

@@ -3,15 +3,17 @@
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use federation_runtime::shutdown::Shutdown;
 
+use super::limit::{Limiter, Verdict};
 use super::mmsg::Batch;
 use super::socket::is_wildcard;
-use crate::answer::{Context, Scratch, answer};
+use crate::answer::{Context, CookiePolicy, Scratch, answer};
 use crate::metrics::{Counters, Transport};
 use crate::publish::Reader;
-use crate::zone::{Asker, step};
+use crate::zone::step;
 
 /// One thread's source of random bits: SplitMix64. It spreads load, it keeps no secret.
 #[derive(Clone, Debug)]
@@ -43,6 +45,36 @@ pub struct Worker {
     pub counters: Arc<Counters>,
     /// For weighted choices.
     pub dice: Dice,
+    /// What is asked of clients with cookies.
+    pub cookies: CookiePolicy,
+    /// Of answers.
+    pub limiter: Limiter,
+    /// Read once per batch.
+    pub clock: Clock,
+}
+
+/// The time, as far as answers depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock {
+    /// Milliseconds of a clock that goes round.
+    #[inline]
+    fn milliseconds(self) -> u32 {
+        self.0.elapsed().as_millis() as u32
+    }
+
+    /// Seconds since 1970, for cookies.
+    #[inline]
+    pub fn seconds() -> u32 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
+    }
 }
 
 impl Worker {
@@ -71,17 +103,28 @@ impl Worker {
 
     /// Answers what `batch` has received.
     pub fn answer_batch(&mut self, batch: &mut Batch, scratch: &mut Scratch) {
-        let Self { socket, reader, instance, counters, dice } = self;
+        let Self { socket, reader, instance, counters, dice, cookies, limiter, clock } = self;
+        let (now, milliseconds) = (Clock::seconds(), clock.milliseconds());
         let snapshot = reader.enter();
-        batch.answer_each(|buffer, length| {
-            let context = Context {
-                snapshot,
-                instance,
-                transport: Transport::Udp,
-                asker: Asker::default(),
-                dice: dice.roll(),
-            };
-            answer(buffer, length, scratch, &context, counters)
+        batch.answer_each(|buffer, length, source| {
+            let transport = Transport::Udp;
+            let (dice, cookies) = (dice.roll(), *cookies);
+            let context = Context { snapshot, instance, transport, source, now, cookies, dice };
+            let reply = answer(buffer, length, scratch, &context, counters)?;
+            if reply.known() {
+                return Some(reply.length);
+            }
+            match limiter.judge(source, reply.subject, milliseconds) {
+                Verdict::Send => Some(reply.length),
+                Verdict::Slip => {
+                    counters.slipped();
+                    reply.slip(buffer, &context)
+                }
+                Verdict::Withhold => {
+                    counters.limited();
+                    None
+                }
+            }
         });
         let (_, dropped) = batch.send(socket);
         reader.leave();

@@ -145,8 +145,10 @@ impl Rcode {
     pub const NOTAUTH: Self = Self(9);
     /// An EDNS version that the server does not know (RFC 6891).
     pub const BADVERS: Self = Self(16);
+    /// The client is to ask again with the cookie of this answer (RFC 7873).
+    pub const BADCOOKIE: Self = Self(23);
     /// How many counters hold every code above.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 24;
 
     /// The mnemonic, as `dig` prints it.
     pub fn mnemonic(self) -> &'static str {
@@ -159,6 +161,7 @@ impl Rcode {
             Self::REFUSED => "REFUSED",
             Self::NOTAUTH => "NOTAUTH",
             Self::BADVERS => "BADVERS",
+            Self::BADCOOKIE => "BADCOOKIE",
             _ => "OTHER",
         }
     }

@@ -177,8 +177,8 @@ fn minus_log2(hash: u64) -> u64 {
     let mantissa = hash << zeros << 1;
     let (at, rest) = ((mantissa >> 56) as usize, mantissa >> 24 & 0xffff_ffff);
     let (low, high) = (LOG2[at & 0xff], LOG2[(at & 0xff) + 1]);
-    let log2 = low + ((high - low) * rest >> 32);
-    (u64::from(zeros) + 1 << 32) - log2
+    let log2 = low + (((high - low) * rest) >> 32);
+    ((u64::from(zeros) + 1) << 32) - log2
 }
 
 /// log2(1 + n/256) in units of 2^-32.
@@ -197,7 +197,7 @@ const fn log2_table() -> [u64; 257] {
             bits = 32;
         }
         while bits < 32 {
-            value = value * value >> 62;
+            value = (value * value) >> 62;
             log <<= 1;
             if value >= 1 << 63 {
                 value >>= 1;

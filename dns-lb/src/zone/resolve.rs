@@ -50,6 +50,22 @@ pub struct Resolution<'z> {
     pub negative: bool,
     /// The zone cut at which others are to be asked; then nothing is answered with authority.
     pub referral: Option<Name>,
+    /// Whether the client's region had a say.
+    pub by_region: bool,
+    /// Whether the client's key had a say.
+    pub by_key: bool,
+}
+
+impl<'z> Resolution<'z> {
+    fn empty(rcode: Rcode, zone: Option<&'z Zone>) -> Self {
+        let (by_region, by_key) = (false, false);
+        Self { rcode, zone, answers: Vec::new(), negative: false, referral: None, by_region, by_key }
+    }
+
+    fn depends_on(&mut self, set: &RecordSet, kind: Type, asker: &Asker) {
+        self.by_region |= !set.variants.is_empty();
+        self.by_key |= set.units(kind, asker.region).how == How::Sticky;
+    }
 }
 
 enum Found<'z> {
@@ -90,24 +106,12 @@ fn find<'z>(zone: &'z Zone, name: &Name) -> Found<'z> {
 
 /// The answer to (`name`, `kind`) in class IN for `asker`, chosen by `dice`.
 pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dice: u64) -> Resolution<'z> {
-    let refused = Resolution {
-        rcode: Rcode::REFUSED,
-        zone: None,
-        answers: Vec::new(),
-        negative: false,
-        referral: None,
-    };
+    let refused = Resolution::empty(Rcode::REFUSED, None);
     if kind == Type::AXFR || kind == Type::IXFR {
         return refused;
     }
     let Some(zone) = zones.zone_of(name) else { return refused };
-    let mut resolution = Resolution {
-        rcode: Rcode::NOERROR,
-        zone: Some(zone),
-        answers: Vec::new(),
-        negative: false,
-        referral: None,
-    };
+    let mut resolution = Resolution::empty(Rcode::NOERROR, Some(zone));
     resolution.referral = zone.cut(name).filter(|cut| kind != Type::DS || cut != name);
     if resolution.referral.is_some() {
         return resolution;
@@ -136,6 +140,7 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dic
             return resolution;
         }
         if let Some(set) = sets.get(&kind) {
+            resolution.depends_on(set, kind, asker);
             let chosen = choose(set, kind, asker, dice);
             resolution.negative = chosen.is_empty();
             resolution.answers.extend(chosen.into_iter().map(|data| Answer::Record {
@@ -144,6 +149,9 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dic
                 data,
             }));
             return resolution;
+        }
+        if let Some(set) = sets.get(&Type::CNAME) {
+            resolution.depends_on(set, Type::CNAME, asker);
         }
         let alias = sets.get(&Type::CNAME).map(|set| (set, choose(set, Type::CNAME, asker, dice)));
         let Some((set, Some(Data::Cname(target)))) = alias.map(|(set, mut data)| (set, data.pop())) else {

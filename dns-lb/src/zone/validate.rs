@@ -141,8 +141,8 @@ impl Zones {
     /// What is wrong, each with its zone, name and field.
     pub fn from_update(update: &v1::ZoneUpdate) -> Result<Self, Problems> {
         let mut sink = Sink(Problems::default());
-        let mut regions = Regions::from_wire(update.regions.as_ref().unwrap_or(&v1::Regions::default()))
-            .unwrap_or_else(|problem| {
+        let mut regions =
+            Regions::from_wire(&update.regions.clone().unwrap_or_default()).unwrap_or_else(|problem| {
                 sink.add("update", problem.into());
                 Regions::default()
             });

@@ -1,6 +1,6 @@
 //! The hot path against hickory-proto: on any octets, both say the same or the hot path leaves it to the cold one.
 
-use dns_lb::answer::{Context, Outcome, Scratch, cold, hot};
+use dns_lb::answer::{Outcome, Scratch, cold, hot};
 use dns_lb::compile::Snapshot;
 use dns_lb::metrics::{Counters, Transport};
 use dns_lb::udp::Dice;
@@ -8,7 +8,7 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 use proptest::prelude::*;
 
-use crate::support::{query, snapshot, with_edns};
+use crate::support::{context, query, shown, snapshot, with_edns};
 
 const NAMES: &[&str] = &[
     "fed.example.test.",
@@ -31,6 +31,10 @@ const NAMES: &[&str] = &[
     "x.deep.wild.fed.example.test.",
     "_http._tcp.web.fed.example.test.",
     "nothing.fed.example.test.",
+    "geo.fed.example.test.",
+    "geoalias.fed.example.test.",
+    "stuck.fed.example.test.",
+    "some.fed.example.test.",
     "example.test.",
     ".",
 ];
@@ -40,7 +44,7 @@ const KINDS: &[u16] = &[1, 2, 5, 6, 15, 16, 28, 33, 251, 252, 255];
 /// Compares by meaning: order of records within a section, compression and unused space do not matter, the rest does.
 fn same(hot: &[u8], cold: &[u8]) -> Result<(), String> {
     let read = |octets: &[u8], whose: &str| {
-        Message::from_vec(octets).map_err(|error| format!("{whose} answer cannot be read: {error}"))
+        Message::from_vec(&shown(octets)).map_err(|error| format!("{whose} answer cannot be read: {error}"))
     };
     if hot == cold {
         return Ok(());
@@ -64,7 +68,7 @@ fn same(hot: &[u8], cold: &[u8]) -> Result<(), String> {
 }
 
 fn check(snapshot: &Snapshot, message: &[u8], transport: Transport, dice: u64) -> Result<bool, String> {
-    let context = Context { snapshot, instance: b"test-1", transport, asker: Default::default(), dice };
+    let context = context(snapshot, transport, dice);
     let mut buffer = vec![0; if transport == Transport::Udp { 1232 } else { 65535 }];
     buffer[..message.len()].copy_from_slice(message);
     let counters = Counters::new(transport);
@@ -76,10 +80,10 @@ fn check(snapshot: &Snapshot, message: &[u8], transport: Transport, dice: u64) -
             Ok(false)
         }
         (Outcome::Drop, None) => Ok(true),
-        (Outcome::Reply((length, rcode)), Some((reference, expected))) if rcode == expected => {
-            same(&buffer[..length], &reference).map(|()| true)
+        (Outcome::Reply(reply), Some((reference, expected))) if reply.rcode == expected.rcode => {
+            same(&buffer[..reply.length], &reference).map(|()| true)
         }
-        (hot, cold) => Err(format!("hot {hot:?}, cold {:?}", cold.map(|(_, rcode)| rcode))),
+        (hot, cold) => Err(format!("hot {hot:?}, cold {:?}", cold.map(|(_, reply)| reply.rcode))),
     }
 }
 
@@ -152,6 +156,97 @@ fn mutate(mut message: Vec<u8>, mutations: &[Mutation]) -> Vec<u8> {
         }
     }
     message
+}
+
+/// An option's code and data: those that are read, well formed or nearly so, and one that is not.
+fn option(dice: &mut Dice) -> (u16, Vec<u8>) {
+    let mut octets = |count: u64| (0..count).map(|_| dice.roll() as u8).collect::<Vec<u8>>();
+    let [kind, one, two] = octets(3)[..] else { return (0, Vec::new()) };
+    match kind % 8 {
+        0 => (3, octets(u64::from(one % 2))),
+        1 => (19, octets(u64::from(one % 3))),
+        2 => (65001, octets(u64::from(one % 20))),
+        3 => (10, octets([8, 8, 24, 24, 16, 40, 7, 41][usize::from(one % 8)])),
+        4 => (8, octets(u64::from(one % 12))),
+        _ => {
+            let (family, whole, length) = match one % 4 {
+                0 => (2_u8, octets(16), two % 129),
+                1 => (1, vec![198, 51, 100, 1], two % 33),
+                2 => (1, [&[198, 51][..], &octets(2)].concat(), 24),
+                _ => (two % 3, octets(4), two % 34),
+            };
+            let mut data = vec![0, family, length, u8::from(two == 77)];
+            data.extend(whole.iter().take(usize::from(length.div_ceil(8))));
+            if let Some(last) = data.get_mut(4..).and_then(<[u8]>::last_mut)
+                && length % 8 > 0
+                && two % 5 > 0
+            {
+                *last &= 0xff << (8 - length % 8);
+            }
+            (8, data)
+        }
+    }
+}
+
+/// A query like those that come, but for what chance does to it.
+fn sent(dice: &mut Dice) -> Vec<u8> {
+    let below = |dice: &mut Dice, count: usize| (dice.roll() % count as u64) as usize;
+    let (name, kind) = (NAMES[below(dice, NAMES.len())], KINDS[below(dice, KINDS.len())]);
+    let mut message = query(name, RecordType::from(kind)).to_vec().unwrap();
+    if dice.roll() % 4 > 0 {
+        let options: Vec<u8> = (0..below(dice, 4))
+            .flat_map(|_| {
+                let (code, data) = option(dice);
+                [&code.to_be_bytes(), &(data.len() as u16).to_be_bytes(), &data[..]].concat()
+            })
+            .collect();
+        let [size, flags] = [dice.roll() as u16, (dice.roll() as u16) & 0x8000];
+        let version = if dice.roll() % 30 == 0 { 1 } else { 0 };
+        message[11] = 1;
+        message.extend_from_slice(&[0, 0, 41]);
+        message.extend_from_slice(&size.to_be_bytes());
+        message.extend_from_slice(&[0, version]);
+        message.extend_from_slice(&flags.to_be_bytes());
+        message.extend_from_slice(&(options.len() as u16).to_be_bytes());
+        message.extend_from_slice(&options);
+    }
+    for _ in 0..(dice.roll() % 8).saturating_sub(4) {
+        let (at, octet) = (below(dice, message.len().max(1)), dice.roll() as u8);
+        match dice.roll() % 4 {
+            0 => message.truncate(at),
+            1 => message.insert(at.min(message.len()), octet),
+            _ => {
+                if let Some(place) = message.get_mut(at) {
+                    *place = octet;
+                }
+            }
+        }
+    }
+    message
+}
+
+/// For `DNS_FUZZ_SECONDS` (5 if not set; an hour by hand), from `DNS_FUZZ_SEED`.
+#[test]
+fn queries_with_options_are_read_alike() {
+    let number = |name: &str, otherwise: u64| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+    };
+    let (seed, seconds) = (number("DNS_FUZZ_SEED", 2026), number("DNS_FUZZ_SECONDS", 5));
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    let snapshots = [snapshot(false), snapshot(true)];
+    let (mut dice, mut hot, mut count) = (Dice::new(seed), 0_u64, 0_u64);
+    while std::time::Instant::now() < end {
+        let message = sent(&mut dice);
+        let transport = if dice.roll() % 8 == 0 { Transport::Tcp } else { Transport::Udp };
+        let snapshot = &snapshots[(dice.roll() % 2) as usize];
+        match check(snapshot, &message, transport, dice.roll()) {
+            Ok(answered) => hot += u64::from(answered),
+            Err(error) => panic!("seed {seed}, query {count}: {message:02x?}: {error}"),
+        }
+        count += 1;
+    }
+    assert!(hot > count / 2, "{hot} of {count}");
+    println!("{count} queries, {hot} of them on the hot path");
 }
 
 proptest! {

@@ -1,9 +1,10 @@
 //! Zones, queries and servers for tests.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use dns_lb::answer::{Context, Scratch, answer};
+use dns_lb::answer::{Context, CookiePolicy, Scratch, answer};
+use dns_lb::client::ClientMap;
 use dns_lb::compile::Snapshot;
 use dns_lb::dnssec::Signatures;
 use dns_lb::metrics::{ClusterSlots, Counters, Transport};
@@ -43,6 +44,32 @@ pub fn set(
     }
 }
 
+/// What clients in `regions` are answered instead.
+pub fn variant(regions: &[&str], selection: v1::Selection, tiers: &[&[(&[&str], u32, &str)]]) -> v1::Variant {
+    v1::Variant {
+        regions: regions.iter().map(ToString::to_string).collect(),
+        selection: selection.into(),
+        tiers: set("", "", selection, tiers).tiers,
+        picks: 0,
+    }
+}
+
+/// Asia around a piece of Europe, a private network, and the resolver at 192.0.2.7.
+pub fn regions() -> v1::Regions {
+    let prefix =
+        |prefix: &str, region: &str| v1::ClientPrefix { prefix: prefix.into(), region: region.into() };
+    v1::Regions {
+        prefixes: vec![
+            prefix("198.51.0.0/16", "asia"),
+            prefix("198.51.100.0/24", "europe"),
+            prefix("2001:db8:a::/48", "asia"),
+            prefix("10.9.0.0/16", "nowhere"),
+            prefix("192.0.2.0/28", "africa"),
+        ],
+        ..v1::Regions::default()
+    }
+}
+
 pub fn fixed(name: &str, kind: &str, data: &[&str]) -> v1::RecordSet {
     set(name, kind, v1::Selection::All, &[&[(data, 0, "")]])
 }
@@ -61,13 +88,15 @@ pub fn update(epoch: u64, records: Vec<v1::RecordSet>) -> v1::ZoneUpdate {
             records,
             ..v1::Zone::default()
         }],
+        regions: Some(regions()),
+        cookie_secrets: vec![vec![7; 16].into()],
         ..v1::ZoneUpdate::default()
     }
 }
 
 /// Every feature once.
 pub fn records() -> Vec<v1::RecordSet> {
-    use v1::Selection::{All, Weighted};
+    use v1::Selection::{All, Sticky, Weighted};
     let long: Vec<String> = (0..60).map(|n| format!("2001:db8::{n:x}")).collect();
     let long: Vec<&str> = long.iter().map(String::as_str).collect();
     let o = "fed.example.test.";
@@ -110,6 +139,46 @@ pub fn records() -> Vec<v1::RecordSet> {
         fixed(&format!("*.cwild.{o}"), "CNAME", &[&format!("web.default.{o}")]),
         fixed(&format!("host.deep.wild.{o}"), "TXT", &["deep"]),
         fixed(&format!("_http._tcp.web.{o}"), "SRV", &[&format!("10 5 80 web.default.{o}")]),
+        v1::RecordSet {
+            variants: vec![
+                variant(
+                    &["asia"],
+                    Weighted,
+                    &[&[(&["192.0.2.51"], 1, "taiwan"), (&["192.0.2.52"], 2, "tokyo")]],
+                ),
+                variant(&["europe", "africa"], Weighted, &[&[(&["192.0.2.53"], 1, "paris")]]),
+                variant(&["nowhere"], Weighted, &[&[(&[], 1, "atlantis")]]),
+            ],
+            ..fixed(&format!("geo.{o}"), "A", &["192.0.2.50"])
+        },
+        v1::RecordSet {
+            variants: vec![variant(&["asia"], All, &[&[(&[&format!("stuck.{o}")], 1, "")]])],
+            ..fixed(&format!("geoalias.{o}"), "CNAME", &[&format!("web.default.{o}")])
+        },
+        set(
+            &format!("stuck.{o}"),
+            "A",
+            Sticky,
+            &[&[
+                (&["192.0.2.61"], 1, "taiwan"),
+                (&["192.0.2.62"], 2, "tokyo"),
+                (&["192.0.2.63"], 3, ""),
+                (&["192.0.2.64"], 0, "osaka"),
+            ]],
+        ),
+        v1::RecordSet {
+            picks: 2,
+            ..set(
+                &format!("some.{o}"),
+                "A",
+                Weighted,
+                &[&[
+                    (&["192.0.2.71"], 1, "taiwan"),
+                    (&["192.0.2.72"], 2, "tokyo"),
+                    (&["192.0.2.73"], 5, "osaka"),
+                ]],
+            )
+        },
     ]
 }
 
@@ -118,7 +187,33 @@ pub fn zones(epoch: u64) -> Zones {
 }
 
 pub fn snapshot(stale: bool) -> Snapshot {
-    Snapshot::compile(Arc::new(zones(7)), stale, &ClusterSlots::default(), &mut Signatures::default())
+    let zones = Arc::new(zones(7));
+    let clients = Arc::new(ClientMap::new(zones.regions.prefixes.clone()));
+    Snapshot::compile(zones, stale, &ClusterSlots::default(), &mut Signatures::default())
+        .with_clients(clients)
+}
+
+/// Without the code of Client Subnet options, of which hickory-proto does not read all: their octets are compared.
+pub fn shown(message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    let Some(opt) = message.windows(5).rposition(|window| window == [0, 0, 41, 4, 208]) else {
+        return message;
+    };
+    let mut at = opt + 11;
+    while let Some(&[c1, c2, l1, l2]) = message.get(at..at + 4).and_then(<[u8]>::first_chunk::<4>) {
+        if [c1, c2] == [0, 8] {
+            message[at..at + 2].fill(0xff);
+        }
+        at += 4 + u16::from_be_bytes([l1, l2]) as usize;
+    }
+    message
+}
+
+/// Asked by 192.0.2.7.
+pub fn context(snapshot: &Snapshot, transport: Transport, dice: u64) -> Context<'_> {
+    let source = IpAddr::from([192, 0, 2, 7]);
+    let cookies = CookiePolicy::Answer;
+    Context { snapshot, instance: b"test-1", transport, source, now: 1_559_731_985, cookies, dice }
 }
 
 /// Answers as a socket does.
@@ -128,9 +223,9 @@ pub fn ask(snapshot: &Snapshot, query: &[u8], transport: Transport, dice: u64) -
         return None;
     }
     buffer[..query.len()].copy_from_slice(query);
-    let context = Context { snapshot, instance: b"test-1", transport, asker: Default::default(), dice };
+    let context = context(snapshot, transport, dice);
     let counters = Counters::new(transport);
-    let length = answer(&mut buffer, query.len(), &mut Scratch::default(), &context, &counters)?;
+    let length = answer(&mut buffer, query.len(), &mut Scratch::default(), &context, &counters)?.length;
     Some(buffer[..length].to_vec())
 }
 
