@@ -18,11 +18,13 @@
 //! members' own.
 
 mod admission;
+pub mod audit;
 pub mod auth;
 pub mod cache;
 pub mod deletion;
 mod discovery;
 mod encode;
+mod flow;
 pub mod housekeeping;
 pub mod http;
 mod kinds;

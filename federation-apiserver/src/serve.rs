@@ -41,10 +41,10 @@ pub(crate) async fn run(listener: TcpListener, tls: TlsAcceptor, server: ApiServ
         .keep_alive_timeout(Duration::from_secs(15));
     let builder = Arc::new(builder);
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = shutdown.wait() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -56,7 +56,7 @@ pub(crate) async fn run(listener: TcpListener, tls: TlsAcceptor, server: ApiServ
         let watcher = graceful.watcher();
         tokio::spawn(async move {
             let Some((stream, user)) = handshake(tls, stream).await else { return };
-            let service = TowerToHyperService::new(server.service_as(user));
+            let service = TowerToHyperService::new(server.service_as(user).from_peer(peer.ip()));
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
             if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!(%error, "a connection ended badly");

@@ -2,8 +2,11 @@
 //!
 //! `authn → authz → decode → verb → encode`, with metrics, limits and a last net for panics around it.
 
+mod audited;
+
 use std::{
     convert::Infallible,
+    net::IpAddr,
     panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -15,14 +18,15 @@ use bytes::Bytes;
 use federation_runtime::endpoints::{Health, METRICS_MEDIA_TYPE, Metrics as MetricsRegistry};
 use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube_schema::{Schemas, openapi::Documents};
-use tokio::sync::Semaphore;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::{self, Audit, Record, Stage},
     auth::{
-        User,
+        MASTERS, User,
         accounts::Accounts,
         authn::Authenticator,
         authz::{self, Authorizer, Mode},
@@ -30,6 +34,7 @@ use crate::{
         tokens::Tokens,
     },
     discovery,
+    flow::{self, Flow},
     http::{
         Body, BoxError, body,
         info::{self, ResourcePath, Target},
@@ -45,8 +50,8 @@ use crate::{
     version,
 };
 
-/// Requests at work at a time, watches apart: kube-apiserver's 400 reading and 200 writing ones together.
-const IN_FLIGHT_MAX: usize = 600;
+const AUDIT_ID: &str = "audit-id";
+
 /// `--request-timeout`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -58,6 +63,8 @@ pub struct Parts {
     pub tokens: Tokens,
     /// Tokens of service accounts; none where there shall be none.
     pub accounts: Option<Arc<Accounts>>,
+    /// What is recorded of requests; nothing without.
+    pub audit: Option<Arc<Audit>>,
     /// Who may do what: the modes, in order.
     pub authorization: Vec<Mode>,
     /// What `/readyz` says.
@@ -77,7 +84,8 @@ pub(crate) struct Shared {
     authorizer: Authorizer,
     health: Health,
     registry: MetricsRegistry,
-    in_flight: Semaphore,
+    flow: Flow,
+    audit: Option<Arc<Audit>>,
     schemas: OnceLock<Schemas>,
     apply_types: OnceLock<Schema>,
     documents: OnceLock<Documents>,
@@ -125,7 +133,8 @@ impl ApiServer {
             metrics,
             health: parts.health,
             registry: parts.metrics,
-            in_flight: Semaphore::new(IN_FLIGHT_MAX),
+            flow: Flow::new(flow::SEATS, flow::PATIENCE),
+            audit: parts.audit,
             schemas: OnceLock::new(),
             apply_types: OnceLock::new(),
             documents: OnceLock::new(),
@@ -149,7 +158,7 @@ impl ApiServer {
 
     /// A service for one connection, whose peer TLS has told; nobody if it has not.
     pub fn service_as(&self, user: Option<User>) -> Handler {
-        Handler { shared: Arc::clone(&self.shared), user: user.map(Arc::new) }
+        Handler { shared: Arc::clone(&self.shared), user: user.map(Arc::new), peer: None }
     }
 
     /// The store below.
@@ -163,6 +172,14 @@ impl ApiServer {
 pub struct Handler {
     shared: Arc<Shared>,
     user: Option<Arc<User>>,
+    peer: Option<IpAddr>,
+}
+
+impl Handler {
+    /// The same for a peer at an address, which the audit log tells.
+    pub fn from_peer(self, peer: IpAddr) -> Self {
+        Self { peer: Some(peer), ..self }
+    }
 }
 
 impl<B> tower::Service<Request<B>> for Handler
@@ -180,12 +197,31 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
-        let user = self.user.clone();
-        Box::pin(async move { Ok(serve(shared, user, request).await) })
+        let connection = Connection { user: self.user.clone(), peer: self.peer };
+        Box::pin(async move { Ok(serve(shared, connection, request).await) })
     }
 }
 
-async fn serve<B>(shared: Arc<Shared>, connection: Option<Arc<User>>, request: Request<B>) -> Response<Body>
+/// What is known of the peer.
+struct Connection {
+    user: Option<Arc<User>>,
+    peer: Option<IpAddr>,
+}
+
+/// One request, as all steps see it.
+struct Asked {
+    head: request::Parts,
+    target: Target,
+    query: Query,
+    verb: &'static str,
+    received: Timestamp,
+    /// `Audit-Id`.
+    id: String,
+    /// The audit log's record, once it is known whether there is one.
+    record: OnceLock<Arc<Record>>,
+}
+
+async fn serve<B>(shared: Arc<Shared>, connection: Connection, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -200,26 +236,67 @@ where
     };
     let error_format = error_format(&head, &query);
     let labels = labels(&target, verb);
-    let work = answer(Arc::clone(&shared), connection, head, body, target, query, verb);
-    // Headers of a watch come at once and its body may last: the limit holds for the head of the answer.
-    let outcome = tokio::time::timeout(REQUEST_TIMEOUT, AssertUnwindSafe(work).catch_unwind()).await;
+    let asked = Asked {
+        id: audited::audit_id(&head),
+        head,
+        target,
+        query,
+        verb,
+        received: Timestamp::now(),
+        record: OnceLock::new(),
+    };
+    let outcome = match deadline(&asked) {
+        // Headers of a watch come at once and its body may last: the limit holds for the head of the answer.
+        Ok(deadline) => {
+            let work = answer(Arc::clone(&shared), connection, &asked, body);
+            tokio::time::timeout(deadline, AssertUnwindSafe(work).catch_unwind()).await
+        }
+        Err(error) => Ok(Ok(Err(error))),
+    };
+    let panicked = matches!(outcome, Ok(Err(_)));
     let result = match outcome {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(ApiError::internal("this request caused a panic; see the server's log")),
         Err(_) => Err(ApiError::timeout("request did not complete within the allotted timeout", 0)),
     };
+    let record = asked.record.get();
+    if let (Some(record), Err(error)) = (record, &result)
+        && error.code != 401
+    {
+        record.ended(error.code, Some(error));
+    }
+    let refused = result.is_err();
     let mut response = result.unwrap_or_else(|error| {
         tracing::debug!(code = error.code, %error, verb, "refused");
         respond::error(error_format, &error)
     });
+    if let Some(record) = record {
+        response = audited::recorded(record, response, verb, refused, panicked).await;
+    }
     let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
-        headers.insert(HeaderName::from_static("audit-id"), id);
+    if let Ok(id) = HeaderValue::from_str(&asked.id) {
+        headers.insert(HeaderName::from_static(AUDIT_ID), id);
     }
     headers.entry(header::CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-cache, private"));
     let labels = Labels { code: response.status().as_u16(), ..labels };
     shared.metrics.answered(labels, started.elapsed());
     response
+}
+
+/// How long the request may take: as it asks itself with `timeout`, but no longer than the server allows.
+fn deadline(asked: &Asked) -> Result<Duration, ApiError> {
+    match asked.query.get("timeout") {
+        Some(text) if asked.verb != "watch" => {
+            let wanted: SignedDuration = text.parse().map_err(|_| {
+                ApiError::bad_request(format!(
+                    "invalid timeout specified in the request URL: time: invalid duration {text:?}"
+                ))
+            })?;
+            let wanted = Duration::try_from(wanted).unwrap_or_default();
+            Ok(if wanted.is_zero() { REQUEST_TIMEOUT } else { wanted.min(REQUEST_TIMEOUT) })
+        }
+        _ => Ok(REQUEST_TIMEOUT),
+    }
 }
 
 fn labels(target: &Target, verb: &str) -> Labels {
@@ -246,39 +323,54 @@ fn error_format(head: &request::Parts, query: &Query) -> Format {
 
 async fn answer<B>(
     shared: Arc<Shared>,
-    connection: Option<Arc<User>>,
-    head: request::Parts,
+    connection: Connection,
+    asked: &Asked,
     body: B,
-    target: Target,
-    query: Query,
-    verb: &'static str,
 ) -> Result<Response<Body>, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
-    let mut user = shared.authenticator.authenticate(&head.headers, connection.as_ref())?;
-    if let Some(other) = impersonation::impersonate(&head.headers, &user, &shared.authorizer)? {
-        user = other;
-    }
+    let (head, query, verb) = (&asked.head, &asked.query, asked.verb);
     let only = match verb {
         "list" | "watch" | "deletecollection" => query.only_name(),
         _ => None,
     };
-    let _reason = shared.authorizer.authorize(&user, &authz::attributes(verb, &target, only.as_deref()))?;
-    match target {
-        Target::Path(path) => fixed(&shared, &head, &query, &path),
+    let attributes = authz::attributes(verb, &asked.target, only.as_deref());
+    let mut user = match shared.authenticator.authenticate(&head.headers, connection.user.as_ref()) {
+        Ok(user) => user,
+        Err(error) => {
+            if let Some(record) = audited::record(&shared, &connection, asked, &User::default(), &attributes)
+            {
+                record.ended_with(error.code, &audited::attempted(head, &connection));
+            }
+            return Err(error);
+        }
+    };
+    let record = audited::record(&shared, &connection, asked, &user, &attributes);
+    if let Some(record) = &record {
+        record.write(Stage::RequestReceived).await;
+    }
+    if let Some(other) = impersonation::impersonate(&head.headers, &user, &shared.authorizer)? {
+        if let Some(record) = &record {
+            record.impersonated(&other);
+        }
+        user = other;
+    }
+    let exempt = user.is_in(MASTERS);
+    let decision = shared.authorizer.authorize(&user, &attributes);
+    if let Some(record) = &record {
+        match &decision {
+            Ok(reason) => record.decided("allow", reason),
+            Err(_) => record.decided("forbid", ""),
+        }
+    }
+    decision?;
+    match &asked.target {
+        Target::Path(path) => fixed(&shared, head, query, path),
         Target::Resource(path) => {
-            let _permit = match verb {
-                "watch" => None,
-                _ => Some(shared.in_flight.try_acquire().map_err(|_| {
-                    ApiError::too_many_requests(
-                        "the server has received too many requests and has asked us to try again later",
-                        1,
-                    )
-                })?),
-            };
-            resource(Arc::clone(&shared), user, head, body, query, path, verb).await
+            let _seat = if exempt { None } else { Some(shared.flow.enter(&user.name).await?) };
+            resource(Arc::clone(&shared), user, asked, path, body).await
         }
     }
 }
@@ -286,16 +378,15 @@ where
 async fn resource<B>(
     shared: Arc<Shared>,
     user: Arc<User>,
-    head: request::Parts,
+    asked: &Asked,
+    path: &ResourcePath,
     body: B,
-    query: Query,
-    path: ResourcePath,
-    verb: &'static str,
 ) -> Result<Response<Body>, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
+    let (head, query, verb) = (&asked.head, &asked.query, asked.verb);
     let kind = Registry::get()
         .find(&path.group, &path.version, &path.resource)
         .ok_or_else(ApiError::no_such_path)?;
@@ -308,13 +399,17 @@ where
     let chosen = negotiate::choose(&head.headers, query.get("pretty"), offered)?;
     let format = Format { include: Include::parse(query.get("includeObject")), ..chosen };
     let body = if matches!(verb, "get" | "list" | "watch") { Bytes::new() } else { body::read(body).await? };
+    let record = asked.record.get().cloned();
+    if let Some(record) = &record {
+        record.requested(&audit::value_of(&head.headers, &body));
+    }
     let call = Call {
         shared,
         user,
         kind,
-        path,
-        query,
-        headers: head.headers,
+        path: path.clone(),
+        query: query.clone(),
+        headers: head.headers.clone(),
         body,
         format,
         warnings: Vec::new(),
@@ -401,7 +496,7 @@ fn fixed(
             ] {
                 paths.push(path.to_owned());
             }
-            let value = serde_json::json!({"paths": paths});
+            let value = json!({"paths": paths});
             return Ok(respond::value(StatusCode::OK, Format { pretty: true, ..Format::JSON }, &value));
         }
         _ => {}

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    audit::{self, Audit},
     auth::{
         accounts::{Accounts, DEFAULT_ISSUER},
         authz::Mode,
@@ -48,6 +49,15 @@ pub struct Options {
     /// For whom tokens must be to be good here; the issuer if not given.
     #[arg(long, value_delimiter = ',', value_name = "AUDIENCES")]
     pub api_audiences: Vec<String>,
+    /// What the audit log records: an audit.k8s.io/v1 Policy.
+    #[arg(long, value_name = "FILE")]
+    pub audit_policy_file: Option<PathBuf>,
+    /// Where the audit log goes, a JSON event each line; - for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub audit_log_path: Option<PathBuf>,
+    /// Whether requests wait for the audit log when it is slow (blocking), or events are counted and dropped (batch).
+    #[arg(long, value_enum, default_value = "blocking")]
+    pub audit_log_mode: audit::Mode,
     /// Further DNS names and IP addresses for the serving certificate.
     #[arg(long = "cert-dns-name", value_name = "NAME")]
     pub cert_dns_names: Vec<String>,
@@ -63,6 +73,9 @@ impl Options {
             authorization_mode: vec![Mode::default()],
             service_account_issuer: DEFAULT_ISSUER.to_owned(),
             api_audiences: Vec::new(),
+            audit_policy_file: None,
+            audit_log_path: None,
+            audit_log_mode: audit::Mode::default(),
             cert_dns_names: Vec::new(),
         }
     }
@@ -75,6 +88,7 @@ pub struct Service {
     tls: TlsAcceptor,
     health: Health,
     housekeeping: housekeeping::Service,
+    audit: Option<Arc<Audit>>,
     url: String,
 }
 
@@ -123,6 +137,14 @@ impl Service {
         let config =
             tls::server(&serving, &authority.certificate_pem, Clients::Optional, &["h2", "http/1.1"])?;
         let storage = Storage::open(store::Options::new(options.data_dir.join("store"))).await?;
+        let audit = match (&options.audit_log_path, &options.audit_policy_file) {
+            (Some(path), Some(policy)) => Some(Audit::new(
+                audit::Policy::load(policy)?,
+                audit::Log::open(path, options.audit_log_mode)?,
+            )),
+            (None, None) => None,
+            _ => anyhow::bail!("--audit-log-path and --audit-policy-file need each other: give both or none"),
+        };
         let key = jwt::Key::load_or_create(&pki.join("sa.key"))?;
         let issuer = options.service_account_issuer.clone();
         let accounts = Arc::new(Accounts::new(key, issuer, options.api_audiences, storage.clone()));
@@ -140,13 +162,22 @@ impl Service {
             storage,
             tokens,
             accounts: Some(accounts),
+            audit: audit.clone(),
             authorization: options.authorization_mode,
             health: health.clone(),
             metrics,
             draining: shutdown.token(),
         });
         health.wait_for(READY_CHECK, "the namespaces that must exist are not there yet");
-        Ok(Self { server, listener, tls: TlsAcceptor::from(Arc::new(config)), health, housekeeping, url })
+        Ok(Self {
+            server,
+            audit,
+            listener,
+            tls: TlsAcceptor::from(Arc::new(config)),
+            health,
+            housekeeping,
+            url,
+        })
     }
 
     /// Where it listens: `https://127.0.0.1:6443`.
@@ -170,6 +201,9 @@ impl Service {
         serve::run(self.listener, self.tls, self.server, &shutdown).await;
         let _ended = housekeeping.await;
         storage.close().await;
+        if let Some(audit) = &self.audit {
+            audit.log().close().await;
+        }
         Ok(())
     }
 }

@@ -31,6 +31,7 @@ impl World {
             storage,
             tokens: Default::default(),
             accounts: None,
+            audit: None,
             authorization: vec![Default::default()],
             health: Health::new(),
             metrics: Metrics::new(),
