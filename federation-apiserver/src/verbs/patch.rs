@@ -185,11 +185,18 @@ async fn create_by_apply(
     options: &WriteOptions,
 ) -> Result<Response<Body>, ApiError> {
     create::authorize(call)?;
-    let version = configuration["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-    if !version.is_empty() || configuration["metadata"]["uid"].is_string() {
-        return Err(ApiError::not_found(&call.resource(), call.name()));
+    // A resourceVersion is compared with what is there, and nothing is: as kube-apiserver does it, an apply with a version that cannot be
+    // makes the object or changes nothing. A uid asks for the very object.
+    if let Some(uid) = configuration["metadata"]["uid"].as_str() {
+        let why = format!(
+            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+        );
+        return Err(ApiError::conflict(&call.resource(), call.name(), &why));
     }
-    let object = merge_apply(call, None, &configuration, options)?;
+    let mut object = merge_apply(call, None, &configuration, options)?;
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("resourceVersion");
+    }
     call.check_fields(&object, None, options.field_validation)?;
     let managed = object["metadata"].get("managedFields").cloned();
     let mut object = create::begin(call, object)?;

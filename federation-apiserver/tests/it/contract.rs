@@ -50,6 +50,34 @@ async fn a_stale_resource_version_conflicts_and_a_no_op_keeps_it() {
     );
 }
 
+/// As kube-apiserver 1.20 and later: the version is compared with what is there, and where nothing is, the object is made.
+#[tokio::test]
+async fn an_apply_with_a_version_that_cannot_be_makes_an_object_and_changes_none() {
+    let world = World::new().await;
+    let apply = |name: &str, metadata: serde_json::Value| {
+        let mut object = config_map(name);
+        for (field, value) in metadata.as_object().unwrap() {
+            object["metadata"][field] = value.clone();
+        }
+        Request::builder()
+            .method(Method::PATCH)
+            .uri(format!("{CONFIG_MAPS}/{name}?fieldManager=m&force=true"))
+            .header("content-type", "application/apply-patch+yaml")
+            .body(Full::from(object.to_string()))
+            .unwrap()
+    };
+    let only_make = json!({"resourceVersion": i64::MAX.to_string()});
+    let (code, made) = world.send(apply("a", only_make.clone())).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    assert_ne!(made["metadata"]["resourceVersion"], only_make["resourceVersion"]);
+    assert_eq!(made["metadata"]["managedFields"][0]["operation"], "Apply");
+    let (code, status) = world.send(apply("a", only_make)).await;
+    assert_eq!((code, &status["reason"]), (StatusCode::CONFLICT, &json!("Conflict")), "{status}");
+    // A uid asks for an object that is there.
+    let (code, status) = world.send(apply("b", json!({"uid": "u"}))).await;
+    assert_eq!(code, StatusCode::CONFLICT, "{status}");
+}
+
 #[tokio::test]
 async fn every_fault_of_a_deployment_is_named_at_once() {
     let world = World::new().await;
