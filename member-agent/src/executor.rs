@@ -114,6 +114,12 @@ impl Executor {
 
     /// A watch saw the object: corrects it if it is not as wanted.
     pub(crate) fn observed(&self, key: &Key, live: &Value) {
+        if manifest::is_managed(live) {
+            let mut ours = self.0.ours.lock();
+            if !ours.contains_key(key) && self.0.world.held(key).is_some() {
+                ours.insert(key.clone(), is_adopted(live));
+            }
+        }
         if let Some(slot) = self.0.slots.lock().get_mut(key) {
             slot.seen = Some(live.clone());
             return;
@@ -141,7 +147,7 @@ impl Executor {
         if live.pointer("/metadata/deletionTimestamp").is_some() {
             return;
         }
-        if let Some(path) = wanted.value.as_ref().and_then(|value| drift::find(value, live)) {
+        if let Some(path) = wanted.value().and_then(|value| drift::find(&value, live)) {
             tracing::info!(%key, %path, "a member copy was changed by hand; applying it again");
             self.submit(Job::Apply { wanted, drift: true });
         }
@@ -155,7 +161,7 @@ impl Executor {
     }
 
     async fn work(self, key: Key) {
-        let mut last_written: Option<Value> = None;
+        let mut last_written = 0;
         loop {
             let job = {
                 let mut slots = self.0.slots.lock();
@@ -166,7 +172,7 @@ impl Executor {
                         let seen = slot.seen.take();
                         slots.remove(&key);
                         drop(slots);
-                        self.leave(&key, seen, last_written.as_ref());
+                        self.leave(&key, seen, last_written);
                         return;
                     }
                 }
@@ -174,7 +180,7 @@ impl Executor {
             match job {
                 Job::Apply { wanted, drift } => {
                     if let Some(written) = self.apply(&key, wanted, drift).await {
-                        last_written = Some(written);
+                        last_written = written;
                     }
                 }
                 Job::Delete { uid, epoch, .. } => self.withdraw(&key, uid, epoch, true).await,
@@ -184,7 +190,7 @@ impl Executor {
     }
 
     /// The slot is free: what was seen meanwhile counts if it is newer than what we wrote.
-    fn leave(&self, key: &Key, seen: Option<Value>, written: Option<&Value>) {
+    fn leave(&self, key: &Key, seen: Option<Value>, written: u64) {
         if key.comes_first() {
             self.0.firsts.send_modify(|count| *count += 1);
         }
@@ -204,12 +210,13 @@ impl Executor {
                 })
                 .await
             });
-        } else if revision(&seen) > written.map_or(0, revision) {
+        } else if revision(&seen) > written {
             self.correct(key, &seen);
         }
     }
 
-    async fn apply(&self, key: &Key, wanted: Arc<Wanted>, drift: bool) -> Option<Value> {
+    /// Applies until it is taken, refused, or overtaken. Returns the resource version that was written.
+    async fn apply(&self, key: &Key, wanted: Arc<Wanted>, drift: bool) -> Option<u64> {
         self.wait_for_namespace(key).await;
         if drift {
             self.pause_if_fought(key).await;
@@ -219,7 +226,7 @@ impl Executor {
         loop {
             let result = {
                 let _permit = self.0.permits.acquire().await.ok()?;
-                self.try_apply(key, &wanted).await
+                self.try_apply(key, &wanted, drift).await
             };
             let (result, reason, message, written) = match result {
                 Ok(written) => (ApplyResult::Applied, "Applied", String::new(), Some(written)),
@@ -259,17 +266,15 @@ impl Executor {
         }
     }
 
-    async fn try_apply(&self, key: &Key, wanted: &Wanted) -> Result<Value, Failure> {
-        if wanted.value.is_none() {
-            return Err(Failure::Refused {
-                reason: "Invalid",
-                message: "the manifest is not a JSON object".into(),
-            });
-        }
+    async fn try_apply(&self, key: &Key, wanted: &Wanted, drift: bool) -> Result<u64, Failure> {
         let known = self.0.ours.lock().get(key).copied();
         let adopted = match known {
             Some(adopted) => adopted,
             None => {
+                if !drift && let Some(made) = self.make(key, wanted).await? {
+                    self.0.ours.lock().insert(key.clone(), false);
+                    return Ok(made);
+                }
                 let adopted = match self.0.member.get(key).await {
                     Ok(live) => claim(key, &live, wanted.entry.conflict)?,
                     Err(Failure::NotFound) => false,
@@ -279,11 +284,34 @@ impl Executor {
                 adopted
             }
         };
-        let applied = self.0.member.apply(key, wanted.body(adopted)).await;
+        let applied = match wanted.body(adopted) {
+            Some(body) => self.0.member.apply(key, body).await,
+            None => Err(Failure::Refused {
+                reason: "Invalid",
+                message: "the manifest is not a JSON object".into(),
+            }),
+        };
         if applied.is_err() {
             self.0.ours.lock().remove(key);
         }
         applied
+    }
+
+    /// Nearly always what is new to us is new to the member: makes it with one request instead of two. `None` if something may be
+    /// there, which must be looked at first: nobody else's object is overwritten by this.
+    async fn make(&self, key: &Key, wanted: &Wanted) -> Result<Option<u64>, Failure> {
+        // Up to Kubernetes 1.22 Services refuse the precondition where they are absent too (kubernetes/kubernetes#106745).
+        if key.group.is_empty() && key.resource == "services" {
+            return Ok(None);
+        }
+        let Some(body) = wanted.body_if_absent() else { return Ok(None) };
+        match self.0.member.apply(key, body).await {
+            Ok(made) => Ok(Some(made)),
+            Err(Failure::NotFound | Failure::Transient { reason: "Conflict", .. }) => Ok(None),
+            // As Services did, other registries may.
+            Err(Failure::Transient { message, .. }) if message.contains("resourceVersion") => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn withdraw(&self, key: &Key, uid: String, epoch: u64, delete: bool) {
@@ -329,7 +357,7 @@ impl Executor {
         if !manifest::is_managed(&live) || manifest::annotation(&live, marks::TEMPLATE_UID) != Some(uid) {
             return done(gone, "the object there is not this template's copy; it was left alone");
         }
-        let adopted = manifest::annotation(&live, marks::ADOPTED) == Some("true");
+        let adopted = is_adopted(&live);
         if !delete || adopted {
             let patch = json!({"metadata": {
                 "labels": {marks::MANAGED: null},
@@ -395,7 +423,7 @@ impl Executor {
 /// Whether an object that is there may be taken, and whether it counts as adopted.
 fn claim(key: &Key, live: &Value, policy: ConflictPolicy) -> Result<bool, Failure> {
     if manifest::is_managed(live) {
-        return Ok(manifest::annotation(live, marks::ADOPTED) == Some("true"));
+        return Ok(is_adopted(live));
     }
     // Everybody's: a namespace or service account is shared with what else is in it, and deleting it would delete that too.
     let shared: HashSet<&str> = HashSet::from(["namespaces", "serviceaccounts"]);
@@ -412,13 +440,15 @@ fn claim(key: &Key, live: &Value, policy: ConflictPolicy) -> Result<bool, Failur
     }
 }
 
+/// Whether a copy of ours was there before us.
+fn is_adopted(live: &Value) -> bool {
+    manifest::annotation(live, marks::ADOPTED) == Some("true")
+}
+
 /// `metadata.resourceVersion` as a number: comparable for one resource since Kubernetes 1.35 by contract, before that in fact (etcd's revision).
 fn revision(object: &Value) -> u64 {
-    object
-        .pointer("/metadata/resourceVersion")
-        .and_then(Value::as_str)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0)
+    let text = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 async fn sleep_jittered(delay: Duration) {

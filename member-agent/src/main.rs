@@ -6,6 +6,10 @@ use clap::Parser as _;
 use federation_runtime::{logging::Format, process};
 use member_agent::{Options, Service};
 
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Runs beside a member cluster: applies what the federation wants here, corrects drift, and reports.
 #[derive(clap::Parser)]
 #[command(version)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use federation_core::api::marks;
 use hub_protocol::Key;
 use kube::Client;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// One request ends within this; an API server that takes longer is unwell, and the job is tried again.
@@ -31,6 +33,22 @@ pub(crate) enum Failure {
     },
 }
 
+/// What is read of the answer to an apply: the object itself comes by the watch.
+#[derive(Deserialize)]
+struct Written {
+    metadata: WrittenMeta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenMeta {
+    #[serde(default)]
+    resource_version: String,
+}
+
+/// Metadata alone, where the server can do that: since Kubernetes 1.15 all but some aggregated ones.
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+
 /// A thin client over one API server.
 #[derive(Clone)]
 pub(crate) struct Member {
@@ -56,10 +74,14 @@ impl Member {
         })
     }
 
-    /// Server-side apply. Conflicts with other managers are taken over: the federation's answer is the truth for the fields that it sends.
-    pub(crate) async fn apply(&self, key: &Key, body: Vec<u8>) -> Result<Value, Failure> {
+    /// Server-side apply; returns the resource version that it led to. Conflicts with other managers are taken over: the federation's
+    /// answer is the truth for the fields that it sends.
+    pub(crate) async fn apply(&self, key: &Key, body: Vec<u8>) -> Result<u64, Failure> {
         let path = format!("{}?fieldManager={}&force=true", path(key), marks::FIELD_MANAGER);
-        self.call("PATCH", path, Some("application/apply-patch+yaml"), body).await
+        let request = http::Request::builder().header(http::header::ACCEPT, METADATA);
+        let written: Written =
+            self.send(request, "PATCH", path, Some("application/apply-patch+yaml"), body).await?;
+        Ok(written.metadata.resource_version.parse().unwrap_or(0))
     }
 
     /// JSON merge patch, RFC 7396.
@@ -89,14 +111,25 @@ impl Member {
         content: Option<&str>,
         body: Vec<u8>,
     ) -> Result<Value, Failure> {
-        let mut request = http::Request::builder().method(method).uri(path);
+        self.send(http::Request::builder(), method, path, content, body).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: http::request::Builder,
+        method: &str,
+        path: String,
+        content: Option<&str>,
+        body: Vec<u8>,
+    ) -> Result<T, Failure> {
+        let mut request = request.method(method).uri(path);
         if let Some(content) = content {
             request = request.header(http::header::CONTENT_TYPE, content);
         }
         let request = request
             .body(body)
             .map_err(|error| Failure::Refused { reason: "Invalid", message: error.to_string() })?;
-        match tokio::time::timeout(TIMEOUT, self.client.request::<Value>(request)).await {
+        match tokio::time::timeout(TIMEOUT, self.client.request::<T>(request)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(kube::Error::Api(status))) => Err(sort(status.code, &status.reason, &status.message)),
             Ok(Err(error)) => Err(Failure::Transient { reason: "Unavailable", message: chain(&error) }),

@@ -1,5 +1,6 @@
 //! What the member says: watches of the collections that hold our copies, and of Endpoints, Nodes and Events.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,12 +9,14 @@ use federation_core::api::marks;
 use futures::{StreamExt as _, pin_mut};
 use hub_protocol::Key;
 use jiff::Timestamp;
-use kube::Client;
-use kube::api::{Api, DynamicObject};
-use kube::core::{ApiResource, GroupVersionKind};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::Api;
+use kube::core::{ApiResource, DynamicResourceScope, GroupVersionKind};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Client, Resource};
 use proto::v1;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -66,7 +69,7 @@ async fn copies(
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(object) | Event::Apply(object) => {
-                let object = plain(object);
+                let object = object.value;
                 let key = key_of(&object);
                 listed.insert(key.clone());
                 seen(&world, &executor, &key, &object).await;
@@ -84,7 +87,7 @@ async fn copies(
                 listed.clear();
             }
             Event::Delete(object) => {
-                let key = key_of(&plain(object));
+                let key = key_of(&object.value);
                 if is_service {
                     reach.service(&key, None).await;
                 }
@@ -127,7 +130,7 @@ async fn endpoints(client: Client, reach: Arc<Reach>) {
         match event {
             Event::Init => known.values_mut().for_each(|listed| *listed = false),
             Event::InitApply(object) | Event::Apply(object) => {
-                let object = plain(object);
+                let object = object.value;
                 let key = key(&collection, &object);
                 reach.endpoints(&key.namespace, &key.name, Some(&object)).await;
                 known.insert((key.namespace, key.name), true);
@@ -139,7 +142,7 @@ async fn endpoints(client: Client, reach: Arc<Reach>) {
                 }
             }
             Event::Delete(object) => {
-                let key = key(&collection, &plain(object));
+                let key = key(&collection, &object.value);
                 reach.endpoints(&key.namespace, &key.name, None).await;
                 known.remove(&(key.namespace, key.name));
             }
@@ -156,7 +159,7 @@ async fn nodes(client: Client, reach: Arc<Reach>) {
         match event {
             Event::Init => known.values_mut().for_each(|listed| *listed = false),
             Event::InitApply(object) | Event::Apply(object) => {
-                let object = plain(object);
+                let object = object.value;
                 let name = key(&collection, &object).name;
                 reach.node(&name, Some(&object)).await;
                 known.insert(name, true);
@@ -168,7 +171,7 @@ async fn nodes(client: Client, reach: Arc<Reach>) {
                 }
             }
             Event::Delete(object) => {
-                let name = key(&collection, &plain(object)).name;
+                let name = key(&collection, &object.value).name;
                 reach.node(&name, None).await;
                 known.remove(&name);
             }
@@ -182,7 +185,7 @@ async fn events(client: Client, world: Arc<World>) {
     pin_mut!(stream);
     while let Some(event) = stream.next().await {
         let (Event::InitApply(object) | Event::Apply(object)) = event else { continue };
-        if let Some(report) = filter.take(&world, &plain(object), Instant::now()) {
+        if let Some(report) = filter.take(&world, &object.value, Instant::now()) {
             // An error means that the agent is ending.
             let _ = world.reports.send(Report::Event(report)).await;
         }
@@ -195,10 +198,10 @@ fn changes(
     client: Client,
     collection: &Collection,
     config: watcher::Config,
-) -> impl futures::Stream<Item = Event<DynamicObject>> + use<> {
+) -> impl futures::Stream<Item = Event<Plain>> + use<> {
     let (group, version, resource, kind) = collection.clone();
     let api = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(&group, &version, &kind), &resource);
-    watcher(Api::<DynamicObject>::all_with(client, &api), config).default_backoff().filter_map(move |event| {
+    watcher(Api::<Plain>::all_with(client, &api), config).default_backoff().filter_map(move |event| {
         let event = match event {
             Ok(event) => Some(event),
             Err(error) => {
@@ -227,17 +230,55 @@ fn key(collection: &Collection, object: &Value) -> Key {
     }
 }
 
-/// One JSON object again: metadata and data are apart in kube's type, and `managedFields` are of no use here.
-fn plain(mut object: DynamicObject) -> Value {
-    object.metadata.managed_fields = None;
-    let mut value = object.data;
-    let metadata = serde_json::to_value(object.metadata).unwrap_or_default();
-    if let Some(fields) = value.as_object_mut() {
-        fields.insert("metadata".into(), metadata);
-        if let Some(types) = object.types {
-            fields.insert("apiVersion".into(), types.api_version.into());
-            fields.insert("kind".into(), types.kind.into());
+/// An object as it came, and of its metadata what kube's watcher reads. kube's own `DynamicObject` takes it apart into a typed half and an
+/// untyped one, which costs more than all else that is done with it here.
+#[derive(Clone, Debug)]
+struct Plain {
+    metadata: ObjectMeta,
+    value: Value,
+}
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut value = Value::deserialize(deserializer)?;
+        let mut metadata = ObjectMeta::default();
+        if let Some(fields) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            // Of no use here, and often the larger half.
+            fields.remove("managedFields");
+            let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
+            metadata.name = text("name");
+            metadata.namespace = text("namespace");
+            metadata.resource_version = text("resourceVersion");
         }
+        Ok(Self { metadata, value })
     }
-    value
+}
+
+impl Resource for Plain {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn group(api: &ApiResource) -> Cow<'_, str> {
+        api.group.as_str().into()
+    }
+
+    fn version(api: &ApiResource) -> Cow<'_, str> {
+        api.version.as_str().into()
+    }
+
+    fn kind(api: &ApiResource) -> Cow<'_, str> {
+        api.kind.as_str().into()
+    }
+
+    fn plural(api: &ApiResource) -> Cow<'_, str> {
+        api.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
 }
