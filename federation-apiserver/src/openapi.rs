@@ -154,7 +154,7 @@ fn tagged(headers: &HeaderMap, content_type: &'static str, document: &Document) 
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        respond::bytes_for(headers, StatusCode::OK, content_type, document.bytes.to_vec())
+        respond::bytes_for(headers, StatusCode::OK, content_type, document.bytes())
     };
     if let Ok(value) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(header::ETAG, value);

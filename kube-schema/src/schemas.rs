@@ -1,6 +1,6 @@
 //! The OpenAPI definitions, found by kind.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value, json};
@@ -17,7 +17,8 @@ pub struct Schemas {
 
 #[derive(Debug, Clone)]
 struct Inner {
-    definitions: Map<String, Value>,
+    // Shared with the sets that this one was made from: the built-in ones are some megabytes.
+    definitions: BTreeMap<String, Arc<Value>>,
     by_kind: HashMap<(String, String, String), String>,
 }
 
@@ -43,6 +44,7 @@ impl Schemas {
                 by_kind.insert((part("group"), part("version"), part("kind")), name.clone());
             }
         }
+        let definitions = definitions.into_iter().map(|(name, schema)| (name, Arc::new(schema))).collect();
         Self { inner: Arc::new(Inner { definitions, by_kind }) }
     }
 
@@ -65,14 +67,14 @@ impl Schemas {
                 json!([{"group": group, "version": version, "kind": kind}]),
             );
         }
-        inner.definitions.insert(name.clone(), definition);
+        inner.definitions.insert(name.clone(), Arc::new(definition));
         inner.by_kind.insert((group.to_owned(), version.to_owned(), kind.to_owned()), name.clone());
 
         let list_kind = format!("{kind}List");
         let list = definition_name(group, version, &list_kind);
         inner.definitions.insert(
             list.clone(),
-            json!({
+            Arc::new(json!({
                 "description": format!("{list_kind} is a list of {kind}"),
                 "type": "object",
                 "required": ["items"],
@@ -83,7 +85,7 @@ impl Schemas {
                     "items": {"type": "array", "items": {"$ref": format!("{PREFIX}{name}")}},
                 },
                 "x-kubernetes-group-version-kind": [{"group": group, "version": version, "kind": list_kind}],
-            }),
+            })),
         );
         inner.by_kind.insert((group.to_owned(), version.to_owned(), list_kind), list);
         Self { inner: Arc::new(inner) }
@@ -101,12 +103,12 @@ impl Schemas {
 
     /// A definition by its name.
     pub fn definition(&self, name: &str) -> Option<&Value> {
-        self.inner.definitions.get(name)
+        self.inner.definitions.get(name).map(Arc::as_ref)
     }
 
     /// All definitions, by name.
     pub fn definitions(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.inner.definitions.iter().map(|(name, schema)| (name.as_str(), schema))
+        self.inner.definitions.iter().map(|(name, schema)| (name.as_str(), schema.as_ref()))
     }
 
     /// Follows a `$ref`; anything else, and a reference to nothing, is returned as it is.

@@ -67,7 +67,7 @@ fn walk(value: &Value, visit: &mut impl FnMut(&Value)) {
 #[test]
 fn the_index_names_each_group_version_with_its_hash() {
     let documents = build();
-    let index = parse(&documents.v3_index.bytes);
+    let index = parse(&documents.v3_index.bytes());
     let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
     assert_eq!(url, format!("/openapi/v3/apis/apps/v1?hash={}", documents.v3["apis/apps/v1"].hash));
     assert!(index["paths"]["api/v1"].is_object() && index["paths"]["apis/example.org/v1"].is_object());
@@ -77,7 +77,7 @@ fn the_index_names_each_group_version_with_its_hash() {
 fn every_patch_names_the_parameters_that_kubectl_looks_for() {
     let documents = build();
     for document in documents.v3.values().chain([&documents.v2_json]) {
-        for (path, item) in parse(&document.bytes)["paths"].as_object().unwrap() {
+        for (path, item) in parse(&document.bytes())["paths"].as_object().unwrap() {
             let Some(patch) = item.get("patch") else { continue };
             let names: Vec<&str> =
                 patch["parameters"].as_array().unwrap().iter().filter_map(|p| p["name"].as_str()).collect();
@@ -98,7 +98,7 @@ fn documents_are_closed_over_their_references() {
         .map(|document| ("#/components/schemas/", "/components/schemas", document))
         .chain([("#/definitions/", "/definitions", &documents.v2_json)])
     {
-        let value = parse(&document.bytes);
+        let value = parse(&document.bytes());
         let defined = value.pointer(key).unwrap().as_object().unwrap();
         walk(&value, &mut |value| {
             if let Some(Value::String(reference)) = value.get("$ref") {
@@ -118,7 +118,7 @@ fn documents_are_the_same_for_the_same_registry() {
 #[test]
 fn the_protobuf_document_starts_with_the_swagger_version() {
     // Document.swagger = 1, then Document.info = 2.
-    assert!(build().v2_protobuf.bytes.starts_with(b"\x0a\x032.0\x12"));
+    assert!(build().v2_protobuf.bytes().starts_with(b"\x0a\x032.0\x12"));
 }
 
 /// Set KUBE_SCHEMA_DUMP to a folder to look at the documents, or to serve them to a real client.
@@ -127,10 +127,10 @@ fn documents_can_be_dumped() {
     let Some(folder) = std::env::var_os("KUBE_SCHEMA_DUMP").map(std::path::PathBuf::from) else { return };
     let documents = build();
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).unwrap();
-    write("v3", &documents.v3_index.bytes);
-    write("v2.json", &documents.v2_json.bytes);
-    write("v2.pb", &documents.v2_protobuf.bytes);
+    write("v3", &documents.v3_index.bytes());
+    write("v2.json", &documents.v2_json.bytes());
+    write("v2.pb", &documents.v2_protobuf.bytes());
     for (key, document) in &documents.v3 {
-        write(&format!("v3.{}", key.replace('/', ".")), &document.bytes);
+        write(&format!("v3.{}", key.replace('/', ".")), &document.bytes());
     }
 }

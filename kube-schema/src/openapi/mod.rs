@@ -9,8 +9,10 @@ mod v2;
 mod v3;
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 
 use bytes::Bytes;
+use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
@@ -55,11 +57,10 @@ pub struct Subresource {
     pub verbs: Vec<String>,
 }
 
-/// One finished document.
+/// One finished document. It is kept compressed: together they are some megabytes, and clients ask for them once in a while.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// The body.
-    pub bytes: Bytes,
+    compressed: Bytes,
     /// SHA-512 of the body in upper-case hexadecimal, as Kubernetes prints it: the `hash` of its URL and its ETag (in quotes).
     pub hash: String,
 }
@@ -72,7 +73,21 @@ impl Document {
             let _ = write!(text, "{byte:02X}");
             text
         });
-        Self { bytes: bytes.into(), hash }
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+        let compressed = encoder
+            .write_all(&bytes)
+            .and_then(|()| encoder.finish())
+            .expect("invariant: writing to memory cannot fail");
+        Self { compressed: compressed.into(), hash }
+    }
+
+    /// The body.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        ZlibDecoder::new(self.compressed.as_ref())
+            .read_to_end(&mut bytes)
+            .expect("invariant: what was compressed here is a whole stream");
+        bytes
     }
 
     fn json(value: &Value) -> Self {
