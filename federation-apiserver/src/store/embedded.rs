@@ -24,8 +24,9 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 const FORMAT: u64 = 1;
 const FILE: &str = "store.redb";
-/// The watch cache holds every live object, so the engine's own page cache only serves the writer's index lookups.
-const PAGE_CACHE_BYTES: usize = 64 << 20;
+/// The watch cache holds every live object, so the engine's own page cache only serves the writer's index lookups: a row of the index is
+/// about 100 bytes, and what finds no room here is in the system's page cache. Of it the engine keeps the pages of one commit, some MiB.
+const PAGE_CACHE_BYTES: usize = 8 << 20;
 
 /// A store in one file of a folder. One process at a time can have it open.
 pub struct Embedded {

@@ -3,6 +3,7 @@
 //! Newest wins: what changes within [`GATHER`] is one write, and what did not change is none.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -141,7 +142,8 @@ fn outcome(template: &Template, spec: &PlacementSpec, reports: &Reports, wanted:
         .clusters
         .iter()
         .map(|target| {
-            let report = reports.get(&target.name).filter(|report| report.uid == *template.uid);
+            let report =
+                reports.get(&target.name).map(Arc::as_ref).filter(|report| report.uid == *template.uid);
             ClusterOutcome {
                 name: target.name.clone(),
                 applied_generation: report.and_then(|report| report.applied_generation),

@@ -1,5 +1,6 @@
 //! What each member shall hold, rendered, into its session.
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use federation_core::api::{Conflict, PlacementSpec};
@@ -42,19 +43,25 @@ impl Reconciler {
         {
             metadata.insert("resourceVersion".into(), generation.to_string().into());
         }
+        // Without overrides and replicas all clusters hold the same: then they share the bytes.
+        let mut last = Bytes::new();
         for target in &decision.clusters {
             match render::render(&object, target, &decision.overrides, spec.epoch) {
-                Ok(manifest) => self.sessions.desire(
-                    &target.name,
-                    Desired {
+                Ok(manifest) => {
+                    let text = manifest.to_string();
+                    if text.as_bytes() != last {
+                        last = text.into_boxed_str().into_boxed_bytes().into();
+                    }
+                    let desired = Desired {
                         key: key.to_wire().into(),
                         uid: template.uid.to_string(),
                         generation,
                         epoch: spec.epoch,
-                        manifest: manifest.to_string().into(),
+                        manifest: last.clone(),
                         conflict: conflict(decision.conflict),
-                    },
-                ),
+                    };
+                    self.sessions.desire(&target.name, desired);
+                }
                 Err(error) => {
                     let message = format!("{}: {error}", target.name);
                     self.recorder.warn(template, "FailedRender", &message, &target.name);

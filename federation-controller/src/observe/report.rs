@@ -32,8 +32,8 @@ pub(crate) struct Report {
     pub(crate) service: Option<v1::ServiceState>,
 }
 
-/// By cluster.
-pub(crate) type Reports = BTreeMap<String, Report>;
+/// By cluster. Shared, because many read and one writes, and because a map's smallest node has room for eleven.
+pub(crate) type Reports = BTreeMap<String, Arc<Report>>;
 
 impl Report {
     /// Takes in an outcome; says whether anything changed that others see.

@@ -279,16 +279,16 @@ impl World {
         let reports = inner.reports.entry(key.clone()).or_default();
         // Nearly always there already: no allocation for a lookup.
         if let Some(report) = reports.get_mut(cluster) {
-            return word(report);
+            return word(Arc::make_mut(report));
         }
-        word(reports.entry(cluster.to_owned()).or_default())
+        word(Arc::make_mut(reports.entry(cluster.to_owned()).or_default()))
     }
 
     /// A member's agent connected anew: what it said of its copies' state before is no observation of now.
     pub(crate) fn age_reports(&self, cluster: &str) {
         for reports in self.0.write().reports.values_mut() {
             if let Some(report) = reports.get_mut(cluster) {
-                report.current = false;
+                Arc::make_mut(report).current = false;
             }
         }
     }

@@ -25,7 +25,7 @@ pub(super) fn services(world: &World) -> Vec<ServiceView> {
                 .into_iter()
                 .filter(|(_, report)| report.uid == *template.uid)
                 .filter_map(|(cluster, report)| {
-                    let state = report.service?;
+                    let state = report.service.clone()?;
                     Some((
                         cluster,
                         Backend {
