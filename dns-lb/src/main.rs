@@ -6,6 +6,10 @@ use clap::Parser;
 use dns_lb::Options;
 use federation_runtime::{logging::Format, process};
 
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The authoritative DNS server of the federation.
 #[derive(Parser)]
 #[command(name = "dns-lb", version)]

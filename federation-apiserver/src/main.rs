@@ -8,6 +8,10 @@ use federation_runtime::{
     process,
 };
 
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The federation's API server.
 #[derive(Parser)]
 #[command(version)]

@@ -12,6 +12,10 @@ use federation_runtime::endpoints::Metrics;
 use federation_runtime::logging::Format;
 use federation_runtime::{process, tls};
 
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Observes, decides and acts for a federation of Kubernetes clusters, and is the hub that their agents dial.
 #[derive(Parser)]
 #[command(name = "federation-controller", version)]

@@ -28,6 +28,8 @@ pub(crate) fn run(what: &Bench) -> Result<()> {
                 "-p",
                 "federation-tests",
                 "--bins",
+                "--features",
+                "fedctl/jemalloc,member-agent/jemalloc",
             ])?;
             // Not `cargo run -p`: another choice of packages is another choice of features, and builds everything again.
             let this = std::env::current_exe()?;
