@@ -38,6 +38,8 @@ pub(crate) async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
     let health = Health::new();
     let api = federation_apiserver::Options {
         listen: ([127, 0, 0, 1], 0).into(),
+        // There are no nodes that could forward them.
+        service_node_port_range: None,
         ..federation_apiserver::Options::new(&options.data_dir)
     };
     let api = federation_apiserver::Service::start(api, health.clone(), Metrics::new(), &shutdown)

@@ -14,10 +14,11 @@
 //! - [`ApiServer::service`] is the whole API as one tower service: `kube::Client` takes it without a socket.
 //!
 //! Kept on purpose: fields that no schema knows are warned of, or refused if the client asks for that, but not dropped, so
-//! that a member newer than the federation gets them. Left out on purpose: cluster IPs, node ports and pods, which are the
-//! members' own.
+//! that a member newer than the federation gets them. Cluster IPs and node ports are this API's own,
+//! and stable; members allocate theirs. Left out on purpose: pods, which run in members.
 
 mod admission;
+pub mod allocation;
 pub mod audit;
 pub mod auth;
 pub mod cache;

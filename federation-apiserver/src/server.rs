@@ -20,10 +20,12 @@ use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use jiff::{SignedDuration, Timestamp};
 use kube_schema::{Schemas, openapi::Documents};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    allocation::{Allocator, Ranges},
     audit::{self, Audit, Record, Stage},
     auth::{
         MASTERS, User,
@@ -67,6 +69,8 @@ pub struct Parts {
     pub audit: Option<Arc<Audit>>,
     /// Who may do what: the modes, in order.
     pub authorization: Vec<Mode>,
+    /// Where Services' addresses and ports come from.
+    pub ranges: Ranges,
     /// What `/readyz` says.
     pub health: Health,
     /// What `/metrics` says.
@@ -80,6 +84,7 @@ pub(crate) struct Shared {
     pub(crate) storage: Storage,
     pub(crate) draining: CancellationToken,
     pub(crate) metrics: Metrics,
+    pub(crate) allocator: Allocator,
     authenticator: Authenticator,
     authorizer: Authorizer,
     health: Health,
@@ -126,6 +131,7 @@ impl ApiServer {
     pub fn new(parts: Parts) -> Self {
         let metrics = Metrics::new(&parts.metrics);
         let shared = Shared {
+            allocator: Allocator::new(parts.ranges),
             authenticator: Authenticator::new(parts.tokens, parts.accounts),
             authorizer: Authorizer::new(parts.authorization, parts.storage.clone()),
             storage: parts.storage,
@@ -413,6 +419,7 @@ where
         body,
         format,
         warnings: Vec::new(),
+        reservation: Mutex::default(),
         now: Timestamp::now(),
     };
     verbs::dispatch(call, &head.method, verb).await

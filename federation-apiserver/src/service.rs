@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    allocation::{Network, PortRange, Ranges},
     audit::{self, Audit},
     auth::{
         accounts::{Accounts, DEFAULT_ISSUER},
@@ -58,6 +59,12 @@ pub struct Options {
     /// Whether requests wait for the audit log when it is slow (blocking), or events are counted and dropped (batch).
     #[arg(long, value_enum, default_value = "blocking")]
     pub audit_log_mode: audit::Mode,
+    /// Network that cluster IPs of Services come from.
+    #[arg(long, value_name = "CIDR", default_value_t = Ranges::CLUSTER_IPS)]
+    pub service_cluster_ip_range: Network,
+    /// Ports that node ports of Services come from.
+    #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
+    pub service_node_port_range: Option<PortRange>,
     /// Further DNS names and IP addresses for the serving certificate.
     #[arg(long = "cert-dns-name", value_name = "NAME")]
     pub cert_dns_names: Vec<String>,
@@ -76,6 +83,8 @@ impl Options {
             audit_policy_file: None,
             audit_log_path: None,
             audit_log_mode: audit::Mode::default(),
+            service_cluster_ip_range: Ranges::CLUSTER_IPS,
+            service_node_port_range: Some(Ranges::NODE_PORTS),
             cert_dns_names: Vec::new(),
         }
     }
@@ -164,6 +173,10 @@ impl Service {
             accounts: Some(accounts),
             audit: audit.clone(),
             authorization: options.authorization_mode,
+            ranges: Ranges {
+                cluster_ips: options.service_cluster_ip_range,
+                node_ports: options.service_node_port_range,
+            },
             health: health.clone(),
             metrics,
             draining: shutdown.token(),

@@ -131,8 +131,14 @@ fn strip_service(spec: &mut Map<String, Value>, owned: &Owned<'_>) {
             spec.remove("clusterIPs");
         }
     }
-    if !owned.has(&["f:spec", "f:healthCheckNodePort"]) {
-        spec.remove("healthCheckNodePort");
+    for (field, owner) in [
+        ("healthCheckNodePort", "f:healthCheckNodePort"),
+        ("ipFamilies", "f:ipFamilies"),
+        ("ipFamilyPolicy", "f:ipFamilyPolicy"),
+    ] {
+        if !owned.has(&["f:spec", owner]) {
+            spec.remove(field);
+        }
     }
     // Defaults that our API server wrote, of fields that old members refuse in server-side apply (1.21 brought the first, 1.20 the
     // second behind a gate). Members that have them write the same defaults.

@@ -19,6 +19,7 @@ mod garbage;
 mod graph;
 mod namespace;
 mod roles;
+mod system;
 mod tokens;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -134,6 +135,7 @@ impl Service {
         let mut actions = Vec::new();
         if std::mem::take(&mut self.incomplete) || everything {
             actions.extend(namespace::required(&snapshot, self.options.root_ca_pem.as_deref()));
+            actions.extend(system::required(&snapshot));
         }
         if self.bootstrapping {
             let missing = roles::bootstrap(&snapshot);

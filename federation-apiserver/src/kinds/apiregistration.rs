@@ -1,6 +1,6 @@
 //! apiregistration.k8s.io/v1 APIService: which group versions there are. Those of this server are listed by themselves.
 
-use apimachinery::{FieldError, FieldPath, meta::Scope};
+use apimachinery::{FieldError, FieldPath, meta::Scope, names::NameRule};
 use serde_json::{Value, json};
 
 use crate::{
@@ -16,6 +16,8 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     categories: &["api-extensions"],
     scope: Scope::Cluster,
     status: true,
+    // The core group is empty, so its name ends in a dot.
+    name_rule: NameRule::PathSegment,
     unconditional_update: false,
     columns: &[
         Column::NAME,

@@ -1,15 +1,18 @@
 //! core/v1 Service and Endpoints.
 //!
-//! A federated Service is a template: each member's own API server assigns the cluster IP, so none is assigned here and
-//! `spec.clusterIP` stays as the user sent it, most often unset.
+//! A federated Service has a cluster IP of this API, stable for its life ([`crate::allocation`]); each member's copy has
+//! one of its own.
 
 use apimachinery::{
     FieldError, FieldPath,
     names::{self, NameRule},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::registry::{Column, Faults, Kind, field, joined};
+use crate::{
+    registry::{Column, Faults, Kind, field, joined},
+    validation::{items, items_mut, net, one_of, set, set_text, text, workload},
+};
 
 pub(super) const KINDS: &[&Kind] = &[
     &Kind {
@@ -20,30 +23,27 @@ pub(super) const KINDS: &[&Kind] = &[
         categories: &["all"],
         status: true,
         create_on_update: true,
+        allocates: true,
         columns: &[
             Column::NAME,
             Column::text("Type", "How it is exposed.", |object, _| field(object, "/spec/type")),
-            Column::text("Cluster-IP", "Assigned by each member.", |object, _| {
+            Column::text("Cluster-IP", "Its address inside.", |object, _| {
                 none_if_empty(field(object, "/spec/clusterIP"))
             }),
             Column::text("External-IP", "Addresses that users reach.", |object, _| external(object)),
             Column::text("Port(s)", "Ports and protocols.", |object, _| ports(object)),
             Column::AGE,
             Column::text("Selector", "Which pods.", |object, _| {
-                joined(
-                    object["spec"]["selector"]
-                        .as_object()
-                        .into_iter()
-                        .flatten()
-                        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())),
-                )
+                workload::labels(&object["spec"]["selector"])
             })
             .wide(),
         ],
         selectable: &[("spec.type", "/spec/type"), ("spec.clusterIP", "/spec/clusterIP")],
         name_rule: NameRule::Dns1035Label,
         default: default_service,
+        prepare_create: |object| object["status"] = json!({"loadBalancer": {}}),
         validate: validate_service,
+        validate_update: validate_service_update,
         ..Kind::BUILT_IN
     },
     &Kind {
@@ -57,6 +57,12 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::text("Endpoints", "Addresses and ports.", |object, _| endpoints(object)),
             Column::AGE,
         ],
+        default: |object| {
+            for subset in items_mut(object, "subsets") {
+                items_mut(subset, "ports").for_each(|port| set_text(port, "protocol", "TCP"));
+            }
+        },
+        validate: validate_endpoints,
         ..Kind::BUILT_IN
     },
 ];
@@ -66,11 +72,11 @@ fn none_if_empty(value: Value) -> Value {
 }
 
 fn external(object: &Value) -> Value {
-    let ingress = object["status"]["loadBalancer"]["ingress"].as_array().into_iter().flatten();
+    let ingress = items(&object["status"]["loadBalancer"], "ingress");
     let mut addresses: Vec<String> = ingress
         .filter_map(|entry| entry["ip"].as_str().or_else(|| entry["hostname"].as_str()).map(str::to_owned))
         .collect();
-    addresses.extend(strings(&object["spec"]["externalIPs"]));
+    addresses.extend(items(&object["spec"], "externalIPs").filter_map(Value::as_str).map(str::to_owned));
     match object["spec"]["type"].as_str() {
         Some("ExternalName") => field(object, "/spec/externalName"),
         Some("LoadBalancer") if addresses.is_empty() => "<pending>".into(),
@@ -78,12 +84,8 @@ fn external(object: &Value) -> Value {
     }
 }
 
-fn strings(list: &Value) -> impl Iterator<Item = String> + '_ {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned)
-}
-
 fn ports(object: &Value) -> Value {
-    joined(object["spec"]["ports"].as_array().into_iter().flatten().map(|port| {
+    joined(items(&object["spec"], "ports").map(|port| {
         let node = port["nodePort"]
             .as_i64()
             .filter(|node| *node > 0)
@@ -92,95 +94,204 @@ fn ports(object: &Value) -> Value {
     }))
 }
 
+/// `formatEndpoints`: three of them, and how many more.
 fn endpoints(object: &Value) -> Value {
     let mut found = Vec::new();
-    for subset in object["subsets"].as_array().into_iter().flatten() {
-        for address in subset["addresses"].as_array().into_iter().flatten() {
-            for port in subset["ports"].as_array().into_iter().flatten() {
-                found.push(format!("{}:{}", address["ip"].as_str().unwrap_or_default(), port["port"]));
+    for subset in items(object, "subsets") {
+        for address in items(subset, "addresses") {
+            let ip = text(address, "ip");
+            let before = found.len();
+            found.extend(items(subset, "ports").map(|port| format!("{ip}:{}", port["port"])));
+            if found.len() == before {
+                found.push(ip.to_owned());
             }
         }
     }
-    joined(found)
+    match found.len() {
+        0..=3 => joined(found),
+        count => format!("{} + {} more...", found[..3].join(","), count - 3).into(),
+    }
 }
 
 fn default_service(object: &mut Value) {
     let spec = &mut object["spec"];
-    let mut set = |name: &str, value: Value| {
-        if spec[name].is_null() {
-            spec[name] = value;
-        }
-    };
-    set("type", "ClusterIP".into());
-    set("sessionAffinity", "None".into());
-    if spec["type"] != "ExternalName" && spec["internalTrafficPolicy"].is_null() {
-        spec["internalTrafficPolicy"] = "Cluster".into();
+    if !spec.is_object() {
+        return;
     }
-    if matches!(spec["type"].as_str(), Some("NodePort" | "LoadBalancer")) {
-        if spec["externalTrafficPolicy"].is_null() {
-            spec["externalTrafficPolicy"] = "Cluster".into();
+    set_text(spec, "sessionAffinity", "None");
+    if spec["sessionAffinity"] == "None" {
+        if let Some(spec) = spec.as_object_mut() {
+            spec.remove("sessionAffinityConfig");
         }
-        if spec["type"] == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"].is_null() {
-            spec["allocateLoadBalancerNodePorts"] = true.into();
-        }
+    } else if spec["sessionAffinity"] == "ClientIP"
+        && spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].is_null()
+    {
+        spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": 10800}});
     }
-    for port in spec["ports"].as_array_mut().into_iter().flatten().filter(|port| port.is_object()) {
-        if port["protocol"].as_str().unwrap_or_default().is_empty() {
-            port["protocol"] = "TCP".into();
-        }
-        if matches!(&port["targetPort"], Value::Null) || port["targetPort"] == 0 || port["targetPort"] == "" {
+    set_text(spec, "type", "ClusterIP");
+    let kind = text(spec, "type").to_owned();
+    if matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
+        set_text(spec, "internalTrafficPolicy", "Cluster");
+    }
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        set_text(spec, "externalTrafficPolicy", "Cluster");
+    }
+    if kind == "LoadBalancer" {
+        set(spec, "allocateLoadBalancerNodePorts", true);
+    }
+    for port in items_mut(spec, "ports") {
+        set_text(port, "protocol", "TCP");
+        if port["targetPort"].is_null() || port["targetPort"] == 0 || port["targetPort"] == "" {
             port["targetPort"] = port["port"].clone();
         }
     }
     if object["status"].is_null() {
-        object["status"] = serde_json::json!({"loadBalancer": {}});
+        object["status"] = json!({"loadBalancer": {}});
     }
 }
 
 fn validate_service(object: &Value, faults: &mut Faults) {
     let spec = &object["spec"];
     let path = FieldPath::new("spec");
-    let kind = spec["type"].as_str().unwrap_or_default();
-    if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName") {
-        let known = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-        faults.push(FieldError::not_supported(&path.child("type"), kind, &known));
-    }
-    let affinity = spec["sessionAffinity"].as_str().unwrap_or_default();
-    if !matches!(affinity, "None" | "ClientIP") {
-        faults.push(FieldError::not_supported(
-            &path.child("sessionAffinity"),
-            affinity,
-            &["ClientIP", "None"],
-        ));
-    }
+    let kind = text(spec, "type");
+    let headless = spec["clusterIP"] == "None";
     let none = Vec::new();
     let ports = spec["ports"].as_array().unwrap_or(&none);
-    let headless = spec["clusterIP"] == "None";
     if ports.is_empty() && !headless && kind != "ExternalName" {
         faults.push(FieldError::required(&path.child("ports"), ""));
     }
-    if kind == "ExternalName" {
-        let name = spec["externalName"].as_str().unwrap_or_default();
-        if name.is_empty() {
-            faults.push(FieldError::required(&path.child("externalName"), ""));
-        } else {
-            for fault in names::dns1123_subdomain(name.trim_end_matches('.')) {
-                faults.push(FieldError::invalid(&path.child("externalName"), name, &fault));
-            }
-        }
-    }
-    if let Some(ip) = spec["clusterIP"].as_str()
-        && !matches!(ip, "" | "None")
-        && ip.parse::<std::net::IpAddr>().is_err()
-    {
-        let message = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-        faults.push(FieldError::invalid(&path.child("clusterIPs").index(0), ip, message));
-    }
+    type_rules(spec, kind, headless, &path, faults);
+    validate_ports(ports, kind, &path, faults);
     if let Some(selector) = spec.get("selector") {
         apimachinery::labels::validate_labels(selector, &path.child("selector"), faults);
     }
+    let affinity = text(spec, "sessionAffinity");
+    one_of(affinity, &path.child("sessionAffinity"), &["ClientIP", "None"], faults);
+    if let Some(seconds) = spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].as_i64()
+        && !(1..=86400).contains(&seconds)
+    {
+        let path = path.child("sessionAffinityConfig").child("clientIP").child("timeoutSeconds");
+        faults.push(FieldError::invalid(&path, seconds, "must be greater than 0 and less than 86400"));
+    }
+    addresses(spec, &path, faults);
+    one_of(kind, &path.child("type"), &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], faults);
+    for (index, range) in items(spec, "loadBalancerSourceRanges").enumerate() {
+        let path = path.child("loadBalancerSourceRanges");
+        if kind != "LoadBalancer" {
+            let message = "may only be used when `type` is 'LoadBalancer'";
+            faults.push(FieldError::forbidden(&path, message));
+            break;
+        }
+        net::cidr(range.as_str().unwrap_or_default().trim(), &path.index(index), faults);
+    }
+    traffic(spec, kind, &path, faults);
+}
+
+fn type_rules(spec: &Value, kind: &str, headless: bool, path: &FieldPath, faults: &mut Faults) {
+    match kind {
+        "LoadBalancer" | "NodePort" if headless => {
+            let message = format!("may not be set to 'None' for {kind} services");
+            faults.push(FieldError::invalid(&path.child("clusterIPs").index(0), "None", &message));
+        }
+        "ExternalName" => {
+            if !text(spec, "clusterIP").is_empty() {
+                let message = "may not be set for ExternalName services";
+                faults.push(FieldError::forbidden(&path.child("clusterIPs"), message));
+            }
+            let name = text(spec, "externalName");
+            if name.is_empty() {
+                faults.push(FieldError::required(&path.child("externalName"), ""));
+            } else {
+                for fault in names::dns1123_subdomain(name.trim_end_matches('.')) {
+                    faults.push(FieldError::invalid(&path.child("externalName"), name, &fault));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn addresses(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    for (index, address) in items(spec, "clusterIPs").enumerate() {
+        let address = address.as_str().unwrap_or_default();
+        let path = path.child("clusterIPs").index(index);
+        if address == "None" {
+            if index > 0 {
+                let message = "None must be the first and only value";
+                faults.push(FieldError::invalid(&path, address, message));
+            }
+        } else {
+            net::ip(address, &path, faults);
+        }
+    }
+    let (single, first) = (text(spec, "clusterIP"), items(spec, "clusterIPs").next());
+    if first.is_some_and(|first| first != single) {
+        let message = "first value must match `clusterIP`";
+        faults.push(FieldError::invalid(&path.child("clusterIPs"), spec["clusterIPs"].clone(), message));
+    }
+    for (index, family) in items(spec, "ipFamilies").enumerate() {
+        let family = family.as_str().unwrap_or_default();
+        one_of(family, &path.child("ipFamilies").index(index), &["IPv4", "IPv6"], faults);
+    }
+    if let Some(policy) = spec["ipFamilyPolicy"].as_str() {
+        let known = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+        one_of(policy, &path.child("ipFamilyPolicy"), &known, faults);
+    }
+    for (index, address) in items(spec, "externalIPs").enumerate() {
+        let path = path.child("externalIPs").index(index);
+        if let Some(address) = net::ip(address.as_str().unwrap_or_default(), &path, faults)
+            && (address.is_loopback() || address.is_unspecified() || address.is_multicast())
+        {
+            let what = if address.is_loopback() {
+                "may not be in the loopback range (127.0.0.0/8, ::1/128)"
+            } else if address.is_unspecified() {
+                "may not be unspecified (0.0.0.0 or ::)"
+            } else {
+                "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
+            };
+            faults.push(FieldError::invalid(&path, address.to_string(), what));
+        }
+    }
+}
+
+fn traffic(spec: &Value, kind: &str, path: &FieldPath, faults: &mut Faults) {
+    let policies = ["Cluster", "Local"];
+    let external = text(spec, "externalTrafficPolicy");
+    let faces_users = matches!(kind, "NodePort" | "LoadBalancer")
+        || kind == "ClusterIP" && spec["externalIPs"].as_array().is_some_and(|all| !all.is_empty());
+    if !external.is_empty() {
+        let path = path.child("externalTrafficPolicy");
+        if faces_users {
+            one_of(external, &path, &policies, faults);
+        } else {
+            let message = "may only be set for externally-accessible services";
+            faults.push(FieldError::invalid(&path, external, message));
+        }
+    }
+    if spec["healthCheckNodePort"].as_i64().unwrap_or_default() != 0
+        && !(kind == "LoadBalancer" && external == "Local")
+    {
+        let message = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        let port = spec["healthCheckNodePort"].clone();
+        faults.push(FieldError::invalid(&path.child("healthCheckNodePort"), port, message));
+    }
+    let internal = text(spec, "internalTrafficPolicy");
+    if !internal.is_empty() {
+        one_of(internal, &path.child("internalTrafficPolicy"), &policies, faults);
+    }
+    let load_balancer = kind == "LoadBalancer";
+    for name in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+        if !load_balancer && !spec[name].is_null() {
+            let message = "may only be used when `type` is 'LoadBalancer'";
+            faults.push(FieldError::forbidden(&path.child(name), message));
+        }
+    }
+}
+
+fn validate_ports(ports: &[Value], kind: &str, path: &FieldPath, faults: &mut Faults) {
     let mut seen_names = Vec::new();
     let mut seen_ports = Vec::new();
+    let mut seen_node_ports = Vec::new();
     for (index, port) in ports.iter().enumerate() {
         let path = path.child("ports").index(index);
         check_port(port, &path, ports.len() > 1, faults);
@@ -190,18 +301,28 @@ fn validate_service(object: &Value, faults: &mut Faults) {
             }
             seen_names.push(name);
         }
+        let node = port["nodePort"].as_i64().unwrap_or_default();
+        if node != 0 {
+            if matches!(kind, "ClusterIP" | "ExternalName") {
+                let message = format!("may not be used when `type` is '{kind}'");
+                faults.push(FieldError::forbidden(&path.child("nodePort"), &message));
+            }
+            let pair = (node, &port["protocol"]);
+            if seen_node_ports.contains(&pair) {
+                faults.push(FieldError::duplicate(&path.child("nodePort"), node));
+            }
+            seen_node_ports.push(pair);
+        }
         let pair = (&port["protocol"], &port["port"]);
         if seen_ports.contains(&pair) {
-            faults
-                .push(FieldError::duplicate(&path, serde_json::json!({"port": pair.1, "protocol": pair.0})));
+            faults.push(FieldError::duplicate(&path, json!({"protocol": pair.0, "port": pair.1})));
         }
         seen_ports.push(pair);
     }
 }
 
 fn check_port(port: &Value, path: &FieldPath, name_required: bool, faults: &mut Faults) {
-    const RANGE: &str = "must be between 1 and 65535, inclusive";
-    let name = port["name"].as_str().unwrap_or_default();
+    let name = text(port, "name");
     if name.is_empty() {
         if name_required {
             faults.push(FieldError::required(&path.child("name"), ""));
@@ -211,17 +332,62 @@ fn check_port(port: &Value, path: &FieldPath, name_required: bool, faults: &mut 
             faults.push(FieldError::invalid(&path.child("name"), name, &fault));
         }
     }
-    let number = port["port"].as_i64().unwrap_or_default();
-    if !(1..=65535).contains(&number) {
-        faults.push(FieldError::invalid(&path.child("port"), number, RANGE));
+    net::port(port["port"].as_i64().unwrap_or_default(), &path.child("port"), faults);
+    one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
+    if !port["targetPort"].is_null() {
+        net::port_or_name(&port["targetPort"], &path.child("targetPort"), faults);
     }
-    if let Some(target) = port["targetPort"].as_i64()
-        && !(1..=65535).contains(&target)
+}
+
+/// Addresses stand, but for a Service that becomes or was an ExternalName.
+fn validate_service_update(new: &Value, old: &Value, faults: &mut Faults) {
+    let (new, old) = (&new["spec"], &old["spec"]);
+    let path = FieldPath::new("spec");
+    if text(old, "type") != "ExternalName" && text(new, "type") != "ExternalName" {
+        let (before, after) = (text(old, "clusterIP"), text(new, "clusterIP"));
+        if !before.is_empty() && before != after {
+            let message = "may not change once set";
+            let path = path.child("clusterIPs").index(0);
+            faults.push(FieldError::invalid(&path, new["clusterIPs"].clone(), message));
+        }
+        let family = |spec: &Value| items(spec, "ipFamilies").next().cloned().unwrap_or_default();
+        if !family(old).is_null() && family(old) != family(new) {
+            let message = "may not change once set";
+            faults.push(FieldError::invalid(&path.child("ipFamilies").index(0), family(new), message));
+        }
+    }
+    if text(old, "type") == "LoadBalancer"
+        && text(new, "type") == "LoadBalancer"
+        && old["loadBalancerClass"] != new["loadBalancerClass"]
     {
-        faults.push(FieldError::invalid(&path.child("targetPort"), target, RANGE));
+        let path = path.child("loadBalancerClass");
+        faults.push(FieldError::invalid(&path, new["loadBalancerClass"].clone(), "may not change once set"));
     }
-    let protocol = port["protocol"].as_str().unwrap_or_default();
-    if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
-        faults.push(FieldError::not_supported(&path.child("protocol"), protocol, &["SCTP", "TCP", "UDP"]));
+}
+
+fn validate_endpoints(object: &Value, faults: &mut Faults) {
+    for (index, subset) in items(object, "subsets").enumerate() {
+        let path = FieldPath::new("subsets").index(index);
+        let empty = |name: &str| subset[name].as_array().is_none_or(Vec::is_empty);
+        if empty("addresses") && empty("notReadyAddresses") {
+            let message = "must specify `addresses` or `notReadyAddresses`";
+            faults.push(FieldError::required(&path, message));
+        }
+        for list in ["addresses", "notReadyAddresses"] {
+            for (at, address) in items(subset, list).enumerate() {
+                net::ip(text(address, "ip"), &path.child(list).index(at).child("ip"), faults);
+            }
+        }
+        let several = subset["ports"].as_array().is_some_and(|ports| ports.len() > 1);
+        for (at, port) in items(subset, "ports").enumerate() {
+            let path = path.child("ports").index(at);
+            match text(port, "name") {
+                "" if several => faults.push(FieldError::required(&path.child("name"), "")),
+                "" => {}
+                name => crate::validation::label(name, &path.child("name"), faults),
+            }
+            net::port(port["port"].as_i64().unwrap_or_default(), &path.child("port"), faults);
+            one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
+        }
     }
 }

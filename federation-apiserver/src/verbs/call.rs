@@ -6,9 +6,11 @@ use apimachinery::{ApiError, status::GroupResource};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::{
+    allocation::Reservation,
     auth::User,
     encode,
     http::{Body, info::ResourcePath, negotiate::Format, query::Query, respond},
@@ -28,6 +30,8 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) format: Format,
+    /// Addresses and ports that were chosen for the object, until the request is done.
+    pub(crate) reservation: Mutex<Option<Reservation>>,
     /// Texts for Warning headers.
     pub(crate) warnings: Vec<String>,
     /// The time of the request: one for everything that it writes.
@@ -61,6 +65,22 @@ impl Call {
             .storage
             .get(&self.key(self.name()))
             .ok_or_else(|| ApiError::not_found(&self.resource(), self.name()))
+    }
+
+    /// Completes an object with what the server allocates for it. What is chosen stays so until the request is done.
+    pub(crate) fn allocate(&self, object: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
+        if !self.kind.allocates {
+            return Ok(());
+        }
+        let mut held = self.reservation.lock();
+        // An earlier round's choice would stand in the way of this one's.
+        drop(held.take());
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let found = self.shared.allocator.complete(&self.shared.storage, &self.key(&name), object, old);
+        let reservation =
+            found.map_err(|faults| ApiError::invalid(self.kind.group, self.kind.kind, &name, &faults))?;
+        *held = Some(reservation);
+        Ok(())
     }
 
     /// Parses a stored object, in the form of the kind that was asked for.

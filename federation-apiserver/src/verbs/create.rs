@@ -62,6 +62,7 @@ pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> 
     // The missing namespace is the plainer answer, so it comes before the faults of the object.
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let _open = commit::check_namespace(call, name)?;
+    call.allocate(&mut object, None)?;
     object::validate(kind, &object, None)?;
     Ok(object)
 }

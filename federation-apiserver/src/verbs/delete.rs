@@ -25,7 +25,7 @@ const CONCURRENT: usize = 64;
 /// Namespaces that cannot go.
 const LASTING: [&str; 3] = ["default", "kube-system", "kube-public"];
 
-enum Outcome {
+pub(super) enum Outcome {
     Removed(Arc<Stored>),
     Marked(Arc<Stored>),
 }
@@ -80,7 +80,7 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
     Ok(call.answer_value(StatusCode::OK, &answer))
 }
 
-async fn delete_one(
+pub(super) async fn delete_one(
     call: &Call,
     name: &str,
     options: &DeleteOptions,

@@ -12,6 +12,7 @@ mod list;
 mod object;
 mod ownership;
 mod patch;
+mod pod;
 mod read;
 mod review;
 mod scale;
@@ -43,6 +44,9 @@ pub(crate) async fn dispatch(
         ("watch", None) => watch::watch(call).await,
         ("create", None) if review::is_review(call.kind.group) => review::create(&mut call),
         ("create", Some("token")) if call.kind.plural == "serviceaccounts" => token::create(&mut call),
+        ("create", None) if call.kind.kind == "Binding" => pod::bind(&mut call).await,
+        ("create", Some("binding")) if call.kind.plural == "pods" => pod::bind(&mut call).await,
+        ("create", Some("eviction")) if call.kind.plural == "pods" => pod::evict(&mut call).await,
         ("create", None) if call.path.name.is_none() => create::create(&mut call).await,
         ("update", Some("scale")) => scale::update(&mut call).await,
         ("update", _) if call.path.name.is_some() => update::update(&mut call).await,

@@ -120,6 +120,7 @@ pub(super) fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Val
             }
             (kind.default)(&mut object);
             (kind.prepare_update)(&mut object, old);
+            call.allocate(&mut object, Some(old))?;
             object::count_generation(kind, &mut object, old)?;
         }
     }

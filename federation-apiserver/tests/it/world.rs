@@ -33,6 +33,7 @@ impl World {
             accounts: None,
             audit: None,
             authorization: vec![Default::default()],
+            ranges: Default::default(),
             health: Health::new(),
             metrics: Metrics::new(),
             draining: draining.clone(),
@@ -73,6 +74,19 @@ impl World {
             .body(Full::from(body))
             .unwrap();
         self.send(request).await
+    }
+
+    /// GET with an Accept header.
+    pub(crate) async fn accepting(&self, path: &str, accept: &str) -> Value {
+        let request = Request::builder().uri(path).header("accept", accept).body(Full::default()).unwrap();
+        let (status, value) = self.send(request).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {value}");
+        value
+    }
+
+    /// The Table of a collection.
+    pub(crate) async fn table(&self, path: &str) -> Value {
+        self.accepting(path, "application/json;as=Table;v=v1;g=meta.k8s.io").await
     }
 
     #[track_caller]

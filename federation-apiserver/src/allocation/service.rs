@@ -1,0 +1,385 @@
+//! What a Service needs, and what of it stays when it changes (`pkg/registry/core/service/storage`).
+
+use std::net::Ipv4Addr;
+
+use apimachinery::{FieldError, FieldPath};
+use serde_json::{Value, json};
+
+use super::{Ranges, Token};
+use crate::{
+    registry::Faults,
+    validation::{items, items_mut, text},
+};
+
+const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+
+fn protocol(port: &Value) -> &'static str {
+    let own = text(port, "protocol");
+    PROTOCOLS.into_iter().find(|known| *known == own).unwrap_or("TCP")
+}
+
+fn node_port(port: &Value) -> Option<u16> {
+    port["nodePort"].as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0)
+}
+
+/// Everything that a Service has for itself.
+pub(super) fn tokens(object: &Value) -> Vec<Token> {
+    let spec = &object["spec"];
+    let addresses = items(spec, "clusterIPs")
+        .chain([&spec["clusterIP"]])
+        .filter_map(|address| address.as_str()?.parse().ok())
+        .map(Token::Address);
+    let ports = items(spec, "ports")
+        .filter_map(|port| node_port(port).map(|number| Token::Port(number, protocol(port))));
+    let health = spec["healthCheckNodePort"].as_u64().and_then(|number| u16::try_from(number).ok());
+    addresses
+        .chain(ports)
+        .chain(health.filter(|port| *port > 0).map(|port| Token::Port(port, "TCP")))
+        .collect()
+}
+
+fn kind(object: &Value) -> &str {
+    text(&object["spec"], "type")
+}
+
+fn needs_cluster_ip(object: &Value) -> bool {
+    matches!(kind(object), "ClusterIP" | "NodePort" | "LoadBalancer" | "")
+}
+
+fn needs_node_ports(object: &Value) -> bool {
+    match kind(object) {
+        "NodePort" => true,
+        "LoadBalancer" => object["spec"]["allocateLoadBalancerNodePorts"] != false,
+        _ => false,
+    }
+}
+
+fn needs_health_port(object: &Value) -> bool {
+    kind(object) == "LoadBalancer" && object["spec"]["externalTrafficPolicy"] == "Local"
+}
+
+/// One completion: what is free, and what was taken.
+pub(super) struct Choice<'a, F> {
+    ranges: &'a Ranges,
+    is_free: F,
+    pub(super) chosen: Vec<Token>,
+}
+
+impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
+    pub(super) fn new(ranges: &'a Ranges, is_free: F) -> Self {
+        Self { ranges, is_free, chosen: Vec::new() }
+    }
+
+    pub(super) fn complete(&mut self, object: &mut Value, old: Option<&Value>) -> Result<(), Faults> {
+        if !object["spec"].is_object() {
+            return Ok(());
+        }
+        if let Some(old) = old {
+            keep(object, old);
+        }
+        normalise(object);
+        let mut faults = Vec::new();
+        if needs_cluster_ip(object) {
+            self.addresses(object, &mut faults);
+            families(object);
+        }
+        self.ports(object, &mut faults);
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    fn take(&mut self, token: Token) -> bool {
+        let free = (self.is_free)(token) && !self.chosen.contains(&token);
+        if free {
+            self.chosen.push(token);
+        }
+        free
+    }
+
+    fn addresses(&mut self, object: &mut Value, faults: &mut Faults) {
+        let spec = &mut object["spec"];
+        let network = self.ranges.cluster_ips;
+        let path = FieldPath::new("spec.clusterIPs");
+        match text(spec, "clusterIP") {
+            "None" => {}
+            "" => {
+                let random = rand::random();
+                let Some(found) =
+                    network.candidates(random).find(|address| (self.is_free)(Token::Address(*address)))
+                else {
+                    let message = "failed to allocate a serviceIP: range is full";
+                    faults.push(FieldError::internal(&path, message));
+                    return;
+                };
+                self.chosen.push(Token::Address(found));
+                spec["clusterIP"] = found.to_string().into();
+                spec["clusterIPs"] = json!([found.to_string()]);
+            }
+            asked => {
+                // Another family, and what is no address, is validation's to tell.
+                let Ok(address) = asked.parse::<Ipv4Addr>() else { return };
+                let refuse = |why: &str| {
+                    let message = format!("failed to allocate IP {asked}: {why}");
+                    FieldError::invalid(&path, json!([asked]), &message)
+                };
+                if !network.contains(address) {
+                    let why = format!(
+                        "the provided IP ({asked}) is not in the valid range. The range of valid IPs is {network}"
+                    );
+                    faults.push(refuse(&why));
+                } else if !self.take(Token::Address(address)) {
+                    faults.push(refuse("provided IP is already allocated"));
+                }
+            }
+        }
+    }
+
+    fn ports(&mut self, object: &mut Value, faults: &mut Faults) {
+        let Some(range) = self.ranges.node_ports.clone() else { return };
+        let wanted = needs_node_ports(object);
+        let health = needs_health_port(object);
+        let spec = &mut object["spec"];
+        // Those who chose come first, or they would find their port given away.
+        for (index, port) in items(spec, "ports").enumerate() {
+            let Some(number) = node_port(port) else { continue };
+            let path = FieldPath::new("spec.ports").index(index).child("nodePort");
+            if !range.0.contains(&number) {
+                let message =
+                    format!("provided port is not in the valid range. The range of valid ports is {range}");
+                faults.push(FieldError::invalid(&path, number, &message));
+            } else if !self.take(Token::Port(number, protocol(port))) {
+                faults.push(FieldError::invalid(&path, number, "provided port is already allocated"));
+            }
+        }
+        let mut shared: Vec<(i64, u16, &'static str)> = items(spec, "ports")
+            .filter_map(|port| Some((port["port"].as_i64()?, node_port(port)?, protocol(port))))
+            .collect();
+        for port in items_mut(spec, "ports").filter(|_| wanted) {
+            if node_port(port).is_some() {
+                continue;
+            }
+            let (number, own) = (port["port"].as_i64().unwrap_or_default(), protocol(port));
+            // One port for both protocols, as DNS servers like it.
+            let same = shared
+                .iter()
+                .find(|(other, _, protocol)| *other == number && *protocol != own)
+                .map(|(_, node, _)| *node)
+                .filter(|node| self.take(Token::Port(*node, own)));
+            let Some(node) = same.or_else(|| self.any_port(&range, own)) else {
+                let message = "failed to allocate a nodePort: range is full";
+                faults.push(FieldError::internal(&FieldPath::new("spec.ports"), message));
+                return;
+            };
+            port["nodePort"] = node.into();
+            shared.push((number, node, own));
+        }
+        if health && spec["healthCheckNodePort"].as_u64().unwrap_or_default() == 0 {
+            if let Some(node) = self.any_port(&range, "TCP") {
+                spec["healthCheckNodePort"] = node.into();
+            }
+        }
+    }
+
+    fn any_port(&mut self, range: &super::PortRange, protocol: &'static str) -> Option<u16> {
+        let (start, end) = (u32::from(*range.0.start()), u32::from(*range.0.end()));
+        let size = end - start + 1;
+        let first: u32 = rand::random_range(0..size);
+        let mut all = (0..size).map(|step| (start + (first + step) % size) as u16);
+        all.find(|port| self.take(Token::Port(*port, protocol)))
+    }
+}
+
+/// What an update leaves out stays; what the new type has no use for goes, unless somebody asks for it anew.
+fn keep(object: &mut Value, old: &Value) {
+    let (before, after) = (needs_cluster_ip(old), needs_cluster_ip(object));
+    let same_addresses = object["spec"]["clusterIP"] == old["spec"]["clusterIP"];
+    let spec = &mut object["spec"];
+    if before && after {
+        if text(spec, "clusterIP").is_empty() {
+            put(spec, "clusterIP", &old["spec"]["clusterIP"]);
+        }
+        if spec["clusterIPs"].as_array().is_none_or(Vec::is_empty)
+            && spec["clusterIP"] == old["spec"]["clusterIP"]
+        {
+            put(spec, "clusterIPs", &old["spec"]["clusterIPs"]);
+        }
+        for name in ["ipFamilies", "ipFamilyPolicy"] {
+            if spec[name].is_null() {
+                put(spec, name, &old["spec"][name]);
+            }
+        }
+    } else if before && !after && same_addresses {
+        for name in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+            remove(spec, name);
+        }
+    }
+    let (before, after) = (needs_node_ports(old), needs_node_ports(object));
+    let health = (needs_health_port(old), needs_health_port(object));
+    let spec = &mut object["spec"];
+    let had: Vec<_> =
+        items(&old["spec"], "ports").map(|port| (text(port, "name"), node_port(port))).collect();
+    if before && after {
+        let kept: Vec<_> = items(spec, "ports").filter_map(node_port).collect();
+        for port in items_mut(spec, "ports") {
+            if node_port(port).is_some() {
+                continue;
+            }
+            let known = had.iter().find(|(name, _)| *name == text(port, "name")).and_then(|(_, node)| *node);
+            if let Some(node) = known.filter(|node| !kept.contains(node)) {
+                port["nodePort"] = node.into();
+            }
+        }
+    } else if before && !after && kind_of(spec) != "LoadBalancer" {
+        // The same ports sent back are left over, not asked for.
+        let old_ports: Vec<_> = had.iter().filter_map(|(_, node)| *node).collect();
+        let new_ports: Vec<_> = items(spec, "ports").filter_map(node_port).collect();
+        if new_ports.iter().all(|port| old_ports.contains(port)) {
+            items_mut(spec, "ports").for_each(|port| remove(port, "nodePort"));
+        }
+    }
+    match health {
+        (true, true) if spec["healthCheckNodePort"].as_u64().unwrap_or_default() == 0 => {
+            put(spec, "healthCheckNodePort", &old["spec"]["healthCheckNodePort"]);
+        }
+        (true, false) if spec["healthCheckNodePort"] == old["spec"]["healthCheckNodePort"] => {
+            remove(spec, "healthCheckNodePort");
+        }
+        _ => {}
+    }
+    let external = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
+    if external(kind(old)) && !external(kind_of(spec)) {
+        if spec["externalTrafficPolicy"] == old["spec"]["externalTrafficPolicy"] {
+            remove(spec, "externalTrafficPolicy");
+        }
+    }
+    if kind(old) == "LoadBalancer" && kind_of(spec) != "LoadBalancer" {
+        for name in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+            if spec[name] == old["spec"][name] {
+                remove(spec, name);
+            }
+        }
+    }
+}
+
+fn kind_of(spec: &Value) -> &str {
+    text(spec, "type")
+}
+
+fn put(to: &mut Value, name: &str, value: &Value) {
+    if !value.is_null() {
+        to[name] = value.clone();
+    }
+}
+
+fn remove(from: &mut Value, name: &str) {
+    if let Some(from) = from.as_object_mut() {
+        from.remove(name);
+    }
+}
+
+/// The singular and the plural field say the same.
+fn normalise(object: &mut Value) {
+    let spec = &mut object["spec"];
+    let single = text(spec, "clusterIP").to_owned();
+    let none = spec["clusterIPs"].as_array().is_none_or(Vec::is_empty);
+    if !single.is_empty() && none {
+        spec["clusterIPs"] = json!([single]);
+    } else if single.is_empty() {
+        let first = items(spec, "clusterIPs").next().cloned();
+        if let Some(first) = first {
+            spec["clusterIP"] = first;
+        }
+    }
+}
+
+/// This API speaks IPv4; only a headless Service without selector may be of both families, because its endpoints are.
+fn families(object: &mut Value) {
+    let spec = &mut object["spec"];
+    let free = text(spec, "clusterIP") == "None"
+        && spec["selector"].as_object().is_none_or(serde_json::Map::is_empty);
+    if spec["ipFamilies"].as_array().is_none_or(Vec::is_empty) {
+        let six = text(spec, "clusterIP").contains(':');
+        spec["ipFamilies"] = json!([if six { "IPv6" } else { "IPv4" }]);
+    }
+    if spec["ipFamilyPolicy"].is_null() {
+        spec["ipFamilyPolicy"] = if free { "RequireDualStack" } else { "SingleStack" }.into();
+    }
+    if free
+        && spec["ipFamilyPolicy"] != "SingleStack"
+        && let Some(families) = spec["ipFamilies"].as_array_mut()
+        && families.len() == 1
+    {
+        let other = if families.first().is_some_and(|first| first == "IPv4") { "IPv6" } else { "IPv4" };
+        families.push(other.into());
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn complete(object: &mut Value, old: Option<&Value>, taken: &[Token]) -> Result<(), Faults> {
+        let ranges = Ranges::default();
+        Choice::new(&ranges, |token| !taken.contains(&token)).complete(object, old)
+    }
+
+    fn service(kind: &str) -> Value {
+        json!({"spec": {"type": kind, "selector": {"a": "b"}, "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}})
+    }
+
+    #[test]
+    fn a_service_gets_an_address_and_keeps_it() {
+        let mut first = service("ClusterIP");
+        complete(&mut first, None, &[]).unwrap();
+        assert_eq!(first["spec"]["clusterIPs"], json!([first["spec"]["clusterIP"]]));
+        assert_eq!(first["spec"]["ipFamilies"], json!(["IPv4"]));
+        let mut again = service("ClusterIP");
+        complete(&mut again, Some(&first), &[]).unwrap();
+        assert_eq!(again["spec"]["clusterIP"], first["spec"]["clusterIP"]);
+        let mut external = service("ExternalName");
+        external["spec"]["clusterIP"] = first["spec"]["clusterIP"].clone();
+        complete(&mut external, Some(&first), &[]).unwrap();
+        assert_eq!(external["spec"].get("clusterIP"), None);
+    }
+
+    #[test]
+    fn node_ports_stay_with_their_names_and_go_with_the_type() {
+        let mut first = service("NodePort");
+        complete(&mut first, None, &[]).unwrap();
+        let port = first["spec"]["ports"][0]["nodePort"].clone();
+        assert!((30000..=32767).contains(&port.as_u64().unwrap()));
+        let mut moved = service("NodePort");
+        moved["spec"]["ports"][0]["port"] = 8080.into();
+        complete(&mut moved, Some(&first), &[]).unwrap();
+        assert_eq!(moved["spec"]["ports"][0]["nodePort"], port);
+        let mut inner = first.clone();
+        inner["spec"]["type"] = "ClusterIP".into();
+        complete(&mut inner, Some(&first), &[]).unwrap();
+        assert_eq!(inner["spec"]["ports"][0].get("nodePort"), None);
+    }
+
+    #[test]
+    fn what_is_taken_is_refused_with_kubernetes_words() {
+        let mut asked = service("ClusterIP");
+        asked["spec"]["clusterIP"] = "10.96.0.9".into();
+        let taken = [Token::Address("10.96.0.9".parse().unwrap())];
+        let faults = complete(&mut asked.clone(), None, &taken).unwrap_err();
+        assert_eq!(
+            faults[0].to_string(),
+            r#"spec.clusterIPs: Invalid value: ["10.96.0.9"]: failed to allocate IP 10.96.0.9: provided IP is already allocated"#
+        );
+        asked["spec"]["clusterIP"] = "1.2.3.4".into();
+        assert!(complete(&mut asked, None, &[]).unwrap_err()[0].message.contains("10.96.0.0/12"));
+        let mut port = service("NodePort");
+        port["spec"]["ports"][0]["nodePort"] = 80.into();
+        assert!(complete(&mut port, None, &[]).unwrap_err()[0].message.contains("30000-32767"));
+    }
+
+    #[test]
+    fn one_node_port_serves_both_protocols_of_a_port() {
+        let mut dns = json!({"spec": {"type": "NodePort", "ports": [
+            {"name": "udp", "port": 53, "protocol": "UDP"}, {"name": "tcp", "port": 53, "protocol": "TCP"}]}});
+        complete(&mut dns, None, &[]).unwrap();
+        assert_eq!(dns["spec"]["ports"][0]["nodePort"], dns["spec"]["ports"][1]["nodePort"]);
+    }
+}
