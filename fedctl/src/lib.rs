@@ -52,6 +52,9 @@ enum Command {
     Uncordon(commands::cordon::Options),
     /// Moves users, then replicas, away from a cluster, losing no request.
     Drain(commands::drain::Options),
+    /// Signed zones, and records from zone files.
+    #[command(subcommand)]
+    Dns(commands::dns::Command),
     /// Takes a cluster out of the federation.
     Unjoin(commands::unjoin::Options),
     /// Tells the story on this machine: Taiwan alone, Taiwan and Tokyo, Tokyo alone; drained, then killed.
@@ -93,6 +96,7 @@ async fn simple(command: Command) -> anyhow::Result<()> {
         Command::Cordon(options) => commands::cordon::run(options, commands::cordon::Wanted::Cordoned).await,
         Command::Uncordon(options) => commands::cordon::run(options, commands::cordon::Wanted::Open).await,
         Command::Drain(options) => commands::drain::run(options).await,
+        Command::Dns(command) => commands::dns::run(command).await,
         Command::Unjoin(options) => commands::unjoin::run(options).await,
         Command::Up(_) | Command::Join(_) | Command::Demo(_) | Command::SandboxMember(_) => Ok(()),
     }

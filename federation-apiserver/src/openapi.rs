@@ -43,6 +43,12 @@ fn own(kind: &Kind) -> Value {
         "ClientRegions" => spec_and_status::<api::ClientRegionsSpec, api::ClientRegionsStatus>(
             "Regions of DNS clients, by address prefix.",
         ),
+        "DNSZone" => {
+            spec_and_status::<api::DNSZoneSpec, api::DNSZoneStatus>("What is particular to one DNS zone.")
+        }
+        "DNSRecordSet" => spec_and_status::<api::DNSRecordSetSpec, api::DNSRecordSetStatus>(
+            "DNS records of one name and type.",
+        ),
         "TrafficPolicy" => spec_and_status::<api::TrafficPolicySpec, api::TrafficPolicyStatus>(
             "DNS answers for one Service.",
         ),

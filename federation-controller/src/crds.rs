@@ -5,8 +5,9 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use federation_core::api::{
-    ClientRegionsSpec, ClientRegionsStatus, ClusterSpec, ClusterStatus, GROUP, PlacementPolicySpec,
-    PlacementSpec, PlacementStatus, PolicyStatus, TrafficPolicySpec, TrafficPolicyStatus, VERSION,
+    ClientRegionsSpec, ClientRegionsStatus, ClusterSpec, ClusterStatus, DNSRecordSetSpec, DNSRecordSetStatus,
+    DNSZoneSpec, DNSZoneStatus, GROUP, PlacementPolicySpec, PlacementSpec, PlacementStatus, PolicyStatus,
+    TrafficPolicySpec, TrafficPolicyStatus, VERSION,
 };
 
 /// One CustomResourceDefinition for each kind of group `federation.rs`.
@@ -52,6 +53,14 @@ pub fn crds() -> Vec<Value> {
             "clusterplacementpolicies",
             "Cluster",
             &["cpp"],
+            json!([]),
+        ),
+        crd::<DNSZoneSpec, DNSZoneStatus>("DNSZone", "dnszones", "Cluster", &["fdz"], json!([])),
+        crd::<DNSRecordSetSpec, DNSRecordSetStatus>(
+            "DNSRecordSet",
+            "dnsrecordsets",
+            "Namespaced",
+            &["fdr"],
             json!([]),
         ),
         crd::<TrafficPolicySpec, TrafficPolicyStatus>(
@@ -238,7 +247,7 @@ mod tests {
     #[test]
     fn every_schema_is_structural() {
         let crds = crds();
-        assert_eq!(crds.len(), 7);
+        assert_eq!(crds.len(), 9);
         for crd in crds {
             check(
                 crd["metadata"]["name"].as_str().unwrap(),

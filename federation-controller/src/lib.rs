@@ -38,6 +38,7 @@ pub mod tokens;
 mod act;
 mod crds;
 mod decide;
+mod dns;
 mod epoch;
 mod health;
 mod hub;

@@ -29,6 +29,7 @@ use crate::decide::reconcile::Reconciler;
 use crate::decide::removal::Gate;
 use crate::decide::unjoin::Leaving;
 use crate::decide::work;
+use crate::dns::Dns;
 use crate::epoch::{self, Epochs};
 use crate::health::{Followers, Health};
 use crate::hub::agent::Agents;
@@ -212,12 +213,16 @@ impl Service {
             incarnation,
             file: directory.join("answers.json"),
         };
+        let dns = Dns::new();
+        let again = traffic.clone();
+        tokio::spawn(dns.clone().run(client.clone(), writer.clone(), move || again.poke(), shutdown.clone()));
         let surroundings = Surroundings {
             settings,
             world: world.clone(),
             board: board.clone(),
             epochs: epochs.clone(),
             zones: zones.clone(),
+            dns,
             queue: queue.clone(),
             writer,
         };

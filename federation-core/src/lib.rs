@@ -11,6 +11,7 @@
 //! - [`render`]: what one member gets of a template.
 //! - [`health`]: one verdict per cluster, with hysteresis and a mass-failure interlock.
 //! - [`traffic`]: zones from services' states, verdicts and policies.
+//! - [`dns`]: names and records, from presentation format to the wire.
 //! - [`dnssec`]: the zones' keys, and how one takes over from another.
 //! - [`gate`]: the one function that permits a removal.
 //! - [`status`]: members' statuses merged into one that tells the truth.
@@ -18,6 +19,7 @@
 //! - [`labels`]: label selectors.
 
 pub mod api;
+pub mod dns;
 pub mod dnssec;
 pub mod events;
 pub mod gate;

@@ -1,14 +1,11 @@
 //! Zones as the hub describes them, validated: the model that answers are compiled from, and that the cold path reads directly.
 
-mod data;
 mod pick;
 mod resolve;
 mod set;
-mod svcb;
-mod text;
 mod validate;
 
-pub use data::{Data, DataError};
+pub use federation_core::dns::{Data, DataError};
 pub use pick::{AliasTable, Drawn, Ticket, draw, scale, seed, step, sticky};
 pub use resolve::{Answer, Asker, CHAIN_MAX, Resolution, resolve};
 pub use set::{Choice, How, RecordSet, Selection, Unit, Units, Variant, units};

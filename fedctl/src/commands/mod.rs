@@ -2,6 +2,7 @@
 
 pub(crate) mod clusters;
 pub(crate) mod cordon;
+pub(crate) mod dns;
 pub(crate) mod drain;
 pub(crate) mod init;
 pub(crate) mod join;

@@ -22,6 +22,7 @@ mod core_replication;
 mod core_service;
 mod core_volume;
 mod discovery_slice;
+mod dns;
 mod federation;
 mod flowcontrol;
 mod networking_ingress;
@@ -69,6 +70,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         coordination::KINDS,
         discovery_slice::KINDS,
         flowcontrol::KINDS,
+        dns::KINDS,
         federation::KINDS,
         traffic::KINDS,
     ]

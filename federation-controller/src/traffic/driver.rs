@@ -12,6 +12,7 @@ use proto::v1;
 use super::kept::Kept;
 use super::status::{self, Told};
 use super::{Published, Surroundings, Traffic, views, wire};
+use crate::dns::Extras;
 
 /// Changes within this time are one zone: short against any TTL, long against a burst of endpoints.
 const GATHER: Duration = Duration::from_millis(5);
@@ -25,6 +26,7 @@ struct Loop {
     kept: Kept,
     zones: Vec<Zone>,
     regions: Option<v1::Regions>,
+    extras: Option<Arc<Extras>>,
     told: Told,
     // When the last decision wants to be made again, Unix milliseconds.
     next_ms: Option<i64>,
@@ -38,6 +40,7 @@ impl Traffic {
             kept: Kept::load(&surroundings.settings.file),
             zones: Vec::new(),
             regions: None,
+            extras: None,
             told: Told::default(),
             next_ms: None,
         };
@@ -73,6 +76,8 @@ impl Traffic {
     async fn decide(&self, surroundings: &Surroundings, state: &mut Loop) {
         let settings = &surroundings.settings;
         let Some((federation, suffix)) = TrafficInput::split_zone(&settings.zone) else { return };
+        // Without its keys a signed zone would be broken: they are told of by a poke.
+        let Some(extras) = surroundings.dns.extras() else { return };
         let snapshot = surroundings.board.snapshot();
         let (services, policies) = (views::services(&surroundings.world), surroundings.world.traffic());
         let clusters = views::clusters(&snapshot);
@@ -102,6 +107,7 @@ impl Traffic {
         let begun = self.0.leaving.lock().has_begun();
         let same =
             without_serials(&decision.zones) == without_serials(&state.zones) && regions == state.regions;
+        let same = same && state.extras.as_ref() == Some(&extras);
         let mut epoch = self.last().map_or(0, |last| last.epoch);
         if !begun || !same {
             epoch = match surroundings.epochs.next().await {
@@ -113,11 +119,13 @@ impl Traffic {
                 }
             };
             decision = zones(&input(epoch));
+            let mut dressed: Vec<v1::Zone> = decision.zones.iter().map(wire::zone).collect();
+            surroundings.dns.dress(&extras, &format!("{}.", settings.zone), &mut dressed);
             surroundings.zones.publish(v1::ZoneUpdate {
                 epoch,
                 incarnation: settings.incarnation.clone(),
-                zones: decision.zones.iter().map(wire::zone).collect(),
-                withdrawn: wire::withdrawn_origins(&mut state.kept.origins, &decision.zones),
+                withdrawn: wire::withdrawn_origins(&mut state.kept.origins, &dressed, &extras),
+                zones: dressed,
                 regions: regions.clone(),
                 ..v1::ZoneUpdate::default()
             });
@@ -128,6 +136,7 @@ impl Traffic {
                 wire::max_ttl(&decision.zones),
             );
             (state.zones, state.regions) = (decision.zones.clone(), regions);
+            state.extras = Some(extras);
         }
         // Holds, ramps and withdrawals are remembered though no answer changed.
         if state.kept.memory != decision.memory || !same {

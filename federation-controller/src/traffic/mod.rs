@@ -22,6 +22,7 @@ use federation_core::traffic::{NameServer, Places, TrafficDecision};
 use crate::act::write::Writer;
 use crate::decide::board::Board;
 use crate::decide::queue::Queue;
+use crate::dns::Dns;
 use crate::epoch::Epochs;
 use crate::hub::zones::Zones;
 use crate::observe::{Key, World};
@@ -62,6 +63,7 @@ pub(crate) struct Surroundings {
     pub(crate) board: Board,
     pub(crate) epochs: Epochs,
     pub(crate) zones: Zones,
+    pub(crate) dns: Dns,
     pub(crate) queue: Queue<Key>,
     pub(crate) writer: Writer,
 }

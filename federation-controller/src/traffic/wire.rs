@@ -6,13 +6,21 @@ use std::time::Duration;
 use federation_core::traffic::{Places, RecordSet, Selection, Tier, Zone};
 use proto::v1;
 
+use crate::dns::Extras;
+
 /// Origins that had records once and have none now, told explicitly: a dns-lb takes no zone's absence for its end. `known` is every origin
 /// that ever had records.
-pub(super) fn withdrawn_origins(known: &mut BTreeSet<String>, zones: &[Zone]) -> Vec<String> {
+/// A zone whose keys are lost is absent, and not withdrawn.
+pub(super) fn withdrawn_origins(
+    known: &mut BTreeSet<String>,
+    zones: &[v1::Zone],
+    extras: &Extras,
+) -> Vec<String> {
+    let lost = |origin: &String| extras.zones.get(origin).is_some_and(|zone| zone.lost);
     let filled: BTreeSet<&str> =
         zones.iter().filter(|zone| !zone.records.is_empty()).map(|zone| zone.origin.as_str()).collect();
     known.extend(filled.iter().map(ToString::to_string));
-    known.iter().filter(|origin| !filled.contains(origin.as_str())).cloned().collect()
+    known.iter().filter(|origin| !filled.contains(origin.as_str()) && !lost(origin)).cloned().collect()
 }
 
 /// The longest time that an answer of these zones may be cached.

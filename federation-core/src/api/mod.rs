@@ -2,6 +2,7 @@
 
 mod client_regions;
 mod cluster;
+mod dns;
 mod health_check;
 mod placement;
 mod policy;
@@ -12,6 +13,7 @@ pub mod marks;
 
 pub use client_regions::*;
 pub use cluster::*;
+pub use dns::*;
 pub use health_check::*;
 pub use placement::*;
 pub use policy::*;

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::svcb::{self, SvcbError};
 use super::text::strings;
-use crate::wire::{Name, NameError, Type};
+use super::{Name, NameError, Type};
 
 /// The data of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]

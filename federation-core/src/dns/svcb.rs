@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::text::escaped;
-use crate::wire::{Name, NameError};
+use super::{Name, NameError};
 
 const IPV4_HINT: u16 = 4;
 const IPV6_HINT: u16 = 6;

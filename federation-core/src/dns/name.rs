@@ -134,7 +134,8 @@ impl Name {
             && (from + 1 == self.0.len() || from == 0 || self.label_offsets().any(|at| at == from))
     }
 
-    fn labels_from_root(&self) -> Vec<&[u8]> {
+    /// Its labels without their lengths, from the root on.
+    pub fn labels_from_root(&self) -> Vec<&[u8]> {
         let mut labels: Vec<&[u8]> = self
             .label_offsets()
             .filter_map(|at| {
@@ -216,51 +217,6 @@ impl fmt::Display for Name {
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-/// A hash that grows from the root leftwards, so that one pass over a name gives the hash of every ancestor too.
-///
-/// It is not keyed: the table that it indexes is built from our own zones, so that a client can choose where it looks but not how
-/// crowded it is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SuffixHash(u64);
-
-impl SuffixHash {
-    /// Of the root.
-    pub const ROOT: Self = Self(0x9e37_79b9_7f4a_7c15);
-
-    /// Of the name that has `label` (length octet included, lower case) in front of the name hashed so far.
-    #[inline]
-    #[must_use]
-    pub fn prepend(self, label: &[u8]) -> Self {
-        const K: u64 = 0x517c_c1b7_2722_0a95;
-        let mut hash = self.0;
-        let (chunks, rest) = label.as_chunks::<8>();
-        for chunk in chunks {
-            hash = (hash.rotate_left(5) ^ u64::from_le_bytes(*chunk)).wrapping_mul(K);
-        }
-        let mut last = 0;
-        for &byte in rest {
-            last = last << 8 | byte as u64;
-        }
-        Self((hash.rotate_left(5) ^ last).wrapping_mul(K))
-    }
-
-    /// The bits that a table indexes by.
-    #[inline]
-    pub fn index(self) -> u32 {
-        (self.0 ^ self.0 >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9).wrapping_shr(32) as u32
-    }
-
-    /// Of a whole name.
-    pub fn of(name: &Name) -> Self {
-        name.labels_from_root().iter().fold(Self::ROOT, |hash, label| {
-            let mut with_length = Vec::with_capacity(64);
-            with_length.push(label.len() as u8);
-            with_length.extend_from_slice(label);
-            hash.prepend(&with_length)
-        })
     }
 }
 

@@ -1,0 +1,402 @@
+//! The loop: DNSZones and DNSRecordSets watched, keys taken from step to step, statuses written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::Client;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc, watch};
+
+use federation_core::api::{
+    API_VERSION, DNSKeyStatus, DNSRecordSet, DNSRecordSetStatus, DNSZone, DNSZoneStatus, Dnssec,
+};
+use federation_core::dnssec::{Keys, Next, Now, Step};
+use federation_runtime::shutdown::Shutdown;
+use proto::v1;
+
+use super::dress::{Extras, Static, ZoneExtras};
+use super::keys::{self, Kept, Pair};
+use crate::act::write::Writer;
+use crate::observe::watch::{self as collection, Change, Collection};
+
+/// Changes on their way from one watch.
+const CHANGES: usize = 64;
+/// Keys are looked at this often at least: steps take minutes and days.
+const AT_LEAST: Duration = Duration::from_secs(30);
+/// After a Secret or a status could not be read or written.
+const AGAIN: Duration = Duration::from_secs(2);
+/// TTL of the parent's DS where nobody says, seconds.
+const DS_TTL: u32 = 86_400;
+
+/// What zones have besides the balanced names. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Dns(Arc<Inner>);
+
+struct Inner {
+    // None until every zone's keys are read: a signed zone published without its keys would be broken.
+    extras: watch::Sender<Option<Arc<Extras>>>,
+    published: Mutex<Seen>,
+    poke: Notify,
+}
+
+/// What came of the last publication.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Seen {
+    refused: BTreeMap<String, String>,
+    // Longest TTL by origin, seconds.
+    ttl: BTreeMap<String, u32>,
+}
+
+#[derive(Default)]
+struct Objects {
+    zones: BTreeMap<String, DNSZone>,
+    records: BTreeMap<String, DNSRecordSet>,
+    kept: BTreeMap<String, Kept>,
+    told: BTreeMap<String, Value>,
+}
+
+impl Dns {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Inner {
+            extras: watch::Sender::new(None),
+            published: Mutex::default(),
+            poke: Notify::new(),
+        }))
+    }
+
+    /// What is to be put into the zones; none as long as that is not known.
+    pub(crate) fn extras(&self) -> Option<Arc<Extras>> {
+        self.0.extras.borrow().clone()
+    }
+
+    /// Puts it in, and remembers what could not be.
+    pub(crate) fn dress(&self, extras: &Extras, apex: &str, zones: &mut Vec<v1::Zone>) {
+        let refused = extras.dress(apex, zones);
+        let ttl = zones.iter().map(|zone| {
+            let longest = zone.records.iter().map(|record| record.ttl).max().unwrap_or_default();
+            (zone.origin.clone(), longest.max(zone.default_ttl))
+        });
+        let seen = Seen { refused, ttl: ttl.collect() };
+        let mut published = self.0.published.lock();
+        if *published != seen {
+            *published = seen;
+            self.0.poke.notify_one();
+        }
+    }
+
+    /// Keeps the extras up to date until `shutdown`; `changed` is called whenever they are other ones.
+    pub(crate) async fn run(
+        self,
+        client: Client,
+        writer: Writer,
+        changed: impl Fn() + Send + 'static,
+        shutdown: Shutdown,
+    ) {
+        let mut objects = Objects::default();
+        let (mut zones, mut records) =
+            (watched(&client, "dnszones", &shutdown), watched(&client, "dnsrecordsets", &shutdown));
+        let (mut zones_known, mut records_known) = (false, false);
+        let mut wait = AT_LEAST;
+        loop {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                Some(change) = zones.recv() => zones_known |= take(change, &mut objects.zones),
+                Some(change) = records.recv() => records_known |= take(change, &mut objects.records),
+                () = self.0.poke.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            // A burst is one change.
+            while let Ok(change) = zones.try_recv() {
+                zones_known |= take(change, &mut objects.zones);
+            }
+            while let Ok(change) = records.try_recv() {
+                records_known |= take(change, &mut objects.records);
+            }
+            if !(zones_known && records_known) {
+                continue;
+            }
+            wait = AT_LEAST;
+            match self.decide(&client, &mut objects).await {
+                Ok(extras) => {
+                    let new = self.0.extras.send_if_modified(|now| {
+                        let new = now.as_deref() != Some(&extras);
+                        if new {
+                            *now = Some(Arc::new(extras));
+                        }
+                        new
+                    });
+                    if new {
+                        changed();
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the zones' keys stay as they are"
+                    );
+                    wait = AGAIN;
+                }
+            }
+            if !self.tell(&writer, &mut objects).await {
+                wait = AGAIN;
+            }
+        }
+    }
+
+    async fn decide(&self, client: &Client, objects: &mut Objects) -> Result<Extras, keys::Error> {
+        let mut extras = Extras::default();
+        let names: Vec<String> = objects.zones.keys().cloned().collect();
+        for name in names {
+            let Some(zone) = objects.zones.get(&name) else { continue };
+            let origin = format!("{name}.");
+            let mut of_zone = ZoneExtras::default();
+            if let Some(dnssec) = zone.spec.dnssec.clone().filter(|dnssec| dnssec.enabled) {
+                let had_keys = zone.status.as_ref().is_some_and(|status| !status.keys.is_empty());
+                let kept = self.keys(client, &name, &dnssec, had_keys, &mut objects.kept).await?;
+                of_zone.validity = dnssec.signature_validity_seconds.unwrap_or_default();
+                of_zone.lost = kept.is_none();
+                of_zone.keys = kept.map(|kept| published(&kept.keys)).unwrap_or_default();
+            }
+            extras.zones.insert(origin, of_zone);
+        }
+        objects.kept.retain(|name, _| objects.zones.contains_key(name));
+        let mut sets: Vec<&DNSRecordSet> = objects.records.values().collect();
+        sets.sort_by_key(|set| {
+            let created = set.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            (created.is_none(), created, set.metadata.namespace.clone(), set.metadata.name.clone())
+        });
+        extras.records = sets
+            .into_iter()
+            .map(|set| Static {
+                object: object(set),
+                zone: set.spec.zone.clone(),
+                name: set.spec.name.clone(),
+                kind: set.spec.type_.clone(),
+                ttl: set.spec.ttl_seconds.unwrap_or_default(),
+                data: set.spec.records.clone(),
+            })
+            .collect();
+        Ok(extras)
+    }
+
+    /// The zone's keys at the step that it is time for. None: it had some, and they are lost.
+    async fn keys<'k>(
+        &self,
+        client: &Client,
+        name: &str,
+        dnssec: &Dnssec,
+        had_keys: bool,
+        all: &'k mut BTreeMap<String, Kept>,
+    ) -> Result<Option<&'k Kept>, keys::Error> {
+        if !all.contains_key(name) {
+            let mut kept = match keys::read(client, name).await? {
+                Some(kept) => kept,
+                // New keys would break the zone for everybody who has the parent's DS.
+                None if had_keys => return Ok(None),
+                None => Kept::new(Keys::first(Pair::make()?)),
+            };
+            if kept.is_new() {
+                keys::write(client, name, &mut kept).await?;
+                tracing::info!(zone = name, "the zone has its first key");
+            }
+            all.insert(name.to_owned(), kept);
+        }
+        let Some(kept) = all.get_mut(name) else { return Ok(None) };
+        let now = Now {
+            at: Timestamp::now().as_millisecond(),
+            rolls: dnssec.rolls,
+            parent_has: dnssec.parent_has,
+            max_ttl: self.0.published.lock().ttl.get(&format!("{name}.")).copied().unwrap_or(DS_TTL),
+            ds_ttl: dnssec.parent_ds_ttl_seconds.unwrap_or(DS_TTL),
+        };
+        let mut next = kept.clone();
+        match kept.keys.next(now, Pair::public) {
+            Next::Wait(_) => return Ok(all.get(name)),
+            Next::NewKey => next.keys.introduce(Pair::make()?, now),
+            Next::Go(step) => next.keys.go(step),
+        }
+        // Kept before it is published, so that no restart forgets a key that somebody has seen.
+        keys::write(client, name, &mut next).await?;
+        tracing::info!(zone = name, step = step_name(next.keys.step), "the zone's keys went on");
+        *kept = next;
+        Ok(all.get(name))
+    }
+
+    /// Writes statuses that changed. False: one could not be written.
+    async fn tell(&self, writer: &Writer, objects: &mut Objects) -> bool {
+        let Some(extras) = self.extras() else { return false };
+        let refused = self.0.published.lock().refused.clone();
+        let mut statuses: Vec<(String, String, Value)> = Vec::new();
+        for (name, zone) in &objects.zones {
+            let kept = objects.kept.get(name).map(|kept| &kept.keys);
+            let lost = extras.zones.get(&format!("{name}.")).is_some_and(|extras| extras.lost);
+            let status = zone_status(name, zone, kept.filter(|_| signed(zone)), lost);
+            statuses.push((format!("/apis/{API_VERSION}/dnszones"), name.clone(), json!(status)));
+        }
+        for set in objects.records.values() {
+            let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+            let status = record_status(set, refused.get(&object(set)));
+            let collection = format!("/apis/{API_VERSION}/namespaces/{namespace}/dnsrecordsets");
+            statuses.push((collection, set.name().to_owned(), json!(status)));
+        }
+        let mut all = true;
+        let mut told = BTreeMap::new();
+        for (collection, name, status) in statuses {
+            let path = format!("{collection}/{name}");
+            if objects.told.get(&path) != Some(&status) {
+                match writer.put_status(&collection, &name, &status).await {
+                    Ok(()) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, path, "a status could not be written");
+                        all = false;
+                        continue;
+                    }
+                }
+            }
+            told.insert(path, status);
+        }
+        objects.told = told;
+        all
+    }
+}
+
+fn signed(zone: &DNSZone) -> bool {
+    zone.spec.dnssec.as_ref().is_some_and(|dnssec| dnssec.enabled)
+}
+
+fn object(set: &DNSRecordSet) -> String {
+    format!("{}/{}", set.metadata.namespace.as_deref().unwrap_or_default(), set.name())
+}
+
+fn published(keys: &Keys<Pair>) -> Vec<v1::DnsKey> {
+    keys.keys.iter().map(|key| key.wire(keys.wanted_at_parent() == Some(key))).collect()
+}
+
+fn step_name(step: Step) -> &'static str {
+    match step {
+        Step::Stable => "Stable",
+        Step::Introducing { .. } => "Introducing",
+        Step::Swapping { .. } => "Swapping",
+        Step::Retiring { .. } => "Retiring",
+    }
+}
+
+fn zone_status(name: &str, zone: &DNSZone, keys: Option<&Keys<Pair>>, lost: bool) -> DNSZoneStatus {
+    let old = zone.status.clone().unwrap_or_default();
+    let (signed, reason, message) = match keys {
+        _ if lost => (
+            false,
+            "KeysLost",
+            format!(
+                "the Secret federation-system/dnssec-{name} is gone: restore it; till then the zone is served as it was"
+            ),
+        ),
+        None => (false, "NotWanted", String::new()),
+        Some(keys) => {
+            let new = keys.keys.last().map(|key| key.public().tag()).unwrap_or_default();
+            let message = match keys.step {
+                Step::Stable => String::new(),
+                Step::Introducing { .. } => "caches are to forget what only the old key signed".into(),
+                Step::Swapping { .. } => format!(
+                    "put the new DS into the parent zone (fedctl dns ds {name}), then say so: fedctl dns roll {name} --parent-has {new}"
+                ),
+                Step::Retiring { .. } => "caches are to forget the old DS".into(),
+            };
+            (true, step_name(keys.step), message)
+        }
+    };
+    let wanted = keys.and_then(Keys::wanted_at_parent);
+    DNSZoneStatus {
+        observed_generation: zone.metadata.generation,
+        step: keys.map(|keys| step_name(keys.step).to_owned()).unwrap_or_default(),
+        rolls: keys.map(|keys| keys.rolls).unwrap_or_default(),
+        keys: match keys {
+            // What there was, so that nobody makes new ones.
+            None if lost => old.keys,
+            _ => keys
+                .into_iter()
+                .flat_map(|keys| &keys.keys)
+                .map(|key| DNSKeyStatus {
+                    tag: key.public().tag(),
+                    ds: key.public().ds_text(name).unwrap_or_default(),
+                    wanted_at_parent: Some(key) == wanted,
+                })
+                .collect(),
+        },
+        conditions: vec![condition(
+            &old.conditions,
+            "Signed",
+            signed,
+            reason,
+            message,
+            zone.metadata.generation,
+        )],
+    }
+}
+
+fn record_status(set: &DNSRecordSet, refused: Option<&String>) -> DNSRecordSetStatus {
+    let old = set.status.clone().unwrap_or_default().conditions;
+    let (reason, message) = refused.map_or(("Served", String::new()), |why| ("Refused", why.clone()));
+    let generation = set.metadata.generation;
+    DNSRecordSetStatus {
+        observed_generation: generation,
+        conditions: vec![condition(&old, "Accepted", refused.is_none(), reason, message, generation)],
+    }
+}
+
+/// A condition whose time is that of its last turn.
+fn condition(
+    old: &[Condition],
+    kind: &str,
+    is: bool,
+    reason: &str,
+    message: String,
+    generation: Option<i64>,
+) -> Condition {
+    let status = if is { "True" } else { "False" };
+    let since = old.iter().find(|old| old.type_ == kind && old.status == status);
+    Condition {
+        type_: kind.into(),
+        status: status.into(),
+        reason: reason.into(),
+        message,
+        observed_generation: generation,
+        last_transition_time: since
+            .map_or_else(|| Time(Timestamp::now()), |old| old.last_transition_time.clone()),
+    }
+}
+
+fn watched(client: &Client, plural: &str, shutdown: &Shutdown) -> mpsc::Receiver<Change> {
+    let (sender, receiver) = mpsc::channel(CHANGES);
+    let collection = Collection { path: format!("/apis/{API_VERSION}/{plural}"), fields: String::new() };
+    tokio::spawn(collection::run(client.clone(), collection, sender, shutdown.clone()));
+    receiver
+}
+
+/// Takes a change in. True: the view is whole.
+fn take<T: serde::de::DeserializeOwned>(change: Change, objects: &mut BTreeMap<String, T>) -> bool {
+    let (object, present) = match change {
+        Change::Synced => return true,
+        Change::Alive | Change::Broken => return false,
+        Change::Present(object) => (object, true),
+        Change::Gone(object) => (object, false),
+    };
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    let key = if namespace.is_empty() { name } else { format!("{namespace}/{name}") };
+    match serde_json::from_value(object) {
+        Ok(object) if present => {
+            objects.insert(key, object);
+        }
+        Ok(_) => {
+            objects.remove(&key);
+        }
+        // Another version's object, which is left as it was.
+        Err(error) => tracing::warn!(%error, key, "an object of the DNS could not be read"),
+    }
+    false
+}
