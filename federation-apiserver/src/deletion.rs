@@ -72,8 +72,7 @@ impl DeleteOptions {
             Some(name) => Some(Propagation::parse(name).ok_or_else(|| InvalidOptions {
                 field: "propagationPolicy",
                 message: format!(
-                    "Invalid value: {name:?}: DeletionPropagation need to be one of \"Foreground\", \"Background\", \
-                     \"Orphan\" or nil"
+                    "Unsupported value: {name:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
                 ),
             })?),
         };

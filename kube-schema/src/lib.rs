@@ -16,6 +16,7 @@
 //! assert_eq!(protobuf::decode(&body).unwrap().1, object);
 //! ```
 
+mod canonical;
 mod data;
 mod duplicates;
 mod merge;

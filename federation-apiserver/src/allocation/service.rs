@@ -192,8 +192,13 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
 fn keep(object: &mut Value, old: &Value) {
     let (before, after) = (needs_cluster_ip(old), needs_cluster_ip(object));
     let same_addresses = object["spec"]["clusterIP"] == old["spec"]["clusterIP"];
+    let same_plural = object["spec"]["clusterIPs"] == old["spec"]["clusterIPs"];
     let spec = &mut object["spec"];
     if before && after {
+        if !same_addresses && same_plural && !text(spec, "clusterIP").is_empty() {
+            // Who changes the singular field means both.
+            remove(spec, "clusterIPs");
+        }
         if text(spec, "clusterIP").is_empty() {
             put(spec, "clusterIP", &old["spec"]["clusterIP"]);
         }

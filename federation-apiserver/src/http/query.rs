@@ -51,9 +51,10 @@ impl Query {
     fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
         self.get(name)
             .map(|text| {
-                text.parse().map_err(|_| {
-                    ApiError::bad_request(format!("unable to parse {name:?}: {text:?} is not a number"))
-                })
+                // Below zero means none, as for kube-apiserver.
+                text.parse::<i128>().map(|number| u64::try_from(number.max(0)).unwrap_or(u64::MAX)).map_err(
+                    |_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")),
+                )
             })
             .transpose()
     }
@@ -195,7 +196,7 @@ impl ListOptions {
         }
         Ok(Self {
             labels: Selector::parse(query.get("labelSelector").unwrap_or_default())
-                .map_err(|error| ApiError::bad_request(format!("unable to parse requirement: {error}")))?,
+                .map_err(|error| ApiError::bad_request(error.to_string()))?,
             fields: FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())
                 .map_err(|error| ApiError::bad_request(error.to_string()))?,
             limit: usize::try_from(query.number("limit")?.unwrap_or_default()).unwrap_or(usize::MAX),

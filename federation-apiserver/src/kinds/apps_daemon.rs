@@ -93,7 +93,7 @@ fn default(object: &mut Value) {
 fn validate(object: &Value, faults: &mut Faults) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     workload::validate_selector(spec, &path, "daemonset", faults);
-    workload::validate_template(spec, &path, &["Always"], faults);
+    workload::validate_template(spec, &path, "DaemonSet", faults);
     non_negative(spec, &path, &["minReadySeconds", "revisionHistoryLimit"], faults);
     let (strategy, path) = (&spec["updateStrategy"], path.child("updateStrategy"));
     match text(strategy, "type") {
@@ -123,7 +123,8 @@ fn validate(object: &Value, faults: &mut Faults) {
         }
         other => {
             let known = ["RollingUpdate", "OnDelete"];
-            faults.push(FieldError::not_supported(&path.child("type"), other, &known));
+            let value = json!({"Type": other, "RollingUpdate": null});
+            faults.push(FieldError::not_supported(&path, value, &known));
         }
     }
 }

@@ -18,7 +18,6 @@ const BASE: Kind = Kind {
     validate_update: |new, old, faults| {
         immutable(&new["spec"]["selector"], &old["spec"]["selector"], &"spec.selector".into(), faults);
     },
-    prepare_create: |object| object["status"] = json!({}),
     ..Kind::BUILT_IN
 };
 
@@ -36,10 +35,10 @@ pub(super) const KINDS: &[&Kind] = &[
                     .into()
             }),
             Column::text("Up-to-date", "Pods of the present template.", |object, _| {
-                count(object, "/status/updatedReplicas").to_string().into()
+                count(object, "/status/updatedReplicas")
             }),
             Column::text("Available", "Pods ready for long enough.", |object, _| {
-                count(object, "/status/availableReplicas").to_string().into()
+                count(object, "/status/availableReplicas")
             }),
             Column::AGE,
             workload::CONTAINERS,
@@ -47,6 +46,7 @@ pub(super) const KINDS: &[&Kind] = &[
             workload::SELECTOR,
         ],
         default: default_deployment,
+        prepare_create: |object| object["status"] = json!({}),
         validate: validate_deployment,
         ..BASE
     },
@@ -68,6 +68,7 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         selectable: &[("status.replicas", "/status/replicas")],
         default: default_replica_set,
+        prepare_create: |object| object["status"] = json!({"replicas": 0}),
         validate: validate_replica_set,
         ..BASE
     },
@@ -102,7 +103,7 @@ fn validate_common(object: &Value, kind: &str, faults: &mut Faults) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     non_negative(spec, &path, &["replicas", "minReadySeconds"], faults);
     workload::validate_selector(spec, &path, kind, faults);
-    workload::validate_template(spec, &path, &["Always"], faults);
+    workload::validate_template(spec, &path, "ReplicaSet", faults);
 }
 
 fn validate_replica_set(object: &Value, faults: &mut Faults) {
@@ -130,7 +131,9 @@ fn validate_deployment(object: &Value, faults: &mut Faults) {
         }
         other => {
             let known = ["Recreate", "RollingUpdate"];
-            faults.push(FieldError::not_supported(&strategy.child("type"), other, &known));
+            // Told as the struct that kube-apiserver has at this point.
+            let value = json!({"Type": other, "RollingUpdate": null});
+            faults.push(FieldError::not_supported(&strategy, value, &known));
         }
     }
     let (deadline, ready) = (&spec["progressDeadlineSeconds"], &spec["minReadySeconds"]);

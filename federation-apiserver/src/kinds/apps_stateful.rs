@@ -114,7 +114,7 @@ fn validate_stateful_set(object: &Value, faults: &mut Faults) {
     non_negative(spec, &path, &["replicas", "minReadySeconds"], faults);
     non_negative(&spec["ordinals"], &path.child("ordinals"), &["start"], faults);
     workload::validate_selector(spec, &path, "statefulset", faults);
-    workload::validate_template(spec, &path, &["Always"], faults);
+    workload::validate_template(spec, &path, "StatefulSet", faults);
 }
 
 fn update_strategy(strategy: &Value, path: &FieldPath, faults: &mut Faults) {
@@ -141,7 +141,7 @@ fn update_strategy(strategy: &Value, path: &FieldPath, faults: &mut Faults) {
         "" => faults.push(FieldError::required(path, "")),
         other => {
             let message = "must be 'RollingUpdate' or 'OnDelete'";
-            faults.push(FieldError::invalid(path, json!({"type": other}), message));
+            faults.push(FieldError::invalid(path, json!({"Type": other, "RollingUpdate": null}), message));
         }
     }
 }

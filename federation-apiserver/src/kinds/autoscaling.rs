@@ -68,6 +68,7 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::AGE,
         ],
         default: autoscaling_v1::default,
+        prepare_create: |object| object["status"] = json!({"currentReplicas": 0, "desiredReplicas": 0}),
         validate: |object, faults| validate(&autoscaling_v1::to_v2(object.clone()), faults),
         conversion: Some(Conversion {
             group: "autoscaling",
@@ -204,6 +205,12 @@ fn validate(object: &Value, faults: &mut Faults) {
     {
         let message = "must be greater than or equal to 1";
         faults.push(FieldError::invalid(&path.child("minReplicas"), least, message));
+    }
+    let external = items(spec, "metrics").any(|metric| matches!(text(metric, "type"), "Object" | "External"));
+    if least == Some(0) && !external {
+        let message =
+            "must specify at least one Object or External metric to support scaling to zero replicas";
+        faults.push(FieldError::forbidden(&path.child("metrics"), message));
     }
     if most < 1 {
         faults.push(FieldError::invalid(&path.child("maxReplicas"), most, "must be greater than 0"));

@@ -36,7 +36,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     prepare_update: |_, _| {},
     validate: |object, faults| {
         validate_spec(&object["spec"], &"spec".into(), faults);
-        validate_selector(&object["spec"], faults);
+        validate_selector(object, faults);
         non_negative(&object["status"], &"status".into(), &["active", "succeeded", "failed"], faults);
     },
     validate_update,
@@ -123,6 +123,8 @@ const NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
 /// The selector is made from the uid, so that no two Jobs ever fight for pods.
 fn prepare_create(object: &mut Value) {
     object["status"] = json!({});
+    let copied = object["metadata"]["labels"] == object["spec"]["template"]["metadata"]["labels"];
+    let unlabelled = object["metadata"]["labels"].as_object().is_none_or(serde_json::Map::is_empty);
     if object["spec"]["manualSelector"] == true || !object["spec"].is_object() {
         return;
     }
@@ -141,6 +143,10 @@ fn prepare_create(object: &mut Value) {
     set(spec, "selector", json!({}));
     set(&mut spec["selector"], "matchLabels", json!({}));
     set(&mut spec["selector"]["matchLabels"], UID_LABELS[0], uid);
+    // Labels that are the template's stay so.
+    if copied || unlabelled {
+        object["metadata"]["labels"] = object["spec"]["template"]["metadata"]["labels"].clone();
+    }
 }
 
 /// The rules of Job specs that hold in a CronJob's template, too.
@@ -192,7 +198,7 @@ pub(super) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
         if spec["podFailurePolicy"].is_object() { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
     one_of(replacement, &path.child("podReplacementPolicy"), known, faults);
     failure_policy(spec, path, faults);
-    workload::validate_template(spec, path, &["Never", "OnFailure"], faults);
+    workload::validate_template(spec, path, "Job", faults);
 }
 
 fn failure_policy(spec: &Value, path: &FieldPath, faults: &mut Faults) {
@@ -221,13 +227,19 @@ fn failure_policy(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
-fn validate_selector(spec: &Value, faults: &mut Faults) {
-    let path = FieldPath::new("spec");
+fn validate_selector(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let Some(selector) = spec.get("selector").filter(|selector| selector.is_object()) else {
         faults.push(FieldError::required(&path.child("selector"), ""));
         return;
     };
     faults.extend(validate_label_selector(selector, &path.child("selector")));
+    let uid = &object["metadata"]["uid"];
+    let generated = UID_LABELS.iter().any(|label| *selector == json!({"matchLabels": {*label: uid}}));
+    if spec["manualSelector"] != true && !generated {
+        let message = "`selector` not auto-generated";
+        faults.push(FieldError::invalid(&path.child("selector"), selector.clone(), message));
+    }
     let parsed = apimachinery::labels::Selector::from_label_selector(Some(selector));
     if parsed.is_ok_and(|parsed| !parsed.matches_object(&spec["template"])) {
         let path = path.child("template").child("metadata").child("labels");

@@ -41,8 +41,10 @@ pub(super) const KINDS: &[&Kind] = &[
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             if name.starts_with("system-") {
                 if !matches!(name, "system-node-critical" | "system-cluster-critical") {
-                    let message = "priority class names with 'system-' prefix are reserved for system use only. error: only system priority classes may be named with the prefix";
-                    faults.push(FieldError::forbidden(&"metadata.name".into(), message));
+                    let message = format!(
+                        "priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class"
+                    );
+                    faults.push(FieldError::forbidden(&"metadata.name".into(), &message));
                 }
             } else if value > USER_HIGHEST {
                 let message = format!("maximum allowed value of a user defined priority is {USER_HIGHEST}");

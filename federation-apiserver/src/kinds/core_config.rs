@@ -18,7 +18,7 @@ pub(super) const KINDS: &[&Kind] = &[
         columns: &[
             Column::NAME,
             Column::text("Data", "The number of entries", |object, _| {
-                entries(object, &["data", "binaryData"]).to_string().into()
+                entries(object, &["data", "binaryData"]).into()
             }),
             Column::AGE,
         ],
@@ -35,9 +35,7 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::text("Type", "Used to facilitate programmatic handling of secret data.", |object, _| {
                 field(object, "/type")
             }),
-            Column::text("Data", "The number of entries", |object, _| {
-                entries(object, &["data"]).to_string().into()
-            }),
+            Column::text("Data", "The number of entries", |object, _| entries(object, &["data"]).into()),
             Column::AGE,
         ],
         selectable: &[("type", "/type")],
@@ -71,7 +69,7 @@ pub(super) const KINDS: &[&Kind] = &[
         columns: &[
             Column::NAME,
             Column::text("Secrets", "The number of secrets", |object, _| {
-                object["secrets"].as_array().map_or(0, Vec::len).to_string().into()
+                object["secrets"].as_array().map_or(0, Vec::len).into()
             }),
             Column::AGE,
         ],

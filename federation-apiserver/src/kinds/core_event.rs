@@ -35,7 +35,7 @@ pub(super) const CORE: &[&Kind] = &[&Kind {
             )
         })
         .wide(),
-        Column::integer("Count", "How often.", |object, _| occurrences(object)).wide(),
+        Column::text("Count", "How often.", |object, _| occurrences(object)).wide(),
         Column { priority: 1, ..Column::NAME },
     ],
     selectable: &[

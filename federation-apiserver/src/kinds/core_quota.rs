@@ -132,12 +132,11 @@ fn validate_limits(object: &Value, faults: &mut Faults) {
                         words(high),
                         quantities::shown(limit)
                     );
-                    let part = if low == "min" && high == "max" { "min" } else { low };
-                    faults.push(FieldError::invalid(
-                        &path.child(part).key(name),
-                        quantities::shown(value),
-                        &message,
-                    ));
+                    // Of a pair with `min`, the other one is wrong; only `max` is never.
+                    let (part, wrong) =
+                        if low == "min" && high != "max" { (high, limit) } else { (low, value) };
+                    let path = path.child(part).key(name);
+                    faults.push(FieldError::invalid(&path, quantities::shown(wrong), &message));
                 }
             }
         }
@@ -154,9 +153,37 @@ const SCOPES: [&str; 7] = [
     "VolumeAttributesClass",
 ];
 
+/// What a quota counts by its bare name.
+const COUNTED: [&str; 12] = [
+    "configmaps",
+    "cpu",
+    "ephemeral-storage",
+    "memory",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+];
+
 fn validate_quota(object: &Value, faults: &mut Faults) {
     let path = FieldPath::new("spec");
     quantities::map(&object["spec"]["hard"], &path.child("hard"), faults);
+    for (name, _) in object["spec"]["hard"].as_object().into_iter().flatten() {
+        let counted = ["requests.", "limits.", "hugepages-"].iter().any(|start| name.starts_with(start));
+        if !counted && !name.contains('/') && !COUNTED.contains(&name.as_str()) {
+            let path = path.child("hard").key(name);
+            for message in [
+                "must be a standard resource type or fully qualified",
+                "must be a standard resource for quota",
+            ] {
+                faults.push(FieldError::invalid(&path, name.as_str(), message));
+            }
+        }
+    }
     for scope in items(&object["spec"], "scopes") {
         let scope = scope.as_str().unwrap_or_default();
         if !SCOPES.contains(&scope) {

@@ -60,5 +60,5 @@ fn validate(object: &Value, faults: &mut Faults) {
         let labels = spec["template"]["metadata"]["labels"].clone();
         faults.push(FieldError::invalid(&path, labels, "`selector` does not match template `labels`"));
     }
-    workload::validate_template(spec, &path, &["Always"], faults);
+    workload::validate_template(spec, &path, "ReplicationController", faults);
 }

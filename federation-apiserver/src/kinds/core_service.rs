@@ -315,7 +315,7 @@ fn validate_ports(ports: &[Value], kind: &str, path: &FieldPath, faults: &mut Fa
         }
         let pair = (&port["protocol"], &port["port"]);
         if seen_ports.contains(&pair) {
-            faults.push(FieldError::duplicate(&path, json!({"protocol": pair.0, "port": pair.1})));
+            faults.push(FieldError::duplicate(&path, json!({"Name": "", "Protocol": pair.0, "AppProtocol": null, "Port": pair.1, "TargetPort": 0, "NodePort": 0})));
         }
         seen_ports.push(pair);
     }

@@ -162,7 +162,8 @@ fn access_modes(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     let path = path.child("accessModes");
     let found: Vec<_> = items(spec, "accessModes").filter_map(Value::as_str).collect();
     if found.is_empty() {
-        faults.push(FieldError::required(&path, ""));
+        let message = if spec["capacity"].is_null() { "at least 1 access mode is required" } else { "" };
+        faults.push(FieldError::required(&path, message));
     }
     for mode in &found {
         one_of(mode, &path, &MODES, faults);
@@ -252,8 +253,7 @@ fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
             if let Some(found) = quantities::parse(value)
                 && (found.is_zero() || found.is_negative())
             {
-                let path = path.child("resources").child("requests").key("storage");
-                faults.push(FieldError::invalid(&path, value.clone(), "must be greater than zero"));
+                faults.push(FieldError::invalid(&storage, value.clone(), "must be greater than zero"));
             }
         }
     }

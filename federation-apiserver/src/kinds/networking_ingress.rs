@@ -164,7 +164,7 @@ fn validate_ingress(object: &Value, faults: &mut Faults) {
     let no_rules = spec["rules"].as_array().is_none_or(Vec::is_empty);
     if no_rules && !spec["defaultBackend"].is_object() {
         let message = "either `defaultBackend` or `rules` must be specified";
-        faults.push(FieldError::invalid(&path, spec.clone(), message));
+        faults.push(FieldError::invalid(&path, spec["rules"].clone(), message));
     }
     if spec["defaultBackend"].is_object() {
         backend(&spec["defaultBackend"], &path.child("defaultBackend"), faults);

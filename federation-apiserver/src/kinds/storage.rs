@@ -141,7 +141,7 @@ pub(super) const KINDS: &[&Kind] = &[
             for name in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
                 let path = FieldPath::new(name);
                 if new[name] != old[name] {
-                    if name == "parameters" || name == "provisioner" {
+                    if name != "volumeBindingMode" {
                         let message = format!("updates to {name} are forbidden.");
                         faults.push(FieldError::forbidden(&path, &message));
                     } else {

@@ -202,7 +202,8 @@ impl Kind {
                 version: self.version,
                 kind: self.kind,
                 verbs: Subresource::PART,
-                changes: &["/status"],
+                // Controllers of built-in kinds leave annotations with the status.
+                changes: if self.built_in { &["/status", "/metadata/annotations"] } else { &["/status"] },
             });
         }
         all.sort_by_key(|part| part.name);

@@ -59,9 +59,11 @@ fn validate(container: &Value, path: &FieldPath, volumes: &[&str], faults: &mut 
             probe(&container[name], &path.child(name), name != "readinessProbe", faults);
         }
     }
-    let policies = ["FallbackToLogsOnError", "File"];
     let policy = text(container, "terminationMessagePolicy");
-    one_of(policy, &path.child("terminationMessagePolicy"), &policies, faults);
+    if !matches!(policy, "FallbackToLogsOnError" | "File") {
+        let message = "must be 'File' or 'FallbackToLogsOnError'";
+        faults.push(FieldError::invalid(&path.child("terminationMessagePolicy"), policy, message));
+    }
     ports(container, path, faults);
     environment(container, path, faults);
     mounts(container, path, volumes, faults);
@@ -152,12 +154,12 @@ fn environment(container: &Value, path: &FieldPath, faults: &mut Faults) {
         for name in ["configMapKeyRef", "secretKeyRef"] {
             if source[name].is_object() {
                 let path = path.child(name);
-                required(&source[name], &path, "name", faults);
+                super::subdomain(text(&source[name], "name"), &path.child("name"), faults);
                 required(&source[name], &path, "key", faults);
             }
         }
         if source["fieldRef"].is_object() {
-            required(&source["fieldRef"], &path.child("fieldRef"), "fieldPath", faults);
+            field_reference(&source["fieldRef"], &path.child("fieldRef"), faults);
         }
     }
     for (index, from) in items(container, "envFrom").enumerate() {
@@ -178,6 +180,38 @@ fn environment(container: &Value, path: &FieldPath, faults: &mut Faults) {
                 faults.push(FieldError::invalid(&path, "", message));
             }
         }
+    }
+}
+
+/// Fields of a pod that its environment can tell.
+const TOLD: [&str; 9] = [
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+/// Fields of a pod that have a label, but are not for its environment.
+const UNTOLD: [&str; 5] =
+    ["metadata.annotations", "metadata.labels", "spec.restartPolicy", "spec.schedulerName", "status.phase"];
+
+fn field_reference(reference: &Value, path: &FieldPath, faults: &mut Faults) {
+    let Some(field) = required(reference, path, "fieldPath", faults) else { return };
+    let subscript =
+        ["metadata.annotations['", "metadata.labels['"].iter().any(|start| field.starts_with(start));
+    if TOLD.contains(&field) || subscript && field.ends_with("']") {
+        return;
+    }
+    let path = path.child("fieldPath");
+    if UNTOLD.contains(&field) {
+        faults.push(FieldError::not_supported(&path, field, &TOLD));
+    } else {
+        let message = format!("error converting fieldPath: field label not supported: {field}");
+        faults.push(FieldError::invalid(&path, field, &message));
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) fn container(resources: &Value, path: &FieldPath, faults: &mut Faults
             let path = path.key(name);
             resource_name(name, &path, faults);
             if !name.contains('/') && !CONTAINER.contains(&name.as_str()) && !name.starts_with("hugepages-") {
+                let message = "must be a standard resource type or fully qualified";
+                faults.push(FieldError::invalid(&path, name.as_str(), message));
                 faults.push(FieldError::invalid(
                     &path,
                     name.as_str(),

@@ -55,8 +55,14 @@ pub(crate) fn default_template(spec: &mut Value) {
 /// The selector of a workload: there, well-formed, not empty, and fitting the labels of the template.
 pub(crate) fn validate_selector(spec: &Value, path: &FieldPath, kind: &str, faults: &mut Faults) {
     let selector_path = path.child("selector");
+    let labels_path = path.child("template").child("metadata").child("labels");
+    let labels = || spec["template"]["metadata"].get("labels").cloned().unwrap_or_else(|| json!({}));
+    let mismatch =
+        || FieldError::invalid(&labels_path, labels(), "`selector` does not match template `labels`");
     let Some(selector) = spec.get("selector").filter(|selector| !selector.is_null()) else {
+        // No selector matches nothing, so both are told.
         faults.push(FieldError::required(&selector_path, ""));
+        faults.push(mismatch());
         return;
     };
     let found = validate_label_selector(selector, &selector_path);
@@ -67,14 +73,13 @@ pub(crate) fn validate_selector(spec: &Value, path: &FieldPath, kind: &str, faul
         let message = format!("empty selector is invalid for {kind}");
         faults.push(FieldError::invalid(&selector_path, selector.clone(), &message));
     } else if good && !parsed.matches_object(&spec["template"]) {
-        let path = path.child("template").child("metadata").child("labels");
-        let labels = spec["template"]["metadata"].get("labels").cloned().unwrap_or_else(|| json!({}));
-        faults.push(FieldError::invalid(&path, labels, "`selector` does not match template `labels`"));
+        faults.push(mismatch());
     }
 }
 
 /// The pod template of a workload: there, well-formed, and with a restart policy that the kind takes.
-pub(crate) fn validate_template(spec: &Value, path: &FieldPath, policies: &[&str], faults: &mut Faults) {
+pub(crate) fn validate_template(spec: &Value, path: &FieldPath, kind: &str, faults: &mut Faults) {
+    let policies: &[&str] = if kind == "Job" { &["Never", "OnFailure"] } else { &["Always"] };
     let path = path.child("template");
     if !spec["template"].is_object() {
         faults.push(FieldError::required(&path, ""));
@@ -91,7 +96,7 @@ pub(crate) fn validate_template(spec: &Value, path: &FieldPath, policies: &[&str
         });
     }
     if !spec["template"]["spec"]["activeDeadlineSeconds"].is_null() && policies == ["Always"] {
-        let message = "activeDeadlineSeconds in this kind's template is not supported";
-        faults.push(FieldError::forbidden(&path.child("spec").child("activeDeadlineSeconds"), message));
+        let message = format!("activeDeadlineSeconds in {kind} is not Supported");
+        faults.push(FieldError::forbidden(&path.child("spec").child("activeDeadlineSeconds"), &message));
     }
 }

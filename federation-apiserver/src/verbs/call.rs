@@ -67,6 +67,13 @@ impl Call {
             .ok_or_else(|| ApiError::not_found(&self.resource(), self.name()))
     }
 
+    /// Brings a built-in object into the one form that Kubernetes gives it.
+    pub(crate) fn canonicalise(&self, object: &mut Value) {
+        if self.kind.built_in {
+            self.shared.schemas().canonicalise(self.kind.group, self.kind.version, self.kind.kind, object);
+        }
+    }
+
     /// Completes an object with what the server allocates for it. What is chosen stays so until the request is done.
     pub(crate) fn allocate(&self, object: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
         if !self.kind.allocates {

@@ -43,6 +43,7 @@ pub(super) fn authorize(call: &Call) -> Result<(), ApiError> {
 /// it now is the client's; what [`finish`] adds is the server's, and nobody owns it.
 pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
     let kind = call.kind;
+    call.canonicalise(&mut object);
     object::settle_namespace(kind, &mut object, call.namespace())?;
     let random: [u8; SUFFIX_LEN] = rand::random();
     object::begin(kind, &mut object, &uuid::Uuid::new_v4().to_string(), random, call.now)?;

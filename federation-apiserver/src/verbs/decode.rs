@@ -60,8 +60,15 @@ impl Call {
             ));
         }
         if !found_kind.is_empty() && found_kind != kind {
+            // Go's name for the package of the internal type.
+            let package = match api_version.split_once('/') {
+                None => "core",
+                Some((group, _)) => group.split('.').next().unwrap_or_default(),
+            };
             return Err(ApiError::bad_request(format!(
-                "{found_kind} in version {found_version:?} cannot be handled as a {kind}: converting ({found_version}.{found_kind}) to ({api_version}.{kind}): unknown conversion"
+                "{found_kind} in version {:?} cannot be handled as a {kind}: converting ({}.{found_kind}) to ({package}.{kind}): unknown conversion",
+                found_version.rsplit('/').next().unwrap_or_default(),
+                found_version.rsplit('/').next().unwrap_or_default(),
             )));
         }
         if !found_version.is_empty() && found_version != api_version {

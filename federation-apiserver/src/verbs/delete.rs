@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use apimachinery::{
-    ApiError, FieldError, FieldPath,
-    status::{self, Details},
+    ApiError, FieldError, FieldPath, FieldReason,
+    status::{self, Details, GroupResource},
 };
 use futures::{StreamExt as _, stream};
 use http::{Response, StatusCode};
@@ -89,6 +89,11 @@ pub(super) async fn delete_one(
     delete_in(call, call.namespace(), name, options, dry_run).await
 }
 
+/// Preconditions are told with the kind where everything else has the resource.
+fn by_kind(call: &Call) -> GroupResource {
+    GroupResource::new(call.kind.group, call.kind.kind)
+}
+
 async fn delete_in(
     call: &Call,
     namespace: &str,
@@ -106,10 +111,16 @@ async fn delete_in(
         let (write, removed) = match deletion::decide_delete(&old, options, call.now, Propagation::Background)
         {
             DeleteDecision::PreconditionFailed { field: "UID", expected, actual } => {
-                return Err(ApiError::uid_conflict(&call.resource(), name, &expected, &actual));
+                let why = format!(
+                    "the UID in the precondition ({expected}) does not match the UID in record ({actual}). The object might have been deleted and then recreated"
+                );
+                return Err(ApiError::conflict(&by_kind(call), name, &why));
             }
             DeleteDecision::PreconditionFailed { expected, actual, .. } => {
-                return Err(ApiError::resource_version_conflict(&call.resource(), name, &expected, &actual));
+                let why = format!(
+                    "the ResourceVersion in the precondition ({expected}) does not match the ResourceVersion in record ({actual}). The object might have been modified"
+                );
+                return Err(ApiError::conflict(&by_kind(call), name, &why));
             }
             DeleteDecision::AlreadyDeleting => return Ok(Outcome::Marked(current)),
             DeleteDecision::RemoveNow => {
@@ -158,11 +169,11 @@ fn options(call: &Call) -> Result<(DeleteOptions, bool), ApiError> {
     let body = value["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let dry_run = query::dry_run(call.query.all("dryRun").chain(body), &mut errors);
     let options = DeleteOptions::from_value(&value).map_err(|error| {
-        let text = error.message.trim_start_matches("Invalid value: ").to_owned();
+        let unsupported = error.message.starts_with("Unsupported value");
         let fault = FieldError {
-            reason: apimachinery::FieldReason::Invalid,
+            reason: if unsupported { FieldReason::NotSupported } else { FieldReason::Invalid },
             field: error.field.to_owned(),
-            message: format!("Invalid value: {text}"),
+            message: error.message.clone(),
         };
         ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &[fault])
     });

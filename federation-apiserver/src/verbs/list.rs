@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use apimachinery::ApiError;
+use apimachinery::{ApiError, fields::FieldSelectorError};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
@@ -67,10 +67,17 @@ impl Filter {
     /// Checks that the fields can be selected by.
     pub(super) fn new(call: &Call, options: &ListOptions) -> Result<Self, ApiError> {
         options.fields.check_supported(&call.kind.selectable_names()).map_err(|error| {
-            ApiError::bad_request(format!(
-                "Unable to find {:?} that match label selector \"\", field selector: {error}",
-                call.kind.resource().to_string()
-            ))
+            // Kinds with fields of their own name the wrong one, those without name the two that all have.
+            let FieldSelectorError::NotSupported(field) = &error else {
+                return ApiError::bad_request(error.to_string());
+            };
+            ApiError::bad_request(if call.kind.selectable.is_empty() {
+                format!(
+                    "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                )
+            } else {
+                error.to_string()
+            })
         })?;
         Ok(Self {
             namespace: call.kind.namespaced().then(|| call.path.namespace.clone()).flatten(),

@@ -39,7 +39,7 @@ pub(crate) async fn dispatch(
     }
     match (verb, subresource.as_deref()) {
         ("get", Some("scale")) => scale::get(&call),
-        ("get", _) => read::get(&call),
+        ("get", _) => read::get(&call).await,
         ("list", None) => list::list(&call).await,
         ("watch", None) => watch::watch(call).await,
         ("create", None) if review::is_review(call.kind.group) => review::create(&mut call),

@@ -44,9 +44,9 @@ pub(super) fn settle_namespace(kind: &Kind, object: &mut Value, namespace: &str)
         return Ok(());
     }
     if !own.is_empty() && own != namespace {
-        return Err(ApiError::bad_request(format!(
-            "the namespace of the provided object does not match the namespace sent on the request: {own:?} against {namespace:?}"
-        )));
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     metadata.insert("namespace".into(), namespace.into());
     Ok(())
@@ -160,6 +160,9 @@ pub(super) fn check_depth(object: &Value) -> Result<(), ApiError> {
 pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Result<(), ApiError> {
     check_depth(object)?;
     let mut faults = validate_object_meta(object, kind.name_rule, kind.scope);
+    if kind.built_in {
+        check_finalizer_names(object, &mut faults);
+    }
     check_cluster_selector_once(kind, object, &mut faults);
     (kind.validate)(object, &mut faults);
     if let Some(old) = old {
@@ -180,6 +183,20 @@ fn check_cluster_selector_once(kind: &Kind, object: &Value, faults: &mut Faults)
     }
 }
 
+/// Finalizers without a domain that Kubernetes itself knows.
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", deletion::FOREGROUND, deletion::ORPHAN];
+
+/// `core/validation.ValidateFinalizerName`: built-in kinds take only names with a domain, and the standard ones.
+fn check_finalizer_names(object: &Value, faults: &mut Faults) {
+    for (index, name) in deletion::finalizers(object).iter().enumerate() {
+        if !name.contains('/') && !STANDARD_FINALIZERS.contains(&name.as_str()) {
+            let path = FieldPath::new("metadata.finalizers").index(index);
+            let message = "name is neither a standard finalizer name nor is it fully qualified";
+            faults.push(FieldError::invalid(&path, name.as_str(), message));
+        }
+    }
+}
+
 /// While an object is being deleted, finalizers may only go.
 fn validate_finalizers(object: &Value, old: &Value, faults: &mut Faults) {
     if !old["metadata"]["deletionTimestamp"].is_string() {
@@ -190,7 +207,8 @@ fn validate_finalizers(object: &Value, old: &Value, faults: &mut Faults) {
         deletion::finalizers(object).into_iter().filter(|finalizer| !before.contains(finalizer)).collect();
     if !added.is_empty() {
         let detail = format!(
-            "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+            added.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
         );
         faults.push(FieldError::forbidden(&FieldPath::new("metadata.finalizers"), &detail));
     }

@@ -3,16 +3,20 @@
 use apimachinery::ApiError;
 use http::{Response, StatusCode};
 
-use super::{Call, update};
+use super::{Call, list, update};
 use crate::http::Body;
 
 /// Answers with the object that the URL names.
-pub(super) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
+pub(super) async fn get(call: &Call) -> Result<Response<Body>, ApiError> {
     update::check_subresource(call, "get")?;
-    if let Some(version) = call.query.get("resourceVersion")
-        && version.parse::<u64>().is_err()
-    {
-        return Err(ApiError::bad_request(format!("resourceVersion {version:?} is not a number")));
+    if let Some(text) = call.query.get("resourceVersion") {
+        let version = text.parse().map_err(|_| {
+            ApiError::bad_request(format!(
+                "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+            ))
+        })?;
+        // Not older than what the client has seen, wherever that was.
+        list::fresh(call, version).await?;
     }
     call.answer(StatusCode::OK, &*call.current()?)
 }

@@ -1,6 +1,6 @@
 //! The scale subresource: an `autoscaling/v1` Scale over `spec.replicas`.
 
-use apimachinery::{ApiError, FieldError, FieldPath, labels::Selector};
+use apimachinery::{ApiError, FieldError, FieldPath, labels::Selector, status::GroupResource};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ const ROUNDS: usize = 64;
 /// Answers with the Scale.
 pub(super) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
     check(call)?;
-    let object = call.value(&*call.current()?)?;
+    let object = call.value(&*current(call)?)?;
     Ok(call.answer_value(StatusCode::OK, &scale_of(&object)))
 }
 
@@ -21,6 +21,7 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
     check(call)?;
     let mut scale = call.decode_any()?;
     call.expect_kind(&mut scale, "autoscaling/v1", "Scale")?;
+    update::check_name(call, &mut scale)?;
     write(call, |_, _| Ok(scale.clone())).await
 }
 
@@ -28,6 +29,14 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
 pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
     check(call)?;
     write(call, patch::apply_to_plain).await
+}
+
+/// The object whose Scale it is; a missing one is told as the subresource.
+fn current(call: &Call) -> Result<std::sync::Arc<crate::store::Stored>, ApiError> {
+    call.current().map_err(|_| {
+        let part = GroupResource::new(call.kind.group, format!("{}/scale", call.kind.plural));
+        ApiError::not_found(&part, call.name())
+    })
 }
 
 fn check(call: &Call) -> Result<(), ApiError> {
@@ -41,7 +50,7 @@ async fn write(
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let manager = call.field_manager(options.field_manager.as_deref());
     for _ in 0..ROUNDS {
-        let current = call.current()?;
+        let current = current(call)?;
         let old = call.value(&current)?;
         let scale = wanted(call, &scale_of(&old))?;
         check_types(&scale)?;

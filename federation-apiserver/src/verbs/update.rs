@@ -90,7 +90,7 @@ fn check_versions(call: &Call, object: &Value, current: &Arc<Stored>, version: &
         }
         let path = FieldPath::new("metadata.resourceVersion");
         let error = FieldError::invalid(&path, 0, "must be specified for an update");
-        return Err(ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[error]));
+        return Err(ApiError::invalid(call.kind.group, call.kind.plural, call.name(), &[error]));
     }
     if version != current.revision.to_string() {
         return Err(ApiError::stale(&call.resource(), call.name()));
@@ -101,6 +101,7 @@ fn check_versions(call: &Call, object: &Value, current: &Arc<Stored>, version: &
 /// Makes an object ready to replace `old`: each subresource changes its own part and nothing else.
 pub(super) fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Value, ApiError> {
     let kind = call.kind;
+    call.canonicalise(&mut object);
     object::carry_over(&mut object, old)?;
     match call.path.subresource.as_deref() {
         Some(name) => {
@@ -112,7 +113,9 @@ pub(super) fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Val
             take(&mut next, &object, "/metadata/managedFields");
             object = next;
             // What a part of the spec says counts, too; the status does not.
-            object::count_generation(kind, &mut object, old)?;
+            if part.changes.iter().any(|pointer| pointer.starts_with("/spec")) {
+                object::count_generation(kind, &mut object, old)?;
+            }
         }
         None => {
             if kind.status {
