@@ -14,6 +14,7 @@
 //! - [`dns`]: names and records, from presentation format to the wire.
 //! - [`dnssec`]: the zones' keys, and how one takes over from another.
 //! - [`gate`]: the one function that permits a removal.
+//! - [`trash`]: what is kept of a deleted template.
 //! - [`status`]: members' statuses merged into one that tells the truth.
 //! - [`events`]: which of the members' events reach the federation.
 //! - [`labels`]: label selectors.
@@ -32,3 +33,4 @@ pub mod select;
 pub mod status;
 pub mod template;
 pub mod traffic;
+pub mod trash;

@@ -7,6 +7,7 @@ mod health_check;
 mod placement;
 mod policy;
 mod resource;
+mod safety;
 mod traffic;
 
 pub mod marks;
@@ -18,4 +19,5 @@ pub use health_check::*;
 pub use placement::*;
 pub use policy::*;
 pub use resource::{API_VERSION, GROUP, VERSION};
+pub use safety::*;
 pub use traffic::*;

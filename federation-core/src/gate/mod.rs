@@ -3,6 +3,8 @@
 //! Every removal that the federation makes by itself or on somebody's behalf (a member's copy, replicas, a DNS answer, a cluster) asks
 //! here. The rules are few, each has a name, and a refusal says which one spoke: it becomes an Event and a metric, never a silent skip.
 
+pub mod accounts;
+
 use std::fmt;
 
 use thiserror::Error;
@@ -84,13 +86,27 @@ pub enum Replacement {
     Missing,
 }
 
-/// What is removed within one window, and how much may be.
+/// What one cause has removed within its window and would remove yet, and how much it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Removals so far.
     pub used: u64,
+    /// Removals to come, this one among them.
+    pub wanted: u64,
     /// The most; `None` for no bound.
     pub limit: Option<u64>,
+    /// Used and wanted are more than the limit, or were once, and nobody decided since.
+    pub over: bool,
+    /// A person said that it is right.
+    pub confirmed: bool,
+    /// What the cause wants was counted long enough.
+    pub settled: bool,
+}
+
+impl Budget {
+    /// Of what a user asked for by its own name.
+    pub const UNBOUNDED: Self =
+        Self { used: 0, wanted: 1, limit: None, over: false, confirmed: false, settled: true };
 }
 
 /// The state of the world, as far as the gate asks for it.
@@ -146,7 +162,9 @@ pub enum Rule {
     OldEpoch,
     /// The last healthy copy has no ready replacement.
     LastCopy,
-    /// The budget is used up.
+    /// What the same cause would remove besides is still being counted.
+    Counting,
+    /// It is more than one cause may remove before a person was asked.
     Budget,
 }
 
@@ -187,11 +205,20 @@ pub fn permit(removal: &Removal, world: &Circumstances) -> Result<Permit, Refusa
             format!("{what} stays: it is the last healthy copy, and nothing replaces it yet"),
         );
     }
-    if world.budget.limit.is_some_and(|limit| world.budget.used >= limit) {
-        return refuse(
-            Rule::Budget,
-            format!("{what} stays: {} removals in this window are enough", world.budget.used),
-        );
+    let budget = world.budget;
+    if let Some(limit) = budget.limit.filter(|_| !budget.confirmed) {
+        if !budget.settled {
+            return refuse(Rule::Counting, format!("{what} stays for a second: counting what else would go"));
+        }
+        if budget.over {
+            return refuse(
+                Rule::Budget,
+                format!(
+                    "{what} stays: {} copies would go besides {} that went, and {limit} may without a person's word",
+                    budget.wanted, budget.used
+                ),
+            );
+        }
     }
     Ok(Permit {
         id: format!("{}-{}", removal.epoch, world.sequence),
@@ -224,12 +251,16 @@ mod tests {
             Source::Synced { age_ms: 11 },
         ];
         let replacements = [Replacement::NotLast, Replacement::Ready, Replacement::Missing];
-        let budgets = [
-            Budget { used: 0, limit: None },
-            Budget { used: 0, limit: Some(0) },
-            Budget { used: 1, limit: Some(2) },
-            Budget { used: 2, limit: Some(2) },
-        ];
+        let mut budgets = Vec::new();
+        for limit in [None, Some(2)] {
+            for over in [false, true] {
+                for confirmed in [false, true] {
+                    for settled in [false, true] {
+                        budgets.push(Budget { used: 1, wanted: 1, limit, over, confirmed, settled });
+                    }
+                }
+            }
+        }
         let mut worlds = 0;
         let mut permitted = 0;
         for subject in subjects {
@@ -238,7 +269,7 @@ mod tests {
                     for source in sources {
                         for (own, newest) in [(5, 5), (5, 4), (5, 6)] {
                             for replacement in replacements {
-                                for budget in budgets {
+                                for &budget in &budgets {
                                     let removal = Removal {
                                         subject,
                                         cluster: "taiwan".into(),
@@ -263,8 +294,12 @@ mod tests {
                                         (Rule::OldEpoch, newest > own),
                                         (Rule::LastCopy, replacement == Replacement::Missing && !asked),
                                         (
+                                            Rule::Counting,
+                                            budget.limit.is_some() && !budget.confirmed && !budget.settled,
+                                        ),
+                                        (
                                             Rule::Budget,
-                                            budget.limit.is_some_and(|limit| budget.used >= limit),
+                                            budget.limit.is_some() && !budget.confirmed && budget.over,
                                         ),
                                     ];
                                     let expect = violated
@@ -286,9 +321,10 @@ mod tests {
                 }
             }
         }
-        assert_eq!(worlds, 5 * 6 * 2 * 4 * 3 * 3 * 4);
-        // 2 sources, 2 epochs, 2 budgets; 3 replacements for what was asked for, 2 for the rest; each subject.
-        assert_eq!(permitted, 5 * 8 * (2 * 3 + 4 * 2));
+        assert_eq!(worlds, 5 * 6 * 2 * 4 * 3 * 3 * 16);
+        // 2 sources, 2 epochs; 8 budgets without a limit, 4 confirmed, 1 that is settled and not over; 3 replacements for what was
+        // asked for, 2 for the rest; each subject.
+        assert_eq!(permitted, 5 * 4 * 13 * (2 * 3 + 4 * 2));
     }
 
     #[test]
@@ -306,7 +342,7 @@ mod tests {
             source: Source::Synced { age_ms: 0 },
             max_source_age_ms: 1000,
             replacement: Replacement::Missing,
-            budget: Budget { used: 0, limit: None },
+            budget: Budget::UNBOUNDED,
             sequence: 3,
         };
         let expect = Permit { id: "12-3".into(), epoch: 12, reason: "Deleted".into() };
