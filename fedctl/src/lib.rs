@@ -57,6 +57,15 @@ enum Command {
     Dns(commands::dns::Command),
     /// Takes a cluster out of the federation.
     Unjoin(commands::unjoin::Options),
+    /// Removals that wait for a person, and those that were refused.
+    #[command(subcommand)]
+    Gate(commands::gate::Command),
+    /// Decides what becomes of removals that are held.
+    Confirm(commands::gate::Confirm),
+    /// Lists what was deleted and can be brought back.
+    Trash(commands::undo::List),
+    /// Brings back what was deleted.
+    Undo(commands::undo::Options),
     /// Tells the story on this machine: Taiwan alone, Taiwan and Tokyo, Tokyo alone; drained, then killed.
     Demo(demo::Options),
     /// A sandbox member with its agent, for the demo and for tests.
@@ -98,6 +107,10 @@ async fn simple(command: Command) -> anyhow::Result<()> {
         Command::Drain(options) => commands::drain::run(options).await,
         Command::Dns(command) => commands::dns::run(command).await,
         Command::Unjoin(options) => commands::unjoin::run(options).await,
+        Command::Gate(command) => commands::gate::run(command).await,
+        Command::Confirm(options) => commands::gate::confirm(options).await,
+        Command::Trash(options) => commands::undo::list(options).await,
+        Command::Undo(options) => commands::undo::run(options).await,
         Command::Up(_) | Command::Join(_) | Command::Demo(_) | Command::SandboxMember(_) => Ok(()),
     }
 }

@@ -52,6 +52,15 @@ fn own(kind: &Kind) -> Value {
         "TrafficPolicy" => spec_and_status::<api::TrafficPolicySpec, api::TrafficPolicyStatus>(
             "DNS answers for one Service.",
         ),
+        "DeletionBudget" => spec_and_status::<api::DeletionBudgetSpec, api::SafetyStatus>(
+            "How much one cause may remove before a person is asked.",
+        ),
+        "HeldRemoval" => spec_and_status::<api::HeldRemovalSpec, api::SafetyStatus>(
+            "Removals of one cause that are over budget. Made by the controller; a person decides.",
+        ),
+        "Trash" => spec_and_status::<api::TrashSpec, api::SafetyStatus>(
+            "A deleted template as its user last wrote it. Made by the controller.",
+        ),
         _ => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
     }
 }

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use federation_core::api::{
     ClientRegionsSpec, ClientRegionsStatus, ClusterSpec, ClusterStatus, DNSRecordSetSpec, DNSRecordSetStatus,
-    DNSZoneSpec, DNSZoneStatus, GROUP, PlacementPolicySpec, PlacementSpec, PlacementStatus, PolicyStatus,
-    TrafficPolicySpec, TrafficPolicyStatus, VERSION,
+    DNSZoneSpec, DNSZoneStatus, DeletionBudgetSpec, GROUP, HeldRemovalSpec, PlacementPolicySpec,
+    PlacementSpec, PlacementStatus, PolicyStatus, SafetyStatus, TrafficPolicySpec, TrafficPolicyStatus,
+    TrashSpec, VERSION,
 };
 
 /// One CustomResourceDefinition for each kind of group `federation.rs`.
@@ -84,6 +85,36 @@ pub fn crds() -> Vec<Value> {
             json!([
                 {"name": "Prefixes", "type": "integer", "jsonPath": ".status.prefixes"},
                 {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+            ]),
+        ),
+        crd::<DeletionBudgetSpec, SafetyStatus>(
+            "DeletionBudget",
+            "deletionbudgets",
+            "Cluster",
+            &["fdb"],
+            json!([{"name": "Objects", "type": "integer", "jsonPath": ".spec.objects"}]),
+        ),
+        crd::<HeldRemovalSpec, SafetyStatus>(
+            "HeldRemoval",
+            "heldremovals",
+            "Cluster",
+            &["fhr"],
+            json!([
+                {"name": "Cause", "type": "string", "jsonPath": ".spec.cause"},
+                {"name": "Copies", "type": "integer", "jsonPath": ".spec.copies"},
+                {"name": "Decision", "type": "string", "jsonPath": ".spec.decision"},
+            ]),
+        ),
+        crd::<TrashSpec, SafetyStatus>(
+            "Trash",
+            "trash",
+            "Cluster",
+            &["ftr"],
+            json!([
+                {"name": "Kind", "type": "string", "jsonPath": ".spec.kind"},
+                {"name": "Namespace", "type": "string", "jsonPath": ".spec.namespace"},
+                {"name": "Object", "type": "string", "jsonPath": ".spec.name"},
+                {"name": "Expires", "type": "string", "jsonPath": ".spec.expires"},
             ]),
         ),
     ]
@@ -247,7 +278,7 @@ mod tests {
     #[test]
     fn every_schema_is_structural() {
         let crds = crds();
-        assert_eq!(crds.len(), 9);
+        assert_eq!(crds.len(), 12);
         for crd in crds {
             check(
                 crd["metadata"]["name"].as_str().unwrap(),

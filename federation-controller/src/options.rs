@@ -29,6 +29,9 @@ pub struct Options {
     /// Time of a bad verdict after which replicas are planned elsewhere, in seconds or as `5m`, `30s`, `500ms`.
     #[arg(long, default_value = "300s", value_parser = duration)]
     pub evict_after: std::time::Duration,
+    /// Time for which a deleted template can be brought back by `fedctl undo`; 0 keeps none.
+    #[arg(long, default_value = "24h", value_parser = duration)]
+    pub trash_grace: std::time::Duration,
     /// Time between an agent's heartbeats.
     #[arg(long, default_value = "1s", value_parser = duration)]
     pub heartbeat: std::time::Duration,
@@ -47,6 +50,7 @@ impl Default for Options {
             dns_nameserver: Vec::new(),
             dns_ttl: 5,
             evict_after: std::time::Duration::from_secs(300),
+            trash_grace: std::time::Duration::from_hours(24),
             heartbeat: std::time::Duration::from_secs(1),
             metrics_listen: None,
         }

@@ -18,6 +18,7 @@ use hub_protocol::hub::Config;
 
 use crate::act::clusters::ClusterStatuses;
 use crate::act::events::Recorder;
+use crate::act::safety;
 use crate::act::statuses::{self, Statuses};
 use crate::act::write::Writer;
 use crate::announce;
@@ -153,6 +154,7 @@ impl Service {
             recorder: recorder.clone(),
             metrics: metrics.clone(),
         };
+        let gate = Gate::new(world.clone(), metrics.clone());
         let observer = Observer {
             client: client.clone(),
             world: world.clone(),
@@ -163,6 +165,7 @@ impl Service {
             traffic: traffic.clone(),
             sessions: sessions.clone(),
             writer: writer.clone(),
+            gate: gate.clone(),
             readiness: readiness.clone(),
         };
         observer.start(&shutdown).await.map_err(Error::Discovery)?;
@@ -180,11 +183,12 @@ impl Service {
             queue: queue.clone(),
             statuses: statuses.clone(),
             ledger: ledger.clone(),
-            gate: Gate::new(metrics.clone()),
+            gate: gate.clone(),
             traffic: traffic.clone(),
             recorder,
             metrics: metrics.clone(),
             defaults: Defaults { evict_after_ms: options.evict_after.as_millis() as i64 },
+            trash_grace: options.trash_grace,
         };
         work::start(reconciler, &shutdown);
         let written = Statuses {
@@ -198,6 +202,7 @@ impl Service {
             tokio::spawn(written.clone().work(shutdown.clone()));
         }
         tokio::spawn(cluster_statuses.clone().run(shutdown.clone()));
+        tokio::spawn(safety::run(client.clone(), gate, shutdown.clone()));
         let see_off = Leaving {
             client: client.clone(),
             world: world.clone(),

@@ -4,9 +4,11 @@ pub(crate) mod clusters;
 pub(crate) mod cordon;
 pub(crate) mod dns;
 pub(crate) mod drain;
+pub(crate) mod gate;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod token;
+pub(crate) mod undo;
 pub(crate) mod unjoin;
 
 use anyhow::{Result, bail};

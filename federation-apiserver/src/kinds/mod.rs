@@ -30,6 +30,7 @@ mod networking_policy;
 mod policy;
 mod rbac;
 mod reviews;
+mod safety;
 mod storage;
 mod traffic;
 
@@ -73,6 +74,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         dns::KINDS,
         federation::KINDS,
         traffic::KINDS,
+        safety::KINDS,
     ]
     .concat()
 }

@@ -2,5 +2,6 @@
 
 pub(crate) mod clusters;
 pub(crate) mod events;
+pub(crate) mod safety;
 pub(crate) mod statuses;
 pub(crate) mod write;

@@ -1,6 +1,7 @@
 //! Writes to the federation's API: finalizers, Placements, statuses. At most [`WRITES`] at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -8,7 +9,8 @@ use kube::core::Request;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use federation_core::api::{API_VERSION, PlacementSpec, PlacementStatus, marks};
+use federation_core::api::{API_VERSION, HeldRemovalSpec, PlacementSpec, PlacementStatus, marks};
+use federation_core::trash;
 
 use crate::observe::{Key, Template};
 
@@ -183,6 +185,39 @@ impl Writer {
             .map_err(|error| Error::Build(path.clone(), error))?;
         match self.send(path, request).await {
             Ok(_) | Err(Error::Gone(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes removals that wait for a person. One that is there already is as good.
+    pub(crate) async fn create_held(&self, id: &str, spec: &HeldRemovalSpec) -> Result<(), Error> {
+        self.create_own("HeldRemoval", "heldremovals", id, &json!(spec)).await
+    }
+
+    /// Puts a deleted template into the trash. One that is there already is as good.
+    pub(crate) async fn create_trash(
+        &self,
+        template: &Template,
+        clusters: Vec<String>,
+        grace: Duration,
+    ) -> Result<(), Error> {
+        let key = &template.key;
+        let expires = jiff::Timestamp::now() + grace;
+        let spec = trash::keep(&template.object, key.kind.plural, clusters, format!("{expires:.0}"));
+        let name = trash::name(&key.placement_name(), &key.namespace, &template.uid);
+        self.create_own("Trash", "trash", &name, &json!(spec)).await
+    }
+
+    async fn create_own(&self, kind: &str, plural: &str, name: &str, spec: &Value) -> Result<(), Error> {
+        let object =
+            json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec});
+        let collection = format!("/apis/{API_VERSION}/{plural}");
+        let path = format!("{collection}/{name}");
+        let request = Request::new(collection)
+            .create(&PostParams::default(), object.to_string().into_bytes())
+            .map_err(|error| Error::Build(path.clone(), error))?;
+        match self.send(path, request).await {
+            Ok(_) | Err(Error::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct Entry {
     pub(crate) rendered: Option<(Arc<str>, u64, String)>,
     /// Clusters that acknowledged a removal or a release.
     pub(crate) gone: BTreeSet<String>,
+    /// Whether the deleted template is in the trash.
+    pub(crate) trashed: bool,
     /// Times that the contents waited for their Namespace.
     pub(crate) waits: u8,
     /// The gate's last refusal for each cluster, so that it is told once.

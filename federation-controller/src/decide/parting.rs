@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use federation_core::api::{ClusterTarget, PlacementSpec, Propagation, marks};
-use federation_core::gate::{self, Cause, Replacement};
+use federation_core::gate::accounts::{self, SETTLE_MS};
+use federation_core::gate::{self, Cause, Replacement, Rule};
 use federation_core::placement::Decision;
 use federation_core::{select, template as core_template};
 use proto::v1;
@@ -78,19 +79,39 @@ impl Reconciler {
                 .is_some_and(|report| report.uid == *template.uid && report.applied_generation.is_some())
         });
         let replacement = if ready { Replacement::Ready } else { Replacement::Missing };
+        self.gate.keep_only(&template.key, &going.iter().map(|target| target.name.as_str()).collect());
         for target in going {
-            match snapshot.leaving.get(&target.name) {
-                Some(Unjoin::Detach) => self.release(template, &target.name).await?,
-                Some(Unjoin::Drain) => {
-                    self.remove(template, &target.name, Cause::Unjoined, replacement, spec.epoch).await?;
+            let (cause, charge) = match snapshot.leaving.get(&target.name) {
+                Some(Unjoin::Detach) => {
+                    self.release(template, &target.name).await?;
+                    continue;
                 }
-                Some(Unjoin::Forget) => {}
-                None => {
-                    self.remove(template, &target.name, Cause::Unselected, replacement, spec.epoch).await?;
-                }
-            }
+                Some(Unjoin::Forget) => continue,
+                Some(Unjoin::Drain) => (Cause::Unjoined, self.charge_to_cluster(&target.name)),
+                None => (Cause::Unselected, charge_to_policy(template, spec)),
+            };
+            self.remove(template, &target.name, cause, Some(&charge), replacement, spec.epoch).await?;
         }
         Ok(())
+    }
+
+    fn charge_to_cluster(&self, name: &str) -> accounts::Cause {
+        let uid = self.world.cluster(name).and_then(|cluster| cluster.metadata.uid.clone());
+        let (subject, instance) = (format!("Cluster {name}"), uid.unwrap_or_default());
+        accounts::Cause { subject, instance, known: 0, by_share: true }
+    }
+
+    /// A template that goes with its Namespace is charged to the Namespace; one that was deleted by its own name, to nobody.
+    fn charge_to_namespace(&self, template: &Template) -> Option<accounts::Cause> {
+        let key = &template.key;
+        let namespace = if key.kind.is_namespace() { key.clone() } else { namespace_of(key) };
+        let uid = self.world.template(&namespace).filter(|namespace| namespace.deleting)?.uid.to_string();
+        let subject = format!("Namespace {}", namespace.name);
+        let mut cause = accounts::Cause { subject, instance: uid, known: 0, by_share: false };
+        if self.gate.is_new(&cause) {
+            cause.known = self.world.copies_in(&namespace.name);
+        }
+        Some(cause)
     }
 
     async fn remove(
@@ -98,19 +119,40 @@ impl Reconciler {
         template: &Template,
         cluster: &str,
         cause: Cause,
+        charge: Option<&accounts::Cause>,
         replacement: Replacement,
         decided: u64,
     ) -> Result<(), Error> {
         let key = &template.key;
+        if charge.is_some_and(|charge| self.gate.is_released(charge)) {
+            return self.release(template, cluster).await;
+        }
         let epoch = self.epochs.next().await?;
-        let asked = Asked { key, cluster, cause, replacement, epoch, decided };
+        let asked = Asked { key, cluster, cause, charge, replacement, epoch, decided };
         let frozen = self.board.snapshot().frozen.clone();
-        match self.gate.ask(&asked, self.world.source(), frozen) {
+        match self.gate.ask(&asked, frozen) {
             Ok(permit) => {
                 self.ledger.with(key, &template.uid, |entry| entry.refusals.remove(cluster));
                 self.sessions.remove(cluster, key.to_wire().into(), &template.uid, epoch, wire(permit));
             }
+            // Not worth an Event: the question is asked again when all is counted.
+            Err(refusal) if refusal.rule == Rule::Counting => {
+                let again = Duration::from_millis(SETTLE_MS as u64);
+                self.queue.add_after(key.clone(), Priority::Background, again);
+            }
             Err(refusal) => {
+                if let Some((id, spec)) = charge.and_then(|charge| self.gate.hold(charge, &refusal)) {
+                    tracing::warn!(
+                        id,
+                        cause = spec.cause,
+                        copies = spec.copies,
+                        "removals are held for a person's word"
+                    );
+                    if let Err(error) = self.writer.create_held(&id, &spec).await {
+                        self.gate.unhold(&id);
+                        return Err(error.into());
+                    }
+                }
                 let message = refusal.to_string();
                 let new = self.ledger.with(key, &template.uid, |entry| {
                     entry.refusals.insert(cluster.to_owned(), refusal.rule) != Some(refusal.rule)
@@ -154,15 +196,40 @@ impl Reconciler {
     pub(super) async fn delete(&self, template: &Arc<Template>) -> Result<(), Error> {
         match self.propagation(template)? {
             Propagation::Delete => {
+                self.keep_in_trash(template).await?;
                 let waiting = self.holders(template);
                 let decided = self.world.decided(&template.key).map_or(0, |decided| decided.spec.epoch);
+                let charge = self.charge_to_namespace(template);
                 for cluster in &waiting {
-                    self.remove(template, cluster, Cause::Deleted, Replacement::NotLast, decided).await?;
+                    let (cause, replacement) = (Cause::Deleted, Replacement::NotLast);
+                    self.remove(template, cluster, cause, charge.as_ref(), replacement, decided).await?;
                 }
                 self.finish(template, waiting.is_empty()).await
             }
-            Propagation::Orphan => self.give_back(template).await,
+            Propagation::Orphan => {
+                self.keep_in_trash(template).await?;
+                self.give_back(template).await
+            }
         }
+    }
+
+    /// Once for each template, before anything of it goes.
+    async fn keep_in_trash(&self, template: &Arc<Template>) -> Result<(), Error> {
+        let key = &template.key;
+        if self.trash_grace.is_zero()
+            || self.ledger.with(key, &template.uid, |entry| std::mem::replace(&mut entry.trashed, true))
+        {
+            return Ok(());
+        }
+        let decided = self.world.decided(key);
+        let clusters = decided.map_or_else(Vec::new, |decided| {
+            decided.spec.clusters.iter().map(|target| target.name.clone()).collect()
+        });
+        if let Err(error) = self.writer.create_trash(template, clusters, self.trash_grace).await {
+            self.ledger.with(key, &template.uid, |entry| entry.trashed = false);
+            return Err(error.into());
+        }
+        Ok(())
     }
 
     /// Releases every copy, and then takes our finalizer off.
@@ -260,6 +327,17 @@ impl Reconciler {
         let policy = select::policy(&view, &policies, &cluster_policies);
         Ok(policy.and_then(|policy| policy.spec.deletion).unwrap_or_default())
     }
+}
+
+/// What a policy does not want any more; without a policy, what taints and labels of clusters do not.
+fn charge_to_policy(template: &Template, spec: &PlacementSpec) -> accounts::Cause {
+    let subject = match spec.policy.split_once('/') {
+        None => "the placement without a policy".to_owned(),
+        Some(("PlacementPolicy", name)) => format!("PlacementPolicy {}/{name}", template.key.namespace),
+        Some((kind, name)) => format!("{kind} {name}"),
+    };
+    let instance = spec.policy_generation.map(|generation| generation.to_string()).unwrap_or_default();
+    accounts::Cause { subject, instance, known: 0, by_share: true }
 }
 
 fn wire(permit: gate::Permit) -> v1::Permit {

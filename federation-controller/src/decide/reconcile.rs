@@ -57,6 +57,8 @@ pub(crate) struct Reconciler {
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
     pub(crate) defaults: Defaults,
+    /// How long deleted templates are kept; zero: not at all.
+    pub(crate) trash_grace: Duration,
 }
 
 impl Reconciler {

@@ -1,23 +1,24 @@
-//! The gate's driver: gathers the circumstances, asks, and counts the answers.
+//! The gate's driver: gathers the circumstances, asks, keeps the accounts and counts the answers.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
+use federation_core::api::{HeldDecision, HeldRemovalSpec};
+use federation_core::gate::accounts::{self, Accounts, Limits};
 use federation_core::gate::{
-    self, Budget, Cause, Circumstances, Permit, Refusal, Removal, Replacement, Source, Subject,
+    self, Budget, Cause, Circumstances, Permit, Refusal, Removal, Replacement, Rule, Subject,
 };
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::metrics::Metrics;
-use crate::observe::Key;
+use crate::observe::{Key, World};
 
 /// A watch says something at least this often: the API server ends it after 280 s, and a new one is a word too. Older is none.
 const MAX_SOURCE_AGE_MS: i64 = 300_000;
-/// Removals that nobody asked for by name, because a policy was edited: so many in one [`WINDOW`]. Far above what is edited by hand at
-/// once, and a policy that was mistaken about 10,000 objects leaves ten minutes to notice. Deletes and unjoins name what shall go.
-const BUDGET: u64 = 1000;
-const WINDOW: Duration = Duration::from_secs(60);
+/// The number of all copies is read this often: it is a bound, not a balance.
+const FLEET_AGE_MS: i64 = 1000;
 
 /// One question.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) key: &'a Key,
     pub(crate) cluster: &'a str,
     pub(crate) cause: Cause,
+    /// What it is charged to; `None` for what a user deleted by its own name.
+    pub(crate) charge: Option<&'a accounts::Cause>,
     pub(crate) replacement: Replacement,
     /// The removal's epoch.
     pub(crate) epoch: u64,
@@ -37,28 +40,28 @@ pub(crate) struct Asked<'a> {
 pub(crate) struct Gate(Arc<Inner>);
 
 struct Inner {
+    world: World,
     sequence: AtomicU64,
-    // When the window began, and the permits in it that count.
-    window: Mutex<(Instant, u64)>,
+    state: Mutex<State>,
     metrics: Metrics,
 }
 
+#[derive(Default)]
+struct State {
+    accounts: Accounts<Key>,
+    // HeldRemovals that are in the API, or on their way there.
+    held: HashSet<String>,
+    // All copies, and when they were counted.
+    fleet: (u64, i64),
+}
+
 impl Gate {
-    pub(crate) fn new(metrics: Metrics) -> Self {
-        Self(Arc::new(Inner {
-            sequence: AtomicU64::new(0),
-            window: Mutex::new((Instant::now(), 0)),
-            metrics,
-        }))
+    pub(crate) fn new(world: World, metrics: Metrics) -> Self {
+        Self(Arc::new(Inner { world, sequence: AtomicU64::new(0), state: Mutex::default(), metrics }))
     }
 
     /// Asks for a copy's removal.
-    pub(crate) fn ask(
-        &self,
-        asked: &Asked<'_>,
-        source: Source,
-        frozen: Option<String>,
-    ) -> Result<Permit, Refusal> {
+    pub(crate) fn ask(&self, asked: &Asked<'_>, frozen: Option<String>) -> Result<Permit, Refusal> {
         let key = asked.key;
         let removal = Removal {
             subject: if key.kind.is_namespace() { Subject::Namespace } else { Subject::Copy },
@@ -67,28 +70,105 @@ impl Gate {
             cause: asked.cause,
             epoch: asked.epoch,
         };
-        let by_name = matches!(asked.cause, Cause::Deleted | Cause::Unjoined);
-        let mut window = self.0.window.lock();
-        if window.0.elapsed() >= WINDOW {
-            *window = (Instant::now(), 0);
-        }
+        let mut state = self.0.state.lock();
+        let budget = match asked.charge {
+            None => Budget::UNBOUNDED,
+            Some(cause) => {
+                let now = now_ms();
+                if now.saturating_sub(state.fleet.1) >= FLEET_AGE_MS {
+                    state.fleet = (self.0.world.copies(), now);
+                }
+                let fleet = state.fleet.0;
+                state.accounts.want(cause, key, asked.cluster, fleet, now)
+            }
+        };
         let circumstances = Circumstances {
             frozen,
             epoch: asked.decided,
-            source,
+            source: self.0.world.source(),
             max_source_age_ms: MAX_SOURCE_AGE_MS,
             replacement: asked.replacement,
-            budget: Budget { used: window.1, limit: (!by_name).then_some(BUDGET) },
+            budget,
             sequence: self.0.sequence.fetch_add(1, Ordering::Relaxed),
         };
         let answer = gate::permit(&removal, &circumstances);
         match &answer {
             Ok(_) => {
-                window.1 += u64::from(!by_name);
+                if let Some(cause) = asked.charge {
+                    state.accounts.spend(&cause.id(), key, asked.cluster);
+                }
                 Metrics::count(&self.0.metrics.permits, "permitted");
             }
             Err(refusal) => Metrics::count(&self.0.metrics.permits, &refusal.rule.to_string()),
         }
         answer
     }
+
+    /// Whether nothing is known of a cause yet.
+    pub(crate) fn is_new(&self, cause: &accounts::Cause) -> bool {
+        !self.0.state.lock().accounts.is_open(&cause.id())
+    }
+
+    /// Whether a person said that what the cause would remove shall stay where it is, and be the federation's no more.
+    pub(crate) fn is_released(&self, cause: &accounts::Cause) -> bool {
+        self.0.state.lock().accounts.decision(&cause.id()) == HeldDecision::Release
+    }
+
+    /// The HeldRemoval that is to be written for a refusal; `None` if there is one already.
+    pub(crate) fn hold(
+        &self,
+        cause: &accounts::Cause,
+        refusal: &Refusal,
+    ) -> Option<(String, HeldRemovalSpec)> {
+        if refusal.rule != Rule::Budget {
+            return None;
+        }
+        let id = cause.id();
+        let mut state = self.0.state.lock();
+        if !state.held.insert(id.clone()) {
+            return None;
+        }
+        let copies = state.accounts.waiting(&id).max(cause.known);
+        let message = format!(
+            "{refusal}. Go on with `fedctl confirm {id}`, or leave the copies where they are with `fedctl confirm {id} --release`"
+        );
+        let decision = HeldDecision::Undecided;
+        Some((id, HeldRemovalSpec { cause: cause.subject.clone(), copies, message, decision }))
+    }
+
+    /// A HeldRemoval could not be written, or was deleted by hand: the next refusal writes it.
+    pub(crate) fn unhold(&self, id: &str) {
+        self.0.state.lock().held.remove(id);
+    }
+
+    /// What a HeldRemoval says now. Returns the objects to be looked at again.
+    pub(crate) fn decide(&self, id: &str, decision: HeldDecision) -> Vec<Key> {
+        let mut state = self.0.state.lock();
+        state.held.insert(id.to_owned());
+        state.accounts.decide(id, decision, now_ms())
+    }
+
+    /// The budgets as they are now.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.0.state.lock().accounts.set_limits(limits);
+    }
+
+    /// The copies of an object that are to go are these.
+    pub(crate) fn keep_only(&self, key: &Key, clusters: &BTreeSet<&str>) {
+        self.0.state.lock().accounts.keep_only(key, clusters);
+    }
+
+    /// HeldRemovals that have nothing to hold any more.
+    pub(crate) fn ended(&self) -> Vec<String> {
+        let mut state = self.0.state.lock();
+        let ended = state.accounts.tidy(now_ms());
+        for id in &ended {
+            state.held.remove(id);
+        }
+        ended
+    }
+}
+
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
 }

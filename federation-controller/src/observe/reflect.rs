@@ -8,9 +8,10 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use federation_core::api::{
-    API_VERSION, ClientRegions, Cluster, ClusterPlacementPolicy, PlacementPolicy, PlacementSpec,
-    PlacementStatus, TrafficPolicy, Verdict,
+    API_VERSION, ClientRegions, Cluster, ClusterPlacementPolicy, DeletionBudget, HeldRemoval,
+    PlacementPolicy, PlacementSpec, PlacementStatus, TrafficPolicy, Verdict,
 };
+use federation_core::gate::accounts::Limits;
 use federation_runtime::endpoints::Health as Readiness;
 use federation_runtime::shutdown::Shutdown;
 
@@ -22,6 +23,7 @@ use crate::act::events;
 use crate::act::write::Writer;
 use crate::decide::board::{Board, Unjoin};
 use crate::decide::queue::{Priority, Queue};
+use crate::decide::removal::Gate;
 use crate::health::Health;
 use crate::hub::sessions::Sessions;
 use crate::traffic::Traffic;
@@ -41,6 +43,7 @@ pub(crate) struct Observer {
     pub(crate) traffic: Traffic,
     pub(crate) sessions: Sessions,
     pub(crate) writer: Writer,
+    pub(crate) gate: Gate,
     pub(crate) readiness: Readiness,
 }
 
@@ -59,6 +62,8 @@ impl Observer {
             "clusterplacementpolicies",
             "trafficpolicies",
             "clientregions",
+            "deletionbudgets",
+            "heldremovals",
             "placements",
             "clusterplacements",
         ];
@@ -70,6 +75,8 @@ impl Observer {
         self.watch(own("clusterplacementpolicies"), shutdown, Self::cluster_policy);
         self.watch(own("trafficpolicies"), shutdown, Self::traffic_policy);
         self.watch(own("clientregions"), shutdown, Self::client_regions);
+        self.watch(own("deletionbudgets"), shutdown, Self::deletion_budget);
+        self.watch(own("heldremovals"), shutdown, Self::held_removal);
         self.watch(own("placements"), shutdown, Self::placement);
         self.watch(own("clusterplacements"), shutdown, Self::placement);
         for kind in kinds {
@@ -217,6 +224,24 @@ impl Observer {
             all.extend(regions);
         });
         self.traffic.poke();
+    }
+
+    fn deletion_budget(&self, change: Change) {
+        let Some((_, name, budget)) = parts::<DeletionBudget>(change) else { return };
+        let limits = self.world.edit_budgets(|all| {
+            all.retain(|kept| kept.name() != name);
+            all.extend(budget);
+            Limits::tightest(all.iter().map(|budget| &budget.spec))
+        });
+        self.gate.set_limits(limits);
+    }
+
+    fn held_removal(&self, change: Change) {
+        let Some((_, name, held)) = parts::<HeldRemoval>(change) else { return };
+        let Some(held) = held else { return self.gate.unhold(&name) };
+        for key in self.gate.decide(&name, held.spec.decision) {
+            self.queue.add(key, Priority::Normal);
+        }
     }
 
     /// The controller's own decisions, as an earlier run of it left them.

@@ -9,8 +9,8 @@ use parking_lot::RwLock;
 use tonic::Status;
 
 use federation_core::api::{
-    ClientRegions, Cluster, ClusterPlacementPolicy, PlacementPolicy, PlacementSpec, PlacementStatus,
-    TrafficPolicy,
+    ClientRegions, Cluster, ClusterPlacementPolicy, DeletionBudget, PlacementPolicy, PlacementSpec,
+    PlacementStatus, TrafficPolicy,
 };
 use federation_core::gate::Source;
 use proto::v1;
@@ -48,6 +48,7 @@ struct Inner {
     cluster_policies: Arc<Vec<ClusterPlacementPolicy>>,
     traffic: Arc<Vec<TrafficPolicy>>,
     client_regions: Arc<Vec<ClientRegions>>,
+    budgets: Vec<DeletionBudget>,
     decided: HashMap<Key, Arc<Decided>>,
     reports: HashMap<Key, Reports>,
     // Collections that have not told everything yet.
@@ -266,6 +267,25 @@ impl World {
     /// Keys that have a decision.
     pub(crate) fn decided_keys(&self) -> Vec<Key> {
         self.0.read().decided.keys().cloned().collect()
+    }
+
+    /// How many copies all decisions want, or still have to see off.
+    pub(crate) fn copies(&self) -> u64 {
+        self.0.read().decided.values().map(|decided| decided.spec.clusters.len() as u64).sum()
+    }
+
+    /// How many copies go when a Namespace does, its own among them.
+    pub(crate) fn copies_in(&self, namespace: &str) -> u64 {
+        let inner = self.0.read();
+        let within =
+            |key: &Key| &*key.namespace == namespace || (key.kind.is_namespace() && &*key.name == namespace);
+        let within = inner.decided.iter().filter(|(key, _)| within(key));
+        within.map(|(_, decided)| decided.spec.clusters.len() as u64).sum()
+    }
+
+    /// Deletion budgets.
+    pub(crate) fn edit_budgets<T>(&self, edit: impl FnOnce(&mut Vec<DeletionBudget>) -> T) -> T {
+        edit(&mut self.0.write().budgets)
     }
 
     /// What the members said of a template.

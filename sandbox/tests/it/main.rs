@@ -8,6 +8,7 @@ mod dnssec;
 mod events;
 mod failures;
 mod federation;
+mod gate;
 mod harm;
 mod joining;
 mod objects;

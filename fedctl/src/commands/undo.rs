@@ -1,0 +1,98 @@
+//! `fedctl trash`, `fedctl undo NAME…`: what was deleted, and how it comes back.
+
+use anyhow::{Context as _, Result, bail};
+use federation_core::api::{Trash, TrashSpec};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::core::Request;
+use kube::{Api, Client};
+use serde_json::Value;
+
+use crate::connect::Connection;
+
+/// Options of `fedctl trash`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct List {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Options of `fedctl undo`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    connection: Connection,
+    /// Names of Trash objects, as `fedctl trash` shows them.
+    #[arg(required_unless_present = "namespace")]
+    names: Vec<String>,
+    /// Brings back this Namespace and all of it that is in the trash.
+    #[arg(short, long, conflicts_with = "names")]
+    namespace: Option<String>,
+}
+
+pub(crate) async fn list(options: List) -> Result<()> {
+    let api: Api<Trash> = Api::all(options.connection.client().await?);
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header([
+        "NAME",
+        "KIND",
+        "NAMESPACE",
+        "OBJECT",
+        "CLUSTERS",
+        "EXPIRES",
+    ]);
+    for kept in api.list(&ListParams::default()).await? {
+        let name = kept.name().to_owned();
+        let TrashSpec { kind, namespace, name: object, clusters, expires, .. } = kept.spec;
+        table.add_row([name, kind, namespace, object, clusters.join(","), expires]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+pub(crate) async fn run(options: Options) -> Result<()> {
+    let client = options.connection.client().await?;
+    let api: Api<Trash> = Api::all(client.clone());
+    let mut wanted = Vec::new();
+    if let Some(namespace) = &options.namespace {
+        let all = api.list(&ListParams::default()).await?.items;
+        wanted.extend(all.into_iter().filter(|kept| within(&kept.spec, namespace)));
+    }
+    for name in &options.names {
+        let kept = api.get_opt(name).await?;
+        wanted.push(kept.with_context(|| format!("there is no {name:?} in the trash: see `fedctl trash`"))?);
+    }
+    if wanted.is_empty() {
+        bail!("nothing of it is in the trash: see `fedctl trash`");
+    }
+    // A Namespace before its contents.
+    wanted.sort_by_key(|kept| kept.spec.kind != "Namespace");
+    for kept in &wanted {
+        restore(&client, &kept.spec).await?;
+        api.delete(kept.name(), &DeleteParams::default()).await?;
+        let TrashSpec { resource, namespace, name, .. } = &kept.spec;
+        println!(
+            "{resource}/{name}{} restored",
+            if namespace.is_empty() { String::new() } else { format!(" in {namespace}") }
+        );
+    }
+    Ok(())
+}
+
+fn within(spec: &TrashSpec, namespace: &str) -> bool {
+    spec.namespace == namespace || (spec.kind == "Namespace" && spec.name == namespace)
+}
+
+async fn restore(client: &Client, spec: &TrashSpec) -> Result<()> {
+    let root = if spec.api_version.contains('/') { "apis" } else { "api" };
+    let path = if spec.namespace.is_empty() {
+        format!("/{root}/{}/{}", spec.api_version, spec.resource)
+    } else {
+        format!("/{root}/{}/namespaces/{}/{}", spec.api_version, spec.namespace, spec.resource)
+    };
+    let request = Request::new(path).create(&PostParams::default(), spec.manifest.clone().into_bytes())?;
+    client
+        .request::<Value>(request)
+        .await
+        .with_context(|| format!("{} {} could not be made anew", spec.kind, spec.name))?;
+    Ok(())
+}
