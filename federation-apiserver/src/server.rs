@@ -25,6 +25,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admission::Quotas,
     allocation::{Allocator, Ranges},
     audit::{self, Audit, Record, Stage},
     auth::{
@@ -90,6 +91,7 @@ pub(crate) struct Shared {
     health: Health,
     registry: MetricsRegistry,
     flow: Flow,
+    quotas: Quotas,
     audit: Option<Arc<Audit>>,
     schemas: OnceLock<Schemas>,
     apply_types: OnceLock<Schema>,
@@ -99,6 +101,10 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn authenticator(&self) -> &Authenticator {
         &self.authenticator
+    }
+
+    pub(crate) fn quotas(&self) -> &Quotas {
+        &self.quotas
     }
 
     pub(crate) fn authorizer(&self) -> &Authorizer {
@@ -140,6 +146,7 @@ impl ApiServer {
             health: parts.health,
             registry: parts.metrics,
             flow: Flow::new(flow::SEATS, flow::PATIENCE),
+            quotas: Quotas::default(),
             audit: parts.audit,
             schemas: OnceLock::new(),
             apply_types: OnceLock::new(),

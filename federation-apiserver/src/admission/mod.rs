@@ -1,14 +1,82 @@
-//! What a write must pass after its object is complete and valid, and before it is stored.
+//! What a write must pass: defaults that depend on other objects, and checks of what the namespace or the user may.
+//!
+//! [`complete`] runs before an object is validated and may change it; [`admit`] runs when it is complete and valid, right
+//! before it is stored.
+
+mod limits;
+mod quota;
+mod usage;
 
 use apimachinery::ApiError;
 use serde_json::Value;
 
-use crate::{auth::escalation, verbs::Call};
+pub(crate) use quota::{Quotas, Reservation};
 
-/// Checks a write of a whole object, in place of `old` if there is one.
-pub(crate) fn admit(call: &Call, old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
-    if call.path.subresource.is_some() {
-        return Ok(());
+use crate::{auth::escalation, store::ResourceKey, verbs::Call};
+
+/// Fills in what other objects of the namespace say about a new one.
+pub(crate) fn complete(call: &Call, object: &mut Value) {
+    if !is_core(call, "pods") {
+        return;
     }
-    escalation::check(call.shared.authorizer(), &call.user, &call.resource(), old, new)
+    for range in ranges(call) {
+        limits::default_pod(&range, object);
+    }
+    let spec = &mut object["spec"];
+    if spec.is_object() && spec["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
+        let name =
+            spec["serviceAccount"].as_str().filter(|name| !name.is_empty()).unwrap_or("default").to_owned();
+        spec["serviceAccountName"] = name.as_str().into();
+        spec["serviceAccount"] = name.into();
+    }
+}
+
+/// Checks a write of `name`, in place of `old` if there is one. What is returned must live until the write is done.
+pub(crate) fn admit<'a>(
+    call: &'a Call,
+    name: &str,
+    old: Option<(&Value, u64)>,
+    new: &Value,
+    dry_run: bool,
+) -> Result<Option<Reservation<'a>>, ApiError> {
+    if call.path.subresource.is_some() {
+        return Ok(None);
+    }
+    let before = old.map(|(old, _)| old);
+    escalation::check(call.shared.authorizer(), &call.user, &call.resource(), before, new)?;
+    check_limits(call, name, new)?;
+    // Of what is being deleted, nothing is taken any more.
+    if new["metadata"]["deletionTimestamp"].is_string() {
+        return Ok(None);
+    }
+    call.shared.quotas().admit(&call.shared.storage, &call.key(name), old, new, dry_run)
+}
+
+fn is_core(call: &Call, plural: &str) -> bool {
+    call.kind.group.is_empty() && call.kind.plural == plural
+}
+
+/// The LimitRanges of the namespace.
+fn ranges(call: &Call) -> Vec<Value> {
+    let resource = ResourceKey::new("", "limitranges");
+    let snapshot = call.shared.storage.snapshot();
+    let all = snapshot.range(&resource, Some(call.namespace()), None);
+    all.filter_map(|stored| stored.value().ok()).collect()
+}
+
+fn check_limits(call: &Call, name: &str, new: &Value) -> Result<(), ApiError> {
+    let check: fn(&Value, &Value) -> Vec<String> = if is_core(call, "pods") {
+        limits::check_pod
+    } else if is_core(call, "persistentvolumeclaims") {
+        limits::check_claim
+    } else {
+        return Ok(());
+    };
+    let faults: Vec<String> = ranges(call).iter().flat_map(|range| check(range, new)).collect();
+    let why = match faults.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    };
+    Err(ApiError::forbidden(&call.resource(), name, &why))
 }

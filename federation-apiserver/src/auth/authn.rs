@@ -76,7 +76,7 @@ impl Authenticator {
         }
         let found = accounts.and_then(|accounts| accounts.identify(token, audiences, now));
         found.map_or_else(
-            || Err("[invalid bearer token, token lookup failed]".to_owned()),
+            || Err("invalid bearer token".to_owned()),
             |result| result.map_err(|why| format!("[invalid bearer token, {why}]")),
         )
     }

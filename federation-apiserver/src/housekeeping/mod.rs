@@ -7,6 +7,7 @@
 //! - [`garbage`]: objects whose owners went, owners that wait for their dependents, and dependents that are released;
 //! - [`roles`]: the default roles at a start, and aggregated roles;
 //! - [`tokens`]: Secrets that hold the tokens of service accounts;
+//! - [`quota`]: what namespaces use of their quotas;
 //! - [`expiry`]: Events an hour old.
 //!
 //! Level-triggered: a change only says where to look. What failed is looked at again after [`RETRY`], and everything every
@@ -18,6 +19,7 @@ mod expiry;
 mod garbage;
 mod graph;
 mod namespace;
+mod quota;
 mod roles;
 mod system;
 mod tokens;
@@ -33,6 +35,7 @@ pub use action::{Action, Edit};
 use executor::Executor;
 use graph::Graph;
 
+use crate::admission::Quotas;
 use crate::auth::accounts::Accounts;
 use crate::store::{OwnerRef, ResourceKey, Storage};
 
@@ -86,6 +89,9 @@ pub struct Service {
     roles_changed: bool,
     /// A ServiceAccount or a Secret with a token has changed.
     tokens_changed: bool,
+    /// Something that quotas may count has changed.
+    usage_changed: bool,
+    quotas: Quotas,
 }
 
 impl Service {
@@ -101,6 +107,8 @@ impl Service {
             incomplete: true,
             roles_changed: true,
             tokens_changed: true,
+            usage_changed: true,
+            quotas: Quotas::default(),
         }
     }
 
@@ -151,6 +159,9 @@ impl Service {
         {
             actions.extend(tokens::settle(&snapshot, accounts, self.options.root_ca_pem.as_deref()));
         }
+        if std::mem::take(&mut self.usage_changed) || everything {
+            actions.extend(quota::statuses(&snapshot, &self.quotas));
+        }
         actions.extend(namespace::endings(&snapshot, &kinds.namespaced()));
         let dirty = self.graph.take_dirty();
         for key in &dirty {
@@ -164,6 +175,7 @@ impl Service {
         self.incomplete |= count > 0;
         self.roles_changed |= count > 0;
         self.tokens_changed |= count > 0;
+        self.usage_changed |= count > 0;
         for key in failed {
             self.graph.mark(key);
         }
@@ -180,6 +192,7 @@ impl Service {
                 self.incomplete |= namespace::concerns(&event.object.key);
                 self.roles_changed |= roles::concerns(&event.object.key);
                 self.tokens_changed |= tokens::concerns(&event.object);
+                self.usage_changed |= !event.object.key.namespace.is_empty();
                 self.graph.observe(event.previous.as_deref(), &event.object, event.kind, &resolve);
                 self.seen = Some(event.revision);
             }
@@ -189,6 +202,7 @@ impl Service {
         self.incomplete = true;
         self.roles_changed = true;
         self.tokens_changed = true;
+        self.usage_changed = true;
         self.graph.rebuild(&snapshot, &resolve);
         self.seen = Some(snapshot.revision());
     }

@@ -200,7 +200,7 @@ fn validate_binding(object: &Value, scope: Scope, faults: &mut Faults) {
     }
     let kinds: &[&str] = if scope == Scope::Cluster { &["ClusterRole"] } else { &["Role", "ClusterRole"] };
     if !kinds.contains(&text("kind")) {
-        faults.push(FieldError::not_supported(&path.child("kind"), text("kind"), kinds));
+        faults.push(not_supported(&path.child("kind"), text("kind"), kinds));
     }
     if text("name").is_empty() {
         faults.push(FieldError::required(&path.child("name"), ""));
@@ -211,6 +211,13 @@ fn validate_binding(object: &Value, scope: Scope, faults: &mut Faults) {
     for (index, subject) in object["subjects"].as_array().into_iter().flatten().enumerate() {
         validate_subject(subject, scope, &FieldPath::new("subjects").index(index), faults);
     }
+}
+
+/// With the supported values in Kubernetes' order, which is not the alphabet's here.
+fn not_supported(path: &FieldPath, found: &str, supported: &[&str]) -> FieldError {
+    let values: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
+    let message = format!("Unsupported value: {found:?}: supported values: {}", values.join(", "));
+    FieldError { message, ..FieldError::not_supported(path, found, supported) }
 }
 
 fn validate_subject(subject: &Value, scope: Scope, path: &FieldPath, faults: &mut Faults) {
@@ -236,11 +243,9 @@ fn validate_subject(subject: &Value, scope: Scope, path: &FieldPath, faults: &mu
             }
         }
         "User" | "Group" => group(GROUP, faults),
-        other => faults.push(FieldError::not_supported(
-            &path.child("kind"),
-            other,
-            &["ServiceAccount", "User", "Group"],
-        )),
+        other => {
+            faults.push(not_supported(&path.child("kind"), other, &["ServiceAccount", "User", "Group"]));
+        }
     }
 }
 

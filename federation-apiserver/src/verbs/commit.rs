@@ -58,7 +58,7 @@ pub(super) async fn create(
     dry_run: bool,
 ) -> Result<Arc<Stored>, ApiError> {
     let key = call.key(name);
-    admission::admit(call, None, &object)?;
+    let _held = admission::admit(call, name, None, &object, dry_run)?;
     if dry_run {
         return match call.shared.storage.get(&key) {
             Some(existing) => Err(taken(call, &existing)),
@@ -101,8 +101,8 @@ pub(super) async fn replace(
     if object::same(old, &object) {
         return Ok(Outcome::Done(Arc::clone(current)));
     }
-    admission::admit(call, Some(old), &object)?;
     let key = current.key.clone();
+    let _held = admission::admit(call, &key.name, Some((old, current.revision)), &object, dry_run)?;
     let expect = Some(current.revision);
     let released = crate::deletion::is_released(&object);
     if dry_run {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Call, commit, object};
 use crate::{
+    admission,
     auth::authz::{self, Decision},
     http::{Body, query::WriteOptions},
 };
@@ -53,6 +54,7 @@ pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
         map.remove("status");
     }
     (kind.default)(&mut object);
+    admission::complete(call, &mut object);
     Ok(object)
 }
 

@@ -94,16 +94,15 @@ fn access(call: &Call, review: &mut Value) -> Result<Value, ApiError> {
     let own = kind == "SelfSubjectAccessReview";
     let local = kind == "LocalSubjectAccessReview";
     let spec = &review["spec"];
-    let faults = faults(spec, own, local);
-    if !faults.is_empty() {
-        return Err(ApiError::invalid(call.kind.group, kind, "", &faults));
-    }
+    let mut faults = faults(spec, own, local);
     let asked = &spec["resourceAttributes"];
-    if local && text(asked, "namespace") != call.namespace() {
-        return Err(ApiError::bad_request(format!(
-            "spec.resourceAttributes.namespace must match namespace: {}",
-            call.namespace()
-        )));
+    if local && asked.is_object() && text(asked, "namespace") != call.namespace() {
+        let path = FieldPath::new("spec.resourceAttributes.namespace");
+        faults.push(FieldError::invalid(&path, text(asked, "namespace"), "must match metadata.namespace"));
+    }
+    if !faults.is_empty() {
+        // kube-apiserver names no kind here.
+        return Err(ApiError::invalid(call.kind.group, "", "", &faults));
     }
     let attributes = if asked.is_object() {
         Attributes {
@@ -158,7 +157,7 @@ fn faults(spec: &Value, own: bool, local: bool) -> Vec<FieldError> {
     if !resource && !other {
         faults.push(FieldError::invalid(
             &path.child("resourceAttributes"),
-            Value::Null,
+            "null",
             "exactly one of nonResourceAttributes or resourceAttributes must be specified",
         ));
     }

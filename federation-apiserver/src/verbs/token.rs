@@ -92,9 +92,9 @@ fn bound(call: &Call, reference: &Value) -> Result<Vec<Bound>, ApiError> {
         ("v1", "Secret") => ("secret", "secrets"),
         ("v1", "Node") => ("node", "nodes"),
         (version, kind) => {
+            let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
             return Err(ApiError::bad_request(format!(
-                "cannot bind token for serviceaccount {:?} to object type {version}, Kind={kind}",
-                call.name()
+                "cannot bind token to object of type {version}, Kind={kind}"
             )));
         }
     };
@@ -120,7 +120,7 @@ fn bound(call: &Call, reference: &Value) -> Result<Vec<Bound>, ApiError> {
         let pod = found.value().map_err(ApiError::internal)?;
         if text(&pod["spec"], "serviceAccountName") != call.name() {
             return Err(ApiError::bad_request(format!(
-                "cannot bind token for serviceaccount {:?} to pod {name:?}: pod runs as another serviceaccount",
+                "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
                 call.name()
             )));
         }

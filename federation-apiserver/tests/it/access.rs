@@ -380,7 +380,7 @@ async fn reviews_tell_who_one_is_and_what_one_may() {
     let (_, value) = ask("root", "subjectaccessreviews", other.clone()).await;
     assert_eq!(value["status"]["allowed"], true);
     let (status, _) = ask("root", "namespaces/default/localsubjectaccessreviews", other.clone()).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     let (status, value) = ask("root", "namespaces/demo/localsubjectaccessreviews", other).await;
     assert_eq!((status, &value["status"]["allowed"]), (StatusCode::CREATED, &json!(true)));
     let (status, value) = ask("root", "subjectaccessreviews", json!({"user": "x"})).await;

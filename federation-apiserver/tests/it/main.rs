@@ -9,6 +9,7 @@ mod kinds;
 mod kubectl;
 mod kubectl_access;
 mod namespaces;
+mod quota;
 mod robustness;
 mod tokens;
 mod watches;

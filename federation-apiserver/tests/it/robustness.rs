@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
+use federation_apiserver::auth::User;
 use futures::FutureExt as _;
 use http::{Method, Request, StatusCode};
 use http_body::Frame;
@@ -193,26 +194,36 @@ async fn deletes_keep_their_preconditions() {
 }
 
 #[tokio::test]
-async fn the_request_too_many_is_told_to_come_again() {
-    /// The server's bound.
-    const IN_FLIGHT_MAX: usize = 600;
+async fn the_request_too_many_is_told_to_come_again_and_others_get_their_turn() {
+    /// The server's seats, and the places to wait of one user.
+    const SEATS: usize = 600;
+    const WAITING: usize = 50;
     let world = World::new().await;
+    let user = |name: &str| world.server.service_as(Some(User::new(name, [])));
     // Bodies that never come keep their requests at work.
-    let mut waiting: Vec<_> = (0..IN_FLIGHT_MAX)
-        .map(|_| {
-            let never = futures::stream::pending::<Result<Frame<Bytes>, Infallible>>();
-            let request =
-                Request::builder().method(Method::POST).uri(CONFIG_MAPS).body(StreamBody::new(never));
-            world.server.service().oneshot(request.unwrap()).boxed()
-        })
-        .collect();
-    for request in &mut waiting {
+    let greedy = || {
+        let never = futures::stream::pending::<Result<Frame<Bytes>, Infallible>>();
+        let request = Request::builder().method(Method::POST).uri(CONFIG_MAPS).body(StreamBody::new(never));
+        user("greedy").oneshot(request.unwrap()).boxed()
+    };
+    let list = |name: &str| {
+        let request = Request::builder().uri(CONFIG_MAPS).body(Full::<Bytes>::default()).unwrap();
+        user(name).oneshot(request).boxed()
+    };
+    let mut at_work: Vec<_> = (0..SEATS + WAITING).map(|_| greedy()).collect();
+    for request in &mut at_work {
         assert!(request.now_or_never().is_none());
     }
-    let request = Request::builder().uri(CONFIG_MAPS).body(Full::<Bytes>::default()).unwrap();
-    let response = world.server.service().oneshot(request).await.unwrap();
+    let response = list("greedy").await.unwrap();
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(response.headers()["retry-after"], "1");
-    drop(waiting);
+    let mut modest = list("modest");
+    assert!((&mut modest).now_or_never().is_none());
+    // Administrators do not wait.
     world.expect(StatusCode::OK, Method::GET, CONFIG_MAPS, None).await;
+    // The one seat that comes free is not for those who hold all others.
+    drop(at_work.swap_remove(0));
+    assert_eq!(modest.await.unwrap().status(), StatusCode::OK);
+    drop(at_work);
+    assert_eq!(list("greedy").await.unwrap().status(), StatusCode::OK);
 }

@@ -1,0 +1,277 @@
+//! ResourceQuota: nothing is made that would exceed what its namespace may use.
+//!
+//! What is in use is counted from the store at each write, and what others are about to write is reserved: so that the
+//! limit holds exactly however many write at once, and an object that is gone makes room at once.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use apimachinery::{ApiError, quantity::Quantity, status::GroupResource};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::usage::{self, Amounts};
+use crate::store::{Key, ResourceKey, Snapshot, Storage, Stored};
+
+/// Costs of objects that are remembered. Each is some 200 bytes; when it is full, it starts anew.
+const REMEMBERED_MAX: usize = 65_536;
+
+/// Writes that were admitted and are not in the store yet.
+#[derive(Default)]
+pub(crate) struct Quotas {
+    reserved: Mutex<Reserved>,
+    costs: Mutex<HashMap<Key, (u64, Arc<Amounts>)>>,
+}
+
+#[derive(Default)]
+struct Reserved {
+    next: u64,
+    writes: BTreeMap<u64, Write>,
+}
+
+struct Write {
+    key: Key,
+    /// Of the state that is replaced; 0 for a new object.
+    revision: u64,
+    more: Amounts,
+    object: Arc<Value>,
+}
+
+/// Keeps what a write needs until it is done.
+pub(crate) struct Reservation<'a> {
+    quotas: &'a Quotas,
+    number: u64,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.quotas.reserved.lock().writes.remove(&self.number);
+    }
+}
+
+fn quotas_of(snapshot: &Snapshot, namespace: &str) -> Vec<(Arc<Stored>, Value)> {
+    let resource = ResourceKey::new("", "resourcequotas");
+    snapshot
+        .range(&resource, Some(namespace), None)
+        .filter_map(|stored| stored.value().ok().map(|value| (stored, value)))
+        .collect()
+}
+
+/// `spec.hard`.
+fn hard(quota: &Value) -> Amounts {
+    let all = quota["spec"]["hard"].as_object().into_iter().flatten();
+    all.filter_map(|(name, value)| Some((name.clone(), usage::quantity(value)?))).collect()
+}
+
+impl Quotas {
+    /// Admits a write that replaces the state `old` of `key` by `new`, or refuses it with kube-apiserver's words.
+    pub(crate) fn admit(
+        &self,
+        storage: &Storage,
+        key: &Key,
+        old: Option<(&Value, u64)>,
+        new: &Value,
+        dry_run: bool,
+    ) -> Result<Option<Reservation<'_>>, ApiError> {
+        if key.namespace.is_empty() || old.is_some() && !usage::differs(&key.resource) {
+            return Ok(None);
+        }
+        let quotas = quotas_of(&storage.snapshot(), &key.namespace);
+        if quotas.is_empty() {
+            return Ok(None);
+        }
+        let mut more = usage::of(&key.resource, new);
+        if let Some((old, _)) = old {
+            for (name, amount) in usage::of(&key.resource, old) {
+                let known = more.entry(name).or_default();
+                *known = *known - amount;
+            }
+        }
+        more.retain(|_, amount| !amount.is_zero() && !amount.is_negative());
+        if more.is_empty() {
+            return Ok(None);
+        }
+        // Counting and reserving must be one step. Nothing in it waits.
+        let mut reserved = self.reserved.lock();
+        let snapshot = storage.snapshot();
+        for (stored, quota) in &quotas {
+            let name = &stored.key.name;
+            self.check(&snapshot, &reserved, name, quota, key, new, &more).map_err(|why| {
+                let resource = GroupResource::new(&*key.resource.group, &*key.resource.resource);
+                ApiError::forbidden(&resource, &key.name, &why)
+            })?;
+        }
+        if dry_run {
+            return Ok(None);
+        }
+        let number = reserved.next;
+        reserved.next += 1;
+        let write = Write {
+            key: key.clone(),
+            revision: old.map_or(0, |(_, revision)| revision),
+            more,
+            object: Arc::new(new.clone()),
+        };
+        reserved.writes.insert(number, write);
+        Ok(Some(Reservation { quotas: self, number }))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of it is one question")]
+    fn check(
+        &self,
+        snapshot: &Snapshot,
+        reserved: &Reserved,
+        name: &str,
+        quota: &Value,
+        key: &Key,
+        new: &Value,
+        more: &Amounts,
+    ) -> Result<(), String> {
+        let mut hard = hard(quota);
+        hard.retain(|name, _| usage::concerns(&key.resource, name));
+        if hard.is_empty() || !usage::in_scope(quota, &key.resource, new) {
+            return Ok(());
+        }
+        if &*key.resource.resource == "pods" && key.resource.group.is_empty() {
+            let missing = unspecified(&hard, &new["spec"]);
+            if !missing.is_empty() {
+                return Err(format!("failed quota: {name}: must specify {}", missing.join("; ")));
+            }
+        }
+        let mut used = self.used(snapshot, &key.namespace, quota, &hard);
+        for write in reserved.writes.values() {
+            // What is in the store already was counted there.
+            let written = snapshot.get(&write.key).is_some_and(|stored| stored.revision > write.revision);
+            let counts = !written
+                && write.key.namespace == key.namespace
+                && usage::in_scope(quota, &write.key.resource, &write.object);
+            if counts {
+                for (name, amount) in &write.more {
+                    if let Some(known) = used.get_mut(name) {
+                        *known = known.saturating_add(*amount);
+                    }
+                }
+            }
+        }
+        let exceeded: Vec<&String> = hard
+            .iter()
+            .filter(|(name, limit)| {
+                let used = used.get(*name).copied().unwrap_or_default();
+                more.get(*name).is_some_and(|more| used.saturating_add(*more) > **limit)
+            })
+            .map(|(name, _)| name)
+            .collect();
+        if exceeded.is_empty() {
+            return Ok(());
+        }
+        let list = |amounts: &Amounts| {
+            let texts: Vec<String> = exceeded
+                .iter()
+                .map(|name| format!("{name}={}", amounts.get(*name).copied().unwrap_or_default()))
+                .collect();
+            texts.join(",")
+        };
+        Err(format!(
+            "exceeded quota: {name}, requested: {}, used: {}, limited: {}",
+            list(more),
+            list(&used),
+            list(&hard)
+        ))
+    }
+
+    /// What a namespace uses of everything in `hard`, as far as a quota's scopes go.
+    pub(crate) fn used(
+        &self,
+        snapshot: &Snapshot,
+        namespace: &str,
+        quota: &Value,
+        hard: &Amounts,
+    ) -> Amounts {
+        let mut used: Amounts = hard.keys().map(|name| (name.clone(), Quantity::from_units(0))).collect();
+        let scoped = quota["spec"]["scopes"].as_array().is_some_and(|scopes| !scopes.is_empty())
+            || quota["spec"]["scopeSelector"].is_object();
+        for resource in snapshot.resources() {
+            if !hard.keys().any(|name| usage::concerns(resource, name)) {
+                continue;
+            }
+            if !usage::differs(resource) {
+                if scoped {
+                    continue;
+                }
+                let count = snapshot.count(resource, Some(namespace));
+                let count = Quantity::from_units(i64::try_from(count).unwrap_or(i64::MAX));
+                for name in [usage::count_name(resource), resource.resource.to_string()] {
+                    if usage::concerns(resource, &name)
+                        && let Some(known) = used.get_mut(&name)
+                    {
+                        *known = count;
+                    }
+                }
+                continue;
+            }
+            for stored in snapshot.range(resource, Some(namespace), None) {
+                if scoped && !stored.value().is_ok_and(|object| usage::in_scope(quota, resource, &object)) {
+                    continue;
+                }
+                for (name, amount) in &*self.cost(&stored) {
+                    if let Some(known) = used.get_mut(name) {
+                        *known = known.saturating_add(*amount);
+                    }
+                }
+            }
+        }
+        used
+    }
+
+    fn cost(&self, stored: &Stored) -> Arc<Amounts> {
+        let mut costs = self.costs.lock();
+        if let Some((revision, amounts)) = costs.get(&stored.key)
+            && *revision == stored.revision
+        {
+            return Arc::clone(amounts);
+        }
+        let amounts =
+            stored.value().map(|object| usage::of(&stored.key.resource, &object)).unwrap_or_default();
+        let amounts = Arc::new(amounts);
+        if costs.len() >= REMEMBERED_MAX {
+            costs.clear();
+        }
+        costs.insert(stored.key.clone(), (stored.revision, Arc::clone(&amounts)));
+        amounts
+    }
+
+    /// The status that a quota should have; none if it has it.
+    pub(crate) fn status(&self, snapshot: &Snapshot, namespace: &str, quota: &Value) -> Option<Value> {
+        let hard = hard(quota);
+        let texts = |amounts: &Amounts| -> Value {
+            amounts.iter().map(|(name, amount)| (name.clone(), Value::from(amount.to_string()))).collect()
+        };
+        let used = self.used(snapshot, namespace, quota, &hard);
+        let status = serde_json::json!({"hard": quota["spec"]["hard"], "used": texts(&used)});
+        (quota["status"]["hard"] != status["hard"] || quota["status"]["used"] != status["used"])
+            .then_some(status)
+    }
+}
+
+/// Containers of a pod that do not say what a quota counts: `cpu for: a,b`.
+fn unspecified(hard: &Amounts, pod: &Value) -> Vec<String> {
+    let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let list = |name: &str| pod[name].as_array().into_iter().flatten();
+    for container in list("containers").chain(list("initContainers")) {
+        for name in hard.keys() {
+            let (side, resource) = match name.split_once('.') {
+                Some((side @ ("requests" | "limits"), resource)) => (side, resource),
+                _ => ("requests", name.as_str()),
+            };
+            if !matches!(resource, "cpu" | "memory") {
+                continue;
+            }
+            if usage::quantity(&container["resources"][side][resource]).is_none() {
+                missing.entry(name).or_default().push(container["name"].as_str().unwrap_or_default());
+            }
+        }
+    }
+    missing.into_iter().map(|(name, containers)| format!("{name} for: {}", containers.join(","))).collect()
+}

@@ -1,0 +1,263 @@
+//! What objects cost under a ResourceQuota. Pure.
+
+use std::collections::BTreeMap;
+
+use apimachinery::quantity::Quantity;
+use serde_json::Value;
+
+use crate::store::ResourceKey;
+
+/// Amounts by the names that `spec.hard` knows them by.
+pub(crate) type Amounts = BTreeMap<String, Quantity>;
+
+/// Kinds whose count has a name of its own, besides `count/...`.
+const COUNTED: [&str; 6] = [
+    "configmaps",
+    "persistentvolumeclaims",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+];
+/// Resources of containers that are meant where neither `requests.` nor `limits.` is said.
+const SHORT: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// `count/deployments.apps`.
+pub(crate) fn count_name(resource: &ResourceKey) -> String {
+    format!("count/{resource}")
+}
+
+/// Whether the costs of this resource's objects differ, so that each must be looked at. All others cost one each.
+pub(crate) fn differs(resource: &ResourceKey) -> bool {
+    resource.group.is_empty() && matches!(&*resource.resource, "pods" | "services" | "persistentvolumeclaims")
+}
+
+/// Whether objects of a resource cost something that goes by this name.
+pub(crate) fn concerns(resource: &ResourceKey, name: &str) -> bool {
+    if let Some(counted) = name.strip_prefix("count/") {
+        return counted.split_once('.').map_or_else(
+            || resource.group.is_empty() && counted == &*resource.resource,
+            |(plural, group)| plural == &*resource.resource && group == &*resource.group,
+        );
+    }
+    if !resource.group.is_empty() {
+        return false;
+    }
+    match &*resource.resource {
+        "pods" => {
+            name == "pods"
+                || SHORT.contains(&name)
+                || (name.starts_with("requests.") || name.starts_with("limits."))
+                    && name != "requests.storage"
+                || name.starts_with("hugepages-")
+        }
+        "services" => name == "services" || name.starts_with("services."),
+        "persistentvolumeclaims" => {
+            name == "persistentvolumeclaims"
+                || name == "requests.storage"
+                || name.contains(".storageclass.storage.k8s.io/")
+        }
+        plural => name == plural && COUNTED.contains(&plural),
+    }
+}
+
+/// What one object costs.
+pub(crate) fn of(resource: &ResourceKey, object: &Value) -> Amounts {
+    let one = Quantity::from_units(1);
+    let mut amounts = Amounts::from([(count_name(resource), one)]);
+    if !resource.group.is_empty() {
+        return amounts;
+    }
+    match &*resource.resource {
+        "pods" => {
+            if !matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+                amounts.insert("pods".to_owned(), one);
+                amounts.extend(of_pod(&object["spec"]));
+            }
+        }
+        "services" => {
+            amounts.insert("services".to_owned(), one);
+            let ports = object["spec"]["ports"].as_array().map_or(0, Vec::len);
+            let ports = Quantity::from_units(i64::try_from(ports).unwrap_or(i64::MAX));
+            match object["spec"]["type"].as_str() {
+                Some("NodePort") => {
+                    amounts.insert("services.nodeports".to_owned(), ports);
+                }
+                Some("LoadBalancer") => {
+                    amounts.insert("services.loadbalancers".to_owned(), one);
+                    if object["spec"]["allocateLoadBalancerNodePorts"] != false {
+                        amounts.insert("services.nodeports".to_owned(), ports);
+                    }
+                }
+                _ => {}
+            }
+        }
+        "persistentvolumeclaims" => {
+            amounts.insert("persistentvolumeclaims".to_owned(), one);
+            let storage = quantity(&object["spec"]["resources"]["requests"]["storage"]).unwrap_or_default();
+            amounts.insert("requests.storage".to_owned(), storage);
+            if let Some(class) = object["spec"]["storageClassName"].as_str().filter(|class| !class.is_empty())
+            {
+                let prefix = format!("{class}.storageclass.storage.k8s.io");
+                amounts.insert(format!("{prefix}/requests.storage"), storage);
+                amounts.insert(format!("{prefix}/persistentvolumeclaims"), one);
+            }
+        }
+        plural if COUNTED.contains(&plural) => {
+            amounts.insert(plural.to_owned(), one);
+        }
+        _ => {}
+    }
+    amounts
+}
+
+/// A quantity as JSON has it: text, or a plain number.
+pub(crate) fn quantity(value: &Value) -> Option<Quantity> {
+    match value {
+        Value::String(text) => text.parse().ok(),
+        Value::Number(number) => number.to_string().parse().ok(),
+        _ => None,
+    }
+}
+
+/// The requests or limits of a pod: of all its containers together, or of the greediest init container if that is more.
+pub(crate) fn of_containers(spec: &Value, side: &str) -> Amounts {
+    let amounts = |container: &Value| -> Amounts {
+        let all = container["resources"][side].as_object().into_iter().flatten();
+        all.filter_map(|(name, value)| Some((name.clone(), quantity(value)?))).collect()
+    };
+    let list = |name: &str| spec[name].as_array().into_iter().flatten();
+    let mut total = Amounts::new();
+    let always = |container: &&Value| container["restartPolicy"] == "Always";
+    for container in list("containers").chain(list("initContainers").filter(always)) {
+        add(&mut total, &amounts(container));
+    }
+    for container in list("initContainers").filter(|container| !always(container)) {
+        for (name, amount) in amounts(container) {
+            let known = total.entry(name).or_default();
+            *known = (*known).max(amount);
+        }
+    }
+    if side == "requests" || spec["overhead"].is_object() {
+        for (name, value) in spec["overhead"].as_object().into_iter().flatten() {
+            if let (Some(amount), true) = (quantity(value), side == "requests" || total.contains_key(name)) {
+                add(&mut total, &Amounts::from([(name.clone(), amount)]));
+            }
+        }
+    }
+    total
+}
+
+/// Adds amounts up.
+pub(crate) fn add(total: &mut Amounts, more: &Amounts) {
+    for (name, amount) in more {
+        let known = total.entry(name.clone()).or_default();
+        *known = known.saturating_add(*amount);
+    }
+}
+
+fn of_pod(spec: &Value) -> Amounts {
+    let mut amounts = Amounts::new();
+    for (name, amount) in of_containers(spec, "requests") {
+        if SHORT.contains(&name.as_str()) || name.starts_with("hugepages-") {
+            amounts.insert(name.clone(), amount);
+        }
+        amounts.insert(format!("requests.{name}"), amount);
+    }
+    for (name, amount) in of_containers(spec, "limits") {
+        amounts.insert(format!("limits.{name}"), amount);
+    }
+    amounts
+}
+
+/// Whether a pod is counted under a quota's scopes; other objects only are where there are none.
+pub(crate) fn in_scope(quota: &Value, resource: &ResourceKey, object: &Value) -> bool {
+    let spec = &quota["spec"];
+    let scopes = spec["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let selectors = spec["scopeSelector"]["matchExpressions"].as_array().into_iter().flatten();
+    let pod = differs(resource) && &*resource.resource == "pods";
+    let mut terms = scopes.map(|scope| (scope, "Exists", Vec::new())).chain(selectors.map(|term| {
+        let values = term["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let text = |name: &str| term[name].as_str().unwrap_or_default();
+        (text("scopeName"), text("operator"), values)
+    }));
+    terms.all(|(scope, operator, values)| pod && holds(scope, operator, &values, &object["spec"]))
+}
+
+fn holds(scope: &str, operator: &str, values: &[&str], pod: &Value) -> bool {
+    let best_effort = || of_containers(pod, "requests").is_empty() && of_containers(pod, "limits").is_empty();
+    let terminating = || pod["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| seconds >= 0);
+    match scope {
+        "BestEffort" => best_effort(),
+        "NotBestEffort" => !best_effort(),
+        "Terminating" => terminating(),
+        "NotTerminating" => !terminating(),
+        "PriorityClass" => {
+            let class = pod["priorityClassName"].as_str().unwrap_or_default();
+            match operator {
+                "In" => values.contains(&class),
+                "NotIn" => !values.contains(&class),
+                "DoesNotExist" => class.is_empty(),
+                _ => !class.is_empty(),
+            }
+        }
+        "CrossNamespacePodAffinity" => {
+            let terms = pod["affinity"].to_string();
+            terms.contains("\"namespaceSelector\":{") || terms.contains("\"namespaces\":[\"")
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn core(resource: &str) -> ResourceKey {
+        ResourceKey::new("", resource)
+    }
+
+    #[test]
+    fn a_pod_costs_what_its_containers_ask_for() {
+        let pod = json!({"spec": {
+            "containers": [
+                {"resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": 1}}},
+                {"resources": {"requests": {"cpu": "200m"}}},
+            ],
+            "initContainers": [{"resources": {"requests": {"cpu": "1", "memory": "1Mi"}}}],
+        }});
+        let amounts = of(&core("pods"), &pod);
+        let text = |name: &str| amounts[name].to_string();
+        assert_eq!(text("requests.cpu"), "1");
+        assert_eq!(text("memory"), "64Mi");
+        assert_eq!(text("limits.cpu"), "1");
+        assert_eq!(text("pods"), "1");
+        let done = json!({"spec": pod["spec"], "status": {"phase": "Succeeded"}});
+        assert_eq!(of(&core("pods"), &done).keys().collect::<Vec<_>>(), ["count/pods"]);
+    }
+
+    #[test]
+    fn names_belong_to_their_resources() {
+        let deployments = ResourceKey::new("apps", "deployments");
+        assert!(concerns(&deployments, "count/deployments.apps"));
+        assert!(!concerns(&deployments, "count/deployments"));
+        assert!(concerns(&core("configmaps"), "configmaps"));
+        assert!(concerns(&core("services"), "services.nodeports"));
+        assert!(concerns(&core("persistentvolumeclaims"), "requests.storage"));
+        assert!(!concerns(&core("pods"), "requests.storage"));
+        assert!(concerns(&core("pods"), "requests.nvidia.com/gpu"));
+    }
+
+    #[test]
+    fn scopes_are_of_pods() {
+        let quota = json!({"spec": {"scopes": ["BestEffort"]}});
+        let pod = json!({"spec": {"containers": [{}]}});
+        assert!(in_scope(&quota, &core("pods"), &pod));
+        assert!(!in_scope(&quota, &core("configmaps"), &json!({})));
+        let wants = json!({"spec": {"containers": [{"resources": {"limits": {"cpu": "1"}}}]}});
+        assert!(!in_scope(&quota, &core("pods"), &wants));
+    }
+}
