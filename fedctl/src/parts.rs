@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use federation_apiserver::auth::authz::Mode;
 use federation_runtime::endpoints::{self, Health, Metrics};
 use federation_runtime::pki::Subject;
 use federation_runtime::shutdown::Shutdown;
@@ -49,6 +50,15 @@ pub struct UpOptions {
     /// Static bearer tokens, in kube-apiserver's CSV format.
     #[arg(long, value_name = "FILE")]
     token_auth_file: Option<PathBuf>,
+    /// Who may do what in the federated API: kube-apiserver's modes, asked in this order.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "RBAC", value_name = "MODES")]
+    authorization_mode: Vec<Mode>,
+    /// What the audit log records: an audit.k8s.io/v1 Policy.
+    #[arg(long, value_name = "FILE", requires = "audit_log_path")]
+    audit_policy_file: Option<PathBuf>,
+    /// Where the audit log goes, a JSON event each line; - for standard output.
+    #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
+    audit_log_path: Option<PathBuf>,
     /// Where /metrics, /healthz, /livez and /readyz of the controller and dns-lb are served, over plain HTTP.
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics_listen: Option<SocketAddr>,
@@ -74,6 +84,9 @@ impl UpOptions {
             evict_after: evict_after.as_secs(),
             cert_name: Vec::new(),
             token_auth_file: None,
+            authorization_mode: vec![Mode::Rbac],
+            audit_policy_file: None,
+            audit_log_path: None,
             metrics_listen: None,
         }
     }
@@ -97,6 +110,9 @@ impl UpOptions {
         federation_apiserver::Options {
             listen: self.api_listen,
             token_auth_file: self.token_auth_file.clone(),
+            authorization_mode: self.authorization_mode.clone(),
+            audit_policy_file: self.audit_policy_file.clone(),
+            audit_log_path: self.audit_log_path.clone(),
             cert_dns_names: self.cert_name.clone(),
             ..federation_apiserver::Options::new(&self.data_dir)
         }
