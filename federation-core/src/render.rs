@@ -23,7 +23,8 @@ const SERVER_METADATA: [&str; 11] = [
 ];
 
 /// Annotations that are bookkeeping of one API server and its clients.
-const LOCAL_ANNOTATIONS: [&str; 4] = [
+const LOCAL_ANNOTATIONS: [&str; 5] = [
+    "deprecated.daemonset.template.generation",
     "deployment.kubernetes.io/revision",
     "kubectl.kubernetes.io/last-applied-configuration",
     marks::ADOPTED,
@@ -108,9 +109,17 @@ fn stripped(template: &Value) -> Result<Value, RenderError> {
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.retain(|key, _| !LOCAL_ANNOTATIONS.contains(&key.as_str()));
     }
+    if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut)
+        && kind == "Job"
+    {
+        labels.retain(|key, _| !JOB_LABELS.contains(&key.as_str()));
+    }
     if let Some(spec) = manifest.get_mut("spec").and_then(Value::as_object_mut) {
         match kind.as_str() {
             "Service" => strip_service(spec, &owned),
+            "StatefulSet" => strip_defaults(spec, STATEFUL_SET_DEFAULTS),
+            "DaemonSet" => strip_defaults(spec, DAEMON_SET_DEFAULTS),
+            "Job" => strip_job(spec),
             "Namespace" => {
                 spec.remove("finalizers");
             }
@@ -118,6 +127,49 @@ fn stripped(template: &Value) -> Result<Value, RenderError> {
         }
     }
     Ok(Value::Object(manifest))
+}
+
+/// Defaults that our API server wrote, of fields that members of Kubernetes 1.20 refuse in server-side apply: JSON pointers
+/// and values. Members that have the fields write the same defaults.
+type Defaults = &'static [(&'static str, &'static str)];
+
+const STATEFUL_SET_DEFAULTS: Defaults =
+    &[("/persistentVolumeClaimRetentionPolicy", r#"{"whenDeleted":"Retain","whenScaled":"Retain"}"#)];
+const DAEMON_SET_DEFAULTS: Defaults = &[("/updateStrategy/rollingUpdate/maxSurge", "0")];
+const JOB_DEFAULTS: Defaults = &[
+    ("/completionMode", r#""NonIndexed""#),
+    ("/podReplacementPolicy", r#""TerminatingOrFailed""#),
+    ("/suspend", "false"),
+];
+
+fn strip_defaults(spec: &mut Map<String, Value>, defaults: Defaults) {
+    for (pointer, default) in defaults {
+        let Some((parent, name)) = pointer.rsplit_once('/') else { continue };
+        let mut steps = parent.split('/').filter(|step| !step.is_empty());
+        let place = steps.try_fold(&mut *spec, |at, step| at.get_mut(step)?.as_object_mut());
+        if let Some(place) = place
+            && place.get(name).is_some_and(|value| value.to_string() == *default)
+        {
+            place.remove(name);
+        }
+    }
+}
+
+/// Labels that a Job's API server makes from its uid and name.
+const JOB_LABELS: [&str; 4] =
+    ["batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name"];
+
+/// The selector of a Job is made from its uid, and each member's copy has one of its own.
+fn strip_job(spec: &mut Map<String, Value>) {
+    strip_defaults(spec, JOB_DEFAULTS);
+    if spec.get("manualSelector") == Some(&Value::Bool(true)) {
+        return;
+    }
+    spec.remove("selector");
+    let labels = spec.get_mut("template").and_then(|template| template.pointer_mut("/metadata/labels"));
+    if let Some(labels) = labels.and_then(Value::as_object_mut) {
+        labels.retain(|key, _| !JOB_LABELS.contains(&key.as_str()));
+    }
 }
 
 /// Cluster IPs and node ports are each member's own to allocate, but for those that a user asked for.
@@ -322,6 +374,23 @@ mod tests {
         assert_eq!(render(&service, &taiwan, &[], 1).unwrap()["spec"], json!({"type": "LoadBalancer"}));
         service["spec"] = json!({"internalTrafficPolicy": "Local", "allocateLoadBalancerNodePorts": false});
         assert_eq!(render(&service, &taiwan, &[], 1).unwrap()["spec"], service["spec"]);
+    }
+
+    #[test]
+    fn a_job_leaves_its_generated_selector_behind() {
+        let labels = json!({"app": "a", "controller-uid": "u", "batch.kubernetes.io/job-name": "a"});
+        let job = json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a", "namespace": "n", "uid": "u", "labels": labels},
+            "spec": {"selector": {"matchLabels": {"controller-uid": "u"}}, "suspend": false, "completions": 2,
+                "template": {"metadata": {"labels": labels}}},
+        });
+        let taiwan = ClusterTarget { name: "taiwan".into(), ..ClusterTarget::default() };
+        let copy = render(&job, &taiwan, &[], 1).unwrap();
+        assert_eq!(
+            copy["spec"],
+            json!({"completions": 2, "template": {"metadata": {"labels": {"app": "a"}}}})
+        );
+        assert_eq!(copy["metadata"]["labels"], json!({"app": "a", "federation.rs/managed": "true"}));
     }
 
     #[test]

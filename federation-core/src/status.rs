@@ -5,6 +5,8 @@
 //! conditions. So a generation counts as observed only when every placed cluster has observed it, a cluster's numbers about an older
 //! generation are not counted as updated, and numbers of clusters that cannot be seen are not counted at all.
 
+mod workloads;
+
 use serde_json::{Map, Value, json};
 
 use crate::api::ClusterTarget;
@@ -60,7 +62,14 @@ pub fn merge(
     match kind {
         "Deployment" => Some(world.deployment()),
         "ReplicaSet" => Some(world.replica_set()),
-        "Service" => Some(world.service()),
+        "Service" | "Ingress" => Some(world.service()),
+        "StatefulSet" => Some(world.stateful_set()),
+        "DaemonSet" => Some(world.daemon_set()),
+        "Job" => Some(world.job()),
+        "CronJob" => Some(world.cron_job()),
+        "PodDisruptionBudget" => Some(world.disruption_budget()),
+        "HorizontalPodAutoscaler" => Some(world.autoscaler()),
+        "PersistentVolumeClaim" => Some(world.claim()),
         _ => None,
     }
 }
