@@ -1,14 +1,12 @@
 //! Discovery: `/api`, `/apis` and what is below, in the old and the aggregated form (KEP-3352), made from the table of kinds.
 
-use std::sync::LazyLock;
-
 use http::HeaderMap;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     http::negotiate::accept,
-    registry::{Kind, Registry},
+    registry::{Kind, KindRef, Served},
 };
 
 const AGGREGATED_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -23,30 +21,38 @@ pub(crate) struct Document {
 }
 
 /// The document at a path, if it is one of discovery's.
-pub(crate) fn find(path: &str, headers: &HeaderMap) -> Option<Document> {
+pub(crate) fn find(path: &str, headers: &HeaderMap, served: &Served) -> Option<Document> {
     let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
     let plain = |value| Some(Document { content_type: "application/json", value, etag: None });
     match parts.as_slice() {
-        ["api"] => aggregated(true, headers).or_else(|| plain(legacy_versions())),
-        ["apis"] => aggregated(false, headers).or_else(|| plain(groups())),
-        ["api", version] => plain(resources("", version)?),
-        ["apis", group] => plain(one_group(group)?),
-        ["apis", group, version] => plain(resources(group, version)?),
+        ["api"] => aggregated(true, headers, served).or_else(|| plain(legacy_versions(served))),
+        ["apis"] => aggregated(false, headers, served).or_else(|| plain(groups(served))),
+        ["api", version] => plain(resources("", version, served)?),
+        ["apis", group] => plain(one_group(group, served)?),
+        ["apis", group, version] => plain(resources(group, version, served)?),
         _ => None,
     }
 }
 
-fn aggregated(core: bool, headers: &HeaderMap) -> Option<Document> {
-    static DOCUMENTS: LazyLock<[[(Value, String); 2]; 2]> = LazyLock::new(|| {
-        [false, true].map(|core| {
+/// The aggregated documents of one state of the registry, each with its ETag: of all groups but core, and of core; in both
+/// versions.
+pub(crate) struct Aggregated([[(Value, String); 2]; 2]);
+
+impl Aggregated {
+    /// Makes them.
+    pub(crate) fn new(served: &Served) -> Self {
+        Self([false, true].map(|core| {
             ["v2beta1", "v2"].map(|version| {
-                let value = group_discovery(core, version);
+                let value = group_discovery(core, version, served);
                 let digest = Sha256::digest(value.to_string());
                 let etag = hex::encode_upper(digest);
                 (value, format!("{etag:?}"))
             })
-        })
-    });
+        }))
+    }
+}
+
+fn aggregated(core: bool, headers: &HeaderMap, served: &Served) -> Option<Document> {
     let version = accept(headers).into_iter().find_map(|range| {
         if range.kind != "application/json" {
             return None;
@@ -59,20 +65,21 @@ fn aggregated(core: bool, headers: &HeaderMap) -> Option<Document> {
             _ => None,
         }
     })??;
-    let (value, etag) = DOCUMENTS.get(usize::from(core))?.get(version)?;
+    let (value, etag) = served.discovery().0.get(usize::from(core))?.get(version)?;
     let content_type = if version == 1 { AGGREGATED_V2 } else { AGGREGATED_V2BETA1 };
     Some(Document { content_type, value: value.clone(), etag: Some(etag.clone()) })
 }
 
-fn group_discovery(core: bool, version: &str) -> Value {
-    let items: Vec<_> = group_names()
+fn group_discovery(core: bool, version: &str, served: &Served) -> Value {
+    let items: Vec<_> = group_names(served)
         .into_iter()
         .filter(|group| group.is_empty() == core)
         .map(|group| {
-            let versions: Vec<_> = versions(group)
+            let versions: Vec<_> = versions(group, served)
                 .into_iter()
                 .map(|version| {
-                    let resources: Vec<_> = kinds(group, version).into_iter().map(discovered).collect();
+                    let resources: Vec<_> =
+                        kinds(group, version, served).into_iter().map(|kind| discovered(kind)).collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
@@ -87,7 +94,7 @@ fn group_discovery(core: bool, version: &str) -> Value {
     })
 }
 
-fn discovered(kind: &'static Kind) -> Value {
+fn discovered(kind: &Kind) -> Value {
     let reply =
         |group: &str, version: &str, name: &str| json!({"group": group, "version": version, "kind": name});
     let own = reply(kind.group, kind.version, kind.kind);
@@ -121,9 +128,9 @@ fn discovered(kind: &'static Kind) -> Value {
     resource
 }
 
-fn group_names() -> Vec<&'static str> {
+fn group_names(served: &Served) -> Vec<&str> {
     let mut names = Vec::new();
-    for (group, _) in Registry::get().group_versions() {
+    for (group, _) in served.group_versions() {
         if !names.contains(&group) {
             names.push(group);
         }
@@ -131,57 +138,56 @@ fn group_names() -> Vec<&'static str> {
     names
 }
 
-fn versions(group: &str) -> Vec<&'static str> {
-    Registry::get()
-        .group_versions()
-        .into_iter()
-        .filter(|(own, _)| *own == group)
-        .map(|(_, version)| version)
-        .collect()
+fn versions<'a>(group: &str, served: &'a Served) -> Vec<&'a str> {
+    served.group_versions().into_iter().filter(|(own, _)| *own == group).map(|(_, version)| version).collect()
 }
 
 /// The kinds of a group version, by name.
-fn kinds(group: &str, version: &str) -> Vec<&'static Kind> {
-    let all = Registry::get().kinds().iter().copied();
+fn kinds<'a>(group: &str, version: &str, served: &'a Served) -> Vec<&'a KindRef> {
+    let all = served.kinds().iter();
     let mut found: Vec<_> = all.filter(|kind| kind.group == group && kind.version == version).collect();
     found.sort_by_key(|kind| kind.plural);
     found
 }
 
-fn legacy_versions() -> Value {
+fn legacy_versions(served: &Served) -> Value {
     json!({
         "kind": "APIVersions",
-        "versions": versions(""),
+        "versions": versions("", served),
         "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}],
     })
 }
 
-fn group(name: &str) -> Value {
-    let versions: Vec<_> = versions(name)
+fn group(name: &str, served: &Served) -> Value {
+    let versions: Vec<_> = versions(name, served)
         .into_iter()
         .map(|version| json!({"groupVersion": format!("{name}/{version}"), "version": version}))
         .collect();
     json!({"name": name, "preferredVersion": versions.first(), "versions": versions})
 }
 
-fn groups() -> Value {
-    let groups: Vec<_> = group_names().into_iter().filter(|name| !name.is_empty()).map(group).collect();
+fn groups(served: &Served) -> Value {
+    let groups: Vec<_> = group_names(served)
+        .into_iter()
+        .filter(|name| !name.is_empty())
+        .map(|name| group(name, served))
+        .collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
-fn one_group(name: &str) -> Option<Value> {
-    if versions(name).is_empty() {
+fn one_group(name: &str, served: &Served) -> Option<Value> {
+    if versions(name, served).is_empty() {
         return None;
     }
-    let mut group = group(name);
+    let mut group = group(name, served);
     group["kind"] = "APIGroup".into();
     group["apiVersion"] = "v1".into();
     Some(group)
 }
 
-fn resources(group: &str, version: &str) -> Option<Value> {
+fn resources(group: &str, version: &str, served: &Served) -> Option<Value> {
     let mut resources = Vec::new();
-    for kind in kinds(group, version) {
+    for kind in kinds(group, version, served) {
         let mut resource = json!({
             "name": kind.plural,
             "singularName": kind.singular,

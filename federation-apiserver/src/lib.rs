@@ -9,6 +9,7 @@
 //!
 //! - [`registry`] is the table of kinds; [`Kind`](registry::Kind) says everything that the verbs must know of one, and
 //!   `kinds/` holds the rows. Adding a kind adds a row.
+//! - [`crd`] lets CustomResourceDefinitions add rows while the server runs.
 //! - [`store`] and [`cache`] keep objects as the bytes that are sent; [`deletion`] decides what a delete means;
 //!   [`housekeeping`] are the controllers without which a control plane that runs alone does not work.
 //! - [`ApiServer::service`] is the whole API as one tower service: `kube::Client` takes it without a socket.
@@ -22,6 +23,7 @@ pub mod allocation;
 pub mod audit;
 pub mod auth;
 pub mod cache;
+pub mod crd;
 pub mod deletion;
 mod discovery;
 mod encode;

@@ -16,7 +16,7 @@ use crate::{
         query::Query,
         respond,
     },
-    registry::{Kind, Registry},
+    registry::{Kind, KindRef, Registry},
     version,
 };
 
@@ -83,8 +83,8 @@ fn plain<T: JsonSchema>() -> Value {
 }
 
 /// Builds all documents of this server.
-pub(crate) fn documents(schemas: &Schemas) -> Documents {
-    let resources: Vec<_> = Registry::get().kinds().iter().map(|kind| resource(kind)).collect();
+pub(crate) fn documents(schemas: &Schemas, kinds: &[KindRef]) -> Documents {
+    let resources: Vec<_> = kinds.iter().map(|kind| resource(kind)).collect();
     Documents::build(schemas, &resources, version::GIT_VERSION)
 }
 

@@ -19,7 +19,7 @@ use federation_runtime::endpoints::{Health, METRICS_MEDIA_TYPE, Metrics as Metri
 use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use jiff::{SignedDuration, Timestamp};
-use kube_schema::{Schemas, openapi::Documents};
+use kube_schema::Schemas;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,8 @@ use crate::{
     },
     metrics::{Labels, Metrics},
     openapi,
-    registry::Registry,
+    registry::{Catalog, Served},
+    service::KindTable,
     store::Storage,
     verbs::{self, Call},
     version,
@@ -95,7 +96,7 @@ pub(crate) struct Shared {
     audit: Option<Arc<Audit>>,
     schemas: OnceLock<Schemas>,
     apply_types: OnceLock<Schema>,
-    documents: OnceLock<Documents>,
+    catalog: Arc<Catalog>,
 }
 
 impl Shared {
@@ -111,7 +112,7 @@ impl Shared {
         &self.authorizer
     }
 
-    /// The definitions of all kinds. They are inflated at first use: that takes longer than all the rest of a start.
+    /// The definitions of the table's kinds. They are inflated at first use: that takes longer than all the rest of a start.
     pub(crate) fn schemas(&self) -> &Schemas {
         self.schemas.get_or_init(openapi::schemas)
     }
@@ -121,8 +122,9 @@ impl Shared {
         self.apply_types.get_or_init(|| self.schemas().apply_schema())
     }
 
-    fn documents(&self) -> &Documents {
-        self.documents.get_or_init(|| openapi::documents(self.schemas()))
+    /// The kinds that are served now.
+    pub(crate) fn served(&self) -> Arc<Served> {
+        self.catalog.served()
     }
 }
 
@@ -140,6 +142,7 @@ impl ApiServer {
             allocator: Allocator::new(parts.ranges),
             authenticator: Authenticator::new(parts.tokens, parts.accounts),
             authorizer: Authorizer::new(parts.authorization, parts.storage.clone()),
+            catalog: Arc::new(Catalog::new(parts.storage.clone())),
             storage: parts.storage,
             draining: parts.draining,
             metrics,
@@ -150,7 +153,6 @@ impl ApiServer {
             audit: parts.audit,
             schemas: OnceLock::new(),
             apply_types: OnceLock::new(),
-            documents: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -159,7 +161,7 @@ impl ApiServer {
     pub fn warm_up(&self) {
         let shared = Arc::clone(&self.shared);
         let _detached = tokio::task::spawn_blocking(move || {
-            shared.documents();
+            shared.served().documents(shared.schemas());
             shared.apply_types();
         });
     }
@@ -172,6 +174,11 @@ impl ApiServer {
     /// A service for one connection, whose peer TLS has told; nobody if it has not.
     pub fn service_as(&self, user: Option<User>) -> Handler {
         Handler { shared: Arc::clone(&self.shared), user: user.map(Arc::new), peer: None }
+    }
+
+    /// The kinds that are served, as housekeeping asks for them.
+    pub fn kind_table(&self) -> KindTable {
+        KindTable::new(Arc::clone(&self.shared.catalog))
     }
 
     /// The store below.
@@ -248,7 +255,7 @@ where
         Target::Path(_) => info::path_verb(&head.method),
     };
     let error_format = error_format(&head, &query);
-    let labels = labels(&target, verb);
+    let labels = labels(&shared.served(), &target, verb);
     let asked = Asked {
         id: audited::audit_id(&head),
         head,
@@ -312,16 +319,16 @@ fn deadline(asked: &Asked) -> Result<Duration, ApiError> {
     }
 }
 
-fn labels(target: &Target, verb: &str) -> Labels {
+fn labels(served: &Served, target: &Target, verb: &str) -> Labels {
     // Only served resources become label values, so that a scanner cannot fill the memory with series.
     let known = match target {
-        Target::Resource(path) => Registry::get().find(&path.group, &path.version, &path.resource),
+        Target::Resource(path) => served.find(&path.group, &path.version, &path.resource),
         Target::Path(_) => None,
     };
     Labels {
         verb: verb.to_owned(),
-        group: known.map_or_else(String::new, |kind| kind.group.to_owned()),
-        resource: known.map_or_else(String::new, |kind| kind.plural.to_owned()),
+        group: known.as_ref().map_or_else(String::new, |kind| kind.group.to_owned()),
+        resource: known.as_ref().map_or_else(String::new, |kind| kind.plural.to_owned()),
         code: 0,
     }
 }
@@ -400,7 +407,8 @@ where
     B::Error: Into<BoxError>,
 {
     let (head, query, verb) = (&asked.head, &asked.query, asked.verb);
-    let kind = Registry::get()
+    let kind = shared
+        .served()
         .find(&path.group, &path.version, &path.resource)
         .ok_or_else(ApiError::no_such_path)?;
     if !kind.namespaced() && path.namespace.is_some() && kind.plural != "namespaces"
@@ -412,6 +420,7 @@ where
     let chosen = negotiate::choose(&head.headers, query.get("pretty"), offered)?;
     let format = Format { include: Include::parse(query.get("includeObject")), ..chosen };
     let body = if matches!(verb, "get" | "list" | "watch") { Bytes::new() } else { body::read(body).await? };
+    let deprecation = kind.custom.as_ref().and_then(|custom| custom.deprecation.clone());
     let record = asked.record.get().cloned();
     if let Some(record) = &record {
         record.requested(&audit::value_of(&head.headers, &body));
@@ -425,7 +434,7 @@ where
         headers: head.headers.clone(),
         body,
         format,
-        warnings: Vec::new(),
+        warnings: deprecation.into_iter().collect(),
         reservation: Mutex::default(),
         now: Timestamp::now(),
     };
@@ -490,7 +499,7 @@ fn fixed(
         }
         "/" => {
             let mut paths = vec!["/api".to_owned(), "/apis".to_owned()];
-            for (group, version) in Registry::get().group_versions() {
+            for (group, version) in shared.served().group_versions() {
                 paths.push(if group.is_empty() {
                     format!("/api/{version}")
                 } else {
@@ -516,10 +525,11 @@ fn fixed(
         _ => {}
     }
     if trimmed.starts_with("/openapi") {
-        return openapi::find(trimmed, query, &head.headers, shared.documents())
+        return openapi::find(trimmed, query, &head.headers, shared.served().documents(shared.schemas()))
             .ok_or_else(ApiError::no_such_path);
     }
-    let document = discovery::find(trimmed, &head.headers).ok_or_else(ApiError::no_such_path)?;
+    let document =
+        discovery::find(trimmed, &head.headers, &shared.served()).ok_or_else(ApiError::no_such_path)?;
     Ok(discovered(head, query, document))
 }
 

@@ -23,7 +23,7 @@ use crate::{
         tokens::Tokens,
     },
     housekeeping,
-    registry::Registry,
+    registry::Catalog,
     serve,
     server::{ApiServer, Parts},
     store::{self, Storage},
@@ -157,20 +157,11 @@ impl Service {
         let key = jwt::Key::load_or_create(&pki.join("sa.key"))?;
         let issuer = options.service_account_issuer.clone();
         let accounts = Arc::new(Accounts::new(key, issuer, options.api_audiences, storage.clone()));
-        let housekeeping = housekeeping::Service::new(
-            storage.clone(),
-            Arc::new(KindTable),
-            housekeeping::Options {
-                root_ca_pem: Some(authority.certificate_pem.clone()),
-                accounts: Some(Arc::clone(&accounts)),
-                default_roles: options.authorization_mode.contains(&Mode::Rbac),
-                ..Default::default()
-            },
-        );
+        let default_roles = options.authorization_mode.contains(&Mode::Rbac);
         let server = ApiServer::new(Parts {
-            storage,
+            storage: storage.clone(),
             tokens,
-            accounts: Some(accounts),
+            accounts: Some(Arc::clone(&accounts)),
             audit: audit.clone(),
             authorization: options.authorization_mode,
             ranges: Ranges {
@@ -181,6 +172,16 @@ impl Service {
             metrics,
             draining: shutdown.token(),
         });
+        let housekeeping = housekeeping::Service::new(
+            storage,
+            Arc::new(server.kind_table()),
+            housekeeping::Options {
+                root_ca_pem: Some(authority.certificate_pem.clone()),
+                accounts: Some(accounts),
+                default_roles,
+                ..Default::default()
+            },
+        );
         health.wait_for(READY_CHECK, "the namespaces that must exist are not there yet");
         Ok(Self {
             server,
@@ -248,22 +249,30 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address }
 }
 
-/// The table of kinds as housekeeping asks it.
-pub struct KindTable;
+/// The kinds that are served, as housekeeping asks for them.
+pub struct KindTable(Arc<Catalog>);
+
+impl KindTable {
+    pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
+        Self(catalog)
+    }
+}
 
 impl housekeeping::Kinds for KindTable {
     fn resource_of(&self, group: &str, kind: &str) -> Option<(store::ResourceKey, bool)> {
-        let kinds = Registry::get().kinds().iter();
-        let found = kinds.into_iter().find(|row| row.group == group && row.kind == kind)?;
+        let served = self.0.served();
+        let found = served.kinds().iter().find(|row| row.group == group && row.kind == kind)?;
         Some((found.storage(), found.namespaced()))
     }
 
     fn namespaced(&self) -> Vec<store::ResourceKey> {
-        let kinds = Registry::get().kinds().iter();
-        kinds
-            .filter(|kind| kind.namespaced() && kind.conversion.is_none())
-            .map(|kind| kind.storage())
-            .collect()
+        let served = self.0.served();
+        let kinds = served.kinds().iter().filter(|kind| kind.namespaced() && kind.conversion.is_none());
+        // A custom kind has a row for each of its versions, which share one set of objects.
+        let mut resources: Vec<_> = kinds.map(|kind| kind.storage()).collect();
+        resources.sort();
+        resources.dedup();
+        resources
     }
 
     fn fields(
@@ -271,6 +280,9 @@ impl housekeeping::Kinds for KindTable {
         resource: &store::ResourceKey,
         object: &serde_json::Value,
     ) -> std::collections::BTreeMap<String, String> {
-        crate::verbs::selectable_fields(resource, object)
+        match self.0.served().stored_as(resource) {
+            Some(kind) => crate::verbs::selectable_fields(&kind, object),
+            None => std::collections::BTreeMap::new(),
+        }
     }
 }

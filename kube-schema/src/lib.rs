@@ -7,6 +7,8 @@
 //!   decoding ([`Schemas::validate`]) and the documents that clients ask for ([`openapi`]);
 //! - its protobuf message ([`protobuf`]), in both directions.
 //!
+//! Kinds that are not built in bring a schema of their own: [`structural`] is what Kubernetes makes of that.
+//!
 //! ```
 //! use kube_schema::{Schemas, protobuf};
 //! let object = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}});
@@ -24,6 +26,7 @@ pub mod openapi;
 mod ownership;
 pub mod protobuf;
 mod schemas;
+pub mod structural;
 mod validate;
 
 pub use duplicates::duplicate_fields;

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::Schemas;
-use crate::schemas::reference;
+use crate::schemas::{OBJECT_META, custom_definition, definition_name, reference};
 
 /// The type of what the schema leaves open; `apimachinery::apply` knows it by this name.
 const DEDUCED: &str = "__untyped_deduced_";
@@ -31,6 +31,32 @@ impl Schemas {
     pub fn apply_schema(&self) -> apimachinery::apply::Schema {
         serde_json::from_value(self.ownership_schema())
             .expect("invariant: the document has the form that Schema reads")
+    }
+
+    /// The types of one kind that is not in this set, and the name of its root type. `schema` is its `openAPIV3Schema`; what
+    /// the definition refers to comes from this set.
+    pub fn apply_schema_of(
+        &self,
+        group: &str,
+        version: &str,
+        kind: &str,
+        schema: &Value,
+    ) -> (apimachinery::apply::Schema, String) {
+        let root = definition_name(group, version, kind);
+        let own = custom_definition(group, version, kind, schema);
+        let named = |name: &str, schema: &Value| {
+            let mut atom = definition(name, schema);
+            atom.insert("name".into(), json!(name));
+            Value::Object(atom)
+        };
+        let mut types = vec![named(&root, &own)];
+        // The only reference of a custom definition is that to its metadata.
+        for (name, schema) in crate::openapi::closure(self, [OBJECT_META]) {
+            types.push(named(name, schema));
+        }
+        let schema = serde_json::from_value(json!({ "types": types }))
+            .expect("invariant: the document has the form that Schema reads");
+        (schema, root)
     }
 }
 

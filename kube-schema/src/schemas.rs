@@ -51,43 +51,18 @@ impl Schemas {
     /// A set that also holds the given kind. `schema` is an `openAPIV3Schema` or what schemars writes (with `$defs`); apiVersion,
     /// kind and metadata are filled in.
     pub fn with_kind(&self, group: &str, version: &str, kind: &str, schema: &Value) -> Self {
-        let mut inner = (*self.inner).clone();
-        let name = definition_name(group, version, kind);
-        let mut definition = inline(schema, schema, 0);
-        if let Some(object) = definition.as_object_mut() {
-            object.insert("type".into(), json!("object"));
-            let properties = object.entry("properties").or_insert_with(|| json!({}));
-            if let Some(properties) = properties.as_object_mut() {
-                properties.insert("apiVersion".into(), json!({"type": "string", "description": "APIVersion defines the versioned schema of this representation of an object."}));
-                properties.insert("kind".into(), json!({"type": "string", "description": "Kind is a string value representing the REST resource this object represents."}));
-                properties.insert("metadata".into(), json!({"$ref": format!("{PREFIX}{OBJECT_META}"), "description": "Standard object's metadata."}));
-            }
-            object.insert(
-                "x-kubernetes-group-version-kind".into(),
-                json!([{"group": group, "version": version, "kind": kind}]),
-            );
-        }
-        inner.definitions.insert(name.clone(), Arc::new(definition));
-        inner.by_kind.insert((group.to_owned(), version.to_owned(), kind.to_owned()), name.clone());
+        self.with_kinds([(group, version, kind, schema)])
+    }
 
-        let list_kind = format!("{kind}List");
-        let list = definition_name(group, version, &list_kind);
-        inner.definitions.insert(
-            list.clone(),
-            Arc::new(json!({
-                "description": format!("{list_kind} is a list of {kind}"),
-                "type": "object",
-                "required": ["items"],
-                "properties": {
-                    "apiVersion": {"type": "string"},
-                    "kind": {"type": "string"},
-                    "metadata": {"$ref": format!("{PREFIX}io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta")},
-                    "items": {"type": "array", "items": {"$ref": format!("{PREFIX}{name}")}},
-                },
-                "x-kubernetes-group-version-kind": [{"group": group, "version": version, "kind": list_kind}],
-            })),
-        );
-        inner.by_kind.insert((group.to_owned(), version.to_owned(), list_kind), list);
+    /// A set that also holds the given kinds: group, version, kind and schema, as for [`Schemas::with_kind`].
+    pub fn with_kinds<'a>(
+        &self,
+        kinds: impl IntoIterator<Item = (&'a str, &'a str, &'a str, &'a Value)>,
+    ) -> Self {
+        let mut inner = (*self.inner).clone();
+        for (group, version, kind, schema) in kinds {
+            inner.insert(group, version, kind, schema);
+        }
         Self { inner: Arc::new(inner) }
     }
 
@@ -145,7 +120,53 @@ pub struct MergeRule {
     pub child: Option<String>,
 }
 
-const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+impl Inner {
+    fn insert(&mut self, group: &str, version: &str, kind: &str, schema: &Value) {
+        let name = definition_name(group, version, kind);
+        let definition = custom_definition(group, version, kind, schema);
+        self.definitions.insert(name.clone(), Arc::new(definition));
+        self.by_kind.insert((group.to_owned(), version.to_owned(), kind.to_owned()), name.clone());
+        let list_kind = format!("{kind}List");
+        let list = definition_name(group, version, &list_kind);
+        self.definitions.insert(
+            list.clone(),
+            Arc::new(json!({
+                "description": format!("{list_kind} is a list of {kind}"),
+                "type": "object",
+                "required": ["items"],
+                "properties": {
+                    "apiVersion": {"type": "string"},
+                    "kind": {"type": "string"},
+                    "metadata": {"$ref": format!("{PREFIX}io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta")},
+                    "items": {"type": "array", "items": {"$ref": format!("{PREFIX}{name}")}},
+                },
+                "x-kubernetes-group-version-kind": [{"group": group, "version": version, "kind": list_kind}],
+            })),
+        );
+        self.by_kind.insert((group.to_owned(), version.to_owned(), list_kind), list);
+    }
+}
+
+/// The definition of a kind that is not built in: its schema with apiVersion, kind and metadata filled in.
+pub(crate) fn custom_definition(group: &str, version: &str, kind: &str, schema: &Value) -> Value {
+    let mut definition = inline(schema, schema, 0);
+    if let Some(object) = definition.as_object_mut() {
+        object.insert("type".into(), json!("object"));
+        let properties = object.entry("properties").or_insert_with(|| json!({}));
+        if let Some(properties) = properties.as_object_mut() {
+            properties.insert("apiVersion".into(), json!({"type": "string", "description": "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources"}));
+            properties.insert("kind".into(), json!({"type": "string", "description": "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds"}));
+            properties.insert("metadata".into(), json!({"$ref": format!("{PREFIX}{OBJECT_META}"), "description": "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"}));
+        }
+        object.insert(
+            "x-kubernetes-group-version-kind".into(),
+            json!([{"group": group, "version": version, "kind": kind}]),
+        );
+    }
+    definition
+}
+
+pub(crate) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// The definition's name that a schema refers to.
 pub(crate) fn reference(schema: &Value) -> Option<&str> {
@@ -153,7 +174,7 @@ pub(crate) fn reference(schema: &Value) -> Option<&str> {
 }
 
 /// Custom kinds are named as the API server names them: reversed group, version, kind.
-fn definition_name(group: &str, version: &str, kind: &str) -> String {
+pub(crate) fn definition_name(group: &str, version: &str, kind: &str) -> String {
     let reversed: Vec<&str> = group.rsplit('.').collect();
     format!("{}.{version}.{kind}", reversed.join("."))
 }

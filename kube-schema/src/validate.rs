@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use serde_json::Value;
 
-use crate::Schemas;
+use crate::{Schemas, schemas::OBJECT_META};
 
 /// What [`Schemas::validate`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,6 +45,15 @@ impl Schemas {
         let mut walk = Walk { schemas: self, kind, report: Report::default(), path: String::new() };
         walk.value(schema, object, 0);
         Some(walk.report)
+    }
+
+    /// Checks nothing but an object's metadata, which is the same for all kinds; `kind` is for messages.
+    pub fn validate_metadata(&self, kind: &str, object: &Value) -> Report {
+        let mut walk = Walk { schemas: self, kind, report: Report::default(), path: "metadata".to_owned() };
+        if let (Some(schema), Some(metadata)) = (self.definition(OBJECT_META), object.get("metadata")) {
+            walk.value(schema, metadata, 0);
+        }
+        walk.report
     }
 }
 

@@ -47,6 +47,8 @@ fn is_verbatim(kind: &Kind, format: Format) -> bool {
         && format.view == View::Object
         && !format.pretty
         && kind.conversion.is_none()
+        // A schema that has changed since may prune and default what is read.
+        && kind.custom.is_none()
 }
 
 /// One object.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{ListMeta, metadata};
-use crate::{http::negotiate::Include, registry::Kind};
+use crate::{crd::custom::PrinterColumn, http::negotiate::Include, registry::Kind};
 
 /// A Table of objects. Within a watch only the first one tells its columns.
 pub(super) fn table(
@@ -15,8 +15,10 @@ pub(super) fn table(
     now: Timestamp,
     columns: bool,
 ) -> Value {
-    let definitions: Vec<_> = kind
-        .columns
+    // A custom kind has its own columns after the name.
+    let own = kind.custom.as_ref().map(|custom| custom.columns.as_slice()).unwrap_or_default();
+    let fixed = if kind.custom.is_some() { kind.columns.get(..1).unwrap_or_default() } else { kind.columns };
+    let definitions: Vec<_> = fixed
         .iter()
         .map(|column| {
             json!({
@@ -27,11 +29,16 @@ pub(super) fn table(
                 "priority": column.priority,
             })
         })
+        .chain(own.iter().map(PrinterColumn::definition))
         .collect();
     let rows: Vec<_> = objects
         .into_iter()
         .map(|object| {
-            let cells: Vec<_> = kind.columns.iter().map(|column| (column.cell)(&object, now)).collect();
+            let cells: Vec<_> = fixed
+                .iter()
+                .map(|column| (column.cell)(&object, now))
+                .chain(own.iter().map(|column| column.cell(&object, now)))
+                .collect();
             let mut row = json!({"cells": cells});
             match include {
                 Include::Nothing => {}

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
+    crd::Taken,
     deletion::{self, Propagation, seconds},
     store::Key,
 };
@@ -64,6 +65,8 @@ pub enum Edit {
     Data(Value),
     /// Set these top-level fields; of `metadata`, the fields that are given.
     Parts(Value),
+    /// Bring a definition's status up to date, given the names that others hold.
+    Accept(Taken),
 }
 
 /// One status condition.
@@ -125,6 +128,7 @@ impl Edit {
                     }
                 }
             }
+            Self::Accept(taken) => crate::crd::status::settle(object, taken, &seconds(now)),
         }
     }
 }

@@ -8,12 +8,14 @@
 //! - [`roles`]: the default roles at a start, and aggregated roles;
 //! - [`tokens`]: Secrets that hold the tokens of service accounts;
 //! - [`quota`]: what namespaces use of their quotas;
+//! - [`definitions`]: CustomResourceDefinitions that wait for a name, or for the end of their instances;
 //! - [`expiry`]: Events an hour old.
 //!
 //! Level-triggered: a change only says where to look. What failed is looked at again after [`RETRY`], and everything every
 //! [`RESYNC`], which should find nothing.
 
 mod action;
+mod definitions;
 mod executor;
 mod expiry;
 mod garbage;
@@ -37,7 +39,7 @@ use graph::Graph;
 
 use crate::admission::Quotas;
 use crate::auth::accounts::Accounts;
-use crate::store::{OwnerRef, ResourceKey, Storage};
+use crate::store::{EventKind, OwnerRef, ResourceKey, Storage};
 
 /// After what time failed actions are decided anew.
 const RETRY: Duration = Duration::from_secs(1);
@@ -92,6 +94,8 @@ pub struct Service {
     /// Something that quotas may count has changed.
     usage_changed: bool,
     quotas: Quotas,
+    /// A definition has changed, or waits for its instances.
+    definitions: bool,
 }
 
 impl Service {
@@ -109,6 +113,7 @@ impl Service {
             tokens_changed: true,
             usage_changed: true,
             quotas: Quotas::default(),
+            definitions: true,
         }
     }
 
@@ -163,6 +168,9 @@ impl Service {
             actions.extend(quota::statuses(&snapshot, &self.quotas));
         }
         actions.extend(namespace::endings(&snapshot, &kinds.namespaced()));
+        if std::mem::take(&mut self.definitions) || everything {
+            actions.extend(definitions::actions(&snapshot));
+        }
         let dirty = self.graph.take_dirty();
         for key in &dirty {
             actions.extend(garbage::decide_key(&snapshot, &self.graph, kinds, key));
@@ -176,6 +184,7 @@ impl Service {
         self.roles_changed |= count > 0;
         self.tokens_changed |= count > 0;
         self.usage_changed |= count > 0;
+        self.definitions |= count > 0;
         for key in failed {
             self.graph.mark(key);
         }
@@ -193,6 +202,9 @@ impl Service {
                 self.roles_changed |= roles::concerns(&event.object.key);
                 self.tokens_changed |= tokens::concerns(&event.object);
                 self.usage_changed |= !event.object.key.namespace.is_empty();
+                self.definitions |= definitions::concerns(&event.object.key)
+                    // The last instance may have gone for which one waits.
+                    || (event.kind == EventKind::Deleted && !event.object.key.resource.group.is_empty());
                 self.graph.observe(event.previous.as_deref(), &event.object, event.kind, &resolve);
                 self.seen = Some(event.revision);
             }
@@ -203,6 +215,7 @@ impl Service {
         self.roles_changed = true;
         self.tokens_changed = true;
         self.usage_changed = true;
+        self.definitions = true;
         self.graph.rebuild(&snapshot, &resolve);
         self.seen = Some(snapshot.revision());
     }

@@ -274,7 +274,7 @@ async fn the_running_service_follows_changes() {
     let patience = Duration::from_secs(30);
     loop {
         let event = tokio::time::timeout(patience, watch.next()).await.unwrap().unwrap().unwrap();
-        if event.kind == store::EventKind::Deleted {
+        if event.kind == EventKind::Deleted {
             break;
         }
     }

@@ -71,6 +71,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         coordination::KINDS,
         discovery_slice::KINDS,
         flowcontrol::KINDS,
+        crate::crd::KINDS,
         dns::KINDS,
         federation::KINDS,
         traffic::KINDS,

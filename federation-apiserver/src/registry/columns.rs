@@ -107,9 +107,14 @@ pub fn joined(texts: impl IntoIterator<Item = String>) -> Value {
 
 /// Time since the RFC 3339 time at a JSON pointer, as kubectl prints it.
 pub fn age(object: &Value, pointer: &str, now: Timestamp) -> Value {
-    let time =
-        object.pointer(pointer).and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
-    time.map_or_else(|| "<unknown>".to_owned(), |time| human(now.as_second() - time.as_second())).into()
+    let time = object.pointer(pointer).and_then(Value::as_str).and_then(|text| since(text, now));
+    time.unwrap_or_else(|| "<unknown>".to_owned()).into()
+}
+
+/// Time since an RFC 3339 time, as kubectl prints it; none if the text is no time.
+pub fn since(text: &str, now: Timestamp) -> Option<String> {
+    let time = text.parse::<Timestamp>().ok()?;
+    Some(human(now.as_second() - time.as_second()))
 }
 
 /// `apimachinery/pkg/util/duration.HumanDuration`.

@@ -1,15 +1,21 @@
 //! The table of kinds. A kind is one [`Kind`] row; adding a kind adds a row in [`crate::kinds`] and no other code.
 
+mod catalog;
 mod columns;
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    ops::Deref,
+    sync::{Arc, LazyLock},
+};
 
 use apimachinery::{FieldError, meta::Scope, names::NameRule, status::GroupResource};
 use serde_json::Value;
 
-pub use columns::{Column, age, count, field, human as human_duration, joined};
+pub(crate) use catalog::{Catalog, Served};
+pub use columns::{Column, age, count, field, human as human_duration, joined, since};
 
-use crate::store::ResourceKey;
+use crate::{crd::Custom, store::ResourceKey};
 
 /// When `metadata.generation` rises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +81,7 @@ pub const ALL_VERBS: &[&str] =
 pub type Faults = Vec<FieldError>;
 
 /// One row of the table.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Kind {
     /// API group; empty for core.
     pub group: &'static str,
@@ -129,6 +135,28 @@ pub struct Kind {
     pub validate_update: fn(&Value, &Value, &mut Faults),
     /// Where objects are stored, if not under this kind itself.
     pub conversion: Option<Conversion>,
+    /// What a CustomResourceDefinition says of the kind, if one brought it.
+    pub custom: Option<Arc<Custom>>,
+}
+
+/// A kind that is served: a row of the table, or one that a CustomResourceDefinition brought and may take away.
+#[derive(Clone)]
+pub enum KindRef {
+    /// A row of the table.
+    Fixed(&'static Kind),
+    /// What a CustomResourceDefinition brought. Requests and watches that are under way keep it.
+    Custom(Arc<Kind>),
+}
+
+impl Deref for KindRef {
+    type Target = Kind;
+
+    fn deref(&self) -> &Kind {
+        match self {
+            Self::Fixed(kind) => kind,
+            Self::Custom(kind) => kind,
+        }
+    }
 }
 
 impl Kind {
@@ -160,6 +188,7 @@ impl Kind {
         validate: |_, _| {},
         validate_update: |_, _, _| {},
         conversion: None,
+        custom: None,
     };
 
     /// `apps/v1`, or `v1`.
@@ -217,17 +246,19 @@ impl Kind {
 
     /// The stored form of an object of this kind.
     pub fn to_stored(&self, object: Value) -> Value {
-        match &self.conversion {
-            Some(conversion) => (conversion.to_stored)(object),
-            None => object,
+        match (&self.conversion, &self.custom) {
+            (Some(conversion), _) => (conversion.to_stored)(object),
+            (None, Some(custom)) => custom.to_stored(object),
+            (None, None) => object,
         }
     }
 
     /// An object of this kind from its stored form.
     pub fn from_stored(&self, object: Value) -> Value {
-        match &self.conversion {
-            Some(conversion) => (conversion.from_stored)(object),
-            None => object,
+        match (&self.conversion, &self.custom) {
+            (Some(conversion), _) => (conversion.from_stored)(object),
+            (None, Some(custom)) => custom.from_stored(object),
+            (None, None) => object,
         }
     }
 

@@ -12,9 +12,9 @@ use serde_json::Value;
 use crate::{
     allocation::Reservation,
     auth::User,
-    encode,
+    crd, deletion, encode,
     http::{Body, info::ResourcePath, negotiate::Format, query::Query, respond},
-    registry::Kind,
+    registry::{Kind, KindRef},
     server::Shared,
     store::{Key, Stored},
 };
@@ -24,7 +24,7 @@ pub(crate) struct Call {
     pub(crate) shared: Arc<Shared>,
     /// Who asks, or whom he impersonates.
     pub(crate) user: Arc<User>,
-    pub(crate) kind: &'static Kind,
+    pub(crate) kind: KindRef,
     pub(crate) path: ResourcePath,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
@@ -92,12 +92,12 @@ impl Call {
 
     /// Parses a stored object, in the form of the kind that was asked for.
     pub(crate) fn value(&self, stored: &Stored) -> Result<Value, ApiError> {
-        parse(self.kind, stored)
+        parse(&self.kind, stored)
     }
 
     /// Answers with an object.
     pub(crate) fn answer(&self, code: StatusCode, stored: &Stored) -> Result<Response<Body>, ApiError> {
-        let (content_type, bytes) = encode::object(self.kind, self.format, stored, self.now)?;
+        let (content_type, bytes) = encode::object(&self.kind, self.format, stored, self.now)?;
         Ok(self.finish(respond::bytes_for(&self.headers, code, content_type, bytes)))
     }
 
@@ -108,6 +108,19 @@ impl Call {
             Format { view: crate::http::negotiate::View::Object, ..self.format },
             value,
         ))
+    }
+
+    /// Brings the status of a CustomResourceDefinition up to date with its spec, in the write that changes it.
+    pub(crate) fn settle_definition(&self, object: &mut Value) {
+        if !crd::is_definition(&self.kind) {
+            return;
+        }
+        let served = self.shared.served();
+        let definitions = served.definitions().map(|definition| &**definition);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (group, name) = (text(&object["spec"]["group"]), text(&object["metadata"]["name"]));
+        let taken = crd::status::Taken::new(definitions, &group, &name);
+        crd::status::settle(object, &taken, &deletion::seconds(self.now));
     }
 
     /// The manager's name for field ownership: as asked, or the User-Agent up to its slash.

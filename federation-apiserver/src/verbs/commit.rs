@@ -65,7 +65,7 @@ pub(super) async fn create(
             None => pretend(call, key, 0, object),
         };
     }
-    let object = object::encode(call.kind, object);
+    let object = object::encode(&call.kind, object);
     for _ in 0..ROUNDS {
         if let Some(existing) = call.shared.storage.get(&key) {
             return Err(taken(call, &existing));
@@ -108,7 +108,7 @@ pub(super) async fn replace(
     if dry_run {
         return pretend(call, key, current.revision, object).map(Outcome::Done);
     }
-    let object = object::encode(call.kind, object);
+    let object = object::encode(&call.kind, object);
     let write = if released {
         Write::Delete { key, expect, last: object }
     } else {

@@ -43,8 +43,16 @@ pub(super) fn authorize(call: &Call) -> Result<(), ApiError> {
 /// Makes a decoded object a new one, as the client would have written it in full: with metadata and defaults. What is in
 /// it now is the client's; what [`finish`] adds is the server's, and nobody owns it.
 pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
-    let kind = call.kind;
+    let kind = &*call.kind;
     call.canonicalise(&mut object);
+    if let Some(custom) = &kind.custom {
+        if custom.terminating {
+            let mut refused = ApiError::method_not_allowed(&kind.resource(), "create");
+            refused.message = "create not allowed while custom resource definition is terminating".to_owned();
+            return Err(refused);
+        }
+        custom.complete(&mut object);
+    }
     object::settle_namespace(kind, &mut object, call.namespace())?;
     let random: [u8; SUFFIX_LEN] = rand::random();
     object::begin(kind, &mut object, &uuid::Uuid::new_v4().to_string(), random, call.now)?;
@@ -60,8 +68,9 @@ pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
 
 /// Sets what the server decides of a new object, and validates it.
 pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> {
-    let kind = call.kind;
+    let kind = &*call.kind;
     (kind.prepare_create)(&mut object);
+    call.settle_definition(&mut object);
     // The missing namespace is the plainer answer, so it comes before the faults of the object.
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let _open = commit::check_namespace(call, name)?;

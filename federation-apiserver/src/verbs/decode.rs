@@ -83,7 +83,7 @@ impl Call {
 
     /// Refuses wrong types.
     fn check_types(&self, object: &Value, report: &Report) -> Result<(), ApiError> {
-        let kind = self.kind;
+        let kind = &*self.kind;
         let Some(first) = report.mismatches.first() else { return Ok(()) };
         if kind.built_in {
             return Err(ApiError::bad_request(format!(
@@ -111,7 +111,18 @@ impl Call {
         old: Option<&Value>,
         validation: FieldValidation,
     ) -> Result<(), ApiError> {
-        let kind = self.kind;
+        let kind = self.kind.clone();
+        if let Some(custom) = &kind.custom {
+            let report = self.shared.schemas().validate_metadata(kind.kind, object);
+            if let Some(first) = report.mismatches.first() {
+                return Err(ApiError::bad_request(format!("unable to decode {}: {first}", kind.kind)));
+            }
+            let known = old.map(|old| custom.unknown(old)).unwrap_or_default();
+            let fields = report.unknown.into_iter().chain(custom.unknown(object));
+            let news = fields.filter(|field| !known.contains(field));
+            let texts = news.map(|field| format!("unknown field {field:?}")).collect();
+            return self.tell_strictly(validation, texts);
+        }
         let validate = |object| self.shared.schemas().validate(kind.group, kind.version, kind.kind, object);
         let Some(report) = validate(object) else { return Ok(()) };
         self.check_types(object, &report)?;
@@ -143,7 +154,7 @@ impl Call {
     }
 
     fn tell_strictly(&mut self, validation: FieldValidation, faults: Vec<String>) -> Result<(), ApiError> {
-        let kind = self.kind;
+        let kind = self.kind.clone();
         match validation {
             FieldValidation::Ignore => {}
             FieldValidation::Warn => self.warnings.extend(faults),

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Call, commit, list, object};
 use crate::{
+    crd,
     deletion::{self, DeleteDecision, DeleteOptions, Propagation},
     http::{Body, query},
     store::{Stored, Write, WriteError},
@@ -106,7 +107,10 @@ async fn delete_in(
     for _ in 0..ROUNDS {
         let current =
             call.shared.storage.get(&key).ok_or_else(|| ApiError::not_found(&call.resource(), name))?;
-        let old = call.value(&current)?;
+        let mut old = call.value(&current)?;
+        if crd::is_definition(&call.kind) {
+            crd::status::begin_deletion(&mut old, &deletion::seconds(call.now));
+        }
         let expect = Some(current.revision);
         let (write, removed) = match deletion::decide_delete(&old, options, call.now, Propagation::Background)
         {
@@ -127,13 +131,13 @@ async fn delete_in(
                 if dry_run {
                     return Ok(Outcome::Removed(current));
                 }
-                (Write::Delete { key: key.clone(), expect, last: object::encode(call.kind, old) }, true)
+                (Write::Delete { key: key.clone(), expect, last: object::encode(&call.kind, old) }, true)
             }
             DeleteDecision::MarkDeleting(next) => {
                 if dry_run {
                     return commit::pretend(call, key, current.revision, next).map(Outcome::Marked);
                 }
-                (Write::Update { key: key.clone(), expect, object: object::encode(call.kind, next) }, false)
+                (Write::Update { key: key.clone(), expect, object: object::encode(&call.kind, next) }, false)
             }
         };
         match call.shared.storage.write(write).await {

@@ -16,7 +16,7 @@ use crate::{
         query::{ListOptions, VersionMatch},
         respond,
     },
-    registry::Kind,
+    registry::KindRef,
     store::{Snapshot, SnapshotError, Stored, WaitError},
 };
 
@@ -38,9 +38,10 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     let filter = Filter::new(call, &options)?;
     let (snapshot, after) = snapshot(call, &options).await?;
     let page = page(call, &filter, &options, &snapshot, after.as_ref());
-    let (content_type, bytes) = encode::list(call.kind, call.format, &page.items, &page.meta, call.now)?;
+    let (content_type, bytes) = encode::list(&call.kind, call.format, &page.items, &page.meta, call.now)?;
     let mut response = respond::bytes_for(&call.headers, StatusCode::OK, content_type, bytes);
     response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache, private"));
+    respond::warn(response.headers_mut(), &call.warnings);
     Ok(response)
 }
 
@@ -59,7 +60,7 @@ pub(super) struct Filter {
     /// Of the one object that an old `watch/` path names.
     name: Option<String>,
     options: ListOptions,
-    kind: &'static Kind,
+    kind: KindRef,
     trivial: bool,
 }
 
@@ -83,7 +84,7 @@ impl Filter {
             namespace: call.kind.namespaced().then(|| call.path.namespace.clone()).flatten(),
             name: call.path.name.clone(),
             options: options.clone(),
-            kind: call.kind,
+            kind: call.kind.clone(),
             trivial: call.path.name.is_none()
                 && options.labels.is_everything()
                 && options.fields.is_everything(),

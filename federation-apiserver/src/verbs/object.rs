@@ -14,7 +14,7 @@ use crate::{
     deletion,
     kinds::check_cluster_selector,
     registry::{Faults, Generation, Kind, Registry},
-    store::{Encoded, Meta, ResourceKey},
+    store::{Encoded, Meta},
 };
 
 /// Metadata that only the server writes.
@@ -118,7 +118,10 @@ pub(super) fn count_generation(kind: &Kind, object: &mut Value, old: &Value) -> 
     let counted = |object: &Value| {
         let mut rest = object.as_object().cloned().unwrap_or_default();
         for name in ["metadata", "status", "apiVersion", "kind"] {
-            rest.remove(name);
+            // A custom kind without a status of its own has a field of that name like any other.
+            if name != "status" || kind.status || kind.custom.is_none() {
+                rest.remove(name);
+            }
         }
         rest
     };
@@ -165,6 +168,9 @@ pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Resu
     }
     check_cluster_selector_once(kind, object, &mut faults);
     (kind.validate)(object, &mut faults);
+    if let Some(custom) = &kind.custom {
+        custom.validate(object, old, &mut faults);
+    }
     if let Some(old) = old {
         (kind.validate_update)(object, old, &mut faults);
         validate_finalizers(object, old, &mut faults);
@@ -235,20 +241,25 @@ pub(super) fn same(one: &Value, other: &Value) -> bool {
 /// Serializes an object for the store, in its stored form.
 pub(crate) fn encode(kind: &Kind, object: Value) -> Encoded {
     let stored = kind.to_stored(object);
-    let fields = selectable_fields(&kind.storage(), &stored);
+    let fields = selectable_fields(kind, &stored);
     let meta = Meta::from_value(&stored, fields);
     Encoded::new(&stored, meta)
 }
 
 /// The selectable fields of a stored object, for every kind that it is served as. Name and namespace stand in its key.
-pub(crate) fn selectable_fields(resource: &ResourceKey, stored: &Value) -> BTreeMap<String, String> {
-    let kinds = Registry::get().kinds().iter();
-    kinds
-        .filter(|kind| !kind.selectable.is_empty() && kind.storage() == *resource)
-        .flat_map(|kind| match &kind.conversion {
-            Some(_) => kind.field_values(&kind.from_stored(stored.clone())),
-            None => kind.field_values(stored),
-        })
-        .filter(|(name, value)| !value.is_empty() && !name.starts_with("metadata."))
-        .collect()
+pub(crate) fn selectable_fields(kind: &Kind, stored: &Value) -> BTreeMap<String, String> {
+    let values = if let Some(custom) = &kind.custom {
+        custom.field_values(stored)
+    } else {
+        let resource = kind.storage();
+        let kinds = Registry::get().kinds().iter();
+        kinds
+            .filter(|kind| !kind.selectable.is_empty() && kind.storage() == resource)
+            .flat_map(|kind| match &kind.conversion {
+                Some(_) => kind.field_values(&kind.from_stored(stored.clone())),
+                None => kind.field_values(stored),
+            })
+            .collect()
+    };
+    values.into_iter().filter(|(name, value)| !value.is_empty() && !name.starts_with("metadata.")).collect()
 }

@@ -32,7 +32,7 @@ impl MergeSchema for MergeKeys<'_> {
 impl Call {
     /// Applies a strategic merge patch.
     pub(super) fn merge_strategically(&self, object: &Value, patch: &Value) -> Result<Value, PatchError> {
-        let kind = self.kind;
+        let kind = &*self.kind;
         let schemas = self.shared.schemas();
         let definition = schemas.name_of(kind.group, kind.version, kind.kind).unwrap_or_default();
         strategic::apply(&MergeKeys(schemas), definition, object, patch)
@@ -61,7 +61,12 @@ impl Call {
             subresource: self.path.subresource.as_deref().unwrap_or_default(),
             now: &now,
         };
-        let kind = self.kind;
+        let kind = &*self.kind;
+        if let Some(custom) = &kind.custom {
+            let (types, definition) = custom.ownership(kind.group, kind.version, kind.kind);
+            let root = TypeRef::named(definition.as_str());
+            return step(ObjectType::new(types, &root), &manager);
+        }
         let types = self.shared.apply_types();
         match self.shared.schemas().name_of(kind.group, kind.version, kind.kind) {
             Some(definition) => {

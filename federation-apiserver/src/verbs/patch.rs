@@ -65,7 +65,7 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
         if round > 0 {
             call.warnings.truncate(warned);
         }
-        object::settle_namespace(call.kind, &mut next, call.namespace())?;
+        object::settle_namespace(&call.kind, &mut next, call.namespace())?;
         update::check_name(call, &mut next)?;
         let version = next["metadata"]["resourceVersion"].as_str().unwrap_or_default();
         if !version.is_empty() && version != current.revision.to_string() {
@@ -171,7 +171,7 @@ fn merge_apply(
 ) -> Result<Value, ApiError> {
     let mut configuration = configuration.clone();
     call.expect_kind(&mut configuration, &call.kind.api_version(), call.kind.kind)?;
-    object::settle_namespace(call.kind, &mut configuration, call.namespace())?;
+    object::settle_namespace(&call.kind, &mut configuration, call.namespace())?;
     update::check_name(call, &mut configuration)?;
     let conflicts = if options.force { Conflicts::Force } else { Conflicts::Refuse };
     let name = call.field_manager(options.field_manager.as_deref());

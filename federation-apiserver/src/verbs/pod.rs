@@ -16,7 +16,7 @@ use super::{
 use crate::{
     deletion::{DeleteOptions, seconds},
     http::{Body, query::WriteOptions},
-    registry::{Kind, Registry},
+    registry::{Kind, KindRef, Registry},
     store::Write,
     validation::{items, text},
 };
@@ -37,7 +37,7 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let mut binding = call.decode_any()?;
     call.expect_kind(&mut binding, "v1", "Binding")?;
     let name = binding["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    call.kind = core("pods")?;
+    call.kind = KindRef::Fixed(core("pods")?);
     match &call.path.name {
         None => call.path.name = Some(name),
         Some(asked) if !name.is_empty() && name != *asked => {

@@ -5,7 +5,10 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Call, commit, commit::Outcome, patch, update};
-use crate::http::{Body, query::WriteOptions};
+use crate::{
+    crd::custom::ScalePaths,
+    http::{Body, query::WriteOptions},
+};
 
 const ROUNDS: usize = 64;
 
@@ -13,7 +16,7 @@ const ROUNDS: usize = 64;
 pub(super) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
     check(call)?;
     let object = call.value(&*current(call)?)?;
-    Ok(call.answer_value(StatusCode::OK, &scale_of(&object)))
+    Ok(call.answer_value(StatusCode::OK, &scale_of(call, &object)?))
 }
 
 /// Sets the replicas that the body's Scale asks for.
@@ -52,7 +55,7 @@ async fn write(
     for _ in 0..ROUNDS {
         let current = current(call)?;
         let old = call.value(&current)?;
-        let scale = wanted(call, &scale_of(&old))?;
+        let scale = wanted(call, &scale_of(call, &old)?)?;
         check_types(&scale)?;
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
         if replicas < 0 {
@@ -65,7 +68,10 @@ async fn write(
             return Err(ApiError::stale(&call.resource(), call.name()));
         }
         let mut object = old.clone();
-        object["spec"]["replicas"] = replicas.into();
+        match paths(call) {
+            Some(paths) => set(&mut object, &paths.spec_replicas, replicas.into()),
+            None => object["spec"]["replicas"] = replicas.into(),
+        }
         // The parts that an update of the object itself changes.
         let subresource = call.path.subresource.take();
         let prepared = update::prepare(call, object, &old);
@@ -76,7 +82,7 @@ async fn write(
             outcome => {
                 let stored = outcome.into_stored(call, call.name())?;
                 let object = call.value(&stored)?;
-                return Ok(call.answer_value(StatusCode::OK, &scale_of(&object)));
+                return Ok(call.answer_value(StatusCode::OK, &scale_of(call, &object)?));
             }
         }
     }
@@ -102,7 +108,23 @@ fn check_types(scale: &Value) -> Result<(), ApiError> {
     }
 }
 
-fn scale_of(object: &Value) -> Value {
+/// Where a custom kind keeps what its Scale tells.
+fn paths(call: &Call) -> Option<&ScalePaths> {
+    call.kind.custom.as_ref()?.scale.as_ref()
+}
+
+/// Sets the value at a JSON pointer; what is missing on the way is made.
+fn set(object: &mut Value, pointer: &str, value: Value) {
+    let place = pointer.split('/').filter(|step| !step.is_empty()).fold(object, |at, step| {
+        if !at.is_object() {
+            *at = json!({});
+        }
+        &mut at[step.replace("~1", "/").replace("~0", "~")]
+    });
+    *place = value;
+}
+
+fn scale_of(call: &Call, object: &Value) -> Result<Value, ApiError> {
     let metadata = &object["metadata"];
     let mut kept = serde_json::Map::new();
     for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -110,15 +132,34 @@ fn scale_of(object: &Value) -> Value {
             kept.insert(name.to_owned(), value.clone());
         }
     }
-    let selector = Selector::from_label_selector(object["spec"].get("selector"));
-    json!({
+    let (spec, status, selector) = match paths(call) {
+        Some(paths) => {
+            let spec = object.pointer(&paths.spec_replicas).and_then(Value::as_i64);
+            let spec = spec.ok_or_else(|| {
+                let path = paths.spec_replicas.replace('/', ".");
+                ApiError::internal(format!("the spec replicas field {path:?} does not exist"))
+            })?;
+            let status = object.pointer(&paths.status_replicas).and_then(Value::as_i64);
+            let selector = paths.selector.as_ref().and_then(|path| object.pointer(path)?.as_str());
+            (spec, status.unwrap_or_default(), selector.map(str::to_owned))
+        }
+        None => (
+            object["spec"]["replicas"].as_i64().unwrap_or_default(),
+            object["status"]["replicas"].as_i64().unwrap_or_default(),
+            Selector::from_label_selector(object["spec"].get("selector"))
+                .map(|selector| selector.to_string())
+                .ok(),
+        ),
+    };
+    let mut status = json!({"replicas": status});
+    if paths(call).is_none() || selector.is_some() {
+        status["selector"] = selector.unwrap_or_default().into();
+    }
+    Ok(json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": kept,
-        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or_default()},
-        "status": {
-            "replicas": object["status"]["replicas"].as_i64().unwrap_or_default(),
-            "selector": selector.map(|selector| selector.to_string()).unwrap_or_default(),
-        },
-    })
+        "spec": {"replicas": spec},
+        "status": status,
+    }))
 }

@@ -21,7 +21,7 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
     check_subresource(call, "update")?;
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let mut object = call.decode_object(options.field_validation)?;
-    object::settle_namespace(call.kind, &mut object, call.namespace())?;
+    object::settle_namespace(&call.kind, &mut object, call.namespace())?;
     check_name(call, &mut object)?;
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
     let manager = options.field_manager.as_deref();
@@ -100,9 +100,12 @@ fn check_versions(call: &Call, object: &Value, current: &Arc<Stored>, version: &
 
 /// Makes an object ready to replace `old`: each subresource changes its own part and nothing else.
 pub(super) fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Value, ApiError> {
-    let kind = call.kind;
+    let kind = &*call.kind;
     call.canonicalise(&mut object);
     object::carry_over(&mut object, old)?;
+    if let Some(custom) = &kind.custom {
+        custom.complete(&mut object);
+    }
     match call.path.subresource.as_deref() {
         Some(name) => {
             let part = kind.subresource(name).ok_or_else(ApiError::no_such_path)?;
@@ -124,6 +127,7 @@ pub(super) fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Val
             (kind.default)(&mut object);
             (kind.prepare_update)(&mut object, old);
             call.allocate(&mut object, Some(old))?;
+            call.settle_definition(&mut object);
             object::count_generation(kind, &mut object, old)?;
         }
     }

@@ -20,8 +20,9 @@ use crate::{
         Body, body,
         negotiate::Format,
         query::{ListOptions, VersionMatch},
+        respond,
     },
-    registry::Kind,
+    registry::KindRef,
     store::{Event, EventKind, Expired, Stored, Watch},
 };
 
@@ -64,7 +65,7 @@ pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
     let now = Instant::now();
     let end = now + Duration::from_secs(seconds.min(TIMEOUT_MAX_SECONDS));
     let stream = Stream {
-        kind: call.kind,
+        kind: call.kind.clone(),
         format: call.format,
         filter,
         initial,
@@ -86,6 +87,7 @@ pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(call.format.content_type(true)));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    respond::warn(headers, &call.warnings);
     Ok(response)
 }
 
@@ -96,7 +98,7 @@ fn first_bookmark(now: Instant, end: Instant) -> Instant {
 
 /// The state of one watch. It holds no lock and no buffer but the initial state.
 struct Stream {
-    kind: &'static Kind,
+    kind: KindRef,
     format: Format,
     filter: Filter,
     initial: VecDeque<Arc<Stored>>,
@@ -189,7 +191,7 @@ impl Stream {
 
     fn frame(&mut self, event: FrameKind, stored: &Stored) -> Option<Vec<u8>> {
         let first = std::mem::replace(&mut self.first, false);
-        match encode::frame(self.kind, self.format, event, stored, Timestamp::now(), first) {
+        match encode::frame(&self.kind, self.format, event, stored, Timestamp::now(), first) {
             Ok(frame) => Some(frame),
             Err(error) => {
                 tracing::error!(key = %stored.key, %error, "a stored object cannot be read; ending the watch");
@@ -200,7 +202,7 @@ impl Stream {
 
     fn frame_of_value(&mut self, event: FrameKind, value: Value) -> Vec<u8> {
         let first = std::mem::replace(&mut self.first, false);
-        encode::frame_of_value(self.kind, self.format, event, value, Timestamp::now(), first)
+        encode::frame_of_value(&self.kind, self.format, event, value, Timestamp::now(), first)
     }
 
     fn bookmark(&mut self, revision: u64, initial_end: bool) -> Vec<u8> {

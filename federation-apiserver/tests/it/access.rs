@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use federation_apiserver::{
-    KindTable, Parts,
+    Parts,
     auth::{
         accounts::{Accounts, DEFAULT_ISSUER},
         authz::Mode,
@@ -46,7 +46,7 @@ impl Access {
         .await;
         let options = housekeeping::Options { default_roles: true, accounts, ..Default::default() };
         let storage = world.server.storage().clone();
-        let housekeeping = housekeeping::Service::new(storage, Arc::new(KindTable), options);
+        let housekeeping = housekeeping::Service::new(storage, Arc::new(world.server.kind_table()), options);
         let mut access = Self { world, housekeeping };
         access.settle().await;
         access

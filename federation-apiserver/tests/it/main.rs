@@ -5,6 +5,7 @@ mod access;
 mod audit;
 mod clients;
 mod contract;
+mod crd;
 mod kinds;
 mod kubectl;
 mod kubectl_access;

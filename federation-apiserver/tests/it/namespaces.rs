@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use federation_apiserver::{KindTable, housekeeping};
+use federation_apiserver::housekeeping;
 use http::{Method, StatusCode};
 use serde_json::json;
 
@@ -12,8 +12,11 @@ use crate::world::{World, config_map};
 async fn nothing_outlives_its_namespace() {
     let world = Arc::new(World::new().await);
     let storage = world.server.storage().clone();
-    let mut housekeeping =
-        housekeeping::Service::new(storage.clone(), Arc::new(KindTable), housekeeping::Options::default());
+    let mut housekeeping = housekeeping::Service::new(
+        storage.clone(),
+        Arc::new(world.server.kind_table()),
+        housekeeping::Options::default(),
+    );
     for round in 0..20 {
         let name = format!("round-{round}");
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});

@@ -144,7 +144,7 @@ impl Documents {
 }
 
 /// The names of all definitions that the given ones need, themselves included.
-fn closure<'a>(
+pub(crate) fn closure<'a>(
     schemas: &'a Schemas,
     start: impl IntoIterator<Item = &'a str>,
 ) -> BTreeMap<&'a str, &'a Value> {

@@ -1,0 +1,148 @@
+//! What a CustomResourceDefinition adds to the steps of a request.
+
+use std::{collections::BTreeMap, sync::OnceLock};
+
+use apimachinery::{FieldError, apply, jsonpath::JsonPath};
+use jiff::Timestamp;
+use kube_schema::{Schemas, structural::Structural};
+use serde_json::{Value, json};
+
+use crate::registry::since;
+
+/// One version of a custom kind, beyond what its [`Kind`](crate::registry::Kind) says.
+pub struct Custom {
+    /// The definition is being deleted: nothing new is taken.
+    pub(crate) terminating: bool,
+    /// `example.com/v1` of this version.
+    pub(crate) api_version: String,
+    /// `example.com/v1` of the version in which objects are stored.
+    pub(crate) storage_version: String,
+    /// Its structural schema.
+    pub(crate) schema: Structural,
+    /// The same as it was written, for OpenAPI.
+    pub(crate) published: Value,
+    /// Columns of its Table, after the name.
+    pub(crate) columns: Vec<PrinterColumn>,
+    /// Where its Scale is.
+    pub(crate) scale: Option<ScalePaths>,
+    /// What users of this version are warned of.
+    pub(crate) deprecation: Option<String>,
+    /// Selectable fields of all versions: path and JSON pointer.
+    pub(crate) selectable: Vec<(String, String)>,
+    pub(crate) ownership: OnceLock<(apply::Schema, String)>,
+}
+
+/// A column of `additionalPrinterColumns`.
+pub(crate) struct PrinterColumn {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) format: String,
+    pub(crate) description: String,
+    pub(crate) priority: i64,
+    pub(crate) path: JsonPath,
+}
+
+/// Where the parts of a Scale are in an object, as JSON pointers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ScalePaths {
+    pub(crate) spec_replicas: String,
+    pub(crate) status_replicas: String,
+    /// Where the selector is, as text.
+    pub(crate) selector: Option<String>,
+}
+
+impl Custom {
+    /// An object in the form in which it is stored.
+    pub(crate) fn to_stored(&self, mut object: Value) -> Value {
+        object["apiVersion"] = self.storage_version.as_str().into();
+        object
+    }
+
+    /// An object of this version from its stored form: the schema may have changed since it was written.
+    pub(crate) fn from_stored(&self, mut object: Value) -> Value {
+        object["apiVersion"] = self.api_version.as_str().into();
+        self.complete(&mut object);
+        object
+    }
+
+    /// Drops what the schema does not specify and fills defaults in.
+    pub(crate) fn complete(&self, object: &mut Value) {
+        self.schema.prune(object, true);
+        self.schema.fill_defaults(object);
+    }
+
+    /// Paths of fields that [`Custom::complete`] would drop.
+    pub(crate) fn unknown(&self, object: &Value) -> Vec<String> {
+        self.schema.prune(&mut object.clone(), true)
+    }
+
+    /// All faults of an object, and of the change from `old`.
+    pub(crate) fn validate(&self, object: &Value, old: Option<&Value>, faults: &mut Vec<FieldError>) {
+        faults.extend(self.schema.check(object, old));
+    }
+
+    /// The values of the selectable fields of a stored object.
+    pub(crate) fn field_values(&self, stored: &Value) -> BTreeMap<String, String> {
+        let values = self.selectable.iter().filter_map(|(name, pointer)| {
+            let text = match stored.pointer(pointer)? {
+                Value::String(text) => text.clone(),
+                value @ (Value::Bool(_) | Value::Number(_)) => value.to_string(),
+                _ => return None,
+            };
+            Some((name.clone(), text))
+        });
+        values.collect()
+    }
+
+    /// The types for field ownership, and the name of the root type.
+    pub(crate) fn ownership(&self, group: &str, version: &str, kind: &str) -> &(apply::Schema, String) {
+        self.ownership
+            .get_or_init(|| Schemas::builtin().apply_schema_of(group, version, kind, &self.published))
+    }
+}
+
+impl PrinterColumn {
+    /// The column that a version has if it names none.
+    pub(crate) fn age() -> Option<Self> {
+        Some(Self {
+            name: "Age".to_owned(),
+            kind: "date".to_owned(),
+            format: String::new(),
+            description:
+                "CreationTimestamp is a timestamp representing the server time when this object was created."
+                    .to_owned(),
+            priority: 0,
+            path: JsonPath::parse(".metadata.creationTimestamp").ok()?,
+        })
+    }
+
+    /// Its definition in a Table.
+    pub(crate) fn definition(&self) -> Value {
+        json!({
+            "name": self.name,
+            "type": self.kind,
+            "format": self.format,
+            "description": self.description,
+            "priority": self.priority,
+        })
+    }
+
+    /// The cell of an object; null where there is nothing of the column's type.
+    pub(crate) fn cell(&self, object: &Value, now: Timestamp) -> Value {
+        let Some(value) = self.path.first(object) else { return Value::Null };
+        match (self.kind.as_str(), value) {
+            (_, Value::Null) => Value::Null,
+            ("string", Value::String(text)) => text.as_str().into(),
+            ("string", other) => other.to_string().into(),
+            ("integer", Value::Number(number)) => number
+                .as_i64()
+                .or_else(|| number.as_f64().map(|number| number as i64))
+                .map_or(Value::Null, Value::from),
+            ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
+            ("date", Value::String(text)) => {
+                since(text, now).unwrap_or_else(|| "<invalid>".to_owned()).into()
+            }
+            _ => Value::Null,
+        }
+    }
+}

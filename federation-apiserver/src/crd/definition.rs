@@ -1,0 +1,245 @@
+//! From a stored CustomResourceDefinition to the kinds that it brings.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    sync::{Arc, OnceLock},
+};
+
+use apimachinery::{jsonpath::JsonPath, meta::Scope};
+use kube_schema::structural::{ParseError, Structural};
+use serde_json::{Value, json};
+
+use super::{
+    custom::{Custom, PrinterColumn, ScalePaths},
+    intern,
+    status::{self, Names},
+};
+use crate::{
+    registry::{Generation, Kind},
+    store::Stored,
+};
+
+/// Why a stored definition cannot be served: it was written by a server that knew better, or worse.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// It is no JSON.
+    #[error("the stored object cannot be parsed")]
+    Parse(#[from] serde_json::Error),
+    /// Its schema cannot be used.
+    #[error("the schema of version {version} cannot be used")]
+    Schema {
+        version: String,
+        #[source]
+        source: ParseError,
+    },
+}
+
+/// A definition as it is served.
+pub(crate) struct Definition {
+    pub(crate) name: String,
+    pub(crate) revision: u64,
+    pub(crate) group: String,
+    pub(crate) plural: String,
+    /// The names that it holds.
+    pub(crate) accepted: Names,
+    /// One for each served version, in order of precedence; none unless it is established.
+    pub(crate) kinds: Vec<Arc<Kind>>,
+}
+
+impl Definition {
+    /// Reads a stored definition.
+    pub(crate) fn read(stored: &Stored) -> Result<Self, ReadError> {
+        let object = stored.value()?;
+        let spec = &object["spec"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let accepted = Names::read(&object["status"]["acceptedNames"]);
+        let mut definition = Self {
+            name: stored.key.name.clone(),
+            revision: stored.revision,
+            group: text(&spec["group"]),
+            plural: text(&spec["names"]["plural"]),
+            accepted,
+            kinds: Vec::new(),
+        };
+        if !status::holds(&object, "Established") {
+            return Ok(definition);
+        }
+        let versions = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let storage = versions.iter().find(|version| version["storage"] == true);
+        let storage = storage.map(|version| text(&version["name"])).unwrap_or_default();
+        let storage_version = format!("{}/{storage}", definition.group);
+        let selectable = selectable_fields(versions);
+        for version in versions.iter().filter(|version| version["served"] == true) {
+            let custom = Custom {
+                terminating: stored.meta.deleting,
+                api_version: format!("{}/{}", definition.group, text(&version["name"])),
+                storage_version: storage_version.clone(),
+                selectable: selectable.clone(),
+                ..read_version(&object, version, versions)?
+            };
+            definition.kinds.push(Arc::new(kind(&definition, spec, version, custom)));
+        }
+        definition.kinds.sort_by(|one, other| version_precedence(one.version, other.version));
+        Ok(definition)
+    }
+}
+
+fn read_version(object: &Value, version: &Value, versions: &[Value]) -> Result<Custom, ReadError> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let name = text(&version["name"]);
+    let published = match &version["schema"]["openAPIV3Schema"] {
+        schema @ Value::Object(_) => schema.clone(),
+        _ => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
+    };
+    let schema = Structural::parse(&published)
+        .map_err(|source| ReadError::Schema { version: name.clone(), source })?;
+    let columns = version["additionalPrinterColumns"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut columns: Vec<_> = columns
+        .iter()
+        .filter_map(|column| {
+            Some(PrinterColumn {
+                name: text(&column["name"]),
+                kind: text(&column["type"]),
+                format: text(&column["format"]),
+                description: match text(&column["description"]) {
+                    empty if empty.is_empty() => {
+                        format!(
+                            "Custom resource definition column (in JSONPath format): {}",
+                            text(&column["jsonPath"])
+                        )
+                    }
+                    description => description,
+                },
+                priority: column["priority"].as_i64().unwrap_or_default(),
+                path: JsonPath::parse(column["jsonPath"].as_str()?).ok()?,
+            })
+        })
+        .collect();
+    if columns.is_empty() {
+        columns.extend(PrinterColumn::age());
+    }
+    let scale = &version["subresources"]["scale"];
+    let scale = scale.is_object().then(|| ScalePaths {
+        spec_replicas: pointer(scale["specReplicasPath"].as_str().unwrap_or_default()),
+        status_replicas: pointer(scale["statusReplicasPath"].as_str().unwrap_or_default()),
+        selector: scale["labelSelectorPath"].as_str().filter(|path| !path.is_empty()).map(pointer),
+    });
+    Ok(Custom {
+        terminating: false,
+        api_version: String::new(),
+        storage_version: String::new(),
+        schema,
+        published,
+        columns,
+        scale,
+        deprecation: (version["deprecated"] == true).then(|| deprecation(object, version, versions)),
+        selectable: Vec::new(),
+        ownership: OnceLock::new(),
+    })
+}
+
+/// The warning of a deprecated version: its own text, or one that names a better version.
+fn deprecation(object: &Value, version: &Value, versions: &[Value]) -> String {
+    if let Some(text) = version["deprecationWarning"].as_str() {
+        return text.to_owned();
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (group, kind) = (text(&object["spec"]["group"]), text(&object["spec"]["names"]["kind"]));
+    let own = text(&version["name"]);
+    let mut better: Vec<_> = versions
+        .iter()
+        .filter(|other| other["served"] == true && other["deprecated"] != true)
+        .map(|other| text(&other["name"]))
+        .filter(|name| version_precedence(name, &own) == Ordering::Less)
+        .collect();
+    better.sort_by(|one, other| version_precedence(one, other));
+    let mut warning = format!("{group}/{own} {kind} is deprecated");
+    if let Some(better) = better.first() {
+        warning.push_str(&format!("; use {group}/{better} {kind}"));
+    }
+    warning
+}
+
+fn selectable_fields(versions: &[Value]) -> Vec<(String, String)> {
+    let paths = versions
+        .iter()
+        .flat_map(|version| version["selectableFields"].as_array().into_iter().flatten())
+        .filter_map(|field| field["jsonPath"].as_str());
+    let mut fields: Vec<_> =
+        paths.map(|path| (path.trim_start_matches('.').to_owned(), pointer(path))).collect();
+    fields.sort();
+    fields.dedup();
+    fields
+}
+
+/// The JSON pointer of a simple path such as `.spec.replicas`.
+fn pointer(path: &str) -> String {
+    path.split('.').filter(|step| !step.is_empty()).fold(String::new(), |pointer, step| {
+        format!("{pointer}/{}", step.replace('~', "~0").replace('/', "~1"))
+    })
+}
+
+fn kind(definition: &Definition, spec: &Value, version: &Value, custom: Custom) -> Kind {
+    let names = &definition.accepted;
+    let own: Vec<_> = selectable_fields(std::slice::from_ref(version));
+    Kind {
+        group: intern::text(&definition.group),
+        version: intern::text(version["name"].as_str().unwrap_or_default()),
+        kind: intern::text(&names.kind),
+        plural: intern::text(&names.plural),
+        singular: intern::text(&names.singular),
+        short_names: intern::list(names.short_names.iter().map(String::as_str)),
+        categories: intern::list(names.categories.iter().map(String::as_str)),
+        scope: if spec["scope"] == "Namespaced" { Scope::Namespaced } else { Scope::Cluster },
+        status: version["subresources"]["status"].is_object(),
+        scale: custom.scale.is_some(),
+        selectable: intern::pairs(&own),
+        generation: Generation::Spec,
+        unconditional_update: false,
+        built_in: false,
+        custom: Some(Arc::new(custom)),
+        ..Kind::BUILT_IN
+    }
+}
+
+/// The order in which versions are preferred (`apimachinery/pkg/version.CompareKubeAwareVersionStrings`): GA before beta before
+/// alpha, newer before older, and all other names after those, by alphabet.
+pub(crate) fn version_precedence(one: &str, other: &str) -> Ordering {
+    match (parse_version(one), parse_version(other)) {
+        (Some(one), Some(other)) => Reverse(one).cmp(&Reverse(other)),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => one.cmp(other),
+    }
+}
+
+/// Stability (2 is GA), major number, and number of the alpha or beta.
+fn parse_version(name: &str) -> Option<(u8, u64, u64)> {
+    let rest = name.strip_prefix('v')?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (major, rest) = rest.split_at(digits);
+    let (stability, minor) = match rest {
+        "" => return Some((2, major.parse().ok()?, 0)),
+        _ => rest
+            .strip_prefix("beta")
+            .map(|minor| (1, minor))
+            .or_else(|| rest.strip_prefix("alpha").map(|minor| (0, minor)))?,
+    };
+    Some((stability, major.parse().ok()?, minor.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stable_and_newer_versions_come_first() {
+        let mut versions =
+            ["foo1", "v1alpha1", "v2", "v10", "v1beta2", "v1beta10", "foo10", "v1", "v2alpha1"];
+        versions.sort_by(|one, other| version_precedence(one, other));
+        assert_eq!(
+            versions,
+            ["v10", "v2", "v1", "v1beta10", "v1beta2", "v2alpha1", "v1alpha1", "foo1", "foo10"]
+        );
+    }
+}

@@ -1,0 +1,41 @@
+//! CustomResourceDefinitions: kinds that come and go while the server runs.
+//!
+//! ```text
+//! POST a definition → validate, default → status: names accepted, established → stored
+//!        next request → registry::Catalog reads the definitions that changed → Definition → a Kind for each served version
+//!                     → discovery, OpenAPI, Table and verbs, as for the kinds of the table
+//! DELETE            → marked, with a finalizer → housekeeping removes the instances, then the definition
+//! ```
+//!
+//! - [`definition`]: from the stored object to the kinds that it brings;
+//! - [`custom`]: what such a kind adds to the steps of a request: pruning, defaults, validation, columns, scale paths;
+//! - [`rows`], [`validate`], [`schema_rules`]: the kind CustomResourceDefinition itself;
+//! - [`status`]: which names are accepted, and the conditions that tell it.
+//!
+//! A definition is established by the write that brings it, not some time later: nobody has to wait, and a restart finds it
+//! as it was.
+
+pub(crate) mod custom;
+mod definition;
+mod intern;
+mod rows;
+mod schema_rules;
+pub(crate) mod status;
+mod validate;
+
+pub use custom::Custom;
+pub(crate) use definition::{Definition, version_precedence};
+pub(crate) use rows::KINDS;
+pub use status::Taken;
+
+/// The API group of definitions.
+pub(crate) const GROUP: &str = "apiextensions.k8s.io";
+/// Their resource.
+pub(crate) const PLURAL: &str = "customresourcedefinitions";
+/// The finalizer that holds a deleted definition until its instances are gone.
+pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// Whether a kind is that of definitions.
+pub(crate) fn is_definition(kind: &crate::registry::Kind) -> bool {
+    kind.group == GROUP && kind.plural == PLURAL
+}

@@ -1,0 +1,346 @@
+//! What makes a schema structural (`pkg/apiserver/schema/validation.go`), and the faults of its keywords.
+
+use apimachinery::{FieldError, FieldPath};
+use kube_schema::structural::{Structural, Type};
+use serde_json::{Map, Value};
+
+use crate::registry::Faults;
+
+/// Keywords of JSON schema that Kubernetes does not take.
+const REFUSED: [(&str, &str); 6] = [
+    ("$ref", "$ref is not supported"),
+    ("definitions", "definitions is not supported"),
+    ("dependencies", "dependencies is not supported"),
+    ("patternProperties", "patternProperties is not supported"),
+    ("additionalItems", "additionalItems is not supported"),
+    ("id", "id is not supported"),
+];
+/// Keywords that may stand only outside of allOf, anyOf, oneOf and not.
+const STRUCTURE: [&str; 11] = [
+    "type",
+    "title",
+    "description",
+    "default",
+    "nullable",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-embedded-resource",
+    "x-kubernetes-int-or-string",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-map-type",
+];
+/// Schemas nested deeper are refused.
+const DEPTH_MAX: usize = 100;
+
+/// All faults of a version's schema.
+pub(super) fn check(schema: &Value, path: &FieldPath, faults: &mut Faults) {
+    let before = faults.len();
+    match schema["type"].as_str().unwrap_or_default() {
+        "" => faults.push(FieldError::required(&path.child("type"), "must not be empty at the root")),
+        "object" => {}
+        other => {
+            faults.push(FieldError::invalid(&path.child("type"), other, "must be object at the root"));
+        }
+    }
+    node(schema, path, Place::Root, 0, faults);
+    if let Some(metadata) = schema["properties"]["metadata"].as_object() {
+        root_metadata(metadata, &path.child("properties").key("metadata"), faults);
+    }
+    if faults.len() > before {
+        return;
+    }
+    match Structural::parse(schema) {
+        Ok(parsed) => defaults(&parsed, path, faults),
+        Err(error) => faults.push(FieldError::invalid(path, "", &error.to_string())),
+    }
+}
+
+/// Where a node stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Root,
+    Field,
+    Item,
+    /// Inside of allOf and the like.
+    Condition,
+}
+
+fn node(schema: &Value, path: &FieldPath, place: Place, depth: usize, faults: &mut Faults) {
+    let Some(map) = schema.as_object() else { return };
+    if depth > DEPTH_MAX {
+        faults.push(FieldError::forbidden(path, "the schema is nested deeper than 100 levels"));
+        return;
+    }
+    let flag = |key: &str| map.get(key).and_then(Value::as_bool) == Some(true);
+    for (key, detail) in REFUSED {
+        if map.contains_key(key) {
+            faults.push(FieldError::forbidden(&path.child(key), detail));
+        }
+    }
+    if flag("uniqueItems") {
+        faults.push(FieldError::forbidden(
+            &path.child("uniqueItems"),
+            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+        ));
+    }
+    if let Some(pattern) = map.get("pattern").and_then(Value::as_str)
+        && let Err(error) = regex::Regex::new(pattern)
+    {
+        let detail = format!("must be a valid regular expression, but isn't: {error}");
+        faults.push(FieldError::invalid(&path.child("pattern"), pattern, &detail));
+    }
+    let kind = map.get("type").and_then(Value::as_str).unwrap_or_default();
+    if !kind.is_empty() && Type::parse(kind).is_none() {
+        let known = ["array", "boolean", "integer", "number", "object", "string"];
+        faults.push(FieldError::not_supported(&path.child("type"), kind, &known));
+    }
+    if place == Place::Condition {
+        condition(map, path, faults);
+    } else {
+        structure(map, kind, path, place, faults);
+        extensions(map, kind, path, faults);
+    }
+    children(map, path, place, depth, faults);
+}
+
+fn structure(map: &Map<String, Value>, kind: &str, path: &FieldPath, place: Place, faults: &mut Faults) {
+    let flag = |key: &str| map.get(key).and_then(Value::as_bool) == Some(true);
+    let open = flag("x-kubernetes-int-or-string") || flag("x-kubernetes-preserve-unknown-fields");
+    if kind.is_empty() && !open {
+        let detail = match place {
+            Place::Item => "must not be empty for specified array items",
+            _ => "must not be empty for specified object fields",
+        };
+        if place != Place::Root {
+            faults.push(FieldError::required(&path.child("type"), detail));
+        }
+    }
+    if kind == "array" && !map.contains_key("items") {
+        faults.push(FieldError::required(&path.child("items"), "must be specified"));
+    }
+    if map.get("items").is_some_and(Value::is_array) {
+        faults.push(FieldError::forbidden(
+            &path.child("items"),
+            "items must be a schema object and not an array",
+        ));
+    }
+    if map.contains_key("properties") && map.get("additionalProperties").is_some_and(|more| more != false) {
+        faults.push(FieldError::forbidden(
+            &path.child("additionalProperties"),
+            "additionalProperties and properties are mutual exclusive",
+        ));
+    }
+    if map.get("additionalProperties") == Some(&Value::Bool(false)) {
+        faults.push(FieldError::forbidden(
+            &path.child("additionalProperties"),
+            "additionalProperties cannot be set to false",
+        ));
+    }
+    // A property that only a condition names would be pruned before the condition is asked.
+    for (branch, schema) in conditions(map) {
+        specified(schema, &Value::Object(map.clone()), &branch.prefixed(path), path, faults);
+    }
+}
+
+/// A branch of a condition: the keyword and, in a list, the index.
+struct Branch(&'static str, Option<usize>);
+
+impl Branch {
+    fn prefixed(&self, path: &FieldPath) -> FieldPath {
+        let path = path.child(self.0);
+        self.1.map_or_else(|| path.clone(), |at| path.index(at))
+    }
+}
+
+fn conditions(map: &Map<String, Value>) -> Vec<(Branch, &Value)> {
+    let mut found = Vec::new();
+    for key in ["allOf", "anyOf", "oneOf"] {
+        let branches = map.get(key).and_then(Value::as_array).into_iter().flatten().enumerate();
+        found.extend(branches.map(|(at, schema)| (Branch(key, Some(at)), schema)));
+    }
+    found.extend(map.get("not").map(|schema| (Branch("not", None), schema)));
+    found
+}
+
+/// Everything that a condition names must be specified outside of it, too.
+fn specified(condition: &Value, schema: &Value, at: &FieldPath, path: &FieldPath, faults: &mut Faults) {
+    for (name, inner) in condition["properties"].as_object().into_iter().flatten() {
+        let (at, own) = (at.child("properties").key(name), path.child("properties").key(name));
+        match schema["properties"].get(name) {
+            Some(schema) => specified(inner, schema, &at, &own, faults),
+            None => {
+                faults.push(FieldError::required(&own, &format!("because it is defined in {at}")));
+            }
+        }
+    }
+    if condition["items"].is_object() {
+        let (at, own) = (at.child("items"), path.child("items"));
+        if schema["items"].is_object() {
+            specified(&condition["items"], &schema["items"], &at, &own, faults);
+        } else {
+            faults.push(FieldError::required(&own, &format!("because it is defined in {at}")));
+        }
+    }
+}
+
+fn condition(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
+    for key in STRUCTURE {
+        // `anyOf: [{type: integer}, {type: string}]` is how int-or-string is written out.
+        let int_or_string = key == "type"
+            && map.len() == 1
+            && matches!(map.get("type").and_then(Value::as_str), Some("integer" | "string"));
+        if map.contains_key(key) && !int_or_string {
+            faults.push(FieldError::forbidden(&path.child(key), "must be empty to be structural"));
+        }
+    }
+    if map.contains_key("additionalProperties") {
+        faults.push(FieldError::forbidden(
+            &path.child("additionalProperties"),
+            "must be undefined to be structural",
+        ));
+    }
+}
+
+fn extensions(map: &Map<String, Value>, kind: &str, path: &FieldPath, faults: &mut Faults) {
+    let text = |key: &str| map.get(key).and_then(Value::as_str);
+    let preserve = "x-kubernetes-preserve-unknown-fields";
+    if map.get(preserve) == Some(&Value::Bool(false)) {
+        faults.push(FieldError::invalid(&path.child(preserve), false, "must be true or undefined"));
+    }
+    if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) && !kind.is_empty() {
+        let detail = "must be empty if x-kubernetes-int-or-string is true";
+        faults.push(FieldError::forbidden(&path.child("type"), detail));
+    }
+    if map.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true)) {
+        if kind != "object" {
+            let detail = "must be object if x-kubernetes-embedded-resource is true";
+            faults.push(FieldError::invalid(&path.child("type"), kind, detail));
+        }
+        if map.get(preserve) != Some(&Value::Bool(true))
+            && map.get("properties").and_then(Value::as_object).is_none_or(Map::is_empty)
+        {
+            let detail = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+            faults.push(FieldError::required(&path.child("properties"), detail));
+        }
+    }
+    let list_type = path.child("x-kubernetes-list-type");
+    match text("x-kubernetes-list-type") {
+        None | Some("atomic" | "set") => {}
+        Some("map") => list_map(map, path, faults),
+        Some(other) => {
+            faults.push(FieldError::not_supported(&list_type, other, &["atomic", "map", "set"]));
+        }
+    }
+    if text("x-kubernetes-list-type").is_some() && kind != "array" {
+        let detail = "must be array if x-kubernetes-list-type is specified";
+        faults.push(FieldError::invalid(&path.child("type"), kind, detail));
+    }
+    if let Some(map_type) = text("x-kubernetes-map-type") {
+        if !matches!(map_type, "atomic" | "granular") {
+            let path = path.child("x-kubernetes-map-type");
+            faults.push(FieldError::not_supported(&path, map_type, &["atomic", "granular"]));
+        }
+        if kind != "object" {
+            let detail = "must be object if x-kubernetes-map-type is specified";
+            faults.push(FieldError::invalid(&path.child("type"), kind, detail));
+        }
+    }
+}
+
+fn list_map(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
+    let keys_path = path.child("x-kubernetes-list-map-keys");
+    let keys = map.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
+    let keys = keys.map(Vec::as_slice).unwrap_or_default();
+    if keys.is_empty() {
+        let detail = "must not be empty if x-kubernetes-list-type is map";
+        faults.push(FieldError::required(&keys_path, detail));
+    }
+    let items = map.get("items").unwrap_or(&Value::Null);
+    if items["type"] != "object" {
+        let kind = items["type"].as_str().unwrap_or_default();
+        let detail = "must be object if parent array's x-kubernetes-list-type is map";
+        faults.push(FieldError::invalid(&path.child("items").child("type"), kind, detail));
+        return;
+    }
+    let required: Vec<_> = items["required"].as_array().into_iter().flatten().collect();
+    for (at, key) in keys.iter().enumerate() {
+        let name = key.as_str().unwrap_or_default();
+        let property = &items["properties"][name];
+        let here = path.child("items").child("properties").key(name);
+        if property.is_null() {
+            let detail = "entries must all be names of item properties";
+            faults.push(FieldError::invalid(&keys_path.index(at), name, detail));
+        } else if !required.contains(&key) && property.get("default").is_none() {
+            let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+            faults.push(FieldError::required(&here.child("default"), detail));
+        }
+    }
+}
+
+fn children(map: &Map<String, Value>, path: &FieldPath, place: Place, depth: usize, faults: &mut Faults) {
+    let inner = |own: Place| if place == Place::Condition { Place::Condition } else { own };
+    for (name, property) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        // The three of any object are implied, with their types.
+        let implied = place == Place::Root && matches!(name.as_str(), "metadata" | "kind" | "apiVersion");
+        if !implied || property.get("type").is_some() {
+            let path = path.child("properties").key(name);
+            node(property, &path, inner(Place::Field), depth + 1, faults);
+        }
+    }
+    if let Some(more) = map.get("additionalProperties").filter(|more| more.is_object()) {
+        node(more, &path.child("additionalProperties"), inner(Place::Field), depth + 1, faults);
+    }
+    if let Some(items) = map.get("items").filter(|items| items.is_object()) {
+        node(items, &path.child("items"), inner(Place::Item), depth + 1, faults);
+    }
+    for (branch, schema) in conditions(map) {
+        node(schema, &branch.prefixed(path), Place::Condition, depth + 1, faults);
+    }
+}
+
+fn root_metadata(metadata: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
+    let allowed = |key: &String| matches!(key.as_str(), "type" | "description" | "properties");
+    let others = metadata.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let only_names = others.into_iter().all(|(name, _)| matches!(name.as_str(), "name" | "generateName"));
+    if metadata.keys().all(allowed) && only_names {
+        return;
+    }
+    faults.push(FieldError::forbidden(
+        path,
+        "must not specify anything other than name and generateName, but metadata is implicitly specified",
+    ));
+}
+
+/// A default must be valid, and complete, in its place.
+fn defaults(schema: &Structural, path: &FieldPath, faults: &mut Faults) {
+    let one = |schema: &Structural, path: &FieldPath, faults: &mut Faults| {
+        if let Some(default) = &schema.default {
+            let path = path.child("default");
+            let mut filled = default.clone();
+            let unknown = schema.prune(&mut filled, false);
+            if !unknown.is_empty() {
+                let detail = format!("must not have unknown fields: {}", unknown.join(", "));
+                faults.push(FieldError::invalid(&path, default.clone(), &detail));
+            }
+            schema.fill_defaults(&mut filled);
+            for fault in schema.check(&filled, None) {
+                let inner = if fault.field.is_empty() {
+                    path.clone()
+                } else {
+                    FieldPath::new(format!("{path}.{}", fault.field))
+                };
+                faults.push(FieldError { field: inner.to_string(), ..fault });
+            }
+        }
+        defaults(schema, path, faults);
+    };
+    for (name, property) in &schema.properties {
+        one(property, &path.child("properties").key(name), faults);
+    }
+    if let Some(more) = &schema.additional {
+        one(more, &path.child("additionalProperties"), faults);
+    }
+    if let Some(items) = &schema.items {
+        one(items, &path.child("items"), faults);
+    }
+}

@@ -1,0 +1,228 @@
+//! Which names a definition gets, and the conditions that tell it: apiextensions-apiserver's naming and establishing
+//! controllers, as one pure step.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{CLEANUP, Definition};
+
+/// The names of a kind: `spec.names`, and `status.acceptedNames`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Names {
+    pub(crate) plural: String,
+    pub(crate) singular: String,
+    pub(crate) kind: String,
+    pub(crate) list_kind: String,
+    pub(crate) short_names: Vec<String>,
+    pub(crate) categories: Vec<String>,
+}
+
+impl Names {
+    /// Reads them.
+    pub(crate) fn read(names: &Value) -> Self {
+        let text = |key: &str| names[key].as_str().unwrap_or_default().to_owned();
+        let list = |key: &str| {
+            let items = names[key].as_array().into_iter().flatten();
+            items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+        };
+        Self {
+            plural: text("plural"),
+            singular: text("singular"),
+            kind: text("kind"),
+            list_kind: text("listKind"),
+            short_names: list("shortNames"),
+            categories: list("categories"),
+        }
+    }
+
+    fn value(&self) -> Value {
+        let mut names = json!({"plural": self.plural, "kind": self.kind});
+        for (key, text) in [("singular", &self.singular), ("listKind", &self.list_kind)] {
+            if !text.is_empty() {
+                names[key] = text.as_str().into();
+            }
+        }
+        for (key, list) in [("shortNames", &self.short_names), ("categories", &self.categories)] {
+            if !list.is_empty() {
+                names[key] = json!(list);
+            }
+        }
+        names
+    }
+}
+
+/// Names that other definitions of the group hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    resources: BTreeSet<String>,
+    kinds: BTreeSet<String>,
+}
+
+impl Taken {
+    /// The names of all definitions of a group but the one of this name.
+    pub(crate) fn new<'a>(definitions: impl Iterator<Item = &'a Definition>, group: &str, but: &str) -> Self {
+        let mut taken = Self::default();
+        for other in definitions.filter(|other| other.group == group && other.name != but) {
+            let names = &other.accepted;
+            taken.resources.extend([names.plural.clone(), names.singular.clone()]);
+            taken.resources.extend(names.short_names.iter().cloned());
+            taken.kinds.extend([names.kind.clone(), names.list_kind.clone()]);
+        }
+        taken.resources.remove("");
+        taken.kinds.remove("");
+        taken
+    }
+}
+
+/// Whether a condition of an object is true.
+pub(crate) fn holds(object: &Value, condition: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|found| found["type"] == condition && found["status"] == "True")
+}
+
+/// Brings the status of a definition up to date with its spec and the names that others hold.
+pub(crate) fn settle(object: &mut Value, taken: &Taken, now: &str) {
+    let wanted = Names::read(&object["spec"]["names"]);
+    let mut accepted = Names::read(&object["status"]["acceptedNames"]);
+    let mut conflict = None;
+    let in_use = |name: &str| format!("{name:?} is already in use");
+    let mut accept = |name: &String, set: &BTreeSet<String>, old: &mut String, reason: &'static str| {
+        if *name == *old || !set.contains(name) {
+            old.clone_from(name);
+        } else {
+            conflict = Some((reason, in_use(name)));
+        }
+    };
+    accept(&wanted.plural, &taken.resources, &mut accepted.plural, "PluralConflict");
+    accept(&wanted.singular, &taken.resources, &mut accepted.singular, "SingularConflict");
+    accept(&wanted.kind, &taken.kinds, &mut accepted.kind, "KindConflict");
+    accept(&wanted.list_kind, &taken.kinds, &mut accepted.list_kind, "ListKindConflict");
+    let lost: Vec<_> = wanted
+        .short_names
+        .iter()
+        .filter(|name| !accepted.short_names.contains(name) && taken.resources.contains(*name))
+        .collect();
+    if lost.is_empty() {
+        accepted.short_names.clone_from(&wanted.short_names);
+    } else {
+        let texts: Vec<_> = lost.iter().map(|name| in_use(name)).collect();
+        conflict = Some(("ShortNamesConflict", texts.join(", ")));
+    }
+    accepted.categories.clone_from(&wanted.categories);
+    let free = conflict.is_none();
+    let (reason, message) = conflict.unwrap_or_else(|| ("NoConflicts", "no conflicts found".to_owned()));
+    if !object["status"].is_object() {
+        object["status"] = json!({});
+    }
+    object["status"]["acceptedNames"] = accepted.value();
+    set_condition(object, "NamesAccepted", free, reason, &message, now);
+    if !holds(object, "Established") {
+        let (reason, message) = if free {
+            ("InitialNamesAccepted", "the initial names have been accepted")
+        } else {
+            ("NotAccepted", "not all names are accepted")
+        };
+        set_condition(object, "Established", free, reason, message, now);
+    }
+    store_version(object);
+}
+
+/// The storage version joins the versions that objects may be stored in.
+fn store_version(object: &mut Value) {
+    let versions = object["spec"]["versions"].as_array().into_iter().flatten();
+    let storage = versions.into_iter().find(|version| version["storage"] == true);
+    let Some(storage) = storage.map(|version| version["name"].clone()) else { return };
+    let stored = &mut object["status"]["storedVersions"];
+    match stored.as_array_mut() {
+        Some(stored) if stored.contains(&storage) => {}
+        Some(stored) => stored.push(storage),
+        None => *stored = json!([storage]),
+    }
+}
+
+/// Sets a condition; its time moves only with its status.
+pub(crate) fn set_condition(
+    object: &mut Value,
+    kind: &str,
+    holds: bool,
+    reason: &str,
+    message: &str,
+    now: &str,
+) {
+    let status = if holds { "True" } else { "False" };
+    let conditions = &mut object["status"]["conditions"];
+    if !conditions.is_array() {
+        *conditions = json!([]);
+    }
+    let Some(conditions) = conditions.as_array_mut() else { return };
+    let found = conditions.iter_mut().find(|condition| condition["type"] == kind);
+    let since = found
+        .as_ref()
+        .filter(|condition| condition["status"] == status && condition["lastTransitionTime"].is_string())
+        .map_or_else(|| now.into(), |condition| condition["lastTransitionTime"].clone());
+    let condition = json!({
+        "type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since,
+    });
+    match found {
+        Some(found) => *found = condition,
+        None => conditions.push(condition),
+    }
+}
+
+/// What a delete does first: the instances go before the definition.
+pub(crate) fn begin_deletion(object: &mut Value, now: &str) {
+    let mut finalizers = crate::deletion::finalizers(object);
+    if object["metadata"]["deletionTimestamp"].is_string() || finalizers.iter().any(|name| name == CLEANUP) {
+        return;
+    }
+    finalizers.push(CLEANUP.to_owned());
+    crate::deletion::set_finalizers(object, &finalizers);
+    set_condition(
+        object,
+        "Terminating",
+        true,
+        "InstanceDeletionPending",
+        "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+        now,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-01-01T00:00:00Z";
+
+    fn definition() -> Value {
+        json!({"spec": {"group": "e.io", "names": {"plural": "foos", "singular": "foo", "kind": "Foo", "listKind": "FooList", "shortNames": ["f"]},
+            "versions": [{"name": "v1", "storage": true}]}})
+    }
+
+    #[test]
+    fn free_names_are_accepted_and_the_kind_established() {
+        let mut object = definition();
+        settle(&mut object, &Taken::default(), NOW);
+        assert!(holds(&object, "NamesAccepted") && holds(&object, "Established"));
+        assert_eq!(object["status"]["acceptedNames"], object["spec"]["names"]);
+        assert_eq!(object["status"]["storedVersions"], json!(["v1"]));
+        let before = object.clone();
+        settle(&mut object, &Taken::default(), "2027-01-01T00:00:00Z");
+        assert_eq!(object, before, "times move only with a condition's status");
+    }
+
+    #[test]
+    fn a_name_that_is_taken_keeps_the_kind_from_being_established() {
+        let mut object = definition();
+        let taken = Taken { resources: ["f".to_owned()].into(), ..Taken::default() };
+        settle(&mut object, &taken, NOW);
+        let condition = &object["status"]["conditions"][0];
+        assert_eq!(
+            (&condition["reason"], &condition["message"]),
+            (&json!("ShortNamesConflict"), &json!("\"f\" is already in use"))
+        );
+        assert!(!holds(&object, "Established"));
+        settle(&mut object, &Taken::default(), NOW);
+        assert!(holds(&object, "Established"));
+    }
+}

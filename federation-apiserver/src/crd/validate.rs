@@ -1,0 +1,292 @@
+//! Validation of CustomResourceDefinitions (`apis/apiextensions/validation`), but for their schemas.
+
+use std::collections::BTreeSet;
+
+use apimachinery::{FieldError, FieldPath, jsonpath::JsonPath, names};
+use serde_json::Value;
+
+use super::{schema_rules, status};
+use crate::registry::Faults;
+
+/// The annotation without which nobody may define kinds of Kubernetes' own groups.
+const APPROVED: &str = "api-approved.kubernetes.io";
+/// `MaxSelectableFields`.
+const SELECTABLE_MAX: usize = 8;
+
+/// All faults of a definition.
+pub(super) fn definition(object: &Value, faults: &mut Faults) {
+    let spec = &object["spec"];
+    let path = FieldPath::new("spec");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
+    let name = text(&object["metadata"]["name"]);
+    if name != format!("{plural}.{group}") && !name.is_empty() {
+        let path = FieldPath::new("metadata.name");
+        faults.push(FieldError::invalid(&path, name, "must be spec.names.plural+\".\"+spec.group"));
+    }
+    let protected = ["k8s.io", "kubernetes.io"]
+        .iter()
+        .any(|domain| group == *domain || group.ends_with(&format!(".{domain}")));
+    if protected && text(&object["metadata"]["annotations"][APPROVED]).is_empty() {
+        let path = FieldPath::new("metadata.annotations").key(APPROVED);
+        faults.push(FieldError::required(
+            &path,
+            &format!(
+                "protected groups must have approval annotation {APPROVED:?}, see https://github.com/kubernetes/enhancements/pull/1111"
+            ),
+        ));
+    }
+    if group.is_empty() {
+        faults.push(FieldError::required(&path.child("group"), ""));
+    } else {
+        for fault in names::dns1123_subdomain(&group) {
+            faults.push(FieldError::invalid(&path.child("group"), group.as_str(), &fault));
+        }
+        if !group.contains('.') {
+            let detail = "should be a domain with at least one dot";
+            faults.push(FieldError::invalid(&path.child("group"), group.as_str(), detail));
+        }
+    }
+    one_of(&spec["scope"], &["Cluster", "Namespaced"], &path.child("scope"), faults);
+    if spec["preserveUnknownFields"] == true {
+        faults.push(FieldError::invalid(
+            &path.child("preserveUnknownFields"),
+            true,
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
+        ));
+    }
+    kind_names(&spec["names"], &path.child("names"), faults);
+    conversion(&spec["conversion"], &path.child("conversion"), faults);
+    versions(&spec["versions"], &path.child("versions"), faults);
+}
+
+fn one_of(value: &Value, known: &[&str], path: &FieldPath, faults: &mut Faults) {
+    match value.as_str().unwrap_or_default() {
+        "" => faults.push(FieldError::required(path, "")),
+        text if known.contains(&text) => {}
+        text => faults.push(FieldError::not_supported(path, text, known)),
+    }
+}
+
+fn kind_names(names: &Value, path: &FieldPath, faults: &mut Faults) {
+    let text = |key: &str| names[key].as_str().unwrap_or_default().to_owned();
+    let mut label = |path: &FieldPath, text: &str| {
+        for fault in names::dns1035_label(text) {
+            faults.push(FieldError::invalid(path, text, &fault));
+        }
+    };
+    for key in ["plural", "singular"] {
+        if !text(key).is_empty() {
+            label(&path.child(key), &text(key));
+        }
+    }
+    for key in ["shortNames", "categories"] {
+        for (at, name) in names[key].as_array().into_iter().flatten().enumerate() {
+            label(&path.child(key).index(at), name.as_str().unwrap_or_default());
+        }
+    }
+    for key in ["kind", "listKind"] {
+        for fault in names::dns1035_label(&text(key).to_lowercase()) {
+            if !text(key).is_empty() {
+                let detail = format!("may have mixed case, but should otherwise match: {fault}");
+                faults.push(FieldError::invalid(&path.child(key), text(key), &detail));
+            }
+        }
+    }
+    for key in ["plural", "kind"] {
+        if text(key).is_empty() {
+            faults.push(FieldError::required(&path.child(key), ""));
+        }
+    }
+    if text("kind") == text("listKind") && !text("kind").is_empty() {
+        let detail = "kind and listKind may not be the same";
+        faults.push(FieldError::invalid(&path.child("listKind"), text("listKind"), detail));
+    }
+}
+
+fn conversion(conversion: &Value, path: &FieldPath, faults: &mut Faults) {
+    one_of(&conversion["strategy"], &["None", "Webhook"], &path.child("strategy"), faults);
+    let webhook = &conversion["webhook"];
+    if conversion["strategy"] != "Webhook" {
+        if webhook.is_object() {
+            let detail = "should not be set when strategy is not set to Webhook";
+            faults.push(FieldError::forbidden(&path.child("webhook"), detail));
+        }
+        return;
+    }
+    let path = path.child("webhook");
+    let client = &webhook["clientConfig"];
+    if !client.is_object() {
+        let detail = "required when strategy is set to Webhook";
+        faults.push(FieldError::required(&path.child("clientConfig"), detail));
+    } else if client["url"].is_string() == client["service"].is_object() {
+        let detail = "exactly one of url or service is required";
+        faults.push(FieldError::required(&path.child("clientConfig"), detail));
+    }
+    if webhook["conversionReviewVersions"].as_array().is_none_or(Vec::is_empty) {
+        faults.push(FieldError::required(&path.child("conversionReviewVersions"), ""));
+    }
+}
+
+fn versions(versions: &Value, path: &FieldPath, faults: &mut Faults) {
+    let list = versions.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut names_seen = BTreeSet::new();
+    let mut unique = true;
+    for (at, version) in list.iter().enumerate() {
+        let path = path.index(at);
+        let name = version["name"].as_str().unwrap_or_default();
+        unique &= names_seen.insert(name);
+        for fault in names::dns1035_label(name) {
+            faults.push(FieldError::invalid(&path.child("name"), name, &fault));
+        }
+        if version["deprecationWarning"].is_string() && version["deprecated"] != true {
+            let detail = "can only be set for deprecated versions";
+            let warning = version["deprecationWarning"].clone();
+            faults.push(FieldError::invalid(&path.child("deprecationWarning"), warning, detail));
+        }
+        let schema_path = path.child("schema").child("openAPIV3Schema");
+        let schema = &version["schema"]["openAPIV3Schema"];
+        if schema.is_object() {
+            schema_rules::check(schema, &schema_path, faults);
+        } else {
+            faults.push(FieldError::required(&schema_path, "schemas are required"));
+        }
+        columns(&version["additionalPrinterColumns"], &path.child("additionalPrinterColumns"), faults);
+        scale(&version["subresources"]["scale"], &path.child("subresources").child("scale"), faults);
+        selectable(&version["selectableFields"], schema, &path.child("selectableFields"), faults);
+    }
+    if !unique {
+        faults.push(FieldError::invalid(path, versions.clone(), "must contain unique version names"));
+    }
+    if list.iter().filter(|version| version["storage"] == true).count() != 1 {
+        let detail = "must have exactly one version marked as storage version";
+        faults.push(FieldError::invalid(path, versions.clone(), detail));
+    }
+}
+
+fn columns(columns: &Value, path: &FieldPath, faults: &mut Faults) {
+    const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
+    for (at, column) in columns.as_array().into_iter().flatten().enumerate() {
+        let path = path.index(at);
+        if column["name"].as_str().unwrap_or_default().is_empty() {
+            faults.push(FieldError::required(&path.child("name"), ""));
+        }
+        match column["type"].as_str().unwrap_or_default() {
+            "" => faults.push(FieldError::required(
+                &path.child("type"),
+                &format!("must be one of {}", TYPES.join(",")),
+            )),
+            kind if TYPES.contains(&kind) => {}
+            kind => faults.push(FieldError::invalid(
+                &path.child("type"),
+                kind,
+                &format!("must be one of {}", TYPES.join(",")),
+            )),
+        }
+        match column["jsonPath"].as_str().unwrap_or_default() {
+            "" => faults.push(FieldError::required(&path.child("jsonPath"), "")),
+            text => {
+                if let Err(error) = JsonPath::parse(text) {
+                    faults.push(FieldError::invalid(&path.child("jsonPath"), text, &error.to_string()));
+                }
+            }
+        }
+    }
+}
+
+fn scale(scale: &Value, path: &FieldPath, faults: &mut Faults) {
+    if !scale.is_object() {
+        return;
+    }
+    for (key, below) in [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")] {
+        match scale[key].as_str().unwrap_or_default() {
+            "" => faults.push(FieldError::required(&path.child(key), "")),
+            text if text.starts_with(below) && is_simple(text) => {}
+            text => {
+                let detail = format!("should be a json path under {}", below.trim_end_matches('.'));
+                faults.push(FieldError::invalid(&path.child(key), text, &detail));
+            }
+        }
+    }
+    if let Some(text) = scale["labelSelectorPath"].as_str().filter(|text| !text.is_empty())
+        && !(is_simple(text) && (text.starts_with(".status.") || text.starts_with(".spec.")))
+    {
+        let detail = "should be a json path under either .status or .spec";
+        faults.push(FieldError::invalid(&path.child("labelSelectorPath"), text, detail));
+    }
+}
+
+/// A path of names only.
+fn is_simple(path: &str) -> bool {
+    !path.contains(['[', ']', '*', '?', '\\'])
+}
+
+fn selectable(fields: &Value, schema: &Value, path: &FieldPath, faults: &mut Faults) {
+    let fields = fields.as_array().map(Vec::as_slice).unwrap_or_default();
+    if fields.len() > SELECTABLE_MAX {
+        faults.push(FieldError::too_many(path, fields.len(), SELECTABLE_MAX));
+    }
+    let mut seen = BTreeSet::new();
+    for (at, field) in fields.iter().enumerate() {
+        let path = path.index(at).child("jsonPath");
+        let text = field["jsonPath"].as_str().unwrap_or_default();
+        if text.is_empty() {
+            faults.push(FieldError::required(&path, ""));
+            continue;
+        }
+        let steps: Vec<_> = text.split('.').skip(1).collect();
+        let end = steps.iter().fold(schema, |schema, step| &schema["properties"][*step]);
+        let kind = end["type"].as_str().unwrap_or_default();
+        if !text.starts_with('.') || !is_simple(text) || end.is_null() {
+            faults.push(FieldError::invalid(
+                &path,
+                text,
+                "is an invalid path: does not refer to a valid field",
+            ));
+        } else if steps.first() == Some(&"metadata") {
+            faults.push(FieldError::invalid(&path, text, "must not point to fields in metadata"));
+        } else if !matches!(kind, "string" | "boolean" | "integer") {
+            faults.push(FieldError::invalid(
+                &path,
+                text,
+                "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
+            ));
+        } else if !seen.insert(text) {
+            faults.push(FieldError::duplicate(&path, text));
+        }
+    }
+}
+
+/// The faults of a change.
+pub(super) fn update(new: &Value, old: &Value, faults: &mut Faults) {
+    if status::holds(old, "Established") {
+        for (pointer, path) in [("/spec/scope", "spec.scope"), ("/spec/names/kind", "spec.names.kind")] {
+            let (new, old) = (new.pointer(pointer), old.pointer(pointer));
+            if new != old {
+                let value = new.cloned().unwrap_or_default();
+                faults.push(FieldError::invalid(&FieldPath::new(path), value, "field is immutable"));
+            }
+        }
+    }
+    for (pointer, path) in [("/spec/group", "spec.group"), ("/spec/names/plural", "spec.names.plural")] {
+        let (new, old) = (new.pointer(pointer), old.pointer(pointer));
+        if new != old {
+            let value = new.cloned().unwrap_or_default();
+            faults.push(FieldError::invalid(&FieldPath::new(path), value, "field is immutable"));
+        }
+    }
+    let known: Vec<_> = new["spec"]["versions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|version| version["name"].clone())
+        .collect();
+    for (at, stored) in new["status"]["storedVersions"].as_array().into_iter().flatten().enumerate() {
+        if !known.contains(stored) {
+            let path = FieldPath::new("status.storedVersions").index(at);
+            let detail = "missing from spec.versions; v1 was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in v1 and removes v1 from status.storedVersions";
+            let name = stored.as_str().unwrap_or_default();
+            faults.push(FieldError::invalid(&path, name, &detail.replace("v1", name)));
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The life of CustomResourceDefinitions after the write that brought them: names that come free, and the end.
+
+use serde_json::Value;
+
+use super::{Action, Edit, action::Condition};
+use crate::{
+    crd::{self, Definition, status},
+    deletion,
+    store::{Key, ResourceKey, Snapshot},
+};
+
+/// Whether something about definitions may be left to do after a change of this object.
+pub(super) fn concerns(key: &Key) -> bool {
+    key.resource.resource.as_ref() == crd::PLURAL && key.resource.group.as_ref() == crd::GROUP
+}
+
+/// Removes the instances of definitions that are being deleted, and then the definitions; accepts names that came free.
+pub(super) fn actions(snapshot: &Snapshot) -> Vec<Action> {
+    let resource = ResourceKey::new(crd::GROUP, crd::PLURAL);
+    let stored: Vec<_> = snapshot.range(&resource, None, None).collect();
+    let definitions: Vec<_> =
+        stored.iter().filter_map(|stored| Definition::read(stored).ok().map(|read| (stored, read))).collect();
+    let mut actions = Vec::new();
+    for (stored, definition) in &definitions {
+        let (key, uid) = (stored.key.clone(), stored.meta.uid.clone());
+        let edit = |edit| Action::Edit { key: key.clone(), uid: uid.clone(), edit };
+        if !stored.meta.deleting {
+            actions.extend(accepted(stored, definition, &definitions).map(edit));
+            continue;
+        }
+        if !stored.meta.finalizers.iter().any(|finalizer| finalizer == crd::CLEANUP) {
+            continue;
+        }
+        let instances = ResourceKey::new(definition.group.as_str(), definition.plural.as_str());
+        let mut left = snapshot.range(&instances, None, None).peekable();
+        if left.peek().is_none() {
+            actions.push(edit(Edit::DropFinalizer(crd::CLEANUP)));
+            continue;
+        }
+        actions.extend(left.filter(|instance| !instance.meta.deleting).map(|instance| Action::Delete {
+            key: instance.key.clone(),
+            uid: instance.meta.uid.clone(),
+            propagation: None,
+            revision: None,
+        }));
+        actions.push(edit(Edit::Conditions(vec![Condition {
+            kind: "Terminating",
+            holds: true,
+            reason: "InstanceDeletionInProgress",
+            message: "CustomResource deletion is in progress".to_owned(),
+        }])));
+    }
+    actions
+}
+
+/// The status that a definition should have, if it has another.
+fn accepted(
+    stored: &crate::store::Stored,
+    definition: &Definition,
+    all: &[(&std::sync::Arc<crate::store::Stored>, Definition)],
+) -> Option<Edit> {
+    let object = stored.value().ok()?;
+    if status::holds(&object, "NamesAccepted") && status::holds(&object, "Established") {
+        return None;
+    }
+    let others = all.iter().map(|(_, other)| other);
+    let taken = status::Taken::new(others, &definition.group, &definition.name);
+    let mut settled: Value = object.clone();
+    status::settle(&mut settled, &taken, &deletion::seconds(jiff::Timestamp::UNIX_EPOCH));
+    let conditions = |object: &Value| -> Vec<(Value, Value, Value)> {
+        let list = object["status"]["conditions"].as_array().into_iter().flatten();
+        list.map(|one| (one["type"].clone(), one["status"].clone(), one["message"].clone())).collect()
+    };
+    (conditions(&settled) != conditions(&object)).then(|| Edit::Accept(taken))
+}

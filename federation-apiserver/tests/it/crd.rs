@@ -1,0 +1,330 @@
+//! CustomResourceDefinitions, and the kinds that they bring.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use federation_apiserver::housekeeping;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::world::World;
+
+const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const TABS: &str = "/apis/stable.example.com/v1/namespaces/demo/crontabs";
+
+pub(crate) fn crontabs() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "crontabs.stable.example.com"},
+        "spec": {
+            "group": "stable.example.com", "scope": "Namespaced",
+            "names": {"plural": "crontabs", "kind": "CronTab", "shortNames": ["ct"], "categories": ["all"]},
+            "versions": [
+                {"name": "v1", "served": true, "storage": true,
+                 "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": {"type": "object", "required": ["cronSpec"], "properties": {
+                        "cronSpec": {"type": "string", "pattern": r"^(\d+|\*)(/\d+)?(\s+(\d+|\*)(/\d+)?){4}$"},
+                        "image": {"type": "string", "default": "busybox"},
+                        "replicas": {"type": "integer", "minimum": 0, "maximum": 10},
+                        "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+                            "items": {"type": "object", "required": ["name"], "properties": {
+                                "name": {"type": "string"}, "port": {"x-kubernetes-int-or-string": true}}}},
+                    }},
+                    "status": {"type": "object", "properties": {"replicas": {"type": "integer"}, "selector": {"type": "string"}}},
+                 }}},
+                 "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.replicas",
+                    "statusReplicasPath": ".status.replicas", "labelSelectorPath": ".status.selector"}},
+                 "selectableFields": [{"jsonPath": ".spec.image"}],
+                 "additionalPrinterColumns": [
+                    {"name": "Spec", "type": "string", "jsonPath": ".spec.cronSpec"},
+                    {"name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas", "priority": 1},
+                    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+                 ]},
+                {"name": "v1beta1", "served": true, "storage": false, "deprecated": true,
+                 "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}},
+            ],
+        },
+    })
+}
+
+pub(crate) fn tab(name: &str) -> Value {
+    json!({
+        "apiVersion": "stable.example.com/v1", "kind": "CronTab", "metadata": {"name": name},
+        "spec": {"cronSpec": "* * * * */5", "replicas": 1},
+    })
+}
+
+impl World {
+    async fn with_crontabs() -> Self {
+        let world = Self::new().await;
+        world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(crontabs())).await;
+        world
+    }
+
+    pub(crate) async fn keep_house(&self, until: impl AsyncFn() -> bool) {
+        let table = Arc::new(self.server.kind_table());
+        let storage = self.server.storage().clone();
+        let mut housekeeping = housekeeping::Service::new(storage, table, housekeeping::Options::default());
+        while !until().await {
+            housekeeping.step(true).await;
+        }
+    }
+
+    async fn warnings(&self, request: Request<Full<Bytes>>) -> (StatusCode, Vec<String>, Value) {
+        let response = self.server.service().oneshot(request).await.unwrap();
+        let warnings = response.headers().get_all("warning").iter();
+        let warnings = warnings.map(|value| value.to_str().unwrap().to_owned()).collect();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, warnings, serde_json::from_slice(&body).unwrap_or_default())
+    }
+}
+
+fn with_type(method: Method, path: &str, content_type: &str, body: &Value) -> Request<Full<Bytes>> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", content_type)
+        .body(Full::from(body.to_string()))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_definition_is_completed_and_its_kind_established() {
+    let world = World::new().await;
+    let made = world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(crontabs())).await;
+    assert_eq!(made["spec"]["names"]["listKind"], "CronTabList");
+    assert_eq!(made["spec"]["names"]["singular"], "crontab");
+    assert_eq!(made["spec"]["conversion"]["strategy"], "None");
+    assert_eq!(made["status"]["acceptedNames"], made["spec"]["names"]);
+    assert_eq!(made["status"]["storedVersions"], json!(["v1"]));
+    let kinds: Vec<_> = made["status"]["conditions"].as_array().unwrap().iter().map(|c| &c["type"]).collect();
+    assert_eq!(kinds, ["NamesAccepted", "Established"]);
+}
+
+#[tokio::test]
+async fn a_faulty_definition_is_refused_with_all_faults() {
+    let world = World::new().await;
+    let mut object = crontabs();
+    object["metadata"]["name"] = "wrong.example.com".into();
+    object["spec"]["scope"] = "Planet".into();
+    object["spec"]["versions"][1]["storage"] = true.into();
+    object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["x"] =
+        json!({"description": "no type"});
+    object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["image"]
+        ["default"] = 7.into();
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, CRDS, Some(object)).await;
+    let message = status["message"].as_str().unwrap();
+    for part in [
+        r#"metadata.name: Invalid value: "wrong.example.com": must be spec.names.plural+"."+spec.group"#,
+        r#"spec.scope: Unsupported value: "Planet": supported values: "Cluster", "Namespaced""#,
+        "must have exactly one version marked as storage version",
+        "spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[x].type: Required value: must not be empty for specified object fields",
+    ] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+}
+
+#[tokio::test]
+async fn objects_are_pruned_defaulted_and_validated() {
+    let world = World::with_crontabs().await;
+    let mut object = tab("a");
+    object["spec"]["colour"] = "red".into();
+    object["metadata"]["nonsense"] = 1.into();
+    let (code, warnings, made) =
+        world.warnings(with_type(Method::POST, TABS, "application/json", &object)).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    assert_eq!(made["spec"], json!({"cronSpec": "* * * * */5", "image": "busybox", "replicas": 1}));
+    assert_eq!(made["metadata"]["generation"], 1);
+    assert!(warnings.iter().any(|text| text.contains(r#"unknown field \"spec.colour\""#)), "{warnings:?}");
+    let strict = format!("{TABS}?fieldValidation=Strict");
+    object["metadata"]["name"] = "b".into();
+    let status = world.expect(StatusCode::BAD_REQUEST, Method::POST, &strict, Some(object)).await;
+    assert!(
+        status["message"].as_str().unwrap().contains(
+            r#"strict decoding error: unknown field "metadata.nonsense", unknown field "spec.colour""#
+        ),
+        "{status}"
+    );
+    let mut wrong = tab("c");
+    wrong["spec"] = json!({"cronSpec": "never", "replicas": 11, "image": 3});
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, TABS, Some(wrong)).await;
+    assert_eq!(
+        status["message"],
+        r#"CronTab.stable.example.com "c" is invalid: [spec.cronSpec: Invalid value: "never": spec.cronSpec in body should match '^(\d+|\*)(/\d+)?(\s+(\d+|\*)(/\d+)?){4}$', spec.image: Invalid value: "integer": spec.image in body must be of type string: "integer", spec.replicas: Invalid value: 11: spec.replicas in body should be less than or equal to 10]"#
+    );
+    let mut bare = tab("d");
+    bare.as_object_mut().unwrap().remove("kind");
+    world.expect(StatusCode::BAD_REQUEST, Method::POST, TABS, Some(bare)).await;
+}
+
+#[tokio::test]
+async fn discovery_and_openapi_follow_the_definitions() {
+    let world = World::new().await;
+    let index = |value: Value| value["paths"]["apis/stable.example.com/v1"]["serverRelativeURL"].clone();
+    assert!(index(world.expect(StatusCode::OK, Method::GET, "/openapi/v3", None).await).is_null());
+    world.expect(StatusCode::NOT_FOUND, Method::GET, TABS, None).await;
+    world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(crontabs())).await;
+    let group = world.expect(StatusCode::OK, Method::GET, "/apis/stable.example.com", None).await;
+    let versions: Vec<_> = group["versions"].as_array().unwrap().iter().map(|v| &v["version"]).collect();
+    assert_eq!(versions, ["v1", "v1beta1"]);
+    let list = world.expect(StatusCode::OK, Method::GET, "/apis/stable.example.com/v1", None).await;
+    let names: Vec<_> = list["resources"].as_array().unwrap().iter().map(|r| &r["name"]).collect();
+    assert_eq!(names, ["crontabs", "crontabs/scale", "crontabs/status"]);
+    assert_eq!(list["resources"][0]["shortNames"], json!(["ct"]));
+    let url = index(world.expect(StatusCode::OK, Method::GET, "/openapi/v3", None).await);
+    let document = world.expect(StatusCode::OK, Method::GET, url.as_str().unwrap(), None).await;
+    let definition = &document["components"]["schemas"]["com.example.stable.v1.CronTab"];
+    assert_eq!(definition["properties"]["spec"]["properties"]["replicas"]["maximum"], 10);
+    assert_eq!(definition["x-kubernetes-group-version-kind"][0]["kind"], "CronTab");
+    world.expect(StatusCode::OK, Method::DELETE, &format!("{CRDS}/crontabs.stable.example.com"), None).await;
+    world
+        .keep_house(async || {
+            world.request(Method::GET, "/apis/stable.example.com", None).await.0 == StatusCode::NOT_FOUND
+        })
+        .await;
+    assert!(index(world.expect(StatusCode::OK, Method::GET, "/openapi/v3", None).await).is_null());
+}
+
+#[tokio::test]
+async fn status_and_scale_have_a_life_of_their_own() {
+    let world = World::with_crontabs().await;
+    let mut object = tab("a");
+    object["status"] = json!({"replicas": 9});
+    let made = world.expect(StatusCode::CREATED, Method::POST, TABS, Some(object)).await;
+    assert!(made.get("status").is_none());
+    let path = format!("{TABS}/a");
+    let patch = json!({"status": {"replicas": 3, "selector": "a=b"}, "spec": {"replicas": 7}});
+    let patched = world.expect(StatusCode::OK, Method::PATCH, &format!("{path}/status"), Some(patch)).await;
+    assert_eq!((&patched["spec"]["replicas"], &patched["metadata"]["generation"]), (&json!(1), &json!(1)));
+    let scale = world.expect(StatusCode::OK, Method::GET, &format!("{path}/scale"), None).await;
+    assert_eq!(scale["spec"]["replicas"], 1);
+    assert_eq!(scale["status"], json!({"replicas": 3, "selector": "a=b"}));
+    let patch = json!({"spec": {"replicas": 4}});
+    world.expect(StatusCode::OK, Method::PATCH, &format!("{path}/scale"), Some(patch)).await;
+    let found = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+    assert_eq!((&found["spec"]["replicas"], &found["metadata"]["generation"]), (&json!(4), &json!(2)));
+    let patch = json!({"spec": {"replicas": 40}});
+    world
+        .expect(StatusCode::UNPROCESSABLE_ENTITY, Method::PATCH, &format!("{path}/scale"), Some(patch))
+        .await;
+}
+
+#[tokio::test]
+async fn all_versions_are_one_set_of_objects() {
+    let world = World::with_crontabs().await;
+    world.expect(StatusCode::CREATED, Method::POST, TABS, Some(tab("a"))).await;
+    let beta = "/apis/stable.example.com/v1beta1/namespaces/demo/crontabs/a";
+    let request = Request::get(beta).body(Full::default()).unwrap();
+    let (_, warnings, found) = world.warnings(request).await;
+    assert_eq!(found["apiVersion"], "stable.example.com/v1beta1");
+    assert_eq!(found["spec"]["cronSpec"], "* * * * */5");
+    assert_eq!(
+        warnings,
+        [r#"299 - "stable.example.com/v1beta1 CronTab is deprecated; use stable.example.com/v1 CronTab""#]
+    );
+    let chosen = world
+        .expect(StatusCode::OK, Method::GET, &format!("{TABS}?fieldSelector=spec.image=busybox"), None)
+        .await;
+    assert_eq!(chosen["items"].as_array().unwrap().len(), 1);
+    assert_eq!(chosen["kind"], "CronTabList");
+    let none =
+        world.expect(StatusCode::OK, Method::GET, &format!("{TABS}?fieldSelector=spec.image=x"), None).await;
+    assert!(none["items"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_table_has_the_printer_columns() {
+    let world = World::with_crontabs().await;
+    world.expect(StatusCode::CREATED, Method::POST, TABS, Some(tab("a"))).await;
+    let request = Request::get(TABS)
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(Full::default())
+        .unwrap();
+    let (_, table) = world.send(request).await;
+    let names: Vec<_> = table["columnDefinitions"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+    assert_eq!(names, ["Name", "Spec", "Replicas", "Age"]);
+    let cells = table["rows"][0]["cells"].as_array().unwrap();
+    assert_eq!(cells[..3], [json!("a"), json!("* * * * */5"), json!(1)]);
+}
+
+#[tokio::test]
+async fn appliers_own_the_entries_of_list_maps() {
+    let world = World::with_crontabs().await;
+    let apply = async |manager: &str, name: &str, port: Value| {
+        let body = json!({"apiVersion": "stable.example.com/v1", "kind": "CronTab", "metadata": {"name": "a"},
+            "spec": {"cronSpec": "* * * * */5", "ports": [{"name": name, "port": port}]}});
+        let path = format!("{TABS}/a?fieldManager={manager}");
+        world.send(with_type(Method::PATCH, &path, "application/apply-patch+yaml", &body)).await
+    };
+    assert_eq!(apply("one", "http", 80.into()).await.0, StatusCode::CREATED);
+    let (code, both) = apply("two", "https", "tls".into()).await;
+    assert_eq!(code, StatusCode::OK, "{both}");
+    assert_eq!(both["spec"]["ports"].as_array().unwrap().len(), 2);
+    let (code, status) = apply("two", "http", 81.into()).await;
+    assert_eq!(code, StatusCode::CONFLICT);
+    assert!(status["message"].as_str().unwrap().contains(r#".spec.ports[name="http"].port"#), "{status}");
+    let strategic =
+        with_type(Method::PATCH, &format!("{TABS}/a"), "application/strategic-merge-patch+json", &json!({}));
+    assert_eq!(world.send(strategic).await.0, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn a_definition_goes_after_its_instances() {
+    let world = World::with_crontabs().await;
+    let mut held = tab("held");
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    world.expect(StatusCode::CREATED, Method::POST, TABS, Some(held)).await;
+    world.expect(StatusCode::CREATED, Method::POST, TABS, Some(tab("free"))).await;
+    let path = format!("{CRDS}/crontabs.stable.example.com");
+    let marked = world.expect(StatusCode::OK, Method::DELETE, &path, None).await;
+    assert_eq!(marked["metadata"]["finalizers"], json!(["customresourcecleanup.apiextensions.k8s.io"]));
+    let status = world.expect(StatusCode::METHOD_NOT_ALLOWED, Method::POST, TABS, Some(tab("late"))).await;
+    assert_eq!(status["message"], "create not allowed while custom resource definition is terminating");
+    world
+        .keep_house(async || {
+            world.request(Method::GET, &format!("{TABS}/free"), None).await.0 == StatusCode::NOT_FOUND
+        })
+        .await;
+    world.expect(StatusCode::OK, Method::GET, &path, None).await;
+    let release = json!({"metadata": {"finalizers": null}});
+    world.expect(StatusCode::OK, Method::PATCH, &format!("{TABS}/held"), Some(release)).await;
+    world.keep_house(async || world.request(Method::GET, &path, None).await.0 == StatusCode::NOT_FOUND).await;
+    world.expect(StatusCode::NOT_FOUND, Method::GET, TABS, None).await;
+}
+
+#[tokio::test]
+async fn a_name_that_comes_free_is_accepted() {
+    let world = World::with_crontabs().await;
+    let mut other = crontabs();
+    other["metadata"]["name"] = "othertabs.stable.example.com".into();
+    other["spec"]["names"] = json!({"plural": "othertabs", "kind": "OtherTab", "shortNames": ["ct"]});
+    let made = world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(other)).await;
+    assert_eq!(made["status"]["conditions"][0]["reason"], "ShortNamesConflict");
+    let others = "/apis/stable.example.com/v1/othertabs";
+    world.expect(StatusCode::NOT_FOUND, Method::GET, others, None).await;
+    world.expect(StatusCode::OK, Method::DELETE, &format!("{CRDS}/crontabs.stable.example.com"), None).await;
+    world.keep_house(async || world.request(Method::GET, others, None).await.0 == StatusCode::OK).await;
+}
+
+#[tokio::test]
+async fn a_changed_schema_counts_for_what_is_stored() {
+    let world = World::with_crontabs().await;
+    world.expect(StatusCode::CREATED, Method::POST, TABS, Some(tab("a"))).await;
+    let path = format!("{CRDS}/crontabs.stable.example.com");
+    let mut object = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+    let spec = &mut object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    spec["properties"]["newer"] = json!({"type": "string", "default": "here"});
+    spec["properties"]["replicas"]["maximum"] = 0.into();
+    spec["properties"].as_object_mut().unwrap().remove("ports");
+    world.expect(StatusCode::OK, Method::PUT, &path, Some(object)).await;
+    let found = world.expect(StatusCode::OK, Method::GET, &format!("{TABS}/a"), None).await;
+    assert_eq!(found["spec"]["newer"], "here");
+    // One replica is too many now, but it was there before.
+    let patch = json!({"spec": {"image": "other"}});
+    world.expect(StatusCode::OK, Method::PATCH, &format!("{TABS}/a"), Some(patch)).await;
+    let patch = json!({"spec": {"replicas": 2}});
+    world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::PATCH, &format!("{TABS}/a"), Some(patch)).await;
+}

@@ -1,0 +1,294 @@
+//! Validation of objects, in the words of kube-openapi's validators.
+
+use apimachinery::{FieldError, FieldPath, FieldReason};
+use serde_json::Value;
+
+use super::{Checks, Structural, Type, composite, format, items, type_name};
+
+impl Structural {
+    /// All faults of an API object. Values that are as they were in `old` are not looked at: a rule that came later must not stand in
+    /// the way of other changes (KEP-4008, ratcheting).
+    pub fn check(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let mut faults = Vec::new();
+        check(self, object, old, "", &mut faults);
+        items::check(self, object, old, "", true, &mut faults);
+        faults
+    }
+}
+
+/// A fault at a path, which may be the object itself.
+pub(super) fn fault(reason: FieldReason, path: &str, value: impl Into<Value>, detail: &str) -> FieldError {
+    FieldError::new(reason, &FieldPath::new(path), Some(&value.into()), detail)
+}
+
+fn invalid(path: &str, value: impl Into<Value>, what: &str) -> FieldError {
+    fault(FieldReason::Invalid, path, value, &format!("{path} in body {what}"))
+}
+
+/// The path of a field.
+pub(super) fn below(path: &str, field: &str) -> String {
+    if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
+}
+
+/// Checks one value and all below it.
+pub(super) fn check(
+    schema: &Structural,
+    value: &Value,
+    old: Option<&Value>,
+    path: &str,
+    faults: &mut Vec<FieldError>,
+) {
+    if old == Some(value) {
+        return;
+    }
+    if let Some(fault) = wrong_type(schema, value, path) {
+        faults.push(fault);
+        return;
+    }
+    if value.is_null() {
+        return;
+    }
+    composite::check(&schema.checks, value, path, faults);
+    match value {
+        Value::String(text) => string(&schema.checks, text, path, faults),
+        Value::Number(number) => {
+            if let Some(number) = number.as_f64() {
+                bounds(&schema.checks, value, number, path, faults);
+            }
+        }
+        Value::Array(items) => {
+            counted(&schema.checks, items, path, faults);
+            if let Some(element) = &schema.items {
+                for (at, item) in items.iter().enumerate() {
+                    let old = old.and_then(|old| items::counterpart(&schema.list, old, item));
+                    check(element, item, old, &format!("{path}[{at}]"), faults);
+                }
+            }
+        }
+        Value::Object(map) => {
+            let old = old.and_then(Value::as_object);
+            for (name, value) in map {
+                if let Some(field) = schema.field(name) {
+                    let old = old.and_then(|old| old.get(name));
+                    check(field, value, old, &below(path, name), faults);
+                }
+            }
+            properties(&schema.checks, map, path, faults);
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
+    enumerated(&schema.checks, value, path, faults);
+}
+
+/// The fault of a value that has another JSON type than the schema asks for.
+fn wrong_type(schema: &Structural, value: &Value, path: &str) -> Option<FieldError> {
+    if value.is_null() && schema.nullable {
+        return None;
+    }
+    let (good, expected) = match schema.kind {
+        None if schema.int_or_string => (value.is_string() || value.as_i64().is_some(), "integer,string"),
+        None => (true, ""),
+        Some(kind) => {
+            let good = match (kind, value) {
+                (Type::Object, Value::Object(_))
+                | (Type::Array, Value::Array(_))
+                | (Type::String, Value::String(_))
+                | (Type::Number, Value::Number(_))
+                | (Type::Boolean, Value::Bool(_)) => true,
+                (Type::Integer, Value::Number(number)) => {
+                    !number.is_f64() || number.as_f64().is_some_and(|number| number.fract() == 0.0)
+                }
+                _ => false,
+            };
+            (good, kind.as_str())
+        }
+    };
+    if good {
+        return format::fault(schema, value, path);
+    }
+    let found = type_name(value);
+    let detail = format!("{path} in body must be of type {expected}: {found:?}");
+    Some(fault(FieldReason::TypeInvalid, path, found, &detail))
+}
+
+fn string(checks: &Checks, text: &str, path: &str, faults: &mut Vec<FieldError>) {
+    let length = text.chars().count() as u64;
+    if let Some(max) = checks.max_length.filter(|max| length > *max) {
+        faults.push(FieldError::too_long(&FieldPath::new(path), max as usize));
+    }
+    if let Some(min) = checks.min_length.filter(|min| length < *min) {
+        faults.push(invalid(path, text, &format!("should be at least {min} chars long")));
+    }
+    if let Some(pattern) = checks.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
+        faults.push(invalid(path, text, &format!("should match '{}'", pattern.as_str())));
+    }
+}
+
+fn bounds(checks: &Checks, value: &Value, number: f64, path: &str, faults: &mut Vec<FieldError>) {
+    if let Some(divisor) = checks.multiple_of
+        && divisor > 0.0
+        && (number / divisor).fract() != 0.0
+    {
+        faults.push(invalid(path, value.clone(), &format!("should be a multiple of {divisor}")));
+    }
+    if let Some(max) = checks.maximum {
+        if checks.exclusive_maximum && number >= max {
+            faults.push(invalid(path, value.clone(), &format!("should be less than {max}")));
+        } else if number > max {
+            faults.push(invalid(path, value.clone(), &format!("should be less than or equal to {max}")));
+        }
+    }
+    if let Some(min) = checks.minimum {
+        if checks.exclusive_minimum && number <= min {
+            faults.push(invalid(path, value.clone(), &format!("should be greater than {min}")));
+        } else if number < min {
+            faults.push(invalid(path, value.clone(), &format!("should be greater than or equal to {min}")));
+        }
+    }
+}
+
+fn counted(checks: &Checks, items: &[Value], path: &str, faults: &mut Vec<FieldError>) {
+    let count = items.len() as u64;
+    if let Some(min) = checks.min_items.filter(|min| count < *min) {
+        faults.push(invalid(path, count, &format!("should have at least {min} items")));
+    }
+    if let Some(max) = checks.max_items.filter(|max| count > *max) {
+        faults.push(FieldError::too_many(&FieldPath::new(path), items.len(), max as usize));
+    }
+    if checks.unique_items && items::first_duplicate(items).is_some() {
+        faults.push(invalid(path, "", "shouldn't contain duplicates"));
+    }
+}
+
+fn properties(
+    checks: &Checks,
+    map: &serde_json::Map<String, Value>,
+    path: &str,
+    faults: &mut Vec<FieldError>,
+) {
+    let count = map.len() as u64;
+    if let Some(min) = checks.min_properties.filter(|min| count < *min) {
+        faults.push(invalid(path, count, &format!("should have at least {min} properties")));
+    }
+    if let Some(max) = checks.max_properties.filter(|max| count > *max) {
+        faults.push(FieldError::too_many(&FieldPath::new(path), map.len(), max as usize));
+    }
+    for name in checks.required.iter().filter(|name| !map.contains_key(*name)) {
+        faults.push(FieldError::required(&FieldPath::new(below(path, name)), ""));
+    }
+}
+
+fn enumerated(checks: &Checks, value: &Value, path: &str, faults: &mut Vec<FieldError>) {
+    let Some(known) = checks.enumeration.as_ref().filter(|known| !known.contains(value)) else { return };
+    let names: Vec<_> = known
+        .iter()
+        .map(|known| known.as_str().map_or_else(|| known.to_string(), str::to_owned))
+        .map(|name| format!("{name:?}"))
+        .collect();
+    let detail = format!("supported values: {}", names.join(", "));
+    faults.push(fault(FieldReason::NotSupported, path, value.clone(), &detail));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn faults(spec_schema: Value, spec: Value, old: Option<Value>) -> Vec<String> {
+        let schema = json!({"type": "object", "properties": {"spec": spec_schema}});
+        let old = old.map(|spec| json!({"spec": spec}));
+        let schema = Structural::parse(&schema).unwrap();
+        schema.check(&json!({"spec": spec}), old.as_ref()).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn texts_are_those_of_kube_apiserver() {
+        let schema = json!({"type": "object", "required": ["need"], "properties": {
+            "int": {"type": "integer", "minimum": 1, "maximum": 10},
+            "text": {"type": "string", "maxLength": 3, "minLength": 2, "pattern": "^[a-z]+$"},
+            "choice": {"type": "string", "enum": ["a", "b"]},
+            "list": {"type": "array", "maxItems": 1, "items": {"type": "string"}},
+            "port": {"x-kubernetes-int-or-string": true},
+        }});
+        let spec = json!({"int": "x", "text": "A", "choice": "c", "list": [1, 2], "port": true});
+        assert_eq!(
+            faults(schema.clone(), spec, None),
+            [
+                r#"spec.choice: Unsupported value: "c": supported values: "a", "b""#,
+                r#"spec.int: Invalid value: "string": spec.int in body must be of type integer: "string""#,
+                "spec.list: Too many: 2: must have at most 1 item",
+                r#"spec.list[0]: Invalid value: "integer": spec.list[0] in body must be of type string: "integer""#,
+                r#"spec.list[1]: Invalid value: "integer": spec.list[1] in body must be of type string: "integer""#,
+                r#"spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean""#,
+                r#"spec.text: Invalid value: "A": spec.text in body should be at least 2 chars long"#,
+                r#"spec.text: Invalid value: "A": spec.text in body should match '^[a-z]+$'"#,
+                "spec.need: Required value",
+            ]
+        );
+        assert_eq!(
+            faults(schema, json!({"int": 11, "text": "abcd", "need": 1}), None),
+            [
+                "spec.int: Invalid value: 11: spec.int in body should be less than or equal to 10",
+                "spec.text: Too long: may not be more than 3 bytes",
+            ]
+        );
+    }
+
+    #[test]
+    fn null_is_no_value_unless_it_is_said() {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string", "nullable": true}}});
+        assert_eq!(
+            faults(schema, json!({"a": null, "b": null}), None),
+            [r#"spec.a: Invalid value: "null": spec.a in body must be of type string: "null""#]
+        );
+    }
+
+    #[test]
+    fn what_was_wrong_before_may_stay() {
+        let schema = json!({"type": "object", "properties": {
+            "a": {"type": "integer", "maximum": 5}, "b": {"type": "integer"},
+            "m": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+                "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer", "maximum": 5}}}},
+        }});
+        let old = json!({"a": 9, "b": 1, "m": [{"k": "x", "v": 9}]});
+        let moved = json!({"a": 9, "b": 2, "m": [{"k": "y", "v": 1}, {"k": "x", "v": 9}]});
+        assert!(faults(schema.clone(), moved, Some(old.clone())).is_empty());
+        let worse = json!({"a": 8, "b": 2, "m": [{"k": "x", "v": 9}]});
+        assert_eq!(faults(schema, worse, Some(old)).len(), 1);
+    }
+
+    #[test]
+    fn alternatives_are_told_as_kube_openapi_tells_them() {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
+            "oneOf": [{"required": ["a"]}, {"required": ["b"]}]});
+        assert_eq!(
+            faults(schema.clone(), json!({}), None),
+            [
+                r#"<nil>: Invalid value: "": "spec" must validate one and only one schema (oneOf). Found none valid"#,
+                "spec.a: Required value",
+            ]
+        );
+        assert_eq!(
+            faults(schema, json!({"a": "", "b": ""}), None),
+            [
+                r#"<nil>: Invalid value: "": "spec" must validate one and only one schema (oneOf). Found 2 valid alternatives"#
+            ]
+        );
+    }
+
+    #[test]
+    fn sets_and_list_maps_have_no_duplicates() {
+        let schema = json!({"type": "object", "properties": {
+            "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+            "map": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+                "items": {"type": "object", "properties": {"k": {"type": "string"}}}},
+        }});
+        assert_eq!(
+            faults(schema, json!({"set": ["a", "b", "a"], "map": [{"k": "x"}, {"k": "x"}]}), None),
+            [r#"spec.map[1]: Duplicate value: {"k":"x"}"#, r#"spec.set[2]: Duplicate value: "a""#,]
+        );
+    }
+}

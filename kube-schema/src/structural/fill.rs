@@ -1,0 +1,179 @@
+//! Pruning and defaulting: apiextensions-apiserver's `schema/pruning` and `schema/defaulting`.
+
+use serde_json::{Map, Value};
+
+use super::Structural;
+
+impl Structural {
+    /// Drops the fields that the schema does not specify, and returns their paths. `is_object` says that the value is an API object,
+    /// whose apiVersion, kind and metadata are not the schema's.
+    pub fn prune(&self, value: &mut Value, is_object: bool) -> Vec<String> {
+        let mut dropped = Vec::new();
+        prune(Some(self), value, is_object || self.embedded, &mut String::new(), &mut dropped);
+        dropped
+    }
+
+    /// Fills in the defaults of absent fields, and of null where null is no value.
+    pub fn fill_defaults(&self, value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                for (name, property) in &self.properties {
+                    if let Some(default) = &property.default
+                        && map.get(name).is_none_or(|found| found.is_null() && !property.nullable)
+                    {
+                        map.insert(name.clone(), default.clone());
+                    }
+                }
+                for (name, value) in map.iter_mut() {
+                    if let Some(property) = self.properties.get(name) {
+                        property.fill_defaults(value);
+                    } else if let Some(additional) = &self.additional {
+                        fill_null(additional, value);
+                        additional.fill_defaults(value);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                let Some(schema) = &self.items else { return };
+                for item in items {
+                    fill_null(schema, item);
+                    schema.fill_defaults(item);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn fill_null(schema: &Structural, value: &mut Value) {
+    if let (Some(default), true) = (&schema.default, value.is_null() && !schema.nullable) {
+        *value = default.clone();
+    }
+}
+
+fn within(path: &mut String, step: &str, work: impl FnOnce(&mut String)) {
+    let length = path.len();
+    if !path.is_empty() && !step.starts_with('[') {
+        path.push('.');
+    }
+    path.push_str(step);
+    work(path);
+    path.truncate(length);
+}
+
+fn prune(
+    schema: Option<&Structural>,
+    value: &mut Value,
+    is_object: bool,
+    path: &mut String,
+    dropped: &mut Vec<String>,
+) {
+    let preserve = schema.is_some_and(|schema| schema.preserve_unknown);
+    match value {
+        Value::Object(map) => prune_map(schema, map, is_object, preserve, path, dropped),
+        Value::Array(items) => {
+            let schema = schema.and_then(|schema| schema.items.as_deref());
+            // Below an unknown list of what is kept nothing is known either.
+            if schema.is_none() {
+                return;
+            }
+            for (at, item) in items.iter_mut().enumerate() {
+                within(path, &format!("[{at}]"), |path| {
+                    prune(schema, item, schema.is_some_and(|schema| schema.embedded), path, dropped);
+                });
+            }
+        }
+        _ => {}
+    }
+}
+
+fn prune_map(
+    schema: Option<&Structural>,
+    map: &mut Map<String, Value>,
+    is_object: bool,
+    preserve: bool,
+    path: &mut String,
+    dropped: &mut Vec<String>,
+) {
+    map.retain(|name, value| {
+        if is_object && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+            return true;
+        }
+        match schema.and_then(|schema| schema.field(name)) {
+            Some(field) => {
+                within(path, name, |path| prune(Some(field), value, field.embedded, path, dropped));
+                true
+            }
+            None if preserve => true,
+            None => {
+                within(path, name, |path| dropped.push(path.clone()));
+                false
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn schema(value: Value) -> Structural {
+        Structural::parse(&value).unwrap()
+    }
+
+    #[test]
+    fn unspecified_fields_are_dropped_unless_they_are_preserved() {
+        let schema = schema(json!({"type": "object", "properties": {
+            "spec": {"type": "object", "properties": {
+                "a": {"type": "string"},
+                "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {
+                    "closed": {"type": "object", "properties": {"x": {"type": "string"}}},
+                }},
+                "list": {"type": "array", "items": {"type": "object", "properties": {"x": {"type": "string"}}}},
+                "map": {"type": "object", "additionalProperties": {"type": "object", "properties": {"x": {"type": "string"}}}},
+            }},
+        }}));
+        let mut object = json!({
+            "apiVersion": "e/v1", "kind": "K", "metadata": {"name": "n"}, "top": 1,
+            "spec": {"a": "1", "b": 2, "open": {"any": {"thing": 1}, "closed": {"x": "", "y": 1}},
+                "list": [{"x": "", "y": 1}], "map": {"k": {"x": "", "z": 1}}},
+        });
+        let dropped = schema.prune(&mut object, true);
+        assert_eq!(dropped, ["spec.b", "spec.list[0].y", "spec.map.k.z", "spec.open.closed.y", "top"]);
+        assert_eq!(
+            object,
+            json!({
+                "apiVersion": "e/v1", "kind": "K", "metadata": {"name": "n"},
+                "spec": {"a": "1", "open": {"any": {"thing": 1}, "closed": {"x": ""}}, "list": [{"x": ""}], "map": {"k": {"x": ""}}},
+            })
+        );
+    }
+
+    #[test]
+    fn an_embedded_resource_keeps_its_own_metadata() {
+        let schema = schema(json!({"type": "object", "properties": {
+            "template": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"spec": {"type": "object"}}},
+        }}));
+        let mut object = json!({"template": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"y": 1}, "z": 1}});
+        assert_eq!(schema.prune(&mut object, true), ["template.spec.y", "template.z"]);
+        assert_eq!(object["template"]["metadata"]["name"], "x");
+    }
+
+    #[test]
+    fn defaults_fill_what_is_absent_and_null_where_null_is_no_value() {
+        let schema = schema(json!({"type": "object", "properties": {
+            "a": {"type": "string", "default": "x"},
+            "b": {"type": "string", "default": "x"},
+            "c": {"type": "string", "nullable": true, "default": "x"},
+            "d": {"type": "object", "default": {}, "properties": {"e": {"type": "integer", "default": 7}}},
+            "f": {"type": "array", "items": {"type": "object", "properties": {"g": {"type": "boolean", "default": false}}}},
+            "h": {"type": "object", "properties": {"i": {"type": "string", "default": "never"}}},
+        }}));
+        let mut object = json!({"b": null, "c": null, "f": [{}]});
+        schema.fill_defaults(&mut object);
+        assert_eq!(object, json!({"a": "x", "b": "x", "c": null, "d": {"e": 7}, "f": [{"g": false}]}));
+    }
+}

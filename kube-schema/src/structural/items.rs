@@ -1,0 +1,94 @@
+//! Lists that are sets and maps, and objects inside of objects.
+
+use std::collections::HashSet;
+
+use apimachinery::{FieldError, FieldPath, FieldReason};
+use serde_json::{Map, Value};
+
+use super::{
+    ListKind, Structural,
+    check::{below, fault},
+};
+
+/// The index of the first value that stood before.
+pub(super) fn first_duplicate(items: &[Value]) -> Option<usize> {
+    let mut seen = HashSet::new();
+    items.iter().position(|item| !seen.insert(item.to_string()))
+}
+
+/// The item of an old list that is the same entry: only list maps have any.
+pub(super) fn counterpart<'a>(list: &ListKind, old: &'a Value, item: &Value) -> Option<&'a Value> {
+    let ListKind::Map(keys) = list else { return None };
+    old.as_array()?.iter().find(|old| keys.iter().all(|key| old.get(key) == item.get(key)))
+}
+
+/// Finds duplicates, and embedded objects that are none. The root's own metadata is checked elsewhere.
+pub(super) fn check(
+    schema: &Structural,
+    value: &Value,
+    old: Option<&Value>,
+    path: &str,
+    root: bool,
+    faults: &mut Vec<FieldError>,
+) {
+    if old == Some(value) {
+        return;
+    }
+    match value {
+        Value::Object(map) => {
+            if schema.embedded && !root {
+                embedded(map, path, faults);
+            }
+            for (name, value) in map {
+                if let Some(field) = schema.field(name) {
+                    let old = old.and_then(|old| old.get(name));
+                    check(field, value, old, &below(path, name), false, faults);
+                }
+            }
+        }
+        Value::Array(items) => {
+            unique(&schema.list, items, path, faults);
+            if let Some(element) = &schema.items {
+                for (at, item) in items.iter().enumerate() {
+                    let old = old.and_then(|old| counterpart(&schema.list, old, item));
+                    check(element, item, old, &format!("{path}[{at}]"), false, faults);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn unique(list: &ListKind, items: &[Value], path: &str, faults: &mut Vec<FieldError>) {
+    let mut seen = HashSet::new();
+    for (at, item) in items.iter().enumerate() {
+        let identity = match list {
+            ListKind::Atomic => return,
+            ListKind::Set => item.clone(),
+            ListKind::Map(keys) => {
+                let entries = keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
+                Value::Object(entries.collect::<Map<_, _>>())
+            }
+        };
+        if !seen.insert(identity.to_string()) {
+            faults.push(FieldError::duplicate(&FieldPath::new(format!("{path}[{at}]")), identity));
+        }
+    }
+}
+
+fn embedded(map: &Map<String, Value>, path: &str, faults: &mut Vec<FieldError>) {
+    for name in ["apiVersion", "kind"] {
+        let text = map.get(name).and_then(Value::as_str).unwrap_or_default();
+        if text.is_empty() {
+            faults.push(FieldError::required(&FieldPath::new(below(path, name)), "must not be empty"));
+        }
+    }
+    if map.get("metadata").is_some_and(|metadata| !metadata.is_object()) {
+        faults.push(fault(
+            FieldReason::Invalid,
+            &below(path, "metadata"),
+            map.get("metadata").cloned().unwrap_or_default(),
+            "must be an object",
+        ));
+    }
+}

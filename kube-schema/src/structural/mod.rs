@@ -1,0 +1,167 @@
+//! Structural schemas: what a CustomResourceDefinition says of its objects.
+//!
+//! An `openAPIV3Schema` is parsed once into a [`Structural`]; objects are then pruned ([`Structural::prune`]), completed
+//! ([`Structural::fill_defaults`]) and checked ([`Structural::check`]) by walking schema and object together. The texts of faults are
+//! those of kube-apiserver, which clients show and scripts match on.
+//!
+//! ```
+//! use kube_schema::structural::Structural;
+//! use serde_json::json;
+//! let schema = Structural::parse(&json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+//!     "size": {"type": "integer", "minimum": 1, "default": 3},
+//! }}}})).unwrap();
+//! let mut object = json!({"spec": {"colour": "red"}});
+//! assert_eq!(schema.prune(&mut object, true), ["spec.colour"]);
+//! schema.fill_defaults(&mut object);
+//! assert_eq!(object, json!({"spec": {"size": 3}}));
+//! ```
+
+mod check;
+mod composite;
+mod fill;
+mod format;
+mod items;
+mod parse;
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+use serde_json::Value;
+
+pub use format::is_known as is_known_format;
+pub use parse::ParseError;
+
+/// The JSON type that a schema asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// A struct or a map.
+    Object,
+    /// A list.
+    Array,
+    /// Text.
+    String,
+    /// A whole number.
+    Integer,
+    /// Any number.
+    Number,
+    /// True or false.
+    Boolean,
+}
+
+impl Type {
+    /// Its name in OpenAPI.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Array => "array",
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+        }
+    }
+
+    /// Reads its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Object, Self::Array, Self::String, Self::Integer, Self::Number, Self::Boolean]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+}
+
+/// How the items of a list are told apart (`x-kubernetes-list-type`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ListKind {
+    /// The list is one value.
+    #[default]
+    Atomic,
+    /// Each value stands once.
+    Set,
+    /// Each combination of these fields stands once.
+    Map(Vec<String>),
+}
+
+/// One node of a structural schema.
+#[derive(Debug, Clone, Default)]
+pub struct Structural {
+    /// The type; none for what is left open and for int-or-string.
+    pub kind: Option<Type>,
+    /// Whether null is a value.
+    pub nullable: bool,
+    /// `x-kubernetes-preserve-unknown-fields`.
+    pub preserve_unknown: bool,
+    /// `x-kubernetes-embedded-resource`: apiVersion, kind and metadata are those of any object.
+    pub embedded: bool,
+    /// `x-kubernetes-int-or-string`.
+    pub int_or_string: bool,
+    /// The fields of a struct.
+    pub properties: BTreeMap<String, Self>,
+    /// The values of a map.
+    pub additional: Option<Box<Self>>,
+    /// The items of a list.
+    pub items: Option<Box<Self>>,
+    /// What stands for an absent value.
+    pub default: Option<Value>,
+    /// How items are told apart.
+    pub list: ListKind,
+    /// Conditions on the value.
+    pub checks: Checks,
+    /// `x-kubernetes-validations` at this node, not yet compiled.
+    pub rules: Vec<Value>,
+}
+
+/// Conditions on a value.
+#[derive(Debug, Clone, Default)]
+#[expect(missing_docs, reason = "each field is the keyword of JSON schema itself")]
+pub struct Checks {
+    pub format: Option<String>,
+    pub max_length: Option<u64>,
+    pub min_length: Option<u64>,
+    pub pattern: Option<Regex>,
+    pub maximum: Option<f64>,
+    pub exclusive_maximum: bool,
+    pub minimum: Option<f64>,
+    pub exclusive_minimum: bool,
+    pub multiple_of: Option<f64>,
+    pub max_items: Option<u64>,
+    pub min_items: Option<u64>,
+    pub unique_items: bool,
+    pub max_properties: Option<u64>,
+    pub min_properties: Option<u64>,
+    pub required: Vec<String>,
+    pub enumeration: Option<Vec<Value>>,
+    pub all_of: Vec<Structural>,
+    pub any_of: Vec<Structural>,
+    pub one_of: Vec<Structural>,
+    pub not: Option<Box<Structural>>,
+}
+
+impl Structural {
+    /// The schema of a field: a property, or else the value of a map.
+    pub fn field(&self, name: &str) -> Option<&Self> {
+        self.properties.get(name).or(self.additional.as_deref())
+    }
+
+    /// Whether this node or one below has a default.
+    pub fn has_defaults(&self) -> bool {
+        self.default.is_some() || self.children().any(Self::has_defaults)
+    }
+
+    /// The nodes directly below, without those of allOf and the like.
+    pub fn children(&self) -> impl Iterator<Item = &Self> {
+        self.properties.values().chain(self.additional.as_deref()).chain(self.items.as_deref())
+    }
+}
+
+/// The JSON type of a value, as messages name it.
+pub(crate) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
