@@ -25,7 +25,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::Quotas,
+    admission::{Policies, Quotas},
     allocation::{Allocator, Ranges},
     audit::{self, Audit, Record, Stage},
     auth::{
@@ -97,6 +97,7 @@ pub(crate) struct Shared {
     schemas: OnceLock<Schemas>,
     apply_types: OnceLock<Schema>,
     catalog: Arc<Catalog>,
+    policies: Policies,
 }
 
 impl Shared {
@@ -122,6 +123,10 @@ impl Shared {
         self.apply_types.get_or_init(|| self.schemas().apply_schema())
     }
 
+    pub(crate) fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
     /// The kinds that are served now.
     pub(crate) fn served(&self) -> Arc<Served> {
         self.catalog.served()
@@ -143,6 +148,7 @@ impl ApiServer {
             authenticator: Authenticator::new(parts.tokens, parts.accounts),
             authorizer: Authorizer::new(parts.authorization, parts.storage.clone()),
             catalog: Arc::new(Catalog::new(parts.storage.clone())),
+            policies: Policies::default(),
             storage: parts.storage,
             draining: parts.draining,
             metrics,
@@ -435,6 +441,7 @@ where
         body,
         format,
         warnings: deprecation.into_iter().collect(),
+        told: Mutex::default(),
         reservation: Mutex::default(),
         now: Timestamp::now(),
     };

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 /// Crates that decide, and therefore do no input or output.
-const PURE: &[&str] = &["apimachinery", "federation-core", "hub-protocol", "kube-schema"];
+const PURE: &[&str] = &["apimachinery", "federation-core", "hub-protocol", "kube-cel", "kube-schema"];
 /// What does input and output, or pulls it in.
 const IMPURE: &[&str] = &["axum", "hyper", "kube", "reqwest", "tokio", "tonic"];
 /// The parts: they know each other's protocols, never each other.

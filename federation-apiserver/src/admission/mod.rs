@@ -1,15 +1,20 @@
 //! What a write must pass: defaults that depend on other objects, and checks of what the namespace or the user may.
 //!
 //! [`complete`] runs before an object is validated and may change it; [`admit`] runs when it is complete and valid, right
-//! before it is stored.
+//! before it is stored. [`judge`] asks the policies of the administrators then.
 
+mod judge;
 mod limits;
+mod matching;
+mod policy;
 mod quota;
 mod usage;
 
 use apimachinery::ApiError;
 use serde_json::Value;
 
+pub(crate) use judge::judge;
+pub(crate) use policy::{Policies, check_expressions};
 pub(crate) use quota::{Quotas, Reservation};
 
 use crate::{auth::escalation, store::ResourceKey, verbs::Call};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
-use apimachinery::{FieldError, apply, jsonpath::JsonPath};
+use apimachinery::{FieldError, FieldPath, apply, jsonpath::JsonPath};
 use jiff::Timestamp;
 use kube_schema::{Schemas, structural::Structural};
 use serde_json::{Value, json};
@@ -78,7 +78,22 @@ impl Custom {
 
     /// All faults of an object, and of the change from `old`.
     pub(crate) fn validate(&self, object: &Value, old: Option<&Value>, faults: &mut Vec<FieldError>) {
-        faults.extend(self.schema.check(object, old));
+        let found = self.schema.check(object, old);
+        // What is missing or has the wrong type would only make rules fail, and hide what is wrong.
+        let blocking = found.iter().any(|fault| {
+            use apimachinery::FieldReason::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+            matches!(fault.reason, NotSupported | Required | TooLong | TooMany | TypeInvalid)
+        });
+        faults.extend(found);
+        if !self.schema.has_rules() {
+            return;
+        }
+        if blocking {
+            let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            faults.push(FieldError::invalid(&FieldPath::new("<nil>"), "null", detail));
+        } else {
+            faults.extend(self.schema.check_rules(object, old));
+        }
     }
 
     /// The values of the selectable fields of a stored object.

@@ -32,6 +32,9 @@ pub(crate) enum ReadError {
         #[source]
         source: ParseError,
     },
+    /// One of its rules does not compile.
+    #[error("the rule at {path} of version {version} does not compile: {why}")]
+    Rule { version: String, path: String, why: String },
 }
 
 /// A definition as it is served.
@@ -69,7 +72,11 @@ impl Definition {
         let storage = storage.map(|version| text(&version["name"])).unwrap_or_default();
         let storage_version = format!("{}/{storage}", definition.group);
         let selectable = selectable_fields(versions);
-        for version in versions.iter().filter(|version| version["served"] == true) {
+        // Conversion by webhook is not done here, and an unconverted object would be a wrong answer: only the version in
+        // which objects are stored is served.
+        let by_webhook = spec["conversion"]["strategy"] == "Webhook";
+        let served = versions.iter().filter(|version| version["served"] == true);
+        for version in served.filter(|version| !by_webhook || version["name"] == storage.as_str()) {
             let custom = Custom {
                 terminating: stored.meta.deleting,
                 api_version: format!("{}/{}", definition.group, text(&version["name"])),
@@ -91,8 +98,11 @@ fn read_version(object: &Value, version: &Value, versions: &[Value]) -> Result<C
         schema @ Value::Object(_) => schema.clone(),
         _ => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
     };
-    let schema = Structural::parse(&published)
+    let mut schema = Structural::parse(&published)
         .map_err(|source| ReadError::Schema { version: name.clone(), source })?;
+    if let Some(fault) = schema.compile_rules().into_iter().next() {
+        return Err(ReadError::Rule { version: name, path: fault.path, why: fault.detail });
+    }
     let columns = version["additionalPrinterColumns"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut columns: Vec<_> = columns
         .iter()

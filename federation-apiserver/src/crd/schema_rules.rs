@@ -1,6 +1,6 @@
 //! What makes a schema structural (`pkg/apiserver/schema/validation.go`), and the faults of its keywords.
 
-use apimachinery::{FieldError, FieldPath};
+use apimachinery::{FieldError, FieldPath, FieldReason};
 use kube_schema::structural::{Structural, Type};
 use serde_json::{Map, Value};
 
@@ -50,7 +50,14 @@ pub(super) fn check(schema: &Value, path: &FieldPath, faults: &mut Faults) {
         return;
     }
     match Structural::parse(schema) {
-        Ok(parsed) => defaults(&parsed, path, faults),
+        Ok(mut parsed) => {
+            for fault in parsed.compile_rules() {
+                let path = FieldPath::new(format!("{path}{}", fault.path));
+                let value = (fault.reason != FieldReason::Required).then_some(&fault.value);
+                faults.push(FieldError::new(fault.reason, &path, value, &fault.detail));
+            }
+            defaults(&parsed, path, faults);
+        }
         Err(error) => faults.push(FieldError::invalid(path, "", &error.to_string())),
     }
 }
@@ -323,7 +330,8 @@ fn defaults(schema: &Structural, path: &FieldPath, faults: &mut Faults) {
                 faults.push(FieldError::invalid(&path, default.clone(), &detail));
             }
             schema.fill_defaults(&mut filled);
-            for fault in schema.check(&filled, None) {
+            let rules = schema.check_rules(&filled, None);
+            for fault in schema.check(&filled, None).into_iter().chain(rules) {
                 let inner = if fault.field.is_empty() {
                     path.clone()
                 } else {

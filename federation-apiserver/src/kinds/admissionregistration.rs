@@ -107,6 +107,7 @@ pub(super) const KINDS: &[&Kind] = &[
         default: |object| default_policy(&mut object["spec"]),
         prepare_create: |object| object["status"] = json!({}),
         validate: |object, faults| {
+            crate::admission::check_expressions(object, faults);
             let (spec, path) = (&object["spec"], FieldPath::new("spec"));
             let empty = |name: &str| spec[name].as_array().is_none_or(Vec::is_empty);
             if empty("validations") && empty("auditAnnotations") {

@@ -34,6 +34,8 @@ pub(crate) struct Call {
     pub(crate) reservation: Mutex<Option<Reservation>>,
     /// Texts for Warning headers.
     pub(crate) warnings: Vec<String>,
+    /// The same, from steps that share the call: a delete of many checks each.
+    pub(crate) told: Mutex<Vec<String>>,
     /// The time of the request: one for everything that it writes.
     pub(crate) now: Timestamp,
 }
@@ -139,6 +141,7 @@ impl Call {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
         respond::warn(headers, &self.warnings);
+        respond::warn(headers, &self.told.lock());
         response
     }
 }

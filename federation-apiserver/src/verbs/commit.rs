@@ -58,6 +58,7 @@ pub(super) async fn create(
     dry_run: bool,
 ) -> Result<Arc<Stored>, ApiError> {
     let key = call.key(name);
+    admission::judge(call, None, Some(&object), dry_run)?;
     let _held = admission::admit(call, name, None, &object, dry_run)?;
     if dry_run {
         return match call.shared.storage.get(&key) {
@@ -101,6 +102,7 @@ pub(super) async fn replace(
     if object::same(old, &object) {
         return Ok(Outcome::Done(Arc::clone(current)));
     }
+    admission::judge(call, Some(old), Some(&object), dry_run)?;
     let key = current.key.clone();
     let _held = admission::admit(call, &key.name, Some((old, current.revision)), &object, dry_run)?;
     let expect = Some(current.revision);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Call, commit, list, object};
 use crate::{
-    crd,
+    admission, crd,
     deletion::{self, DeleteDecision, DeleteOptions, Propagation},
     http::{Body, query},
     store::{Stored, Write, WriteError},
@@ -108,6 +108,7 @@ async fn delete_in(
         let current =
             call.shared.storage.get(&key).ok_or_else(|| ApiError::not_found(&call.resource(), name))?;
         let mut old = call.value(&current)?;
+        admission::judge(call, Some(&old), None, dry_run)?;
         if crd::is_definition(&call.kind) {
             crd::status::begin_deletion(&mut old, &deletion::seconds(call.now));
         }

@@ -328,3 +328,41 @@ async fn a_changed_schema_counts_for_what_is_stored() {
     let patch = json!({"spec": {"replicas": 2}});
     world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::PATCH, &format!("{TABS}/a"), Some(patch)).await;
 }
+
+#[tokio::test]
+async fn rules_in_cel_are_checked_when_they_are_written_and_when_they_are_asked() {
+    let world = World::new().await;
+    let mut object = crontabs();
+    let spec = &mut object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    spec["x-kubernetes-validations"] = json!([{"rule": "self.replica > 1"}]);
+    let status =
+        world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, CRDS, Some(object.clone())).await;
+    let message = status["message"].as_str().unwrap();
+    assert!(
+        message.contains("properties[spec].x-kubernetes-validations[0].rule: Invalid value"),
+        "{message}"
+    );
+    assert!(
+        message.contains("compilation failed: ERROR: <input>:1:5: undefined field 'replica'"),
+        "{message}"
+    );
+    let spec = &mut object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    spec["x-kubernetes-validations"] = json!([
+        {"rule": "!has(self.replicas) || self.replicas % 2 == 1", "messageExpression": "'%d is even'.format([self.replicas])", "fieldPath": ".replicas"},
+        {"rule": "self.cronSpec == oldSelf.cronSpec", "message": "cronSpec is immutable", "reason": "FieldValueForbidden"},
+    ]);
+    world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(object)).await;
+    let mut even = tab("even");
+    even["spec"]["replicas"] = 2.into();
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, TABS, Some(even)).await;
+    assert_eq!(
+        status["message"],
+        r#"CronTab.stable.example.com "even" is invalid: spec.replicas: Invalid value: "object": 2 is even"#
+    );
+    world.expect(StatusCode::CREATED, Method::POST, TABS, Some(tab("a"))).await;
+    let patch = json!({"spec": {"cronSpec": "1 * * * *"}});
+    let status = world
+        .expect(StatusCode::UNPROCESSABLE_ENTITY, Method::PATCH, &format!("{TABS}/a"), Some(patch))
+        .await;
+    assert_eq!(status["details"]["causes"][0]["reason"], "FieldValueForbidden");
+}

@@ -10,6 +10,7 @@ mod kinds;
 mod kubectl;
 mod kubectl_access;
 mod namespaces;
+mod policies;
 mod quota;
 mod robustness;
 mod tokens;

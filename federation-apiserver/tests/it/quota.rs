@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use federation_apiserver::{KindTable, housekeeping};
+use federation_apiserver::housekeeping;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ async fn what_exceeds_a_quota_is_refused_with_the_amounts() {
     make(&world, "configmaps", config_map("c")).await;
     let storage = world.server.storage().clone();
     let options = housekeeping::Options::default();
-    housekeeping::Service::new(storage, Arc::new(KindTable), options).step(true).await;
+    housekeeping::Service::new(storage, Arc::new(world.server.kind_table()), options).step(true).await;
     let path = format!("{CORE}/resourcequotas/few");
     let value = world.expect(StatusCode::OK, Method::GET, &path, None).await;
     assert_eq!(value["status"]["used"], json!({"configmaps": "2", "count/deployments.apps": "0"}));

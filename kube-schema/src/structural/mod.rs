@@ -22,14 +22,16 @@ mod fill;
 mod format;
 mod items;
 mod parse;
+mod rules;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use regex::Regex;
 use serde_json::Value;
 
 pub use format::is_known as is_known_format;
 pub use parse::ParseError;
+pub use rules::{Rule, RuleFault};
 
 /// The JSON type that a schema asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +108,10 @@ pub struct Structural {
     pub list: ListKind,
     /// Conditions on the value.
     pub checks: Checks,
-    /// `x-kubernetes-validations` at this node, not yet compiled.
+    /// `x-kubernetes-validations` at this node, as they are written.
     pub rules: Vec<Value>,
+    /// The same, once [`Structural::compile_rules`] has compiled them.
+    pub compiled: Vec<Arc<Rule>>,
 }
 
 /// Conditions on a value.

@@ -82,6 +82,7 @@ fn node(schema: &Value, path: &str, depth: usize) -> Result<Structural, ParseErr
         list,
         checks: checks(map, path, depth)?,
         rules: map.get("x-kubernetes-validations").and_then(Value::as_array).cloned().unwrap_or_default(),
+        compiled: Vec::new(),
     })
 }
 

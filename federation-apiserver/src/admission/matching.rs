@@ -1,0 +1,150 @@
+//! Which requests a policy is about: `matchConstraints` and `matchResources`.
+
+use std::collections::BTreeMap;
+
+use apimachinery::labels::{Selector, labels_of};
+use serde_json::Value;
+
+/// What a write does, as policies name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    Delete,
+}
+
+impl Operation {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// What is known of a request when it is matched.
+pub(crate) struct Subject<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) resource: &'a str,
+    pub(crate) subresource: &'a str,
+    pub(crate) namespaced: bool,
+    pub(crate) name: &'a str,
+    pub(crate) operation: Operation,
+    /// The labels of the namespace; none for cluster-scoped objects.
+    pub(crate) namespace_labels: Option<BTreeMap<String, String>>,
+    pub(crate) object: Option<&'a Value>,
+    pub(crate) old: Option<&'a Value>,
+}
+
+/// Whether constraints choose a request. Absent constraints choose all.
+pub(crate) fn matches(constraints: &Value, subject: &Subject<'_>) -> bool {
+    if constraints.is_null() {
+        return true;
+    }
+    let rules = |name: &str| constraints[name].as_array().map(Vec::as_slice).unwrap_or_default();
+    if rules("excludeResourceRules").iter().any(|rule| rule_matches(rule, subject)) {
+        return false;
+    }
+    let included = rules("resourceRules");
+    if !included.is_empty() && !included.iter().any(|rule| rule_matches(rule, subject)) {
+        return false;
+    }
+    let in_namespace = match &subject.namespace_labels {
+        Some(labels) => selects(&constraints["namespaceSelector"], labels),
+        None => true,
+    };
+    let chosen = |object: Option<&Value>| {
+        object.is_some_and(|object| selects(&constraints["objectSelector"], &labels_of(object)))
+    };
+    in_namespace && (chosen(subject.object) || chosen(subject.old))
+}
+
+fn selects(selector: &Value, labels: &BTreeMap<String, String>) -> bool {
+    selector.is_null()
+        || Selector::from_label_selector(Some(selector)).is_ok_and(|selector| selector.matches(labels))
+}
+
+fn rule_matches(rule: &Value, subject: &Subject<'_>) -> bool {
+    let listed = |name: &str, wanted: &str| {
+        let items = rule[name].as_array().into_iter().flatten().filter_map(Value::as_str);
+        items.into_iter().any(|item| item == "*" || item == wanted)
+    };
+    let names = rule["resourceNames"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let scope = match rule["scope"].as_str() {
+        Some("Cluster") => !subject.namespaced,
+        Some("Namespaced") => subject.namespaced,
+        _ => true,
+    };
+    let resources = rule["resources"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    scope
+        && listed("apiGroups", subject.group)
+        && listed("apiVersions", subject.version)
+        && listed("operations", subject.operation.as_str())
+        && resources.into_iter().any(|pattern| resource_matches(pattern, subject))
+        && (names.is_empty() || names.iter().any(|name| name == subject.name))
+}
+
+/// `pods`, `pods/status`, `pods/*`, `*/scale`, `*` (all but subresources) and `*/*`.
+fn resource_matches(pattern: &str, subject: &Subject<'_>) -> bool {
+    let (resource, subresource) = pattern.split_once('/').unwrap_or((pattern, ""));
+    (resource == "*" || resource == subject.resource)
+        && (subresource == subject.subresource || subresource == "*")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn subject<'a>(resource: &'a str, subresource: &'a str, object: &'a Value) -> Subject<'a> {
+        Subject {
+            group: "apps",
+            version: "v1",
+            resource,
+            subresource,
+            namespaced: true,
+            name: "web",
+            operation: Operation::Create,
+            namespace_labels: Some([("env".to_owned(), "prod".to_owned())].into()),
+            object: Some(object),
+            old: None,
+        }
+    }
+
+    fn constraints(resources: &Value) -> Value {
+        json!({"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": resources}]})
+    }
+
+    #[test]
+    fn resources_are_matched_as_kubernetes_matches_them() {
+        let object = json!({});
+        for (patterns, resource, subresource, expect) in [
+            (json!(["deployments"]), "deployments", "", true),
+            (json!(["deployments"]), "deployments", "status", false),
+            (json!(["deployments/*"]), "deployments", "status", true),
+            (json!(["*"]), "deployments", "status", false),
+            (json!(["*/*"]), "deployments", "status", true),
+            (json!(["*/scale"]), "deployments", "scale", true),
+        ] {
+            let found = matches(&constraints(&patterns), &subject(resource, subresource, &object));
+            assert_eq!(found, expect, "{patterns} {resource}/{subresource}");
+        }
+    }
+
+    #[test]
+    fn selectors_ask_the_namespace_and_the_object() {
+        let object = json!({"metadata": {"labels": {"app": "web"}}});
+        let mut rules = constraints(&json!(["*"]));
+        rules["namespaceSelector"] = json!({"matchLabels": {"env": "prod"}});
+        rules["objectSelector"] = json!({"matchLabels": {"app": "web"}});
+        assert!(matches(&rules, &subject("deployments", "", &object)));
+        rules["namespaceSelector"] = json!({"matchLabels": {"env": "test"}});
+        assert!(!matches(&rules, &subject("deployments", "", &object)));
+        rules["namespaceSelector"] = json!({});
+        rules["objectSelector"] = json!({"matchLabels": {"app": "db"}});
+        assert!(!matches(&rules, &subject("deployments", "", &object)));
+    }
+}

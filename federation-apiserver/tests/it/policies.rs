@@ -1,0 +1,140 @@
+//! ValidatingAdmissionPolicies.
+
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::world::{World, config_map};
+
+const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+const BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+const MAPS: &str = "/api/v1/namespaces/demo/configmaps";
+
+fn policy(validations: &Value) -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "named"},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
+                "operations": ["CREATE", "UPDATE", "DELETE"], "resources": ["configmaps"]}]},
+            "variables": [{"name": "keys", "expression": "object == null ? 0 : size(object.?data.orValue({}))"}],
+            "validations": validations,
+        },
+    })
+}
+
+fn binding(spec: &Value) -> Value {
+    let mut object = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "bound"}, "spec": {"policyName": "named"},
+    });
+    for (key, value) in spec.as_object().unwrap() {
+        object["spec"][key] = value.clone();
+    }
+    object
+}
+
+impl World {
+    async fn bind(&self, policy: Value, spec: &Value) {
+        self.expect(StatusCode::CREATED, Method::POST, POLICIES, Some(policy)).await;
+        self.expect(StatusCode::CREATED, Method::POST, BINDINGS, Some(binding(spec))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_denied_write_is_told_by_whom_and_why() {
+    let world = World::new().await;
+    let rules = json!([
+        {"expression": "variables.keys < 2", "messageExpression": "'%d keys are too many'.format([variables.keys])"},
+        {"expression": "request.operation != 'DELETE' || oldObject.metadata.name != 'kept'", "reason": "Forbidden"},
+    ]);
+    world.bind(policy(&rules), &json!({"validationActions": ["Deny"]})).await;
+    world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(config_map("kept"))).await;
+    let mut large = config_map("large");
+    large["data"]["more"] = "v".into();
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, MAPS, Some(large)).await;
+    assert_eq!(
+        status["message"],
+        r#"configmaps "large" is forbidden: ValidatingAdmissionPolicy 'named' with binding 'bound' denied request: 2 keys are too many"#
+    );
+    assert_eq!(status["reason"], "Invalid");
+    let patch = json!({"data": {"more": "v"}});
+    world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::PATCH, &format!("{MAPS}/kept"), Some(patch)).await;
+    let status = world.expect(StatusCode::FORBIDDEN, Method::DELETE, &format!("{MAPS}/kept"), None).await;
+    assert!(
+        status["message"].as_str().unwrap().contains("failed expression: request.operation != 'DELETE'"),
+        "{status}"
+    );
+    world.expect(StatusCode::OK, Method::DELETE, &format!("{BINDINGS}/bound"), None).await;
+    world.expect(StatusCode::OK, Method::DELETE, &format!("{MAPS}/kept"), None).await;
+}
+
+#[tokio::test]
+async fn a_warning_lets_the_write_pass() {
+    let world = World::new().await;
+    let rules =
+        json!([{"expression": "object.metadata.name.startsWith('a')", "message": "names start with a"}]);
+    world.bind(policy(&rules), &json!({"validationActions": ["Warn"]})).await;
+    let request = Request::post(MAPS)
+        .header("content-type", "application/json")
+        .body(Full::from(config_map("b").to_string()))
+        .unwrap();
+    let response = world.server.service().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::CREATED);
+    assert_eq!(
+        response.headers()["warning"],
+        "299 - \"Validation failed for ValidatingAdmissionPolicy 'named' with binding 'bound': names start with a\""
+    );
+}
+
+#[tokio::test]
+async fn conditions_parameters_and_failures_are_heeded() {
+    let world = World::new().await;
+    let rules = json!([{"expression": "variables.keys <= int(params.data.most)"}]);
+    let mut object = policy(&rules);
+    object["spec"]["paramKind"] = json!({"apiVersion": "v1", "kind": "ConfigMap"});
+    object["spec"]["matchConditions"] =
+        json!([{"name": "not-params", "expression": "object == null || object.metadata.name != 'limits'"}]);
+    let reference = json!({"name": "limits", "namespace": "demo", "parameterNotFoundAction": "Deny"});
+    world.bind(object, &json!({"validationActions": ["Deny"], "paramRef": reference})).await;
+    let status =
+        world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, MAPS, Some(config_map("a"))).await;
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .contains("no params found for policy binding with `Deny` parameterNotFoundAction"),
+        "{status}"
+    );
+    // The limits themselves are wanted first, and no condition is asked without them.
+    world.expect(StatusCode::OK, Method::DELETE, &format!("{BINDINGS}/bound"), None).await;
+    let mut limits = config_map("limits");
+    limits["data"] = json!({"most": "1"});
+    world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(limits)).await;
+    let bound = binding(&json!({"validationActions": ["Deny"], "paramRef": reference}));
+    world.expect(StatusCode::CREATED, Method::POST, BINDINGS, Some(bound)).await;
+    world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(config_map("a"))).await;
+    let patch = json!({"data": {"most": "many", "other": "x"}});
+    world.expect(StatusCode::OK, Method::PATCH, &format!("{MAPS}/limits"), Some(patch)).await;
+    let status =
+        world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, MAPS, Some(config_map("b"))).await;
+    assert!(status["message"].as_str().unwrap().contains("resulted in error"), "{status}");
+    let patch = json!({"spec": {"failurePolicy": "Ignore"}});
+    world.expect(StatusCode::OK, Method::PATCH, &format!("{POLICIES}/named"), Some(patch)).await;
+    world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(config_map("b"))).await;
+}
+
+#[tokio::test]
+async fn an_expression_that_does_not_compile_is_refused() {
+    let world = World::new().await;
+    let rules = json!([{"expression": "variables.missing > 1"}, {"expression": "1 + 1"}]);
+    let status =
+        world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, POLICIES, Some(policy(&rules))).await;
+    let message = status["message"].as_str().unwrap();
+    assert!(message.contains("spec.validations[0].expression: Invalid value: \"variables.missing > 1\": compilation failed: ERROR: <input>:1:10: undefined field 'missing'"), "{message}");
+    assert!(
+        message.contains("spec.validations[1].expression: Invalid value: \"1 + 1\": must evaluate to bool"),
+        "{message}"
+    );
+}

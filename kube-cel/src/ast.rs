@@ -1,0 +1,91 @@
+//! The tree of an expression.
+
+use crate::Value;
+
+/// A node and where it begins in the source, in bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Expr {
+    pub(crate) at: usize,
+    pub(crate) node: Node,
+}
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub(crate) enum Node {
+    Literal(Value),
+    Ident(String),
+    /// `operand.field`; `operand.?field` if it is optional.
+    Select {
+        operand: Box<Expr>,
+        field: String,
+        optional: bool,
+    },
+    /// `has(operand.field)`.
+    Has {
+        operand: Box<Expr>,
+        field: String,
+    },
+    /// `operand[index]`; `operand[?index]` if it is optional.
+    Index {
+        operand: Box<Expr>,
+        index: Box<Expr>,
+        optional: bool,
+    },
+    List(Vec<Expr>),
+    Map(Vec<(Expr, Expr)>),
+    Not(Box<Expr>),
+    Negate(Box<Expr>),
+    And(Vec<Expr>),
+    Or(Vec<Expr>),
+    Conditional(Box<[Expr; 3]>),
+    Binary {
+        operator: &'static str,
+        operands: Box<[Expr; 2]>,
+    },
+    /// A function, or a method of its target.
+    Call {
+        name: String,
+        target: Option<Box<Expr>>,
+        arguments: Vec<Expr>,
+    },
+    /// A macro that walks a list or the keys of a map.
+    Each(Box<Each>),
+    /// `cel.bind(name, value, body)`.
+    Bind {
+        name: String,
+        value: Box<Expr>,
+        body: Box<Expr>,
+    },
+    /// `optional.optMap(name, body)`; flat if the body is an optional itself.
+    OptionalMap {
+        operand: Box<Expr>,
+        name: String,
+        body: Box<Expr>,
+        flat: bool,
+    },
+}
+
+/// The macros over collections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walk {
+    All,
+    Exists,
+    ExistsOne,
+    Map,
+    Filter,
+    TransformList,
+    TransformMap,
+}
+
+/// One macro over a collection.
+#[derive(Debug, Clone)]
+pub(crate) struct Each {
+    pub(crate) walk: Walk,
+    pub(crate) range: Expr,
+    pub(crate) name: String,
+    /// The second variable: the value beside the index or key.
+    pub(crate) second: Option<String>,
+    /// Only for these, in `map` and the transforms.
+    pub(crate) condition: Option<Expr>,
+    pub(crate) body: Expr,
+}

@@ -1,0 +1,325 @@
+//! Types of a tree, before it is evaluated.
+
+use crate::{
+    Type, Value,
+    ast::{Each, Expr, Node, Walk},
+    eval::type_named,
+    functions::{self, Resolved},
+};
+
+/// Faults of an expression: where, and what.
+type Faults = Vec<(usize, String)>;
+
+/// The type of an expression over variables of known types, or all that is wrong with it.
+pub(crate) fn check(expr: &Expr, variables: &[(&str, Type)]) -> Result<Type, Faults> {
+    let names = variables.iter().map(|(name, kind)| (*name, kind.clone())).collect();
+    let mut checker = Checker { names, faults: Vec::new() };
+    let result = checker.check(expr);
+    if checker.faults.is_empty() { Ok(result) } else { Err(checker.faults) }
+}
+
+struct Checker<'a> {
+    /// Innermost last.
+    names: Vec<(&'a str, Type)>,
+    faults: Faults,
+}
+
+impl<'a> Checker<'a> {
+    fn fault(&mut self, at: usize, what: String) -> Type {
+        self.faults.push((at, what));
+        Type::Dyn
+    }
+
+    fn within(&mut self, names: Vec<(&'a str, Type)>, expr: &'a Expr) -> Type {
+        let length = self.names.len();
+        self.names.extend(names);
+        let found = self.check(expr);
+        self.names.truncate(length);
+        found
+    }
+
+    fn expect(&mut self, expr: &'a Expr, wanted: &Type, name: &str) {
+        let found = self.check(expr);
+        if !found.fits(wanted) {
+            self.fault(expr.at, format!("found no matching overload for '{name}' applied to '({found})'"));
+        }
+    }
+
+    fn check(&mut self, expr: &'a Expr) -> Type {
+        match &expr.node {
+            Node::Literal(value) => literal(value),
+            Node::Ident(name) => {
+                let found = self.names.iter().rev().find(|(known, _)| known == name);
+                match found {
+                    Some((_, kind)) => kind.clone(),
+                    None if type_named(name).is_some() => Type::Type,
+                    None => {
+                        self.fault(expr.at, format!("undeclared reference to '{name}' (in container '')"))
+                    }
+                }
+            }
+            Node::Select { operand, field, optional } => {
+                let operand = self.check(operand);
+                let found = self.field(expr.at, &operand, field);
+                match (*optional, found) {
+                    (true, Type::Optional(inner)) => Type::Optional(inner),
+                    (true, found) => Type::Optional(Box::new(found)),
+                    (false, found) => found,
+                }
+            }
+            Node::Has { operand, field } => {
+                let operand = self.check(operand);
+                self.field(expr.at, &operand, field);
+                Type::Bool
+            }
+            Node::Index { operand, index, optional } => self.index(expr.at, operand, index, *optional),
+            Node::List(items) => {
+                let kinds: Vec<_> = items.iter().map(|item| self.check(item)).collect();
+                Type::List(Box::new(kinds.into_iter().reduce(Type::join).unwrap_or(Type::Dyn)))
+            }
+            Node::Map(entries) => {
+                let kinds: Vec<_> =
+                    entries.iter().map(|(key, value)| (self.check(key), self.check(value))).collect();
+                let (keys, values): (Vec<_>, Vec<_>) = kinds.into_iter().unzip();
+                let all =
+                    |kinds: Vec<Type>| Box::new(kinds.into_iter().reduce(Type::join).unwrap_or(Type::Dyn));
+                Type::Map(all(keys), all(values))
+            }
+            Node::Not(operand) => {
+                self.expect(operand, &Type::Bool, "!_");
+                Type::Bool
+            }
+            Node::Negate(operand) => match self.check(operand) {
+                kind @ (Type::Int | Type::Double | Type::Duration | Type::Dyn) => kind,
+                found => {
+                    self.fault(expr.at, format!("found no matching overload for '-_' applied to '({found})'"))
+                }
+            },
+            Node::And(operands) | Node::Or(operands) => {
+                let name = if matches!(expr.node, Node::And(_)) { "_&&_" } else { "_||_" };
+                for operand in operands {
+                    self.expect(operand, &Type::Bool, name);
+                }
+                Type::Bool
+            }
+            Node::Conditional(parts) => {
+                self.expect(&parts[0], &Type::Bool, "_?_:_");
+                let (yes, no) = (self.check(&parts[1]), self.check(&parts[2]));
+                if !yes.fits(&no) {
+                    let what =
+                        format!("found no matching overload for '_?_:_' applied to '(bool, {yes}, {no})'");
+                    return self.fault(expr.at, what);
+                }
+                yes.join(no)
+            }
+            Node::Binary { operator, operands } => self.binary(expr.at, operator, &operands[0], &operands[1]),
+            Node::Call { name, target, arguments } => self.call(expr.at, name, target.as_deref(), arguments),
+            Node::Each(each) => self.walk(expr.at, each),
+            Node::Bind { name, value, body } => {
+                let value = self.check(value);
+                self.within(vec![(name, value)], body)
+            }
+            Node::OptionalMap { operand, name, body, flat } => {
+                let inner = match self.check(operand) {
+                    Type::Optional(inner) => *inner,
+                    _ => Type::Dyn,
+                };
+                let found = self.within(vec![(name, inner)], body);
+                if *flat { found } else { Type::Optional(Box::new(found)) }
+            }
+        }
+    }
+
+    fn field(&mut self, at: usize, operand: &Type, field: &str) -> Type {
+        match operand {
+            Type::Dyn => Type::Dyn,
+            Type::Map(_, value) => Type::clone(value),
+            Type::Object(object) => match object.fields.get(field) {
+                Some(kind) => kind.clone(),
+                None => self.fault(at, format!("undefined field '{field}'")),
+            },
+            Type::Optional(inner) => {
+                let found = self.field(at, inner, field);
+                Type::Optional(Box::new(found))
+            }
+            other => self.fault(at, format!("type '{other}' does not support field selection")),
+        }
+    }
+
+    fn index(&mut self, at: usize, operand: &'a Expr, index: &'a Expr, optional: bool) -> Type {
+        let (operand, index) = (self.check(operand), self.check(index));
+        let (container, from_optional) = match &operand {
+            Type::Optional(inner) => (&**inner, true),
+            other => (other, false),
+        };
+        let found = match (container, &index) {
+            (Type::Dyn, _) => Type::Dyn,
+            (Type::List(item), index) if index.fits(&Type::Int) => Type::clone(item),
+            (Type::Map(key, value), index) if index.fits(key) => Type::clone(value),
+            (Type::Object(_), index) if index.fits(&Type::String) => Type::Dyn,
+            _ => {
+                let what = format!("found no matching overload for '_[_]' applied to '({operand}, {index})'");
+                return self.fault(at, what);
+            }
+        };
+        if optional || from_optional { Type::Optional(Box::new(found)) } else { found }
+    }
+
+    fn binary(&mut self, at: usize, operator: &str, left: &'a Expr, right: &'a Expr) -> Type {
+        let (left, right) = (self.check(left), self.check(right));
+        let number = |kind: &Type| matches!(kind, Type::Int | Type::Uint | Type::Double | Type::Dyn);
+        let ordered = |kind: &Type| {
+            matches!(kind, Type::Bool | Type::String | Type::Bytes | Type::Timestamp | Type::Duration)
+        };
+        let open = left == Type::Dyn || right == Type::Dyn;
+        let result = match operator {
+            "==" | "!=" => {
+                let nullable = left == Type::Null || right == Type::Null;
+                (left.fits(&right) || nullable || (number(&left) && number(&right))).then_some(Type::Bool)
+            }
+            "<" | "<=" | ">" | ">=" => {
+                (open || (number(&left) && number(&right)) || (left == right && ordered(&left)))
+                    .then_some(Type::Bool)
+            }
+            "in" => match &right {
+                Type::Dyn => Some(Type::Bool),
+                Type::List(item) => {
+                    (left.fits(item) || (number(&left) && number(item))).then_some(Type::Bool)
+                }
+                Type::Map(key, _) => left.fits(key).then_some(Type::Bool),
+                Type::Object(_) => left.fits(&Type::String).then_some(Type::Bool),
+                _ => None,
+            },
+            "+" => match (&left, &right) {
+                (Type::Dyn, Type::Dyn) => Some(Type::Dyn),
+                (Type::Timestamp, Type::Duration) | (Type::Duration, Type::Timestamp) => {
+                    Some(Type::Timestamp)
+                }
+                (Type::List(one), Type::List(other)) => {
+                    one.fits(other).then(|| Type::List(Box::new(Type::clone(one).join(Type::clone(other)))))
+                }
+                (Type::String | Type::Bytes | Type::Duration, _)
+                | (_, Type::String | Type::Bytes | Type::Duration) => {
+                    left.fits(&right).then(|| if left == Type::Dyn { right.clone() } else { left.clone() })
+                }
+                _ if open => Some(Type::Dyn),
+                _ => (number(&left) && left == right).then(|| left.clone()),
+            },
+            "-" => match (&left, &right) {
+                (Type::Timestamp, Type::Timestamp) | (Type::Duration, Type::Duration) => Some(Type::Duration),
+                (Type::Timestamp, Type::Duration) => Some(Type::Timestamp),
+                _ if open => Some(Type::Dyn),
+                _ => (number(&left) && left == right).then(|| left.clone()),
+            },
+            "%" if left == Type::Double => None,
+            _ if open => Some(Type::Dyn),
+            _ => (number(&left) && left == right).then(|| left.clone()),
+        };
+        match result {
+            Some(kind) => kind,
+            None => {
+                let name = if operator == "in" { "@in".to_owned() } else { format!("_{operator}_") };
+                self.fault(
+                    at,
+                    format!("found no matching overload for '{name}' applied to '({left}, {right})'"),
+                )
+            }
+        }
+    }
+
+    fn call(&mut self, at: usize, name: &str, target: Option<&'a Expr>, arguments: &'a [Expr]) -> Type {
+        let kinds: Vec<_> =
+            target.into_iter().chain(arguments).map(|argument| self.check(argument)).collect();
+        match functions::resolve(name, target.is_some(), &kinds) {
+            Resolved::Result(kind) => refine(name, kind, &kinds),
+            Resolved::Unknown => {
+                self.fault(at, format!("undeclared reference to '{name}' (in container '')"))
+            }
+            Resolved::NoOverload => {
+                let texts: Vec<_> = kinds.iter().map(ToString::to_string).collect();
+                let shown = match target {
+                    Some(_) => {
+                        let rest = texts.get(1..).unwrap_or_default().join(", ");
+                        format!("{}.({rest})", texts.first().map(String::as_str).unwrap_or_default())
+                    }
+                    None => format!("({})", texts.join(", ")),
+                };
+                self.fault(at, format!("found no matching overload for '{name}' applied to '{shown}'"))
+            }
+        }
+    }
+
+    fn walk(&mut self, at: usize, each: &'a Each) -> Type {
+        let range = self.check(&each.range);
+        let (key, value, keys) = match &range {
+            Type::Dyn => (Type::Dyn, Type::Dyn, false),
+            Type::List(item) => (Type::Int, Type::clone(item), false),
+            Type::Map(key, value) => (Type::clone(key), Type::clone(value), true),
+            Type::Object(_) => (Type::String, Type::Dyn, true),
+            other => {
+                let what = format!(
+                    "expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)"
+                );
+                return self.fault(at, what);
+            }
+        };
+        let item = if keys { key.clone() } else { value.clone() };
+        let names: Vec<(&str, Type)> = match &each.second {
+            Some(second) => vec![(&each.name, key.clone()), (second, value)],
+            None => vec![(&each.name, item.clone())],
+        };
+        if let Some(condition) = &each.condition {
+            let found = self.within(names.clone(), condition);
+            if !found.fits(&Type::Bool) {
+                self.fault(
+                    condition.at,
+                    format!("found no matching overload for '_?_:_' applied to '({found})'"),
+                );
+            }
+        }
+        let body = self.within(names, &each.body);
+        let predicate = !matches!(each.walk, Walk::Map | Walk::TransformList | Walk::TransformMap);
+        if predicate && !body.fits(&Type::Bool) {
+            return self.fault(
+                each.body.at,
+                format!("found no matching overload for '_&&_' applied to '(bool, {body})'"),
+            );
+        }
+        match each.walk {
+            Walk::All | Walk::Exists | Walk::ExistsOne => Type::Bool,
+            Walk::Filter => Type::List(Box::new(item)),
+            Walk::Map | Walk::TransformList => Type::List(Box::new(body)),
+            Walk::TransformMap => Type::Map(Box::new(key), Box::new(body)),
+        }
+    }
+}
+
+/// Results that depend on more than the signature says.
+fn refine(name: &str, result: Type, arguments: &[Type]) -> Type {
+    match (name, arguments) {
+        ("dyn", _) => Type::Dyn,
+        ("min" | "max" | "sum", [Type::List(item)]) => Type::clone(item),
+        ("first" | "last", [Type::List(item)]) => Type::Optional(item.clone()),
+        ("optional.of" | "optional.ofNonZeroValue", [inner]) => Type::Optional(Box::new(inner.clone())),
+        ("value", [Type::Optional(inner)]) => Type::clone(inner),
+        ("orValue", [Type::Optional(inner), other]) => Type::clone(inner).join(other.clone()),
+        ("or", [one, _]) => one.clone(),
+        ("format.named", _) => Type::Optional(Box::new(Type::Opaque("kubernetes.NamedFormat"))),
+        ("validate", _) => Type::Optional(Box::new(Type::List(Box::new(Type::String)))),
+        ("getQuery", _) => Type::Map(Box::new(Type::String), Box::new(Type::List(Box::new(Type::String)))),
+        _ => result,
+    }
+}
+
+fn literal(value: &Value) -> Type {
+    match value {
+        Value::Null => Type::Null,
+        Value::Bool(_) => Type::Bool,
+        Value::Int(_) => Type::Int,
+        Value::Uint(_) => Type::Uint,
+        Value::Double(_) => Type::Double,
+        Value::String(_) => Type::String,
+        Value::Bytes(_) => Type::Bytes,
+        _ => Type::Dyn,
+    }
+}

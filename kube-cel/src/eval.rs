@@ -1,0 +1,346 @@
+//! Evaluation of a tree over values.
+
+use std::{cmp::Ordering, sync::Arc};
+
+use crate::{
+    Value,
+    ast::{Each, Expr, Node, Walk},
+    error::EvalError,
+    functions,
+    value::Key,
+};
+
+/// What evaluations may still cost. Several may share one.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    left: u64,
+}
+
+impl Budget {
+    /// So many steps.
+    pub fn new(steps: u64) -> Self {
+        Self { left: steps }
+    }
+
+    /// What is left.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    pub(crate) fn spend(&mut self, cost: u64) -> Result<(), EvalError> {
+        self.left = self.left.checked_sub(cost).ok_or(EvalError::Budget).inspect_err(|_| self.left = 0)?;
+        Ok(())
+    }
+}
+
+type Outcome = Result<Value, EvalError>;
+
+/// Variables, innermost last.
+struct Scope<'a> {
+    names: Vec<(&'a str, Value)>,
+}
+
+pub(crate) fn evaluate(expr: &Expr, variables: &[(&str, Value)], budget: &mut Budget) -> Outcome {
+    let mut scope = Scope { names: variables.iter().map(|(name, value)| (*name, value.clone())).collect() };
+    eval(expr, &mut scope, budget)
+}
+
+/// Types are values, too.
+pub(crate) fn type_named(name: &str) -> Option<&'static str> {
+    ["bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type", "type"]
+        .into_iter()
+        .find(|known| *known == name)
+}
+
+fn eval<'a>(expr: &'a Expr, scope: &mut Scope<'a>, budget: &mut Budget) -> Outcome {
+    budget.spend(1)?;
+    match &expr.node {
+        Node::Literal(value) => Ok(value.clone()),
+        Node::Ident(name) => {
+            let found = scope.names.iter().rev().find(|(known, _)| known == name);
+            found
+                .map(|(_, value)| value.clone())
+                .or_else(|| type_named(name).map(Value::Type))
+                .ok_or_else(|| EvalError::Unbound(name.clone()))
+        }
+        Node::Select { operand, field, optional } => {
+            let operand = eval(operand, scope, budget)?;
+            select(&operand, field, *optional)
+        }
+        Node::Has { operand, field } => match eval(operand, scope, budget)? {
+            Value::Map(map) => Ok(Value::Bool(map.contains_key(&Key::String(field.as_str().into())))),
+            Value::Optional(None) => Ok(Value::Bool(false)),
+            Value::Optional(Some(inner)) => match &*inner {
+                Value::Map(map) => Ok(Value::Bool(map.contains_key(&Key::String(field.as_str().into())))),
+                _ => Err(EvalError::NoSuchOverload),
+            },
+            _ => Err(EvalError::NoSuchOverload),
+        },
+        Node::Index { operand, index, optional } => {
+            let (operand, index) = (eval(operand, scope, budget)?, eval(index, scope, budget)?);
+            at_index(&operand, &index, *optional)
+        }
+        Node::List(items) => {
+            let items = items.iter().map(|item| eval(item, scope, budget)).collect::<Result<Vec<_>, _>>()?;
+            Ok(Value::list(items))
+        }
+        Node::Map(entries) => map_literal(entries, scope, budget),
+        Node::Not(operand) => match eval(operand, scope, budget)? {
+            Value::Bool(flag) => Ok(Value::Bool(!flag)),
+            _ => Err(EvalError::NoSuchOverload),
+        },
+        Node::Negate(operand) => match eval(operand, scope, budget)? {
+            Value::Int(number) => number.checked_neg().map(Value::Int).ok_or_else(overflow),
+            Value::Double(number) => Ok(Value::Double(-number)),
+            Value::Duration(nanos) => nanos.checked_neg().map(Value::Duration).ok_or_else(overflow),
+            _ => Err(EvalError::NoSuchOverload),
+        },
+        Node::And(operands) => logic(operands, false, scope, budget),
+        Node::Or(operands) => logic(operands, true, scope, budget),
+        Node::Conditional(parts) => match eval(&parts[0], scope, budget)? {
+            Value::Bool(true) => eval(&parts[1], scope, budget),
+            Value::Bool(false) => eval(&parts[2], scope, budget),
+            _ => Err(EvalError::NoSuchOverload),
+        },
+        Node::Binary { operator, operands } => {
+            let (left, right) = (eval(&operands[0], scope, budget)?, eval(&operands[1], scope, budget)?);
+            binary(operator, &left, &right, budget)
+        }
+        Node::Call { name, target, arguments } => call(name, target.as_deref(), arguments, scope, budget),
+        Node::Each(each) => walk(each, scope, budget),
+        Node::Bind { name, value, body } => {
+            let value = eval(value, scope, budget)?;
+            within(scope, vec![(name, value)], |scope| eval(body, scope, budget))
+        }
+        Node::OptionalMap { operand, name, body, flat } => match eval(operand, scope, budget)? {
+            Value::Optional(None) => Ok(Value::Optional(None)),
+            Value::Optional(Some(inner)) => {
+                let value = Arc::unwrap_or_clone(inner);
+                let found = within(scope, vec![(name, value)], |scope| eval(body, scope, budget))?;
+                Ok(if *flat { found } else { Value::some(found) })
+            }
+            _ => Err(EvalError::NoSuchOverload),
+        },
+    }
+}
+
+fn overflow() -> EvalError {
+    EvalError::failed("return error for overflow")
+}
+
+fn within<'a, T>(
+    scope: &mut Scope<'a>,
+    names: Vec<(&'a String, Value)>,
+    work: impl FnOnce(&mut Scope<'a>) -> T,
+) -> T {
+    let length = scope.names.len();
+    scope.names.extend(names.into_iter().map(|(name, value)| (name.as_str(), value)));
+    let result = work(scope);
+    scope.names.truncate(length);
+    result
+}
+
+fn call<'a>(
+    name: &str,
+    target: Option<&'a Expr>,
+    arguments: &'a [Expr],
+    scope: &mut Scope<'a>,
+    budget: &mut Budget,
+) -> Outcome {
+    let mut values = Vec::with_capacity(arguments.len() + 1);
+    for expr in target.into_iter().chain(arguments) {
+        values.push(eval(expr, scope, budget)?);
+    }
+    // Two long arguments may cost their product: comparing each item with each, a pattern at each place.
+    let weights = values.iter().map(|value| value.weight().max(1));
+    budget.spend(weights.fold(1, u64::saturating_mul).min(u64::MAX / 2))?;
+    functions::call(name, target.is_some(), &values)
+}
+
+fn select(operand: &Value, field: &str, optional: bool) -> Outcome {
+    let key = Key::String(field.into());
+    match operand {
+        Value::Map(map) => match map.get(&key) {
+            Some(value) if optional => Ok(Value::some(value.clone())),
+            Some(value) => Ok(value.clone()),
+            None if optional => Ok(Value::Optional(None)),
+            None => Err(EvalError::NoSuchKey(field.to_owned())),
+        },
+        // A step from an optional value stays optional.
+        Value::Optional(None) => Ok(Value::Optional(None)),
+        Value::Optional(Some(inner)) => match &**inner {
+            Value::Map(map) => Ok(Value::Optional(map.get(&key).cloned().map(Arc::new))),
+            _ => Err(EvalError::NoSuchOverload),
+        },
+        _ => Err(EvalError::NoSuchOverload),
+    }
+}
+
+fn at_index(operand: &Value, index: &Value, optional: bool) -> Outcome {
+    let found = match (operand, index) {
+        (Value::Optional(None), _) => return Ok(Value::Optional(None)),
+        (Value::Optional(Some(inner)), _) => return at_index(inner, index, true),
+        (Value::List(items), Value::Int(at)) => {
+            usize::try_from(*at).ok().and_then(|at| items.get(at)).cloned().ok_or(EvalError::OutOfBounds(*at))
+        }
+        (Value::Map(map), key) => {
+            let key = key.key().ok_or(EvalError::NoSuchOverload)?;
+            let shown = match &key {
+                Key::String(text) => text.to_string(),
+                other => format!("{other:?}"),
+            };
+            map.get(&key).cloned().ok_or(EvalError::NoSuchKey(shown))
+        }
+        _ => return Err(EvalError::NoSuchOverload),
+    };
+    match found {
+        Ok(value) if optional => Ok(Value::some(value)),
+        Err(_) if optional => Ok(Value::Optional(None)),
+        found => found,
+    }
+}
+
+fn map_literal<'a>(entries: &'a [(Expr, Expr)], scope: &mut Scope<'a>, budget: &mut Budget) -> Outcome {
+    let mut map = std::collections::BTreeMap::new();
+    for (key, value) in entries {
+        let key = eval(key, scope, budget)?.key().ok_or(EvalError::NoSuchOverload)?;
+        if map.insert(key, eval(value, scope, budget)?).is_some() {
+            return Err(EvalError::failed("Failed with repeated key"));
+        }
+    }
+    Ok(Value::Map(Arc::new(map)))
+}
+
+/// `&&` and `||` do not mind an error if another operand decides.
+fn logic<'a>(operands: &'a [Expr], decisive: bool, scope: &mut Scope<'a>, budget: &mut Budget) -> Outcome {
+    let mut failed = None;
+    for operand in operands {
+        match eval(operand, scope, budget) {
+            Ok(Value::Bool(flag)) if flag == decisive => return Ok(Value::Bool(decisive)),
+            Ok(Value::Bool(_)) => {}
+            Ok(_) => failed = failed.or(Some(EvalError::NoSuchOverload)),
+            Err(EvalError::Budget) => return Err(EvalError::Budget),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(Value::Bool(!decisive)), Err)
+}
+
+fn binary(operator: &str, left: &Value, right: &Value, budget: &mut Budget) -> Outcome {
+    budget.spend(left.weight().saturating_add(right.weight()))?;
+    let order = |holds: fn(Ordering) -> bool| match left.compare(right) {
+        Some(order) => Ok(Value::Bool(holds(order))),
+        None if matches!((left, right), (Value::Double(_), _) | (_, Value::Double(_))) => {
+            Ok(Value::Bool(false))
+        }
+        None => Err(EvalError::NoSuchOverload),
+    };
+    match operator {
+        "==" => Ok(Value::Bool(equal(left, right, budget)?)),
+        "!=" => Ok(Value::Bool(!equal(left, right, budget)?)),
+        "<" => order(Ordering::is_lt),
+        "<=" => order(Ordering::is_le),
+        ">" => order(Ordering::is_gt),
+        ">=" => order(Ordering::is_ge),
+        "in" => match right {
+            Value::List(items) => {
+                for item in items.iter() {
+                    if equal(left, item, budget)? {
+                        return Ok(Value::Bool(true));
+                    }
+                }
+                Ok(Value::Bool(false))
+            }
+            Value::Map(map) => Ok(Value::Bool(left.key().is_some_and(|key| map.contains_key(&key)))),
+            _ => Err(EvalError::NoSuchOverload),
+        },
+        _ => functions::arithmetic(operator, left, right),
+    }
+}
+
+/// Equality of collections costs what they hold.
+fn equal(left: &Value, right: &Value, budget: &mut Budget) -> Result<bool, EvalError> {
+    fn size(value: &Value) -> u64 {
+        match value {
+            Value::List(items) => items.iter().map(size).fold(1, u64::saturating_add),
+            Value::Map(map) => map.values().map(size).fold(1, u64::saturating_add),
+            other => 1 + other.weight(),
+        }
+    }
+    if matches!((left, right), (Value::List(_), Value::List(_)) | (Value::Map(_), Value::Map(_))) {
+        budget.spend(size(left).min(size(right)))?;
+    }
+    Ok(left == right)
+}
+
+/// The items of a range: of a list with their indexes, of a map its keys with their values.
+fn items(range: Value) -> Result<Vec<(Value, Value)>, EvalError> {
+    match range {
+        Value::List(items) => {
+            Ok(items.iter().enumerate().map(|(at, item)| (Value::Int(at as i64), item.clone())).collect())
+        }
+        Value::Map(map) => {
+            let key = |key: &Key| match key {
+                Key::Bool(flag) => Value::Bool(*flag),
+                Key::Int(number) => Value::Int(*number),
+                Key::Uint(number) => Value::Uint(*number),
+                Key::String(text) => Value::String(Arc::clone(text)),
+            };
+            Ok(map.iter().map(|(name, value)| (key(name), value.clone())).collect())
+        }
+        _ => Err(EvalError::NoSuchOverload),
+    }
+}
+
+fn walk<'a>(each: &'a Each, scope: &mut Scope<'a>, budget: &mut Budget) -> Outcome {
+    let range = eval(&each.range, scope, budget)?;
+    let keys = matches!(range, Value::Map(_));
+    let items = items(range)?;
+    budget.spend(items.len() as u64)?;
+    let (mut list, mut map, mut failed, mut count) = (Vec::new(), std::collections::BTreeMap::new(), None, 0);
+    for (key, value) in items {
+        let names = match &each.second {
+            Some(second) => vec![(&each.name, key.clone()), (second, value.clone())],
+            None => vec![(&each.name, if keys { key.clone() } else { value.clone() })],
+        };
+        let step = within(scope, names, |scope| {
+            if let Some(condition) = &each.condition {
+                match eval(condition, scope, budget)? {
+                    Value::Bool(true) => {}
+                    Value::Bool(false) => return Ok(None),
+                    _ => return Err(EvalError::NoSuchOverload),
+                }
+            }
+            eval(&each.body, scope, budget).map(Some)
+        });
+        let found = match (each.walk, step) {
+            (_, Ok(None)) => continue,
+            // One item may decide although another one fails.
+            (Walk::All | Walk::Exists, Err(error)) if error != EvalError::Budget => {
+                failed = failed.or(Some(error));
+                continue;
+            }
+            (_, Err(error)) => return Err(error),
+            (_, Ok(Some(found))) => found,
+        };
+        match (each.walk, found) {
+            (Walk::Map | Walk::TransformList, found) => list.push(found),
+            (Walk::TransformMap, found) => {
+                map.insert(key.key().ok_or(EvalError::NoSuchOverload)?, found);
+            }
+            (Walk::All, Value::Bool(false)) => return Ok(Value::Bool(false)),
+            (Walk::Exists, Value::Bool(true)) => return Ok(Value::Bool(true)),
+            (Walk::ExistsOne, Value::Bool(true)) => count += 1,
+            (Walk::Filter, Value::Bool(true)) => list.push(if keys { key } else { value }),
+            (_, Value::Bool(_)) => {}
+            _ => return Err(EvalError::NoSuchOverload),
+        }
+    }
+    match each.walk {
+        Walk::Map | Walk::TransformList | Walk::Filter => Ok(Value::list(list)),
+        Walk::TransformMap => Ok(Value::Map(Arc::new(map))),
+        Walk::ExistsOne => Ok(Value::Bool(count == 1)),
+        Walk::All => failed.map_or(Ok(Value::Bool(true)), Err),
+        Walk::Exists => failed.map_or(Ok(Value::Bool(false)), Err),
+    }
+}

@@ -1,0 +1,115 @@
+//! Lists and sets.
+
+use std::cmp::Ordering;
+
+use super::{Outcome, numbers};
+use crate::{Value, error::EvalError};
+
+/// Items that `lists.range` may make.
+const RANGE_MAX: i64 = 100_000;
+
+pub(super) fn call(name: &str, _: bool, values: &[Value]) -> Option<Outcome> {
+    use Value::{Int, List};
+    Some(match (name, values) {
+        ("isSorted", [List(items)]) => {
+            let mut sorted = true;
+            for pair in items.windows(2) {
+                match pair[0].compare(&pair[1]) {
+                    Some(order) => sorted &= order.is_le(),
+                    None => return Some(Err(EvalError::NoSuchOverload)),
+                }
+            }
+            Ok(Value::Bool(sorted))
+        }
+        ("sum", [List(items)]) => {
+            let mut items = items.iter();
+            let first = items.next().cloned().unwrap_or(Int(0));
+            items.try_fold(first, |sum, item| numbers::arithmetic("+", &sum, item))
+        }
+        ("min", [List(items)]) => extreme(items, Ordering::Less),
+        ("max", [List(items)]) => extreme(items, Ordering::Greater),
+        ("indexOf", [List(items), wanted]) => {
+            Ok(Int(items.iter().position(|item| item == wanted).map_or(-1, |at| at as i64)))
+        }
+        ("lastIndexOf", [List(items), wanted]) => {
+            Ok(Int(items.iter().rposition(|item| item == wanted).map_or(-1, |at| at as i64)))
+        }
+        ("includes", [List(items), wanted]) => Ok(Value::Bool(items.contains(wanted))),
+        ("slice", [List(items), Int(from), Int(to)]) => {
+            let range = usize::try_from(*from).ok().zip(usize::try_from(*to).ok());
+            let part = range.and_then(|(from, to)| items.get(from..to));
+            part.map(|part| Value::list(part.to_vec())).ok_or_else(|| {
+                EvalError::failed(format!("cannot slice({from}, {to}), list is length {}", items.len()))
+            })
+        }
+        ("flatten", [List(items), rest @ ..]) => {
+            let depth = match rest {
+                [Int(depth)] => *depth,
+                _ => 1,
+            };
+            let mut flat = Vec::new();
+            flatten(items, depth, &mut flat);
+            Ok(Value::list(flat))
+        }
+        ("reverse", [List(items)]) => Ok(Value::list(items.iter().rev().cloned().collect())),
+        ("distinct", [List(items)]) => {
+            let mut seen: Vec<Value> = Vec::new();
+            for item in items.iter() {
+                if !seen.contains(item) {
+                    seen.push(item.clone());
+                }
+            }
+            Ok(Value::list(seen))
+        }
+        ("sort", [List(items)]) => {
+            if items.windows(2).any(|pair| pair[0].compare(&pair[1]).is_none()) {
+                return Some(Err(EvalError::failed("list elements must be comparable")));
+            }
+            let mut sorted = items.to_vec();
+            sorted.sort_by(|one, other| one.compare(other).unwrap_or(Ordering::Equal));
+            Ok(Value::list(sorted))
+        }
+        ("first", [List(items)]) => {
+            Ok(items.first().map_or(Value::Optional(None), |item| Value::some(item.clone())))
+        }
+        ("last", [List(items)]) => {
+            Ok(items.last().map_or(Value::Optional(None), |item| Value::some(item.clone())))
+        }
+        ("lists.range", [Int(count)]) if *count <= RANGE_MAX => {
+            Ok(Value::list((0..*count).map(Int).collect()))
+        }
+        ("lists.range", [Int(_)]) => Err(EvalError::Budget),
+        ("sets.contains", [List(one), List(other)]) => {
+            Ok(Value::Bool(other.iter().all(|item| one.contains(item))))
+        }
+        ("sets.equivalent", [List(one), List(other)]) => Ok(Value::Bool(
+            other.iter().all(|item| one.contains(item)) && one.iter().all(|item| other.contains(item)),
+        )),
+        ("sets.intersects", [List(one), List(other)]) => {
+            Ok(Value::Bool(other.iter().any(|item| one.contains(item))))
+        }
+        _ => return None,
+    })
+}
+
+fn extreme(items: &[Value], wanted: Ordering) -> Outcome {
+    let mut items = items.iter();
+    let name = if wanted.is_lt() { "min" } else { "max" };
+    let first = items.next().ok_or_else(|| EvalError::failed(format!("{name} called on empty list")))?;
+    items
+        .try_fold(first, |best, item| match item.compare(best) {
+            Some(order) if order == wanted => Ok(item),
+            Some(_) => Ok(best),
+            None => Err(EvalError::NoSuchOverload),
+        })
+        .cloned()
+}
+
+fn flatten(items: &[Value], depth: i64, flat: &mut Vec<Value>) {
+    for item in items {
+        match item {
+            Value::List(inner) if depth > 0 => flatten(inner, depth - 1, flat),
+            other => flat.push(other.clone()),
+        }
+    }
+}

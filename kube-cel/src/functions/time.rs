@@ -1,0 +1,114 @@
+//! Timestamps and durations.
+
+use jiff::{Timestamp, Zoned, tz::TimeZone};
+
+use super::Outcome;
+use crate::{Value, error::EvalError};
+
+const SECOND: i64 = 1_000_000_000;
+
+pub(super) fn call(name: &str, _: bool, values: &[Value]) -> Option<Outcome> {
+    use Value::{Duration, Int, String, Timestamp as Time};
+    Some(match (name, values) {
+        ("timestamp", [String(text)]) => text
+            .parse::<Timestamp>()
+            .map(Time)
+            .map_err(|_| EvalError::failed(format!("parsing time {text:?} as RFC 3339: cannot parse"))),
+        ("timestamp", [Int(seconds)]) => {
+            Timestamp::from_second(*seconds).map(Time).map_err(|_| EvalError::failed("timestamp overflow"))
+        }
+        ("timestamp", [value @ Time(_)]) | ("duration", [value @ Duration(_)]) => Ok(value.clone()),
+        ("duration", [String(text)]) => parse_duration(text)
+            .map(Duration)
+            .ok_or_else(|| EvalError::failed(format!("time: invalid duration {text:?}"))),
+        ("getHours", [Duration(nanos)]) => Ok(Int(nanos / SECOND / 3600)),
+        ("getMinutes", [Duration(nanos)]) => Ok(Int(nanos / SECOND / 60)),
+        ("getSeconds", [Duration(nanos)]) => Ok(Int(nanos / SECOND)),
+        ("getMilliseconds", [Duration(nanos)]) => Ok(Int(nanos / 1_000_000)),
+        (part, [Time(time), rest @ ..]) if part.starts_with("get") => {
+            let zone = match rest {
+                [String(zone)] => match zone_of(zone) {
+                    Some(zone) => zone,
+                    None => {
+                        return Some(Err(EvalError::failed(format!("unknown time zone {zone}"))));
+                    }
+                },
+                _ => TimeZone::UTC,
+            };
+            field(part, &time.to_zoned(zone))
+        }
+        _ => return None,
+    })
+}
+
+/// A time zone by name, or an offset such as `-08:00`. Names need the machine's database.
+fn zone_of(text: &str) -> Option<TimeZone> {
+    if matches!(text, "UTC" | "Z" | "") {
+        return Some(TimeZone::UTC);
+    }
+    if let Some((hours, minutes)) = text.split_once(':') {
+        let hours_number: i8 = hours.parse().ok()?;
+        let minutes: i32 = minutes.parse().ok()?;
+        let sign = if hours.starts_with('-') { -1 } else { 1 };
+        let seconds = i32::from(hours_number) * 3600 + sign * minutes * 60;
+        return jiff::tz::Offset::from_seconds(seconds).ok().map(TimeZone::fixed);
+    }
+    TimeZone::get(text).ok()
+}
+
+fn field(part: &str, time: &Zoned) -> Outcome {
+    let number = match part {
+        "getFullYear" => i64::from(time.year()),
+        "getMonth" => i64::from(time.month()) - 1,
+        "getDayOfYear" => i64::from(time.day_of_year()) - 1,
+        "getDayOfMonth" => i64::from(time.day()) - 1,
+        "getDate" => i64::from(time.day()),
+        "getDayOfWeek" => i64::from(time.weekday().to_sunday_zero_offset()),
+        "getHours" => i64::from(time.hour()),
+        "getMinutes" => i64::from(time.minute()),
+        "getSeconds" => i64::from(time.second()),
+        "getMilliseconds" => i64::from(time.millisecond()),
+        _ => return Err(EvalError::NoSuchOverload),
+    };
+    Ok(Value::Int(number))
+}
+
+/// A Go duration such as `1h30m` or `-1.5s`, in nanoseconds.
+pub fn parse_duration(text: &str) -> Option<i64> {
+    let (sign, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1.0, rest),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    let mut nanos = 0.0_f64;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let number: f64 = rest.get(..digits)?.parse().ok()?;
+        rest = rest.get(digits..)?;
+        let length = rest.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(rest.len());
+        let unit = match rest.get(..length)? {
+            "ns" => 1.0,
+            "us" | "µs" | "μs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return None,
+        };
+        nanos += number * unit;
+        rest = rest.get(length..)?;
+    }
+    let nanos = (sign * nanos).round();
+    (nanos.abs() < 9.2e18).then_some(nanos as i64)
+}
+
+/// As Go prints it in CEL: seconds.
+pub(super) fn duration_text(nanos: i64) -> String {
+    let seconds = nanos as f64 / SECOND as f64;
+    format!("{seconds}s")
+}

@@ -1,0 +1,143 @@
+//! What expressions mean, by example.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn variables() -> Vec<(&'static str, Type, Value)> {
+    let json = serde_json::json!({"replicas": 3, "name": "web", "ports": [80, 443], "labels": {"a": "1"}});
+    let kind = Type::object([
+        ("replicas".to_owned(), Type::Int),
+        ("name".to_owned(), Type::String),
+        ("ports".to_owned(), Type::List(Box::new(Type::Int))),
+        ("labels".to_owned(), Type::Map(Box::new(Type::String), Box::new(Type::String))),
+        ("missing".to_owned(), Type::String),
+    ]);
+    vec![("self", kind, Value::from_json(&json)), ("any", Type::Dyn, Value::from_json(&json))]
+}
+
+fn evaluate(source: &str) -> Result<Value, String> {
+    let variables = variables();
+    let types: Vec<_> = variables.iter().map(|(name, kind, _)| (*name, kind.clone())).collect();
+    let values: Vec<_> = variables.iter().map(|(name, _, value)| (*name, value.clone())).collect();
+    let program = Program::compile(source, &types).map_err(|error| error.to_string())?;
+    program.evaluate(&values, &mut Budget::new(10_000)).map_err(|error| error.to_string())
+}
+
+#[track_caller]
+fn holds(source: &str) {
+    assert_eq!(evaluate(source), Ok(Value::Bool(true)), "{source}");
+}
+
+#[track_caller]
+fn fails(source: &str, part: &str) {
+    let error = evaluate(source).unwrap_err();
+    assert!(error.contains(part), "{source}: {error}");
+}
+
+#[test]
+fn the_language() {
+    for source in [
+        "1 + 2 * 3 == 7 && -(2) < 1 && 7 / 2 == 3 && -7 % 3 == -1",
+        "self.replicas > 2 ? self.name == 'web' : false",
+        "'a' in self.labels && !('b' in self.labels) && 80 in self.ports",
+        "has(self.name) && !has(self.missing)",
+        "self.ports.all(p, p > 10) && self.ports.exists(p, p == 443) && self.ports.exists_one(p, p == 80)",
+        "self.ports.map(p, p * 2) == [160, 886] && self.ports.filter(p, p > 100).size() == 1",
+        "self.ports.map(p, p > 100, string(p)) == ['443']",
+        "self.labels.all(k, self.labels[k] == '1') && self.labels.all(k, v, v == '1')",
+        "{'a': 1, 'b': 2}.transformList(k, v, v + 1) == [2, 3] && [1, 2].transformMap(i, v, v > 1, v)[1] == 2",
+        "cel.bind(n, self.replicas * 2, n + n == 12)",
+        "self.?missing.orValue('none') == 'none' && self.?name.hasValue() && !self.labels[?'x'].hasValue()",
+        "optional.of(3).optMap(x, x + 1).value() == 4 && optional.none().or(optional.of(1)).value() == 1",
+        "false && any.nothing.here == 1 ? false : true",
+        "any.nothing == 1 || true",
+        "type(1) == int && type('a') == string && 1 == 1.0 && 1u == 1",
+        "'\\u00e9' == 'é' && r'\\d' == '\\\\d' && b'ab' == bytes('ab') && '''a\nb'''.size() == 3",
+        "duration('90s') == duration('1m30s') && timestamp('2026-01-01T00:00:00Z') + duration('24h') == timestamp('2026-01-02T00:00:00Z')",
+        "timestamp('2026-11-24T20:00:00Z').getHours('+01:00') == 21 && timestamp('2026-11-24T20:00:00Z').getMonth() == 10",
+        "int('12') == 12 && double('1.5') == 1.5 && string(12) == '12' && uint(3) == 3u",
+        "0x10 == 16 && 1e3 == 1000.0 && -9223372036854775808 < 0",
+    ] {
+        holds(source);
+    }
+}
+
+#[test]
+fn the_libraries_of_kubernetes() {
+    for source in [
+        "'Hello'.lowerAscii() == 'hello' && 'a,b'.split(',') == ['a', 'b'] && ['a', 'b'].join('-') == 'a-b'",
+        "'tacocat'.indexOf('c') == 2 && 'tacocat'.lastIndexOf('c') == 4 && 'tacocat'.substring(4) == 'cat' && 'tacocat'.charAt(1) == 'a'",
+        "'a-b-c'.replace('-', '+', 1) == 'a+b-c' && '  x '.trim() == 'x'",
+        "'%s is %d, %.2f and %s'.format(['a', 3, 1.5, [1, 2]]) == 'a is 3, 1.50 and [1, 2]'",
+        "'abc123'.find('[0-9]+') == '123' && 'a1b2'.findAll('[0-9]') == ['1', '2'] && 'abc'.matches('^a.c$')",
+        "[1, 2, 3].isSorted() && [1, 2].sum() == 3 && [3, 1].min() == 1 && [3, 1].max() == 3 && [1, 2, 1].lastIndexOf(1) == 2",
+        "sets.contains([1, 2], [2]) && sets.equivalent([1, 2], [2, 1]) && !sets.intersects([1], [2])",
+        "[[1], [2]].flatten() == [1, 2] && [1, 2, 3].slice(1, 3) == [2, 3] && [2, 1].sort() == [1, 2] && [1, 1].distinct() == [1]",
+        "math.greatest(1, 3, 2) == 3 && math.least([4, 2]) == 2 && math.ceil(1.2) == 2.0 && math.abs(-3) == 3",
+        "quantity('1Gi').isGreaterThan(quantity('1G')) && quantity('500m').add(quantity('1500m')).asInteger() == 2 && !isQuantity('1x')",
+        "url('https://a.example:8443/p?x=1&x=2').getHost() == 'a.example:8443' && url('https://a.example:8443/p?x=1').getPort() == '8443' && url('https://a/p?x=1').getQuery()['x'] == ['1'] && isURL('/abs') && !isURL('rel')",
+        "ip('10.0.0.1').family() == 4 && isIP('::1') && !isIP('10.0.0') && ip('127.0.0.1').isLoopback() && ip.isCanonical('::1')",
+        "cidr('10.0.0.0/8').containsIP('10.1.2.3') && cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16') && cidr('10.1.2.3/8').masked() == cidr('10.0.0.0/8') && cidr('10.0.0.0/8').prefixLength() == 8",
+        "!format.dns1123Label().validate('ok').hasValue() && format.named('dns1123Label').value().validate('No_').hasValue()",
+        "base64.decode('aGk=') == b'hi' && base64.encode(b'hi') == 'aGk='",
+    ] {
+        holds(source);
+    }
+}
+
+#[test]
+fn what_cannot_be_is_found_when_it_is_compiled() {
+    fails("self.foo > 1", "ERROR: <input>:1:5: undefined field 'foo'\n | self.foo > 1\n | ....^");
+    fails("self.replicas == 'a'", "found no matching overload for '_==_' applied to '(int, string)'");
+    fails("self.name + 1", "found no matching overload for '_+_' applied to '(string, int)'");
+    fails("other == 1", "undeclared reference to 'other' (in container '')");
+    fails("self.name.foo()", "undeclared reference to 'foo'");
+    fails("self.name.startsWith(1)", "found no matching overload for 'startsWith' applied to 'string.(int)'");
+    fails("self.ports.all(p, p)", "found no matching overload");
+    fails("self.replicas.all(x, true)", "cannot be range of a comprehension");
+    fails("1 +", "Syntax error: mismatched input '<EOF>'");
+    fails("has(self)", "invalid argument to has() macro");
+    let types = [("self", Type::Int)];
+    let error = Program::compile_as("self + 1", &types, &Type::Bool).unwrap_err();
+    assert_eq!(error.to_string(), "must evaluate to bool");
+}
+
+#[test]
+fn errors_are_told() {
+    fails("any.nothing == 1", "no such key: nothing");
+    fails("self.ports[5] == 1", "index out of bounds: 5");
+    fails("1 / 0 == 1", "division by zero");
+    fails("9223372036854775807 + 1 > 0", "overflow");
+    fails("dyn('a') < dyn(1)", "no such overload");
+    fails("'a'.matches('(')", "error parsing regexp");
+}
+
+#[test]
+fn nothing_runs_for_long() {
+    let ten = "[1,2,3,4,5,6,7,8,9,10]";
+    let nested = format!(
+        "{ten}.all(a, {ten}.all(b, {ten}.all(c, {ten}.all(d, {ten}.all(e, a + b + c + d + e > 0)))))"
+    );
+    fails(&nested, "actual cost limit exceeded");
+    let doubling = "cel.bind(a, 'xxxxxxxxxxxxxxxxxxxx', cel.bind(b, a+a+a+a+a+a+a+a, cel.bind(c, b+b+b+b+b+b+b+b, cel.bind(d, c+c+c+c+c+c+c+c, cel.bind(e, d+d+d+d+d+d+d+d, e+e+e+e+e+e+e+e)))))";
+    fails(&format!("{doubling} != ''"), "actual cost limit exceeded");
+    let deep = format!("{}1{}", "(".repeat(1000), ")".repeat(1000));
+    fails(&deep, "recursion limit exceeded");
+    fails(&format!("1{} > 0", " + 1".repeat(1000)), "recursion limit exceeded");
+    fails(&"!".repeat(70_000), "longer than");
+}
+
+#[test]
+fn names_that_cel_does_not_take_are_escaped() {
+    assert_eq!(
+        ["a-b", "a.b", "a/b", "a__b", "namespace", "plain"].map(escape),
+        ["a__dash__b", "a__dot__b", "a__slash__b", "a__underscores__b", "__namespace__", "plain"]
+    );
+}
+
+#[test]
+fn a_program_tells_what_it_mentions() {
+    let types = [("self", Type::Dyn), ("oldSelf", Type::Dyn)];
+    assert!(Program::compile("self == oldSelf", &types).unwrap().mentions("oldSelf"));
+    assert!(!Program::compile("self.all(oldSelf, oldSelf)", &types).unwrap().mentions("oldSelf"));
+}

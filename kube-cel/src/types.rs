@@ -1,0 +1,99 @@
+//! Types, as far as they are known before an evaluation.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The type of an expression.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Type {
+    /// Not known before the evaluation.
+    Dyn,
+    /// `null`.
+    Null,
+    /// `bool`.
+    Bool,
+    /// `int`.
+    Int,
+    /// `uint`.
+    Uint,
+    /// `double`.
+    Double,
+    /// `string`.
+    String,
+    /// `bytes`.
+    Bytes,
+    /// `google.protobuf.Duration`.
+    Duration,
+    /// `google.protobuf.Timestamp`.
+    Timestamp,
+    /// A list.
+    List(Box<Self>),
+    /// A map.
+    Map(Box<Self>, Box<Self>),
+    /// An object with these fields and no others.
+    Object(Arc<ObjectType>),
+    /// `type(…)`.
+    Type,
+    /// An optional value.
+    Optional(Box<Self>),
+    /// A type of a library, by its name.
+    Opaque(&'static str),
+}
+
+/// The fields of an object.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ObjectType {
+    /// By name, as expressions write it.
+    pub fields: BTreeMap<String, Type>,
+}
+
+impl Type {
+    /// An object with these fields.
+    pub fn object(fields: impl IntoIterator<Item = (String, Self)>) -> Self {
+        Self::Object(Arc::new(ObjectType { fields: fields.into_iter().collect() }))
+    }
+
+    /// Whether a value of this type may stand where one of the other type is expected.
+    pub(crate) fn fits(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Dyn, _) | (_, Self::Dyn) => true,
+            (Self::List(one), Self::List(other)) | (Self::Optional(one), Self::Optional(other)) => {
+                one.fits(other)
+            }
+            (Self::Map(key, value), Self::Map(other_key, other)) => key.fits(other_key) && value.fits(other),
+            (Self::Object(_), Self::Map(..)) | (Self::Map(..), Self::Object(_)) => true,
+            (Self::Object(one), Self::Object(other)) => one
+                .fields
+                .iter()
+                .all(|(name, own)| other.fields.get(name).is_none_or(|field| own.fits(field))),
+            _ => self == other,
+        }
+    }
+
+    /// The type of both.
+    pub(crate) fn join(self, other: Self) -> Self {
+        if self == other { self } else { Self::Dyn }
+    }
+}
+
+impl std::fmt::Display for Type {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Dyn => f.write_str("dyn"),
+            Self::Null => f.write_str("null"),
+            Self::Bool => f.write_str("bool"),
+            Self::Int => f.write_str("int"),
+            Self::Uint => f.write_str("uint"),
+            Self::Double => f.write_str("double"),
+            Self::String => f.write_str("string"),
+            Self::Bytes => f.write_str("bytes"),
+            Self::Duration => f.write_str("google.protobuf.Duration"),
+            Self::Timestamp => f.write_str("google.protobuf.Timestamp"),
+            Self::List(item) => write!(f, "list({item})"),
+            Self::Map(key, value) => write!(f, "map({key}, {value})"),
+            Self::Object(_) => f.write_str("object"),
+            Self::Type => f.write_str("type"),
+            Self::Optional(inner) => write!(f, "optional_type({inner})"),
+            Self::Opaque(name) => f.write_str(name),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Values, and how they compare.
+
+use std::{cmp::Ordering, collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use apimachinery::quantity::Quantity;
+use jiff::Timestamp;
+
+/// A key of a map.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// `true`, `false`.
+    Bool(bool),
+    /// A whole number; unsigned ones that fit are the same key.
+    Int(i64),
+    /// An unsigned number beyond `Int`.
+    Uint(u64),
+    /// Text.
+    String(Arc<str>),
+}
+
+/// A value of an expression. Cloning one copies a pointer at most.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// `null`.
+    Null,
+    /// `true`, `false`.
+    Bool(bool),
+    /// A signed whole number.
+    Int(i64),
+    /// An unsigned whole number.
+    Uint(u64),
+    /// A floating-point number.
+    Double(f64),
+    /// Text.
+    String(Arc<str>),
+    /// Bytes.
+    Bytes(Arc<[u8]>),
+    /// A list.
+    List(Arc<Vec<Self>>),
+    /// A map, or an object with its fields.
+    Map(Arc<BTreeMap<Key, Self>>),
+    /// Nanoseconds.
+    Duration(i64),
+    /// A point in time.
+    Timestamp(Timestamp),
+    /// A type, by its name.
+    Type(&'static str),
+    /// An optional value.
+    Optional(Option<Arc<Self>>),
+    /// `quantity("1Gi")`.
+    Quantity(Quantity),
+    /// `url("https://…")`.
+    Url(Arc<Url>),
+    /// `ip("10.0.0.1")`.
+    Ip(IpAddr),
+    /// `cidr("10.0.0.0/8")`: the address as it was written, and the length of the prefix.
+    Cidr(IpAddr, u8),
+    /// `format.dns1123Label()`: a named format.
+    Format(&'static str),
+}
+
+/// The parts of a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url {
+    pub(crate) scheme: String,
+    /// With the port.
+    pub(crate) host: String,
+    pub(crate) path: String,
+    pub(crate) query: Vec<(String, String)>,
+    pub(crate) text: String,
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::String(text.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::String(text.into())
+    }
+}
+
+impl Value {
+    /// A list.
+    pub fn list(items: Vec<Self>) -> Self {
+        Self::List(Arc::new(items))
+    }
+
+    /// A map with text keys.
+    pub fn map(entries: impl IntoIterator<Item = (String, Self)>) -> Self {
+        let entries = entries.into_iter().map(|(key, value)| (Key::String(key.into()), value));
+        Self::Map(Arc::new(entries.collect()))
+    }
+
+    /// Some optional value.
+    pub(crate) fn some(value: Self) -> Self {
+        Self::Optional(Some(Arc::new(value)))
+    }
+
+    /// JSON without a schema: whole numbers are ints.
+    pub fn from_json(json: &serde_json::Value) -> Self {
+        match json {
+            serde_json::Value::Null => Self::Null,
+            serde_json::Value::Bool(flag) => Self::Bool(*flag),
+            serde_json::Value::Number(number) => number.as_i64().map_or_else(
+                || {
+                    number
+                        .as_u64()
+                        .map_or_else(|| Self::Double(number.as_f64().unwrap_or(f64::NAN)), Self::Uint)
+                },
+                Self::Int,
+            ),
+            serde_json::Value::String(text) => text.as_str().into(),
+            serde_json::Value::Array(items) => Self::list(items.iter().map(Self::from_json).collect()),
+            serde_json::Value::Object(map) => {
+                Self::map(map.iter().map(|(key, value)| (key.clone(), Self::from_json(value))))
+            }
+        }
+    }
+
+    /// The value as a map key, if it can be one.
+    pub(crate) fn key(&self) -> Option<Key> {
+        match self {
+            Self::Bool(flag) => Some(Key::Bool(*flag)),
+            Self::Int(number) => Some(Key::Int(*number)),
+            Self::Uint(number) => Some(i64::try_from(*number).map_or_else(|_| Key::Uint(*number), Key::Int)),
+            Self::Double(number) if number.fract() == 0.0 && number.abs() < 9e15 => {
+                Some(Key::Int(*number as i64))
+            }
+            Self::String(text) => Some(Key::String(Arc::clone(text))),
+            _ => None,
+        }
+    }
+
+    /// The name of its type.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Null => "null_type",
+            Self::Bool(_) => "bool",
+            Self::Int(_) => "int",
+            Self::Uint(_) => "uint",
+            Self::Double(_) => "double",
+            Self::String(_) => "string",
+            Self::Bytes(_) => "bytes",
+            Self::List(_) => "list",
+            Self::Map(_) => "map",
+            Self::Duration(_) => "google.protobuf.Duration",
+            Self::Timestamp(_) => "google.protobuf.Timestamp",
+            Self::Type(_) => "type",
+            Self::Optional(_) => "optional_type",
+            Self::Quantity(_) => "kubernetes.Quantity",
+            Self::Url(_) => "kubernetes.URL",
+            Self::Ip(_) => "net.IP",
+            Self::Cidr(..) => "net.CIDR",
+            Self::Format(_) => "kubernetes.NamedFormat",
+        }
+    }
+
+    /// What handling it costs: its length in tens of bytes, or its items.
+    pub(crate) fn weight(&self) -> u64 {
+        match self {
+            Self::String(text) => text.len() as u64 / 10,
+            Self::Bytes(bytes) => bytes.len() as u64 / 10,
+            Self::List(items) => items.len() as u64,
+            Self::Map(map) => map.len() as u64,
+            _ => 0,
+        }
+    }
+
+    /// Order, where there is one.
+    pub(crate) fn compare(&self, other: &Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Bool(one), Self::Bool(other)) => Some(one.cmp(other)),
+            (Self::String(one), Self::String(other)) => Some(one.cmp(other)),
+            (Self::Bytes(one), Self::Bytes(other)) => Some(one.cmp(other)),
+            (Self::Duration(one), Self::Duration(other)) => Some(one.cmp(other)),
+            (Self::Timestamp(one), Self::Timestamp(other)) => Some(one.cmp(other)),
+            (Self::Quantity(one), Self::Quantity(other)) => Some(one.cmp(other)),
+            _ => self.compare_numbers(other),
+        }
+    }
+
+    fn compare_numbers(&self, other: &Self) -> Option<Ordering> {
+        let whole = |value: &Self| match value {
+            Self::Int(number) => Some(i128::from(*number)),
+            Self::Uint(number) => Some(i128::from(*number)),
+            _ => None,
+        };
+        if let (Some(one), Some(other)) = (whole(self), whole(other)) {
+            return Some(one.cmp(&other));
+        }
+        let real = |value: &Self| match value {
+            Self::Double(number) => Some(*number),
+            _ => whole(value).map(|number| number as f64),
+        };
+        real(self)?.partial_cmp(&real(other)?)
+    }
+}
+
+impl PartialEq for Value {
+    /// CEL's equality: numbers by amount, whatever their types; values of different types are unequal.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::List(one), Self::List(other)) => one == other,
+            (Self::Map(one), Self::Map(other)) => one == other,
+            (Self::Type(one), Self::Type(other)) | (Self::Format(one), Self::Format(other)) => one == other,
+            (Self::Optional(one), Self::Optional(other)) => one == other,
+            (Self::Url(one), Self::Url(other)) => one == other,
+            (Self::Ip(one), Self::Ip(other)) => one == other,
+            (Self::Cidr(one, length), Self::Cidr(other, other_length)) => {
+                one == other && length == other_length
+            }
+            _ => self.compare(other) == Some(Ordering::Equal),
+        }
+    }
+}

@@ -1,0 +1,483 @@
+//! `x-kubernetes-validations`: rules in the Common Expression Language.
+
+use std::sync::Arc;
+
+use apimachinery::{FieldError, FieldPath, FieldReason};
+use kube_cel::{Budget, EvalError, Program, Type as CelType, Value as CelValue, escape};
+use serde_json::Value;
+
+use super::{
+    ListKind, Structural, Type,
+    check::{below, fault},
+    items,
+};
+
+/// Steps that all rules together may take for one object: about a second of work, a fifth of which no honest rule needs.
+const STEPS_MAX: u64 = 5_000_000;
+/// Steps of one rule for one value.
+const RULE_STEPS_MAX: u64 = 1_000_000;
+
+/// One compiled rule.
+#[derive(Debug)]
+pub struct Rule {
+    program: Program,
+    message: Option<String>,
+    message_program: Option<Program>,
+    reason: FieldReason,
+    field_path: Option<String>,
+    /// It compares with the state before.
+    transition: bool,
+    /// `optionalOldSelf`: it is asked on create, too.
+    optional_old: bool,
+    source: String,
+}
+
+/// What is wrong with a rule of a schema.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuleFault {
+    /// Where, below the schema's root: `.properties[spec].x-kubernetes-validations[0].rule`.
+    pub path: String,
+    /// The kind of fault.
+    pub reason: FieldReason,
+    /// The value that is at fault.
+    pub value: Value,
+    /// What is wrong.
+    pub detail: String,
+}
+
+impl Structural {
+    /// Compiles the rules of this schema and all below it; the ones that are faulty are left out and told.
+    pub fn compile_rules(&mut self) -> Vec<RuleFault> {
+        let mut faults = Vec::new();
+        compile(self, "", true, true, &mut faults);
+        faults
+    }
+
+    /// Whether there are compiled rules at this node or below.
+    pub fn has_rules(&self) -> bool {
+        !self.compiled.is_empty() || self.children().any(Self::has_rules)
+    }
+
+    /// The faults that the rules find in an object, or in its change from `old`. The object must have passed [`Structural::check`].
+    pub fn check_rules(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let mut walk = Walk { left: STEPS_MAX, faults: Vec::new() };
+        if self.has_rules() {
+            walk.value(self, object, old, "", true);
+        }
+        walk.faults
+    }
+}
+
+fn compile(schema: &mut Structural, path: &str, root: bool, correlatable: bool, faults: &mut Vec<RuleFault>) {
+    let mut compiled = Vec::new();
+    if !schema.rules.is_empty() {
+        let own = cel_type(schema, root);
+        for (at, rule) in schema.rules.iter().enumerate() {
+            let path = format!("{path}.x-kubernetes-validations[{at}]");
+            compiled.extend(compile_one(schema, rule, &own, correlatable, &path, faults).map(Arc::new));
+        }
+    }
+    schema.compiled = compiled;
+    for (name, property) in &mut schema.properties {
+        compile(property, &format!("{path}.properties[{name}]"), false, correlatable, faults);
+    }
+    if let Some(more) = &mut schema.additional {
+        compile(more, &format!("{path}.additionalProperties"), false, correlatable, faults);
+    }
+    let keyed = matches!(schema.list, ListKind::Map(_));
+    if let Some(items) = &mut schema.items {
+        compile(items, &format!("{path}.items"), false, correlatable && keyed, faults);
+    }
+}
+
+fn compile_one(
+    schema: &Structural,
+    rule: &Value,
+    own: &CelType,
+    correlatable: bool,
+    path: &str,
+    faults: &mut Vec<RuleFault>,
+) -> Option<Rule> {
+    let before = faults.len();
+    let text = |key: &str| rule[key].as_str().unwrap_or_default();
+    let mut tell = |key: &str, reason: FieldReason, value: Value, detail: String| {
+        faults.push(RuleFault { path: format!("{path}.{key}"), reason, value, detail });
+    };
+    let source = text("rule");
+    if source.trim().is_empty() {
+        tell("rule", FieldReason::Required, Value::Null, "rule is not specified".to_owned());
+        return None;
+    }
+    for key in ["message", "messageExpression"] {
+        if !text(key).is_empty() && text(key).trim().is_empty() {
+            let detail = format!("{key} must be non-empty if specified");
+            tell(key, FieldReason::Invalid, text(key).into(), detail);
+        }
+    }
+    if text("message").trim().contains('\n') {
+        let detail = "message must not contain line breaks".to_owned();
+        tell("message", FieldReason::Invalid, text("message").into(), detail);
+    }
+    let optional_old = rule["optionalOldSelf"] == true;
+    let old = if optional_old { CelType::Optional(Box::new(own.clone())) } else { own.clone() };
+    let variables = [("self", own.clone()), ("oldSelf", old)];
+    let program = match Program::compile_as(source, &variables, &CelType::Bool) {
+        Ok(program) => Some(program),
+        Err(error) => {
+            let detail = match error.to_string() {
+                text if text.starts_with("must evaluate") => "must evaluate to a bool".to_owned(),
+                text => format!("compilation failed: {text}"),
+            };
+            tell("rule", FieldReason::Invalid, rule.clone(), detail);
+            None
+        }
+    };
+    let message_program = match text("messageExpression") {
+        "" => None,
+        source => Program::compile_as(source, &variables, &CelType::String)
+            .map_err(|error| {
+                let detail = match error.to_string() {
+                    text if text.starts_with("must evaluate") => text,
+                    text => format!("messageExpression compilation failed: {text}"),
+                };
+                tell("messageExpression", FieldReason::Invalid, rule.clone(), detail);
+            })
+            .ok(),
+    };
+    let reason = match text("reason") {
+        "" | "FieldValueInvalid" => FieldReason::Invalid,
+        "FieldValueRequired" => FieldReason::Required,
+        "FieldValueForbidden" => FieldReason::Forbidden,
+        "FieldValueDuplicate" => FieldReason::Duplicate,
+        other => {
+            let known = r#"supported values: "FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired""#;
+            tell("reason", FieldReason::NotSupported, other.into(), known.to_owned());
+            FieldReason::Invalid
+        }
+    };
+    let field_path = (!text("fieldPath").is_empty()).then(|| text("fieldPath").to_owned());
+    if let Some(path) = &field_path
+        && !refers(schema, path)
+    {
+        let detail = "fieldPath must be a valid path: does not refer to a valid field".to_owned();
+        tell("fieldPath", FieldReason::Invalid, path.as_str().into(), detail);
+    }
+    let program = program?;
+    let transition = program.mentions("oldSelf");
+    if transition && !correlatable {
+        let detail = "oldSelf cannot be used on the uncorrelatable portion of the schema".to_owned();
+        tell("rule", FieldReason::Invalid, rule.clone(), detail);
+    }
+    if optional_old && !transition {
+        let detail = "may not be set if oldSelf is not used in rule".to_owned();
+        tell("optionalOldSelf", FieldReason::Invalid, true.into(), detail);
+    }
+    let message = (!text("message").is_empty()).then(|| text("message").to_owned());
+    let source = source.trim().to_owned();
+    (faults.len() == before).then_some(Rule {
+        program,
+        message,
+        message_program,
+        reason,
+        field_path,
+        transition,
+        optional_old,
+        source,
+    })
+}
+
+/// Whether a path such as `.spec.ports['a']` leads to a field of the schema.
+fn refers(schema: &Structural, path: &str) -> bool {
+    let mut rest = path;
+    let mut at = schema;
+    while !rest.is_empty() {
+        let (name, next) = if let Some(inner) = rest.strip_prefix("['") {
+            let Some((name, next)) = inner.split_once("']") else { return false };
+            (name, next)
+        } else {
+            let Some(inner) = rest.strip_prefix('.') else { return false };
+            let end = inner.find(['.', '[']).unwrap_or(inner.len());
+            inner.split_at(end)
+        };
+        match at.field(name) {
+            Some(field) => at = field,
+            None => return false,
+        }
+        rest = next;
+    }
+    true
+}
+
+fn cel_type(schema: &Structural, root: bool) -> CelType {
+    if schema.int_or_string || schema.nullable {
+        return CelType::Dyn;
+    }
+    match schema.kind {
+        None => CelType::Dyn,
+        Some(Type::Boolean) => CelType::Bool,
+        Some(Type::Integer) => CelType::Int,
+        Some(Type::Number) => CelType::Double,
+        Some(Type::String) => match schema.checks.format.as_deref() {
+            Some("byte") => CelType::Bytes,
+            Some("date" | "date-time") => CelType::Timestamp,
+            Some("duration") => CelType::Duration,
+            _ => CelType::String,
+        },
+        Some(Type::Array) => CelType::List(Box::new(
+            schema.items.as_deref().map_or(CelType::Dyn, |items| cel_type(items, false)),
+        )),
+        Some(Type::Object) => match &schema.additional {
+            Some(more) => CelType::Map(Box::new(CelType::String), Box::new(cel_type(more, false))),
+            None if schema.preserve_unknown && schema.properties.is_empty() && !root => CelType::Dyn,
+            None => {
+                let own =
+                    schema.properties.iter().map(|(name, field)| (escape(name), cel_type(field, false)));
+                let mut fields: Vec<_> = own.collect();
+                if root || schema.embedded {
+                    let text = |name: &str| (name.to_owned(), CelType::String);
+                    fields.retain(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
+                    fields.extend([text("apiVersion"), text("kind")]);
+                    let metadata = CelType::object([text("name"), text("generateName")]);
+                    fields.push(("metadata".to_owned(), metadata));
+                }
+                CelType::object(fields)
+            }
+        },
+    }
+}
+
+/// A value as rules see it.
+fn cel_value(schema: Option<&Structural>, value: &Value) -> CelValue {
+    let Some(schema) = schema else { return CelValue::from_json(value) };
+    match (schema.kind, value) {
+        (Some(Type::Number), Value::Number(number)) => CelValue::Double(number.as_f64().unwrap_or(f64::NAN)),
+        (Some(Type::Integer), Value::Number(number)) => number
+            .as_i64()
+            .or_else(|| number.as_f64().map(|number| number as i64))
+            .map_or(CelValue::Null, CelValue::Int),
+        (Some(Type::String), Value::String(text)) => with_format(schema, text),
+        (_, Value::Array(list)) => {
+            CelValue::list(list.iter().map(|item| cel_value(schema.items.as_deref(), item)).collect())
+        }
+        (_, Value::Object(map)) => {
+            let keys_are_data = schema.additional.is_some();
+            CelValue::map(map.iter().map(|(name, value)| {
+                let key = if keys_are_data { name.clone() } else { escape(name) };
+                (key, cel_value(schema.field(name), value))
+            }))
+        }
+        _ => CelValue::from_json(value),
+    }
+}
+
+fn with_format(schema: &Structural, text: &str) -> CelValue {
+    let typed = match schema.checks.format.as_deref() {
+        Some("byte") => {
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD
+                .decode(text)
+                .ok()
+                .map(|bytes| CelValue::Bytes(bytes.into()))
+        }
+        Some("date") => text
+            .parse::<jiff::civil::Date>()
+            .ok()
+            .and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok())
+            .map(|zoned| CelValue::Timestamp(zoned.timestamp())),
+        Some("date-time") => text.parse().ok().map(CelValue::Timestamp),
+        Some("duration") => kube_cel::parse_duration(text).map(CelValue::Duration),
+        _ => None,
+    };
+    typed.unwrap_or_else(|| text.into())
+}
+
+struct Walk {
+    left: u64,
+    faults: Vec<FieldError>,
+}
+
+impl Walk {
+    fn value(&mut self, schema: &Structural, value: &Value, old: Option<&Value>, path: &str, root: bool) {
+        if !schema.compiled.is_empty() && !value.is_null() {
+            let own = cel_value(Some(schema), value);
+            let before = old.map(|old| cel_value(Some(schema), old));
+            for rule in &schema.compiled {
+                // What did not change is no worse than before.
+                if old == Some(value) && !rule.transition {
+                    continue;
+                }
+                self.rule(rule, schema, own.clone(), before.clone(), path);
+                if self.left == 0 {
+                    return;
+                }
+            }
+        }
+        match value {
+            Value::Object(map) => {
+                for (name, value) in map {
+                    let implied = root && matches!(name.as_str(), "metadata" | "kind" | "apiVersion");
+                    if let Some(field) = schema.field(name).filter(|field| !implied && field.has_rules()) {
+                        let old = old.and_then(|old| old.get(name));
+                        self.value(field, value, old, &below(path, name), false);
+                    }
+                }
+            }
+            Value::Array(list) => {
+                if let Some(element) = schema.items.as_deref().filter(|element| element.has_rules()) {
+                    for (at, item) in list.iter().enumerate() {
+                        let old = old.and_then(|old| items::counterpart(&schema.list, old, item));
+                        self.value(element, item, old, &format!("{path}[{at}]"), false);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn rule(&mut self, rule: &Rule, schema: &Structural, own: CelValue, old: Option<CelValue>, path: &str) {
+        let old = match (rule.optional_old, old) {
+            (true, old) => CelValue::Optional(old.map(Arc::new)),
+            (false, Some(old)) => old,
+            (false, None) if rule.transition => return,
+            (false, None) => CelValue::Null,
+        };
+        let variables = [("self", own), ("oldSelf", old)];
+        let steps = RULE_STEPS_MAX.min(self.left);
+        let mut budget = Budget::new(steps);
+        let outcome = rule.program.evaluate(&variables, &mut budget);
+        let text = || rule.message.clone().unwrap_or_else(|| format!("failed rule: {}", rule.source));
+        let at = match &rule.field_path {
+            Some(field) if path.is_empty() => field.trim_start_matches('.').to_owned(),
+            Some(field) => format!("{path}{field}"),
+            None => path.to_owned(),
+        };
+        let kind = schema.kind.map_or("", Type::as_str);
+        match outcome {
+            Ok(CelValue::Bool(true)) => {}
+            Ok(CelValue::Bool(false)) => {
+                let made = rule.message_program.as_ref().and_then(|program| {
+                    match program.evaluate(&variables, &mut budget) {
+                        Ok(CelValue::String(text)) if !text.trim().is_empty() && !text.contains('\n') => {
+                            Some(text.trim().to_owned())
+                        }
+                        _ => None,
+                    }
+                });
+                self.faults.push(told(rule.reason, &at, kind, &made.unwrap_or_else(text)));
+            }
+            Ok(_) => self.faults.push(fault(FieldReason::Invalid, &at, kind, "must evaluate to a bool")),
+            Err(EvalError::Budget) => {
+                let detail = "validation failed due to running out of cost budget, no further validation rules will be run";
+                self.faults.push(fault(FieldReason::Invalid, &at, kind, detail));
+                self.left = 0;
+                return;
+            }
+            Err(error) => {
+                let detail = format!("{error} evaluating rule: {}", text());
+                self.faults.push(fault(FieldReason::Invalid, &at, kind, &detail));
+            }
+        }
+        self.left = self.left.saturating_sub(steps - budget.left());
+    }
+}
+
+fn told(reason: FieldReason, path: &str, kind: &str, detail: &str) -> FieldError {
+    let field = FieldPath::new(path);
+    match reason {
+        FieldReason::Forbidden => FieldError::forbidden(&field, detail),
+        FieldReason::Required => FieldError::required(&field, detail),
+        reason => fault(reason, path, kind, detail),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn faults(schema: Value, spec: Value, old: Option<Value>) -> Vec<String> {
+        let schema = json!({"type": "object", "properties": {"spec": schema}});
+        let mut schema = Structural::parse(&schema).unwrap();
+        assert_eq!(schema.compile_rules(), []);
+        let old = old.map(|spec| json!({"spec": spec}));
+        let found = schema.check_rules(&json!({"spec": spec}), old.as_ref());
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    fn scaled(rule: Value) -> Value {
+        json!({"type": "object", "x-kubernetes-validations": [rule], "properties": {
+            "min": {"type": "integer"}, "max": {"type": "integer"}, "name": {"type": "string"},
+        }})
+    }
+
+    #[test]
+    fn a_rule_that_fails_is_told_with_its_message_reason_and_field() {
+        let plain = scaled(json!({"rule": "self.min <= self.max"}));
+        assert!(faults(plain.clone(), json!({"min": 1, "max": 2}), None).is_empty());
+        assert_eq!(
+            faults(plain, json!({"min": 3, "max": 2}), None),
+            [r#"spec: Invalid value: "object": failed rule: self.min <= self.max"#]
+        );
+        let full = scaled(json!({"rule": "self.min <= self.max", "message": "no",
+            "messageExpression": "'min %d is above %d'.format([self.min, self.max])",
+            "reason": "FieldValueForbidden", "fieldPath": ".min"}));
+        assert_eq!(
+            faults(full, json!({"min": 3, "max": 2}), None),
+            ["spec.min: Forbidden: min 3 is above 2"]
+        );
+    }
+
+    #[test]
+    fn transition_rules_are_asked_of_changes() {
+        let fixed = scaled(json!({"rule": "self.name == oldSelf.name", "message": "name is immutable"}));
+        assert!(faults(fixed.clone(), json!({"name": "a"}), None).is_empty());
+        assert_eq!(
+            faults(fixed, json!({"name": "b"}), Some(json!({"name": "a"}))),
+            [r#"spec: Invalid value: "object": name is immutable"#]
+        );
+        let once = scaled(
+            json!({"rule": "!oldSelf.hasValue() || self.name == oldSelf.value().name", "optionalOldSelf": true}),
+        );
+        assert!(faults(once.clone(), json!({"name": "a"}), None).is_empty());
+        assert_eq!(faults(once, json!({"name": "b"}), Some(json!({"name": "a"}))).len(), 1);
+    }
+
+    #[test]
+    fn an_error_fails_the_rule_and_unchanged_values_are_not_asked() {
+        let schema = scaled(json!({"rule": "self.min > 1"}));
+        assert_eq!(
+            faults(schema.clone(), json!({}), None),
+            [r#"spec: Invalid value: "object": no such key: min evaluating rule: failed rule: self.min > 1"#]
+        );
+        assert!(faults(schema, json!({"min": 0}), Some(json!({"min": 0}))).is_empty());
+    }
+
+    #[test]
+    fn faulty_rules_are_found_in_the_schema() {
+        let schema = json!({"type": "object", "properties": {"spec": scaled(json!({"rule": "self.foo > 1"})),
+            "list": {"type": "array", "items": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}},
+            "text": {"type": "string", "x-kubernetes-validations": [{"rule": "self + 'x'"}]}}});
+        let found = Structural::parse(&schema).unwrap().compile_rules();
+        let texts: Vec<_> = found.iter().map(|fault| format!("{}: {}", fault.path, fault.detail)).collect();
+        assert_eq!(
+            texts,
+            [
+                ".properties[list].items.x-kubernetes-validations[0].rule: oldSelf cannot be used on the uncorrelatable portion of the schema",
+                ".properties[spec].x-kubernetes-validations[0].rule: compilation failed: ERROR: <input>:1:5: undefined field 'foo'\n | self.foo > 1\n | ....^",
+                ".properties[text].x-kubernetes-validations[0].rule: must evaluate to a bool",
+            ]
+        );
+    }
+
+    #[test]
+    fn rules_do_not_run_for_long() {
+        let list = json!({"type": "array", "items": {"type": "integer"},
+            "x-kubernetes-validations": [{"rule": "self.all(a, self.all(b, self.all(c, a + b + c >= 0)))"}]});
+        let many: Vec<_> = (0..1000).collect();
+        let found = faults(list, json!(many), None);
+        assert!(found[0].contains("running out of cost budget"), "{found:?}");
+    }
+}
