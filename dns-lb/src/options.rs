@@ -56,6 +56,9 @@ pub struct Options {
     /// Secrets of DNS cookies, for when the hub gives none: lines of 32 hexadecimal digits, the one that makes cookies first.
     #[arg(long, value_name = "FILE")]
     pub cookie_secret_file: Option<PathBuf>,
+    /// Database of countries in MaxMind's format: the region of clients that the hub's table does not name.
+    #[arg(long, value_name = "FILE")]
+    pub geo_database: Option<PathBuf>,
     /// Accept epochs of this store though they are not newer than what is served: after the federation's store was made anew.
     #[arg(long, value_name = "ID")]
     pub adopt_incarnation: Option<String>,
@@ -79,6 +82,7 @@ impl Default for Options {
             rate_limit_slip: Limit::default().slip,
             cookies: CookiePolicy::default(),
             cookie_secret_file: None,
+            geo_database: None,
             adopt_incarnation: None,
         }
     }

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::answer::{INSTANCE_MAX, Secrets};
+use crate::client::{Database, DatabaseError};
 use crate::hub::{Client, Disk, DiskError, Fence, Hub};
 use crate::metrics::{DnsMetrics, Transport};
 use crate::options::Options;
@@ -68,6 +69,9 @@ pub enum Error {
     /// A hub without an identity.
     #[error("--hub needs an identity: give --pki DIR, or --ca, --cert and --key")]
     NoIdentity,
+    /// The database of countries cannot be used.
+    #[error("--geo-database")]
+    Database(#[from] DatabaseError),
     /// Secrets of cookies that are none.
     #[error("--cookie-secret-file {0}: write 1 to 4 lines of 32 hexadecimal digits each")]
     Secrets(PathBuf),
@@ -110,10 +114,12 @@ impl Service {
         let disk = options.data_dir.as_deref().map(Disk::new);
         let fence = Fence { adopt: options.adopt_incarnation.clone() };
         let state = State::new(dns_metrics.clone(), health.clone(), disk, fence, options.stale_after());
-        state.set_secrets(match &options.cookie_secret_file {
+        let secrets = match &options.cookie_secret_file {
             Some(path) => secrets(path)?,
             None => Secrets(vec![random_secret()]),
-        });
+        };
+        let database = options.geo_database.as_deref().map(Database::open).transpose()?;
+        state.prepare(secrets, database);
         state.load()?;
         let threads = options.threads.map_or_else(cores, std::num::NonZeroUsize::get);
         let (mut addresses, mut udp, mut tcp) = (Vec::new(), Vec::new(), Vec::new());

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use federation_runtime::endpoints::Health;
 use parking_lot::Mutex;
+use prost::Message as _;
 use proto::v1;
 
 use crate::answer::Secrets;
-use crate::client::{ClientMap, Regions};
+use crate::client::{ClientMap, Database, Regions, prefixes};
 use crate::compile::Snapshot;
 use crate::dnssec::Signatures;
 use crate::hub::{Disk, DiskError, Fence, Offer, Refused};
@@ -44,6 +46,7 @@ struct Inner {
 struct Audience {
     // For when the hub gives none.
     secrets: Secrets,
+    database: Option<Database>,
     // Of the regions that the map was last made of.
     regions: Arc<Regions>,
     clients: Arc<ClientMap>,
@@ -54,7 +57,7 @@ impl Audience {
     fn ready(&mut self, mut snapshot: Snapshot) -> Snapshot {
         let regions = &snapshot.zones.regions;
         if self.regions != *regions {
-            self.clients = Arc::new(ClientMap::new(regions.prefixes.clone()));
+            self.clients = Arc::new(ClientMap::new(prefixes(regions, self.database.as_ref())));
             self.regions = regions.clone();
         }
         if snapshot.secrets.0.is_empty() {
@@ -67,7 +70,8 @@ impl Audience {
 #[derive(Default)]
 struct Now {
     served: Option<Arc<Zones>>,
-    kept: Option<v1::ZoneUpdate>,
+    // What is on disk: the update that the zones are from, encoded, which is a tenth of its size.
+    kept: Option<Bytes>,
     confirmed: Option<Instant>,
     counts: ZoneState,
 }
@@ -122,9 +126,12 @@ impl State {
         state
     }
 
-    /// Says what makes cookies where the hub gives no secrets. Before zones are loaded.
-    pub fn set_secrets(&self, secrets: Secrets) {
-        self.0.audience.lock().secrets = secrets;
+    /// Says what makes cookies where the hub gives no secrets, and what knows where clients are that the hub's table does not
+    /// name. Before zones are loaded.
+    pub fn prepare(&self, secrets: Secrets, database: Option<Database>) {
+        let mut audience = self.0.audience.lock();
+        audience.secrets = secrets;
+        audience.database = database;
     }
 
     /// What sockets answer from.
@@ -148,7 +155,7 @@ impl State {
         match Zones::from_update(&update) {
             Ok(zones) => {
                 tracing::info!(epoch = zones.epoch, zones = zones.zones.len(), "serving the zones on disk");
-                self.0.publish(Arc::new(zones), Some(update));
+                self.0.publish(Arc::new(zones), Some(update.encode_to_vec().into()));
             }
             // Written by a version with other rules: the hub will send it anew, and this version will say what it thinks of it.
             Err(problems) => tracing::error!(%problems, "the zones on disk are not valid here"),
@@ -163,7 +170,8 @@ impl State {
             let now = self.0.now.lock();
             (now.served.clone(), now.kept.clone())
         };
-        let applied = match self.0.fence.judge(served.as_deref(), kept.as_ref(), update) {
+        let decode = || kept.and_then(|kept| v1::ZoneUpdate::decode(kept).ok());
+        let applied = match self.0.fence.judge(served.as_deref(), decode, update) {
             Offer::Current => {
                 let mut now = self.0.now.lock();
                 now.confirmed = Some(Instant::now());
@@ -186,14 +194,15 @@ impl State {
                         "the update would leave the zone without records: its old version is served on"
                     );
                 }
-                self.0.publish(Arc::new(zones), Some((*update).clone()));
+                let update = Bytes::from(update.encode_to_vec());
+                self.0.publish(Arc::new(zones), Some(update.clone()));
                 {
                     let mut now = self.0.now.lock();
                     now.confirmed = Some(Instant::now());
                     now.counts.held = held.len() as u64;
                 }
                 // Users come first: the disk is written when the answers have changed already, and a failing disk stops none.
-                self.keep(*update).await;
+                self.keep(update).await;
                 if held.is_empty() { Applied::Served { epoch } } else { Applied::Partly }
             }
         };
@@ -201,9 +210,9 @@ impl State {
         applied
     }
 
-    async fn keep(&self, update: v1::ZoneUpdate) {
+    async fn keep(&self, update: Bytes) {
         let Some(disk) = self.0.disk.clone() else { return };
-        let stored = tokio::task::spawn_blocking(move || disk.store(&update)).await;
+        let stored = tokio::task::spawn_blocking(move || disk.store_encoded(&update)).await;
         match stored {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -263,7 +272,7 @@ impl Inner {
         renewal.is_some_and(|renewal| seconds_since_1970() >= renewal.saturating_add(RENEW_TOGETHER))
     }
 
-    fn publish(&self, zones: Arc<Zones>, kept: Option<v1::ZoneUpdate>) {
+    fn publish(&self, zones: Arc<Zones>, kept: Option<Bytes>) {
         self.compile(zones.clone(), false);
         let count = zones.zones.len();
         {

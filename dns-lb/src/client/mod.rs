@@ -1,10 +1,12 @@
 //! Where clients are: from an address to a region, which chooses the answer.
 
+mod database;
 mod map;
 mod place;
 mod prefix;
 mod regions;
 
+pub use database::{Database, DatabaseError, prefixes};
 pub use map::{ClientMap, Located};
 pub use place::{Place, Subnet};
 pub use prefix::{Prefix, PrefixError};

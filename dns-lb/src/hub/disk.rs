@@ -76,8 +76,15 @@ impl Disk {
     /// # Errors
     /// When the file cannot be written.
     pub fn store(&self, update: &v1::ZoneUpdate) -> Result<(), DiskError> {
-        let body = update.encode_to_vec();
-        let bytes = [MAGIC.as_slice(), Sha256::digest(&body).as_slice(), &body].concat();
+        self.store_encoded(&update.encode_to_vec())
+    }
+
+    /// Keeps the update that `body` is, durably and atomically.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn store_encoded(&self, body: &[u8]) -> Result<(), DiskError> {
+        let bytes = [MAGIC.as_slice(), Sha256::digest(body).as_slice(), body].concat();
         files::replace(&self.0, &bytes, Access::Private)
             .map_err(|source| DiskError::Write { path: self.0.clone(), source })
     }

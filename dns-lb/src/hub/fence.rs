@@ -73,7 +73,7 @@ pub enum Refused {
 }
 
 impl Fence {
-    /// Judges `update` against what is served. `kept` is the update that what is served came from.
+    /// Judges `update` against what is served. `kept` gives the update that what is served came from.
     ///
     /// - Within one incarnation only a newer epoch is applied. The same epoch is [`Offer::Current`].
     /// - Another incarnation (the federation's store was restored or made anew) is applied only if its epoch is newer too: then
@@ -83,7 +83,7 @@ impl Fence {
     pub fn judge(
         &self,
         served: Option<&Zones>,
-        kept: Option<&v1::ZoneUpdate>,
+        kept: impl FnOnce() -> Option<v1::ZoneUpdate>,
         update: v1::ZoneUpdate,
     ) -> Offer {
         if let Some(served) = served {
@@ -119,14 +119,17 @@ impl Fence {
                 continue;
             }
             held.push(Held { origin: old.origin.clone(), sets });
-            let wire = kept.into_iter().flat_map(|kept| &kept.zones);
-            let same = |zone: &v1::Zone| zone.origin.eq_ignore_ascii_case(&origin);
-            if let Some(wire) = wire.into_iter().find(|zone| same(zone)) {
-                update.zones.retain(|zone| !same(zone));
-                update.zones.push(wire.clone());
-            }
         }
         if !held.is_empty() {
+            let kept = kept().unwrap_or_default();
+            for held in &held {
+                let origin = held.origin.to_string();
+                let same = |zone: &v1::Zone| zone.origin.eq_ignore_ascii_case(&origin);
+                if let Some(wire) = kept.zones.iter().find(|zone| same(zone)) {
+                    update.zones.retain(|zone| !same(zone));
+                    update.zones.push(wire.clone());
+                }
+            }
             // The old zones once more from the wire: regions may have other indices in the new table.
             zones = match Zones::from_update(&update) {
                 Ok(zones) => zones,

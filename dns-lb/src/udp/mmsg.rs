@@ -32,7 +32,7 @@ pub struct Batch {
     vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
     // Octets received into each buffer; the answer's after it is made. 0: nothing to send.
-    lengths: [usize; BATCH],
+    lengths: Box<[usize]>,
     received: usize,
     control: bool,
 }
@@ -43,8 +43,13 @@ pub struct Batch {
 unsafe impl Send for Batch {}
 
 impl Batch {
-    /// Empty buffers. `control`: whether answers must name the address that was asked.
+    /// Empty buffers for [`BATCH`] datagrams. `control`: whether answers must name the address that was asked.
     pub fn new(control: bool) -> Self {
+        Self::sized(control, BATCH)
+    }
+
+    /// Empty buffers for `count` datagrams.
+    pub fn sized(control: bool, count: usize) -> Self {
         // SAFETY: all-zero bytes are a valid value of these three C structures: integers, and pointers that may be null.
         let (address, vector, header) = unsafe {
             (
@@ -54,12 +59,12 @@ impl Batch {
             )
         };
         Self {
-            data: vec![[0; SIZE]; BATCH].into(),
-            addresses: vec![address; BATCH].into(),
-            controls: vec![Control([0; CONTROL]); BATCH].into(),
-            vectors: vec![vector; BATCH].into(),
-            headers: vec![header; BATCH].into(),
-            lengths: [0; BATCH],
+            data: vec![[0; SIZE]; count].into(),
+            addresses: vec![address; count].into(),
+            controls: vec![Control([0; CONTROL]); count].into(),
+            vectors: vec![vector; count].into(),
+            headers: vec![header; count].into(),
+            lengths: vec![0; count].into(),
             received: 0,
             control,
         }
@@ -71,7 +76,7 @@ impl Batch {
     /// `WouldBlock` when none came within the socket's read timeout; `Interrupted`; else what the socket says.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.received = 0;
-        for index in 0..BATCH {
+        for index in 0..self.headers.len() {
             self.vectors[index] =
                 libc::iovec { iov_base: self.data[index].as_mut_ptr().cast(), iov_len: SIZE };
             let header = &mut self.headers[index].msg_hdr;
@@ -88,13 +93,13 @@ impl Batch {
             }
             header.msg_flags = 0;
         }
-        // SAFETY: `headers` has BATCH elements; every pointer in them was just set to memory owned by self that is as long as
+        // SAFETY: `headers` has as many elements as said; every pointer in them was just set to memory owned by self that is as long as
         // said beside it and that nothing else refers to during the call.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 self.headers.as_mut_ptr(),
-                BATCH as libc::c_uint,
+                self.headers.len() as libc::c_uint,
                 libc::MSG_WAITFORONE as _,
                 ptr::null_mut(),
             )

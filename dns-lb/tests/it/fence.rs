@@ -11,7 +11,7 @@ use proto::v1;
 use crate::support::{fixed, records, update};
 
 fn judge(served: &v1::ZoneUpdate, offered: v1::ZoneUpdate, fence: &Fence) -> Offer {
-    fence.judge(Some(&Zones::from_update(served).unwrap()), Some(served), offered)
+    fence.judge(Some(&Zones::from_update(served).unwrap()), || Some(served.clone()), offered)
 }
 
 #[test]

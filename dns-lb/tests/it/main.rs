@@ -1,6 +1,7 @@
 //! dns-lb from outside: packets, the hub, the disk.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
+mod abuse;
 mod clients;
 mod differential;
 mod dnssec;
