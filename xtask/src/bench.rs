@@ -1,10 +1,11 @@
-//! `cargo xtask bench propagate`: builds in release, and measures.
+//! `cargo xtask bench WHAT`: builds in release, and measures.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::bench_dns;
 use crate::test::{cargo, command};
 
 /// What can be measured.
@@ -12,11 +13,14 @@ use crate::test::{cargo, command};
 pub(crate) enum Bench {
     /// From the federation's API into two real kube-apiservers, and back. Needs root and a quiet machine.
     Propagate,
+    /// dns-lb beside an echo and other DNS servers, from Debian: answers a second, CPU time per answer, latencies, memory.
+    Dns(bench_dns::Options),
 }
 
 /// Measures.
 pub(crate) fn run(what: &Bench) -> Result<()> {
     match what {
+        Bench::Dns(options) => bench_dns::run(options),
         Bench::Propagate => {
             cargo(&[
                 "build",

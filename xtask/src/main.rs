@@ -1,6 +1,8 @@
 //! Developer commands: `cargo xtask <command>`.
 
 mod bench;
+mod bench_dns;
+mod bench_dns_peers;
 mod cluster;
 mod codegen;
 mod test;
