@@ -62,9 +62,10 @@ fn measure(options: &Options, qps: &Path, dns_lb: &Path, directory: &Path) -> Re
     let mut servers = bench_dns_peers::own(qps);
     if !options.alone {
         for peer in bench_dns_peers::others(directory)? {
-            match which(&peer.command[0]) {
-                true => servers.push(peer),
-                false => eprintln!("{} is not installed: apt-get install {}", peer.command[0], peer.package),
+            if which(&peer.command[0]) {
+                servers.push(peer);
+            } else {
+                eprintln!("{} is not installed: apt-get install {}", peer.command[0], peer.package);
             }
         }
     }
@@ -79,9 +80,9 @@ fn measure(options: &Options, qps: &Path, dns_lb: &Path, directory: &Path) -> Re
                 }
             };
             for &kind in server.kinds {
-                let (before, start) = (running.cpu()?, Instant::now());
+                let before = running.cpu()?;
                 let answer = ask(qps, &["ask", &running.address(), kind, &options.seconds.to_string()])?;
-                let (cpu, _) = (running.cpu()? - before, start.elapsed());
+                let cpu = running.cpu()? - before;
                 let answers = answer["answers"].as_f64().unwrap_or(0.0);
                 ensure!(
                     answers > 0.0 && answer["wrong"].as_f64() == Some(0.0),
