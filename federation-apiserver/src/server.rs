@@ -262,7 +262,7 @@ where
     };
     let error_format = error_format(&head, &query);
     let labels = labels(&shared.served(), &target, verb);
-    let asked = Asked {
+    let mut asked = Asked {
         id: audited::audit_id(&head),
         head,
         target,
@@ -274,7 +274,7 @@ where
     let outcome = match deadline(&asked) {
         // Headers of a watch come at once and its body may last: the limit holds for the head of the answer.
         Ok(deadline) => {
-            let work = answer(Arc::clone(&shared), connection, &asked, body);
+            let work = answer(Arc::clone(&shared), connection, &mut asked, body);
             tokio::time::timeout(deadline, AssertUnwindSafe(work).catch_unwind()).await
         }
         Err(error) => Ok(Ok(Err(error))),
@@ -347,33 +347,24 @@ fn error_format(head: &request::Parts, query: &Query) -> Format {
     Format { encoding, view: View::Object, ..format }
 }
 
-async fn answer<B>(
-    shared: Arc<Shared>,
-    connection: Connection,
-    asked: &Asked,
-    body: B,
-) -> Result<Response<Body>, ApiError>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<BoxError>,
-{
-    let (head, query, verb) = (&asked.head, &asked.query, asked.verb);
+/// Tells who asks, whom he acts as, and whether he may; and begins the record of it.
+async fn permit(shared: &Shared, connection: &Connection, asked: &Asked) -> Result<Arc<User>, ApiError> {
+    let (head, verb) = (&asked.head, asked.verb);
     let only = match verb {
-        "list" | "watch" | "deletecollection" => query.only_name(),
+        "list" | "watch" | "deletecollection" => asked.query.only_name(),
         _ => None,
     };
     let attributes = authz::attributes(verb, &asked.target, only.as_deref());
     let mut user = match shared.authenticator.authenticate(&head.headers, connection.user.as_ref()) {
         Ok(user) => user,
         Err(error) => {
-            if let Some(record) = audited::record(&shared, &connection, asked, &User::default(), &attributes)
-            {
-                record.ended_with(error.code, &audited::attempted(head, &connection));
+            if let Some(record) = audited::record(shared, connection, asked, &User::default(), &attributes) {
+                record.ended_with(error.code, &audited::attempted(head, connection));
             }
             return Err(error);
         }
     };
-    let record = audited::record(&shared, &connection, asked, &user, &attributes);
+    let record = audited::record(shared, connection, asked, &user, &attributes);
     if let Some(record) = &record {
         record.write(Stage::RequestReceived).await;
     }
@@ -383,7 +374,6 @@ where
         }
         user = other;
     }
-    let exempt = user.is_in(MASTERS);
     let decision = shared.authorizer.authorize(&user, &attributes);
     if let Some(record) = &record {
         match &decision {
@@ -391,10 +381,24 @@ where
             Err(_) => record.decided("forbid", ""),
         }
     }
-    decision?;
-    match &asked.target {
-        Target::Path(path) => fixed(&shared, head, query, path),
+    decision.map(|_| user)
+}
+
+async fn answer<B>(
+    shared: Arc<Shared>,
+    connection: Connection,
+    asked: &mut Asked,
+    body: B,
+) -> Result<Response<Body>, ApiError>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    let user = permit(&shared, &connection, asked).await?;
+    match std::mem::replace(&mut asked.target, Target::Path(String::new())) {
+        Target::Path(path) => fixed(&shared, &asked.head, &asked.query, &path),
         Target::Resource(path) => {
+            let exempt = user.is_in(MASTERS);
             let _seat = if exempt { None } else { Some(shared.flow.enter(&user.name).await?) };
             resource(Arc::clone(&shared), user, asked, path, body).await
         }
@@ -404,8 +408,8 @@ where
 async fn resource<B>(
     shared: Arc<Shared>,
     user: Arc<User>,
-    asked: &Asked,
-    path: &ResourcePath,
+    asked: &mut Asked,
+    path: ResourcePath,
     body: B,
 ) -> Result<Response<Body>, ApiError>
 where
@@ -435,9 +439,9 @@ where
         shared,
         user,
         kind,
-        path: path.clone(),
-        query: query.clone(),
-        headers: head.headers.clone(),
+        path,
+        query: std::mem::take(&mut asked.query),
+        headers: std::mem::take(&mut asked.head.headers),
         body,
         format,
         warnings: deprecation.into_iter().collect(),
@@ -445,7 +449,7 @@ where
         reservation: Mutex::default(),
         now: Timestamp::now(),
     };
-    verbs::dispatch(call, &head.method, verb).await
+    verbs::dispatch(call, &asked.head.method, verb).await
 }
 
 /// Everything that is not a resource.

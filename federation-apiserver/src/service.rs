@@ -1,6 +1,6 @@
 //! The part as it runs: options, and from them a service.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use federation_runtime::{
@@ -29,6 +29,9 @@ use crate::{
     store::{self, Storage},
 };
 
+/// Megabytes: what kube-apiserver's rotation does if it is not told.
+const AUDIT_LOG_MAXSIZE: u64 = 100;
+
 /// Options of the API server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -56,6 +59,15 @@ pub struct Options {
     /// Where the audit log goes, a JSON event each line; - for standard output.
     #[arg(long, value_name = "FILE")]
     pub audit_log_path: Option<PathBuf>,
+    /// Megabytes after which the audit log is set aside under a name with the time; 0 for never.
+    #[arg(long, value_name = "MEGABYTES", default_value_t = AUDIT_LOG_MAXSIZE, value_parser = clap::value_parser!(u64).range(..=1 << 20))]
+    pub audit_log_maxsize: u64,
+    /// Audit logs set aside that are kept; 0 for all.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub audit_log_maxbackup: usize,
+    /// Days that they are kept; 0 for ever.
+    #[arg(long, value_name = "DAYS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=36_500))]
+    pub audit_log_maxage: u64,
     /// Whether requests wait for the audit log when it is slow (blocking), or events are counted and dropped (batch).
     #[arg(long, value_enum, default_value = "blocking")]
     pub audit_log_mode: audit::Mode,
@@ -82,6 +94,9 @@ impl Options {
             api_audiences: Vec::new(),
             audit_policy_file: None,
             audit_log_path: None,
+            audit_log_maxsize: AUDIT_LOG_MAXSIZE,
+            audit_log_maxbackup: 0,
+            audit_log_maxage: 0,
             audit_log_mode: audit::Mode::default(),
             service_cluster_ip_range: Ranges::CLUSTER_IPS,
             service_node_port_range: Some(Ranges::NODE_PORTS),
@@ -147,10 +162,15 @@ impl Service {
             tls::server(&serving, &authority.certificate_pem, Clients::Optional, &["h2", "http/1.1"])?;
         let storage = Storage::open(store::Options::new(options.data_dir.join("store"))).await?;
         let audit = match (&options.audit_log_path, &options.audit_policy_file) {
-            (Some(path), Some(policy)) => Some(Audit::new(
-                audit::Policy::load(policy)?,
-                audit::Log::open(path, options.audit_log_mode)?,
-            )),
+            (Some(path), Some(policy)) => {
+                let rotation = audit::Rotation {
+                    size_max: options.audit_log_maxsize << 20,
+                    backups_max: options.audit_log_maxbackup,
+                    age_max: Duration::from_secs(options.audit_log_maxage * 24 * 3600),
+                };
+                let log = audit::Log::open(path, rotation, options.audit_log_mode)?;
+                Some(Audit::new(audit::Policy::load(policy)?, log))
+            }
             (None, None) => None,
             _ => anyhow::bail!("--audit-log-path and --audit-policy-file need each other: give both or none"),
         };
@@ -241,7 +261,7 @@ impl Service {
 }
 
 /// How often readiness is looked at before it is announced.
-const READY_POLL: std::time::Duration = std::time::Duration::from_millis(2);
+const READY_POLL: Duration = Duration::from_millis(2);
 const READY_CHECK: &str = "apiserver-bootstrap";
 
 /// An address that a client on this machine can dial.

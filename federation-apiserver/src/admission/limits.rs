@@ -89,7 +89,8 @@ pub(crate) fn check_claim(range: &Value, claim: &Value) -> Vec<String> {
                 }
                 Some(_) => {}
                 None => {
-                    faults.push(format!("minimum {name} usage per {what} is {min}.  No request is specified"))
+                    faults
+                        .push(format!("minimum {name} usage per {what} is {min}.  No request is specified"));
                 }
             }
         }
@@ -106,7 +107,7 @@ fn check(item: &Value, what: &str, requests: &Amounts, limits: &Amounts, faults:
     for (name, min) in amounts(&item["min"]) {
         match (requests.get(&name), limits.get(&name)) {
             (None, _) => {
-                faults.push(format!("minimum {name} usage per {what} is {min}.  No request is specified"))
+                faults.push(format!("minimum {name} usage per {what} is {min}.  No request is specified"));
             }
             (Some(request), _) if *request < min => {
                 faults.push(format!("minimum {name} usage per {what} is {min}, but request is {request}"));
@@ -120,7 +121,7 @@ fn check(item: &Value, what: &str, requests: &Amounts, limits: &Amounts, faults:
     for (name, max) in amounts(&item["max"]) {
         match (limits.get(&name), requests.get(&name)) {
             (None, _) => {
-                faults.push(format!("maximum {name} usage per {what} is {max}.  No limit is specified"))
+                faults.push(format!("maximum {name} usage per {what} is {max}.  No limit is specified"));
             }
             (Some(limit), _) if *limit > max => {
                 faults.push(format!("maximum {name} usage per {what} is {max}, but limit is {limit}"));

@@ -69,11 +69,10 @@ pub(crate) fn of(resource: &ResourceKey, object: &Value) -> Amounts {
         return amounts;
     }
     match &*resource.resource {
+        "pods" if matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) => {}
         "pods" => {
-            if !matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
-                amounts.insert("pods".to_owned(), one);
-                amounts.extend(of_pod(&object["spec"]));
-            }
+            amounts.insert("pods".to_owned(), one);
+            amounts.extend(of_pod(&object["spec"]));
         }
         "services" => {
             amounts.insert("services".to_owned(), one);

@@ -1,7 +1,6 @@
 //! The audit log: lines go through a bounded queue to a thread that writes them.
 
 use std::{
-    fs::OpenOptions,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     sync::{
@@ -13,6 +12,8 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+
+use super::rotate::{RotatingFile, Rotation};
 
 /// Lines that wait for the disk: kube-apiserver's `--audit-log-batch-buffer-size`. At some 1 KiB for a line this is 10 MiB.
 const QUEUE_MAX: usize = 10_000;
@@ -53,25 +54,28 @@ pub struct Log {
 }
 
 impl Log {
-    /// Appends to a file, made if absent; `-` is standard output.
-    pub fn open(path: &Path, mode: Mode) -> Result<Self, LogError> {
-        let out: Box<dyn Write + Send> = if path == Path::new("-") {
-            Box::new(io::stdout())
-        } else {
-            let file = OpenOptions::new().append(true).create(true).open(path);
-            Box::new(file.map_err(|source| LogError::Open { path: path.to_owned(), source })?)
-        };
-        Self::over(out, mode)
+    /// Appends to a file, made if absent; `-` is standard output, which is never set aside.
+    pub fn open(path: &Path, rotation: Rotation, mode: Mode) -> Result<Self, LogError> {
+        if path == Path::new("-") {
+            return Self::over(Box::new(io::stdout()), mode);
+        }
+        let file = RotatingFile::open(path, rotation);
+        let file = file.map_err(|source| LogError::Open { path: path.to_owned(), source })?;
+        Self::start(Sink::File(file), mode)
     }
 
     /// Writes to anything.
     pub fn over(out: Box<dyn Write + Send>, mode: Mode) -> Result<Self, LogError> {
+        Self::start(Sink::Other(BufWriter::with_capacity(64 << 10, out)), mode)
+    }
+
+    fn start(out: Sink, mode: Mode) -> Result<Self, LogError> {
         let (queue, lines) = mpsc::channel(QUEUE_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&lost);
         let thread = thread::Builder::new()
             .name("audit-log".to_owned())
-            .spawn(move || write(lines, BufWriter::with_capacity(64 << 10, out), &counter))
+            .spawn(move || write(lines, out, &counter))
             .map_err(LogError::Thread)?;
         Ok(Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)), mode, lost })
     }
@@ -130,10 +134,31 @@ impl Log {
     }
 }
 
-fn write(mut lines: mpsc::Receiver<Vec<u8>>, mut out: BufWriter<Box<dyn Write + Send>>, lost: &AtomicU64) {
+enum Sink {
+    File(RotatingFile),
+    Other(BufWriter<Box<dyn Write + Send>>),
+}
+
+impl Sink {
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.write_line(line),
+            Self::Other(out) => out.write_all(line),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Other(out) => out.flush(),
+        }
+    }
+}
+
+fn write(mut lines: mpsc::Receiver<Vec<u8>>, mut out: Sink, lost: &AtomicU64) {
     let mut failing = false;
     while let Some(line) = lines.blocking_recv() {
-        let mut result = out.write_all(&line);
+        let mut result = out.write_line(&line);
         // Whoever follows the file sees a line as soon as no other is at hand.
         if result.is_ok() && lines.is_empty() {
             result = out.flush();

@@ -7,6 +7,7 @@ mod body;
 mod log;
 mod policy;
 mod record;
+mod rotate;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub(crate) use body::{until_end, value_of, whole};
 pub use log::{Log, LogError, Mode};
 pub use policy::{Choice, Level, Policy, PolicyError, Stage};
 pub(crate) use record::{Opening, Record};
+pub use rotate::Rotation;
 
 use crate::auth::User;
 

@@ -44,13 +44,18 @@ impl Flow {
 
     /// Waits for a seat, or says 429.
     pub(crate) async fn enter(&self, user: &str) -> Result<Seat, ApiError> {
-        let (sender, receiver) = oneshot::channel();
-        let arrival = self.queue.lock().arrive(user, sender);
+        let mut receiver = None;
+        let arrival = self.queue.lock().arrive(user, || {
+            let (sender, turn) = oneshot::channel();
+            receiver = Some(turn);
+            sender
+        });
         let user = match arrival {
             Arrival::Seated(user) => return Ok(self.seat(user)),
             Arrival::Refused => return Err(overloaded()),
             Arrival::Waits(user) => user,
         };
+        let Some(receiver) = receiver else { return Err(overloaded()) };
         // A seat that is given while this request gives up goes to the next: the sender finds the receiver gone, or the
         // guard below takes the message out and drops the seat.
         let waiting = Waiting { receiver, queue: Arc::clone(&self.queue), user };

@@ -48,8 +48,8 @@ impl<W> FairQueue<W> {
         }
     }
 
-    /// A request comes.
-    pub(super) fn arrive(&mut self, name: &str, who: W) -> Arrival {
+    /// A request comes. `who` is made only if it has to wait.
+    pub(super) fn arrive(&mut self, name: &str, who: impl FnOnce() -> W) -> Arrival {
         let full = self.free == 0;
         if full && self.waiting >= self.waiting_total_max {
             return Arrival::Refused;
@@ -72,7 +72,7 @@ impl<W> FairQueue<W> {
         if user.waiting.is_empty() {
             self.line.push_back(Arc::clone(&name));
         }
-        user.waiting.push_back(who);
+        user.waiting.push_back(who());
         self.waiting += 1;
         Arrival::Waits(name)
     }
@@ -112,9 +112,9 @@ mod tests {
     fn a_seat_goes_to_who_holds_the_fewest() {
         let mut queue = FairQueue::new(3, 10, 100);
         for number in 0..8 {
-            queue.arrive("greedy", number);
+            queue.arrive("greedy", || number);
         }
-        assert_eq!(queue.arrive("modest", 100), Arrival::Waits("modest".into()));
+        assert_eq!(queue.arrive("modest", || 100), Arrival::Waits("modest".into()));
         let (name, who) = queue.leave("greedy").unwrap();
         assert_eq!((&*name, who), ("modest", 100));
         assert_eq!(queue.leave("greedy").unwrap().1, 3);
@@ -124,19 +124,19 @@ mod tests {
     fn each_user_has_room_of_his_own() {
         let mut queue = FairQueue::new(1, 2, 100);
         for _ in 0..3 {
-            queue.arrive("greedy", 0);
+            queue.arrive("greedy", || 0);
         }
-        assert_eq!(queue.arrive("greedy", 0), Arrival::Refused);
-        assert_eq!(queue.arrive("modest", 0), Arrival::Waits("modest".into()));
+        assert_eq!(queue.arrive("greedy", || 0), Arrival::Refused);
+        assert_eq!(queue.arrive("modest", || 0), Arrival::Waits("modest".into()));
     }
 
     #[test]
     fn nothing_is_left_of_who_is_gone() {
         let mut queue = FairQueue::new(2, 2, 3);
         for name in ["a", "b", "c", "c", "d"] {
-            queue.arrive(name, name);
+            queue.arrive(name, || name);
         }
-        assert_eq!(queue.arrive("e", "e"), Arrival::Refused);
+        assert_eq!(queue.arrive("e", || "e"), Arrival::Refused);
         let mut seated = vec!["a", "b"];
         while let Some(name) = seated.pop() {
             seated.extend(queue.leave(name).map(|(_, who)| who));
