@@ -148,7 +148,7 @@ fn strip_defaults(spec: &mut Map<String, Value>, defaults: Defaults) {
         let mut steps = parent.split('/').filter(|step| !step.is_empty());
         let place = steps.try_fold(&mut *spec, |at, step| at.get_mut(step)?.as_object_mut());
         if let Some(place) = place
-            && place.get(name).is_some_and(|value| value.to_string() == *default)
+            && serde_json::from_str(default).is_ok_and(|default: Value| place.get(name) == Some(&default))
         {
             place.remove(name);
         }

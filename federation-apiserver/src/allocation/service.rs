@@ -172,10 +172,11 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
             port["nodePort"] = node.into();
             shared.push((number, node, own));
         }
-        if health && spec["healthCheckNodePort"].as_u64().unwrap_or_default() == 0 {
-            if let Some(node) = self.any_port(&range, "TCP") {
-                spec["healthCheckNodePort"] = node.into();
-            }
+        if health
+            && spec["healthCheckNodePort"].as_u64().unwrap_or_default() == 0
+            && let Some(node) = self.any_port(&range, "TCP")
+        {
+            spec["healthCheckNodePort"] = node.into();
         }
     }
 
@@ -251,10 +252,11 @@ fn keep(object: &mut Value, old: &Value) {
         _ => {}
     }
     let external = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
-    if external(kind(old)) && !external(kind_of(spec)) {
-        if spec["externalTrafficPolicy"] == old["spec"]["externalTrafficPolicy"] {
-            remove(spec, "externalTrafficPolicy");
-        }
+    if external(kind(old))
+        && !external(kind_of(spec))
+        && spec["externalTrafficPolicy"] == old["spec"]["externalTrafficPolicy"]
+    {
+        remove(spec, "externalTrafficPolicy");
     }
     if kind(old) == "LoadBalancer" && kind_of(spec) != "LoadBalancer" {
         for name in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {

@@ -85,7 +85,7 @@ pub(super) const KINDS: &[&Kind] = &[
 ];
 
 /// The source of a metric: the part that is named after its type.
-fn source<'a>(metric: &'a Value) -> (&'static str, &'a Value) {
+fn source(metric: &Value) -> (&'static str, &Value) {
     let name = match text(metric, "type") {
         "Resource" => "resource",
         "ContainerResource" => "containerResource",

@@ -82,7 +82,7 @@ pub(super) const KINDS: &[&Kind] = &[
             quantities::map(&object["overhead"]["podFixed"], &"overhead.podFixed".into(), faults);
         },
         validate_update: |new, old, faults| {
-            immutable(&new["handler"], &old["handler"], &"handler".into(), faults)
+            immutable(&new["handler"], &old["handler"], &"handler".into(), faults);
         },
         ..Kind::BUILT_IN
     },

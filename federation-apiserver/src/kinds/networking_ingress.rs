@@ -217,7 +217,7 @@ fn http_path(entry: &Value, path: &FieldPath, faults: &mut Faults) {
     let at = text(entry, "path");
     match entry["pathType"].as_str() {
         None | Some("") => {
-            faults.push(FieldError::required(&path.child("pathType"), "pathType must be specified"))
+            faults.push(FieldError::required(&path.child("pathType"), "pathType must be specified"));
         }
         Some("Exact" | "Prefix") => {
             if !at.starts_with('/') {

@@ -141,11 +141,11 @@ pub(super) const KINDS: &[&Kind] = &[
             for name in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
                 let path = FieldPath::new(name);
                 if new[name] != old[name] {
-                    if name != "volumeBindingMode" {
+                    if name == "volumeBindingMode" {
+                        immutable(&new[name], &old[name], &path, faults);
+                    } else {
                         let message = format!("updates to {name} are forbidden.");
                         faults.push(FieldError::forbidden(&path, &message));
-                    } else {
-                        immutable(&new[name], &old[name], &path, faults);
                     }
                 }
             }

@@ -178,7 +178,7 @@ fn options(call: &Call) -> Result<(DeleteOptions, bool), ApiError> {
         let fault = FieldError {
             reason: if unsupported { FieldReason::NotSupported } else { FieldReason::Invalid },
             field: error.field.to_owned(),
-            message: error.message.clone(),
+            message: error.message,
         };
         ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &[fault])
     });

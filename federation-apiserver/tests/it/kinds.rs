@@ -31,7 +31,9 @@ fn job_template() -> Value {
 }
 
 /// (api version, kind, plural, namespaced, the object without its head, what must then be in it)
-fn good() -> Vec<(&'static str, &'static str, &'static str, bool, Value, Vec<(&'static str, Value)>)> {
+type Good = (&'static str, &'static str, &'static str, bool, Value, Vec<(&'static str, Value)>);
+
+fn good() -> Vec<Good> {
     let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     let mut stateful = workload();
     stateful["serviceName"] = "web".into();

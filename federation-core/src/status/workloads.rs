@@ -26,7 +26,7 @@ impl World<'_> {
             })
             .collect();
         let unlike = revisions.iter().find(|(current, update)| current != update);
-        if let Some((current, update)) = unlike.or(revisions.first()) {
+        if let Some((current, update)) = unlike.or_else(|| revisions.first()) {
             status.insert("currentRevision".into(), (*current).into());
             status.insert("updateRevision".into(), (*update).into());
         }
