@@ -9,6 +9,7 @@ mod crd;
 mod kinds;
 mod kubectl;
 mod kubectl_access;
+mod kubectl_crd;
 mod namespaces;
 mod policies;
 mod quota;
