@@ -140,7 +140,7 @@ impl Policies {
                 Some((Arc::clone(policy), binding))
             })
             .collect();
-        let next = Arc::new(State { bound, policies, bindings });
+        let next = Arc::new(State { policies, bindings, bound });
         self.0.store(Arc::clone(&next));
         next
     }

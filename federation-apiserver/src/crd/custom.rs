@@ -59,7 +59,7 @@ impl Custom {
     }
 
     /// An object of this version from its stored form: the schema may have changed since it was written.
-    pub(crate) fn from_stored(&self, mut object: Value) -> Value {
+    pub(crate) fn to_served(&self, mut object: Value) -> Value {
         object["apiVersion"] = self.api_version.as_str().into();
         self.complete(&mut object);
         object

@@ -65,11 +65,11 @@ fn accepted(
     }
     let others = all.iter().map(|(_, other)| other);
     let taken = status::Taken::new(others, &definition.group, &definition.name);
-    let mut settled: Value = object.clone();
+    let mut settled = object.clone();
     status::settle(&mut settled, &taken, &deletion::seconds(jiff::Timestamp::UNIX_EPOCH));
     let conditions = |object: &Value| -> Vec<(Value, Value, Value)> {
         let list = object["status"]["conditions"].as_array().into_iter().flatten();
         list.map(|one| (one["type"].clone(), one["status"].clone(), one["message"].clone())).collect()
     };
-    (conditions(&settled) != conditions(&object)).then(|| Edit::Accept(taken))
+    (conditions(&settled) != conditions(&object)).then_some(Edit::Accept(taken))
 }

@@ -257,7 +257,7 @@ impl Kind {
     pub fn from_stored(&self, object: Value) -> Value {
         match (&self.conversion, &self.custom) {
             (Some(conversion), _) => (conversion.from_stored)(object),
-            (None, Some(custom)) => custom.from_stored(object),
+            (None, Some(custom)) => custom.to_served(object),
             (None, None) => object,
         }
     }

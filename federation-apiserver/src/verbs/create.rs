@@ -48,7 +48,8 @@ pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
     if let Some(custom) = &kind.custom {
         if custom.terminating {
             let mut refused = ApiError::method_not_allowed(&kind.resource(), "create");
-            refused.message = "create not allowed while custom resource definition is terminating".to_owned();
+            "create not allowed while custom resource definition is terminating"
+                .clone_into(&mut refused.message);
             return Err(refused);
         }
         custom.complete(&mut object);
