@@ -144,16 +144,28 @@ fn versions(versions: &Value, path: &FieldPath, faults: &mut Faults) {
             let warning = version["deprecationWarning"].clone();
             faults.push(FieldError::invalid(&path.child("deprecationWarning"), warning, detail));
         }
-        let schema_path = path.child("schema").child("openAPIV3Schema");
+        // What is the same in all versions is told once, and where the first edition of the API had it.
+        let place = |own: &str, field: &str| {
+            let same = list.iter().all(|other| other[own] == version[own]);
+            if same { FieldPath::new("spec").child(field) } else { path.child(own) }
+        };
+        let same_schema = list.iter().all(|other| other["schema"] == version["schema"]);
+        let schema_path = place("schema", "validation").child("openAPIV3Schema");
         let schema = &version["schema"]["openAPIV3Schema"];
         if schema.is_object() {
-            schema_rules::check(schema, &schema_path, faults);
+            if at == 0 || !same_schema {
+                schema_rules::check(schema, &schema_path, faults);
+            }
         } else {
-            faults.push(FieldError::required(&schema_path, "schemas are required"));
+            let path = path.child("schema").child("openAPIV3Schema");
+            faults.push(FieldError::required(&path, "schemas are required"));
         }
-        columns(&version["additionalPrinterColumns"], &path.child("additionalPrinterColumns"), faults);
-        scale(&version["subresources"]["scale"], &path.child("subresources").child("scale"), faults);
-        selectable(&version["selectableFields"], schema, &path.child("selectableFields"), faults);
+        let columns_path = place("additionalPrinterColumns", "additionalPrinterColumns");
+        columns(&version["additionalPrinterColumns"], &columns_path, faults);
+        let scale_path = place("subresources", "subresources").child("scale");
+        scale(&version["subresources"]["scale"], &scale_path, faults);
+        let selectable_path = place("selectableFields", "selectableFields");
+        selectable(&version["selectableFields"], schema, &selectable_path, faults);
     }
     if !unique {
         faults.push(FieldError::invalid(path, versions.clone(), "must contain unique version names"));
