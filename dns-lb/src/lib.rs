@@ -4,7 +4,7 @@
 //!  hub ──ZoneUpdate──► hub/ (fence, disk) ──► zone/ (validate) ──► compile/ (encode once) ──► publish (swap)
 //!                                                                                               │ one Arc
 //!  resolvers ──UDP──► udp/ one socket and thread per core ──► answer/hot ◄──────────────────────┤
-//!            ──TCP──► tcp/ on tokio ─────────────────────────► answer/hot, answer/cold ◄────────┘
+//!            ──TCP──► doors/ on tokio ───────────────────────► answer/hot, answer/cold ◄────────┘
 //! ```
 //!
 //! - [`wire`]: names and numbers.
@@ -15,7 +15,8 @@
 //!   usual form goes to the cold path, which uses hickory-proto on the same octets and reads the model instead of the compiled form.
 //!   Tests hold the two against each other.
 //! - [`publish`]: the swap; a thread looks once per batch.
-//! - [`udp`], [`tcp`]: the sockets. The unsafe code is in `udp/mmsg.rs`, all of it.
+//! - [`udp`], [`doors`]: the sockets. The unsafe code is in `udp/mmsg.rs`, all of it.
+//! - [`transfer`]: whole zones for secondaries, and NOTIFY.
 //! - [`hub`]: the stream from the hub, the fence that an older epoch does not pass, and the disk. [`state`] ties them together.
 //! - [`metrics`]: counters per thread.
 //!
@@ -25,13 +26,14 @@ pub mod answer;
 pub mod client;
 pub mod compile;
 pub mod dnssec;
+pub mod doors;
 pub mod hub;
 pub mod metrics;
 mod options;
 pub mod publish;
 mod service;
 pub mod state;
-pub mod tcp;
+pub mod transfer;
 pub mod udp;
 pub mod wire;
 pub mod zone;

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::answer::CookiePolicy;
+use crate::client::Prefix;
+use crate::doors::Limits;
+use crate::transfer::Notify;
 use crate::udp::Limit;
 
 /// Arguments of dns-lb.
@@ -59,6 +62,24 @@ pub struct Options {
     /// Database of countries in MaxMind's format: the region of clients that the hub's table does not name.
     #[arg(long, value_name = "FILE")]
     pub geo_database: Option<PathBuf>,
+    /// TCP connections at a time.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().connections)]
+    pub connections: usize,
+    /// Of them, those of one IPv4 address or IPv6 /64; more are closed at once.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().per_client)]
+    pub connections_per_client: usize,
+    /// Milliseconds that a connection may be silent, and that a client may take for one message.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = Limits::default().idle.as_millis() as u64)]
+    pub idle_timeout: u64,
+    /// Secrets of those who may transfer whole zones, and of --notify: lines hmac-sha256:NAME:SECRET, the secret in base64.
+    #[arg(long, value_name = "FILE")]
+    pub tsig_key_file: Option<PathBuf>,
+    /// Who may transfer whole zones without a secret. May be given several times.
+    #[arg(long, value_name = "PREFIX", value_parser = Prefix::parse)]
+    pub transfer_to: Vec<Prefix>,
+    /// A secondary to tell of each change of a zone; with a key's name the message is signed. May be given several times.
+    #[arg(long, value_name = "[KEY@]ADDRESS:PORT")]
+    pub notify: Vec<Notify>,
     /// Accept epochs of this store though they are not newer than what is served: after the federation's store was made anew.
     #[arg(long, value_name = "ID")]
     pub adopt_incarnation: Option<String>,
@@ -83,6 +104,12 @@ impl Default for Options {
             cookies: CookiePolicy::default(),
             cookie_secret_file: None,
             geo_database: None,
+            connections: Limits::default().connections,
+            connections_per_client: Limits::default().per_client,
+            idle_timeout: Limits::default().idle.as_millis() as u64,
+            tsig_key_file: None,
+            transfer_to: Vec::new(),
+            notify: Vec::new(),
             adopt_incarnation: None,
         }
     }
@@ -91,5 +118,10 @@ impl Default for Options {
 impl Options {
     pub(crate) fn stale_after(&self) -> Duration {
         Duration::from_secs(self.stale_after)
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        let idle = Duration::from_millis(self.idle_timeout);
+        Limits { connections: self.connections, per_client: self.connections_per_client, idle }
     }
 }

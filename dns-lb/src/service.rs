@@ -9,22 +9,26 @@ use std::time::Duration;
 use federation_runtime::endpoints::{self, Health, Metrics};
 use federation_runtime::pki::{self, Identity};
 use federation_runtime::shutdown::Shutdown;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use crate::answer::{INSTANCE_MAX, Secrets};
 use crate::client::{Database, DatabaseError};
+use crate::doors::{self, Desk, Gate, Stream};
 use crate::hub::{Client, Disk, DiskError, Fence, Hub};
 use crate::metrics::{DnsMetrics, Transport};
 use crate::options::Options;
 use crate::state::State;
-use crate::tcp;
+use crate::transfer::{KeyError, Keys, Transfers, notify};
 use crate::udp::{self, Clock, Dice, Limit, Limiter, Worker};
 
 /// How often freshness is looked at.
 const REVIEW: Duration = Duration::from_secs(1);
 /// How often readiness is looked at until it is said.
 const READY: Duration = Duration::from_millis(20);
+/// How long connections have to end at a shutdown.
+const DRAIN: Duration = Duration::from_secs(2);
 /// Tries to find a port that is free for UDP and TCP, where the port is left to the kernel.
 const PORT_TRIES: usize = 16;
 
@@ -75,6 +79,18 @@ pub enum Error {
     /// Secrets of cookies that are none.
     #[error("--cookie-secret-file {0}: write 1 to 4 lines of 32 hexadecimal digits each")]
     Secrets(PathBuf),
+    /// Keys that are none.
+    #[error("--tsig-key-file {path}")]
+    Keys {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: KeyError,
+    },
+    /// A key that is not there.
+    #[error("--notify {0}@…: --tsig-key-file has no key of this name")]
+    NotifyKey(String),
     /// The instance's name is too long.
     #[error("--instance has {0} octets, more than {INSTANCE_MAX}")]
     Instance(usize),
@@ -94,6 +110,7 @@ pub struct Service {
     tcp: Vec<TcpListener>,
     hub: Option<Hub>,
     state: State,
+    keys: Keys,
     health: Health,
     metrics: Metrics,
     dns_metrics: Arc<DnsMetrics>,
@@ -120,16 +137,22 @@ impl Service {
         };
         let database = options.geo_database.as_deref().map(Database::open).transpose()?;
         state.prepare(secrets, database);
+        let keys = options.tsig_key_file.as_deref().map(keys).transpose()?.unwrap_or_default();
+        if let Some(key) =
+            options.notify.iter().filter_map(|to| to.key.as_ref()).find(|key| keys.get(key).is_none())
+        {
+            return Err(Error::NotifyKey(key.to_string()));
+        }
         state.load()?;
         let threads = options.threads.map_or_else(cores, std::num::NonZeroUsize::get);
         let (mut addresses, mut udp, mut tcp) = (Vec::new(), Vec::new(), Vec::new());
         for &address in &options.listen {
-            let (listener, bound, sockets) = bind_both(address, threads).await?;
+            let (listener, bound, sockets) = bind_both(address, threads)?;
             addresses.push(bound);
             udp.extend(sockets);
             tcp.push(listener);
         }
-        Ok(Self { options, addresses, udp, tcp, hub, state, health, metrics, dns_metrics })
+        Ok(Self { options, addresses, udp, tcp, hub, state, keys, health, metrics, dns_metrics })
     }
 
     /// Where it answers, in the order of `--listen`, with the ports that the kernel chose.
@@ -192,14 +215,41 @@ impl Service {
             handles.push(thread.spawn(run).map_err(Error::Thread)?);
         }
         drop(ended);
-        let server = Arc::new(tcp::Server {
-            published: self.state.published().clone(),
-            instance,
-            counters: self.dns_metrics.thread(Transport::Tcp),
-            seed: dice.roll(),
+        let connections = TaskTracker::new();
+        let published = self.state.published();
+        for to in &self.options.notify {
+            let key = to.key.as_ref().and_then(|key| self.keys.get(key)).cloned();
+            let dice = Dice::new(dice.roll());
+            tokio::spawn(notify(published.clone(), to.address, key, dice, shutdown.clone()));
+        }
+        let asked_for = self.options.tsig_key_file.is_some() || !self.options.transfer_to.is_empty();
+        let transfers = asked_for.then(|| {
+            let prefixes = self.options.transfer_to.clone();
+            Arc::new(Transfers::new(published.clone(), self.keys, prefixes))
         });
+        let stream = Stream {
+            desk: Arc::new(Desk {
+                published: self.state.published().clone(),
+                instance,
+                counters: self.dns_metrics.thread(Transport::Tcp),
+                transport: Transport::Tcp,
+                dice: dice.roll().into(),
+            }),
+            gate: Gate::new(self.options.limits()),
+            transfers,
+            shutdown: shutdown.clone(),
+        };
         for listener in self.tcp {
-            tokio::spawn(server.clone().run(listener, shutdown.clone()));
+            let stream = stream.clone();
+            let gate = stream.gate.clone();
+            let handle = move |io: TcpStream, source| {
+                let stream = stream.clone();
+                async move {
+                    io.set_nodelay(true)?;
+                    doors::serve(io, source, stream).await
+                }
+            };
+            connections.spawn(doors::listen(listener, gate, connections.clone(), shutdown.clone(), handle));
         }
         if let Some(hub) = self.hub {
             let client = Client {
@@ -226,6 +276,9 @@ impl Service {
         // They look at least every 200 ms.
         let joined = tokio::task::spawn_blocking(move || handles.into_iter().for_each(|h| drop(h.join())));
         drop(joined.await);
+        connections.close();
+        // What was asked is answered; who does not take it is not waited for.
+        drop(tokio::time::timeout(DRAIN, connections.wait()).await);
         Ok(())
     }
 }
@@ -248,14 +301,14 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
     service.run(shutdown).await
 }
 
-async fn bind_both(
+fn bind_both(
     address: SocketAddr,
     threads: usize,
 ) -> Result<(TcpListener, SocketAddr, Vec<UdpSocket>), Error> {
     let failed = |transport| move |source| Error::Bind { address, transport, source };
     let mut tries = 0;
     loop {
-        let listener = TcpListener::bind(address).await.map_err(failed("TCP"))?;
+        let listener = doors::bind(address, false).map_err(failed("TCP"))?;
         let bound = listener.local_addr().map_err(failed("TCP"))?;
         let sockets: io::Result<Vec<UdpSocket>> = (0..threads).map(|_| udp::bind(bound)).collect();
         tries += 1;
@@ -280,6 +333,11 @@ fn hub(address: String, options: &Options) -> Result<Hub, Error> {
         _ => return Err(Error::NoIdentity),
     };
     Ok(Hub { address, ca_pem, identity })
+}
+
+fn keys(path: &Path) -> Result<Keys, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), source })?;
+    Keys::parse(&text).map_err(|source| Error::Keys { path: path.into(), source })
 }
 
 fn secrets(path: &Path) -> Result<Secrets, Error> {

@@ -28,6 +28,8 @@ const PACKAGES: &[&str] = &[
     "zstd",
     "dnsutils",
     "unbound",
+    "nsd",
+    "knot",
     "ca-certificates",
     "gcc",
     "libc6-dev",

@@ -54,7 +54,7 @@ pub struct Zone {
     pub names: BTreeMap<Name, BTreeMap<Type, RecordSet>>,
 }
 
-/// SOA REFRESH, seconds. No secondary transfers from us, so these three are only shown.
+/// SOA REFRESH, seconds. These three are for secondaries that no NOTIFY reaches.
 pub const SOA_REFRESH: u32 = 3600;
 /// SOA RETRY, seconds.
 pub const SOA_RETRY: u32 = 600;

@@ -3,10 +3,12 @@
 
 mod abuse;
 mod clients;
+mod connections;
 mod differential;
 mod dnssec;
 mod fence;
 mod hub;
 mod packets;
+mod secondary;
 mod sockets;
 mod support;

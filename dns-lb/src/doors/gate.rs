@@ -1,0 +1,154 @@
+//! How many clients are inside, and for how long one may be silent.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bounds of one door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time.
+    ///
+    /// Each holds at most an unfinished query (64 KiB, and 4 KiB read beyond it) and unsent answers (16 KiB, and one more answer of
+    /// 64 KiB): 1024 of them 148 MiB when every client does its worst, which none can for longer than `idle`. A connection that waits for
+    /// a query holds next to nothing.
+    pub connections: usize,
+    /// Of them, those of one client: an IPv4 address or an IPv6 /64.
+    pub per_client: usize,
+    /// How long a client may be silent, and may take to finish a query or to read answers (RFC 7766 section 6.2.3: "of the order of a
+    /// few seconds"). A tenth of it while three in four connections are taken.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 1024, per_client: 128, idle: Duration::from_secs(10) }
+    }
+}
+
+/// Counts the clients of one door.
+#[derive(Debug)]
+pub struct Gate {
+    limits: Limits,
+    permits: Arc<Semaphore>,
+    // Only clients that are inside: never more entries than connections.
+    clients: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A connection's place; given back when dropped.
+#[derive(Debug)]
+pub struct Pass {
+    gate: Arc<Gate>,
+    client: IpAddr,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Gate {
+    /// A gate nobody is behind.
+    pub fn new(limits: Limits) -> Arc<Self> {
+        let permits = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
+        Arc::new(Self { limits, permits, clients: Mutex::default() })
+    }
+
+    /// Waits until there is room for one more: beyond the limit clients wait in the kernel's queue.
+    pub async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        self.permits.clone().acquire_owned().await.ok()
+    }
+
+    /// Room for one more, if there is any.
+    pub fn try_room(&self) -> Option<OwnedSemaphorePermit> {
+        self.permits.clone().try_acquire_owned().ok()
+    }
+
+    /// Takes `permit` for `client`. None: it has its share.
+    pub fn admit(self: &Arc<Self>, permit: OwnedSemaphorePermit, client: IpAddr) -> Option<Pass> {
+        let client = network(client);
+        let mut clients = self.clients.lock();
+        let count = clients.entry(client).or_insert(0);
+        if *count >= self.limits.per_client.max(1) {
+            return None;
+        }
+        *count += 1;
+        drop(clients);
+        Some(Pass { gate: self.clone(), client, _permit: permit })
+    }
+
+    /// How long a client may be silent now.
+    pub fn idle(&self) -> Duration {
+        if self.permits.available_permits() * 4 <= self.limits.connections {
+            self.limits.idle / 10
+        } else {
+            self.limits.idle
+        }
+    }
+
+    /// How long a client may take for one message, either way.
+    pub fn patience(&self) -> Duration {
+        self.limits.idle
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut clients = self.gate.clients.lock();
+        if let Some(count) = clients.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// What counts as one client.
+fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(v4) => v4.into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(connections: usize, per_client: usize) -> Arc<Gate> {
+        Gate::new(Limits { connections, per_client, idle: Duration::from_secs(10) })
+    }
+
+    fn enter(gate: &Arc<Gate>, client: &str) -> Option<Pass> {
+        let client = client.parse().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        gate.try_room().and_then(|permit| gate.admit(permit, client))
+    }
+
+    #[test]
+    fn a_client_is_an_address_or_a_64() {
+        let gate = gate(10, 2);
+        let inside: Vec<_> =
+            ["192.0.2.1", "::ffff:192.0.2.1"].iter().filter_map(|c| enter(&gate, c)).collect();
+        assert!(enter(&gate, "192.0.2.1").is_none());
+        let others: Vec<_> =
+            ["192.0.2.2", "2001:db8::1", "2001:db8::2"].iter().filter_map(|c| enter(&gate, c)).collect();
+        assert_eq!((inside.len(), others.len()), (2, 3));
+        assert!(enter(&gate, "2001:db8::3").is_none() && enter(&gate, "2001:db8:0:1::3").is_some());
+        drop(inside);
+        assert!(enter(&gate, "192.0.2.1").is_some());
+        drop(others);
+        assert!(gate.clients.lock().is_empty(), "nothing is kept of who has left");
+    }
+
+    #[test]
+    fn a_crowd_makes_patience_short() {
+        let gate = gate(4, 4);
+        let mut inside: Vec<_> = (0..2).filter_map(|_| enter(&gate, "192.0.2.1")).collect();
+        assert_eq!(gate.idle(), Duration::from_secs(10));
+        inside.extend(enter(&gate, "192.0.2.1"));
+        assert_eq!(gate.idle(), Duration::from_secs(1));
+        inside.extend(enter(&gate, "192.0.2.1"));
+        assert!(enter(&gate, "192.0.2.2").is_none(), "it is full");
+    }
+}

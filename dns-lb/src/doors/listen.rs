@@ -1,0 +1,94 @@
+//! Accepting connections.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use federation_runtime::shutdown::Shutdown;
+use futures::FutureExt;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
+
+use super::Gate;
+
+/// Connections that wait to be accepted; the kernel has a limit of its own.
+const BACKLOG: i32 = 1024;
+
+/// A listener at `address`. With `share` another process may listen there too, and the kernel spreads clients over both.
+///
+/// # Errors
+/// When the address is taken, or not ours.
+pub fn bind(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
+    let socket = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        io::Result::Ok(socket)
+    };
+    let bound = {
+        let socket = socket()?;
+        if share {
+            socket.set_reuse_port(true)?;
+        }
+        socket.bind(&address.into())?;
+        // From now on others may join; whoever does not want to share has found out already that nobody is here.
+        socket.set_reuse_port(true)?;
+        socket
+    };
+    bound.listen(BACKLOG)?;
+    bound.set_nonblocking(true)?;
+    TcpListener::from_std(bound.into())
+}
+
+/// Accepts until `shutdown`, and has `handle` serve each client in a task of its own. What waits at the end is served too.
+pub async fn listen<H, F>(
+    listener: TcpListener,
+    gate: Arc<Gate>,
+    tasks: TaskTracker,
+    shutdown: Shutdown,
+    handle: H,
+) where
+    H: Fn(TcpStream, IpAddr) -> F,
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let serve = |(stream, client): (TcpStream, SocketAddr), permit| {
+        // Beyond its share: closed at once.
+        let Some(pass) = gate.admit(permit, client.ip()) else { return };
+        let served = handle(stream, client.ip());
+        tasks.spawn(async move {
+            if let Err(error) = served.await {
+                tracing::debug!(%error, "a connection ended");
+            }
+            drop(pass);
+        });
+    };
+    loop {
+        // The permit first: beyond the limit clients wait in the kernel's queue.
+        let permit = tokio::select! {
+            permit = gate.room() => permit,
+            () = shutdown.wait() => break,
+        };
+        let Some(permit) = permit else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.wait() => break,
+        };
+        match accepted {
+            Ok(accepted) => serve(accepted, permit),
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                // Out of descriptors, most likely: they come back when connections end.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    while let Some(permit) = gate.try_room()
+        && let Some(Ok(accepted)) = listener.accept().now_or_never()
+    {
+        serve(accepted, permit);
+    }
+}

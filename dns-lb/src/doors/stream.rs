@@ -1,0 +1,166 @@
+//! Messages with their length before them, on a connection (RFC 7766): TCP, and TLS above it.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use federation_runtime::shutdown::Shutdown;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{Desk, Gate};
+use crate::transfer::{Special, Transfers};
+use crate::udp::Clock;
+
+/// Queries on one connection; a client with more opens another, so that connections move between servers.
+const QUERIES_MAX: u32 = 100_000;
+/// Octets read at once, if the message at hand needs no more: some 60 queries.
+const READ: usize = 4096;
+/// Answers that wait to be sent together, octets. Beyond it they are sent first, so that a client that does not read is not answered on.
+const TOGETHER: usize = 16 * 1024;
+/// Buffers up to this size are kept while a client is silent.
+const KEPT: usize = 512;
+/// How long a client is listened to after the shutdown has begun: what it sent before is answered.
+const DRAIN: Duration = Duration::from_millis(300);
+
+/// What a connection is served with.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// Answers.
+    pub desk: Arc<Desk>,
+    /// Patience.
+    pub gate: Arc<Gate>,
+    /// Whole zones, for who may have them.
+    pub transfers: Option<Arc<Transfers>>,
+    /// The end.
+    pub shutdown: Shutdown,
+}
+
+/// Answers the queries that come by `io` until the client is done, silent for too long, or asks nothing that deserves an answer.
+///
+/// Answers go out in the order of their queries. None waits for another: each is made without awaiting anything, so that RFC 7766
+/// section 6.2.1.1 has nothing to reorder. Queries that came together are answered together.
+///
+/// # Errors
+/// When the connection breaks, or the client takes too long for a message.
+pub async fn serve<S>(mut io: S, source: IpAddr, with: Stream) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Stream { desk, gate, transfers, shutdown } = with;
+    let mut input: Vec<u8> = Vec::with_capacity(KEPT);
+    let mut out: Vec<u8> = Vec::new();
+    let mut queries = 0;
+    let mut ending: Option<Instant> = None;
+    loop {
+        let mut at = 0;
+        let mut over = false;
+        while let Some(query) = first(input.get(at..).unwrap_or_default()) {
+            at += 2 + query.len();
+            queries += 1;
+            // No answer to what is no query: here the client cannot be spoofed, and has no business to go on.
+            over = match transfers
+                .as_ref()
+                .and_then(|transfers| transfers.look(query, source).zip(Some(transfers)))
+            {
+                None => !desk.answer(query, source, &mut out),
+                Some((Special::Answer(answer), _)) => !frame(&answer, &mut out),
+                Some((Special::Signed(query, mut session), _)) => {
+                    let mut answer = Vec::new();
+                    let answered = desk.answer(&query, source, &mut answer);
+                    answer.drain(..2.min(answer.len()));
+                    session.sign(&mut answer, seconds());
+                    !answered || !frame(&answer, &mut out)
+                }
+                Some((Special::Transfer(transfer), transfers)) => {
+                    let messages = transfers.messages(transfer).await;
+                    for message in messages.into_iter().flatten() {
+                        if !frame(&message, &mut out) {
+                            return io.shutdown().await;
+                        }
+                        // Each in its time: a secondary that reads slowly is waited for, one that stops is not.
+                        send(&mut io, &mut out, &gate).await?;
+                    }
+                    false
+                }
+            };
+            over |= queries == QUERIES_MAX;
+            if over {
+                break;
+            }
+            if out.len() >= TOGETHER {
+                send(&mut io, &mut out, &gate).await?;
+            }
+        }
+        input.drain(..at);
+        send(&mut io, &mut out, &gate).await?;
+        if over {
+            return io.shutdown().await;
+        }
+        if input.is_empty() {
+            input.shrink_to(KEPT);
+        }
+        out.shrink_to(KEPT);
+        // One deadline for a whole message, so that an octet now and then does not keep a connection.
+        let unfinished = !input.is_empty();
+        let deadline = Instant::now() + if unfinished { gate.patience() } else { gate.idle() };
+        loop {
+            let wanted = announced(&input).unwrap_or(0).saturating_sub(input.len()).max(READ);
+            input.reserve_exact(wanted);
+            let deadline = ending.map_or(deadline, |ending| ending.min(deadline));
+            let read = tokio::select! {
+                read = timeout_at(deadline, io.read_buf(&mut input)) => read,
+                () = shutdown.wait(), if ending.is_none() => {
+                    ending = Some(Instant::now() + DRAIN);
+                    continue;
+                }
+            };
+            match read {
+                Ok(Ok(0)) => return Ok(()),
+                Ok(Ok(_)) if first(&input).is_some() => break,
+                // The first octets of a message: its own deadline begins.
+                Ok(Ok(_)) if !unfinished => break,
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(error),
+                // Silence is how most clients end.
+                Err(_) if input.is_empty() => return io.shutdown().await,
+                Err(late) => return Err(late.into()),
+            }
+        }
+    }
+}
+
+/// Octets of the first message with its length, as far as that has come.
+fn announced(input: &[u8]) -> Option<usize> {
+    input.first_chunk().map(|length| 2 + u16::from_be_bytes(*length) as usize)
+}
+
+/// The first message, if it is there in full.
+fn first(input: &[u8]) -> Option<&[u8]> {
+    input.get(2..announced(input)?)
+}
+
+/// Appends `message` with its length. False: it is longer than any message.
+fn frame(message: &[u8], out: &mut Vec<u8>) -> bool {
+    let Ok(length) = u16::try_from(message.len()) else { return false };
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(message);
+    true
+}
+
+fn seconds() -> u64 {
+    u64::from(Clock::seconds())
+}
+
+async fn send<S: AsyncWrite + Unpin>(io: &mut S, out: &mut Vec<u8>, gate: &Gate) -> io::Result<()> {
+    if !out.is_empty() {
+        timeout(gate.patience(), async {
+            io.write_all(out).await?;
+            io.flush().await
+        })
+        .await??;
+        out.clear();
+    }
+    Ok(())
+}
