@@ -12,6 +12,7 @@ mod drift;
 mod durability;
 mod failover;
 mod follow;
+mod gate;
 mod join;
 mod plain;
 mod restart;
