@@ -46,6 +46,8 @@ struct Inner {
 /// What came of the last publication.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Seen {
+    // What was put in.
+    extras: Option<Arc<Extras>>,
     refused: BTreeMap<String, String>,
     // Longest TTL by origin, seconds.
     ttl: BTreeMap<String, u32>,
@@ -74,13 +76,13 @@ impl Dns {
     }
 
     /// Puts it in, and remembers what could not be.
-    pub(crate) fn dress(&self, extras: &Extras, apex: &str, zones: &mut Vec<v1::Zone>) {
+    pub(crate) fn dress(&self, extras: &Arc<Extras>, apex: &str, zones: &mut Vec<v1::Zone>) {
         let refused = extras.dress(apex, zones);
         let ttl = zones.iter().map(|zone| {
             let longest = zone.records.iter().map(|record| record.ttl).max().unwrap_or_default();
             (zone.origin.clone(), longest.max(zone.default_ttl))
         });
-        let seen = Seen { refused, ttl: ttl.collect() };
+        let seen = Seen { extras: Some(extras.clone()), refused, ttl: ttl.collect() };
         let mut published = self.0.published.lock();
         if *published != seen {
             *published = seen;
@@ -229,7 +231,8 @@ impl Dns {
     /// Writes statuses that changed. False: one could not be written.
     async fn tell(&self, writer: &Writer, objects: &mut Objects) -> bool {
         let Some(extras) = self.extras() else { return false };
-        let refused = self.0.published.lock().refused.clone();
+        let published = self.0.published.lock().clone();
+        let (refused, judged) = (published.refused, published.extras.as_ref() == Some(&extras));
         let mut statuses: Vec<(String, String, Value)> = Vec::new();
         for (name, zone) in &objects.zones {
             let kept = objects.kept.get(name).map(|kept| &kept.keys);
@@ -237,14 +240,15 @@ impl Dns {
             let status = zone_status(name, zone, kept.filter(|_| signed(zone)), lost);
             statuses.push((format!("/apis/{API_VERSION}/dnszones"), name.clone(), json!(status)));
         }
-        for set in objects.records.values() {
+        // Before the zones are published with them nobody knows.
+        for set in objects.records.values().filter(|_| judged) {
             let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
             let status = record_status(set, refused.get(&object(set)));
             let collection = format!("/apis/{API_VERSION}/namespaces/{namespace}/dnsrecordsets");
             statuses.push((collection, set.name().to_owned(), json!(status)));
         }
         let mut all = true;
-        let mut told = BTreeMap::new();
+        let mut told = if judged { BTreeMap::new() } else { objects.told.clone() };
         for (collection, name, status) in statuses {
             let path = format!("{collection}/{name}");
             if objects.told.get(&path) != Some(&status) {
