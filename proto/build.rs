@@ -2,7 +2,8 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let descriptors = protox::compile(["federation/v1/federation.proto"], ["proto"])?;
+    let descriptors =
+        protox::compile(["federation/v1/federation.proto", "federation/v1/operations.proto"], ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! - `init`, `up`: make a federation, run all its parts in one process.
 //! - `token`, `join`, `clusters`, `cordon`, `uncordon`, `drain`, `unjoin`: members.
+//! - `traffic`, `dns`: switches by hand, and why users get the answers that they get.
 //! - `demo`: the whole story on one machine, without Kubernetes.
 //!
 //! Data goes to standard output, talk to standard error. [`parts`] assembles the parts, [`connect`] finds the federation's API, and each
@@ -66,6 +67,9 @@ enum Command {
     Trash(commands::undo::List),
     /// Brings back what was deleted.
     Undo(commands::undo::Options),
+    /// Switches clusters in the answers by hand, and shows why they are in them or not.
+    #[command(subcommand)]
+    Traffic(commands::traffic::Command),
     /// Tells the story on this machine: Taiwan alone, Taiwan and Tokyo, Tokyo alone; drained, then killed.
     Demo(demo::Options),
     /// A sandbox member with its agent, for the demo and for tests.
@@ -105,12 +109,13 @@ async fn simple(command: Command) -> anyhow::Result<()> {
         Command::Cordon(options) => commands::cordon::run(options, commands::cordon::Wanted::Cordoned).await,
         Command::Uncordon(options) => commands::cordon::run(options, commands::cordon::Wanted::Open).await,
         Command::Drain(options) => commands::drain::run(options).await,
-        Command::Dns(command) => commands::dns::run(command).await,
         Command::Unjoin(options) => commands::unjoin::run(options).await,
         Command::Gate(command) => commands::gate::run(command).await,
         Command::Confirm(options) => commands::gate::confirm(options).await,
         Command::Trash(options) => commands::undo::list(options).await,
         Command::Undo(options) => commands::undo::run(options).await,
+        Command::Traffic(command) => commands::traffic::run(command).await,
+        Command::Dns(command) => commands::dns::run(command).await,
         Command::Up(_) | Command::Join(_) | Command::Demo(_) | Command::SandboxMember(_) => Ok(()),
     }
 }

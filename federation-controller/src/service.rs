@@ -35,6 +35,7 @@ use crate::epoch::{self, Epochs};
 use crate::health::{Followers, Health};
 use crate::hub::agent::Agents;
 use crate::hub::enrollment::Enrollment;
+use crate::hub::operations::Operations;
 use crate::hub::sessions::Sessions;
 use crate::hub::zones::Zones;
 use crate::hub::{self, Hub};
@@ -232,12 +233,13 @@ impl Service {
             writer,
         };
         tokio::spawn(traffic.clone().run(surroundings, shutdown.clone()));
+        let operations = Operations { traffic: traffic.clone(), zones: zones.clone(), board: board.clone() };
         let followers = Followers {
             world: world.clone(),
             board,
             epochs,
             sessions: sessions.clone(),
-            traffic,
+            traffic: traffic.clone(),
             statuses: cluster_statuses,
             queue,
             metrics,
@@ -254,6 +256,7 @@ impl Service {
             enrollment,
             agents,
             zones,
+            operations,
             shutdown.clone(),
         )
         .await?;

@@ -18,6 +18,8 @@ const MANAGER: &str = "fedctl-dns";
 /// Commands on DNS zones.
 #[derive(clap::Subcommand, Debug)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    Answers(super::answers::Command),
     /// Has a zone signed.
     Sign {
         #[command(flatten)]
@@ -62,6 +64,7 @@ pub(crate) enum Command {
 
 pub(crate) async fn run(command: Command) -> Result<()> {
     match command {
+        Command::Answers(command) => super::answers::run(command).await,
         Command::Sign { connection, zone } => sign(&connection, &zone).await,
         Command::Ds { connection, zone } => ds(&connection, &zone).await,
         Command::Roll { connection, zone, parent_has } => roll(&connection, &zone, parent_has).await,

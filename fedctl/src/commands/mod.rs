@@ -1,5 +1,6 @@
 //! One module for each noun.
 
+pub(crate) mod answers;
 pub(crate) mod clusters;
 pub(crate) mod cordon;
 pub(crate) mod dns;
@@ -9,6 +10,7 @@ pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod token;
 pub(crate) mod undo;
+pub(crate) mod traffic;
 pub(crate) mod unjoin;
 
 use anyhow::{Result, bail};

@@ -71,6 +71,7 @@ pub(super) const KINDS: &[&Kind] = &[
                 policy(&object["spec"], faults);
             }
         },
+        sign,
         ..BASE
     },
 ];
@@ -79,6 +80,30 @@ fn switched(object: &Value) -> Value {
     joined(object["spec"]["overrides"].as_object().into_iter().flatten().map(|(cluster, switch)| {
         format!("{cluster}={}", switch["state"].as_str().unwrap_or("Off").to_ascii_lowercase())
     }))
+}
+
+/// Who set a switch, and when, is not for the writer to say: a switch that says something new is his, every other one stays as it was.
+fn sign(object: &mut Value, old: Option<&Value>, user: &str, now: &str) {
+    let said = |switch: &Value| {
+        let mut switch = switch.clone();
+        if let Some(fields) = switch.as_object_mut() {
+            fields.remove("by");
+            fields.remove("since");
+        }
+        switch
+    };
+    let Some(switches) = object.pointer_mut("/spec/overrides").and_then(Value::as_object_mut) else { return };
+    for (cluster, switch) in switches {
+        let before = old.map_or(&Value::Null, |old| &old["spec"]["overrides"][cluster.as_str()]);
+        let same = said(before) == said(switch);
+        let Some(fields) = switch.as_object_mut() else { continue };
+        for (field, new) in [("by", user), ("since", now)] {
+            match before.get(field).filter(|_| same) {
+                Some(kept) => fields.insert(field.to_owned(), kept.clone()),
+                None => fields.insert(field.to_owned(), new.into()),
+            };
+        }
+    }
 }
 
 /// Integer fields of a policy with the values that they take.
@@ -296,6 +321,26 @@ mod tests {
             "spec.overrides[taiwan].reason",
         ];
         assert_eq!(fields(policy, &spec), expected);
+    }
+
+    #[test]
+    fn a_switch_is_signed_by_whoever_sets_it() {
+        let mut first =
+            json!({"spec": {"overrides": {"taiwan": {"state": "Off", "reason": "a", "by": "mallory"}}}});
+        sign(&mut first, None, "alice", "2026-11-24T20:00:00Z");
+        let signed = json!({"state": "Off", "reason": "a", "by": "alice", "since": "2026-11-24T20:00:00Z"});
+        assert_eq!(first["spec"]["overrides"]["taiwan"], signed);
+        // Bob changes another one: Alice's stays hers.
+        let mut second = first.clone();
+        second["spec"]["overrides"]["tokyo"] = json!({"state": "On", "reason": "b"});
+        second["spec"]["overrides"]["taiwan"]["by"] = "bob".into();
+        sign(&mut second, Some(&first), "bob", "2026-11-24T21:00:00Z");
+        assert_eq!(second["spec"]["overrides"]["taiwan"], signed);
+        assert_eq!(second["spec"]["overrides"]["tokyo"]["by"], "bob");
+        let mut third = second.clone();
+        third["spec"]["overrides"]["taiwan"]["state"] = "On".into();
+        sign(&mut third, Some(&second), "bob", "2026-11-24T21:00:00Z");
+        assert_eq!(third["spec"]["overrides"]["taiwan"]["by"], "bob");
     }
 
     #[test]

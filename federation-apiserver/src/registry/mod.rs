@@ -129,6 +129,8 @@ pub struct Kind {
     pub prepare_create: fn(&mut Value),
     /// Sets what the server decides on update; (new, old).
     pub prepare_update: fn(&mut Value, &Value),
+    /// Writes into an object who changes it, where the kind keeps that; (new, old, user, time as RFC 3339).
+    pub sign: fn(&mut Value, Option<&Value>, &str, &str),
     /// Finds the faults of an object.
     pub validate: fn(&Value, &mut Faults),
     /// Finds the faults of a change; (new, old).
@@ -185,6 +187,7 @@ impl Kind {
         default: |_| {},
         prepare_create: |_| {},
         prepare_update: |_, _| {},
+        sign: |_, _, _, _| {},
         validate: |_, _| {},
         validate_update: |_, _, _| {},
         conversion: None,

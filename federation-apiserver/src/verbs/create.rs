@@ -76,6 +76,7 @@ pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> 
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let _open = commit::check_namespace(call, name)?;
     call.allocate(&mut object, None)?;
+    (kind.sign)(&mut object, None, &call.user.name, &crate::deletion::seconds(call.now));
     object::validate(kind, &object, None)?;
     Ok(object)
 }

@@ -30,3 +30,14 @@ pub(crate) fn dns(peer: &Peer) -> Result<(), Status> {
     }
     Err(Status::permission_denied(format!("{} is not a DNS server of the federation", peer.user)))
 }
+
+/// Whether the caller is an operator of the federation.
+pub(crate) fn operator(peer: &Peer) -> Result<(), Status> {
+    if peer.in_group("system:masters") {
+        return Ok(());
+    }
+    Err(Status::permission_denied(format!(
+        "{} is not of the group system:masters: ask with the administrator's certificate",
+        peer.user
+    )))
+}

@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod enrollment;
 pub(crate) mod identity;
+pub(crate) mod operations;
 pub(crate) mod sessions;
 pub(crate) mod zones;
 
@@ -17,6 +18,7 @@ use federation_runtime::pki::{Authority, HUB_NAME, LIFE_OF_PARTS, Subject};
 use federation_runtime::shutdown::Shutdown;
 use proto::v1::agent_server::AgentServer;
 use proto::v1::enrollment_server::EnrollmentServer;
+use proto::v1::operations_server::OperationsServer;
 use proto::v1::zones_server::ZonesServer;
 
 /// A half-open connection is noticed after this much silence and one unanswered ping.
@@ -55,6 +57,7 @@ pub(crate) async fn start(
     enrollment: enrollment::Enrollment,
     agents: agent::Agents,
     zones: zones::Zones,
+    operations: operations::Operations,
     shutdown: Shutdown,
 ) -> Result<Hub, Error> {
     let mut all_names = vec![HUB_NAME.to_owned(), "localhost".into(), "127.0.0.1".into(), "::1".into()];
@@ -79,6 +82,7 @@ pub(crate) async fn start(
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .add_service(EnrollmentServer::new(enrollment).max_decoding_message_size(1 << 20))
         .add_service(AgentServer::new(agents).max_decoding_message_size(MESSAGE))
+        .add_service(OperationsServer::new(operations).max_decoding_message_size(1 << 16))
         .add_service(ZonesServer::new(zones).max_decoding_message_size(1 << 16));
     let task = tokio::spawn(async move {
         server.serve_with_incoming_shutdown(incoming, async move { shutdown.wait().await }).await

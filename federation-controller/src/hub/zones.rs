@@ -1,6 +1,6 @@
 //! Zones to the dns-lbs, and what each of them serves back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,9 @@ const UPDATES: usize = 1;
 /// Streams of dns-lbs at once. A federation has a handful; each stream costs a copy of the zones in flight.
 const STREAMS: usize = 256;
 
+/// Publications whose time is remembered, to tell how far a dns-lb is behind: one that is further behind is that far at least.
+const PUBLICATIONS: usize = 256;
+
 /// A dns-lb that went away is waited for this long.
 const MISSED: Duration = Duration::from_secs(600);
 /// dns-lbs dial a restarted hub within this time.
@@ -34,6 +37,8 @@ pub(crate) struct Zones(Arc<Inner>);
 
 struct Inner {
     newest: watch::Sender<Option<Arc<v1::ZoneUpdate>>>,
+    // Epochs with the time of their publication, oldest first.
+    published: Mutex<VecDeque<(u64, Instant)>>,
     streams: Mutex<HashMap<u64, Served>>,
     // DNS servers that went away: they may still answer, with the zones that they have.
     departed: Mutex<HashMap<String, (u64, Instant)>>,
@@ -48,12 +53,15 @@ struct Inner {
 struct Served {
     instance: String,
     epoch: u64,
+    // When it last said so.
+    heard: Instant,
 }
 
 impl Zones {
     pub(crate) fn new(metrics: Metrics, shutdown: Shutdown) -> Self {
         Self(Arc::new(Inner {
             newest: watch::Sender::new(None),
+            published: Mutex::default(),
             streams: Mutex::default(),
             departed: Mutex::default(),
             started: Instant::now(),
@@ -67,6 +75,15 @@ impl Zones {
     /// Sends zones to every dns-lb, at once. An older epoch than the newest is dropped.
     pub(crate) fn publish(&self, update: v1::ZoneUpdate) {
         self.0.metrics.zone_epoch.set(update.epoch as i64);
+        {
+            let mut published = self.0.published.lock();
+            if published.back().is_none_or(|(newest, _)| *newest < update.epoch) {
+                published.push_back((update.epoch, Instant::now()));
+            }
+            while published.len() > PUBLICATIONS {
+                published.pop_front();
+            }
+        }
         self.0.newest.send_if_modified(|newest| {
             if newest.as_ref().is_some_and(|newest| newest.epoch >= update.epoch) {
                 return false;
@@ -96,6 +113,36 @@ impl Zones {
         self.0.streams.lock().len()
     }
 
+    /// What each dns-lb serves, those that went away included.
+    pub(crate) fn status(&self) -> v1::DnsStatusResponse {
+        let published = self.0.published.lock().clone();
+        let lag = |served: u64| {
+            let missed = published.iter().find(|(epoch, _)| *epoch > served);
+            missed.map_or(0, |(_, at)| millis(*at).max(1))
+        };
+        let server = |instance: &str, connected, epoch, heard| v1::DnsServer {
+            instance: instance.to_owned(),
+            connected,
+            epoch,
+            heard_ms_ago: millis(heard),
+            lag_ms: lag(epoch),
+        };
+        let mut servers: BTreeMap<String, v1::DnsServer> = BTreeMap::new();
+        for (instance, (epoch, since)) in self.0.departed.lock().iter() {
+            servers.insert(instance.clone(), server(instance, false, *epoch, *since));
+        }
+        for served in self.0.streams.lock().values() {
+            let now = server(&served.instance, true, served.epoch, served.heard);
+            servers.insert(served.instance.clone(), now);
+        }
+        let newest = published.back();
+        v1::DnsStatusResponse {
+            epoch: newest.map_or(0, |(epoch, _)| *epoch),
+            published_ms_ago: newest.map_or(0, |(_, at)| millis(*at)),
+            servers: servers.into_values().collect(),
+        }
+    }
+
     /// Told of every acknowledgement.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()
@@ -103,9 +150,14 @@ impl Zones {
 
     fn served(&self, stream: u64, instance: &str, epoch: u64) {
         let mut streams = self.0.streams.lock();
-        let served =
-            streams.entry(stream).or_insert_with(|| Served { instance: instance.to_owned(), epoch: 0 });
+        let now = Instant::now();
+        let served = streams.entry(stream).or_insert_with(|| Served {
+            instance: instance.to_owned(),
+            epoch: 0,
+            heard: now,
+        });
         served.epoch = served.epoch.max(epoch);
+        served.heard = now;
         self.0.departed.lock().remove(instance);
         tracing::debug!(instance = served.instance, epoch, "zones served");
         self.0.metrics.dns_sessions.set(streams.len() as i64);
@@ -167,6 +219,11 @@ impl Zones {
         self.gone(stream);
         tracing::info!(instance, seconds = connected.elapsed().as_secs(), "a DNS server left");
     }
+}
+
+/// Milliseconds since then.
+fn millis(at: Instant) -> u64 {
+    u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[tonic::async_trait]

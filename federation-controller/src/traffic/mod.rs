@@ -9,7 +9,7 @@ mod kept;
 mod leaving;
 mod status;
 mod views;
-mod wire;
+pub(crate) mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -84,6 +84,11 @@ fn record_set(record: &RecordSet) -> v1::RecordSet {
     }
 }
 
+/// As the clients of a region get it.
+pub(crate) fn for_region(record: &RecordSet, region: Option<&str>) -> v1::RecordSet {
+    v1::RecordSet { tiers: tiers(record.tiers_for(region)), variants: Vec::new(), ..record_set(record) }
+}
+
 fn selection(selection: Selection) -> v1::Selection {
     match selection {
         Selection::All => v1::Selection::All,

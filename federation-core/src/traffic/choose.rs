@@ -338,7 +338,9 @@ fn bind(
     let candidate = |case: &Case<'_>| (case.name.to_owned(), weight(input, spec, case.name));
     let going: Vec<(String, u32)> =
         cases.iter().filter(|case| case.was_on() && !case.on && !case.wanted_off).map(candidate).collect();
-    let answered: Vec<(String, u32)> = cases.iter().filter(|case| case.was_on()).map(candidate).collect();
+    // Those that came back just now count, too: they are answered.
+    let answered: Vec<(String, u32)> =
+        cases.iter().filter(|case| case.was_on() || case.on).map(candidate).collect();
     let staying = cases.iter().filter(|case| case.on).count();
     let ruling =
         safety::rule(&spec.safety, &borrowed(&going), staying, &borrowed(&answered), log, input.now_ms);

@@ -56,7 +56,7 @@ pub use explain::{Lookup, LookupError, Reason, lookup};
 pub use input::{Backend, ClusterTraffic, NameServer, Probe, ServiceView, TrafficInput};
 pub use latency::{HYSTERESIS_PERCENT, Latency, SAMPLE_STALE_MS, Sample};
 pub use memory::{Answers, ClusterMemory, FrontMemory, Memory, Withdrawal};
-pub use places::{PREFIXES_MAX, Places, is_region_name, location};
+pub use places::{PREFIXES_MAX, Places, REGIONS_MAX, is_region_name, location};
 pub use prefix::{Prefix, PrefixError};
 pub use ramp::{RAMP_STEPS, Ramp};
 pub use record::{Choice, RecordSet, RecordType, Selection, Tier, Variant, Zone, serial};
@@ -253,5 +253,7 @@ fn places_of_clusters(input: &TrafficInput<'_>) -> BTreeMap<String, BTreeSet<Str
     places
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

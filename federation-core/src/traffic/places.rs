@@ -11,6 +11,9 @@ const REGION_NAME_MAX: usize = 63;
 /// Prefixes of all objects together: a whole table of a continent's networks, and 5 MiB on the wire.
 pub const PREFIXES_MAX: usize = 200_000;
 
+/// Regions of clients of all objects together: each may be a variant of every name, and dns-lb takes no more of one name.
+pub const REGIONS_MAX: usize = 255;
+
 /// The table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
@@ -47,6 +50,10 @@ impl Places {
     fn add(&mut self, name: &str, region: &ClientRegion, problems: &mut Vec<String>) {
         if !is_region_name(name) {
             problems.push(format!("{name:?}: a region's name is at most 63 of [A-Za-z0-9._-]"));
+            return;
+        }
+        if !self.regions.contains_key(name) && self.regions.len() >= REGIONS_MAX {
+            problems.push(format!("{name:?} and the rest are more than {REGIONS_MAX} regions"));
             return;
         }
         for text in &region.prefixes {

@@ -27,7 +27,7 @@ pub(super) struct Ruling<'a> {
     pub(super) next_ms: Option<i64>,
 }
 
-/// `staying` is how many clusters are answered without the candidates, `answered` the weight of what was answered until now (candidates
+/// `staying` is how many clusters are answered without the candidates, `answered` what is or was answered (candidates
 /// included), `log` the withdrawals before, oldest first.
 pub(super) fn rule<'a>(
     rules: &SafetyRules,
@@ -68,14 +68,14 @@ pub(super) fn rule<'a>(
             }
             fits
         });
-        if !ruling.too_many.is_empty() {
-            ruling.next_ms = ruling.log.first().map(|oldest| oldest.at_ms.saturating_add(window_ms));
-        }
     }
     ruling.log.extend(going.iter().map(|candidate| Withdrawal {
         at_ms: now_ms,
         cluster: candidate.cluster.to_owned(),
         weight: candidate.weight,
     }));
+    if !ruling.too_many.is_empty() {
+        ruling.next_ms = ruling.log.first().map(|oldest| oldest.at_ms.saturating_add(window_ms));
+    }
     ruling
 }

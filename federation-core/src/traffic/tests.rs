@@ -6,6 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::api::Verdict;
 
+mod policy;
+
 struct World {
     services: Vec<ServiceView>,
     clusters: BTreeMap<String, ClusterTraffic>,

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use federation_controller::tokens;
 use federation_runtime::endpoints::{Health, Metrics};
-use federation_runtime::pki::{Authority, SpkiPin, Subject};
+use federation_runtime::pki::{Authority, HUB_NAME, LIFE_OF_PARTS, SpkiPin, Subject};
 use federation_runtime::shutdown::Shutdown;
 use kube::Client;
+use proto::v1::operations_client::OperationsClient;
 use sandbox::Workloads;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 /// Nothing that a test waits for takes longer, on a busy machine either.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
@@ -232,6 +234,18 @@ impl Federation {
         let address = service.addresses()[0];
         tokio::spawn(service.run(Shutdown::new()));
         address
+    }
+
+    /// A client of the hub's answers to operators, with a certificate for somebody.
+    pub(crate) async fn operations(&self, subject: &Subject) -> OperationsClient<Channel> {
+        let identity = self.authority.issue(subject, &[], LIFE_OF_PARTS).unwrap();
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.authority.certificate_pem))
+            .identity(Identity::from_pem(identity.certificate_pem, identity.key_pem))
+            .domain_name(HUB_NAME);
+        let endpoint =
+            Endpoint::from_shared(format!("https://{}", self.hub)).unwrap().tls_config(tls).unwrap();
+        OperationsClient::new(endpoint.connect().await.unwrap())
     }
 
     pub(crate) async fn token(&self) -> String {

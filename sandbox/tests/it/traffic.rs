@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use federation_runtime::pki::Subject;
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
-use serde_json::json;
+use proto::v1;
+use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
 use crate::federation::{CLUSTERS, DEPLOYMENTS, Federation, Member, PLACEMENTS, SERVICES, deployment, until};
@@ -72,4 +74,123 @@ async fn a_drained_cluster_leaves_the_answers_before_it_is_empty() {
         .await;
     let answer = resolve(dns, name).await;
     assert!(!answer.is_empty() && answer.iter().all(|address| is_of(*address, &tokyo)), "{answer:?}");
+}
+
+const POLICIES: &str = "/apis/federation.rs/v1alpha1/namespaces/default/trafficpolicies";
+const NAME: &str = "web.default.fed.svc.example.test.";
+/// With two clusters of equal weight, this many answers from one of them are no accident but once in 65,536.
+const ANSWERS: usize = 16;
+
+/// A Deployment with its Service, served by both members, and a TrafficPolicy `web` with this in its spec.
+async fn served(federation: &Federation, spec: &Value) {
+    federation.api.create(DEPLOYMENTS, &deployment("web", 4)).await;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 8080, "targetPort": 8080}]}});
+    federation.api.create(SERVICES, &service).await;
+    let mut policy = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "TrafficPolicy", "metadata": {"name": "web"},
+        "spec": {"service": "web", "ttlSeconds": 1}});
+    for (field, value) in spec.as_object().unwrap() {
+        policy["spec"][field] = value.clone();
+    }
+    federation.api.create(POLICIES, &policy).await;
+}
+
+/// Waits until every answer points at one member.
+async fn until_only(dns: SocketAddr, member: &Member) {
+    until("every answer is of one member", || async {
+        for _ in 0..ANSWERS {
+            let answer = resolve(dns, NAME).await;
+            if answer.is_empty() || !answer.iter().all(|address| is_of(*address, member)) {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_by_hand_moves_users_until_it_expires() {
+    let (federation, taiwan, tokyo) = Federation::pair().await;
+    let dns = federation.dns().await;
+    served(&federation, &json!({})).await;
+    for member in [&taiwan, &tokyo] {
+        until("both clusters are answered with", || async {
+            resolve(dns, NAME).await.into_iter().any(|address| is_of(address, member)).then_some(())
+        })
+        .await;
+    }
+    let until_time = jiff::Timestamp::now() + Duration::from_secs(4);
+    let switch =
+        json!({"state": "Off", "reason": "maintenance", "by": "mallory", "until": until_time.to_string()});
+    let patch = json!({"spec": {"overrides": {"taiwan": switch}}});
+    let policy = federation.api.merge(&format!("{POLICIES}/web"), &patch).await;
+    // Who it was is for the API server to say.
+    assert_eq!(policy["spec"]["overrides"]["taiwan"]["by"], "federation:in-process");
+    until_only(dns, &tokyo).await;
+    let of_taiwan = |policy: &Value, rule: &str| {
+        let clusters = policy["status"]["clusters"].as_array().into_iter().flatten();
+        clusters.into_iter().any(|cluster| cluster["name"] == "taiwan" && cluster["rule"] == rule)
+    };
+    let path = format!("{POLICIES}/web");
+    federation
+        .api
+        .until(&path, "says who switched taiwan off", |policy| of_taiwan(policy, "SwitchedOff"))
+        .await;
+    federation
+        .api
+        .until(&path, "the switch is gone", |policy| {
+            policy["spec"].get("overrides").is_none_or(|overrides| overrides.get("taiwan").is_none())
+        })
+        .await;
+    until("taiwan is answered again", || async {
+        resolve(dns, NAME).await.into_iter().any(|address| is_of(address, &taiwan)).then_some(())
+    })
+    .await;
+    federation.api.until(&path, "says that taiwan serves", |policy| of_taiwan(policy, "Serving")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_are_answered_by_their_region_and_every_answer_is_explained() {
+    let (federation, taiwan, tokyo) = Federation::pair().await;
+    let dns = federation.dns().await;
+    for (cluster, region) in [("taiwan", "asia-east"), ("tokyo", "asia-northeast")] {
+        federation.api.merge(&format!("{CLUSTERS}/{cluster}"), &json!({"spec": {"region": region}})).await;
+    }
+    let regions = "/apis/federation.rs/v1alpha1/clientregions";
+    let object = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "ClientRegions", "metadata": {"name": "all"},
+        "spec": {"regions": {"asia-east": {"prefixes": ["127.0.0.0/8"]}}}});
+    federation.api.create(regions, &object).await;
+    served(&federation, &json!({"proximity": "Region"})).await;
+    until_only(dns, &taiwan).await;
+
+    let mut operations = federation.operations(&Subject::admin()).await;
+    let request = v1::LookupRequest { name: NAME.into(), from: "127.0.0.1".into() };
+    let found = operations.lookup(request.clone()).await.unwrap().into_inner();
+    assert_eq!((found.region.as_str(), found.scope, found.policy.as_str()), ("asia-east", 8, "web"));
+    let places: Vec<(&str, u32)> =
+        found.reasons.iter().map(|reason| (reason.cluster.as_str(), reason.tier)).collect();
+    assert_eq!(places, [("taiwan", 1), ("tokyo", 2)], "{found:#?}");
+    assert!(found.reasons.iter().all(|reason| reason.answered && reason.rule == "Serving"), "{found:#?}");
+    until("the DNS server serves the newest zones", || async {
+        let status =
+            federation.operations(&Subject::admin()).await.dns_status(v1::DnsStatusRequest {}).await.unwrap();
+        let status = status.into_inner();
+        let served =
+            |server: &v1::DnsServer| server.connected && server.epoch == status.epoch && server.lag_ms == 0;
+        (status.servers.len() == 1 && status.servers.iter().all(served)).then_some(())
+    })
+    .await;
+    // A DNS server's certificate opens another door.
+    let refused = federation.operations(&Subject::dns()).await.lookup(request).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+
+    let moved =
+        json!({"spec": {"regions": {"asia-east": null, "asia-northeast": {"prefixes": ["127.0.0.0/16"]}}}});
+    federation.api.merge(&format!("{regions}/all"), &moved).await;
+    until_only(dns, &tokyo).await;
+    federation
+        .api
+        .until(&format!("{regions}/all"), "counts its prefixes", |object| object["status"]["prefixes"] == 1)
+        .await;
 }

@@ -1,0 +1,300 @@
+//! `fedctl traffic set|clear|show`
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use federation_core::api::{SwitchState, TrafficOverride, TrafficPolicy};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::connect::Connection;
+
+/// Commands on the traffic of Services.
+#[derive(clap::Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Switches clusters on or off in the answers for a Service, whatever automation says: `web taiwan=off`.
+    Set {
+        #[command(flatten)]
+        of: Of,
+        /// Clusters: NAME=on, NAME=off, or NAME=auto, which gives it back to automation.
+        #[arg(required = true, value_name = "CLUSTER=on|off|auto", value_parser = switch)]
+        switches: Vec<(String, Option<SwitchState>)>,
+        /// Why, for those who find it later.
+        #[arg(long)]
+        reason: Option<String>,
+        /// How long: 30m, 2h, 1h30m. Until it is set back if not given.
+        #[arg(long = "for", value_name = "TIME", value_parser = time)]
+        life: Option<Duration>,
+        /// Switches off the last cluster that is answered, too.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Shows what is answered for a Service, cluster by cluster, and why.
+    Show {
+        #[command(flatten)]
+        of: Of,
+    },
+}
+
+/// Whose traffic.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Of {
+    #[command(flatten)]
+    connection: Connection,
+    /// Namespace of the Service.
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// The TrafficPolicy, or the Service.
+    name: String,
+}
+
+pub(crate) async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Set { of, switches, reason, life, force } => {
+            let client = of.connection.client().await?;
+            let by = of.connection.user().unwrap_or_default();
+            let api: Api<TrafficPolicy> = Api::namespaced(client.clone(), &of.namespace);
+            let policy = match find(&api, &of.name).await? {
+                Some(policy) => policy,
+                None => create(&client, &api, &of).await?,
+            };
+            let switches: BTreeMap<String, Option<SwitchState>> = switches.into_iter().collect();
+            if !force {
+                refuse_the_last(&policy, &switches)?;
+            }
+            let overrides = written(&switches, reason.as_deref(), life, &by, Timestamp::now())?;
+            let patch = json!({"spec": {"overrides": overrides}});
+            api.patch(policy.name(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+            for (cluster, state) in &switches {
+                let state =
+                    state.map_or_else(|| "auto".to_owned(), |state| format!("{state:?}").to_lowercase());
+                println!("trafficpolicy/{} {cluster}={state}", policy.name());
+            }
+            Ok(())
+        }
+        Command::Show { of } => {
+            let api: Api<TrafficPolicy> = Api::namespaced(of.connection.client().await?, &of.namespace);
+            let Some(policy) = find(&api, &of.name).await? else {
+                bail!(
+                    "there is no TrafficPolicy {0} in {1}, and none for a Service of that name; \
+                     `fedctl dns lookup` explains names without one",
+                    of.name,
+                    of.namespace
+                );
+            };
+            print(&policy);
+            Ok(())
+        }
+    }
+}
+
+/// The policy of that name, or the oldest for a Service of that name.
+async fn find(api: &Api<TrafficPolicy>, name: &str) -> Result<Option<TrafficPolicy>> {
+    if let Some(policy) = api.get_opt(name).await? {
+        return Ok(Some(policy));
+    }
+    let mut of_service: Vec<TrafficPolicy> = api
+        .list(&Default::default())
+        .await?
+        .items
+        .into_iter()
+        .filter(|policy| policy.spec.service == name)
+        .collect();
+    of_service.sort_by_key(|policy| policy.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    Ok(of_service.into_iter().next())
+}
+
+/// A policy that says nothing but whose it is, to hold the switches of a Service that has none.
+async fn create(client: &Client, api: &Api<TrafficPolicy>, of: &Of) -> Result<TrafficPolicy> {
+    let services: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(client.clone(), &of.namespace);
+    if services.get_opt(&of.name).await?.is_none() {
+        bail!("there is neither a TrafficPolicy nor a Service {} in {}", of.name, of.namespace);
+    }
+    let spec = federation_core::api::TrafficPolicySpec { service: of.name.clone(), ..Default::default() };
+    api.create(&PostParams::default(), &TrafficPolicy::new(&of.name, spec))
+        .await
+        .with_context(|| format!("making a TrafficPolicy for the Service {}", of.name))
+}
+
+/// A name without any address helps nobody: it has to be asked for.
+fn refuse_the_last(policy: &TrafficPolicy, switches: &BTreeMap<String, Option<SwitchState>>) -> Result<()> {
+    let off = |cluster: &String| switches.get(cluster) == Some(&Some(SwitchState::Off));
+    let Some(status) = &policy.status else { return Ok(()) };
+    let answered: Vec<&String> =
+        status.clusters.iter().filter(|cluster| cluster.answered).map(|cluster| &cluster.name).collect();
+    let comes = switches.values().any(|state| *state == Some(SwitchState::On));
+    if !answered.is_empty() && !comes && answered.iter().all(|cluster| off(cluster)) {
+        bail!(
+            "no cluster would be left in the answers for {}: --force does it all the same",
+            policy.spec.service
+        );
+    }
+    Ok(())
+}
+
+/// The overrides as a merge patch; null takes one away.
+fn written(
+    switches: &BTreeMap<String, Option<SwitchState>>,
+    reason: Option<&str>,
+    life: Option<Duration>,
+    by: &str,
+    now: Timestamp,
+) -> Result<Value> {
+    let mut overrides = serde_json::Map::new();
+    for (cluster, state) in switches {
+        let Some(state) = state else {
+            overrides.insert(cluster.clone(), Value::Null);
+            continue;
+        };
+        let Some(reason) = reason.filter(|reason| !reason.trim().is_empty()) else {
+            bail!("say why with --reason, for those who find {cluster} switched later");
+        };
+        let until = life.map(|life| now.saturating_add(life)).transpose()?;
+        let switch = TrafficOverride {
+            state: *state,
+            reason: reason.to_owned(),
+            by: by.to_owned(),
+            since: Some(Time(now)),
+            until: until.map(Time),
+        };
+        let mut value = serde_json::to_value(switch)?;
+        // A merge patch: what an older switch said and this one does not is taken away.
+        if life.is_none() {
+            value["until"] = Value::Null;
+        }
+        overrides.insert(cluster.clone(), value);
+    }
+    Ok(Value::Object(overrides))
+}
+
+fn print(policy: &TrafficPolicy) {
+    let status = policy.status.clone().unwrap_or_default();
+    println!("Service:   {}", policy.spec.service);
+    println!(
+        "Policy:    {} ({:?}, proximity {:?})",
+        policy.name(),
+        policy.spec.strategy,
+        policy.spec.proximity
+    );
+    println!("Answering: {}", status.answering.join(", "));
+    if let Some(epoch) = status.epoch {
+        println!("Epoch:     {epoch}");
+    }
+    for problem in &status.problems {
+        println!("Problem:   {problem}");
+    }
+    let mut table = comfy_table::Table::new();
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .set_header(["CLUSTER", "ANSWERED", "RULE", "SWITCHED", "BY", "UNTIL", "MESSAGE"]);
+    let mut rows: BTreeMap<&str, (Option<&federation_core::api::ClusterAnswer>, Option<&TrafficOverride>)> =
+        status.clusters.iter().map(|cluster| (cluster.name.as_str(), (Some(cluster), None))).collect();
+    for (cluster, switch) in &policy.spec.overrides {
+        rows.entry(cluster).or_default().1 = Some(switch);
+    }
+    for (name, (cluster, switch)) in rows {
+        table.add_row([
+            name.to_owned(),
+            cluster.map_or("", |cluster| if cluster.answered { "yes" } else { "no" }).to_owned(),
+            cluster.map(|cluster| cluster.rule.clone()).unwrap_or_default(),
+            switch.map(|switch| format!("{:?}", switch.state)).unwrap_or_default(),
+            switch.map(|switch| switch.by.clone()).unwrap_or_default(),
+            switch
+                .and_then(|switch| switch.until.as_ref())
+                .map(|until| until.0.to_string())
+                .unwrap_or_default(),
+            cluster.map_or_else(
+                || switch.map(|switch| switch.reason.clone()).unwrap_or_default(),
+                |cluster| cluster.message.clone(),
+            ),
+        ]);
+    }
+    println!("{table}");
+}
+
+fn switch(text: &str) -> Result<(String, Option<SwitchState>), String> {
+    let wrong = || format!("{text:?} must be CLUSTER=on, CLUSTER=off or CLUSTER=auto");
+    let (cluster, state) =
+        text.split_once('=').filter(|(cluster, _)| !cluster.is_empty()).ok_or_else(wrong)?;
+    let state = match state {
+        "on" => Some(SwitchState::On),
+        "off" => Some(SwitchState::Off),
+        "auto" => None,
+        _ => return Err(wrong()),
+    };
+    Ok((cluster.to_owned(), state))
+}
+
+/// Reads `2h`, `30m`, `1h30m`, `90s`.
+fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time: write 2h, 30m, 1h30m or 90s");
+    let mut seconds: u64 = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|character: char| !character.is_ascii_digit()).ok_or_else(wrong)?;
+        let (number, unit) = rest.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let mut letters = unit.chars();
+        let factor = match letters.next() {
+            Some('h') => 3600,
+            Some('m') => 60,
+            Some('s') => 1,
+            _ => return Err(wrong()),
+        };
+        seconds = number.checked_mul(factor).and_then(|more| seconds.checked_add(more)).ok_or_else(wrong)?;
+        rest = letters.as_str();
+    }
+    if seconds == 0 { Err(wrong()) } else { Ok(Duration::from_secs(seconds)) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_and_times_are_read() {
+        assert_eq!(switch("taiwan=off").unwrap(), ("taiwan".into(), Some(SwitchState::Off)));
+        assert_eq!(switch("taiwan=auto").unwrap(), ("taiwan".into(), None));
+        for wrong in ["taiwan", "=on", "taiwan=maybe"] {
+            assert!(switch(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(time("1h30m").unwrap(), Duration::from_secs(5400));
+        for wrong in ["", "2", "h", "2d", "0s", "99999999999999999h"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_switch_says_who_why_and_until_when() {
+        let now = "2026-11-24T20:00:00Z".parse().unwrap();
+        let switches =
+            BTreeMap::from([("taiwan".to_owned(), Some(SwitchState::Off)), ("tokyo".to_owned(), None)]);
+        let life = Some(Duration::from_secs(7200));
+        let patch = written(&switches, Some("maintenance"), life, "alice", now).unwrap();
+        assert_eq!(
+            patch,
+            json!({"tokyo": null, "taiwan": {"state": "Off", "reason": "maintenance", "by": "alice",
+                "since": "2026-11-24T20:00:00Z", "until": "2026-11-24T22:00:00Z"}})
+        );
+        assert!(written(&switches, Some(" "), None, "alice", now).is_err());
+    }
+
+    #[test]
+    fn the_last_cluster_is_not_switched_off_by_accident() {
+        let policy: TrafficPolicy = serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": {"service": "web"},
+            "status": {"clusters": [{"name": "taiwan", "answered": true}, {"name": "tokyo", "answered": false}]}}))
+        .unwrap();
+        let set = |states: &[(&str, Option<SwitchState>)]| {
+            states.iter().map(|(name, state)| ((*name).to_owned(), *state)).collect::<BTreeMap<_, _>>()
+        };
+        let off = Some(SwitchState::Off);
+        assert!(refuse_the_last(&policy, &set(&[("taiwan", off)])).is_err());
+        assert!(refuse_the_last(&policy, &set(&[("taiwan", off), ("tokyo", Some(SwitchState::On))])).is_ok());
+        assert!(refuse_the_last(&policy, &set(&[("tokyo", off)])).is_ok());
+    }
+}

@@ -1,0 +1,77 @@
+//! Questions of operators: why a name is answered as it is, and what each DNS server serves.
+
+use tonic::{Request, Response, Status};
+
+use federation_core::traffic::{Prefix, lookup};
+use proto::v1;
+
+use super::identity;
+use super::zones::Zones;
+use crate::decide::board::Board;
+use crate::traffic::{Traffic, wire};
+
+/// Answers them.
+pub(crate) struct Operations {
+    pub(crate) traffic: Traffic,
+    pub(crate) zones: Zones,
+    pub(crate) board: Board,
+}
+
+#[tonic::async_trait]
+impl v1::operations_server::Operations for Operations {
+    async fn lookup(
+        &self,
+        request: Request<v1::LookupRequest>,
+    ) -> Result<Response<v1::LookupResponse>, Status> {
+        identity::operator(&identity::peer(&request)?)?;
+        let v1::LookupRequest { name, from } = request.into_inner();
+        let from: Option<Prefix> = if from.is_empty() {
+            None
+        } else {
+            Some(from.parse().map_err(|error| Status::invalid_argument(format!("from: {error}")))?)
+        };
+        let Some(last) = self.traffic.last() else {
+            return Err(Status::unavailable("no zone was decided yet: the controller has just started"));
+        };
+        let found = lookup(&last.decision, &last.places, &name, from)
+            .map_err(|error| Status::not_found(error.to_string()))?;
+        let snapshot = self.board.snapshot();
+        let verdict = |cluster: &str| {
+            let view = snapshot.views.iter().find(|view| view.name == cluster);
+            view.map(|view| format!("{:?}", view.verdict)).unwrap_or_default()
+        };
+        let reasons = found
+            .reasons
+            .iter()
+            .map(|reason| v1::AnswerReason {
+                cluster: reason.cluster.to_owned(),
+                answered: reason.answered,
+                tier: reason.tier.map_or(0, |tier| tier as u32 + 1),
+                weight: reason.share.0,
+                tier_weight: reason.share.1,
+                rule: reason.rule.to_owned(),
+                message: reason.message.to_owned(),
+                verdict: verdict(reason.cluster),
+            })
+            .collect();
+        Ok(Response::new(v1::LookupResponse {
+            epoch: last.epoch,
+            zone: found.zone.origin.clone(),
+            region: found.region.unwrap_or_default().to_owned(),
+            scope: u32::from(found.scope),
+            service: found.service.to_owned(),
+            policy: found.policy.to_owned(),
+            records: found.records.iter().map(|record| wire::for_region(record, found.region)).collect(),
+            reasons,
+            frozen: snapshot.frozen.clone().unwrap_or_default(),
+        }))
+    }
+
+    async fn dns_status(
+        &self,
+        request: Request<v1::DnsStatusRequest>,
+    ) -> Result<Response<v1::DnsStatusResponse>, Status> {
+        identity::operator(&identity::peer(&request)?)?;
+        Ok(Response::new(self.zones.status()))
+    }
+}
