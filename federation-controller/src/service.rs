@@ -138,7 +138,7 @@ impl Service {
             ..health::Options::default()
         });
         let traffic = Traffic::new();
-        let zones = Zones::new(metrics.clone(), shutdown.clone());
+        let zones = Zones::new(traffic.clone(), metrics.clone(), shutdown.clone());
         let cluster_statuses = ClusterStatuses::new(world.clone(), board.clone(), writer.clone());
 
         let ear = Ear {
@@ -255,7 +255,6 @@ impl Service {
             &authority,
             enrollment,
             agents,
-            zones,
             operations,
             shutdown.clone(),
         )

@@ -9,8 +9,8 @@ pub(crate) mod gate;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod token;
-pub(crate) mod undo;
 pub(crate) mod traffic;
+pub(crate) mod undo;
 pub(crate) mod unjoin;
 
 use anyhow::{Result, bail};

@@ -56,7 +56,6 @@ pub(crate) async fn start(
     authority: &Authority,
     enrollment: enrollment::Enrollment,
     agents: agent::Agents,
-    zones: zones::Zones,
     operations: operations::Operations,
     shutdown: Shutdown,
 ) -> Result<Hub, Error> {
@@ -75,6 +74,7 @@ pub(crate) async fn start(
     let listener = TcpListener::bind(listen).await.map_err(|error| Error::Bind(listen, error))?;
     let address = listener.local_addr().map_err(|error| Error::Bind(listen, error))?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let zones = operations.zones.clone();
     let server = Server::builder()
         .tls_config(tls)
         .map_err(Error::Tls)?

@@ -17,6 +17,7 @@ use proto::v1;
 
 use super::identity;
 use crate::metrics::Metrics;
+use crate::traffic::Traffic;
 
 /// Updates that wait for one dns-lb: one, since a whole newer update replaces an older one.
 const UPDATES: usize = 1;
@@ -46,6 +47,7 @@ struct Inner {
     next_stream: AtomicU64,
     // Rung whenever an acknowledgement arrives or a stream ends.
     changed: watch::Sender<u64>,
+    traffic: Traffic,
     metrics: Metrics,
     shutdown: Shutdown,
 }
@@ -58,7 +60,7 @@ struct Served {
 }
 
 impl Zones {
-    pub(crate) fn new(metrics: Metrics, shutdown: Shutdown) -> Self {
+    pub(crate) fn new(traffic: Traffic, metrics: Metrics, shutdown: Shutdown) -> Self {
         Self(Arc::new(Inner {
             newest: watch::Sender::new(None),
             published: Mutex::default(),
@@ -67,6 +69,7 @@ impl Zones {
             started: Instant::now(),
             next_stream: AtomicU64::new(0),
             changed: watch::Sender::new(0),
+            traffic,
             metrics,
             shutdown,
         }))
@@ -198,7 +201,7 @@ impl Zones {
                             self.served(stream, &instance, 0);
                         }
                         v1::dns_message::Message::Served(served) => self.served(stream, &instance, served.epoch),
-                        v1::dns_message::Message::Votes(_) => {}
+                        v1::dns_message::Message::Votes(votes) => self.0.traffic.measured(&instance, &votes.votes),
                     },
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => break,

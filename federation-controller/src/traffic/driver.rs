@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use federation_core::api::ClientRegions;
 use federation_core::traffic::{Places, TrafficInput, Zone, zones};
 use federation_runtime::shutdown::Shutdown;
 use proto::v1;
@@ -25,23 +26,42 @@ const RETRY: Duration = Duration::from_millis(200);
 struct Loop {
     kept: Kept,
     zones: Vec<Zone>,
-    regions: Option<v1::Regions>,
+    // The objects that the table was made from, with the table.
+    places: Option<(Arc<Vec<ClientRegions>>, Arc<Places>)>,
+    // The table of the last zones, and whether it was sent.
+    published: Option<(Arc<Places>, bool)>,
     extras: Option<Arc<Extras>>,
-    told: Told,
     // When the last decision wants to be made again, Unix milliseconds.
     next_ms: Option<i64>,
+}
+
+impl Loop {
+    /// Where clients are: made anew only when the objects change.
+    fn places(&mut self, surroundings: &Surroundings) -> Arc<Places> {
+        let objects = surroundings.world.client_regions();
+        match &self.places {
+            Some((last, places)) if Arc::ptr_eq(last, &objects) => places.clone(),
+            _ => {
+                let places = Arc::new(Places::new(&objects));
+                self.places = Some((objects, places.clone()));
+                places
+            }
+        }
+    }
 }
 
 impl Traffic {
     /// Decides whenever poked and when time itself changes an answer, until `shutdown`.
     pub(crate) async fn run(self, surroundings: Surroundings, shutdown: Shutdown) {
+        let surroundings = Arc::new(surroundings);
+        tokio::spawn(self.clone().tell(surroundings.clone(), shutdown.clone()));
         let mut served = surroundings.zones.changes();
         let mut state = Loop {
             kept: Kept::load(&surroundings.settings.file),
             zones: Vec::new(),
-            regions: None,
+            places: None,
+            published: None,
             extras: None,
-            told: Told::default(),
             next_ms: None,
         };
         // Before the view is whole, a Service that was not told yet would look deleted.
@@ -51,6 +71,7 @@ impl Traffic {
                 () = tokio::time::sleep(GATHER) => {}
             }
         }
+        self.0.latency.lock().clone_from(&state.kept.latency);
         self.poke();
         loop {
             let due = state.next_ms.map_or(AT_LEAST, until).min(AT_LEAST);
@@ -73,6 +94,21 @@ impl Traffic {
         }
     }
 
+    /// Tells the API what was decided: apart from deciding, so that an API that is away holds up no answer.
+    async fn tell(self, surroundings: Arc<Surroundings>, shutdown: Shutdown) {
+        let mut told = Told::default();
+        loop {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = self.0.published.notified() => {}
+            }
+            let Some(last) = self.last() else { continue };
+            told.policies(&surroundings, &last).await;
+            told.regions(&surroundings, &last.places).await;
+            status::clean_overrides(&surroundings).await;
+        }
+    }
+
     async fn decide(&self, surroundings: &Surroundings, state: &mut Loop) {
         let settings = &surroundings.settings;
         let Some((federation, suffix)) = TrafficInput::split_zone(&settings.zone) else { return };
@@ -81,9 +117,13 @@ impl Traffic {
         let snapshot = surroundings.board.snapshot();
         let (services, policies) = (views::services(&surroundings.world), surroundings.world.traffic());
         let clusters = views::clusters(&snapshot);
-        let places = Arc::new(Places::new(&surroundings.world.client_regions()));
+        let places = state.places(surroundings);
         let now_ms = Timestamp::now().as_millisecond();
-        state.kept.latency.age(now_ms);
+        let latency = {
+            let mut latency = self.0.latency.lock();
+            latency.age(now_ms);
+            latency.clone()
+        };
         let input = |epoch| TrafficInput {
             federation,
             suffix,
@@ -95,7 +135,7 @@ impl Traffic {
             clusters: &clusters,
             policies: &policies,
             places: &places,
-            latency: &state.kept.latency,
+            latency: &latency,
             previous: &state.kept.memory,
             epoch,
             frozen: snapshot.frozen.as_deref(),
@@ -103,10 +143,13 @@ impl Traffic {
         };
         let mut decision = zones(&input(surroundings.epochs.current()));
         state.next_ms = decision.next_ms;
-        let regions = wire::regions(&places, &decision.zones);
+        let located = wire::is_located(&decision.zones);
         let begun = self.0.leaving.lock().has_begun();
-        let same =
-            without_serials(&decision.zones) == without_serials(&state.zones) && regions == state.regions;
+        let same = without_serials(&decision.zones) == without_serials(&state.zones)
+            && state
+                .published
+                .as_ref()
+                .is_some_and(|last| last.1 == located && Arc::ptr_eq(&last.0, &places));
         let same = same && state.extras.as_ref() == Some(&extras);
         let mut epoch = self.last().map_or(0, |last| last.epoch);
         if !begun || !same {
@@ -126,7 +169,7 @@ impl Traffic {
                 incarnation: settings.incarnation.clone(),
                 withdrawn: wire::withdrawn_origins(&mut state.kept.origins, &dressed, &extras),
                 zones: dressed,
-                regions: regions.clone(),
+                regions: located.then(|| wire::regions(&places)),
                 ..v1::ZoneUpdate::default()
             });
             self.0.leaving.lock().note_published(
@@ -135,19 +178,20 @@ impl Traffic {
                 epoch,
                 wire::max_ttl(&decision.zones),
             );
-            (state.zones, state.regions) = (decision.zones.clone(), regions);
+            state.zones.clone_from(&decision.zones);
+            state.published = Some((places.clone(), located));
             state.extras = Some(extras);
         }
         // Holds, ramps and withdrawals are remembered though no answer changed.
         if state.kept.memory != decision.memory || !same {
             state.kept.memory = decision.memory.clone();
+            state.kept.latency = latency;
             state.kept.save(&settings.file);
         }
-        let published = Arc::new(Published { epoch, decision, places });
-        *self.0.last.lock() = Some(published.clone());
-        state.told.policies(surroundings, &published.decision, epoch).await;
-        state.told.regions(surroundings, &published.places).await;
-        status::clean_overrides(surroundings).await;
+        let regions = clusters.into_iter().map(|(name, cluster)| (name, cluster.region)).collect();
+        let published = Arc::new(Published { epoch, decision, policies, places, regions });
+        *self.0.last.lock() = Some(published);
+        self.0.published.notify_one();
     }
 }
 

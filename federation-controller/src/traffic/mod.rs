@@ -11,13 +11,18 @@ mod status;
 mod views;
 pub(crate) mod wire;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use federation_core::traffic::{NameServer, Places, TrafficDecision};
+use proto::v1;
+
+use federation_core::api::TrafficPolicy;
+use federation_core::traffic::{Latency, NameServer, Places, Sample, TrafficDecision};
+use jiff::Timestamp;
 
 use crate::act::write::Writer;
 use crate::decide::board::Board;
@@ -45,15 +50,22 @@ pub(crate) struct Traffic(Arc<Inner>);
 
 struct Inner {
     poke: Notify,
+    // A decision waits to be told to the API.
+    published: Notify,
     leaving: Mutex<Leaving>,
     last: Mutex<Option<Arc<Published>>>,
+    latency: Mutex<Latency>,
 }
 
 /// A decision that was published.
 pub(crate) struct Published {
     pub(crate) epoch: u64,
     pub(crate) decision: TrafficDecision,
+    /// That it was made from.
+    pub(crate) policies: Arc<Vec<TrafficPolicy>>,
     pub(crate) places: Arc<Places>,
+    /// By cluster.
+    pub(crate) regions: BTreeMap<String, String>,
 }
 
 /// What the driver reads, and whom it tells.
@@ -70,7 +82,13 @@ pub(crate) struct Surroundings {
 
 impl Traffic {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Inner { poke: Notify::new(), leaving: Mutex::default(), last: Mutex::default() }))
+        Self(Arc::new(Inner {
+            poke: Notify::new(),
+            published: Notify::new(),
+            leaving: Mutex::default(),
+            last: Mutex::default(),
+            latency: Mutex::default(),
+        }))
     }
 
     /// Something that answers are made from changed.
@@ -81,5 +99,25 @@ impl Traffic {
     /// The last decision; none before the first.
     pub(crate) fn last(&self) -> Option<Arc<Published>> {
         self.0.last.lock().clone()
+    }
+
+    /// A DNS server measured what users of its region see. It is a vantage of a region only if a ClientRegions says so.
+    pub(crate) fn measured(&self, instance: &str, votes: &[v1::ProbeVote]) {
+        let Some(last) = self.last() else { return };
+        let Some(from) = last.places.region_of_vantage(instance) else { return };
+        let now_ms = Timestamp::now().as_millisecond();
+        let up = |vote: &&v1::ProbeVote| vote.state == i32::from(v1::ProbeState::Up) && vote.rtt_micros > 0;
+        let mut turned = false;
+        {
+            let mut latency = self.0.latency.lock();
+            for vote in votes.iter().filter(up) {
+                if let Some(to) = last.regions.get(&vote.cluster).filter(|to| !to.is_empty()) {
+                    turned |= latency.observe(Sample { from, to, rtt_us: vote.rtt_micros }, now_ms);
+                }
+            }
+        }
+        if turned {
+            self.poke();
+        }
     }
 }

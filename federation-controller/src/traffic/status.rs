@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use federation_core::api::{API_VERSION, ClientRegionsStatus, TrafficPolicy, TrafficPolicyStatus};
-use federation_core::traffic::{Places, TrafficDecision};
+use federation_core::traffic::Places;
 
-use super::Surroundings;
+use super::{Published, Surroundings};
 
 /// What each object was told last.
 #[derive(Default)]
@@ -19,13 +19,8 @@ pub(super) struct Told {
 
 impl Told {
     /// Tells each TrafficPolicy what is answered for it now.
-    pub(super) async fn policies(
-        &mut self,
-        surroundings: &Surroundings,
-        decision: &TrafficDecision,
-        epoch: u64,
-    ) {
-        let policies = surroundings.world.traffic();
+    pub(super) async fn policies(&mut self, surroundings: &Surroundings, last: &Published) {
+        let Published { decision, policies, .. } = last;
         for policy in policies.iter() {
             let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
             let name = format!("{namespace}/{}", policy.name());
@@ -44,11 +39,11 @@ impl Told {
             if self
                 .policies
                 .get(&name)
-                .is_some_and(|last| TrafficPolicyStatus { epoch: None, ..last.clone() } == status)
+                .is_some_and(|told| TrafficPolicyStatus { epoch: None, ..told.clone() } == status)
             {
                 continue;
             }
-            status.epoch = Some(epoch);
+            status.epoch = Some(last.epoch);
             let collection = format!("/apis/{API_VERSION}/namespaces/{namespace}/trafficpolicies");
             match surroundings.writer.put_status(&collection, policy.name(), &json!(status)).await {
                 Ok(()) => {
@@ -130,7 +125,7 @@ pub(super) async fn clean_overrides(surroundings: &Surroundings) {
                 "switches expired and were removed"
             ),
             Err(error) => {
-                tracing::debug!(%error, policy = policy.name(), "expired switches could not be removed")
+                tracing::debug!(%error, policy = policy.name(), "expired switches could not be removed");
             }
         }
     }

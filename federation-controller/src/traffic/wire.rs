@@ -43,22 +43,22 @@ pub(super) fn zone(zone: &Zone) -> v1::Zone {
     }
 }
 
-/// Where clients are. With no name that looks at it, nothing: what no answer depends on is no reason for a scope.
-pub(super) fn regions(places: &Places, zones: &[Zone]) -> Option<v1::Regions> {
-    zones.iter().any(|zone| zone.records.iter().any(|record| !record.variants.is_empty())).then(|| {
-        v1::Regions {
-            prefixes: places
-                .prefixes
-                .iter()
-                .map(|(prefix, region)| v1::ClientPrefix {
-                    prefix: prefix.to_string(),
-                    region: region.clone(),
-                })
-                .collect(),
-            countries: places.countries.clone().into_iter().collect(),
-            continents: places.continents.clone().into_iter().collect(),
-        }
-    })
+/// Whether some name looks where clients are. What no answer depends on is no reason for a scope.
+pub(super) fn is_located(zones: &[Zone]) -> bool {
+    zones.iter().any(|zone| zone.records.iter().any(|record| !record.variants.is_empty()))
+}
+
+/// Where clients are.
+pub(super) fn regions(places: &Places) -> v1::Regions {
+    v1::Regions {
+        prefixes: places
+            .prefixes
+            .iter()
+            .map(|(prefix, region)| v1::ClientPrefix { prefix: prefix.to_string(), region: region.clone() })
+            .collect(),
+        countries: places.countries.clone().into_iter().collect(),
+        continents: places.continents.clone().into_iter().collect(),
+    }
 }
 
 fn record_set(record: &RecordSet) -> v1::RecordSet {

@@ -34,7 +34,7 @@ pub struct TrafficPolicySpec {
     #[schemars(range(min = 1, max = 16))]
     pub picks: Option<u32>,
     /// Whether clients get clusters near to them first. Clients' regions are told by ClientRegions objects.
-    #[serde(skip_serializing_if = "Proximity::is_none")]
+    #[serde(skip_serializing_if = "is_default")]
     pub proximity: Proximity,
     /// For Failover: cluster names, best first, each a tier of its own; clusters not named come last, together. Short for `tiers`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -58,10 +58,10 @@ pub struct TrafficPolicySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
     /// What is done about clusters that do not serve.
-    #[serde(skip_serializing_if = "HealthRules::is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub health: HealthRules,
     /// Bounds to what automation may withdraw. Switches by hand, drains and weights are not bound.
-    #[serde(skip_serializing_if = "SafetyRules::is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub safety: SafetyRules,
     /// Switches by hand, by cluster name. They outrank automation until they expire; see `fedctl traffic set`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -97,12 +97,6 @@ pub enum Proximity {
     Latency,
 }
 
-impl Proximity {
-    fn is_none(&self) -> bool {
-        *self == Self::None
-    }
-}
-
 /// Clusters of one failover rank.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -124,10 +118,10 @@ pub struct HealthRules {
     #[schemars(range(min = 0, max = 100))]
     pub panic_percent: Option<u32>,
     /// What a tier in panic does.
-    #[serde(skip_serializing_if = "PanicRule::is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub on_panic: PanicRule,
     /// What is answered when no cluster serves.
-    #[serde(skip_serializing_if = "AllDownRule::is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub all_down: AllDownRule,
     /// IP addresses for `allDown: Fallback`, for example of a page that says sorry.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -146,12 +140,6 @@ pub struct HealthRules {
     pub drain_seconds: Option<u32>,
 }
 
-impl HealthRules {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// What a tier in panic does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PanicRule {
@@ -160,12 +148,6 @@ pub enum PanicRule {
     NextTier,
     /// Health is ignored in it: all its clusters with an address are answered, because so many at once are rather a fault of the checks.
     IgnoreHealth,
-}
-
-impl PanicRule {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// What is answered when no cluster serves.
@@ -180,12 +162,6 @@ pub enum AllDownRule {
     Fallback,
     /// No address: the name exists, and has none.
     NoData,
-}
-
-impl AllDownRule {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// Bounds to what automation may withdraw.
@@ -205,12 +181,6 @@ pub struct SafetyRules {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub window_seconds: Option<u32>,
-}
-
-impl SafetyRules {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// A switch by hand.
@@ -291,4 +261,9 @@ pub struct ClusterAnswer {
     /// The same for people.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+/// What says nothing is not written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
