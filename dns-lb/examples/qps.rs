@@ -218,7 +218,7 @@ fn queries(kind: &str) -> Vec<Vec<u8>> {
 
 /// What came back is an answer to the question; the echo is one too.
 fn is_answer(reply: &[u8]) -> bool {
-    reply.len() > 12 && reply[2] & 0x80 != 0 && reply[3] & 0x0f == 0
+    reply.len() > 12 && reply[2] & 0x80 != 0 && reply[3].trailing_zeros() >= 4
 }
 
 fn ask(server: SocketAddr, kind: &str, seconds: f64) {
@@ -316,7 +316,7 @@ async fn update() {
     for signing in [false, true] {
         let options =
             Options { listen: vec![local(0)], threads: std::num::NonZeroUsize::new(1), ..Options::default() };
-        let service = Service::bind(options, Health::new(), Metrics::new()).await.unwrap();
+        let service = Service::bind(options, Health::new(), Metrics::new()).unwrap();
         let (address, state, shutdown) = (service.addresses()[0], service.state(), Shutdown::new());
         let running = tokio::spawn(service.run(shutdown.clone()));
         let mut update = many(1, signing);

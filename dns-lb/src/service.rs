@@ -121,7 +121,7 @@ impl Service {
     ///
     /// # Errors
     /// When an option cannot be followed; the message names it.
-    pub async fn bind(options: Options, health: Health, metrics: Metrics) -> Result<Self, Error> {
+    pub fn bind(options: Options, health: Health, metrics: Metrics) -> Result<Self, Error> {
         if options.instance.len() > INSTANCE_MAX {
             return Err(Error::Instance(options.instance.len()));
         }
@@ -290,7 +290,7 @@ impl Service {
 /// As [`Service::bind`] and [`Service::run`].
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
     let health = Health::new();
-    let service = Service::bind(options, health.clone(), Metrics::new()).await?;
+    let service = Service::bind(options, health.clone(), Metrics::new())?;
     let addresses: Vec<String> = service.addresses().iter().map(ToString::to_string).collect();
     tokio::spawn(async move {
         while !health.is_ready() {

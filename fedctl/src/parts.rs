@@ -195,9 +195,8 @@ impl ControlPlane {
         tasks.spawn(async move { controller.run().await.context("federation-controller") });
 
         let dns_health = Health::new();
-        let dns = dns_lb::Service::bind(options.dns(hub), dns_health.clone(), metrics.clone())
-            .await
-            .context("dns-lb")?;
+        let dns =
+            dns_lb::Service::bind(options.dns(hub), dns_health.clone(), metrics.clone()).context("dns-lb")?;
         let dns_shutdown = shutdown.clone();
         tasks.spawn(async move { dns.run(dns_shutdown).await.context("dns-lb") });
         if let Some(listen) = options.metrics_listen {

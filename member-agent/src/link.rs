@@ -275,7 +275,6 @@ impl Link {
             Report::Service(service) => self.session.service(service),
             Report::Event(event) => self.session.event(event),
             Report::Vitals(vitals) => self.session.set_vitals(now, vitals),
-            Report::Votes(votes) => self.session.set_votes(now, votes),
         }
     }
 

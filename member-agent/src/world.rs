@@ -22,18 +22,11 @@ pub(crate) const REPORTS: usize = 1024;
 #[derive(Debug)]
 pub(crate) enum Report {
     Applied(v1::Applied),
-    Withdrawn {
-        key: Key,
-        uid: String,
-        epoch: u64,
-        outcome: Outcome,
-    },
+    Withdrawn { key: Key, uid: String, epoch: u64, outcome: Outcome },
     Status(v1::ObjectStatus),
     Service(v1::ServiceState),
     Event(v1::MemberEvent),
     Vitals(Vitals),
-    /// What is seen of other members.
-    Votes(Vec<v1::ProbeVote>),
 }
 
 /// Shared by all tasks of one agent.

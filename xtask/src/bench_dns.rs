@@ -147,7 +147,7 @@ impl Running {
                 bail!("it ended: {status}");
             }
             let _ = socket.send(query);
-            if socket.recv(&mut buffer).is_ok_and(|length| length > 3 && buffer[3] & 0x0f == 0) {
+            if socket.recv(&mut buffer).is_ok_and(|length| length > 3 && buffer[3].trailing_zeros() >= 4) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(20));

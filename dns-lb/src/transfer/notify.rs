@@ -150,7 +150,7 @@ async fn tell(
         let length = received?;
         match answer.get(..length).and_then(<[u8]>::first_chunk::<4>) {
             Some([a, b, flags, code]) if [*a, *b] == id.to_be_bytes() && flags & 0xf8 == 0xa0 => {
-                return if code & 0x0f == 0 { Ok(()) } else { Err(Untold::Refused(code & 0x0f)) };
+                return if code.trailing_zeros() >= 4 { Ok(()) } else { Err(Untold::Refused(code & 0x0f)) };
             }
             _ => {}
         }

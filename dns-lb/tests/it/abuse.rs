@@ -22,7 +22,7 @@ fn resident_kib() -> i64 {
 /// A name that nobody has asked for, or octets that are no query.
 fn nuisance(dice: &mut Dice) -> Vec<u8> {
     let roll = dice.roll();
-    if roll % 2 == 0 {
+    if roll.is_multiple_of(2) {
         return query(&format!("{:016x}.fed.example.test.", dice.roll()), RecordType::A).to_vec().unwrap();
     }
     let mut octets = query("web.default.fed.example.test.", RecordType::A).to_vec().unwrap();

@@ -118,7 +118,7 @@ fn answers_that_are_the_same_for_all_have_scope_0() {
 fn sticky_answers_stay_and_follow_aliases() {
     let (first, scope) = ask("stuck", &[0, 1, 24, 0, 203, 0, 113]);
     assert_eq!((first.len(), scope), (1, Some(24)));
-    assert_eq!(ask("stuck", &[0, 1, 32, 0, 203, 0, 113, 9]), (first.clone(), Some(24)));
+    assert_eq!(ask("stuck", &[0, 1, 32, 0, 203, 0, 113, 9]), (first, Some(24)));
     let seen: std::collections::BTreeSet<Vec<u8>> =
         (0..200).map(|network| ask("stuck", &[0, 1, 24, 0, 203, 0, network]).0).collect();
     assert_eq!(seen.into_iter().flatten().collect::<Vec<u8>>(), [61, 62, 63]);

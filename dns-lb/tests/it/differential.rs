@@ -193,7 +193,7 @@ fn sent(dice: &mut Dice) -> Vec<u8> {
     let below = |dice: &mut Dice, count: usize| (dice.roll() % count as u64) as usize;
     let (name, kind) = (NAMES[below(dice, NAMES.len())], KINDS[below(dice, KINDS.len())]);
     let mut message = query(name, RecordType::from(kind)).to_vec().unwrap();
-    if dice.roll() % 4 > 0 {
+    if !dice.roll().is_multiple_of(4) {
         let options: Vec<u8> = (0..below(dice, 4))
             .flat_map(|_| {
                 let (code, data) = option(dice);
@@ -201,7 +201,7 @@ fn sent(dice: &mut Dice) -> Vec<u8> {
             })
             .collect();
         let [size, flags] = [dice.roll() as u16, (dice.roll() as u16) & 0x8000];
-        let version = if dice.roll() % 30 == 0 { 1 } else { 0 };
+        let version = u8::from(dice.roll().is_multiple_of(30));
         message[11] = 1;
         message.extend_from_slice(&[0, 0, 41]);
         message.extend_from_slice(&size.to_be_bytes());

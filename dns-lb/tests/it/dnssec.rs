@@ -107,7 +107,7 @@ fn children() -> v1::ZoneUpdate {
 struct Unbound {
     process: Child,
     address: SocketAddr,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Unbound {
@@ -142,8 +142,7 @@ impl Unbound {
             .stderr(log)
             .spawn()
             .expect("unbound: apt-get install unbound");
-        let unbound =
-            Self { process, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), _directory: directory };
+        let unbound = Self { process, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), directory };
         let start = Instant::now();
         while unbound.try_ask("ready.invalid.", RecordType::A).is_none() {
             assert!(start.elapsed() < PATIENCE, "unbound does not answer");
@@ -177,7 +176,7 @@ impl Unbound {
     fn check(&self, name: &str, kind: RecordType, code: ResponseCode, authentic: bool, answers: usize) {
         let answer = self.ask(name, kind);
         let seen = (answer.metadata.response_code, answer.metadata.authentic_data, answer.answers.len());
-        let log = || std::fs::read_to_string(self._directory.path().join("log")).unwrap_or_default();
+        let log = || std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
         assert_eq!(seen, (code, authentic, answers), "{name} {kind}: {answer:#?}\n{}", log());
     }
 }
@@ -370,7 +369,8 @@ fn signatures_come_only_when_asked_for_and_what_does_not_fit_is_truncated() {
     assert_eq!((plain.answers.len(), plain.authorities.len()), (0, 1));
     let whole =
         read(ask(&snapshot, &dnssec_ok("nothing.fed.example.test.", RecordType::A), Transport::Udp, 1));
-    let kinds: Vec<RecordType> = whole.authorities.iter().map(|record| record.record_type()).collect();
+    let kinds: Vec<RecordType> =
+        whole.authorities.iter().map(hickory_proto::rr::Record::record_type).collect();
     use RecordType::{NSEC, RRSIG, SOA};
     assert_eq!(kinds, [SOA, RRSIG, NSEC, RRSIG, NSEC, RRSIG]);
     // The negative TTL is of all of them (RFC 9077).
@@ -378,7 +378,8 @@ fn signatures_come_only_when_asked_for_and_what_does_not_fit_is_truncated() {
     let referral =
         read(ask(&snapshot, &dnssec_ok("www.safe.fed.example.test.", RecordType::A), Transport::Udp, 1));
     assert!(!referral.metadata.authoritative);
-    let kinds: Vec<RecordType> = referral.authorities.iter().map(|record| record.record_type()).collect();
+    let kinds: Vec<RecordType> =
+        referral.authorities.iter().map(hickory_proto::rr::Record::record_type).collect();
     assert_eq!(kinds, [RecordType::NS, RecordType::DS, RRSIG], "the delegation is not signed, its DS is");
     assert_eq!(referral.additionals.len(), 1);
     let big = dnssec_ok("big.fed.example.test.", RecordType::AAAA);

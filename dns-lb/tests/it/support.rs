@@ -267,9 +267,11 @@ pub fn options() -> Options {
 }
 
 impl Running {
+    // Asynchronous, because it needs a runtime around it.
+    #[allow(clippy::unused_async)]
     pub async fn start(options: Options) -> Self {
         let (health, metrics, shutdown) = (Health::new(), Metrics::new(), Shutdown::new());
-        let service = Service::bind(options, health.clone(), metrics.clone()).await.unwrap();
+        let service = Service::bind(options, health.clone(), metrics.clone()).unwrap();
         let (address, state) = (service.addresses()[0], service.state());
         let task = tokio::spawn(service.run(shutdown.clone()));
         Self { address, state, health, metrics, shutdown, task }

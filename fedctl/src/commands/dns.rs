@@ -75,10 +75,8 @@ pub(crate) async fn run(command: Command) -> Result<()> {
             for line in skipped {
                 eprintln!("left out: {line}");
             }
-            let api: Option<Api<DNSRecordSet>> = match dry_run {
-                true => None,
-                false => Some(Api::namespaced(connection.client().await?, &namespace)),
-            };
+            let api: Option<Api<DNSRecordSet>> =
+                if dry_run { None } else { Some(Api::namespaced(connection.client().await?, &namespace)) };
             for (name, spec) in sets {
                 if let Some(api) = &api {
                     let object = DNSRecordSet::new(&name, spec.clone());

@@ -220,6 +220,8 @@ impl Federation {
     }
 
     /// A DNS server of this federation; its UDP address.
+    // Asynchronous, because it needs a runtime around it.
+    #[allow(clippy::unused_async)]
     pub(crate) async fn dns(&self) -> SocketAddr {
         let pki = self.directory.path().join("pki");
         self.authority.load_or_issue(&pki, "dns-lb", &Subject::dns(), &[]).unwrap();
@@ -230,7 +232,7 @@ impl Federation {
             threads: std::num::NonZeroUsize::new(1),
             ..dns_lb::Options::default()
         };
-        let service = dns_lb::Service::bind(options, Health::new(), Metrics::new()).await.unwrap();
+        let service = dns_lb::Service::bind(options, Health::new(), Metrics::new()).unwrap();
         let address = service.addresses()[0];
         tokio::spawn(service.run(Shutdown::new()));
         address
