@@ -33,6 +33,8 @@ const DEPLOYMENTS: usize = 200;
 /// Writers of a burst, as kubebench's.
 const WRITERS: usize = 32;
 const LIMIT: Duration = Duration::from_secs(600);
+/// Looks at memory, two seconds apart, until it counts as at rest whatever it does.
+const SETTLES: u32 = 10;
 const NAMESPACE: &str = "bench";
 /// Jiffies in a second, as /proc shows them on Linux.
 const TICKS: f64 = 100.0;
@@ -157,7 +159,7 @@ async fn measure(kubeconfig: &Path, members: &Members, pids: &[u32]) -> Result<V
     // The first object waits for its namespace in the members: not what is asked.
     maps.create(&PostParams::default(), &map("first")).await?;
     seen.wait(["first".to_owned()]).await?;
-    let at_rest = resident_mib(pids);
+    let at_rest = at_rest_mib(pids).await;
     figures.push(("resident at rest, control plane, MiB", at_rest[0]));
     figures.push(("resident at rest, with both agents, MiB", at_rest.iter().sum()));
 
@@ -353,6 +355,21 @@ fn cpu_seconds(pids: &[u32]) -> f64 {
         Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
     };
     pids.iter().filter_map(ticks).sum::<f64>() / TICKS
+}
+
+/// Resident memory once nothing changes any more: an allocator gives pages back a second or two after the last request.
+async fn at_rest_mib(pids: &[u32]) -> Vec<f64> {
+    let mut last = resident_mib(pids);
+    for _ in 0..SETTLES {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let now = resident_mib(pids);
+        let still = last.iter().zip(&now).all(|(last, now)| (last - now).abs() < 0.5);
+        last = now;
+        if still {
+            break;
+        }
+    }
+    last
 }
 
 fn resident_mib(pids: &[u32]) -> Vec<f64> {
