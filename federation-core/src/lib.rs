@@ -9,7 +9,8 @@
 //! - [`planner`]: dividing replicas over clusters (Kubernetes Federation v1's planner, mended).
 //! - [`placement`]: which clusters an object goes to, and why.
 //! - [`render`]: what one member gets of a template.
-//! - [`health`]: one verdict per cluster, with hysteresis and a mass-failure interlock.
+//! - [`health`]: one verdict per cluster from everybody's votes, with hysteresis and a mass-failure interlock.
+//! - [`probe`]: what is probed, when, and what the prober says of it.
 //! - [`traffic`]: zones from services' states, verdicts and policies.
 //! - [`dns`]: names and records, from presentation format to the wire.
 //! - [`dnssec`]: the zones' keys, and how one takes over from another.
@@ -28,6 +29,7 @@ pub mod health;
 pub mod labels;
 pub mod placement;
 pub mod planner;
+pub mod probe;
 pub mod render;
 pub mod select;
 pub mod status;

@@ -190,12 +190,7 @@ mod tests {
         let mut member = Member {
             hello: Some(v1::Hello::default()),
             verdict: Some((
-                View {
-                    verdict: Verdict::Healthy,
-                    since_ms: 0,
-                    reason: String::new(),
-                    last_heartbeat_ms: Some(1_000),
-                },
+                View { verdict: Verdict::Healthy, last_heartbeat_ms: Some(1_000), ..View::default() },
                 7,
             )),
             ..Member::default()

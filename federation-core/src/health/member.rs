@@ -1,0 +1,300 @@
+//! One cluster: its evidence, and the pace at which its verdict follows.
+
+use crate::api::Verdict;
+
+use super::judge::{ApiServer, Evidence, Heartbeats, Rule, judge};
+use super::view::{AgentWord, Report, ReportedVote, View};
+use super::vote::Votes;
+use super::{Options, Quorum, is_bad};
+
+/// What is remembered of one cluster.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) verdict: Verdict,
+    pub(super) rule: Rule,
+    pub(super) since_ms: i64,
+    pub(super) reason: String,
+    pub(super) last_heartbeat_ms: Option<i64>,
+    /// Silence counts from here: the last heartbeat, moved on by our own stalls; at first the end of the grace.
+    pub(super) silent_from_ms: i64,
+    /// Missed heartbeats that a lost session stands for.
+    pub(super) head_start: u32,
+    pub(super) good: u32,
+    pub(super) api_bad: u32,
+    pub(super) api_message: String,
+    pub(super) votes: Votes,
+    users_served: bool,
+    /// When a quorum last said anything about its users.
+    data_heard_ms: Option<i64>,
+    /// Since when voters disagree.
+    split_since_ms: Option<i64>,
+    penalty: f64,
+    penalty_at_ms: i64,
+    held_down: bool,
+    /// When it last turned from well to bad.
+    pub(super) fell_ms: Option<i64>,
+}
+
+/// Where a verdict goes.
+pub(super) struct Turn {
+    pub(super) to: Verdict,
+    pub(super) rule: Rule,
+    pub(super) reason: String,
+}
+
+impl Member {
+    pub(super) fn new(options: &Options, now_ms: i64) -> Self {
+        Self {
+            verdict: Verdict::Unknown,
+            rule: Rule::NotHeardYet,
+            since_ms: now_ms,
+            reason: "no heartbeat yet".into(),
+            last_heartbeat_ms: None,
+            silent_from_ms: now_ms.saturating_add(options.startup_grace_ms),
+            head_start: 0,
+            good: 0,
+            api_bad: 0,
+            api_message: String::new(),
+            votes: Votes::default(),
+            users_served: false,
+            data_heard_ms: None,
+            split_since_ms: None,
+            penalty: 0.0,
+            penalty_at_ms: now_ms,
+            held_down: false,
+            fell_ms: None,
+        }
+    }
+
+    pub(super) fn view(&self) -> View {
+        View {
+            verdict: self.verdict,
+            rule: self.rule,
+            since_ms: self.since_ms,
+            reason: self.reason.clone(),
+            last_heartbeat_ms: self.last_heartbeat_ms,
+            users_served: self.users_served,
+        }
+    }
+
+    pub(super) fn report(&self, options: &Options, now_ms: i64) -> Report {
+        let age = |at_ms: i64| now_ms.saturating_sub(at_ms).max(0);
+        let evidence = self.evidence(options, now_ms);
+        Report {
+            view: self.view(),
+            agent: AgentWord {
+                age_ms: self.last_heartbeat_ms.map(age),
+                missed: u32::try_from(self.missed(options, now_ms)).unwrap_or(u32::MAX),
+                api_ok: self.last_heartbeat_ms.is_some() && self.api_bad == 0,
+                api_message: self.api_message.clone(),
+            },
+            data: evidence.data,
+            votes: self
+                .votes
+                .iter(now_ms)
+                .map(|(service, voter, vote, counts)| ReportedVote {
+                    service: service.to_owned(),
+                    voter: voter.clone(),
+                    vote: vote.clone(),
+                    age_ms: age(vote.at_ms),
+                    counts,
+                })
+                .collect(),
+            penalty: self.decayed(options, now_ms),
+            held_down: self.held_down,
+        }
+    }
+
+    /// Whether so many heartbeats are missing that it is silence.
+    pub(super) fn is_silent(&self, options: &Options, now_ms: i64) -> bool {
+        self.missed(options, now_ms) >= i64::from(options.fall.max(1))
+    }
+
+    /// About to fall: all but one of the heartbeats that may be missed are, or nobody sees users served without a failure.
+    pub(super) fn is_suspect(&self, options: &Options, now_ms: i64) -> bool {
+        let limit = i64::from(options.fall.max(1));
+        self.missed(options, now_ms) >= (limit - 1).max(1)
+            || self.api_bad + 1 >= options.fall.max(2)
+            || self.votes.wavers(now_ms)
+    }
+
+    pub(super) fn users_served(&self) -> bool {
+        self.users_served
+    }
+
+    fn missed(&self, options: &Options, now_ms: i64) -> i64 {
+        let silence = now_ms.saturating_sub(self.silent_from_ms);
+        if silence < 0 {
+            return 0;
+        }
+        silence / options.heartbeat_ms.max(1) + i64::from(self.head_start)
+    }
+
+    fn evidence(&self, options: &Options, now_ms: i64) -> Evidence {
+        let silent = self.is_silent(options, now_ms);
+        let heartbeats = match self.last_heartbeat_ms {
+            _ if silent => Heartbeats::Silent,
+            None => Heartbeats::Never,
+            Some(_) => Heartbeats::Arrive,
+        };
+        let api = if self.api_bad >= options.fall.max(1) { ApiServer::Silent } else { ApiServer::Answers };
+        Evidence { heartbeats, api, data: self.votes.together(silent, now_ms) }
+    }
+
+    /// Draws conclusions. What only others' words changed is noted without a turn.
+    pub(super) fn conclude(&mut self, options: &Options, now_ms: i64) -> Option<Turn> {
+        let evidence = self.evidence(options, now_ms);
+        if evidence.heartbeats == Heartbeats::Silent {
+            self.good = 0;
+            // What was known of its API server is old now.
+            self.api_bad = 0;
+        }
+        if !matches!(evidence.data, Quorum::None) {
+            self.data_heard_ms = Some(now_ms);
+        }
+        let disagree = matches!(evidence.data, Quorum::Split | Quorum::Alone);
+        self.split_since_ms = disagree.then(|| self.split_since_ms.unwrap_or(now_ms));
+        let (to, rule) = judge(evidence);
+        let may = match to {
+            Verdict::Unknown => false,
+            Verdict::Healthy => self.may_rise(options, evidence.data, now_ms),
+            Verdict::Partitioned => self.may_part(options, now_ms),
+            Verdict::HubUnreachable | Verdict::ApiDown => {
+                self.verdict != Verdict::DataPlaneDown || !self.holds_unseen(options, evidence.data, now_ms)
+            }
+            Verdict::DataPlaneDown => true,
+        };
+        let users_turned =
+            std::mem::replace(&mut self.users_served, evidence.data == Quorum::Up) != self.users_served;
+        if !may {
+            return (users_turned && is_bad(self.verdict))
+                .then(|| self.turn(self.verdict, self.rule, evidence, now_ms));
+        }
+        if to == self.verdict && !is_bad(to) {
+            // From well to well nothing moves.
+            if self.rule != rule {
+                self.rule = rule;
+                self.reason = self.reason(to, rule, evidence, now_ms);
+            }
+            return None;
+        }
+        (to != self.verdict || rule != self.rule || users_turned)
+            .then(|| self.turn(to, rule, evidence, now_ms))
+    }
+
+    fn turn(&self, to: Verdict, rule: Rule, evidence: Evidence, now_ms: i64) -> Turn {
+        Turn { to, rule, reason: self.reason(to, rule, evidence, now_ms) }
+    }
+
+    /// Takes a turn that [`Self::conclude`] gave; says what the verdict was.
+    pub(super) fn take(
+        &mut self,
+        turn: &Turn,
+        users_before: bool,
+        options: &Options,
+        now_ms: i64,
+    ) -> Verdict {
+        let from = std::mem::replace(&mut self.verdict, turn.to);
+        self.rule = turn.rule;
+        self.reason.clone_from(&turn.reason);
+        // Users who were served until now need not move for what was bad before.
+        if from != turn.to || users_before != self.users_served {
+            self.since_ms = now_ms;
+        }
+        if turn.to == Verdict::Healthy {
+            self.fell_ms = None;
+            self.held_down = false;
+        } else if is_bad(turn.to) && !is_bad(from) {
+            self.fell_ms = Some(now_ms);
+            self.punish(options, now_ms);
+        }
+        from
+    }
+
+    /// Whether good news are good enough.
+    fn may_rise(&mut self, options: &Options, data: Quorum, now_ms: i64) -> bool {
+        if self.verdict == Verdict::Healthy {
+            return true;
+        }
+        let enough = if self.verdict == Verdict::Unknown { 1 } else { options.rise.max(1) };
+        if self.good < enough || self.holds_unseen(options, data, now_ms) {
+            return false;
+        }
+        !self.held_down || self.decayed(options, now_ms) <= options.flap_reuse
+    }
+
+    /// Whether voters have disagreed long enough. Where users were not served, they must agree that they are.
+    fn may_part(&self, options: &Options, now_ms: i64) -> bool {
+        self.verdict != Verdict::DataPlaneDown
+            && self.split_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= options.split_ms)
+    }
+
+    /// Users were not served when somebody last looked, and nobody has said since that they are.
+    fn holds_unseen(&self, options: &Options, data: Quorum, now_ms: i64) -> bool {
+        self.verdict == Verdict::DataPlaneDown
+            && data != Quorum::Up
+            && self.data_heard_ms.is_some_and(|heard| now_ms.saturating_sub(heard) < options.unseen_hold_ms)
+    }
+
+    fn reason(&self, verdict: Verdict, rule: Rule, evidence: Evidence, now_ms: i64) -> String {
+        let silence = match self.last_heartbeat_ms {
+            Some(last) => format!("no heartbeat for {} ms", now_ms.saturating_sub(last)),
+            None => "no heartbeat since the start".to_owned(),
+        };
+        let wrong = match verdict {
+            Verdict::ApiDown => format!("its API server does not answer its agent: {}", self.api_message),
+            _ if evidence.heartbeats == Heartbeats::Silent => silence,
+            _ => "heartbeats arrive".to_owned(),
+        };
+        match rule {
+            Rule::NotHeardYet => "no heartbeat yet".into(),
+            Rule::HeartbeatsArrive => wrong,
+            Rule::AllWell => "heartbeats arrive, and probes see users served".into(),
+            Rule::UsersServed if self.users_served => format!("{wrong}; but probes see users served"),
+            Rule::UsersServed | Rule::NobodyElseLooks | Rule::AgentSaysSo => wrong,
+            Rule::VotersDisagree | Rule::QuorumFails | Rule::SilentAndUnserved => {
+                format!("{wrong}; {}", self.votes_in_words(now_ms))
+            }
+            Rule::Restored => self.reason.clone(),
+        }
+    }
+
+    fn votes_in_words(&self, now_ms: i64) -> String {
+        let counted: Vec<_> = self.votes.iter(now_ms).filter(|(.., counts)| *counts).collect();
+        let failing: Vec<String> = counted
+            .iter()
+            .filter(|(_, _, vote, _)| vote.outcome == super::Outcome::Down)
+            .map(|(service, voter, vote, _)| format!("{voter} on {service}: {}", vote.message))
+            .collect();
+        let first = failing.first().map(|first| format!(" ({first})")).unwrap_or_default();
+        format!("{} of {} votes say that users are not served{first}", failing.len(), counted.len())
+    }
+
+    fn decayed(&self, options: &Options, now_ms: i64) -> f64 {
+        let age = now_ms.saturating_sub(self.penalty_at_ms).max(0) as f64;
+        self.penalty * (-age / options.flap_half_life_ms.max(1) as f64).exp2()
+    }
+
+    fn punish(&mut self, options: &Options, now_ms: i64) {
+        // Twice the limit is the most, so that a cluster is held down for a bounded time.
+        self.penalty = (self.decayed(options, now_ms) + 1.0).min(options.flap_limit * 2.0);
+        self.penalty_at_ms = now_ms;
+        if self.penalty > options.flap_limit {
+            self.held_down = true;
+        }
+    }
+
+    pub(super) fn deadline_ms(&self, options: &Options) -> Option<i64> {
+        let fall = i64::from(options.fall.max(1));
+        let silent = (self.verdict != Verdict::HubUnreachable).then(|| {
+            let beats = (fall - i64::from(self.head_start)).max(0);
+            self.silent_from_ms.saturating_add(beats.saturating_mul(options.heartbeat_ms))
+        });
+        let reuse = (self.held_down && self.good > 0 && options.flap_reuse > 0.0).then(|| {
+            let half_lives = (self.penalty / options.flap_reuse).log2().max(0.0);
+            self.penalty_at_ms.saturating_add((half_lives * options.flap_half_life_ms as f64).ceil() as i64)
+        });
+        let split = self.split_since_ms.map(|since| since.saturating_add(options.split_ms));
+        silent.into_iter().chain(reuse).chain(split).min()
+    }
+}

@@ -1,0 +1,275 @@
+//! Behaviour of the verdicts when probers vote.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::api::Verdict;
+
+/// Clusters of which `default/web` is probed, and a clock that ticks in tenths of a second.
+struct World {
+    verdicts: Verdicts,
+    now_ms: i64,
+    clusters: Vec<&'static str>,
+    /// Whose heartbeats the hub does not hear.
+    silent: Vec<&'static str>,
+    api_down: Vec<&'static str>,
+    /// Where no prober reaches anything.
+    dead: Vec<&'static str>,
+    /// What one prober does not reach though it is there.
+    blind: Vec<(Voter, &'static str)>,
+    voters: Vec<Voter>,
+}
+
+fn dns(name: &str) -> Voter {
+    Voter::Dns(name.into())
+}
+
+impl World {
+    fn new(clusters: &[&'static str], voters: &[Voter]) -> Self {
+        let mut verdicts = Verdicts::new(Options::default(), 0);
+        for cluster in clusters {
+            verdicts.add(cluster, 0);
+        }
+        let lives = BTreeMap::from([("default/web".to_owned(), VOTE_LIFE_MS)]);
+        verdicts
+            .expect_votes(clusters.iter().map(|cluster| ((*cluster).to_owned(), lives.clone())).collect());
+        let mut world = Self {
+            verdicts,
+            now_ms: 0,
+            clusters: clusters.to_vec(),
+            silent: vec![],
+            api_down: vec![],
+            dead: vec![],
+            blind: vec![],
+            voters: voters.to_vec(),
+        };
+        world.run(4_000);
+        world
+    }
+
+    fn run(&mut self, duration_ms: i64) -> Vec<(i64, Change)> {
+        let mut changes = Vec::new();
+        for _ in 0..duration_ms / 100 {
+            self.now_ms += 100;
+            if self.now_ms % 1000 == 0 {
+                self.beat();
+            }
+            // Probers are out of step, as they are.
+            for (number, voter) in self.voters.clone().iter().enumerate() {
+                if self.now_ms % 1000 == 300 * (number as i64 + 1) {
+                    self.probe(voter);
+                }
+            }
+            changes.extend(self.verdicts.step(self.now_ms).into_iter().map(|change| (self.now_ms, change)));
+        }
+        changes
+    }
+
+    fn beat(&mut self) {
+        for cluster in &self.clusters {
+            if !self.silent.contains(cluster) {
+                let api_ok = !self.api_down.contains(cluster);
+                let signal = Signal::Heartbeat { api_ok, message: "connection refused".into() };
+                self.verdicts.observe(self.now_ms, cluster, signal);
+            }
+        }
+    }
+
+    fn probe(&mut self, voter: &Voter) {
+        for cluster in self.clusters.clone() {
+            let fails = self.dead.contains(&cluster) || self.blind.contains(&(voter.clone(), cluster));
+            let vote = Vote {
+                outcome: if fails { Outcome::Down } else { Outcome::Up },
+                failures: u32::from(fails) * 2,
+                at_ms: self.now_ms,
+                message: if fails { "timed out".into() } else { String::new() },
+                ..Vote::default()
+            };
+            self.verdicts.vote(voter, cluster, "default/web", vote);
+        }
+    }
+
+    fn view(&self, cluster: &str) -> View {
+        self.verdicts.view(cluster).unwrap()
+    }
+}
+
+fn summary(changes: &[(i64, Change)]) -> Vec<(i64, &str, Verdict, Rule)> {
+    changes.iter().map(|(at, change)| (*at, change.cluster.as_str(), change.to, change.rule)).collect()
+}
+
+#[test]
+fn a_data_plane_that_dies_while_the_api_is_up_is_down_as_soon_as_two_probers_say_so() {
+    let mut world = World::new(&["taiwan", "tokyo"], &[Voter::Controller, dns("one")]);
+    world.dead.push("taiwan");
+    let changes = world.run(5_000);
+    let down = Verdict::DataPlaneDown;
+    assert_eq!(summary(&changes), [(4_600, "taiwan", down, Rule::QuorumFails)]);
+    assert!(changes[0].1.reason.contains("2 of 2 votes"), "{}", changes[0].1.reason);
+    assert_eq!(world.verdicts.frozen(), None);
+    let served = world.verdicts.served(world.now_ms);
+    assert!(!served["taiwan"]["default/web"].passing && served["tokyo"]["default/web"].passing);
+    world.dead.clear();
+    assert_eq!(summary(&world.run(5_000)), [(9_600, "taiwan", Verdict::Healthy, Rule::AllWell)]);
+}
+
+#[test]
+fn a_hub_that_is_cut_off_one_member_moves_nobody_while_users_are_served() {
+    let mut world = World::new(&["taiwan", "tokyo"], &[Voter::Controller, dns("one")]);
+    world.silent.push("taiwan");
+    // The controller's own probes go the same way.
+    world.blind.push((Voter::Controller, "taiwan"));
+    let changes = world.run(60_000);
+    assert_eq!(changes.last().unwrap().1.to, Verdict::HubUnreachable);
+    assert!(changes.iter().all(|(_, change)| change.to != Verdict::DataPlaneDown), "{changes:?}");
+    let view = world.view("taiwan");
+    assert_eq!((view.rule, view.users_served), (Rule::UsersServed, true));
+    assert!(world.verdicts.served(world.now_ms)["taiwan"]["default/web"].passing);
+    assert_eq!(world.verdicts.frozen(), None);
+}
+
+#[test]
+fn silence_and_the_only_prober_are_two_words() {
+    let mut world = World::new(&["taiwan", "tokyo"], &[dns("one")]);
+    world.dead.push("taiwan");
+    world.run(2_500);
+    assert_ne!(world.view("taiwan").verdict, Verdict::DataPlaneDown, "one word is no quorum");
+    world.silent.push("taiwan");
+    world.run(4_000);
+    let view = world.view("taiwan");
+    assert_eq!((view.verdict, view.rule), (Verdict::DataPlaneDown, Rule::SilentAndUnserved));
+}
+
+#[test]
+fn an_api_server_that_is_down_moves_nobody_while_users_are_served() {
+    let mut world = World::new(&["taiwan", "tokyo"], &[Voter::Controller, dns("one")]);
+    world.api_down.push("taiwan");
+    world.run(10_000);
+    let view = world.view("taiwan");
+    assert_eq!((view.verdict, view.rule, view.users_served), (Verdict::ApiDown, Rule::UsersServed, true));
+}
+
+#[test]
+fn voters_that_disagree_for_a_while_are_a_partition() {
+    let mut world = World::new(&["taiwan", "tokyo"], &[Voter::Controller, dns("one")]);
+    world.blind.push((dns("one"), "taiwan"));
+    let changes = world.run(10_000);
+    assert_eq!(summary(&changes), [(6_600, "taiwan", Verdict::Partitioned, Rule::VotersDisagree)]);
+    world.blind.clear();
+    assert_eq!(world.run(5_000).last().unwrap().1.to, Verdict::Healthy);
+}
+
+#[test]
+fn a_third_prober_settles_what_two_disagree_about() {
+    let mut world = World::new(&["taiwan", "tokyo"], &[Voter::Controller, dns("one"), dns("two")]);
+    world.blind.push((dns("one"), "taiwan"));
+    assert!(world.run(10_000).is_empty());
+    world.blind.push((dns("two"), "taiwan"));
+    world.run(2_000);
+    assert_eq!(world.view("taiwan").verdict, Verdict::DataPlaneDown);
+}
+
+#[test]
+fn old_votes_count_for_nothing() {
+    let mut world = World::new(&["taiwan", "tokyo"], &[Voter::Controller, dns("one")]);
+    world.blind.push((dns("one"), "taiwan"));
+    world.run(10_000);
+    assert_eq!(world.view("taiwan").verdict, Verdict::Partitioned);
+    // The DNS server that disagreed is gone for good.
+    world.voters.pop();
+    let changes = world.run(15_000);
+    assert_eq!(changes.last().unwrap().1.to, Verdict::Healthy);
+    let (at, _) = changes.last().unwrap();
+    assert!((23_000..25_500).contains(at), "its last vote was at 13.6 s and counts for 10 s: {at}");
+}
+
+#[test]
+fn a_hub_whose_own_link_is_cut_says_so_and_freezes() {
+    let clusters = ["fukuoka", "nagoya", "osaka", "taiwan", "tokyo"];
+    let mut world = World::new(&clusters, &[Voter::Controller, dns("one")]);
+    world.silent.extend(["osaka", "taiwan", "tokyo"]);
+    world.run(10_000);
+    let frozen = world.verdicts.frozen().unwrap().to_owned();
+    assert!(frozen.contains("3 of 5") && frozen.contains("the hub's own link is suspect"), "{frozen}");
+    world.silent.clear();
+    world.run(5_000);
+    assert_eq!(world.verdicts.frozen(), None);
+}
+
+#[test]
+fn what_fails_everywhere_at_once_freezes_before_anybody_moves() {
+    let mut world = World::new(&["taiwan", "tokyo"], &[Voter::Controller, dns("one")]);
+    world.dead.extend(["taiwan", "tokyo"]);
+    loop {
+        let changes = world.run(100);
+        if changes.iter().any(|(_, change)| change.to == Verdict::DataPlaneDown) {
+            assert!(world.verdicts.frozen().is_some(), "{changes:?}");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_cluster_that_nobody_looks_at_any_more_stays_down_for_a_while() {
+    let mut world = World::new(&["taiwan", "tokyo"], &[Voter::Controller, dns("one")]);
+    world.dead.push("taiwan");
+    world.run(5_000);
+    assert_eq!(world.view("taiwan").verdict, Verdict::DataPlaneDown);
+    // Its replicas have moved away, so that its Service is probed no more.
+    let lives = BTreeMap::from([("default/web".to_owned(), VOTE_LIFE_MS)]);
+    world.verdicts.expect_votes(BTreeMap::from([("tokyo".to_owned(), lives)]));
+    world.run(200_000);
+    assert_eq!(world.view("taiwan").verdict, Verdict::DataPlaneDown);
+    world.run(120_000);
+    assert_eq!(world.view("taiwan").verdict, Verdict::Healthy);
+}
+
+#[test]
+fn heartbeats_that_flap_every_five_seconds_move_no_user() {
+    let mut world = World::new(&["osaka", "taiwan", "tokyo"], &[Voter::Controller, dns("one")]);
+    for _ in 0..12 {
+        world.silent.push("taiwan");
+        let lost = world.run(5_000);
+        world.silent.clear();
+        let back = world.run(5_000);
+        for (_, change) in lost.iter().chain(&back) {
+            assert!(matches!(change.to, Verdict::HubUnreachable | Verdict::Healthy), "{change:?}");
+        }
+        assert!(world.verdicts.served(world.now_ms)["taiwan"]["default/web"].passing);
+        assert_eq!(world.verdicts.frozen(), None);
+    }
+}
+
+#[test]
+fn a_data_plane_that_flaps_is_held_down_and_its_users_move_but_a_few_times() {
+    let mut world = World::new(&["osaka", "taiwan", "tokyo"], &[Voter::Controller, dns("one")]);
+    let mut falls = 0;
+    for _ in 0..24 {
+        world.dead.push("taiwan");
+        let changes = world.run(5_000);
+        falls += changes
+            .iter()
+            .filter(|(_, change)| change.from != change.to && change.to == Verdict::DataPlaneDown)
+            .count();
+        world.dead.clear();
+        world.run(5_000);
+    }
+    assert!((2..=12).contains(&falls), "{falls} falls in 24 flaps");
+    assert!(world.verdicts.reports(world.now_ms).any(|(name, report)| name == "taiwan" && report.held_down));
+    world.run(180_000);
+    assert_eq!(world.view("taiwan").verdict, Verdict::Healthy);
+}
+
+#[test]
+fn a_report_holds_every_vote_with_its_age() {
+    let mut world = World::new(&["taiwan", "tokyo"], &[Voter::Controller, dns("one")]);
+    world.run(500);
+    let reports: BTreeMap<_, _> = world.verdicts.reports(world.now_ms).collect();
+    let taiwan = &reports["taiwan"];
+    assert_eq!((taiwan.agent.age_ms, taiwan.agent.missed, taiwan.agent.api_ok), (Some(500), 0, true));
+    let votes: Vec<_> =
+        taiwan.votes.iter().map(|vote| (vote.voter.to_string(), vote.age_ms, vote.counts)).collect();
+    assert_eq!(votes, [("controller".to_owned(), 200, true), ("dns/one".to_owned(), 900, true)]);
+    assert_eq!(taiwan.data, Quorum::Up);
+}

@@ -1,0 +1,93 @@
+//! Which targets follow from Services and policies.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::api::TrafficPolicy;
+
+use super::{Alone, Check, Key, Target};
+
+/// A federated Service, as far as probing goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbedService {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its first port: name and number; none if it has no TCP port.
+    pub port: Option<(String, u16)>,
+    /// By cluster: how users reach it there.
+    pub clusters: BTreeMap<String, Reached>,
+}
+
+/// How users reach a Service in one cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Literal addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Ports by name where they are not the Service's own.
+    pub ports: BTreeMap<String, u32>,
+    /// Its agent says that no endpoint is ready: a failing probe would say nothing that is not known.
+    pub unready: bool,
+}
+
+/// What is to be probed: each Service where users reach it, by the oldest policy of the Service, or a connection to its first port if no
+/// policy says anything.
+pub fn targets(services: &[ProbedService], policies: &[TrafficPolicy]) -> Vec<Target> {
+    let mut found = Vec::new();
+    for service in services {
+        let policy = oldest(service, policies);
+        let spec = policy.map(|policy| &policy.spec);
+        let check = spec.and_then(|spec| spec.health_check.as_ref());
+        let hostname = spec.and_then(|spec| spec.hostnames.first()).map(String::as_str);
+        let Some(checked) = Check::of(check, hostname) else { continue };
+        let safety = spec.map(|spec| spec.safety.clone()).unwrap_or_default();
+        let alone = Alone {
+            may_withdraw: check.and_then(|check| check.withdraw_without_hub).unwrap_or(true),
+            min_clusters: safety.min_clusters.unwrap_or(0),
+            max_withdrawn_percent: safety.max_withdrawn_percent.unwrap_or(100),
+        };
+        for (cluster, reached) in &service.clusters {
+            let Some(port) = port(service, reached, check.and_then(|check| check.port)) else { continue };
+            if reached.unready || reached.addresses.is_empty() {
+                continue;
+            }
+            found.push(Target {
+                key: Key {
+                    service: format!("{}/{}", service.namespace, service.name),
+                    cluster: cluster.clone(),
+                },
+                addresses: reached.addresses.clone(),
+                port,
+                check: checked.clone(),
+                alone,
+            });
+        }
+    }
+    found
+}
+
+/// The policy's port as it is; the Service's first port as users of this cluster reach it.
+fn port(service: &ProbedService, reached: &Reached, wanted: Option<u16>) -> Option<u16> {
+    if wanted.is_some() {
+        return wanted;
+    }
+    let (name, number) = service.port.as_ref()?;
+    match reached.ports.get(name) {
+        Some(other) => u16::try_from(*other).ok(),
+        None => Some(*number),
+    }
+}
+
+fn oldest<'a>(service: &ProbedService, policies: &'a [TrafficPolicy]) -> Option<&'a TrafficPolicy> {
+    policies
+        .iter()
+        .filter(|policy| {
+            policy.metadata.namespace.as_deref() == Some(&service.namespace)
+                && policy.spec.service == service.name
+        })
+        .min_by_key(|policy| {
+            let created = policy.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            (created.is_none(), created, policy.name().to_owned())
+        })
+}
