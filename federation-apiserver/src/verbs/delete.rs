@@ -54,7 +54,13 @@ pub(super) async fn delete(call: &mut Call) -> Result<Response<Body>, ApiError> 
 }
 
 /// Deletes every object that the selectors choose.
+///
+/// All namespaces at once are no collection to delete: kube-apiserver serves no such route either, and one slip of a URL would
+/// take every object of a kind.
 pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>, ApiError> {
+    if call.kind.namespaced() && call.path.namespace.is_none() {
+        return Err(ApiError::no_such_method());
+    }
     let (options, dry_run) = options(call)?;
     let chosen = list::chosen(call)?;
     let mut items = Vec::with_capacity(chosen.len());

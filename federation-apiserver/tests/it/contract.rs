@@ -33,6 +33,16 @@ async fn a_taken_name_and_a_missing_namespace_are_refused() {
 }
 
 #[tokio::test]
+async fn a_collection_is_deleted_in_one_namespace_never_in_all() {
+    let world = World::new().await;
+    world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
+    world.expect(StatusCode::METHOD_NOT_ALLOWED, Method::DELETE, "/api/v1/configmaps", None).await;
+    world.expect(StatusCode::OK, Method::GET, &format!("{CONFIG_MAPS}/a"), None).await;
+    world.expect(StatusCode::OK, Method::DELETE, CONFIG_MAPS, None).await;
+    world.expect(StatusCode::NOT_FOUND, Method::GET, &format!("{CONFIG_MAPS}/a"), None).await;
+}
+
+#[tokio::test]
 async fn a_stale_resource_version_conflicts_and_a_no_op_keeps_it() {
     let world = World::new().await;
     let path = format!("{CONFIG_MAPS}/a");
