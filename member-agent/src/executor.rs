@@ -153,13 +153,6 @@ impl Executor {
         }
     }
 
-    /// Applies again what was refused: the member may have changed its mind (a CRD was installed, rights were given).
-    pub(crate) fn retry(&self, wanted: Arc<Wanted>) {
-        if !self.0.slots.lock().contains_key(&wanted.entry.key) {
-            self.submit(Job::Apply { wanted, drift: false });
-        }
-    }
-
     async fn work(self, key: Key) {
         let mut last_written = 0;
         loop {

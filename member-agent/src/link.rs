@@ -33,8 +33,6 @@ const MESSAGES: usize = 128;
 const BATCH: usize = 256;
 /// A digest's answer lists every object, about 150 bytes each: this is room for 400,000.
 const MESSAGE_LIMIT: usize = 64 << 20;
-/// Refused objects are tried again so often.
-const RETRY_REFUSED: Duration = Duration::from_secs(60);
 /// Events being posted at once; a burst beyond it waits in the hub's stream.
 const POSTS: usize = 8;
 
@@ -95,7 +93,6 @@ impl Link {
         let mut connection: Option<Connection> = None;
         let mut attempt = 0;
         let mut waiting: Option<v1::AgentMessage> = None;
-        let mut retry = tokio::time::interval(RETRY_REFUSED);
         loop {
             // Out: what there is to do, one fsync for all of it.
             let mut batch = Vec::new();
@@ -200,7 +197,6 @@ impl Link {
                     }
                 }
                 Some(()) = permit(room) => {}
-                _ = retry.tick() => self.retry_refused(),
                 () = sleep_until(wake.into()) => {}
             }
             self.session.tick(now());
@@ -266,7 +262,7 @@ impl Link {
                         reason = applied.reason, message = applied.message, "the member refused a manifest"
                     );
                 }
-                self.session.applied(applied);
+                self.session.applied(now, applied);
             }
             Report::Withdrawn { key, uid, epoch, outcome } => {
                 self.session.withdrawn(&key, &uid, epoch, outcome);
@@ -303,14 +299,6 @@ impl Link {
     fn say_why_not_ready(&self, reason: &str) {
         if !self.health.is_ready() {
             self.health.wait_for("hub", reason);
-        }
-    }
-
-    fn retry_refused(&self) {
-        for key in self.session.refused() {
-            if let Some(wanted) = self.world.held(&key) {
-                self.executor.retry(wanted);
-            }
         }
     }
 

@@ -3,6 +3,7 @@
 mod backoff;
 mod desired;
 mod outbox;
+mod refusals;
 mod session;
 
 pub use backoff::Backoff;

@@ -89,16 +89,6 @@ impl Outbox {
         self.applied.values.get(key).map(|(applied, _)| applied)
     }
 
-    pub(super) fn refused(&self) -> Vec<Key> {
-        let refused = |applied: &v1::Applied| applied.result() == v1::ApplyResult::Refused;
-        self.applied
-            .values
-            .iter()
-            .filter(|(_, (applied, _))| refused(applied))
-            .map(|(key, _)| key.clone())
-            .collect()
-    }
-
     /// Sends the last outcome again, as the answer to an Apply that changed nothing but the epoch.
     pub(super) fn repeat_applied(&mut self, key: &Key, epoch: u64) {
         if let Some((applied, waits)) = self.applied.values.get_mut(key) {

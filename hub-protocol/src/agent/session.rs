@@ -7,6 +7,7 @@ use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down
 
 use super::desired::Offer;
 use super::outbox::Outbox;
+use super::refusals::Refusals;
 use super::{Backoff, Desired, Entry, State};
 use crate::{FENCED, HEARTBEAT_MS, Key};
 
@@ -165,6 +166,7 @@ pub struct Session {
     backoff: Backoff,
     session: String,
     outbox: Outbox,
+    refusals: Refusals,
     actions: VecDeque<Action>,
     heartbeat_ms: u64,
     beat_at: u64,
@@ -197,6 +199,7 @@ impl Session {
             link: Link::Down { retry_at: now },
             session: String::new(),
             outbox: Outbox::default(),
+            refusals: Refusals::default(),
             actions,
             heartbeat_ms: HEARTBEAT_MS.into(),
             beat_at: 0,
@@ -229,11 +232,6 @@ impl Session {
     /// Round trip of the last acknowledged heartbeat, microseconds.
     pub fn rtt_micros(&self) -> u32 {
         self.rtt_micros
-    }
-
-    /// Objects whose last Apply the member refused.
-    pub fn refused(&self) -> Vec<Key> {
-        self.outbox.refused()
     }
 
     /// Events that found no room while the hub was away.
@@ -302,6 +300,11 @@ impl Session {
 
     /// Time has passed.
     pub fn tick(&mut self, now: u64) {
+        while let Some(key) = self.refusals.due(now) {
+            if let Some(entry) = self.desired.get(&key).filter(|entry| entry.state == State::Held) {
+                self.actions.push_back(Action::Apply(entry.clone()));
+            }
+        }
         match self.link {
             Link::Down { retry_at } if now >= retry_at => {
                 self.link = Link::Connecting { since: now };
@@ -325,6 +328,10 @@ impl Session {
 
     /// When [`Session::tick`] next has something to do.
     pub fn next_deadline(&self) -> Option<u64> {
+        [self.link_deadline(), self.refusals.next_deadline()].into_iter().flatten().min()
+    }
+
+    fn link_deadline(&self) -> Option<u64> {
         match self.link {
             Link::Down { retry_at } => Some(retry_at),
             Link::Connecting { since } | Link::Greeting { since } => Some(since + self.config.greeting_ms),
@@ -348,13 +355,18 @@ impl Session {
         self.actions.pop_front()
     }
 
-    /// An Apply ended, or drift was corrected. Outcomes of what is no longer wanted are dropped.
-    pub fn applied(&mut self, applied: v1::Applied) {
+    /// An Apply ended, or drift was corrected. Outcomes of what is no longer wanted are dropped; what was refused is tried again later.
+    pub fn applied(&mut self, now: u64, applied: v1::Applied) {
         let Some(key) = applied.key.clone().map(Key::from) else { return };
         let Some(entry) = self.desired.get(&key) else { return };
         if entry.state == State::Held && entry.uid == applied.uid && entry.generation == applied.generation {
             // The entry's epoch may have risen since the executor took it, with nothing else changed.
             let epoch = entry.epoch;
+            if applied.result() == v1::ApplyResult::Refused {
+                self.refusals.note(now, key.clone());
+            } else {
+                self.refusals.forget(&key);
+            }
             self.outbox.applied(key, v1::Applied { epoch, ..applied });
         }
     }
@@ -363,6 +375,7 @@ impl Session {
     pub fn withdrawn(&mut self, key: &Key, uid: &str, epoch: u64, outcome: Outcome) {
         if self.desired.forget(key, uid) {
             self.outbox.forget(key);
+            self.refusals.forget(key);
             self.actions.push_back(Action::Persist(Persist::Forget(key.clone())));
         }
         self.answer_removal(key, uid, epoch, outcome);
@@ -479,6 +492,7 @@ impl Session {
         self.see_epoch(entry.epoch);
         match self.desired.offer(entry.clone()) {
             Offer::Taken => {
+                self.refusals.forget(&key);
                 self.actions.push_back(Action::Persist(Persist::Put(entry.clone())));
                 self.actions.push_back(Action::Apply(entry));
             }

@@ -566,16 +566,26 @@ impl World {
     fn perform(&mut self, action: Action) -> Result<(), String> {
         match action {
             Action::Apply(entry) => {
+                // Now and then the member says no: a quota is full, a kind is not installed yet. Not to the successor of a copy of another
+                // uid: the template's finalizer keeps a name from being used again while such a copy stands, and this world has none.
+                let other = self.member.get(&entry.key).is_some_and(|copy| copy.uid != entry.uid);
+                let refused = !self.calm && !other && self.chance(200);
+                let result = if refused { ApplyResult::Refused } else { ApplyResult::Applied };
                 let copy = Copy { uid: entry.uid.clone(), epoch: entry.epoch, generation: entry.generation };
-                self.write(&entry.key, copy)?;
-                self.agent.applied(v1::Applied {
-                    key: Some((&entry.key).into()),
-                    uid: entry.uid,
-                    generation: entry.generation,
-                    epoch: entry.epoch,
-                    result: ApplyResult::Applied.into(),
-                    ..v1::Applied::default()
-                });
+                if !refused {
+                    self.write(&entry.key, copy)?;
+                }
+                self.agent.applied(
+                    self.now,
+                    v1::Applied {
+                        key: Some((&entry.key).into()),
+                        uid: entry.uid,
+                        generation: entry.generation,
+                        epoch: entry.epoch,
+                        result: result.into(),
+                        ..v1::Applied::default()
+                    },
+                );
             }
             Action::Delete { key, uid, epoch } => {
                 // As the executor does: only the very copy.
