@@ -60,13 +60,31 @@ pub enum Transport {
     Udp,
     /// RFC 7766.
     Tcp,
+    /// Over TLS, RFC 7858.
+    Tls,
+    /// Over HTTPS, RFC 8484.
+    Https,
+    /// Over QUIC, RFC 9250.
+    Quic,
 }
 
 impl Transport {
+    /// Every one, in the order in which they are exported.
+    pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Https, Self::Quic];
+
+    /// Whether who listens on the way learns no more than sizes, which padding hides (RFC 7830 section 6).
+    #[inline]
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::Https | Self::Quic)
+    }
+
     fn label(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Https => "https",
+            Self::Quic => "quic",
         }
     }
 }
@@ -119,7 +137,7 @@ impl Counters {
     fn bump(&self, counter: &AtomicU64, count: u64) {
         match self.transport {
             Transport::Udp => counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed),
-            Transport::Tcp => {
+            _ => {
                 counter.fetch_add(count, Relaxed);
             }
         }
@@ -275,7 +293,7 @@ impl Collector for DnsMetrics {
         };
         let (mut queries, mut subnets, mut cookies) = (Vec::new(), Vec::new(), Vec::new());
         let (mut dropped, mut truncated, mut cold) = (Vec::new(), Vec::new(), Vec::new());
-        for transport in [Transport::Udp, Transport::Tcp] {
+        for transport in Transport::ALL {
             let label = transport.label();
             for code in 0..Rcode::COUNT as u8 {
                 let count = sum(transport, &|t| t.answers(Rcode(code)));

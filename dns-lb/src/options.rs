@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::answer::CookiePolicy;
 use crate::client::Prefix;
-use crate::doors::Limits;
+use crate::doors::{EncryptedOptions, Limits};
 use crate::transfer::Notify;
 use crate::udp::Limit;
 
@@ -62,7 +62,10 @@ pub struct Options {
     /// Database of countries in MaxMind's format: the region of clients that the hub's table does not name.
     #[arg(long, value_name = "FILE")]
     pub geo_database: Option<PathBuf>,
-    /// TCP connections at a time.
+    /// The encrypted doors.
+    #[command(flatten)]
+    pub encrypted: EncryptedOptions,
+    /// Connections at a time, each for TCP, TLS, HTTPS and QUIC.
     #[arg(long, value_name = "N", default_value_t = Limits::default().connections)]
     pub connections: usize,
     /// Of them, those of one IPv4 address or IPv6 /64; more are closed at once.
@@ -104,6 +107,7 @@ impl Default for Options {
             cookies: CookiePolicy::default(),
             cookie_secret_file: None,
             geo_database: None,
+            encrypted: EncryptedOptions::default(),
             connections: Limits::default().connections,
             connections_per_client: Limits::default().per_client,
             idle_timeout: Limits::default().idle.as_millis() as u64,

@@ -15,13 +15,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::answer::{INSTANCE_MAX, Secrets};
 use crate::client::{Database, DatabaseError};
-use crate::doors::{self, Desk, Gate, Stream};
+use crate::doors::{self, Desk, Encrypted, EncryptedAddresses, EncryptedError, Gate, Stream};
 use crate::hub::{Client, Disk, DiskError, Fence, Hub};
 use crate::metrics::{DnsMetrics, Transport};
 use crate::options::Options;
 use crate::state::State;
 use crate::transfer::{KeyError, Keys, Transfers, notify};
 use crate::udp::{self, Clock, Dice, Limit, Limiter, Worker};
+use crate::zone::step;
 
 /// How often freshness is looked at.
 const REVIEW: Duration = Duration::from_secs(1);
@@ -94,6 +95,9 @@ pub enum Error {
     /// The instance's name is too long.
     #[error("--instance has {0} octets, more than {INSTANCE_MAX}")]
     Instance(usize),
+    /// An encrypted door cannot be opened.
+    #[error(transparent)]
+    Encrypted(#[from] EncryptedError),
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -108,6 +112,7 @@ pub struct Service {
     addresses: Vec<SocketAddr>,
     udp: Vec<UdpSocket>,
     tcp: Vec<TcpListener>,
+    encrypted: Encrypted,
     hub: Option<Hub>,
     state: State,
     keys: Keys,
@@ -152,7 +157,13 @@ impl Service {
             udp.extend(sockets);
             tcp.push(listener);
         }
-        Ok(Self { options, addresses, udp, tcp, hub, state, keys, health, metrics, dns_metrics })
+        let encrypted = Encrypted::bind(&options.encrypted)?;
+        Ok(Self { options, addresses, udp, tcp, encrypted, hub, state, keys, health, metrics, dns_metrics })
+    }
+
+    /// Where the encrypted doors are, with the ports that the kernel chose.
+    pub fn encrypted(&self) -> &EncryptedAddresses {
+        &self.encrypted.addresses
     }
 
     /// Where it answers, in the order of `--listen`, with the ports that the kernel chose.
@@ -227,18 +238,22 @@ impl Service {
             let prefixes = self.options.transfer_to.clone();
             Arc::new(Transfers::new(published.clone(), self.keys, prefixes))
         });
-        let stream = Stream {
+        let roll = dice.roll();
+        let with = |transport, gate| Stream {
             desk: Arc::new(Desk {
-                published: self.state.published().clone(),
-                instance,
-                counters: self.dns_metrics.thread(Transport::Tcp),
-                transport: Transport::Tcp,
-                dice: dice.roll().into(),
+                published: published.clone(),
+                instance: instance.clone(),
+                counters: self.dns_metrics.thread(transport),
+                transport,
+                dice: step(roll ^ transport as u64).into(),
             }),
-            gate: Gate::new(self.options.limits()),
-            transfers,
+            gate,
+            transfers: transfers.clone(),
             shutdown: shutdown.clone(),
         };
+        let limits = self.options.limits();
+        self.encrypted.open(limits, &connections, with)?;
+        let stream = with(Transport::Tcp, Gate::new(limits));
         for listener in self.tcp {
             let stream = stream.clone();
             let gate = stream.gate.clone();
@@ -283,15 +298,19 @@ impl Service {
     }
 }
 
-/// Binds, and runs until `shutdown`: what the binary does. Prints one line `ready dns-lb ADDRESS…` on standard output once zones
-/// are served.
+/// Binds, and runs until `shutdown`: what the binary does. Prints one line `ready dns-lb ADDRESS… dot=ADDRESS…` on standard output
+/// once zones are served.
 ///
 /// # Errors
 /// As [`Service::bind`] and [`Service::run`].
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
     let health = Health::new();
     let service = Service::bind(options, health.clone(), Metrics::new())?;
-    let addresses: Vec<String> = service.addresses().iter().map(ToString::to_string).collect();
+    let mut addresses: Vec<String> = service.addresses().iter().map(ToString::to_string).collect();
+    let EncryptedAddresses { dot, doh, doq } = service.encrypted();
+    for (kind, at) in [("dot", dot), ("doh", doh), ("doq", doq)] {
+        addresses.extend(at.iter().map(|address| format!("{kind}={address}")));
+    }
     tokio::spawn(async move {
         while !health.is_ready() {
             tokio::time::sleep(READY).await;

@@ -32,6 +32,21 @@ pub struct UpOptions {
     /// Where DNS is answered, UDP and TCP.
     #[arg(long, default_value = "127.0.0.1:5353", value_name = "ADDRESS:PORT")]
     dns_listen: SocketAddr,
+    /// Address for DNS over TLS.
+    #[arg(long, requires = "dns_tls_cert", value_name = "ADDRESS:PORT")]
+    dns_dot_listen: Option<SocketAddr>,
+    /// Address for DNS over HTTPS, HTTP/2 at the path /dns-query.
+    #[arg(long, requires = "dns_tls_cert", value_name = "ADDRESS:PORT")]
+    dns_doh_listen: Option<SocketAddr>,
+    /// Address for DNS over QUIC.
+    #[arg(long, requires = "dns_tls_cert", value_name = "ADDRESS:PORT")]
+    dns_doq_listen: Option<SocketAddr>,
+    /// Certificate that DNS clients of these three see, with its chain, PEM; read again when it changes.
+    #[arg(long, requires = "dns_tls_key", value_name = "FILE")]
+    dns_tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, requires = "dns_tls_cert", value_name = "FILE")]
+    dns_tls_key: Option<PathBuf>,
     /// The federation's DNS zone; its first label is the federation's name.
     #[arg(long, default_value = "fed.example.test", value_name = "ZONE")]
     dns_zone: String,
@@ -78,6 +93,11 @@ impl UpOptions {
             api_listen: api,
             hub_listen: hub,
             dns_listen: dns,
+            dns_dot_listen: None,
+            dns_doh_listen: None,
+            dns_doq_listen: None,
+            dns_tls_cert: None,
+            dns_tls_key: None,
             dns_zone: "fed.example.test".into(),
             dns_nameserver: Vec::new(),
             dns_ttl: 5,
@@ -137,6 +157,13 @@ impl UpOptions {
             hub: Some(hub.to_string()),
             data_dir: Some(self.data_dir.clone()),
             pki: Some(self.data_dir.join("pki")),
+            encrypted: dns_lb::doors::EncryptedOptions {
+                dot_listen: self.dns_dot_listen.into_iter().collect(),
+                doh_listen: self.dns_doh_listen.into_iter().collect(),
+                doq_listen: self.dns_doq_listen.into_iter().collect(),
+                tls_cert: self.dns_tls_cert.clone(),
+                tls_key: self.dns_tls_key.clone(),
+            },
             ..dns_lb::Options::default()
         }
     }

@@ -30,6 +30,8 @@ const PACKAGES: &[&str] = &[
     "unbound",
     "nsd",
     "knot",
+    "knot-dnsutils",
+    "knot-resolver",
     "ca-certificates",
     "gcc",
     "libc6-dev",
@@ -73,7 +75,19 @@ impl Kit {
         }
         install_packages(
             PACKAGES,
-            &["etcd", "containerd", "runc", "iptables", "conntrack", "ip", "curl", "zstd", "dig"],
+            &[
+                "etcd",
+                "containerd",
+                "runc",
+                "iptables",
+                "conntrack",
+                "ip",
+                "curl",
+                "zstd",
+                "dig",
+                "kdig",
+                "kresd",
+            ],
         )?;
         kit.binaries()?;
         kit.netdelay()?;

@@ -11,7 +11,7 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use super::asking::{Asking, Subject};
 use super::hot::{Outcome, hot, size_limit};
-use super::options::{self, OPTION_SUBNET, Options};
+use super::options::{self, OPTION_KEEPALIVE, OPTION_SUBNET, Options};
 use super::{Context, Facts, Reply, parse};
 use crate::compile::every;
 use crate::metrics::Counters;
@@ -77,6 +77,18 @@ fn opt_data(message: &[u8]) -> Option<Range<usize>> {
         at = data.end;
     }
     None
+}
+
+/// Whether `message` has the option edns-tcp-keepalive, which has no place in QUIC (RFC 9250 section 5.5.2).
+pub fn has_keepalive(message: &[u8]) -> bool {
+    let mut data = opt_data(message).and_then(|data| message.get(data)).unwrap_or_default();
+    while let Some((&[c1, c2, l1, l2], rest)) = data.split_first_chunk::<4>() {
+        if u16::from_be_bytes([c1, c2]) == OPTION_KEEPALIVE {
+            return true;
+        }
+        data = rest.get(u16::from_be_bytes([l1, l2]) as usize..).unwrap_or_default();
+    }
+    false
 }
 
 /// The end of the name at `at`; a pointer ends it.

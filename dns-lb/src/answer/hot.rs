@@ -99,9 +99,9 @@ pub(super) struct Truncated {
 #[inline]
 pub(super) fn size_limit(transport: Transport, edns: Option<Edns>) -> usize {
     match (transport, edns) {
-        (Transport::Tcp, _) => u16::MAX as usize,
         (Transport::Udp, None) => UDP_PLAIN as usize,
         (Transport::Udp, Some(edns)) => edns.payload.clamp(UDP_PLAIN, UDP_MAX) as usize,
+        _ => u16::MAX as usize,
     }
 }
 

@@ -11,11 +11,12 @@ mod options;
 mod parse;
 mod proofs;
 
-pub use cold::cold;
+pub use cold::{cold, has_keepalive};
 pub use cookie::{Checked, Cookie, Secrets};
 pub use hot::{Outcome, hot};
 pub use options::{
-    EDE_NOT_AUTHORITATIVE, EDE_NOT_READY, EDE_STALE, Facts, Options, VERSION_EPOCH, VERSION_SERIAL,
+    EDE_NOT_AUTHORITATIVE, EDE_NOT_READY, EDE_STALE, Facts, Options, PADDING_BLOCK, VERSION_EPOCH,
+    VERSION_SERIAL,
 };
 pub use parse::{Edns, Parsed, Question, Refusal, Scratch, parse};
 
@@ -103,7 +104,7 @@ pub const INSTANCE_MAX: usize = 64;
 
 /// Answers the query in the first `length` octets of `buffer`, in place. None: it deserves no answer.
 ///
-/// `buffer` should hold what the transport can carry: 1232 octets for UDP, 65,535 for TCP.
+/// `buffer` should hold what the transport can carry: 1232 octets for UDP, 65,535 for the others.
 #[inline]
 pub fn answer(
     buffer: &mut [u8],

@@ -13,6 +13,10 @@ pub(super) const OPTION_NSID: u16 = 3;
 pub(super) const OPTION_SUBNET: u16 = 8;
 /// EDNS option COOKIE (RFC 7873).
 pub(super) const OPTION_COOKIE: u16 = 10;
+/// EDNS option edns-tcp-keepalive (RFC 7828).
+pub(super) const OPTION_KEEPALIVE: u16 = 11;
+/// EDNS option Padding (RFC 7830).
+pub(super) const OPTION_PADDING: u16 = 12;
 /// EDNS option extended error (RFC 8914).
 pub(super) const OPTION_EDE: u16 = 15;
 /// EDNS option ZONEVERSION (RFC 9660).
@@ -28,6 +32,9 @@ pub const VERSION_SERIAL: u8 = 0;
 /// ZONEVERSION of the epoch, 8 octets: for private use (RFC 9660 section 7.2), as no registry knows our epochs.
 pub const VERSION_EPOCH: u8 = 246;
 
+/// Octets that a padded answer's length is a multiple of (RFC 8467 section 4.1).
+pub const PADDING_BLOCK: usize = 468;
+
 /// Octets of an OPT record without options.
 const OPT: usize = 11;
 /// Octets of an option's code and length.
@@ -40,6 +47,8 @@ pub struct Options {
     pub nsid: bool,
     /// The zone's version is asked for.
     pub zone_version: bool,
+    /// The client pads, so that the answer must be padded too where it is encrypted (RFC 7830 section 4).
+    pub padding: bool,
     /// The client's prefix.
     pub subnet: Option<Subnet>,
     /// The client's cookie.
@@ -56,6 +65,7 @@ impl Options {
             let (value, rest) = rest.split_at_checked(u16::from_be_bytes([head[2], head[3]]) as usize)?;
             match u16::from_be_bytes([head[0], head[1]]) {
                 OPTION_NSID => options.nsid = true,
+                OPTION_PADDING => options.padding = true,
                 OPTION_ZONEVERSION => options.zone_version = true,
                 OPTION_SUBNET if options.subnet.is_none() => options.subnet = Some(subnet(value)?),
                 OPTION_COOKIE if options.cookie.is_none() => options.cookie = Some(Cookie::read(value)?),
@@ -136,6 +146,9 @@ pub(super) fn reserve(edns: &Edns, facts: &Facts, context: &Context<'_>) -> usiz
     if facts.cookie.is_some() {
         length += HEAD + 24;
     }
+    if options.padding && context.transport.is_encrypted() {
+        length += HEAD + PADDING_BLOCK - 1;
+    }
     length
 }
 
@@ -211,6 +224,12 @@ pub(super) fn write(
     if let Some(code) = error(facts, context) {
         out.head(OPTION_EDE, 2)?;
         out.put(&code.to_be_bytes())?;
+    }
+    if options.padding && context.transport.is_encrypted() {
+        // The last, for only now it is known how much is missing.
+        let length = (PADDING_BLOCK - (out.at + HEAD) % PADDING_BLOCK) % PADDING_BLOCK;
+        out.head(OPTION_PADDING, length)?;
+        out.put(&[0; PADDING_BLOCK][..length])?;
     }
     let end = out.at;
     let length = (end - at - OPT) as u16;

@@ -36,12 +36,25 @@ thread_local! {
 }
 
 impl Desk {
+    /// The answer to `query` by itself. None: it deserves none.
+    #[must_use]
+    pub fn message(&self, query: &[u8], source: IpAddr) -> Option<Vec<u8>> {
+        self.make(query, source, <[u8]>::to_vec)
+    }
+
     /// Appends the answer to `query`, its length in two octets before it (RFC 1035 section 4.2.2), to `out`. False: it deserves none.
     #[must_use]
     pub fn answer(&self, query: &[u8], source: IpAddr, out: &mut Vec<u8>) -> bool {
+        let taken = self.make(query, source, |octets| {
+            out.extend_from_slice(&(octets.len() as u16).to_be_bytes());
+            out.extend_from_slice(octets);
+        });
+        taken.is_some()
+    }
+
+    fn make<T>(&self, query: &[u8], source: IpAddr, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
         ROOM.with_borrow_mut(|(room, scratch)| {
-            let Some(place) = room.get_mut(..query.len()) else { return false };
-            place.copy_from_slice(query);
+            room.get_mut(..query.len())?.copy_from_slice(query);
             // A new snapshot is seen by the next query: nothing is kept over an await.
             let snapshot = self.published.snapshot();
             let context = Context {
@@ -53,12 +66,8 @@ impl Desk {
                 cookies: CookiePolicy::Answer,
                 dice: step(self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed)),
             };
-            let Some(reply) = answer(room, query.len(), scratch, &context, &self.counters) else {
-                return false;
-            };
-            out.extend_from_slice(&(reply.length as u16).to_be_bytes());
-            out.extend_from_slice(room.get(..reply.length).unwrap_or_default());
-            true
+            let reply = answer(room, query.len(), scratch, &context, &self.counters)?;
+            Some(take(room.get(..reply.length)?))
         })
     }
 }

@@ -15,7 +15,7 @@ pub struct Limits {
     ///
     /// Each holds at most an unfinished query (64 KiB, and 4 KiB read beyond it) and unsent answers (16 KiB, and one more answer of
     /// 64 KiB): 1024 of them 148 MiB when every client does its worst, which none can for longer than `idle`. A connection that waits for
-    /// a query holds next to nothing.
+    /// a query holds next to nothing. TLS adds some 20 KiB to each.
     pub connections: usize,
     /// Of them, those of one client: an IPv4 address or an IPv6 /64.
     pub per_client: usize,
@@ -77,13 +77,14 @@ impl Gate {
         Some(Pass { gate: self.clone(), client, _permit: permit })
     }
 
+    /// Whether three in four places are taken.
+    pub fn is_crowded(&self) -> bool {
+        self.permits.available_permits() * 4 <= self.limits.connections
+    }
+
     /// How long a client may be silent now.
     pub fn idle(&self) -> Duration {
-        if self.permits.available_permits() * 4 <= self.limits.connections {
-            self.limits.idle / 10
-        } else {
-            self.limits.idle
-        }
+        if self.is_crowded() { self.limits.idle / 10 } else { self.limits.idle }
     }
 
     /// How long a client may take for one message, either way.

@@ -1,14 +1,23 @@
-//! The ways in besides UDP: TCP, on tokio.
+//! The ways in besides UDP: TCP, TLS, HTTPS and QUIC, on tokio.
 //!
 //! Each door has a [`Gate`] that bounds how many clients are inside, and all of them carry their queries to a [`Desk`], which answers
 //! with the same function as the UDP threads.
 
+mod certificate;
 mod desk;
+mod encrypted;
+mod freshness;
 mod gate;
+mod https;
 mod listen;
+mod quic;
 mod stream;
 
+pub use certificate::{Certificate, CertificateError};
 pub use desk::Desk;
+pub use encrypted::{Encrypted, EncryptedAddresses, EncryptedError, EncryptedOptions};
+pub use freshness::freshness;
 pub use gate::{Gate, Limits, Pass};
+pub use https::{https, of_parameters};
 pub use listen::{bind, listen};
 pub use stream::{Stream, serve};

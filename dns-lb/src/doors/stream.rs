@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Desk, Gate};
-use crate::transfer::{Special, Transfers};
+use crate::transfer::{Special, Transfer, Transfers};
 use crate::udp::Clock;
 
 /// Queries on one connection; a client with more opens another, so that connections move between servers.
@@ -35,6 +35,43 @@ pub struct Stream {
     pub transfers: Option<Arc<Transfers>>,
     /// The end.
     pub shutdown: Shutdown,
+}
+
+/// What a query is given.
+#[derive(Debug)]
+pub(super) enum Given {
+    /// One message.
+    Answer(Vec<u8>),
+    /// A zone, in messages from there.
+    Transfer(Transfer, Arc<Transfers>),
+}
+
+impl Stream {
+    /// What `query` is given. None: it deserves nothing.
+    pub(super) fn give(&self, query: &[u8], source: IpAddr) -> Option<Given> {
+        let special =
+            self.transfers.as_ref().and_then(|transfers| transfers.look(query, source).zip(Some(transfers)));
+        match special {
+            None => self.desk.message(query, source).map(Given::Answer),
+            Some((Special::Answer(octets), _)) => Some(Given::Answer(octets)),
+            Some((Special::Signed(query, mut session), _)) => {
+                let mut answer = self.desk.message(&query, source)?;
+                session.sign(&mut answer, seconds());
+                Some(Given::Answer(answer))
+            }
+            Some((Special::Transfer(transfer), transfers)) => {
+                Some(Given::Transfer(transfer, transfers.clone()))
+            }
+        }
+    }
+
+    /// The one message that `query` is given, where there is no room for more: transfers are refused (RFC 8484 section 5).
+    pub(super) fn answer(&self, query: &[u8], source: IpAddr) -> Option<Vec<u8>> {
+        match self.give(query, source)? {
+            Given::Answer(answer) => Some(answer),
+            Given::Transfer(..) => self.desk.message(query, source),
+        }
+    }
 }
 
 /// Answers the queries that come by `io` until the client is done, silent for too long, or asks nothing that deserves an answer.

@@ -316,7 +316,8 @@ fn record(message: &[u8], start: usize, fixed: usize, data: usize) -> Option<Rec
 }
 
 /// The end of the name at `at`; a pointer ends it.
-pub(super) fn name_end(message: &[u8], mut at: usize) -> Option<usize> {
+/// The end of the name at `at`; a pointer ends it.
+pub(crate) fn name_end(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *message.get(at)? {
             0 => return Some(at + 1),

@@ -6,6 +6,7 @@ mod clients;
 mod connections;
 mod differential;
 mod dnssec;
+mod encrypted;
 mod fence;
 mod hub;
 mod packets;

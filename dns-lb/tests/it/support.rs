@@ -7,6 +7,7 @@ use dns_lb::answer::{Context, CookiePolicy, Scratch, answer};
 use dns_lb::client::ClientMap;
 use dns_lb::compile::Snapshot;
 use dns_lb::dnssec::Signatures;
+use dns_lb::doors::EncryptedAddresses;
 use dns_lb::metrics::{ClusterSlots, Counters, Transport};
 use dns_lb::zone::Zones;
 use dns_lb::{Options, Service};
@@ -251,6 +252,7 @@ pub fn udp(name: &str, kind: RecordType) -> Message {
 /// A server on loopback.
 pub struct Running {
     pub address: SocketAddr,
+    pub encrypted: EncryptedAddresses,
     pub state: dns_lb::state::State,
     pub health: Health,
     pub metrics: Metrics,
@@ -273,8 +275,9 @@ impl Running {
         let (health, metrics, shutdown) = (Health::new(), Metrics::new(), Shutdown::new());
         let service = Service::bind(options, health.clone(), metrics.clone()).unwrap();
         let (address, state) = (service.addresses()[0], service.state());
+        let encrypted = service.encrypted().clone();
         let task = tokio::spawn(service.run(shutdown.clone()));
-        Self { address, state, health, metrics, shutdown, task }
+        Self { address, encrypted, state, health, metrics, shutdown, task }
     }
 
     pub async fn stop(self) {

@@ -1,0 +1,183 @@
+//! The doors that show a certificate: TLS, HTTPS and QUIC.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::task::TaskTracker;
+
+use super::quic::{bind_quic, quic, quic_endpoint};
+use super::{Certificate, CertificateError, Gate, Limits, Stream, bind, https, listen, serve};
+use crate::metrics::Transport;
+
+/// Sockets of the encrypted doors, and the certificate that they show.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct EncryptedOptions {
+    /// Address for DNS over TLS (RFC 7858), by custom at port 853. May be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "tls_cert")]
+    pub dot_listen: Vec<SocketAddr>,
+    /// Address for DNS over HTTPS (RFC 8484), HTTP/2 at the path /dns-query. May be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "tls_cert")]
+    pub doh_listen: Vec<SocketAddr>,
+    /// Address for DNS over QUIC (RFC 9250), UDP, by custom at port 853. May be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "tls_cert")]
+    pub doq_listen: Vec<SocketAddr>,
+    /// Certificate that clients of the three see, with its chain, PEM. Read again when it changes.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+}
+
+/// An encrypted door cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum EncryptedError {
+    /// An address cannot be bound.
+    #[error("--{flag} {address}: cannot bind")]
+    Bind {
+        /// Which flag.
+        flag: &'static str,
+        /// As given.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no certificate.
+    #[error("--dot-listen, --doh-listen and --doq-listen need a certificate: give --tls-cert and --tls-key")]
+    NoCertificate,
+    /// The certificate cannot be used.
+    #[error("--tls-cert, --tls-key")]
+    Certificate(#[from] CertificateError),
+    /// A socket cannot be used for QUIC.
+    #[error("cannot serve QUIC")]
+    Quic(#[source] io::Error),
+}
+
+/// Where the encrypted doors are, with the ports that the kernel chose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncryptedAddresses {
+    /// DNS over TLS.
+    pub dot: Vec<SocketAddr>,
+    /// DNS over HTTPS.
+    pub doh: Vec<SocketAddr>,
+    /// DNS over QUIC.
+    pub doq: Vec<SocketAddr>,
+}
+
+/// Bound, but not yet open.
+#[derive(Debug, Default)]
+pub struct Encrypted {
+    certificate: Option<Arc<Certificate>>,
+    dot: Vec<TcpListener>,
+    doh: Vec<TcpListener>,
+    doq: Vec<UdpSocket>,
+    /// Where they are.
+    pub addresses: EncryptedAddresses,
+}
+
+impl Encrypted {
+    /// Loads the certificate and binds what is asked for. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When an address or the certificate cannot be used; the message names the flag.
+    pub fn bind(options: &EncryptedOptions) -> Result<Self, EncryptedError> {
+        let wanted = [&options.dot_listen, &options.doh_listen, &options.doq_listen];
+        if wanted.iter().all(|addresses| addresses.is_empty()) {
+            return Ok(Self::default());
+        }
+        let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) else {
+            return Err(EncryptedError::NoCertificate);
+        };
+        let certificate = Some(Certificate::load(certificate, key)?);
+        let (dot, dot_at) = each("dot-listen", &options.dot_listen, |address| {
+            let listener = bind(address, false)?;
+            let bound = listener.local_addr()?;
+            Ok((listener, bound))
+        })?;
+        let (doh, doh_at) = each("doh-listen", &options.doh_listen, |address| {
+            let listener = bind(address, false)?;
+            let bound = listener.local_addr()?;
+            Ok((listener, bound))
+        })?;
+        let (doq, doq_at) = each("doq-listen", &options.doq_listen, |address| {
+            let socket = bind_quic(address)?;
+            let bound = socket.local_addr()?;
+            Ok((socket, bound))
+        })?;
+        let addresses = EncryptedAddresses { dot: dot_at, doh: doh_at, doq: doq_at };
+        Ok(Self { certificate, dot, doh, doq, addresses })
+    }
+
+    /// Opens the doors: each kind has a gate of its own, so that a crowd at one keeps nobody out of another. `with` gives what a kind's
+    /// connections are served with. Connections and listeners are `tasks`; they end by the shutdown in it.
+    ///
+    /// # Errors
+    /// When a socket cannot be used for QUIC.
+    pub fn open(
+        self,
+        limits: Limits,
+        tasks: &TaskTracker,
+        with: impl Fn(Transport, Arc<Gate>) -> Stream,
+    ) -> Result<(), EncryptedError> {
+        let Some(certificate) = self.certificate else { return Ok(()) };
+        let kinds = [(Transport::Tls, self.dot, &b"dot"[..]), (Transport::Https, self.doh, b"h2")];
+        for (transport, listeners, alpn) in kinds {
+            let with = with(transport, Gate::new(limits));
+            let acceptor = TlsAcceptor::from(Arc::new(certificate.server(alpn)));
+            for listener in listeners {
+                let (with, acceptor) = (with.clone(), acceptor.clone());
+                let (gate, shutdown) = (with.gate.clone(), with.shutdown.clone());
+                let handle = move |io: TcpStream, source| {
+                    let (with, acceptor) = (with.clone(), acceptor.clone());
+                    async move {
+                        let io = shake_hands(&acceptor, io, with.gate.patience()).await?;
+                        match transport {
+                            Transport::Https => https(io, source, with).await,
+                            _ => serve(io, source, with).await,
+                        }
+                    }
+                };
+                tasks.spawn(listen(listener, gate, tasks.clone(), shutdown, handle));
+            }
+        }
+        let with = with(Transport::Quic, Gate::new(limits));
+        for socket in self.doq {
+            let endpoint = quic_endpoint(socket, &certificate, &limits).map_err(EncryptedError::Quic)?;
+            tasks.spawn(quic(endpoint, tasks.clone(), with.clone()));
+        }
+        tasks.spawn(certificate.follow(with.shutdown));
+        Ok(())
+    }
+}
+
+/// What was bound, and where each is.
+type Bound<T> = (Vec<T>, Vec<SocketAddr>);
+
+fn each<T>(
+    flag: &'static str,
+    addresses: &[SocketAddr],
+    bind: impl Fn(SocketAddr) -> io::Result<(T, SocketAddr)>,
+) -> Result<Bound<T>, EncryptedError> {
+    let one = |&address: &SocketAddr| {
+        bind(address).map_err(|source| EncryptedError::Bind { flag, address, source })
+    };
+    let bound: Result<Vec<_>, _> = addresses.iter().map(one).collect();
+    Ok(bound?.into_iter().unzip())
+}
+
+async fn shake_hands(
+    acceptor: &TlsAcceptor,
+    io: TcpStream,
+    patience: Duration,
+) -> io::Result<TlsStream<TcpStream>> {
+    io.set_nodelay(true)?;
+    timeout(patience, acceptor.accept(io)).await?
+}
