@@ -33,6 +33,7 @@ pub mod http;
 mod kinds;
 mod metrics;
 mod openapi;
+mod outbound;
 pub mod registry;
 mod serve;
 mod server;

@@ -25,7 +25,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::{Policies, Quotas},
+    admission::{Policies, Quotas, webhook::Webhooks},
     allocation::{Allocator, Ranges},
     audit::{self, Audit, Record, Stage},
     auth::{
@@ -98,6 +98,7 @@ pub(crate) struct Shared {
     apply_types: OnceLock<Schema>,
     catalog: Arc<Catalog>,
     policies: Policies,
+    webhooks: Webhooks,
 }
 
 impl Shared {
@@ -127,6 +128,10 @@ impl Shared {
         &self.policies
     }
 
+    pub(crate) fn webhooks(&self) -> &Webhooks {
+        &self.webhooks
+    }
+
     /// The kinds that are served now.
     pub(crate) fn served(&self) -> Arc<Served> {
         self.catalog.served()
@@ -149,6 +154,7 @@ impl ApiServer {
             authorizer: Authorizer::new(parts.authorization, parts.storage.clone()),
             catalog: Arc::new(Catalog::new(parts.storage.clone())),
             policies: Policies::default(),
+            webhooks: Webhooks::default(),
             storage: parts.storage,
             draining: parts.draining,
             metrics,
@@ -447,6 +453,8 @@ where
         warnings: deprecation.into_iter().collect(),
         told: Mutex::default(),
         reservation: Mutex::default(),
+        record,
+        shown: false,
         now: Timestamp::now(),
     };
     verbs::dispatch(call, &asked.head.method, verb).await

@@ -84,8 +84,20 @@ pub fn server(
 /// # Errors
 /// When a text is not PEM, or rustls refuses it.
 pub fn client(identity: Option<&Identity>, ca_pem: &str, alpn: &[&str]) -> Result<ClientConfig, Error> {
+    client_of(identity, roots(ca_pem)?, alpn)
+}
+
+/// The same for a client that believes the authorities in `roots`.
+///
+/// # Errors
+/// When a text is not PEM, or rustls refuses it.
+pub fn client_of(
+    identity: Option<&Identity>,
+    roots: RootCertStore,
+    alpn: &[&str],
+) -> Result<ClientConfig, Error> {
     install_provider();
-    let builder = ClientConfig::builder().with_root_certificates(roots(ca_pem)?);
+    let builder = ClientConfig::builder().with_root_certificates(roots);
     let mut config = match identity {
         Some(identity) => {
             let (chain, key) = parts(identity)?;

@@ -1,7 +1,7 @@
 //! What a write must pass: defaults that depend on other objects, and checks of what the namespace or the user may.
 //!
 //! [`complete`] runs before an object is validated and may change it; [`admit`] runs when it is complete and valid, right
-//! before it is stored. [`judge`] asks the policies of the administrators then.
+//! before it is stored. [`judge`] asks the policies of the administrators then, and [`webhook`] asks whom they have named.
 
 mod judge;
 mod limits;
@@ -9,6 +9,7 @@ mod matching;
 mod policy;
 mod quota;
 mod usage;
+pub(crate) mod webhook;
 
 use apimachinery::ApiError;
 use serde_json::Value;

@@ -86,6 +86,15 @@ impl Record {
         );
     }
 
+    /// Adds an annotation.
+    pub(crate) fn annotate(&self, key: &str, value: &str) {
+        let mut event = self.event.lock();
+        let annotations = event.entry("annotations").or_insert_with(|| json!({}));
+        if let Some(annotations) = annotations.as_object_mut() {
+            annotations.insert(key.to_owned(), value.into());
+        }
+    }
+
     /// Notes the object that was sent: its names in any case, itself if the level says so.
     pub(crate) fn requested(&self, object: &Value) {
         let mut event = self.event.lock();

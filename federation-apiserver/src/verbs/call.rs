@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::{
     allocation::Reservation,
+    audit::{Level, Record},
     auth::User,
     crd, deletion, encode,
     http::{Body, info::ResourcePath, negotiate::Format, query::Query, respond},
@@ -36,6 +37,10 @@ pub(crate) struct Call {
     pub(crate) warnings: Vec<String>,
     /// The same, from steps that share the call: a delete of many checks each.
     pub(crate) told: Mutex<Vec<String>>,
+    /// The audit log's record of the request, if there is one.
+    pub(crate) record: Option<Arc<Record>>,
+    /// Webhooks have been asked about the request in a form of its own: a Scale, a Binding, an Eviction.
+    pub(crate) shown: bool,
     /// The time of the request: one for everything that it writes.
     pub(crate) now: Timestamp,
 }
@@ -90,6 +95,11 @@ impl Call {
             found.map_err(|faults| ApiError::invalid(self.kind.group, self.kind.kind, &name, &faults))?;
         *held = Some(reservation);
         Ok(())
+    }
+
+    /// Whether the audit log holds objects of this request.
+    pub(crate) fn records_objects(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.level() >= Level::Request)
     }
 
     /// Parses a stored object, in the form of the kind that was asked for.

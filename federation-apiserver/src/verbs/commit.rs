@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Call, object};
 use crate::{
-    admission,
+    admission::{self, webhook},
     store::{Key, ResourceKey, Stored, Write, WriteError},
 };
 
@@ -59,6 +59,7 @@ pub(super) async fn create(
 ) -> Result<Arc<Stored>, ApiError> {
     let key = call.key(name);
     admission::judge(call, None, Some(&object), dry_run)?;
+    webhook::Write::of(call, None, dry_run).validate(Some(&object)).await?;
     let _held = admission::admit(call, name, None, &object, dry_run)?;
     if dry_run {
         return match call.shared.storage.get(&key) {
@@ -103,6 +104,9 @@ pub(super) async fn replace(
         return Ok(Outcome::Done(Arc::clone(current)));
     }
     admission::judge(call, Some(old), Some(&object), dry_run)?;
+    if !call.shown {
+        webhook::Write::of(call, Some(old), dry_run).validate(Some(&object)).await?;
+    }
     let key = current.key.clone();
     let _held = admission::admit(call, &key.name, Some((old, current.revision)), &object, dry_run)?;
     let expect = Some(current.revision);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Call, commit, object};
 use crate::{
-    admission,
+    admission::webhook,
     auth::authz::{self, Decision},
     http::{Body, query::WriteOptions},
 };
@@ -23,6 +23,7 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
     }
     let object = begin(call, object)?;
     let object = call.own(None, object, options.field_manager.as_deref());
+    let object = mutate(call, object, options.dry_run).await?;
     let object = finish(call, object)?;
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let stored = commit::create(call, &name, object, options.dry_run).await?;
@@ -63,8 +64,25 @@ pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
         map.remove("status");
     }
     (kind.default)(&mut object);
-    admission::complete(call, &mut object);
+    crate::admission::complete(call, &mut object);
     Ok(object)
+}
+
+/// Lets the webhooks change a new object, whose fields are owned already: nobody owns what they add, as in kube-apiserver.
+pub(super) async fn mutate(call: &Call, object: Value, dry_run: bool) -> Result<Value, ApiError> {
+    if call.shared.webhooks().is_idle(&call.shared.storage.snapshot()) {
+        return Ok(object);
+    }
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let _open = commit::check_namespace(call, name)?;
+    let changed = webhook::Write::of(call, None, dry_run).mutate(Some(&object)).await?;
+    let Some(mut changed) = changed else { return Ok(object) };
+    if call.kind.status
+        && let Some(map) = changed.as_object_mut()
+    {
+        map.remove("status");
+    }
+    Ok(changed)
 }
 
 /// Sets what the server decides of a new object, and validates it.

@@ -23,7 +23,7 @@ impl Call {
     }
 
     /// Decodes the body by its Content-Type; an empty body is null.
-    pub(super) fn decode_any(&self) -> Result<Value, ApiError> {
+    pub(crate) fn decode_any(&self) -> Result<Value, ApiError> {
         if self.body.is_empty() {
             return Ok(Value::Null);
         }

@@ -6,13 +6,14 @@ use apimachinery::{
     ApiError, FieldError, FieldPath, FieldReason,
     status::{self, Details, GroupResource},
 };
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Call, commit, list, object};
 use crate::{
-    admission, crd,
+    admission::{self, webhook},
+    crd,
     deletion::{self, DeleteDecision, DeleteOptions, Propagation},
     http::{Body, query},
     store::{Stored, Write, WriteError},
@@ -65,11 +66,8 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
     let chosen = list::chosen(call)?;
     let mut items = Vec::with_capacity(chosen.len());
     let (call, options) = (&*call, &options);
-    let mut ended = stream::iter(chosen)
-        .map(|stored| async move {
-            delete_in(call, &stored.key.namespace, &stored.key.name, options, dry_run).await
-        })
-        .buffered(CONCURRENT);
+    let mut ended =
+        stream::iter(chosen).map(|stored| delete_stored(call, stored, options, dry_run)).buffered(CONCURRENT);
     while let Some(outcome) = ended.next().await {
         match outcome {
             Ok(Outcome::Marked(stored) | Outcome::Removed(stored)) => items.push(call.value(&stored)?),
@@ -85,6 +83,15 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
         "items": items,
     });
     Ok(call.answer_value(StatusCode::OK, &answer))
+}
+
+fn delete_stored<'a>(
+    call: &'a Call,
+    stored: Arc<Stored>,
+    options: &'a DeleteOptions,
+    dry_run: bool,
+) -> BoxFuture<'a, Result<Outcome, ApiError>> {
+    async move { delete_in(call, &stored.key.namespace, &stored.key.name, options, dry_run).await }.boxed()
 }
 
 pub(super) async fn delete_one(
@@ -114,7 +121,13 @@ async fn delete_in(
         let current =
             call.shared.storage.get(&key).ok_or_else(|| ApiError::not_found(&call.resource(), name))?;
         let mut old = call.value(&current)?;
+        if !call.shown {
+            webhook::Write::removal(call, &old, dry_run).mutate(None).await?;
+        }
         admission::judge(call, Some(&old), None, dry_run)?;
+        if !call.shown {
+            webhook::Write::removal(call, &old, dry_run).validate(None).await?;
+        }
         if crd::is_definition(&call.kind) {
             crd::status::begin_deletion(&mut old, &deletion::seconds(call.now));
         }

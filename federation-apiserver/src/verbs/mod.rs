@@ -25,7 +25,7 @@ use http::{Method, Response};
 
 use crate::http::Body;
 pub(crate) use call::Call;
-pub(crate) use object::selectable_fields;
+pub(crate) use object::{selectable_fields, settle_mutated};
 
 /// Performs a request on a resource.
 pub(crate) async fn dispatch(

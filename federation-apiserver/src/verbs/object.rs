@@ -108,6 +108,24 @@ pub(super) fn carry_over(object: &mut Value, old: &Value) -> Result<(), ApiError
     Ok(())
 }
 
+/// Brings what webhooks made of an object into the form in which requests bring it. What only the server writes stays as it was, and so
+/// does field ownership if it cannot be read any more.
+pub(crate) fn settle_mutated(kind: &Kind, object: &mut Value, before: &Value) -> Result<(), ApiError> {
+    object["apiVersion"] = kind.api_version().into();
+    object["kind"] = kind.kind.into();
+    carry_over(object, before)?;
+    let owned = |entry: &Value| entry["manager"].is_string() && entry["fieldsV1"].is_object();
+    let managed = &object["metadata"]["managedFields"];
+    if !managed.is_null() && !managed.as_array().is_some_and(|entries| entries.iter().all(owned)) {
+        object["metadata"]["managedFields"] = before["metadata"]["managedFields"].clone();
+    }
+    if let Some(custom) = &kind.custom {
+        custom.complete(object);
+    }
+    (kind.default)(object);
+    Ok(())
+}
+
 /// Lets the generation rise if what it counts has changed.
 pub(super) fn count_generation(kind: &Kind, object: &mut Value, old: &Value) -> Result<(), ApiError> {
     if kind.generation == Generation::None {

@@ -76,10 +76,11 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
             return Err(ApiError::uid_conflict(&call.resource(), call.name(), uid, &current.meta.uid));
         }
         let applied = matches!(patch, Patch::Apply(_));
-        let mut next = update::prepare(call, next, &old)?;
+        let mut next = update::arrange(call, next, &old)?;
         if !applied {
             next = call.own(Some(&old), next, options.field_manager.as_deref());
         }
+        let next = update::settle(call, next, &old, options.dry_run).await?;
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale if !conditional => {}
             outcome => {
@@ -203,6 +204,7 @@ async fn create_by_apply(
     if let Some(managed) = managed {
         object["metadata"]["managedFields"] = managed;
     }
+    let object = create::mutate(call, object, options.dry_run).await?;
     let object = create::finish(call, object)?;
     let name = call.name().to_owned();
     match commit::create(call, &name, object, options.dry_run).await {

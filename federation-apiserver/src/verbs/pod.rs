@@ -14,6 +14,7 @@ use super::{
     delete, object,
 };
 use crate::{
+    admission::webhook,
     deletion::{DeleteOptions, seconds},
     http::{Body, query::WriteOptions},
     registry::{Kind, KindRef, Registry},
@@ -31,6 +32,29 @@ fn done(call: &Call) -> Response<Body> {
     call.answer_value(StatusCode::CREATED, &status::success(None))
 }
 
+/// Shows the webhooks an action as what it is, the creation of an object of its own kind: what they make of it. The rest of
+/// the action is the server's own business.
+async fn show(
+    call: &mut Call,
+    subresource: &str,
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    object: Value,
+    dry_run: bool,
+) -> Result<Value, ApiError> {
+    call.path.subresource = Some(subresource.to_owned());
+    let shown = webhook::Write {
+        form: Some(webhook::Form { group, version, kind }),
+        ..webhook::Write::of(call, None, dry_run)
+    };
+    let object = shown.mutate(Some(&object)).await?.unwrap_or(object);
+    shown.validate(Some(&object)).await?;
+    call.path.subresource = None;
+    call.shown = true;
+    Ok(object)
+}
+
 /// POST of a Binding, to `bindings` or to `pods/NAME/binding`.
 pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
@@ -45,7 +69,7 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
         }
         Some(_) => {}
     }
-    let (target, kind) = (text(&binding["target"], "name").to_owned(), text(&binding["target"], "kind"));
+    let (target, kind) = (text(&binding["target"], "name"), text(&binding["target"], "kind"));
     if target.is_empty() || !matches!(kind, "" | "Node") {
         let path = apimachinery::FieldPath::new("target");
         let error = if target.is_empty() {
@@ -55,7 +79,8 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
         };
         return Err(ApiError::invalid("", "Binding", call.name(), &[error]));
     }
-    call.path.subresource = None;
+    let binding = show(call, "binding", "", "v1", "Binding", binding, options.dry_run).await?;
+    let target = text(&binding["target"], "name").to_owned();
     for _ in 0..ROUNDS {
         let current = call.current()?;
         let old = call.value(&current)?;
@@ -110,7 +135,7 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
     }
     let options = DeleteOptions::from_value(&eviction["deleteOptions"])
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    call.path.subresource = None;
+    show(call, "eviction", "policy", "v1", "Eviction", eviction, dry_run).await?;
     let pod = call.value(&*call.current()?)?;
     let ends = matches!(text(&pod["status"], "phase"), "Pending" | "Succeeded" | "Failed")
         || crate::validation::deleting(&pod);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Call, commit, commit::Outcome, patch, update};
 use crate::{
+    admission::webhook,
     crd::custom::ScalePaths,
     http::{Body, query::WriteOptions},
 };
@@ -55,8 +56,17 @@ async fn write(
     for _ in 0..ROUNDS {
         let current = current(call)?;
         let old = call.value(&current)?;
-        let scale = wanted(call, &scale_of(call, &old)?)?;
+        let before = scale_of(call, &old)?;
+        let mut scale = wanted(call, &before)?;
         check_types(&scale)?;
+        let shown = webhook::Write {
+            form: Some(webhook::Form { group: "autoscaling", version: "v1", kind: "Scale" }),
+            ..webhook::Write::of(call, Some(&before), options.dry_run)
+        };
+        if let Some(changed) = shown.mutate(Some(&scale)).await? {
+            check_types(&changed)?;
+            scale = changed;
+        }
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
         if replicas < 0 {
             let path = FieldPath::new("spec.replicas");
@@ -67,6 +77,8 @@ async fn write(
         if !version.is_empty() && version != current.revision.to_string() {
             return Err(ApiError::stale(&call.resource(), call.name()));
         }
+        shown.validate(Some(&scale)).await?;
+        call.shown = true;
         let mut object = old.clone();
         match paths(call) {
             Some(paths) => set(&mut object, &paths.spec_replicas, replicas.into()),

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Call, commit, commit::Outcome, create, object};
 use crate::{
+    admission::webhook,
     http::{Body, query::WriteOptions},
     store::Stored,
 };
@@ -32,6 +33,7 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
                 create::authorize(call)?;
                 let object = create::begin(call, object)?;
                 let object = call.own(None, object, manager);
+                let object = create::mutate(call, object, options.dry_run).await?;
                 let object = create::finish(call, object)?;
                 let stored = commit::create(call, call.name(), object, options.dry_run).await?;
                 return call.answer(StatusCode::CREATED, &stored);
@@ -40,8 +42,9 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
         };
         check_versions(call, &object, &current, &version)?;
         let old = call.value(&current)?;
-        let next = prepare(call, object.clone(), &old)?;
+        let next = arrange(call, object.clone(), &old)?;
         let next = call.own(Some(&old), next, manager);
+        let next = settle(call, next, &old, options.dry_run).await?;
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale if version.is_empty() => {}
             outcome => {
@@ -98,8 +101,31 @@ fn check_versions(call: &Call, object: &Value, current: &Arc<Stored>, version: &
     Ok(())
 }
 
+/// Makes an object ready to replace `old`, and checks it.
+pub(super) fn prepare(call: &Call, object: Value, old: &Value) -> Result<Value, ApiError> {
+    let object = arrange(call, object, old)?;
+    object::validate(&call.kind, &object, Some(old))?;
+    Ok(object)
+}
+
+/// Lets the webhooks change an arranged object, whose fields are owned already, and checks what comes of it.
+pub(super) async fn settle(
+    call: &Call,
+    mut object: Value,
+    old: &Value,
+    dry_run: bool,
+) -> Result<Value, ApiError> {
+    if !call.shared.webhooks().is_idle(&call.shared.storage.snapshot())
+        && let Some(changed) = webhook::Write::of(call, Some(old), dry_run).mutate(Some(&object)).await?
+    {
+        object = arrange(call, changed, old)?;
+    }
+    object::validate(&call.kind, &object, Some(old))?;
+    Ok(object)
+}
+
 /// Makes an object ready to replace `old`: each subresource changes its own part and nothing else.
-pub(super) fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Value, ApiError> {
+pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Value, ApiError> {
     let kind = &*call.kind;
     call.canonicalise(&mut object);
     object::carry_over(&mut object, old)?;
@@ -132,7 +158,6 @@ pub(super) fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Val
             object::count_generation(kind, &mut object, old)?;
         }
     }
-    object::validate(kind, &object, Some(old))?;
     Ok(object)
 }
 

@@ -16,4 +16,5 @@ mod quota;
 mod robustness;
 mod tokens;
 mod watches;
+mod webhooks;
 mod world;

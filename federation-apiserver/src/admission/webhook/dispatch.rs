@@ -1,0 +1,113 @@
+//! Asks one webhook, and makes of a patched object what may be stored.
+
+use apimachinery::{ApiError, patch};
+use serde_json::{Value, json};
+
+use super::{
+    Write,
+    hooks::Hook,
+    matching::Matched,
+    review::{self, Phase, Verdict},
+};
+use crate::admission::matching::Operation;
+
+impl Write<'_> {
+    /// Sends the review and reads the verdict.
+    ///
+    /// # Errors
+    /// When there is none, in Kubernetes' words.
+    pub(super) async fn ask(&self, hook: &Hook, matched: &Matched, phase: Phase) -> Result<Verdict, String> {
+        let server = hook.server.as_ref().map_err(|why| format!("could not get REST client: {why}"))?;
+        let version = hook
+            .review_version
+            .ok_or("webhook does not accept known AdmissionReview versions (v1, v1beta1)")?;
+        let uid = uuid::Uuid::new_v4().to_string();
+        let mut request = matched.request.clone();
+        request["uid"] = uid.as_str().into();
+        request["object"] = matched.object.clone().unwrap_or_default();
+        request["oldObject"] = matched.old.clone().unwrap_or_default();
+        request["options"] = self.options();
+        let body = review::request(version, request);
+        let query = format!("timeout={}s", hook.timeout.as_secs());
+        let body = serde_json::to_vec(&body).map_err(|error| error.to_string())?;
+        let snapshot = self.call.shared.storage.snapshot();
+        let answer = server.post(&snapshot, &query, body, hook.timeout).await;
+        let answer = answer.map_err(|why| format!("failed to call webhook: {why}"))?;
+        if !answer.status.is_success() {
+            let text = String::from_utf8_lossy(&answer.body);
+            let why = if text.trim().is_empty() { "an error on the server".into() } else { text };
+            return Err(format!(
+                "failed to call webhook: the server responded with the status code {} but did not return more information: {}",
+                answer.status.as_u16(),
+                why.trim().chars().take(1024).collect::<String>()
+            ));
+        }
+        review::read(phase, version, &uid, &answer.body)
+    }
+
+    /// Whether a webhook that does something elsewhere may be asked at all.
+    pub(super) fn check_dry_run(&self, hook: &Hook) -> Result<(), ApiError> {
+        if !self.dry_run || hook.spares_dry_runs {
+            return Ok(());
+        }
+        Err(ApiError::bad_request(format!("admission webhook {:?} does not support dry run", hook.name)))
+    }
+
+    /// `CreateOptions`, `UpdateOptions` or `DeleteOptions` of the request.
+    fn options(&self) -> Value {
+        let mut options = match self.operation {
+            Operation::Delete => {
+                self.call.decode_any().ok().filter(Value::is_object).unwrap_or_else(|| json!({}))
+            }
+            Operation::Create | Operation::Update => json!({}),
+        };
+        options["apiVersion"] = "meta.k8s.io/v1".into();
+        options["kind"] = match self.operation {
+            Operation::Create => "CreateOptions",
+            Operation::Update => "UpdateOptions",
+            Operation::Delete => "DeleteOptions",
+        }
+        .into();
+        if self.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        if self.operation != Operation::Delete {
+            for name in ["fieldManager", "fieldValidation"] {
+                if let Some(text) = self.call.query.get(name) {
+                    options[name] = text.into();
+                }
+            }
+        }
+        options
+    }
+
+    /// The object after a patch, in the call's own version, with types checked and defaults filled in.
+    pub(super) fn patched(
+        &self,
+        hook: &Hook,
+        matched: &Matched,
+        before: &Value,
+        operations: &Value,
+    ) -> Result<Value, ApiError> {
+        let mut next = matched.object.clone().unwrap_or_default();
+        patch::json::apply(&mut next, operations).map_err(ApiError::internal)?;
+        let call = self.call;
+        if self.form.is_some() {
+            return Ok(next);
+        }
+        let seen = matched.kind.as_deref().unwrap_or(&call.kind);
+        if let Some(report) = call.shared.schemas().validate(seen.group, seen.version, seen.kind, &next)
+            && let Some(first) = report.mismatches.first()
+        {
+            let why =
+                format!("admission webhook {:?} returned an object that does not decode: {first}", hook.name);
+            return Err(ApiError::internal(why));
+        }
+        if (seen.group, seen.version) != (call.kind.group, call.kind.version) {
+            next = call.kind.from_stored(seen.to_stored(next));
+        }
+        call.canonicalise(&mut next);
+        crate::verbs::settle_mutated(&call.kind, &mut next, before)?;
+        Ok(next)
+    }
+}

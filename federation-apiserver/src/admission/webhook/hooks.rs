@@ -1,0 +1,138 @@
+//! The configured webhooks, read anew when a configuration has changed.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use kube_cel::{Program, Type};
+use serde_json::{Value, json};
+
+use crate::{
+    cache::Collection,
+    outbound::{Credentials, Place, Server},
+    store::{ResourceKey, Snapshot},
+};
+
+const GROUP: &str = "admissionregistration.k8s.io";
+static MUTATING: LazyLock<ResourceKey> =
+    LazyLock::new(|| ResourceKey::new(GROUP, "mutatingwebhookconfigurations"));
+static VALIDATING: LazyLock<ResourceKey> =
+    LazyLock::new(|| ResourceKey::new(GROUP, "validatingwebhookconfigurations"));
+
+/// The webhooks of a server.
+#[derive(Default)]
+pub(crate) struct Webhooks(ArcSwap<State>);
+
+/// One state of the configurations.
+#[derive(Default)]
+pub(super) struct State {
+    mutating_stored: Collection,
+    validating_stored: Collection,
+    pub(super) mutating: Vec<Hook>,
+    pub(super) validating: Vec<Hook>,
+}
+
+/// One webhook.
+pub(super) struct Hook {
+    pub(super) name: String,
+    pub(super) configuration: String,
+    /// Rules and selectors, in the form of a policy's `matchConstraints`.
+    pub(super) constraints: Value,
+    /// Expressions that must all be true, with their sources.
+    pub(super) conditions: Vec<(String, Result<Program, String>)>,
+    pub(super) ignore_failures: bool,
+    /// `matchPolicy: Exact`.
+    pub(super) exact: bool,
+    pub(super) reinvoke: bool,
+    pub(super) timeout: Duration,
+    /// It may be asked about a dry run.
+    pub(super) spares_dry_runs: bool,
+    /// `admission.k8s.io/v1` or `v1beta1`; none if it speaks neither.
+    pub(super) review_version: Option<&'static str>,
+    pub(super) server: Result<Server, String>,
+}
+
+impl Webhooks {
+    /// The webhooks as of a snapshot. Connections to those that have not changed are kept with their configurations' collections.
+    pub(super) fn state(&self, snapshot: &Snapshot) -> Arc<State> {
+        let state = self.0.load_full();
+        let (mutating, validating) = (snapshot.collection(&MUTATING), snapshot.collection(&VALIDATING));
+        if mutating.same(&state.mutating_stored) && validating.same(&state.validating_stored) {
+            return state;
+        }
+        let next = Arc::new(State {
+            mutating: read(&mutating),
+            validating: read(&validating),
+            mutating_stored: mutating,
+            validating_stored: validating,
+        });
+        self.0.store(Arc::clone(&next));
+        next
+    }
+
+    /// Whether there are none, as most often.
+    pub(crate) fn is_idle(&self, snapshot: &Snapshot) -> bool {
+        let state = self.state(snapshot);
+        state.mutating.is_empty() && state.validating.is_empty()
+    }
+}
+
+fn read(configurations: &Collection) -> Vec<Hook> {
+    let objects = configurations.iter().filter_map(|stored| Some((&stored.key.name, stored.value().ok()?)));
+    objects
+        .flat_map(|(name, object)| {
+            let webhooks = object["webhooks"].as_array().cloned().unwrap_or_default();
+            webhooks.into_iter().map(|webhook| Hook::read(name, &webhook)).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// What conditions may ask for.
+pub(super) fn condition_types() -> Vec<(&'static str, Type)> {
+    vec![("object", Type::Dyn), ("oldObject", Type::Dyn), ("request", Type::Dyn)]
+}
+
+impl Hook {
+    fn read(configuration: &str, webhook: &Value) -> Self {
+        let items = |name: &str| webhook[name].as_array().map(Vec::as_slice).unwrap_or_default();
+        let conditions = items("matchConditions").iter().map(|condition| {
+            let source = condition["expression"].as_str().unwrap_or_default();
+            let program = Program::compile_as(source, &condition_types(), &Type::Bool);
+            (source.to_owned(), program.map_err(|error| error.to_string()))
+        });
+        let mut spoken = items("admissionReviewVersions").iter().filter_map(Value::as_str);
+        let seconds = webhook["timeoutSeconds"].as_u64().unwrap_or(10).clamp(1, 30);
+        Self {
+            name: webhook["name"].as_str().unwrap_or_default().to_owned(),
+            configuration: configuration.to_owned(),
+            constraints: json!({
+                "resourceRules": webhook["rules"],
+                "namespaceSelector": webhook["namespaceSelector"],
+                "objectSelector": webhook["objectSelector"],
+            }),
+            conditions: conditions.collect(),
+            ignore_failures: webhook["failurePolicy"] == "Ignore",
+            exact: webhook["matchPolicy"] == "Exact",
+            reinvoke: webhook["reinvocationPolicy"] == "IfNeeded",
+            timeout: Duration::from_secs(seconds),
+            spares_dry_runs: matches!(webhook["sideEffects"].as_str(), Some("None" | "NoneOnDryRun")),
+            review_version: spoken
+                .find_map(|version| ["v1", "v1beta1"].into_iter().find(|known| *known == version)),
+            server: server(&webhook["clientConfig"]),
+        }
+    }
+}
+
+/// The server behind a `clientConfig`.
+pub(crate) fn server(config: &Value) -> Result<Server, String> {
+    let bundle = config["caBundle"].as_str().filter(|bundle| !bundle.is_empty());
+    let pem = bundle.map(|bundle| {
+        let bytes =
+            BASE64_STANDARD.decode(bundle).map_err(|error| format!("caBundle is no base64: {error}"))?;
+        String::from_utf8(bytes).map_err(|_| "caBundle is no PEM".to_owned())
+    });
+    Server::new(Place::read(config)?, pem.transpose()?.as_deref(), &Credentials::default())
+}

@@ -1,0 +1,163 @@
+//! Which webhooks a write is for, and in which version of its kind they want to see it.
+
+use apimachinery::{ApiError, labels::labels_of};
+use kube_cel::{Budget, Value as Cel};
+use serde_json::Value;
+
+use super::{Form, Write, hooks::Hook};
+use crate::{
+    admission::{
+        matching::{self, Subject},
+        policy,
+    },
+    registry::{Kind, KindRef},
+    store::{Key, ResourceKey},
+};
+
+/// `RuntimeCELCostBudget` of match conditions is a quarter of that of a policy, and so is this.
+const STEPS_MAX: u64 = 1_250_000;
+
+/// A write as one webhook sees it.
+pub(super) struct Matched {
+    /// `AdmissionRequest` without uid, objects and options.
+    pub(super) request: Value,
+    pub(super) object: Option<Value>,
+    pub(super) old: Option<Value>,
+    /// The version of the kind that the objects are in; none for a form of its own.
+    pub(super) kind: Option<KindRef>,
+}
+
+impl Write<'_> {
+    /// The write as a webhook sees it, if it is for it.
+    ///
+    /// # Errors
+    /// When its conditions cannot be evaluated, and must be.
+    pub(super) fn matched(&self, hook: &Hook, object: Option<&Value>) -> Result<Option<Matched>, ApiError> {
+        let Some(kind) = self.version_for(hook, object) else { return Ok(None) };
+        let own = &*self.call.kind;
+        let convert =
+            |value: &Value| match (&self.form, kind.version == own.version && kind.group == own.group) {
+                (None, false) => kind.from_stored(own.to_stored(value.clone())),
+                _ => value.clone(),
+            };
+        let (object, old) = (object.map(convert), self.old.map(convert));
+        let subject = self.subject(&kind, object.as_ref(), old.as_ref());
+        let form = self.form.unwrap_or(Form { group: kind.group, version: kind.version, kind: kind.kind });
+        let namespace = self.namespace(object.as_ref().or(old.as_ref()));
+        let mut request =
+            policy::request_value(&subject, form.kind, namespace, &self.call.user, self.dry_run);
+        request["kind"] =
+            serde_json::json!({"group": form.group, "version": form.version, "kind": form.kind});
+        let asked = self.form.unwrap_or(Form { group: own.group, version: own.version, kind: own.kind });
+        request["requestKind"] =
+            serde_json::json!({"group": asked.group, "version": asked.version, "kind": asked.kind});
+        request["requestResource"] =
+            serde_json::json!({"group": own.group, "version": own.version, "resource": own.plural});
+        let matched = Matched { request, object, old, kind: self.form.is_none().then_some(kind) };
+        self.meets_conditions(hook, &matched).map(|meets| meets.then_some(matched))
+    }
+
+    /// The version of the kind that a webhook's rules name: the request's own, or with `matchPolicy: Equivalent` another of the same objects.
+    fn version_for(&self, hook: &Hook, object: Option<&Value>) -> Option<KindRef> {
+        // A policy without rules is for everything, a webhook without rules for nothing.
+        if hook.constraints["resourceRules"].as_array().is_none_or(Vec::is_empty) {
+            return None;
+        }
+        let own = &self.call.kind;
+        if matching::matches(&hook.constraints, &self.subject(own, object, self.old)) {
+            return Some(own.clone());
+        }
+        if hook.exact {
+            return None;
+        }
+        let served = self.call.shared.served();
+        let resource = own.storage();
+        let others = served.kinds().iter().filter(|other| {
+            (other.group, other.version) != (own.group, own.version) && other.storage() == resource
+        });
+        others
+            .into_iter()
+            .find(|other| matching::matches(&hook.constraints, &self.subject(other, object, self.old)))
+            .cloned()
+    }
+
+    fn subject<'s>(
+        &'s self,
+        kind: &'s Kind,
+        object: Option<&'s Value>,
+        old: Option<&'s Value>,
+    ) -> Subject<'s> {
+        let call = self.call;
+        let some = object.or(old);
+        let name =
+            some.and_then(|object| object["metadata"]["name"].as_str()).filter(|name| !name.is_empty());
+        let namespace_labels = if kind.group.is_empty() && kind.plural == "namespaces" {
+            some.map(labels_of)
+        } else {
+            let namespace = self.namespace(some);
+            let key = Key::new(ResourceKey::new("", "namespaces"), "", namespace);
+            let stored = (!namespace.is_empty()).then(|| call.shared.storage.get(&key)).flatten();
+            stored.map(|stored| stored.meta.labels.clone())
+        };
+        Subject {
+            group: kind.group,
+            version: kind.version,
+            resource: kind.plural,
+            subresource: call.path.subresource.as_deref().unwrap_or_default(),
+            namespaced: kind.namespaced(),
+            name: name.unwrap_or_else(|| call.name()),
+            operation: self.operation,
+            namespace_labels,
+            object,
+            old,
+        }
+    }
+
+    fn namespace<'s>(&'s self, object: Option<&'s Value>) -> &'s str {
+        if !self.call.kind.namespaced() {
+            return "";
+        }
+        // A collection over all namespaces has none in its path.
+        let own = object.and_then(|object| object["metadata"]["namespace"].as_str());
+        own.filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| self.call.namespace())
+    }
+
+    /// Whether all conditions hold. One that is false outranks one that fails.
+    fn meets_conditions(&self, hook: &Hook, matched: &Matched) -> Result<bool, ApiError> {
+        if hook.conditions.is_empty() {
+            return Ok(true);
+        }
+        let cel = |value: Option<&Value>| value.map_or(Cel::Null, Cel::from_json);
+        let known = [
+            ("object", cel(matched.object.as_ref())),
+            ("oldObject", cel(matched.old.as_ref())),
+            ("request", Cel::from_json(&matched.request)),
+        ];
+        let mut budget = Budget::new(STEPS_MAX);
+        let mut failed = Vec::new();
+        for (source, program) in &hook.conditions {
+            let outcome = match program {
+                Ok(program) => program.evaluate(&known, &mut budget).map_err(|error| error.to_string()),
+                Err(error) => Err(format!("compilation error: {error}")),
+            };
+            match outcome {
+                Ok(Cel::Bool(true)) => {}
+                Ok(_) => return Ok(false),
+                Err(error) => failed.push(format!("expression '{source}' resulted in error: {error}")),
+            }
+        }
+        if failed.is_empty() {
+            return Ok(true);
+        }
+        if hook.ignore_failures {
+            tracing::warn!(webhook = %hook.name, ?failed, "match conditions cannot be evaluated, failing open");
+            return Ok(false);
+        }
+        let why = match failed.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let name = matched.request["name"].as_str().unwrap_or_default();
+        Err(ApiError::forbidden(&self.call.resource(), name, &why))
+    }
+}

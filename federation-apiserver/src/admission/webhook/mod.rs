@@ -1,0 +1,206 @@
+//! Admission webhooks: MutatingWebhookConfiguration and ValidatingWebhookConfiguration, called for real.
+//!
+//! Follows `apiserver/pkg/admission/plugin/webhook`: configurations in order of their names; mutating webhooks one after another, each
+//! seeing what those before it made, and those with `reinvocationPolicy: IfNeeded` once more if a later one changed something; validating
+//! ones all at once. A changed object goes through its kind's types and defaults again before the next sees it. Configurations of
+//! admission themselves are exempt, or a bad one could not be removed.
+//!
+//! - [`hooks`] reads configurations, when they have changed since the last write.
+//! - [`matching`] says which of them a write is for, and in which version of its kind.
+//! - [`review`] makes an AdmissionReview and reads the answer. Pure.
+
+mod dispatch;
+mod hooks;
+mod matching;
+mod review;
+
+use apimachinery::{ApiError, status::Reason};
+use futures::{StreamExt as _, stream::FuturesOrdered};
+use serde_json::{Value, json};
+
+use hooks::Hook;
+pub(crate) use hooks::Webhooks;
+use review::Phase;
+
+use super::matching::Operation;
+use crate::verbs::Call;
+
+/// Webhooks that are asked at once about one write.
+const CONCURRENT: usize = 32;
+
+/// A subresource whose requests are of a kind of its own: a Scale, a Binding, an Eviction.
+#[derive(Clone, Copy)]
+pub(crate) struct Form {
+    pub(crate) group: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) kind: &'static str,
+}
+
+/// A write as webhooks are asked about it.
+pub(crate) struct Write<'a> {
+    pub(crate) call: &'a Call,
+    pub(crate) operation: Operation,
+    /// The form of its objects; the call's own kind if none.
+    pub(crate) form: Option<Form>,
+    pub(crate) old: Option<&'a Value>,
+    pub(crate) dry_run: bool,
+}
+
+impl<'a> Write<'a> {
+    /// A write of objects of the call's own kind.
+    pub(crate) fn of(call: &'a Call, old: Option<&'a Value>, dry_run: bool) -> Self {
+        let operation = if old.is_some() { Operation::Update } else { Operation::Create };
+        Self { call, operation, form: None, old, dry_run }
+    }
+
+    /// The removal of an object.
+    pub(crate) fn removal(call: &'a Call, old: &'a Value, dry_run: bool) -> Self {
+        Self { call, operation: Operation::Delete, form: None, old: Some(old), dry_run }
+    }
+
+    /// Asks the mutating webhooks about a new state: what they make of it, if they change it.
+    ///
+    /// # Errors
+    /// When one refuses, or cannot be asked and must be.
+    pub(crate) async fn mutate(&self, object: Option<&Value>) -> Result<Option<Value>, ApiError> {
+        let state = self.call.shared.webhooks().state(&self.call.shared.storage.snapshot());
+        if state.mutating.is_empty() || self.is_exempt() {
+            return Ok(None);
+        }
+        let mut current = object.cloned();
+        let mut changed = false;
+        let mut invoked: Vec<bool> = vec![false; state.mutating.len()];
+        let mut again: Vec<bool> = vec![false; state.mutating.len()];
+        for round in 0..2 {
+            for (index, hook) in state.mutating.iter().enumerate() {
+                if round > 0 && !again[index] {
+                    continue;
+                }
+                let next = self.mutate_by(hook, current.as_ref(), round, index).await?;
+                if let Some(next) = next {
+                    if current.as_ref() != Some(&next) {
+                        changed = true;
+                        // All before it that want to see what others change.
+                        again.clone_from(&invoked);
+                        current = Some(next);
+                    }
+                    invoked[index] |= hook.reinvoke;
+                }
+            }
+            if !again.contains(&true) {
+                break;
+            }
+        }
+        Ok(current.filter(|_| changed))
+    }
+
+    /// Asks one: nothing if it is not for this write, else the object after it.
+    async fn mutate_by(
+        &self,
+        hook: &Hook,
+        object: Option<&Value>,
+        round: usize,
+        index: usize,
+    ) -> Result<Option<Value>, ApiError> {
+        let Some(matched) = self.matched(hook, object)? else { return Ok(None) };
+        self.check_dry_run(hook)?;
+        let place = format!("round_{round}_index_{index}");
+        let verdict = match self.ask(hook, &matched, Phase::Mutating).await {
+            Ok(verdict) => verdict,
+            Err(why) => {
+                self.failed(hook, &why, &format!("failed-open.mutation.webhook.admission.k8s.io/{place}"))?;
+                return Ok(object.cloned());
+            }
+        };
+        let verdict = self.heed(hook, verdict)?;
+        let patched = match (&verdict.patch, object) {
+            (None, object) => object.cloned(),
+            (Some(_), None) => {
+                return Err(ApiError::internal(format!(
+                    "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+                    hook.name
+                )));
+            }
+            (Some(patch), Some(object)) => Some(self.patched(hook, &matched, object, patch)?),
+        };
+        let mutated = patched.as_ref() != object;
+        let told = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": mutated});
+        self.annotate(&format!("mutation.webhook.admission.k8s.io/{place}"), &told.to_string());
+        if let (Some(patch), true) = (&verdict.patch, self.call.records_objects()) {
+            let told = json!({"configuration": hook.configuration, "webhook": hook.name, "patch": patch, "patchType": "JSONPatch"});
+            self.annotate(&format!("patch.webhook.admission.k8s.io/{place}"), &told.to_string());
+        }
+        Ok(patched)
+    }
+
+    /// Asks the validating webhooks about a state that is about to be stored; none for a removal.
+    ///
+    /// # Errors
+    /// When one refuses, or cannot be asked and must be.
+    pub(crate) async fn validate(&self, object: Option<&Value>) -> Result<(), ApiError> {
+        let state = self.call.shared.webhooks().state(&self.call.shared.storage.snapshot());
+        if state.validating.is_empty() || self.is_exempt() {
+            return Ok(());
+        }
+        // All are asked, and the first in order that refuses is told.
+        let mut refused = Ok(());
+        let mut asked = FuturesOrdered::new();
+        for (index, hook) in state.validating.iter().enumerate() {
+            if asked.len() == CONCURRENT
+                && let Some(outcome) = asked.next().await
+            {
+                refused = refused.and(outcome);
+            }
+            asked.push_back(self.validate_by(hook, object, index));
+        }
+        while let Some(outcome) = asked.next().await {
+            refused = refused.and(outcome);
+        }
+        refused
+    }
+
+    async fn validate_by(&self, hook: &Hook, object: Option<&Value>, index: usize) -> Result<(), ApiError> {
+        let Some(matched) = self.matched(hook, object)? else { return Ok(()) };
+        self.check_dry_run(hook)?;
+        match self.ask(hook, &matched, Phase::Validating).await {
+            Ok(verdict) => self.heed(hook, verdict).map(drop),
+            Err(why) => {
+                let key = format!("failed-open.validation.webhook.admission.k8s.io/round_0_index_{index}");
+                self.failed(hook, &why, &key)
+            }
+        }
+    }
+
+    /// Hands on what a verdict says beside yes and no.
+    fn heed(&self, hook: &Hook, verdict: review::Verdict) -> Result<review::Verdict, ApiError> {
+        for (key, value) in &verdict.audit_annotations {
+            self.annotate(&format!("{}/{key}", hook.name), value);
+        }
+        self.call.told.lock().extend(verdict.warnings.iter().cloned());
+        if verdict.allowed { Ok(verdict) } else { Err(review::denied(&hook.name, &verdict.status)) }
+    }
+
+    /// A webhook that could not be asked is passed over, or ends the write, as it says itself.
+    fn failed(&self, hook: &Hook, why: &str, annotation: &str) -> Result<(), ApiError> {
+        if hook.ignore_failures {
+            tracing::warn!(webhook = %hook.name, %why, "failed calling a webhook, failing open");
+            self.annotate(annotation, &hook.name);
+            return Ok(());
+        }
+        tracing::warn!(webhook = %hook.name, %why, "failed calling a webhook, failing closed");
+        let message = format!("Internal error occurred: failed calling webhook {:?}: {why}", hook.name);
+        let told = message.strip_prefix("Internal error occurred: ").unwrap_or_default().to_owned();
+        Err(ApiError::new(500, Reason::InternalError, message).with_cause("", told, ""))
+    }
+
+    fn annotate(&self, key: &str, value: &str) {
+        if let Some(record) = &self.call.record {
+            record.annotate(key, value);
+        }
+    }
+
+    /// Configurations of admission are no business of webhooks.
+    fn is_exempt(&self) -> bool {
+        self.call.kind.group == "admissionregistration.k8s.io"
+    }
+}

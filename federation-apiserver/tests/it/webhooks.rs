@@ -1,0 +1,321 @@
+//! Admission webhooks, with real HTTPS servers in this process.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use federation_runtime::{
+    pki::{Authority, LIFE_OF_PARTS, Subject},
+    tls::{self, Clients},
+};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+use crate::world::{World, config_map, deployment};
+
+const MAPS: &str = "/api/v1/namespaces/demo/configmaps";
+const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
+
+/// An HTTPS server that answers AdmissionReviews, and remembers what it was asked.
+struct Hook {
+    port: u16,
+    bundle: String,
+    asked: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Hook {
+    /// One whose answers `answer` gives: the fields of `response` beside the uid.
+    async fn new(answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::load_or_create(folder.path()).unwrap();
+        let names = ["127.0.0.1".to_owned(), "hooks.demo.svc".to_owned()];
+        let identity = authority.issue(&Subject::apiserver(), &names, LIFE_OF_PARTS).unwrap();
+        let config =
+            tls::server(&identity, &authority.certificate_pem, Clients::Optional, &["http/1.1"]).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (answer, seen) = (Arc::new(answer), Arc::clone(&asked));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, answer, seen) = (acceptor.clone(), Arc::clone(&answer), Arc::clone(&seen));
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = service_fn(move |request: Request<Incoming>| {
+                        let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
+                        async move {
+                            let body = request.into_body().collect().await.unwrap().to_bytes();
+                            let mut review: Value = serde_json::from_slice(&body).unwrap();
+                            let mut response = answer(&review["request"]);
+                            response["uid"] = review["request"]["uid"].clone();
+                            seen.lock().push(review["request"].take());
+                            let review = json!({"apiVersion": review["apiVersion"], "kind": "AdmissionReview", "response": response});
+                            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(review.to_string()))))
+                        }
+                    });
+                    let _ended = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        Self { port, bundle: BASE64_STANDARD.encode(&authority.certificate_pem), asked }
+    }
+
+    fn config(&self) -> Value {
+        json!({"url": format!("https://127.0.0.1:{}/review", self.port), "caBundle": self.bundle})
+    }
+
+    fn operations(&self) -> Vec<String> {
+        self.asked.lock().iter().map(|request| request["operation"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn webhook(name: &str, config: Value, resources: &[&str]) -> Value {
+    json!({
+        "name": name, "clientConfig": config, "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        "rules": [{"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": resources}],
+    })
+}
+
+impl World {
+    async fn hook(&self, kind: &str, name: &str, webhooks: Value) {
+        let object = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": format!("{kind}WebhookConfiguration"),
+            "metadata": {"name": name}, "webhooks": webhooks,
+        });
+        let path = format!("{GROUP}/{}webhookconfigurations", kind.to_lowercase());
+        self.expect(StatusCode::CREATED, Method::POST, &path, Some(object)).await;
+    }
+}
+
+fn patch(operations: &Value) -> Value {
+    json!({"allowed": true, "patchType": "JSONPatch", "patch": BASE64_STANDARD.encode(operations.to_string())})
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_in_kubernetes_words_and_ends_every_kind_of_write() {
+    let world = World::new().await;
+    world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(config_map("old"))).await;
+    let hook = Hook::new(
+        |_| json!({"allowed": false, "status": {"message": "not today", "code": 403, "reason": "Forbidden"}}),
+    )
+    .await;
+    world
+        .hook("Validating", "guard", json!([webhook("guard.example.com", hook.config(), &["configmaps"])]))
+        .await;
+    let status = world.expect(StatusCode::FORBIDDEN, Method::POST, MAPS, Some(config_map("new"))).await;
+    assert_eq!(status["message"], r#"admission webhook "guard.example.com" denied the request: not today"#);
+    assert_eq!(status["reason"], "Forbidden");
+    let old = format!("{MAPS}/old");
+    world.expect(StatusCode::FORBIDDEN, Method::PATCH, &old, Some(json!({"data": {"k": "w"}}))).await;
+    world
+        .expect(
+            StatusCode::FORBIDDEN,
+            Method::PUT,
+            &old,
+            Some({
+                let mut changed = config_map("old");
+                changed["data"]["k"] = "x".into();
+                changed
+            }),
+        )
+        .await;
+    world.expect(StatusCode::FORBIDDEN, Method::DELETE, &old, None).await;
+    assert_eq!(hook.operations(), ["CREATE", "UPDATE", "UPDATE", "DELETE"]);
+    let asked = hook.asked.lock().clone();
+    assert_eq!(asked[0]["object"]["metadata"]["name"], "new");
+    assert_eq!(asked[0]["options"]["kind"], "CreateOptions");
+    assert_eq!(asked[1]["oldObject"]["data"]["k"], "v");
+    assert_eq!(asked[1]["object"]["data"]["k"], "w");
+    assert!(asked[3]["object"].is_null() && asked[3]["oldObject"]["metadata"]["name"] == "old");
+    // What guards cannot be guarded, or it could not be removed.
+    world
+        .expect(
+            StatusCode::OK,
+            Method::DELETE,
+            &format!("{GROUP}/validatingwebhookconfigurations/guard"),
+            None,
+        )
+        .await;
+    world.expect(StatusCode::OK, Method::DELETE, &old, None).await;
+}
+
+#[tokio::test]
+async fn a_patched_object_is_defaulted_checked_and_what_was_added_is_owned_by_nobody() {
+    let world = World::new().await;
+    let hook = Hook::new(|_| {
+        patch(&json!([
+            {"op": "add", "path": "/spec/template/spec/containers/-", "value": {"name": "sidecar", "image": "mesh:1", "ports": [{"containerPort": 15001}]}},
+        ]))
+    })
+    .await;
+    world
+        .hook("Mutating", "mesh", json!([webhook("mesh.example.com", hook.config(), &["deployments"])]))
+        .await;
+    let path = "/apis/apps/v1/namespaces/demo/deployments";
+    let made = world.expect(StatusCode::CREATED, Method::POST, path, Some(deployment("web"))).await;
+    let sidecar = &made["spec"]["template"]["spec"]["containers"][1];
+    assert_eq!((&sidecar["name"], &sidecar["ports"][0]["protocol"]), (&json!("sidecar"), &json!("TCP")));
+    assert_eq!(sidecar["imagePullPolicy"], "IfNotPresent");
+    assert!(!made["metadata"]["managedFields"].to_string().contains("sidecar"), "{made}");
+    let stored = world.expect(StatusCode::OK, Method::GET, &format!("{path}/web"), None).await;
+    assert_eq!(stored["spec"]["template"]["spec"]["containers"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_patch_that_makes_an_object_wrong_is_not_stored() {
+    let world = World::new().await;
+    let hook = Hook::new(|_| patch(&json!([{"op": "replace", "path": "/data", "value": 7}]))).await;
+    world.hook("Mutating", "bad", json!([webhook("bad.example.com", hook.config(), &["configmaps"])])).await;
+    world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::POST, MAPS, Some(config_map("a"))).await;
+    world.expect(StatusCode::NOT_FOUND, Method::GET, &format!("{MAPS}/a"), None).await;
+}
+
+#[tokio::test]
+async fn one_that_wants_to_is_asked_again_when_a_later_one_changes_something() {
+    let world = World::new().await;
+    let count = |request: &Value| {
+        let seen = request["object"]["data"].as_object().unwrap().len();
+        patch(&json!([{"op": "add", "path": "/data/seen", "value": seen.to_string()}]))
+    };
+    let first = Hook::new(count).await;
+    let second = Hook::new(|_| patch(&json!([{"op": "add", "path": "/data/late", "value": "yes"}]))).await;
+    let mut again = webhook("first.example.com", first.config(), &["configmaps"]);
+    again["reinvocationPolicy"] = "IfNeeded".into();
+    world
+        .hook(
+            "Mutating",
+            "both",
+            json!([again, webhook("second.example.com", second.config(), &["configmaps"])]),
+        )
+        .await;
+    let made = world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(config_map("a"))).await;
+    assert_eq!(made["data"], json!({"k": "v", "late": "yes", "seen": "3"}));
+    assert_eq!((first.asked.lock().len(), second.asked.lock().len()), (2, 1));
+}
+
+#[tokio::test]
+async fn selectors_and_conditions_spare_a_webhook_what_is_not_for_it() {
+    let world = World::new().await;
+    let hook = Hook::new(|_| json!({"allowed": false})).await;
+    let mut chosen = webhook("chosen.example.com", hook.config(), &["configmaps"]);
+    chosen["objectSelector"] = json!({"matchLabels": {"guarded": "yes"}});
+    chosen["namespaceSelector"] = json!({"matchLabels": {"kubernetes.io/metadata.name": "demo"}});
+    chosen["matchConditions"] = json!([{"name": "not-mine", "expression": "request.operation != 'CREATE' || object.metadata.name != 'mine'"}]);
+    world.hook("Validating", "chosen", json!([chosen])).await;
+    world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(config_map("free"))).await;
+    let mut guarded = config_map("guarded");
+    guarded["metadata"]["labels"] = json!({"guarded": "yes"});
+    let status = world.expect(StatusCode::BAD_REQUEST, Method::POST, MAPS, Some(guarded.clone())).await;
+    assert_eq!(
+        status["message"],
+        r#"admission webhook "chosen.example.com" denied the request without explanation"#
+    );
+    guarded["metadata"]["name"] = "mine".into();
+    world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(guarded)).await;
+    assert_eq!(hook.asked.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_asked_ends_the_write_unless_it_may_be_ignored() {
+    let world = World::new().await;
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let mut absent = webhook(
+        "absent.example.com",
+        json!({"url": format!("https://127.0.0.1:{unused}/x")}),
+        &["configmaps"],
+    );
+    absent["timeoutSeconds"] = 1.into();
+    world.hook("Validating", "absent", json!([absent.clone()])).await;
+    let status =
+        world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::POST, MAPS, Some(config_map("a"))).await;
+    assert_eq!(
+        status["message"],
+        format!(
+            r#"Internal error occurred: failed calling webhook "absent.example.com": failed to call webhook: Post "https://127.0.0.1:{unused}/x?timeout=1s": dial tcp 127.0.0.1:{unused}: connect: connection refused"#
+        )
+    );
+    let path = format!("{GROUP}/validatingwebhookconfigurations/absent");
+    world.expect(StatusCode::OK, Method::DELETE, &path, None).await;
+    absent["failurePolicy"] = "Ignore".into();
+    world.hook("Validating", "absent", json!([absent])).await;
+    world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(config_map("a"))).await;
+}
+
+#[tokio::test]
+async fn one_that_is_too_slow_is_not_waited_for() {
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut slow =
+        webhook("slow.example.com", json!({"url": format!("https://127.0.0.1:{port}/x")}), &["configmaps"]);
+    slow["timeoutSeconds"] = 1.into();
+    world.hook("Validating", "slow", json!([slow])).await;
+    let asked = world.request(Method::POST, MAPS, Some(config_map("a")));
+    let (code, status) = tokio::time::timeout(Duration::from_secs(10), asked).await.unwrap();
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(
+        status["message"].as_str().unwrap().ends_with("?timeout=1s\": context deadline exceeded"),
+        "{status}"
+    );
+}
+
+#[tokio::test]
+async fn a_service_is_found_by_its_endpoints_and_warnings_reach_the_client() {
+    let world = World::new().await;
+    let hook = Hook::new(|_| json!({"allowed": true, "warnings": ["this is old"]})).await;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hooks"}, "spec": {"ports": [{"port": 443}]}});
+    world.expect(StatusCode::CREATED, Method::POST, "/api/v1/namespaces/demo/services", Some(service)).await;
+    let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "hooks"},
+        "subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": hook.port}]}]});
+    world
+        .expect(StatusCode::CREATED, Method::POST, "/api/v1/namespaces/demo/endpoints", Some(endpoints))
+        .await;
+    let config = json!({"service": {"namespace": "demo", "name": "hooks", "path": "/review"}, "caBundle": hook.bundle});
+    world
+        .hook("Validating", "by-service", json!([webhook("by-service.example.com", config, &["configmaps"])]))
+        .await;
+    let request = Request::post(format!("{MAPS}?dryRun=All"))
+        .header("content-type", "application/json")
+        .body(Full::from(config_map("a").to_string()))
+        .unwrap();
+    let response = world.server.service().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::CREATED);
+    assert_eq!(response.headers()["warning"], "299 - \"this is old\"");
+    assert_eq!(hook.asked.lock()[0]["dryRun"], true);
+}
+
+#[tokio::test]
+async fn a_scale_is_shown_as_a_scale_and_another_version_as_the_rules_name_it() {
+    let world = World::new().await;
+    let path = "/apis/apps/v1/namespaces/demo/deployments";
+    world.expect(StatusCode::CREATED, Method::POST, path, Some(deployment("web"))).await;
+    let hook = Hook::new(|_| json!({"allowed": true})).await;
+    let mut old = webhook("old.example.com", hook.config(), &["horizontalpodautoscalers"]);
+    old["rules"][0]["apiGroups"] = json!(["autoscaling"]);
+    old["rules"][0]["apiVersions"] = json!(["v1"]);
+    let scale = webhook("scale.example.com", hook.config(), &["deployments/scale"]);
+    world.hook("Validating", "both", json!([old, scale])).await;
+    let replicas = json!({"spec": {"replicas": 3}});
+    world.expect(StatusCode::OK, Method::PATCH, &format!("{path}/web/scale"), Some(replicas)).await;
+    let scaler = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"},
+        "spec": {"maxReplicas": 5, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}});
+    let scalers = "/apis/autoscaling/v2/namespaces/demo/horizontalpodautoscalers";
+    world.expect(StatusCode::CREATED, Method::POST, scalers, Some(scaler)).await;
+    let asked = hook.asked.lock().clone();
+    assert_eq!(asked.len(), 2);
+    assert_eq!((&asked[0]["object"]["kind"], &asked[0]["subResource"]), (&json!("Scale"), &json!("scale")));
+    assert_eq!(asked[0]["object"]["spec"]["replicas"], 3);
+    assert_eq!(
+        (&asked[1]["kind"]["version"], &asked[1]["requestKind"]["version"]),
+        (&json!("v1"), &json!("v2"))
+    );
+    assert_eq!(asked[1]["object"]["apiVersion"], "autoscaling/v1");
+}
