@@ -15,6 +15,8 @@ use crate::process::{Processes, quiet, wait_until};
 /// How much of a cluster there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
+    /// etcd and kube-apiserver alone: an API that nothing acts on, for measuring.
+    Server,
     /// etcd, kube-apiserver, and a kube-controller-manager that does no more than an API needs to be whole: namespaces, garbage
     /// collection, service accounts. Nothing acts on workloads.
     Api,
@@ -46,6 +48,7 @@ pub struct Cluster {
     pub(crate) ports: Ports,
     pub(crate) namespace: Option<String>,
     pub(crate) processes: Processes,
+    pub(crate) apiserver_flags: Vec<String>,
 }
 
 impl Cluster {
@@ -80,7 +83,20 @@ impl Cluster {
             ports,
             namespace: namespace.map(ToOwned::to_owned),
             processes,
+            apiserver_flags: Vec::new(),
         }
+    }
+
+    /// The same with further flags for kube-apiserver.
+    #[must_use]
+    pub fn with_apiserver_flags(mut self, flags: &[String]) -> Self {
+        self.apiserver_flags.extend_from_slice(flags);
+        self
+    }
+
+    /// The process id of one of its running processes.
+    pub fn pid(&self, process: &str) -> Option<u32> {
+        self.processes.pid(process)
     }
 
     /// The administrator's kubeconfig.

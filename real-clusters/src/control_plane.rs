@@ -15,9 +15,12 @@ impl Cluster {
     pub(crate) fn control_plane(&self, mode: Mode) -> Result<()> {
         fs::create_dir_all(self.state.join("etcd"))?;
         self.processes.start("etcd", &self.etcd())?;
-        self.processes.start("apiserver", &self.apiserver())?;
+        let mut apiserver = self.apiserver();
+        apiserver.extend_from_slice(&self.apiserver_flags);
+        self.processes.start("apiserver", &apiserver)?;
         self.wait_for("API server ready", "apiserver", Duration::from_secs(90), "/readyz", "ok")?;
         let controllers = match mode {
+            Mode::Server => return Ok(()),
             Mode::Api => API_CONTROLLERS,
             Mode::ControlPlane | Mode::Full => ALL_CONTROLLERS,
         };

@@ -5,12 +5,14 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::bench_dns;
 use crate::test::{cargo, command};
+use crate::{bench_api, bench_dns};
 
 /// What can be measured.
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
+    /// The API server beside a real kube-apiserver with etcd: writes, reads, watches, memory, start. Needs root.
+    Api(bench_api::Options),
     /// From the federation's API into two real kube-apiservers, and back. Needs root and a quiet machine.
     Propagate,
     /// dns-lb beside an echo and other DNS servers, from Debian: answers a second, CPU time per answer, latencies, memory.
@@ -20,6 +22,7 @@ pub(crate) enum Bench {
 /// Measures.
 pub(crate) fn run(what: &Bench) -> Result<()> {
     match what {
+        Bench::Api(options) => bench_api::run(options),
         Bench::Dns(options) => bench_dns::run(options),
         Bench::Propagate => {
             cargo(&[

@@ -1,6 +1,9 @@
 //! Developer commands: `cargo xtask <command>`.
 
 mod bench;
+mod bench_api;
+mod bench_api_client;
+mod bench_api_servers;
 mod bench_dns;
 mod bench_dns_peers;
 mod cluster;

@@ -1,0 +1,215 @@
+//! `cargo xtask bench api`: federation-apiserver beside a real kube-apiserver with etcd.
+//!
+//! Both run at once on the same disk, and each figure is taken of the one and then of the other, in several rounds, so that what else the
+//! machine does falls on both. Both are durable: each write is synced to the disk before it is answered, as both do by default. The
+//! client shares the machine's cores with them.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use real_clusters::Kit;
+use serde_json::{Value, json};
+
+use crate::bench_api_client::{applies, creates, creates_in_turn, events, gets, lists};
+use crate::bench_api_servers::{Access, Own, Real, Server};
+use crate::test::{cargo, command};
+
+/// Objects of the lists.
+const OBJECTS: usize = 10_000;
+const CLIENTS: usize = 32;
+const WATCHERS: usize = 100;
+/// After this without requests, memory is at rest.
+const REST: Duration = Duration::from_secs(5);
+
+/// How much is measured.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Rounds of which the median counts.
+    #[arg(long, default_value_t = 4)]
+    rounds: usize,
+    /// Fails if a target is missed.
+    #[arg(long)]
+    strict: bool,
+    /// Measures with what is built.
+    #[arg(long, hide = true)]
+    built: bool,
+}
+
+/// What is measured, how it reads, and what part of kube-apiserver's figure it should be.
+struct Metric {
+    name: &'static str,
+    unit: &'static str,
+    /// Ours divided by theirs: at least this if more is better, else at most.
+    target: f64,
+    more_is_better: bool,
+}
+
+const fn at_most(name: &'static str, unit: &'static str, target: f64) -> Metric {
+    Metric { name, unit, target, more_is_better: false }
+}
+
+const METRICS: [Metric; 10] = [
+    Metric { name: "creates, 32 clients", unit: "1/s", target: 8.0, more_is_better: true },
+    at_most("create, one at a time, p50", "ms", 0.25),
+    at_most("get, p50", "ms", 0.25),
+    at_most("list of 10k, p50", "ms", 0.1),
+    at_most("list of 10k from cache, p50", "ms", 0.1),
+    at_most("write to event, 100 watchers, p50", "ms", 0.25),
+    at_most("server-side apply, p50", "ms", 1.0 / 3.0),
+    at_most("memory, empty", "MiB", 0.1),
+    at_most("memory, 10k objects", "MiB", 1.0 / 6.0),
+    at_most("start to ready", "s", 0.05),
+];
+
+/// Measures.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let this = std::env::current_exe()?;
+    let release =
+        this.parent().and_then(Path::parent).context("xtask is in no target folder")?.join("release");
+    if !options.built {
+        cargo(&[
+            "build",
+            "--release",
+            "-p",
+            "federation-apiserver",
+            "-p",
+            "xtask",
+            "--bins",
+            "--features",
+            "federation-apiserver/jemalloc",
+        ])?;
+        // The client, too, must be quick.
+        let mut measuring = Command::new(release.join("xtask"));
+        measuring.args(["bench", "api", "--built", "--rounds", &options.rounds.to_string()]);
+        if options.strict {
+            measuring.arg("--strict");
+        }
+        return command(&mut measuring);
+    }
+    let kit = Kit::ensure()?;
+    let directory = tempfile::Builder::new().prefix("bench-api-").tempdir()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let program = release.join("federation-apiserver");
+    let mut missed = 0;
+    let mut summary = json!({"bench": "api", "rounds": options.rounds});
+    for (title, key, access) in [
+        ("as administrator, without audit log", "plain", Access::Plain),
+        ("as a user by RBAC, with audit log", "rbac_and_audit", Access::RbacAndAudit),
+    ] {
+        let figures = runtime.block_on(measure(&kit, &program, access, directory.path(), options.rounds))?;
+        println!("\n{title}\n{}", heading());
+        for (metric, figures) in METRICS.iter().zip(figures) {
+            let line = Line::new(metric, figures);
+            missed += usize::from(!line.met);
+            println!("{}", line.text(metric));
+            summary[key][metric.name] = line.json();
+        }
+    }
+    println!("{summary}");
+    anyhow::ensure!(!options.strict || missed == 0, "{missed} targets are missed");
+    Ok(())
+}
+
+/// The figures of [`METRICS`], theirs and ours.
+async fn measure(
+    kit: &Kit,
+    program: &Path,
+    access: Access,
+    directory: &Path,
+    rounds: usize,
+) -> Result<Vec<[f64; 2]>> {
+    let (real, own) =
+        (Real::start(kit, access, directory).await?, Own::start(program, access, directory).await?);
+    let servers: [&dyn Server; 2] = [&real, &own];
+    tokio::time::sleep(REST).await;
+    let empty = servers.map(|server| memory_mib(&server.pids()));
+    let mut samples: Vec<[Vec<f64>; 2]> = vec![Default::default(); 7];
+    for round in 0..rounds {
+        for (which, server) in servers.iter().enumerate() {
+            let count = OBJECTS / rounds;
+            let path = "/api/v1/namespaces/bench/configmaps";
+            samples[0][which].push(creates(server.target(), path, round * count, count, CLIENTS).await?);
+        }
+    }
+    tokio::time::sleep(REST).await;
+    let full = servers.map(|server| memory_mib(&server.pids()));
+    for round in 0..rounds {
+        for (which, server) in servers.iter().enumerate() {
+            let target = server.target();
+            let all = "/api/v1/namespaces/bench/configmaps";
+            let mut put = |metric: usize, times: Vec<f64>| samples[metric][which].push(median(times));
+            put(
+                1,
+                creates_in_turn(target, "/api/v1/namespaces/turns/configmaps", &format!("t{round}"), 100)
+                    .await?,
+            );
+            put(2, gets(target, all, 400).await?);
+            put(3, lists(target, all, 3).await?);
+            put(4, lists(target, &format!("{all}?resourceVersion=0"), 3).await?);
+            let watched = "/api/v1/namespaces/watched/configmaps";
+            put(5, events(target, watched, &format!("w{round}"), WATCHERS, 40).await?);
+            put(6, applies(target, "/apis/apps/v1/namespaces/turns/deployments", round, 100).await?);
+        }
+    }
+    let mut figures: Vec<[f64; 2]> = samples.into_iter().map(|both| both.map(median)).collect();
+    figures.extend([empty, full, servers.map(Server::started_s)]);
+    Ok(figures)
+}
+
+/// One metric of both.
+struct Line {
+    figures: [f64; 2],
+    ratio: f64,
+    target: f64,
+    met: bool,
+}
+
+impl Line {
+    fn new(metric: &Metric, figures: [f64; 2]) -> Self {
+        let ratio = figures[1] / figures[0];
+        let met = if metric.more_is_better { ratio >= metric.target } else { ratio <= metric.target };
+        Self { figures, ratio, target: metric.target, met }
+    }
+
+    fn text(&self, metric: &Metric) -> String {
+        let told = |ratio: f64| {
+            if metric.more_is_better { format!("{ratio:.1} x") } else { format!("1/{:.1}", 1.0 / ratio) }
+        };
+        let sign = if metric.more_is_better { ">=" } else { "<=" };
+        format!(
+            "{:<36} {:>12.2} {:>12.2} {:<4} {:>8}  {sign} {:<6} {}",
+            metric.name,
+            self.figures[0],
+            self.figures[1],
+            metric.unit,
+            told(self.ratio),
+            told(self.target),
+            if self.met { "met" } else { "MISSED" },
+        )
+    }
+
+    fn json(&self) -> Value {
+        json!({"kube": self.figures[0], "own": self.figures[1], "ratio": self.ratio, "target": self.target, "met": self.met})
+    }
+}
+
+fn heading() -> String {
+    format!("{:<36} {:>12} {:>12} {:<4} {:>8}  target", "", "kube+etcd", "federation", "", "ratio")
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Resident memory of processes together.
+fn memory_mib(pids: &[u32]) -> f64 {
+    let kib = pids.iter().filter_map(|pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    kib.sum::<f64>() / 1024.0
+}

@@ -1,0 +1,250 @@
+//! The client of `cargo xtask bench api`: one HTTP/1.1 connection over TLS for each client, and what is timed over it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use federation_runtime::{pki::Identity, tls};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+
+/// Where to connect, and as whom.
+#[derive(Clone)]
+pub(crate) struct Target {
+    /// `127.0.0.1:6443`.
+    pub(crate) address: String,
+    pub(crate) ca_pem: String,
+    pub(crate) identity: Identity,
+}
+
+/// One connection.
+pub(crate) struct Client {
+    sender: SendRequest<Full<Bytes>>,
+    host: String,
+}
+
+const JSON: &str = "application/json";
+const APPLY: &str = "application/apply-patch+yaml";
+/// An event that takes longer than this is lost.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Client {
+    pub(crate) async fn connect(target: &Target) -> Result<Self> {
+        let config = tls::client(Some(&target.identity), &target.ca_pem, &["http/1.1"])?;
+        let stream = TcpStream::connect(&target.address).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from("localhost")?;
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self { sender, host: target.address.clone() })
+    }
+
+    async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", &self.host)
+            .header("user-agent", "bench/1")
+            .header("accept", JSON)
+            .header("content-type", kind)
+            .body(Full::new(body))?;
+        self.sender.ready().await?;
+        Ok(self.sender.send_request(request).await?)
+    }
+
+    /// A request and its whole answer, which must be a success.
+    pub(crate) async fn ask(&mut self, method: &str, path: &str, kind: &str, body: Bytes) -> Result<Bytes> {
+        let response = self.send(method, path, kind, body).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        ensure!(status.is_success(), "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
+        Ok(body)
+    }
+
+    pub(crate) async fn create(&mut self, path: &str, object: &serde_json::Value) -> Result<Bytes> {
+        self.ask("POST", path, JSON, serde_json::to_vec(object)?.into()).await
+    }
+
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Bytes> {
+        self.ask("GET", path, JSON, Bytes::new()).await
+    }
+}
+
+/// A ConfigMap whose JSON has 1 KiB.
+fn config_map(name: &str) -> Bytes {
+    let frame = format!(
+        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}"}},"data":{{"value":""}}}}"#
+    );
+    let (head, tail) = frame.split_at(frame.len() - 3);
+    format!("{head}{}{tail}", "x".repeat(1024 - frame.len())).into()
+}
+
+/// ConfigMaps a second, made by so many clients at once.
+pub(crate) async fn creates(
+    target: &Target,
+    path: &str,
+    first: usize,
+    count: usize,
+    clients: usize,
+) -> Result<f64> {
+    let mut connected = Vec::new();
+    for _ in 0..clients {
+        connected.push(Client::connect(target).await?);
+    }
+    let next = Arc::new(AtomicU64::new(first as u64));
+    let end = (first + count) as u64;
+    let start = Instant::now();
+    let mut tasks = Vec::new();
+    for mut client in connected {
+        let (next, path) = (Arc::clone(&next), path.to_owned());
+        tasks.push(tokio::spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= end {
+                    return Ok::<(), anyhow::Error>(());
+                }
+                client.ask("POST", &path, JSON, config_map(&format!("c-{number:06}"))).await?;
+            }
+        }));
+    }
+    for task in tasks {
+        task.await??;
+    }
+    Ok(count as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Milliseconds of each of so many creates, one after another.
+pub(crate) async fn creates_in_turn(
+    target: &Target,
+    path: &str,
+    prefix: &str,
+    count: usize,
+) -> Result<Vec<f64>> {
+    let mut client = Client::connect(target).await?;
+    let mut times = Vec::with_capacity(count);
+    for number in 0..count {
+        let body = config_map(&format!("{prefix}-{number:06}"));
+        let start = Instant::now();
+        client.ask("POST", path, JSON, body).await?;
+        times.push(ms(start.elapsed()));
+    }
+    Ok(times)
+}
+
+/// Milliseconds of each of so many GETs of ConfigMaps that [`creates`] made.
+pub(crate) async fn gets(target: &Target, path: &str, count: usize) -> Result<Vec<f64>> {
+    let mut client = Client::connect(target).await?;
+    let mut times = Vec::with_capacity(count);
+    for number in 0..count {
+        let path = format!("{path}/c-{number:06}");
+        let start = Instant::now();
+        client.get(&path).await?;
+        times.push(ms(start.elapsed()));
+    }
+    Ok(times)
+}
+
+/// Milliseconds of each of so many lists.
+pub(crate) async fn lists(target: &Target, path: &str, count: usize) -> Result<Vec<f64>> {
+    let mut client = Client::connect(target).await?;
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let start = Instant::now();
+        client.get(path).await?;
+        times.push(ms(start.elapsed()));
+    }
+    Ok(times)
+}
+
+/// Milliseconds of each of so many server-side applies of a Deployment, each with another image.
+pub(crate) async fn applies(target: &Target, path: &str, round: usize, count: usize) -> Result<Vec<f64>> {
+    let mut client = Client::connect(target).await?;
+    let path = format!("{path}/web?fieldManager=bench&force=true");
+    let mut times = Vec::with_capacity(count);
+    for number in 0..=count {
+        let body = serde_json::json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "labels": {"app": "web"}},
+            "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "web", "image": format!("web:{round}.{number}"),
+                    "ports": [{"containerPort": 80}], "env": [{"name": "A", "value": "b"}]}]}}}
+        });
+        let body = serde_json::to_vec(&body)?;
+        let start = Instant::now();
+        client.ask("PATCH", &path, APPLY, body.into()).await?;
+        // The first may have to make the object.
+        if number > 0 {
+            times.push(ms(start.elapsed()));
+        }
+    }
+    Ok(times)
+}
+
+/// Milliseconds from the start of a write to its event, of each event of each of so many watchers.
+pub(crate) async fn events(
+    target: &Target,
+    path: &str,
+    prefix: &str,
+    watchers: usize,
+    writes: usize,
+) -> Result<Vec<f64>> {
+    let list: serde_json::Value = serde_json::from_slice(&Client::connect(target).await?.get(path).await?)?;
+    let version = list["metadata"]["resourceVersion"].as_str().context("a list without resourceVersion")?;
+    let from = format!("{path}?watch=true&resourceVersion={version}");
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let mut tasks = Vec::new();
+    for _ in 0..watchers {
+        let mut client = Client::connect(target).await?;
+        let response = client.send("GET", &from, JSON, Bytes::new()).await?;
+        ensure!(response.status().is_success(), "the watch was refused: {}", response.status());
+        tasks.push(tokio::spawn(receive(client, response.into_body(), sender.clone())));
+    }
+    let mut client = Client::connect(target).await?;
+    let mut times = Vec::with_capacity(writes * watchers);
+    for number in 0..writes {
+        let body = config_map(&format!("{prefix}-{number:06}"));
+        let start = Instant::now();
+        client.ask("POST", path, JSON, body).await?;
+        for _ in 0..watchers {
+            let seen = tokio::time::timeout(PATIENCE, events.recv()).await.context("an event was lost")?;
+            times.push(ms(seen.context("a watch ended")?.duration_since(start)));
+        }
+    }
+    for task in tasks {
+        task.abort();
+    }
+    Ok(times)
+}
+
+/// Tells when each event was whole.
+async fn receive(client: Client, mut body: Incoming, sender: mpsc::UnboundedSender<Instant>) {
+    while let Some(Ok(frame)) = body.frame().await {
+        let ends = frame.data_ref().map_or(0, |data| data.split(|byte| *byte == b'\n').count() - 1);
+        for _ in 0..ends {
+            if sender.send(Instant::now()).is_err() {
+                return;
+            }
+        }
+    }
+    drop(client);
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
