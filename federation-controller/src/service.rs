@@ -168,6 +168,7 @@ impl Service {
             writer: writer.clone(),
             gate: gate.clone(),
             readiness: readiness.clone(),
+            wanted: crate::observe::Wanted::default(),
         };
         observer.start(&shutdown).await.map_err(Error::Discovery)?;
         // An agent that dialled before its Cluster was read would be told that it is no member.

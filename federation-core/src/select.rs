@@ -2,20 +2,64 @@
 
 use thiserror::Error;
 
-use crate::api::{ClusterPlacementPolicy, PlacementPolicy, PlacementPolicySpec, ResourceSelector, marks};
+use crate::api::{
+    ClusterPlacementPolicy, GROUP, PlacementPolicy, PlacementPolicySpec, ResourceSelector, marks,
+};
 use crate::labels;
 use crate::template::Template;
 
 /// Kinds that are federated without a policy, as (group, kind).
-pub const DEFAULT_KINDS: [(&str, &str); 7] = [
+///
+/// Job, CronJob and HorizontalPodAutoscaler are not among them: a Job copied to every cluster does its work once in each, and an
+/// autoscaler beside each copy fights with the dividing of replicas.
+pub const DEFAULT_KINDS: [(&str, &str); 16] = [
     ("", "Namespace"),
     ("", "Secret"),
     ("", "ConfigMap"),
     ("", "ServiceAccount"),
     ("", "Service"),
+    ("", "PersistentVolumeClaim"),
     ("apps", "ReplicaSet"),
     ("apps", "Deployment"),
+    ("apps", "StatefulSet"),
+    ("apps", "DaemonSet"),
+    ("networking.k8s.io", "Ingress"),
+    ("networking.k8s.io", "NetworkPolicy"),
+    ("policy", "PodDisruptionBudget"),
+    ("rbac.authorization.k8s.io", "Role"),
+    ("rbac.authorization.k8s.io", "RoleBinding"),
+    ("storage.k8s.io", "StorageClass"),
 ];
+
+/// Kinds that no policy can select, as (group, kind): what one cluster says of itself, or makes from other objects.
+const LOCAL_KINDS: [(&str, &str); 16] = [
+    ("", "Node"),
+    ("", "Pod"),
+    ("", "Event"),
+    ("", "Endpoints"),
+    ("", "PersistentVolume"),
+    ("", "ComponentStatus"),
+    ("apps", "ControllerRevision"),
+    ("apiregistration.k8s.io", "APIService"),
+    ("certificates.k8s.io", "CertificateSigningRequest"),
+    ("coordination.k8s.io", "Lease"),
+    ("discovery.k8s.io", "EndpointSlice"),
+    ("events.k8s.io", "Event"),
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+    ("storage.k8s.io", "CSINode"),
+    ("storage.k8s.io", "VolumeAttachment"),
+];
+
+/// Whether objects of a kind may leave the federation's API at all. Those of the federation's own group never do.
+pub fn may_select(group: &str, kind: &str) -> bool {
+    group != GROUP && !LOCAL_KINDS.contains(&(group, kind))
+}
+
+/// Whether a kind is federated without a policy.
+pub fn is_default(group: &str, kind: &str) -> bool {
+    DEFAULT_KINDS.contains(&(group, kind))
+}
 
 /// Secret types that belong to one cluster or to the bootstrap of one.
 const LOCAL_SECRET_TYPES: [&str; 3] =
@@ -39,13 +83,20 @@ pub enum NotFederated {
     /// A controller in the member makes it from its owner.
     #[error("it is made from its owner by a controller")]
     Controlled,
-    /// The kind is not federated.
-    #[error("its kind is not federated")]
-    Kind,
+    /// The kind belongs to one cluster, whatever policies say.
+    #[error("objects of its kind belong to one cluster")]
+    LocalKind,
+    /// Neither by default nor by a policy.
+    #[error("its kind is federated only where a policy selects it")]
+    NotSelected,
 }
 
-/// Whether the template is spread over members, or why not.
-pub fn federated(template: &Template) -> Result<(), NotFederated> {
+/// Whether the template is spread over members, or why not. `selected` tells whether a policy selects it; it is asked only of kinds
+/// that are not federated by default.
+///
+/// # Errors
+/// Why it stays at home.
+pub fn federated(template: &Template, selected: impl FnOnce() -> bool) -> Result<(), NotFederated> {
     if template.labels.get(marks::LOCAL).is_some_and(|value| value == "true") {
         return Err(NotFederated::Local);
     }
@@ -53,8 +104,8 @@ pub fn federated(template: &Template) -> Result<(), NotFederated> {
     if namespace.starts_with("kube-") || namespace == marks::SYSTEM_NAMESPACE {
         return Err(NotFederated::SystemNamespace);
     }
-    if !DEFAULT_KINDS.contains(&(template.group(), template.kind.as_str())) {
-        return Err(NotFederated::Kind);
+    if !may_select(template.group(), &template.kind) {
+        return Err(NotFederated::LocalKind);
     }
     match (template.kind.as_str(), template.name.as_str()) {
         ("Namespace" | "ServiceAccount", "default") | ("ConfigMap", "kube-root-ca.crt") => {
@@ -69,8 +120,11 @@ pub fn federated(template: &Template) -> Result<(), NotFederated> {
     if LOCAL_SECRET_TYPES.contains(&template.secret_type.as_str()) {
         return Err(NotFederated::SecretType);
     }
-    if template.controlled && template.kind == "ReplicaSet" {
+    if template.controlled && matches!(template.kind.as_str(), "ReplicaSet" | "Job") {
         return Err(NotFederated::Controlled);
+    }
+    if !is_default(template.group(), &template.kind) && !selected() {
+        return Err(NotFederated::NotSelected);
     }
     Ok(())
 }
@@ -120,12 +174,18 @@ pub fn policy<'a>(
         })
 }
 
+/// The group of an `apiVersion`; "" for core.
+fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
 /// 0 if a selector names the template, 1 if one selects it otherwise.
 fn specificity(template: &Template, selectors: &[ResourceSelector]) -> Option<u8> {
     selectors
         .iter()
         .filter(|selector| {
-            selector.api_version == template.api_version
+            // One object is served in every version of its group: a selector that names another one means it too.
+            group_of(&selector.api_version) == template.group()
                 && selector.kind == template.kind
                 && (selector.name.is_empty() || selector.name == template.name)
                 && selector
@@ -156,7 +216,7 @@ mod tests {
 
     #[track_caller]
     fn check(template: &Template, expect: Result<(), NotFederated>) {
-        assert_eq!(federated(template), expect, "{} {}", template.kind, template.key());
+        assert_eq!(federated(template, || false), expect, "{} {}", template.kind, template.key());
     }
 
     #[test]
@@ -172,8 +232,8 @@ mod tests {
             Err(NotFederated::EveryClusterHasOne),
         );
         check(&template("v1", "ServiceAccount", "shop", "default"), Err(NotFederated::EveryClusterHasOne));
-        check(&template("v1", "Event", "shop", "e"), Err(NotFederated::Kind));
-        check(&template("coordination.k8s.io/v1", "Lease", "shop", "l"), Err(NotFederated::Kind));
+        check(&template("v1", "Event", "shop", "e"), Err(NotFederated::LocalKind));
+        check(&template("coordination.k8s.io/v1", "Lease", "shop", "l"), Err(NotFederated::LocalKind));
         let mut secret = template("v1", "Secret", "shop", "token");
         secret.secret_type = "kubernetes.io/service-account-token".into();
         check(&secret, Err(NotFederated::SecretType));
@@ -184,6 +244,40 @@ mod tests {
         let mut local = template("v1", "ConfigMap", "shop", "x");
         local.labels.insert(marks::LOCAL.into(), "true".into());
         check(&local, Err(NotFederated::Local));
+    }
+
+    #[test]
+    fn other_kinds_are_federated_where_a_policy_selects_them_but_never_what_is_one_clusters_own() {
+        let widget = template("example.test/v1", "Widget", "shop", "w");
+        assert_eq!(federated(&widget, || false), Err(NotFederated::NotSelected));
+        assert_eq!(federated(&widget, || true), Ok(()));
+        let mut job = template("batch/v1", "Job", "shop", "report");
+        assert_eq!(federated(&job, || true), Ok(()));
+        job.controlled = true;
+        assert_eq!(federated(&job, || true), Err(NotFederated::Controlled));
+        for (api_version, kind) in [
+            ("v1", "Pod"),
+            ("v1", "Node"),
+            ("federation.rs/v1alpha1", "Cluster"),
+            ("events.k8s.io/v1", "Event"),
+        ] {
+            let own = template(api_version, kind, "shop", "x");
+            assert_eq!(federated(&own, || true), Err(NotFederated::LocalKind), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_policy_selects_an_object_by_any_version_of_its_group() {
+        let scaler = template("autoscaling/v2", "HorizontalPodAutoscaler", "shop", "web");
+        let policy_of = |api_version: &str| -> ClusterPlacementPolicy {
+            let selector = json!({"apiVersion": api_version, "kind": "HorizontalPodAutoscaler"});
+            serde_json::from_value(
+                json!({"metadata": {"name": "p"}, "spec": {"resourceSelectors": [selector]}}),
+            )
+            .unwrap()
+        };
+        assert!(policy(&scaler, &[], &[policy_of("autoscaling/v1")]).is_some());
+        assert!(policy(&scaler, &[], &[policy_of("apps/v1")]).is_none());
     }
 
     fn cluster_policy(name: &str, selects: &str, created: &str) -> ClusterPlacementPolicy {

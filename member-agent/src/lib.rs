@@ -31,6 +31,7 @@ mod metrics;
 mod options;
 mod quantity;
 mod reach;
+mod served;
 mod service;
 mod store;
 mod vitals;

@@ -217,7 +217,7 @@ impl Link {
         match input {
             Input::Dialled { attempt: of, facts, result } if of == attempt => {
                 if let Some(facts) = facts {
-                    self.session.set_facts(facts);
+                    self.session.set_facts(now, facts);
                 }
                 match result {
                     Ok(channel) => {
@@ -271,6 +271,7 @@ impl Link {
             Report::Service(service) => self.session.service(service),
             Report::Event(event) => self.session.event(event),
             Report::Vitals(vitals) => self.session.set_vitals(now, vitals),
+            Report::Facts(facts) => self.session.set_facts(now, facts),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::options::Options;
 use crate::reach::Reach;
 use crate::store::{self, Store};
 use crate::world::{REPORTS, World};
-use crate::{vitals, watch as watches};
+use crate::{served, vitals, watch as watches};
 
 /// Why the agent ended.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +121,7 @@ impl Service {
             tokio::spawn(watches::all(member.client(), world.clone(), executor.clone(), reach.clone()));
         let probing =
             tokio::spawn(vitals::watch(client.clone(), reach, world.clone(), metrics.clone(), not_after));
+        let serving = tokio::spawn(served::watch(client.clone(), world.clone()));
         let probes = watch::Sender::new(Vec::new());
         let config = Config { accept_new_incarnation: options.accept_new_hub, ..Config::default() };
         let link = Link {
@@ -141,6 +142,7 @@ impl Service {
         let ended = link.run(reports, shutdown).await;
         watching.abort();
         probing.abort();
+        serving.abort();
         Ok(ended?)
     }
 }

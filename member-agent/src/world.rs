@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hub_protocol::Key;
-use hub_protocol::agent::{Outcome, State, Vitals};
+use hub_protocol::agent::{Facts, Outcome, State, Vitals};
 use parking_lot::RwLock;
 use proto::v1;
 use tokio::sync::{mpsc, watch};
@@ -22,11 +22,18 @@ pub(crate) const REPORTS: usize = 1024;
 #[derive(Debug)]
 pub(crate) enum Report {
     Applied(v1::Applied),
-    Withdrawn { key: Key, uid: String, epoch: u64, outcome: Outcome },
+    Withdrawn {
+        key: Key,
+        uid: String,
+        epoch: u64,
+        outcome: Outcome,
+    },
     Status(v1::ObjectStatus),
     Service(v1::ServiceState),
     Event(v1::MemberEvent),
     Vitals(Vitals),
+    /// What the member serves, when that may have changed.
+    Facts(Facts),
 }
 
 /// Shared by all tasks of one agent.

@@ -110,6 +110,23 @@ impl Board {
         changed
     }
 
+    /// Notes what a member serves from now on; says whether decisions may change for it.
+    pub(crate) fn serves(&self, cluster: &str, apis: Vec<String>) -> bool {
+        let changed = {
+            let mut state = self.0.state.lock();
+            let hello = state.members.get_mut(cluster).and_then(|member| member.hello.as_mut());
+            hello.is_some_and(|hello| {
+                let changed = hello.apis != apis;
+                hello.apis = apis;
+                changed
+            })
+        };
+        if changed {
+            self.rebuild();
+        }
+        changed
+    }
+
     /// Notes a heartbeat.
     pub(crate) fn heartbeat(&self, cluster: &str, heartbeat: v1::Heartbeat) {
         let mut state = self.0.state.lock();

@@ -37,7 +37,12 @@ impl Listener for Ear {
     fn heard(&self, cluster: &str, event: Event) {
         match event {
             Event::Connected(hello) => self.connected(cluster, hello),
-            Event::Heartbeat(heartbeat) => {
+            Event::Heartbeat(mut heartbeat) => {
+                let apis = std::mem::take(&mut heartbeat.apis);
+                if !apis.is_empty() && self.board.serves(cluster, apis) {
+                    self.cluster_statuses.now(cluster);
+                    self.look_at_all();
+                }
                 let signal =
                     Signal::Heartbeat { api_ok: heartbeat.api_ok, message: heartbeat.api_message.clone() };
                 self.board.heartbeat(cluster, heartbeat);

@@ -71,7 +71,11 @@ impl Reconciler {
             return if template.finalized { self.delete(&template).await } else { Ok(()) };
         }
         let view = core_template::Template::from_value(key.kind.plural, &template.object)?;
-        if let Err(why) = select::federated(&view) {
+        let selected = || {
+            let (policies, cluster_policies) = self.world.policies();
+            select::policy(&view, &policies, &cluster_policies).is_some()
+        };
+        if let Err(why) = select::federated(&view, selected) {
             // It was federated once, and its user took it back.
             if template.finalized || self.world.decided(key).is_some() {
                 tracing::info!(%key, %why, "not federated any more: its copies are released");

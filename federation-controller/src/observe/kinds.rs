@@ -1,5 +1,9 @@
-//! The kinds that are federated: one row each. Which of them are watched is decided by what the API server serves.
+//! The kinds that are federated: one row each. Which of them are watched is decided by what the API server serves and, beyond
+//! those that are federated by default, by what policies select.
 
+use std::sync::LazyLock;
+
+use parking_lot::RwLock;
 use proto::v1;
 
 /// One kind, as the API names it.
@@ -30,7 +34,7 @@ const fn cluster_row(
     Kind { group, version, kind, plural, namespaced: false }
 }
 
-/// Every kind that is federated by default. Namespace comes first: contents follow it.
+/// Kinds that are known beforehand. Namespace comes first: contents follow it.
 pub(crate) static KINDS: &[Kind] = &[
     cluster_row("", "v1", "Namespace", "namespaces"),
     row("", "v1", "Secret", "secrets"),
@@ -53,7 +57,37 @@ pub(crate) static KINDS: &[Kind] = &[
     cluster_row("storage.k8s.io", "v1", "StorageClass", "storageclasses"),
 ];
 
+/// Kinds that policies brought: of custom resources above all.
+static LEARNT: LazyLock<RwLock<Vec<&'static Kind>>> = LazyLock::new(RwLock::default);
+
 impl Kind {
+    /// The row of a kind that discovery, or an earlier decision, tells of. Rows live as long as the process: there are as many as
+    /// kinds, not as objects.
+    pub(crate) fn learn(
+        group: &str,
+        version: &str,
+        kind: &str,
+        plural: &str,
+        namespaced: bool,
+    ) -> &'static Self {
+        let mut learnt = LEARNT.write();
+        let known =
+            KINDS.iter().chain(learnt.iter().copied()).find(|row| row.group == group && row.plural == plural);
+        if let Some(known) = known {
+            return known;
+        }
+        let leak = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
+        let (group, version, kind, plural) = (leak(group), leak(version), leak(kind), leak(plural));
+        let row: &'static Self = Box::leak(Box::new(Self { group, version, kind, plural, namespaced }));
+        learnt.push(row);
+        row
+    }
+
+    fn first(is_it: impl Fn(&Self) -> bool) -> Option<&'static Self> {
+        let known = KINDS.iter().find(|row| is_it(row));
+        known.or_else(|| LEARNT.read().iter().copied().find(|row| is_it(row)))
+    }
+
     /// `apps/v1`, or `v1` for core.
     pub(crate) fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.into() } else { format!("{}/{}", self.group, self.version) }
@@ -75,13 +109,13 @@ impl Kind {
 
     /// Finds the row of an API group and plural.
     pub(crate) fn find(group: &str, plural: &str) -> Option<&'static Self> {
-        KINDS.iter().find(|kind| kind.group == group && kind.plural == plural)
+        Self::first(|row| row.group == group && row.plural == plural)
     }
 
     /// Finds the row of an `apiVersion` and `kind`, whatever the version.
     pub(crate) fn of_manifest(api_version: &str, kind: &str) -> Option<&'static Self> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        KINDS.iter().find(|row| row.group == group && row.kind == kind)
+        Self::first(|row| row.group == group && row.kind == kind)
     }
 
     /// Whether this is the kind Namespace.
@@ -183,6 +217,17 @@ mod tests {
         let key = Key::new(Kind::find("", "namespaces").unwrap(), "", "shop");
         assert_eq!(key.placement_name(), "namespaces.shop");
         assert_eq!(key.path(), "/api/v1/namespaces/shop");
+    }
+
+    #[test]
+    fn a_learnt_kind_is_found_like_one_that_was_known_and_is_learnt_once() {
+        let widget = Kind::learn("kinds.test", "v1", "Widget", "widgets", true);
+        assert!(std::ptr::eq(widget, Kind::learn("kinds.test", "v2", "Widget", "widgets", true)));
+        assert_eq!(Kind::of_manifest("kinds.test/v2", "Widget"), Some(widget));
+        let key = Key::new(widget, "shop", "w");
+        assert_eq!(Key::from_wire(&key.to_wire()), Some(key.clone()));
+        assert_eq!(key.placement_name(), "widgets.kinds.test.w");
+        assert!(std::ptr::eq(Kind::learn("", "v1", "Secret", "secrets", true), &raw const KINDS[1]));
     }
 
     #[test]

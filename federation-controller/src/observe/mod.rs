@@ -4,11 +4,13 @@ mod freshness;
 pub(crate) mod kinds;
 pub(crate) mod reflect;
 pub(crate) mod report;
+mod selected;
 pub(crate) mod template;
 pub(crate) mod watch;
 mod world;
 
 pub(crate) use kinds::{KINDS, Key, Kind};
 pub(crate) use report::{Report, Reports};
+pub(crate) use selected::Wanted;
 pub(crate) use template::Template;
 pub(crate) use world::{Decided, World};

@@ -9,13 +9,14 @@ use tokio::sync::mpsc;
 
 use federation_core::api::{
     API_VERSION, ClientRegions, Cluster, ClusterPlacementPolicy, DeletionBudget, HeldRemoval,
-    PlacementPolicy, PlacementSpec, PlacementStatus, TrafficPolicy, Verdict,
+    PlacementPolicy, PlacementPolicySpec, PlacementSpec, PlacementStatus, TrafficPolicy, Verdict,
 };
 use federation_core::gate::accounts::Limits;
 use federation_runtime::endpoints::Health as Readiness;
 use federation_runtime::shutdown::Shutdown;
 
 use super::kinds::{KINDS, Key, Kind};
+use super::selected::Wanted;
 use super::template::Template;
 use super::watch::{self, Change, Collection};
 use super::world::{Decided, World};
@@ -45,6 +46,16 @@ pub(crate) struct Observer {
     pub(crate) writer: Writer,
     pub(crate) gate: Gate,
     pub(crate) readiness: Readiness,
+    pub(crate) wanted: Wanted,
+}
+
+/// How long a collection is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Served {
+    /// As long as the API: that it is missing is a failure.
+    Always,
+    /// As long as its CustomResourceDefinition.
+    WhileDefined,
 }
 
 /// Readiness waits for this check: every view is whole.
@@ -83,10 +94,30 @@ impl Observer {
             self.watch(kind.path(""), shutdown, move |observer, change| observer.template(kind, change));
         }
         self.watch_events(shutdown);
+        self.watch_definitions(shutdown);
+        tokio::spawn(self.wanted.clone().serve(self.clone(), shutdown.clone()));
         Ok(())
     }
 
+    /// Watches one kind more. Nothing is removed before its view is whole.
+    pub(super) fn watch_templates(&self, kind: &'static Kind, shutdown: &Shutdown) {
+        self.world.declare([kind.path("")]);
+        self.watch_served(Served::WhileDefined, kind.path(""), shutdown, move |observer, change| {
+            observer.template(kind, change);
+        });
+    }
+
     fn watch(&self, path: String, shutdown: &Shutdown, take: impl Fn(&Self, Change) + Send + Sync + 'static) {
+        self.watch_served(Served::Always, path, shutdown, take);
+    }
+
+    fn watch_served(
+        &self,
+        served: Served,
+        path: String,
+        shutdown: &Shutdown,
+        take: impl Fn(&Self, Change) + Send + Sync + 'static,
+    ) {
         let (sender, mut receiver) = mpsc::channel(CHANGES);
         let collection = Collection { path: path.clone(), fields: String::new() };
         tokio::spawn(watch::run(self.client.clone(), collection, sender, shutdown.clone()));
@@ -103,6 +134,9 @@ impl Observer {
                         }
                     }
                     Change::Broken => observer.world.unsynced(&path),
+                    // With its definition went its objects, one by one; that none can be listed now says nothing more of them.
+                    Change::NotServed if served == Served::WhileDefined => observer.world.withdraw(&path),
+                    Change::NotServed => observer.world.unsynced(&path),
                     Change::Alive => {}
                     change => take(&observer, change),
                 }
@@ -120,6 +154,23 @@ impl Observer {
             while let Some(change) = receiver.recv().await {
                 if let Change::Present(event) = change {
                     events::deliver(&observer.world, &observer.sessions, &observer.writer, &event).await;
+                }
+            }
+        });
+    }
+
+    /// CustomResourceDefinitions are looked at as templates only where a policy selects them; here, any that comes may serve a
+    /// kind that is waited for.
+    fn watch_definitions(&self, shutdown: &Shutdown) {
+        let (sender, mut receiver) = mpsc::channel(CHANGES);
+        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions".into();
+        let collection = Collection { path, fields: String::new() };
+        tokio::spawn(watch::run(self.client.clone(), collection, sender, shutdown.clone()));
+        let wanted = self.wanted.clone();
+        tokio::spawn(async move {
+            while let Some(change) = receiver.recv().await {
+                if matches!(change, Change::Present(_)) {
+                    wanted.look_again();
                 }
             }
         });
@@ -145,7 +196,7 @@ impl Observer {
                 }
                 self.queue.add(key, Priority::Urgent);
             }
-            Change::Synced | Change::Broken | Change::Alive => {}
+            Change::Synced | Change::Broken | Change::NotServed | Change::Alive => {}
         }
     }
 
@@ -184,12 +235,13 @@ impl Observer {
                 self.traffic.poke();
                 self.look_at_all(Priority::Normal);
             }
-            Change::Synced | Change::Broken | Change::Alive => {}
+            Change::Synced | Change::Broken | Change::NotServed | Change::Alive => {}
         }
     }
 
     fn policy(&self, change: Change) {
         let Some((namespace, name, policy)) = parts::<PlacementPolicy>(change) else { return };
+        self.name_kinds(policy.as_ref().map(|policy| &policy.spec));
         self.world.edit_policies(|all| {
             all.retain(|kept| kept.name() != name || kept.metadata.namespace.as_deref() != Some(&namespace));
             all.extend(policy);
@@ -201,11 +253,18 @@ impl Observer {
 
     fn cluster_policy(&self, change: Change) {
         let Some((_, name, policy)) = parts::<ClusterPlacementPolicy>(change) else { return };
+        self.name_kinds(policy.as_ref().map(|policy| &policy.spec));
         self.world.edit_cluster_policies(|all| {
             all.retain(|kept| kept.name() != name);
             all.extend(policy);
         });
         self.look_at_all(Priority::Normal);
+    }
+
+    fn name_kinds(&self, spec: Option<&PlacementPolicySpec>) {
+        for selector in spec.into_iter().flat_map(|spec| &spec.resource_selectors) {
+            self.wanted.name(&selector.api_version, &selector.kind);
+        }
     }
 
     fn traffic_policy(&self, change: Change) {
@@ -249,13 +308,15 @@ impl Observer {
         let (object, present) = match change {
             Change::Present(object) => (object, true),
             Change::Gone(object) => (object, false),
-            Change::Synced | Change::Broken | Change::Alive => return,
+            Change::Synced | Change::Broken | Change::NotServed | Change::Alive => return,
         };
         let namespace =
             object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
         let spec: PlacementSpec =
             object.get("spec").and_then(|spec| serde_json::from_value(spec.clone()).ok()).unwrap_or_default();
-        let Some(kind) = Kind::of_manifest(&spec.template.api_version, &spec.template.kind) else { return };
+        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let Some(kind) = kind_of(&spec, name, !namespace.is_empty()) else { return };
+        self.wanted.name(&spec.template.api_version, &spec.template.kind);
         let key = Key::new(kind, &namespace, &spec.template.name);
         if present {
             let status: PlacementStatus = object
@@ -284,6 +345,19 @@ impl Observer {
     }
 }
 
+/// The kind that a decision is about. One that this run has not met yet is learnt from the Placement: its name says the plural.
+fn kind_of(spec: &PlacementSpec, placement: &str, namespaced: bool) -> Option<&'static Kind> {
+    let template = &spec.template;
+    if let Some(known) = Kind::of_manifest(&template.api_version, &template.kind) {
+        return Some(known);
+    }
+    let (group, version) = template.api_version.split_once('/').unwrap_or(("", &template.api_version));
+    let suffix =
+        if group.is_empty() { format!(".{}", template.name) } else { format!(".{group}.{}", template.name) };
+    let plural = placement.strip_suffix(&suffix).filter(|plural| !plural.is_empty())?;
+    Some(Kind::learn(group, version, &template.kind, plural, namespaced))
+}
+
 /// Since when a restored verdict holds: the Ready condition's last turn.
 fn since_ms(status: &federation_core::api::ClusterStatus) -> i64 {
     status
@@ -309,7 +383,7 @@ fn parts<T: DeserializeOwned>(change: Change) -> Option<(String, String, Option<
     let (object, present) = match change {
         Change::Present(object) => (object, true),
         Change::Gone(object) => (object, false),
-        Change::Synced | Change::Broken | Change::Alive => return None,
+        Change::Synced | Change::Broken | Change::NotServed | Change::Alive => return None,
     };
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
@@ -342,7 +416,7 @@ async fn served(client: &Client) -> Result<impl Fn(&Kind) -> bool, kube::Error> 
     }
     let plurals = Arc::new(plurals);
     Ok(move |kind: &Kind| {
-        let federated = federation_core::select::DEFAULT_KINDS.contains(&(kind.group, kind.kind));
+        let federated = federation_core::select::is_default(kind.group, kind.kind);
         federated && plurals.contains(&(kind.api_version(), kind.plural.to_owned()))
     })
 }

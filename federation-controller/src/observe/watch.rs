@@ -38,6 +38,8 @@ pub(crate) enum Change {
     Alive,
     /// The watch broke, and the view may have holes until the next `Synced`.
     Broken,
+    /// The API does not serve the collection (any more): a CustomResourceDefinition was deleted.
+    NotServed,
 }
 
 /// What and where to watch.
@@ -86,8 +88,13 @@ pub(crate) async fn run(
             Ok(()) => {}
             Err(Error::Closed) => return,
             Err(error) => {
-                tracing::warn!(path = collection.path, error = %Chain(&error), "watch failed; listing again");
-                if changes.send(Change::Broken).await.is_err() {
+                let gone = matches!(&error, Error::List(kube::Error::Api(status)) if status.code == 404);
+                if gone {
+                    tracing::debug!(path = collection.path, "not served");
+                } else {
+                    tracing::warn!(path = collection.path, error = %Chain(&error), "watch failed; listing again");
+                }
+                if changes.send(if gone { Change::NotServed } else { Change::Broken }).await.is_err() {
                     return;
                 }
                 tokio::select! {

@@ -82,9 +82,21 @@ impl World {
         if self.is_synced() { Source::Synced { age_ms: self.1.age_ms() } } else { Source::Unsynced }
     }
 
+    /// A collection is not served (any more): nothing waits for it, and nothing in it is taken to be gone. [`World::synced`] takes
+    /// it back.
+    pub(crate) fn withdraw(&self, collection: &str) {
+        let mut inner = self.0.write();
+        inner.unsynced.remove(collection);
+        inner.declared.remove(collection);
+    }
+
     /// A collection's view is whole.
     pub(crate) fn synced(&self, collection: &str) {
-        self.0.write().unsynced.remove(collection);
+        let mut inner = self.0.write();
+        inner.unsynced.remove(collection);
+        if !inner.declared.contains(collection) {
+            inner.declared.insert(collection.to_owned());
+        }
     }
 
     /// A collection's view has holes: its watch broke.

@@ -16,7 +16,7 @@ pub(super) fn services(world: &World) -> Vec<ServiceView> {
         .filter(|(template, _)| !template.deleting)
         .filter(|(template, _)| {
             federation_core::template::Template::from_value(template.key.kind.plural, &template.object)
-                .is_ok_and(|view| federation_core::select::federated(&view).is_ok())
+                .is_ok_and(|view| federation_core::select::federated(&view, || false).is_ok())
         })
         .map(|(template, reports)| ServiceView {
             namespace: template.key.namespace.to_string(),

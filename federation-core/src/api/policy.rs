@@ -55,9 +55,10 @@ pub struct PlacementPolicySpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResourceSelector {
-    /// For example `apps/v1`.
+    /// For example `apps/v1`. Objects are selected in whatever version of the group they were written.
     pub api_version: String,
-    /// For example `Deployment`.
+    /// For example `Deployment`. A kind that is not federated by default (Job, HorizontalPodAutoscaler, a custom kind) is federated
+    /// where a policy selects it.
     pub kind: String,
     /// One object; all of the kind if empty.
     #[serde(skip_serializing_if = "String::is_empty")]

@@ -161,6 +161,8 @@ pub struct Session {
     config: Config,
     desired: Desired,
     facts: Facts,
+    // Since the hub was last told.
+    apis_changed: bool,
     vitals: Vitals,
     link: Link,
     backoff: Backoff,
@@ -195,6 +197,7 @@ impl Session {
             config,
             desired,
             facts: Facts::default(),
+            apis_changed: false,
             vitals: Vitals::default(),
             link: Link::Down { retry_at: now },
             session: String::new(),
@@ -239,8 +242,12 @@ impl Session {
         self.outbox.events_dropped
     }
 
-    /// What to say of the member at the next Hello.
-    pub fn set_facts(&mut self, facts: Facts) {
+    /// What to say of the member at the next Hello. A change of what it serves is told at once.
+    pub fn set_facts(&mut self, now: u64, facts: Facts) {
+        if facts.apis != self.facts.apis {
+            self.apis_changed = true;
+            self.beat_at = now;
+        }
         self.facts = facts;
     }
 
@@ -270,6 +277,7 @@ impl Session {
         self.sequence = 0;
         self.acknowledged = 0;
         self.hub_epoch = 0;
+        self.apis_changed = false;
         self.link = Link::Greeting { since: now };
         self.outbox.control.push_back(Up::Hello(v1::Hello {
             session,
@@ -605,6 +613,7 @@ impl Session {
         let aged =
             |vote: &v1::ProbeVote| v1::ProbeVote { age_ms: vote.age_ms.saturating_add(aged), ..vote.clone() };
         let votes = votes.iter().map(aged).collect();
+        let apis = if std::mem::take(&mut self.apis_changed) { self.facts.apis.clone() } else { Vec::new() };
         self.outbox.control.push_back(Up::Heartbeat(v1::Heartbeat {
             sequence: self.sequence,
             rtt_micros: self.rtt_micros,
@@ -618,6 +627,7 @@ impl Session {
             objects: digest.objects,
             certificate_not_after: self.vitals.certificate_not_after,
             votes,
+            apis,
         }));
     }
 

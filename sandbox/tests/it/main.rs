@@ -11,6 +11,7 @@ mod federation;
 mod gate;
 mod harm;
 mod joining;
+mod kinds;
 mod objects;
 mod speed;
 mod traffic;

@@ -1,0 +1,46 @@
+//! What the member serves, while the agent runs: a kind that comes there after the agent connected can be placed there at once.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, watcher};
+use kube::{Api, Client};
+use tokio::time::timeout;
+
+use crate::vitals;
+use crate::world::{Report, World};
+
+/// An API server serves a new kind some moments after its definition came: read at these times after the last change.
+const AFTER: [Duration; 3] = [Duration::from_millis(250), Duration::from_secs(2), Duration::from_secs(10)];
+/// What came otherwise (an aggregated API, a new version of the API server) is noticed within this.
+const AT_LEAST: Duration = Duration::from_secs(300);
+
+/// Tells what is served whenever it may have changed, until it is dropped.
+pub(crate) async fn watch(client: Client, world: Arc<World>) {
+    let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
+    let mut changes = pin!(watcher(definitions, watcher::Config::default()).default_backoff());
+    let mut reads = AFTER.len();
+    loop {
+        let pause = AFTER.get(reads).copied().unwrap_or(AT_LEAST);
+        match timeout(pause, changes.next()).await {
+            Ok(Some(Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone))) => {
+                reads = 0;
+            }
+            // A member that does not let us watch definitions is read every few minutes.
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(_) => {
+                reads = if reads < AFTER.len() { reads + 1 } else { reads };
+                let Some(facts) = vitals::facts(&client).await else { continue };
+                if world.reports.send(Report::Facts(facts)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
