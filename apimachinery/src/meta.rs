@@ -90,23 +90,29 @@ pub fn validate_annotations(annotations: &Value, path: &FieldPath, errors: &mut 
 fn validate_owner_references(meta: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let mut controller: Option<&str> = None;
     let references = meta.get("ownerReferences").and_then(Value::as_array);
-    for (index, reference) in references.into_iter().flatten().enumerate() {
-        let path = path.index(index);
+    for reference in references.into_iter().flatten() {
         let text = |name: &str| reference.get(name).and_then(Value::as_str).unwrap_or_default();
-        for (field, detail) in [
-            ("apiVersion", "version must not be empty"),
-            ("kind", "must not be empty"),
-            ("name", "must not be empty"),
-            ("uid", "must not be empty"),
+        let (group, version) = text("apiVersion").split_once('/').unwrap_or_else(|| ("", text("apiVersion")));
+        // The place in the list is told nowhere here: so it is in Kubernetes.
+        for (field, value, detail) in [
+            ("apiVersion", version, "version must not be empty"),
+            ("kind", text("kind"), "must not be empty"),
+            ("name", text("name"), "must not be empty"),
+            ("uid", text("uid"), "must not be empty"),
         ] {
-            if text(field).is_empty() {
-                errors.push(FieldError::invalid(&path.child(field), "", detail));
+            if value.is_empty() {
+                errors.push(FieldError::invalid(&path.child(field), text(field), detail));
             }
+        }
+        // Events are made by the thousand and never looked up by their owner's end.
+        if (text("apiVersion"), text("kind")) == ("v1", "Event") {
+            let detail = format!("{group}/{version}, Kind=Event is disallowed from being an owner");
+            errors.push(FieldError::invalid(path, reference.clone(), &detail));
         }
         if reference.get("controller").and_then(Value::as_bool) == Some(true) {
             match controller {
                 Some(first) => errors.push(FieldError::invalid(
-                    &FieldPath::new("metadata.ownerReferences"),
+                    path,
                     reference.clone(),
                     &format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
@@ -190,7 +196,7 @@ mod tests {
         let texts = texts(&meta, Scope::Cluster);
         assert_eq!(texts.len(), 5, "{texts:?}");
         assert!(texts[0].contains("references for x and y"));
-        assert!(texts[1].starts_with("metadata.ownerReferences[2].apiVersion"));
+        assert!(texts[1].starts_with("metadata.ownerReferences.apiVersion"));
     }
 
     #[test]

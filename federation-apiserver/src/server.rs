@@ -3,6 +3,8 @@
 //! `authn → authz → decode → verb → encode`, with metrics, limits and a last net for panics around it.
 
 mod audited;
+mod fixed;
+mod health;
 
 use std::{
     convert::Infallible,
@@ -15,13 +17,12 @@ use std::{
 
 use apimachinery::{ApiError, apply::Schema};
 use bytes::Bytes;
-use federation_runtime::endpoints::{Health, METRICS_MEDIA_TYPE, Metrics as MetricsRegistry};
+use federation_runtime::endpoints::{Health, Metrics as MetricsRegistry};
 use futures::{FutureExt as _, future::BoxFuture};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderName, HeaderValue, Method, Request, Response, header, request};
 use jiff::{SignedDuration, Timestamp};
 use kube_schema::Schemas;
 use parking_lot::Mutex;
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -36,7 +37,6 @@ use crate::{
         impersonation,
         tokens::Tokens,
     },
-    discovery,
     flow::{self, Flow},
     http::{
         Body, BoxError, body,
@@ -51,7 +51,6 @@ use crate::{
     service::KindTable,
     store::Storage,
     verbs::{self, Call},
-    version,
 };
 
 const AUDIT_ID: &str = "audit-id";
@@ -402,7 +401,7 @@ where
 {
     let user = permit(&shared, &connection, asked).await?;
     match std::mem::replace(&mut asked.target, Target::Path(String::new())) {
-        Target::Path(path) => fixed(&shared, &asked.head, &asked.query, &path),
+        Target::Path(path) => fixed::answer(&shared, &asked.head, &asked.query, &path),
         Target::Resource(path) => {
             let exempt = user.is_in(MASTERS);
             let _seat = if exempt { None } else { Some(shared.flow.enter(&user.name).await?) };
@@ -423,14 +422,17 @@ where
     B::Error: Into<BoxError>,
 {
     let (head, query, verb) = (&asked.head, &asked.query, asked.verb);
-    let kind = shared
-        .served()
-        .find(&path.group, &path.version, &path.resource)
-        .ok_or_else(ApiError::no_such_path)?;
+    let Some(kind) = shared.served().find(&path.group, &path.version, &path.resource) else {
+        return fixed::nothing(&shared, &path.group);
+    };
     if !kind.namespaced() && path.namespace.is_some() && kind.plural != "namespaces"
         || kind.namespaced() && path.name.is_some() && path.namespace.is_none()
     {
         return Err(ApiError::no_such_path());
+    }
+    // RequestInfo reads it as a get, but no resource is registered for it.
+    if head.method == Method::HEAD {
+        return Err(ApiError::no_such_method());
     }
     let offered = Offered { protobuf: kind.built_in, views: true };
     let chosen = negotiate::choose(&head.headers, query.get("pretty"), offered)?;
@@ -458,119 +460,4 @@ where
         now: Timestamp::now(),
     };
     verbs::dispatch(call, &asked.head.method, verb).await
-}
-
-/// Everything that is not a resource.
-fn fixed(
-    shared: &Arc<Shared>,
-    head: &request::Parts,
-    query: &Query,
-    path: &str,
-) -> Result<Response<Body>, ApiError> {
-    if head.method != Method::GET && head.method != Method::HEAD {
-        return Err(ApiError::no_such_method());
-    }
-    let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { path };
-    match trimmed {
-        "/healthz" | "/livez" => {
-            let alive = shared.storage.is_open();
-            let code = if alive { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-            let mark = if alive { "+" } else { "-" };
-            let name = trimmed.trim_start_matches('/');
-            let text = match (query.all("verbose").next(), alive) {
-                (None, true) => "ok".to_owned(),
-                (_, _) => format!(
-                    "[{mark}]ping ok\n[{mark}]store\n{name} check {}",
-                    if alive { "passed" } else { "failed" }
-                ),
-            };
-            return Ok(respond::text(code, text));
-        }
-        "/readyz" => {
-            let (code, text) = shared.health.report(query.all("verbose").next().is_some());
-            return Ok(respond::text(code, text));
-        }
-        "/.well-known/openid-configuration" | "/openid/v1/jwks" => {
-            let accounts = shared.authenticator.accounts().ok_or_else(ApiError::no_such_path)?;
-            let (content_type, value) = if trimmed == "/openid/v1/jwks" {
-                ("application/jwk-set+json", accounts.public_keys())
-            } else {
-                let host = head.uri.authority().map(|host| host.as_str().to_owned()).or_else(|| {
-                    let host = head.headers.get(header::HOST)?;
-                    host.to_str().ok().map(str::to_owned)
-                });
-                ("application/json", accounts.discovery(&format!("https://{}", host.unwrap_or_default())))
-            };
-            let mut response = respond::bytes(StatusCode::OK, content_type, value.to_string());
-            let cache = HeaderValue::from_static("public, max-age=3600");
-            response.headers_mut().insert(header::CACHE_CONTROL, cache);
-            return Ok(response);
-        }
-        "/metrics" => {
-            return Ok(respond::bytes(StatusCode::OK, METRICS_MEDIA_TYPE, shared.registry.encode()));
-        }
-        "/version" => {
-            return Ok(respond::value(
-                StatusCode::OK,
-                Format { pretty: true, ..Format::JSON },
-                &version::info(),
-            ));
-        }
-        "/" => {
-            let mut paths = vec!["/api".to_owned(), "/apis".to_owned()];
-            for (group, version) in shared.served().group_versions() {
-                paths.push(if group.is_empty() {
-                    format!("/api/{version}")
-                } else {
-                    format!("/apis/{group}/{version}")
-                });
-            }
-            for path in [
-                "/.well-known/openid-configuration",
-                "/healthz",
-                "/livez",
-                "/metrics",
-                "/openapi/v2",
-                "/openapi/v3",
-                "/openid/v1/jwks",
-                "/readyz",
-                "/version",
-            ] {
-                paths.push(path.to_owned());
-            }
-            let value = json!({"paths": paths});
-            return Ok(respond::value(StatusCode::OK, Format { pretty: true, ..Format::JSON }, &value));
-        }
-        _ => {}
-    }
-    if trimmed.starts_with("/openapi") {
-        return openapi::find(trimmed, query, &head.headers, shared.served().documents(shared.schemas()))
-            .ok_or_else(ApiError::no_such_path);
-    }
-    let document =
-        discovery::find(trimmed, &head.headers, &shared.served()).ok_or_else(ApiError::no_such_path)?;
-    Ok(discovered(head, query, document))
-}
-
-fn discovered(head: &request::Parts, query: &Query, document: discovery::Document) -> Response<Body> {
-    let known = document.etag.as_deref().is_some_and(|etag| {
-        head.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(etag)
-    });
-    let mut response = if known {
-        let mut response = Response::new(body::empty());
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response
-    } else {
-        let pretty = query.get("pretty").is_some_and(|value| value != "0" && value != "false");
-        let mut response = respond::value(StatusCode::OK, Format { pretty, ..Format::JSON }, &document.value);
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(document.content_type));
-        response
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
-    if let Some(value) = document.etag.and_then(|etag| HeaderValue::from_str(&etag).ok()) {
-        headers.insert(header::ETAG, value);
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
-    }
-    response
 }

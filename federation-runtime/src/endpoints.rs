@@ -43,6 +43,11 @@ impl Health {
         self.checks.read().values().all(Option::is_none)
     }
 
+    /// Every check by its name, with why it does not hold if it does not.
+    pub fn checks(&self) -> Vec<(&'static str, Option<String>)> {
+        self.checks.read().iter().map(|(name, why)| (*name, why.clone())).collect()
+    }
+
     /// Status and text of `/readyz`, in Kubernetes' notation.
     pub fn report(&self, verbose: bool) -> (StatusCode, String) {
         let checks = self.checks.read();

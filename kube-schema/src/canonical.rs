@@ -1,55 +1,69 @@
-//! The one form of what can be written in several: quantities, and fields that are null.
+//! The one form of what can be written in several: quantities, and fields that are null or unknown.
 //!
 //! kube-apiserver decodes into Go's types and encodes them again: `1024Mi` comes back as `1Gi`, `0.5` as `500m`, the
-//! number 2 as the text `2`, and a null field not at all. Objects are kept as JSON here, so this does the same to it.
+//! number 2 as the text `2`, and a null or unknown field not at all. Objects are kept as JSON here, so this does the same to it.
 
 use apimachinery::quantity::Quantity;
 use serde_json::Value;
 
-use crate::{Schemas, schemas::reference};
+use crate::{
+    Schemas,
+    schemas::reference,
+    validate::{is_embedded, is_open},
+};
 
-const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+pub(crate) const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 /// Objects nest less deep than this; a schema that refers to itself does not.
 const DEPTH_MAX: usize = 64;
 
 impl Schemas {
-    /// Brings an object of a kind into its canonical form. What no schema knows stays as it is.
+    /// Brings an object of a kind into its canonical form: what its schema does not know goes. Objects of unknown kinds stay as they are.
     pub fn canonicalise(&self, group: &str, version: &str, kind: &str, object: &mut Value) {
-        if let Some(name) = self.name_of(group, version, kind) {
-            self.canonical(name, object, 0);
+        if let Some(schema) = self.of_kind(group, version, kind) {
+            self.canonical(schema, object, 0);
         }
     }
 
-    fn canonical(&self, definition: &str, value: &mut Value, depth: usize) {
-        if definition == QUANTITY {
+    fn canonical(&self, schema: &Value, value: &mut Value, depth: usize) {
+        if depth > DEPTH_MAX {
+            return;
+        }
+        if reference(schema) == Some(QUANTITY) {
             if let Some(quantity) = quantity(value) {
                 *value = quantity.to_string().into();
             }
             return;
         }
-        let Some(properties) = self.definition(definition).and_then(|schema| schema.get("properties")) else {
-            return;
-        };
-        let Some(object) = value.as_object_mut().filter(|_| depth < DEPTH_MAX) else { return };
-        object.retain(|name, value| !value.is_null() || properties.get(name).is_none());
-        for (name, value) in object.iter_mut() {
-            let Some(property) = properties.get(name) else { continue };
-            if let Some(inner) = reference(property) {
-                self.canonical(inner, value, depth + 1);
-            } else if let Some(inner) = property.get("items").and_then(reference) {
-                for item in value.as_array_mut().into_iter().flatten() {
-                    self.canonical(inner, item, depth + 1);
-                }
-            } else if let Some(inner) = property.get("additionalProperties").and_then(reference) {
-                for (_, item) in value.as_object_mut().into_iter().flatten() {
-                    self.canonical(inner, item, depth + 1);
+        let schema = self.resolve(schema);
+        match value {
+            Value::Object(object) => {
+                let properties = schema.get("properties").and_then(Value::as_object);
+                let additional = schema.get("additionalProperties").filter(|inner| inner.is_object());
+                let open = additional.is_some() || is_open(schema);
+                let inner = |key: &String| properties.and_then(|properties| properties.get(key));
+                object.retain(|key, value| match inner(key) {
+                    Some(_) => !value.is_null(),
+                    None => open || is_embedded(schema, key),
+                });
+                for (key, value) in object.iter_mut() {
+                    if let Some(inner) = inner(key).or(additional) {
+                        self.canonical(inner, value, depth + 1);
+                    }
                 }
             }
+            Value::Array(items) => {
+                if let Some(inner) = schema.get("items") {
+                    for item in items {
+                        self.canonical(inner, item, depth + 1);
+                    }
+                }
+            }
+            _ => {}
         }
     }
 }
 
-fn quantity(value: &Value) -> Option<Quantity> {
+pub(crate) fn quantity(value: &Value) -> Option<Quantity> {
     match value {
         Value::String(text) => text.parse().ok(),
         Value::Number(number) => number.to_string().parse().ok(),
@@ -63,10 +77,10 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn quantities_have_one_form_and_nulls_go() {
+    fn quantities_have_one_form_and_what_is_null_or_unknown_goes() {
         let mut pod = json!({
             "metadata": {"name": "a", "creationTimestamp": null, "annotations": {"b": "0.5"}},
-            "spec": {"containers": [{"name": "c", "image": null,
+            "more": 1, "spec": {"containers": [{"name": "c", "image": null, "imagee": "x",
                 "resources": {"limits": {"memory": "1024Mi", "cpu": 2, "x": "0.5"}}}]},
         });
         Schemas::builtin().canonicalise("", "v1", "Pod", &mut pod);

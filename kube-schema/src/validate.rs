@@ -1,9 +1,13 @@
 //! Checks an object against its schema: unknown fields and wrong JSON types (`fieldValidation`, and the 400 of decoding).
 
 use base64::Engine as _;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::{Schemas, schemas::OBJECT_META};
+use crate::{
+    Schemas,
+    canonical::QUANTITY,
+    schemas::{OBJECT_META, reference},
+};
 
 /// What [`Schemas::validate`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,19 +25,22 @@ impl Report {
     }
 }
 
-/// A value of the wrong type; displays as encoding/json words it.
+/// A value that cannot be decoded; displays as Go's decoder words it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("json: cannot unmarshal {found} into Go struct field {kind}.{field} of type {expected}")]
+#[error("{message}")]
 pub struct Mismatch {
-    /// The kind of the object.
-    pub kind: String,
-    /// The path, `spec.replicas`.
+    /// The path, `spec.template.spec.containers[0].image`.
     pub field: String,
     /// The type that the field has in Go.
-    pub expected: &'static str,
+    pub expected: String,
     /// What stood there instead.
     pub found: &'static str,
+    message: String,
 }
+
+/// What a text that is no quantity is refused with.
+const QUANTITY_SYNTAX: &str =
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
 /// Objects nested deeper are refused by the API server's JSON limits long before; below it nothing is looked at.
 const MAX_DEPTH: usize = 64;
@@ -42,16 +49,17 @@ impl Schemas {
     /// Checks `object` against the schema of its kind; `None` when the kind is unknown.
     pub fn validate(&self, group: &str, version: &str, kind: &str, object: &Value) -> Option<Report> {
         let schema = self.of_kind(group, version, kind)?;
-        let mut walk = Walk { schemas: self, kind, report: Report::default(), path: String::new() };
+        let mut walk = Walk::new(self, kind);
         walk.value(schema, object, 0);
         Some(walk.report)
     }
 
     /// Checks nothing but an object's metadata, which is the same for all kinds; `kind` is for messages.
     pub fn validate_metadata(&self, kind: &str, object: &Value) -> Report {
-        let mut walk = Walk { schemas: self, kind, report: Report::default(), path: "metadata".to_owned() };
+        let mut walk = Walk::new(self, kind);
         if let (Some(schema), Some(metadata)) = (self.definition(OBJECT_META), object.get("metadata")) {
-            walk.value(schema, metadata, 0);
+            let schema = serde_json::json!({"properties": {"metadata": schema}, "type": "object"});
+            walk.value(&schema, &serde_json::json!({"metadata": metadata}), 0);
         }
         walk.report
     }
@@ -59,52 +67,45 @@ impl Schemas {
 
 struct Walk<'a> {
     schemas: &'a Schemas,
-    kind: &'a str,
     report: Report,
     path: String,
+    /// The Go type whose field is looked at.
+    structure: String,
+    /// The path of Go fields, without the keys of maps and the places in lists.
+    fields: Vec<String>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(schemas: &'a Schemas, kind: &str) -> Self {
+        let (path, structure) = (String::new(), kind.to_owned());
+        Self { schemas, report: Report::default(), path, structure, fields: Vec::new() }
+    }
+
     fn value(&mut self, schema: &Value, value: &Value, depth: usize) {
-        let schema = self.schemas.resolve(schema);
-        let flag = |key: &str| schema.get(key).and_then(Value::as_bool).unwrap_or(false);
         // Null is Go's zero value everywhere.
         if value.is_null() || depth > MAX_DEPTH {
             return;
         }
-        let format = schema.get("format").and_then(Value::as_str).unwrap_or_default();
-        let int_or_string = format == "int-or-string" || flag("x-kubernetes-int-or-string");
-        match (schema.get("type").and_then(Value::as_str), value) {
-            _ if int_or_string => {
-                if !value.is_string() && value.as_i64().is_none() {
-                    self.mismatch("intstr.IntOrString", value);
-                }
+        let name = reference(schema);
+        let resolved = self.schemas.resolve(schema);
+        if name == Some(QUANTITY) {
+            self.quantity(value);
+            return;
+        }
+        let flag = |key: &str| resolved.get(key).and_then(Value::as_bool).unwrap_or(false);
+        let format = resolved.get("format").and_then(Value::as_str).unwrap_or_default();
+        if format == "int-or-string" || flag("x-kubernetes-int-or-string") {
+            if !value.is_string() && value.as_i64().is_none_or(|number| i32::try_from(number).is_err()) {
+                let found = found(value);
+                let message = format!("json: cannot unmarshal {found} into Go value of type int32");
+                self.push("intstr.IntOrString".to_owned(), found, message);
             }
-            (Some("object"), Value::Object(object)) => {
-                let properties = schema.get("properties").and_then(Value::as_object);
-                let additional = schema.get("additionalProperties").filter(|schema| schema.is_object());
-                // A schema that names nothing is an open object (RawExtension, FieldsV1).
-                let open = flag("x-kubernetes-preserve-unknown-fields")
-                    || flag("additionalProperties")
-                    || (properties.is_none() && additional.is_none());
-                let embedded = flag("x-kubernetes-embedded-resource");
-                for (key, inner) in object {
-                    let length = self.path.len();
-                    if !self.path.is_empty() {
-                        self.path.push('.');
-                    }
-                    self.path.push_str(key);
-                    match properties.and_then(|properties| properties.get(key)).or(additional) {
-                        Some(schema) => self.value(schema, inner, depth + 1),
-                        None if open
-                            || (embedded && matches!(key.as_str(), "apiVersion" | "kind" | "metadata")) => {}
-                        None => self.report.unknown.push(self.path.clone()),
-                    }
-                    self.path.truncate(length);
-                }
-            }
+            return;
+        }
+        match (resolved.get("type").and_then(Value::as_str), value) {
+            (Some("object"), Value::Object(object)) => self.object(name, resolved, object, depth),
             (Some("array"), Value::Array(items)) => {
-                let Some(schema) = schema.get("items") else { return };
+                let Some(schema) = resolved.get("items") else { return };
                 for (at, item) in items.iter().enumerate() {
                     let length = self.path.len();
                     self.path.push_str(&format!("[{at}]"));
@@ -113,67 +114,184 @@ impl Walk<'_> {
                 }
             }
             (Some("string"), Value::String(text)) => self.text(format, text),
-            (Some("string"), Value::Number(_)) if is_quantity(schema) => {}
             (Some("integer"), Value::Number(number)) => {
-                let (min, max, name) = match format {
-                    "int32" => (i64::from(i32::MIN), i64::from(i32::MAX), "int32"),
-                    _ => (i64::MIN, i64::MAX, "int64"),
+                let (min, max) = match format {
+                    "int32" => (i64::from(i32::MIN), i64::from(i32::MAX)),
+                    _ => (i64::MIN, i64::MAX),
                 };
                 if !number.as_i64().is_some_and(|number| (min..=max).contains(&number)) {
-                    self.mismatch(name, value);
+                    self.mismatch(schema, &format!("number {number}"), "number");
                 }
             }
             (Some("number"), Value::Number(_)) | (Some("boolean"), Value::Bool(_)) | (None, _) => {}
-            (Some(expected), found) => {
-                let expected = match expected {
-                    "object" => "map",
-                    "array" => "slice",
-                    "boolean" => "bool",
-                    "integer" if format == "int32" => "int32",
-                    "integer" => "int64",
-                    "number" => "float64",
-                    _ => "string",
-                };
-                self.mismatch(expected, found);
+            (Some(_), other) => self.mismatch(schema, found(other), found(other)),
+        }
+    }
+
+    fn object(&mut self, name: Option<&str>, schema: &Value, object: &Map<String, Value>, depth: usize) {
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let additional = schema.get("additionalProperties").filter(|schema| schema.is_object());
+        for (key, inner) in object {
+            let length = self.path.len();
+            if !self.path.is_empty() {
+                self.path.push('.');
             }
+            self.path.push_str(key);
+            if let Some(property) = properties.and_then(|properties| properties.get(key)) {
+                let outer = name.map(|name| std::mem::replace(&mut self.structure, last(name).to_owned()));
+                self.fields.push(key.clone());
+                self.value(property, inner, depth + 1);
+                self.fields.pop();
+                if let Some(outer) = outer {
+                    self.structure = outer;
+                }
+            } else if let Some(additional) = additional {
+                self.value(additional, inner, depth + 1);
+            } else if !is_open(schema) && !is_embedded(schema, key) {
+                self.report.unknown.push(self.path.clone());
+            }
+            self.path.truncate(length);
         }
     }
 
     fn text(&mut self, format: &str, text: &str) {
-        let (good, name) = match format {
-            "byte" => (base64::engine::general_purpose::STANDARD.decode(text).is_ok(), "[]byte (base64)"),
-            "date-time" => (text.parse::<jiff::Timestamp>().is_ok(), "v1.Time (RFC 3339)"),
-            _ => return,
-        };
-        if !good {
-            self.push(name, "string");
+        match format {
+            "byte" => {
+                if let Some(at) = base64_fault(text) {
+                    let message = format!("illegal base64 data at input byte {at}");
+                    self.push("[]byte".to_owned(), "string", message);
+                }
+            }
+            "date-time" if text.parse::<jiff::Timestamp>().is_err() => {
+                let message = format!(
+                    "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {:?} as {}",
+                    time_fault(text).0,
+                    time_fault(text).1
+                );
+                self.push("v1.Time".to_owned(), "string", message);
+            }
+            _ => {}
         }
     }
 
-    fn mismatch(&mut self, expected: &'static str, found: &Value) {
-        let found = match found {
-            Value::Null => "null",
-            Value::Bool(_) => "bool",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
-        };
-        self.push(expected, found);
+    fn quantity(&mut self, value: &Value) {
+        if crate::canonical::quantity(value).is_none() {
+            self.push("resource.Quantity".to_owned(), found(value), QUANTITY_SYNTAX.to_owned());
+        }
     }
 
-    fn push(&mut self, expected: &'static str, found: &'static str) {
-        let (kind, field) = (self.kind.to_owned(), self.path.clone());
-        self.report.mismatches.push(Mismatch { kind, field, expected, found });
+    fn mismatch(&mut self, schema: &Value, value: &str, found: &'static str) {
+        let expected = go_type(self.schemas, schema);
+        let field = format!("{}.{}", self.structure, self.fields.join("."));
+        let place = if self.fields.is_empty() { "value".to_owned() } else { format!("struct field {field}") };
+        let message = format!("json: cannot unmarshal {value} into Go {place} of type {expected}");
+        self.push(expected, found, message);
+    }
+
+    fn push(&mut self, expected: String, found: &'static str, message: String) {
+        self.report.mismatches.push(Mismatch { field: self.path.clone(), expected, found, message });
     }
 }
 
-/// Quantities may be written as numbers (`cpu: 2`); the definition is known by its text.
-fn is_quantity(schema: &Value) -> bool {
-    schema
-        .get("description")
-        .and_then(Value::as_str)
-        .is_some_and(|text| text.starts_with("Quantity is a fixed-point representation of a number"))
+/// A schema that names nothing is an open object (RawExtension, FieldsV1).
+pub(crate) fn is_open(schema: &Value) -> bool {
+    let flag = |key: &str| schema.get(key).and_then(Value::as_bool).unwrap_or(false);
+    flag("x-kubernetes-preserve-unknown-fields")
+        || flag("additionalProperties")
+        || (schema.get("properties").is_none()
+            && !schema.get("additionalProperties").is_some_and(Value::is_object))
+}
+
+/// Fields that every embedded object has.
+pub(crate) fn is_embedded(schema: &Value, key: &str) -> bool {
+    schema.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true))
+        && matches!(key, "apiVersion" | "kind" | "metadata")
+}
+
+fn last(definition: &str) -> &str {
+    definition.rsplit('.').next().unwrap_or_default()
+}
+
+fn found(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// The type in Go, as far as a schema tells: `map[string]string`, `[]v1.Container`.
+fn go_type(schemas: &Schemas, schema: &Value) -> String {
+    let resolved = schemas.resolve(schema);
+    let inner = |key: &str| resolved.get(key).map(|schema| go_type(schemas, schema));
+    match (resolved.get("type").and_then(Value::as_str), resolved.get("format").and_then(Value::as_str)) {
+        (Some("string"), Some("byte")) => "[]uint8".to_owned(),
+        (Some("boolean"), _) => "bool".to_owned(),
+        (Some("integer"), Some("int32")) => "int32".to_owned(),
+        (Some("integer"), _) => "int64".to_owned(),
+        (Some("number"), _) => "float64".to_owned(),
+        (Some("array"), _) => format!("[]{}", inner("items").unwrap_or_default()),
+        (Some("object"), _) if resolved.get("additionalProperties").is_some_and(Value::is_object) => {
+            format!("map[string]{}", inner("additionalProperties").unwrap_or_default())
+        }
+        (Some("object"), _) => match reference(schema) {
+            Some(name) => name
+                .rsplitn(3, '.')
+                .take(2)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .collect::<Vec<_>>()
+                .join("."),
+            None => "map[string]interface {}".to_owned(),
+        },
+        _ => "string".to_owned(),
+    }
+}
+
+/// Where Go's decoder stops reading base64; none if it reads all. Line breaks are skipped.
+fn base64_fault(text: &str) -> Option<usize> {
+    let plain: String = text.chars().filter(|letter| !matches!(letter, '\r' | '\n')).collect();
+    if base64::engine::general_purpose::STANDARD.decode(&plain).is_ok() {
+        return None;
+    }
+    let bad = text.bytes().position(|byte| {
+        !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'\r' | b'\n'))
+    });
+    let padding = text.trim_end_matches(['=', '\r', '\n']).find('=');
+    Some(bad.or(padding).unwrap_or_else(|| text.len() - text.len() % 4))
+}
+
+/// What Go's parser cannot read of an RFC 3339 time, and which part of its pattern that should be.
+fn time_fault(text: &str) -> (&str, &'static str) {
+    const PARTS: [(usize, &str); 11] = [
+        (4, "\"2006\""),
+        (1, "\"-\""),
+        (2, "\"01\""),
+        (1, "\"-\""),
+        (2, "\"02\""),
+        (1, "\"T\""),
+        (2, "\"15\""),
+        (1, "\":\""),
+        (2, "\"04\""),
+        (1, "\":\""),
+        (2, "\"05\""),
+    ];
+    let mut rest = text;
+    for (length, pattern) in PARTS {
+        let wanted = pattern.trim_matches('"');
+        let fits = rest.get(..length).is_some_and(|part| {
+            if length == 1 { part == wanted } else { part.bytes().all(|byte| byte.is_ascii_digit()) }
+        });
+        if !fits {
+            return (rest, pattern);
+        }
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    (rest, "\"Z07:00\"")
 }
 
 #[cfg(test)]
@@ -209,9 +327,43 @@ mod tests {
         assert_eq!(
             mismatches,
             [
-                "json: cannot unmarshal number into Go struct field Deployment.metadata.labels.a of type string",
-                "json: cannot unmarshal string into Go struct field Deployment.spec.replicas of type int32",
+                "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+                "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
             ]
+        );
+    }
+
+    #[test]
+    fn places_in_lists_are_no_part_of_a_go_field() {
+        let env = json!([{"name": "c", "env": [{"name": "A", "value": true}], "args": "x",
+            "resources": {"limits": {"cpu": "much"}}}]);
+        let (_, mismatches) =
+            check(json!({"spec": {"template": {"spec": {"containers": env, "volumes": {}}}}}));
+        assert_eq!(
+            mismatches,
+            [
+                "json: cannot unmarshal string into Go struct field Container.spec.template.spec.containers.args of type []string",
+                "json: cannot unmarshal bool into Go struct field EnvVar.spec.template.spec.containers.env.value of type string",
+                "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+                "json: cannot unmarshal object into Go struct field PodSpec.spec.template.spec.volumes of type []v1.Volume",
+            ]
+        );
+    }
+
+    #[test]
+    fn bytes_and_times_are_refused_as_go_refuses_them() {
+        let text = |kind: &str, object: Value| {
+            let report = Schemas::builtin().validate("", "v1", kind, &object).unwrap();
+            report.mismatches.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let secret = json!({"data": {"a": "YQ==", "b": "***", "c": "YWJ"}});
+        assert_eq!(
+            text("Secret", secret),
+            ["illegal base64 data at input byte 0", "illegal base64 data at input byte 0"]
+        );
+        assert_eq!(
+            text("ConfigMap", json!({"metadata": {"creationTimestamp": "2020-01-01"}})),
+            [r#"parsing time "2020-01-01" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "T""#]
         );
     }
 

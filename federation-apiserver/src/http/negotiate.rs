@@ -76,7 +76,6 @@ impl Format {
     /// The Content-Type header of an answer; `;stream=watch` marks a watch in another form than plain JSON.
     pub fn content_type(self, watch: bool) -> &'static str {
         match (self.encoding, self.view, watch) {
-            (Encoding::Json, View::Table, _) => "application/json;as=Table;v=v1;g=meta.k8s.io",
             (Encoding::Protobuf, _, true) => "application/vnd.kubernetes.protobuf;stream=watch",
             (Encoding::Protobuf, _, false) => PROTOBUF,
             (Encoding::Yaml, ..) => YAML,
@@ -177,11 +176,12 @@ fn is_for_people(headers: &HeaderMap) -> bool {
     ["curl", "Wget", "Mozilla/5.0"].iter().any(|prefix| agent.starts_with(prefix))
 }
 
-/// The media type of a request body, without parameters.
+/// The media type of a request body, without parameters; none if nothing is said.
 pub fn content_type(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or("?").trim();
     let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    (!kind.is_empty()).then_some(kind)
+    // Parameters without a type are no media type, and nobody takes them.
+    (!value.is_empty()).then_some(kind)
 }
 
 /// Whether gzip may be used.

@@ -74,9 +74,10 @@ impl Call {
             .ok_or_else(|| ApiError::not_found(&self.resource(), self.name()))
     }
 
-    /// Brings a built-in object into the one form that Kubernetes gives it.
+    /// Brings an object of the table into the one form that Kubernetes gives it. What its schema does not know goes; custom kinds have
+    /// rules of their own for that.
     pub(crate) fn canonicalise(&self, object: &mut Value) {
-        if self.kind.built_in {
+        if self.kind.custom.is_none() {
             self.shared.schemas().canonicalise(self.kind.group, self.kind.version, self.kind.kind, object);
         }
     }

@@ -6,7 +6,7 @@ use apimachinery::{ApiError, FieldError, FieldPath};
 use kube_schema::Report;
 use serde_json::Value;
 
-use super::{Call, object};
+use super::{Call, object, syntax};
 use crate::http::{
     negotiate::{JSON, PROTOBUF, YAML, content_type},
     query::FieldValidation,
@@ -15,10 +15,18 @@ use crate::http::{
 impl Call {
     /// Decodes the body as an object of the URL's kind and checks its types and unknown fields.
     pub(super) fn decode_object(&mut self, validation: FieldValidation) -> Result<Value, ApiError> {
-        let mut object = self.decode_any()?;
-        self.expect_kind(&mut object, &self.kind.api_version(), self.kind.kind)?;
+        let api_version = self.kind.api_version();
+        let mut object = self.decode_body(self.kind.kind)?;
+        self.check_kind(&mut object, &api_version, self.kind.kind)?;
         self.check_duplicates(validation)?;
         self.check_fields(&object, None, validation)?;
+        Ok(object)
+    }
+
+    /// Decodes the body as an object of another kind than the URL's: a Scale, a Binding.
+    pub(super) fn decode_as(&self, api_version: &str, kind: &str) -> Result<Value, ApiError> {
+        let mut object = self.decode_body(kind)?;
+        self.check_kind(&mut object, api_version, kind)?;
         Ok(object)
     }
 
@@ -27,58 +35,118 @@ impl Call {
         if self.body.is_empty() {
             return Ok(Value::Null);
         }
+        self.parse().map_err(|error| match error {
+            Unreadable::Format(error) => error,
+            Unreadable::Text(error) => ApiError::bad_request(error),
+        })
+    }
+
+    /// Decodes the body as an object, of whatever kind it says that it is; `kind` is the one that is wanted.
+    pub(super) fn decode_body(&self, kind: &str) -> Result<Value, ApiError> {
+        let value = match self.parse() {
+            Ok(value) => value,
+            Err(Unreadable::Format(error)) => return Err(error),
+            Err(Unreadable::Text(error)) => return Err(self.unrecognized(kind, &error)),
+        };
+        if let Some(error) = syntax::no_object(&value) {
+            let error = format!("couldn't get version/kind; json parse error: {error}");
+            return Err(self.unrecognized(kind, &error));
+        }
+        if !self.kind.built_in && value["kind"].as_str().unwrap_or_default().is_empty() {
+            let text = String::from_utf8_lossy(&self.body);
+            return Err(self.unrecognized(kind, &format!("Object 'Kind' is missing in '{text}'")));
+        }
+        if let Some(version) = value["apiVersion"].as_str().filter(|version| version.matches('/').count() > 1)
+        {
+            return Err(self.unrecognized(kind, &format!("unexpected GroupVersion string: {version}")));
+        }
+        // Null is as good as nothing: Go's zero value.
+        let object = if value.is_null() { serde_json::json!({}) } else { value };
+        for name in ["apiVersion", "kind"] {
+            if let Some(other) = object.get(name).filter(|value| !value.is_null() && !value.is_string()) {
+                let found = syntax::word(other);
+                let error = format!(
+                    "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{name} of type string"
+                );
+                return Err(self.unrecognized(kind, &error));
+            }
+        }
+        Ok(object)
+    }
+
+    /// What a body is refused with that does not even say its kind.
+    fn unrecognized(&self, kind: &str, error: &str) -> ApiError {
+        let summary = syntax::summary(&self.body);
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): {error} ({summary})"
+        ))
+    }
+
+    fn parse(&self) -> Result<Value, Unreadable> {
         match content_type(&self.headers).as_deref() {
-            None | Some(JSON) => decode_json(&self.body),
-            Some(YAML) => decode_yaml(&self.body),
+            None | Some(JSON) => decode_json(&self.body).map_err(|error| {
+                Unreadable::Text(format!("couldn't get version/kind; json parse error: {error}"))
+            }),
+            Some(YAML) => decode_yaml(&self.body).map_err(Unreadable::Format),
             // Custom kinds have no protobuf form, but DeleteOptions and Scale do.
             Some(PROTOBUF) => {
-                kube_schema::protobuf::decode(&self.body).map(|(_, value)| value).map_err(|error| match error
-                {
-                    kube_schema::protobuf::Error::Kind { .. } => unsupported(self.kind.built_in),
-                    other => ApiError::bad_request(other.to_string()),
+                kube_schema::protobuf::decode(&self.body).map(|(_, value)| value).map_err(|error| {
+                    Unreadable::Format(match error {
+                        kube_schema::protobuf::Error::Kind { .. } => unsupported(self.kind.built_in),
+                        other => ApiError::bad_request(other.to_string()),
+                    })
                 })
             }
-            Some(_) => Err(unsupported(self.kind.built_in)),
+            Some(_) => Err(Unreadable::Format(unsupported(self.kind.built_in))),
         }
     }
 
     /// Checks apiVersion and kind; a built-in kind may leave them out.
-    pub(super) fn expect_kind(
+    pub(super) fn check_kind(
         &self,
         object: &mut Value,
         api_version: &str,
         kind: &str,
     ) -> Result<(), ApiError> {
-        if !object.is_object() {
-            return Err(ApiError::bad_request(format!("the body must be a JSON object of kind {kind}")));
-        }
         let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
-        let (found_version, found_kind) = (text("apiVersion"), text("kind"));
-        if !self.kind.built_in && found_kind.is_empty() {
-            return Err(ApiError::bad_request(
-                "Object 'Kind' is missing in the body: set apiVersion and kind",
-            ));
+        let (mut found_version, mut found_kind) = (text("apiVersion"), text("kind"));
+        if found_version.is_empty() {
+            api_version.clone_into(&mut found_version);
         }
-        if !found_kind.is_empty() && found_kind != kind {
-            // Go's name for the package of the internal type.
-            let package = match api_version.split_once('/') {
-                None => "core",
-                Some((group, _)) => group.split('.').next().unwrap_or_default(),
-            };
-            return Err(ApiError::bad_request(format!(
-                "{found_kind} in version {:?} cannot be handled as a {kind}: converting ({}.{found_kind}) to ({package}.{kind}): unknown conversion",
-                found_version.rsplit('/').next().unwrap_or_default(),
-                found_version.rsplit('/').next().unwrap_or_default(),
-            )));
+        if found_kind.is_empty() {
+            kind.clone_into(&mut found_kind);
         }
-        if !found_version.is_empty() && found_version != api_version {
-            return Err(ApiError::bad_request(format!(
-                "the API version in the data ({found_version}) does not match the expected API version ({api_version})"
-            )));
+        if found_kind != kind || found_version != api_version {
+            return Err(self.other_kind(&found_version, &found_kind, api_version, kind));
         }
         object["apiVersion"] = api_version.into();
         object["kind"] = kind.into();
         Ok(())
+    }
+
+    /// What an object of another kind or version is refused with.
+    fn other_kind(&self, found_version: &str, found_kind: &str, api_version: &str, kind: &str) -> ApiError {
+        let (group, version) = found_version.split_once('/').unwrap_or(("", found_version));
+        let custom = !self.kind.built_in;
+        if found_kind == kind && (custom || self.shared.schemas().name_of(group, version, kind).is_some()) {
+            return ApiError::bad_request(format!(
+                "the API version in the data ({found_version}) does not match the expected API version ({api_version})"
+            ));
+        }
+        let head = format!("{found_kind} in version {version:?} cannot be handled as a {kind}");
+        if custom || self.shared.schemas().name_of(group, version, found_kind).is_none() {
+            return ApiError::bad_request(format!(
+                "{head}: no kind {found_kind:?} is registered for version {found_version:?} in scheme {SCHEME:?}"
+            ));
+        }
+        // Go's name for the package of the internal type.
+        let package = match api_version.split_once('/') {
+            None => "core",
+            Some((group, _)) => group.split('.').next().unwrap_or_default(),
+        };
+        ApiError::bad_request(format!(
+            "{head}: converting ({version}.{found_kind}) to ({package}.{kind}): unknown conversion"
+        ))
     }
 
     /// Refuses wrong types.
@@ -87,7 +155,7 @@ impl Call {
         let Some(first) = report.mismatches.first() else { return Ok(()) };
         if kind.built_in {
             return Err(ApiError::bad_request(format!(
-                "{} in version {:?} cannot be handled as a {}: json: {first}",
+                "{} in version {:?} cannot be handled as a {}: {first}",
                 kind.kind, kind.version, kind.kind
             )));
         }
@@ -173,15 +241,24 @@ impl Call {
     }
 }
 
+/// Why a body is no value.
+enum Unreadable {
+    /// Its format is none of those that are taken, or says itself what is wrong.
+    Format(ApiError),
+    /// It is no JSON.
+    Text(String),
+}
+
+/// Where kube-apiserver registers its kinds, as its messages say.
+const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
+
 fn unsupported(built_in: bool) -> ApiError {
     ApiError::unsupported_media_type(if built_in { &[JSON, YAML, PROTOBUF] } else { &[JSON, YAML] })
 }
 
 /// Parses JSON, or says where it is wrong.
-pub(super) fn decode_json(bytes: &[u8]) -> Result<Value, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
-    })
+pub(super) fn decode_json(bytes: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(bytes).map_err(|error| syntax::json_error(bytes, &error))
 }
 
 /// Parses YAML, or says where it is wrong.

@@ -16,6 +16,7 @@ mod pod;
 mod read;
 mod review;
 mod scale;
+mod syntax;
 mod token;
 mod update;
 mod watch;

@@ -4,13 +4,17 @@ use apimachinery::{
     ApiError, FieldError, FieldPath,
     apply::{self, Conflicts},
     patch::{self, PatchError},
-    status::Reason,
+    status::{Details, Reason},
 };
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Call, commit, commit::Outcome, create, decode, object, update};
-use crate::http::{Body, negotiate::content_type, query::WriteOptions};
+use super::{Call, commit, commit::Outcome, create, decode, object, syntax, update};
+use crate::http::{
+    Body,
+    negotiate::content_type,
+    query::{FieldValidation, WriteOptions},
+};
 
 /// Rounds of a patch against other writers: parallel patches must all land.
 const ROUNDS: usize = 64;
@@ -32,7 +36,8 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
     update::check_subresource(call, "patch")?;
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let patch = read(call)?;
-    call.check_duplicates(options.field_validation)?;
+    let body = String::from_utf8_lossy(&call.body).into_owned();
+    call.check_duplicates(options.field_validation).map_err(|error| at_fault(call, &error, &body))?;
     check_options(call, &patch, &options)?;
     // A resourceVersion in the patch is the patcher's precondition: a conflict is his to resolve.
     let conditional = match &patch {
@@ -58,10 +63,9 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
         if next == old {
             return call.answer(StatusCode::OK, &current);
         }
-        call.expect_kind(&mut next, &call.kind.api_version(), call.kind.kind)?;
         // Each round, because the patch may mean something else for another base; the warnings are told once.
         let warned = call.warnings.len();
-        call.check_fields(&next, Some(&old), options.field_validation)?;
+        check_patched(call, &patch, &mut next, &old, options.field_validation)?;
         if round > 0 {
             call.warnings.truncate(warned);
         }
@@ -71,10 +75,7 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
         if !version.is_empty() && version != current.revision.to_string() {
             return Err(ApiError::stale(&call.resource(), call.name()));
         }
-        let uid = next["metadata"]["uid"].as_str().unwrap_or_default();
-        if !uid.is_empty() && uid != current.meta.uid {
-            return Err(ApiError::uid_conflict(&call.resource(), call.name(), uid, &current.meta.uid));
-        }
+        check_uid(call, &patch, &next, &current.meta.uid)?;
         let applied = matches!(patch, Patch::Apply(_));
         let mut next = update::arrange(call, next, &old)?;
         if !applied {
@@ -102,11 +103,15 @@ fn read(call: &Call) -> Result<Patch, ApiError> {
     if format == APPLY {
         return decode::decode_yaml(&call.body).map(Patch::Apply);
     }
-    let value = decode::decode_json(&call.body)?;
+    let wrong = |error: String| ApiError::bad_request(format!("error decoding patch: {error}"));
+    let value = decode::decode_json(&call.body).map_err(wrong)?;
+    let wanted = if format == JSON_PATCH { "[]handlers.jsonPatchOp" } else { "map[string]interface {}" };
+    if if format == JSON_PATCH { !value.is_array() } else { !value.is_object() } {
+        let found = syntax::word(&value);
+        return Err(wrong(format!("json: cannot unmarshal {found} into Go value of type {wanted}")));
+    }
     match format.as_str() {
-        JSON_PATCH if value.is_array() => Ok(Patch::Json(value)),
-        JSON_PATCH => Err(ApiError::bad_request("a JSON patch must be a list of operations")),
-        _ if !value.is_object() => Err(ApiError::bad_request("the patch must be a JSON object")),
+        JSON_PATCH => Ok(Patch::Json(value)),
         MERGE => Ok(Patch::Merge(value)),
         _ => Ok(Patch::Strategic(value)),
     }
@@ -149,13 +154,62 @@ fn apply_to(call: &mut Call, patch: &Patch, old: &Value, options: &WriteOptions)
     Ok(next)
 }
 
+/// Checks what a patch made: it must be an object of the kind still, of the right types. What cannot be decoded is the patch's fault.
+fn check_patched(
+    call: &mut Call,
+    patch: &Patch,
+    next: &mut Value,
+    old: &Value,
+    validation: FieldValidation,
+) -> Result<(), ApiError> {
+    let (api_version, kind) = (call.kind.api_version(), call.kind.kind);
+    let shown = match patch {
+        Patch::Strategic(patch) => syntax::printed(patch),
+        _ => next.to_string(),
+    };
+    let checked = match syntax::no_object(next) {
+        Some(error) => Err(ApiError::bad_request(error)),
+        None => call.check_kind(next, &api_version, kind),
+    };
+    let checked = checked.and_then(|()| call.check_fields(next, Some(old), validation));
+    checked.map_err(|error| match patch {
+        Patch::Apply(_) => error,
+        _ => at_fault(call, &error, &shown),
+    })
+}
+
+/// What a body would be refused with, as the fault of a patch.
+fn at_fault(call: &Call, error: &ApiError, shown: &str) -> ApiError {
+    let head = format!("cannot be handled as a {}: ", call.kind.kind);
+    if error.code != 400 {
+        return error.clone();
+    }
+    let why = error.message.split_once(&head).map_or(&*error.message, |(_, why)| why);
+    let fault = FieldError::invalid(&FieldPath::new("patch"), shown, why);
+    ApiError::invalid("", "", "", &[fault])
+}
+
+/// The uid never changes. Only an apply means a certain object by it.
+fn check_uid(call: &Call, patch: &Patch, next: &Value, own: &str) -> Result<(), ApiError> {
+    let uid = next["metadata"]["uid"].as_str().unwrap_or_default();
+    if uid.is_empty() || uid == own {
+        return Ok(());
+    }
+    if matches!(patch, Patch::Apply(_)) {
+        return Err(ApiError::uid_conflict(&call.resource(), call.name(), uid, own));
+    }
+    let fault = FieldError::invalid(&FieldPath::new("metadata.uid"), uid, "field is immutable");
+    Err(ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[fault]))
+}
+
 fn refuse(call: &Call, error: &PatchError) -> ApiError {
     match error {
         PatchError::Malformed(text) => ApiError::bad_request(text.clone()),
+        // What exactly failed is not told: kube-apiserver's words for any answer of this code.
         PatchError::Failed(text) => {
-            let mut refused = ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[]);
-            refused.message.clone_from(text);
-            refused
+            tracing::debug!(name = call.name(), %text, "a patch does not fit");
+            let told = "the server rejected our request due to an error in our request";
+            ApiError::new(422, Reason::Invalid, told).with_details(Details::default())
         }
         PatchError::TooManyOperations { .. } => {
             ApiError::new(413, Reason::RequestEntityTooLarge, error.to_string())
@@ -171,7 +225,17 @@ fn merge_apply(
     options: &WriteOptions,
 ) -> Result<Value, ApiError> {
     let mut configuration = configuration.clone();
-    call.expect_kind(&mut configuration, &call.kind.api_version(), call.kind.kind)?;
+    let api_version = call.kind.api_version();
+    if let Some(error) = syntax::no_object(&configuration) {
+        return Err(ApiError::bad_request(format!("error decoding YAML: {error}")));
+    }
+    let version = configuration["apiVersion"].as_str().unwrap_or_default();
+    if version != api_version {
+        return Err(ApiError::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {api_version}"
+        )));
+    }
+    call.check_kind(&mut configuration, &api_version, call.kind.kind)?;
     object::settle_namespace(&call.kind, &mut configuration, call.namespace())?;
     update::check_name(call, &mut configuration)?;
     let conflicts = if options.force { Conflicts::Force } else { Conflicts::Refuse };

@@ -58,8 +58,7 @@ async fn show(
 /// POST of a Binding, to `bindings` or to `pods/NAME/binding`.
 pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
-    let mut binding = call.decode_any()?;
-    call.expect_kind(&mut binding, "v1", "Binding")?;
+    let binding = call.decode_as("v1", "Binding")?;
     let name = binding["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     call.kind = KindRef::Fixed(core("pods")?);
     match &call.path.name {
@@ -117,10 +116,10 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
 
 /// POST of an Eviction to `pods/NAME/eviction`.
 pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
-    let mut eviction = call.decode_any()?;
+    let mut eviction = call.decode_body("Eviction")?;
     let version = eviction["apiVersion"].as_str().filter(|version| *version == "policy/v1beta1");
     let version = version.unwrap_or("policy/v1").to_owned();
-    call.expect_kind(&mut eviction, &version, "Eviction")?;
+    call.check_kind(&mut eviction, &version, "Eviction")?;
     let name = eviction["metadata"]["name"].as_str().unwrap_or_default();
     if !name.is_empty() && name != call.name() {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));

@@ -23,8 +23,7 @@ pub(super) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
 /// Sets the replicas that the body's Scale asks for.
 pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> {
     check(call)?;
-    let mut scale = call.decode_any()?;
-    call.expect_kind(&mut scale, "autoscaling/v1", "Scale")?;
+    let mut scale = call.decode_as("autoscaling/v1", "Scale")?;
     update::check_name(call, &mut scale)?;
     write(call, |_, _| Ok(scale.clone())).await
 }

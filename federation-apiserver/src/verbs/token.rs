@@ -23,8 +23,7 @@ const MAX_SECONDS: i64 = 1 << 32;
 /// Makes a token for the account that the URL names.
 pub(super) fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let _options = WriteOptions::parse(&call.query, "CreateOptions")?;
-    let mut request = call.decode_any()?;
-    call.expect_kind(&mut request, "authentication.k8s.io/v1", "TokenRequest")?;
+    let request = call.decode_as("authentication.k8s.io/v1", "TokenRequest")?;
     let accounts = call.shared.authenticator().accounts().ok_or_else(ApiError::no_such_path)?;
     let account = call.current()?;
     let (namespace, name) = (call.namespace(), call.name());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use apimachinery::{ApiError, FieldError, FieldPath};
+use apimachinery::{ApiError, FieldError, FieldPath, status::Reason};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
@@ -23,6 +23,12 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let mut object = call.decode_object(options.field_validation)?;
     object::settle_namespace(&call.kind, &mut object, call.namespace())?;
+    if object["metadata"]["name"].as_str().unwrap_or_default().is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.name()
+        )));
+    }
     check_name(call, &mut object)?;
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
     let manager = options.field_manager.as_deref();
@@ -96,9 +102,21 @@ fn check_versions(call: &Call, object: &Value, current: &Arc<Stored>, version: &
         return Err(ApiError::invalid(call.kind.group, call.kind.plural, call.name(), &[error]));
     }
     if version != current.revision.to_string() {
+        check_number(version)?;
         return Err(ApiError::stale(&call.resource(), call.name()));
     }
     Ok(())
+}
+
+/// A version that is none is answered with 500 by kube-apiserver, not with 400.
+fn check_number(version: &str) -> Result<(), ApiError> {
+    match version.parse::<u64>() {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let why = format!("strconv.ParseUint: parsing {version:?}: invalid syntax");
+            Err(ApiError::new(500, Reason::Unknown, why))
+        }
+    }
 }
 
 /// Makes an object ready to replace `old`, and checks it.

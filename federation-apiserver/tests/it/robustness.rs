@@ -44,7 +44,11 @@ async fn nothing_is_stored_that_could_not_be_read_again() {
     world.expect(StatusCode::CREATED, Method::POST, DEPLOYMENTS, Some(deployment("web"))).await;
     let path = format!("{DEPLOYMENTS}/web");
     let nested = |levels: usize| "{\"a\":".repeat(levels) + "1" + &"}".repeat(levels);
-    for levels in [101, 120, 5000] {
+    let revision = format!(r#"{{"metadata":{{"name":"deep"}},"revision":1,"data":{}}}"#, nested(101));
+    let revisions = "/apis/apps/v1/namespaces/demo/controllerrevisions";
+    let (code, ..) = send(&world, Method::POST, revisions, "application/json", revision).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST, "101 levels");
+    for levels in [127, 5000] {
         let patch = format!("{{\"spec\":{{\"future\":{}}}}}", nested(levels));
         let (code, ..) = send(&world, Method::PATCH, &path, "application/merge-patch+json", patch).await;
         assert_eq!(code, StatusCode::BAD_REQUEST, "{levels} levels");
@@ -140,12 +144,12 @@ async fn strictness_is_about_what_the_request_brings() {
     let (code, _, warnings) = send(&world, Method::PATCH, &strict, merge, r#"{"spec":{"replicas":3}}"#).await;
     assert_eq!((code, warnings.len()), (StatusCode::OK, 0), "the patch itself is right");
     let (code, status, _) = send(&world, Method::PATCH, &strict, merge, r#"{"spec":{"replicaz":3}}"#).await;
-    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(status["message"].as_str().unwrap().contains("unknown field \"spec.replicaz\""), "{status}");
 
     let twice = r#"{"spec":{"replicas":3,"replicas":4}}"#;
     let (code, status, _) = send(&world, Method::PATCH, &strict, merge, twice).await;
-    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(status["message"].as_str().unwrap().contains("duplicate field \"spec.replicas\""), "{status}");
     let (code, _, warnings) = send(&world, Method::PATCH, &path, merge, twice).await;
     assert_eq!((code, warnings.len()), (StatusCode::OK, 1));

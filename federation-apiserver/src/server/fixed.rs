@@ -1,0 +1,145 @@
+//! Everything that is not a resource: health, version, metrics, discovery, schemas.
+
+use std::sync::Arc;
+
+use apimachinery::ApiError;
+use federation_runtime::endpoints::METRICS_MEDIA_TYPE;
+use http::{HeaderValue, Method, Response, StatusCode, header, request};
+use serde_json::{Value, json};
+
+use super::{Shared, health};
+use crate::{
+    discovery,
+    http::{Body, body, negotiate::Format, query::Query, respond},
+    openapi, version,
+};
+
+const KEY_PATH: &str = "/openid/v1/jwks";
+const ISSUER_PATH: &str = "/.well-known/openid-configuration";
+
+/// Answers a request on a path.
+pub(super) fn answer(
+    shared: &Arc<Shared>,
+    head: &request::Parts,
+    query: &Query,
+    path: &str,
+) -> Result<Response<Body>, ApiError> {
+    let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+    // Whoever asks for health gets it, by whatever method.
+    if let Some(response) = health::find(shared, trimmed, query) {
+        return Ok(response);
+    }
+    if head.method != Method::GET {
+        return Err(ApiError::no_such_method());
+    }
+    let pretty = Format { pretty: true, ..Format::JSON };
+    match trimmed {
+        ISSUER_PATH | KEY_PATH => return identity(shared, head, trimmed),
+        "/metrics" => {
+            return Ok(respond::bytes(StatusCode::OK, METRICS_MEDIA_TYPE, shared.registry.encode()));
+        }
+        "/version" => return Ok(respond::value(StatusCode::OK, pretty, &version::info())),
+        "/" => return Ok(respond::value(StatusCode::OK, pretty, &json!({"paths": paths(shared)}))),
+        _ => {}
+    }
+    if trimmed.starts_with("/openapi") {
+        let documents = shared.served();
+        let found = openapi::find(trimmed, query, &head.headers, documents.documents(shared.schemas()));
+        return Ok(found.unwrap_or_else(|| unknown_path(shared)));
+    }
+    match discovery::find(trimmed, &head.headers, &shared.served()) {
+        Some(mut document) => {
+            // Where the client has found this server, which is where it should come again.
+            if let Some(place) = document.value.pointer_mut("/serverAddressByClientCIDRs/0/serverAddress") {
+                *place = Value::from(host(head));
+            }
+            Ok(discovered(head, query, document))
+        }
+        None => match trimmed.split('/').collect::<Vec<_>>().as_slice() {
+            ["", "api", ..] => Err(ApiError::no_such_path()),
+            ["", "apis", group, ..] => nothing(shared, group),
+            _ => Ok(unknown_path(shared)),
+        },
+    }
+}
+
+/// What is answered where a group has no such resource: a Status. A group that is not served at all is no API, and says so in plain text.
+pub(super) fn nothing(shared: &Shared, group: &str) -> Result<Response<Body>, ApiError> {
+    if shared.served().group_versions().iter().any(|(known, _)| *known == group) {
+        return Err(ApiError::no_such_path());
+    }
+    let mut response = respond::text(StatusCode::NOT_FOUND, "404 page not found\n");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}
+
+/// 404 with the paths that there are.
+fn unknown_path(shared: &Shared) -> Response<Body> {
+    let pretty = Format { pretty: true, ..Format::JSON };
+    respond::value(StatusCode::NOT_FOUND, pretty, &json!({"paths": paths(shared)}))
+}
+
+/// Every path that is served, sorted.
+fn paths(shared: &Shared) -> Vec<String> {
+    let others = ["/api", "/apis", "/apis/", "/metrics", "/openapi/v2", "/openapi/v3", "/version"];
+    let mut paths: Vec<_> = others.iter().map(|path| (*path).to_owned()).collect();
+    if shared.authenticator.accounts().is_some() {
+        paths.extend([ISSUER_PATH.to_owned(), KEY_PATH.to_owned()]);
+    }
+    for (group, version) in shared.served().group_versions() {
+        if group.is_empty() {
+            paths.push(format!("/api/{version}"));
+        } else {
+            paths.push(format!("/apis/{group}"));
+            paths.push(format!("/apis/{group}/{version}"));
+        }
+    }
+    paths.extend(health::paths(shared));
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// What others need to check this server's tokens.
+fn identity(shared: &Shared, head: &request::Parts, path: &str) -> Result<Response<Body>, ApiError> {
+    let accounts = shared.authenticator.accounts().ok_or_else(ApiError::no_such_path)?;
+    let (content_type, value) = if path == KEY_PATH {
+        ("application/jwk-set+json", accounts.public_keys())
+    } else {
+        ("application/json", accounts.discovery(&format!("https://{}", host(head))))
+    };
+    let mut response = respond::bytes(StatusCode::OK, content_type, value.to_string());
+    let cache = HeaderValue::from_static("public, max-age=3600");
+    response.headers_mut().insert(header::CACHE_CONTROL, cache);
+    Ok(response)
+}
+
+/// The host that was asked for; empty if the request does not say.
+fn host(head: &request::Parts) -> String {
+    let authority = head.uri.authority().map(|host| host.as_str().to_owned());
+    let header = || Some(head.headers.get(header::HOST)?.to_str().ok()?.to_owned());
+    authority.or_else(header).unwrap_or_default()
+}
+
+fn discovered(head: &request::Parts, query: &Query, document: discovery::Document) -> Response<Body> {
+    let known = document.etag.as_deref().is_some_and(|etag| {
+        head.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(etag)
+    });
+    let mut response = if known {
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let pretty = query.get("pretty").is_some_and(|value| value != "0" && value != "false");
+        let mut response = respond::value(StatusCode::OK, Format { pretty, ..Format::JSON }, &document.value);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(document.content_type));
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    if let Some(value) = document.etag.and_then(|etag| HeaderValue::from_str(&etag).ok()) {
+        headers.insert(header::ETAG, value);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    }
+    response
+}

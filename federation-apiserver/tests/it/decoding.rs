@@ -1,0 +1,268 @@
+//! Bodies that are not what they should be, in kube-apiserver's words.
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::world::{World, config_map, deployment};
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/demo/configmaps";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/demo/deployments";
+const JSON: &str = "application/json";
+
+/// Sends a text as it is; tells the code and the message.
+async fn send(world: &World, method: Method, path: &str, content: &str, body: &str) -> (u16, String) {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", content)
+        .body(Full::from(body.to_owned()))
+        .unwrap();
+    let (code, value) = world.send(request).await;
+    (code.as_u16(), value["message"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn a_body_without_a_kind_is_told_with_its_beginning() {
+    let world = World::new().await;
+    let head = "the object provided is unrecognized (must be of type ConfigMap): ";
+    let go = r#"into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+    for (body, message) in [
+        (
+            "",
+            "couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)".to_owned(),
+        ),
+        ("{", "couldn't get version/kind; json parse error: unexpected end of JSON input ({)".to_owned()),
+        (
+            "[]",
+            format!("couldn't get version/kind; json parse error: json: cannot unmarshal array {go} (5b5d)"),
+        ),
+        (
+            r#"{"kind":"ConfigMap","apiVersion":"a/b/c"}"#,
+            r#"unexpected GroupVersion string: a/b/c ({"kind":"ConfigMap","apiVersio ...)"#.to_owned(),
+        ),
+    ] {
+        let found = send(&world, Method::POST, CONFIG_MAPS, JSON, body).await;
+        assert_eq!(found, (400, format!("{head}{message}")), "{body}");
+    }
+    let found = send(&world, Method::POST, CONFIG_MAPS, JSON, "null").await;
+    assert_eq!(
+        found,
+        (
+            422,
+            "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required"
+                .into()
+        )
+    );
+}
+
+#[tokio::test]
+async fn an_object_of_another_kind_or_version_is_refused() {
+    let world = World::new().await;
+    for (version, kind, message) in [
+        (
+            "v1",
+            "Foo",
+            r#"Foo in version "v1" cannot be handled as a ConfigMap: no kind "Foo" is registered for version "v1" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+        ),
+        (
+            "foo/v1",
+            "ConfigMap",
+            r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version "foo/v1" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+        ),
+        (
+            "apps/v1",
+            "Deployment",
+            r#"Deployment in version "v1" cannot be handled as a ConfigMap: converting (v1.Deployment) to (core.ConfigMap): unknown conversion"#,
+        ),
+    ] {
+        let body = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}}).to_string();
+        let found = send(&world, Method::POST, CONFIG_MAPS, JSON, &body).await;
+        assert_eq!(found, (400, message.to_owned()));
+    }
+    let body = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler"}).to_string();
+    let path = "/apis/autoscaling/v1/namespaces/demo/horizontalpodautoscalers";
+    let (code, message) = send(&world, Method::POST, path, JSON, &body).await;
+    assert_eq!(
+        (code, &*message),
+        (
+            400,
+            "the API version in the data (autoscaling/v2) does not match the expected API version (autoscaling/v1)"
+        )
+    );
+}
+
+#[tokio::test]
+async fn wrong_types_are_told_once_and_as_go_tells_them() {
+    let world = World::new().await;
+    let mut wrong = deployment("web");
+    wrong["spec"]["replicas"] = "three".into();
+    let status = world.expect(StatusCode::BAD_REQUEST, Method::POST, DEPLOYMENTS, Some(wrong)).await;
+    assert_eq!(
+        status["message"],
+        r#"Deployment in version "v1" cannot be handled as a Deployment: json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"#
+    );
+    let secret = json!({"metadata": {"name": "a"}, "data": {"k": "***"}});
+    let path = "/api/v1/namespaces/demo/secrets";
+    let status = world.expect(StatusCode::BAD_REQUEST, Method::POST, path, Some(secret)).await;
+    assert_eq!(
+        status["message"],
+        r#"Secret in version "v1" cannot be handled as a Secret: illegal base64 data at input byte 0"#
+    );
+}
+
+#[tokio::test]
+async fn what_a_patch_breaks_is_the_patchs_fault() {
+    let world = World::new().await;
+    world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
+    let path = format!("{CONFIG_MAPS}/a");
+    for (content, body, code, message) in [
+        (
+            "application/json-patch+json",
+            "{}",
+            400,
+            "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp",
+        ),
+        (
+            "application/merge-patch+json",
+            "[]",
+            400,
+            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ),
+        ("application/merge-patch+json", "{", 400, "error decoding patch: unexpected end of JSON input"),
+        (
+            "application/json-patch+json",
+            r#"[{"op":"test","path":"/data/k","value":"x"}]"#,
+            422,
+            "the server rejected our request due to an error in our request",
+        ),
+        (
+            "application/strategic-merge-patch+json",
+            r#"{"data":{"k":1}}"#,
+            422,
+            r#" "" is invalid: patch: Invalid value: "map[data:map[k:1]]": json: cannot unmarshal number into Go struct field ConfigMap.data of type string"#,
+        ),
+        (
+            "application/apply-patch+yaml",
+            "{}",
+            400,
+            "Incorrect version specified in apply patch. Specified patch version: , expected: v1",
+        ),
+        (
+            "application/merge-patch+json",
+            r#"{"metadata":{"uid":"1"}}"#,
+            422,
+            r#"ConfigMap "a" is invalid: metadata.uid: Invalid value: "1": field is immutable"#,
+        ),
+    ] {
+        let path = format!("{path}?fieldManager=m");
+        let found = send(&world, Method::PATCH, &path, content, body).await;
+        assert_eq!(found, (code, message.to_owned()), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn an_update_names_its_object_and_a_version_that_can_be() {
+    let world = World::new().await;
+    world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
+    let path = format!("{CONFIG_MAPS}/a");
+    for body in [json!({"data": {}}), Value::Null] {
+        let status = world.expect(StatusCode::BAD_REQUEST, Method::PUT, &path, Some(body)).await;
+        assert_eq!(
+            status["message"],
+            "the name of the object (a based on URL) was undeterminable: name must be provided"
+        );
+    }
+    let mut strange = config_map("a");
+    strange["metadata"]["resourceVersion"] = "abc".into();
+    let status = world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::PUT, &path, Some(strange)).await;
+    assert_eq!(status["message"], "strconv.ParseUint: parsing \"abc\": invalid syntax");
+}
+
+#[tokio::test]
+async fn fields_that_no_schema_knows_are_dropped_and_told() {
+    let world = World::new().await;
+    let unknown = |name: &str| {
+        let mut object = deployment(name);
+        object["spec"]["template"]["spec"]["containers"][0]["imagee"] = "x".into();
+        object["more"] = 1.into();
+        object
+    };
+    let ask = |validation: &'static str, object: Value| {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{DEPLOYMENTS}{validation}"))
+            .header("content-type", JSON)
+            .body(Full::from(object.to_string()))
+            .unwrap();
+        world.server.service().oneshot(request)
+    };
+    let response = ask("", unknown("a")).await.unwrap();
+    let warnings: Vec<_> = response.headers().get_all("warning").iter().collect();
+    assert_eq!(
+        warnings,
+        [
+            "299 - \"unknown field \\\"more\\\"\"",
+            "299 - \"unknown field \\\"spec.template.spec.containers[0].imagee\\\"\""
+        ]
+    );
+    let quiet = ask("?fieldValidation=Ignore", unknown("b")).await.unwrap();
+    assert_eq!((quiet.status(), quiet.headers().get("warning")), (StatusCode::CREATED, None));
+    assert_eq!(ask("?fieldValidation=Strict", unknown("c")).await.unwrap().status(), StatusCode::BAD_REQUEST);
+    for name in ["a", "b"] {
+        let path = format!("{DEPLOYMENTS}/{name}");
+        let kept = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+        assert!(!kept.to_string().contains("imagee") && kept.get("more").is_none(), "{kept}");
+        let patch = json!({"spec": {"foo": 1, "replicas": 2}});
+        let patched = world.expect(StatusCode::OK, Method::PATCH, &path, Some(patch)).await;
+        assert_eq!((&patched["spec"]["replicas"], patched["spec"].get("foo")), (&json!(2), None));
+    }
+}
+
+#[tokio::test]
+async fn owners_are_named_with_their_uid_and_are_no_events() {
+    let world = World::new().await;
+    let owned = |owner: Value| {
+        let mut object = config_map("a");
+        object["metadata"]["ownerReferences"] = json!([owner]);
+        object
+    };
+    let refused = |owner: Value| {
+        world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, CONFIG_MAPS, Some(owned(owner)))
+    };
+    let status = refused(json!({"apiVersion": "v1", "kind": "Pod", "name": "x"})).await;
+    assert_eq!(
+        status["details"]["causes"],
+        json!([{"reason": "FieldValueInvalid", "field": "metadata.ownerReferences.uid",
+            "message": "Invalid value: \"\": must not be empty"}])
+    );
+    let status = refused(json!({"apiVersion": "v1", "kind": "Event", "name": "x", "uid": "u"})).await;
+    let cause = &status["details"]["causes"][0];
+    assert_eq!(cause["field"], "metadata.ownerReferences");
+    assert!(
+        cause["message"].as_str().unwrap().ends_with("/v1, Kind=Event is disallowed from being an owner")
+    );
+}
+
+#[tokio::test]
+async fn media_types_that_are_none_are_refused() {
+    let world = World::new().await;
+    let told = "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    for content in [";;", "text/plain"] {
+        let found = send(&world, Method::POST, CONFIG_MAPS, content, "{}").await;
+        assert_eq!(found, (415, told.to_owned()), "{content}");
+    }
+    let request = Request::builder()
+        .uri(CONFIG_MAPS)
+        .header("accept", "application/json;as=Foo;g=meta.k8s.io;v=v1")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    let (code, status) = world.send(request).await;
+    assert_eq!(code, StatusCode::NOT_ACCEPTABLE);
+    assert_eq!(
+        status["message"],
+        "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+    );
+}

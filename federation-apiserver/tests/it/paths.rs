@@ -1,0 +1,101 @@
+//! What is no resource: the list of paths, health, discovery, and places where nothing is.
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use crate::world::World;
+
+async fn ask(world: &World, method: Method, path: &str) -> (StatusCode, String, String) {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "federation.example:6443")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    let response: Response<_> = world.server.service().oneshot(request).await.unwrap();
+    let code = response.status();
+    let content = response.headers()["content-type"].to_str().unwrap().to_owned();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (code, content, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+async fn get(world: &World, path: &str) -> (StatusCode, String, String) {
+    ask(world, Method::GET, path).await
+}
+
+#[tokio::test]
+async fn the_root_lists_groups_versions_and_checks_in_order() {
+    let world = World::new().await;
+    let (code, _, text) = get(&world, "/").await;
+    let value: Value = serde_json::from_str(&text).unwrap();
+    let paths: Vec<_> = value["paths"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(code == StatusCode::OK && paths.is_sorted(), "{paths:?}");
+    for path in ["/api/v1", "/apis/", "/apis/apps", "/apis/apps/v1", "/livez/ping", "/readyz/shutdown"] {
+        assert!(paths.contains(&path), "{path} in {paths:?}");
+    }
+    for path in paths.iter().filter(|path| !path.contains("openapi")) {
+        assert_eq!(get(&world, path).await.0, StatusCode::OK, "{path}");
+    }
+    let (code, _, elsewhere) = get(&world, "/nothing").await;
+    assert_eq!((code, elsewhere), (StatusCode::NOT_FOUND, text));
+}
+
+#[tokio::test]
+async fn a_group_that_is_not_served_is_no_api() {
+    let world = World::new().await;
+    for path in ["/apis/nothing", "/apis/nothing/v1", "/apis/nothing/v1/things"] {
+        let found = get(&world, path).await;
+        let wanted = (
+            StatusCode::NOT_FOUND,
+            "text/plain; charset=utf-8".to_owned(),
+            "404 page not found\n".to_owned(),
+        );
+        assert_eq!(found, wanted, "{path}");
+    }
+    for path in ["/apis/apps/v9", "/apis/apps/v1/things", "/api/v2", "/api/v1/things"] {
+        let (code, content, text) = get(&world, path).await;
+        assert_eq!((code, &*content), (StatusCode::NOT_FOUND, "application/json"), "{path}");
+        assert!(text.contains("the server could not find the requested resource"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn health_is_told_check_by_check_and_to_every_method() {
+    let world = World::new().await;
+    let (_, _, text) = get(&world, "/livez?verbose").await;
+    assert_eq!(text, "[+]ping ok\n[+]store ok\nlivez check passed\n");
+    let (_, _, text) = get(&world, "/healthz?verbose&exclude=store").await;
+    assert_eq!(text, "[+]ping ok\n[+]store excluded: ok\nhealthz check passed\n");
+    assert_eq!(get(&world, "/readyz/ping").await.2, "ok");
+    assert_eq!(get(&world, "/readyz/nothing").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(ask(&world, Method::POST, "/healthz").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn discovery_says_where_it_was_found() {
+    let world = World::new().await;
+    let (_, _, text) = get(&world, "/api").await;
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["serverAddressByClientCIDRs"][0]["serverAddress"], "federation.example:6443");
+    let version = |text: String| serde_json::from_str::<Value>(&text).unwrap().get("apiVersion").cloned();
+    assert_eq!(version(get(&world, "/api/v1").await.2), None);
+    assert_eq!(version(get(&world, "/apis/apps/v1").await.2), Some("v1".into()));
+}
+
+#[tokio::test]
+async fn a_resource_has_no_head_and_a_table_is_plain_json() {
+    let world = World::new().await;
+    for path in ["/api/v1/namespaces", "/api/v1/namespaces/demo", "/version"] {
+        assert_eq!(ask(&world, Method::HEAD, path).await.0, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+    }
+    let request = Request::builder()
+        .uri("/api/v1/namespaces")
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    let response = world.server.service().oneshot(request).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "application/json");
+}
