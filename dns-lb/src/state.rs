@@ -100,12 +100,7 @@ impl State {
         stale_after: Duration,
     ) -> Self {
         health.wait_for(ZONES, "no zones yet, neither on disk nor from the hub");
-        let published = Published::new(Snapshot::compile(
-            Arc::default(),
-            false,
-            &metrics.clusters,
-            &mut Signatures::default(),
-        ));
+        let published = Published::new(Snapshot::default());
         let (now, signatures, audience) = (Mutex::default(), Mutex::default(), Mutex::default());
         let state = Self(Arc::new(Inner {
             published,
@@ -262,13 +257,13 @@ impl Inner {
     fn compile(&self, zones: Arc<Zones>, stale: bool) {
         let mut signatures = self.signatures.lock();
         signatures.begin(seconds_since_1970());
-        let snapshot = Snapshot::compile(zones, stale, &self.metrics.clusters, &mut signatures);
-        signatures.finish();
+        let before = self.published.snapshot();
+        let snapshot = before.next(zones, stale, &self.metrics.clusters, &mut signatures);
         self.published.publish(self.audience.lock().ready(snapshot));
     }
 
     fn signatures_are_due(&self) -> bool {
-        let renewal = self.signatures.lock().renewal();
+        let renewal = self.published.snapshot().renewal();
         renewal.is_some_and(|renewal| seconds_since_1970() >= renewal.saturating_add(RENEW_TOGETHER))
     }
 

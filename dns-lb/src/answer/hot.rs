@@ -4,7 +4,7 @@ use super::asking::{Asking, Subject};
 use super::parse::{Edns, Parsed, Question, Refusal, Scratch, parse};
 use super::proofs::Proofs;
 use super::{Context, Facts, Reply, options};
-use crate::compile::{Choices, Lookup, Node, Pick, Proof, Records, Referral, Set, Sink, Snapshot, Target};
+use crate::compile::{Choices, Lookup, Node, Pick, Proof, Records, Set, Sink, Snapshot};
 use crate::metrics::{Counters, Transport};
 use crate::wire::{HEADER, Rcode, Type, UDP_MAX, UDP_PLAIN};
 use crate::zone::{CHAIN_MAX, draw, scale, step, sticky};
@@ -117,48 +117,39 @@ fn zones(
     if question.kind == Type::AXFR || question.kind == Type::IXFR {
         return Ok(body);
     }
-    let mut exact = false;
-    let (place, encloser) = match snapshot.table.find(question.name, question.starts) {
+    let (node, encloser, exact) = match snapshot.table.find(question.name, question.starts) {
         Lookup::Outside => {
             asking.facts.outside = true;
             return Ok(body);
         }
-        Lookup::Exact(node) => {
-            exact = true;
-            (Some(node), node)
-        }
-        Lookup::Below(encloser) => {
-            let wildcard = snapshot.nodes.get(encloser as usize).and_then(|node| node.wildcard);
-            (wildcard, encloser)
-        }
+        Lookup::Exact(node) => (Some(node), node, true),
+        Lookup::Below(encloser) => (snapshot.table.wildcard(encloser), encloser, false),
     };
-    let Some(encloser) = snapshot.nodes.get(encloser as usize) else { return Ok(body) };
     let Some(zone) = snapshot.answers.get(encloser.zone as usize) else { return Ok(body) };
     asking.facts.zone = Some(encloser.zone);
-    match place {
-        Some(node) => asking.about(Subject::Name, node),
+    match node {
+        Some(node) => asking.about(Subject::Name, node.hash.index()),
         None => asking.about(Subject::Missing, encloser.zone),
     }
-    let node = place.and_then(|node| snapshot.nodes.get(node as usize));
     body.rcode = Rcode::NOERROR;
     sink.origin = (HEADER + question.name.len()) as u16 - zone.origin_length;
     let mut proofs = Proofs::new(question, zone);
-    if let Some(referral) = encloser.referral.and_then(|cut| snapshot.referrals.get(cut as usize)) {
-        // The parent's side answers for the DS of a cut (RFC 4035 section 3.1.4.1).
-        let at_cut = exact && question.name.len() == referral.name_length as usize;
-        if !(at_cut && question.kind == Type::DS) {
-            refer(question, referral, sink, &mut body, proofs)?;
-            return Ok(body);
+    // The parent's side answers for the DS of a cut (RFC 4035 section 3.1.4.1).
+    let at_cut = exact && question.name.len() == encloser.cut as usize;
+    if encloser.cut > 0 && !(at_cut && question.kind == Type::DS) {
+        if let Some(cut) = snapshot.table.cut(encloser) {
+            refer(question, cut, sink, &mut body, proofs)?;
         }
+        return Ok(body);
     }
     body.authoritative = true;
     if !exact {
-        proofs.absent(question);
+        proofs.absent(question.name, question.starts);
     }
     let negative = match node {
         None => {
             body.rcode = Rcode::NXDOMAIN;
-            proofs.add(encloser.proof);
+            proofs.closest(encloser);
             true
         }
         Some(node) => positive(question, node, sink, &mut body, &mut proofs, asking, counters)?,
@@ -168,18 +159,19 @@ fn zones(
 }
 
 /// Sends the client to the servers of a delegated part of the zone.
-fn refer(
+fn refer<'s>(
     question: &Question<'_>,
-    referral: &Referral,
+    cut: &'s Node,
     sink: &mut Sink<'_>,
     body: &mut Body,
-    mut proofs: Proofs<'_>,
+    mut proofs: Proofs<'s>,
 ) -> Result<(), Truncated> {
-    let owner = (HEADER + question.name.len()) as u16 - referral.name_length;
+    let Some(referral) = cut.referral.as_deref() else { return Ok(()) };
+    let owner = (HEADER + question.name.len()) as u16 - cut.cut;
     put(&referral.ns, sink, owner, body)?;
     body.authorities += referral.ns.count();
     if referral.ds.count() == 0 {
-        proofs.add(referral.proof);
+        proofs.closest(cut);
     } else if proofs.wanted() {
         put(&referral.ds, sink, owner, body)?;
         body.authorities += referral.ds.count() + proofs.sign(&referral.ds_signature, sink, owner, body)?;
@@ -211,7 +203,7 @@ fn positive<'s>(
     let mut links = 0;
     loop {
         if node.types.is_empty() && !node.apex {
-            proofs.add(node.proof);
+            proofs.closest(node);
             return Ok(true);
         }
         if question.kind == Type::SOA && node.apex {
@@ -222,10 +214,8 @@ fn positive<'s>(
             }
             return Ok(false);
         }
-        if let Some(denial) = &zone.denial
-            && matches!(question.kind, Type::NSEC | Type::RRSIG)
-        {
-            return chain(question.kind, denial.proof(node.proof), sink, owner, body, proofs);
+        if zone.denial.is_some() && matches!(question.kind, Type::NSEC | Type::RRSIG) {
+            return chain(question.kind, node.proof.as_ref(), sink, owner, body, proofs);
         }
         if question.kind == Type::ANY && !proofs.wanted() {
             put(&zone.hinfo, sink, owner, body)?;
@@ -238,10 +228,10 @@ fn positive<'s>(
                 .types
                 .iter()
                 .map(|&(_, set)| set)
-                .find(|&set| choose(snapshot, set, asking).is_some_and(|set| !set.choices.is_empty())),
+                .find(|&set| choose(node, set, asking).is_some_and(|set| !set.choices.is_empty())),
             kind => node.set(kind),
         };
-        if let Some(set) = asked.and_then(|set| choose(snapshot, set, asking)) {
+        if let Some(set) = asked.and_then(|set| choose(node, set, asking)) {
             let before = body.answers;
             // Where several of the choices are answered together, their signature says which can be.
             if let Some(picks) = set.picks.as_deref().filter(|_| proofs.wanted()) {
@@ -268,7 +258,7 @@ fn positive<'s>(
             }
             return Ok(nothing);
         }
-        let alias = node.alias.and_then(|set| choose(snapshot, set, asking));
+        let alias = node.alias.and_then(|set| choose(node, set, asking));
         let Some(choices) = alias.and_then(|set| one(set, asking, dice)) else {
             proofs.nothing(node, alias);
             return Ok(true);
@@ -282,35 +272,30 @@ fn positive<'s>(
         body.answers += proofs.sign(&choices.signature, sink, owner, body)?;
         owner = target;
         counters.chosen(choices.cluster);
-        match choices.target {
-            Target::End => return Ok(false),
-            Target::Missing(entries) => {
-                for entry in entries {
-                    proofs.add(entry);
-                }
-                // RFC 6604 section 3: the code is the last name's.
-                body.rcode = Rcode::NXDOMAIN;
-                return Ok(true);
+        let Some(alias) = choices.alias.as_deref() else { return Ok(false) };
+        // Resolvers go on by themselves from a name that others answer for.
+        node = match snapshot.table.find(alias.target.wire(), &alias.starts) {
+            Lookup::Exact(next) if next.cut == 0 => next,
+            Lookup::Below(encloser) if encloser.cut == 0 => {
+                proofs.absent(alias.target.wire(), &alias.starts);
+                let Some(next) = snapshot.table.wildcard(encloser) else {
+                    proofs.closest(encloser);
+                    // RFC 6604 section 3: the code is the last name's.
+                    body.rcode = Rcode::NXDOMAIN;
+                    return Ok(true);
+                };
+                next
             }
-            Target::Node(next, absent) => {
-                if let Some(entry) = absent {
-                    proofs.add(entry);
-                }
-                match snapshot.nodes.get(next as usize) {
-                    Some(next) => node = next,
-                    None => return Ok(false),
-                }
-            }
-        }
+            _ => return Ok(false),
+        };
         dice = step(dice);
     }
 }
 
 /// What the client is answered from: the set, or the variant for the client's region.
 #[inline]
-fn choose<'s>(snapshot: &'s Snapshot, set: u32, asking: &mut Asking<'_>) -> Option<&'s Set> {
-    let own = snapshot.sets.get(set as usize)?;
-    if own.by_region == 0 { Some(own) } else { snapshot.set(set, asking.region()) }
+fn choose<'s>(node: &'s Node, set: u32, asking: &mut Asking<'_>) -> Option<&'s Set> {
+    node.set_for(set, || asking.region())
 }
 
 #[inline]

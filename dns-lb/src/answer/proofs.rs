@@ -13,7 +13,7 @@ pub(super) struct Proofs<'s> {
     /// Whose names are asked for.
     pub(super) zone: &'s ZoneAnswers,
     denial: Option<&'s Denial>,
-    entries: [u32; MAX],
+    entries: [Option<&'s Proof>; MAX],
     count: usize,
     // Instead of an entry, where it is not true for everybody.
     own: Option<&'s Proof>,
@@ -24,7 +24,7 @@ impl<'s> Proofs<'s> {
     pub(super) fn new(question: &Question<'_>, zone: &'s ZoneAnswers) -> Self {
         let wanted = question.edns.is_some_and(|edns| edns.dnssec_ok);
         let denial = if wanted { zone.denial.as_deref() } else { None };
-        Self { zone, denial, entries: [0; MAX], count: 0, own: None }
+        Self { zone, denial, entries: [None; MAX], count: 0, own: None }
     }
 
     /// Whether signatures go with the answer.
@@ -33,32 +33,40 @@ impl<'s> Proofs<'s> {
         self.denial.is_some()
     }
 
-    /// The entry at this index.
     #[inline]
-    pub(super) fn add(&mut self, entry: u32) {
+    fn add(&mut self, entry: Option<&'s Proof>) {
+        let Some(entry) = entry else { return };
+        let known = |known: Option<&Proof>| known.is_some_and(|known| std::ptr::eq(known, entry));
         if self.denial.is_some()
-            && !self.entries[..self.count].contains(&entry)
+            && !self.entries[..self.count].iter().copied().any(known)
             && let Some(place) = self.entries.get_mut(self.count)
         {
-            *place = entry;
+            *place = Some(entry);
             self.count += 1;
         }
     }
 
-    /// The entry in whose gap the question's name falls.
+    /// The entry in whose gap the lower-case wire name `name` falls, whose labels start at `starts`.
     #[inline]
-    pub(super) fn absent(&mut self, question: &Question<'_>) {
+    pub(super) fn absent(&mut self, name: &[u8], starts: &[u8]) {
         if let Some(denial) = self.denial {
-            self.add(denial.find(question.name, question.starts));
+            self.add(denial.chain.find(name, starts));
         }
+    }
+
+    /// The entry of `node`, or the one in whose gap it falls.
+    #[inline]
+    pub(super) fn closest(&mut self, node: &'s Node) {
+        let Some(denial) = self.denial else { return };
+        self.add(node.proof.as_ref().or_else(|| denial.chain.find_name(&node.name)));
     }
 
     /// What shows that `node` answers nothing from `set`.
     #[inline]
-    pub(super) fn nothing(&mut self, node: &Node, set: Option<&'s Set>) {
+    pub(super) fn nothing(&mut self, node: &'s Node, set: Option<&'s Set>) {
         match set.and_then(|set| set.nothing.as_deref()) {
             Some(own) => self.own = Some(own),
-            None => self.add(node.proof),
+            None => self.closest(node),
         }
     }
 
@@ -96,7 +104,7 @@ impl<'s> Proofs<'s> {
             put(&denial.negative, sink, origin, body)?;
             body.authorities += denial.negative.count();
         }
-        let entries = self.entries[..self.count].iter().filter_map(|&entry| denial.proof(entry));
+        let entries = self.entries[..self.count].iter().copied().flatten();
         for proof in entries.chain(self.own) {
             let owner = sink.at as u16;
             put(&proof.nsec, sink, owner, body)?;

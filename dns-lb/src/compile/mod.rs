@@ -4,18 +4,26 @@
 //! in: where the owner's name is (the question, or an alias's target before it), and where the zone's origin is (the tail of the
 //! question), which every name within the zone is compressed against.
 
+//!
+//! A snapshot is made from the one before it and the zones that are to be served: what has not changed is shared, so that an update costs
+//! what it changes, and the memory of one snapshot.
+
 mod build;
+mod chain;
+mod change;
 mod denial;
 mod encode;
+mod node;
 mod picks;
 mod referral;
 mod snapshot;
 mod table;
 
+pub use chain::Chain;
 pub use denial::{Denial, Proof};
 pub use encode::{Records, Sink};
 pub use picks::{Combination, Picks};
 pub use referral::Referral;
 pub(crate) use referral::every;
-pub use snapshot::{Choices, Node, Pick, Set, Snapshot, Target, ZoneAnswers};
+pub use snapshot::{Alias, Choices, Node, Pick, Set, Snapshot, ZoneAnswers};
 pub use table::{Lookup, Table};

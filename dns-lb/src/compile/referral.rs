@@ -9,23 +9,19 @@ use crate::zone::{Data, RecordSet, Zone};
 /// The answer to every question at or below a zone cut (RFC 1034 section 4.3.2), but for that of its DS.
 #[derive(Debug)]
 pub struct Referral {
-    /// Octets of the cut's name.
-    pub name_length: u16,
     /// The delegation.
     pub ns: Records,
     /// Which keys the delegated zone is signed with; none: it is not.
     pub ds: Records,
     /// Of `ds`.
     pub ds_signature: Records,
-    /// Entry of the chain at the cut: it shows that there is no DS.
-    pub proof: u32,
     /// Addresses of the servers, as far as this zone knows them.
     pub glue: Box<[Records]>,
 }
 
 impl Referral {
     /// Of the cut at `name`.
-    pub(super) fn new(zone: &Zone, name: &Name, proof: u32, signatures: &mut Signatures) -> Self {
+    pub(super) fn new(zone: &Zone, name: &Name, signatures: &mut Signatures) -> Self {
         let set = |kind| zone.names.get(name).and_then(|sets| sets.get(&kind));
         let (mut ns, mut ds) = (Records::default(), Records::default());
         let mut glue = Vec::new();
@@ -57,7 +53,7 @@ impl Referral {
             }
             _ => Records::default(),
         };
-        Self { name_length: name.wire().len() as u16, ns, ds, ds_signature, proof, glue: glue.into() }
+        Self { ns, ds, ds_signature, glue: glue.into() }
     }
 }
 

@@ -1,20 +1,22 @@
-//! What the sockets answer from: immutable, swapped whole.
+//! What the sockets answer from: immutable; the next one shares with it what it has in common.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::denial::{Denial, Proof};
 use super::encode::Records;
 use super::picks::Picks;
 use super::referral::Referral;
-use super::table::{NodeIndex, Table};
+use super::table::Table;
 use crate::answer::Secrets;
 use crate::client::{ClientMap, Region};
+use crate::dnssec::Made;
 use crate::metrics::ClusterSlot;
-use crate::wire::{Name, Type};
+use crate::wire::{Name, SuffixHash, Type};
 use crate::zone::{AliasTable, Ticket, Zones};
 
-/// Every answer at one epoch.
-#[derive(Debug)]
+/// Every answer at one epoch. Cheap to clone.
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// The model, for the cold path.
     pub zones: Arc<Zones>,
@@ -27,16 +29,8 @@ pub struct Snapshot {
     pub secrets: Secrets,
     /// Names to nodes.
     pub table: Table,
-    /// One for each name.
-    pub nodes: Box<[Node]>,
-    /// One for each name and type, its variants right behind it.
-    pub sets: Box<[Set]>,
-    /// By [`Set::by_region`], for each region: how many places behind the set its variant is; 0 is the set itself.
-    pub layouts: Box<[Box<[u8]>]>,
     /// One for each zone.
-    pub answers: Box<[ZoneAnswers]>,
-    /// One for each zone cut.
-    pub referrals: Box<[Referral]>,
+    pub answers: Box<[Arc<ZoneAnswers>]>,
 }
 
 /// Answers that belong to a zone as a whole.
@@ -52,26 +46,37 @@ pub struct ZoneAnswers {
     pub hinfo: Records,
     /// Proofs and signatures, if the zone is signed.
     pub denial: Option<Box<Denial>>,
+    /// The names that are delegated.
+    pub(super) cuts: Arc<BTreeSet<Name>>,
 }
 
 /// One name.
 #[derive(Debug)]
 pub struct Node {
+    /// Which.
+    pub name: Name,
+    /// Of the name.
+    pub hash: SuffixHash,
     /// Index of its zone.
     pub zone: u32,
     /// Whether it is the zone's origin, which has the SOA.
     pub apex: bool,
-    /// Its types, few enough to be read one after the other. None: an empty non-terminal.
+    /// Whether there is a wildcard right below it.
+    pub wildcard: bool,
+    /// Octets of the name of the zone cut that it is at or below; 0: it is not.
+    pub cut: u16,
+    /// Its types, few enough to be read one after the other, and where their sets are. None: an empty non-terminal, or below a cut.
     pub types: Box<[(Type, u32)]>,
+    /// One for each type, its variants right behind it.
+    pub sets: Box<[Set]>,
     /// The alias, which answers any type that is not here.
     pub alias: Option<u32>,
-    /// The wildcard right below it.
-    pub wildcard: Option<NodeIndex>,
-    /// The delegation that it is at or below, in [`Snapshot::referrals`].
-    pub referral: Option<u32>,
-    /// In a signed zone, the entry of [`Denial`] that tells its types; of an empty non-terminal, the one before it. The same entry shows that
-    /// there is no wildcard right below it, since `*` comes before every other label that zones hold.
-    pub proof: u32,
+    /// The delegation, at a cut.
+    pub referral: Option<Box<Referral>>,
+    /// In a signed zone, what tells its types; none at names without records and below cuts. It shows too that there is no wildcard right
+    /// below it, since `*` comes before every other label that zones hold.
+    pub proof: Option<Proof>,
+    pub(super) made: Option<Box<Made>>,
 }
 
 /// One name and type.
@@ -81,8 +86,9 @@ pub struct Set {
     pub pick: Pick,
     /// What there is to answer. Empty: all choices are withdrawn.
     pub choices: Box<[Choices]>,
-    /// Index of the layout of its variants; 0: it has none.
-    pub by_region: u32,
+    /// For each region, how many places behind the set its variant is; 0, and beyond the end, is the set itself. None: it has no
+    /// variants.
+    pub layout: Option<Arc<[u8]>>,
     /// In a signed zone, of all records, where an answer has all of them.
     pub signature: Records,
     /// In a signed zone, where an answer has several choices, and not all.
@@ -115,67 +121,36 @@ pub struct Choices {
     pub signature: Records,
     /// Whose counter goes up.
     pub cluster: ClusterSlot,
-    /// Of an alias: where it leads.
-    pub target: Target,
-    /// Of an alias: the name that it leads to.
-    pub(super) alias_target: Option<Name>,
+    /// Of an alias that leads to a name of its zone, or where one would be.
+    pub alias: Option<Box<Alias>>,
 }
 
 /// Where an alias leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// This is no alias, or it leads out of the zone: the answer ends here.
-    End,
-    /// To a name of the zone, perhaps by a wildcard; then the second is the entry of [`Denial`] that shows that the name itself is not
-    /// there.
-    Node(NodeIndex, Option<u32>),
-    /// To a name that the zone does not have, as these entries of [`Denial`] show.
-    Missing([u32; 2]),
+#[derive(Debug)]
+pub struct Alias {
+    /// The target.
+    pub target: Name,
+    /// Where its labels start.
+    pub starts: Box<[u8]>,
 }
 
-impl Snapshot {
-    /// What `region` is answered from: the set at `index`, or one of its variants.
-    #[inline]
-    pub fn set(&self, index: u32, region: Region) -> Option<&Set> {
-        let set = self.sets.get(index as usize)?;
-        if set.by_region == 0 {
-            return Some(set);
-        }
-        let layout = self.layouts.get(set.by_region as usize)?;
-        let variant = layout.get(region.0 as usize).copied().unwrap_or(0);
-        self.sets.get(index as usize + variant as usize)
-    }
-
-    /// How many variants the set at `index` has.
-    pub(super) fn variants(&self, index: u32) -> usize {
-        let set = self.sets.get(index as usize);
-        let layout = set.and_then(|set| self.layouts.get(set.by_region as usize));
-        layout.and_then(|layout| layout.iter().max()).copied().unwrap_or(0) as usize
-    }
-
-    /// Where an alias to `name` leads.
-    pub(super) fn target(&self, name: &Name) -> Target {
-        let starts: Vec<u8> = name.label_offsets().map(|at| at as u8).collect();
-        let found = self.table.find(name.wire(), &starts);
-        let (super::Lookup::Exact(at) | super::Lookup::Below(at)) = found else { return Target::End };
-        let Some(node) = self.nodes.get(at as usize) else { return Target::End };
-        // Resolvers go on by themselves from a name that others answer for.
-        if node.referral.is_some() {
-            return Target::End;
-        }
-        if let super::Lookup::Exact(_) = found {
-            return Target::Node(at, None);
-        }
-        let denial = self.answers.get(node.zone as usize).and_then(|zone| zone.denial.as_deref());
-        let gap = denial.map(|denial| denial.find(name.wire(), &starts));
-        match node.wildcard {
-            Some(wildcard) => Target::Node(wildcard, gap),
-            None => Target::Missing([gap.unwrap_or(0), node.proof]),
-        }
+impl Alias {
+    /// To `target`.
+    pub(super) fn to(target: &Name) -> Self {
+        Self { target: target.clone(), starts: target.label_offsets().map(|at| at as u8).collect() }
     }
 }
 
 impl Node {
+    /// What `region` is answered from: the set at `index`, or one of its variants.
+    #[inline]
+    pub fn set_for(&self, index: u32, region: impl FnOnce() -> Region) -> Option<&Set> {
+        let set = self.sets.get(index as usize)?;
+        let Some(layout) = &set.layout else { return Some(set) };
+        let variant = layout.get(region().0 as usize).copied().unwrap_or(0);
+        self.sets.get(index as usize + variant as usize)
+    }
+
     /// The set of `kind`.
     #[inline]
     pub fn set(&self, kind: Type) -> Option<u32> {

@@ -16,8 +16,8 @@ mod types;
 mod window;
 
 pub use key::{Key, KeyError};
-pub use names::NextNames;
-pub use signatures::{RecordsOf, Signatures};
+pub use names::{NameKey, NextNames};
+pub use signatures::{Made, RecordsOf, Signatures};
 pub use types::type_bitmap;
 pub use window::{VALIDITY_DEFAULT, VALIDITY_MIN, Window};
 

@@ -6,10 +6,17 @@ use crate::wire::{LABELS_MAX, NAME_MAX, Name};
 ///
 /// Each is kept as a key whose octets sort as the names do: labels from the root on, each with a zero behind it; the octets 0 and 1 within
 /// a label, which hardly ever occur, become two.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct NextNames {
     keys: Box<[u8]>,
     ends: Box<[u32]>,
+}
+
+/// What sorts as a name does.
+#[derive(Clone, Debug)]
+pub struct NameKey {
+    key: [u8; KEY_MAX],
+    length: usize,
 }
 
 /// Every octet of a name doubled.
@@ -29,16 +36,22 @@ impl NextNames {
         Self { keys: keys.into(), ends: ends.into() }
     }
 
-    /// Index of the last name that is not behind the lower-case wire name `name`, whose labels start at `starts`; 0 if there is none.
-    pub fn find(&self, name: &[u8], starts: &[u8]) -> u32 {
+    /// The key of the lower-case wire name `name`, whose labels start at `starts`.
+    #[inline]
+    pub fn key(name: &[u8], starts: &[u8]) -> NameKey {
         let mut key = [0; KEY_MAX];
         let length = write_key(name, starts, &mut key);
-        let key = key.get(..length).unwrap_or_default();
+        NameKey { key, length }
+    }
+
+    /// Index of the last name that is not behind the one with this key; 0 if there is none.
+    pub fn find(&self, key: &NameKey) -> u32 {
+        let key = key.key.get(..key.length).unwrap_or_default();
         let (mut low, mut high) = (0, self.ends.len());
         // Invariant: names before `low` are not behind it, those from `high` on are.
         while low < high {
             let middle = low.midpoint(high);
-            if self.key(middle) <= key {
+            if self.at(middle) <= key {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -47,7 +60,7 @@ impl NextNames {
         low.saturating_sub(1) as u32
     }
 
-    fn key(&self, index: usize) -> &[u8] {
+    fn at(&self, index: usize) -> &[u8] {
         let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
         let end = self.ends.get(index).copied().unwrap_or(0);
         self.keys.get(start as usize..end as usize).unwrap_or_default()
@@ -85,7 +98,7 @@ mod tests {
 
     fn find(names: &NextNames, name: &Name) -> u32 {
         let starts: Vec<u8> = name.label_offsets().map(|at| at as u8).collect();
-        names.find(name.wire(), &starts)
+        names.find(&NextNames::key(name.wire(), &starts))
     }
 
     /// RFC 4034 section 6.1, with `\001`, `*` and `\200` as labels.

@@ -32,6 +32,14 @@ pub struct Signatures {
     made: u64,
 }
 
+/// The signatures of a part of a zone.
+#[derive(Clone, Debug, Default)]
+pub struct Made {
+    kept: Box<[(Digest128, Kept)]>,
+    /// When the first of them is to be renewed, seconds since 1970. None: there are none.
+    pub renewal: Option<u32>,
+}
+
 // Half of a SHA-256: nobody finds two sets that share it, and a wrong hit would only be a signature that does not validate.
 type Digest128 = [u8; 16];
 
@@ -54,6 +62,28 @@ impl Signatures {
     pub fn finish(&mut self) {
         let generation = self.generation;
         self.kept.retain(|_, kept| kept.generation == generation);
+    }
+
+    /// Begins a part of a compilation, that had these signatures when it was last made, at the time of [`Signatures::begin`].
+    pub(crate) fn resume(&mut self, made: Option<&Made>) {
+        self.generation = self.generation.wrapping_add(1);
+        self.renewal = None;
+        self.kept.clear();
+        // Of an earlier generation: only what is asked for is kept.
+        let generation = self.generation.wrapping_sub(1);
+        let known = made.into_iter().flat_map(|made| &made.kept);
+        self.kept.extend(known.map(|(digest, kept)| (*digest, Kept { generation, ..*kept })));
+    }
+
+    /// Ends the part: what it asked for.
+    pub(crate) fn take(&mut self) -> Made {
+        self.finish();
+        Made { kept: self.kept.drain().collect(), renewal: self.renewal }
+    }
+
+    /// The time of [`Signatures::begin`].
+    pub(crate) fn now(&self) -> u32 {
+        self.now
     }
 
     /// When the first signature of the last compilation is to be renewed, seconds since 1970. None: nothing is signed.

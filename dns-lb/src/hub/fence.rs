@@ -136,6 +136,9 @@ impl Fence {
                 Err(problems) => return Offer::Refuse(problems.into()),
             };
         }
+        if let Some(served) = served {
+            zones.share(served);
+        }
         Offer::Apply { zones, update: Box::new(update), held }
     }
 }

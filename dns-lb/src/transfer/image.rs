@@ -37,7 +37,7 @@ impl Image {
             let below = cut.is_some();
             let at_cut = !below && !apex && sets.contains_key(&Type::NS);
             let mut present = if apex { vec![Type::SOA] } else { Vec::new() };
-            for (&kind, set) in sets {
+            for (&kind, set) in sets.iter() {
                 if below || at_cut {
                     // Delegations and glue are not signed, DS is (RFC 4035 section 2.2).
                     let glue = matches!(kind, Type::A | Type::AAAA);

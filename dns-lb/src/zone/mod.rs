@@ -51,8 +51,11 @@ pub struct Zone {
     /// How the zone is signed, if it is.
     pub signing: Option<Arc<Signing>>,
     /// The sets of each name; the apex has its NS set here, the SOA is made when answered.
-    pub names: BTreeMap<Name, BTreeMap<Type, RecordSet>>,
+    pub names: im::OrdMap<Name, Arc<Sets>>,
 }
+
+/// The record sets of a name.
+pub type Sets = BTreeMap<Type, RecordSet>;
 
 /// SOA REFRESH, seconds. These three are for secondaries that no NOTIFY reaches.
 pub const SOA_REFRESH: u32 = 3600;
@@ -72,9 +75,8 @@ impl Zone {
 
     /// How many record sets there are besides those that every zone has at its apex.
     pub fn set_count(&self) -> usize {
-        let sets: usize = self.names.values().map(BTreeMap::len).sum();
-        let made =
-            |sets: &BTreeMap<Type, RecordSet>| MADE.iter().filter(|kind| sets.contains_key(kind)).count();
+        let sets: usize = self.names.values().map(|sets| sets.len()).sum();
+        let made = |sets: &Arc<Sets>| MADE.iter().filter(|kind| sets.contains_key(kind)).count();
         sets - self.names.get(&self.origin).map_or(0, made)
     }
 
@@ -93,6 +95,33 @@ impl Zone {
 }
 
 impl Zones {
+    /// Takes from `old` whatever is the same there, so that it is held once, and known to be the same by where it is.
+    pub fn share(&mut self, old: &Self) {
+        for zone in &mut self.zones {
+            let Some(old) = old.zones.iter().find(|old| old.origin == zone.origin) else { continue };
+            if zone == old {
+                *zone = old.clone();
+                continue;
+            }
+            // Names that are not the old zone's are put into it, so that the pieces of the map are shared too.
+            let mut names = old.names.clone();
+            for (name, sets) in &zone.names {
+                if old.names.get(name) != Some(sets) {
+                    names.insert(name.clone(), sets.clone());
+                }
+            }
+            if names.len() > zone.names.len() {
+                for name in old.names.keys().filter(|name| !zone.names.contains_key(name)) {
+                    names.remove(name);
+                }
+            }
+            Arc::make_mut(zone).names = names;
+        }
+        if self.regions == old.regions {
+            self.regions = old.regions.clone();
+        }
+    }
+
     /// The zone that `name` lies in.
     pub fn zone_of(&self, name: &Name) -> Option<&Arc<Zone>> {
         self.zones.iter().find(|zone| name.is_within(&zone.origin))

@@ -3,7 +3,7 @@
 
 use std::ops::Bound;
 
-use super::{AliasTable, Data, How, RecordSet, Units, Zone, Zones, draw, scale, step, sticky};
+use super::{AliasTable, Data, How, RecordSet, Sets, Units, Zone, Zones, draw, scale, step, sticky};
 use crate::client::Region;
 use crate::wire::{Name, Rcode, Type};
 
@@ -69,7 +69,7 @@ impl<'z> Resolution<'z> {
 }
 
 enum Found<'z> {
-    Sets(&'z std::collections::BTreeMap<Type, RecordSet>),
+    Sets(&'z Sets),
     Empty,
     Missing,
 }

@@ -239,7 +239,7 @@ fn zone(described: &v1::Zone, regions: &mut RegionNames, sink: &mut Sink) -> Res
         primary,
         hostmaster,
         signing,
-        names,
+        names: names.into_iter().map(|(name, sets)| (name, Arc::new(sets))).collect(),
     })
 }
 

@@ -9,6 +9,7 @@ mod dnssec;
 mod encrypted;
 mod fence;
 mod hub;
+mod incremental;
 mod packets;
 mod secondary;
 mod sockets;

@@ -2,14 +2,16 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use super::{LABELS_MAX, NAME_MAX};
 
 /// A fully qualified name: labels with their length octets, lower case, and the final zero.
 ///
 /// Ordered canonically (RFC 4034 section 6.1), so that everything below a name follows it at once.
+/// Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Name(Box<[u8]>);
+pub struct Name(Arc<[u8]>);
 
 /// Why a text is not a name that a zone may hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
