@@ -32,6 +32,8 @@ pub struct Template {
     pub secret_type: String,
     /// A controller owns the object: a ReplicaSet of a Deployment, for example.
     pub controlled: bool,
+    /// What its pods may take to end, milliseconds: the pod template's terminationGracePeriodSeconds, or its default.
+    pub grace_ms: i64,
     /// metadata.deletionTimestamp is set.
     pub deleting: bool,
 }
@@ -86,6 +88,11 @@ impl Template {
             replicas,
             secret_type: if kind == "Secret" { text("/type") } else { String::new() },
             controlled,
+            grace_ms: object
+                .pointer("/spec/template/spec/terminationGracePeriodSeconds")
+                .and_then(Value::as_i64)
+                .unwrap_or(30)
+                .saturating_mul(1000),
             deleting: object.pointer("/metadata/deletionTimestamp").is_some_and(|value| !value.is_null()),
             kind,
         })

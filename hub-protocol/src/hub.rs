@@ -56,6 +56,8 @@ pub struct Desired {
     pub manifest: Bytes,
     /// What to do with an object that is there and not ours.
     pub conflict: v1::ConflictPolicy,
+    /// It may run in one cluster at a time: the agent's lease on it, milliseconds. 0: no lease.
+    pub lease_ms: u32,
 }
 
 /// What the hub's controller learns.
@@ -161,6 +163,8 @@ pub struct Session {
     asked_at: Option<u64>,
     lost: bool,
     probes: Vec<v1::Probe>,
+    /// When the agent was last told that it holds what is wanted.
+    leased_at: Option<u64>,
     /// Events that the backlog had no room for.
     pub events_dropped: u64,
 }
@@ -189,6 +193,7 @@ impl Session {
             asked_at: None,
             lost: false,
             probes: Vec::new(),
+            leased_at: None,
             events_dropped: 0,
         }
     }
@@ -240,6 +245,12 @@ impl Session {
         matches!(self.link, Link::Up | Link::Comparing { .. })
     }
 
+    /// When the agent's leases were last renewed, on the driver's clock; `None` if never by this hub. The agent counts from an earlier
+    /// moment: from when it sent the heartbeat.
+    pub fn leased_at(&self) -> Option<u64> {
+        self.leased_at
+    }
+
     /// Digest of the hub's table.
     pub fn digest(&self) -> Digest {
         self.digest
@@ -273,6 +284,7 @@ impl Session {
                 if old.generation == desired.generation
                     && entry.hash == hash
                     && old.conflict == desired.conflict
+                    && old.lease_ms == desired.lease_ms
                 {
                     // A new epoch alone is not worth a write in every member.
                     entry.desired.epoch = desired.epoch;
@@ -417,11 +429,17 @@ impl Session {
     }
 
     fn beat(&mut self, now: u64, heartbeat: v1::Heartbeat) {
+        let theirs = Digest { sum: heartbeat.digest, objects: heartbeat.objects };
+        // Before the controller has given everything, an object that moved away may be missing in both tables.
+        let current = self.complete && (theirs == self.digest || self.explained(theirs));
+        if current {
+            self.leased_at = Some(now);
+        }
         self.control.push_back(Down::HeartbeatAck(v1::HeartbeatAck {
             sequence: heartbeat.sequence,
             epoch: self.epoch,
+            current,
         }));
-        let theirs = Digest { sum: heartbeat.digest, objects: heartbeat.objects };
         let quiet = self.complete
             && self.link == Link::Up
             && self.in_flight == 0
@@ -578,6 +596,7 @@ impl Session {
                 epoch: wanted.epoch,
                 manifest: wanted.manifest,
                 conflict: wanted.conflict.into(),
+                lease_ms: wanted.lease_ms,
             }));
         }
         None

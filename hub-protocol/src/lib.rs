@@ -34,3 +34,6 @@ pub const HEARTBEAT_MS: u32 = 1000;
 
 /// Reason of an `Applied` that the agent's fence refused: it holds a newer `(epoch, generation)`.
 pub const FENCED: &str = "Fenced";
+
+/// Reason of an Applied whose copy is stopped because the lease on it has lapsed.
+pub const LEASE_LAPSED: &str = "LeaseLapsed";

@@ -174,6 +174,8 @@ mod tests {
             epoch: 1,
             manifest: Bytes::from_static(b"{}"),
             conflict: v1::ConflictPolicy::Refuse,
+            lease_ms: 0,
+            stopped: false,
             state: State::Held,
         })));
         world

@@ -22,7 +22,7 @@ impl Wanted {
     pub(crate) fn new(entry: Entry) -> Self {
         let value = serde_json::from_slice::<Value>(&entry.manifest).ok().filter(Value::is_object);
         let body = value.map(|mut value| {
-            if fill_merge_keys(&mut value) | mark(&mut value, &entry) {
+            if fill_merge_keys(&mut value) | mark(&mut value, &entry) | (entry.stopped && stop(&mut value)) {
                 Bytes::from(value.to_string())
             } else {
                 entry.manifest.clone()
@@ -53,6 +53,12 @@ impl Wanted {
         value.get_mut("metadata")?.as_object_mut()?.insert("resourceVersion".into(), NOT_THERE.into());
         Some(value.to_string().into_bytes())
     }
+}
+
+/// Scales to zero; tells whether anything changed.
+fn stop(value: &mut Value) -> bool {
+    let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) else { return false };
+    spec.insert("replicas".into(), 0.into()) != Some(0.into())
 }
 
 /// Fills in `protocol: TCP` in lists of ports, where it is part of the merge key. Before Kubernetes 1.23 the schema has no default for it, and
@@ -145,6 +151,8 @@ mod tests {
             epoch: 9,
             manifest: Bytes::copy_from_slice(manifest.as_bytes()),
             conflict: proto::v1::ConflictPolicy::Refuse,
+            lease_ms: 0,
+            stopped: false,
             state: State::Held,
         }
     }

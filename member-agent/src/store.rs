@@ -52,6 +52,10 @@ enum Header {
         epoch: u64,
         conflict: i32,
         state: u8,
+        #[serde(default)]
+        lease_ms: u32,
+        #[serde(default)]
+        stopped: bool,
     },
     Forget {
         group: String,
@@ -186,6 +190,8 @@ fn encode(persist: &Persist) -> Vec<u8> {
                     State::Removing => 1,
                     State::Releasing => 2,
                 },
+                lease_ms: entry.lease_ms,
+                stopped: entry.stopped,
             };
             (header, entry.manifest.clone())
         }
@@ -243,6 +249,8 @@ fn decode(bytes: &[u8]) -> Option<(Persist, &[u8])> {
             epoch,
             conflict,
             state,
+            lease_ms,
+            stopped,
         } => Persist::Put(Entry {
             key: Key { group, version, kind, resource, namespace, name },
             uid,
@@ -250,6 +258,8 @@ fn decode(bytes: &[u8]) -> Option<(Persist, &[u8])> {
             epoch,
             manifest: Bytes::copy_from_slice(manifest),
             conflict: conflict.try_into().unwrap_or_default(),
+            lease_ms,
+            stopped,
             state: match state {
                 0 => State::Held,
                 1 => State::Removing,
@@ -282,6 +292,8 @@ mod tests {
             epoch: 7,
             manifest: Bytes::from(vec![b'x'; 100]),
             conflict: proto::v1::ConflictPolicy::Adopt,
+            lease_ms: 30_000,
+            stopped: true,
             state: State::Held,
         }
     }

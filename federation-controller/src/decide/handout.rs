@@ -59,6 +59,7 @@ impl Reconciler {
                         epoch: spec.epoch,
                         manifest: last.clone(),
                         conflict: conflict(decision.conflict),
+                        lease_ms: decision.lease_ms,
                     };
                     self.sessions.desire(&target.name, desired);
                 }

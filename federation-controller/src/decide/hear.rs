@@ -2,6 +2,7 @@
 
 use federation_core::health::Signal;
 use hub_protocol::hub::Event;
+use jiff::Timestamp;
 use proto::v1;
 
 use super::board::Board;
@@ -53,7 +54,10 @@ impl Listener for Ear {
             Event::Removed(removed) => self.removed(cluster, &removed),
             Event::Status(status) => {
                 let Some(key) = self.known(status.key.as_ref(), &status.uid) else { return };
-                if self.world.report(&key, cluster, |report| report.status(&status)) {
+                if self
+                    .world
+                    .report(&key, cluster, |report| report.status(&status, Timestamp::now().as_millisecond()))
+                {
                     self.statuses.add(key.clone(), Priority::Normal);
                     if federation_core::template::has_replicas(key.kind.kind) {
                         self.queue.add(key, Priority::Normal);

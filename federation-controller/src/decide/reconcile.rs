@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use federation_core::api::PlacementSpec;
+use federation_core::api::{FailoverPreference, PlacementSpec};
 use federation_core::placement::{self, Decision, Defaults, Observed};
 use federation_core::{select, template as core_template};
 
@@ -173,7 +173,13 @@ impl Reconciler {
     ) -> Decision {
         let (policies, cluster_policies) = self.world.policies();
         let observed =
-            if view.replicas.is_some() { observed(reports, &template.uid) } else { BTreeMap::new() };
+            if view.replicas.is_some() { observed(reports, &template.uid, last) } else { BTreeMap::new() };
+        let exclusive = policies
+            .iter()
+            .map(|policy| &policy.spec)
+            .chain(cluster_policies.iter().map(|policy| &policy.spec))
+            .any(|spec| spec.failover.prefer == FailoverPreference::Exclusivity);
+        let silent_ms = if exclusive { self.sessions.silent_ms() } else { BTreeMap::new() };
         let drained = self.traffic.drained(template, &self.world, snapshot);
         placement::place(&placement::Request {
             template: view,
@@ -184,6 +190,7 @@ impl Reconciler {
             observed: &observed,
             capacity: &BTreeMap::new(),
             traffic_drained: &drained,
+            silent_ms: &silent_ms,
             defaults: self.defaults,
             frozen: snapshot.frozen.as_deref(),
             now_ms: Timestamp::now().as_millisecond(),
@@ -220,14 +227,18 @@ fn differs(a: &PlacementSpec, b: &PlacementSpec) -> bool {
 }
 
 /// What runs, by the members' reports.
-fn observed(reports: &Reports, uid: &str) -> BTreeMap<String, Observed> {
+fn observed(reports: &Reports, uid: &str, last: Option<&Decided>) -> BTreeMap<String, Observed> {
+    // A copy that was down before the decision that it be down may have been on its way up.
+    let epoch = last.map_or(0, |last| last.spec.epoch);
     reports
         .iter()
         .filter(|(_, report)| report.uid == uid && report.current)
         .filter_map(|(cluster, report)| {
             let status = report.status.as_ref()?;
             let count = |field: &str| status.get(field).and_then(Value::as_i64).unwrap_or_default();
-            Some((cluster.clone(), Observed { replicas: count("replicas"), ready: count("readyReplicas") }))
+            let down_since_ms = report.down_since_ms.filter(|_| report.status_epoch >= epoch);
+            let (replicas, ready) = (count("replicas"), count("readyReplicas"));
+            Some((cluster.clone(), Observed { replicas, ready, down_since_ms }))
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! The agents' sessions: one pure machine for each cluster, and the task that drives its stream.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -143,6 +143,18 @@ impl Sessions {
     /// Whether a cluster's agent is connected.
     pub(crate) fn is_connected(&self, cluster: &str) -> bool {
         self.0.members.read().get(cluster).is_some_and(|member| member.session.lock().is_connected())
+    }
+
+    /// By cluster: milliseconds since its agent's leases were last renewed. A cluster that this hub has not heard may have been heard by
+    /// the hub before it, up to the moment that this one started.
+    pub(crate) fn silent_ms(&self) -> BTreeMap<String, i64> {
+        let now = self.now();
+        let members = self.0.members.read();
+        let silent = |member: &Member| now.saturating_sub(member.session.lock().leased_at().unwrap_or(0));
+        members
+            .iter()
+            .map(|(name, member)| (name.clone(), i64::try_from(silent(member)).unwrap_or(i64::MAX)))
+            .collect()
     }
 
     /// Forgets a cluster, and ends its stream.

@@ -26,6 +26,10 @@ pub(crate) struct Report {
     pub(crate) status_generation: i64,
     /// metadata.generation of the copy that `status` is of; 0 where the kind has none.
     pub(crate) member_generation: i64,
+    /// Epoch of the manifest of the copy that `status` is of; 0 from agents that do not tell.
+    pub(crate) status_epoch: u64,
+    /// Since when the statuses say that no replica exists, Unix milliseconds of the hub's clock.
+    pub(crate) down_since_ms: Option<i64>,
     /// Whether `status` came in the agent's present session: an older one is no observation of now.
     pub(crate) current: bool,
     /// For Services: how the copy is reached.
@@ -61,8 +65,8 @@ impl Report {
         *self != before
     }
 
-    /// Takes in a status; says whether anything changed.
-    pub(crate) fn status(&mut self, status: &v1::ObjectStatus) -> bool {
+    /// Takes in a status; says whether anything changed. `now_ms` is Unix time.
+    pub(crate) fn status(&mut self, status: &v1::ObjectStatus, now_ms: i64) -> bool {
         let before = self.clone();
         self.start(&status.uid);
         match serde_json::from_slice::<Value>(&status.status) {
@@ -72,8 +76,17 @@ impl Report {
         }
         self.status_generation = status.generation;
         self.member_generation = status.member_generation;
+        self.status_epoch = status.epoch;
+        self.down_since_ms = self.says_down().then(|| self.down_since_ms.unwrap_or(now_ms));
         self.current = true;
         *self != before
+    }
+
+    /// The member's own controllers have seen the copy's spec, and run nothing for it.
+    fn says_down(&self) -> bool {
+        let Some(status) = &self.status else { return false };
+        let number = |field: &str| status.get(field).and_then(Value::as_i64).unwrap_or_default();
+        number("observedGeneration") >= self.member_generation && number("replicas") == 0
     }
 
     /// The manifest could not be rendered for this member.

@@ -155,6 +155,19 @@ pub struct FailoverPolicy {
     /// Seconds of a bad verdict after which replicas are planned elsewhere; the controller's default if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evict_after_seconds: Option<u32>,
+    /// What matters more when a cluster is out of reach. Kinds without replicas are not concerned.
+    pub prefer: FailoverPreference,
+}
+
+/// What matters more when a cluster is out of reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FailoverPreference {
+    /// That it runs: replicas are divided, and replaced before the lost ones are known to be down.
+    #[default]
+    Availability,
+    /// That it runs once: all replicas are in one cluster, whose agent stops them when the hub has not been heard for its lease, and
+    /// another cluster starts only after that.
+    Exclusivity,
 }
 
 /// What a delete does to the copies.

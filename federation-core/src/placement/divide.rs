@@ -154,6 +154,12 @@ fn plan(request: &Request<'_>, wishes: &Wishes<'_>, replicas: i64, placed: &[Pla
     ask(&preferences, &current)
 }
 
+/// The cluster that would get one replica, were there only one. Where a copy stands at zero says nothing of where the next one goes.
+pub(super) fn one(request: &Request<'_>, wishes: &Wishes<'_>, placed: &[Placed<'_>]) -> Option<String> {
+    let plan = plan(request, wishes, 1, placed);
+    plan.replicas.into_iter().find(|(_, count)| *count > 0).map(|(name, _)| name)
+}
+
 /// Takes replicas away only as far as none that is ready is missed: those that are not ready first, then from what is spare.
 fn shrink(request: &Request<'_>, placed: &mut Placed<'_>, target: i64, spare: &mut i64) -> i64 {
     let held = placed.held_replicas();
@@ -190,7 +196,7 @@ fn leave(request: &Request<'_>, placed: &mut Placed<'_>, replaced: bool) {
     }
 }
 
-fn give_up(placed: &mut Placed<'_>) {
+pub(super) fn give_up(placed: &mut Placed<'_>) {
     placed.standing = Standing::Refused;
     placed.leaving = false;
     placed.replicas = None;

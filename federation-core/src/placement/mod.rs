@@ -11,13 +11,14 @@
 //!   as `leaving`, so that it is reconciled and not wiped when it comes back.
 
 mod divide;
+mod exclusive;
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{
-    ClusterPlacementPolicy, ClusterSpec, ClusterTarget, Conflict, Override, PlacementPolicy,
-    PlacementPolicySpec, PlacementSpec, Propagation, Reason, ReplicaMode, Verdict, marks,
+    ClusterPlacementPolicy, ClusterSpec, ClusterTarget, Conflict, FailoverPreference, Override,
+    PlacementPolicy, PlacementPolicySpec, PlacementSpec, Propagation, Reason, ReplicaMode, Verdict, marks,
 };
 use crate::labels::{self, Labels, Requirement};
 use crate::planner::Preferences;
@@ -52,6 +53,8 @@ pub struct Observed {
     pub replicas: i64,
     /// Replicas that are ready.
     pub ready: i64,
+    /// Since when it has said, of the copy that the last decision wants, that no replica exists; Unix milliseconds.
+    pub down_since_ms: Option<i64>,
 }
 
 /// What the controller's flags say where policies are silent.
@@ -86,6 +89,8 @@ pub struct Request<'a> {
     pub capacity: &'a BTreeMap<String, i64>,
     /// Clusters that no DNS answer points users of this object at any more, the TTL of the last such answer included.
     pub traffic_drained: &'a BTreeSet<String>,
+    /// By cluster name: milliseconds since its agent's leases can last have been renewed. Absent: just now.
+    pub silent_ms: &'a BTreeMap<String, i64>,
     /// Flags.
     pub defaults: Defaults,
     /// Why nothing may move now; see [`crate::health::Verdicts::frozen`].
@@ -114,6 +119,8 @@ pub struct Decision {
     pub deletion: Propagation,
     /// The policy's overrides, for [`crate::render::render`].
     pub overrides: Vec<Override>,
+    /// The agents' lease on an object that may run in one cluster at a time, milliseconds; 0 for all others.
+    pub lease_ms: u32,
     /// When time alone will change the decision, in Unix milliseconds.
     pub next_check_ms: Option<i64>,
 }
@@ -179,7 +186,12 @@ pub fn place(request: &Request<'_>) -> Decision {
         })
         .collect();
 
+    decision.next_check_ms =
+        placed.iter().filter_map(|placed| standing::deadline_ms(request, &wishes, placed)).min();
     match (request.template.replicas, wishes.mode) {
+        (Some(replicas), _) if spec.failover.prefer == FailoverPreference::Exclusivity => {
+            exclusive::exclusive(request, &wishes, replicas.max(0), &mut placed, &mut decision);
+        }
         (Some(replicas), ReplicaMode::Divide) => {
             divide::divide(request, &wishes, replicas.max(0), &mut placed);
         }
@@ -187,8 +199,6 @@ pub fn place(request: &Request<'_>) -> Decision {
         (None, _) => divide::without_replicas(request, &mut placed),
     }
 
-    decision.next_check_ms =
-        placed.iter().filter_map(|placed| standing::deadline_ms(request, &wishes, placed)).min();
     decision.inputs_hash = inputs_hash(request, &decision, &placed);
     for placed in placed {
         if placed.standing != Standing::Refused {

@@ -58,6 +58,12 @@ pub mod rules {
     pub const TRAFFIC: &str = "TrafficNotDrained";
     /// Moved away.
     pub const DRAINED: &str = "Drained";
+    /// The one cluster that runs what may run in one at a time, or is to.
+    pub const EXCLUSIVE: &str = "Exclusive";
+    /// Held, scaled to zero: another cluster runs it.
+    pub const STANDBY: &str = "Standby";
+    /// Not heard for longer than its lease: its agent has stopped the copy.
+    pub const LEASE_LAPSED: &str = "LeaseLapsed";
     /// Nothing moves: mass failure.
     pub const FROZEN: &str = "Frozen";
 }

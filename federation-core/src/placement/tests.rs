@@ -1,6 +1,8 @@
 //! Behaviour of placement.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod exclusive;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -19,6 +21,7 @@ struct World {
     observed: BTreeMap<String, Observed>,
     capacity: BTreeMap<String, i64>,
     traffic_drained: BTreeSet<String>,
+    silent_ms: BTreeMap<String, i64>,
     frozen: Option<&'static str>,
     now_ms: i64,
 }
@@ -46,6 +49,7 @@ impl World {
             observed: BTreeMap::new(),
             capacity: BTreeMap::new(),
             traffic_drained: BTreeSet::new(),
+            silent_ms: BTreeMap::new(),
             frozen: None,
             now_ms: 1_000_000,
         }
@@ -61,6 +65,7 @@ impl World {
             observed: &self.observed,
             capacity: &self.capacity,
             traffic_drained: &self.traffic_drained,
+            silent_ms: &self.silent_ms,
             defaults: Defaults { evict_after_ms: EVICT_AFTER_MS },
             frozen: self.frozen,
             now_ms: self.now_ms,
@@ -78,7 +83,8 @@ impl World {
     fn all_ready(&mut self) {
         for target in self.current.iter().flat_map(|current| &current.clusters) {
             let count = target.replicas.or(self.template.replicas).unwrap_or_default();
-            self.observed.insert(target.name.clone(), Observed { replicas: count, ready: count });
+            self.observed
+                .insert(target.name.clone(), Observed { replicas: count, ready: count, down_since_ms: None });
         }
     }
 
@@ -249,13 +255,13 @@ fn a_lost_cluster_is_replaced_after_evict_after_and_comes_back_to_its_share() {
     check(&world.step(), "taiwan=2 tokyo=2");
     world.now_ms += 1;
     check(&world.step(), "taiwan=2! tokyo=4");
-    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 4 });
+    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 4, down_since_ms: None });
     check(&world.step(), "taiwan=2! tokyo=4");
 
     // It is back, and nothing is heard of its pods yet: nobody shrinks.
     world.cluster("taiwan").verdict = Verdict::Healthy;
     check(&world.step(), "taiwan=2 tokyo=4");
-    world.observed.insert("taiwan".into(), Observed { replicas: 2, ready: 1 });
+    world.observed.insert("taiwan".into(), Observed { replicas: 2, ready: 1, down_since_ms: None });
     let decision = world.step();
     assert!(decision.clusters.iter().map(|target| target.replicas.unwrap()).sum::<i64>() >= 4);
     world.all_ready();
@@ -305,16 +311,16 @@ fn a_drain_waits_for_the_replacement_and_then_for_the_traffic() {
     let decision = world.step();
     check(&decision, "taiwan=2! tokyo=4");
     assert_eq!(rule(&decision, "taiwan"), rules::SURGE);
-    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 3 });
+    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 3, down_since_ms: None });
     check(&world.step(), "taiwan=2! tokyo=4");
-    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 4 });
+    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 4, down_since_ms: None });
     let decision = world.step();
     check(&decision, "taiwan=2! tokyo=4");
     assert_eq!(rule(&decision, "taiwan"), rules::TRAFFIC);
     world.traffic_drained.insert("taiwan".into());
     check(&world.step(), "taiwan=0! tokyo=4");
     // A pod that restarts elsewhere afterwards changes nothing.
-    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 3 });
+    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 3, down_since_ms: None });
     check(&world.step(), "taiwan=0! tokyo=4");
 }
 
@@ -402,7 +408,10 @@ fn worlds() -> impl Strategy<Value = World> {
             world.step();
             for (name, (.., seen, _, ready)) in names.iter().zip(&members) {
                 if *seen {
-                    world.observed.insert((*name).into(), Observed { replicas: *ready, ready: *ready });
+                    world.observed.insert(
+                        (*name).into(),
+                        Observed { replicas: *ready, ready: *ready, down_since_ms: None },
+                    );
                 }
             }
             world

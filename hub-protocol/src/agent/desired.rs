@@ -33,6 +33,10 @@ pub struct Entry {
     pub manifest: Bytes,
     /// What to do with an object that is there and not ours.
     pub conflict: v1::ConflictPolicy,
+    /// It may run in one cluster at a time: the lease, milliseconds. 0: no lease.
+    pub lease_ms: u32,
+    /// The lease has lapsed: the copy is kept, scaled to zero.
+    pub stopped: bool,
     /// What is to be done.
     pub state: State,
 }
@@ -135,6 +139,7 @@ impl Desired {
                 && old.uid == new.uid
                 && old.generation == new.generation
                 && old.conflict == new.conflict
+                && old.lease_ms == new.lease_ms
                 && held.content == new.content();
             if same {
                 held.entry.epoch = new.epoch;
@@ -173,6 +178,8 @@ impl Desired {
                 epoch,
                 manifest: Bytes::new(),
                 conflict: v1::ConflictPolicy::Refuse,
+                lease_ms: 0,
+                stopped: false,
                 state,
             },
         };
@@ -190,6 +197,14 @@ impl Desired {
             self.table.remove(key);
         }
         leaves
+    }
+
+    /// Stops a held object, or lets it run again; the entry if that is new.
+    pub(super) fn set_stopped(&mut self, key: &Key, stopped: bool) -> Option<Entry> {
+        let entry = &mut self.table.get_mut(key)?.entry;
+        let changes = entry.state == State::Held && entry.stopped != stopped;
+        entry.stopped = stopped;
+        changes.then(|| entry.clone())
     }
 
     /// Items for a digest's answer.
@@ -240,6 +255,8 @@ mod tests {
             epoch,
             manifest: Bytes::from(format!("{{\"generation\":{generation}}}")),
             conflict: v1::ConflictPolicy::Refuse,
+            lease_ms: 0,
+            stopped: false,
             state: State::Held,
         }
     }

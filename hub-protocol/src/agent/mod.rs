@@ -2,6 +2,7 @@
 
 mod backoff;
 mod desired;
+mod leases;
 mod outbox;
 mod refusals;
 mod session;

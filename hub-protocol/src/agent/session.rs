@@ -6,10 +6,11 @@ use bytes::Bytes;
 use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down};
 
 use super::desired::Offer;
+use super::leases::Leases;
 use super::outbox::Outbox;
 use super::refusals::Refusals;
 use super::{Backoff, Desired, Entry, State};
-use crate::{FENCED, HEARTBEAT_MS, Key};
+use crate::{FENCED, HEARTBEAT_MS, Key, LEASE_LAPSED};
 
 /// Limits of the session.
 #[derive(Clone, Debug)]
@@ -169,6 +170,7 @@ pub struct Session {
     session: String,
     outbox: Outbox,
     refusals: Refusals,
+    leases: Leases,
     actions: VecDeque<Action>,
     heartbeat_ms: u64,
     beat_at: u64,
@@ -186,6 +188,8 @@ pub struct Session {
 impl Session {
     /// Begins with what the disk holds: its objects are applied at once, hub or no hub, and removals that were under way go on.
     pub fn new(now: u64, config: Config, desired: Desired) -> Self {
+        let mut leases = Leases::new(now);
+        desired.iter().for_each(|entry| leases.note(entry));
         let actions = desired
             .iter()
             .filter(|entry| entry.key.comes_first())
@@ -203,6 +207,7 @@ impl Session {
             session: String::new(),
             outbox: Outbox::default(),
             refusals: Refusals::default(),
+            leases,
             actions,
             heartbeat_ms: HEARTBEAT_MS.into(),
             beat_at: 0,
@@ -276,6 +281,7 @@ impl Session {
         self.session.clone_from(&session);
         self.sequence = 0;
         self.acknowledged = 0;
+        self.leases.restart();
         self.hub_epoch = 0;
         self.apis_changed = false;
         self.link = Link::Greeting { since: now };
@@ -313,6 +319,9 @@ impl Session {
                 self.actions.push_back(Action::Apply(entry.clone()));
             }
         }
+        while let Some(key) = self.leases.lapsed(now) {
+            self.set_stopped(&key, true);
+        }
         match self.link {
             Link::Down { retry_at } if now >= retry_at => {
                 self.link = Link::Connecting { since: now };
@@ -336,7 +345,10 @@ impl Session {
 
     /// When [`Session::tick`] next has something to do.
     pub fn next_deadline(&self) -> Option<u64> {
-        [self.link_deadline(), self.refusals.next_deadline()].into_iter().flatten().min()
+        [self.link_deadline(), self.refusals.next_deadline(), self.leases.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn link_deadline(&self) -> Option<u64> {
@@ -375,7 +387,9 @@ impl Session {
             } else {
                 self.refusals.forget(&key);
             }
-            self.outbox.applied(key, v1::Applied { epoch, ..applied });
+            let applied = v1::Applied { epoch, ..applied };
+            let stopped = entry.stopped && applied.result() == v1::ApplyResult::Applied;
+            self.outbox.applied(key, if stopped { lapsed(applied) } else { applied });
         }
     }
 
@@ -384,6 +398,7 @@ impl Session {
         if self.desired.forget(key, uid) {
             self.outbox.forget(key);
             self.refusals.forget(key);
+            self.leases.forget(key);
             self.actions.push_back(Action::Persist(Persist::Forget(key.clone())));
         }
         self.answer_removal(key, uid, epoch, outcome);
@@ -440,7 +455,7 @@ impl Session {
     fn obey(&mut self, now: u64, message: Down) {
         match message {
             Down::Welcome(_) => {}
-            Down::Apply(apply) => self.apply(apply),
+            Down::Apply(apply) => self.apply(now, apply),
             Down::Remove(remove) => {
                 let Some(key) = remove.key.map(Key::from) else { return };
                 if remove.permit.is_some() {
@@ -481,26 +496,57 @@ impl Session {
                 }
                 self.acknowledged = self.acknowledged.max(ack.sequence.min(self.sequence));
                 self.see_epoch(ack.epoch);
+                if ack.current {
+                    self.leases.renew(ack.sequence);
+                    self.resume(now);
+                }
             }
         }
     }
 
-    fn apply(&mut self, apply: v1::Apply) {
+    /// Lets run again what may.
+    fn resume(&mut self, now: u64) {
+        let mut lapsed = Vec::new();
+        while let Some(key) = self.leases.may_run() {
+            let lease_ms = self.desired.get(&key).map_or(0, |entry| entry.lease_ms);
+            if self.leases.has_lapsed(now, lease_ms) {
+                lapsed.push(key);
+            } else {
+                self.set_stopped(&key, false);
+            }
+        }
+        for entry in lapsed.iter().filter_map(|key| self.desired.get(key)) {
+            self.leases.note(entry);
+        }
+    }
+
+    fn set_stopped(&mut self, key: &Key, stopped: bool) {
+        if let Some(entry) = self.desired.set_stopped(key, stopped) {
+            self.leases.note(&entry);
+            self.actions.push_back(Action::Persist(Persist::Put(entry.clone())));
+            self.actions.push_back(Action::Apply(entry));
+        }
+    }
+
+    fn apply(&mut self, now: u64, apply: v1::Apply) {
         let conflict = apply.conflict();
         let Some(key) = apply.key.map(Key::from) else { return };
-        let entry = Entry {
+        let mut entry = Entry {
             key: key.clone(),
             uid: apply.uid,
             generation: apply.generation,
             epoch: apply.epoch,
             manifest: apply.manifest,
             conflict,
+            lease_ms: apply.lease_ms,
+            stopped: self.leases.has_lapsed(now, apply.lease_ms),
             state: State::Held,
         };
         self.see_epoch(entry.epoch);
         match self.desired.offer(entry.clone()) {
             Offer::Taken => {
                 self.refusals.forget(&key);
+                self.leases.note(&entry);
                 self.actions.push_back(Action::Persist(Persist::Put(entry.clone())));
                 self.actions.push_back(Action::Apply(entry));
             }
@@ -509,6 +555,7 @@ impl Session {
                     .outbox
                     .last_applied(&key)
                     .is_some_and(|last| last.uid == entry.uid && last.generation == entry.generation);
+                entry.stopped = self.desired.get(&key).is_some_and(|held| held.stopped);
                 self.actions.push_back(Action::Persist(Persist::Put(entry.clone())));
                 if told {
                     self.outbox.repeat_applied(&key, entry.epoch);
@@ -538,6 +585,7 @@ impl Session {
         }
         match self.desired.withdraw(key.clone(), uid.clone(), epoch, state) {
             Ok(entry) => {
+                self.leases.note(entry);
                 let (put, act) = (Persist::Put(entry.clone()), action(entry));
                 self.actions.push_back(Action::Persist(put));
                 self.actions.push_back(act);
@@ -606,6 +654,7 @@ impl Session {
     fn beat(&mut self, now: u64) {
         self.sequence += 1;
         self.sent_at = now;
+        self.leases.beat(self.sequence, now);
         self.beat_at = now + self.heartbeat_ms;
         let digest = self.desired.digest();
         let (given, votes) = &self.votes;
@@ -635,6 +684,12 @@ impl Session {
         self.link = Link::Closing;
         self.actions.push_back(Action::Disconnect { reason: reason.into() });
     }
+}
+
+/// What the hub is told of a copy that was made so, and stopped.
+fn lapsed(applied: v1::Applied) -> v1::Applied {
+    let message = "scaled to zero: it may run in one cluster at a time, and the hub has not renewed this cluster's lease";
+    v1::Applied { reason: LEASE_LAPSED.into(), message: message.into(), ..applied }
 }
 
 fn action(entry: &Entry) -> Action {

@@ -637,5 +637,6 @@ fn desired(key: &Key, copy: &Copy) -> hub::Desired {
         epoch: copy.epoch,
         manifest: Bytes::from(format!("{{\"generation\":{}}}", copy.generation)),
         conflict: ConflictPolicy::Refuse,
+        lease_ms: 0,
     }
 }

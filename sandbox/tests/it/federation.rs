@@ -28,6 +28,16 @@ static INDEX: AtomicU8 = AtomicU8::new(11);
 #[track_caller]
 pub(crate) fn until<T, F: Future<Output = Option<T>>>(
     what: &str,
+    look: impl FnMut() -> F,
+) -> impl Future<Output = T> {
+    until_within(LIMIT, what, look)
+}
+
+/// Waits until `look` finds something that may take longer than others.
+#[track_caller]
+pub(crate) fn until_within<T, F: Future<Output = Option<T>>>(
+    limit: Duration,
+    what: &str,
     mut look: impl FnMut() -> F,
 ) -> impl Future<Output = T> {
     let caller = std::panic::Location::caller();
@@ -37,7 +47,7 @@ pub(crate) fn until<T, F: Future<Output = Option<T>>>(
             if let Some(found) = look().await {
                 return found;
             }
-            assert!(start.elapsed() < LIMIT, "{caller}: never: {what}");
+            assert!(start.elapsed() < limit, "{caller}: never: {what}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -267,8 +277,24 @@ impl Federation {
         self.join_with(name, &self.token().await).await
     }
 
-    pub(crate) async fn join_with(&self, name: &str, token: &str) -> Member {
+    /// A new sandbox cluster whose agent reaches the hub at another address than the others.
+    pub(crate) async fn join_through(&self, name: &str, hub: SocketAddr) -> Member {
         let mut member = Member::new(name).await;
+        member.hub = Some(hub);
+        self.enrol(member, &self.token().await).await
+    }
+
+    /// Where the hub listens.
+    pub(crate) fn hub_address(&self) -> SocketAddr {
+        self.hub
+    }
+
+    pub(crate) async fn join_with(&self, name: &str, token: &str) -> Member {
+        self.enrol(Member::new(name).await, token).await
+    }
+
+    async fn enrol(&self, mut member: Member, token: &str) -> Member {
+        let name = member.name.clone();
         member.agent = Some(self.agent(&member, Some(token.to_owned())));
         let path = format!("/apis/federation.rs/v1alpha1/clusters/{name}");
         self.api.there(&path).await;
@@ -306,7 +332,7 @@ impl Federation {
         let options = member_agent::Options {
             kubeconfig: None,
             name: member.name.clone(),
-            hub: self.hub.to_string(),
+            hub: member.hub.unwrap_or(self.hub).to_string(),
             token,
             ca_cert_hash: Some(self.pin()),
             data_dir: member.directory().join("agent"),
@@ -356,6 +382,8 @@ pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) api: Api,
     pub(crate) index: u8,
+    /// Where its agent reaches the hub, if not where the others do.
+    hub: Option<SocketAddr>,
     agent: Option<Running>,
     directory: TempDir,
     _api_server: Running,
@@ -381,6 +409,7 @@ impl Member {
             name: name.to_owned(),
             api: Api(client),
             index,
+            hub: None,
             agent: None,
             directory,
             _api_server: api_server,
