@@ -52,6 +52,9 @@ fn own(kind: &Kind) -> Value {
         "TrafficPolicy" => spec_and_status::<api::TrafficPolicySpec, api::TrafficPolicyStatus>(
             "DNS answers for one Service.",
         ),
+        "FailoverDrill" => spec_and_status::<api::FailoverDrillSpec, api::FailoverDrillStatus>(
+            "The rehearsal of a cluster's loss.",
+        ),
         "DeletionBudget" => spec_and_status::<api::DeletionBudgetSpec, api::SafetyStatus>(
             "How much one cause may remove before a person is asked.",
         ),

@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 
 use federation_core::api::{
     ClientRegionsSpec, ClientRegionsStatus, ClusterSpec, ClusterStatus, DNSRecordSetSpec, DNSRecordSetStatus,
-    DNSZoneSpec, DNSZoneStatus, DeletionBudgetSpec, GROUP, HeldRemovalSpec, PlacementPolicySpec,
-    PlacementSpec, PlacementStatus, PolicyStatus, SafetyStatus, TrafficPolicySpec, TrafficPolicyStatus,
-    TrashSpec, VERSION,
+    DNSZoneSpec, DNSZoneStatus, DeletionBudgetSpec, FailoverDrillSpec, FailoverDrillStatus, GROUP,
+    HeldRemovalSpec, PlacementPolicySpec, PlacementSpec, PlacementStatus, PolicyStatus, SafetyStatus,
+    TrafficPolicySpec, TrafficPolicyStatus, TrashSpec, VERSION,
 };
 
 /// One CustomResourceDefinition for each kind of group `federation.rs`.
@@ -84,6 +84,19 @@ pub fn crds() -> Vec<Value> {
             &["fcr"],
             json!([
                 {"name": "Prefixes", "type": "integer", "jsonPath": ".status.prefixes"},
+                {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+            ]),
+        ),
+        crd::<FailoverDrillSpec, FailoverDrillStatus>(
+            "FailoverDrill",
+            "failoverdrills",
+            "Cluster",
+            &["fdrill"],
+            json!([
+                {"name": "Lose", "type": "string", "jsonPath": ".spec.lose"},
+                {"name": "App", "type": "string", "jsonPath": ".spec.app.name"},
+                {"name": "Scope", "type": "string", "jsonPath": ".spec.scope"},
+                {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
                 {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
             ]),
         ),

@@ -14,6 +14,7 @@
 //! - [`traffic`]: zones from services' states, verdicts and policies.
 //! - [`dns`]: names and records, from presentation format to the wire.
 //! - [`dnssec`]: the zones' keys, and how one takes over from another.
+//! - [`drill`]: rehearsals of a cluster's loss: whether one may start, its course, what it measured.
 //! - [`gate`]: the one function that permits a removal.
 //! - [`trash`]: what is kept of a deleted template.
 //! - [`status`]: members' statuses merged into one that tells the truth.
@@ -23,6 +24,7 @@
 pub mod api;
 pub mod dns;
 pub mod dnssec;
+pub mod drill;
 pub mod events;
 pub mod gate;
 pub mod health;

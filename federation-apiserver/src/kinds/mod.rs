@@ -23,6 +23,7 @@ mod core_service;
 mod core_volume;
 mod discovery_slice;
 mod dns;
+mod drills;
 mod federation;
 mod flowcontrol;
 mod networking_ingress;
@@ -75,6 +76,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         dns::KINDS,
         federation::KINDS,
         traffic::KINDS,
+        drills::KINDS,
         safety::KINDS,
     ]
     .concat()

@@ -3,6 +3,7 @@
 mod client_regions;
 mod cluster;
 mod dns;
+mod drill;
 mod health_check;
 mod placement;
 mod policy;
@@ -15,6 +16,7 @@ pub mod marks;
 pub use client_regions::*;
 pub use cluster::*;
 pub use dns::*;
+pub use drill::*;
 pub use health_check::*;
 pub use placement::*;
 pub use policy::*;
