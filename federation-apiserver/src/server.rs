@@ -304,6 +304,10 @@ where
     if let Some(record) = record {
         response = audited::recorded(record, response, verb, refused, panicked).await;
     }
+    if asked.head.method == Method::HEAD {
+        // What a HEAD is answered with has no body, and HTTP/2 clients drop a stream that has one.
+        response = response.map(|_| body::empty());
+    }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&asked.id) {
         headers.insert(HeaderName::from_static(AUDIT_ID), id);
@@ -438,7 +442,10 @@ where
     let chosen = negotiate::choose(&head.headers, query.get("pretty"), offered)?;
     let format = Format { include: Include::parse(query.get("includeObject")), ..chosen };
     let body = if matches!(verb, "get" | "list" | "watch") { Bytes::new() } else { body::read(body).await? };
-    let deprecation = kind.custom.as_ref().and_then(|custom| custom.deprecation.clone());
+    let deprecation = match &kind.custom {
+        Some(custom) => custom.deprecation.clone(),
+        None => kind.deprecation.map(str::to_owned),
+    };
     let record = asked.record.get().cloned();
     if let Some(record) = &record {
         record.requested(&audit::value_of(&head.headers, &body));

@@ -1,6 +1,11 @@
 //! The part as it runs: options, and from them a service.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use federation_runtime::{
@@ -22,7 +27,7 @@ use crate::{
         jwt,
         tokens::Tokens,
     },
-    housekeeping,
+    housekeeping::{self, Endpoint},
     registry::Catalog,
     serve,
     server::{ApiServer, Parts},
@@ -77,6 +82,9 @@ pub struct Options {
     /// Ports that node ports of Services come from.
     #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
     pub service_node_port_range: Option<PortRange>,
+    /// Address at which others reach this server, for the Service default/kubernetes; that of --listen if not given.
+    #[arg(long, value_name = "IP")]
+    pub advertise_address: Option<IpAddr>,
     /// Further DNS names and IP addresses for the serving certificate.
     #[arg(long = "cert-dns-name", value_name = "NAME")]
     pub cert_dns_names: Vec<String>,
@@ -100,6 +108,7 @@ impl Options {
             audit_log_mode: audit::Mode::default(),
             service_cluster_ip_range: Ranges::CLUSTER_IPS,
             service_node_port_range: Some(Ranges::NODE_PORTS),
+            advertise_address: None,
             cert_dns_names: Vec::new(),
         }
     }
@@ -148,6 +157,12 @@ impl Service {
         if !address.ip().is_unspecified() {
             names.push(address.ip().to_string());
         }
+        let advertised = match options.advertise_address {
+            Some(ip) => SocketAddr::new(ip, address.port()),
+            None => reachable(address),
+        };
+        let endpoint = Endpoint { cluster_ip: options.service_cluster_ip_range.first(), advertised };
+        names.extend([endpoint.cluster_ip.to_string(), advertised.ip().to_string()]);
         names.extend(options.cert_dns_names);
         names.sort();
         names.dedup();
@@ -199,6 +214,7 @@ impl Service {
                 root_ca_pem: Some(authority.certificate_pem.clone()),
                 accounts: Some(accounts),
                 default_roles,
+                endpoint: Some(endpoint),
                 ..Default::default()
             },
         );

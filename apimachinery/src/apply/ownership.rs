@@ -11,7 +11,7 @@ use super::managed::{
 };
 use super::schema::ObjectType;
 use super::typed::Duplicates;
-use crate::status::{ApiError, Cause};
+use crate::status::{ApiError, Cause, Reason};
 
 /// Who owns the fields that an object had before anybody applied it and that nobody tracked.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -78,9 +78,9 @@ impl From<&ApplyError> for ApiError {
                 };
                 Self::apply_conflict(error.to_string(), conflicts.iter().map(cause).collect())
             }
-            ApplyError::ManagedFieldsInConfiguration | ApplyError::Configuration(_) => {
-                Self::bad_request(error.to_string())
-            }
+            ApplyError::ManagedFieldsInConfiguration => Self::bad_request(error.to_string()),
+            // kube-apiserver has no word for it.
+            ApplyError::Configuration(_) => Self::new(500, Reason::Unknown, error.to_string()),
             ApplyError::Managed(_) | ApplyError::Merge(_) => Self::internal(error),
         }
     }

@@ -21,8 +21,10 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
     if operations.len() > MAX_OPERATIONS {
         return Err(PatchError::TooManyOperations { got: operations.len(), max: MAX_OPERATIONS });
     }
+    operations.iter().try_for_each(check_types)?;
+    // What no operation is, or lacks what its operation needs, is found when it is applied: so kube-apiserver tells it.
     let patch: Patch =
-        serde_json::from_value(patch.clone()).map_err(|error| PatchError::Malformed(error.to_string()))?;
+        serde_json::from_value(patch.clone()).map_err(|error| PatchError::Failed(error.to_string()))?;
     // Each copy can double the document: without copies the result is bounded by document and patch.
     let relocates =
         |operation: &PatchOperation| matches!(operation, PatchOperation::Copy(_) | PatchOperation::Move(_));
@@ -33,6 +35,17 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
         check_depth(target, operation)?;
     }
     json_patch::patch(target, &patch).map_err(|error| failed(&error))
+}
+
+/// Refuses what cannot be read as an operation at all.
+fn check_types(operation: &Value) -> Result<(), PatchError> {
+    let texts = ["op", "path", "from"].map(|name| operation.get(name).unwrap_or(&Value::Null));
+    if operation.is_object() && texts.iter().all(|text| text.is_string() || text.is_null()) {
+        return Ok(());
+    }
+    Err(PatchError::Malformed(format!(
+        "an operation must be an object with op, path and from as texts: {operation}"
+    )))
 }
 
 fn apply_stepwise(target: &mut Value, patch: Patch) -> Result<(), PatchError> {
@@ -137,7 +150,10 @@ mod tests {
         let mut object = json!({});
         let missing = apply(&mut object, &json!([{"op": "remove", "path": "/a"}])).unwrap_err();
         assert!(matches!(missing, PatchError::Failed(_)));
-        for nonsense in [json!({}), json!([{"op": "jump", "path": "/a"}]), json!([{"path": "/a"}])] {
+        for unknown in [json!([{"op": "jump", "path": "/a"}]), json!([{"path": "/a"}])] {
+            assert!(matches!(apply(&mut object, &unknown), Err(PatchError::Failed(_))), "{unknown}");
+        }
+        for nonsense in [json!({}), json!([7]), json!([{"op": 1, "path": "/a"}])] {
             assert!(matches!(apply(&mut object, &nonsense), Err(PatchError::Malformed(_))), "{nonsense}");
         }
     }

@@ -32,6 +32,11 @@ impl Network {
         1 << (32 - self.bits)
     }
 
+    /// The first address, which is the API server's own by convention.
+    pub fn first(self) -> Ipv4Addr {
+        Ipv4Addr::from(self.base + 1)
+    }
+
     /// Whether an address can be given out: neither the network's own nor its broadcast address.
     pub fn contains(self, address: Ipv4Addr) -> bool {
         let offset = u64::from(u32::from(address).wrapping_sub(self.base));

@@ -16,6 +16,7 @@
 
 mod action;
 mod definitions;
+mod endpoint;
 mod executor;
 mod expiry;
 mod garbage;
@@ -34,6 +35,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 pub use action::{Action, Edit};
+pub use endpoint::Endpoint;
 use executor::Executor;
 use graph::Graph;
 
@@ -67,11 +69,14 @@ pub struct Options {
     pub accounts: Option<Arc<Accounts>>,
     /// How long an Event lives after it was last written or seen.
     pub event_ttl: Duration,
+    /// Where the Service `default/kubernetes` leads; it is not made without.
+    pub endpoint: Option<Endpoint>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { root_ca_pem: None, default_roles: false, accounts: None, event_ttl: Duration::from_secs(3600) }
+        let event_ttl = Duration::from_secs(3600);
+        Self { root_ca_pem: None, default_roles: false, accounts: None, event_ttl, endpoint: None }
     }
 }
 
@@ -149,6 +154,7 @@ impl Service {
         if std::mem::take(&mut self.incomplete) || everything {
             actions.extend(namespace::required(&snapshot, self.options.root_ca_pem.as_deref()));
             actions.extend(system::required(&snapshot));
+            actions.extend(self.options.endpoint.iter().flat_map(|to| endpoint::required(&snapshot, *to)));
         }
         if self.bootstrapping {
             let missing = roles::bootstrap(&snapshot);
@@ -198,7 +204,8 @@ impl Service {
             && let Ok(events) = self.storage.changes_after(seen)
         {
             for event in events {
-                self.incomplete |= namespace::concerns(&event.object.key);
+                self.incomplete |=
+                    namespace::concerns(&event.object.key) || endpoint::concerns(&event.object.key);
                 self.roles_changed |= roles::concerns(&event.object.key);
                 self.tokens_changed |= tokens::concerns(&event.object);
                 self.usage_changed |= !event.object.key.namespace.is_empty();

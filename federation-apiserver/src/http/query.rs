@@ -126,12 +126,9 @@ impl ListOptions {
         let resource_version = version_text
             .map(|text| {
                 text.parse::<u64>().map_err(|_| {
-                    let error = FieldError::invalid(
-                        &FieldPath::new("resourceVersion"),
-                        text,
-                        &format!("strconv.ParseUint: parsing {text:?}: invalid syntax"),
-                    );
-                    invalid(&[error])
+                    ApiError::bad_request(format!(
+                        "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+                    ))
                 })
             })
             .transpose()?;
@@ -279,15 +276,17 @@ impl WriteOptions {
 
 /// Whether the only known value, `All`, was given.
 pub fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Vec<FieldError>) -> bool {
-    let mut all = false;
-    for value in values.filter(|value| !value.is_empty()) {
-        if value == "All" {
-            all = true;
-        } else {
-            errors.push(FieldError::not_supported(&FieldPath::new("dryRun"), value, &["All"]));
-        }
+    let values: Vec<_> = values.filter(|value| !value.is_empty()).collect();
+    if values.iter().any(|value| *value != "All") {
+        let mut error = FieldError::not_supported(&FieldPath::new("dryRun"), "", &["All"]);
+        // All of them are one value: Go's list of texts.
+        let list: Vec<_> = values.iter().map(|value| format!("{value:?}")).collect();
+        error.message =
+            format!("Unsupported value: []string{{{}}}: supported values: \"All\"", list.join(", "));
+        errors.push(error);
+        return false;
     }
-    all
+    !values.is_empty()
 }
 
 #[cfg(test)]

@@ -27,14 +27,7 @@ pub(super) const CORE: &[&Kind] = &[&Kind {
         .wide(),
         Column::text("Source", "Who reported it.", |object, _| source(object)).wide(),
         Column::text("Message", "For people.", |object, _| trimmed(&object["message"])),
-        Column::text("First Seen", "Time of the first occurrence.", |object, now| {
-            age(
-                object,
-                if object["firstTimestamp"].is_string() { "/firstTimestamp" } else { "/eventTime" },
-                now,
-            )
-        })
-        .wide(),
+        Column::text("First Seen", "Time of the first occurrence.", first_seen).wide(),
         Column::text("Count", "How often.", |object, _| occurrences(object)).wide(),
         Column { priority: 1, ..Column::NAME },
     ],
@@ -65,7 +58,15 @@ pub(super) const EVENTS: &[&Kind] = &[&Kind {
         Column::text("Type", "Normal or Warning.", |object, _| field(object, "/type")),
         Column::text("Reason", "Why, in one word.", |object, _| field(object, "/reason")),
         Column::text("Object", "What it is about.", |object, _| about(&object["regarding"])),
+        Column::text("Subobject", "Which part of it.", |object, _| field(object, "/regarding/fieldPath"))
+            .wide(),
+        Column::text("Source", "Who reported it.", |object, _| source(&to_core(object.clone()))).wide(),
         Column::text("Message", "For people.", |object, _| trimmed(&object["note"])),
+        Column::text("First Seen", "Time of the first occurrence.", |object, now| {
+            first_seen(&to_core(object.clone()), now)
+        })
+        .wide(),
+        Column::text("Count", "How often.", |object, _| occurrences(&to_core(object.clone()))).wide(),
         Column { priority: 1, ..Column::NAME },
     ],
     selectable: &[
@@ -176,6 +177,10 @@ fn last_seen(object: &Value, now: Timestamp) -> Value {
         .into_iter()
         .find(|pointer| object.pointer(pointer).is_some_and(Value::is_string));
     age(object, pointer.unwrap_or("/metadata/creationTimestamp"), now)
+}
+
+fn first_seen(object: &Value, now: Timestamp) -> Value {
+    age(object, if object["firstTimestamp"].is_string() { "/firstTimestamp" } else { "/eventTime" }, now)
 }
 
 fn about(reference: &Value) -> Value {

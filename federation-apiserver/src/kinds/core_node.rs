@@ -42,6 +42,7 @@ pub(super) const KINDS: &[&Kind] = &[
                 set(&mut object["status"], "allocatable", capacity);
             }
         },
+        prepare_create: not_ready,
         validate,
         validate_update,
         ..Kind::BUILT_IN
@@ -53,6 +54,7 @@ pub(super) const KINDS: &[&Kind] = &[
         short_names: &["cs"],
         scope: Scope::Cluster,
         verbs: &["get", "list"],
+        deprecation: Some("v1 ComponentStatus is deprecated in v1.19+"),
         columns: &[
             Column::NAME,
             Column::text("Status", "Status of the component conditions", |object, _| {
@@ -69,6 +71,19 @@ pub(super) const KINDS: &[&Kind] = &[
     },
     &Kind { kind: "Binding", plural: "bindings", singular: "binding", verbs: &["create"], ..Kind::BUILT_IN },
 ];
+
+/// No pod goes to a new node before it has said that it is ready: the admission plugin TaintNodesByCondition.
+fn not_ready(object: &mut Value) {
+    let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+    let same = |other: &Value| other["key"] == taint["key"] && other["effect"] == taint["effect"];
+    if !items(&object["spec"], "taints").any(same) {
+        set(object, "spec", json!({}));
+        set(&mut object["spec"], "taints", json!([]));
+        if let Some(taints) = object["spec"]["taints"].as_array_mut() {
+            taints.push(taint);
+        }
+    }
+}
 
 fn component(object: &Value, name: &str) -> Value {
     let healthy = items(object, "conditions").find(|condition| condition["type"] == "Healthy");

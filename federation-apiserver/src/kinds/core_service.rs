@@ -52,6 +52,7 @@ pub(super) const KINDS: &[&Kind] = &[
         singular: "endpoints",
         short_names: &["ep"],
         create_on_update: true,
+        deprecation: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
         columns: &[
             Column::NAME,
             Column::text("Endpoints", "Addresses and ports.", |object, _| endpoints(object)),

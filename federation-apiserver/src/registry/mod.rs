@@ -121,6 +121,8 @@ pub struct Kind {
     pub create_on_update: bool,
     /// Whether the server allocates cluster IPs and node ports for it: Services.
     pub allocates: bool,
+    /// The text of the Warning that each request on it is answered with, if it is deprecated.
+    pub deprecation: Option<&'static str>,
     /// Whether it has a protobuf form and merge keys: all built-in kinds.
     pub built_in: bool,
     /// Fills defaults in, first of all, on every write.
@@ -183,6 +185,7 @@ impl Kind {
         unconditional_update: true,
         create_on_update: false,
         allocates: false,
+        deprecation: None,
         built_in: true,
         default: |_| {},
         prepare_create: |_| {},

@@ -264,8 +264,13 @@ pub(super) fn decode_json(bytes: &[u8]) -> Result<Value, String> {
 /// Parses YAML, or says where it is wrong.
 pub(super) fn decode_yaml(bytes: &[u8]) -> Result<Value, ApiError> {
     let text = std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("the YAML body is not UTF-8"))?;
-    let value = serde_saphyr::from_str(text)
-        .map_err(|error| ApiError::bad_request(format!("error converting YAML to JSON: {error}")))?;
+    let value = serde_saphyr::from_str(text).map_err(|error| {
+        ApiError::bad_request({
+            // The rest shows the place, in as many lines.
+            let text = error.to_string();
+            format!("error converting YAML to JSON: yaml: {}", text.lines().next().unwrap_or_default())
+        })
+    })?;
     object::check_depth(&value)?;
     Ok(value)
 }

@@ -181,6 +181,10 @@ fn options(call: &Call) -> Result<(DeleteOptions, bool), ApiError> {
     if !value.is_object() || kind != "DeleteOptions" {
         return Err(ApiError::bad_request("the body of a DELETE must be DeleteOptions"));
     }
+    let report = call.shared.schemas().validate("", "v1", "DeleteOptions", &value);
+    if let Some(first) = report.iter().flat_map(|report| &report.mismatches).next() {
+        return Err(ApiError::bad_request(first.to_string()));
+    }
     if let Some(policy) = call.query.get("propagationPolicy")
         && value["propagationPolicy"].is_null()
     {

@@ -172,13 +172,17 @@ async fn snapshot(call: &Call, options: &ListOptions) -> Result<(Snapshot, Optio
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .ok_or_else(|| {
-                ApiError::bad_request("continue key is not valid: the server has not given it out")
+                ApiError::bad_request(
+                    "invalid continue token: continue key is not valid: the server has not given it out",
+                )
             })?;
         let snapshot = storage.snapshot_at(token.rv).map_err(|error| match error {
             SnapshotError::Expired(_) => ApiError::expired(
                 "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
             ),
-            SnapshotError::Future { .. } => ApiError::bad_request("continue key is not valid: it is from the future"),
+            SnapshotError::Future { .. } => ApiError::bad_request(
+                "invalid continue token: continue key is not valid: it is from the future",
+            ),
         })?;
         return Ok((snapshot, Some(token)));
     }

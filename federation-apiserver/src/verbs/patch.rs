@@ -101,7 +101,10 @@ fn read(call: &Call) -> Result<Patch, ApiError> {
         return Err(ApiError::unsupported_media_type(formats));
     }
     if format == APPLY {
-        return decode::decode_yaml(&call.body).map(Patch::Apply);
+        return decode::decode_yaml(&call.body).map(Patch::Apply).map_err(|error| ApiError {
+            message: format!("error decoding YAML: {}", error.message),
+            ..error
+        });
     }
     let wrong = |error: String| ApiError::bad_request(format!("error decoding patch: {error}"));
     let value = decode::decode_json(&call.body).map_err(wrong)?;
@@ -241,7 +244,22 @@ fn merge_apply(
     let conflicts = if options.force { Conflicts::Force } else { Conflicts::Refuse };
     let name = call.field_manager(options.field_manager.as_deref());
     call.with_manager(&name, |kind, manager| apply::apply(kind, live, &configuration, manager, conflicts))
-        .map_err(|error| ApiError::from(&error))
+        .map_err(|error| in_configuration(call, ApiError::from(&error)))
+}
+
+/// Says in which object a configuration is wrong.
+fn in_configuration(call: &Call, error: ApiError) -> ApiError {
+    const HEAD: &str = "failed to create typed patch object";
+    match error.message.strip_prefix(HEAD) {
+        Some(rest) => {
+            let (kind, namespace, name) = (&call.kind, call.namespace(), call.name());
+            let version =
+                if kind.group.is_empty() { format!("/{}", kind.version) } else { kind.api_version() };
+            let message = format!("{HEAD} ({namespace}/{name}; {version}, Kind={}){rest}", kind.kind);
+            ApiError { message, ..error }
+        }
+        None => error,
+    }
 }
 
 async fn create_by_apply(

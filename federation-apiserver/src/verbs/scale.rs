@@ -135,6 +135,14 @@ fn set(object: &mut Value, pointer: &str, value: Value) {
     *place = value;
 }
 
+/// The pods that are counted, as text. A ReplicationController names labels where others have a selector.
+fn pods(call: &Call, object: &Value) -> Option<String> {
+    let selector = &object["spec"]["selector"];
+    let labels = json!({"matchLabels": selector});
+    let selector = if call.kind.kind == "ReplicationController" { &labels } else { selector };
+    Selector::from_label_selector(Some(selector)).map(|selector| selector.to_string()).ok()
+}
+
 fn scale_of(call: &Call, object: &Value) -> Result<Value, ApiError> {
     let metadata = &object["metadata"];
     let mut kept = serde_json::Map::new();
@@ -157,9 +165,7 @@ fn scale_of(call: &Call, object: &Value) -> Result<Value, ApiError> {
         None => (
             object["spec"]["replicas"].as_i64().unwrap_or_default(),
             object["status"]["replicas"].as_i64().unwrap_or_default(),
-            Selector::from_label_selector(object["spec"].get("selector"))
-                .map(|selector| selector.to_string())
-                .ok(),
+            pods(call, object),
         ),
     };
     let mut status = json!({"replicas": status});

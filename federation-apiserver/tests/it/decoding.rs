@@ -139,6 +139,18 @@ async fn what_a_patch_breaks_is_the_patchs_fault() {
             "the server rejected our request due to an error in our request",
         ),
         (
+            "application/json-patch+json",
+            r#"[{"op":"foo","path":"/data/k"}]"#,
+            422,
+            "the server rejected our request due to an error in our request",
+        ),
+        (
+            "application/apply-patch+yaml",
+            r#"{"apiVersion":"v1","kind":"ConfigMap","zz":1}"#,
+            500,
+            "failed to create typed patch object (demo/a; /v1, Kind=ConfigMap): .zz: field not declared in schema",
+        ),
+        (
             "application/strategic-merge-patch+json",
             r#"{"data":{"k":1}}"#,
             422,
@@ -161,6 +173,29 @@ async fn what_a_patch_breaks_is_the_patchs_fault() {
         let found = send(&world, Method::PATCH, &path, content, body).await;
         assert_eq!(found, (code, message.to_owned()), "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_delete_with_options_that_are_none_deletes_nothing() {
+    let world = World::new().await;
+    world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let (code, message) = send(&world, Method::DELETE, &path, JSON, r#"{"gracePeriodSeconds":"x"}"#).await;
+    assert_eq!(
+        (code, &*message),
+        (
+            400,
+            "json: cannot unmarshal string into Go struct field DeleteOptions.gracePeriodSeconds of type int64"
+        )
+    );
+    world.expect(StatusCode::OK, Method::GET, &path, None).await;
+    let status = world
+        .expect(StatusCode::UNPROCESSABLE_ENTITY, Method::DELETE, &format!("{path}?dryRun=x"), None)
+        .await;
+    assert_eq!(
+        status["message"],
+        r#"DeleteOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: []string{"x"}: supported values: "All""#
+    );
 }
 
 #[tokio::test]

@@ -676,3 +676,41 @@ async fn both_forms_of_discovery_say_the_same() {
     let made = world.expect(StatusCode::CREATED, Method::POST, path, Some(web)).await;
     assert_eq!(made["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"], "Always");
 }
+
+#[tokio::test]
+async fn a_new_node_takes_no_pods_yet() {
+    let world = World::new().await;
+    let node = json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}});
+    let made = world.expect(StatusCode::CREATED, Method::POST, "/api/v1/nodes", Some(node)).await;
+    let ready = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+    assert_eq!(made["spec"]["taints"], json!([{"key": "a", "effect": "NoExecute"}, ready]));
+    let free = json!({"spec": {"taints": []}});
+    let freed = world.expect(StatusCode::OK, Method::PATCH, "/api/v1/nodes/n", Some(free)).await;
+    assert_eq!(freed["spec"]["taints"], json!([]));
+}
+
+#[tokio::test]
+async fn the_scale_of_a_replication_controller_has_its_selector() {
+    let world = World::new().await;
+    let controller = json!({"metadata": {"name": "rc"}, "spec": {"replicas": 0, "selector": {"a": "b", "c": "d"},
+        "template": {"metadata": {"labels": {"a": "b", "c": "d"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let path = "/api/v1/namespaces/demo/replicationcontrollers";
+    world.expect(StatusCode::CREATED, Method::POST, path, Some(controller)).await;
+    let scale = world.expect(StatusCode::OK, Method::GET, &format!("{path}/rc/scale"), None).await;
+    assert_eq!(scale["status"], json!({"replicas": 0, "selector": "a=b,c=d"}));
+}
+
+#[tokio::test]
+async fn both_forms_of_events_have_the_same_columns() {
+    let world = World::new().await;
+    let columns = |table: Value| {
+        let definitions = table["columnDefinitions"].as_array().unwrap().clone();
+        definitions
+            .iter()
+            .map(|column| (column["name"].clone(), column["priority"].clone()))
+            .collect::<Vec<_>>()
+    };
+    let core = columns(world.table("/api/v1/namespaces/demo/events").await);
+    assert_eq!(core, columns(world.table("/apis/events.k8s.io/v1/namespaces/demo/events").await));
+    assert_eq!(core.len(), 10);
+}

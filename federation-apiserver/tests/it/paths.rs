@@ -1,6 +1,9 @@
 //! What is no resource: the list of paths, health, discovery, and places where nothing is.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use federation_apiserver::housekeeping;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
@@ -91,6 +94,7 @@ async fn a_resource_has_no_head_and_a_table_is_plain_json() {
     for path in ["/api/v1/namespaces", "/api/v1/namespaces/demo", "/version"] {
         assert_eq!(ask(&world, Method::HEAD, path).await.0, StatusCode::METHOD_NOT_ALLOWED, "{path}");
     }
+    assert_eq!(ask(&world, Method::HEAD, "/healthz").await.2, "", "a HEAD has no body");
     let request = Request::builder()
         .uri("/api/v1/namespaces")
         .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
@@ -98,4 +102,58 @@ async fn a_resource_has_no_head_and_a_table_is_plain_json() {
         .unwrap();
     let response = world.server.service().oneshot(request).await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/json");
+}
+
+#[tokio::test]
+async fn the_server_is_found_by_a_service_of_its_own() {
+    let world = World::new().await;
+    let storage = world.server.storage().clone();
+    let keep = async |port: u16| {
+        let endpoint = housekeeping::Endpoint {
+            cluster_ip: "10.96.0.1".parse().unwrap(),
+            advertised: ([192, 0, 2, 7], port).into(),
+        };
+        let options = housekeeping::Options { endpoint: Some(endpoint), ..Default::default() };
+        let kinds = Arc::new(world.server.kind_table());
+        housekeeping::Service::new(storage.clone(), kinds, options).step(true).await;
+    };
+    keep(6443).await;
+    keep(6443).await;
+    let get = async |path: &str| world.expect(StatusCode::OK, Method::GET, path, None).await;
+    let service = get("/api/v1/namespaces/default/services/kubernetes").await;
+    assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], 6443);
+    assert_eq!(service["metadata"]["labels"]["component"], "apiserver");
+    // It has come elsewhere: who follows the Endpoints finds it.
+    keep(7443).await;
+    let endpoints = get("/api/v1/namespaces/default/endpoints/kubernetes").await;
+    assert_eq!(
+        endpoints["subsets"],
+        serde_json::json!([{"addresses": [{"ip": "192.0.2.7"}], "ports": [{"name": "https", "port": 7443, "protocol": "TCP"}]}])
+    );
+    let slice = get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes").await;
+    assert_eq!(
+        (&slice["endpoints"][0]["addresses"][0], &slice["ports"][0]["port"]),
+        (&"192.0.2.7".into(), &7443.into())
+    );
+    // Its address is nobody else's.
+    let mine = serde_json::json!({"metadata": {"name": "mine"}, "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}});
+    let path = "/api/v1/namespaces/demo/services";
+    world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, path, Some(mine)).await;
+}
+
+#[tokio::test]
+async fn what_is_deprecated_says_so() {
+    let world = World::new().await;
+    for (path, warning) in [
+        ("/api/v1/componentstatuses", "299 - \"v1 ComponentStatus is deprecated in v1.19+\""),
+        (
+            "/api/v1/namespaces/demo/endpoints",
+            "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\"",
+        ),
+    ] {
+        let request = Request::builder().uri(path).body(Full::<Bytes>::default()).unwrap();
+        let response = world.server.service().oneshot(request).await.unwrap();
+        assert_eq!(response.headers()["warning"], warning);
+    }
 }
