@@ -267,7 +267,7 @@ fn internet(resolution: &Resolution<'_>, asked: &Query, response: &mut Message) 
 
 /// The servers of a delegated part of the zone, with their addresses as far as they are known here.
 fn refer(zone: &Zone, cut: &Name, response: &mut Message) -> Option<()> {
-    let sets = |name: &Name, kind| every(zone.names.get(name).and_then(|sets| sets.get(&kind)));
+    let sets = |name: &Name, kind| every(zone.names.get(name).and_then(|sets| sets.get(kind)).as_ref());
     for (data, ttl) in sets(cut, Type::NS) {
         response.add_authority(Record::from_rdata(to_hickory(cut)?, ttl, rdata(&data)?));
         let Data::Ns(server) = &data else { continue };

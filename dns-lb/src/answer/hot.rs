@@ -4,7 +4,7 @@ use super::asking::{Asking, Subject};
 use super::parse::{Edns, Parsed, Question, Refusal, Scratch, parse};
 use super::proofs::Proofs;
 use super::{Context, Facts, Reply, options};
-use crate::compile::{Choices, Lookup, Node, Pick, Proof, Records, Set, Sink, Snapshot};
+use crate::compile::{Choice, Lookup, Node, Pick, Records, Set, Sink, Snapshot};
 use crate::metrics::{Counters, Transport};
 use crate::wire::{HEADER, Rcode, Type, UDP_MAX, UDP_PLAIN};
 use crate::zone::{CHAIN_MAX, draw, scale, step, sticky};
@@ -168,19 +168,21 @@ fn refer<'s>(
 ) -> Result<(), Truncated> {
     let Some(referral) = cut.referral.as_deref() else { return Ok(()) };
     let owner = (HEADER + question.name.len()) as u16 - cut.cut;
-    put(&referral.ns, sink, owner, body)?;
-    body.authorities += referral.ns.count();
-    if referral.ds.count() == 0 {
+    let (ns, ds) = (referral.ns.records(), referral.ds.records());
+    put(ns, sink, owner, body)?;
+    body.authorities += ns.count();
+    if ds.count() == 0 {
         proofs.closest(cut);
     } else if proofs.wanted() {
-        put(&referral.ds, sink, owner, body)?;
-        body.authorities += referral.ds.count() + proofs.sign(&referral.ds_signature, sink, owner, body)?;
+        put(ds, sink, owner, body)?;
+        let signature = cut.records(referral.ds_signature);
+        body.authorities += ds.count() + proofs.sign(signature, sink, owner, body)?;
     }
     proofs.write(false, sink, body)?;
     for glue in &referral.glue {
         // Without all of it the client could not go on (RFC 9471): what does not fit truncates.
-        put(glue, sink, owner, body)?;
-        body.additionals += glue.count();
+        put(glue.records(), sink, owner, body)?;
+        body.additionals += glue.records().count();
     }
     Ok(())
 }
@@ -207,59 +209,60 @@ fn positive<'s>(
             return Ok(true);
         }
         if question.kind == Type::SOA && node.apex {
-            put(&zone.soa, sink, owner, body)?;
+            put(zone.soa.records(), sink, owner, body)?;
             body.answers += 1;
             if let Some(denial) = &zone.denial {
-                body.answers += proofs.sign(&denial.soa, sink, owner, body)?;
+                body.answers += proofs.sign(denial.soa.records(), sink, owner, body)?;
             }
             return Ok(false);
         }
         if zone.denial.is_some() && matches!(question.kind, Type::NSEC | Type::RRSIG) {
-            return chain(question.kind, node.proof.as_ref(), sink, owner, body, proofs);
+            return chain(question.kind, node, sink, owner, body, proofs);
         }
         if question.kind == Type::ANY && !proofs.wanted() {
-            put(&zone.hinfo, sink, owner, body)?;
+            put(zone.hinfo.records(), sink, owner, body)?;
             body.answers += 1;
             return Ok(false);
         }
         let asked = match question.kind {
             // HINFO is not signed, so one set that is answers (RFC 8482 section 4.1).
-            Type::ANY => node
-                .types
-                .iter()
-                .map(|&(_, set)| set)
-                .find(|&set| choose(node, set, asking).is_some_and(|set| !set.choices.is_empty())),
-            kind => node.set(kind),
+            Type::ANY => node.types.iter().find(|typed| {
+                node.set(typed, || asking.region()).is_some_and(|set| !node.choices(set).is_empty())
+            }),
+            kind => node.typed(kind),
         };
-        if let Some(set) = asked.and_then(|set| choose(node, set, asking)) {
+        if let Some(set) = asked.and_then(|typed| node.set(typed, || asking.region())) {
             let before = body.answers;
             // Where several of the choices are answered together, their signature says which can be.
             if let Some(picks) = set.picks.as_deref().filter(|_| proofs.wanted()) {
                 let Some(combination) = picks.pick(dice) else { return Ok(true) };
-                for choices in combination.choices.iter().filter_map(|&at| set.choices.get(at as usize)) {
-                    put(&choices.records, sink, owner, body)?;
-                    body.answers += choices.records.count();
-                    counters.chosen(choices.cluster);
+                let choices = node.choices(set);
+                for choice in combination.choices.iter().filter_map(|&at| choices.get(at as usize)) {
+                    let records = node.records(choice.records);
+                    put(records, sink, owner, body)?;
+                    body.answers += records.count();
+                    counters.chosen(choice.cluster);
                 }
-                body.answers += proofs.sign(&combination.signature, sink, owner, body)?;
+                body.answers += proofs.sign(node.records(combination.signature), sink, owner, body)?;
                 return Ok(false);
             }
-            every(set, asking, dice, |choices| {
-                put(&choices.records, sink, owner, body)?;
-                body.answers += choices.records.count();
-                counters.chosen(choices.cluster);
-                body.answers += proofs.sign(&choices.signature, sink, owner, body)?;
+            every(node, set, asking, dice, |choice| {
+                let records = node.records(choice.records);
+                put(records, sink, owner, body)?;
+                body.answers += records.count();
+                counters.chosen(choice.cluster);
+                body.answers += proofs.sign(node.records(choice.signature), sink, owner, body)?;
                 Ok(())
             })?;
-            body.answers += proofs.sign(&set.signature, sink, owner, body)?;
+            body.answers += proofs.sign(node.records(set.signature), sink, owner, body)?;
             let nothing = body.answers == before;
             if nothing {
                 proofs.nothing(node, Some(set));
             }
             return Ok(nothing);
         }
-        let alias = node.alias.and_then(|set| choose(node, set, asking));
-        let Some(choices) = alias.and_then(|set| one(set, asking, dice)) else {
+        let alias = node.typed(Type::CNAME).and_then(|typed| node.set(typed, || asking.region()));
+        let Some(choice) = alias.and_then(|set| one(node, set, asking, dice)) else {
             proofs.nothing(node, alias);
             return Ok(true);
         };
@@ -267,12 +270,12 @@ fn positive<'s>(
             return Ok(false);
         }
         links += 1;
-        let target = put(&choices.records, sink, owner, body)?;
+        let target = put(node.records(choice.records), sink, owner, body)?;
         body.answers += 1;
-        body.answers += proofs.sign(&choices.signature, sink, owner, body)?;
+        body.answers += proofs.sign(node.records(choice.signature), sink, owner, body)?;
         owner = target;
-        counters.chosen(choices.cluster);
-        let Some(alias) = choices.alias.as_deref() else { return Ok(false) };
+        counters.chosen(choice.cluster);
+        let Some(alias) = node.alias(choice) else { return Ok(false) };
         // Resolvers go on by themselves from a name that others answer for.
         node = match snapshot.table.find(alias.target.wire(), &alias.starts) {
             Lookup::Exact(next) if next.cut == 0 => next,
@@ -292,45 +295,46 @@ fn positive<'s>(
     }
 }
 
-/// What the client is answered from: the set, or the variant for the client's region.
 #[inline]
-fn choose<'s>(node: &'s Node, set: u32, asking: &mut Asking<'_>) -> Option<&'s Set> {
-    node.set_for(set, || asking.region())
-}
-
-#[inline]
-fn one<'s>(set: &'s Set, asking: &mut Asking<'_>, dice: u64) -> Option<&'s Choices> {
+fn one<'s>(node: &'s Node, set: &Set, asking: &mut Asking<'_>, dice: u64) -> Option<&'s Choice> {
+    let choices = node.choices(set);
     match &set.pick {
-        Pick::One(table) | Pick::Some(table, _) => set.choices.get(table.pick(dice)),
-        Pick::Sticky(tickets) => set.choices.get(sticky(tickets, asking.key())?),
-        Pick::All => set.choices.first(),
+        Pick::One(table) | Pick::Some(table, _) => choices.get(table.pick(dice)),
+        Pick::Sticky(tickets) => choices.get(sticky(tickets, asking.key())?),
+        Pick::All => choices.first(),
         Pick::None => None,
     }
 }
 
 #[inline]
 fn every<'s>(
-    set: &'s Set,
+    node: &'s Node,
+    set: &Set,
     asking: &mut Asking<'_>,
     dice: u64,
-    mut put: impl FnMut(&'s Choices) -> Result<(), Truncated>,
+    mut put: impl FnMut(&'s Choice) -> Result<(), Truncated>,
 ) -> Result<(), Truncated> {
+    let choices = node.choices(set);
     match &set.pick {
         Pick::None => Ok(()),
-        Pick::One(_) | Pick::Sticky(_) => one(set, asking, dice).map_or(Ok(()), put),
-        Pick::Some(table, picks) => draw(table, set.choices.len(), *picks as usize, dice, |index| {
-            set.choices.get(index).map_or(Ok(()), &mut put)
+        Pick::One(_) | Pick::Sticky(_) => one(node, set, asking, dice).map_or(Ok(()), put),
+        Pick::Some(table, picks) => draw(table, choices.len(), *picks as usize, dice, |index| {
+            choices.get(index).map_or(Ok(()), &mut put)
         }),
         Pick::All => {
-            let (before, after) =
-                set.choices.split_at_checked(scale(dice, set.choices.len())).unwrap_or_default();
+            let (before, after) = choices.split_at_checked(scale(dice, choices.len())).unwrap_or_default();
             after.iter().chain(before).try_for_each(&mut put)
         }
     }
 }
 
 #[inline]
-pub(super) fn put(records: &Records, sink: &mut Sink<'_>, owner: u16, body: &Body) -> Result<u16, Truncated> {
+pub(super) fn put(
+    records: Records<'_>,
+    sink: &mut Sink<'_>,
+    owner: u16,
+    body: &Body,
+) -> Result<u16, Truncated> {
     let truncated = |_| Truncated { rcode: body.rcode, authoritative: body.authoritative };
     records.write(sink, owner).map_err(truncated)
 }
@@ -338,21 +342,23 @@ pub(super) fn put(records: &Records, sink: &mut Sink<'_>, owner: u16, body: &Bod
 /// The NSEC record of a name; for RRSIG, its signatures, which are some of those that there are (RFC 8482 section 7 likewise).
 fn chain(
     kind: Type,
-    proof: Option<&Proof>,
+    node: &Node,
     sink: &mut Sink<'_>,
     owner: u16,
     body: &mut Body,
     proofs: &Proofs<'_>,
 ) -> Result<bool, Truncated> {
-    let Some(proof) = proof else { return Ok(true) };
+    let Some(proof) = node.proof else { return Ok(true) };
+    let signature = node.records(proof.signature);
     if kind == Type::RRSIG {
-        put(&proof.signature, sink, owner, body)?;
-        body.answers += proof.signature.count();
+        put(signature, sink, owner, body)?;
+        body.answers += signature.count();
         return Ok(false);
     }
     let at = sink.at as u16;
-    put(&proof.nsec, sink, owner, body)?;
-    body.answers += proof.nsec.count() + proofs.sign(&proof.signature, sink, at, body)?;
+    let nsec = node.records(proof.nsec);
+    put(nsec, sink, owner, body)?;
+    body.answers += nsec.count() + proofs.sign(signature, sink, at, body)?;
     Ok(false)
 }
 

@@ -13,10 +13,10 @@ pub(super) struct Proofs<'s> {
     /// Whose names are asked for.
     pub(super) zone: &'s ZoneAnswers,
     denial: Option<&'s Denial>,
-    entries: [Option<&'s Proof>; MAX],
+    entries: [Option<(&'s Node, Proof)>; MAX],
     count: usize,
     // Instead of an entry, where it is not true for everybody.
-    own: Option<&'s Proof>,
+    own: Option<(&'s Node, Proof)>,
 }
 
 impl<'s> Proofs<'s> {
@@ -34,14 +34,14 @@ impl<'s> Proofs<'s> {
     }
 
     #[inline]
-    fn add(&mut self, entry: Option<&'s Proof>) {
-        let Some(entry) = entry else { return };
-        let known = |known: Option<&Proof>| known.is_some_and(|known| std::ptr::eq(known, entry));
+    fn add(&mut self, node: Option<&'s Node>) {
+        let Some((node, proof)) = node.and_then(|node| Some((node, node.proof?))) else { return };
+        let known = |known: Option<(&Node, _)>| known.is_some_and(|(known, _)| std::ptr::eq(known, node));
         if self.denial.is_some()
             && !self.entries[..self.count].iter().copied().any(known)
             && let Some(place) = self.entries.get_mut(self.count)
         {
-            *place = Some(entry);
+            *place = Some((node, proof));
             self.count += 1;
         }
     }
@@ -58,14 +58,16 @@ impl<'s> Proofs<'s> {
     #[inline]
     pub(super) fn closest(&mut self, node: &'s Node) {
         let Some(denial) = self.denial else { return };
-        self.add(node.proof.as_ref().or_else(|| denial.chain.find_name(&node.name)));
+        self.add(
+            Some(node).filter(|node| node.proof.is_some()).or_else(|| denial.chain.find_name(&node.name)),
+        );
     }
 
     /// What shows that `node` answers nothing from `set`.
     #[inline]
     pub(super) fn nothing(&mut self, node: &'s Node, set: Option<&'s Set>) {
-        match set.and_then(|set| set.nothing.as_deref()) {
-            Some(own) => self.own = Some(own),
+        match set.and_then(|set| set.nothing) {
+            Some(own) => self.own = Some((node, own)),
             None => self.closest(node),
         }
     }
@@ -74,7 +76,7 @@ impl<'s> Proofs<'s> {
     #[inline]
     pub(super) fn sign(
         &self,
-        signature: &Records,
+        signature: Records<'_>,
         sink: &mut Sink<'_>,
         owner: u16,
         body: &Body,
@@ -96,20 +98,21 @@ impl<'s> Proofs<'s> {
     ) -> Result<(), Truncated> {
         let origin = sink.origin;
         if negative {
-            put(&self.zone.negative, sink, origin, body)?;
+            put(self.zone.negative.records(), sink, origin, body)?;
             body.authorities += 1;
         }
         let Some(denial) = self.denial else { return Ok(()) };
         if negative {
-            put(&denial.negative, sink, origin, body)?;
-            body.authorities += denial.negative.count();
+            put(denial.negative.records(), sink, origin, body)?;
+            body.authorities += denial.negative.records().count();
         }
         let entries = self.entries[..self.count].iter().copied().flatten();
-        for proof in entries.chain(self.own) {
+        for (node, proof) in entries.chain(self.own) {
             let owner = sink.at as u16;
-            put(&proof.nsec, sink, owner, body)?;
-            put(&proof.signature, sink, owner, body)?;
-            body.authorities += proof.nsec.count() + proof.signature.count();
+            let (nsec, signature) = (node.records(proof.nsec), node.records(proof.signature));
+            put(nsec, sink, owner, body)?;
+            put(signature, sink, owner, body)?;
+            body.authorities += nsec.count() + signature.count();
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::change;
 use super::denial::Denial;
-use super::encode::Records;
+use super::encode::Encoder;
 use super::node::Workshop;
 use super::snapshot::{Node, Snapshot, ZoneAnswers};
 use super::table::Table;
@@ -44,7 +44,8 @@ impl Snapshot {
         let mut table = if same_zones { self.table.clone() } else { Table::default() };
         let mut answers = Vec::with_capacity(zones.zones.len());
         let regions = zones.regions.names.count();
-        let mut workshop = Workshop { clusters, signatures, regions, layouts: BTreeMap::new() };
+        let mut workshop =
+            Workshop { clusters, signatures, regions, layouts: BTreeMap::new(), tables: BTreeMap::new() };
         for (index, zone) in zones.zones.iter().enumerate() {
             let old = self.zones.zones.get(index).zip(self.answers.get(index)).filter(|_| same_zones);
             let frame = old.filter(|(old, _)| change::same_frame(old, zone));
@@ -95,7 +96,7 @@ impl Snapshot {
     pub fn renewal(&self) -> Option<u32> {
         let of_zone = |zone: &Arc<ZoneAnswers>| {
             let denial = zone.denial.as_deref()?;
-            denial.chain.renewal().into_iter().chain(denial.made.renewal).min()
+            denial.chain.renewal().into_iter().chain(denial.renewal).min()
         };
         self.answers.iter().filter_map(of_zone).min()
     }
@@ -136,13 +137,13 @@ fn of_zone(
         let members: Vec<(&Name, Option<&Arc<Node>>)> =
             changes.iter().map(|(name, node)| (*name, node.filter(|node| node.proof.is_some()))).collect();
         let chain = frame.map(|denial| denial.chain.clone()).unwrap_or_default().with(&members);
-        Denial::new(zone, signing, chain, old_denial.map(|denial| &denial.made), workshop.signatures)
+        Denial::new(zone, signing, chain, old_denial, workshop.signatures)
     });
     Arc::new(ZoneAnswers {
         origin_length: zone.origin.wire().len() as u16,
-        soa: Records::soa(zone, zone.default_ttl),
-        negative: Records::soa(zone, zone.soa_negative_ttl()),
-        hinfo: Records::hinfo(zone.default_ttl),
+        soa: Encoder::soa(zone, zone.default_ttl).store(),
+        negative: Encoder::soa(zone, zone.soa_negative_ttl()).store(),
+        hinfo: Encoder::hinfo(zone.default_ttl).store(),
         denial: denial.map(Box::new),
         cuts,
     })

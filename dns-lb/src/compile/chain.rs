@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Node, Proof};
+use super::Node;
 use crate::dnssec::NextNames;
 use crate::wire::{LABELS_MAX, Name};
 
@@ -62,17 +62,17 @@ impl Chain {
         Self { firsts, pieces: pieces.into() }
     }
 
-    /// What shows that the lower-case wire name `name`, whose labels start at `starts`, is or is not there: its own record, or the one
-    /// whose gap it falls into.
+    /// The name whose proof shows that the lower-case wire name `name`, whose labels start at `starts`, is or is not there: itself, or
+    /// the one in whose gap it falls.
     #[inline]
-    pub fn find(&self, name: &[u8], starts: &[u8]) -> Option<&Proof> {
+    pub fn find(&self, name: &[u8], starts: &[u8]) -> Option<&Node> {
         let key = NextNames::key(name, starts);
         let piece = self.pieces.get(self.firsts.find(&key) as usize)?;
-        piece.nodes.get(piece.names.find(&key) as usize)?.proof.as_ref()
+        piece.nodes.get(piece.names.find(&key) as usize).map(|node| &**node)
     }
 
     /// The same for a name of ours.
-    pub fn find_name(&self, name: &Name) -> Option<&Proof> {
+    pub fn find_name(&self, name: &Name) -> Option<&Node> {
         let mut starts = [0; LABELS_MAX];
         let mut count = 0;
         for (place, at) in starts.iter_mut().zip(name.label_offsets()) {
@@ -93,7 +93,7 @@ impl Chain {
         let pieces = self.pieces.iter().filter(move |piece| due(piece.renewal));
         pieces
             .flat_map(|piece| piece.nodes.iter())
-            .filter(move |node| due(node.renewal()))
+            .filter(move |node| due(node.renewal))
             .map(|node| &node.name)
     }
 }
@@ -122,7 +122,7 @@ fn cut(nodes: Vec<Arc<Node>>, pieces: &mut Vec<Arc<Piece>>) {
     let size = if nodes.len() <= 2 * PIECE { 2 * PIECE } else { PIECE };
     pieces.extend(nodes.chunks(size).map(|nodes| {
         let names = NextNames::new(nodes.iter().map(|node| &node.name));
-        let renewal = nodes.iter().filter_map(|node| node.renewal()).min();
+        let renewal = nodes.iter().filter_map(|node| node.renewal).min();
         Arc::new(Piece { names, nodes: nodes.into(), renewal })
     }));
 }

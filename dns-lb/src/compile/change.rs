@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use crate::wire::{Name, Type};
 use crate::zone::{Data, Zone};
@@ -19,7 +18,7 @@ pub(super) fn changed(old: &Zone, new: &Zone) -> Vec<Name> {
         match (before.peek(), after.peek()) {
             (None, None) => return changed,
             (Some((left, sets)), Some((right, others))) if left == right => {
-                if !Arc::ptr_eq(sets, others) && sets != others {
+                if sets != others {
                     changed.push((*left).clone());
                 }
                 before.next();
@@ -92,7 +91,7 @@ fn with_ancestors(zone: &Zone, name: &Name, into: &mut BTreeSet<Name>) {
 }
 
 fn delegates(zone: &Zone, name: &Name) -> bool {
-    *name != zone.origin && zone.names.get(name).is_some_and(|sets| sets.contains_key(&Type::NS))
+    *name != zone.origin && zone.names.get(name).is_some_and(|sets| sets.has(Type::NS))
 }
 
 fn in_chain(zone: &Zone, name: &Name) -> bool {
@@ -100,8 +99,8 @@ fn in_chain(zone: &Zone, name: &Name) -> bool {
 }
 
 fn serves(zone: &Zone, cut: &Name, server: &Name) -> bool {
-    let set = zone.names.get(cut).and_then(|sets| sets.get(&Type::NS));
-    let mut data = set.into_iter().flat_map(|set| &set.tiers).flatten().flat_map(|choice| &choice.data);
+    let set = zone.names.get(cut).and_then(|sets| sets.get(Type::NS));
+    let mut data = set.iter().flat_map(|set| &set.tiers).flatten().flat_map(|choice| &choice.data);
     data.any(|data| matches!(data, Data::Ns(name) if name == server))
 }
 
@@ -142,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    fn zone(names: &[(&str, &str, &str)]) -> Arc<Zone> {
+    fn zone(names: &[(&str, &str, &str)]) -> std::sync::Arc<Zone> {
         let record = |&(name, kind, data): &(&str, &str, &str)| v1::RecordSet {
             name: format!("{name}t."),
             r#type: kind.into(),

@@ -2,8 +2,8 @@
 //!
 //! A flood of queries for random names costs no signature, and resolvers that use the chain themselves (RFC 8198) stop asking.
 
-use super::Chain;
-use super::encode::Records;
+use super::encode::{Encoder, Stored};
+use super::{Chain, Place};
 use crate::dnssec::{Made, RecordsOf, Signatures, Signing, type_bitmap};
 use crate::wire::{Name, Type};
 use crate::zone::Zone;
@@ -14,66 +14,67 @@ pub struct Denial {
     /// Who proves what.
     pub chain: Chain,
     /// Of the SOA in an answer.
-    pub soa: Records,
+    pub soa: Stored,
     /// Of the SOA that comes with a negative answer.
-    pub negative: Records,
-    pub(super) made: Made,
+    pub negative: Stored,
+    made: Vec<Made>,
+    /// When the SOA's signature is to be renewed, seconds since 1970.
+    pub(super) renewal: Option<u32>,
 }
 
-/// One NSEC record.
-#[derive(Debug)]
+/// One NSEC record, in the node that it is of.
+#[derive(Clone, Copy, Debug)]
 pub struct Proof {
     /// The record, its owner written out.
-    pub nsec: Records,
+    pub nsec: Place,
     /// Its signatures; their owner is where the record was written.
-    pub signature: Records,
+    pub signature: Place,
 }
 
 impl Denial {
-    /// Of `chain`. `made` are the SOA's signatures that there were.
+    /// Of `chain`. `old` is what there was.
     pub(super) fn new(
         zone: &Zone,
         signing: &Signing,
         chain: Chain,
-        made: Option<&Made>,
+        old: Option<&Self>,
         signatures: &mut Signatures,
     ) -> Self {
-        signatures.resume(made);
+        signatures.resume(old.into_iter().flat_map(|old| old.made.iter().copied()));
         let mut soa = |ttl| {
-            let data = vec![Records::soa_data(zone)];
+            let data = vec![Encoder::soa_data(zone)];
             let set = RecordsOf { owner: &zone.origin, kind: Type::SOA, ttl: zone.default_ttl, data };
-            signed(zone, signing, set, ttl, signatures)
+            signed(zone, signing, set, ttl, signatures).store()
         };
         let (soa, negative) = (soa(zone.default_ttl), soa(zone.soa_negative_ttl()));
-        Self { chain, soa, negative, made: signatures.take() }
+        let (made, renewal) = signatures.take();
+        Self { chain, soa, negative, made, renewal }
     }
 
     /// Whether the SOA's signature is to be renewed at `now`.
     pub(super) fn due(&self, now: u32) -> bool {
-        self.made.renewal.is_some_and(|renewal| renewal <= now)
+        self.renewal.is_some_and(|renewal| renewal <= now)
     }
 }
 
-impl Proof {
-    /// That `owner` has these types, and that there is nothing between it and `next`.
-    pub(super) fn new(
-        zone: &Zone,
-        signing: &Signing,
-        owner: &Name,
-        mut types: Vec<Type>,
-        next: &Name,
-        signatures: &mut Signatures,
-    ) -> Self {
-        types.extend([Type::RRSIG, Type::NSEC]);
-        types.sort_unstable();
-        let data = [next.wire(), &type_bitmap(&types)].concat();
-        // RFC 9077 section 3.
-        let ttl = zone.soa_negative_ttl();
-        let mut nsec = Records::default();
-        nsec.push_owned(&zone.origin, owner, Type::NSEC, ttl, &data);
-        let set = RecordsOf { owner, kind: Type::NSEC, ttl, data: vec![data] };
-        Self { nsec, signature: signed(zone, signing, set, ttl, signatures) }
-    }
+/// The NSEC record that says that `owner` has these types, and that there is nothing between it and `next`; and its signatures.
+pub(super) fn nsec(
+    zone: &Zone,
+    signing: &Signing,
+    owner: &Name,
+    mut types: Vec<Type>,
+    next: &Name,
+    signatures: &mut Signatures,
+) -> (Encoder, Encoder) {
+    types.extend([Type::RRSIG, Type::NSEC]);
+    types.sort_unstable();
+    let data = [next.wire(), &type_bitmap(&types)].concat();
+    // RFC 9077 section 3.
+    let ttl = zone.soa_negative_ttl();
+    let mut nsec = Encoder::default();
+    nsec.push_owned(&zone.origin, owner, Type::NSEC, ttl, &data);
+    let set = RecordsOf { owner, kind: Type::NSEC, ttl, data: vec![data] };
+    (nsec, signed(zone, signing, set, ttl, signatures))
 }
 
 /// The RRSIG records of `set`, to be sent with `ttl`.
@@ -83,8 +84,8 @@ pub(super) fn signed(
     set: RecordsOf<'_>,
     ttl: u32,
     signatures: &mut Signatures,
-) -> Records {
-    let mut records = Records::default();
+) -> Encoder {
+    let mut records = Encoder::default();
     for data in signatures.sign(signing, &zone.origin, set) {
         records.push_wire(Type::RRSIG, ttl, &data);
     }

@@ -4,15 +4,27 @@ use crate::wire::{Class, Name, Type};
 use crate::zone::{Data, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone};
 
 /// Records with one owner, ready to be copied into a message.
+///
+/// Four numbers of 2 octets each: the octets of the records, how many records there are, where the data of the last one starts, and how
+/// many places there are that a pointer to the zone's origin goes to, with the top bit set if the owner is written out. Then those places,
+/// 2 octets each, and the records. Each begins with 2 octets for a pointer to the owner, where that is not written out.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Records<'r>(&'r [u8]);
+
+/// Records that stand by themselves.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Records {
+pub struct Stored(Box<[u8]>);
+
+/// Records under construction.
+#[derive(Clone, Debug, Default)]
+pub struct Encoder {
     bytes: Vec<u8>,
     count: u16,
-    // Where a record starts whose first two octets become a pointer to the owner.
-    starts: Vec<u16>,
+    // The owner is written out.
+    owned: bool,
     // Where a pointer to the zone's origin goes.
     origins: Vec<u16>,
-    /// Where the data of the last record starts; an alias's target is there.
+    // Where the data of the last record starts; an alias's target is there.
     data: u16,
 }
 
@@ -33,13 +45,10 @@ pub struct Sink<'b> {
 pub struct Full;
 
 const POINTER: u16 = 0xc000;
+const HEAD: usize = 8;
+const OWNED: u16 = 0x8000;
 
-impl Records {
-    /// How many records there are.
-    pub fn count(&self) -> u16 {
-        self.count
-    }
-
+impl Encoder {
     /// Adds a record of `data`, in the zone with `origin`.
     pub fn push(&mut self, origin: &Name, ttl: u32, data: &Data) {
         self.begin(data.kind(), ttl);
@@ -68,6 +77,7 @@ impl Records {
     /// Adds a record whose owner is `owner`, wherever the others' owner will be.
     pub fn push_owned(&mut self, origin: &Name, owner: &Name, kind: Type, ttl: u32, data: &[u8]) {
         self.count += 1;
+        self.owned = true;
         self.name(origin, owner);
         self.fixed(kind, ttl);
         self.bytes.extend_from_slice(&(data.len() as u16).to_be_bytes());
@@ -110,7 +120,6 @@ impl Records {
 
     fn begin(&mut self, kind: Type, ttl: u32) {
         self.count += 1;
-        self.starts.push(self.bytes.len() as u16);
         self.bytes.extend_from_slice(&[0, 0]);
         self.fixed(kind, ttl);
     }
@@ -137,29 +146,98 @@ impl Records {
         }
     }
 
-    /// Copies the records to `sink`, owned by the name at offset `owner`. Gives the offset of the last record's data.
+    /// Packs them.
+    pub fn pack(&self) -> Vec<u8> {
+        if self.count == 0 {
+            return Vec::new();
+        }
+        let mut packed = Vec::with_capacity(HEAD + 2 * self.origins.len() + self.bytes.len());
+        let origins = self.origins.len() as u16 | if self.owned { OWNED } else { 0 };
+        for number in [self.bytes.len() as u16, self.count, self.data, origins].iter().chain(&self.origins) {
+            packed.extend_from_slice(&number.to_be_bytes());
+        }
+        packed.extend_from_slice(&self.bytes);
+        packed
+    }
+
+    /// Packs them, to stand by themselves.
+    pub fn store(&self) -> Stored {
+        Stored(self.pack().into())
+    }
+}
+
+impl Stored {
+    /// The records.
     #[inline]
-    pub fn write(&self, sink: &mut Sink<'_>, owner: u16) -> Result<u16, Full> {
-        let end = sink.at + self.bytes.len();
+    pub fn records(&self) -> Records<'_> {
+        Records(&self.0)
+    }
+}
+
+impl<'r> Records<'r> {
+    /// Those that `packed` begins with.
+    #[inline]
+    pub fn at(packed: &'r [u8]) -> Self {
+        Self(packed)
+    }
+
+    #[inline]
+    fn head(self) -> Option<([u16; 4], &'r [u8])> {
+        let (head, rest) = self.0.split_first_chunk::<HEAD>()?;
+        let [l0, l1, c0, c1, d0, d1, o0, o1] = *head;
+        Some(([[l0, l1], [c0, c1], [d0, d1], [o0, o1]].map(u16::from_be_bytes), rest))
+    }
+
+    /// How many records there are.
+    #[inline]
+    pub fn count(self) -> u16 {
+        self.head().map_or(0, |([_, count, ..], _)| count)
+    }
+
+    /// The octets of the records, and where in what was packed they start.
+    pub(super) fn octets(self) -> (&'r [u8], usize) {
+        let Some(([length, _, _, origins], rest)) = self.head() else { return (&[], 0) };
+        let skip = 2 * (origins & !OWNED) as usize;
+        (rest.get(skip..skip + length as usize).unwrap_or_default(), HEAD + skip)
+    }
+
+    /// Copies the records to `sink`, owned by the name at offset `owner`. Gives the offset of the last record's data.
+    ///
+    /// # Errors
+    /// When they do not fit.
+    #[inline]
+    pub fn write(self, sink: &mut Sink<'_>, owner: u16) -> Result<u16, Full> {
+        let Some(([length, count, data, origins], rest)) = self.head() else { return Ok(sink.at as u16) };
+        let end = sink.at + length as usize;
         if end > sink.limit {
             return Err(Full);
         }
         let place = sink.buffer.get_mut(sink.at..end).ok_or(Full)?;
-        place.copy_from_slice(&self.bytes);
-        patch(place, &self.starts, owner);
-        patch(place, &self.origins, sink.origin);
-        let data = sink.at as u16 + self.data;
+        let (offsets, rest) = rest.split_at_checked(2 * (origins & !OWNED) as usize).ok_or(Full)?;
+        place.copy_from_slice(rest.get(..length as usize).ok_or(Full)?);
+        if origins & OWNED == 0 {
+            let mut at = 0;
+            for left in (0..count).rev() {
+                patch(place, at, owner);
+                if left > 0 {
+                    // Owner, type, class and TTL are behind, the data's length is next.
+                    let size = place.get(at + 10..at + 12).and_then(<[u8]>::first_chunk).ok_or(Full)?;
+                    at += 12 + u16::from_be_bytes(*size) as usize;
+                }
+            }
+        }
+        for &offset in offsets.as_chunks::<2>().0 {
+            patch(place, u16::from_be_bytes(offset) as usize, sink.origin);
+        }
+        let data = sink.at as u16 + data;
         sink.at = end;
         Ok(data)
     }
 }
 
 #[inline]
-fn patch(place: &mut [u8], offsets: &[u16], target: u16) {
-    let pointer = (POINTER | target).to_be_bytes();
-    for &offset in offsets {
-        if let Some(two) = place.get_mut(offset as usize..offset as usize + 2) {
-            two.copy_from_slice(&pointer);
-        }
+fn patch(place: &mut [u8], offset: usize, target: u16) {
+    if let Some(two) = place.get_mut(offset..offset + 2) {
+        two.copy_from_slice(&(POINTER | target).to_be_bytes());
     }
 }

@@ -16,14 +16,16 @@ mod encode;
 mod node;
 mod picks;
 mod referral;
+mod shelf;
 mod snapshot;
 mod table;
 
 pub use chain::Chain;
 pub use denial::{Denial, Proof};
-pub use encode::{Records, Sink};
+pub use encode::{Encoder, Records, Sink, Stored};
 pub use picks::{Combination, Picks};
 pub use referral::Referral;
 pub(crate) use referral::every;
-pub use snapshot::{Alias, Choices, Node, Pick, Set, Snapshot, ZoneAnswers};
+pub use shelf::Place;
+pub use snapshot::{Alias, Choice, Node, Pick, Set, Snapshot, Typed, ZoneAnswers};
 pub use table::{Lookup, Table};

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::denial::{Proof, signed};
-use super::encode::Records;
+use super::denial::{Proof, nsec, signed};
+use super::encode::Encoder;
 use super::picks::Picks;
 use super::referral::Referral;
-use super::snapshot::{Alias, Choices, Node, Pick, Set};
+use super::shelf::{Place, Shelf};
+use super::snapshot::{Alias, Choice, Node, Pick, Set, Typed};
 use crate::dnssec::{Made, RecordsOf, Signatures};
 use crate::metrics::ClusterSlots;
 use crate::wire::{Name, SuffixHash, Type};
-use crate::zone::{AliasTable, Data, How, RecordSet, Unit, Units, Zone, units};
+use crate::zone::{AliasTable, Data, How, RecordSet, Sets, Unit, Units, Zone, units};
 
 /// What nodes are made with.
 pub(super) struct Workshop<'w> {
@@ -21,6 +22,21 @@ pub(super) struct Workshop<'w> {
     pub(super) regions: usize,
     /// Layouts that sets have in common.
     pub(super) layouts: BTreeMap<Box<[u8]>, Arc<[u8]>>,
+    /// Tables that sets have in common, by their weights.
+    pub(super) tables: BTreeMap<Vec<u32>, Option<AliasTable>>,
+}
+
+/// Distinct weights that are remembered, so that sets share their tables: a bound for zones where each has its own.
+const TABLES_MAX: usize = 1024;
+
+/// A node under construction.
+struct Parts<'p, 'w> {
+    zone: &'p Zone,
+    owner: &'p Name,
+    workshop: &'p mut Workshop<'w>,
+    shelf: Shelf,
+    choices: Vec<Choice>,
+    aliases: Vec<Alias>,
 }
 
 impl Node {
@@ -34,10 +50,13 @@ impl Node {
             cut: 0,
             types: Box::default(),
             sets: Box::default(),
-            alias: None,
+            choices: Box::default(),
+            aliases: Box::default(),
             referral: None,
             proof: None,
-            made: None,
+            octets: Box::default(),
+            made: Box::default(),
+            renewal: None,
             name,
         }
     }
@@ -57,7 +76,8 @@ impl Node {
             return None;
         }
         if zone.signing.is_some() {
-            workshop.signatures.resume(old.and_then(|old| old.made.as_deref()));
+            let origin = zone.origin.wire().len();
+            workshop.signatures.resume(old.into_iter().flat_map(|old| old.signatures(origin)));
         }
         let cut = zone.cut(name);
         let mut node = Self {
@@ -70,150 +90,157 @@ impl Node {
         if let Some(by_type) = by_type.filter(|_| !below) {
             node.fill(zone, by_type, cut.is_some(), workshop);
         }
-        if zone.signing.is_some() {
-            node.made = Some(Box::new(workshop.signatures.take())).filter(|made| made.renewal.is_some());
-        }
         Some(node)
     }
 
-    fn fill(
-        &mut self,
-        zone: &Zone,
-        by_type: &BTreeMap<Type, RecordSet>,
-        at_cut: bool,
-        workshop: &mut Workshop<'_>,
-    ) {
+    fn fill(&mut self, zone: &Zone, by_type: &Sets, at_cut: bool, workshop: &mut Workshop<'_>) {
+        let name = self.name.clone();
+        let (shelf, choices, aliases) = (Shelf::default(), Vec::new(), Vec::new());
+        let mut parts = Parts { zone, owner: &name, workshop, shelf, choices, aliases };
         let mut present = if self.apex { vec![Type::SOA] } else { Vec::new() };
-        let (mut types, mut sets) = (Vec::with_capacity(by_type.len()), Vec::with_capacity(by_type.len()));
+        let (mut types, mut sets) = (Vec::new(), Vec::new());
         // Set and type of what only some regions are answered.
         let mut silent: Vec<(usize, Type)> = Vec::new();
-        for (&kind, set) in by_type {
+        for (kind, set) in by_type.iter() {
             if at_cut && kind != Type::DS {
                 continue;
             }
             let place = sets.len();
             let tiers = (set.selection, &set.tiers);
             let variants = set.variants.iter().map(|variant| (variant.selection, &variant.tiers));
-            let mut encoded: Vec<Set> = std::iter::once(tiers)
+            let encoded = std::iter::once(tiers)
                 .chain(variants)
-                .map(|(selection, tiers)| {
-                    let answering = units(kind, selection, tiers);
-                    encode(zone, &self.name, kind, set.ttl, &answering, workshop)
-                })
-                .collect();
-            if let Some(own) = encoded.first_mut() {
-                own.layout = layout(set, workshop);
-            }
-            if encoded.iter().any(|set| !set.choices.is_empty()) {
+                .map(|(selection, tiers)| parts.set(kind, set.ttl, &units(kind, selection, tiers)));
+            sets.extend(encoded);
+            types.push(Typed { kind, set: place as u32, layout: parts.layout(&set) });
+            let encoded = || sets.iter().enumerate().skip(place);
+            if encoded().any(|(_, set)| set.count > 0) {
                 present.push(kind);
                 // Some regions are answered and others not: these need a proof of their own.
-                let empty = encoded.iter().enumerate().filter(|(_, set)| set.choices.is_empty());
-                silent.extend(empty.map(|(at, _)| (place + at, kind)));
+                silent.extend(encoded().filter(|(_, set)| set.count == 0).map(|(at, _)| (at, kind)));
             }
-            if kind == Type::CNAME {
-                self.alias = Some(place as u32);
-            }
-            types.push((kind, place as u32));
-            sets.extend(encoded);
         }
         if at_cut {
             present.push(Type::NS);
-            self.referral = Some(Box::new(Referral::new(zone, &self.name, workshop.signatures)));
+            let referral = Referral::new(zone, &name, &mut parts.shelf, parts.workshop.signatures);
+            self.referral = Some(Box::new(referral));
         }
-        if let Some(signing) = zone.signing.as_deref() {
-            let next = zone.next_in_chain(&self.name);
-            let mut proof = |without| {
-                let types: Vec<Type> =
-                    present.iter().copied().filter(|kind| Some(*kind) != without).collect();
-                Proof::new(zone, signing, &self.name, types, next, workshop.signatures)
-            };
+        if zone.signing.is_some() {
+            let next = zone.next_in_chain(&name);
             for (set, kind) in silent {
                 if let Some(set) = sets.get_mut(set) {
-                    set.nothing = Some(Box::new(proof(Some(kind))));
+                    set.nothing = parts.proof(&present, Some(kind), next);
                 }
             }
-            self.proof = Some(proof(None));
+            self.proof = parts.proof(&present, None, next);
         }
+        let (made, renewal) =
+            if zone.signing.is_some() { parts.workshop.signatures.take() } else { (Vec::new(), None) };
+        (self.octets, self.made) = parts.shelf.finish(made);
+        self.renewal = renewal;
+        (self.choices, self.aliases) = (parts.choices.into(), parts.aliases.into());
         (self.types, self.sets) = (types.into(), sets.into());
     }
 
-    /// When the first of its signatures is to be renewed, seconds since 1970.
-    pub(super) fn renewal(&self) -> Option<u32> {
-        self.made.as_deref().and_then(|made: &Made| made.renewal)
+    /// Its signatures, in a zone whose origin's name has so many octets.
+    fn signatures(&self, origin: usize) -> impl Iterator<Item = Made> {
+        self.made.iter().filter_map(move |mark| mark.read(&self.octets, origin))
     }
 }
 
-fn encode(
-    zone: &Zone,
-    owner: &Name,
-    kind: Type,
-    ttl: u32,
-    answering: &Units,
-    workshop: &mut Workshop<'_>,
-) -> Set {
-    let units = &answering.units;
-    let signatures = &mut *workshop.signatures;
-    let mut sign = |units: &[&Unit]| match &zone.signing {
-        Some(signing) => {
-            let data = units.iter().flat_map(|unit| &unit.data).map(|data| {
-                let mut wire = Vec::new();
-                data.wire(&mut wire);
-                wire
+impl Parts<'_, '_> {
+    fn sign(&mut self, kind: Type, ttl: u32, units: &[&Unit]) -> Place {
+        let Some(signing) = &self.zone.signing else { return Place::NONE };
+        let data = units.iter().flat_map(|unit| &unit.data).map(|data| {
+            let mut wire = Vec::new();
+            data.wire(&mut wire);
+            wire
+        });
+        let records = RecordsOf { owner: self.owner, kind, ttl, data: data.collect() };
+        self.shelf.put(&signed(self.zone, signing, records, ttl, self.workshop.signatures))
+    }
+
+    fn proof(&mut self, present: &[Type], without: Option<Type>, next: &Name) -> Option<Proof> {
+        let signing = self.zone.signing.as_deref()?;
+        let types: Vec<Type> = present.iter().copied().filter(|kind| Some(*kind) != without).collect();
+        let (nsec, signature) = nsec(self.zone, signing, self.owner, types, next, self.workshop.signatures);
+        Some(Proof { nsec: self.shelf.put(&nsec), signature: self.shelf.put(&signature) })
+    }
+
+    fn table(&mut self, weights: Vec<u32>) -> Option<AliasTable> {
+        let tables = &mut self.workshop.tables;
+        if tables.len() >= TABLES_MAX {
+            tables.clear();
+        }
+        tables.entry(weights).or_insert_with_key(|weights| AliasTable::new(weights)).clone()
+    }
+
+    fn set(&mut self, kind: Type, ttl: u32, answering: &Units) -> Set {
+        let units = &answering.units;
+        let table = self.table(units.iter().map(|unit| unit.weight).collect());
+        let pick = match (table, answering.how) {
+            (None, _) => Pick::None,
+            (Some(_), How::All) => Pick::All,
+            (Some(table), How::Some(1)) => Pick::One(table),
+            (Some(table), How::Some(picks)) => Pick::Some(table, picks),
+            (Some(_), How::Sticky) => Pick::Sticky(answering.tickets().into()),
+        };
+        // What is answered together is signed together.
+        let (signature, picks) = match pick {
+            Pick::All => (self.sign(kind, ttl, &units.iter().collect::<Vec<_>>()), None),
+            Pick::Some(_, picks) if self.zone.signing.is_some() => {
+                (Place::NONE, Picks::new(units, picks as usize, |units| self.sign(kind, ttl, units)))
+            }
+            _ => (Place::NONE, None),
+        };
+        let alone = matches!(pick, Pick::One(_) | Pick::Sticky(_));
+        let first = self.choices.len() as u32;
+        for unit in units {
+            let choice = self.choice(kind, ttl, unit, alone);
+            self.choices.push(choice);
+        }
+        Set { pick, first, count: units.len() as u16, signature, picks: picks.map(Box::new), nothing: None }
+    }
+
+    fn choice(&mut self, kind: Type, ttl: u32, unit: &Unit, alone: bool) -> Choice {
+        let mut records = Encoder::default();
+        for data in &unit.data {
+            records.push(&self.zone.origin, ttl, data);
+        }
+        let mut alias = 0;
+        if let [Data::Cname(target)] = unit.data.as_slice()
+            && target.is_within(&self.zone.origin)
+        {
+            let known = self.aliases.iter().position(|known| known.target == *target);
+            let at = known.unwrap_or_else(|| {
+                self.aliases.push(Alias::to(target));
+                self.aliases.len() - 1
             });
-            let records = RecordsOf { owner, kind, ttl, data: data.collect() };
-            signed(zone, signing, records, ttl, signatures)
+            // Targets of one name are fewer: its CNAME set has at most 1,024 in each of 256 variants, far more than anybody has.
+            alias = u16::try_from(at + 1).unwrap_or(0);
         }
-        None => Records::default(),
-    };
-    let weights: Vec<u32> = units.iter().map(|unit| unit.weight).collect();
-    let pick = match (AliasTable::new(&weights), answering.how) {
-        (None, _) => Pick::None,
-        (Some(_), How::All) => Pick::All,
-        (Some(table), How::Some(1)) => Pick::One(table),
-        (Some(table), How::Some(picks)) => Pick::Some(table, picks),
-        (Some(_), How::Sticky) => Pick::Sticky(answering.tickets().into()),
-    };
-    // What is answered together is signed together.
-    let (signature, picks) = match pick {
-        Pick::All => (sign(&units.iter().collect::<Vec<_>>()), None),
-        Pick::Some(_, picks) if zone.signing.is_some() => {
-            (Records::default(), Picks::new(units, picks as usize, &mut sign))
+        Choice {
+            records: self.shelf.put(&records),
+            signature: if alone { self.sign(kind, ttl, &[unit]) } else { Place::NONE },
+            cluster: self.workshop.clusters.slot(unit.cluster.as_deref()),
+            alias,
         }
-        _ => (Records::default(), None),
-    };
-    let alone = matches!(pick, Pick::One(_) | Pick::Sticky(_));
-    let choices = units
-        .iter()
-        .map(|unit| {
-            let mut records = Records::default();
-            for data in &unit.data {
-                records.push(&zone.origin, ttl, data);
-            }
-            let alias = match unit.data.as_slice() {
-                [Data::Cname(target)] if target.is_within(&zone.origin) => Some(Box::new(Alias::to(target))),
-                _ => None,
-            };
-            let cluster = workshop.clusters.slot(unit.cluster.as_deref());
-            let signature = if alone { sign(&[unit]) } else { Records::default() };
-            Choices { records, signature, cluster, alias }
-        })
-        .collect();
-    Set { pick, choices, layout: None, signature, picks: picks.map(Box::new), nothing: None }
-}
+    }
 
-/// Which variant answers each region. None: everybody is answered from the set itself.
-fn layout(set: &RecordSet, workshop: &mut Workshop<'_>) -> Option<Arc<[u8]>> {
-    if set.variants.is_empty() {
-        return None;
-    }
-    let mut layout = vec![0; workshop.regions];
-    for (variant, number) in set.variants.iter().zip(1_u8..) {
-        for region in &variant.regions {
-            if let Some(place) = layout.get_mut(region.0 as usize) {
-                *place = number;
+    /// Which variant answers each region. None: everybody is answered from the set itself.
+    fn layout(&mut self, set: &RecordSet) -> Option<Arc<[u8]>> {
+        if set.variants.is_empty() {
+            return None;
+        }
+        let mut layout = vec![0; self.workshop.regions];
+        for (variant, number) in set.variants.iter().zip(1_u8..) {
+            for region in &variant.regions {
+                if let Some(place) = layout.get_mut(region.0 as usize) {
+                    *place = number;
+                }
             }
         }
+        let layout: Box<[u8]> = layout.into();
+        Some(self.workshop.layouts.entry(layout.clone()).or_insert_with(|| layout.into()).clone())
     }
-    let layout: Box<[u8]> = layout.into();
-    Some(workshop.layouts.entry(layout.clone()).or_insert_with(|| layout.into()).clone())
 }

@@ -1,6 +1,6 @@
 //! Answers of several choices in a signed zone: each combination is a record set of its own, with a signature of its own.
 
-use super::encode::Records;
+use super::Place;
 use crate::zone::{AliasTable, Unit};
 
 /// Combinations that one set may have; each costs a signature. A set with more answers with fewer choices.
@@ -23,16 +23,12 @@ pub struct Combination {
     /// Indices in [`super::Set::choices`].
     pub choices: Box<[u16]>,
     /// Of all their records.
-    pub signature: Records,
+    pub signature: Place,
 }
 
 impl Picks {
     /// Of `picks` out of `units`; `sign` makes the signature of some of them.
-    pub(super) fn new(
-        units: &[Unit],
-        picks: usize,
-        mut sign: impl FnMut(&[&Unit]) -> Records,
-    ) -> Option<Self> {
+    pub(super) fn new(units: &[Unit], picks: usize, mut sign: impl FnMut(&[&Unit]) -> Place) -> Option<Self> {
         let mut picks = picks.min(units.len()).min(CHOICES_MAX);
         while picks > 1 && count(units.len(), picks) > COMBINATIONS_MAX {
             picks -= 1;

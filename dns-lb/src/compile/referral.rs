@@ -1,7 +1,9 @@
 //! Where a part of the zone is delegated to other servers.
 
+use super::Place;
 use super::denial::signed;
-use super::encode::Records;
+use super::encode::{Encoder, Stored};
+use super::shelf::Shelf;
 use crate::dnssec::{RecordsOf, Signatures};
 use crate::wire::{Name, Type};
 use crate::zone::{Data, RecordSet, Zone};
@@ -10,36 +12,36 @@ use crate::zone::{Data, RecordSet, Zone};
 #[derive(Debug)]
 pub struct Referral {
     /// The delegation.
-    pub ns: Records,
+    pub ns: Stored,
     /// Which keys the delegated zone is signed with; none: it is not.
-    pub ds: Records,
+    pub ds: Stored,
     /// Of `ds`.
-    pub ds_signature: Records,
+    pub ds_signature: Place,
     /// Addresses of the servers, as far as this zone knows them.
-    pub glue: Box<[Records]>,
+    pub glue: Box<[Stored]>,
 }
 
 impl Referral {
     /// Of the cut at `name`.
-    pub(super) fn new(zone: &Zone, name: &Name, signatures: &mut Signatures) -> Self {
-        let set = |kind| zone.names.get(name).and_then(|sets| sets.get(&kind));
-        let (mut ns, mut ds) = (Records::default(), Records::default());
+    pub(super) fn new(zone: &Zone, name: &Name, shelf: &mut Shelf, signatures: &mut Signatures) -> Self {
+        let set = |kind| zone.names.get(name).and_then(|sets| sets.get(kind));
+        let (mut ns, mut ds) = (Encoder::default(), Encoder::default());
         let mut glue = Vec::new();
-        for (data, ttl) in every(set(Type::NS)) {
+        for (data, ttl) in every(set(Type::NS).as_ref()) {
             ns.push(&zone.origin, ttl, &data);
             let Data::Ns(server) = &data else { continue };
             for kind in [Type::A, Type::AAAA] {
-                for (address, ttl) in every(zone.names.get(server).and_then(|sets| sets.get(&kind))) {
-                    let (mut records, mut wire) = (Records::default(), Vec::new());
+                for (address, ttl) in every(zone.names.get(server).and_then(|sets| sets.get(kind)).as_ref()) {
+                    let (mut records, mut wire) = (Encoder::default(), Vec::new());
                     address.wire(&mut wire);
                     records.push_owned(&zone.origin, server, kind, ttl, &wire);
-                    glue.push(records);
+                    glue.push(records.store());
                 }
             }
         }
         let mut digests = Vec::new();
         let mut ttl = zone.default_ttl;
-        for (data, of_set) in every(set(Type::DS)) {
+        for (data, of_set) in every(set(Type::DS).as_ref()) {
             ds.push(&zone.origin, of_set, &data);
             let mut wire = Vec::new();
             data.wire(&mut wire);
@@ -51,9 +53,10 @@ impl Referral {
                 let set = RecordsOf { owner: name, kind: Type::DS, ttl, data: digests };
                 signed(zone, signing, set, ttl, signatures)
             }
-            _ => Records::default(),
+            _ => Encoder::default(),
         };
-        Self { ns, ds, ds_signature, glue: glue.into() }
+        let ds_signature = shelf.put(&ds_signature);
+        Self { ns: ns.store(), ds: ds.store(), ds_signature, glue: glue.into() }
     }
 }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::denial::{Denial, Proof};
-use super::encode::Records;
+use super::encode::{Records, Stored};
 use super::picks::Picks;
 use super::referral::Referral;
+use super::shelf::{Mark, Place};
 use super::table::Table;
 use crate::answer::Secrets;
 use crate::client::{ClientMap, Region};
-use crate::dnssec::Made;
 use crate::metrics::ClusterSlot;
 use crate::wire::{Name, SuffixHash, Type};
 use crate::zone::{AliasTable, Ticket, Zones};
@@ -39,11 +39,11 @@ pub struct ZoneAnswers {
     /// Octets of the origin's name.
     pub origin_length: u16,
     /// For the question.
-    pub soa: Records,
+    pub soa: Stored,
     /// For the authority section: with the TTL of negative answers.
-    pub negative: Records,
+    pub negative: Stored,
     /// For ANY.
-    pub hinfo: Records,
+    pub hinfo: Stored,
     /// Proofs and signatures, if the zone is signed.
     pub denial: Option<Box<Denial>>,
     /// The names that are delegated.
@@ -65,18 +65,35 @@ pub struct Node {
     pub wildcard: bool,
     /// Octets of the name of the zone cut that it is at or below; 0: it is not.
     pub cut: u16,
-    /// Its types, few enough to be read one after the other, and where their sets are. None: an empty non-terminal, or below a cut.
-    pub types: Box<[(Type, u32)]>,
+    /// Its types, few enough to be read one after the other. None: an empty non-terminal, or below a cut.
+    pub types: Box<[Typed]>,
     /// One for each type, its variants right behind it.
     pub sets: Box<[Set]>,
-    /// The alias, which answers any type that is not here.
-    pub alias: Option<u32>,
+    /// Of all sets.
+    pub choices: Box<[Choice]>,
+    /// Where the aliases of choices lead.
+    pub aliases: Box<[Alias]>,
     /// The delegation, at a cut.
     pub referral: Option<Box<Referral>>,
     /// In a signed zone, what tells its types; none at names without records and below cuts. It shows too that there is no wildcard right
     /// below it, since `*` comes before every other label that zones hold.
     pub proof: Option<Proof>,
-    pub(super) made: Option<Box<Made>>,
+    // Every record and signature of the name, each once.
+    pub(super) octets: Box<[u8]>,
+    // Which signatures they are.
+    pub(super) made: Box<[Mark]>,
+    pub(super) renewal: Option<u32>,
+}
+
+/// A type of a name.
+#[derive(Debug)]
+pub struct Typed {
+    /// Which.
+    pub kind: Type,
+    /// Index of its set.
+    pub set: u32,
+    /// For each region, how many places behind the set its variant is; 0, and beyond the end, is the set itself. None: it has no variants.
+    pub layout: Option<Arc<[u8]>>,
 }
 
 /// One name and type.
@@ -84,17 +101,16 @@ pub struct Node {
 pub struct Set {
     /// How much is answered.
     pub pick: Pick,
-    /// What there is to answer. Empty: all choices are withdrawn.
-    pub choices: Box<[Choices]>,
-    /// For each region, how many places behind the set its variant is; 0, and beyond the end, is the set itself. None: it has no
-    /// variants.
-    pub layout: Option<Arc<[u8]>>,
+    /// Index in [`Node::choices`] of the first of what there is to answer.
+    pub(super) first: u32,
+    /// How many choices there are. 0: all are withdrawn.
+    pub(super) count: u16,
     /// In a signed zone, of all records, where an answer has all of them.
-    pub signature: Records,
+    pub signature: Place,
     /// In a signed zone, where an answer has several choices, and not all.
     pub picks: Option<Box<Picks>>,
     /// In a signed zone, where this set answers nothing, and another region's does: what shows that it does not here.
-    pub nothing: Option<Box<Proof>>,
+    pub nothing: Option<Proof>,
 }
 
 /// How much of a set is answered.
@@ -113,16 +129,16 @@ pub enum Pick {
 }
 
 /// Records that are answered together.
-#[derive(Debug)]
-pub struct Choices {
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
     /// Encoded.
-    pub records: Records,
+    pub records: Place,
     /// In a signed zone, of these records, where they are an answer by themselves.
-    pub signature: Records,
+    pub signature: Place,
     /// Whose counter goes up.
     pub cluster: ClusterSlot,
-    /// Of an alias that leads to a name of its zone, or where one would be.
-    pub alias: Option<Box<Alias>>,
+    // Of an alias that leads to a name of its zone, or where one would be: its place in the node's list, counted from 1.
+    pub(super) alias: u16,
 }
 
 /// Where an alias leads.
@@ -142,18 +158,38 @@ impl Alias {
 }
 
 impl Node {
-    /// What `region` is answered from: the set at `index`, or one of its variants.
+    /// What the region is answered from: the set of this type, or one of its variants.
     #[inline]
-    pub fn set_for(&self, index: u32, region: impl FnOnce() -> Region) -> Option<&Set> {
-        let set = self.sets.get(index as usize)?;
-        let Some(layout) = &set.layout else { return Some(set) };
-        let variant = layout.get(region().0 as usize).copied().unwrap_or(0);
-        self.sets.get(index as usize + variant as usize)
+    pub fn set(&self, typed: &Typed, region: impl FnOnce() -> Region) -> Option<&Set> {
+        let variant = match &typed.layout {
+            None => 0,
+            Some(layout) => layout.get(region().0 as usize).copied().unwrap_or(0),
+        };
+        self.sets.get(typed.set as usize + variant as usize)
     }
 
     /// The set of `kind`.
     #[inline]
-    pub fn set(&self, kind: Type) -> Option<u32> {
-        self.types.iter().find(|(of, _)| *of == kind).map(|&(_, set)| set)
+    pub fn typed(&self, kind: Type) -> Option<&Typed> {
+        self.types.iter().find(|typed| typed.kind == kind)
+    }
+
+    /// The choices of `set`.
+    #[inline]
+    pub fn choices(&self, set: &Set) -> &[Choice] {
+        let first = set.first as usize;
+        self.choices.get(first..first + set.count as usize).unwrap_or_default()
+    }
+
+    /// Where the alias `choice` leads, if it leads to a name of its zone.
+    #[inline]
+    pub fn alias(&self, choice: &Choice) -> Option<&Alias> {
+        self.aliases.get(usize::from(choice.alias).checked_sub(1)?)
+    }
+
+    /// The records at `place`.
+    #[inline]
+    pub fn records(&self, place: Place) -> Records<'_> {
+        Records::at(self.octets.get(place.at()..).unwrap_or_default())
     }
 }

@@ -17,7 +17,7 @@ mod window;
 
 pub use key::{Key, KeyError};
 pub use names::{NameKey, NextNames};
-pub use signatures::{Made, RecordsOf, Signatures};
+pub use signatures::{Digest, Made, RecordsOf, Signatures};
 pub use types::type_bitmap;
 pub use window::{VALIDITY_DEFAULT, VALIDITY_MIN, Window};
 

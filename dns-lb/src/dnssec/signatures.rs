@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::{Key, Signing, Window};
 use crate::wire::{Class, Name, Type};
@@ -26,27 +26,32 @@ pub struct RecordsOf<'a> {
 #[derive(Debug, Default)]
 pub struct Signatures {
     now: u32,
-    kept: HashMap<Digest128, Kept>,
+    kept: HashMap<Digest, Kept>,
     generation: u32,
     renewal: Option<u32>,
     made: u64,
 }
 
-/// The signatures of a part of a zone.
-#[derive(Clone, Debug, Default)]
+/// A signature that was made.
+#[derive(Clone, Copy, Debug)]
 pub struct Made {
-    kept: Box<[(Digest128, Kept)]>,
-    /// When the first of them is to be renewed, seconds since 1970. None: there are none.
-    pub renewal: Option<u32>,
+    /// Of what is signed, and by which key.
+    pub name: Digest,
+    /// When it begins to count.
+    pub inception: u32,
+    /// When it no longer does.
+    pub expiration: u32,
+    /// The signature.
+    pub signature: [u8; 64],
 }
 
-// Half of a SHA-256: nobody finds two sets that share it, and a wrong hit would only be a signature that does not validate.
-type Digest128 = [u8; 16];
+/// The first octets of a SHA-256: a wrong hit would be a signature that does not validate, and is not to be expected before there are
+/// billions of sets.
+pub type Digest = [u8; 8];
 
 #[derive(Clone, Copy, Debug)]
 struct Kept {
-    window: Window,
-    signature: [u8; 64],
+    made: Made,
     generation: u32,
 }
 
@@ -65,20 +70,19 @@ impl Signatures {
     }
 
     /// Begins a part of a compilation, that had these signatures when it was last made, at the time of [`Signatures::begin`].
-    pub(crate) fn resume(&mut self, made: Option<&Made>) {
+    pub(crate) fn resume(&mut self, made: impl Iterator<Item = Made>) {
         self.generation = self.generation.wrapping_add(1);
         self.renewal = None;
         self.kept.clear();
         // Of an earlier generation: only what is asked for is kept.
         let generation = self.generation.wrapping_sub(1);
-        let known = made.into_iter().flat_map(|made| &made.kept);
-        self.kept.extend(known.map(|(digest, kept)| (*digest, Kept { generation, ..*kept })));
+        self.kept.extend(made.map(|made| (made.name, Kept { made, generation })));
     }
 
-    /// Ends the part: what it asked for.
-    pub(crate) fn take(&mut self) -> Made {
+    /// Ends the part: what it asked for, and when the first of it is to be renewed.
+    pub(crate) fn take(&mut self) -> (Vec<Made>, Option<u32>) {
         self.finish();
-        Made { kept: self.kept.drain().collect(), renewal: self.renewal }
+        (self.kept.drain().map(|(_, kept)| kept.made).collect(), self.renewal)
     }
 
     /// The time of [`Signatures::begin`].
@@ -141,11 +145,13 @@ impl Signatures {
             .chain_update(origin.wire())
             .chain_update(records)
             .finalize();
-        let (name, seed) = digest.split_first_chunk::<16>()?;
-        let seed = u64::from_le_bytes(*seed.first_chunk()?);
+        let name: Digest = *digest.first_chunk()?;
+        let seed = u64::from_le_bytes(*digest.get(16..)?.first_chunk()?);
         let window = Window::at(self.now, validity, seed);
         self.renewal = Some(self.renewal.map_or(window.renewal, |soonest| soonest.min(window.renewal)));
-        let kept = self.kept.get(name).filter(|kept| kept.window == window).map(|kept| kept.signature);
+        let (inception, expiration) = (window.inception, window.expiration);
+        let same = |made: &Made| made.inception == inception && made.expiration == expiration;
+        let kept = self.kept.get(&name).map(|kept| kept.made).filter(same).map(|made| made.signature);
         let mut data = head(window);
         let signature = match kept {
             Some(signature) => signature,
@@ -154,7 +160,8 @@ impl Signatures {
                 key.sign(&[&data, records].concat())?
             }
         };
-        self.kept.insert(*name, Kept { window, signature, generation: self.generation });
+        let made = Made { name, inception, expiration, signature };
+        self.kept.insert(name, Kept { made, generation: self.generation });
         data.extend_from_slice(&signature);
         Some(data)
     }

@@ -1,7 +1,7 @@
 //! A zone written out, record by record, as a secondary is to have it.
 
 use crate::client::Region;
-use crate::compile::{Records, every};
+use crate::compile::{Encoder, every};
 use crate::dnssec::{RecordsOf, Signatures, type_bitmap};
 use crate::wire::{Class, HEADER, Name, Type};
 use crate::zone::{Data, RecordSet, Zone};
@@ -26,7 +26,7 @@ impl Image {
     /// Of `zone`, signed if it is signed. Signatures are those of the answers, octet for octet.
     pub fn new(zone: &Zone, signatures: &mut Signatures) -> Self {
         let mut writer = Writer { zone, signatures, records: Vec::new() };
-        let soa_data = Records::soa_data(zone);
+        let soa_data = Encoder::soa_data(zone);
         let soa = writer.record(&zone.origin, Type::SOA, zone.default_ttl, &soa_data);
         writer.sign(&zone.origin, Type::SOA, zone.default_ttl, vec![soa_data]);
         let mut chain: Vec<(&Name, Vec<Type>)> = Vec::with_capacity(zone.names.len());
@@ -35,19 +35,19 @@ impl Image {
             let apex = *name == zone.origin;
             cut = cut.filter(|cut| name.is_within(cut));
             let below = cut.is_some();
-            let at_cut = !below && !apex && sets.contains_key(&Type::NS);
+            let at_cut = !below && !apex && sets.has(Type::NS);
             let mut present = if apex { vec![Type::SOA] } else { Vec::new() };
-            for (&kind, set) in sets.iter() {
+            for (kind, set) in sets.iter() {
                 if below || at_cut {
                     // Delegations and glue are not signed, DS is (RFC 4035 section 2.2).
                     let glue = matches!(kind, Type::A | Type::AAAA);
                     if glue || at_cut && matches!(kind, Type::NS | Type::DS) {
-                        let data: Vec<Data> = every(Some(set)).into_iter().map(|(data, _)| data).collect();
+                        let data: Vec<Data> = every(Some(&set)).into_iter().map(|(data, _)| data).collect();
                         if writer.set(name, kind, set.ttl, &data, kind == Type::DS) && !glue {
                             present.push(kind);
                         }
                     }
-                } else if writer.set(name, kind, set.ttl, &everywhere(kind, set), true) {
+                } else if writer.set(name, kind, set.ttl, &everywhere(kind, &set), true) {
                     present.push(kind);
                 }
             }

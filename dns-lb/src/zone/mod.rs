@@ -1,17 +1,18 @@
 //! Zones as the hub describes them, validated: the model that answers are compiled from, and that the cold path reads directly.
 
+mod packed;
 mod pick;
 mod resolve;
 mod set;
 mod validate;
 
 pub use federation_core::dns::{Data, DataError};
+pub use packed::Sets;
 pub use pick::{AliasTable, Drawn, Ticket, draw, scale, seed, step, sticky};
 pub use resolve::{Answer, Asker, CHAIN_MAX, Resolution, resolve};
 pub use set::{Choice, How, RecordSet, Selection, Unit, Units, Variant, units};
 pub use validate::{Problem, Problems, RECORDS_MAX};
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::client::Regions;
@@ -51,11 +52,8 @@ pub struct Zone {
     /// How the zone is signed, if it is.
     pub signing: Option<Arc<Signing>>,
     /// The sets of each name; the apex has its NS set here, the SOA is made when answered.
-    pub names: im::OrdMap<Name, Arc<Sets>>,
+    pub names: im::OrdMap<Name, Sets>,
 }
-
-/// The record sets of a name.
-pub type Sets = BTreeMap<Type, RecordSet>;
 
 /// SOA REFRESH, seconds. These three are for secondaries that no NOTIFY reaches.
 pub const SOA_REFRESH: u32 = 3600;
@@ -75,8 +73,8 @@ impl Zone {
 
     /// How many record sets there are besides those that every zone has at its apex.
     pub fn set_count(&self) -> usize {
-        let sets: usize = self.names.values().map(|sets| sets.len()).sum();
-        let made = |sets: &Arc<Sets>| MADE.iter().filter(|kind| sets.contains_key(kind)).count();
+        let sets: usize = self.names.values().map(Sets::len).sum();
+        let made = |sets: &Sets| MADE.iter().filter(|kind| sets.has(**kind)).count();
         sets - self.names.get(&self.origin).map_or(0, made)
     }
 
@@ -86,7 +84,7 @@ impl Zone {
         let mut next = Some(name.clone());
         while let Some(name) = next.filter(|name| *name != self.origin && name.is_within(&self.origin)) {
             next = name.parent();
-            if self.names.get(&name).is_some_and(|sets| sets.contains_key(&Type::NS)) {
+            if self.names.get(&name).is_some_and(|sets| sets.has(Type::NS)) {
                 cut = Some(name);
             }
         }

@@ -1,20 +1,23 @@
 //! Picking of many: by weight in constant time (the alias method; Walker 1977, Vose 1991), or by client (weighted rendezvous hashing;
 //! Thaler and Ravishankar 1998).
 
+use std::sync::Arc;
+
 use super::RECORDS_MAX;
 
 /// Picks an index with the probability that its weight is of the sum of all weights.
+/// Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AliasTable(Box<[Column]>);
+pub struct AliasTable(Arc<[Column]>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Column {
-    // Of 2^32: below it the column itself is picked, else its alias.
-    threshold: u64,
+    // Of 2^32: below it the column itself is picked, else its alias, which for a full column is itself.
+    threshold: u32,
     alias: u32,
 }
 
-const FULL: u64 = 1 << 32;
+const FULL: u128 = 1 << 32;
 
 impl AliasTable {
     /// A table for `weights`; none if they are all 0 or there are none. The arithmetic is whole numbers, so that every server
@@ -28,12 +31,12 @@ impl AliasTable {
         // In units of 1/(count * sum), a full column is `sum`.
         let mut left: Vec<u128> = weights.iter().map(|&weight| u128::from(weight) * count).collect();
         let mut columns: Vec<Column> =
-            (0..weights.len() as u32).map(|alias| Column { threshold: FULL, alias }).collect();
+            (0..weights.len() as u32).map(|alias| Column { threshold: u32::MAX, alias }).collect();
         let (mut small, mut large): (Vec<usize>, Vec<usize>) =
             (0..weights.len()).partition(|&index| left[index] < sum);
         while let (Some(&low), Some(&high)) = (small.last(), large.last()) {
             small.pop();
-            let threshold = (left[low] * u128::from(FULL) / sum) as u64;
+            let threshold = (left[low] * FULL / sum) as u32;
             columns[low] = Column { threshold, alias: high as u32 };
             left[high] -= sum - left[low];
             if left[high] < sum {
@@ -49,7 +52,7 @@ impl AliasTable {
     pub fn pick(&self, dice: u64) -> usize {
         let index = scale(dice, self.0.len());
         match self.0.get(index) {
-            Some(column) if dice >> 32 >= column.threshold => column.alias as usize,
+            Some(column) if (dice >> 32) as u32 >= column.threshold => column.alias as usize,
             _ => index,
         }
     }

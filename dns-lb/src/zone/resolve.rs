@@ -68,8 +68,8 @@ impl<'z> Resolution<'z> {
     }
 }
 
-enum Found<'z> {
-    Sets(&'z Sets),
+enum Found {
+    Sets(Sets),
     Empty,
     Missing,
 }
@@ -83,9 +83,9 @@ fn exists(zone: &Zone, name: &Name) -> bool {
             .is_some_and(|(next, _)| next.is_within(name))
 }
 
-fn find<'z>(zone: &'z Zone, name: &Name) -> Found<'z> {
+fn find(zone: &Zone, name: &Name) -> Found {
     if let Some(sets) = zone.names.get(name) {
-        return Found::Sets(sets);
+        return Found::Sets(sets.clone());
     }
     if exists(zone, name) {
         return Found::Empty;
@@ -95,7 +95,7 @@ fn find<'z>(zone: &'z Zone, name: &Name) -> Found<'z> {
     while let Some(name) = encloser {
         if exists(zone, &name) {
             return match name.wildcard().and_then(|wildcard| zone.names.get(&wildcard)) {
-                Some(sets) => Found::Sets(sets),
+                Some(sets) => Found::Sets(sets.clone()),
                 None => Found::Missing,
             };
         }
@@ -139,9 +139,9 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dic
             resolution.answers.push(Answer::Hinfo);
             return resolution;
         }
-        if let Some(set) = sets.get(&kind) {
-            resolution.depends_on(set, kind, asker);
-            let chosen = choose(set, kind, asker, dice);
+        if let Some(set) = sets.get(kind) {
+            resolution.depends_on(&set, kind, asker);
+            let chosen = choose(&set, kind, asker, dice);
             resolution.negative = chosen.is_empty();
             resolution.answers.extend(chosen.into_iter().map(|data| Answer::Record {
                 name: owner.clone(),
@@ -150,11 +150,12 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dic
             }));
             return resolution;
         }
-        if let Some(set) = sets.get(&Type::CNAME) {
+        let alias = sets.get(Type::CNAME);
+        if let Some(set) = &alias {
             resolution.depends_on(set, Type::CNAME, asker);
         }
-        let alias = sets.get(&Type::CNAME).map(|set| (set, choose(set, Type::CNAME, asker, dice)));
-        let Some((set, Some(Data::Cname(target)))) = alias.map(|(set, mut data)| (set, data.pop())) else {
+        let alias = alias.map(|set| (choose(&set, Type::CNAME, asker, dice), set));
+        let Some((set, Some(Data::Cname(target)))) = alias.map(|(mut data, set)| (set, data.pop())) else {
             resolution.negative = true;
             return resolution;
         };

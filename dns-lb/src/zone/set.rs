@@ -50,7 +50,7 @@ pub struct Choice {
     pub weight: u32,
     /// For the counters; none for static records.
     pub cluster: Option<Arc<str>>,
-    /// For [`Selection::Sticky`]: see [`super::seed`].
+    /// For [`Selection::Sticky`]: see [`super::seed`]; else 0.
     pub seed: u64,
 }
 

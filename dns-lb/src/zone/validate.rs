@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use proto::v1;
 
-use super::{Choice, Data, DataError, RecordSet, Selection, Variant, Zone, Zones, seed};
+use super::packed::Packed;
+use super::{Choice, Data, DataError, RecordSet, Selection, Sets, Variant, Zone, Zones, seed};
 use crate::client::{Region, RegionNames, RegionProblem, Regions};
 use crate::dnssec::{Key, KeyError, Signing, VALIDITY_DEFAULT, VALIDITY_MIN};
 use crate::wire::{Name, NameError, Type};
@@ -190,12 +191,12 @@ fn zone(described: &v1::Zone, regions: &mut RegionNames, sink: &mut Sink) -> Res
     let origin = named("origin", &described.origin)?;
     let default_ttl = ttl(described.default_ttl, DEFAULT_TTL)?;
     let negative_ttl = ttl(described.negative_ttl, DEFAULT_NEGATIVE_TTL)?;
-    let mut names: BTreeMap<Name, BTreeMap<Type, RecordSet>> = BTreeMap::new();
+    let mut names: BTreeMap<Name, BTreeMap<Type, Packed>> = BTreeMap::new();
     for described in &described.records {
         let at = format_args!("{} {}", described.name, described.r#type).to_string();
         match record_set(described, &origin, default_ttl, regions) {
             Ok((name, kind, set)) => {
-                if names.entry(name).or_default().insert(kind, set).is_some() {
+                if names.entry(name).or_default().insert(kind, Packed::new(&set)).is_some() {
                     sink.add(at, Problem::Twice);
                 }
             }
@@ -206,12 +207,12 @@ fn zone(described: &v1::Zone, regions: &mut RegionNames, sink: &mut Sink) -> Res
         described.nameservers.iter().map(|text| named("nameservers", text)).collect::<Result<_, _>>()?;
     let primary = nameservers.first().cloned().ok_or(Problem::NoNameservers)?;
     let apex = RecordSet::fixed(default_ttl, nameservers.into_iter().map(Data::Ns).collect());
-    names.entry(origin.clone()).or_default().entry(Type::NS).or_insert(apex);
+    names.entry(origin.clone()).or_default().entry(Type::NS).or_insert_with(|| Packed::new(&apex));
     let signing = signing(described)?;
     if let Some(signing) = &signing {
         let apex = names.entry(origin.clone()).or_default();
         for (kind, data) in apex_keys(&origin, signing) {
-            apex.insert(kind, RecordSet::fixed(default_ttl, data));
+            apex.insert(kind, Packed::new(&RecordSet::fixed(default_ttl, data)));
         }
     }
     for (name, sets) in &names {
@@ -239,7 +240,7 @@ fn zone(described: &v1::Zone, regions: &mut RegionNames, sink: &mut Sink) -> Res
         primary,
         hostmaster,
         signing,
-        names: names.into_iter().map(|(name, sets)| (name, Arc::new(sets))).collect(),
+        names: names.into_iter().map(|(name, sets)| (name, Sets::of(&sets))).collect(),
     })
 }
 
@@ -290,7 +291,7 @@ fn record_set(
     let ttl = ttl(described.ttl, default_ttl)?;
     let mut size = Size::default();
     let own = selection(described.selection, described.picks)?;
-    let tiers = tiers(&name, kind, &described.tiers, &mut size)?;
+    let tiers = tiers(&name, kind, own, &described.tiers, &mut size)?;
     let variants = variants(&name, kind, &described.variants, regions)?;
     if tiers.iter().all(Vec::is_empty) && variants.is_empty() {
         return Err(Problem::NoChoice);
@@ -334,7 +335,7 @@ fn variants(
         regions.sort_unstable();
         let selection = selection(described.selection, described.picks)?;
         // Each variant is an answer of its own, with the bounds of one.
-        let tiers = tiers(name, kind, &described.tiers, &mut Size::default())?;
+        let tiers = tiers(name, kind, selection, &described.tiers, &mut Size::default())?;
         variants.push(Variant { regions, selection, tiers });
     }
     Ok(variants)
@@ -350,6 +351,7 @@ struct Size {
 fn tiers(
     name: &Name,
     kind: Type,
+    selection: Selection,
     described: &[v1::Tier],
     size: &mut Size,
 ) -> Result<Vec<Vec<Choice>>, Problem> {
@@ -371,10 +373,12 @@ fn tiers(
             let data = choice.data.iter().map(|text| Data::parse(kind, text)).collect::<Result<_, _>>()?;
             let cluster = (!choice.cluster.is_empty()).then(|| Arc::from(choice.cluster.as_str()));
             let others = tier.choices.iter().filter(|other| other.cluster == choice.cluster).count();
-            let seed = if cluster.is_some() && others == 1 {
-                seed(name.wire(), choice.cluster.as_bytes())
-            } else {
-                seed(name.wire(), choice.data.join("\n").as_bytes())
+            let seed = match selection {
+                Selection::Sticky if cluster.is_some() && others == 1 => {
+                    seed(name.wire(), choice.cluster.as_bytes())
+                }
+                Selection::Sticky => seed(name.wire(), choice.data.join("\n").as_bytes()),
+                _ => 0,
             };
             choices.push(Choice { data, weight: choice.weight, cluster, seed });
         }

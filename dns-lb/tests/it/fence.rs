@@ -210,7 +210,7 @@ fn a_held_zone_keeps_its_variants_for_the_same_regions() {
         panic!("not applied")
     };
     let name = dns_lb::wire::Name::parse(o).unwrap();
-    let set = zones.zones[0].names[&name].values().next().unwrap();
+    let (_, set) = zones.zones[0].names[&name].iter().next().unwrap();
     let of = |region: &str| {
         let region = zones.regions.names.get(region).unwrap();
         set.units(dns_lb::wire::Type::A, region).units[0].data[0].clone()

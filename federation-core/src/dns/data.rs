@@ -110,7 +110,7 @@ impl Data {
     }
 
     /// Reads wire form without compression; none if it is not of this type.
-    fn of_wire(kind: Type, octets: &[u8]) -> Option<Self> {
+    pub fn of_wire(kind: Type, octets: &[u8]) -> Option<Self> {
         let number = |at: usize| Some(u16::from_be_bytes([*octets.get(at)?, *octets.get(at + 1)?]));
         Some(match kind {
             Type::A => Self::A(<[u8; 4]>::try_from(octets).ok()?.into()),

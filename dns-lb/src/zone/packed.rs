@@ -1,0 +1,292 @@
+//! The record sets of a name as they are held: packed, since there are tens of thousands, and each is read only when it changes or by
+//! the cold path.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Choice, Data, RecordSet, Selection, Variant};
+use crate::client::Region;
+use crate::wire::Type;
+
+/// The record sets of a name. Cheap to clone; two are equal if their sets are.
+///
+/// For each type its number, 2 octets, how many octets its set has, 4, and the set. In it all numbers have 7 bits in an octet, the lowest
+/// first, with the 8th where more follow.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sets(Arc<[u8]>);
+
+/// One record set, packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Packed(Vec<u8>);
+
+const HEAD: usize = 6;
+
+impl Sets {
+    /// Of these sets.
+    pub(super) fn of(sets: &BTreeMap<Type, Packed>) -> Self {
+        let mut octets = Vec::with_capacity(sets.values().map(|set| HEAD + set.0.len()).sum());
+        for (kind, Packed(set)) in sets {
+            octets.extend_from_slice(&kind.0.to_be_bytes());
+            octets.extend_from_slice(&(set.len() as u32).to_be_bytes());
+            octets.extend_from_slice(set);
+        }
+        Self(octets.into())
+    }
+
+    fn packed(&self) -> impl Iterator<Item = (Type, &[u8])> {
+        let mut rest = &*self.0;
+        std::iter::from_fn(move || {
+            let (&[k0, k1, l0, l1, l2, l3], behind) = rest.split_first_chunk::<HEAD>()?;
+            let (set, behind) = behind.split_at_checked(u32::from_be_bytes([l0, l1, l2, l3]) as usize)?;
+            rest = behind;
+            Some((Type(u16::from_be_bytes([k0, k1])), set))
+        })
+    }
+
+    /// Which types there are, in order.
+    pub fn kinds(&self) -> impl Iterator<Item = Type> {
+        self.packed().map(|(kind, _)| kind)
+    }
+
+    /// How many sets there are.
+    pub fn len(&self) -> usize {
+        self.kinds().count()
+    }
+
+    /// Whether there is none: such a name is not held.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether there is a set of type `kind`.
+    pub fn has(&self, kind: Type) -> bool {
+        self.kinds().any(|has| has == kind)
+    }
+
+    /// The set of type `kind`.
+    pub fn get(&self, kind: Type) -> Option<RecordSet> {
+        let (_, octets) = self.packed().find(|(has, _)| *has == kind)?;
+        Reader(octets).set(kind)
+    }
+
+    /// All sets, in the order of their types.
+    pub fn iter(&self) -> impl Iterator<Item = (Type, RecordSet)> {
+        self.packed().filter_map(|(kind, octets)| Some((kind, Reader(octets).set(kind)?)))
+    }
+}
+
+impl fmt::Debug for Sets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl Packed {
+    /// Packs `set`.
+    pub(super) fn new(set: &RecordSet) -> Self {
+        let mut writer = Writer(Vec::new());
+        let mut clusters: Vec<&str> = Vec::new();
+        let of_variants = set.variants.iter().flat_map(|variant| &variant.tiers);
+        for choice in set.tiers.iter().chain(of_variants).flatten() {
+            if let Some(cluster) = choice.cluster.as_deref().filter(|cluster| !clusters.contains(cluster)) {
+                clusters.push(cluster);
+            }
+        }
+        writer.number(u64::from(set.ttl));
+        writer.number(clusters.len() as u64);
+        for cluster in &clusters {
+            writer.octets(cluster.as_bytes());
+        }
+        writer.choices(set.selection, &set.tiers, &clusters);
+        writer.number(set.variants.len() as u64);
+        for variant in &set.variants {
+            writer.number(variant.regions.len() as u64);
+            for region in &variant.regions {
+                writer.number(u64::from(region.0));
+            }
+            writer.choices(variant.selection, &variant.tiers, &clusters);
+        }
+        Self(writer.0)
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
+    }
+
+    fn octets(&mut self, octets: &[u8]) {
+        self.number(octets.len() as u64);
+        self.0.extend_from_slice(octets);
+    }
+
+    fn choices(&mut self, selection: Selection, tiers: &[Vec<Choice>], clusters: &[&str]) {
+        self.number(match selection {
+            Selection::All => 0,
+            Selection::Sticky => 1,
+            Selection::Weighted(picks) => 2 + u64::from(picks),
+        });
+        self.number(tiers.len() as u64);
+        let mut wire = Vec::new();
+        for tier in tiers {
+            self.number(tier.len() as u64);
+            for choice in tier {
+                self.number(u64::from(choice.weight));
+                let cluster = choice.cluster.as_deref();
+                let cluster = cluster.and_then(|name| clusters.iter().position(|known| *known == name));
+                self.number(cluster.map_or(0, |at| at as u64 + 1));
+                if selection == Selection::Sticky {
+                    self.0.extend_from_slice(&choice.seed.to_be_bytes());
+                }
+                self.number(choice.data.len() as u64);
+                for data in &choice.data {
+                    wire.clear();
+                    data.wire(&mut wire);
+                    self.octets(&wire);
+                }
+            }
+        }
+    }
+}
+
+/// Reads what [`Packed::new`] wrote; None is never met.
+struct Reader<'p>(&'p [u8]);
+
+impl<'p> Reader<'p> {
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let (&octet, rest) = self.0.split_first()?;
+            self.0 = rest;
+            number |= u64::from(octet & 0x7f) << shift;
+            if octet & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn count(&mut self) -> Option<usize> {
+        Some(self.number()? as usize)
+    }
+
+    fn octets(&mut self) -> Option<&'p [u8]> {
+        let length = self.count()?;
+        let (octets, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(octets)
+    }
+
+    fn set(mut self, kind: Type) -> Option<RecordSet> {
+        let ttl = self.number()? as u32;
+        let clusters: Vec<Arc<str>> = (0..self.count()?)
+            .map(|_| Some(Arc::from(std::str::from_utf8(self.octets()?).ok()?)))
+            .collect::<Option<_>>()?;
+        let (selection, tiers) = self.choices(kind, &clusters)?;
+        let variants = (0..self.count()?)
+            .map(|_| {
+                let regions = (0..self.count()?).map(|_| Some(Region(self.number()? as u16)));
+                let regions = regions.collect::<Option<_>>()?;
+                let (selection, tiers) = self.choices(kind, &clusters)?;
+                Some(Variant { regions, selection, tiers })
+            })
+            .collect::<Option<_>>()?;
+        Some(RecordSet { ttl, selection, tiers, variants })
+    }
+
+    fn choices(&mut self, kind: Type, clusters: &[Arc<str>]) -> Option<(Selection, Vec<Vec<Choice>>)> {
+        let selection = match self.number()? {
+            0 => Selection::All,
+            1 => Selection::Sticky,
+            picks => Selection::Weighted((picks - 2) as u16),
+        };
+        let tiers = (0..self.count()?)
+            .map(|_| (0..self.count()?).map(|_| self.choice(kind, selection, clusters)).collect())
+            .collect::<Option<_>>()?;
+        Some((selection, tiers))
+    }
+
+    fn choice(&mut self, kind: Type, selection: Selection, clusters: &[Arc<str>]) -> Option<Choice> {
+        let weight = self.number()? as u32;
+        let cluster = self.count()?.checked_sub(1).and_then(|at| clusters.get(at)).cloned();
+        let mut seed = 0;
+        if selection == Selection::Sticky {
+            let (octets, rest) = self.0.split_first_chunk::<8>()?;
+            (seed, self.0) = (u64::from_be_bytes(*octets), rest);
+        }
+        let data = (0..self.count()?).map(|_| Data::of_wire(kind, self.octets()?)).collect::<Option<_>>()?;
+        Some(Choice { data, weight, cluster, seed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn selections() -> impl Strategy<Value = Selection> {
+        prop_oneof![Just(Selection::All), Just(Selection::Sticky), any::<u16>().prop_map(Selection::Weighted)]
+    }
+
+    fn tiers(selection: Selection) -> impl Strategy<Value = Vec<Vec<Choice>>> {
+        let choice = (
+            prop::collection::vec(any::<[u8; 4]>().prop_map(|octets| Data::A(octets.into())), 0..3),
+            any::<u32>(),
+            prop::option::of("[a-c]{0,3}"),
+            any::<u64>(),
+        );
+        let choice = choice.prop_map(move |(data, weight, cluster, seed)| Choice {
+            data,
+            weight,
+            cluster: cluster.map(Arc::from),
+            seed: if selection == Selection::Sticky { seed } else { 0 },
+        });
+        prop::collection::vec(prop::collection::vec(choice, 0..4), 0..3)
+    }
+
+    prop_compose! {
+        fn parts()(selection in selections())(
+            tiers in tiers(selection), selection in Just(selection), regions in prop::collection::vec(any::<u16>(), 0..3),
+        ) -> Variant {
+            Variant { regions: regions.into_iter().map(Region).collect(), selection, tiers }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_unpacked(ttl in any::<u32>(), own in parts(), variants in prop::collection::vec(parts(), 0..4)) {
+            let set = RecordSet { ttl, selection: own.selection, tiers: own.tiers, variants };
+            let sets = Sets::of(&BTreeMap::from([(Type::A, Packed::new(&set))]));
+            prop_assert_eq!(sets.get(Type::A), Some(set));
+            prop_assert_eq!((sets.len(), sets.has(Type::A), sets.has(Type::AAAA)), (1, true, false));
+        }
+    }
+
+    #[test]
+    fn data_of_every_type_is_unpacked_as_it_was() {
+        for (kind, text) in [
+            (Type::AAAA, "2001:db8::1"),
+            (Type::CNAME, "a.b."),
+            (Type::NS, "a."),
+            (Type::PTR, "a."),
+            (Type::MX, "10 a."),
+            (Type::TXT, "\"a\" \"\\255\""),
+            (Type::SRV, "1 2 3 a."),
+            (Type::CAA, "0 issue \"ca.test\""),
+            (Type::HTTPS, "1 . alpn=h2"),
+            (Type(65280), "\\# 0"),
+        ] {
+            let set = RecordSet::fixed(5, vec![Data::parse(kind, text).expect(text)]);
+            let sets = Sets::of(&BTreeMap::from([(kind, Packed::new(&set))]));
+            assert_eq!(sets.get(kind), Some(set), "{text}");
+        }
+    }
+}
