@@ -1,99 +1,16 @@
-//! The hub's side of one agent's stream.
+//! The hub's side of one agent's stream: a machine without clock or I/O.
+
+mod compare;
+mod send;
+mod types;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down};
 
-use crate::{Digest, FENCED, HEARTBEAT_MS, Key, content_hash, item_hash};
+use crate::{Digest, FENCED, Key, content_hash, item_hash};
 
-/// What the hub says of itself, and its limits.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The hub's name, for the agent's log.
-    pub hub: String,
-    /// Identity of the store behind the hub: the uid of the Namespace `kube-system`.
-    pub incarnation: String,
-    /// Heartbeat period that agents are asked for, milliseconds.
-    pub heartbeat_ms: u32,
-    /// Most Applies sent and not yet answered. 512 manifests of 2 KiB are 1 MiB: at 100 ms of round trip and apply time that is
-    /// 5,000 objects a second, above what an API server takes, and bounds what one slow agent holds in the hub's send buffers.
-    pub window: usize,
-    /// Most undelivered Events (posted to the federation for this member) kept while the agent is away; the oldest go first.
-    pub event_backlog: usize,
-    /// Least time between two anti-entropy questions, milliseconds.
-    pub digest_interval_ms: u64,
-    /// Silence after which the stream is called lost, milliseconds.
-    pub silence_ms: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            hub: "hub".into(),
-            incarnation: String::new(),
-            heartbeat_ms: HEARTBEAT_MS,
-            window: 512,
-            event_backlog: 256,
-            digest_interval_ms: 5_000,
-            silence_ms: 10_000,
-        }
-    }
-}
-
-/// Desired state of one object in this member.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Desired {
-    /// Which object.
-    pub key: Key,
-    /// The template's uid.
-    pub uid: String,
-    /// The template's generation.
-    pub generation: i64,
-    /// Epoch of the decision.
-    pub epoch: u64,
-    /// JSON, rendered for this member.
-    pub manifest: Bytes,
-    /// What to do with an object that is there and not ours.
-    pub conflict: v1::ConflictPolicy,
-    /// It may run in one cluster at a time: the agent's lease on it, milliseconds. 0: no lease.
-    pub lease_ms: u32,
-}
-
-/// What the hub's controller learns.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// The agent said hello. Its `epoch` is the newest that it ever saw: a hub with an older one was restored from a backup and must raise its own.
-    Connected(v1::Hello),
-    /// The stream was lost, or silent for too long: the driver closes it and calls [`Session::disconnected`].
-    Lost {
-        /// Since when nothing came, milliseconds of the driver's clock.
-        since_ms: u64,
-    },
-    /// A heartbeat, already acknowledged.
-    Heartbeat(v1::Heartbeat),
-    /// Outcome of an Apply.
-    Applied(v1::Applied),
-    /// Outcome of a removal or release; it is no longer pending.
-    Removed(v1::Removed),
-    /// Status of a member copy.
-    Status(v1::ObjectStatus),
-    /// Reachability of a Service.
-    Service(v1::ServiceState),
-    /// An Event in the member.
-    MemberEvent(v1::MemberEvent),
-    /// The agent's table differs from the hub's though nothing is under way; the items are being compared.
-    Mismatch {
-        /// The hub's digest.
-        ours: Digest,
-        /// The agent's.
-        theirs: Digest,
-    },
-    /// The agent holds an object that the hub does not want and did not remove. Never removed for that.
-    Stray(v1::digest_reply::Item),
-    /// The agent sent something that this protocol does not allow; it was dropped.
-    Violation(&'static str),
-}
+pub use types::{Config, Desired, Event};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
@@ -402,115 +319,6 @@ impl Session {
         self.events.pop_front()
     }
 
-    fn greet(&mut self, now: u64, hello: v1::Hello) {
-        self.control.push_back(Down::Welcome(v1::Welcome {
-            session: hello.session.clone(),
-            hub: self.config.hub.clone(),
-            incarnation: self.config.incarnation.clone(),
-            epoch: self.epoch,
-            heartbeat_ms: self.config.heartbeat_ms,
-        }));
-        self.ask(now);
-        // Also when there is nothing to probe: the agent may still hold an earlier hub's list.
-        self.control.push_back(Down::Probes(v1::Probes { probes: self.probes.clone() }));
-        self.events.push_back(Event::Connected(hello));
-    }
-
-    fn ask(&mut self, now: u64) {
-        self.asked_at = Some(now);
-        if self.link == Link::Greeting {
-            self.link = Link::Comparing { asked: self.changes };
-        }
-        self.control.push_back(Down::Digest(v1::Digest {
-            digest: self.digest.sum,
-            objects: self.digest.objects,
-            epoch: self.epoch,
-        }));
-    }
-
-    fn beat(&mut self, now: u64, heartbeat: v1::Heartbeat) {
-        let theirs = Digest { sum: heartbeat.digest, objects: heartbeat.objects };
-        // Before the controller has given everything, an object that moved away may be missing in both tables.
-        let current = self.complete && (theirs == self.digest || self.explained(theirs));
-        if current {
-            self.leased_at = Some(now);
-        }
-        self.control.push_back(Down::HeartbeatAck(v1::HeartbeatAck {
-            sequence: heartbeat.sequence,
-            epoch: self.epoch,
-            current,
-        }));
-        let quiet = self.complete
-            && self.link == Link::Up
-            && self.in_flight == 0
-            && self.first.is_empty()
-            && self.then.is_empty()
-            && self.removals.is_empty();
-        let rested = self.asked_at.is_none_or(|at| now >= at + self.config.digest_interval_ms);
-        if quiet && rested && theirs != self.digest && !self.explained(theirs) {
-            self.events.push_back(Event::Mismatch { ours: self.digest, theirs });
-            self.link = Link::Comparing { asked: self.changes };
-            self.ask(now);
-        }
-        self.events.push_back(Event::Heartbeat(heartbeat));
-    }
-
-    /// Whether known strays account for the difference.
-    fn explained(&self, theirs: Digest) -> bool {
-        let mut with_strays = self.digest;
-        for item in self.unknown.values() {
-            with_strays.add(item_hash(&item.uid, item.generation, item.hash));
-        }
-        with_strays == theirs
-    }
-
-    fn compare(&mut self, reply: v1::DigestReply) {
-        let Link::Comparing { asked } = self.link else {
-            self.events.push_back(Event::Violation("an answer to no question"));
-            return;
-        };
-        self.link = Link::Up;
-        self.unknown.clear();
-        if reply.equal {
-            for entry in self.table.values_mut().filter(|entry| entry.changed <= asked) {
-                entry.sent = Sent::Held;
-            }
-        } else {
-            for entry in
-                self.table.values_mut().filter(|entry| entry.changed <= asked && entry.sent == Sent::Held)
-            {
-                entry.sent = Sent::No;
-            }
-            for item in reply.items {
-                let Some(key) = item.key.clone().map(Key::from) else { continue };
-                if let Some(entry) = self.table.get_mut(&key) {
-                    let same = item.uid == entry.desired.uid
-                        && item.generation == entry.desired.generation
-                        && item.hash == entry.hash;
-                    if same && entry.sent == Sent::No {
-                        entry.sent = Sent::Held;
-                    }
-                } else if !self.removals.contains_key(&key) {
-                    self.unknown.insert(key, item);
-                }
-            }
-        }
-        self.first.clear();
-        self.then.clear();
-        for (key, entry) in &self.table {
-            if entry.sent == Sent::No {
-                enqueue(&mut self.first, &mut self.then, key);
-            }
-        }
-        self.report_strays();
-    }
-
-    fn report_strays(&mut self) {
-        if self.complete && self.link == Link::Up {
-            self.events.extend(self.unknown.values().cloned().map(Event::Stray));
-        }
-    }
-
     fn applied(&mut self, applied: v1::Applied) {
         let key = Key::from(applied.key.clone().unwrap_or_default());
         if let Some(entry) = self.table.get_mut(&key) {
@@ -534,72 +342,6 @@ impl Session {
             self.unknown.remove(&key);
             self.events.push_back(Event::Removed(removed));
         }
-    }
-
-    fn withdraw(&mut self, key: Key, uid: String, epoch: u64, permit: Option<v1::Permit>) {
-        self.set_epoch(epoch);
-        if let Some(entry) = self.table.get(&key) {
-            if entry.desired.uid == uid && entry.desired.epoch > epoch {
-                self.events.push_back(Event::Removed(v1::Removed {
-                    key: Some(key.into()),
-                    uid,
-                    epoch,
-                    result: v1::RemoveResult::Refused.into(),
-                    message: format!("a decision of epoch {} wants it here", entry.desired.epoch),
-                }));
-                return;
-            }
-            if entry.desired.uid == uid {
-                self.digest.subtract(item_hash(&uid, entry.desired.generation, entry.hash));
-                if entry.sent == Sent::InFlight {
-                    self.in_flight = self.in_flight.saturating_sub(1);
-                }
-                self.table.remove(&key);
-            }
-        }
-        self.unknown.remove(&key);
-        self.leaving.push_back(key.clone());
-        self.removals.insert(key, Removal { uid, epoch, permit });
-    }
-
-    fn next_removal(&mut self) -> Option<Down> {
-        if self.link != Link::Up {
-            return None;
-        }
-        while let Some(key) = self.leaving.pop_front() {
-            let Some(removal) = self.removals.get(&key) else { continue };
-            let (key, uid, epoch) = (Some(key.into()), removal.uid.clone(), removal.epoch);
-            return Some(match removal.permit.clone() {
-                Some(permit) => Down::Remove(v1::Remove { key, uid, epoch, permit: Some(permit) }),
-                None => Down::Release(v1::Release { key, uid, epoch }),
-            });
-        }
-        None
-    }
-
-    fn next_apply(&mut self) -> Option<Down> {
-        if self.link != Link::Up || self.in_flight >= self.config.window {
-            return None;
-        }
-        while let Some(key) = self.first.pop_front().or_else(|| self.then.pop_front()) {
-            let Some(entry) = self.table.get_mut(&key).filter(|entry| entry.sent == Sent::No) else {
-                continue;
-            };
-            entry.sent = Sent::InFlight;
-            entry.sent_epoch = entry.desired.epoch;
-            self.in_flight += 1;
-            let wanted = entry.desired.clone();
-            return Some(Down::Apply(v1::Apply {
-                key: Some(wanted.key.into()),
-                uid: wanted.uid,
-                generation: wanted.generation,
-                epoch: wanted.epoch,
-                manifest: wanted.manifest,
-                conflict: wanted.conflict.into(),
-                lease_ms: wanted.lease_ms,
-            }));
-        }
-        None
     }
 }
 

@@ -1,0 +1,117 @@
+//! Anti-entropy: heartbeats carry the digest of what the agent holds, and where it differs the tables are compared.
+
+use proto::v1::{self, hub_message::Message as Down};
+
+use super::{Event, Link, Sent, Session, enqueue};
+use crate::{Digest, Key, item_hash};
+
+impl Session {
+    pub(super) fn greet(&mut self, now: u64, hello: v1::Hello) {
+        self.control.push_back(Down::Welcome(v1::Welcome {
+            session: hello.session.clone(),
+            hub: self.config.hub.clone(),
+            incarnation: self.config.incarnation.clone(),
+            epoch: self.epoch,
+            heartbeat_ms: self.config.heartbeat_ms,
+        }));
+        self.ask(now);
+        // Also when there is nothing to probe: the agent may still hold an earlier hub's list.
+        self.control.push_back(Down::Probes(v1::Probes { probes: self.probes.clone() }));
+        self.events.push_back(Event::Connected(hello));
+    }
+
+    fn ask(&mut self, now: u64) {
+        self.asked_at = Some(now);
+        if self.link == Link::Greeting {
+            self.link = Link::Comparing { asked: self.changes };
+        }
+        self.control.push_back(Down::Digest(v1::Digest {
+            digest: self.digest.sum,
+            objects: self.digest.objects,
+            epoch: self.epoch,
+        }));
+    }
+
+    pub(super) fn beat(&mut self, now: u64, heartbeat: v1::Heartbeat) {
+        let theirs = Digest { sum: heartbeat.digest, objects: heartbeat.objects };
+        // Before the controller has given everything, an object that moved away may be missing in both tables.
+        let current = self.complete && (theirs == self.digest || self.explained(theirs));
+        if current {
+            self.leased_at = Some(now);
+        }
+        self.control.push_back(Down::HeartbeatAck(v1::HeartbeatAck {
+            sequence: heartbeat.sequence,
+            epoch: self.epoch,
+            current,
+        }));
+        let quiet = self.complete
+            && self.link == Link::Up
+            && self.in_flight == 0
+            && self.first.is_empty()
+            && self.then.is_empty()
+            && self.removals.is_empty();
+        let rested = self.asked_at.is_none_or(|at| now >= at + self.config.digest_interval_ms);
+        if quiet && rested && theirs != self.digest && !self.explained(theirs) {
+            self.events.push_back(Event::Mismatch { ours: self.digest, theirs });
+            self.link = Link::Comparing { asked: self.changes };
+            self.ask(now);
+        }
+        self.events.push_back(Event::Heartbeat(heartbeat));
+    }
+
+    /// Whether known strays account for the difference.
+    fn explained(&self, theirs: Digest) -> bool {
+        let mut with_strays = self.digest;
+        for item in self.unknown.values() {
+            with_strays.add(item_hash(&item.uid, item.generation, item.hash));
+        }
+        with_strays == theirs
+    }
+
+    pub(super) fn compare(&mut self, reply: v1::DigestReply) {
+        let Link::Comparing { asked } = self.link else {
+            self.events.push_back(Event::Violation("an answer to no question"));
+            return;
+        };
+        self.link = Link::Up;
+        self.unknown.clear();
+        if reply.equal {
+            for entry in self.table.values_mut().filter(|entry| entry.changed <= asked) {
+                entry.sent = Sent::Held;
+            }
+        } else {
+            for entry in
+                self.table.values_mut().filter(|entry| entry.changed <= asked && entry.sent == Sent::Held)
+            {
+                entry.sent = Sent::No;
+            }
+            for item in reply.items {
+                let Some(key) = item.key.clone().map(Key::from) else { continue };
+                if let Some(entry) = self.table.get_mut(&key) {
+                    let same = item.uid == entry.desired.uid
+                        && item.generation == entry.desired.generation
+                        && item.hash == entry.hash;
+                    if same && entry.sent == Sent::No {
+                        entry.sent = Sent::Held;
+                    }
+                } else if !self.removals.contains_key(&key) {
+                    self.unknown.insert(key, item);
+                }
+            }
+        }
+        self.first.clear();
+        self.then.clear();
+        for (key, entry) in &self.table {
+            if entry.sent == Sent::No {
+                enqueue(&mut self.first, &mut self.then, key);
+            }
+        }
+        self.report_strays();
+    }
+
+    pub(super) fn report_strays(&mut self) {
+        if self.complete && self.link == Link::Up {
+            self.events.extend(self.unknown.values().cloned().map(Event::Stray));
+        }
+    }
+}

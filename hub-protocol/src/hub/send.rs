@@ -1,0 +1,74 @@
+//! What is on its way to the agent: removals, releases and manifests.
+
+use proto::v1::{self, hub_message::Message as Down};
+
+use super::{Event, Link, Removal, Sent, Session};
+use crate::{Key, item_hash};
+
+impl Session {
+    pub(super) fn withdraw(&mut self, key: Key, uid: String, epoch: u64, permit: Option<v1::Permit>) {
+        self.set_epoch(epoch);
+        if let Some(entry) = self.table.get(&key) {
+            if entry.desired.uid == uid && entry.desired.epoch > epoch {
+                self.events.push_back(Event::Removed(v1::Removed {
+                    key: Some(key.into()),
+                    uid,
+                    epoch,
+                    result: v1::RemoveResult::Refused.into(),
+                    message: format!("a decision of epoch {} wants it here", entry.desired.epoch),
+                }));
+                return;
+            }
+            if entry.desired.uid == uid {
+                self.digest.subtract(item_hash(&uid, entry.desired.generation, entry.hash));
+                if entry.sent == Sent::InFlight {
+                    self.in_flight = self.in_flight.saturating_sub(1);
+                }
+                self.table.remove(&key);
+            }
+        }
+        self.unknown.remove(&key);
+        self.leaving.push_back(key.clone());
+        self.removals.insert(key, Removal { uid, epoch, permit });
+    }
+
+    pub(super) fn next_removal(&mut self) -> Option<Down> {
+        if self.link != Link::Up {
+            return None;
+        }
+        while let Some(key) = self.leaving.pop_front() {
+            let Some(removal) = self.removals.get(&key) else { continue };
+            let (key, uid, epoch) = (Some(key.into()), removal.uid.clone(), removal.epoch);
+            return Some(match removal.permit.clone() {
+                Some(permit) => Down::Remove(v1::Remove { key, uid, epoch, permit: Some(permit) }),
+                None => Down::Release(v1::Release { key, uid, epoch }),
+            });
+        }
+        None
+    }
+
+    pub(super) fn next_apply(&mut self) -> Option<Down> {
+        if self.link != Link::Up || self.in_flight >= self.config.window {
+            return None;
+        }
+        while let Some(key) = self.first.pop_front().or_else(|| self.then.pop_front()) {
+            let Some(entry) = self.table.get_mut(&key).filter(|entry| entry.sent == Sent::No) else {
+                continue;
+            };
+            entry.sent = Sent::InFlight;
+            entry.sent_epoch = entry.desired.epoch;
+            self.in_flight += 1;
+            let wanted = entry.desired.clone();
+            return Some(Down::Apply(v1::Apply {
+                key: Some(wanted.key.into()),
+                uid: wanted.uid,
+                generation: wanted.generation,
+                epoch: wanted.epoch,
+                manifest: wanted.manifest,
+                conflict: wanted.conflict.into(),
+                lease_ms: wanted.lease_ms,
+            }));
+        }
+        None
+    }
+}
