@@ -270,6 +270,7 @@ impl Service {
             let client = Client {
                 hub,
                 instance: self.options.instance.clone(),
+                listen: self.addresses.clone(),
                 state: self.state.clone(),
                 dice: Dice::new(dice.roll()),
             };

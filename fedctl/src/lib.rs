@@ -3,6 +3,7 @@
 //! - `init`, `up`: make a federation, run all its parts in one process.
 //! - `token`, `join`, `clusters`, `cordon`, `uncordon`, `drain`, `unjoin`: members.
 //! - `traffic`, `dns`: switches by hand, and why users get the answers that they get.
+//! - `drill`: rehearsals of a cluster's loss.
 //! - `demo`: the whole story on one machine, without Kubernetes.
 //!
 //! Data goes to standard output, talk to standard error. [`parts`] assembles the parts, [`connect`] finds the federation's API, and each
@@ -70,6 +71,9 @@ enum Command {
     /// Switches clusters in the answers by hand, and shows why they are in them or not.
     #[command(subcommand)]
     Traffic(commands::traffic::Command),
+    /// Rehearses the loss of a cluster, and measures what users notice.
+    #[command(subcommand)]
+    Drill(commands::drill::Command),
     /// Tells the story on this machine: Taiwan alone, Taiwan and Tokyo, Tokyo alone; drained, then killed.
     Demo(demo::Options),
     /// A sandbox member with its agent, for the demo and for tests.
@@ -94,6 +98,10 @@ pub fn main() -> ExitCode {
             logging::init(format, "off");
             process::run(format, async |shutdown| demo::run(options, shutdown).await)
         }
+        Command::Drill(command) => {
+            logging::init(format, "warn");
+            process::run(format, async |shutdown| commands::drill::command(command, shutdown).await)
+        }
         command => {
             logging::init(format, "warn");
             process::run(format, async |_| simple(command).await)
@@ -116,6 +124,10 @@ async fn simple(command: Command) -> anyhow::Result<()> {
         Command::Undo(options) => commands::undo::run(options).await,
         Command::Traffic(command) => commands::traffic::run(command).await,
         Command::Dns(command) => commands::dns::run(command).await,
-        Command::Up(_) | Command::Join(_) | Command::Demo(_) | Command::SandboxMember(_) => Ok(()),
+        Command::Drill(_)
+        | Command::Up(_)
+        | Command::Join(_)
+        | Command::Demo(_)
+        | Command::SandboxMember(_) => Ok(()),
     }
 }

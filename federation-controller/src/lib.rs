@@ -39,6 +39,7 @@ mod act;
 mod crds;
 mod decide;
 mod dns;
+mod drill;
 mod epoch;
 mod health;
 mod hub;

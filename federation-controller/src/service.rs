@@ -31,6 +31,7 @@ use crate::decide::removal::Gate;
 use crate::decide::unjoin::Leaving;
 use crate::decide::work;
 use crate::dns::Dns;
+use crate::drill::{self, Drills};
 use crate::epoch::{self, Epochs};
 use crate::health::{Followers, Health};
 use crate::hub::agent::Agents;
@@ -138,6 +139,7 @@ impl Service {
             ..health::Options::default()
         });
         let traffic = Traffic::new();
+        let drills = Drills::default();
         let zones = Zones::new(traffic.clone(), metrics.clone(), shutdown.clone());
         let cluster_statuses = ClusterStatuses::new(world.clone(), board.clone(), writer.clone());
 
@@ -164,6 +166,7 @@ impl Service {
             leaving: leaving.clone(),
             health: health.clone(),
             traffic: traffic.clone(),
+            drills: drills.clone(),
             sessions: sessions.clone(),
             writer: writer.clone(),
             gate: gate.clone(),
@@ -187,6 +190,7 @@ impl Service {
             ledger: ledger.clone(),
             gate: gate.clone(),
             traffic: traffic.clone(),
+            drills: drills.clone(),
             recorder,
             metrics: metrics.clone(),
             defaults: Defaults { evict_after_ms: options.evict_after.as_millis() as i64 },
@@ -230,10 +234,23 @@ impl Service {
             epochs: epochs.clone(),
             zones: zones.clone(),
             dns,
+            drills: drills.clone(),
             queue: queue.clone(),
             writer,
         };
         tokio::spawn(traffic.clone().run(surroundings, shutdown.clone()));
+        let around = drill::Surroundings {
+            client: client.clone(),
+            world: world.clone(),
+            board: board.clone(),
+            sessions: sessions.clone(),
+            traffic: traffic.clone(),
+            zones: zones.clone(),
+            queue: queue.clone(),
+            defaults: Defaults { evict_after_ms: options.evict_after.as_millis() as i64 },
+            zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
+        };
+        tokio::spawn(drills.run(around, shutdown.clone()));
         let operations = Operations { traffic: traffic.clone(), zones: zones.clone(), board: board.clone() };
         let followers = Followers {
             world: world.clone(),

@@ -1,5 +1,6 @@
 //! The stream of zones from the hub.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use federation_runtime::pki::Identity;
@@ -45,6 +46,8 @@ pub struct Client {
     pub hub: Hub,
     /// Who says hello.
     pub instance: String,
+    /// Where it answers.
+    pub listen: Vec<SocketAddr>,
     /// What updates are applied to.
     pub state: State,
     /// For the jitter.
@@ -102,7 +105,12 @@ impl Client {
         let mut client = ZonesClient::new(self.connect().await?).max_decoding_message_size(UPDATE_MAX);
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (epoch, incarnation) = self.state.served();
-        let hello = v1::DnsHello { instance: self.instance.clone(), epoch, incarnation };
+        let hello = v1::DnsHello {
+            instance: self.instance.clone(),
+            epoch,
+            incarnation,
+            listen: self.listen.iter().map(ToString::to_string).collect(),
+        };
         // The queue is empty, and its receiver is held here.
         let _ = sender.try_send(message(v1::dns_message::Message::Hello(hello)));
         let mut updates = client.watch(ReceiverStream::new(receiver)).await?.into_inner();

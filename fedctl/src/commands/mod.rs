@@ -5,6 +5,7 @@ pub(crate) mod clusters;
 pub(crate) mod cordon;
 pub(crate) mod dns;
 pub(crate) mod drain;
+pub(crate) mod drill;
 pub(crate) mod gate;
 pub(crate) mod init;
 pub(crate) mod join;

@@ -21,6 +21,7 @@ use super::queue::{Priority, Queue};
 use super::removal::Gate;
 use crate::act::events::Recorder;
 use crate::act::write::{self, Writer};
+use crate::drill::Drills;
 use crate::epoch::{self, Epochs};
 use crate::hub::sessions::Sessions;
 use crate::metrics::Metrics;
@@ -54,6 +55,7 @@ pub(crate) struct Reconciler {
     pub(crate) ledger: Ledger,
     pub(crate) gate: Gate,
     pub(crate) traffic: Traffic,
+    pub(crate) drills: Drills,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
     pub(crate) defaults: Defaults,
@@ -181,11 +183,13 @@ impl Reconciler {
             .any(|spec| spec.failover.prefer == FailoverPreference::Exclusivity);
         let silent_ms = if exclusive { self.sessions.silent_ms() } else { BTreeMap::new() };
         let drained = self.traffic.drained(template, &self.world, snapshot);
+        let rehearsed =
+            self.drills.loss().and_then(|loss| loss.views(&self.world, template, &snapshot.views));
         placement::place(&placement::Request {
             template: view,
             policies: &policies,
             cluster_policies: &cluster_policies,
-            clusters: &snapshot.views,
+            clusters: rehearsed.as_deref().unwrap_or(&snapshot.views),
             current: last.map(|last| &last.spec),
             observed: &observed,
             capacity: &BTreeMap::new(),

@@ -1,6 +1,7 @@
 //! Zones to the dns-lbs, and what each of them serves back.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,8 @@ const UPDATES: usize = 1;
 /// Streams of dns-lbs at once. A federation has a handful; each stream costs a copy of the zones in flight.
 const STREAMS: usize = 256;
 
+/// Doors of one dns-lb that are kept.
+const DOORS: usize = 8;
 /// Publications whose time is remembered, to tell how far a dns-lb is behind: one that is further behind is that far at least.
 const PUBLICATIONS: usize = 256;
 
@@ -57,6 +60,8 @@ struct Served {
     epoch: u64,
     // When it last said so.
     heard: Instant,
+    // Where it answers.
+    doors: Vec<SocketAddr>,
 }
 
 impl Zones {
@@ -158,6 +163,7 @@ impl Zones {
             instance: instance.to_owned(),
             epoch: 0,
             heard: now,
+            doors: Vec::new(),
         });
         served.epoch = served.epoch.max(epoch);
         served.heard = now;
@@ -166,6 +172,25 @@ impl Zones {
         self.0.metrics.dns_sessions.set(streams.len() as i64);
         drop(streams);
         self.0.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Where the DNS servers answer: one door of each, as far as they say.
+    pub(crate) fn doors(&self) -> Vec<SocketAddr> {
+        let streams = self.0.streams.lock();
+        let mut doors: Vec<SocketAddr> =
+            streams.values().filter_map(|served| served.doors.first()).copied().collect();
+        doors.sort_unstable();
+        doors.dedup();
+        doors
+    }
+
+    fn opened(&self, stream: u64, listen: &[String], peer: Option<IpAddr>) {
+        let doors = listen.iter().filter_map(|text| text.parse::<SocketAddr>().ok()).filter_map(|door| {
+            if door.ip().is_unspecified() { Some(SocketAddr::new(peer?, door.port())) } else { Some(door) }
+        });
+        if let Some(served) = self.0.streams.lock().get_mut(&stream) {
+            served.doors = doors.take(DOORS).collect();
+        }
     }
 
     fn gone(&self, stream: u64) {
@@ -185,6 +210,7 @@ impl Zones {
         self,
         mut inbound: Streaming<v1::DnsMessage>,
         outbound: mpsc::Sender<Result<v1::ZoneUpdate, Status>>,
+        peer: Option<IpAddr>,
     ) {
         let stream = self.0.next_stream.fetch_add(1, Ordering::Relaxed);
         let mut newest = self.0.newest.subscribe();
@@ -199,6 +225,7 @@ impl Zones {
                         v1::dns_message::Message::Hello(hello) => {
                             instance = hello.instance;
                             self.served(stream, &instance, 0);
+                            self.opened(stream, &hello.listen, peer);
                         }
                         v1::dns_message::Message::Served(served) => self.served(stream, &instance, served.epoch),
                         v1::dns_message::Message::Votes(votes) => self.0.traffic.measured(&instance, &votes.votes),
@@ -243,7 +270,8 @@ impl v1::zones_server::Zones for Zones {
             return Err(Status::resource_exhausted("too many DNS servers are connected"));
         }
         let (sender, receiver) = mpsc::channel(UPDATES);
-        tokio::spawn(self.clone().serve(request.into_inner(), sender));
+        let from = request.remote_addr().map(|address| address.ip());
+        tokio::spawn(self.clone().serve(request.into_inner(), sender, from));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }

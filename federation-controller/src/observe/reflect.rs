@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use federation_core::api::{
-    API_VERSION, ClientRegions, Cluster, ClusterPlacementPolicy, DeletionBudget, HeldRemoval,
+    API_VERSION, ClientRegions, Cluster, ClusterPlacementPolicy, DeletionBudget, FailoverDrill, HeldRemoval,
     PlacementPolicy, PlacementPolicySpec, PlacementSpec, PlacementStatus, TrafficPolicy, Verdict,
 };
 use federation_core::gate::accounts::Limits;
@@ -25,6 +25,7 @@ use crate::act::write::Writer;
 use crate::decide::board::{Board, Unjoin};
 use crate::decide::queue::{Priority, Queue};
 use crate::decide::removal::Gate;
+use crate::drill::Drills;
 use crate::health::Health;
 use crate::hub::sessions::Sessions;
 use crate::traffic::Traffic;
@@ -42,6 +43,7 @@ pub(crate) struct Observer {
     pub(crate) leaving: Queue<String>,
     pub(crate) health: Health,
     pub(crate) traffic: Traffic,
+    pub(crate) drills: Drills,
     pub(crate) sessions: Sessions,
     pub(crate) writer: Writer,
     pub(crate) gate: Gate,
@@ -75,6 +77,7 @@ impl Observer {
             "clientregions",
             "deletionbudgets",
             "heldremovals",
+            "failoverdrills",
             "placements",
             "clusterplacements",
         ];
@@ -88,6 +91,7 @@ impl Observer {
         self.watch(own("clientregions"), shutdown, Self::client_regions);
         self.watch(own("deletionbudgets"), shutdown, Self::deletion_budget);
         self.watch(own("heldremovals"), shutdown, Self::held_removal);
+        self.watch(own("failoverdrills"), shutdown, Self::drill);
         self.watch(own("placements"), shutdown, Self::placement);
         self.watch(own("clusterplacements"), shutdown, Self::placement);
         for kind in kinds {
@@ -300,6 +304,14 @@ impl Observer {
         let Some(held) = held else { return self.gate.unhold(&name) };
         for key in self.gate.decide(&name, held.spec.decision) {
             self.queue.add(key, Priority::Normal);
+        }
+    }
+
+    fn drill(&self, change: Change) {
+        let Some((_, name, drill)) = parts::<FailoverDrill>(change) else { return };
+        match drill {
+            Some(drill) => self.drills.put(drill),
+            None => self.drills.remove(&name),
         }
     }
 

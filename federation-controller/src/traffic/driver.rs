@@ -115,7 +115,10 @@ impl Traffic {
         // Without its keys a signed zone would be broken: they are told of by a poke.
         let Some(extras) = surroundings.dns.extras() else { return };
         let snapshot = surroundings.board.snapshot();
-        let (services, policies) = (views::services(&surroundings.world), surroundings.world.traffic());
+        let (mut services, policies) = (views::services(&surroundings.world), surroundings.world.traffic());
+        if let Some(loss) = surroundings.drills.loss() {
+            loss.services(&mut services);
+        }
         let clusters = views::clusters(&snapshot);
         let places = state.places(surroundings);
         let now_ms = Timestamp::now().as_millisecond();
@@ -189,7 +192,7 @@ impl Traffic {
             state.kept.save(&settings.file);
         }
         let regions = clusters.into_iter().map(|(name, cluster)| (name, cluster.region)).collect();
-        let published = Arc::new(Published { epoch, decision, policies, places, regions });
+        let published = Arc::new(Published { epoch, at_ms: now_ms, decision, policies, places, regions });
         *self.0.last.lock() = Some(published);
         self.0.published.notify_one();
     }

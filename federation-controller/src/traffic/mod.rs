@@ -28,6 +28,7 @@ use crate::act::write::Writer;
 use crate::decide::board::Board;
 use crate::decide::queue::Queue;
 use crate::dns::Dns;
+use crate::drill::Drills;
 use crate::epoch::Epochs;
 use crate::hub::zones::Zones;
 use crate::observe::{Key, World};
@@ -60,6 +61,8 @@ struct Inner {
 /// A decision that was published.
 pub(crate) struct Published {
     pub(crate) epoch: u64,
+    /// When it was decided, Unix milliseconds.
+    pub(crate) at_ms: i64,
     pub(crate) decision: TrafficDecision,
     /// That it was made from.
     pub(crate) policies: Arc<Vec<TrafficPolicy>>,
@@ -76,6 +79,7 @@ pub(crate) struct Surroundings {
     pub(crate) epochs: Epochs,
     pub(crate) zones: Zones,
     pub(crate) dns: Dns,
+    pub(crate) drills: Drills,
     pub(crate) queue: Queue<Key>,
     pub(crate) writer: Writer,
 }

@@ -28,6 +28,8 @@ pub struct ClusterFacts {
     pub healthy: bool,
     /// New replicas may come: neither cordoned nor tainted.
     pub open: bool,
+    /// Its agent can behave as cut off, and come back by itself.
+    pub isolable: bool,
 }
 
 /// The application.
@@ -78,6 +80,13 @@ pub fn preflight(spec: &FailoverDrillSpec, facts: &Facts) -> Vec<DrillFinding> {
             None => say("NoSuchCluster", false, format!("{name} is no member")),
             Some(cluster) if !cluster.healthy => {
                 say("NotHealthy", true, format!("{name} is not Healthy: its loss would measure nothing"));
+            }
+            Some(cluster) if spec.scope == DrillScope::Isolate && !cluster.isolable => {
+                say(
+                    "NotIsolable",
+                    false,
+                    format!("the agent of {name} does not know how to behave as cut off"),
+                );
             }
             Some(_) => {}
         }

@@ -17,7 +17,7 @@ pub(super) fn mk_spec(scope: DrillScope, hypothesis: &str) -> FailoverDrillSpec 
 }
 
 pub(super) fn mk_facts() -> Facts {
-    let cluster = ClusterFacts { healthy: true, open: true };
+    let cluster = ClusterFacts { healthy: true, open: true, isolable: true };
     let share = |room| AppShare { answered: true, replicas: 2, ready: 2, room };
     Facts {
         clusters: ["taiwan", "tokyo"].map(|name| (name.to_owned(), cluster.clone())).into(),
@@ -126,6 +126,15 @@ fn preflight_says_all_that_speaks_against_a_drill() {
     let mut facts = mk_facts();
     facts.vantages = 0;
     check(&mk_spec(DrillScope::Traffic, "errors<1%"), &facts, &[("NoVantage", true)]);
+}
+
+#[test]
+fn preflight_isolates_only_what_comes_back_by_itself() {
+    let spec = mk_spec(DrillScope::Isolate, "");
+    check(&spec, &mk_facts(), &[]);
+    let mut facts = mk_facts();
+    facts.clusters.get_mut("taiwan").expect("it is there").isolable = false;
+    check(&spec, &facts, &[("NotIsolable", false)]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod clusters;
 mod dnssec;
+mod drills;
 mod events;
 mod failures;
 mod federation;

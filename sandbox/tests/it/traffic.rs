@@ -14,7 +14,7 @@ use tokio::net::UdpSocket;
 use crate::federation::{CLUSTERS, DEPLOYMENTS, Federation, Member, PLACEMENTS, SERVICES, deployment, until};
 
 /// The addresses of one answer; none for what is not an answer.
-async fn resolve(server: SocketAddr, name: &str) -> BTreeSet<IpAddr> {
+pub(crate) async fn resolve(server: SocketAddr, name: &str) -> BTreeSet<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let mut query = Message::new(1, MessageType::Query, OpCode::Query);
     query.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::A));
@@ -30,7 +30,7 @@ async fn resolve(server: SocketAddr, name: &str) -> BTreeSet<IpAddr> {
     message.answers.iter().filter_map(|record| address(&record.data)).collect()
 }
 
-fn is_of(address: IpAddr, member: &Member) -> bool {
+pub(crate) fn is_of(address: IpAddr, member: &Member) -> bool {
     matches!(address, IpAddr::V4(address) if address.octets()[..2] == [127, member.index])
 }
 
@@ -82,7 +82,7 @@ const NAME: &str = "web.default.fed.svc.example.test.";
 const ANSWERS: usize = 16;
 
 /// A Deployment with its Service, served by both members, and a TrafficPolicy `web` with this in its spec.
-async fn served(federation: &Federation, spec: &Value) {
+pub(crate) async fn served(federation: &Federation, spec: &Value) {
     federation.api.create(DEPLOYMENTS, &deployment("web", 4)).await;
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
         "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 8080, "targetPort": 8080}]}});

@@ -1,0 +1,27 @@
+//! `fedctl drill run|list|stop|report`: a cluster's loss, rehearsed and measured.
+
+mod list;
+mod run;
+
+use anyhow::Result;
+use federation_runtime::shutdown::Shutdown;
+
+/// Commands on drills.
+#[derive(clap::Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Loses clusters on purpose, shows what comes of it, and gives them back: when the time is up, when the hypothesis breaks, on Ctrl-C,
+    /// and when this command or the hub dies. The exit status says whether the hypothesis held.
+    Run(run::Options),
+    /// Lists drills and schedules.
+    List(list::List),
+    /// Ends a drill, and waits until all is restored.
+    Stop(list::Stop),
+}
+
+pub(crate) async fn command(command: Command, shutdown: Shutdown) -> Result<()> {
+    match command {
+        Command::Run(options) => run::run(options, shutdown).await,
+        Command::List(options) => list::list(options).await,
+        Command::Stop(options) => list::stop(options, shutdown).await,
+    }
+}

@@ -1,0 +1,274 @@
+//! The loop: look, step, write, lose.
+//!
+//! The status of a drill that starts is written before anything is lost, and nothing is lost any more before a status says so. Whoever finds
+//! a running drill that he does not know restores it: the loss itself is in this process only, and dies with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use federation_core::api::{DrillPhase, FailoverDrill, FailoverDrillStatus};
+use federation_core::drill::{Facts, Seen, Step, step};
+use federation_runtime::shutdown::Shutdown;
+use jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+
+use super::vantage::{HUB, Vantage};
+use super::{Drills, Loss, Surroundings, calendar, facts};
+use crate::decide::queue::Priority;
+
+/// Looks while a drill is not over; an acknowledgement of a DNS server is looked at at once.
+const LOOK: Duration = Duration::from_millis(100);
+/// Looks at schedules.
+const LOOK_AT_SCHEDULES: Duration = Duration::from_secs(1);
+/// A status that only counts on is written at most this often.
+const WRITE: Duration = Duration::from_millis(500);
+
+/// A drill that this process drives.
+struct Course {
+    uid: String,
+    status: FailoverDrillStatus,
+    written: FailoverDrillStatus,
+    written_at: Instant,
+    loss: Option<Loss>,
+    vantage: Option<Vantage>,
+    // Epoch and time of the first zones without the clusters.
+    decided: Option<(u64, i64)>,
+    dns: BTreeMap<String, Option<i64>>,
+}
+
+impl Course {
+    fn of(drill: &FailoverDrill) -> Self {
+        let status = drill.status.clone().unwrap_or_default();
+        // A drill that another run left: what it took away is known from its status.
+        let loss = status.phase.is_active().then(|| loss(drill, &status));
+        Self {
+            uid: drill.metadata.uid.clone().unwrap_or_default(),
+            written: status.clone(),
+            status,
+            written_at: Instant::now(),
+            loss,
+            vantage: None,
+            decided: None,
+            dns: BTreeMap::new(),
+        }
+    }
+}
+
+impl Drills {
+    /// Drives until `shutdown`.
+    pub(crate) async fn run(self, around: Surroundings, shutdown: Shutdown) {
+        let runner = uuid::Uuid::new_v4().to_string();
+        let mut courses: BTreeMap<String, Course> = BTreeMap::new();
+        let mut served = around.zones.changes();
+        let mut looked: Option<Instant> = None;
+        while !around.world.is_synced() {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        loop {
+            let busy = self.look(&around, &runner, &mut courses).await;
+            if looked.is_none_or(|at| at.elapsed() >= LOOK_AT_SCHEDULES) {
+                looked = Some(Instant::now());
+                calendar::look(&self, &around, now_ms()).await;
+            }
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = self.0.changed.notified() => {}
+                changed = served.changed(), if busy => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(if busy { LOOK } else { LOOK_AT_SCHEDULES }) => {}
+            }
+        }
+    }
+
+    /// One look at every drill that is not over. Says whether there is one.
+    async fn look(
+        &self,
+        around: &Surroundings,
+        runner: &str,
+        courses: &mut BTreeMap<String, Course>,
+    ) -> bool {
+        let mut objects: Vec<Arc<FailoverDrill>> =
+            self.objects().into_iter().filter(|drill| drill.spec.schedule.is_empty()).collect();
+        // The oldest first, so that of two that wait the one that came first starts.
+        objects.sort_by_key(|drill| {
+            (drill.metadata.creation_timestamp.as_ref().map(|time| time.0), drill.name().to_owned())
+        });
+        courses.retain(|name, course| {
+            let there = objects.iter().any(|drill| {
+                drill.name() == name && drill.metadata.uid.as_deref() == Some(course.uid.as_str())
+            });
+            if !there && course.loss.is_some() {
+                // Deleted in the middle: nobody is left to be told, and everything is given back.
+                tracing::warn!(drill = name, "a drill was deleted while it ran");
+                self.give_back(around);
+            }
+            there
+        });
+        for drill in &objects {
+            courses.entry(drill.name().to_owned()).or_insert_with(|| Course::of(drill));
+        }
+        let mut busy = false;
+        for drill in &objects {
+            let other = courses
+                .iter()
+                .find(|(name, course)| *name != drill.name() && course.status.phase.is_active())
+                .map(|(name, _)| name.clone());
+            let Some(course) = courses.get_mut(drill.name()) else { continue };
+            if !course.status.phase.is_over() {
+                self.go_on(around, runner, drill, course, facts::facts(around, drill, other)).await;
+            }
+            busy |= !course.status.phase.is_over();
+        }
+        busy
+    }
+
+    async fn go_on(
+        &self,
+        around: &Surroundings,
+        runner: &str,
+        drill: &FailoverDrill,
+        course: &mut Course,
+        facts: Facts,
+    ) {
+        gather(around, drill, course);
+        let created = drill.metadata.creation_timestamp.as_ref();
+        let (detected, restored) = match &course.loss {
+            Some(loss) => {
+                let ended = course.status.end_time.as_ref().map(|time| time.0.as_millisecond());
+                let restored = ended.is_some_and(|ended| facts::restored(around, loss, ended));
+                (facts::detected(around, loss), restored)
+            }
+            None => (BTreeMap::new(), false),
+        };
+        let now_ms = now_ms();
+        let Step { status, lost } = step(
+            &drill.spec,
+            &course.status,
+            &Seen {
+                now_ms,
+                created_ms: created.map_or(now_ms, |time| time.0.as_millisecond()),
+                generation: drill.metadata.generation,
+                deleted: drill.metadata.deletion_timestamp.is_some(),
+                runner,
+                facts: &facts,
+                detected: &detected,
+                decided_ms: course.decided.map(|(_, at_ms)| at_ms),
+                dns: &course.dns,
+                restored,
+            },
+        );
+        let before = course.status.phase;
+        let turned = status.phase != before;
+        if turned {
+            tracing::info!(drill = drill.name(), phase = ?status.phase, reason = status.message, "a drill goes on");
+        }
+        // Given back before it is written, taken after.
+        if before == DrillPhase::Running && lost.is_empty() {
+            course.vantage = None;
+            self.give_back(around);
+        }
+        let starts = before == DrillPhase::Pending && status.phase == DrillPhase::Running;
+        if (turned || course.written_at.elapsed() >= WRITE) && status != course.written {
+            let written = write(around, drill, &status).await;
+            if !written && starts {
+                // It has not started: the next look tries again.
+                return;
+            }
+            if written {
+                course.written.clone_from(&status);
+            }
+            course.written_at = Instant::now();
+        }
+        course.status = status;
+        if starts {
+            let loss = loss(drill, &course.status);
+            course.vantage = Vantage::start(around, &drill.spec, &loss.clusters);
+            course.loss = Some(loss.clone());
+            self.take(around, loss);
+        }
+    }
+
+    fn take(&self, around: &Surroundings, loss: Loss) {
+        tracing::warn!(drill = loss.drill, clusters = loss.clusters.join(","), scope = ?loss.scope, "as if lost");
+        self.0.loss.store(Some(Arc::new(loss)));
+        turn(around);
+    }
+
+    fn give_back(&self, around: &Surroundings) {
+        if let Some(loss) = self.0.loss.swap(None) {
+            tracing::info!(drill = loss.drill, clusters = loss.clusters.join(","), "given back");
+        }
+        turn(around);
+    }
+}
+
+/// Everything is decided anew: answers first.
+fn turn(around: &Surroundings) {
+    around.traffic.poke();
+    for key in around.world.keys() {
+        around.queue.add(key, Priority::Normal);
+    }
+}
+
+/// What is newly seen of a running drill.
+fn gather(around: &Surroundings, drill: &FailoverDrill, course: &mut Course) {
+    // What other vantages wrote.
+    let told = drill.status.as_ref().map(|status| status.users.clone()).unwrap_or_default();
+    for (vantage, users) in told.into_iter().filter(|(vantage, _)| vantage != HUB) {
+        course.status.users.insert(vantage, users);
+    }
+    if let Some(vantage) = &course.vantage {
+        course.status.users.insert(HUB.to_owned(), vantage.figures());
+    }
+    let Some(loss) = course.loss.as_ref().filter(|_| course.status.phase == DrillPhase::Running) else {
+        return;
+    };
+    if course.decided.is_none() {
+        course.decided = facts::decided(around, loss);
+    }
+    let servers = around.zones.status().servers;
+    for server in servers.into_iter().filter(|server| server.connected) {
+        let changed = course.dns.entry(server.instance).or_default();
+        if changed.is_none() && course.decided.is_some_and(|(epoch, _)| server.epoch >= epoch) {
+            *changed = Some(now_ms());
+        }
+    }
+}
+
+fn loss(drill: &FailoverDrill, status: &FailoverDrillStatus) -> Loss {
+    Loss {
+        drill: drill.name().to_owned(),
+        scope: drill.spec.scope,
+        clusters: status.lost.clone(),
+        namespace: drill.spec.app.namespace().to_owned(),
+        app: drill.spec.app.name.clone(),
+        since_ms: status.start_time.as_ref().map_or(0, |time| time.0.as_millisecond()),
+    }
+}
+
+/// Other vantages write their own figures into the status: theirs are left alone.
+async fn write(around: &Surroundings, drill: &FailoverDrill, status: &FailoverDrillStatus) -> bool {
+    let mut own = status.clone();
+    own.users.retain(|vantage, _| vantage == HUB);
+    let api: Api<FailoverDrill> = Api::all(around.client.clone());
+    let patch = json!({"metadata": {"uid": drill.metadata.uid}, "status": own});
+    match api.patch_status(drill.name(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::warn!(%error, drill = drill.name(), "the status of a drill could not be written");
+            false
+        }
+    }
+}
+
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}

@@ -1,0 +1,162 @@
+//! What the driver looks at, made of what is observed.
+
+use std::collections::BTreeMap;
+
+use federation_core::api::{DrillScope, FailoverDrill, FailoverDrillSpec, TaintEffect, Verdict};
+use federation_core::drill::{AppFacts, ClusterFacts, Facts};
+use federation_core::{select, template};
+use serde_json::Value;
+
+use super::Surroundings;
+use super::loss::{Loss, is_workload};
+use crate::observe::{Reports, Template};
+
+/// What the pre-flight asks for, and what the course goes by.
+pub(super) fn facts(around: &Surroundings, drill: &FailoverDrill, other: Option<String>) -> Facts {
+    let snapshot = around.board.snapshot();
+    let clusters = snapshot
+        .views
+        .iter()
+        .map(|view| {
+            let tainted = |effect| view.spec.taints.iter().any(|taint| taint.effect == effect);
+            let closed = view.spec.cordoned
+                || tainted(TaintEffect::NoSchedule)
+                || tainted(TaintEffect::NoExecute)
+                || snapshot.leaving.contains_key(&view.name);
+            let healthy = view.joined && view.verdict == Verdict::Healthy;
+            (view.name.clone(), ClusterFacts { healthy, open: !closed, isolable: false })
+        })
+        .collect();
+    Facts {
+        frozen: snapshot.frozen.clone(),
+        other,
+        clusters,
+        app: app(around, &drill.spec),
+        vantages: around.zones.doors().len().min(1),
+    }
+}
+
+/// The Service's workloads, with their reports.
+fn workloads(around: &Surroundings, spec: &FailoverDrillSpec) -> Vec<(std::sync::Arc<Template>, Reports)> {
+    let keys = around.world.keys_in(spec.app.namespace());
+    let templates = keys.iter().filter_map(|key| around.world.template(key));
+    templates
+        .filter(|template| {
+            !template.deleting && is_workload(&around.world, template, spec.app.namespace(), &spec.app.name)
+        })
+        .map(|template| {
+            let reports = around.world.reports(&template.key);
+            (template, reports)
+        })
+        .collect()
+}
+
+fn app(around: &Surroundings, spec: &FailoverDrillSpec) -> Option<AppFacts> {
+    let services = around.world.services_in(spec.app.namespace());
+    services.iter().find(|service| !service.deleting && *service.key.name == *spec.app.name)?;
+    let (policies, cluster_policies) = around.world.policies();
+    let mut facts = AppFacts { evict_after_ms: around.defaults.evict_after_ms, ..AppFacts::default() };
+    for (cluster, answered) in answered(around, spec) {
+        facts.shares.entry(cluster).or_default().answered |= answered;
+    }
+    for (workload, reports) in workloads(around, spec) {
+        let count = |value: &Value, field: &str| value.get(field).and_then(Value::as_i64).unwrap_or_default();
+        facts.wanted += workload.object.get("spec").map_or(0, |spec| count(spec, "replicas")).max(0);
+        if let Ok(view) = template::Template::from_value(workload.key.kind.plural, &workload.object)
+            && let Some(policy) = select::policy(&view, &policies, &cluster_policies)
+            && let Some(seconds) = policy.spec.failover.evict_after_seconds
+        {
+            facts.evict_after_ms = i64::from(seconds) * 1000;
+        }
+        for (cluster, report) in reports.iter().filter(|(_, report)| report.uid == *workload.uid) {
+            let Some(status) = &report.status else { continue };
+            let share = facts.shares.entry(cluster.clone()).or_default();
+            share.replicas += count(status, "replicas");
+            share.ready += count(status, "readyReplicas");
+        }
+    }
+    for (cluster, share) in &mut facts.shares {
+        share.room = room(around, cluster);
+    }
+    Some(facts)
+}
+
+/// More pods that a member can take, as far as its agent said: by number and by what its nodes have left at all.
+fn room(around: &Surroundings, cluster: &str) -> Option<i64> {
+    let heartbeat = around.board.member(cluster).heartbeat?;
+    let capacity = heartbeat.capacity?;
+    let full = capacity.cpu_allocatable_millis > 0
+        && capacity.cpu_requested_millis >= capacity.cpu_allocatable_millis
+        || capacity.memory_allocatable_bytes > 0
+            && capacity.memory_requested_bytes >= capacity.memory_allocatable_bytes;
+    if full {
+        return Some(0);
+    }
+    (capacity.pods_allocatable > 0).then_some(i64::from(capacity.pods_allocatable))
+}
+
+/// By cluster: whether users are sent there.
+fn answered(around: &Surroundings, spec: &FailoverDrillSpec) -> BTreeMap<String, bool> {
+    let Some(last) = around.traffic.last() else { return BTreeMap::new() };
+    let key = spec.app.key();
+    let mut answered = BTreeMap::new();
+    for found in last.decision.explanations.iter().filter(|found| found.object == key) {
+        *answered.entry(found.cluster.clone()).or_default() |= found.answered;
+    }
+    answered
+}
+
+/// Whether the last decision leaves the clusters out, and at what epoch and time it was made.
+pub(super) fn decided(around: &Surroundings, loss: &Loss) -> Option<(u64, i64)> {
+    let last = around.traffic.last()?;
+    let key = format!("{}/{}", loss.namespace, loss.app);
+    let mut own = last.decision.explanations.iter().filter(|found| found.object == key).peekable();
+    own.peek()?;
+    let none = own.all(|found| !found.answered || !loss.clusters.contains(&found.cluster));
+    (none && last.at_ms >= loss.since_ms).then_some((last.epoch, last.at_ms))
+}
+
+/// Whether nothing shows any more that a cluster was lost: its agent is back, its verdict Healthy, its answers are decided anew and served
+/// by every DNS server, and its replicas are not about to leave.
+pub(super) fn restored(around: &Surroundings, loss: &Loss, ended_ms: i64) -> bool {
+    let snapshot = around.board.snapshot();
+    let back = |name: &String| {
+        let view = snapshot.views.iter().find(|view| view.name == *name);
+        // A cluster that left meanwhile has nothing to be given back.
+        view.is_none_or(|view| view.verdict == Verdict::Healthy && around.sessions.is_connected(name))
+    };
+    if !loss.clusters.iter().all(back) {
+        return false;
+    }
+    let Some(last) = around.traffic.last() else { return false };
+    let message = loss.message();
+    let told = last.decision.explanations.iter().any(|found| found.message.contains(&message));
+    if last.at_ms < ended_ms || told || !around.zones.all_serve(last.epoch) {
+        return false;
+    }
+    if loss.scope == DrillScope::Traffic {
+        return true;
+    }
+    let keys = around.world.keys_in(&loss.namespace);
+    let own = keys.iter().filter_map(|key| around.world.template(key));
+    own.filter(|template| is_workload(&around.world, template, &loss.namespace, &loss.app)).all(|template| {
+        let Some(decided) = around.world.decided(&template.key) else { return true };
+        !decided.spec.clusters.iter().any(|target| target.leaving && loss.clusters.contains(&target.name))
+    })
+}
+
+/// When decisions began to see the clusters as lost, and how they say so.
+pub(super) fn detected(around: &Surroundings, loss: &Loss) -> BTreeMap<String, (i64, String)> {
+    if loss.scope != DrillScope::Isolate {
+        let told = |cluster: &String| (cluster.clone(), (loss.since_ms, "told by the drill".to_owned()));
+        return loss.clusters.iter().map(told).collect();
+    }
+    let snapshot = around.board.snapshot();
+    let bad = snapshot.views.iter().filter(|view| {
+        loss.clusters.contains(&view.name)
+            && !matches!(view.verdict, Verdict::Healthy | Verdict::Unknown)
+            && view.since_ms >= loss.since_ms
+    });
+    bad.map(|view| (view.name.clone(), (view.since_ms, format!("the verdict became {:?}", view.verdict))))
+        .collect()
+}

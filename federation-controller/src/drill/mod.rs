@@ -1,0 +1,79 @@
+//! The driver of `federation_core::drill`: looks, steps, writes, and takes clusters away for as long as a drill runs.
+//!
+//! - `driver` is the one loop; `facts` makes what it looks at; `loss` is what decisions are told; `vantage` sees what users see.
+//! - `calendar` makes drills of schedules.
+
+mod calendar;
+mod driver;
+mod facts;
+mod loss;
+mod vantage;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use kube::Client;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use federation_core::api::FailoverDrill;
+use federation_core::placement::Defaults;
+
+use crate::decide::board::Board;
+use crate::decide::queue::Queue;
+use crate::hub::sessions::Sessions;
+use crate::hub::zones::Zones;
+use crate::observe::{Key, World};
+use crate::traffic::Traffic;
+
+pub(crate) use loss::Loss;
+
+/// Drills, and what they take away. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Drills(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    // As the API holds them, by name.
+    objects: Mutex<BTreeMap<String, Arc<FailoverDrill>>>,
+    loss: ArcSwapOption<Loss>,
+    changed: Notify,
+}
+
+/// What the driver looks at, and whom it tells.
+pub(crate) struct Surroundings {
+    pub(crate) client: Client,
+    pub(crate) world: World,
+    pub(crate) board: Board,
+    pub(crate) sessions: Sessions,
+    pub(crate) traffic: Traffic,
+    pub(crate) zones: Zones,
+    pub(crate) queue: Queue<Key>,
+    pub(crate) defaults: Defaults,
+    /// The federation's DNS zone.
+    pub(crate) zone: String,
+}
+
+impl Drills {
+    /// A drill is there, or changed.
+    pub(crate) fn put(&self, drill: FailoverDrill) {
+        self.0.objects.lock().insert(drill.name().to_owned(), Arc::new(drill));
+        self.0.changed.notify_one();
+    }
+
+    /// A drill is gone.
+    pub(crate) fn remove(&self, name: &str) {
+        self.0.objects.lock().remove(name);
+        self.0.changed.notify_one();
+    }
+
+    /// What a drill takes away now.
+    pub(crate) fn loss(&self) -> Option<Arc<Loss>> {
+        self.0.loss.load_full()
+    }
+
+    fn objects(&self) -> Vec<Arc<FailoverDrill>> {
+        self.0.objects.lock().values().cloned().collect()
+    }
+}
