@@ -37,7 +37,7 @@ use crate::{
         impersonation,
         tokens::Tokens,
     },
-    flow::{self, Flow},
+    flow::{self, Class, Classes, Flow},
     http::{
         Body, BoxError, body,
         info::{self, ResourcePath, Target},
@@ -91,6 +91,7 @@ pub(crate) struct Shared {
     health: Health,
     registry: MetricsRegistry,
     flow: Flow,
+    classes: Classes,
     quotas: Quotas,
     audit: Option<Arc<Audit>>,
     schemas: OnceLock<Schemas>,
@@ -154,6 +155,7 @@ impl ApiServer {
             catalog: Arc::new(Catalog::new(parts.storage.clone())),
             policies: Policies::default(),
             webhooks: Webhooks::default(),
+            classes: Classes::new(&parts.storage),
             storage: parts.storage,
             draining: parts.draining,
             metrics,
@@ -248,6 +250,12 @@ struct Asked {
     received: Timestamp,
     /// `Audit-Id`.
     id: String,
+    /// What kind of traffic it is.
+    class: Option<Class>,
+    /// Authorization said no.
+    forbidden: bool,
+    /// Warnings of a request that failed.
+    told: Arc<Mutex<Vec<String>>>,
     /// The audit log's record, once it is known whether there is one.
     record: OnceLock<Arc<Record>>,
 }
@@ -274,6 +282,9 @@ where
         query,
         verb,
         received: Timestamp::now(),
+        class: None,
+        forbidden: false,
+        told: Arc::default(),
         record: OnceLock::new(),
     };
     let outcome = match deadline(&asked) {
@@ -303,6 +314,16 @@ where
     });
     if let Some(record) = record {
         response = audited::recorded(record, response, verb, refused, panicked).await;
+    }
+    if let Some(class) = &asked.class {
+        class.tell(response.headers_mut());
+    }
+    if asked.forbidden {
+        let nosniff = HeaderValue::from_static("nosniff");
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    }
+    if refused {
+        respond::warn(response.headers_mut(), &asked.told.lock());
     }
     if asked.head.method == Method::HEAD {
         // What a HEAD is answered with has no body, and HTTP/2 clients drop a stream that has one.
@@ -357,7 +378,7 @@ fn error_format(head: &request::Parts, query: &Query) -> Format {
 }
 
 /// Tells who asks, whom he acts as, and whether he may; and begins the record of it.
-async fn permit(shared: &Shared, connection: &Connection, asked: &Asked) -> Result<Arc<User>, ApiError> {
+async fn permit(shared: &Shared, connection: &Connection, asked: &mut Asked) -> Result<Arc<User>, ApiError> {
     let (head, verb) = (&asked.head, asked.verb);
     let only = match verb {
         "list" | "watch" | "deletecollection" => asked.query.only_name(),
@@ -383,6 +404,7 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &Asked) -> Resu
         }
         user = other;
     }
+    let class = shared.classes.class(&shared.storage, &user, &attributes);
     let decision = shared.authorizer.authorize(&user, &attributes);
     if let Some(record) = &record {
         match &decision {
@@ -390,7 +412,9 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &Asked) -> Resu
             Err(_) => record.decided("forbid", ""),
         }
     }
-    decision.map(|_| user)
+    let decision = decision.map(|_| user);
+    asked.class = class;
+    decision
 }
 
 async fn answer<B>(
@@ -403,7 +427,9 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
-    let user = permit(&shared, &connection, asked).await?;
+    let user = permit(&shared, &connection, asked).await.inspect_err(|error| {
+        asked.forbidden = error.code == 403;
+    })?;
     match std::mem::replace(&mut asked.target, Target::Path(String::new())) {
         Target::Path(path) => fixed::answer(&shared, &asked.head, &asked.query, &path),
         Target::Resource(path) => {
@@ -460,7 +486,7 @@ where
         body,
         format,
         warnings: deprecation.into_iter().collect(),
-        told: Mutex::default(),
+        told: Arc::clone(&asked.told),
         reservation: Mutex::default(),
         record,
         shown: false,

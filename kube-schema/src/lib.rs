@@ -28,6 +28,7 @@ pub mod protobuf;
 mod schemas;
 pub mod structural;
 mod validate;
+mod zero;
 
 pub use duplicates::duplicate_fields;
 pub use schemas::{MergeRule, Schemas};

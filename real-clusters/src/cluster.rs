@@ -49,6 +49,7 @@ pub struct Cluster {
     pub(crate) namespace: Option<String>,
     pub(crate) processes: Processes,
     pub(crate) apiserver_flags: Vec<String>,
+    pub(crate) apiserver_program: String,
 }
 
 impl Cluster {
@@ -84,6 +85,7 @@ impl Cluster {
             namespace: namespace.map(ToOwned::to_owned),
             processes,
             apiserver_flags: Vec::new(),
+            apiserver_program: kit.program("kube-apiserver"),
         }
     }
 
@@ -91,6 +93,13 @@ impl Cluster {
     #[must_use]
     pub fn with_apiserver_flags(mut self, flags: &[String]) -> Self {
         self.apiserver_flags.extend_from_slice(flags);
+        self
+    }
+
+    /// The same with another kube-apiserver than the kit's.
+    #[must_use]
+    pub fn with_apiserver(mut self, program: &Path) -> Self {
+        self.apiserver_program = program.to_string_lossy().into_owned();
         self
     }
 

@@ -58,7 +58,7 @@ impl Cluster {
              --proxy-client-cert-file={pki}/front.crt --proxy-client-key-file={pki}/front.key \
              --service-cluster-ip-range=10.11{index}.0.0/16 --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
              --allow-privileged=true --profiling=false {endpoints}",
-            program = self.kit.program("kube-apiserver"),
+            program = self.apiserver_program,
             etcd = self.ports.etcd,
             address = self.address,
             api = self.ports.api,

@@ -81,20 +81,35 @@ impl Drop for Real {
 /// federation-apiserver.
 pub(crate) struct Own {
     process: Child,
+    data: PathBuf,
     target: Option<Target>,
     started_s: f64,
 }
 
 impl Own {
     pub(crate) async fn start(program: &Path, access: Access, directory: &Path) -> Result<Self> {
+        let mut flags = Vec::new();
+        if access == Access::RbacAndAudit {
+            flags = audit_flags(directory, "own")?;
+            flags.extend(["--authorization-mode", "RBAC"].map(str::to_owned));
+        }
+        let mut own = Self::launch(program, OWN_PORT, &flags, directory).await?;
+        own.target = Some(target(&own.pki(), OWN_PORT, access).await?);
+        Ok(own)
+    }
+
+    /// Starts it with an empty store, and waits until it is ready.
+    pub(crate) async fn launch(
+        program: &Path,
+        port: u16,
+        flags: &[String],
+        directory: &Path,
+    ) -> Result<Self> {
         let data: PathBuf = directory.join("own");
         let _ = fs::remove_dir_all(&data);
         fs::create_dir_all(&data)?;
         let mut command = Command::new(program);
-        command.arg("--data-dir").arg(&data).args(["--listen", &format!("127.0.0.1:{OWN_PORT}")]);
-        if access == Access::RbacAndAudit {
-            command.args(["--authorization-mode", "RBAC"]).args(audit_flags(directory, "own")?);
-        }
+        command.arg("--data-dir").arg(&data).args(["--listen", &format!("127.0.0.1:{port}")]).args(flags);
         let log = fs::File::create(directory.join("own.log"))?;
         let start = Instant::now();
         let process = command
@@ -103,8 +118,8 @@ impl Own {
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        let mut own = Self { process, target: None, started_s: 0.0 };
-        while !is_ready(&data.join("pki")).await {
+        let mut own = Self { process, data, target: None, started_s: 0.0 };
+        while !is_ready(&own.pki(), port).await {
             if start.elapsed() > PATIENCE || own.process.try_wait()?.is_some() {
                 let log = fs::read_to_string(directory.join("own.log")).unwrap_or_default();
                 bail!("federation-apiserver does not become ready:\n{log}");
@@ -112,13 +127,17 @@ impl Own {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         own.started_s = start.elapsed().as_secs_f64();
-        own.target = Some(target(&data.join("pki"), OWN_PORT, access).await?);
         Ok(own)
+    }
+
+    /// The folder of its identities.
+    pub(crate) fn pki(&self) -> PathBuf {
+        self.data.join("pki")
     }
 }
 
-async fn is_ready(pki: &Path) -> bool {
-    let Ok(administrator) = administrator(pki, OWN_PORT) else { return false };
+async fn is_ready(pki: &Path, port: u16) -> bool {
+    let Ok(administrator) = administrator(pki, port) else { return false };
     let Ok(mut client) = Client::connect(&administrator).await else { return false };
     client.get("/readyz").await.is_ok()
 }
@@ -145,7 +164,8 @@ impl Drop for Own {
     }
 }
 
-fn administrator(pki: &Path, port: u16) -> Result<Target> {
+/// The administrator of a server on this machine, by the folder of its identities.
+pub(crate) fn administrator(pki: &Path, port: u16) -> Result<Target> {
     Ok(Target {
         address: format!("127.0.0.1:{port}"),
         ca_pem: fs::read_to_string(pki.join("ca.crt"))?,

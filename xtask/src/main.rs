@@ -8,6 +8,7 @@ mod bench_dns;
 mod bench_dns_peers;
 mod cluster;
 mod codegen;
+mod compat;
 mod test;
 mod tidy;
 mod vectors;
@@ -35,6 +36,8 @@ enum Command {
     Cluster(Words),
     /// Regenerates the data files of kube-schema: `openapi`, `protobuf`, `fixtures`.
     Codegen(Words),
+    /// Asks a real kube-apiserver and federation-apiserver the same, and says what differs.
+    Compat(compat::Options),
     /// Everything that must hold: format, lints, tidiness, and all tests, those on real clusters too.
     Test(test::Options),
     /// The rules of docs/ARCHITECTURE.md that neither compiler nor clippy knows.
@@ -80,6 +83,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Bench(what) => bench::run(&what)?,
         Command::Cluster(Words { words }) => cluster::run(&words)?,
         Command::Codegen(Words { words }) => codegen::run(&words)?,
+        Command::Compat(options) => compat::run(&options)?,
         Command::Test(options) => test::run(&options)?,
         Command::Tidy => tidy::run()?,
         Command::Vectors(Vectors::Planner { file }) => vectors_planner::run(&file)?,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use real_clusters::Kit;
 
-use crate::{cluster, tidy};
+use crate::{cluster, compat, tidy};
 
 /// What is tested.
 #[derive(clap::Args)]
@@ -38,6 +38,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             .step("dependencies", || cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
     }
     steps.step("build", || cargo(&["build", "--workspace", "--all-targets"]))?;
+    if !options.no_clusters {
+        steps.step("compatibility", compat::check)?;
+    }
     let tested = steps.step("tests", || tests(options.no_clusters));
     if !options.no_clusters {
         steps.step("clusters down", cluster::down)?;

@@ -207,7 +207,15 @@ pub fn update(
     let mut old = live.cloned().unwrap_or_else(|| Value::Object(Map::new()));
     remove_managed_fields(&mut old);
 
-    let comparison = kind.compare(&old, &new);
+    let comparison = match kind.zero.and_then(Value::as_object).filter(|zero| !zero.is_empty()) {
+        Some(zero) => {
+            let mut seen = new.clone();
+            complete(&mut old, zero);
+            complete(&mut seen, zero);
+            kind.compare(&old, &seen)
+        }
+        None => kind.compare(&old, &new),
+    };
     let owner = manager.owner(Operation::Update);
     let previous = managers.iter().position(|entry| entry.owner == owner).map(|index| managers.remove(index));
     // Force leaves no conflicts to report.
@@ -222,6 +230,17 @@ pub fn update(
     managers.push(ManagedEntry { owner, time, fields });
     set_managed_fields(&mut new, managers);
     Ok(new)
+}
+
+/// Adds what every object has, where it is not there.
+fn complete(object: &mut Value, zero: &Map<String, Value>) {
+    let Some(object) = object.as_object_mut() else { return };
+    for (name, inner) in zero {
+        let place = object.entry(name).or_insert_with(|| inner.clone());
+        if let Some(inner) = inner.as_object() {
+            complete(place, inner);
+        }
+    }
 }
 
 /// Whether a client asks to forget all ownership: `managedFields: [{}]`.

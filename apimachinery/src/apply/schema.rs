@@ -182,6 +182,8 @@ impl<'de> Deserialize<'de> for Schema {
 pub struct ObjectType<'a> {
     pub(super) schema: &'a Schema,
     pub(super) root: &'a TypeRef,
+    /// What every object has, whoever writes it: no write adds it. None if nothing is.
+    pub(super) zero: Option<&'a Value>,
 }
 
 /// The schema of what has none: maps are separable, lists atomic.
@@ -220,12 +222,17 @@ pub(super) enum Shape<'a> {
 impl<'a> ObjectType<'a> {
     /// An object of type `root`.
     pub fn new(schema: &'a Schema, root: &'a TypeRef) -> Self {
-        Self { schema, root }
+        Self { schema, root, zero: None }
+    }
+
+    /// The same type, of which every object has these fields even if nothing is in them: Go's zero value.
+    pub fn with_zero(self, zero: &'a Value) -> Self {
+        Self { zero: Some(zero), ..self }
     }
 
     /// The type of an object about which nothing is known.
     pub fn deduced() -> ObjectType<'static> {
-        ObjectType { schema: &DEDUCED.0, root: &DEDUCED.1 }
+        ObjectType { schema: &DEDUCED.0, root: &DEDUCED.1, zero: None }
     }
 
     fn atom(self, reference: &'a TypeRef) -> &'a Atom {

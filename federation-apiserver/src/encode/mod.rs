@@ -95,12 +95,19 @@ pub(crate) fn list(
             "metadata": meta.value(),
             "items": values.iter().map(metadata).collect::<Vec<_>>(),
         }),
-        View::Object => json!({
-            "kind": format!("{}List", kind.kind),
-            "apiVersion": kind.api_version(),
-            "metadata": meta.value(),
-            "items": values,
-        }),
+        View::Object => {
+            let mut meta = meta.value();
+            // Lists of custom kinds are maps in Go, in which nothing is left out.
+            if kind.custom.is_some() && meta["continue"].is_null() {
+                meta["continue"] = "".into();
+            }
+            json!({
+                "kind": format!("{}List", kind.kind),
+                "apiVersion": kind.api_version(),
+                "metadata": meta,
+                "items": values,
+            })
+        }
     };
     Ok(respond::encode(format, &value))
 }

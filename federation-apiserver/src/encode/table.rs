@@ -41,7 +41,7 @@ pub(super) fn table(
                 .collect();
             let mut row = json!({"cells": cells});
             match include {
-                Include::Nothing => {}
+                Include::Nothing => row["object"] = Value::Null,
                 Include::Metadata => row["object"] = metadata(&object),
                 Include::Object => row["object"] = object,
             }
@@ -52,7 +52,7 @@ pub(super) fn table(
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": meta.value(),
-        "columnDefinitions": if columns { Value::Array(definitions) } else { Value::Array(Vec::new()) },
+        "columnDefinitions": if columns { Value::Array(definitions) } else { Value::Null },
         "rows": rows,
     })
 }

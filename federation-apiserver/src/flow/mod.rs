@@ -4,6 +4,7 @@
 //! and a seat that comes free goes to the user who holds the fewest. `system:masters` and probes never wait.
 //! [`queue`] decides; here requests wait.
 
+mod classes;
 mod queue;
 
 use std::{sync::Arc, time::Duration};
@@ -12,6 +13,7 @@ use apimachinery::ApiError;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+pub(crate) use classes::{Class, Classes};
 use queue::{Arrival, FairQueue};
 
 /// Requests at work at a time: kube-apiserver's `--max-requests-inflight` and `--max-mutating-requests-inflight` together.

@@ -19,6 +19,7 @@ mod definitions;
 mod endpoint;
 mod executor;
 mod expiry;
+mod flow;
 mod garbage;
 mod graph;
 mod namespace;
@@ -154,6 +155,7 @@ impl Service {
         if std::mem::take(&mut self.incomplete) || everything {
             actions.extend(namespace::required(&snapshot, self.options.root_ca_pem.as_deref()));
             actions.extend(system::required(&snapshot));
+            actions.extend(flow::required(&snapshot));
             actions.extend(self.options.endpoint.iter().flat_map(|to| endpoint::required(&snapshot, *to)));
         }
         if self.bootstrapping {

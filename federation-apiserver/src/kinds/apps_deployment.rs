@@ -75,11 +75,13 @@ pub(super) const KINDS: &[&Kind] = &[
 ];
 
 fn default_replica_set(object: &mut Value) {
+    set(object, "spec", json!({}));
     set(&mut object["spec"], "replicas", 1);
     workload::default_template(&mut object["spec"]);
 }
 
 fn default_deployment(object: &mut Value) {
+    set(object, "spec", json!({}));
     let spec = &mut object["spec"];
     if !spec.is_object() {
         return;

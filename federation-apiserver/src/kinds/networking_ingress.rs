@@ -203,8 +203,9 @@ fn validate_ingress(object: &Value, faults: &mut Faults) {
 }
 
 fn host(name: &str, path: &FieldPath, faults: &mut Faults) {
-    if let Some(rest) = name.strip_prefix("*.") {
-        if !names::dns1123_subdomain(rest).is_empty() {
+    if name.contains('*') {
+        let rest = name.strip_prefix("*.");
+        if rest.is_none_or(|rest| !names::dns1123_subdomain(rest).is_empty()) {
             let message = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
             faults.push(FieldError::invalid(path, name, message));
         }

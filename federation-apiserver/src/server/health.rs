@@ -42,6 +42,9 @@ pub(super) fn find(shared: &Shared, path: &str, query: &Query) -> Option<Respons
     let (healthy, text) = report(endpoint, &checks, &excluded, verbose);
     let code = if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
     let mut response = respond::text(code, text);
+    if only.is_some() {
+        return Some(response);
+    }
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Some(response)
 }

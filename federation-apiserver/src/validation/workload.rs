@@ -47,7 +47,14 @@ pub(crate) fn labels(labels: &Value) -> Value {
 
 /// Fills in what kube-apiserver fills into a pod template.
 pub(crate) fn default_template(spec: &mut Value) {
-    if spec["template"].is_object() {
+    // In Go it is there in any case, and what it lacks is told.
+    if spec.is_object() {
+        if !spec["template"].is_object() {
+            spec["template"] = json!({});
+        }
+        if !spec["template"]["spec"].is_object() {
+            spec["template"]["spec"] = json!({});
+        }
         pod::default_spec(&mut spec["template"]["spec"]);
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Call {
     /// Texts for Warning headers.
     pub(crate) warnings: Vec<String>,
     /// The same, from steps that share the call: a delete of many checks each.
-    pub(crate) told: Mutex<Vec<String>>,
+    pub(crate) told: Arc<Mutex<Vec<String>>>,
     /// The audit log's record of the request, if there is one.
     pub(crate) record: Option<Arc<Record>>,
     /// Webhooks have been asked about the request in a form of its own: a Scale, a Binding, an Eviction.

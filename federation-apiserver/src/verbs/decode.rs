@@ -54,7 +54,10 @@ impl Call {
         }
         if !self.kind.built_in && value["kind"].as_str().unwrap_or_default().is_empty() {
             let text = String::from_utf8_lossy(&self.body);
-            return Err(self.unrecognized(kind, &format!("Object 'Kind' is missing in '{text}'")));
+            let version = self.kind.version;
+            return Err(ApiError::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: Object 'Kind' is missing in '{text}'"
+            )));
         }
         if let Some(version) = value["apiVersion"].as_str().filter(|version| version.matches('/').count() > 1)
         {
@@ -117,7 +120,8 @@ impl Call {
             kind.clone_into(&mut found_kind);
         }
         if found_kind != kind || found_version != api_version {
-            return Err(self.other_kind(&found_version, &found_kind, api_version, kind));
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            return Err(self.other_kind(name, (&found_version, &found_kind), (api_version, kind)));
         }
         object["apiVersion"] = api_version.into();
         object["kind"] = kind.into();
@@ -125,13 +129,22 @@ impl Call {
     }
 
     /// What an object of another kind or version is refused with.
-    fn other_kind(&self, found_version: &str, found_kind: &str, api_version: &str, kind: &str) -> ApiError {
+    fn other_kind(
+        &self,
+        name: &str,
+        (found_version, found_kind): (&str, &str),
+        (api_version, kind): (&str, &str),
+    ) -> ApiError {
         let (group, version) = found_version.split_once('/').unwrap_or(("", found_version));
         let custom = !self.kind.built_in;
         if found_kind == kind && (custom || self.shared.schemas().name_of(group, version, kind).is_some()) {
             return ApiError::bad_request(format!(
                 "the API version in the data ({found_version}) does not match the expected API version ({api_version})"
             ));
+        }
+        if custom && found_version == api_version {
+            let fault = FieldError::invalid(&FieldPath::new("kind"), found_kind, &format!("must be {kind}"));
+            return ApiError::invalid(group, found_kind, name, &[fault]);
         }
         let head = format!("{found_kind} in version {version:?} cannot be handled as a {kind}");
         if custom || self.shared.schemas().name_of(group, version, found_kind).is_none() {

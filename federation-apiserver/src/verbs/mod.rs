@@ -38,11 +38,13 @@ pub(crate) async fn dispatch(
     if subresource.is_none() && !call.kind.verbs.contains(&verb) {
         return Err(ApiError::no_such_method());
     }
-    match (verb, subresource.as_deref()) {
+    if (verb, &subresource) == ("watch", &None) {
+        return watch::watch(call).await;
+    }
+    let outcome = match (verb, subresource.as_deref()) {
         ("get", Some("scale")) => scale::get(&call),
         ("get", _) => read::get(&call).await,
         ("list", None) => list::list(&call).await,
-        ("watch", None) => watch::watch(call).await,
         ("create", None) if review::is_review(call.kind.group) => review::create(&mut call),
         ("create", Some("token")) if call.kind.plural == "serviceaccounts" => token::create(&mut call),
         ("create", None) if call.kind.kind == "Binding" => pod::bind(&mut call).await,
@@ -59,5 +61,11 @@ pub(crate) async fn dispatch(
             tracing::debug!(%method, verb, "no such verb");
             Err(ApiError::no_such_method())
         }
+    };
+    if outcome.is_err() {
+        // Who is refused is told of them all the same.
+        let warnings = std::mem::take(&mut call.warnings);
+        call.told.lock().extend(warnings);
     }
+    outcome
 }

@@ -71,7 +71,8 @@ impl Call {
         match self.shared.schemas().name_of(kind.group, kind.version, kind.kind) {
             Some(definition) => {
                 let root = TypeRef::named(definition);
-                step(ObjectType::new(types, &root), &manager)
+                let zero = self.shared.schemas().zero(kind.group, kind.version, kind.kind);
+                step(ObjectType::new(types, &root).with_zero(&zero), &manager)
             }
             None => step(ObjectType::deduced(), &manager),
         }

@@ -276,6 +276,7 @@ async fn create_by_apply(
         );
         return Err(ApiError::conflict(&call.resource(), call.name(), &why));
     }
+    update::check_named(call, &configuration)?;
     let mut object = merge_apply(call, None, &configuration, options)?;
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");

@@ -4,7 +4,7 @@ use apimachinery::{ApiError, FieldError, FieldPath, rbac::Attributes};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::Call;
+use super::{Call, object};
 use crate::{
     auth::{User, authz::Decision},
     deletion,
@@ -20,6 +20,7 @@ pub(super) fn is_review(group: &str) -> bool {
 pub(super) fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let mut review = call.decode_object(options.field_validation)?;
+    review = call.own(None, review, options.field_manager.as_deref());
     let kind = call.kind.kind;
     let status = match kind {
         "SelfSubjectReview" => {
@@ -31,9 +32,7 @@ pub(super) fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
         _ => access(call, &mut review)?,
     };
     review["status"] = status;
-    if review["metadata"].is_null() {
-        review["metadata"] = json!({"creationTimestamp": null});
-    }
+    object::metadata(&mut review)?.entry("creationTimestamp").or_insert(Value::Null);
     Ok(call.answer_value(StatusCode::CREATED, &review))
 }
 

@@ -172,11 +172,13 @@ fn scale_of(call: &Call, object: &Value) -> Result<Value, ApiError> {
     if paths(call).is_none() || selector.is_some() {
         status["selector"] = selector.unwrap_or_default().into();
     }
+    // Go leaves out what is zero.
+    let spec = if spec == 0 { json!({}) } else { json!({"replicas": spec}) };
     Ok(json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": kept,
-        "spec": {"replicas": spec},
+        "spec": spec,
         "status": status,
     }))
 }

@@ -23,12 +23,7 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let mut object = call.decode_object(options.field_validation)?;
     object::settle_namespace(&call.kind, &mut object, call.namespace())?;
-    if object["metadata"]["name"].as_str().unwrap_or_default().is_empty() {
-        return Err(ApiError::bad_request(format!(
-            "the name of the object ({} based on URL) was undeterminable: name must be provided",
-            call.name()
-        )));
-    }
+    check_named(call, &object)?;
     check_name(call, &mut object)?;
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
     let manager = options.field_manager.as_deref();
@@ -73,6 +68,17 @@ pub(super) fn check_subresource(call: &Call, verb: &str) -> Result<(), ApiError>
     }
 }
 
+/// The body must say which object it is.
+pub(super) fn check_named(call: &Call, object: &Value) -> Result<(), ApiError> {
+    if object["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty()) {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "the name of the object ({} based on URL) was undeterminable: name must be provided",
+        call.name()
+    )))
+}
+
 /// The body's name must be the URL's; it may be left out.
 pub(super) fn check_name(call: &Call, object: &mut Value) -> Result<(), ApiError> {
     let metadata = object::metadata(object)?;
@@ -98,7 +104,9 @@ fn check_versions(call: &Call, object: &Value, current: &Arc<Stored>, version: &
             return Ok(());
         }
         let path = FieldPath::new("metadata.resourceVersion");
-        let error = FieldError::invalid(&path, 0, "must be specified for an update");
+        let mut error = FieldError::invalid(&path, 0, "must be specified for an update");
+        // So Go prints the zero of an unsigned number.
+        "Invalid value: 0x0: must be specified for an update".clone_into(&mut error.message);
         return Err(ApiError::invalid(call.kind.group, call.kind.plural, call.name(), &[error]));
     }
     if version != current.revision.to_string() {

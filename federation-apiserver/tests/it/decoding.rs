@@ -301,3 +301,15 @@ async fn media_types_that_are_none_are_refused() {
         "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
     );
 }
+
+#[tokio::test]
+async fn an_apply_that_makes_an_object_names_it() {
+    let world = World::new().await;
+    let path = format!("{CONFIG_MAPS}/new?fieldManager=m");
+    let body = r#"{"apiVersion":"v1","kind":"ConfigMap","data":{"k":"v"}}"#;
+    let (code, message) = send(&world, Method::PATCH, &path, "application/apply-patch+yaml", body).await;
+    assert_eq!(
+        (code, &*message),
+        (400, "the name of the object (new based on URL) was undeterminable: name must be provided")
+    );
+}

@@ -1,0 +1,134 @@
+//! What answers tell besides the object itself: owners, classes of traffic, warnings.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use federation_apiserver::{auth::User, auth::authz::Mode, housekeeping};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::world::{World, config_map, deployment};
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/demo/deployments";
+
+/// The fields of the only owner.
+fn owned(object: &Value) -> &Value {
+    let managed = object["metadata"]["managedFields"].as_array().unwrap();
+    assert_eq!(managed.len(), 1, "{object}");
+    &managed[0]["fieldsV1"]
+}
+
+/// Structs that are there in any case are nobody's; what stands in them is.
+#[tokio::test]
+async fn a_create_owns_what_it_brought_and_not_what_is_always_there() {
+    let world = World::new().await;
+    let made = world.expect(StatusCode::CREATED, Method::POST, DEPLOYMENTS, Some(deployment("web"))).await;
+    let spec = &owned(&made)["f:spec"];
+    let template = &spec["f:template"];
+    for part in
+        [spec, template, &template["f:metadata"], &template["f:spec"], &template["f:spec"]["f:containers"]]
+    {
+        assert!(part.is_object() && part.get(".").is_none(), "{part} in {spec}");
+    }
+    assert_eq!(template["f:metadata"]["f:labels"], json!({".": {}, "f:app": {}}));
+    assert_eq!(template["f:spec"]["f:containers"]["k:{\"name\":\"web\"}"]["."], json!({}));
+    // A map that may be absent is added with its first entry.
+    let path = "/api/v1/namespaces/demo/configmaps";
+    let made = world.expect(StatusCode::CREATED, Method::POST, path, Some(config_map("a"))).await;
+    assert_eq!(owned(&made), &json!({"f:data": {".": {}, "f:k": {}}}));
+    let review = json!({"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}});
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let asked = world.expect(StatusCode::CREATED, Method::POST, path, Some(review)).await;
+    assert_eq!(
+        owned(&asked),
+        &json!({"f:spec": {"f:nonResourceAttributes": {".": {}, "f:path": {}, "f:verb": {}}}})
+    );
+}
+
+#[tokio::test]
+async fn a_scale_of_nothing_leaves_the_number_out() {
+    let world = World::new().await;
+    let mut none = deployment("web");
+    none["spec"]["replicas"] = 0.into();
+    world.expect(StatusCode::CREATED, Method::POST, DEPLOYMENTS, Some(none)).await;
+    let scale = world.expect(StatusCode::OK, Method::GET, &format!("{DEPLOYMENTS}/web/scale"), None).await;
+    assert_eq!((&scale["spec"], &scale["status"]["replicas"]), (&json!({}), &json!(0)));
+}
+
+#[tokio::test]
+async fn a_table_without_objects_says_so() {
+    let world = World::new().await;
+    let accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let table = world.accepting("/api/v1/namespaces?includeObject=None", accept).await;
+    assert_eq!(table["rows"][0].get("object"), Some(&Value::Null), "{table}");
+}
+
+async fn headers(
+    world: &World,
+    user: Option<User>,
+    path: &str,
+    body: Option<Value>,
+) -> (StatusCode, HeaderMap) {
+    let service = match user {
+        Some(user) => world.server.service_as(Some(user)),
+        None => world.server.service(),
+    };
+    let method = if body.is_some() { Method::POST } else { Method::GET };
+    let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", "application/json")
+        .body(Full::from(body))
+        .unwrap();
+    let response = service.oneshot(request).await.unwrap();
+    (response.status(), response.headers().clone())
+}
+
+#[tokio::test]
+async fn answers_tell_the_class_of_their_request() {
+    let world =
+        World::with(|parts| federation_apiserver::Parts { authorization: vec![Mode::Rbac], ..parts }).await;
+    let kinds = Arc::new(world.server.kind_table());
+    let storage = world.server.storage().clone();
+    let (_, before) = headers(&world, None, "/api/v1/namespaces", None).await;
+    assert!(!before.contains_key("x-kubernetes-pf-flowschema-uid"), "without schemas there are no classes");
+    housekeeping::Service::new(storage, kinds, Default::default()).step(true).await;
+    let uid = async |plural: &str, name: &str| {
+        let path = format!("/apis/flowcontrol.apiserver.k8s.io/v1/{plural}/{name}");
+        let object = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+        object["metadata"]["uid"].as_str().unwrap().to_owned()
+    };
+    let user = User::new("u", []);
+    for (user, path, code, schema, level) in [
+        (None, "/api/v1/namespaces", 200, "exempt", "exempt"),
+        (Some(user.clone()), "/healthz", 200, "probes", "exempt"),
+        // Who is refused is classed, too, and his answer is no document.
+        (Some(user), "/api/v1/namespaces", 403, "global-default", "global-default"),
+    ] {
+        let (found, headers) = headers(&world, user, path, None).await;
+        assert_eq!(found.as_u16(), code, "{path}");
+        let told = |name: &str| headers[name].to_str().unwrap().to_owned();
+        assert_eq!(told("x-kubernetes-pf-flowschema-uid"), uid("flowschemas", schema).await, "{path}");
+        let wanted = uid("prioritylevelconfigurations", level).await;
+        assert_eq!(told("x-kubernetes-pf-prioritylevel-uid"), wanted, "{path}");
+        assert_eq!(
+            headers.get("x-content-type-options").is_some(),
+            code == 403 || path == "/healthz",
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_is_warned_all_the_same() {
+    let world = World::new().await;
+    let mut wrong = deployment("web");
+    wrong["spec"]["more"] = 1.into();
+    wrong["spec"]["replicas"] = (-1).into();
+    let (code, headers) = headers(&world, None, DEPLOYMENTS, Some(wrong)).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(headers["warning"], "299 - \"unknown field \\\"spec.more\\\"\"");
+}
