@@ -319,8 +319,10 @@ async fn update() {
         let service = Service::bind(options, Health::new(), Metrics::new()).unwrap();
         let (address, state, shutdown) = (service.addresses()[0], service.state(), Shutdown::new());
         let running = tokio::spawn(service.run(shutdown.clone()));
-        let mut update = many(1, signing);
-        assert_eq!(state.offer(update.clone()).await, Applied::Served { epoch: 1 });
+        let mut head = many(1, signing);
+        assert_eq!(state.offer(head.clone()).await, Applied::Served { epoch: 1 });
+        head.zones[0].records.clear();
+        head.regions = None;
         let socket = UdpSocket::bind(local(0)).unwrap();
         socket.connect(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -331,9 +333,9 @@ async fn update() {
         query.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 4, 0, 19, 0, 0]);
         let mut times = Vec::new();
         for epoch in 2..=CHANGES {
-            update.epoch = epoch;
-            update.zones[0].records[0] = geo("fed.example.test.", 0, epoch as u8);
-            let offered = update.clone();
+            let mut offered = v1::ZoneUpdate { epoch, base: epoch - 1, ..head.clone() };
+            offered.zones[0].serial = epoch as u32;
+            offered.zones[0].records = vec![geo("fed.example.test.", 0, epoch as u8)];
             let (socket, query) = (socket.try_clone().unwrap(), query.clone());
             let start = Instant::now();
             let asking = tokio::task::spawn_blocking(move || {

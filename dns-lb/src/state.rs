@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use federation_runtime::endpoints::Health;
 use parking_lot::Mutex;
-use prost::Message as _;
 use proto::v1;
 
 use crate::answer::Secrets;
@@ -70,8 +68,6 @@ impl Audience {
 #[derive(Default)]
 struct Now {
     served: Option<Arc<Zones>>,
-    // What is on disk: the update that the zones are from, encoded, which is a tenth of its size.
-    kept: Option<Bytes>,
     confirmed: Option<Instant>,
     counts: ZoneState,
 }
@@ -88,6 +84,8 @@ pub enum Applied {
     Partly,
     /// It is not served.
     Refused,
+    /// It is not served: everything is to be asked for.
+    Resync,
 }
 
 impl State {
@@ -134,6 +132,13 @@ impl State {
         &self.0.published
     }
 
+    /// What changes may be made of: epoch and incarnation of what is served; none where zones are held, so that it is not what the hub has
+    /// at this epoch.
+    pub fn base(&self) -> (u64, String) {
+        let (epoch, incarnation) = self.served();
+        (if self.0.now.lock().counts.held > 0 { 0 } else { epoch }, incarnation)
+    }
+
     /// Epoch and incarnation of what is served.
     pub fn served(&self) -> (u64, String) {
         let now = self.0.now.lock();
@@ -150,7 +155,8 @@ impl State {
         match Zones::from_update(&update) {
             Ok(zones) => {
                 tracing::info!(epoch = zones.epoch, zones = zones.zones.len(), "serving the zones on disk");
-                self.0.publish(Arc::new(zones), Some(update.encode_to_vec().into()));
+                self.0.now.lock().counts.held = u64::from(update.partial);
+                self.0.publish(Arc::new(zones));
             }
             // Written by a version with other rules: the hub will send it anew, and this version will say what it thinks of it.
             Err(problems) => tracing::error!(%problems, "the zones on disk are not valid here"),
@@ -161,12 +167,16 @@ impl State {
     /// Applies an update of the hub, if the fence lets it. Returns when every socket answers it.
     pub async fn offer(&self, update: v1::ZoneUpdate) -> Applied {
         let epoch = update.epoch;
-        let (served, kept) = {
+        let (served, held) = {
             let now = self.0.now.lock();
-            (now.served.clone(), now.kept.clone())
+            (now.served.clone(), now.counts.held > 0)
         };
-        let decode = || kept.and_then(|kept| v1::ZoneUpdate::decode(kept).ok());
-        let applied = match self.0.fence.judge(served.as_deref(), decode, update) {
+        if held && update.base > 0 {
+            return Applied::Resync;
+        }
+        let kept = || self.0.disk.as_ref()?.load().ok().flatten();
+        let applied = match self.0.fence.judge(served.as_deref(), kept, update) {
+            Offer::Resync => return Applied::Resync,
             Offer::Current => {
                 let mut now = self.0.now.lock();
                 now.confirmed = Some(Instant::now());
@@ -189,15 +199,14 @@ impl State {
                         "the update would leave the zone without records: its old version is served on"
                     );
                 }
-                let update = Bytes::from(update.encode_to_vec());
-                self.0.publish(Arc::new(zones), Some(update.clone()));
+                self.0.publish(Arc::new(zones));
                 {
                     let mut now = self.0.now.lock();
                     now.confirmed = Some(Instant::now());
                     now.counts.held = held.len() as u64;
                 }
                 // Users come first: the disk is written when the answers have changed already, and a failing disk stops none.
-                self.keep(update).await;
+                self.keep(*update).await;
                 if held.is_empty() { Applied::Served { epoch } } else { Applied::Partly }
             }
         };
@@ -205,9 +214,9 @@ impl State {
         applied
     }
 
-    async fn keep(&self, update: Bytes) {
+    async fn keep(&self, update: v1::ZoneUpdate) {
         let Some(disk) = self.0.disk.clone() else { return };
-        let stored = tokio::task::spawn_blocking(move || disk.store_encoded(&update)).await;
+        let stored = tokio::task::spawn_blocking(move || disk.store(&update)).await;
         match stored {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -267,13 +276,12 @@ impl Inner {
         renewal.is_some_and(|renewal| seconds_since_1970() >= renewal.saturating_add(RENEW_TOGETHER))
     }
 
-    fn publish(&self, zones: Arc<Zones>, kept: Option<Bytes>) {
+    fn publish(&self, zones: Arc<Zones>) {
         self.compile(zones.clone(), false);
         let count = zones.zones.len();
         {
             let mut now = self.now.lock();
             now.served = Some(zones);
-            now.kept = kept;
         }
         if count > 0 {
             self.health.ready(ZONES);

@@ -18,6 +18,8 @@
 //! - Either side may forget everything that is not on its disk at any time; digests find the difference, and
 //!   what is missing is sent again.
 //!
+//! [`zones`] is of the other stream, to the dns-lbs: changes of zones in place of whole ones.
+//!
 //! [`agent::Desired`] is what stands on the agent's disk. The hub keeps its table in memory only: after a restart the
 //! controller gives it anew, and until it says [`hub::Session::desired_complete`] nothing is called a stray.
 
@@ -25,6 +27,7 @@ pub mod agent;
 mod digest;
 pub mod hub;
 mod key;
+pub mod zones;
 
 pub use digest::{Digest, content_hash, item_hash};
 pub use key::Key;

@@ -1,9 +1,14 @@
 //! The last zones, kept through restarts.
 
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use federation_runtime::files::{self, Access};
+use hub_protocol::zones;
+use parking_lot::Mutex;
 use prost::Message as _;
 use proto::v1;
 use sha2::{Digest, Sha256};
@@ -12,10 +17,22 @@ use sha2::{Digest, Sha256};
 const MAGIC: &[u8; 8] = b"dns-lb 1";
 /// SHA-256.
 const CHECKSUM: usize = 32;
+/// Length and checksum of a change.
+const HEAD: usize = 4 + CHECKSUM;
+/// Changes are kept beside the whole until they are as large as this, or as half the whole: then the whole is written anew, so that a
+/// change costs what it is, twice at most, and a start reads little more than the zones.
+const CHANGES_MIN: u64 = 1 << 20;
 
-/// The file `zones` in the data directory: magic, SHA-256 of the rest, the update as it came (protobuf).
+/// The files `zones` and `zones.changes` in the data directory. The first: magic, SHA-256 of the rest, a whole update (protobuf). The
+/// second: for each change since, how many octets it has (4, the highest first), its SHA-256, and the change (protobuf). A change that
+/// was being written when the machine went down is none.
 #[derive(Clone, Debug)]
-pub struct Disk(PathBuf);
+pub struct Disk {
+    whole: PathBuf,
+    changes: PathBuf,
+    // Octets of the changes that are wholly there; none as long as that is not known.
+    written: Arc<Mutex<Option<u64>>>,
+}
 
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,43 +66,120 @@ pub enum DiskError {
 impl Disk {
     /// In `directory`, which need not exist yet.
     pub fn new(directory: &Path) -> Self {
-        Self(directory.join("zones"))
+        let (whole, changes) = (directory.join("zones"), directory.join("zones.changes"));
+        Self { whole, changes, written: Arc::default() }
     }
 
     /// What was kept; none if nothing was yet.
     ///
     /// # Errors
-    /// When the file cannot be read, or its checksum is wrong.
+    /// When a file cannot be read, or a checksum is wrong.
     pub fn load(&self) -> Result<Option<v1::ZoneUpdate>, DiskError> {
-        let bytes = match std::fs::read(&self.0) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(DiskError::Read { path: self.0.clone(), source }),
-        };
-        let damaged = || DiskError::Damaged { path: self.0.clone() };
+        let Some(bytes) = read(&self.whole)? else { return Ok(None) };
+        let damaged = || DiskError::Damaged { path: self.whole.clone() };
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
         let (checksum, body) = rest.split_first_chunk::<CHECKSUM>().ok_or_else(damaged)?;
         if Sha256::digest(body).as_slice() != checksum {
             return Err(damaged());
         }
-        v1::ZoneUpdate::decode(body).map(Some).map_err(|_| damaged())
+        let mut update = v1::ZoneUpdate::decode(body).map_err(|_| damaged())?;
+        drop(bytes);
+        for change in self.changes(&read(&self.changes)?.unwrap_or_default())?.0 {
+            // One that does not fit is older than the whole, or newer than one that could not be written.
+            zones::apply(&mut update, &change);
+        }
+        Ok(Some(update))
     }
 
-    /// Keeps `update`, durably and atomically.
+    /// The changes that `bytes` are, and how many of them are whole.
+    fn changes(&self, bytes: &[u8]) -> Result<(Vec<v1::ZoneUpdate>, u64), DiskError> {
+        let damaged = || DiskError::Damaged { path: self.changes.clone() };
+        let (mut changes, mut rest) = (Vec::new(), bytes);
+        while let Some((head, behind)) = rest.split_first_chunk::<HEAD>() {
+            let (length, checksum) = head.split_at(4);
+            let length = length.iter().fold(0, |length, &octet| length << 8 | usize::from(octet));
+            let Some((body, behind)) = behind.split_at_checked(length) else { break };
+            if Sha256::digest(body).as_slice() != checksum {
+                // The last one may have been half written; before it there was time.
+                if behind.is_empty() {
+                    break;
+                }
+                return Err(damaged());
+            }
+            changes.push(v1::ZoneUpdate::decode(body).map_err(|_| damaged())?);
+            rest = behind;
+        }
+        Ok((changes, (bytes.len() - rest.len()) as u64))
+    }
+
+    /// Keeps `update`, durably and atomically: a whole one in place of everything, a change behind what there is.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When a file cannot be written, or what there is cannot be read.
     pub fn store(&self, update: &v1::ZoneUpdate) -> Result<(), DiskError> {
-        self.store_encoded(&update.encode_to_vec())
+        let mut written = self.written.lock();
+        if update.base > 0 {
+            let changes = self.append(update, &mut written)?;
+            let whole = std::fs::metadata(&self.whole).map_or(0, |file| file.len());
+            if changes <= CHANGES_MIN.max(whole / 2) {
+                return Ok(());
+            }
+            let Some(update) = self.load()? else { return Ok(()) };
+            return self.replace(&update, &mut written);
+        }
+        self.replace(update, &mut written)
     }
 
-    /// Keeps the update that `body` is, durably and atomically.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn store_encoded(&self, body: &[u8]) -> Result<(), DiskError> {
-        let bytes = [MAGIC.as_slice(), Sha256::digest(body).as_slice(), body].concat();
-        files::replace(&self.0, &bytes, Access::Private)
-            .map_err(|source| DiskError::Write { path: self.0.clone(), source })
+    fn append(&self, change: &v1::ZoneUpdate, written: &mut Option<u64>) -> Result<u64, DiskError> {
+        let failed = |source| DiskError::Write { path: self.changes.clone(), source };
+        let from = match written.take() {
+            Some(from) => from,
+            None => self.changes(&read(&self.changes)?.unwrap_or_default())?.1,
+        };
+        let body = change.encode_to_vec();
+        let length = (body.len() as u32).to_be_bytes();
+        let bytes = [&length, Sha256::digest(&body).as_slice(), &body].concat();
+        let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
+        let mut file = options.open(&self.changes).map_err(failed)?;
+        // What was half written before is overwritten.
+        file.set_len(from).map_err(failed)?;
+        file.seek(SeekFrom::Start(from)).map_err(failed)?;
+        file.write_all(&bytes).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        if from == 0
+            && let Some(directory) = self.changes.parent()
+        {
+            // The file may be new.
+            File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        }
+        let end = from + bytes.len() as u64;
+        *written = Some(end);
+        Ok(end)
+    }
+
+    fn replace(&self, update: &v1::ZoneUpdate, written: &mut Option<u64>) -> Result<(), DiskError> {
+        let body = update.encode_to_vec();
+        let bytes = [MAGIC.as_slice(), Sha256::digest(&body).as_slice(), &body].concat();
+        files::replace(&self.whole, &bytes, Access::Private)
+            .map_err(|source| DiskError::Write { path: self.whole.clone(), source })?;
+        // Those that are there still when the machine goes down now are older than the whole, and do not fit it.
+        *written = None;
+        match std::fs::remove_file(&self.changes) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(DiskError::Write { path: self.changes.clone(), source: error })
+            }
+            _ => {
+                *written = Some(0);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DiskError::Read { path: path.into(), source }),
     }
 }

@@ -1,9 +1,11 @@
 //! Which updates are applied: a pure decision.
 
+use std::sync::Arc;
+
 use proto::v1;
 
 use crate::wire::Name;
-use crate::zone::{Problems, Zones};
+use crate::zone::{Problems, Unfit, Zone, Zones};
 
 /// Guards what is served.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +39,8 @@ pub enum Offer {
     Current,
     /// Serve on as before.
     Refuse(Refused),
+    /// Serve on as before, and ask for everything: it is a change of what is not served here, or it would empty a zone.
+    Resync,
 }
 
 /// Why an update is not applied.
@@ -104,6 +108,9 @@ impl Fence {
                 });
             }
         }
+        if update.base > 0 {
+            return change(served, update);
+        }
         let mut zones = match Zones::from_update(&update) {
             Ok(zones) => zones,
             Err(problems) => return Offer::Refuse(problems.into()),
@@ -113,14 +120,14 @@ impl Fence {
         for old in served.into_iter().flat_map(|served| &served.zones) {
             let sets = old.set_count();
             let new = zones.zones.iter().position(|zone| zone.origin == old.origin);
-            let origin = old.origin.to_string();
-            let meant = update.withdrawn.iter().any(|withdrawn| withdrawn.eq_ignore_ascii_case(&origin));
+            let meant = withdraws(&update, &old.origin);
             if sets == 0 || meant || new.is_some_and(|new| zones.zones[new].set_count() > 0) {
                 continue;
             }
             held.push(Held { origin: old.origin.clone(), sets });
         }
         if !held.is_empty() {
+            update.partial = true;
             let kept = kept().unwrap_or_default();
             for held in &held {
                 let origin = held.origin.to_string();
@@ -140,5 +147,35 @@ impl Fence {
             zones.share(served);
         }
         Offer::Apply { zones, update: Box::new(update), held }
+    }
+}
+
+fn withdraws(update: &v1::ZoneUpdate, origin: &Name) -> bool {
+    let origin = origin.to_string();
+    update.withdrawn.iter().any(|withdrawn| withdrawn.eq_ignore_ascii_case(&origin))
+}
+
+/// Judges a change, whose epoch is newer than what is served.
+fn change(served: Option<&Zones>, change: v1::ZoneUpdate) -> Offer {
+    let Some(served) = served else { return Offer::Resync };
+    if change.incarnation != served.incarnation || change.base > served.epoch {
+        return Offer::Resync;
+    }
+    match served.after(&change) {
+        Ok(zones) => {
+            let emptied = |(old, new): (&Arc<Zone>, &Arc<Zone>)| {
+                !Arc::ptr_eq(old, new)
+                    && new.set_count() == 0
+                    && old.set_count() > 0
+                    && !withdraws(&change, &old.origin)
+            };
+            // What is held then is judged by the whole.
+            if served.zones.iter().zip(&zones.zones).any(emptied) {
+                return Offer::Resync;
+            }
+            Offer::Apply { zones, update: Box::new(change), held: Vec::new() }
+        }
+        Err(Unfit::Whole) => Offer::Resync,
+        Err(Unfit::Invalid(problems)) => Offer::Refuse(problems.into()),
     }
 }

@@ -1,11 +1,13 @@
 //! Zones as the hub describes them, validated: the model that answers are compiled from, and that the cold path reads directly.
 
+mod after;
 mod packed;
 mod pick;
 mod resolve;
 mod set;
 mod validate;
 
+pub use after::Unfit;
 pub use federation_core::dns::{Data, DataError};
 pub use packed::Sets;
 pub use pick::{AliasTable, Drawn, Ticket, draw, scale, seed, step, sticky};

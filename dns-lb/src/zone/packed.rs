@@ -13,7 +13,7 @@ use crate::wire::Type;
 ///
 /// For each type its number, 2 octets, how many octets its set has, 4, and the set. In it all numbers have 7 bits in an octet, the lowest
 /// first, with the 8th where more follow.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sets(Arc<[u8]>);
 
 /// One record set, packed.
@@ -32,6 +32,17 @@ impl Sets {
             octets.extend_from_slice(set);
         }
         Self(octets.into())
+    }
+
+    /// The same with `set` in place of the one of type `kind`, or without one.
+    pub(super) fn with(&self, kind: Type, set: Option<Packed>) -> Self {
+        let mut sets: BTreeMap<Type, Packed> =
+            self.packed().map(|(kind, octets)| (kind, Packed(octets.to_vec()))).collect();
+        match set {
+            Some(set) => sets.insert(kind, set),
+            None => sets.remove(&kind),
+        };
+        Self::of(&sets)
     }
 
     fn packed(&self) -> impl Iterator<Item = (Type, &[u8])> {
@@ -286,7 +297,9 @@ mod tests {
         ] {
             let set = RecordSet::fixed(5, vec![Data::parse(kind, text).expect(text)]);
             let sets = Sets::of(&BTreeMap::from([(kind, Packed::new(&set))]));
-            assert_eq!(sets.get(kind), Some(set), "{text}");
+            assert_eq!(sets.get(kind), Some(set.clone()), "{text}");
+            let two = sets.with(Type(7), Some(Packed::new(&set)));
+            assert_eq!((two.len(), two.with(Type(7), None) == sets), (2, true));
         }
     }
 }

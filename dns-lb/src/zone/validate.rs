@@ -15,9 +15,9 @@ use crate::wire::{Name, NameError, Type};
 /// Longest TTL (RFC 2181 section 8).
 const TTL_MAX: u32 = i32::MAX as u32;
 /// TTL of a zone that names none, seconds.
-const DEFAULT_TTL: u32 = 30;
+pub(super) const DEFAULT_TTL: u32 = 30;
 /// SOA minimum of a zone that names none, seconds.
-const DEFAULT_NEGATIVE_TTL: u32 = 5;
+pub(super) const DEFAULT_NEGATIVE_TTL: u32 = 5;
 /// Records in one set: 1,024 addresses are 28 KiB, under half of what TCP carries in one message.
 pub const RECORDS_MAX: usize = 1024;
 /// Octets of presentation format in one set. With [`RECORDS_MAX`] headers it stays under the 64 KiB of one message.
@@ -125,10 +125,10 @@ pub enum Problem {
     CookieSecrets,
 }
 
-struct Sink(Problems);
+pub(super) struct Sink(pub(super) Problems);
 
 impl Sink {
-    fn add(&mut self, at: impl fmt::Display, problem: Problem) {
+    pub(super) fn add(&mut self, at: impl fmt::Display, problem: Problem) {
         if self.0.0.len() < PROBLEMS_MAX {
             self.0.0.push(format!("{at}: {problem}"));
         }
@@ -175,11 +175,11 @@ impl Zones {
     }
 }
 
-fn named(field: &'static str, text: &str) -> Result<Name, Problem> {
+pub(super) fn named(field: &'static str, text: &str) -> Result<Name, Problem> {
     Name::parse(text).map_err(|source| Problem::Name { field, source })
 }
 
-fn ttl(given: u32, otherwise: u32) -> Result<u32, Problem> {
+pub(super) fn ttl(given: u32, otherwise: u32) -> Result<u32, Problem> {
     match given {
         0 => Ok(otherwise),
         1..=TTL_MAX => Ok(given),
@@ -203,10 +203,7 @@ fn zone(described: &v1::Zone, regions: &mut RegionNames, sink: &mut Sink) -> Res
             Err(problem) => sink.add(at, problem),
         }
     }
-    let nameservers: Vec<Name> =
-        described.nameservers.iter().map(|text| named("nameservers", text)).collect::<Result<_, _>>()?;
-    let primary = nameservers.first().cloned().ok_or(Problem::NoNameservers)?;
-    let apex = RecordSet::fixed(default_ttl, nameservers.into_iter().map(Data::Ns).collect());
+    let (primary, apex) = servers(described, default_ttl)?;
     names.entry(origin.clone()).or_default().entry(Type::NS).or_insert_with(|| Packed::new(&apex));
     let signing = signing(described)?;
     if let Some(signing) = &signing {
@@ -216,21 +213,9 @@ fn zone(described: &v1::Zone, regions: &mut RegionNames, sink: &mut Sink) -> Res
         }
     }
     for (name, sets) in &names {
-        if sets.contains_key(&Type::CNAME) && sets.len() > 1 {
-            sink.add(name, Problem::Alias);
-        }
-        let cut = *name != origin && sets.contains_key(&Type::NS);
-        if cut && sets.keys().any(|kind| ![Type::NS, Type::DS, Type::A, Type::AAAA].contains(kind)) {
-            sink.add(name, Problem::Delegation);
-        }
-        if !cut && sets.contains_key(&Type::DS) {
-            sink.add(name, Problem::Digest);
-        }
+        beside(&origin, name, &sets.keys().copied().collect::<Vec<_>>(), sink);
     }
-    let hostmaster = match described.hostmaster.as_str() {
-        "" => named("origin", &format!("hostmaster.{}", described.origin))?,
-        text => named("hostmaster", text)?,
-    };
+    let hostmaster = hostmaster(described)?;
     let signing = signing.map(Arc::new);
     Ok(Zone {
         origin,
@@ -244,7 +229,36 @@ fn zone(described: &v1::Zone, regions: &mut RegionNames, sink: &mut Sink) -> Res
     })
 }
 
-fn signing(described: &v1::Zone) -> Result<Option<Signing>, Problem> {
+/// The first server, and the NS set of all.
+pub(super) fn servers(described: &v1::Zone, ttl: u32) -> Result<(Name, RecordSet), Problem> {
+    let nameservers: Vec<Name> =
+        described.nameservers.iter().map(|text| named("nameservers", text)).collect::<Result<_, _>>()?;
+    let primary = nameservers.first().cloned().ok_or(Problem::NoNameservers)?;
+    Ok((primary, RecordSet::fixed(ttl, nameservers.into_iter().map(Data::Ns).collect())))
+}
+
+pub(super) fn hostmaster(described: &v1::Zone) -> Result<Name, Problem> {
+    match described.hostmaster.as_str() {
+        "" => named("origin", &format!("hostmaster.{}", described.origin)),
+        text => named("hostmaster", text),
+    }
+}
+
+/// Whether these types may stand beside each other at `name`.
+pub(super) fn beside(origin: &Name, name: &Name, kinds: &[Type], sink: &mut Sink) {
+    if kinds.contains(&Type::CNAME) && kinds.len() > 1 {
+        sink.add(name, Problem::Alias);
+    }
+    let cut = name != origin && kinds.contains(&Type::NS);
+    if cut && kinds.iter().any(|kind| ![Type::NS, Type::DS, Type::A, Type::AAAA].contains(kind)) {
+        sink.add(name, Problem::Delegation);
+    }
+    if !cut && kinds.contains(&Type::DS) {
+        sink.add(name, Problem::Digest);
+    }
+}
+
+pub(super) fn signing(described: &v1::Zone) -> Result<Option<Signing>, Problem> {
     if described.keys.is_empty() {
         return Ok(None);
     }
@@ -277,7 +291,7 @@ fn apex_keys(origin: &Name, signing: &Signing) -> Vec<(Type, Vec<Data>)> {
     sets.into_iter().collect()
 }
 
-fn record_set(
+pub(super) fn record_set(
     described: &v1::RecordSet,
     origin: &Name,
     default_ttl: u32,

@@ -115,19 +115,30 @@ async fn zones_come_from_the_hub_and_stay_when_it_goes() {
     zones.send(update(9, records())).unwrap();
     assert_eq!(tokio::time::timeout(PATIENCE, served.recv()).await.unwrap(), Some(9));
 
+    // A change of what it has; and one of what it does not have, at which it asks for everything.
+    let change =
+        |from, to| hub_protocol::zones::change(&update(from, records()), &update(to, records())).unwrap();
+    zones.send(change(9, 10)).unwrap();
+    assert_eq!(tokio::time::timeout(PATIENCE, served.recv()).await.unwrap(), Some(10));
+    zones.send(change(11, 12)).unwrap();
+    let resync = tokio::time::timeout(PATIENCE, hellos.recv()).await.unwrap().unwrap();
+    assert_eq!((resync.epoch, resync.changes), (0, true));
+    zones.send(update(12, records())).unwrap();
+    assert_eq!(tokio::time::timeout(PATIENCE, served.recv()).await.unwrap(), Some(12));
+
     // The stream ends: it is watched again, with what is served in the hello.
     let next = tokio_util::sync::CancellationToken::new();
     std::mem::replace(&mut *end.lock(), next).cancel();
     let again = tokio::time::timeout(PATIENCE, hellos.recv()).await.unwrap().unwrap();
-    assert_eq!((again.epoch, again.incarnation.as_str()), (9, "store-1"));
-    assert_eq!(tokio::time::timeout(PATIENCE, served.recv()).await.unwrap(), Some(9));
+    assert_eq!((again.epoch, again.incarnation.as_str()), (12, "store-1"));
+    assert_eq!(tokio::time::timeout(PATIENCE, served.recv()).await.unwrap(), Some(12));
 
     // The hub is gone, and dns-lb starts anew: the disk answers, and says that it is old news.
     hub_task.abort();
     server.stop().await;
     let server = Running::start(options()).await;
     assert!(server.health.is_ready());
-    assert_eq!(server.state.served().0, 9);
+    assert_eq!(server.state.served().0, 12);
     tokio::time::timeout(PATIENCE, async {
         while !server.state.published().snapshot().stale {
             tokio::task::yield_now().await;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod abuse;
+mod changes;
 mod clients;
 mod connections;
 mod differential;

@@ -14,13 +14,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use federation_runtime::shutdown::Shutdown;
+use hub_protocol::zones;
 use proto::v1;
 
 use super::identity;
 use crate::metrics::Metrics;
 use crate::traffic::Traffic;
 
-/// Updates that wait for one dns-lb: one, since a whole newer update replaces an older one.
+/// Updates that wait for one dns-lb: one, since a newer update holds what an older one does.
 const UPDATES: usize = 1;
 /// Streams of dns-lbs at once. A federation has a handful; each stream costs a copy of the zones in flight.
 const STREAMS: usize = 256;
@@ -29,6 +30,9 @@ const STREAMS: usize = 256;
 const DOORS: usize = 8;
 /// Publications whose time is remembered, to tell how far a dns-lb is behind: one that is further behind is that far at least.
 const PUBLICATIONS: usize = 256;
+
+/// Changes that are remembered, so that a dns-lb that is that many behind need not be sent everything.
+const CHANGES: usize = 64;
 
 /// A dns-lb that went away is waited for this long.
 const MISSED: Duration = Duration::from_secs(600);
@@ -40,7 +44,7 @@ const SETTLE: Duration = Duration::from_secs(15);
 pub(crate) struct Zones(Arc<Inner>);
 
 struct Inner {
-    newest: watch::Sender<Option<Arc<v1::ZoneUpdate>>>,
+    newest: watch::Sender<Option<Arc<Newest>>>,
     // Epochs with the time of their publication, oldest first.
     published: Mutex<VecDeque<(u64, Instant)>>,
     streams: Mutex<HashMap<u64, Served>>,
@@ -53,6 +57,13 @@ struct Inner {
     traffic: Traffic,
     metrics: Metrics,
     shutdown: Shutdown,
+}
+
+/// The newest zones, and what led to them.
+struct Newest {
+    whole: Arc<v1::ZoneUpdate>,
+    // One after the other, each from the epoch before it; the last one leads to the whole.
+    changes: VecDeque<Arc<v1::ZoneUpdate>>,
 }
 
 struct Served {
@@ -92,11 +103,13 @@ impl Zones {
                 published.pop_front();
             }
         }
+        let before = self.0.newest.borrow().clone();
+        let next = Arc::new(Newest::after(before.as_deref(), update));
         self.0.newest.send_if_modified(|newest| {
-            if newest.as_ref().is_some_and(|newest| newest.epoch >= update.epoch) {
+            if newest.as_ref().is_some_and(|newest| newest.whole.epoch >= next.whole.epoch) {
                 return false;
             }
-            *newest = Some(Arc::new(update));
+            *newest = Some(next);
             true
         });
     }
@@ -214,8 +227,9 @@ impl Zones {
     ) {
         let stream = self.0.next_stream.fetch_add(1, Ordering::Relaxed);
         let mut newest = self.0.newest.subscribe();
-        newest.mark_changed();
         let mut instance = String::new();
+        // What it has, as far as changes may be made of it. Nothing is sent before it says hello.
+        let mut base: Option<Base> = None;
         let connected = Instant::now();
         loop {
             tokio::select! {
@@ -223,31 +237,115 @@ impl Zones {
                 message = inbound.message() => match message {
                     Ok(Some(v1::DnsMessage { message: Some(message) })) => match message {
                         v1::dns_message::Message::Hello(hello) => {
-                            instance = hello.instance;
-                            self.served(stream, &instance, 0);
+                            self.served(stream, &hello.instance, 0);
                             self.opened(stream, &hello.listen, peer);
+                            base = Some(Base::of(&hello));
+                            instance = hello.instance;
+                            newest.mark_changed();
                         }
-                        v1::dns_message::Message::Served(served) => self.served(stream, &instance, served.epoch),
+                        v1::dns_message::Message::Served(served) => {
+                            self.served(stream, &instance, served.epoch);
+                            if let Some(base) = &mut base {
+                                base.served(served.epoch);
+                            }
+                        }
                         v1::dns_message::Message::Votes(votes) => self.0.traffic.measured(&instance, &votes.votes),
                     },
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => break,
                 },
-                changed = newest.changed() => {
+                changed = newest.changed(), if base.is_some() => {
                     if changed.is_err() {
                         break;
                     }
                     let update = newest.borrow_and_update().clone();
-                    if let Some(update) = update
-                        && outbound.send(Ok(update.as_ref().clone())).await.is_err()
-                    {
-                        break;
+                    if let (Some(newest), Some(base)) = (update, &mut base) {
+                        let update = newest.since(base);
+                        base.sent(&update);
+                        if outbound.send(Ok(update)).await.is_err() {
+                            break;
+                        }
                     }
                 }
             }
         }
         self.gone(stream);
         tracing::info!(instance, seconds = connected.elapsed().as_secs(), "a DNS server left");
+    }
+}
+
+/// What changes for one dns-lb may be made of.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Base {
+    // It takes changes.
+    changes: bool,
+    // 0: everything is to be sent.
+    epoch: u64,
+    incarnation: String,
+    // Of the last whole update that was sent: what is acknowledged may be of an older hub otherwise.
+    whole: Option<u64>,
+}
+
+impl Base {
+    fn of(hello: &v1::DnsHello) -> Self {
+        let incarnation = hello.incarnation.clone();
+        Self { changes: hello.changes, epoch: hello.epoch, incarnation, whole: None }
+    }
+
+    fn sent(&mut self, update: &v1::ZoneUpdate) {
+        if update.base == 0 {
+            (self.epoch, self.whole) = (0, Some(update.epoch));
+            self.incarnation.clone_from(&update.incarnation);
+        }
+    }
+
+    /// An acknowledgement that was under way when everything was sent anew says nothing of that.
+    fn served(&mut self, epoch: u64) {
+        if self.whole.is_none_or(|whole| epoch >= whole) {
+            self.epoch = self.epoch.max(epoch);
+        }
+    }
+}
+
+impl Newest {
+    fn after(before: Option<&Self>, whole: v1::ZoneUpdate) -> Self {
+        let change = before.and_then(|before| zones::change(&before.whole, &whole));
+        let mut changes = VecDeque::new();
+        if let (Some(before), Some(change)) = (before, change) {
+            changes.clone_from(&before.changes);
+            changes.push_back(Arc::new(change));
+            let sets = |change: &v1::ZoneUpdate| -> usize {
+                change.zones.iter().map(|zone| zone.records.len() + zone.gone.len()).sum()
+            };
+            let mut all: usize = changes.iter().map(|change| sets(change)).sum();
+            while changes.len() > CHANGES || all > sets(&whole) / 4 && changes.len() > 1 {
+                all -= changes.pop_front().map_or(0, |change| sets(&change));
+            }
+        }
+        Self { whole: Arc::new(whole), changes }
+    }
+
+    /// What a dns-lb is sent that has `base`.
+    fn since(&self, base: &Base) -> v1::ZoneUpdate {
+        let whole = || self.whole.as_ref().clone();
+        if !base.changes || base.epoch == 0 || base.incarnation != self.whole.incarnation {
+            return whole();
+        }
+        let mut since = self.changes.iter().skip_while(|change| change.epoch <= base.epoch);
+        match since.next() {
+            Some(first) if first.base <= base.epoch => {
+                since.fold(first.as_ref().clone(), |sum, next| zones::join(&sum, next))
+            }
+            // It has the newest: what comes back says so.
+            None if base.epoch == self.whole.epoch => v1::ZoneUpdate {
+                epoch: self.whole.epoch,
+                incarnation: self.whole.incarnation.clone(),
+                base: base.epoch,
+                withdrawn: self.whole.withdrawn.clone(),
+                ..v1::ZoneUpdate::default()
+            },
+            _ => whole(),
+        }
     }
 }
 
@@ -273,5 +371,67 @@ impl v1::zones_server::Zones for Zones {
         let from = request.remote_addr().map(|address| address.ip());
         tokio::spawn(self.clone().serve(request.into_inner(), sender, from));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(epoch: u64) -> v1::ZoneUpdate {
+        let record = |n: u64| v1::RecordSet { name: format!("n{n}."), ttl: 5, ..v1::RecordSet::default() };
+        let mut records: Vec<v1::RecordSet> = (0..40).map(record).collect();
+        records[epoch as usize % 40].ttl = 6;
+        let zone = v1::Zone { origin: ".".into(), serial: epoch as u32, records, ..v1::Zone::default() };
+        v1::ZoneUpdate { epoch, incarnation: "store".into(), zones: vec![zone], ..v1::ZoneUpdate::default() }
+    }
+
+    fn newest(epochs: std::ops::Range<u64>) -> Newest {
+        epochs.fold(None, |last, epoch| Some(Newest::after(last.as_ref(), update(epoch)))).expect("some")
+    }
+
+    fn hello(epoch: u64) -> Base {
+        Base::of(&v1::DnsHello {
+            epoch,
+            incarnation: "store".into(),
+            changes: true,
+            ..v1::DnsHello::default()
+        })
+    }
+
+    #[test]
+    fn a_change_leads_from_what_was_acknowledged_to_the_newest() {
+        let newest = newest(3..8);
+        for epoch in 3..8 {
+            let sent = newest.since(&hello(epoch));
+            assert_eq!((sent.base, sent.epoch), (epoch, 7));
+            let records: usize = sent.zones.iter().map(|zone| zone.records.len()).sum();
+            assert!(records as u64 <= 8 - epoch, "{epoch}: {records}");
+            let mut whole = update(epoch);
+            assert_eq!(zones::apply(&mut whole, &sent), epoch < 7);
+            assert_eq!(whole, update(7));
+        }
+    }
+
+    #[test]
+    fn who_is_unknown_or_far_behind_or_of_another_store_gets_everything() {
+        let newest = newest(3..60);
+        let whole = |base: Base| newest.since(&base).base == 0;
+        assert!(
+            whole(hello(0)) && whole(hello(2)) && whole(hello(3)) && whole(hello(60)) && !whole(hello(58))
+        );
+        assert!(whole(Base { incarnation: "other".into(), ..hello(58) }));
+        assert!(whole(Base { changes: false, ..hello(58) }), "a dns-lb that does not know of changes");
+        assert!(newest.changes.len() < 12, "{}: they are not more than is worth it", newest.changes.len());
+    }
+
+    #[test]
+    fn what_was_acknowledged_before_everything_was_sent_anew_is_no_base() {
+        let mut base = hello(0);
+        base.sent(&update(7));
+        base.served(6);
+        assert_eq!(base.epoch, 0);
+        base.served(7);
+        assert_eq!(base.epoch, 7);
     }
 }
