@@ -248,6 +248,7 @@ impl Service {
             zones: zones.clone(),
             queue: queue.clone(),
             defaults: Defaults { evict_after_ms: options.evict_after.as_millis() as i64 },
+            authority: authority.clone(),
             zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
         };
         tokio::spawn(drills.run(around, shutdown.clone()));

@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use federation_core::api::{DrillPhase, FailoverDrill, FailoverDrillStatus};
+use base64::Engine as _;
+use federation_core::api::{DrillPhase, DrillSignature, FailoverDrill, FailoverDrillStatus};
+use federation_core::drill::report::{document, signed_bytes};
 use federation_core::drill::{Facts, Seen, Step, step};
+use federation_runtime::pki;
 use federation_runtime::shutdown::Shutdown;
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
@@ -149,7 +152,7 @@ impl Drills {
             None => (BTreeMap::new(), false),
         };
         let now_ms = now_ms();
-        let Step { status, lost } = step(
+        let Step { mut status, lost } = step(
             &drill.spec,
             &course.status,
             &Seen {
@@ -174,6 +177,9 @@ impl Drills {
         if before == DrillPhase::Running && lost.is_empty() {
             course.vantage = None;
             self.give_back(around);
+        }
+        if status.phase.is_over() {
+            status.signature = signature(around, drill, &status);
         }
         let starts = before == DrillPhase::Pending && status.phase == DrillPhase::Running;
         if (turned || course.written_at.elapsed() >= WRITE) && status != course.written {
@@ -251,6 +257,27 @@ fn loss(drill: &FailoverDrill, status: &FailoverDrillStatus) -> Loss {
         namespace: drill.spec.app.namespace().to_owned(),
         app: drill.spec.app.name.clone(),
         since_ms: status.start_time.as_ref().map_or(0, |time| time.0.as_millisecond()),
+    }
+}
+
+/// The authority's word for a drill that is over. A drill without it is worth as much as whoever could write its status.
+fn signature(
+    around: &Surroundings,
+    drill: &FailoverDrill,
+    status: &FailoverDrillStatus,
+) -> Option<DrillSignature> {
+    let over = FailoverDrill { status: Some(status.clone()), ..drill.clone() };
+    let signed = around.authority.sign(&signed_bytes(&document(&over)));
+    match signed.and_then(|value| Ok((value, around.authority.pin()?))) {
+        Ok((value, pin)) => Some(DrillSignature {
+            algorithm: pki::ALGORITHM.into(),
+            key: pin.to_string(),
+            value: base64::engine::general_purpose::STANDARD.encode(value),
+        }),
+        Err(error) => {
+            tracing::warn!(%error, drill = drill.name(), "the report of a drill could not be signed");
+            None
+        }
     }
 }
 

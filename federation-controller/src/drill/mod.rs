@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use federation_core::api::FailoverDrill;
 use federation_core::placement::Defaults;
+use federation_runtime::pki::Authority;
 
 use crate::decide::board::Board;
 use crate::decide::queue::Queue;
@@ -51,6 +52,8 @@ pub(crate) struct Surroundings {
     pub(crate) zones: Zones,
     pub(crate) queue: Queue<Key>,
     pub(crate) defaults: Defaults,
+    /// Signs what drills came to.
+    pub(crate) authority: Arc<Authority>,
     /// The federation's DNS zone.
     pub(crate) zone: String,
 }

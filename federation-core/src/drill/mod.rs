@@ -5,6 +5,7 @@
 //! - [`step`]: the course, from one look at the world to the next. The whole state is the object's status, so that whoever drives it may die
 //!   at any moment: the next one sees a drill that is not its own, and restores.
 //! - [`Tally`]: what users at one vantage saw, in bounded memory.
+//! - [`report`]: what a drill came to, as text, JSON and HTML.
 //! - [`Calendar`]: when a schedule makes the next drill.
 //!
 //! Rules that everything here keeps:
@@ -18,6 +19,7 @@ mod course;
 mod hypothesis;
 mod judge;
 mod preflight;
+pub mod report;
 mod spec;
 mod stages;
 mod tally;

@@ -219,6 +219,10 @@ fn set_life(params: &mut CertificateParams, life: Duration) {
 
 /// The public key of a request in DER, for those who compare keys.
 impl Authority {
+    pub(super) fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
     /// SubjectPublicKeyInfo of the authority, DER.
     pub fn public_key(&self) -> Vec<u8> {
         self.issuer.key().subject_public_key_info()

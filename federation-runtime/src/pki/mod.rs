@@ -7,6 +7,7 @@ mod error;
 mod identity;
 mod peer;
 mod pin;
+mod sign;
 mod subject;
 
 pub use authority::{Authority, LIFE_OF_AGENTS, LIFE_OF_PARTS};
@@ -14,4 +15,5 @@ pub use error::Error;
 pub use identity::{Identity, Request};
 pub use peer::Peer;
 pub use pin::{PinError, SpkiPin};
+pub use sign::{ALGORITHM, verify};
 pub use subject::{HUB_NAME, Subject};

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use federation_core::api::FailoverDrill;
+use federation_core::drill::report::{Report, embedded, html, signed_bytes, text};
+use federation_runtime::pki;
 use serde_json::{Value, json};
 
 use crate::federation::{CLUSTERS, DEPLOYMENTS, Federation, Member, PLACEMENTS, Settings, until};
@@ -78,10 +82,31 @@ async fn a_traffic_drill_moves_users_measures_them_and_restores() {
     );
     let terms = passed["status"]["hypothesis"].as_array().expect("terms");
     assert!(terms.len() == 4 && terms.iter().all(|term| term["held"] == true), "{terms:#?}");
+    report_holds(&federation, &passed).await;
     // Replicas stayed where they were.
     let placement =
         federation.api.get(&format!("{PLACEMENTS}/deployments.apps.web")).await.expect("it is there");
     assert_eq!(placement["spec"]["clusters"][0]["replicas"], 2, "{placement:#}");
+}
+
+/// All formats tell it, and the signature is the authority's over what the API holds.
+async fn report_holds(federation: &Federation, drill: &Value) {
+    let read = |object: &Value| serde_json::from_value::<FailoverDrill>(object.clone()).unwrap();
+    let all: Vec<FailoverDrill> = federation.api.items(DRILLS).await.iter().map(read).collect();
+    let report = Report::new(&read(drill), &all);
+    let pages = [text(&report), html(&report), serde_json::to_string(&report).unwrap()];
+    for page in &pages {
+        assert!(
+            page.contains("UsersRecovered") && page.contains("Passed") && page.contains("errors"),
+            "{page}"
+        );
+    }
+    assert_eq!(embedded(&pages[1]).as_ref(), Some(&report));
+    let signature = report.signature.as_ref().unwrap();
+    let value = base64::engine::general_purpose::STANDARD.decode(&signature.value).unwrap();
+    let authority = federation.authority();
+    let pin = pki::verify(&authority.certificate_pem, &signed_bytes(&report.drill), &value).unwrap();
+    assert_eq!(signature.key, pin.to_string());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

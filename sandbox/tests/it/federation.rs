@@ -248,6 +248,11 @@ impl Federation {
         address
     }
 
+    /// Who signs.
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// A client of the hub's answers to operators, with a certificate for somebody.
     pub(crate) async fn operations(&self, subject: &Subject) -> OperationsClient<Channel> {
         let identity = self.authority.issue(subject, &[], LIFE_OF_PARTS).unwrap();

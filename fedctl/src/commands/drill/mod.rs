@@ -1,6 +1,7 @@
 //! `fedctl drill run|list|stop|report`: a cluster's loss, rehearsed and measured.
 
 mod list;
+mod report;
 mod run;
 
 use anyhow::Result;
@@ -14,6 +15,8 @@ pub(crate) enum Command {
     Run(run::Options),
     /// Lists drills and schedules.
     List(list::List),
+    /// Tells what a drill came to, or checks a report that somebody shows.
+    Report(report::Options),
     /// Ends a drill, and waits until all is restored.
     Stop(list::Stop),
 }
@@ -22,6 +25,7 @@ pub(crate) async fn command(command: Command, shutdown: Shutdown) -> Result<()> 
     match command {
         Command::Run(options) => run::run(options, shutdown).await,
         Command::List(options) => list::list(options).await,
+        Command::Report(options) => report::report(options).await,
         Command::Stop(options) => list::stop(options, shutdown).await,
     }
 }
