@@ -84,8 +84,7 @@ fn verifying() -> Arc<ClientConfig> {
 
 fn lenient() -> Arc<ClientConfig> {
     install_provider();
-    let algorithms =
-        CryptoProvider::get_default().map(|provider| provider.signature_verification_algorithms);
+    let algorithms = CryptoProvider::get_default().map(|provider| provider.signature_verification_algorithms);
     let verifier = Arc::new(AnyCertificate(algorithms));
     let builder = ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier);
     Arc::new(builder.with_no_client_auth())

@@ -133,21 +133,27 @@ async fn grpc(status: u8) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let answer = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| async move {
-                assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
-                let asked = request.into_body().collect().await.unwrap().to_bytes();
-                assert_eq!(&asked[5..], b"\x0a\x03web");
-                let mut trailers = http::HeaderMap::new();
-                trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
-                let frames = [
-                    Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(vec![0, 0, 0, 0, 2, 8, status]))),
-                    Ok(Frame::trailers(trailers)),
-                ];
-                let body = StreamBody::new(futures::stream::iter(frames));
-                Ok::<_, std::convert::Infallible>(
-                    http::Response::builder().header("content-type", "application/grpc").body(body).unwrap(),
-                )
-            });
+            let answer =
+                hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| async move {
+                    assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+                    let asked = request.into_body().collect().await.unwrap().to_bytes();
+                    assert_eq!(&asked[5..], b"\x0a\x03web");
+                    let mut trailers = http::HeaderMap::new();
+                    trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+                    let frames = [
+                        Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(vec![
+                            0, 0, 0, 0, 2, 8, status,
+                        ]))),
+                        Ok(Frame::trailers(trailers)),
+                    ];
+                    let body = StreamBody::new(futures::stream::iter(frames));
+                    Ok::<_, std::convert::Infallible>(
+                        http::Response::builder()
+                            .header("content-type", "application/grpc")
+                            .body(body)
+                            .unwrap(),
+                    )
+                });
             let executor = hyper_util::rt::TokioExecutor::new();
             let io = hyper_util::rt::TokioIo::new(stream);
             tokio::spawn(hyper::server::conn::http2::Builder::new(executor).serve_connection(io, answer));
@@ -175,10 +181,7 @@ async fn a_death_is_seen_within_three_seconds_and_told_at_once() {
     let (tokyo, _living) = server("").await;
     let probing = Probing::start(1, Shutdown::new());
     let mut changes = probing.changes();
-    probing.set_targets(vec![
-        target("taiwan", taiwan, Protocol::Tcp),
-        target("tokyo", tokyo, Protocol::Tcp),
-    ]);
+    probing.set_targets(vec![target("taiwan", taiwan, Protocol::Tcp), target("tokyo", tokyo, Protocol::Tcp)]);
     until(&probing, "taiwan", is(ProbeState::Up)).await;
     until(&probing, "tokyo", is(ProbeState::Up)).await;
     dying.abort();

@@ -10,7 +10,7 @@ use crate::api::Verdict;
 #[derive(Clone, Debug)]
 pub(super) struct Freeze {
     pub(super) reason: String,
-    clusters: Vec<String>,
+    pub(super) clusters: Vec<String>,
     well: usize,
 }
 
@@ -19,7 +19,7 @@ impl Freeze {
     pub(super) fn found(members: &BTreeMap<String, Member>, options: &Options, now_ms: i64) -> Option<Self> {
         let since = now_ms.saturating_sub(options.mass_failure_window_ms);
         let (mut well, mut down) = (0, Vec::new());
-        for (name, member) in members {
+        for (name, member) in members.iter().filter(|(_, member)| !member.given_up) {
             let fell = member.fell_ms.is_some_and(|fell| fell >= since);
             let suspect = !is_bad(member.verdict) && member.is_suspect(options, now_ms);
             // Who has been down for longer than the window is no part of what happens now.
@@ -30,7 +30,7 @@ impl Freeze {
                 down.push(name.clone());
             }
         }
-        let truly_down = members.values().any(|member| is_bad(member.verdict));
+        let truly_down = members.values().any(|member| !member.given_up && is_bad(member.verdict));
         if members.len() < 2 || !truly_down || !exceeds(down.len(), well, options.mass_failure_share) {
             return None;
         }

@@ -33,6 +33,8 @@ pub(super) struct Member {
     held_down: bool,
     /// When it last turned from well to bad.
     pub(super) fell_ms: Option<i64>,
+    /// An operator ended a freeze that named it: no freeze is found for it again until it has been well.
+    pub(super) given_up: bool,
 }
 
 /// Where a verdict goes.
@@ -63,6 +65,7 @@ impl Member {
             penalty_at_ms: now_ms,
             held_down: false,
             fell_ms: None,
+            given_up: false,
         }
     }
 
@@ -164,8 +167,13 @@ impl Member {
             }
             Verdict::DataPlaneDown => true,
         };
-        let users_turned =
-            std::mem::replace(&mut self.users_served, evidence.data == Quorum::Up) != self.users_served;
+        // While voters disagree, what they last agreed on holds.
+        let served = match evidence.data {
+            Quorum::Up => true,
+            Quorum::Split => self.users_served,
+            Quorum::None | Quorum::Down | Quorum::Alone => false,
+        };
+        let users_turned = std::mem::replace(&mut self.users_served, served) != served;
         if !may {
             return (users_turned && is_bad(self.verdict))
                 .then(|| self.turn(self.verdict, self.rule, evidence, now_ms));

@@ -144,6 +144,32 @@ fn two_of_three_at_once_freeze() {
 }
 
 #[test]
+fn an_operators_word_is_about_all_that_the_freeze_named() {
+    let mut world = World::new(&["taiwan", "tokyo"]);
+    // Tokyo is only about to fall when the freeze names it.
+    world.silent.push("taiwan");
+    world.run(1_000);
+    world.silent.push("tokyo");
+    while world.verdicts.frozen().is_none() {
+        world.run(100);
+    }
+    assert_eq!(world.verdicts.frozen_clusters(), ["taiwan", "tokyo"]);
+    assert_ne!(world.verdict("tokyo"), Verdict::HubUnreachable);
+    assert_eq!(world.verdicts.thaw(world.now_ms), Some(vec!["taiwan".to_owned(), "tokyo".to_owned()]));
+    world.run(20_000);
+    assert_eq!(world.verdict("tokyo"), Verdict::HubUnreachable);
+    assert_eq!(world.verdicts.frozen(), None, "not again for the same clusters");
+    assert_eq!(world.verdicts.thaw(world.now_ms), None);
+    // Once they have been well, their next fall is a new one.
+    world.silent.clear();
+    world.run(60_000);
+    assert_eq!(world.verdict("tokyo"), Verdict::Healthy);
+    world.silent.extend(["taiwan", "tokyo"]);
+    world.run(10_000);
+    assert!(world.verdicts.frozen().is_some());
+}
+
+#[test]
 fn one_cluster_alone_is_lost_without_a_freeze() {
     let mut world = World::new(&["taiwan"]);
     world.silent.push("taiwan");

@@ -116,6 +116,7 @@ impl Verdicts {
         let mut changes = Vec::new();
         for (name, member) in &mut self.clusters {
             member.votes.forget_old(now_ms);
+            member.given_up &= is_bad(member.verdict) || member.is_suspect(&options, now_ms);
             let users_before = member.users_served();
             let Some(turn) = member.conclude(&options, now_ms) else { continue };
             let from = member.take(&turn, users_before, &options, now_ms);
@@ -131,14 +132,32 @@ impl Verdicts {
         changes
     }
 
+    /// The clusters that the freeze named; none while nothing is frozen.
+    pub fn frozen_clusters(&self) -> &[String] {
+        self.freeze.as_ref().map(|freeze| freeze.clusters.as_slice()).unwrap_or_default()
+    }
+
     /// Why nothing may move now.
     pub fn frozen(&self) -> Option<&str> {
         self.freeze.as_ref().map(|freeze| freeze.reason.as_str())
     }
 
-    /// Ends a freeze by an operator's word; what is down is down.
-    pub fn thaw(&mut self, now_ms: i64) {
-        self.freeze = None;
+    /// Ends a freeze by an operator's word; what is down is down. The word is about every cluster that the freeze named, those that
+    /// were only about to fall included: no freeze is found for them again until they have been well. Says what the freeze named; none
+    /// if there was no freeze.
+    pub fn thaw(&mut self, now_ms: i64) -> Option<Vec<String>> {
+        let freeze = self.freeze.take()?;
+        for name in &freeze.clusters {
+            if let Some(member) = self.clusters.get_mut(name) {
+                member.given_up = true;
+            }
+        }
+        self.count_anew(now_ms);
+        Some(freeze.clusters)
+    }
+
+    /// Nothing could move until now: what is bad counts from now.
+    fn count_anew(&mut self, now_ms: i64) {
         for member in self.clusters.values_mut().filter(|member| is_bad(member.verdict)) {
             member.since_ms = member.since_ms.max(now_ms);
             member.fell_ms = None;
@@ -202,7 +221,10 @@ impl Verdicts {
 
     fn freeze_or_thaw(&mut self, now_ms: i64) {
         match &self.freeze {
-            Some(freeze) if freeze.is_over(&self.clusters, &self.options) => self.thaw(now_ms),
+            Some(freeze) if freeze.is_over(&self.clusters, &self.options) => {
+                self.freeze = None;
+                self.count_anew(now_ms);
+            }
             Some(_) => {}
             None => self.freeze = Freeze::found(&self.clusters, &self.options, now_ms),
         }

@@ -40,6 +40,8 @@ pub struct ClusterView {
     pub verdict: Verdict,
     /// When the verdict became what it is, in Unix milliseconds.
     pub since_ms: i64,
+    /// Probes see users served there: whatever the verdict, nothing needs to move.
+    pub users_served: bool,
     /// Served APIs, as in `Cluster.status.apis`; empty while they are not known.
     pub apis: Vec<String>,
     /// Its agent has connected with a certificate.

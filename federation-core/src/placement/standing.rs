@@ -64,6 +64,8 @@ pub mod rules {
     pub const STANDBY: &str = "Standby";
     /// Not heard for longer than its lease: its agent has stopped the copy.
     pub const LEASE_LAPSED: &str = "LeaseLapsed";
+    /// The verdict is bad, and users are served all the same, or the voters disagree about it.
+    pub const USERS_SERVED: &str = "UsersServed";
     /// Nothing moves: mass failure.
     pub const FROZEN: &str = "Frozen";
 }
@@ -164,6 +166,14 @@ fn not_healthy(
             rules::EVICTED,
             format!("the verdict is {verdict:?}, and it is being drained"),
         );
+    }
+    if cluster.users_served {
+        let message = format!("the verdict is {verdict:?}, but probes see users served: nothing moves");
+        return found(Standing::Fixed, rules::USERS_SERVED, message);
+    }
+    if verdict == Verdict::Partitioned {
+        let message = "some see users served there and others do not: nothing moves".into();
+        return found(Standing::Fixed, rules::USERS_SERVED, message);
     }
     let left = cluster.since_ms.saturating_add(wishes.evict_after_ms).saturating_sub(request.now_ms);
     if left > 0 {

@@ -79,7 +79,7 @@ pub struct Backend {
     pub addresses: Vec<String>,
     /// The copy is gone.
     pub absent: bool,
-    /// What the DNS servers' own probes of the addresses say together, if there are any.
+    /// What those who probe the addresses say together, if they agree.
     pub probe: Option<Probe>,
 }
 
@@ -99,6 +99,8 @@ pub struct Probe {
 pub struct ClusterTraffic {
     /// The one verdict.
     pub verdict: Verdict,
+    /// Probes see users of some Service served there.
+    pub users_served: bool,
     /// spec.trafficWeight; 0 means no answers.
     pub weight: Option<u32>,
     /// spec.region.

@@ -77,8 +77,19 @@ pub(super) fn standing(
         (Verdict::Unknown, None) if known.is_some() => {
             Standing::Kept { message: "there is no verdict on it yet" }
         }
+        (Verdict::Partitioned, None) if known.is_some() => {
+            Standing::Kept { message: "some see users served there and others do not" }
+        }
+        (Verdict::HubUnreachable | Verdict::ApiDown, None) if known.is_some() && cluster.users_served => {
+            Standing::Kept {
+                message: "the hub does not hear of it, and users of its other Services are served",
+            }
+        }
         // The hub does not hear of it, and users reach it all the same: what they see counts.
-        (Verdict::HubUnreachable | Verdict::Partitioned | Verdict::Unknown, Some(probe)) => {
+        (
+            Verdict::HubUnreachable | Verdict::ApiDown | Verdict::Partitioned | Verdict::Unknown,
+            Some(probe),
+        ) => {
             let addresses = match known {
                 Some(known) if addresses.is_empty() => known.to_vec(),
                 _ => addresses,
