@@ -228,6 +228,8 @@ pub struct ZoneState {
     pub connected: bool,
     /// Zones whose new version was held, because it was empty.
     pub held: u64,
+    /// Clusters of Services that this server withdrew by its own word, the hub being away.
+    pub withdrawn: u64,
     /// Updates refused so far: invalid.
     pub refused_invalid: u64,
     /// Updates refused so far: older than what is served.

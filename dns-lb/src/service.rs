@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use federation_prober::Probing;
 use federation_runtime::endpoints::{self, Health, Metrics};
 use federation_runtime::pki::{self, Identity};
 use federation_runtime::shutdown::Shutdown;
@@ -16,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::answer::{INSTANCE_MAX, Secrets};
 use crate::client::{Database, DatabaseError};
 use crate::doors::{self, Desk, Encrypted, EncryptedAddresses, EncryptedError, Gate, Stream};
-use crate::hub::{Client, Disk, DiskError, Fence, Hub};
+use crate::hub::{Client, Disk, DiskError, Fence, Hub, alone};
 use crate::metrics::{DnsMetrics, Transport};
 use crate::options::Options;
 use crate::state::State;
@@ -267,13 +268,18 @@ impl Service {
             connections.spawn(doors::listen(listener, gate, connections.clone(), shutdown.clone(), handle));
         }
         if let Some(hub) = self.hub {
+            let probing = Probing::start(dice.roll(), shutdown.clone());
+            // What users reach is probed with the hub away, too.
+            probing.set_targets(self.state.targets().to_vec());
             let client = Client {
                 hub,
+                probing,
                 instance: self.options.instance.clone(),
                 listen: self.addresses.clone(),
                 state: self.state.clone(),
                 dice: Dice::new(dice.roll()),
             };
+            tokio::spawn(alone(self.state.clone(), client.probing.clone(), shutdown.clone()));
             tokio::spawn(client.run(shutdown.clone()));
         }
         tracing::info!(addresses = ?self.addresses, udp_threads = threads, "answering");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use federation_core::probe::Target;
 use federation_runtime::endpoints::Health;
 use parking_lot::Mutex;
 use proto::v1;
@@ -14,7 +15,7 @@ use crate::dnssec::Signatures;
 use crate::hub::{Disk, DiskError, Fence, Offer, Refused};
 use crate::metrics::{DnsMetrics, ZoneState};
 use crate::publish::Published;
-use crate::zone::Zones;
+use crate::zone::{Down, Zones};
 
 /// Signatures that are due within this time are renewed together, seconds: short against the half day that they count on at least.
 const RENEW_TOGETHER: u32 = 60;
@@ -33,6 +34,7 @@ struct Inner {
     fence: Fence,
     // How long the hub may be away before answers are marked stale.
     stale_after: Duration,
+    started: Instant,
     now: Mutex<Now>,
     // Held while zones are compiled, so that they are compiled one after the other.
     signatures: Mutex<Signatures>,
@@ -69,6 +71,10 @@ impl Audience {
 struct Now {
     served: Option<Arc<Zones>>,
     confirmed: Option<Instant>,
+    /// What this server withdrew by its own word.
+    down: Down,
+    /// When the stream last came up or went down.
+    turned: Option<Instant>,
     counts: ZoneState,
 }
 
@@ -107,6 +113,7 @@ impl State {
             disk,
             fence,
             stale_after,
+            started: Instant::now(),
             now,
             signatures,
             audience,
@@ -137,6 +144,12 @@ impl State {
     pub fn base(&self) -> (u64, String) {
         let (epoch, incarnation) = self.served();
         (if self.0.now.lock().counts.held > 0 { 0 } else { epoch }, incarnation)
+    }
+
+    /// What is to be probed from here.
+    pub fn targets(&self) -> Arc<Vec<Target>> {
+        let now = self.0.now.lock();
+        now.served.as_ref().map(|zones| zones.probes.clone()).unwrap_or_default()
     }
 
     /// Epoch and incarnation of what is served.
@@ -233,6 +246,7 @@ impl State {
     pub fn connected(&self) {
         let mut now = self.0.now.lock();
         now.counts.connected = true;
+        now.turned = Some(Instant::now());
     }
 
     /// The stream is down.
@@ -241,6 +255,35 @@ impl State {
         if std::mem::replace(&mut now.counts.connected, false) {
             // While the stream is up, silence means that nothing has changed.
             now.confirmed = now.confirmed.map(|_| Instant::now());
+            now.turned = Some(Instant::now());
+        }
+    }
+
+    /// Whether the hub's stream is up, and for how long it has been so; since the start if it never was.
+    pub fn hub(&self) -> (bool, Duration) {
+        let now = self.0.now.lock();
+        (now.counts.connected, now.turned.unwrap_or(self.0.started).elapsed())
+    }
+
+    /// What is withdrawn by this server's own word.
+    pub fn down(&self) -> Down {
+        self.0.now.lock().down.clone()
+    }
+
+    /// Answers without what is down, in place of what was withdrawn so far. No answer becomes empty.
+    pub fn withdraw(&self, down: Down) {
+        let served = {
+            let mut now = self.0.now.lock();
+            if now.down == down {
+                return;
+            }
+            now.counts.withdrawn = down.values().map(|clusters| clusters.len() as u64).sum();
+            now.down = down;
+            now.served.clone()
+        };
+        let stale = self.0.published.snapshot().stale;
+        if let Some(served) = served {
+            self.0.compile(served, stale);
         }
     }
 
@@ -267,6 +310,8 @@ impl Inner {
         let mut signatures = self.signatures.lock();
         signatures.begin(seconds_since_1970());
         let before = self.published.snapshot();
+        let down = self.now.lock().down.clone();
+        let zones = if down.is_empty() { zones } else { Arc::new(zones.without(&down)) };
         let snapshot = before.next(zones, stale, &self.metrics.clusters, &mut signatures);
         self.published.publish(self.audience.lock().ready(snapshot));
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use federation_prober::Probing;
 use federation_runtime::pki::Identity;
 use federation_runtime::shutdown::Shutdown;
 use proto::v1;
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
+use super::votes::Told;
 use crate::state::{Applied, State};
 use crate::udp::Dice;
 
@@ -24,8 +26,12 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
 /// A hub that does not answer pings for this long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// Acknowledgements under way: one for each update, and updates are applied one after the other.
-const QUEUE: usize = 8;
+/// Messages under way: acknowledgements, and votes in pieces, of which the largest prober has 40.
+const QUEUE: usize = 64;
+/// What is seen of users' access is said again so often; what turns, at once.
+const VOTES_EVERY: Duration = Duration::from_secs(3);
+/// Votes that found no room wait so long.
+const VOTES_AGAIN: Duration = Duration::from_millis(100);
 /// Octets of one update: a whole one of 10,000 names in 8 regions is some 7 MiB.
 const UPDATE_MAX: usize = 64 << 20;
 
@@ -50,6 +56,8 @@ pub struct Client {
     pub listen: Vec<SocketAddr>,
     /// What updates are applied to.
     pub state: State,
+    /// What probes from here.
+    pub probing: Probing,
     /// For the jitter.
     pub dice: Dice,
 }
@@ -120,24 +128,47 @@ impl Client {
         let mut updates = client.watch(ReceiverStream::new(receiver)).await?.into_inner();
         tracing::info!(hub = self.hub.address, epoch, "watching the hub's zones");
         self.state.connected();
-        while let Some(update) = updates.message().await? {
-            *received = true;
-            asked &= update.base > 0;
-            let said = match self.state.offer(update).await {
-                Applied::Resync if asked => continue,
-                Applied::Served { epoch } => v1::dns_message::Message::Served(v1::ZoneServed { epoch }),
-                Applied::Resync => {
-                    tracing::info!(hub = self.hub.address, "a change does not fit: all zones are asked for");
-                    asked = true;
-                    v1::dns_message::Message::Hello(again.clone())
+        let mut turned = self.probing.changes();
+        let mut repeat = tokio::time::interval(VOTES_EVERY);
+        let mut told = Told::default();
+        loop {
+            let votes = tokio::select! {
+                update = updates.message() => {
+                    let Some(update) = update? else { return Ok(()) };
+                    *received = true;
+                    asked &= update.base > 0;
+                    let applied = self.state.offer(update).await;
+                    self.probing.set_targets(self.state.targets().to_vec());
+                    let said = match applied {
+                        Applied::Resync if asked => continue,
+                        Applied::Served { epoch } => {
+                            v1::dns_message::Message::Served(v1::ZoneServed { epoch })
+                        }
+                        Applied::Resync => {
+                            tracing::info!(
+                                hub = self.hub.address,
+                                "a change does not fit: all zones are asked for"
+                            );
+                            asked = true;
+                            v1::dns_message::Message::Hello(again.clone())
+                        }
+                        Applied::Partly | Applied::Refused => continue,
+                    };
+                    if sender.send(message(said)).await.is_err() {
+                        return Ok(());
+                    }
+                    continue;
                 }
-                Applied::Partly | Applied::Refused => continue,
+                Ok(()) = turned.changed() => told.turned(self.probing.votes()),
+                _ = repeat.tick() => told.all(self.probing.votes()),
             };
-            if sender.send(message(said)).await.is_err() {
-                break;
+            for votes in votes {
+                if sender.try_send(message(v1::dns_message::Message::Votes(votes))).is_err() {
+                    repeat.reset_after(VOTES_AGAIN);
+                    break;
+                }
             }
         }
-        Ok(())
     }
 
     async fn connect(&self) -> Result<Channel, tonic::transport::Error> {

@@ -1,9 +1,12 @@
 //! Where zones come from: the hub's stream, and the disk while the hub is away.
 
+mod alone;
 mod client;
 mod disk;
 mod fence;
+mod votes;
 
+pub(crate) use alone::alone;
 pub use client::{Client, Hub};
 pub use disk::{Disk, DiskError};
 pub use fence::{Fence, Held, Offer, Refused};

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use federation_core::probe::Target;
 use proto::v1;
 
 use super::packed::{Packed, Sets};
@@ -56,7 +57,28 @@ impl Zones {
             zones,
             regions,
             cookie_secrets: self.cookie_secrets.clone(),
+            probes: self.probes_after(change),
         })
+    }
+}
+
+impl Zones {
+    /// In the order of Services and clusters, as [`Zones::from_update`] has them.
+    fn probes_after(&self, change: &v1::ZoneUpdate) -> Arc<Vec<Target>> {
+        if change.probes.is_empty() && change.gone_probes.is_empty() {
+            return self.probes.clone();
+        }
+        let gone: BTreeSet<(&str, &str)> = change
+            .gone_probes
+            .iter()
+            .map(|gone| (gone.name.as_str(), gone.kind.as_str()))
+            .chain(change.probes.iter().map(|probe| (probe.service.as_str(), probe.cluster.as_str())))
+            .collect();
+        let stays = |target: &&Target| !gone.contains(&(&*target.key.service, &*target.key.cluster));
+        let mut probes: Vec<Target> = self.probes.iter().filter(stays).cloned().collect();
+        probes.extend(federation_prober::targets(&change.probes));
+        probes.sort_by(|a, b| a.key.cmp(&b.key));
+        Arc::new(probes)
     }
 }
 

@@ -6,6 +6,7 @@ mod pick;
 mod resolve;
 mod set;
 mod validate;
+mod withdraw;
 
 pub use after::Unfit;
 pub use federation_core::dns::{Data, DataError};
@@ -14,8 +15,11 @@ pub use pick::{AliasTable, Drawn, Ticket, draw, scale, seed, step, sticky};
 pub use resolve::{Answer, Asker, CHAIN_MAX, Resolution, resolve};
 pub use set::{Choice, How, RecordSet, Selection, Unit, Units, Variant, units};
 pub use validate::{Problem, Problems, RECORDS_MAX};
+pub use withdraw::Down;
 
 use std::sync::Arc;
+
+use federation_core::probe::Target;
 
 use crate::client::Regions;
 use crate::dnssec::Signing;
@@ -34,6 +38,8 @@ pub struct Zones {
     pub regions: Arc<Regions>,
     /// Secrets of server cookies: the first makes them, all are accepted.
     pub cookie_secrets: Vec<[u8; 16]>,
+    /// What users reach, to be probed from here.
+    pub probes: Arc<Vec<Target>>,
 }
 
 /// One zone.

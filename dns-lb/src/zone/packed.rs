@@ -105,6 +105,7 @@ impl Packed {
             }
         }
         writer.number(u64::from(set.ttl));
+        writer.octets(set.service.as_deref().unwrap_or_default().as_bytes());
         writer.number(clusters.len() as u64);
         for cluster in &clusters {
             writer.octets(cluster.as_bytes());
@@ -197,6 +198,8 @@ impl<'p> Reader<'p> {
 
     fn set(mut self, kind: Type) -> Option<RecordSet> {
         let ttl = self.number()? as u32;
+        let service = Some(std::str::from_utf8(self.octets()?).ok()?).filter(|name| !name.is_empty());
+        let service = service.map(Arc::from);
         let clusters: Vec<Arc<str>> = (0..self.count()?)
             .map(|_| Some(Arc::from(std::str::from_utf8(self.octets()?).ok()?)))
             .collect::<Option<_>>()?;
@@ -209,7 +212,7 @@ impl<'p> Reader<'p> {
                 Some(Variant { regions, selection, tiers })
             })
             .collect::<Option<_>>()?;
-        Some(RecordSet { ttl, selection, tiers, variants })
+        Some(RecordSet { ttl, selection, tiers, service, variants })
     }
 
     fn choices(&mut self, kind: Type, clusters: &[Arc<str>]) -> Option<(Selection, Vec<Vec<Choice>>)> {
@@ -273,8 +276,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_packed_is_unpacked(ttl in any::<u32>(), own in parts(), variants in prop::collection::vec(parts(), 0..4)) {
-            let set = RecordSet { ttl, selection: own.selection, tiers: own.tiers, variants };
+        fn what_is_packed_is_unpacked(
+            ttl in any::<u32>(), own in parts(), service in prop::option::of("[a-c]{1,3}/[a-c]{1,3}"),
+            variants in prop::collection::vec(parts(), 0..4),
+        ) {
+            let service = service.map(Arc::from);
+            let set = RecordSet { ttl, selection: own.selection, tiers: own.tiers, service, variants };
             let sets = Sets::of(&BTreeMap::from([(Type::A, Packed::new(&set))]));
             prop_assert_eq!(sets.get(Type::A), Some(set));
             prop_assert_eq!((sets.len(), sets.has(Type::A), sets.has(Type::AAAA)), (1, true, false));

@@ -15,6 +15,8 @@ pub struct RecordSet {
     pub selection: Selection,
     /// Best first.
     pub tiers: Vec<Vec<Choice>>,
+    /// `namespace/name` of the Service whose users ask; none for static records.
+    pub service: Option<Arc<str>>,
     /// What the clients of some regions are answered instead.
     pub variants: Vec<Variant>,
 }
@@ -99,7 +101,7 @@ impl RecordSet {
     pub fn fixed(ttl: u32, data: Vec<Data>) -> Self {
         let choice = Choice { data, weight: 1, cluster: None, seed: 0 };
         let tiers = vec![vec![choice]];
-        Self { ttl, selection: Selection::All, tiers, variants: Vec::new() }
+        Self { ttl, selection: Selection::All, tiers, service: None, variants: Vec::new() }
     }
 
     /// What clients in `region` are answered from.
@@ -185,7 +187,7 @@ mod tests {
     #[test]
     fn the_first_tier_that_is_not_withdrawn_answers() {
         let set =
-            |tiers| RecordSet { ttl: 5, selection: Selection::Weighted(1), tiers, variants: Vec::new() };
+            |tiers| RecordSet { selection: Selection::Weighted(1), tiers, ..RecordSet::fixed(5, Vec::new()) };
         assert_eq!(addresses(&set(vec![vec![choice(1, 1), withdrawn()], vec![choice(2, 1)]])), [1]);
         assert_eq!(addresses(&set(vec![vec![withdrawn()], vec![choice(2, 1), choice(3, 0)]])), [2]);
         assert_eq!(addresses(&set(vec![vec![choice(1, 0)], vec![choice(2, 9)]])), [2]);
@@ -200,6 +202,7 @@ mod tests {
             ttl: 5,
             selection: Selection::All,
             tiers: vec![vec![choice(1, 1)]],
+            service: None,
             variants: vec![variant(1, vec![vec![choice(2, 1)]]), variant(2, vec![vec![withdrawn()]])],
         };
         let count = |region| set.units(Type::A, Region(region)).units.len();
@@ -210,9 +213,6 @@ mod tests {
     #[test]
     fn all_reads_no_weight_and_repeats_no_record() {
         let tiers = vec![vec![choice(1, 0), choice(2, 0), choice(1, 0)]];
-        assert_eq!(
-            addresses(&RecordSet { ttl: 5, selection: Selection::All, tiers, variants: Vec::new() }),
-            [1, 2]
-        );
+        assert_eq!(addresses(&RecordSet { tiers, ..RecordSet::fixed(5, Vec::new()) }), [1, 2]);
     }
 }

@@ -171,7 +171,18 @@ impl Zones {
             return Err(sink.0);
         }
         let incarnation = update.incarnation.clone();
-        Ok(Self { epoch: update.epoch, incarnation, zones, regions: Arc::new(regions), cookie_secrets })
+        // Not a reason to refuse answers: what is not understood here is not probed from here.
+        let mut probes = federation_prober::targets(&update.probes);
+        probes.sort_by(|a, b| a.key.cmp(&b.key));
+        let probes = Arc::new(probes);
+        Ok(Self {
+            epoch: update.epoch,
+            incarnation,
+            zones,
+            regions: Arc::new(regions),
+            cookie_secrets,
+            probes,
+        })
     }
 }
 
@@ -307,10 +318,11 @@ pub(super) fn record_set(
     let own = selection(described.selection, described.picks)?;
     let tiers = tiers(&name, kind, own, &described.tiers, &mut size)?;
     let variants = variants(&name, kind, &described.variants, regions)?;
+    let service = (!described.service.is_empty()).then(|| described.service.as_str().into());
     if tiers.iter().all(Vec::is_empty) && variants.is_empty() {
         return Err(Problem::NoChoice);
     }
-    Ok((name, kind, RecordSet { ttl, selection: own, tiers, variants }))
+    Ok((name, kind, RecordSet { ttl, selection: own, tiers, service, variants }))
 }
 
 fn selection(described: i32, picks: u32) -> Result<Selection, Problem> {
