@@ -2,6 +2,7 @@
 //!
 //! - `init`, `up`: make a federation, run all its parts in one process.
 //! - `token`, `join`, `clusters`, `cordon`, `uncordon`, `drain`, `unjoin`: members.
+//! - `health`, `unfreeze`: verdicts, and every vote that they follow from.
 //! - `traffic`, `dns`: switches by hand, and why users get the answers that they get.
 //! - `drill`: rehearsals of a cluster's loss.
 //! - `demo`: the whole story on one machine, without Kubernetes.
@@ -74,6 +75,10 @@ enum Command {
     /// Rehearses the loss of a cluster, and measures what users notice.
     #[command(subcommand)]
     Drill(commands::drill::Command),
+    /// Shows what is said of each cluster's health, by whom, and the verdict that follows.
+    Health(commands::health::Options),
+    /// Ends a freeze: what is down is down, and may move.
+    Unfreeze(commands::health::Unfreeze),
     /// Tells the story on this machine: Taiwan alone, Taiwan and Tokyo, Tokyo alone; drained, then killed.
     Demo(demo::Options),
     /// A sandbox member with its agent, for the demo and for tests.
@@ -124,6 +129,8 @@ async fn simple(command: Command) -> anyhow::Result<()> {
         Command::Undo(options) => commands::undo::run(options).await,
         Command::Traffic(command) => commands::traffic::run(command).await,
         Command::Dns(command) => commands::dns::run(command).await,
+        Command::Health(options) => commands::health::run(options).await,
+        Command::Unfreeze(options) => commands::health::unfreeze(options).await,
         Command::Drill(_)
         | Command::Up(_)
         | Command::Join(_)

@@ -1,6 +1,6 @@
-//! The driver of `federation_core::health`: heartbeats in, verdicts with an epoch out, traffic first.
+//! The driver of `federation_core::health`: heartbeats and probers' votes in, verdicts with an epoch out, traffic first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +9,33 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use federation_core::api::Verdict;
-use federation_core::health::{Options, Signal, Verdicts};
+use federation_core::health::{Change, Options, Outcome, Report, Signal, Verdicts, Voter, is_bad};
+use federation_core::probe::Target;
+use federation_prober::Probing;
 use federation_runtime::shutdown::Shutdown;
+use proto::v1;
 
 use crate::act::clusters::ClusterStatuses;
+use crate::act::events::Recorder;
 use crate::decide::board::Board;
 use crate::decide::queue::{Priority, Queue};
 use crate::epoch::Epochs;
 use crate::hub::sessions::Sessions;
-use crate::metrics::{ClusterLabel, Metrics};
+use crate::metrics::{ClusterLabel, Metrics, VerdictLabel, VoteLabel};
 use crate::observe::{Key, World};
-use crate::traffic::Traffic;
+use crate::traffic::{AllServed, Traffic};
+
+/// The controller's own prober repeats what it says so often, milliseconds; what the quorum says is told of again so often, too.
+const REPEAT_MS: i64 = 1000;
+/// Every verdict that there is.
+const VERDICTS: [Verdict; 6] = [
+    Verdict::Unknown,
+    Verdict::Healthy,
+    Verdict::HubUnreachable,
+    Verdict::ApiDown,
+    Verdict::DataPlaneDown,
+    Verdict::Partitioned,
+];
 
 /// The verdicts' machine, and what turns it. Cheap to clone.
 #[derive(Clone)]
@@ -37,7 +53,30 @@ pub(crate) struct Followers {
     pub(crate) traffic: Traffic,
     pub(crate) statuses: ClusterStatuses,
     pub(crate) queue: Queue<Key>,
+    pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
+}
+
+/// For operators.
+pub(crate) struct Told {
+    /// Of now, Unix milliseconds.
+    pub(crate) now_ms: i64,
+    /// By name.
+    pub(crate) reports: Vec<(String, Report)>,
+    /// Why nothing moves.
+    pub(crate) frozen: Option<String>,
+    /// What the freeze named.
+    pub(crate) frozen_clusters: Vec<String>,
+}
+
+/// What followers were told last.
+#[derive(Default)]
+struct Followed {
+    clusters: BTreeSet<String>,
+    frozen: Option<String>,
+    /// By cluster and Service, whether users are served.
+    served: BTreeMap<String, BTreeMap<String, bool>>,
+    served_ms: i64,
 }
 
 impl Health {
@@ -49,6 +88,34 @@ impl Health {
     pub(crate) fn observe(&self, cluster: &str, signal: Signal) {
         self.verdicts.lock().observe(now_ms(), cluster, signal);
         self.turn.notify_one();
+    }
+
+    /// A prober says what it sees. An agent's word on its own cluster is not one from outside, and is dropped.
+    pub(crate) fn heard(&self, voter: &Voter, votes: &[v1::ProbeVote]) {
+        if votes.is_empty() {
+            return;
+        }
+        let now_ms = now_ms();
+        {
+            let mut verdicts = self.verdicts.lock();
+            for said in votes {
+                if !matches!(voter, Voter::Peer(own) if *own == said.cluster) {
+                    let vote = federation_prober::vote(said, now_ms);
+                    verdicts.vote(voter, &said.cluster, &said.service, vote);
+                }
+            }
+        }
+        self.turn.notify_one();
+    }
+
+    /// What is probed from now on; votes on anything else are dropped.
+    pub(crate) fn expect(&self, targets: &[Target]) {
+        let mut lives: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
+        for target in targets {
+            let services = lives.entry(target.key.cluster.clone()).or_default();
+            services.insert(target.key.service.clone(), target.check.vote_life_ms());
+        }
+        self.verdicts.lock().expect_votes(lives);
     }
 
     /// A Cluster is there, with the verdict that an earlier run left.
@@ -63,41 +130,68 @@ impl Health {
         self.turn.notify_one();
     }
 
+    /// Everything that was said, and what followed.
+    pub(crate) fn told(&self) -> Told {
+        let now_ms = now_ms();
+        let verdicts = self.verdicts.lock();
+        Told {
+            now_ms,
+            reports: verdicts.reports(now_ms).map(|(name, report)| (name.to_owned(), report)).collect(),
+            frozen: verdicts.frozen().map(str::to_owned),
+            frozen_clusters: verdicts.frozen_clusters().to_vec(),
+        }
+    }
+
+    /// Ends a freeze by an operator's word; what it named.
+    pub(crate) fn thaw(&self) -> Option<Vec<String>> {
+        let named = self.verdicts.lock().thaw(now_ms());
+        self.turn.notify_one();
+        named
+    }
+
+    /// Lets the controller's own prober vote, until `shutdown`.
+    pub(crate) async fn look(self, probing: Probing, shutdown: Shutdown) {
+        let mut changes = probing.changes();
+        loop {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(Duration::from_millis(REPEAT_MS.unsigned_abs())) => {}
+            }
+            self.heard(&Voter::Controller, &probing.votes());
+        }
+    }
+
     /// Turns the machine until `shutdown`.
     pub(crate) async fn run(self, followers: Followers, shutdown: Shutdown) {
-        let mut told: BTreeSet<String> = BTreeSet::new();
-        let mut was_frozen: Option<String> = None;
+        let mut told = Followed::default();
         loop {
             let (changes, frozen, deadline, known) = {
                 let mut verdicts = self.verdicts.lock();
                 let changes = verdicts.step(now_ms());
-                let known: Vec<String> = verdicts.views().map(|(name, _)| name.to_owned()).collect();
+                let known: BTreeSet<String> = verdicts.views().map(|(name, _)| name.to_owned()).collect();
                 (changes, verdicts.frozen().map(str::to_owned), verdicts.next_deadline_ms(), known)
             };
             let mut names: BTreeSet<String> = changes.iter().map(|change| change.cluster.clone()).collect();
             // A restored verdict is no change, and must be seen all the same.
-            names.extend(known.iter().filter(|name| !told.contains(*name)).cloned());
+            names.extend(known.difference(&told.clusters).cloned());
             for change in &changes {
-                tracing::info!(
-                    cluster = change.cluster,
-                    from = ?change.from,
-                    to = ?change.to,
-                    reason = change.reason,
-                    "verdict changed"
-                );
+                say(&followers, change);
             }
-            told = known.into_iter().collect();
+            told.clusters = known;
             // A freeze or a thaw moves the time from which every bad verdict counts.
-            let all = frozen != was_frozen;
+            let all = frozen != told.frozen;
             if all {
-                names.clone_from(&told);
-                match &frozen {
-                    Some(reason) => tracing::error!(reason, "frozen: nothing moves"),
-                    None => tracing::info!("thawed"),
-                }
+                names.clone_from(&told.clusters);
+                self.say_frozen(&followers, &names, frozen.as_deref());
             }
+            self.follow_users(&followers, &mut told, !names.is_empty());
             if !names.is_empty() || all {
-                was_frozen.clone_from(&frozen);
+                told.frozen.clone_from(&frozen);
                 self.follow(&followers, names, frozen).await;
             }
             let wait = deadline.map_or(1000, |deadline| deadline.saturating_sub(now_ms()).clamp(1, 60_000));
@@ -105,6 +199,55 @@ impl Health {
                 () = shutdown.wait() => return,
                 () = self.turn.notified() => {}
                 () = tokio::time::sleep(Duration::from_millis(wait as u64)) => {}
+            }
+        }
+    }
+
+    /// What the probers' quorum says of each Service moves its users, whatever becomes of the cluster's verdict.
+    fn follow_users(&self, followers: &Followers, told: &mut Followed, turned: bool) {
+        let now_ms = now_ms();
+        let served: AllServed = self.verdicts.lock().served(now_ms);
+        let passing = |services: &BTreeMap<String, federation_core::health::Served>| {
+            services.iter().map(|(service, served)| (service.clone(), served.passing)).collect()
+        };
+        let short = served.iter().map(|(cluster, services)| (cluster.clone(), passing(services))).collect();
+        let changed = short != told.served;
+        if changed || turned || now_ms.saturating_sub(told.served_ms) >= REPEAT_MS {
+            followers.traffic.note_served(served);
+            told.served_ms = now_ms;
+            self.count_votes(followers, now_ms);
+        }
+        if changed {
+            told.served = short;
+            followers.traffic.poke();
+        }
+    }
+
+    fn count_votes(&self, followers: &Followers, now_ms: i64) {
+        let verdicts = self.verdicts.lock();
+        for (cluster, report) in verdicts.reports(now_ms) {
+            for (says, outcome) in [("up", Outcome::Up), ("down", Outcome::Down)] {
+                let says = VoteLabel { cluster: cluster.to_owned(), says };
+                let votes = report.votes.iter().filter(|vote| vote.counts && vote.vote.outcome == outcome);
+                followers.metrics.votes.get_or_create(&says).set(votes.count() as i64);
+            }
+        }
+    }
+
+    fn say_frozen(&self, followers: &Followers, names: &BTreeSet<String>, frozen: Option<&str>) {
+        match frozen {
+            Some(reason) => tracing::error!(reason, "frozen: nothing moves"),
+            None => tracing::info!("thawed"),
+        }
+        let named = self.verdicts.lock().frozen_clusters().to_vec();
+        for name in names {
+            let Some(cluster) = followers.world.cluster(name) else { continue };
+            match frozen {
+                Some(reason) if named.contains(name) => {
+                    followers.recorder.cluster(&cluster, "Warning", "Frozen", reason);
+                }
+                Some(_) => {}
+                None => followers.recorder.cluster(&cluster, "Normal", "Thawed", "things may move again"),
             }
         }
     }
@@ -126,6 +269,10 @@ impl Health {
         for (name, view, _) in &changed {
             let label = ClusterLabel { cluster: name.clone() };
             followers.metrics.healthy.get_or_create(&label).set(i64::from(view.verdict == Verdict::Healthy));
+            for verdict in VERDICTS {
+                let label = VerdictLabel { cluster: name.clone(), verdict: format!("{verdict:?}") };
+                followers.metrics.verdict.get_or_create(&label).set(i64::from(view.verdict == verdict));
+            }
         }
         followers.metrics.frozen.set(i64::from(frozen.is_some()));
         followers.board.verdicts(changed, frozen);
@@ -138,6 +285,28 @@ impl Health {
             followers.queue.add(key, Priority::Normal);
         }
     }
+}
+
+/// Tells people of a verdict that changed.
+fn say(followers: &Followers, change: &Change) {
+    tracing::info!(
+        cluster = change.cluster,
+        from = ?change.from,
+        to = ?change.to,
+        rule = %change.rule,
+        reason = change.reason,
+        "verdict changed"
+    );
+    if change.from == change.to {
+        return;
+    }
+    if is_bad(change.to) && !is_bad(change.from) {
+        followers.metrics.falls.get_or_create(&ClusterLabel { cluster: change.cluster.clone() }).inc();
+    }
+    let Some(cluster) = followers.world.cluster(&change.cluster) else { return };
+    let kind = if is_bad(change.to) { "Warning" } else { "Normal" };
+    let message = format!("it was {:?}; rule {}: {}", change.from, change.rule, change.reason);
+    followers.recorder.cluster(&cluster, kind, &format!("{:?}", change.to), &message);
 }
 
 fn now_ms() -> i64 {

@@ -14,6 +14,24 @@ pub(crate) struct ClusterLabel {
     pub(crate) cluster: String,
 }
 
+/// A cluster and one of its possible verdicts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct VerdictLabel {
+    /// The Cluster's name.
+    pub(crate) cluster: String,
+    /// As in `.status.verdict`.
+    pub(crate) verdict: String,
+}
+
+/// A cluster and what votes say of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct VoteLabel {
+    /// The Cluster's name.
+    pub(crate) cluster: String,
+    /// `up` or `down`.
+    pub(crate) says: &'static str,
+}
+
 /// What became of something.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OutcomeLabel {
@@ -36,6 +54,12 @@ pub(crate) struct Metrics {
     pub(crate) dns_sessions: Gauge,
     /// 1 while the cluster's verdict is Healthy, 0 otherwise.
     pub(crate) healthy: Family<ClusterLabel, Gauge>,
+    /// 1 for the verdict that a cluster has, 0 for the others.
+    pub(crate) verdict: Family<VerdictLabel, Gauge>,
+    /// Changes from a good verdict to a bad one.
+    pub(crate) falls: Family<ClusterLabel, Counter>,
+    /// Votes that count, by cluster and what they say.
+    pub(crate) votes: Family<VoteLabel, Gauge>,
     /// 1 while verdicts are frozen by the mass-failure interlock.
     pub(crate) frozen: Gauge,
     /// Epoch of the newest zones.
@@ -57,6 +81,9 @@ impl Metrics {
             sessions: Gauge::default(),
             dns_sessions: Gauge::default(),
             healthy: Family::default(),
+            verdict: Family::default(),
+            falls: Family::default(),
+            votes: Family::default(),
             frozen: Gauge::default(),
             zone_epoch: Gauge::default(),
             strays: Family::default(),
@@ -69,6 +96,13 @@ impl Metrics {
         registry.register("sessions", "Agents connected", metrics.sessions.clone());
         registry.register("dns_sessions", "DNS servers connected", metrics.dns_sessions.clone());
         registry.register("cluster_healthy", "Whether the verdict is Healthy", metrics.healthy.clone());
+        registry.register(
+            "cluster_verdict",
+            "1 for the verdict that the cluster has",
+            metrics.verdict.clone(),
+        );
+        registry.register("cluster_falls", "Changes from a good verdict to a bad one", metrics.falls.clone());
+        registry.register("cluster_votes", "Probers' votes that count", metrics.votes.clone());
         registry.register("frozen", "Whether verdicts are frozen", metrics.frozen.clone());
         registry.register("zone_epoch", "Epoch of the newest zones", metrics.zone_epoch.clone());
         registry.register("strays", "Member copies without a template", metrics.strays.clone());

@@ -11,6 +11,7 @@ use kube::api::Api;
 use federation_core::health;
 use federation_core::placement::Defaults;
 use federation_core::traffic::NameServer;
+use federation_prober::Probing;
 use federation_runtime::endpoints::{self, Health as Readiness};
 use federation_runtime::pki::Authority;
 use federation_runtime::shutdown::Shutdown;
@@ -44,7 +45,7 @@ use crate::metrics::Metrics;
 use crate::observe::World;
 use crate::observe::reflect::{Observer, SYNCED};
 use crate::options::Options;
-use crate::traffic::{Settings, Surroundings, Traffic};
+use crate::traffic::{Probers, Settings, Surroundings, Traffic};
 
 /// Readiness waits for this check: agents can dial in.
 const LISTENING: &str = "hub";
@@ -140,7 +141,9 @@ impl Service {
         });
         let traffic = Traffic::new();
         let drills = Drills::default();
-        let zones = Zones::new(traffic.clone(), metrics.clone(), shutdown.clone());
+        let zones = Zones::new(traffic.clone(), health.clone(), metrics.clone(), shutdown.clone());
+        let probing = Probing::start(rand::random(), shutdown.clone());
+        tokio::spawn(health.clone().look(probing.clone(), shutdown.clone()));
         let cluster_statuses = ClusterStatuses::new(world.clone(), board.clone(), writer.clone());
 
         let ear = Ear {
@@ -191,7 +194,7 @@ impl Service {
             gate: gate.clone(),
             traffic: traffic.clone(),
             drills: drills.clone(),
-            recorder,
+            recorder: recorder.clone(),
             metrics: metrics.clone(),
             defaults: Defaults { evict_after_ms: options.evict_after.as_millis() as i64 },
             trash_grace: options.trash_grace,
@@ -235,6 +238,7 @@ impl Service {
             zones: zones.clone(),
             dns,
             drills: drills.clone(),
+            probers: Probers { health: health.clone(), own: probing, sessions: sessions.clone() },
             queue: queue.clone(),
             writer,
         };
@@ -252,7 +256,15 @@ impl Service {
             zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
         };
         tokio::spawn(drills.run(around, shutdown.clone()));
-        let operations = Operations { traffic: traffic.clone(), zones: zones.clone(), board: board.clone() };
+        let operations = Operations {
+            traffic: traffic.clone(),
+            zones: zones.clone(),
+            board: board.clone(),
+            world: world.clone(),
+            health: health.clone(),
+            recorder: recorder.clone(),
+            client: client.clone(),
+        };
         let followers = Followers {
             world: world.clone(),
             board,
@@ -261,6 +273,7 @@ impl Service {
             traffic: traffic.clone(),
             statuses: cluster_statuses,
             queue,
+            recorder,
             metrics,
         };
         tokio::spawn(health.run(followers, shutdown.clone()));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use federation_prober::Probing;
 use federation_runtime::endpoints::Health;
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::agent::{Action, Facts, Persist, Session};
@@ -12,7 +13,7 @@ use proto::v1::{self, agent_client::AgentClient};
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep_until;
+use tokio::time::{MissedTickBehavior, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
@@ -33,6 +34,8 @@ const MESSAGES: usize = 128;
 const BATCH: usize = 256;
 /// A digest's answer lists every object, about 150 bytes each: this is room for 400,000.
 const MESSAGE_LIMIT: usize = 64 << 20;
+/// What the agent sees of other members is taken over at least so often; what turns, at once.
+const VOTES_EVERY: Duration = Duration::from_secs(1);
 /// Events being posted at once; a burst beyond it waits in the hub's stream.
 const POSTS: usize = 8;
 
@@ -67,7 +70,7 @@ pub(crate) struct Link {
     pub(crate) directory: PathBuf,
     pub(crate) membership: Membership,
     pub(crate) not_after: watch::Sender<i64>,
-    pub(crate) probes: watch::Sender<Vec<v1::Probe>>,
+    pub(crate) probing: Probing,
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
 }
@@ -91,6 +94,9 @@ impl Link {
         ));
         let posts = Arc::new(tokio::sync::Semaphore::new(POSTS));
         let mut connection: Option<Connection> = None;
+        let mut turned = self.probing.changes();
+        let mut look = tokio::time::interval(VOTES_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut attempt = 0;
         let mut waiting: Option<v1::AgentMessage> = None;
         loop {
@@ -149,7 +155,7 @@ impl Link {
                         self.metrics.frozen.set(0);
                     }
                     Action::Probe(probes) => {
-                        self.probes.send_replace(probes);
+                        self.probing.set_targets(federation_prober::targets(&probes));
                     }
                 }
             }
@@ -197,6 +203,8 @@ impl Link {
                     }
                 }
                 Some(()) = permit(room) => {}
+                Ok(()) = turned.changed() => self.session.set_votes(now(), self.probing.votes()),
+                _ = look.tick() => self.session.set_votes(now(), self.probing.votes()),
                 () = sleep_until(wake.into()) => {}
             }
             self.session.tick(now());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use federation_prober::Probing;
 use federation_runtime::endpoints::{self, Health, Metrics as Registry};
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::agent::{Config, Session};
@@ -122,7 +123,9 @@ impl Service {
         let probing =
             tokio::spawn(vitals::watch(client.clone(), reach, world.clone(), metrics.clone(), not_after));
         let serving = tokio::spawn(served::watch(client.clone(), world.clone()));
-        let probes = watch::Sender::new(Vec::new());
+        // Ends with this run, however it ends.
+        let looking = shutdown.child();
+        let probing_peers = Probing::start(rand::random(), looking.clone());
         let config = Config { accept_new_incarnation: options.accept_new_hub, ..Config::default() };
         let link = Link {
             session: Session::new(0, config, desired),
@@ -135,11 +138,12 @@ impl Service {
             directory,
             membership,
             not_after: not_after_in,
-            probes,
+            probing: probing_peers,
             metrics,
             health: self.health,
         };
         let ended = link.run(reports, shutdown).await;
+        looking.start();
         watching.abort();
         probing.abort();
         serving.abort();

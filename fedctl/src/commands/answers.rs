@@ -42,7 +42,8 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    async fn client(&self) -> Result<OperationsClient<Channel>> {
+    /// A client of the hub.
+    pub(crate) async fn client(&self) -> Result<OperationsClient<Channel>> {
         let address = match &self.hub {
             Some(address) => address.clone(),
             None => federation_controller::announce::announced(self.connection.client().await?)
@@ -83,9 +84,12 @@ pub(crate) async fn run(command: Command) -> Result<()> {
 }
 
 /// What the hub said, without gRPC's words around it.
-fn said(status: tonic::Status) -> anyhow::Error {
+pub(crate) fn said(status: tonic::Status) -> anyhow::Error {
     match status.code() {
-        tonic::Code::NotFound | tonic::Code::InvalidArgument | tonic::Code::PermissionDenied => {
+        tonic::Code::NotFound
+        | tonic::Code::InvalidArgument
+        | tonic::Code::FailedPrecondition
+        | tonic::Code::PermissionDenied => {
             anyhow::anyhow!("{}", status.message())
         }
         _ => status.into(),
@@ -175,7 +179,7 @@ fn table(status: &v1::DnsStatusResponse) -> String {
     )
 }
 
-fn seconds(ms: u64) -> String {
+pub(crate) fn seconds(ms: u64) -> String {
     if ms < 1000 { format!("{ms} ms") } else { format!("{} s", ms / 1000) }
 }
 

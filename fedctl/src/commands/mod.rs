@@ -7,6 +7,7 @@ pub(crate) mod dns;
 pub(crate) mod drain;
 pub(crate) mod drill;
 pub(crate) mod gate;
+pub(crate) mod health;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod token;

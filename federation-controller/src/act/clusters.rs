@@ -125,7 +125,7 @@ fn status(cluster: &Cluster, member: &Member, frozen: Option<&str>, now: Timesta
         set(conditions::READY, known.then_some(healthy), &word, &view.reason);
         let reachable = !matches!(view.verdict, Verdict::HubUnreachable | Verdict::Partitioned);
         set(conditions::REACHABLE, known.then_some(reachable), &word, &view.reason);
-        let serving = healthy && cluster.spec.traffic_weight != Some(0);
+        let serving = (healthy || view.users_served) && cluster.spec.traffic_weight != Some(0);
         set(conditions::SERVING, known.then_some(serving), &word, &view.reason);
         status.verdict = Some(view.verdict);
         status.verdict_reason.clone_from(&view.reason);

@@ -14,12 +14,13 @@ use kube::core::Request;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use federation_core::api::Cluster;
 use federation_core::events::{Action, Correlator, EventKey, Options};
 use federation_runtime::shutdown::Shutdown;
 use proto::v1;
 
 use crate::hub::sessions::Sessions;
-use crate::observe::{Key, Kind, Template, World};
+use crate::observe::{CLUSTER, Key, Kind, Template, World};
 
 use super::write::Writer;
 
@@ -91,6 +92,24 @@ impl Recorder {
             message: message.into(),
             component: "federation-controller".into(),
             cluster: cluster.into(),
+            count: 1,
+            first: now,
+            last: now,
+        });
+    }
+
+    /// Tells of a member's verdict.
+    pub(crate) fn cluster(&self, cluster: &Cluster, kind: &str, reason: &str, message: &str) {
+        let now = Timestamp::now();
+        self.send(Happening {
+            key: Key::new(&CLUSTER, "", cluster.name()),
+            uid: cluster.metadata.uid.clone().unwrap_or_default(),
+            resource_version: String::new(),
+            kind: kind.into(),
+            reason: reason.into(),
+            message: message.into(),
+            component: "federation-controller".into(),
+            cluster: cluster.name().into(),
             count: 1,
             first: now,
             last: now,

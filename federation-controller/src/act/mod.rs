@@ -4,4 +4,5 @@ pub(crate) mod clusters;
 pub(crate) mod events;
 pub(crate) mod safety;
 pub(crate) mod statuses;
+pub(crate) mod unfreezes;
 pub(crate) mod write;

@@ -186,9 +186,9 @@ impl Board {
 fn view(cluster: &Cluster, member: Option<&Member>, unjoin: Option<Unjoin>) -> ClusterView {
     let status = cluster.status.clone().unwrap_or_default();
     let hello = member.and_then(|member| member.hello.as_ref());
-    let (verdict, since_ms) = match member.and_then(|member| member.verdict.as_ref()) {
-        Some((view, _)) => (view.verdict, view.since_ms),
-        None => (Verdict::Unknown, 0),
+    let (verdict, since_ms, users_served) = match member.and_then(|member| member.verdict.as_ref()) {
+        Some((view, _)) => (view.verdict, view.since_ms, view.users_served),
+        None => (Verdict::Unknown, 0, false),
     };
     let mut spec = cluster.spec.clone();
     if unjoin == Some(Unjoin::Drain) && !spec.taints.iter().any(|taint| taint.key == marks::DRAIN_TAINT) {
@@ -204,6 +204,7 @@ fn view(cluster: &Cluster, member: Option<&Member>, unjoin: Option<Unjoin>) -> C
         spec,
         verdict,
         since_ms,
+        users_served,
         apis: hello.map_or(status.apis, |hello| hello.apis.clone()),
         joined: hello.is_some()
             || status

@@ -1,6 +1,6 @@
 //! What the agents say, into the world: and what must be looked at again for it.
 
-use federation_core::health::Signal;
+use federation_core::health::{Signal, Voter};
 use hub_protocol::hub::Event;
 use jiff::Timestamp;
 use proto::v1;
@@ -46,8 +46,10 @@ impl Listener for Ear {
                 }
                 let signal =
                     Signal::Heartbeat { api_ok: heartbeat.api_ok, message: heartbeat.api_message.clone() };
+                let votes = std::mem::take(&mut heartbeat.votes);
                 self.board.heartbeat(cluster, heartbeat);
                 self.health.observe(cluster, signal);
+                self.health.heard(&Voter::Peer(cluster.to_owned()), &votes);
                 self.cluster_statuses.beat(cluster);
             }
             Event::Applied(applied) => self.applied(cluster, &applied),

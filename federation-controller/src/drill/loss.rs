@@ -54,6 +54,7 @@ impl Loss {
         let mut views = views.to_vec();
         for view in views.iter_mut().filter(|view| self.clusters.contains(&view.name)) {
             view.verdict = Verdict::DataPlaneDown;
+            view.users_served = false;
             view.since_ms = self.since_ms;
         }
         Some(views)

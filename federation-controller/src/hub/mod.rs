@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod enrollment;
+mod health;
 pub(crate) mod identity;
 pub(crate) mod operations;
 pub(crate) mod sessions;
@@ -83,7 +84,8 @@ pub(crate) async fn start(
         .add_service(EnrollmentServer::new(enrollment).max_decoding_message_size(1 << 20))
         .add_service(AgentServer::new(agents).max_decoding_message_size(MESSAGE))
         .add_service(OperationsServer::new(operations).max_decoding_message_size(1 << 16))
-        .add_service(ZonesServer::new(zones).max_decoding_message_size(1 << 16));
+        // Votes come in lists of 500, each of a few hundred octets.
+        .add_service(ZonesServer::new(zones).max_decoding_message_size(1 << 20));
     let task = tokio::spawn(async move {
         server.serve_with_incoming_shutdown(incoming, async move { shutdown.wait().await }).await
     });

@@ -1,13 +1,17 @@
-//! Questions of operators: why a name is answered as it is, and what each DNS server serves.
+//! Questions of operators: why a name is answered as it is, what each DNS server serves, and how the clusters are.
 
+use kube::Client;
 use tonic::{Request, Response, Status};
 
 use federation_core::traffic::{Prefix, lookup};
 use proto::v1;
 
-use super::identity;
 use super::zones::Zones;
+use super::{health, identity};
+use crate::act::events::Recorder;
 use crate::decide::board::Board;
+use crate::health::Health;
+use crate::observe::World;
 use crate::traffic::{Traffic, wire};
 
 /// Answers them.
@@ -15,6 +19,10 @@ pub(crate) struct Operations {
     pub(crate) traffic: Traffic,
     pub(crate) zones: Zones,
     pub(crate) board: Board,
+    pub(crate) world: World,
+    pub(crate) health: Health,
+    pub(crate) recorder: Recorder,
+    pub(crate) client: Client,
 }
 
 #[tonic::async_trait]
@@ -73,5 +81,22 @@ impl v1::operations_server::Operations for Operations {
     ) -> Result<Response<v1::DnsStatusResponse>, Status> {
         identity::operator(&identity::peer(&request)?)?;
         Ok(Response::new(self.zones.status()))
+    }
+
+    async fn health(
+        &self,
+        request: Request<v1::HealthRequest>,
+    ) -> Result<Response<v1::HealthResponse>, Status> {
+        identity::operator(&identity::peer(&request)?)?;
+        health::health(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn unfreeze(
+        &self,
+        request: Request<v1::UnfreezeRequest>,
+    ) -> Result<Response<v1::UnfreezeResponse>, Status> {
+        let peer = identity::peer(&request)?;
+        identity::operator(&peer)?;
+        health::unfreeze(self, &peer, request.into_inner()).await.map(Response::new)
     }
 }

@@ -122,6 +122,11 @@ impl Sessions {
         self.with(cluster, |session, now| session.deliver_event(now, event));
     }
 
+    /// What a member's agent is to probe.
+    pub(crate) fn probe(&self, cluster: &str, probes: Vec<v1::Probe>) {
+        self.with(cluster, |session, _| session.set_probes(probes));
+    }
+
     /// Everything that is wanted was given: what agents hold besides are strays.
     pub(crate) fn complete(&self) {
         self.0.complete.store(true, Ordering::SeqCst);

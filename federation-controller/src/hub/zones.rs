@@ -13,11 +13,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use federation_core::health::Voter;
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::zones;
 use proto::v1;
 
 use super::identity;
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::traffic::Traffic;
 
@@ -55,6 +57,7 @@ struct Inner {
     // Rung whenever an acknowledgement arrives or a stream ends.
     changed: watch::Sender<u64>,
     traffic: Traffic,
+    health: Health,
     metrics: Metrics,
     shutdown: Shutdown,
 }
@@ -76,7 +79,7 @@ struct Served {
 }
 
 impl Zones {
-    pub(crate) fn new(traffic: Traffic, metrics: Metrics, shutdown: Shutdown) -> Self {
+    pub(crate) fn new(traffic: Traffic, health: Health, metrics: Metrics, shutdown: Shutdown) -> Self {
         Self(Arc::new(Inner {
             newest: watch::Sender::new(None),
             published: Mutex::default(),
@@ -86,6 +89,7 @@ impl Zones {
             next_stream: AtomicU64::new(0),
             changed: watch::Sender::new(0),
             traffic,
+            health,
             metrics,
             shutdown,
         }))
@@ -206,6 +210,14 @@ impl Zones {
         }
     }
 
+    /// What a DNS server sees, once it has said who it is.
+    fn voted(&self, instance: &str, votes: &[v1::ProbeVote]) {
+        if !instance.is_empty() {
+            self.0.traffic.measured(instance, votes);
+            self.0.health.heard(&Voter::Dns(instance.to_owned()), votes);
+        }
+    }
+
     fn gone(&self, stream: u64) {
         let mut streams = self.0.streams.lock();
         if let Some(gone) = streams.remove(&stream)
@@ -249,7 +261,7 @@ impl Zones {
                                 base.served(served.epoch);
                             }
                         }
-                        v1::dns_message::Message::Votes(votes) => self.0.traffic.measured(&instance, &votes.votes),
+                        v1::dns_message::Message::Votes(votes) => self.voted(&instance, &votes.votes),
                     },
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => break,

@@ -57,6 +57,9 @@ pub(crate) static KINDS: &[Kind] = &[
     cluster_row("storage.k8s.io", "v1", "StorageClass", "storageclasses"),
 ];
 
+/// Members themselves: never federated, but Events are about them.
+pub(crate) static CLUSTER: Kind = cluster_row("federation.rs", "v1alpha1", "Cluster", "clusters");
+
 /// Kinds that policies brought: of custom resources above all.
 static LEARNT: LazyLock<RwLock<Vec<&'static Kind>>> = LazyLock::new(RwLock::default);
 

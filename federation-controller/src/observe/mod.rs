@@ -9,7 +9,7 @@ pub(crate) mod template;
 pub(crate) mod watch;
 mod world;
 
-pub(crate) use kinds::{KINDS, Key, Kind};
+pub(crate) use kinds::{CLUSTER, KINDS, Key, Kind};
 pub(crate) use report::{Report, Reports};
 pub(crate) use selected::Wanted;
 pub(crate) use template::Template;

@@ -12,7 +12,7 @@ use proto::v1;
 
 use super::kept::Kept;
 use super::status::{self, Told};
-use super::{Published, Surroundings, Traffic, views, wire};
+use super::{Published, Surroundings, Traffic, probed, views, wire};
 use crate::dns::Extras;
 
 /// Changes within this time are one zone: short against any TTL, long against a burst of endpoints.
@@ -28,6 +28,7 @@ struct Loop {
     zones: Vec<Zone>,
     // The objects that the table was made from, with the table.
     places: Option<(Arc<Vec<ClientRegions>>, Arc<Places>)>,
+    probed: probed::Told,
     // The table of the last zones, and whether it was sent.
     published: Option<(Arc<Places>, bool)>,
     extras: Option<Arc<Extras>>,
@@ -60,6 +61,7 @@ impl Traffic {
             kept: Kept::load(&surroundings.settings.file),
             zones: Vec::new(),
             places: None,
+            probed: probed::Told::default(),
             published: None,
             extras: None,
             next_ms: None,
@@ -90,7 +92,7 @@ impl Traffic {
                 () = tokio::time::sleep(due) => self.decide(&surroundings, &mut state).await,
                 () = tokio::time::sleep(left) => {}
             }
-            self.note_served(&surroundings);
+            self.note_acknowledged(&surroundings);
         }
     }
 
@@ -115,11 +117,14 @@ impl Traffic {
         // Without its keys a signed zone would be broken: they are told of by a poke.
         let Some(extras) = surroundings.dns.extras() else { return };
         let snapshot = surroundings.board.snapshot();
-        let (mut services, policies) = (views::services(&surroundings.world), surroundings.world.traffic());
+        let mut services = views::services(&surroundings.world, &self.all_served());
+        let policies = surroundings.world.traffic();
+        let clusters = views::clusters(&snapshot);
+        let targets = probed::of(&surroundings.world, &services, &clusters, &policies);
+        let others = state.probed.tell(&surroundings.probers, targets, &clusters);
         if let Some(loss) = surroundings.drills.loss() {
             loss.services(&mut services);
         }
-        let clusters = views::clusters(&snapshot);
         let places = state.places(surroundings);
         let now_ms = Timestamp::now().as_millisecond();
         let latency = {
@@ -153,7 +158,7 @@ impl Traffic {
                 .published
                 .as_ref()
                 .is_some_and(|last| last.1 == located && Arc::ptr_eq(&last.0, &places));
-        let same = same && state.extras.as_ref() == Some(&extras);
+        let same = same && !others && state.extras.as_ref() == Some(&extras);
         let mut epoch = self.last().map_or(0, |last| last.epoch);
         if !begun || !same {
             epoch = match surroundings.epochs.next().await {
@@ -173,6 +178,7 @@ impl Traffic {
                 withdrawn: wire::withdrawn_origins(&mut state.kept.origins, &dressed, &extras),
                 zones: dressed,
                 regions: located.then(|| wire::regions(&places)),
+                probes: state.probed.probes.clone(),
                 ..v1::ZoneUpdate::default()
             });
             self.0.leaving.lock().note_published(

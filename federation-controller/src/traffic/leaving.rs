@@ -77,7 +77,7 @@ impl Leaving {
     }
 
     /// Looks who serves what; returns the namespaces of Services that some cluster was left by.
-    fn note_served(&mut self, zones: &Zones) -> BTreeSet<String> {
+    fn note_acknowledged(&mut self, zones: &Zones) -> BTreeSet<String> {
         let mut over = BTreeSet::new();
         if let Some(first) = &mut self.first
             && first.served.is_none()
@@ -140,8 +140,8 @@ impl Traffic {
     }
 
     /// Looks who serves what; when a cluster is left by its last user, the objects are looked at again.
-    pub(super) fn note_served(&self, surroundings: &Surroundings) {
-        let over = self.0.leaving.lock().note_served(&surroundings.zones);
+    pub(super) fn note_acknowledged(&self, surroundings: &Surroundings) {
+        let over = self.0.leaving.lock().note_acknowledged(&surroundings.zones);
         let draining = surroundings
             .board
             .snapshot()

@@ -2,11 +2,13 @@
 //!
 //! - `driver` decides whenever poked, and at the moment that the last decision named.
 //! - `views` makes the inputs from what is observed; `wire` the messages; `kept` is the file that survives a restart.
+//! - `probed` says what is probed, and tells the probers.
 //! - `leaving` knows when a cluster has been left by its users; `status` tells the policies, and removes switches that expired.
 
 mod driver;
 mod kept;
 mod leaving;
+mod probed;
 mod status;
 mod views;
 pub(crate) mod wire;
@@ -21,6 +23,7 @@ use tokio::sync::Notify;
 use proto::v1;
 
 use federation_core::api::TrafficPolicy;
+use federation_core::health::Served;
 use federation_core::traffic::{Latency, NameServer, Places, Sample, TrafficDecision};
 use jiff::Timestamp;
 
@@ -34,6 +37,10 @@ use crate::hub::zones::Zones;
 use crate::observe::{Key, World};
 
 use leaving::Leaving;
+pub(crate) use probed::Probers;
+
+/// What the probers' quorum says, by cluster and Service.
+pub(crate) type AllServed = BTreeMap<String, BTreeMap<String, Served>>;
 
 /// What the operator says of the zone.
 #[derive(Clone, Debug)]
@@ -56,6 +63,7 @@ struct Inner {
     leaving: Mutex<Leaving>,
     last: Mutex<Option<Arc<Published>>>,
     latency: Mutex<Latency>,
+    served: Mutex<Arc<AllServed>>,
 }
 
 /// A decision that was published.
@@ -80,6 +88,7 @@ pub(crate) struct Surroundings {
     pub(crate) zones: Zones,
     pub(crate) dns: Dns,
     pub(crate) drills: Drills,
+    pub(crate) probers: Probers,
     pub(crate) queue: Queue<Key>,
     pub(crate) writer: Writer,
 }
@@ -92,12 +101,22 @@ impl Traffic {
             leaving: Mutex::default(),
             last: Mutex::default(),
             latency: Mutex::default(),
+            served: Mutex::default(),
         }))
     }
 
     /// Something that answers are made from changed.
     pub(crate) fn poke(&self) {
         self.0.poke.notify_one();
+    }
+
+    /// What the probers' quorum says now.
+    pub(crate) fn note_served(&self, served: AllServed) {
+        *self.0.served.lock() = Arc::new(served);
+    }
+
+    fn all_served(&self) -> Arc<AllServed> {
+        self.0.served.lock().clone()
     }
 
     /// The last decision; none before the first.

@@ -3,13 +3,19 @@
 use std::collections::BTreeMap;
 
 use federation_core::api::TaintEffect;
-use federation_core::traffic::{Backend, ClusterTraffic, ServiceView};
+use federation_core::traffic::{Backend, ClusterTraffic, Probe, ServiceView};
 
 use crate::decide::board::Snapshot;
 use crate::observe::World;
 
-/// Federated Services with what the members say of them, in order.
-pub(super) fn services(world: &World) -> Vec<ServiceView> {
+use super::AllServed;
+
+/// Federated Services with what the members say of them, and what probers do, in order.
+pub(super) fn services(world: &World, served: &AllServed) -> Vec<ServiceView> {
+    let probe = |cluster: &str, service: &str| {
+        let served = served.get(cluster)?.get(service)?;
+        Some(Probe { passing: served.passing, age_ms: served.age_ms, message: served.message.clone() })
+    };
     let mut views: Vec<ServiceView> = world
         .services()
         .into_iter()
@@ -18,25 +24,24 @@ pub(super) fn services(world: &World) -> Vec<ServiceView> {
             federation_core::template::Template::from_value(template.key.kind.plural, &template.object)
                 .is_ok_and(|view| federation_core::select::federated(&view, || false).is_ok())
         })
-        .map(|(template, reports)| ServiceView {
-            namespace: template.key.namespace.to_string(),
-            name: template.key.name.to_string(),
-            backends: reports
+        .map(|(template, reports)| {
+            let (namespace, name) = (template.key.namespace.to_string(), template.key.name.to_string());
+            let service = format!("{namespace}/{name}");
+            let backends = reports
                 .into_iter()
                 .filter(|(_, report)| report.uid == *template.uid)
                 .filter_map(|(cluster, report)| {
                     let state = report.service.clone()?;
-                    Some((
-                        cluster,
-                        Backend {
-                            ready_endpoints: state.ready_endpoints,
-                            addresses: state.addresses,
-                            absent: state.absent,
-                            probe: None,
-                        },
-                    ))
+                    let backend = Backend {
+                        ready_endpoints: state.ready_endpoints,
+                        addresses: state.addresses,
+                        absent: state.absent,
+                        probe: probe(&cluster, &service),
+                    };
+                    Some((cluster, backend))
                 })
-                .collect(),
+                .collect();
+            ServiceView { namespace, name, backends }
         })
         .collect();
     views.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
@@ -53,6 +58,7 @@ pub(super) fn clusters(snapshot: &Snapshot) -> BTreeMap<String, ClusterTraffic> 
                 view.name.clone(),
                 ClusterTraffic {
                     verdict: view.verdict,
+                    users_served: view.users_served,
                     weight: view.spec.traffic_weight,
                     region: view.spec.region.clone(),
                     zone: view.spec.zone.clone(),

@@ -82,6 +82,24 @@ pub enum Rule {
     Restored,
 }
 
+impl Rule {
+    /// The row, for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::NotHeardYet => "no heartbeat was ever heard: no verdict",
+            Self::AllWell => "heartbeats arrive, its API server answers, users are served",
+            Self::HeartbeatsArrive => "heartbeats arrive and its API server answers; nobody probes",
+            Self::UsersServed => "something is wrong, and users are served all the same: nothing moves",
+            Self::NobodyElseLooks => "heartbeats are silent, and nobody looks from elsewhere",
+            Self::AgentSaysSo => "its agent says that its API server does not answer; nobody probes",
+            Self::VotersDisagree => "probers disagree, or the only one with the agent: nothing moves",
+            Self::QuorumFails => "the probers' quorum says that users are not served",
+            Self::SilentAndUnserved => "heartbeats are silent, and the only prober sees users not served",
+            Self::Restored => "an earlier run of the controller left it so",
+        }
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, formatter)
