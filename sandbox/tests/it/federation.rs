@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use federation_controller::tokens;
@@ -11,6 +11,7 @@ use federation_runtime::endpoints::{Health, Metrics};
 use federation_runtime::pki::{Authority, HUB_NAME, LIFE_OF_PARTS, SpkiPin, Subject};
 use federation_runtime::shutdown::Shutdown;
 use kube::Client;
+use proto::v1;
 use proto::v1::operations_client::OperationsClient;
 use sandbox::Workloads;
 use serde_json::{Value, json};
@@ -255,6 +256,11 @@ impl Federation {
 
     /// A client of the hub's answers to operators, with a certificate for somebody.
     pub(crate) async fn operations(&self, subject: &Subject) -> OperationsClient<Channel> {
+        OperationsClient::new(self.channel(subject).await)
+    }
+
+    /// A connection to the hub, with a certificate for somebody.
+    pub(crate) async fn channel(&self, subject: &Subject) -> Channel {
         let identity = self.authority.issue(subject, &[], LIFE_OF_PARTS).unwrap();
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.authority.certificate_pem))
@@ -262,7 +268,26 @@ impl Federation {
             .domain_name(HUB_NAME);
         let endpoint =
             Endpoint::from_shared(format!("https://{}", self.hub)).unwrap().tls_config(tls).unwrap();
-        OperationsClient::new(endpoint.connect().await.unwrap())
+        endpoint.connect().await.unwrap()
+    }
+
+    /// What operators are told of the clusters' health.
+    pub(crate) async fn health(&self) -> v1::HealthResponse {
+        let mut operations = self.operations(&Subject::admin()).await;
+        operations.health(v1::HealthRequest::default()).await.unwrap().into_inner()
+    }
+
+    /// Waits until `holds` of what operators are told of a cluster.
+    pub(crate) async fn healthy_as(
+        &self,
+        cluster: &str,
+        what: &str,
+        holds: impl Fn(&v1::ClusterHealth) -> bool,
+    ) -> v1::ClusterHealth {
+        until_within(Duration::from_secs(20), &format!("{cluster}: {what}"), || async {
+            self.health().await.clusters.into_iter().find(|found| found.cluster == cluster && holds(found))
+        })
+        .await
     }
 
     pub(crate) async fn token(&self) -> String {
@@ -348,7 +373,7 @@ impl Federation {
             metrics_listen: None,
             accept_new_hub: false,
         };
-        member_agent::Service::new(options).with_client(member.api.0.clone())
+        member_agent::Service::new(options).with_client(member.agents_client())
     }
 
     fn agent(&self, member: &Member, token: Option<String>) -> Running {
@@ -392,7 +417,9 @@ pub(crate) struct Member {
     agent: Option<Running>,
     directory: TempDir,
     _api_server: Running,
-    _workloads: JoinHandle<()>,
+    workloads: JoinHandle<()>,
+    /// The API server does not answer the agent.
+    api_down: Arc<AtomicBool>,
 }
 
 impl Member {
@@ -418,12 +445,39 @@ impl Member {
             agent: None,
             directory,
             _api_server: api_server,
-            _workloads: workloads,
+            workloads,
+            api_down: Arc::default(),
         }
     }
 
     fn directory(&self) -> PathBuf {
         self.directory.path().to_owned()
+    }
+
+    /// A client of the API server that fails while `api_down` holds: what is under way goes on, and no request is taken.
+    fn agents_client(&self) -> Client {
+        let (client, down) = (self.api.0.clone(), self.api_down.clone());
+        let send = move |request: http::Request<kube::client::Body>| {
+            let (client, down) = (client.clone(), down.clone());
+            async move {
+                if down.load(Ordering::SeqCst) {
+                    return Err(kube::Error::Service("connection refused".into()));
+                }
+                client.send(request).await
+            }
+        };
+        Client::new(tower::service_fn(send), "default")
+    }
+
+    /// From now on the API server answers the agent, or does not.
+    pub(crate) fn set_api_down(&self, down: bool) {
+        self.api_down.store(down, Ordering::SeqCst);
+    }
+
+    /// Every pod and load balancer dies, and nobody writes so into the API: what a member is like whose nodes lost their network.
+    pub(crate) async fn kill_data_plane(&mut self) {
+        self.workloads.abort();
+        let _ = (&mut self.workloads).await;
     }
 
     pub(crate) async fn stop_agent(&mut self) {

@@ -12,6 +12,8 @@ mod federation;
 mod fencing;
 mod gate;
 mod harm;
+mod health;
+mod health_cli;
 mod joining;
 mod kinds;
 mod link;

@@ -77,7 +77,7 @@ async fn a_drained_cluster_leaves_the_answers_before_it_is_empty() {
 }
 
 const POLICIES: &str = "/apis/federation.rs/v1alpha1/namespaces/default/trafficpolicies";
-const NAME: &str = "web.default.fed.svc.example.test.";
+pub(crate) const NAME: &str = "web.default.fed.svc.example.test.";
 /// With two clusters of equal weight, this many answers from one of them are no accident but once in 65,536.
 const ANSWERS: usize = 16;
 
@@ -96,7 +96,7 @@ pub(crate) async fn served(federation: &Federation, spec: &Value) {
 }
 
 /// Waits until every answer points at one member.
-async fn until_only(dns: SocketAddr, member: &Member) {
+pub(crate) async fn until_only(dns: SocketAddr, member: &Member) {
     until("every answer is of one member", || async {
         for _ in 0..ANSWERS {
             let answer = resolve(dns, NAME).await;
