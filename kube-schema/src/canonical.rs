@@ -42,7 +42,7 @@ impl Schemas {
                 let open = additional.is_some() || is_open(schema);
                 let inner = |key: &String| properties.and_then(|properties| properties.get(key));
                 object.retain(|key, value| match inner(key) {
-                    Some(_) => !value.is_null(),
+                    Some(inner) => !value.is_null() || may_be_null(self.resolve(inner)),
                     None => open || is_embedded(schema, key),
                 });
                 for (key, value) in object.iter_mut() {
@@ -63,6 +63,13 @@ impl Schemas {
     }
 }
 
+/// Null is a value of its own where a schema says so: in kinds of our own, never in Kubernetes'.
+fn may_be_null(schema: &Value) -> bool {
+    ["nullable", "x-kubernetes-preserve-unknown-fields"]
+        .iter()
+        .any(|flag| schema.get(flag) == Some(&Value::Bool(true)))
+}
+
 pub(crate) fn quantity(value: &Value) -> Option<Quantity> {
     match value {
         Value::String(text) => text.parse().ok(),
@@ -75,6 +82,18 @@ pub(crate) fn quantity(value: &Value) -> Option<Quantity> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn null_stays_where_it_is_a_value() {
+        let schema = json!({"type": "object", "properties": {
+            "value": {"x-kubernetes-preserve-unknown-fields": true}, "mode": {"type": "string", "nullable": true},
+            "name": {"type": "string"},
+        }});
+        let schemas = Schemas::builtin().with_kind("a.example", "v1", "Thing", &schema);
+        let mut thing = json!({"value": null, "mode": null, "name": null, "more": null});
+        schemas.canonicalise("a.example", "v1", "Thing", &mut thing);
+        assert_eq!(thing, json!({"value": null, "mode": null}));
+    }
 
     #[test]
     fn quantities_have_one_form_and_what_is_null_or_unknown_goes() {

@@ -9,6 +9,7 @@ mod bench_dns_peers;
 mod cluster;
 mod codegen;
 mod compat;
+mod python;
 mod test;
 mod tidy;
 mod vectors;
@@ -34,6 +35,8 @@ enum Command {
     Bench(bench::Bench),
     /// Real Kubernetes clusters by hand: `up [--control-plane] taiwan tokyo`, `down`, `status`, `cut`, `heal`, `kubeconfig`.
     Cluster(Words),
+    /// The suites of other languages' clients, against federation-apiserver.
+    Clients,
     /// Regenerates the data files of kube-schema: `openapi`, `protobuf`, `fixtures`.
     Codegen(Words),
     /// Asks a real kube-apiserver and federation-apiserver the same, and says what differs.
@@ -81,6 +84,7 @@ enum Vectors {
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Bench(what) => bench::run(&what)?,
+        Command::Clients => python::run(&real_clusters::Kit::ensure()?)?,
         Command::Cluster(Words { words }) => cluster::run(&words)?,
         Command::Codegen(Words { words }) => codegen::run(&words)?,
         Command::Compat(options) => compat::run(&options)?,

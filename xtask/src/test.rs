@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use real_clusters::Kit;
 
-use crate::{cluster, compat, tidy};
+use crate::{cluster, compat, python, tidy};
 
 /// What is tested.
 #[derive(clap::Args)]
@@ -40,6 +40,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     steps.step("build", || cargo(&["build", "--workspace", "--all-targets"]))?;
     if !options.no_clusters {
         steps.step("compatibility", compat::check)?;
+    }
+    if let Some(kit) = &kit {
+        steps.step("python client", || python::run(kit))?;
     }
     let tested = steps.step("tests", || tests(options.no_clusters));
     if !options.no_clusters {

@@ -1,7 +1,7 @@
 //! What a decision asks for.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     crd::Taken,
@@ -82,6 +82,30 @@ pub struct Condition {
     pub message: String,
 }
 
+/// Takes dropped owner references out of the record of who owns fields; `all` if the list itself is gone. Who owns nothing
+/// more is not recorded.
+fn disown(metadata: &mut Map<String, Value>, uids: &[String], all: bool) {
+    let Some(entries) = metadata.get_mut("managedFields").and_then(Value::as_array_mut) else { return };
+    entries.retain_mut(|entry| {
+        let Some(fields) = entry["fieldsV1"].as_object_mut() else { return true };
+        let Some(owned) = fields.get_mut("f:metadata").and_then(Value::as_object_mut) else { return true };
+        let Some(references) = owned.get_mut("f:ownerReferences").and_then(Value::as_object_mut) else {
+            return true;
+        };
+        references.retain(|key, _| !uids.iter().any(|uid| *key == format!(r#"k:{{"uid":"{uid}"}}"#)));
+        if all || references.is_empty() {
+            owned.remove("f:ownerReferences");
+        }
+        if owned.is_empty() {
+            fields.remove("f:metadata");
+        }
+        !fields.is_empty()
+    });
+    if entries.is_empty() {
+        metadata.remove("managedFields");
+    }
+}
+
 impl Edit {
     /// Makes the change.
     pub fn apply(&self, object: &mut Value, now: Timestamp) {
@@ -92,9 +116,11 @@ impl Edit {
                     return;
                 };
                 owners.retain(|owner| !uids.iter().any(|uid| owner["uid"] == uid.as_str()));
-                if owners.is_empty() {
+                let none = owners.is_empty();
+                if none {
                     metadata.remove("ownerReferences");
                 }
+                disown(metadata, uids, none);
             }
             Self::DropFinalizer(name) => {
                 let mut finalizers = deletion::finalizers(object);
@@ -153,5 +179,35 @@ impl Condition {
             Some(at) => conditions[at] = condition,
             None => conditions.push(condition),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_owners_are_nobodys_fields() {
+        let owner = |uid: &str| json!({"uid": uid, "name": "o"});
+        let mut object = json!({"metadata": {
+            "ownerReferences": [owner("a"), owner("b")],
+            "managedFields": [
+                {"manager": "m", "fieldsV1": {"f:metadata": {"f:ownerReferences": {".": {}, "k:{\"uid\":\"a\"}": {}, "k:{\"uid\":\"b\"}": {}}}}},
+                {"manager": "n", "fieldsV1": {"f:data": {}, "f:metadata": {"f:ownerReferences": {"k:{\"uid\":\"a\"}": {}}}}},
+            ],
+        }});
+        Edit::DropOwners(vec!["a".into()]).apply(&mut object, Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            object["metadata"]["managedFields"],
+            json!([
+                {"manager": "m", "fieldsV1": {"f:metadata": {"f:ownerReferences": {".": {}, "k:{\"uid\":\"b\"}": {}}}}},
+                {"manager": "n", "fieldsV1": {"f:data": {}}},
+            ])
+        );
+        Edit::DropOwners(vec!["b".into()]).apply(&mut object, Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            object["metadata"],
+            json!({"managedFields": [{"manager": "n", "fieldsV1": {"f:data": {}}}]})
+        );
     }
 }

@@ -15,6 +15,7 @@ mod patch;
 mod pod;
 mod read;
 mod review;
+mod review_selectors;
 mod scale;
 mod syntax;
 mod token;

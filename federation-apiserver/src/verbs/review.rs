@@ -4,7 +4,7 @@ use apimachinery::{ApiError, FieldError, FieldPath, rbac::Attributes};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Call, object};
+use super::{Call, object, review_selectors};
 use crate::{
     auth::{User, authz::Decision},
     deletion,
@@ -160,6 +160,7 @@ fn faults(spec: &Value, own: bool, local: bool) -> Vec<FieldError> {
             "exactly one of nonResourceAttributes or resourceAttributes must be specified",
         ));
     }
+    faults.extend(review_selectors::faults(&spec["resourceAttributes"], &path.child("resourceAttributes")));
     if !own && text(spec, "user").is_empty() && spec["groups"].as_array().is_none_or(Vec::is_empty) {
         faults.push(FieldError::invalid(
             &path.child("user"),

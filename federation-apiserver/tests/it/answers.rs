@@ -132,3 +132,16 @@ async fn who_is_refused_is_warned_all_the_same() {
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(headers["warning"], "299 - \"unknown field \\\"spec.more\\\"\"");
 }
+
+#[tokio::test]
+async fn an_access_review_may_ask_about_selectors() {
+    let world = World::new().await;
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let review = |selector: Value| json!({"spec": {"resourceAttributes": {"verb": "list", "resource": "pods", "labelSelector": selector}}});
+    let good = review(json!({"requirements": [{"key": "a", "operator": "In", "values": ["b"]}]}));
+    let answer = world.expect(StatusCode::CREATED, Method::POST, path, Some(good)).await;
+    assert_eq!(answer["status"]["allowed"], true);
+    let status =
+        world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, path, Some(review(json!({})))).await;
+    assert_eq!(status["details"]["causes"][0]["field"], "spec.resourceAttributes.labelSelector.requirements");
+}
