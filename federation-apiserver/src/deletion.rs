@@ -231,9 +231,13 @@ fn is_namespace(object: &Value) -> bool {
 }
 
 fn mark(object: &mut Value, now: Timestamp) {
+    // Namespaces have a way of their own to go, which knows no grace.
+    let graceful = !is_namespace(object);
     if let Some(metadata) = metadata_mut(object) {
         metadata.insert("deletionTimestamp".into(), json!(seconds(now)));
-        metadata.insert("deletionGracePeriodSeconds".into(), json!(0));
+        if graceful {
+            metadata.insert("deletionGracePeriodSeconds".into(), json!(0));
+        }
         if let Some(generation) = metadata.get("generation").and_then(Value::as_i64)
             && generation > 0
         {

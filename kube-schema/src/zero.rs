@@ -19,7 +19,7 @@ const ALWAYS: &[(&str, &[&str])] = &[
     ("api.batch.v1.CronJobSpec", &["jobTemplate"]),
     ("api.batch.v1.JobSpec", &["template"]),
     ("api.batch.v1.JobTemplateSpec", &["metadata", "spec"]),
-    ("api.core.v1.Event", &["involvedObject", "source"]),
+    ("api.core.v1.Event", &["involvedObject", "reportingComponent", "reportingInstance", "source"]),
     ("api.core.v1.LimitRangeSpec", &["limits"]),
     ("api.core.v1.NodeDaemonEndpoints", &["kubeletEndpoint"]),
     ("api.core.v1.NodeStatus", &["daemonEndpoints", "nodeInfo"]),
@@ -73,7 +73,15 @@ impl Schemas {
         let short = definition.strip_prefix(PREFIX).unwrap_or_default();
         let fields = ALWAYS.iter().find(|(name, _)| *name == short).map_or(&[][..], |(_, fields)| fields);
         let zero = |field: &&str| {
-            let value = self.property(definition, field).map_or(Value::Null, |inner| self.zero_of(inner));
+            let value = self.property(definition, field).map_or_else(
+                || {
+                    let kind = self
+                        .definition(definition)
+                        .and_then(|own| own.pointer(&format!("/properties/{field}/type")));
+                    if kind.is_some_and(|kind| kind == "string") { "".into() } else { Value::Null }
+                },
+                |inner| self.zero_of(inner),
+            );
             ((*field).to_owned(), value)
         };
         Value::Object(fields.iter().map(zero).collect())

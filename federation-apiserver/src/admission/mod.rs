@@ -6,6 +6,7 @@
 mod judge;
 mod limits;
 mod matching;
+mod pods;
 mod policy;
 mod quota;
 mod usage;
@@ -20,21 +21,9 @@ pub(crate) use quota::{Quotas, Reservation};
 
 use crate::{auth::escalation, store::ResourceKey, verbs::Call};
 
-/// Fills in what other objects of the namespace say about a new one.
-pub(crate) fn complete(call: &Call, object: &mut Value) {
-    if !is_core(call, "pods") {
-        return;
-    }
-    for range in ranges(call) {
-        limits::default_pod(&range, object);
-    }
-    let spec = &mut object["spec"];
-    if spec.is_object() && spec["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
-        let name =
-            spec["serviceAccount"].as_str().filter(|name| !name.is_empty()).unwrap_or("default").to_owned();
-        spec["serviceAccountName"] = name.as_str().into();
-        spec["serviceAccount"] = name.into();
-    }
+/// Fills in what other objects say about a new one. Nobody owns it, as nobody owns what webhooks add.
+pub(crate) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> {
+    if is_core(call, "pods") { pods::complete(call, object) } else { Ok(()) }
 }
 
 /// Checks a write of `name`, in place of `old` if there is one. What is returned must live until the write is done.

@@ -127,6 +127,7 @@ fn rename(
 }
 
 fn default_core(object: &mut Value) {
+    crate::validation::set(object, "source", json!({}));
     // The old reporters fill source, the new ones reportingComponent; readers look at either.
     if object["reportingComponent"].as_str().unwrap_or_default().is_empty() {
         object["reportingComponent"] = object["source"]["component"].as_str().unwrap_or_default().into();

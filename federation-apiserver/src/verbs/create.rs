@@ -64,12 +64,13 @@ pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
         map.remove("status");
     }
     (kind.default)(&mut object);
-    crate::admission::complete(call, &mut object);
     Ok(object)
 }
 
-/// Lets the webhooks change a new object, whose fields are owned already: nobody owns what they add, as in kube-apiserver.
-pub(super) async fn mutate(call: &Call, object: Value, dry_run: bool) -> Result<Value, ApiError> {
+/// Completes a new object, whose fields are owned already, and lets the webhooks change it: nobody owns what they add, as in
+/// kube-apiserver.
+pub(super) async fn mutate(call: &Call, mut object: Value, dry_run: bool) -> Result<Value, ApiError> {
+    crate::admission::complete(call, &mut object)?;
     if call.shared.webhooks().is_idle(&call.shared.storage.snapshot()) {
         return Ok(object);
     }

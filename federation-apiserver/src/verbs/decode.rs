@@ -27,7 +27,14 @@ impl Call {
     pub(super) fn decode_as(&self, api_version: &str, kind: &str) -> Result<Value, ApiError> {
         let mut object = self.decode_body(kind)?;
         self.check_kind(&mut object, api_version, kind)?;
-        Ok(object)
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let report = self.shared.schemas().validate(group, version, kind, &object);
+        match report.iter().flat_map(|report| &report.mismatches).next() {
+            Some(first) => Err(ApiError::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: {first}"
+            ))),
+            None => Ok(object),
+        }
     }
 
     /// Decodes the body by its Content-Type; an empty body is null.

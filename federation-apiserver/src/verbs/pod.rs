@@ -3,7 +3,7 @@
 use apimachinery::{
     ApiError,
     labels::{Selector, labels_of},
-    status,
+    status::{self, GroupResource},
 };
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -29,7 +29,9 @@ fn core(plural: &str) -> Result<&'static Kind, ApiError> {
 }
 
 fn done(call: &Call) -> Response<Body> {
-    call.answer_value(StatusCode::CREATED, &status::success(None))
+    let mut made = status::success(None);
+    made["code"] = StatusCode::CREATED.as_u16().into();
+    call.answer_value(StatusCode::CREATED, &made)
 }
 
 /// Shows the webhooks an action as what it is, the creation of an object of its own kind: what they make of it. The rest of
@@ -63,7 +65,7 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     call.kind = KindRef::Fixed(core("pods")?);
     match &call.path.name {
         None => call.path.name = Some(name),
-        Some(asked) if !name.is_empty() && name != *asked => {
+        Some(asked) if name != *asked => {
             return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
         }
         Some(_) => {}
@@ -80,17 +82,18 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     }
     let binding = show(call, "binding", "", "v1", "Binding", binding, options.dry_run).await?;
     let target = text(&binding["target"], "name").to_owned();
+    let resource = GroupResource::new("", "pods/binding");
     for _ in 0..ROUNDS {
         let current = call.current()?;
         let old = call.value(&current)?;
         let assigned = text(&old["spec"], "nodeName");
         if crate::validation::deleting(&old) {
             let why = format!("pod {} is being deleted, cannot be assigned to a host", call.name());
-            return Err(ApiError::conflict(&call.resource(), call.name(), &why));
+            return Err(ApiError::conflict(&resource, call.name(), &why));
         }
         if !assigned.is_empty() {
             let why = format!("pod {} is already assigned to node {assigned:?}", call.name());
-            return Err(ApiError::conflict(&call.resource(), call.name(), &why));
+            return Err(ApiError::conflict(&resource, call.name(), &why));
         }
         let mut next = old.clone();
         next["spec"]["nodeName"] = target.as_str().into();

@@ -145,3 +145,30 @@ async fn an_access_review_may_ask_about_selectors() {
         world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, path, Some(review(json!({})))).await;
     assert_eq!(status["details"]["causes"][0]["field"], "spec.resourceAttributes.labelSelector.requirements");
 }
+
+#[tokio::test]
+async fn a_pod_is_given_what_nobody_owns() {
+    let world = World::new().await;
+    let path = "/api/v1/namespaces/demo/pods";
+    let pod = |name: &str, class: &str| json!({"metadata": {"name": name}, "spec": {"priorityClassName": class, "containers": [{"name": "c", "image": "i"}]}});
+    let class = json!({"metadata": {"name": "high"}, "value": 7, "preemptionPolicy": "Never"});
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    world.expect(StatusCode::CREATED, Method::POST, classes, Some(class)).await;
+    let made = world.expect(StatusCode::CREATED, Method::POST, path, Some(pod("a", "high"))).await;
+    let spec = &made["spec"];
+    assert_eq!((&spec["priority"], &spec["preemptionPolicy"]), (&json!(7), &json!("Never")));
+    assert_eq!(spec["tolerations"].as_array().map(Vec::len), Some(2));
+    let owned = &owned(&made)["f:spec"];
+    for name in ["f:priority", "f:preemptionPolicy", "f:tolerations", "f:serviceAccountName"] {
+        assert!(owned.get(name).is_none(), "{name} in {owned}");
+    }
+    let status = world.expect(StatusCode::FORBIDDEN, Method::POST, path, Some(pod("b", "none"))).await;
+    assert_eq!(status["message"], "pods \"b\" is forbidden: no PriorityClass with name none was found");
+    let wrong = json!({"metadata": {"name": "a"}, "target": {"name": false}});
+    let status =
+        world.expect(StatusCode::BAD_REQUEST, Method::POST, &format!("{path}/a/binding"), Some(wrong)).await;
+    assert_eq!(
+        status["message"],
+        "Binding in version \"v1\" cannot be handled as a Binding: json: cannot unmarshal bool into Go struct field ObjectReference.target.name of type string"
+    );
+}

@@ -1,0 +1,84 @@
+//! What a new Pod is given by the admission plugins of kube-apiserver: a service account, a priority, and some patience with its node.
+
+use apimachinery::ApiError;
+use serde_json::{Value, json};
+
+use super::{limits, ranges};
+use crate::{
+    store::{Key, ResourceKey, Snapshot},
+    verbs::Call,
+};
+
+/// How long a pod stays on a node that is lost, unless it says otherwise: `DefaultTolerationSeconds`.
+const TOLERATION_SECONDS: i64 = 300;
+const LOST: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+
+/// Fills in what other objects, and nobody else, say about a new Pod.
+pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> {
+    for range in ranges(call) {
+        limits::default_pod(&range, object);
+    }
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let spec = &mut object["spec"];
+    if !spec.is_object() {
+        return Ok(());
+    }
+    if spec["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
+        let name =
+            spec["serviceAccount"].as_str().filter(|name| !name.is_empty()).unwrap_or("default").to_owned();
+        spec["serviceAccountName"] = name.as_str().into();
+        spec["serviceAccount"] = name.into();
+    }
+    tolerate(spec);
+    prioritise(&call.shared.storage.snapshot(), spec)
+        .map_err(|why| ApiError::forbidden(&call.resource(), &name, &why))
+}
+
+fn tolerate(spec: &mut Value) {
+    for key in LOST {
+        let known = spec["tolerations"].as_array().into_iter().flatten().any(|toleration| {
+            let text = |name: &str| toleration[name].as_str().unwrap_or_default();
+            (text("key") == key || text("key").is_empty()) && matches!(text("effect"), "NoExecute" | "")
+        });
+        if known {
+            continue;
+        }
+        if !spec["tolerations"].is_array() {
+            spec["tolerations"] = json!([]);
+        }
+        if let Some(tolerations) = spec["tolerations"].as_array_mut() {
+            tolerations.push(json!({
+                "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": TOLERATION_SECONDS,
+            }));
+        }
+    }
+}
+
+/// The plugin `Priority`: the number that the class stands for.
+fn prioritise(snapshot: &Snapshot, spec: &mut Value) -> Result<(), String> {
+    let classes = ResourceKey::new("scheduling.k8s.io", "priorityclasses");
+    let asked = spec["priorityClassName"].as_str().unwrap_or_default().to_owned();
+    let class = if asked.is_empty() {
+        let all = snapshot.range(&classes, None, None).filter_map(|stored| stored.value().ok());
+        all.filter(|class| class["globalDefault"] == true).min_by_key(|class| class["value"].as_i64())
+    } else {
+        let found =
+            snapshot.get(&Key::new(classes, "", asked.as_str())).and_then(|stored| stored.value().ok());
+        Some(found.ok_or_else(|| format!("no PriorityClass with name {asked} was found"))?)
+    };
+    let priority = class.as_ref().and_then(|class| class["value"].as_i64()).unwrap_or_default();
+    if let Some(given) = spec["priority"].as_i64().filter(|given| *given != priority) {
+        return Err(format!(
+            "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {priority} from the given PriorityClass name"
+        ));
+    }
+    spec["priority"] = priority.into();
+    if let Some(name) = class.as_ref().and_then(|class| class["metadata"]["name"].as_str()) {
+        spec["priorityClassName"] = name.into();
+    }
+    if spec["preemptionPolicy"].is_null() {
+        let policy = class.as_ref().and_then(|class| class["preemptionPolicy"].as_str());
+        spec["preemptionPolicy"] = policy.unwrap_or("PreemptLowerPriority").into();
+    }
+    Ok(())
+}
