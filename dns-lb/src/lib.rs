@@ -27,6 +27,7 @@ pub mod client;
 pub mod compile;
 pub mod dnssec;
 pub mod doors;
+mod heap;
 pub mod hub;
 pub mod metrics;
 mod options;

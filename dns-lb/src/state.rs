@@ -12,6 +12,7 @@ use crate::answer::Secrets;
 use crate::client::{ClientMap, Database, Regions, prefixes};
 use crate::compile::Snapshot;
 use crate::dnssec::Signatures;
+use crate::heap;
 use crate::hub::{Disk, DiskError, Fence, Offer, Refused};
 use crate::metrics::{DnsMetrics, ZoneState};
 use crate::publish::Published;
@@ -19,6 +20,8 @@ use crate::zone::{Down, Zones};
 
 /// Signatures that are due within this time are renewed together, seconds: short against the half day that they count on at least.
 const RENEW_TOGETHER: u32 = 60;
+/// Seconds.
+const DAY: u32 = 86_400;
 /// Readiness waits for this.
 const ZONES: &str = "zones";
 
@@ -37,8 +40,16 @@ struct Inner {
     started: Instant,
     now: Mutex<Now>,
     // Held while zones are compiled, so that they are compiled one after the other.
-    signatures: Mutex<Signatures>,
+    workshop: Mutex<Workshop>,
     audience: Mutex<Audience>,
+}
+
+/// What zones are compiled with.
+#[derive(Default)]
+struct Workshop {
+    signatures: Signatures,
+    // Days since 1970 of the snapshot: see [`Zones::on`]. It does not go back when the clock does.
+    day: u32,
 }
 
 /// What answers depend on besides the zones.
@@ -105,7 +116,7 @@ impl State {
     ) -> Self {
         health.wait_for(ZONES, "no zones yet, neither on disk nor from the hub");
         let published = Published::new(Snapshot::default());
-        let (now, signatures, audience) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (now, workshop, audience) = (Mutex::default(), Mutex::default(), Mutex::default());
         let state = Self(Arc::new(Inner {
             published,
             metrics,
@@ -115,7 +126,7 @@ impl State {
             stale_after,
             started: Instant::now(),
             now,
-            signatures,
+            workshop,
             audience,
         }));
         let watched = Arc::downgrade(&state.0);
@@ -169,6 +180,8 @@ impl State {
             Ok(zones) => {
                 tracing::info!(epoch = zones.epoch, zones = zones.zones.len(), "serving the zones on disk");
                 self.0.now.lock().counts.held = u64::from(update.partial);
+                drop(update);
+                heap::give_back();
                 self.0.publish(Arc::new(zones));
             }
             // Written by a version with other rules: the hub will send it anew, and this version will say what it thinks of it.
@@ -218,8 +231,12 @@ impl State {
                     now.confirmed = Some(Instant::now());
                     now.counts.held = held.len() as u64;
                 }
+                let whole = update.base == 0;
                 // Users come first: the disk is written when the answers have changed already, and a failing disk stops none.
                 self.keep(*update).await;
+                if whole {
+                    heap::give_back();
+                }
                 if held.is_empty() { Applied::Served { epoch } } else { Applied::Partly }
             }
         };
@@ -283,12 +300,17 @@ impl State {
         };
         let stale = self.0.published.snapshot().stale;
         if let Some(served) = served {
-            self.0.compile(served, stale);
+            self.0.compile(&served, stale, seconds_since_1970());
         }
     }
 
-    /// Marks answers stale, or no longer, and renews signatures. To be called from time to time.
+    /// Marks answers stale, or no longer, and renews signatures and serials. To be called from time to time.
     pub fn review(&self) {
+        self.review_at(seconds_since_1970());
+    }
+
+    /// The same as if it were `seconds` since 1970.
+    pub fn review_at(&self, seconds: u32) {
         let (served, stale) = {
             let now = self.0.now.lock();
             let Some(served) = now.served.clone() else { return };
@@ -298,31 +320,37 @@ impl State {
         };
         if self.0.published.snapshot().stale != stale {
             tracing::warn!(stale, epoch = served.epoch, "the zones' freshness has changed");
-            self.0.compile(served, stale);
-        } else if self.0.signatures_are_due() {
-            self.0.compile(served, stale);
+            self.0.compile(&served, stale, seconds);
+        } else if self.0.is_due(seconds) {
+            self.0.compile(&served, stale, seconds);
         }
     }
 }
 
 impl Inner {
-    fn compile(&self, zones: Arc<Zones>, stale: bool) {
-        let mut signatures = self.signatures.lock();
-        signatures.begin(seconds_since_1970());
+    fn compile(&self, zones: &Zones, stale: bool, seconds: u32) {
+        let mut workshop = self.workshop.lock();
+        let Workshop { signatures, day } = &mut *workshop;
+        signatures.begin(seconds);
+        *day = (*day).max(seconds / DAY);
         let before = self.published.snapshot();
         let down = self.now.lock().down.clone();
-        let zones = if down.is_empty() { zones } else { Arc::new(zones.without(&down)) };
-        let snapshot = before.next(zones, stale, &self.metrics.clusters, &mut signatures);
+        let mut zones = zones.on(*day);
+        if !down.is_empty() {
+            zones = zones.without(&down);
+        }
+        let snapshot = before.next(Arc::new(zones), stale, &self.metrics.clusters, signatures);
         self.published.publish(self.audience.lock().ready(snapshot));
     }
 
-    fn signatures_are_due(&self) -> bool {
+    fn is_due(&self, seconds: u32) -> bool {
         let renewal = self.published.snapshot().renewal();
-        renewal.is_some_and(|renewal| seconds_since_1970() >= renewal.saturating_add(RENEW_TOGETHER))
+        renewal.is_some_and(|renewal| seconds >= renewal.saturating_add(RENEW_TOGETHER))
+            || self.workshop.lock().day < seconds / DAY
     }
 
     fn publish(&self, zones: Arc<Zones>) {
-        self.compile(zones.clone(), false);
+        self.compile(&zones, false, seconds_since_1970());
         let count = zones.zones.len();
         {
             let mut now = self.now.lock();

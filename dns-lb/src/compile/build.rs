@@ -80,6 +80,7 @@ impl Snapshot {
             secrets: Secrets(zones.cookie_secrets.clone()),
             zones,
             stale,
+            made: workshop.signatures.now(),
             clients: self.clients.clone(),
             table,
             answers: answers.into(),

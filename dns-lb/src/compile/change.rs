@@ -13,6 +13,9 @@ use crate::zone::{Data, Zone};
 /// Names whose sets are not the same in both, in canonical order.
 pub(super) fn changed(old: &Zone, new: &Zone) -> Vec<Name> {
     let mut changed = Vec::new();
+    if old.names.ptr_eq(&new.names) {
+        return changed;
+    }
     let (mut before, mut after) = (old.names.iter().peekable(), new.names.iter().peekable());
     loop {
         match (before.peek(), after.peek()) {

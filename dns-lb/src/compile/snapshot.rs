@@ -23,6 +23,8 @@ pub struct Snapshot {
     /// Whether these zones are old news: the hub has been away for longer than the operator finds right. Answers then say so to
     /// clients that speak EDNS (RFC 8914, code 3).
     pub stale: bool,
+    /// When it was made, seconds since 1970: its signatures are those of this time.
+    pub made: u32,
     /// Where clients are.
     pub clients: Arc<ClientMap>,
     /// Of server cookies; none: no cookies are made.

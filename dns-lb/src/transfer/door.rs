@@ -125,7 +125,8 @@ impl Transfers {
         {
             return Some(image);
         }
-        kept.signatures.begin(now() as u32);
+        // At the time of the answers, so that signatures are theirs.
+        kept.signatures.begin(snapshot.made);
         let image = Arc::new(Image::new(zone, &mut kept.signatures));
         kept.signatures.finish();
         kept.of = Arc::downgrade(&snapshot);

@@ -101,6 +101,18 @@ impl Zone {
 }
 
 impl Zones {
+    /// The zones as they are served on `day`, counted since 1970: serials are the hub's and that number. So they rise with every change, and
+    /// once a day besides, and secondaries take over signatures that were renewed days before their own run out, though nothing else has
+    /// changed. Every server says the same, and a serial stays as high when a zone is no longer signed.
+    #[must_use]
+    pub fn on(&self, day: u32) -> Self {
+        let dated = |zone: &Arc<Zone>| {
+            let serial = zone.serial.wrapping_add(day);
+            Arc::new(Zone { serial, ..zone.as_ref().clone() })
+        };
+        Self { zones: self.zones.iter().map(dated).collect(), ..self.clone() }
+    }
+
     /// Takes from `old` whatever is the same there, so that it is held once, and known to be the same by where it is.
     pub fn share(&mut self, old: &Self) {
         for zone in &mut self.zones {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dns_lb::Options;
 use dns_lb::client::Prefix;
@@ -54,7 +54,7 @@ async fn a_zone_goes_to_who_has_a_key_in_several_signed_messages() {
         assert!(!whole.contains("verify") && !whole.contains("failed"), "{whole}");
         let incremental = dig(at, &["-y", &key, "fed.example.test.", "IXFR=3"]);
         assert_eq!(incremental.matches("\nhost-").count(), 2000);
-        let same = dig(at, &["-y", &key, "fed.example.test.", "IXFR=7"]);
+        let same = dig(at, &["-y", &key, "fed.example.test.", &format!("IXFR={}", serial(at))]);
         assert!(same.contains("SOA") && !same.contains("host-"), "{same}");
         // Other signed queries are answered, signed.
         let soa = dig(at, &["+tcp", "-y", &key, "fed.example.test.", "SOA"]);
@@ -159,13 +159,12 @@ impl Daemon {
         Self::start("knotd", &["-c"], directory, address, &text)
     }
 
-    fn wait_for(&self, serial: u32) {
+    /// Until it has what `primary` has.
+    fn follows(&self, primary: SocketAddr) {
         let start = Instant::now();
+        let serial = serial(primary);
         loop {
-            let told = ask(self.address, "fed.example.test.", T::SOA).is_some_and(|reply| {
-                reply.answers.iter().any(|r| r.data.to_string().contains(&format!(" {serial} ")))
-            });
-            if told {
+            if ask(self.address, "fed.example.test.", T::SOA).is_some_and(|reply| serial_of(&reply) == Some(serial)) {
                 return;
             }
             let log = || std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
@@ -181,6 +180,17 @@ impl Drop for Daemon {
         let _ = Command::new("kill").arg(self.process.id().to_string()).status();
         let _ = self.process.wait();
     }
+}
+
+fn serial_of(reply: &Message) -> Option<u32> {
+    reply.answers.iter().find_map(|record| match &record.data {
+        hickory_proto::rr::RData::SOA(soa) => Some(soa.serial),
+        _ => None,
+    })
+}
+
+fn serial(at: SocketAddr) -> u32 {
+    serial_of(&ask(at, "fed.example.test.", T::SOA).unwrap()).unwrap()
 }
 
 fn ask(at: SocketAddr, name: &str, kind: T) -> Option<Message> {
@@ -219,22 +229,25 @@ async fn nsd_and_knot_follow_a_signed_zone_and_answer_alike() {
     let server = Running::start(Options { notify, ..with_keys(directory.path()) }).await;
     server.state.offer(signed(7, vec![key(1)])).await;
     let at = server.address;
-    let secondaries = tokio::task::spawn_blocking(move || {
+    let (secondaries, first) = tokio::task::spawn_blocking(move || {
         let secondaries = [Daemon::nsd(nsd_at, at), Daemon::knot(knot_at, at)];
         for secondary in &secondaries {
-            secondary.wait_for(7);
+            secondary.follows(at);
         }
-        secondaries
+        (secondaries, serial(at))
     })
     .await
     .unwrap();
     let mut next = signed(8, vec![key(1)]);
     next.zones[0].records.push(fixed("new.fed.example.test.", "TXT", &["\"hello\""]));
     server.state.offer(next).await;
+    let state = server.state.clone();
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as u32;
     tokio::task::spawn_blocking(move || {
         // They look by themselves after an hour: this is NOTIFY.
+        assert_eq!(serial(at), first + 1);
         for secondary in &secondaries {
-            secondary.wait_for(8);
+            secondary.follows(at);
         }
         for (name, kind) in [
             ("fed.example.test.", T::SOA),
@@ -261,6 +274,16 @@ async fn nsd_and_knot_follow_a_signed_zone_and_answer_alike() {
                 let theirs = essence(&ask(secondary.address, name, kind).unwrap());
                 assert_eq!(theirs, ours, "{name} {kind} at {}", secondary.address);
             }
+        }
+        // Eight days later nothing has changed, but every signature has been renewed: the serial has risen, and they have them.
+        let old = essence(&ask(at, "all.fed.example.test.", T::A).unwrap());
+        state.review_at(seconds + 8 * 86_400);
+        assert_eq!(serial(at), first + 9);
+        let new = essence(&ask(at, "all.fed.example.test.", T::A).unwrap());
+        assert_ne!(new, old);
+        for secondary in &secondaries {
+            secondary.follows(at);
+            assert_eq!(essence(&ask(secondary.address, "all.fed.example.test.", T::A).unwrap()), new);
         }
     })
     .await
