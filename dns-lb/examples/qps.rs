@@ -24,6 +24,7 @@ use dns_lb::hub::Disk;
 use dns_lb::metrics::{ClusterSlots, Counters, Transport};
 use dns_lb::publish::Published;
 use dns_lb::state::Applied;
+use dns_lb::transfer::Keys;
 use dns_lb::udp::{Batch, Clock, Dice, Limit, Limiter, Worker, bind};
 use dns_lb::zone::Zones;
 use dns_lb::{Options, Service};
@@ -182,6 +183,7 @@ fn serve(port: u16) {
         // Looked at for each answer, as for clients from elsewhere, but never reached.
         limiter: Limiter::new(Limit { per_second: 4_000_000, slip: 2, loopback: true }, 1),
         clock: Clock::default(),
+        keys: Keys::default(),
     };
     worker.run(&Shutdown::new()).unwrap();
 }

@@ -216,6 +216,7 @@ impl Service {
                 cookies: self.options.cookies,
                 limiter: Limiter::new(limit, dice.roll()),
                 clock: Clock::default(),
+                keys: self.keys.clone(),
             };
             let (ended, shutdown) = (ended.clone(), shutdown.clone());
             let thread = std::thread::Builder::new().name(format!("dns-udp-{index}"));

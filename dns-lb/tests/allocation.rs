@@ -14,6 +14,7 @@ use dns_lb::compile::Snapshot;
 use dns_lb::dnssec::Signatures;
 use dns_lb::metrics::{ClusterSlots, Counters, Transport};
 use dns_lb::publish::Published;
+use dns_lb::transfer::Keys;
 use dns_lb::udp::{Batch, Clock, Dice, Limit, Limiter, Worker};
 use dns_lb::wire::Rcode;
 use dns_lb::zone::Zones;
@@ -142,6 +143,7 @@ fn no_query_in_the_usual_form_allocates() {
         cookies: CookiePolicy::Answer,
         limiter: Limiter::new(Limit { loopback: true, ..Limit::default() }, 1),
         clock: Clock::default(),
+        keys: Keys::default(),
     };
     let names: [&[u8]; 9] = [
         b"\x03wEb\x04test\x00",

@@ -10,6 +10,7 @@ mod hot;
 mod options;
 mod parse;
 mod proofs;
+mod signed;
 
 pub use cold::{cold, has_keepalive};
 pub use cookie::{Checked, Cookie, Secrets};
@@ -24,6 +25,7 @@ use std::net::IpAddr;
 
 use crate::compile::Snapshot;
 use crate::metrics::{Counters, Transport};
+use crate::transfer::Keys;
 use crate::wire::{HEADER, Rcode};
 
 /// What an answer depends on besides the query.
@@ -43,6 +45,8 @@ pub struct Context<'s> {
     pub cookies: CookiePolicy,
     /// 64 random bits for this query.
     pub dice: u64,
+    /// Of those who may sign queries (RFC 8945). None: signatures were looked at before.
+    pub keys: Option<&'s Keys>,
 }
 
 /// What is asked of clients that speak of cookies, over UDP. The others are answered alike in any case (RFC 7873 section 5.2.1).
@@ -113,18 +117,7 @@ pub fn answer(
     context: &Context<'_>,
     counters: &Counters,
 ) -> Option<Reply> {
-    let reply = match hot(buffer, length, scratch, context, counters) {
-        Outcome::Reply(reply) => Some(reply),
-        Outcome::Drop => None,
-        Outcome::Cold => {
-            counters.cold();
-            buffer.get(..length).and_then(|query| cold(query, context)).and_then(|(bytes, reply)| {
-                buffer.get_mut(..bytes.len())?.copy_from_slice(&bytes);
-                Some(reply)
-            })
-        }
-    };
-    match reply {
+    match reply(buffer, length, scratch, context, counters) {
         Some(reply) => {
             counters.answered(&reply);
             Some(reply)
@@ -132,6 +125,31 @@ pub fn answer(
         None => {
             counters.dropped();
             None
+        }
+    }
+}
+
+#[inline]
+fn reply(
+    buffer: &mut [u8],
+    length: usize,
+    scratch: &mut Scratch,
+    context: &Context<'_>,
+    counters: &Counters,
+) -> Option<Reply> {
+    match hot(buffer, length, scratch, context, counters) {
+        Outcome::Reply(reply) => Some(reply),
+        Outcome::Drop => None,
+        Outcome::Cold => {
+            counters.cold();
+            if let Some(keys) = context.keys
+                && let Some(reply) = signed::reply(buffer, length, keys, scratch, context, counters)
+            {
+                return Some(reply);
+            }
+            let (bytes, reply) = cold(buffer.get(..length)?, context)?;
+            buffer.get_mut(..bytes.len())?.copy_from_slice(&bytes);
+            Some(reply)
         }
     }
 }

@@ -65,6 +65,7 @@ impl Desk {
                 now: Clock::seconds(),
                 cookies: CookiePolicy::Answer,
                 dice: step(self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed)),
+                keys: None,
             };
             let reply = answer(room, query.len(), scratch, &context, &self.counters)?;
             Some(take(room.get(..reply.length)?))

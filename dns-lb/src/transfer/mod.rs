@@ -15,5 +15,5 @@ mod tsig;
 pub use door::{Special, Transfer, Transfers};
 pub use image::Image;
 pub use notify::{Notify, NotifyError, notify};
-pub(crate) use tsig::name_end;
 pub use tsig::{Key, KeyError, Keys, Session};
+pub(crate) use tsig::{Opened, header, name_end, open};

@@ -80,6 +80,11 @@ impl Keys {
         Ok(Self(keys))
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The key of this name.
     pub fn get(&self, name: &Name) -> Option<&Arc<Key>> {
         self.0.get(name)
@@ -88,7 +93,7 @@ impl Keys {
 
 /// What came of looking for a signature.
 #[derive(Debug)]
-pub(super) enum Opened {
+pub(crate) enum Opened {
     /// There is none.
     Plain,
     /// It is good: the message without it, and what signs the answer.
@@ -123,7 +128,7 @@ struct Record<'m> {
 }
 
 /// Looks for a signature on the request `message`, and at it. `now`: seconds since 1970.
-pub(super) fn open(message: &[u8], keys: &Keys, now: u64) -> Opened {
+pub(crate) fn open(message: &[u8], keys: &Keys, now: u64) -> Opened {
     let record = match find(message) {
         Ok(Some(record)) => record,
         Ok(None) => return Opened::Plain,
@@ -208,7 +213,7 @@ fn unsigned(query: &[u8], record: &Record<'_>, error: u16) -> Vec<u8> {
 }
 
 /// The header and the question of an answer to `query`, with nothing else.
-pub(super) fn header(query: &[u8], rcode: Rcode) -> Vec<u8> {
+pub(crate) fn header(query: &[u8], rcode: Rcode) -> Vec<u8> {
     let question =
         if query.get(4..6) == Some(&[0, 1]) { name_end(query, HEADER).map(|end| end + 4) } else { None };
     let end = question.filter(|end| *end <= query.len());

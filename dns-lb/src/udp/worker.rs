@@ -13,6 +13,7 @@ use super::socket::is_wildcard;
 use crate::answer::{Context, CookiePolicy, Scratch, answer};
 use crate::metrics::{Counters, Transport};
 use crate::publish::Reader;
+use crate::transfer::Keys;
 use crate::zone::step;
 
 /// One thread's source of random bits: SplitMix64. It spreads load, it keeps no secret.
@@ -51,6 +52,8 @@ pub struct Worker {
     pub limiter: Limiter,
     /// Read once per batch.
     pub clock: Clock,
+    /// Of those who sign queries.
+    pub keys: Keys,
 }
 
 /// The time, as far as answers depend on it.
@@ -103,13 +106,14 @@ impl Worker {
 
     /// Answers what `batch` has received.
     pub fn answer_batch(&mut self, batch: &mut Batch, scratch: &mut Scratch) {
-        let Self { socket, reader, instance, counters, dice, cookies, limiter, clock } = self;
+        let Self { socket, reader, instance, counters, dice, cookies, limiter, clock, keys } = self;
+        let keys = Some(&*keys).filter(|keys| !keys.is_empty());
         let (now, milliseconds) = (Clock::seconds(), clock.milliseconds());
         let snapshot = reader.enter();
         batch.answer_each(|buffer, length, source| {
             let transport = Transport::Udp;
             let (dice, cookies) = (dice.roll(), *cookies);
-            let context = Context { snapshot, instance, transport, source, now, cookies, dice };
+            let context = Context { snapshot, instance, transport, source, now, cookies, dice, keys };
             let reply = answer(buffer, length, scratch, &context, counters)?;
             if reply.known() {
                 return Some(reply.length);

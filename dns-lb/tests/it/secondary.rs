@@ -60,6 +60,16 @@ async fn a_zone_goes_to_who_has_a_key_in_several_signed_messages() {
         let soa = dig(at, &["+tcp", "-y", &key, "fed.example.test.", "SOA"]);
         assert!(soa.contains("NOERROR") && soa.contains("TSIG PSEUDOSECTION"), "{soa}");
         assert!(!soa.contains("Couldn't verify"), "{soa}");
+        // Over UDP too, as secondaries ask first.
+        let soa = dig(at, &["-y", &key, "fed.example.test.", "SOA"]);
+        assert!(
+            soa.contains("NOERROR") && soa.contains("TSIG PSEUDOSECTION") && soa.contains("(UDP)"),
+            "{soa}"
+        );
+        assert!(!soa.contains("Couldn't verify") && soa.contains("ANSWER: 1"), "{soa}");
+        let big = dig(at, &["-y", &key, "+bufsize=512", "+ignore", "big.fed.example.test.", "AAAA"]);
+        assert!(big.contains(" tc ") && big.contains("TSIG PSEUDOSECTION"), "{big}");
+        assert!(!big.contains("Couldn't verify"), "{big}");
         for other in [
             "hmac-sha256:xfer.:d3JvbmcgYnV0IGxvbmcgZW5vdWdo",
             "hmac-sha256:other.:c2VjcmV0IG9mIHRoZSBzZWNvbmRhcmllcw==",
@@ -67,6 +77,8 @@ async fn a_zone_goes_to_who_has_a_key_in_several_signed_messages() {
         ] {
             let refused = dig(at, &["-y", other, "fed.example.test.", "AXFR"]);
             assert!(!refused.contains("host-") && refused.contains("failed"), "{other}: {refused}");
+            let refused = dig(at, &["-y", other, "fed.example.test.", "SOA"]);
+            assert!(refused.contains("NOTAUTH") && refused.contains("ANSWER: 0"), "{other}: {refused}");
         }
         assert!(dig(at, &["fed.example.test.", "AXFR"]).contains("Transfer failed"));
         let missing = dig(at, &["-y", &key, "host-1.fed.example.test.", "AXFR"]);
@@ -164,7 +176,9 @@ impl Daemon {
         let start = Instant::now();
         let serial = serial(primary);
         loop {
-            if ask(self.address, "fed.example.test.", T::SOA).is_some_and(|reply| serial_of(&reply) == Some(serial)) {
+            if ask(self.address, "fed.example.test.", T::SOA)
+                .is_some_and(|reply| serial_of(&reply) == Some(serial))
+            {
                 return;
             }
             let log = || std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();

@@ -214,7 +214,16 @@ pub fn shown(message: &[u8]) -> Vec<u8> {
 pub fn context(snapshot: &Snapshot, transport: Transport, dice: u64) -> Context<'_> {
     let source = IpAddr::from([192, 0, 2, 7]);
     let cookies = CookiePolicy::Answer;
-    Context { snapshot, instance: b"test-1", transport, source, now: 1_559_731_985, cookies, dice }
+    Context {
+        snapshot,
+        instance: b"test-1",
+        transport,
+        source,
+        now: 1_559_731_985,
+        cookies,
+        dice,
+        keys: None,
+    }
 }
 
 /// Answers as a socket does.
