@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::test::{cargo, command};
-use crate::{bench_api, bench_dns};
+use crate::{bench_api, bench_dns, bench_failover};
 
 /// What can be measured.
 #[derive(clap::Subcommand)]
@@ -15,6 +15,8 @@ pub(crate) enum Bench {
     Api(bench_api::Options),
     /// From the federation's API into two real kube-apiservers, and back. Needs root and a quiet machine.
     Propagate,
+    /// The demo's failovers, ten times: from the failure to the verdict, to DNS, to users, to replicas; failed requests of drains.
+    Failover(bench_failover::Options),
     /// dns-lb beside an echo and other DNS servers, from Debian: answers a second, CPU time per answer, latencies, memory.
     Dns(bench_dns::Options),
 }
@@ -23,6 +25,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(what: &Bench) -> Result<()> {
     match what {
         Bench::Api(options) => bench_api::run(options),
+        Bench::Failover(options) => bench_failover::run(options),
         Bench::Dns(options) => bench_dns::run(options),
         Bench::Propagate => {
             cargo(&[

@@ -6,6 +6,7 @@ mod bench_api_client;
 mod bench_api_servers;
 mod bench_dns;
 mod bench_dns_peers;
+mod bench_failover;
 mod cluster;
 mod codegen;
 mod compat;

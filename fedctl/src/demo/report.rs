@@ -37,6 +37,8 @@ impl Chapter {
 pub(crate) struct Times {
     pub(crate) detect: Option<Duration>,
     pub(crate) dns: Option<Duration>,
+    /// The other cluster's API server has taken what it is to run now.
+    pub(crate) applied: Option<Duration>,
     pub(crate) replicas: Option<Duration>,
     pub(crate) users: Option<Duration>,
 }
@@ -60,6 +62,31 @@ pub(crate) struct Report {
     /// What did not hold; empty: the story held.
     pub(crate) broken: Vec<String>,
     pub(crate) total: Duration,
+}
+
+impl Report {
+    /// The figures for programs: seconds, `null` where there is none.
+    pub(crate) fn figures(&self) -> serde_json::Value {
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        let times = |times: &Times| {
+            serde_json::json!({
+                "verdict_s": seconds(times.detect), "dns_s": seconds(times.dns),
+                "applied_s": seconds(times.applied), "replicas_s": seconds(times.replicas), "users_s": seconds(times.users),
+            })
+        };
+        let chapters: serde_json::Map<String, serde_json::Value> = self
+            .chapters
+            .iter()
+            .map(|chapter| {
+                let figures = serde_json::json!({"requests": chapter.requests, "failures": chapter.failures});
+                (chapter.title.to_owned(), figures)
+            })
+            .collect();
+        serde_json::json!({
+            "drain": times(&self.drain), "kill": times(&self.kill), "chapters": chapters,
+            "total_s": self.total.as_secs_f64(), "broken": self.broken,
+        })
+    }
 }
 
 impl fmt::Display for Report {

@@ -44,6 +44,9 @@ pub struct Options {
     /// Where everything is kept; a temporary directory if not given.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Writes the summary's figures there too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    figures: Option<PathBuf>,
     /// Stretches of quiet between the events of the story, milliseconds.
     #[arg(long, default_value_t = 2500)]
     calm_ms: u64,
@@ -104,6 +107,10 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
     report.total = screen.elapsed();
     let (_taiwan, tokyo) = told?;
     println!("\n{report}");
+    if let Some(file) = &options.figures {
+        std::fs::write(file, report.figures().to_string())
+            .with_context(|| format!("--figures {}", file.display()))?;
+    }
     if options.keep {
         keep(&admin, &tokyo.kubeconfig, dns, &data_dir);
         // Kept until the user says so.
@@ -161,7 +168,7 @@ impl Stage {
         self.screen.say(&format!("taiwan is empty after {:.2} s", replicas.as_secs_f64()));
         self.calm_from(report, "planned drain", chapter, Expect::NoFailure).await?;
         let users = last_failure(&self.log.since(chapter), chapter);
-        report.drain = Times { detect: None, dns: Some(dns), replicas: Some(replicas), users };
+        report.drain = Times { detect: None, dns: Some(dns), applied: None, replicas: Some(replicas), users };
 
         self.screen.chapter("Taiwan comes back");
         let chapter = Instant::now();
@@ -172,7 +179,7 @@ impl Stage {
         self.screen.chapter("Tokyo alone, by force: taiwan is killed");
         let killed = Instant::now();
         taiwan.kill().await?;
-        report.kill = self.after_the_kill(killed, &of_taiwan).await?;
+        report.kill = self.after_the_kill(killed, &of_taiwan, &tokyo).await?;
         self.calm_from(report, "taiwan killed", killed, Expect::Recovery).await?;
         report.kill.users = last_failure(&self.log.since(killed), killed);
         if let (Some(users), Some(dns)) = (report.kill.users, report.kill.dns)
@@ -187,6 +194,7 @@ impl Stage {
         &self,
         killed: Instant,
         of_taiwan: &std::collections::BTreeSet<std::net::IpAddr>,
+        tokyo: &Member,
     ) -> Result<Times> {
         let clusters: Api<Cluster> = Api::all(self.client.clone());
         let detect = watch::until("the verdict", killed, LIMIT, || async {
@@ -201,10 +209,23 @@ impl Stage {
             dns.as_secs_f64(),
             self.evict_after.as_secs()
         ));
-        self.wait_for_replicas(&[("tokyo", 4)], self.evict_after + LIMIT).await?;
+        let copies: Api<Deployment> = Api::namespaced(connect::client(&tokyo.kubeconfig).await?, "default");
+        let applied =
+            watch::until("tokyo to be told to run all", killed, self.evict_after + LIMIT, || async {
+                let wanted = copies.get("web").await?.spec.replicas;
+                Ok(wanted == Some(4))
+            });
+        let ready = self.wait_for_replicas(&[("tokyo", 4)], self.evict_after + LIMIT);
+        let (applied, ()) = tokio::try_join!(applied, ready)?;
         let replicas = killed.elapsed();
         self.screen.say(&format!("tokyo runs all 4 replicas after {:.2} s", replicas.as_secs_f64()));
-        Ok(Times { detect: Some(detect), dns: Some(dns), replicas: Some(replicas), users: None })
+        Ok(Times {
+            detect: Some(detect),
+            dns: Some(dns),
+            applied: Some(applied),
+            replicas: Some(replicas),
+            users: None,
+        })
     }
 
     fn settings(&self, name: &'static str, index: u8, region: &'static str) -> Settings {
