@@ -65,6 +65,9 @@ pub struct UpOptions {
     /// Static bearer tokens, in kube-apiserver's CSV format.
     #[arg(long, value_name = "FILE")]
     token_auth_file: Option<PathBuf>,
+    /// What the store seals on disk, and with which keys: an apiserver.config.k8s.io/v1 EncryptionConfiguration with aesgcm or identity.
+    #[arg(long, value_name = "FILE")]
+    encryption_provider_config: Option<PathBuf>,
     /// Who may do what in the federated API: kube-apiserver's modes, asked in this order.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "RBAC", value_name = "MODES")]
     authorization_mode: Vec<Mode>,
@@ -104,6 +107,7 @@ impl UpOptions {
             evict_after: evict_after.as_secs(),
             cert_name: Vec::new(),
             token_auth_file: None,
+            encryption_provider_config: None,
             authorization_mode: vec![Mode::Rbac],
             audit_policy_file: None,
             audit_log_path: None,
@@ -130,6 +134,7 @@ impl UpOptions {
         federation_apiserver::Options {
             listen: self.api_listen,
             token_auth_file: self.token_auth_file.clone(),
+            encryption_provider_config: self.encryption_provider_config.clone(),
             authorization_mode: self.authorization_mode.clone(),
             audit_policy_file: self.audit_policy_file.clone(),
             audit_log_path: self.audit_log_path.clone(),

@@ -31,7 +31,7 @@ use crate::{
     registry::Catalog,
     serve,
     server::{ApiServer, Parts},
-    store::{self, Storage},
+    store::{self, Encryption, Storage},
 };
 
 /// Megabytes: what kube-apiserver's rotation does if it is not told.
@@ -49,6 +49,9 @@ pub struct Options {
     /// File of static bearer tokens, lines of token,user,uid,"group1,group2".
     #[arg(long, value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
+    /// What is sealed on disk, and with which keys: an apiserver.config.k8s.io/v1 EncryptionConfiguration with aesgcm or identity.
+    #[arg(long, value_name = "FILE")]
+    pub encryption_provider_config: Option<PathBuf>,
     /// Who may do what, beyond system:masters, who may do everything: modes that are asked in this order.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "MODES", default_value = "AlwaysAllow")]
     pub authorization_mode: Vec<Mode>,
@@ -97,6 +100,7 @@ impl Options {
             data_dir: data_dir.into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 6443)),
             token_auth_file: None,
+            encryption_provider_config: None,
             authorization_mode: vec![Mode::default()],
             service_account_issuer: DEFAULT_ISSUER.to_owned(),
             api_audiences: Vec::new(),
@@ -175,7 +179,12 @@ impl Service {
         }
         let config =
             tls::server(&serving, &authority.certificate_pem, Clients::Optional, &["h2", "http/1.1"])?;
-        let storage = Storage::open(store::Options::new(options.data_dir.join("store"))).await?;
+        let encryption = options.encryption_provider_config.as_deref().map(Encryption::load).transpose()?;
+        let store = store::Options {
+            encryption: encryption.unwrap_or_default(),
+            ..store::Options::new(options.data_dir.join("store"))
+        };
+        let storage = Storage::open(store).await?;
         let audit = match (&options.audit_log_path, &options.audit_policy_file) {
             (Some(path), Some(policy)) => {
                 let rotation = audit::Rotation {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Encoded, Key, ResourceKey, Stored, Write};
+use super::{Encoded, Key, ResourceKey, Stored, Unreadable, Write};
 
 /// A durable map whose every change has a revision, and whose recent past can be read.
 ///
@@ -137,6 +137,14 @@ pub enum Failure {
         revision: u64,
         /// What is wrong with it.
         what: String,
+    },
+    /// A body that was sealed and cannot be opened.
+    #[error("{key} cannot be read: {why}")]
+    Sealed {
+        /// Which object.
+        key: Box<Key>,
+        /// What is wrong.
+        why: Unreadable,
     },
     /// The files are of another format.
     #[error(

@@ -12,7 +12,7 @@ use std::{fs, fs::File, io, path::Path, sync::Arc};
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::{
-    Change, Failure, Key, Operation, Rejection, ResourceKey, Stored,
+    Change, Encryption, Failure, Key, Operation, Rejection, ResourceKey, Stored,
     backend::{Backend, check},
     record,
 };
@@ -34,11 +34,16 @@ pub struct Embedded {
     incarnation: String,
     revision: u64,
     compacted: u64,
+    encryption: Encryption,
 }
 
+/// Rows that one transaction writes anew.
+const RESEALED: usize = 1024;
+
 impl Embedded {
-    /// Opens the store in `folder`, and makes it if there is none.
-    pub fn open(folder: &Path) -> Result<Self, Failure> {
+    /// Opens the store in `folder`, and makes it if there is none. What `encryption` would seal otherwise than it is sealed is written
+    /// anew first.
+    pub fn open(folder: &Path, encryption: Encryption) -> Result<Self, Failure> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| Failure::Open {
             path: folder.display().to_string(),
             source,
@@ -50,10 +55,47 @@ impl Embedded {
             .map_err(|error| failed(error.into()))?;
         // The file's name must survive a power cut as its contents do.
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(error.into()))?;
-        Self::load(db)
+        let mut store = Self::load(db, encryption)?;
+        store.reseal()?;
+        Ok(store)
     }
 
-    fn load(db: Database) -> Result<Self, Failure> {
+    /// Writes anew what is sealed with another key than it would be now, or not at all. Revisions stay as they are.
+    fn reseal(&mut self) -> Result<(), Failure> {
+        let mut stale = Vec::new();
+        {
+            let read = self.db.begin_read().map_err(reading)?;
+            let changes = read.open_table(CHANGES).map_err(reading)?;
+            for row in changes.iter().map_err(reading)? {
+                let (revision, row) = row.map_err(reading)?;
+                let (revision, row) = (revision.value(), row.value());
+                let row = record::split(revision, row)?;
+                if self.encryption.is_stale(&row.key.resource, row.body) {
+                    stale.push(revision);
+                }
+            }
+        }
+        if stale.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(rows = stale.len(), "sealing rows of the store anew");
+        for batch in stale.chunks(RESEALED) {
+            let write = begin(&self.db)?;
+            {
+                let mut changes = write.open_table(CHANGES).map_err(writing)?;
+                for revision in batch {
+                    let change = row_at(&changes, *revision, &self.encryption)?;
+                    let row = record::encode(&change, &self.encryption);
+                    changes.insert(*revision, row.as_slice()).map_err(writing)?;
+                }
+            }
+            commit(write)?;
+        }
+        // The old bodies still stand in pages that are free now: give these back, as far as the engine can.
+        self.db.compact().map(drop).map_err(|error| Failure::Write(Box::new(error)))
+    }
+
+    fn load(db: Database, encryption: Encryption) -> Result<Self, Failure> {
         let write = db.begin_write().map_err(writing)?;
         let (incarnation, found);
         {
@@ -74,7 +116,7 @@ impl Embedded {
             return Err(Failure::Format { found: format, expected: FORMAT });
         }
         commit(write)?;
-        Ok(Self { db, incarnation, revision, compacted })
+        Ok(Self { db, incarnation, revision, compacted, encryption })
     }
 }
 
@@ -96,7 +138,7 @@ impl Backend for Embedded {
         let index = read.open_table(INDEX).map_err(reading)?;
         let Some((revision, false)) = newest(&index, &record::key_prefix(key), at)? else { return Ok(None) };
         let changes = read.open_table(CHANGES).map_err(reading)?;
-        Ok(Some(Arc::unwrap_or_clone(row_at(&changes, revision)?.object)))
+        Ok(Some(Arc::unwrap_or_clone(row_at(&changes, revision, &self.encryption)?.object)))
     }
 
     fn range(
@@ -118,7 +160,7 @@ impl Backend for Embedded {
         let mut found = Vec::new();
         let mut take = |candidate: Option<(Vec<u8>, u64, bool)>| -> Result<(), Failure> {
             if let Some((_, revision, false)) = candidate {
-                found.push(Arc::unwrap_or_clone(row_at(&changes, revision)?.object));
+                found.push(Arc::unwrap_or_clone(row_at(&changes, revision, &self.encryption)?.object));
             }
             Ok(())
         };
@@ -146,7 +188,7 @@ impl Backend for Embedded {
         let changes = read.open_table(CHANGES).map_err(reading)?;
         for row in changes.iter().map_err(reading)? {
             let (revision, row) = row.map_err(reading)?;
-            sink(record::decode(revision.value(), row.value())?);
+            sink(record::decode(revision.value(), row.value(), &self.encryption)?);
         }
         Ok(())
     }
@@ -179,7 +221,9 @@ impl Backend for Embedded {
                 let bytes = operation.object.fill(revision);
                 let object = Stored { key: operation.key, revision, bytes, meta: operation.object.meta };
                 let change = Change { object: Arc::new(object), deleted: operation.delete };
-                changes.insert(revision, record::encode(&change).as_slice()).map_err(writing)?;
+                changes
+                    .insert(revision, record::encode(&change, &self.encryption).as_slice())
+                    .map_err(writing)?;
                 index
                     .insert(record::index_key(&prefix, revision).as_slice(), change.deleted)
                     .map_err(writing)?;
@@ -238,10 +282,14 @@ impl Backend for Embedded {
     }
 }
 
-fn row_at(table: &impl ReadableTable<u64, &'static [u8]>, revision: u64) -> Result<Change, Failure> {
+fn row_at(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    revision: u64,
+    encryption: &Encryption,
+) -> Result<Change, Failure> {
     let row = table.get(revision).map_err(reading)?;
     let row = row.ok_or_else(|| Failure::Damaged { revision, what: "it is in the index alone".into() })?;
-    record::decode(revision, row.value())
+    record::decode(revision, row.value(), encryption)
 }
 
 /// The key's newest change at or before `at`: its revision, and whether the key went with it.
@@ -260,7 +308,7 @@ fn newest(
 
 fn is_tombstone(changes: &Table<'_, u64, &'static [u8]>, revision: u64) -> Result<bool, Failure> {
     let row = changes.get(revision).map_err(reading)?;
-    row.map_or(Ok(false), |row| Ok(record::decode(revision, row.value())?.deleted))
+    row.map_or(Ok(false), |row| Ok(record::split(revision, row.value())?.deleted))
 }
 
 fn forget(
@@ -269,8 +317,7 @@ fn forget(
     revision: u64,
 ) -> Result<(), Failure> {
     let Some(row) = changes.remove(revision).map_err(writing)? else { return Ok(()) };
-    let change = record::decode(revision, row.value())?;
-    let key = record::index_key(&record::key_prefix(&change.object.key), revision);
+    let key = record::index_key(&record::key_prefix(&record::split(revision, row.value())?.key), revision);
     index.remove(key.as_slice()).map_err(writing)?;
     Ok(())
 }

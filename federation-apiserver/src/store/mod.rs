@@ -10,6 +10,7 @@
 mod backend;
 mod embedded;
 mod encoded;
+mod encryption;
 mod key;
 mod object;
 mod record;
@@ -20,6 +21,7 @@ mod writer;
 pub use backend::{Backend, Change, Expect, Failure, Operation, Rejection};
 pub use embedded::Embedded;
 pub use encoded::Encoded;
+pub use encryption::{ConfigError, Encryption, Unreadable};
 pub use key::{Key, ResourceKey};
 pub use object::{Meta, OwnerRef, Stored};
 pub use storage::{OpenError, Options, Storage, WaitError};

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Backend, Embedded, Key, ResourceKey, Stored, Write, WriteError,
+    Backend, Embedded, Encryption, Key, ResourceKey, Stored, Write, WriteError,
     backend::Failure,
     writer::{self, Request},
 };
@@ -29,12 +29,14 @@ pub struct Options {
     pub folder: PathBuf,
     /// How much of the past to keep, in memory and on disk, for watches and paginated lists.
     pub window: Bounds,
+    /// What is sealed on disk.
+    pub encryption: Encryption,
 }
 
 impl Options {
     /// The defaults, in `folder`.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), window: Bounds::default() }
+        Self { folder: folder.into(), window: Bounds::default(), encryption: Encryption::default() }
     }
 }
 
@@ -81,7 +83,7 @@ impl Storage {
     /// Opens the embedded store and reads it into the cache.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         tokio::task::spawn_blocking(move || {
-            let backend = Embedded::open(&options.folder)?;
+            let backend = Embedded::open(&options.folder, options.encryption)?;
             Self::with_backend(Box::new(backend), options.window)
         })
         .await

@@ -4,6 +4,7 @@
 
 mod conformance;
 mod crash;
+mod encryption;
 mod storage;
 
 use serde_json::{Value, json};

@@ -98,12 +98,12 @@ fn check(open: &dyn Fn() -> Box<dyn Backend>) {
 #[test]
 fn the_embedded_engine_conforms() {
     let folder = tempfile::tempdir().unwrap();
-    check(&|| Box::new(Embedded::open(folder.path()).unwrap()));
+    check(&|| Box::new(Embedded::open(folder.path(), Encryption::default()).unwrap()));
 }
 
 #[test]
 fn two_processes_cannot_open_one_store() {
     let folder = tempfile::tempdir().unwrap();
-    let _first = Embedded::open(folder.path()).unwrap();
-    assert!(Embedded::open(folder.path()).is_err());
+    let _first = Embedded::open(folder.path(), Encryption::default()).unwrap();
+    assert!(Embedded::open(folder.path(), Encryption::default()).is_err());
 }

@@ -92,7 +92,7 @@ async fn the_disk_forgets_with_the_window() {
         assert!(futures::future::join_all(writes).await.iter().all(Result::is_ok));
     }
     storage.close().await;
-    let engine = Embedded::open(folder.path()).unwrap();
+    let engine = Embedded::open(folder.path(), Encryption::default()).unwrap();
     assert!(engine.compacted() > 4096, "{}", engine.compacted());
     drop(engine);
     let storage = Storage::open(options).await.unwrap();
