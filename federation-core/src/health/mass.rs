@@ -46,10 +46,11 @@ impl Freeze {
         Some(Self { reason, clusters: down, well })
     }
 
-    /// Whether so few are still bad that things may move again.
-    pub(super) fn is_over(&self, members: &BTreeMap<String, Member>, options: &Options) -> bool {
-        let down =
-            |name: &&String| members.get(*name).is_some_and(|member| member.verdict != Verdict::Healthy);
+    /// Whether so few are still bad, or about to be, that things may move again.
+    pub(super) fn is_over(&self, members: &BTreeMap<String, Member>, options: &Options, now_ms: i64) -> bool {
+        let is_down =
+            |member: &Member| member.verdict != Verdict::Healthy || member.is_suspect(options, now_ms);
+        let down = |name: &&String| members.get(*name).is_some_and(is_down);
         let down = self.clusters.iter().filter(down).count();
         !exceeds(down, self.well, options.mass_failure_share)
     }

@@ -170,6 +170,23 @@ fn an_operators_word_is_about_all_that_the_freeze_named() {
 }
 
 #[test]
+fn a_freeze_lasts_while_those_that_were_about_to_fall_do() {
+    let mut world = World::new(&["taiwan", "tokyo"]);
+    world.silent.push("taiwan");
+    world.run(1_000);
+    world.silent.push("tokyo");
+    while world.verdicts.frozen().is_none() {
+        world.run(100);
+    }
+    // Taiwan is heard again, and tokyo, which is about to fall, is all that is left: nothing may move yet.
+    world.silent.retain(|name| *name == "tokyo");
+    while world.verdict("tokyo") == Verdict::Healthy {
+        assert!(world.verdicts.frozen().is_some(), "it ended before tokyo fell");
+        world.run(100);
+    }
+}
+
+#[test]
 fn one_cluster_alone_is_lost_without_a_freeze() {
     let mut world = World::new(&["taiwan"]);
     world.silent.push("taiwan");

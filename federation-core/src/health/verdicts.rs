@@ -221,7 +221,7 @@ impl Verdicts {
 
     fn freeze_or_thaw(&mut self, now_ms: i64) {
         match &self.freeze {
-            Some(freeze) if freeze.is_over(&self.clusters, &self.options) => {
+            Some(freeze) if freeze.is_over(&self.clusters, &self.options, now_ms) => {
                 self.freeze = None;
                 self.count_anew(now_ms);
             }

@@ -49,7 +49,9 @@ pub fn targets(services: &[ProbedService], policies: &[TrafficPolicy]) -> Vec<Ta
         };
         for (cluster, reached) in &service.clusters {
             let Some(port) = port(service, reached, check.and_then(|check| check.port)) else { continue };
-            if reached.unready || reached.addresses.is_empty() {
+            let addresses: Vec<IpAddr> =
+                reached.addresses.iter().copied().filter(|address| may_be_probed(*address)).collect();
+            if reached.unready || addresses.is_empty() {
                 continue;
             }
             found.push(Target {
@@ -57,7 +59,7 @@ pub fn targets(services: &[ProbedService], policies: &[TrafficPolicy]) -> Vec<Ta
                     service: format!("{}/{}", service.namespace, service.name),
                     cluster: cluster.clone(),
                 },
-                addresses: reached.addresses.clone(),
+                addresses,
                 port,
                 check: checked.clone(),
                 alone,
@@ -65,6 +67,17 @@ pub fn targets(services: &[ProbedService], policies: &[TrafficPolicy]) -> Vec<Ta
         }
     }
     found
+}
+
+/// Members say what is probed, from machines that reach more than they do: never what is on the prober's own link, cloud metadata
+/// services (169.254.169.254) above all, nor what is no host's address.
+fn may_be_probed(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            !(v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified())
+        }
+        IpAddr::V6(v6) => !(v6.is_unicast_link_local() || v6.is_multicast() || v6.is_unspecified()),
+    }
 }
 
 /// The policy's port as it is; the Service's first port as users of this cluster reach it.

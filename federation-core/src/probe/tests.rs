@@ -227,3 +227,21 @@ fn a_policy_says_how_its_service_is_probed() {
     policy.spec.health_check = Some(HealthCheck { protocol: Spoken::None, ..HealthCheck::default() });
     assert!(targets(&[service()], &[policy]).is_empty());
 }
+
+#[test]
+fn nothing_on_the_probers_own_link_is_probed_whatever_a_member_publishes() {
+    let mut published = service();
+    for reached in published.clusters.values_mut() {
+        reached.addresses =
+            ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "0.0.0.0", "224.0.0.1", "192.0.2.7"]
+                .map(|text| text.parse().unwrap())
+                .to_vec();
+    }
+    for target in targets(&[published.clone()], &[]) {
+        assert_eq!(target.addresses, ["192.0.2.7".parse::<std::net::IpAddr>().unwrap()]);
+    }
+    for reached in published.clusters.values_mut() {
+        reached.addresses.pop();
+    }
+    assert!(targets(&[published], &[]).is_empty());
+}
