@@ -41,7 +41,7 @@ enum Command {
     /// Makes the certificate authority and the administrator's kubeconfig of a new federation.
     Init(commands::init::Options),
     /// Runs every part in one process: API server, controller with its hub, DNS server.
-    Up(parts::UpOptions),
+    Up(Box<parts::UpOptions>),
     /// One-time tokens with which clusters join.
     #[command(subcommand)]
     Token(commands::token::Command),
@@ -91,7 +91,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let format = cli.log_format;
     match cli.command {
-        Command::Up(options) => process::run(format, async |shutdown| parts::up(options, shutdown).await),
+        Command::Up(options) => process::run(format, async |shutdown| parts::up(*options, shutdown).await),
         Command::Join(options) => {
             process::run(format, async |shutdown| commands::join::run(options, shutdown).await)
         }
