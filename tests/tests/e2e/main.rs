@@ -13,6 +13,7 @@ mod durability;
 mod failover;
 mod follow;
 mod gate;
+mod health;
 mod join;
 mod plain;
 mod restart;
