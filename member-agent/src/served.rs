@@ -10,7 +10,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::vitals;
 use crate::world::{Report, World};
@@ -25,17 +25,20 @@ pub(crate) async fn watch(client: Client, world: Arc<World>) {
     let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
     let mut changes = pin!(watcher(definitions, watcher::Config::default()).default_backoff());
     let mut reads = AFTER.len();
+    let mut due = Instant::now() + AT_LEAST;
     loop {
-        let pause = AFTER.get(reads).copied().unwrap_or(AT_LEAST);
-        match timeout(pause, changes.next()).await {
+        match timeout_at(due, changes.next()).await {
             Ok(Some(Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone))) => {
                 reads = 0;
+                due = Instant::now() + AFTER[0];
             }
+            Ok(Some(Ok(_))) => {}
             // A member that does not let us watch definitions is read every few minutes.
-            Ok(Some(_)) => {}
+            Ok(Some(Err(error))) => tracing::debug!(%error, "the member's definitions cannot be watched"),
             Ok(None) => return,
             Err(_) => {
-                reads = if reads < AFTER.len() { reads + 1 } else { reads };
+                reads += 1;
+                due = Instant::now() + AFTER.get(reads).copied().unwrap_or(AT_LEAST);
                 let Some(facts) = vitals::facts(&client).await else { continue };
                 if world.reports.send(Report::Facts(facts)).await.is_err() {
                     return;

@@ -45,11 +45,13 @@ pub(crate) async fn check(
         let code = body.trailers().and_then(|trailers| trailers.get("grpc-status").cloned()).or(early);
         judge(code.as_ref().and_then(|code| code.to_str().ok()), &body.to_bytes())
     };
+    tokio::pin!(asked);
     tokio::select! {
-        answer = asked => answer,
+        answer = &mut asked => answer,
         ended = connection => match ended {
             Err(error) => Err(error.to_string()),
-            Ok(()) => Err("the connection was closed".into()),
+            // The answer may have come with the end.
+            Ok(()) => asked.await,
         },
     }
 }

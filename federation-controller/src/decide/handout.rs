@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use federation_core::api::{Conflict, PlacementSpec};
+use federation_core::api::{Conflict, PlacementSpec, marks};
 use federation_core::placement::Decision;
 use federation_core::{render, template as core_template};
 use hub_protocol::hub::Desired;
@@ -47,7 +47,14 @@ impl Reconciler {
         let mut last = Bytes::new();
         for target in &decision.clusters {
             match render::render(&object, target, &decision.overrides, spec.epoch) {
-                Ok(manifest) => {
+                Ok(mut manifest) => {
+                    // With the manifest, so that digests tell agents' leases apart.
+                    if decision.lease_ms > 0
+                        && let Some(annotations) =
+                            manifest.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
+                    {
+                        annotations.insert(marks::LEASE.into(), decision.lease_ms.to_string().into());
+                    }
                     let text = manifest.to_string();
                     if text.as_bytes() != last {
                         last = text.into_boxed_str().into_boxed_bytes().into();

@@ -111,7 +111,7 @@ impl Drills {
             if !there && course.loss.is_some() {
                 // Deleted in the middle: nobody is left to be told, and everything is given back.
                 tracing::warn!(drill = name, "a drill was deleted while it ran");
-                self.give_back(around);
+                self.give_back(around, name);
             }
             there
         });
@@ -125,10 +125,11 @@ impl Drills {
                 .find(|(name, course)| *name != drill.name() && course.status.phase.is_active())
                 .map(|(name, _)| name.clone());
             let Some(course) = courses.get_mut(drill.name()) else { continue };
-            if !course.status.phase.is_over() {
+            // What a drill came to is written until it stands, however often that fails.
+            if !course.status.phase.is_over() || course.status != course.written {
                 self.go_on(around, runner, drill, course, facts::facts(around, drill, other)).await;
             }
-            busy |= !course.status.phase.is_over();
+            busy |= !course.status.phase.is_over() || course.status != course.written;
         }
         busy
     }
@@ -176,7 +177,7 @@ impl Drills {
         // Given back before it is written, taken after.
         if before == DrillPhase::Running && lost.is_empty() {
             course.vantage = None;
-            self.give_back(around);
+            self.give_back(around, drill.name());
         }
         if status.phase.is_over() {
             status.signature = signature(around, drill, &status);
@@ -208,8 +209,11 @@ impl Drills {
         turn(around);
     }
 
-    fn give_back(&self, around: &Surroundings) {
-        if let Some(loss) = self.0.loss.swap(None) {
+    /// Gives back what this drill took: another one may run by now.
+    fn give_back(&self, around: &Surroundings, drill: &str) {
+        let taken = self.0.loss.load_full();
+        if let Some(loss) = taken.filter(|loss| loss.drill == drill) {
+            self.0.loss.store(None);
             tracing::info!(drill = loss.drill, clusters = loss.clusters.join(","), "given back");
         }
         turn(around);

@@ -21,6 +21,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// After a failed question.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// Kinds that are waited for. Each costs a question in every round, and policies are anybody's who may write one.
+const OPEN_MAX: usize = 256;
+
 /// What policies name that is not watched yet. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Wanted(Arc<Inner>);
@@ -44,7 +47,10 @@ impl Wanted {
         if self.0.watched.lock().contains(&(group.to_owned(), kind.to_owned())) {
             return;
         }
-        if self.0.open.lock().insert((api_version.to_owned(), kind.to_owned())) {
+        let mut open = self.0.open.lock();
+        if open.len() >= OPEN_MAX {
+            tracing::warn!(api_version, kind, "too many kinds are waited for: this one is not");
+        } else if open.insert((api_version.to_owned(), kind.to_owned())) {
             self.0.changed.notify_one();
         }
     }

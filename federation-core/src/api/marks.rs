@@ -14,6 +14,8 @@ pub const TEMPLATE_UID: &str = "federation.rs/template-uid";
 pub const TEMPLATE_GENERATION: &str = "federation.rs/template-generation";
 /// Annotation on a member copy: epoch of the decision that placed it.
 pub const EPOCH: &str = "federation.rs/epoch";
+/// Annotation of a copy that may run in one cluster at a time: its agent's lease, milliseconds.
+pub const LEASE: &str = "federation.rs/lease-ms";
 /// Annotation on a member copy that existed before the federation: never removed, only released.
 pub const ADOPTED: &str = "federation.rs/adopted";
 /// Server-side apply manager of everything that an agent writes in a member.

@@ -59,6 +59,8 @@ impl Verdicts {
             member.verdict = verdict;
             member.rule = Rule::Restored;
             member.since_ms = since_ms;
+            // Who was judged bad before the restart counts as fallen now: a freeze of before is found again.
+            member.fell_ms = Some(now_ms);
             member.reason = "still as the controller left it".into();
         }
     }

@@ -86,7 +86,10 @@ impl Votes {
         if votes.len() >= VOTERS_MAX && !votes.contains_key(voter) {
             return;
         }
-        let newest = votes.get(voter).is_none_or(|known| known.at_ms <= vote.at_ms);
+        // A word from long after this one is of a clock that has been set back since: it would stand for ever.
+        let newest = votes
+            .get(voter)
+            .is_none_or(|known| known.at_ms <= vote.at_ms || known.at_ms - vote.at_ms > VOTE_LIFE_MS);
         if newest {
             votes.insert(voter.clone(), vote);
         }

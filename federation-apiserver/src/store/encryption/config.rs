@@ -98,8 +98,10 @@ impl Encryption {
     /// # Errors
     /// As [`Encryption::load`].
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let file: File =
-            serde_saphyr::from_str(text).map_err(|error| ConfigError::Parse(error.to_string()))?;
+        // An error that shows the lines around it would show keys to whoever reads the log.
+        let quiet = serde_saphyr::options! { with_snippet: false };
+        let file: File = serde_saphyr::from_str_with_options(text, quiet)
+            .map_err(|error| ConfigError::Parse(error.to_string()))?;
         if file.kind != "EncryptionConfiguration" {
             return Err(invalid("kind", "must be EncryptionConfiguration"));
         }

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 
+use federation_core::api::GROUP;
+
 use super::{Key, ResourceKey, record};
 
 pub use config::ConfigError;
@@ -78,7 +80,13 @@ impl Pattern {
 
 impl Encryption {
     fn providers(&self, resource: &ResourceKey) -> &[Provider] {
-        let rule = self.0.iter().find(|rule| rule.resources.iter().any(|pattern| pattern.matches(resource)));
+        let named = |key: &ResourceKey| {
+            self.0.iter().find(|rule| rule.resources.iter().any(|pattern| pattern.matches(key)))
+        };
+        // The trash holds deleted objects whole, Secrets among them.
+        let trash = || (&*resource.group, &*resource.resource) == (GROUP, "trash");
+        let rule =
+            named(resource).or_else(|| if trash() { named(&ResourceKey::new("", "secrets")) } else { None });
         rule.map_or(&[], |rule| &rule.providers)
     }
 

@@ -119,6 +119,23 @@ fn one_objects_body_cannot_stand_in_for_anothers() {
 }
 
 #[test]
+fn what_was_deleted_is_sealed_in_the_trash_where_secrets_are() {
+    let encryption = config(&format!("[{{{}}}]", keys(&[("new", NEW)])));
+    let trash = ResourceKey::new("federation.rs", "trash");
+    assert!(encryption.seals(&trash));
+    assert!(!encryption.seals(&ResourceKey::new("", "configmaps")));
+}
+
+#[test]
+fn an_error_in_the_file_shows_no_key() {
+    let text = format!(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  providers:\n  - aesgcm:\n      keys:\n      - name: a\n        secert: {NEW}\n"
+    );
+    let error = Encryption::parse(&text).unwrap_err().to_string();
+    assert!(error.contains("secert") && !error.contains(NEW), "{error}");
+}
+
+#[test]
 fn a_configuration_that_cannot_be_kept_is_refused_by_its_field() {
     for (providers, field) in [
         ("[]".to_owned(), "resources[0].providers"),
