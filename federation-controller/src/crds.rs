@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn every_schema_is_structural() {
         let crds = crds();
-        assert_eq!(crds.len(), 12);
+        assert_eq!(crds.len(), 13);
         for crd in crds {
             check(
                 crd["metadata"]["name"].as_str().unwrap(),
