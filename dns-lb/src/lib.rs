@@ -29,6 +29,7 @@ pub mod dnssec;
 pub mod doors;
 mod heap;
 pub mod hub;
+mod lease;
 pub mod metrics;
 mod options;
 pub mod publish;

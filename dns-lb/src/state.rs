@@ -14,6 +14,7 @@ use crate::compile::Snapshot;
 use crate::dnssec::Signatures;
 use crate::heap;
 use crate::hub::{Disk, DiskError, Fence, Offer, Refused};
+use crate::lease::Lease;
 use crate::metrics::{DnsMetrics, ZoneState};
 use crate::publish::Published;
 use crate::zone::{Down, Zones};
@@ -86,6 +87,7 @@ struct Now {
     down: Down,
     /// When the stream last came up or went down.
     turned: Option<Instant>,
+    lease: Lease,
     counts: ZoneState,
 }
 
@@ -191,8 +193,9 @@ impl State {
     }
 
     /// Applies an update of the hub, if the fence lets it. Returns when every socket answers it.
-    pub async fn offer(&self, update: v1::ZoneUpdate) -> Applied {
+    pub async fn offer(&self, mut update: v1::ZoneUpdate) -> Applied {
         let epoch = update.epoch;
+        let otherwise = Lease::of(&mut update);
         let (served, held) = {
             let now = self.0.now.lock();
             (now.served.clone(), now.counts.held > 0)
@@ -230,10 +233,13 @@ impl State {
                     let mut now = self.0.now.lock();
                     now.confirmed = Some(Instant::now());
                     now.counts.held = held.len() as u64;
+                    now.lease.serve(otherwise.clone());
                 }
                 let whole = update.base == 0;
+                // Who starts in the middle of a drill is none of it.
+                let update = otherwise.map_or(*update, |(whole, _)| whole);
                 // Users come first: the disk is written when the answers have changed already, and a failing disk stops none.
-                self.keep(*update).await;
+                self.keep(update).await;
                 if whole {
                     heap::give_back();
                 }
@@ -264,6 +270,7 @@ impl State {
         let mut now = self.0.now.lock();
         now.counts.connected = true;
         now.turned = Some(Instant::now());
+        now.lease.connected();
     }
 
     /// The stream is down.
@@ -273,6 +280,7 @@ impl State {
             // While the stream is up, silence means that nothing has changed.
             now.confirmed = now.confirmed.map(|_| Instant::now());
             now.turned = Some(Instant::now());
+            now.lease.disconnected(Instant::now());
         }
     }
 
@@ -304,13 +312,30 @@ impl State {
         }
     }
 
-    /// Marks answers stale, or no longer, and renews signatures and serials. To be called from time to time.
+    /// Gives back what a drill took whose hub is away.
+    fn give_back(&self) {
+        let (update, served) = {
+            let mut now = self.0.now.lock();
+            let Some(update) = now.lease.lapsed(Instant::now()) else { return };
+            (update, now.served.clone())
+        };
+        let epoch = update.epoch;
+        if let Offer::Apply { zones, .. } = self.0.fence.judge(served.as_deref(), || None, update) {
+            tracing::warn!(epoch, "the hub is away in the middle of a drill: what it took is given back");
+            self.0.publish(Arc::new(zones));
+            // The hub is asked for everything when it is back.
+            self.0.now.lock().counts.held = 1;
+        }
+    }
+
+    /// Marks answers stale, or no longer, gives back what a drill took, and renews signatures and serials. To be called from time to time.
     pub fn review(&self) {
         self.review_at(seconds_since_1970());
     }
 
     /// The same as if it were `seconds` since 1970.
     pub fn review_at(&self, seconds: u32) {
+        self.give_back();
         let (served, stale) = {
             let now = self.0.now.lock();
             let Some(served) = now.served.clone() else { return };

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use federation_core::api::Verdict;
-use federation_core::health::{Change, Options, Outcome, Report, Signal, Verdicts, Voter, is_bad};
+use federation_core::health::{Change, Options, Outcome, Report, Signal, Verdicts, Vote, Voter, is_bad};
 use federation_core::probe::Target;
 use federation_prober::Probing;
 use federation_runtime::shutdown::Shutdown;
@@ -19,6 +19,7 @@ use crate::act::clusters::ClusterStatuses;
 use crate::act::events::Recorder;
 use crate::decide::board::Board;
 use crate::decide::queue::{Priority, Queue};
+use crate::drill::Drills;
 use crate::epoch::Epochs;
 use crate::hub::sessions::Sessions;
 use crate::metrics::{ClusterLabel, Metrics, VerdictLabel, VoteLabel};
@@ -27,6 +28,8 @@ use crate::traffic::{AllServed, Traffic};
 
 /// The controller's own prober repeats what it says so often, milliseconds; what the quorum says is told of again so often, too.
 const REPEAT_MS: i64 = 1000;
+/// Failures in a row that a prober of a cluster has had which is cut off on purpose.
+const FAILURES: u32 = 3;
 /// Every verdict that there is.
 const VERDICTS: [Verdict; 6] = [
     Verdict::Unknown,
@@ -42,6 +45,7 @@ const VERDICTS: [Verdict; 6] = [
 pub(crate) struct Health {
     verdicts: Arc<Mutex<Verdicts>>,
     turn: Arc<Notify>,
+    drills: Drills,
 }
 
 /// What a changed verdict is told to.
@@ -80,8 +84,10 @@ struct Followed {
 }
 
 impl Health {
-    pub(crate) fn new(options: Options) -> Self {
-        Self { verdicts: Arc::new(Mutex::new(Verdicts::new(options, now_ms()))), turn: Arc::default() }
+    /// `drills` may cut clusters off: what probers say of those is not what is heard.
+    pub(crate) fn new(options: Options, drills: Drills) -> Self {
+        let verdicts = Arc::new(Mutex::new(Verdicts::new(options, now_ms())));
+        Self { verdicts, turn: Arc::default(), drills }
     }
 
     /// Something was heard of a cluster.
@@ -101,6 +107,16 @@ impl Health {
             for said in votes {
                 if !matches!(voter, Voter::Peer(own) if *own == said.cluster) {
                     let vote = federation_prober::vote(said, now_ms);
+                    // Who is cut off on purpose is seen by nobody.
+                    let vote = match self.drills.isolates(&said.cluster) {
+                        Some(loss) => Vote {
+                            outcome: Outcome::Down,
+                            failures: vote.failures.max(FAILURES),
+                            message: loss.message(),
+                            ..vote
+                        },
+                        None => vote,
+                    };
                     verdicts.vote(voter, &said.cluster, &said.service, vote);
                 }
             }

@@ -135,12 +135,12 @@ impl Service {
             metrics.clone(),
         );
         sessions.set_epoch(epochs.current());
-        let health = Health::new(health::Options {
-            heartbeat_ms: i64::from(heartbeat_ms),
-            ..health::Options::default()
-        });
-        let traffic = Traffic::new();
         let drills = Drills::default();
+        let health = Health::new(
+            health::Options { heartbeat_ms: i64::from(heartbeat_ms), ..health::Options::default() },
+            drills.clone(),
+        );
+        let traffic = Traffic::new();
         let zones = Zones::new(traffic.clone(), health.clone(), metrics.clone(), shutdown.clone());
         let probing = Probing::start(rand::random(), shutdown.clone());
         tokio::spawn(health.clone().look(probing.clone(), shutdown.clone()));
@@ -255,7 +255,7 @@ impl Service {
             authority: authority.clone(),
             zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
         };
-        tokio::spawn(drills.run(around, shutdown.clone()));
+        tokio::spawn(drills.clone().run(around, shutdown.clone()));
         let operations = Operations {
             traffic: traffic.clone(),
             zones: zones.clone(),
@@ -278,8 +278,13 @@ impl Service {
         };
         tokio::spawn(health.run(followers, shutdown.clone()));
 
-        let agents =
-            Agents { world: world.clone(), sessions, listener: Arc::new(ear), shutdown: shutdown.clone() };
+        let agents = Agents {
+            world: world.clone(),
+            sessions,
+            drills: drills.clone(),
+            listener: Arc::new(ear),
+            shutdown: shutdown.clone(),
+        };
         let enrollment = Enrollment::new(client.clone(), authority.clone(), world);
         let hub = hub::start(
             options.hub_listen,

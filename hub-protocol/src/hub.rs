@@ -265,6 +265,13 @@ impl Session {
         self.deliveries.push_back(event);
     }
 
+    /// Cuts the agent off, for a drill. Only one that is connected: what is cut off already needs no word.
+    pub fn isolate(&mut self, drill: &str, lease_ms: u32) {
+        if self.is_connected() && !self.control.iter().any(|message| matches!(message, Down::Isolate(_))) {
+            self.control.push_front(Down::Isolate(v1::Isolate { drill: drill.to_owned(), lease_ms }));
+        }
+    }
+
     /// Takes a message of the current stream.
     pub fn handle_message(&mut self, now: u64, message: v1::AgentMessage) {
         let Some(message) = message.message else {

@@ -36,6 +36,8 @@ const BATCH: usize = 256;
 const MESSAGE_LIMIT: usize = 64 << 20;
 /// What the agent sees of other members is taken over at least so often; what turns, at once.
 const VOTES_EVERY: Duration = Duration::from_secs(1);
+/// Between two questions whether a drill goes on.
+const ASK: Duration = Duration::from_millis(500);
 /// Events being posted at once; a burst beyond it waits in the hub's stream.
 const POSTS: usize = 8;
 
@@ -44,6 +46,7 @@ enum Input {
     Dialled { attempt: u64, facts: Option<Facts>, result: Result<Channel, String> },
     Message { attempt: u64, message: v1::HubMessage },
     Closed { attempt: u64, reason: String },
+    Held { drill: String, lease_ms: Option<u64> },
 }
 
 struct Connection {
@@ -97,6 +100,7 @@ impl Link {
         let mut turned = self.probing.changes();
         let mut look = tokio::time::interval(VOTES_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut asking: Option<JoinHandle<()>> = None;
         let mut attempt = 0;
         let mut waiting: Option<v1::AgentMessage> = None;
         loop {
@@ -144,6 +148,20 @@ impl Link {
                                 let Ok(_permit) = posts.acquire().await else { return };
                                 post(&member, path, &event).await;
                             });
+                        }
+                    }
+                    Action::Isolate { drill } => {
+                        tracing::warn!(drill, "cut off on purpose");
+                        if let Some(former) = asking.take() {
+                            former.abort();
+                        }
+                        let (membership, hub) = (self.membership.clone(), self.hub.clone());
+                        asking = Some(tokio::spawn(ask(membership, hub, drill, inputs_in.clone())));
+                    }
+                    Action::Rejoin { drill } => {
+                        tracing::info!(drill, "not cut off any more");
+                        if let Some(former) = asking.take() {
+                            former.abort();
                         }
                     }
                     Action::Freeze { reason } => {
@@ -210,6 +228,9 @@ impl Link {
             self.session.tick(now());
         }
         renewing.abort();
+        if let Some(asking) = asking {
+            asking.abort();
+        }
         Ok(())
     }
 
@@ -256,6 +277,7 @@ impl Link {
                 *waiting = None;
                 self.session.disconnected(now, rand::random());
             }
+            Input::Held { drill, lease_ms } => self.session.held(now, &drill, lease_ms),
             // Of a stream that is over.
             _ => {}
         }
@@ -354,6 +376,28 @@ fn open(channel: Channel, attempt: u64, inputs: mpsc::Sender<Input>) -> Connecti
         let _ = inputs.send(Input::Closed { attempt, reason }).await;
     });
     Connection { attempt, up, reader }
+}
+
+/// Asks the hub whether a drill goes on, until this task is ended. No answer is none: the lease lapses.
+async fn ask(membership: Membership, hub: String, drill: String, inputs: mpsc::Sender<Input>) {
+    let mut client: Option<AgentClient<Channel>> = None;
+    loop {
+        tokio::time::sleep(ASK).await;
+        if client.is_none() {
+            client = membership.dial(&hub).await.ok().map(AgentClient::new);
+        }
+        let Some(open) = &mut client else { continue };
+        match open.hold(v1::HoldRequest { drill: drill.clone() }).await {
+            Ok(reply) => {
+                let reply = reply.into_inner();
+                let lease_ms = reply.held.then_some(u64::from(reply.lease_ms));
+                if inputs.send(Input::Held { drill: drill.clone(), lease_ms }).await.is_err() {
+                    return;
+                }
+            }
+            Err(_) => client = None,
+        }
+    }
 }
 
 /// Posts an Event once: an Event of that name that is there already is this one.

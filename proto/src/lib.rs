@@ -3,7 +3,14 @@
 //! Messages here are wire types: domain types live in `federation-core`, and conversions stand where a message
 //! enters or leaves a part.
 
-#![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::use_self
+)]
 
 /// Package `federation.v1`.
 pub mod v1 {

@@ -7,6 +7,7 @@ mod clients;
 mod connections;
 mod differential;
 mod dnssec;
+mod drill;
 mod encrypted;
 mod fence;
 mod hub;

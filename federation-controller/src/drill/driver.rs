@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use federation_core::api::{DrillPhase, DrillSignature, FailoverDrill, FailoverDrillStatus};
+use federation_core::api::{DrillPhase, DrillScope, DrillSignature, FailoverDrill, FailoverDrillStatus};
 use federation_core::drill::report::{document, signed_bytes};
 use federation_core::drill::{Facts, Seen, Step, step};
 use federation_runtime::pki;
@@ -18,7 +18,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use super::vantage::{HUB, Vantage};
-use super::{Drills, Loss, Surroundings, calendar, facts};
+use super::{Drills, LEASE_MS, Loss, Surroundings, calendar, facts};
 use crate::decide::queue::Priority;
 
 /// Looks while a drill is not over; an acknowledgement of a DNS server is looked at at once.
@@ -200,6 +200,15 @@ impl Drills {
             course.vantage = Vantage::start(around, &drill.spec, &loss.clusters);
             course.loss = Some(loss.clone());
             self.take(around, loss);
+        }
+        self.keep_away(around);
+    }
+
+    /// An agent that is cut off and comes all the same, because it was started anew, is sent away again.
+    fn keep_away(&self, around: &Surroundings) {
+        let Some(loss) = self.loss().filter(|loss| loss.scope == DrillScope::Isolate) else { return };
+        for cluster in loss.clusters.iter().filter(|cluster| around.sessions.is_connected(cluster)) {
+            around.sessions.isolate(cluster, &loss.drill, LEASE_MS);
         }
     }
 

@@ -24,7 +24,9 @@ pub(super) fn facts(around: &Surroundings, drill: &FailoverDrill, other: Option<
                 || tainted(TaintEffect::NoExecute)
                 || snapshot.leaving.contains_key(&view.name);
             let healthy = view.joined && view.verdict == Verdict::Healthy;
-            (view.name.clone(), ClusterFacts { healthy, open: !closed, isolable: false })
+            let hello = around.board.member(&view.name).hello;
+            let isolable = hello.is_some_and(|hello| hello.isolable);
+            (view.name.clone(), ClusterFacts { healthy, open: !closed, isolable })
         })
         .collect();
     Facts {

@@ -1,8 +1,10 @@
 //! What a drill takes away, as decisions are told.
 
+use std::collections::BTreeMap;
+
 use federation_core::api::{DrillScope, Verdict};
 use federation_core::placement::ClusterView;
-use federation_core::traffic::{Probe, ServiceView};
+use federation_core::traffic::{ClusterTraffic, Probe, ServiceView};
 use serde_json::Value;
 
 use crate::observe::{Template, World};
@@ -39,6 +41,25 @@ impl Loss {
                 backend.probe = Some(Probe { passing: false, age_ms: 0, message: self.message() });
             }
         }
+    }
+
+    /// Services and clusters as they would be without the drill.
+    pub(crate) fn unharmed(
+        &self,
+        services: &[ServiceView],
+        clusters: &BTreeMap<String, ClusterTraffic>,
+    ) -> (Vec<ServiceView>, BTreeMap<String, ClusterTraffic>) {
+        let (mut services, mut clusters) = (services.to_vec(), clusters.clone());
+        if self.scope == DrillScope::Isolate {
+            for (_, cluster) in clusters.iter_mut().filter(|(name, _)| self.clusters.contains(name)) {
+                cluster.verdict = Verdict::Healthy;
+            }
+            let backends = services.iter_mut().flat_map(|service| &mut service.backends);
+            for (_, backend) in backends.filter(|(name, _)| self.clusters.contains(name)) {
+                backend.probe = None;
+            }
+        }
+        (services, clusters)
     }
 
     /// The clusters as the placement of one object sees them; none if it sees them as they are.

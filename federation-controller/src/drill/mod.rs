@@ -17,7 +17,7 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use federation_core::api::FailoverDrill;
+use federation_core::api::{DrillScope, FailoverDrill};
 use federation_core::placement::Defaults;
 use federation_runtime::pki::Authority;
 
@@ -29,6 +29,9 @@ use crate::observe::{Key, World};
 use crate::traffic::Traffic;
 
 pub(crate) use loss::Loss;
+
+/// Agents and DNS servers that hear nothing of the hub for so long give back by themselves what a drill took, milliseconds.
+pub(crate) const LEASE_MS: u32 = 5000;
 
 /// Drills, and what they take away. Cheap to clone.
 #[derive(Clone, Default)]
@@ -74,6 +77,13 @@ impl Drills {
     /// What a drill takes away now.
     pub(crate) fn loss(&self) -> Option<Arc<Loss>> {
         self.0.loss.load_full()
+    }
+
+    /// The drill that cuts a cluster off now.
+    pub(crate) fn isolates(&self, cluster: &str) -> Option<Arc<Loss>> {
+        self.loss().filter(|loss| {
+            loss.scope == DrillScope::Isolate && loss.clusters.iter().any(|name| name == cluster)
+        })
     }
 
     fn objects(&self) -> Vec<Arc<FailoverDrill>> {

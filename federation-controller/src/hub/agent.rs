@@ -13,6 +13,7 @@ use proto::v1;
 
 use super::identity;
 use super::sessions::{Listener, OUTBOUND, Sessions};
+use crate::drill::{Drills, LEASE_MS};
 use crate::observe::World;
 
 /// The service.
@@ -20,6 +21,7 @@ use crate::observe::World;
 pub(crate) struct Agents {
     pub(crate) world: World,
     pub(crate) sessions: Sessions,
+    pub(crate) drills: Drills,
     pub(crate) listener: Arc<dyn Listener>,
     pub(crate) shutdown: Shutdown,
 }
@@ -44,5 +46,11 @@ impl v1::agent_server::Agent for Agents {
             self.shutdown.clone(),
         ));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn hold(&self, request: Request<v1::HoldRequest>) -> Result<Response<v1::HoldReply>, Status> {
+        let cluster = identity::agent(&identity::peer(&request)?)?;
+        let held = self.drills.isolates(&cluster).is_some_and(|loss| loss.drill == request.get_ref().drill);
+        Ok(Response::new(v1::HoldReply { held, lease_ms: if held { LEASE_MS } else { 0 } }))
     }
 }

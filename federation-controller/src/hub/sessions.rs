@@ -127,6 +127,11 @@ impl Sessions {
         self.with(cluster, |session, _| session.set_probes(probes));
     }
 
+    /// Cuts a member's agent off, for a drill.
+    pub(crate) fn isolate(&self, cluster: &str, drill: &str, lease_ms: u32) {
+        self.with(cluster, |session, _| session.isolate(drill, lease_ms));
+    }
+
     /// Everything that is wanted was given: what agents hold besides are strays.
     pub(crate) fn complete(&self) {
         self.0.complete.store(true, Ordering::SeqCst);

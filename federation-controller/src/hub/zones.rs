@@ -340,7 +340,11 @@ impl Newest {
     /// What a dns-lb is sent that has `base`.
     fn since(&self, base: &Base) -> v1::ZoneUpdate {
         let whole = || self.whole.as_ref().clone();
-        if !base.changes || base.epoch == 0 || base.incarnation != self.whole.incarnation {
+        if !base.changes
+            || self.whole.otherwise.is_some()
+            || base.epoch == 0
+            || base.incarnation != self.whole.incarnation
+        {
             return whole();
         }
         let mut since = self.changes.iter().skip_while(|change| change.epoch <= base.epoch);

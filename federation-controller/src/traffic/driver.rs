@@ -14,6 +14,7 @@ use super::kept::Kept;
 use super::status::{self, Told};
 use super::{Published, Surroundings, Traffic, probed, views, wire};
 use crate::dns::Extras;
+use crate::drill::LEASE_MS;
 
 /// Changes within this time are one zone: short against any TTL, long against a burst of endpoints.
 const GATHER: Duration = Duration::from_millis(5);
@@ -26,6 +27,8 @@ const RETRY: Duration = Duration::from_millis(200);
 struct Loop {
     kept: Kept,
     zones: Vec<Zone>,
+    // What was published besides, without the drill, and without serials.
+    otherwise: Option<Vec<Zone>>,
     // The objects that the table was made from, with the table.
     places: Option<(Arc<Vec<ClientRegions>>, Arc<Places>)>,
     probed: probed::Told,
@@ -60,6 +63,7 @@ impl Traffic {
         let mut state = Loop {
             kept: Kept::load(&surroundings.settings.file),
             zones: Vec::new(),
+            otherwise: None,
             places: None,
             probed: probed::Told::default(),
             published: None,
@@ -122,7 +126,10 @@ impl Traffic {
         let clusters = views::clusters(&snapshot);
         let targets = probed::of(&surroundings.world, &services, &clusters, &policies);
         let others = state.probed.tell(&surroundings.probers, targets, &clusters);
-        if let Some(loss) = surroundings.drills.loss() {
+        // What a drill takes, and what there would be without it.
+        let loss = surroundings.drills.loss();
+        let whole = loss.as_ref().map(|loss| loss.unharmed(&services, &clusters));
+        if let Some(loss) = &loss {
             loss.services(&mut services);
         }
         let places = state.places(surroundings);
@@ -149,6 +156,11 @@ impl Traffic {
             frozen: snapshot.frozen.as_deref(),
             now_ms,
         };
+        let otherwise = |epoch| {
+            let (services, clusters) = whole.as_ref()?;
+            Some(zones(&TrafficInput { services, clusters, ..input(epoch) }).zones)
+        };
+        let without = otherwise(0).map(|zones| without_serials(&zones));
         let mut decision = zones(&input(surroundings.epochs.current()));
         state.next_ms = decision.next_ms;
         let located = wire::is_located(&decision.zones);
@@ -159,6 +171,7 @@ impl Traffic {
                 .as_ref()
                 .is_some_and(|last| last.1 == located && Arc::ptr_eq(&last.0, &places));
         let same = same && !others && state.extras.as_ref() == Some(&extras);
+        let same = same && state.otherwise == without;
         let mut epoch = self.last().map_or(0, |last| last.epoch);
         if !begun || !same {
             epoch = match surroundings.epochs.next().await {
@@ -170,17 +183,35 @@ impl Traffic {
                 }
             };
             decision = zones(&input(epoch));
-            let mut dressed: Vec<v1::Zone> = decision.zones.iter().map(wire::zone).collect();
-            surroundings.dns.dress(&extras, &format!("{}.", settings.zone), &mut dressed);
-            surroundings.zones.publish(v1::ZoneUpdate {
-                epoch,
-                incarnation: settings.incarnation.clone(),
-                withdrawn: wire::withdrawn_origins(&mut state.kept.origins, &dressed, &extras),
-                zones: dressed,
-                regions: located.then(|| wire::regions(&places)),
-                probes: state.probed.probes.clone(),
-                ..v1::ZoneUpdate::default()
-            });
+            let update = |epoch, zones: &[Zone]| {
+                let mut dressed: Vec<v1::Zone> = zones.iter().map(wire::zone).collect();
+                surroundings.dns.dress(&extras, &format!("{}.", settings.zone), &mut dressed);
+                v1::ZoneUpdate {
+                    epoch,
+                    incarnation: settings.incarnation.clone(),
+                    zones: dressed,
+                    regions: wire::is_located(zones).then(|| wire::regions(&places)),
+                    probes: state.probed.probes.clone(),
+                    ..v1::ZoneUpdate::default()
+                }
+            };
+            let mut published = update(epoch, &decision.zones);
+            published.withdrawn = wire::withdrawn_origins(&mut state.kept.origins, &published.zones, &extras);
+            if without.is_some() {
+                // A drill without a way back for those who lose the hub is none that may be published.
+                let later = match surroundings.epochs.next().await {
+                    Ok(later) => later,
+                    Err(error) => {
+                        tracing::warn!(%error, "no epoch for the zones without the drill: again soon");
+                        state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
+                        return;
+                    }
+                };
+                published.otherwise = otherwise(later).map(|zones| Box::new(update(later, &zones)));
+                published.lease_ms = LEASE_MS;
+            }
+            surroundings.zones.publish(published);
+            state.otherwise = without;
             self.0.leaving.lock().note_published(
                 &state.kept.memory.answers,
                 &decision.memory.answers,

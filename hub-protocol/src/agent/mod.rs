@@ -2,6 +2,7 @@
 
 mod backoff;
 mod desired;
+mod isolation;
 mod leases;
 mod outbox;
 mod refusals;

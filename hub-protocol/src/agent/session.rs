@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down};
 
+use super::isolation::Isolation;
 use super::leases::Leases;
 use super::outbox::Outbox;
 use super::refusals::Refusals;
@@ -50,6 +51,7 @@ pub struct Session {
     outbox: Outbox,
     refusals: Refusals,
     leases: Leases,
+    isolation: Isolation,
     actions: VecDeque<Action>,
     heartbeat_ms: u64,
     beat_at: u64,
@@ -87,6 +89,7 @@ impl Session {
             outbox: Outbox::default(),
             refusals: Refusals::default(),
             leases,
+            isolation: Isolation::default(),
             actions,
             heartbeat_ms: HEARTBEAT_MS.into(),
             beat_at: 0,
@@ -172,7 +175,18 @@ impl Session {
             agent_version: self.facts.agent_version.clone(),
             kubernetes_version: self.facts.kubernetes_version.clone(),
             apis: self.facts.apis.clone(),
+            isolable: true,
         }));
+    }
+
+    /// The drill that cuts this agent off, if one does.
+    pub fn isolated(&self) -> Option<&str> {
+        self.isolation.drill()
+    }
+
+    /// What the hub said of the drill that cuts this agent off: the lease in milliseconds, or that there is none any more.
+    pub fn held(&mut self, now: u64, drill: &str, lease_ms: Option<u64>) {
+        self.isolation.answered(now, drill, lease_ms);
     }
 
     /// The stream, or the attempt to open one, failed. `random` spreads the next attempts of many agents.
@@ -201,7 +215,14 @@ impl Session {
         while let Some(key) = self.leases.lapsed(now) {
             self.set_stopped(&key, true);
         }
+        if let Some(drill) = self.isolation.over(now) {
+            self.actions.push_back(Action::Rejoin { drill });
+            if matches!(self.link, Link::Down { .. }) {
+                self.link = Link::Down { retry_at: now };
+            }
+        }
         match self.link {
+            Link::Down { .. } if self.isolation.drill().is_some() => {}
             Link::Down { retry_at } if now >= retry_at => {
                 self.link = Link::Connecting { since: now };
                 self.actions.push_back(Action::Connect);
@@ -232,6 +253,7 @@ impl Session {
 
     fn link_deadline(&self) -> Option<u64> {
         match self.link {
+            Link::Down { .. } if self.isolation.drill().is_some() => self.isolation.deadline(),
             Link::Down { retry_at } => Some(retry_at),
             Link::Connecting { since } | Link::Greeting { since } => Some(since + self.config.greeting_ms),
             Link::Up => Some(self.beat_at),

@@ -485,7 +485,11 @@ impl World {
                     self.jobs.entry(key).or_default().push_back((at, action));
                 }
                 Action::Probe(probes) => self.probed = probes,
-                Action::PostEvent { .. } | Action::Freeze { .. } | Action::Thaw => {}
+                Action::PostEvent { .. }
+                | Action::Freeze { .. }
+                | Action::Thaw
+                | Action::Isolate { .. }
+                | Action::Rejoin { .. } => {}
             }
         }
     }

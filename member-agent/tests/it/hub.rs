@@ -155,4 +155,9 @@ impl Agent for Hub {
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
+
+    /// A hub that dies in the middle of a drill.
+    async fn hold(&self, _: Request<v1::HoldRequest>) -> Result<Response<v1::HoldReply>, Status> {
+        Err(Status::unavailable("it is dead"))
+    }
 }

@@ -1,10 +1,13 @@
 //! How a cluster becomes a member, and what happens when it may not.
 
 use std::error::Error as _;
+use std::time::{Duration, Instant};
 
+use federation_runtime::shutdown::Shutdown;
 use hub_protocol::hub::Event;
 use member_agent::identity::{Error, Membership};
 use proto::v1::ClusterProfile;
+use tokio::task::JoinHandle;
 
 use crate::hub::Hub;
 
@@ -103,10 +106,8 @@ async fn a_hub_that_is_not_there_is_named() {
     assert!(error.source().is_some());
 }
 
-/// A member whose API server is away does not keep the agent from its hub.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_agent_says_hello_and_that_its_api_server_is_away() {
-    let place = Place::new().await;
+/// Starts the agent of taiwan, whose API server is away.
+async fn start(place: &Place) -> (Shutdown, JoinHandle<Result<(), member_agent::Error>>) {
     place.join("taiwan", TOKEN).await.unwrap();
     let data = place.directory.path().join("data");
     std::fs::create_dir_all(&data).unwrap();
@@ -114,9 +115,17 @@ async fn an_agent_says_hello_and_that_its_api_server_is_away() {
     let hub = place.hub.address.to_string();
     let options = crate::options(&["--name", "taiwan", "--hub", &hub, "--data-dir", data.to_str().unwrap()]);
     let client = kube::Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
-    let shutdown = federation_runtime::shutdown::Shutdown::new();
+    let shutdown = Shutdown::new();
     let agent = tokio::spawn(member_agent::Service::new(options).with_client(client).run(shutdown.clone()));
     place.hub.wait("Hello", |event| matches!(event, Event::Connected(_)).then_some(())).await;
+    (shutdown, agent)
+}
+
+/// A member whose API server is away does not keep the agent from its hub.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_says_hello_and_that_its_api_server_is_away() {
+    let place = Place::new().await;
+    let (shutdown, agent) = start(&place).await;
     let message = place
         .hub
         .wait("a heartbeat with a reason", |event| match event {
@@ -125,6 +134,19 @@ async fn an_agent_says_hello_and_that_its_api_server_is_away() {
         })
         .await;
     assert!(!message.api_ok);
+    shutdown.start();
+    agent.await.unwrap().unwrap();
+}
+
+/// The lease that is left lapses though nobody says anything any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_a_drill_cut_off_comes_back_though_the_hub_cannot_be_asked() {
+    let place = Place::new().await;
+    let (shutdown, agent) = start(&place).await;
+    let cut = Instant::now();
+    place.hub.session(|_, session| session.isolate("cut", 1500));
+    place.hub.wait("Hello", |event| matches!(event, Event::Connected(_)).then_some(())).await;
+    assert!(cut.elapsed() >= Duration::from_millis(1500), "it was away");
     shutdown.start();
     agent.await.unwrap().unwrap();
 }

@@ -8,7 +8,9 @@ use federation_core::drill::report::{Report, embedded, html, signed_bytes, text}
 use federation_runtime::pki;
 use serde_json::{Value, json};
 
-use crate::federation::{CLUSTERS, DEPLOYMENTS, Federation, Member, PLACEMENTS, Settings, until};
+use crate::federation::{
+    CLUSTERS, DEPLOYMENTS, Federation, Member, PLACEMENTS, Settings, until, until_within,
+};
 use crate::traffic::{is_of, resolve, served};
 
 const DRILLS: &str = "/apis/federation.rs/v1alpha1/failoverdrills";
@@ -28,7 +30,8 @@ async fn both_serve(federation: &Federation, members: [&Member; 2]) -> std::net:
     let dns = federation.dns().await;
     served(federation, &json!({})).await;
     for member in members {
-        until("both clusters are answered with", || async {
+        // Everything has just started, and these tests run beside each other.
+        until_within(Duration::from_secs(30), "both clusters are answered with", || async {
             resolve(dns, NAME).await.into_iter().any(|address| is_of(address, member)).then_some(())
         })
         .await;
@@ -124,6 +127,50 @@ async fn a_schedule_drill_moves_replicas_and_brings_them_back() {
     for member in [&taiwan, &tokyo] {
         member.api.until(&path, "runs its half again", |copy| copy["status"]["readyReplicas"] == 2).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_isolated_agent_is_away_for_real_and_comes_back() {
+    let settings = Settings { heartbeat: Duration::from_millis(300), ..Settings::default() };
+    let (federation, taiwan, tokyo) = Federation::pair_with(settings).await;
+    let dns = both_serve(&federation, [&taiwan, &tokyo]).await;
+    let spec = json!({"scope": "Isolate", "durationSeconds": 12, "hypothesis": "errors<1%"});
+    federation.api.create(DRILLS, &drill("cut", &spec)).await;
+    until_phase(&federation, "cut", "Running").await;
+    until("the verdict says that taiwan is lost", || async {
+        let cluster = federation.api.get(&format!("{CLUSTERS}/taiwan")).await?;
+        let verdict = cluster["status"]["verdict"].as_str()?.to_owned();
+        (verdict != "Healthy").then_some(())
+    })
+    .await;
+    until("users are sent to tokyo only", || async {
+        let answer = resolve(dns, NAME).await;
+        (!answer.is_empty() && answer.iter().all(|address| is_of(*address, &tokyo))).then_some(())
+    })
+    .await;
+    let passed = until_within(Duration::from_secs(40), "it is over", || async {
+        let drill = federation.api.get(&format!("{DRILLS}/cut")).await?;
+        let phase = drill["status"]["phase"].as_str()?.to_owned();
+        (phase != "Running" && phase != "Restoring").then_some(drill)
+    })
+    .await;
+    assert_eq!(passed["status"]["phase"], "Passed", "{passed:#}");
+    assert!(stage(&passed, "Detected") <= stage(&passed, "Decided"), "{passed:#}");
+    federation.verdict("taiwan", "Healthy").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_isolated_agent_comes_back_to_another_hub() {
+    let (mut federation, taiwan, tokyo) = Federation::pair().await;
+    both_serve(&federation, [&taiwan, &tokyo]).await;
+    federation.api.create(DRILLS, &drill("cut", &json!({"scope": "Isolate", "durationSeconds": 600}))).await;
+    let path = format!("{CLUSTERS}/taiwan");
+    federation.api.until(&path, "is lost", |cluster| cluster["status"]["verdict"] != "Healthy").await;
+    federation.stop_controller().await;
+    federation.start_controller().await;
+    federation.verdict("taiwan", "Healthy").await;
+    let aborted = until_phase(&federation, "cut", "Aborted").await;
+    assert_eq!(aborted["status"]["reason"], "HubRestarted", "{aborted:#}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

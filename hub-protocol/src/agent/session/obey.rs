@@ -51,6 +51,11 @@ impl Session {
                 let Some(key) = release.key.map(Key::from) else { return };
                 self.withdraw(key, release.uid, release.epoch, State::Releasing);
             }
+            Down::Isolate(isolate) => {
+                self.isolation.begin(now, isolate.drill.clone(), isolate.lease_ms.into());
+                self.close(&format!("cut off on purpose, by drill {}", isolate.drill));
+                self.actions.push_back(Action::Isolate { drill: isolate.drill });
+            }
             Down::Digest(question) => {
                 self.see_epoch(question.epoch);
                 let ours = self.desired.digest();

@@ -130,6 +130,16 @@ pub enum Action {
     },
     /// Removals are possible again.
     Thaw,
+    /// A drill cuts this agent off: ask the hub's `Hold` about it until [`Action::Rejoin`], and report with [`Session::held`].
+    Isolate {
+        /// The drill.
+        drill: String,
+    },
+    /// The agent is not cut off any more.
+    Rejoin {
+        /// The drill.
+        drill: String,
+    },
     /// Probe these from now on, in place of what was probed before, and report with [`Session::set_votes`].
     Probe(Vec<v1::Probe>),
 }
