@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use federation_core::api::{DrillPhase, DrillScope, DrillSignature, FailoverDrill, FailoverDrillStatus};
 use federation_core::drill::report::{document, signed_bytes};
-use federation_core::drill::{Facts, Seen, Step, step};
+use federation_core::drill::{Facts, Seen, Step, refusal, step};
 use federation_runtime::pki;
 use federation_runtime::shutdown::Shutdown;
 use jiff::Timestamp;
@@ -28,6 +28,9 @@ const LOOK_AT_SCHEDULES: Duration = Duration::from_secs(1);
 /// A status that only counts on is written at most this often.
 const WRITE: Duration = Duration::from_millis(500);
 
+/// Users look for so long before anything is lost, so that they have the answers in their caches that users have.
+const WARM_UP: Duration = Duration::from_secs(2);
+
 /// A drill that this process drives.
 struct Course {
     uid: String,
@@ -36,6 +39,8 @@ struct Course {
     written_at: Instant,
     loss: Option<Loss>,
     vantage: Option<Vantage>,
+    // Since when users look, before anything is lost.
+    warming: Option<Instant>,
     // Epoch and time of the first zones without the clusters.
     decided: Option<(u64, i64)>,
     dns: BTreeMap<String, Option<i64>>,
@@ -53,6 +58,7 @@ impl Course {
             written_at: Instant::now(),
             loss,
             vantage: None,
+            warming: None,
             decided: None,
             dns: BTreeMap::new(),
         }
@@ -142,6 +148,9 @@ impl Drills {
         course: &mut Course,
         facts: Facts,
     ) {
+        if course.status.phase == DrillPhase::Pending && is_warming_up(around, drill, course, &facts) {
+            return;
+        }
         gather(around, drill, course);
         let created = drill.metadata.creation_timestamp.as_ref();
         let (detected, restored) = match &course.loss {
@@ -174,6 +183,9 @@ impl Drills {
         if turned {
             tracing::info!(drill = drill.name(), phase = ?status.phase, reason = status.message, "a drill goes on");
         }
+        if status.phase.is_over() {
+            course.vantage = None;
+        }
         // Given back before it is written, taken after.
         if before == DrillPhase::Running && lost.is_empty() {
             course.vantage = None;
@@ -197,7 +209,9 @@ impl Drills {
         course.status = status;
         if starts {
             let loss = loss(drill, &course.status);
-            course.vantage = Vantage::start(around, &drill.spec, &loss.clusters);
+            if let Some(vantage) = &course.vantage {
+                vantage.begin(&loss.clusters);
+            }
             course.loss = Some(loss.clone());
             self.take(around, loss);
         }
@@ -237,6 +251,19 @@ fn turn(around: &Surroundings) {
     }
 }
 
+/// Whether a drill that will start waits for its users to have come. One that will not is told so at once.
+fn is_warming_up(around: &Surroundings, drill: &FailoverDrill, course: &mut Course, facts: &Facts) -> bool {
+    let spec = &drill.spec;
+    if spec.stop || spec.dry_run || refusal(spec, facts).is_some() {
+        return false;
+    }
+    if course.warming.is_none() {
+        course.warming = Some(Instant::now());
+        course.vantage = Vantage::start(around, spec);
+    }
+    course.vantage.is_some() && course.warming.is_some_and(|since| since.elapsed() < WARM_UP)
+}
+
 /// What is newly seen of a running drill.
 fn gather(around: &Surroundings, drill: &FailoverDrill, course: &mut Course) {
     // What other vantages wrote.
@@ -244,7 +271,7 @@ fn gather(around: &Surroundings, drill: &FailoverDrill, course: &mut Course) {
     for (vantage, users) in told.into_iter().filter(|(vantage, _)| vantage != HUB) {
         course.status.users.insert(vantage, users);
     }
-    if let Some(vantage) = &course.vantage {
+    if let Some(vantage) = course.vantage.as_ref().filter(|_| course.status.phase == DrillPhase::Running) {
         course.status.users.insert(HUB.to_owned(), vantage.figures());
     }
     let Some(loss) = course.loss.as_ref().filter(|_| course.status.phase == DrillPhase::Running) else {

@@ -24,13 +24,18 @@ const DOORS_MAX: usize = 4;
 
 /// Users who look while a drill runs. They stop when this is dropped.
 pub(super) struct Vantage {
-    tally: Arc<Mutex<Tally>>,
+    counted: Arc<Mutex<Counted>>,
     stop: CancellationToken,
+}
+
+struct Counted {
+    tally: Tally,
+    since: Instant,
 }
 
 impl Vantage {
     /// Lets the users loose. None if nobody answers, or the Service has no port.
-    pub(super) fn start(around: &Surroundings, spec: &FailoverDrillSpec, lost: &[String]) -> Option<Self> {
+    pub(super) fn start(around: &Surroundings, spec: &FailoverDrillSpec) -> Option<Self> {
         let services = around.world.services();
         let (service, reports) = services.into_iter().find(|(service, _)| {
             &*service.key.namespace == spec.app.namespace() && *service.key.name == *spec.app.name
@@ -58,15 +63,15 @@ impl Vantage {
         if doors.is_empty() {
             return None;
         }
-        let tally = Arc::new(Mutex::new(Tally::new(lost)));
+        let counted = Arc::new(Mutex::new(Counted { tally: Tally::new(&[]), since: Instant::now() }));
         let stop = CancellationToken::new();
-        let began = Instant::now();
-        let counted = tally.clone();
+        let count = counted.clone();
         let owners = Arc::new(owners);
         let seen = Arc::new(move |fetch: Fetch| {
-            let after_ms = millis(fetch.at.saturating_duration_since(began));
             let took_ms = u32::try_from(fetch.took.as_millis()).unwrap_or(u32::MAX);
-            let mut tally = counted.lock();
+            let mut counted = count.lock();
+            let Counted { tally, since } = &mut *counted;
+            let after_ms = millis(fetch.at.saturating_duration_since(*since));
             match &fetch.outcome {
                 Ok(page) => {
                     let owner = owners.get(&page.address).map_or("", String::as_str);
@@ -80,12 +85,17 @@ impl Vantage {
             let site = Site { dns, name: name.clone(), port, ports: ports.clone(), path: path.clone() };
             web_users::start(USERS, &site, web_users::PAUSE, seen.clone(), &stop);
         }
-        Some(Self { tally, stop })
+        Some(Self { counted, stop })
+    }
+
+    /// Clusters are lost from now on: what was seen before was the warm-up.
+    pub(super) fn begin(&self, lost: &[String]) {
+        *self.counted.lock() = Counted { tally: Tally::new(lost), since: Instant::now() };
     }
 
     /// What they saw so far.
     pub(super) fn figures(&self) -> DrillUsers {
-        self.tally.lock().figures()
+        self.counted.lock().tally.figures()
     }
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::api::{DrillEntry, DrillPhase, FailoverDrillSpec, FailoverDrillStatus};
 
 use super::stages::{self, names};
-use super::{Facts, judge, preflight};
+use super::{Facts, judge, preflight, refusal};
 
 /// Milliseconds in which everything must be seen to be as before.
 pub const RESTORE_MAX_MS: i64 = 120_000;
@@ -82,9 +82,7 @@ impl Course<'_> {
             return;
         }
         self.status.preflight = preflight(self.spec, self.seen.facts);
-        let force = self.spec.force;
-        let refusal = self.status.preflight.iter().find(|finding| !finding.forcible || !force).cloned();
-        if let Some(finding) = refusal {
+        if let Some(finding) = refusal(self.spec, self.seen.facts) {
             let hint = if finding.forcible { "; force passes over that" } else { "" };
             self.enter(DrillPhase::Refused, &finding.rule, format!("{}{hint}", finding.message));
         } else if self.spec.dry_run {

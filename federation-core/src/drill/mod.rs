@@ -28,7 +28,7 @@ pub use calendar::{Calendar, Fault as CalendarFault, LATE_MAX_MS};
 pub use course::{RESTORE_MAX_MS, Seen, Step, step};
 pub use hypothesis::{Fault, Hypothesis, Metric, Term};
 pub use judge::{QUIET_MS, judge, recovery_ms};
-pub use preflight::{AppFacts, AppShare, ClusterFacts, Facts, preflight};
+pub use preflight::{AppFacts, AppShare, ClusterFacts, Facts, preflight, refusal};
 pub use spec::problems;
 pub use stages::names as stage;
 pub use tally::{Outcome, Tally};

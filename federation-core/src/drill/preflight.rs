@@ -109,6 +109,11 @@ pub fn preflight(spec: &FailoverDrillSpec, facts: &Facts) -> Vec<DrillFinding> {
     found
 }
 
+/// What keeps a drill from starting.
+pub fn refusal(spec: &FailoverDrillSpec, facts: &Facts) -> Option<DrillFinding> {
+    preflight(spec, facts).into_iter().find(|finding| !finding.forcible || !spec.force)
+}
+
 fn application(
     spec: &FailoverDrillSpec,
     facts: &Facts,

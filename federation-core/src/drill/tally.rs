@@ -27,7 +27,7 @@ pub enum Outcome<'a> {
 }
 
 /// A running count.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Tally {
     lost: Vec<String>,
     users: DrillUsers,
@@ -40,7 +40,7 @@ impl Tally {
     /// Counts from the start of a drill that loses these clusters.
     pub fn new(lost: &[String]) -> Self {
         let users = DrillUsers { bucket_ms: BUCKET_MS, ..DrillUsers::default() };
-        Self { lost: lost.to_vec(), users, ..Self::default() }
+        Self { lost: lost.to_vec(), users, errors: BTreeMap::new(), histogram: BTreeMap::new() }
     }
 
     /// A page that was asked for `after_ms` after the start, and came or failed after `took_ms`.
