@@ -21,6 +21,7 @@
 mod canonical;
 mod data;
 mod duplicates;
+pub mod json;
 mod merge;
 pub mod openapi;
 mod ownership;

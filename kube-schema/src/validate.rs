@@ -1,5 +1,6 @@
 //! Checks an object against its schema: unknown fields and wrong JSON types (`fieldValidation`, and the 400 of decoding).
 
+use crate::json::type_name;
 use base64::Engine as _;
 use serde_json::{Map, Value};
 
@@ -96,7 +97,7 @@ impl<'a> Walk<'a> {
         let format = resolved.get("format").and_then(Value::as_str).unwrap_or_default();
         if format == "int-or-string" || flag("x-kubernetes-int-or-string") {
             if !value.is_string() && value.as_i64().is_none_or(|number| i32::try_from(number).is_err()) {
-                let found = found(value);
+                let found = type_name(value);
                 let message = format!("json: cannot unmarshal {found} into Go value of type int32");
                 self.push("intstr.IntOrString".to_owned(), found, message);
             }
@@ -124,7 +125,7 @@ impl<'a> Walk<'a> {
                 }
             }
             (Some("number"), Value::Number(_)) | (Some("boolean"), Value::Bool(_)) | (None, _) => {}
-            (Some(_), other) => self.mismatch(schema, found(other), found(other)),
+            (Some(_), other) => self.mismatch(schema, type_name(other), type_name(other)),
         }
     }
 
@@ -176,7 +177,7 @@ impl<'a> Walk<'a> {
 
     fn quantity(&mut self, value: &Value) {
         if crate::canonical::quantity(value).is_none() {
-            self.push("resource.Quantity".to_owned(), found(value), QUANTITY_SYNTAX.to_owned());
+            self.push("resource.Quantity".to_owned(), type_name(value), QUANTITY_SYNTAX.to_owned());
         }
     }
 
@@ -210,17 +211,6 @@ pub(crate) fn is_embedded(schema: &Value, key: &str) -> bool {
 
 fn last(definition: &str) -> &str {
     definition.rsplit('.').next().unwrap_or_default()
-}
-
-fn found(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 /// The type in Go, as far as a schema tells: `map[string]string`, `[]v1.Container`.

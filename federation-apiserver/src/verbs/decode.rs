@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use apimachinery::{ApiError, FieldError, FieldPath};
 use kube_schema::Report;
+use kube_schema::json::type_name;
 use serde_json::Value;
 
 use super::{Call, object, syntax};
@@ -74,7 +75,7 @@ impl Call {
         let object = if value.is_null() { serde_json::json!({}) } else { value };
         for name in ["apiVersion", "kind"] {
             if let Some(other) = object.get(name).filter(|value| !value.is_null() && !value.is_string()) {
-                let found = syntax::word(other);
+                let found = type_name(other);
                 let error = format!(
                     "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{name} of type string"
                 );

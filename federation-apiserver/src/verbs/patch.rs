@@ -7,6 +7,7 @@ use apimachinery::{
     status::{Details, Reason},
 };
 use http::{Response, StatusCode};
+use kube_schema::json::type_name;
 use serde_json::{Value, json};
 
 use super::{Call, commit, commit::Outcome, create, decode, object, syntax, update};
@@ -110,7 +111,7 @@ fn read(call: &Call) -> Result<Patch, ApiError> {
     let value = decode::decode_json(&call.body).map_err(wrong)?;
     let wanted = if format == JSON_PATCH { "[]handlers.jsonPatchOp" } else { "map[string]interface {}" };
     if if format == JSON_PATCH { !value.is_array() } else { !value.is_object() } {
-        let found = syntax::word(&value);
+        let found = type_name(&value);
         return Err(wrong(format!("json: cannot unmarshal {found} into Go value of type {wanted}")));
     }
     match format.as_str() {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use kube_schema::json::type_name;
 use serde_json::Value;
 use serde_json::error::Category;
 
@@ -47,22 +48,10 @@ pub(super) fn no_object(value: &Value) -> Option<String> {
     if value.is_null() || value.is_object() {
         return None;
     }
-    let found = word(value);
+    let found = type_name(value);
     Some(format!(
         r#"json: cannot unmarshal {found} into Go value of type struct {{ APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }}"#
     ))
-}
-
-/// What Go's JSON parser calls a value.
-pub(super) fn word(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 /// The beginning of a body, for people.

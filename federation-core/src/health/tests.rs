@@ -24,6 +24,18 @@ impl World {
         world
     }
 
+    /// Taiwan fell, and tokyo falls silent a little later.
+    fn frozen_while_tokyo_is_about_to_fall() -> Self {
+        let mut world = Self::new(&["taiwan", "tokyo"]);
+        world.silent.push("taiwan");
+        world.run(1_000);
+        world.silent.push("tokyo");
+        while world.verdicts.frozen().is_none() {
+            world.run(100);
+        }
+        world
+    }
+
     /// Lets time pass; gives the changes with their times.
     fn run(&mut self, duration_ms: i64) -> Vec<(i64, Change)> {
         let mut changes = Vec::new();
@@ -145,14 +157,7 @@ fn two_of_three_at_once_freeze() {
 
 #[test]
 fn an_operators_word_is_about_all_that_the_freeze_named() {
-    let mut world = World::new(&["taiwan", "tokyo"]);
-    // Tokyo is only about to fall when the freeze names it.
-    world.silent.push("taiwan");
-    world.run(1_000);
-    world.silent.push("tokyo");
-    while world.verdicts.frozen().is_none() {
-        world.run(100);
-    }
+    let mut world = World::frozen_while_tokyo_is_about_to_fall();
     assert_eq!(world.verdicts.frozen_clusters(), ["taiwan", "tokyo"]);
     assert_ne!(world.verdict("tokyo"), Verdict::HubUnreachable);
     assert_eq!(world.verdicts.thaw(world.now_ms), Some(vec!["taiwan".to_owned(), "tokyo".to_owned()]));
@@ -171,13 +176,7 @@ fn an_operators_word_is_about_all_that_the_freeze_named() {
 
 #[test]
 fn a_freeze_lasts_while_those_that_were_about_to_fall_do() {
-    let mut world = World::new(&["taiwan", "tokyo"]);
-    world.silent.push("taiwan");
-    world.run(1_000);
-    world.silent.push("tokyo");
-    while world.verdicts.frozen().is_none() {
-        world.run(100);
-    }
+    let mut world = World::frozen_while_tokyo_is_about_to_fall();
     // Taiwan is heard again, and tokyo, which is about to fall, is all that is left: nothing may move yet.
     world.silent.retain(|name| *name == "tokyo");
     while world.verdict("tokyo") == Verdict::Healthy {

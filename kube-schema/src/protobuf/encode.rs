@@ -1,5 +1,6 @@
 //! JSON → protobuf.
 
+use crate::json::type_name;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
@@ -44,18 +45,7 @@ impl<'a> Path<'a> {
     }
 
     fn wrong(&self, expected: &'static str, found: &Value) -> Error {
-        Error::Type { field: self.text(), expected, found: kind_of(found) }
-    }
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
+        Error::Type { field: self.text(), expected, found: type_name(found) }
     }
 }
 

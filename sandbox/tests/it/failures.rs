@@ -8,10 +8,6 @@ use crate::federation::{
     CLUSTERS, CONFIG_MAPS, DEPLOYMENTS, Federation, PLACEMENTS, Settings, config_map, deployment, until,
 };
 
-fn quick() -> Settings {
-    Settings { heartbeat: Duration::from_millis(300), evict_after: Duration::from_millis(500) }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_hub_an_agent_goes_on_correcting_drift() {
     let (mut federation, taiwan, _tokyo) = Federation::pair().await;
@@ -87,7 +83,7 @@ async fn a_delete_that_a_restart_interrupts_is_finished() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_of_a_lost_cluster_move_after_evict_after_and_its_copy_is_not_wiped() {
-    let (federation, mut taiwan, _tokyo) = Federation::pair_with(quick()).await;
+    let (federation, mut taiwan, _tokyo) = Federation::pair_with(Settings::quick()).await;
     federation.api.create(DEPLOYMENTS, &deployment("web", 4)).await;
     let path = format!("{DEPLOYMENTS}/web");
     federation.api.until(&path, "is ready", |found| found["status"]["readyReplicas"] == 4).await;
@@ -113,7 +109,7 @@ async fn replicas_of_a_lost_cluster_move_after_evict_after_and_its_copy_is_not_w
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_both_clusters_are_lost_at_once_nothing_moves_until_they_are_back() {
-    let (federation, mut taiwan, mut tokyo) = Federation::pair_with(quick()).await;
+    let (federation, mut taiwan, mut tokyo) = Federation::pair_with(Settings::quick()).await;
     federation.api.create(DEPLOYMENTS, &deployment("web", 4)).await;
     let placement = format!("{PLACEMENTS}/deployments.apps.web");
     federation.applied(&placement, &["taiwan", "tokyo"]).await;

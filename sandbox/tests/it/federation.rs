@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::link::Link;
 use federation_controller::tokens;
 use federation_runtime::endpoints::{Health, Metrics};
 use federation_runtime::pki::{Authority, HUB_NAME, LIFE_OF_PARTS, SpkiPin, Subject};
@@ -141,6 +142,13 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// What is lost is found, and replaced, as soon as may be.
+    pub(crate) fn quick() -> Self {
+        Self { heartbeat: Duration::from_millis(300), evict_after: Duration::from_millis(500) }
+    }
+}
+
 /// The control plane.
 pub(crate) struct Federation {
     pub(crate) api: Api,
@@ -200,6 +208,18 @@ impl Federation {
             federation.verdict(name, "Healthy").await;
         }
         (federation, taiwan, tokyo)
+    }
+
+    /// The same, with a link to the hub that can be cut for taiwan's agent alone.
+    pub(crate) async fn pair_over_a_link(settings: Settings) -> (Self, Member, Member, Link) {
+        let federation = Self::start(settings).await;
+        let link = Link::to(federation.hub).await;
+        let (taiwan, tokyo) =
+            tokio::join!(federation.join_through("taiwan", link.address), federation.join("tokyo"));
+        for name in ["taiwan", "tokyo"] {
+            federation.verdict(name, "Healthy").await;
+        }
+        (federation, taiwan, tokyo, link)
     }
 
     /// Starts the controller, at the address that it had before.

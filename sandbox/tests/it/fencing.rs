@@ -7,12 +7,6 @@ use serde_json::{Value, json};
 use crate::federation::{
     DEPLOYMENTS, Federation, Member, PLACEMENTS, POLICIES, Settings, deployment, policy, until_within,
 };
-use crate::link::Link;
-
-/// The shortest terms: a lease of 5 s, and pods that end at once.
-fn quick() -> Settings {
-    Settings { heartbeat: Duration::from_millis(300), evict_after: Duration::from_millis(500) }
-}
 
 /// A lease of 5 s, a tenth of it, the margin, and detection.
 const TAKEOVER: Duration = Duration::from_secs(30);
@@ -40,13 +34,7 @@ async fn runs(member: &Member, count: i64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_is_cut_off_stops_its_copy_itself_and_only_then_another_one_starts() {
-    let federation = Federation::start(quick()).await;
-    let link = Link::to(federation.hub_address()).await;
-    let (taiwan, tokyo) =
-        (federation.join_through("taiwan", link.address).await, federation.join("tokyo").await);
-    for name in ["taiwan", "tokyo"] {
-        federation.verdict(name, "Healthy").await;
-    }
+    let (federation, taiwan, tokyo, link) = Federation::pair_over_a_link(Settings::quick()).await;
     exclusive(&federation).await;
     runs(&taiwan, 2).await;
     runs(&tokyo, 0).await;
@@ -74,7 +62,7 @@ async fn a_cluster_that_is_cut_off_stops_its_copy_itself_and_only_then_another_o
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_hub_for_longer_than_the_lease_it_stops_and_with_the_hub_it_runs_again_where_it_ran() {
-    let (mut federation, mut taiwan, tokyo) = Federation::pair_with(quick()).await;
+    let (mut federation, mut taiwan, tokyo) = Federation::pair_with(Settings::quick()).await;
     exclusive(&federation).await;
     runs(&taiwan, 2).await;
     federation.stop_controller().await;
@@ -93,7 +81,7 @@ async fn without_a_hub_for_longer_than_the_lease_it_stops_and_with_the_hub_it_ru
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_stops_it_here_before_it_starts_there() {
-    let (federation, taiwan, tokyo) = Federation::pair_with(quick()).await;
+    let (federation, taiwan, tokyo) = Federation::pair_with(Settings::quick()).await;
     exclusive(&federation).await;
     runs(&taiwan, 2).await;
     let taint = json!({"spec": {"taints": [{"key": "federation.rs/drain", "effect": "NoExecute"}]}});

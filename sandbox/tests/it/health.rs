@@ -17,10 +17,6 @@ use crate::traffic::{NAME, is_of, resolve, served, until_only};
 
 const PLACEMENT: &str = "/apis/federation.rs/v1alpha1/namespaces/default/placements/deployments.apps.web";
 
-fn quick() -> Settings {
-    Settings { heartbeat: Duration::from_millis(300), evict_after: Duration::from_millis(500) }
-}
-
 fn ups(cluster: &v1::ClusterHealth) -> usize {
     let up = |vote: &&v1::HealthVote| {
         vote.counts && vote.vote.as_ref().is_some_and(|word| word.state() == v1::ProbeState::Up)
@@ -49,9 +45,9 @@ async fn clusters(federation: &Federation) -> Value {
     federation.api.get(PLACEMENT).await.unwrap()["spec"]["clusters"].clone()
 }
 
-/// Well past evictAfter, decisions are made anew.
+/// Well past evictAfter of the verdict on taiwan, decisions are made anew.
 async fn decided_again(federation: &Federation) {
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    federation.healthy_as("taiwan", "stays as it is judged", |found| found.since_ms_ago > 1500).await;
     let label = json!({"metadata": {"labels": {"touched": "yes"}}});
     federation.api.merge(&format!("{DEPLOYMENTS}/web"), &label).await;
     federation.api.create(CONFIG_MAPS, &config_map("marker", "one")).await;
@@ -100,13 +96,7 @@ async fn a_data_plane_that_dies_under_a_living_agent_is_seen_within_three_second
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hub_that_is_cut_off_from_a_member_moves_nothing_while_its_users_are_served() {
-    let federation = Federation::start(quick()).await;
-    let link = Link::to(federation.hub_address()).await;
-    let (taiwan, tokyo) =
-        (federation.join_through("taiwan", link.address).await, federation.join("tokyo").await);
-    for name in ["taiwan", "tokyo"] {
-        federation.verdict(name, "Healthy").await;
-    }
+    let (federation, taiwan, tokyo, link) = Federation::pair_over_a_link(Settings::quick()).await;
     let dns = federation.dns().await;
     // That taiwan's agent sees tokyo is heard no more after the cut.
     probed(&federation, 3).await;
@@ -128,7 +118,7 @@ async fn a_hub_that_is_cut_off_from_a_member_moves_nothing_while_its_users_are_s
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_whose_api_server_is_down_keeps_its_users_and_its_replicas() {
-    let (federation, taiwan, tokyo) = Federation::pair_with(quick()).await;
+    let (federation, taiwan, tokyo) = Federation::pair_with(Settings::quick()).await;
     let dns = federation.dns().await;
     probed(&federation, 3).await;
     answered_both(dns, &taiwan, &tokyo).await;
@@ -179,7 +169,7 @@ async fn elsewhere(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_half_see_users_served_and_half_do_not_nothing_moves() {
-    let (federation, _taiwan, _tokyo) = Federation::pair_with(quick()).await;
+    let (federation, _taiwan, _tokyo) = Federation::pair_with(Settings::quick()).await;
     // The controller and tokyo's agent.
     probed(&federation, 2).await;
     let before = clusters(&federation).await;
@@ -209,7 +199,7 @@ async fn where_half_see_users_served_and_half_do_not_nothing_moves() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_flaps_is_held_down_though_it_is_heard() {
-    let federation = Federation::start(quick()).await;
+    let federation = Federation::start(Settings::quick()).await;
     let link = Link::to(federation.hub_address()).await;
     let _taiwan = federation.join_through("taiwan", link.address).await;
     // Three, so that one that flaps is no mass failure.
@@ -229,15 +219,16 @@ async fn a_cluster_that_flaps_is_held_down_though_it_is_heard() {
     let found = federation.healthy_as("taiwan", "is heard again", heard).await;
     assert!(found.held_down && found.penalty > 3.0, "{found:?}");
     // Ten heartbeats later it is still down.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let found = federation.healthy_as("taiwan", "is heard still", heard).await;
+    let age = found.since_ms_ago + 3000;
+    let heard_long = |found: &v1::ClusterHealth| heard(found) && found.since_ms_ago > age;
+    let found = federation.healthy_as("taiwan", "is heard still", heard_long).await;
     assert_eq!((found.verdict.as_str(), found.held_down), ("HubUnreachable", true));
     assert_eq!(federation.health().await.frozen, "");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_hub_a_dns_server_withdraws_what_it_sees_dead_and_never_the_last_answer() {
-    let (mut federation, mut taiwan, mut tokyo) = Federation::pair_with(quick()).await;
+    let (mut federation, mut taiwan, mut tokyo) = Federation::pair_with(Settings::quick()).await;
     let dns = federation.dns().await;
     probed(&federation, 3).await;
     answered_both(dns, &taiwan, &tokyo).await;

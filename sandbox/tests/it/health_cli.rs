@@ -9,13 +9,9 @@ use tonic::Code;
 
 use crate::federation::{DEPLOYMENTS, EVENTS, Federation, PLACEMENTS, Settings, deployment, until};
 
-fn quick() -> Settings {
-    Settings { heartbeat: Duration::from_millis(300), evict_after: Duration::from_millis(500) }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_freeze_says_why_and_ends_by_an_operators_word_for_all_that_it_named() {
-    let (federation, mut taiwan, mut tokyo) = Federation::pair_with(quick()).await;
+    let (federation, mut taiwan, mut tokyo) = Federation::pair_with(Settings::quick()).await;
     federation.api.create(DEPLOYMENTS, &deployment("web", 4)).await;
     federation.applied(&format!("{PLACEMENTS}/deployments.apps.web"), &["taiwan", "tokyo"]).await;
     let mut operations = federation.operations(&Subject::admin()).await;
@@ -72,7 +68,7 @@ async fn a_freeze_says_why_and_ends_by_an_operators_word_for_all_that_it_named()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_freeze_ends_by_itself_when_the_clusters_recover() {
-    let (federation, mut taiwan, mut tokyo) = Federation::pair_with(quick()).await;
+    let (federation, mut taiwan, mut tokyo) = Federation::pair_with(Settings::quick()).await;
     taiwan.stop_agent().await;
     tokyo.stop_agent().await;
     until("it is frozen", || async { (!federation.health().await.frozen.is_empty()).then_some(()) }).await;
