@@ -175,7 +175,7 @@ pub fn policy<'a>(
 }
 
 /// The group of an `apiVersion`; "" for core.
-fn group_of(api_version: &str) -> &str {
+pub fn group_of(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 

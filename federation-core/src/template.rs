@@ -100,7 +100,7 @@ impl Template {
 
     /// The API group; empty for core.
     pub fn group(&self) -> &str {
-        self.api_version.split_once('/').map_or("", |(group, _)| group)
+        crate::select::group_of(&self.api_version)
     }
 
     /// The version.

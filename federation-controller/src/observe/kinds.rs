@@ -117,7 +117,7 @@ impl Kind {
 
     /// Finds the row of an `apiVersion` and `kind`, whatever the version.
     pub(crate) fn of_manifest(api_version: &str, kind: &str) -> Option<&'static Self> {
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let group = federation_core::select::group_of(api_version);
         Self::first(|row| row.group == group && row.kind == kind)
     }
 

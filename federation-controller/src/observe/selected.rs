@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation_core::select;
+use federation_core::select::{self, group_of};
 use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -113,8 +113,4 @@ async fn find(client: &Client, api_version: &str, kind: &str) -> Result<Option<&
         .iter()
         .find(|resource| resource.kind == kind && !resource.name.contains('/') && watchable(&resource.verbs));
     Ok(found.map(|resource| Kind::learn(group, version, kind, &resource.name, resource.namespaced)))
-}
-
-fn group_of(api_version: &str) -> &str {
-    api_version.split_once('/').map_or("", |(group, _)| group)
 }
