@@ -1,9 +1,10 @@
 //! One probe.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use federation_core::probe::{Ended, Protocol, Target};
+use federation_core::probe::{Ended, Failure, Protocol, Target};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
@@ -18,14 +19,15 @@ const ADDRESSES_MAX: usize = 8;
 /// What one address said.
 pub(crate) struct Answer {
     /// Why users are not served; none if they are.
-    pub(crate) wrong: Option<String>,
+    pub(crate) wrong: Option<Failure>,
     /// Expiry of the certificate that was seen, Unix seconds.
     pub(crate) certificate_not_after: Option<i64>,
 }
 
 impl Answer {
+    /// Of somebody who answered.
     pub(crate) fn of(outcome: Result<(), String>) -> Self {
-        Self { wrong: outcome.err(), certificate_not_after: None }
+        Self { wrong: outcome.err().map(Failure::Refusal), certificate_not_after: None }
     }
 }
 
@@ -43,7 +45,7 @@ pub(crate) async fn attempt(target: &Target, tls: &Tls) -> Ended {
         })
         .collect();
     let mut certificate_not_after = None;
-    let mut wrong = String::new();
+    let mut wrong: Option<Failure> = None;
     let all = async {
         while let Some((address, answer)) = asked.next().await {
             certificate_not_after = match (certificate_not_after, answer.certificate_not_after) {
@@ -52,18 +54,26 @@ pub(crate) async fn attempt(target: &Target, tls: &Tls) -> Ended {
             };
             match answer.wrong {
                 None => return true,
-                Some(message) if wrong.is_empty() => wrong = format!("{address}: {message}"),
-                Some(_) => {}
+                Some(Failure::Silence(message)) => {
+                    wrong.get_or_insert_with(|| Failure::Silence(format!("{address}: {message}")));
+                }
+                // A word outweighs silence.
+                Some(Failure::Refusal(message)) if !matches!(wrong, Some(Failure::Refusal(_))) => {
+                    wrong = Some(Failure::Refusal(format!("{address}: {message}")));
+                }
+                Some(Failure::Refusal(_)) => {}
             }
         }
         false
     };
     let outcome = match tokio::time::timeout(limit, all).await {
         Ok(true) => Ok(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX)),
-        Ok(false) if wrong.is_empty() => Err("it has no address".to_owned()),
-        Ok(false) => Err(wrong),
-        Err(_) if wrong.is_empty() => Err(format!("no answer within {} ms", limit.as_millis())),
-        Err(_) => Err(wrong),
+        Ok(false) => Err(wrong.unwrap_or_else(|| Failure::Refusal("it has no address".into()))),
+        // Another address may yet have answered.
+        Err(_) => Err(Failure::Silence(match wrong {
+            Some(Failure::Silence(message) | Failure::Refusal(message)) => message,
+            None => format!("no answer within {} ms", limit.as_millis()),
+        })),
     };
     Ended { outcome, certificate_not_after }
 }
@@ -71,7 +81,14 @@ pub(crate) async fn attempt(target: &Target, tls: &Tls) -> Ended {
 async fn one(address: SocketAddr, target: &Target, tls: &Tls) -> Answer {
     let stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
-        Err(error) => return Answer::of(Err(error.to_string())),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            return Answer::of(Err(error.to_string()));
+        }
+        // No route, and the like: a word of the network, not of whom it leads to.
+        Err(error) => {
+            let wrong = Some(Failure::Silence(error.to_string()));
+            return Answer { wrong, certificate_not_after: None };
+        }
     };
     match &target.check.protocol {
         Protocol::Tcp => Answer::of(Ok(())),

@@ -31,6 +31,8 @@ pub(super) struct Member {
     penalty: f64,
     penalty_at_ms: i64,
     held_down: bool,
+    /// What is heard of it now is bad, whatever the verdict: one that is held down goes on flapping.
+    unwell: bool,
     /// When it last turned from well to bad.
     pub(super) fell_ms: Option<i64>,
     /// An operator ended a freeze that named it: no freeze is found for it again until it has been well.
@@ -64,6 +66,7 @@ impl Member {
             penalty: 0.0,
             penalty_at_ms: now_ms,
             held_down: false,
+            unwell: false,
             fell_ms: None,
             given_up: false,
         }
@@ -113,10 +116,13 @@ impl Member {
         self.missed(options, now_ms) >= i64::from(options.fall.max(1))
     }
 
-    /// About to fall: all but one of the heartbeats that may be missed are, or nobody sees users served without a failure.
+    /// About to fall: it is silent for half of the time that makes silence, which is before probers can have said of another one that its
+    /// users are not served; or nobody sees users served without a failure.
     pub(super) fn is_suspect(&self, options: &Options, now_ms: i64) -> bool {
-        let limit = i64::from(options.fall.max(1));
-        self.missed(options, now_ms) >= (limit - 1).max(1)
+        let limit_ms = i64::from(options.fall.max(1)) * options.heartbeat_ms;
+        let silence_ms =
+            now_ms.saturating_sub(self.silent_from_ms) + i64::from(self.head_start) * options.heartbeat_ms;
+        silence_ms >= (limit_ms / 2).max(options.heartbeat_ms)
             || self.api_bad + 1 >= options.fall.max(2)
             || self.votes.wavers(now_ms)
     }
@@ -158,6 +164,7 @@ impl Member {
         let disagree = matches!(evidence.data, Quorum::Split | Quorum::Alone);
         self.split_since_ms = disagree.then(|| self.split_since_ms.unwrap_or(now_ms));
         let (to, rule) = judge(evidence);
+        self.note_flap(to, options, now_ms);
         let may = match to {
             Verdict::Unknown => false,
             Verdict::Healthy => self.may_rise(options, evidence.data, now_ms),
@@ -281,6 +288,20 @@ impl Member {
     fn decayed(&self, options: &Options, now_ms: i64) -> f64 {
         let age = now_ms.saturating_sub(self.penalty_at_ms).max(0) as f64;
         self.penalty * (-age / options.flap_half_life_ms.max(1) as f64).exp2()
+    }
+
+    /// Falls count while it is held down, too (RFC 2439, section 4.4.2): it stays so until it has been quiet, and not until it has paid
+    /// for the first falls. Voters that disagree are between well and bad.
+    fn note_flap(&mut self, heard: Verdict, options: &Options, now_ms: i64) {
+        let unwell = match heard {
+            Verdict::Healthy => false,
+            Verdict::DataPlaneDown | Verdict::HubUnreachable | Verdict::ApiDown => true,
+            Verdict::Partitioned | Verdict::Unknown => return,
+        };
+        let fell = !std::mem::replace(&mut self.unwell, unwell) && unwell;
+        if fell && self.held_down {
+            self.punish(options, now_ms);
+        }
     }
 
     fn punish(&mut self, options: &Options, now_ms: i64) {

@@ -11,7 +11,7 @@ mod targets;
 
 pub use alone::withdrawn;
 pub use peers::{PEERS_MAX, peers};
-pub use prober::{Attempt, Ended, GAP_MS, IN_FLIGHT_MAX, Prober, TARGETS_MAX};
+pub use prober::{Attempt, BLIP_MS, Ended, Failure, GAP_MS, IN_FLIGHT_MAX, Prober, TARGETS_MAX};
 pub use target::{Alone, Check, Get, Key, Protocol, Target};
 pub use targets::{ProbedService, Reached, targets};
 

@@ -13,6 +13,9 @@ pub const TARGETS_MAX: usize = 20_000;
 pub const IN_FLIGHT_MAX: usize = 512;
 /// Milliseconds between the starts of two probes of one target, at least: ten a second is the most that a target bears.
 pub const GAP_MS: i64 = 100;
+/// Milliseconds that silence must last before it is more than a blip: so far apart are the starts of the first and the last probe of a row
+/// of failures that makes Down. A refusal is no silence, and is tried again at once.
+pub const BLIP_MS: i64 = 1000;
 /// Milliseconds within which new targets are probed first, spread.
 const SPREAD_MS: i64 = 1000;
 
@@ -27,10 +30,19 @@ pub struct Attempt {
 /// How a probe ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Round trip in microseconds, or why it failed.
-    pub outcome: Result<u32, String>,
+    /// Round trip in microseconds, or how it failed.
+    pub outcome: Result<u32, Failure>,
     /// Expiry of the certificate that was seen, Unix seconds.
     pub certificate_not_after: Option<i64>,
+}
+
+/// How a probe failed; with a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No answer in time, or none from there: it may be packets that were lost.
+    Silence(String),
+    /// Somebody answered that users are not served.
+    Refusal(String),
 }
 
 /// The machine.
@@ -60,6 +72,8 @@ struct Slot {
     down: bool,
     successes: u32,
     failures: u32,
+    /// The last failure was silence.
+    silent: bool,
     /// When the first probe of this row of failures was begun.
     failing_since_ms: i64,
     /// What was last said, with when the last probe ended; none before the first.
@@ -155,8 +169,7 @@ impl Prober {
         let succeeded = ended.outcome.is_ok();
         let first_failure = !succeeded && slot.failures == 0;
         slot.note(now_ms, ended);
-        let again_at_once = slot.proven && !succeeded && !slot.down;
-        let next = if again_at_once { now_ms } else { regular };
+        let next = if slot.proven && !succeeded && !slot.down { slot.again_ms(now_ms) } else { regular };
         let due_ms = next.max(slot.begun_ms + GAP_MS);
         slot.due_ms = Some(due_ms);
         let begun_ms = slot.begun_ms;
@@ -291,6 +304,7 @@ impl Slot {
             down: false,
             successes: 0,
             failures: 0,
+            silent: false,
             failing_since_ms: 0,
             vote: None,
         }
@@ -313,15 +327,25 @@ impl Slot {
                 self.down &= self.proven && self.successes < rise;
                 self.proven = true;
             }
-            Err(message) => {
-                vote.message = message;
+            Err(failure) => {
                 if self.failures == 0 {
                     self.failing_since_ms = self.begun_ms;
                 }
                 self.successes = 0;
                 self.failures = self.failures.saturating_add(1);
-                self.down |= self.failures >= fall;
+                self.silent = matches!(failure, Failure::Silence(_));
+                // Who asks for one failure wants to know at once.
+                let lasts = fall == 1 || !self.silent || self.begun_ms >= self.failing_since_ms + BLIP_MS;
+                self.down |= self.failures >= fall && lasts;
+                let (Failure::Silence(message) | Failure::Refusal(message)) = failure;
+                vote.message = message;
             }
         }
+    }
+
+    /// When a target that begins to fail is tried again: at once, but for the probe that may make it Down after silence.
+    fn again_ms(&self, now_ms: i64) -> i64 {
+        let decides = self.failures.saturating_add(1) >= self.target.check.fall.max(1);
+        if self.silent && decides { now_ms.max(self.failing_since_ms + BLIP_MS) } else { now_ms }
     }
 }
