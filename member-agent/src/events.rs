@@ -22,16 +22,37 @@ const REFILL_SECONDS: f64 = 10.0;
 /// Turns the member's Events into reports.
 #[derive(Debug)]
 pub(crate) struct Filter {
-    started: Timestamp,
+    // The newest of what there was at the start, by the members' own clocks; ours may be minutes off.
+    before: Timestamp,
     counts: HashMap<String, u64>,
     buckets: HashMap<Key, (f64, Instant)>,
 }
 
 impl Filter {
-    pub(crate) fn new(started: Timestamp) -> Self {
-        // Events' times have no fractions: what happens in the second of the start is not from before it.
-        let started = Timestamp::from_second(started.as_second()).unwrap_or(started);
-        Self { started, counts: HashMap::new(), buckets: HashMap::new() }
+    pub(crate) fn new() -> Self {
+        Self { before: Timestamp::MIN, counts: HashMap::new(), buckets: HashMap::new() }
+    }
+
+    /// An Event that was there at the start: the agent before this one told it.
+    pub(crate) fn pass(&mut self, event: &Value) {
+        if let Some(last) = last(event) {
+            self.before = self.before.max(last);
+        }
+        self.count(event);
+    }
+
+    /// How often it happened so far, and how often it had when last looked at.
+    fn count(&mut self, event: &Value) -> (u64, Option<u64>) {
+        let total = ["/count", "/series/count"]
+            .iter()
+            .find_map(|pointer| event.pointer(pointer)?.as_u64())
+            .unwrap_or(1)
+            .max(1);
+        if self.counts.len() >= REMEMBERED {
+            self.counts.clear();
+        }
+        let uid = event.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+        (total, self.counts.insert(uid.to_owned(), total))
     }
 
     /// A report for an Event, if it is about a federated object, tells something new, and its object has not said too much lately.
@@ -43,26 +64,15 @@ impl Filter {
         let (kind, namespace, name) =
             (text("/involvedObject/kind"), text("/involvedObject/namespace"), text("/involvedObject/name"));
         let wanted = owners(kind, name).find_map(|(kind, name)| world.find(kind, namespace, name))?;
-        let last = time(
-            event,
-            &["/lastTimestamp", "/series/lastObservedTime", "/eventTime", "/metadata/creationTimestamp"],
-        )?;
+        let last = last(event)?;
         let first =
             time(event, &["/firstTimestamp", "/eventTime", "/metadata/creationTimestamp"]).unwrap_or(last);
-        let total = ["/count", "/series/count"]
-            .iter()
-            .find_map(|pointer| event.pointer(pointer)?.as_u64())
-            .unwrap_or(1)
-            .max(1);
-        if self.counts.len() >= REMEMBERED {
-            self.counts.clear();
-        }
-        let told = self.counts.insert(text("/metadata/uid").to_owned(), total);
+        let (total, told) = self.count(event);
         let fresh = match told {
             Some(told) => total.saturating_sub(told),
-            // What happened before this agent started was told by the one before it.
-            None if last < self.started => 0,
-            None if first < self.started => 1,
+            // Listed anew, and forgotten meanwhile.
+            None if last < self.before => 0,
+            None if first < self.before => 1,
             None => total,
         };
         if fresh == 0 || !self.allows(&wanted.entry.key, now) {
@@ -96,6 +106,10 @@ impl Filter {
         *tokens -= 1.0;
         true
     }
+}
+
+fn last(event: &Value) -> Option<Timestamp> {
+    time(event, &["/lastTimestamp", "/series/lastObservedTime", "/eventTime", "/metadata/creationTimestamp"])
 }
 
 /// The object itself, and for Pods and ReplicaSets the objects whose controllers name theirs so.
@@ -187,21 +201,22 @@ mod tests {
             "firstTimestamp": "2026-01-01T00:00:10Z", "lastTimestamp": "2026-01-01T00:00:20Z"})
     }
 
-    fn filter() -> Filter {
-        Filter::new("2026-01-01T00:00:00Z".parse().unwrap())
-    }
-
     #[test]
-    fn an_event_of_the_second_in_which_the_agent_started_is_told() {
-        let mut filter = Filter::new("2026-01-01T00:00:20.9Z".parse().unwrap());
-        assert_eq!(filter.take(&world(), &event("Deployment", "web", 1), Instant::now()).unwrap().count, 1);
-        let mut filter = Filter::new("2026-01-01T00:00:21.0Z".parse().unwrap());
-        assert!(filter.take(&world(), &event("Deployment", "web", 1), Instant::now()).is_none());
+    fn what_was_there_at_the_start_is_not_told_and_what_happens_afterwards_is_whatever_our_clock_says() {
+        let (world, mut filter, now) = (world(), Filter::new(), Instant::now());
+        filter.pass(&event("Deployment", "web", 1));
+        assert!(filter.take(&world, &event("Deployment", "web", 1), now).is_none());
+        assert_eq!(filter.take(&world, &event("Deployment", "web", 3), now).unwrap().count, 2);
+        // Of the same second, and another one.
+        assert_eq!(filter.take(&world, &event("Pod", "web-5d4f8-x2x", 1), now).unwrap().count, 1);
+        let mut older = event("Pod", "web-5d4f8-y3y", 1);
+        older["lastTimestamp"] = "2026-01-01T00:00:19Z".into();
+        assert!(filter.take(&world, &older, now).is_none());
     }
 
     #[test]
     fn a_pods_event_is_told_of_its_deployment_and_counted() {
-        let (world, mut filter, now) = (world(), filter(), Instant::now());
+        let (world, mut filter, now) = (world(), Filter::new(), Instant::now());
         let told = filter.take(&world, &event("Pod", "web-5d4f8-x2x", 3), now).unwrap();
         assert_eq!((told.count, told.message.as_str()), (3, "Pod web-5d4f8-x2x: no"));
         assert_eq!(filter.take(&world, &event("Pod", "web-5d4f8-x2x", 5), now).unwrap().count, 2);
@@ -210,10 +225,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_before_and_what_we_delivered_is_not_told() {
+    fn what_we_delivered_is_not_told() {
         let world = world();
-        let mut late = Filter::new("2026-01-01T01:00:00Z".parse().unwrap());
-        assert!(late.take(&world, &event("Deployment", "web", 1), Instant::now()).is_none());
         let (_, mut posted) = to_post(
             "id/1",
             &Key { namespace: "shop".into(), name: "web".into(), ..Key::default() },
@@ -222,12 +235,12 @@ mod tests {
         .unwrap();
         posted["involvedObject"]["kind"] = "Deployment".into();
         assert_eq!(posted["metadata"]["name"], "federation-id-1");
-        assert!(filter().take(&world, &posted, Instant::now()).is_none());
+        assert!(Filter::new().take(&world, &posted, Instant::now()).is_none());
     }
 
     #[test]
     fn an_object_that_says_too_much_is_cut_short() {
-        let (world, mut filter, now) = (world(), filter(), Instant::now());
+        let (world, mut filter, now) = (world(), Filter::new(), Instant::now());
         let told = (0..100)
             .filter(|n| filter.take(&world, &event("Pod", &format!("web-{n}-x"), 1), now).is_some())
             .count();

@@ -8,7 +8,6 @@ use std::time::Instant;
 use federation_core::api::marks;
 use futures::{StreamExt as _, pin_mut};
 use hub_protocol::Key;
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
 use kube::core::{ApiResource, DynamicResourceScope, GroupVersionKind};
@@ -181,11 +180,23 @@ async fn nodes(client: Client, reach: Arc<Reach>) {
 }
 
 async fn events(client: Client, world: Arc<World>) {
-    let mut filter = Filter::new(Timestamp::now());
+    let mut filter = Filter::new();
+    let mut started = false;
     let stream = changes(client, &core("events", "Event"), watcher::Config::default());
     pin_mut!(stream);
     while let Some(event) = stream.next().await {
-        let (Event::InitApply(object) | Event::Apply(object)) = event else { continue };
+        let object = match event {
+            Event::InitApply(object) if !started => {
+                filter.pass(&object.value);
+                continue;
+            }
+            Event::InitApply(object) | Event::Apply(object) => object,
+            Event::InitDone => {
+                started = true;
+                continue;
+            }
+            Event::Init | Event::Delete(_) => continue,
+        };
         if let Some(report) = filter.take(&world, &object.value, Instant::now()) {
             // An error means that the agent is ending.
             let _ = world.reports.send(Report::Event(report)).await;

@@ -14,6 +14,7 @@ use federation_core::drill::{Facts, Seen, Step, refusal, step};
 use federation_runtime::pki;
 use federation_runtime::shutdown::Shutdown;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
@@ -34,6 +35,8 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// A drill that this process drives.
 struct Course {
     uid: String,
+    // What the holder last wrote, and when that was seen here.
+    renewed: (Option<MicroTime>, i64),
     status: FailoverDrillStatus,
     written: FailoverDrillStatus,
     written_at: Instant,
@@ -53,6 +56,7 @@ impl Course {
         let loss = status.phase.is_active().then(|| loss(drill, &status));
         Self {
             uid: drill.metadata.uid.clone().unwrap_or_default(),
+            renewed: (drill.spec.renew_time.clone(), now_ms()),
             written: status.clone(),
             status,
             written_at: Instant::now(),
@@ -152,7 +156,6 @@ impl Drills {
             return;
         }
         gather(around, drill, course);
-        let created = drill.metadata.creation_timestamp.as_ref();
         let (detected, restored) = match &course.loss {
             Some(loss) => {
                 let ended = course.status.end_time.as_ref().map(|time| time.0.as_millisecond());
@@ -162,12 +165,15 @@ impl Drills {
             None => (BTreeMap::new(), false),
         };
         let now_ms = now_ms();
+        if course.renewed.0 != drill.spec.renew_time {
+            course.renewed = (drill.spec.renew_time.clone(), now_ms);
+        }
         let Step { mut status, lost } = step(
             &drill.spec,
             &course.status,
             &Seen {
                 now_ms,
-                created_ms: created.map_or(now_ms, |time| time.0.as_millisecond()),
+                renewed_ms: course.renewed.1,
                 generation: drill.metadata.generation,
                 deleted: drill.metadata.deletion_timestamp.is_some(),
                 runner,

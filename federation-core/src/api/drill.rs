@@ -69,11 +69,11 @@ impl FailoverDrillSpec {
         i64::from(self.duration_seconds.unwrap_or(30)) * 1000
     }
 
-    /// When the lease lapses, Unix milliseconds; never without a holder. A holder that never renewed has the time from `created_ms`.
-    pub fn lapses_ms(&self, created_ms: i64) -> Option<i64> {
-        let renewed = self.renew_time.as_ref().map_or(created_ms, |time| time.0.as_millisecond());
+    /// When the lease lapses, Unix milliseconds; never without a holder. `renewed_ms` is when its reader saw `renewTime` turn, by his own
+    /// clock: the holder's may be minutes off.
+    pub fn lapses_ms(&self, renewed_ms: i64) -> Option<i64> {
         let lease = i64::from(self.lease_duration_seconds.unwrap_or(10)) * 1000;
-        (!self.holder_identity.is_empty()).then(|| renewed.saturating_add(lease))
+        (!self.holder_identity.is_empty()).then(|| renewed_ms.saturating_add(lease))
     }
 }
 

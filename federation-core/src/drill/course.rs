@@ -20,8 +20,8 @@ const LOG_MAX: usize = 64;
 pub struct Seen<'a> {
     /// Unix milliseconds.
     pub now_ms: i64,
-    /// The object's creation, Unix milliseconds.
-    pub created_ms: i64,
+    /// When the driver last saw `spec.renewTime` turn, or first saw the drill, Unix milliseconds by his own clock.
+    pub renewed_ms: i64,
     /// The object's metadata.generation.
     pub generation: Option<i64>,
     /// The object is being deleted.
@@ -181,7 +181,7 @@ impl Course<'_> {
     }
 
     fn lease_lapsed(&self) -> bool {
-        self.spec.lapses_ms(self.seen.created_ms).is_some_and(|at_ms| at_ms <= self.seen.now_ms)
+        self.spec.lapses_ms(self.seen.renewed_ms).is_some_and(|at_ms| at_ms <= self.seen.now_ms)
     }
 
     /// A cluster that is left and was lost in earnest.

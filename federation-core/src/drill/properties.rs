@@ -77,7 +77,7 @@ proptest! {
         }
         let mut status = FailoverDrillStatus::default();
         let (mut now_ms, mut runs) = (10_000_000_i64, 0);
-        let mut ran = false;
+        let (mut ran, mut renewed_ms) = (false, 10_000_000);
         let calm = Slice {
             passed_ms: 10_000, renewed: true, stop: false, frozen: false, other: false, healthy: [true, true], app: true,
             hub_restarts: false, restored: false, failed: 0, heard: true,
@@ -89,7 +89,7 @@ proptest! {
             runs += i32::from(slice.hub_restarts);
             spec.stop |= slice.stop;
             if slice.renewed {
-                spec.renew_time = Some(course::time(now_ms));
+                renewed_ms = now_ms;
             }
             let mut facts = mk_facts();
             facts.frozen = slice.frozen.then(|| "mass failure".into());
@@ -115,7 +115,7 @@ proptest! {
             let runner = format!("run {runs}");
             let (detected, dns) = (BTreeMap::new(), BTreeMap::new());
             let seen = Seen {
-                now_ms, created_ms: 10_000_000, generation: Some(1), deleted: false, runner: &runner, facts: &facts,
+                now_ms, renewed_ms, generation: Some(1), deleted: false, runner: &runner, facts: &facts,
                 detected: &detected, decided_ms: None, dns: &dns, restored: slice.restored,
             };
             let next = step(&spec, &status, &seen);
@@ -128,7 +128,7 @@ proptest! {
                 prop_assert!(!spec.stop && next.status.runner == runner);
                 let start = next.status.start_time.as_ref().map_or(0, |time| time.0.as_millisecond());
                 prop_assert!((0..spec.duration_ms()).contains(&(now_ms - start)));
-                prop_assert!(spec.lapses_ms(10_000_000).is_none_or(|at_ms| at_ms > now_ms));
+                prop_assert!(spec.lapses_ms(renewed_ms).is_none_or(|at_ms| at_ms > now_ms));
                 prop_assert!(facts.frozen.is_none());
             } else {
                 prop_assert!(next.lost.is_empty());

@@ -65,7 +65,7 @@ impl World {
         self.now_ms += after_ms;
         let seen = Seen {
             now_ms: self.now_ms,
-            created_ms: 1_000_000,
+            renewed_ms: 1_000_000,
             generation: Some(1),
             deleted: false,
             runner: self.runner,

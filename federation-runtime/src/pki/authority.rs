@@ -21,8 +21,8 @@ pub const LIFE_OF_AGENTS: Duration = Duration::from_hours(30 * 24);
 pub const LIFE_OF_PARTS: Duration = Duration::from_hours(365 * 24);
 /// Life of the authority itself.
 const LIFE_OF_AUTHORITY: Duration = Duration::from_hours(10 * 365 * 24);
-/// Clocks differ: a certificate is valid from a little before it was made.
-const BACKDATE: Duration = Duration::from_mins(5);
+/// Clocks differ, sometimes by a lot: a certificate is valid from well before it was made.
+const BACKDATE: Duration = Duration::from_hours(1);
 
 /// The federation's certificate authority: `<directory>/ca.crt` and `ca.key`.
 pub struct Authority {
