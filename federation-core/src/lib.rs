@@ -8,6 +8,7 @@
 //! - [`select`]: which objects are federated, and which policy decides for one.
 //! - [`planner`]: dividing replicas over clusters (Kubernetes Federation v1's planner, mended).
 //! - [`placement`]: which clusters an object goes to, and why.
+//! - [`contingency`]: what survivors take over at each loss, computed ahead.
 //! - [`render`]: what one member gets of a template.
 //! - [`health`]: one verdict per cluster from everybody's votes, with hysteresis and a mass-failure interlock.
 //! - [`probe`]: what is probed, when, and what the prober says of it.
@@ -22,6 +23,7 @@
 //! - [`labels`]: label selectors.
 
 pub mod api;
+pub mod contingency;
 pub mod dns;
 pub mod dnssec;
 pub mod drill;

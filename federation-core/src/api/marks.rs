@@ -8,6 +8,8 @@ pub const DELETION_PROPAGATION: &str = "federation.rs/deletion-propagation";
 pub const LOCAL: &str = "federation.rs/local";
 /// Label, value "true", on every member copy.
 pub const MANAGED: &str = "federation.rs/managed";
+/// Label on a Cluster: clusters with the same value may fail together, whatever their regions and zones.
+pub const FAILURE_DOMAIN: &str = "federation.rs/failure-domain";
 /// Annotation on a member copy: uid of its template.
 pub const TEMPLATE_UID: &str = "federation.rs/template-uid";
 /// Annotation on a member copy: generation of its template.

@@ -35,6 +35,23 @@ pub struct PlacementSpec {
     pub policy_generation: Option<i64>,
     /// Epoch of the decision.
     pub epoch: u64,
+    /// What members did by contingency plans while the hub was away, and this decision started from; ordered by cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub adopted: Vec<AdoptedPlan>,
+}
+
+/// What one member did by a contingency plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AdoptedPlan {
+    /// The Cluster's name.
+    pub cluster: String,
+    /// Epoch of the plans that it acted on.
+    pub epoch: u64,
+    /// The member's own count of its acts.
+    pub revision: u64,
+    /// Replicas that it ran for it.
+    pub replicas: i64,
 }
 
 /// Identity of a template.

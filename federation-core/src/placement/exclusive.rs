@@ -44,6 +44,12 @@ impl Terms {
     }
 }
 
+/// Milliseconds from the last renewal of a lease until another cluster may start what may run in one at a time, of a policy's `evictAfter` and
+/// the pods' grace period.
+pub fn takeover_ms(evict_after_ms: i64, grace_ms: i64) -> i64 {
+    Terms::of(evict_after_ms, grace_ms).takeover_ms
+}
+
 /// Gives all replicas to one cluster.
 pub(super) fn exclusive(
     request: &Request<'_>,

@@ -25,6 +25,7 @@ use crate::planner::Preferences;
 use crate::select;
 use crate::template::Template;
 
+pub use exclusive::takeover_ms;
 pub use standing::{Standing, rules};
 
 /// What the decision needs to know of one member cluster.
@@ -143,6 +144,7 @@ impl Decision {
             policy: self.policy.clone(),
             policy_generation: self.policy_generation,
             epoch,
+            adopted: Vec::new(),
         }
     }
 }

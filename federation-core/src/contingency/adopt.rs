@@ -1,0 +1,46 @@
+//! Taking in what members did by plans while the hub was away.
+
+use std::collections::BTreeSet;
+
+use crate::api::{AdoptedPlan, PlacementSpec};
+
+/// What one member did with one workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Act {
+    /// The member's name.
+    pub cluster: String,
+    /// Epoch of the plans.
+    pub epoch: u64,
+    /// The member's own count of its acts.
+    pub revision: u64,
+    /// Replicas that it runs at least.
+    pub replicas: i64,
+    /// The clusters that were lost.
+    pub lost: BTreeSet<String>,
+}
+
+/// The decision from which the next one starts: what the survivor runs is what it was told to run, and what was lost is being replaced. So
+/// the survivor keeps its replicas until the lost cluster is back and takes its own by the planner's rules. `None` where the decision has taken
+/// this act in already, or the member is not told to hold the object.
+pub fn adopt(current: &PlacementSpec, act: &Act) -> Option<PlacementSpec> {
+    let known = current.adopted.iter().find(|known| known.cluster == act.cluster);
+    if known.is_some_and(|known| (known.epoch, known.revision) >= (act.epoch, act.revision)) {
+        return None;
+    }
+    let mut next = current.clone();
+    let target = next.clusters.iter_mut().find(|target| target.name == act.cluster)?;
+    let held = target.replicas?;
+    target.replicas = Some(held.max(act.replicas));
+    for target in next.clusters.iter_mut().filter(|target| act.lost.contains(&target.name)) {
+        target.leaving = true;
+    }
+    next.adopted.retain(|known| known.cluster != act.cluster);
+    next.adopted.push(AdoptedPlan {
+        cluster: act.cluster.clone(),
+        epoch: act.epoch,
+        revision: act.revision,
+        replicas: act.replicas,
+    });
+    next.adopted.sort_by(|a, b| a.cluster.cmp(&b.cluster));
+    Some(next)
+}
