@@ -33,6 +33,7 @@ const PACKAGES: &[&str] = &[
     "knot-dnsutils",
     "knot-resolver",
     "ca-certificates",
+    "faketime",
     "gcc",
     "libc6-dev",
 ];
@@ -87,6 +88,7 @@ impl Kit {
                 "dig",
                 "kdig",
                 "kresd",
+                "faketime",
             ],
         )?;
         kit.binaries()?;

@@ -38,9 +38,18 @@ impl Site {
     /// 33 ms away.
     pub const TOKYO: Self = Self { name: "tokyo", index: 2, rtt_ms: 33 };
 
+    /// 5 ms away. Not part of the network until [`Network::join`].
+    pub const NAGOYA: Self = Self { name: "nagoya", index: 4, rtt_ms: 5 };
+    /// As Nagoya.
+    pub const OSAKA: Self = Self { name: "osaka", index: 5, rtt_ms: 5 };
+    /// As Nagoya.
+    pub const SEOUL: Self = Self { name: "seoul", index: 6, rtt_ms: 5 };
+
     /// The site of that name.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::TAIWAN, Self::TOKYO].into_iter().find(|site| site.name == name)
+        [Self::TAIWAN, Self::TOKYO, Self::NAGOYA, Self::OSAKA, Self::SEOUL]
+            .into_iter()
+            .find(|site| site.name == name)
     }
 
     /// Address of the site's one node, which is also its API server's.
@@ -81,9 +90,7 @@ impl Network {
         network.down()?;
         fs::create_dir_all(state_root())?;
         for namespace in sites.iter().map(|site| site.name).chain([WAN, USER]) {
-            ip(&format!("netns add {namespace}"))?;
-            ip(&format!("-n {namespace} link set lo up"))?;
-            inside(namespace, "sysctl -qw net.ipv4.ip_forward=1")?;
+            site_namespace(namespace)?;
         }
         ip("link add fed0 type veth peer name fed1 netns wan")?;
         ip(&format!("addr add {}/24 dev fed0", Self::HERE))?;
@@ -103,6 +110,26 @@ impl Network {
             ip(&format!("route add {prefix} via 10.201.0.1 dev fed0"))?;
         }
         Ok(network)
+    }
+
+    /// Adds a site to a network that is up. What an earlier run left of it is taken away first.
+    ///
+    /// # Errors
+    /// When the network is not up, or a device or a route cannot be made.
+    pub fn join(&self, kit: &Kit, site: Site) -> Result<()> {
+        self.leave(site)?;
+        site_namespace(site.name)?;
+        self.link(kit, site)
+    }
+
+    /// Takes a site out of the network.
+    ///
+    /// # Errors
+    /// When `ip` cannot be run.
+    pub fn leave(&self, site: Site) -> Result<()> {
+        self.links.stop(&format!("link-{}", site.name), Duration::from_secs(2))?;
+        let _ = fs::remove_file(Self::socket(site));
+        quiet(Command::new("ip").args(["netns", "del", site.name])).map(drop)
     }
 
     fn link(&self, kit: &Kit, site: Site) -> Result<()> {
@@ -176,15 +203,20 @@ impl Network {
     /// When `ip` cannot be run.
     pub fn down(&self) -> Result<()> {
         for site in &self.sites {
-            self.links.stop(&format!("link-{}", site.name), Duration::from_secs(2))?;
-            let _ = fs::remove_file(Self::socket(*site));
+            self.leave(*site)?;
         }
         quiet(Command::new("ip").args(["link", "del", "fed0"]))?;
-        for namespace in self.sites.iter().map(|site| site.name).chain([WAN, USER]) {
+        for namespace in [WAN, USER] {
             quiet(Command::new("ip").args(["netns", "del", namespace]))?;
         }
         Ok(())
     }
+}
+
+fn site_namespace(name: &str) -> Result<()> {
+    ip(&format!("netns add {name}"))?;
+    ip(&format!("-n {name} link set lo up"))?;
+    inside(name, "sysctl -qw net.ipv4.ip_forward=1")
 }
 
 fn ip(arguments: &str) -> Result<()> {

@@ -44,6 +44,7 @@ pub struct Agent {
     folder: PathBuf,
     site: Site,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Agent {
@@ -65,6 +66,21 @@ impl Agent {
         site: Site,
         name: &str,
         join: &Join,
+    ) -> Result<Self> {
+        Self::join_in(folder, clusters, site, name, join, &[])
+    }
+
+    /// The same with variables in its environment.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn join_in(
+        folder: &Path,
+        clusters: &Clusters,
+        site: Site,
+        name: &str,
+        join: &Join,
+        environment: &[(String, String)],
     ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("agent-").tempdir_in(folder)?.keep();
         let arguments: Vec<String> = [
@@ -89,8 +105,9 @@ impl Agent {
         ]
         .map(ToOwned::to_owned)
         .to_vec();
-        let process = start(&folder, site, &arguments)?;
-        Ok(Self { process, folder, site, arguments })
+        let environment = environment.to_vec();
+        let process = start(&folder, site, &arguments, &environment)?;
+        Ok(Self { process, folder, site, arguments, environment })
     }
 
     /// The process.
@@ -112,12 +129,17 @@ impl Agent {
     /// When it cannot be started.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        self.process = start(&self.folder, self.site, &self.arguments)?;
+        self.process = start(&self.folder, self.site, &self.arguments, &self.environment)?;
         Ok(())
     }
 }
 
-fn start(folder: &Path, site: Site, arguments: &[String]) -> Result<Process> {
+fn start(
+    folder: &Path,
+    site: Site,
+    arguments: &[String],
+    environment: &[(String, String)],
+) -> Result<Process> {
     let name = format!("agent-{}", site.name);
-    Process::start(folder, &name, Some(site.name), &program("member-agent")?, arguments)
+    Process::start_with(folder, &name, Some(site.name), &program("member-agent")?, arguments, environment)
 }

@@ -13,12 +13,20 @@ use crate::command::{Outcome, run};
 pub struct Api {
     kubeconfig: PathBuf,
     cache: PathBuf,
+    namespace: Option<&'static str>,
 }
 
 impl Api {
     /// The API of a kubeconfig. What kubectl caches goes to `cache`.
     pub fn new(kubeconfig: &Path, cache: &Path) -> Self {
-        Self { kubeconfig: kubeconfig.to_owned(), cache: cache.to_owned() }
+        Self { kubeconfig: kubeconfig.to_owned(), cache: cache.to_owned(), namespace: None }
+    }
+
+    /// The same, asked from inside a network namespace: of a site that is cut off, by who is there.
+    #[must_use]
+    pub fn from_inside(mut self, namespace: &'static str) -> Self {
+        self.namespace = Some(namespace);
+        self
     }
 
     /// The kubeconfig.
@@ -27,7 +35,14 @@ impl Api {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("kubectl");
+        let mut command = match self.namespace {
+            None => Command::new("kubectl"),
+            Some(namespace) => {
+                let mut inside = Command::new("nsenter");
+                inside.arg(format!("--net=/run/netns/{namespace}")).arg("kubectl");
+                inside
+            }
+        };
         command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--cache-dir").arg(&self.cache);
         command.args(arguments);
         // What limits the whole answer must not limit a watch.

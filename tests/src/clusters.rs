@@ -76,6 +76,19 @@ impl Clusters {
         })
     }
 
+    /// Further members, brought up side by side.
+    ///
+    /// # Errors
+    /// When one cannot be brought up.
+    pub fn light<const N: usize>(&self, sites: [Site; N]) -> Result<Vec<LightMember>> {
+        thread::scope(|scope| {
+            let ups = sites.map(|site| scope.spawn(move || LightMember::up(self, site)));
+            ups.into_iter()
+                .map(|up| up.join().unwrap_or_else(|_| bail!("bringing a cluster up panicked")))
+                .collect()
+        })
+    }
+
     /// A site's cluster and its processes.
     pub fn cluster(&self, site: Site) -> Cluster {
         Cluster::in_site(&self.kit, site)
@@ -90,6 +103,33 @@ impl Clusters {
     /// Taiwan's API and Tokyo's.
     pub fn members(&self) -> [Api; 2] {
         SITES.map(|site| self.member(site))
+    }
+}
+
+/// A member that is real, but for its nodes: etcd, kube-apiserver and the controllers that an API needs to be whole, in a network
+/// namespace of its own behind a link that can be cut. It goes away with this.
+#[derive(Debug)]
+pub struct LightMember {
+    site: Site,
+    cluster: Cluster,
+    network: Network,
+}
+
+impl LightMember {
+    fn up(clusters: &Clusters, site: Site) -> Result<Self> {
+        let member = Self { site, cluster: clusters.cluster(site), network: clusters.network.clone() };
+        member.cluster.down()?;
+        member.network.join(&clusters.kit, site)?;
+        member.cluster.up(Mode::Api)?;
+        Ok(member)
+    }
+}
+
+impl Drop for LightMember {
+    fn drop(&mut self) {
+        if let Err(error) = self.cluster.down().and_then(|()| self.network.leave(self.site)) {
+            eprintln!("{} is not gone: {error:#}", self.site.name);
+        }
     }
 }
 

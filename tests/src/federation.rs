@@ -12,6 +12,7 @@ use crate::Api;
 use crate::agent::{Agent, Join};
 use crate::clusters::{Clusters, PATIENCE, SITES};
 use crate::command::{Outcome, run};
+use crate::dns_server::DnsServer;
 use crate::process::{Process, program};
 use crate::user::User;
 use crate::wait::eventually;
@@ -110,9 +111,46 @@ impl Federation {
         User::new(self.dns_listen)
     }
 
+    /// A DNS server more.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn dns_server(&self, instance: &str) -> Result<DnsServer> {
+        self.dns_server_with(instance, &[])
+    }
+
+    /// A DNS server more, with variables in its environment.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn dns_server_with(&self, instance: &str, environment: &[(String, String)]) -> Result<DnsServer> {
+        let pki = self.folder.path().join("data/pki");
+        DnsServer::start(self.folder.path(), instance, self.hub_listen, &pki, environment)
+    }
+
+    /// `fedctl` against this federation, as a process that goes on, with variables in its environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn fedctl_process(
+        &self,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(String, String)],
+    ) -> Result<Process> {
+        let mut words: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        words.extend(["--kubeconfig".into(), self.kubeconfig().to_string_lossy().into_owned()]);
+        Process::start_with(self.folder.path(), name, None, &program("fedctl")?, &words, environment)
+    }
+
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// SIGKILL: nothing is drained, nothing said goodbye to.

@@ -48,6 +48,21 @@ impl Process {
         program: &Path,
         arguments: &[String],
     ) -> Result<Self> {
+        Self::start_with(folder, name, namespace, program, arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_with(
+        folder: &Path,
+        name: &str,
+        namespace: Option<&str>,
+        program: &Path,
+        arguments: &[String],
+        environment: &[(String, String)],
+    ) -> Result<Self> {
         let (output, errors) = (folder.join(format!("{name}.out")), folder.join(format!("{name}.log")));
         // setpriv and nsenter become the program by exec: the pid is the program's.
         let mut command = Command::new("setpriv");
@@ -61,6 +76,7 @@ impl Process {
             .env_remove("FEDERATION_DATA_DIR")
             .env_remove("FEDERATION_KUBECONFIG")
             .env("RUST_BACKTRACE", "1")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(File::create(&output)?)
@@ -123,13 +139,29 @@ impl Process {
     /// # Errors
     /// When no signal can be sent.
     pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
-        crate::run(Command::new("kill").args(["-TERM", &self.pid().to_string()]))?;
+        self.signal("TERM")?;
+        self.end(limit)
+    }
+
+    /// The status with which it ends by itself within `limit`.
+    ///
+    /// # Errors
+    /// When the kernel cannot say.
+    pub fn end(&mut self, limit: Duration) -> Result<ExitStatus> {
         let mut status = None;
-        eventually(&format!("{} ended in order", self.name), limit, || {
+        eventually(&format!("{} ended", self.name), limit, || {
             status = self.child.try_wait()?;
             Ok(status.is_some())
         });
         status.context("it ended without a status")
+    }
+
+    /// Sends it a signal: `STOP`, `CONT`, `INT`.
+    ///
+    /// # Errors
+    /// When `kill` cannot be run.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        crate::run(Command::new("kill").args([format!("-{signal}"), self.pid().to_string()])).map(drop)
     }
 }
 

@@ -44,13 +44,13 @@ impl Drop for Filter {
 }
 
 /// What `fedctl health` says of a site.
-fn told(world: &World, site: Site) -> Result<Value> {
+pub(crate) fn told(world: &World, site: Site) -> Result<Value> {
     let text = world.federation.fedctl(&["health", site.name, "-o", "json"])?;
     Ok(serde_json::from_str::<Value>(&text)?["clusters"][0].take())
 }
 
-/// A Service in both sites, of which the controller, the DNS server and the other site's agent see that users are served.
-fn probed(world: &World, port: u16) -> Result<()> {
+/// A workload in both sites behind a Service `web`, and a Service of which the controller, the DNS server and the other site's agent see that users are served.
+pub(crate) fn probed(world: &World, service: &str, port: u16) -> Result<()> {
     let namespace = &world.namespace;
     world.api().apply(
         &(manifests::deployment(namespace, "web", 4)
@@ -67,7 +67,7 @@ fn probed(world: &World, port: u16) -> Result<()> {
             let up = |vote: &&Value| {
                 vote["says"] == "Up"
                     && vote["counts"] == true
-                    && vote["service"] == format!("{namespace}/web").as_str()
+                    && vote["service"] == format!("{namespace}/{service}").as_str()
             };
             let ups = votes.iter().filter(up).count();
             ensure!(ups >= 3, "{told:#}");
@@ -83,7 +83,7 @@ fn users_leave_a_site_whose_pods_are_out_of_reach_though_its_api_is_up() -> Resu
     let settings = Settings { evict_after: Duration::from_secs(4), ..Settings::default() };
     let world = World::joined_with("half-dead", &settings)?;
     let port = 30086;
-    probed(&world, port)?;
+    probed(&world, "web", port)?;
     let (user, host) = (world.federation.user(), world.host("web"));
     eventually("the name is answered with both places", SOON, || Ok(user.resolve(&host)?.len() == 2));
 
@@ -116,7 +116,7 @@ fn a_site_that_the_hub_does_not_hear_keeps_its_users_and_its_replicas() -> Resul
     let settings = Settings { evict_after: Duration::from_secs(2), ..Settings::default() };
     let world = World::joined_with("hub-cut", &settings)?;
     let port = 30087;
-    probed(&world, port)?;
+    probed(&world, "web", port)?;
     let (user, host) = (world.federation.user(), world.host("web"));
     eventually("the name is answered with both places", SOON, || Ok(user.resolve(&host)?.len() == 2));
     let placement = "placements.federation.rs/deployments.apps.web";
