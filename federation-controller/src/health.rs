@@ -205,6 +205,10 @@ impl Health {
                 names.clone_from(&told.clusters);
                 self.say_frozen(&followers, &names, frozen.as_deref());
             }
+            if let Some(reason) = frozen.as_deref().filter(|_| told.frozen.is_none()) {
+                // Before anybody hears of users who are not served: zones are decided beside this.
+                followers.board.freeze(reason);
+            }
             self.follow_users(&followers, &mut told, !names.is_empty());
             if !names.is_empty() || all {
                 told.frozen.clone_from(&frozen);

@@ -145,6 +145,12 @@ impl Board {
         self.rebuild();
     }
 
+    /// Nothing may move from now on.
+    pub(crate) fn freeze(&self, reason: &str) {
+        self.0.state.lock().frozen = Some(reason.to_owned());
+        self.rebuild();
+    }
+
     /// A leaving cluster has no replicas any more.
     pub(crate) fn emptied(&self, cluster: &str) {
         let new = self.0.state.lock().emptied.insert(cluster.to_owned());

@@ -1,6 +1,6 @@
 //! The interlock: many clusters that go bad at once are rather a fault of who looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::member::Member;
 use super::{Options, is_bad};
@@ -12,6 +12,10 @@ pub(super) struct Freeze {
     pub(super) reason: String,
     pub(super) clusters: Vec<String>,
     well: usize,
+    /// Those that were not only about to fall.
+    fell: BTreeSet<String>,
+    /// Since when few enough are down.
+    few_since_ms: Option<i64>,
 }
 
 impl Freeze {
@@ -43,16 +47,30 @@ impl Freeze {
                 "; {silent} fell silent while probes see users served in {served}: the hub's own link is suspect"
             ));
         }
-        Some(Self { reason, clusters: down, well })
+        Some(Self { reason, clusters: down, well, fell: BTreeSet::new(), few_since_ms: None })
     }
 
-    /// Whether so few are still bad, or about to be, that things may move again.
-    pub(super) fn is_over(&self, members: &BTreeMap<String, Member>, options: &Options, now_ms: i64) -> bool {
+    /// Whether so few are still bad, or about to be, that things may move again. Once one has come back from the fall, the others may be
+    /// on their way: they are waited for a while, so that nobody is given up because he is the slower one.
+    pub(super) fn is_over(
+        &mut self,
+        members: &BTreeMap<String, Member>,
+        options: &Options,
+        now_ms: i64,
+    ) -> bool {
         let is_down =
             |member: &Member| member.verdict != Verdict::Healthy || member.is_suspect(options, now_ms);
-        let down = |name: &&String| members.get(*name).is_some_and(is_down);
-        let down = self.clusters.iter().filter(down).count();
-        !exceeds(down, self.well, options.mass_failure_share)
+        let is_down = |name: &&String| members.get(*name).is_some_and(is_down);
+        let has_fallen = |name: &&String| members.get(*name).is_some_and(|member| is_bad(member.verdict));
+        self.fell.extend(self.clusters.iter().filter(has_fallen).cloned());
+        let down = self.clusters.iter().filter(is_down).count();
+        if exceeds(down, self.well, options.mass_failure_share) {
+            self.few_since_ms = None;
+            return false;
+        }
+        let since_ms = *self.few_since_ms.get_or_insert(now_ms);
+        let somebody_is_back = !self.fell.iter().all(|name| is_down(&name));
+        down == 0 || !somebody_is_back || now_ms.saturating_sub(since_ms) >= options.thaw_hold_ms
     }
 }
 

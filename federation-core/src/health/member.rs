@@ -170,7 +170,8 @@ impl Member {
             Verdict::Healthy => self.may_rise(options, evidence.data, now_ms),
             Verdict::Partitioned => self.may_part(options, now_ms),
             Verdict::HubUnreachable | Verdict::ApiDown => {
-                self.verdict != Verdict::DataPlaneDown || !self.holds_unseen(options, evidence.data, now_ms)
+                self.verdict != Verdict::DataPlaneDown
+                    || (!self.holds_unseen(options, evidence.data, now_ms) && !self.is_held(options, now_ms))
             }
             Verdict::DataPlaneDown => true,
         };
@@ -235,7 +236,12 @@ impl Member {
         if self.good < enough || self.holds_unseen(options, data, now_ms) {
             return false;
         }
-        !self.held_down || self.decayed(options, now_ms) <= options.flap_reuse
+        !self.is_held(options, now_ms)
+    }
+
+    /// Whether it has flapped too much to be trusted yet.
+    fn is_held(&self, options: &Options, now_ms: i64) -> bool {
+        self.held_down && self.decayed(options, now_ms) > options.flap_reuse
     }
 
     /// Whether voters have disagreed long enough. Where users were not served, they must agree that they are.

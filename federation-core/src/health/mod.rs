@@ -17,7 +17,7 @@
 //!   the fault is more likely here than there: [`Verdicts::frozen`] gives the reason, and nothing may move. If they fell silent
 //!   while probers see users served, the reason says that the hub's own link is suspect. One of two is half, and fails over; two of
 //!   two freezes. A single cluster never freezes: there is nowhere to move to. While frozen the verdicts go on telling the truth. It
-//!   thaws when no more than the share of them is still down, or by [`Verdicts::thaw`], an operator's word; and the clock for
+//!   thaws when no more than the share of them is still down (and, where some came back, a moment later, for the others), or by [`Verdicts::thaw`], an operator's word; and the clock for
 //!   evictions starts again then.
 //! - *Own stalls*: if `step` is called much later than it asked for, this process was stopped, and the silence is its own.
 //! - *Start*: every cluster is `Unknown` (on which nothing moves) until a heartbeat, or until the grace after the start is over.

@@ -19,6 +19,8 @@ pub struct Options {
     pub mass_failure_share: f64,
     /// Milliseconds.
     pub mass_failure_window_ms: i64,
+    /// Milliseconds for which a freeze lasts on when one of its clusters has come back and others have not.
+    pub thaw_hold_ms: i64,
     /// Milliseconds in which a flapping cluster's penalty halves.
     pub flap_half_life_ms: i64,
     /// Penalty, in falls, above which a cluster is held down.
@@ -39,6 +41,8 @@ impl Default for Options {
             unseen_hold_ms: 300_000,
             mass_failure_share: 0.5,
             mass_failure_window_ms: 30_000,
+            // Two heartbeats and two probes, and some more: links that heal together are not back at the same moment.
+            thaw_hold_ms: 5_000,
             flap_half_life_ms: 60_000,
             flap_limit: 3.5,
             flap_reuse: 2.0,

@@ -124,7 +124,9 @@ fn both_of_two_gone_freezes_before_anything_can_move() {
     assert_eq!(world.verdict("tokyo"), Verdict::HubUnreachable);
 
     world.silent.retain(|cluster| *cluster != "tokyo");
-    world.run(3_000);
+    world.run(6_000);
+    assert!(world.verdicts.frozen().is_some(), "Tokyo is back, and Taiwan may be on its way");
+    world.run(2_000);
     assert_eq!(world.verdicts.frozen(), None);
     assert_eq!(world.verdict("taiwan"), Verdict::HubUnreachable);
     let since_ms = world.verdicts.view("taiwan").unwrap().since_ms;

@@ -222,13 +222,13 @@ impl Verdicts {
     }
 
     fn freeze_or_thaw(&mut self, now_ms: i64) {
-        match &self.freeze {
-            Some(freeze) if freeze.is_over(&self.clusters, &self.options, now_ms) => {
+        if let Some(freeze) = &mut self.freeze {
+            if freeze.is_over(&self.clusters, &self.options, now_ms) {
                 self.freeze = None;
                 self.count_anew(now_ms);
             }
-            Some(_) => {}
-            None => self.freeze = Freeze::found(&self.clusters, &self.options, now_ms),
+        } else {
+            self.freeze = Freeze::found(&self.clusters, &self.options, now_ms);
         }
     }
 }

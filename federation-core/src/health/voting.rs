@@ -284,6 +284,43 @@ fn a_data_plane_that_flaps_is_held_down_and_its_users_move_but_a_few_times() {
 }
 
 #[test]
+fn who_flaps_with_all_that_it_has_is_down_all_the_time_once_it_is_held_down() {
+    let mut world = World::new(&["osaka", "taiwan", "tokyo"], &[Voter::Controller, dns("one")]);
+    let mut changes = Vec::new();
+    for _ in 0..12 {
+        // Heartbeats are missed before probers have counted, and come back after them.
+        world.silent.push("taiwan");
+        changes.extend(world.run(700));
+        world.dead.push("taiwan");
+        changes.extend(world.run(4_300));
+        world.dead.clear();
+        changes.extend(world.run(700));
+        world.silent.clear();
+        changes.extend(world.run(4_300));
+    }
+    let withdrawn = |change: &Change| change.from != change.to && change.to == Verdict::DataPlaneDown;
+    assert!(changes.iter().filter(|(_, change)| withdrawn(change)).count() <= 5, "{changes:?}");
+    assert_eq!(world.view("taiwan").verdict, Verdict::DataPlaneDown);
+}
+
+#[test]
+fn those_that_come_back_from_a_mass_failure_later_than_others_are_waited_for() {
+    let clusters = ["fukuoka", "nagoya", "osaka", "taiwan", "tokyo"];
+    let mut world = World::new(&clusters, &[Voter::Controller, dns("one")]);
+    world.silent.extend(["nagoya", "osaka", "taiwan"]);
+    world.dead.extend(["nagoya", "osaka", "taiwan"]);
+    world.run(10_000);
+    assert!(world.verdicts.frozen().is_some());
+    world.silent.retain(|name| *name != "nagoya");
+    world.dead.retain(|name| *name != "nagoya");
+    world.run(4_000);
+    assert_eq!(world.view("nagoya").verdict, Verdict::Healthy);
+    assert!(world.verdicts.frozen().is_some(), "the others may be on their way");
+    world.run(4_000);
+    assert_eq!(world.verdicts.frozen(), None, "two of five may be given up");
+}
+
+#[test]
 fn a_report_holds_every_vote_with_its_age() {
     let mut world = World::new(&["taiwan", "tokyo"], &[Voter::Controller, dns("one")]);
     world.run(500);
