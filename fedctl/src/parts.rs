@@ -50,6 +50,9 @@ pub struct UpOptions {
     /// The federation's DNS zone; its first label is the federation's name.
     #[arg(long, default_value = "fed.example.test", value_name = "ZONE")]
     dns_zone: String,
+    /// Zone of Multi-Cluster Services' names (KEP-1645), such as clusterset.local; none if not given.
+    #[arg(long, value_name = "ZONE")]
+    clusterset_zone: Option<String>,
     /// Names of the zone's servers, NAME or NAME=ADDRESS; ns1.ZONE if not given.
     #[arg(long, value_name = "NAME[=ADDRESS]")]
     dns_nameserver: Vec<String>,
@@ -102,6 +105,7 @@ impl UpOptions {
             dns_tls_cert: None,
             dns_tls_key: None,
             dns_zone: "fed.example.test".into(),
+            clusterset_zone: None,
             dns_nameserver: Vec::new(),
             dns_ttl: 5,
             evict_after: evict_after.as_secs(),
@@ -149,6 +153,7 @@ impl UpOptions {
             hub_listen: self.hub_listen,
             hub_name: self.cert_name.clone(),
             dns_zone: self.dns_zone.clone(),
+            clusterset_zone: self.clusterset_zone.clone(),
             dns_nameserver: self.dns_nameserver.clone(),
             dns_ttl: self.dns_ttl,
             evict_after: Duration::from_secs(self.evict_after),

@@ -20,6 +20,10 @@ pub struct Options {
     /// The federation's DNS zone.
     #[arg(long, default_value = "fed.example.test")]
     pub dns_zone: String,
+    /// Zone of Multi-Cluster Services' names (KEP-1645), such as `clusterset.local`: `<service>.<namespace>.svc.<zone>`, with SRV records of
+    /// ports. None if not given.
+    #[arg(long)]
+    pub clusterset_zone: Option<String>,
     /// Host names of the zone's servers; `ns1.<zone>` if none is given. With `=ADDRESS`, the address is published too.
     #[arg(long)]
     pub dns_nameserver: Vec<String>,
@@ -47,6 +51,7 @@ impl Default for Options {
             hub_listen: SocketAddr::from(([127, 0, 0, 1], 6444)),
             hub_name: Vec::new(),
             dns_zone: "fed.example.test".into(),
+            clusterset_zone: None,
             dns_nameserver: Vec::new(),
             dns_ttl: 5,
             evict_after: std::time::Duration::from_secs(300),

@@ -222,6 +222,7 @@ impl Service {
         tokio::spawn(see_off.run(shutdown.clone()));
         let settings = Settings {
             nameservers: name_servers(&options)?,
+            clusterset: clusterset(&options)?,
             zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
             ttl_seconds: options.dns_ttl.max(1),
             incarnation,
@@ -337,6 +338,25 @@ async fn incarnation(client: &Client) -> Result<String, Error> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let namespace = namespaces.get("kube-system").await.map_err(Error::Incarnation)?;
     Ok(namespace.metadata.uid.unwrap_or_default())
+}
+
+/// Reads `--clusterset-zone`. It may not lie within the federation's own names, nor around them: one zone answers for a name.
+fn clusterset(options: &Options) -> Result<Option<String>, Error> {
+    let Some(zone) = &options.clusterset_zone else { return Ok(None) };
+    let zone = zone.trim_end_matches('.').to_ascii_lowercase();
+    let own = options.dns_zone.trim_end_matches('.').to_ascii_lowercase();
+    let (_, suffix) = own.split_once('.').unwrap_or(("", &own));
+    let refused = |why: String| Err(Error::Option("clusterset-zone", why));
+    if let Err(error) = federation_core::dns::Name::parse(&format!("{zone}.")) {
+        return refused(format!("{zone:?}: {error}"));
+    }
+    let within = |name: &str, origin: &str| {
+        name == origin || name.strip_suffix(origin).is_some_and(|rest| rest.ends_with('.'))
+    };
+    if zone.is_empty() || within(&zone, suffix) || within(suffix, &zone) {
+        return refused(format!("{zone:?} overlaps {suffix}, where the federation's own names are"));
+    }
+    Ok(Some(zone))
 }
 
 /// Reads `--dns-nameserver NAME[=ADDRESS[,ADDRESS…]]`.

@@ -27,8 +27,19 @@ type Name = (String, String);
 #[derive(Debug, Default)]
 struct State {
     services: HashMap<Name, Value>,
-    ready: HashMap<Name, u32>,
+    ready: HashMap<Name, Ready>,
     nodes: BTreeMap<String, Node>,
+}
+
+/// Endpoints of one Service that are told by name.
+const HOSTS_MAX: usize = 100;
+
+/// Ready endpoints of a Service.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Ready {
+    /// Distinct addresses.
+    count: u32,
+    hosts: Vec<v1::ServiceEndpoint>,
 }
 
 /// Collects what the watches see and reports a Service when its reachability may have changed; the session drops repeats.
@@ -54,8 +65,9 @@ impl Reach {
 
     pub(crate) async fn endpoints(&self, namespace: &str, name: &str, live: Option<&Value>) {
         let name = (namespace.to_owned(), name.to_owned());
-        let ready = live.map_or(0, ready_endpoints);
-        let old = self.state.lock().ready.insert(name.clone(), ready);
+        let ready = live.map(ready_endpoints).unwrap_or_default();
+        let old = self.state.lock().ready.insert(name.clone(), ready.clone());
+        // The session drops what says nothing new.
         if old != Some(ready) {
             self.report([name]).await;
         }
@@ -103,7 +115,8 @@ impl Reach {
             let service = {
                 let state = self.state.lock();
                 let id = (namespace, name);
-                let ready = state.ready.get(&id).copied().unwrap_or(0);
+                let none = Ready::default();
+                let ready = state.ready.get(&id).unwrap_or(&none);
                 describe(state.services.get(&id), ready, state.nodes.values())
             };
             let report = v1::ServiceState { key: Some(key.into()), uid: wanted.entry.uid.clone(), ..service };
@@ -116,17 +129,20 @@ impl Reach {
 /// Addresses in the order of preference that users' paths have: a load balancer, node ports of ready nodes, external addresses.
 fn describe<'a>(
     service: Option<&Value>,
-    ready: u32,
+    ready: &Ready,
     nodes: impl Iterator<Item = &'a Node>,
 ) -> v1::ServiceState {
     let Some(service) = service else {
         return v1::ServiceState { absent: true, ..v1::ServiceState::default() };
     };
-    let mut state = v1::ServiceState { ready_endpoints: ready, ..v1::ServiceState::default() };
+    let mut state = v1::ServiceState { ready_endpoints: ready.count, ..v1::ServiceState::default() };
     let text = |pointer: &str| service.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let items = |pointer: &str| {
         service.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
     };
+    if text("/spec/clusterIP") == "None" {
+        state.endpoints.clone_from(&ready.hosts);
+    }
     let kind = text("/spec/type");
     if kind == "LoadBalancer" {
         let ips = items("/status/loadBalancer/ingress").iter().filter_map(|item| item.get("ip")?.as_str());
@@ -154,16 +170,35 @@ fn describe<'a>(
     state
 }
 
-/// Distinct ready addresses of an Endpoints object (core/v1, which Kubernetes 1.20 and the newest both serve).
-fn ready_endpoints(endpoints: &Value) -> u32 {
+/// Ready endpoints of an Endpoints object (core/v1, which Kubernetes 1.20 and the newest both serve).
+fn ready_endpoints(endpoints: &Value) -> Ready {
     let subsets = endpoints.get("subsets").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let addresses: BTreeSet<&str> = subsets
-        .iter()
-        .filter_map(|subset| subset.get("addresses")?.as_array())
-        .flatten()
-        .filter_map(|address| address.get("ip")?.as_str())
-        .collect();
-    addresses.len() as u32
+    let mut addresses: BTreeSet<&str> = BTreeSet::new();
+    let mut hosts: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for address in subsets.iter().filter_map(|subset| subset.get("addresses")?.as_array()).flatten() {
+        let Some(ip) = address.get("ip").and_then(Value::as_str) else { continue };
+        addresses.insert(ip);
+        let host = match address.get("hostname").and_then(Value::as_str) {
+            Some(hostname) => hostname.to_owned(),
+            None => label(ip),
+        };
+        hosts.entry(host).or_default().insert(ip);
+    }
+    let endpoint = |(host, addresses): (String, BTreeSet<&str>)| v1::ServiceEndpoint {
+        host,
+        addresses: addresses.into_iter().map(str::to_owned).collect(),
+    };
+    let hosts = hosts.into_iter().take(HOSTS_MAX).map(endpoint).collect();
+    Ready { count: addresses.len() as u32, hosts }
+}
+
+/// An address as a DNS label, as Kubernetes' DNS has it for endpoints without a hostname.
+fn label(ip: &str) -> String {
+    match ip.parse::<std::net::IpAddr>() {
+        // Written out: a label neither begins nor ends with a hyphen.
+        Ok(std::net::IpAddr::V6(v6)) => v6.segments().map(|segment| format!("{segment:x}")).join("-"),
+        _ => ip.replace('.', "-"),
+    }
 }
 
 fn node(node: &Value) -> Node {
@@ -210,11 +245,27 @@ mod tests {
             "allocatable": {"cpu": "2", "memory": "1Gi", "pods": "110"}}}))
     }
 
+    fn ready(count: u32) -> Ready {
+        Ready { count, hosts: Vec::new() }
+    }
+
+    #[test]
+    fn endpoints_of_a_headless_service_are_told_by_name() {
+        let endpoints = ready_endpoints(&json!({"subsets": [{"addresses": [
+            {"ip": "10.1.0.1", "hostname": "db-0"}, {"ip": "10.1.0.2"}, {"ip": "2001:db8::1"}]}]}));
+        let hosts: Vec<&str> = endpoints.hosts.iter().map(|endpoint| endpoint.host.as_str()).collect();
+        assert_eq!(hosts, ["10-1-0-2", "2001-db8-0-0-0-0-0-1", "db-0"]);
+        let headless = json!({"spec": {"clusterIP": "None"}});
+        assert_eq!(describe(Some(&headless), &endpoints, [].iter()).endpoints, endpoints.hosts);
+        let service = json!({"spec": {"clusterIP": "10.96.0.1"}});
+        assert!(describe(Some(&service), &endpoints, [].iter()).endpoints.is_empty());
+    }
+
     #[test]
     fn a_load_balancer_is_reached_at_its_ingress() {
         let service = json!({"spec": {"type": "LoadBalancer", "ports": [{"port": 80, "nodePort": 30080}]},
             "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}});
-        let state = describe(Some(&service), 2, [ready_node("10.0.0.1", &[])].iter());
+        let state = describe(Some(&service), &ready(2), [ready_node("10.0.0.1", &[])].iter());
         assert_eq!(
             (state.addresses, state.ports.len(), state.ready_endpoints),
             (vec!["192.0.2.7".to_owned()], 0, 2)
@@ -226,18 +277,19 @@ mod tests {
         let service =
             json!({"spec": {"type": "NodePort", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]}});
         let down = Node { ready: false, ..ready_node("10.0.0.9", &["198.51.100.9"]) };
-        let state = describe(Some(&service), 1, [ready_node("10.0.0.1", &[]), down.clone()].iter());
+        let state = describe(Some(&service), &ready(1), [ready_node("10.0.0.1", &[]), down.clone()].iter());
         assert_eq!(state.addresses, ["10.0.0.1"]);
         assert_eq!(state.ports.get("http"), Some(&30080));
-        let state = describe(Some(&service), 1, [ready_node("10.0.0.1", &["198.51.100.1"]), down].iter());
+        let state =
+            describe(Some(&service), &ready(1), [ready_node("10.0.0.1", &["198.51.100.1"]), down].iter());
         assert_eq!(state.addresses, ["198.51.100.1"]);
     }
 
     #[test]
     fn external_addresses_come_last_and_a_lost_service_is_absent() {
         let service = json!({"spec": {"type": "ClusterIP", "externalIPs": ["203.0.113.5"]}});
-        assert_eq!(describe(Some(&service), 1, [].iter()).addresses, ["203.0.113.5"]);
-        assert!(describe(None, 1, [].iter()).absent);
+        assert_eq!(describe(Some(&service), &ready(1), [].iter()).addresses, ["203.0.113.5"]);
+        assert!(describe(None, &ready(1), [].iter()).absent);
     }
 
     #[test]
@@ -245,7 +297,7 @@ mod tests {
         let endpoints = json!({"subsets": [
             {"addresses": [{"ip": "10.1.0.1"}, {"ip": "10.1.0.2"}], "notReadyAddresses": [{"ip": "10.1.0.3"}]},
             {"addresses": [{"ip": "10.1.0.1"}]}]});
-        assert_eq!(ready_endpoints(&endpoints), 2);
-        assert_eq!(ready_endpoints(&json!({})), 0);
+        assert_eq!(ready_endpoints(&endpoints).count, 2);
+        assert_eq!(ready_endpoints(&json!({})), Ready::default());
     }
 }

@@ -120,6 +120,9 @@ const RANGES: &[(&[&str], u64, u64)] = &[
     (&["safety", "windowSeconds"], 1, 86_400),
 ];
 
+/// Service bindings of one policy: each costs a record for every cluster at every name.
+const BINDINGS_MAX: usize = 8;
+
 fn policy(spec: &Value, faults: &mut Faults) {
     let path = FieldPath::new("spec");
     let service = spec["service"].as_str().unwrap_or_default();
@@ -131,7 +134,10 @@ fn policy(spec: &Value, faults: &mut Faults) {
         }
     }
     for (index, host) in strings(&spec["hostnames"]).enumerate() {
-        for fault in names::dns1123_subdomain(host.trim_end_matches('.')) {
+        let name = host.trim_end_matches('.');
+        // One label that stands for any others may be in front.
+        let rest = if name == "*" { "x" } else { name.strip_prefix("*.").unwrap_or(name) };
+        for fault in names::dns1123_subdomain(rest) {
             faults.push(FieldError::invalid(&path.child("hostnames").index(index), host.as_str(), &fault));
         }
     }
@@ -151,12 +157,28 @@ fn policy(spec: &Value, faults: &mut Faults) {
             faults.push(FieldError::invalid(&path.child("healthCheck").child(field), value, &problem));
         }
     }
+    bindings(spec, &path.child("serviceBindings"), faults);
     for (name, weight) in spec["weights"].as_object().into_iter().flatten() {
         check_weight(weight, &path.child("weights").key(name), faults);
     }
     ranks(spec, &path, faults);
     combinations(spec, &path, faults);
     switches(spec, &path, faults);
+}
+
+/// How the Service is spoken to.
+fn bindings(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    let listed = spec["serviceBindings"].as_array().map_or(&[][..], Vec::as_slice);
+    if listed.len() > BINDINGS_MAX {
+        faults.push(FieldError::too_many(path, listed.len(), BINDINGS_MAX));
+    }
+    for (index, binding) in listed.iter().enumerate() {
+        let Ok(read) = serde_json::from_value::<api::ServiceBinding>(binding.clone()) else { continue };
+        for (field, problem) in read.problems() {
+            let path = path.index(index).child(field);
+            faults.push(FieldError::invalid(&path, binding[field].clone(), &problem));
+        }
+    }
 }
 
 /// `order` and `tiers`.
@@ -283,8 +305,9 @@ mod tests {
     #[test]
     fn a_whole_policy_is_taken() {
         let spec = json!({
-            "service": "web", "hostnames": ["shop"], "strategy": "Weighted", "picks": 2, "proximity": "Nearest",
+            "service": "web", "hostnames": ["shop", "*.shop", "*"], "strategy": "Weighted", "picks": 2, "proximity": "Nearest",
             "tiers": [{"clusters": ["taiwan"]}, {"regions": ["asia-northeast"]}],
+            "serviceBindings": [{"alpn": ["h2", "h3"]}, {"type": "SVCB", "prefix": "_dns", "alpn": ["dot"], "port": 853}],
             "weights": {"taiwan": 3}, "ttlSeconds": 30, "minTtlSeconds": 2,
             "health": {"panicPercent": 0, "onPanic": "IgnoreHealth", "allDown": "Fallback", "fallback": ["192.0.2.9"],
                 "minimumHoldSeconds": 10, "slowStartSeconds": 60, "drainSeconds": 30},
@@ -298,19 +321,25 @@ mod tests {
     #[test]
     fn every_fault_names_its_field() {
         let spec = json!({
-            "service": "Web", "picks": 17, "strategy": "Sticky", "order": ["taiwan"],
+            "service": "Web", "hostnames": ["a.*.b"], "picks": 17, "strategy": "Sticky", "order": ["taiwan"],
             "tiers": [{"clusters": ["a", "a"]}, {}], "ttlSeconds": 1, "minTtlSeconds": 2,
             "health": {"panicPercent": 101, "allDown": "Fallback", "fallback": ["x"], "drainSeconds": 86401},
             "safety": {"maxWithdrawnPercent": 0, "windowSeconds": 0},
             "overrides": {"taiwan": {"reason": " "}},
+            "serviceBindings": [{"prefix": "https", "alpn": [""]}, {"noDefaultAlpn": true, "ech": "!"}],
         });
         let expected = [
             "spec.service",
+            "spec.hostnames[0]",
             "spec.picks",
             "spec.health.panicPercent",
             "spec.health.drainSeconds",
             "spec.safety.maxWithdrawnPercent",
             "spec.safety.windowSeconds",
+            "spec.serviceBindings[0].prefix",
+            "spec.serviceBindings[0].alpn",
+            "spec.serviceBindings[1].noDefaultAlpn",
+            "spec.serviceBindings[1].ech",
             "spec.tiers",
             "spec.tiers[0].clusters[1]",
             "spec.tiers[1]",

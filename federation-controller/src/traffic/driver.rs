@@ -142,6 +142,7 @@ impl Traffic {
         let input = |epoch| TrafficInput {
             federation,
             suffix,
+            clusterset: settings.clusterset.as_deref(),
             nameservers: &settings.nameservers,
             hostmaster: "",
             ttl_seconds: settings.ttl_seconds,

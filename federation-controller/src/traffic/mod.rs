@@ -46,6 +46,8 @@ pub(crate) type AllServed = BTreeMap<String, BTreeMap<String, Served>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) zone: String,
+    /// The zone of Multi-Cluster Services, if there is one.
+    pub(crate) clusterset: Option<String>,
     pub(crate) nameservers: Vec<NameServer>,
     pub(crate) ttl_seconds: u32,
     pub(crate) incarnation: String,

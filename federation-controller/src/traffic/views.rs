@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use federation_core::api::TaintEffect;
-use federation_core::traffic::{Backend, ClusterTraffic, Probe, ServiceView};
+use federation_core::traffic::{Backend, ClusterTraffic, Endpoint, Probe, ServicePort, ServiceView};
+use serde_json::Value;
 
 use crate::decide::board::Snapshot;
 use crate::observe::World;
@@ -32,20 +33,44 @@ pub(super) fn services(world: &World, served: &AllServed) -> Vec<ServiceView> {
                 .filter(|(_, report)| report.uid == *template.uid)
                 .filter_map(|(cluster, report)| {
                     let state = report.service.clone()?;
+                    let ports = state.ports.into_iter();
+                    let ports = ports.filter_map(|(name, port)| Some((name, u16::try_from(port).ok()?)));
                     let backend = Backend {
                         ready_endpoints: state.ready_endpoints,
                         addresses: state.addresses,
+                        ports: ports.collect(),
+                        endpoints: state.endpoints.into_iter().map(endpoint).collect(),
                         absent: state.absent,
                         probe: probe(&cluster, &service),
                     };
                     Some((cluster, backend))
                 })
                 .collect();
-            ServiceView { namespace, name, backends }
+            ServiceView { namespace, name, ports: ports(&template.object), backends }
         })
         .collect();
     views.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     views
+}
+
+fn endpoint(told: proto::v1::ServiceEndpoint) -> Endpoint {
+    let addresses = told.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+    Endpoint { host: told.host, addresses }
+}
+
+fn ports(service: &Value) -> Vec<ServicePort> {
+    let ports = service.pointer("/spec/ports").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let text = |port: &Value, field: &str| port[field].as_str().map(str::to_owned);
+    ports
+        .iter()
+        .filter_map(|port| {
+            Some(ServicePort {
+                name: text(port, "name").unwrap_or_default(),
+                protocol: text(port, "protocol").unwrap_or_else(|| "TCP".into()),
+                number: u16::try_from(port["port"].as_u64()?).ok()?,
+            })
+        })
+        .collect()
 }
 
 /// The clusters, by name.

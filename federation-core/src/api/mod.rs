@@ -9,6 +9,7 @@ mod placement;
 mod policy;
 mod resource;
 mod safety;
+mod service_binding;
 mod traffic;
 
 pub mod marks;
@@ -22,4 +23,5 @@ pub use placement::*;
 pub use policy::*;
 pub use resource::{API_VERSION, GROUP, VERSION};
 pub use safety::*;
+pub use service_binding::*;
 pub use traffic::*;

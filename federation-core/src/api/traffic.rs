@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::HealthCheck;
 use super::resource::kind;
+use super::{HealthCheck, ServiceBinding};
 
 kind! {
     /// DNS answers for one Service.
@@ -24,7 +24,7 @@ kind! {
 pub struct TrafficPolicySpec {
     /// Name of the Service, in the same namespace.
     pub service: String,
-    /// Host names inside the federation's zone, besides the Service's own names.
+    /// Host names inside the federation's zone, besides the Service's own names. `*.shop` stands for every name below `shop` that nothing else has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
     /// How one answer is made from the clusters of the answering tier.
@@ -54,6 +54,9 @@ pub struct TrafficPolicySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub min_ttl_seconds: Option<u32>,
+    /// HTTPS and SVCB records (RFC 9460) beside the addresses: how the Service is spoken to, with hints of the same addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub service_bindings: Vec<ServiceBinding>,
     /// How probers look whether users are served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,

@@ -39,7 +39,10 @@ pub fn targets(services: &[ProbedService], policies: &[TrafficPolicy]) -> Vec<Ta
         let policy = oldest(service, policies);
         let spec = policy.map(|policy| &policy.spec);
         let check = spec.and_then(|spec| spec.health_check.as_ref());
-        let hostname = spec.and_then(|spec| spec.hostnames.first()).map(String::as_str);
+        let hostname = spec.and_then(|spec| {
+            // A wildcard is no host.
+            spec.hostnames.iter().map(String::as_str).find(|hostname| !hostname.starts_with('*'))
+        });
         let Some(checked) = Check::of(check, hostname) else { continue };
         let safety = spec.map(|spec| spec.safety.clone()).unwrap_or_default();
         let alone = Alone {

@@ -14,6 +14,8 @@ pub struct TrafficInput<'a> {
     pub federation: &'a str,
     /// The rest of `--dns-zone`, without a final dot.
     pub suffix: &'a str,
+    /// Name of the zone of Multi-Cluster Services (KEP-1645); none: there is none.
+    pub clusterset: Option<&'a str>,
     /// The servers of the zones.
     pub nameservers: &'a [NameServer],
     /// Mailbox of the zones' operator as a domain name (SOA RNAME); `hostmaster.<zone>` if empty.
@@ -66,8 +68,30 @@ pub struct ServiceView {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Its ports, in order.
+    pub ports: Vec<ServicePort>,
     /// By cluster name: what the clusters that it is placed on say.
     pub backends: BTreeMap<String, Backend>,
+}
+
+/// One endpoint of a headless Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its hostname, or its first address as a label.
+    pub host: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name; empty if it is the only one and has none.
+    pub name: String,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+    /// Where users connect to, if the cluster says nothing else.
+    pub number: u16,
 }
 
 /// A Service in one cluster.
@@ -77,10 +101,22 @@ pub struct Backend {
     pub ready_endpoints: u32,
     /// Literal addresses that users can connect to. What is no IP address is left out, and said so.
     pub addresses: Vec<String>,
+    /// Ports by which users reach it there in place of the Service's own (node ports), by the port's name.
+    pub ports: BTreeMap<String, u16>,
+    /// Of a headless Service: its ready endpoints.
+    pub endpoints: Vec<Endpoint>,
     /// The copy is gone.
     pub absent: bool,
     /// What those who probe the addresses say together, if they agree.
     pub probe: Option<Probe>,
+}
+
+impl ServiceView {
+    /// The number by which users reach a port in a cluster; an empty name of a cluster is for what is in none.
+    pub fn port_in(&self, port: &ServicePort, cluster: &str) -> u16 {
+        let there = self.backends.get(cluster).and_then(|backend| backend.ports.get(&port.name));
+        there.copied().unwrap_or(port.number)
+    }
 }
 
 /// The quorum of the data plane on one backend.

@@ -28,11 +28,17 @@
 //! | `<svc>.<ns>.fed.svc.<region>.example.test.` | `fed.svc.<region>.example.test.` | the region's first, then all |
 //! | `<svc>.<ns>.fed.svc.<zone>.<region>.example.test.` | `fed.svc.<zone>.<region>.example.test.` | the zone's first, the region's, then all |
 //!
+//! With `--clusterset-zone` there is one zone more, of Multi-Cluster Services' names: see `zone/clusterset.rs`.
+//!
+//! Each has A and AAAA records, and the HTTPS and SVCB records of its policy's `serviceBindings`, at the name itself or at `<prefix>.<name>`. All of
+//! them are made from the same tiers, so that hints never point elsewhere than addresses.
+//!
 //! The last three are Federation v1's. It made a CNAME from the zone's name to the region's, and from there to the global one, when nothing
 //! served nearby; here the tiers of one record set say the same, and the resolver is spared two questions. Each regional name has a zone
 //! of its own, so that the federation never has to be authoritative for the whole suffix, which is somebody else's.
 
 mod choose;
+mod content;
 mod explain;
 mod input;
 mod latency;
@@ -53,7 +59,9 @@ use std::net::IpAddr;
 use crate::api::{ClusterAnswer, TrafficPolicy};
 
 pub use explain::{Lookup, LookupError, Reason, lookup};
-pub use input::{Backend, ClusterTraffic, NameServer, Probe, ServiceView, TrafficInput};
+pub use input::{
+    Backend, ClusterTraffic, Endpoint, NameServer, Probe, ServicePort, ServiceView, TrafficInput,
+};
 pub use latency::{HYSTERESIS_PERCENT, Latency, SAMPLE_STALE_MS, Sample};
 pub use memory::{Answers, ClusterMemory, FrontMemory, Memory, Withdrawal};
 pub use places::{PREFIXES_MAX, Places, REGIONS_MAX, is_region_name, location};
@@ -168,9 +176,11 @@ pub fn zones(input: &TrafficInput<'_>) -> TrafficDecision {
         // The oldest policy speaks for the Service's own names.
         if let Some(first) = all.get(from) {
             zones.service(first, &mut decision.explanations);
+            zones.clusterset(first);
         }
     }
     zones.hostnames(&all, &mut decision.explanations);
+    decision.explanations.append(&mut zones.problems);
     (decision.zones, decision.owners) = zones.finish();
     decision
 }

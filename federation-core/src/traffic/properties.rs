@@ -68,6 +68,7 @@ impl History {
             service: ServiceView {
                 namespace: "shop".into(),
                 name: "web".into(),
+                ports: Vec::new(),
                 backends: names.iter().enumerate().map(|(at, name)| (name.clone(), backend(at))).collect(),
             },
             clusters: names.iter().enumerate().map(|(at, name)| (name.clone(), cluster(at))).collect(),
@@ -111,6 +112,7 @@ impl History {
         zones(&TrafficInput {
             federation: "fed",
             suffix: "example.test",
+            clusterset: None,
             nameservers: &[],
             hostmaster: "",
             ttl_seconds: 5,

@@ -73,6 +73,18 @@ pub enum RecordType {
     /// IPv6 address.
     #[serde(rename = "AAAA")]
     Aaaa,
+    /// How a web server is spoken to (RFC 9460).
+    #[serde(rename = "HTTPS")]
+    Https,
+    /// The same for other schemes.
+    #[serde(rename = "SVCB")]
+    Svcb,
+    /// Where a port of a Service is (RFC 2782).
+    #[serde(rename = "SRV")]
+    Srv,
+    /// Text.
+    #[serde(rename = "TXT")]
+    Txt,
 }
 
 impl RecordType {
@@ -81,6 +93,10 @@ impl RecordType {
         match self {
             Self::A => "A",
             Self::Aaaa => "AAAA",
+            Self::Https => "HTTPS",
+            Self::Svcb => "SVCB",
+            Self::Srv => "SRV",
+            Self::Txt => "TXT",
         }
     }
 

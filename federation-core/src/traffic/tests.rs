@@ -6,6 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::api::Verdict;
 
+mod bindings;
+mod clusterset;
 mod policy;
 
 struct World {
@@ -18,6 +20,7 @@ struct World {
     now_ms: i64,
     frozen: Option<&'static str>,
     nameservers: Vec<NameServer>,
+    clusterset: Option<&'static str>,
 }
 
 impl World {
@@ -38,6 +41,7 @@ impl World {
             services: vec![ServiceView {
                 namespace: "shop".into(),
                 name: "web".into(),
+                ports: Vec::new(),
                 backends: BTreeMap::from([
                     ("taiwan".into(), backend("192.0.2.1")),
                     ("tokyo".into(), backend("192.0.2.2")),
@@ -53,6 +57,7 @@ impl World {
             latency: Latency::default(),
             now_ms: 1_000_000,
             frozen: None,
+            clusterset: None,
             nameservers: vec![NameServer {
                 name: "ns1.fed.example.test".into(),
                 addresses: vec!["192.0.2.53".parse().unwrap()],
@@ -64,6 +69,7 @@ impl World {
         let decision = zones(&TrafficInput {
             federation: "fed",
             suffix: "example.test",
+            clusterset: self.clusterset,
             nameservers: &self.nameservers,
             hostmaster: "",
             ttl_seconds: 5,
@@ -289,6 +295,20 @@ fn hostnames_are_inside_the_zone_and_belong_to_one_policy() {
         .collect();
     assert_eq!(refused.len(), 4, "{refused:#?}");
     assert!(refused[3].contains("the older TrafficPolicy shop/p0 has it"));
+}
+
+#[test]
+fn a_hostname_may_stand_for_all_below_a_name() {
+    let mut world = World::new();
+    world.policy(json!({"service": "web", "hostnames": ["*.shop", "*", "a.*.b", "*.svc"],
+        "serviceBindings": [{"alpn": ["h2"]}, {"prefix": "_8443._https"}]}));
+    let decision = world.step();
+    for name in ["*.shop.fed.example.test.", "*.fed.example.test."] {
+        assert_eq!(answer(&decision, name, RecordType::A), "192.0.2.1*100 192.0.2.2*100", "{name}");
+        assert!(answer(&decision, name, RecordType::Https).starts_with("1 . alpn=h2"), "{name}");
+    }
+    let problems = decision.problems_of("shop", "p0");
+    assert_eq!(problems.len(), 4, "two hostnames, and a prefix in front of each wildcard: {problems:#?}");
 }
 
 #[test]

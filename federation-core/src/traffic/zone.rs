@@ -1,11 +1,14 @@
 //! The names of Services and policies, and the zones that they are in.
 
+mod clusterset;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::api::{Proximity, Strategy, TrafficPolicy};
 
 use super::choose::{Chosen, Front, Otherwise};
+use super::content::Content;
 use super::pipeline::{self, Share};
 use super::record::{Choice, RecordSet, RecordType, Selection, Tier, Variant, Zone, serial};
 use super::{Explanation, NameServer, Owner, TrafficInput, places_of_clusters};
@@ -35,6 +38,8 @@ pub(super) struct Builder<'a> {
     places: BTreeMap<String, BTreeSet<String>>,
     zones: BTreeMap<String, BTreeMap<(String, RecordType), RecordSet>>,
     owners: BTreeMap<String, Owner>,
+    /// What cannot be in a zone, though its policy says so.
+    pub(super) problems: Vec<Explanation>,
 }
 
 impl<'a> Builder<'a> {
@@ -52,7 +57,9 @@ impl<'a> Builder<'a> {
                 zones.insert(format!("{federation}.svc.{zone}.{region}.{suffix}."), BTreeMap::new());
             }
         }
-        let mut builder = Self { input, apex, v1, places, zones, owners: BTreeMap::new() };
+        let mut builder =
+            Self { input, apex, v1, places, zones, owners: BTreeMap::new(), problems: Vec::new() };
+        builder.clusterset_zone();
         builder.servers();
         builder
     }
@@ -100,8 +107,9 @@ impl<'a> Builder<'a> {
         }
         let relative = format!("{}.{}", service.name, service.namespace);
         let (apex, v1) = (self.apex.clone(), self.v1.clone());
-        self.global(&apex, &format!("{relative}.svc.{apex}"), decided);
-        self.global(&v1, &format!("{relative}.{v1}"), decided);
+        let contents = Content::of(decided.front.spec);
+        self.global(&apex, &format!("{relative}.svc.{apex}"), decided, &contents);
+        self.global(&v1, &format!("{relative}.{v1}"), decided, &contents);
         let (federation, suffix) = (self.input.federation.to_ascii_lowercase(), self.v1_suffix());
         for (region, zones) in self.places.clone() {
             let near = self.clusters_of(|cluster| cluster.region == region);
@@ -110,6 +118,7 @@ impl<'a> Builder<'a> {
                 &origin,
                 &format!("{relative}.{origin}"),
                 decided,
+                &contents,
                 std::slice::from_ref(&near),
                 Vec::new(),
             );
@@ -117,7 +126,8 @@ impl<'a> Builder<'a> {
                 let nearest = self.clusters_of(|cluster| cluster.region == region && cluster.zone == zone);
                 let origin = format!("{federation}.svc.{zone}.{region}.{suffix}");
                 let ranks = [nearest, near.clone()];
-                self.names(&origin, &format!("{relative}.{origin}"), decided, &ranks, Vec::new());
+                let name = format!("{relative}.{origin}");
+                self.names(&origin, &name, decided, &contents, &ranks, Vec::new());
             }
         }
     }
@@ -166,7 +176,7 @@ impl<'a> Builder<'a> {
                 taken.insert(name.clone(), object.clone());
                 if let Some(decided) = of_policy {
                     let apex = self.apex.clone();
-                    self.global(&apex, &name, decided);
+                    self.global(&apex, &name, decided, &Content::of(decided.front.spec));
                 }
             }
         }
@@ -208,10 +218,12 @@ impl<'a> Builder<'a> {
             return Err(format!("{hostname}: must be inside the zone {}", self.apex));
         }
         let relative = name.strip_suffix(&self.apex).unwrap_or_default().trim_end_matches('.');
-        let mut labels = relative.split('.').filter(|_| !relative.is_empty());
+        // A wildcard stands in front of what it is for (RFC 4592 section 2.1.1).
+        let plain = if relative == "*" { "" } else { relative.strip_prefix("*.").unwrap_or(relative) };
+        let mut labels = plain.split('.').filter(|_| !plain.is_empty());
         if name.len() > 254 || !labels.all(is_label) {
             return Err(format!(
-                "{hostname}: must consist of DNS labels ([a-z0-9-], at most 63 characters each)"
+                "{hostname}: must consist of DNS labels ([a-z0-9-], at most 63 characters each), the first of which may be *"
             ));
         }
         // Services' own names must not be shadowed.
@@ -222,7 +234,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A name for everybody: clients of some regions may get it otherwise.
-    fn global(&mut self, origin: &str, name: &str, decided: &Decided<'_>) {
+    fn global(&mut self, origin: &str, name: &str, decided: &Decided<'_>, contents: &[Content<'_>]) {
         let input = self.input;
         let spec = decided.front.spec;
         let mut regions = Vec::new();
@@ -232,29 +244,40 @@ impl<'a> Builder<'a> {
                 regions.push((region.to_owned(), pipeline::tiers(input, spec, &decided.chosen, &near)));
             }
         }
-        self.names(origin, name, decided, &[], regions);
+        self.names(origin, name, decided, contents, &[], regions);
     }
 
-    /// Record sets of both families for one name. `near` ranks clusters before the policy does; `regions` are the tiers for the clients
-    /// of each.
+    /// Record sets of one name, with these contents. `near` ranks clusters before the policy does; `regions` are the tiers for the clients of
+    /// each.
     fn names(
         &mut self,
         origin: &str,
         name: &str,
         decided: &Decided<'_>,
+        contents: &[Content<'_>],
         near: &[BTreeSet<String>],
         regions: Vec<(String, Vec<Vec<Share>>)>,
     ) {
         let Decided { front, chosen, ttl } = decided;
         let tiers = pipeline::tiers(self.input, front.spec, chosen, near);
-        for rtype in [RecordType::A, RecordType::Aaaa] {
+        let owner = Owner { service: front.object(), policy: front.policy.to_owned() };
+        for content in contents {
+            let name = match content.name(name) {
+                Ok(name) => name,
+                Err(message) => {
+                    self.problem(decided, message);
+                    continue;
+                }
+            };
             let tiers = match &chosen.otherwise {
-                None => of_family(&tiers, rtype),
-                Some(Otherwise::Fallback(addresses)) => fixed(addresses, rtype),
+                None => content.tiers(front.service, &tiers),
+                Some(Otherwise::Fallback(addresses)) => content.fixed(front.service, addresses),
                 // One record set is enough for the name to exist.
-                Some(Otherwise::NoData) if rtype == RecordType::A => vec![Tier {
-                    choices: vec![Choice { data: Vec::new(), weight: 1, cluster: String::new() }],
-                }],
+                Some(Otherwise::NoData) if content.is_first() => {
+                    vec![Tier {
+                        choices: vec![Choice { data: Vec::new(), weight: 1, cluster: String::new() }],
+                    }]
+                }
                 Some(Otherwise::NoData) => Vec::new(),
             };
             if tiers.is_empty() {
@@ -262,7 +285,7 @@ impl<'a> Builder<'a> {
             }
             let mut variants: Vec<Variant> = Vec::new();
             for (region, tiers_there) in &regions {
-                let there = of_family(tiers_there, rtype);
+                let there = content.tiers(front.service, tiers_there);
                 if there.is_empty() || there == tiers {
                     continue;
                 }
@@ -278,10 +301,11 @@ impl<'a> Builder<'a> {
                 Strategy::Sticky => Selection::Sticky,
             };
             let picks = front.spec.picks.filter(|_| selection == Selection::Weighted).unwrap_or(1).max(1);
+            self.owners.entry(name.clone()).or_insert_with(|| owner.clone());
             let record = RecordSet {
-                name: name.to_owned(),
+                name,
                 ttl: *ttl,
-                rtype,
+                rtype: content.rtype(),
                 service: front.object(),
                 selection,
                 picks,
@@ -290,9 +314,23 @@ impl<'a> Builder<'a> {
             };
             self.insert(origin, record);
         }
-        self.owners
-            .entry(name.to_owned())
-            .or_insert_with(|| Owner { service: front.object(), policy: front.policy.to_owned() });
+        self.owners.entry(name.to_owned()).or_insert(owner);
+    }
+
+    /// Says once what is wrong with a policy.
+    fn problem(&mut self, decided: &Decided<'_>, message: String) {
+        let Front { service, policy, .. } = decided.front;
+        let problem = Explanation {
+            object: format!("{}/{policy}", service.namespace),
+            policy: policy.to_owned(),
+            cluster: String::new(),
+            answered: false,
+            rule: "Hostname",
+            message,
+        };
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     fn insert(&mut self, origin: &str, record: RecordSet) {
@@ -302,28 +340,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// The tiers as far as they have addresses of the family.
-fn of_family(tiers: &[Vec<Share>], rtype: RecordType) -> Vec<Tier> {
-    let choice = |share: &Share| {
-        let data = by_family(&share.addresses).remove(&rtype)?;
-        Some(Choice { data, weight: share.weight, cluster: share.cluster.clone() })
-    };
-    tiers
-        .iter()
-        .map(|tier| Tier { choices: tier.iter().filter_map(choice).collect() })
-        .filter(|tier| !tier.choices.is_empty())
-        .collect()
-}
-
-fn fixed(addresses: &[IpAddr], rtype: RecordType) -> Vec<Tier> {
-    by_family(addresses)
-        .remove(&rtype)
-        .map(|data| Tier { choices: vec![Choice { data, weight: 1, cluster: String::new() }] })
-        .into_iter()
-        .collect()
-}
-
-fn by_family(addresses: &[IpAddr]) -> BTreeMap<RecordType, Vec<String>> {
+pub(super) fn by_family(addresses: &[IpAddr]) -> BTreeMap<RecordType, Vec<String>> {
     let mut families: BTreeMap<RecordType, Vec<String>> = BTreeMap::new();
     for address in addresses {
         families.entry(RecordType::of(address)).or_default().push(address.to_string());

@@ -230,7 +230,11 @@ async fn whoever_runs_a_drill_and_dies_or_stops_it_ends_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn preflight_refuses_what_cannot_pass_or_would_leave_nobody() {
-    let settings = Settings { heartbeat: Duration::from_millis(300), evict_after: Duration::from_secs(300) };
+    let settings = Settings {
+        heartbeat: Duration::from_millis(300),
+        evict_after: Duration::from_secs(300),
+        clusterset: None,
+    };
     let (federation, mut taiwan, mut tokyo) = Federation::pair_with(settings).await;
     both_serve(&federation, [&taiwan, &tokyo]).await;
     for (name, spec, reason) in [

@@ -134,18 +134,24 @@ impl Running {
 pub(crate) struct Settings {
     pub(crate) heartbeat: Duration,
     pub(crate) evict_after: Duration,
+    /// The zone of Multi-Cluster Services.
+    pub(crate) clusterset: Option<&'static str>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(1), evict_after: Duration::from_secs(300) }
+        Self { heartbeat: Duration::from_secs(1), evict_after: Duration::from_secs(300), clusterset: None }
     }
 }
 
 impl Settings {
     /// What is lost is found, and replaced, as soon as may be.
     pub(crate) fn quick() -> Self {
-        Self { heartbeat: Duration::from_millis(300), evict_after: Duration::from_millis(500) }
+        Self {
+            heartbeat: Duration::from_millis(300),
+            evict_after: Duration::from_millis(500),
+            ..Self::default()
+        }
     }
 }
 
@@ -230,6 +236,7 @@ impl Federation {
             hub_listen: self.hub,
             evict_after: self.settings.evict_after,
             heartbeat: self.settings.heartbeat,
+            clusterset_zone: self.settings.clusterset.map(str::to_owned),
             ..federation_controller::Options::default()
         };
         let service = federation_controller::Service::new(

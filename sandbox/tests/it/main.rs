@@ -3,6 +3,7 @@
 //! Each test has a federation of its own on loopback, in a temporary directory, and waits for conditions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod bindings;
 mod clusters;
 mod dnssec;
 mod drills;

@@ -76,7 +76,7 @@ async fn a_drained_cluster_leaves_the_answers_before_it_is_empty() {
     assert!(!answer.is_empty() && answer.iter().all(|address| is_of(*address, &tokyo)), "{answer:?}");
 }
 
-const POLICIES: &str = "/apis/federation.rs/v1alpha1/namespaces/default/trafficpolicies";
+pub(crate) const POLICIES: &str = "/apis/federation.rs/v1alpha1/namespaces/default/trafficpolicies";
 pub(crate) const NAME: &str = "web.default.fed.svc.example.test.";
 /// With two clusters of equal weight, this many answers from one of them are no accident but once in 65,536.
 const ANSWERS: usize = 16;
