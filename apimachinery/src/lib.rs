@@ -9,6 +9,7 @@
 //! - [`patch`]: JSON patch, merge patch, strategic merge patch.
 //! - [`apply`](mod@apply): server-side apply and `managedFields`.
 //! - [`table`], [`jsonpath`], [`duration`]: what `kubectl get` shows.
+//! - [`order`]: which member of an object comes first.
 //! - [`quantity`]: amounts of resources.
 
 pub mod apply;
@@ -19,6 +20,7 @@ pub mod jsonpath;
 pub mod labels;
 pub mod meta;
 pub mod names;
+pub mod order;
 pub mod patch;
 pub mod quantity;
 pub mod rbac;

@@ -1,5 +1,6 @@
 //! Discovery: `/api`, `/apis` and what is below, in the old and the aggregated form (KEP-3352), made from the table of kinds.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderMap;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -185,6 +186,12 @@ fn one_group(name: &str, served: &Served) -> Option<Value> {
     Some(group)
 }
 
+/// `discovery.StorageVersionHash`: clients compare it to know when objects are stored in another form.
+fn storage_version_hash(group: &str, version: &str, kind: &str) -> String {
+    let digest = Sha256::digest(format!("{group}/{version}/{kind}"));
+    STANDARD.encode(&digest[..8])
+}
+
 fn resources(group: &str, version: &str, served: &Served) -> Option<Value> {
     let mut resources = Vec::new();
     for kind in kinds(group, version, served) {
@@ -200,6 +207,9 @@ fn resources(group: &str, version: &str, served: &Served) -> Option<Value> {
         }
         if !kind.categories.is_empty() {
             resource["categories"] = json!(kind.categories);
+        }
+        if let Some((group, version)) = kind.stored_version() {
+            resource["storageVersionHash"] = storage_version_hash(group, version, kind.kind).into();
         }
         resources.push(resource);
         for part in kind.all_subresources() {

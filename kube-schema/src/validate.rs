@@ -39,6 +39,32 @@ pub struct Mismatch {
     message: String,
 }
 
+impl Mismatch {
+    /// The same as `runtime.DefaultUnstructuredConverter` words it, which kube-apiserver decodes strategically merged objects with.
+    pub fn restoring(&self) -> String {
+        let expected = &*self.expected;
+        if !self.message.starts_with("json: cannot unmarshal") || expected.ends_with("IntOrString") {
+            return self.message.clone();
+        }
+        let (place, found) = match self.found {
+            "object" => ("map", "map[string]interface {}"),
+            "array" => ("slice", "[]interface {}"),
+            "number" => ("int64", "int64"),
+            other => (other, other),
+        };
+        let structure = expected.rsplit('.').next().is_some_and(|name| name.starts_with(char::is_uppercase));
+        if expected.starts_with("map[") {
+            format!("cannot restore map from {place}")
+        } else if expected.starts_with("[]") {
+            format!("cannot restore slice from {place}")
+        } else if structure {
+            format!("cannot restore struct from: {place}")
+        } else {
+            format!("cannot convert {found} to {expected}")
+        }
+    }
+}
+
 /// What a text that is no quantity is refused with.
 const QUANTITY_SYNTAX: &str =
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";

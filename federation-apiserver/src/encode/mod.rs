@@ -3,10 +3,11 @@
 //! The common case costs nothing: JSON of the object itself is the stored bytes.
 
 mod table;
+mod unnamed;
 
 use std::sync::Arc;
 
-use apimachinery::ApiError;
+use apimachinery::{ApiError, order::Ordered};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -72,7 +73,15 @@ pub(crate) fn object(
             table::table(kind, format.include, &meta, vec![value], now, true)
         }
     };
-    Ok(respond::encode(format, &value))
+    Ok(written(kind, format, &value))
+}
+
+fn written(kind: &Kind, format: Format, value: &Value) -> (&'static str, Vec<u8>) {
+    if kind.custom.is_some() && format.view == View::Object {
+        respond::encode_custom(format, value)
+    } else {
+        respond::encode(format, value)
+    }
 }
 
 /// A list.
@@ -105,11 +114,22 @@ pub(crate) fn list(
                 "kind": format!("{}List", kind.kind),
                 "apiVersion": kind.api_version(),
                 "metadata": meta,
-                "items": values,
+                "items": elements(kind, values),
             })
         }
     };
-    Ok(respond::encode(format, &value))
+    Ok(written(kind, format, &value))
+}
+
+/// Objects as elements of a list: those of built-in kinds leave to the list what they are.
+pub(crate) fn elements(kind: &Kind, mut objects: Vec<Value>) -> Vec<Value> {
+    if kind.built_in {
+        for object in objects.iter_mut().filter_map(Value::as_object_mut) {
+            object.remove("apiVersion");
+            object.remove("kind");
+        }
+    }
+    objects
 }
 
 fn verbatim_list(kind: &Kind, items: &[Arc<Stored>], meta: &ListMeta) -> Vec<u8> {
@@ -120,7 +140,7 @@ fn verbatim_list(kind: &Kind, items: &[Arc<Stored>], meta: &ListMeta) -> Vec<u8>
             r#"{{"kind":"{}List","apiVersion":"{}","metadata":{},"items":["#,
             kind.kind,
             kind.api_version(),
-            meta.value()
+            serde_json::to_string(&Ordered::metadata(&meta.value())).unwrap_or_default(),
         )
         .as_bytes(),
     );
@@ -128,7 +148,11 @@ fn verbatim_list(kind: &Kind, items: &[Arc<Stored>], meta: &ListMeta) -> Vec<u8>
         if index > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(&stored.bytes);
+        if kind.built_in {
+            unnamed::append(&mut out, &stored.bytes);
+        } else {
+            out.extend_from_slice(&stored.bytes);
+        }
     }
     out.extend_from_slice(b"]}\n");
     out
@@ -198,7 +222,8 @@ pub(crate) fn frame_of_value(
     if format.encoding == Encoding::Protobuf {
         return protobuf_frame(event, &value);
     }
-    json_frame(event, value.to_string().as_bytes())
+    let (_, object) = written(kind, Format { pretty: false, encoding: Encoding::Json, ..format }, &value);
+    json_frame(event, object.trim_ascii_end())
 }
 
 /// Four bytes of length, big-endian, and the event. What has no protobuf form is told as an error: a frame of another form

@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 
-use apimachinery::ApiError;
+use apimachinery::{ApiError, order::Ordered};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
@@ -50,11 +51,19 @@ pub fn encode(format: Format, value: &Value) -> (&'static str, Vec<u8>) {
         }
         Encoding::Json => {}
     }
+    json(format, &Ordered::new(value))
+}
+
+/// Writes an object of a custom kind in the form that was chosen: as JSON its members are in the order of the alphabet, as those of Go's maps.
+pub fn encode_custom(format: Format, value: &Value) -> (&'static str, Vec<u8>) {
+    if format.encoding == Encoding::Json { json(format, value) } else { encode(format, value) }
+}
+
+fn json(format: Format, value: &impl Serialize) -> (&'static str, Vec<u8>) {
     let content = if format.pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
-    let json = Format { encoding: Encoding::Json, ..format };
     let mut content = content.unwrap_or_default();
     content.push(b'\n');
-    (json.content_type(false), content)
+    (Format { encoding: Encoding::Json, ..format }.content_type(false), content)
 }
 
 /// An error as its Status.

@@ -92,6 +92,7 @@ pub(super) const KINDS: &[&Kind] = &[
             let class = pod::qos_class(&object["spec"]);
             object["status"] = json!({"phase": "Pending", "qosClass": class});
         },
+        prepare_update: keep_what_is_given,
         validate: |object, faults| pod::validate_spec(&object["spec"], &"spec".into(), faults),
         validate_update,
         ..Kind::BUILT_IN
@@ -254,6 +255,34 @@ fn ending(ended: &Value) -> String {
         Some(signal) if signal != 0 => format!("Signal:{signal}"),
         _ => format!("ExitCode:{}", ended["exitCode"].as_i64().unwrap_or_default()),
     }
+}
+
+/// What admission has given a pod stays when an update leaves it out, so that the manifest that made a pod replaces it, too.
+fn keep_what_is_given(pod: &mut Value, old: &Value) {
+    let Some(spec) = pod["spec"].as_object_mut() else { return };
+    for name in ["serviceAccountName", "serviceAccount", "priority", "preemptionPolicy"] {
+        let absent = spec.get(name).is_none_or(|value| value.is_null() || value == "");
+        if let Some(given) = old["spec"].get(name).filter(|_| absent) {
+            spec.insert(name.to_owned(), given.clone());
+        }
+    }
+    let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
+    let Some(tolerations) = tolerations.as_array_mut() else { return };
+    for given in items(&old["spec"], "tolerations").filter(|given| is_patience(given)) {
+        if !tolerations.iter().any(|own| own["key"] == given["key"] && own["effect"] == given["effect"]) {
+            tolerations.push(given.clone());
+        }
+    }
+    if tolerations.is_empty() {
+        spec.remove("tolerations");
+    }
+}
+
+/// Whether it is one of the two that every pod gets (`DefaultTolerationSeconds`).
+fn is_patience(toleration: &Value) -> bool {
+    let key = text(toleration, "key");
+    matches!(key, "node.kubernetes.io/not-ready" | "node.kubernetes.io/unreachable")
+        && toleration["effect"] == "NoExecute"
 }
 
 /// A pod's spec stands, but for images, its deadline, its grace, more tolerations, and where it was not scheduled yet.

@@ -219,6 +219,20 @@ impl Kind {
         }
     }
 
+    /// Group and version that its objects are stored in; none if there are no objects.
+    pub fn stored_version(&self) -> Option<(&str, &str)> {
+        if !self.verbs.contains(&"create") || !self.verbs.contains(&"get") {
+            return None;
+        }
+        if let Some(custom) = &self.custom {
+            return custom.storage_version.split_once('/');
+        }
+        match &self.conversion {
+            Some(_) => Registry::get().stored_as(&self.storage()).map(|kind| (kind.group, kind.version)),
+            None => Some((self.group, self.version)),
+        }
+    }
+
     /// Whether it lives in namespaces.
     pub fn namespaced(&self) -> bool {
         self.scope == Scope::Namespaced

@@ -1,5 +1,6 @@
 //! An object serialized once, before its resourceVersion is known.
 
+use apimachinery::order;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Map, Value};
 
@@ -27,14 +28,16 @@ impl Encoded {
         let object = object.as_object().unwrap_or(&empty);
         let metadata = object.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
         text.push(b'{');
-        for (position, (name, value)) in with_key(object, "metadata").into_iter().enumerate() {
+        for (position, (name, value)) in order::members(object, "", Some("metadata")).into_iter().enumerate()
+        {
             write_name(&mut text, position, name);
             if name != "metadata" {
                 write_value(&mut text, value);
                 continue;
             }
             text.push(b'{');
-            for (position, (name, value)) in with_key(metadata, "resourceVersion").into_iter().enumerate() {
+            let members = order::members(metadata, "metadata", Some("resourceVersion"));
+            for (position, (name, value)) in members.into_iter().enumerate() {
                 write_name(&mut text, position, name);
                 if name == "resourceVersion" {
                     text.extend_from_slice(b"\"\"");
@@ -62,15 +65,6 @@ impl Encoded {
     pub(crate) fn size(&self) -> usize {
         self.text.len() + REVISION_DIGITS_MAX
     }
-}
-
-/// The map's entries in order, with `key` among them even when it is absent.
-fn with_key<'a>(map: &'a Map<String, Value>, key: &'a str) -> Vec<(&'a str, &'a Value)> {
-    let mut entries: Vec<_> = map.iter().map(|(name, value)| (name.as_str(), value)).collect();
-    if !map.contains_key(key) {
-        entries.insert(entries.partition_point(|(name, _)| *name < key), (key, &Value::Null));
-    }
-    entries
 }
 
 fn write_name(text: &mut Vec<u8>, position: usize, name: &str) {
@@ -101,10 +95,10 @@ mod tests {
     }
 
     #[test]
-    fn the_revision_lands_in_alphabetical_place() {
+    fn members_are_in_the_order_of_go() {
         check(
-            &json!({"kind": "A", "metadata": {"name": "n", "uid": "u"}, "spec": {}}),
-            r#"{"kind":"A","metadata":{"name":"n","resourceVersion":"42","uid":"u"},"spec":{}}"#,
+            &json!({"apiVersion": "v1", "kind": "A", "metadata": {"labels": {}, "name": "n", "uid": "u"}, "spec": {}}),
+            r#"{"kind":"A","apiVersion":"v1","metadata":{"name":"n","uid":"u","resourceVersion":"42","labels":{}},"spec":{}}"#,
         );
     }
 
@@ -118,10 +112,10 @@ mod tests {
 
     #[test]
     fn an_object_without_metadata_gets_one() {
-        check(&json!({"a": 1, "z": 2}), r#"{"a":1,"metadata":{"resourceVersion":"42"},"z":2}"#);
+        check(&json!({"a": 1, "z": 2}), r#"{"metadata":{"resourceVersion":"42"},"a":1,"z":2}"#);
     }
 
-    /// serde_json's `preserve_order` would break both the order of output and this module.
+    /// serde_json's `preserve_order` would break the order of output.
     #[test]
     fn maps_are_in_alphabetical_order() {
         assert_eq!(json!({"b": 1, "a": 2}).to_string(), r#"{"a":2,"b":1}"#);

@@ -18,7 +18,7 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
         return Err(ApiError::no_such_method());
     }
     let object = call.decode_object(options.field_validation)?;
-    if object["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
+    if !object::version(&object).is_empty() {
         return Err(ApiError::resource_version_on_create());
     }
     let object = begin(call, object)?;

@@ -192,6 +192,16 @@ impl Call {
         Err(ApiError::invalid(kind.group, kind.kind, name, &errors))
     }
 
+    /// Refuses what a strategic merge patch has left with wrong types, in the words of Go's converter of such objects.
+    pub(super) fn check_restored(&self, object: &Value) -> Result<(), ApiError> {
+        let kind = &*self.kind;
+        let report = self.shared.schemas().validate(kind.group, kind.version, kind.kind, object);
+        match report.iter().flat_map(|report| &report.mismatches).next() {
+            Some(first) => Err(ApiError::bad_request(first.restoring())),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses wrong types; refuses, warns of or ignores unknown fields. Fields that `old` has are not news: they are
     /// kept here on purpose, and who changes something else must be able to.
     pub(super) fn check_fields(

@@ -15,6 +15,7 @@ use crate::{
     admission::{self, webhook},
     crd,
     deletion::{self, DeleteDecision, DeleteOptions, Propagation},
+    encode,
     http::{Body, query},
     store::{Stored, Write, WriteError},
 };
@@ -80,7 +81,7 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
         "kind": format!("{}List", call.kind.kind),
         "apiVersion": call.kind.api_version(),
         "metadata": {"resourceVersion": call.shared.storage.snapshot().revision().to_string()},
-        "items": items,
+        "items": encode::elements(&call.kind, items),
     });
     Ok(call.answer_value(StatusCode::OK, &answer))
 }

@@ -238,6 +238,11 @@ fn validate_finalizers(object: &Value, old: &Value, faults: &mut Faults) {
     }
 }
 
+/// The version that a written object must replace; empty for any, as `0` is in Go.
+pub(super) fn version(object: &Value) -> &str {
+    object["metadata"]["resourceVersion"].as_str().filter(|version| *version != "0").unwrap_or_default()
+}
+
 /// Whether two states differ in nothing but resourceVersion and the times of managed fields.
 pub(super) fn same(one: &Value, other: &Value) -> bool {
     let stripped = |object: &Value| {

@@ -44,7 +44,7 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let conditional = match &patch {
         Patch::Json(_) => false,
         Patch::Merge(patch) | Patch::Strategic(patch) | Patch::Apply(patch) => {
-            patch["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty())
+            !object::version(patch).is_empty()
         }
     };
     for round in 0..ROUNDS {
@@ -72,7 +72,7 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
         }
         object::settle_namespace(&call.kind, &mut next, call.namespace())?;
         update::check_name(call, &mut next)?;
-        let version = next["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        let version = object::version(&next);
         if !version.is_empty() && version != current.revision.to_string() {
             return Err(ApiError::stale(&call.resource(), call.name()));
         }
@@ -175,6 +175,10 @@ fn check_patched(
         Some(error) => Err(ApiError::bad_request(error)),
         None => call.check_kind(next, &api_version, kind),
     };
+    let checked = checked.and_then(|()| match patch {
+        Patch::Strategic(_) => call.check_restored(next),
+        _ => Ok(()),
+    });
     let checked = checked.and_then(|()| call.check_fields(next, Some(old), validation));
     checked.map_err(|error| match patch {
         Patch::Apply(_) => error,

@@ -4,7 +4,7 @@ use apimachinery::{ApiError, FieldError, FieldPath, labels::Selector, status::Gr
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Call, commit, commit::Outcome, patch, update};
+use super::{Call, commit, commit::Outcome, object, patch, update};
 use crate::{
     admission::webhook,
     crd::custom::ScalePaths,
@@ -72,7 +72,7 @@ async fn write(
             let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
             return Err(ApiError::invalid("autoscaling", "Scale", call.name(), &[error]));
         }
-        let version = scale["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        let version = object::version(&scale).to_owned();
         if !version.is_empty() && version != current.revision.to_string() {
             return Err(ApiError::stale(&call.resource(), call.name()));
         }

@@ -25,7 +25,7 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
     object::settle_namespace(&call.kind, &mut object, call.namespace())?;
     check_named(call, &object)?;
     check_name(call, &mut object)?;
-    let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+    let version = object::version(&object).to_owned();
     let manager = options.field_manager.as_deref();
     for _ in 0..ROUNDS {
         let current = match call.current() {
