@@ -58,6 +58,16 @@ impl Session {
         &self.url
     }
 
+    /// The program.
+    pub(crate) fn kubectl(&self) -> &Path {
+        &self.kubectl
+    }
+
+    /// The kubeconfig of the administrator.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("data/admin.conf")
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.kubectl);
         command

@@ -8,6 +8,7 @@ mod clients;
 mod contract;
 mod crd;
 mod decoding;
+mod golden;
 mod kinds;
 mod kubectl;
 mod kubectl_access;
