@@ -7,6 +7,7 @@
 
 mod compare;
 mod fieldset;
+mod last_applied;
 mod managed;
 mod merge;
 mod ownership;
@@ -15,6 +16,7 @@ mod typed;
 
 pub use compare::Comparison;
 pub use fieldset::{DecodeError, FieldSet, PathElement, path_text};
+pub use last_applied::apply_after_kubectl;
 pub use managed::{
     MAX_UPDATE_MANAGERS, ManagedEntry, ManagedError, Operation, Owner, managed_fields, remove_managed_fields,
 };

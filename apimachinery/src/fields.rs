@@ -38,6 +38,9 @@ pub enum FieldSelectorError {
     /// A backslash escapes something other than a comma, an equals sign or itself.
     #[error("invalid field selector: invalid escape sequence: {0}")]
     Escape(String),
+    /// A comma or an equals sign is not escaped; told as its number, as Go prints runes.
+    #[error("invalid field selector: unescaped character in value: {0}")]
+    Unescaped(u32),
     /// The kind does not offer the field.
     #[error("field label not supported: {0}")]
     NotSupported(String),
@@ -136,7 +139,7 @@ fn unescape(value: &str) -> Result<String, FieldSelectorError> {
                 Some(next) => return Err(FieldSelectorError::Escape(format!("\\{next}"))),
                 None => return Err(FieldSelectorError::Escape("\\".to_owned())),
             },
-            ',' | '=' => return Err(FieldSelectorError::Escape(format!("unescaped {c} in {value}"))),
+            ',' | '=' => return Err(FieldSelectorError::Unescaped(c.into())),
             other => out.push(other),
         }
     }

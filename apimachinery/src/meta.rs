@@ -113,7 +113,7 @@ fn validate_owner_references(meta: &Value, path: &FieldPath, errors: &mut Vec<Fi
             match controller {
                 Some(first) => errors.push(FieldError::invalid(
                     path,
-                    reference.clone(),
+                    meta["ownerReferences"].clone(),
                     &format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
                         text("name")

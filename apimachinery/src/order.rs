@@ -28,6 +28,11 @@ const METADATA: &[&str] = &[
     "remainingItemCount",
 ];
 const DETAILS: &[&str] = &["name", "group", "kind", "uid", "causes", "retryAfterSeconds"];
+/// `metav1.OwnerReference`.
+const OWNER: &[&str] = &["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+/// `metav1.ManagedFieldsEntry`.
+const MANAGED: &[&str] =
+    &["manager", "operation", "apiVersion", "time", "fieldsType", "fieldsV1", "subresource"];
 /// `metav1.APIGroup`.
 const GROUP: &[&str] = &["kind", "apiVersion", "name", "versions", "preferredVersion"];
 /// `metav1.APIResource`.
@@ -53,7 +58,7 @@ const DISCOVERED_VERSION: &[&str] = &["version", "resources", "freshness"];
 #[derive(Clone, Copy, Debug)]
 pub struct Ordered<'a> {
     value: &'a Value,
-    /// The member that it is the value of; empty for elements of lists and the whole.
+    /// The member that it is the value of, or in the list of; empty for the whole.
     name: &'a str,
 }
 
@@ -63,9 +68,9 @@ impl<'a> Ordered<'a> {
         Self { value, name: "" }
     }
 
-    /// The metadata of an object or a list.
-    pub fn metadata(value: &'a Value) -> Self {
-        Self { value, name: "metadata" }
+    /// The value of a member.
+    pub fn member(name: &'a str, value: &'a Value) -> Self {
+        Self { value, name }
     }
 }
 
@@ -74,15 +79,21 @@ impl Serialize for Ordered<'_> {
         match self.value {
             Value::Object(object) => {
                 let mut map = serializer.serialize_map(Some(object.len()))?;
-                for (name, value) in members(object, self.name, None) {
-                    map.serialize_entry(name, &Ordered { value, name })?;
+                if order(object, self.name).is_empty() {
+                    for (name, value) in object {
+                        map.serialize_entry(name, &Ordered { value, name })?;
+                    }
+                } else {
+                    for (name, value) in members(object, self.name, None) {
+                        map.serialize_entry(name, &Ordered { value, name })?;
+                    }
                 }
                 map.end()
             }
             Value::Array(items) => {
                 let mut list = serializer.serialize_seq(Some(items.len()))?;
                 for value in items {
-                    list.serialize_element(&Ordered { value, name: "" })?;
+                    list.serialize_element(&Ordered { value, name: self.name })?;
                 }
                 list.end()
             }
@@ -113,12 +124,14 @@ fn order(object: &Map<String, Value>, name: &str) -> &'static [&'static str] {
         "metadata" => METADATA,
         "details" => DETAILS,
         "responseKind" => GROUP_VERSION_KIND,
+        "ownerReferences" => OWNER,
+        "managedFields" => MANAGED,
         _ if has("preferredVersion") => GROUP,
         _ if has("namespaced") => RESOURCE,
         _ if has("responseKind") || has("subresource") => DISCOVERED,
         _ if has("freshness") => DISCOVERED_VERSION,
-        _ if object.get("kind").is_some_and(|kind| kind == "Status") => TYPED,
-        _ if has("apiVersion") || has("metadata") || name.is_empty() => OBJECT,
+        "" if object.get("kind").is_some_and(|kind| kind == "Status") => TYPED,
+        "" | "items" | "object" => OBJECT,
         _ => &[],
     }
 }

@@ -231,14 +231,17 @@ fn is_namespace(object: &Value) -> bool {
 }
 
 fn mark(object: &mut Value, now: Timestamp) {
-    // Namespaces have a way of their own to go, which knows no grace.
-    let graceful = !is_namespace(object);
+    // Namespaces and definitions have a way of their own to go, which knows no grace.
+    let definition =
+        object["kind"] == "CustomResourceDefinition" && object["apiVersion"] == "apiextensions.k8s.io/v1";
+    let graceful = !is_namespace(object) && !definition;
     if let Some(metadata) = metadata_mut(object) {
         metadata.insert("deletionTimestamp".into(), json!(seconds(now)));
         if graceful {
             metadata.insert("deletionGracePeriodSeconds".into(), json!(0));
         }
-        if let Some(generation) = metadata.get("generation").and_then(Value::as_i64)
+        if graceful
+            && let Some(generation) = metadata.get("generation").and_then(Value::as_i64)
             && generation > 0
         {
             metadata.insert("generation".into(), json!(generation + 1));

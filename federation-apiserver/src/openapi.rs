@@ -94,7 +94,10 @@ pub(crate) fn documents(schemas: &Schemas, kinds: &[KindRef]) -> Documents {
 fn resource(kind: &Kind) -> Resource {
     let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let subresources = kind.all_subresources();
-    let subresources = subresources.iter().map(|part| Subresource {
+    // Streams have no schema.
+    let described =
+        subresources.iter().filter(|part| !matches!(part.name, "attach" | "exec" | "log" | "portforward"));
+    let subresources = described.map(|part| Subresource {
         name: part.name.into(),
         group: part.group.into(),
         version: part.version.into(),

@@ -41,7 +41,7 @@ use crate::{
     http::{
         Body, BoxError, body,
         info::{self, ResourcePath, Target},
-        negotiate::{self, Encoding, Format, Include, Offered, View},
+        negotiate::{self, Format, Include, Offered, View},
         query::Query,
         respond,
     },
@@ -373,8 +373,7 @@ fn labels(served: &Served, target: &Target, verb: &str) -> Labels {
 fn error_format(head: &request::Parts, query: &Query) -> Format {
     let offered = Offered { protobuf: true, views: true };
     let format = negotiate::choose(&head.headers, query.get("pretty"), offered).unwrap_or(Format::JSON);
-    let encoding = if format.encoding == Encoding::Protobuf { Encoding::Protobuf } else { Encoding::Json };
-    Format { encoding, view: View::Object, ..format }
+    Format { view: View::Object, ..format }
 }
 
 /// Tells who asks, whom he acts as, and whether he may; and begins the record of it.
@@ -404,7 +403,10 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &mut Asked) -> 
         }
         user = other;
     }
-    let class = shared.classes.class(&shared.storage, &user, &attributes);
+    // Streams are nobody's share of the work: kube-apiserver's `--long-running-request-regexp`.
+    let streams = matches!(&asked.target, Target::Resource(path)
+        if matches!(path.subresource.as_deref(), Some("attach" | "exec" | "log" | "portforward")));
+    let class = if streams { None } else { shared.classes.class(&shared.storage, &user, &attributes) };
     let decision = shared.authorizer.authorize(&user, &attributes);
     if let Some(record) = &record {
         match &decision {

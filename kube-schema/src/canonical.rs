@@ -16,15 +16,24 @@ pub(crate) const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity
 /// Objects nest less deep than this; a schema that refers to itself does not.
 const DEPTH_MAX: usize = 64;
 
+/// What becomes of lists and maps without elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Empties {
+    /// They stay: a type of our own may tell them from none.
+    Kept,
+    /// They go, as Go's `omitempty` has it.
+    Omitted,
+}
+
 impl Schemas {
     /// Brings an object of a kind into its canonical form: what its schema does not know goes. Objects of unknown kinds stay as they are.
-    pub fn canonicalise(&self, group: &str, version: &str, kind: &str, object: &mut Value) {
+    pub fn canonicalise(&self, group: &str, version: &str, kind: &str, object: &mut Value, empties: Empties) {
         if let Some(schema) = self.of_kind(group, version, kind) {
-            self.canonical(schema, object, 0);
+            self.canonical(schema, object, empties, 0);
         }
     }
 
-    fn canonical(&self, schema: &Value, value: &mut Value, depth: usize) {
+    fn canonical(&self, schema: &Value, value: &mut Value, empties: Empties, depth: usize) {
         if depth > DEPTH_MAX {
             return;
         }
@@ -47,20 +56,56 @@ impl Schemas {
                 });
                 for (key, value) in object.iter_mut() {
                     if let Some(inner) = inner(key).or(additional) {
-                        self.canonical(inner, value, depth + 1);
+                        self.canonical(inner, value, empties, depth + 1);
                     }
+                }
+                if empties == Empties::Omitted {
+                    object.retain(|key, value| {
+                        let omitted = |inner| is_omitted(self.resolve(inner)) && !needs(schema, key);
+                        !is_empty(value) || !inner(key).is_some_and(omitted)
+                    });
                 }
             }
             Value::Array(items) => {
                 if let Some(inner) = schema.get("items") {
                     for item in items {
-                        self.canonical(inner, item, depth + 1);
+                        self.canonical(inner, item, empties, depth + 1);
                     }
                 }
             }
             _ => {}
         }
     }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
+    }
+}
+
+/// Empty lists and maps are as good as none to Go, which leaves them out; an empty struct says that something is there.
+fn is_omitted(schema: &Value) -> bool {
+    let has = |key: &str| schema.get(key).is_some();
+    match schema.get("type").and_then(Value::as_str) {
+        Some("array") => true,
+        Some("object") => {
+            schema.get("additionalProperties").is_some_and(Value::is_object) && !has("properties")
+        }
+        _ => false,
+    }
+}
+
+/// Whether a schema requires a member, which then is told even if it is empty.
+fn needs(schema: &Value, key: &str) -> bool {
+    // Rules of roles are told, although nobody needs to give them.
+    key == "rules"
+        || schema
+            .get("required")
+            .and_then(Value::as_array)
+            .is_some_and(|all| all.iter().any(|name| name == key))
 }
 
 /// Null is a value of its own where a schema says so: in kinds of our own, never in Kubernetes'.
@@ -91,8 +136,33 @@ mod tests {
         }});
         let schemas = Schemas::builtin().with_kind("a.example", "v1", "Thing", &schema);
         let mut thing = json!({"value": null, "mode": null, "name": null, "more": null});
-        schemas.canonicalise("a.example", "v1", "Thing", &mut thing);
+        schemas.canonicalise("a.example", "v1", "Thing", &mut thing, Empties::Kept);
         assert_eq!(thing, json!({"value": null, "mode": null}));
+    }
+
+    #[test]
+    fn empty_lists_and_maps_go_and_empty_structs_stay() {
+        let mut policy = json!({
+            "metadata": {"name": "a", "labels": {}},
+            "spec": {"podSelector": {"matchLabels": {}}, "egress": [{}], "ingress": [{"from": []}]},
+        });
+        Schemas::builtin().canonicalise(
+            "networking.k8s.io",
+            "v1",
+            "NetworkPolicy",
+            &mut policy,
+            Empties::Omitted,
+        );
+        assert_eq!(
+            policy,
+            json!({"metadata": {"name": "a"}, "spec": {"podSelector": {}, "egress": [{}], "ingress": [{}]}})
+        );
+        let mut map = json!({"data": {}, "binaryData": {}, "metadata": {}});
+        Schemas::builtin().canonicalise("", "v1", "ConfigMap", &mut map, Empties::Omitted);
+        assert_eq!(map, json!({"metadata": {}}));
+        let mut ranges = json!({"metadata": {"name": "a"}, "spec": {"limits": []}});
+        Schemas::builtin().canonicalise("", "v1", "LimitRange", &mut ranges, Empties::Omitted);
+        assert_eq!(ranges["spec"], json!({"limits": []}));
     }
 
     #[test]
@@ -102,7 +172,7 @@ mod tests {
             "more": 1, "spec": {"containers": [{"name": "c", "image": null, "imagee": "x",
                 "resources": {"limits": {"memory": "1024Mi", "cpu": 2, "x": "0.5"}}}]},
         });
-        Schemas::builtin().canonicalise("", "v1", "Pod", &mut pod);
+        Schemas::builtin().canonicalise("", "v1", "Pod", &mut pod, Empties::Omitted);
         assert_eq!(
             pod,
             json!({

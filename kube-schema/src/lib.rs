@@ -31,6 +31,7 @@ pub mod structural;
 mod validate;
 mod zero;
 
+pub use canonical::Empties;
 pub use duplicates::duplicate_fields;
 pub use schemas::{MergeRule, Schemas};
 pub use validate::{Mismatch, Report};

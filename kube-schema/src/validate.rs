@@ -46,11 +46,11 @@ impl Mismatch {
         if !self.message.starts_with("json: cannot unmarshal") || expected.ends_with("IntOrString") {
             return self.message.clone();
         }
-        let (place, found) = match self.found {
-            "object" => ("map", "map[string]interface {}"),
-            "array" => ("slice", "[]interface {}"),
-            "number" => ("int64", "int64"),
-            other => (other, other),
+        let place = match self.found {
+            "object" => "map",
+            "array" => "slice",
+            "number" => "int64",
+            other => other,
         };
         let structure = expected.rsplit('.').next().is_some_and(|name| name.starts_with(char::is_uppercase));
         if expected.starts_with("map[") {
@@ -59,8 +59,11 @@ impl Mismatch {
             format!("cannot restore slice from {place}")
         } else if structure {
             format!("cannot restore struct from: {place}")
+        } else if self.found == "number" {
+            // Go converts numbers to text and to each other, which JSON does not.
+            format!("cannot convert {} to {expected}", if expected == "string" { "int64" } else { "float64" })
         } else {
-            format!("cannot convert {found} to {expected}")
+            format!("unrecognized type: {expected}")
         }
     }
 }

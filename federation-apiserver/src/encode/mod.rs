@@ -140,7 +140,7 @@ fn verbatim_list(kind: &Kind, items: &[Arc<Stored>], meta: &ListMeta) -> Vec<u8>
             r#"{{"kind":"{}List","apiVersion":"{}","metadata":{},"items":["#,
             kind.kind,
             kind.api_version(),
-            serde_json::to_string(&Ordered::metadata(&meta.value())).unwrap_or_default(),
+            serde_json::to_string(&Ordered::member("metadata", &meta.value())).unwrap_or_default(),
         )
         .as_bytes(),
     );

@@ -258,12 +258,10 @@ impl WriteOptions {
             if manager.len() > 128 {
                 errors.push(FieldError::too_long(&path, 128));
             }
-            if manager.chars().any(char::is_control) {
-                errors.push(FieldError::invalid(
-                    &path,
-                    manager.as_str(),
-                    "should only contain printable characters",
-                ));
+            for (position, letter) in manager.char_indices().filter(|(_, letter)| letter.is_control()) {
+                let message =
+                    format!("invalid character U+{:04X} (at position {position})", u32::from(letter));
+                errors.push(FieldError::invalid(&path, manager.as_str(), &message));
             }
         }
         if errors.is_empty() {

@@ -66,7 +66,6 @@ pub(super) const KINDS: &[&Kind] = &[
             workload::IMAGES,
             workload::SELECTOR,
         ],
-        selectable: &[("status.replicas", "/status/replicas")],
         default: default_replica_set,
         prepare_create: |object| object["status"] = json!({"replicas": 0}),
         validate: validate_replica_set,

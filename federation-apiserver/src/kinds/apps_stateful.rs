@@ -22,7 +22,12 @@ pub(super) const KINDS: &[&Kind] = &[
             }),
             Column::AGE,
         ],
-        validate: |object, faults| non_negative(object, &FieldPath::default(), &["revision"], faults),
+        validate: |object, faults| {
+            if object["data"].is_null() {
+                faults.push(FieldError::required(&"data".into(), "data is mandatory"));
+            }
+            non_negative(object, &FieldPath::default(), &["revision"], faults);
+        },
         validate_update: |new, old, faults| immutable(&new["data"], &old["data"], &"data".into(), faults),
         ..Kind::BUILT_IN
     },

@@ -13,6 +13,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     group: "batch",
     kind: "Job",
     plural: "jobs",
+    orphans: true,
     singular: "job",
     categories: &["all"],
     status: true,

@@ -1,9 +1,14 @@
 //! certificates.k8s.io/v1 CertificateSigningRequest. Nothing here signs: that is for a signer that watches them.
 
-use apimachinery::{FieldError, FieldPath, meta::Scope};
+use apimachinery::{FieldError, FieldPath, meta::Scope, names};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
+use x509_parser::{
+    certification_request::X509CertificationRequest, pem::parse_x509_pem, prelude::FromDer as _,
+};
 
 use crate::{
+    auth::User,
     registry::{Column, Faults, Generation, Kind, Subresource, field, human_duration},
     validation::{immutable, items, required, text},
 };
@@ -44,6 +49,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     ],
     selectable: &[("spec.signerName", "/spec/signerName")],
     prepare_create: |object| object["status"] = json!({}),
+    sign,
     validate,
     validate_update: |new, old, faults| immutable(&new["spec"], &old["spec"], &"spec".into(), faults),
     ..Kind::BUILT_IN
@@ -68,14 +74,70 @@ fn condition(object: &Value) -> Value {
     words.join(",").into()
 }
 
+/// Who asks is not for the asker to say.
+fn sign(object: &mut Value, old: Option<&Value>, user: &User, _: &str) {
+    let Some(spec) = object["spec"].as_object_mut() else { return };
+    for name in ["username", "uid", "groups", "extra"] {
+        spec.remove(name);
+        if let Some(said) = old.and_then(|old| old["spec"].get(name)) {
+            spec.insert(name.to_owned(), said.clone());
+        }
+    }
+    if old.is_some() {
+        return;
+    }
+    spec.insert("username".to_owned(), user.name.as_str().into());
+    if !user.uid.is_empty() {
+        spec.insert("uid".to_owned(), user.uid.as_str().into());
+    }
+    if !user.groups.is_empty() {
+        spec.insert("groups".to_owned(), json!(user.groups));
+    }
+    if !user.extra.is_empty() {
+        spec.insert("extra".to_owned(), json!(user.extra));
+    }
+}
+
+/// The request must be PEM of what RFC 2986 defines.
+fn check_request(request: &str) -> Result<(), String> {
+    let bytes = STANDARD.decode(request).unwrap_or_default();
+    let block = parse_x509_pem(&bytes).map(|(_, block)| block).ok();
+    let Some(block) = block.filter(|block| block.label == "CERTIFICATE REQUEST") else {
+        return Err("PEM block type must be CERTIFICATE REQUEST".to_owned());
+    };
+    X509CertificationRequest::from_der(&block.contents)
+        .map(|_| ())
+        .map_err(|_| "asn1: structure error: no certification request".to_owned())
+}
+
+/// `apis/certificates/validation.ValidateCertificateRequestSignerName`.
+fn check_signer(name: &str, path: &FieldPath, faults: &mut Faults) {
+    let Some((domain, rest)) = name.split_once('/').filter(|(_, rest)| !rest.contains('/')) else {
+        let message = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        return faults.push(FieldError::invalid(path, name, message));
+    };
+    let mut wrong = |whole: &str, label: &str, found: Vec<String>| {
+        let none = found.is_empty();
+        for fault in found {
+            faults.push(FieldError::invalid(path, whole, &format!("validating label {label:?}: {fault}")));
+        }
+        !none
+    };
+    let _first = domain.split('.').find(|label| wrong(domain, label, names::dns1123_label(label)));
+    let _first = rest.split('.').find(|label| wrong(rest, label, names::dns1123_subdomain(label)));
+    if !domain.contains('.') {
+        let message = "should be a domain with at least two segments separated by dots";
+        faults.push(FieldError::invalid(path, domain, message));
+    }
+}
+
 fn validate(object: &Value, faults: &mut Faults) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
-    required(spec, &path, "request", faults);
-    if let Some(name) = required(spec, &path, "signerName", faults)
-        && !name.contains('/')
-    {
-        let message = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-        faults.push(FieldError::invalid(&path.child("signerName"), name, message));
+    if let Err(why) = check_request(text(spec, "request")) {
+        faults.push(FieldError::invalid(&path.child("request"), text(spec, "request"), &why));
+    }
+    if let Some(name) = required(spec, &path, "signerName", faults) {
+        check_signer(name, &path.child("signerName"), faults);
     }
     if spec["usages"].as_array().is_none_or(Vec::is_empty) {
         faults.push(FieldError::required(&path.child("usages"), ""));

@@ -2,9 +2,13 @@
 
 use apimachinery::{FieldError, FieldPath};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use kube_schema::json::type_name;
 use serde_json::{Value, json};
 
-use crate::registry::{Column, Faults, Kind, Subresource, field};
+use crate::{
+    registry::{Column, Faults, Kind, Subresource, field},
+    verbs::syntax,
+};
 
 /// `MaxSecretSize`: keys aside, the values of one ConfigMap or Secret.
 const DATA_MAX_BYTES: usize = 1 << 20;
@@ -56,6 +60,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &Kind {
         kind: "ServiceAccount",
         plural: "serviceaccounts",
+        returns_deleted: true,
         singular: "serviceaccount",
         short_names: &["sa"],
         subresources: &[Subresource {
@@ -154,6 +159,19 @@ fn default_secret(object: &mut Value) {
     }
 }
 
+/// Why what is encoded is no JSON object, as Go says it; none if it is one.
+fn why_no_json(encoded: &Value) -> Option<String> {
+    let bytes = STANDARD.decode(encoded.as_str().unwrap_or_default()).ok()?;
+    match syntax::parsed(&bytes) {
+        Ok(Value::Object(_) | Value::Null) => None,
+        Ok(other) => Some(format!(
+            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            type_name(&other)
+        )),
+        Err(why) => Some(why),
+    }
+}
+
 /// What each Secret type requires: `validation.ValidateSecret`.
 fn validate_secret(object: &Value, faults: &mut Faults) {
     let path = FieldPath::new("data");
@@ -167,6 +185,15 @@ fn validate_secret(object: &Value, faults: &mut Faults) {
     }
     if size > DATA_MAX_BYTES {
         faults.push(FieldError::too_long(&path, DATA_MAX_BYTES));
+    }
+    for (kind, key) in
+        [("kubernetes.io/dockerconfigjson", ".dockerconfigjson"), ("kubernetes.io/dockercfg", ".dockercfg")]
+    {
+        if object["type"] == kind
+            && let Some(why) = object["data"].get(key).and_then(why_no_json)
+        {
+            faults.push(FieldError::invalid(&path.key(key), "<secret contents redacted>", &why));
+        }
     }
     let mut require = |key: &str| {
         if object["data"].get(key).is_none() {

@@ -8,6 +8,7 @@ use crate::registry::{Column, Kind, Subresource, field};
 pub(super) const KINDS: &[&Kind] = &[&Kind {
     kind: "Namespace",
     plural: "namespaces",
+    returns_deleted: true,
     singular: "namespace",
     short_names: &["ns"],
     scope: Scope::Cluster,
@@ -44,8 +45,13 @@ fn label_with_its_name(object: &mut Value) {
     object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name.into();
 }
 
+/// Whoever makes a namespace may hold it, too; `kubernetes` always does.
 fn prepare_create(object: &mut Value) {
-    object["spec"] = json!({"finalizers": ["kubernetes"]});
+    let mut finalizers = object["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
+    if !finalizers.iter().any(|finalizer| finalizer == "kubernetes") {
+        finalizers.push("kubernetes".into());
+    }
+    object["spec"] = json!({"finalizers": finalizers});
     object["status"] = json!({"phase": "Active"});
 }
 

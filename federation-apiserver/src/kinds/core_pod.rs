@@ -13,11 +13,13 @@ pub(super) const KINDS: &[&Kind] = &[
     &Kind {
         kind: "Pod",
         plural: "pods",
+        returns_deleted: true,
         singular: "pod",
         short_names: &["po"],
         categories: &["all"],
         status: true,
         subresources: &[
+            Subresource { kind: "PodAttachOptions", ..connecting("attach") },
             Subresource {
                 name: "binding",
                 group: "",
@@ -42,6 +44,9 @@ pub(super) const KINDS: &[&Kind] = &[
                 verbs: &["create"],
                 changes: &[],
             },
+            Subresource { kind: "PodExecOptions", ..connecting("exec") },
+            Subresource { kind: "Pod", verbs: &["get"], ..connecting("log") },
+            Subresource { kind: "PodPortForwardOptions", ..connecting("portforward") },
         ],
         generation: Generation::Spec,
         unconditional_update: false,
@@ -100,6 +105,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &Kind {
         kind: "PodTemplate",
         plural: "podtemplates",
+        returns_deleted: true,
         singular: "podtemplate",
         generation: Generation::Spec,
         columns: &[
@@ -119,6 +125,11 @@ pub(super) const KINDS: &[&Kind] = &[
         ..Kind::BUILT_IN
     },
 ];
+
+/// What would go to the node of a pod.
+const fn connecting(name: &'static str) -> Subresource {
+    Subresource { name, group: "", version: "v1", kind: "", verbs: &["create", "get"], changes: &[] }
+}
 
 fn or_none(value: Value) -> Value {
     if value == "" { "<none>".into() } else { value }

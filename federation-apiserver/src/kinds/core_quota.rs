@@ -23,6 +23,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &Kind {
         kind: "ResourceQuota",
         plural: "resourcequotas",
+        returns_deleted: true,
         singular: "resourcequota",
         short_names: &["quota"],
         status: true,

@@ -11,6 +11,7 @@ use crate::{
 pub(super) const KINDS: &[&Kind] = &[&Kind {
     kind: "ReplicationController",
     plural: "replicationcontrollers",
+    orphans: true,
     singular: "replicationcontroller",
     short_names: &["rc"],
     categories: &["all"],

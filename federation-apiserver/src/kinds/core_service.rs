@@ -18,6 +18,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &Kind {
         kind: "Service",
         plural: "services",
+        returns_deleted: true,
         singular: "service",
         short_names: &["svc"],
         categories: &["all"],

@@ -18,6 +18,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &Kind {
         kind: "PersistentVolume",
         plural: "persistentvolumes",
+        returns_deleted: true,
         singular: "persistentvolume",
         short_names: &["pv"],
         scope: Scope::Cluster,
@@ -76,6 +77,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &Kind {
         kind: "PersistentVolumeClaim",
         plural: "persistentvolumeclaims",
+        returns_deleted: true,
         singular: "persistentvolumeclaim",
         short_names: &["pvc"],
         status: true,

@@ -18,6 +18,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &Kind {
         kind: "CSIDriver",
         plural: "csidrivers",
+        returns_deleted: true,
         singular: "csidriver",
         columns: &[
             Column::NAME,
@@ -67,6 +68,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &Kind {
         kind: "CSINode",
         plural: "csinodes",
+        returns_deleted: true,
         singular: "csinode",
         columns: &[
             Column::NAME,
@@ -100,6 +102,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &Kind {
         kind: "StorageClass",
         plural: "storageclasses",
+        returns_deleted: true,
         singular: "storageclass",
         short_names: &["sc"],
         columns: &[
@@ -155,6 +158,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &Kind {
         kind: "VolumeAttachment",
         plural: "volumeattachments",
+        returns_deleted: true,
         singular: "volumeattachment",
         status: true,
         columns: &[
@@ -183,6 +187,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &Kind {
         kind: "VolumeAttributesClass",
         plural: "volumeattributesclasses",
+        returns_deleted: true,
         singular: "volumeattributesclass",
         short_names: &["vac"],
         columns: &[

@@ -14,7 +14,10 @@ use federation_core::{
 use serde_json::Value;
 
 use super::federation::{BASE, check_names, check_weight, parses, strings};
-use crate::registry::{Column, Faults, Kind, field, joined};
+use crate::{
+    auth::User,
+    registry::{Column, Faults, Kind, field, joined},
+};
 
 pub(super) const KINDS: &[&Kind] = &[
     &Kind {
@@ -83,7 +86,7 @@ fn switched(object: &Value) -> Value {
 }
 
 /// Who set a switch, and when, is not for the writer to say: a switch that says something new is his, every other one stays as it was.
-fn sign(object: &mut Value, old: Option<&Value>, user: &str, now: &str) {
+fn sign(object: &mut Value, old: Option<&Value>, user: &User, now: &str) {
     let said = |switch: &Value| {
         let mut switch = switch.clone();
         if let Some(fields) = switch.as_object_mut() {
@@ -97,7 +100,7 @@ fn sign(object: &mut Value, old: Option<&Value>, user: &str, now: &str) {
         let before = old.map_or(&Value::Null, |old| &old["spec"]["overrides"][cluster.as_str()]);
         let same = said(before) == said(switch);
         let Some(fields) = switch.as_object_mut() else { continue };
-        for (field, new) in [("by", user), ("since", now)] {
+        for (field, new) in [("by", &*user.name), ("since", now)] {
             match before.get(field).filter(|_| same) {
                 Some(kept) => fields.insert(field.to_owned(), kept.clone()),
                 None => fields.insert(field.to_owned(), new.into()),
@@ -356,19 +359,19 @@ mod tests {
     fn a_switch_is_signed_by_whoever_sets_it() {
         let mut first =
             json!({"spec": {"overrides": {"taiwan": {"state": "Off", "reason": "a", "by": "mallory"}}}});
-        sign(&mut first, None, "alice", "2026-11-24T20:00:00Z");
+        sign(&mut first, None, &User::new("alice", []), "2026-11-24T20:00:00Z");
         let signed = json!({"state": "Off", "reason": "a", "by": "alice", "since": "2026-11-24T20:00:00Z"});
         assert_eq!(first["spec"]["overrides"]["taiwan"], signed);
         // Bob changes another one: Alice's stays hers.
         let mut second = first.clone();
         second["spec"]["overrides"]["tokyo"] = json!({"state": "On", "reason": "b"});
         second["spec"]["overrides"]["taiwan"]["by"] = "bob".into();
-        sign(&mut second, Some(&first), "bob", "2026-11-24T21:00:00Z");
+        sign(&mut second, Some(&first), &User::new("bob", []), "2026-11-24T21:00:00Z");
         assert_eq!(second["spec"]["overrides"]["taiwan"], signed);
         assert_eq!(second["spec"]["overrides"]["tokyo"]["by"], "bob");
         let mut third = second.clone();
         third["spec"]["overrides"]["taiwan"]["state"] = "On".into();
-        sign(&mut third, Some(&second), "bob", "2026-11-24T21:00:00Z");
+        sign(&mut third, Some(&second), &User::new("bob", []), "2026-11-24T21:00:00Z");
         assert_eq!(third["spec"]["overrides"]["taiwan"]["by"], "bob");
     }
 

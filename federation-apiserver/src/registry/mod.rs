@@ -15,7 +15,7 @@ use serde_json::Value;
 pub(crate) use catalog::{Catalog, Served};
 pub use columns::{Column, age, count, field, human as human_duration, joined, since};
 
-use crate::{crd::Custom, store::ResourceKey};
+use crate::{auth::User, crd::Custom, store::ResourceKey};
 
 /// When `metadata.generation` rises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +119,10 @@ pub struct Kind {
     pub unconditional_update: bool,
     /// Whether PUT makes an object that is not there.
     pub create_on_update: bool,
+    /// Whether a delete answers with the object that went rather than with a Status.
+    pub returns_deleted: bool,
+    /// Whether a delete that says nothing of the dependents leaves them alone: Jobs and ReplicationControllers, ever since.
+    pub orphans: bool,
     /// Whether the server allocates cluster IPs and node ports for it: Services.
     pub allocates: bool,
     /// The text of the Warning that each request on it is answered with, if it is deprecated.
@@ -132,7 +136,7 @@ pub struct Kind {
     /// Sets what the server decides on update; (new, old).
     pub prepare_update: fn(&mut Value, &Value),
     /// Writes into an object who changes it, where the kind keeps that; (new, old, user, time as RFC 3339).
-    pub sign: fn(&mut Value, Option<&Value>, &str, &str),
+    pub sign: fn(&mut Value, Option<&Value>, &User, &str),
     /// Finds the faults of an object.
     pub validate: fn(&Value, &mut Faults),
     /// Finds the faults of a change; (new, old).
@@ -184,6 +188,8 @@ impl Kind {
         generation: Generation::None,
         unconditional_update: true,
         create_on_update: false,
+        returns_deleted: false,
+        orphans: false,
         allocates: false,
         deprecation: None,
         built_in: true,
@@ -300,11 +306,20 @@ impl Kind {
                     Some(Value::String(text)) => text.clone(),
                     Some(Value::Bool(flag)) => flag.to_string(),
                     Some(Value::Number(number)) => number.to_string(),
-                    _ => String::new(),
+                    _ => zero(name).to_owned(),
                 };
                 ((*name).to_owned(), text)
             })
             .collect()
+    }
+}
+
+/// What a field that is not there is selected by: the zero of its type.
+fn zero(field: &str) -> &'static str {
+    match field {
+        "spec.unschedulable" | "spec.hostNetwork" => "false",
+        "status.replicas" | "status.successful" => "0",
+        _ => "",
     }
 }
 

@@ -1,6 +1,6 @@
 //! An object serialized once, before its resourceVersion is known.
 
-use apimachinery::order;
+use apimachinery::order::{self, Ordered};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Map, Value};
 
@@ -32,7 +32,7 @@ impl Encoded {
         {
             write_name(&mut text, position, name);
             if name != "metadata" {
-                write_value(&mut text, value);
+                write_value(&mut text, name, value);
                 continue;
             }
             text.push(b'{');
@@ -43,7 +43,7 @@ impl Encoded {
                     text.extend_from_slice(b"\"\"");
                     hole = Some(text.len() - 1);
                 } else {
-                    write_value(&mut text, value);
+                    write_value(&mut text, name, value);
                 }
             }
             text.push(b'}');
@@ -76,8 +76,8 @@ fn write_name(text: &mut Vec<u8>, position: usize, name: &str) {
     text.push(b':');
 }
 
-fn write_value(text: &mut Vec<u8>, value: &Value) {
-    serde_json::to_writer(text, value)
+fn write_value(text: &mut Vec<u8>, name: &str, value: &Value) {
+    serde_json::to_writer(text, &Ordered::member(name, value))
         .expect("a JSON value is valid JSON, and writing to memory cannot fail");
 }
 

@@ -6,6 +6,7 @@ use apimachinery::{ApiError, status::GroupResource};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
+use kube_schema::Empties;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -78,7 +79,9 @@ impl Call {
     /// rules of their own for that.
     pub(crate) fn canonicalise(&self, object: &mut Value) {
         if self.kind.custom.is_none() {
-            self.shared.schemas().canonicalise(self.kind.group, self.kind.version, self.kind.kind, object);
+            let kind = &*self.kind;
+            let empties = if kind.built_in { Empties::Omitted } else { Empties::Kept };
+            self.shared.schemas().canonicalise(kind.group, kind.version, kind.kind, object, empties);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     admission::webhook,
     auth::authz::{self, Decision},
     http::{Body, query::WriteOptions},
+    registry::Kind,
 };
 
 /// Creates the object in the body.
@@ -58,13 +59,18 @@ pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
     object::settle_namespace(kind, &mut object, call.namespace())?;
     let random: [u8; SUFFIX_LEN] = rand::random();
     object::begin(kind, &mut object, &uuid::Uuid::new_v4().to_string(), random, call.now)?;
-    if kind.status
+    if is_reset(kind)
         && let Some(map) = object.as_object_mut()
     {
         map.remove("status");
     }
     (kind.default)(&mut object);
     Ok(object)
+}
+
+/// Whether the status of a new object is dropped. That of a Node is its kubelet's, who registers it.
+fn is_reset(kind: &Kind) -> bool {
+    kind.status && !(kind.group.is_empty() && kind.plural == "nodes")
 }
 
 /// Completes a new object, whose fields are owned already, and lets the webhooks change it: nobody owns what they add, as in
@@ -78,7 +84,7 @@ pub(super) async fn mutate(call: &Call, mut object: Value, dry_run: bool) -> Res
     let _open = commit::check_namespace(call, name)?;
     let changed = webhook::Write::of(call, None, dry_run).mutate(Some(&object)).await?;
     let Some(mut changed) = changed else { return Ok(object) };
-    if call.kind.status
+    if is_reset(&call.kind)
         && let Some(map) = changed.as_object_mut()
     {
         map.remove("status");
@@ -95,7 +101,7 @@ pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> 
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let _open = commit::check_namespace(call, name)?;
     call.allocate(&mut object, None)?;
-    (kind.sign)(&mut object, None, &call.user.name, &crate::deletion::seconds(call.now));
+    (kind.sign)(&mut object, None, &call.user, &crate::deletion::seconds(call.now));
     object::validate(kind, &object, None)?;
     Ok(object)
 }

@@ -289,7 +289,7 @@ fn unsupported(built_in: bool) -> ApiError {
 
 /// Parses JSON, or says where it is wrong.
 pub(super) fn decode_json(bytes: &[u8]) -> Result<Value, String> {
-    serde_json::from_slice(bytes).map_err(|error| syntax::json_error(bytes, &error))
+    syntax::parsed(bytes)
 }
 
 /// Parses YAML, or says where it is wrong.

@@ -36,12 +36,14 @@ pub(super) enum Outcome {
 /// Deletes the object that the URL names.
 pub(super) async fn delete(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let (options, dry_run) = options(call)?;
+    warn_of_orphans(call, &options);
     let name = call.name().to_owned();
     if call.kind.plural == "namespaces" && LASTING.contains(&name.as_str()) {
         return Err(ApiError::forbidden(&call.resource(), &name, "this namespace may not be deleted"));
     }
     match delete_one(call, &name, &options, dry_run).await? {
         Outcome::Marked(stored) => call.answer(StatusCode::OK, &stored),
+        Outcome::Removed(stored) if call.kind.returns_deleted => call.answer(StatusCode::OK, &stored),
         Outcome::Removed(stored) => {
             let details = Details {
                 name,
@@ -64,6 +66,7 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
         return Err(ApiError::no_such_method());
     }
     let (options, dry_run) = options(call)?;
+    warn_of_orphans(call, &options);
     let chosen = list::chosen(call)?;
     let mut items = Vec::with_capacity(chosen.len());
     let (call, options) = (&*call, &options);
@@ -77,13 +80,28 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
             Err(error) => return Err(error),
         }
     }
+    let mut metadata = json!({"resourceVersion": call.shared.storage.snapshot().revision().to_string()});
+    // Lists of custom kinds are maps in Go, in which nothing is left out.
+    if call.kind.custom.is_some() {
+        metadata["continue"] = "".into();
+    }
     let answer = json!({
         "kind": format!("{}List", call.kind.kind),
         "apiVersion": call.kind.api_version(),
-        "metadata": {"resourceVersion": call.shared.storage.snapshot().revision().to_string()},
+        "metadata": metadata,
         "items": encode::elements(&call.kind, items),
     });
     Ok(call.answer_value(StatusCode::OK, &answer))
+}
+
+/// What a delete of a Job is answered with that does not say what is to become of its pods.
+fn warn_of_orphans(call: &mut Call, options: &DeleteOptions) {
+    if call.kind.group == "batch" && call.kind.orphans && options.asked().is_none() {
+        call.warnings.push(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning"
+                .to_owned(),
+        );
+    }
 }
 
 fn delete_stored<'a>(
@@ -133,8 +151,8 @@ async fn delete_in(
             crd::status::begin_deletion(&mut old, &deletion::seconds(call.now));
         }
         let expect = Some(current.revision);
-        let (write, removed) = match deletion::decide_delete(&old, options, call.now, Propagation::Background)
-        {
+        let default = if call.kind.orphans { Propagation::Orphan } else { Propagation::Background };
+        let (write, removed) = match deletion::decide_delete(&old, options, call.now, default) {
             DeleteDecision::PreconditionFailed { field: "UID", expected, actual } => {
                 let why = format!(
                     "the UID in the precondition ({expected}) does not match the UID in record ({actual}). The object might have been deleted and then recreated"

@@ -72,7 +72,9 @@ impl Filter {
             let FieldSelectorError::NotSupported(field) = &error else {
                 return ApiError::bad_request(error.to_string());
             };
-            ApiError::bad_request(if call.kind.selectable.is_empty() {
+            ApiError::bad_request(if call.kind.custom.is_some() {
+                format!("field label not supported: {field}")
+            } else if call.kind.selectable.is_empty() {
                 format!(
                     "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
                 )

@@ -9,6 +9,7 @@ mod create;
 mod decode;
 mod delete;
 mod list;
+mod node;
 mod object;
 mod ownership;
 mod patch;
@@ -17,7 +18,7 @@ mod read;
 mod review;
 mod review_selectors;
 mod scale;
-mod syntax;
+pub(crate) mod syntax;
 mod token;
 mod update;
 mod watch;
@@ -44,6 +45,10 @@ pub(crate) async fn dispatch(
     }
     let outcome = match (verb, subresource.as_deref()) {
         ("get", Some("scale")) => scale::get(&call),
+        ("get", Some("log")) if call.kind.plural == "pods" => node::log(&call),
+        ("get" | "create", Some("attach" | "exec" | "portforward")) if call.kind.plural == "pods" => {
+            node::connect(&call)
+        }
         ("get", _) => read::get(&call).await,
         ("list", None) => list::list(&call).await,
         ("create", None) if review::is_review(call.kind.group) => review::create(&mut call),

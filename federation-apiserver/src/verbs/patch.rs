@@ -232,6 +232,7 @@ fn merge_apply(
     configuration: &Value,
     options: &WriteOptions,
 ) -> Result<Value, ApiError> {
+    let said = configuration;
     let mut configuration = configuration.clone();
     let api_version = call.kind.api_version();
     if let Some(error) = syntax::no_object(&configuration) {
@@ -248,8 +249,10 @@ fn merge_apply(
     update::check_name(call, &mut configuration)?;
     let conflicts = if options.force { Conflicts::Force } else { Conflicts::Refuse };
     let name = call.field_manager(options.field_manager.as_deref());
-    call.with_manager(&name, |kind, manager| apply::apply(kind, live, &configuration, manager, conflicts))
-        .map_err(|error| in_configuration(call, ApiError::from(&error)))
+    call.with_manager(&name, |kind, manager| {
+        apply::apply_after_kubectl(kind, live, &configuration, said, manager, conflicts)
+    })
+    .map_err(|error| in_configuration(call, ApiError::from(&error)))
 }
 
 /// Says in which object a configuration is wrong.

@@ -68,6 +68,11 @@ async fn write(
         }
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
         if replicas < 0 {
+            if let Some(paths) = paths(call) {
+                let path = FieldPath::new(paths.spec_replicas.replace('/', "."));
+                let error = FieldError::invalid(&path, replicas, "should be a non-negative integer");
+                return Err(ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[error]));
+            }
             let path = FieldPath::new("spec.replicas");
             let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
             return Err(ApiError::invalid("autoscaling", "Scale", call.name(), &[error]));

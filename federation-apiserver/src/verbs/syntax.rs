@@ -9,8 +9,13 @@ use serde_json::error::Category;
 /// Bytes of a body that an error tells.
 const SUMMARY_BYTES: usize = 30;
 
+/// Parses JSON, or says where it is wrong.
+pub(crate) fn parsed(text: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(text).map_err(|error| json_error(text, &error))
+}
+
 /// The error of Go's JSON parser where serde's has found one.
-pub(super) fn json_error(text: &[u8], error: &serde_json::Error) -> String {
+fn json_error(text: &[u8], error: &serde_json::Error) -> String {
     if error.classify() == Category::Eof || text.is_empty() {
         return "unexpected end of JSON input".to_owned();
     }

@@ -178,7 +178,7 @@ pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Val
             }
             (kind.default)(&mut object);
             (kind.prepare_update)(&mut object, old);
-            (kind.sign)(&mut object, Some(old), &call.user.name, &crate::deletion::seconds(call.now));
+            (kind.sign)(&mut object, Some(old), &call.user, &crate::deletion::seconds(call.now));
             call.allocate(&mut object, Some(old))?;
             call.settle_definition(&mut object);
             object::count_generation(kind, &mut object, old)?;

@@ -154,7 +154,7 @@ async fn what_a_patch_breaks_is_the_patchs_fault() {
             "application/strategic-merge-patch+json",
             r#"{"data":{"k":1}}"#,
             422,
-            r#" "" is invalid: patch: Invalid value: "map[data:map[k:1]]": json: cannot unmarshal number into Go struct field ConfigMap.data of type string"#,
+            r#" "" is invalid: patch: Invalid value: "map[data:map[k:1]]": cannot convert int64 to string"#,
         ),
         (
             "application/apply-patch+yaml",

@@ -686,7 +686,7 @@ async fn a_new_node_takes_no_pods_yet() {
     assert_eq!(made["spec"]["taints"], json!([{"key": "a", "effect": "NoExecute"}, ready]));
     let free = json!({"spec": {"taints": []}});
     let freed = world.expect(StatusCode::OK, Method::PATCH, "/api/v1/nodes/n", Some(free)).await;
-    assert_eq!(freed["spec"]["taints"], json!([]));
+    assert_eq!(freed["spec"], json!({}));
 }
 
 #[tokio::test]

@@ -1,0 +1,70 @@
+//! What ends at the node of a pod: its log, commands in it, its ports. There are no nodes to go to here, so that of each no more is left than
+//! what kube-apiserver looks at before it goes there (`registry/core/pod.LogLocation`, `ExecLocation`).
+
+use apimachinery::{ApiError, status::GroupResource};
+use http::{Response, StatusCode};
+use serde_json::Value;
+
+use super::Call;
+use crate::{
+    http::{Body, body},
+    store::{Key, ResourceKey},
+    validation::{items, text},
+};
+
+/// GET of a log: a pod without a node has none yet.
+pub(super) fn log(call: &Call) -> Result<Response<Body>, ApiError> {
+    let pod = call.value(&*call.current()?)?;
+    check_container(call, &pod)?;
+    if !text(&pod["spec"], "nodeName").is_empty() {
+        return Err(unreachable_node(call, &pod));
+    }
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+/// Commands, terminals and ports: nothing without a node.
+pub(super) fn connect(call: &Call) -> Result<Response<Body>, ApiError> {
+    let pod = call.value(&*call.current()?)?;
+    if call.path.subresource.as_deref() != Some("portforward") {
+        check_container(call, &pod)?;
+    }
+    if text(&pod["spec"], "nodeName").is_empty() {
+        return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", call.name())));
+    }
+    Err(unreachable_node(call, &pod))
+}
+
+/// The container that is asked for must be there; of several, one must be named.
+fn check_container(call: &Call, pod: &Value) -> Result<(), ApiError> {
+    let names = |list: &str| -> Vec<String> {
+        items(&pod["spec"], list).map(|container| text(container, "name").to_owned()).collect()
+    };
+    let own = names("containers");
+    let all = [names("initContainers"), own.clone(), names("ephemeralContainers")].concat();
+    let asked = call.query.get("container").unwrap_or_default();
+    let why = match own.len() {
+        _ if all.iter().any(|name| name == asked) => return Ok(()),
+        _ if !asked.is_empty() => format!("container {asked} is not valid for pod {}", call.name()),
+        1 => return Ok(()),
+        0 => format!("a container name must be specified for pod {}", call.name()),
+        _ => format!(
+            "a container name must be specified for pod {}, choose one of: [{}]",
+            call.name(),
+            all.join(" ")
+        ),
+    };
+    Err(ApiError::bad_request(why))
+}
+
+/// A node that is registered has no address that could be reached from here.
+fn unreachable_node(call: &Call, pod: &Value) -> ApiError {
+    let node = text(&pod["spec"], "nodeName");
+    let nodes = GroupResource::new("", "nodes");
+    let key = Key::new(ResourceKey::new("", "nodes"), "", node);
+    if call.shared.storage.get(&key).is_none() {
+        return ApiError::not_found(&nodes, node);
+    }
+    ApiError::internal("no preferred addresses found; known addresses: []")
+}
