@@ -457,7 +457,8 @@ where
     let Some(kind) = shared.served().find(&path.group, &path.version, &path.resource) else {
         return fixed::nothing(&shared, &path.group);
     };
-    if !kind.namespaced() && path.namespace.is_some() && kind.plural != "namespaces"
+    // Also `namespaces/a/namespaces/b`: who may do anything in `a` was asked about `a`.
+    if !kind.namespaced() && path.inside_namespace
         || kind.namespaced() && path.name.is_some() && path.namespace.is_none()
     {
         return Err(ApiError::no_such_path());

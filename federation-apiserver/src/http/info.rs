@@ -30,6 +30,8 @@ pub struct ResourcePath {
     pub subresource: Option<String>,
     /// The path had the old `watch/` prefix.
     pub watch_prefix: bool,
+    /// The path names a namespace in front of the resource: `namespaces/a/pods`, but not `namespaces/a`.
+    pub inside_namespace: bool,
 }
 
 impl Target {
@@ -63,6 +65,7 @@ fn parse_resource(path: &str) -> Option<ResourcePath> {
         }
         ["namespaces", namespace, inside @ ..] if !inside.is_empty() => {
             parsed.namespace = Some((*namespace).to_owned());
+            parsed.inside_namespace = true;
             inside
         }
         _ => rest,

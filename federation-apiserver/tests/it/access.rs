@@ -231,6 +231,24 @@ async fn a_binding_counts_at_once_and_its_end_too() {
 }
 
 #[tokio::test]
+async fn who_rules_in_one_namespace_reaches_no_other_by_way_of_it() {
+    let access = Access::new(RBAC).await;
+    access.grant("demo", "cluster-admin", user("bob")).await;
+    access.get(200, "bob", "/api/v1/namespaces/demo").await;
+    access.get(403, "bob", "/api/v1/namespaces/default").await;
+    let inside = "/api/v1/namespaces/demo/namespaces";
+    let named = format!("{inside}/default");
+    access.get(404, "bob", inside).await;
+    for path in [&named, &format!("{inside}/demo"), &format!("{named}/status")] {
+        access.get(404, "bob", path).await;
+    }
+    access.message(404, "bob", Method::POST, inside, Some(json!({"metadata": {"name": "new"}}))).await;
+    access.message(404, "bob", Method::DELETE, &named, None).await;
+    access.message(404, "bob", Method::PUT, &format!("{named}/finalize"), Some(json!({}))).await;
+    access.get(404, "bob", "/api/v1/namespaces/demo/nodes").await;
+}
+
+#[tokio::test]
 async fn a_name_confines_get_list_and_watch() {
     let access = Access::new(RBAC).await;
     let rule = json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"], "verbs": ["get", "list"]});
