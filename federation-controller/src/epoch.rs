@@ -17,6 +17,9 @@ use federation_core::api::marks::SYSTEM_NAMESPACE;
 const BLOCK: u64 = 10_000;
 const NAME: &str = "epoch";
 const HIGH_WATER: &str = "highWater";
+/// How far above ours an epoch may be that somebody was told: thirty years of a thousand decisions a second. Whoever says more did not
+/// get it from this federation; believed, it would use up the numbers for all.
+const FURTHEST: u64 = 1 << 40;
 /// Bounded: another writer of the ConfigMap is a second controller, which is a mistake that should be seen.
 const ATTEMPTS: u32 = 5;
 
@@ -37,6 +40,21 @@ pub enum Error {
         "ConfigMap {SYSTEM_NAMESPACE}/{NAME}: data.{HIGH_WATER} must be a number, not {0:?}; restore it or set it to a number above every epoch in use"
     )]
     Content(String),
+    /// Nobody can have been told this epoch.
+    #[error(
+        "epoch {told} is {} above ours: no hub of this federation has given it; unjoin that cluster and join it with an empty directory", told.saturating_sub(*.ours)
+    )]
+    Implausible {
+        /// What somebody says.
+        told: u64,
+        /// The newest of ours.
+        ours: u64,
+    },
+    /// The numbers are used up.
+    #[error(
+        "ConfigMap {SYSTEM_NAMESPACE}/{NAME}: data.{HIGH_WATER} leaves no numbers: set it to a number just above every epoch in use"
+    )]
+    Exhausted,
     /// Somebody else takes blocks all the time.
     #[error("ConfigMap {SYSTEM_NAMESPACE}/{NAME} is written by another controller: run one controller only")]
     Contended,
@@ -88,9 +106,10 @@ impl Epochs {
     /// Continues above `epoch`, which somebody was told of: this hub was restored from an older backup.
     ///
     /// # Errors
-    /// When a new block is needed and cannot be written.
+    /// When the epoch is not believed, and when a new block is needed and cannot be written.
     pub(crate) async fn raise(&self, epoch: u64) -> Result<(), Error> {
         let _allocating = self.0.allocating.lock().await;
+        plausible(epoch, self.current())?;
         if epoch < self.0.end.load(Ordering::SeqCst) {
             self.0.next.fetch_max(epoch + 1, Ordering::SeqCst);
             return Ok(());
@@ -127,32 +146,55 @@ impl Epochs {
     }
 }
 
+fn plausible(told: u64, ours: u64) -> Result<(), Error> {
+    if told.saturating_sub(ours) > FURTHEST { Err(Error::Implausible { told, ours }) } else { Ok(()) }
+}
+
 /// Writes the end of a new block that starts at `least` or above; returns its first number and its end.
 async fn allocate(client: &Client, least: u64) -> Result<(u64, u64), Error> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let after = |first: u64| first.checked_add(BLOCK).ok_or(Error::Exhausted);
     for _ in 0..ATTEMPTS {
         let found = maps.get_opt(NAME).await.map_err(Error::Read)?;
         let (first, written) = match found {
             None => {
                 let mut map = ConfigMap::default();
                 map.metadata.name = Some(NAME.into());
-                map.data = Some([(HIGH_WATER.to_owned(), (least + BLOCK).to_string())].into());
+                map.data = Some([(HIGH_WATER.to_owned(), after(least)?.to_string())].into());
                 (least, maps.create(&PostParams::default(), &map).await)
             }
             Some(mut map) => {
                 let text =
                     map.data.as_ref().and_then(|data| data.get(HIGH_WATER)).cloned().unwrap_or_default();
                 let first = text.parse::<u64>().map_err(|_| Error::Content(text))?.max(least);
-                map.data.get_or_insert_default().insert(HIGH_WATER.into(), (first + BLOCK).to_string());
+                map.data.get_or_insert_default().insert(HIGH_WATER.into(), after(first)?.to_string());
                 // The resourceVersion that was read is the precondition.
                 (first, maps.replace(NAME, &PostParams::default(), &map).await)
             }
         };
         match written {
-            Ok(_) => return Ok((first, first + BLOCK)),
+            Ok(_) => return Ok((first, after(first)?)),
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(Error::Write(error)),
         }
     }
     Err(Error::Contended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_that_nobody_can_have_been_told_is_not_believed() {
+        for (told, ours, believed) in [
+            (7, 9, true),
+            (9, 7, true),
+            (FURTHEST + 7, 7, true),
+            (FURTHEST + 8, 7, false),
+            (u64::MAX - 1, 7, false),
+        ] {
+            assert_eq!(plausible(told, ours).is_ok(), believed, "{told} above {ours}");
+        }
+    }
 }
