@@ -297,19 +297,16 @@ impl State {
 
     /// Answers without what is down, in place of what was withdrawn so far. No answer becomes empty.
     pub fn withdraw(&self, down: Down) {
-        let served = {
+        {
             let mut now = self.0.now.lock();
             if now.down == down {
                 return;
             }
             now.counts.withdrawn = down.values().map(|clusters| clusters.len() as u64).sum();
             now.down = down;
-            now.served.clone()
-        };
-        let stale = self.0.published.snapshot().stale;
-        if let Some(served) = served {
-            self.0.compile(&served, stale, seconds_since_1970());
         }
+        let stale = self.0.published.snapshot().stale;
+        self.0.compile_anew(stale, seconds_since_1970());
     }
 
     /// Gives back what a drill took whose hub is away.
@@ -321,10 +318,12 @@ impl State {
         };
         let epoch = update.epoch;
         if let Offer::Apply { zones, .. } = self.0.fence.judge(served.as_deref(), || None, update) {
-            tracing::warn!(epoch, "the hub is away in the middle of a drill: what it took is given back");
-            self.0.publish(Arc::new(zones));
-            // The hub is asked for everything when it is back.
-            self.0.now.lock().counts.held = 1;
+            // Unless the hub has come back in this moment, and given something newer.
+            if self.0.publish_over(served.as_ref(), Arc::new(zones)) {
+                tracing::warn!(epoch, "the hub is away in the middle of a drill: what it took is given back");
+                // The hub is asked for everything when it is back.
+                self.0.now.lock().counts.held = 1;
+            }
         }
     }
 
@@ -336,26 +335,34 @@ impl State {
     /// The same as if it were `seconds` since 1970.
     pub fn review_at(&self, seconds: u32) {
         self.give_back();
-        let (served, stale) = {
+        let (epoch, stale) = {
             let now = self.0.now.lock();
-            let Some(served) = now.served.clone() else { return };
+            let Some(served) = &now.served else { return };
             let stale = !now.counts.connected
                 && now.confirmed.is_none_or(|confirmed| confirmed.elapsed() > self.0.stale_after);
-            (served, stale)
+            (served.epoch, stale)
         };
         if self.0.published.snapshot().stale != stale {
-            tracing::warn!(stale, epoch = served.epoch, "the zones' freshness has changed");
-            self.0.compile(&served, stale, seconds);
+            tracing::warn!(stale, epoch, "the zones' freshness has changed");
+            self.0.compile_anew(stale, seconds);
         } else if self.0.is_due(seconds) {
-            self.0.compile(&served, stale, seconds);
+            self.0.compile_anew(stale, seconds);
         }
     }
 }
 
 impl Inner {
-    fn compile(&self, zones: &Zones, stale: bool, seconds: u32) {
+    /// Compiles what is served once more. What is served is looked up in the workshop: an update that comes meanwhile is not undone.
+    fn compile_anew(&self, stale: bool, seconds: u32) {
         let mut workshop = self.workshop.lock();
-        let Workshop { signatures, day } = &mut *workshop;
+        let served = self.now.lock().served.clone();
+        if let Some(served) = served {
+            self.compile(&mut workshop, &served, stale, seconds);
+        }
+    }
+
+    fn compile(&self, workshop: &mut Workshop, zones: &Zones, stale: bool, seconds: u32) {
+        let Workshop { signatures, day } = workshop;
         signatures.begin(seconds);
         *day = (*day).max(seconds / DAY);
         let before = self.published.snapshot();
@@ -375,12 +382,24 @@ impl Inner {
     }
 
     fn publish(&self, zones: Arc<Zones>) {
-        self.compile(&zones, false, seconds_since_1970());
-        let count = zones.zones.len();
-        {
-            let mut now = self.now.lock();
-            now.served = Some(zones);
+        let mut workshop = self.workshop.lock();
+        self.publish_in(&mut workshop, zones);
+    }
+
+    /// Publishes if `judged` is still what is served; whether it was.
+    fn publish_over(&self, judged: Option<&Arc<Zones>>, zones: Arc<Zones>) -> bool {
+        let mut workshop = self.workshop.lock();
+        let same = self.now.lock().served.as_ref().map(Arc::as_ptr) == judged.map(Arc::as_ptr);
+        if same {
+            self.publish_in(&mut workshop, zones);
         }
+        same
+    }
+
+    fn publish_in(&self, workshop: &mut Workshop, zones: Arc<Zones>) {
+        self.compile(workshop, &zones, false, seconds_since_1970());
+        let count = zones.zones.len();
+        self.now.lock().served = Some(zones);
         if count > 0 {
             self.health.ready(ZONES);
         }

@@ -1,5 +1,7 @@
 //! Which updates are applied.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dns_lb::hub::{Disk, Fence, Offer, Refused};
@@ -114,6 +116,30 @@ fn invalid_updates_are_refused_with_every_reason() {
     inner.origin = "inner.fed.example.test.".into();
     overlapping.zones.push(inner);
     assert!(Zones::from_update(&overlapping).unwrap_err().to_string().contains("another zone"));
+}
+
+#[tokio::test]
+async fn a_review_at_the_wrong_moment_brings_no_older_zones_back() {
+    let state = State::new(Default::default(), Health::new(), None, Fence::default(), Duration::ZERO);
+    let over = Arc::new(AtomicBool::new(false));
+    let reviews = std::thread::spawn({
+        let (state, over) = (state.clone(), Arc::clone(&over));
+        move || {
+            while !over.load(Ordering::Relaxed) {
+                state.disconnected();
+                state.review();
+                state.connected();
+                state.review();
+            }
+        }
+    });
+    for epoch in 1..=300 {
+        assert_eq!(state.offer(update(epoch, records())).await, Applied::Served { epoch });
+        assert_eq!(state.published().snapshot().zones.epoch, epoch);
+    }
+    over.store(true, Ordering::Relaxed);
+    reviews.join().unwrap();
+    assert_eq!(state.published().snapshot().zones.epoch, 300);
 }
 
 #[tokio::test]
