@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::api::{ClusterTarget, Override, marks};
+use crate::placement::Decision;
+use crate::select::group_of;
 use crate::template;
 
 /// Metadata that the federation's API server wrote, and that means nothing in a member.
@@ -57,12 +59,42 @@ pub enum RenderError {
         /// What is wrong.
         source: PatchErrorKind,
     },
+    /// An override would grant what its author need not hold.
+    #[error(
+        "overrides: {kind} of rbac.authorization.k8s.io takes none from a PlacementPolicy, since who may write one need not hold what a changed one grants; a ClusterPlacementPolicy may have them"
+    )]
+    Escalation {
+        /// The template's kind.
+        kind: String,
+    },
     /// An override changes what the object is.
     #[error("overrides: {field} must not be changed")]
     Identity {
         /// The field.
         field: &'static str,
     },
+}
+
+/// Renders `template` as `decision` says for the cluster of `target`, one of the decision's; see [`render`].
+///
+/// # Errors
+/// Besides those of [`render`]: overrides of a namespace's policy for what grants permissions. The API server checks that nobody
+/// grants what he does not hold (Kubernetes' escalation check) when the template is written, and sees no override.
+pub fn render_by(
+    template: &Value,
+    decision: &Decision,
+    target: &ClusterTarget,
+    epoch: u64,
+) -> Result<Value, RenderError> {
+    let text = |field: &str| template.get(field).and_then(Value::as_str).unwrap_or_default();
+    let applies = |change: &Override| change.clusters.is_empty() || change.clusters.contains(&target.name);
+    if decision.policy_of_namespace
+        && group_of(text("apiVersion")) == "rbac.authorization.k8s.io"
+        && decision.overrides.iter().any(applies)
+    {
+        return Err(RenderError::Escalation { kind: text("kind").to_owned() });
+    }
+    render(template, target, &decision.overrides, epoch)
 }
 
 /// Renders `template` for the cluster of `target`: without status and what the server wrote, with the target's replicas, then the
@@ -287,7 +319,7 @@ mod tests {
     }
 
     fn target(name: &str, replicas: Option<i64>) -> ClusterTarget {
-        ClusterTarget { name: name.into(), replicas, leaving: false }
+        ClusterTarget { name: name.into(), replicas, ..ClusterTarget::default() }
     }
 
     fn image(clusters: &[&str], image: &str) -> Override {
@@ -332,6 +364,35 @@ mod tests {
             (&json!("web:1"), &json!("web:tokyo"))
         );
         assert_eq!(taiwan.pointer("/spec/replicas"), Some(&json!(4)));
+    }
+
+    #[test]
+    fn a_policy_of_a_namespace_changes_nothing_that_grants_permissions() {
+        let role = |kind: &str| {
+            json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
+                "metadata": {"name": "r", "namespace": "shop", "uid": "u"}, "rules": [],
+            })
+        };
+        let grants = Override {
+            clusters: vec!["tokyo".into()],
+            json_patch: vec![json!({"op": "add", "path": "/rules/-", "value": {"verbs": ["*"]}})],
+        };
+        let by = |policy_of_namespace| Decision {
+            policy_of_namespace,
+            overrides: vec![grants.clone()],
+            ..Decision::default()
+        };
+        let (taiwan, tokyo) = (target("taiwan", None), target("tokyo", None));
+        for kind in ["Role", "RoleBinding"] {
+            let refused = render_by(&role(kind), &by(true), &tokyo, 1).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("overrides: {kind} of rbac")), "{refused}");
+            assert_eq!(render_by(&role(kind), &by(true), &taiwan, 1).unwrap()["rules"], json!([]));
+            assert_eq!(
+                render_by(&role(kind), &by(false), &tokyo, 1).unwrap()["rules"][0]["verbs"],
+                json!(["*"])
+            );
+        }
     }
 
     #[test]

@@ -134,6 +134,8 @@ pub fn federated(template: &Template, selected: impl FnOnce() -> bool) -> Result
 pub struct Selected<'a> {
     /// `PlacementPolicy/x` or `ClusterPlacementPolicy/x`.
     pub name: String,
+    /// It is a PlacementPolicy.
+    pub of_namespace: bool,
     /// metadata.generation.
     pub generation: Option<i64>,
     /// What it says.
@@ -167,8 +169,9 @@ pub fn policy<'a>(
             Some(((scope, specificity, created.is_none(), created, name), kind, metadata.generation, spec))
         })
         .min_by(|a, b| a.0.cmp(&b.0))
-        .map(|((.., name), kind, generation, spec)| Selected {
+        .map(|((scope, .., name), kind, generation, spec)| Selected {
             name: format!("{kind}/{name}"),
+            of_namespace: scope == 0,
             generation,
             spec,
         })

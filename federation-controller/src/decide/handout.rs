@@ -46,7 +46,7 @@ impl Reconciler {
         // Without overrides and replicas all clusters hold the same: then they share the bytes.
         let mut last = Bytes::new();
         for target in &decision.clusters {
-            match render::render(&object, target, &decision.overrides, spec.epoch) {
+            match render::render_by(&object, decision, target, spec.epoch) {
                 Ok(mut manifest) => {
                     // With the manifest, so that digests tell agents' leases apart.
                     if decision.lease_ms > 0

@@ -116,6 +116,8 @@ pub struct Decision {
     pub policy: String,
     /// Its metadata.generation.
     pub policy_generation: Option<i64>,
+    /// It is a PlacementPolicy, which people write who may write in its namespace, not a ClusterPlacementPolicy.
+    pub policy_of_namespace: bool,
     /// What to do with objects that are not ours.
     pub conflict: Conflict,
     /// What a delete without a propagation policy does.
@@ -157,6 +159,7 @@ pub fn place(request: &Request<'_>) -> Decision {
     let mut decision = Decision {
         policy: policy.as_ref().map(|policy| policy.name.clone()).unwrap_or_default(),
         policy_generation: policy.as_ref().and_then(|policy| policy.generation),
+        policy_of_namespace: policy.as_ref().is_some_and(|policy| policy.of_namespace),
         conflict: spec.conflict.unwrap_or_default(),
         deletion: spec.deletion.unwrap_or_default(),
         overrides: spec.overrides.clone(),
