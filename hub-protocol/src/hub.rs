@@ -246,7 +246,8 @@ impl Session {
         self.withdraw(key, uid, epoch, Some(permit));
     }
 
-    /// Leaves the member's copy in place, without the federation's marks. Pending until the agent answers.
+    /// Leaves the member's copy in place, without the federation's marks. Pending until the agent answers. It takes the place of a
+    /// removal of the same object that is pending: one that was not sent yet never is.
     pub fn release(&mut self, _now: u64, key: Key, uid: String, epoch: u64) {
         self.withdraw(key, uid, epoch, None);
     }
@@ -254,6 +255,11 @@ impl Session {
     /// Whether a removal or release of this object waits for the agent's answer.
     pub fn removal_pending(&self, key: &Key) -> bool {
         self.removals.contains_key(key)
+    }
+
+    /// Whether a removal with a permit, of the object with this uid, waits for the agent's answer.
+    pub fn is_removing(&self, key: &Key, uid: &str) -> bool {
+        self.removals.get(key).is_some_and(|removal| removal.uid == uid && removal.permit.is_some())
     }
 
     /// Sends an Event that was posted to the federation. Kept while the agent is away, up to the backlog.

@@ -127,6 +127,10 @@ impl Reconciler {
         if charge.is_some_and(|charge| self.gate.is_released(charge)) {
             return self.release(template, cluster).await;
         }
+        // Permitted already, and paid for: an agent that is away costs no budget twice.
+        if self.sessions.is_removing(cluster, &key.to_wire().into(), &template.uid) {
+            return Ok(());
+        }
         let epoch = self.epochs.next().await?;
         let asked = Asked { key, cluster, cause, charge, replacement, epoch, decided };
         let frozen = self.board.snapshot().frozen.clone();

@@ -108,10 +108,16 @@ impl Sessions {
         });
     }
 
-    /// Leaves a member's copy without the federation's marks.
+    /// Whether a removal of the copy was permitted, and the agent has not answered yet.
+    pub(crate) fn is_removing(&self, cluster: &str, key: &Key, uid: &str) -> bool {
+        let members = self.0.members.read();
+        members.get(cluster).is_some_and(|member| member.session.lock().is_removing(key, uid))
+    }
+
+    /// Leaves a member's copy without the federation's marks. A removal of it that the agent has not answered gives way.
     pub(crate) fn release(&self, cluster: &str, key: Key, uid: &str, epoch: u64) {
         self.with(cluster, |session, now| {
-            if !session.removal_pending(&key) {
+            if !session.removal_pending(&key) || session.is_removing(&key, uid) {
                 session.release(now, key, uid.to_owned(), epoch);
             }
         });

@@ -28,8 +28,10 @@ impl Session {
             }
         }
         self.unknown.remove(&key);
-        self.leaving.push_back(key.clone());
-        self.removals.insert(key, Removal { uid, epoch, permit });
+        if self.removals.insert(key.clone(), Removal { uid, epoch, permit }).is_some() {
+            self.leaving.retain(|other| *other != key);
+        }
+        self.leaving.push_back(key);
     }
 
     pub(super) fn next_removal(&mut self) -> Option<Down> {

@@ -1,0 +1,59 @@
+//! Removals and releases that wait for an agent that is away.
+
+use hub_protocol::Key;
+use hub_protocol::hub::{Config, Session};
+use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down};
+
+fn say(session: &mut Session, now: u64, message: Up) {
+    session.handle_message(now, v1::AgentMessage { message: Some(message) });
+}
+
+fn heard(session: &mut Session) -> Vec<Down> {
+    std::iter::from_fn(|| session.poll_transmit()).filter_map(|message| message.message).collect()
+}
+
+/// Everything that an agent is told which comes and holds the object.
+fn told(session: &mut Session, now: u64, key: &Key) -> Vec<Down> {
+    session.reconnected(now);
+    say(session, now, Up::Hello(v1::Hello::default()));
+    let item = v1::digest_reply::Item {
+        key: Some(key.clone().into()),
+        uid: "u".into(),
+        ..v1::digest_reply::Item::default()
+    };
+    let mut told = heard(session);
+    say(session, now, Up::DigestReply(v1::DigestReply { items: vec![item], ..v1::DigestReply::default() }));
+    told.extend(heard(session));
+    told
+}
+
+fn withdrawals(told: &[Down]) -> Vec<&'static str> {
+    told.iter()
+        .filter_map(|message| match message {
+            Down::Remove(_) => Some("remove"),
+            Down::Release(_) => Some("release"),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_release_takes_the_place_of_a_removal_that_was_not_answered() {
+    let key = Key::from(v1::Key { name: "web".into(), ..v1::Key::default() });
+    let mut session = Session::new(Config::default());
+    session.desired_complete(0);
+    session.request_removal(0, key.clone(), "u".into(), 5, v1::Permit::default());
+    assert!(session.is_removing(&key, "u") && !session.is_removing(&key, "another"));
+    assert_eq!(withdrawals(&told(&mut session, 1, &key)), ["remove"]);
+
+    // The agent went away without a word, and the operator thinks better of it.
+    session.disconnected(2);
+    session.release(3, key.clone(), "u".into(), 6);
+    assert!(!session.is_removing(&key, "u") && session.removal_pending(&key));
+    assert_eq!(withdrawals(&told(&mut session, 4, &key)), ["release"]);
+    // Also where both came while it was connected: nothing is said twice.
+    let other = Key::from(v1::Key { name: "db".into(), ..v1::Key::default() });
+    session.request_removal(5, other.clone(), "v".into(), 7, v1::Permit::default());
+    session.release(5, other, "v".into(), 8);
+    assert_eq!(withdrawals(&heard(&mut session)), ["release"]);
+}
