@@ -12,6 +12,7 @@ use federation_core::health;
 use federation_core::placement::Defaults;
 use federation_core::traffic::NameServer;
 use federation_prober::Probing;
+use federation_runtime::deadline::with_deadlines;
 use federation_runtime::endpoints::{self, Health as Readiness};
 use federation_runtime::pki::Authority;
 use federation_runtime::shutdown::Shutdown;
@@ -103,6 +104,7 @@ impl Service {
         metrics: endpoints::Metrics,
         shutdown: Shutdown,
     ) -> Result<Self, Error> {
+        let client = with_deadlines(client);
         let directory = options.data_dir.join("controller");
         std::fs::create_dir_all(&directory).map_err(|error| Error::Directory(directory.clone(), error))?;
         let readiness = Readiness::new();

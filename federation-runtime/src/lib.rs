@@ -9,8 +9,11 @@
 //! - [`tls`]: rustls configurations made from them.
 //! - [`kubeconfig`]: the file that kubectl reads.
 //! - [`endpoints`]: `/metrics`, `/healthz`, `/livez`, `/readyz`.
+//! - `deadline`, with the feature `kube`: requests to a Kubernetes API that end.
 //! - [`logging`], [`process`], [`shutdown`], [`files`].
 
+#[cfg(feature = "kube")]
+pub mod deadline;
 pub mod endpoints;
 pub mod files;
 pub mod kubeconfig;

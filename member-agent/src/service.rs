@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use federation_prober::Probing;
+use federation_runtime::deadline::with_deadlines;
 use federation_runtime::endpoints::{self, Health, Metrics as Registry};
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::agent::{Config, Session};
@@ -161,5 +162,5 @@ async fn member_client(options: &Options) -> Result<Client, Error> {
         }
         None => kube::Config::incluster().map_err(Error::InCluster)?,
     };
-    Client::try_from(config).map_err(Error::Client)
+    Client::try_from(config).map(with_deadlines).map_err(Error::Client)
 }

@@ -1,0 +1,88 @@
+//! Requests to a Kubernetes API that end: an API server that hangs, rather than refuses, must not stop who waits for it.
+
+use std::time::Duration;
+
+use http::{Method, Request, Response};
+use kube::Client;
+use kube::client::Body;
+use tower::BoxError;
+
+/// For a write, which an API server takes in milliseconds.
+const WRITE: Duration = Duration::from_secs(10);
+/// For a read, which may be a list of everything. Until the head of the answer: a body may take longer.
+const READ: Duration = Duration::from_secs(60);
+
+/// An API server has not answered in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer to {method} {path} within {} s", limit.as_secs())]
+pub struct Elapsed {
+    method: Method,
+    path: String,
+    limit: Duration,
+}
+
+/// A client whose requests fail where `client` would wait for ever: after 10 seconds for writes, a minute for reads. Watches have no
+/// deadline, since to be silent is their business; their server ends them.
+pub fn with_deadlines(client: Client) -> Client {
+    bounded(client, limit)
+}
+
+fn bounded(client: Client, limit: fn(&Request<Body>) -> Option<Duration>) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (client, limit) = (client.clone(), limit(&request));
+        async move {
+            let Some(limit) = limit else {
+                return Ok::<Response<Body>, BoxError>(client.send(request).await?);
+            };
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            match tokio::time::timeout(limit, client.send(request)).await {
+                Ok(answer) => Ok(answer?),
+                Err(_) => Err(Elapsed { method, path, limit }.into()),
+            }
+        }
+    });
+    Client::new(service, namespace)
+}
+
+fn limit(request: &Request<Body>) -> Option<Duration> {
+    let watches = |query: &str| query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1"));
+    match *request.method() {
+        Method::GET if request.uri().query().is_some_and(watches) => None,
+        Method::GET | Method::HEAD => Some(READ),
+        _ => Some(WRITE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: Method, uri: &str) -> Option<Duration> {
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = method;
+        *request.uri_mut() = uri.parse().unwrap_or_default();
+        limit(&request)
+    }
+
+    #[test]
+    fn everything_but_a_watch_has_a_deadline() {
+        assert_eq!(of(Method::GET, "/api/v1/secrets?limit=500&watch=true"), None);
+        assert_eq!(of(Method::GET, "/api/v1/secrets?labelSelector=watch"), Some(READ));
+        assert_eq!(of(Method::PATCH, "/api/v1/namespaces/a/secrets/b?fieldManager=f"), Some(WRITE));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_fails_a_request() -> Result<(), BoxError> {
+        let silent =
+            tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, BoxError>>());
+        let client = bounded(Client::new(silent, "demo"), |_| Some(Duration::from_millis(1)));
+        assert_eq!(client.default_namespace(), "demo");
+        let request = Request::delete("/api/v1/namespaces/a/secrets/b").body(Vec::new())?;
+        let Err(kube::Error::Service(error)) = client.request_text(request).await else {
+            return Err("it was answered".into());
+        };
+        assert_eq!(error.to_string(), "no answer to DELETE /api/v1/namespaces/a/secrets/b within 0 s");
+        Ok(())
+    }
+}
