@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     fn target(name: &str, replicas: i64) -> ClusterTarget {
-        ClusterTarget { name: name.into(), replicas: Some(replicas), leaving: false }
+        ClusterTarget { name: name.into(), replicas: Some(replicas), ..ClusterTarget::default() }
     }
 
     fn member<'a>(cluster: &'a str, status: &'a Value, held: i64, own: i64) -> Member<'a> {

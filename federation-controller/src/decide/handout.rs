@@ -49,11 +49,11 @@ impl Reconciler {
             match render::render_by(&object, decision, target, spec.epoch) {
                 Ok(mut manifest) => {
                     // With the manifest, so that digests tell agents' leases apart.
-                    if decision.lease_ms > 0
+                    if decision.lease.is_some()
                         && let Some(annotations) =
                             manifest.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
                     {
-                        annotations.insert(marks::LEASE.into(), decision.lease_ms.to_string().into());
+                        annotations.insert(marks::LEASE.into(), decision.lease_ms().to_string().into());
                     }
                     let text = manifest.to_string();
                     if text.as_bytes() != last {
@@ -66,7 +66,7 @@ impl Reconciler {
                         epoch: spec.epoch,
                         manifest: last.clone(),
                         conflict: conflict(decision.conflict),
-                        lease_ms: decision.lease_ms,
+                        lease_ms: decision.lease_ms(),
                     };
                     self.sessions.desire(&target.name, desired);
                 }

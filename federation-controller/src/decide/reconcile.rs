@@ -225,6 +225,7 @@ pub(super) fn namespace_of(key: &Key) -> Key {
 /// Whether two decisions differ in anything but their epoch and the inputs that led to the same end.
 fn differs(a: &PlacementSpec, b: &PlacementSpec) -> bool {
     a.clusters != b.clusters
+        || a.lease != b.lease
         || a.template != b.template
         || a.policy != b.policy
         || a.policy_generation != b.policy_generation
@@ -240,9 +241,10 @@ fn observed(reports: &Reports, uid: &str, last: Option<&Decided>) -> BTreeMap<St
         .filter_map(|(cluster, report)| {
             let status = report.status.as_ref()?;
             let count = |field: &str| status.get(field).and_then(Value::as_i64).unwrap_or_default();
-            let down_since_ms = report.down_since_ms.filter(|_| report.status_epoch >= epoch);
+            let of_last_decision = report.status_epoch >= epoch;
+            let down_since_ms = report.down_since_ms.filter(|_| of_last_decision);
             let (replicas, ready) = (count("replicas"), count("readyReplicas"));
-            Some((cluster.clone(), Observed { replicas, ready, down_since_ms }))
+            Some((cluster.clone(), Observed { replicas, ready, of_last_decision, down_since_ms }))
         })
         .collect()
 }

@@ -33,6 +33,9 @@ pub struct PlacementSpec {
     /// metadata.generation of that policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_generation: Option<i64>,
+    /// What the agents are told with this decision of an object that may run in one cluster at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
     /// Epoch of the decision.
     pub epoch: u64,
     /// What members did by contingency plans while the hub was away, and this decision started from; ordered by cluster.
@@ -52,6 +55,17 @@ pub struct AdoptedPlan {
     pub revision: u64,
     /// Replicas that it ran for it.
     pub replicas: i64,
+}
+
+/// For how long a copy can outlive the last word of its agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Lease {
+    /// Milliseconds without a renewal after which the agent stops the copy; unset: it stops it never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<i64>,
+    /// Milliseconds that the pods may take to end then, and a margin.
+    pub ending_ms: i64,
 }
 
 /// Identity of a template.
@@ -82,6 +96,10 @@ pub struct ClusterTarget {
     /// The copy is here only until its replacement is ready elsewhere.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+    /// Where it is longer than the decision's: that of an earlier decision, which the agent may go by as long as it has not shown that
+    /// it knows a later one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
 }
 
 /// What became of the decision.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::{FailoverPreference, PlacementSpec, Reason, Verdict};
+use crate::api::{FailoverPreference, Lease, PlacementSpec, Reason, Verdict};
 use crate::placement::{self, ClusterView, Request};
 use crate::select;
 
@@ -77,7 +77,12 @@ pub fn take_over(request: &Request<'_>, loss: &Loss) -> Option<Takeover> {
     let exclusive = exclusive(request);
     let evict_after_ms = evict_after_ms(request);
     let after_ms = if exclusive {
-        evict_after_ms.max(placement::takeover_ms(evict_after_ms, request.template.grace_ms))
+        // The lost agents may go by an earlier decision's lease, or by none.
+        held(true)
+            .map(|target| target.lease.or(today.lease).and_then(Lease::takeover_ms).unwrap_or(i64::MAX))
+            .chain([evict_after_ms, placement::takeover_ms(evict_after_ms, request.template.grace_ms)])
+            .max()
+            .unwrap_or(i64::MAX)
     } else {
         evict_after_ms
     };

@@ -94,7 +94,7 @@ impl World {
                 let count = target.replicas.unwrap_or_default();
                 self.observed.insert(
                     target.name.clone(),
-                    Observed { replicas: count, ready: count, down_since_ms: None },
+                    Observed { replicas: count, ready: count, ..Observed::default() },
                 );
             }
         }
@@ -256,7 +256,12 @@ fn what_does_not_fit_is_said() {
 fn a_target_that_leaves_is_no_survivor() {
     let mut world = World::new(4, &["taiwan", "tokyo"]).placed();
     let current = world.current.as_mut().unwrap();
-    current.clusters.push(ClusterTarget { name: "osaka".into(), replicas: Some(2), leaving: true });
+    current.clusters.push(ClusterTarget {
+        name: "osaka".into(),
+        replicas: Some(2),
+        leaving: true,
+        lease: None,
+    });
     check(world.lose(&["taiwan"]), &[("tokyo", 2, 4)], 0);
 }
 
@@ -279,7 +284,7 @@ fn what_was_done_without_the_hub_stands_until_the_lost_cluster_is_back() {
         decided.into_iter().map(|target| (target.name, target.replicas, target.leaving)).collect()
     };
     let stands = [("taiwan".to_owned(), Some(2), true), ("tokyo".to_owned(), Some(4), false)];
-    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 4, down_since_ms: None });
+    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 4, ..Observed::default() });
     // The hub has just started; it sees nobody, then the survivor, and then that the other one is lost.
     for (taiwan, tokyo) in [
         (Verdict::Unknown, Verdict::Unknown),
@@ -299,6 +304,6 @@ fn what_was_done_without_the_hub_stands_until_the_lost_cluster_is_back() {
         [("taiwan".to_owned(), Some(2), false), ("tokyo".to_owned(), Some(2), false)],
         "what is ready in both is divided again"
     );
-    world.observed.insert("taiwan".into(), Observed { replicas: 2, ready: 0, down_since_ms: None });
+    world.observed.insert("taiwan".into(), Observed { replicas: 2, ready: 0, ..Observed::default() });
     assert_eq!(replicas(&world)[1].1, Some(4), "and not before it is ready");
 }

@@ -9,9 +9,12 @@
 //! cluster is to stop. From then on no heartbeat of an agent that still wants to run it is acknowledged as current. Only a later
 //! decision, which sees that the agent is silent still, lets another cluster start.
 //!
+//! What an agent was told last is what counts, not what it is told now: of a cluster that has not shown that it knows the newest decision
+//! the longest lease of all since is kept in the Placement, and one that never was told of a lease is never taken for stopped.
+//!
 //! What this cannot do: an agent that is dead, or cannot reach its own API server, stops nothing. See docs/adr/0010-fencing.md.
 
-use crate::api::Verdict;
+use crate::api::{Lease, Verdict};
 
 use super::{Decision, Placed, Request, Standing, Wishes, divide, rules};
 
@@ -22,32 +25,47 @@ const LONGEST_LEASE_MS: i64 = 600_000;
 /// For the time between a lapse and the API server's having taken the change, and for reports that lag.
 const MARGIN_MS: i64 = 2_000;
 
-/// Lengths of time, milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Terms {
-    /// The agents' lease.
-    pub(super) lease_ms: i64,
-    /// What pods may take to end, and a margin.
-    pub(super) ending_ms: i64,
-    /// From the last renewal until another cluster may start: the lease, a tenth of it for clocks that run at different speeds, and
-    /// the pods' end.
-    pub(super) takeover_ms: i64,
-}
-
-impl Terms {
+impl Lease {
     /// The lease is as long as `evictAfter` leaves room for: the longer it is, the longer the hub may be away without harm.
     pub(super) fn of(evict_after_ms: i64, grace_ms: i64) -> Self {
         let ending_ms = grace_ms.max(0).saturating_add(MARGIN_MS);
         let lease_ms =
             (evict_after_ms.saturating_sub(ending_ms) / 11 * 10).clamp(SHORTEST_LEASE_MS, LONGEST_LEASE_MS);
-        Self { lease_ms, ending_ms, takeover_ms: lease_ms + lease_ms / 10 + ending_ms }
+        Self { lease_ms: Some(lease_ms), ending_ms }
     }
+
+    /// From the last renewal until another cluster may start: the lease, a tenth of it for clocks that run at different speeds, and the
+    /// pods' end. `None`: never.
+    pub(crate) fn takeover_ms(self) -> Option<i64> {
+        self.lease_ms.map(|lease_ms| lease_ms.saturating_add(lease_ms / 10).saturating_add(self.ending_ms))
+    }
+
+    /// The longer of both, in each respect.
+    fn or_longer(self, other: Self) -> Self {
+        Self {
+            lease_ms: self.lease_ms.zip(other.lease_ms).map(|(one, other)| one.max(other)),
+            ending_ms: self.ending_ms.max(other.ending_ms),
+        }
+    }
+}
+
+/// What the agent of a cluster may go by, if it is told `told` from now on.
+fn gone_by(request: &Request<'_>, placed: &Placed<'_>, told: Lease) -> Lease {
+    let (Some(held), Some(last)) = (placed.held, request.current) else { return told };
+    let longest = held.lease.or(last.lease).unwrap_or_default();
+    // Its copy is of the last decision: what it was told before is over. Pods that are ending keep the time that they were made with.
+    let over = placed.observed(request).is_some_and(|observed| {
+        let ended = |since: i64| since.saturating_add(longest.ending_ms) <= request.now_ms;
+        observed.of_last_decision && (held.replicas != Some(0) || observed.down_since_ms.is_some_and(ended))
+    });
+    let earlier = if over { last.lease.unwrap_or_default() } else { longest };
+    earlier.or_longer(told)
 }
 
 /// Milliseconds from the last renewal of a lease until another cluster may start what may run in one at a time, of a policy's `evictAfter` and
 /// the pods' grace period.
 pub fn takeover_ms(evict_after_ms: i64, grace_ms: i64) -> i64 {
-    Terms::of(evict_after_ms, grace_ms).takeover_ms
+    Lease::of(evict_after_ms, grace_ms).takeover_ms().unwrap_or(i64::MAX)
 }
 
 /// Gives all replicas to one cluster.
@@ -58,9 +76,12 @@ pub(super) fn exclusive(
     placed: &mut [Placed<'_>],
     decision: &mut Decision,
 ) {
-    let terms = Terms::of(wishes.evict_after_ms, request.template.grace_ms);
-    decision.lease_ms = u32::try_from(terms.lease_ms).unwrap_or(u32::MAX);
-    let states: Vec<State> = placed.iter().map(|placed| State::of(request, terms, placed)).collect();
+    let told = Lease::of(wishes.evict_after_ms, request.template.grace_ms);
+    decision.lease = Some(told);
+    for placed in placed.iter_mut() {
+        placed.lease = gone_by(request, placed, told);
+    }
+    let states: Vec<State> = placed.iter().map(|placed| State::of(request, placed)).collect();
     let home = home(request, wishes, placed, &states);
     // Somebody who may be running, other than the one who is to run.
     let waits_for =
@@ -82,10 +103,10 @@ pub(super) fn exclusive(
                 divide::give_up(placed);
                 continue;
             }
-            (Standing::Fixed | Standing::Evicted, _) if silent_ms(request, placed) >= terms.takeover_ms => {
+            (Standing::Fixed | Standing::Evicted, _) if left_ms(request, placed) == Some(0) => {
                 let message = format!(
                     "no word of it for {} s: its agent has stopped its copy",
-                    terms.takeover_ms / 1000
+                    silent_ms(request, placed) / 1000
                 );
                 placed.explain(rules::LEASE_LAPSED, message);
                 placed.replicas = Some(0);
@@ -115,7 +136,7 @@ pub(super) fn exclusive(
         .filter(|(placed, state)| {
             matches!(state, State::Runs | State::Stops { .. }) && placed.cluster.verdict != Verdict::Healthy
         })
-        .map(|(placed, _)| request.now_ms + (terms.takeover_ms - silent_ms(request, placed)).max(1));
+        .filter_map(|(placed, _)| Some(request.now_ms.saturating_add(left_ms(request, placed)?.max(1))));
     let told_now = states.contains(&State::Silent).then_some(request.now_ms + 1);
     decision.next_check_ms = waits.chain(lapses).chain(told_now).chain(decision.next_check_ms).min();
 }
@@ -134,13 +155,12 @@ enum State {
 }
 
 impl State {
-    fn of(request: &Request<'_>, terms: Terms, placed: &Placed<'_>) -> Self {
+    fn of(request: &Request<'_>, placed: &Placed<'_>) -> Self {
         let Some(held) = placed.held else { return Self::Down };
         // While nothing may move, and while there is no verdict, silence means nothing.
         let judged = request.frozen.is_none() && placed.cluster.verdict != Verdict::Unknown;
-        let silent = judged
-            && placed.cluster.verdict != Verdict::Healthy
-            && silent_ms(request, placed) >= terms.takeover_ms;
+        let silent =
+            judged && placed.cluster.verdict != Verdict::Healthy && left_ms(request, placed) == Some(0);
         if held.replicas != Some(0) {
             return if silent { Self::Silent } else { Self::Runs };
         }
@@ -148,8 +168,10 @@ impl State {
             return Self::Down;
         }
         match placed.observed(request).and_then(|observed| observed.down_since_ms) {
-            Some(since) if since.saturating_add(terms.ending_ms) <= request.now_ms => Self::Down,
-            Some(since) => Self::Stops { until_ms: Some(since.saturating_add(terms.ending_ms)) },
+            Some(since) => {
+                let until_ms = since.saturating_add(placed.lease.ending_ms);
+                if until_ms <= request.now_ms { Self::Down } else { Self::Stops { until_ms: Some(until_ms) } }
+            }
             None => Self::Stops { until_ms: None },
         }
     }
@@ -161,6 +183,11 @@ fn stopped(placed: &Placed<'_>) -> bool {
 
 fn silent_ms(request: &Request<'_>, placed: &Placed<'_>) -> i64 {
     request.silent_ms.get(&placed.cluster.name).copied().unwrap_or_default()
+}
+
+/// Milliseconds until its agent must have stopped the copy, if it stays silent: 0 if it must have. `None`: it never must.
+fn left_ms(request: &Request<'_>, placed: &Placed<'_>) -> Option<i64> {
+    Some(placed.lease.takeover_ms()?.saturating_sub(silent_ms(request, placed)).max(0))
 }
 
 /// Which cluster is to run it: the one that does, as long as it may stay there; else the one that the planner would give one replica.

@@ -17,7 +17,7 @@ mod standing;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{
-    ClusterPlacementPolicy, ClusterSpec, ClusterTarget, Conflict, FailoverPreference, Override,
+    ClusterPlacementPolicy, ClusterSpec, ClusterTarget, Conflict, FailoverPreference, Lease, Override,
     PlacementPolicy, PlacementPolicySpec, PlacementSpec, Propagation, Reason, ReplicaMode, Verdict, marks,
 };
 use crate::labels::{self, Labels, Requirement};
@@ -56,6 +56,8 @@ pub struct Observed {
     pub replicas: i64,
     /// Replicas that are ready.
     pub ready: i64,
+    /// It has said so of the copy that the last decision wants, not of one that an earlier decision wanted.
+    pub of_last_decision: bool,
     /// Since when it has said, of the copy that the last decision wants, that no replica exists; Unix milliseconds.
     pub down_since_ms: Option<i64>,
 }
@@ -124,13 +126,19 @@ pub struct Decision {
     pub deletion: Propagation,
     /// The policy's overrides, for [`crate::render::render`].
     pub overrides: Vec<Override>,
-    /// The agents' lease on an object that may run in one cluster at a time, milliseconds; 0 for all others.
-    pub lease_ms: u32,
+    /// The agents' lease on an object that may run in one cluster at a time.
+    pub lease: Option<Lease>,
     /// When time alone will change the decision, in Unix milliseconds.
     pub next_check_ms: Option<i64>,
 }
 
 impl Decision {
+    /// The lease as agents are told it: milliseconds; 0 where there is none.
+    pub fn lease_ms(&self) -> u32 {
+        let lease_ms = self.lease.and_then(|lease| lease.lease_ms);
+        lease_ms.map_or(0, |lease_ms| u32::try_from(lease_ms).unwrap_or(u32::MAX))
+    }
+
     /// The Placement's spec for this decision.
     pub fn spec(&self, template: &Template, epoch: u64) -> PlacementSpec {
         PlacementSpec {
@@ -145,6 +153,7 @@ impl Decision {
             inputs_hash: self.inputs_hash.clone(),
             policy: self.policy.clone(),
             policy_generation: self.policy_generation,
+            lease: self.lease,
             epoch,
             adopted: Vec::new(),
         }
@@ -188,6 +197,7 @@ pub fn place(request: &Request<'_>) -> Decision {
                 standing: verdict.standing,
                 replicas: None,
                 leaving: false,
+                lease: Lease::default(),
                 reason: verdict.reason,
             }
         })
@@ -213,6 +223,7 @@ pub fn place(request: &Request<'_>) -> Decision {
                 name: placed.cluster.name.clone(),
                 replicas: placed.replicas,
                 leaving: placed.leaving,
+                lease: decision.lease.and_then(|told| (placed.lease != told).then_some(placed.lease)),
             });
         }
         decision.reasons.push(placed.reason);
@@ -267,6 +278,8 @@ struct Placed<'a> {
     standing: Standing,
     replicas: Option<i64>,
     leaving: bool,
+    // Of what may run in one cluster at a time.
+    lease: Lease,
     reason: Reason,
 }
 

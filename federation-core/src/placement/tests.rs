@@ -83,8 +83,10 @@ impl World {
     fn all_ready(&mut self) {
         for target in self.current.iter().flat_map(|current| &current.clusters) {
             let count = target.replicas.or(self.template.replicas).unwrap_or_default();
-            self.observed
-                .insert(target.name.clone(), Observed { replicas: count, ready: count, down_since_ms: None });
+            self.observed.insert(
+                target.name.clone(),
+                Observed { replicas: count, ready: count, ..Observed::default() },
+            );
         }
     }
 
@@ -255,13 +257,13 @@ fn a_lost_cluster_is_replaced_after_evict_after_and_comes_back_to_its_share() {
     check(&world.step(), "taiwan=2 tokyo=2");
     world.now_ms += 1;
     check(&world.step(), "taiwan=2! tokyo=4");
-    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 4, down_since_ms: None });
+    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 4, ..Observed::default() });
     check(&world.step(), "taiwan=2! tokyo=4");
 
     // It is back, and nothing is heard of its pods yet: nobody shrinks.
     world.cluster("taiwan").verdict = Verdict::Healthy;
     check(&world.step(), "taiwan=2 tokyo=4");
-    world.observed.insert("taiwan".into(), Observed { replicas: 2, ready: 1, down_since_ms: None });
+    world.observed.insert("taiwan".into(), Observed { replicas: 2, ready: 1, ..Observed::default() });
     let decision = world.step();
     assert!(decision.clusters.iter().map(|target| target.replicas.unwrap()).sum::<i64>() >= 4);
     world.all_ready();
@@ -311,16 +313,16 @@ fn a_drain_waits_for_the_replacement_and_then_for_the_traffic() {
     let decision = world.step();
     check(&decision, "taiwan=2! tokyo=4");
     assert_eq!(rule(&decision, "taiwan"), rules::SURGE);
-    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 3, down_since_ms: None });
+    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 3, ..Observed::default() });
     check(&world.step(), "taiwan=2! tokyo=4");
-    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 4, down_since_ms: None });
+    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 4, ..Observed::default() });
     let decision = world.step();
     check(&decision, "taiwan=2! tokyo=4");
     assert_eq!(rule(&decision, "taiwan"), rules::TRAFFIC);
     world.traffic_drained.insert("taiwan".into());
     check(&world.step(), "taiwan=0! tokyo=4");
     // A pod that restarts elsewhere afterwards changes nothing.
-    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 3, down_since_ms: None });
+    world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 3, ..Observed::default() });
     check(&world.step(), "taiwan=0! tokyo=4");
 }
 
@@ -410,7 +412,7 @@ fn worlds() -> impl Strategy<Value = World> {
                 if *seen {
                     world.observed.insert(
                         (*name).into(),
-                        Observed { replicas: *ready, ready: *ready, down_since_ms: None },
+                        Observed { replicas: *ready, ready: *ready, ..Observed::default() },
                     );
                 }
             }
