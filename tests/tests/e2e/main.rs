@@ -17,6 +17,7 @@ mod follow;
 mod gate;
 mod health;
 mod join;
+mod mass;
 mod partition;
 mod paused;
 mod plain;
