@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod clients;
+mod clocks;
 mod demo;
 mod dns;
 mod drift;
