@@ -15,7 +15,8 @@ pub(crate) enum Bench {
     Api(bench_api::Options),
     /// From the federation's API into two real kube-apiservers, and back. Needs root and a quiet machine.
     Propagate,
-    /// The demo's failovers, ten times: from the failure to the verdict, to DNS, to users, to replicas; failed requests of drains.
+    /// The demo's failovers, ten times: from the failure to the verdict, to DNS, to users, to replicas; failed requests of drains. Then pods
+    /// out of reach in a real cluster (needs root), and a member with thousands of workloads.
     Failover(bench_failover::Options),
     /// dns-lb beside an echo and other DNS servers, from Debian: answers a second, CPU time per answer, latencies, memory.
     Dns(bench_dns::Options),

@@ -2,12 +2,15 @@
 //!
 //! Each run starts a federation and two sandbox members as processes, drains one under load, and kills it with SIGKILL under load. A
 //! hundred users, ten requests a second each, resolve by DNS and fetch by HTTP throughout.
+//!
+//! Then, by `tests/src/bin/failover`: pods that are out of reach in one of two real clusters whose API is well, and a sandbox member with
+//! thousands of workloads that is killed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::test::cargo;
 
@@ -20,9 +23,18 @@ pub(crate) struct Options {
     /// Web users, ten requests a second each.
     #[arg(long, default_value_t = 100)]
     users: u16,
-    /// Seconds of a bad verdict after which replicas are planned elsewhere.
+    /// Seconds of a bad verdict after which replicas are planned elsewhere, in the demo.
     #[arg(long, default_value_t = 5)]
     evict_after: u32,
+    /// Workloads of the member that is killed with thousands; 0 leaves that out.
+    #[arg(long, default_value_t = 5000)]
+    workloads: usize,
+    /// How often that is measured.
+    #[arg(long, default_value_t = 3)]
+    workload_runs: usize,
+    /// Leaves out what needs root and real clusters.
+    #[arg(long)]
+    no_clusters: bool,
 }
 
 /// One figure: its name, where it stands in a run's figures, its unit.
@@ -67,10 +79,23 @@ const FIGURES: [Figure; 8] = [
 
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    cargo(&["build", "--release", "-p", "fedctl", "--bins"])?;
+    cargo(&[
+        "build",
+        "--release",
+        "-p",
+        "fedctl",
+        "-p",
+        "member-agent",
+        "-p",
+        "dns-lb",
+        "-p",
+        "federation-tests",
+        "--bins",
+    ])?;
     let this = std::env::current_exe()?;
-    let fedctl =
-        this.parent().and_then(Path::parent).context("xtask is in no target folder")?.join("release/fedctl");
+    let release =
+        this.parent().and_then(Path::parent).context("xtask is in no target folder")?.join("release");
+    let fedctl = release.join("fedctl");
     let folder = std::env::temp_dir().join(format!("bench-failover-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let runs: Result<Vec<Value>> = (1..=options.runs)
@@ -80,8 +105,27 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         })
         .collect();
     std::fs::remove_dir_all(&folder)?;
-    tell(&runs?, f64::from(options.evict_after));
+    let mut line = tell(&runs?, f64::from(options.evict_after));
+    let runs = options.runs.to_string();
+    if !options.no_clusters && options.runs > 0 {
+        line.extend(further(&release, &["dataplane", &runs])?);
+    }
+    if options.workloads > 0 {
+        let words = ["many", &options.workloads.to_string(), &options.workload_runs.to_string()];
+        line.extend(further(&release, &words)?);
+    }
+    println!("{}", Value::Object(line));
     Ok(())
+}
+
+/// Runs `failover` with these words, shows its table, and gives its figures.
+fn further(release: &Path, words: &[&str]) -> Result<Map<String, Value>> {
+    let output = Command::new(release.join("failover")).args(words).stderr(Stdio::inherit()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "failover {words:?}: {}\n{text}", output.status);
+    let (table, line) = text.trim_end().rsplit_once('\n').context("it printed no table")?;
+    println!("{table}");
+    Ok(serde_json::from_str(line)?)
 }
 
 fn one(fedctl: &Path, options: &Options, figures: &PathBuf) -> Result<Value> {
@@ -99,8 +143,8 @@ fn one(fedctl: &Path, options: &Options, figures: &PathBuf) -> Result<Value> {
     Ok(run)
 }
 
-fn tell(runs: &[Value], evict_after: f64) {
-    let mut line = serde_json::Map::new();
+fn tell(runs: &[Value], evict_after: f64) -> Map<String, Value> {
+    let mut line = Map::new();
     let width = FIGURES.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
     println!("{:<width$}  {:>9}  {:>9}  {:>9}", "", "median", "least", "most");
     for figure in &FIGURES {
@@ -111,5 +155,5 @@ fn tell(runs: &[Value], evict_after: f64) {
         println!("{:<width$}  {median:>9.0}  {least:>9.0}  {most:>9.0}", figure.name);
         line.insert(figure.name.into(), json!({"median": median, "most": most}));
     }
-    println!("{}", Value::Object(line));
+    line
 }
