@@ -19,6 +19,10 @@ pub struct Options {
     /// The hub, as host:port. Without it only the zones on disk are served.
     #[arg(long, value_name = "HOST:PORT")]
     pub hub: Option<String>,
+    /// Address where this server and the members' agents tell each other what they see, so that the survivors of a loss can act while the hub
+    /// is away. Give it to servers that do not fall with the hub; agents must reach it.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "hub")]
+    pub meet_listen: Option<SocketAddr>,
     /// Where the last zones are kept. Without it a restart starts empty.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -93,6 +97,7 @@ impl Default for Options {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 5353))],
             hub: None,
+            meet_listen: None,
             data_dir: None,
             pki: None,
             ca: None,

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::answer::{INSTANCE_MAX, Secrets};
 use crate::client::{Database, DatabaseError};
 use crate::doors::{self, Desk, Encrypted, EncryptedAddresses, EncryptedError, Gate, Stream};
-use crate::hub::{Client, Disk, DiskError, Fence, Hub, alone};
+use crate::hub::{Client, Disk, DiskError, Fence, Hub, Meeting, alone};
 use crate::metrics::{DnsMetrics, Transport};
 use crate::options::Options;
 use crate::state::State;
@@ -44,6 +44,15 @@ pub enum Error {
         address: SocketAddr,
         /// UDP or TCP.
         transport: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The address where agents meet cannot be bound.
+    #[error("--meet-listen {address}: cannot bind")]
+    Meet {
+        /// As given.
+        address: SocketAddr,
         /// Why not.
         #[source]
         source: io::Error,
@@ -114,6 +123,7 @@ pub struct Service {
     udp: Vec<UdpSocket>,
     tcp: Vec<TcpListener>,
     encrypted: Encrypted,
+    meet: Option<TcpListener>,
     hub: Option<Hub>,
     state: State,
     keys: Keys,
@@ -159,12 +169,32 @@ impl Service {
             tcp.push(listener);
         }
         let encrypted = Encrypted::bind(&options.encrypted)?;
-        Ok(Self { options, addresses, udp, tcp, encrypted, hub, state, keys, health, metrics, dns_metrics })
+        let bind = |address| doors::bind(address, false).map_err(|source| Error::Meet { address, source });
+        let meet = options.meet_listen.map(bind).transpose()?;
+        Ok(Self {
+            options,
+            addresses,
+            udp,
+            tcp,
+            encrypted,
+            meet,
+            hub,
+            state,
+            keys,
+            health,
+            metrics,
+            dns_metrics,
+        })
     }
 
     /// Where the encrypted doors are, with the ports that the kernel chose.
     pub fn encrypted(&self) -> &EncryptedAddresses {
         &self.encrypted.addresses
+    }
+
+    /// Where agents meet.
+    pub fn meet(&self) -> Option<SocketAddr> {
+        self.meet.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// Where it answers, in the order of `--listen`, with the ports that the kernel chose.
@@ -195,6 +225,7 @@ impl Service {
                 .await
                 .map_err(|source| Error::Metrics { address, source })?;
         }
+        let meet = self.meet();
         let instance: Arc<[u8]> = self.options.instance.as_bytes().into();
         let mut dice = Dice::new(seed());
         let limit = Limit {
@@ -272,8 +303,13 @@ impl Service {
             let probing = Probing::start(dice.roll(), shutdown.clone());
             // What users reach is probed with the hub away, too.
             probing.set_targets(self.state.targets().to_vec());
+            if let Some(listener) = self.meet {
+                let meeting = Meeting::new(&self.options.instance, self.state.clone());
+                tokio::spawn(meeting.run(listener, hub.clone(), probing.clone(), shutdown.clone()));
+            }
             let client = Client {
                 hub,
+                meet,
                 probing,
                 instance: self.options.instance.clone(),
                 listen: self.addresses.clone(),
@@ -306,7 +342,7 @@ impl Service {
     }
 }
 
-/// Binds, and runs until `shutdown`: what the binary does. Prints one line `ready dns-lb ADDRESS… dot=ADDRESS…` on standard output
+/// Binds, and runs until `shutdown`: what the binary does. Prints one line `ready dns-lb ADDRESS… meet=ADDRESS dot=ADDRESS…` on standard output
 /// once zones are served.
 ///
 /// # Errors
@@ -315,6 +351,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
     let health = Health::new();
     let service = Service::bind(options, health.clone(), Metrics::new())?;
     let mut addresses: Vec<String> = service.addresses().iter().map(ToString::to_string).collect();
+    addresses.extend(service.meet().map(|address| format!("meet={address}")));
     let EncryptedAddresses { dot, doh, doq } = service.encrypted();
     for (kind, at) in [("dot", dot), ("doh", doh), ("doq", doq)] {
         addresses.extend(at.iter().map(|address| format!("{kind}={address}")));

@@ -36,6 +36,7 @@ pub mod announce;
 pub mod tokens;
 
 mod act;
+mod contingency;
 mod crds;
 mod decide;
 mod dns;

@@ -24,6 +24,7 @@ use crate::act::safety;
 use crate::act::statuses::{self, Statuses};
 use crate::act::write::Writer;
 use crate::announce;
+use crate::contingency::{self, Contingency};
 use crate::decide::board::Board;
 use crate::decide::hear::Ear;
 use crate::decide::ledger::Ledger;
@@ -52,6 +53,11 @@ use crate::traffic::{Probers, Settings, Surroundings, Traffic};
 const LISTENING: &str = "hub";
 /// Silence of an agent, in heartbeats, after which its stream is called lost.
 const SILENCE: u64 = 10;
+
+/// Heartbeats that the hub may leave unanswered before survivors of a loss take it to be away: as many as it waits for an agent's.
+const AWAY: u32 = 10;
+/// And never less, milliseconds: a controller that restarts takes a few seconds.
+const AWAY_MIN_MS: u32 = 3_000;
 
 /// Why the controller could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +154,7 @@ impl Service {
         tokio::spawn(health.clone().look(probing.clone(), shutdown.clone()));
         let cluster_statuses = ClusterStatuses::new(world.clone(), board.clone(), writer.clone());
 
+        let contingency = Contingency::new(world.clone(), sessions.clone(), recorder.clone(), client.clone());
         let ear = Ear {
             world: world.clone(),
             board: board.clone(),
@@ -159,6 +166,7 @@ impl Service {
             statuses: statuses.clone(),
             cluster_statuses: cluster_statuses.clone(),
             traffic: traffic.clone(),
+            contingency: contingency.clone(),
             recorder: recorder.clone(),
             metrics: metrics.clone(),
         };
@@ -196,6 +204,7 @@ impl Service {
             gate: gate.clone(),
             traffic: traffic.clone(),
             drills: drills.clone(),
+            contingency: contingency.clone(),
             recorder: recorder.clone(),
             metrics: metrics.clone(),
             defaults: Defaults { evict_after_ms: options.evict_after.as_millis() as i64 },
@@ -259,12 +268,21 @@ impl Service {
             zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
         };
         tokio::spawn(drills.clone().run(around, shutdown.clone()));
+        let planned = contingency::Surroundings {
+            board: board.clone(),
+            epochs: epochs.clone(),
+            zones: zones.clone(),
+            defaults: Defaults { evict_after_ms: options.evict_after.as_millis() as i64 },
+            away_ms: heartbeat_ms.saturating_mul(AWAY).max(AWAY_MIN_MS),
+        };
+        tokio::spawn(contingency.clone().run(planned, shutdown.clone()));
         let operations = Operations {
             traffic: traffic.clone(),
             zones: zones.clone(),
             board: board.clone(),
             world: world.clone(),
             health: health.clone(),
+            contingency,
             recorder: recorder.clone(),
             client: client.clone(),
         };

@@ -1,6 +1,7 @@
 //! The hub's side of one agent's stream: a machine without clock or I/O.
 
 mod compare;
+mod plans;
 mod send;
 mod types;
 
@@ -10,6 +11,7 @@ use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down
 
 use crate::{Digest, FENCED, Key, content_hash, item_hash};
 
+use plans::Plans;
 pub use types::{Config, Desired, Event};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,7 @@ pub struct Session {
     asked_at: Option<u64>,
     lost: bool,
     probes: Vec<v1::Probe>,
+    plans: Plans,
     /// When the agent was last told that it holds what is wanted.
     leased_at: Option<u64>,
     /// Events that the backlog had no room for.
@@ -110,6 +113,7 @@ impl Session {
             asked_at: None,
             lost: false,
             probes: Vec::new(),
+            plans: Plans::default(),
             leased_at: None,
             events_dropped: 0,
         }
@@ -146,6 +150,7 @@ impl Session {
         self.link = Link::Down;
         self.control.clear();
         self.asked_at = None;
+        self.plans.disconnected();
         self.in_flight = 0;
         self.first.clear();
         self.then.clear();

@@ -18,19 +18,25 @@
 //! - Either side may forget everything that is not on its disk at any time; digests find the difference, and
 //!   what is missing is sent again.
 //!
+//! [`plans`] are what an agent does at each loss when the hub is away, and [`agreement`] is when.
+//!
 //! [`zones`] is of the other stream, to the dns-lbs: changes of zones in place of whole ones.
 //!
 //! [`agent::Desired`] is what stands on the agent's disk. The hub keeps its table in memory only: after a restart the
 //! controller gives it anew, and until it says [`hub::Session::desired_complete`] nothing is called a stray.
 
 pub mod agent;
+pub mod agreement;
 mod digest;
 pub mod hub;
 mod key;
+pub mod plans;
+mod sight;
 pub mod zones;
 
 pub use digest::{Digest, content_hash, item_hash};
 pub use key::Key;
+pub use sight::Sight;
 
 /// How often an agent sends a heartbeat unless the hub asks otherwise, milliseconds.
 pub const HEARTBEAT_MS: u32 = 1000;

@@ -190,6 +190,7 @@ mod tests {
             conflict: v1::ConflictPolicy::Refuse,
             lease_ms: 0,
             stopped: false,
+            floor: 0,
             state: State::Held,
         })));
         world

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use federation_runtime::files::{self, Access};
-use federation_runtime::pki::{self, HUB_NAME, Identity, Peer, Request, SpkiPin};
+use federation_runtime::pki::{self, DNS_NAME, HUB_NAME, Identity, Peer, Request, SpkiPin};
 use proto::v1::{self, enrollment_client::EnrollmentClient};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -133,7 +133,7 @@ impl Membership {
     ) -> Result<Self, Error> {
         let ca_pem = pinned_ca(hub, pin).await?;
         let request = Request::generate().map_err(Error::Keys)?;
-        let channel = dial(hub, &ca_pem, None).await?;
+        let channel = dial(hub, HUB_NAME, &ca_pem, None).await?;
         let answer = EnrollmentClient::new(channel)
             .join(v1::JoinRequest {
                 token: token.into(),
@@ -168,7 +168,12 @@ impl Membership {
 
     /// Opens a mutually authenticated connection.
     pub async fn dial(&self, hub: &str) -> Result<Channel, Error> {
-        dial(hub, &self.ca_pem, Some(&self.identity)).await
+        dial(hub, HUB_NAME, &self.ca_pem, Some(&self.identity)).await
+    }
+
+    /// Opens a mutually authenticated connection to a DNS server of the federation.
+    pub async fn dial_dns(&self, address: &str) -> Result<Channel, Error> {
+        dial(address, DNS_NAME, &self.ca_pem, Some(&self.identity)).await
     }
 
     /// Validity and subject of the certificate.
@@ -189,11 +194,11 @@ fn refused(status: tonic::Status) -> Error {
     Error::Refused { code: status.code(), message: status.message().to_owned() }
 }
 
-async fn dial(hub: &str, ca_pem: &str, identity: Option<&Identity>) -> Result<Channel, Error> {
+async fn dial(hub: &str, name: &str, ca_pem: &str, identity: Option<&Identity>) -> Result<Channel, Error> {
     let failed =
         |source: tonic::transport::Error| Error::Unreachable { hub: hub.into(), source: source.into() };
     let mut tls = ClientTlsConfig::new()
-        .domain_name(HUB_NAME)
+        .domain_name(name)
         .ca_certificate(Certificate::from_pem(ca_pem))
         .assume_http2(true);
     if let Some(identity) = identity {

@@ -11,6 +11,7 @@
 //! - `store`: the desired state on disk. An agent that starts without a hub corrects drift from the first second.
 //! - `executor`: carries out one job at a time for each object, many objects at once.
 //! - `watch`: what the member says back; `drift` compares it with what is wanted.
+//! - `meeting`: other voters, at the DNS servers, for when the hub is away.
 //! - `reach`, `events`, `vitals`: how users reach a Service, what happened, how the member is.
 //!
 //! Everything that decides is a pure function with tests beside it; the modules that do I/O are thin.
@@ -26,6 +27,7 @@ mod executor;
 pub mod identity;
 mod link;
 mod manifest;
+mod meeting;
 mod member;
 mod metrics;
 mod options;

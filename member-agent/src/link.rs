@@ -21,6 +21,7 @@ use crate::events;
 use crate::executor::{Executor, Job};
 use crate::identity::Membership;
 use crate::manifest::Wanted;
+use crate::meeting::Meetings;
 use crate::member::{Failure, Member};
 use crate::metrics::Metrics;
 use crate::store::{self, Store};
@@ -47,6 +48,7 @@ enum Input {
     Message { attempt: u64, message: v1::HubMessage },
     Closed { attempt: u64, reason: String },
     Held { drill: String, lease_ms: Option<u64> },
+    Met { instance: String, words: Vec<v1::Word> },
 }
 
 struct Connection {
@@ -95,6 +97,7 @@ impl Link {
             self.hub.clone(),
             renewed_in,
         ));
+        let meetings = Meetings::default();
         let posts = Arc::new(tokio::sync::Semaphore::new(POSTS));
         let mut connection: Option<Connection> = None;
         let mut turned = self.probing.changes();
@@ -171,6 +174,24 @@ impl Link {
                     Action::Thaw => {
                         tracing::info!("removals are possible again");
                         self.metrics.frozen.set(0);
+                    }
+                    Action::Meet { word, servers } => {
+                        for server in servers {
+                            let (meetings, membership) = (meetings.clone(), self.membership.clone());
+                            let (word, inputs) = (word.clone(), inputs_in.clone());
+                            tokio::spawn(async move {
+                                if let Some(words) = meetings.meet(&membership, &server, word).await {
+                                    // An error means that the agent is ending.
+                                    let _ =
+                                        inputs.send(Input::Met { instance: server.instance, words }).await;
+                                }
+                            });
+                        }
+                    }
+                    Action::Agreed(agreement) => tracing::warn!(?agreement, "without the hub"),
+                    Action::Acted { reason } => {
+                        tracing::warn!(reason, "the hub is away: more is run here");
+                        self.metrics.acts.inc();
                     }
                     Action::Probe(probes) => {
                         self.probing.set_targets(federation_prober::targets(&probes));
@@ -278,6 +299,7 @@ impl Link {
                 self.session.disconnected(now, rand::random());
             }
             Input::Held { drill, lease_ms } => self.session.held(now, &drill, lease_ms),
+            Input::Met { instance, words } => self.session.met(now, &instance, words),
             // Of a stream that is over.
             _ => {}
         }
@@ -320,7 +342,7 @@ impl Link {
             match persist {
                 Persist::Put(entry) => self.world.put(Arc::new(Wanted::new(entry))),
                 Persist::Forget(key) => self.world.forget(&key),
-                Persist::Meta { .. } => {}
+                Persist::Meta { .. } | Persist::Plans(_) => {}
             }
         }
         Ok(())

@@ -22,7 +22,8 @@ impl Wanted {
     pub(crate) fn new(entry: Entry) -> Self {
         let value = serde_json::from_slice::<Value>(&entry.manifest).ok().filter(Value::is_object);
         let body = value.map(|mut value| {
-            if fill_merge_keys(&mut value) | mark(&mut value, &entry) | (entry.stopped && stop(&mut value)) {
+            let replicas = raise(&mut value, entry.floor) | (entry.stopped && stop(&mut value));
+            if fill_merge_keys(&mut value) | mark(&mut value, &entry) | replicas {
                 Bytes::from(value.to_string())
             } else {
                 entry.manifest.clone()
@@ -53,6 +54,18 @@ impl Wanted {
         value.get_mut("metadata")?.as_object_mut()?.insert("resourceVersion".into(), NOT_THERE.into());
         Some(value.to_string().into_bytes())
     }
+}
+
+/// Scales up to what a contingency plan says; tells whether anything changed.
+fn raise(value: &mut Value, floor: u32) -> bool {
+    let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut).filter(|_| floor > 0) else {
+        return false;
+    };
+    let more = spec.get("replicas").and_then(Value::as_i64).unwrap_or(1) < i64::from(floor);
+    if more {
+        spec.insert("replicas".into(), floor.into());
+    }
+    more
 }
 
 /// Scales to zero; tells whether anything changed.
@@ -153,6 +166,7 @@ mod tests {
             conflict: proto::v1::ConflictPolicy::Refuse,
             lease_ms: 0,
             stopped: false,
+            floor: 0,
             state: State::Held,
         }
     }
@@ -166,6 +180,16 @@ mod tests {
         assert_eq!(annotation(&sent, marks::EPOCH), Some("9"));
         let marked = Wanted::new(entry(std::str::from_utf8(&bare.body(false).unwrap()).unwrap()));
         assert_eq!(marked.body(false).unwrap(), marked.entry.manifest.to_vec());
+    }
+
+    #[test]
+    fn a_floor_only_raises() {
+        let of = |replicas: i64, floor: u32, stopped: bool| {
+            let manifest = format!("{{\"metadata\":{{}},\"spec\":{{\"replicas\":{replicas}}}}}");
+            let wanted = Wanted::new(Entry { floor, stopped, ..entry(&manifest) });
+            wanted.value().unwrap()["spec"]["replicas"].as_i64().unwrap()
+        };
+        assert_eq!((of(2, 0, false), of(2, 4, false), of(6, 4, false), of(2, 4, true)), (2, 4, 6, 0));
     }
 
     #[test]

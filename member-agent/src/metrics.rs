@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     removals: Family<ResultLabel, Counter>,
     corrections: Counter,
     connects: Counter,
+    pub(crate) acts: Counter,
     pub(crate) connected: Gauge,
     pub(crate) frozen: Gauge,
     pub(crate) objects: Gauge,
@@ -40,6 +41,11 @@ impl Metrics {
             self.corrections.clone(),
         );
         registry.register("hub_connects", "Streams to the hub that were opened", self.connects.clone());
+        registry.register(
+            "contingency_acts",
+            "Times that contingency plans were acted on while the hub was away",
+            self.acts.clone(),
+        );
         registry.register("hub_connected", "1 while the hub's stream is up", self.connected.clone());
         registry.register("removals_frozen", "1 while removals are refused", self.frozen.clone());
         registry.register("desired_objects", "Objects of the desired state", self.objects.clone());

@@ -108,7 +108,7 @@ impl Service {
                 joined
             }
         };
-        let (store, desired) = Store::open(&options.data_dir.join("desired"))?;
+        let (store, desired, kept) = Store::open(&options.data_dir.join("desired"))?;
 
         let (reports_in, reports) = mpsc::channel(REPORTS);
         let world = Arc::new(World::new(reports_in));
@@ -127,9 +127,13 @@ impl Service {
         // Ends with this run, however it ends.
         let looking = shutdown.child();
         let probing_peers = Probing::start(rand::random(), looking.clone());
-        let config = Config { accept_new_incarnation: options.accept_new_hub, ..Config::default() };
+        let config = Config {
+            cluster: options.name,
+            accept_new_incarnation: options.accept_new_hub,
+            ..Config::default()
+        };
         let link = Link {
-            session: Session::new(0, config, desired),
+            session: Session::new(0, config, desired).with_plans(0, kept),
             store,
             world,
             executor,

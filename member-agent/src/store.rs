@@ -6,8 +6,11 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use federation_runtime::files::{self, Access};
 use hub_protocol::agent::{Desired, Entry, Persist, State};
 use hub_protocol::{Key, content_hash};
+use prost::Message as _;
+use proto::v1;
 use serde::{Deserialize, Serialize};
 
 /// The log is rewritten when it is this large and more than twice what is live.
@@ -82,7 +85,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the log in `directory` and reads it. A torn end, as a power cut leaves it, is cut off: what was in it is sent again
     /// by the hub, which compares digests at every connection.
-    pub(crate) fn open(directory: &Path) -> Result<(Self, Desired), Error> {
+    pub(crate) fn open(directory: &Path) -> Result<(Self, Desired, v1::KeptPlans), Error> {
         let path = directory.join("log");
         let failed = |source| Error::Read { path: path.clone(), source };
         fs::create_dir_all(directory).map_err(failed)?;
@@ -91,6 +94,7 @@ impl Store {
         file.read_to_end(&mut bytes).map_err(failed)?;
         let mut entries: HashMap<Key, Entry> = HashMap::new();
         let (mut epoch, mut incarnation) = (0, String::new());
+        let kept = read_plans(&directory.join("plans"))?;
         let mut rest = bytes.as_slice();
         while let Some((persist, after)) = decode(rest) {
             rest = after;
@@ -102,6 +106,8 @@ impl Store {
                     entries.remove(&key);
                 }
                 Persist::Meta { epoch: newest, incarnation: from } => (epoch, incarnation) = (newest, from),
+                // In a file of their own.
+                Persist::Plans(_) => {}
             }
         }
         let length = (bytes.len() - rest.len()) as u64;
@@ -113,13 +119,27 @@ impl Store {
         for entry in entries.values() {
             store.account(&Persist::Put(entry.clone()), encode(&Persist::Put(entry.clone())).len() as u64);
         }
-        Ok((store, Desired::load(epoch, incarnation, entries.into_values())))
+        let mut desired = Desired::load(epoch, incarnation, entries.into_values());
+        if let Some(acted) = &kept.acted {
+            desired.restore(acted);
+        }
+        Ok((store, desired, kept))
     }
 
     /// Writes a batch; it is on disk when this returns.
     pub(crate) fn append(&mut self, batch: &[Persist]) -> Result<(), Error> {
         let mut bytes = Vec::new();
-        for persist in batch {
+        // Before the log: an act is known before its objects are applied.
+        let plans = batch.iter().rev().find_map(|persist| match persist {
+            Persist::Plans(kept) => Some(kept),
+            _ => None,
+        });
+        if let Some(kept) = plans {
+            let path = self.path.with_file_name("plans");
+            files::replace(&path, &kept.encode_to_vec(), Access::Private)
+                .map_err(|source| Error::Write { path, source })?;
+        }
+        for persist in batch.iter().filter(|persist| !matches!(persist, Persist::Plans(_))) {
             let record = encode(persist);
             self.account(persist, record.len() as u64);
             bytes.extend_from_slice(&record);
@@ -163,9 +183,21 @@ impl Store {
                 self.live.insert(entry.key.clone(), size)
             }
             Persist::Forget(key) => self.live.remove(key),
-            Persist::Meta { .. } => None,
+            Persist::Meta { .. } | Persist::Plans(_) => None,
         };
         self.live_bytes -= old.unwrap_or(0);
+    }
+}
+
+/// The contingency plans; none where there are none yet, or where the file is no such thing: the hub sends them again.
+fn read_plans(path: &Path) -> Result<v1::KeptPlans, Error> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(v1::KeptPlans::decode(bytes.as_slice()).unwrap_or_else(|error| {
+            tracing::error!(path = %path.display(), %error, "the contingency plans on disk cannot be read");
+            v1::KeptPlans::default()
+        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(v1::KeptPlans::default()),
+        Err(source) => Err(Error::Read { path: path.to_owned(), source }),
     }
 }
 
@@ -210,6 +242,8 @@ fn encode(persist: &Persist) -> Vec<u8> {
         Persist::Meta { epoch, incarnation } => {
             (Header::Meta { epoch: *epoch, incarnation: incarnation.clone() }, Bytes::new())
         }
+        // Not in the log.
+        Persist::Plans(_) => return Vec::new(),
     };
     let header = serde_json::to_vec(&header).expect("invariant: strings and numbers always make JSON");
     let mut body = header.clone();
@@ -260,6 +294,8 @@ fn decode(bytes: &[u8]) -> Option<(Persist, &[u8])> {
             conflict: conflict.try_into().unwrap_or_default(),
             lease_ms,
             stopped,
+            // Kept beside the log, with the plans.
+            floor: 0,
             state: match state {
                 0 => State::Held,
                 1 => State::Removing,
@@ -291,9 +327,10 @@ mod tests {
             generation,
             epoch: 7,
             manifest: Bytes::from(vec![b'x'; 100]),
-            conflict: proto::v1::ConflictPolicy::Adopt,
+            conflict: v1::ConflictPolicy::Adopt,
             lease_ms: 30_000,
             stopped: true,
+            floor: 0,
             state: State::Held,
         }
     }
@@ -301,13 +338,13 @@ mod tests {
     #[test]
     fn what_was_written_is_read_again() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut store, desired) = Store::open(directory.path()).unwrap();
+        let (mut store, desired, _) = Store::open(directory.path()).unwrap();
         assert_eq!(desired.iter().count(), 0);
         let meta = Persist::Meta { epoch: 9, incarnation: "i".into() };
         store.append(&[Persist::Put(entry("a", 1)), Persist::Put(entry("b", 1)), meta]).unwrap();
         let removing = Entry { state: State::Removing, ..entry("a", 1) };
         store.append(&[Persist::Put(removing), Persist::Forget(entry("b", 1).key)]).unwrap();
-        let (_, desired) = Store::open(directory.path()).unwrap();
+        let (_, desired, _) = Store::open(directory.path()).unwrap();
         assert_eq!((desired.epoch(), desired.incarnation()), (9, "i"));
         assert_eq!(
             desired.iter().map(|entry| (entry.uid.as_str(), entry.state)).collect::<Vec<_>>(),
@@ -318,14 +355,14 @@ mod tests {
     #[test]
     fn a_torn_end_is_dropped_at_every_length() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut store, _) = Store::open(directory.path()).unwrap();
+        let (mut store, _, _) = Store::open(directory.path()).unwrap();
         store.append(&[Persist::Put(entry("a", 1))]).unwrap();
         let first = fs::metadata(directory.path().join("log")).unwrap().len();
         store.append(&[Persist::Put(entry("b", 1))]).unwrap();
         let whole = fs::read(directory.path().join("log")).unwrap();
         for cut in first as usize..whole.len() {
             fs::write(directory.path().join("log"), &whole[..cut]).unwrap();
-            let (mut store, desired) = Store::open(directory.path()).unwrap();
+            let (mut store, desired, _) = Store::open(directory.path()).unwrap();
             assert_eq!(desired.iter().count(), 1, "cut at {cut}");
             store.append(&[Persist::Put(entry("c", 1))]).unwrap();
             assert_eq!(Store::open(directory.path()).unwrap().1.iter().count(), 2, "cut at {cut}");
@@ -333,9 +370,25 @@ mod tests {
     }
 
     #[test]
+    fn plans_and_what_was_done_by_them_are_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, _, kept) = Store::open(directory.path()).unwrap();
+        assert_eq!(kept, v1::KeptPlans::default());
+        let raised = v1::Raised { key: Some(entry("a", 1).key.into()), uid: "uid-a".into(), replicas: 4 };
+        let acted = v1::Acted { revision: 3, raised: vec![raised], ..v1::Acted::default() };
+        let plans = v1::KeptPlans { acted: Some(acted), revision: 3, ..v1::KeptPlans::default() };
+        store.append(&[Persist::Put(entry("a", 1)), Persist::Plans(Box::new(plans.clone()))]).unwrap();
+        let (_, desired, kept) = Store::open(directory.path()).unwrap();
+        assert_eq!((kept, desired.get(&entry("a", 1).key).unwrap().floor), (plans, 4));
+        fs::write(directory.path().join("plans"), [0xff; 3]).unwrap();
+        let (_, desired, kept) = Store::open(directory.path()).unwrap();
+        assert_eq!((kept, desired.iter().count()), (v1::KeptPlans::default(), 1));
+    }
+
+    #[test]
     fn compaction_keeps_what_is_live() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut store, mut desired) = Store::open(directory.path()).unwrap();
+        let (mut store, mut desired, _) = Store::open(directory.path()).unwrap();
         for generation in 1..9000 {
             store.append_unsynced(&[Persist::Put(entry("a", generation))]);
         }
@@ -344,7 +397,7 @@ mod tests {
         store.compact(&desired).unwrap();
         assert!(!store.is_bloated());
         store.append(&[Persist::Put(entry("b", 1))]).unwrap();
-        let (_, again) = Store::open(directory.path()).unwrap();
+        let (_, again, _) = Store::open(directory.path()).unwrap();
         assert_eq!(again.iter().count(), 2);
         assert_eq!(again.incarnation(), "i");
     }

@@ -54,6 +54,8 @@ pub struct Client {
     pub instance: String,
     /// Where it answers.
     pub listen: Vec<SocketAddr>,
+    /// Where agents may meet.
+    pub meet: Option<SocketAddr>,
     /// What updates are applied to.
     pub state: State,
     /// What probes from here.
@@ -119,6 +121,7 @@ impl Client {
             incarnation,
             listen: self.listen.iter().map(ToString::to_string).collect(),
             changes: true,
+            meet: self.meet.iter().map(ToString::to_string).collect(),
         };
         let again = v1::DnsHello { epoch: 0, ..hello.clone() };
         // Everything was asked for, and has not come yet.

@@ -4,9 +4,11 @@ mod alone;
 mod client;
 mod disk;
 mod fence;
+mod meeting;
 mod votes;
 
 pub(crate) use alone::alone;
 pub use client::{Client, Hub};
 pub use disk::{Disk, DiskError};
 pub use fence::{Fence, Held, Offer, Refused};
+pub(crate) use meeting::Meeting;

@@ -1,5 +1,6 @@
 //! What is done about it: writes to the federation's API.
 
+pub(crate) mod acts;
 pub(crate) mod clusters;
 pub(crate) mod events;
 pub(crate) mod safety;

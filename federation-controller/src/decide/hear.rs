@@ -10,6 +10,7 @@ use super::ledger::Ledger;
 use super::queue::{Priority, Queue};
 use crate::act::clusters::ClusterStatuses;
 use crate::act::events::Recorder;
+use crate::contingency::Contingency;
 use crate::epoch::Epochs;
 use crate::health::Health;
 use crate::hub::sessions::{Listener, Sessions};
@@ -30,6 +31,7 @@ pub(crate) struct Ear {
     pub(crate) statuses: Queue<Key>,
     pub(crate) cluster_statuses: ClusterStatuses,
     pub(crate) traffic: Traffic,
+    pub(crate) contingency: Contingency,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
 }
@@ -107,7 +109,10 @@ impl Listener for Ear {
 }
 
 impl Ear {
-    fn connected(&self, cluster: &str, hello: v1::Hello) {
+    fn connected(&self, cluster: &str, mut hello: v1::Hello) {
+        if let Some(acted) = hello.acted.take() {
+            self.contingency.acted(cluster, &acted, &self.queue);
+        }
         let newest = hello.epoch;
         if newest > self.epochs.current() {
             tracing::error!(

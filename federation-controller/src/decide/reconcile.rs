@@ -21,6 +21,7 @@ use super::queue::{Priority, Queue};
 use super::removal::Gate;
 use crate::act::events::Recorder;
 use crate::act::write::{self, Writer};
+use crate::contingency::Contingency;
 use crate::drill::Drills;
 use crate::epoch::{self, Epochs};
 use crate::hub::sessions::Sessions;
@@ -56,6 +57,7 @@ pub(crate) struct Reconciler {
     pub(crate) gate: Gate,
     pub(crate) traffic: Traffic,
     pub(crate) drills: Drills,
+    pub(crate) contingency: Contingency,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
     pub(crate) defaults: Defaults,
@@ -67,9 +69,11 @@ impl Reconciler {
     /// Works on one object.
     pub(crate) async fn reconcile(&self, key: &Key) -> Result<(), Error> {
         let Some(template) = self.world.template(key) else {
+            self.contingency.taken_in(key, true);
             return self.leave_orphan(key).await;
         };
         if template.deleting {
+            self.contingency.taken_in(key, true);
             return if template.finalized { self.delete(&template).await } else { Ok(()) };
         }
         let view = core_template::Template::from_value(key.kind.plural, &template.object)?;
@@ -78,6 +82,7 @@ impl Reconciler {
             select::policy(&view, &policies, &cluster_policies).is_some()
         };
         if let Err(why) = select::federated(&view, selected) {
+            self.contingency.taken_in(key, true);
             // It was federated once, and its user took it back.
             if template.finalized || self.world.decided(key).is_some() {
                 tracing::info!(%key, %why, "not federated any more: its copies are released");
@@ -100,11 +105,18 @@ impl Reconciler {
         // A namesake's decision says nothing of this object, but where the namesake's copies are.
         let former = last.clone().filter(|last| last.spec.template.uid != *template.uid);
         let last = last.filter(|last| last.spec.template.uid == *template.uid);
-        let decision = self.decide(template, view, &snapshot, &reports, last.as_deref());
-        let (targets, going) = self.with_those_who_go(template, &snapshot, &decision, last.as_deref());
+        // What members did while this hub was away is where the next decision starts.
+        let adopted = last.as_ref().and_then(|last| {
+            let spec = self.contingency.adopt(key, &template.uid, &last.spec)?;
+            Some(Arc::new(Decided { spec, ..Decided::clone(last) }))
+        });
+        let start = adopted.or_else(|| last.clone());
+        let decision = self.decide(template, view, &snapshot, &reports, start.as_deref());
+        let (targets, going) = self.with_those_who_go(template, &snapshot, &decision, start.as_deref());
 
         let mut spec = decision.spec(view, 0);
         spec.clusters = targets;
+        spec.adopted = start.as_ref().map(|start| start.spec.adopted.clone()).unwrap_or_default();
         let changed = last.as_ref().is_none_or(|last| last.lost || differs(&last.spec, &spec));
         let mut current = template.clone();
         if changed {
@@ -155,6 +167,7 @@ impl Reconciler {
             self.release_former(key, &former, &decision).await?;
         }
         self.let_go(&current, &spec, &snapshot, &reports, &going).await?;
+        self.contingency.taken_in(key, false);
         if changed || explained {
             self.statuses.add(key.clone(), Priority::Normal);
         }
@@ -226,13 +239,14 @@ pub(super) fn namespace_of(key: &Key) -> Key {
 fn differs(a: &PlacementSpec, b: &PlacementSpec) -> bool {
     a.clusters != b.clusters
         || a.lease != b.lease
+        || a.adopted != b.adopted
         || a.template != b.template
         || a.policy != b.policy
         || a.policy_generation != b.policy_generation
 }
 
 /// What runs, by the members' reports.
-fn observed(reports: &Reports, uid: &str, last: Option<&Decided>) -> BTreeMap<String, Observed> {
+pub(crate) fn observed(reports: &Reports, uid: &str, last: Option<&Decided>) -> BTreeMap<String, Observed> {
     // A copy that was down before the decision that it be down may have been on its way up.
     let epoch = last.map_or(0, |last| last.spec.epoch);
     reports

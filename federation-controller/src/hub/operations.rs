@@ -9,6 +9,7 @@ use proto::v1;
 use super::zones::Zones;
 use super::{health, identity};
 use crate::act::events::Recorder;
+use crate::contingency::Contingency;
 use crate::decide::board::Board;
 use crate::health::Health;
 use crate::observe::World;
@@ -21,6 +22,7 @@ pub(crate) struct Operations {
     pub(crate) board: Board,
     pub(crate) world: World,
     pub(crate) health: Health,
+    pub(crate) contingency: Contingency,
     pub(crate) recorder: Recorder,
     pub(crate) client: Client,
 }
@@ -89,6 +91,11 @@ impl v1::operations_server::Operations for Operations {
     ) -> Result<Response<v1::HealthResponse>, Status> {
         identity::operator(&identity::peer(&request)?)?;
         health::health(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn plans(&self, request: Request<v1::PlansRequest>) -> Result<Response<v1::PlansResponse>, Status> {
+        identity::operator(&identity::peer(&request)?)?;
+        Ok(Response::new(self.contingency.told(&self.board)))
     }
 
     async fn unfreeze(

@@ -133,6 +133,16 @@ impl Sessions {
         self.with(cluster, |session, _| session.set_probes(probes));
     }
 
+    /// The contingency plans of a member, whole.
+    pub(crate) fn set_plans(&self, cluster: &str, plans: v1::Plans) {
+        self.with(cluster, |session, now| session.set_plans(now, plans));
+    }
+
+    /// What a member's agent did by plans is in what it is to hold.
+    pub(crate) fn set_adopted(&self, cluster: &str, revision: u64) {
+        self.with(cluster, |session, _| session.set_adopted(revision));
+    }
+
     /// Cuts a member's agent off, for a drill.
     pub(crate) fn isolate(&self, cluster: &str, drill: &str, lease_ms: u32) {
         self.with(cluster, |session, _| session.isolate(drill, lease_ms));

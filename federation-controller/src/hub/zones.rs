@@ -51,7 +51,7 @@ struct Inner {
     published: Mutex<VecDeque<(u64, Instant)>>,
     streams: Mutex<HashMap<u64, Served>>,
     // DNS servers that went away: they may still answer, with the zones that they have.
-    departed: Mutex<HashMap<String, (u64, Instant)>>,
+    departed: Mutex<HashMap<String, Departed>>,
     started: Instant,
     next_stream: AtomicU64,
     // Rung whenever an acknowledgement arrives or a stream ends.
@@ -76,6 +76,16 @@ struct Served {
     heard: Instant,
     // Where it answers.
     doors: Vec<SocketAddr>,
+    // Where agents may meet.
+    meet: Vec<SocketAddr>,
+}
+
+/// A DNS server that went away.
+#[derive(Clone)]
+struct Departed {
+    epoch: u64,
+    since: Instant,
+    meet: Vec<SocketAddr>,
 }
 
 impl Zones {
@@ -123,8 +133,8 @@ impl Zones {
     pub(crate) fn all_serve(&self, epoch: u64) -> bool {
         {
             let mut departed = self.0.departed.lock();
-            departed.retain(|_, (_, since)| since.elapsed() < MISSED);
-            if departed.values().any(|(served, _)| *served < epoch) {
+            departed.retain(|_, gone| gone.since.elapsed() < MISSED);
+            if departed.values().any(|gone| gone.epoch < epoch) {
                 return false;
             }
         }
@@ -153,8 +163,8 @@ impl Zones {
             lag_ms: lag(epoch),
         };
         let mut servers: BTreeMap<String, v1::DnsServer> = BTreeMap::new();
-        for (instance, (epoch, since)) in self.0.departed.lock().iter() {
-            servers.insert(instance.clone(), server(instance, false, *epoch, *since));
+        for (instance, gone) in self.0.departed.lock().iter() {
+            servers.insert(instance.clone(), server(instance, false, gone.epoch, gone.since));
         }
         for served in self.0.streams.lock().values() {
             let now = server(&served.instance, true, served.epoch, served.heard);
@@ -181,6 +191,7 @@ impl Zones {
             epoch: 0,
             heard: now,
             doors: Vec::new(),
+            meet: Vec::new(),
         });
         served.epoch = served.epoch.max(epoch);
         served.heard = now;
@@ -201,12 +212,41 @@ impl Zones {
         doors
     }
 
-    fn opened(&self, stream: u64, listen: &[String], peer: Option<IpAddr>) {
-        let doors = listen.iter().filter_map(|text| text.parse::<SocketAddr>().ok()).filter_map(|door| {
-            if door.ip().is_unspecified() { Some(SocketAddr::new(peer?, door.port())) } else { Some(door) }
-        });
+    /// DNS servers where agents may meet, by instance. One that went away is there for [`MISSED`]: the number of voters must not fall when it
+    /// may be the survivors' own.
+    pub(crate) fn meeting_points(&self) -> BTreeMap<String, Vec<SocketAddr>> {
+        let mut points = BTreeMap::new();
+        for (instance, gone) in self.0.departed.lock().iter() {
+            if gone.since.elapsed() < MISSED {
+                points.insert(instance.clone(), gone.meet.clone());
+            }
+        }
+        for served in self.0.streams.lock().values() {
+            points.insert(served.instance.clone(), served.meet.clone());
+        }
+        points.retain(|_, meet| !meet.is_empty());
+        points
+    }
+
+    /// Whether the DNS servers have had time to dial after the hub's start.
+    pub(crate) fn settled(&self) -> bool {
+        self.0.started.elapsed() >= SETTLE
+    }
+
+    fn opened(&self, stream: u64, hello: &v1::DnsHello, peer: Option<IpAddr>) {
+        let seen = |listen: &[String]| -> Vec<SocketAddr> {
+            let doors = listen.iter().filter_map(|text| text.parse::<SocketAddr>().ok()).filter_map(|door| {
+                if door.ip().is_unspecified() {
+                    Some(SocketAddr::new(peer?, door.port()))
+                } else {
+                    Some(door)
+                }
+            });
+            doors.take(DOORS).collect()
+        };
         if let Some(served) = self.0.streams.lock().get_mut(&stream) {
-            served.doors = doors.take(DOORS).collect();
+            served.doors = seen(&hello.listen);
+            served.meet = seen(&hello.meet);
         }
     }
 
@@ -223,7 +263,8 @@ impl Zones {
         if let Some(gone) = streams.remove(&stream)
             && !self.0.shutdown.started()
         {
-            self.0.departed.lock().insert(gone.instance, (gone.epoch, Instant::now()));
+            let Served { instance, epoch, meet, .. } = gone;
+            self.0.departed.lock().insert(instance, Departed { epoch, since: Instant::now(), meet });
         }
         self.0.metrics.dns_sessions.set(streams.len() as i64);
         drop(streams);
@@ -250,7 +291,7 @@ impl Zones {
                     Ok(Some(v1::DnsMessage { message: Some(message) })) => match message {
                         v1::dns_message::Message::Hello(hello) => {
                             self.served(stream, &hello.instance, 0);
-                            self.opened(stream, &hello.listen, peer);
+                            self.opened(stream, &hello, peer);
                             base = Some(Base::of(&hello));
                             instance = hello.instance;
                             newest.mark_changed();

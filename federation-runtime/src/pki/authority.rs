@@ -114,6 +114,7 @@ impl Authority {
             && OffsetDateTime::now_utc().unix_timestamp() < peer.renew_at()
             && peer.user == subject.user
             && covers(&identity.certificate_pem, names)
+            && covers(&identity.certificate_pem, &subject.names())
             && self.signed(&identity.certificate_pem)
         {
             return Ok(identity);
@@ -197,10 +198,11 @@ fn params(subject: &Subject, names: &[String], life: Duration) -> Result<Certifi
     params.distinguished_name = name;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let names = [names, subject.names().as_slice()].concat();
     if !names.is_empty() {
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
     }
-    for name in names {
+    for name in &names {
         params.subject_alt_names.push(match name.parse::<IpAddr>() {
             Ok(address) => SanType::IpAddress(address),
             Err(_) => SanType::DnsName(name.as_str().try_into()?),

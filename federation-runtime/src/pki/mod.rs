@@ -16,4 +16,4 @@ pub use identity::{Identity, Request};
 pub use peer::Peer;
 pub use pin::{PinError, SpkiPin};
 pub use sign::{ALGORITHM, verify};
-pub use subject::{HUB_NAME, Subject};
+pub use subject::{DNS_NAME, HUB_NAME, Subject};

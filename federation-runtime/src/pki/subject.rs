@@ -3,6 +3,9 @@
 /// DNS name that the hub's certificate carries, wherever the hub listens.
 pub const HUB_NAME: &str = "federation-hub";
 
+/// DNS name that the certificates of DNS servers carry, wherever they listen.
+pub const DNS_NAME: &str = "federation-dns";
+
 /// A user name and its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
@@ -30,6 +33,11 @@ impl Subject {
     /// A dns-lb.
     pub fn dns() -> Self {
         Self::new("federation:dns-lb", "federation:dns")
+    }
+
+    /// Names that every certificate of this subject is valid for.
+    pub(super) fn names(&self) -> Vec<String> {
+        if *self == Self::dns() { vec![DNS_NAME.to_owned()] } else { Vec::new() }
     }
 
     /// The API server's own serving identity.

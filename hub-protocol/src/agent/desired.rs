@@ -37,6 +37,8 @@ pub struct Entry {
     pub lease_ms: u32,
     /// The lease has lapsed: the copy is kept, scaled to zero.
     pub stopped: bool,
+    /// By a contingency plan at least so many replicas, whatever the manifest says; 0: no plan says so.
+    pub floor: u32,
     /// What is to be done.
     pub state: State,
 }
@@ -180,6 +182,7 @@ impl Desired {
                 conflict: v1::ConflictPolicy::Refuse,
                 lease_ms: 0,
                 stopped: false,
+                floor: 0,
                 state,
             },
         };
@@ -205,6 +208,24 @@ impl Desired {
         let changes = entry.state == State::Held && entry.stopped != stopped;
         entry.stopped = stopped;
         changes.then(|| entry.clone())
+    }
+
+    /// Sets a held object's floor; the entry if that is new.
+    pub(super) fn set_floor(&mut self, key: &Key, floor: u32) -> Option<Entry> {
+        let entry = &mut self.table.get_mut(key)?.entry;
+        let changes = entry.state == State::Held && entry.floor != floor;
+        entry.floor = floor;
+        changes.then(|| entry.clone())
+    }
+
+    /// Sets the floors of what an earlier run did by contingency plans.
+    pub fn restore(&mut self, acted: &v1::Acted) {
+        for raised in &acted.raised {
+            let Some(key) = raised.key.clone().map(Key::from) else { continue };
+            if let Some(held) = self.table.get_mut(&key).filter(|held| held.entry.uid == raised.uid) {
+                held.entry.floor = held.entry.floor.max(raised.replicas);
+            }
+        }
     }
 
     /// Items for a digest's answer.
@@ -257,6 +278,7 @@ mod tests {
             conflict: v1::ConflictPolicy::Refuse,
             lease_ms: 0,
             stopped: false,
+            floor: 0,
             state: State::Held,
         }
     }

@@ -129,6 +129,7 @@ mod tests {
             conflict: v1::ConflictPolicy::Refuse,
             lease_ms,
             stopped,
+            floor: 0,
             state: State::Held,
         }
     }

@@ -7,6 +7,7 @@ mod leases;
 mod outbox;
 mod refusals;
 mod session;
+mod survivors;
 
 pub use backoff::Backoff;
 pub use desired::{Desired, Entry, State};

@@ -15,6 +15,7 @@ use super::isolation::Isolation;
 use super::leases::Leases;
 use super::outbox::Outbox;
 use super::refusals::Refusals;
+use super::survivors::Survivors;
 use super::{Backoff, Desired, Entry, State};
 use crate::HEARTBEAT_MS;
 
@@ -52,6 +53,7 @@ pub struct Session {
     refusals: Refusals,
     leases: Leases,
     isolation: Isolation,
+    survivors: Survivors,
     actions: VecDeque<Action>,
     heartbeat_ms: u64,
     beat_at: u64,
@@ -69,6 +71,7 @@ pub struct Session {
 impl Session {
     /// Begins with what the disk holds: its objects are applied at once, hub or no hub, and removals that were under way go on.
     pub fn new(now: u64, config: Config, desired: Desired) -> Self {
+        let survivors = Survivors::new(now, config.cluster.clone(), v1::KeptPlans::default());
         let mut leases = Leases::new(now);
         desired.iter().for_each(|entry| leases.note(entry));
         let actions = desired
@@ -90,6 +93,7 @@ impl Session {
             refusals: Refusals::default(),
             leases,
             isolation: Isolation::default(),
+            survivors,
             actions,
             heartbeat_ms: HEARTBEAT_MS.into(),
             beat_at: 0,
@@ -102,6 +106,14 @@ impl Session {
             frozen: None,
             votes: (now, Vec::new()),
         }
+    }
+
+    /// The same, with the contingency plans that the disk holds. What was done by them stands in the desired state already, by
+    /// [`Desired::restore`].
+    #[must_use]
+    pub fn with_plans(mut self, now: u64, kept: v1::KeptPlans) -> Self {
+        self.survivors = Survivors::new(now, self.config.cluster.clone(), kept);
+        self
     }
 
     /// The desired state.
@@ -154,7 +166,13 @@ impl Session {
         if told(&votes) != told(&self.votes.1) {
             self.beat_at = now;
         }
+        self.survivors.see(now, &votes);
         self.votes = (now, votes);
+    }
+
+    /// What everybody said who left a word at a server of the council.
+    pub fn met(&mut self, now: u64, instance: &str, words: Vec<v1::Word>) {
+        self.survivors.met(now, instance, words);
     }
 
     /// The stream is open. `session` is a fresh random id: answers to an older stream are known by theirs.
@@ -176,6 +194,9 @@ impl Session {
             kubernetes_version: self.facts.kubernetes_version.clone(),
             apis: self.facts.apis.clone(),
             isolable: true,
+            plans_epoch: self.survivors.held().0,
+            plans_digest: self.survivors.held().1,
+            acted: self.survivors.acted().cloned(),
         }));
     }
 
@@ -215,6 +236,7 @@ impl Session {
         while let Some(key) = self.leases.lapsed(now) {
             self.set_stopped(&key, true);
         }
+        self.survive(now);
         if let Some(drill) = self.isolation.over(now) {
             self.actions.push_back(Action::Rejoin { drill });
             if matches!(self.link, Link::Down { .. }) {
@@ -245,10 +267,9 @@ impl Session {
 
     /// When [`Session::tick`] next has something to do.
     pub fn next_deadline(&self) -> Option<u64> {
-        [self.link_deadline(), self.refusals.next_deadline(), self.leases.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let own =
+            [self.refusals.next_deadline(), self.leases.next_deadline(), self.survivors.next_deadline()];
+        own.into_iter().chain([self.link_deadline()]).flatten().min()
     }
 
     fn link_deadline(&self) -> Option<u64> {
@@ -302,7 +323,37 @@ impl Session {
             certificate_not_after: self.vitals.certificate_not_after,
             votes,
             apis,
+            plans_epoch: self.survivors.held().0,
+            plans_digest: self.survivors.held().1,
+            meets: self.survivors.meets(now),
         }));
+    }
+
+    /// Meets the other voters, and acts on plans where they agree that the hub is away.
+    fn survive(&mut self, now: u64) {
+        if let Some((word, servers)) = self.survivors.meet(now) {
+            self.actions.push_back(Action::Meet { word, servers });
+        }
+        // Who is cut off on purpose does not take that for the hub's end.
+        if self.isolation.drill().is_some() {
+            return;
+        }
+        if let Some(agreement) = self.survivors.news(now) {
+            self.actions.push_back(Action::Agreed(agreement));
+        }
+        let Some(act) = self.survivors.act(now, &self.desired) else { return };
+        self.persist_plans();
+        self.actions.push_back(Action::Acted { reason: act.reason });
+        for (key, floor) in act.floors {
+            if let Some(entry) = self.desired.set_floor(&key, floor) {
+                self.actions.push_back(Action::Persist(Persist::Put(entry.clone())));
+                self.actions.push_back(Action::Apply(entry));
+            }
+        }
+    }
+
+    fn persist_plans(&mut self) {
+        self.actions.push_back(Action::Persist(Persist::Plans(Box::new(self.survivors.kept().clone()))));
     }
 
     fn close(&mut self, reason: &str) {

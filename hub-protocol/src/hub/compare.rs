@@ -17,6 +17,8 @@ impl Session {
         self.ask(now);
         // Also when there is nothing to probe: the agent may still hold an earlier hub's list.
         self.control.push_back(Down::Probes(v1::Probes { probes: self.probes.clone() }));
+        let held = (hello.plans_epoch, hello.plans_digest);
+        self.control.extend(self.plans.held(now, held, self.config.digest_interval_ms).map(Down::Plans));
         self.events.push_back(Event::Connected(hello));
     }
 
@@ -43,7 +45,10 @@ impl Session {
             sequence: heartbeat.sequence,
             epoch: self.epoch,
             current,
+            adopted: self.plans.adopted,
         }));
+        let held = (heartbeat.plans_epoch, heartbeat.plans_digest);
+        self.control.extend(self.plans.held(now, held, self.config.digest_interval_ms).map(Down::Plans));
         let quiet = self.complete
             && self.link == Link::Up
             && self.in_flight == 0

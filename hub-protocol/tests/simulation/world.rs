@@ -485,7 +485,12 @@ impl World {
                     self.jobs.entry(key).or_default().push_back((at, action));
                 }
                 Action::Probe(probes) => self.probed = probes,
-                Action::PostEvent { .. }
+                // What an agent does while the hub is away has tests of its own.
+                Action::Persist(Persist::Plans(_))
+                | Action::Meet { .. }
+                | Action::Agreed(_)
+                | Action::Acted { .. }
+                | Action::PostEvent { .. }
                 | Action::Freeze { .. }
                 | Action::Thaw
                 | Action::Isolate { .. }

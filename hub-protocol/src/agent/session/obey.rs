@@ -14,6 +14,7 @@ impl Session {
             return;
         }
         self.link = Link::Up;
+        self.survivors.hear_hub(now);
         self.backoff.reset();
         self.heartbeat_ms =
             if welcome.heartbeat_ms == 0 { HEARTBEAT_MS.into() } else { welcome.heartbeat_ms.into() };
@@ -31,6 +32,7 @@ impl Session {
     }
 
     pub(super) fn obey(&mut self, now: u64, message: Down) {
+        self.survivors.hear_hub(now);
         match message {
             Down::Welcome(_) => {}
             Down::Apply(apply) => self.apply(now, apply),
@@ -71,6 +73,11 @@ impl Session {
                     event: delivery.event,
                 });
             }
+            Down::Plans(plans) => {
+                if self.survivors.offer(plans) {
+                    self.persist_plans();
+                }
+            }
             Down::Probes(probes) => self.actions.push_back(Action::Probe(probes.probes)),
             Down::HeartbeatAck(ack) => {
                 if ack.sequence == self.sequence {
@@ -82,7 +89,23 @@ impl Session {
                 if ack.current {
                     self.leases.renew(ack.sequence);
                     self.resume(now);
+                    self.forget_floors(ack.adopted);
                 }
+            }
+        }
+    }
+
+    /// The hub's decisions have taken in what was done by plans, and their manifests are here.
+    fn forget_floors(&mut self, revision: u64) {
+        let keys = self.survivors.adopted(revision);
+        if keys.is_empty() {
+            return;
+        }
+        self.persist_plans();
+        for key in keys {
+            if let Some(entry) = self.desired.set_floor(&key, 0) {
+                self.actions.push_back(Action::Persist(Persist::Put(entry.clone())));
+                self.actions.push_back(Action::Apply(entry));
             }
         }
     }
@@ -123,8 +146,10 @@ impl Session {
             conflict,
             lease_ms: apply.lease_ms,
             stopped: self.leases.has_lapsed(now, apply.lease_ms),
+            floor: 0,
             state: State::Held,
         };
+        entry.floor = self.survivors.floor(&entry.key, &entry.uid);
         self.see_epoch(entry.epoch);
         match self.desired.offer(entry.clone()) {
             Offer::Taken => {

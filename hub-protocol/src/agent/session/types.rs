@@ -5,10 +5,13 @@ use proto::v1;
 
 use crate::Key;
 use crate::agent::Entry;
+use crate::agreement::Agreement;
 
 /// Limits of the session.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// This cluster's name in the federation.
+    pub cluster: String,
     /// Heartbeats without an answer after which the hub is called lost.
     pub lost_after: u32,
     /// How long the hub may take to open the stream and to welcome, milliseconds.
@@ -24,6 +27,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            cluster: String::new(),
             lost_after: 5,
             greeting_ms: 10_000,
             backoff_base_ms: 200,
@@ -80,6 +84,8 @@ pub enum Persist {
         /// See [`Desired::incarnation`].
         incarnation: String,
     },
+    /// Contingency plans, and what was done by them, whole.
+    Plans(Box<v1::KeptPlans>),
 }
 
 /// What the executor has to do. Actions for one key are carried out in order.
@@ -139,6 +145,21 @@ pub enum Action {
     Rejoin {
         /// The drill.
         drill: String,
+    },
+    /// Leave the word at each of these servers (`Survivors.Meet`), and report their words with [`Session::met`]. One that cannot be reached is
+    /// not reported.
+    Meet {
+        /// What to say.
+        word: v1::Word,
+        /// Where.
+        servers: Vec<v1::MeetingPoint>,
+    },
+    /// What the survivors agree on while the hub is away has changed; for the log.
+    Agreed(Agreement),
+    /// Contingency plans were acted on: the Applies that follow run more.
+    Acted {
+        /// Which, for the log.
+        reason: String,
     },
     /// Probe these from now on, in place of what was probed before, and report with [`Session::set_votes`].
     Probe(Vec<v1::Probe>),
