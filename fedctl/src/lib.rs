@@ -3,6 +3,7 @@
 //! - `init`, `up`: make a federation, run all its parts in one process.
 //! - `token`, `join`, `clusters`, `cordon`, `uncordon`, `drain`, `unjoin`: members.
 //! - `health`, `unfreeze`: verdicts, and every vote that they follow from.
+//! - `plans`: what survivors do at each loss while the hub is away, and what they did.
 //! - `traffic`, `dns`: switches by hand, and why users get the answers that they get.
 //! - `drill`: rehearsals of a cluster's loss.
 //! - `demo`: the whole story on one machine, without Kubernetes.
@@ -79,6 +80,8 @@ enum Command {
     Health(commands::health::Options),
     /// Ends a freeze: what is down is down, and may move.
     Unfreeze(commands::health::Unfreeze),
+    /// What survivors take over at each loss, computed ahead, and what they did by it while the hub was away.
+    Plans(commands::plans::Options),
     /// Tells the story on this machine: Taiwan alone, Taiwan and Tokyo, Tokyo alone; drained, then killed.
     Demo(demo::Options),
     /// A sandbox member with its agent, for the demo and for tests.
@@ -130,6 +133,7 @@ async fn simple(command: Command) -> anyhow::Result<()> {
         Command::Traffic(command) => commands::traffic::run(command).await,
         Command::Dns(command) => commands::dns::run(command).await,
         Command::Health(options) => commands::health::run(options).await,
+        Command::Plans(options) => commands::plans::run(options).await,
         Command::Unfreeze(options) => commands::health::unfreeze(options).await,
         Command::Drill(_)
         | Command::Up(_)
