@@ -143,6 +143,35 @@ impl Federation {
         Process::start_with(self.folder.path(), name, None, &program("fedctl")?, &words, environment)
     }
 
+    /// A DNS server that does not fall with the hub, where agents meet while the hub is away; and a web user whose resolver it is.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn meeting_server(&self, instance: &str) -> Result<(Process, User)> {
+        let [meet, _, listen] = free_ports(Network::HERE)?;
+        let data_dir = self.folder.path().join(instance);
+        let arguments: Vec<String> = [
+            "--instance",
+            instance,
+            "--listen",
+            &listen.to_string(),
+            "--meet-listen",
+            &meet.to_string(),
+            "--hub",
+            &self.hub_listen.to_string(),
+            "--pki",
+            &self.folder.path().join("data/pki").to_string_lossy(),
+            "--data-dir",
+            &data_dir.to_string_lossy(),
+        ]
+        .map(ToOwned::to_owned)
+        .to_vec();
+        let mut process =
+            Process::start(self.folder.path(), instance, None, &program("dns-lb")?, &arguments)?;
+        process.ready(START)?;
+        Ok((process, User::new(listen)))
+    }
+
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

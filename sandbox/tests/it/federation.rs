@@ -218,10 +218,21 @@ impl Federation {
 
     /// The same, with a link to the hub that can be cut for taiwan's agent alone.
     pub(crate) async fn pair_over_a_link(settings: Settings) -> (Self, Member, Member, Link) {
+        Self::pair_over_a_link_to("taiwan", settings).await
+    }
+
+    /// The same, with a link for the one of that name.
+    pub(crate) async fn pair_over_a_link_to(
+        linked: &str,
+        settings: Settings,
+    ) -> (Self, Member, Member, Link) {
         let federation = Self::start(settings).await;
         let link = Link::to(federation.hub).await;
-        let (taiwan, tokyo) =
-            tokio::join!(federation.join_through("taiwan", link.address), federation.join("tokyo"));
+        let hub = |name: &str| if name == linked { link.address } else { federation.hub };
+        let (taiwan, tokyo) = tokio::join!(
+            federation.join_through("taiwan", hub("taiwan")),
+            federation.join_through("tokyo", hub("tokyo"))
+        );
         for name in ["taiwan", "tokyo"] {
             federation.verdict(name, "Healthy").await;
         }
@@ -261,6 +272,18 @@ impl Federation {
     // Asynchronous, because it needs a runtime around it.
     #[allow(clippy::unused_async)]
     pub(crate) async fn dns(&self) -> SocketAddr {
+        self.dns_with(dns_lb::Options::default(), Shutdown::new())
+    }
+
+    /// The same, where agents meet while the hub is away; until `shutdown`.
+    pub(crate) fn dns_where_agents_meet(&self, instance: &str, shutdown: Shutdown) -> SocketAddr {
+        let meet_listen = Some(([127, 0, 0, 1], 0).into());
+        let options =
+            dns_lb::Options { instance: instance.into(), meet_listen, ..dns_lb::Options::default() };
+        self.dns_with(options, shutdown)
+    }
+
+    fn dns_with(&self, options: dns_lb::Options, shutdown: Shutdown) -> SocketAddr {
         let pki = self.directory.path().join("pki");
         self.authority.load_or_issue(&pki, "dns-lb", &Subject::dns(), &[]).unwrap();
         let options = dns_lb::Options {
@@ -268,11 +291,11 @@ impl Federation {
             hub: Some(self.hub.to_string()),
             pki: Some(pki),
             threads: std::num::NonZeroUsize::new(1),
-            ..dns_lb::Options::default()
+            ..options
         };
         let service = dns_lb::Service::bind(options, Health::new(), Metrics::new()).unwrap();
         let address = service.addresses()[0];
-        tokio::spawn(service.run(Shutdown::new()));
+        tokio::spawn(service.run(shutdown));
         address
     }
 
@@ -443,8 +466,9 @@ pub(crate) struct Member {
     hub: Option<SocketAddr>,
     agent: Option<Running>,
     directory: TempDir,
-    _api_server: Running,
+    api_server: Running,
     workloads: JoinHandle<()>,
+    options: sandbox::Options,
     /// The API server does not answer the agent.
     api_down: Arc<AtomicBool>,
 }
@@ -461,9 +485,7 @@ impl Member {
             start_delay: Duration::from_millis(50),
             grace: Duration::from_millis(50),
         };
-        let workloads = Workloads::new(client.clone(), options);
-        let ending = api_server.shutdown.token();
-        let workloads = tokio::spawn(async move { workloads.run(ending).await.unwrap() });
+        let workloads = run_workloads(&client, options.clone(), &api_server);
         Self {
             name: name.to_owned(),
             api: Api(client),
@@ -471,8 +493,9 @@ impl Member {
             hub: None,
             agent: None,
             directory,
-            _api_server: api_server,
+            api_server,
             workloads,
+            options,
             api_down: Arc::default(),
         }
     }
@@ -507,6 +530,11 @@ impl Member {
         let _ = (&mut self.workloads).await;
     }
 
+    /// Its pods run again.
+    pub(crate) fn revive_data_plane(&mut self) {
+        self.workloads = run_workloads(&self.api.0, self.options.clone(), &self.api_server);
+    }
+
     pub(crate) async fn stop_agent(&mut self) {
         self.agent.take().unwrap().end().await;
     }
@@ -515,6 +543,12 @@ impl Member {
     pub(crate) fn agent_ended(&self) -> bool {
         self.agent.as_ref().is_none_or(|agent| agent.task.is_finished())
     }
+}
+
+fn run_workloads(client: &Client, options: sandbox::Options, api_server: &Running) -> JoinHandle<()> {
+    let workloads = Workloads::new(client.clone(), options);
+    let ending = api_server.shutdown.token();
+    tokio::spawn(async move { workloads.run(ending).await.unwrap() })
 }
 
 /// A ConfigMap.

@@ -5,6 +5,7 @@
 
 mod bindings;
 mod clusters;
+mod contingency;
 mod dnssec;
 mod drills;
 mod events;

@@ -7,6 +7,7 @@
 
 mod clients;
 mod clocks;
+mod contingency;
 mod demo;
 mod dns;
 mod drift;
