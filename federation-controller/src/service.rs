@@ -112,7 +112,8 @@ impl Service {
     ) -> Result<Self, Error> {
         let client = with_deadlines(client);
         let directory = options.data_dir.join("controller");
-        std::fs::create_dir_all(&directory).map_err(|error| Error::Directory(directory.clone(), error))?;
+        federation_runtime::files::private_directory(&directory)
+            .map_err(|error| Error::Directory(directory.clone(), error))?;
         let readiness = Readiness::new();
         readiness.wait_for(LISTENING, "not listening yet");
         readiness.wait_for(SYNCED, "the watches have not told everything yet");

@@ -1,8 +1,8 @@
-//! Files that are either wholly there or not at all.
+//! Files that are either wholly there or not at all, and files that nobody else reads.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Who may read a file.
@@ -30,4 +30,46 @@ pub fn replace(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(parent)?.sync_all()
+}
+
+/// Makes a directory that only its owner enters (mode 0700), with its parents; one that is there already is made so.
+pub fn private_directory(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+/// Opens a file that only its owner reads (mode 0600), whatever the umask; one that is there already is made so.
+pub fn open_private(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    let file = options.clone().mode(0o600).open(path)?;
+    // A pipe or a device is not ours to close.
+    if file.metadata()?.is_file() {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_private_is_so_also_where_it_was_open_before() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("a");
+        let file = directory.join("log");
+        fs::create_dir(&directory).unwrap();
+        fs::write(&file, "what was there").unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        private_directory(&directory).unwrap();
+        open_private(&file, OpenOptions::new().append(true).create(true)).unwrap();
+        open_private(&directory.join("new"), OpenOptions::new().append(true).create(true)).unwrap();
+        assert_eq!((mode(&directory), mode(&file), mode(&directory.join("new"))), (0o700, 0o600, 0o600));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "what was there");
+    }
 }

@@ -184,7 +184,7 @@ impl Membership {
     fn store(&self, directory: &Path) -> Result<(), Error> {
         let path = directory.join("ca.crt");
         let failed = |source| Error::Ca { path: path.display().to_string(), source };
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        files::private_directory(directory).map_err(failed)?;
         files::replace(&path, self.ca_pem.as_bytes(), Access::Public).map_err(failed)?;
         self.identity.store(directory, NAME).map_err(Error::Disk)
     }

@@ -88,8 +88,10 @@ impl Store {
     pub(crate) fn open(directory: &Path) -> Result<(Self, Desired, v1::KeptPlans), Error> {
         let path = directory.join("log");
         let failed = |source| Error::Read { path: path.clone(), source };
-        fs::create_dir_all(directory).map_err(failed)?;
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
+        // Secrets are inside.
+        files::private_directory(directory).map_err(failed)?;
+        let mut file = files::open_private(&path, OpenOptions::new().read(true).append(true).create(true))
+            .map_err(failed)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
         let mut entries: HashMap<Key, Entry> = HashMap::new();
@@ -165,7 +167,9 @@ impl Store {
         for entry in desired.iter() {
             bytes.extend_from_slice(&encode(&Persist::Put(entry.clone())));
         }
-        let mut file = File::create(&fresh).map_err(failed)?;
+        let mut file =
+            files::open_private(&fresh, OpenOptions::new().write(true).create(true).truncate(true))
+                .map_err(failed)?;
         file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
         fs::rename(&fresh, &self.path).map_err(failed)?;
         if let Some(parent) = self.path.parent() {
@@ -383,6 +387,26 @@ mod tests {
         fs::write(directory.path().join("plans"), [0xff; 3]).unwrap();
         let (_, desired, kept) = Store::open(directory.path()).unwrap();
         assert_eq!((kept, desired.iter().count()), (v1::KeptPlans::default(), 1));
+    }
+
+    #[test]
+    fn nobody_else_reads_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("desired");
+        let log = directory.join("log");
+        let modes =
+            || [&directory, &log].map(|path| fs::metadata(path).unwrap().permissions().mode() & 0o777);
+        let (mut store, desired, _) = Store::open(&directory).unwrap();
+        assert_eq!(modes(), [0o700, 0o600], "when it is made");
+        fs::write(directory.join("log.new"), "of a crash").unwrap();
+        fs::set_permissions(directory.join("log.new"), fs::Permissions::from_mode(0o644)).unwrap();
+        store.compact(&desired).unwrap();
+        assert_eq!(modes(), [0o700, 0o600], "after compaction");
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o644)).unwrap();
+        Store::open(&directory).unwrap();
+        assert_eq!(modes(), [0o700, 0o600], "where an earlier version made it");
     }
 
     #[test]

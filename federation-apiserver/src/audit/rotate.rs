@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use federation_runtime::files;
 use jiff::Timestamp;
 
 /// When a file is set aside, and which of those are kept.
@@ -103,14 +104,27 @@ impl RotatingFile {
     }
 }
 
+/// Bodies of requests may be inside, so nobody else reads it, as with kube-apiserver.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    files::open_private(path, OpenOptions::new().append(true).create(true))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_else_reads_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        fs::write(&path, "of an earlier version\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let rotation = Rotation { size_max: 0, backups_max: 0, age_max: Duration::ZERO };
+        RotatingFile::open(&path, rotation).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 
     #[test]
     fn a_full_file_is_set_aside_whole_and_old_ones_go() {

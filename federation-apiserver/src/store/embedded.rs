@@ -7,8 +7,9 @@
 //! | `superseded` | revision → the revision it replaced | compaction without a scan |
 //! | `meta` | name → number or text | incarnation, format, compacted and newest revision |
 
-use std::{fs, fs::File, io, path::Path, sync::Arc};
+use std::{fs::File, path::Path, sync::Arc};
 
+use federation_runtime::files;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::{
@@ -48,7 +49,8 @@ impl Embedded {
             path: folder.display().to_string(),
             source,
         };
-        create_private(folder).map_err(|error| failed(error.into()))?;
+        // Secrets are inside.
+        files::private_directory(folder).map_err(|error| failed(error.into()))?;
         let db = Database::builder()
             .set_cache_size(PAGE_CACHE_BYTES)
             .create(folder.join(FILE))
@@ -337,17 +339,6 @@ fn commit(write: WriteTransaction) -> Result<(), Failure> {
 fn number(meta: &impl ReadableTable<&'static str, &'static [u8]>, name: &str) -> Result<u64, Failure> {
     let value = meta.get(name).map_err(reading)?;
     Ok(value.and_then(|value| value.value().try_into().ok().map(u64::from_be_bytes)).unwrap_or(0))
-}
-
-/// Secrets are inside: nobody else reads the folder.
-fn create_private(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
 }
 
 fn reading(error: impl Into<redb::Error>) -> Failure {
