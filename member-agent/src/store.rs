@@ -1,23 +1,22 @@
 //! The desired state on disk: an append-only log, rewritten when most of it is history.
 
+mod record;
+
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use federation_runtime::files::{self, Access};
-use hub_protocol::agent::{Desired, Entry, Persist, State};
-use hub_protocol::{Key, content_hash};
+use hub_protocol::Key;
+use hub_protocol::agent::{Desired, Entry, Persist};
 use prost::Message as _;
 use proto::v1;
-use serde::{Deserialize, Serialize};
+
+use record::{Found, decode, encode, whole_record_within};
 
 /// The log is rewritten when it is this large and more than twice what is live.
 const COMPACT_FROM: u64 = 1 << 20;
-/// Larger records than any API server takes are not read: the file is damaged.
-const RECORD_LIMIT: u32 = 16 << 20;
-
 /// Why the desired state cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -30,6 +29,22 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Something in the middle was changed, or a newer version wrote it. To cut it off there would lose what was written since: the
+    /// epoch below which no hub is obeyed, removals that were under way, copies that were stopped.
+    #[error(
+        "{path} cannot be understood from octet {at} on ({why}), and what follows must not be lost. Start the version that wrote it; or put \
+         back the file as it was when this agent last ended (an older copy would apply what was wanted then); or move it away: the agent then \
+         obeys whichever hub its certificate leads to, at any epoch, and is sent everything that is wanted here; copies in the member stay \
+         meanwhile, and the hub asks again for removals that it has no answer to"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where it begins, octets.
+        at: u64,
+        /// What is wrong there.
+        why: &'static str,
+    },
     /// Writing a change.
     #[error("cannot write the desired state to {path}")]
     Write {
@@ -38,37 +53,6 @@ pub enum Error {
         /// Why.
         #[source]
         source: io::Error,
-    },
-}
-
-#[derive(Serialize, Deserialize)]
-enum Header {
-    Put {
-        group: String,
-        version: String,
-        kind: String,
-        resource: String,
-        namespace: String,
-        name: String,
-        uid: String,
-        generation: i64,
-        epoch: u64,
-        conflict: i32,
-        state: u8,
-        #[serde(default)]
-        lease_ms: u32,
-        #[serde(default)]
-        stopped: bool,
-    },
-    Forget {
-        group: String,
-        resource: String,
-        namespace: String,
-        name: String,
-    },
-    Meta {
-        epoch: u64,
-        incarnation: String,
     },
 }
 
@@ -84,7 +68,10 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens the log in `directory` and reads it. A torn end, as a power cut leaves it, is cut off: what was in it is sent again
-    /// by the hub, which compares digests at every connection.
+    /// by the hub, which compares digests at every connection. An end is torn if no whole record follows.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or is damaged elsewhere than at its end, or holds what a newer version wrote.
     pub(crate) fn open(directory: &Path) -> Result<(Self, Desired, v1::KeptPlans), Error> {
         let path = directory.join("log");
         let failed = |source| Error::Read { path: path.clone(), source };
@@ -98,8 +85,18 @@ impl Store {
         let (mut epoch, mut incarnation) = (0, String::new());
         let kept = read_plans(&directory.join("plans"))?;
         let mut rest = bytes.as_slice();
-        while let Some((persist, after)) = decode(rest) {
-            rest = after;
+        loop {
+            let at = (bytes.len() - rest.len()) as u64;
+            let damaged = |why| Error::Damaged { path: path.clone(), at, why };
+            let persist = match decode(rest) {
+                Found::Record(persist, after) => {
+                    rest = after;
+                    persist
+                }
+                Found::Unknown => return Err(damaged("a record that this version does not know")),
+                Found::Nothing if whole_record_within(rest) => return Err(damaged("a damaged record")),
+                Found::Nothing => break,
+            };
             match persist {
                 Persist::Put(entry) => {
                     entries.insert(entry.key.clone(), entry);
@@ -205,118 +202,13 @@ fn read_plans(path: &Path) -> Result<v1::KeptPlans, Error> {
     }
 }
 
-/// Length of the header, length of the manifest, hash of both, header (JSON), manifest.
-fn encode(persist: &Persist) -> Vec<u8> {
-    let (header, manifest) = match persist {
-        Persist::Put(entry) => {
-            let key = entry.key.clone();
-            let header = Header::Put {
-                group: key.group,
-                version: key.version,
-                kind: key.kind,
-                resource: key.resource,
-                namespace: key.namespace,
-                name: key.name,
-                uid: entry.uid.clone(),
-                generation: entry.generation,
-                epoch: entry.epoch,
-                conflict: entry.conflict.into(),
-                state: match entry.state {
-                    State::Held => 0,
-                    State::Removing => 1,
-                    State::Releasing => 2,
-                },
-                lease_ms: entry.lease_ms,
-                stopped: entry.stopped,
-            };
-            (header, entry.manifest.clone())
-        }
-        Persist::Forget(key) => {
-            let key = key.clone();
-            (
-                Header::Forget {
-                    group: key.group,
-                    resource: key.resource,
-                    namespace: key.namespace,
-                    name: key.name,
-                },
-                Bytes::new(),
-            )
-        }
-        Persist::Meta { epoch, incarnation } => {
-            (Header::Meta { epoch: *epoch, incarnation: incarnation.clone() }, Bytes::new())
-        }
-        // Not in the log.
-        Persist::Plans(_) => return Vec::new(),
-    };
-    let header = serde_json::to_vec(&header).expect("invariant: strings and numbers always make JSON");
-    let mut body = header.clone();
-    body.extend_from_slice(&manifest);
-    let mut record = Vec::with_capacity(16 + body.len());
-    record.extend_from_slice(&(header.len() as u32).to_le_bytes());
-    record.extend_from_slice(&(manifest.len() as u32).to_le_bytes());
-    record.extend_from_slice(&content_hash(&body).to_le_bytes());
-    record.extend_from_slice(&body);
-    record
-}
-
-fn decode(bytes: &[u8]) -> Option<(Persist, &[u8])> {
-    let (header_length, rest) = bytes.split_first_chunk::<4>()?;
-    let (manifest_length, rest) = rest.split_first_chunk::<4>()?;
-    let (hash, rest) = rest.split_first_chunk::<8>()?;
-    let (header_length, manifest_length) =
-        (u32::from_le_bytes(*header_length), u32::from_le_bytes(*manifest_length));
-    if header_length > RECORD_LIMIT || manifest_length > RECORD_LIMIT {
-        return None;
-    }
-    let (body, after) = rest.split_at_checked(header_length as usize + manifest_length as usize)?;
-    if content_hash(body) != u64::from_le_bytes(*hash) {
-        return None;
-    }
-    let (header, manifest) = body.split_at_checked(header_length as usize)?;
-    let persist = match serde_json::from_slice(header).ok()? {
-        Header::Put {
-            group,
-            version,
-            kind,
-            resource,
-            namespace,
-            name,
-            uid,
-            generation,
-            epoch,
-            conflict,
-            state,
-            lease_ms,
-            stopped,
-        } => Persist::Put(Entry {
-            key: Key { group, version, kind, resource, namespace, name },
-            uid,
-            generation,
-            epoch,
-            manifest: Bytes::copy_from_slice(manifest),
-            conflict: conflict.try_into().unwrap_or_default(),
-            lease_ms,
-            stopped,
-            // Kept beside the log, with the plans.
-            floor: 0,
-            state: match state {
-                0 => State::Held,
-                1 => State::Removing,
-                _ => State::Releasing,
-            },
-        }),
-        Header::Forget { group, resource, namespace, name } => {
-            Persist::Forget(Key { group, resource, namespace, name, ..Key::default() })
-        }
-        Header::Meta { epoch, incarnation } => Persist::Meta { epoch, incarnation },
-    };
-    Some((persist, after))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use bytes::Bytes;
+    use hub_protocol::agent::State;
+    use hub_protocol::content_hash;
+
     use super::*;
 
     fn entry(name: &str, generation: i64) -> Entry {
@@ -387,6 +279,55 @@ mod tests {
         fs::write(directory.path().join("plans"), [0xff; 3]).unwrap();
         let (_, desired, kept) = Store::open(directory.path()).unwrap();
         assert_eq!((kept, desired.iter().count()), (v1::KeptPlans::default(), 1));
+    }
+
+    #[test]
+    fn damage_before_the_end_is_refused_and_nothing_is_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let (mut store, _, _) = Store::open(directory.path()).unwrap();
+        store.append(&[Persist::Put(entry("a", 1))]).unwrap();
+        let first = fs::metadata(&log).unwrap().len() as usize;
+        store.append(&[Persist::Put(entry("b", 1))]).unwrap();
+        let second = fs::metadata(&log).unwrap().len() as usize;
+        store.append(&[Persist::Meta { epoch: 9, incarnation: "i".into() }]).unwrap();
+        let whole = fs::read(&log).unwrap();
+        for octet in first..second {
+            let mut flipped = whole.clone();
+            flipped[octet] ^= 1 << (octet % 8);
+            fs::write(&log, &flipped).unwrap();
+            let refused = Store::open(directory.path()).unwrap_err();
+            assert!(
+                matches!(refused, Error::Damaged { at, .. } if at == first as u64),
+                "octet {octet}: {refused}"
+            );
+            assert_eq!(fs::read(&log).unwrap(), flipped, "octet {octet}");
+        }
+        // With nothing behind it, it may be torn.
+        for octet in second..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[octet] ^= 1 << (octet % 8);
+            fs::write(&log, &flipped).unwrap();
+            assert_eq!(Store::open(directory.path()).unwrap().1.iter().count(), 2, "octet {octet}");
+        }
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_is_refused_also_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let (mut store, _, _) = Store::open(directory.path()).unwrap();
+        store.append(&[Persist::Put(entry("a", 1))]).unwrap();
+        let header = br#"{"Lease":{"epoch":9}}"#;
+        let mut bytes = fs::read(&log).unwrap();
+        bytes.extend_from_slice(&(header.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&0_u32.to_le_bytes());
+        bytes.extend_from_slice(&content_hash(header).to_le_bytes());
+        bytes.extend_from_slice(header);
+        fs::write(&log, &bytes).unwrap();
+        let refused = Store::open(directory.path()).unwrap_err().to_string();
+        assert!(refused.contains("does not know") && refused.contains("move it away"), "{refused}");
+        assert_eq!(fs::read(&log).unwrap(), bytes);
     }
 
     #[test]
