@@ -1,15 +1,16 @@
 //! Carries out what the session asks: one job at a time for each object, many objects at once.
 
+mod withdraw;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use federation_core::api::marks;
 use hub_protocol::Key;
-use hub_protocol::agent::Outcome;
 use parking_lot::Mutex;
-use proto::v1::{self, ApplyResult, ConflictPolicy, RemoveResult};
-use serde_json::{Value, json};
+use proto::v1::{self, ApplyResult, ConflictPolicy};
+use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -307,70 +308,6 @@ impl Executor {
         }
     }
 
-    async fn withdraw(&self, key: &Key, uid: String, epoch: u64, delete: bool) {
-        let mut delay = RETRY_BASE;
-        loop {
-            let result = {
-                let Ok(_permit) = self.0.permits.acquire().await else { return };
-                self.try_withdraw(key, &uid, delete).await
-            };
-            match result {
-                Ok(outcome) => {
-                    self.0.ours.lock().remove(key);
-                    self.0.fights.lock().remove(key);
-                    self.0.metrics.removed(outcome.result);
-                    self.tell(Report::Withdrawn { key: key.clone(), uid, epoch, outcome }).await;
-                    return;
-                }
-                // Rights may be given, and an API server comes back: a permitted removal is never given up.
-                Err(failure) => {
-                    tracing::warn!(%key, ?failure, "the member did not take a removal; trying again");
-                }
-            }
-            sleep_jittered(delay).await;
-            delay = (delay * 2).min(RETRY_CAP);
-        }
-    }
-
-    /// Looks before it acts: only a copy that is marked as this template's is touched.
-    async fn try_withdraw(&self, key: &Key, uid: &str, delete: bool) -> Result<Outcome, Failure> {
-        let done = |result, message: &str| Ok(Outcome { result, message: message.into() });
-        let gone = if delete { RemoveResult::Removed } else { RemoveResult::Released };
-        let live = match self.0.member.get(key).await {
-            Ok(live) => live,
-            Err(
-                Failure::NotFound
-                | Failure::Refused { reason: "NotServed", .. }
-                | Failure::Transient { reason: "NamespaceMissing", .. },
-            ) => {
-                return done(gone, "it was not there");
-            }
-            Err(failure) => return Err(failure),
-        };
-        if !manifest::is_managed(&live) || manifest::annotation(&live, marks::TEMPLATE_UID) != Some(uid) {
-            return done(gone, "the object there is not this template's copy; it was left alone");
-        }
-        let adopted = is_adopted(&live);
-        if !delete || adopted {
-            let patch = json!({"metadata": {
-                "labels": {marks::MANAGED: null},
-                "annotations": {marks::TEMPLATE_UID: null, marks::TEMPLATE_GENERATION: null, marks::EPOCH: null, marks::ADOPTED: null},
-            }});
-            return match self.0.member.merge(key, &patch).await {
-                Ok(_) if adopted && delete => {
-                    done(RemoveResult::Released, "it was there before the federation; it was left in place")
-                }
-                Ok(_) | Err(Failure::NotFound) => done(RemoveResult::Released, ""),
-                Err(failure) => Err(failure),
-            };
-        }
-        let live_uid = live.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
-        match self.0.member.delete(key, live_uid).await {
-            Ok(_) | Err(Failure::NotFound) => done(RemoveResult::Removed, ""),
-            Err(failure) => Err(failure),
-        }
-    }
-
     /// A namespace that is being applied goes before its contents; one that is refused does not hold them up.
     async fn wait_for_namespace(&self, key: &Key) {
         if key.namespace.is_empty() {
@@ -451,6 +388,8 @@ async fn sleep_jittered(delay: Duration) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn key(resource: &str) -> Key {

@@ -1,0 +1,265 @@
+//! Removals and releases, as the gate permitted them.
+
+use federation_core::api::marks;
+use hub_protocol::Key;
+use hub_protocol::agent::Outcome;
+use proto::v1::RemoveResult;
+use serde_json::{Value, json};
+
+use super::{Executor, Job, RETRY_BASE, RETRY_CAP, is_adopted, sleep_jittered};
+use crate::manifest;
+use crate::member::Failure;
+use crate::world::Report;
+
+impl Executor {
+    /// Deletes or unmarks until that is done, or until a newer decision wants the copy: what would be deleted then is in use again.
+    pub(super) async fn withdraw(&self, key: &Key, uid: String, epoch: u64, delete: bool) {
+        let mut delay = RETRY_BASE;
+        loop {
+            if self.wanted_again(key, &uid) {
+                let result = RemoveResult::Refused;
+                let message = "a newer decision wants it here".to_owned();
+                self.0.metrics.removed(result);
+                self.tell(Report::Withdrawn {
+                    key: key.clone(),
+                    uid,
+                    epoch,
+                    outcome: Outcome { result, message },
+                })
+                .await;
+                return;
+            }
+            let result = {
+                let Ok(_permit) = self.0.permits.acquire().await else { return };
+                self.try_withdraw(key, &uid, delete).await
+            };
+            match result {
+                Ok(outcome) => {
+                    self.0.ours.lock().remove(key);
+                    self.0.fights.lock().remove(key);
+                    self.0.metrics.removed(outcome.result);
+                    self.tell(Report::Withdrawn { key: key.clone(), uid, epoch, outcome }).await;
+                    return;
+                }
+                // Rights may be given, and an API server comes back: a permitted removal is never given up.
+                Err(failure) => {
+                    tracing::warn!(%key, ?failure, "the member did not take a removal; trying again");
+                }
+            }
+            sleep_jittered(delay).await;
+            delay = (delay * 2).min(RETRY_CAP);
+        }
+    }
+
+    /// Whether an Apply of the same template's copy waits: it is on disk already. One of another template waits until this copy is gone.
+    fn wanted_again(&self, key: &Key, uid: &str) -> bool {
+        let again = |job: &Job| matches!(job, Job::Apply { wanted, .. } if wanted.entry.uid == uid);
+        self.0.slots.lock().get(key).is_some_and(|slot| slot.queue.iter().any(again))
+    }
+
+    /// Looks before it acts: only a copy that is marked as this template's is touched.
+    async fn try_withdraw(&self, key: &Key, uid: &str, delete: bool) -> Result<Outcome, Failure> {
+        let done = |result, message: &str| Ok(Outcome { result, message: message.into() });
+        let gone = if delete { RemoveResult::Removed } else { RemoveResult::Released };
+        let live = match self.0.member.get(key).await {
+            Ok(live) => live,
+            Err(
+                Failure::NotFound
+                | Failure::Refused { reason: "NotServed", .. }
+                | Failure::Transient { reason: "NamespaceMissing", .. },
+            ) => {
+                return done(gone, "it was not there");
+            }
+            Err(failure) => return Err(failure),
+        };
+        if !manifest::is_managed(&live) || manifest::annotation(&live, marks::TEMPLATE_UID) != Some(uid) {
+            return done(gone, "the object there is not this template's copy; it was left alone");
+        }
+        let adopted = is_adopted(&live);
+        if !delete || adopted {
+            let patch = json!({"metadata": {
+                "labels": {marks::MANAGED: null},
+                "annotations": {marks::TEMPLATE_UID: null, marks::TEMPLATE_GENERATION: null, marks::EPOCH: null, marks::ADOPTED: null},
+            }});
+            return match self.0.member.merge(key, &patch).await {
+                Ok(_) if adopted && delete => {
+                    done(RemoveResult::Released, "it was there before the federation; it was left in place")
+                }
+                Ok(_) | Err(Failure::NotFound) => done(RemoveResult::Released, ""),
+                Err(failure) => Err(failure),
+            };
+        }
+        let live_uid = live.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+        match self.0.member.delete(key, live_uid).await {
+            Ok(_) | Err(Failure::NotFound) => done(RemoveResult::Removed, ""),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use hub_protocol::agent::{Entry, State};
+    use kube::client::Body;
+    use parking_lot::Mutex;
+    use proto::v1::{ApplyResult, ConflictPolicy};
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::manifest::Wanted;
+    use crate::member::Member;
+    use crate::metrics::Metrics;
+    use crate::world::World;
+
+    /// A member with one copy in it, whose admission denies deletes as long as it is told to.
+    #[derive(Clone, Default)]
+    struct Api(Arc<Mutex<Held>>);
+
+    #[derive(Default)]
+    struct Held {
+        live: Value,
+        denies: bool,
+        asked: Vec<String>,
+    }
+
+    impl Api {
+        fn holding(live: Value) -> Self {
+            Self(Arc::new(Mutex::new(Held { live, denies: true, asked: Vec::new() })))
+        }
+
+        fn client(&self) -> kube::Client {
+            let this = self.clone();
+            let answer = move |request: http::Request<Body>| {
+                let this = this.clone();
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = body.collect_bytes().await?;
+                    let (code, answer) = this.answer(head.method.as_str(), &body);
+                    let body = Body::from(answer.to_string().into_bytes());
+                    http::Response::builder().status(code).body(body).map_err(kube::Error::HttpError)
+                }
+            };
+            kube::Client::new(tower::service_fn(answer), "default")
+        }
+
+        fn answer(&self, method: &str, body: &[u8]) -> (u16, Value) {
+            let mut state = self.0.lock();
+            state.asked.push(method.to_owned());
+            match method {
+                "DELETE" if state.denies => (
+                    403,
+                    json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403, "message": "denied"}),
+                ),
+                "DELETE" => (200, json!({"kind": "Status", "status": "Success"})),
+                "PATCH" => {
+                    let patch: Value = serde_json::from_slice(body).unwrap();
+                    merge(&mut state.live, &patch);
+                    (200, state.live.clone())
+                }
+                _ => (200, state.live.clone()),
+            }
+        }
+
+        fn count(&self, method: &str) -> usize {
+            self.0.lock().asked.iter().filter(|asked| *asked == method).count()
+        }
+    }
+
+    /// RFC 7396.
+    fn merge(live: &mut Value, patch: &Value) {
+        let Value::Object(fields) = patch else {
+            *live = patch.clone();
+            return;
+        };
+        for (name, value) in fields {
+            if value.is_null() {
+                live.as_object_mut().unwrap().remove(name);
+            } else {
+                merge(&mut live[name], value);
+            }
+        }
+    }
+
+    fn key() -> Key {
+        Key {
+            version: "v1".into(),
+            kind: "PersistentVolumeClaim".into(),
+            resource: "persistentvolumeclaims".into(),
+            namespace: "shop".into(),
+            name: "a".into(),
+            ..Key::default()
+        }
+    }
+
+    fn copy() -> Value {
+        json!({"metadata": {
+            "name": "a", "namespace": "shop", "uid": "live", "resourceVersion": "7", "labels": {marks::MANAGED: "true", "app": "a"},
+            "annotations": {
+                marks::TEMPLATE_UID: "t", marks::TEMPLATE_GENERATION: "1", marks::EPOCH: "4", marks::LEASE: "30000", "by": "us",
+            },
+        }})
+    }
+
+    fn wanted(uid: &str) -> Arc<Wanted> {
+        Arc::new(Wanted::new(Entry {
+            key: key(),
+            uid: uid.into(),
+            generation: 1,
+            epoch: 6,
+            manifest: Bytes::from(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim"}).to_string()),
+            conflict: ConflictPolicy::Refuse,
+            lease_ms: 0,
+            stopped: false,
+            state: State::Held,
+        }))
+    }
+
+    fn executor(api: &Api) -> (Executor, mpsc::Receiver<Report>) {
+        let (reports_in, reports) = mpsc::channel(16);
+        let world = Arc::new(World::new(reports_in));
+        let member = Member::new(api.client());
+        (Executor::new(member, world, Metrics::default(), CancellationToken::new()), reports)
+    }
+
+    async fn until(condition: impl Fn() -> bool) {
+        while !condition() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_removal_that_is_denied_ends_when_the_copy_is_wanted_again() {
+        let api = Api::holding(copy());
+        let (executor, mut reports) = executor(&api);
+        executor.submit(Job::Delete { key: key(), uid: "t".into(), epoch: 5 });
+        until(|| api.count("DELETE") > 0).await;
+        executor.submit(Job::Apply { wanted: wanted("t"), drift: false });
+        let denied = api.count("DELETE");
+        api.0.lock().denies = false;
+        let Some(Report::Withdrawn { uid, epoch, outcome, .. }) = reports.recv().await else {
+            panic!("the removal ends first")
+        };
+        assert_eq!((uid.as_str(), epoch, outcome.result), ("t", 5, RemoveResult::Refused), "{outcome:?}");
+        let Some(Report::Applied(applied)) = reports.recv().await else { panic!("and then it is applied") };
+        assert_eq!((applied.epoch, applied.result()), (6, ApplyResult::Applied), "{applied:?}");
+        assert_eq!(api.count("DELETE"), denied, "nothing was deleted");
+    }
+
+    #[tokio::test]
+    async fn another_templates_copy_is_removed_before_the_new_one_is_applied() {
+        let api = Api::holding(copy());
+        let (executor, mut reports) = executor(&api);
+        executor.submit(Job::Delete { key: key(), uid: "t".into(), epoch: 5 });
+        until(|| api.count("DELETE") > 0).await;
+        executor.submit(Job::Apply { wanted: wanted("other"), drift: false });
+        api.0.lock().denies = false;
+        let Some(Report::Withdrawn { outcome, .. }) = reports.recv().await else { panic!("it is removed") };
+        assert_eq!(outcome.result, RemoveResult::Removed);
+        assert!(matches!(reports.recv().await, Some(Report::Applied(_))));
+    }
+}
