@@ -1,6 +1,7 @@
 //! The agent's side: the desired state with its fences, and the session.
 
 mod backoff;
+mod beats;
 mod desired;
 mod isolation;
 mod leases;

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down};
 
+use super::beats::Beats;
 use super::isolation::Isolation;
 use super::leases::Leases;
 use super::outbox::Outbox;
@@ -57,9 +58,7 @@ pub struct Session {
     actions: VecDeque<Action>,
     heartbeat_ms: u64,
     beat_at: u64,
-    sequence: u64,
-    acknowledged: u64,
-    sent_at: u64,
+    beats: Beats,
     rtt_micros: u32,
     hub_epoch: u64,
     hub_incarnation: String,
@@ -97,9 +96,7 @@ impl Session {
             actions,
             heartbeat_ms: HEARTBEAT_MS.into(),
             beat_at: 0,
-            sequence: 0,
-            acknowledged: 0,
-            sent_at: 0,
+            beats: Beats::default(),
             rtt_micros: 0,
             hub_epoch: 0,
             hub_incarnation: String::new(),
@@ -179,8 +176,7 @@ impl Session {
     pub fn connected(&mut self, now: u64, session: String) {
         self.outbox.restart();
         self.session.clone_from(&session);
-        self.sequence = 0;
-        self.acknowledged = 0;
+        self.beats = Beats::default();
         self.leases.restart();
         self.hub_epoch = 0;
         self.apis_changed = false;
@@ -255,7 +251,8 @@ impl Session {
                 self.close("the hub did not answer in time");
             }
             Link::Up if now >= self.beat_at => {
-                if self.sequence - self.acknowledged >= u64::from(self.config.lost_after) {
+                let lost_after = self.config.lost_after;
+                if self.beats.are_lost(now, lost_after, u64::from(lost_after) * self.heartbeat_ms) {
                     self.close("the hub answers no heartbeats");
                 } else {
                     self.beat(now);
@@ -298,9 +295,8 @@ impl Session {
     }
 
     fn beat(&mut self, now: u64) {
-        self.sequence += 1;
-        self.sent_at = now;
-        self.leases.beat(self.sequence, now);
+        let sequence = self.beats.next(now);
+        self.leases.beat(sequence, now);
         self.beat_at = now + self.heartbeat_ms;
         let digest = self.desired.digest();
         let (given, votes) = &self.votes;
@@ -310,7 +306,7 @@ impl Session {
         let votes = votes.iter().map(aged).collect();
         let apis = if std::mem::take(&mut self.apis_changed) { self.facts.apis.clone() } else { Vec::new() };
         self.outbox.control.push_back(Up::Heartbeat(v1::Heartbeat {
-            sequence: self.sequence,
+            sequence,
             rtt_micros: self.rtt_micros,
             api_ok: self.vitals.api_ok,
             api_message: self.vitals.api_message.clone(),

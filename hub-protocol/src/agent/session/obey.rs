@@ -80,11 +80,9 @@ impl Session {
             }
             Down::Probes(probes) => self.actions.push_back(Action::Probe(probes.probes)),
             Down::HeartbeatAck(ack) => {
-                if ack.sequence == self.sequence {
-                    self.rtt_micros = u32::try_from((now.saturating_sub(self.sent_at)).saturating_mul(1000))
-                        .unwrap_or(u32::MAX);
+                if let Some(round_trip) = self.beats.answer(now, ack.sequence) {
+                    self.rtt_micros = u32::try_from(round_trip.saturating_mul(1000)).unwrap_or(u32::MAX);
                 }
-                self.acknowledged = self.acknowledged.max(ack.sequence.min(self.sequence));
                 self.see_epoch(ack.epoch);
                 if ack.current {
                     self.leases.renew(ack.sequence);

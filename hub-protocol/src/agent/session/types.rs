@@ -12,7 +12,7 @@ use crate::agreement::Agreement;
 pub struct Config {
     /// This cluster's name in the federation.
     pub cluster: String,
-    /// Heartbeats without an answer after which the hub is called lost.
+    /// Heartbeats without an answer after which the hub is called lost, the oldest of them as many heartbeat periods old.
     pub lost_after: u32,
     /// How long the hub may take to open the stream and to welcome, milliseconds.
     pub greeting_ms: u64,
