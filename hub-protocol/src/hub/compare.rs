@@ -27,6 +27,7 @@ impl Session {
         if self.link == Link::Greeting {
             self.link = Link::Comparing { asked: self.changes };
         }
+        self.control.retain(|message| !matches!(message, Down::Digest(_)));
         self.control.push_back(Down::Digest(v1::Digest {
             digest: self.digest.sum,
             objects: self.digest.objects,
@@ -41,6 +42,8 @@ impl Session {
         if current {
             self.leased_at = Some(now);
         }
+        // The newest acknowledges those before it: an agent that does not read makes the queue no longer.
+        self.control.retain(|message| !matches!(message, Down::HeartbeatAck(_)));
         self.control.push_back(Down::HeartbeatAck(v1::HeartbeatAck {
             sequence: heartbeat.sequence,
             epoch: self.epoch,
