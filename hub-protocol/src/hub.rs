@@ -50,9 +50,11 @@ enum Link {
     Down,
     /// Connected; no Hello yet.
     Greeting,
-    /// Asked for a digest; nothing is sent until the answer says what the agent has. Holds the change counter at the question.
+    /// Asked for a digest; nothing is sent until the answer says what the agent has. Holds the change counter at the question, and whether a
+    /// part of the answer is there.
     Comparing {
         asked: u64,
+        begun: bool,
     },
     Up,
 }

@@ -41,6 +41,14 @@ pub use sight::Sight;
 /// How often an agent sends a heartbeat unless the hub asks otherwise, milliseconds.
 pub const HEARTBEAT_MS: u32 = 1000;
 
+/// Largest message of a stream, octets, either way: an object of the API is at most 1.5 MiB (etcd's limit), and other lists come in
+/// pages, see [`ITEMS`].
+pub const MESSAGE_LIMIT: usize = 16 << 20;
+
+/// Items in one message of a digest's answer. An item takes about 150 octets, and 1,100 at most, by Kubernetes' limits of names: so these are
+/// less than 5 MiB of [`MESSAGE_LIMIT`], and heartbeats find their way between them.
+pub const ITEMS: usize = 4096;
+
 /// Reason of an `Applied` that the agent's fence refused: it holds a newer `(epoch, generation)`.
 pub const FENCED: &str = "Fenced";
 

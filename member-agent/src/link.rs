@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use federation_prober::Probing;
 use federation_runtime::endpoints::Health;
 use federation_runtime::shutdown::Shutdown;
+use hub_protocol::MESSAGE_LIMIT;
 use hub_protocol::agent::{Action, Facts, Persist, Session};
 use kube::Client;
 use proto::v1::{self, agent_client::AgentClient};
@@ -33,8 +34,6 @@ use crate::world::{Report, World};
 const MESSAGES: usize = 128;
 /// Inputs taken in before the session's actions are carried out: one fsync serves them all.
 const BATCH: usize = 256;
-/// A digest's answer lists every object, about 150 bytes each: this is room for 400,000.
-const MESSAGE_LIMIT: usize = 64 << 20;
 /// What the agent sees of other members is taken over at least so often; what turns, at once.
 const VOTES_EVERY: Duration = Duration::from_secs(1);
 /// Between two questions whether a drill goes on.

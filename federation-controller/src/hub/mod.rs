@@ -17,6 +17,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use federation_runtime::pki::{Authority, HUB_NAME, LIFE_OF_PARTS, Subject};
 use federation_runtime::shutdown::Shutdown;
+use hub_protocol::MESSAGE_LIMIT;
 use proto::v1::agent_server::AgentServer;
 use proto::v1::enrollment_server::EnrollmentServer;
 use proto::v1::operations_server::OperationsServer;
@@ -26,8 +27,6 @@ use proto::v1::zones_server::ZonesServer;
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5));
 /// A TLS handshake that takes longer is not one of ours.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Largest message: an object of the API is at most 1.5 MiB (etcd's limit), and a digest reply of 50,000 items about 10 MiB.
-const MESSAGE: usize = 16 << 20;
 
 /// Why the hub does not listen.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +81,7 @@ pub(crate) async fn start(
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .add_service(EnrollmentServer::new(enrollment).max_decoding_message_size(1 << 20))
-        .add_service(AgentServer::new(agents).max_decoding_message_size(MESSAGE))
+        .add_service(AgentServer::new(agents).max_decoding_message_size(MESSAGE_LIMIT))
         .add_service(OperationsServer::new(operations).max_decoding_message_size(1 << 16))
         // Votes come in lists of 500, each of a few hundred octets.
         .add_service(ZonesServer::new(zones).max_decoding_message_size(1 << 20));

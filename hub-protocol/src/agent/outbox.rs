@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proto::v1::{self, agent_message::Message as Up};
 
-use crate::Key;
+use crate::{ITEMS, Key};
 
 /// Most kinds of events kept while the hub is away. An event is about 300 bytes; beyond this many different ones nobody reads them, and
 /// the oldest go first.
@@ -62,6 +62,8 @@ impl<T: Clone + PartialEq> Latest<T> {
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     pub(super) control: VecDeque<Up>,
+    /// The rest of an answer to a digest. Behind `control`, so that heartbeats do not wait for all of it.
+    pages: VecDeque<v1::DigestReply>,
     applied: Latest<v1::Applied>,
     services: Latest<v1::ServiceState>,
     statuses: Latest<v1::ObjectStatus>,
@@ -74,10 +76,25 @@ impl Outbox {
     /// A new stream: what was in answer to the old one goes, what the hub must know comes again.
     pub(super) fn restart(&mut self) {
         self.control.clear();
+        self.pages.clear();
         self.removed.clear();
         self.applied.send_again();
         self.services.send_again();
         self.statuses.send_again();
+    }
+
+    /// Answers a digest, in pages. An answer that is not wholly sent yet is to an older question: the new one takes its place.
+    pub(super) fn answer(&mut self, equal: bool, items: Vec<v1::digest_reply::Item>) {
+        self.pages.clear();
+        let mut rest = items.into_iter();
+        loop {
+            let items = rest.by_ref().take(ITEMS).collect();
+            let more = rest.len() > 0;
+            self.pages.push_back(v1::DigestReply { equal, items, more });
+            if !more {
+                break;
+            }
+        }
     }
 
     pub(super) fn applied(&mut self, key: Key, applied: v1::Applied) {
@@ -146,6 +163,7 @@ impl Outbox {
     pub(super) fn next(&mut self) -> Option<Up> {
         self.control
             .pop_front()
+            .or_else(|| self.pages.pop_front().map(Up::DigestReply))
             .or_else(|| self.removed.pop_front().map(Up::Removed))
             .or_else(|| self.services.next().map(Up::Service))
             .or_else(|| self.applied.next().map(Up::Applied))

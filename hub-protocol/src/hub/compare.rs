@@ -5,6 +5,10 @@ use proto::v1::{self, hub_message::Message as Down};
 use super::{Event, Link, Sent, Session, enqueue};
 use crate::{Digest, Key, item_hash};
 
+/// Items that nobody wants and that are remembered of one agent. Twice what the largest clusters hold in all (kubernetes.io, "Considerations
+/// for large clusters": 150,000 pods); each takes a few hundred octets.
+const UNKNOWN_MAX: usize = 300_000;
+
 impl Session {
     pub(super) fn greet(&mut self, now: u64, hello: v1::Hello) {
         self.control.push_back(Down::Welcome(v1::Welcome {
@@ -25,7 +29,7 @@ impl Session {
     fn ask(&mut self, now: u64) {
         self.asked_at = Some(now);
         if self.link == Link::Greeting {
-            self.link = Link::Comparing { asked: self.changes };
+            self.link = Link::Comparing { asked: self.changes, begun: false };
         }
         self.control.retain(|message| !matches!(message, Down::Digest(_)));
         self.control.push_back(Down::Digest(v1::Digest {
@@ -61,7 +65,7 @@ impl Session {
         let rested = self.asked_at.is_none_or(|at| now >= at + self.config.digest_interval_ms);
         if quiet && rested && theirs != self.digest && !self.explained(theirs) {
             self.events.push_back(Event::Mismatch { ours: self.digest, theirs });
-            self.link = Link::Comparing { asked: self.changes };
+            self.link = Link::Comparing { asked: self.changes, begun: false };
             self.ask(now);
         }
         self.events.push_back(Event::Heartbeat(heartbeat));
@@ -76,37 +80,29 @@ impl Session {
         with_strays == theirs
     }
 
+    /// Takes in an answer, or a page of one.
     pub(super) fn compare(&mut self, reply: v1::DigestReply) {
-        let Link::Comparing { asked } = self.link else {
+        let Link::Comparing { asked, begun } = self.link else {
             self.events.push_back(Event::Violation("an answer to no question"));
             return;
         };
-        self.link = Link::Up;
-        self.unknown.clear();
-        if reply.equal {
+        if !begun {
+            self.unknown.clear();
+            let (from, to) = if reply.equal { (None, Sent::Held) } else { (Some(Sent::Held), Sent::No) };
             for entry in self.table.values_mut().filter(|entry| entry.changed <= asked) {
-                entry.sent = Sent::Held;
-            }
-        } else {
-            for entry in
-                self.table.values_mut().filter(|entry| entry.changed <= asked && entry.sent == Sent::Held)
-            {
-                entry.sent = Sent::No;
-            }
-            for item in reply.items {
-                let Some(key) = item.key.clone().map(Key::from) else { continue };
-                if let Some(entry) = self.table.get_mut(&key) {
-                    let same = item.uid == entry.desired.uid
-                        && item.generation == entry.desired.generation
-                        && item.hash == entry.hash;
-                    if same && entry.sent == Sent::No {
-                        entry.sent = Sent::Held;
-                    }
-                } else if !self.removals.contains_key(&key) {
-                    self.unknown.insert(key, item);
+                if from.is_none_or(|from| entry.sent == from) {
+                    entry.sent = to;
                 }
             }
         }
+        if !reply.equal {
+            self.take_items(reply.items);
+            if reply.more {
+                self.link = Link::Comparing { asked, begun: true };
+                return;
+            }
+        }
+        self.link = Link::Up;
         self.first.clear();
         self.then.clear();
         for (key, entry) in &self.table {
@@ -115,6 +111,26 @@ impl Session {
             }
         }
         self.report_strays();
+    }
+
+    fn take_items(&mut self, items: Vec<v1::digest_reply::Item>) {
+        for item in items {
+            let Some(key) = item.key.clone().map(Key::from) else { continue };
+            if let Some(entry) = self.table.get_mut(&key) {
+                let same = item.uid == entry.desired.uid
+                    && item.generation == entry.desired.generation
+                    && item.hash == entry.hash;
+                if same && entry.sent == Sent::No {
+                    entry.sent = Sent::Held;
+                }
+            } else if !self.removals.contains_key(&key) {
+                if self.unknown.len() >= UNKNOWN_MAX {
+                    self.events.push_back(Event::Violation("more objects than a member holds"));
+                    return;
+                }
+                self.unknown.insert(key, item);
+            }
+        }
     }
 
     pub(super) fn report_strays(&mut self) {

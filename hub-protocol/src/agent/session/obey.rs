@@ -62,8 +62,7 @@ impl Session {
                 self.see_epoch(question.epoch);
                 let ours = self.desired.digest();
                 let equal = (ours.sum, ours.objects) == (question.digest, question.objects);
-                let items = if equal { Vec::new() } else { self.desired.items() };
-                self.outbox.control.push_back(Up::DigestReply(v1::DigestReply { equal, items }));
+                self.outbox.answer(equal, if equal { Vec::new() } else { self.desired.items() });
             }
             Down::Event(delivery) => {
                 let Some(regarding) = delivery.regarding.map(Key::from) else { return };
