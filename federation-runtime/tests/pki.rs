@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use federation_runtime::pki::{Authority, Error, HUB_NAME, LIFE_OF_AGENTS, Peer, Request, SpkiPin, Subject};
+use federation_runtime::pki::{
+    Authority, Error, HUB_NAME, Identity, LIFE_OF_AGENTS, Peer, Request, SpkiPin, Subject,
+};
 use federation_runtime::tls::{self, Clients};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -44,6 +46,61 @@ fn an_identity_is_issued_anew_when_a_name_is_added_or_the_authority_changes() {
     let other = tempfile::tempdir().unwrap();
     let other = Authority::load_or_create(other.path()).unwrap();
     assert_ne!(wider, load(&other, &names(&["10.0.0.1"])));
+}
+
+/// Stores `next` in place of `former` until the file `stops_at` cannot be replaced, as if the machine went down there.
+fn interrupted(stops_at: &str, former: Option<&Identity>, next: &Identity) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(stops_at);
+    if let Some(former) = former {
+        former.store(dir.path(), "agent").unwrap();
+    }
+    let kept = std::fs::read(&file).ok();
+    let _ = std::fs::remove_file(&file);
+    // Nothing can be renamed over a folder.
+    std::fs::create_dir_all(file.join("in the way")).unwrap();
+    next.store(dir.path(), "agent").unwrap_err();
+    std::fs::remove_dir_all(&file).unwrap();
+    if let Some(kept) = kept {
+        std::fs::write(&file, kept).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn a_pair_that_fits_is_there_wherever_a_renewal_is_interrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::load_or_create(dir.path()).unwrap();
+    let issue = || authority.issue(&Subject::agent("taiwan"), &[], LIFE_OF_AGENTS).unwrap();
+    let (former, next) = (issue(), issue());
+    for (stops_at, kept) in [("agent.key", &former), ("agent.crt", &next)] {
+        let dir = interrupted(stops_at, Some(&former), &next);
+        let loaded = Identity::load(dir.path(), "agent").unwrap();
+        assert_eq!(loaded.certificate_pem, kept.certificate_pem, "{stops_at}");
+        tls::client(Some(&loaded), &authority.certificate_pem, &[]).unwrap();
+        // The next renewal leaves nothing behind.
+        let last = issue();
+        last.store(dir.path(), "agent").unwrap();
+        assert_eq!(Identity::load(dir.path(), "agent").unwrap().key_pem, last.key_pem);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "{stops_at}");
+    }
+    // The first of all, for which a token was used up.
+    for stops_at in ["agent.key", "agent.crt"] {
+        let dir = interrupted(stops_at, None, &next);
+        assert!(Identity::is_stored(dir.path(), "agent"));
+        assert_eq!(Identity::load(dir.path(), "agent").unwrap().key_pem, next.key_pem, "{stops_at}");
+    }
+}
+
+#[test]
+fn a_key_of_another_certificate_is_refused_with_advice() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::load_or_create(dir.path()).unwrap();
+    let issue = || authority.issue(&Subject::agent("taiwan"), &[], LIFE_OF_AGENTS).unwrap();
+    issue().store(dir.path(), "agent").unwrap();
+    std::fs::write(dir.path().join("agent.key"), issue().key_pem).unwrap();
+    let refused = Identity::load(dir.path(), "agent").unwrap_err();
+    assert!(refused.to_string().contains("agent.key is not the key of agent.crt"), "{refused}");
 }
 
 #[test]

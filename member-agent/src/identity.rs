@@ -108,7 +108,7 @@ impl Membership {
     /// Reads what an earlier join stored, if there was one. No token is needed then.
     pub fn load(directory: &Path, name: &str) -> Result<Option<Self>, Error> {
         let ca_path = directory.join("ca.crt");
-        if !directory.join(format!("{NAME}.crt")).exists() || !ca_path.exists() {
+        if !Identity::is_stored(directory, NAME) || !ca_path.exists() {
             return Ok(None);
         }
         let identity = Identity::load(directory, NAME).map_err(Error::Disk)?;

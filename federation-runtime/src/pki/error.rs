@@ -25,6 +25,16 @@ pub enum Error {
         /// Why not.
         message: String,
     },
+    /// The key on disk is another certificate's, and the pair that was being written is not there.
+    #[error(
+        "{}/{name}.key is not the key of {name}.crt: restore the pair; or remove both and get another (for a member: `fedctl unjoin` and join again)", directory.display()
+    )]
+    Mismatch {
+        /// Where.
+        directory: PathBuf,
+        /// Of the files, without `.crt` and `.key`.
+        name: String,
+    },
     /// Only one half of the authority is on disk. Making a new one would lock every member out.
     #[error("{present} exists but {absent} does not: restore it, or remove both to start a new federation")]
     HalfAuthority {
