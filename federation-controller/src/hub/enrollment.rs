@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, PostParams};
-use tokio::sync::Semaphore;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::{Request, Response, Status};
 
 use federation_core::api::{Cluster, ClusterSpec};
@@ -15,7 +15,7 @@ use proto::v1;
 use super::identity;
 use crate::observe::World;
 use crate::observe::watch::Chain;
-use crate::tokens;
+use crate::tokens::{self, Checked};
 
 /// Joins in work at once. Anybody may call Join, and each call costs a read of the API and a signature.
 const JOINS: usize = 8;
@@ -36,6 +36,57 @@ pub(crate) struct Enrollment {
 impl Enrollment {
     pub(crate) fn new(client: Client, authority: Arc<Authority>, world: World) -> Self {
         Self { client, authority, world, joins: Arc::new(Semaphore::new(JOINS)) }
+    }
+
+    /// The last steps of a join, which are done to their end whether or not the caller waits: the token is used up (of two callers, one
+    /// wins), and the Cluster made. Tells `heard` about it; if nobody hears it, nothing of the join remains.
+    async fn finish(
+        self,
+        token: Checked,
+        request: v1::JoinRequest,
+        heard: oneshot::Sender<Result<(), Status>>,
+        _one_of_few: OwnedSemaphorePermit,
+    ) {
+        if let Err(error) = token.consume(&self.client).await {
+            // An error here and below means that the caller has gone.
+            let _ = heard.send(Err(refuse_token(error)));
+            return;
+        }
+        let created = match self.create(&request).await {
+            Ok(created) => created,
+            Err(status) => {
+                token.put_back(&self.client).await;
+                let _ = heard.send(Err(status));
+                return;
+            }
+        };
+        // The agent may dial before the watch tells of its Cluster.
+        self.world.put_cluster(created.clone());
+        if heard.send(Ok(())).is_ok() {
+            tracing::info!(cluster = request.cluster, "joined");
+            return;
+        }
+        tracing::warn!(cluster = request.cluster, "who asked to join went away before it was answered");
+        match self.undo(&created).await {
+            Ok(()) => token.put_back(&self.client).await,
+            Err(error) => tracing::warn!(
+                error = %Chain(&error), cluster = request.cluster,
+                "the Cluster of a join that nobody waited for could not be removed: `fedctl unjoin` removes it"
+            ),
+        }
+    }
+
+    /// Takes back a Cluster that nobody knows that it was made.
+    async fn undo(&self, created: &Cluster) -> Result<(), kube::Error> {
+        let clusters: Api<Cluster> = Api::all(self.client.clone());
+        let uid = created.metadata.uid.clone();
+        let patch = serde_json::json!({"metadata": {"uid": uid, "finalizers": null}});
+        clusters.patch(created.name(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+        let only_this = DeleteParams {
+            preconditions: Some(Preconditions { uid, resource_version: None }),
+            ..DeleteParams::default()
+        };
+        clusters.delete(created.name(), &only_this).await.map(drop)
     }
 
     /// Makes the Cluster object; of two joins with one name, one wins.
@@ -66,14 +117,13 @@ impl Enrollment {
 
 #[tonic::async_trait]
 impl v1::enrollment_server::Enrollment for Enrollment {
-    /// Nothing of a join that fails remains: the token is used up first (of two callers, one wins), and put back when the
-    /// Cluster cannot be made.
+    /// Nothing of a join that fails remains, see [`Enrollment::finish`].
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
         let request = request.into_inner();
         validate(&request)?;
-        let _one_of_few = self
-            .joins
-            .try_acquire()
+        let joins = self.joins.clone();
+        let one_of_few = joins
+            .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("too many joins at once: try again in a second"))?;
         let token = tokens::check(&self.client, &request.token, &request.cluster, Timestamp::now())
             .await
@@ -88,17 +138,9 @@ impl v1::enrollment_server::Enrollment for Enrollment {
             .authority
             .sign_request(&request.csr_pem, &Subject::agent(&request.cluster), LIFE_OF_AGENTS)
             .map_err(|error| Status::invalid_argument(format!("csr_pem: {}", Chain(&error))))?;
-        token.consume(&self.client).await.map_err(refuse_token)?;
-        let created = match self.create(&request).await {
-            Ok(created) => created,
-            Err(status) => {
-                token.put_back(&self.client).await;
-                return Err(status);
-            }
-        };
-        // The agent may dial before the watch tells of its Cluster.
-        self.world.put_cluster(created);
-        tracing::info!(cluster = request.cluster, "joined");
+        let (heard, answer) = oneshot::channel();
+        tokio::spawn(self.clone().finish(token, request, heard, one_of_few));
+        answer.await.map_err(|_| Status::unavailable("the hub is ending: try again"))??;
         Ok(Response::new(v1::JoinResponse {
             certificate_pem,
             ca_pem: self.authority.certificate_pem.clone(),
@@ -141,7 +183,7 @@ pub(crate) async fn drop_cluster_finalizer(client: &Client, cluster: &Cluster) -
         "finalizers": cluster.metadata.finalizers,
     }});
     let name = cluster.name().to_owned();
-    match clusters.patch(&name, &kube::api::PatchParams::default(), &kube::api::Patch::Merge(patch)).await {
+    match clusters.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(error),
@@ -200,7 +242,118 @@ fn unavailable(step: &str, error: &dyn std::error::Error) -> Status {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use federation_runtime::pki;
+    use kube::client::Body;
+    use parking_lot::Mutex;
+    use serde_json::{Value, json};
+    use tokio::sync::watch;
+    use v1::enrollment_server::Enrollment as _;
+
     use super::*;
+
+    /// An API with the Secrets and Clusters in it, that answers one sort of request only when it is told to.
+    #[derive(Clone)]
+    struct Fake {
+        objects: Arc<Mutex<BTreeMap<String, Value>>>,
+        asked: Arc<Mutex<Vec<String>>>,
+        slow: &'static str,
+        released: watch::Sender<bool>,
+    }
+
+    impl Fake {
+        fn new(slow: &'static str) -> Self {
+            Self { objects: Arc::default(), asked: Arc::default(), slow, released: watch::Sender::new(false) }
+        }
+
+        fn client(&self) -> Client {
+            let this = self.clone();
+            let answer = move |request: http::Request<Body>| {
+                let this = this.clone();
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = body.collect_bytes().await?;
+                    let (code, answer) = this.answer(head.method.as_str(), head.uri.path(), &body).await;
+                    let body = Body::from(answer.to_string().into_bytes());
+                    http::Response::builder().status(code).body(body).map_err(kube::Error::HttpError)
+                }
+            };
+            Client::new(tower::service_fn(answer), "default")
+        }
+
+        async fn answer(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+            let (_, plural) = path.rsplit_once('/').unwrap();
+            let collection = if method == "POST" { plural } else { path.rsplit('/').nth(1).unwrap() };
+            let asked = format!("{method} {collection}");
+            let slow = asked == self.slow;
+            self.asked.lock().push(asked);
+            if slow {
+                self.released.subscribe().wait_for(|released| *released).await.unwrap();
+            }
+            let sent: Value = serde_json::from_slice(body).unwrap_or_default();
+            let mut objects = self.objects.lock();
+            let found = |object: Option<Value>| match object {
+                Some(object) => (200, object),
+                None => (404, status(404, "NotFound")),
+            };
+            match method {
+                "POST" => {
+                    let key = format!("{path}/{}", sent["metadata"]["name"].as_str().unwrap());
+                    if objects.contains_key(&key) {
+                        return (409, status(409, "AlreadyExists"));
+                    }
+                    let mut sent = sent;
+                    sent["metadata"]["uid"] = "u".into();
+                    objects.insert(key, sent.clone());
+                    (201, sent)
+                }
+                "DELETE" => found(objects.remove(path)),
+                _ => found(objects.get(path).cloned()),
+            }
+        }
+
+        fn has(&self, collection: &str) -> bool {
+            self.objects.lock().keys().any(|path| path.contains(collection))
+        }
+
+        async fn until(&self, condition: impl Fn(&Self) -> bool) {
+            while !condition(self) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    fn status(code: u16, reason: &str) -> Value {
+        json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code, "message": reason})
+    }
+
+    async fn join(enrollment: Enrollment, token: String) -> Result<(), Status> {
+        let csr_pem = pki::Request::generate().unwrap().csr_pem;
+        let request = v1::JoinRequest { token, cluster: "taiwan".into(), csr_pem, ..Default::default() };
+        enrollment.join(Request::new(request)).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_while_joining_may_join_again_with_the_same_token() {
+        let pki = tempfile::tempdir().unwrap();
+        let authority = Arc::new(Authority::load_or_create(pki.path()).unwrap());
+        for slow in ["DELETE secrets", "POST clusters"] {
+            let fake = Fake::new(slow);
+            let enrollment = Enrollment::new(fake.client(), authority.clone(), World::default());
+            let token = tokens::create_token(&fake.client(), &tokens::Request::default()).await.unwrap();
+            let joining = tokio::spawn(join(enrollment.clone(), token.clone()));
+            fake.until(|fake| fake.asked.lock().iter().any(|asked| asked == slow)).await;
+            joining.abort();
+            assert!(joining.await.unwrap_err().is_cancelled());
+            fake.released.send_replace(true);
+            let undone = |fake: &Fake| fake.asked.lock().iter().any(|asked| asked == "DELETE clusters");
+            fake.until(|fake| undone(fake) && fake.has("secrets") && !fake.has("clusters")).await;
+            join(enrollment, token).await.unwrap();
+            assert!(fake.has("clusters") && !fake.has("secrets"), "{slow}: the second join succeeds");
+        }
+    }
 
     #[test]
     fn a_refused_field_is_named() {
