@@ -79,7 +79,7 @@ impl Executor {
         if !delete || adopted {
             let patch = json!({"metadata": {
                 "labels": {marks::MANAGED: null},
-                "annotations": {marks::TEMPLATE_UID: null, marks::TEMPLATE_GENERATION: null, marks::EPOCH: null, marks::ADOPTED: null},
+                "annotations": {marks::TEMPLATE_UID: null, marks::TEMPLATE_GENERATION: null, marks::EPOCH: null, marks::LEASE: null, marks::ADOPTED: null},
             }});
             return match self.0.member.merge(key, &patch).await {
                 Ok(_) if adopted && delete => {
@@ -98,7 +98,7 @@ impl Executor {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use std::sync::Arc;
 
@@ -116,20 +116,19 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::world::World;
 
-    /// A member with one copy in it, whose admission denies deletes as long as it is told to.
-    #[derive(Clone, Default)]
+    /// A member with one copy in it, whose admission denies the first deletes.
+    #[derive(Clone)]
     struct Api(Arc<Mutex<Held>>);
 
-    #[derive(Default)]
     struct Held {
         live: Value,
-        denies: bool,
+        denies: u32,
         asked: Vec<String>,
     }
 
     impl Api {
-        fn holding(live: Value) -> Self {
-            Self(Arc::new(Mutex::new(Held { live, denies: true, asked: Vec::new() })))
+        fn holding(live: Value, denies: u32) -> Self {
+            Self(Arc::new(Mutex::new(Held { live, denies, asked: Vec::new() })))
         }
 
         fn client(&self) -> kube::Client {
@@ -151,10 +150,11 @@ mod tests {
             let mut state = self.0.lock();
             state.asked.push(method.to_owned());
             match method {
-                "DELETE" if state.denies => (
-                    403,
-                    json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403, "message": "denied"}),
-                ),
+                "DELETE" if state.denies > 0 => {
+                    state.denies -= 1;
+                    let status = json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403, "message": "denied"});
+                    (403, status)
+                }
                 "DELETE" => (200, json!({"kind": "Status", "status": "Success"})),
                 "PATCH" => {
                     let patch: Value = serde_json::from_slice(body).unwrap();
@@ -234,30 +234,39 @@ mod tests {
 
     #[tokio::test]
     async fn a_removal_that_is_denied_ends_when_the_copy_is_wanted_again() {
-        let api = Api::holding(copy());
+        // Each attempt comes later than the one before: the last is long after the copy is wanted again.
+        let api = Api::holding(copy(), 5);
         let (executor, mut reports) = executor(&api);
         executor.submit(Job::Delete { key: key(), uid: "t".into(), epoch: 5 });
         until(|| api.count("DELETE") > 0).await;
         executor.submit(Job::Apply { wanted: wanted("t"), drift: false });
-        let denied = api.count("DELETE");
-        api.0.lock().denies = false;
         let Some(Report::Withdrawn { uid, epoch, outcome, .. }) = reports.recv().await else {
             panic!("the removal ends first")
         };
         assert_eq!((uid.as_str(), epoch, outcome.result), ("t", 5, RemoveResult::Refused), "{outcome:?}");
         let Some(Report::Applied(applied)) = reports.recv().await else { panic!("and then it is applied") };
         assert_eq!((applied.epoch, applied.result()), (6, ApplyResult::Applied), "{applied:?}");
-        assert_eq!(api.count("DELETE"), denied, "nothing was deleted");
+    }
+
+    #[tokio::test]
+    async fn a_released_copy_has_none_of_our_marks() {
+        let api = Api::holding(copy(), 0);
+        let (executor, mut reports) = executor(&api);
+        executor.submit(Job::Unmark { key: key(), uid: "t".into(), epoch: 5 });
+        let Some(Report::Withdrawn { outcome, .. }) = reports.recv().await else { panic!("it is released") };
+        assert_eq!(outcome.result, RemoveResult::Released);
+        let live = api.0.lock().live.clone();
+        assert_eq!(live["metadata"]["labels"], json!({"app": "a"}));
+        assert_eq!(live["metadata"]["annotations"], json!({"by": "us"}));
     }
 
     #[tokio::test]
     async fn another_templates_copy_is_removed_before_the_new_one_is_applied() {
-        let api = Api::holding(copy());
+        let api = Api::holding(copy(), 1);
         let (executor, mut reports) = executor(&api);
         executor.submit(Job::Delete { key: key(), uid: "t".into(), epoch: 5 });
         until(|| api.count("DELETE") > 0).await;
         executor.submit(Job::Apply { wanted: wanted("other"), drift: false });
-        api.0.lock().denies = false;
         let Some(Report::Withdrawn { outcome, .. }) = reports.recv().await else { panic!("it is removed") };
         assert_eq!(outcome.result, RemoveResult::Removed);
         assert!(matches!(reports.recv().await, Some(Report::Applied(_))));
