@@ -39,30 +39,64 @@ pub(crate) struct Options {
     /// Where /metrics, /healthz, /livez and /readyz are served.
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<std::net::SocketAddr>,
+    /// Obey a hub whose store is another one than before. Without this the agent refuses removals from it.
+    #[arg(long)]
+    accept_new_hub: bool,
+}
+
+impl Options {
+    fn agent(self) -> Result<member_agent::Options> {
+        let mut labels = Vec::new();
+        for label in &self.labels {
+            let Some((key, value)) = label.split_once('=') else {
+                anyhow::bail!("--label {label:?} must be KEY=VALUE");
+            };
+            labels.push((key.to_owned(), value.to_owned()));
+        }
+        let data_dir = self.data_dir.unwrap_or_else(|| format!("agent-{}", self.cluster).into());
+        Ok(member_agent::Options {
+            kubeconfig: self.kubeconfig,
+            name: self.cluster,
+            hub: self.hub,
+            token: self.token,
+            ca_cert_hash: self.ca_cert_hash,
+            data_dir,
+            region: self.region,
+            zone: self.zone,
+            provider: self.provider,
+            labels,
+            metrics_listen: self.metrics_listen,
+            accept_new_hub: self.accept_new_hub,
+        })
+    }
 }
 
 pub(crate) async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
-    let mut labels = Vec::new();
-    for label in &options.labels {
-        let Some((key, value)) = label.split_once('=') else {
-            anyhow::bail!("--label {label:?} must be KEY=VALUE");
-        };
-        labels.push((key.to_owned(), value.to_owned()));
+    Ok(Service::new(options.agent()?).run(shutdown).await?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
     }
-    let data_dir = options.data_dir.unwrap_or_else(|| format!("agent-{}", options.cluster).into());
-    let agent = member_agent::Options {
-        kubeconfig: options.kubeconfig,
-        name: options.cluster,
-        hub: options.hub,
-        token: options.token,
-        ca_cert_hash: options.ca_cert_hash,
-        data_dir,
-        region: options.region,
-        zone: options.zone,
-        provider: options.provider,
-        labels,
-        metrics_listen: options.metrics_listen,
-        accept_new_hub: false,
-    };
-    Ok(Service::new(agent).run(shutdown).await?)
+
+    fn agent(line: &str) -> member_agent::Options {
+        Line::try_parse_from(line.split(' ')).unwrap().options.agent().unwrap()
+    }
+
+    #[test]
+    fn what_a_frozen_agent_asks_for_can_be_given() {
+        assert!(!agent("join taiwan --hub hub:6444").accept_new_hub);
+        let told = agent("join taiwan --hub hub:6444 --accept-new-hub --label tier=one");
+        assert!(told.accept_new_hub);
+        assert_eq!((told.name.as_str(), told.labels), ("taiwan", vec![("tier".into(), "one".into())]));
+    }
 }
