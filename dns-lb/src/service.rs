@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::error::Unspecified;
 use federation_prober::Probing;
 use federation_runtime::endpoints::{self, Health, Metrics};
 use federation_runtime::pki::{self, Identity};
@@ -90,6 +91,9 @@ pub enum Error {
     /// Secrets of cookies that are none.
     #[error("--cookie-secret-file {0}: write 1 to 4 lines of 32 hexadecimal digits each")]
     Secrets(PathBuf),
+    /// The system gives no random numbers.
+    #[error("no random numbers for the secret of cookies")]
+    Random(#[source] Unspecified),
     /// Keys that are none.
     #[error("--tsig-key-file {path}")]
     Keys {
@@ -149,7 +153,7 @@ impl Service {
         let state = State::new(dns_metrics.clone(), health.clone(), disk, fence, options.stale_after());
         let secrets = match &options.cookie_secret_file {
             Some(path) => secrets(path)?,
-            None => Secrets(vec![random_secret()]),
+            None => Secrets(vec![random_secret().map_err(Error::Random)?]),
         };
         let database = options.geo_database.as_deref().map(Database::open).transpose()?;
         state.prepare(secrets, database);
@@ -417,16 +421,19 @@ fn secrets(path: &Path) -> Result<Secrets, Error> {
     }
 }
 
-/// For a server that has no secret in common with others: its cookies end with it.
-fn random_secret() -> [u8; 16] {
-    let secret = u128::from(seed()) << 64 | u128::from(seed());
-    secret.to_be_bytes()
+/// For a server that has no secret in common with others: its cookies end with it. Who guesses it makes cookies for any address, so it
+/// comes from the system's generator (RFC 7873, section 4.2).
+fn random_secret() -> Result<[u8; 16], Unspecified> {
+    let mut secret = [0; 16];
+    aws_lc_rs::rand::fill(&mut secret)?;
+    Ok(secret)
 }
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
+/// For choices that nobody needs to be kept from guessing.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     // The standard library's keys for hash maps are random for each process.
