@@ -14,6 +14,18 @@ pub(crate) struct Options {
     /// Address that the API will listen on, for the kubeconfig.
     #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDRESS")]
     api_listen: String,
+    /// Makes a certificate for the DNS server of this name, which then has a vote of its own on whether users are served; may be repeated.
+    #[arg(long = "dns-server", value_name = "NAME", value_parser = name)]
+    dns_servers: Vec<String>,
+}
+
+/// A DNS label (RFC 1123) that fits a CN of 64 characters (RFC 5280, appendix A.1) behind its prefix.
+fn name(text: &str) -> Result<String, String> {
+    let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=40).contains(&text.len()) && text.bytes().all(inside) && !text.starts_with('-') {
+        return Ok(text.into());
+    }
+    Err("must be 1 to 40 characters of a-z, 0-9 and '-'".into())
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -22,6 +34,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let admin = authority.load_or_issue(&pki, "admin", &Subject::admin(), &[])?;
     // For a dns-lb that runs as a process of its own; `fedctl up` would make it too.
     authority.load_or_issue(&pki, "dns-lb", &Subject::dns(), &[])?;
+    for name in &options.dns_servers {
+        let file = format!("dns-lb-{name}");
+        authority.load_or_issue(&pki, &file, &Subject::dns_named(name), &[])?;
+        let at = pki.join(&file);
+        eprintln!(
+            "For the DNS server {name}:  dns-lb --ca {} --cert {1}.crt --key {1}.key",
+            pki.join("ca.crt").display(),
+            at.display()
+        );
+    }
     let path = options.data_dir.join("admin.conf");
     federation_runtime::kubeconfig::write(
         &path,
@@ -37,4 +59,33 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     eprintln!("Start it with:  fedctl up --data-dir {}", options.data_dir.display());
     println!("{}", path.display());
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use federation_runtime::pki::Identity;
+
+    use super::*;
+
+    #[test]
+    fn each_dns_server_that_is_named_gets_an_identity_of_its_own() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            data_dir: data_dir.path().into(),
+            api_listen: "127.0.0.1:6443".into(),
+            dns_servers: vec!["tokyo".into(), "osaka".into()],
+        };
+        run(&options).unwrap();
+        let user = |file: &str| {
+            let peer = Identity::load(&data_dir.path().join("pki"), file).unwrap().peer().unwrap();
+            assert!(peer.in_group("federation:dns"));
+            peer.user
+        };
+        assert_eq!(
+            ["dns-lb", "dns-lb-tokyo", "dns-lb-osaka"].map(user),
+            ["federation:dns-lb", "federation:dns-lb:tokyo", "federation:dns-lb:osaka"]
+        );
+        assert!(name("To kyo").is_err() && name("").is_err() && name("a-1").is_ok());
+    }
 }

@@ -155,10 +155,8 @@ impl v1::enrollment_server::Enrollment for Enrollment {
                 self.world.check_member(cluster)?;
                 Subject::agent(cluster)
             }
-            None => {
-                identity::dns(&peer)?;
-                Subject::dns()
-            }
+            // With the same name: who renews gains no vote.
+            None => identity::dns(&peer)?,
         };
         let certificate_pem = self
             .authority

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Status};
 
-use federation_runtime::pki::Peer;
+use federation_runtime::pki::{Peer, Subject};
 
 /// The caller's certificate, if it showed one. The TLS layer has verified it against the federation's CA.
 pub(crate) fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
@@ -23,10 +23,10 @@ pub(crate) fn agent(peer: &Peer) -> Result<String, Status> {
     })
 }
 
-/// Whether the caller is one of the federation's DNS servers.
-pub(crate) fn dns(peer: &Peer) -> Result<(), Status> {
+/// The subject of the calling DNS server: its voice among the probers.
+pub(crate) fn dns(peer: &Peer) -> Result<Subject, Status> {
     if peer.in_group("federation:dns") {
-        return Ok(());
+        return Ok(Subject { user: peer.user.clone(), groups: vec!["federation:dns".into()] });
     }
     Err(Status::permission_denied(format!("{} is not a DNS server of the federation", peer.user)))
 }

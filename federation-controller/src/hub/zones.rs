@@ -251,10 +251,11 @@ impl Zones {
     }
 
     /// What a DNS server sees, once it has said who it is.
-    fn voted(&self, instance: &str, votes: &[v1::ProbeVote]) {
+    fn voted(&self, identity: &str, instance: &str, votes: &[v1::ProbeVote]) {
         if !instance.is_empty() {
             self.0.traffic.measured(instance, votes);
-            self.0.health.heard(&Voter::Dns(instance.to_owned()), votes);
+            let voter = Voter::Dns { identity: identity.to_owned(), instance: instance.to_owned() };
+            self.0.health.heard(&voter, votes);
         }
     }
 
@@ -276,6 +277,7 @@ impl Zones {
         self,
         mut inbound: Streaming<v1::DnsMessage>,
         outbound: mpsc::Sender<Result<v1::ZoneUpdate, Status>>,
+        identity: String,
         peer: Option<IpAddr>,
     ) {
         let stream = self.0.next_stream.fetch_add(1, Ordering::Relaxed);
@@ -302,7 +304,7 @@ impl Zones {
                                 base.served(served.epoch);
                             }
                         }
-                        v1::dns_message::Message::Votes(votes) => self.voted(&instance, &votes.votes),
+                        v1::dns_message::Message::Votes(votes) => self.voted(&identity, &instance, &votes.votes),
                     },
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => break,
@@ -420,13 +422,13 @@ impl v1::zones_server::Zones for Zones {
         request: Request<Streaming<v1::DnsMessage>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let peer = identity::peer(&request)?;
-        identity::dns(&peer)?;
+        let subject = identity::dns(&peer)?;
         if self.connected() >= STREAMS {
             return Err(Status::resource_exhausted("too many DNS servers are connected"));
         }
         let (sender, receiver) = mpsc::channel(UPDATES);
         let from = request.remote_addr().map(|address| address.ip());
-        tokio::spawn(self.clone().serve(request.into_inner(), sender, from));
+        tokio::spawn(self.clone().serve(request.into_inner(), sender, subject.user, from));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }

@@ -25,7 +25,8 @@ fn slice() -> impl Strategy<Value = Slice> {
 }
 
 fn voters() -> [Voter; 3] {
-    [Voter::Controller, Voter::Dns("one".into()), Voter::Dns("two".into())]
+    let dns = |name: &str| Voter::Dns { identity: name.into(), instance: name.into() };
+    [Voter::Controller, dns("one"), dns("two")]
 }
 
 fn machine() -> Verdicts {

@@ -78,7 +78,7 @@ pub struct ReportedVote {
     pub vote: Vote,
     /// Milliseconds since the last probe.
     pub age_ms: i64,
-    /// Whether it counts: it is fresh, and its prober trusts itself.
+    /// Whether it counts: it is fresh, its prober trusts itself, and no other server of its identity speaks for it.
     pub counts: bool,
 }
 

@@ -16,8 +16,13 @@ pub const VOTERS_MAX: usize = 512;
 pub enum Voter {
     /// The controller's own prober: it sees the members over the hub's own link.
     Controller,
-    /// A DNS server, by its instance's name.
-    Dns(String),
+    /// A DNS server. All that show one certificate's name have one vote together.
+    Dns {
+        /// The name in the certificate: who the federation says that it is.
+        identity: String,
+        /// Its instance's name: who it says that it is.
+        instance: String,
+    },
     /// The agent of another member, by that Cluster's name.
     Peer(String),
 }
@@ -26,7 +31,7 @@ impl fmt::Display for Voter {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Controller => formatter.write_str("controller"),
-            Self::Dns(instance) => write!(formatter, "dns/{instance}"),
+            Self::Dns { instance, .. } => write!(formatter, "dns/{instance}"),
             Self::Peer(cluster) => write!(formatter, "agent/{cluster}"),
         }
     }
@@ -107,16 +112,36 @@ impl Votes {
     /// failing probe is the same word once more, and does not count.
     pub(super) fn of(&self, service: &str, silent: bool, now_ms: i64) -> Quorum {
         let (mut ups, mut downs) = (0, 0);
-        for (voter, vote) in self.services.get(service).into_iter().flatten() {
+        for (voter, vote) in self.counting(service, now_ms) {
             match vote.outcome {
-                _ if !self.counts(service, vote, now_ms) => {}
                 Outcome::Up => ups += 1,
                 Outcome::Down if silent && *voter == Voter::Controller => {}
-                Outcome::Down => downs += 1,
-                Outcome::Unproven | Outcome::Doubted => {}
+                _ => downs += 1,
             }
         }
         tally(ups, downs)
+    }
+
+    /// The votes on a Service that count. DNS servers of one identity have one vote together, since instances' names cost nothing: it
+    /// is Up if one of them sees users served.
+    fn counting(&self, service: &str, now_ms: i64) -> BTreeMap<&Voter, &Vote> {
+        let mut counting = BTreeMap::new();
+        let mut servers: BTreeMap<&str, (&Voter, &Vote)> = BTreeMap::new();
+        for (voter, vote) in self.services.get(service).into_iter().flatten() {
+            if !matches!(vote.outcome, Outcome::Up | Outcome::Down) || !self.is_fresh(service, vote, now_ms) {
+                continue;
+            }
+            let Voter::Dns { identity, .. } = voter else {
+                counting.insert(voter, vote);
+                continue;
+            };
+            let word = servers.entry(identity).or_insert((voter, vote));
+            if vote.outcome == Outcome::Up && word.1.outcome != Outcome::Up {
+                *word = (voter, vote);
+            }
+        }
+        counting.extend(servers.into_values());
+        counting
     }
 
     /// What they say of the cluster.
@@ -128,7 +153,7 @@ impl Votes {
     pub(super) fn wavers(&self, now_ms: i64) -> bool {
         let mut counted = false;
         for (service, votes) in &self.services {
-            for vote in votes.values().filter(|vote| self.counts(service, vote, now_ms)) {
+            for vote in votes.values().filter(|vote| self.is_fresh(service, vote, now_ms)) {
                 if vote.outcome == Outcome::Up && vote.failures == 0 {
                     return false;
                 }
@@ -146,10 +171,10 @@ impl Votes {
     /// Everything, with whether it counts.
     pub(super) fn iter(&self, now_ms: i64) -> impl Iterator<Item = (&str, &Voter, &Vote, bool)> {
         self.services.iter().flat_map(move |(service, votes)| {
-            votes.iter().map(move |(voter, vote)| {
-                let votes = matches!(vote.outcome, Outcome::Up | Outcome::Down);
-                (service.as_str(), voter, vote, votes && self.counts(service, vote, now_ms))
-            })
+            let counting = self.counting(service, now_ms);
+            votes
+                .iter()
+                .map(move |(voter, vote)| (service.as_str(), voter, vote, counting.contains_key(voter)))
         })
     }
 
@@ -157,7 +182,7 @@ impl Votes {
         self.lives_ms.get(service).copied().unwrap_or(VOTE_LIFE_MS)
     }
 
-    fn counts(&self, service: &str, vote: &Vote, now_ms: i64) -> bool {
+    fn is_fresh(&self, service: &str, vote: &Vote, now_ms: i64) -> bool {
         now_ms.saturating_sub(vote.at_ms) <= self.life_ms(service)
     }
 }

@@ -22,7 +22,7 @@ struct World {
 }
 
 fn dns(name: &str) -> Voter {
-    Voter::Dns(name.into())
+    Voter::Dns { identity: name.into(), instance: name.into() }
 }
 
 impl World {
@@ -112,6 +112,38 @@ fn a_data_plane_that_dies_while_the_api_is_up_is_down_as_soon_as_two_probers_say
     assert!(!served["taiwan"]["default/web"].passing && served["tokyo"]["default/web"].passing);
     world.dead.clear();
     assert_eq!(summary(&world.run(5_000)), [(9_600, "taiwan", Verdict::Healthy, Rule::AllWell)]);
+}
+
+fn of_one_identity(instance: &str) -> Voter {
+    Voter::Dns { identity: "shared".into(), instance: instance.into() }
+}
+
+#[test]
+fn one_certificate_under_many_names_is_one_word_and_withdraws_nobody() {
+    let servers = [of_one_identity("one"), of_one_identity("two"), of_one_identity("three")];
+    let mut world = World::new(&["taiwan", "tokyo"], &servers);
+    world.blind.extend(servers.iter().map(|server| (server.clone(), "taiwan")));
+    assert!(world.run(10_000).iter().all(|(_, change)| change.to != Verdict::DataPlaneDown));
+    assert!(world.verdicts.served(world.now_ms)["taiwan"]["default/web"].passing);
+    // With another's word they are two, not four.
+    world.voters = vec![of_one_identity("one"), of_one_identity("two"), Voter::Controller];
+    world.blind.push((Voter::Controller, "taiwan"));
+    let changes = world.run(5_000);
+    let fell = &changes.last().unwrap().1;
+    assert_eq!(fell.rule, Rule::QuorumFails);
+    assert!(fell.reason.contains("2 of 2 votes"), "{}", fell.reason);
+    let counted = world.view("taiwan").votes.iter().filter(|vote| vote.counts).count();
+    assert_eq!(counted, 2);
+}
+
+#[test]
+fn one_identity_sees_users_served_if_one_of_its_servers_does() {
+    let servers = [of_one_identity("one"), of_one_identity("two"), Voter::Controller];
+    let mut world = World::new(&["taiwan", "tokyo"], &servers);
+    world.blind.push((of_one_identity("one"), "taiwan"));
+    world.blind.push((Voter::Controller, "taiwan"));
+    assert!(world.run(10_000).iter().all(|(_, change)| change.to != Verdict::DataPlaneDown));
+    assert!(world.verdicts.served(world.now_ms)["taiwan"]["default/web"].passing);
 }
 
 #[test]

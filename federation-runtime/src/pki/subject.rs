@@ -5,6 +5,8 @@ pub const HUB_NAME: &str = "federation-hub";
 
 /// DNS name that the certificates of DNS servers carry, wherever they listen.
 pub const DNS_NAME: &str = "federation-dns";
+/// CN of dns-lbs; one with a name of its own has it behind this and a colon.
+const DNS: &str = "federation:dns-lb";
 
 /// A user name and its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +32,24 @@ impl Subject {
         Self::new("federation:controller", "federation:controllers")
     }
 
-    /// A dns-lb.
+    /// Every dns-lb that has no name of its own: they have one vote together.
     pub fn dns() -> Self {
-        Self::new("federation:dns-lb", "federation:dns")
+        Self::new(DNS, "federation:dns")
+    }
+
+    /// A dns-lb with a vote of its own.
+    pub fn dns_named(name: &str) -> Self {
+        Self::new(format!("{DNS}:{name}"), "federation:dns")
     }
 
     /// Names that every certificate of this subject is valid for.
     pub(super) fn names(&self) -> Vec<String> {
-        if *self == Self::dns() { vec![DNS_NAME.to_owned()] } else { Vec::new() }
+        let rest = self.user.strip_prefix(DNS);
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':')) {
+            vec![DNS_NAME.to_owned()]
+        } else {
+            Vec::new()
+        }
     }
 
     /// The API server's own serving identity.

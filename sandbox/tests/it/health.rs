@@ -137,10 +137,11 @@ async fn a_member_whose_api_server_is_down_keeps_its_users_and_its_replicas() {
 /// A DNS server somewhere else, which sees other things than the others. Its stream ends with what is given back.
 async fn elsewhere(
     federation: &Federation,
+    identity: &str,
     instance: &str,
     saw: v1::ProbeState,
 ) -> tokio::task::JoinHandle<()> {
-    let channel = federation.channel(&Subject::dns()).await;
+    let channel = federation.channel(&Subject::dns_named(identity)).await;
     let (instance, saw) = (instance.to_owned(), i32::from(saw));
     tokio::spawn(async move {
         let (sender, receiver) = tokio::sync::mpsc::channel(8);
@@ -168,14 +169,32 @@ async fn elsewhere(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_names_of_one_certificate_are_one_vote() {
+    let (federation, _taiwan, _tokyo) = Federation::pair_with(Settings::quick()).await;
+    // The controller and tokyo's agent.
+    probed(&federation, 2).await;
+    let (one, other) = (
+        elsewhere(&federation, "osaka", "osaka-1", v1::ProbeState::Down).await,
+        elsewhere(&federation, "osaka", "osaka-2", v1::ProbeState::Down).await,
+    );
+    let of_osaka = |vote: &&v1::HealthVote| vote.voter.starts_with("dns/osaka");
+    let both = |found: &v1::ClusterHealth| found.votes.iter().filter(of_osaka).count() == 2;
+    let found = federation.healthy_as("taiwan", "both are heard", both).await;
+    assert_eq!(found.votes.iter().filter(of_osaka).filter(|vote| vote.counts).count(), 1);
+    assert_eq!((found.verdict.as_str(), found.data_plane.as_str()), ("Healthy", "Up"), "{found:?}");
+    one.abort();
+    other.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_half_see_users_served_and_half_do_not_nothing_moves() {
     let (federation, _taiwan, _tokyo) = Federation::pair_with(Settings::quick()).await;
     // The controller and tokyo's agent.
     probed(&federation, 2).await;
     let before = clusters(&federation).await;
     let (one, other) = (
-        elsewhere(&federation, "osaka-1", v1::ProbeState::Down).await,
-        elsewhere(&federation, "osaka-2", v1::ProbeState::Down).await,
+        elsewhere(&federation, "osaka-1", "osaka-1", v1::ProbeState::Down).await,
+        elsewhere(&federation, "osaka-2", "osaka-2", v1::ProbeState::Down).await,
     );
     federation.verdict("taiwan", "Partitioned").await;
     let found = federation.healthy_as("taiwan", "is judged", |found| found.rule == "VotersDisagree").await;
