@@ -10,11 +10,12 @@
 //! - [`kubeconfig`]: the file that kubectl reads.
 //! - [`endpoints`]: `/metrics`, `/healthz`, `/livez`, `/readyz`.
 //! - `deadline`, with the feature `kube`: requests to a Kubernetes API that end.
-//! - [`logging`], [`process`], [`shutdown`], [`files`].
+//! - [`logging`], [`process`], [`shutdown`], [`files`], [`errors`].
 
 #[cfg(feature = "kube")]
 pub mod deadline;
 pub mod endpoints;
+pub mod errors;
 pub mod files;
 pub mod kubeconfig;
 pub mod logging;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use federation_prober::Probing;
 use federation_runtime::endpoints::Health;
+use federation_runtime::errors::Chain;
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::MESSAGE_LIMIT;
 use hub_protocol::agent::{Action, Facts, Persist, Session};
@@ -358,7 +359,7 @@ impl Link {
         let (membership, hub, client) = (self.membership.clone(), self.hub.clone(), self.client.clone());
         tokio::spawn(async move {
             let (facts, channel) = tokio::join!(vitals::facts(&client), membership.dial(&hub));
-            let result = channel.map_err(|error| chain(&error));
+            let result = channel.map_err(|error| Chain(&error).to_string());
             // An error means that the agent is ending.
             let _ = inputs.send(Input::Dialled { attempt, facts, result }).await;
         });
@@ -460,21 +461,11 @@ async fn renew(
             }
             Err(error) => {
                 tracing::warn!(
-                    error = chain(&error),
+                    error = %Chain(&error),
                     "the certificate could not be renewed; trying again in a minute"
                 );
                 tokio::time::sleep(Duration::from_secs(60)).await;
             }
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

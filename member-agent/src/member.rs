@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use federation_core::api::marks;
+use federation_runtime::errors::Chain;
 use hub_protocol::Key;
 use kube::Client;
 use serde::Deserialize;
@@ -132,26 +133,15 @@ impl Member {
         match tokio::time::timeout(TIMEOUT, self.client.request::<T>(request)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(kube::Error::Api(status))) => Err(sort(status.code, &status.reason, &status.message)),
-            Ok(Err(error)) => Err(Failure::Transient { reason: "Unavailable", message: chain(&error) }),
+            Ok(Err(error)) => {
+                Err(Failure::Transient { reason: "Unavailable", message: Chain(&error).to_string() })
+            }
             Err(_) => Err(Failure::Transient {
                 reason: "Unavailable",
                 message: format!("the member's API server did not answer within {} s", TIMEOUT.as_secs()),
             }),
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// API conventions, "HTTP status codes".

@@ -15,7 +15,7 @@ use super::options::{self, OPTION_KEEPALIVE, OPTION_SUBNET, Options};
 use super::{Context, Facts, Reply, parse};
 use crate::compile::every;
 use crate::metrics::Counters;
-use crate::wire::{HEADER, Name, Opcode, Rcode, Type};
+use crate::wire::{HEADER, Name, Opcode, Rcode, Type, name_end};
 use crate::zone::{Answer, Data, Resolution, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone, resolve};
 
 /// Answers `query`. None: it deserves no answer.
@@ -89,18 +89,6 @@ pub fn has_keepalive(message: &[u8]) -> bool {
         data = rest.get(u16::from_be_bytes([l1, l2]) as usize..).unwrap_or_default();
     }
     false
-}
-
-/// The end of the name at `at`; a pointer ends it.
-fn name_end(message: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match *message.get(at)? {
-            0 => return Some(at + 1),
-            length @ 1..=63 => at += 1 + length as usize,
-            192.. => return Some(at + 2),
-            _ => return None,
-        }
-    }
 }
 
 /// Gives Client Subnet options a code that nobody reads.

@@ -1,7 +1,6 @@
 //! For how long an answer may be kept, read from its octets.
 
-use crate::transfer::name_end;
-use crate::wire::{HEADER, Rcode, Type};
+use crate::wire::{HEADER, Rcode, Type, name_end};
 
 /// Seconds for which HTTP caches may keep `answer` (RFC 8484 section 5.1): the least TTL of its answers, or for how long it is known
 /// that there is none (RFC 2308 section 5). None: it must not be kept, as errors must not.

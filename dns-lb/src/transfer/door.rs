@@ -8,12 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 
 use super::image::Image;
-use super::tsig::{self, Keys, Opened, Session, header, name_end};
+use super::tsig::{self, Keys, Opened, Session, header};
 use crate::client::Prefix;
 use crate::compile::Snapshot;
 use crate::dnssec::Signatures;
 use crate::publish::Published;
-use crate::wire::{HEADER, Name, Rcode, Type};
+use crate::wire::{HEADER, Name, Rcode, Type, name_end};
 
 /// Who may have zones, and the zones as they get them.
 #[derive(Debug)]

@@ -16,4 +16,4 @@ pub use door::{Special, Transfer, Transfers};
 pub use image::Image;
 pub use notify::{Notify, NotifyError, notify};
 pub use tsig::{Key, KeyError, Keys, Session};
-pub(crate) use tsig::{Opened, header, name_end, open};
+pub(crate) use tsig::{Opened, header, open};

@@ -8,7 +8,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::wire::{HEADER, Name, Rcode};
+use crate::wire::{HEADER, Name, Rcode, name_end};
 
 /// The type of TSIG records.
 const TSIG: u16 = 250;
@@ -318,19 +318,6 @@ fn record(message: &[u8], start: usize, fixed: usize, data: usize) -> Option<Rec
         error: u16::from_be_bytes([e0, e1]),
         other,
     })
-}
-
-/// The end of the name at `at`; a pointer ends it.
-/// The end of the name at `at`; a pointer ends it.
-pub(crate) fn name_end(message: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match *message.get(at)? {
-            0 => return Some(at + 1),
-            length @ 1..=63 => at += 1 + length as usize,
-            192.. => return Some(at + 2),
-            _ => return None,
-        }
-    }
 }
 
 #[cfg(test)]

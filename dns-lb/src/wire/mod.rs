@@ -2,10 +2,12 @@
 
 mod hash;
 mod numbers;
+mod skip;
 
 pub use federation_core::dns::{LABELS_MAX, NAME_MAX, Name, NameError, Type};
 pub use hash::SuffixHash;
 pub use numbers::{Class, Opcode, Rcode};
+pub use skip::name_end;
 
 /// Octets of a message's header.
 pub const HEADER: usize = 12;

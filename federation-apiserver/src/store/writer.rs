@@ -1,7 +1,6 @@
 //! The one thread that writes.
 
 use std::{
-    error::Error,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,6 +8,7 @@ use std::{
     thread,
 };
 
+use federation_runtime::errors::Chain;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Backend, Change, Operation, Rejection, Stored, WriteError, backend::Failure};
@@ -116,7 +116,7 @@ impl Writer {
     }
 
     fn fail(&mut self, doing: &str, failure: &Failure) {
-        let why = chain(failure);
+        let why = Chain(failure).to_string();
         tracing::error!(error = %why, "{doing} failed; the store takes no more writes until the server is restarted");
         self.broken = Some(why.into());
         self.failed.store(true, Ordering::Relaxed);
@@ -148,15 +148,4 @@ fn answer(before: &Snapshot, keys: &[super::Key], verdicts: Vec<Result<Change, R
             }
         })
         .collect()
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use federation_runtime::errors::Chain;
 use federation_runtime::shutdown::Shutdown;
 
 use super::queue::Priority;
 use super::reconcile::{Error, Reconciler};
 use crate::act::write::{self, WRITES};
-use crate::observe::watch::Chain;
 
 /// Workers: as many as there may be writes in flight.
 const WORKERS: usize = WRITES;

@@ -9,12 +9,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::{Request, Response, Status};
 
 use federation_core::api::{Cluster, ClusterSpec};
+use federation_runtime::errors::Chain;
 use federation_runtime::pki::{Authority, LIFE_OF_AGENTS, Subject};
 use proto::v1;
 
 use super::identity;
 use crate::observe::World;
-use crate::observe::watch::Chain;
 use crate::tokens::{self, Checked};
 
 /// Joins in work at once. Anybody may call Join, and each call costs a read of the API and a signature.

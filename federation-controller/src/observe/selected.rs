@@ -10,11 +10,11 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use federation_runtime::errors::Chain;
 use federation_runtime::shutdown::Shutdown;
 
 use super::kinds::Kind;
 use super::reflect::Observer;
-use super::watch::Chain;
 
 /// A kind that is not served yet is asked for again this often; a CustomResourceDefinition that comes is noticed at once.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
