@@ -21,5 +21,7 @@ pub use managed::{
     MAX_UPDATE_MANAGERS, ManagedEntry, ManagedError, Operation, Owner, managed_fields, remove_managed_fields,
 };
 pub use ownership::{ApplyError, Conflict, Conflicts, Manager, apply, update};
-pub use schema::{Atom, ListType, MapType, ObjectType, Relationship, Scalar, Schema, StructField, TypeRef};
+pub use schema::{
+    Atom, ListType, MapType, ObjectType, Relationship, Scalar, Schema, StructField, TypeRef, Versions,
+};
 pub use typed::Duplicates;

@@ -1,6 +1,6 @@
 //! The two writes that move ownership: apply, and everything else.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use serde_json::{Map, Value};
 
@@ -165,14 +165,25 @@ pub fn apply(
     let mut new = kind.merge(&old, &configuration).map_err(ApplyError::Merge)?;
     let owner = manager.owner(Operation::Apply);
     let fields = kind.field_set(&configuration).difference(&UNOWNED);
-    let previous = managers.iter().position(|entry| entry.owner == owner).map(|index| managers.remove(index));
+    // Whoever applies is the same in every version.
+    let same = |entry: &ManagedEntry| {
+        Owner { api_version: owner.api_version.clone(), ..entry.owner.clone() } == owner
+    };
+    let previous = managers.iter().position(same).map(|index| managers.remove(index));
     if let Some(last) = previous.as_ref().filter(|last| !last.fields.is_empty()) {
-        let owned = managers.iter().fold(fields.clone(), |all, entry| all.union(&entry.fields));
-        new = prune(kind, &new, &last.fields, &owned);
+        let mut owned = BTreeMap::from([(manager.api_version, fields.clone())]);
+        for entry in &managers {
+            let set = owned.entry(entry.owner.api_version.as_str()).or_default();
+            *set = set.union(&entry.fields);
+        }
+        new = prune(kind, &new, last, &owned, manager.api_version);
     }
     let comparison = kind.compare(&old, &new);
-    let mut changed = take_over(&mut managers, &comparison, conflicts)?;
-    changed |= previous.as_ref().is_none_or(|last| last.fields != fields) || !comparison.is_same();
+    let change =
+        Change { kind, old: &old, new: &new, api_version: manager.api_version, comparison: &comparison };
+    let mut changed = take_over(&mut managers, &change, conflicts)?;
+    changed |= previous.as_ref().is_none_or(|last| last.fields != fields || last.owner != owner)
+        || !comparison.is_same();
     if let (false, Some(live)) = (changed, live) {
         return Ok(live.clone());
     }
@@ -219,7 +230,9 @@ pub fn update(
     let owner = manager.owner(Operation::Update);
     let previous = managers.iter().position(|entry| entry.owner == owner).map(|index| managers.remove(index));
     // Force leaves no conflicts to report.
-    let _ = take_over(&mut managers, &comparison, Conflicts::Force);
+    let change =
+        Change { kind, old: &old, new: &new, api_version: manager.api_version, comparison: &comparison };
+    let _ = take_over(&mut managers, &change, Conflicts::Force);
     let (before, time) = previous.map_or_else(Default::default, |entry| (entry.fields, entry.time));
     let fields = before
         .difference(&comparison.removed)
@@ -269,17 +282,53 @@ fn untracked(kind: ObjectType<'_>, live: &Value, manager: &Manager<'_>) -> Manag
     ManagedEntry { owner, time: Some(manager.now.to_owned()), fields: comparison.added.difference(&UNOWNED) }
 }
 
+/// What a write changes.
+struct Change<'a> {
+    kind: ObjectType<'a>,
+    old: &'a Value,
+    new: &'a Value,
+    /// The version that they are of.
+    api_version: &'a str,
+    comparison: &'a Comparison,
+}
+
+impl Change<'_> {
+    /// What is changed or added, and what is removed, in the names of each version that managers wrote in.
+    fn by_version(&self, managers: &[ManagedEntry]) -> BTreeMap<String, (FieldSet, FieldSet)> {
+        let sets = |comparison: &Comparison| {
+            (comparison.modified.union(&comparison.added), comparison.removed.clone())
+        };
+        let mut known = BTreeMap::new();
+        for entry in managers {
+            let version = &entry.owner.api_version;
+            if known.contains_key(version) {
+                continue;
+            }
+            let seen = if self.kind.versions.is_none() || version == self.api_version {
+                sets(self.comparison)
+            } else {
+                let (_, old) = self.kind.in_version(self.old, version);
+                let (kind, new) = self.kind.in_version(self.new, version);
+                sets(&kind.compare(&old, &new))
+            };
+            known.insert(version.clone(), seen);
+        }
+        known
+    }
+}
+
 /// Takes from all managers what the write changed or removed; true if any lost something.
 fn take_over(
     managers: &mut [ManagedEntry],
-    comparison: &Comparison,
+    change: &Change<'_>,
     conflicts: Conflicts,
 ) -> Result<bool, ApplyError> {
-    let changed = comparison.modified.union(&comparison.added);
+    let changes = change.by_version(managers);
     if conflicts == Conflicts::Refuse {
         let mut found = Vec::new();
         for entry in managers.iter() {
-            for path in entry.fields.intersection(&changed).leaves() {
+            let Some((changed, _)) = changes.get(&entry.owner.api_version) else { continue };
+            for path in entry.fields.intersection(changed).leaves() {
                 found.push(Conflict { owner: entry.owner.clone(), field: path_text(&path) });
             }
         }
@@ -289,23 +338,39 @@ fn take_over(
     }
     let mut lost = false;
     for entry in managers {
-        let kept = entry.fields.difference(&changed).difference(&comparison.removed);
+        let Some((changed, removed)) = changes.get(&entry.owner.api_version) else { continue };
+        let kept = entry.fields.difference(changed).difference(removed);
         lost |= kept != entry.fields;
         entry.fields = kept;
     }
     Ok(lost)
 }
 
-/// Removes what the manager applied last time and does not apply now, unless somebody owns it.
-fn prune(kind: ObjectType<'_>, merged: &Value, last: &FieldSet, owned: &FieldSet) -> Value {
-    let named = |set: &FieldSet| kind.with_named_fields(kind.root, set);
-    let last = named(last);
-    let pruned = kind.without(merged, &last);
-    // Put back what others own below something that was removed, with the fields on the way to it.
-    let all = named(&kind.field_set(merged));
-    let keep = named(&kind.field_set(&pruned)).union(&named(owned));
-    let pruned = kind.without(merged, &all.difference(&keep));
+/// Removes what the manager applied last time and does not apply now, unless somebody owns it. `owned` is by version.
+fn prune(
+    kind: ObjectType<'_>,
+    merged: &Value,
+    last: &ManagedEntry,
+    owned: &BTreeMap<&str, FieldSet>,
+    api_version: &str,
+) -> Value {
+    let version = last.owner.api_version.as_str();
+    let (own, merged) = kind.in_version(merged, version);
+    let last = own.with_named_fields(own.root, &last.fields);
+    let mut pruned = own.without(&merged, &last);
+    for (version, owned) in owned {
+        // Put back what others own below something that was removed, with the fields on the way to it.
+        let (seen, merged) = kind.in_version(&merged, version);
+        let (_, left) = kind.in_version(&pruned, version);
+        let named = |set: &FieldSet| seen.with_named_fields(seen.root, set);
+        let all = named(&seen.field_set(&merged));
+        let keep = named(&seen.field_set(&left)).union(&named(owned));
+        pruned = seen.without(&merged, &all.difference(&keep));
+    }
     // Put back what was not the manager's to remove: it dangled below an item that was.
-    let gone = all.difference(&named(&kind.field_set(&pruned)));
-    kind.without(merged, &gone.intersection(&last))
+    let named = |set: &FieldSet| own.with_named_fields(own.root, set);
+    let (_, pruned) = kind.in_version(&pruned, version);
+    let gone = named(&own.field_set(&merged)).difference(&named(&own.field_set(&pruned)));
+    let pruned = own.without(&merged, &gone.intersection(&last));
+    kind.in_version(&pruned, api_version).1
 }

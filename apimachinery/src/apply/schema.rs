@@ -177,6 +177,15 @@ impl<'de> Deserialize<'de> for Schema {
     }
 }
 
+/// The other versions of a kind whose versions differ in more than their name.
+pub trait Versions: std::fmt::Debug {
+    /// An object in a version, whatever version it is of; none if it cannot be had.
+    fn convert(&self, object: &Value, api_version: &str) -> Option<Value>;
+
+    /// The type of a version; none if there is no such version any more.
+    fn kind(&self, api_version: &str) -> Option<ObjectType<'_>>;
+}
+
 /// The type of one kind of object within a schema.
 #[derive(Debug, Clone, Copy)]
 pub struct ObjectType<'a> {
@@ -184,6 +193,8 @@ pub struct ObjectType<'a> {
     pub(super) root: &'a TypeRef,
     /// What every object has, whoever writes it: no write adds it. None if nothing is.
     pub(super) zero: Option<&'a Value>,
+    /// Its other versions; none if all are the same but for their name.
+    pub(super) versions: Option<&'a dyn Versions>,
 }
 
 /// The schema of what has none: maps are separable, lists atomic.
@@ -222,7 +233,7 @@ pub(super) enum Shape<'a> {
 impl<'a> ObjectType<'a> {
     /// An object of type `root`.
     pub fn new(schema: &'a Schema, root: &'a TypeRef) -> Self {
-        Self { schema, root, zero: None }
+        Self { schema, root, zero: None, versions: None }
     }
 
     /// The same type, of which every object has these fields even if nothing is in them: Go's zero value.
@@ -230,9 +241,27 @@ impl<'a> ObjectType<'a> {
         Self { zero: Some(zero), ..self }
     }
 
+    /// The same type among other versions: what managers own is named in the version in which they wrote.
+    pub fn with_versions(self, versions: &'a dyn Versions) -> Self {
+        Self { versions: Some(versions), ..self }
+    }
+
+    /// An object of this type as a version shows it, with that version's type. As it is if it cannot be had.
+    pub(super) fn in_version(self, object: &Value, api_version: &str) -> (Self, Value) {
+        let of = |object: &Value| object["apiVersion"].as_str().map(str::to_owned);
+        let as_it_is = || (self, object.clone());
+        let Some(versions) = self.versions else { return as_it_is() };
+        let Some(kind) = versions.kind(api_version) else { return as_it_is() };
+        match of(object) {
+            Some(own) if own == api_version => (kind, object.clone()),
+            Some(_) => versions.convert(object, api_version).map_or_else(as_it_is, |object| (kind, object)),
+            None => (kind, object.clone()),
+        }
+    }
+
     /// The type of an object about which nothing is known.
     pub fn deduced() -> ObjectType<'static> {
-        ObjectType { schema: &DEDUCED.0, root: &DEDUCED.1, zero: None }
+        ObjectType { schema: &DEDUCED.0, root: &DEDUCED.1, zero: None, versions: None }
     }
 
     fn atom(self, reference: &'a TypeRef) -> &'a Atom {

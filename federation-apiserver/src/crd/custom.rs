@@ -1,12 +1,16 @@
 //! What a CustomResourceDefinition adds to the steps of a request.
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use apimachinery::{FieldError, FieldPath, apply, jsonpath::JsonPath};
 use jiff::Timestamp;
 use kube_schema::{Schemas, structural::Structural};
 use serde_json::{Value, json};
 
+use super::conversion::Converter;
 use crate::registry::since;
 
 /// One version of a custom kind, beyond what its [`Kind`](crate::registry::Kind) says.
@@ -17,6 +21,8 @@ pub struct Custom {
     pub(crate) api_version: String,
     /// `example.com/v1` of the version in which objects are stored.
     pub(crate) storage_version: String,
+    /// Who brings objects from one version to another; nobody if versions differ in name only.
+    pub(crate) converter: Option<Arc<Converter>>,
     /// Its structural schema.
     pub(crate) schema: Structural,
     /// The same as it was written, for OpenAPI.

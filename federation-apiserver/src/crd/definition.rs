@@ -10,6 +10,7 @@ use kube_schema::structural::{ParseError, Structural};
 use serde_json::{Value, json};
 
 use super::{
+    conversion::Converter,
     custom::{Custom, PrinterColumn, ScalePaths},
     intern,
     status::{self, Names},
@@ -72,16 +73,14 @@ impl Definition {
         let storage = storage.map(|version| text(&version["name"])).unwrap_or_default();
         let storage_version = format!("{}/{storage}", definition.group);
         let selectable = selectable_fields(versions);
-        // Conversion by webhook is not done here, and an unconverted object would be a wrong answer: only the version in
-        // which objects are stored is served.
-        let by_webhook = spec["conversion"]["strategy"] == "Webhook";
-        let served = versions.iter().filter(|version| version["served"] == true);
-        for version in served.filter(|version| !by_webhook || version["name"] == storage.as_str()) {
+        let converter = Converter::read(&spec["conversion"]).map(Arc::new);
+        for version in versions.iter().filter(|version| version["served"] == true) {
             let custom = Custom {
                 terminating: stored.meta.deleting,
                 api_version: format!("{}/{}", definition.group, text(&version["name"])),
                 storage_version: storage_version.clone(),
                 selectable: selectable.clone(),
+                converter: converter.clone(),
                 ..read_version(&object, version, versions)?
             };
             definition.kinds.push(Arc::new(kind(&definition, spec, version, custom)));
@@ -138,6 +137,7 @@ fn read_version(object: &Value, version: &Value, versions: &[Value]) -> Result<C
         terminating: false,
         api_version: String::new(),
         storage_version: String::new(),
+        converter: None,
         schema,
         published,
         columns,

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! - [`definition`]: from the stored object to the kinds that it brings;
+//! - [`conversion`]: objects of one version in another, if a webhook makes them;
 //! - [`custom`]: what such a kind adds to the steps of a request: pruning, defaults, validation, columns, scale paths;
 //! - [`rows`], [`validate`], [`schema_rules`]: the kind CustomResourceDefinition itself;
 //! - [`status`]: which names are accepted, and the conditions that tell it.
@@ -15,6 +16,7 @@
 //! A definition is established by the write that brings it, not some time later: nobody has to wait, and a restart finds it
 //! as it was.
 
+pub(crate) mod conversion;
 pub(crate) mod custom;
 mod definition;
 mod intern;

@@ -6,5 +6,58 @@
 mod client;
 mod place;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::StatusCode;
+use serde_json::Value;
+
 pub(crate) use client::{Credentials, Server};
 pub(crate) use place::Place;
+
+/// Characters of another server's own words that are handed on.
+const WORDS_MAX: usize = 1024;
+
+/// The server behind a `clientConfig` of a webhook.
+///
+/// # Errors
+/// When it cannot be called as it is described, in words.
+pub(crate) fn configured(config: &Value) -> Result<Server, String> {
+    let pem = bundle(config)?;
+    Server::new(Place::read(config)?, pem.as_deref(), &Credentials::default())
+}
+
+/// The `caBundle` of a configuration, as PEM.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn bundle(config: &Value) -> Result<Option<String>, String> {
+    let bundle = config["caBundle"].as_str().filter(|bundle| !bundle.is_empty());
+    let pem = bundle.map(|bundle| {
+        let bytes =
+            BASE64_STANDARD.decode(bundle).map_err(|error| format!("caBundle is no base64: {error}"))?;
+        String::from_utf8(bytes).map_err(|_| "caBundle is no PEM".to_owned())
+    });
+    pem.transpose()
+}
+
+/// An answer that is none, as client-go tells it.
+pub(crate) fn failure(status: StatusCode, body: &[u8]) -> String {
+    if let Some(message) =
+        serde_json::from_slice::<Value>(body).ok().as_ref().and_then(|body| body["message"].as_str())
+    {
+        return message.chars().take(WORDS_MAX).collect();
+    }
+    let text = String::from_utf8_lossy(body);
+    let text = match text.trim() {
+        "" => "unknown".to_owned(),
+        text => text.chars().take(WORDS_MAX).collect(),
+    };
+    match status.as_u16() {
+        401 => "the server has asked for the client to provide credentials".to_owned(),
+        403 => text,
+        404 => "the server could not find the requested resource".to_owned(),
+        500.. => format!("an error on the server ({text:?}) has prevented the request from succeeding"),
+        code => format!(
+            "the server responded with the status code {code} but did not return more information: {text}"
+        ),
+    }
+}

@@ -14,7 +14,8 @@ use crate::{
     allocation::Reservation,
     audit::{Level, Record},
     auth::User,
-    crd, deletion, encode,
+    crd::{self, conversion},
+    deletion, encode,
     http::{Body, info::ResourcePath, negotiate::Format, query::Query, respond},
     registry::{Kind, KindRef},
     server::Shared,
@@ -107,13 +108,23 @@ impl Call {
     }
 
     /// Parses a stored object, in the form of the kind that was asked for.
-    pub(crate) fn value(&self, stored: &Stored) -> Result<Value, ApiError> {
-        parse(&self.kind, stored)
+    pub(crate) async fn value(&self, stored: &Arc<Stored>) -> Result<Value, ApiError> {
+        parse(&self.kind, &*conversion::seen(&self.shared.storage, &self.kind, stored).await?)
+    }
+
+    /// An object of the kind that was asked for, in the form in which it is stored.
+    pub(crate) async fn to_stored(&self, object: Value) -> Result<Value, ApiError> {
+        conversion::to_stored(&self.shared.storage, &self.kind, object).await
     }
 
     /// Answers with an object.
-    pub(crate) fn answer(&self, code: StatusCode, stored: &Stored) -> Result<Response<Body>, ApiError> {
-        let (content_type, bytes) = encode::object(&self.kind, self.format, stored, self.now)?;
+    pub(crate) async fn answer(
+        &self,
+        code: StatusCode,
+        stored: &Arc<Stored>,
+    ) -> Result<Response<Body>, ApiError> {
+        let stored = conversion::seen(&self.shared.storage, &self.kind, stored).await?;
+        let (content_type, bytes) = encode::object(&self.kind, self.format, &stored, self.now)?;
         Ok(self.finish(respond::bytes_for(&self.headers, code, content_type, bytes)))
     }
 

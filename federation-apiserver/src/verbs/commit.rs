@@ -64,10 +64,10 @@ pub(super) async fn create(
     if dry_run {
         return match call.shared.storage.get(&key) {
             Some(existing) => Err(taken(call, &existing)),
-            None => pretend(call, key, 0, object),
+            None => pretend(call, key, 0, object).await,
         };
     }
-    let object = object::encode(&call.kind, object);
+    let object = object::encode_for(call, object).await?;
     for _ in 0..ROUNDS {
         if let Some(existing) = call.shared.storage.get(&key) {
             return Err(taken(call, &existing));
@@ -112,9 +112,9 @@ pub(super) async fn replace(
     let expect = Some(current.revision);
     let released = crate::deletion::is_released(&object);
     if dry_run {
-        return pretend(call, key, current.revision, object).map(Outcome::Done);
+        return pretend(call, key, current.revision, object).await.map(Outcome::Done);
     }
-    let object = object::encode(&call.kind, object);
+    let object = object::encode_for(call, object).await?;
     let write = if released {
         Write::Delete { key, expect, last: object }
     } else {
@@ -130,8 +130,13 @@ pub(super) async fn replace(
 }
 
 /// What the store would hold.
-pub(super) fn pretend(call: &Call, key: Key, revision: u64, object: Value) -> Result<Arc<Stored>, ApiError> {
-    let mut stored = call.kind.to_stored(object);
+pub(super) async fn pretend(
+    call: &Call,
+    key: Key,
+    revision: u64,
+    object: Value,
+) -> Result<Arc<Stored>, ApiError> {
+    let mut stored = call.to_stored(object).await?;
     if let Some(metadata) = stored["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");
         if revision > 0 {

@@ -23,12 +23,12 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
         return Err(ApiError::resource_version_on_create());
     }
     let object = begin(call, object)?;
-    let object = call.own(None, object, options.field_manager.as_deref());
+    let object = call.own(None, object, options.field_manager.as_deref()).await;
     let object = mutate(call, object, options.dry_run).await?;
     let object = finish(call, object)?;
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let stored = commit::create(call, &name, object, options.dry_run).await?;
-    call.answer(StatusCode::CREATED, &stored)
+    call.answer(StatusCode::CREATED, &stored).await
 }
 
 /// An update or an apply that makes the object needs the permission to create it, too.

@@ -42,8 +42,8 @@ pub(super) async fn delete(call: &mut Call) -> Result<Response<Body>, ApiError> 
         return Err(ApiError::forbidden(&call.resource(), &name, "this namespace may not be deleted"));
     }
     match delete_one(call, &name, &options, dry_run).await? {
-        Outcome::Marked(stored) => call.answer(StatusCode::OK, &stored),
-        Outcome::Removed(stored) if call.kind.returns_deleted => call.answer(StatusCode::OK, &stored),
+        Outcome::Marked(stored) => call.answer(StatusCode::OK, &stored).await,
+        Outcome::Removed(stored) if call.kind.returns_deleted => call.answer(StatusCode::OK, &stored).await,
         Outcome::Removed(stored) => {
             let details = Details {
                 name,
@@ -74,7 +74,7 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
         stream::iter(chosen).map(|stored| delete_stored(call, stored, options, dry_run)).buffered(CONCURRENT);
     while let Some(outcome) = ended.next().await {
         match outcome {
-            Ok(Outcome::Marked(stored) | Outcome::Removed(stored)) => items.push(call.value(&stored)?),
+            Ok(Outcome::Marked(stored) | Outcome::Removed(stored)) => items.push(call.value(&stored).await?),
             // Somebody else was faster.
             Err(error) if error.code == 404 => {}
             Err(error) => return Err(error),
@@ -139,7 +139,7 @@ async fn delete_in(
     for _ in 0..ROUNDS {
         let current =
             call.shared.storage.get(&key).ok_or_else(|| ApiError::not_found(&call.resource(), name))?;
-        let mut old = call.value(&current)?;
+        let mut old = call.value(&current).await?;
         if !call.shown {
             webhook::Write::removal(call, &old, dry_run).mutate(None).await?;
         }
@@ -170,13 +170,16 @@ async fn delete_in(
                 if dry_run {
                     return Ok(Outcome::Removed(current));
                 }
-                (Write::Delete { key: key.clone(), expect, last: object::encode(&call.kind, old) }, true)
+                (Write::Delete { key: key.clone(), expect, last: object::encode_for(call, old).await? }, true)
             }
             DeleteDecision::MarkDeleting(next) => {
                 if dry_run {
-                    return commit::pretend(call, key, current.revision, next).map(Outcome::Marked);
+                    return commit::pretend(call, key, current.revision, next).await.map(Outcome::Marked);
                 }
-                (Write::Update { key: key.clone(), expect, object: object::encode(&call.kind, next) }, false)
+                (
+                    Write::Update { key: key.clone(), expect, object: object::encode_for(call, next).await? },
+                    false,
+                )
             }
         };
         match call.shared.storage.write(write).await {

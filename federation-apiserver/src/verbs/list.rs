@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Call;
 use crate::{
+    crd::conversion,
     encode::{self, ListMeta},
     http::{
         Body,
@@ -38,7 +39,8 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     let filter = Filter::new(call, &options)?;
     let (snapshot, after) = snapshot(call, &options).await?;
     let page = page(call, &filter, &options, &snapshot, after.as_ref());
-    let (content_type, bytes) = encode::list(&call.kind, call.format, &page.items, &page.meta, call.now)?;
+    let items = conversion::seen_all(&call.shared.storage, &call.kind, page.items).await?;
+    let (content_type, bytes) = encode::list(&call.kind, call.format, &items, &page.meta, call.now)?;
     let mut response = respond::bytes_for(&call.headers, StatusCode::OK, content_type, bytes);
     response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache, private"));
     respond::warn(response.headers_mut(), &call.warnings);

@@ -44,14 +44,14 @@ pub(crate) async fn dispatch(
         return watch::watch(call).await;
     }
     let outcome = match (verb, subresource.as_deref()) {
-        ("get", Some("scale")) => scale::get(&call),
+        ("get", Some("scale")) => scale::get(&call).await,
         ("get", Some("log")) if call.kind.plural == "pods" => node::log(&call),
         ("get" | "create", Some("attach" | "exec" | "portforward")) if call.kind.plural == "pods" => {
             node::connect(&call)
         }
         ("get", _) => read::get(&call).await,
         ("list", None) => list::list(&call).await,
-        ("create", None) if review::is_review(call.kind.group) => review::create(&mut call),
+        ("create", None) if review::is_review(call.kind.group) => review::create(&mut call).await,
         ("create", Some("token")) if call.kind.plural == "serviceaccounts" => token::create(&mut call),
         ("create", None) if call.kind.kind == "Binding" => pod::bind(&mut call).await,
         ("create", Some("binding")) if call.kind.plural == "pods" => pod::bind(&mut call).await,

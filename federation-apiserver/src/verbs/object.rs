@@ -262,8 +262,16 @@ pub(super) fn same(one: &Value, other: &Value) -> bool {
 }
 
 /// Serializes an object for the store, in its stored form.
-pub(crate) fn encode(kind: &Kind, object: Value) -> Encoded {
-    let stored = kind.to_stored(object);
+pub(super) fn encode(kind: &Kind, object: Value) -> Encoded {
+    encode_stored(kind, kind.to_stored(object))
+}
+
+/// Serializes an object of a call for the store, in the version in which it is stored.
+pub(super) async fn encode_for(call: &super::Call, object: Value) -> Result<Encoded, ApiError> {
+    Ok(encode_stored(&call.kind, call.to_stored(object).await?))
+}
+
+fn encode_stored(kind: &Kind, stored: Value) -> Encoded {
     let fields = selectable_fields(kind, &stored);
     let meta = Meta::from_value(&stored, fields);
     Encoded::new(&stored, meta)

@@ -1,17 +1,21 @@
 //! Field ownership and strategic merge, led by the published schemas.
 
+use std::collections::HashMap;
+
 use apimachinery::{
-    apply::{self, Manager, ObjectType, TypeRef},
+    ApiError,
+    apply::{self, Manager, ObjectType, TypeRef, Versions},
     patch::{
         PatchError,
         strategic::{self, FieldMerge, MergeSchema, MergeStrategy},
     },
 };
 use kube_schema::Schemas;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::Call;
-use crate::deletion;
+use crate::{crd::conversion, deletion, registry::KindRef};
 
 /// Merge keys and strategies of the published definitions.
 struct MergeKeys<'a>(&'a Schemas);
@@ -39,20 +43,23 @@ impl Call {
     }
 
     /// Keeps `metadata.managedFields` for a write that is not an apply.
-    pub(super) fn own(&self, old: Option<&Value>, object: Value, manager: Option<&str>) -> Value {
+    pub(super) async fn own(&self, old: Option<&Value>, object: Value, manager: Option<&str>) -> Value {
         let name = self.field_manager(manager);
-        let fallback = object.clone();
-        let owned = self.with_manager(&name, |kind, manager| apply::update(kind, old, object, manager));
+        let step = |kind: ObjectType<'_>, manager: &Manager<'_>| {
+            apply::update(kind, old, object.clone(), manager).map_err(ApiError::internal)
+        };
         // Ownership that cannot be read is no reason to refuse a write: it is kept as it is, as kube-apiserver does.
-        owned.unwrap_or(fallback)
+        let owned = self.with_manager(&name, step).await;
+        owned.unwrap_or(object)
     }
 
-    /// Runs a step of field ownership with the kind's type and the writer's name.
-    pub(super) fn with_manager<T>(
+    /// Runs a step of field ownership with the kind's type and the writer's name. Where a webhook converts the kind it runs again with what
+    /// it asked for in vain.
+    pub(super) async fn with_manager(
         &self,
         name: &str,
-        step: impl FnOnce(ObjectType<'_>, &Manager<'_>) -> T,
-    ) -> T {
+        step: impl Fn(ObjectType<'_>, &Manager<'_>) -> Result<Value, ApiError>,
+    ) -> Result<Value, ApiError> {
         let api_version = self.kind.api_version();
         let now = deletion::seconds(self.now);
         let manager = Manager {
@@ -62,19 +69,105 @@ impl Call {
             now: &now,
         };
         let kind = &*self.kind;
-        if let Some(custom) = &kind.custom {
-            let (types, definition) = custom.ownership(kind.group, kind.version, kind.kind);
-            let root = TypeRef::named(definition.as_str());
-            return step(ObjectType::new(types, &root), &manager);
+        let Some(custom) = &kind.custom else { return self.with_table_type(&manager, step) };
+        let (types, definition) = custom.ownership(kind.group, kind.version, kind.kind);
+        let root = TypeRef::named(definition.as_str());
+        let object_type = ObjectType::new(types, &root);
+        if custom.converter.is_none() {
+            return step(object_type, &manager);
         }
+        let mut versions = OtherVersions::new(self);
+        for _ in 0..ROUNDS {
+            let outcome = step(object_type.with_versions(&versions), &manager);
+            if !versions.learn(self).await? {
+                return outcome;
+            }
+        }
+        Err(ApiError::internal("field ownership asks for ever more conversions"))
+    }
+
+    fn with_table_type(
+        &self,
+        manager: &Manager<'_>,
+        step: impl Fn(ObjectType<'_>, &Manager<'_>) -> Result<Value, ApiError>,
+    ) -> Result<Value, ApiError> {
+        let kind = &*self.kind;
         let types = self.shared.apply_types();
         match self.shared.schemas().name_of(kind.group, kind.version, kind.kind) {
             Some(definition) => {
                 let root = TypeRef::named(definition);
                 let zero = self.shared.schemas().zero(kind.group, kind.version, kind.kind);
-                step(ObjectType::new(types, &root).with_zero(&zero), &manager)
+                step(ObjectType::new(types, &root).with_zero(&zero), manager)
             }
-            None => step(ObjectType::deduced(), &manager),
+            None => step(ObjectType::deduced(), manager),
         }
+    }
+}
+
+/// Rounds of a step that asks for conversions: each asks for what the last one's answers led to.
+const ROUNDS: usize = 16;
+
+/// The versions of a kind that a webhook converts, and what it has made so far.
+struct OtherVersions {
+    own: KindRef,
+    kinds: Vec<(String, KindRef, TypeRef)>,
+    /// By object and version.
+    known: HashMap<(String, String), Value>,
+    missing: Mutex<Vec<(Value, String)>>,
+}
+
+impl OtherVersions {
+    fn new(call: &Call) -> Self {
+        let served = call.shared.served();
+        let storage = call.kind.storage();
+        let kinds = served.kinds().iter().filter(|kind| kind.custom.is_some() && kind.storage() == storage);
+        let kinds = kinds.filter_map(|kind| {
+            let (_, definition) = kind.custom.as_ref()?.ownership(kind.group, kind.version, kind.kind);
+            Some((kind.api_version(), kind.clone(), TypeRef::named(definition.as_str())))
+        });
+        Self {
+            own: call.kind.clone(),
+            kinds: kinds.collect(),
+            known: HashMap::new(),
+            missing: Mutex::default(),
+        }
+    }
+
+    /// Converts what was asked for in vain; false if that is nothing.
+    async fn learn(&mut self, call: &Call) -> Result<bool, ApiError> {
+        let missing = std::mem::take(&mut *self.missing.lock());
+        let any = !missing.is_empty();
+        for (object, version) in missing {
+            let Some((_, kind, _)) = self.kinds.iter().find(|(known, ..)| *known == version) else {
+                continue;
+            };
+            let text = object.to_string();
+            let made = conversion::between(&call.shared.storage, &self.own, kind, object).await?;
+            self.known.insert((text, version), made);
+        }
+        Ok(any)
+    }
+}
+
+impl std::fmt::Debug for OtherVersions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.kinds.iter().map(|(version, ..)| version)).finish()
+    }
+}
+
+impl Versions for OtherVersions {
+    fn convert(&self, object: &Value, api_version: &str) -> Option<Value> {
+        let asked = (object.to_string(), api_version.to_owned());
+        let known = self.known.get(&asked).cloned();
+        if known.is_none() && self.kinds.iter().any(|(version, ..)| version == api_version) {
+            self.missing.lock().push((object.clone(), asked.1));
+        }
+        known
+    }
+
+    fn kind(&self, api_version: &str) -> Option<ObjectType<'_>> {
+        let (_, kind, root) = self.kinds.iter().find(|(version, ..)| version == api_version)?;
+        let (types, _) = kind.custom.as_ref()?.ownership(kind.group, kind.version, kind.kind);
+        Some(ObjectType::new(types, root).with_versions(self))
     }
 }

@@ -2,7 +2,7 @@
 
 use apimachinery::{
     ApiError, FieldError, FieldPath,
-    apply::{self, Conflicts},
+    apply::{self, Conflicts, Manager, ObjectType},
     patch::{self, PatchError},
     status::{Details, Reason},
 };
@@ -59,10 +59,10 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
             }
             (_, Err(error)) => return Err(error),
         };
-        let old = call.value(&current)?;
-        let mut next = apply_to(call, &patch, &old, &options)?;
+        let old = call.value(&current).await?;
+        let mut next = apply_to(call, &patch, &old, &options).await?;
         if next == old {
-            return call.answer(StatusCode::OK, &current);
+            return call.answer(StatusCode::OK, &current).await;
         }
         // Each round, because the patch may mean something else for another base; the warnings are told once.
         let warned = call.warnings.len();
@@ -80,14 +80,14 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
         let applied = matches!(patch, Patch::Apply(_));
         let mut next = update::arrange(call, next, &old)?;
         if !applied {
-            next = call.own(Some(&old), next, options.field_manager.as_deref());
+            next = call.own(Some(&old), next, options.field_manager.as_deref()).await;
         }
         let next = update::settle(call, next, &old, options.dry_run).await?;
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale if !conditional => {}
             outcome => {
                 let stored = outcome.into_stored(call, call.name())?;
-                return call.answer(StatusCode::OK, &stored);
+                return call.answer(StatusCode::OK, &stored).await;
             }
         }
     }
@@ -143,7 +143,12 @@ fn check_options(call: &Call, patch: &Patch, options: &WriteOptions) -> Result<(
     }
 }
 
-fn apply_to(call: &mut Call, patch: &Patch, old: &Value, options: &WriteOptions) -> Result<Value, ApiError> {
+async fn apply_to(
+    call: &Call,
+    patch: &Patch,
+    old: &Value,
+    options: &WriteOptions,
+) -> Result<Value, ApiError> {
     let mut next = old.clone();
     match patch {
         Patch::Json(operations) => {
@@ -153,7 +158,7 @@ fn apply_to(call: &mut Call, patch: &Patch, old: &Value, options: &WriteOptions)
         Patch::Strategic(patch) => {
             return call.merge_strategically(old, patch).map_err(|error| refuse(call, &error));
         }
-        Patch::Apply(configuration) => return merge_apply(call, Some(old), configuration, options),
+        Patch::Apply(configuration) => return merge_apply(call, Some(old), configuration, options).await,
     }
     Ok(next)
 }
@@ -226,8 +231,8 @@ fn refuse(call: &Call, error: &PatchError) -> ApiError {
 }
 
 /// Merges an applied configuration into the live object and settles who owns what.
-fn merge_apply(
-    call: &mut Call,
+async fn merge_apply(
+    call: &Call,
     live: Option<&Value>,
     configuration: &Value,
     options: &WriteOptions,
@@ -249,10 +254,11 @@ fn merge_apply(
     update::check_name(call, &mut configuration)?;
     let conflicts = if options.force { Conflicts::Force } else { Conflicts::Refuse };
     let name = call.field_manager(options.field_manager.as_deref());
-    call.with_manager(&name, |kind, manager| {
-        apply::apply_after_kubectl(kind, live, &configuration, said, manager, conflicts)
-    })
-    .map_err(|error| in_configuration(call, ApiError::from(&error)))
+    let step = |kind: ObjectType<'_>, manager: &Manager<'_>| {
+        let applied = apply::apply_after_kubectl(kind, live, &configuration, said, manager, conflicts);
+        applied.map_err(|error| in_configuration(call, ApiError::from(&error)))
+    };
+    call.with_manager(&name, step).await
 }
 
 /// Says in which object a configuration is wrong.
@@ -285,7 +291,7 @@ async fn create_by_apply(
         return Err(ApiError::conflict(&call.resource(), call.name(), &why));
     }
     update::check_named(call, &configuration)?;
-    let mut object = merge_apply(call, None, &configuration, options)?;
+    let mut object = merge_apply(call, None, &configuration, options).await?;
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");
     }
@@ -299,7 +305,7 @@ async fn create_by_apply(
     let object = create::finish(call, object)?;
     let name = call.name().to_owned();
     match commit::create(call, &name, object, options.dry_run).await {
-        Ok(stored) => call.answer(StatusCode::CREATED, &stored),
+        Ok(stored) => call.answer(StatusCode::CREATED, &stored).await,
         Err(error) => Err(error),
     }
 }

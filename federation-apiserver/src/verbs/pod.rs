@@ -85,7 +85,7 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let resource = GroupResource::new("", "pods/binding");
     for _ in 0..ROUNDS {
         let current = call.current()?;
-        let old = call.value(&current)?;
+        let old = call.value(&current).await?;
         let assigned = text(&old["spec"], "nodeName");
         if crate::validation::deleting(&old) {
             let why = format!("pod {} is being deleted, cannot be assigned to a host", call.name());
@@ -108,7 +108,7 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
         conditions.retain(|condition| condition["type"] != "PodScheduled");
         conditions.push(scheduled);
         next["status"]["conditions"] = conditions.into();
-        let next = call.own(Some(&old), next, options.field_manager.as_deref());
+        let next = call.own(Some(&old), next, options.field_manager.as_deref()).await;
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale => {}
             Outcome::Done(_) | Outcome::Removed(_) => return Ok(done(call)),
@@ -138,7 +138,7 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = DeleteOptions::from_value(&eviction["deleteOptions"])
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
     show(call, "eviction", "policy", "v1", "Eviction", eviction, dry_run).await?;
-    let pod = call.value(&*call.current()?)?;
+    let pod = call.value(&call.current()?).await?;
     let ends = matches!(text(&pod["status"], "phase"), "Pending" | "Succeeded" | "Failed")
         || crate::validation::deleting(&pod);
     if !ends {

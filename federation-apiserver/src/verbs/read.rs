@@ -18,5 +18,5 @@ pub(super) async fn get(call: &Call) -> Result<Response<Body>, ApiError> {
         // Not older than what the client has seen, wherever that was.
         list::fresh(call, version).await?;
     }
-    call.answer(StatusCode::OK, &*call.current()?)
+    call.answer(StatusCode::OK, &call.current()?).await
 }

@@ -17,10 +17,10 @@ pub(super) fn is_review(group: &str) -> bool {
 }
 
 /// Answers the question in the body.
-pub(super) fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
+pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let mut review = call.decode_object(options.field_validation)?;
-    review = call.own(None, review, options.field_manager.as_deref());
+    review = call.own(None, review, options.field_manager.as_deref()).await;
     let kind = call.kind.kind;
     let status = match kind {
         "SelfSubjectReview" => {

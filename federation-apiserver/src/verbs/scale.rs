@@ -14,9 +14,9 @@ use crate::{
 const ROUNDS: usize = 64;
 
 /// Answers with the Scale.
-pub(super) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
+pub(super) async fn get(call: &Call) -> Result<Response<Body>, ApiError> {
     check(call)?;
-    let object = call.value(&*current(call)?)?;
+    let object = call.value(&current(call)?).await?;
     Ok(call.answer_value(StatusCode::OK, &scale_of(call, &object)?))
 }
 
@@ -54,7 +54,7 @@ async fn write(
     let manager = call.field_manager(options.field_manager.as_deref());
     for _ in 0..ROUNDS {
         let current = current(call)?;
-        let old = call.value(&current)?;
+        let old = call.value(&current).await?;
         let before = scale_of(call, &old)?;
         let mut scale = wanted(call, &before)?;
         check_types(&scale)?;
@@ -92,12 +92,12 @@ async fn write(
         let subresource = call.path.subresource.take();
         let prepared = update::prepare(call, object, &old);
         call.path.subresource = subresource;
-        let next = call.own(Some(&old), prepared?, Some(&manager));
+        let next = call.own(Some(&old), prepared?, Some(&manager)).await;
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale if version.is_empty() => {}
             outcome => {
                 let stored = outcome.into_stored(call, call.name())?;
-                let object = call.value(&stored)?;
+                let object = call.value(&stored).await?;
                 return Ok(call.answer_value(StatusCode::OK, &scale_of(call, &object)?));
             }
         }

@@ -33,24 +33,24 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
             Err(_) if call.kind.create_on_update && call.path.subresource.is_none() && version.is_empty() => {
                 create::authorize(call)?;
                 let object = create::begin(call, object)?;
-                let object = call.own(None, object, manager);
+                let object = call.own(None, object, manager).await;
                 let object = create::mutate(call, object, options.dry_run).await?;
                 let object = create::finish(call, object)?;
                 let stored = commit::create(call, call.name(), object, options.dry_run).await?;
-                return call.answer(StatusCode::CREATED, &stored);
+                return call.answer(StatusCode::CREATED, &stored).await;
             }
             Err(error) => return Err(error),
         };
         check_versions(call, &object, &current, &version)?;
-        let old = call.value(&current)?;
+        let old = call.value(&current).await?;
         let next = arrange(call, object.clone(), &old)?;
-        let next = call.own(Some(&old), next, manager);
+        let next = call.own(Some(&old), next, manager).await;
         let next = settle(call, next, &old, options.dry_run).await?;
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale if version.is_empty() => {}
             outcome => {
                 let stored = outcome.into_stored(call, call.name())?;
-                return call.answer(StatusCode::OK, &stored);
+                return call.answer(StatusCode::OK, &stored).await;
             }
         }
     }

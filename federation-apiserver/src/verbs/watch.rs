@@ -15,6 +15,7 @@ use super::{
     list::{self, Filter},
 };
 use crate::{
+    crd::conversion,
     encode::{self, FrameKind},
     http::{
         Body, body,
@@ -23,7 +24,7 @@ use crate::{
         respond,
     },
     registry::KindRef,
-    store::{Event, EventKind, Expired, Stored, Watch},
+    store::{Event, EventKind, Expired, Storage, Stored, Watch},
 };
 
 /// Time between bookmarks, as kube-apiserver's.
@@ -56,8 +57,9 @@ pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
     } else {
         call.shared.storage.watch(&call.kind.storage(), from)
     };
-    let initial: VecDeque<_> =
-        if with_state { filter.range(&call, &snapshot, None).collect() } else { VecDeque::new() };
+    let initial: Vec<_> =
+        if with_state { filter.range(&call, &snapshot, None).collect() } else { Vec::new() };
+    let initial = conversion::seen_all(&call.shared.storage, &call.kind, initial).await?.into();
     let seconds = options
         .timeout_seconds
         .filter(|seconds| *seconds > 0)
@@ -65,6 +67,7 @@ pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
     let now = Instant::now();
     let end = now + Duration::from_secs(seconds.min(TIMEOUT_MAX_SECONDS));
     let stream = Stream {
+        storage: call.shared.storage.clone(),
         kind: call.kind.clone(),
         format: call.format,
         filter,
@@ -98,6 +101,7 @@ fn first_bookmark(now: Instant, end: Instant) -> Instant {
 
 /// The state of one watch. It holds no lock and no buffer but the initial state.
 struct Stream {
+    storage: Storage,
     kind: KindRef,
     format: Format,
     filter: Filter,
@@ -117,7 +121,7 @@ struct Stream {
 impl Stream {
     async fn next(&mut self) -> Option<Vec<u8>> {
         if let Some(stored) = self.initial.pop_front() {
-            return self.frame(FrameKind::Added, &stored);
+            return self.frame(FrameKind::Added, &stored).await;
         }
         if let Some(revision) = self.initial_end.take() {
             return Some(self.bookmark(revision, true));
@@ -146,7 +150,7 @@ impl Stream {
             };
             match next {
                 Some(Ok(event)) => {
-                    if let Some(frame) = self.tell(&event) {
+                    if let Some(frame) = self.tell(&event).await {
                         return Some(frame);
                     }
                 }
@@ -169,29 +173,40 @@ impl Stream {
 
     /// The frame of an event, as seen through the selectors: an object that comes into view is added, one that leaves it is
     /// deleted.
-    fn tell(&mut self, event: &Event) -> Option<Vec<u8>> {
+    async fn tell(&mut self, event: &Event) -> Option<Vec<u8>> {
         let seen_now = event.kind != EventKind::Deleted && self.filter.matches(&event.object);
         let seen_before = event.previous.as_ref().is_some_and(|previous| self.filter.matches(previous));
         match (seen_before, seen_now) {
             (false, false) => None,
-            (false, true) => self.frame(FrameKind::Added, &event.object),
-            (true, true) => self.frame(FrameKind::Modified, &event.object),
+            (false, true) => self.frame(FrameKind::Added, &event.object).await,
+            (true, true) => self.frame(FrameKind::Modified, &event.object).await,
             (true, false) if event.kind == EventKind::Deleted => {
-                self.frame(FrameKind::Deleted, &event.object)
+                self.frame(FrameKind::Deleted, &event.object).await
             }
             (true, false) => {
                 // The state that the watcher knew, with the revision at which it left.
-                let mut value = event.previous.as_ref()?.value().ok()?;
+                let previous = match self.seen(event.previous.as_ref()?).await {
+                    Ok(previous) => previous,
+                    Err(error) => return Some(self.fail(&error)),
+                };
+                let mut value = self.kind.from_stored(previous.value().ok()?);
                 value["metadata"]["resourceVersion"] = event.revision.to_string().into();
-                let value = self.kind.from_stored(value);
                 Some(self.frame_of_value(FrameKind::Deleted, value))
             }
         }
     }
 
-    fn frame(&mut self, event: FrameKind, stored: &Stored) -> Option<Vec<u8>> {
+    async fn seen(&self, stored: &Arc<Stored>) -> Result<Arc<Stored>, ApiError> {
+        conversion::seen(&self.storage, &self.kind, stored).await
+    }
+
+    async fn frame(&mut self, event: FrameKind, stored: &Arc<Stored>) -> Option<Vec<u8>> {
+        let stored = match self.seen(stored).await {
+            Ok(stored) => stored,
+            Err(error) => return Some(self.fail(&error)),
+        };
         let first = std::mem::replace(&mut self.first, false);
-        match encode::frame(&self.kind, self.format, event, stored, Timestamp::now(), first) {
+        match encode::frame(&self.kind, self.format, event, &stored, Timestamp::now(), first) {
             Ok(frame) => Some(frame),
             Err(error) => {
                 tracing::error!(key = %stored.key, %error, "a stored object cannot be read; ending the watch");
@@ -213,6 +228,14 @@ impl Stream {
         let object =
             json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
         self.frame_of_value(FrameKind::Bookmark, object)
+    }
+
+    /// What cannot be converted ends the watch: what comes after it would make no sense without it.
+    fn fail(&mut self, error: &ApiError) -> Vec<u8> {
+        self.source = None;
+        self.initial.clear();
+        self.initial_end = None;
+        self.frame_of_value(FrameKind::Error, ApiError::internal(&error.message).to_value())
     }
 
     fn error(&mut self, expired: Expired) -> Vec<u8> {

@@ -1,75 +1,51 @@
 //! Admission webhooks, with real HTTPS servers in this process.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bytes::Bytes;
-use federation_runtime::{
-    pki::{Authority, LIFE_OF_PARTS, Subject},
-    tls::{self, Clients},
-};
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-use crate::world::{World, config_map, deployment};
+use crate::{
+    https::{self, Https},
+    world::{World, config_map, deployment},
+};
 
 const MAPS: &str = "/api/v1/namespaces/demo/configmaps";
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 
 /// An HTTPS server that answers AdmissionReviews, and remembers what it was asked.
 struct Hook {
-    port: u16,
-    bundle: String,
+    server: Https,
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Hook {
     /// One whose answers `answer` gives: the fields of `response` beside the uid.
     async fn new(answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::load_or_create(folder.path()).unwrap();
-        let names = ["127.0.0.1".to_owned(), "hooks.demo.svc".to_owned()];
-        let identity = authority.issue(&Subject::apiserver(), &names, LIFE_OF_PARTS).unwrap();
-        let config =
-            tls::server(&identity, &authority.certificate_pem, Clients::Optional, &["http/1.1"]).unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (answer, seen) = (Arc::new(answer), Arc::clone(&asked));
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, answer, seen) = (acceptor.clone(), Arc::clone(&answer), Arc::clone(&seen));
-                tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(move |request: Request<Incoming>| {
-                        let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
-                        async move {
-                            let body = request.into_body().collect().await.unwrap().to_bytes();
-                            let mut review: Value = serde_json::from_slice(&body).unwrap();
-                            let mut response = answer(&review["request"]);
-                            response["uid"] = review["request"]["uid"].clone();
-                            seen.lock().push(review["request"].take());
-                            let review = json!({"apiVersion": review["apiVersion"], "kind": "AdmissionReview", "response": response});
-                            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(review.to_string()))))
-                        }
-                    });
-                    let _ended = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-                });
+        let server = Https::start(move |request| {
+            let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
+            async move {
+                let mut review = https::json_of(request).await;
+                let mut response = answer(&review["request"]);
+                response["uid"] = review["request"]["uid"].clone();
+                seen.lock().push(review["request"].take());
+                https::answer(
+                    &json!({"apiVersion": review["apiVersion"], "kind": "AdmissionReview", "response": response}),
+                )
             }
         });
-        Self { port, bundle: BASE64_STANDARD.encode(&authority.certificate_pem), asked }
+        Self { server: server.await, asked }
     }
 
     fn config(&self) -> Value {
-        json!({"url": format!("https://127.0.0.1:{}/review", self.port), "caBundle": self.bundle})
+        self.server.config()
     }
 
     fn operations(&self) -> Vec<String> {
@@ -274,11 +250,11 @@ async fn a_service_is_found_by_its_endpoints_and_warnings_reach_the_client() {
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hooks"}, "spec": {"ports": [{"port": 443}]}});
     world.expect(StatusCode::CREATED, Method::POST, "/api/v1/namespaces/demo/services", Some(service)).await;
     let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "hooks"},
-        "subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": hook.port}]}]});
+        "subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": hook.server.port}]}]});
     world
         .expect(StatusCode::CREATED, Method::POST, "/api/v1/namespaces/demo/endpoints", Some(endpoints))
         .await;
-    let config = json!({"service": {"namespace": "demo", "name": "hooks", "path": "/review"}, "caBundle": hook.bundle});
+    let config = json!({"service": {"namespace": "demo", "name": "hooks", "path": "/review"}, "caBundle": hook.server.bundle()});
     world
         .hook("Validating", "by-service", json!([webhook("by-service.example.com", config, &["configmaps"])]))
         .await;

@@ -9,7 +9,7 @@ use super::{
     matching::Matched,
     review::{self, Phase, Verdict},
 };
-use crate::admission::matching::Operation;
+use crate::{admission::matching::Operation, crd::conversion};
 
 impl Write<'_> {
     /// Sends the review and reads the verdict.
@@ -82,7 +82,7 @@ impl Write<'_> {
     }
 
     /// The object after a patch, in the call's own version, with types checked and defaults filled in.
-    pub(super) fn patched(
+    pub(super) async fn patched(
         &self,
         hook: &Hook,
         matched: &Matched,
@@ -104,7 +104,7 @@ impl Write<'_> {
             return Err(ApiError::internal(why));
         }
         if (seen.group, seen.version) != (call.kind.group, call.kind.version) {
-            next = call.kind.from_stored(seen.to_stored(next));
+            next = conversion::between(&call.shared.storage, seen, &call.kind, next).await?;
         }
         call.canonicalise(&mut next);
         crate::verbs::settle_mutated(&call.kind, &mut next, before)?;

@@ -6,13 +6,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use kube_cel::{Program, Type};
 use serde_json::{Value, json};
 
 use crate::{
     cache::Collection,
-    outbound::{Credentials, Place, Server},
+    outbound::{self, Server},
     store::{ResourceKey, Snapshot},
 };
 
@@ -121,18 +120,7 @@ impl Hook {
             spares_dry_runs: matches!(webhook["sideEffects"].as_str(), Some("None" | "NoneOnDryRun")),
             review_version: spoken
                 .find_map(|version| ["v1", "v1beta1"].into_iter().find(|known| *known == version)),
-            server: server(&webhook["clientConfig"]),
+            server: outbound::configured(&webhook["clientConfig"]),
         }
     }
-}
-
-/// The server behind a `clientConfig`.
-pub(crate) fn server(config: &Value) -> Result<Server, String> {
-    let bundle = config["caBundle"].as_str().filter(|bundle| !bundle.is_empty());
-    let pem = bundle.map(|bundle| {
-        let bytes =
-            BASE64_STANDARD.decode(bundle).map_err(|error| format!("caBundle is no base64: {error}"))?;
-        String::from_utf8(bytes).map_err(|_| "caBundle is no PEM".to_owned())
-    });
-    Server::new(Place::read(config)?, pem.transpose()?.as_deref(), &Credentials::default())
 }

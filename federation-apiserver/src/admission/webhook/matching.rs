@@ -10,6 +10,7 @@ use crate::{
         matching::{self, Subject},
         policy,
     },
+    crd::conversion,
     registry::{Kind, KindRef},
     store::{Key, ResourceKey},
 };
@@ -32,15 +33,21 @@ impl Write<'_> {
     ///
     /// # Errors
     /// When its conditions cannot be evaluated, and must be.
-    pub(super) fn matched(&self, hook: &Hook, object: Option<&Value>) -> Result<Option<Matched>, ApiError> {
+    pub(super) async fn matched(
+        &self,
+        hook: &Hook,
+        object: Option<&Value>,
+    ) -> Result<Option<Matched>, ApiError> {
         let Some(kind) = self.version_for(hook, object) else { return Ok(None) };
         let own = &*self.call.kind;
-        let convert =
-            |value: &Value| match (&self.form, kind.version == own.version && kind.group == own.group) {
-                (None, false) => kind.from_stored(own.to_stored(value.clone())),
-                _ => value.clone(),
-            };
-        let (object, old) = (object.map(convert), self.old.map(convert));
+        let other = self.form.is_none() && (kind.version, kind.group) != (own.version, own.group);
+        let convert = async |value: Option<&Value>| match value {
+            Some(value) if other => {
+                conversion::between(&self.call.shared.storage, own, &kind, value.clone()).await.map(Some)
+            }
+            value => Ok(value.cloned()),
+        };
+        let (object, old) = (convert(object).await?, convert(self.old).await?);
         let subject = self.subject(&kind, object.as_ref(), old.as_ref());
         let form = self.form.unwrap_or(Form { group: kind.group, version: kind.version, kind: kind.kind });
         let namespace = self.namespace(object.as_ref().or(old.as_ref()));

@@ -102,7 +102,7 @@ impl<'a> Write<'a> {
         round: usize,
         index: usize,
     ) -> Result<Option<Value>, ApiError> {
-        let Some(matched) = self.matched(hook, object)? else { return Ok(None) };
+        let Some(matched) = self.matched(hook, object).await? else { return Ok(None) };
         self.check_dry_run(hook)?;
         let place = format!("round_{round}_index_{index}");
         let verdict = match self.ask(hook, &matched, Phase::Mutating).await {
@@ -121,7 +121,7 @@ impl<'a> Write<'a> {
                     hook.name
                 )));
             }
-            (Some(patch), Some(object)) => Some(self.patched(hook, &matched, object, patch)?),
+            (Some(patch), Some(object)) => Some(self.patched(hook, &matched, object, patch).await?),
         };
         let mutated = patched.as_ref() != object;
         let told = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": mutated});
@@ -160,7 +160,7 @@ impl<'a> Write<'a> {
     }
 
     async fn validate_by(&self, hook: &Hook, object: Option<&Value>, index: usize) -> Result<(), ApiError> {
-        let Some(matched) = self.matched(hook, object)? else { return Ok(()) };
+        let Some(matched) = self.matched(hook, object).await? else { return Ok(()) };
         self.check_dry_run(hook)?;
         match self.ask(hook, &matched, Phase::Validating).await {
             Ok(verdict) => self.heed(hook, verdict).map(drop),

@@ -1,0 +1,259 @@
+//! Conversion webhooks: objects of a custom kind in another of its versions, as somebody else's server makes them.
+//!
+//! Follows `apiextensions-apiserver/pkg/apiserver/conversion`: a ConversionReview holds all objects that are not of the wanted version
+//! yet, and of what comes back only labels, annotations and everything outside of metadata is taken. What was converted once is
+//! remembered while the definition stays as it is, so that many watchers of a version cost one call for each change.
+
+mod review;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use apimachinery::{ApiError, status::Reason};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use crate::{
+    outbound::{self, Server},
+    registry::Kind,
+    store::{Snapshot, Storage, Stored},
+};
+
+/// `webhookutil`'s time-out of a conversion.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of converted objects that are remembered for one definition; when there are more, it starts anew.
+const REMEMBERED_MAX: usize = 32 << 20;
+
+/// The conversion webhook of one definition.
+pub(crate) struct Converter {
+    server: Result<Server, String>,
+    /// `v1` or `v1beta1`; none if it speaks neither.
+    review_version: Option<&'static str>,
+    remembered: Mutex<Remembered>,
+}
+
+/// Converted objects by the write that made them and the version they are in.
+#[derive(Default)]
+struct Remembered {
+    objects: HashMap<(u64, String), Arc<OnceCell<Bytes>>>,
+    size: usize,
+}
+
+impl Converter {
+    /// The webhook of `spec.conversion`; none if versions differ in name only.
+    pub(super) fn read(conversion: &Value) -> Option<Self> {
+        if conversion["strategy"] != "Webhook" {
+            return None;
+        }
+        let webhook = &conversion["webhook"];
+        let mut spoken =
+            webhook["conversionReviewVersions"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        Some(Self {
+            server: outbound::configured(&webhook["clientConfig"]),
+            review_version: spoken
+                .find_map(|version| ["v1", "v1beta1"].into_iter().find(|known| *known == version)),
+            remembered: Mutex::default(),
+        })
+    }
+
+    /// Brings objects into a version. Those that are of it are left alone, and if all are nobody is asked.
+    ///
+    /// # Errors
+    /// In the words of kube-apiserver, which has neither a reason nor a code of its own for them.
+    pub(crate) async fn convert(
+        &self,
+        snapshot: &Snapshot,
+        mut objects: Vec<Value>,
+        wanted: &str,
+    ) -> Result<Vec<Value>, ApiError> {
+        let chosen: Vec<usize> =
+            (0..objects.len()).filter(|at| objects[*at]["apiVersion"] != wanted).collect();
+        let Some(first) = chosen.first() else { return Ok(objects) };
+        let gvk = review::group_version_kind(&objects[*first]);
+        let refused = |why: String| {
+            tracing::warn!(kind = %gvk, %why, "a conversion webhook failed");
+            ApiError::new(500, Reason::Unknown, why)
+        };
+        let originals: Vec<Value> = chosen.iter().map(|at| objects[*at].take()).collect();
+        let converted = self.ask(snapshot, &originals, wanted).await;
+        let converted =
+            converted.map_err(|why| refused(format!("conversion webhook for {gvk} failed: {why}")))?;
+        if converted.len() != originals.len() {
+            let (found, expected) = (converted.len(), originals.len());
+            return Err(refused(format!(
+                "conversion webhook for {gvk} returned {found} objects, expected {expected}"
+            )));
+        }
+        let single = originals.len() == 1;
+        for (index, ((at, original), converted)) in chosen.iter().zip(originals).zip(converted).enumerate() {
+            objects[*at] = review::accept(&original, converted, wanted, (!single).then_some(index))
+                .map_err(|why| refused(format!("conversion webhook for {gvk} returned {why}")))?;
+        }
+        Ok(objects)
+    }
+
+    async fn ask(&self, snapshot: &Snapshot, objects: &[Value], wanted: &str) -> Result<Vec<Value>, String> {
+        let server = self.server.as_ref().map_err(Clone::clone)?;
+        let version = self.review_version.ok_or("no supported conversion review versions")?;
+        let uid = uuid::Uuid::new_v4().to_string();
+        let body = review::request(version, &uid, objects, wanted).to_string().into_bytes();
+        let query = format!("timeout={}s", TIMEOUT.as_secs());
+        let answer = server.post(snapshot, &query, body, TIMEOUT).await?;
+        if !answer.status.is_success() {
+            return Err(outbound::failure(answer.status, &answer.body));
+        }
+        review::read(version, &uid, &answer.body)
+    }
+
+    /// A stored object in a version.
+    async fn seen(
+        &self,
+        snapshot: &Snapshot,
+        stored: &Arc<Stored>,
+        wanted: &str,
+    ) -> Result<Arc<Stored>, ApiError> {
+        let object = stored.value().map_err(ApiError::internal)?;
+        if object["apiVersion"] == wanted {
+            return Ok(Arc::clone(stored));
+        }
+        let make = || async {
+            let made = self.convert(snapshot, vec![object], wanted).await?;
+            let bytes =
+                serde_json::to_vec(made.first().unwrap_or(&Value::Null)).map_err(ApiError::internal)?;
+            Ok::<_, ApiError>(Bytes::from(bytes))
+        };
+        let bytes = match self.place(stored, wanted) {
+            Some(place) if place.initialized() => place.get_or_try_init(make).await?.clone(),
+            Some(place) => {
+                let bytes = place.get_or_try_init(make).await?.clone();
+                self.count(bytes.len());
+                bytes
+            }
+            None => make().await?,
+        };
+        Ok(Arc::new(Stored { bytes, ..Stored::clone(stored) }))
+    }
+
+    /// Where a converted object is remembered; nowhere for what a dry run would have stored.
+    fn place(&self, stored: &Stored, wanted: &str) -> Option<Arc<OnceCell<Bytes>>> {
+        if stored.meta.uid.is_empty() {
+            return None;
+        }
+        let mut remembered = self.remembered.lock();
+        let place = remembered.objects.entry((stored.revision, wanted.to_owned())).or_default();
+        Some(Arc::clone(place))
+    }
+
+    fn count(&self, bytes: usize) {
+        let mut remembered = self.remembered.lock();
+        remembered.size += bytes;
+        if remembered.size > REMEMBERED_MAX {
+            *remembered = Remembered::default();
+        }
+    }
+
+    /// Stored objects in a version: those that are not remembered are converted in one call.
+    async fn seen_all(
+        &self,
+        snapshot: &Snapshot,
+        mut items: Vec<Arc<Stored>>,
+        wanted: &str,
+    ) -> Result<Vec<Arc<Stored>>, ApiError> {
+        let mut missing = Vec::new();
+        let mut objects = Vec::new();
+        for (at, stored) in items.iter_mut().enumerate() {
+            let known = self.place(stored, wanted).and_then(|place| place.get().cloned());
+            if let Some(bytes) = known {
+                *stored = Arc::new(Stored { bytes, ..Stored::clone(stored) });
+                continue;
+            }
+            let object = stored.value().map_err(ApiError::internal)?;
+            if object["apiVersion"] != wanted {
+                missing.push(at);
+                objects.push(object);
+            }
+        }
+        let converted = self.convert(snapshot, objects, wanted).await?;
+        for (at, object) in missing.into_iter().zip(converted) {
+            let stored = &mut items[at];
+            let bytes = Bytes::from(serde_json::to_vec(&object).map_err(ApiError::internal)?);
+            if let Some(place) = self.place(stored, wanted)
+                && place.set(bytes.clone()).is_ok()
+            {
+                self.count(bytes.len());
+            }
+            *stored = Arc::new(Stored { bytes, ..Stored::clone(stored) });
+        }
+        Ok(items)
+    }
+}
+
+/// The webhook that converts objects of a kind, and the version in which its URL shows them.
+fn converter(kind: &Kind) -> Option<(&Converter, &str)> {
+    let custom = kind.custom.as_ref()?;
+    Some((custom.converter.as_deref()?, &custom.api_version))
+}
+
+/// A stored object as a kind shows it, but for what pruning and defaults do. Free unless a webhook converts the kind.
+pub(crate) async fn seen(
+    storage: &Storage,
+    kind: &Kind,
+    stored: &Arc<Stored>,
+) -> Result<Arc<Stored>, ApiError> {
+    match converter(kind) {
+        Some((converter, wanted)) => converter.seen(&storage.snapshot(), stored, wanted).await,
+        None => Ok(Arc::clone(stored)),
+    }
+}
+
+/// The same for many at once.
+pub(crate) async fn seen_all(
+    storage: &Storage,
+    kind: &Kind,
+    items: Vec<Arc<Stored>>,
+) -> Result<Vec<Arc<Stored>>, ApiError> {
+    match converter(kind) {
+        Some((converter, wanted)) => converter.seen_all(&storage.snapshot(), items, wanted).await,
+        None => Ok(items),
+    }
+}
+
+/// An object in the version in which its kind is stored.
+pub(crate) async fn to_stored(storage: &Storage, kind: &Kind, object: Value) -> Result<Value, ApiError> {
+    let custom = kind.custom.as_ref().filter(|custom| custom.converter.is_some());
+    let object = match custom {
+        Some(custom) => one(storage, custom, object, &custom.storage_version).await?,
+        None => object,
+    };
+    Ok(kind.to_stored(object))
+}
+
+/// An object of one version of a kind in another.
+pub(crate) async fn between(
+    storage: &Storage,
+    from: &Kind,
+    to: &Kind,
+    object: Value,
+) -> Result<Value, ApiError> {
+    let custom = to.custom.as_ref().filter(|custom| custom.converter.is_some());
+    match custom {
+        Some(custom) => {
+            let mut object = one(storage, custom, object, &custom.api_version).await?;
+            custom.complete(&mut object);
+            Ok(object)
+        }
+        None => Ok(to.from_stored(from.to_stored(object))),
+    }
+}
+
+async fn one(
+    storage: &Storage,
+    custom: &super::Custom,
+    object: Value,
+    wanted: &str,
+) -> Result<Value, ApiError> {
+    let Some(converter) = &custom.converter else { return Ok(object) };
+    let made = converter.convert(&storage.snapshot(), vec![object], wanted).await?;
+    Ok(made.into_iter().next().unwrap_or_default())
+}
