@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    aggregate,
     http::negotiate::accept,
     registry::{Kind, KindRef, Served},
 };
@@ -79,6 +80,9 @@ fn group_discovery(core: bool, version: &str, served: &Served) -> Value {
             let versions: Vec<_> = versions(group, served)
                 .into_iter()
                 .map(|version| {
+                    if let Some(external) = served.external(group, version) {
+                        return aggregate::discovered(external);
+                    }
                     let resources: Vec<_> =
                         kinds(group, version, served).into_iter().map(|kind| discovered(kind)).collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})

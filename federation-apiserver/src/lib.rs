@@ -19,6 +19,7 @@
 //! and stable; members allocate theirs. Left out on purpose: pods, which run in members.
 
 mod admission;
+mod aggregate;
 pub mod allocation;
 pub mod audit;
 pub mod auth;
@@ -43,5 +44,6 @@ mod validation;
 mod verbs;
 mod version;
 
-pub use server::{ApiServer, Handler, Parts};
+pub use aggregate::Checker;
+pub use server::{ApiServer, Handler, Others, Parts};
 pub use service::{KindTable, Options, Service};

@@ -4,7 +4,7 @@ use federation_core::api;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use kube_schema::{
     Schemas,
-    openapi::{Document, Documents, Resource, Subresource, V2_PROTOBUF, V2_PROTOBUF_OLD},
+    openapi::{Document, Documents, Extension, Resource, Subresource, V2_PROTOBUF, V2_PROTOBUF_OLD},
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
@@ -86,9 +86,9 @@ fn plain<T: JsonSchema>() -> Value {
 }
 
 /// Builds all documents of this server.
-pub(crate) fn documents(schemas: &Schemas, kinds: &[KindRef]) -> Documents {
+pub(crate) fn documents(schemas: &Schemas, kinds: &[KindRef], extensions: &[Extension]) -> Documents {
     let resources: Vec<_> = kinds.iter().map(|kind| resource(kind)).collect();
-    Documents::build(schemas, &resources, version::GIT_VERSION)
+    Documents::build(schemas, &resources, version::GIT_VERSION, extensions)
 }
 
 fn resource(kind: &Kind) -> Resource {

@@ -57,7 +57,8 @@ pub(crate) async fn run(listener: TcpListener, tls: TlsAcceptor, server: ApiServ
         tokio::spawn(async move {
             let Some((stream, user)) = handshake(tls, stream).await else { return };
             let service = TowerToHyperService::new(server.service_as(user).from_peer(peer.ip()));
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+            let connection =
+                builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
             if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!(%error, "a connection ended badly");
             }

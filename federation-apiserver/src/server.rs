@@ -17,7 +17,10 @@ use std::{
 
 use apimachinery::{ApiError, apply::Schema};
 use bytes::Bytes;
-use federation_runtime::endpoints::{Health, Metrics as MetricsRegistry};
+use federation_runtime::{
+    endpoints::{Health, Metrics as MetricsRegistry},
+    pki::Identity,
+};
 use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Method, Request, Response, header, request};
 use jiff::{SignedDuration, Timestamp};
@@ -27,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::{Policies, Quotas, webhook::Webhooks},
+    aggregate::{self, Aggregator, Checker},
     allocation::{Allocator, Ranges},
     audit::{self, Audit, Record, Stage},
     auth::{
@@ -78,6 +82,15 @@ pub struct Parts {
     pub metrics: MetricsRegistry,
     /// Ends watches, so that connections can close.
     pub draining: CancellationToken,
+    /// Who else has a say.
+    pub others: Others,
+}
+
+/// Other servers, and what this one shows them.
+#[derive(Default)]
+pub struct Others {
+    /// What this server shows to those that serve group versions behind it.
+    pub front_proxy: Option<Identity>,
 }
 
 /// What all requests share.
@@ -97,6 +110,7 @@ pub(crate) struct Shared {
     schemas: OnceLock<Schemas>,
     apply_types: OnceLock<Schema>,
     catalog: Arc<Catalog>,
+    aggregator: Arc<Aggregator>,
     policies: Policies,
     webhooks: Webhooks,
 }
@@ -148,11 +162,13 @@ impl ApiServer {
     /// Puts a server together.
     pub fn new(parts: Parts) -> Self {
         let metrics = Metrics::new(&parts.metrics);
+        let aggregator = Arc::new(Aggregator::new(parts.others.front_proxy));
         let shared = Shared {
             allocator: Allocator::new(parts.ranges),
             authenticator: Authenticator::new(parts.tokens, parts.accounts),
             authorizer: Authorizer::new(parts.authorization, parts.storage.clone()),
-            catalog: Arc::new(Catalog::new(parts.storage.clone())),
+            catalog: Arc::new(Catalog::new(parts.storage.clone(), Arc::clone(&aggregator))),
+            aggregator,
             policies: Policies::default(),
             webhooks: Webhooks::default(),
             classes: Classes::new(&parts.storage),
@@ -192,6 +208,11 @@ impl ApiServer {
     /// The kinds that are served, as housekeeping asks for them.
     pub fn kind_table(&self) -> KindTable {
         KindTable::new(Arc::clone(&self.shared.catalog))
+    }
+
+    /// What finds out which other servers can be asked.
+    pub fn checker(&self) -> Checker {
+        Checker::new(self.shared.storage.clone(), Arc::clone(&self.shared.aggregator))
     }
 
     /// The store below.
@@ -426,12 +447,26 @@ async fn answer<B>(
     body: B,
 ) -> Result<Response<Body>, ApiError>
 where
-    B: http_body::Body<Data = Bytes> + Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     let user = permit(&shared, &connection, asked).await.inspect_err(|error| {
         asked.forbidden = error.code == 403;
     })?;
+    let snapshot = shared.storage.snapshot();
+    if let Some(external) = shared.aggregator.find(&snapshot, asked.head.uri.path()) {
+        let exempt = user.is_in(MASTERS);
+        let _seat = if exempt { None } else { Some(shared.flow.enter(&user.name).await?) };
+        let request = aggregate::Forwarded {
+            method: asked.head.method.clone(),
+            uri: asked.head.uri.clone(),
+            headers: std::mem::take(&mut asked.head.headers),
+            body: aggregate::request_body(body),
+            upgrade: asked.head.extensions.remove(),
+            peer: connection.peer,
+        };
+        return Ok(aggregate::forward(&snapshot, &external, &user, request).await);
+    }
     match std::mem::replace(&mut asked.target, Target::Path(String::new())) {
         Target::Path(path) => fixed::answer(&shared, &asked.head, &asked.query, &path),
         Target::Resource(path) => {

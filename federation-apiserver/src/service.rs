@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    aggregate,
     allocation::{Network, PortRange, Ranges},
     audit::{self, Audit},
     auth::{
@@ -30,7 +31,7 @@ use crate::{
     housekeeping::{self, Endpoint},
     registry::Catalog,
     serve,
-    server::{ApiServer, Parts},
+    server::{ApiServer, Others, Parts},
     store::{self, Encryption, Storage},
 };
 
@@ -202,7 +203,11 @@ impl Service {
         let issuer = options.service_account_issuer.clone();
         let accounts = Arc::new(Accounts::new(key, issuer, options.api_audiences, storage.clone()));
         let default_roles = options.authorization_mode.contains(&Mode::Rbac);
+        let front = Authority::load_or_create(&pki.join("front-proxy"))
+            .context("cannot use the front proxy's certificate authority")?;
+        let front_proxy = front.load_or_issue(&pki, "front-proxy-client", &Subject::front_proxy(), &[])?;
         let server = ApiServer::new(Parts {
+            others: Others { front_proxy: Some(front_proxy) },
             storage: storage.clone(),
             tokens,
             accounts: Some(Arc::clone(&accounts)),
@@ -224,6 +229,10 @@ impl Service {
                 accounts: Some(accounts),
                 default_roles,
                 endpoint: Some(endpoint),
+                extension_authentication: Some(aggregate::authentication(
+                    &authority.certificate_pem,
+                    &front.certificate_pem,
+                )),
                 ..Default::default()
             },
         );
@@ -256,9 +265,10 @@ impl Service {
         self.health.ready(READY_CHECK);
         self.server.warm_up();
         let housekeeping = tokio::spawn(self.housekeeping.run(shutdown.child()));
+        let checker = tokio::spawn(self.server.checker().run(shutdown.child()));
         let storage = self.server.storage().clone();
         serve::run(self.listener, self.tls, self.server, &shutdown).await;
-        let _ended = housekeeping.await;
+        let _ended = (housekeeping.await, checker.await);
         storage.close().await;
         if let Some(audit) = &self.audit {
             audit.log().close().await;

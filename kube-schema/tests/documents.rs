@@ -48,7 +48,7 @@ fn build() -> Documents {
         resource("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", false),
         resource("example.org", "Widget", "widgets", true),
     ];
-    Documents::build(&schemas, &resources, "v1.37.0")
+    Documents::build(&schemas, &resources, "v1.37.0", &[])
 }
 
 fn parse(bytes: &[u8]) -> Value {

@@ -72,12 +72,21 @@ pub struct Options {
     pub event_ttl: Duration,
     /// Where the Service `default/kubernetes` leads; it is not made without.
     pub endpoint: Option<Endpoint>,
+    /// What servers of group versions behind this one are told of whom to believe: the data of a ConfigMap, which is not made without.
+    pub extension_authentication: Option<Value>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let event_ttl = Duration::from_secs(3600);
-        Self { root_ca_pem: None, default_roles: false, accounts: None, event_ttl, endpoint: None }
+        Self {
+            root_ca_pem: None,
+            default_roles: false,
+            accounts: None,
+            event_ttl,
+            endpoint: None,
+            extension_authentication: None,
+        }
     }
 }
 
@@ -156,6 +165,8 @@ impl Service {
             actions.extend(namespace::required(&snapshot, self.options.root_ca_pem.as_deref()));
             actions.extend(system::required(&snapshot));
             actions.extend(flow::required(&snapshot));
+            let told = self.options.extension_authentication.as_ref();
+            actions.extend(told.and_then(|data| system::extension_authentication(&snapshot, data)));
             actions.extend(self.options.endpoint.iter().flat_map(|to| endpoint::required(&snapshot, *to)));
         }
         if self.bootstrapping {
@@ -206,8 +217,9 @@ impl Service {
             && let Ok(events) = self.storage.changes_after(seen)
         {
             for event in events {
-                self.incomplete |=
-                    namespace::concerns(&event.object.key) || endpoint::concerns(&event.object.key);
+                self.incomplete |= namespace::concerns(&event.object.key)
+                    || system::concerns(&event.object.key)
+                    || endpoint::concerns(&event.object.key);
                 self.roles_changed |= roles::concerns(&event.object.key);
                 self.tokens_changed |= tokens::concerns(&event.object);
                 self.usage_changed |= !event.object.key.namespace.is_empty();

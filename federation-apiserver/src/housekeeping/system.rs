@@ -1,9 +1,9 @@
 //! Objects that a cluster has from its first moment: the two priority classes of the system, and an APIService for each
 //! group version that this server serves.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Action;
+use super::{Action, Edit};
 use crate::{
     kinds::apiregistration,
     registry::Registry,
@@ -49,6 +49,26 @@ const PRIORITIES: &[(&str, i64)] = &[
 
 /// The priority of groups that the table does not know: that of custom resources.
 const OTHER_PRIORITY: i64 = 1000;
+
+/// Where servers of group versions behind this one read whom to believe.
+const EXTENSION_AUTHENTICATION: &str = "extension-apiserver-authentication";
+
+/// Whether a change of this object may have taken away what this module makes.
+pub(super) fn concerns(key: &Key) -> bool {
+    &*key.resource.resource == "configmaps" && key.name == EXTENSION_AUTHENTICATION
+}
+
+/// Keeps the ConfigMap for servers of group versions behind this one.
+pub(super) fn extension_authentication(snapshot: &Snapshot, data: &Value) -> Option<Action> {
+    let key = Key::new(ResourceKey::new("", "configmaps"), "kube-system", EXTENSION_AUTHENTICATION);
+    let Some(found) = snapshot.get(&key) else {
+        let metadata = json!({"name": EXTENSION_AUTHENTICATION, "namespace": "kube-system"});
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data});
+        return Some(Action::Create { key, object });
+    };
+    let right = found.value().is_ok_and(|object| object["data"] == *data);
+    (!right).then(|| Action::Edit { key, uid: found.meta.uid.clone(), edit: Edit::Data(data.clone()) })
+}
 
 /// Makes what is not there.
 pub(super) fn required(snapshot: &Snapshot) -> Vec<Action> {

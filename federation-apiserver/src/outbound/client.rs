@@ -4,20 +4,25 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use federation_runtime::{pki::Identity, tls};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::{
     body::Incoming,
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::Place;
-use crate::store::Snapshot;
+use crate::{http::BoxError, store::Snapshot};
 
 /// Kept connections to one server: as many as a burst of writes uses, few enough for thousands of servers.
 const IDLE_MAX: usize = 16;
@@ -39,7 +44,22 @@ pub(crate) struct Server {
     tls: Arc<ClientConfig>,
     token: Option<HeaderValue>,
     /// With the address that each leads to.
-    idle: Mutex<Vec<(String, SendRequest<Full<Bytes>>)>>,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// The body of a request to another server.
+pub(crate) type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A connection, and the address that it leads to.
+pub(crate) type Connection = (String, SendRequest<RequestBody>);
+
+/// Whose certificates are believed.
+#[derive(Clone, Copy)]
+pub(crate) enum Trust<'a> {
+    /// Those of an authority of this PEM, or of those that this machine trusts.
+    Authority(Option<&'a str>),
+    /// Anybody's: `insecureSkipTLSVerify`.
+    Anybody,
 }
 
 /// A whole answer.
@@ -49,17 +69,23 @@ pub(crate) struct Answer {
 }
 
 impl Server {
-    /// A server whose certificate comes from an authority of `ca_pem`, or from one that this machine trusts.
+    /// A server that is believed by its certificate.
     ///
     /// # Errors
     /// When the certificates cannot be used, in words.
-    pub(crate) fn new(place: Place, ca_pem: Option<&str>, credentials: &Credentials) -> Result<Self, String> {
-        let roots = match ca_pem {
-            Some(pem) => tls::roots(pem).map_err(|error| error.to_string())?,
-            None => machine_roots(),
+    pub(crate) fn new(place: Place, trust: Trust<'_>, credentials: &Credentials) -> Result<Self, String> {
+        let roots = match trust {
+            Trust::Authority(Some(pem)) => tls::roots(pem).map_err(|error| error.to_string())?,
+            Trust::Authority(None) => machine_roots(),
+            Trust::Anybody => RootCertStore::empty(),
         };
         let mut config = tls::client_of(credentials.identity.as_ref(), roots, &["http/1.1"])
             .map_err(|error| error.to_string())?;
+        if matches!(trust, Trust::Anybody) {
+            config
+                .dangerous()
+                .set_certificate_verifier(Arc::new(Unverified(Arc::clone(config.crypto_provider()))));
+        }
         // Resumption would keep a session for a server whose certificate has been revoked since by another bundle.
         config.resumption = rustls::client::Resumption::disabled();
         let token =
@@ -81,15 +107,37 @@ impl Server {
         body: Vec<u8>,
         timeout: Duration,
     ) -> Result<Answer, String> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        let target = self.place.target(query);
+        let mut request = Request::new(whole(body));
+        *request.method_mut() = Method::POST;
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let answered = self.ask(snapshot, &self.place.target(query), request, timeout).await;
+        answered.map_err(|why| format!("Post \"{}\": {why}", self.place.url(query)))
+    }
+
+    /// Asks for a document, and reads the whole answer. `target` is its path and query.
+    ///
+    /// # Errors
+    /// In the words of Go's client: `Get "https://…": context deadline exceeded`.
+    pub(crate) async fn get(
+        &self,
+        snapshot: &Snapshot,
+        target: &str,
+        timeout: Duration,
+    ) -> Result<Answer, String> {
+        let answered = self.ask(snapshot, target, Request::new(whole(Bytes::new())), timeout).await;
+        answered.map_err(|why| format!("Get \"{}\": {why}", self.place.at(target)))
+    }
+
+    async fn ask(
+        &self,
+        snapshot: &Snapshot,
+        target: &str,
+        mut request: Request<RequestBody>,
+        timeout: Duration,
+    ) -> Result<Answer, String> {
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         let work = async {
-            let mut request = Request::new(Full::new(Bytes::from(body)));
-            *request.method_mut() = Method::POST;
-            *request.headers_mut() = headers;
-            let (response, kept) = self.send(snapshot, &target, request).await?;
+            let (response, kept) = self.send(snapshot, target, request).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
             let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
@@ -100,30 +148,21 @@ impl Server {
             Ok(Answer { status, body: body.to_bytes() })
         };
         let outcome = tokio::time::timeout(timeout, work).await;
-        let outcome = outcome.unwrap_or_else(|_| Err("context deadline exceeded".to_owned()));
-        outcome.map_err(|why: String| format!("Post \"{}\": {why}", self.place.url(query)))
+        outcome.unwrap_or_else(|_| Err("context deadline exceeded".to_owned()))
     }
 
     /// Sends a request whose path and query are `target`. The connection comes back for [`Server::keep`], once the answer is read.
     ///
     /// # Errors
     /// In words.
-    async fn send(
+    pub(crate) async fn send(
         &self,
         snapshot: &Snapshot,
         target: &str,
-        mut request: Request<Full<Bytes>>,
-    ) -> Result<(Response<Incoming>, (String, SendRequest<Full<Bytes>>)), String> {
+        mut request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Connection), String> {
         let address = self.place.dial(snapshot)?;
-        *request.uri_mut() = target.parse::<Uri>().map_err(|error| error.to_string())?;
-        let host = HeaderValue::from_str(&self.place.host()).map_err(|error| error.to_string())?;
-        request.headers_mut().insert(header::HOST, host);
-        request
-            .headers_mut()
-            .insert(header::USER_AGENT, HeaderValue::from_static("kube-apiserver-admission"));
-        if let Some(token) = &self.token {
-            request.headers_mut().insert(header::AUTHORIZATION, token.clone());
-        }
+        self.address_to(&mut request, target)?;
         loop {
             // A kept connection may have been closed by the other side meanwhile: that is not the request's fault.
             let Some(mut sender) = self.take(&address) else { break };
@@ -140,7 +179,35 @@ impl Server {
         Ok((response, (address, sender)))
     }
 
-    async fn connect(&self, address: &str) -> Result<SendRequest<Full<Bytes>>, String> {
+    /// Sends a request that may turn its connection into something else, over a connection of its own.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) async fn upgrade(
+        &self,
+        snapshot: &Snapshot,
+        target: &str,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, String> {
+        let address = self.place.dial(snapshot)?;
+        self.address_to(&mut request, target)?;
+        let mut sender = self.connect(&address).await?;
+        sender.send_request(request).await.map_err(|error| error.to_string())
+    }
+
+    fn address_to(&self, request: &mut Request<RequestBody>, target: &str) -> Result<(), String> {
+        *request.uri_mut() = target.parse::<Uri>().map_err(|error| error.to_string())?;
+        let host = HeaderValue::from_str(&self.place.host()).map_err(|error| error.to_string())?;
+        request.headers_mut().insert(header::HOST, host);
+        let agent = HeaderValue::from_static("kube-apiserver-admission");
+        request.headers_mut().entry(header::USER_AGENT).or_insert(agent);
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(header::AUTHORIZATION, token.clone());
+        }
+        Ok(())
+    }
+
+    async fn connect(&self, address: &str) -> Result<SendRequest<RequestBody>, String> {
         let stream = TcpStream::connect(address).await.map_err(|error| dial_error(address, &error))?;
         let _unimportant = stream.set_nodelay(true);
         let name = ServerName::try_from(self.place.tls_name()).map_err(|error| error.to_string())?;
@@ -150,14 +217,19 @@ impl Server {
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         // It ends with the sender, or with the other side.
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to another server ended badly");
             }
         });
         Ok(sender)
     }
 
-    fn take(&self, address: &str) -> Option<SendRequest<Full<Bytes>>> {
+    /// The whole URL of a path and query on it.
+    pub(crate) fn at(&self, target: &str) -> String {
+        self.place.at(target)
+    }
+
+    fn take(&self, address: &str) -> Option<SendRequest<RequestBody>> {
         let mut idle = self.idle.lock();
         idle.retain(|(_, sender)| !sender.is_closed());
         let at = idle.iter().rposition(|(to, sender)| to == address && sender.is_ready())?;
@@ -165,11 +237,57 @@ impl Server {
     }
 
     /// Keeps a connection whose answer has been read.
-    fn keep(&self, connection: (String, SendRequest<Full<Bytes>>)) {
+    pub(crate) fn keep(&self, connection: Connection) {
         let mut idle = self.idle.lock();
         if idle.len() < IDLE_MAX {
             idle.push(connection);
         }
+    }
+}
+
+/// A body that is known whole.
+pub(crate) fn whole(bytes: impl Into<Bytes>) -> RequestBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Believes every certificate; what is signed with it must be signed all the same.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

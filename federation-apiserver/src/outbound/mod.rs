@@ -10,8 +10,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::StatusCode;
 use serde_json::Value;
 
-pub(crate) use client::{Credentials, Server};
-pub(crate) use place::Place;
+pub(crate) use client::{Connection, Credentials, RequestBody, Server, Trust};
+pub(crate) use place::{Place, reachable};
 
 /// Characters of another server's own words that are handed on.
 const WORDS_MAX: usize = 1024;
@@ -22,7 +22,7 @@ const WORDS_MAX: usize = 1024;
 /// When it cannot be called as it is described, in words.
 pub(crate) fn configured(config: &Value) -> Result<Server, String> {
     let pem = bundle(config)?;
-    Server::new(Place::read(config)?, pem.as_deref(), &Credentials::default())
+    Server::new(Place::read(config)?, Trust::Authority(pem.as_deref()), &Credentials::default())
 }
 
 /// The `caBundle` of a configuration, as PEM.

@@ -66,6 +66,11 @@ impl Place {
         format!("https://{}{}", self.host(), self.target(query))
     }
 
+    /// The whole URL of a path and query on the same server.
+    pub(super) fn at(&self, target: &str) -> String {
+        format!("https://{}{target}", self.host())
+    }
+
     /// Path and query.
     pub(crate) fn target(&self, query: &str) -> String {
         let (Self::Url { path, .. } | Self::Service { path, .. }) = self;
@@ -131,6 +136,37 @@ fn resolve(snapshot: &Snapshot, namespace: &str, name: &str, port: u16) -> Resul
         Some(ip) if !ip.is_empty() && ip != "None" => Ok(join(ip, u64::from(port))),
         _ => Err(format!("no endpoints available for service {name:?}")),
     }
+}
+
+/// Whether there is a way to the Service that an APIService names. The error is the reason and the message of its condition.
+pub(crate) fn reachable(snapshot: &Snapshot, spec: &Value) -> Result<(), (&'static str, String)> {
+    let text = |field: &str| spec["service"][field].as_str().unwrap_or_default();
+    let (namespace, name) = (text("namespace"), text("name"));
+    let value = |resource: &ResourceKey| {
+        let stored = snapshot.get(&Key::new(resource.clone(), namespace, name))?;
+        stored.value().ok()
+    };
+    let Some(service) = value(&SERVICES) else {
+        return Err(("ServiceNotFound", format!("service/{name} in {namespace:?} is not present")));
+    };
+    if service["spec"]["type"] == "ExternalName" {
+        return Ok(());
+    }
+    let port = spec["service"]["port"].as_u64().unwrap_or(443);
+    let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    let Some(found) = ports.find(|candidate| candidate["port"].as_u64() == Some(port)) else {
+        let message = format!("service/{name} in {namespace:?} is not listening on port {port}");
+        return Err(("ServicePortError", message));
+    };
+    let port_name = found["name"].as_str().unwrap_or_default();
+    let no_address = service["spec"]["clusterIP"].as_str().is_none_or(|ip| ip.is_empty() || ip == "None");
+    if no_address && resolve(snapshot, namespace, name, u16::try_from(port).unwrap_or_default()).is_err() {
+        let message = format!(
+            "endpoints for service/{name} in {namespace:?} have no addresses with port name {port_name:?}"
+        );
+        return Err(("MissingEndpoints", message));
+    }
+    Ok(())
 }
 
 fn port_of(ports: &Value, name: &str) -> Option<u64> {

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::{Kind, KindRef, Registry};
 use crate::{
+    aggregate::{self, Aggregator, External},
     cache::Collection,
     crd::{self, Definition},
     discovery, openapi,
@@ -28,32 +29,38 @@ static DEFINITIONS: LazyLock<ResourceKey> = LazyLock::new(|| ResourceKey::new(cr
 /// The kinds of one server.
 pub(crate) struct Catalog {
     storage: Storage,
+    aggregator: Arc<Aggregator>,
     served: ArcSwap<Served>,
     /// Held by the one who reads changed definitions.
     building: Mutex<()>,
 }
 
 impl Catalog {
-    /// The kinds that are served over `storage`.
-    pub(crate) fn new(storage: Storage) -> Self {
-        let served = Served::build(&storage.snapshot(), None);
-        Self { storage, served: ArcSwap::from_pointee(served), building: Mutex::new(()) }
+    /// The kinds that are served over `storage`, and those that others serve.
+    pub(crate) fn new(storage: Storage, aggregator: Arc<Aggregator>) -> Self {
+        let served = Served::build(&storage.snapshot(), &aggregator, None);
+        Self { storage, aggregator, served: ArcSwap::from_pointee(served), building: Mutex::new(()) }
     }
 
     /// What is served now.
     pub(crate) fn served(&self) -> Arc<Served> {
         let served = self.served.load_full();
-        if self.storage.snapshot().collection(&DEFINITIONS).same(&served.stored) {
+        if self.is_current(&served, &self.storage.snapshot()) {
             return served;
         }
         let _building = self.building.lock();
         let (served, snapshot) = (self.served.load_full(), self.storage.snapshot());
-        if snapshot.collection(&DEFINITIONS).same(&served.stored) {
+        if self.is_current(&served, &snapshot) {
             return served;
         }
-        let next = Arc::new(Served::build(&snapshot, Some(&served)));
+        let next = Arc::new(Served::build(&snapshot, &self.aggregator, Some(&served)));
         self.served.store(Arc::clone(&next));
         next
+    }
+
+    fn is_current(&self, served: &Served, snapshot: &Snapshot) -> bool {
+        snapshot.collection(&DEFINITIONS).same(&served.stored)
+            && Arc::ptr_eq(&self.aggregator.external(snapshot), &served.external)
     }
 }
 
@@ -61,6 +68,8 @@ impl Catalog {
 pub(crate) struct Served {
     /// The definitions as they were read.
     stored: Collection,
+    /// What other servers serve.
+    external: Arc<Vec<Arc<External>>>,
     definitions: BTreeMap<String, Arc<Definition>>,
     kinds: Vec<KindRef>,
     /// The custom ones by `group/version/plural`.
@@ -70,7 +79,7 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    fn build(snapshot: &Snapshot, previous: Option<&Self>) -> Self {
+    fn build(snapshot: &Snapshot, aggregator: &Aggregator, previous: Option<&Self>) -> Self {
         let mut definitions = BTreeMap::new();
         for stored in snapshot.range(&DEFINITIONS, None, None) {
             let name = &stored.key.name;
@@ -101,6 +110,7 @@ impl Served {
         }
         Self {
             stored: snapshot.collection(&DEFINITIONS),
+            external: aggregator.external(snapshot),
             definitions,
             kinds,
             custom,
@@ -144,7 +154,14 @@ impl Served {
         self.definitions.values()
     }
 
-    /// Group versions in order of the kinds; those of a custom group by precedence.
+    /// What another server serves as a group version.
+    pub(crate) fn external(&self, group: &str, version: &str) -> Option<&External> {
+        let mut all = self.external.iter();
+        all.find(|external| external.group == group && external.version == version)
+            .map(|external| &**external)
+    }
+
+    /// Group versions in order of the kinds; those of a custom group by precedence. Those of other servers come last.
     pub(crate) fn group_versions(&self) -> Vec<(&str, &str)> {
         let mut found = Registry::get().group_versions();
         let fixed = found.len();
@@ -156,24 +173,31 @@ impl Served {
         }
         found[fixed..]
             .sort_by(|one, other| one.0.cmp(other.0).then_with(|| crd::version_precedence(one.1, other.1)));
+        for external in &*self.external {
+            let pair = (external.group.as_str(), external.version.as_str());
+            if !found.contains(&pair) {
+                found.push(pair);
+            }
+        }
         found
     }
 
     /// The OpenAPI documents. `base` holds the definitions of the table's kinds.
     pub(crate) fn documents(&self, base: &Schemas) -> &Documents {
         self.documents.get_or_init(|| {
+            let extensions = aggregate::extensions(&self.external);
             let custom: Vec<(&Kind, &Value)> = self
                 .kinds
                 .iter()
                 .filter_map(|kind| Some((&**kind, &kind.custom.as_ref()?.published)))
                 .collect();
             if custom.is_empty() {
-                return openapi::documents(base, &self.kinds);
+                return openapi::documents(base, &self.kinds, &extensions);
             }
             let all = base.with_kinds(
                 custom.iter().map(|(kind, schema)| (kind.group, kind.version, kind.kind, *schema)),
             );
-            openapi::documents(&all, &self.kinds)
+            openapi::documents(&all, &self.kinds, &extensions)
         })
     }
 

@@ -53,6 +53,11 @@ impl Session {
         Some(Self { url, kubectl, folder, server })
     }
 
+    /// The server's data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Where the server is.
     pub(crate) fn url(&self) -> &str {
         &self.url

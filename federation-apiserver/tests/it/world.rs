@@ -37,6 +37,7 @@ impl World {
             health: Health::new(),
             metrics: Metrics::new(),
             draining: draining.clone(),
+            others: Default::default(),
         }));
         let world = Self { server, draining, _folder: folder };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo"}});

@@ -57,6 +57,11 @@ impl Subject {
         Self::new("federation-apiserver", "federation:servers")
     }
 
+    /// The API server where it speaks for its users to the servers of group versions behind it.
+    pub fn front_proxy() -> Self {
+        Self { user: "front-proxy-client".into(), groups: Vec::new() }
+    }
+
     /// The agent of a member cluster.
     pub fn agent(cluster: &str) -> Self {
         Self::new(format!("federation:agent:{cluster}"), "federation:agents")

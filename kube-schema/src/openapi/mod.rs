@@ -108,12 +108,41 @@ pub struct Documents {
     pub v2_protobuf: Document,
 }
 
+/// What another server says of a group version that is served through this one.
+#[derive(Debug, Clone, Default)]
+pub struct Extension {
+    /// `apis/GROUP/VERSION`
+    pub key: String,
+    /// Path and query of its document of version 3, if it has one: `/openapi/v3/apis/GROUP/VERSION?hash=…`.
+    pub v3: Option<String>,
+    /// Its whole document of version 2; null if it has none.
+    pub v2: Value,
+}
+
+impl Extension {
+    /// Adds its paths to a document, and the definitions that it does not have yet.
+    fn extend(&self, document: &mut Value) {
+        let below = format!("/{}", self.key);
+        let own = |path: &str| {
+            path.strip_prefix(&below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        for (part, all) in [("paths", false), ("definitions", true)] {
+            let (Some(from), Some(to)) = (self.v2[part].as_object(), document[part].as_object_mut()) else {
+                continue;
+            };
+            for (name, value) in from.iter().filter(|(name, _)| all || own(name)) {
+                to.entry(name.as_str()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+}
+
 impl Documents {
     /// Builds every document. `schemas` holds the definitions of all kinds of `resources` (see [`Schemas::with_kind`]); a kind
-    /// without definition appears as an open object. `version` is the server's, as `v1.37.0`.
+    /// without definition appears as an open object. `version` is the server's, as `v1.37.0`. What `extensions` say is added.
     ///
     /// It costs some tens of milliseconds: not for each request.
-    pub fn build(schemas: &Schemas, resources: &[Resource], version: &str) -> Self {
+    pub fn build(schemas: &Schemas, resources: &[Resource], version: &str, extensions: &[Extension]) -> Self {
         let mut groups: BTreeMap<String, Vec<&Resource>> = BTreeMap::new();
         for resource in resources {
             let key = operation::prefix(&resource.group, &resource.version);
@@ -131,9 +160,15 @@ impl Documents {
                     json!({"serverRelativeURL": format!("/openapi/v3/{key}?hash={}", document.hash)}),
                 )
             })
+            .chain(extensions.iter().filter_map(|extension| {
+                Some((extension.key.clone(), json!({"serverRelativeURL": extension.v3.as_ref()?})))
+            }))
             .collect();
         let all: Vec<&Resource> = resources.iter().collect();
-        let v2 = v2::document(schemas, &all, version);
+        let mut v2 = v2::document(schemas, &all, version);
+        for extension in extensions {
+            extension.extend(&mut v2);
+        }
         Self {
             v3_index: Document::json(&json!({ "paths": paths })),
             v3,
