@@ -35,8 +35,9 @@ use crate::{
     audit::{self, Audit, Record, Stage},
     auth::{
         MASTERS, User,
+        access_webhook::AccessWebhook,
         accounts::Accounts,
-        authn::Authenticator,
+        authn::{Authenticator, OtherTokens},
         authz::{self, Authorizer, Mode},
         impersonation,
         tokens::Tokens,
@@ -91,6 +92,10 @@ pub struct Parts {
 pub struct Others {
     /// What this server shows to those that serve group versions behind it.
     pub front_proxy: Option<Identity>,
+    /// Those who know tokens.
+    pub tokens: OtherTokens,
+    /// Those who decide, one for each mode that is a webhook.
+    pub access: Vec<AccessWebhook>,
 }
 
 /// What all requests share.
@@ -165,8 +170,8 @@ impl ApiServer {
         let aggregator = Arc::new(Aggregator::new(parts.others.front_proxy));
         let shared = Shared {
             allocator: Allocator::new(parts.ranges),
-            authenticator: Authenticator::new(parts.tokens, parts.accounts),
-            authorizer: Authorizer::new(parts.authorization, parts.storage.clone()),
+            authenticator: Authenticator::new(parts.tokens, parts.accounts, parts.others.tokens),
+            authorizer: Authorizer::new(parts.authorization, parts.others.access, parts.storage.clone()),
             catalog: Arc::new(Catalog::new(parts.storage.clone(), Arc::clone(&aggregator))),
             aggregator,
             policies: Policies::default(),
@@ -405,7 +410,8 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &mut Asked) -> 
         _ => None,
     };
     let attributes = authz::attributes(verb, &asked.target, only.as_deref());
-    let mut user = match shared.authenticator.authenticate(&head.headers, connection.user.as_ref()) {
+    let known = connection.user.as_ref();
+    let mut user = match shared.authenticator.authenticate(&head.headers, known, head.uri.path()).await {
         Ok(user) => user,
         Err(error) => {
             if let Some(record) = audited::record(shared, connection, asked, &User::default(), &attributes) {
@@ -418,7 +424,7 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &mut Asked) -> 
     if let Some(record) = &record {
         record.write(Stage::RequestReceived).await;
     }
-    if let Some(other) = impersonation::impersonate(&head.headers, &user, &shared.authorizer)? {
+    if let Some(other) = impersonation::impersonate(&head.headers, &user, &shared.authorizer).await? {
         if let Some(record) = &record {
             record.impersonated(&other);
         }
@@ -428,7 +434,7 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &mut Asked) -> 
     let streams = matches!(&asked.target, Target::Resource(path)
         if matches!(path.subresource.as_deref(), Some("attach" | "exec" | "log" | "portforward")));
     let class = if streams { None } else { shared.classes.class(&shared.storage, &user, &attributes) };
-    let decision = shared.authorizer.authorize(&user, &attributes);
+    let decision = shared.authorizer.authorize(&user, &attributes).await;
     if let Some(record) = &record {
         match &decision {
             Ok(reason) => record.decided("allow", reason),

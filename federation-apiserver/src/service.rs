@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -23,9 +23,13 @@ use crate::{
     allocation::{Network, PortRange, Ranges},
     audit::{self, Audit},
     auth::{
+        access_webhook::{self, AccessWebhook},
         accounts::{Accounts, DEFAULT_ISSUER},
+        authn::OtherTokens,
         authz::Mode,
-        jwt,
+        authz_config, jwt,
+        oidc::{self, Oidc},
+        token_webhook::{self, TokenWebhook},
         tokens::Tokens,
     },
     housekeeping::{self, Endpoint},
@@ -89,6 +93,18 @@ pub struct Options {
     /// Address at which others reach this server, for the Service default/kubernetes; that of --listen if not given.
     #[arg(long, value_name = "IP")]
     pub advertise_address: Option<IpAddr>,
+    /// Who may do what, as an apiserver.config.k8s.io AuthorizationConfiguration: instead of --authorization-mode.
+    #[arg(long, value_name = "FILE")]
+    pub authorization_config: Option<PathBuf>,
+    /// A server that decides.
+    #[command(flatten)]
+    pub access_webhook: access_webhook::Flags,
+    /// OpenID Connect providers.
+    #[command(flatten)]
+    pub oidc: oidc::Flags,
+    /// A server that knows tokens.
+    #[command(flatten)]
+    pub token_webhook: token_webhook::Flags,
     /// Further DNS names and IP addresses for the serving certificate.
     #[arg(long = "cert-dns-name", value_name = "NAME")]
     pub cert_dns_names: Vec<String>,
@@ -114,6 +130,10 @@ impl Options {
             service_cluster_ip_range: Ranges::CLUSTER_IPS,
             service_node_port_range: Some(Ranges::NODE_PORTS),
             advertise_address: None,
+            authorization_config: None,
+            access_webhook: access_webhook::Flags::default(),
+            oidc: oidc::Flags::default(),
+            token_webhook: token_webhook::Flags::default(),
             cert_dns_names: Vec::new(),
         }
     }
@@ -139,7 +159,8 @@ impl Service {
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         tls::install_provider();
-        let tokens = options.token_auth_file.as_deref().map(Tokens::load).transpose()?.unwrap_or_default();
+        let static_tokens =
+            options.token_auth_file.as_deref().map(Tokens::load).transpose()?.unwrap_or_default();
         let pki = options.data_dir.join("pki");
         let authority = Authority::load_or_create(&pki).context("cannot use the certificate authority")?;
         let listener = TcpListener::bind(options.listen)
@@ -202,17 +223,24 @@ impl Service {
         let key = jwt::Key::load_or_create(&pki.join("sa.key"))?;
         let issuer = options.service_account_issuer.clone();
         let accounts = Arc::new(Accounts::new(key, issuer, options.api_audiences, storage.clone()));
-        let default_roles = options.authorization_mode.contains(&Mode::Rbac);
+        let (modes, access) = authorization(
+            &options.authorization_mode,
+            options.authorization_config.as_deref(),
+            &options.access_webhook,
+            &storage,
+        )?;
+        let default_roles = modes.contains(&Mode::Rbac);
+        let tokens = other_tokens(&options.oidc, &options.token_webhook, &storage)?;
         let front = Authority::load_or_create(&pki.join("front-proxy"))
             .context("cannot use the front proxy's certificate authority")?;
         let front_proxy = front.load_or_issue(&pki, "front-proxy-client", &Subject::front_proxy(), &[])?;
         let server = ApiServer::new(Parts {
-            others: Others { front_proxy: Some(front_proxy) },
+            others: Others { front_proxy: Some(front_proxy), tokens, access },
             storage: storage.clone(),
-            tokens,
+            tokens: static_tokens,
             accounts: Some(Arc::clone(&accounts)),
             audit: audit.clone(),
-            authorization: options.authorization_mode,
+            authorization: modes,
             ranges: Ranges {
                 cluster_ips: options.service_cluster_ip_range,
                 node_ports: options.service_node_port_range,
@@ -293,6 +321,38 @@ impl Service {
             () = announce => Ok(()),
         }
     }
+}
+
+/// Who decides: the modes in order, and the webhooks among them.
+fn authorization(
+    modes: &[Mode],
+    configuration: Option<&Path>,
+    webhook: &access_webhook::Flags,
+    storage: &Storage,
+) -> anyhow::Result<(Vec<Mode>, Vec<AccessWebhook>)> {
+    if let Some(path) = configuration {
+        return Ok(authz_config::load(path, storage)?);
+    }
+    let webhook = AccessWebhook::from_flags(webhook, storage)?;
+    let wanted = modes.iter().filter(|mode| **mode == Mode::Webhook).count();
+    if wanted != usize::from(webhook.is_some()) {
+        anyhow::bail!("--authorization-mode Webhook and --authorization-webhook-config-file need each other");
+    }
+    Ok((modes.to_vec(), webhook.into_iter().collect()))
+}
+
+/// Who else knows tokens.
+fn other_tokens(
+    oidc: &oidc::Flags,
+    webhook: &token_webhook::Flags,
+    storage: &Storage,
+) -> anyhow::Result<OtherTokens> {
+    let mut configuration = oidc::Configuration::from_flags(oidc)?;
+    let anonymous = configuration.anonymous.take();
+    let oidc = Arc::new(Oidc::new(configuration, storage)?);
+    oidc.warm_up();
+    let webhook = TokenWebhook::from_flags(webhook, storage)?;
+    Ok(OtherTokens { oidc, webhook, anonymous })
 }
 
 /// How often readiness is looked at before it is announced.

@@ -178,7 +178,7 @@ impl<'de> Deserialize<'de> for Schema {
 }
 
 /// The other versions of a kind whose versions differ in more than their name.
-pub trait Versions: std::fmt::Debug {
+pub trait Versions: std::fmt::Debug + Sync {
     /// An object in a version, whatever version it is of; none if it cannot be had.
     fn convert(&self, object: &Value, api_version: &str) -> Option<Value>;
 

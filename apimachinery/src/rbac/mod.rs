@@ -32,6 +32,8 @@ pub struct Attributes<'a> {
     pub namespace: &'a str,
     /// API group; empty for core.
     pub group: &'a str,
+    /// API version; roles do not look at it.
+    pub version: &'a str,
     /// Plural resource name.
     pub resource: &'a str,
     /// Empty if the object itself is meant.
@@ -43,7 +45,16 @@ pub struct Attributes<'a> {
 impl<'a> Attributes<'a> {
     /// A request on a resource that struct update syntax completes.
     pub fn resource(verb: &'a str) -> Self {
-        Self { verb, path: None, namespace: "", group: "", resource: "", subresource: "", name: "" }
+        Self {
+            verb,
+            path: None,
+            namespace: "",
+            group: "",
+            version: "",
+            resource: "",
+            subresource: "",
+            name: "",
+        }
     }
 
     /// A request on a path.

@@ -27,7 +27,7 @@ pub(crate) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
 }
 
 /// Checks a write of `name`, in place of `old` if there is one. What is returned must live until the write is done.
-pub(crate) fn admit<'a>(
+pub(crate) async fn admit<'a>(
     call: &'a Call,
     name: &str,
     old: Option<(&Value, u64)>,
@@ -38,7 +38,7 @@ pub(crate) fn admit<'a>(
         return Ok(None);
     }
     let before = old.map(|(old, _)| old);
-    escalation::check(call.shared.authorizer(), &call.user, &call.resource(), before, new)?;
+    escalation::check(call.shared.authorizer(), &call.user, &call.resource(), before, new).await?;
     check_limits(call, name, new)?;
     // Of what is being deleted, nothing is taken any more.
     if new["metadata"]["deletionTimestamp"].is_string() {

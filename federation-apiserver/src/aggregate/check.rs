@@ -46,7 +46,10 @@ impl Checker {
     pub async fn run(self, shutdown: Shutdown) {
         while !shutdown.started() && self.storage.is_open() {
             let before = self.watched();
-            let well = self.step().await;
+            let well = tokio::select! {
+                () = shutdown.wait() => return,
+                well = self.step() => well,
+            };
             let external = self.aggregator.external(&self.storage.snapshot());
             let every = if well { EVERY } else { AGAIN };
             let deadline = Instant::now() + every;
@@ -87,23 +90,7 @@ impl Checker {
     pub async fn step(&self) -> bool {
         let snapshot = self.storage.snapshot();
         let external = self.aggregator.external(&snapshot);
-        let checks = external.iter().map(|external| async {
-            let (verdict, learnt) = check(&snapshot, external).await;
-            let available = verdict.available;
-            // What it serves is shown before it is called available, so that nobody finds less than was promised.
-            let kept = || {
-                let known = external.learnt.as_deref()?;
-                Some(Learnt {
-                    current: false,
-                    resources: known.resources.clone(),
-                    openapi_v2: known.openapi_v2.clone(),
-                    openapi_v3: known.openapi_v3.clone(),
-                })
-            };
-            self.aggregator.learn(external, learnt.or_else(kept));
-            self.write(&external.name, Some(&verdict)).await;
-            available
-        });
+        let checks = external.iter().map(|external| self.look_at(&snapshot, external));
         let well = join_all(checks).await.into_iter().all(|available| available);
         // One that names no service any more is this server's own, and always there.
         let local: Vec<_> = snapshot
@@ -115,6 +102,25 @@ impl Checker {
             self.write(&name, None).await;
         }
         well
+    }
+
+    /// Asks one server. True if it is well.
+    async fn look_at(&self, snapshot: &Snapshot, external: &Arc<External>) -> bool {
+        let (verdict, learnt) = check(snapshot, external).await;
+        let available = verdict.available;
+        // What it serves is shown before it is called available, so that nobody finds less than was promised.
+        let kept = || {
+            let known = external.learnt.as_deref()?;
+            Some(Learnt {
+                current: false,
+                resources: known.resources.clone(),
+                openapi_v2: known.openapi_v2.clone(),
+                openapi_v3: known.openapi_v3.clone(),
+            })
+        };
+        self.aggregator.learn(external, learnt.or_else(kept));
+        self.write(&external.name, Some(&verdict)).await;
+        available
     }
 
     /// Sets the condition of an APIService, unless it says so already. Whoever writes at the same time is followed by the next check.
@@ -177,12 +183,8 @@ async fn check(snapshot: &Snapshot, external: &External) -> (Verdict, Option<Lea
 
 /// Asks for the schemas, which a server may have or not.
 async fn learn(snapshot: &Snapshot, external: &External, server: &Server, resources: Value) -> Learnt {
-    let document = async |path: &str| {
-        let answer = server.get(snapshot, path, TIMEOUT).await.ok()?;
-        let value: Value = serde_json::from_slice(&answer.body).ok()?;
-        answer.status.is_success().then_some(value)
-    };
-    let (v2, v3) = tokio::join!(document("/openapi/v2"), document("/openapi/v3"));
+    let (v2, v3) =
+        tokio::join!(document(snapshot, server, "/openapi/v2"), document(snapshot, server, "/openapi/v3"),);
     let key = external.path();
     let url = v3
         .as_ref()
@@ -194,4 +196,11 @@ async fn learn(snapshot: &Snapshot, external: &External, server: &Server, resour
         openapi_v3: url.filter(|url| url.starts_with(&format!("/openapi/v3{key}"))).map(str::to_owned),
         current: true,
     }
+}
+
+/// A document of a server; none if it has none.
+async fn document(snapshot: &Snapshot, server: &Server, path: &str) -> Option<Value> {
+    let answer = server.get(snapshot, path, TIMEOUT).await.ok()?;
+    let value: Value = serde_json::from_slice(&answer.body).ok()?;
+    answer.status.is_success().then_some(value)
 }

@@ -173,7 +173,7 @@ fn pieces(body: Incoming, server: Arc<Server>, connection: crate::outbound::Conn
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => return Some((data, (body, kept))),
                     // Trailers are nothing that Kubernetes has.
-                    Err(_) => continue,
+                    Err(_) => {}
                 },
                 Some(Err(error)) => {
                     tracing::debug!(%error, "another server's answer broke off");

@@ -8,7 +8,7 @@ use apimachinery::{
     status::{Details, GroupResource, Reason},
 };
 
-use super::{AUTHENTICATED, MASTERS, User, policy::Policy};
+use super::{AUTHENTICATED, MASTERS, User, access_webhook::AccessWebhook, policy::Policy};
 use crate::{
     http::info::{ResourcePath, Target},
     store::Storage,
@@ -34,6 +34,9 @@ pub enum Mode {
     /// Roles and bindings decide.
     #[value(name = "RBAC")]
     Rbac,
+    /// Another server decides.
+    #[value(name = "Webhook")]
+    Webhook,
 }
 
 /// What authorization says.
@@ -45,19 +48,23 @@ pub enum Decision {
     NoOpinion(String),
     /// Refused whatever the modes say.
     Deny(String),
+    /// Nobody allows it, and one who might could not be asked: why.
+    Failed(String),
 }
 
 /// Decides, in the order of the modes.
 pub struct Authorizer {
     modes: Vec<Mode>,
+    /// One for each mode that is a webhook, in order.
+    webhooks: Vec<AccessWebhook>,
     policy: Policy,
     silent: Arc<str>,
 }
 
 impl Authorizer {
-    /// An authorizer over the roles in a store.
-    pub fn new(modes: Vec<Mode>, storage: Storage) -> Self {
-        Self { modes, policy: Policy::new(storage), silent: "".into() }
+    /// An authorizer over the roles in a store, and the webhooks of modes that are webhooks.
+    pub fn new(modes: Vec<Mode>, webhooks: Vec<AccessWebhook>, storage: Storage) -> Self {
+        Self { modes, webhooks, policy: Policy::new(storage), silent: "".into() }
     }
 
     /// Whether roles and bindings count.
@@ -76,7 +83,7 @@ impl Authorizer {
     }
 
     /// Decides.
-    pub fn decide(&self, user: &User, asked: &Attributes<'_>) -> Decision {
+    pub async fn decide(&self, user: &User, asked: &Attributes<'_>) -> Decision {
         if user.is_in(MASTERS) {
             return Decision::Allow(Arc::clone(&self.silent));
         }
@@ -84,8 +91,21 @@ impl Authorizer {
             return Decision::Deny(String::new());
         }
         let mut reasons = String::new();
+        let mut failed = None;
+        let mut webhooks = self.webhooks.iter();
         for mode in &self.modes {
             let reason = match mode {
+                Mode::Webhook => {
+                    let Some(webhook) = webhooks.next() else { continue };
+                    match webhook.decide(user, asked).await {
+                        Decision::NoOpinion(reason) => reason,
+                        Decision::Failed(why) => {
+                            failed.get_or_insert(why);
+                            continue;
+                        }
+                        decided => return decided,
+                    }
+                }
                 Mode::AlwaysAllow => return Decision::Allow(Arc::clone(&self.silent)),
                 Mode::AlwaysDeny => "Everything is forbidden.".to_owned(),
                 Mode::Rbac => match self.policy.index().authorize(subject(user), asked) {
@@ -98,11 +118,11 @@ impl Authorizer {
             }
             reasons.push_str(&reason);
         }
-        Decision::NoOpinion(reasons)
+        failed.map_or(Decision::NoOpinion(reasons), Decision::Failed)
     }
 
     /// Decides on a request: why it is allowed, or the answer to refuse it with.
-    pub fn authorize(&self, user: &User, asked: &Attributes<'_>) -> Result<Arc<str>, ApiError> {
+    pub async fn authorize(&self, user: &User, asked: &Attributes<'_>) -> Result<Arc<str>, ApiError> {
         if asked.path.is_some_and(|path| {
             PROBES.contains(&path)
                 || !user.is_in(AUTHENTICATED) && path == "/version" && self.modes.contains(&Mode::AlwaysAllow)
@@ -112,8 +132,11 @@ impl Authorizer {
         if !user.is_in(AUTHENTICATED) && !self.admits_anonymous() {
             return Err(ApiError::unauthorized());
         }
-        match self.decide(user, asked) {
+        match self.decide(user, asked).await {
             Decision::Allow(reason) => Ok(reason),
+            Decision::Failed(why) => {
+                Err(ApiError::new(500, Reason::InternalError, format!("Internal Server Error: {why}")))
+            }
             Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(refuse(user, asked, &reason)),
         }
     }
@@ -125,6 +148,9 @@ impl Authorizer {
         for mode in &self.modes {
             match mode {
                 Mode::AlwaysDeny => {}
+                Mode::Webhook => {
+                    errors.push("webhook authorizer does not support user rule resolution".into())
+                }
                 Mode::AlwaysAllow => {
                     rules.push(Rule { verbs: all(), groups: all(), resources: all(), ..Rule::default() });
                     rules.push(Rule { verbs: all(), urls: all(), ..Rule::default() });
@@ -158,6 +184,7 @@ pub fn of_path<'a>(verb: &'a str, path: &'a ResourcePath, name: Option<&'a str>)
     Attributes {
         namespace: path.namespace.as_deref().unwrap_or_default(),
         group: &path.group,
+        version: &path.version,
         resource: &path.resource,
         subresource: path.subresource.as_deref().unwrap_or_default(),
         name: path.name.as_deref().or(name).unwrap_or_default(),

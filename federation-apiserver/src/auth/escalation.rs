@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Checks a role or binding that is to be written, in place of `old` if there is one. Other kinds pass.
-pub fn check(
+pub async fn check(
     authorizer: &Authorizer,
     user: &User,
     resource: &GroupResource,
@@ -25,8 +25,8 @@ pub fn check(
         return Ok(());
     }
     match resource.resource.as_str() {
-        "roles" | "clusterroles" => role(authorizer, user, resource, old, new),
-        "rolebindings" | "clusterrolebindings" => binding(authorizer, user, resource, old, new),
+        "roles" | "clusterroles" => role(authorizer, user, resource, old, new).await,
+        "rolebindings" | "clusterrolebindings" => binding(authorizer, user, resource, old, new).await,
         _ => Ok(()),
     }
 }
@@ -35,7 +35,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
 
-fn role(
+async fn role(
     authorizer: &Authorizer,
     user: &User,
     resource: &GroupResource,
@@ -54,7 +54,7 @@ fn role(
         name,
         ..Attributes::resource("escalate")
     };
-    if matches!(authorizer.decide(user, &escalate), Decision::Allow(_)) {
+    if matches!(authorizer.decide(user, &escalate).await, Decision::Allow(_)) {
         return Ok(());
     }
     confirm(authorizer, user, namespace, &Rule::of_role(new))
@@ -77,7 +77,7 @@ fn role(
     Ok(())
 }
 
-fn binding(
+async fn binding(
     authorizer: &Authorizer,
     user: &User,
     resource: &GroupResource,
@@ -96,7 +96,7 @@ fn binding(
         name: role,
         ..Attributes::resource("bind")
     };
-    if matches!(authorizer.decide(user, &bind), Decision::Allow(_)) {
+    if matches!(authorizer.decide(user, &bind).await, Decision::Allow(_)) {
         return Ok(());
     }
     let rules = authorizer

@@ -43,7 +43,7 @@ pub fn wanted(headers: &HeaderMap) -> Result<Option<User>, ApiError> {
 }
 
 /// The user that the request acts as; none if it acts as its own.
-pub fn impersonate(
+pub async fn impersonate(
     headers: &HeaderMap,
     user: &User,
     authorizer: &Authorizer,
@@ -55,25 +55,25 @@ pub fn impersonate(
     match account {
         Some((namespace, name)) => {
             let asked = Attributes { resource: "serviceaccounts", namespace, name, ..base };
-            authorizer.authorize(user, &asked)?;
+            authorizer.authorize(user, &asked).await?;
         }
         None => {
-            authorizer.authorize(user, &Attributes { resource: "users", name: &wanted.name, ..base })?;
+            authorizer.authorize(user, &Attributes { resource: "users", name: &wanted.name, ..base }).await?;
         }
     }
     for name in &wanted.groups {
-        authorizer.authorize(user, &Attributes { resource: "groups", name, ..base })?;
+        authorizer.authorize(user, &Attributes { resource: "groups", name, ..base }).await?;
     }
     for (key, values) in &wanted.extra {
         for name in values {
             let asked =
                 Attributes { group: identity, resource: "userextras", subresource: key, name, ..base };
-            authorizer.authorize(user, &asked)?;
+            authorizer.authorize(user, &asked).await?;
         }
     }
     if !wanted.uid.is_empty() {
         let asked = Attributes { group: identity, resource: "uids", name: &wanted.uid, ..base };
-        authorizer.authorize(user, &asked)?;
+        authorizer.authorize(user, &asked).await?;
     }
     if let (Some((namespace, _)), true) = (account, wanted.groups.is_empty()) {
         wanted.groups = account_groups(namespace).to_vec();

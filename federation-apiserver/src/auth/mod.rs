@@ -1,21 +1,28 @@
 //! Who asks, and whether they may.
 //!
-//! `authn` tells the user of a request, `impersonation` lets one act as another, `authz` decides by the modes, of which
-//! role-based access control looks at the roles and bindings of the store ([`policy`]); `escalation` keeps people from
+//! `authn` tells the user of a request, by its certificate or its token, which may be that of an OpenID Connect provider ([`oidc`]) or one that
+//! another server knows ([`token_webhook`]), `impersonation` lets one act as another, `authz` decides by the modes, of which
+//! role-based access control looks at the roles and bindings of the store ([`policy`]) and another asks another server
+//! ([`access_webhook`]); `escalation` keeps people from
 //! granting what they do not hold.
 
+pub mod access_webhook;
 pub mod accounts;
 pub mod authn;
 pub mod authz;
+pub mod authz_config;
 pub mod defaults;
 pub mod escalation;
 pub mod impersonation;
 pub mod jwt;
+pub mod oidc;
 pub mod policy;
+pub mod token_webhook;
 pub mod tokens;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use jiff::SignedDuration;
 use serde_json::{Map, Value};
 
 /// An authenticated user, or the anonymous one.
@@ -43,6 +50,13 @@ pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 pub const ANONYMOUS: &str = "system:anonymous";
 /// Key of [`User::extra`] that names the credential.
 pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+
+/// Reads a duration as Go writes one: `30s`, `5m0s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: SignedDuration =
+        text.parse().map_err(|_| format!("{text:?} is no duration: want 30s, 5m0s"))?;
+    Duration::try_from(parsed).map_err(|_| "it must not be negative".to_owned())
+}
 
 impl User {
     /// A user with a credential.

@@ -24,6 +24,8 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of converted objects that are remembered for one definition; when there are more, it starts anew.
 const REMEMBERED_MAX: usize = 32 << 20;
+/// Objects of which something is remembered, if only that it is being asked for: some 8 MiB.
+const OBJECTS_MAX: usize = 1 << 16;
 
 /// The conversion webhook of one definition.
 pub(crate) struct Converter {
@@ -117,20 +119,22 @@ impl Converter {
         if object["apiVersion"] == wanted {
             return Ok(Arc::clone(stored));
         }
-        let make = || async {
+        let make = async {
             let made = self.convert(snapshot, vec![object], wanted).await?;
             let bytes =
                 serde_json::to_vec(made.first().unwrap_or(&Value::Null)).map_err(ApiError::internal)?;
             Ok::<_, ApiError>(Bytes::from(bytes))
         };
         let bytes = match self.place(stored, wanted) {
-            Some(place) if place.initialized() => place.get_or_try_init(make).await?.clone(),
             Some(place) => {
-                let bytes = place.get_or_try_init(make).await?.clone();
-                self.count(bytes.len());
+                let fresh = !place.initialized();
+                let bytes = place.get_or_try_init(|| make).await?.clone();
+                if fresh {
+                    self.count(bytes.len());
+                }
                 bytes
             }
-            None => make().await?,
+            None => make.await?,
         };
         Ok(Arc::new(Stored { bytes, ..Stored::clone(stored) }))
     }
@@ -141,8 +145,18 @@ impl Converter {
             return None;
         }
         let mut remembered = self.remembered.lock();
+        if remembered.objects.len() >= OBJECTS_MAX {
+            *remembered = Remembered::default();
+        }
         let place = remembered.objects.entry((stored.revision, wanted.to_owned())).or_default();
         Some(Arc::clone(place))
+    }
+
+    /// What is remembered of a stored object.
+    fn known(&self, stored: &Stored, wanted: &str) -> Option<Bytes> {
+        let remembered = self.remembered.lock();
+        let place = remembered.objects.get(&(stored.revision, wanted.to_owned()))?;
+        place.get().filter(|_| !stored.meta.uid.is_empty()).cloned()
     }
 
     fn count(&self, bytes: usize) {
@@ -163,8 +177,7 @@ impl Converter {
         let mut missing = Vec::new();
         let mut objects = Vec::new();
         for (at, stored) in items.iter_mut().enumerate() {
-            let known = self.place(stored, wanted).and_then(|place| place.get().cloned());
-            if let Some(bytes) = known {
+            if let Some(bytes) = self.known(stored, wanted) {
                 *stored = Arc::new(Stored { bytes, ..Stored::clone(stored) });
                 continue;
             }

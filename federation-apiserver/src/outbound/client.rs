@@ -82,9 +82,8 @@ impl Server {
         let mut config = tls::client_of(credentials.identity.as_ref(), roots, &["http/1.1"])
             .map_err(|error| error.to_string())?;
         if matches!(trust, Trust::Anybody) {
-            config
-                .dangerous()
-                .set_certificate_verifier(Arc::new(Unverified(Arc::clone(config.crypto_provider()))));
+            let provider = Arc::clone(config.crypto_provider());
+            config.dangerous().set_certificate_verifier(Arc::new(Unverified(provider)));
         }
         // Resumption would keep a session for a server whose certificate has been revoked since by another bundle.
         config.resumption = rustls::client::Resumption::disabled();
@@ -222,6 +221,11 @@ impl Server {
             }
         });
         Ok(sender)
+    }
+
+    /// Path and query of its own URL.
+    pub(crate) fn target(&self) -> String {
+        self.place.target("")
     }
 
     /// The whole URL of a path and query on it.

@@ -4,13 +4,19 @@
 //! found. Nothing follows redirects, and what is read of an answer is bounded.
 
 mod client;
+mod kubeconfig;
 mod place;
+
+use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::StatusCode;
 use serde_json::Value;
 
+use crate::store::Storage;
+
 pub(crate) use client::{Connection, Credentials, RequestBody, Server, Trust};
+pub(crate) use kubeconfig::{KubeconfigError, from_kubeconfig};
 pub(crate) use place::{Place, reachable};
 
 /// Characters of another server's own words that are handed on.
@@ -59,5 +65,45 @@ pub(crate) fn failure(status: StatusCode, body: &[u8]) -> String {
         code => format!(
             "the server responded with the status code {code} but did not return more information: {text}"
         ),
+    }
+}
+
+/// Rounds of a question to a server that fails, and the first pause: 0.5, 0.75, 1.1, 1.7 s (`webhook.DefaultRetryBackoffWithInitialDelay`).
+const ROUNDS: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// kube-apiserver's time-out of a review.
+const REVIEW_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Sends a review and reads the answer; asks again what fails on the other side.
+///
+/// # Errors
+/// When there is no answer, in words.
+pub(crate) async fn review(server: &Server, storage: &Storage, review: &Value) -> Result<Value, String> {
+    let body = review.to_string().into_bytes();
+    let mut pause = FIRST_PAUSE;
+    let mut round = 1;
+    loop {
+        let answer = server.post(&storage.snapshot(), "timeout=30s", body.clone(), REVIEW_TIMEOUT).await;
+        let (why, again) = match answer {
+            Ok(answer) if answer.status.is_success() => {
+                return serde_json::from_slice(&answer.body)
+                    .map_err(|error| format!("couldn't get version/kind; json parse error: {error}"));
+            }
+            Ok(answer) => {
+                let again = answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS;
+                (failure(answer.status, &answer.body), again)
+            }
+            Err(why) => {
+                // A connection that was cut is tried again, one that cannot be made is not.
+                let again = !why.contains("dial tcp") && !why.contains("tls:");
+                (why, again)
+            }
+        };
+        if !again || round == ROUNDS {
+            return Err(why);
+        }
+        tokio::time::sleep(pause).await;
+        pause = pause.mul_f64(1.5);
+        round += 1;
     }
 }

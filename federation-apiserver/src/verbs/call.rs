@@ -109,7 +109,8 @@ impl Call {
 
     /// Parses a stored object, in the form of the kind that was asked for.
     pub(crate) async fn value(&self, stored: &Arc<Stored>) -> Result<Value, ApiError> {
-        parse(&self.kind, &*conversion::seen(&self.shared.storage, &self.kind, stored).await?)
+        let stored = conversion::seen(&self.shared.storage, &self.kind, stored).await?;
+        parse(&self.kind, &stored)
     }
 
     /// An object of the kind that was asked for, in the form in which it is stored.

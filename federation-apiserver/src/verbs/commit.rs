@@ -60,7 +60,7 @@ pub(super) async fn create(
     let key = call.key(name);
     admission::judge(call, None, Some(&object), dry_run)?;
     webhook::Write::of(call, None, dry_run).validate(Some(&object)).await?;
-    let _held = admission::admit(call, name, None, &object, dry_run)?;
+    let _held = admission::admit(call, name, None, &object, dry_run).await?;
     if dry_run {
         return match call.shared.storage.get(&key) {
             Some(existing) => Err(taken(call, &existing)),
@@ -108,7 +108,7 @@ pub(super) async fn replace(
         webhook::Write::of(call, Some(old), dry_run).validate(Some(&object)).await?;
     }
     let key = current.key.clone();
-    let _held = admission::admit(call, &key.name, Some((old, current.revision)), &object, dry_run)?;
+    let _held = admission::admit(call, &key.name, Some((old, current.revision)), &object, dry_run).await?;
     let expect = Some(current.revision);
     let released = crate::deletion::is_released(&object);
     if dry_run {

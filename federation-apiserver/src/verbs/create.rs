@@ -32,10 +32,11 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
 }
 
 /// An update or an apply that makes the object needs the permission to create it, too.
-pub(super) fn authorize(call: &Call) -> Result<(), ApiError> {
+pub(super) async fn authorize(call: &Call) -> Result<(), ApiError> {
     let asked = authz::of_path("create", &call.path, None);
-    match call.shared.authorizer().decide(&call.user, &asked) {
+    match call.shared.authorizer().decide(&call.user, &asked).await {
         Decision::Allow(_) => Ok(()),
+        Decision::Failed(why) => Err(ApiError::internal(why)),
         Decision::NoOpinion(reason) | Decision::Deny(reason) => {
             Err(ApiError::forbidden(&call.resource(), call.name(), &reason))
         }

@@ -281,7 +281,7 @@ async fn create_by_apply(
     configuration: Value,
     options: &WriteOptions,
 ) -> Result<Response<Body>, ApiError> {
-    create::authorize(call)?;
+    create::authorize(call).await?;
     // A resourceVersion is compared with what is there, and nothing is: as kube-apiserver does it, an apply with a version that cannot be
     // makes the object or changes nothing. A uid asks for the very object.
     if let Some(uid) = configuration["metadata"]["uid"].as_str() {

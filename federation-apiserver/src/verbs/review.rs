@@ -27,9 +27,9 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
             review["metadata"]["creationTimestamp"] = deletion::seconds(call.now).into();
             json!({"userInfo": call.user.to_value()})
         }
-        "TokenReview" => token(call, &review)?,
+        "TokenReview" => token(call, &review).await?,
         "SelfSubjectRulesReview" => rules(call, &review)?,
-        _ => access(call, &mut review)?,
+        _ => access(call, &mut review).await?,
     };
     review["status"] = status;
     object::metadata(&mut review)?.entry("creationTimestamp").or_insert(Value::Null);
@@ -40,7 +40,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
 
-fn token(call: &Call, review: &Value) -> Result<Value, ApiError> {
+async fn token(call: &Call, review: &Value) -> Result<Value, ApiError> {
     let token = text(&review["spec"], "token");
     if token.is_empty() {
         return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
@@ -48,7 +48,7 @@ fn token(call: &Call, review: &Value) -> Result<Value, ApiError> {
     let audiences = review["spec"]["audiences"].as_array().into_iter().flatten();
     let audiences: Vec<String> =
         audiences.filter_map(|audience| audience.as_str().map(str::to_owned)).collect();
-    Ok(match call.shared.authenticator().token(token, &audiences, call.now) {
+    Ok(match call.shared.authenticator().token(token, &audiences, call.now).await {
         Ok(identity) => {
             let mut status = json!({"authenticated": true, "user": identity.user.to_value()});
             if !identity.audiences.is_empty() {
@@ -88,7 +88,7 @@ fn rules(call: &Call, review: &Value) -> Result<Value, ApiError> {
     Ok(status)
 }
 
-fn access(call: &Call, review: &mut Value) -> Result<Value, ApiError> {
+async fn access(call: &Call, review: &mut Value) -> Result<Value, ApiError> {
     let kind = call.kind.kind;
     let own = kind == "SelfSubjectAccessReview";
     let local = kind == "LocalSubjectAccessReview";
@@ -107,6 +107,7 @@ fn access(call: &Call, review: &mut Value) -> Result<Value, ApiError> {
         Attributes {
             namespace: text(asked, "namespace"),
             group: text(asked, "group"),
+            version: text(asked, "version"),
             resource: text(asked, "resource"),
             subresource: text(asked, "subresource"),
             name: text(asked, "name"),
@@ -118,9 +119,9 @@ fn access(call: &Call, review: &mut Value) -> Result<Value, ApiError> {
     };
     let authorizer = call.shared.authorizer();
     let decision = if own {
-        authorizer.decide(&call.user, &attributes)
+        authorizer.decide(&call.user, &attributes).await
     } else {
-        authorizer.decide(&User::from_review(spec), &attributes)
+        authorizer.decide(&User::from_review(spec), &attributes).await
     };
     let mut status = json!({"allowed": matches!(decision, Decision::Allow(_))});
     let reason = match &decision {
@@ -129,6 +130,10 @@ fn access(call: &Call, review: &mut Value) -> Result<Value, ApiError> {
         Decision::Deny(reason) => {
             status["denied"] = true.into();
             reason
+        }
+        Decision::Failed(why) => {
+            status["evaluationError"] = why.as_str().into();
+            ""
         }
     };
     if !reason.is_empty() {

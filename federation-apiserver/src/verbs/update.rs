@@ -31,7 +31,7 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
         let current = match call.current() {
             Ok(current) => current,
             Err(_) if call.kind.create_on_update && call.path.subresource.is_none() && version.is_empty() => {
-                create::authorize(call)?;
+                create::authorize(call).await?;
                 let object = create::begin(call, object)?;
                 let object = call.own(None, object, manager).await;
                 let object = create::mutate(call, object, options.dry_run).await?;

@@ -185,10 +185,11 @@ impl Stream {
             }
             (true, false) => {
                 // The state that the watcher knew, with the revision at which it left.
-                let previous = match self.seen(event.previous.as_ref()?).await {
-                    Ok(previous) => previous,
-                    Err(error) => return Some(self.fail(&error)),
-                };
+                let previous =
+                    match conversion::seen(&self.storage, &self.kind, event.previous.as_ref()?).await {
+                        Ok(previous) => previous,
+                        Err(error) => return Some(self.fail(&error)),
+                    };
                 let mut value = self.kind.from_stored(previous.value().ok()?);
                 value["metadata"]["resourceVersion"] = event.revision.to_string().into();
                 Some(self.frame_of_value(FrameKind::Deleted, value))
@@ -196,12 +197,8 @@ impl Stream {
         }
     }
 
-    async fn seen(&self, stored: &Arc<Stored>) -> Result<Arc<Stored>, ApiError> {
-        conversion::seen(&self.storage, &self.kind, stored).await
-    }
-
     async fn frame(&mut self, event: FrameKind, stored: &Arc<Stored>) -> Option<Vec<u8>> {
-        let stored = match self.seen(stored).await {
+        let stored = match conversion::seen(&self.storage, &self.kind, stored).await {
             Ok(stored) => stored,
             Err(error) => return Some(self.fail(&error)),
         };

@@ -90,7 +90,8 @@ async fn serve(request: Request<Incoming>, watchers: &Mutex<Vec<mpsc::UnboundedS
             "metadata": {"name": name, "namespace": "demo", "creationTimestamp": "2020-01-01T00:00:00Z"}})
     };
     let query = request.uri().query().unwrap_or_default().to_owned();
-    match (request.method().clone(), request.uri().path()) {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    match (method, path.as_str()) {
         (_, GROUP) => https::answer(&json!({
             "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "wardle.example.com/v1alpha1",
             "resources": [

@@ -1,6 +1,11 @@
 //! HTTPS servers in this process, as others run them beside a control plane.
 
-use std::{convert::Infallible, future::Future, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -82,6 +87,21 @@ impl Https {
     /// Its authority as `caBundle`.
     pub(crate) fn bundle(&self) -> String {
         BASE64_STANDARD.encode(&self.ca_pem)
+    }
+
+    /// A kubeconfig that names it, in a folder.
+    pub(crate) fn kubeconfig(&self, folder: &Path) -> PathBuf {
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "webhook",
+            "clusters": [{"name": "them", "cluster": {
+                "server": format!("https://127.0.0.1:{}/review", self.port), "certificate-authority-data": self.bundle(),
+            }}],
+            "users": [{"name": "us", "user": {"token": "ours"}}],
+            "contexts": [{"name": "webhook", "context": {"cluster": "them", "user": "us"}}],
+        });
+        let path = folder.join("webhook.conf");
+        std::fs::write(&path, config.to_string()).unwrap();
+        path
     }
 
     /// A `clientConfig` that names it by URL.

@@ -12,6 +12,7 @@ mod crd;
 mod decoding;
 mod golden;
 mod https;
+mod identity;
 mod kinds;
 mod kubectl;
 mod kubectl_access;

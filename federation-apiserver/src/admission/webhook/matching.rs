@@ -40,14 +40,7 @@ impl Write<'_> {
     ) -> Result<Option<Matched>, ApiError> {
         let Some(kind) = self.version_for(hook, object) else { return Ok(None) };
         let own = &*self.call.kind;
-        let other = self.form.is_none() && (kind.version, kind.group) != (own.version, own.group);
-        let convert = async |value: Option<&Value>| match value {
-            Some(value) if other => {
-                conversion::between(&self.call.shared.storage, own, &kind, value.clone()).await.map(Some)
-            }
-            value => Ok(value.cloned()),
-        };
-        let (object, old) = (convert(object).await?, convert(self.old).await?);
+        let (object, old) = (self.shown(&kind, object).await?, self.shown(&kind, self.old).await?);
         let subject = self.subject(&kind, object.as_ref(), old.as_ref());
         let form = self.form.unwrap_or(Form { group: kind.group, version: kind.version, kind: kind.kind });
         let namespace = self.namespace(object.as_ref().or(old.as_ref()));
@@ -62,6 +55,19 @@ impl Write<'_> {
             serde_json::json!({"group": own.group, "version": own.version, "resource": own.plural});
         let matched = Matched { request, object, old, kind: self.form.is_none().then_some(kind) };
         self.meets_conditions(hook, &matched).map(|meets| meets.then_some(matched))
+    }
+
+    /// An object in the version that a webhook sees.
+    async fn shown(&self, kind: &Kind, object: Option<&Value>) -> Result<Option<Value>, ApiError> {
+        let own = &*self.call.kind;
+        let other = self.form.is_none() && (kind.version, kind.group) != (own.version, own.group);
+        match object {
+            Some(object) if other => {
+                let storage = &self.call.shared.storage;
+                conversion::between(storage, own, kind, object.clone()).await.map(Some)
+            }
+            object => Ok(object.cloned()),
+        }
     }
 
     /// The version of the kind that a webhook's rules name: the request's own, or with `matchPolicy: Equivalent` another of the same objects.
