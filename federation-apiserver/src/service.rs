@@ -54,7 +54,7 @@ pub struct Options {
     /// File of static bearer tokens, lines of token,user,uid,"group1,group2".
     #[arg(long, value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
-    /// What is sealed on disk, and with which keys: an apiserver.config.k8s.io/v1 EncryptionConfiguration with aesgcm or identity.
+    /// What is sealed on disk, and with which keys: an apiserver.config.k8s.io/v1 EncryptionConfiguration with aesgcm, kms (v2) or identity.
     #[arg(long, value_name = "FILE")]
     pub encryption_provider_config: Option<PathBuf>,
     /// Who may do what, beyond system:masters, who may do everything: modes that are asked in this order.
@@ -84,6 +84,9 @@ pub struct Options {
     /// Whether requests wait for the audit log when it is slow (blocking), or events are counted and dropped (batch).
     #[arg(long, value_enum, default_value = "blocking")]
     pub audit_log_mode: audit::Mode,
+    /// Where audit events go, too.
+    #[command(flatten)]
+    pub audit_webhook: audit::webhook::Flags,
     /// Network that cluster IPs of Services come from.
     #[arg(long, value_name = "CIDR", default_value_t = Ranges::CLUSTER_IPS)]
     pub service_cluster_ip_range: Network,
@@ -127,6 +130,7 @@ impl Options {
             audit_log_maxbackup: 0,
             audit_log_maxage: 0,
             audit_log_mode: audit::Mode::default(),
+            audit_webhook: audit::webhook::Flags::default(),
             service_cluster_ip_range: Ranges::CLUSTER_IPS,
             service_node_port_range: Some(Ranges::NODE_PORTS),
             advertise_address: None,
@@ -201,24 +205,34 @@ impl Service {
         }
         let config =
             tls::server(&serving, &authority.certificate_pem, Clients::Optional, &["h2", "http/1.1"])?;
-        let encryption = options.encryption_provider_config.as_deref().map(Encryption::load).transpose()?;
+        let encryption = match options.encryption_provider_config.clone() {
+            // A key management service is waited for.
+            Some(path) => Some(tokio::task::spawn_blocking(move || Encryption::load(&path)).await??),
+            None => None,
+        };
         let store = store::Options {
             encryption: encryption.unwrap_or_default(),
             ..store::Options::new(options.data_dir.join("store"))
         };
         let storage = Storage::open(store).await?;
-        let audit = match (&options.audit_log_path, &options.audit_policy_file) {
-            (Some(path), Some(policy)) => {
+        let log = match &options.audit_log_path {
+            Some(path) => {
                 let rotation = audit::Rotation {
                     size_max: options.audit_log_maxsize << 20,
                     backups_max: options.audit_log_maxbackup,
                     age_max: Duration::from_secs(options.audit_log_maxage * 24 * 3600),
                 };
-                let log = audit::Log::open(path, rotation, options.audit_log_mode)?;
-                Some(Audit::new(audit::Policy::load(policy)?, log))
+                Some(audit::Log::open(path, rotation, options.audit_log_mode)?)
             }
-            (None, None) => None,
-            _ => anyhow::bail!("--audit-log-path and --audit-policy-file need each other: give both or none"),
+            None => None,
+        };
+        let webhook = audit::webhook::Webhook::from_flags(&options.audit_webhook, &storage, &metrics)?;
+        let audit = match (&options.audit_policy_file, log.is_some() || webhook.is_some()) {
+            (Some(policy), true) => Some(Audit::new(audit::Policy::load(policy)?, log, webhook)),
+            (None, false) => None,
+            _ => anyhow::bail!(
+                "--audit-policy-file and one of --audit-log-path and --audit-webhook-config-file need each other"
+            ),
         };
         let key = jwt::Key::load_or_create(&pki.join("sa.key"))?;
         let issuer = options.service_account_issuer.clone();
@@ -299,7 +313,7 @@ impl Service {
         let _ended = (housekeeping.await, checker.await);
         storage.close().await;
         if let Some(audit) = &self.audit {
-            audit.log().close().await;
+            audit.close().await;
         }
         Ok(())
     }

@@ -152,14 +152,14 @@ impl Record {
     /// Writes the event of a stage.
     pub(crate) async fn write(&self, stage: Stage) {
         if let Some(line) = self.line(stage) {
-            self.audit.log.send(line).await;
+            self.audit.send(line).await;
         }
     }
 
     /// The same from where nothing can wait.
     pub(crate) fn write_detached(&self, stage: Stage) {
         if let Some(line) = self.line(stage) {
-            self.audit.log.send_detached(line);
+            self.audit.send_detached(line);
         }
     }
 

@@ -2,18 +2,30 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use federation_apiserver::{
     Parts,
-    audit::{Audit, Log, Mode as LogMode, Policy},
+    audit::{
+        Audit, Log, Mode as LogMode, Policy,
+        webhook::{Flags, Webhook},
+    },
     auth::authz::Mode,
 };
+use federation_runtime::endpoints::Metrics;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::{access::Access, world::config_map};
+use crate::{
+    access::Access,
+    https::{self, Https},
+    world::{World, config_map},
+};
 
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
@@ -40,7 +52,7 @@ impl Audited {
         let memory = Memory::default();
         let policy = format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n{rules}");
         let log = Log::over(Box::new(memory.clone()), LogMode::Blocking).unwrap();
-        let audit = Audit::new(Policy::parse(&policy).unwrap(), log);
+        let audit = Audit::new(Policy::parse(&policy).unwrap(), Some(log), None);
         let own = Arc::clone(&audit);
         let access = Access::with(&[Mode::Rbac], |parts| Parts { audit: Some(own), ..parts }).await;
         Self { access, audit, memory }
@@ -48,7 +60,7 @@ impl Audited {
 
     /// All events of a user.
     async fn events(self, user: &str) -> Vec<Value> {
-        self.audit.log().close().await;
+        self.audit.close().await;
         let bytes = self.memory.0.lock().unwrap().clone();
         let lines = String::from_utf8(bytes).unwrap();
         let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -125,7 +137,7 @@ async fn impersonation_and_failed_authentication_are_recorded() {
         events.iter().filter(|event| event["impersonatedUser"]["username"] == "carol").collect();
     assert_eq!(of_carol.len(), 1);
     assert_eq!(of_carol[0]["responseStatus"]["code"], 403);
-    audit.log().close().await;
+    audit.close().await;
     let lines = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
     let refused =
         lines.lines().find(|line| line.contains("Authentication failed, attempted: bearer")).unwrap();
@@ -145,4 +157,80 @@ async fn a_watch_is_recorded_when_it_starts_and_when_it_ends() {
     let events = world.events("root").await;
     let stages: Vec<_> = events.iter().map(|event| event["stage"].as_str().unwrap()).collect();
     assert_eq!(stages, ["RequestReceived", "ResponseStarted", "ResponseComplete"]);
+}
+
+/// A server whose audit events go to a webhook.
+async fn sending(flags: &Flags) -> (World, Arc<Audit>) {
+    let mut audit = None;
+    let world = World::with(|parts| {
+        let webhook = Webhook::from_flags(flags, &parts.storage, &Metrics::new()).unwrap();
+        let policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata, omitStages: [RequestReceived]}]\n";
+        audit = Some(Audit::new(Policy::parse(policy).unwrap(), None, webhook));
+        Parts { audit: audit.clone(), ..parts }
+    });
+    let world = world.await;
+    (world, audit.unwrap())
+}
+
+#[tokio::test]
+async fn events_go_to_a_webhook_in_batches_and_again_if_it_fails() {
+    let (folder, lists, calls) =
+        (tempfile::tempdir().unwrap(), Arc::<Mutex<Vec<Value>>>::default(), Arc::<AtomicUsize>::default());
+    let (seen, count) = (Arc::clone(&lists), Arc::clone(&calls));
+    let server = Https::start(move |request| {
+        let (seen, call) = (Arc::clone(&seen), count.fetch_add(1, Ordering::Relaxed));
+        async move {
+            let list = https::json_of(request).await;
+            let mut answer = https::answer(&json!({}));
+            if call == 0 {
+                *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            } else {
+                seen.lock().unwrap().push(list);
+            }
+            answer
+        }
+    })
+    .await;
+    let flags = Flags {
+        audit_webhook_config_file: Some(server.kubeconfig(folder.path())),
+        audit_webhook_batch_max_size: 3,
+        audit_webhook_initial_backoff: Duration::from_millis(10),
+        ..Flags::default()
+    };
+    let (world, audit) = sending(&flags).await;
+    for number in 0..7 {
+        world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(config_map(&format!("m{number}")))).await;
+    }
+    // Closing sends what a batch still waits for.
+    audit.close().await;
+    let lists = lists.lock().unwrap().clone();
+    assert!(
+        lists.iter().all(|list| list["kind"] == "EventList" && list["items"].as_array().unwrap().len() <= 3)
+    );
+    let mut names: Vec<_> = lists
+        .iter()
+        .flat_map(|list| list["items"].as_array().unwrap())
+        .filter(|event| event["objectRef"]["resource"] == "configmaps")
+        .map(|event| event["objectRef"]["name"].as_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["m0", "m1", "m2", "m3", "m4", "m5", "m6"]);
+    assert_eq!(audit.lost(), 0);
+}
+
+#[tokio::test]
+async fn events_that_find_the_queue_full_are_counted_and_nobody_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Https::start(|_| std::future::pending()).await;
+    let flags = Flags {
+        audit_webhook_config_file: Some(server.kubeconfig(folder.path())),
+        audit_webhook_batch_max_size: 1,
+        audit_webhook_batch_buffer_size: 1,
+        ..Flags::default()
+    };
+    let (world, audit) = sending(&flags).await;
+    for number in 0..30 {
+        world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(config_map(&format!("m{number}")))).await;
+    }
+    assert!(audit.lost() >= 10, "{}", audit.lost());
 }
