@@ -42,7 +42,7 @@ use crate::{
         impersonation,
         tokens::Tokens,
     },
-    flow::{self, Class, Classes, Flow},
+    flow::{self, Class, Flow},
     http::{
         Body, BoxError, body,
         info::{self, ResourcePath, Target},
@@ -109,7 +109,6 @@ pub(crate) struct Shared {
     health: Health,
     registry: MetricsRegistry,
     flow: Flow,
-    classes: Classes,
     quotas: Quotas,
     audit: Option<Arc<Audit>>,
     schemas: OnceLock<Schemas>,
@@ -176,14 +175,13 @@ impl ApiServer {
             aggregator,
             policies: Policies::default(),
             webhooks: Webhooks::default(),
-            classes: Classes::new(&parts.storage),
             storage: parts.storage,
             draining: parts.draining,
             metrics,
             health: parts.health,
-            registry: parts.metrics,
-            flow: Flow::new(flow::SEATS, flow::PATIENCE),
+            flow: Flow::new(flow::SEATS, flow::PATIENCE, &parts.metrics),
             quotas: Quotas::default(),
+            registry: parts.metrics,
             audit: parts.audit,
             schemas: OnceLock::new(),
             apply_types: OnceLock::new(),
@@ -433,7 +431,7 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &mut Asked) -> 
     // Streams are nobody's share of the work: kube-apiserver's `--long-running-request-regexp`.
     let streams = matches!(&asked.target, Target::Resource(path)
         if matches!(path.subresource.as_deref(), Some("attach" | "exec" | "log" | "portforward")));
-    let class = if streams { None } else { shared.classes.class(&shared.storage, &user, &attributes) };
+    let class = if streams { None } else { shared.flow.classes().class(&shared.storage, &user, &attributes) };
     let decision = shared.authorizer.authorize(&user, &attributes).await;
     if let Some(record) = &record {
         match &decision {
@@ -462,7 +460,8 @@ where
     let snapshot = shared.storage.snapshot();
     if let Some(external) = shared.aggregator.find(&snapshot, asked.head.uri.path()) {
         let exempt = user.is_in(MASTERS);
-        let _seat = if exempt { None } else { Some(shared.flow.enter(&user.name).await?) };
+        let _seat =
+            if exempt { None } else { Some(shared.flow.enter(asked.class.as_ref(), &user.name).await?) };
         let request = aggregate::Forwarded {
             method: asked.head.method.clone(),
             uri: asked.head.uri.clone(),
@@ -477,7 +476,8 @@ where
         Target::Path(path) => fixed::answer(&shared, &asked.head, &asked.query, &path),
         Target::Resource(path) => {
             let exempt = user.is_in(MASTERS);
-            let _seat = if exempt { None } else { Some(shared.flow.enter(&user.name).await?) };
+            let _seat =
+                if exempt { None } else { Some(shared.flow.enter(asked.class.as_ref(), &user.name).await?) };
             resource(Arc::clone(&shared), user, asked, path, body).await
         }
     }

@@ -1,112 +1,178 @@
-//! How many requests are at work, and whose turn is next.
+//! How many requests are at work, and whose turn is next: priority and fairness (KEP-1040).
 //!
-//! One client that asks without end must not keep the others out: requests beyond the seats wait in a queue for each user,
-//! and a seat that comes free goes to the user who holds the fewest. `system:masters` and probes never wait.
-//! [`queue`] decides; here requests wait.
+//! A FlowSchema classes a request ([`classes`]), its PriorityLevelConfiguration says how many may be at work and how the others wait
+//! ([`seats`] decides), and here requests wait. `system:masters` and what is exempt never wait. Where the store has no configuration yet, one level holds
+//! everybody.
 
 mod classes;
-mod queue;
+mod seats;
 
 use std::{sync::Arc, time::Duration};
 
 use apimachinery::ApiError;
+use federation_runtime::endpoints::Metrics;
 use parking_lot::Mutex;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+};
 use tokio::sync::oneshot;
 
 pub(crate) use classes::{Class, Classes};
-use queue::{Arrival, FairQueue};
+use seats::{Arrival, Limits, Place, Queuing, Seats};
 
 /// Requests at work at a time: kube-apiserver's `--max-requests-inflight` and `--max-mutating-requests-inflight` together.
 pub(crate) const SEATS: usize = 600;
-/// Requests of one user that wait: kube-apiserver's `queueLengthLimit`.
-const WAITING_MAX: usize = 50;
 /// Requests of all users that wait. With their heads of up to 1 MiB, and most often some KiB, they must fit into memory.
 const WAITING_TOTAL_MAX: usize = 6_000;
 /// How long a request waits: a quarter of its time, as in kube-apiserver.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+/// The level of those whom no schema classes.
+const UNCLASSED: &str = "";
+
+/// What refused requests are counted under.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    flow_schema: String,
+    priority_level: String,
+    reason: &'static str,
+}
+
+type Waiters = Seats<oneshot::Sender<Place>>;
 
 /// The seats and the queues.
 pub(crate) struct Flow {
-    queue: Arc<Mutex<FairQueue<oneshot::Sender<()>>>>,
+    seats: Arc<Mutex<Waiters>>,
+    classes: Classes,
     patience: Duration,
+    refused: Family<Refused, Counter>,
 }
 
-/// A seat; dropping it gives it to whoever is next.
-pub(crate) struct Seat {
-    queue: Arc<Mutex<FairQueue<oneshot::Sender<()>>>>,
-    user: Arc<str>,
-}
+/// A seat; dropping it gives it to whoever is next. What is exempt sits on none.
+pub(crate) struct Seat(Option<(Arc<Mutex<Waiters>>, Place)>);
 
 impl Flow {
     /// Seats for so many requests, and how long one waits for a seat.
-    pub(crate) fn new(seats: usize, patience: Duration) -> Self {
-        let queue = FairQueue::new(seats, WAITING_MAX, WAITING_TOTAL_MAX);
-        Self { queue: Arc::new(Mutex::new(queue)), patience }
+    pub(crate) fn new(seats: usize, patience: Duration, metrics: &Metrics) -> Self {
+        let refused = Family::default();
+        metrics.register(|registry| {
+            registry.register(
+                "apiserver_flowcontrol_rejected_requests",
+                "Requests that were sent away, by schema, level and reason",
+                refused.clone(),
+            );
+        });
+        let mut seats = Seats::new(seats, WAITING_TOTAL_MAX);
+        // Nobody waits yet.
+        drop(seats.share_out(&with_unclassed(Vec::new())));
+        Self { seats: Arc::new(Mutex::new(seats)), classes: Classes::default(), patience, refused }
+    }
+
+    /// The schemas and levels.
+    pub(crate) fn classes(&self) -> &Classes {
+        &self.classes
     }
 
     /// Waits for a seat, or says 429.
-    pub(crate) async fn enter(&self, user: &str) -> Result<Seat, ApiError> {
-        let mut receiver = None;
-        let arrival = self.queue.lock().arrive(user, || {
-            let (sender, turn) = oneshot::channel();
-            receiver = Some(turn);
-            sender
-        });
-        let user = match arrival {
-            Arrival::Seated(user) => return Ok(self.seat(user)),
-            Arrival::Refused => return Err(overloaded()),
-            Arrival::Waits(user) => user,
+    pub(crate) async fn enter(&self, class: Option<&Class>, user: &str) -> Result<Seat, ApiError> {
+        if class.is_some_and(Class::is_exempt) {
+            return Ok(Seat(None));
+        }
+        let (level, flow) = match class {
+            Some(class) => (class.level(), class.flow()),
+            None => (UNCLASSED, classes::flow_of(&["", user])),
         };
-        let Some(receiver) = receiver else { return Err(overloaded()) };
+        let mut receiver = None;
+        let (arrival, next) = {
+            let mut seats = self.seats.lock();
+            let changed = self.classes.changed_levels();
+            let next = changed.map(|levels| seats.share_out(&with_unclassed(levels)));
+            // A level of this very moment, which the seats have not heard of yet.
+            let level = if seats.knows(level) { level } else { UNCLASSED };
+            let arrival = seats.arrive(level, flow, || {
+                let (sender, turn) = oneshot::channel();
+                receiver = Some(turn);
+                sender
+            });
+            (arrival, next)
+        };
+        wake(&self.seats, next.unwrap_or_default());
+        match arrival {
+            Arrival::Seated(place) => return Ok(Seat(Some((Arc::clone(&self.seats), place)))),
+            Arrival::Refused => return Err(self.refuse(class, "queue-full")),
+            Arrival::Waits => {}
+        }
+        let Some(receiver) = receiver else { return Err(self.refuse(class, "queue-full")) };
         // A seat that is given while this request gives up goes to the next: the sender finds the receiver gone, or the
         // guard below takes the message out and drops the seat.
-        let waiting = Waiting { receiver, queue: Arc::clone(&self.queue), user };
+        let waiting = Waiting { receiver, seats: Arc::clone(&self.seats) };
         match tokio::time::timeout(self.patience, waiting.turn()).await {
             Ok(Some(seat)) => Ok(seat),
-            Ok(None) | Err(_) => Err(overloaded()),
+            Ok(None) | Err(_) => Err(self.refuse(class, "time-out")),
         }
     }
 
-    fn seat(&self, user: Arc<str>) -> Seat {
-        Seat { queue: Arc::clone(&self.queue), user }
+    fn refuse(&self, class: Option<&Class>, reason: &'static str) -> ApiError {
+        let counted = Refused {
+            flow_schema: class.map_or("", Class::schema).to_owned(),
+            priority_level: class.map_or("", Class::level).to_owned(),
+            reason,
+        };
+        self.refused.get_or_create(&counted).inc();
+        overloaded()
     }
 }
 
 struct Waiting {
-    receiver: oneshot::Receiver<()>,
-    queue: Arc<Mutex<FairQueue<oneshot::Sender<()>>>>,
-    user: Arc<str>,
+    receiver: oneshot::Receiver<Place>,
+    seats: Arc<Mutex<Waiters>>,
 }
 
 impl Waiting {
     async fn turn(mut self) -> Option<Seat> {
         let turn = (&mut self.receiver).await;
-        turn.ok().map(|()| Seat { queue: Arc::clone(&self.queue), user: Arc::clone(&self.user) })
+        turn.ok().map(|place| Seat(Some((Arc::clone(&self.seats), place))))
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.receiver.close();
-        if self.receiver.try_recv().is_ok() {
+        if let Ok(place) = self.receiver.try_recv() {
             // The seat came in the very moment in which nobody waited for it any more.
-            drop(Seat { queue: Arc::clone(&self.queue), user: Arc::clone(&self.user) });
+            drop(Seat(Some((Arc::clone(&self.seats), place))));
         }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut queue = self.queue.lock();
-        let mut next = queue.leave(&self.user);
-        // Who has given up meanwhile is passed over.
-        while let Some((user, waiting)) = next {
-            if waiting.send(()).is_ok() {
-                return;
-            }
-            next = queue.leave(&user);
+        if let Some((seats, place)) = self.0.take() {
+            let next = seats.lock().leave(place);
+            wake(&seats, next);
         }
     }
+}
+
+/// Tells those who may sit down. Who has given up meanwhile is passed over.
+fn wake(seats: &Mutex<Waiters>, mut next: Vec<(Place, oneshot::Sender<Place>)>) {
+    while let Some((place, waiting)) = next.pop() {
+        if waiting.send(place).is_err() {
+            next.extend(seats.lock().leave(place));
+        }
+    }
+}
+
+/// The levels, and one for those whom no schema classes: without levels it has everything, with them it may only borrow what is lent.
+fn with_unclassed(mut levels: Vec<(Arc<str>, Limits)>) -> Vec<(Arc<str>, Limits)> {
+    let everybody = Limits {
+        shares: u64::from(levels.is_empty()),
+        lendable_percent: 0,
+        borrowing_percent: None,
+        queuing: Some(Queuing { queues: 128, hand: 1, length: 50 }),
+    };
+    levels.push((UNCLASSED.into(), everybody));
+    levels
 }
 
 fn overloaded() -> ApiError {
@@ -123,20 +189,20 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_too_long_is_sent_away_and_takes_no_seat() {
-        let flow = Flow::new(1, Duration::from_millis(20));
-        let seat = flow.enter("a").await.unwrap();
-        assert_eq!(flow.enter("b").await.err().unwrap().code, 429);
+        let flow = Flow::new(1, Duration::from_millis(20), &Metrics::new());
+        let seat = flow.enter(None, "a").await.unwrap();
+        assert_eq!(flow.enter(None, "b").await.err().unwrap().code, 429);
         drop(seat);
-        drop(flow.enter("a").await.unwrap());
-        drop(flow.enter("b").await.unwrap());
+        drop(flow.enter(None, "a").await.unwrap());
+        drop(flow.enter(None, "b").await.unwrap());
     }
 
     #[tokio::test]
     async fn a_free_seat_wakes_who_waits() {
-        let flow = Arc::new(Flow::new(1, PATIENCE));
-        let seat = flow.enter("a").await.unwrap();
+        let flow = Arc::new(Flow::new(1, PATIENCE, &Metrics::new()));
+        let seat = flow.enter(None, "a").await.unwrap();
         let other = Arc::clone(&flow);
-        let waiting = tokio::spawn(async move { other.enter("b").await.is_ok() });
+        let waiting = tokio::spawn(async move { other.enter(None, "b").await.is_ok() });
         tokio::task::yield_now().await;
         drop(seat);
         assert!(waiting.await.unwrap());

@@ -10,6 +10,7 @@ mod contract;
 mod conversion;
 mod crd;
 mod decoding;
+mod flow;
 mod golden;
 mod https;
 mod identity;
