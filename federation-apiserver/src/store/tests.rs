@@ -5,6 +5,7 @@
 mod conformance;
 mod crash;
 mod encryption;
+mod kms;
 mod storage;
 
 use serde_json::{Value, json};

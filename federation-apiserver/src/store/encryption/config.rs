@@ -1,16 +1,20 @@
 //! `EncryptionConfiguration` of `apiserver.config.k8s.io/v1`, the file of kube-apiserver's `--encryption-provider-config`.
 //!
-//! Of its providers, `aesgcm` and `identity` are taken: AES-CBC has no authentication, and keys in a KMS are not spoken to yet.
+//! Of its providers, `aesgcm`, `kms` of version 2 and `identity` are taken: AES-CBC has no authentication.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, RandomizedNonceKey};
 use base64::Engine as _;
 use serde::Deserialize;
 
-use super::{Encryption, NamedKey, Pattern, Provider, Rule};
+use super::{Encryption, NamedKey, Pattern, Provider, Rule, kms::Kms};
+
+/// How long a key management service may take, unless the file says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the file is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +63,23 @@ struct Providers {
     identity: Option<Empty>,
     aescbc: Option<serde_json::Value>,
     secretbox: Option<serde_json::Value>,
-    kms: Option<serde_json::Value>,
+    kms: Option<Service>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Empty {}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Service {
+    api_version: Option<String>,
+    name: String,
+    endpoint: String,
+    timeout: Option<String>,
+    #[serde(rename = "cachesize")]
+    _cache_size: Option<i64>,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -156,13 +171,17 @@ fn pattern(text: &str) -> Option<Pattern> {
 }
 
 fn provider(field: &str, entry: Providers, names: &mut BTreeSet<String>) -> Result<Provider, ConfigError> {
-    for (name, given) in [("aescbc", &entry.aescbc), ("secretbox", &entry.secretbox), ("kms", &entry.kms)] {
+    for (name, given) in [("aescbc", &entry.aescbc), ("secretbox", &entry.secretbox)] {
         if given.is_some() {
-            return Err(invalid(format!("{field}.{name}"), "is not supported by this server: use aesgcm"));
+            return Err(invalid(
+                format!("{field}.{name}"),
+                "is not supported by this server: use aesgcm or kms",
+            ));
         }
     }
-    match (entry.aesgcm, entry.identity) {
-        (Some(keys), None) => {
+    match (entry.aesgcm, entry.kms, entry.identity) {
+        (None, Some(service), None) => kms(&format!("{field}.kms"), service, names),
+        (Some(keys), None, None) => {
             let field = format!("{field}.aesgcm.keys");
             if keys.keys.is_empty() {
                 return Err(invalid(field, "must have a key"));
@@ -171,9 +190,36 @@ fn provider(field: &str, entry: Providers, names: &mut BTreeSet<String>) -> Resu
             let keys = keys.map(|(index, text)| key(&format!("{field}[{index}]"), &text, names));
             Ok(Provider::AesGcm(keys.collect::<Result<_, _>>()?))
         }
-        (None, Some(Empty {})) => Ok(Provider::Identity),
-        _ => Err(invalid(field, "must be one provider: aesgcm or identity")),
+        (None, None, Some(Empty {})) => Ok(Provider::Identity),
+        _ => Err(invalid(field, "must be one provider: aesgcm, kms or identity")),
     }
+}
+
+/// Connects to the service, which must be there at the start.
+fn kms(field: &str, service: Service, names: &mut BTreeSet<String>) -> Result<Provider, ConfigError> {
+    if service.api_version.as_deref() != Some("v2") {
+        return Err(invalid(format!("{field}.apiVersion"), "must be v2"));
+    }
+    if service.name.is_empty() || service.name.contains(':') {
+        return Err(invalid(format!("{field}.name"), "must not be empty, nor have a colon in it"));
+    }
+    // Names of services and of keys are told apart by what stands before them.
+    if !names.insert(format!("kms:{}", service.name)) {
+        return Err(invalid(format!("{field}.name"), "is there twice"));
+    }
+    let Some(socket) = service.endpoint.strip_prefix("unix://") else {
+        return Err(invalid(format!("{field}.endpoint"), "must begin with unix://"));
+    };
+    let timeout = match service.timeout.as_deref() {
+        None => TIMEOUT,
+        Some(text) => {
+            let wrong = |why| invalid(format!("{field}.timeout"), why);
+            crate::auth::duration(text).map_err(wrong)?
+        }
+    };
+    Kms::start(service.name, socket.into(), timeout)
+        .map(Provider::Kms)
+        .map_err(|why| invalid(field, format!("the service cannot be used: {why}")))
 }
 
 fn key(field: &str, text: &KeyText, names: &mut BTreeSet<String>) -> Result<NamedKey, ConfigError> {

@@ -4,10 +4,13 @@
 //! `k8s:enc:aesgcm:v1:KEY:`, a nonce of 12 bytes, and the ciphertext with its tag (AES-GCM, NIST SP 800-38D); the object's key is
 //! authenticated with it, so that one object's body cannot stand in for another's. Nonces are random: a key is good for 2^32 writes.
 //!
+//! Keys may also be in a key management service ([`kms`]).
+//!
 //! What is sealed with another key than the first, or not at all, is written anew when the store is opened; nobody has to touch
 //! every object after a rotation.
 
 mod config;
+mod kms;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,6 +23,7 @@ use federation_core::api::GROUP;
 use super::{Key, ResourceKey, record};
 
 pub use config::ConfigError;
+use kms::Kms;
 
 /// What every sealed body begins with; no JSON object does.
 const SEALED: &[u8] = b"k8s:enc:";
@@ -33,9 +37,17 @@ pub enum Unreadable {
         "it is sealed with the key {0:?} of provider aesgcm, which --encryption-provider-config does not give for {1}"
     )]
     NoKey(String, ResourceKey),
+    /// The key management service is not there.
+    #[error(
+        "it is sealed by the key management service {0:?}, which --encryption-provider-config does not name for {1}"
+    )]
+    NoService(String, ResourceKey),
     /// Another provider's.
     #[error("it is sealed by a provider that this server does not have")]
     Provider,
+    /// The key management service does not open it.
+    #[error("the key management service {0:?} does not open it: {1}")]
+    Service(String, String),
     /// The tag does not fit.
     #[error(
         "its seal is broken: it was changed, moved from another object, or the key {0:?} is another one than then"
@@ -57,6 +69,13 @@ struct Rule {
 enum Provider {
     Identity,
     AesGcm(Vec<NamedKey>),
+    Kms(Kms),
+}
+
+/// What seals a resource's objects now.
+enum Sealing<'a> {
+    AesGcm(&'a NamedKey),
+    Kms(&'a Kms),
 }
 
 struct NamedKey {
@@ -90,10 +109,11 @@ impl Encryption {
         rule.map_or(&[], |rule| &rule.providers)
     }
 
-    /// The key that seals a resource's objects now.
-    fn sealing(&self, resource: &ResourceKey) -> Option<&NamedKey> {
+    /// What seals a resource's objects now.
+    fn sealing(&self, resource: &ResourceKey) -> Option<Sealing<'_>> {
         match self.providers(resource).first()? {
-            Provider::AesGcm(keys) => keys.first(),
+            Provider::AesGcm(keys) => keys.first().map(Sealing::AesGcm),
+            Provider::Kms(kms) => Some(Sealing::Kms(kms)),
             Provider::Identity => None,
         }
     }
@@ -105,7 +125,11 @@ impl Encryption {
 
     /// A text as it goes to the disk.
     pub(super) fn seal<'a>(&self, key: &Key, text: &'a [u8]) -> Cow<'a, [u8]> {
-        let Some(sealing) = self.sealing(&key.resource) else { return Cow::Borrowed(text) };
+        let sealing = match self.sealing(&key.resource) {
+            None => return Cow::Borrowed(text),
+            Some(Sealing::Kms(kms)) => return Cow::Owned(kms.seal(key, text)),
+            Some(Sealing::AesGcm(named)) => named,
+        };
         let mut text = text.to_vec();
         let nonce = sealing
             .key
@@ -122,10 +146,15 @@ impl Encryption {
 
     /// A sealed text as it was before.
     pub(super) fn open(&self, key: &Key, stored: &[u8]) -> Result<Vec<u8>, Unreadable> {
-        let (name, rest) = split(stored).ok_or(Unreadable::Provider)?;
+        if let Some((name, body)) = split(kms::PREFIX, stored) {
+            let kms = self.kms(&key.resource, name);
+            let missing = || Unreadable::NoService(name.to_owned(), key.resource.clone());
+            return kms.ok_or_else(missing)?.open(key, body);
+        }
+        let (name, rest) = split(AES_GCM, stored).ok_or(Unreadable::Provider)?;
         let keys = self.providers(&key.resource).iter().filter_map(|provider| match provider {
             Provider::AesGcm(keys) => Some(keys),
-            Provider::Identity => None,
+            Provider::Identity | Provider::Kms(_) => None,
         });
         let Some(named) = keys.flatten().find(|key| key.name == name) else {
             return Err(Unreadable::NoKey(name.to_owned(), key.resource.clone()));
@@ -141,8 +170,20 @@ impl Encryption {
 
     /// Whether a stored body is to be written anew.
     pub(super) fn is_stale(&self, resource: &ResourceKey, stored: &[u8]) -> bool {
-        let name = if stored.starts_with(SEALED) { split(stored).map(|(name, _)| name) } else { None };
-        self.sealing(resource).map(|key| key.name.as_str()) != name
+        match self.sealing(resource) {
+            None => stored.starts_with(SEALED),
+            Some(Sealing::AesGcm(named)) => split(AES_GCM, stored).is_none_or(|(name, _)| name != named.name),
+            Some(Sealing::Kms(kms)) => {
+                split(kms::PREFIX, stored).is_none_or(|(name, body)| name != kms.name || kms.is_stale(body))
+            }
+        }
+    }
+
+    fn kms(&self, resource: &ResourceKey, name: &str) -> Option<&Kms> {
+        self.providers(resource).iter().find_map(|provider| match provider {
+            Provider::Kms(kms) if kms.name == name => Some(kms),
+            _ => None,
+        })
     }
 }
 
@@ -153,9 +194,9 @@ impl fmt::Debug for Encryption {
     }
 }
 
-/// The key's name, and nonce and ciphertext.
-fn split(stored: &[u8]) -> Option<(&str, &[u8])> {
-    let rest = stored.strip_prefix(AES_GCM)?;
+/// The name of a key or service behind a prefix, and what comes after it.
+fn split<'a>(prefix: &[u8], stored: &'a [u8]) -> Option<(&'a str, &'a [u8])> {
+    let rest = stored.strip_prefix(prefix)?;
     let colon = rest.iter().position(|byte| *byte == b':')?;
     Some((std::str::from_utf8(&rest[..colon]).ok()?, &rest[colon + 1..]))
 }
