@@ -5,6 +5,7 @@
 //! conditions. So a generation counts as observed only when every placed cluster has observed it, a cluster's numbers about an older
 //! generation are not counted as updated, and numbers of clusters that cannot be seen are not counted at all.
 
+mod custom;
 mod workloads;
 
 use serde_json::{Map, Value, json};
@@ -72,6 +73,39 @@ pub fn merge(
         "PersistentVolumeClaim" => Some(world.claim()),
         _ => None,
     }
+}
+
+/// The status of a template of a custom kind, of whose statuses nothing is known; `None` as long as no member has told one.
+pub fn merge_custom(generation: i64, members: &[Member<'_>], desired: &[ClusterTarget]) -> Option<Value> {
+    World { generation, members, desired }.custom()
+}
+
+/// API groups of Kubernetes itself, and this federation's own, that have a dot in them. What has none is Kubernetes', too.
+const OWN_GROUPS: [&str; 19] = [
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "certificates.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "federation.rs",
+    "flowcontrol.apiserver.k8s.io",
+    "internal.apiserver.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "rbac.authorization.k8s.io",
+    "resource.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+    "storagemigration.k8s.io",
+];
+
+/// Whether kinds of a group are custom ones.
+pub fn is_custom(group: &str) -> bool {
+    group.contains('.') && !OWN_GROUPS.contains(&group)
 }
 
 struct World<'a> {

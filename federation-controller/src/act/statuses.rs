@@ -83,7 +83,14 @@ impl Statuses {
         if let Some(merged) = merged {
             let hash = hash(&merged);
             if hash != template_hash && template.object.get("status") != Some(&merged) {
-                self.writer.put_status(&key.kind.path(&key.namespace), &key.name, &merged).await?;
+                let put = self.writer.put_status(&key.kind.path(&key.namespace), &key.name, &merged).await;
+                match put {
+                    // A custom kind may have no status of its own, or a schema that takes no such one: so be it.
+                    Err(error) if status::is_custom(key.kind.group) && error.is_refusal() => {
+                        tracing::debug!(%key, %error, "the API takes no such status");
+                    }
+                    put => put?,
+                }
             }
             template_hash = hash;
         }
@@ -132,7 +139,11 @@ impl Statuses {
                 })
             })
             .collect();
-        status::merge(template.key.kind.kind, generation, &members, &spec.clusters)
+        let kind = template.key.kind;
+        if status::is_custom(kind.group) {
+            return status::merge_custom(generation, &members, &spec.clusters);
+        }
+        status::merge(kind.kind, generation, &members, &spec.clusters)
     }
 }
 

@@ -34,6 +34,17 @@ pub(crate) enum Error {
     Api(String, #[source] kube::Error),
 }
 
+impl Error {
+    /// Asking again would be answered the same.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Gone(_) => true,
+            Self::Api(_, kube::Error::Api(status)) => (400..500).contains(&status.code) && status.code != 429,
+            _ => false,
+        }
+    }
+}
+
 /// The writer. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Writer {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::federation::{Federation, until};
+use crate::federation::{Federation, Member, until};
 
 fn object(api_version: &str, kind: &str, body: Value) -> Value {
     let mut object = json!({"apiVersion": api_version, "kind": kind});
@@ -169,6 +169,47 @@ async fn a_custom_kind_is_federated_with_its_definition_once_a_policy_selects_th
     for member in [&taiwan, &tokyo] {
         assert_eq!(member.api.get(&path).await, None, "{}", member.name);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statuses_of_a_custom_kind_come_back_as_one() {
+    let (federation, taiwan, tokyo) = Federation::pair().await;
+    let policy = selecting(&json!([
+        {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "name": "widgets.example.test"},
+        {"apiVersion": "example.test/v1", "kind": "Widget"},
+    ]));
+    federation.api.create(CLUSTER_POLICIES, &policy).await;
+    let mut definition = definition();
+    let version = &mut definition["spec"]["versions"][0];
+    version["subresources"] = json!({"status": {}});
+    version["schema"]["openAPIV3Schema"]["properties"]["status"] =
+        json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    federation.api.create(DEFINITIONS, &definition).await;
+    until("the kind is served", || async { federation.api.get(WIDGETS).await }).await;
+    federation.api.create(WIDGETS, &widget("one", 1)).await;
+    let path = format!("{WIDGETS}/one");
+    // What a controller in each member would write.
+    let tell = async |member: &Member, replicas: i64, ready: &str| {
+        let copy = member.api.there(&path).await;
+        let status = json!({
+            "observedGeneration": copy["metadata"]["generation"], "readyReplicas": replicas, "phase": "Running",
+            "conditions": [{"type": "Ready", "status": ready, "reason": "Said", "message": "so it is"}],
+        });
+        member.api.merge(&format!("{path}/status"), &json!({"status": status})).await;
+    };
+    tell(&taiwan, 2, "True").await;
+    let condition = |widget: &Value| widget["status"]["conditions"][0]["status"].clone();
+    federation.api.until(&path, "waits for the other", |widget| condition(widget) == "Unknown").await;
+    tell(&tokyo, 3, "True").await;
+    let whole = |widget: &Value| condition(widget) == "True" && widget["status"]["readyReplicas"] == 5;
+    federation.api.until(&path, "is ready in both", whole).await;
+    let widget = federation.api.there(&path).await;
+    assert_eq!(widget["status"]["observedGeneration"], widget["metadata"]["generation"]);
+    assert_eq!(widget["status"]["phase"], "Running");
+    tell(&tokyo, 0, "False").await;
+    let message = "tokyo: so it is";
+    let fallen = |widget: &Value| widget["status"]["conditions"][0]["message"] == message;
+    federation.api.until(&path, "says who is not", fallen).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
