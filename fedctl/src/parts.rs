@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use federation_apiserver::auth::authz::Mode;
+use federation_apiserver::{
+    audit,
+    auth::{access_webhook, authz::Mode, oidc, token_webhook},
+};
 use federation_runtime::endpoints::{self, Health, Metrics};
 use federation_runtime::pki::Subject;
 use federation_runtime::shutdown::Shutdown;
@@ -68,18 +71,33 @@ pub struct UpOptions {
     /// Static bearer tokens, in kube-apiserver's CSV format.
     #[arg(long, value_name = "FILE")]
     token_auth_file: Option<PathBuf>,
-    /// What the store seals on disk, and with which keys: an apiserver.config.k8s.io/v1 EncryptionConfiguration with aesgcm or identity.
+    /// What the store seals on disk, and with which keys: an apiserver.config.k8s.io/v1 EncryptionConfiguration with aesgcm, kms (v2) or identity.
     #[arg(long, value_name = "FILE")]
     encryption_provider_config: Option<PathBuf>,
     /// Who may do what in the federated API: kube-apiserver's modes, asked in this order.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "RBAC", value_name = "MODES")]
     authorization_mode: Vec<Mode>,
+    /// The same as an apiserver.config.k8s.io AuthorizationConfiguration: instead of --authorization-mode.
+    #[arg(long, value_name = "FILE")]
+    authorization_config: Option<PathBuf>,
+    /// A server that decides.
+    #[command(flatten)]
+    access_webhook: access_webhook::Flags,
+    /// OpenID Connect providers.
+    #[command(flatten)]
+    oidc: oidc::Flags,
+    /// A server that knows tokens.
+    #[command(flatten)]
+    token_webhook: token_webhook::Flags,
     /// What the audit log records: an audit.k8s.io/v1 Policy.
-    #[arg(long, value_name = "FILE", requires = "audit_log_path")]
+    #[arg(long, value_name = "FILE")]
     audit_policy_file: Option<PathBuf>,
     /// Where the audit log goes, a JSON event each line; - for standard output.
     #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
     audit_log_path: Option<PathBuf>,
+    /// Where audit events go, too.
+    #[command(flatten)]
+    audit_webhook: audit::webhook::Flags,
     /// Where /metrics, /healthz, /livez and /readyz of the controller and dns-lb are served, over plain HTTP.
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics_listen: Option<SocketAddr>,
@@ -113,8 +131,13 @@ impl UpOptions {
             token_auth_file: None,
             encryption_provider_config: None,
             authorization_mode: vec![Mode::Rbac],
+            authorization_config: None,
+            access_webhook: access_webhook::Flags::default(),
+            oidc: oidc::Flags::default(),
+            token_webhook: token_webhook::Flags::default(),
             audit_policy_file: None,
             audit_log_path: None,
+            audit_webhook: audit::webhook::Flags::default(),
             metrics_listen: None,
         }
     }
@@ -140,8 +163,13 @@ impl UpOptions {
             token_auth_file: self.token_auth_file.clone(),
             encryption_provider_config: self.encryption_provider_config.clone(),
             authorization_mode: self.authorization_mode.clone(),
+            authorization_config: self.authorization_config.clone(),
+            access_webhook: self.access_webhook.clone(),
+            oidc: self.oidc.clone(),
+            token_webhook: self.token_webhook.clone(),
             audit_policy_file: self.audit_policy_file.clone(),
             audit_log_path: self.audit_log_path.clone(),
+            audit_webhook: self.audit_webhook.clone(),
             cert_dns_names: self.cert_name.clone(),
             ..federation_apiserver::Options::new(&self.data_dir)
         }
