@@ -91,7 +91,7 @@ impl Store {
             let persist = match decode(rest) {
                 Found::Record(persist, after) => {
                     rest = after;
-                    persist
+                    *persist
                 }
                 Found::Unknown => return Err(damaged("a record that this version does not know")),
                 Found::Nothing if whole_record_within(rest) => return Err(damaged("a damaged record")),

@@ -100,7 +100,7 @@ pub(super) fn encode(persist: &Persist) -> Vec<u8> {
 /// What the log goes on with.
 pub(super) enum Found<'a> {
     /// A record, and what is behind it.
-    Record(Persist, &'a [u8]),
+    Record(Box<Persist>, &'a [u8]),
     /// A whole record of a sort that this version does not know.
     Unknown,
     /// The end, or no whole record.
@@ -110,7 +110,7 @@ pub(super) enum Found<'a> {
 pub(super) fn decode(bytes: &[u8]) -> Found<'_> {
     let Some((header, manifest, after)) = split(bytes) else { return Found::Nothing };
     match understand(header, manifest) {
-        Some(persist) => Found::Record(persist, after),
+        Some(persist) => Found::Record(Box::new(persist), after),
         None => Found::Unknown,
     }
 }
