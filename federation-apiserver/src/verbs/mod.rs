@@ -45,9 +45,9 @@ pub(crate) async fn dispatch(
     }
     let outcome = match (verb, subresource.as_deref()) {
         ("get", Some("scale")) => scale::get(&call).await,
-        ("get", Some("log")) if call.kind.plural == "pods" => node::log(&call),
+        ("get", Some("log")) if call.kind.plural == "pods" => node::log(&call).await,
         ("get" | "create", Some("attach" | "exec" | "portforward")) if call.kind.plural == "pods" => {
-            node::connect(&call)
+            node::connect(&call).await
         }
         ("get", _) => read::get(&call).await,
         ("list", None) => list::list(&call).await,

@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// GET of a log: a pod without a node has none yet.
-pub(super) fn log(call: &Call) -> Result<Response<Body>, ApiError> {
-    let pod = call.value(&*call.current()?)?;
+pub(super) async fn log(call: &Call) -> Result<Response<Body>, ApiError> {
+    let pod = call.value(&call.current()?).await?;
     check_container(call, &pod)?;
     if !text(&pod["spec"], "nodeName").is_empty() {
         return Err(unreachable_node(call, &pod));
@@ -25,8 +25,8 @@ pub(super) fn log(call: &Call) -> Result<Response<Body>, ApiError> {
 }
 
 /// Commands, terminals and ports: nothing without a node.
-pub(super) fn connect(call: &Call) -> Result<Response<Body>, ApiError> {
-    let pod = call.value(&*call.current()?)?;
+pub(super) async fn connect(call: &Call) -> Result<Response<Body>, ApiError> {
+    let pod = call.value(&call.current()?).await?;
     if call.path.subresource.as_deref() != Some("portforward") {
         check_container(call, &pod)?;
     }
