@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use federation_runtime::shutdown::Shutdown;
 use futures::future::join_all;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Aggregator, External, Learnt, SERVICES};
@@ -191,7 +191,7 @@ async fn learn(snapshot: &Snapshot, external: &External, server: &Server, resour
         .and_then(|index| index["paths"][key.trim_start_matches('/')]["serverRelativeURL"].as_str());
     Learnt {
         resources,
-        openapi_v2: v2.unwrap_or_else(|| json!(null)),
+        openapi_v2: v2.unwrap_or(Value::Null),
         // Any other URL would lead past this server's own.
         openapi_v3: url.filter(|url| url.starts_with(&format!("/openapi/v3{key}"))).map(str::to_owned),
         current: true,

@@ -170,11 +170,12 @@ fn pieces(body: Incoming, server: Arc<Server>, connection: crate::outbound::Conn
     body::stream(stream::unfold((body, Some((server, connection))), |(mut body, mut kept)| async move {
         loop {
             match body.frame().await {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => return Some((data, (body, kept))),
-                    // Trailers are nothing that Kubernetes has.
-                    Err(_) => {}
-                },
+                // Trailers are nothing that Kubernetes has.
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Some((data, (body, kept)));
+                    }
+                }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "another server's answer broke off");
                     return None;

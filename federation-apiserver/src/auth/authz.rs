@@ -149,7 +149,7 @@ impl Authorizer {
             match mode {
                 Mode::AlwaysDeny => {}
                 Mode::Webhook => {
-                    errors.push("webhook authorizer does not support user rule resolution".into())
+                    errors.push("webhook authorizer does not support user rule resolution".into());
                 }
                 Mode::AlwaysAllow => {
                     rules.push(Rule { verbs: all(), groups: all(), resources: all(), ..Rule::default() });

@@ -41,13 +41,16 @@ impl Default for Flags {
     }
 }
 
+/// Answers by digests of tokens: who it is, if anybody, and when that was said.
+type Remembered = HashMap<[u8; 32], (Instant, Option<Identity>)>;
+
 /// A server that knows tokens.
 pub struct TokenWebhook {
     server: Server,
     version: String,
     ttl: Duration,
     storage: Storage,
-    remembered: Mutex<HashMap<[u8; 32], (Instant, Option<Identity>)>>,
+    remembered: Mutex<Remembered>,
 }
 
 impl TokenWebhook {
