@@ -215,6 +215,7 @@ mod tests {
             conflict: ConflictPolicy::Refuse,
             lease_ms: 0,
             stopped: false,
+            floor: 0,
             state: State::Held,
         }))
     }
