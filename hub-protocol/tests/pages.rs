@@ -33,6 +33,7 @@ fn entry(number: usize, uid: &str) -> Entry {
         conflict: ConflictPolicy::Refuse,
         lease_ms: 0,
         stopped: false,
+        floor: 0,
         state: State::Held,
     }
 }
