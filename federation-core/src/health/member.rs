@@ -7,6 +7,9 @@ use super::view::{AgentWord, Report, ReportedVote, View};
 use super::vote::Votes;
 use super::{Options, Quorum, is_bad};
 
+/// Milliseconds of silence before the soonest word of probers on it: a blip and a timeout, less what a message takes.
+const SOONEST_MS: i64 = crate::probe::BLIP_MS + 500;
+
 /// What is remembered of one cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
@@ -116,13 +119,13 @@ impl Member {
         self.missed(options, now_ms) >= i64::from(options.fall.max(1))
     }
 
-    /// About to fall: it is silent for half of the time that makes silence, which is before probers can have said of another one that its
-    /// users are not served; or nobody sees users served without a failure.
+    /// About to fall: all but one of the heartbeats that may be missed are, or it is silent for as long as probers need to say of another one
+    /// that its users are not served; or nobody sees users served without a failure.
     pub(super) fn is_suspect(&self, options: &Options, now_ms: i64) -> bool {
-        let limit_ms = i64::from(options.fall.max(1)) * options.heartbeat_ms;
-        let silence_ms =
-            now_ms.saturating_sub(self.silent_from_ms) + i64::from(self.head_start) * options.heartbeat_ms;
-        silence_ms >= (limit_ms / 2).max(options.heartbeat_ms)
+        let beat_ms = options.heartbeat_ms;
+        let nearly_ms = (i64::from(options.fall.max(1)) - 1).max(1) * beat_ms;
+        let silence_ms = now_ms.saturating_sub(self.silent_from_ms) + i64::from(self.head_start) * beat_ms;
+        silence_ms >= nearly_ms.min(SOONEST_MS.max(beat_ms + beat_ms / 2))
             || self.api_bad + 1 >= options.fall.max(2)
             || self.votes.wavers(now_ms)
     }
