@@ -10,7 +10,7 @@ mod told;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -28,6 +28,8 @@ use crate::observe::{Key, World};
 
 /// Between two looks whether plans are as they should be.
 const EVERY: Duration = Duration::from_secs(1);
+/// At least so many times as long as a look took: a tenth of one core at most.
+const SHARE: u32 = 9;
 
 /// The plan of one loss.
 #[derive(Clone, Debug)]
@@ -85,12 +87,19 @@ impl Contingency {
     /// Makes and ships plans until `shutdown`.
     pub(crate) async fn run(self, around: Surroundings, shutdown: Shutdown) {
         self.remember_acts().await;
+        let around = Arc::new(around);
+        let mut pause = EVERY;
         loop {
             tokio::select! {
                 () = shutdown.wait() => return,
-                () = tokio::time::sleep(EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            if self.plan(&around) {
+            let start = Instant::now();
+            let (plans, of) = (self.clone(), around.clone());
+            // Thousands of workloads take their time, and nobody else is to wait for them.
+            let planned = tokio::task::spawn_blocking(move || plans.plan(&of)).await.unwrap_or(false);
+            pause = EVERY.max(start.elapsed() * SHARE);
+            if planned {
                 self.ship(&around).await;
             }
         }

@@ -21,9 +21,13 @@ use crate::observe::{Decided, Key, Template};
 /// A workload that a loss concerns.
 type Concerned = (Key, Arc<str>, Arc<Takeover>, Needs);
 
+/// Hash of what users wrote that counts here, epoch of the decision of today, and [`Contingency::fingerprint`]. A status that is written changes
+/// none of them.
+type MadeFrom = (u64, u64, u64);
+
 /// One workload's answers, and what they were made from.
 pub(super) struct Remembered {
-    made_from: (Arc<str>, u64, u64),
+    made_from: MadeFrom,
     needs: Needs,
     /// By loss, in the order of [`losses`].
     takeovers: Vec<Option<Arc<Takeover>>>,
@@ -58,7 +62,7 @@ impl Contingency {
             if template.deleting || decided.spec.template.uid != *template.uid {
                 continue;
             }
-            let made_from = (template.resource_version.clone(), decided.spec.epoch, surroundings);
+            let made_from = (written(&template), decided.spec.epoch, surroundings);
             let known = memory.remove(&key).filter(|known| known.made_from == made_from);
             let Some(known) =
                 known.or_else(|| self.ask(around, &snapshot, &losses, &template, &decided, made_from))
@@ -110,7 +114,7 @@ impl Contingency {
         losses: &[Loss],
         template: &Template,
         decided: &Decided,
-        made_from: (Arc<str>, u64, u64),
+        made_from: MadeFrom,
     ) -> Option<Remembered> {
         let view = core_template::Template::from_value(template.key.kind.plural, &template.object).ok()?;
         let (policies, cluster_policies) = self.0.world.policies();
@@ -153,6 +157,16 @@ impl Contingency {
         }
         hash.finish()
     }
+}
+
+fn written(template: &Template) -> u64 {
+    let mut hash = std::collections::hash_map::DefaultHasher::new();
+    template.uid.hash(&mut hash);
+    core_template::generation(&template.object).hash(&mut hash);
+    for map in ["/metadata/labels", "/metadata/annotations"] {
+        template.object.pointer(map).hash(&mut hash);
+    }
+    hash.finish()
 }
 
 /// What a member has free: what its agent says, less what the federation placed there where that is more than the agent counts.
