@@ -1,6 +1,7 @@
 //! What the agents say, into the world: and what must be looked at again for it.
 
 use federation_core::health::{Signal, Voter};
+use hub_protocol::FENCED;
 use hub_protocol::hub::Event;
 use jiff::Timestamp;
 use proto::v1;
@@ -49,6 +50,7 @@ impl Listener for Ear {
                 let signal =
                     Signal::Heartbeat { api_ok: heartbeat.api_ok, message: heartbeat.api_message.clone() };
                 let votes = std::mem::take(&mut heartbeat.votes);
+                self.keep_above(cluster, heartbeat.epoch);
                 self.board.heartbeat(cluster, heartbeat);
                 self.health.observe(cluster, signal);
                 self.health.heard(&Voter::Peer(cluster.to_owned()), &votes);
@@ -113,22 +115,7 @@ impl Ear {
         if let Some(acted) = hello.acted.take() {
             self.contingency.acted(cluster, &acted, &self.queue);
         }
-        let newest = hello.epoch;
-        if newest > self.epochs.current() {
-            tracing::error!(
-                cluster,
-                epoch = newest,
-                ours = self.epochs.current(),
-                "an agent saw a newer epoch than ours: the store was restored from a backup; continuing above it"
-            );
-            let (epochs, sessions) = (self.epochs.clone(), self.sessions.clone());
-            tokio::spawn(async move {
-                match epochs.raise(newest).await {
-                    Ok(()) => sessions.set_epoch(epochs.current()),
-                    Err(error) => tracing::error!(%error, "the epoch could not be raised"),
-                }
-            });
-        }
+        self.keep_above(cluster, hello.epoch);
         self.world.age_reports(cluster);
         let changed = self.board.hello(cluster, hello);
         self.cluster_statuses.now(cluster);
@@ -137,8 +124,33 @@ impl Ear {
         }
     }
 
+    /// Epochs go on above what an agent saw. Heartbeats say it again, should that fail.
+    fn keep_above(&self, cluster: &str, newest: u64) {
+        if newest <= self.epochs.current() {
+            return;
+        }
+        tracing::error!(
+            cluster,
+            epoch = newest,
+            ours = self.epochs.current(),
+            "an agent saw a newer epoch than ours: the store was restored from a backup; continuing above it"
+        );
+        let (epochs, sessions) = (self.epochs.clone(), self.sessions.clone());
+        tokio::spawn(async move {
+            match epochs.raise(newest).await {
+                Ok(()) => sessions.set_epoch(epochs.current()),
+                Err(error) => tracing::error!(%error, "the epoch could not be raised"),
+            }
+        });
+    }
+
     fn applied(&self, cluster: &str, applied: &v1::Applied) {
         let Some(key) = self.known(applied.key.as_ref(), &applied.uid) else { return };
+        // The agent holds a newer decision than the store does, which was restored from a backup then: it is decided again, with an epoch
+        // above all that agents saw.
+        if applied.reason == FENCED && self.world.outdate_decided(&key, applied.epoch) {
+            self.queue.add(key.clone(), Priority::Normal);
+        }
         if !self.world.report(&key, cluster, |report| report.applied(applied)) {
             return;
         }

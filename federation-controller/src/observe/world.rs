@@ -30,7 +30,7 @@ pub(crate) struct Decided {
     pub(crate) spec: PlacementSpec,
     /// Its status as last written.
     pub(crate) status: PlacementStatus,
-    /// Somebody deleted the Placement: it is to be written again, as it was.
+    /// Somebody deleted the Placement, or it is older than what members hold: it is to be written again, as it was.
     pub(crate) lost: bool,
 }
 
@@ -271,6 +271,16 @@ impl World {
         }
     }
 
+    /// A decision, if it is of this epoch or an older one, is to be written again with a newer one; says whether it is.
+    pub(crate) fn outdate_decided(&self, key: &Key, epoch: u64) -> bool {
+        let mut inner = self.0.write();
+        let Some(kept) = inner.decided.get_mut(key).filter(|kept| kept.spec.epoch <= epoch) else {
+            return false;
+        };
+        Arc::make_mut(kept).lost = true;
+        true
+    }
+
     /// Forgets a decision.
     pub(crate) fn remove_decided(&self, key: &Key) {
         self.0.write().decided.remove(key);
@@ -345,5 +355,20 @@ impl World {
     pub(crate) fn template_on_wire(&self, key: &v1::Key, uid: &str) -> Option<Arc<Template>> {
         let template = self.template(&Key::from_wire(key)?)?;
         (&*template.uid == uid).then_some(template)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_that_a_member_refused_as_older_is_written_again_but_not_one_made_since() {
+        let (world, key) = (World::default(), Key::new(&crate::observe::CLUSTER, "", "a"));
+        let spec = PlacementSpec { epoch: 7, ..PlacementSpec::default() };
+        world.put_decided(&key, Decided { spec, status: PlacementStatus::default(), lost: false });
+        let lost = || world.decided(&key).is_some_and(|decided| decided.lost);
+        assert!(!world.outdate_decided(&key, 6) && !lost());
+        assert!(world.outdate_decided(&key, 7) && lost());
     }
 }
