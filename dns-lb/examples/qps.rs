@@ -184,6 +184,7 @@ fn serve(port: u16) {
         limiter: Limiter::new(Limit { per_second: 4_000_000, slip: 2, loopback: true }, 1),
         clock: Clock::default(),
         keys: Keys::default(),
+        tap: None,
     };
     worker.run(&Shutdown::new()).unwrap();
 }

@@ -17,6 +17,7 @@
 //! - [`publish`]: the swap; a thread looks once per batch.
 //! - [`udp`], [`doors`]: the sockets. The unsafe code is in `udp/mmsg.rs`, all of it.
 //! - [`transfer`]: whole zones for secondaries, and NOTIFY.
+//! - [`tap`]: the log of queries, and dnstap.
 //! - [`hub`]: the stream from the hub, the fence that an older epoch does not pass, and the disk. [`state`] ties them together.
 //! - [`metrics`]: counters per thread.
 //!
@@ -35,6 +36,7 @@ mod options;
 pub mod publish;
 mod service;
 pub mod state;
+pub mod tap;
 pub mod transfer;
 pub mod udp;
 pub mod wire;

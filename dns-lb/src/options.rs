@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::answer::CookiePolicy;
 use crate::client::Prefix;
 use crate::doors::{EncryptedOptions, Limits};
+use crate::metrics::NAMES_DEFAULT;
+use crate::tap::TapOptions;
 use crate::transfer::Notify;
 use crate::udp::Limit;
 
@@ -47,6 +49,9 @@ pub struct Options {
     /// Where /metrics, /healthz, /livez and /readyz are served, over plain HTTP.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Balanced names whose answers are counted one by one; those of names beyond are counted together. 0: none are.
+    #[arg(long, value_name = "N", default_value_t = NAMES_DEFAULT)]
+    pub metrics_names: usize,
     /// Seconds without the hub after which answers are marked stale (RFC 8914) to clients that speak EDNS.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub stale_after: u64,
@@ -66,6 +71,9 @@ pub struct Options {
     /// Database of countries in MaxMind's format: the region of clients that the hub's table does not name.
     #[arg(long, value_name = "FILE")]
     pub geo_database: Option<PathBuf>,
+    /// The log of queries, and dnstap.
+    #[command(flatten)]
+    pub tap: TapOptions,
     /// The encrypted doors.
     #[command(flatten)]
     pub encrypted: EncryptedOptions,
@@ -106,12 +114,14 @@ impl Default for Options {
             instance: "dns-lb".into(),
             threads: None,
             metrics_listen: None,
+            metrics_names: NAMES_DEFAULT,
             stale_after: 60,
             rate_limit: Limit::default().per_second,
             rate_limit_slip: Limit::default().slip,
             cookies: CookiePolicy::default(),
             cookie_secret_file: None,
             geo_database: None,
+            tap: TapOptions::default(),
             encrypted: EncryptedOptions::default(),
             connections: Limits::default().connections,
             connections_per_client: Limits::default().per_client,

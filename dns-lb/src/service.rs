@@ -11,6 +11,7 @@ use federation_prober::Probing;
 use federation_runtime::endpoints::{self, Health, Metrics};
 use federation_runtime::pki::{self, Identity};
 use federation_runtime::shutdown::Shutdown;
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,7 @@ use crate::hub::{Client, Disk, DiskError, Fence, Hub, Meeting, alone};
 use crate::metrics::{DnsMetrics, Transport};
 use crate::options::Options;
 use crate::state::State;
+use crate::tap::{TargetError, Writer};
 use crate::transfer::{KeyError, Keys, Transfers, notify};
 use crate::udp::{self, Clock, Dice, Limit, Limiter, Worker};
 use crate::zone::step;
@@ -112,6 +114,9 @@ pub enum Error {
     /// An encrypted door cannot be opened.
     #[error(transparent)]
     Encrypted(#[from] EncryptedError),
+    /// A log of queries or a file of dnstap cannot be opened.
+    #[error("--query-log, --dnstap-file")]
+    Tap(#[from] TargetError),
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -131,6 +136,7 @@ pub struct Service {
     hub: Option<Hub>,
     state: State,
     keys: Keys,
+    writer: Option<Writer>,
     health: Health,
     metrics: Metrics,
     dns_metrics: Arc<DnsMetrics>,
@@ -146,7 +152,7 @@ impl Service {
             return Err(Error::Instance(options.instance.len()));
         }
         let hub = options.hub.clone().map(|address| hub(address, &options)).transpose()?;
-        let dns_metrics = Arc::new(DnsMetrics::default());
+        let dns_metrics = Arc::new(DnsMetrics::counting(options.metrics_names));
         metrics.register(|registry| registry.register_collector(Box::new(dns_metrics.clone())));
         let disk = options.data_dir.as_deref().map(Disk::new);
         let fence = Fence { adopt: options.adopt_incarnation.clone() };
@@ -175,6 +181,10 @@ impl Service {
         let encrypted = Encrypted::bind(&options.encrypted)?;
         let bind = |address| doors::bind(address, false).map_err(|source| Error::Meet { address, source });
         let meet = options.meet_listen.map(bind).transpose()?;
+        let writer = Writer::start(&options.tap, &options.instance, dns_metrics.clusters.clone())?;
+        if let Some(writer) = &writer {
+            dns_metrics.tapped(writer.taps().clone());
+        }
         Ok(Self {
             options,
             addresses,
@@ -185,6 +195,7 @@ impl Service {
             hub,
             state,
             keys,
+            writer,
             health,
             metrics,
             dns_metrics,
@@ -237,13 +248,19 @@ impl Service {
             slip: self.options.rate_limit_slip,
             ..Limit::default()
         };
+        let taps = self.writer.as_ref().map(|writer| writer.taps().clone());
+        let tap = |transport, server, seed| {
+            taps.as_ref().map(|taps| taps.tap(transport, server, Dice::new(seed)))
+        };
         let threads = self.udp.len();
         // Each thread says how it ended, once.
         let (ended, mut ends) = mpsc::channel(threads.max(1));
         let mut handles = Vec::with_capacity(threads);
         for (index, socket) in self.udp.into_iter().enumerate() {
+            let at = socket.local_addr().ok();
             let worker = Worker {
                 socket,
+                tap: tap(Transport::Udp, at, dice.roll()),
                 reader: self.state.published().reader(),
                 instance: instance.clone(),
                 counters: self.dns_metrics.thread(Transport::Udp),
@@ -283,6 +300,7 @@ impl Service {
                 counters: self.dns_metrics.thread(transport),
                 transport,
                 dice: step(roll ^ transport as u64).into(),
+                tap: tap(transport, None, step(!roll ^ transport as u64)).map(Mutex::new),
             }),
             gate,
             transfers: transfers.clone(),
@@ -294,11 +312,11 @@ impl Service {
         for listener in self.tcp {
             let stream = stream.clone();
             let gate = stream.gate.clone();
-            let handle = move |io: TcpStream, source| {
+            let handle = move |io: TcpStream, client| {
                 let stream = stream.clone();
                 async move {
                     io.set_nodelay(true)?;
-                    doors::serve(io, source, stream).await
+                    doors::serve(io, client, stream).await
                 }
             };
             connections.spawn(doors::listen(listener, gate, connections.clone(), shutdown.clone(), handle));
@@ -342,6 +360,9 @@ impl Service {
         connections.close();
         // What was asked is answered; who does not take it is not waited for.
         drop(tokio::time::timeout(DRAIN, connections.wait()).await);
+        if let Some(writer) = self.writer {
+            drop(tokio::task::spawn_blocking(move || writer.end()).await);
+        }
         Ok(())
     }
 }

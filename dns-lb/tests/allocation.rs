@@ -6,14 +6,16 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use dns_lb::answer::{CookiePolicy, Scratch};
 use dns_lb::client::ClientMap;
 use dns_lb::compile::Snapshot;
 use dns_lb::dnssec::Signatures;
-use dns_lb::metrics::{ClusterSlots, Counters, Transport};
+use dns_lb::metrics::{DnsMetrics, Transport};
 use dns_lb::publish::Published;
+use dns_lb::tap::{Output, TapOptions, Writer};
 use dns_lb::transfer::Keys;
 use dns_lb::udp::{Batch, Clock, Dice, Limit, Limiter, Worker};
 use dns_lb::wire::Rcode;
@@ -124,7 +126,8 @@ fn no_query_in_the_usual_form_allocates() {
     };
     let zones = Arc::new(Zones::from_update(&update).unwrap());
     let clients = Arc::new(ClientMap::new(zones.regions.prefixes.clone()));
-    let snapshot = Snapshot::compile(zones, false, &ClusterSlots::default(), &mut Signatures::default());
+    let metrics = DnsMetrics::default();
+    let snapshot = Snapshot::compile(zones, false, &metrics.clusters, &mut Signatures::default());
     let published = Published::new(snapshot.with_clients(clients));
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -133,7 +136,7 @@ fn no_query_in_the_usual_form_allocates() {
     }
     client.connect(server.local_addr().unwrap()).unwrap();
     let receiving = server.try_clone().unwrap();
-    let counters = Arc::new(Counters::new(Transport::Udp));
+    let counters = metrics.thread(Transport::Udp);
     let mut worker = Worker {
         socket: server,
         reader: published.reader(),
@@ -144,6 +147,7 @@ fn no_query_in_the_usual_form_allocates() {
         limiter: Limiter::new(Limit { loopback: true, ..Limit::default() }, 1),
         clock: Clock::default(),
         keys: Keys::default(),
+        tap: None,
     };
     let names: [&[u8]; 9] = [
         b"\x03wEb\x04test\x00",
@@ -177,10 +181,35 @@ fn no_query_in_the_usual_form_allocates() {
         client.recv(&mut buffer).unwrap();
     }
     assert!(counters.answers(Rcode::NOERROR) > 80 && counters.answers(Rcode::FORMERR) == 40);
+    // The same where everything is written down, by another thread.
+    let options = TapOptions { query_log: Some("/dev/null".into()), ..TapOptions::default() };
+    let writer = Writer::start(&options, "test-1", metrics.clusters).unwrap().unwrap();
+    worker.tap = Some(writer.taps().tap(Transport::Udp, None, Dice::new(2)));
+    let mut exchange = |query: &[u8]| {
+        client.send(query).unwrap();
+        let before = ALLOCATIONS.with(Cell::get);
+        assert_eq!(batch.receive(&receiving).unwrap(), 1);
+        worker.answer_batch(&mut batch, &mut scratch);
+        let after = ALLOCATIONS.with(Cell::get);
+        assert_eq!(after - before, 0, "{query:02x?}");
+    };
+    for query in &queries {
+        exchange(query);
+        client.recv(&mut buffer).unwrap();
+    }
     // Beyond the limit, where every second answer is cut and the others are withheld.
     for _ in 0..2 * Limit::default().per_second {
         exchange(&queries[0]);
     }
     let (withheld, cut) = counters.limits();
     assert!(withheld > 0 && cut > 0, "{withheld} {cut}");
+    let taps = writer.taps().clone();
+    writer.end();
+    let counts = taps.counts(Output::Log);
+    let (written, dropped) = (counts.written.load(Relaxed), counts.dropped.load(Relaxed));
+    assert_eq!(
+        (written > 0, written + dropped),
+        (true, queries.len() as u64 + 400),
+        "every query is counted"
+    );
 }

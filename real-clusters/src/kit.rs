@@ -32,6 +32,7 @@ const PACKAGES: &[&str] = &[
     "knot",
     "knot-dnsutils",
     "knot-resolver",
+    "fstrm-bin",
     "ca-certificates",
     "faketime",
     "gcc",
@@ -89,6 +90,7 @@ impl Kit {
                 "kdig",
                 "kresd",
                 "faketime",
+                "fstrm_capture",
             ],
         )?;
         kit.binaries()?;

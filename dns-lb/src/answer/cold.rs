@@ -12,7 +12,7 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use super::asking::{Asking, Subject};
 use super::hot::{Outcome, hot, size_limit};
 use super::options::{self, OPTION_KEEPALIVE, OPTION_SUBNET, Options};
-use super::{Context, Facts, Reply, parse};
+use super::{Context, Reply, parse};
 use crate::compile::every;
 use crate::metrics::Counters;
 use crate::wire::{HEADER, Name, Opcode, Rcode, Type, name_end};
@@ -54,9 +54,7 @@ fn bare(query: &[u8; HEADER], rcode: Rcode) -> (Vec<u8>, Reply) {
     header[..2].copy_from_slice(&query[..2]);
     header[2] = 0x80 | query[2] & 0x79;
     header[3] = query[3] & 0x10 | rcode.0 & 0x0f;
-    let facts = Facts::default();
-    let reply = Reply { length: HEADER, rcode, subject: 0, question_end: HEADER, edns: None, facts };
-    (header.to_vec(), reply)
+    (header.to_vec(), Reply::bare(HEADER, rcode))
 }
 
 /// Where the data of the first OPT record is. None: there is none, or the message ends before it.
@@ -170,7 +168,7 @@ fn respond(query: &Message, data: Option<&[u8]>, context: &Context<'_>) -> Optio
     }
     let question_end = name_end(&bytes, HEADER)? + 4;
     let facts = asking.facts;
-    Some((bytes, Reply { length, rcode, subject: asking.subject, question_end, edns, facts }))
+    Some((bytes, Reply { length, rcode, subject: asking.subject, cluster: None, question_end, edns, facts }))
 }
 
 /// The hot path's answer to a query for signatures, which the model does not hold: the same question and options, in the usual form.

@@ -3,9 +3,9 @@
 use super::asking::{Asking, Subject};
 use super::parse::{Edns, Parsed, Question, Refusal, Scratch, parse};
 use super::proofs::Proofs;
-use super::{Context, Facts, Reply, options};
+use super::{Context, Reply, options};
 use crate::compile::{Choice, Lookup, Node, Pick, Records, Set, Sink, Snapshot};
-use crate::metrics::{Counters, Transport};
+use crate::metrics::{ClusterSlot, Counters, Transport};
 use crate::wire::{HEADER, Rcode, Type, UDP_MAX, UDP_PLAIN};
 use crate::zone::{CHAIN_MAX, draw, scale, step, sticky};
 
@@ -27,11 +27,13 @@ pub(super) struct Body {
     pub(super) answers: u16,
     pub(super) authorities: u16,
     pub(super) additionals: u16,
+    /// The last cluster that is named.
+    cluster: Option<ClusterSlot>,
 }
 
 impl Body {
     fn empty(rcode: Rcode, authoritative: bool) -> Self {
-        Self { rcode, authoritative, answers: 0, authorities: 0, additionals: 0 }
+        Self { rcode, authoritative, answers: 0, authorities: 0, additionals: 0, cluster: None }
     }
 }
 
@@ -84,6 +86,7 @@ pub fn hot(
         length,
         rcode: body.rcode,
         subject: asking.subject,
+        cluster: body.cluster,
         question_end: question.end,
         edns: question.edns,
         facts: asking.facts,
@@ -241,7 +244,8 @@ fn positive<'s>(
                     let records = node.records(choice.records);
                     put(records, sink, owner, body)?;
                     body.answers += records.count();
-                    counters.chosen(choice.cluster);
+                    counters.chosen(node.counter, choice.cluster);
+                    body.cluster = Some(choice.cluster);
                 }
                 body.answers += proofs.sign(node.records(combination.signature), sink, owner, body)?;
                 return Ok(false);
@@ -250,7 +254,8 @@ fn positive<'s>(
                 let records = node.records(choice.records);
                 put(records, sink, owner, body)?;
                 body.answers += records.count();
-                counters.chosen(choice.cluster);
+                counters.chosen(node.counter, choice.cluster);
+                body.cluster = Some(choice.cluster);
                 body.answers += proofs.sign(node.records(choice.signature), sink, owner, body)?;
                 Ok(())
             })?;
@@ -274,7 +279,8 @@ fn positive<'s>(
         body.answers += 1;
         body.answers += proofs.sign(node.records(choice.signature), sink, owner, body)?;
         owner = target;
-        counters.chosen(choice.cluster);
+        counters.chosen(node.counter, choice.cluster);
+        body.cluster = Some(choice.cluster);
         let Some(alias) = node.alias(choice) else { return Ok(false) };
         // Resolvers go on by themselves from a name that others answer for.
         node = match snapshot.table.find(alias.target.wire(), &alias.starts) {
@@ -369,8 +375,7 @@ fn bare(buffer: &mut [u8], rcode: Rcode) -> Outcome {
     header[2] = 0x80 | header[2] & 0x79;
     header[3] = header[3] & 0x10 | rcode.0 & 0x0f;
     header[4..].fill(0);
-    let facts = Facts::default();
-    Outcome::Reply(Reply { length: HEADER, rcode, subject: 0, question_end: HEADER, edns: None, facts })
+    Outcome::Reply(Reply::bare(HEADER, rcode))
 }
 
 /// Turns the query's header into the answer's: the identifier, the opcode, RD and CD stay (RFC 1035 section 4.1.1, RFC 4035

@@ -24,7 +24,7 @@ pub use parse::{Edns, Parsed, Question, Refusal, Scratch, parse};
 use std::net::IpAddr;
 
 use crate::compile::Snapshot;
-use crate::metrics::{Counters, Transport};
+use crate::metrics::{ClusterSlot, Counters, Transport};
 use crate::transfer::Keys;
 use crate::wire::{HEADER, Rcode};
 
@@ -69,6 +69,8 @@ pub struct Reply {
     /// What was asked for, as far as a limit on answers goes: the name that answered, the zone where it does not exist, or the kind
     /// of error.
     pub subject: u64,
+    /// The cluster that the answer names, the last one if there are several.
+    pub cluster: Option<ClusterSlot>,
     /// Where the question ends; the header's end if there is none.
     pub question_end: usize,
     /// The query's OPT.
@@ -78,6 +80,13 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Of so many octets that say nothing but this.
+    #[inline]
+    fn bare(length: usize, rcode: Rcode) -> Self {
+        let facts = Facts::default();
+        Self { length, rcode, subject: 0, cluster: None, question_end: HEADER, edns: None, facts }
+    }
+
     /// Whether the client has shown by a cookie that it is where it says.
     #[inline]
     pub fn known(&self) -> bool {

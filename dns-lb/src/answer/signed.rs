@@ -1,10 +1,10 @@
 //! Queries that are signed (RFC 8945): secondaries ask for the SOA so, by UDP first.
 
-use super::{Context, Facts, Reply, Scratch};
+use super::{Context, Reply, Scratch};
 use crate::answer::hot::size_limit;
 use crate::metrics::Counters;
 use crate::transfer::{Keys, Opened, header, open};
-use crate::wire::{HEADER, Rcode};
+use crate::wire::Rcode;
 
 /// Answers the query in the first `length` octets of `buffer`, in place, if it is signed: signed if the signature is good, and else with what
 /// is wrong with it. None: it is not signed, or its signature cannot be read; then the query is as it was.
@@ -20,9 +20,7 @@ pub(super) fn reply(
         Opened::Plain | Opened::Malformed => return None,
         Opened::Refused(answer) => {
             buffer.get_mut(..answer.len())?.copy_from_slice(&answer);
-            let facts = Facts::default();
-            let (length, rcode) = (answer.len(), Rcode::NOTAUTH);
-            return Some(Reply { length, rcode, subject: 0, question_end: HEADER, edns: None, facts });
+            return Some(Reply::bare(answer.len(), Rcode::NOTAUTH));
         }
         Opened::Signed(bare, session) => (bare, session),
     };

@@ -10,7 +10,7 @@ use super::referral::Referral;
 use super::shelf::{Place, Shelf};
 use super::snapshot::{Alias, Choice, Node, Pick, Set, Typed};
 use crate::dnssec::{Made, RecordsOf, Signatures};
-use crate::metrics::ClusterSlots;
+use crate::metrics::{ClusterSlot, ClusterSlots, NameSlot};
 use crate::wire::{Name, SuffixHash, Type};
 use crate::zone::{AliasTable, Data, How, RecordSet, Sets, Unit, Units, Zone, units};
 
@@ -47,6 +47,7 @@ impl Node {
             zone,
             apex: false,
             wildcard: false,
+            counter: NameSlot::NONE,
             cut: 0,
             types: Box::default(),
             sets: Box::default(),
@@ -136,6 +137,9 @@ impl Node {
         }
         let (made, renewal) =
             if zone.signing.is_some() { parts.workshop.signatures.take() } else { (Vec::new(), None) };
+        if parts.choices.iter().any(|choice| choice.cluster != ClusterSlot::STATIC) {
+            self.counter = parts.workshop.clusters.name(&name);
+        }
         (self.octets, self.made) = parts.shelf.finish(made);
         self.renewal = renewal;
         (self.choices, self.aliases) = (parts.choices.into(), parts.aliases.into());

@@ -11,7 +11,7 @@ use super::shelf::{Mark, Place};
 use super::table::Table;
 use crate::answer::Secrets;
 use crate::client::{ClientMap, Region};
-use crate::metrics::ClusterSlot;
+use crate::metrics::{ClusterSlot, NameSlot};
 use crate::wire::{Name, SuffixHash, Type};
 use crate::zone::{AliasTable, Ticket, Zones};
 
@@ -65,6 +65,8 @@ pub struct Node {
     pub apex: bool,
     /// Whether there is a wildcard right below it.
     pub wildcard: bool,
+    /// Where its answers are counted, if it is balanced.
+    pub counter: NameSlot,
     /// Octets of the name of the zone cut that it is at or below; 0: it is not.
     pub cut: u16,
     /// Its types, few enough to be read one after the other. None: an empty non-terminal, or below a cut.

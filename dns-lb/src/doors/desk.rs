@@ -1,13 +1,16 @@
 //! Where queries are answered that came by a connection.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
 
 use crate::answer::{Context, CookiePolicy, Scratch, answer};
 use crate::metrics::{Counters, Transport};
 use crate::publish::Published;
+use crate::tap::{Fate, Tap};
 use crate::udp::Clock;
 use crate::zone::step;
 
@@ -27,6 +30,8 @@ pub struct Desk {
     pub transport: Transport,
     /// For choices: as the UDP threads' dice, but shared.
     pub dice: AtomicU64,
+    /// Where queries are taken down, if they are.
+    pub tap: Option<Mutex<Tap>>,
 }
 
 thread_local! {
@@ -38,37 +43,44 @@ thread_local! {
 impl Desk {
     /// The answer to `query` by itself. None: it deserves none.
     #[must_use]
-    pub fn message(&self, query: &[u8], source: IpAddr) -> Option<Vec<u8>> {
-        self.make(query, source, <[u8]>::to_vec)
+    pub fn message(&self, query: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
+        self.make(query, client, <[u8]>::to_vec)
     }
 
     /// Appends the answer to `query`, its length in two octets before it (RFC 1035 section 4.2.2), to `out`. False: it deserves none.
     #[must_use]
-    pub fn answer(&self, query: &[u8], source: IpAddr, out: &mut Vec<u8>) -> bool {
-        let taken = self.make(query, source, |octets| {
+    pub fn answer(&self, query: &[u8], client: SocketAddr, out: &mut Vec<u8>) -> bool {
+        let taken = self.make(query, client, |octets| {
             out.extend_from_slice(&(octets.len() as u16).to_be_bytes());
             out.extend_from_slice(octets);
         });
         taken.is_some()
     }
 
-    fn make<T>(&self, query: &[u8], source: IpAddr, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    fn make<T>(&self, query: &[u8], client: SocketAddr, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
         ROOM.with_borrow_mut(|(room, scratch)| {
             room.get_mut(..query.len())?.copy_from_slice(query);
             // A new snapshot is seen by the next query: nothing is kept over an await.
             let snapshot = self.published.snapshot();
+            let entry = self.tap.as_ref().and_then(|tap| tap.lock().query(query, client));
             let context = Context {
                 snapshot: &snapshot,
                 instance: &self.instance,
                 transport: self.transport,
-                source,
+                source: client.ip(),
                 now: Clock::seconds(),
                 cookies: CookiePolicy::Answer,
                 dice: step(self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed)),
                 keys: None,
             };
-            let reply = answer(room, query.len(), scratch, &context, &self.counters)?;
-            Some(take(room.get(..reply.length)?))
+            let reply = answer(room, query.len(), scratch, &context, &self.counters);
+            let octets = reply.as_ref().and_then(|reply| room.get(..reply.length));
+            if let (Some(tap), Some(entry)) = (&self.tap, entry) {
+                let fate = if octets.is_some() { Fate::Sent } else { Fate::None };
+                let cluster = reply.as_ref().and_then(|reply| reply.cluster);
+                tap.lock().answer(entry, octets.unwrap_or_default(), cluster, fate);
+            }
+            octets.map(take)
         })
     }
 }

@@ -135,13 +135,13 @@ impl Encrypted {
             for listener in listeners {
                 let (with, acceptor) = (with.clone(), acceptor.clone());
                 let (gate, shutdown) = (with.gate.clone(), with.shutdown.clone());
-                let handle = move |io: TcpStream, source| {
+                let handle = move |io: TcpStream, client| {
                     let (with, acceptor) = (with.clone(), acceptor.clone());
                     async move {
                         let io = shake_hands(&acceptor, io, with.gate.patience()).await?;
                         match transport {
-                            Transport::Https => https(io, source, with).await,
-                            _ => serve(io, source, with).await,
+                            Transport::Https => https(io, client, with).await,
+                            _ => serve(io, client, with).await,
                         }
                     }
                 };

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -44,7 +44,7 @@ const QUERIES_MAX: u64 = 100_000;
 ///
 /// # Errors
 /// When the connection breaks, or the client holds on to it after it was told to go.
-pub async fn https<S>(io: S, source: IpAddr, with: Stream) -> io::Result<()>
+pub async fn https<S>(io: S, peer: SocketAddr, with: Stream) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -52,7 +52,7 @@ where
     let begun = Instant::now();
     let client = Arc::new(Client {
         with,
-        source,
+        peer,
         begun,
         requests: AtomicU64::new(0),
         last: AtomicU64::new(0),
@@ -94,7 +94,7 @@ where
 /// One connection's client.
 struct Client {
     with: Stream,
-    source: IpAddr,
+    peer: SocketAddr,
     begun: Instant,
     requests: AtomicU64,
     // Milliseconds after `begun`, when the last whole request came.
@@ -125,7 +125,7 @@ impl Client {
             Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the request did not end"),
         };
         self.last.store(self.begun.elapsed().as_millis() as u64, Relaxed);
-        let Some(answer) = self.with.answer(&query, self.source) else {
+        let Some(answer) = self.with.answer(&query, self.peer) else {
             return plain(StatusCode::BAD_REQUEST, "this is no DNS query");
         };
         let unread = self.unread.clone().acquire_many_owned(answer.len() as u32);

@@ -1,7 +1,7 @@
 //! Accepting connections.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,13 +52,13 @@ pub async fn listen<H, F>(
     shutdown: Shutdown,
     handle: H,
 ) where
-    H: Fn(TcpStream, IpAddr) -> F,
+    H: Fn(TcpStream, SocketAddr) -> F,
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
     let serve = |(stream, client): (TcpStream, SocketAddr), permit| {
         // Beyond its share: closed at once.
         let Some(pass) = gate.admit(permit, client.ip()) else { return };
-        let served = handle(stream, client.ip());
+        let served = handle(stream, client);
         tasks.spawn(async move {
             if let Err(error) = served.await {
                 tracing::debug!(%error, "a connection ended");

@@ -175,8 +175,7 @@ impl Query<'_> {
         if query.first_chunk() != Some(&[0, 0]) || has_keepalive(&query) {
             return Err(PROTOCOL_ERROR);
         }
-        let source = self.connection.remote_address().ip();
-        match self.with.give(&query, source) {
+        match self.with.give(&query, self.connection.remote_address()) {
             None => return Err(PROTOCOL_ERROR),
             Some(Given::Answer(answer)) => {
                 if !self.write(&mut send, &answer).await {

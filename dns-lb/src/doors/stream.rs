@@ -1,7 +1,7 @@
 //! Messages with their length before them, on a connection (RFC 7766): TCP, and TLS above it.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,14 +48,14 @@ pub(super) enum Given {
 
 impl Stream {
     /// What `query` is given. None: it deserves nothing.
-    pub(super) fn give(&self, query: &[u8], source: IpAddr) -> Option<Given> {
+    pub(super) fn give(&self, query: &[u8], client: SocketAddr) -> Option<Given> {
         let special =
-            self.transfers.as_ref().and_then(|transfers| transfers.look(query, source).zip(Some(transfers)));
+            self.transfers.as_ref().and_then(|transfers| transfers.look(query, client.ip()).zip(Some(transfers)));
         match special {
-            None => self.desk.message(query, source).map(Given::Answer),
+            None => self.desk.message(query, client).map(Given::Answer),
             Some((Special::Answer(octets), _)) => Some(Given::Answer(octets)),
             Some((Special::Signed(query, mut session), _)) => {
-                let mut answer = self.desk.message(&query, source)?;
+                let mut answer = self.desk.message(&query, client)?;
                 session.sign(&mut answer, seconds());
                 Some(Given::Answer(answer))
             }
@@ -66,10 +66,10 @@ impl Stream {
     }
 
     /// The one message that `query` is given, where there is no room for more: transfers are refused (RFC 8484 section 5).
-    pub(super) fn answer(&self, query: &[u8], source: IpAddr) -> Option<Vec<u8>> {
-        match self.give(query, source)? {
+    pub(super) fn answer(&self, query: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
+        match self.give(query, client)? {
             Given::Answer(answer) => Some(answer),
-            Given::Transfer(..) => self.desk.message(query, source),
+            Given::Transfer(..) => self.desk.message(query, client),
         }
     }
 }
@@ -81,7 +81,7 @@ impl Stream {
 ///
 /// # Errors
 /// When the connection breaks, or the client takes too long for a message.
-pub async fn serve<S>(mut io: S, source: IpAddr, with: Stream) -> io::Result<()>
+pub async fn serve<S>(mut io: S, client: SocketAddr, with: Stream) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -99,13 +99,13 @@ where
             // No answer to what is no query: here the client cannot be spoofed, and has no business to go on.
             over = match transfers
                 .as_ref()
-                .and_then(|transfers| transfers.look(query, source).zip(Some(transfers)))
+                .and_then(|transfers| transfers.look(query, client.ip()).zip(Some(transfers)))
             {
-                None => !desk.answer(query, source, &mut out),
+                None => !desk.answer(query, client, &mut out),
                 Some((Special::Answer(answer), _)) => !frame(&answer, &mut out),
                 Some((Special::Signed(query, mut session), _)) => {
                     let mut answer = Vec::new();
-                    let answered = desk.answer(&query, source, &mut answer);
+                    let answered = desk.answer(&query, client, &mut answer);
                     answer.drain(..2.min(answer.len()));
                     session.sign(&mut answer, seconds());
                     !answered || !frame(&answer, &mut out)

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
@@ -116,7 +116,7 @@ impl Batch {
 
     /// Calls `answer` with the buffer of each received datagram, its length and where it came from; it gives the length of the
     /// answer that it has put there, if any.
-    pub fn answer_each(&mut self, mut answer: impl FnMut(&mut [u8], usize, IpAddr) -> Option<usize>) {
+    pub fn answer_each(&mut self, mut answer: impl FnMut(&mut [u8], usize, SocketAddr) -> Option<usize>) {
         let datagrams = self.lengths.iter_mut().zip(&mut self.data).zip(&self.addresses);
         for ((length, data), address) in datagrams.take(self.received) {
             *length = answer(data, *length, source(address)).unwrap_or(0).min(SIZE);
@@ -172,18 +172,22 @@ impl Batch {
 }
 
 /// The address in `storage`; 0.0.0.0 for what is no address of the Internet.
-fn source(storage: &libc::sockaddr_storage) -> IpAddr {
+fn source(storage: &libc::sockaddr_storage) -> SocketAddr {
     let storage: *const libc::sockaddr_storage = storage;
     // SAFETY: a sockaddr_storage is as large as, and aligned for, each kind of address; its family says which it holds; and every
     // bit pattern is a valid value of the integers read.
     unsafe {
         match libc::c_int::from((*storage).ss_family) {
             libc::AF_INET => {
-                let address = (*storage.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
-                IpAddr::V4(u32::from_be(address).into())
+                let from = &*storage.cast::<libc::sockaddr_in>();
+                let address = Ipv4Addr::from(u32::from_be(from.sin_addr.s_addr));
+                SocketAddr::from((address, u16::from_be(from.sin_port)))
             }
-            libc::AF_INET6 => IpAddr::V6((*storage.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr.into()),
-            _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            libc::AF_INET6 => {
+                let from = &*storage.cast::<libc::sockaddr_in6>();
+                SocketAddr::from((from.sin6_addr.s6_addr, u16::from_be(from.sin6_port)))
+            }
+            _ => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         }
     }
 }

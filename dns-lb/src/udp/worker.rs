@@ -13,6 +13,7 @@ use super::socket::is_wildcard;
 use crate::answer::{Context, CookiePolicy, Scratch, answer};
 use crate::metrics::{Counters, Transport};
 use crate::publish::Reader;
+use crate::tap::{Fate, Tap};
 use crate::transfer::Keys;
 use crate::zone::step;
 
@@ -54,6 +55,8 @@ pub struct Worker {
     pub clock: Clock,
     /// Of those who sign queries.
     pub keys: Keys,
+    /// Where queries are taken down, if they are.
+    pub tap: Option<Tap>,
 }
 
 /// The time, as far as answers depend on it.
@@ -106,29 +109,37 @@ impl Worker {
 
     /// Answers what `batch` has received.
     pub fn answer_batch(&mut self, batch: &mut Batch, scratch: &mut Scratch) {
-        let Self { socket, reader, instance, counters, dice, cookies, limiter, clock, keys } = self;
+        let Self { socket, reader, instance, counters, dice, cookies, limiter, clock, keys, tap } = self;
         let keys = Some(&*keys).filter(|keys| !keys.is_empty());
         let (now, milliseconds) = (Clock::seconds(), clock.milliseconds());
         let snapshot = reader.enter();
-        batch.answer_each(|buffer, length, source| {
+        batch.answer_each(|buffer, length, client| {
             let transport = Transport::Udp;
             let (dice, cookies) = (dice.roll(), *cookies);
+            let entry = tap.as_mut().and_then(|tap| tap.query(buffer.get(..length)?, client));
+            let source = client.ip();
             let context = Context { snapshot, instance, transport, source, now, cookies, dice, keys };
-            let reply = answer(buffer, length, scratch, &context, counters)?;
-            if reply.known() {
-                return Some(reply.length);
+            let reply = answer(buffer, length, scratch, &context, counters);
+            let (length, fate) = match &reply {
+                None => (None, Fate::None),
+                Some(reply) if reply.known() => (Some(reply.length), Fate::Sent),
+                Some(reply) => match limiter.judge(source, reply.subject, milliseconds) {
+                    Verdict::Send => (Some(reply.length), Fate::Sent),
+                    Verdict::Slip => {
+                        counters.slipped();
+                        (reply.slip(buffer, &context), Fate::Cut)
+                    }
+                    Verdict::Withhold => {
+                        counters.limited();
+                        (None, Fate::Withheld)
+                    }
+                },
+            };
+            if let (Some(tap), Some(entry)) = (tap.as_mut(), entry) {
+                let octets = buffer.get(..length.unwrap_or(0)).unwrap_or_default();
+                tap.answer(entry, octets, reply.and_then(|reply| reply.cluster), fate);
             }
-            match limiter.judge(source, reply.subject, milliseconds) {
-                Verdict::Send => Some(reply.length),
-                Verdict::Slip => {
-                    counters.slipped();
-                    reply.slip(buffer, &context)
-                }
-                Verdict::Withhold => {
-                    counters.limited();
-                    None
-                }
-            }
+            length
         });
         let (_, dropped) = batch.send(socket);
         reader.leave();

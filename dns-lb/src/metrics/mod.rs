@@ -1,5 +1,8 @@
 //! Counters that the sockets bump and the scraper sums.
 
+mod names;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,35 +12,62 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
+pub use names::NameSlot;
+use names::{NameCounters, NameSlots};
+
 use crate::answer::Reply;
-use crate::wire::Rcode;
+use crate::tap::{Output, Taps};
+use crate::wire::{Name, Rcode};
 
 /// Cluster names that have a counter of their own; a federation with more counts the rest under [`OTHER`].
 const CLUSTERS_MAX: usize = 1024;
+/// Balanced names that have counters of their own, if the operator says nothing: 64 KiB for each thread.
+pub const NAMES_DEFAULT: usize = 1000;
 /// Name of what is answered from static records.
 const STATIC: &str = "";
-/// Name of the clusters beyond [`CLUSTERS_MAX`].
+/// Name of the clusters beyond [`CLUSTERS_MAX`], and of the names beyond their bound.
 const OTHER: &str = "(other)";
 
 /// Index of a cluster's counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterSlot(u16);
 
-/// Cluster names in order of appearance. A name keeps its slot while the process lives, whatever the epoch.
+impl ClusterSlot {
+    /// Of records that are no cluster's.
+    pub const STATIC: Self = Self(0);
+}
+
+/// Names of clusters in order of appearance, and the balanced names. A cluster keeps its slot while the process lives, whatever the epoch.
 #[derive(Debug)]
-pub struct ClusterSlots(RwLock<Vec<Box<str>>>);
+pub struct ClusterSlots {
+    clusters: RwLock<Vec<Box<str>>>,
+    names: NameSlots,
+}
 
 impl Default for ClusterSlots {
     fn default() -> Self {
-        Self(RwLock::new(vec![STATIC.into(), OTHER.into()]))
+        Self::counting(NAMES_DEFAULT)
     }
 }
 
 impl ClusterSlots {
+    /// With counters of their own for so many balanced names.
+    pub fn counting(names: usize) -> Self {
+        Self { clusters: RwLock::new(vec![STATIC.into(), OTHER.into()]), names: NameSlots::new(names) }
+    }
+
+    /// The slot of a name that is balanced.
+    pub fn name(&self, name: &Name) -> NameSlot {
+        self.names.slot(name)
+    }
+
     /// The slot of `cluster`; none is what static records have.
     pub fn slot(&self, cluster: Option<&str>) -> ClusterSlot {
-        let Some(cluster) = cluster else { return ClusterSlot(0) };
-        let mut names = self.0.write();
+        let Some(cluster) = cluster else { return ClusterSlot::STATIC };
+        if let Some(index) = self.clusters.read().iter().position(|name| **name == *cluster) {
+            return ClusterSlot(index as u16);
+        }
+        let mut names = self.clusters.write();
         if let Some(index) = names.iter().position(|name| **name == *cluster) {
             return ClusterSlot(index as u16);
         }
@@ -48,8 +78,13 @@ impl ClusterSlots {
         ClusterSlot((names.len() - 1) as u16)
     }
 
+    /// The name of the cluster of `slot`.
+    pub fn cluster(&self, slot: ClusterSlot) -> Option<Box<str>> {
+        self.clusters.read().get(slot.0 as usize).cloned()
+    }
+
     fn names(&self) -> Vec<Box<str>> {
-        self.0.read().clone()
+        self.clusters.read().clone()
     }
 }
 
@@ -78,7 +113,8 @@ impl Transport {
         matches!(self, Self::Tls | Self::Https | Self::Quic)
     }
 
-    fn label(self) -> &'static str {
+    /// As metrics and logs name it.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
@@ -105,6 +141,7 @@ pub struct Counters {
     limited: AtomicU64,
     slipped: AtomicU64,
     clusters: Box<[AtomicU64]>,
+    names: NameCounters,
 }
 
 impl fmt::Debug for Counters {
@@ -114,8 +151,12 @@ impl fmt::Debug for Counters {
 }
 
 impl Counters {
-    /// Counters at zero.
+    /// Counters at zero, without any for names.
     pub fn new(transport: Transport) -> Self {
+        Self::sized(transport, 0)
+    }
+
+    fn sized(transport: Transport, names: usize) -> Self {
         Self {
             transport,
             rcodes: Default::default(),
@@ -129,6 +170,7 @@ impl Counters {
             limited: AtomicU64::new(0),
             slipped: AtomicU64::new(0),
             clusters: (0..CLUSTERS_MAX).map(|_| AtomicU64::new(0)).collect(),
+            names: NameCounters::new(names),
         }
     }
 
@@ -177,9 +219,10 @@ impl Counters {
         (self.limited.load(Relaxed), self.slipped.load(Relaxed))
     }
 
-    /// An answer names a cluster's addresses.
+    /// An answer about a name names a cluster's addresses.
     #[inline]
-    pub fn chosen(&self, cluster: ClusterSlot) {
+    pub fn chosen(&self, name: NameSlot, cluster: ClusterSlot) {
+        self.names.bump(name, cluster, self.transport == Transport::Udp);
         if let Some(counter) = self.clusters.get(cluster.0 as usize) {
             self.bump(counter, 1);
         }
@@ -238,6 +281,8 @@ pub struct ZoneState {
     pub refused_foreign: u64,
 }
 
+/// Of a name's counter.
+type Labels = [(&'static str, String); 3];
 type StateSource = Box<dyn Fn() -> ZoneState + Send + Sync>;
 
 /// Everything that is exported, as a collector that sums when scraped.
@@ -246,6 +291,7 @@ pub struct DnsMetrics {
     pub clusters: Arc<ClusterSlots>,
     threads: Mutex<Vec<Arc<Counters>>>,
     state: Mutex<Option<StateSource>>,
+    taps: Mutex<Option<Arc<Taps>>>,
 }
 
 impl fmt::Debug for DnsMetrics {
@@ -256,21 +302,59 @@ impl fmt::Debug for DnsMetrics {
 
 impl Default for DnsMetrics {
     fn default() -> Self {
-        Self { clusters: Arc::default(), threads: Mutex::default(), state: Mutex::new(None) }
+        Self {
+            clusters: Arc::default(),
+            threads: Mutex::default(),
+            state: Mutex::new(None),
+            taps: Mutex::default(),
+        }
     }
 }
 
 impl DnsMetrics {
+    /// With counters of their own for so many balanced names.
+    pub fn counting(names: usize) -> Self {
+        Self { clusters: Arc::new(ClusterSlots::counting(names)), ..Self::default() }
+    }
+
     /// Counters for one more thread.
     pub fn thread(&self, transport: Transport) -> Arc<Counters> {
-        let counters = Arc::new(Counters::new(transport));
+        let counters = Arc::new(Counters::sized(transport, self.clusters.names.count()));
         self.threads.lock().push(counters.clone());
         counters
+    }
+
+    /// Says what is written down of queries.
+    pub fn tapped(&self, taps: Arc<Taps>) {
+        *self.taps.lock() = Some(taps);
     }
 
     /// Says where the zones' state is read.
     pub fn observe(&self, state: impl Fn() -> ZoneState + Send + Sync + 'static) {
         *self.state.lock() = Some(Box::new(state));
+    }
+
+    /// How often each name was answered: by its name, how, and with which cluster.
+    fn named(&self, threads: &[Arc<Counters>], clusters: &[Box<str>]) -> Vec<(Labels, u64)> {
+        let mut named = self.clusters.names.names();
+        named.push((OTHER.into(), NameSlot::OTHER));
+        named.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let mut series = Vec::new();
+        for (name, slot) in &named {
+            let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+            for thread in threads {
+                for (cluster, count) in thread.names.read(*slot) {
+                    let cluster = cluster.and_then(|slot| clusters.get(slot.0 as usize));
+                    let cluster = cluster.map_or(OTHER, AsRef::as_ref);
+                    *counts.entry((thread.transport.label(), cluster)).or_default() += count;
+                }
+            }
+            series.extend(counts.into_iter().map(|((transport, cluster), count)| {
+                let [transport, cluster] = [transport, cluster].map(str::to_owned);
+                ([("name", name.clone()), ("transport", transport), ("cluster", cluster)], count)
+            }));
+        }
+        series
     }
 
     fn counter<L: prometheus_client::encoding::EncodeLabelSet>(
@@ -325,6 +409,7 @@ impl Collector for DnsMetrics {
                 ([("cluster", &**name)], threads.iter().map(count).sum())
             })
             .collect();
+        let named = self.named(&threads, &names);
         let e = &mut encoder;
         Self::counter(e, "dns_queries", "Queries answered, by transport and response code", &queries)?;
         Self::counter(
@@ -345,6 +430,24 @@ impl Collector for DnsMetrics {
             "Answers that named a cluster; static records have no cluster",
             &clusters,
         )?;
+        Self::counter(
+            e,
+            "dns_name_answers",
+            "Answers about a balanced name that named a cluster, by name, transport and cluster",
+            &named,
+        )?;
+        if let Some(taps) = &*self.taps.lock() {
+            let wanted = Output::ALL.into_iter().filter(|output| taps.wants(*output));
+            let of = |output: Output| {
+                let (name, counts) = (output.label(), taps.counts(output));
+                let one = |outcome, count: &AtomicU64| {
+                    ([("output", name), ("outcome", outcome)], count.load(Relaxed))
+                };
+                [one("written", &counts.written), one("dropped", &counts.dropped)]
+            };
+            let help = "Lines of the log of queries, and messages of dnstap; dropped: the writer was behind, or nobody took them";
+            Self::counter(e, "dns_tap", help, &wanted.flat_map(of).collect::<Vec<_>>())?;
+        }
         let state = self.state.lock().as_ref().map(|read| read()).unwrap_or_default();
         let mut gauge = |name: &str, help: &str, value: u64| -> fmt::Result {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
