@@ -15,8 +15,9 @@
 //!   usual form goes to the cold path, which uses hickory-proto on the same octets and reads the model instead of the compiled form.
 //!   Tests hold the two against each other.
 //! - [`publish`]: the swap; a thread looks once per batch.
-//! - [`udp`], [`doors`]: the sockets. The unsafe code is in `udp/mmsg.rs`, all of it.
+//! - [`udp`], [`doors`]: the sockets. The unsafe code is in `udp/mmsg.rs`, but for a call in `heap.rs` and one in `takeover/`.
 //! - [`transfer`]: whole zones for secondaries, and NOTIFY.
+//! - [`takeover`]: sockets from the version before, and to the next one.
 //! - [`tap`]: the log of queries, and dnstap.
 //! - [`hub`]: the stream from the hub, the fence that an older epoch does not pass, and the disk. [`state`] ties them together.
 //! - [`metrics`]: counters per thread.
@@ -24,6 +25,7 @@
 //! It runs as [`Options`] → [`Service::bind`] → [`Service::run`]; [`run`] is the two in one.
 
 pub mod answer;
+mod bind;
 pub mod client;
 pub mod compile;
 pub mod dnssec;
@@ -36,6 +38,7 @@ mod options;
 pub mod publish;
 mod service;
 pub mod state;
+pub mod takeover;
 pub mod tap;
 pub mod transfer;
 pub mod udp;

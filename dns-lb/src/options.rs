@@ -43,6 +43,10 @@ pub struct Options {
     /// This server's name: what NSID and id.server say, and who it is to the hub. At most 64 octets.
     #[arg(long, default_value = "dns-lb")]
     pub instance: String,
+    /// Unix socket at which a version that is started later asks for the sockets, and this one does of the version before it: so none loses
+    /// a query.
+    #[arg(long, value_name = "PATH", requires = "data_dir")]
+    pub takeover: Option<PathBuf>,
     /// UDP threads for each address; one for each core if not given.
     #[arg(long, value_name = "N")]
     pub threads: Option<std::num::NonZeroUsize>,
@@ -112,6 +116,7 @@ impl Default for Options {
             cert: None,
             key: None,
             instance: "dns-lb".into(),
+            takeover: None,
             threads: None,
             metrics_listen: None,
             metrics_names: NAMES_DEFAULT,

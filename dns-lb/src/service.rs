@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use aws_lc_rs::error::Unspecified;
@@ -13,19 +15,21 @@ use federation_runtime::pki::{self, Identity};
 use federation_runtime::shutdown::Shutdown;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::answer::{INSTANCE_MAX, Secrets};
+use crate::bind::{bind_both, inherit};
 use crate::client::{Database, DatabaseError};
 use crate::doors::{self, Desk, Encrypted, EncryptedAddresses, EncryptedError, Gate, Stream};
 use crate::hub::{Client, Disk, DiskError, Fence, Hub, Meeting, alone};
 use crate::metrics::{DnsMetrics, Transport};
 use crate::options::Options;
 use crate::state::State;
+use crate::takeover::{Predecessor, Waiting};
 use crate::tap::{TargetError, Writer};
 use crate::transfer::{KeyError, Keys, Transfers, notify};
-use crate::udp::{self, Clock, Dice, Limit, Limiter, Worker};
+use crate::udp::{Clock, Dice, Limit, Limiter, Worker};
 use crate::zone::step;
 
 /// How often freshness is looked at.
@@ -34,8 +38,8 @@ const REVIEW: Duration = Duration::from_secs(1);
 const READY: Duration = Duration::from_millis(20);
 /// How long connections have to end at a shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
-/// Tries to find a port that is free for UDP and TCP, where the port is left to the kernel.
-const PORT_TRIES: usize = 16;
+/// The same where a successor answers already.
+const DRAIN_SUCCEEDED: Duration = Duration::from_secs(5);
 
 /// dns-lb could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +85,18 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The sockets cannot be taken over, or not handed over.
+    #[error("--takeover {path}")]
+    Takeover {
+        /// As given.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The sockets that systemd names are none.
+    #[error("LISTEN_FDS")]
+    Environment(#[source] io::Error),
     /// The identity cannot be read.
     #[error("--pki")]
     Pki(#[from] pki::Error),
@@ -137,6 +153,8 @@ pub struct Service {
     state: State,
     keys: Keys,
     writer: Option<Writer>,
+    predecessor: Option<Predecessor>,
+    scraped: Option<TcpListener>,
     health: Health,
     metrics: Metrics,
     dns_metrics: Arc<DnsMetrics>,
@@ -152,6 +170,8 @@ impl Service {
             return Err(Error::Instance(options.instance.len()));
         }
         let hub = options.hub.clone().map(|address| hub(address, &options)).transpose()?;
+        // From here on the predecessor, if there is one, applies no updates: what is on disk is what it answers.
+        let (predecessor, mut inherited) = inherit(&options)?;
         let dns_metrics = Arc::new(DnsMetrics::counting(options.metrics_names));
         metrics.register(|registry| registry.register_collector(Box::new(dns_metrics.clone())));
         let disk = options.data_dir.as_deref().map(Disk::new);
@@ -173,14 +193,26 @@ impl Service {
         let threads = options.threads.map_or_else(cores, std::num::NonZeroUsize::get);
         let (mut addresses, mut udp, mut tcp) = (Vec::new(), Vec::new(), Vec::new());
         for &address in &options.listen {
-            let (listener, bound, sockets) = bind_both(address, threads)?;
+            let (listener, bound, sockets) = bind_both(address, threads, &mut inherited)?;
             addresses.push(bound);
             udp.extend(sockets);
             tcp.push(listener);
         }
-        let encrypted = Encrypted::bind(&options.encrypted)?;
-        let bind = |address| doors::bind(address, false).map_err(|source| Error::Meet { address, source });
-        let meet = options.meet_listen.map(bind).transpose()?;
+        let encrypted = Encrypted::bind(&options.encrypted, &mut inherited)?;
+        let scraped = options.metrics_listen.map(|address| {
+            let bind = || std::net::TcpListener::bind(address);
+            let listener = inherited.tcp(address).map_or_else(bind, Ok).and_then(doors::adopt);
+            listener.map_err(|source| Error::Metrics { address, source })
+        });
+        let scraped = scraped.transpose()?;
+        let meet = options.meet_listen.map(|address| {
+            let listener = inherited.tcp(address).map_or_else(|| doors::bind(address, false), doors::adopt);
+            listener.map_err(|source| Error::Meet { address, source })
+        });
+        let meet = meet.transpose()?;
+        if !inherited.left().is_empty() {
+            tracing::warn!(addresses = ?inherited.left(), "no flag asks for these sockets: they are closed");
+        }
         let writer = Writer::start(&options.tap, &options.instance, dns_metrics.clusters.clone())?;
         if let Some(writer) = &writer {
             dns_metrics.tapped(writer.taps().clone());
@@ -196,6 +228,8 @@ impl Service {
             state,
             keys,
             writer,
+            predecessor,
+            scraped,
             health,
             metrics,
             dns_metrics,
@@ -217,6 +251,16 @@ impl Service {
         &self.addresses
     }
 
+    /// Copies of all sockets.
+    fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let tcp = self.tcp.iter().chain(&self.scraped).chain(&self.meet);
+        let tcp = tcp.map(|listener| listener.as_fd().try_clone_to_owned());
+        let udp = self.udp.iter().map(|socket| socket.as_fd().try_clone_to_owned());
+        let mut sockets = tcp.chain(udp).collect::<io::Result<Vec<_>>>()?;
+        sockets.extend(self.encrypted.sockets()?);
+        Ok(sockets)
+    }
+
     /// What it serves: for parts in the same process, and tests.
     pub fn state(&self) -> State {
         self.state.clone()
@@ -235,12 +279,18 @@ impl Service {
     }
 
     async fn serve(self, shutdown: &Shutdown) -> Result<(), Error> {
-        if let Some(address) = self.options.metrics_listen {
-            endpoints::serve(address, self.health.clone(), self.metrics.clone(), shutdown.clone())
-                .await
+        let sockets = self
+            .options
+            .takeover
+            .as_ref()
+            .map(|path| self.sockets().map_err(|source| Error::Takeover { path: path.clone(), source }));
+        let sockets = sockets.transpose()?.unwrap_or_default();
+        let meet = self.meet();
+        if let Some((listener, address)) = self.scraped.zip(self.options.metrics_listen) {
+            endpoints::serve_on(listener, self.health.clone(), self.metrics.clone(), shutdown.clone())
                 .map_err(|source| Error::Metrics { address, source })?;
         }
-        let meet = self.meet();
+        let succeeded = Arc::new(AtomicBool::new(false));
         let instance: Arc<[u8]> = self.options.instance.as_bytes().into();
         let mut dice = Dice::new(seed());
         let limit = Limit {
@@ -249,9 +299,8 @@ impl Service {
             ..Limit::default()
         };
         let taps = self.writer.as_ref().map(|writer| writer.taps().clone());
-        let tap = |transport, server, seed| {
-            taps.as_ref().map(|taps| taps.tap(transport, server, Dice::new(seed)))
-        };
+        let tap =
+            |transport, server, seed| taps.as_ref().map(|taps| taps.tap(transport, server, Dice::new(seed)));
         let threads = self.udp.len();
         // Each thread says how it ended, once.
         let (ended, mut ends) = mpsc::channel(threads.max(1));
@@ -305,6 +354,7 @@ impl Service {
             gate,
             transfers: transfers.clone(),
             shutdown: shutdown.clone(),
+            succeeded: succeeded.clone(),
         };
         let limits = self.options.limits();
         self.encrypted.open(limits, &connections, with)?;
@@ -342,11 +392,36 @@ impl Service {
             tokio::spawn(client.run(shutdown.clone()));
         }
         tracing::info!(addresses = ?self.addresses, udp_threads = threads, "answering");
+        let mut successor = None;
+        if let Some(path) = &self.options.takeover {
+            let failed = |source| Error::Takeover { path: path.clone(), source };
+            if let Some(predecessor) = self.predecessor {
+                let retired = tokio::task::spawn_blocking(move || predecessor.retire()).await;
+                retired.map_err(io::Error::other).flatten().map_err(failed)?;
+                tracing::info!("the sockets are taken over");
+            }
+            let waiting = Waiting::listen(path, sockets).map_err(failed)?;
+            let (sender, receiver) = oneshot::channel();
+            let (state, ending) = (self.state.clone(), shutdown.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = waiting.succeeded(&state) => drop(sender.send(())),
+                    () = ending.wait() => {}
+                }
+            });
+            successor = Some(receiver);
+        }
         let mut review = tokio::time::interval(REVIEW);
         loop {
             tokio::select! {
                 () = shutdown.wait() => break,
                 _ = review.tick() => self.state.review(),
+                () = succession(&mut successor) => {
+                    tracing::info!("a successor answers: draining");
+                    succeeded.store(true, Relaxed);
+                    shutdown.start();
+                    break;
+                }
                 end = ends.recv() => match end {
                     Some(Err(error)) => return Err(Error::Socket(error)),
                     Some(Ok(())) => {}
@@ -359,7 +434,8 @@ impl Service {
         drop(joined.await);
         connections.close();
         // What was asked is answered; who does not take it is not waited for.
-        drop(tokio::time::timeout(DRAIN, connections.wait()).await);
+        let drain = if succeeded.load(Relaxed) { DRAIN_SUCCEEDED } else { DRAIN };
+        drop(tokio::time::timeout(drain, connections.wait()).await);
         if let Some(writer) = self.writer {
             drop(tokio::task::spawn_blocking(move || writer.end()).await);
         }
@@ -390,23 +466,14 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
     service.run(shutdown).await
 }
 
-fn bind_both(
-    address: SocketAddr,
-    threads: usize,
-) -> Result<(TcpListener, SocketAddr, Vec<UdpSocket>), Error> {
-    let failed = |transport| move |source| Error::Bind { address, transport, source };
-    let mut tries = 0;
-    loop {
-        let listener = doors::bind(address, false).map_err(failed("TCP"))?;
-        let bound = listener.local_addr().map_err(failed("TCP"))?;
-        let sockets: io::Result<Vec<UdpSocket>> = (0..threads).map(|_| udp::bind(bound)).collect();
-        tries += 1;
-        match sockets {
-            Ok(sockets) => return Ok((listener, bound, sockets)),
-            // The kernel chose a port that is free for TCP only.
-            Err(_) if address.port() == 0 && tries < PORT_TRIES => {}
-            Err(source) => return Err(failed("UDP")(source)),
-        }
+/// When a successor answers.
+async fn succession(successor: &mut Option<oneshot::Receiver<()>>) {
+    let waited = match successor {
+        Some(successor) => successor.await.is_ok(),
+        None => false,
+    };
+    if !waited {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -30,6 +30,9 @@ const ZONES: &str = "zones";
 #[derive(Clone)]
 pub struct State(Arc<Inner>);
 
+/// While it is held no update is applied.
+pub type Rest = tokio::sync::OwnedMutexGuard<()>;
+
 struct Inner {
     published: Arc<Published>,
     metrics: Arc<DnsMetrics>,
@@ -43,6 +46,8 @@ struct Inner {
     // Held while zones are compiled, so that they are compiled one after the other.
     workshop: Mutex<Workshop>,
     audience: Mutex<Audience>,
+    // Held from an update to the disk.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What zones are compiled with.
@@ -130,6 +135,7 @@ impl State {
             now,
             workshop,
             audience,
+            turn: Arc::default(),
         }));
         let watched = Arc::downgrade(&state.0);
         state
@@ -185,6 +191,8 @@ impl State {
                 drop(update);
                 heap::give_back();
                 self.0.publish(Arc::new(zones));
+                // What they were made with, too.
+                heap::give_back();
             }
             // Written by a version with other rules: the hub will send it anew, and this version will say what it thinks of it.
             Err(problems) => tracing::error!(%problems, "the zones on disk are not valid here"),
@@ -192,8 +200,14 @@ impl State {
         Ok(())
     }
 
+    /// Applies no updates while what it gives is held; the disk has what is served.
+    pub async fn rest(&self) -> Rest {
+        self.0.turn.clone().lock_owned().await
+    }
+
     /// Applies an update of the hub, if the fence lets it. Returns when every socket answers it.
     pub async fn offer(&self, mut update: v1::ZoneUpdate) -> Applied {
+        let _turn = self.0.turn.lock().await;
         let epoch = update.epoch;
         let otherwise = Lease::of(&mut update);
         let (served, held) = {

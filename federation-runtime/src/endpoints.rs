@@ -114,7 +114,19 @@ pub async fn serve(
     metrics: Metrics,
     shutdown: Shutdown,
 ) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind(listen).await?;
+    serve_on(TcpListener::bind(listen).await?, health, metrics, shutdown)
+}
+
+/// The same, on a listener that is bound already.
+///
+/// # Errors
+/// When it does not say where it is.
+pub fn serve_on(
+    listener: TcpListener,
+    health: Health,
+    metrics: Metrics,
+    shutdown: Shutdown,
+) -> std::io::Result<SocketAddr> {
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         let served = axum::serve(listener, router(health, metrics))

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,9 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use super::quic::{bind_quic, quic, quic_endpoint};
-use super::{Certificate, CertificateError, Gate, Limits, Stream, bind, https, listen, serve};
+use super::{Certificate, CertificateError, Gate, Limits, Stream, adopt, bind, https, listen, serve};
 use crate::metrics::Transport;
+use crate::takeover::Inherited;
 
 /// Sockets of the encrypted doors, and the certificate that they show.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
@@ -84,11 +86,11 @@ pub struct Encrypted {
 }
 
 impl Encrypted {
-    /// Loads the certificate and binds what is asked for. Must be called within a tokio runtime.
+    /// Loads the certificate and binds what is asked for, where it is not `inherited`. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When an address or the certificate cannot be used; the message names the flag.
-    pub fn bind(options: &EncryptedOptions) -> Result<Self, EncryptedError> {
+    pub fn bind(options: &EncryptedOptions, inherited: &mut Inherited) -> Result<Self, EncryptedError> {
         let wanted = [&options.dot_listen, &options.doh_listen, &options.doq_listen];
         if wanted.iter().all(|addresses| addresses.is_empty()) {
             return Ok(Self::default());
@@ -98,22 +100,37 @@ impl Encrypted {
         };
         let certificate = Some(Certificate::load(certificate, key)?);
         let (dot, dot_at) = each("dot-listen", &options.dot_listen, |address| {
-            let listener = bind(address, false)?;
+            let listener = inherited.tcp(address).map_or_else(|| bind(address, false), adopt)?;
             let bound = listener.local_addr()?;
             Ok((listener, bound))
         })?;
         let (doh, doh_at) = each("doh-listen", &options.doh_listen, |address| {
-            let listener = bind(address, false)?;
+            let listener = inherited.tcp(address).map_or_else(|| bind(address, false), adopt)?;
             let bound = listener.local_addr()?;
             Ok((listener, bound))
         })?;
         let (doq, doq_at) = each("doq-listen", &options.doq_listen, |address| {
-            let socket = bind_quic(address)?;
+            let socket = match inherited.udp(address).pop() {
+                Some(socket) => {
+                    socket.set_nonblocking(true)?;
+                    socket
+                }
+                None => bind_quic(address)?,
+            };
             let bound = socket.local_addr()?;
             Ok((socket, bound))
         })?;
         let addresses = EncryptedAddresses { dot: dot_at, doh: doh_at, doq: doq_at };
         Ok(Self { certificate, dot, doh, doq, addresses })
+    }
+
+    /// Copies of the sockets, for another process.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let tcp = self.dot.iter().chain(&self.doh).map(|listener| listener.as_fd().try_clone_to_owned());
+        tcp.chain(self.doq.iter().map(|socket| socket.as_fd().try_clone_to_owned())).collect()
     }
 
     /// Opens the doors: each kind has a gate of its own, so that a crowd at one keeps nobody out of another. `with` gives what a kind's
@@ -164,7 +181,7 @@ type Bound<T> = (Vec<T>, Vec<SocketAddr>);
 fn each<T>(
     flag: &'static str,
     addresses: &[SocketAddr],
-    bind: impl Fn(SocketAddr) -> io::Result<(T, SocketAddr)>,
+    mut bind: impl FnMut(SocketAddr) -> io::Result<(T, SocketAddr)>,
 ) -> Result<Bound<T>, EncryptedError> {
     let one = |&address: &SocketAddr| {
         bind(address).map_err(|source| EncryptedError::Bind { flag, address, source })

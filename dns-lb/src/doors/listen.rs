@@ -44,6 +44,15 @@ pub fn bind(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
     TcpListener::from_std(bound.into())
 }
 
+/// A listener that somebody else has bound.
+///
+/// # Errors
+/// When it cannot be waited for.
+pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
 /// Accepts until `shutdown`, and has `handle` serve each client in a task of its own. What waits at the end is served too.
 pub async fn listen<H, F>(
     listener: TcpListener,

@@ -19,5 +19,5 @@ pub use encrypted::{Encrypted, EncryptedAddresses, EncryptedError, EncryptedOpti
 pub use freshness::freshness;
 pub use gate::{Gate, Limits, Pass};
 pub use https::{https, of_parameters};
-pub use listen::{bind, listen};
+pub use listen::{adopt, bind, listen};
 pub use stream::{Stream, serve};

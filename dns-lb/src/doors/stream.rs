@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use federation_runtime::shutdown::Shutdown;
@@ -23,6 +24,8 @@ const TOGETHER: usize = 16 * 1024;
 const KEPT: usize = 512;
 /// How long a client is listened to after the shutdown has begun: what it sent before is answered.
 const DRAIN: Duration = Duration::from_millis(300);
+/// The same where a successor answers already, so that nobody waits: a client that has just connected has time to ask.
+const DRAIN_SUCCEEDED: Duration = Duration::from_secs(3);
 
 /// What a connection is served with.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub struct Stream {
     pub transfers: Option<Arc<Transfers>>,
     /// The end.
     pub shutdown: Shutdown,
+    /// Whether it is so because a successor answers.
+    pub succeeded: Arc<AtomicBool>,
 }
 
 /// What a query is given.
@@ -49,8 +54,10 @@ pub(super) enum Given {
 impl Stream {
     /// What `query` is given. None: it deserves nothing.
     pub(super) fn give(&self, query: &[u8], client: SocketAddr) -> Option<Given> {
-        let special =
-            self.transfers.as_ref().and_then(|transfers| transfers.look(query, client.ip()).zip(Some(transfers)));
+        let special = self
+            .transfers
+            .as_ref()
+            .and_then(|transfers| transfers.look(query, client.ip()).zip(Some(transfers)));
         match special {
             None => self.desk.message(query, client).map(Given::Answer),
             Some((Special::Answer(octets), _)) => Some(Given::Answer(octets)),
@@ -85,7 +92,7 @@ pub async fn serve<S>(mut io: S, client: SocketAddr, with: Stream) -> io::Result
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Stream { desk, gate, transfers, shutdown } = with;
+    let Stream { desk, gate, transfers, shutdown, succeeded } = with;
     let mut input: Vec<u8> = Vec::with_capacity(KEPT);
     let mut out: Vec<u8> = Vec::new();
     let mut queries = 0;
@@ -149,7 +156,8 @@ where
             let read = tokio::select! {
                 read = timeout_at(deadline, io.read_buf(&mut input)) => read,
                 () = shutdown.wait(), if ending.is_none() => {
-                    ending = Some(Instant::now() + DRAIN);
+                    let drain = if succeeded.load(Relaxed) { DRAIN_SUCCEEDED } else { DRAIN };
+                    ending = Some(Instant::now() + drain);
                     continue;
                 }
             };

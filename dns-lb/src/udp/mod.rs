@@ -7,5 +7,5 @@ mod worker;
 
 pub use limit::{Limit, Limiter, Verdict};
 pub use mmsg::{BATCH, Batch};
-pub use socket::{bind, is_wildcard};
+pub use socket::{adopt, bind, is_wildcard};
 pub use worker::{Clock, Dice, Worker};

@@ -23,6 +23,18 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    let socket = ready(socket, address)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// A socket that somebody else has bound to `address`, ready to be received from.
+pub fn adopt(socket: UdpSocket, address: SocketAddr) -> io::Result<UdpSocket> {
+    socket.set_nonblocking(false)?;
+    ready(socket.into(), address).map(UdpSocket::from)
+}
+
+fn ready(socket: Socket, address: SocketAddr) -> io::Result<Socket> {
     // Best effort: the kernel's default is merely less patient with bursts.
     let _ = socket.set_recv_buffer_size(BUFFER);
     let _ = socket.set_send_buffer_size(BUFFER);
@@ -30,6 +42,5 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
         super::mmsg::receive_destination(&socket, address.is_ipv6())?;
     }
     socket.set_read_timeout(Some(WAKE))?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
+    Ok(socket)
 }

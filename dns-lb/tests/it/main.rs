@@ -17,4 +17,5 @@ mod packets;
 mod secondary;
 mod sockets;
 mod support;
+mod takeover;
 mod tap;
