@@ -43,6 +43,8 @@ struct Figures {
 }
 
 type Table = BTreeMap<(String, String), Figures>;
+/// Microseconds that half, and 99 of 100, of a server's answers took at most, by repetition.
+type Latency = BTreeMap<&'static str, Vec<[f64; 2]>>;
 
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -69,7 +71,7 @@ fn measure(options: &Options, qps: &Path, dns_lb: &Path, directory: &Path) -> Re
             }
         }
     }
-    let (mut table, mut latency, mut dnsperf) = (Table::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut table, mut latency, mut dnsperf) = (Table::new(), Latency::new(), BTreeMap::new());
     for repetition in 0..options.repetitions {
         for server in &servers {
             let running = match Running::start(server, directory) {
@@ -93,12 +95,15 @@ fn measure(options: &Options, qps: &Path, dns_lb: &Path, directory: &Path) -> Re
                 figures.per_second.push(answer["per_second"].as_f64().unwrap_or(0.0));
                 figures.cpu_us.push(cpu / 1e3 / answers);
             }
-            if repetition == 0 {
-                let paced = ask(qps, &["pace", &running.address(), "plain", "2", &PACE.to_string()])?;
-                latency.insert(server.name, paced);
-                if let Some(rate) = dnsperf_rate(directory, &running)? {
-                    dnsperf.insert(server.name, rate);
-                }
+            // Tails are the scheduler's as much as the server's: only many of them, in turn with the echo's, say anything.
+            let seconds = options.seconds.to_string();
+            let paced = ask(qps, &["pace", &running.address(), "plain", &seconds, &PACE.to_string()])?;
+            let paced = ["p50_us", "p99_us"].map(|key| paced[key].as_f64().unwrap_or(0.0));
+            latency.entry(server.name).or_default().push(paced);
+            if repetition == 0
+                && let Some(rate) = dnsperf_rate(directory, &running)?
+            {
+                dnsperf.insert(server.name, rate);
             }
         }
         eprintln!("repetition {} of {} is done", repetition + 1, options.repetitions);
@@ -275,6 +280,11 @@ fn median(figures: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
+/// The median over the repetitions.
+fn percentile(paced: &[[f64; 2]], which: usize) -> f64 {
+    median(&paced.iter().map(|of| of[which]).collect::<Vec<_>>())
+}
+
 fn rounded(figure: f64) -> Value {
     json!((figure * 1000.0).round() / 1000.0)
 }
@@ -282,7 +292,7 @@ fn rounded(figure: f64) -> Value {
 fn report(
     servers: &[Server],
     table: &Table,
-    latency: &BTreeMap<&str, Value>,
+    latency: &Latency,
     dnsperf: &BTreeMap<&str, f64>,
     memory: &Value,
 ) {
@@ -300,8 +310,9 @@ fn report(
                 own.per_second.iter().zip(&echo.per_second).map(|(own, echo)| own / echo).collect();
             let cpu: Vec<f64> = own.cpu_us.iter().zip(&echo.cpu_us).map(|(own, echo)| echo / own).collect();
             let first = kind == server.kinds[0];
-            let paced = |key: &str| {
-                latency.get(server.name).filter(|_| first).map_or(String::new(), |l| l[key].to_string())
+            let paced = |which: usize| {
+                let of = latency.get(server.name).filter(|_| first);
+                of.map_or(String::new(), |of| format!("{:.0}", percentile(of, which)))
             };
             let perf =
                 dnsperf.get(server.name).filter(|_| first).map_or(String::new(), |rate| format!("{rate:.0}"));
@@ -312,8 +323,8 @@ fn report(
                 median(&ratios),
                 median(&own.cpu_us),
                 median(&cpu),
-                paced("p50_us"),
-                paced("p99_us"),
+                paced(0),
+                paced(1),
             );
             let prefix = match server.name {
                 "echo" => continue,
@@ -325,8 +336,12 @@ fn report(
         }
     }
     for (name, paced) in latency {
-        line.insert(format!("{name}_p50_us"), paced["p50_us"].clone());
-        line.insert(format!("{name}_p99_us"), paced["p99_us"].clone());
+        line.insert(format!("{name}_p50_us"), rounded(percentile(paced, 0)));
+        line.insert(format!("{name}_p99_us"), rounded(percentile(paced, 1)));
+    }
+    if let (Some(own), Some(echo)) = (latency.get("dns-lb"), latency.get("echo")) {
+        let ratios: Vec<f64> = own.iter().zip(echo).map(|(own, echo)| own[1] / echo[1].max(1.0)).collect();
+        line.insert("p99_ratio_to_echo".into(), rounded(median(&ratios)));
     }
     for (name, rate) in dnsperf {
         line.insert(format!("{name}_dnsperf"), json!(rate.round()));

@@ -237,7 +237,7 @@ fn positive<'s>(
         if let Some(set) = asked.and_then(|typed| node.set(typed, || asking.region())) {
             let before = body.answers;
             // Where several of the choices are answered together, their signature says which can be.
-            if let Some(picks) = set.picks.as_deref().filter(|_| proofs.wanted()) {
+            if let Some(picks) = set.picks().filter(|_| proofs.wanted()) {
                 let Some(combination) = picks.pick(dice) else { return Ok(true) };
                 let choices = node.choices(set);
                 for choice in combination.choices.iter().filter_map(|&at| choices.get(at as usize)) {
@@ -259,7 +259,7 @@ fn positive<'s>(
                 body.answers += proofs.sign(node.records(choice.signature), sink, owner, body)?;
                 Ok(())
             })?;
-            body.answers += proofs.sign(node.records(set.signature), sink, owner, body)?;
+            body.answers += proofs.sign(node.records(set.signature()), sink, owner, body)?;
             let nothing = body.answers == before;
             if nothing {
                 proofs.nothing(node, Some(set));

@@ -66,7 +66,7 @@ impl<'s> Proofs<'s> {
     /// What shows that `node` answers nothing from `set`.
     #[inline]
     pub(super) fn nothing(&mut self, node: &'s Node, set: Option<&'s Set>) {
-        match set.and_then(|set| set.nothing) {
+        match set.and_then(Set::nothing) {
             Some(own) => self.own = Some((node, own)),
             None => self.closest(node),
         }

@@ -7,40 +7,18 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
+use im::ordmap::DiffItem;
+
 use crate::wire::{Name, Type};
 use crate::zone::{Data, Zone};
 
-/// Names whose sets are not the same in both, in canonical order.
+/// Names whose sets are not the same in both, in canonical order. What both maps share is not looked at.
 pub(super) fn changed(old: &Zone, new: &Zone) -> Vec<Name> {
-    let mut changed = Vec::new();
-    if old.names.ptr_eq(&new.names) {
-        return changed;
-    }
-    let (mut before, mut after) = (old.names.iter().peekable(), new.names.iter().peekable());
-    loop {
-        match (before.peek(), after.peek()) {
-            (None, None) => return changed,
-            (Some((left, sets)), Some((right, others))) if left == right => {
-                if sets != others {
-                    changed.push((*left).clone());
-                }
-                before.next();
-                after.next();
-            }
-            (Some((left, _)), Some((right, _))) if left > right => {
-                changed.push((*right).clone());
-                after.next();
-            }
-            (Some((left, _)), _) => {
-                changed.push((*left).clone());
-                before.next();
-            }
-            (None, Some((right, _))) => {
-                changed.push((*right).clone());
-                after.next();
-            }
-        }
-    }
+    let difference = old.names.diff(&new.names).map(|item| match item {
+        DiffItem::Add(name, _) | DiffItem::Remove(name, _) => name,
+        DiffItem::Update { new: (name, _), .. } => name,
+    });
+    difference.cloned().collect()
 }
 
 /// Whether what all nodes of a zone have in common is the same in both.

@@ -5,11 +5,17 @@ use crate::zone::{Data, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone};
 
 /// Records with one owner, ready to be copied into a message.
 ///
-/// Four numbers of 2 octets each: the octets of the records, how many records there are, where the data of the last one starts, and how
+/// In one of two forms. The long one has four numbers of 2 octets each: the octets of the records, how many records there are, where the data of the last one starts, and how
 /// many places there are that a pointer to the zone's origin goes to, with the top bit set if the owner is written out. Then those places,
 /// 2 octets each, and the records. Each begins with 2 octets for a pointer to the owner, where that is not written out.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Records<'r>(&'r [u8]);
+///
+/// The short one is of a single record that is as another one among the same octets but for its data ([`SHORT_DATA`]), or, an RRSIG, but for
+/// its times and its signature ([`SHORT_SIGNATURE`]): 2 octets that say so, 4 where the other one is, and what is not the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Records<'r> {
+    octets: &'r [u8],
+    at: usize,
+}
 
 /// Records that stand by themselves.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,7 +51,19 @@ pub struct Sink<'b> {
 pub struct Full;
 
 const POINTER: u16 = 0xc000;
-const HEAD: usize = 8;
+pub(super) const HEAD: usize = 8;
+/// In place of a length: as another record, but for the data.
+pub(super) const SHORT_DATA: u16 = 0xffff;
+/// In place of a length: as another RRSIG, but for times and signature.
+pub(super) const SHORT_SIGNATURE: u16 = 0xfffe;
+/// Octets of a short form before what is its own.
+pub(super) const SHORT: usize = 6;
+/// Where the data of a record starts whose owner is a pointer, and where in an RRSIG's the times are (RFC 4034 section 3.1).
+pub(super) const DATA: usize = 12;
+pub(super) const TIMES: usize = DATA + 8;
+/// Octets of the times, and of an ECDSA P-256 signature, which is at the end (RFC 6605 section 4).
+pub(super) const TIMES_SIZE: usize = 8;
+pub(super) const SIGNATURE: usize = 64;
 const OWNED: u16 = 0x8000;
 
 impl Encoder {
@@ -170,20 +188,20 @@ impl Stored {
     /// The records.
     #[inline]
     pub fn records(&self) -> Records<'_> {
-        Records(&self.0)
+        Records { octets: &self.0, at: 0 }
     }
 }
 
 impl<'r> Records<'r> {
-    /// Those that `packed` begins with.
+    /// Those at `at` among `octets`.
     #[inline]
-    pub fn at(packed: &'r [u8]) -> Self {
-        Self(packed)
+    pub fn at(octets: &'r [u8], at: usize) -> Self {
+        Self { octets, at }
     }
 
     #[inline]
     fn head(self) -> Option<([u16; 4], &'r [u8])> {
-        let (head, rest) = self.0.split_first_chunk::<HEAD>()?;
+        let (head, rest) = self.octets.get(self.at..)?.split_first_chunk::<HEAD>()?;
         let [l0, l1, c0, c1, d0, d1, o0, o1] = *head;
         Some(([[l0, l1], [c0, c1], [d0, d1], [o0, o1]].map(u16::from_be_bytes), rest))
     }
@@ -191,14 +209,19 @@ impl<'r> Records<'r> {
     /// How many records there are.
     #[inline]
     pub fn count(self) -> u16 {
-        self.head().map_or(0, |([_, count, ..], _)| count)
+        match self.short() {
+            Some(_) => 1,
+            None => self.head().map_or(0, |([_, count, ..], _)| count),
+        }
     }
 
-    /// The octets of the records, and where in what was packed they start.
-    pub(super) fn octets(self) -> (&'r [u8], usize) {
-        let Some(([length, _, _, origins], rest)) = self.head() else { return (&[], 0) };
-        let skip = 2 * (origins & !OWNED) as usize;
-        (rest.get(skip..skip + length as usize).unwrap_or_default(), HEAD + skip)
+    /// Of the short form: which, the record that it is as, and what is its own.
+    #[inline]
+    fn short(self) -> Option<(u16, Self, &'r [u8])> {
+        let (&[f0, f1, a0, a1, a2, a3], own) = self.octets.get(self.at..)?.split_first_chunk::<SHORT>()?;
+        let form = u16::from_be_bytes([f0, f1]);
+        let other = Self { at: u32::from_be_bytes([a0, a1, a2, a3]) as usize, ..self };
+        (form >= SHORT_SIGNATURE).then_some((form, other, own))
     }
 
     /// Copies the records to `sink`, owned by the name at offset `owner`. Gives the offset of the last record's data.
@@ -207,6 +230,24 @@ impl<'r> Records<'r> {
     /// When they do not fit.
     #[inline]
     pub fn write(self, sink: &mut Sink<'_>, owner: u16) -> Result<u16, Full> {
+        let Some((form, other, own)) = self.short() else { return self.long(sink, owner) };
+        let from = sink.at;
+        let data = other.long(sink, owner)?;
+        let record = sink.buffer.get_mut(from..sink.at).ok_or(Full)?;
+        if form == SHORT_DATA {
+            let place = record.get_mut(DATA..).ok_or(Full)?;
+            place.copy_from_slice(own.get(..place.len()).ok_or(Full)?);
+        } else {
+            let (times, own) = own.split_first_chunk::<TIMES_SIZE>().ok_or(Full)?;
+            let signature = own.first_chunk::<SIGNATURE>().ok_or(Full)?;
+            record.get_mut(TIMES..TIMES + TIMES_SIZE).ok_or(Full)?.copy_from_slice(times);
+            *record.last_chunk_mut::<SIGNATURE>().ok_or(Full)? = *signature;
+        }
+        Ok(data)
+    }
+
+    #[inline]
+    fn long(self, sink: &mut Sink<'_>, owner: u16) -> Result<u16, Full> {
         let Some(([length, count, data, origins], rest)) = self.head() else { return Ok(sink.at as u16) };
         let end = sink.at + length as usize;
         if end > sink.limit {

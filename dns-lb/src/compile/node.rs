@@ -8,7 +8,7 @@ use super::encode::Encoder;
 use super::picks::Picks;
 use super::referral::Referral;
 use super::shelf::{Place, Shelf};
-use super::snapshot::{Alias, Choice, Node, Pick, Set, Typed};
+use super::snapshot::{Alias, Choice, Node, Pick, Set, SignedSet, Typed};
 use crate::dnssec::{Made, RecordsOf, Signatures};
 use crate::metrics::{ClusterSlot, ClusterSlots, NameSlot};
 use crate::wire::{Name, SuffixHash, Type};
@@ -130,7 +130,7 @@ impl Node {
             let next = zone.next_in_chain(&name);
             for (set, kind) in silent {
                 if let Some(set) = sets.get_mut(set) {
-                    set.nothing = parts.proof(&present, Some(kind), next);
+                    set.signed.get_or_insert_default().nothing = parts.proof(&present, Some(kind), next);
                 }
             }
             self.proof = parts.proof(&present, None, next);
@@ -203,7 +203,9 @@ impl Parts<'_, '_> {
             let choice = self.choice(kind, ttl, unit, alone);
             self.choices.push(choice);
         }
-        Set { pick, first, count: units.len() as u16, signature, picks: picks.map(Box::new), nothing: None }
+        let signed = (signature != Place::NONE || picks.is_some())
+            .then(|| Box::new(SignedSet { signature, picks, nothing: None }));
+        Set { pick, first, count: units.len() as u16, signed }
     }
 
     fn choice(&mut self, kind: Type, ttl: u32, unit: &Unit, alone: bool) -> Choice {

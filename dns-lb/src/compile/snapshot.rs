@@ -109,12 +109,42 @@ pub struct Set {
     pub(super) first: u32,
     /// How many choices there are. 0: all are withdrawn.
     pub(super) count: u16,
+    /// In a signed zone, what is signed of the set besides its choices, if anything is.
+    pub(super) signed: Option<Box<SignedSet>>,
+}
+
+/// What is signed of a set besides its choices.
+#[derive(Debug)]
+pub(super) struct SignedSet {
+    pub(super) signature: Place,
+    pub(super) picks: Option<Picks>,
+    pub(super) nothing: Option<Proof>,
+}
+
+impl Default for SignedSet {
+    fn default() -> Self {
+        Self { signature: Place::NONE, picks: None, nothing: None }
+    }
+}
+
+impl Set {
     /// In a signed zone, of all records, where an answer has all of them.
-    pub signature: Place,
+    #[inline]
+    pub fn signature(&self) -> Place {
+        self.signed.as_ref().map_or(Place::NONE, |signed| signed.signature)
+    }
+
     /// In a signed zone, where an answer has several choices, and not all.
-    pub picks: Option<Box<Picks>>,
+    #[inline]
+    pub fn picks(&self) -> Option<&Picks> {
+        self.signed.as_ref()?.picks.as_ref()
+    }
+
     /// In a signed zone, where this set answers nothing, and another region's does: what shows that it does not here.
-    pub nothing: Option<Proof>,
+    #[inline]
+    pub fn nothing(&self) -> Option<Proof> {
+        self.signed.as_ref()?.nothing
+    }
 }
 
 /// How much of a set is answered.
@@ -194,6 +224,6 @@ impl Node {
     /// The records at `place`.
     #[inline]
     pub fn records(&self, place: Place) -> Records<'_> {
-        Records::at(self.octets.get(place.at()..).unwrap_or_default())
+        Records::at(&self.octets, place.at())
     }
 }

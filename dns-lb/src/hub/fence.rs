@@ -164,10 +164,7 @@ fn change(served: Option<&Zones>, change: v1::ZoneUpdate) -> Offer {
     match served.after(&change) {
         Ok(zones) => {
             let emptied = |(old, new): (&Arc<Zone>, &Arc<Zone>)| {
-                !Arc::ptr_eq(old, new)
-                    && new.set_count() == 0
-                    && old.set_count() > 0
-                    && !withdraws(&change, &old.origin)
+                !Arc::ptr_eq(old, new) && new.is_bare() && !old.is_bare() && !withdraws(&change, &old.origin)
             };
             // What is held then is judged by the whole.
             if served.zones.iter().zip(&zones.zones).any(emptied) {

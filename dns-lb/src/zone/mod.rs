@@ -86,6 +86,13 @@ impl Zone {
         sets - self.names.get(&self.origin).map_or(0, made)
     }
 
+    /// Whether there is none besides those that every zone has at its apex.
+    pub fn is_bare(&self) -> bool {
+        self.names
+            .iter()
+            .all(|(name, sets)| *name == self.origin && sets.kinds().all(|kind| MADE.contains(&kind)))
+    }
+
     /// The highest name at or above `name` that is delegated to others (RFC 9499: a zone cut).
     pub fn cut(&self, name: &Name) -> Option<Name> {
         let mut cut = None;
