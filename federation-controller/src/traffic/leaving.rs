@@ -13,7 +13,7 @@ use super::{Surroundings, Traffic};
 use crate::decide::board::Snapshot;
 use crate::decide::queue::Priority;
 use crate::hub::zones::Zones;
-use crate::observe::{Template, World};
+use crate::observe::{Key, Template, World};
 
 /// A little more than the TTL, for clocks and for answers that were on their way.
 const AFTER_TTL: Duration = Duration::from_secs(1);
@@ -27,6 +27,8 @@ pub(super) struct Leaving {
     answers: Answers,
     // The first zones of this process: what was answered before, and when, is not known, so it counts as answered until then.
     first: Option<Withdrawn>,
+    // They have run out, and every object was looked at again.
+    first_over: bool,
     // The longest TTL of the last zones.
     ttl: Duration,
     // Until when answers from the zones before those are cached: TTLs shrink before a change, and older answers outlive newer ones.
@@ -76,8 +78,9 @@ impl Leaving {
         self.first.get_or_insert(Withdrawn { epoch, ttl, served: None });
     }
 
-    /// Looks who serves what; returns the namespaces of Services that some cluster was left by.
-    fn note_acknowledged(&mut self, zones: &Zones) -> BTreeSet<String> {
+    /// Looks who serves what; returns the namespaces of Services that some cluster was left by, and whether what was answered before
+    /// this process has just run out.
+    fn note_acknowledged(&mut self, zones: &Zones) -> (BTreeSet<String>, bool) {
         let mut over = BTreeSet::new();
         if let Some(first) = &mut self.first
             && first.served.is_none()
@@ -93,7 +96,9 @@ impl Leaving {
                 over.insert(service.split('/').next().unwrap_or_default().to_owned());
             }
         }
-        over
+        let first_over = self.first.is_some_and(|first| first.is_over());
+        let just_now = first_over && !std::mem::replace(&mut self.first_over, first_over);
+        (over, just_now)
     }
 
     /// When the next withdrawal runs out.
@@ -141,21 +146,25 @@ impl Traffic {
 
     /// Looks who serves what; when a cluster is left by its last user, the objects are looked at again.
     pub(super) fn note_acknowledged(&self, surroundings: &Surroundings) {
-        let over = self.0.leaving.lock().note_acknowledged(&surroundings.zones);
-        let draining = surroundings
-            .board
-            .snapshot()
+        let (over, first_over) = self.0.leaving.lock().note_acknowledged(&surroundings.zones);
+        let snapshot = surroundings.board.snapshot();
+        let draining = snapshot
             .views
             .iter()
             .any(|view| view.spec.taints.iter().any(|taint| taint.effect == TaintEffect::NoExecute));
-        if !draining {
-            return;
-        }
-        for namespace in over {
-            for key in surroundings.world.keys_in(&namespace) {
-                if federation_core::template::has_replicas(key.kind.kind) {
-                    surroundings.queue.add(key, Priority::Urgent);
-                }
+        // A policy that leaves a cluster out drains it of one object.
+        let leaves = |key: &Key| {
+            let decided = surroundings.world.decided(key);
+            decided.is_some_and(|decided| decided.spec.clusters.iter().any(|target| target.leaving))
+        };
+        let keys = if first_over {
+            surroundings.world.keys()
+        } else {
+            over.iter().flat_map(|namespace| surroundings.world.keys_in(namespace)).collect()
+        };
+        for key in keys {
+            if federation_core::template::has_replicas(key.kind.kind) && (draining || leaves(&key)) {
+                surroundings.queue.add(key, Priority::Urgent);
             }
         }
     }
