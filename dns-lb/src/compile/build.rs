@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::change;
+use super::crew::Crew;
 use super::denial::Denial;
 use super::encode::Encoder;
 use super::node::Workshop;
@@ -44,6 +45,7 @@ impl Snapshot {
         let mut table = if same_zones { self.table.clone() } else { Table::default() };
         let mut answers = Vec::with_capacity(zones.zones.len());
         let regions = zones.regions.names.count();
+        let crew = Crew::new(!self.table.is_empty());
         let mut workshop =
             Workshop { clusters, signatures, regions, layouts: BTreeMap::new(), tables: BTreeMap::new() };
         for (index, zone) in zones.zones.iter().enumerate() {
@@ -64,15 +66,10 @@ impl Snapshot {
             if let Some(denial) = answers_before.and_then(|answers| answers.denial.as_deref()) {
                 touched.extend(denial.chain.due(workshop.signatures.now()).cloned());
             }
-            let nodes: Vec<(&Name, Option<Arc<Node>>)> = touched
-                .iter()
-                .map(|name| {
-                    let old = self.table.node(name).map(|node| &**node);
-                    (name, Node::new(zone, index as u32, name, old, &mut workshop).map(Arc::new))
-                })
-                .collect();
+            let names: Vec<&Name> = touched.iter().collect();
+            let nodes = crew.nodes(zone, index as u32, &names, &self.table, &mut workshop);
             let changes: Vec<(&Name, Option<&Arc<Node>>)> =
-                nodes.iter().map(|(name, node)| (*name, node.as_ref())).collect();
+                names.iter().copied().zip(nodes.iter().map(Option::as_ref)).collect();
             table = table.with(changes.iter().copied());
             answers.push(of_zone(zone, old, answers_before, &changes, &mut workshop));
         }

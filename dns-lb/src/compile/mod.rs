@@ -11,6 +11,7 @@
 mod build;
 mod chain;
 mod change;
+mod crew;
 mod denial;
 mod encode;
 mod node;

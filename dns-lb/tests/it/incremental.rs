@@ -266,3 +266,39 @@ fn a_snapshot_made_by_changes_answers_as_one_made_anew() {
         check(seed, true, 25, 200);
     }
 }
+
+/// Where there is much to sign, several threads do; little is signed by one.
+#[test]
+fn many_threads_make_what_one_makes() {
+    let named = |n: usize| format!("n{n}.fed.example.test.");
+    let records = |count: usize| {
+        let record = |n: usize| fixed(&named(n), "A", &[&format!("192.0.2.{}", n % 250)]);
+        (0..count).map(record).collect::<Vec<_>>()
+    };
+    let zones = |count: usize| {
+        let mut update = update(7, records(count));
+        update.zones[0].keys = vec![key(1)];
+        Arc::new(Zones::from_update(&update).unwrap())
+    };
+    let slots = ClusterSlots::default();
+    let mut by_many = Signatures::default();
+    by_many.begin(NOW);
+    let whole = Snapshot::compile(zones(300), false, &slots, &mut by_many);
+    let (mut by_one, mut grown) = (Signatures::default(), Snapshot::default());
+    for count in (30..=300).step_by(30) {
+        by_one.begin(NOW);
+        grown = grown.next(zones(count), false, &slots, &mut by_one);
+    }
+    assert!(by_many.made() > 600, "{} signatures: addresses, and the chain", by_many.made());
+    for n in 0..300 {
+        let mut message = with_edns(query(&named(n), RecordType::A), 1232);
+        message.edns.as_mut().unwrap().set_dnssec_ok(true);
+        for sent in [message.clone(), {
+            message.queries[0].query_type = RecordType::MX;
+            message
+        }] {
+            let sent = sent.to_vec().unwrap();
+            assert_eq!(ask(&whole, &sent, Transport::Udp, 1), ask(&grown, &sent, Transport::Udp, 1), "{n}");
+        }
+    }
+}
