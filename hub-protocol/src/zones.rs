@@ -34,7 +34,8 @@ pub fn change(old: &v1::ZoneUpdate, new: &v1::ZoneUpdate) -> Option<v1::ZoneUpda
             && before.default_ttl == after.default_ttl
             && before.nameservers == after.nameservers
             && before.keys == after.keys
-            && before.signature_validity == after.signature_validity;
+            && before.signature_validity == after.signature_validity
+            && before.compact_denial == after.compact_denial;
         if !same_frame {
             return None;
         }
@@ -115,6 +116,7 @@ fn head(zone: &v1::Zone) -> v1::Zone {
         records: Vec::new(),
         keys: zone.keys.clone(),
         signature_validity: zone.signature_validity,
+        compact_denial: zone.compact_denial,
         gone: Vec::new(),
     }
 }

@@ -112,6 +112,7 @@ fn respond(query: &Message, data: Option<&[u8]>, context: &Context<'_>) -> Optio
         payload: edns.max_payload(),
         version: edns.version(),
         dnssec_ok: edns.flags().dnssec_ok,
+        compact_ok: edns.flags().z & 0x4000 != 0,
         options: Options::default(),
     });
     let edns = match (edns, data) {
@@ -134,6 +135,10 @@ fn respond(query: &Message, data: Option<&[u8]>, context: &Context<'_>) -> Optio
         Rcode::BADCOOKIE
     } else {
         match asked.query_class {
+            DNSClass::IN if Type(asked.query_type.into()) == Type::NXNAME => {
+                asking.facts.no_type = true;
+                Rcode::FORMERR
+            }
             DNSClass::IN => {
                 let kind = Type(asked.query_type.into());
                 let asker = asking.place().asker;
@@ -190,7 +195,7 @@ fn usual(
     *plain.get_mut(11)? = 1;
     plain.extend_from_slice(&[0, 0, 41]);
     plain.extend_from_slice(&edns.payload.to_be_bytes());
-    plain.extend_from_slice(&[0, edns.version, 0x80, 0]);
+    plain.extend_from_slice(&[0, edns.version, 0x80 | u8::from(edns.compact_ok) << 6, 0]);
     plain.extend_from_slice(&u16::try_from(data.len()).ok()?.to_be_bytes());
     plain.extend_from_slice(data);
     let mut buffer = vec![0; u16::MAX as usize];

@@ -120,6 +120,12 @@ fn zones(
     if question.kind == Type::AXFR || question.kind == Type::IXFR {
         return Ok(body);
     }
+    if question.kind == Type::NXNAME {
+        // RFC 9824 section 3.5.
+        asking.facts.no_type = true;
+        body.rcode = Rcode::FORMERR;
+        return Ok(body);
+    }
     let (node, encloser, exact) = match snapshot.table.find(question.name, question.starts) {
         Lookup::Outside => {
             asking.facts.outside = true;
@@ -136,7 +142,7 @@ fn zones(
     }
     body.rcode = Rcode::NOERROR;
     sink.origin = (HEADER + question.name.len()) as u16 - zone.origin_length;
-    let mut proofs = Proofs::new(question, zone);
+    let mut proofs = Proofs::new(question, zone, asking.context.now);
     // The parent's side answers for the DS of a cut (RFC 4035 section 3.1.4.1).
     let at_cut = exact && question.name.len() == encloser.cut as usize;
     if encloser.cut > 0 && !(at_cut && question.kind == Type::DS) {
@@ -146,16 +152,18 @@ fn zones(
         return Ok(body);
     }
     body.authoritative = true;
-    if !exact {
-        proofs.absent(question.name, question.starts);
-    }
     let negative = match node {
         None => {
             body.rcode = Rcode::NXDOMAIN;
-            proofs.closest(encloser);
+            proofs.missing(question.name, question.starts, HEADER as u16, encloser);
             true
         }
-        Some(node) => positive(question, node, sink, &mut body, &mut proofs, asking, counters)?,
+        Some(node) => {
+            if !exact {
+                proofs.absent(question.name, question.starts);
+            }
+            positive(question, node, sink, &mut body, &mut proofs, asking, counters)?
+        }
     };
     proofs.write(negative, sink, &mut body)?;
     Ok(body)
@@ -286,13 +294,13 @@ fn positive<'s>(
         node = match snapshot.table.find(alias.target.wire(), &alias.starts) {
             Lookup::Exact(next) if next.cut == 0 => next,
             Lookup::Below(encloser) if encloser.cut == 0 => {
-                proofs.absent(alias.target.wire(), &alias.starts);
                 let Some(next) = snapshot.table.wildcard(encloser) else {
-                    proofs.closest(encloser);
+                    proofs.missing(alias.target.wire(), &alias.starts, owner, encloser);
                     // RFC 6604 section 3: the code is the last name's.
                     body.rcode = Rcode::NXDOMAIN;
                     return Ok(true);
                 };
+                proofs.absent(alias.target.wire(), &alias.starts);
                 next
             }
             _ => return Ok(false),

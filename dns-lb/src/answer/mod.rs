@@ -16,8 +16,8 @@ pub use cold::{cold, has_keepalive};
 pub use cookie::{Checked, Cookie, Secrets};
 pub use hot::{Outcome, hot};
 pub use options::{
-    EDE_NOT_AUTHORITATIVE, EDE_NOT_READY, EDE_STALE, Facts, Options, PADDING_BLOCK, VERSION_EPOCH,
-    VERSION_SERIAL,
+    EDE_INVALID_TYPE, EDE_NOT_AUTHORITATIVE, EDE_NOT_READY, EDE_STALE, Facts, Options, PADDING_BLOCK,
+    VERSION_EPOCH, VERSION_SERIAL,
 };
 pub use parse::{Edns, Parsed, Question, Refusal, Scratch, parse};
 

@@ -27,6 +27,8 @@ pub const EDE_STALE: u16 = 3;
 pub const EDE_NOT_READY: u16 = 14;
 /// Extended error "Not Authoritative" (RFC 8914 section 4.21): the name is in none of our zones.
 pub const EDE_NOT_AUTHORITATIVE: u16 = 20;
+/// Extended error "Invalid Query Type" (RFC 9824 section 9): NXNAME is asked for.
+pub const EDE_INVALID_TYPE: u16 = 30;
 /// ZONEVERSION of the zone's SOA serial (RFC 9660 section 5.2.1).
 pub const VERSION_SERIAL: u8 = 0;
 /// ZONEVERSION of the epoch, 8 octets: for private use (RFC 9660 section 7.2), as no registry knows our epochs.
@@ -111,6 +113,8 @@ pub struct Facts {
     pub zone: Option<u32>,
     /// The name is in none of our zones.
     pub outside: bool,
+    /// What is asked for is no type that records have.
+    pub no_type: bool,
     /// SCOPE PREFIX-LENGTH.
     pub scope: u8,
     /// The client's cookie was looked at.
@@ -120,6 +124,8 @@ pub struct Facts {
 fn error(facts: &Facts, context: &Context<'_>) -> Option<u16> {
     if context.snapshot.stale {
         Some(EDE_STALE)
+    } else if facts.no_type {
+        Some(EDE_INVALID_TYPE)
     } else if !facts.outside {
         None
     } else if context.snapshot.answers.is_empty() {
@@ -186,7 +192,7 @@ pub(super) fn write(
     context: &Context<'_>,
 ) -> Option<usize> {
     let [size_high, size_low] = UDP_MAX.to_be_bytes();
-    let flags = u8::from(edns.dnssec_ok) << 7;
+    let flags = u8::from(edns.dnssec_ok) << 7 | u8::from(edns.compact_ok) << 6;
     let mut out = Out { buffer, at };
     out.put(&[0, 0, 41, size_high, size_low, rcode.0 >> 4, 0, flags, 0, 0, 0])?;
     let options = &edns.options;

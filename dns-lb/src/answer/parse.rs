@@ -44,6 +44,8 @@ pub struct Edns {
     pub version: u8,
     /// DNSSEC OK, which is echoed (RFC 3225).
     pub dnssec_ok: bool,
+    /// COMPACT ANSWERS OK (RFC 9824 section 5.1), which is echoed: with it, a name that does not exist is NXDOMAIN in a compact answer too.
+    pub compact_ok: bool,
     /// What else the client says or asks.
     pub options: Options,
 }
@@ -159,6 +161,7 @@ fn edns(opt: &[u8]) -> Option<Edns> {
         payload: u16::from_be_bytes([fixed[0], fixed[1]]),
         version: fixed[3],
         dnssec_ok: fixed[4] & 0x80 != 0,
+        compact_ok: fixed[4] & 0x40 != 0,
         options: Options::read(options)?,
     })
 }

@@ -2,7 +2,9 @@
 
 use super::hot::{Body, Truncated, put};
 use super::parse::Question;
-use crate::compile::{Denial, Node, Proof, Records, Set, Sink, ZoneAnswers};
+use crate::compile::{Denial, Encoder, Node, Proof, Records, Set, Sink, ZoneAnswers};
+use crate::dnssec::Nonexistence;
+use crate::wire::{Rcode, Type};
 use crate::zone::CHAIN_MAX;
 
 /// At most one for each link of a chain of aliases, and two for its end.
@@ -17,14 +19,19 @@ pub(super) struct Proofs<'s> {
     count: usize,
     // Instead of an entry, where it is not true for everybody.
     own: Option<(&'s Node, Proof)>,
+    compact_ok: bool,
+    now: u32,
+    // In place of entries: that a name, which stands at this offset, does not exist.
+    nonexistence: Option<(u16, Nonexistence)>,
 }
 
 impl<'s> Proofs<'s> {
     #[inline]
-    pub(super) fn new(question: &Question<'_>, zone: &'s ZoneAnswers) -> Self {
+    pub(super) fn new(question: &Question<'_>, zone: &'s ZoneAnswers, now: u32) -> Self {
         let wanted = question.edns.is_some_and(|edns| edns.dnssec_ok);
         let denial = if wanted { zone.denial.as_deref() } else { None };
-        Self { zone, denial, entries: [None; MAX], count: 0, own: None }
+        let compact_ok = question.edns.is_some_and(|edns| edns.compact_ok);
+        Self { zone, denial, entries: [None; MAX], count: 0, own: None, compact_ok, now, nonexistence: None }
     }
 
     /// Whether signatures go with the answer.
@@ -44,6 +51,20 @@ impl<'s> Proofs<'s> {
             *place = Some((node, proof));
             self.count += 1;
         }
+    }
+
+    /// What shows that the lower-case wire name `name`, whose labels start at `starts` and which stands at the offset `owner`, does not exist;
+    /// `encloser` is its closest ancestor that does.
+    #[inline]
+    pub(super) fn missing(&mut self, name: &[u8], starts: &[u8], owner: u16, encloser: &'s Node) {
+        if let Some(compact) = self.denial.and_then(|denial| denial.compact.as_ref())
+            && let Some(made) = compact.nonexistence(name, starts.len(), self.now)
+        {
+            self.nonexistence = Some((owner, made));
+            return;
+        }
+        self.absent(name, starts);
+        self.closest(encloser);
     }
 
     /// The entry in whose gap the lower-case wire name `name` falls, whose labels start at `starts`.
@@ -97,6 +118,10 @@ impl<'s> Proofs<'s> {
         body: &mut Body,
     ) -> Result<(), Truncated> {
         let origin = sink.origin;
+        if self.nonexistence.is_some() && !self.compact_ok {
+            // It says that the name has no records at all (RFC 9824 section 3.2); who knows what that means wants the code too (section 5).
+            body.rcode = Rcode::NOERROR;
+        }
         if negative {
             put(self.zone.negative.records(), sink, origin, body)?;
             body.authorities += 1;
@@ -105,6 +130,17 @@ impl<'s> Proofs<'s> {
         if negative {
             put(denial.negative.records(), sink, origin, body)?;
             body.authorities += denial.negative.records().count();
+        }
+        if let Some((owner, made)) = &self.nonexistence {
+            let ttl = denial.compact.as_ref().map_or(0, |compact| compact.ttl);
+            let mut records = Encoder::default();
+            records.push_wire(Type::NSEC, ttl, &made.nsec);
+            for signature in &made.signatures {
+                records.push_wire(Type::RRSIG, ttl, signature);
+            }
+            let records = records.store();
+            put(records.records(), sink, *owner, body)?;
+            body.authorities += records.records().count();
         }
         let entries = self.entries[..self.count].iter().copied().flatten();
         for (node, proof) in entries.chain(self.own) {

@@ -1,9 +1,10 @@
 //! What proves that something is not there: a chain of NSEC records through all names, signed when the zone is compiled.
 //!
-//! A flood of queries for random names costs no signature, and resolvers that use the chain themselves (RFC 8198) stop asking.
+//! A flood of queries for random names costs no signature, and resolvers that use the chain themselves (RFC 8198) stop asking. A zone may
+//! want [`Compact`] denial instead, which signs when one asks; the chain is there all the same, for what exists and for floods.
 
 use super::encode::{Encoder, Stored};
-use super::{Chain, Place};
+use super::{Chain, Compact, Place};
 use crate::dnssec::{Made, RecordsOf, Signatures, Signing, type_bitmap};
 use crate::wire::{Name, Type};
 use crate::zone::Zone;
@@ -17,6 +18,8 @@ pub struct Denial {
     pub soa: Stored,
     /// Of the SOA that comes with a negative answer.
     pub negative: Stored,
+    /// What signs when one asks, if the zone wants that.
+    pub compact: Option<Compact>,
     made: Vec<Made>,
     /// When the SOA's signature is to be renewed, seconds since 1970.
     pub(super) renewal: Option<u32>,
@@ -48,7 +51,7 @@ impl Denial {
         };
         let (soa, negative) = (soa(zone.default_ttl), soa(zone.soa_negative_ttl()));
         let (made, renewal) = signatures.take();
-        Self { chain, soa, negative, made, renewal }
+        Self { chain, soa, negative, compact: Compact::new(zone, old), made, renewal }
     }
 
     /// Whether the SOA's signature is to be renewed at `now`.

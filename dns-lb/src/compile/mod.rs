@@ -11,6 +11,7 @@
 mod build;
 mod chain;
 mod change;
+mod compact;
 mod crew;
 mod denial;
 mod encode;
@@ -22,6 +23,7 @@ mod snapshot;
 mod table;
 
 pub use chain::Chain;
+pub use compact::Compact;
 pub use denial::{Denial, Proof};
 pub use encode::{Encoder, Records, Sink, Stored};
 pub use picks::{Combination, Picks};

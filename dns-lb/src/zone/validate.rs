@@ -283,7 +283,7 @@ pub(super) fn signing(described: &v1::Zone) -> Result<Option<Signing>, Problem> 
         short @ ..VALIDITY_MIN => return Err(Problem::Validity(short)),
         validity => validity,
     };
-    Ok(Some(Signing { keys, validity }))
+    Ok(Some(Signing { keys, validity, compact: described.compact_denial }))
 }
 
 /// DNSKEY, CDS and CDNSKEY of the apex.

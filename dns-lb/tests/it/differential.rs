@@ -39,7 +39,7 @@ const NAMES: &[&str] = &[
     ".",
 ];
 
-const KINDS: &[u16] = &[1, 2, 5, 6, 15, 16, 28, 33, 251, 252, 255];
+const KINDS: &[u16] = &[1, 2, 5, 6, 15, 16, 28, 33, 128, 251, 252, 255];
 
 /// Compares by meaning: order of records within a section, compression and unused space do not matter, the rest does.
 fn same(hot: &[u8], cold: &[u8]) -> Result<(), String> {
@@ -200,7 +200,7 @@ fn sent(dice: &mut Dice) -> Vec<u8> {
                 [&code.to_be_bytes(), &(data.len() as u16).to_be_bytes(), &data[..]].concat()
             })
             .collect();
-        let [size, flags] = [dice.roll() as u16, (dice.roll() as u16) & 0x8000];
+        let [size, flags] = [dice.roll() as u16, (dice.roll() as u16) & 0xc000];
         let version = u8::from(dice.roll().is_multiple_of(30));
         message[11] = 1;
         message.extend_from_slice(&[0, 0, 41]);

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::support::{Running, ask, fixed, options, query, records, set, update, with_edns};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const ORIGIN: &str = "fed.example.test.";
+pub const ORIGIN: &str = "fed.example.test.";
 
 /// A key that the tests know: any scalar will do.
 pub fn key(seed: u8) -> v1::DnsKey {
@@ -27,7 +27,7 @@ pub fn key(seed: u8) -> v1::DnsKey {
     v1::DnsKey { public_key: public.into(), private_key: vec![seed; 32].into(), wanted_at_parent: true }
 }
 
-fn ds(zone: &str, key: &v1::DnsKey) -> String {
+pub fn ds(zone: &str, key: &v1::DnsKey) -> String {
     PublicKey(key.public_key[..].try_into().unwrap()).ds_text(zone).unwrap()
 }
 
@@ -104,14 +104,14 @@ fn children() -> v1::ZoneUpdate {
 }
 
 /// A validating resolver that asks our servers.
-struct Unbound {
+pub struct Unbound {
     process: Child,
     address: SocketAddr,
     directory: TempDir,
 }
 
 impl Unbound {
-    fn start(parent: SocketAddr, children: SocketAddr, anchor: &str) -> Self {
+    pub fn start(parent: SocketAddr, children: SocketAddr, anchor: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // Free now; nothing else of this test asks for ports in between.
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -162,7 +162,7 @@ impl Unbound {
         Message::from_vec(&buffer[..length]).ok()
     }
 
-    fn ask(&self, name: &str, kind: RecordType) -> Message {
+    pub fn ask(&self, name: &str, kind: RecordType) -> Message {
         let start = Instant::now();
         loop {
             if let Some(answer) = self.try_ask(name, kind) {
@@ -173,7 +173,7 @@ impl Unbound {
     }
 
     #[track_caller]
-    fn check(&self, name: &str, kind: RecordType, code: ResponseCode, authentic: bool, answers: usize) {
+    pub fn check(&self, name: &str, kind: RecordType, code: ResponseCode, authentic: bool, answers: usize) {
         let answer = self.ask(name, kind);
         let seen = (answer.metadata.response_code, answer.metadata.authentic_data, answer.answers.len());
         let log = || std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
@@ -306,13 +306,13 @@ async fn delv_validates_and_a_roll_keeps_it_so() {
     server.stop().await;
 }
 
-const NOW: u32 = 1_795_500_000;
+pub const NOW: u32 = 1_795_500_000;
 
-fn compiled(update: &v1::ZoneUpdate, signatures: &mut Signatures, now: u32) -> Snapshot {
+pub fn compiled(update: &v1::ZoneUpdate, signatures: &mut Signatures, now: u32) -> Snapshot {
     next(&Snapshot::default(), update, signatures, now)
 }
 
-fn next(before: &Snapshot, update: &v1::ZoneUpdate, signatures: &mut Signatures, now: u32) -> Snapshot {
+pub fn next(before: &Snapshot, update: &v1::ZoneUpdate, signatures: &mut Signatures, now: u32) -> Snapshot {
     let zones = std::sync::Arc::new(Zones::from_update(update).unwrap());
     signatures.begin(now);
     before.next(zones, false, &ClusterSlots::default(), signatures)

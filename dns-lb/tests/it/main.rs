@@ -4,6 +4,7 @@
 mod abuse;
 mod changes;
 mod clients;
+mod compact;
 mod connections;
 mod counters;
 mod differential;

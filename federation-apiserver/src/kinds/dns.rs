@@ -89,6 +89,11 @@ fn zone(spec: &Value, faults: &mut Faults) {
         31_536_000,
         faults,
     );
+    let compact = path.child("compactSignaturesPerSecond");
+    range(&dnssec["compactSignaturesPerSecond"], &compact, 1, 100_000, faults);
+    if dnssec["compactSignaturesPerSecond"].is_number() && dnssec["denial"] != "Compact" {
+        faults.push(FieldError::forbidden(&compact, "means something only where denial is Compact"));
+    }
 }
 
 /// What can be told without knowing the zones; the rest is told by the condition `Accepted`.
@@ -154,6 +159,23 @@ mod tests {
         for field in fields {
             assert!(text.contains(field), "{field} is not in {text}");
         }
+    }
+
+    #[test]
+    fn faults_of_a_zone_name_their_fields() {
+        let faults_of = |dnssec: Value| {
+            let mut faults = Faults::default();
+            zone(&json!({"dnssec": dnssec}), &mut faults);
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(
+            faults_of(json!({"enabled": true, "denial": "Compact", "compactSignaturesPerSecond": 9}))
+                .is_empty()
+        );
+        let wrong = faults_of(json!({"signatureValiditySeconds": 1, "compactSignaturesPerSecond": 0}));
+        let field = "spec.dnssec.compactSignaturesPerSecond: ";
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        assert!(wrong[1].starts_with(field) && wrong[2].starts_with(field), "{wrong:?}");
     }
 
     #[test]

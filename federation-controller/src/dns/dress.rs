@@ -20,6 +20,8 @@ pub(crate) struct ZoneExtras {
     pub(crate) keys: Vec<v1::DnsKey>,
     /// Seconds; 0 is the server's default.
     pub(crate) validity: u32,
+    /// Signatures a second for compact denial; 0: the chain denies.
+    pub(crate) compact: u32,
     /// The keys are lost: the zone is left out, so that every dns-lb holds it as it was, signed with the keys that it has still.
     pub(crate) lost: bool,
 }
@@ -29,9 +31,10 @@ impl std::fmt::Debug for ZoneExtras {
         // Never the private halves.
         write!(
             f,
-            "ZoneExtras {{ keys: {}, validity: {}, lost: {} }}",
+            "ZoneExtras {{ keys: {}, validity: {}, compact: {}, lost: {} }}",
             self.keys.len(),
             self.validity,
+            self.compact,
             self.lost
         )
     }
@@ -75,6 +78,7 @@ impl Extras {
             if let Some(extras) = self.zones.get(&zone.origin) {
                 zone.keys.clone_from(&extras.keys);
                 zone.signature_validity = extras.validity;
+                zone.compact_denial = extras.compact;
             }
         }
         zones.retain(|zone| !self.zones.get(&zone.origin).is_some_and(|extras| extras.lost));

@@ -160,6 +160,7 @@ impl Dns {
                 let had_keys = zone.status.as_ref().is_some_and(|status| !status.keys.is_empty());
                 let kept = self.keys(client, &name, &dnssec, had_keys, &mut objects.kept).await?;
                 of_zone.validity = dnssec.signature_validity_seconds.unwrap_or_default();
+                of_zone.compact = dnssec.compact_signatures();
                 of_zone.lost = kept.is_none();
                 of_zone.keys = kept.map(|kept| published(&kept.keys)).unwrap_or_default();
             }

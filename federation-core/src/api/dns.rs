@@ -45,6 +45,37 @@ pub struct Dnssec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 86_400, max = 31_536_000))]
     pub signature_validity_seconds: Option<u32>,
+    /// How it is proven that a name does not exist.
+    #[serde(skip_serializing_if = "is_chain")]
+    pub denial: Denial,
+    /// For Compact: signatures that each DNS server makes in a second at most, whoever asks; 500 if unset, which is a small part of one core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub compact_signatures_per_second: Option<u32>,
+}
+
+impl Dnssec {
+    /// See [`Self::compact_signatures_per_second`].
+    pub const COMPACT_SIGNATURES: u32 = 500;
+
+    /// Signatures a second for compact denial; 0 where the chain denies.
+    pub fn compact_signatures(&self) -> u32 {
+        match self.denial {
+            Denial::Chain => 0,
+            Denial::Compact => self.compact_signatures_per_second.unwrap_or(Self::COMPACT_SIGNATURES),
+        }
+    }
+}
+
+/// How it is proven that a name does not exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Denial {
+    /// By the chain of all names (NSEC), signed in advance: two records in an answer, and a flood of questions costs no signature.
+    #[default]
+    Chain,
+    /// By one record that is made and signed when somebody asks (RFC 9824): shorter answers, and no other name is shown. Over the bound of
+    /// signatures, and about names that exist, the chain speaks: a flood is answered, and who walks the zone slowly enough sees its names.
+    Compact,
 }
 
 /// Where a zone is.
@@ -112,6 +143,11 @@ pub struct DNSRecordSetStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub conditions: Vec<Condition>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_chain(denial: &Denial) -> bool {
+    *denial == Denial::Chain
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

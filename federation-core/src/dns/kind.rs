@@ -45,6 +45,8 @@ impl Type {
     pub const SVCB: Self = Self(64);
     /// How a web server is reached (RFC 9460).
     pub const HTTPS: Self = Self(65);
+    /// In the NSEC record of a name that does not exist, and nowhere else (RFC 9824).
+    pub const NXNAME: Self = Self(128);
     /// Who may issue certificates (RFC 8659).
     pub const CAA: Self = Self(257);
     /// Incremental transfer (RFC 1995).
