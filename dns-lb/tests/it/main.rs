@@ -7,6 +7,7 @@ mod clients;
 mod compact;
 mod connections;
 mod counters;
+mod delegation;
 mod differential;
 mod dnssec;
 mod drill;
