@@ -263,6 +263,7 @@ mod tests {
                 "x-remote-extra-example.com%2fscopes: x",
                 "x-remote-group: devs",
                 "x-remote-group: ops",
+                "x-remote-group: system:authenticated",
                 "x-remote-user: ann",
             ]
         );

@@ -94,13 +94,21 @@ impl Shell {
     fn play(&self, script: &str) -> String {
         let mut played = String::new();
         let mut lines = script.lines();
+        // Of what a command said, or between commands: what follows tells.
+        let mut empty = String::new();
         while let Some(line) = lines.next() {
             let Some(command) = line.strip_prefix("$ ") else {
-                if line.starts_with('#') || line.is_empty() {
-                    played += &format!("{line}\n");
+                if line.is_empty() {
+                    empty.push('\n');
+                } else if line.starts_with('#') {
+                    played += &format!("{empty}{line}\n");
+                    empty.clear();
+                } else {
+                    empty.clear();
                 }
                 continue;
             };
+            played += &std::mem::take(&mut empty);
             let mut command = command.to_owned();
             if command.contains("<<END") {
                 for line in lines.by_ref() {
@@ -112,7 +120,7 @@ impl Shell {
             }
             played += &format!("$ {command}\n{}", self.run(&command));
         }
-        played
+        played + &empty
     }
 }
 
