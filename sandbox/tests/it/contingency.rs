@@ -38,7 +38,7 @@ fn takes(found: &v1::PlansResponse, lost: &str) -> Vec<(String, i64, i64)> {
 async fn prepared(federation: &Federation, dns: SocketAddr, taiwan: &Member, tokyo: &Member) {
     served(federation, &json!({})).await;
     for member in [taiwan, tokyo] {
-        until("both clusters are answered with", || async {
+        until_within(TAKEOVER, "both clusters are answered with", || async {
             resolve(dns, NAME).await.into_iter().any(|address| is_of(address, member)).then_some(())
         })
         .await;
