@@ -224,8 +224,11 @@ mod tests {
             let id: Digest = *Sha256::digest(n.to_be_bytes()).first_chunk().unwrap();
             online.keep(id, Entry { window, signature: [0; 64] });
         }
-        let held: usize =
-            online.shards.iter().map(|shard| shard.lock().new.len() + shard.lock().old.len()).sum();
+        let kept = |shard: &Mutex<Kept>| {
+            let kept = shard.lock();
+            kept.new.len() + kept.old.len()
+        };
+        let held: usize = online.shards.iter().map(kept).sum();
         assert!(held <= 2 * SHARDS * KEPT_MAX, "{held}");
     }
 
