@@ -129,7 +129,7 @@ async fn without_a_hub_the_survivor_acts_on_its_plan_and_a_hub_that_returns_adop
     // Taiwan returns, and takes its own by the planner's rules.
     taiwan.revive_data_plane();
     federation.restart_agent(&mut taiwan);
-    until_within(TAKEOVER, "replicas are divided again", || async {
+    until_within(2 * TAKEOVER, "replicas are divided again", || async {
         (replicas(&taiwan).await == 2 && replicas(&tokyo).await == 2).then_some(())
     })
     .await;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use federation_tests::{SITES, Settings, eventually, holds, manifests};
+use federation_tests::{SITES, Settings, eventually, holds};
 use serde_json::Value;
 
+use crate::health::{probed, told};
 use crate::{PODS, SOON, World};
 
 /// Ten seconds without the hub, evictAfter, detection, and pods.
@@ -23,14 +24,19 @@ fn tokyo_takes_over_by_plan_when_the_hub_and_taiwan_are_lost_together() -> Resul
     let namespace = world.namespace.clone();
     let port = 30087;
     let (_dns, user) = world.federation.meeting_server("away")?;
-    world.api().apply(
-        &(manifests::deployment(&namespace, "web", 4)
-            + &manifests::node_port(&namespace, "web", port)
-            + &manifests::answer_with_all(&namespace, "web")
-            + &manifests::weights(&namespace, "Deployment", "web", 1, 1)),
-    )?;
-    world.divided("deployment/web", [2, 2]);
-    world.ready("deployment/web", 4);
+    probed(&world, "web", port)?;
+    // Whose probes never came through has no word.
+    for (site, other) in [(taiwan, tokyo), (tokyo, taiwan)] {
+        eventually(&format!("the agent of {} sees users of {} served", other.name, site.name), SOON, || {
+            let told = told(&world, site)?;
+            let votes = told["votes"].as_array().cloned().unwrap_or_default();
+            let by = |vote: &&Value| {
+                vote["says"] == "Up" && vote["voter"].as_str().is_some_and(|voter| voter.contains(other.name))
+            };
+            ensure!(votes.iter().any(|vote| by(&vote)), "{told:#}");
+            Ok(true)
+        });
+    }
     let host = world.host("web");
     let address = |site: real_clusters::Site| -> std::net::IpAddr { site.address().parse().unwrap() };
     eventually("the name is answered with both places", SOON, || {
