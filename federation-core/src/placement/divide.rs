@@ -60,7 +60,11 @@ pub(super) fn divide(request: &Request<'_>, wishes: &Wishes<'_>, replicas: i64, 
     let planned = |name: &str| plan.replicas.get(name).copied().unwrap_or_default();
 
     // Ready replicas that the plan keeps, and how many more than wanted are ready altogether.
-    let ready = |placed: &Placed<'_>| placed.observed(request).map_or(0, |observed| observed.ready.max(0));
+    // Of those that run, the ones that the last decision took away are on their way out, whatever a report of before says: counted, they would
+    // be spare a second time.
+    let ready = |placed: &Placed<'_>| {
+        placed.observed(request).map_or(0, |observed| observed.ready.clamp(0, placed.held_replicas().max(0)))
+    };
     let wanted: i64 = plan.replicas.values().sum();
     let ready_staying: i64 = placed
         .iter()

@@ -327,6 +327,30 @@ fn a_drain_waits_for_the_replacement_and_then_for_the_traffic() {
 }
 
 #[test]
+fn what_was_taken_away_is_not_spare_a_second_time_while_reports_lag() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.policy(json!({"replicas": {"rebalance": true}}));
+    world.step();
+    world.all_ready();
+    world.lose("taiwan");
+    world.now_ms += EVICT_AFTER_MS;
+    world.template.replicas = Some(6);
+    world.observed.remove("taiwan");
+    check(&world.step(), "taiwan=2! tokyo=6");
+    let ready = |count| Observed { replicas: count, ready: count, ..Observed::default() };
+    world.observed.insert("tokyo".into(), ready(6));
+    *world.cluster("taiwan") = healthy("taiwan");
+    world.observed.insert("taiwan".into(), ready(2));
+    check(&world.step(), "taiwan=3 tokyo=4");
+    // Tokyo still reports six, which are four by now.
+    check(&world.step(), "taiwan=3 tokyo=4");
+    world.observed.insert("tokyo".into(), ready(4));
+    check(&world.step(), "taiwan=3 tokyo=4");
+    world.observed.insert("taiwan".into(), ready(3));
+    check(&world.step(), "taiwan=3 tokyo=3");
+}
+
+#[test]
 fn the_last_cluster_is_not_drained_empty() {
     let mut world = World::new(Some(4), &["taiwan"]);
     world.step();
