@@ -23,9 +23,12 @@ use crate::observe::{Decided, Key, Report, Reports, Template, World};
 
 /// Half of the 20 ms in which a status should be back.
 const GATHER: Duration = Duration::from_millis(8);
-/// A Placement's status waits this long, once, for the answers that are still due: mostly it is then written once and not for each
+/// A Placement's status waits this long for the answers that connected agents owe: mostly it is then written once and not for each
 /// cluster, and `Pending` is written only where it says something.
 const ANSWERS: Duration = Duration::from_millis(500);
+/// And up to this long for an agent that answered for other objects within [`ANSWERS`]: it works off a burst, and would only have to
+/// wait for statuses that say so.
+const BURST: Duration = Duration::from_secs(10);
 /// After a failed write.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Workers: as many as there may be writes in flight, since each one mostly waits.
@@ -95,14 +98,21 @@ impl Statuses {
             template_hash = hash;
         }
         let mut placement = outcome(&template, &decided.spec, &reports, wanted);
-        let due = placement.clusters.iter().any(|cluster| cluster.reason == PENDING);
-        let waited = self.ledger.with(key, &template.uid, |entry| {
+        let owes = |cluster: &ClusterOutcome| {
+            // From an agent that is not there nothing is due soon, and that it is pending is news.
+            cluster.reason == PENDING && self.sessions.is_connected(&cluster.name)
+        };
+        let owing: Vec<&str> =
+            placement.clusters.iter().filter(|cluster| owes(cluster)).map(|cluster| &*cluster.name).collect();
+        let owed = self.ledger.with(key, &template.uid, |entry| {
             entry.status.0 = template_hash;
-            entry.due_since = if due { entry.due_since.or_else(|| Some(Instant::now())) } else { None };
-            entry.due_since.map(|since| since.elapsed())
+            let since = (!owing.is_empty()).then(|| entry.owed_since.unwrap_or_else(Instant::now));
+            entry.owed_since = since;
+            since.map(|since| since.elapsed())
         });
-        if let Some(waited) = waited.filter(|waited| *waited < ANSWERS) {
-            self.queue.add_after(key.clone(), Priority::Normal, ANSWERS.saturating_sub(waited));
+        let working = owing.iter().any(|cluster| self.sessions.answered_within(cluster, ANSWERS));
+        if owed.is_some_and(|owed| owed < ANSWERS || (working && owed < BURST)) {
+            self.queue.add_after(key.clone(), Priority::Normal, ANSWERS);
             return Ok(());
         }
         placement.reasons = reasons;

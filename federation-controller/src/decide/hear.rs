@@ -145,6 +145,7 @@ impl Ear {
     }
 
     fn applied(&self, cluster: &str, applied: &v1::Applied) {
+        self.sessions.answered(cluster);
         let Some(key) = self.known(applied.key.as_ref(), &applied.uid) else { return };
         // The agent holds a newer decision than the store does, which was restored from a backup then: it is decided again, with an epoch
         // above all that agents saw.

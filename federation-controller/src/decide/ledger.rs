@@ -29,8 +29,8 @@ pub(crate) struct Entry {
     pub(crate) reasons: Vec<federation_core::api::Reason>,
     /// Hash of the last status that was written to the template, and to the Placement.
     pub(crate) status: (u64, u64),
-    /// Since when the Placement's status waits for members' answers.
-    pub(crate) due_since: Option<std::time::Instant>,
+    /// Since when agents that are connected owe an answer for this.
+    pub(crate) owed_since: Option<std::time::Instant>,
     /// Refused generations that an Event was made for, by cluster.
     pub(crate) told: BTreeMap<String, i64>,
 }

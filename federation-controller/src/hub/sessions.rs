@@ -47,6 +47,8 @@ struct Member {
     wake: Notify,
     // Number of the stream that is served; an older stream's task ends when it sees a newer number.
     stream: AtomicU64,
+    // When the agent last said what became of an object, milliseconds since the start.
+    answered: AtomicU64,
 }
 
 impl Sessions {
@@ -82,6 +84,7 @@ impl Sessions {
                     session: Mutex::new(session),
                     wake: Notify::new(),
                     stream: AtomicU64::new(0),
+                    answered: AtomicU64::new(0),
                 })
             })
             .clone()
@@ -169,6 +172,21 @@ impl Sessions {
     /// Whether a cluster's agent is connected.
     pub(crate) fn is_connected(&self, cluster: &str) -> bool {
         self.0.members.read().get(cluster).is_some_and(|member| member.session.lock().is_connected())
+    }
+
+    /// A cluster's agent said what became of an object.
+    pub(crate) fn answered(&self, cluster: &str) {
+        if let Some(member) = self.0.members.read().get(cluster) {
+            member.answered.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a cluster's agent said within a while what became of some object.
+    pub(crate) fn answered_within(&self, cluster: &str, within: Duration) -> bool {
+        self.0.members.read().get(cluster).is_some_and(|member| {
+            u128::from(self.now().saturating_sub(member.answered.load(Ordering::Relaxed)))
+                < within.as_millis()
+        })
     }
 
     /// By cluster: milliseconds since its agent's leases were last renewed. A cluster that this hub has not heard may have been heard by
