@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -85,7 +86,7 @@ impl Writer {
         let request = request
             .patch(&key.name, &PatchParams::default(), &Patch::Merge(patch))
             .map_err(|error| Error::Build(path.clone(), error))?;
-        self.send(path, request).await
+        self.ask(path, request).await
     }
 
     /// Writes a Placement's spec; `known` says whether it is believed to exist.
@@ -123,7 +124,7 @@ impl Writer {
         let request = Request::new(collection)
             .create(&PostParams::default(), object.to_string().into_bytes())
             .map_err(|error| Error::Build(path.clone(), error))?;
-        self.send(path, request).await.map(|_| ())
+        self.send(path, request).await
     }
 
     async fn replace_spec(&self, key: &Key, spec: &PlacementSpec) -> Result<(), Error> {
@@ -144,7 +145,7 @@ impl Writer {
         let request = Request::new(collection)
             .patch(&key.placement_name(), &PatchParams::default(), &json_patch(patch)?)
             .map_err(|error| Error::Build(path.clone(), error))?;
-        self.send(path, request).await.map(|_| ())
+        self.send(path, request).await
     }
 
     /// Writes a Placement's status.
@@ -165,7 +166,7 @@ impl Writer {
         let request = Request::new(collection)
             .patch_subresource("status", name, &PatchParams::default(), &patch)
             .map_err(|error| Error::Build(path.clone(), error))?;
-        self.send(path, request).await.map(|_| ())
+        self.send(path, request).await
     }
 
     /// Merges metadata annotations into an object.
@@ -184,7 +185,7 @@ impl Writer {
         let request = Request::new(collection)
             .patch(name, &PatchParams::default(), &Patch::Merge(patch))
             .map_err(|error| Error::Build(path.clone(), error))?;
-        self.send(path, request).await.map(|_| ())
+        self.send(path, request).await
     }
 
     /// Deletes a Placement. One that is gone is as good.
@@ -195,7 +196,7 @@ impl Writer {
             .delete(&key.placement_name(), &kube::api::DeleteParams::default())
             .map_err(|error| Error::Build(path.clone(), error))?;
         match self.send(path, request).await {
-            Ok(_) | Err(Error::Gone(_)) => Ok(()),
+            Ok(()) | Err(Error::Gone(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -228,15 +229,25 @@ impl Writer {
             .create(&PostParams::default(), object.to_string().into_bytes())
             .map_err(|error| Error::Build(path.clone(), error))?;
         match self.send(path, request).await {
-            Ok(_) | Err(Error::Conflict(_)) => Ok(()),
+            Ok(()) | Err(Error::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    async fn send(&self, path: String, request: http::Request<Vec<u8>>) -> Result<Value, Error> {
+    /// Sends a write; what the object is then is of no use.
+    async fn send(&self, path: String, request: http::Request<Vec<u8>>) -> Result<(), Error> {
+        self.ask::<IgnoredAny>(path, request).await.map(|_| ())
+    }
+
+    /// Sends a write; says what the API answered.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        path: String,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<T, Error> {
         // The semaphore is never closed; were it, an unbounded write is better than none.
         let _one_of_few = self.writes.acquire().await.ok();
-        self.client.request::<Value>(request).await.map_err(|error| match &error {
+        self.client.request::<T>(request).await.map_err(|error| match &error {
             kube::Error::Api(status) if status.code == 409 => Error::Conflict(path),
             kube::Error::Api(status) if status.code == 404 => Error::Gone(path),
             _ => Error::Api(path, error),

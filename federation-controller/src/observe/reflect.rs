@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use federation_core::api::{
     API_VERSION, ClientRegions, Cluster, ClusterPlacementPolicy, DeletionBudget, FailoverDrill, HeldRemoval,
-    PlacementPolicy, PlacementPolicySpec, PlacementSpec, PlacementStatus, TrafficPolicy, Verdict,
+    PlacementPolicy, PlacementPolicySpec, TemplateReference, TrafficPolicy, Verdict,
 };
 use federation_core::gate::accounts::Limits;
 use federation_runtime::endpoints::Health as Readiness;
@@ -324,22 +324,21 @@ impl Observer {
         };
         let namespace =
             object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let spec: PlacementSpec =
-            object.get("spec").and_then(|spec| serde_json::from_value(spec.clone()).ok()).unwrap_or_default();
         let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let Some(kind) = kind_of(&spec, name, !namespace.is_empty()) else { return };
-        self.wanted.name(&spec.template.api_version, &spec.template.kind);
-        let key = Key::new(kind, &namespace, &spec.template.name);
+        let template: TemplateReference =
+            object.get("spec").and_then(|spec| part(spec, "template")).unwrap_or_default();
+        let Some(kind) = kind_of(&template, name, !namespace.is_empty()) else { return };
+        self.wanted.name(&template.api_version, &template.kind);
+        let key = Key::new(kind, &namespace, &template.name);
         if present {
-            let status: PlacementStatus = object
-                .get("status")
-                .and_then(|status| serde_json::from_value(status.clone()).ok())
-                .unwrap_or_default();
+            // What this run decided, it knows.
             if self.world.decided(&key).is_none() {
+                let Some(spec) = part(&object, "spec") else { return };
+                let status = part(&object, "status").unwrap_or_default();
                 self.world.put_decided(&key, Decided { spec, status, lost: false });
                 self.queue.add(key, Priority::Background);
             }
-        } else if self.world.decided(&key).is_some_and(|kept| kept.spec.template.uid == spec.template.uid)
+        } else if self.world.decided(&key).is_some_and(|kept| kept.spec.template.uid == template.uid)
             && self.world.template(&key).is_some_and(|template| !template.deleting)
         {
             self.world.lose_decided(&key);
@@ -358,8 +357,7 @@ impl Observer {
 }
 
 /// The kind that a decision is about. One that this run has not met yet is learnt from the Placement: its name says the plural.
-fn kind_of(spec: &PlacementSpec, placement: &str, namespaced: bool) -> Option<&'static Kind> {
-    let template = &spec.template;
+fn kind_of(template: &TemplateReference, placement: &str, namespaced: bool) -> Option<&'static Kind> {
     if let Some(known) = Kind::of_manifest(&template.api_version, &template.kind) {
         return Some(known);
     }
@@ -377,6 +375,11 @@ fn since_ms(status: &federation_core::api::ClusterStatus) -> i64 {
         .iter()
         .find(|condition| condition.type_ == federation_core::api::conditions::READY)
         .map_or(0, |condition| condition.last_transition_time.0.as_millisecond())
+}
+
+/// Spec or status of an object.
+fn part<T: DeserializeOwned>(object: &Value, part: &str) -> Option<T> {
+    object.get(part).and_then(|part| T::deserialize(part).ok())
 }
 
 fn read<T: DeserializeOwned>(object: Value) -> Option<T> {
