@@ -1,7 +1,8 @@
 //! A drill's dead-man's switch at a dns-lb: what to answer once the hub that takes clusters away on purpose is away itself.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use federation_runtime::clock::Instant;
 use proto::v1;
 
 /// The way back, while a drill runs; see `ZoneUpdate.otherwise`.

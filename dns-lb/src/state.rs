@@ -1,9 +1,10 @@
 //! What this server serves, and how it changes: the one place that publishes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use federation_core::probe::Target;
+use federation_runtime::clock::{self, Instant};
 use federation_runtime::endpoints::Health;
 use parking_lot::Mutex;
 use proto::v1;
@@ -266,7 +267,11 @@ impl State {
 
     async fn keep(&self, update: v1::ZoneUpdate) {
         let Some(disk) = self.0.disk.clone() else { return };
-        let stored = tokio::task::spawn_blocking(move || disk.store(&update)).await;
+        let stored = if disk.is_in_memory() {
+            Ok(disk.store(&update))
+        } else {
+            tokio::task::spawn_blocking(move || disk.store(&update)).await
+        };
         match stored {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -430,5 +435,5 @@ impl Inner {
 
 fn seconds_since_1970() -> u32 {
     // Until 2106 (RFC 4034 section 3.1.5 counts on from there in a circle, which zones served now need not).
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
+    (clock::unix_ms() / 1000).max(0) as u32
 }

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kube::Client;
-use kube::api::{Api, ObjectMeta, PostParams};
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::json;
 use tokio::sync::Mutex;
 
 use federation_core::api::marks::SYSTEM_NAMESPACE;
+
+use crate::act::api::Api;
 
 /// Numbers in a block: at thousands of decisions a second, about one write a second.
 const BLOCK: u64 = 10_000;
@@ -70,7 +71,7 @@ struct Inner {
     end: AtomicU64,
     // One allocation at a time; held across the write, and by nothing else.
     allocating: Mutex<()>,
-    client: Client,
+    api: Api,
 }
 
 impl Epochs {
@@ -78,23 +79,20 @@ impl Epochs {
     ///
     /// # Errors
     /// When the ConfigMap can be neither read nor written.
-    pub(crate) async fn start(client: Client) -> Result<Self, Error> {
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        let namespace = Namespace {
-            metadata: ObjectMeta { name: Some(SYSTEM_NAMESPACE.into()), ..ObjectMeta::default() },
-            ..Namespace::default()
-        };
-        match namespaces.create(&PostParams::default(), &namespace).await {
+    pub(crate) async fn start(api: Api) -> Result<Self, Error> {
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}});
+        match api.write("POST", "/api/v1/namespaces", &namespace).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(Error::Namespace(error)),
         }
-        let (first, end) = allocate(&client, 1).await?;
+        let (first, end) = allocate(&api, 1).await?;
         Ok(Self(Arc::new(Inner {
             next: AtomicU64::new(first),
             end: AtomicU64::new(end),
             allocating: Mutex::new(()),
-            client,
+            api,
         })))
     }
 
@@ -114,7 +112,7 @@ impl Epochs {
             self.0.next.fetch_max(epoch + 1, Ordering::SeqCst);
             return Ok(());
         }
-        let (first, end) = allocate(&self.0.client, epoch.saturating_add(1)).await?;
+        let (first, end) = allocate(&self.0.api, epoch.saturating_add(1)).await?;
         // Nothing is given out between the two stores: the old block's end is below both.
         self.0.next.fetch_max(first, Ordering::SeqCst);
         self.0.end.store(end, Ordering::SeqCst);
@@ -139,7 +137,7 @@ impl Epochs {
             if self.0.next.load(Ordering::SeqCst) < self.0.end.load(Ordering::SeqCst) {
                 continue;
             }
-            let (first, end) = allocate(&self.0.client, 1).await?;
+            let (first, end) = allocate(&self.0.api, 1).await?;
             self.0.next.fetch_max(first, Ordering::SeqCst);
             self.0.end.store(end, Ordering::SeqCst);
         }
@@ -151,25 +149,30 @@ fn plausible(told: u64, ours: u64) -> Result<(), Error> {
 }
 
 /// Writes the end of a new block that starts at `least` or above; returns its first number and its end.
-async fn allocate(client: &Client, least: u64) -> Result<(u64, u64), Error> {
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+async fn allocate(api: &Api, least: u64) -> Result<(u64, u64), Error> {
+    let collection = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps");
+    let path = format!("{collection}/{NAME}");
     let after = |first: u64| first.checked_add(BLOCK).ok_or(Error::Exhausted);
     for _ in 0..ATTEMPTS {
-        let found = maps.get_opt(NAME).await.map_err(Error::Read)?;
-        let (first, written) = match found {
+        let (first, written) = match api.read(&path).await.map_err(Error::Read)? {
             None => {
-                let mut map = ConfigMap::default();
-                map.metadata.name = Some(NAME.into());
-                map.data = Some([(HIGH_WATER.to_owned(), after(least)?.to_string())].into());
-                (least, maps.create(&PostParams::default(), &map).await)
+                let map = json!({
+                    "apiVersion": "v1",
+                    "kind": "ConfigMap",
+                    "metadata": {"name": NAME, "namespace": SYSTEM_NAMESPACE},
+                    "data": {HIGH_WATER: after(least)?.to_string()},
+                });
+                (least, api.write("POST", &collection, &map).await)
             }
-            Some(mut map) => {
+            Some(found) => {
+                let parsed = serde_json::from_value(found).map_err(kube::Error::SerdeError);
+                let mut map: ConfigMap = parsed.map_err(Error::Read)?;
                 let text =
                     map.data.as_ref().and_then(|data| data.get(HIGH_WATER)).cloned().unwrap_or_default();
                 let first = text.parse::<u64>().map_err(|_| Error::Content(text))?.max(least);
                 map.data.get_or_insert_default().insert(HIGH_WATER.into(), after(first)?.to_string());
                 // The resourceVersion that was read is the precondition.
-                (first, maps.replace(NAME, &PostParams::default(), &map).await)
+                (first, api.write("PUT", &path, &json!(map)).await)
             }
         };
         match written {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -13,6 +12,7 @@ use federation_core::health::{Change, Options, Outcome, Report, Signal, Verdicts
 use federation_core::probe::Target;
 use federation_prober::Probing;
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::{clock, tasks};
 use proto::v1;
 
 use crate::act::clusters::ClusterStatuses;
@@ -170,13 +170,14 @@ impl Health {
         let mut changes = probing.changes();
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.wait() => return,
                 changed = changes.changed() => {
                     if changed.is_err() {
                         return;
                     }
                 }
-                () = tokio::time::sleep(Duration::from_millis(REPEAT_MS.unsigned_abs())) => {}
+                () = tasks::sleep(Duration::from_millis(REPEAT_MS.unsigned_abs())) => {}
             }
             self.heard(&Voter::Controller, &probing.votes());
         }
@@ -216,9 +217,10 @@ impl Health {
             }
             let wait = deadline.map_or(1000, |deadline| deadline.saturating_sub(now_ms()).clamp(1, 60_000));
             tokio::select! {
+                biased;
                 () = shutdown.wait() => return,
                 () = self.turn.notified() => {}
-                () = tokio::time::sleep(Duration::from_millis(wait as u64)) => {}
+                () = tasks::sleep(Duration::from_millis(wait as u64)) => {}
             }
         }
     }
@@ -330,5 +332,5 @@ fn say(followers: &Followers, change: &Change) {
 }
 
 fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
+    clock::unix_ms()
 }

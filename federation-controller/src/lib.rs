@@ -15,6 +15,7 @@
 //! - `act/` writes finalizers, Placements, statuses and Events, at most 64 writes at once.
 //! - `hub/` is the gRPC server: enrolment, one session for each agent, zones for each dns-lb.
 //! - `health` and `traffic` drive the verdicts and the zones: traffic moves first, replicas later.
+//! - [`machine`] is all of that without watches and sockets, which a simulation puts around it in its own way.
 //!
 //! **The controller may be killed anywhere.** The finalizer and the Placement are durable before a member hears of an object; a
 //! cluster stays in the Placement until its agent has said that the copy is gone; epochs are taken in blocks whose
@@ -33,6 +34,7 @@
 //! ```
 
 pub mod announce;
+pub mod machine;
 pub mod tokens;
 
 mod act;
@@ -50,8 +52,10 @@ mod options;
 mod service;
 mod traffic;
 
+pub use act::api::{Api, Direct};
 pub use crds::crds;
 pub use decide::board::UNJOIN_MODE;
 pub use hub::enrollment::CLUSTER_FINALIZER;
 pub use options::Options;
 pub use service::{Error, Service, load_authority};
+pub use traffic::Keeping;

@@ -1,5 +1,7 @@
 //! What the controller counts.
 
+use std::sync::LazyLock;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -112,6 +114,12 @@ impl Metrics {
             metrics.propagation.clone(),
         );
         metrics
+    }
+
+    /// Metrics that nobody reads.
+    pub(crate) fn unread() -> Self {
+        static UNREAD: LazyLock<Metrics> = LazyLock::new(|| Metrics::register(&mut Registry::default()));
+        UNREAD.clone()
     }
 
     /// Counts one outcome.

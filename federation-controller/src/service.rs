@@ -8,8 +8,6 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::api::Api;
 
-use federation_core::health;
-use federation_core::placement::Defaults;
 use federation_core::traffic::NameServer;
 use federation_prober::Probing;
 use federation_runtime::deadline::with_deadlines;
@@ -18,36 +16,26 @@ use federation_runtime::pki::Authority;
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::hub::Config;
 
-use crate::act::clusters::ClusterStatuses;
+use crate::act::api;
 use crate::act::events::Recorder;
 use crate::act::safety;
 use crate::act::statuses::{self, Statuses};
-use crate::act::write::Writer;
 use crate::announce;
-use crate::contingency::{self, Contingency};
-use crate::decide::board::Board;
-use crate::decide::hear::Ear;
-use crate::decide::ledger::Ledger;
-use crate::decide::queue::Queue;
-use crate::decide::reconcile::Reconciler;
-use crate::decide::removal::Gate;
+use crate::contingency;
 use crate::decide::unjoin::Leaving;
 use crate::decide::work;
 use crate::dns::Dns;
-use crate::drill::{self, Drills};
-use crate::epoch::{self, Epochs};
-use crate::health::{Followers, Health};
+use crate::drill;
+use crate::epoch;
 use crate::hub::agent::Agents;
 use crate::hub::enrollment::Enrollment;
 use crate::hub::operations::Operations;
-use crate::hub::sessions::Sessions;
-use crate::hub::zones::Zones;
 use crate::hub::{self, Hub};
+use crate::machine::{Machine, Setup};
 use crate::metrics::Metrics;
-use crate::observe::World;
-use crate::observe::reflect::{Observer, SYNCED};
+use crate::observe::reflect::SYNCED;
 use crate::options::Options;
-use crate::traffic::{Probers, Settings, Surroundings, Traffic};
+use crate::traffic::Keeping;
 
 /// Readiness waits for this check: agents can dial in.
 const LISTENING: &str = "hub";
@@ -124,187 +112,99 @@ impl Service {
         }
         let metrics = metrics.register(Metrics::register);
 
-        let epochs = Epochs::start(client.clone()).await?;
         let incarnation = incarnation(&client).await?;
-        let world = World::default();
-        let board = Board::new(world.clone());
-        let (queue, statuses, leaving) = (Queue::default(), Queue::default(), Queue::default());
-        let ledger = Ledger::default();
-        let writer = Writer::new(client.clone());
-        let recorder = Recorder::start(client.clone(), shutdown.clone());
         let heartbeat_ms = options.heartbeat.as_millis().max(10) as u32;
-        let sessions = Sessions::new(
-            Config {
+        let dns = Dns::new();
+        let probing = Probing::start(rand::random(), shutdown.clone());
+        let machine = Machine::new(Setup {
+            api: api::Api::Client(client.clone()),
+            hub: Config {
                 hub: hostname(),
-                incarnation: incarnation.clone(),
+                incarnation,
                 heartbeat_ms,
                 silence_ms: u64::from(heartbeat_ms) * SILENCE,
                 ..Config::default()
             },
-            metrics.clone(),
-        );
-        sessions.set_epoch(epochs.current());
-        let drills = Drills::default();
-        let health = Health::new(
-            health::Options { heartbeat_ms: i64::from(heartbeat_ms), ..health::Options::default() },
-            drills.clone(),
-        );
-        let traffic = Traffic::new();
-        let zones = Zones::new(traffic.clone(), health.clone(), metrics.clone(), shutdown.clone());
-        let probing = Probing::start(rand::random(), shutdown.clone());
-        tokio::spawn(health.clone().look(probing.clone(), shutdown.clone()));
-        let cluster_statuses = ClusterStatuses::new(world.clone(), board.clone(), writer.clone());
-
-        let contingency = Contingency::new(world.clone(), sessions.clone(), recorder.clone(), client.clone());
-        let ear = Ear {
-            world: world.clone(),
-            board: board.clone(),
-            health: health.clone(),
-            epochs: epochs.clone(),
-            sessions: sessions.clone(),
-            ledger: ledger.clone(),
-            queue: queue.clone(),
-            statuses: statuses.clone(),
-            cluster_statuses: cluster_statuses.clone(),
-            traffic: traffic.clone(),
-            contingency: contingency.clone(),
-            recorder: recorder.clone(),
-            metrics: metrics.clone(),
-        };
-        let gate = Gate::new(world.clone(), metrics.clone());
-        let observer = Observer {
-            client: client.clone(),
-            world: world.clone(),
-            board: board.clone(),
-            queue: queue.clone(),
-            leaving: leaving.clone(),
-            health: health.clone(),
-            traffic: traffic.clone(),
-            drills: drills.clone(),
-            sessions: sessions.clone(),
-            writer: writer.clone(),
-            gate: gate.clone(),
+            nameservers: name_servers(&options)?,
+            zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
+            clusterset: clusterset(&options)?,
+            ttl_seconds: options.dns_ttl,
+            answers: Keeping::File(directory.join("answers.json")),
+            evict_after: options.evict_after,
+            trash_grace: options.trash_grace,
+            probing,
+            dns: dns.clone(),
+            recorder: Recorder::start(client.clone(), shutdown.clone()),
+            metrics,
             readiness: readiness.clone(),
-            wanted: crate::observe::Wanted::default(),
-        };
-        observer.start(&shutdown).await.map_err(Error::Discovery)?;
+            shutdown: shutdown.clone(),
+        })
+        .await?;
+        let world = machine.world.clone();
+        machine.observer.start(&client, &shutdown).await.map_err(Error::Discovery)?;
         // An agent that dialled before its Cluster was read would be told that it is no member.
         while !world.is_synced() && !shutdown.started() {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
 
-        let reconciler = Reconciler {
-            world: world.clone(),
-            board: board.clone(),
-            sessions: sessions.clone(),
-            writer: writer.clone(),
-            epochs: epochs.clone(),
-            queue: queue.clone(),
-            statuses: statuses.clone(),
-            ledger: ledger.clone(),
-            gate: gate.clone(),
-            traffic: traffic.clone(),
-            drills: drills.clone(),
-            contingency: contingency.clone(),
-            recorder: recorder.clone(),
-            metrics: metrics.clone(),
-            defaults: Defaults { evict_after_ms: options.evict_after.as_millis() as i64 },
-            trash_grace: options.trash_grace,
-        };
-        work::start(reconciler, &shutdown);
+        machine.run(work::WORKERS);
         let written = Statuses {
             world: world.clone(),
-            queue: statuses,
-            ledger,
-            sessions: sessions.clone(),
-            writer: writer.clone(),
+            queue: machine.statuses.clone(),
+            ledger: machine.ledger.clone(),
+            sessions: machine.sessions.clone(),
+            writer: machine.writer.clone(),
         };
         for _ in 0..statuses::WORKERS {
             tokio::spawn(written.clone().work(shutdown.clone()));
         }
-        tokio::spawn(cluster_statuses.clone().run(shutdown.clone()));
-        tokio::spawn(safety::run(client.clone(), gate, shutdown.clone()));
+        tokio::spawn(safety::run(client.clone(), machine.gate.clone(), shutdown.clone()));
         let see_off = Leaving {
             client: client.clone(),
             world: world.clone(),
-            board: board.clone(),
-            queue: queue.clone(),
-            clusters: leaving,
+            board: machine.board.clone(),
+            queue: machine.queue.clone(),
+            clusters: machine.leaving.clone(),
         };
         tokio::spawn(see_off.run(shutdown.clone()));
-        let settings = Settings {
-            nameservers: name_servers(&options)?,
-            clusterset: clusterset(&options)?,
-            zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
-            ttl_seconds: options.dns_ttl.max(1),
-            incarnation,
-            file: directory.join("answers.json"),
-        };
-        let dns = Dns::new();
-        let again = traffic.clone();
-        tokio::spawn(dns.clone().run(client.clone(), writer.clone(), move || again.poke(), shutdown.clone()));
-        let surroundings = Surroundings {
-            settings,
-            world: world.clone(),
-            board: board.clone(),
-            epochs: epochs.clone(),
-            zones: zones.clone(),
-            dns,
-            drills: drills.clone(),
-            probers: Probers { health: health.clone(), own: probing, sessions: sessions.clone() },
-            queue: queue.clone(),
-            writer,
-        };
-        tokio::spawn(traffic.clone().run(surroundings, shutdown.clone()));
+        let again = machine.traffic.clone();
+        tokio::spawn(dns.run(client.clone(), machine.writer.clone(), move || again.poke(), shutdown.clone()));
         let around = drill::Surroundings {
             client: client.clone(),
             world: world.clone(),
-            board: board.clone(),
-            sessions: sessions.clone(),
-            traffic: traffic.clone(),
-            zones: zones.clone(),
-            queue: queue.clone(),
-            defaults: Defaults { evict_after_ms: options.evict_after.as_millis() as i64 },
+            board: machine.board.clone(),
+            sessions: machine.sessions.clone(),
+            traffic: machine.traffic.clone(),
+            zones: machine.zones.clone(),
+            queue: machine.queue.clone(),
+            defaults: machine.defaults,
             authority: authority.clone(),
             zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
         };
-        tokio::spawn(drills.clone().run(around, shutdown.clone()));
+        tokio::spawn(machine.drills.clone().run(around, shutdown.clone()));
         let planned = contingency::Surroundings {
-            board: board.clone(),
-            epochs: epochs.clone(),
-            zones: zones.clone(),
-            defaults: Defaults { evict_after_ms: options.evict_after.as_millis() as i64 },
+            board: machine.board.clone(),
+            epochs: machine.epochs.clone(),
+            zones: machine.zones.clone(),
+            defaults: machine.defaults,
             away_ms: heartbeat_ms.saturating_mul(AWAY).max(AWAY_MIN_MS),
         };
-        tokio::spawn(contingency.clone().run(planned, shutdown.clone()));
+        tokio::spawn(machine.contingency.clone().run(planned, shutdown.clone()));
         let operations = Operations {
-            traffic: traffic.clone(),
-            zones: zones.clone(),
-            board: board.clone(),
+            traffic: machine.traffic.clone(),
+            zones: machine.zones.clone(),
+            board: machine.board.clone(),
             world: world.clone(),
-            health: health.clone(),
-            contingency,
-            recorder: recorder.clone(),
+            health: machine.health.clone(),
+            contingency: machine.contingency.clone(),
+            recorder: machine.ear.recorder.clone(),
             client: client.clone(),
         };
-        let followers = Followers {
-            world: world.clone(),
-            board,
-            epochs,
-            sessions: sessions.clone(),
-            traffic: traffic.clone(),
-            statuses: cluster_statuses,
-            queue,
-            recorder,
-            metrics,
-        };
-        tokio::spawn(health.run(followers, shutdown.clone()));
-
         let agents = Agents {
             world: world.clone(),
-            sessions,
-            drills: drills.clone(),
-            listener: Arc::new(ear),
+            sessions: machine.sessions.clone(),
+            drills: machine.drills.clone(),
+            listener: Arc::new(machine.ear.clone()),
             shutdown: shutdown.clone(),
         };
         let enrollment = Enrollment::new(client.clone(), authority.clone(), world);

@@ -10,8 +10,11 @@
 //! - [`kubeconfig`]: the file that kubectl reads.
 //! - [`endpoints`]: `/metrics`, `/healthz`, `/livez`, `/readyz`.
 //! - `deadline`, with the feature `kube`: requests to a Kubernetes API that end.
+//! - [`clock`]: what time it is, for parts that a simulation runs too.
+//! - [`tasks`]: small tasks that are started on the way.
 //! - [`logging`], [`process`], [`shutdown`], [`files`], [`errors`].
 
+pub mod clock;
 #[cfg(feature = "kube")]
 pub mod deadline;
 pub mod endpoints;
@@ -22,4 +25,5 @@ pub mod logging;
 pub mod pki;
 pub mod process;
 pub mod shutdown;
+pub mod tasks;
 pub mod tls;

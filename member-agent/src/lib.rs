@@ -26,7 +26,7 @@ mod events;
 mod executor;
 pub mod identity;
 mod link;
-mod manifest;
+pub mod manifest;
 mod meeting;
 mod member;
 mod metrics;

@@ -11,15 +11,17 @@ const NOT_THERE: &str = "9223372036854775807";
 /// An entry of the desired state with what is needed to apply and to compare it. It is kept as text: a parsed object takes several times
 /// the memory, and parsing takes microseconds.
 #[derive(Debug)]
-pub(crate) struct Wanted {
-    pub(crate) entry: Entry,
+pub struct Wanted {
+    /// What is wanted.
+    pub entry: Entry,
     /// What to send, with the federation's marks: the hub's bytes as they are where the marks are in them already. `None` if they are
     /// not a JSON object.
     body: Option<Bytes>,
 }
 
 impl Wanted {
-    pub(crate) fn new(entry: Entry) -> Self {
+    /// What is to be applied for an entry: with the marks, and scaled to zero where its lease has lapsed.
+    pub fn new(entry: Entry) -> Self {
         let value = serde_json::from_slice::<Value>(&entry.manifest).ok().filter(Value::is_object);
         let body = value.map(|mut value| {
             let replicas = raise(&mut value, entry.floor) | (entry.stopped && stop(&mut value));
@@ -33,12 +35,12 @@ impl Wanted {
     }
 
     /// The object; `None` if the hub's bytes are none.
-    pub(crate) fn value(&self) -> Option<Value> {
+    pub fn value(&self) -> Option<Value> {
         serde_json::from_slice(self.body.as_ref()?).ok()
     }
 
     /// The body of a server-side apply. An adopted object keeps its mark: a field that we no longer send would be taken off.
-    pub(crate) fn body(&self, adopted: bool) -> Option<Vec<u8>> {
+    pub fn body(&self, adopted: bool) -> Option<Vec<u8>> {
         if !adopted {
             return self.body.as_ref().map(|body| body.to_vec());
         }
@@ -49,7 +51,7 @@ impl Wanted {
 
     /// The body of a server-side apply that only makes: of an object that is there it is refused as a conflict, whatever its version.
     /// The version is a precondition and no field, so that nobody owns it afterwards.
-    pub(crate) fn body_if_absent(&self) -> Option<Vec<u8>> {
+    pub fn body_if_absent(&self) -> Option<Vec<u8>> {
         let mut value = self.value()?;
         value.get_mut("metadata")?.as_object_mut()?.insert("resourceVersion".into(), NOT_THERE.into());
         Some(value.to_string().into_bytes())
@@ -139,12 +141,12 @@ fn put(value: &mut Value, map: &str, name: &str, text: &str) -> bool {
 }
 
 /// An annotation of any object.
-pub(crate) fn annotation<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+pub fn annotation<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     value.get("metadata")?.get("annotations")?.get(name)?.as_str()
 }
 
 /// Whether the object carries the federation's label.
-pub(crate) fn is_managed(value: &Value) -> bool {
+pub fn is_managed(value: &Value) -> bool {
     let label = value.get("metadata").and_then(|m| m.get("labels")).and_then(|l| l.get(marks::MANAGED));
     label.and_then(Value::as_str) == Some("true")
 }

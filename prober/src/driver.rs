@@ -1,9 +1,10 @@
 //! The task that turns the machine.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use federation_core::probe::{Attempt, Ended, Prober, Target};
+use federation_runtime::clock::Instant;
 use federation_runtime::shutdown::Shutdown;
 use parking_lot::Mutex;
 use proto::v1;
@@ -32,14 +33,28 @@ struct Inner {
 impl Probing {
     /// A prober without targets, which runs until `shutdown`. `seed` spreads the probes of many probers. Within a tokio runtime.
     pub fn start(seed: u64, shutdown: Shutdown) -> Self {
-        let probing = Self(Arc::new(Inner {
+        let probing = Self::still(seed);
+        tokio::spawn(probing.clone().run(shutdown));
+        probing
+    }
+
+    /// A prober without sockets: whoever has it makes the attempts that [`Probing::poll`] asks for, and says how they [`ended`](Probing::ended).
+    pub fn still(seed: u64) -> Self {
+        Self(Arc::new(Inner {
             prober: Mutex::new(Prober::new(seed)),
             started: Instant::now(),
             replaced: Notify::new(),
             version: watch::Sender::new(0),
-        }));
-        tokio::spawn(probing.clone().run(shutdown));
-        probing
+        }))
+    }
+
+    /// The attempts that are due, and the milliseconds till the next is.
+    pub fn poll(&self) -> (Vec<Attempt>, Option<u64>) {
+        let now_ms = self.now_ms();
+        let mut prober = self.0.prober.lock();
+        let attempts = prober.poll(now_ms);
+        let wait = |deadline: i64| deadline.saturating_sub(now_ms).max(1).unsigned_abs();
+        (attempts, prober.next_deadline_ms().map(wait))
     }
 
     /// Probes these from now on, in place of those before. What is known of a target stays if its check does.
@@ -86,13 +101,7 @@ impl Probing {
         let tls = Tls::default();
         let mut flying: JoinSet<(Attempt, Ended)> = JoinSet::new();
         loop {
-            let (attempts, deadline) = {
-                let now_ms = self.now_ms();
-                let mut prober = self.0.prober.lock();
-                let attempts = prober.poll(now_ms);
-                let deadline = prober.next_deadline_ms();
-                (attempts, deadline.map(|deadline| deadline.saturating_sub(now_ms).max(1)))
-            };
+            let (attempts, wait) = self.poll();
             for next in attempts {
                 let tls = tls.clone();
                 flying.spawn(async move {
@@ -100,7 +109,7 @@ impl Probing {
                     (next, ended)
                 });
             }
-            let wait = deadline.map_or(IDLE, |wait| Duration::from_millis(wait.unsigned_abs()));
+            let wait = wait.map_or(IDLE, Duration::from_millis);
             tokio::select! {
                 () = shutdown.wait() => return,
                 Some(ended) = flying.join_next() => {
@@ -114,7 +123,8 @@ impl Probing {
         }
     }
 
-    fn ended(&self, attempt: &Attempt, ended: Ended) {
+    /// An attempt ended.
+    pub fn ended(&self, attempt: &Attempt, ended: Ended) {
         let now_ms = self.now_ms();
         self.0.prober.lock().ended(now_ms, attempt, ended);
         self.ring();

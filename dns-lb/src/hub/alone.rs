@@ -26,19 +26,24 @@ pub(crate) async fn alone(state: State, probing: Probing, shutdown: Shutdown) {
             () = shutdown.wait() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
-        let before = state.down();
-        let (connected, since) = state.hub();
-        let now = decide(&before, connected, since, || seen(&probing));
-        if now != before {
-            tracing::warn!(
-                down = ?now.iter().flat_map(|(service, clusters)| {
-                    clusters.keys().map(move |cluster| format!("{service} in {cluster}"))
-                }).collect::<Vec<_>>(),
-                connected,
-                "what this server withdraws by its own word changed"
-            );
-            state.withdraw(now);
-        }
+        look(&state, &probing);
+    }
+}
+
+/// Withdraws and gives back what is to be now.
+pub fn look(state: &State, probing: &Probing) {
+    let before = state.down();
+    let (connected, since) = state.hub();
+    let now = decide(&before, connected, since, || seen(probing));
+    if now != before {
+        tracing::warn!(
+            down = ?now.iter().flat_map(|(service, clusters)| {
+                clusters.keys().map(move |cluster| format!("{service} in {cluster}"))
+            }).collect::<Vec<_>>(),
+            connected,
+            "what this server withdraws by its own word changed"
+        );
+        state.withdraw(now);
     }
 }
 

@@ -6,14 +6,13 @@ use std::time::Duration;
 use federation_prober::Probing;
 use federation_runtime::pki::Identity;
 use federation_runtime::shutdown::Shutdown;
-use proto::v1;
 use proto::v1::zones_client::ZonesClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
-use super::votes::Told;
-use crate::state::{Applied, State};
+use super::talk::Talk;
+use crate::state::State;
 use crate::udp::Dice;
 
 /// Name in the hub's certificate (docs/ARCHITECTURE.md).
@@ -114,59 +113,32 @@ impl Client {
     async fn stream(&mut self, received: &mut bool) -> Result<(), StreamError> {
         let mut client = ZonesClient::new(self.connect().await?).max_decoding_message_size(UPDATE_MAX);
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let (epoch, incarnation) = self.state.base();
-        let hello = v1::DnsHello {
-            instance: self.instance.clone(),
-            epoch,
-            incarnation,
-            listen: self.listen.iter().map(ToString::to_string).collect(),
-            changes: true,
-            meet: self.meet.iter().map(ToString::to_string).collect(),
-        };
-        let again = v1::DnsHello { epoch: 0, ..hello.clone() };
-        // Everything was asked for, and has not come yet.
-        let mut asked = false;
+        let mut talk =
+            Talk::new(self.state.clone(), self.probing.clone(), &self.instance, &self.listen, self.meet);
         // The queue is empty, and its receiver is held here.
-        let _ = sender.try_send(message(v1::dns_message::Message::Hello(hello)));
+        let _ = sender.try_send(talk.hello());
         let mut updates = client.watch(ReceiverStream::new(receiver)).await?.into_inner();
-        tracing::info!(hub = self.hub.address, epoch, "watching the hub's zones");
+        tracing::info!(hub = self.hub.address, epoch = self.state.base().0, "watching the hub's zones");
         self.state.connected();
         let mut turned = self.probing.changes();
         let mut repeat = tokio::time::interval(VOTES_EVERY);
-        let mut told = Told::default();
         loop {
             let votes = tokio::select! {
                 update = updates.message() => {
                     let Some(update) = update? else { return Ok(()) };
                     *received = true;
-                    asked &= update.base > 0;
-                    let applied = self.state.offer(update).await;
-                    self.probing.set_targets(self.state.targets().to_vec());
-                    let said = match applied {
-                        Applied::Resync if asked => continue,
-                        Applied::Served { epoch } => {
-                            v1::dns_message::Message::Served(v1::ZoneServed { epoch })
-                        }
-                        Applied::Resync => {
-                            tracing::info!(
-                                hub = self.hub.address,
-                                "a change does not fit: all zones are asked for"
-                            );
-                            asked = true;
-                            v1::dns_message::Message::Hello(again.clone())
-                        }
-                        Applied::Partly | Applied::Refused => continue,
-                    };
-                    if sender.send(message(said)).await.is_err() {
+                    if let Some(answer) = talk.heard(update).await
+                        && sender.send(answer).await.is_err()
+                    {
                         return Ok(());
                     }
                     continue;
                 }
-                Ok(()) = turned.changed() => told.turned(self.probing.votes()),
-                _ = repeat.tick() => told.all(self.probing.votes()),
+                Ok(()) = turned.changed() => talk.turned(),
+                _ = repeat.tick() => talk.all(),
             };
             for votes in votes {
-                if sender.try_send(message(v1::dns_message::Message::Votes(votes))).is_err() {
+                if sender.try_send(votes).is_err() {
                     repeat.reset_after(VOTES_AGAIN);
                     break;
                 }
@@ -190,8 +162,4 @@ impl Client {
             .connect()
             .await
     }
-}
-
-fn message(message: v1::dns_message::Message) -> v1::DnsMessage {
-    v1::DnsMessage { message: Some(message) }
 }

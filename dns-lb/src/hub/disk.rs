@@ -32,7 +32,12 @@ pub struct Disk {
     changes: PathBuf,
     // Octets of the changes that are wholly there; none as long as that is not known.
     written: Arc<Mutex<Option<u64>>>,
+    // In place of the files.
+    memory: Option<Memory>,
 }
+
+/// What a disk in memory holds.
+pub type Memory = Arc<Mutex<Option<v1::ZoneUpdate>>>;
 
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +72,16 @@ impl Disk {
     /// In `directory`, which need not exist yet.
     pub fn new(directory: &Path) -> Self {
         let (whole, changes) = (directory.join("zones"), directory.join("zones.changes"));
-        Self { whole, changes, written: Arc::default() }
+        Self { whole, changes, written: Arc::default(), memory: None }
+    }
+
+    /// In memory: a simulation's.
+    pub fn in_memory(memory: Memory) -> Self {
+        Self { whole: PathBuf::new(), changes: PathBuf::new(), written: Arc::default(), memory: Some(memory) }
+    }
+
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.memory.is_some()
     }
 
     /// What was kept; none if nothing was yet.
@@ -75,6 +89,9 @@ impl Disk {
     /// # Errors
     /// When a file cannot be read, or a checksum is wrong.
     pub fn load(&self) -> Result<Option<v1::ZoneUpdate>, DiskError> {
+        if let Some(memory) = &self.memory {
+            return Ok(memory.lock().clone());
+        }
         let Some(bytes) = read(&self.whole)? else { return Ok(None) };
         let damaged = || DiskError::Damaged { path: self.whole.clone() };
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
@@ -117,6 +134,16 @@ impl Disk {
     /// # Errors
     /// When a file cannot be written, or what there is cannot be read.
     pub fn store(&self, update: &v1::ZoneUpdate) -> Result<(), DiskError> {
+        if let Some(memory) = &self.memory {
+            match &mut *memory.lock() {
+                Some(whole) if update.base > 0 => {
+                    // As with the files: one that does not fit is none.
+                    zones::apply(whole, update);
+                }
+                kept => *kept = Some(update.clone()),
+            }
+            return Ok(());
+        }
         let mut written = self.written.lock();
         if update.base > 0 {
             let changes = self.append(update, &mut written)?;

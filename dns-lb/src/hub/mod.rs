@@ -5,10 +5,13 @@ mod client;
 mod disk;
 mod fence;
 mod meeting;
+mod talk;
 mod votes;
 
 pub(crate) use alone::alone;
+pub use alone::look;
 pub use client::{Client, Hub};
-pub use disk::{Disk, DiskError};
+pub use disk::{Disk, DiskError, Memory};
 pub use fence::{Fence, Held, Offer, Refused};
 pub(crate) use meeting::Meeting;
+pub use talk::Talk;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Client;
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use federation_core::api::marks::SYSTEM_NAMESPACE;
+
+use super::api::Api;
 
 const NAME: &str = "contingency-acts";
 /// An act is rare: these are years, and some kilobytes.
@@ -54,32 +54,41 @@ impl ActedPlan {
 ///
 /// # Errors
 /// When the ConfigMap cannot be written.
-pub(crate) async fn keep(client: &Client, act: &ActedPlan) -> Result<(), kube::Error> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+pub(crate) async fn keep(api: &Api, act: &ActedPlan) -> Result<(), kube::Error> {
     // Keys sort by time until the year 2286.
     let key = format!("{:013}.{}", act.heard_ms, act.cluster);
     let text = serde_json::to_string(act).map_err(kube::Error::SerdeError)?;
-    let Some(there) = api.get_opt(NAME).await? else {
-        let made = ConfigMap {
-            metadata: ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() },
-            data: Some(BTreeMap::from([(key, text)])),
-            ..ConfigMap::default()
-        };
-        return api.create(&PostParams::default(), &made).await.map(drop);
+    let Some(data) = data(api).await? else {
+        let made = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": NAME, "namespace": SYSTEM_NAMESPACE},
+            "data": BTreeMap::from([(key, text)]),
+        });
+        return api.write("POST", &collection(), &made).await.map(drop);
     };
-    let data = there.data.unwrap_or_default();
     let mut change = BTreeMap::from([(key, json!(text))]);
     let surplus = (data.len() + 1).saturating_sub(KEPT);
     change.extend(data.into_keys().take(surplus).map(|old| (old, json!(null))));
-    api.patch(NAME, &PatchParams::default(), &Patch::Merge(json!({"data": change}))).await.map(drop)
+    api.merge(&format!("{}/{NAME}", collection()), &json!({"data": change})).await.map(drop)
 }
 
 /// Every act that is kept, oldest first.
 ///
 /// # Errors
 /// When the ConfigMap cannot be read.
-pub(crate) async fn all(client: &Client) -> Result<Vec<ActedPlan>, kube::Error> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let data = api.get_opt(NAME).await?.and_then(|map| map.data).unwrap_or_default();
+pub(crate) async fn all(api: &Api) -> Result<Vec<ActedPlan>, kube::Error> {
+    let data = data(api).await?.unwrap_or_default();
     Ok(data.values().filter_map(|text| serde_json::from_str(text).ok()).collect())
+}
+
+/// What is in the ConfigMap, if it is there.
+async fn data(api: &Api) -> Result<Option<BTreeMap<String, String>>, kube::Error> {
+    let Some(found) = api.read(&format!("{}/{NAME}", collection())).await? else { return Ok(None) };
+    let map: ConfigMap = serde_json::from_value(found).map_err(kube::Error::SerdeError)?;
+    Ok(Some(map.data.unwrap_or_default()))
+}
+
+fn collection() -> String {
+    format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps")
 }

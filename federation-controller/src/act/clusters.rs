@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use federation_core::api::{API_VERSION, Cluster, ClusterStatus, Verdict, conditions};
+use federation_runtime::clock::{self, Instant};
 use federation_runtime::shutdown::Shutdown;
 use proto::v1;
 
@@ -57,6 +58,7 @@ impl ClusterStatuses {
     pub(crate) async fn run(self, shutdown: Shutdown) {
         loop {
             let cluster = tokio::select! {
+                biased;
                 () = shutdown.wait() => return,
                 cluster = self.queue.take() => cluster,
             };
@@ -64,7 +66,8 @@ impl ClusterStatuses {
             if let Some(object) = self.world.cluster(&cluster) {
                 let member = self.board.member(&cluster);
                 let frozen = self.board.snapshot().frozen.clone();
-                let status = status(&object, &member, frozen.as_deref(), Timestamp::now());
+                let now = Timestamp::from_millisecond(clock::unix_ms()).unwrap_or_default();
+                let status = status(&object, &member, frozen.as_deref(), now);
                 if object.status.as_ref() != Some(&status) {
                     let collection = format!("/apis/{API_VERSION}/clusters");
                     if let Err(error) = self.writer.put_status(&collection, &cluster, &json!(status)).await {

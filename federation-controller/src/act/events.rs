@@ -80,6 +80,11 @@ impl Recorder {
         Self(sender)
     }
 
+    /// A recorder of what nobody reads.
+    pub(crate) fn silent() -> Self {
+        Self(mpsc::channel(1).0)
+    }
+
     /// Warns of something that the controller found.
     pub(crate) fn warn(&self, template: &Template, reason: &str, message: &str, cluster: &str) {
         let now = Timestamp::now();

@@ -4,7 +4,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use federation_core::api::{ClusterOutcome, PlacementSpec, PlacementStatus};
 use federation_core::status::{self, Member};
 use federation_core::template as core_template;
+use federation_runtime::clock::Instant;
 use federation_runtime::shutdown::Shutdown;
 
 use super::write::{self, Writer};
@@ -108,7 +109,7 @@ impl Statuses {
             entry.status.0 = template_hash;
             let since = (!owing.is_empty()).then(|| entry.owed_since.unwrap_or_else(Instant::now));
             entry.owed_since = since;
-            since.map(|since| since.elapsed())
+            since.map(Instant::elapsed)
         });
         let working = owing.iter().any(|cluster| self.sessions.answered_within(cluster, ANSWERS));
         if owed.is_some_and(|owed| owed < ANSWERS || (working && owed < BURST)) {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -13,6 +12,7 @@ use tokio::sync::Semaphore;
 use federation_core::api::{API_VERSION, HeldRemovalSpec, PlacementSpec, PlacementStatus, marks};
 use federation_core::trash;
 
+use super::api::Api;
 use crate::observe::{Key, Template};
 
 /// Writes in flight: enough to fill the store's group commit, too few to starve other clients of it.
@@ -49,13 +49,13 @@ impl Error {
 /// The writer. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    client: Client,
+    api: Api,
     writes: Arc<Semaphore>,
 }
 
 impl Writer {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client, writes: Arc::new(Semaphore::new(WRITES)) }
+    pub(crate) fn new(api: Api) -> Self {
+        Self { api, writes: Arc::new(Semaphore::new(WRITES)) }
     }
 
     /// Puts our finalizer on a template; returns the template as it is then.
@@ -247,7 +247,7 @@ impl Writer {
     ) -> Result<T, Error> {
         // The semaphore is never closed; were it, an unbounded write is better than none.
         let _one_of_few = self.writes.acquire().await.ok();
-        self.client.request::<T>(request).await.map_err(|error| match &error {
+        self.api.send::<T>(request).await.map_err(|error| match &error {
             kube::Error::Api(status) if status.code == 409 => Error::Conflict(path),
             kube::Error::Api(status) if status.code == 404 => Error::Gone(path),
             _ => Error::Api(path, error),

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use jiff::Timestamp;
-
 use federation_core::api::PlacementSpec;
 use federation_core::contingency::{self, Act};
+use federation_runtime::{clock, tasks};
 use proto::v1;
 
 use super::Contingency;
@@ -131,7 +130,7 @@ impl Contingency {
             revision: acted.revision,
             losses: acted.losses.clone(),
             workloads: acted.raised.iter().filter_map(workload).collect(),
-            heard_ms: Timestamp::now().as_millisecond(),
+            heard_ms: clock::unix_ms(),
         };
         {
             let mut state = self.0.state.lock();
@@ -155,9 +154,9 @@ impl Contingency {
             );
             self.0.recorder.cluster(&object, "Warning", "ContingencyPlanActed", &message);
         }
-        let client = self.0.client.clone();
-        tokio::spawn(async move {
-            if let Err(error) = acts::keep(&client, &plan).await {
+        let api = self.0.api.clone();
+        tasks::spawn(async move {
+            if let Err(error) = acts::keep(&api, &plan).await {
                 tracing::warn!(%error, "what an agent did by contingency plans could not be kept for later");
             }
         });
@@ -165,7 +164,7 @@ impl Contingency {
 
     /// What earlier runs of the controller were told.
     pub(super) async fn remember_acts(&self) {
-        match acts::all(&self.0.client).await {
+        match acts::all(&self.0.api).await {
             Ok(kept) => {
                 let mut state = self.0.state.lock();
                 let new: Vec<ActedPlan> = std::mem::take(&mut state.acted);

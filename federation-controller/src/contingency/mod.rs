@@ -19,6 +19,7 @@ use federation_core::placement::Defaults;
 use federation_runtime::shutdown::Shutdown;
 
 use crate::act::acts::ActedPlan;
+use crate::act::api::Api;
 use crate::act::events::Recorder;
 use crate::decide::board::Board;
 use crate::epoch::Epochs;
@@ -50,7 +51,7 @@ struct Inner {
     world: World,
     sessions: Sessions,
     recorder: Recorder,
-    client: kube::Client,
+    api: Api,
     state: Mutex<State>,
 }
 
@@ -80,8 +81,8 @@ pub(crate) struct Surroundings {
 }
 
 impl Contingency {
-    pub(crate) fn new(world: World, sessions: Sessions, recorder: Recorder, client: kube::Client) -> Self {
-        Self(Arc::new(Inner { world, sessions, recorder, client, state: Mutex::default() }))
+    pub(crate) fn new(world: World, sessions: Sessions, recorder: Recorder, api: Api) -> Self {
+        Self(Arc::new(Inner { world, sessions, recorder, api, state: Mutex::default() }))
     }
 
     /// Makes and ships plans until `shutdown`.

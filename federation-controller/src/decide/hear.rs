@@ -1,9 +1,9 @@
 //! What the agents say, into the world: and what must be looked at again for it.
 
 use federation_core::health::{Signal, Voter};
+use federation_runtime::{clock, tasks};
 use hub_protocol::FENCED;
 use hub_protocol::hub::Event;
-use jiff::Timestamp;
 use proto::v1;
 
 use super::board::Board;
@@ -60,10 +60,7 @@ impl Listener for Ear {
             Event::Removed(removed) => self.removed(cluster, &removed),
             Event::Status(status) => {
                 let Some(key) = self.known(status.key.as_ref(), &status.uid) else { return };
-                if self
-                    .world
-                    .report(&key, cluster, |report| report.status(&status, Timestamp::now().as_millisecond()))
-                {
+                if self.world.report(&key, cluster, |report| report.status(&status, clock::unix_ms())) {
                     self.statuses.add(key.clone(), Priority::Normal);
                     if federation_core::template::has_replicas(key.kind.kind) {
                         self.queue.add(key, Priority::Normal);
@@ -136,7 +133,7 @@ impl Ear {
             "an agent saw a newer epoch than ours: the store was restored from a backup; continuing above it"
         );
         let (epochs, sessions) = (self.epochs.clone(), self.sessions.clone());
-        tokio::spawn(async move {
+        tasks::spawn(async move {
             match epochs.raise(newest).await {
                 Ok(()) => sessions.set_epoch(epochs.current()),
                 Err(error) => tracing::error!(%error, "the epoch could not be raised"),

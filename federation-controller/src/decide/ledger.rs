@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use federation_runtime::clock::Instant;
 use parking_lot::Mutex;
 
 use crate::observe::Key;
@@ -30,7 +31,7 @@ pub(crate) struct Entry {
     /// Hash of the last status that was written to the template, and to the Placement.
     pub(crate) status: (u64, u64),
     /// Since when agents that are connected owe an answer for this.
-    pub(crate) owed_since: Option<std::time::Instant>,
+    pub(crate) owed_since: Option<Instant>,
     /// Refused generations that an Event was made for, by cluster.
     pub(crate) told: BTreeMap<String, i64>,
 }

@@ -8,6 +8,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use federation_runtime::tasks;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -94,8 +95,8 @@ impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
     /// Adds a key after a while.
     pub(crate) fn add_after(&self, key: K, priority: Priority, after: Duration) {
         let queue = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(after).await;
+        tasks::spawn(async move {
+            tasks::sleep(after).await;
             queue.add(key, priority);
         });
     }
@@ -114,7 +115,8 @@ impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
         }
     }
 
-    fn try_take(&self) -> Option<K> {
+    /// Takes a key into work if one waits.
+    pub(crate) fn try_take(&self) -> Option<K> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         for level in 0..LEVELS {

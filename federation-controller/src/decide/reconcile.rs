@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use federation_core::api::{FailoverPreference, PlacementSpec};
 use federation_core::placement::{self, Decision, Defaults, Observed};
 use federation_core::{select, template as core_template};
+use federation_runtime::clock;
 
 use super::board::{Board, Snapshot};
 use super::ledger::Ledger;
@@ -172,7 +172,7 @@ impl Reconciler {
             self.statuses.add(key.clone(), Priority::Normal);
         }
         if let Some(at) = decision.next_check_ms {
-            let wait = at.saturating_sub(Timestamp::now().as_millisecond()).max(1);
+            let wait = at.saturating_sub(clock::unix_ms()).max(1);
             self.queue.add_after(key.clone(), Priority::Normal, Duration::from_millis(wait as u64));
         }
         Ok(())
@@ -210,7 +210,7 @@ impl Reconciler {
             silent_ms: &silent_ms,
             defaults: self.defaults,
             frozen: snapshot.frozen.as_deref(),
-            now_ms: Timestamp::now().as_millisecond(),
+            now_ms: clock::unix_ms(),
         })
     }
 

@@ -9,7 +9,7 @@ use federation_core::gate::accounts::{self, Accounts, Limits};
 use federation_core::gate::{
     self, Budget, Cause, Circumstances, Permit, Refusal, Removal, Replacement, Rule, Subject,
 };
-use jiff::Timestamp;
+use federation_runtime::clock;
 use parking_lot::Mutex;
 
 use crate::metrics::Metrics;
@@ -170,5 +170,5 @@ impl Gate {
 }
 
 fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
+    clock::unix_ms()
 }

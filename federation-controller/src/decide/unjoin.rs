@@ -29,6 +29,7 @@ impl Leaving {
     pub(crate) async fn run(self, shutdown: Shutdown) {
         loop {
             let name = tokio::select! {
+                biased;
                 () = shutdown.wait() => return,
                 name = self.clusters.take() => name,
             };

@@ -6,30 +6,32 @@ use std::time::Duration;
 
 use federation_runtime::errors::Chain;
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::tasks;
 
 use super::queue::Priority;
 use super::reconcile::{Error, Reconciler};
 use crate::act::write::{self, WRITES};
 
 /// Workers: as many as there may be writes in flight.
-const WORKERS: usize = WRITES;
+pub(crate) const WORKERS: usize = WRITES;
 /// After a failure that is not a conflict.
 const AGAIN: Duration = Duration::from_millis(500);
 /// After a conflict: the watch tells of the newer object within this time, and asks anew by itself.
 const AFTER_CONFLICT: Duration = Duration::from_millis(20);
 
 /// Starts the workers. When the queue has once been empty after the views were whole, everything that is wanted was given to the sessions.
-pub(crate) fn start(reconciler: Reconciler, shutdown: &Shutdown) {
+pub(crate) fn start(reconciler: Reconciler, workers: usize, shutdown: &Shutdown) {
     let busy = Arc::new(AtomicUsize::new(0));
-    for _ in 0..WORKERS {
-        tokio::spawn(work(reconciler.clone(), busy.clone(), shutdown.clone()));
+    for _ in 0..workers {
+        tasks::spawn(work(reconciler.clone(), busy.clone(), shutdown.clone()));
     }
-    tokio::spawn(complete(reconciler, busy, shutdown.clone()));
+    tasks::spawn(complete(reconciler, busy, shutdown.clone()));
 }
 
 async fn work(reconciler: Reconciler, busy: Arc<AtomicUsize>, shutdown: Shutdown) {
     loop {
         let key = tokio::select! {
+            biased;
             () = shutdown.wait() => return,
             key = reconciler.queue.take() => key,
         };
@@ -57,8 +59,9 @@ async fn complete(reconciler: Reconciler, busy: Arc<AtomicUsize>, shutdown: Shut
     let mut quiet = 0;
     while quiet < 3 {
         tokio::select! {
+            biased;
             () = shutdown.wait() => return,
-            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            () = tasks::sleep(Duration::from_millis(50)) => {}
         }
         let idle =
             reconciler.world.is_synced() && reconciler.queue.depth() == 0 && busy.load(Ordering::SeqCst) == 0;

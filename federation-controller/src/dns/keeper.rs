@@ -75,6 +75,13 @@ impl Dns {
         self.0.extras.borrow().clone()
     }
 
+    /// There are no objects of the DNS, and will be none.
+    pub(crate) fn without() -> Self {
+        let dns = Self::new();
+        dns.0.extras.send_replace(Some(Arc::default()));
+        dns
+    }
+
     /// Puts it in, and remembers what could not be.
     pub(crate) fn dress(&self, extras: &Arc<Extras>, apex: &str, zones: &mut Vec<v1::Zone>) {
         let refused = extras.dress(apex, zones);

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::StreamExt;
 use tonic::{Status, Streaming};
 
+use federation_runtime::clock::Instant;
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::Key;
 use hub_protocol::hub::{Config, Desired, Event, Session};
@@ -90,7 +91,8 @@ impl Sessions {
             .clone()
     }
 
-    fn with<T>(&self, cluster: &str, change: impl FnOnce(&mut Session, u64) -> T) -> T {
+    /// Changes a session, or asks it something, at the present time of the sessions' clock.
+    pub(crate) fn with<T>(&self, cluster: &str, change: impl FnOnce(&mut Session, u64) -> T) -> T {
         let member = self.member(cluster);
         let answer = change(&mut member.session.lock(), self.now());
         member.wake.notify_one();
@@ -220,10 +222,7 @@ impl Sessions {
         shutdown: Shutdown,
     ) {
         let member = self.member(&cluster);
-        let stream = member.stream.fetch_add(1, Ordering::SeqCst) + 1;
-        member.wake.notify_waiters();
-        member.session.lock().reconnected(self.now());
-        self.0.metrics.sessions.inc();
+        let stream = self.open(&cluster);
         loop {
             // A newer stream owns the session now: nothing of it may be touched from here.
             if member.stream.load(Ordering::SeqCst) != stream {
@@ -234,24 +233,7 @@ impl Sessions {
                 let _ = outbound.try_send(Err(Status::aborted(gone)));
                 break;
             }
-            let mut lost = false;
-            // The listener is called without the session's lock: it may ask the session for something.
-            loop {
-                let event = member.session.lock().poll_event();
-                match event {
-                    None => break,
-                    Some(Event::Lost { since_ms }) => {
-                        tracing::warn!(
-                            cluster,
-                            silent_ms = self.now().saturating_sub(since_ms),
-                            "an agent fell silent"
-                        );
-                        lost = true;
-                    }
-                    Some(event) => listener.heard(&cluster, event),
-                }
-            }
-            if lost {
+            if self.tell(&cluster, &*listener) == Heard::Lost {
                 break;
             }
             let mut full = false;
@@ -285,10 +267,53 @@ impl Sessions {
                 () = tokio::time::sleep(pause) => member.session.lock().tick(self.now()),
             }
         }
-        self.0.metrics.sessions.dec();
-        if member.stream.load(Ordering::SeqCst) == stream {
-            member.session.lock().disconnected(self.now());
-            listener.left(&cluster);
+        self.close(&cluster, stream, &*listener);
+    }
+
+    /// A stream of a cluster's agent begins, and ends any older one; its number.
+    pub(crate) fn open(&self, cluster: &str) -> u64 {
+        let member = self.member(cluster);
+        let stream = member.stream.fetch_add(1, Ordering::SeqCst) + 1;
+        member.wake.notify_waiters();
+        member.session.lock().reconnected(self.now());
+        self.0.metrics.sessions.inc();
+        stream
+    }
+
+    /// Tells the listener what the agent said. It is called without the session's lock: it may ask the session for something.
+    pub(crate) fn tell(&self, cluster: &str, listener: &dyn Listener) -> Heard {
+        let member = self.member(cluster);
+        let mut heard = Heard::All;
+        loop {
+            let event = member.session.lock().poll_event();
+            match event {
+                None => return heard,
+                Some(Event::Lost { since_ms }) => {
+                    let silent_ms = self.now().saturating_sub(since_ms);
+                    tracing::warn!(cluster, silent_ms, "an agent fell silent");
+                    heard = Heard::Lost;
+                }
+                Some(event) => listener.heard(cluster, event),
+            }
         }
     }
+
+    /// A stream ended, unless a newer one owns the session now.
+    pub(crate) fn close(&self, cluster: &str, stream: u64, listener: &dyn Listener) {
+        self.0.metrics.sessions.dec();
+        let member = self.member(cluster);
+        if member.stream.load(Ordering::SeqCst) == stream {
+            member.session.lock().disconnected(self.now());
+            listener.left(cluster);
+        }
+    }
+}
+
+/// Whether a stream goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// What was said was told.
+    All,
+    /// The agent fell silent: the stream is to be closed.
+    Lost,
 }

@@ -5,15 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures::Stream;
+use futures::Stream as Items;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use federation_core::health::Voter;
+use federation_runtime::clock::Instant;
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::zones;
 use proto::v1;
@@ -272,6 +273,19 @@ impl Zones {
         self.0.changed.send_modify(|count| *count += 1);
     }
 
+    /// A stream begins, of a dns-lb with that identity.
+    pub(crate) fn open(&self, identity: String) -> Stream {
+        Stream {
+            zones: self.clone(),
+            number: self.0.next_stream.fetch_add(1, Ordering::Relaxed),
+            newest: self.0.newest.subscribe(),
+            identity,
+            instance: String::new(),
+            base: None,
+            connected: Instant::now(),
+        }
+    }
+
     /// One stream: the newest zones whenever they change, until either side ends.
     async fn serve(
         self,
@@ -280,52 +294,83 @@ impl Zones {
         identity: String,
         peer: Option<IpAddr>,
     ) {
-        let stream = self.0.next_stream.fetch_add(1, Ordering::Relaxed);
-        let mut newest = self.0.newest.subscribe();
-        let mut instance = String::new();
-        // What it has, as far as changes may be made of it. Nothing is sent before it says hello.
-        let mut base: Option<Base> = None;
-        let connected = Instant::now();
+        let mut stream = self.open(identity);
         loop {
             tokio::select! {
                 () = self.0.shutdown.wait() => break,
                 message = inbound.message() => match message {
-                    Ok(Some(v1::DnsMessage { message: Some(message) })) => match message {
-                        v1::dns_message::Message::Hello(hello) => {
-                            self.served(stream, &hello.instance, 0);
-                            self.opened(stream, &hello, peer);
-                            base = Some(Base::of(&hello));
-                            instance = hello.instance;
-                            newest.mark_changed();
-                        }
-                        v1::dns_message::Message::Served(served) => {
-                            self.served(stream, &instance, served.epoch);
-                            if let Some(base) = &mut base {
-                                base.served(served.epoch);
-                            }
-                        }
-                        v1::dns_message::Message::Votes(votes) => self.voted(&identity, &instance, &votes.votes),
-                    },
-                    Ok(Some(_)) => {}
+                    Ok(Some(message)) => stream.said(message, peer),
                     Ok(None) | Err(_) => break,
                 },
-                changed = newest.changed(), if base.is_some() => {
+                changed = stream.newest.changed(), if stream.base.is_some() => {
                     if changed.is_err() {
                         break;
                     }
-                    let update = newest.borrow_and_update().clone();
-                    if let (Some(newest), Some(base)) = (update, &mut base) {
-                        let update = newest.since(base);
-                        base.sent(&update);
-                        if outbound.send(Ok(update)).await.is_err() {
-                            break;
-                        }
+                    stream.newest.mark_changed();
+                    if let Some(update) = stream.next()
+                        && outbound.send(Ok(update)).await.is_err()
+                    {
+                        break;
                     }
                 }
             }
         }
-        self.gone(stream);
-        tracing::info!(instance, seconds = connected.elapsed().as_secs(), "a DNS server left");
+    }
+}
+
+/// One dns-lb's stream, whatever carries it. It ends when it is dropped.
+pub(crate) struct Stream {
+    zones: Zones,
+    number: u64,
+    newest: watch::Receiver<Option<Arc<Newest>>>,
+    identity: String,
+    instance: String,
+    // What it has, as far as changes may be made of it. Nothing is sent before it says hello.
+    base: Option<Base>,
+    connected: Instant,
+}
+
+impl Stream {
+    /// Takes a message in, from a dns-lb at that address.
+    pub(crate) fn said(&mut self, message: v1::DnsMessage, peer: Option<IpAddr>) {
+        match message.message {
+            Some(v1::dns_message::Message::Hello(hello)) => {
+                self.zones.served(self.number, &hello.instance, 0);
+                self.zones.opened(self.number, &hello, peer);
+                self.base = Some(Base::of(&hello));
+                self.instance = hello.instance;
+                self.newest.mark_changed();
+            }
+            Some(v1::dns_message::Message::Served(served)) => {
+                self.zones.served(self.number, &self.instance, served.epoch);
+                if let Some(base) = &mut self.base {
+                    base.served(served.epoch);
+                }
+            }
+            Some(v1::dns_message::Message::Votes(votes)) => {
+                self.zones.voted(&self.identity, &self.instance, &votes.votes);
+            }
+            None => {}
+        }
+    }
+
+    /// What is to be sent now.
+    pub(crate) fn next(&mut self) -> Option<v1::ZoneUpdate> {
+        let base = self.base.as_mut()?;
+        if !self.newest.has_changed().unwrap_or(false) {
+            return None;
+        }
+        let update = self.newest.borrow_and_update().as_ref()?.since(base);
+        base.sent(&update);
+        Some(update)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.zones.gone(self.number);
+        let seconds = self.connected.elapsed().as_secs();
+        tracing::info!(instance = self.instance, seconds, "a DNS server left");
     }
 }
 
@@ -415,7 +460,7 @@ fn millis(at: Instant) -> u64 {
 
 #[tonic::async_trait]
 impl v1::zones_server::Zones for Zones {
-    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::ZoneUpdate, Status>> + Send>>;
+    type WatchStream = Pin<Box<dyn Items<Item = Result<v1::ZoneUpdate, Status>> + Send>>;
 
     async fn watch(
         &self,

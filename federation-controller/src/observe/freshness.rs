@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
+use federation_runtime::clock::Instant;
 use parking_lot::Mutex;
 
 /// The ages of all watches. Cheap to clone.

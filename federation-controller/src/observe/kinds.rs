@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use proto::v1;
 
 /// One kind, as the API names it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind {
     /// API group; "" for core.
     pub(crate) group: &'static str,
@@ -110,6 +110,16 @@ impl Kind {
         }
     }
 
+    /// Finds the row of a collection's URL path, of all namespaces.
+    pub(crate) fn of_path(path: &str) -> Option<&'static Self> {
+        let (root, plural) = path.rsplit_once('/')?;
+        let group = match root.strip_prefix("/apis/") {
+            Some(group_version) => group_version.rsplit_once('/')?.0,
+            None => "",
+        };
+        Self::find(group, plural)
+    }
+
     /// Finds the row of an API group and plural.
     pub(crate) fn find(group: &str, plural: &str) -> Option<&'static Self> {
         Self::first(|row| row.group == group && row.plural == plural)
@@ -133,14 +143,14 @@ impl Kind {
 }
 
 /// Identity of one template. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
-    /// Which kind.
-    pub(crate) kind: &'static Kind,
     /// Namespace; "" for cluster-scoped kinds.
     pub(crate) namespace: std::sync::Arc<str>,
     /// Name.
     pub(crate) name: std::sync::Arc<str>,
+    /// Which kind.
+    pub(crate) kind: &'static Kind,
 }
 
 impl Key {

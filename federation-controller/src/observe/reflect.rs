@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use federation_core::api::{
-    API_VERSION, ClientRegions, Cluster, ClusterPlacementPolicy, DeletionBudget, FailoverDrill, HeldRemoval,
+    ClientRegions, Cluster, ClusterPlacementPolicy, DeletionBudget, FailoverDrill, HeldRemoval,
     PlacementPolicy, PlacementPolicySpec, TemplateReference, TrafficPolicy, Verdict,
 };
 use federation_core::gate::accounts::Limits;
@@ -36,7 +36,6 @@ const CHANGES: usize = 512;
 /// What the watches feed.
 #[derive(Clone)]
 pub(crate) struct Observer {
-    pub(crate) client: Client,
     pub(crate) world: World,
     pub(crate) board: Board,
     pub(crate) queue: Queue<Key>,
@@ -51,9 +50,25 @@ pub(crate) struct Observer {
     pub(crate) wanted: Wanted,
 }
 
+/// Where our own collections are.
+const OWN: &str = "/apis/federation.rs/v1alpha1/";
+/// Our own collections that decisions are made from.
+const OURS: [&str; 10] = [
+    "clusters",
+    "placementpolicies",
+    "clusterplacementpolicies",
+    "trafficpolicies",
+    "clientregions",
+    "deletionbudgets",
+    "heldremovals",
+    "failoverdrills",
+    "placements",
+    "clusterplacements",
+];
+
 /// How long a collection is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Served {
+pub(crate) enum Served {
     /// As long as the API: that it is missing is a failure.
     Always,
     /// As long as its CustomResourceDefinition.
@@ -65,94 +80,84 @@ pub(crate) const SYNCED: &str = "caches";
 
 impl Observer {
     /// Starts one watch for each kind that the API serves. Returns when all are started; [`World::is_synced`] tells the rest.
-    pub(crate) async fn start(&self, shutdown: &Shutdown) -> Result<(), kube::Error> {
-        let served = served(&self.client).await?;
-        let kinds: Vec<&'static Kind> = KINDS.iter().filter(|kind| served(kind)).collect();
-        let own = |plural: &str| format!("/apis/{API_VERSION}/{plural}");
-        let ours = [
-            "clusters",
-            "placementpolicies",
-            "clusterplacementpolicies",
-            "trafficpolicies",
-            "clientregions",
-            "deletionbudgets",
-            "heldremovals",
-            "failoverdrills",
-            "placements",
-            "clusterplacements",
-        ];
-        self.world
-            .declare(kinds.iter().map(|kind| kind.path("")).chain(ours.iter().map(|plural| own(plural))));
-
-        self.watch(own("clusters"), shutdown, Self::cluster);
-        self.watch(own("placementpolicies"), shutdown, Self::policy);
-        self.watch(own("clusterplacementpolicies"), shutdown, Self::cluster_policy);
-        self.watch(own("trafficpolicies"), shutdown, Self::traffic_policy);
-        self.watch(own("clientregions"), shutdown, Self::client_regions);
-        self.watch(own("deletionbudgets"), shutdown, Self::deletion_budget);
-        self.watch(own("heldremovals"), shutdown, Self::held_removal);
-        self.watch(own("failoverdrills"), shutdown, Self::drill);
-        self.watch(own("placements"), shutdown, Self::placement);
-        self.watch(own("clusterplacements"), shutdown, Self::placement);
-        for kind in kinds {
-            self.watch(kind.path(""), shutdown, move |observer, change| observer.template(kind, change));
+    pub(crate) async fn start(&self, client: &Client, shutdown: &Shutdown) -> Result<(), kube::Error> {
+        let served = served(client).await?;
+        let collections = self.declare(KINDS.iter().filter(|kind| served(kind)));
+        for path in collections {
+            self.watch(client, Served::Always, path, shutdown);
         }
-        self.watch_events(shutdown);
-        self.watch_definitions(shutdown);
-        tokio::spawn(self.wanted.clone().serve(self.clone(), shutdown.clone()));
+        self.watch_events(client, shutdown);
+        self.watch_definitions(client, shutdown);
+        tokio::spawn(self.wanted.clone().serve(self.clone(), client.clone(), shutdown.clone()));
         Ok(())
     }
 
+    /// Declares our own collections and those of `kinds`; says which they are.
+    pub(crate) fn declare<'k>(&self, kinds: impl Iterator<Item = &'k Kind>) -> Vec<String> {
+        let ours = OURS.iter().map(|plural| format!("{OWN}{plural}"));
+        let collections: Vec<String> = ours.chain(kinds.map(|kind| kind.path(""))).collect();
+        self.world.declare(collections.iter().cloned());
+        collections
+    }
+
     /// Watches one kind more. Nothing is removed before its view is whole.
-    pub(super) fn watch_templates(&self, kind: &'static Kind, shutdown: &Shutdown) {
+    pub(super) fn watch_templates(&self, client: &Client, kind: &'static Kind, shutdown: &Shutdown) {
         self.world.declare([kind.path("")]);
-        self.watch_served(Served::WhileDefined, kind.path(""), shutdown, move |observer, change| {
-            observer.template(kind, change);
-        });
+        self.watch(client, Served::WhileDefined, kind.path(""), shutdown);
     }
 
-    fn watch(&self, path: String, shutdown: &Shutdown, take: impl Fn(&Self, Change) + Send + Sync + 'static) {
-        self.watch_served(Served::Always, path, shutdown, take);
-    }
-
-    fn watch_served(
-        &self,
-        served: Served,
-        path: String,
-        shutdown: &Shutdown,
-        take: impl Fn(&Self, Change) + Send + Sync + 'static,
-    ) {
+    fn watch(&self, client: &Client, served: Served, path: String, shutdown: &Shutdown) {
         let (sender, mut receiver) = mpsc::channel(CHANGES);
         let collection = Collection { path: path.clone(), fields: String::new() };
-        tokio::spawn(watch::run(self.client.clone(), collection, sender, shutdown.clone()));
+        tokio::spawn(watch::run(client.clone(), collection, sender, shutdown.clone()));
         let observer = self.clone();
         let heard = self.world.heard();
         tokio::spawn(async move {
             while let Some(change) = receiver.recv().await {
                 heard.now();
-                match change {
-                    Change::Synced => {
-                        observer.world.synced(&path);
-                        if observer.world.is_synced() {
-                            observer.readiness.ready(SYNCED);
-                        }
-                    }
-                    Change::Broken => observer.world.unsynced(&path),
-                    // With its definition went its objects, one by one; that none can be listed now says nothing more of them.
-                    Change::NotServed if served == Served::WhileDefined => observer.world.withdraw(&path),
-                    Change::NotServed => observer.world.unsynced(&path),
-                    Change::Alive => {}
-                    change => take(&observer, change),
-                }
+                observer.take(served, &path, change);
             }
         });
     }
 
+    /// Takes in what the watch of a collection says.
+    pub(crate) fn take(&self, served: Served, path: &str, change: Change) {
+        match change {
+            Change::Synced => {
+                self.world.synced(path);
+                if self.world.is_synced() {
+                    self.readiness.ready(SYNCED);
+                }
+            }
+            Change::Broken => self.world.unsynced(path),
+            // With its definition went its objects, one by one; that none can be listed now says nothing more of them.
+            Change::NotServed if served == Served::WhileDefined => self.world.withdraw(path),
+            Change::NotServed => self.world.unsynced(path),
+            Change::Alive => {}
+            Change::Present(_) | Change::Gone(_) => match path.strip_prefix(OWN) {
+                Some("clusters") => self.cluster(change),
+                Some("placementpolicies") => self.policy(change),
+                Some("clusterplacementpolicies") => self.cluster_policy(change),
+                Some("trafficpolicies") => self.traffic_policy(change),
+                Some("clientregions") => self.client_regions(change),
+                Some("deletionbudgets") => self.deletion_budget(change),
+                Some("heldremovals") => self.held_removal(change),
+                Some("failoverdrills") => self.drill(change),
+                Some("placements" | "clusterplacements") => self.placement(change),
+                _ => {
+                    if let Some(kind) = Kind::of_path(path) {
+                        self.template(kind, change);
+                    }
+                }
+            },
+        }
+    }
+
     /// Events are delivered, not kept; nothing waits for their view to be whole.
-    fn watch_events(&self, shutdown: &Shutdown) {
+    fn watch_events(&self, client: &Client, shutdown: &Shutdown) {
         let (sender, mut receiver) = mpsc::channel(CHANGES);
         let collection = Collection { path: "/api/v1/events".into(), fields: String::new() };
-        tokio::spawn(watch::run(self.client.clone(), collection, sender, shutdown.clone()));
+        tokio::spawn(watch::run(client.clone(), collection, sender, shutdown.clone()));
         let observer = self.clone();
         tokio::spawn(async move {
             while let Some(change) = receiver.recv().await {
@@ -165,11 +170,11 @@ impl Observer {
 
     /// CustomResourceDefinitions are looked at as templates only where a policy selects them; here, any that comes may serve a
     /// kind that is waited for.
-    fn watch_definitions(&self, shutdown: &Shutdown) {
+    fn watch_definitions(&self, client: &Client, shutdown: &Shutdown) {
         let (sender, mut receiver) = mpsc::channel(CHANGES);
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions".into();
         let collection = Collection { path, fields: String::new() };
-        tokio::spawn(watch::run(self.client.clone(), collection, sender, shutdown.clone()));
+        tokio::spawn(watch::run(client.clone(), collection, sender, shutdown.clone()));
         let wanted = self.wanted.clone();
         tokio::spawn(async move {
             while let Some(change) = receiver.recv().await {

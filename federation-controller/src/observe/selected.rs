@@ -61,17 +61,17 @@ impl Wanted {
     }
 
     /// Starts the watches of what is named, as soon as it is served, until `shutdown`.
-    pub(super) async fn serve(self, observer: Observer, shutdown: Shutdown) {
+    pub(super) async fn serve(self, observer: Observer, client: Client, shutdown: Shutdown) {
         loop {
             let mut pause = ASK_AGAIN;
             let open: Vec<(String, String)> = self.0.open.lock().iter().cloned().collect();
             for (api_version, kind) in open {
-                match find(&observer.client, &api_version, &kind).await {
+                match find(&client, &api_version, &kind).await {
                     Ok(Some(row)) => {
                         let group_kind = (group_of(&api_version).to_owned(), kind.clone());
                         if self.0.watched.lock().insert(group_kind) {
                             tracing::info!(%api_version, kind, "a policy selects this kind: it is watched");
-                            observer.watch_templates(row, &shutdown);
+                            observer.watch_templates(&client, row, &shutdown);
                         }
                         self.0.open.lock().remove(&(api_version, kind));
                     }

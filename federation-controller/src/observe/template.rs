@@ -1,11 +1,11 @@
 //! A template: a user's object, kept as it came, with the few fields that decisions read at every look.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde_json::Value;
 
 use federation_core::api::marks;
+use federation_runtime::clock::Instant;
 
 use super::kinds::{Key, Kind};
 

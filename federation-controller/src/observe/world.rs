@@ -2,7 +2,7 @@
 //!
 //! One lock, held for a lookup or an insertion and never across an await. What is handed out is shared, not copied.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -40,17 +40,17 @@ pub(crate) struct World(Arc<RwLock<Inner>>, Freshness);
 
 #[derive(Default)]
 struct Inner {
-    templates: HashMap<Key, Arc<Template>>,
+    templates: BTreeMap<Key, Arc<Template>>,
     // Keys of Services: traffic looks at all of them.
-    services: HashSet<Key>,
+    services: BTreeSet<Key>,
     clusters: Clusters,
     policies: Arc<Vec<PlacementPolicy>>,
     cluster_policies: Arc<Vec<ClusterPlacementPolicy>>,
     traffic: Arc<Vec<TrafficPolicy>>,
     client_regions: Arc<Vec<ClientRegions>>,
     budgets: Vec<DeletionBudget>,
-    decided: HashMap<Key, Arc<Decided>>,
-    reports: HashMap<Key, Reports>,
+    decided: BTreeMap<Key, Arc<Decided>>,
+    reports: BTreeMap<Key, Reports>,
     // Collections that have not told everything yet.
     unsynced: HashSet<String>,
     // Collections that were all told of; empty: nothing is synced before that.

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use federation_core::api::ClientRegions;
 use federation_core::traffic::{Places, TrafficInput, Zone, zones};
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::{clock, tasks};
 use proto::v1;
 
 use super::kept::Kept;
@@ -58,10 +57,10 @@ impl Traffic {
     /// Decides whenever poked and when time itself changes an answer, until `shutdown`.
     pub(crate) async fn run(self, surroundings: Surroundings, shutdown: Shutdown) {
         let surroundings = Arc::new(surroundings);
-        tokio::spawn(self.clone().tell(surroundings.clone(), shutdown.clone()));
+        tasks::spawn(self.clone().tell(surroundings.clone(), shutdown.clone()));
         let mut served = surroundings.zones.changes();
         let mut state = Loop {
-            kept: Kept::load(&surroundings.settings.file),
+            kept: Kept::load(&surroundings.settings.keeping),
             zones: Vec::new(),
             otherwise: None,
             places: None,
@@ -73,8 +72,9 @@ impl Traffic {
         // Before the view is whole, a Service that was not told yet would look deleted.
         while !surroundings.world.is_synced() {
             tokio::select! {
+                biased;
                 () = shutdown.wait() => return,
-                () = tokio::time::sleep(GATHER) => {}
+                () = tasks::sleep(GATHER) => {}
             }
         }
         self.0.latency.lock().clone_from(&state.kept.latency);
@@ -83,9 +83,10 @@ impl Traffic {
             let due = state.next_ms.map_or(AT_LEAST, until).min(AT_LEAST);
             let left = self.0.leaving.lock().next_end().unwrap_or(AT_LEAST);
             tokio::select! {
+                biased;
                 () = shutdown.wait() => return,
                 () = self.0.poke.notified() => {
-                    tokio::time::sleep(GATHER).await;
+                    tasks::sleep(GATHER).await;
                     self.decide(&surroundings, &mut state).await;
                 }
                 changed = served.changed() => {
@@ -93,8 +94,8 @@ impl Traffic {
                         return;
                     }
                 }
-                () = tokio::time::sleep(due) => self.decide(&surroundings, &mut state).await,
-                () = tokio::time::sleep(left) => {}
+                () = tasks::sleep(due) => self.decide(&surroundings, &mut state).await,
+                () = tasks::sleep(left) => {}
             }
             self.note_acknowledged(&surroundings);
         }
@@ -105,6 +106,7 @@ impl Traffic {
         let mut told = Told::default();
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.wait() => return,
                 () = self.0.published.notified() => {}
             }
@@ -133,7 +135,7 @@ impl Traffic {
             loss.services(&mut services);
         }
         let places = state.places(surroundings);
-        let now_ms = Timestamp::now().as_millisecond();
+        let now_ms = clock::unix_ms();
         let latency = {
             let mut latency = self.0.latency.lock();
             latency.age(now_ms);
@@ -227,7 +229,7 @@ impl Traffic {
         if state.kept.memory != decision.memory || !same {
             state.kept.memory = decision.memory.clone();
             state.kept.latency = latency;
-            state.kept.save(&settings.file);
+            state.kept.save(&settings.keeping);
         }
         let regions = clusters.into_iter().map(|(name, cluster)| (name, cluster.region)).collect();
         let published = Arc::new(Published { epoch, at_ms: now_ms, decision, policies, places, regions });
@@ -238,7 +240,7 @@ impl Traffic {
 
 /// The time until then. A moment that has passed is now, but never at once again and again.
 fn until(at_ms: i64) -> Duration {
-    let left = at_ms.saturating_sub(Timestamp::now().as_millisecond());
+    let left = at_ms.saturating_sub(clock::unix_ms());
     Duration::from_millis(u64::try_from(left).unwrap_or(0).max(GATHER.as_millis() as u64))
 }
 

@@ -1,12 +1,14 @@
 //! What is kept over restarts, so that a restart never forgets the last answers.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use federation_core::traffic::{Latency, Memory};
 use federation_runtime::files::{self, Access};
+use parking_lot::Mutex;
 
 /// The file's content.
 #[derive(Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,21 +22,39 @@ pub(super) struct Kept {
     pub(super) origins: BTreeSet<String>,
 }
 
+/// Where it is kept.
+#[derive(Clone, Debug)]
+pub enum Keeping {
+    /// In a file.
+    File(PathBuf),
+    /// In memory: a simulation's disk.
+    Memory(Arc<Mutex<Vec<u8>>>),
+}
+
 impl Kept {
-    pub(super) fn load(file: &Path) -> Self {
-        match std::fs::read(file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::warn!(%error, file = %file.display(), "the last answers could not be read: starting without");
-                Self::default()
-            }),
-            Err(_) => Self::default(),
+    pub(super) fn load(from: &Keeping) -> Self {
+        let bytes = match from {
+            Keeping::File(file) => std::fs::read(file).unwrap_or_default(),
+            Keeping::Memory(bytes) => bytes.lock().clone(),
+        };
+        if bytes.is_empty() {
+            return Self::default();
         }
+        serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            tracing::warn!(%error, ?from, "the last answers could not be read: starting without");
+            Self::default()
+        })
     }
 
-    pub(super) fn save(&self, file: &Path) {
+    pub(super) fn save(&self, to: &Keeping) {
         let bytes = serde_json::to_vec(self).unwrap_or_default();
-        if let Err(error) = files::replace(file, &bytes, Access::Private) {
-            tracing::warn!(%error, file = %file.display(), "the last answers could not be kept");
+        match to {
+            Keeping::File(file) => {
+                if let Err(error) = files::replace(file, &bytes, Access::Private) {
+                    tracing::warn!(%error, file = %file.display(), "the last answers could not be kept");
+                }
+            }
+            Keeping::Memory(kept) => *kept.lock() = bytes,
         }
     }
 }

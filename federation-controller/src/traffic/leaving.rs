@@ -2,12 +2,13 @@
 //! last such answer has run out of every cache.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use federation_core::api::TaintEffect;
 use federation_core::traffic::Answers;
+use federation_runtime::clock::Instant;
 
 use super::{Surroundings, Traffic};
 use crate::decide::board::Snapshot;

@@ -14,7 +14,6 @@ mod views;
 pub(crate) mod wire;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -25,7 +24,7 @@ use proto::v1;
 use federation_core::api::TrafficPolicy;
 use federation_core::health::Served;
 use federation_core::traffic::{Latency, NameServer, Places, Sample, TrafficDecision};
-use jiff::Timestamp;
+use federation_runtime::clock;
 
 use crate::act::write::Writer;
 use crate::decide::board::Board;
@@ -36,6 +35,7 @@ use crate::epoch::Epochs;
 use crate::hub::zones::Zones;
 use crate::observe::{Key, World};
 
+pub use kept::Keeping;
 use leaving::Leaving;
 pub(crate) use probed::Probers;
 
@@ -51,7 +51,7 @@ pub(crate) struct Settings {
     pub(crate) nameservers: Vec<NameServer>,
     pub(crate) ttl_seconds: u32,
     pub(crate) incarnation: String,
-    pub(crate) file: PathBuf,
+    pub(crate) keeping: Keeping,
 }
 
 /// The driver. Cheap to clone.
@@ -130,7 +130,7 @@ impl Traffic {
     pub(crate) fn measured(&self, instance: &str, votes: &[v1::ProbeVote]) {
         let Some(last) = self.last() else { return };
         let Some(from) = last.places.region_of_vantage(instance) else { return };
-        let now_ms = Timestamp::now().as_millisecond();
+        let now_ms = clock::unix_ms();
         let up = |vote: &&v1::ProbeVote| vote.state == i32::from(v1::ProbeState::Up) && vote.rtt_micros > 0;
         let mut turned = false;
         {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use federation_core::api::{API_VERSION, ClientRegionsStatus, TrafficPolicy, TrafficPolicyStatus};
 use federation_core::traffic::Places;
+use federation_runtime::clock;
 
 use super::{Published, Surroundings};
 
@@ -98,7 +98,7 @@ impl Told {
 
 /// Removes switches that ended by themselves. Whoever changes the policy at the same time wins; the next round finds them again.
 pub(super) async fn clean_overrides(surroundings: &Surroundings) {
-    let now_ms = Timestamp::now().as_millisecond();
+    let now_ms = clock::unix_ms();
     for policy in surroundings.world.traffic().iter() {
         let over: Map<String, Value> = policy
             .spec

@@ -1,0 +1,83 @@
+//! What is said to the hub on one stream, and what its words do.
+
+use std::net::SocketAddr;
+
+use federation_prober::Probing;
+use proto::v1;
+
+use super::votes::Told;
+use crate::state::{Applied, State};
+
+/// One stream's talk, whatever carries it.
+pub struct Talk {
+    state: State,
+    probing: Probing,
+    hello: v1::DnsHello,
+    // Everything was asked for, and has not come yet.
+    asked: bool,
+    told: Told,
+}
+
+impl Talk {
+    /// The stream is up. `listen` is where the server answers, `meet` where agents may meet.
+    pub fn new(
+        state: State,
+        probing: Probing,
+        instance: &str,
+        listen: &[SocketAddr],
+        meet: Option<SocketAddr>,
+    ) -> Self {
+        let (epoch, incarnation) = state.base();
+        let hello = v1::DnsHello {
+            instance: instance.to_owned(),
+            epoch,
+            incarnation,
+            listen: listen.iter().map(ToString::to_string).collect(),
+            changes: true,
+            meet: meet.iter().map(ToString::to_string).collect(),
+        };
+        Self { state, probing, hello, asked: false, told: Told::default() }
+    }
+
+    /// What is said first.
+    pub fn hello(&self) -> v1::DnsMessage {
+        message(v1::dns_message::Message::Hello(self.hello.clone()))
+    }
+
+    /// Takes an update in; the answer, if there is one.
+    pub async fn heard(&mut self, update: v1::ZoneUpdate) -> Option<v1::DnsMessage> {
+        self.asked &= update.base > 0;
+        let applied = self.state.offer(update).await;
+        self.probing.set_targets(self.state.targets().to_vec());
+        match applied {
+            Applied::Served { epoch } => {
+                Some(message(v1::dns_message::Message::Served(v1::ZoneServed { epoch })))
+            }
+            Applied::Resync if !self.asked => {
+                tracing::info!("a change does not fit: all zones are asked for");
+                self.asked = true;
+                let again = v1::DnsHello { epoch: 0, ..self.hello.clone() };
+                Some(message(v1::dns_message::Message::Hello(again)))
+            }
+            Applied::Resync | Applied::Partly | Applied::Refused => None,
+        }
+    }
+
+    /// What turned since it was told, or failed first.
+    pub fn turned(&mut self) -> Vec<v1::DnsMessage> {
+        votes(self.told.turned(self.probing.votes()))
+    }
+
+    /// Everything that is seen.
+    pub fn all(&mut self) -> Vec<v1::DnsMessage> {
+        votes(self.told.all(self.probing.votes()))
+    }
+}
+
+fn votes(pieces: Vec<v1::ProbeVotes>) -> Vec<v1::DnsMessage> {
+    pieces.into_iter().map(|votes| message(v1::dns_message::Message::Votes(votes))).collect()
+}
+
+fn message(message: v1::dns_message::Message) -> v1::DnsMessage {
+    v1::DnsMessage { message: Some(message) }
+}
