@@ -21,7 +21,7 @@ use crate::act::api::Api;
 use crate::act::clusters::ClusterStatuses;
 use crate::act::events::Recorder;
 use crate::act::write::Writer;
-use crate::contingency::Contingency;
+use crate::contingency::{self, Contingency};
 use crate::decide::board::Board;
 use crate::decide::hear::Ear;
 use crate::decide::ledger::Ledger;
@@ -40,6 +40,11 @@ use crate::observe::reflect::{Observer, Served};
 use crate::observe::watch::Change;
 use crate::observe::{KINDS, Key, Wanted, World};
 use crate::traffic::{Keeping, Probers, Settings, Surroundings, Traffic};
+
+/// Heartbeats that the hub may leave unanswered before survivors of a loss take it to be away: as many as it waits for an agent's.
+const AWAY: u32 = 10;
+/// And never less, milliseconds: a controller that restarts takes a few seconds.
+const AWAY_MIN_MS: u32 = 3_000;
 
 /// What a controller is told at its start.
 pub struct Setup {
@@ -91,7 +96,7 @@ pub struct Machine {
     pub(crate) ear: Ear,
     pub(crate) observer: Observer,
     pub(crate) defaults: Defaults,
-    pub(crate) epochs: Epochs,
+    epochs: Epochs,
     setup: Setup,
 }
 
@@ -230,6 +235,14 @@ impl Machine {
             metrics: self.setup.metrics.clone(),
         };
         tasks::spawn(health.run(followers, shutdown.clone()));
+        let planned = contingency::Surroundings {
+            board: self.board.clone(),
+            epochs: self.epochs.clone(),
+            zones: self.zones.clone(),
+            defaults: self.defaults,
+            away_ms: self.setup.hub.heartbeat_ms.saturating_mul(AWAY).max(AWAY_MIN_MS),
+        };
+        tasks::spawn(self.contingency.clone().run(planned, shutdown.clone()));
     }
 }
 

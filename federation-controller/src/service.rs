@@ -21,7 +21,6 @@ use crate::act::events::Recorder;
 use crate::act::safety;
 use crate::act::statuses::{self, Statuses};
 use crate::announce;
-use crate::contingency;
 use crate::decide::unjoin::Leaving;
 use crate::decide::work;
 use crate::dns::Dns;
@@ -41,11 +40,6 @@ use crate::traffic::Keeping;
 const LISTENING: &str = "hub";
 /// Silence of an agent, in heartbeats, after which its stream is called lost.
 const SILENCE: u64 = 10;
-
-/// Heartbeats that the hub may leave unanswered before survivors of a loss take it to be away: as many as it waits for an agent's.
-const AWAY: u32 = 10;
-/// And never less, milliseconds: a controller that restarts takes a few seconds.
-const AWAY_MIN_MS: u32 = 3_000;
 
 /// Why the controller could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -182,14 +176,6 @@ impl Service {
             zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
         };
         tokio::spawn(machine.drills.clone().run(around, shutdown.clone()));
-        let planned = contingency::Surroundings {
-            board: machine.board.clone(),
-            epochs: machine.epochs.clone(),
-            zones: machine.zones.clone(),
-            defaults: machine.defaults,
-            away_ms: heartbeat_ms.saturating_mul(AWAY).max(AWAY_MIN_MS),
-        };
-        tokio::spawn(machine.contingency.clone().run(planned, shutdown.clone()));
         let operations = Operations {
             traffic: machine.traffic.clone(),
             zones: machine.zones.clone(),

@@ -55,6 +55,14 @@ pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     }
 }
 
+/// Does what takes its time beside everything else, where there is a runtime; `None` if it panicked.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match Handle::try_current() {
+        Ok(runtime) => runtime.spawn_blocking(work).await.ok(),
+        Err(_) => Some(work()),
+    }
+}
+
 /// Pauses for so long.
 pub async fn sleep(time: Duration) {
     if Handle::try_current().is_ok() {

@@ -1,10 +1,11 @@
 //! Where the voters meet while the hub is away: each agent leaves its word, and takes everybody's.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use federation_prober::Probing;
+use federation_runtime::clock::Instant;
 use federation_runtime::pki::Peer;
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::Sight;
@@ -31,7 +32,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// What is said here. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Meeting(Arc<Inner>);
+pub struct Meeting(Arc<Inner>);
 
 struct Inner {
     instance: String,
@@ -39,11 +40,12 @@ struct Inner {
     started: Instant,
     sight: Mutex<Sight>,
     // By voter, with when it was said. Certificates bound them by the number of members.
-    words: Mutex<HashMap<String, (u64, v1::Word)>>,
+    words: Mutex<BTreeMap<String, (u64, v1::Word)>>,
 }
 
 impl Meeting {
-    pub(crate) fn new(instance: &str, state: State) -> Self {
+    /// Where nobody has met yet.
+    pub fn new(instance: &str, state: State) -> Self {
         Self(Arc::new(Inner {
             instance: instance.to_owned(),
             state,
@@ -73,7 +75,7 @@ impl Meeting {
         let looking = async {
             loop {
                 tokio::time::sleep(EVERY).await;
-                self.0.sight.lock().note(self.now(), &probing.votes());
+                self.look(&probing);
             }
         };
         tokio::select! {
@@ -82,6 +84,29 @@ impl Meeting {
             },
             () = looking => {}
         }
+    }
+
+    /// Notes what is seen.
+    pub fn look(&self, probing: &Probing) {
+        self.0.sight.lock().note(self.now(), &probing.votes());
+    }
+
+    /// An agent leaves its word, and takes everybody's but its own.
+    pub fn leave_word(&self, cluster: &str, mut word: v1::Word) -> Vec<v1::Word> {
+        let voter = agreement::agent(cluster);
+        word.voter.clone_from(&voter);
+        word.age_ms = 0;
+        word.seen.truncate(SEEN_MAX);
+        let now = self.now();
+        let mut reply = vec![self.own()];
+        let mut words = self.0.words.lock();
+        words.retain(|_, (at, _)| now.saturating_sub(*at) < WORD_LIFE_MS);
+        words.insert(voter.clone(), (now, word));
+        reply.extend(words.iter().filter(|(of, _)| **of != voter).map(|(_, (at, word))| {
+            let age_ms = u32::try_from(now.saturating_sub(*at)).unwrap_or(u32::MAX);
+            v1::Word { age_ms, ..word.clone() }
+        }));
+        reply
     }
 
     fn now(&self) -> u64 {
@@ -116,20 +141,7 @@ impl Survivors for Meeting {
                 peer.user
             ))
         })?;
-        let voter = agreement::agent(cluster);
-        let mut word = request.into_inner().word.unwrap_or_default();
-        word.voter.clone_from(&voter);
-        word.age_ms = 0;
-        word.seen.truncate(SEEN_MAX);
-        let now = self.now();
-        let mut reply = vec![self.own()];
-        let mut words = self.0.words.lock();
-        words.retain(|_, (at, _)| now.saturating_sub(*at) < WORD_LIFE_MS);
-        words.insert(voter.clone(), (now, word));
-        reply.extend(words.iter().filter(|(of, _)| **of != voter).map(|(_, (at, word))| {
-            let age_ms = u32::try_from(now.saturating_sub(*at)).unwrap_or(u32::MAX);
-            v1::Word { age_ms, ..word.clone() }
-        }));
-        Ok(Response::new(v1::MeetReply { words: reply }))
+        let word = request.get_ref().word.clone().unwrap_or_default();
+        Ok(Response::new(v1::MeetReply { words: self.leave_word(cluster, word) }))
     }
 }

@@ -13,5 +13,5 @@ pub use alone::look;
 pub use client::{Client, Hub};
 pub use disk::{Disk, DiskError, Memory};
 pub use fence::{Fence, Held, Offer, Refused};
-pub(crate) use meeting::Meeting;
+pub use meeting::Meeting;
 pub use talk::Talk;

@@ -1,6 +1,6 @@
 //! Taking in what agents did while this hub was away.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use federation_core::api::PlacementSpec;
 use federation_core::contingency::{self, Act};
@@ -18,7 +18,7 @@ pub(super) struct Pending {
     epoch: u64,
     revision: u64,
     lost: BTreeSet<String>,
-    waits: HashMap<Key, Wait>,
+    waits: BTreeMap<Key, Wait>,
 }
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ struct Wait {
 impl Contingency {
     /// An agent says that it acted. Its objects are decided anew, first of all.
     pub(crate) fn acted(&self, cluster: &str, acted: &v1::Acted, queue: &Queue<Key>) {
-        let waits: HashMap<Key, Wait> = acted
+        let waits: BTreeMap<Key, Wait> = acted
             .raised
             .iter()
             .filter_map(|raised| {

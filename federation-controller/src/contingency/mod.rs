@@ -10,13 +10,15 @@ mod told;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use federation_core::contingency::{Finding, Loss, Takeover};
 use federation_core::placement::Defaults;
+use federation_runtime::clock::Instant;
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::tasks;
 
 use crate::act::acts::ActedPlan;
 use crate::act::api::Api;
@@ -65,7 +67,7 @@ struct State {
     shipped: BTreeMap<String, (u64, u64)>,
     memory: HashMap<Key, plan::Remembered>,
     /// By cluster: what its agent did, until decisions have taken it in.
-    pending: HashMap<String, adopt::Pending>,
+    pending: BTreeMap<String, adopt::Pending>,
     /// Acts that are kept, oldest first.
     acted: Vec<ActedPlan>,
 }
@@ -92,13 +94,14 @@ impl Contingency {
         let mut pause = EVERY;
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.wait() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = tasks::sleep(pause) => {}
             }
             let start = Instant::now();
             let (plans, of) = (self.clone(), around.clone());
             // Thousands of workloads take their time, and nobody else is to wait for them.
-            let planned = tokio::task::spawn_blocking(move || plans.plan(&of)).await.unwrap_or(false);
+            let planned = tasks::blocking(move || plans.plan(&of)).await.unwrap_or(false);
             pause = EVERY.max(start.elapsed() * SHARE);
             if planned {
                 self.ship(&around).await;

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use federation_core::api::Verdict;
 use federation_core::contingency::{
     Finding, Free, Loss, Needs, Takeover, Wish, losses, rules, take_over, unfit,
 };
 use federation_core::{placement, template as core_template};
+use federation_runtime::clock;
 use proto::v1;
 
 use super::{Contingency, Plan, Surroundings};
@@ -132,7 +131,7 @@ impl Contingency {
             silent_ms: &BTreeMap::new(),
             defaults: around.defaults,
             frozen: None,
-            now_ms: Timestamp::now().as_millisecond(),
+            now_ms: clock::unix_ms(),
         };
         let takeovers = losses.iter().map(|loss| take_over(&request, loss).map(Arc::new)).collect();
         Some(Remembered { made_from, needs: Needs::of(&template.object), takeovers })
