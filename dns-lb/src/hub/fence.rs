@@ -129,16 +129,23 @@ impl Fence {
         if !held.is_empty() {
             update.partial = true;
             let kept = kept().unwrap_or_default();
+            // Those that nobody keeps: there is no disk, or it failed.
+            let mut unkept = Vec::new();
             for held in &held {
                 let origin = held.origin.to_string();
                 let same = |zone: &v1::Zone| zone.origin.eq_ignore_ascii_case(&origin);
-                if let Some(wire) = kept.zones.iter().find(|zone| same(zone)) {
-                    update.zones.retain(|zone| !same(zone));
-                    update.zones.push(wire.clone());
+                update.zones.retain(|zone| !same(zone));
+                match kept.zones.iter().find(|zone| same(zone)) {
+                    Some(wire) => update.zones.push(wire.clone()),
+                    None => unkept.push(&held.origin),
                 }
             }
             // The old zones once more from the wire: regions may have other indices in the new table.
-            zones = match Zones::from_update(&update) {
+            let anew = Zones::from_update(&update).and_then(|mut zones| {
+                served.into_iter().try_for_each(|served| zones.keep(served, &unkept))?;
+                Ok(zones)
+            });
+            zones = match anew {
                 Ok(zones) => zones,
                 Err(problems) => return Offer::Refuse(problems.into()),
             };

@@ -1,6 +1,7 @@
 //! Zones as the hub describes them, validated: the model that answers are compiled from, and that the cold path reads directly.
 
 mod after;
+mod keep;
 mod packed;
 mod pick;
 mod resolve;
@@ -9,12 +10,12 @@ mod validate;
 mod withdraw;
 
 pub use after::Unfit;
-pub use federation_core::dns::{Data, DataError};
+pub use federation_core::dns::{Data, DataError, RECORDS_MAX};
 pub use packed::Sets;
 pub use pick::{AliasTable, Drawn, Ticket, draw, scale, seed, step, sticky};
 pub use resolve::{Answer, Asker, CHAIN_MAX, Resolution, resolve};
 pub use set::{Choice, How, RecordSet, Selection, Unit, Units, Variant, units};
-pub use validate::{Problem, Problems, RECORDS_MAX};
+pub use validate::{Problem, Problems};
 pub use withdraw::Down;
 
 use std::sync::Arc;

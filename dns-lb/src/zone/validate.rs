@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use federation_core::dns::{RECORDS_MAX, TEXT_MAX};
 use proto::v1;
 
 use super::packed::Packed;
@@ -18,10 +19,6 @@ const TTL_MAX: u32 = i32::MAX as u32;
 pub(super) const DEFAULT_TTL: u32 = 30;
 /// SOA minimum of a zone that names none, seconds.
 pub(super) const DEFAULT_NEGATIVE_TTL: u32 = 5;
-/// Records in one set: 1,024 addresses are 28 KiB, under half of what TCP carries in one message.
-pub const RECORDS_MAX: usize = 1024;
-/// Octets of presentation format in one set. With [`RECORDS_MAX`] headers it stays under the 64 KiB of one message.
-const TEXT_MAX: usize = 32 << 10;
 /// Variants of one set: one for each region of the largest federation there is, and some.
 const VARIANTS_MAX: usize = 255;
 /// Secrets of server cookies: the one that makes them, the next, the last, and one to spare.

@@ -16,6 +16,10 @@ fn judge(served: &v1::ZoneUpdate, offered: v1::ZoneUpdate, fence: &Fence) -> Off
     fence.judge(Some(&Zones::from_update(served).unwrap()), || Some(served.clone()), offered)
 }
 
+fn judge_without_disk(served: &v1::ZoneUpdate, offered: v1::ZoneUpdate) -> Offer {
+    Fence::default().judge(Some(&Zones::from_update(served).unwrap()), || None, offered)
+}
+
 #[test]
 fn only_newer_epochs_are_applied() {
     let served = update(10, records());
@@ -54,6 +58,13 @@ fn a_zone_that_would_become_empty_is_held_and_the_rest_applied() {
     let mut gone = update(11, Vec::new());
     gone.zones = vec![second];
     for offered in [emptied, gone] {
+        // Without a disk it is held as well; there is nothing to be kept.
+        let Offer::Apply { zones, held, .. } = judge_without_disk(&served, offered.clone()) else {
+            panic!("not applied")
+        };
+        assert_eq!(held.len(), 1);
+        let counts: Vec<usize> = zones.zones.iter().map(|zone| zone.set_count()).collect();
+        assert!(counts.contains(&records().len()) && counts.contains(&1), "{counts:?}");
         let Offer::Apply { zones, update, held } = judge(&served, offered, &Fence::default()) else {
             panic!("not applied")
         };
@@ -232,15 +243,15 @@ fn a_held_zone_keeps_its_variants_for_the_same_regions() {
         }),
         ..update(11, Vec::new())
     };
-    let Offer::Apply { zones, .. } = judge(&served, offered, &Fence::default()) else {
-        panic!("not applied")
-    };
-    let name = dns_lb::wire::Name::parse(o).unwrap();
-    let (_, set) = zones.zones[0].names[&name].iter().next().unwrap();
-    let of = |region: &str| {
-        let region = zones.regions.names.get(region).unwrap();
-        set.units(dns_lb::wire::Type::A, region).units[0].data[0].clone()
-    };
-    let address = |last| dns_lb::zone::Data::A([192, 0, 2, last].into());
-    assert_eq!((of("asia"), of("europe")), (address(2), address(1)));
+    for judged in [judge(&served, offered.clone(), &Fence::default()), judge_without_disk(&served, offered)] {
+        let Offer::Apply { zones, .. } = judged else { panic!("not applied") };
+        let name = dns_lb::wire::Name::parse(o).unwrap();
+        let (_, set) = zones.zones[0].names[&name].iter().next().unwrap();
+        let of = |region: &str| {
+            let region = zones.regions.names.get(region).unwrap();
+            set.units(dns_lb::wire::Type::A, region).units[0].data[0].clone()
+        };
+        let address = |last| dns_lb::zone::Data::A([192, 0, 2, last].into());
+        assert_eq!((of("asia"), of("europe")), (address(2), address(1)));
+    }
 }
