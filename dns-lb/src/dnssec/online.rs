@@ -138,8 +138,11 @@ impl Online {
     /// Whether one more signature may be made in the second `now`.
     fn spend(&self, now: u32) -> bool {
         let one_more = |spent: u64| {
-            let count = if (spent >> 32) as u32 == now { spent as u32 } else { 0 };
-            (count < self.bound).then(|| u64::from(now) << 32 | u64::from(count + 1))
+            let second = (spent >> 32) as u32;
+            // A thread in the midst of a batch still has the second before, which does not begin anew.
+            let (second, count) =
+                if second.wrapping_sub(now) <= 1 { (second, spent as u32) } else { (now, 0) };
+            (count < self.bound).then(|| u64::from(second) << 32 | u64::from(count + 1))
         };
         self.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
@@ -214,6 +217,16 @@ mod tests {
             ask(&online, &format!("{0}.{0}.{0}.{1}", "x".repeat(62), "x".repeat(61)), NOW + 2).is_none(),
             "no room"
         );
+    }
+
+    #[test]
+    fn threads_on_both_sides_of_a_second_have_one_bound() {
+        let online = Online::new(5);
+        let made = (0..100).filter(|n| ask(&online, &format!("n{n}"), NOW + n % 2).is_some()).count();
+        // Those of the second that ended, and those of the one that began.
+        assert!((5..=10).contains(&made), "{made}");
+        assert!(ask(&online, "later", NOW + 2).is_some());
+        assert!(ask(&online, "earlier", NOW - 100).is_some(), "a clock that was set back");
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::udp::Dice;
 use crate::wire::UDP_MAX;
 
 /// Entries of a lane: with the octets of the longest datagrams 1.3 MiB, and 2 ms at 250,000 a second. Who wants to know more of such a flood
-/// than that samples it.
-const ENTRIES: usize = 512;
+/// than that samples it. What longer messages need is let go when they are written.
+pub(super) const ENTRIES: usize = 512;
 /// The writer is woken when so many entries may wait.
 const WAKE: u32 = 64;
 
@@ -66,6 +66,14 @@ impl Entry {
             fate: Fate::None,
             log: false,
             dnstap: false,
+        }
+    }
+
+    /// Lets go of the room that only connections need.
+    pub(super) fn shrink(&mut self) {
+        for octets in [&mut self.query, &mut self.answer] {
+            octets.clear();
+            octets.shrink_to(UDP_MAX as usize);
         }
     }
 }

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::dnstap::Encoder;
 use super::frames::Frames;
 use super::json::Line;
-use super::lane::{Both, Counts, Entry, Lane, Taps};
+use super::lane::{Both, Counts, ENTRIES, Entry, Lane, Taps};
 use super::target::{Lines, TargetError};
 use super::{Sampling, TapOptions};
 use crate::metrics::ClusterSlots;
@@ -19,6 +19,8 @@ use crate::metrics::ClusterSlots;
 /// How long it sleeps at least, and at most, when there is nothing to write. An entry's way to the disk takes no longer.
 const NAP: Duration = Duration::from_millis(1);
 const SLEEP: Duration = Duration::from_millis(50);
+/// Entries of a lane that are written before it is the next one's turn: who is flooded does not keep others out.
+const TURN: usize = 64;
 
 /// An output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,14 +151,12 @@ struct Desk {
 impl Desk {
     fn run(&mut self) {
         let mut sleep = NAP;
-        loop {
-            // Before the lanes are looked at: what was sent before it was set is found there.
-            let ending = self.ending.load(Relaxed);
+        let mut flushed = Instant::now();
+        // What was sent before it was set is found in the lanes afterwards.
+        while !self.ending.load(Relaxed) {
             let some = self.sweep();
-            if ending {
-                break;
-            }
-            if some {
+            // With always something to write it is flushed too, so that what may be lost is known.
+            if some && flushed.elapsed() < SLEEP {
                 sleep = NAP;
                 continue;
             }
@@ -166,8 +166,17 @@ impl Desk {
             if let Some(dnstap) = &mut self.dnstap {
                 lose(&self.counts.dnstap, dnstap.flush());
             }
-            std::thread::park_timeout(sleep);
-            sleep = (2 * sleep).min(SLEEP);
+            flushed = Instant::now();
+            if !some {
+                std::thread::park_timeout(sleep);
+                sleep = (2 * sleep).min(SLEEP);
+            }
+        }
+        // Whoever still answers does not keep it from ending.
+        for _ in 0..=ENTRIES / TURN {
+            if !self.sweep() {
+                break;
+            }
         }
         if let Some(log) = &mut self.log {
             lose(&self.counts.log, log.flush());
@@ -177,14 +186,16 @@ impl Desk {
         }
     }
 
-    /// Writes what there is. Gives whether there was anything.
+    /// Writes what there is, of each lane at most [`TURN`]. Gives whether there was anything.
     fn sweep(&mut self) -> bool {
         let mut some = false;
         let lanes = self.lanes.clone();
         for lane in lanes.lock().iter() {
-            while let Ok(entry) = lane.full.try_recv() {
+            for _ in 0..TURN {
+                let Ok(mut entry) = lane.full.try_recv() else { break };
                 some = true;
                 self.write(&entry);
+                entry.shrink();
                 // There is room: it was here before. When nobody is there any more it is not needed.
                 let _ = lane.free.try_send(entry);
             }
@@ -227,4 +238,48 @@ pub(super) fn old(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".old");
     name.into()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::metrics::Transport;
+    use crate::tap::Fate;
+    use crate::udp::Dice;
+
+    #[test]
+    fn a_lane_that_is_flooded_leaves_the_others_their_turn() {
+        let directory = tempfile::tempdir().unwrap();
+        let (counts, lanes): (Arc<Both>, Arc<Mutex<Vec<Lane>>>) = Default::default();
+        let sampling = Sampling { log: 1, dnstap: 0 };
+        let writer = std::thread::current();
+        let taps = Taps { sampling, counts: counts.clone(), lanes: lanes.clone(), writer };
+        let mut desk = Desk {
+            lanes,
+            counts: counts.clone(),
+            ending: Arc::default(),
+            clusters: Arc::default(),
+            encoder: Encoder::new("test-1"),
+            line: Line::default(),
+            log: Some(Lines::open(&directory.path().join("log")).unwrap()),
+            dnstap: None,
+        };
+        let tap = |transport| taps.tap(transport, None, Dice::new(1));
+        let (mut flooded, mut other) = (tap(Transport::Tcp), tap(Transport::Udp));
+        let client = ([192, 0, 2, 1], 53).into();
+        let long = vec![0; 60_000];
+        while let Some(entry) = flooded.query(&long, client) {
+            flooded.answer(entry, &long, None, Fate::Sent);
+        }
+        let entry = other.query(&[0; 12], client).unwrap();
+        other.answer(entry, &[0; 12], None, Fate::Sent);
+        assert!(desk.sweep());
+        assert_eq!(counts.log.written.load(Relaxed), TURN as u64 + 1);
+        while desk.sweep() {}
+        assert_eq!(counts.log.written.load(Relaxed), ENTRIES as u64 + 1);
+        // What the flood needed is let go.
+        let entry = flooded.query(&[], client).unwrap();
+        assert!(entry.query.capacity() + entry.answer.capacity() < 3000);
+    }
 }
