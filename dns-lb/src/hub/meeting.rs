@@ -14,11 +14,11 @@ use parking_lot::Mutex;
 use proto::v1;
 use proto::v1::survivors_server::{Survivors, SurvivorsServer};
 use tokio::net::TcpListener;
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use super::Hub;
+use super::guests::guests;
 use crate::state::State;
 
 /// How often what is seen is noted: a quarter of a probe's interval.
@@ -69,9 +69,9 @@ impl Meeting {
                 return;
             }
         };
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let ending = shutdown.clone();
-        let serving = server.serve_with_incoming_shutdown(incoming, async move { ending.wait().await });
+        let serving =
+            server.serve_with_incoming_shutdown(guests(listener), async move { ending.wait().await });
         let looking = async {
             loop {
                 tokio::time::sleep(EVERY).await;

@@ -4,6 +4,7 @@ mod alone;
 mod client;
 mod disk;
 mod fence;
+mod guests;
 mod meeting;
 mod talk;
 mod votes;

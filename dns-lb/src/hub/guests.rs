@@ -1,0 +1,111 @@
+//! Connections of those who meet here, bounded: whoever reaches the address can open some, whatever certificate it has.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::stream::{self, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::doors::{Gate, Limits, Pass};
+
+/// One for each member of the largest federation; agents behind one address are of one place. How long one may be silent is gRPC's.
+const LIMITS: Limits = Limits { connections: 1024, per_client: 64, idle: Duration::MAX };
+/// Out of descriptors, most likely: they come back when connections end.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// A connection with its place.
+pub(super) struct Guest {
+    io: TcpStream,
+    _pass: Pass,
+}
+
+/// Those who come to `listener`. Beyond the limits they wait in the kernel's queue, or, beyond their share, are closed at once.
+pub(super) fn guests(listener: TcpListener) -> impl Stream<Item = io::Result<Guest>> {
+    stream::unfold((listener, Gate::new(LIMITS)), |(listener, gate)| async move {
+        loop {
+            let permit = gate.room().await?;
+            match listener.accept().await {
+                Ok((io, client)) => {
+                    let Some(pass) = gate.admit(permit, client.ip()) else { continue };
+                    let ready = io.set_nodelay(true).map(|()| Guest { io, _pass: pass });
+                    return Some((ready, (listener, gate)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    })
+}
+
+impl Connected for Guest {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.io.connect_info()
+    }
+}
+
+impl AsyncRead for Guest {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Guest {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use futures::StreamExt as _;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_takes_more_than_a_share() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut guests = Box::pin(guests(listener));
+        let mut inside = Vec::new();
+        for _ in 0..LIMITS.per_client {
+            let client = TcpStream::connect(address).await.unwrap();
+            inside.push((client, guests.next().await.unwrap().unwrap()));
+        }
+        let mut beyond = TcpStream::connect(address).await.unwrap();
+        let mut octet = [0];
+        tokio::select! {
+            _ = guests.next() => unreachable!("it was let in"),
+            read = beyond.read(&mut octet) => assert_eq!(read.unwrap_or(0), 0),
+        }
+        // Who leaves makes room.
+        inside.pop();
+        let _client = TcpStream::connect(address).await.unwrap();
+        assert!(guests.next().await.unwrap().is_ok());
+    }
+}
