@@ -1,6 +1,7 @@
 //! What this server serves, and how it changes: the one place that publishes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use federation_core::probe::Target;
@@ -49,6 +50,8 @@ struct Inner {
     audience: Mutex<Audience>,
     // Held from an update to the disk.
     turn: Arc<tokio::sync::Mutex<()>>,
+    // The last update could not be written.
+    unkept: AtomicBool,
 }
 
 /// What zones are compiled with.
@@ -137,6 +140,7 @@ impl State {
             workshop,
             audience,
             turn: Arc::default(),
+            unkept: AtomicBool::new(false),
         }));
         let watched = Arc::downgrade(&state.0);
         state
@@ -201,9 +205,14 @@ impl State {
         Ok(())
     }
 
-    /// Applies no updates while what it gives is held; the disk has what is served.
+    /// Applies no updates while what it gives is held; the disk has what is served, if it is [kept](Self::is_kept).
     pub async fn rest(&self) -> Rest {
         self.0.turn.clone().lock_owned().await
+    }
+
+    /// Whether the last update was written to the disk.
+    pub fn is_kept(&self) -> bool {
+        !self.0.unkept.load(Relaxed)
     }
 
     /// Applies an update of the hub, if the fence lets it. Returns when every socket answers it.
@@ -272,6 +281,7 @@ impl State {
         } else {
             tokio::task::spawn_blocking(move || disk.store(&update)).await
         };
+        self.0.unkept.store(!matches!(stored, Ok(Ok(()))), Relaxed);
         match stored {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -340,8 +350,6 @@ impl State {
             // Unless the hub has come back in this moment, and given something newer.
             if self.0.publish_over(served.as_ref(), Arc::new(zones)) {
                 tracing::warn!(epoch, "the hub is away in the middle of a drill: what it took is given back");
-                // The hub is asked for everything when it is back.
-                self.0.now.lock().counts.held = 1;
             }
         }
     }
@@ -405,12 +413,14 @@ impl Inner {
         self.publish_in(&mut workshop, zones);
     }
 
-    /// Publishes if `judged` is still what is served; whether it was.
+    /// Publishes if `judged` is still what is served; whether it was. The hub is asked for everything when it is back.
     fn publish_over(&self, judged: Option<&Arc<Zones>>, zones: Arc<Zones>) -> bool {
         let mut workshop = self.workshop.lock();
         let same = self.now.lock().served.as_ref().map(Arc::as_ptr) == judged.map(Arc::as_ptr);
         if same {
             self.publish_in(&mut workshop, zones);
+            // Before the workshop is free: whatever is published next says itself what is held.
+            self.now.lock().counts.held = 1;
         }
         same
     }

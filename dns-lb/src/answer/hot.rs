@@ -94,8 +94,8 @@ pub fn hot(
 }
 
 pub(super) struct Truncated {
-    rcode: Rcode,
-    authoritative: bool,
+    pub(super) rcode: Rcode,
+    pub(super) authoritative: bool,
 }
 
 /// The most that an answer may have.

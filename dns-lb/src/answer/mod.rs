@@ -103,7 +103,9 @@ impl Reply {
         let rcode = if has_cookie { Rcode::BADCOOKIE } else { Rcode::NOERROR };
         header[2] = 0x80 | header[2] & 0x79 | u8::from(!has_cookie) << 1;
         header[3] = header[3] & 0x10 | rcode.0 & 0x0f;
-        header[6..].fill(0);
+        // Without its question it has none.
+        let from = if self.question_end == HEADER { 4 } else { 6 };
+        header.get_mut(from..)?.fill(0);
         let Some(edns) = self.edns else { return Some(self.question_end) };
         header[11] = 1;
         let asked = Options { cookie: edns.options.cookie, ..Options::default() };

@@ -147,7 +147,8 @@ impl<'s> Proofs<'s> {
             let owner = sink.at as u16;
             let (nsec, signature) = (node.records(proof.nsec), node.records(proof.signature));
             put(nsec, sink, owner, body)?;
-            put(signature, sink, owner, body)?;
+            let truncated = |_| Truncated { rcode: body.rcode, authoritative: body.authoritative };
+            signature.write_of(sink, owner, &node.name).map_err(truncated)?;
             body.authorities += nsec.count() + signature.count();
         }
         Ok(())

@@ -51,6 +51,8 @@ pub struct Sink<'b> {
 pub struct Full;
 
 const POINTER: u16 = 0xc000;
+/// The greatest offset that a pointer can hold (RFC 1035 section 4.1.4).
+const POINTER_MAX: u16 = 0x3fff;
 pub(super) const HEAD: usize = 8;
 /// In place of a length: as another record, but for the data.
 pub(super) const SHORT_DATA: u16 = 0xffff;
@@ -244,6 +246,35 @@ impl<'r> Records<'r> {
             *record.last_chunk_mut::<SIGNATURE>().ok_or(Full)? = *signature;
         }
         Ok(data)
+    }
+
+    /// The same, owned by `name`, which is written out if nothing can point to where it is: beyond 16 KiB of an answer by TCP.
+    ///
+    /// # Errors
+    /// When they do not fit.
+    #[inline]
+    pub fn write_of(self, sink: &mut Sink<'_>, owner: u16, name: &Name) -> Result<(), Full> {
+        if owner <= POINTER_MAX { self.write(sink, owner).map(drop) } else { self.far(sink, name) }
+    }
+
+    #[cold]
+    fn far(self, sink: &mut Sink<'_>, name: &Name) -> Result<(), Full> {
+        let mut room = vec![0; sink.limit.saturating_sub(sink.at)];
+        let mut apart = Sink { limit: room.len(), buffer: &mut room, at: 0, origin: sink.origin };
+        self.write(&mut apart, 0)?;
+        let end = apart.at;
+        let mut rest = room.get(..end).ok_or(Full)?;
+        while let Some((head, behind)) = rest.split_first_chunk::<DATA>() {
+            let (data, next) =
+                behind.split_at_checked(u16::from_be_bytes([head[10], head[11]]).into()).ok_or(Full)?;
+            for octets in [name.wire(), &head[2..], data] {
+                let place = sink.buffer.get_mut(sink.at..sink.limit).ok_or(Full)?;
+                place.get_mut(..octets.len()).ok_or(Full)?.copy_from_slice(octets);
+                sink.at += octets.len();
+            }
+            rest = next;
+        }
+        Ok(())
     }
 
     #[inline]

@@ -46,7 +46,8 @@ impl Waiting {
         Ok(Self { listener, owner, sockets: sockets.into() })
     }
 
-    /// Waits until a successor answers. `state` applies no updates from when it has the sockets; if it fails, goes on.
+    /// Waits until a successor answers. `state` applies no updates from when it has the sockets; if it fails, goes on. None gets them while the
+    /// disk is behind what is answered.
     pub async fn succeeded(&self, state: &State) {
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
@@ -54,6 +55,12 @@ impl Waiting {
                 continue;
             };
             let rest = state.rest().await;
+            if !state.is_kept() {
+                tracing::error!(
+                    "a successor would answer older zones, for the last could not be written: it gets no sockets"
+                );
+                continue;
+            }
             let (sockets, owner) = (self.sockets.clone(), self.owner);
             let handed = stream
                 .into_std()

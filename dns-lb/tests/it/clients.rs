@@ -3,6 +3,7 @@
 use dns_lb::answer::{Context, CookiePolicy, Scratch, Secrets, answer};
 use dns_lb::compile::Snapshot;
 use dns_lb::metrics::{Counters, Transport};
+use dns_lb::transfer::{Keys, Session};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 
@@ -231,4 +232,19 @@ fn what_is_beyond_the_limit_is_cut_to_less_than_was_asked() {
     let (message, _) = slip(&with_options("geo.fed.example.test.", &[(10, &[9; 8])]));
     assert_eq!(message.metadata.response_code, ResponseCode::BADCOOKIE);
     assert!(!message.metadata.truncation);
+    // The answer to a signature that is not good has a question, and is cut to a header without one.
+    let (mut forged, other) =
+        (plain.clone(), Keys::parse("hmac-sha256:other:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap());
+    let key = other.get(&dns_lb::wire::Name::parse("other.").unwrap()).unwrap();
+    Session::request(key.clone()).sign(&mut forged, u64::from(context.now));
+    let ours = Keys::parse("hmac-sha256:ours:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap();
+    let context = Context { keys: Some(&ours), ..context };
+    let mut buffer = [0; 1232];
+    buffer[..forged.len()].copy_from_slice(&forged);
+    let counters = Counters::new(Transport::Udp);
+    let reply = answer(&mut buffer, forged.len(), &mut Scratch::default(), &context, &counters).unwrap();
+    assert_eq!((reply.rcode, buffer[5]), (dns_lb::wire::Rcode::NOTAUTH, 1));
+    let length = reply.slip(&mut buffer, &context).unwrap();
+    let message = Message::from_vec(&buffer[..length]).unwrap();
+    assert!(message.metadata.truncation && message.queries.is_empty() && length == 12);
 }

@@ -318,6 +318,22 @@ pub fn next(before: &Snapshot, update: &v1::ZoneUpdate, signatures: &mut Signatu
     before.next(zones, false, &ClusterSlots::default(), signatures)
 }
 
+#[test]
+fn a_proof_behind_a_long_answer_is_owned_by_its_own_name() {
+    let long: Vec<String> = (0..200).map(|n| format!("\"{n:03} {}\"", "x".repeat(120))).collect();
+    let long: Vec<&str> = long.iter().map(String::as_str).collect();
+    let mut update = signed(7, vec![key(1)]);
+    update.zones[0].records.push(fixed("*.long.fed.example.test.", "TXT", &long));
+    let snapshot = compiled(&update, &mut Signatures::default(), NOW);
+    let sent = dnssec_ok("a.long.fed.example.test.", RecordType::TXT);
+    let reply = ask(&snapshot, &sent, Transport::Tcp, 1).unwrap();
+    assert!(reply.len() > 16 << 10, "a pointer could still hold where the proof is");
+    let message = Message::from_vec(&reply).unwrap();
+    assert_eq!(message.answers.len(), 201);
+    let of = |kind| message.authorities.iter().find(|record| record.record_type() == kind).unwrap();
+    assert_eq!(of(RecordType::RRSIG).name, of(RecordType::NSEC).name);
+}
+
 fn dnssec_ok(name: &str, kind: RecordType) -> Vec<u8> {
     let mut message = with_edns(query(name, kind), 1232);
     message.metadata.checking_disabled = true;

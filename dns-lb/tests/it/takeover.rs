@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use dns_lb::hub::Disk;
+use dns_lb::takeover::Predecessor;
 use hickory_proto::rr::RecordType;
 
-use crate::support::{query, records, update};
+use crate::support::{Running, options, query, records, update};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const TAKEOVERS: usize = 10;
@@ -187,6 +188,34 @@ fn a_successor_that_cannot_serve_changes_nothing() {
     let (sent, lost) = client.join().unwrap();
     assert!(sent > 20 && lost == 0, "{lost} of {sent}");
     drop(next);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_disk_is_behind_nobody_succeeds() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, whole) = (directory.path().join("takeover.sock"), directory.path().join("zones"));
+    let options = dns_lb::Options {
+        data_dir: Some(directory.path().into()),
+        takeover: Some(path.clone()),
+        ..options()
+    };
+    let server = Running::start(options).await;
+    let meets = || {
+        let path = path.clone();
+        tokio::task::spawn_blocking(move || Predecessor::meet(&path).map(|met| met.is_some()))
+    };
+    // Nothing can be written where a directory is.
+    std::fs::create_dir(&whole).unwrap();
+    server.state.offer(update(7, records())).await;
+    let start = Instant::now();
+    while meets().await.unwrap().is_ok_and(|met| !met) {
+        assert!(start.elapsed() < PATIENCE, "it does not listen");
+    }
+    assert!(meets().await.unwrap().is_err());
+    std::fs::remove_dir(&whole).unwrap();
+    server.state.offer(update(8, records())).await;
+    assert!(meets().await.unwrap().unwrap());
+    server.stop().await;
 }
 
 #[test]
