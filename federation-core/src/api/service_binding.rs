@@ -11,7 +11,8 @@ use crate::dns::{Data, Type};
 /// One HTTPS or SVCB record (RFC 9460) for each cluster that is answered, at each of the policy's names.
 ///
 /// Its address hints are those of the cluster, so that a client that asks for it is sent to the same places, by the same strategy, as one that
-/// asks for A and AAAA, and learns in the same answer where to connect to and how. The target is the name itself.
+/// asks for A and AAAA, and learns in the same answer where to connect to and how. The target is the name itself, also of a record that stands
+/// behind a prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceBinding {
@@ -108,9 +109,10 @@ impl ServiceBinding {
         problems
     }
 
-    /// Data of the record in presentation format, for a cluster with these addresses whose port is `port` where this does not say one.
-    pub fn data(&self, port: Option<u16>, addresses: &[IpAddr]) -> String {
-        let mut text = format!("{} .", self.priority.unwrap_or(1));
+    /// Data of the record in presentation format, for a cluster with these addresses whose port is `port` where this does not say one. `target`
+    /// is where it is; `.` is the record's own name (RFC 9460 section 2.5.2).
+    pub fn data(&self, target: &str, port: Option<u16>, addresses: &[IpAddr]) -> String {
+        let mut text = format!("{} {target}", self.priority.unwrap_or(1));
         if !self.alpn.is_empty() {
             let _ = write!(text, " alpn={}", self.alpn.join(","));
         }
@@ -154,15 +156,15 @@ mod tests {
         }));
         assert_eq!(whole.problems(), []);
         let addresses = ["192.0.2.1", "2001:db8::1", "192.0.2.2"].map(|text| text.parse().unwrap());
-        let text = whole.data(Some(30443), &addresses);
+        let text = whole.data(".", Some(30443), &addresses);
         let expected = "2 . alpn=h2,h3 no-default-alpn port=8443 ipv4hint=192.0.2.1,192.0.2.2 ipv6hint=2001:db8::1 ech=AAECAw==";
         assert_eq!(text, expected);
         assert!(Data::parse(Type::HTTPS, &text).is_ok());
         let plain = ServiceBinding::default();
-        assert_eq!(plain.data(None, &addresses[..1]), "1 . ipv4hint=192.0.2.1");
-        assert_eq!(plain.data(Some(30443), &[]), "1 . port=30443");
+        assert_eq!(plain.data("web.test.", None, &addresses[..1]), "1 web.test. ipv4hint=192.0.2.1");
+        assert_eq!(plain.data(".", Some(30443), &[]), "1 . port=30443");
         let silent = binding(serde_json::json!({"hints": false, "alpn": ["h2"]}));
-        assert_eq!(silent.data(None, &addresses), "1 . alpn=h2");
+        assert_eq!(silent.data(".", None, &addresses), "1 . alpn=h2");
     }
 
     #[test]

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::api::{BindingType, ServiceBinding, TrafficPolicySpec};
-use crate::dns::Name;
+use crate::dns::{Name, RECORDS_MAX, TEXT_MAX};
 
 use super::pipeline::Share;
 use super::record::{Choice, RecordType, Tier};
 use super::zone::{by_family, is_label};
 use super::{ServicePort, ServiceView};
+
+/// Addresses of one cluster that a set names: all, and fewer where so many would be more than DNS servers take in one set, for they refuse such
+/// zones altogether.
+const ADDRESSES: [usize; 5] = [usize::MAX, 64, 16, 4, 1];
 
 /// What one record set of a name says of a cluster.
 pub(super) enum Content<'a> {
@@ -63,7 +67,7 @@ impl<'a> Content<'a> {
         let (field, prefix) = match self {
             Self::Bindings(_, prefix, _) if !prefix.is_empty() => ("serviceBindings", *prefix),
             Self::Port(_, label, _) => ("ports", label.as_str()),
-            _ => return Ok(name.to_owned()),
+            _ => return Name::parse(name).map(|_| name.to_owned()).map_err(|error| error.to_string()),
         };
         if name.starts_with('*') {
             return Err(format!("{field}: nothing can stand in front of the wildcard {name}"));
@@ -71,7 +75,7 @@ impl<'a> Content<'a> {
         let name = format!("{prefix}.{name}");
         match Name::parse(&name) {
             Ok(_) => Ok(name),
-            Err(error) => Err(format!("{field}: {name}: {error}")),
+            Err(error) => Err(format!("{field}: {error}")),
         }
     }
 
@@ -84,38 +88,53 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// The tiers as far as there is something to say.
-    pub(super) fn tiers(&self, service: &ServiceView, tiers: &[Vec<Share>]) -> Vec<Tier> {
-        let choice = |share: &Share| {
-            let data = self.data(service, &share.cluster, &share.addresses, share.weight)?;
-            Some(Choice { data, weight: share.weight, cluster: share.cluster.clone() })
+    /// The tiers of `name` as far as there is something to say, and as much of it as DNS servers take.
+    pub(super) fn tiers(&self, service: &ServiceView, name: &str, tiers: &[Vec<Share>]) -> Vec<Tier> {
+        let of = |most: usize| -> Vec<Tier> {
+            let choice = |share: &Share| {
+                let data = self.data(service, name, &share.cluster, &share.addresses, most, share.weight)?;
+                Some(Choice { data, weight: share.weight, cluster: share.cluster.clone() })
+            };
+            let tiers = tiers.iter().map(|tier| Tier { choices: tier.iter().filter_map(choice).collect() });
+            tiers.filter(|tier| !tier.choices.is_empty()).collect()
         };
-        tiers
-            .iter()
-            .map(|tier| Tier { choices: tier.iter().filter_map(choice).collect() })
-            .filter(|tier| !tier.choices.is_empty())
-            .collect()
+        bounded(of)
     }
 
     /// One tier of addresses that are in no cluster.
-    pub(super) fn fixed(&self, service: &ServiceView, addresses: &[IpAddr]) -> Vec<Tier> {
-        let data = self.data(service, "", addresses, 0).into_iter();
-        data.map(|data| Tier { choices: vec![Choice { data, weight: 1, cluster: String::new() }] }).collect()
+    pub(super) fn fixed(&self, service: &ServiceView, name: &str, addresses: &[IpAddr]) -> Vec<Tier> {
+        let of = |most: usize| -> Vec<Tier> {
+            let data = self.data(service, name, "", addresses, most, 0).into_iter();
+            let choice = |data| Choice { data, weight: 1, cluster: String::new() };
+            data.map(|data| Tier { choices: vec![choice(data)] }).collect()
+        };
+        bounded(of)
     }
 
+    /// At most `most` addresses of each family.
     fn data(
         &self,
         service: &ServiceView,
+        base: &str,
         cluster: &str,
         addresses: &[IpAddr],
+        most: usize,
         weight: u32,
     ) -> Option<Vec<String>> {
         match self {
-            Self::Addresses(family) => by_family(addresses).remove(family),
+            Self::Addresses(family) => {
+                let mut data = by_family(addresses).remove(family)?;
+                data.truncate(most);
+                Some(data)
+            }
             Self::Bindings(rtype, prefix, bindings) => {
                 let own = *rtype == BindingType::Https && prefix.is_empty();
                 let port = own.then(|| https_port(service, cluster)).flatten();
-                Some(bindings.iter().map(|binding| binding.data(port, addresses)).collect())
+                let target = if prefix.is_empty() { "." } else { base };
+                let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) =
+                    addresses.iter().copied().partition(IpAddr::is_ipv4);
+                let hints: Vec<IpAddr> = v4.into_iter().take(most).chain(v6.into_iter().take(most)).collect();
+                Some(bindings.iter().map(|binding| binding.data(target, port, &hints)).collect())
             }
             Self::Port(port, _, name) => {
                 let there = service.port_in(port, cluster);
@@ -135,4 +154,29 @@ impl<'a> Content<'a> {
 fn https_port(service: &ServiceView, cluster: &str) -> Option<u16> {
     let port = service.ports.iter().find(|port| port.name == ServiceBinding::PORT_NAME)?;
     Some(service.port_in(port, cluster)).filter(|port| *port != ServiceBinding::HTTPS_PORT)
+}
+
+/// The tiers with as many addresses of each cluster as fit in one set, in front of the rest those of the first clusters.
+fn bounded(of: impl Fn(usize) -> Vec<Tier>) -> Vec<Tier> {
+    let mut tiers = Vec::new();
+    for most in ADDRESSES {
+        tiers = of(most);
+        let data = || tiers.iter().flat_map(|tier| &tier.choices).flat_map(|choice| &choice.data);
+        if data().count() <= RECORDS_MAX && data().map(String::len).sum::<usize>() <= TEXT_MAX {
+            return tiers;
+        }
+    }
+    let (mut records, mut text) = (0, 0);
+    for tier in &mut tiers {
+        for choice in &mut tier.choices {
+            choice.data.retain(|data| {
+                records += 1;
+                text += data.len();
+                records <= RECORDS_MAX && text <= TEXT_MAX
+            });
+        }
+        tier.choices.retain(|choice| !choice.data.is_empty());
+    }
+    tiers.retain(|tier| !tier.choices.is_empty());
+    tiers
 }

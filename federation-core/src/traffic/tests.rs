@@ -7,6 +7,7 @@ use super::*;
 use crate::api::Verdict;
 
 mod bindings;
+mod bounds;
 mod clusterset;
 mod policy;
 

@@ -259,10 +259,11 @@ impl<'a> Builder<'a> {
         regions: Vec<(String, Vec<Vec<Share>>)>,
     ) {
         let Decided { front, chosen, ttl } = decided;
-        let tiers = pipeline::tiers(self.input, front.spec, chosen, near);
+        let shares = pipeline::tiers(self.input, front.spec, chosen, near);
+        let base = name;
         let owner = Owner { service: front.object(), policy: front.policy.to_owned() };
         for content in contents {
-            let name = match content.name(name) {
+            let name = match content.name(base) {
                 Ok(name) => name,
                 Err(message) => {
                     self.problem(decided, message);
@@ -270,8 +271,8 @@ impl<'a> Builder<'a> {
                 }
             };
             let tiers = match &chosen.otherwise {
-                None => content.tiers(front.service, &tiers),
-                Some(Otherwise::Fallback(addresses)) => content.fixed(front.service, addresses),
+                None => content.tiers(front.service, base, &shares),
+                Some(Otherwise::Fallback(addresses)) => content.fixed(front.service, base, addresses),
                 // One record set is enough for the name to exist.
                 Some(Otherwise::NoData) if content.is_first() => {
                     vec![Tier {
@@ -285,7 +286,7 @@ impl<'a> Builder<'a> {
             }
             let mut variants: Vec<Variant> = Vec::new();
             for (region, tiers_there) in &regions {
-                let there = content.tiers(front.service, tiers_there);
+                let there = content.tiers(front.service, base, tiers_there);
                 if there.is_empty() || there == tiers {
                     continue;
                 }
@@ -314,14 +315,19 @@ impl<'a> Builder<'a> {
             };
             self.insert(origin, record);
         }
-        self.owners.entry(name.to_owned()).or_insert(owner);
+        self.owners.entry(base.to_owned()).or_insert(owner);
     }
 
     /// Says once what is wrong with a policy.
     fn problem(&mut self, decided: &Decided<'_>, message: String) {
-        let Front { service, policy, .. } = decided.front;
+        let front = decided.front;
+        let Front { service, policy, .. } = front;
         let problem = Explanation {
-            object: format!("{}/{policy}", service.namespace),
+            object: if policy.is_empty() {
+                front.object()
+            } else {
+                format!("{}/{policy}", service.namespace)
+            },
             policy: policy.to_owned(),
             cluster: String::new(),
             answered: false,

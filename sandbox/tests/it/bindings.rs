@@ -39,7 +39,8 @@ async fn https_records_send_users_where_addresses_do() {
     let begin = "1 . alpn=\"h2\" port=8080 ipv4hint=127.";
     assert!(both.iter().all(|record| record.starts_with(begin)), "{both:?}");
     let prefixed = dig(dns, &format!("_8443._https.{NAME}"), "HTTPS");
-    assert!(prefixed.len() == 2 && prefixed[0].starts_with("1 . alpn=\"h3\" ipv4hint="), "{prefixed:?}");
+    let begin = format!("1 {}. alpn=\"h3\" ipv4hint=", NAME.trim_end_matches('.'));
+    assert!(prefixed.len() == 2 && prefixed[0].starts_with(&begin), "{prefixed:?}");
     // Their verdict goes, and so do the hints: at the same time as the addresses.
     let switch = json!({"spec": {"overrides": {"taiwan": {"state": "Off", "reason": "maintenance"}}}});
     federation.api.merge(&format!("{POLICIES}/web"), &switch).await;
