@@ -126,7 +126,7 @@ impl Reach {
     }
 }
 
-/// Addresses in the order of preference that users' paths have: a load balancer, node ports of ready nodes, external addresses.
+/// Addresses in the order of preference that users' paths have: a load balancer (its addresses, else its name), node ports of ready nodes, external addresses.
 fn describe<'a>(
     service: Option<&Value>,
     ready: &Ready,
@@ -145,8 +145,15 @@ fn describe<'a>(
     }
     let kind = text("/spec/type");
     if kind == "LoadBalancer" {
-        let ips = items("/status/loadBalancer/ingress").iter().filter_map(|item| item.get("ip")?.as_str());
-        state.addresses = ips.map(str::to_owned).collect();
+        let ingress = items("/status/loadBalancer/ingress");
+        let of = |field: &str| -> Vec<String> {
+            ingress.iter().filter_map(|item| Some(item.get(field)?.as_str()?.to_owned())).collect()
+        };
+        state.addresses = of("ip");
+        if state.addresses.is_empty() {
+            // Some clouds say a name alone, whose addresses change.
+            state.addresses = of("hostname");
+        }
     }
     if state.addresses.is_empty() && matches!(kind, "LoadBalancer" | "NodePort") {
         for port in items("/spec/ports") {
@@ -270,6 +277,24 @@ mod tests {
             (state.addresses, state.ports.len(), state.ready_endpoints),
             (vec!["192.0.2.7".to_owned()], 0, 2)
         );
+    }
+
+    #[test]
+    fn a_load_balancer_with_no_address_is_reached_by_its_name_and_not_at_the_nodes() {
+        let service = |ingress: Value| {
+            json!({"spec": {"type": "LoadBalancer", "ports": [{"port": 443, "nodePort": 30443}]},
+                "status": {"loadBalancer": {"ingress": ingress}}})
+        };
+        let reached = |ingress: Value| {
+            let nodes = [ready_node("10.0.0.1", &["198.51.100.1"])];
+            let state = describe(Some(&service(ingress)), &ready(1), nodes.iter());
+            (state.addresses, state.ports.len())
+        };
+        let name = json!([{"hostname": "lb-1.elb.example.net"}]);
+        assert_eq!(reached(name), (vec!["lb-1.elb.example.net".into()], 0));
+        let both = json!([{"hostname": "lb-1.elb.example.net"}, {"ip": "192.0.2.7"}]);
+        assert_eq!(reached(both), (vec!["192.0.2.7".into()], 0));
+        assert_eq!(reached(json!([])), (vec!["198.51.100.1".into()], 1));
     }
 
     #[test]

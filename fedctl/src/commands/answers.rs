@@ -113,6 +113,9 @@ fn explain(name: &str, found: &v1::LookupResponse) -> String {
     }
     for record in &found.records {
         let how = match v1::Selection::try_from(record.selection) {
+            // An alias has one target.
+            Ok(v1::Selection::All) if record.r#type == "CNAME" => "1 of the first tier".into(),
+            Ok(v1::Selection::Weighted) if record.r#type == "CNAME" => "1 of the first tier by weight".into(),
             Ok(v1::Selection::Weighted) => format!("{} of the first tier by weight", record.picks.max(1)),
             Ok(v1::Selection::Sticky) => "1 of the first tier, by weight and client".into(),
             _ => "all of the first tier".into(),
@@ -129,6 +132,9 @@ fn explain(name: &str, found: &v1::LookupResponse) -> String {
                 text.push_str(&line);
             }
         }
+    }
+    for note in &found.notes {
+        add(&mut text, "note", note.clone());
     }
     let mut table = comfy_table::Table::new();
     table

@@ -74,6 +74,7 @@ impl v1::operations_server::Operations for Operations {
             records: found.records.iter().map(|record| wire::for_region(record, found.region)).collect(),
             reasons,
             frozen: snapshot.frozen.clone().unwrap_or_default(),
+            notes: found.notes.iter().map(ToString::to_string).collect(),
         }))
     }
 

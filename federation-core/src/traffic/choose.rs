@@ -8,7 +8,7 @@ use crate::api::{AllDownRule, SwitchState, TrafficPolicySpec};
 use super::ramp::{RAMP_STEPS, Ramp};
 use super::safety::{self, Candidate};
 use super::standing::{Cause, Standing, standing};
-use super::{ClusterMemory, DEFAULT_WEIGHT, Explanation, FrontMemory, ServiceView, TrafficInput};
+use super::{Address, ClusterMemory, DEFAULT_WEIGHT, Explanation, FrontMemory, ServiceView, TrafficInput};
 
 /// A Service under a policy.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,9 @@ pub(super) struct Chosen {
     /// By cluster name.
     pub(super) on: BTreeMap<String, On>,
     /// Clusters that count in the weight of their tier but do not serve; with their addresses, for a tier in panic.
-    pub(super) down: BTreeMap<String, Vec<IpAddr>>,
+    pub(super) down: BTreeMap<String, Vec<Address>>,
+    /// Clusters that somebody switched off, drained or gave no weight; with their addresses.
+    pub(super) off: BTreeMap<String, Vec<Address>>,
     /// What is answered if nothing is on; none if there was never an answer.
     pub(super) otherwise: Option<Otherwise>,
     /// To be kept.
@@ -51,7 +53,7 @@ pub(super) struct Chosen {
 /// A cluster that is answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct On {
-    pub(super) addresses: Vec<IpAddr>,
+    pub(super) addresses: Vec<Address>,
     /// Of [`RAMP_STEPS`].
     pub(super) ramp: u32,
 }
@@ -79,7 +81,7 @@ struct Case<'a> {
     name: &'a str,
     before: Option<&'a ClusterMemory>,
     switch: Option<SwitchState>,
-    addresses: Vec<IpAddr>,
+    addresses: Vec<Address>,
     on: bool,
     rule: &'static str,
     message: String,
@@ -123,10 +125,11 @@ impl Moments {
     }
 }
 
-/// Decides for one front.
+/// Decides for one front. `own` are the origins of the zones that are answered here.
 pub(super) fn choose(
     input: &TrafficInput<'_>,
     front: Front<'_>,
+    own: &[String],
     explanations: &mut Vec<Explanation>,
 ) -> Chosen {
     let seed;
@@ -138,7 +141,7 @@ pub(super) fn choose(
         &seed
     };
     let mut moments = Moments::default();
-    let mut cases = cases(input, front, before, &mut moments);
+    let mut cases = cases(input, front, before, own, &mut moments);
     let mut log = before.withdrawn.clone();
     if let Some(reason) = input.frozen.filter(|_| before.clusters.values().any(|cluster| cluster.on)) {
         for case in cases.iter_mut().filter(|case| case.switch.is_none()) {
@@ -192,8 +195,9 @@ pub(super) fn choose(
         chosen.memory.clusters.insert(case.name.to_owned(), memory);
         if case.on {
             chosen.on.insert(case.name.to_owned(), On { addresses: case.addresses, ramp: case.ramp });
-        } else if !case.wanted_off {
-            chosen.down.insert(case.name.to_owned(), case.addresses);
+        } else {
+            let off = if case.wanted_off { &mut chosen.off } else { &mut chosen.down };
+            off.insert(case.name.to_owned(), case.addresses);
         }
     }
     chosen.memory.withdrawn = log;
@@ -210,6 +214,7 @@ fn cases<'a>(
     input: &TrafficInput<'_>,
     front: Front<'a>,
     before: &'a FrontMemory,
+    own: &[String],
     moments: &mut Moments,
 ) -> Vec<Case<'a>> {
     let known = before.clusters.iter().filter(|(_, memory)| memory.on).map(|(name, _)| name);
@@ -233,7 +238,7 @@ fn cases<'a>(
             drain_ms: None,
             ramp: RAMP_STEPS,
         };
-        match standing(cluster, front.service.backends.get(name), last) {
+        match standing(cluster, front.service.backends.get(name), last, own) {
             Standing::Serves { addresses, rule, message } => {
                 case.addresses = addresses;
                 case.set(true, rule, message);

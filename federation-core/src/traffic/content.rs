@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use crate::api::{BindingType, ServiceBinding, TrafficPolicySpec};
 use crate::dns::{Name, RECORDS_MAX, TEXT_MAX};
 
+use super::address::{host, ips};
 use super::pipeline::Share;
 use super::record::{Choice, RecordType, Tier};
 use super::zone::{by_family, is_label};
-use super::{ServicePort, ServiceView};
+use super::{Address, ServicePort, ServiceView};
 
 /// Addresses of one cluster that a set names: all, and fewer where so many would be more than DNS servers take in one set, for they refuse such
 /// zones altogether.
@@ -19,10 +20,28 @@ const ADDRESSES: [usize; 5] = [usize::MAX, 64, 16, 4, 1];
 pub(super) enum Content<'a> {
     /// Its addresses of one family.
     Addresses(RecordType),
+    /// The name that it is reached by, or its own name that has its addresses.
+    Alias,
     /// How it is spoken to: all bindings with one type and prefix.
     Bindings(BindingType, &'a str, Vec<&'a ServiceBinding>),
     /// Where one of its ports is: the port, its labels, and the Service's name there.
     Port(&'a ServicePort, String, &'a str),
+}
+
+/// Where the sets of a name stand.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) service: &'a ServiceView,
+    /// The name, without what stands in front of it.
+    pub(super) base: &'a str,
+    /// If the name is an alias, what the clusters' own names have behind `<cluster>.`.
+    pub(super) clusters: Option<&'a str>,
+}
+
+/// The name of a cluster that has its addresses, if that is one.
+pub(super) fn of_cluster(cluster: &str, clusters: &str) -> Option<String> {
+    let name = format!("{}.{clusters}", cluster.to_ascii_lowercase());
+    Name::parse(&name).is_ok().then_some(name)
 }
 
 /// The labels in front of a name that has SRV records of the port (RFC 2782); none for one without a name.
@@ -53,6 +72,7 @@ impl<'a> Content<'a> {
     pub(super) fn rtype(&self) -> RecordType {
         match self {
             Self::Addresses(family) => *family,
+            Self::Alias => RecordType::Cname,
             Self::Bindings(BindingType::Https, ..) => RecordType::Https,
             Self::Bindings(BindingType::Svcb, ..) => RecordType::Svcb,
             Self::Port(..) => RecordType::Srv,
@@ -79,20 +99,30 @@ impl<'a> Content<'a> {
         }
     }
 
+    /// Whether the set stands at the name itself, and not behind labels of its own.
+    pub(super) fn is_plain(&self) -> bool {
+        match self {
+            Self::Addresses(_) | Self::Alias => true,
+            Self::Bindings(_, prefix, _) => prefix.is_empty(),
+            Self::Port(..) => false,
+        }
+    }
+
     /// Whether no other set is sure to stand at the same name before it.
     pub(super) fn is_first(&self) -> bool {
         match self {
+            Self::Alias => true,
             Self::Addresses(family) => *family == RecordType::A,
             Self::Bindings(_, prefix, _) => !prefix.is_empty(),
             Self::Port(..) => true,
         }
     }
 
-    /// The tiers of `name` as far as there is something to say, and as much of it as DNS servers take.
-    pub(super) fn tiers(&self, service: &ServiceView, name: &str, tiers: &[Vec<Share>]) -> Vec<Tier> {
+    /// The tiers as far as there is something to say, and as much of it as DNS servers take.
+    pub(super) fn tiers(&self, at: At<'_>, tiers: &[Vec<Share>]) -> Vec<Tier> {
         let of = |most: usize| -> Vec<Tier> {
             let choice = |share: &Share| {
-                let data = self.data(service, name, &share.cluster, &share.addresses, most, share.weight)?;
+                let data = self.data(at, &share.cluster, &share.addresses, most, share.weight)?;
                 Some(Choice { data, weight: share.weight, cluster: share.cluster.clone() })
             };
             let tiers = tiers.iter().map(|tier| Tier { choices: tier.iter().filter_map(choice).collect() });
@@ -102,10 +132,11 @@ impl<'a> Content<'a> {
     }
 
     /// One tier of addresses that are in no cluster.
-    pub(super) fn fixed(&self, service: &ServiceView, name: &str, addresses: &[IpAddr]) -> Vec<Tier> {
+    pub(super) fn fixed(&self, at: At<'_>, addresses: &[IpAddr]) -> Vec<Tier> {
+        let addresses: Vec<Address> = addresses.iter().copied().map(Address::Ip).collect();
         let of = |most: usize| -> Vec<Tier> {
-            let data = self.data(service, name, "", addresses, most, 0).into_iter();
             let choice = |data| Choice { data, weight: 1, cluster: String::new() };
+            let data = self.data(at, "", &addresses, most, 0).into_iter();
             data.map(|data| Tier { choices: vec![choice(data)] }).collect()
         };
         bounded(of)
@@ -114,36 +145,50 @@ impl<'a> Content<'a> {
     /// At most `most` addresses of each family.
     fn data(
         &self,
-        service: &ServiceView,
-        base: &str,
+        at: At<'_>,
         cluster: &str,
-        addresses: &[IpAddr],
+        addresses: &[Address],
         most: usize,
         weight: u32,
     ) -> Option<Vec<String>> {
+        let host = host(addresses);
+        let own = || at.clusters.and_then(|clusters| of_cluster(cluster, clusters));
         match self {
             Self::Addresses(family) => {
-                let mut data = by_family(addresses).remove(family)?;
+                let mut data = by_family(&ips(addresses)).remove(family)?;
                 data.truncate(most);
                 Some(data)
             }
+            Self::Alias => Some(vec![host.map(str::to_owned).or_else(own)?]),
             Self::Bindings(rtype, prefix, bindings) => {
-                let own = *rtype == BindingType::Https && prefix.is_empty();
-                let port = own.then(|| https_port(service, cluster)).flatten();
-                let target = if prefix.is_empty() { "." } else { base };
+                let plain = *rtype == BindingType::Https && prefix.is_empty();
+                let port = plain.then(|| https_port(at.service, cluster)).flatten();
+                let target = match host {
+                    // What the load balancer says of itself stands at its name.
+                    Some(_) if prefix.is_empty() => return None,
+                    Some(host) => host.to_owned(),
+                    None if prefix.is_empty() => ".".into(),
+                    None => own().unwrap_or_else(|| at.base.to_owned()),
+                };
                 let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) =
-                    addresses.iter().copied().partition(IpAddr::is_ipv4);
+                    ips(addresses).into_iter().partition(IpAddr::is_ipv4);
                 let hints: Vec<IpAddr> = v4.into_iter().take(most).chain(v6.into_iter().take(most)).collect();
-                Some(bindings.iter().map(|binding| binding.data(target, port, &hints)).collect())
+                Some(bindings.iter().map(|binding| binding.data(&target, port, &hints)).collect())
             }
             Self::Port(port, _, name) => {
-                let there = service.port_in(port, cluster);
-                let same = service.backends.keys().all(|other| service.port_in(port, other) == port.number);
-                Some(vec![if same || !is_label(cluster) {
-                    format!("0 0 {there} {name}")
-                } else {
-                    // Who takes this port has to come to this cluster.
-                    format!("0 {} {there} {cluster}.{name}", weight.min(u32::from(u16::MAX)))
+                let there = at.service.port_in(port, cluster);
+                let same =
+                    at.service.backends.keys().all(|other| at.service.port_in(port, other) == port.number);
+                // Who takes a port that is not the same everywhere has to come to this cluster; and no SRV record may lead to an alias (RFC 2782).
+                let target = match host {
+                    Some(host) => Some(host.to_owned()),
+                    None if at.clusters.is_some() => own(),
+                    None if !same && is_label(cluster) => Some(format!("{cluster}.{name}")),
+                    None => None,
+                };
+                Some(vec![match target {
+                    Some(target) => format!("0 {} {there} {target}", weight.min(u32::from(u16::MAX))),
+                    None => format!("0 0 {there} {name}"),
                 }])
             }
         }

@@ -23,6 +23,8 @@ pub struct Lookup<'a> {
     pub policy: &'a str,
     /// Cluster by cluster.
     pub reasons: Vec<Reason<'a>>,
+    /// What cannot be answered at this name, and why.
+    pub notes: Vec<&'a str>,
 }
 
 /// Why one cluster is answered, or not.
@@ -102,7 +104,14 @@ pub fn lookup<'a>(
             }
         })
         .collect();
-    Ok(Lookup { zone, records, region, scope, service, policy, reasons })
+    let about = format!("{name} ");
+    let notes = decision
+        .explanations
+        .iter()
+        .filter(|why| why.cluster.is_empty() && why.message.starts_with(&about))
+        .map(|why| why.message.as_str())
+        .collect();
+    Ok(Lookup { zone, records, region, scope, service, policy, reasons, notes })
 }
 
 impl fmt::Display for Reason<'_> {

@@ -99,7 +99,7 @@ pub struct ServicePort {
 pub struct Backend {
     /// Ready endpoints.
     pub ready_endpoints: u32,
-    /// Literal addresses that users can connect to. What is no IP address is left out, and said so.
+    /// Addresses that users can connect to, and names where there are none: see [`super::Address`]. What is neither is left out, and said so.
     pub addresses: Vec<String>,
     /// Ports by which users reach it there in place of the Service's own (node ports), by the port's name.
     pub ports: BTreeMap<String, u16>,

@@ -1,14 +1,15 @@
 //! What is kept from one decision to the next, over restarts too.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+use super::Address;
 
 /// What is answered: by `namespace/service`, by cluster, its addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Answers(pub BTreeMap<String, BTreeMap<String, Vec<IpAddr>>>);
+pub struct Answers(pub BTreeMap<String, BTreeMap<String, Vec<Address>>>);
 
 /// Everything that a decision has to know of those before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +47,7 @@ pub struct ClusterMemory {
     pub drain_ms: Option<i64>,
     /// Its addresses when they were last known.
     #[serde(default)]
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Vec<Address>,
 }
 
 /// A cluster that automation took out of an answer.
@@ -62,7 +63,7 @@ pub struct Withdrawal {
 
 impl FrontMemory {
     /// From what is known to be answered for a Service whose policy is new.
-    pub(super) fn seeded(answered: &BTreeMap<String, Vec<IpAddr>>) -> Self {
+    pub(super) fn seeded(answered: &BTreeMap<String, Vec<Address>>) -> Self {
         let clusters = answered
             .iter()
             .map(|(cluster, addresses)| {

@@ -33,10 +33,13 @@
 //! Each has A and AAAA records, and the HTTPS and SVCB records of its policy's `serviceBindings`, at the name itself or at `<prefix>.<name>`. All of
 //! them are made from the same tiers, so that hints never point elsewhere than addresses.
 //!
+//! A cluster whose load balancer says a name and no address is an alias: see `zone/alias.rs`.
+//!
 //! The last three are Federation v1's. It made a CNAME from the zone's name to the region's, and from there to the global one, when nothing
 //! served nearby; here the tiers of one record set say the same, and the resolver is spared two questions. Each regional name has a zone
 //! of its own, so that the federation never has to be authoritative for the whole suffix, which is somebody else's.
 
+mod address;
 mod choose;
 mod content;
 mod explain;
@@ -54,10 +57,10 @@ mod ttl;
 mod zone;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use crate::api::{ClusterAnswer, TrafficPolicy};
 
+pub use address::{Address, AddressError};
 pub use explain::{Lookup, LookupError, Reason, lookup};
 pub use input::{
     Backend, ClusterTraffic, Endpoint, NameServer, Probe, ServicePort, ServiceView, TrafficInput,
@@ -163,6 +166,7 @@ pub struct Explanation {
 pub fn zones(input: &TrafficInput<'_>) -> TrafficDecision {
     let mut decision = TrafficDecision::default();
     let mut zones = zone::Builder::new(input);
+    let origins = zones.origins();
     let plain = TrafficPolicy::default();
     let mut all: Vec<Decided<'_>> = Vec::new();
     for service in input.services {
@@ -170,7 +174,7 @@ pub fn zones(input: &TrafficInput<'_>) -> TrafficDecision {
         let from = all.len();
         for policy in policies {
             let front = Front { service, policy: policy.name(), spec: &policy.spec };
-            let chosen = choose::choose(input, front, &mut decision.explanations);
+            let chosen = choose::choose(input, front, &origins, &mut decision.explanations);
             all.push(decide(input, front, chosen, &mut decision));
         }
         // The oldest policy speaks for the Service's own names.
@@ -217,7 +221,7 @@ fn decide<'a>(
     decision: &mut TrafficDecision,
 ) -> Decided<'a> {
     let tiers = pipeline::tiers(input, front.spec, &chosen, &[]);
-    let mut answered: BTreeMap<String, Vec<IpAddr>> =
+    let mut answered: BTreeMap<String, Vec<Address>> =
         chosen.on.iter().map(|(cluster, on)| (cluster.clone(), on.addresses.clone())).collect();
     for share in tiers.iter().flatten() {
         if answered.contains_key(&share.cluster) {

@@ -1,13 +1,12 @@
 //! From the clusters of a front to tiers of choices: ranks by nearness, failover tiers within them, panic, weights.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use crate::api::{PanicRule, Strategy, TrafficPolicySpec};
 
 use super::choose::{Chosen, weight};
 use super::ramp::RAMP_STEPS;
-use super::{DEFAULT_WEIGHT, TrafficInput};
+use super::{Address, DEFAULT_WEIGHT, TrafficInput};
 
 /// Percentage of a tier's weight below which it is in panic, if the policy says none.
 const PANIC_PERCENT: u32 = 50;
@@ -16,7 +15,7 @@ const PANIC_PERCENT: u32 = 50;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Share {
     pub(super) cluster: String,
-    pub(super) addresses: Vec<IpAddr>,
+    pub(super) addresses: Vec<Address>,
     /// At least 1.
     pub(super) weight: u32,
 }
@@ -95,7 +94,7 @@ fn shares(
     tier: &BTreeSet<&String>,
     ignore_health: bool,
 ) -> Vec<Share> {
-    let mut members: BTreeMap<&String, (&Vec<IpAddr>, u32)> = BTreeMap::new();
+    let mut members: BTreeMap<&String, (&Vec<Address>, u32)> = BTreeMap::new();
     for name in tier {
         if let Some(on) = chosen.on.get(*name) {
             members.insert(name, (&on.addresses, on.ramp));
@@ -111,7 +110,7 @@ fn shares(
         }
         weight(input, spec, name).saturating_mul(if ramping { ramp } else { 1 })
     };
-    let share = |name: &String, addresses: &[IpAddr], weight| Share {
+    let share = |name: &String, addresses: &[Address], weight| Share {
         cluster: name.clone(),
         addresses: addresses.to_vec(),
         weight,

@@ -73,6 +73,9 @@ pub enum RecordType {
     /// IPv6 address.
     #[serde(rename = "AAAA")]
     Aaaa,
+    /// Where the name's records are: a name that stands in for it.
+    #[serde(rename = "CNAME")]
+    Cname,
     /// How a web server is spoken to (RFC 9460).
     #[serde(rename = "HTTPS")]
     Https,
@@ -93,6 +96,7 @@ impl RecordType {
         match self {
             Self::A => "A",
             Self::Aaaa => "AAAA",
+            Self::Cname => "CNAME",
             Self::Https => "HTTPS",
             Self::Svcb => "SVCB",
             Self::Srv => "SRV",

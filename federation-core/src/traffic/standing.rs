@@ -1,10 +1,9 @@
 //! Whether one cluster serves one Service, from all that is known of both.
 
-use std::net::IpAddr;
-
 use crate::api::Verdict;
 
-use super::{Backend, ClusterTraffic};
+use super::zone::inside;
+use super::{Address, Backend, ClusterTraffic};
 
 /// Probes that were heard longer ago say nothing: six rounds at the default interval.
 pub const PROBE_STALE_MS: i64 = 60_000;
@@ -13,11 +12,11 @@ pub const PROBE_STALE_MS: i64 = 60_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// Users are served there.
-    Serves { addresses: Vec<IpAddr>, rule: &'static str, message: String },
+    Serves { addresses: Vec<Address>, rule: &'static str, message: String },
     /// It is not known, and what was answered stays.
     Kept { message: &'static str },
     /// Users are not served there.
-    Not { addresses: Vec<IpAddr>, cause: Cause, rule: &'static str, message: String },
+    Not { addresses: Vec<Address>, cause: Cause, rule: &'static str, message: String },
 }
 
 /// Whose doing it is that a cluster does not serve.
@@ -29,13 +28,15 @@ pub(super) enum Cause {
     Wanted,
 }
 
-/// `cluster` is none for one that is no member; `known` is what was answered last, if it was.
+/// `cluster` is none for one that is no member; `known` is what was answered last, if it was; `own` are the origins of the zones that are answered
+/// here.
 pub(super) fn standing(
     cluster: Option<&ClusterTraffic>,
     backend: Option<&Backend>,
-    known: Option<&[IpAddr]>,
+    known: Option<&[Address]>,
+    own: &[String],
 ) -> Standing {
-    let not = |addresses: Vec<IpAddr>, cause, rule, message: &str| Standing::Not {
+    let not = |addresses: Vec<Address>, cause, rule, message: &str| Standing::Not {
         addresses,
         cause,
         rule,
@@ -52,7 +53,7 @@ pub(super) fn standing(
             not(Vec::new(), Cause::Wanted, "Absent", "it holds no copy of the Service")
         };
     };
-    let (addresses, refused) = addresses(cluster, backend);
+    let (addresses, refused) = addresses(cluster, backend, own);
     if cluster.weight == Some(0) {
         return not(addresses, Cause::Wanted, "WeightZero", "spec.trafficWeight of the cluster is 0");
     }
@@ -71,7 +72,12 @@ pub(super) fn standing(
             if addresses.is_empty() {
                 return not(addresses, Cause::Observed, "NoAddress", &refused);
             }
-            let message = format!("{} endpoints are ready", backend.ready_endpoints);
+            let mut message = format!("{} endpoints are ready", backend.ready_endpoints);
+            if let Some(name @ Address::Host(_)) = addresses.first() {
+                message.push_str(&format!(
+                    "; users reach it by the name {name} alone, so the answer is a CNAME, and probes do not look there"
+                ));
+            }
             Standing::Serves { addresses, rule: "Serving", message }
         }
         (Verdict::Unknown, None) if known.is_some() => {
@@ -104,16 +110,26 @@ pub(super) fn standing(
     }
 }
 
-/// The addresses of a Service in a cluster, and what to say if there are none.
-fn addresses(cluster: &ClusterTraffic, backend: &Backend) -> (Vec<IpAddr>, String) {
-    let own = if backend.addresses.is_empty() { &cluster.addresses } else { &backend.addresses };
-    let mut addresses: Vec<IpAddr> = own.iter().filter_map(|text| text.parse().ok()).collect();
+/// The addresses of a Service in a cluster, and what to say if there are none. A name is one only where nothing else is said: its addresses are
+/// not known here, and an alias has one target.
+fn addresses(cluster: &ClusterTraffic, backend: &Backend, own: &[String]) -> (Vec<Address>, String) {
+    let told = if backend.addresses.is_empty() { &cluster.addresses } else { &backend.addresses };
+    let mut addresses: Vec<Address> = told.iter().filter_map(|text| text.parse().ok()).collect();
     addresses.sort_unstable();
     addresses.dedup();
-    let message = if own.is_empty() {
+    if addresses.iter().any(|address| matches!(address, Address::Ip(_))) {
+        addresses.retain(|address| matches!(address, Address::Ip(_)));
+    }
+    // An alias to a name that is answered here would be one to itself.
+    let ours = |name: &str| own.iter().any(|origin| inside(name, origin));
+    addresses.retain(|address| !matches!(address, Address::Host(name) if ours(name)));
+    if matches!(addresses.first(), Some(Address::Host(_))) {
+        addresses.truncate(1);
+    }
+    let message = if told.is_empty() {
         "neither its Service nor the Cluster's spec.addresses says an address".into()
     } else {
-        format!("{} are no IP addresses", own.join(", "))
+        format!("{} are neither IP addresses nor names outside of the federation's zones", told.join(", "))
     };
     (addresses, message)
 }

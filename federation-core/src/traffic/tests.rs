@@ -6,6 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::api::Verdict;
 
+mod alias;
 mod bindings;
 mod bounds;
 mod clusterset;
@@ -171,14 +172,14 @@ fn a_cluster_that_does_not_serve_is_left_out() {
     world.cluster("taiwan").weight = Some(0);
     check(&world.step(), "192.0.2.2*100");
     let mut world = World::new();
-    world.backend("taiwan").addresses = vec!["lb.example.test".into()];
+    world.backend("taiwan").addresses = vec!["load balancer".into()];
     let decision = world.step();
     check(&decision, "192.0.2.2*100");
     assert!(
         decision
             .explanations
             .iter()
-            .any(|why| why.rule == "NoAddress" && why.message.contains("lb.example.test"))
+            .any(|why| why.rule == "NoAddress" && why.message.contains("load balancer"))
     );
 }
 

@@ -1,5 +1,6 @@
 //! The names of Services and policies, and the zones that they are in.
 
+mod alias;
 mod clusterset;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +9,7 @@ use std::net::IpAddr;
 use crate::api::{Proximity, Strategy, TrafficPolicy};
 
 use super::choose::{Chosen, Front, Otherwise};
-use super::content::Content;
+use super::content::{At, Content};
 use super::pipeline::{self, Share};
 use super::record::{Choice, RecordSet, RecordType, Selection, Tier, Variant, Zone, serial};
 use super::{Explanation, NameServer, Owner, TrafficInput, places_of_clusters};
@@ -28,6 +29,22 @@ pub(super) fn is_label(text: &str) -> bool {
         && text.bytes().all(inner)
         && !text.starts_with('-')
         && !text.ends_with('-')
+}
+
+/// A name that is balanced.
+#[derive(Clone, Copy)]
+struct Spot<'s> {
+    origin: &'s str,
+    name: &'s str,
+    /// Where the name is an alias, what the clusters' own names have behind `<cluster>.`.
+    clusters: &'s str,
+}
+
+impl<'s> Spot<'s> {
+    /// A Service's own name.
+    fn of_service(origin: &'s str, name: &'s str) -> Self {
+        Self { origin, name, clusters: name }
+    }
 }
 
 /// Collects record sets into zones.
@@ -62,6 +79,11 @@ impl<'a> Builder<'a> {
         builder.clusterset_zone();
         builder.servers();
         builder
+    }
+
+    /// Origins of all zones.
+    pub(super) fn origins(&self) -> Vec<String> {
+        self.zones.keys().cloned().collect()
     }
 
     /// Addresses of the servers whose names are ours to answer.
@@ -108,26 +130,22 @@ impl<'a> Builder<'a> {
         let relative = format!("{}.{}", service.name, service.namespace);
         let (apex, v1) = (self.apex.clone(), self.v1.clone());
         let contents = Content::of(decided.front.spec);
-        self.global(&apex, &format!("{relative}.svc.{apex}"), decided, &contents);
-        self.global(&v1, &format!("{relative}.{v1}"), decided, &contents);
+        let (name, v1_name) = (format!("{relative}.svc.{apex}"), format!("{relative}.{v1}"));
+        self.global(Spot::of_service(&apex, &name), decided, &contents);
+        self.global(Spot::of_service(&v1, &v1_name), decided, &contents);
         let (federation, suffix) = (self.input.federation.to_ascii_lowercase(), self.v1_suffix());
         for (region, zones) in self.places.clone() {
             let near = self.clusters_of(|cluster| cluster.region == region);
             let origin = format!("{federation}.svc.{region}.{suffix}");
-            self.names(
-                &origin,
-                &format!("{relative}.{origin}"),
-                decided,
-                &contents,
-                std::slice::from_ref(&near),
-                Vec::new(),
-            );
+            let name = format!("{relative}.{origin}");
+            let ranks = std::slice::from_ref(&near);
+            self.names(Spot::of_service(&origin, &name), decided, &contents, ranks, Vec::new());
             for zone in zones {
                 let nearest = self.clusters_of(|cluster| cluster.region == region && cluster.zone == zone);
                 let origin = format!("{federation}.svc.{zone}.{region}.{suffix}");
                 let ranks = [nearest, near.clone()];
                 let name = format!("{relative}.{origin}");
-                self.names(&origin, &name, decided, &contents, &ranks, Vec::new());
+                self.names(Spot::of_service(&origin, &name), decided, &contents, &ranks, Vec::new());
             }
         }
     }
@@ -176,7 +194,10 @@ impl<'a> Builder<'a> {
                 taken.insert(name.clone(), object.clone());
                 if let Some(decided) = of_policy {
                     let apex = self.apex.clone();
-                    self.global(&apex, &name, decided, &Content::of(decided.front.spec));
+                    let service = decided.front.service;
+                    let clusters = format!("{}.{}.svc.{apex}", service.name, service.namespace);
+                    let spot = Spot { origin: &apex, name: &name, clusters: &clusters };
+                    self.global(spot, decided, &Content::of(decided.front.spec));
                 }
             }
         }
@@ -234,7 +255,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A name for everybody: clients of some regions may get it otherwise.
-    fn global(&mut self, origin: &str, name: &str, decided: &Decided<'_>, contents: &[Content<'_>]) {
+    fn global(&mut self, spot: Spot<'_>, decided: &Decided<'_>, contents: &[Content<'_>]) {
         let input = self.input;
         let spec = decided.front.spec;
         let mut regions = Vec::new();
@@ -244,25 +265,30 @@ impl<'a> Builder<'a> {
                 regions.push((region.to_owned(), pipeline::tiers(input, spec, &decided.chosen, &near)));
             }
         }
-        self.names(origin, name, decided, contents, &[], regions);
+        self.names(spot, decided, contents, &[], regions);
     }
 
     /// Record sets of one name, with these contents. `near` ranks clusters before the policy does; `regions` are the tiers for the clients of
     /// each.
     fn names(
         &mut self,
-        origin: &str,
-        name: &str,
+        spot: Spot<'_>,
         decided: &Decided<'_>,
         contents: &[Content<'_>],
         near: &[BTreeSet<String>],
         regions: Vec<(String, Vec<Vec<Share>>)>,
     ) {
+        let Spot { origin, name: base, clusters } = spot;
         let Decided { front, chosen, ttl } = decided;
         let shares = pipeline::tiers(self.input, front.spec, chosen, near);
-        let base = name;
         let owner = Owner { service: front.object(), policy: front.policy.to_owned() };
-        for content in contents {
+        let alias = self.is_alias(spot, decided);
+        if alias {
+            self.clusters(spot, decided, contents);
+        }
+        let at = At { service: front.service, base, clusters: alias.then_some(clusters) };
+        let beside = contents.iter().filter(|content| !alias || !content.is_plain());
+        for content in alias.then_some(&Content::Alias).into_iter().chain(beside) {
             let name = match content.name(base) {
                 Ok(name) => name,
                 Err(message) => {
@@ -271,8 +297,8 @@ impl<'a> Builder<'a> {
                 }
             };
             let tiers = match &chosen.otherwise {
-                None => content.tiers(front.service, base, &shares),
-                Some(Otherwise::Fallback(addresses)) => content.fixed(front.service, base, addresses),
+                None => content.tiers(at, &shares),
+                Some(Otherwise::Fallback(addresses)) => content.fixed(at, addresses),
                 // One record set is enough for the name to exist.
                 Some(Otherwise::NoData) if content.is_first() => {
                     vec![Tier {
@@ -286,7 +312,7 @@ impl<'a> Builder<'a> {
             }
             let mut variants: Vec<Variant> = Vec::new();
             for (region, tiers_there) in &regions {
-                let there = content.tiers(front.service, base, tiers_there);
+                let there = content.tiers(at, tiers_there);
                 if there.is_empty() || there == tiers {
                     continue;
                 }
@@ -359,6 +385,6 @@ fn qualified(name: &str) -> String {
     format!("{}.", name.trim_end_matches('.').to_ascii_lowercase())
 }
 
-fn inside(name: &str, origin: &str) -> bool {
+pub(super) fn inside(name: &str, origin: &str) -> bool {
     name == origin || name.strip_suffix(origin).is_some_and(|rest| rest.ends_with('.'))
 }

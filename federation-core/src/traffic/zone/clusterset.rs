@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `<svc>.<ns>.svc.<zone>` | all clusters, as the Service's other names |
 //! | `_<port>._<protocol>.<svc>.<ns>.svc.<zone>` | SRV of each named port |
-//! | `<cluster>.<svc>.<ns>.svc.<zone>` | that cluster alone, whatever its health, unless it is switched off |
+//! | `<cluster>.<svc>.<ns>.svc.<zone>` | that cluster alone, whatever its health, unless it is switched off; a CNAME if it is reached by a name |
 //! | `<host>.<cluster>.<svc>.<ns>.svc.<zone>` | one endpoint of a headless Service |
 //! | `dns-version.<zone>` | TXT, the version of these rules |
 //!
@@ -17,10 +17,11 @@ use std::net::IpAddr;
 
 use crate::api::Verdict;
 
+use super::super::address::{host, ips};
 use super::super::content::{Content, port_label};
 use super::super::{Backend, Endpoint};
 use super::{
-    Builder, Choice, Decided, RecordSet, RecordType, Selection, Tier, by_family, is_label, qualified,
+    Builder, Choice, Decided, RecordSet, RecordType, Selection, Spot, Tier, by_family, is_label, qualified,
 };
 
 /// Version of the rules.
@@ -56,10 +57,11 @@ impl Builder<'_> {
         }
         let mut contents = Content::of(decided.front.spec);
         contents.extend(Content::ports(service, &name));
-        self.global(&origin, &name, decided, &contents);
+        self.global(Spot::of_service(&origin, &name), decided, &contents);
         let on = decided.chosen.on.iter().map(|(cluster, on)| (cluster, &on.addresses));
         for (cluster, addresses) in on.chain(&decided.chosen.down).filter(|(name, _)| is_label(name)) {
-            for (rtype, data) in by_family(addresses) {
+            let alias = host(addresses).map(|host| (RecordType::Cname, vec![host.to_owned()]));
+            for (rtype, data) in by_family(&ips(addresses)).into_iter().chain(alias) {
                 let choice = Choice { data, weight: 1, cluster: cluster.clone() };
                 let name = format!("{cluster}.{name}");
                 self.all(&origin, name, rtype, decided.front.object(), decided.ttl, vec![choice]);
