@@ -136,20 +136,31 @@ fn respond(query: &Message, data: Option<&[u8]>, context: &Context<'_>) -> Optio
     } else {
         match asked.query_class {
             DNSClass::IN if Type(asked.query_type.into()) == Type::NXNAME => {
-                asking.facts.no_type = true;
+                asking.facts.error = Some(options::EDE_INVALID_TYPE);
                 Rcode::FORMERR
             }
             DNSClass::IN => {
                 let kind = Type(asked.query_type.into());
                 let asker = asking.place().asker;
                 let resolution = resolve(&context.snapshot.zones, &name, kind, &asker, context.dice);
-                let transfer = matches!(kind, Type::AXFR | Type::IXFR);
-                asking.facts.outside = resolution.zone.is_none() && !transfer;
+                asking.facts.silent = resolution.silent;
+                if context.snapshot.zones.zone_of(&name).is_none() {
+                    asking.facts.error = Some(options::outside(context.snapshot));
+                } else if matches!(kind, Type::AXFR | Type::IXFR) {
+                    asking.facts.error = Some(options::transfer(context.transport));
+                }
                 learn(&resolution, &mut asking, context);
                 internet(&resolution, asked, &mut response)?
             }
-            DNSClass::CH => chaos(asked, context, &mut response),
-            _ => Rcode::REFUSED,
+            DNSClass::CH => {
+                let rcode = chaos(asked, context, &mut response);
+                asking.facts.error = (rcode == Rcode::REFUSED).then_some(options::EDE_NOT_AUTHORITATIVE);
+                rcode
+            }
+            _ => {
+                asking.facts.error = Some(options::EDE_NOT_SUPPORTED);
+                Rcode::REFUSED
+            }
         }
     };
     response.metadata.response_code = ResponseCode::from(rcode.0 >> 4, rcode.0 & 0x0f);
@@ -165,8 +176,8 @@ fn respond(query: &Message, data: Option<&[u8]>, context: &Context<'_>) -> Optio
     }
     let mut length = bytes.len();
     if let Some(edns) = &edns {
-        bytes.resize(length + reserve, 0);
-        length = options::write(&mut bytes, length, edns, rcode, &asking.facts, context)?;
+        bytes.resize(length + reserve + options::MORE, 0);
+        length = options::write(&mut bytes, length, limit, edns, rcode, &asking.facts, context)?;
         bytes.truncate(length);
         let count = response.additionals.len() as u16 + 1;
         bytes.get_mut(10..12)?.copy_from_slice(&count.to_be_bytes());

@@ -77,7 +77,7 @@ pub fn hot(
     };
     let (mut length, mut additionals) = (sink.at, body.additionals);
     if let Some(edns) = &question.edns
-        && let Some(end) = options::write(buffer, length, edns, body.rcode, &asking.facts, context)
+        && let Some(end) = options::write(buffer, length, limit, edns, body.rcode, &asking.facts, context)
     {
         (length, additionals) = (end, additionals + 1);
     }
@@ -117,18 +117,19 @@ fn zones(
 ) -> Result<Body, Truncated> {
     let snapshot = asking.context.snapshot;
     let mut body = Body::empty(Rcode::REFUSED, false);
-    if question.kind == Type::AXFR || question.kind == Type::IXFR {
-        return Ok(body);
-    }
     if question.kind == Type::NXNAME {
         // RFC 9824 section 3.5.
-        asking.facts.no_type = true;
+        asking.facts.error = Some(options::EDE_INVALID_TYPE);
         body.rcode = Rcode::FORMERR;
         return Ok(body);
     }
     let (node, encloser, exact) = match snapshot.table.find(question.name, question.starts) {
         Lookup::Outside => {
-            asking.facts.outside = true;
+            asking.facts.error = Some(options::outside(snapshot));
+            return Ok(body);
+        }
+        _ if question.kind == Type::AXFR || question.kind == Type::IXFR => {
+            asking.facts.error = Some(options::transfer(asking.context.transport));
             return Ok(body);
         }
         Lookup::Exact(node) => (Some(node), node, true),
@@ -270,12 +271,14 @@ fn positive<'s>(
             body.answers += proofs.sign(node.records(set.signature()), sink, owner, body)?;
             let nothing = body.answers == before;
             if nothing {
+                asking.facts.silent = true;
                 proofs.nothing(node, Some(set));
             }
             return Ok(nothing);
         }
         let alias = node.typed(Type::CNAME).and_then(|typed| node.set(typed, || asking.region()));
         let Some(choice) = alias.and_then(|set| one(node, set, asking, dice)) else {
+            asking.facts.silent = alias.is_some();
             proofs.nothing(node, alias);
             return Ok(true);
         };

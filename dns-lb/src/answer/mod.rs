@@ -16,8 +16,8 @@ pub use cold::{cold, has_keepalive};
 pub use cookie::{Checked, Cookie, Secrets};
 pub use hot::{Outcome, hot};
 pub use options::{
-    EDE_INVALID_TYPE, EDE_NOT_AUTHORITATIVE, EDE_NOT_READY, EDE_STALE, Facts, Options, PADDING_BLOCK,
-    VERSION_EPOCH, VERSION_SERIAL,
+    EDE_INVALID_TYPE, EDE_NOT_AUTHORITATIVE, EDE_NOT_READY, EDE_NOT_SUPPORTED, EDE_OTHER, EDE_PROHIBITED,
+    EDE_STALE, Facts, Options, PADDING_BLOCK, SILENT, VERSION_EPOCH, VERSION_SERIAL,
 };
 pub use parse::{Edns, Parsed, Question, Refusal, Scratch, parse};
 
@@ -110,7 +110,7 @@ impl Reply {
         header[11] = 1;
         let asked = Options { cookie: edns.options.cookie, ..Options::default() };
         let edns = Edns { options: asked, ..edns };
-        options::write(buffer, self.question_end, &edns, rcode, &self.facts, context)
+        options::write(buffer, self.question_end, 0, &edns, rcode, &self.facts, context)
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::parse::Edns;
 use super::{Checked, Context, Cookie};
 use crate::client::{Prefix, Subnet};
+use crate::compile::Snapshot;
+use crate::metrics::Transport;
 use crate::wire::{Rcode, UDP_MAX};
 
 /// EDNS option NSID (RFC 5001).
@@ -21,12 +23,18 @@ pub(super) const OPTION_PADDING: u16 = 12;
 pub(super) const OPTION_EDE: u16 = 15;
 /// EDNS option ZONEVERSION (RFC 9660).
 pub(super) const OPTION_ZONEVERSION: u16 = 19;
+/// Extended error "Other" (RFC 8914 section 4.1), with [`SILENT`]: no code says that a service is down.
+pub const EDE_OTHER: u16 = 0;
 /// Extended error "Stale Answer" (RFC 8914 section 4.4).
 pub const EDE_STALE: u16 = 3;
 /// Extended error "Not Ready" (RFC 8914 section 4.15): there are no zones yet.
 pub const EDE_NOT_READY: u16 = 14;
+/// Extended error "Prohibited" (RFC 8914 section 4.19): the client may not have the zone.
+pub const EDE_PROHIBITED: u16 = 18;
 /// Extended error "Not Authoritative" (RFC 8914 section 4.21): the name is in none of our zones.
 pub const EDE_NOT_AUTHORITATIVE: u16 = 20;
+/// Extended error "Not Supported" (RFC 8914 section 4.22): nobody gets this here, or not by this transport.
+pub const EDE_NOT_SUPPORTED: u16 = 21;
 /// Extended error "Invalid Query Type" (RFC 9824 section 9): NXNAME is asked for.
 pub const EDE_INVALID_TYPE: u16 = 30;
 /// ZONEVERSION of the zone's SOA serial (RFC 9660 section 5.2.1).
@@ -36,6 +44,12 @@ pub const VERSION_EPOCH: u8 = 246;
 
 /// Octets that a padded answer's length is a multiple of (RFC 8467 section 4.1).
 pub const PADDING_BLOCK: usize = 468;
+
+/// What is said where a name has a set, and all of it is withdrawn.
+pub const SILENT: &[u8] = b"no cluster serves this name now";
+
+/// Octets that an OPT may have beyond what is reserved for it, if there is room.
+pub(super) const MORE: usize = HEAD + 2 + SILENT.len();
 
 /// Octets of an OPT record without options.
 const OPT: usize = 11;
@@ -111,27 +125,28 @@ fn subnet(value: &[u8]) -> Option<Subnet> {
 pub struct Facts {
     /// Index of the zone that the name is in.
     pub zone: Option<u32>,
-    /// The name is in none of our zones.
-    pub outside: bool,
-    /// What is asked for is no type that records have.
-    pub no_type: bool,
+    /// Why there is no answer, as an extended error.
+    pub error: Option<u16>,
+    /// There would be an answer, if it were not withdrawn.
+    pub silent: bool,
     /// SCOPE PREFIX-LENGTH.
     pub scope: u8,
     /// The client's cookie was looked at.
     pub cookie: Option<Checked>,
 }
 
-fn error(facts: &Facts, context: &Context<'_>) -> Option<u16> {
-    if context.snapshot.stale {
-        Some(EDE_STALE)
-    } else if facts.no_type {
-        Some(EDE_INVALID_TYPE)
-    } else if !facts.outside {
-        None
-    } else if context.snapshot.answers.is_empty() {
-        Some(EDE_NOT_READY)
-    } else {
-        Some(EDE_NOT_AUTHORITATIVE)
+/// The extended error about a name that is in none of our zones.
+#[inline]
+pub(super) fn outside(snapshot: &Snapshot) -> u16 {
+    if snapshot.answers.is_empty() { EDE_NOT_READY } else { EDE_NOT_AUTHORITATIVE }
+}
+
+/// The extended error about a transfer that is not given. Those who may have it get it by a connection, elsewhere.
+#[inline]
+pub(super) fn transfer(transport: Transport) -> u16 {
+    match transport {
+        Transport::Udp | Transport::Https => EDE_NOT_SUPPORTED,
+        Transport::Tcp | Transport::Tls | Transport::Quic => EDE_PROHIBITED,
     }
 }
 
@@ -181,11 +196,12 @@ impl Out<'_> {
     }
 }
 
-/// Writes the answer's OPT at `at` and gives its end. None: it does not fit.
+/// Writes the answer's OPT at `at` and gives its end; what nobody needs only if it stays within `limit`. None: it does not fit.
 #[inline]
 pub(super) fn write(
     buffer: &mut [u8],
     at: usize,
+    limit: usize,
     edns: &Edns,
     rcode: Rcode,
     facts: &Facts,
@@ -227,11 +243,20 @@ pub(super) fn write(
             out.put(&zones.epoch.to_be_bytes())?;
         }
     }
-    if let Some(code) = error(facts, context) {
+    // Of the two at most one: what is stale is an answer.
+    let stale = (context.snapshot.stale && facts.zone.is_some()).then_some(EDE_STALE);
+    if let Some(code) = stale.or(facts.error) {
         out.head(OPTION_EDE, 2)?;
         out.put(&code.to_be_bytes())?;
     }
-    if options.padding && context.transport.is_encrypted() {
+    let padded = options.padding && context.transport.is_encrypted();
+    let text = MORE + if padded { HEAD + PADDING_BLOCK } else { 0 };
+    if facts.silent && out.at + text <= limit {
+        out.head(OPTION_EDE, 2 + SILENT.len())?;
+        out.put(&EDE_OTHER.to_be_bytes())?;
+        out.put(SILENT)?;
+    }
+    if padded {
         // The last, for only now it is known how much is missing.
         let length = (PADDING_BLOCK - (out.at + HEAD) % PADDING_BLOCK) % PADDING_BLOCK;
         out.head(OPTION_PADDING, length)?;

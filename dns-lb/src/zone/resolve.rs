@@ -48,6 +48,8 @@ pub struct Resolution<'z> {
     pub answers: Vec<Answer>,
     /// Whether the SOA stands in the authority section (RFC 2308).
     pub negative: bool,
+    /// Whether there would be an answer, if it were not withdrawn.
+    pub silent: bool,
     /// The zone cut at which others are to be asked; then nothing is answered with authority.
     pub referral: Option<Name>,
     /// Whether the client's region had a say.
@@ -59,7 +61,8 @@ pub struct Resolution<'z> {
 impl<'z> Resolution<'z> {
     fn empty(rcode: Rcode, zone: Option<&'z Zone>) -> Self {
         let (by_region, by_key) = (false, false);
-        Self { rcode, zone, answers: Vec::new(), negative: false, referral: None, by_region, by_key }
+        let (negative, silent) = (false, false);
+        Self { rcode, zone, answers: Vec::new(), negative, silent, referral: None, by_region, by_key }
     }
 
     fn depends_on(&mut self, set: &RecordSet, kind: Type, asker: &Asker) {
@@ -143,6 +146,7 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dic
             resolution.depends_on(&set, kind, asker);
             let chosen = choose(&set, kind, asker, dice);
             resolution.negative = chosen.is_empty();
+            resolution.silent = chosen.is_empty();
             resolution.answers.extend(chosen.into_iter().map(|data| Answer::Record {
                 name: owner.clone(),
                 ttl: set.ttl,
@@ -154,9 +158,11 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dic
         if let Some(set) = &alias {
             resolution.depends_on(set, Type::CNAME, asker);
         }
+        let is_alias = alias.is_some();
         let alias = alias.map(|set| (choose(&set, Type::CNAME, asker, dice), set));
         let Some((set, Some(Data::Cname(target)))) = alias.map(|(mut data, set)| (set, data.pop())) else {
             resolution.negative = true;
+            resolution.silent = is_alias;
             return resolution;
         };
         if resolution.answers.len() == CHAIN_MAX {

@@ -208,7 +208,36 @@ fn errors_say_what_they_are() {
     assert_eq!(code(&fresh, "fed.example.test."), None);
     assert_eq!(code(&stale, "fed.example.test."), Some(3));
     assert_eq!(code(&fresh, "elsewhere."), Some(20));
+    assert_eq!(code(&stale, "elsewhere."), Some(20), "nothing is answered that could be stale");
     assert_eq!(code(&empty, "fed.example.test."), Some(14));
+}
+
+#[test]
+fn who_is_refused_is_told_why_and_so_is_who_asks_for_what_nobody_serves() {
+    let (snapshot, stale) = (snapshot(false), snapshot(true));
+    let told = |snapshot: &Snapshot, name: &str, kind: u16, class: u8, transport| {
+        let mut sent = with_options(name, &[]);
+        let end = sent.len() - 11;
+        sent[end - 4..end].copy_from_slice(&[(kind >> 8) as u8, kind as u8, 0, class]);
+        let (octets, options) = reply(&sent, &context(snapshot, transport, 1));
+        let told: Vec<Vec<u8>> =
+            options.into_iter().filter(|(code, _)| *code == 15).map(|(_, data)| data).collect();
+        (octets[3] & 0x0f, told)
+    };
+    let apex = "fed.example.test.";
+    let code = |code: u8| vec![vec![0, code]];
+    for (transport, expected) in [(Transport::Udp, 21), (Transport::Https, 21), (Transport::Tcp, 18)] {
+        for kind in [251, 252] {
+            assert_eq!(told(&snapshot, apex, kind, 1, transport), (5, code(expected)));
+        }
+        assert_eq!(told(&snapshot, "elsewhere.", 252, 1, transport), (5, code(20)));
+    }
+    assert_eq!(told(&snapshot, apex, 1, 4, Transport::Udp), (5, code(21)), "Hesiod");
+    assert_eq!(told(&snapshot, "nobody.", 16, 3, Transport::Udp), (5, code(20)));
+    let silent = [&[0, 0], dns_lb::answer::SILENT].concat();
+    assert_eq!(told(&snapshot, "gone.fed.example.test.", 1, 1, Transport::Udp), (0, vec![silent.clone()]));
+    assert_eq!(told(&stale, "gone.fed.example.test.", 1, 1, Transport::Udp), (0, vec![vec![0, 3], silent]));
+    assert_eq!(told(&snapshot, "gone.fed.example.test.", 28, 1, Transport::Udp), (0, vec![]));
 }
 
 #[test]
