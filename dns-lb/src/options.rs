@@ -69,7 +69,7 @@ pub struct Options {
     /// What clients with DNS cookies get over UDP: `require` has those without a good one ask again.
     #[arg(long, value_enum, default_value_t)]
     pub cookies: CookiePolicy,
-    /// Secrets of DNS cookies, for when the hub gives none: lines of 32 hexadecimal digits, the one that makes cookies first.
+    /// Secrets of DNS cookies, in place of the hub's, for servers that share theirs with some that the hub does not know: lines of 32 hexadecimal digits, the one that makes cookies first.
     #[arg(long, value_name = "FILE")]
     pub cookie_secret_file: Option<PathBuf>,
     /// Database of countries in MaxMind's format: the region of clients that the hub's table does not name.

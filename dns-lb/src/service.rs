@@ -25,7 +25,7 @@ use crate::doors::{self, Desk, Encrypted, EncryptedAddresses, EncryptedError, Ga
 use crate::hub::{Client, Disk, DiskError, Fence, Hub, Meeting, alone};
 use crate::metrics::{DnsMetrics, Transport};
 use crate::options::Options;
-use crate::state::State;
+use crate::state::{OwnSecrets, State};
 use crate::takeover::{Predecessor, Waiting};
 use crate::tap::{TargetError, Writer};
 use crate::transfer::{KeyError, Keys, Transfers, notify};
@@ -178,8 +178,8 @@ impl Service {
         let fence = Fence { adopt: options.adopt_incarnation.clone() };
         let state = State::new(dns_metrics.clone(), health.clone(), disk, fence, options.stale_after());
         let secrets = match &options.cookie_secret_file {
-            Some(path) => secrets(path)?,
-            None => Secrets(vec![random_secret().map_err(Error::Random)?]),
+            Some(path) => OwnSecrets::Given(secrets(path)?),
+            None => OwnSecrets::Spare(Secrets(vec![random_secret().map_err(Error::Random)?])),
         };
         let database = options.geo_database.as_deref().map(Database::open).transpose()?;
         state.prepare(secrets, database);

@@ -62,11 +62,25 @@ struct Workshop {
     day: u32,
 }
 
+/// Secrets of cookies that this server has by itself.
+#[derive(Clone, Debug)]
+pub enum OwnSecrets {
+    /// Its operator gave them, who shares them with servers that the hub does not know: they count, and not the hub's.
+    Given(Secrets),
+    /// For as long as the hub gives none.
+    Spare(Secrets),
+}
+
+impl Default for OwnSecrets {
+    fn default() -> Self {
+        Self::Spare(Secrets::default())
+    }
+}
+
 /// What answers depend on besides the zones.
 #[derive(Default)]
 struct Audience {
-    // For when the hub gives none.
-    secrets: Secrets,
+    secrets: OwnSecrets,
     database: Option<Database>,
     // Of the regions that the map was last made of.
     regions: Arc<Regions>,
@@ -81,8 +95,10 @@ impl Audience {
             self.clients = Arc::new(ClientMap::new(prefixes(regions, self.database.as_ref())));
             self.regions = regions.clone();
         }
-        if snapshot.secrets.0.is_empty() {
-            snapshot.secrets = self.secrets.clone();
+        match &self.secrets {
+            OwnSecrets::Given(secrets) => snapshot.secrets = secrets.clone(),
+            OwnSecrets::Spare(secrets) if snapshot.secrets.0.is_empty() => snapshot.secrets = secrets.clone(),
+            OwnSecrets::Spare(_) => {}
         }
         snapshot.with_clients(self.clients.clone())
     }
@@ -150,9 +166,8 @@ impl State {
         state
     }
 
-    /// Says what makes cookies where the hub gives no secrets, and what knows where clients are that the hub's table does not
-    /// name. Before zones are loaded.
-    pub fn prepare(&self, secrets: Secrets, database: Option<Database>) {
+    /// Says what makes cookies, and what knows where clients are that the hub's table does not name. Before zones are loaded.
+    pub fn prepare(&self, secrets: OwnSecrets, database: Option<Database>) {
         let mut audience = self.0.audience.lock();
         audience.secrets = secrets;
         audience.database = database;

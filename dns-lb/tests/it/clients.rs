@@ -1,13 +1,19 @@
 //! Answers that depend on who asks: Client Subnet, cookies, versions, and what is said of errors.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use dns_lb::answer::{Context, CookiePolicy, Scratch, Secrets, answer};
 use dns_lb::compile::Snapshot;
+use dns_lb::hub::Fence;
 use dns_lb::metrics::{Counters, Transport};
+use dns_lb::state::{OwnSecrets, State};
 use dns_lb::transfer::{Keys, Session};
+use federation_runtime::endpoints::Health;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 
-use crate::support::{context, query, shown, snapshot};
+use crate::support::{context, query, records, shown, snapshot, update};
 
 /// A query with an OPT of these options.
 fn with_options(name: &str, options: &[(u16, &[u8])]) -> Vec<u8> {
@@ -195,6 +201,25 @@ fn the_zones_version_tells_serial_and_epoch() {
     let (_, options) =
         reply(&with_options("elsewhere.", &[(19, &[])]), &context(&snapshot, Transport::Udp, 1));
     assert_eq!(option(&options, 19), None);
+}
+
+#[tokio::test]
+async fn secrets_are_the_operators_else_the_hubs_else_this_servers_own() {
+    let state = || State::new(Arc::default(), Health::new(), None, Fence::default(), Duration::ZERO);
+    let (own, of_hub) = (Secrets(vec![[1; 16]]), Secrets(vec![[7; 16]]));
+    let without = |epoch| proto::v1::ZoneUpdate { cookie_secrets: Vec::new(), ..update(epoch, records()) };
+    let given = state();
+    given.prepare(OwnSecrets::Given(own.clone()), None);
+    given.offer(update(7, records())).await;
+    assert_eq!(given.published().snapshot().secrets, own);
+    let spare = state();
+    spare.prepare(OwnSecrets::Spare(own.clone()), None);
+    for (offered, expected) in
+        [(update(7, records()), &of_hub), (without(8), &own), (update(9, records()), &of_hub)]
+    {
+        spare.offer(offered).await;
+        assert_eq!(spare.published().snapshot().secrets, *expected);
+    }
 }
 
 #[test]

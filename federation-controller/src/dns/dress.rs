@@ -5,12 +5,27 @@ use std::collections::BTreeMap;
 use proto::v1;
 
 /// Added to zones before they are published.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct Extras {
     /// By origin, lower case, with the final dot.
     pub(crate) zones: BTreeMap<String, ZoneExtras>,
     /// Records in order of age, the oldest first.
     pub(crate) records: Vec<Static>,
+    /// Of server cookies, all zones': the first makes them. None: each dns-lb has its own.
+    pub(crate) cookie_secrets: Vec<[u8; 16]>,
+}
+
+impl std::fmt::Debug for Extras {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never a secret.
+        write!(
+            f,
+            "Extras {{ zones: {:?}, records: {:?}, cookie_secrets: {} }}",
+            self.zones,
+            self.records,
+            self.cookie_secrets.len()
+        )
+    }
 }
 
 /// Of one zone.

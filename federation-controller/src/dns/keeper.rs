@@ -18,6 +18,7 @@ use federation_core::dnssec::{Keys, Next, Now, Step};
 use federation_runtime::shutdown::Shutdown;
 use proto::v1;
 
+use super::cookies::Cookies;
 use super::dress::{Extras, Static, ZoneExtras};
 use super::keys::{self, Kept, Pair};
 use crate::act::write::Writer;
@@ -58,6 +59,7 @@ struct Objects {
     zones: BTreeMap<String, DNSZone>,
     records: BTreeMap<String, DNSRecordSet>,
     kept: BTreeMap<String, Kept>,
+    cookies: Cookies,
     told: BTreeMap<String, Value>,
 }
 
@@ -157,7 +159,9 @@ impl Dns {
     }
 
     async fn decide(&self, client: &Client, objects: &mut Objects) -> Result<Extras, keys::Error> {
-        let mut extras = Extras::default();
+        let now = Timestamp::now().as_second().unsigned_abs();
+        let cookie_secrets = objects.cookies.secrets(client, now).await;
+        let mut extras = Extras { cookie_secrets, ..Extras::default() };
         let names: Vec<String> = objects.zones.keys().cloned().collect();
         for name in names {
             let Some(zone) = objects.zones.get(&name) else { continue };

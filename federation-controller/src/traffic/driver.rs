@@ -195,6 +195,11 @@ impl Traffic {
                     zones: dressed,
                     regions: wire::is_located(zones).then(|| wire::regions(&places)),
                     probes: state.probed.probes.clone(),
+                    cookie_secrets: extras
+                        .cookie_secrets
+                        .iter()
+                        .map(|secret| secret.to_vec().into())
+                        .collect(),
                     ..v1::ZoneUpdate::default()
                 }
             };

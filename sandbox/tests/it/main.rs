@@ -6,6 +6,7 @@
 mod bindings;
 mod clusters;
 mod contingency;
+mod cookies;
 mod dnssec;
 mod drills;
 mod events;
