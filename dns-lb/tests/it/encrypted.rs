@@ -24,23 +24,23 @@ use tempfile::TempDir;
 use crate::support::{Running, options, query, records, update};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const HOST: &str = "dns.example.test";
+pub const HOST: &str = "dns.example.test";
 
 /// A certificate of its own authority, in files.
-struct Files(TempDir);
+pub struct Files(TempDir);
 
 impl Files {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let files = Self(tempfile::tempdir().unwrap());
         files.renew();
         files
     }
 
-    fn certificate(&self) -> PathBuf {
+    pub fn certificate(&self) -> PathBuf {
         self.0.path().join("tls.crt")
     }
 
-    fn key(&self) -> PathBuf {
+    pub fn key(&self) -> PathBuf {
         self.0.path().join("tls.key")
     }
 
@@ -71,7 +71,7 @@ impl Files {
         config
     }
 
-    fn quic(&self) -> Endpoint {
+    pub fn quic(&self) -> Endpoint {
         let mut endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let tls = QuicClientConfig::try_from(self.trust("doq")).unwrap();
         endpoint.set_default_client_config(ClientConfig::new(Arc::new(tls)));

@@ -7,13 +7,16 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use dns_lb::hub::Disk;
 use dns_lb::takeover::Predecessor;
 use hickory_proto::rr::RecordType;
+use quinn::{ConnectionError, Endpoint, VarInt};
+use tokio::time::timeout;
 
+use crate::encrypted::{Files, HOST};
 use crate::support::{Running, options, query, records, update};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -157,6 +160,95 @@ fn ten_takeovers_lose_no_query() {
     println!("{TAKEOVERS} takeovers: {} queries over UDP, {} over TCP", udp.0, tcp.0 + more.0);
     assert!(udp.0 > 100 && tcp.0 > 20, "{udp:?} {tcp:?}");
     assert_eq!((udp.1, tcp.1, more.1), (0, 0, 0), "lost");
+}
+
+/// Asks over QUIC, by one connection after the other, each as long as it lasts, and counts those by which it was answered. Gives how connections
+/// ended.
+async fn over_quic(
+    endpoint: Endpoint,
+    address: SocketAddr,
+    answering: Arc<AtomicUsize>,
+    end: Arc<AtomicBool>,
+) -> Vec<ConnectionError> {
+    let mut message = query("web.default.fed.example.test.", RecordType::A);
+    message.metadata.id = 0;
+    let octets = message.to_vec().unwrap();
+    let framed = [&(octets.len() as u16).to_be_bytes(), &octets[..]].concat();
+    let mut ends = Vec::new();
+    while !end.load(Relaxed) {
+        // What was sent to the one that does not know of it is sent again.
+        let connecting = endpoint.connect(address, HOST).unwrap();
+        let connection = match timeout(PATIENCE, connecting).await.expect("nobody shakes hands") {
+            Ok(connection) => connection,
+            Err(error) => {
+                ends.push(error);
+                continue;
+            }
+        };
+        let ask = || async {
+            let (mut send, mut receive) = connection.open_bi().await.ok()?;
+            send.write_all(&framed).await.ok()?;
+            send.finish().ok()?;
+            let reply = receive.read_to_end(1 << 16).await.ok()?;
+            (reply.len() > 14 && reply[5].trailing_zeros() >= 4).then_some(())
+        };
+        let mut first = true;
+        while !end.load(Relaxed) {
+            if timeout(PATIENCE, ask()).await.expect("nobody answers").is_none() {
+                ends.push(connection.closed().await);
+                break;
+            }
+            answering.fetch_add(usize::from(std::mem::take(&mut first)), Relaxed);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    ends
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quic_clients_are_told_to_go_and_are_answered_by_the_next_one() {
+    const TAKEOVERS: usize = 3;
+    let (directory, files) = (tempfile::tempdir().unwrap(), Files::new());
+    Disk::new(directory.path()).store(&update(7, records())).unwrap();
+    let (address, path) = (free(), directory.path().join("takeover.sock"));
+    let doq = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let start = || {
+        let mut command = command(address, directory.path());
+        command.arg("--takeover").arg(&path).args(["--doq-listen", &doq.to_string()]);
+        command.arg("--tls-cert").arg(files.certificate()).arg("--tls-key").arg(files.key());
+        tokio::task::spawn_blocking(move || Process::start(command))
+    };
+    let mut serving = start().await.unwrap();
+    let end = Arc::new(AtomicBool::new(false));
+    let counts: [Arc<AtomicUsize>; 3] = Default::default();
+    let clients =
+        counts.clone().map(|answering| tokio::spawn(over_quic(files.quic(), doq, answering, end.clone())));
+    // Each client is answered by one connection more than there were takeovers, at least.
+    let answered = async |takeovers: usize| {
+        let begun = Instant::now();
+        while counts.iter().any(|count| count.load(Relaxed) <= takeovers) {
+            assert!(begun.elapsed() < PATIENCE, "after {takeovers}: {counts:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        begun.elapsed()
+    };
+    answered(0).await;
+    for takeover in 1..=TAKEOVERS {
+        let next = start().await.unwrap();
+        tokio::task::spawn_blocking(move || serving.ends()).await.unwrap();
+        serving = next;
+        println!(
+            "takeover {takeover}: all are answered {:?} after the old one's end",
+            answered(takeover).await
+        );
+    }
+    end.store(true, Relaxed);
+    for client in clients {
+        let ends = client.await.unwrap();
+        // DOQ_NO_ERROR (RFC 9250 section 4.3), each time.
+        let in_order = |end: &ConnectionError| matches!(end, ConnectionError::ApplicationClosed(closed) if closed.error_code == VarInt::from_u32(0));
+        assert!(ends.len() >= TAKEOVERS && ends.iter().all(in_order), "{ends:?}");
+    }
 }
 
 #[test]
