@@ -216,7 +216,7 @@ fn positive<'s>(
     let (mut node, mut owner, mut dice) = (first, HEADER as u16, context.dice);
     let mut links = 0;
     loop {
-        if node.types.is_empty() && !node.apex {
+        if node.types().is_empty() && !node.apex {
             proofs.closest(node);
             return Ok(true);
         }
@@ -238,7 +238,7 @@ fn positive<'s>(
         }
         let asked = match question.kind {
             // HINFO is not signed, so one set that is answers (RFC 8482 section 4.1).
-            Type::ANY => node.types.iter().find(|typed| {
+            Type::ANY => node.types().iter().find(|typed| {
                 node.set(typed, || asking.region()).is_some_and(|set| !node.choices(set).is_empty())
             }),
             kind => node.typed(kind),

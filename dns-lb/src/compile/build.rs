@@ -1,6 +1,6 @@
 //! From the model to the snapshot: what did not change is the old snapshot's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::change;
@@ -46,8 +46,7 @@ impl Snapshot {
         let mut answers = Vec::with_capacity(zones.zones.len());
         let regions = zones.regions.names.count();
         let crew = Crew::new(!self.table.is_empty());
-        let mut workshop =
-            Workshop { clusters, signatures, regions, layouts: BTreeMap::new(), tables: BTreeMap::new() };
+        let mut workshop = Workshop::new(clusters, signatures, regions);
         for (index, zone) in zones.zones.iter().enumerate() {
             let old = self.zones.zones.get(index).zip(self.answers.get(index)).filter(|_| same_zones);
             let frame = old.filter(|(old, _)| change::same_frame(old, zone));

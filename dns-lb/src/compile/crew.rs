@@ -1,6 +1,5 @@
 //! Nodes made by several threads: at a cold start there are tens of thousands of signatures to make, and nothing that one waits for another with.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,8 +50,7 @@ impl Crew {
         let work = || {
             let mut signatures = Signatures::default();
             signatures.begin(now);
-            let (layouts, tables) = (BTreeMap::new(), BTreeMap::new());
-            let mut own = Workshop { clusters, signatures: &mut signatures, regions, layouts, tables };
+            let mut own = Workshop::new(clusters, &mut signatures, regions);
             let mut made = Vec::new();
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);

@@ -26,7 +26,7 @@ pub struct Denial {
 }
 
 /// One NSEC record, in the node that it is of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Proof {
     /// The record, its owner written out.
     pub nsec: Place,

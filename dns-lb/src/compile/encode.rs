@@ -10,7 +10,8 @@ use crate::zone::{Data, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone};
 /// 2 octets each, and the records. Each begins with 2 octets for a pointer to the owner, where that is not written out.
 ///
 /// The short one is of a single record that is as another one among the same octets but for its data ([`SHORT_DATA`]), or, an RRSIG, but for
-/// its times and its signature ([`SHORT_SIGNATURE`]): 2 octets that say so, 4 where the other one is, and what is not the same.
+/// its times and its signature ([`SHORT_SIGNATURE`]): 2 octets that say so, 2 where the other one is, and what is not the same. Of the times that
+/// is the inception, for both count for as long.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Records<'r> {
     octets: &'r [u8],
@@ -59,12 +60,13 @@ pub(super) const SHORT_DATA: u16 = 0xffff;
 /// In place of a length: as another RRSIG, but for times and signature.
 pub(super) const SHORT_SIGNATURE: u16 = 0xfffe;
 /// Octets of a short form before what is its own.
-pub(super) const SHORT: usize = 6;
+pub(super) const SHORT: usize = 4;
 /// Where the data of a record starts whose owner is a pointer, and where in an RRSIG's the times are (RFC 4034 section 3.1).
 pub(super) const DATA: usize = 12;
 pub(super) const TIMES: usize = DATA + 8;
-/// Octets of the times, and of an ECDSA P-256 signature, which is at the end (RFC 6605 section 4).
+/// Octets of the times, of the second of them, and of an ECDSA P-256 signature, which is at the end (RFC 6605 section 4).
 pub(super) const TIMES_SIZE: usize = 8;
+pub(super) const INCEPTION_SIZE: usize = 4;
 pub(super) const SIGNATURE: usize = 64;
 const OWNED: u16 = 0x8000;
 
@@ -220,9 +222,9 @@ impl<'r> Records<'r> {
     /// Of the short form: which, the record that it is as, and what is its own.
     #[inline]
     fn short(self) -> Option<(u16, Self, &'r [u8])> {
-        let (&[f0, f1, a0, a1, a2, a3], own) = self.octets.get(self.at..)?.split_first_chunk::<SHORT>()?;
+        let (&[f0, f1, a0, a1], own) = self.octets.get(self.at..)?.split_first_chunk::<SHORT>()?;
         let form = u16::from_be_bytes([f0, f1]);
-        let other = Self { at: u32::from_be_bytes([a0, a1, a2, a3]) as usize, ..self };
+        let other = Self { at: u16::from_be_bytes([a0, a1]).into(), ..self };
         (form >= SHORT_SIGNATURE).then_some((form, other, own))
     }
 
@@ -240,9 +242,16 @@ impl<'r> Records<'r> {
             let place = record.get_mut(DATA..).ok_or(Full)?;
             place.copy_from_slice(own.get(..place.len()).ok_or(Full)?);
         } else {
-            let (times, own) = own.split_first_chunk::<TIMES_SIZE>().ok_or(Full)?;
+            let (inception, own) = own.split_first_chunk::<INCEPTION_SIZE>().ok_or(Full)?;
             let signature = own.first_chunk::<SIGNATURE>().ok_or(Full)?;
-            record.get_mut(TIMES..TIMES + TIMES_SIZE).ok_or(Full)?.copy_from_slice(times);
+            let times =
+                record.get_mut(TIMES..).and_then(<[u8]>::first_chunk_mut::<TIMES_SIZE>).ok_or(Full)?;
+            let [e0, e1, e2, e3, i0, i1, i2, i3] = *times;
+            let [expiration, before] = [[e0, e1, e2, e3], [i0, i1, i2, i3]].map(u32::from_be_bytes);
+            let counts = expiration.wrapping_sub(before);
+            let [e0, e1, e2, e3] = u32::from_be_bytes(*inception).wrapping_add(counts).to_be_bytes();
+            let [i0, i1, i2, i3] = *inception;
+            *times = [e0, e1, e2, e3, i0, i1, i2, i3];
             *record.last_chunk_mut::<SIGNATURE>().ok_or(Full)? = *signature;
         }
         Ok(data)

@@ -1,6 +1,6 @@
 //! One name made ready to answer, from the model alone: whatever else changes, the same model makes the same node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::denial::{Proof, nsec, signed};
@@ -8,8 +8,8 @@ use super::encode::Encoder;
 use super::picks::Picks;
 use super::referral::Referral;
 use super::shelf::{Place, Shelf};
-use super::snapshot::{Alias, Choice, Node, Pick, Set, SignedSet, Typed};
-use crate::dnssec::{Made, RecordsOf, Signatures};
+use super::snapshot::{Alias, Choice, Node, Pick, SHAPELESS, Set, Shape, SignedSet, Typed};
+use crate::dnssec::{Digest, Made, RecordsOf, Signatures};
 use crate::metrics::{ClusterSlot, ClusterSlots, NameSlot};
 use crate::wire::{Name, SuffixHash, Type};
 use crate::zone::{AliasTable, Data, How, RecordSet, Sets, Unit, Units, Zone, units};
@@ -24,6 +24,32 @@ pub(super) struct Workshop<'w> {
     pub(super) layouts: BTreeMap<Box<[u8]>, Arc<[u8]>>,
     /// Tables that sets have in common, by their weights.
     pub(super) tables: BTreeMap<Vec<u32>, Option<AliasTable>>,
+    /// Shapes that names have in common.
+    pub(super) shapes: HashSet<Arc<Shape>>,
+}
+
+/// Distinct shapes that are remembered: a bound for zones where each name has its own.
+const SHAPES_MAX: usize = 1024;
+
+impl<'w> Workshop<'w> {
+    /// One in which nothing was made yet.
+    pub(super) fn new(clusters: &'w ClusterSlots, signatures: &'w mut Signatures, regions: usize) -> Self {
+        let (layouts, tables) = (BTreeMap::new(), BTreeMap::new());
+        Self { clusters, signatures, regions, layouts, tables, shapes: HashSet::new() }
+    }
+
+    /// `shape`, held once: as the name had it before, or as another name has it.
+    fn shape(&mut self, shape: Shape, old: Option<&Arc<Shape>>) -> Arc<Shape> {
+        if let Some(known) = self.shapes.get(&shape).or_else(|| old.filter(|old| ***old == shape)) {
+            return known.clone();
+        }
+        if self.shapes.len() >= SHAPES_MAX {
+            self.shapes.clear();
+        }
+        let shape = Arc::new(shape);
+        self.shapes.insert(shape.clone());
+        shape
+    }
 }
 
 /// Distinct weights that are remembered, so that sets share their tables: a bound for zones where each has its own.
@@ -49,9 +75,7 @@ impl Node {
             wildcard: false,
             counter: NameSlot::NONE,
             cut: 0,
-            types: Box::default(),
-            sets: Box::default(),
-            choices: Box::default(),
+            shape: SHAPELESS.clone(),
             aliases: Box::default(),
             referral: None,
             proof: None,
@@ -89,12 +113,19 @@ impl Node {
         };
         let below = cut.as_ref().is_some_and(|cut| cut != name);
         if let Some(by_type) = by_type.filter(|_| !below) {
-            node.fill(zone, by_type, cut.is_some(), workshop);
+            node.fill(zone, by_type, cut.is_some(), old, workshop);
         }
         Some(node)
     }
 
-    fn fill(&mut self, zone: &Zone, by_type: &Sets, at_cut: bool, workshop: &mut Workshop<'_>) {
+    fn fill(
+        &mut self,
+        zone: &Zone,
+        by_type: &Sets,
+        at_cut: bool,
+        old: Option<&Self>,
+        workshop: &mut Workshop<'_>,
+    ) {
         let name = self.name.clone();
         let (shelf, choices, aliases) = (Shelf::default(), Vec::new(), Vec::new());
         let mut parts = Parts { zone, owner: &name, workshop, shelf, choices, aliases };
@@ -140,15 +171,19 @@ impl Node {
         if parts.choices.iter().any(|choice| choice.cluster != ClusterSlot::STATIC) {
             self.counter = parts.workshop.clusters.name(&name);
         }
-        (self.octets, self.made) = parts.shelf.finish(made);
-        self.renewal = renewal;
-        (self.choices, self.aliases) = (parts.choices.into(), parts.aliases.into());
-        (self.types, self.sets) = (types.into(), sets.into());
+        let (octets, made) = parts.shelf.finish(made);
+        let (made, marks): (Vec<Digest>, Vec<_>) = made.into_iter().unzip();
+        (self.octets, self.made, self.renewal) = (octets, made.into(), renewal);
+        self.aliases = parts.aliases.into();
+        let (choices, marks) = (parts.choices.into(), marks.into());
+        let shape = Shape { types: types.into(), sets: sets.into(), choices, marks };
+        self.shape = parts.workshop.shape(shape, old.map(|old| &old.shape));
     }
 
     /// Its signatures, in a zone whose origin's name has so many octets.
     fn signatures(&self, origin: usize) -> impl Iterator<Item = Made> {
-        self.made.iter().filter_map(move |mark| mark.read(&self.octets, origin))
+        let named = self.made.iter().zip(&self.shape.marks);
+        named.filter_map(move |(name, mark)| mark.read(*name, &self.octets, origin))
     }
 }
 

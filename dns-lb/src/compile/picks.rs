@@ -9,7 +9,7 @@ const COMBINATIONS_MAX: usize = 256;
 const CHOICES_MAX: usize = 10;
 
 /// The combinations of a set, drawn by the probability with which choices one after the other come to them.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Picks {
     /// Index by weight.
     pub table: AliasTable,
@@ -18,9 +18,9 @@ pub struct Picks {
 }
 
 /// Choices that are answered together.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Combination {
-    /// Indices in [`super::Set::choices`].
+    /// Indices among the set's choices.
     pub choices: Box<[u16]>,
     /// Of all their records.
     pub signature: Place,

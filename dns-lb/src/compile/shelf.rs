@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::encode::{DATA, Encoder, HEAD, SHORT, SHORT_DATA, SHORT_SIGNATURE, SIGNATURE, TIMES, TIMES_SIZE};
+use super::encode::{
+    DATA, Encoder, HEAD, INCEPTION_SIZE, SHORT, SHORT_DATA, SHORT_SIGNATURE, SIGNATURE, TIMES, TIMES_SIZE,
+};
 use crate::dnssec::{Digest, Made};
 use crate::wire::Type;
 
 /// Records in [`super::Node::records`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place(u32);
 
 impl Place {
@@ -20,15 +22,11 @@ impl Place {
     }
 }
 
-/// Which signature stands where among a node's octets.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Mark {
-    name: Digest,
-    // With [`NEAR`] if the times are right before it.
-    at: u32,
-}
+/// Where a signature stands among a node's octets; with [`SHORT_FORM`] if it is that of a record in the short form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Mark(u32);
 
-const NEAR: u32 = 1 << 31;
+const SHORT_FORM: u32 = 1 << 31;
 
 /// A node's octets under construction.
 #[derive(Debug, Default)]
@@ -58,13 +56,15 @@ impl Shelf {
         let place = Place(self.octets.len() as u32);
         let mut short = false;
         match split(&packed) {
-            Some(split) => match self.firsts.get(&split.common) {
-                Some(first) => {
+            Some(split) => match self.firsts.get(&split.common).map(|first| u16::try_from(first.0)) {
+                Some(Ok(first)) => {
                     self.octets.extend_from_slice(&split.form.to_be_bytes());
-                    self.octets.extend_from_slice(&first.0.to_be_bytes());
+                    self.octets.extend_from_slice(&first.to_be_bytes());
                     self.octets.extend_from_slice(&split.own);
                     short = true;
                 }
+                // Too far away for the short form.
+                Some(Err(_)) => self.octets.extend_from_slice(&packed),
                 None => {
                     self.octets.extend_from_slice(&packed);
                     self.firsts.insert(split.common, place);
@@ -76,8 +76,8 @@ impl Shelf {
         place
     }
 
-    /// The octets, and where in them these signatures are.
-    pub(super) fn finish(self, made: Vec<Made>) -> (Box<[u8]>, Box<[Mark]>) {
+    /// The octets, and which of these signatures are where in them.
+    pub(super) fn finish(self, made: Vec<Made>) -> (Box<[u8]>, Vec<(Digest, Mark)>) {
         let mut made: HashMap<[u8; SIGNATURE], Digest> =
             made.into_iter().map(|made| (made.signature, made.name)).collect();
         let mut marks = Vec::with_capacity(made.len());
@@ -93,17 +93,17 @@ impl Shelf {
                 let signature = packed.get(..at).and_then(<[u8]>::last_chunk);
                 if let Some(name) = signature.and_then(|signature: &[u8; SIGNATURE]| made.remove(signature)) {
                     let at = if held.short {
-                        (held.place.at() + SHORT + TIMES_SIZE) as u32 | NEAR
+                        (held.place.at() + SHORT + INCEPTION_SIZE) as u32 | SHORT_FORM
                     } else {
                         (held.place.at() + at - SIGNATURE) as u32
                     };
-                    marks.push(Mark { name, at });
+                    marks.push((name, Mark(at)));
                 }
             }
         }
         // In an order that does not depend on the process.
-        marks.sort_unstable_by_key(|mark| mark.at & !NEAR);
-        (self.octets.into(), marks.into())
+        marks.sort_unstable_by_key(|(_, mark)| mark.0 & !SHORT_FORM);
+        (self.octets.into(), marks)
     }
 }
 
@@ -122,22 +122,37 @@ fn split(packed: &[u8]) -> Option<Split> {
         return Some(Split { form: SHORT_DATA, common: common.into(), own: own.into() });
     }
     let (before, rest) = packed.split_at_checked(HEAD + TIMES)?;
-    let (times, rest) = rest.split_at_checked(TIMES_SIZE)?;
+    let (times, rest) = rest.split_first_chunk::<TIMES_SIZE>()?;
     let (signer, signature) = rest.split_last_chunk::<SIGNATURE>()?;
-    let (common, own) = ([before, signer].concat(), [times, signature].concat());
-    Some(Split { form: SHORT_SIGNATURE, common, own })
+    let [expiration, inception] = numbers(*times);
+    let counts = expiration.wrapping_sub(inception).to_be_bytes();
+    let common = [before, &counts, signer].concat();
+    Some(Split { form: SHORT_SIGNATURE, common, own: [&inception.to_be_bytes(), &signature[..]].concat() })
+}
+
+/// Expiration and inception.
+fn numbers(times: [u8; TIMES_SIZE]) -> [u32; 2] {
+    let [e0, e1, e2, e3, i0, i1, i2, i3] = times;
+    [[e0, e1, e2, e3], [i0, i1, i2, i3]].map(u32::from_be_bytes)
 }
 
 impl Mark {
-    /// The signature itself, of an origin with a name of so many octets.
-    pub(super) fn read(self, octets: &[u8], origin: usize) -> Option<Made> {
-        let at = (self.at & !NEAR) as usize;
+    /// The signature itself, called `name`, of an origin with a name of so many octets.
+    pub(super) fn read(self, name: Digest, octets: &[u8], origin: usize) -> Option<Made> {
+        let at = (self.0 & !SHORT_FORM) as usize;
         let signature = *octets.get(at..)?.first_chunk()?;
-        // Before it are the times, and in the long form the key's tag and the signer's name between.
-        let between = if self.at & NEAR == 0 { origin + 2 } else { 0 };
-        let times = octets.get(at.checked_sub(between + TIMES_SIZE)?..)?;
-        let [expiration, inception, ..] = times.as_chunks::<4>().0 else { return None };
-        let [expiration, inception] = [*expiration, *inception].map(u32::from_be_bytes);
-        Some(Made { name: self.name, inception, expiration, signature })
+        let [expiration, inception] = if self.0 & SHORT_FORM == 0 {
+            // Before it are the times, with the key's tag and the signer's name between.
+            numbers(*octets.get(at.checked_sub(origin + 2 + TIMES_SIZE)?..)?.first_chunk()?)
+        } else {
+            // Before it are where the record is that this one is as, and when it begins.
+            let own = octets.get(at.checked_sub(INCEPTION_SIZE + 2)?..)?;
+            let &[f0, f1, i0, i1, i2, i3] = own.first_chunk()?;
+            let first = usize::from(u16::from_be_bytes([f0, f1])) + HEAD + TIMES;
+            let [expiration, inception] = numbers(*octets.get(first..)?.first_chunk()?);
+            let own = u32::from_be_bytes([i0, i1, i2, i3]);
+            [own.wrapping_add(expiration.wrapping_sub(inception)), own]
+        };
+        Some(Made { name, inception, expiration, signature })
     }
 }

@@ -1,7 +1,7 @@
 //! What the sockets answer from: immutable; the next one shares with it what it has in common.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::denial::{Denial, Proof};
 use super::encode::{Records, Stored};
@@ -11,6 +11,7 @@ use super::shelf::{Mark, Place};
 use super::table::Table;
 use crate::answer::Secrets;
 use crate::client::{ClientMap, Region};
+use crate::dnssec::Digest;
 use crate::metrics::{ClusterSlot, NameSlot};
 use crate::wire::{Name, SuffixHash, Type};
 use crate::zone::{AliasTable, Ticket, Zones};
@@ -69,12 +70,8 @@ pub struct Node {
     pub counter: NameSlot,
     /// Octets of the name of the zone cut that it is at or below; 0: it is not.
     pub cut: u16,
-    /// Its types, few enough to be read one after the other. None: an empty non-terminal, or below a cut.
-    pub types: Box<[Typed]>,
-    /// One for each type, its variants right behind it.
-    pub sets: Box<[Set]>,
-    /// Of all sets.
-    pub choices: Box<[Choice]>,
+    /// How it is answered.
+    pub(super) shape: Arc<Shape>,
     /// Where the aliases of choices lead.
     pub aliases: Box<[Alias]>,
     /// The delegation, at a cut.
@@ -84,13 +81,30 @@ pub struct Node {
     pub proof: Option<Proof>,
     // Every record and signature of the name, each once.
     pub(super) octets: Box<[u8]>,
-    // Which signatures they are.
-    pub(super) made: Box<[Mark]>,
+    // Which signatures they are, in the order of the shape's marks.
+    pub(super) made: Box<[Digest]>,
     pub(super) renewal: Option<u32>,
 }
 
+/// What names have in common that are answered alike, with other records of the same sizes: most names of a federation, whose Services are in
+/// the same clusters.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    /// Few enough to be read one after the other. None: an empty non-terminal, or below a cut.
+    pub(super) types: Box<[Typed]>,
+    /// One for each type, its variants right behind it.
+    pub(super) sets: Box<[Set]>,
+    /// Of all sets.
+    pub(super) choices: Box<[Choice]>,
+    /// Where the signatures are among a node's octets.
+    pub(super) marks: Box<[Mark]>,
+}
+
+/// Of names without records.
+pub(super) static SHAPELESS: LazyLock<Arc<Shape>> = LazyLock::new(Arc::default);
+
 /// A type of a name.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Typed {
     /// Which.
     pub kind: Type,
@@ -101,11 +115,11 @@ pub struct Typed {
 }
 
 /// One name and type.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Set {
     /// How much is answered.
     pub pick: Pick,
-    /// Index in [`Node::choices`] of the first of what there is to answer.
+    /// Index among the node's choices of the first of what there is to answer.
     pub(super) first: u32,
     /// How many choices there are. 0: all are withdrawn.
     pub(super) count: u16,
@@ -114,7 +128,7 @@ pub struct Set {
 }
 
 /// What is signed of a set besides its choices.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct SignedSet {
     pub(super) signature: Place,
     pub(super) picks: Option<Picks>,
@@ -148,7 +162,7 @@ impl Set {
 }
 
 /// How much of a set is answered.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub enum Pick {
     /// Everything, from a place that rotates.
     All,
@@ -163,7 +177,7 @@ pub enum Pick {
 }
 
 /// Records that are answered together.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Choice {
     /// Encoded.
     pub records: Place,
@@ -192,6 +206,12 @@ impl Alias {
 }
 
 impl Node {
+    /// Its types.
+    #[inline]
+    pub fn types(&self) -> &[Typed] {
+        &self.shape.types
+    }
+
     /// What the region is answered from: the set of this type, or one of its variants.
     #[inline]
     pub fn set(&self, typed: &Typed, region: impl FnOnce() -> Region) -> Option<&Set> {
@@ -199,20 +219,20 @@ impl Node {
             None => 0,
             Some(layout) => layout.get(region().0 as usize).copied().unwrap_or(0),
         };
-        self.sets.get(typed.set as usize + variant as usize)
+        self.shape.sets.get(typed.set as usize + variant as usize)
     }
 
     /// The set of `kind`.
     #[inline]
     pub fn typed(&self, kind: Type) -> Option<&Typed> {
-        self.types.iter().find(|typed| typed.kind == kind)
+        self.types().iter().find(|typed| typed.kind == kind)
     }
 
     /// The choices of `set`.
     #[inline]
     pub fn choices(&self, set: &Set) -> &[Choice] {
         let first = set.first as usize;
-        self.choices.get(first..first + set.count as usize).unwrap_or_default()
+        self.shape.choices.get(first..first + set.count as usize).unwrap_or_default()
     }
 
     /// Where the alias `choice` leads, if it leads to a name of its zone.

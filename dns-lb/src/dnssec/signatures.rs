@@ -45,9 +45,9 @@ pub struct Made {
     pub signature: [u8; 64],
 }
 
-/// The first octets of a SHA-256: a wrong hit would be a signature that does not validate, and is not to be expected before there are
-/// billions of sets.
-pub type Digest = [u8; 8];
+/// The first octets of a SHA-256. A wrong hit would be a signature that does not validate; the times, which follow from other octets of the
+/// same hash, would have to be the same too, so that it is not to be expected before there are billions of sets.
+pub type Digest = [u8; 6];
 
 #[derive(Clone, Copy, Debug)]
 struct Kept {

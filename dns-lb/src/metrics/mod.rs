@@ -29,7 +29,7 @@ const STATIC: &str = "";
 const OTHER: &str = "(other)";
 
 /// Index of a cluster's counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClusterSlot(u16);
 
 impl ClusterSlot {

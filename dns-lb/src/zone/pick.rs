@@ -7,10 +7,10 @@ use super::RECORDS_MAX;
 
 /// Picks an index with the probability that its weight is of the sum of all weights.
 /// Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AliasTable(Arc<[Column]>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Column {
     // Of 2^32: below it the column itself is picked, else its alias, which for a full column is itself.
     threshold: u32,
@@ -138,7 +138,7 @@ pub fn draw<E>(
 }
 
 /// What one choice brings to a rendezvous.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     /// See [`seed`].
     pub seed: u64,

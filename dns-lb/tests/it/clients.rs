@@ -287,8 +287,7 @@ fn what_is_beyond_the_limit_is_cut_to_less_than_was_asked() {
     assert_eq!(message.metadata.response_code, ResponseCode::BADCOOKIE);
     assert!(!message.metadata.truncation);
     // The answer to a signature that is not good has a question, and is cut to a header without one.
-    let (mut forged, other) =
-        (plain.clone(), Keys::parse("hmac-sha256:other:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap());
+    let (mut forged, other) = (plain, Keys::parse("hmac-sha256:other:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap());
     let key = other.get(&dns_lb::wire::Name::parse("other.").unwrap()).unwrap();
     Session::request(key.clone()).sign(&mut forged, u64::from(context.now));
     let ours = Keys::parse("hmac-sha256:ours:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap();
