@@ -25,6 +25,8 @@ const SCHEMA_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowsche
 const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 /// More queues than this are not made, whatever a level asks for.
 const QUEUES_MAX: u64 = 10_000;
+/// Nor are larger hands dealt: 60 bits deal no more of two queues and up.
+const HAND_MAX: u64 = 60;
 
 /// The class of a request.
 #[derive(Clone, Debug)]
@@ -197,14 +199,17 @@ fn limits(spec: &Value) -> Option<Limits> {
         let queuing = &response["queuing"];
         Queuing {
             queues: number(&queuing["queues"], 64).clamp(1, QUEUES_MAX) as usize,
-            hand: number(&queuing["handSize"], 8).clamp(1, QUEUES_MAX) as usize,
+            hand: number(&queuing["handSize"], 8).clamp(1, HAND_MAX) as usize,
             length: number(&queuing["queueLengthLimit"], 50) as usize,
         }
     });
     Some(Limits {
-        shares: number(&limited["nominalConcurrencyShares"], 30),
-        lendable_percent: number(&limited["lendablePercent"], 0),
-        borrowing_percent: limited["borrowingLimitPercent"].as_u64(),
+        // The API's integers have 32 bits.
+        shares: number(&limited["nominalConcurrencyShares"], 30).min(i32::MAX as u64),
+        lendable_percent: number(&limited["lendablePercent"], 0).min(100),
+        borrowing_percent: limited["borrowingLimitPercent"]
+            .as_u64()
+            .map(|percent| percent.min(i32::MAX as u64)),
         queuing,
     })
 }

@@ -5,6 +5,7 @@
 //! everybody.
 
 mod classes;
+mod defaults;
 mod seats;
 
 use std::{sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ use prometheus_client::{
 use tokio::sync::oneshot;
 
 pub(crate) use classes::{Class, Classes};
+pub(crate) use defaults::{levels, mandatory_level, mandatory_schema, schemas};
 use seats::{Arrival, Limits, Place, Queuing, Seats};
 
 /// Requests at work at a time: kube-apiserver's `--max-requests-inflight` and `--max-mutating-requests-inflight` together.
@@ -89,11 +91,18 @@ impl Flow {
             let next = changed.map(|levels| seats.share_out(&with_unclassed(levels)));
             // A level of this very moment, which the seats have not heard of yet.
             let level = if seats.knows(level) { level } else { UNCLASSED };
-            let arrival = seats.arrive(level, flow, || {
-                let (sender, turn) = oneshot::channel();
-                receiver = Some(turn);
-                sender
-            });
+            let mut arrive = |seats: &mut Waiters| {
+                seats.arrive(level, flow, || {
+                    let (sender, turn) = oneshot::channel();
+                    receiver = Some(turn);
+                    sender
+                })
+            };
+            let mut arrival = arrive(&mut seats);
+            // Where there is no room, those may stand in the way who have given up.
+            if arrival == Arrival::Refused && seats.forget(oneshot::Sender::is_closed) > 0 {
+                arrival = arrive(&mut seats);
+            }
             (arrival, next)
         };
         wake(&self.seats, next.unwrap_or_default());
@@ -195,6 +204,20 @@ mod tests {
         drop(seat);
         drop(flow.enter(None, "a").await.unwrap());
         drop(flow.enter(None, "b").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_has_given_up_keeps_nobody_out() {
+        let flow = Arc::new(Flow::new(1, Duration::from_millis(5), &Metrics::new()));
+        let _seat = flow.enter(None, "a").await.unwrap();
+        for _ in 0..60 {
+            assert!(flow.enter(None, "b").await.is_err());
+        }
+        let count = |reason| {
+            let under = Refused { flow_schema: String::new(), priority_level: String::new(), reason };
+            flow.refused.get_or_create(&under).get()
+        };
+        assert_eq!((count("time-out"), count("queue-full")), (60, 0));
     }
 
     #[tokio::test]

@@ -66,6 +66,8 @@ struct Level<W> {
     used: usize,
     waiting: usize,
     queues: Vec<Queue<W>>,
+    /// It is in the configuration no more, and ends with its requests.
+    gone: bool,
 }
 
 /// All seats.
@@ -76,15 +78,25 @@ pub(super) struct Seats<W> {
     waiting_max: usize,
     waiting: usize,
     arrived: u64,
-    /// One that went stays until its requests have ended; its place is taken by the next of its name only.
+    /// One that went stays until its requests have ended.
     levels: Vec<Level<W>>,
     names: HashMap<Arc<str>, usize>,
+    /// Places of levels that have ended, for new ones.
+    free: Vec<usize>,
 }
 
 impl<W> Seats<W> {
     /// So many seats, and room for so many who wait.
     pub(super) fn new(total: usize, waiting_max: usize) -> Self {
-        Self { total, waiting_max, waiting: 0, arrived: 0, levels: Vec::new(), names: HashMap::new() }
+        Self {
+            total,
+            waiting_max,
+            waiting: 0,
+            arrived: 0,
+            levels: Vec::new(),
+            names: HashMap::new(),
+            free: Vec::new(),
+        }
     }
 
     /// Shares the seats out anew. Returns who may sit down now.
@@ -95,8 +107,11 @@ impl<W> Seats<W> {
             if let (true, Some(level)) =
                 (!levels.iter().any(|(known, _)| known == name), self.levels.get_mut(*at))
             {
-                (level.nominal, level.lendable) = (0, 0);
+                (level.nominal, level.lendable, level.gone) = (0, 0, true);
             }
+        }
+        for at in 0..self.levels.len() {
+            self.end(at);
         }
         for (name, limits) in levels {
             // As KEP-1040: rounded up, so that nobody has nothing.
@@ -104,17 +119,38 @@ impl<W> Seats<W> {
             let percent = |percent: u64| ((nominal as u64 * percent) as f64 / 100.0).round() as usize;
             let most = limits.borrowing_percent.map_or(usize::MAX, |limit| nominal + percent(limit));
             let lendable = percent(limits.lendable_percent.min(100));
-            let at = *self.names.entry(Arc::clone(name)).or_insert_with(|| {
-                self.levels.push(Level::new(limits.clone()));
-                self.levels.len() - 1
-            });
+            let at = self.place_of(name, limits);
             if let Some(level) = self.levels.get_mut(at) {
                 (level.nominal, level.lendable, level.most) = (nominal, lendable, most);
+                level.gone = false;
                 level.limits = limits.clone();
                 level.make_queues();
             }
         }
         self.seat_waiting()
+    }
+
+    fn place_of(&mut self, name: &Arc<str>, limits: &Limits) -> usize {
+        if let Some(at) = self.names.get(name) {
+            return *at;
+        }
+        let at = self.free.pop().unwrap_or(self.levels.len());
+        match self.levels.get_mut(at) {
+            Some(level) => *level = Level::new(limits.clone()),
+            None => self.levels.push(Level::new(limits.clone())),
+        }
+        self.names.insert(Arc::clone(name), at);
+        at
+    }
+
+    /// Forgets a level that went, once nobody sits or waits there.
+    fn end(&mut self, at: usize) {
+        let Some(level) = self.levels.get_mut(at).filter(|level| level.gone) else { return };
+        if level.used == 0 && level.waiting == 0 {
+            (level.gone, level.queues) = (false, Vec::new());
+            self.names.retain(|_, place| *place != at);
+            self.free.push(at);
+        }
     }
 
     /// A request of a flow comes. `who` is made only if it has to wait.
@@ -141,6 +177,25 @@ impl<W> Seats<W> {
         Arrival::Waits
     }
 
+    /// Takes those out who wait no more, and says how many there were: a place that nobody wants is nobody's.
+    pub(super) fn forget(&mut self, gone: impl Fn(&W) -> bool) -> usize {
+        let mut count = 0;
+        for level in &mut self.levels {
+            for queue in &mut level.queues {
+                let before = queue.waiting.len();
+                queue.waiting.retain(|(_, who)| !gone(who));
+                let left = before - queue.waiting.len();
+                level.waiting -= left;
+                count += left;
+            }
+        }
+        self.waiting -= count;
+        for at in 0..self.levels.len() {
+            self.end(at);
+        }
+        count
+    }
+
     /// A request gives its seat back. Returns who sits down instead.
     pub(super) fn leave(&mut self, place: Place) -> Vec<(Place, W)> {
         if let Some(level) = self.levels.get_mut(place.level) {
@@ -149,7 +204,9 @@ impl<W> Seats<W> {
                 queue.seated = queue.seated.saturating_sub(1);
             }
         }
-        self.seat_waiting()
+        let next = self.seat_waiting();
+        self.end(place.level);
+        next
     }
 
     /// Whether there is a level of a name.
@@ -198,7 +255,16 @@ impl<W> Seats<W> {
 
 impl<W> Level<W> {
     fn new(limits: Limits) -> Self {
-        Self { limits, nominal: 0, lendable: 0, most: usize::MAX, used: 0, waiting: 0, queues: Vec::new() }
+        Self {
+            limits,
+            nominal: 0,
+            lendable: 0,
+            most: usize::MAX,
+            used: 0,
+            waiting: 0,
+            queues: Vec::new(),
+            gone: false,
+        }
     }
 
     /// As many queues as there must be; those that are too many are only dealt no more.
@@ -368,5 +434,23 @@ mod tests {
         }
         let next = seats.share_out(&[("a".into(), limits(3, 0, queued)), ("b".into(), limits(1, 0, queued))]);
         assert_eq!(next.len(), 2);
+    }
+
+    #[test]
+    fn a_level_that_went_is_forgotten_with_its_last_request() {
+        let keep: (Arc<str>, Limits) = ("keep".into(), limits(1, 0, None));
+        let mut seats = seats(4, &[("keep", limits(1, 0, None)), ("a", limits(1, 0, None))]);
+        let held = sit(&mut seats, "a", 1).unwrap();
+        seats.share_out(std::slice::from_ref(&keep));
+        assert!(seats.knows("a"), "one still sits there");
+        seats.leave(held);
+        assert!(!seats.knows("a"));
+        for number in 0..100 {
+            let name: Arc<str> = format!("level-{number}").into();
+            seats.share_out(&[keep.clone(), (name, limits(1, 0, Some((64, 8, 50))))]);
+            seats.share_out(std::slice::from_ref(&keep));
+        }
+        assert!(seats.levels.len() <= 3, "{} levels are kept", seats.levels.len());
+        assert!(sit(&mut seats, "keep", 1).is_some());
     }
 }

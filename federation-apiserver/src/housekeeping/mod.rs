@@ -165,6 +165,7 @@ impl Service {
             actions.extend(namespace::required(&snapshot, self.options.root_ca_pem.as_deref()));
             actions.extend(system::required(&snapshot));
             actions.extend(flow::required(&snapshot));
+            actions.extend(flow::conditions(&snapshot));
             let told = self.options.extension_authentication.as_ref();
             actions.extend(told.and_then(|data| system::extension_authentication(&snapshot, data)));
             actions.extend(self.options.endpoint.iter().flat_map(|to| endpoint::required(&snapshot, *to)));
@@ -219,6 +220,7 @@ impl Service {
             for event in events {
                 self.incomplete |= namespace::concerns(&event.object.key)
                     || system::concerns(&event.object.key)
+                    || flow::concerns(&event.object.key)
                     || endpoint::concerns(&event.object.key);
                 self.roles_changed |= roles::concerns(&event.object.key);
                 self.tokens_changed |= tokens::concerns(&event.object);

@@ -1,11 +1,13 @@
 //! flowcontrol.apiserver.k8s.io/v1: how requests are classed and how many of a class run at a time.
 
-use apimachinery::{FieldError, FieldPath, meta::Scope};
+mod rules;
+
+use apimachinery::meta::Scope;
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Generation, Kind, field},
-    validation::{items, one_of, required, set, set_text, text},
+    registry::{Column, Generation, Kind, field},
+    validation::{items, set, set_text, text},
 };
 
 const BASE: Kind = Kind {
@@ -44,24 +46,7 @@ pub(super) const KINDS: &[&Kind] = &[
             set(&mut object["spec"], "matchingPrecedence", 1000);
         },
         prepare_create: |object| object["status"] = json!({}),
-        validate: |object, faults| {
-            let (spec, path) = (&object["spec"], FieldPath::new("spec"));
-            let precedence = spec["matchingPrecedence"].as_i64().unwrap_or_default();
-            let path_of = |name: &str| path.child(name);
-            if precedence <= 0 {
-                let message = "must be a positive value";
-                faults.push(FieldError::invalid(&path_of("matchingPrecedence"), precedence, message));
-            } else if precedence > 10_000 {
-                let message = "must not be greater than 10000";
-                faults.push(FieldError::invalid(&path_of("matchingPrecedence"), precedence, message));
-            }
-            let level = &spec["priorityLevelConfiguration"];
-            required(level, &path_of("priorityLevelConfiguration"), "name", faults);
-            if let Some(method) = spec["distinguisherMethod"]["type"].as_str() {
-                let path = path_of("distinguisherMethod");
-                one_of(method, &path, &["ByNamespace", "ByUser"], faults);
-            }
-        },
+        validate: rules::schema,
         ..BASE
     },
     &Kind {
@@ -90,7 +75,7 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         default,
         prepare_create: |object| object["status"] = json!({}),
-        validate,
+        validate: rules::level,
         ..BASE
     },
 ];
@@ -120,22 +105,5 @@ fn default(object: &mut Value) {
             set(queuing, "queues", 64);
             set(queuing, "queueLengthLimit", 50);
         }
-    }
-}
-
-fn validate(object: &Value, faults: &mut Faults) {
-    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
-    let kind = text(spec, "type");
-    one_of(kind, &path.child("type"), &["Exempt", "Limited"], faults);
-    match (kind, spec["limited"].is_object()) {
-        ("Exempt", true) => {
-            let message = "must be nil if the type is not Limited";
-            faults.push(FieldError::forbidden(&path.child("limited"), message));
-        }
-        ("Limited", false) => {
-            let message = "must not be empty when type is Limited";
-            faults.push(FieldError::required(&path.child("limited"), message));
-        }
-        _ => {}
     }
 }

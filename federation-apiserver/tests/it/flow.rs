@@ -86,3 +86,58 @@ async fn a_level_has_the_seats_of_its_shares_and_nobody_elses() {
     drop((held, more));
     assert_eq!(list("greedy").await, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_schema_says_whether_its_level_is_there() {
+    let world = World::new().await;
+    let (storage, kinds) = (world.server.storage().clone(), Arc::new(world.server.kind_table()));
+    let mut housekeeping = housekeeping::Service::new(storage, kinds, Default::default());
+    housekeeping.step(true).await;
+    let (schemas, levels) = (format!("{GROUP}/flowschemas"), format!("{GROUP}/prioritylevelconfigurations"));
+    world.expect(StatusCode::CREATED, Method::POST, &schemas, Some(schema())).await;
+    let dangling = async |housekeeping: &mut housekeeping::Service| {
+        assert_eq!(housekeeping.step(false).await, 0);
+        let found = world.expect(StatusCode::OK, Method::GET, &format!("{schemas}/tiny"), None).await;
+        let mut conditions = found["status"]["conditions"].as_array().unwrap().clone();
+        assert!(conditions[0]["lastTransitionTime"].is_string());
+        conditions[0].as_object_mut().unwrap().remove("lastTransitionTime");
+        conditions.remove(0)
+    };
+    let begin = "This FlowSchema references the PriorityLevelConfiguration object named \"tiny\"";
+    assert_eq!(
+        dangling(&mut housekeeping).await,
+        json!({"type": "Dangling", "status": "True", "reason": "NotFound", "message": format!("{begin} but there is no such object")})
+    );
+    world.expect(StatusCode::CREATED, Method::POST, &levels, Some(level(1))).await;
+    let found = json!({"type": "Dangling", "status": "False", "reason": "Found", "message": format!("{begin} and it exists")});
+    assert_eq!(dangling(&mut housekeeping).await, found);
+    // Nothing is written when nothing has changed.
+    let before = world.server.storage().snapshot().revision();
+    assert_eq!(housekeeping.step(true).await, 0);
+    assert_eq!(world.server.storage().snapshot().revision(), before);
+
+    world.expect(StatusCode::OK, Method::DELETE, &format!("{levels}/tiny"), None).await;
+    assert_eq!(dangling(&mut housekeeping).await["status"], "True");
+    // What no server is without comes back.
+    world.expect(StatusCode::OK, Method::DELETE, &format!("{levels}/catch-all"), None).await;
+    assert_eq!(housekeeping.step(false).await, 0);
+    world.expect(StatusCode::OK, Method::GET, &format!("{levels}/catch-all"), None).await;
+}
+
+#[tokio::test]
+async fn a_level_that_nobody_could_serve_is_refused() {
+    let world = World::new().await;
+    let mut wide = level(1);
+    wide["spec"]["limited"]["limitResponse"] =
+        json!({"type": "Queue", "queuing": {"queues": 10_000, "handSize": 9_000, "queueLengthLimit": 1}});
+    let levels = format!("{GROUP}/prioritylevelconfigurations");
+    let told = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, &levels, Some(wide)).await;
+    assert_eq!(told["details"]["causes"][0]["field"], "spec.limited.limitResponse.queuing.handSize");
+    let mut shares = level(1);
+    shares["spec"]["limited"]["nominalConcurrencyShares"] = json!(-1);
+    let told = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, &levels, Some(shares)).await;
+    assert_eq!(
+        told["message"],
+        "PriorityLevelConfiguration.flowcontrol.apiserver.k8s.io \"tiny\" is invalid: spec.limited.nominalConcurrencyShares: Invalid value: -1: must be a non-negative integer"
+    );
+}
