@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use apimachinery::rbac::Attributes;
-use kube_cel::{Budget, Program, Type, Value as Cel};
+use kube_cel::{Budget, Program, Value as Cel};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -56,6 +56,8 @@ pub struct AccessWebhook {
     version: String,
     allowed_ttl: Duration,
     other_ttl: Duration,
+    /// How long one question may take.
+    timeout: Duration,
     /// Whether it is a no if it cannot be asked.
     fails_closed: bool,
     /// It is asked only where all of these hold; with their sources.
@@ -69,6 +71,7 @@ pub(super) struct Particulars {
     pub(super) version: String,
     pub(super) allowed_ttl: Duration,
     pub(super) other_ttl: Duration,
+    pub(super) timeout: Duration,
     pub(super) fails_closed: bool,
     pub(super) conditions: Vec<(String, Program)>,
 }
@@ -84,6 +87,7 @@ impl AccessWebhook {
             version: flags.authorization_webhook_version.clone(),
             allowed_ttl: flags.authorization_webhook_cache_authorized_ttl,
             other_ttl: flags.authorization_webhook_cache_unauthorized_ttl,
+            timeout: outbound::REVIEW_TIMEOUT,
             fails_closed: false,
             conditions: Vec::new(),
         };
@@ -95,12 +99,13 @@ impl AccessWebhook {
         of: Particulars,
         storage: &Storage,
     ) -> Result<Self, KubeconfigError> {
-        let Particulars { version, allowed_ttl, other_ttl, fails_closed, conditions } = of;
+        let Particulars { version, allowed_ttl, other_ttl, timeout, fails_closed, conditions } = of;
         Ok(Self {
             server: outbound::from_kubeconfig(path)?,
             version,
             allowed_ttl,
             other_ttl,
+            timeout,
             fails_closed,
             conditions,
             storage: storage.clone(),
@@ -125,7 +130,7 @@ impl AccessWebhook {
             "kind": "SubjectAccessReview", "apiVersion": format!("authorization.k8s.io/{}", self.version),
             "metadata": {"creationTimestamp": null}, "spec": self.spelled(spec), "status": {"allowed": false},
         });
-        let answer = match outbound::review(&self.server, &self.storage, &review).await {
+        let answer = match outbound::review(&self.server, &self.storage, &review, self.timeout).await {
             Ok(answer) => answer,
             Err(why) => return self.failed(&why),
         };
@@ -216,18 +221,6 @@ fn read(status: &Value) -> Result<Decision, String> {
         (false, true) => Ok(Decision::Deny(reason.to_owned())),
         (false, false) => Ok(Decision::NoOpinion(reason.to_owned())),
     }
-}
-
-/// Match conditions of an AuthorizationConfiguration.
-pub(super) fn conditions(webhook: &Value) -> Result<Vec<(String, Program)>, String> {
-    let conditions = webhook["matchConditions"].as_array().into_iter().flatten();
-    conditions
-        .map(|condition| {
-            let source = condition["expression"].as_str().unwrap_or_default();
-            let program = Program::compile_as(source, &[("request", Type::Dyn)], &Type::Bool);
-            program.map(|program| (source.to_owned(), program)).map_err(|error| error.to_string())
-        })
-        .collect()
 }
 
 #[cfg(test)]

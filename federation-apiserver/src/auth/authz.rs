@@ -134,9 +134,7 @@ impl Authorizer {
         }
         match self.decide(user, asked).await {
             Decision::Allow(reason) => Ok(reason),
-            Decision::Failed(why) => {
-                Err(ApiError::new(500, Reason::InternalError, format!("Internal Server Error: {why}")))
-            }
+            Decision::Failed(why) => Err(ApiError::new(500, Reason::InternalError, why)),
             Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(refuse(user, asked, &reason)),
         }
     }
@@ -206,12 +204,15 @@ pub fn refuse(user: &User, asked: &Attributes<'_>, reason: &str) -> ApiError {
     ApiError::forbidden(&GroupResource::new(asked.group, asked.resource), asked.name, &why)
 }
 
+/// `responsewriters.sanitizer`: the answer may be shown by a browser.
+pub fn clean(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 fn sentence(user: &User, asked: &Attributes<'_>) -> String {
-    // `responsewriters.sanitizer`: the answer may be shown by a browser.
-    let clean = |text: String| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let (name, verb) = (&user.name, asked.verb);
     if let Some(path) = asked.path {
-        return clean(format!("User {name:?} cannot {verb} path {path:?}"));
+        return clean(&format!("User {name:?} cannot {verb} path {path:?}"));
     }
     let resource = if asked.subresource.is_empty() {
         asked.resource.to_owned()
@@ -223,5 +224,8 @@ fn sentence(user: &User, asked: &Attributes<'_>) -> String {
     } else {
         format!("in the namespace {:?}", asked.namespace)
     };
-    clean(format!("User {name:?} cannot {verb} resource {resource:?} in API group {:?} {place}", asked.group))
+    clean(&format!(
+        "User {name:?} cannot {verb} resource {resource:?} in API group {:?} {place}",
+        asked.group
+    ))
 }

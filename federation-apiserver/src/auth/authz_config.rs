@@ -1,17 +1,26 @@
-//! `--authorization-config`: an `apiserver.config.k8s.io` AuthorizationConfiguration (KEP-3221), which can name several webhooks.
+//! `--authorization-config`: an `apiserver.config.k8s.io` AuthorizationConfiguration (KEP-3221), which can name several webhooks, as
+//! `pkg/apis/apiserver/validation` wants it. A field that nobody knows is refused: what is misspelled would else be a condition that does not hold.
 
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use serde_json::Value;
+use apimachinery::{FieldError, FieldPath, field::aggregate, names};
+use kube_cel::{Program, Type};
+use serde::Deserialize;
 
 use super::{
-    access_webhook::{self, AccessWebhook, Particulars},
+    access_webhook::{AccessWebhook, Particulars},
     authz::Mode,
 };
 use crate::store::Storage;
+
+/// Longest time for one question.
+const TIMEOUT_MAX: Duration = Duration::from_secs(30);
+/// Conditions of one webhook.
+const CONDITIONS_MAX: usize = 64;
+const MODES: [&str; 4] = ["AlwaysAllow", "AlwaysDeny", "RBAC", "Webhook"];
 
 /// Why the file is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -25,80 +34,306 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// A field is wrong.
+    /// It is no AuthorizationConfiguration.
     #[error("{field}: {why}")]
     Field {
-        /// Which.
+        /// Where.
         field: String,
         /// What is wrong with it.
         why: String,
     },
+    /// Fields are wrong.
+    #[error("{0}")]
+    Invalid(String),
 }
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    api_version: String,
+    kind: String,
+    #[serde(default)]
+    authorizers: Vec<AuthorizerPart>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuthorizerPart {
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
+    name: String,
+    webhook: Option<Webhook>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Webhook {
+    #[serde(rename = "authorizedTTL")]
+    authorized_ttl: Option<String>,
+    #[serde(rename = "unauthorizedTTL")]
+    unauthorized_ttl: Option<String>,
+    timeout: Option<String>,
+    #[serde(default)]
+    subject_access_review_version: String,
+    #[serde(default)]
+    match_condition_subject_access_review_version: String,
+    #[serde(default)]
+    failure_policy: String,
+    #[serde(default)]
+    connection_info: Connection,
+    #[serde(default)]
+    match_conditions: Vec<Condition>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Connection {
+    #[serde(default, rename = "type")]
+    kind: String,
+    kube_config_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Condition {
+    #[serde(default)]
+    expression: String,
+}
+
+type Faults = Vec<FieldError>;
 
 /// The modes in order, and the webhooks of those of them that are webhooks.
 ///
 /// # Errors
-/// When the file cannot be read, or a field is wrong.
+/// When the file cannot be read, or fields are wrong; all that are wrong are told.
 pub fn load(path: &Path, storage: &Storage) -> Result<(Vec<Mode>, Vec<AccessWebhook>), Error> {
     let text =
         std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let wrong = |field: &str, why: &str| Error::Field { field: field.to_owned(), why: why.to_owned() };
-    let document: Value = serde_saphyr::from_str(&text)
+    let file: File = serde_saphyr::from_str(&text)
         .map_err(|error| wrong("AuthorizationConfiguration", &error.to_string()))?;
-    let version = document["apiVersion"].as_str().unwrap_or_default();
-    let known = ["v1", "v1beta1"].iter().any(|known| version == format!("apiserver.config.k8s.io/{known}"));
-    if !known || document["kind"] != "AuthorizationConfiguration" {
+    let known =
+        ["v1", "v1beta1"].iter().any(|known| file.api_version == format!("apiserver.config.k8s.io/{known}"));
+    if !known || file.kind != "AuthorizationConfiguration" {
         return Err(wrong("apiVersion", "want apiserver.config.k8s.io/v1, Kind=AuthorizationConfiguration"));
     }
+    let (root, mut faults) = (FieldPath::new("authorizers"), Faults::new());
+    check_names(&file.authorizers, &root, &mut faults);
     let (mut modes, mut webhooks) = (Vec::new(), Vec::new());
-    for (at, authorizer) in document["authorizers"].as_array().into_iter().flatten().enumerate() {
-        let field = format!("authorizers[{at}]");
-        modes.push(match authorizer["type"].as_str().unwrap_or_default() {
+    for (at, authorizer) in file.authorizers.iter().enumerate() {
+        let path = root.index(at);
+        modes.push(match authorizer.kind.as_str() {
             "AlwaysAllow" => Mode::AlwaysAllow,
             "AlwaysDeny" => Mode::AlwaysDeny,
             "RBAC" => Mode::Rbac,
-            "Webhook" => {
-                webhooks.push(webhook(&authorizer["webhook"], &format!("{field}.webhook"), storage)?);
-                Mode::Webhook
-            }
-            _ => {
-                let why = "want one of AlwaysAllow, AlwaysDeny, RBAC and Webhook";
-                return Err(wrong(&format!("{field}.type"), why));
-            }
+            _ => Mode::Webhook,
         });
+        match (&authorizer.webhook, authorizer.kind.as_str()) {
+            (Some(part), "Webhook") => {
+                webhooks.extend(webhook(part, &path.child("webhook"), storage, &mut faults));
+            }
+            (None, "Webhook") => {
+                faults.push(FieldError::required(&path.child("webhook"), "required when type=Webhook"));
+            }
+            (Some(_), _) => {
+                let message = "may only be specified when type=Webhook";
+                faults.push(FieldError::invalid(&path.child("webhook"), "non-null", message));
+            }
+            (None, _) => {}
+        }
     }
-    if modes.is_empty() {
-        return Err(wrong("authorizers", "at least one authorization mode must be defined"));
-    }
-    Ok((modes, webhooks))
+    if faults.is_empty() { Ok((modes, webhooks)) } else { Err(Error::Invalid(aggregate(&faults))) }
 }
 
-fn webhook(webhook: &Value, field: &str, storage: &Storage) -> Result<AccessWebhook, Error> {
-    let wrong = |name: &str, why: String| Error::Field { field: format!("{field}.{name}"), why };
-    let time = |name: &str, default: u64| match webhook[name].as_str() {
-        None => Ok(Duration::from_secs(default)),
-        Some(text) => super::duration(text).map_err(|why| wrong(name, why)),
-    };
-    let version = webhook["subjectAccessReviewVersion"].as_str().unwrap_or_default();
-    if !["v1", "v1beta1"].contains(&version) {
-        return Err(wrong("subjectAccessReviewVersion", "want v1 or v1beta1".to_owned()));
+fn check_names(authorizers: &[AuthorizerPart], root: &FieldPath, faults: &mut Faults) {
+    if authorizers.is_empty() {
+        faults.push(FieldError::required(root, "at least one authorization mode must be defined"));
     }
-    let fails_closed = match webhook["failurePolicy"].as_str() {
-        Some("NoOpinion") => false,
-        Some("Deny") => true,
-        _ => return Err(wrong("failurePolicy", "want NoOpinion or Deny".to_owned())),
-    };
-    let connection = &webhook["connectionInfo"];
-    let file = connection["kubeConfigFile"].as_str().filter(|_| connection["type"] == "KubeConfigFile");
-    let file = file
-        .ok_or_else(|| wrong("connectionInfo", "want type KubeConfigFile, and kubeConfigFile".to_owned()))?;
+    for (at, AuthorizerPart { kind, name, .. }) in authorizers.iter().enumerate() {
+        let (path, before) = (root.index(at), &authorizers[..at]);
+        let kind_path = path.child("type");
+        if kind.is_empty() {
+            faults.push(FieldError::required(&kind_path, ""));
+        } else if !MODES.contains(&kind.as_str()) {
+            faults.push(FieldError::not_supported(&kind_path, kind.as_str(), &MODES));
+        } else if kind != "Webhook" && before.iter().any(|other| other.kind == *kind) {
+            faults.push(FieldError::duplicate(&kind_path, kind.as_str()));
+        }
+        let path = path.child("name");
+        let wrong = names::dns1123_subdomain(name);
+        if name.is_empty() {
+            faults.push(FieldError::required(&path, ""));
+        } else if before.iter().any(|other| other.name == *name) {
+            faults.push(FieldError::duplicate(&path, name.as_str()));
+        } else if !wrong.is_empty() {
+            let message = format!("authorizer name is invalid: {}", wrong.join(", "));
+            faults.push(FieldError::invalid(&path, name.as_str(), &message));
+        }
+    }
+}
+
+/// The webhook, if nothing is wrong with it.
+fn webhook(
+    part: &Webhook,
+    path: &FieldPath,
+    storage: &Storage,
+    faults: &mut Faults,
+) -> Option<AccessWebhook> {
+    let before = faults.len();
+    let review = path.child("subjectAccessReviewVersion");
+    choice(&part.subject_access_review_version, &["v1", "v1beta1"], &review, faults);
+    let review = path.child("matchConditionSubjectAccessReviewVersion");
+    match part.match_condition_subject_access_review_version.as_str() {
+        "" if part.match_conditions.is_empty() => {}
+        "" => faults.push(FieldError::required(&review, "required if match conditions are specified")),
+        "v1" => {}
+        other => faults.push(FieldError::not_supported(&review, other, &["v1"])),
+    }
+    choice(&part.failure_policy, &["NoOpinion", "Deny"], &path.child("failurePolicy"), faults);
     let particulars = Particulars {
-        version: version.to_owned(),
-        allowed_ttl: time("authorizedTTL", 300)?,
-        other_ttl: time("unauthorizedTTL", 30)?,
-        fails_closed,
-        conditions: access_webhook::conditions(webhook).map_err(|why| wrong("matchConditions", why))?,
+        version: part.subject_access_review_version.clone(),
+        allowed_ttl: time(
+            part.authorized_ttl.as_deref().or(Some("5m")),
+            &path.child("authorizedTTL"),
+            faults,
+        ),
+        other_ttl: time(
+            part.unauthorized_ttl.as_deref().or(Some("30s")),
+            &path.child("unauthorizedTTL"),
+            faults,
+        ),
+        timeout: time(part.timeout.as_deref(), &path.child("timeout"), faults),
+        fails_closed: part.failure_policy == "Deny",
+        conditions: conditions(&part.match_conditions, &path.child("matchConditions"), faults),
     };
-    AccessWebhook::new(Path::new(file), particulars, storage)
-        .map_err(|error| wrong("connectionInfo.kubeConfigFile", error.to_string()))
+    if particulars.timeout > TIMEOUT_MAX {
+        let text = part.timeout.as_deref().unwrap_or_default();
+        faults.push(FieldError::invalid(&path.child("timeout"), text, "must be > 0s and <= 30s"));
+    }
+    let (path, file) = (path.child("connectionInfo"), part.connection_info.kube_config_file.as_deref());
+    choice(&part.connection_info.kind, &["KubeConfigFile"], &path.child("type"), faults);
+    let path = path.child("kubeConfigFile");
+    let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) else {
+        faults.push(FieldError::required(&path, ""));
+        return None;
+    };
+    let shown = file.display().to_string();
+    if !file.is_absolute() {
+        faults.push(FieldError::invalid(&path, shown.as_str(), "must be an absolute path"));
+    }
+    if faults.len() > before {
+        return None;
+    }
+    let made = AccessWebhook::new(file, particulars, storage);
+    made.map_err(|error| {
+        faults.push(FieldError::invalid(&path, shown.as_str(), &format!("error loading file: {error}")));
+    })
+    .ok()
+}
+
+fn choice(value: &str, known: &[&str], path: &FieldPath, faults: &mut Faults) {
+    if value.is_empty() {
+        faults.push(FieldError::required(path, ""));
+    } else if !known.contains(&value) {
+        faults.push(FieldError::not_supported(path, value, known));
+    }
+}
+
+fn time(text: Option<&str>, path: &FieldPath, faults: &mut Faults) -> Duration {
+    let Some(text) = text else {
+        faults.push(FieldError::required(path, ""));
+        return Duration::ZERO;
+    };
+    match super::duration(text) {
+        Ok(time) if !time.is_zero() => return time,
+        Ok(_) => faults.push(FieldError::required(path, "")),
+        Err(why) => faults.push(FieldError::invalid(path, text, &why)),
+    }
+    Duration::ZERO
+}
+
+fn conditions(conditions: &[Condition], path: &FieldPath, faults: &mut Faults) -> Vec<(String, Program)> {
+    if conditions.len() > CONDITIONS_MAX {
+        faults.push(FieldError::too_many(path, conditions.len(), CONDITIONS_MAX));
+    }
+    let mut read: Vec<(String, Program)> = Vec::new();
+    for (at, Condition { expression }) in conditions.iter().enumerate() {
+        let path = path.index(at).child("expression");
+        if expression.trim().is_empty() {
+            faults.push(FieldError::required(&path, ""));
+            continue;
+        }
+        if read.iter().any(|(known, _)| known == expression) {
+            faults.push(FieldError::duplicate(&path, expression.as_str()));
+        }
+        match Program::compile_as(expression, &[("request", Type::Dyn)], &Type::Bool) {
+            Ok(program) => read.push((expression.clone(), program)),
+            Err(error) => faults.push(FieldError::invalid(&path, expression.as_str(), &error.to_string())),
+        }
+    }
+    read
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn good() -> Value {
+        json!({"type": "Webhook", "name": "them", "webhook": {
+            "timeout": "3s", "subjectAccessReviewVersion": "v1", "failurePolicy": "Deny",
+            "connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": "/not/there"},
+        }})
+    }
+
+    /// What is told of a file with these authorizers.
+    async fn told(authorizers: Value) -> String {
+        let folder = tempfile::tempdir().expect("there is room");
+        let storage = Storage::open(crate::store::Options::new(folder.path().join("store"))).await;
+        let path = folder.path().join("authorization.yaml");
+        let file = json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthorizationConfiguration", "authorizers": authorizers});
+        std::fs::write(&path, file.to_string()).expect("there is room");
+        load(&path, &storage.expect("it is new")).err().map_or_else(String::new, |error| error.to_string())
+    }
+
+    async fn told_with(change: impl Fn(&mut Value)) -> String {
+        let mut authorizer = good();
+        change(&mut authorizer["webhook"]);
+        told(json!([authorizer])).await
+    }
+
+    #[tokio::test]
+    async fn what_is_misspelled_is_no_condition_that_does_not_hold() {
+        let found = told_with(|webhook| webhook["matchCondition"] = json!([{"expression": "false"}])).await;
+        assert!(found.contains("matchCondition"), "{found}");
+        let found = told_with(|webhook| webhook["matchConditions"] = json!([{"expression": "'x'"}])).await;
+        assert!(found.contains("authorizers[0].webhook.matchConditions[0].expression"), "{found}");
+        assert!(found.contains("required if match conditions are specified"), "{found}");
+    }
+
+    #[tokio::test]
+    async fn fields_are_checked_as_kube_apiserver_checks_them() {
+        assert_eq!(
+            told(json!([])).await,
+            "authorizers: Required value: at least one authorization mode must be defined"
+        );
+        assert_eq!(
+            told(json!([{"type": "RBAC", "name": "a"}, {"type": "RBAC", "name": "a"}])).await,
+            "[authorizers[1].type: Duplicate value: \"RBAC\", authorizers[1].name: Duplicate value: \"a\"]"
+        );
+        assert_eq!(
+            told(json!([{"type": "ABAC", "name": "a"}])).await,
+            "authorizers[0].type: Unsupported value: \"ABAC\": supported values: \"AlwaysAllow\", \"AlwaysDeny\", \"RBAC\", \"Webhook\""
+        );
+        assert_eq!(
+            told_with(|webhook| webhook["timeout"] = "31s".into()).await,
+            "authorizers[0].webhook.timeout: Invalid value: \"31s\": must be > 0s and <= 30s"
+        );
+        let found = told_with(|webhook| webhook["connectionInfo"]["kubeConfigFile"] = "here".into()).await;
+        assert!(found.ends_with("must be an absolute path"), "{found}");
+        assert!(told(json!([good()])).await.contains("error loading file"));
+        assert_eq!(told(json!([{"type": "AlwaysDeny", "name": "a"}])).await, "");
+    }
 }

@@ -109,7 +109,7 @@ impl TokenWebhook {
         if !wanted.is_empty() {
             review["spec"]["audiences"] = wanted.into();
         }
-        let answer = outbound::review(&self.server, &self.storage, &review).await?;
+        let answer = outbound::review(&self.server, &self.storage, &review, outbound::REVIEW_TIMEOUT).await?;
         read(&answer["status"], wanted, own)
     }
 }

@@ -72,18 +72,24 @@ pub(crate) fn failure(status: StatusCode, body: &[u8]) -> String {
 const ROUNDS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// kube-apiserver's time-out of a review.
-const REVIEW_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const REVIEW_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends a review and reads the answer; asks again what fails on the other side.
 ///
 /// # Errors
 /// When there is no answer, in words.
-pub(crate) async fn review(server: &Server, storage: &Storage, review: &Value) -> Result<Value, String> {
+pub(crate) async fn review(
+    server: &Server,
+    storage: &Storage,
+    review: &Value,
+    timeout: Duration,
+) -> Result<Value, String> {
+    let query = format!("timeout={}s", timeout.as_secs_f64());
     let body = review.to_string().into_bytes();
     let mut pause = FIRST_PAUSE;
     let mut round = 1;
     loop {
-        let answer = server.post(&storage.snapshot(), "timeout=30s", body.clone(), REVIEW_TIMEOUT).await;
+        let answer = server.post(&storage.snapshot(), &query, body.clone(), timeout).await;
         let (why, again) = match answer {
             Ok(answer) if answer.status.is_success() => {
                 return serde_json::from_slice(&answer.body)

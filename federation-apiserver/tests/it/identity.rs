@@ -144,6 +144,8 @@ struct Provider {
     server: Https,
     keys: Arc<Mutex<Value>>,
     asked: Arc<AtomicUsize>,
+    /// It takes requests and never answers.
+    hangs: Arc<AtomicBool>,
 }
 
 impl Provider {
@@ -151,6 +153,8 @@ impl Provider {
         let keys = Arc::new(Mutex::new(keys));
         let (asked, port) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let (shown, count, own) = (Arc::clone(&keys), Arc::clone(&asked), Arc::clone(&port));
+        let hangs = Arc::<AtomicBool>::default();
+        let silent = Arc::clone(&hangs);
         let server = Https::start(move |request| {
             let url = format!("https://127.0.0.1:{}", own.load(Ordering::Relaxed));
             let answer = match request.uri().path() {
@@ -162,11 +166,17 @@ impl Provider {
                     https::answer(&json!({"keys": *shown.lock()}))
                 }
             };
-            async move { answer }
+            let silent = silent.load(Ordering::Relaxed);
+            async move {
+                if silent {
+                    std::future::pending::<()>().await;
+                }
+                answer
+            }
         })
         .await;
         port.store(usize::from(server.port), Ordering::Relaxed);
-        Self { server, keys, asked }
+        Self { server, keys, asked, hangs }
     }
 
     fn url(&self) -> String {
@@ -198,7 +208,8 @@ impl Provider {
 
 async fn believing(flags: &oidc::Flags) -> World {
     World::with(|parts| {
-        let mut configuration = oidc::Configuration::from_flags(flags).unwrap();
+        let mut configuration =
+            oidc::Configuration::from_flags(flags, "https://kubernetes.default.svc").unwrap();
         let anonymous = configuration.anonymous.take();
         let oidc = Arc::new(Oidc::new(configuration, &parts.storage).unwrap());
         let tokens = OtherTokens { oidc, anonymous, ..OtherTokens::default() };
@@ -278,6 +289,27 @@ async fn a_provider_that_is_away_is_asked_again_later() {
         world.why_not(&key.sign("one", &claims)).await,
         "[invalid bearer token, oidc: authenticator not initialized]"
     );
+}
+
+#[tokio::test]
+async fn who_has_a_known_key_does_not_wait_for_a_provider_that_hangs() {
+    let (folder, key) = (tempfile::tempdir().unwrap(), Key::rsa());
+    let provider = Provider::new(json!([key.public("one")])).await;
+    let world = provider.world(&folder, |_| {}).await;
+    let good = key.sign("one", &provider.claims(json!({})));
+    assert!(world.who(&good).await.is_some());
+    provider.hangs.store(true, Ordering::Relaxed);
+    let forged = Key::rsa().sign("two", &provider.claims(json!({})));
+    tokio::select! {
+        biased;
+        _ = world.who(&forged) => panic!("the provider has answered"),
+        found = async {
+            while provider.asked.load(Ordering::Relaxed) < 2 {
+                tokio::task::yield_now().await;
+            }
+            world.who(&good).await
+        } => assert!(found.is_some()),
+    }
 }
 
 #[tokio::test]
@@ -488,12 +520,13 @@ async fn a_webhook_that_cannot_be_asked_allows_nothing() {
     let reviewer = Reviewer::new(|_| json!({"allowed": true})).await;
     reviewer.down.store(true, Ordering::Relaxed);
     let world = deciding(&reviewer, &[Mode::Webhook], USERS).await;
-    let (code, status) = world.with_token("ann", MAPS, None).await;
-    assert_eq!(
-        (code, &status["reason"]),
-        (StatusCode::INTERNAL_SERVER_ERROR, &json!("InternalError")),
-        "{status}"
-    );
+    let request = Request::get(MAPS).header("authorization", "Bearer ann");
+    let request = request.body(Full::<Bytes>::default()).unwrap();
+    let response = world.server.service_as(None).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.starts_with(&format!("Internal Server Error: {MAPS:?}: the server")), "{text}");
     let world = deciding(&reviewer, &[Mode::Webhook, Mode::AlwaysAllow], USERS).await;
     assert_eq!(world.with_token("ann", MAPS, None).await.0, StatusCode::OK, "others may");
 }

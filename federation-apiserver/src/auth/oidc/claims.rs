@@ -204,7 +204,7 @@ mod tests {
             ..Flags::default()
         };
         change(&mut flags);
-        Configuration::from_flags(&flags).expect("they are good").issuers.remove(0)
+        Configuration::from_flags(&flags, "https://self").expect("they are good").issuers.remove(0)
     }
 
     #[test]

@@ -5,11 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kube_cel::{Program, Type};
-use serde_json::Value;
+use apimachinery::{FieldError, FieldPath, field::aggregate};
+use kube_cel::Program;
+
+use super::file;
 
 /// `AllValidSigningAlgorithms`.
-const ALGORITHMS: [&str; 9] =
+pub(super) const ALGORITHMS: [&str; 9] =
     ["ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"];
 
 /// Flags for one issuer.
@@ -93,6 +95,9 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// Fields are wrong.
+    #[error("{0}")]
+    Invalid(String),
     /// The issuer cannot be asked.
     #[error("the issuer cannot be asked: {0}")]
     Server(String),
@@ -164,18 +169,18 @@ impl Anonymous {
 }
 
 impl Configuration {
-    /// What flags say.
+    /// What flags say. `own` is the issuer of this server's own tokens, which nobody else's may have.
     ///
     /// # Errors
-    /// When they contradict each other, or name a file that cannot be read.
-    pub fn from_flags(flags: &Flags) -> Result<Self, Error> {
+    /// When they contradict each other, or name a file that cannot be read, or that is wrong.
+    pub fn from_flags(flags: &Flags, own: &str) -> Result<Self, Error> {
         if let Some(path) = &flags.authentication_config {
             if flags.oidc_issuer_url.is_some() || flags.oidc_client_id.is_some() {
                 return Err(Error::Flags(
                     "--authentication-config and --oidc-issuer-url say the same: give one of them",
                 ));
             }
-            return Self::parse(&read(path)?);
+            return file::parse(&read(path)?, own);
         }
         let (url, client) = match (&flags.oidc_issuer_url, &flags.oidc_client_id) {
             (None, None) => return Ok(Self::default()),
@@ -186,7 +191,11 @@ impl Configuration {
                 ));
             }
         };
-        check_url(&url, "--oidc-issuer-url")?;
+        let mut faults = Vec::new();
+        check_url(&url, Some(own), &FieldPath::new("--oidc-issuer-url"), &mut faults);
+        if !faults.is_empty() {
+            return Err(Error::Invalid(aggregate(&faults)));
+        }
         for algorithm in &flags.oidc_signing_algs {
             check_algorithm(algorithm)?;
         }
@@ -219,57 +228,33 @@ impl Configuration {
         };
         Ok(Self { issuers: vec![issuer], anonymous: None })
     }
-
-    /// Reads an AuthenticationConfiguration.
-    ///
-    /// # Errors
-    /// When a field is wrong.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let field = |field: &str, why: &str| Error::Field { field: field.to_owned(), why: why.to_owned() };
-        let document: Value = serde_saphyr::from_str(text)
-            .map_err(|error| field("AuthenticationConfiguration", &error.to_string()))?;
-        let version = document["apiVersion"].as_str().unwrap_or_default();
-        let known =
-            ["v1", "v1beta1"].iter().any(|known| version == format!("apiserver.config.k8s.io/{known}"));
-        if !known || document["kind"] != "AuthenticationConfiguration" {
-            let why = "want apiserver.config.k8s.io/v1, Kind=AuthenticationConfiguration";
-            return Err(field("apiVersion", why));
-        }
-        let issuers = document["jwt"].as_array().into_iter().flatten().enumerate();
-        let issuers: Vec<Issuer> =
-            issuers.map(|(at, jwt)| read_issuer(jwt, &format!("jwt[{at}]"))).collect::<Result<_, _>>()?;
-        for (at, issuer) in issuers.iter().enumerate() {
-            if issuers[..at].iter().any(|other| other.url == issuer.url) {
-                return Err(field(&format!("jwt[{at}].issuer.url"), "Duplicate value"));
-            }
-        }
-        let anonymous = &document["anonymous"];
-        let anonymous = anonymous.is_object().then(|| Anonymous {
-            enabled: anonymous["enabled"] == true,
-            paths: anonymous["conditions"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|condition| condition["path"].as_str().map(str::to_owned))
-                .collect(),
-        });
-        Ok(Self { issuers, anonymous })
-    }
 }
 
 fn read(path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
-fn check_url(url: &str, field: &str) -> Result<(), Error> {
-    let wrong = |why: &str| Err(Error::Field { field: field.to_owned(), why: why.to_owned() });
-    if !url.starts_with("https://") {
-        return wrong("URL scheme must be https");
+/// Finds the faults of an issuer's URL; it must not be this server's `own`.
+pub(super) fn check_url(url: &str, own: Option<&str>, path: &FieldPath, faults: &mut Vec<FieldError>) {
+    let mut wrong = |why: &str| faults.push(FieldError::invalid(path, url, why));
+    if own == Some(url) {
+        wrong(&format!("URL must not overlap with disallowed issuers: [{url}]"));
     }
-    if url.contains(['?', '#', '@']) {
-        return wrong("URL must not contain a username, a query or a fragment");
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    if scheme != "https" {
+        wrong("URL scheme must be https");
     }
-    Ok(())
+    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if rest.split('/').next().is_some_and(|authority| authority.contains('@')) {
+        wrong("URL must not contain a username or password");
+    }
+    if !query.is_empty() {
+        wrong("URL must not contain a query");
+    }
+    if !fragment.is_empty() {
+        wrong("URL must not contain a fragment");
+    }
 }
 
 fn check_algorithm(algorithm: &str) -> Result<(), Error> {
@@ -278,84 +263,4 @@ fn check_algorithm(algorithm: &str) -> Result<(), Error> {
     }
     let why = format!("unsupported signing alg: {algorithm:?}, want one of {}", ALGORITHMS.join(", "));
     Err(Error::Field { field: "--oidc-signing-algs".to_owned(), why })
-}
-
-fn read_issuer(jwt: &Value, path: &str) -> Result<Issuer, Error> {
-    let required =
-        |field: &str| Error::Field { field: format!("{path}.{field}"), why: "Required value".to_owned() };
-    let text = |pointer: &str| jwt.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let url = text("/issuer/url");
-    check_url(&url, &format!("{path}.issuer.url"))?;
-    let audiences = jwt["issuer"]["audiences"].as_array().into_iter().flatten();
-    let audiences: Vec<String> =
-        audiences.filter_map(|audience| audience.as_str().map(str::to_owned)).collect();
-    if audiences.is_empty() {
-        return Err(required("issuer.audiences"));
-    }
-    let optional = |pointer: &str| Some(text(pointer)).filter(|text| !text.is_empty());
-    let mappings = &jwt["claimMappings"];
-    let mapping =
-        |name: &str| read_mapping(&mappings[name], &format!("{path}.claimMappings.{name}"), "claims");
-    let username = mapping("username")?.ok_or_else(|| required("claimMappings.username"))?;
-    let extra = mappings["extra"].as_array().into_iter().flatten().enumerate().map(|(at, extra)| {
-        let path = format!("{path}.claimMappings.extra[{at}].valueExpression");
-        let expression =
-            compile(extra["valueExpression"].as_str().unwrap_or_default(), "claims", &Type::Dyn, &path)?;
-        Ok((extra["key"].as_str().unwrap_or_default().to_owned(), expression))
-    });
-    let rules = |name: &str, variable: &str| {
-        let rules = jwt[name].as_array().into_iter().flatten().enumerate();
-        rules
-            .map(|(at, rule)| read_rule(rule, &format!("{path}.{name}[{at}]"), variable))
-            .collect::<Result<Vec<_>, _>>()
-    };
-    Ok(Issuer {
-        discovery: optional("/issuer/discoveryURL"),
-        ca_pem: optional("/issuer/certificateAuthority"),
-        audiences,
-        // Whatever the issuer signs with.
-        algorithms: ALGORITHMS.map(str::to_owned).to_vec(),
-        username,
-        groups: mapping("groups")?,
-        uid: mapping("uid")?,
-        extra: extra.collect::<Result<_, Error>>()?,
-        claim_rules: rules("claimValidationRules", "claims")?,
-        user_rules: rules("userValidationRules", "user")?,
-        url,
-    })
-}
-
-fn read_mapping(mapping: &Value, path: &str, variable: &str) -> Result<Option<Mapping>, Error> {
-    let text = |name: &str| mapping[name].as_str().unwrap_or_default();
-    match (text("claim"), text("expression")) {
-        ("", "") => Ok(None),
-        (claim, "") => Ok(Some(Mapping::Claim { name: claim.to_owned(), prefix: text("prefix").to_owned() })),
-        ("", expression) => compile(expression, variable, &Type::Dyn, &format!("{path}.expression"))
-            .map(|program| Some(Mapping::Expression(program))),
-        _ => Err(Error::Field {
-            field: path.to_owned(),
-            why: "claim and expression can't both be set".to_owned(),
-        }),
-    }
-}
-
-fn read_rule(rule: &Value, path: &str, variable: &str) -> Result<Rule, Error> {
-    let text = |name: &str| rule[name].as_str().unwrap_or_default();
-    if !text("expression").is_empty() {
-        let program = compile(text("expression"), variable, &Type::Bool, &format!("{path}.expression"))?;
-        return Ok(Rule::Expression { program, message: text("message").to_owned() });
-    }
-    if text("claim").is_empty() {
-        return Err(Error::Field {
-            field: path.to_owned(),
-            why: "claim or expression is required".to_owned(),
-        });
-    }
-    Ok(Rule::Required { claim: text("claim").to_owned(), value: text("requiredValue").to_owned() })
-}
-
-fn compile(source: &str, variable: &str, wanted: &Type, path: &str) -> Result<Expression, Error> {
-    let program = Program::compile_as(source, &[(variable, Type::Dyn)], wanted)
-        .map_err(|error| Error::Field { field: path.to_owned(), why: error.to_string() })?;
-    Ok(Expression { source: source.to_owned(), program })
 }

@@ -13,6 +13,8 @@ const KEYS_MAX: usize = 64;
 pub(super) struct Unverified {
     pub(super) algorithm: String,
     key_id: Option<String>,
+    /// It asks for extensions to be understood; there are none here (RFC 7515, section 4.1.11).
+    critical: bool,
     pub(super) claims: Value,
     message: String,
     signature: Vec<u8>,
@@ -56,6 +58,7 @@ impl Unverified {
         Some(Self {
             algorithm: header["alg"].as_str()?.to_owned(),
             key_id: header["kid"].as_str().map(str::to_owned),
+            critical: header.get("crit").is_some(),
             claims,
             message: message.to_owned(),
             signature: decode(signature)?,
@@ -65,7 +68,7 @@ impl Unverified {
     /// Whether one of the keys signed it. A token that names its key is held to that.
     pub(super) fn is_signed_by(&self, keys: &KeySet) -> bool {
         let named = |key: &&Key| self.key_id.is_none() || key.id == self.key_id;
-        keys.0.iter().filter(named).any(|key| self.verify(key))
+        !self.critical && keys.0.iter().filter(named).any(|key| self.verify(key))
     }
 
     fn verify(&self, key: &Key) -> bool {

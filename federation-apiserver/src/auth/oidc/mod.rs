@@ -4,11 +4,12 @@
 //! with a key of the provider, be for one of our audiences, and not be over. Its claims then make the user, as flags or an
 //! AuthenticationConfiguration (KEP-3331) say.
 //!
-//! - [`config`] reads both; [`claims`] makes a user of claims; [`keys`] checks signatures. All pure.
+//! - [`config`] reads the flags and [`file`] the configuration; [`claims`] makes a user of claims; [`keys`] checks signatures. All pure.
 //! - [`provider`] fetches the provider's discovery document and its keys, and keeps them.
 
 mod claims;
 mod config;
+mod file;
 mod keys;
 mod provider;
 

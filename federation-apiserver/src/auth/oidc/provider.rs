@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
 use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
 
@@ -26,15 +27,19 @@ pub(super) struct Provider {
     discovery: String,
     ca_pem: Option<String>,
     storage: Storage,
-    state: Mutex<State>,
+    /// Whoever knows a key here never waits for the provider.
+    keys: ArcSwapOption<KeySet>,
+    asking: Mutex<Asking>,
 }
 
+/// What the one who asks must know.
 #[derive(Default)]
-struct State {
+struct Asking {
     /// Where its keys are, once it has said so.
     keys_url: Option<String>,
-    keys: Option<Arc<KeySet>>,
     fetched: VecDeque<Instant>,
+    /// When the last one had his answer, or none.
+    ended: Option<Instant>,
 }
 
 impl Provider {
@@ -44,7 +49,8 @@ impl Provider {
             discovery: issuer.discovery_url(),
             ca_pem: issuer.ca_pem.clone(),
             storage,
-            state: Mutex::default(),
+            keys: ArcSwapOption::empty(),
+            asking: Mutex::default(),
         };
         provider.server(&provider.discovery).map_err(Error::Server)?;
         Ok(provider)
@@ -57,31 +63,43 @@ impl Provider {
 
     /// Its keys; newer ones than `than`, if it has any. The error is for the user.
     pub(super) async fn keys_for(&self, than: Option<&Arc<KeySet>>) -> Result<Arc<KeySet>, String> {
-        // One asks, the others wait for what he gets.
-        let mut state = self.state.lock().await;
-        if let Some(keys) = &state.keys
-            && than.is_none_or(|known| !Arc::ptr_eq(known, keys))
-        {
-            return Ok(Arc::clone(keys));
+        let known = || {
+            let keys = self.keys.load_full();
+            keys.filter(|keys| than.is_none_or(|known| !Arc::ptr_eq(known, keys)))
+        };
+        if let Some(keys) = known() {
+            return Ok(keys);
+        }
+        let came = Instant::now();
+        // One asks, the others wait for what he gets, be it nothing.
+        let mut asking = self.asking.lock().await;
+        if let Some(keys) = known() {
+            return Ok(keys);
+        }
+        let last = || self.keys.load_full().ok_or_else(not_initialized);
+        if asking.ended.is_some_and(|ended| ended >= came) {
+            return last();
         }
         let now = Instant::now();
-        while state.fetched.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
-            state.fetched.pop_front();
+        while asking.fetched.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
+            asking.fetched.pop_front();
         }
-        if state.fetched.len() >= FETCHES_MAX {
+        if asking.fetched.len() >= FETCHES_MAX {
             tracing::warn!(issuer = %self.url, "an issuer is not asked for its keys again so soon");
-            return state.keys.clone().ok_or_else(not_initialized);
+            return last();
         }
-        state.fetched.push_back(now);
-        match self.fetch(&mut state.keys_url).await {
+        asking.fetched.push_back(now);
+        let fetched = self.fetch(&mut asking.keys_url).await;
+        asking.ended = Some(Instant::now());
+        match fetched {
             Ok(keys) => {
                 let keys = Arc::new(keys);
-                state.keys = Some(Arc::clone(&keys));
+                self.keys.store(Some(Arc::clone(&keys)));
                 Ok(keys)
             }
             Err(why) => {
                 tracing::warn!(issuer = %self.url, %why, "an issuer's keys cannot be fetched");
-                state.keys.clone().ok_or_else(not_initialized)
+                last()
             }
         }
     }
