@@ -22,6 +22,8 @@ use crate::{
 
 /// `webhookutil`'s time-out of a conversion.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of objects in one review: what comes back may be some times as long, and is read up to 8 MiB.
+const REVIEW_MAX: usize = 2 << 20;
 /// Bytes of converted objects that are remembered for one definition; when there are more, it starts anew.
 const REMEMBERED_MAX: usize = 32 << 20;
 /// Objects of which something is remembered, if only that it is being asked for: some 8 MiB.
@@ -78,14 +80,17 @@ impl Converter {
             ApiError::new(500, Reason::Unknown, why)
         };
         let originals: Vec<Value> = chosen.iter().map(|at| objects[*at].take()).collect();
-        let converted = self.ask(snapshot, &originals, wanted).await;
-        let converted =
-            converted.map_err(|why| refused(format!("conversion webhook for {gvk} failed: {why}")))?;
-        if converted.len() != originals.len() {
-            let (found, expected) = (converted.len(), originals.len());
-            return Err(refused(format!(
-                "conversion webhook for {gvk} returned {found} objects, expected {expected}"
-            )));
+        let mut converted = Vec::with_capacity(originals.len());
+        for some in reviews_of(&originals) {
+            let made = self.ask(snapshot, some, wanted).await;
+            let made = made.map_err(|why| refused(format!("conversion webhook for {gvk} failed: {why}")))?;
+            if made.len() != some.len() {
+                let (found, expected) = (made.len(), some.len());
+                return Err(refused(format!(
+                    "conversion webhook for {gvk} returned {found} objects, expected {expected}"
+                )));
+            }
+            converted.extend(made);
         }
         let single = originals.len() == 1;
         for (index, ((at, original), converted)) in chosen.iter().zip(originals).zip(converted).enumerate() {
@@ -200,6 +205,24 @@ impl Converter {
         }
         Ok(items)
     }
+}
+
+/// Objects in as many reviews as it takes for the answers to be read whole ([`REVIEW_MAX`]): most often one.
+fn reviews_of(mut objects: &[Value]) -> Vec<&[Value]> {
+    let mut reviews = Vec::new();
+    while !objects.is_empty() {
+        let mut size = 0;
+        let fitting = objects.iter().take_while(|object| {
+            size += object.to_string().len();
+            size <= REVIEW_MAX
+        });
+        // One that is too large by itself goes alone.
+        let count = fitting.count().max(1);
+        let (some, rest) = objects.split_at(count);
+        reviews.push(some);
+        objects = rest;
+    }
+    reviews
 }
 
 /// The webhook that converts objects of a kind, and the version in which its URL shows them.

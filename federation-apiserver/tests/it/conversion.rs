@@ -187,6 +187,23 @@ async fn an_object_is_read_written_and_listed_in_each_version() {
 }
 
 #[tokio::test]
+async fn a_list_is_converted_however_long_it_is() {
+    let (world, converter) = World::converting().await;
+    // All together they are longer than an answer that is read.
+    let note = "x".repeat(1_400_000);
+    for number in 0..7 {
+        let place = json!({"apiVersion": "net.example.com/v1", "kind": "Place", "metadata": {"name": format!("p{number}")},
+            "spec": {"host": "h", "port": "1", "note": note}});
+        world.expect(StatusCode::CREATED, Method::POST, NEW, Some(place)).await;
+    }
+    let list = world.get(OLD).await;
+    let items = list["items"].as_array().unwrap();
+    assert_eq!(items.len(), 7);
+    assert!(items.iter().all(|item| item["spec"]["hostPort"] == "h:1"));
+    assert!(converter.calls() > 1);
+}
+
+#[tokio::test]
 async fn objects_of_the_former_storage_version_are_converted_from_it() {
     let (world, converter) = World::converting().await;
     world.expect(StatusCode::CREATED, Method::POST, OLD, Some(old("a", "a.example:80"))).await;
