@@ -35,7 +35,7 @@ const REMOTE_UID: &str = "x-remote-uid";
 const REMOTE_GROUP: &str = "x-remote-group";
 const REMOTE_EXTRA: &str = "x-remote-extra-";
 
-/// Headers of one connection, which the next one does not inherit (RFC 9110, section 7.6.1).
+/// Headers of one connection, which the next one does not inherit, whether it names them or not.
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -103,16 +103,15 @@ fn settle_headers(headers: &mut HeaderMap, user: &User, peer: Option<IpAddr>) {
             name.starts_with("x-remote-") || name.starts_with("impersonate-")
         })
         .cloned()
-        .chain(HOP_BY_HOP)
+        .chain(of_this_connection(headers))
         .chain([header::AUTHORIZATION, header::HOST])
         .collect();
     for name in taken {
         headers.remove(name);
     }
     let mut add = |name: &str, value: &str| {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
-        {
-            headers.append(name, value);
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+            headers.append(name, header_value(value));
         }
     };
     add(REMOTE_USER, &user.name);
@@ -136,6 +135,25 @@ fn settle_headers(headers: &mut HeaderMap, user: &User, peer: Option<IpAddr>) {
     }
 }
 
+/// The headers that this connection's two ends have for each other (RFC 9110, section 7.6.1).
+fn of_this_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let named = headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    let named = named.flat_map(|value| value.split(','));
+    let named = named.filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok());
+    named.chain(HOP_BY_HOP).collect()
+}
+
+/// A text as Go writes it into a header: UTF-8 as it is, and spaces for what would end the line. A name or group is never left out, since
+/// the other server would decide about somebody else.
+fn header_value(text: &str) -> HeaderValue {
+    let bytes: Vec<u8> = text
+        .trim()
+        .bytes()
+        .map(|byte| if byte.is_ascii_control() && byte != b'\t' { b' ' } else { byte })
+        .collect();
+    HeaderValue::from_bytes(&bytes).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
 /// A key in the name of a header: what no name may hold, and what stands for it, is written in percent (`headerKeyEscape`).
 fn escape(key: &str) -> String {
     key.bytes().fold(String::with_capacity(key.len()), |mut text, byte| {
@@ -154,7 +172,7 @@ fn answered(
     connection: crate::outbound::Connection,
 ) -> Response<Body> {
     let (mut head, body) = response.into_parts();
-    for name in HOP_BY_HOP {
+    for name in of_this_connection(&head.headers) {
         head.headers.remove(name);
     }
     head.extensions.clear();
@@ -195,7 +213,7 @@ fn pieces(body: Incoming, server: Arc<Server>, connection: crate::outbound::Conn
 fn upgraded(mut response: Response<Incoming>, client: OnUpgrade) -> Response<Body> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = response.into_parts();
-        for name in HOP_BY_HOP {
+        for name in of_this_connection(&head.headers) {
             head.headers.remove(name);
         }
         let data = http_body_util::BodyStream::new(body);
@@ -244,15 +262,18 @@ mod tests {
             ("authorization", "Bearer secret"),
             ("impersonate-user", "other"),
             ("accept", "application/json"),
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
         let mut user = User::new("ann", vec!["devs".into(), "ops".into()]);
         user.extra.insert("example.com/scopes".into(), vec!["x".into()]);
+        user.groups.push("über\r\nx-remote-user: root".into());
         settle_headers(&mut headers, &user, "10.0.0.1".parse().ok());
         let mut told: Vec<_> = headers
             .iter()
-            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or_default()))
+            .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
             .collect();
         told.sort();
         assert_eq!(
@@ -264,6 +285,7 @@ mod tests {
                 "x-remote-group: devs",
                 "x-remote-group: ops",
                 "x-remote-group: system:authenticated",
+                "x-remote-group: über  x-remote-user: root",
                 "x-remote-user: ann",
             ]
         );
