@@ -58,7 +58,11 @@ impl RotatingFile {
         fs::rename(&self.path, self.backup(Timestamp::now()))?;
         self.out = BufWriter::with_capacity(64 << 10, open(&self.path)?);
         self.size = 0;
-        self.prune(SystemTime::now())
+        // A file that cannot be removed, or that somebody else has, is no reason to lose a line.
+        if let Err(error) = self.prune(SystemTime::now()) {
+            tracing::warn!(%error, "older audit logs could not be removed");
+        }
+        Ok(())
     }
 
     /// `audit-2026-01-02T03-04-05.000.log`, as kube-apiserver names them. Sorts by time.
