@@ -47,3 +47,4 @@ mod version;
 pub use aggregate::Checker;
 pub use server::{ApiServer, Handler, Others, Parts};
 pub use service::{KindTable, Options, Service};
+pub use verbs::Leading;

@@ -95,8 +95,9 @@ fn resource(kind: &Kind) -> Resource {
     let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let subresources = kind.all_subresources();
     // Streams have no schema.
-    let described =
-        subresources.iter().filter(|part| !matches!(part.name, "attach" | "exec" | "log" | "portforward"));
+    let described = subresources
+        .iter()
+        .filter(|part| !matches!(part.name, "attach" | "exec" | "log" | "portforward" | "proxy"));
     let subresources = described.map(|part| Subresource {
         name: part.name.into(),
         group: part.group.into(),

@@ -22,7 +22,7 @@ use federation_runtime::{
     pki::Identity,
 };
 use futures::{FutureExt as _, future::BoxFuture};
-use http::{HeaderName, HeaderValue, Method, Request, Response, header, request};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use jiff::{SignedDuration, Timestamp};
 use kube_schema::Schemas;
 use parking_lot::Mutex;
@@ -55,7 +55,7 @@ use crate::{
     registry::{Catalog, Served},
     service::KindTable,
     store::Storage,
-    verbs::{self, Call},
+    verbs::{self, Call, Leading},
 };
 
 const AUDIT_ID: &str = "audit-id";
@@ -83,6 +83,8 @@ pub struct Parts {
     pub metrics: MetricsRegistry,
     /// Ends watches, so that connections can close.
     pub draining: CancellationToken,
+    /// Where Endpoints may lead.
+    pub leading: Leading,
     /// Who else has a say.
     pub others: Others,
 }
@@ -104,6 +106,7 @@ pub(crate) struct Shared {
     pub(crate) draining: CancellationToken,
     pub(crate) metrics: Metrics,
     pub(crate) allocator: Allocator,
+    pub(crate) leading: Leading,
     authenticator: Authenticator,
     authorizer: Authorizer,
     health: Health,
@@ -169,6 +172,7 @@ impl ApiServer {
         let aggregator = Arc::new(Aggregator::new(parts.others.front_proxy));
         let shared = Shared {
             allocator: Allocator::new(parts.ranges),
+            leading: parts.leading,
             authenticator: Authenticator::new(parts.tokens, parts.accounts, parts.others.tokens),
             authorizer: Authorizer::new(parts.authorization, parts.others.access, parts.storage.clone()),
             catalog: Arc::new(Catalog::new(parts.storage.clone(), Arc::clone(&aggregator))),
@@ -278,6 +282,8 @@ struct Asked {
     class: Option<Class>,
     /// Authorization said no.
     forbidden: bool,
+    /// Nobody could say yes or no.
+    undecided: bool,
     /// Warnings of a request that failed.
     told: Arc<Mutex<Vec<String>>>,
     /// The audit log's record, once it is known whether there is one.
@@ -308,6 +314,7 @@ where
         received: Timestamp::now(),
         class: None,
         forbidden: false,
+        undecided: false,
         told: Arc::default(),
         record: OnceLock::new(),
     };
@@ -334,6 +341,9 @@ where
     let refused = result.is_err();
     let mut response = result.unwrap_or_else(|error| {
         tracing::debug!(code = error.code, %error, verb, "refused");
+        if asked.undecided {
+            return undecided(&asked.head, &error);
+        }
         respond::error(error_format, &error)
     });
     if let Some(record) = record {
@@ -393,6 +403,13 @@ fn labels(served: &Served, target: &Target, verb: &str) -> Labels {
     }
 }
 
+/// kube-apiserver's `responsewriters.InternalError`: no Status, since nobody has said that this client may have one.
+fn undecided(head: &request::Parts, error: &ApiError) -> Response<Body> {
+    let asked = head.uri.path_and_query().map_or("/", |asked| asked.as_str());
+    let text = authz::clean(&format!("Internal Server Error: {asked:?}: {}\n", error.message));
+    respond::text(StatusCode::INTERNAL_SERVER_ERROR, text)
+}
+
 /// Errors come in protobuf to those who ask for it, else in JSON, and never as 406.
 fn error_format(head: &request::Parts, query: &Query) -> Format {
     let offered = Offered { protobuf: true, views: true };
@@ -430,7 +447,7 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &mut Asked) -> 
     }
     // Streams are nobody's share of the work: kube-apiserver's `--long-running-request-regexp`.
     let streams = matches!(&asked.target, Target::Resource(path)
-        if matches!(path.subresource.as_deref(), Some("attach" | "exec" | "log" | "portforward")));
+        if matches!(path.subresource.as_deref(), Some("attach" | "exec" | "log" | "portforward" | "proxy")));
     let class = if streams { None } else { shared.flow.classes().class(&shared.storage, &user, &attributes) };
     let decision = shared.authorizer.authorize(&user, &attributes).await;
     if let Some(record) = &record {
@@ -441,6 +458,7 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &mut Asked) -> 
     }
     let decision = decision.map(|_| user);
     asked.class = class;
+    asked.undecided = decision.as_ref().is_err_and(|error| error.code == 500);
     decision
 }
 
@@ -505,11 +523,16 @@ where
         return Err(ApiError::no_such_path());
     }
     // RequestInfo reads it as a get, but no resource is registered for it.
-    if head.method == Method::HEAD {
+    let through = path.subresource.as_deref() == Some("proxy");
+    if head.method == Method::HEAD && !through {
         return Err(ApiError::no_such_method());
     }
     let offered = Offered { protobuf: kind.built_in, views: true };
-    let chosen = negotiate::choose(&head.headers, query.get("pretty"), offered)?;
+    let chosen = match negotiate::choose(&head.headers, query.get("pretty"), offered) {
+        // What is accepted there is for whoever is behind it to say.
+        Err(_) if through => Format::JSON,
+        chosen => chosen?,
+    };
     let format = Format { include: Include::parse(query.get("includeObject")), ..chosen };
     let body = if matches!(verb, "get" | "list" | "watch") { Bytes::new() } else { body::read(body).await? };
     let deprecation = match &kind.custom {

@@ -37,6 +37,7 @@ use crate::{
     serve,
     server::{ApiServer, Others, Parts},
     store::{self, Encryption, Storage},
+    verbs::Leading,
 };
 
 /// Megabytes: what kube-apiserver's rotation does if it is not told.
@@ -111,6 +112,9 @@ pub struct Options {
     /// Further DNS names and IP addresses for the serving certificate.
     #[arg(long = "cert-dns-name", value_name = "NAME")]
     pub cert_dns_names: Vec<String>,
+    /// Where Endpoints may lead; a sandbox is all on one machine.
+    #[arg(skip = Leading::Away)]
+    pub leading: Leading,
 }
 
 impl Options {
@@ -139,6 +143,7 @@ impl Options {
             oidc: oidc::Flags::default(),
             token_webhook: token_webhook::Flags::default(),
             cert_dns_names: Vec::new(),
+            leading: Leading::Away,
         }
     }
 }
@@ -244,7 +249,8 @@ impl Service {
             &storage,
         )?;
         let default_roles = modes.contains(&Mode::Rbac);
-        let tokens = other_tokens(&options.oidc, &options.token_webhook, &storage)?;
+        let tokens =
+            other_tokens(&options.oidc, &options.token_webhook, &options.service_account_issuer, &storage)?;
         let front = Authority::load_or_create(&pki.join("front-proxy"))
             .context("cannot use the front proxy's certificate authority")?;
         let front_proxy = front.load_or_issue(&pki, "front-proxy-client", &Subject::front_proxy(), &[])?;
@@ -259,6 +265,7 @@ impl Service {
                 cluster_ips: options.service_cluster_ip_range,
                 node_ports: options.service_node_port_range,
             },
+            leading: options.leading,
             health: health.clone(),
             metrics,
             draining: shutdown.token(),
@@ -359,9 +366,10 @@ fn authorization(
 fn other_tokens(
     oidc: &oidc::Flags,
     webhook: &token_webhook::Flags,
+    own_issuer: &str,
     storage: &Storage,
 ) -> anyhow::Result<OtherTokens> {
-    let mut configuration = oidc::Configuration::from_flags(oidc)?;
+    let mut configuration = oidc::Configuration::from_flags(oidc, own_issuer)?;
     let anonymous = configuration.anonymous.take();
     let oidc = Arc::new(Oidc::new(configuration, storage)?);
     oidc.warm_up();

@@ -70,7 +70,9 @@ fn parse_resource(path: &str) -> Option<ResourcePath> {
         }
         _ => rest,
     };
-    if rest.len() > 3 {
+    // What comes behind `proxy` is a path of somebody else's.
+    let through = group.is_empty() && matches!(rest, ["pods" | "services" | "nodes", _, "proxy", ..]);
+    if rest.len() > 3 && !through {
         return None;
     }
     parsed.resource = rest.first().map(own)?;
@@ -138,6 +140,11 @@ mod tests {
     fn paths_are_read_as_kubernetes_reads_them() {
         check("/api/v1/namespaces", ("", None, "namespaces", None, None));
         check("/api/v1/namespaces/a", ("", Some("a"), "namespaces", Some("a"), None));
+        check(
+            "/api/v1/namespaces/a/services/https:b:web/proxy/c/d/e",
+            ("", Some("a"), "services", Some("https:b:web"), Some("proxy")),
+        );
+        assert!(matches!(Target::parse("/api/v1/namespaces/a/configmaps/b/proxy/c"), Target::Path(_)));
         check("/api/v1/namespaces/a/status", ("", Some("a"), "namespaces", Some("a"), Some("status")));
         check("/api/v1/namespaces/a/pods", ("", Some("a"), "pods", None, None));
         check(

@@ -1,10 +1,10 @@
 //! core/v1 Node, ComponentStatus and Binding. The federation itself has no nodes; sandbox members do, on this same server.
 
-use apimachinery::{FieldError, FieldPath, meta::Scope};
+use apimachinery::{FieldError, FieldPath, meta::Scope, names};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Kind, field, joined},
+    registry::{Column, Faults, Kind, Subresource, field, joined},
     validation::{items, net, set, text},
 };
 
@@ -16,6 +16,7 @@ pub(super) const KINDS: &[&Kind] = &[
         short_names: &["no"],
         scope: Scope::Cluster,
         status: true,
+        subresources: &[Subresource::proxy("NodeProxyOptions")],
         columns: &[
             Column::NAME,
             Column::text("Status", "The status of the node", |object, _| ready(object)),
@@ -141,16 +142,21 @@ fn info(object: &Value, name: &str) -> Value {
 
 fn validate(object: &Value, faults: &mut Faults) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    // kube-apiserver calls them so.
+    let taints = FieldPath::new("metadata.taints");
     for (index, taint) in items(spec, "taints").enumerate() {
-        let path = path.child("taints").index(index);
+        let path = taints.index(index);
         let key = text(taint, "key");
         faults.extend(
-            apimachinery::names::label_key(key)
-                .iter()
-                .map(|fault| FieldError::invalid(&path.child("key"), key, fault)),
+            names::label_key(key).iter().map(|fault| FieldError::invalid(&path.child("key"), key, fault)),
         );
+        let value = text(taint, "value");
+        let wrong = names::label_value(value);
+        if !wrong.is_empty() {
+            faults.push(FieldError::invalid(&path.child("value"), value, &wrong.join(";")));
+        }
         let effect = text(taint, "effect");
-        let known = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
+        let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
         if effect.is_empty() {
             faults.push(FieldError::required(&path.child("effect"), ""));
         } else if !known.contains(&effect) {
@@ -158,7 +164,7 @@ fn validate(object: &Value, faults: &mut Faults) {
         }
         let same = |other: &&Value| other["key"] == taint["key"] && other["effect"] == taint["effect"];
         if items(spec, "taints").take(index).any(|other| same(&other)) {
-            let mut error = FieldError::duplicate(&path, json!({"key": key, "effect": effect}));
+            let mut error = FieldError::duplicate(&path, taint.clone());
             error.message.push_str(": taints must be unique by key and effect pair");
             faults.push(error);
         }

@@ -47,6 +47,7 @@ pub(super) const KINDS: &[&Kind] = &[
             Subresource { kind: "PodExecOptions", ..connecting("exec") },
             Subresource { kind: "Pod", verbs: &["get"], ..connecting("log") },
             Subresource { kind: "PodPortForwardOptions", ..connecting("portforward") },
+            Subresource::proxy("PodProxyOptions"),
         ],
         generation: Generation::Spec,
         unconditional_update: false,

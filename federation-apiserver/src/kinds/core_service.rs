@@ -10,7 +10,7 @@ use apimachinery::{
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Kind, field, joined},
+    registry::{Column, Faults, Kind, Subresource, field, joined},
     validation::{items, items_mut, net, one_of, set, set_text, text, workload},
 };
 
@@ -23,6 +23,7 @@ pub(super) const KINDS: &[&Kind] = &[
         short_names: &["svc"],
         categories: &["all"],
         status: true,
+        subresources: &[Subresource::proxy("ServiceProxyOptions")],
         create_on_update: true,
         allocates: true,
         columns: &[
@@ -64,6 +65,7 @@ pub(super) const KINDS: &[&Kind] = &[
                 items_mut(subset, "ports").for_each(|port| set_text(port, "protocol", "TCP"));
             }
         },
+        places,
         validate: validate_endpoints,
         ..Kind::BUILT_IN
     },
@@ -241,18 +243,7 @@ fn addresses(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     }
     for (index, address) in items(spec, "externalIPs").enumerate() {
         let path = path.child("externalIPs").index(index);
-        if let Some(address) = net::ip(address.as_str().unwrap_or_default(), &path, faults)
-            && (address.is_loopback() || address.is_unspecified() || address.is_multicast())
-        {
-            let what = if address.is_loopback() {
-                "may not be in the loopback range (127.0.0.0/8, ::1/128)"
-            } else if address.is_unspecified() {
-                "may not be unspecified (0.0.0.0 or ::)"
-            } else {
-                "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
-            };
-            faults.push(FieldError::invalid(&path, address.to_string(), what));
-        }
+        net::not_special(address.as_str().unwrap_or_default(), &path, faults);
     }
 }
 
@@ -367,18 +358,30 @@ fn validate_service_update(new: &Value, old: &Value, faults: &mut Faults) {
     }
 }
 
+fn places(object: &Value) -> Vec<(FieldPath, &str)> {
+    let mut places = Vec::new();
+    for (index, subset) in items(object, "subsets").enumerate() {
+        let path = FieldPath::new("subsets").index(index);
+        for list in ["addresses", "notReadyAddresses"] {
+            let addresses = items(subset, list).enumerate();
+            places.extend(
+                addresses.map(|(at, address)| (path.child(list).index(at).child("ip"), text(address, "ip"))),
+            );
+        }
+    }
+    places
+}
+
 fn validate_endpoints(object: &Value, faults: &mut Faults) {
+    for (path, address) in places(object) {
+        net::ip(address, &path, faults);
+    }
     for (index, subset) in items(object, "subsets").enumerate() {
         let path = FieldPath::new("subsets").index(index);
         let empty = |name: &str| subset[name].as_array().is_none_or(Vec::is_empty);
         if empty("addresses") && empty("notReadyAddresses") {
             let message = "must specify `addresses` or `notReadyAddresses`";
             faults.push(FieldError::required(&path, message));
-        }
-        for list in ["addresses", "notReadyAddresses"] {
-            for (at, address) in items(subset, list).enumerate() {
-                net::ip(text(address, "ip"), &path.child(list).index(at).child("ip"), faults);
-            }
         }
         let several = subset["ports"].as_array().is_some_and(|ports| ports.len() > 1);
         for (at, port) in items(subset, "ports").enumerate() {

@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use crate::{
     registry::{Column, Faults, Generation, Kind, field},
-    validation::{immutable, items, items_mut, label, net, one_of, set, set_text, subdomain, text},
+    validation::{
+        immutable, items, items_mut, label, net, null_if_empty, one_of, set, set_text, subdomain, text,
+    },
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -39,6 +41,17 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
             set(port, "name", "");
             set_text(port, "protocol", "TCP");
         }
+        null_if_empty(object, "endpoints");
+        null_if_empty(object, "ports");
+    },
+    places: |object| {
+        let endpoints = items(object, "endpoints").enumerate();
+        let addresses = endpoints.flat_map(|(index, endpoint)| {
+            let path = FieldPath::new("endpoints").index(index).child("addresses");
+            let all = items(endpoint, "addresses").filter_map(Value::as_str).enumerate();
+            all.map(move |(at, address)| (path.index(at), address))
+        });
+        addresses.collect()
     },
     validate,
     validate_update: |new, old, faults| {

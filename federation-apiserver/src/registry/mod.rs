@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use apimachinery::{FieldError, meta::Scope, names::NameRule, status::GroupResource};
+use apimachinery::{FieldError, FieldPath, meta::Scope, names::NameRule, status::GroupResource};
 use serde_json::Value;
 
 pub(crate) use catalog::{Catalog, Served};
@@ -61,6 +61,12 @@ pub struct Subresource {
 impl Subresource {
     /// Verbs of a part that is read and written.
     pub const PART: &'static [&'static str] = &["get", "patch", "update"];
+
+    /// What goes through to somebody else, with options of a kind.
+    pub(crate) const fn proxy(kind: &'static str) -> Self {
+        let verbs = &["create", "delete", "get", "patch", "update"];
+        Self { name: "proxy", group: "", version: "v1", kind, verbs, changes: &[] }
+    }
 
     /// `autoscaling/v1` Scale.
     const SCALE: Self = Self {
@@ -137,6 +143,8 @@ pub struct Kind {
     pub prepare_update: fn(&mut Value, &Value),
     /// Writes into an object who changes it, where the kind keeps that; (new, old, user, time as RFC 3339).
     pub sign: fn(&mut Value, Option<&Value>, &User, &str),
+    /// Addresses that others are led to by an object, and where they stand in it.
+    pub places: fn(&Value) -> Vec<(FieldPath, &str)>,
     /// Finds the faults of an object.
     pub validate: fn(&Value, &mut Faults),
     /// Finds the faults of a change; (new, old).
@@ -197,6 +205,7 @@ impl Kind {
         prepare_create: |_| {},
         prepare_update: |_, _| {},
         sign: |_, _, _, _| {},
+        places: |_| Vec::new(),
         validate: |_, _| {},
         validate_update: |_, _, _| {},
         conversion: None,

@@ -20,6 +20,27 @@ pub(crate) fn ip(text: &str, path: &FieldPath, faults: &mut Faults) -> Option<Ip
     parsed
 }
 
+/// What is wrong with an address that leads to this machine or to its link, rather than away (`validation.ValidateNonSpecialIP`).
+pub(crate) fn special(address: IpAddr) -> Vec<String> {
+    let (link, multicast) = match address {
+        IpAddr::V4(address) => (address.is_link_local(), address.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(address) => (address.is_unicast_link_local(), address.segments()[0] & 0xff0f == 0xff02),
+    };
+    let known = [
+        (address.is_unspecified(), format!("may not be unspecified ({address})")),
+        (address.is_loopback(), "may not be in the loopback range (127.0.0.0/8, ::1/128)".to_owned()),
+        (link, "may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned()),
+        (multicast, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".to_owned()),
+    ];
+    known.into_iter().filter(|(found, _)| *found).map(|(_, message)| message).collect()
+}
+
+/// Finds what is wrong with an address that must lead away from this machine.
+pub(crate) fn not_special(text: &str, path: &FieldPath, faults: &mut Faults) {
+    let wrong = ip(text, path, faults).map(special).unwrap_or_default();
+    faults.extend(wrong.iter().map(|message| FieldError::invalid(path, text, message)));
+}
+
 /// A network in CIDR notation.
 pub(crate) fn cidr(text: &str, path: &FieldPath, faults: &mut Faults) -> Option<(IpAddr, u8)> {
     let parsed = text.split_once('/').and_then(|(address, bits)| {

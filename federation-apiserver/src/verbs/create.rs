@@ -103,6 +103,6 @@ pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> 
     let _open = commit::check_namespace(call, name)?;
     call.allocate(&mut object, None)?;
     (kind.sign)(&mut object, None, &call.user, &crate::deletion::seconds(call.now));
-    object::validate(kind, &object, None)?;
+    object::validate(kind, &object, None, call.shared.leading)?;
     Ok(object)
 }

@@ -14,6 +14,7 @@ mod object;
 mod ownership;
 mod patch;
 mod pod;
+mod proxy;
 mod read;
 mod review;
 mod review_selectors;
@@ -28,6 +29,7 @@ use http::{Method, Response};
 
 use crate::http::Body;
 pub(crate) use call::Call;
+pub use object::Leading;
 pub(crate) use object::{selectable_fields, settle_mutated};
 
 /// Performs a request on a resource.
@@ -48,6 +50,9 @@ pub(crate) async fn dispatch(
         ("get", Some("log")) if call.kind.plural == "pods" => node::log(&call).await,
         ("get" | "create", Some("attach" | "exec" | "portforward")) if call.kind.plural == "pods" => {
             node::connect(&call).await
+        }
+        (_, Some("proxy")) if call.kind.group.is_empty() && call.kind.subresource("proxy").is_some() => {
+            proxy::connect(&call)
         }
         ("get", _) => read::get(&call).await,
         ("list", None) => list::list(&call).await,

@@ -5,7 +5,7 @@ use apimachinery::{ApiError, status::GroupResource};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::Call;
+use super::{Call, proxy};
 use crate::{
     http::{Body, body},
     store::{Key, ResourceKey},
@@ -17,7 +17,7 @@ pub(super) async fn log(call: &Call) -> Result<Response<Body>, ApiError> {
     let pod = call.value(&call.current()?).await?;
     check_container(call, &pod)?;
     if !text(&pod["spec"], "nodeName").is_empty() {
-        return Err(unreachable_node(call, &pod));
+        return Err(unreachable(call, text(&pod["spec"], "nodeName")));
     }
     let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -33,7 +33,7 @@ pub(super) async fn connect(call: &Call) -> Result<Response<Body>, ApiError> {
     if text(&pod["spec"], "nodeName").is_empty() {
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", call.name())));
     }
-    Err(unreachable_node(call, &pod))
+    Err(unreachable(call, text(&pod["spec"], "nodeName")))
 }
 
 /// The container that is asked for must be there; of several, one must be named.
@@ -58,13 +58,15 @@ fn check_container(call: &Call, pod: &Value) -> Result<(), ApiError> {
     Err(ApiError::bad_request(why))
 }
 
-/// A node that is registered has no address that could be reached from here.
-fn unreachable_node(call: &Call, pod: &Value) -> ApiError {
-    let node = text(&pod["spec"], "nodeName");
+/// What becomes of a request that would go to a node.
+pub(super) fn unreachable(call: &Call, node: &str) -> ApiError {
     let nodes = GroupResource::new("", "nodes");
-    let key = Key::new(ResourceKey::new("", "nodes"), "", node);
-    if call.shared.storage.get(&key).is_none() {
+    let Some(stored) = call.shared.storage.get(&Key::new(ResourceKey::new("", "nodes"), "", node)) else {
         return ApiError::not_found(&nodes, node);
+    };
+    let known = stored.value().unwrap_or_default();
+    if items(&known["status"], "addresses").next().is_some() {
+        return proxy::unreachable();
     }
     ApiError::internal("no preferred addresses found; known addresses: []")
 }

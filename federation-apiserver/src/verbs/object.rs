@@ -15,6 +15,7 @@ use crate::{
     kinds::check_cluster_selector,
     registry::{Faults, Generation, Kind, Registry},
     store::{Encoded, Meta},
+    validation::net,
 };
 
 /// Metadata that only the server writes.
@@ -177,8 +178,22 @@ pub(super) fn check_depth(object: &Value) -> Result<(), ApiError> {
     Err(ApiError::bad_request(format!("the object is nested deeper than {DEPTH_MAX} levels: flatten it")))
 }
 
+/// Where objects may lead those who follow them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leading {
+    /// Not to the machine or the link of whoever follows: as in Kubernetes. This server follows Services itself, for webhooks.
+    Away,
+    /// Anywhere: all of a sandbox is on one machine.
+    Anywhere,
+}
+
 /// All faults of an object, and of the change from `old` if there is one.
-pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+pub(super) fn validate(
+    kind: &Kind,
+    object: &Value,
+    old: Option<&Value>,
+    leading: Leading,
+) -> Result<(), ApiError> {
     check_depth(object)?;
     let mut faults = validate_object_meta(object, kind.name_rule, kind.scope);
     if kind.built_in {
@@ -186,6 +201,9 @@ pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Resu
     }
     check_cluster_selector_once(kind, object, &mut faults);
     (kind.validate)(object, &mut faults);
+    if leading == Leading::Away {
+        check_places(kind, object, old, &mut faults);
+    }
     if let Some(custom) = &kind.custom {
         custom.validate(object, old, &mut faults);
     }
@@ -198,6 +216,17 @@ pub(super) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Resu
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     Err(ApiError::invalid(kind.group, kind.kind, name, &faults))
+}
+
+fn check_places(kind: &Kind, object: &Value, old: Option<&Value>, faults: &mut Faults) {
+    let places = (kind.places)(object);
+    if old.is_some_and(|old| (kind.places)(old) == places) {
+        return;
+    }
+    for (path, text) in places {
+        let wrong = text.parse().map(net::special).unwrap_or_default();
+        faults.extend(wrong.iter().map(|message| FieldError::invalid(&path, text, message)));
+    }
 }
 
 /// Deployments and ReplicaSets check it with the rest of Federation v1's annotations.

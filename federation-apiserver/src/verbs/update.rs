@@ -130,7 +130,7 @@ fn check_number(version: &str) -> Result<(), ApiError> {
 /// Makes an object ready to replace `old`, and checks it.
 pub(super) fn prepare(call: &Call, object: Value, old: &Value) -> Result<Value, ApiError> {
     let object = arrange(call, object, old)?;
-    object::validate(&call.kind, &object, Some(old))?;
+    object::validate(&call.kind, &object, Some(old), call.shared.leading)?;
     Ok(object)
 }
 
@@ -146,7 +146,7 @@ pub(super) async fn settle(
     {
         object = arrange(call, changed, old)?;
     }
-    object::validate(&call.kind, &object, Some(old))?;
+    object::validate(&call.kind, &object, Some(old), call.shared.leading)?;
     Ok(object)
 }
 
@@ -167,6 +167,9 @@ pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Val
             }
             take(&mut next, &object, "/metadata/managedFields");
             object = next;
+            if kind.built_in && part.changes.contains(&"/status") {
+                (kind.default)(&mut object);
+            }
             // What a part of the spec says counts, too; the status does not.
             if part.changes.iter().any(|pointer| pointer.starts_with("/spec")) {
                 object::count_generation(kind, &mut object, old)?;

@@ -60,12 +60,12 @@ pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
     let initial: Vec<_> =
         if with_state { filter.range(&call, &snapshot, None).collect() } else { Vec::new() };
     let initial = conversion::seen_all(&call.shared.storage, &call.kind, initial).await?.into();
-    let seconds = options
-        .timeout_seconds
-        .filter(|seconds| *seconds > 0)
-        .unwrap_or_else(|| TIMEOUT_MIN_SECONDS + rand::random_range(0..TIMEOUT_MIN_SECONDS));
+    let seconds = match options.timeout_seconds {
+        None | Some(0) => TIMEOUT_MIN_SECONDS + rand::random_range(0..TIMEOUT_MIN_SECONDS),
+        Some(seconds) => u64::try_from(seconds).unwrap_or(0).min(TIMEOUT_MAX_SECONDS),
+    };
     let now = Instant::now();
-    let end = now + Duration::from_secs(seconds.min(TIMEOUT_MAX_SECONDS));
+    let end = now + Duration::from_secs(seconds);
     let stream = Stream {
         storage: call.shared.storage.clone(),
         kind: call.kind.clone(),
