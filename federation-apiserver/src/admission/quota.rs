@@ -248,8 +248,13 @@ impl Quotas {
         let texts = |amounts: &Amounts| -> Value {
             amounts.iter().map(|(name, amount)| (name.clone(), Value::from(amount.to_string()))).collect()
         };
-        let used = self.used(snapshot, namespace, quota, &hard);
-        let status = serde_json::json!({"hard": quota["spec"]["hard"], "used": texts(&used)});
+        // Empty maps go unsaid.
+        let status = if hard.is_empty() {
+            serde_json::json!({})
+        } else {
+            let used = self.used(snapshot, namespace, quota, &hard);
+            serde_json::json!({"hard": quota["spec"]["hard"], "used": texts(&used)})
+        };
         (quota["status"]["hard"] != status["hard"] || quota["status"]["used"] != status["used"])
             .then_some(status)
     }

@@ -48,13 +48,14 @@ impl Query {
         self.all(name).next().map(|_| self.flag(name))
     }
 
-    fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
+    fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let clamped =
+            |number: i128| i64::try_from(number).unwrap_or(if number < 0 { i64::MIN } else { i64::MAX });
         self.get(name)
             .map(|text| {
-                // Below zero means none, as for kube-apiserver.
-                text.parse::<i128>().map(|number| u64::try_from(number.max(0)).unwrap_or(u64::MAX)).map_err(
-                    |_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")),
-                )
+                text.parse::<i128>().map(clamped).map_err(|_| {
+                    ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+                })
             })
             .transpose()
     }
@@ -113,8 +114,8 @@ pub struct ListOptions {
     pub bookmarks: bool,
     /// Whether a watch begins with the present state and a bookmark that ends it.
     pub send_initial_events: Option<bool>,
-    /// How long a watch lasts.
-    pub timeout_seconds: Option<u64>,
+    /// How long a watch lasts; below zero it is over before it begins.
+    pub timeout_seconds: Option<i64>,
 }
 
 impl ListOptions {
@@ -196,7 +197,8 @@ impl ListOptions {
                 .map_err(|error| ApiError::bad_request(error.to_string()))?,
             fields: FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())
                 .map_err(|error| ApiError::bad_request(error.to_string()))?,
-            limit: usize::try_from(query.number("limit")?.unwrap_or_default()).unwrap_or(usize::MAX),
+            // Below zero means none, as for kube-apiserver.
+            limit: usize::try_from(query.number("limit")?.unwrap_or_default().max(0)).unwrap_or(usize::MAX),
             continuation,
             resource_version,
             version_match,

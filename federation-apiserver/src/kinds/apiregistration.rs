@@ -1,11 +1,16 @@
 //! apiregistration.k8s.io/v1 APIService: which group versions there are. Those of this server are listed by themselves.
 
-use apimachinery::{FieldError, FieldPath, meta::Scope, names::NameRule};
+use apimachinery::{
+    FieldError, FieldPath,
+    meta::Scope,
+    names::{self, NameRule},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind},
-    validation::{items, required, set, text},
+    validation::{items, required, set, subdomain, text},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -65,15 +70,24 @@ fn available(object: &Value) -> Value {
     }
 }
 
+/// `pkg/apis/apiregistration/validation.ValidateAPIService`.
 fn validate(object: &Value, faults: &mut Faults) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let (group, version) = (text(spec, "group"), text(spec, "version"));
     let wanted = format!("{version}.{group}");
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    if name != wanted && !(group.is_empty() && name == format!("{version}.")) {
+    if name != wanted {
         let message = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
         faults.push(FieldError::invalid(&"metadata.name".into(), name, &message));
     }
+    if !group.is_empty() {
+        subdomain(group, &path.child("group"), faults);
+    } else if version != "v1" {
+        let message = "only v1 may have an empty group and it better be legacy kube";
+        faults.push(FieldError::required(&path.child("group"), message));
+    }
+    let wrong = names::dns1035_label(version);
+    faults.extend(wrong.iter().map(|fault| FieldError::invalid(&path.child("version"), version, fault)));
     for (field, most) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1000)] {
         let number = spec[field].as_i64().unwrap_or_default();
         if !(1..=most).contains(&number) {
@@ -81,17 +95,25 @@ fn validate(object: &Value, faults: &mut Faults) {
             faults.push(FieldError::invalid(&path.child(field), number, &message));
         }
     }
+    let bundle = STANDARD.decode(text(spec, "caBundle")).unwrap_or_default();
+    let (bundle_path, skip_path) = (path.child("caBundle"), path.child("insecureSkipTLSVerify"));
+    let skips = spec["insecureSkipTLSVerify"] == true;
     let service = &spec["service"];
-    if service.is_object() {
-        let path = path.child("service");
-        required(service, &path, "namespace", faults);
-        required(service, &path, "name", faults);
-    } else if spec["insecureSkipTLSVerify"] == true {
-        let message = "may not be true if spec.service is not set";
-        faults.push(FieldError::invalid(&path.child("insecureSkipTLSVerify"), true, message));
+    if !service.is_object() {
+        if !bundle.is_empty() {
+            let (size, message) = (bundle.len(), "local APIServices may not have a caBundle");
+            faults.push(FieldError::invalid(&bundle_path, format!("{size} bytes"), message));
+        }
+        if skips {
+            let message = "local APIServices may not have insecureSkipTLSVerify";
+            faults.push(FieldError::invalid(&skip_path, true, message));
+        }
+        return;
     }
-    if spec["insecureSkipTLSVerify"] == true && !spec["caBundle"].is_null() {
-        let message = "may not be true if caBundle is present";
-        faults.push(FieldError::invalid(&path.child("insecureSkipTLSVerify"), true, message));
+    let path = path.child("service");
+    required(service, &path, "namespace", faults);
+    required(service, &path, "name", faults);
+    if skips && !bundle.is_empty() {
+        faults.push(FieldError::invalid(&skip_path, true, "may not be true if caBundle is present"));
     }
 }

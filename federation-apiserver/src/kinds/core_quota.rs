@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind},
-    validation::{items, items_mut, one_of, quantities, set, text},
+    validation::{items, items_mut, null_if_empty, one_of, quantities, set, text},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -71,6 +71,9 @@ fn used(object: &Value, chosen: fn(&str) -> bool) -> Value {
 
 /// Limits stand in for the defaults that are not given (`SetDefaults_LimitRangeItem`).
 fn default_limits(object: &mut Value) {
+    if let Some(spec) = object.get_mut("spec") {
+        null_if_empty(spec, "limits");
+    }
     for item in items_mut(&mut object["spec"], "limits") {
         if item["type"] != "Container" {
             continue;

@@ -7,7 +7,10 @@ use apimachinery::{
 };
 use serde_json::Value;
 
-use crate::registry::{Column, Faults, Kind, field};
+use crate::{
+    registry::{Column, Faults, Kind, field},
+    validation::null_if_empty,
+};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -115,11 +118,8 @@ fn subjects(object: &Value, kind: &str) -> Value {
     names.join(", ").into()
 }
 
-/// `rules` has no omitempty: a role without rules says so.
 fn default_role(object: &mut Value) {
-    if let Some(role) = object.as_object_mut() {
-        role.entry("rules").or_insert(Value::Null);
-    }
+    null_if_empty(object, "rules");
 }
 
 fn default_binding(object: &mut Value) {

@@ -34,6 +34,13 @@ pub(crate) fn set_text(object: &mut Value, name: &str, value: &str) {
     }
 }
 
+/// A list that Go writes without `omitempty`: null where nothing is in it, since what is stored does not tell none from empty.
+pub(crate) fn null_if_empty(object: &mut Value, name: &str) {
+    if object.is_object() && object[name].as_array().is_none_or(Vec::is_empty) {
+        object[name] = Value::Null;
+    }
+}
+
 /// A field as text; empty if it is none.
 pub(crate) fn text<'a>(object: &'a Value, name: &str) -> &'a str {
     object[name].as_str().unwrap_or_default()

@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath};
 use serde_json::{Value, json};
 
-use super::{items_mut, one_of, set, set_text};
+use super::{items_mut, one_of, set, set_text, text};
 use crate::registry::Faults;
 
 pub(crate) use super::pod_spec::validate_spec;
@@ -30,8 +30,22 @@ pub(crate) fn default_spec(spec: &mut Value) {
     }
 }
 
+/// The first of a pod's addresses stands in two places; where they differ, the older one counts (`Convert_v1_PodStatus_To_core_PodStatus`).
+fn settle_addresses(status: &mut Value) {
+    let (first, all) = (text(status, "podIP").to_owned(), &status["podIPs"]);
+    let listed = all[0]["ip"].as_str().unwrap_or_default().to_owned();
+    if first.is_empty() && !listed.is_empty() {
+        status["podIP"] = listed.into();
+    } else if !first.is_empty() && first != listed {
+        status["podIPs"] = json!([{"ip": first}]);
+    }
+}
+
 /// What is filled into Pods, but not into templates: limits are requests, too, and host ports stand beside container ports.
 pub(crate) fn default_pod(object: &mut Value) {
+    if object["status"].is_object() {
+        settle_addresses(&mut object["status"]);
+    }
     let spec = &mut object["spec"];
     if !spec.is_object() {
         return;
@@ -173,7 +187,7 @@ pub(crate) fn validate_template(template: &Value, path: &FieldPath, faults: &mut
 
 /// The restart policy of a pod.
 pub(super) fn validate_restart_policy(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    let policy = super::text(spec, "restartPolicy");
+    let policy = text(spec, "restartPolicy");
     one_of(policy, &path.child("restartPolicy"), &["Always", "OnFailure", "Never"], faults);
 }
 
