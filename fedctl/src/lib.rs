@@ -14,6 +14,8 @@
 mod commands;
 pub mod connect;
 pub mod demo;
+#[cfg(test)]
+mod documented;
 pub mod parts;
 mod sandbox_member;
 

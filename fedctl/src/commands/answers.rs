@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use federation_runtime::pki::HUB_NAME;
+use jiff::Timestamp;
 use proto::v1;
 use proto::v1::operations_client::OperationsClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -183,6 +184,22 @@ fn table(status: &v1::DnsStatusResponse) -> String {
         status.epoch,
         seconds(status.published_ms_ago)
     )
+}
+
+/// As what an answer of the hub is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// A moment of the hub's, by its milliseconds since 1970.
+pub(crate) fn time(ms: i64) -> String {
+    Timestamp::from_millisecond(ms)
+        .map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+        .unwrap_or_default()
 }
 
 pub(crate) fn seconds(ms: u64) -> String {

@@ -1,11 +1,10 @@
 //! `fedctl health [CLUSTER]` and `fedctl unfreeze --reason`: verdicts, and every word that they follow from.
 
 use anyhow::Result;
-use jiff::Timestamp;
 use proto::v1;
 use serde_json::{Value, json};
 
-use super::answers::{Hub, said, seconds};
+use super::answers::{Hub, Output, said, seconds, time};
 
 /// Options of `fedctl health`.
 #[derive(clap::Args, Debug)]
@@ -18,12 +17,6 @@ pub(crate) struct Options {
     /// As what it is printed.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// Options of `fedctl unfreeze`.
@@ -159,12 +152,6 @@ fn why(vote: &v1::ProbeVote) -> String {
         parts.push(format!("certificate until {}", time(vote.certificate_not_after.saturating_mul(1000))));
     }
     parts.join("; ")
-}
-
-fn time(ms: i64) -> String {
-    Timestamp::from_millisecond(ms)
-        .map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-        .unwrap_or_default()
 }
 
 /// Field names as in the API: camelCase, with units.

@@ -1,11 +1,10 @@
 //! `fedctl plans [LOSS]`: what becomes of each loss, computed ahead, who holds it, and what was done by it.
 
 use anyhow::{Result, bail};
-use jiff::Timestamp;
 use proto::v1;
 use serde_json::{Value, json};
 
-use super::answers::{Hub, said, seconds};
+use super::answers::{Hub, Output, said, seconds, time};
 
 /// Options of `fedctl plans`.
 #[derive(clap::Args, Debug)]
@@ -18,12 +17,6 @@ pub(crate) struct Options {
     /// As what it is printed.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 pub(crate) async fn run(options: Options) -> Result<()> {
@@ -141,12 +134,6 @@ fn whole(plan: &v1::PlanOfLoss) -> String {
         }
     }
     text
-}
-
-fn time(ms: i64) -> String {
-    Timestamp::from_millisecond(ms)
-        .map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-        .unwrap_or_default()
 }
 
 /// Field names as in the API: camelCase, with units.
