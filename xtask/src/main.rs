@@ -11,6 +11,7 @@ mod cluster;
 mod codegen;
 mod compat;
 mod python;
+mod simulate;
 mod test;
 mod tidy;
 mod vectors;
@@ -42,6 +43,8 @@ enum Command {
     Codegen(Words),
     /// Asks a real kube-apiserver and federation-apiserver the same, and says what differs.
     Compat(compat::Options),
+    /// The whole federation in one thread, thousands of seeds of it: `--seeds N`, `--seed N`, `--mutations`.
+    Simulate(Words),
     /// Everything that must hold: format, lints, tidiness, and all tests, those on real clusters too.
     Test(test::Options),
     /// The rules of docs/ARCHITECTURE.md that neither compiler nor clippy knows.
@@ -89,6 +92,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Cluster(Words { words }) => cluster::run(&words)?,
         Command::Codegen(Words { words }) => codegen::run(&words)?,
         Command::Compat(options) => compat::run(&options)?,
+        Command::Simulate(Words { words }) => return simulate::run(&words),
         Command::Test(options) => test::run(&options)?,
         Command::Tidy => tidy::run()?,
         Command::Vectors(Vectors::Planner { file }) => vectors_planner::run(&file)?,

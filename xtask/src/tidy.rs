@@ -14,7 +14,7 @@ const IMPURE: &[&str] = &["axum", "hyper", "kube", "reqwest", "tokio", "tonic"];
 /// The parts: they know each other's protocols, never each other.
 const PARTS: &[&str] = &["dns-lb", "federation-apiserver", "federation-controller", "member-agent"];
 /// Who may know parts: assemblies.
-const ASSEMBLIES: &[&str] = &["fedctl", "sandbox"];
+const ASSEMBLIES: &[&str] = &["fedctl", "sandbox", "simulation"];
 /// Lines that one source file may have.
 const LONGEST: usize = 900;
 

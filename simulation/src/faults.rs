@@ -1,0 +1,240 @@
+//! What befalls a world.
+
+use crate::dice::Dice;
+use crate::net::Node;
+use crate::site::Around;
+use crate::store::Data;
+use crate::world::World;
+
+/// Faults of one kind happen this often in a step, per mille, in a world that has them.
+const RATES: [(Fault, u64); 14] = [
+    (Fault::StreamBreaks, 14),
+    (Fault::WayShut, 14),
+    (Fault::HubKilled, 6),
+    (Fault::HubKilledWriting, 6),
+    (Fault::AgentKilled, 8),
+    (Fault::ServerKilled, 8),
+    (Fault::ApiAway, 5),
+    (Fault::WatchBreaks, 10),
+    (Fault::CalendarSet, 6),
+    (Fault::Restored, 5),
+    (Fault::SiteDark, 8),
+    (Fault::ManyDark, 2),
+    (Fault::MemberApiAway, 5),
+    (Fault::HubAlone, 4),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// A stream breaks, and its ends notice one after the other.
+    StreamBreaks,
+    /// A way is shut in one direction.
+    WayShut,
+    HubKilled,
+    /// Between a decision and its end.
+    HubKilledWriting,
+    AgentKilled,
+    ServerKilled,
+    /// The federation's API fails.
+    ApiAway,
+    WatchBreaks,
+    /// Somebody sets a machine's calendar.
+    CalendarSet,
+    /// The store is restored from an earlier backup.
+    Restored,
+    /// Users reach nothing at a site.
+    SiteDark,
+    /// The same at most sites at once.
+    ManyDark,
+    MemberApiAway,
+    /// The hub reaches nobody.
+    HubAlone,
+}
+
+/// What a world is made of, and which faults it has: worlds with few kinds of faults get further.
+pub(crate) struct Plan {
+    pub(crate) sites: usize,
+    pub(crate) servers: usize,
+    /// It has a workload that may run in one cluster at a time.
+    pub(crate) exclusive: bool,
+    /// The federation's API takes its time.
+    pub(crate) slow_api: bool,
+    faults: Vec<(Fault, u64)>,
+}
+
+impl Plan {
+    pub(crate) fn new(dice: &mut Dice) -> Self {
+        let exclusive = dice.chance(300);
+        let allowed = |fault: Fault| match fault {
+            // What the leases do not cover: see docs/adr/0010-fencing.md.
+            Fault::AgentKilled | Fault::MemberApiAway | Fault::CalendarSet | Fault::Restored => !exclusive,
+            _ => true,
+        };
+        let faults = RATES.into_iter().filter(|(fault, _)| allowed(*fault) && dice.chance(450)).collect();
+        // Mostly small: more takes longer, and shows little more.
+        let sites = if dice.chance(100) { 5 } else { dice.between(2, 4) as usize };
+        let servers = if exclusive { dice.below(2) } else { dice.between(1, 3) } as usize;
+        Self { sites, servers, exclusive, slow_api: dice.chance(400), faults }
+    }
+}
+
+/// What happened so far, and what is to come of it.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) kills: u64,
+    pub(crate) restores: u64,
+    backup: Option<Data>,
+    api_back_at: Option<u64>,
+}
+
+impl World {
+    /// Lets happen what happens in this step.
+    pub(crate) fn befall(&mut self) {
+        if self.faults.api_back_at.is_some_and(|at| self.now >= at) {
+            self.faults.api_back_at = None;
+            self.store.0.lock().down = false;
+        }
+        for index in 0..self.plan.faults.len() {
+            let (fault, rate) = self.plan.faults[index];
+            if self.dice.chance(rate) {
+                self.happen(fault);
+            }
+        }
+    }
+
+    fn any_node(&mut self) -> Node {
+        let nodes = 1 + self.sites.len() + self.servers.len();
+        match self.dice.index(nodes) {
+            0 => Node::Hub,
+            number if number <= self.sites.len() => Node::Site(number - 1),
+            number => Node::Server(number - 1 - self.sites.len()),
+        }
+    }
+
+    fn happen(&mut self, fault: Fault) {
+        let now = self.now;
+        let site = self.dice.index(self.sites.len());
+        match fault {
+            Fault::StreamBreaks => {
+                let (agent_after, hub_after) = (self.dice.below(4_000), self.dice.below(4_000));
+                if self.sites[site].link.agent {
+                    self.checks.note(now, || format!("the stream of c{site} breaks"));
+                    self.sites[site].cut(now, agent_after, hub_after);
+                }
+                if self.dice.chance(300) && !self.servers.is_empty() {
+                    let server = self.dice.index(self.servers.len());
+                    self.servers[server].cut(now, agent_after);
+                }
+            }
+            Fault::WayShut => {
+                let (one, other) = (self.any_node(), self.any_node());
+                // Mostly it is a way from or to the hub.
+                let other = if self.dice.chance(600) { Node::Hub } else { other };
+                if one != other {
+                    let until = now + self.dice.between(200, 14_000);
+                    let (from, to) = if self.dice.chance(500) { (one, other) } else { (other, one) };
+                    self.checks.note(now, || format!("no way from {from:?} to {to:?} until {until}"));
+                    self.net.shut(from, to, until);
+                    if self.dice.chance(300) {
+                        self.net.shut(to, from, until);
+                    }
+                }
+            }
+            Fault::HubKilled => {
+                self.checks.note(now, || "hub: killed".into());
+                let longest = if self.dice.chance(300) { 12_000 } else { 3_000 };
+                self.kill_hub(longest);
+            }
+            Fault::HubKilledWriting => {
+                if self.hub.is_running() {
+                    self.store.0.lock().kill_in = Some(1 + self.dice.below(3) as u32);
+                }
+            }
+            Fault::AgentKilled => {
+                self.faults.kills += 1;
+                self.checks.note(now, || format!("c{site}: the agent is killed"));
+                let down_ms = self.dice.between(50, 8_000);
+                self.sites[site].kill(now, down_ms);
+            }
+            Fault::ServerKilled => {
+                if !self.servers.is_empty() {
+                    self.faults.kills += 1;
+                    let server = self.dice.index(self.servers.len());
+                    let (down_ms, loses) = (self.dice.between(50, 5_000), self.dice.chance(300));
+                    self.checks.note(now, || format!("d{server}: killed, and loses its last write: {loses}"));
+                    self.servers[server].kill(now, down_ms, loses);
+                    if loses {
+                        self.checks.server_forgets(server);
+                    }
+                }
+            }
+            Fault::ApiAway => {
+                let until = now + self.dice.between(100, 4_000);
+                self.checks.note(now, || format!("the API fails until {until}"));
+                self.store.0.lock().down = true;
+                self.faults.api_back_at = Some(until);
+            }
+            Fault::WatchBreaks => {
+                let (dice, checks) = (&mut self.dice, &mut self.checks);
+                let mut around = Around { now, calm: false, bug: crate::bug::Bug::None, dice, checks };
+                self.hub.break_watch(&mut around);
+            }
+            Fault::CalendarSet => {
+                let by_ms = self.dice.between(0, 7_200_000) as i64 - 3_600_000;
+                let by_ms = if self.dice.chance(700) { by_ms / 600 } else { by_ms };
+                let node = self.any_node();
+                self.checks.note(now, || format!("{node:?}: the calendar is set by {by_ms} ms"));
+                match node {
+                    Node::Hub => self.hub.clock.jump(by_ms),
+                    Node::Site(index) => self.sites[index].clock.jump(by_ms),
+                    Node::Server(index) => self.servers[index].clock.jump(by_ms),
+                }
+            }
+            Fault::Restored => match self.faults.backup.take() {
+                None => {
+                    self.checks.note(now, || "a backup of the store is made".into());
+                    self.faults.backup = Some(self.store.0.lock().data.clone());
+                }
+                Some(backup) => {
+                    self.checks.note(now, || "the store is restored from the backup".into());
+                    self.faults.restores += 1;
+                    self.kill_hub(2_000);
+                    self.store.0.lock().data = backup;
+                }
+            },
+            Fault::SiteDark => {
+                let until = now + self.dice.between(1_000, 15_000);
+                self.checks.note(now, || format!("c{site}: users reach nothing until {until}"));
+                self.sites[site].dark_until = until;
+            }
+            Fault::ManyDark => {
+                let until = now + self.dice.between(3_000, 25_000);
+                self.checks.note(now, || format!("everywhere users reach nothing until {until}"));
+                let spared = self.dice.index(self.sites.len() + 1);
+                for (index, site) in self.sites.iter_mut().enumerate().filter(|(index, _)| *index != spared) {
+                    site.dark_until = until;
+                    if self.dice.chance(700) {
+                        self.net.shut(Node::Site(index), Node::Hub, until);
+                    }
+                }
+            }
+            Fault::MemberApiAway => {
+                let until = now + self.dice.between(500, 8_000);
+                self.checks.note(now, || format!("c{site}: the member's API fails until {until}"));
+                self.sites[site].api_down_until = until;
+            }
+            Fault::HubAlone => {
+                let until = now + self.dice.between(1_000, 12_000);
+                self.checks.note(now, || format!("the hub reaches nobody until {until}"));
+                for index in 0..self.sites.len() {
+                    self.net.shut(Node::Hub, Node::Site(index), until);
+                    self.net.shut(Node::Site(index), Node::Hub, until);
+                }
+                for index in 0..self.servers.len() {
+                    self.net.shut(Node::Hub, Node::Server(index), until);
+                    self.net.shut(Node::Server(index), Node::Hub, until);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Users of the API: what they make, change and delete, and what the operator says of clusters.
+
+use serde_json::{Value, json};
+
+use crate::check::Checks;
+use crate::dice::Dice;
+use crate::store::Store;
+
+pub(crate) const WEB: &str = "/apis/apps/v1/namespaces/default/deployments/web";
+pub(crate) const SOLO: &str = "/apis/apps/v1/namespaces/default/deployments/solo";
+pub(crate) const SERVICE: &str = "/api/v1/namespaces/default/services/web";
+const POLICY: &str = "/apis/federation.rs/v1alpha1/namespaces/default/placementpolicies/spread";
+const EXCLUSIVE: &str = "/apis/federation.rs/v1alpha1/namespaces/default/placementpolicies/exclusive";
+const CONFIGMAPS: u64 = 3;
+/// Replicas of what runs in one cluster at a time.
+pub(crate) const SOLO_REPLICAS: i64 = 2;
+
+fn configmap(number: u64) -> String {
+    format!("/api/v1/namespaces/default/configmaps/m{number}")
+}
+
+/// Whether a path is a template's.
+pub(crate) fn is_template(path: &str) -> bool {
+    path == WEB || path == SOLO || path == SERVICE || path.contains("/configmaps/m")
+}
+
+fn deployment(name: &str, replicas: i64) -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "default", "labels": {"app": name}},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {
+                    "terminationGracePeriodSeconds": crate::member::GRACE_MS / 1000,
+                    "containers": [{"name": name, "image": "i"}],
+                },
+            },
+        },
+    })
+}
+
+/// What a federation starts with.
+pub(crate) fn found(store: &mut Store, clusters: &[String], exclusive: bool) {
+    for name in clusters {
+        let path = format!("/apis/federation.rs/v1alpha1/clusters/{name}");
+        store.create(
+            &path,
+            json!({
+                "apiVersion": "federation.rs/v1alpha1",
+                "kind": "Cluster",
+                "metadata": {"name": name},
+                "spec": {"region": "r"},
+            }),
+        );
+    }
+    store.create(
+        POLICY,
+        json!({
+            "apiVersion": "federation.rs/v1alpha1",
+            "kind": "PlacementPolicy",
+            "metadata": {"name": "spread", "namespace": "default"},
+            "spec": {
+                "resourceSelectors": [
+                    {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+                    {"apiVersion": "v1", "kind": "ConfigMap"},
+                    // Where its Service stays, users come, and replicas wait for them to leave.
+                    {"apiVersion": "v1", "kind": "Service"},
+                ],
+                "clusters": {},
+            },
+        }),
+    );
+    if exclusive {
+        store.create(
+            EXCLUSIVE,
+            json!({
+                "apiVersion": "federation.rs/v1alpha1",
+                "kind": "PlacementPolicy",
+                "metadata": {"name": "exclusive", "namespace": "default"},
+                "spec": {
+                    "resourceSelectors": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "solo"}],
+                    "failover": {"prefer": "Exclusivity", "evictAfterSeconds": 10},
+                },
+            }),
+        );
+        store.create(SOLO, deployment("solo", SOLO_REPLICAS));
+    }
+    store.create(WEB, deployment("web", 3));
+    let selector = json!({"app": "web"});
+    store.create(
+        SERVICE,
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"selector": selector, "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]},
+        }),
+    );
+}
+
+/// Somebody does something.
+pub(crate) fn act(store: &mut Store, clusters: &[String], checks: &mut Checks, dice: &mut Dice, now: u64) {
+    match dice.below(10) {
+        0..5 => {
+            let path = configmap(dice.below(CONFIGMAPS));
+            write_configmap(store, &path, checks, dice, now);
+        }
+        5..7 => {
+            let replicas = dice.between(1, 7) as i64;
+            checks.note(now, || format!("user: {replicas} replicas of web"));
+            store.change(WEB, |object| object["spec"]["replicas"] = replicas.into());
+        }
+        7 => {
+            checks.note(now, || "user: another image of web".into());
+            let image = format!("i{}", dice.below(1000));
+            store.change(WEB, |object| {
+                object["spec"]["template"]["spec"]["containers"][0]["image"] = image.into();
+            });
+        }
+        8 if store.data.objects.contains_key(WEB) && dice.chance(300) => {
+            checks.note(now, || "user: deletes the Deployment web and makes it anew later".into());
+            delete(store, WEB, checks, dice);
+        }
+        8 if !store.data.objects.contains_key(WEB) => {
+            store.create(WEB, deployment("web", 3));
+        }
+        _ => {
+            // Leaves one cluster out, or none.
+            let excluded: Vec<&String> =
+                if dice.chance(500) { Vec::new() } else { vec![&clusters[dice.index(clusters.len())]] };
+            checks.note(now, || format!("user: the policy leaves out {excluded:?}"));
+            for cluster in &excluded {
+                checks.policy_excludes(cluster);
+            }
+            let exclude = json!(excluded);
+            store.change(POLICY, |object| object["spec"]["clusters"]["exclude"] = exclude);
+        }
+    }
+}
+
+fn write_configmap(store: &mut Store, path: &str, checks: &mut Checks, dice: &mut Dice, now: u64) {
+    let value = format!("v{}", dice.below(1_000_000));
+    if store.is_deleting(path) {
+        return;
+    }
+    if !store.data.objects.contains_key(path) {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        checks.note(now, || format!("user: makes {name} with {value}"));
+        store.create(
+            path,
+            json!({
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": name, "namespace": "default"},
+                "data": {"v": value},
+            }),
+        );
+    } else if dice.chance(350) {
+        checks.note(now, || format!("user: deletes {path}"));
+        delete(store, path, checks, dice);
+    } else {
+        checks.note(now, || format!("user: {path} is {value}"));
+        store.change(path, |object| object["data"]["v"] = value.into());
+    }
+}
+
+fn delete(store: &mut Store, path: &str, checks: &mut Checks, dice: &mut Dice) {
+    let orphan = dice.chance(300);
+    let uid = store.data.objects.get(path).and_then(|object| object.pointer("/metadata/uid"));
+    if let Some(uid) = uid.and_then(Value::as_str).filter(|_| !orphan && !store.is_deleting(path)) {
+        checks.user_deletes(uid);
+    }
+    store.delete(path, if orphan { "Orphan" } else { "Background" });
+}
+
+/// What a user wrote, as far as members hold it.
+pub(crate) fn wanted(object: &Value) -> (Option<&Value>, Option<&Value>) {
+    (object.get("data"), object.pointer("/spec/template").or_else(|| object.pointer("/spec/ports")))
+}
+
+/// Makes the Deployment web anew.
+pub(crate) fn remake(store: &mut Store) {
+    store.create(WEB, deployment("web", 3));
+}
+
+/// The path of a template's Placement.
+pub(crate) fn placement_of(path: &str) -> String {
+    let mut parts = path.rsplit('/');
+    let (name, plural) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let group = if path.starts_with("/apis/") {
+        path.split('/').nth(2).map(|group| format!(".{group}"))
+    } else {
+        None
+    };
+    let placement = format!("{plural}{}.{name}", group.unwrap_or_default());
+    format!("/apis/federation.rs/v1alpha1/namespaces/default/placements/{placement}")
+}
