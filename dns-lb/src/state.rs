@@ -275,8 +275,19 @@ impl State {
                     now.lease.serve(otherwise.clone());
                 }
                 let whole = update.base == 0;
-                // Who starts in the middle of a drill is none of it.
-                let update = otherwise.map_or(*update, |(whole, _)| whole);
+                // Who starts in the middle of a drill is none of it; what is held is so all the same.
+                let update = match otherwise {
+                    None => *update,
+                    Some((mut whole, _)) => {
+                        for held in &held {
+                            let origin = held.origin.to_string();
+                            let same = |zone: &v1::Zone| zone.origin.eq_ignore_ascii_case(&origin);
+                            whole.zones.retain(|zone| !same(zone));
+                            whole.zones.extend(update.zones.iter().find(|zone| same(zone)).cloned());
+                        }
+                        whole
+                    }
+                };
                 // Users come first: the disk is written when the answers have changed already, and a failing disk stops none.
                 self.keep(update).await;
                 if whole {

@@ -34,5 +34,13 @@ async fn what_a_drill_took_is_given_back_once_its_hub_is_away() {
     server.stop().await;
     let server = Running::start(options()).await;
     assert_eq!(server.state.served().0, 10);
+    // A zone that would become empty is held, in the drill and on disk.
+    let emptied =
+        proto::v1::ZoneUpdate { otherwise: Some(Box::new(update(12, Vec::new()))), ..update(11, Vec::new()) };
+    server.state.offer(emptied).await;
+    server.stop().await;
+    let server = Running::start(options()).await;
+    assert_eq!(server.state.served().0, 12);
+    assert_eq!(server.state.published().snapshot().zones.zones[0].set_count(), records().len());
     server.stop().await;
 }
