@@ -14,6 +14,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use crate::objects::{self, controlled_by, hash_of_template, label_of_hash, owner, pod_ready, selects};
 
+/// Annotation of a Service whose load balancer says this name, and no address, as some clouds' do.
+pub const LOAD_BALANCER_NAME: &str = "sandbox.federation.rs/load-balancer-name";
+
 /// What the API holds.
 #[derive(Clone, Debug, Default)]
 pub struct World {
@@ -355,11 +358,14 @@ fn plan_service(world: &World, service: &Service, address: Option<String>, actio
         }
     }
     if let Some(ip) = address {
-        let ingress = LoadBalancerIngress { ip: Some(ip), ..Default::default() };
+        let annotations = service.metadata.annotations.as_ref();
+        let ingress = match annotations.and_then(|annotations| annotations.get(LOAD_BALANCER_NAME)) {
+            Some(name) => LoadBalancerIngress { hostname: Some(name.clone()), ..Default::default() },
+            None => LoadBalancerIngress { ip: Some(ip), ..Default::default() },
+        };
         let held = service.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.clone());
-        if held.as_ref().and_then(|held| held.first()).and_then(|held| held.ip.as_ref())
-            != ingress.ip.as_ref()
-        {
+        let said = |ingress: &LoadBalancerIngress| (ingress.ip.clone(), ingress.hostname.clone());
+        if held.as_ref().and_then(|held| held.first()).map(said) != Some(said(&ingress)) {
             let load_balancer = Some(LoadBalancerStatus { ingress: Some(vec![ingress]) });
             actions.push(Action::ServiceStatus {
                 namespace,

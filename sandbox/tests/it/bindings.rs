@@ -51,6 +51,44 @@ async fn https_records_send_users_where_addresses_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_balancer_that_says_a_name_is_answered_by_it() {
+    const LB: &str = "lb-1.elb.example.net.";
+    let (federation, taiwan, tokyo) = Federation::pair().await;
+    let dns = federation.dns().await;
+    served(&federation, &json!({"ttlSeconds": 1})).await;
+    for member in [&taiwan, &tokyo] {
+        until("both clusters are answered", || async {
+            resolve(dns, NAME).await.into_iter().any(|address| is_of(address, member)).then_some(())
+        })
+        .await;
+    }
+    let named =
+        json!({"metadata": {"annotations": {sandbox::plan::LOAD_BALANCER_NAME: LB.trim_end_matches('.')}}});
+    tokyo.api.merge(&format!("{SERVICES}/web"), &named).await;
+    let answered = |target: String| async move {
+        until(&format!("{target} is answered"), || async {
+            let records = dig(dns, NAME, "A");
+            (*records.first()? == target).then_some(records)
+        })
+        .await
+    };
+    assert_eq!(answered(LB.into()).await, [LB], "its addresses are its provider's to say");
+    let of_taiwan = answered(format!("taiwan.{NAME}")).await;
+    let addresses: Vec<IpAddr> = of_taiwan[1..].iter().map(|text| text.parse().unwrap()).collect();
+    assert!(
+        !addresses.is_empty() && addresses.iter().all(|address| is_of(*address, &taiwan)),
+        "{of_taiwan:?}"
+    );
+    // One that has gone is not led to.
+    let switch = json!({"spec": {"overrides": {"taiwan": {"state": "Off", "reason": "maintenance"}}}});
+    federation.api.merge(&format!("{POLICIES}/web"), &switch).await;
+    until("every answer is the other's name", || async {
+        (0..16).all(|_| dig(dns, NAME, "A") == [LB]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn multi_cluster_services_are_found_by_name_port_and_cluster() {
     let settings = Settings { clusterset: Some("clusterset.local"), ..Settings::default() };
     let (federation, taiwan, tokyo) = Federation::pair_with(settings).await;
