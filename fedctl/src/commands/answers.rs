@@ -239,6 +239,19 @@ mod tests {
             }],
             ..v1::LookupResponse::default()
         };
+        let alias = v1::LookupResponse {
+            records: vec![v1::RecordSet {
+                r#type: "CNAME".into(),
+                tiers: vec![v1::Tier { choices: vec![choice("taiwan", 1)] }],
+                ..v1::RecordSet::default()
+            }],
+            notes: vec!["it cannot be one there".into()],
+            ..v1::LookupResponse::default()
+        };
+        let text = explain("web", &alias);
+        for part in ["CNAME    TTL 0 s, 1 of the first tier", "note     it cannot be one there"] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
         let text = explain("web", &found);
         for part in [
             "epoch 7",
