@@ -28,9 +28,17 @@ pub(super) fn services(world: &World, served: &AllServed) -> Vec<ServiceView> {
         .map(|(template, reports)| {
             let (namespace, name) = (template.key.namespace.to_string(), template.key.name.to_string());
             let service = format!("{namespace}/{name}");
+            let decided = world.decided(&template.key).filter(|last| last.spec.template.uid == *template.uid);
+            // A copy where the Service was not placed is a stray, as a store that was restored leaves them: nobody keeps it as it should be, and
+            // what is to leave that cluster would wait for its users for ever.
+            let placed = |cluster: &str| {
+                decided
+                    .as_ref()
+                    .is_none_or(|last| last.spec.clusters.iter().any(|target| target.name == cluster))
+            };
             let backends = reports
                 .into_iter()
-                .filter(|(_, report)| report.uid == *template.uid)
+                .filter(|(cluster, report)| report.uid == *template.uid && placed(cluster))
                 .filter_map(|(cluster, report)| {
                     let state = report.service.clone()?;
                     let ports = state.ports.into_iter();
