@@ -1,6 +1,6 @@
 //! core/v1 Node, ComponentStatus and Binding. The federation itself has no nodes; sandbox members do, on this same server.
 
-use apimachinery::{FieldError, FieldPath, meta::Scope, names};
+use apimachinery::{FieldError, FieldPath, FieldReason, meta::Scope, names};
 use serde_json::{Value, json};
 
 use crate::{
@@ -156,11 +156,14 @@ fn validate(object: &Value, faults: &mut Faults) {
             faults.push(FieldError::invalid(&path.child("value"), value, &wrong.join(";")));
         }
         let effect = text(taint, "effect");
-        let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
         if effect.is_empty() {
             faults.push(FieldError::required(&path.child("effect"), ""));
-        } else if !known.contains(&effect) {
-            faults.push(FieldError::not_supported(&path.child("effect"), effect, &known));
+        } else if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
+            // Not in the order of the alphabet, as they are everywhere else.
+            let known = r#"supported values: "NoSchedule", "PreferNoSchedule", "NoExecute""#;
+            let value = Value::from(effect);
+            let reason = FieldReason::NotSupported;
+            faults.push(FieldError::new(reason, &path.child("effect"), Some(&value), known));
         }
         let same = |other: &&Value| other["key"] == taint["key"] && other["effect"] == taint["effect"];
         if items(spec, "taints").take(index).any(|other| same(&other)) {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind},
-    validation::{items, items_mut, null_if_empty, one_of, quantities, set, text},
+    validation::{items, items_mut, null_if_absent, one_of, quantities, set, text},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -16,6 +16,7 @@ pub(super) const KINDS: &[&Kind] = &[
         short_names: &["limits"],
         create_on_update: true,
         columns: &[Column::NAME, Column::CREATED_AT],
+        always: &["/spec/limits"],
         default: default_limits,
         validate: validate_limits,
         ..Kind::BUILT_IN
@@ -72,7 +73,7 @@ fn used(object: &Value, chosen: fn(&str) -> bool) -> Value {
 /// Limits stand in for the defaults that are not given (`SetDefaults_LimitRangeItem`).
 fn default_limits(object: &mut Value) {
     if let Some(spec) = object.get_mut("spec") {
-        null_if_empty(spec, "limits");
+        null_if_absent(spec, "limits");
     }
     for item in items_mut(&mut object["spec"], "limits") {
         if item["type"] != "Container" {

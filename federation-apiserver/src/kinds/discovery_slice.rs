@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     registry::{Column, Faults, Generation, Kind, field},
     validation::{
-        immutable, items, items_mut, label, net, null_if_empty, one_of, set, set_text, subdomain, text,
+        immutable, items, items_mut, label, net, null_if_absent, one_of, set, set_text, subdomain, text,
     },
 };
 
@@ -36,13 +36,14 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
         }),
         Column::AGE,
     ],
+    always: &["/endpoints", "/ports"],
     default: |object| {
         for port in items_mut(object, "ports") {
             set(port, "name", "");
             set_text(port, "protocol", "TCP");
         }
-        null_if_empty(object, "endpoints");
-        null_if_empty(object, "ports");
+        null_if_absent(object, "endpoints");
+        null_if_absent(object, "ports");
     },
     places: |object| {
         let endpoints = items(object, "endpoints").enumerate();

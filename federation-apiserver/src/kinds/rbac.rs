@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     registry::{Column, Faults, Kind, field},
-    validation::null_if_empty,
+    validation::null_if_absent,
 };
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -48,6 +48,7 @@ const ROLE: Kind = Kind {
     columns: ROLE_COLUMNS,
     name_rule: NameRule::PathSegment,
     create_on_update: true,
+    always: &["/rules"],
     default: default_role,
     ..Kind::BUILT_IN
 };
@@ -119,7 +120,7 @@ fn subjects(object: &Value, kind: &str) -> Value {
 }
 
 fn default_role(object: &mut Value) {
-    null_if_empty(object, "rules");
+    null_if_absent(object, "rules");
 }
 
 fn default_binding(object: &mut Value) {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind, field},
-    validation::{immutable, items, null_if_empty, one_of, quantities, required, set, set_text, text},
+    validation::{immutable, items, null_if_absent, one_of, quantities, required, set, set_text, text},
 };
 
 const BASE: Kind = Kind { group: "storage.k8s.io", scope: Scope::Cluster, ..Kind::BUILT_IN };
@@ -77,9 +77,10 @@ pub(super) const KINDS: &[&Kind] = &[
             }),
             Column::AGE,
         ],
+        always: &["/spec/drivers"],
         default: |object| {
             if let Some(spec) = object.get_mut("spec") {
-                null_if_empty(spec, "drivers");
+                null_if_absent(spec, "drivers");
             }
         },
         ..BASE

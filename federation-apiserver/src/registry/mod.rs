@@ -143,6 +143,9 @@ pub struct Kind {
     pub prepare_update: fn(&mut Value, &Value),
     /// Writes into an object who changes it, where the kind keeps that; (new, old, user, time as RFC 3339).
     pub sign: fn(&mut Value, Option<&Value>, &User, &str),
+    /// Lists that Go writes without `omitempty`, by JSON pointers: what is stored of them does not tell none from empty, so both are told
+    /// as null.
+    pub always: &'static [&'static str],
     /// Addresses that others are led to by an object, and where they stand in it.
     pub places: fn(&Value) -> Vec<(FieldPath, &str)>,
     /// Finds the faults of an object.
@@ -205,6 +208,7 @@ impl Kind {
         prepare_create: |_| {},
         prepare_update: |_, _| {},
         sign: |_, _, _, _| {},
+        always: &[],
         places: |_| Vec::new(),
         validate: |_, _| {},
         validate_update: |_, _, _| {},
@@ -284,7 +288,16 @@ impl Kind {
         match (&self.conversion, &self.custom) {
             (Some(conversion), _) => (conversion.to_stored)(object),
             (None, Some(custom)) => custom.to_stored(object),
-            (None, None) => object,
+            (None, None) => {
+                let mut object = object;
+                for pointer in self.always {
+                    let list = object.pointer_mut(pointer);
+                    if let Some(list) = list.filter(|list| list.as_array().is_some_and(Vec::is_empty)) {
+                        *list = Value::Null;
+                    }
+                }
+                object
+            }
         }
     }
 

@@ -34,10 +34,10 @@ pub(crate) fn set_text(object: &mut Value, name: &str, value: &str) {
     }
 }
 
-/// A list that Go writes without `omitempty`: null where nothing is in it, since what is stored does not tell none from empty.
-pub(crate) fn null_if_empty(object: &mut Value, name: &str) {
-    if object.is_object() && object[name].as_array().is_none_or(Vec::is_empty) {
-        object[name] = Value::Null;
+/// A list that Go writes without `omitempty`: null where it is not there.
+pub(crate) fn null_if_absent(object: &mut Value, name: &str) {
+    if let Some(object) = object.as_object_mut() {
+        object.entry(name).or_insert(Value::Null);
     }
 }
 

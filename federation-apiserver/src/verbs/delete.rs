@@ -68,13 +68,17 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
     let (options, dry_run) = options(call)?;
     warn_of_orphans(call, &options);
     let chosen = list::chosen(call)?;
+    // Told as they were found, as kube-apiserver does it.
     let mut items = Vec::with_capacity(chosen.len());
+    for stored in &chosen {
+        items.push(call.value(stored).await?);
+    }
     let (call, options) = (&*call, &options);
     let mut ended =
         stream::iter(chosen).map(|stored| delete_stored(call, stored, options, dry_run)).buffered(CONCURRENT);
     while let Some(outcome) = ended.next().await {
         match outcome {
-            Ok(Outcome::Marked(stored) | Outcome::Removed(stored)) => items.push(call.value(&stored).await?),
+            Ok(_) => {}
             // Somebody else was faster.
             Err(error) if error.code == 404 => {}
             Err(error) => return Err(error),

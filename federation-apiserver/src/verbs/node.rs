@@ -1,7 +1,10 @@
 //! What ends at the node of a pod: its log, commands in it, its ports. There are no nodes to go to here, so that of each no more is left than
 //! what kube-apiserver looks at before it goes there (`registry/core/pod.LogLocation`, `ExecLocation`).
 
-use apimachinery::{ApiError, status::GroupResource};
+use apimachinery::{
+    ApiError,
+    status::{GroupResource, Reason},
+};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
@@ -68,5 +71,5 @@ pub(super) fn unreachable(call: &Call, node: &str) -> ApiError {
     if items(&known["status"], "addresses").next().is_some() {
         return proxy::unreachable();
     }
-    ApiError::internal("no preferred addresses found; known addresses: []")
+    ApiError::new(500, Reason::Unknown, "no preferred addresses found; known addresses: []")
 }

@@ -61,6 +61,13 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
         };
         let old = call.value(&current).await?;
         let mut next = apply_to(call, &patch, &old, &options).await?;
+        if let Patch::Apply(configuration) = &patch {
+            // Of what is applied nothing may be left in the merged object, or nothing changed by it: the precondition holds all the same.
+            let version = object::version(configuration);
+            if !version.is_empty() && version != current.revision.to_string() {
+                return Err(ApiError::stale(&call.resource(), call.name()));
+            }
+        }
         if next == old {
             return call.answer(StatusCode::OK, &current).await;
         }

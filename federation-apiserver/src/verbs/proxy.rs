@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use apimachinery::{ApiError, status::GroupResource};
+use apimachinery::ApiError;
 use http::Response;
 use serde_json::Value;
 
@@ -56,10 +56,10 @@ impl<'a> Target<'a> {
     }
 }
 
-/// An object of the core group in the request's namespace.
+/// An object of the core group in the request's namespace. One that is missing is told as of the request's own resource, whatever it is.
 fn object(call: &Call, resource: &str, name: &str) -> Result<Value, ApiError> {
     let key = Key::new(ResourceKey::new("", resource), call.namespace(), name);
-    let missing = || ApiError::not_found(&GroupResource::new("", resource), name);
+    let missing = || ApiError::not_found(&call.resource(), name);
     call.shared.storage.get(&key).ok_or_else(missing)?.value().map_err(ApiError::internal)
 }
 
@@ -75,7 +75,7 @@ fn to_service(call: &Call, target: &Target<'_>) -> ApiError {
     match endpoint(call, target) {
         Ok(true) => unreachable(),
         Ok(false) => {
-            ApiError::service_unavailable(format!("no endpoints available for service {:?}", target.name))
+            ApiError::service_unavailable(format!("no endpoints available for service {:?}", call.name()))
         }
         Err(error) => error,
     }
@@ -97,6 +97,10 @@ fn endpoint(call: &Call, target: &Target<'_>) -> Result<bool, ApiError> {
         }
     };
     let endpoints = object(call, "endpoints", target.name)?;
+    if items(&endpoints, "subsets").next().is_none() {
+        let why = format!("no endpoints available for service {:?}", target.name);
+        return Err(ApiError::service_unavailable(why));
+    }
     let is_pods = |address: &Value| {
         let of = &address["targetRef"];
         let pod = object(call, "pods", text(of, "name"));

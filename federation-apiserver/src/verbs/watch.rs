@@ -57,8 +57,9 @@ pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
     } else {
         call.shared.storage.watch(&call.kind.storage(), from)
     };
+    let over = options.timeout_seconds.is_some_and(|seconds| seconds < 0);
     let initial: Vec<_> =
-        if with_state { filter.range(&call, &snapshot, None).collect() } else { Vec::new() };
+        if with_state && !over { filter.range(&call, &snapshot, None).collect() } else { Vec::new() };
     let initial = conversion::seen_all(&call.shared.storage, &call.kind, initial).await?.into();
     let seconds = match options.timeout_seconds {
         None | Some(0) => TIMEOUT_MIN_SECONDS + rand::random_range(0..TIMEOUT_MIN_SECONDS),
@@ -72,7 +73,7 @@ pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
         format: call.format,
         filter,
         initial,
-        initial_end: (initial_events == Some(true) && options.bookmarks).then_some(from),
+        initial_end: (initial_events == Some(true) && options.bookmarks && !over).then_some(from),
         source: Some(source),
         bookmarks: options.bookmarks,
         next_bookmark: first_bookmark(now, end),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use federation_apiserver::housekeeping;
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -68,6 +69,29 @@ async fn a_quota_that_limits_nothing_uses_nothing() {
     housekeeping::Service::new(storage, kinds, Default::default()).step(true).await;
     let found = world.expect(StatusCode::OK, Method::GET, &format!("{quotas}/a"), None).await;
     assert_eq!(found["status"], json!({}));
+}
+
+#[tokio::test]
+async fn an_apply_of_an_older_version_is_refused_whatever_it_would_change() {
+    let world = World::new().await;
+    let path = "/api/v1/namespaces/demo/configmaps/a?fieldManager=one";
+    let apply = async |version: Option<&str>, data: Value| {
+        let mut object =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data});
+        if let Some(version) = version {
+            object["metadata"]["resourceVersion"] = version.into();
+        }
+        let request = Request::patch(path).header("content-type", "application/apply-patch+yaml");
+        world.send(request.body(Full::from(object.to_string())).unwrap()).await
+    };
+    let (code, made) = apply(None, json!({"k": "v", "l": "w"})).await;
+    assert_eq!(code, StatusCode::CREATED);
+    for data in [json!({"k": "v", "l": "w"}), json!({"k": "v"}), json!({"k": "x"})] {
+        let (code, status) = apply(Some("1"), data).await;
+        assert_eq!((code, &status["reason"]), (StatusCode::CONFLICT, &json!("Conflict")));
+    }
+    let version = made["metadata"]["resourceVersion"].as_str();
+    assert_eq!(apply(version, json!({"k": "x"})).await.0, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ async fn what_is_not_there_is_told_as_kube_apiserver_tells_it() {
 
     world.expect(StatusCode::CREATED, Method::POST, SERVICES, Some(service("a"))).await;
     let found = async |path: &str| world.through(&format!("{SERVICES}/{path}/proxy/")).await;
-    assert_eq!(found("none").await, (404, "endpoints \"none\" not found".into()));
+    assert_eq!(found("none").await, (404, "services \"none\" not found".into()));
     assert_eq!(found("none:80").await, (404, "services \"none\" not found".into()));
     assert_eq!(found("a:82").await, (503, "no service port 82 found for service \"a\"".into()));
     let empty = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "a"}});
@@ -89,7 +89,7 @@ async fn nothing_is_reached_through_this_server() {
     world.expect(StatusCode::CREATED, Method::POST, ENDPOINTS, Some(bare)).await;
     assert_eq!(
         world.through(&format!("{SERVICES}/a:80/proxy/")).await,
-        (503, "no endpoints available for service \"a\"".into())
+        (503, "no endpoints available for service \"a:80\"".into())
     );
     let target = json!({"kind": "Pod", "namespace": "demo", "name": "p"});
     for (ip, reached) in [("10.9.9.9", false), ("10.1.2.3", true)] {
