@@ -19,6 +19,7 @@
 //! - [`gate`]: the one function that permits a removal.
 //! - [`trash`]: what is kept of a deleted template.
 //! - [`status`]: members' statuses merged into one that tells the truth.
+//! - [`membership`]: whose certificate is a member's.
 //! - [`events`]: which of the members' events reach the federation.
 //! - [`labels`]: label selectors.
 
@@ -31,6 +32,7 @@ pub mod events;
 pub mod gate;
 pub mod health;
 pub mod labels;
+pub mod membership;
 pub mod placement;
 pub mod planner;
 pub mod probe;

@@ -9,6 +9,10 @@ use federation_runtime::pki::{
 use federation_runtime::tls::{self, Clients};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+fn now() -> i64 {
+    time::OffsetDateTime::now_utc().unix_timestamp()
+}
+
 #[test]
 fn an_authority_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
@@ -71,7 +75,7 @@ fn interrupted(stops_at: &str, former: Option<&Identity>, next: &Identity) -> te
 fn a_pair_that_fits_is_there_wherever_a_renewal_is_interrupted() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::load_or_create(dir.path()).unwrap();
-    let issue = || authority.issue(&Subject::agent("taiwan"), &[], LIFE_OF_AGENTS).unwrap();
+    let issue = || authority.issue(&Subject::agent("taiwan", ""), &[], LIFE_OF_AGENTS).unwrap();
     let (former, next) = (issue(), issue());
     for (stops_at, kept) in [("agent.key", &former), ("agent.crt", &next)] {
         let dir = interrupted(stops_at, Some(&former), &next);
@@ -96,7 +100,7 @@ fn a_pair_that_fits_is_there_wherever_a_renewal_is_interrupted() {
 fn a_key_of_another_certificate_is_refused_with_advice() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::load_or_create(dir.path()).unwrap();
-    let issue = || authority.issue(&Subject::agent("taiwan"), &[], LIFE_OF_AGENTS).unwrap();
+    let issue = || authority.issue(&Subject::agent("taiwan", ""), &[], LIFE_OF_AGENTS).unwrap();
     issue().store(dir.path(), "agent").unwrap();
     std::fs::write(dir.path().join("agent.key"), issue().key_pem).unwrap();
     let refused = Identity::load(dir.path(), "agent").unwrap_err();
@@ -108,11 +112,20 @@ fn a_signed_request_carries_our_subject_and_not_the_askers() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::load_or_create(dir.path()).unwrap();
     let request = Request::generate().unwrap();
-    let pem = authority.sign_request(&request.csr_pem, &Subject::agent("taiwan"), LIFE_OF_AGENTS).unwrap();
+    Authority::check_request(&request.csr_pem).unwrap();
+    let subject = Subject::agent("taiwan", "0b6f8f5c-3d3e-4b0c-9c5c-5d1c1f0a7e11");
+    let before = now();
+    let pem = authority.sign_request(&request.csr_pem, &subject, LIFE_OF_AGENTS).unwrap();
     let peer = Peer::from_pem(&pem).unwrap();
-    assert_eq!(peer.agent(), Some("taiwan"));
+    assert_eq!((peer.agent(), peer.uid.as_str()), (Some("taiwan"), subject.uid.as_str()));
+    assert!((before..=now()).contains(&peer.agent_signed_at()));
+    // Certificates of earlier versions name no uid.
+    let pem =
+        authority.sign_request(&request.csr_pem, &Subject::agent("taiwan", ""), LIFE_OF_AGENTS).unwrap();
+    assert_eq!(Peer::from_pem(&pem).unwrap().uid, "");
     assert!(peer.renew_at() < peer.not_after);
-    assert!(authority.sign_request("garbage", &Subject::agent("taiwan"), LIFE_OF_AGENTS).is_err());
+    Authority::check_request("garbage").unwrap_err();
+    assert!(authority.sign_request("garbage", &Subject::agent("taiwan", ""), LIFE_OF_AGENTS).is_err());
 }
 
 #[test]
@@ -130,7 +143,7 @@ async fn both_sides_of_a_connection_are_proven() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::load_or_create(dir.path()).unwrap();
     let hub = authority.issue(&Subject::controller(), &[HUB_NAME.into()], LIFE_OF_AGENTS).unwrap();
-    let agent = authority.issue(&Subject::agent("tokyo"), &[], LIFE_OF_AGENTS).unwrap();
+    let agent = authority.issue(&Subject::agent("tokyo", "9d4c"), &[], LIFE_OF_AGENTS).unwrap();
     let ca = &authority.certificate_pem;
     let acceptor =
         tokio_rustls::TlsAcceptor::from(Arc::new(tls::server(&hub, ca, Clients::Required, &["h2"]).unwrap()));

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::events;
@@ -46,9 +47,26 @@ const POSTS: usize = 8;
 enum Input {
     Dialled { attempt: u64, facts: Option<Facts>, result: Result<Channel, String> },
     Message { attempt: u64, message: v1::HubMessage },
-    Closed { attempt: u64, reason: String },
+    Closed { attempt: u64, end: End },
     Held { drill: String, lease_ms: Option<u64> },
     Met { instance: String, words: Vec<v1::Word> },
+}
+
+/// How a stream ended.
+struct End {
+    reason: String,
+    // By a word that only a person can change.
+    refused: bool,
+}
+
+impl End {
+    fn of(status: &tonic::Status) -> Self {
+        let refused = matches!(
+            status.code(),
+            Code::PermissionDenied | Code::FailedPrecondition | Code::Unauthenticated
+        );
+        Self { reason: status.message().to_owned(), refused }
+    }
 }
 
 struct Connection {
@@ -289,14 +307,19 @@ impl Link {
             {
                 self.session.handle_message(now, message);
             }
-            Input::Closed { attempt: of, reason }
+            Input::Closed { attempt: of, end }
                 if connection.as_ref().is_some_and(|stream| stream.attempt == of) =>
             {
-                tracing::warn!(hub = %self.hub, %reason, "the stream to the hub ended");
-                self.say_why_not_ready(&reason);
+                self.say_why_not_ready(&end.reason);
                 *connection = None;
                 *waiting = None;
-                self.session.disconnected(now, rand::random());
+                if end.refused {
+                    tracing::error!(hub = %self.hub, reason = end.reason, "the hub refuses this agent; it is asked again now and then");
+                    self.session.refused(now, rand::random());
+                } else {
+                    tracing::warn!(hub = %self.hub, reason = end.reason, "the stream to the hub ended");
+                    self.session.disconnected(now, rand::random());
+                }
             }
             Input::Held { drill, lease_ms } => self.session.held(now, &drill, lease_ms),
             Input::Met { instance, words } => self.session.met(now, &instance, words),
@@ -377,8 +400,8 @@ fn open(channel: Channel, attempt: u64, inputs: mpsc::Sender<Input>) -> Connecti
         let mut client = AgentClient::new(channel)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT);
-        let reason = match client.session(ReceiverStream::new(out)).await {
-            Err(status) => status.message().to_owned(),
+        let end = match client.session(ReceiverStream::new(out)).await {
+            Err(status) => End::of(&status),
             Ok(response) => {
                 let mut stream = response.into_inner();
                 loop {
@@ -388,14 +411,14 @@ fn open(channel: Channel, attempt: u64, inputs: mpsc::Sender<Input>) -> Connecti
                                 return;
                             }
                         }
-                        Ok(None) => break "the hub closed it".to_owned(),
-                        Err(status) => break status.message().to_owned(),
+                        Ok(None) => break End { reason: "the hub closed it".into(), refused: false },
+                        Err(status) => break End::of(&status),
                     }
                 }
             }
         };
         // An error means that the agent is ending.
-        let _ = inputs.send(Input::Closed { attempt, reason }).await;
+        let _ = inputs.send(Input::Closed { attempt, end }).await;
     });
     Connection { attempt, up, reader }
 }

@@ -293,5 +293,9 @@ impl Cluster {
 }
 
 fn subject(user: &str, groups: &[&str]) -> Subject {
-    Subject { user: user.into(), groups: groups.iter().map(ToString::to_string).collect() }
+    Subject {
+        user: user.into(),
+        groups: groups.iter().map(ToString::to_string).collect(),
+        uid: String::new(),
+    }
 }

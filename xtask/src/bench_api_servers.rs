@@ -190,7 +190,7 @@ async fn target(pki: &Path, port: u16, access: Access) -> Result<Target> {
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "bench"}],
     });
     client.create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding).await?;
-    let subject = Subject { user: "bench".into(), groups: vec!["bench".into()] };
+    let subject = Subject { user: "bench".into(), groups: vec!["bench".into()], uid: String::new() };
     let identity = Authority::load(pki)?.issue(&subject, &[], LIFE_OF_PARTS)?;
     Ok(Target { identity, ..administrator })
 }

@@ -1,10 +1,12 @@
 //! What the agents say, into the world: and what must be looked at again for it.
 
 use federation_core::health::{Signal, Voter};
+use federation_core::membership::Shown;
 use federation_runtime::{clock, tasks};
 use hub_protocol::FENCED;
 use hub_protocol::hub::Event;
 use proto::v1;
+use tonic::Status;
 
 use super::board::Board;
 use super::ledger::Ledger;
@@ -104,6 +106,10 @@ impl Listener for Ear {
     fn left(&self, cluster: &str) {
         tracing::info!(cluster, "an agent's stream ended");
         self.health.observe(cluster, Signal::SessionLost);
+    }
+
+    fn check(&self, shown: &Shown) -> Result<(), Status> {
+        self.world.member(shown).map(drop)
     }
 }
 

@@ -34,12 +34,12 @@ impl v1::agent_server::Agent for Agents {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let cluster = identity::agent(&identity::peer(&request)?)?;
-        self.world.check_member(&cluster)?;
+        let shown = identity::agent(&identity::peer(&request)?)?;
+        self.world.member(&shown)?;
         let (sender, receiver) = mpsc::channel(OUTBOUND);
-        tracing::info!(cluster, "an agent connected");
+        tracing::info!(cluster = shown.cluster, "an agent connected");
         tokio::spawn(self.sessions.clone().drive(
-            cluster,
+            shown,
             request.into_inner(),
             sender,
             self.listener.clone(),
@@ -49,8 +49,10 @@ impl v1::agent_server::Agent for Agents {
     }
 
     async fn hold(&self, request: Request<v1::HoldRequest>) -> Result<Response<v1::HoldReply>, Status> {
-        let cluster = identity::agent(&identity::peer(&request)?)?;
-        let held = self.drills.isolates(&cluster).is_some_and(|loss| loss.drill == request.get_ref().drill);
+        let shown = identity::agent(&identity::peer(&request)?)?;
+        self.world.member(&shown)?;
+        let held =
+            self.drills.isolates(&shown.cluster).is_some_and(|loss| loss.drill == request.get_ref().drill);
         Ok(Response::new(v1::HoldReply { held, lease_ms: if held { LEASE_MS } else { 0 } }))
     }
 }

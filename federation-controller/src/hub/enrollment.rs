@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use federation_core::api::{Cluster, ClusterSpec};
 use federation_runtime::errors::Chain;
-use federation_runtime::pki::{Authority, LIFE_OF_AGENTS, Subject};
+use federation_runtime::pki::{self, Authority, LIFE_OF_AGENTS, Subject};
 use proto::v1;
 
 use super::identity;
@@ -39,12 +39,12 @@ impl Enrollment {
     }
 
     /// The last steps of a join, which are done to their end whether or not the caller waits: the token is used up (of two callers, one
-    /// wins), and the Cluster made. Tells `heard` about it; if nobody hears it, nothing of the join remains.
+    /// wins), the Cluster made, and the certificate signed for it. Tells `heard` that; if nobody hears it, nothing of the join remains.
     async fn finish(
         self,
         token: Checked,
         request: v1::JoinRequest,
-        heard: oneshot::Sender<Result<(), Status>>,
+        heard: oneshot::Sender<Result<String, Status>>,
         _one_of_few: OwnedSemaphorePermit,
     ) {
         if let Err(error) = token.consume(&self.client).await {
@@ -62,11 +62,22 @@ impl Enrollment {
         };
         // The agent may dial before the watch tells of its Cluster.
         self.world.put_cluster(created.clone());
-        if heard.send(Ok(())).is_ok() {
-            tracing::info!(cluster = request.cluster, "joined");
-            return;
+        let uid = created.metadata.uid.clone().unwrap_or_default();
+        match self.sign(&request.csr_pem, &Subject::agent(&request.cluster, &uid)) {
+            Ok(certificate_pem) => {
+                if heard.send(Ok(certificate_pem)).is_ok() {
+                    tracing::info!(cluster = request.cluster, "joined");
+                    return;
+                }
+                tracing::warn!(
+                    cluster = request.cluster,
+                    "who asked to join went away before it was answered"
+                );
+            }
+            Err(status) => {
+                let _ = heard.send(Err(status));
+            }
         }
-        tracing::warn!(cluster = request.cluster, "who asked to join went away before it was answered");
         match self.undo(&created).await {
             Ok(()) => token.put_back(&self.client).await,
             Err(error) => tracing::warn!(
@@ -74,6 +85,10 @@ impl Enrollment {
                 "the Cluster of a join that nobody waited for could not be removed: `fedctl unjoin` removes it"
             ),
         }
+    }
+
+    fn sign(&self, csr_pem: &str, subject: &Subject) -> Result<String, Status> {
+        self.authority.sign_request(csr_pem, subject, LIFE_OF_AGENTS).map_err(|error| refuse_request(&error))
     }
 
     /// Takes back a Cluster that nobody knows that it was made.
@@ -121,6 +136,7 @@ impl v1::enrollment_server::Enrollment for Enrollment {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
         let request = request.into_inner();
         validate(&request)?;
+        Authority::check_request(&request.csr_pem).map_err(|error| refuse_request(&error))?;
         let joins = self.joins.clone();
         let one_of_few = joins
             .try_acquire_owned()
@@ -134,13 +150,10 @@ impl v1::enrollment_server::Enrollment for Enrollment {
             Ok(Some(_)) => return Err(taken(&request.cluster)),
             Err(error) => return Err(unavailable("look for the Cluster", &error)),
         }
-        let certificate_pem = self
-            .authority
-            .sign_request(&request.csr_pem, &Subject::agent(&request.cluster), LIFE_OF_AGENTS)
-            .map_err(|error| Status::invalid_argument(format!("csr_pem: {}", Chain(&error))))?;
         let (heard, answer) = oneshot::channel();
         tokio::spawn(self.clone().finish(token, request, heard, one_of_few));
-        answer.await.map_err(|_| Status::unavailable("the hub is ending: try again"))??;
+        let certificate_pem =
+            answer.await.map_err(|_| Status::unavailable("the hub is ending: try again"))??;
         Ok(Response::new(v1::JoinResponse {
             certificate_pem,
             ca_pem: self.authority.certificate_pem.clone(),
@@ -151,17 +164,11 @@ impl v1::enrollment_server::Enrollment for Enrollment {
         let peer = identity::peer(&request)?;
         let request = request.into_inner();
         let subject = match peer.agent() {
-            Some(cluster) => {
-                self.world.check_member(cluster)?;
-                Subject::agent(cluster)
-            }
+            Some(cluster) => Subject::agent(cluster, &self.world.member(&identity::agent(&peer)?)?),
             // With the same name: who renews gains no vote.
             None => identity::dns(&peer)?,
         };
-        let certificate_pem = self
-            .authority
-            .sign_request(&request.csr_pem, &subject, LIFE_OF_AGENTS)
-            .map_err(|error| Status::invalid_argument(format!("csr_pem: {}", Chain(&error))))?;
+        let certificate_pem = self.sign(&request.csr_pem, &subject)?;
         Ok(Response::new(v1::RenewResponse {
             certificate_pem,
             ca_pem: self.authority.certificate_pem.clone(),
@@ -226,6 +233,10 @@ fn refuse_token(error: tokens::Error) -> Status {
     }
 }
 
+fn refuse_request(error: &pki::Error) -> Status {
+    Status::invalid_argument(format!("csr_pem: {}", Chain(error)))
+}
+
 fn taken(cluster: &str) -> Status {
     Status::already_exists(format!(
         "cluster: the name {cluster:?} is taken: choose another, or let the old cluster leave with `fedctl unjoin {cluster}`"
@@ -243,7 +254,6 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    use federation_runtime::pki;
     use kube::client::Body;
     use parking_lot::Mutex;
     use serde_json::{Value, json};

@@ -2,6 +2,7 @@
 
 use tonic::{Request, Status};
 
+use federation_core::membership::Shown;
 use federation_runtime::pki::{Peer, Subject};
 
 /// The caller's certificate, if it showed one. The TLS layer has verified it against the federation's CA.
@@ -16,9 +17,14 @@ pub(crate) fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
         .map_err(|error| Status::unauthenticated(format!("client certificate: {error}")))
 }
 
-/// The name of the calling agent's cluster.
-pub(crate) fn agent(peer: &Peer) -> Result<String, Status> {
-    peer.agent().map(str::to_owned).ok_or_else(|| {
+/// What the calling agent shows of its membership. Whether it is a member, [`World::member`](crate::observe::World::member) says.
+pub(crate) fn agent(peer: &Peer) -> Result<Shown, Status> {
+    let shown = |cluster: &str| Shown {
+        cluster: cluster.to_owned(),
+        uid: peer.uid.clone(),
+        signed_s: peer.agent_signed_at(),
+    };
+    peer.agent().map(shown).ok_or_else(|| {
         Status::permission_denied(format!("{} is not an agent: its certificate names no cluster", peer.user))
     })
 }
@@ -26,7 +32,8 @@ pub(crate) fn agent(peer: &Peer) -> Result<String, Status> {
 /// The subject of the calling DNS server: its voice among the probers.
 pub(crate) fn dns(peer: &Peer) -> Result<Subject, Status> {
     if peer.in_group("federation:dns") {
-        return Ok(Subject { user: peer.user.clone(), groups: vec!["federation:dns".into()] });
+        let groups = vec!["federation:dns".into()];
+        return Ok(Subject { user: peer.user.clone(), groups, uid: String::new() });
     }
     Err(Status::permission_denied(format!("{} is not a DNS server of the federation", peer.user)))
 }

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_stream::StreamExt;
 use tonic::{Status, Streaming};
 
+use federation_core::membership::Shown;
 use federation_runtime::clock::Instant;
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::Key;
@@ -21,12 +22,20 @@ use crate::metrics::Metrics;
 /// Messages on their way into one stream: a quarter of the session's window, so that the window, not this queue, holds Applies back.
 pub(super) const OUTBOUND: usize = 128;
 
+/// An agent that does not read is not told why it is sent away.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Who hears what the agents say. Called without any lock held but never from two streams of one cluster at once.
 pub(crate) trait Listener: Send + Sync + 'static {
     /// An agent's word.
     fn heard(&self, cluster: &str, event: Event);
     /// The stream is gone.
     fn left(&self, cluster: &str);
+    /// Whether who shows this is a member still.
+    ///
+    /// # Errors
+    /// What to tell it if not.
+    fn check(&self, shown: &Shown) -> Result<(), Status>;
 }
 
 /// Every member's session. Cheap to clone.
@@ -50,6 +59,16 @@ struct Member {
     stream: AtomicU64,
     // When the agent last said what became of an object, milliseconds since the start.
     answered: AtomicU64,
+    // Rises when the Cluster object has changed: whose stream it is, is looked at again then.
+    changes: AtomicU64,
+}
+
+impl Member {
+    /// Does something with the session, if it is this stream's still: a newer one's words and answers are not an older one's.
+    fn own<T>(&self, stream: u64, act: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        let mut session = self.session.lock();
+        (self.stream.load(Ordering::SeqCst) == stream).then(|| act(&mut session))
+    }
 }
 
 impl Sessions {
@@ -86,6 +105,7 @@ impl Sessions {
                     wake: Notify::new(),
                     stream: AtomicU64::new(0),
                     answered: AtomicU64::new(0),
+                    changes: AtomicU64::new(0),
                 })
             })
             .clone()
@@ -203,6 +223,15 @@ impl Sessions {
             .collect()
     }
 
+    /// Ends a cluster's stream: its agent may dial again.
+    pub(crate) fn restart(&self, cluster: &str) {
+        if let Some(member) = self.0.members.read().get(cluster) {
+            member.stream.fetch_add(1, Ordering::SeqCst);
+            member.session.lock().disconnected(self.now());
+            member.wake.notify_one();
+        }
+    }
+
     /// Forgets a cluster, and ends its stream.
     pub(crate) fn forget(&self, cluster: &str) {
         let removed = self.0.members.write().remove(cluster);
@@ -212,28 +241,47 @@ impl Sessions {
         }
     }
 
-    /// Drives one stream until it ends, is replaced by a newer one of the same agent, or the hub ends.
+    /// The Cluster object is another one than before, or says other things: an agent that is no member any more is sent away at once.
+    pub(crate) fn look_again(&self, cluster: &str) {
+        let member = self.0.members.read().get(cluster).cloned();
+        if let Some(member) = member {
+            member.changes.fetch_add(1, Ordering::SeqCst);
+            member.wake.notify_one();
+        }
+    }
+
+    /// Drives one stream until it ends, is replaced by a newer one of the same agent, its agent is no member any more, or the hub ends.
     pub(super) async fn drive(
         self,
-        cluster: String,
+        shown: Shown,
         mut inbound: Streaming<v1::AgentMessage>,
         outbound: mpsc::Sender<Result<v1::HubMessage, Status>>,
         listener: Arc<dyn Listener>,
         shutdown: Shutdown,
     ) {
+        let cluster = shown.cluster.clone();
         let member = self.member(&cluster);
+        let mut looked = None;
         let stream = self.open(&cluster);
         loop {
             // A newer stream owns the session now: nothing of it may be touched from here.
             if member.stream.load(Ordering::SeqCst) != stream {
                 // The woken task may have been this one instead of the newer stream's.
                 member.wake.notify_one();
-                let gone =
-                    "this agent was replaced by a newer connection, or its cluster has left the federation";
+                let gone = "this agent was replaced by a newer connection, or its cluster has left the federation or is another one now";
                 let _ = outbound.try_send(Err(Status::aborted(gone)));
                 break;
             }
-            if self.tell(&cluster, &*listener) == Heard::Lost {
+            // At the start too: it may have changed since the agent was let in.
+            let changes = member.changes.load(Ordering::SeqCst);
+            if looked.replace(changes) != Some(changes)
+                && let Err(refusal) = listener.check(&shown)
+            {
+                tracing::warn!(cluster, reason = refusal.message(), "an agent is sent away");
+                let _ = tokio::time::timeout(FAREWELL, outbound.send(Err(refusal))).await;
+                break;
+            }
+            if self.tell(&cluster, stream, &*listener) == Heard::Lost {
                 break;
             }
             let mut full = false;
@@ -242,8 +290,7 @@ impl Sessions {
                     full = true;
                     break;
                 };
-                let message = member.session.lock().poll_transmit();
-                match message {
+                match member.own(stream, Session::poll_transmit).flatten() {
                     Some(message) => room.send(Ok(message)),
                     None => break,
                 }
@@ -255,7 +302,9 @@ impl Sessions {
             tokio::select! {
                 () = shutdown.wait() => break,
                 message = inbound.next() => match message {
-                    Some(Ok(message)) => member.session.lock().handle_message(self.now(), message),
+                    Some(Ok(message)) => {
+                        member.own(stream, |session| session.handle_message(self.now(), message));
+                    }
                     Some(Err(_)) | None => break,
                 },
                 () = member.wake.notified() => {}
@@ -264,7 +313,9 @@ impl Sessions {
                         break;
                     }
                 }
-                () = tokio::time::sleep(pause) => member.session.lock().tick(self.now()),
+                () = tokio::time::sleep(pause) => {
+                    member.own(stream, |session| session.tick(self.now()));
+                }
             }
         }
         self.close(&cluster, stream, &*listener);
@@ -275,18 +326,17 @@ impl Sessions {
         let member = self.member(cluster);
         let stream = member.stream.fetch_add(1, Ordering::SeqCst) + 1;
         member.wake.notify_waiters();
-        member.session.lock().reconnected(self.now());
+        member.own(stream, |session| session.reconnected(self.now()));
         self.0.metrics.sessions.inc();
         stream
     }
 
     /// Tells the listener what the agent said. It is called without the session's lock: it may ask the session for something.
-    pub(crate) fn tell(&self, cluster: &str, listener: &dyn Listener) -> Heard {
+    pub(crate) fn tell(&self, cluster: &str, stream: u64, listener: &dyn Listener) -> Heard {
         let member = self.member(cluster);
         let mut heard = Heard::All;
         loop {
-            let event = member.session.lock().poll_event();
-            match event {
+            match member.own(stream, Session::poll_event).flatten() {
                 None => return heard,
                 Some(Event::Lost { since_ms }) => {
                     let silent_ms = self.now().saturating_sub(since_ms);
@@ -302,8 +352,7 @@ impl Sessions {
     pub(crate) fn close(&self, cluster: &str, stream: u64, listener: &dyn Listener) {
         self.0.metrics.sessions.dec();
         let member = self.member(cluster);
-        if member.stream.load(Ordering::SeqCst) == stream {
-            member.session.lock().disconnected(self.now());
+        if member.own(stream, |session| session.disconnected(self.now())).is_some() {
             listener.left(cluster);
         }
     }

@@ -217,7 +217,13 @@ impl Observer {
                 let leaving = Unjoin::of(&cluster).is_some();
                 let status = cluster.status.clone().unwrap_or_default();
                 let (spec, labels) = (cluster.spec.clone(), cluster.metadata.labels.clone());
-                let last = self.world.put_cluster(cluster);
+                let uid = cluster.metadata.uid.clone();
+                let mut last = self.world.put_cluster(cluster);
+                // A list tells of no deletion: what has the name of one that was there before is another one all the same.
+                if last.as_ref().is_some_and(|last| last.metadata.uid != uid) {
+                    self.replaced(&name);
+                    last = None;
+                }
                 if last.is_none() {
                     self.health.restore(&name, status.verdict.unwrap_or(Verdict::Unknown), since_ms(&status));
                 }
@@ -227,25 +233,42 @@ impl Observer {
                         || Unjoin::of(last).is_some() != leaving
                 });
                 if leaving {
-                    self.leaving.add(name, Priority::Normal);
+                    self.leaving.add(name.clone(), Priority::Normal);
                 }
                 if matters {
+                    self.sessions.look_again(&name);
                     self.board.rebuild();
                     self.traffic.poke();
                     self.look_at_all(if last.is_none() { Priority::Background } else { Priority::Normal });
                 }
             }
             Change::Gone(object) => {
-                let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-                self.world.remove_cluster(name);
-                self.health.remove(name);
-                self.sessions.forget(name);
-                self.board.forget(name);
+                let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+                let name = text("/metadata/name");
+                let uid = text("/metadata/uid");
+                // A join may have put the next one of that name there already.
+                if self.world.cluster(name).is_some_and(|kept| kept.metadata.uid.as_deref() != Some(uid)) {
+                    self.replaced(name);
+                } else {
+                    self.world.remove_cluster(name);
+                    self.sessions.forget(name);
+                    self.health.remove(name);
+                    self.board.forget(name);
+                }
                 self.traffic.poke();
                 self.look_at_all(Priority::Normal);
             }
             Change::Synced | Change::Broken | Change::NotServed | Change::Alive => {}
         }
+    }
+
+    /// A Cluster is another one than the last of its name: what was heard of that one says nothing. Its stream ends first, so that no word on
+    /// its way is heard as the next one's.
+    fn replaced(&self, name: &str) {
+        self.sessions.restart(name);
+        self.health.remove(name);
+        self.board.forget(name);
+        self.world.forget_member(name);
     }
 
     fn policy(&self, change: Change) {

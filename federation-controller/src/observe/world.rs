@@ -13,10 +13,11 @@ use federation_core::api::{
     PlacementStatus, TrafficPolicy,
 };
 use federation_core::gate::Source;
+use federation_core::membership::{self, Refusal, Shown};
 use proto::v1;
 
 use super::freshness::{Freshness, Heard};
-use super::kinds::{Key, Kind};
+use super::kinds::{CLUSTER, Key, Kind};
 use super::report::{Report, Reports};
 use super::template::Template;
 
@@ -55,6 +56,13 @@ struct Inner {
     unsynced: HashSet<String>,
     // Collections that were all told of; empty: nothing is synced before that.
     declared: HashSet<String>,
+}
+
+impl Inner {
+    /// Whether a collection's view is whole.
+    fn is_whole(&self, collection: &str) -> bool {
+        self.declared.contains(collection) && !self.unsynced.contains(collection)
+    }
 }
 
 impl World {
@@ -175,7 +183,7 @@ impl World {
         self.0.read().clusters.get(name).cloned()
     }
 
-    /// Keeps a cluster; returns what it replaces. Older than what is kept: dropped.
+    /// Keeps a cluster; returns what it replaces.
     pub(crate) fn put_cluster(&self, cluster: Cluster) -> Option<Arc<Cluster>> {
         let mut inner = self.0.write();
         let clusters = Arc::make_mut(&mut inner.clusters);
@@ -186,28 +194,35 @@ impl World {
     pub(crate) fn remove_cluster(&self, name: &str) -> Option<Arc<Cluster>> {
         let mut inner = self.0.write();
         let removed = Arc::make_mut(&mut inner.clusters).remove(name);
-        for reports in inner.reports.values_mut() {
-            reports.remove(name);
-        }
+        drop(inner);
+        self.forget_member(name);
         removed
     }
 
-    /// Whether an agent's cluster is a member still.
+    /// Forgets everything that a member said.
+    pub(crate) fn forget_member(&self, name: &str) {
+        for reports in self.0.write().reports.values_mut() {
+            reports.remove(name);
+        }
+    }
+
+    /// The uid of the Cluster whose member shows this.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED` once the Cluster object is gone, `FAILED_PRECONDITION` while the hub does not accept it.
-    pub(crate) fn check_member(&self, name: &str) -> Result<(), Status> {
-        let Some(cluster) = self.cluster(name) else {
-            return Err(Status::permission_denied(format!(
-                "cluster {name:?} is not a member of this federation (any more): join it anew with `fedctl join {name}`"
-            )));
-        };
-        if cluster.spec.hub_accepts == Some(false) {
-            return Err(Status::failed_precondition(format!(
-                "cluster {name:?} is not accepted by the hub: set spec.hubAccepts of Cluster {name} to true"
-            )));
-        }
-        Ok(())
+    /// `PERMISSION_DENIED` if it is none (any more), `FAILED_PRECONDITION` while the hub does not accept it, `UNAVAILABLE` while the Clusters
+    /// have not been read.
+    pub(crate) fn member(&self, shown: &Shown) -> Result<String, Status> {
+        let inner = self.0.read();
+        let found = inner.clusters.get(&shown.cluster).map(Arc::as_ref);
+        membership::check(shown, found).map(|cluster| cluster.metadata.uid.clone().unwrap_or_default()).map_err(
+            |refusal| match refusal {
+                Refusal::NotMember(_) if !inner.is_whole(&CLUSTER.path("")) => {
+                    Status::unavailable("the hub has not read its Clusters yet: try again")
+                }
+                Refusal::NotAccepted(_) => Status::failed_precondition(refusal.to_string()),
+                Refusal::NotMember(_) | Refusal::Former(_) => Status::permission_denied(refusal.to_string()),
+            },
+        )
     }
 
     /// Policies of namespaces.

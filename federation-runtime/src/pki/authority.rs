@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use time::OffsetDateTime;
 
+use super::subject::UID;
 use super::{Error, Identity, Peer, SpkiPin, Subject};
 use crate::files::{self, Access};
 
@@ -113,6 +114,7 @@ impl Authority {
             && let Ok(peer) = identity.peer()
             && OffsetDateTime::now_utc().unix_timestamp() < peer.renew_at()
             && peer.user == subject.user
+            && peer.uid == subject.uid
             && covers(&identity.certificate_pem, names)
             && covers(&identity.certificate_pem, &subject.names())
             && self.signed(&identity.certificate_pem)
@@ -122,6 +124,15 @@ impl Authority {
         let identity = self.issue(subject, names, LIFE_OF_PARTS)?;
         identity.store(directory, name)?;
         Ok(identity)
+    }
+
+    /// Whether a certificate signing request can be signed, before anything is done for the asker.
+    ///
+    /// # Errors
+    /// When the request cannot be read or its own signature is wrong.
+    pub fn check_request(csr_pem: &str) -> Result<(), Error> {
+        CertificateSigningRequestParams::from_pem(csr_pem)?;
+        Ok(())
     }
 
     /// Signs a certificate signing request for `subject`. Only the request's public key is taken: what the asker writes as subject
@@ -207,6 +218,10 @@ fn params(subject: &Subject, names: &[String], life: Duration) -> Result<Certifi
             Ok(address) => SanType::IpAddress(address),
             Err(_) => SanType::DnsName(name.as_str().try_into()?),
         });
+    }
+    if !subject.uid.is_empty() {
+        let uri = format!("{UID}{}", subject.uid);
+        params.subject_alt_names.push(SanType::URI(uri.as_str().try_into()?));
     }
     params.use_authority_key_identifier_extension = true;
     set_life(&mut params, life);

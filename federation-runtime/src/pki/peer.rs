@@ -2,9 +2,10 @@
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use super::Error;
+use super::subject::UID;
+use super::{Error, LIFE_OF_AGENTS};
 
 /// The identity in a certificate. Whether the certificate is to be believed is TLS's business.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Peer {
     pub user: String,
     /// Every O.
     pub groups: Vec<String>,
+    /// uid of the Cluster that it was issued for; empty if it names none.
+    pub uid: String,
     /// Unix seconds.
     pub not_before: i64,
     /// Unix seconds.
@@ -31,7 +34,13 @@ impl Peer {
         let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
             value.as_str().map(ToOwned::to_owned).unwrap_or_default()
         };
+        let names = certificate.subject_alternative_name().ok().flatten();
+        let uid = names.iter().flat_map(|names| &names.value.general_names).find_map(|name| match name {
+            GeneralName::URI(uri) => uri.strip_prefix(UID),
+            _ => None,
+        });
         Ok(Self {
+            uid: uid.unwrap_or_default().to_owned(),
             user: subject.iter_common_name().next().map(text).unwrap_or_default(),
             groups: subject.iter_organization().map(text).collect(),
             not_before: certificate.validity().not_before.timestamp(),
@@ -53,6 +62,11 @@ impl Peer {
     pub fn agent(&self) -> Option<&str> {
         let cluster = self.user.strip_prefix("federation:agent:")?;
         self.in_group("federation:agents").then_some(cluster)
+    }
+
+    /// Unix seconds at which an agent's certificate was signed. What it is valid from says less: that is earlier, by more or less.
+    pub fn agent_signed_at(&self) -> i64 {
+        self.not_after - LIFE_OF_AGENTS.as_secs() as i64
     }
 
     /// Whether the certificate names the group.

@@ -8,6 +8,9 @@ pub const DNS_NAME: &str = "federation-dns";
 /// CN of dns-lbs; one with a name of its own has it behind this and a colon.
 const DNS: &str = "federation:dns-lb";
 
+/// In front of a Cluster's uid in the URI name of an agent's certificate (RFC 9562, section 4).
+pub(super) const UID: &str = "urn:uuid:";
+
 /// A user name and its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
@@ -15,11 +18,13 @@ pub struct Subject {
     pub user: String,
     /// O, repeated.
     pub groups: Vec<String>,
+    /// uid of the Cluster that an agent speaks for, a URI in the subject's alternative names. Empty for everybody else.
+    pub uid: String,
 }
 
 impl Subject {
     fn new(user: impl Into<String>, group: &str) -> Self {
-        Self { user: user.into(), groups: vec![group.into()] }
+        Self { user: user.into(), groups: vec![group.into()], uid: String::new() }
     }
 
     /// The administrator.
@@ -59,11 +64,12 @@ impl Subject {
 
     /// The API server where it speaks for its users to the servers of group versions behind it.
     pub fn front_proxy() -> Self {
-        Self { user: "front-proxy-client".into(), groups: Vec::new() }
+        Self { user: "front-proxy-client".into(), groups: Vec::new(), uid: String::new() }
     }
 
-    /// The agent of a member cluster.
-    pub fn agent(cluster: &str) -> Self {
-        Self::new(format!("federation:agent:{cluster}"), "federation:agents")
+    /// The agent of a member cluster. Names are used again, uids are not: `uid` is the Cluster object's, so that who left does not come back
+    /// as the next one of its name.
+    pub fn agent(cluster: &str, uid: &str) -> Self {
+        Self { uid: uid.into(), ..Self::new(format!("federation:agent:{cluster}"), "federation:agents") }
     }
 }

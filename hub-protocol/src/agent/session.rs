@@ -211,6 +211,12 @@ impl Session {
         self.link = Link::Down { retry_at: now + self.backoff.next(random) };
     }
 
+    /// The hub will have nothing of this agent, for a reason that a person must see to: it is asked again, but not soon.
+    pub fn refused(&mut self, now: u64, random: u64) {
+        let wait_ms = self.config.refused_ms.max(1);
+        self.link = Link::Down { retry_at: now + wait_ms + random % wait_ms };
+    }
+
     /// Takes a message of the present stream.
     pub fn handle_message(&mut self, now: u64, message: v1::HubMessage) {
         let Some(message) = message.message else { return };

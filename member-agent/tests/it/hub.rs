@@ -96,7 +96,7 @@ impl Enrollment for Hub {
         tokens.remove(at);
         let authority = &self.shared.authority;
         let signed =
-            authority.sign_request(&request.csr_pem, &Subject::agent(&request.cluster), LIFE_OF_AGENTS);
+            authority.sign_request(&request.csr_pem, &Subject::agent(&request.cluster, ""), LIFE_OF_AGENTS);
         Ok(Response::new(v1::JoinResponse {
             certificate_pem: signed.map_err(|error| Status::invalid_argument(error.to_string()))?,
             ca_pem: authority.certificate_pem.clone(),
@@ -108,8 +108,11 @@ impl Enrollment for Hub {
             return Err(Status::unauthenticated("no certificate"));
         }
         let authority = &self.shared.authority;
-        let signed =
-            authority.sign_request(&request.into_inner().csr_pem, &Subject::agent("taiwan"), LIFE_OF_AGENTS);
+        let signed = authority.sign_request(
+            &request.into_inner().csr_pem,
+            &Subject::agent("taiwan", ""),
+            LIFE_OF_AGENTS,
+        );
         Ok(Response::new(v1::RenewResponse {
             certificate_pem: signed.map_err(|error| Status::invalid_argument(error.to_string()))?,
             ca_pem: authority.certificate_pem.clone(),

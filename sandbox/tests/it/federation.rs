@@ -389,14 +389,14 @@ impl Federation {
         ended.expect_err("the join is refused").to_string()
     }
 
-    /// Starts the member's agent with the certificate that it has; why the hub does not take it.
-    pub(crate) async fn rejected(&self, member: &Member) -> String {
+    /// Starts the member's agent with the certificate that it has; why the hub does not take it, in which these words are.
+    pub(crate) async fn rejected(&self, member: &Member, words: &str) -> String {
         let (service, shutdown) = (self.service(member, None), Shutdown::new());
         let health = service.health();
         let task = tokio::spawn(service.run(shutdown.clone()));
         let why = until("the agent says why it is not ready", || async {
             let text = health.report(true).1;
-            text.contains("member of this federation").then_some(text)
+            text.contains(words).then_some(text)
         })
         .await;
         shutdown.start();

@@ -20,6 +20,8 @@ pub struct Config {
     pub backoff_base_ms: u64,
     /// Longest wait before another attempt to connect, milliseconds.
     pub backoff_cap_ms: u64,
+    /// Shortest wait after the hub has refused this agent, milliseconds; the longest is twice that.
+    pub refused_ms: u64,
     /// The operator says that the hub's store was replaced on purpose: take its incarnation instead of freezing.
     pub accept_new_incarnation: bool,
 }
@@ -32,6 +34,7 @@ impl Default for Config {
             greeting_ms: 10_000,
             backoff_base_ms: 200,
             backoff_cap_ms: 10_000,
+            refused_ms: 5_000,
             accept_new_incarnation: false,
         }
     }
