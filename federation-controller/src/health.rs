@@ -209,6 +209,8 @@ impl Health {
             if let Some(reason) = frozen.as_deref().filter(|_| told.frozen.is_none()) {
                 // Before anybody hears of users who are not served: zones are decided beside this.
                 followers.board.freeze(reason);
+                // After that, so that whoever takes a newer epoch for a permit sees the freeze.
+                followers.sessions.void_permits(followers.epochs.current().saturating_add(1));
             }
             self.follow_users(&followers, &mut told, !names.is_empty());
             if !names.is_empty() || all {

@@ -12,7 +12,7 @@ use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down
 use crate::{Digest, FENCED, Key, content_hash, item_hash};
 
 use plans::Plans;
-pub use types::{Config, Desired, Event};
+pub use types::{Config, Desired, Event, Leaving, Withdrawal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
@@ -43,6 +43,8 @@ struct Removal {
     epoch: u64,
     /// A removal carries a permit, a release needs none.
     permit: Option<v1::Permit>,
+    /// The permit is void: another is to be asked for.
+    lapsed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,8 @@ pub struct Session {
     removals: BTreeMap<Key, Removal>,
     /// Removals that were not sent on this connection.
     leaving: VecDeque<Key>,
+    /// Permits of older epochs are void.
+    permits_from: u64,
     /// What the agent said that it holds and that is not in the table.
     unknown: BTreeMap<Key, v1::digest_reply::Item>,
     first: VecDeque<Key>,
@@ -103,6 +107,7 @@ impl Session {
             complete: false,
             removals: BTreeMap::new(),
             leaving: VecDeque::new(),
+            permits_from: 0,
             unknown: BTreeMap::new(),
             first: VecDeque::new(),
             then: VecDeque::new(),
@@ -161,7 +166,14 @@ impl Session {
             entry.sent = Sent::No;
             enqueue(&mut self.first, &mut self.then, key);
         }
-        self.leaving = self.removals.keys().cloned().collect();
+        self.leaving.clear();
+        for (key, removal) in &mut self.removals {
+            if removal.permit.is_some() {
+                removal.lapsed = true;
+            } else {
+                self.leaving.push_back(key.clone());
+            }
+        }
     }
 
     /// Whether the agent is connected and has said hello.
@@ -248,7 +260,8 @@ impl Session {
         self.report_strays();
     }
 
-    /// Removes the member's copy, with the gate's permit. Pending until the agent answers, however often the stream breaks.
+    /// Removes the member's copy, with the gate's permit. Pending until the agent answers, however often the stream breaks; but what was
+    /// permitted while the agent was away, or on an earlier stream, or before a freeze, is not done: [`Event::Lapsed`] asks for another permit.
     pub fn request_removal(&mut self, _now: u64, key: Key, uid: String, epoch: u64, permit: v1::Permit) {
         self.withdraw(key, uid, epoch, Some(permit));
     }
@@ -259,14 +272,27 @@ impl Session {
         self.withdraw(key, uid, epoch, None);
     }
 
-    /// Whether a removal or release of this object waits for the agent's answer.
-    pub fn removal_pending(&self, key: &Key) -> bool {
-        self.removals.contains_key(key)
+    /// Nothing is to be removed by a permit of an older epoch: the federation froze after it was given.
+    pub fn void_permits(&mut self, before: u64) {
+        self.permits_from = self.permits_from.max(before);
+        for (key, removal) in &mut self.removals {
+            let void = removal.permit.as_ref().is_some_and(|permit| permit.epoch < self.permits_from);
+            if void && !removal.lapsed {
+                removal.lapsed = true;
+                self.events.push_back(Event::Lapsed { key: key.clone(), uid: removal.uid.clone() });
+            }
+        }
     }
 
-    /// Whether a removal with a permit, of the object with this uid, waits for the agent's answer.
-    pub fn is_removing(&self, key: &Key, uid: &str) -> bool {
-        self.removals.get(key).is_some_and(|removal| removal.uid == uid && removal.permit.is_some())
+    /// What waits for the agent's answer about this object.
+    pub fn leaving(&self, key: &Key) -> Option<Leaving<'_>> {
+        let removal = self.removals.get(key)?;
+        let how = match (&removal.permit, removal.lapsed) {
+            (None, _) => Withdrawal::Release,
+            (Some(_), true) => Withdrawal::Lapsed,
+            (Some(_), false) => Withdrawal::Removal,
+        };
+        Some(Leaving { uid: &removal.uid, how })
     }
 
     /// Sends an Event that was posted to the federation. Kept while the agent is away, up to the backlog.

@@ -13,6 +13,8 @@
 //!
 //! - Nothing is removed because it is absent: an item that the hub does not know is a [`hub::Event::Stray`], nothing more. Only a
 //!   [`Remove`](proto::v1::Remove) with a permit, for the very uid, with an epoch that is not older, removes a copy.
+//! - A permit is good for the stream on which it was given, and until the federation freezes: after that the gate is asked again
+//!   ([`hub::Event::Lapsed`]). An agent refuses one that it knows to be void, and stops carrying it out.
 //! - An older `(epoch, generation)` never overwrites a newer one: [`agent::Desired`] is the fence.
 //! - A hub that comes back with another store or an older epoch freezes removals at the agent.
 //! - Either side may forget everything that is not on its disk at any time; digests find the difference, and
@@ -51,6 +53,9 @@ pub const ITEMS: usize = 4096;
 
 /// Reason of an `Applied` that the agent's fence refused: it holds a newer `(epoch, generation)`.
 pub const FENCED: &str = "Fenced";
+
+/// Why a removal is refused whose permit was given before a freeze.
+pub const VOID: &str = "the federation froze after the gate permitted this: the gate is to be asked again";
 
 /// Reason of an Applied whose copy is stopped because the lease on it has lapsed.
 pub const LEASE_LAPSED: &str = "LeaseLapsed";

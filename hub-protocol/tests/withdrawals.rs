@@ -1,7 +1,7 @@
 //! Removals and releases that wait for an agent that is away.
 
 use hub_protocol::Key;
-use hub_protocol::hub::{Config, Session};
+use hub_protocol::hub::{Config, Session, Withdrawal};
 use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down};
 
 fn say(session: &mut Session, now: u64, message: Up) {
@@ -37,19 +37,23 @@ fn withdrawals(told: &[Down]) -> Vec<&'static str> {
         .collect()
 }
 
+fn leaving(session: &Session, key: &Key) -> Option<Withdrawal> {
+    session.leaving(key).map(|leaving| leaving.how)
+}
+
 #[test]
 fn a_release_takes_the_place_of_a_removal_that_was_not_answered() {
     let key = Key::from(v1::Key { name: "web".into(), ..v1::Key::default() });
     let mut session = Session::new(Config::default());
     session.desired_complete(0);
+    session.reconnected(0);
     session.request_removal(0, key.clone(), "u".into(), 5, v1::Permit::default());
-    assert!(session.is_removing(&key, "u") && !session.is_removing(&key, "another"));
-    assert_eq!(withdrawals(&told(&mut session, 1, &key)), ["remove"]);
+    assert_eq!(leaving(&session, &key), Some(Withdrawal::Removal));
 
     // The agent went away without a word, and the operator thinks better of it.
     session.disconnected(2);
     session.release(3, key.clone(), "u".into(), 6);
-    assert!(!session.is_removing(&key, "u") && session.removal_pending(&key));
+    assert_eq!(leaving(&session, &key), Some(Withdrawal::Release));
     assert_eq!(withdrawals(&told(&mut session, 4, &key)), ["release"]);
     // Also where both came while it was connected: nothing is said twice.
     let other = Key::from(v1::Key { name: "db".into(), ..v1::Key::default() });

@@ -193,6 +193,13 @@ impl Link {
                         tracing::info!("removals are possible again");
                         self.metrics.frozen.set(0);
                     }
+                    Action::Void { before } => {
+                        tracing::warn!(
+                            before,
+                            "the federation froze: removals that were permitted before are void"
+                        );
+                        self.world.void(before);
+                    }
                     Action::Meet { word, servers } => {
                         for server in servers {
                             let (meetings, membership) = (meetings.clone(), self.membership.clone());

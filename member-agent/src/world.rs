@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hub_protocol::Key;
 use hub_protocol::agent::{Facts, Outcome, State, Vitals};
@@ -41,12 +42,28 @@ pub(crate) enum Report {
 pub(crate) struct World {
     wanted: RwLock<HashMap<Key, Arc<Wanted>>>,
     collections: watch::Sender<BTreeSet<Collection>>,
+    permits_from: AtomicU64,
     pub(crate) reports: mpsc::Sender<Report>,
 }
 
 impl World {
     pub(crate) fn new(reports: mpsc::Sender<Report>) -> Self {
-        Self { wanted: RwLock::default(), collections: watch::Sender::new(BTreeSet::new()), reports }
+        Self {
+            wanted: RwLock::default(),
+            collections: watch::Sender::new(BTreeSet::new()),
+            permits_from: AtomicU64::new(0),
+            reports,
+        }
+    }
+
+    /// Permits of older epochs are void from now on.
+    pub(crate) fn void(&self, before: u64) {
+        self.permits_from.fetch_max(before, Ordering::SeqCst);
+    }
+
+    /// Whether a permit of this epoch is void.
+    pub(crate) fn is_void(&self, epoch: u64) -> bool {
+        epoch < self.permits_from.load(Ordering::SeqCst)
     }
 
     /// Takes in what is wanted from now on.

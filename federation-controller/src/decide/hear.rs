@@ -97,6 +97,11 @@ impl Listener for Ear {
                 self.metrics.strays.get_or_create(&ClusterLabel { cluster: cluster.to_owned() }).set(0);
                 tracing::info!(cluster, ?ours, ?theirs, "the tables differ: comparing");
             }
+            Event::Lapsed { key, .. } => {
+                if let Some(key) = Key::from_wire(&key.into()) {
+                    self.queue.add(key, Priority::Background);
+                }
+            }
             Event::Violation(what) => tracing::warn!(cluster, what, "an agent broke the protocol"),
             // The driver of the stream ends it and then calls `left`.
             Event::Lost { .. } => {}
@@ -194,10 +199,11 @@ impl Ear {
             self.queue.add_after(key, Priority::Background, std::time::Duration::from_secs(5));
             return;
         }
-        self.ledger.with(&key, &removed.uid, |entry| {
+        self.ledger.with_known(&key, &removed.uid, |entry| {
             entry.gone.insert(cluster.to_owned());
+            entry.paid.remove(cluster);
         });
-        self.world.forget_report(&key, cluster);
+        self.world.forget_report(&key, cluster, &removed.uid);
         self.queue.add(key, Priority::Urgent);
     }
 

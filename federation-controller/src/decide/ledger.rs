@@ -20,6 +20,8 @@ pub(crate) struct Entry {
     pub(crate) rendered: Option<(Arc<str>, u64, String)>,
     /// Clusters that acknowledged a removal or a release.
     pub(crate) gone: BTreeSet<String>,
+    /// By cluster: the account that a removal was charged to which was permitted and is not acknowledged. It is not charged twice.
+    pub(crate) paid: BTreeMap<String, String>,
     /// Whether the deleted template is in the trash.
     pub(crate) trashed: bool,
     /// Times that the contents waited for their Namespace.
@@ -49,6 +51,13 @@ impl Ledger {
             *entry = Entry { uid: uid.to_owned(), ..Entry::default() };
         }
         change(entry)
+    }
+
+    /// Changes the entry of a template, if that is what is known under the key.
+    pub(crate) fn with_known(&self, key: &Key, uid: &str, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.0.lock().get_mut(key).filter(|entry| entry.uid == uid) {
+            change(entry);
+        }
     }
 
     /// Forgets a template.

@@ -37,6 +37,7 @@ impl Reconciler {
         let wanted: BTreeSet<&str> = decision.clusters.iter().map(|target| target.name.as_str()).collect();
         let gone = self.ledger.with(&template.key, &template.uid, |entry| {
             entry.gone.retain(|name| !wanted.contains(name.as_str()));
+            entry.paid.retain(|name, _| !wanted.contains(name.as_str()));
             entry.gone.clone()
         });
         let going: Vec<ClusterTarget> = last
@@ -127,16 +128,22 @@ impl Reconciler {
         if charge.is_some_and(|charge| self.gate.is_released(charge)) {
             return self.release(template, cluster).await;
         }
-        // Permitted already, and paid for: an agent that is away costs no budget twice.
         if self.sessions.is_removing(cluster, &key.to_wire().into(), &template.uid) {
             return Ok(());
         }
         let epoch = self.epochs.next().await?;
+        // A permit that lapsed was paid for: an agent that is away, or a freeze, costs no budget twice.
+        let account = charge.map(accounts::Cause::id).unwrap_or_default();
+        let paid = self.ledger.with(key, &template.uid, |entry| entry.paid.get(cluster) == Some(&account));
+        let charge = charge.filter(|_| !paid);
         let asked = Asked { key, cluster, cause, charge, replacement, epoch, decided };
         let frozen = self.board.snapshot().frozen.clone();
         match self.gate.ask(&asked, frozen) {
             Ok(permit) => {
-                self.ledger.with(key, &template.uid, |entry| entry.refusals.remove(cluster));
+                self.ledger.with(key, &template.uid, |entry| {
+                    entry.refusals.remove(cluster);
+                    entry.paid.insert(cluster.to_owned(), account);
+                });
                 self.sessions.remove(cluster, key.to_wire().into(), &template.uid, epoch, wire(permit));
             }
             // Not worth an Event: the question is asked again when all is counted.

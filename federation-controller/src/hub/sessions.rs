@@ -14,7 +14,7 @@ use federation_core::membership::Shown;
 use federation_runtime::clock::Instant;
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::Key;
-use hub_protocol::hub::{Config, Desired, Event, Session};
+use hub_protocol::hub::{Config, Desired, Event, Session, Withdrawal};
 use proto::v1;
 
 use crate::metrics::Metrics;
@@ -124,25 +124,43 @@ impl Sessions {
         self.with(cluster, |session, now| session.set_desired(now, desired));
     }
 
-    /// Removes a member's copy, with the gate's permit. Asked again while pending: no new request.
+    /// Removes a member's copy, with the gate's permit. Asked again while pending: no new request, unless the last permit is void.
     pub(crate) fn remove(&self, cluster: &str, key: Key, uid: &str, epoch: u64, permit: v1::Permit) {
         self.with(cluster, |session, now| {
-            if !session.removal_pending(&key) {
+            if session.leaving(&key).is_none_or(|leaving| leaving.how == Withdrawal::Lapsed) {
                 session.request_removal(now, key, uid.to_owned(), epoch, permit);
             }
         });
     }
 
-    /// Whether a removal of the copy was permitted, and the agent has not answered yet.
+    /// Whether a removal of the copy is permitted, and the agent has not answered yet.
     pub(crate) fn is_removing(&self, cluster: &str, key: &Key, uid: &str) -> bool {
-        let members = self.0.members.read();
-        members.get(cluster).is_some_and(|member| member.session.lock().is_removing(key, uid))
+        let member = self.0.members.read().get(cluster).cloned();
+        member.is_some_and(|member| {
+            let session = member.session.lock();
+            session
+                .leaving(key)
+                .is_some_and(|leaving| leaving.uid == uid && leaving.how == Withdrawal::Removal)
+        })
+    }
+
+    /// Permits of older epochs are void: the federation froze. What was not answered yet is to be permitted anew.
+    pub(crate) fn void_permits(&self, before: u64) {
+        for member in self.0.members.read().values() {
+            member.session.lock().void_permits(before);
+            member.wake.notify_one();
+        }
     }
 
     /// Leaves a member's copy without the federation's marks. A removal of it that the agent has not answered gives way.
     pub(crate) fn release(&self, cluster: &str, key: Key, uid: &str, epoch: u64) {
         self.with(cluster, |session, now| {
-            if !session.removal_pending(&key) || session.is_removing(&key, uid) {
+            let may = session.leaving(&key).is_none_or(|leaving| match leaving.how {
+                Withdrawal::Release => false,
+                Withdrawal::Removal => leaving.uid == uid,
+                Withdrawal::Lapsed => true,
+            });
+            if may {
                 session.release(now, key, uid.to_owned(), epoch);
             }
         });

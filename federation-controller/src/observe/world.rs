@@ -350,10 +350,12 @@ impl World {
         }
     }
 
-    /// Forgets what one member said.
-    pub(crate) fn forget_report(&self, key: &Key, cluster: &str) {
+    /// Forgets what one member said of the template of that uid; what it said of a namesake stands.
+    pub(crate) fn forget_report(&self, key: &Key, cluster: &str, uid: &str) {
         let mut inner = self.0.write();
-        if let Some(reports) = inner.reports.get_mut(key) {
+        if let Some(reports) = inner.reports.get_mut(key)
+            && reports.get(cluster).is_some_and(|report| report.uid == uid)
+        {
             reports.remove(cluster);
             if reports.is_empty() {
                 inner.reports.remove(key);

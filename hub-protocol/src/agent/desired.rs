@@ -75,6 +75,15 @@ pub(super) enum Offer {
     Fenced(String),
 }
 
+/// Why a removal or release was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Untaken {
+    /// What is wanted here is another template's copy: of this one there is none.
+    Another,
+    /// An older decision; why.
+    Fenced(String),
+}
+
 impl Desired {
     /// Rebuilds the table from disk. `epoch` and `incarnation` are the newest that were persisted; entries may carry newer epochs.
     pub fn load(epoch: u64, incarnation: String, entries: impl IntoIterator<Item = Entry>) -> Self {
@@ -161,16 +170,14 @@ impl Desired {
         uid: String,
         epoch: u64,
         state: State,
-    ) -> Result<&Entry, String> {
+    ) -> Result<&Entry, Untaken> {
         let mut leaving = match self.table.get(&key) {
-            Some(held) if held.entry.uid != uid => {
-                return Err(format!("the copy here is of template uid {:?}", held.entry.uid));
-            }
+            Some(held) if held.entry.uid != uid => return Err(Untaken::Another),
             Some(held) if held.entry.epoch > epoch => {
-                return Err(format!(
+                return Err(Untaken::Fenced(format!(
                     "epoch {epoch} is older than epoch {}, which this member holds",
                     held.entry.epoch
-                ));
+                )));
             }
             Some(held) => held.entry.clone(),
             None => Entry {
@@ -190,7 +197,7 @@ impl Desired {
         leaving.state = state;
         self.epoch = self.epoch.max(epoch);
         self.put(leaving);
-        self.get(&key).ok_or_else(|| "lost".to_owned())
+        self.get(&key).ok_or(Untaken::Another)
     }
 
     /// Forgets an object that left, unless it is wanted again since. Tells whether it forgot.
@@ -299,8 +306,10 @@ mod tests {
         let mut desired = Desired::default();
         desired.offer(entry("u", 5, 2));
         let key = entry("u", 5, 2).key;
-        assert!(desired.withdraw(key.clone(), "other".into(), 9, State::Removing).is_err());
-        assert!(desired.withdraw(key.clone(), "u".into(), 4, State::Removing).is_err());
+        let other = desired.withdraw(key.clone(), "other".into(), 9, State::Removing);
+        assert_eq!(other.unwrap_err(), Untaken::Another);
+        let older = desired.withdraw(key.clone(), "u".into(), 4, State::Removing);
+        assert!(matches!(older, Err(Untaken::Fenced(_))));
         assert_eq!(desired.digest().objects, 1);
         assert_eq!(
             desired.withdraw(key.clone(), "u".into(), 5, State::Removing).unwrap().state,

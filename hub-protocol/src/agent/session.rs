@@ -63,6 +63,8 @@ pub struct Session {
     hub_epoch: u64,
     hub_incarnation: String,
     frozen: Option<String>,
+    /// Permits of older epochs are void.
+    permits_from: u64,
     /// The newest votes, and when they were given.
     votes: (u64, Vec<v1::ProbeVote>),
 }
@@ -101,6 +103,7 @@ impl Session {
             hub_epoch: 0,
             hub_incarnation: String::new(),
             frozen: None,
+            permits_from: 0,
             votes: (now, Vec::new()),
         }
     }

@@ -24,6 +24,9 @@ impl Session {
         let held = (hello.plans_epoch, hello.plans_digest);
         self.control.extend(self.plans.held(now, held, self.config.digest_interval_ms).map(Down::Plans));
         self.events.push_back(Event::Connected(hello));
+        let lapsed = self.removals.iter().filter(|(_, removal)| removal.lapsed);
+        let asked = lapsed.map(|(key, removal)| Event::Lapsed { key: key.clone(), uid: removal.uid.clone() });
+        self.events.extend(asked);
     }
 
     fn ask(&mut self, now: u64) {
@@ -53,6 +56,7 @@ impl Session {
             epoch: self.epoch,
             current,
             adopted: self.plans.adopted,
+            permits_from: self.permits_from,
         }));
         let held = (heartbeat.plans_epoch, heartbeat.plans_digest);
         self.control.extend(self.plans.held(now, held, self.config.digest_interval_ms).map(Down::Plans));
@@ -61,7 +65,8 @@ impl Session {
             && self.in_flight == 0
             && self.first.is_empty()
             && self.then.is_empty()
-            && self.removals.is_empty();
+            // What waits for a permit may wait for long.
+            && self.removals.values().all(|removal| removal.lapsed);
         let rested = self.asked_at.is_none_or(|at| now >= at + self.config.digest_interval_ms);
         if quiet && rested && theirs != self.digest && !self.explained(theirs) {
             self.events.push_back(Event::Mismatch { ours: self.digest, theirs });
@@ -123,7 +128,7 @@ impl Session {
                 if same && entry.sent == Sent::No {
                     entry.sent = Sent::Held;
                 }
-            } else if !self.removals.contains_key(&key) {
+            } else if self.removals.get(&key).is_none_or(|removal| removal.lapsed) {
                 if self.unknown.len() >= UNKNOWN_MAX {
                     self.events.push_back(Event::Violation("more objects than a member holds"));
                     return;
@@ -135,7 +140,8 @@ impl Session {
 
     pub(super) fn report_strays(&mut self) {
         if self.complete && self.link == Link::Up {
-            self.events.extend(self.unknown.values().cloned().map(Event::Stray));
+            let strays = self.unknown.iter().filter(|(key, _)| !self.removals.contains_key(*key));
+            self.events.extend(strays.map(|(_, item)| Event::Stray(item.clone())));
         }
     }
 }

@@ -27,8 +27,16 @@ impl Session {
                 self.table.remove(&key);
             }
         }
-        self.unknown.remove(&key);
-        if self.removals.insert(key.clone(), Removal { uid, epoch, permit }).is_some() {
+        let void = permit.as_ref().is_some_and(|permit| permit.epoch < self.permits_from);
+        if void {
+            self.events.push_back(Event::Lapsed { key: key.clone(), uid: uid.clone() });
+        }
+        // While the agent is away, it is asked again when it comes: much may happen until then.
+        let lapsed = void || (permit.is_some() && self.link == Link::Down);
+        if !lapsed {
+            self.unknown.remove(&key);
+        }
+        if self.removals.insert(key.clone(), Removal { uid, epoch, permit, lapsed }).is_some() {
             self.leaving.retain(|other| *other != key);
         }
         self.leaving.push_back(key);
@@ -39,7 +47,7 @@ impl Session {
             return None;
         }
         while let Some(key) = self.leaving.pop_front() {
-            let Some(removal) = self.removals.get(&key) else { continue };
+            let Some(removal) = self.removals.get(&key).filter(|removal| !removal.lapsed) else { continue };
             let (key, uid, epoch) = (Some(key.into()), removal.uid.clone(), removal.epoch);
             return Some(match removal.permit.clone() {
                 Some(permit) => Down::Remove(v1::Remove { key, uid, epoch, permit: Some(permit) }),

@@ -58,6 +58,26 @@ pub struct Desired {
     pub lease_ms: u32,
 }
 
+/// How a copy is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// It is released.
+    Release,
+    /// It is removed, with a permit.
+    Removal,
+    /// It is to be removed, once there is a permit again.
+    Lapsed,
+}
+
+/// A copy that is to go, and of which the agent has not said that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaving<'a> {
+    /// The template's uid.
+    pub uid: &'a str,
+    /// How.
+    pub how: Withdrawal,
+}
+
 /// What the hub's controller learns.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -74,6 +94,14 @@ pub enum Event {
     Applied(v1::Applied),
     /// Outcome of a removal or release; it is no longer pending.
     Removed(v1::Removed),
+    /// The permit of a pending removal is void: the gate is to be asked again, and [`Session::request_removal`](super::Session::request_removal)
+    /// called if it permits.
+    Lapsed {
+        /// Which object.
+        key: Key,
+        /// The template's uid.
+        uid: String,
+    },
     /// Status of a member copy.
     Status(v1::ObjectStatus),
     /// Reachability of a Service.

@@ -81,6 +81,8 @@ pub(crate) struct World {
     incarnation: String,
     templates: BTreeMap<Key, Copy>,
     removals: BTreeMap<Key, (String, u64)>,
+    // The epoch at which the federation froze last.
+    froze_at: u64,
     backup: Option<Backup>,
     hub_needs_reload: bool,
     // The agent's side.
@@ -153,6 +155,7 @@ impl World {
             incarnation: "store".into(),
             templates: BTreeMap::new(),
             removals: BTreeMap::new(),
+            froze_at: 0,
             backup: None,
             hub_needs_reload: true,
             agent: agent_session(0, agent::Desired::default()),
@@ -255,6 +258,11 @@ impl World {
         if self.chance(8) {
             self.restart_agent();
         }
+        if self.chance(8) {
+            self.note("the federation freezes for a moment");
+            self.froze_at = self.epoch;
+            self.hub.void_permits(self.epoch + 1);
+        }
         if self.chance(4) && self.backup.is_none() && self.serial.is_multiple_of(3) {
             self.backup = Some((self.epoch, self.templates.clone(), self.removals.clone()));
         } else if self.backup.is_some() && self.chance(4) {
@@ -283,6 +291,8 @@ impl World {
         self.restarts += 1;
         self.break_stream("the hub restarts");
         self.hub = hub_session(&self.incarnation);
+        // It does not remember, but holds no permits either.
+        self.froze_at = 0;
         self.hub_needs_reload = true;
     }
 
@@ -397,7 +407,7 @@ impl World {
         self.hear()?;
         self.act();
         self.learn()?;
-        self.speak();
+        self.speak()?;
         self.carry_out()
     }
 
@@ -441,8 +451,16 @@ impl World {
         Ok(())
     }
 
-    fn speak(&mut self) {
+    fn speak(&mut self) -> Result<(), String> {
         while let Some(message) = self.hub.poll_transmit() {
+            if let Some(v1::hub_message::Message::Remove(remove)) = &message.message
+                && remove.permit.as_ref().is_none_or(|permit| permit.epoch <= self.froze_at)
+            {
+                return Err(format!(
+                    "a removal of epoch {} was sent after a freeze at {}",
+                    remove.epoch, self.froze_at
+                ));
+            }
             let at = self.now + self.random.random_range(0..200);
             if self.connected {
                 self.down.send(at, message);
@@ -454,6 +472,7 @@ impl World {
                 self.up.send(at, message);
             }
         }
+        Ok(())
     }
 
     fn act(&mut self) {
@@ -493,6 +512,7 @@ impl World {
                 | Action::PostEvent { .. }
                 | Action::Freeze { .. }
                 | Action::Thaw
+                | Action::Void { .. }
                 | Action::Isolate { .. }
                 | Action::Rejoin { .. } => {}
             }
@@ -520,13 +540,15 @@ impl World {
                     if removed.result() != RemoveResult::Refused {
                         self.removals.remove(&key);
                     } else if self.removals.get(&key).is_some_and(|(uid, _)| *uid == removed.uid) {
-                        // Decided again, with a new permit; unless the copy is another's, when there is nothing left to do.
-                        if removed.message.contains("template uid") {
-                            self.removals.remove(&key);
-                        } else {
-                            self.epoch += 1;
-                            self.remove(&key, removed.uid);
-                        }
+                        // Decided again, with a new permit.
+                        self.epoch += 1;
+                        self.remove(&key, removed.uid);
+                    }
+                }
+                hub::Event::Lapsed { key, uid } => {
+                    if self.removals.get(&key).is_some_and(|(wanted, _)| *wanted == uid) {
+                        self.epoch += 1;
+                        self.remove(&key, uid);
                     }
                 }
                 // The store was an older copy, but other decisions have overtaken the agent's epoch meanwhile.

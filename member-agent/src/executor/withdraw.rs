@@ -1,8 +1,8 @@
 //! Removals and releases, as the gate permitted them.
 
 use federation_core::api::marks;
-use hub_protocol::Key;
 use hub_protocol::agent::Outcome;
+use hub_protocol::{Key, VOID};
 use proto::v1::RemoveResult;
 use serde_json::{Value, json};
 
@@ -12,13 +12,20 @@ use crate::member::Failure;
 use crate::world::Report;
 
 impl Executor {
-    /// Deletes or unmarks until that is done, or until a newer decision wants the copy: what would be deleted then is in use again.
+    /// Deletes or unmarks until that is done, or until a newer decision wants the copy (what would be deleted then is in use again), or until
+    /// the permit is void.
     pub(super) async fn withdraw(&self, key: &Key, uid: String, epoch: u64, delete: bool) {
         let mut delay = RETRY_BASE;
         loop {
-            if self.wanted_again(key, &uid) {
-                let result = RemoveResult::Refused;
-                let message = "a newer decision wants it here".to_owned();
+            let refusal = if self.wanted_again(key, &uid) {
+                Some("a newer decision wants it here")
+            } else if delete && self.0.world.is_void(epoch) {
+                Some(VOID)
+            } else {
+                None
+            };
+            if let Some(message) = refusal {
+                let (result, message) = (RemoveResult::Refused, message.to_owned());
                 self.0.metrics.removed(result);
                 self.tell(Report::Withdrawn {
                     key: key.clone(),

@@ -124,6 +124,26 @@ async fn a_policy_that_would_remove_too_much_removes_nothing_and_its_correction_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_permitted_again_for_an_agent_that_was_away_costs_no_budget_twice() {
+    let (federation, taiwan, mut tokyo) = Federation::pair().await;
+    federation.api.create(BUDGETS, &budget()).await;
+    federation.api.create(NAMESPACES, &json!({"metadata": {"name": "shop"}})).await;
+    federation.api.create(SHOP, &config_map("a", "one")).await;
+    let placement = "/apis/federation.rs/v1alpha1/namespaces/shop/placements/configmaps.a";
+    federation.applied(placement, &["taiwan", "tokyo"]).await;
+    tokyo.stop_agent().await;
+    // Two copies and two Namespaces: four of the five that one cause may remove.
+    federation.api.delete(&format!("{NAMESPACES}/shop"), Some("Background")).await;
+    taiwan.api.gone(&format!("{NAMESPACES}/shop")).await;
+    assert!(tokyo.api.get(&format!("{SHOP}/a")).await.is_some());
+    federation.restart_agent(&mut tokyo);
+    tokyo.api.gone(&format!("{NAMESPACES}/shop")).await;
+    federation.api.gone(&format!("{NAMESPACES}/shop")).await;
+    let events = federation.api.items("/api/v1/events").await;
+    assert!(!events.iter().any(|event| event["reason"] == "RemovalRefused"), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_template_is_in_the_trash_as_its_user_wrote_it() {
     let (federation, taiwan, _tokyo) = Federation::pair().await;
     let mut template = config_map("settings", "one");

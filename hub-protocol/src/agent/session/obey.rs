@@ -3,9 +3,9 @@
 use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down};
 
 use super::{Action, Link, Outcome, Persist, Session, action};
-use crate::agent::desired::Offer;
+use crate::agent::desired::{Offer, Untaken};
 use crate::agent::{Entry, State};
-use crate::{FENCED, HEARTBEAT_MS, Key};
+use crate::{FENCED, HEARTBEAT_MS, Key, VOID};
 
 impl Session {
     pub(super) fn welcomed(&mut self, now: u64, welcome: &v1::Welcome) {
@@ -38,15 +38,14 @@ impl Session {
             Down::Apply(apply) => self.apply(now, apply),
             Down::Remove(remove) => {
                 let Some(key) = remove.key.map(Key::from) else { return };
-                if remove.permit.is_some() {
-                    self.withdraw(key, remove.uid, remove.epoch, State::Removing);
-                } else {
-                    self.refuse_removal(
-                        &key,
-                        &remove.uid,
-                        remove.epoch,
-                        "a removal needs the gate's permit".into(),
-                    );
+                let refusal = match &remove.permit {
+                    None => Some("a removal needs the gate's permit"),
+                    Some(permit) if permit.epoch < self.permits_from => Some(VOID),
+                    Some(_) => None,
+                };
+                match refusal {
+                    None => self.withdraw(key, remove.uid, remove.epoch, State::Removing),
+                    Some(why) => self.refuse_removal(&key, &remove.uid, remove.epoch, why.into()),
                 }
             }
             Down::Release(release) => {
@@ -83,6 +82,10 @@ impl Session {
                     self.rtt_micros = u32::try_from(round_trip.saturating_mul(1000)).unwrap_or(u32::MAX);
                 }
                 self.see_epoch(ack.epoch);
+                if ack.permits_from > self.permits_from {
+                    self.permits_from = ack.permits_from;
+                    self.actions.push_back(Action::Void { before: ack.permits_from });
+                }
                 if ack.current {
                     self.leases.renew(ack.sequence);
                     self.resume(now);
@@ -195,7 +198,16 @@ impl Session {
                 self.actions.push_back(Action::Persist(put));
                 self.actions.push_back(act);
             }
-            Err(message) => self.refuse_removal(&key, &uid, epoch, message),
+            Err(Untaken::Fenced(message)) => self.refuse_removal(&key, &uid, epoch, message),
+            // Of a hub that was restored from a backup, or that this member's copy was made anew for since. A refusal would be asked about for ever.
+            Err(Untaken::Another) => {
+                let result = match state {
+                    State::Releasing => v1::RemoveResult::Released,
+                    State::Removing | State::Held => v1::RemoveResult::Removed,
+                };
+                let message = "what is held here is another template's copy; it was left alone".into();
+                self.answer_removal(&key, &uid, epoch, Outcome { result, message });
+            }
         }
     }
 

@@ -139,6 +139,11 @@ pub enum Action {
     },
     /// Removals are possible again.
     Thaw,
+    /// Permits of epochs before this one are void: a Delete of such a one that is not done yet is to be refused with [`VOID`](crate::VOID).
+    Void {
+        /// The oldest epoch that is not.
+        before: u64,
+    },
     /// A drill cuts this agent off: ask the hub's `Hold` about it until [`Action::Rejoin`], and report with [`Session::held`].
     Isolate {
         /// The drill.
