@@ -275,6 +275,8 @@ impl Session {
     /// Nothing is to be removed by a permit of an older epoch: the federation froze after it was given.
     pub fn void_permits(&mut self, before: u64) {
         self.permits_from = self.permits_from.max(before);
+        // So that a hub which is restored from a backup later goes on above it.
+        self.set_epoch(before.saturating_sub(1));
         for (key, removal) in &mut self.removals {
             let void = removal.permit.as_ref().is_some_and(|permit| permit.epoch < self.permits_from);
             if void && !removal.lapsed {

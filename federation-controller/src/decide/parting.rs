@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation_core::api::{ClusterTarget, PlacementSpec, Propagation, marks};
+use federation_core::api::{ClusterTarget, PlacementSpec, Propagation, Verdict, marks};
 use federation_core::gate::accounts::{self, SETTLE_MS};
 use federation_core::gate::{self, Cause, Replacement, Rule};
 use federation_core::placement::Decision;
@@ -73,13 +73,20 @@ impl Reconciler {
     ) -> Result<(), Error> {
         let stays =
             |target: &ClusterTarget| !target.leaving && going.iter().all(|gone| gone.name != target.name);
-        let others: Vec<&ClusterTarget> = spec.clusters.iter().filter(|target| stays(target)).collect();
-        let ready = others.iter().any(|target| {
-            reports
-                .get(&target.name)
-                .is_some_and(|report| report.uid == *template.uid && report.applied_generation.is_some())
+        let verdict = |name: &str| {
+            let view = snapshot.views.iter().find(|view| view.name == name);
+            view.map_or(Verdict::Unknown, |view| view.verdict)
+        };
+        let others = spec.clusters.iter().filter(|target| stays(target)).filter_map(|target| {
+            let report = reports.get(&target.name).filter(|report| report.uid == *template.uid)?;
+            Some(gate::Other {
+                verdict: verdict(&target.name),
+                applied: report.applied_generation.filter(|_| report.applied_now),
+                refused: report.refused_generation.is_some(),
+            })
         });
-        let replacement = if ready { Replacement::Ready } else { Replacement::Missing };
+        let wanted = self.ledger.with(&template.key, &template.uid, |entry| entry.wanted);
+        let replacement = Replacement::among(others, wanted.map_or(i64::MAX, |(_, generation)| generation));
         self.gate.keep_only(&template.key, &going.iter().map(|target| target.name.as_str()).collect());
         for target in going {
             let (cause, charge) = match snapshot.leaving.get(&target.name) {

@@ -149,6 +149,11 @@ impl Reconciler {
             let status = last.as_ref().map(|last| last.status.clone()).unwrap_or_default();
             self.world.put_decided(key, Decided { spec: spec.clone(), status, lost: false });
             self.sessions.set_epoch(spec.epoch);
+            // Users leave before the workload does.
+            let leaves = |spec: &PlacementSpec| spec.clusters.iter().any(|target| target.leaving);
+            if leaves(&spec) || last.as_ref().is_some_and(|last| leaves(&last.spec)) {
+                self.traffic.poke();
+            }
         }
         if let Some(finalized) = finalized {
             let mut newer = Template::read(key.kind, finalized?);

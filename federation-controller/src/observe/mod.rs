@@ -13,4 +13,4 @@ pub(crate) use kinds::{CLUSTER, KINDS, Key, Kind};
 pub(crate) use report::{Report, Reports};
 pub(crate) use selected::Wanted;
 pub(crate) use template::Template;
-pub(crate) use world::{Decided, World};
+pub(crate) use world::{Decided, Workloads, World};

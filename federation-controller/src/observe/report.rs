@@ -14,6 +14,8 @@ pub(crate) struct Report {
     pub(crate) uid: String,
     /// Template generation that the member holds.
     pub(crate) applied_generation: Option<i64>,
+    /// It has said so in the agent's present session.
+    pub(crate) applied_now: bool,
     /// `Applied`, or why not.
     pub(crate) reason: String,
     /// For people.
@@ -62,7 +64,16 @@ impl Report {
                 self.message.clone_from(&applied.message);
             }
         }
-        *self != before
+        let changed = *self != before;
+        // Nothing that others see.
+        self.applied_now |= applied.result() == v1::ApplyResult::Applied;
+        changed
+    }
+
+    /// The agent connected anew: what it said before is no observation of now.
+    pub(crate) fn age(&mut self) {
+        self.current = false;
+        self.applied_now = false;
     }
 
     /// Takes in a status; says whether anything changed. `now_ms` is Unix time.
@@ -144,6 +155,17 @@ mod tests {
         report.applied(&applied("old", 7, v1::ApplyResult::Applied, ""));
         report.applied(&applied("new", 1, v1::ApplyResult::Retrying, "Unavailable"));
         assert_eq!(report.applied_generation, None);
+    }
+
+    #[test]
+    fn what_was_applied_is_known_of_now_only_from_the_present_session() {
+        let mut report = Report::default();
+        report.applied(&applied("u", 1, v1::ApplyResult::Applied, ""));
+        assert!(report.applied_now);
+        report.age();
+        assert_eq!((report.applied_now, report.applied_generation), (false, Some(1)));
+        assert!(!report.applied(&applied("u", 1, v1::ApplyResult::Applied, "")), "others see nothing of it");
+        assert!(report.applied_now);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use federation_core::api::marks;
 use federation_runtime::clock::Instant;
@@ -65,6 +65,16 @@ impl Template {
     /// metadata.generation; `None` for kinds that have none.
     pub(crate) fn generation(&self) -> Option<i64> {
         self.object.get("metadata")?.get("generation")?.as_i64()
+    }
+
+    /// Labels of the Pods that it makes; `None` for what makes none.
+    pub(crate) fn pod_labels(&self) -> Option<&Map<String, Value>> {
+        self.object.pointer("/spec/template/metadata/labels")?.as_object()
+    }
+
+    /// Of a Service: the Pods that it sends users to.
+    pub(crate) fn selector(&self) -> Option<&Map<String, Value>> {
+        self.object.pointer("/spec/selector")?.as_object()
     }
 
     /// Finalizers, less ours.

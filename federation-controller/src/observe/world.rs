@@ -24,6 +24,9 @@ use super::template::Template;
 /// The clusters as they are now, by name.
 pub(crate) type Clusters = Arc<BTreeMap<String, Arc<Cluster>>>;
 
+/// Templates that make Pods, with where they are decided to be, by namespace.
+pub(crate) type Workloads = HashMap<Arc<str>, Vec<(Arc<Template>, Arc<Decided>)>>;
+
 /// A decision as the API holds it.
 #[derive(Clone, Debug)]
 pub(crate) struct Decided {
@@ -214,15 +217,15 @@ impl World {
     pub(crate) fn member(&self, shown: &Shown) -> Result<String, Status> {
         let inner = self.0.read();
         let found = inner.clusters.get(&shown.cluster).map(Arc::as_ref);
-        membership::check(shown, found).map(|cluster| cluster.metadata.uid.clone().unwrap_or_default()).map_err(
-            |refusal| match refusal {
+        membership::check(shown, found)
+            .map(|cluster| cluster.metadata.uid.clone().unwrap_or_default())
+            .map_err(|refusal| match refusal {
                 Refusal::NotMember(_) if !inner.is_whole(&CLUSTER.path("")) => {
                     Status::unavailable("the hub has not read its Clusters yet: try again")
                 }
                 Refusal::NotAccepted(_) => Status::failed_precondition(refusal.to_string()),
                 Refusal::NotMember(_) | Refusal::Former(_) => Status::permission_denied(refusal.to_string()),
-            },
-        )
+            })
     }
 
     /// Policies of namespaces.
@@ -306,6 +309,28 @@ impl World {
         self.0.read().decided.keys().cloned().collect()
     }
 
+    /// What makes Pods in the namespaces where some of it leaves a cluster, by namespace.
+    pub(crate) fn where_workloads_leave(&self) -> Workloads {
+        let inner = self.0.read();
+        let leaves = |decided: &Decided| decided.spec.clusters.iter().any(|target| target.leaving);
+        let mut found = Workloads::new();
+        for (key, _) in inner.decided.iter().filter(|(key, decided)| key.kind.namespaced && leaves(decided)) {
+            found.entry(key.namespace.clone()).or_default();
+        }
+        if found.is_empty() {
+            return found;
+        }
+        for (key, decided) in &inner.decided {
+            if let Some(workloads) = found.get_mut(&key.namespace)
+                && let Some(template) = inner.templates.get(key)
+                && template.pod_labels().is_some()
+            {
+                workloads.push((template.clone(), decided.clone()));
+            }
+        }
+        found
+    }
+
     /// How many copies all decisions want, or still have to see off.
     pub(crate) fn copies(&self) -> u64 {
         self.0.read().decided.values().map(|decided| decided.spec.clusters.len() as u64).sum()
@@ -345,7 +370,7 @@ impl World {
     pub(crate) fn age_reports(&self, cluster: &str) {
         for reports in self.0.write().reports.values_mut() {
             if let Some(report) = reports.get_mut(cluster) {
-                Arc::make_mut(report).current = false;
+                Arc::make_mut(report).age();
             }
         }
     }
@@ -381,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_decision_that_a_member_refused_as_older_is_written_again_but_not_one_made_since() {
-        let (world, key) = (World::default(), Key::new(&crate::observe::CLUSTER, "", "a"));
+        let (world, key) = (World::default(), Key::new(&CLUSTER, "", "a"));
         let spec = PlacementSpec { epoch: 7, ..PlacementSpec::default() };
         world.put_decided(&key, Decided { spec, status: PlacementStatus::default(), lost: false });
         let lost = || world.decided(&key).is_some_and(|decided| decided.lost);

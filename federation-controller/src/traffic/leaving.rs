@@ -4,10 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use federation_core::api::TaintEffect;
-use federation_core::traffic::Answers;
+use federation_core::traffic::{Answers, selects};
 use federation_runtime::clock::Instant;
 
 use super::{Surroundings, Traffic};
@@ -173,18 +171,11 @@ impl Traffic {
 
 /// Names (`namespace/name`) of the Services that select an object's Pods.
 fn selecting(template: &Template, world: &World) -> Vec<String> {
-    let Some(labels) = template.object.pointer("/spec/template/metadata/labels").and_then(Value::as_object)
-    else {
-        return Vec::new();
-    };
+    let Some(labels) = template.pod_labels() else { return Vec::new() };
     world
         .services_in(&template.key.namespace)
         .iter()
-        .filter(|service| {
-            service.object.pointer("/spec/selector").and_then(Value::as_object).is_some_and(|selector| {
-                !selector.is_empty() && selector.iter().all(|(name, value)| labels.get(name) == Some(value))
-            })
-        })
+        .filter(|service| service.selector().is_some_and(|selector| selects(selector, labels)))
         .map(|service| format!("{}/{}", service.key.namespace, service.key.name))
         .collect()
 }

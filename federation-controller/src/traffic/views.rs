@@ -1,13 +1,15 @@
 //! The inputs of a decision, from what is observed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use federation_core::api::TaintEffect;
-use federation_core::traffic::{Backend, ClusterTraffic, Endpoint, Probe, ServicePort, ServiceView};
+use federation_core::traffic::{
+    Backend, ClusterTraffic, Endpoint, Probe, ServicePort, ServiceView, Workload, left,
+};
 use serde_json::Value;
 
 use crate::decide::board::Snapshot;
-use crate::observe::World;
+use crate::observe::{Template, Workloads, World};
 
 use super::AllServed;
 
@@ -17,6 +19,7 @@ pub(super) fn services(world: &World, served: &AllServed) -> Vec<ServiceView> {
         let served = served.get(cluster)?.get(service)?;
         Some(Probe { passing: served.passing, age_ms: served.age_ms, message: served.message.clone() })
     };
+    let workloads = world.where_workloads_leave();
     let mut views: Vec<ServiceView> = world
         .services()
         .into_iter()
@@ -36,6 +39,7 @@ pub(super) fn services(world: &World, served: &AllServed) -> Vec<ServiceView> {
                     .as_ref()
                     .is_none_or(|last| last.spec.clusters.iter().any(|target| target.name == cluster))
             };
+            let left = left_by_workloads(&template, &workloads);
             let backends = reports
                 .into_iter()
                 .filter(|(cluster, report)| report.uid == *template.uid && placed(cluster))
@@ -49,6 +53,7 @@ pub(super) fn services(world: &World, served: &AllServed) -> Vec<ServiceView> {
                         ports: ports.collect(),
                         endpoints: state.endpoints.into_iter().map(endpoint).collect(),
                         absent: state.absent,
+                        leaving: left.contains(&cluster),
                         probe: probe(&cluster, &service),
                     };
                     Some((cluster, backend))
@@ -59,6 +64,20 @@ pub(super) fn services(world: &World, served: &AllServed) -> Vec<ServiceView> {
         .collect();
     views.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     views
+}
+
+/// Clusters that the workloads behind a Service leave by decision.
+fn left_by_workloads(service: &Template, workloads: &Workloads) -> BTreeSet<String> {
+    let (Some(found), Some(selector)) = (workloads.get(&service.key.namespace), service.selector()) else {
+        return BTreeSet::new();
+    };
+    let workloads: Vec<Workload<'_>> = found
+        .iter()
+        .filter_map(|(template, decided)| {
+            Some(Workload { labels: template.pod_labels()?, clusters: &decided.spec.clusters })
+        })
+        .collect();
+    left(selector, &workloads).into_iter().map(str::to_owned).collect()
 }
 
 fn endpoint(told: proto::v1::ServiceEndpoint) -> Endpoint {

@@ -4,10 +4,13 @@
 //! here. The rules are few, each has a name, and a refusal says which one spoke: it becomes an Event and a metric, never a silent skip.
 
 pub mod accounts;
+mod replacement;
 
 use std::fmt;
 
 use thiserror::Error;
+
+pub use replacement::Other;
 
 /// What is to be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]

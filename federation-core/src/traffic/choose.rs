@@ -238,11 +238,13 @@ fn cases<'a>(
             drain_ms: None,
             ramp: RAMP_STEPS,
         };
-        match standing(cluster, front.service.backends.get(name), last, own) {
+        let backend = front.service.backends.get(name);
+        match standing(cluster, backend, last, own) {
             Standing::Serves { addresses, rule, message } => {
                 case.addresses = addresses;
                 case.set(true, rule, message);
-                case.draining = cluster.is_some_and(|cluster| cluster.draining);
+                case.draining = cluster.is_some_and(|cluster| cluster.draining)
+                    || backend.is_some_and(|backend| backend.leaving);
                 let hold_ms = i64::from(front.spec.health.minimum_hold_seconds.unwrap_or(0)) * 1000;
                 case.held_until_ms = memory
                     .filter(|memory| !memory.on && memory.since_ms > 0)
@@ -303,7 +305,7 @@ fn hold(cases: &mut [Case<'_>], moments: &mut Moments) {
     }
 }
 
-/// Draining clusters lose their users step by step, as long as somebody else serves.
+/// Draining clusters, and those that the workloads leave, lose their users step by step, as long as somebody else serves.
 fn drain(input: &TrafficInput<'_>, spec: &TrafficPolicySpec, cases: &mut [Case<'_>], moments: &mut Moments) {
     let others = cases.iter().any(|case| case.on && !case.draining);
     for case in cases.iter_mut().filter(|case| case.on && case.draining) {

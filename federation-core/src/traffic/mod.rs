@@ -12,7 +12,7 @@
 //! - while nothing may move (mass failure), and where nothing serves any more, the *last answer stays*, unless the policy says what
 //!   comes instead;
 //! - a verdict that is not known yet (a restarted controller) keeps what was answered;
-//! - a draining cluster is answered as long as no other one serves.
+//! - a draining cluster, and one that the workloads behind the Service leave by decision, is answered as long as no other one serves.
 //!
 //! Only its user makes a name go away, by deleting the Service or the policy; and only hands can empty one.
 //!
@@ -45,6 +45,7 @@ mod content;
 mod explain;
 mod input;
 mod latency;
+mod leaving;
 mod memory;
 mod pipeline;
 mod places;
@@ -66,6 +67,7 @@ pub use input::{
     Backend, ClusterTraffic, Endpoint, NameServer, Probe, ServicePort, ServiceView, TrafficInput,
 };
 pub use latency::{HYSTERESIS_PERCENT, Latency, SAMPLE_STALE_MS, Sample};
+pub use leaving::{Workload, left, selects};
 pub use memory::{Answers, ClusterMemory, FrontMemory, Memory, Withdrawal};
 pub use places::{PREFIXES_MAX, Places, REGIONS_MAX, is_region_name, location};
 pub use prefix::{Prefix, PrefixError};

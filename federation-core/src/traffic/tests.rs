@@ -126,6 +126,20 @@ fn check(decision: &TrafficDecision, expect: &str) {
 }
 
 #[test]
+fn a_cluster_that_the_workloads_of_a_service_leave_is_not_answered_for_it_while_another_serves() {
+    let mut world = World::new();
+    world.step();
+    world.backend("taiwan").leaving = true;
+    let decision = world.step();
+    assert!(!decision.points_at("shop", "web", "taiwan") && decision.points_at("shop", "web", "tokyo"));
+    let why = decision.explanations.iter().find(|why| why.cluster == "taiwan").unwrap();
+    assert_eq!((why.answered, why.rule), (false, "Draining"));
+    // Its users have nowhere else to go.
+    world.backend("tokyo").ready_endpoints = 0;
+    assert!(world.step().points_at("shop", "web", "taiwan"));
+}
+
+#[test]
 fn a_service_has_its_names_in_the_right_zones() {
     let decision = World::new().step();
     let origins: Vec<&str> = decision.zones.iter().map(|zone| zone.origin.as_str()).collect();

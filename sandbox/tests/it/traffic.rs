@@ -11,7 +11,10 @@ use proto::v1;
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
-use crate::federation::{CLUSTERS, DEPLOYMENTS, Federation, Member, PLACEMENTS, SERVICES, deployment, until};
+use crate::federation::{
+    CLUSTERS, DEPLOYMENTS, Federation, Member, PLACEMENTS, POLICIES as PLACEMENT_POLICIES, SERVICES,
+    deployment, policy, until,
+};
 
 /// The addresses of one answer; none for what is not an answer.
 pub(crate) async fn resolve(server: SocketAddr, name: &str) -> BTreeSet<IpAddr> {
@@ -93,6 +96,35 @@ pub(crate) async fn served(federation: &Federation, spec: &Value) {
         policy["spec"][field] = value.clone();
     }
     federation.api.create(POLICIES, &policy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_leaves_a_cluster_out_for_a_deployment_alone_takes_its_services_users_away_first() {
+    let (federation, taiwan, tokyo) = Federation::pair().await;
+    let dns = federation.dns().await;
+    served(&federation, &json!({})).await;
+    for member in [&taiwan, &tokyo] {
+        until("both clusters are answered with", || async {
+            resolve(dns, NAME).await.into_iter().any(|address| is_of(address, member)).then_some(())
+        })
+        .await;
+    }
+    let placement = policy("apps/v1", "Deployment", json!({"clusters": {"names": ["tokyo"]}}));
+    federation.api.create(PLACEMENT_POLICIES, &placement).await;
+    let copy = format!("{DEPLOYMENTS}/web");
+    until("taiwan is left by its users, and then by the Deployment", || async {
+        // Whoever resolves after this look is not sent to what is not there.
+        let there = taiwan.api.get(&copy).await.is_some();
+        let told = resolve(dns, NAME).await.iter().any(|address| is_of(*address, &taiwan));
+        assert!(!told || there, "users are sent to a cluster that serves nothing");
+        (!there && !told).then_some(())
+    })
+    .await;
+    assert!(
+        taiwan.api.get(&format!("{SERVICES}/web")).await.is_some(),
+        "the policy is not about the Service"
+    );
+    until_only(dns, &tokyo).await;
 }
 
 /// Waits until every answer points at one member.

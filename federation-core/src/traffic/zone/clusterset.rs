@@ -79,10 +79,11 @@ impl Builder<'_> {
         if ready.is_empty() {
             return false;
         }
-        let serves = |cluster: &str| {
-            self.input.clusters.get(cluster).is_some_and(|cluster| {
+        let serves = |name: &str| {
+            let left = service.backends.get(name).is_some_and(|backend| backend.leaving);
+            self.input.clusters.get(name).is_some_and(|cluster| {
                 let lost = matches!(cluster.verdict, Verdict::ApiDown | Verdict::DataPlaneDown);
-                !lost && !cluster.draining && cluster.weight != Some(0)
+                !lost && !left && !cluster.draining && cluster.weight != Some(0)
             })
         };
         let any = ready.keys().any(|cluster| serves(cluster));
