@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use federation_core::api::{HeldDecision, HeldRemovalSpec};
 use federation_core::gate::accounts::{self, Accounts, Limits};
 use federation_core::gate::{
-    self, Budget, Cause, Circumstances, Permit, Refusal, Removal, Replacement, Rule, Subject,
+    self, Budget, Cause, Circumstances, Permit, Refusal, Removal, Replacement, Rule,
 };
 use federation_runtime::clock;
 use parking_lot::Mutex;
@@ -64,7 +64,6 @@ impl Gate {
     pub(crate) fn ask(&self, asked: &Asked<'_>, frozen: Option<String>) -> Result<Permit, Refusal> {
         let key = asked.key;
         let removal = Removal {
-            subject: if key.kind.is_namespace() { Subject::Namespace } else { Subject::Copy },
             cluster: asked.cluster.to_owned(),
             object: format!("{} {}/{}", key.kind.kind, key.namespace, key.name),
             cause: asked.cause,

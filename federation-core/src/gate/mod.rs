@@ -1,7 +1,12 @@
 //! The gate: the one function that permits a removal.
 //!
-//! Every removal that the federation makes by itself or on somebody's behalf (a member's copy, replicas, a DNS answer, a cluster) asks
-//! here. The rules are few, each has a name, and a refusal says which one spoke: it becomes an Event and a metric, never a silent skip.
+//! Every removal of a member's copy, a Namespace's included, that the federation makes by itself or on somebody's behalf asks here. The rules
+//! are few, each has a name, and a refusal says which one spoke: it becomes an Event and a metric, never a silent skip.
+//!
+//! What takes something away for a while and can be undone in seconds is bounded where it is decided, by what is known there, so that failover
+//! waits for nobody: replicas by [`crate::placement`] (no more leave than are ready elsewhere, none while frozen), DNS answers by
+//! [`crate::traffic`] (the last one stays, and a policy's `safety` bounds automation; a DNS server that acts without the hub is bound by the same
+//! rules). A cluster that leaves does so by a person's word, and its copies go through here.
 
 pub mod accounts;
 mod replacement;
@@ -15,8 +20,6 @@ pub use replacement::Other;
 /// What is to be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removal {
-    /// What it is.
-    pub subject: Subject,
     /// Where.
     pub cluster: String,
     /// `Kind namespace/name`, for people.
@@ -27,34 +30,13 @@ pub struct Removal {
     pub epoch: u64,
 }
 
-/// Kinds of removals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Subject {
-    /// A member's copy of an object.
-    Copy,
-    /// Some replicas of a copy.
-    Replicas,
-    /// A cluster's addresses in an answer.
-    DnsAnswer,
-    /// A Namespace and all that is in it.
-    Namespace,
-    /// A cluster's membership.
-    Cluster,
-}
-
 /// Why something is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
     /// A user deleted the template, and asked for the copies to go.
     Deleted,
-    /// A user lowered `spec.replicas`.
-    ScaledDown,
     /// A policy does not select the cluster any more.
     Unselected,
-    /// The cluster is drained.
-    Drained,
-    /// A verdict.
-    Failover,
     /// The cluster leaves the federation.
     Unjoined,
 }
@@ -62,7 +44,7 @@ pub enum Cause {
 impl Cause {
     /// Whether a person said that the thing itself shall be gone, so that nothing needs to replace it.
     fn asked(self) -> bool {
-        matches!(self, Self::Deleted | Self::ScaledDown)
+        self == Self::Deleted
     }
 }
 
@@ -237,16 +219,7 @@ mod tests {
     /// Every combination of what the gate asks for, with the rules written a second time, as one table.
     #[test]
     fn in_every_small_world_the_first_violated_rule_speaks() {
-        let subjects =
-            [Subject::Copy, Subject::Replicas, Subject::DnsAnswer, Subject::Namespace, Subject::Cluster];
-        let causes = [
-            Cause::Deleted,
-            Cause::ScaledDown,
-            Cause::Unselected,
-            Cause::Drained,
-            Cause::Failover,
-            Cause::Unjoined,
-        ];
+        let causes = [Cause::Deleted, Cause::Unselected, Cause::Unjoined];
         let sources = [
             Source::Unsynced,
             Source::Synced { age_ms: 0 },
@@ -266,74 +239,68 @@ mod tests {
         }
         let mut worlds = 0;
         let mut permitted = 0;
-        for subject in subjects {
-            for cause in causes {
-                for frozen in [None, Some("mass failure".to_owned())] {
-                    for source in sources {
-                        for (own, newest) in [(5, 5), (5, 4), (5, 6)] {
-                            for replacement in replacements {
-                                for &budget in &budgets {
-                                    let removal = Removal {
-                                        subject,
-                                        cluster: "taiwan".into(),
-                                        object: "Deployment shop/web".into(),
-                                        cause,
-                                        epoch: own,
-                                    };
-                                    let world = Circumstances {
-                                        frozen: frozen.clone(),
-                                        epoch: newest,
-                                        source,
-                                        max_source_age_ms: 10,
-                                        replacement,
-                                        budget,
-                                        sequence: 7,
-                                    };
-                                    let asked = matches!(cause, Cause::Deleted | Cause::ScaledDown);
-                                    let violated = [
-                                        (Rule::Frozen, frozen.is_some()),
-                                        (Rule::Unsynced, source == Source::Unsynced),
-                                        (Rule::Stale, source == Source::Synced { age_ms: 11 }),
-                                        (Rule::OldEpoch, newest > own),
-                                        (Rule::LastCopy, replacement == Replacement::Missing && !asked),
-                                        (
-                                            Rule::Counting,
-                                            budget.limit.is_some() && !budget.confirmed && !budget.settled,
-                                        ),
-                                        (
-                                            Rule::Budget,
-                                            budget.limit.is_some() && !budget.confirmed && budget.over,
-                                        ),
-                                    ];
-                                    let expect = violated
-                                        .iter()
-                                        .find(|(_, violated)| *violated)
-                                        .map(|(rule, _)| *rule);
-                                    let answer = permit(&removal, &world);
-                                    assert_eq!(
-                                        answer.as_ref().err().map(|refusal| refusal.rule),
-                                        expect,
-                                        "{removal:?} {world:?}"
-                                    );
-                                    worlds += 1;
-                                    permitted += usize::from(answer.is_ok());
-                                }
+        for cause in causes {
+            for frozen in [None, Some("mass failure".to_owned())] {
+                for source in sources {
+                    for (own, newest) in [(5, 5), (5, 4), (5, 6)] {
+                        for replacement in replacements {
+                            for &budget in &budgets {
+                                let removal = Removal {
+                                    cluster: "taiwan".into(),
+                                    object: "Deployment shop/web".into(),
+                                    cause,
+                                    epoch: own,
+                                };
+                                let world = Circumstances {
+                                    frozen: frozen.clone(),
+                                    epoch: newest,
+                                    source,
+                                    max_source_age_ms: 10,
+                                    replacement,
+                                    budget,
+                                    sequence: 7,
+                                };
+                                let asked = cause == Cause::Deleted;
+                                let violated = [
+                                    (Rule::Frozen, frozen.is_some()),
+                                    (Rule::Unsynced, source == Source::Unsynced),
+                                    (Rule::Stale, source == Source::Synced { age_ms: 11 }),
+                                    (Rule::OldEpoch, newest > own),
+                                    (Rule::LastCopy, replacement == Replacement::Missing && !asked),
+                                    (
+                                        Rule::Counting,
+                                        budget.limit.is_some() && !budget.confirmed && !budget.settled,
+                                    ),
+                                    (
+                                        Rule::Budget,
+                                        budget.limit.is_some() && !budget.confirmed && budget.over,
+                                    ),
+                                ];
+                                let expect =
+                                    violated.iter().find(|(_, violated)| *violated).map(|(rule, _)| *rule);
+                                let answer = permit(&removal, &world);
+                                assert_eq!(
+                                    answer.as_ref().err().map(|refusal| refusal.rule),
+                                    expect,
+                                    "{removal:?} {world:?}"
+                                );
+                                worlds += 1;
+                                permitted += usize::from(answer.is_ok());
                             }
                         }
                     }
                 }
             }
         }
-        assert_eq!(worlds, 5 * 6 * 2 * 4 * 3 * 3 * 16);
+        assert_eq!(worlds, 3 * 2 * 4 * 3 * 3 * 16);
         // 2 sources, 2 epochs; 8 budgets without a limit, 4 confirmed, 1 that is settled and not over; 3 replacements for what was
-        // asked for, 2 for the rest; each subject.
-        assert_eq!(permitted, 5 * 4 * 13 * (2 * 3 + 4 * 2));
+        // asked for, 2 for the rest.
+        assert_eq!(permitted, 4 * 13 * (3 + 2 * 2));
     }
 
     #[test]
     fn a_permit_names_the_epoch_and_the_cause() {
         let removal = Removal {
-            subject: Subject::Copy,
             cluster: "taiwan".into(),
             object: "Secret shop/s".into(),
             cause: Cause::Deleted,
