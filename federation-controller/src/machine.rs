@@ -326,7 +326,7 @@ impl Machine {
             Some(message) => session.handle_message(now, message),
             None => session.tick(now),
         });
-        self.sessions.tell(cluster, &self.ear) == Heard::All
+        self.sessions.tell(cluster, self.sessions.stream(cluster), &self.ear) == Heard::All
     }
 
     /// What an agent is to be told next.

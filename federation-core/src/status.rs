@@ -125,7 +125,7 @@ impl<'a> World<'a> {
             put(&mut status, field, self.sum(field));
         }
         let updated = self.fresh().filter(|member| member.is_current(self.generation));
-        put(&mut status, "updatedReplicas", updated.map(|member| member.number("updatedReplicas")).sum());
+        put(&mut status, "updatedReplicas", total(updated.map(|member| member.number("updatedReplicas"))));
         let conditions: Vec<Value> =
             [self.available(), self.progressing(), self.replica_failure()].into_iter().flatten().collect();
         if !conditions.is_empty() {
@@ -260,7 +260,7 @@ impl<'a> World<'a> {
     }
 
     fn sum(&self, field: &str) -> i64 {
-        self.fresh().map(|member| member.number(field)).sum()
+        total(self.fresh().map(|member| member.number(field)))
     }
 
     fn member(&self, cluster: &str) -> Option<&'a Member<'a>> {
@@ -277,6 +277,11 @@ impl<'a> World<'a> {
     fn staying(&self) -> impl Iterator<Item = &'a ClusterTarget> {
         self.desired.iter().filter(|target| !target.leaving)
     }
+}
+
+/// Members may say any number.
+fn total(numbers: impl IntoIterator<Item = i64>) -> i64 {
+    numbers.into_iter().fold(0, i64::saturating_add)
 }
 
 fn put(status: &mut Map<String, Value>, field: &str, number: i64) {
@@ -315,6 +320,18 @@ fn condition(kind: &str, status: bool, reason: &str, message: &str, parts: &[&Va
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_no_cluster_can_mean_break_nothing() {
+        let most = json!({"replicas": i64::MAX, "updatedReplicas": i64::MAX, "readyReplicas": i64::MIN});
+        let members = [member("taiwan", &most, 1, 0), member("tokyo", &most, 1, 0)];
+        let desired = [target("taiwan", 1), target("tokyo", 1)];
+        for merged in [merge("Deployment", 1, &members, &desired), merge_custom(1, &members, &desired)] {
+            let merged = merged.unwrap();
+            assert_eq!((&merged["replicas"], &merged["readyReplicas"]), (&json!(i64::MAX), &json!(i64::MIN)));
+        }
+        assert!(merge("StatefulSet", 1, &members, &desired).is_some());
+    }
 
     fn target(name: &str, replicas: i64) -> ClusterTarget {
         ClusterTarget { name: name.into(), replicas: Some(replicas), ..ClusterTarget::default() }

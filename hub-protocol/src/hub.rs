@@ -192,9 +192,11 @@ impl Session {
         self.digest
     }
 
-    /// How many objects the agent is not known to hold yet, and removals that are not acknowledged yet.
+    /// How many objects the agent is not known to hold yet, and removals that are not acknowledged yet. Those whose permit has lapsed are the
+    /// controller's to ask for again, or not.
     pub fn pending(&self) -> usize {
-        self.removals.len() + self.table.values().filter(|entry| entry.sent != Sent::Held).count()
+        let under_way = self.removals.values().filter(|removal| !removal.lapsed).count();
+        under_way + self.table.values().filter(|entry| entry.sent != Sent::Held).count()
     }
 
     /// Wants an object in this member. An older `(epoch, generation)` for the same uid changes nothing.

@@ -287,3 +287,26 @@ fn what_was_done_stands_until_the_hub_has_taken_it_in() {
     assert_eq!(world.applied.last(), Some(&("web".to_owned(), 0)), "the manifest says it now");
     assert!(world.kept.acted.is_none() && world.kept.revision == 1);
 }
+
+#[test]
+fn what_an_agent_did_whose_count_began_anew_is_not_taken_for_what_was_adopted_before() {
+    let mut session = hub::Session::new(hub::Config::default());
+    session.set_adopted(5);
+    let mut told_after = |hello: v1::Hello| {
+        session.reconnected(0);
+        let say = |session: &mut hub::Session, message| {
+            session.handle_message(1, v1::AgentMessage { message: Some(message) });
+        };
+        say(&mut session, v1::agent_message::Message::Hello(hello));
+        say(&mut session, v1::agent_message::Message::Heartbeat(v1::Heartbeat::default()));
+        std::iter::from_fn(|| session.poll_transmit())
+            .find_map(|message| match message.message {
+                Some(Down::HeartbeatAck(ack)) => Some(ack.adopted),
+                _ => None,
+            })
+            .unwrap()
+    };
+    assert_eq!(told_after(v1::Hello::default()), 5);
+    let acted = Some(v1::Acted { revision: 1, ..v1::Acted::default() });
+    assert_eq!(told_after(v1::Hello { acted, ..v1::Hello::default() }), 0);
+}

@@ -13,7 +13,8 @@ use crate::world::World;
 
 /// Label on Events that came from the federation: they do not go back.
 const DELIVERED: &str = "federation.rs/delivered";
-/// Events whose counts are remembered. An Event lives an hour; beyond this many the memory starts anew, and a count may be told twice.
+/// Events whose counts are remembered, and objects whose talk is. An Event lives an hour; beyond this many the memory starts anew, and a count
+/// may be told twice.
 const REMEMBERED: usize = 8192;
 /// Like Kubernetes' own event spam filter: this many at once for one object, then one each [`REFILL_SECONDS`].
 const BURST: f64 = 25.0;
@@ -97,6 +98,9 @@ impl Filter {
     }
 
     fn allows(&mut self, key: &Key, now: Instant) -> bool {
+        if self.buckets.len() >= REMEMBERED {
+            self.buckets.clear();
+        }
         let (tokens, at) = self.buckets.entry(key.clone()).or_insert((BURST, now));
         *tokens = (*tokens + now.duration_since(*at).as_secs_f64() / REFILL_SECONDS).min(BURST);
         *at = now;

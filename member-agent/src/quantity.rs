@@ -1,6 +1,6 @@
 //! Kubernetes quantities as numbers, enough to compare and to add up.
 
-/// The value in thousandths; `None` if the text is not a quantity. Source: apimachinery `resource.Quantity`.
+/// The value in thousandths; `None` if the text is not a quantity, or one that no number here holds. Source: apimachinery `resource.Quantity`.
 pub(crate) fn millis(text: &str) -> Option<i128> {
     let split =
         text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+'))).unwrap_or(text.len());
@@ -12,26 +12,27 @@ pub(crate) fn millis(text: &str) -> Option<i128> {
         return None;
     }
     let nanos: i128 = format!("{fraction:0<9}").parse().ok()?;
-    let nanos = whole * 1_000_000_000 + if negative { -nanos } else { nanos };
+    let nanos = whole.checked_mul(1_000_000_000)?.checked_add(if negative { -nanos } else { nanos })?;
+    let times = |factor: i128| nanos.checked_mul(factor);
     let scaled = match suffix {
         "n" => nanos / 1_000_000_000,
         "u" => nanos / 1_000_000,
         "m" => nanos / 1_000,
         "" => nanos,
-        "k" => nanos * 1_000,
-        "M" => nanos * 1_000_000,
-        "G" => nanos * 1_000_000_000,
-        "T" => nanos * 1_000_000_000_000,
-        "P" => nanos * 1_000_000_000_000_000,
-        "Ki" => nanos << 10,
-        "Mi" => nanos << 20,
-        "Gi" => nanos << 30,
-        "Ti" => nanos << 40,
-        "Pi" => nanos << 50,
+        "k" => times(1_000)?,
+        "M" => times(1_000_000)?,
+        "G" => times(1_000_000_000)?,
+        "T" => times(1_000_000_000_000)?,
+        "P" => times(1_000_000_000_000_000)?,
+        "Ki" => times(1 << 10)?,
+        "Mi" => times(1 << 20)?,
+        "Gi" => times(1 << 30)?,
+        "Ti" => times(1 << 40)?,
+        "Pi" => times(1 << 50)?,
         _ => {
             let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
             let power = 10_i128.checked_pow(exponent.unsigned_abs().min(18))?;
-            if exponent < 0 { nanos / power } else { nanos * power }
+            if exponent < 0 { nanos / power } else { times(power)? }
         }
     };
     Some(scaled / 1_000_000)
@@ -57,7 +58,7 @@ mod tests {
         ] {
             assert_eq!(millis(text), Some(value), "{text}");
         }
-        for text in ["", "web", "1x", "nginx:1.21"] {
+        for text in ["", "web", "1x", "nginx:1.21", "99999999999999999999999999999999999999", "1e30Pi"] {
             assert_eq!(millis(text), None, "{text}");
         }
     }

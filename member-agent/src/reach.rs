@@ -66,9 +66,16 @@ impl Reach {
     pub(crate) async fn endpoints(&self, namespace: &str, name: &str, live: Option<&Value>) {
         let name = (namespace.to_owned(), name.to_owned());
         let ready = live.map(ready_endpoints).unwrap_or_default();
-        let old = self.state.lock().ready.insert(name.clone(), ready.clone());
-        // The session drops what says nothing new.
-        if old != Some(ready) {
+        let old = {
+            let mut state = self.state.lock();
+            if live.is_some() {
+                state.ready.insert(name.clone(), ready.clone())
+            } else {
+                state.ready.remove(&name)
+            }
+        };
+        // None that is known is none that is ready.
+        if old.unwrap_or_default() != ready {
             self.report([name]).await;
         }
     }
@@ -254,6 +261,17 @@ mod tests {
 
     fn ready(count: u32) -> Ready {
         Ready { count, hosts: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn endpoints_that_are_gone_are_not_remembered() {
+        let (reports, _heard) = tokio::sync::mpsc::channel(1);
+        let reach = Reach::new(Arc::new(World::new(reports)));
+        let endpoints = json!({"subsets": [{"addresses": [{"ip": "10.1.0.1"}]}]});
+        reach.endpoints("shop", "web", Some(&endpoints)).await;
+        assert_eq!(reach.state.lock().ready.len(), 1);
+        reach.endpoints("shop", "web", None).await;
+        assert!(reach.state.lock().ready.is_empty());
     }
 
     #[test]

@@ -346,6 +346,7 @@ impl Site {
                 }
                 Action::Persist(_)
                 | Action::Thaw
+                | Action::Void { .. }
                 | Action::Agreed(_)
                 | Action::PostEvent { .. }
                 | Action::Isolate { .. }

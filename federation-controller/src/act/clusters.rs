@@ -170,13 +170,11 @@ fn fill(status: &mut ClusterStatus, capacity: &v1::Capacity) {
         ("memory".to_owned(), capacity.memory_allocatable_bytes.to_string()),
         ("pods".to_owned(), capacity.pods_allocatable.to_string()),
     ]);
-    status.free = BTreeMap::from([
-        ("cpu".to_owned(), format!("{}m", capacity.cpu_allocatable_millis - capacity.cpu_requested_millis)),
-        (
-            "memory".to_owned(),
-            (capacity.memory_allocatable_bytes - capacity.memory_requested_bytes).to_string(),
-        ),
-    ]);
+    // Agents' numbers, which may be any.
+    let cpu = capacity.cpu_allocatable_millis.saturating_sub(capacity.cpu_requested_millis);
+    let memory = capacity.memory_allocatable_bytes.saturating_sub(capacity.memory_requested_bytes);
+    status.free =
+        BTreeMap::from([("cpu".to_owned(), format!("{cpu}m")), ("memory".to_owned(), memory.to_string())]);
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use super::reconcile::Reconciler;
 use crate::observe::Template;
 
 impl Reconciler {
-    /// Gives each target's rendering to its session.
-    pub(super) fn hand_out(&self, template: &Template, spec: &PlacementSpec, decision: &Decision) {
+    /// Gives each target's rendering to its session; whether each has the newest now.
+    pub(super) fn hand_out(&self, template: &Template, spec: &PlacementSpec, decision: &Decision) -> bool {
         let key = &template.key;
         let policy = format!("{}@{}", decision.policy, decision.policy_generation.unwrap_or_default());
         let version = (template.resource_version.clone(), spec.epoch, policy);
@@ -36,7 +36,8 @@ impl Reconciler {
             entry.wanted = Some((fingerprint, generation));
             Some(generation)
         });
-        let Some(generation) = generation else { return };
+        let Some(generation) = generation else { return true };
+        let mut whole = true;
         let mut object = Value::clone(&template.object);
         if template.generation().is_none()
             && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
@@ -71,6 +72,7 @@ impl Reconciler {
                     self.sessions.desire(&target.name, desired);
                 }
                 Err(error) => {
+                    whole = false;
                     let message = format!("{}: {error}", target.name);
                     self.recorder.warn(template, "FailedRender", &message, &target.name);
                     self.world.report(key, &target.name, |report| {
@@ -80,6 +82,11 @@ impl Reconciler {
                 }
             }
         }
+        if !whole {
+            // Not rendered: the next look tries again.
+            self.ledger.with(key, &template.uid, |entry| entry.rendered = None);
+        }
+        whole
     }
 }
 

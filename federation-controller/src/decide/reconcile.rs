@@ -167,12 +167,15 @@ impl Reconciler {
             }
             !same
         });
-        self.hand_out(&current, &spec, &decision);
+        let handed_out = self.hand_out(&current, &spec, &decision);
         if let Some(former) = former {
             self.release_former(key, &former, &decision).await?;
         }
         self.let_go(&current, &spec, &snapshot, &reports, &going).await?;
-        self.contingency.taken_in(key, false);
+        // An agent that acted gives up its own number for the manifest's, which must be there.
+        if handed_out {
+            self.contingency.taken_in(key, false);
+        }
         if changed || explained {
             self.statuses.add(key.clone(), Priority::Normal);
         }

@@ -52,6 +52,8 @@ struct Inner {
 }
 
 struct Member {
+    // When this session was made, on the clock of `now`.
+    made: u64,
     session: Mutex<Session>,
     // Something may be ready for sending, or this stream was replaced.
     wake: Notify,
@@ -101,6 +103,7 @@ impl Sessions {
                     session.desired_complete(self.now());
                 }
                 Arc::new(Member {
+                    made: self.now(),
                     session: Mutex::new(session),
                     wake: Notify::new(),
                     stream: AtomicU64::new(0),
@@ -229,12 +232,13 @@ impl Sessions {
         })
     }
 
-    /// By cluster: milliseconds since its agent's leases were last renewed. A cluster that this hub has not heard may have been heard by
-    /// the hub before it, up to the moment that this one started.
+    /// By cluster: milliseconds since its agent's leases were last renewed. One that this session has not renewed may have been by an earlier
+    /// one, of this hub or the hub before it, up to the moment that this one was made.
     pub(crate) fn silent_ms(&self) -> BTreeMap<String, i64> {
         let now = self.now();
         let members = self.0.members.read();
-        let silent = |member: &Member| now.saturating_sub(member.session.lock().leased_at().unwrap_or(0));
+        let silent =
+            |member: &Member| now.saturating_sub(member.session.lock().leased_at().unwrap_or(member.made));
         members
             .iter()
             .map(|(name, member)| (name.clone(), i64::try_from(silent(member)).unwrap_or(i64::MAX)))
@@ -349,7 +353,12 @@ impl Sessions {
         stream
     }
 
-    /// Tells the listener what the agent said. It is called without the session's lock: it may ask the session for something.
+    /// Number of the stream that is served.
+    pub(crate) fn stream(&self, cluster: &str) -> u64 {
+        self.member(cluster).stream.load(Ordering::SeqCst)
+    }
+
+    /// Tells the listener what the agent said on this stream. It is called without the session's lock: it may ask the session for something.
     pub(crate) fn tell(&self, cluster: &str, stream: u64, listener: &dyn Listener) -> Heard {
         let member = self.member(cluster);
         let mut heard = Heard::All;

@@ -25,7 +25,7 @@ use super::template::Template;
 pub(crate) type Clusters = Arc<BTreeMap<String, Arc<Cluster>>>;
 
 /// Templates that make Pods, with where they are decided to be, by namespace.
-pub(crate) type Workloads = HashMap<Arc<str>, Vec<(Arc<Template>, Arc<Decided>)>>;
+pub(crate) type Workloads = BTreeMap<Arc<str>, Vec<(Arc<Template>, Arc<Decided>)>>;
 
 /// A decision as the API holds it.
 #[derive(Clone, Debug)]

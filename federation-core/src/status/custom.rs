@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{Member, World, put, text};
+use super::{Member, World, put, text, total};
 
 /// Ends of the names of conditions that are bad news when they are true.
 const BAD_NEWS: [&str; 12] = [
@@ -50,7 +50,7 @@ impl World<'_> {
                     status.insert(name.clone(), self.conditions(&told).into());
                 }
                 counted if numbers.len() == values.len() && counted.to_lowercase().ends_with("replicas") => {
-                    put(&mut status, name, numbers.iter().sum());
+                    put(&mut status, name, total(numbers));
                 }
                 _ if everywhere
                     && values.len() == told.len()

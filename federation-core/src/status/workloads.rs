@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Member, World, condition, holds, put, text};
+use super::{Member, World, condition, holds, put, text, total};
 
 impl World<'_> {
     pub(super) fn stateful_set(&self) -> Value {
@@ -134,7 +134,7 @@ impl World<'_> {
 
     fn sum_of_current(&self, field: &str) -> i64 {
         let current = self.fresh().filter(|member| member.is_current(self.generation));
-        current.map(|member| member.number(field)).sum()
+        total(current.map(|member| member.number(field)))
     }
 
     /// RFC 3339 in UTC sorts as text.

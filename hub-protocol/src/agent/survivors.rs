@@ -137,6 +137,7 @@ impl Survivors {
 
     /// Words that were taken from a server.
     pub(super) fn met(&mut self, now: u64, instance: &str, words: Vec<v1::Word>) {
+        self.met.retain(|_, at| now.saturating_sub(*at) < WORD_LIFE_MS);
         self.met.insert(instance.to_owned(), now);
         for word in words {
             let at = now.saturating_sub(word.age_ms.into());

@@ -23,6 +23,10 @@ impl Session {
         self.control.push_back(Down::Probes(v1::Probes { probes: self.probes.clone() }));
         let held = (hello.plans_epoch, hello.plans_digest);
         self.control.extend(self.plans.held(now, held, self.config.digest_interval_ms).map(Down::Plans));
+        if hello.acted.is_some() {
+            // Its count may have begun anew, with another disk.
+            self.plans.adopted = 0;
+        }
         self.events.push_back(Event::Connected(hello));
         let lapsed = self.removals.iter().filter(|(_, removal)| removal.lapsed);
         let asked = lapsed.map(|(key, removal)| Event::Lapsed { key: key.clone(), uid: removal.uid.clone() });

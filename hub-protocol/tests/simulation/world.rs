@@ -545,11 +545,11 @@ impl World {
                         self.remove(&key, removed.uid);
                     }
                 }
-                hub::Event::Lapsed { key, uid } => {
-                    if self.removals.get(&key).is_some_and(|(wanted, _)| *wanted == uid) {
-                        self.epoch += 1;
-                        self.remove(&key, uid);
-                    }
+                hub::Event::Lapsed { key, uid }
+                    if self.removals.get(&key).is_some_and(|(wanted, _)| *wanted == uid) =>
+                {
+                    self.epoch += 1;
+                    self.remove(&key, uid);
                 }
                 // The store was an older copy, but other decisions have overtaken the agent's epoch meanwhile.
                 hub::Event::Applied(applied) if applied.reason == FENCED => {
