@@ -196,9 +196,14 @@ async fn clients_are_answered_by_their_region_and_every_answer_is_explained() {
     served(&federation, &json!({"proximity": "Region"})).await;
     until_only(dns, &taiwan).await;
 
-    let mut operations = federation.operations(&Subject::admin()).await;
+    let operations = federation.operations(&Subject::admin()).await;
     let request = v1::LookupRequest { name: NAME.into(), from: "127.0.0.1".into() };
-    let found = operations.lookup(request.clone()).await.unwrap().into_inner();
+    // Tokyo is the next tier, which no answer shows.
+    let found = until("both clusters are explained", || async {
+        let found = operations.clone().lookup(request.clone()).await.unwrap().into_inner();
+        (found.reasons.len() == 2 && found.reasons.iter().all(|reason| reason.answered)).then_some(found)
+    })
+    .await;
     assert_eq!((found.region.as_str(), found.scope, found.policy.as_str()), ("asia-east", 8, "web"));
     let places: Vec<(&str, u32)> =
         found.reasons.iter().map(|reason| (reason.cluster.as_str(), reason.tier)).collect();
