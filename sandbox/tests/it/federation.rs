@@ -26,6 +26,18 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 /// Addresses 127.<index>.x.y must not be shared by clusters that run at once, also not with a demo beside the tests.
 static INDEX: AtomicU8 = AtomicU8::new(11);
 
+/// An index that no cluster has, of this process or another one, for as long as the socket is held.
+fn claim() -> (u8, std::net::UdpSocket) {
+    loop {
+        let index = INDEX.fetch_add(1, Ordering::Relaxed);
+        assert!(index < 127, "too many clusters for 127.0.0.0/8");
+        let address = std::net::Ipv4Addr::new(127, index, 254, 254);
+        if let Ok(claim) = std::net::UdpSocket::bind((address, 65_053)) {
+            return (index, claim);
+        }
+    }
+}
+
 /// Waits until `look` finds something.
 #[track_caller]
 pub(crate) fn until<T, F: Future<Output = Option<T>>>(
@@ -463,6 +475,7 @@ pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) api: Api,
     pub(crate) index: u8,
+    _claim: std::net::UdpSocket,
     /// Where its agent reaches the hub, if not where the others do.
     hub: Option<SocketAddr>,
     agent: Option<Running>,
@@ -478,8 +491,7 @@ impl Member {
     pub(crate) async fn new(name: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (client, api_server) = api_server(directory.path()).await;
-        let index = INDEX.fetch_add(1, Ordering::Relaxed);
-        assert!(index < 127, "too many clusters for 127.0.0.0/8");
+        let (index, claim) = claim();
         let options = sandbox::Options {
             cluster: name.to_owned(),
             index,
@@ -491,6 +503,7 @@ impl Member {
             name: name.to_owned(),
             api: Api(client),
             index,
+            _claim: claim,
             hub: None,
             agent: None,
             directory,
