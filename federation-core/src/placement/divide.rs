@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::api::Verdict;
 use crate::planner::{self, PlanRequest, Preferences};
 
 use super::{Placed, Request, Standing, Wishes, rules};
@@ -51,11 +52,10 @@ pub(super) fn duplicate(request: &Request<'_>, replicas: i64, placed: &mut [Plac
 /// The template's replicas are divided.
 pub(super) fn divide(request: &Request<'_>, wishes: &Wishes<'_>, replicas: i64, placed: &mut [Placed<'_>]) {
     // What cannot be changed now counts as it is; the others share the rest.
-    let fixed: i64 = placed
-        .iter()
-        .filter(|placed| placed.standing == Standing::Fixed && !placed.held.is_some_and(|held| held.leaving))
-        .map(Placed::held_replicas)
-        .sum();
+    let is_fixed = |placed: &&Placed<'_>| {
+        placed.standing == Standing::Fixed && !placed.held.is_some_and(|held| held.leaving)
+    };
+    let fixed: i64 = placed.iter().filter(is_fixed).map(Placed::held_replicas).sum();
     let plan = plan(request, wishes, (replicas - fixed).max(0), placed);
     let planned = |name: &str| plan.replicas.get(name).copied().unwrap_or_default();
 
@@ -73,8 +73,17 @@ pub(super) fn divide(request: &Request<'_>, wishes: &Wishes<'_>, replicas: i64, 
         .sum();
     let ready_open: i64 =
         placed.iter().filter(|placed| plan.replicas.contains_key(&placed.cluster.name)).map(ready).sum();
-    let mut spare = (ready_open - wanted).max(0);
-    let replaced = wanted > 0 && ready_staying >= wanted;
+    // A share of a cluster that is not well is its own, and is no reason for others to give up what is ready: a user who asks for fewer
+    // replicas while a cluster is lost would be left with the lost ones.
+    let ready_fixed: i64 = placed
+        .iter()
+        .filter(is_fixed)
+        .filter(|placed| placed.cluster.verdict == Verdict::Healthy)
+        .map(ready)
+        .sum();
+    let needed = (wanted + fixed).min(replicas);
+    let mut spare = (ready_open + ready_fixed - needed).max(0);
+    let replaced = wanted > 0 && ready_staying + ready_fixed >= needed;
 
     for placed in placed.iter_mut() {
         match placed.standing {

@@ -245,6 +245,41 @@ fn an_api_that_is_not_served_and_an_unjoined_cluster_are_refused() {
 }
 
 #[test]
+fn a_lost_clusters_share_takes_nothing_that_is_ready_from_others_when_fewer_are_wanted() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.step();
+    world.all_ready();
+    world.lose("taiwan");
+    world.template.replicas = Some(2);
+    // Taiwan's two would be all that is wanted, and nobody knows whether they run.
+    let decision = world.step();
+    check(&decision, "taiwan=2 tokyo=2");
+    assert_eq!(rule(&decision, "tokyo"), rules::SURGE);
+    world.now_ms += EVICT_AFTER_MS;
+    check(&world.step(), "taiwan=2! tokyo=2");
+    // None wanted is none wanted, whoever is lost.
+    world.template.replicas = Some(0);
+    check(&world.step(), "taiwan=2! tokyo=0");
+}
+
+#[test]
+fn a_drained_cluster_waits_for_ready_replicas_and_not_for_a_lost_clusters_share() {
+    let mut world = World::new(Some(6), &["osaka", "taiwan", "tokyo"]);
+    world.step();
+    world.all_ready();
+    world.lose("taiwan");
+    world.taint("tokyo", TaintEffect::NoExecute);
+    world.traffic_drained.insert("tokyo".into());
+    check(&world.step(), "osaka=4 taiwan=2 tokyo=2!");
+    world.observed.insert("osaka".into(), Observed { replicas: 4, ready: 4, ..Observed::default() });
+    check(&world.step(), "osaka=4 taiwan=2 tokyo=2!");
+    world.now_ms += EVICT_AFTER_MS;
+    check(&world.step(), "osaka=6 taiwan=2! tokyo=2!");
+    world.observed.insert("osaka".into(), Observed { replicas: 6, ready: 6, ..Observed::default() });
+    check(&world.step(), "osaka=6 taiwan=2! tokyo=0!");
+}
+
+#[test]
 fn a_lost_cluster_is_replaced_after_evict_after_and_comes_back_to_its_share() {
     let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
     world.step();
