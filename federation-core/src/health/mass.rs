@@ -50,6 +50,11 @@ impl Freeze {
         Some(Self { reason, clusters: down, well, fell: BTreeSet::new(), few_since_ms: None })
     }
 
+    /// Forgets how much later than now it is.
+    pub(super) fn not_after(&mut self, now_ms: i64) {
+        self.few_since_ms = self.few_since_ms.map(|since_ms| since_ms.min(now_ms));
+    }
+
     /// Whether so few are still bad, or about to be, that things may move again. Once one has come back from the fall, the others may be
     /// on their way: they are waited for a while, so that nobody is given up because he is the slower one.
     pub(super) fn is_over(

@@ -75,6 +75,20 @@ impl Member {
         }
     }
 
+    /// Forgets of every moment how much later than now it is. The grace of a new cluster may end later.
+    pub(super) fn not_after(&mut self, options: &Options, now_ms: i64) {
+        let clamp = |at_ms: &mut i64| *at_ms = now_ms.min(*at_ms);
+        clamp(&mut self.since_ms);
+        clamp(&mut self.penalty_at_ms);
+        [&mut self.last_heartbeat_ms, &mut self.data_heard_ms, &mut self.split_since_ms, &mut self.fell_ms]
+            .into_iter()
+            .flatten()
+            .for_each(clamp);
+        let grace_ms = if self.last_heartbeat_ms.is_some() { 0 } else { options.startup_grace_ms };
+        self.silent_from_ms = self.silent_from_ms.min(now_ms.saturating_add(grace_ms));
+        self.votes.not_after(now_ms);
+    }
+
     pub(super) fn view(&self) -> View {
         View {
             verdict: self.verdict,

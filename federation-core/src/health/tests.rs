@@ -253,3 +253,31 @@ fn the_next_deadline_is_never_missed() {
     }
     panic!("taiwan was never lost");
 }
+
+#[test]
+fn a_clock_that_is_set_back_stops_no_verdict() {
+    let mut world = World::new(&["taiwan", "tokyo"]);
+    world.silent.push("taiwan");
+    world.run(1_000);
+    // Before anybody could judge; the clock is set back for longer than everything that is counted.
+    world.now_ms += 3_000_000;
+    world.run(200);
+    world.now_ms -= 3_000_000;
+    let set = world.now_ms;
+    let changes = world.run(10_000);
+    let [(at, change)] = &changes[..] else { panic!("{changes:?}") };
+    assert_eq!((change.cluster.as_str(), change.to), ("taiwan", Verdict::HubUnreachable));
+    assert!(at - set <= 5_000, "{} ms", at - set);
+    assert!(world.verdicts.view("taiwan").unwrap().since_ms <= world.now_ms);
+    world.silent.clear();
+    assert_eq!(summary(&world.run(10_000)).len(), 1);
+    assert_eq!(world.verdict("taiwan"), Verdict::Healthy);
+    // And what was bad before it was set back has been bad since then at the latest.
+    world.silent.push("taiwan");
+    world.run(10_000);
+    world.now_ms -= 8_000;
+    let set = world.now_ms;
+    world.run(1_000);
+    assert_eq!(world.verdict("taiwan"), Verdict::HubUnreachable);
+    assert!(world.verdicts.view("taiwan").unwrap().since_ms <= set + 100);
+}

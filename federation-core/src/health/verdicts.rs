@@ -58,7 +58,7 @@ impl Verdicts {
         if let Some(member) = self.clusters.get_mut(cluster) {
             member.verdict = verdict;
             member.rule = Rule::Restored;
-            member.since_ms = since_ms;
+            member.since_ms = since_ms.min(now_ms);
             // Who was judged bad before the restart counts as fallen now: a freeze of before is found again.
             member.fell_ms = Some(now_ms);
             member.reason = "still as the controller left it".into();
@@ -113,6 +113,7 @@ impl Verdicts {
 
     /// Draws conclusions; gives what changed, by cluster name. See [`Self::frozen`] before acting on it.
     pub fn step(&mut self, now_ms: i64) -> Vec<Change> {
+        self.follow_clock_back(now_ms);
         self.forgive_own_stall(now_ms);
         let options = self.options;
         let mut changes = Vec::new();
@@ -207,6 +208,22 @@ impl Verdicts {
             let beat = self.last_step_ms.saturating_add(options.heartbeat_ms);
             nearest.map_or(beat, |nearest| nearest.min(beat)).max(self.last_step_ms.saturating_add(1))
         })
+    }
+
+    /// A clock that was set back: nothing that is remembered is later than now, or silence, votes and bad verdicts would stand still for
+    /// as long as it was set back. What it is not known how long it lasted, lasts from now.
+    fn follow_clock_back(&mut self, now_ms: i64) {
+        // Who steps and who observes may be a little out of order.
+        if now_ms.saturating_add(self.options.heartbeat_ms) >= self.last_step_ms {
+            return;
+        }
+        for member in self.clusters.values_mut() {
+            member.not_after(&self.options, now_ms);
+        }
+        if let Some(freeze) = &mut self.freeze {
+            freeze.not_after(now_ms);
+        }
+        self.last_step_ms = now_ms;
     }
 
     fn forgive_own_stall(&mut self, now_ms: i64) {

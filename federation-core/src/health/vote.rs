@@ -100,6 +100,13 @@ impl Votes {
         }
     }
 
+    /// Forgets of every vote how much later than now it is.
+    pub(super) fn not_after(&mut self, now_ms: i64) {
+        for vote in self.services.values_mut().flat_map(BTreeMap::values_mut) {
+            vote.at_ms = vote.at_ms.min(now_ms);
+        }
+    }
+
     /// Drops what is too old to be told of: ten lives.
     pub(super) fn forget_old(&mut self, now_ms: i64) {
         for (service, votes) in &mut self.services {

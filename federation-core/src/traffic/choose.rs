@@ -132,10 +132,11 @@ pub(super) fn choose(
     own: &[String],
     explanations: &mut Vec<Explanation>,
 ) -> Chosen {
-    let seed;
+    let (seed, mended);
     let kept = input.previous.fronts.get(&front.key());
     let before = if let Some(before) = kept {
-        before
+        mended = before.not_after(input.now_ms);
+        mended.as_ref().unwrap_or(before)
     } else {
         seed = input.previous.answers.0.get(&front.object()).map(FrontMemory::seeded).unwrap_or_default();
         &seed

@@ -62,6 +62,29 @@ pub struct Withdrawal {
 }
 
 impl FrontMemory {
+    /// The memory with nothing in it later than now; none if nothing is. A clock that was set back would make holds, drains and the
+    /// window of withdrawals last for as long as it was set back: what it is not known how long it lasted, lasts from now.
+    pub(super) fn not_after(&self, now_ms: i64) -> Option<Self> {
+        let is_later = |at_ms: i64| at_ms > now_ms;
+        let later = self.withdrawn.iter().any(|withdrawal| is_later(withdrawal.at_ms))
+            || self
+                .clusters
+                .values()
+                .any(|cluster| is_later(cluster.since_ms) || cluster.drain_ms.is_some_and(is_later));
+        if !later {
+            return None;
+        }
+        let mut memory = self.clone();
+        for cluster in memory.clusters.values_mut() {
+            cluster.since_ms = cluster.since_ms.min(now_ms);
+            cluster.drain_ms = cluster.drain_ms.map(|drain_ms| drain_ms.min(now_ms));
+        }
+        for withdrawal in &mut memory.withdrawn {
+            withdrawal.at_ms = withdrawal.at_ms.min(now_ms);
+        }
+        Some(memory)
+    }
+
     /// From what is known to be answered for a Service whose policy is new.
     pub(super) fn seeded(answered: &BTreeMap<String, Vec<Address>>) -> Self {
         let clusters = answered

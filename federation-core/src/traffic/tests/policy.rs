@@ -158,6 +158,24 @@ fn users_come_slowly_and_leave_slowly() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_makes_holds_and_drains_begin_anew_and_no_longer() {
+    let mut world = World::new();
+    world.now_ms = 1_800_000_000_000;
+    world.policy(json!({"service": "web", "health": {"minimumHoldSeconds": 60, "drainSeconds": 100}}));
+    world.step();
+    world.cluster("taiwan").verdict = Verdict::ApiDown;
+    world.step();
+    world.cluster("taiwan").verdict = Verdict::Healthy;
+    assert_eq!(rule(&world.after(-900), "taiwan"), "Hold");
+    check(&world.after(60), "192.0.2.1*100 192.0.2.2*100");
+    world.cluster("tokyo").draining = true;
+    world.after(0);
+    assert!(world.after(-900).points_at("shop", "web", "tokyo"));
+    assert!(world.after(98).points_at("shop", "web", "tokyo"));
+    assert!(!world.after(2).points_at("shop", "web", "tokyo"));
+}
+
+#[test]
 fn safety_rules_bind_automation_but_not_hands() {
     let mut world = World::three();
     world.policy(json!({"service": "web", "safety": {"maxWithdrawnPercent": 40, "windowSeconds": 60}}));
