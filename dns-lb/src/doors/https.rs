@@ -157,14 +157,14 @@ async fn query(request: Request<Incoming>) -> Result<Vec<u8>, Response<Full<Byte
         Method::GET => of_parameters(request.uri().query().unwrap_or_default())
             .map_err(|why| plain(StatusCode::BAD_REQUEST, why)),
         Method::POST => {
-            if request.headers().get(CONTENT_TYPE).is_none_or(|kind| kind != MEDIA_TYPE) {
-                return Err(plain(
+            let is_message = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
+            // Also of another kind: a stream that is reset while its body comes is to some clients no answer, whatever was said before.
+            match Limited::new(request.into_body(), QUERY_MAX).collect().await {
+                Ok(body) if is_message => Ok(body.to_bytes().into()),
+                Ok(_) => Err(plain(
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
                     "the content-type must be application/dns-message",
-                ));
-            }
-            match Limited::new(request.into_body(), QUERY_MAX).collect().await {
-                Ok(body) => Ok(body.to_bytes().into()),
+                )),
                 Err(_) => Err(plain(StatusCode::PAYLOAD_TOO_LARGE, "a query has at most 4096 octets")),
             }
         }
