@@ -179,3 +179,40 @@ async fn rates_of_one_and_of_many_writers() {
         storage.close().await;
     }
 }
+
+/// The files as a kill or a snapshot of the file system leaves them.
+#[tokio::test]
+async fn the_files_of_an_open_store_hold_all_that_was_acknowledged() {
+    let (folder, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let storage = open(&folder).await;
+    for round in 0..40 {
+        let name = format!("o{round}");
+        let made = storage.write(create(&name, &"x".repeat(round * 300))).await.unwrap();
+        if round % 3 == 0 {
+            storage.write(delete(&name, Some(made.revision))).await.unwrap();
+        }
+        let copy = copies.path().join(&name);
+        std::fs::create_dir(&copy).unwrap();
+        for file in ["store.redb", "journal"] {
+            std::fs::copy(folder.path().join(file), copy.join(file)).unwrap();
+        }
+        // Opened twice: what was taken in is not taken in again.
+        for _ in 0..2 {
+            let copied = Storage::open(Options::new(&copy)).await.unwrap();
+            let (own, other) = (storage.snapshot(), copied.snapshot());
+            assert_eq!(own.revision(), other.revision(), "round {round}");
+            for known in 0..=round {
+                let key = mk_key(&format!("o{known}"));
+                let found = |snapshot: &Snapshot| snapshot.get(&key).map(|object| object.bytes.clone());
+                assert_eq!(found(&own), found(&other), "round {round}");
+            }
+            copied.close().await;
+        }
+    }
+    storage.close().await;
+    assert_eq!(
+        std::fs::metadata(folder.path().join("journal")).unwrap().len(),
+        0,
+        "a closed store leaves nothing in it"
+    );
+}
