@@ -31,8 +31,13 @@ pub(crate) enum Node {
         index: Box<Expr>,
         optional: bool,
     },
-    List(Vec<Expr>),
-    Map(Vec<(Expr, Expr)>),
+    List(Vec<Item>),
+    Map(Vec<(Expr, Item)>),
+    /// `Object.spec{replicas: 1}`.
+    Made {
+        name: String,
+        fields: Vec<(String, Item)>,
+    },
     Not(Box<Expr>),
     Negate(Box<Expr>),
     And(Vec<Expr>),
@@ -63,6 +68,13 @@ pub(crate) enum Node {
         body: Box<Expr>,
         flat: bool,
     },
+}
+
+/// A part of a literal; `?` before an optional value that adds nothing when it is none.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) value: Expr,
+    pub(crate) optional: bool,
 }
 
 /// The macros over collections.

@@ -1,11 +1,14 @@
 //! Types of a tree, before it is evaluated.
 
 use crate::{
-    Type, Value,
-    ast::{Each, Expr, Node, Walk},
+    Type, Value, access,
+    ast::{Each, Expr, Item, Node, Walk},
     eval::type_named,
     functions::{self, Resolved},
 };
+
+/// The type of the operations of a JSON patch (RFC 6902); all others that can be made are parts of an object.
+const PATCH: &str = "JSONPatch";
 
 /// Faults of an expression: where, and what.
 type Faults = Vec<(usize, String)>;
@@ -74,17 +77,18 @@ impl<'a> Checker<'a> {
             }
             Node::Index { operand, index, optional } => self.index(expr.at, operand, index, *optional),
             Node::List(items) => {
-                let kinds: Vec<_> = items.iter().map(|item| self.check(item)).collect();
+                let kinds: Vec<_> = items.iter().map(|item| self.part(item)).collect();
                 Type::List(Box::new(kinds.into_iter().reduce(Type::join).unwrap_or(Type::Dyn)))
             }
             Node::Map(entries) => {
                 let kinds: Vec<_> =
-                    entries.iter().map(|(key, value)| (self.check(key), self.check(value))).collect();
+                    entries.iter().map(|(key, item)| (self.check(key), self.part(item))).collect();
                 let (keys, values): (Vec<_>, Vec<_>) = kinds.into_iter().unzip();
                 let all =
                     |kinds: Vec<Type>| Box::new(kinds.into_iter().reduce(Type::join).unwrap_or(Type::Dyn));
                 Type::Map(all(keys), all(values))
             }
+            Node::Made { name, fields } => self.object(expr.at, name, fields),
             Node::Not(operand) => {
                 self.expect(operand, &Type::Bool, "!_");
                 Type::Bool
@@ -130,9 +134,52 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// A part of a literal.
+    fn part(&mut self, item: &'a Item) -> Type {
+        match self.check(&item.value) {
+            Type::Optional(inner) if item.optional => *inner,
+            Type::Dyn if item.optional => Type::Dyn,
+            found if item.optional => {
+                self.fault(item.value.at, format!("expected type 'optional_type(dyn)' but found '{found}'"))
+            }
+            found => found,
+        }
+    }
+
+    /// An object that is made: where the first part of its name is a type.
+    fn object(&mut self, at: usize, name: &'a str, fields: &'a [(String, Item)]) -> Type {
+        let root = name.split('.').next().unwrap_or_default();
+        let known = self.names.iter().rev().find(|(known, _)| *known == root);
+        let declared = known.is_some_and(|(_, kind)| *kind == Type::Type);
+        let found: Vec<_> =
+            fields.iter().map(|(field, item)| (field, item.value.at, self.part(item))).collect();
+        if !declared || (root == PATCH && name != root) {
+            return self.fault(at, format!("undeclared reference to '{name}' (in container '')"));
+        }
+        if root == PATCH {
+            for (field, at, kind) in found {
+                match field.as_str() {
+                    "value" => {}
+                    "op" | "path" | "from" if kind.fits(&Type::String) => {}
+                    "op" | "path" | "from" => {
+                        let what = format!(
+                            "expected type of field '{field}' is 'string' but provided type is '{kind}'"
+                        );
+                        self.fault(at, what);
+                    }
+                    _ => {
+                        self.fault(at, format!("undefined field '{field}'"));
+                    }
+                }
+            }
+        }
+        Type::Made(name.into())
+    }
+
     fn field(&mut self, at: usize, operand: &Type, field: &str) -> Type {
         match operand {
-            Type::Dyn => Type::Dyn,
+            Type::Dyn | Type::Made(_) => Type::Dyn,
+            Type::Opaque(access::AUTHORIZER) if field == "requestResource" => Type::Opaque(access::RESOURCE),
             Type::Map(_, value) => Type::clone(value),
             Type::Object(object) => match object.fields.get(field) {
                 Some(kind) => kind.clone(),

@@ -4,10 +4,10 @@ use std::{cmp::Ordering, sync::Arc};
 
 use crate::{
     Value,
-    ast::{Each, Expr, Node, Walk},
+    ast::{Each, Expr, Item, Node, Walk},
     error::EvalError,
     functions,
-    value::Key,
+    value::{Key, Made},
 };
 
 /// What evaluations may still cost. Several may share one.
@@ -69,6 +69,7 @@ fn eval<'a>(expr: &'a Expr, scope: &mut Scope<'a>, budget: &mut Budget) -> Outco
         }
         Node::Has { operand, field } => match eval(operand, scope, budget)? {
             Value::Map(map) => Ok(Value::Bool(map.contains_key(&Key::String(field.as_str().into())))),
+            Value::Made(made) => Ok(Value::Bool(made.fields.contains_key(field))),
             Value::Optional(None) => Ok(Value::Bool(false)),
             Value::Optional(Some(inner)) => match &*inner {
                 Value::Map(map) => Ok(Value::Bool(map.contains_key(&Key::String(field.as_str().into())))),
@@ -81,8 +82,20 @@ fn eval<'a>(expr: &'a Expr, scope: &mut Scope<'a>, budget: &mut Budget) -> Outco
             at_index(&operand, &index, *optional)
         }
         Node::List(items) => {
-            let items = items.iter().map(|item| eval(item, scope, budget)).collect::<Result<Vec<_>, _>>()?;
-            Ok(Value::list(items))
+            let mut found = Vec::with_capacity(items.len());
+            for item in items {
+                found.extend(part(item, scope, budget)?);
+            }
+            Ok(Value::list(found))
+        }
+        Node::Made { name, fields } => {
+            let mut made = Made { name: name.clone(), fields: std::collections::BTreeMap::new() };
+            for (field, item) in fields {
+                if let Some(value) = part(item, scope, budget)? {
+                    made.fields.insert(field.clone(), value);
+                }
+            }
+            Ok(Value::Made(Arc::new(made)))
         }
         Node::Map(entries) => map_literal(entries, scope, budget),
         Node::Not(operand) => match eval(operand, scope, budget)? {
@@ -166,6 +179,15 @@ fn select(operand: &Value, field: &str, optional: bool) -> Outcome {
             None if optional => Ok(Value::Optional(None)),
             None => Err(EvalError::NoSuchKey(field.to_owned())),
         },
+        Value::Made(made) => match made.fields.get(field) {
+            Some(value) if optional => Ok(Value::some(value.clone())),
+            Some(value) => Ok(value.clone()),
+            None if optional => Ok(Value::Optional(None)),
+            None => Err(EvalError::NoSuchKey(field.to_owned())),
+        },
+        Value::Access(access) if field == "requestResource" && !optional => {
+            access.of_request().map(Value::Access).ok_or(EvalError::NoSuchOverload)
+        }
         // A step from an optional value stays optional.
         Value::Optional(None) => Ok(Value::Optional(None)),
         Value::Optional(Some(inner)) => match &**inner {
@@ -200,11 +222,24 @@ fn at_index(operand: &Value, index: &Value, optional: bool) -> Outcome {
     }
 }
 
-fn map_literal<'a>(entries: &'a [(Expr, Expr)], scope: &mut Scope<'a>, budget: &mut Budget) -> Outcome {
+/// The value of a part of a literal; none if it is optional and there is none.
+fn part<'a>(item: &'a Item, scope: &mut Scope<'a>, budget: &mut Budget) -> Result<Option<Value>, EvalError> {
+    let value = eval(&item.value, scope, budget)?;
+    if !item.optional {
+        return Ok(Some(value));
+    }
+    match value {
+        Value::Optional(inner) => Ok(inner.map(Arc::unwrap_or_clone)),
+        _ => Err(EvalError::NoSuchOverload),
+    }
+}
+
+fn map_literal<'a>(entries: &'a [(Expr, Item)], scope: &mut Scope<'a>, budget: &mut Budget) -> Outcome {
     let mut map = std::collections::BTreeMap::new();
     for (key, value) in entries {
         let key = eval(key, scope, budget)?.key().ok_or(EvalError::NoSuchOverload)?;
-        if map.insert(key, eval(value, scope, budget)?).is_some() {
+        let Some(value) = part(value, scope, budget)? else { continue };
+        if map.insert(key, value).is_some() {
             return Err(EvalError::failed("Failed with repeated key"));
         }
     }

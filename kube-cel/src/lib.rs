@@ -6,8 +6,9 @@
 //! soon, whatever it is.
 //!
 //! The macros are those of CEL with its two-variable comprehensions, `cel.bind` and optional values; the libraries those of
-//! Kubernetes: strings, lists, sets, math, regular expressions, URLs, IP addresses and CIDRs, quantities, encoders, named formats.
-//! Left out: structs of protocol buffers, `semver`, the authorizer, and the estimate of costs before an evaluation.
+//! Kubernetes: strings, lists, sets, math, regular expressions, URLs, IP addresses and CIDRs, quantities, encoders, named formats,
+//! semantic versions, JSON patches, and the authorizer, whose answers the caller brings ([`Authority`]). Objects can be made by name where the caller
+//! declares the name's first part as a type. Left out: the estimate of costs before an evaluation.
 //!
 //! ```
 //! use kube_cel::{Budget, Program, Type, Value};
@@ -18,6 +19,7 @@
 //! assert!(fault.to_string().contains("type 'string' does not support field selection"));
 //! ```
 
+mod access;
 mod ast;
 mod check;
 mod error;
@@ -28,11 +30,12 @@ mod parser;
 mod types;
 mod value;
 
+pub use access::{Access, Authority, Check, Decision};
 pub use error::{CompileError, EvalError};
 pub use eval::Budget;
-pub use functions::parse_duration;
+pub use functions::{Semver, parse_duration};
 pub use types::{ObjectType, Type};
-pub use value::{Key, Url, Value};
+pub use value::{Key, Made, Url, Value};
 
 use ast::{Expr, Node};
 
@@ -99,6 +102,36 @@ pub fn escape(name: &str) -> String {
     escaped
 }
 
+/// Whether a text can name a variable.
+pub fn is_identifier(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && !parser::RESERVED.contains(&text)
+}
+
+/// The name of a field that expressions write escaped.
+pub(crate) fn unescape(name: &str) -> String {
+    let inner = name.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"));
+    if let Some(word) = inner
+        && parser::RESERVED.contains(&word)
+    {
+        return word.to_owned();
+    }
+    let escapes = [("__dot__", "."), ("__dash__", "-"), ("__slash__", "/"), ("__underscores__", "__")];
+    let mut plain = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(first) = rest.chars().next() {
+        let found = escapes.iter().find(|(escape, _)| rest.starts_with(escape));
+        let (text, length) = found.map_or_else(
+            || (rest.get(..first.len_utf8()).unwrap_or_default(), first.len_utf8()),
+            |(escape, text)| (*text, escape.len()),
+        );
+        plain.push_str(text);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    plain
+}
+
 fn mentions(expr: &Expr, variable: &str) -> bool {
     let inner = |expr: &Expr| mentions(expr, variable);
     match &expr.node {
@@ -106,8 +139,10 @@ fn mentions(expr: &Expr, variable: &str) -> bool {
         Node::Ident(name) => name == variable,
         Node::Select { operand, .. } | Node::Has { operand, .. } => inner(operand),
         Node::Index { operand, index, .. } => inner(operand) || inner(index),
-        Node::List(items) | Node::And(items) | Node::Or(items) => items.iter().any(inner),
-        Node::Map(entries) => entries.iter().any(|(key, value)| inner(key) || inner(value)),
+        Node::List(items) => items.iter().any(|item| inner(&item.value)),
+        Node::Made { fields, .. } => fields.iter().any(|(_, item)| inner(&item.value)),
+        Node::And(operands) | Node::Or(operands) => operands.iter().any(inner),
+        Node::Map(entries) => entries.iter().any(|(key, item)| inner(key) || inner(&item.value)),
         Node::Not(operand) | Node::Negate(operand) => inner(operand),
         Node::Conditional(parts) => parts.iter().any(inner),
         Node::Binary { operands, .. } => operands.iter().any(inner),

@@ -2,7 +2,7 @@
 
 use crate::{
     Value,
-    ast::{Each, Expr, Node, Walk},
+    ast::{Each, Expr, Item, Node, Walk},
     error::SyntaxError,
     lexer::{Token, tokens},
 };
@@ -250,6 +250,13 @@ impl Parser {
                 (expr, depth) = Self::made(at, next, depth.max(own) + 1)?;
                 continue;
             }
+            if matches!(self.peek(), Token::Mark("{" | "{?"))
+                && let Some(name) = dotted(&expr.node)
+            {
+                let (fields, own) = self.fields()?;
+                (expr, depth) = Self::made(at, Node::Made { name, fields }, own + 1)?;
+                continue;
+            }
             let optional = self.take("[?");
             if optional || self.take("[") {
                 let (index, own) = self.conditional()?;
@@ -268,9 +275,6 @@ impl Parser {
         while !self.take(close) {
             if !items.is_empty() {
                 self.expect(",")?;
-                if close == "]" && self.take(close) {
-                    break;
-                }
             }
             let (item, own) = self.conditional()?;
             depth = depth.max(own);
@@ -293,11 +297,11 @@ impl Parser {
                 self.expect(")")?;
                 Ok(inner)
             }
-            Token::Mark("[") => {
-                let (items, depth) = self.list("]")?;
+            Token::Mark(open @ ("[" | "[?")) => {
+                let (items, depth) = self.items(open == "[?")?;
                 Self::made(at, Node::List(items), depth + 1)
             }
-            Token::Mark("{") => self.map(at),
+            Token::Mark(open @ ("{" | "{?")) => self.map(at, open == "{?"),
             // A leading dot names the root, and there is no other place.
             Token::Mark(".") => self.primary(),
             Token::Ident(name) => match name.as_str() {
@@ -321,7 +325,31 @@ impl Parser {
         }
     }
 
-    fn map(&mut self, at: usize) -> Parsed {
+    /// One part of a literal.
+    fn item(&mut self, optional: bool) -> Result<(Item, usize), SyntaxError> {
+        let (value, depth) = self.conditional()?;
+        Ok((Item { value, optional }, depth))
+    }
+
+    fn items(&mut self, mut optional: bool) -> Result<(Vec<Item>, usize), SyntaxError> {
+        let (mut items, mut depth) = (Vec::new(), 0);
+        while !self.take("]") {
+            if !items.is_empty() {
+                self.expect(",")?;
+                if self.take("]") {
+                    break;
+                }
+            }
+            optional |= self.take("?");
+            let (item, own) = self.item(optional)?;
+            optional = false;
+            depth = depth.max(own);
+            items.push(item);
+        }
+        Ok((items, depth))
+    }
+
+    fn map(&mut self, at: usize, mut optional: bool) -> Parsed {
         let (mut entries, mut depth) = (Vec::new(), 0);
         while !self.take("}") {
             if !entries.is_empty() {
@@ -330,13 +358,54 @@ impl Parser {
                     break;
                 }
             }
+            optional |= self.take("?");
             let (key, one) = self.conditional()?;
             self.expect(":")?;
-            let (value, other) = self.conditional()?;
+            let (value, other) = self.item(optional)?;
+            optional = false;
             depth = depth.max(one).max(other);
             entries.push((key, value));
         }
         Self::made(at, Node::Map(entries), depth + 1)
+    }
+
+    /// The fields of an object that is made, from its brace on.
+    fn fields(&mut self) -> Result<(Vec<(String, Item)>, usize), SyntaxError> {
+        let mut optional = self.take("{?");
+        if !optional {
+            self.expect("{")?;
+        }
+        let (mut fields, mut depth) = (Vec::new(), 0);
+        while !self.take("}") {
+            if !fields.is_empty() {
+                self.expect(",")?;
+                if self.take("}") {
+                    break;
+                }
+            }
+            optional |= self.take("?");
+            let Token::Ident(name) = self.advance() else {
+                self.next -= 1;
+                return Err(self.unexpected());
+            };
+            self.expect(":")?;
+            let (value, own) = self.item(optional)?;
+            optional = false;
+            depth = depth.max(own);
+            fields.push((crate::unescape(&name), value));
+        }
+        Ok((fields, depth))
+    }
+}
+
+/// The name that a chain of plain selections spells; none for anything else.
+fn dotted(node: &Node) -> Option<String> {
+    match node {
+        Node::Ident(name) => Some(name.clone()),
+        Node::Select { operand, field, optional: false } => {
+            Some(format!("{}.{}", dotted(&operand.node)?, crate::unescape(field)))
+        }
+        _ => None,
     }
 }
 
@@ -393,7 +462,10 @@ fn method(at: usize, target: Expr, name: String, mut arguments: Vec<Expr>) -> Re
     }
     // Libraries that are named like a variable: `math.greatest`, `sets.contains`, `optional.of`.
     if let Node::Ident(library) = &target.node
-        && matches!(library.as_str(), "math" | "sets" | "optional" | "base64" | "format" | "strings")
+        && matches!(
+            library.as_str(),
+            "math" | "sets" | "optional" | "base64" | "format" | "strings" | "jsonpatch"
+        )
     {
         return Ok(Node::Call { name: format!("{library}.{name}"), target: None, arguments });
     }

@@ -1,5 +1,5 @@
 //! What expressions mean, by example.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
 
@@ -140,4 +140,79 @@ fn a_program_tells_what_it_mentions() {
     let types = [("self", Type::Dyn), ("oldSelf", Type::Dyn)];
     assert!(Program::compile("self == oldSelf", &types).unwrap().mentions("oldSelf"));
     assert!(!Program::compile("self.all(oldSelf, oldSelf)", &types).unwrap().mentions("oldSelf"));
+}
+
+#[test]
+fn versions_are_compared_as_semver_does() {
+    holds(
+        "semver('1.2.3-rc.1').isLessThan(semver('1.2.3')) && semver('1.10.0').isGreaterThan(semver('1.9.9'))",
+    );
+    holds(
+        "semver('1.2.3-alpha.9').compareTo(semver('1.2.3-alpha.10')) == -1 && semver('1.0.0+a') == semver('1.0.0+b')",
+    );
+    holds(
+        "!isSemver('v1.0') && isSemver('v1.0', true) && semver('v01.0', true).major() == 1 && semver('1.2.3').patch() == 3",
+    );
+    fails("semver('1.02.0').minor() == 2", "is no semantic version");
+}
+
+#[test]
+fn literals_leave_out_what_is_optional_and_absent() {
+    holds("[?optional.none(), 1, ?optional.of(2)] == [1, 2]");
+    holds("{?'a': optional.none(), 'b': 1, ?'c': optional.of(2)} == {'b': 1, 'c': 2}");
+}
+
+#[test]
+fn objects_are_made_where_their_names_are_declared() {
+    let types = [("Object", Type::Type), ("JSONPatch", Type::Type), ("any", Type::Dyn)];
+    let make = |source: &str| {
+        let program = Program::compile(source, &types).unwrap();
+        program.evaluate(&[("any", Value::Null)], &mut Budget::new(1000)).unwrap()
+    };
+    let made = make("Object{spec: Object.spec{replicas: 1, ?paused: optional.none(), __namespace__: 'a'}}");
+    assert_eq!(made.to_json().unwrap(), serde_json::json!({"spec": {"replicas": 1, "namespace": "a"}}));
+    let patch = make("[JSONPatch{op: 'add', path: '/a/' + jsonpatch.escapeKey('b/c~d'), value: [1, 2.5]}]");
+    assert_eq!(
+        patch.to_json().unwrap(),
+        serde_json::json!([{"op": "add", "path": "/a/b~1c~0d", "value": [1, 2.5]}])
+    );
+    let Value::Made(wrong) = make("Object{spec: {'a': [Object.other{}]}}") else {
+        panic!("an object is made")
+    };
+    assert!(wrong.check_names().unwrap_err().contains("expected \"Object.spec\""));
+    for (source, why) in [
+        ("Other{}", "undeclared reference to 'Other'"),
+        ("JSONPatch{op: 1}", "expected type of field 'op' is 'string'"),
+        ("Object{a: 1", "mismatched input '<EOF>'"),
+    ] {
+        let error = Program::compile(source, &types).unwrap_err().to_string();
+        assert!(error.contains(why), "{source}: {error}");
+    }
+    assert!(Program::compile("Object{}", &[]).is_err());
+}
+
+/// Allows what is asked of `pods`, once it was asked.
+#[derive(Debug, Default)]
+struct Pods(std::sync::Mutex<Vec<Check>>);
+
+impl Authority for Pods {
+    fn decide(&self, check: &Check) -> Option<Decision> {
+        let mut asked = self.0.lock().unwrap();
+        let known = asked.contains(check);
+        asked.push(check.clone());
+        known.then(|| Decision { allowed: check.resource == "pods", ..Default::default() })
+    }
+}
+
+#[test]
+fn the_authorizer_is_asked_and_waited_for() {
+    let types = [("authorizer", Type::AUTHORIZER)];
+    let request = Check { resource: "pods".to_owned(), ..Default::default() };
+    let variable = Access::variable(std::sync::Arc::new(Pods::default()), request);
+    let source = "authorizer.requestResource.check('custom').allowed() && !authorizer.group('').resource('nodes').check('get').allowed()";
+    let program = Program::compile_as(source, &types, &Type::Bool).unwrap();
+    let run = || program.evaluate(&[("authorizer", variable.clone())], &mut Budget::new(50_000));
+    assert!(run().is_err());
+    assert_eq!(run().unwrap(), Value::Bool(true));
+    assert!(Program::compile("authorizer.check('get')", &types).is_err());
 }

@@ -37,6 +37,8 @@ pub enum Type {
     Optional(Box<Self>),
     /// A type of a library, by its name.
     Opaque(&'static str),
+    /// An object that expressions make by the name of its type, such as `Object.spec`. Its fields may hold anything.
+    Made(Arc<str>),
 }
 
 /// The fields of an object.
@@ -47,6 +49,9 @@ pub struct ObjectType {
 }
 
 impl Type {
+    /// The type of the variable `authorizer`.
+    pub const AUTHORIZER: Self = Self::Opaque(crate::access::AUTHORIZER);
+
     /// An object with these fields.
     pub fn object(fields: impl IntoIterator<Item = (String, Self)>) -> Self {
         Self::Object(Arc::new(ObjectType { fields: fields.into_iter().collect() }))
@@ -94,6 +99,7 @@ impl std::fmt::Display for Type {
             Self::Type => f.write_str("type"),
             Self::Optional(inner) => write!(f, "optional_type({inner})"),
             Self::Opaque(name) => f.write_str(name),
+            Self::Made(name) => f.write_str(name),
         }
     }
 }

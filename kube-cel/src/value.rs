@@ -3,7 +3,14 @@
 use std::{cmp::Ordering, collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use apimachinery::quantity::Quantity;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
+
+use crate::{
+    EvalError,
+    access::{Access, Decision},
+    functions::Semver,
+};
 
 /// A key of a map.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +64,33 @@ pub enum Value {
     Cidr(IpAddr, u8),
     /// `format.dns1123Label()`: a named format.
     Format(&'static str),
+    /// `semver("1.2.3")`.
+    Semver(Arc<Semver>),
+    /// `Object.spec{replicas: 1}`: an object that the expression makes.
+    Made(Arc<Made>),
+    /// `authorizer`, and what its methods lead to.
+    Access(Arc<Access>),
+    /// What the authorizer says.
+    Decision(Arc<Decision>),
+}
+
+/// An object that an expression makes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Made {
+    /// The name of its type.
+    pub name: String,
+    /// Its fields.
+    pub fields: BTreeMap<String, Value>,
+}
+
+impl Made {
+    /// Objects inside must be called as where they stand: `Object.spec` in the field `spec` of an `Object`.
+    ///
+    /// # Errors
+    /// The first that is not, in Kubernetes' words.
+    pub fn check_names(&self) -> Result<(), String> {
+        self.fields.iter().try_for_each(|(field, value)| value.check_names(&format!("{}.{field}", self.name)))
+    }
 }
 
 /// The parts of a URL.
@@ -120,6 +154,65 @@ impl Value {
         }
     }
 
+    /// The value as JSON: of an optional value what is in it, times as text, bytes in base64.
+    ///
+    /// # Errors
+    /// Of values that are nothing in JSON.
+    pub fn to_json(&self) -> Result<serde_json::Value, EvalError> {
+        use serde_json::Value as Json;
+        let unfit = || EvalError::failed(format!("a {} is nothing in JSON", self.type_name()));
+        Ok(match self {
+            Self::Null | Self::Optional(None) => Json::Null,
+            Self::Bool(flag) => (*flag).into(),
+            Self::Int(number) => (*number).into(),
+            Self::Uint(number) => (*number).into(),
+            // A whole number is one, whatever the expression took it for.
+            Self::Double(number) if number.fract() == 0.0 && number.abs() < 9e15 => (*number as i64).into(),
+            Self::Double(number) => {
+                serde_json::Number::from_f64(*number).map(Json::Number).ok_or_else(unfit)?
+            }
+            Self::String(text) => (**text).into(),
+            Self::Bytes(bytes) => STANDARD.encode(bytes).into(),
+            Self::List(items) => items.iter().map(Self::to_json).collect::<Result<Vec<_>, _>>()?.into(),
+            Self::Map(map) => {
+                let mut object = serde_json::Map::new();
+                for (key, value) in map.iter() {
+                    let Key::String(key) = key else { return Err(unfit()) };
+                    object.insert(key.to_string(), value.to_json()?);
+                }
+                object.into()
+            }
+            Self::Made(made) => {
+                let fields = made.fields.iter().map(|(name, value)| Ok((name.clone(), value.to_json()?)));
+                Json::Object(fields.collect::<Result<_, EvalError>>()?)
+            }
+            Self::Optional(Some(inner)) => inner.to_json()?,
+            Self::Duration(_) | Self::Timestamp(_) | Self::Quantity(_) | Self::Ip(_) | Self::Cidr(..) => {
+                match crate::functions::text(self)? {
+                    Self::String(text) => (*text).into(),
+                    _ => return Err(unfit()),
+                }
+            }
+            Self::Url(url) => url.text.as_str().into(),
+            Self::Semver(version) => version.to_string().into(),
+            Self::Type(_) | Self::Format(_) | Self::Access(_) | Self::Decision(_) => return Err(unfit()),
+        })
+    }
+
+    fn check_names(&self, expected: &str) -> Result<(), String> {
+        match self {
+            Self::Made(made) if made.name != expected => Err(format!(
+                "unexpected type name {:?}, expected {expected:?}, which matches field name path from root Object type",
+                made.name
+            )),
+            Self::Made(made) => made.check_names(),
+            Self::List(items) => items.iter().try_for_each(|item| item.check_names(expected)),
+            Self::Map(map) => map.values().try_for_each(|value| value.check_names(expected)),
+            Self::Optional(Some(inner)) => inner.check_names(expected),
+            _ => Ok(()),
+        }
+    }
+
     /// The value as a map key, if it can be one.
     pub(crate) fn key(&self) -> Option<Key> {
         match self {
@@ -155,6 +248,10 @@ impl Value {
             Self::Ip(_) => "net.IP",
             Self::Cidr(..) => "net.CIDR",
             Self::Format(_) => "kubernetes.NamedFormat",
+            Self::Semver(_) => "kubernetes.Semver",
+            Self::Made(_) => "object",
+            Self::Access(access) => access.type_name(),
+            Self::Decision(_) => "kubernetes.authorization.Decision",
         }
     }
 
@@ -165,6 +262,9 @@ impl Value {
             Self::Bytes(bytes) => bytes.len() as u64 / 10,
             Self::List(items) => items.len() as u64,
             Self::Map(map) => map.len() as u64,
+            Self::Made(made) => made.fields.len() as u64,
+            // Roles are looked through, or another server is asked.
+            Self::Access(_) => 2_000,
             _ => 0,
         }
     }
@@ -178,6 +278,7 @@ impl Value {
             (Self::Duration(one), Self::Duration(other)) => Some(one.cmp(other)),
             (Self::Timestamp(one), Self::Timestamp(other)) => Some(one.cmp(other)),
             (Self::Quantity(one), Self::Quantity(other)) => Some(one.cmp(other)),
+            (Self::Semver(one), Self::Semver(other)) => Some(one.cmp(other)),
             _ => self.compare_numbers(other),
         }
     }
@@ -209,6 +310,7 @@ impl PartialEq for Value {
             (Self::Type(one), Self::Type(other)) | (Self::Format(one), Self::Format(other)) => one == other,
             (Self::Optional(one), Self::Optional(other)) => one == other,
             (Self::Url(one), Self::Url(other)) => one == other,
+            (Self::Made(one), Self::Made(other)) => one == other,
             (Self::Ip(one), Self::Ip(other)) => one == other,
             (Self::Cidr(one, length), Self::Cidr(other, other_length)) => {
                 one == other && length == other_length

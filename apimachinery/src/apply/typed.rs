@@ -88,6 +88,47 @@ impl<'a> ObjectType<'a> {
         }
     }
 
+    /// The lists, maps and structures in an object that are one value as a whole, by their paths: `.spec.selector`.
+    pub fn atomic_fields(self, object: &Value) -> Vec<String> {
+        let mut found = Vec::new();
+        self.collect_atomic(self.root, object, &mut Vec::new(), &mut found);
+        found
+    }
+
+    fn collect_atomic(
+        self,
+        reference: &'a TypeRef,
+        value: &Value,
+        path: &mut Vec<PathElement>,
+        found: &mut Vec<String>,
+    ) {
+        match (self.shape(reference, Some(value)), value) {
+            (Shape::Map(map, relationship), Value::Object(entries)) => {
+                if relationship == Relationship::Atomic {
+                    found.push(path_text(path));
+                }
+                for (name, entry) in entries {
+                    if let Some(field) = map.fields.get(name) {
+                        path.push(PathElement::field(name));
+                        self.collect_atomic(&field.field_type, entry, path, found);
+                        path.pop();
+                    }
+                }
+            }
+            (Shape::List(list, relationship), Value::Array(items)) => {
+                if relationship == Relationship::Atomic {
+                    found.push(path_text(path));
+                }
+                for (index, item) in items.iter().enumerate() {
+                    path.push(PathElement::index(index));
+                    self.collect_atomic(&list.element_type, item, path, found);
+                    path.pop();
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// How an item of an associative list is told apart from the others.
     pub(super) fn item_element(self, list: &'a ListType, item: &Value) -> Result<PathElement, String> {
         if list.keys.is_empty() {

@@ -1,72 +1,209 @@
 //! Asks the policies of the administrators about a write.
 
-use apimachinery::{ApiError, labels::labels_of};
-use serde_json::Value;
+use std::sync::Arc;
+
+use apimachinery::{ApiError, labels::labels_of, status::Reason};
+use serde_json::{Value, json};
 
 use super::{
     matching::{Operation, Subject},
-    policy,
+    policy::{
+        self, Binding, Misconfigured, Request,
+        authority::Decisions,
+        validating::{Failure, ValidatingPolicy, Verdict},
+    },
 };
 use crate::{
     registry::Served,
-    store::{Key, ResourceKey},
+    store::{Key, ResourceKey, Snapshot},
     verbs::Call,
 };
 
+/// A write as policies are asked about it.
+pub(super) struct Asked<'a> {
+    pub(super) call: &'a Call,
+    pub(super) snapshot: Snapshot,
+    pub(super) served: Arc<Served>,
+    pub(super) decisions: Arc<Decisions>,
+}
+
+impl<'a> Asked<'a> {
+    /// A write by a call; none if its kind is exempt: policies do not judge themselves, or a bad one could not be removed.
+    pub(super) fn new(call: &'a Call) -> Option<Self> {
+        (call.kind.group != "admissionregistration.k8s.io").then(|| Self {
+            call,
+            snapshot: call.shared.storage.snapshot(),
+            served: call.shared.served(),
+            decisions: Arc::default(),
+        })
+    }
+
+    /// A write of `new` in place of `old`, either of which may be absent.
+    pub(super) fn request<'r>(
+        &'r self,
+        old: Option<&'r Value>,
+        new: Option<&'r Value>,
+        dry_run: bool,
+    ) -> Request<'r> {
+        let (call, kind) = (self.call, &self.call.kind);
+        let (operation, verb) = match (old, new) {
+            (None, _) => (Operation::Create, "create"),
+            (Some(_), Some(_)) => (Operation::Update, "update"),
+            (Some(_), None) => (Operation::Delete, "delete"),
+        };
+        let object = new.or(old);
+        let text =
+            |pointer: &str| object.and_then(|object| object.pointer(pointer)?.as_str()).unwrap_or_default();
+        let (name, own_namespace) = (text("/metadata/name"), text("/metadata/namespace"));
+        let namespace = if kind.namespaced() { own_namespace } else { "" };
+        let found = (!namespace.is_empty())
+            .then(|| self.snapshot.get(&Key::new(ResourceKey::new("", "namespaces"), "", namespace)))
+            .flatten()
+            .and_then(|stored| stored.value().ok());
+        let namespace_labels = if kind.group.is_empty() && kind.plural == "namespaces" {
+            object.map(labels_of)
+        } else {
+            found.as_ref().map(labels_of)
+        };
+        let subject = Subject {
+            group: kind.group,
+            version: kind.version,
+            resource: kind.plural,
+            subresource: call.path.subresource.as_deref().unwrap_or_default(),
+            namespaced: kind.namespaced(),
+            name,
+            operation,
+            namespace_labels,
+            object: new,
+            old,
+        };
+        let request = policy::request_value(&subject, kind.kind, namespace, &call.user, dry_run);
+        let authorizer = self.decisions.variable(call, verb, name);
+        Request { subject, request, namespace: found, authorizer }
+    }
+}
+
 /// Asks about a write of `new` in place of `old`, either of which may be absent. Warnings go to the call.
-pub(crate) fn judge(
+pub(crate) async fn judge(
     call: &Call,
     old: Option<&Value>,
     new: Option<&Value>,
     dry_run: bool,
 ) -> Result<(), ApiError> {
-    let kind = &call.kind;
-    // Policies do not judge themselves, or a bad one could not be removed.
-    if kind.group == "admissionregistration.k8s.io" {
+    let state = call.shared.policies().state(&call.shared.storage.snapshot());
+    if state.validating.is_empty() {
         return Ok(());
     }
-    let snapshot = call.shared.storage.snapshot();
-    if call.shared.policies().is_idle(&snapshot) {
-        return Ok(());
+    let Some(asked) = Asked::new(call) else { return Ok(()) };
+    let request = asked.request(old, new, dry_run);
+    let mut denied: Option<ApiError> = None;
+    let mut deny = |policy: &str, binding: Option<&str>, reason: Option<Reason>, text: &str| {
+        if denied.is_none() {
+            denied = Some(refusal(call, request.subject.name, policy, binding, reason, text));
+        }
+    };
+    for bound in &state.validating {
+        let (policy, binding) = (&bound.policy, &bound.binding);
+        if !policy.frame.is_for(&request) || !binding.is_for(&request.subject) {
+            continue;
+        }
+        let name = &policy.frame.name;
+        let params = match policy.frame.params(&asked.snapshot, &*asked.served, binding, &request) {
+            Ok(params) => params,
+            Err(_) if policy.frame.ignore_failures => continue,
+            Err(Misconfigured::Policy(why)) => {
+                deny(name, None, None, &format!("failed to configure policy: {why}"));
+                continue;
+            }
+            Err(Misconfigured::Binding(why)) => {
+                deny(name, Some(&binding.name), None, &format!("failed to configure binding: {why}"));
+                continue;
+            }
+        };
+        for params in &params {
+            let verdict = ask(&asked, policy, params.as_ref(), &request).await;
+            let actions = binding.spec["validationActions"].as_array().map(Vec::as_slice).unwrap_or_default();
+            for failure in &verdict.failures {
+                for action in actions.iter().filter_map(Value::as_str) {
+                    match action {
+                        "Deny" => deny(name, Some(&binding.name), failure.reason, &failure.text),
+                        "Audit" => note(call, name, binding, failure),
+                        _ => {
+                            let about = about(name, Some(&binding.name));
+                            let told = format!("Validation failed for {about}: {}", failure.text);
+                            call.told.lock().push(told);
+                        }
+                    }
+                }
+            }
+            for why in &verdict.unannotated {
+                deny(name, Some(&binding.name), None, why);
+            }
+            if let Some(record) = &call.record {
+                for (key, value) in &verdict.annotations {
+                    record.gather(&format!("{name}/{key}"), value);
+                }
+            }
+        }
     }
-    let operation = match (old, new) {
-        (None, _) => Operation::Create,
-        (Some(_), Some(_)) => Operation::Update,
-        (Some(_), None) => Operation::Delete,
+    denied.map_or(Ok(()), Err)
+}
+
+/// What a policy says, once what it asks of the authorizer is known.
+async fn ask(
+    asked: &Asked<'_>,
+    policy: &ValidatingPolicy,
+    params: Option<&Value>,
+    request: &Request<'_>,
+) -> Verdict {
+    loop {
+        let verdict = policy.ask(params, request);
+        if !asked.decisions.learn(asked.call).await {
+            return verdict;
+        }
+    }
+}
+
+fn about(policy: &str, binding: Option<&str>) -> String {
+    match binding {
+        Some(binding) => format!("ValidatingAdmissionPolicy '{policy}' with binding '{binding}'"),
+        None => format!("ValidatingAdmissionPolicy '{policy}'"),
+    }
+}
+
+fn refusal(
+    call: &Call,
+    name: &str,
+    policy: &str,
+    binding: Option<&str>,
+    reason: Option<Reason>,
+    text: &str,
+) -> ApiError {
+    let message = format!("{} denied request: {text}", about(policy, binding));
+    let mut error = ApiError::forbidden(&call.resource(), name, &message).with_cause("", message, "");
+    error.reason = reason.unwrap_or(Reason::Invalid);
+    error.code = match error.reason {
+        Reason::Unauthorized => 401,
+        Reason::Forbidden => 403,
+        Reason::RequestEntityTooLarge => 413,
+        _ => 422,
     };
-    let object = new.or(old);
-    let text =
-        |pointer: &str| object.and_then(|object| object.pointer(pointer)?.as_str()).unwrap_or_default();
-    let (name, own_namespace) = (text("/metadata/name"), text("/metadata/namespace"));
-    let namespace = if kind.namespaced() { own_namespace } else { "" };
-    let found = (!namespace.is_empty())
-        .then(|| snapshot.get(&Key::new(ResourceKey::new("", "namespaces"), "", namespace)))
-        .flatten()
-        .and_then(|stored| stored.value().ok());
-    let namespace_labels = if kind.group.is_empty() && kind.plural == "namespaces" {
-        object.map(labels_of)
-    } else {
-        found.as_ref().map(labels_of)
-    };
-    let subject = Subject {
-        group: kind.group,
-        version: kind.version,
-        resource: kind.plural,
-        subresource: call.path.subresource.as_deref().unwrap_or_default(),
-        namespaced: kind.namespaced(),
-        name,
-        operation,
-        namespace_labels,
-        object: new,
-        old,
-    };
-    let request = policy::request_value(&subject, kind.kind, namespace, &call.user, dry_run);
-    let request = policy::Request { subject, request, namespace: found };
-    let served = call.shared.served();
-    let refused = |why: &str| ApiError::forbidden(&call.resource(), name, why);
-    let warnings = call.shared.policies().admit(&snapshot, &*served, &request, refused)?;
-    call.told.lock().extend(warnings);
-    Ok(())
+    error
+}
+
+/// Notes a failure that is only to be in the audit log.
+fn note(call: &Call, policy: &str, binding: &Binding, failure: &Failure) {
+    tracing::info!(%policy, binding = %binding.name, text = %failure.text, "a write failed a policy");
+    if let Some(record) = &call.record {
+        let told = json!([{
+            "message": failure.text,
+            "policy": policy,
+            "binding": binding.name,
+            "expressionIndex": failure.index,
+            "validationActions": binding.spec["validationActions"],
+        }]);
+        record.annotate("validation.policy.admission.k8s.io/validation_failure", &told.to_string());
+    }
 }
 
 impl policy::Parameters for Served {

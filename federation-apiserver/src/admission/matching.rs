@@ -24,6 +24,7 @@ impl Operation {
 }
 
 /// What is known of a request when it is matched.
+#[derive(Clone)]
 pub(crate) struct Subject<'a> {
     pub(crate) group: &'a str,
     pub(crate) version: &'a str,

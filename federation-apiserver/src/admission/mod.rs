@@ -1,11 +1,13 @@
 //! What a write must pass: defaults that depend on other objects, and checks of what the namespace or the user may.
 //!
 //! [`complete`] runs before an object is validated and may change it; [`admit`] runs when it is complete and valid, right
-//! before it is stored. [`judge`] asks the policies of the administrators then, and [`webhook`] asks whom they have named.
+//! before it is stored. The policies of the administrators and the webhooks that they have named change an object before it is validated ([`mutate`]), and
+//! are asked before it is stored ([`judge`], [`webhook`]).
 
 mod judge;
 mod limits;
 mod matching;
+mod mutate;
 mod pods;
 mod policy;
 mod quota;
@@ -16,7 +18,8 @@ use apimachinery::ApiError;
 use serde_json::Value;
 
 pub(crate) use judge::judge;
-pub(crate) use policy::{Policies, check_expressions};
+pub(crate) use mutate::{mutate, nobody_mutates};
+pub(crate) use policy::{Policies, check_conditions, check_policy};
 pub(crate) use quota::{Quotas, Reservation};
 
 use crate::{auth::escalation, store::ResourceKey, verbs::Call};

@@ -95,6 +95,20 @@ impl Record {
         }
     }
 
+    /// Adds to an annotation, behind what others said, unless it was said before.
+    pub(crate) fn gather(&self, key: &str, value: &str) {
+        let mut event = self.event.lock();
+        let annotations = event.entry("annotations").or_insert_with(|| json!({}));
+        let Some(annotations) = annotations.as_object_mut() else { return };
+        let known = annotations.get(key).and_then(Value::as_str).unwrap_or_default();
+        let said = match known {
+            "" => value.to_owned(),
+            known if known.split(", ").any(|said| said == value) => return,
+            known => format!("{known}, {value}"),
+        };
+        annotations.insert(key.to_owned(), said.into());
+    }
+
     /// Notes the object that was sent: its names in any case, itself if the level says so.
     pub(crate) fn requested(&self, object: &Value) {
         let mut event = self.event.lock();

@@ -1,11 +1,13 @@
 //! admissionregistration.k8s.io/v1: webhook configurations and admission policies.
 
+mod rules;
+
 use apimachinery::{FieldError, FieldPath, meta::Scope};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Generation, Kind, field},
-    validation::{items, items_mut, one_of, required, set, set_text, subdomain, text},
+    registry::{Column, Generation, Kind, field},
+    validation::{items, items_mut, one_of, set, set_text, text},
 };
 
 const BASE: Kind = Kind {
@@ -66,7 +68,16 @@ pub(super) const KINDS: &[&Kind] = &[
             PARAM_KIND,
             Column::AGE,
         ],
-        default: |object| default_policy(&mut object["spec"]),
+        default: |object| {
+            default_policy(&mut object["spec"]);
+            set_text(&mut object["spec"], "reinvocationPolicy", "Never");
+        },
+        validate: |object, faults| {
+            rules::policy(object, faults);
+            let policies = ["IfNeeded", "Never"];
+            let path = FieldPath::new("spec.reinvocationPolicy");
+            one_of(text(&object["spec"], "reinvocationPolicy"), &path, &policies, faults);
+        },
         ..BASE
     },
     &Kind {
@@ -74,7 +85,8 @@ pub(super) const KINDS: &[&Kind] = &[
         plural: "mutatingadmissionpolicybindings",
         singular: "mutatingadmissionpolicybinding",
         columns: BINDING,
-        validate: validate_binding,
+        default: default_binding,
+        validate: rules::binding,
         ..BASE
     },
     &Kind {
@@ -88,7 +100,13 @@ pub(super) const KINDS: &[&Kind] = &[
                 set_text(webhook, "reinvocationPolicy", "Never");
             }
         },
-        validate: validate_webhooks,
+        validate: |object, faults| {
+            rules::webhooks(object, faults);
+            for (index, webhook) in items(object, "webhooks").enumerate() {
+                let path = FieldPath::new("webhooks").index(index).child("reinvocationPolicy");
+                one_of(text(webhook, "reinvocationPolicy"), &path, &["IfNeeded", "Never"], faults);
+            }
+        },
         ..BASE
     },
     &Kind {
@@ -107,24 +125,14 @@ pub(super) const KINDS: &[&Kind] = &[
         default: |object| default_policy(&mut object["spec"]),
         prepare_create: |object| object["status"] = json!({}),
         validate: |object, faults| {
-            crate::admission::check_expressions(object, faults);
+            rules::policy(object, faults);
             let (spec, path) = (&object["spec"], FieldPath::new("spec"));
             let empty = |name: &str| spec[name].as_array().is_none_or(Vec::is_empty);
             if empty("validations") && empty("auditAnnotations") {
-                let message = "validations or auditAnnotations must be non-empty";
-                faults.push(FieldError::required(&path.child("validations"), message));
-            }
-            for (index, rule) in items(spec, "validations").enumerate() {
-                let path = path.child("validations").index(index).child("expression");
-                if text(rule, "expression").trim().is_empty() {
-                    faults.push(FieldError::required(&path, "expression is not specified"));
+                for name in ["validations", "auditAnnotations"] {
+                    let message = "validations or auditAnnotations must contain at least one item";
+                    faults.push(FieldError::required(&path.child(name), message));
                 }
-            }
-            let path = path.child("matchConstraints");
-            if spec["matchConstraints"].is_null() {
-                faults.push(FieldError::required(&path, ""));
-            } else if spec["matchConstraints"]["resourceRules"].as_array().is_none_or(Vec::is_empty) {
-                faults.push(FieldError::required(&path.child("resourceRules"), ""));
             }
         },
         ..BASE
@@ -134,16 +142,20 @@ pub(super) const KINDS: &[&Kind] = &[
         plural: "validatingadmissionpolicybindings",
         singular: "validatingadmissionpolicybinding",
         columns: BINDING,
+        default: default_binding,
         validate: |object, faults| {
-            validate_binding(object, faults);
+            rules::binding(object, faults);
             let path = FieldPath::new("spec.validationActions");
             let actions: Vec<_> =
                 items(&object["spec"], "validationActions").filter_map(Value::as_str).collect();
             if actions.is_empty() {
                 faults.push(FieldError::required(&path, "at least one validation action is required"));
             }
-            for action in &actions {
-                one_of(action, &path, &["Audit", "Deny", "Warn"], faults);
+            for (at, action) in actions.iter().enumerate() {
+                one_of(action, &path.index(at), &["Audit", "Deny", "Warn"], faults);
+                if actions[..at].contains(action) {
+                    faults.push(FieldError::duplicate(&path.index(at), *action));
+                }
             }
             if actions.contains(&"Deny") && actions.contains(&"Warn") {
                 let message = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)";
@@ -158,7 +170,7 @@ pub(super) const KINDS: &[&Kind] = &[
         singular: "validatingwebhookconfiguration",
         columns: WEBHOOKS,
         default: |object| items_mut(object, "webhooks").for_each(default_webhook),
-        validate: validate_webhooks,
+        validate: rules::webhooks,
         ..BASE
     },
 ];
@@ -177,77 +189,24 @@ fn default_webhook(webhook: &mut Value) {
 
 fn default_policy(spec: &mut Value) {
     set_text(spec, "failurePolicy", "Fail");
-    if let Some(constraints) = spec.get_mut("matchConstraints") {
-        set_text(constraints, "matchPolicy", "Equivalent");
-        set(constraints, "namespaceSelector", json!({}));
-        set(constraints, "objectSelector", json!({}));
-        for list in ["resourceRules", "excludeResourceRules"] {
-            items_mut(constraints, list).for_each(|rule| set_text(rule, "scope", "*"));
-        }
+    if let Some(constraints) = spec.get_mut("matchConstraints").filter(|constraints| constraints.is_object())
+    {
+        default_match(constraints);
     }
 }
 
-fn validate_binding(object: &Value, faults: &mut Faults) {
-    required(&object["spec"], &"spec".into(), "policyName", faults);
+fn default_binding(object: &mut Value) {
+    let resources = object["spec"].get_mut("matchResources");
+    if let Some(resources) = resources.filter(|resources| resources.is_object()) {
+        default_match(resources);
+    }
 }
 
-fn validate_webhooks(object: &Value, faults: &mut Faults) {
-    let mut names = Vec::new();
-    for (index, webhook) in items(object, "webhooks").enumerate() {
-        let path = FieldPath::new("webhooks").index(index);
-        if let Some(name) = required(webhook, &path, "name", faults) {
-            let path = path.child("name");
-            subdomain(name, &path, faults);
-            if name.split('.').count() < 3 {
-                let message = "should be a domain with at least three segments separated by dots";
-                faults.push(FieldError::invalid(&path, name, message));
-            }
-            if names.contains(&name) {
-                faults.push(FieldError::duplicate(&path, name));
-            }
-            names.push(name);
-        }
-        let versions: Vec<_> = items(webhook, "admissionReviewVersions").filter_map(Value::as_str).collect();
-        let path_of = |name: &str| path.child(name);
-        if versions.is_empty() {
-            let message = "must specify one of v1, v1beta1";
-            faults.push(FieldError::required(&path_of("admissionReviewVersions"), message));
-        } else if !versions.iter().any(|version| matches!(*version, "v1" | "v1beta1")) {
-            let message = "must include at least one of v1, v1beta1";
-            faults.push(FieldError::invalid(
-                &path_of("admissionReviewVersions"),
-                webhook["admissionReviewVersions"].clone(),
-                message,
-            ));
-        }
-        one_of(text(webhook, "failurePolicy"), &path_of("failurePolicy"), &["Fail", "Ignore"], faults);
-        one_of(text(webhook, "matchPolicy"), &path_of("matchPolicy"), &["Equivalent", "Exact"], faults);
-        match text(webhook, "sideEffects") {
-            "" => {
-                let message = "must specify one of None, NoneOnDryRun";
-                faults.push(FieldError::required(&path_of("sideEffects"), message));
-            }
-            effects => one_of(effects, &path_of("sideEffects"), &["None", "NoneOnDryRun"], faults),
-        }
-        if let Some(seconds) = webhook["timeoutSeconds"].as_i64()
-            && !(1..=30).contains(&seconds)
-        {
-            let message = "the timeout value must be between 1 and 30 seconds";
-            faults.push(FieldError::invalid(&path_of("timeoutSeconds"), seconds, message));
-        }
-        let config = &webhook["clientConfig"];
-        let (url, service) = (config["url"].is_string(), config["service"].is_object());
-        if url == service {
-            let message = "exactly one of url or service is required";
-            faults.push(FieldError::required(&path_of("clientConfig"), message));
-        }
-        for (at, rule) in items(webhook, "rules").enumerate() {
-            let path = path.child("rules").index(at);
-            for name in ["apiGroups", "apiVersions", "operations", "resources"] {
-                if rule[name].as_array().is_none_or(Vec::is_empty) {
-                    faults.push(FieldError::required(&path.child(name), ""));
-                }
-            }
-        }
+fn default_match(constraints: &mut Value) {
+    set_text(constraints, "matchPolicy", "Equivalent");
+    set(constraints, "namespaceSelector", json!({}));
+    set(constraints, "objectSelector", json!({}));
+    for list in ["resourceRules", "excludeResourceRules"] {
+        items_mut(constraints, list).for_each(|rule| set_text(rule, "scope", "*"));
     }
 }

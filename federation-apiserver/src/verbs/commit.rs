@@ -58,7 +58,7 @@ pub(super) async fn create(
     dry_run: bool,
 ) -> Result<Arc<Stored>, ApiError> {
     let key = call.key(name);
-    admission::judge(call, None, Some(&object), dry_run)?;
+    admission::judge(call, None, Some(&object), dry_run).await?;
     webhook::Write::of(call, None, dry_run).validate(Some(&object)).await?;
     let _held = admission::admit(call, name, None, &object, dry_run).await?;
     if dry_run {
@@ -103,7 +103,7 @@ pub(super) async fn replace(
     if object::same(old, &object) {
         return Ok(Outcome::Done(Arc::clone(current)));
     }
-    admission::judge(call, Some(old), Some(&object), dry_run)?;
+    admission::judge(call, Some(old), Some(&object), dry_run).await?;
     if !call.shown {
         webhook::Write::of(call, Some(old), dry_run).validate(Some(&object)).await?;
     }

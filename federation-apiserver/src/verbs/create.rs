@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Call, commit, object};
 use crate::{
-    admission::webhook,
+    admission,
     auth::authz::{self, Decision},
     http::{Body, query::WriteOptions},
     registry::Kind,
@@ -77,13 +77,13 @@ fn is_reset(kind: &Kind) -> bool {
 /// Completes a new object, whose fields are owned already, and lets the webhooks change it: nobody owns what they add, as in
 /// kube-apiserver.
 pub(super) async fn mutate(call: &Call, mut object: Value, dry_run: bool) -> Result<Value, ApiError> {
-    crate::admission::complete(call, &mut object)?;
-    if call.shared.webhooks().is_idle(&call.shared.storage.snapshot()) {
+    admission::complete(call, &mut object)?;
+    if admission::nobody_mutates(call) {
         return Ok(object);
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let _open = commit::check_namespace(call, name)?;
-    let changed = webhook::Write::of(call, None, dry_run).mutate(Some(&object)).await?;
+    let changed = admission::mutate(call, None, &object, dry_run).await?;
     let Some(mut changed) = changed else { return Ok(object) };
     if is_reset(&call.kind)
         && let Some(map) = changed.as_object_mut()

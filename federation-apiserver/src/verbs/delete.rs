@@ -147,7 +147,7 @@ async fn delete_in(
         if !call.shown {
             webhook::Write::removal(call, &old, dry_run).mutate(None).await?;
         }
-        admission::judge(call, Some(&old), None, dry_run)?;
+        admission::judge(call, Some(&old), None, dry_run).await?;
         if !call.shown {
             webhook::Write::removal(call, &old, dry_run).validate(None).await?;
         }

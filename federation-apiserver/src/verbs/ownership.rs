@@ -86,6 +86,19 @@ impl Call {
         Err(ApiError::internal("field ownership asks for ever more conversions"))
     }
 
+    /// Runs a step over the kind's type, as server-side apply sees it.
+    pub(crate) fn typed<T>(&self, step: impl FnOnce(ObjectType<'_>) -> T) -> T {
+        let kind = &*self.kind;
+        if let Some(custom) = &kind.custom {
+            let (types, definition) = custom.ownership(kind.group, kind.version, kind.kind);
+            return step(ObjectType::new(types, &TypeRef::named(definition.as_str())));
+        }
+        match self.shared.schemas().name_of(kind.group, kind.version, kind.kind) {
+            Some(definition) => step(ObjectType::new(self.shared.apply_types(), &TypeRef::named(definition))),
+            None => step(ObjectType::deduced()),
+        }
+    }
+
     fn with_table_type(
         &self,
         manager: &Manager<'_>,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Call, commit, commit::Outcome, create, object};
 use crate::{
-    admission::webhook,
+    admission,
     http::{Body, query::WriteOptions},
     store::Stored,
 };
@@ -141,8 +141,8 @@ pub(super) async fn settle(
     old: &Value,
     dry_run: bool,
 ) -> Result<Value, ApiError> {
-    if !call.shared.webhooks().is_idle(&call.shared.storage.snapshot())
-        && let Some(changed) = webhook::Write::of(call, Some(old), dry_run).mutate(Some(&object)).await?
+    if !admission::nobody_mutates(call)
+        && let Some(changed) = admission::mutate(call, Some(old), &object, dry_run).await?
     {
         object = arrange(call, changed, old)?;
     }

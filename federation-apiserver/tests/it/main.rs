@@ -19,6 +19,7 @@ mod kinds;
 mod kubectl;
 mod kubectl_access;
 mod kubectl_crd;
+mod mutations;
 mod namespaces;
 mod paths;
 mod policies;

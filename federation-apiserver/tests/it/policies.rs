@@ -138,3 +138,76 @@ async fn an_expression_that_does_not_compile_is_refused() {
         "{message}"
     );
 }
+
+#[tokio::test]
+async fn expressions_ask_the_authorizer() {
+    let world = World::new().await;
+    let rules = json!([
+        {"expression": "authorizer.group('apps').resource('deployments').namespace(request.namespace).check('create').allowed()"},
+        {"expression": "authorizer.requestResource.check('custom').allowed() && authorizer.path('/healthz').check('get').allowed()"},
+        {"expression": "authorizer.serviceAccount('demo', 'robot').group('').resource('pods').name('x').check('get').errored() == false"},
+        {"expression": "!authorizer.serviceAccount('demo', 'robot').group('').resource('pods').check('get').allowed()",
+         "message": "robots may"},
+    ]);
+    world.bind(policy(&rules), &json!({"validationActions": ["Deny"]})).await;
+    // Everybody may do everything here.
+    let status =
+        world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, MAPS, Some(config_map("a"))).await;
+    assert_eq!(
+        status["message"],
+        r#"configmaps "a" is forbidden: ValidatingAdmissionPolicy 'named' with binding 'bound' denied request: robots may"#
+    );
+}
+
+#[tokio::test]
+async fn rules_conditions_and_bindings_are_checked() {
+    let world = World::new().await;
+    let mut object = policy(&json!([{"expression": "request.nothing == ''"}]));
+    object["spec"]["matchConditions"] = json!([{"name": "not a name", "expression": "object.metadata.name"}]);
+    object["spec"]["matchConstraints"]["resourceRules"][0]["operations"] = json!(["*", "READ"]);
+    object["spec"]["paramKind"] = json!({"apiVersion": "a/b/c", "kind": "K"});
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, POLICIES, Some(object)).await;
+    let message = status["message"].as_str().unwrap();
+    for part in [
+        "undefined field 'nothing'",
+        "spec.matchConditions[0].name: Invalid value: \"not a name\"",
+        "spec.matchConstraints.resourceRules[0].operations: Invalid value: [\"*\",\"READ\"]: if '*' is present, must not specify other operations",
+        "spec.matchConstraints.resourceRules[0].operations[1]: Unsupported value: \"READ\"",
+        "spec.paramKind.apiVersion: Invalid value: \"a/b/c\": unexpected GroupVersion string: a/b/c",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let bound = binding(
+        &json!({"validationActions": ["Deny", "Deny"], "paramRef": {"parameterNotFoundAction": "Maybe"}}),
+    );
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, BINDINGS, Some(bound)).await;
+    let message = status["message"].as_str().unwrap();
+    for part in [
+        "spec.paramRef: Required value: one of name or selector must be specified",
+        "spec.paramRef.parameterNotFoundAction: Unsupported value: \"Maybe\"",
+        "spec.validationActions[1]: Duplicate value: \"Deny\"",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let webhook = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "hooks"},
+        "webhooks": [{
+            "name": "a.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "clientConfig": {"url": "http://user@example.com/x?y=z"},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods", "*"]}],
+            "matchConditions": [{"name": "broken", "expression": "object.metadata.name != "}],
+        }],
+    });
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, path, Some(webhook)).await;
+    let message = status["message"].as_str().unwrap();
+    for part in [
+        "webhooks[0].clientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[:port]/path",
+        "user information is not permitted in the URL",
+        "query parameters are not permitted in the URL",
+        "if '*' is present, must not specify other resources without subresources",
+        "webhooks[0].matchConditions[0].expression: Invalid value: \"object.metadata.name !=\": compilation failed: ",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}

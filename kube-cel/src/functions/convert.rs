@@ -99,7 +99,7 @@ fn uint(value: &Value) -> Outcome {
 }
 
 /// The text of a value, as `string()` and `%s` give it.
-pub(super) fn text(value: &Value) -> Outcome {
+pub(crate) fn text(value: &Value) -> Outcome {
     Ok(match value {
         Value::String(_) => value.clone(),
         Value::Bool(flag) => flag.to_string().into(),

@@ -1,23 +1,27 @@
 //! Functions and methods: their signatures, and what they do.
 
+mod authority;
 mod convert;
 mod lists;
 mod net;
 mod numbers;
 mod quantity;
+mod semver;
 mod strings;
 mod time;
 
-use crate::{Type, Value, error::EvalError};
+use crate::{Type, Value, access, error::EvalError};
 
+pub(crate) use convert::text;
 pub(crate) use numbers::arithmetic;
+pub use semver::Semver;
 pub use time::parse_duration;
 
 type Outcome = Result<Value, EvalError>;
 
 /// Signatures: for a method its target and a dot, the arguments, and behind `>` the result. Letters: b(ool), i(nt), u(int),
 /// d(ouble), s(tring), y (bytes), t(imestamp), r (duration), l(ist), L (list of strings), m(ap), o(ptional), q(uantity), U(RL), p (IP),
-/// c(IDR), f(ormat), T(ype), x (anything).
+/// c(IDR), f(ormat), T(ype), v (semantic version), A(uthorizer), P(ath), G(roup), R(esource), D(ecision), x (anything).
 const TABLE: &[(&str, &[&str])] = &[
     // the language itself
     ("size", &["s>i", "y>i", "l>i", "m>i", "s.>i", "y.>i", "l.>i", "m.>i"]),
@@ -134,9 +138,32 @@ const TABLE: &[(&str, &[&str])] = &[
     ("asApproximateFloat", &["q.>d"]),
     ("add", &["q.q>q", "q.i>q"]),
     ("sub", &["q.q>q", "q.i>q"]),
-    ("isLessThan", &["q.q>b"]),
-    ("isGreaterThan", &["q.q>b"]),
-    ("compareTo", &["q.q>i"]),
+    ("isLessThan", &["q.q>b", "v.v>b"]),
+    ("isGreaterThan", &["q.q>b", "v.v>b"]),
+    ("compareTo", &["q.q>i", "v.v>i"]),
+    // semantic versions
+    ("semver", &["s>v", "sb>v"]),
+    ("isSemver", &["s>b", "sb>b"]),
+    ("major", &["v.>i"]),
+    ("minor", &["v.>i"]),
+    ("patch", &["v.>i"]),
+    // JSON patches
+    ("jsonpatch.escapeKey", &["s>s"]),
+    // the authorizer
+    ("path", &["A.s>P"]),
+    ("group", &["A.s>G"]),
+    ("serviceAccount", &["A.ss>A"]),
+    ("resource", &["G.s>R"]),
+    ("subresource", &["R.s>R"]),
+    ("namespace", &["R.s>R"]),
+    ("name", &["R.s>R"]),
+    ("fieldSelector", &["R.s>R"]),
+    ("labelSelector", &["R.s>R"]),
+    ("check", &["P.s>D", "R.s>D"]),
+    ("allowed", &["D.>b"]),
+    ("reason", &["D.>s"]),
+    ("errored", &["D.>b"]),
+    ("error", &["D.>s"]),
     // named formats
     ("format.named", &["s>o"]),
     ("format.dns1123Label", &[">f"]),
@@ -211,14 +238,29 @@ fn type_of(letter: char) -> Type {
         'c' => Type::Opaque("net.CIDR"),
         'f' => Type::Opaque("kubernetes.NamedFormat"),
         'T' => Type::Type,
+        'v' => Type::Opaque("kubernetes.Semver"),
+        'A' => Type::Opaque(access::AUTHORIZER),
+        'P' => Type::Opaque(access::PATH),
+        'G' => Type::Opaque(access::GROUP),
+        'R' => Type::Opaque(access::RESOURCE),
+        'D' => Type::Opaque(access::DECISION),
         _ => Type::Dyn,
     }
 }
 
 /// Calls a function; the target of a method is the first of the values.
 pub(crate) fn call(name: &str, method: bool, values: &[Value]) -> Outcome {
-    let families =
-        [convert::call, strings::call, lists::call, numbers::call, time::call, net::call, quantity::call];
+    let families = [
+        convert::call,
+        strings::call,
+        lists::call,
+        numbers::call,
+        time::call,
+        net::call,
+        quantity::call,
+        semver::call,
+        authority::call,
+    ];
     for family in families {
         if let Some(outcome) = family(name, method, values) {
             return outcome;

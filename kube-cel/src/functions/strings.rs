@@ -53,6 +53,7 @@ pub(super) fn call(name: &str, method: bool, values: &[Value]) -> Option<Outcome
         }
         ("format", [String(pattern), List(items)]) if method => format(pattern, items),
         ("strings.quote", [String(text)]) => Ok(format!("{text:?}").into()),
+        ("jsonpatch.escapeKey", [String(text)]) => Ok(text.replace('~', "~0").replace('/', "~1").into()),
         ("base64.encode", [Bytes(bytes)]) => {
             Ok(base64::engine::general_purpose::STANDARD.encode(bytes).into())
         }

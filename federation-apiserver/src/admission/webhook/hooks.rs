@@ -10,6 +10,7 @@ use kube_cel::{Program, Type};
 use serde_json::{Value, json};
 
 use crate::{
+    admission::policy,
     cache::Collection,
     outbound::{self, Server},
     store::{ResourceKey, Snapshot},
@@ -89,17 +90,13 @@ fn read(configurations: &Collection) -> Vec<Hook> {
         .collect()
 }
 
-/// What conditions may ask for.
-pub(super) fn condition_types() -> Vec<(&'static str, Type)> {
-    vec![("object", Type::Dyn), ("oldObject", Type::Dyn), ("request", Type::Dyn)]
-}
-
 impl Hook {
     fn read(configuration: &str, webhook: &Value) -> Self {
         let items = |name: &str| webhook[name].as_array().map(Vec::as_slice).unwrap_or_default();
+        let known = policy::base_types(false);
         let conditions = items("matchConditions").iter().map(|condition| {
             let source = condition["expression"].as_str().unwrap_or_default();
-            let program = Program::compile_as(source, &condition_types(), &Type::Bool);
+            let program = Program::compile_as(source, &known, &Type::Bool);
             (source.to_owned(), program.map_err(|error| error.to_string()))
         });
         let mut spoken = items("admissionReviewVersions").iter().filter_map(Value::as_str);

@@ -1,5 +1,7 @@
 //! Which webhooks a write is for, and in which version of its kind they want to see it.
 
+use std::sync::Arc;
+
 use apimachinery::{ApiError, labels::labels_of};
 use kube_cel::{Budget, Value as Cel};
 use serde_json::Value;
@@ -7,8 +9,8 @@ use serde_json::Value;
 use super::{Form, Write, hooks::Hook};
 use crate::{
     admission::{
-        matching::{self, Subject},
-        policy,
+        matching::{self, Operation, Subject},
+        policy::{self, authority::Decisions},
     },
     crd::conversion,
     registry::{Kind, KindRef},
@@ -54,7 +56,7 @@ impl Write<'_> {
         request["requestResource"] =
             serde_json::json!({"group": own.group, "version": own.version, "resource": own.plural});
         let matched = Matched { request, object, old, kind: self.form.is_none().then_some(kind) };
-        self.meets_conditions(hook, &matched).map(|meets| meets.then_some(matched))
+        self.meets_conditions(hook, &matched).await.map(|meets| meets.then_some(matched))
     }
 
     /// An object in the version that a webhook sees.
@@ -136,15 +138,38 @@ impl Write<'_> {
     }
 
     /// Whether all conditions hold. One that is false outranks one that fails.
-    fn meets_conditions(&self, hook: &Hook, matched: &Matched) -> Result<bool, ApiError> {
+    async fn meets_conditions(&self, hook: &Hook, matched: &Matched) -> Result<bool, ApiError> {
         if hook.conditions.is_empty() {
             return Ok(true);
         }
+        let decisions: Arc<Decisions> = Arc::default();
+        loop {
+            let outcome = self.conditions_hold(hook, matched, &decisions);
+            if !decisions.learn(self.call).await {
+                return outcome;
+            }
+        }
+    }
+
+    fn conditions_hold(
+        &self,
+        hook: &Hook,
+        matched: &Matched,
+        decisions: &Arc<Decisions>,
+    ) -> Result<bool, ApiError> {
+        let verb = match self.operation {
+            Operation::Create => "create",
+            Operation::Update => "update",
+            Operation::Delete => "delete",
+        };
+        let name = matched.request["name"].as_str().unwrap_or_default();
         let cel = |value: Option<&Value>| value.map_or(Cel::Null, Cel::from_json);
         let known = [
             ("object", cel(matched.object.as_ref())),
             ("oldObject", cel(matched.old.as_ref())),
             ("request", Cel::from_json(&matched.request)),
+            ("namespaceObject", Cel::Null),
+            ("authorizer", decisions.variable(self.call, verb, name)),
         ];
         let mut budget = Budget::new(STEPS_MAX);
         let mut failed = Vec::new();
@@ -170,7 +195,6 @@ impl Write<'_> {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let name = matched.request["name"].as_str().unwrap_or_default();
         Err(ApiError::forbidden(&self.call.resource(), name, &why))
     }
 }

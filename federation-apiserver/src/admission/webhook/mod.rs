@@ -14,12 +14,14 @@ mod hooks;
 mod matching;
 mod review;
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use apimachinery::{ApiError, status::Reason};
 use futures::{StreamExt as _, stream::FuturesOrdered};
 use serde_json::{Value, json};
 
-use hooks::Hook;
 pub(crate) use hooks::Webhooks;
+use hooks::{Hook, State};
 use review::Phase;
 
 use super::matching::Operation;
@@ -46,6 +48,35 @@ pub(crate) struct Write<'a> {
     pub(crate) dry_run: bool,
 }
 
+/// Which mutating webhooks were asked about one write, and which are to be asked again.
+pub(crate) struct Turns {
+    state: Arc<State>,
+    exempt: bool,
+    /// Those that want to see later changes.
+    invoked: BTreeSet<usize>,
+    again: BTreeSet<usize>,
+    /// What they made last.
+    last: Option<Value>,
+}
+
+impl Turns {
+    /// Of a write that nobody was asked about yet.
+    pub(crate) fn new(write: &Write<'_>) -> Self {
+        let state = write.call.shared.webhooks().state(&write.call.shared.storage.snapshot());
+        let (invoked, again) = (BTreeSet::new(), BTreeSet::new());
+        Self { state, exempt: write.is_exempt(), invoked, again, last: None }
+    }
+
+    fn is_over(&self) -> bool {
+        self.exempt || self.state.mutating.is_empty()
+    }
+
+    /// All before it that want to see what others change.
+    fn changed(&mut self) {
+        self.again.append(&mut self.invoked);
+    }
+}
+
 impl<'a> Write<'a> {
     /// A write of objects of the call's own kind.
     pub(crate) fn of(call: &'a Call, old: Option<&'a Value>, dry_run: bool) -> Self {
@@ -63,35 +94,47 @@ impl<'a> Write<'a> {
     /// # Errors
     /// When one refuses, or cannot be asked and must be.
     pub(crate) async fn mutate(&self, object: Option<&Value>) -> Result<Option<Value>, ApiError> {
-        let state = self.call.shared.webhooks().state(&self.call.shared.storage.snapshot());
-        if state.mutating.is_empty() || self.is_exempt() {
+        let mut turns = Turns::new(self);
+        if turns.is_over() {
             return Ok(None);
         }
         let mut current = object.cloned();
-        let mut changed = false;
-        let mut invoked: Vec<bool> = vec![false; state.mutating.len()];
-        let mut again: Vec<bool> = vec![false; state.mutating.len()];
         for round in 0..2 {
-            for (index, hook) in state.mutating.iter().enumerate() {
-                if round > 0 && !again[index] {
-                    continue;
-                }
-                let next = self.mutate_by(hook, current.as_ref(), round, index).await?;
-                if let Some(next) = next {
-                    if current.as_ref() != Some(&next) {
-                        changed = true;
-                        // All before it that want to see what others change.
-                        again.clone_from(&invoked);
-                        current = Some(next);
-                    }
-                    invoked[index] |= hook.reinvoke;
-                }
+            current = self.turn(&mut turns, round, current).await?;
+        }
+        Ok(current.filter(|current| Some(current) != object))
+    }
+
+    /// Asks the mutating webhooks in order: all of them the first time, and the second those that want to see what others changed.
+    pub(crate) async fn turn(
+        &self,
+        turns: &mut Turns,
+        round: usize,
+        object: Option<Value>,
+    ) -> Result<Option<Value>, ApiError> {
+        if turns.is_over() {
+            return Ok(object);
+        }
+        if round > 0 && turns.last != object {
+            turns.changed();
+        }
+        let state = Arc::clone(&turns.state);
+        let mut current = object;
+        for (index, hook) in state.mutating.iter().enumerate() {
+            if round > 0 && !turns.again.contains(&index) {
+                continue;
             }
-            if !again.contains(&true) {
-                break;
+            let Some(next) = self.mutate_by(hook, current.as_ref(), round, index).await? else { continue };
+            if current.as_ref() != Some(&next) {
+                turns.changed();
+                current = Some(next);
+            }
+            if hook.reinvoke {
+                turns.invoked.insert(index);
             }
         }
-        Ok(current.filter(|_| changed))
+        turns.last.clone_from(&current);
+        Ok(current)
     }
 
     /// Asks one: nothing if it is not for this write, else the object after it.

@@ -1,0 +1,276 @@
+//! Lets the administrators' policies and webhooks change what is about to be written.
+//!
+//! As in kube-apiserver: first the policies, one after another, then the webhooks, and if anything was changed both once more, those
+//! that ask for it (`reinvocationPolicy: IfNeeded`) and that were asked before the change.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use apimachinery::{
+    ApiError,
+    apply::{Duplicates, ObjectType},
+    patch::{self, PatchError},
+    status::Reason,
+};
+use serde_json::Value;
+
+use super::{
+    judge::Asked,
+    policy::{
+        Bound, Misconfigured, Request, State,
+        mutating::{Change, MutatingPolicy, Mutation},
+    },
+    webhook::{self, Turns},
+};
+use crate::verbs::{Call, settle_mutated};
+
+/// Whether nobody changes anything, as most often.
+pub(crate) fn nobody_mutates(call: &Call) -> bool {
+    let snapshot = call.shared.storage.snapshot();
+    call.shared.webhooks().is_idle(&snapshot) && call.shared.policies().state(&snapshot).mutating.is_empty()
+}
+
+/// Lets policies and webhooks change a new state, which is written in place of `old` if there is one: what they make of it, if
+/// they change it.
+///
+/// # Errors
+/// When one refuses, or fails and must not.
+pub(crate) async fn mutate(
+    call: &Call,
+    old: Option<&Value>,
+    object: &Value,
+    dry_run: bool,
+) -> Result<Option<Value>, ApiError> {
+    let snapshot = call.shared.storage.snapshot();
+    let state = call.shared.policies().state(&snapshot);
+    let asked = if state.mutating.is_empty() { None } else { Asked::new(call) };
+    let Some(asked) = asked else {
+        return webhook::Write::of(call, old, dry_run).mutate(Some(object)).await;
+    };
+    let hooks = webhook::Write::of(call, old, dry_run);
+    let mut policies = Policies::new(&asked, &state, old, object, dry_run);
+    let mut turns = Turns::new(&hooks);
+    let mut current = object.clone();
+    for round in 0..2 {
+        current = policies.round(round, current).await?;
+        let before = current.clone();
+        current = hooks.turn(&mut turns, round, Some(current)).await?.unwrap_or(before);
+        if current == *object {
+            break;
+        }
+    }
+    Ok((current != *object).then_some(current))
+}
+
+/// A policy with a binding and one of its parameters.
+struct Invocation<'a> {
+    policy: &'a MutatingPolicy,
+    binding: &'a str,
+    params: Option<Value>,
+}
+
+/// The mutating policies of one write.
+struct Policies<'a> {
+    asked: &'a Asked<'a>,
+    old: Option<&'a Value>,
+    dry_run: bool,
+    invocations: Vec<Invocation<'a>>,
+    /// Faults of configurations.
+    faults: Vec<String>,
+    /// Those that want to see later changes.
+    invoked: BTreeSet<usize>,
+    again: BTreeSet<usize>,
+    /// What the last round made.
+    last: Option<Value>,
+}
+
+impl<'a> Policies<'a> {
+    /// Those that are for a write. As in kube-apiserver, that is decided once, by the object as it came.
+    fn new(
+        asked: &'a Asked<'a>,
+        state: &'a Arc<State>,
+        old: Option<&'a Value>,
+        object: &Value,
+        dry_run: bool,
+    ) -> Self {
+        let request = asked.request(old, Some(object), dry_run);
+        let (mut invocations, mut faults) = (Vec::new(), Vec::new());
+        for Bound { policy, binding } in &state.mutating {
+            if !policy.frame.is_for(&request) || !binding.is_for(&request.subject) {
+                continue;
+            }
+            let name = &policy.frame.name;
+            match policy.frame.params(&asked.snapshot, &*asked.served, binding, &request) {
+                Ok(all) => invocations.extend(all.into_iter().map(|params| Invocation {
+                    policy,
+                    binding: &binding.name,
+                    params,
+                })),
+                Err(_) if policy.frame.ignore_failures => {}
+                Err(Misconfigured::Policy(why)) => {
+                    faults.push(format!("policy {name:?} denied request: failed to configure policy: {why}"));
+                }
+                Err(Misconfigured::Binding(why)) => {
+                    faults.push(denied(name, &binding.name, &format!("failed to configure binding: {why}")));
+                }
+            }
+        }
+        let (invoked, again) = (BTreeSet::new(), BTreeSet::new());
+        Self { asked, old, dry_run, invocations, faults, invoked, again, last: None }
+    }
+
+    /// Asks them in order; in the second round those that want to see what others changed.
+    async fn round(&mut self, round: usize, object: Value) -> Result<Value, ApiError> {
+        if round > 0 && self.last.as_ref() != Some(&object) {
+            self.again.append(&mut self.invoked);
+        }
+        let mut faults = std::mem::take(&mut self.faults);
+        let mut current = object;
+        for (index, invocation) in self.invocations.iter().enumerate() {
+            if round > 0 && !self.again.contains(&index) {
+                continue;
+            }
+            let before = current.clone();
+            match self.invoke(invocation, current).await? {
+                Ok(next) => current = next,
+                Err((next, why)) => {
+                    current = next;
+                    if !invocation.policy.frame.ignore_failures {
+                        let name = &invocation.policy.frame.name;
+                        faults.extend(why.iter().map(|why| denied(name, invocation.binding, why)));
+                    }
+                }
+            }
+            if current != before {
+                self.again.append(&mut self.invoked);
+            }
+            if invocation.policy.reinvoke {
+                self.invoked.insert(index);
+            }
+        }
+        self.last = Some(current.clone());
+        let Some(first) = faults.first() else { return Ok(current) };
+        let name = current["metadata"]["name"].as_str().unwrap_or_default();
+        let mut error = ApiError::forbidden(&self.asked.call.resource(), name, "");
+        error.message.clone_from(first);
+        error.reason = Reason::Invalid;
+        Err(faults.into_iter().fold(error, |error, why| error.with_cause("", why, "")))
+    }
+
+    /// The object after one policy, and what failed of its mutations: the others count.
+    async fn invoke(
+        &self,
+        invocation: &Invocation<'_>,
+        object: Value,
+    ) -> Result<Result<Value, (Value, Vec<String>)>, ApiError> {
+        let (policy, params) = (invocation.policy, invocation.params.as_ref());
+        let mut current = object;
+        match self.meets(policy, params, &current).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(current)),
+            Err(why) => return Ok(Err((current, vec![why]))),
+        }
+        let mut failed = Vec::new();
+        for mutation in &policy.mutations {
+            let change = match self.change(policy, mutation, params, &current).await {
+                Ok(change) => change,
+                Err(why) => {
+                    failed.push(why);
+                    continue;
+                }
+            };
+            match changed(self.asked.call, &current, &change)? {
+                Ok(next) => current = next,
+                Err(why) => failed.push(why),
+            }
+        }
+        Ok(if failed.is_empty() { Ok(current) } else { Err((current, failed)) })
+    }
+
+    fn request<'r>(&'r self, object: &'r Value) -> Request<'r> {
+        self.asked.request(self.old, Some(object), self.dry_run)
+    }
+
+    async fn meets(
+        &self,
+        policy: &MutatingPolicy,
+        params: Option<&Value>,
+        object: &Value,
+    ) -> Result<bool, String> {
+        let request = self.request(object);
+        loop {
+            let outcome = policy.meets(params, &request);
+            if !self.asked.decisions.learn(self.asked.call).await {
+                return outcome;
+            }
+        }
+    }
+
+    async fn change(
+        &self,
+        policy: &MutatingPolicy,
+        mutation: &Mutation,
+        params: Option<&Value>,
+        object: &Value,
+    ) -> Result<Change, String> {
+        let request = self.request(object);
+        loop {
+            let outcome = policy.change(mutation, params, &request);
+            if !self.asked.decisions.learn(self.asked.call).await {
+                return outcome;
+            }
+        }
+    }
+}
+
+fn denied(policy: &str, binding: &str, why: &str) -> String {
+    format!("policy '{policy}' with binding '{binding}' denied request: {why}")
+}
+
+/// The object after a change, with types checked and defaults filled in, or why the change does not fit.
+fn changed(call: &Call, before: &Value, change: &Change) -> Result<Result<Value, String>, ApiError> {
+    let mut next = match change {
+        Change::Apply(configuration) => match call.typed(|kind| merged(kind, before, configuration)) {
+            Ok(next) => next,
+            Err(why) => return Ok(Err(format!("error applying patch: {why}"))),
+        },
+        Change::Json(operations) => {
+            let mut next = before.clone();
+            match patch::json::apply(&mut next, operations) {
+                Ok(()) => next,
+                // A test that fails is no fault: the patch does not apply.
+                Err(PatchError::Failed(why)) if why.ends_with("test failed") => {
+                    return Ok(Ok(before.clone()));
+                }
+                Err(why) => return Ok(Err(format!("JSONPath: {why}"))),
+            }
+        }
+    };
+    let kind = &call.kind;
+    if let Some(report) = call.shared.schemas().validate(kind.group, kind.version, kind.kind, &next)
+        && let Some(first) = report.mismatches.first()
+    {
+        return Err(ApiError::internal(first));
+    }
+    call.canonicalise(&mut next);
+    settle_mutated(kind, &mut next, before)?;
+    Ok(Ok(next))
+}
+
+/// Merges a configuration as server-side apply does. It may not say anything of what is one value as a whole, since it would take
+/// away what it does not say.
+fn merged(kind: ObjectType<'_>, before: &Value, configuration: &Value) -> Result<Value, String> {
+    let mut configuration = configuration.clone();
+    for name in ["apiVersion", "kind"] {
+        configuration[name] = before[name].clone();
+    }
+    kind.validate(&configuration, Duplicates::Refuse)
+        .map_err(|errors| format!("failed to convert patch object to typed object: {}", errors.join(", ")))?;
+    let atomic = kind.atomic_fields(&configuration);
+    if !atomic.is_empty() {
+        return Err(format!(
+            "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {}",
+            atomic.join(", ")
+        ));
+    }
+    kind.merge(before, &configuration).map_err(|why| format!("failed to merge patch: {why}"))
+}

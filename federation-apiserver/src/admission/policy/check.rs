@@ -1,0 +1,216 @@
+//! What is wrong with the expressions of a policy, or with the conditions of a webhook.
+
+use apimachinery::{FieldError, FieldPath, names};
+use kube_cel::{Program, Type};
+use serde_json::Value;
+
+use super::{
+    frame::{Compiled, base_types, types},
+    mutating,
+};
+use crate::{
+    registry::Faults,
+    validation::{items, one_of, text},
+};
+
+/// Conditions of one policy or webhook.
+const CONDITIONS_MAX: usize = 64;
+/// Audit annotations of one policy.
+const ANNOTATIONS_MAX: usize = 20;
+/// Bytes of the expression of an annotation.
+const ANNOTATION_EXPRESSION_MAX: usize = 5 << 10;
+
+/// Compiles an expression, and tells what is wrong with it.
+fn expression(
+    source: &str,
+    known: &[(&str, Type)],
+    wanted: &Type,
+    path: &FieldPath,
+    faults: &mut Faults,
+) -> Compiled {
+    let program = Program::compile_as(source, known, wanted).map_err(|error| error.to_string());
+    if let Err(error) = &program {
+        let detail = if error.starts_with("must evaluate") {
+            error.clone()
+        } else {
+            format!("compilation failed: {error}")
+        };
+        faults.push(FieldError::invalid(path, source, &detail));
+    }
+    program
+}
+
+/// The faults of match conditions.
+pub(crate) fn check_conditions(owner: &Value, has_params: bool, path: &FieldPath, faults: &mut Faults) {
+    let path = path.child("matchConditions");
+    let conditions: Vec<&Value> = items(owner, "matchConditions").collect();
+    if conditions.len() > CONDITIONS_MAX {
+        faults.push(FieldError::too_many(&path, conditions.len(), CONDITIONS_MAX));
+    }
+    let mut seen = Vec::new();
+    let known = base_types(has_params);
+    for (at, condition) in conditions.into_iter().enumerate() {
+        let path = path.index(at);
+        match text(condition, "expression").trim() {
+            "" => faults.push(FieldError::required(&path.child("expression"), "")),
+            source => {
+                let _compiled = expression(source, &known, &Type::Bool, &path.child("expression"), faults);
+            }
+        }
+        let (name, path) = (text(condition, "name"), path.child("name"));
+        if name.is_empty() {
+            faults.push(FieldError::required(&path, ""));
+            continue;
+        }
+        qualified(name, &path, faults);
+        if seen.contains(&name) {
+            faults.push(FieldError::duplicate(&path, name));
+        }
+        seen.push(name);
+    }
+}
+
+fn qualified(name: &str, path: &FieldPath, faults: &mut Faults) {
+    faults.extend(names::qualified_name(name).iter().map(|why| FieldError::invalid(path, name, why)));
+}
+
+/// The faults of a policy's conditions and expressions.
+pub(crate) fn check_policy(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    let has_params = spec["paramKind"].is_object();
+    check_conditions(spec, has_params, &path, faults);
+    let mut variables: Vec<(String, Compiled)> = Vec::new();
+    for (at, variable) in items(spec, "variables").enumerate() {
+        let path = path.child("variables").index(at);
+        let name = text(variable, "name");
+        if name.trim().is_empty() {
+            faults.push(FieldError::required(&path.child("name"), "name is not specified"));
+        } else if !kube_cel::is_identifier(name) {
+            let why = "name is not a valid CEL identifier";
+            faults.push(FieldError::invalid(&path.child("name"), name, why));
+        }
+        let path = path.child("expression");
+        let program = match text(variable, "expression") {
+            source if source.trim().is_empty() => {
+                faults.push(FieldError::required(&path, "expression is not specified"));
+                Err(String::new())
+            }
+            source => expression(source, &types(&variables, has_params), &Type::Dyn, &path, faults),
+        };
+        variables.push((name.to_owned(), program));
+    }
+    let known = types(&variables, has_params);
+    if object["kind"] == "MutatingAdmissionPolicy" {
+        check_mutations(spec, &path, &mutating::types(known), faults);
+    } else {
+        check_validations(spec, &path, &known, faults);
+        check_annotations(object, &path, &known, faults);
+    }
+}
+
+fn check_validations(spec: &Value, path: &FieldPath, known: &[(&'static str, Type)], faults: &mut Faults) {
+    // Messages are made without asking anybody.
+    let plain: Vec<_> = known.iter().filter(|(name, _)| *name != "authorizer").cloned().collect();
+    for (at, rule) in items(spec, "validations").enumerate() {
+        let path = path.child("validations").index(at);
+        match text(rule, "expression") {
+            source if source.trim().is_empty() => {
+                faults.push(FieldError::required(&path.child("expression"), "expression is not specified"));
+            }
+            source => {
+                let _compiled = expression(source, known, &Type::Bool, &path.child("expression"), faults);
+            }
+        }
+        let (source, at) = (text(rule, "messageExpression"), path.child("messageExpression"));
+        if !source.is_empty() && source.trim().is_empty() {
+            faults.push(FieldError::invalid(&at, source, "must be non-empty if specified"));
+        } else if !source.is_empty() {
+            let _compiled = expression(source, &plain, &Type::String, &at, faults);
+        }
+        let (message, at) = (text(rule, "message"), path.child("message"));
+        if !message.is_empty() && message.trim().is_empty() {
+            faults.push(FieldError::invalid(&at, message, "message must be non-empty if specified"));
+        } else if message.trim().contains(['\n', '\r']) {
+            faults.push(FieldError::invalid(&at, message, "message must not contain line breaks"));
+        }
+        if let Some(reason) = rule["reason"].as_str() {
+            let reasons = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
+            one_of(reason, &path.child("reason"), &reasons, faults);
+        }
+    }
+}
+
+fn check_annotations(object: &Value, path: &FieldPath, known: &[(&'static str, Type)], faults: &mut Faults) {
+    let path = path.child("auditAnnotations");
+    let annotations: Vec<&Value> = items(&object["spec"], "auditAnnotations").collect();
+    if annotations.len() > ANNOTATIONS_MAX {
+        let why = format!("must not have more than {ANNOTATIONS_MAX} auditAnnotations");
+        faults.push(FieldError::invalid(&path, object["spec"]["auditAnnotations"].clone(), &why));
+    }
+    let policy = text(&object["metadata"], "name");
+    let mut keys = Vec::new();
+    for (at, annotation) in annotations.into_iter().enumerate() {
+        let path = path.index(at);
+        let key = text(annotation, "key");
+        qualified(&format!("{policy}/{key}"), &path.child("key"), faults);
+        let (source, at) = (text(annotation, "valueExpression").trim(), path.child("valueExpression"));
+        if source.is_empty() {
+            faults.push(FieldError::required(&at, "valueExpression is not specified"));
+        } else if source.len() > ANNOTATION_EXPRESSION_MAX {
+            let why = format!("must not exceed {ANNOTATION_EXPRESSION_MAX} bytes in length");
+            faults.push(FieldError::required(&at, &why));
+        } else {
+            let program = expression(source, known, &Type::Dyn, &at, faults);
+            let kind = program.map_or(Type::Dyn, |program| program.result().clone());
+            if !matches!(kind, Type::String | Type::Null | Type::Dyn) {
+                faults.push(FieldError::invalid(&at, source, "must evaluate to one of [string null_type]"));
+            }
+        }
+        if keys.contains(&key) {
+            faults.push(FieldError::duplicate(&path.child("key"), key));
+        }
+        keys.push(key);
+    }
+}
+
+fn check_mutations(spec: &Value, path: &FieldPath, known: &[(&'static str, Type)], faults: &mut Faults) {
+    let path = path.child("mutations");
+    if items(spec, "mutations").next().is_none() {
+        faults.push(FieldError::required(&path, "mutations must contain at least one item"));
+    }
+    for (at, mutation) in items(spec, "mutations").enumerate() {
+        let path = path.index(at);
+        let json = match text(mutation, "patchType") {
+            "ApplyConfiguration" => false,
+            "JSONPatch" => true,
+            "" => {
+                faults.push(FieldError::required(&path.child("patchType"), ""));
+                continue;
+            }
+            other => {
+                one_of(other, &path.child("patchType"), &["ApplyConfiguration", "JSONPatch"], faults);
+                continue;
+            }
+        };
+        let (own, other) =
+            if json { ("jsonPatch", "applyConfiguration") } else { ("applyConfiguration", "jsonPatch") };
+        if mutation[other].is_object() {
+            let why = format!("must not be specified when patchType is {}", text(mutation, "patchType"));
+            faults.push(FieldError::forbidden(&path.child(other), &why));
+        }
+        let path = path.child(own);
+        if !mutation[own].is_object() {
+            faults.push(FieldError::required(&path, ""));
+            continue;
+        }
+        match text(&mutation[own], "expression") {
+            source if source.trim().is_empty() => {
+                faults.push(FieldError::required(&path.child("expression"), "expression is not specified"));
+            }
+            source => {
+                let wanted = mutating::wanted(json);
+                let _compiled = expression(source, known, &wanted, &path.child("expression"), faults);
+            }
+        }
+    }
+}

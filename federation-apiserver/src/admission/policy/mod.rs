@@ -1,0 +1,160 @@
+//! Admission policies: rules in the Common Expression Language over what is written (KEP-3488), and changes of it (KEP-3962).
+//!
+//! Policies are compiled when they, or their bindings, have changed since the last write; a write asks only whether they have,
+//! which compares pointers. Each evaluation of a policy spends one budget, so that no policy makes the server slow.
+//!
+//! - [`frame`] is what both kinds have: whom they are for, parameters, variables, conditions.
+//! - [`validating`] says yes or no, [`mutating`] makes patches.
+//! - [`authority`] answers what expressions ask the authorizer.
+//! - [`check`] tells what is wrong with a policy.
+
+pub(super) mod authority;
+mod check;
+mod frame;
+pub(super) mod mutating;
+pub(super) mod validating;
+
+use std::sync::{Arc, LazyLock};
+
+use arc_swap::ArcSwap;
+use kube_cel::Value as Cel;
+use serde_json::{Value, json};
+
+pub(crate) use check::{check_conditions, check_policy};
+pub(super) use frame::{Misconfigured, base_types};
+use mutating::MutatingPolicy;
+use validating::ValidatingPolicy;
+
+use super::matching::{self, Subject};
+use crate::{
+    cache::Collection,
+    store::{ResourceKey, Snapshot, Stored},
+};
+
+/// `RuntimeCELCostBudget`, in our steps: about a second for a policy that needs all of it.
+const STEPS_MAX: u64 = 5_000_000;
+
+const GROUP: &str = "admissionregistration.k8s.io";
+static KEYS: LazyLock<[ResourceKey; 4]> = LazyLock::new(|| {
+    [
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "mutatingadmissionpolicies",
+        "mutatingadmissionpolicybindings",
+    ]
+    .map(|plural| ResourceKey::new(GROUP, plural))
+});
+
+/// The policies of a server, compiled.
+#[derive(Default)]
+pub(crate) struct Policies(ArcSwap<State>);
+
+/// One state of the policies.
+#[derive(Default)]
+pub(super) struct State {
+    made_from: [Collection; 4],
+    pub(super) validating: Vec<Bound<ValidatingPolicy>>,
+    pub(super) mutating: Vec<Bound<MutatingPolicy>>,
+}
+
+/// A policy and one of its bindings.
+pub(super) struct Bound<P> {
+    pub(super) policy: Arc<P>,
+    pub(super) binding: Binding,
+}
+
+/// What says where a policy holds.
+#[derive(Clone)]
+pub(super) struct Binding {
+    pub(super) name: String,
+    policy: String,
+    pub(super) spec: Value,
+}
+
+/// What a request looks like to policies.
+#[derive(Clone)]
+pub(crate) struct Request<'a> {
+    pub(crate) subject: Subject<'a>,
+    /// `AdmissionRequest`, without its objects.
+    pub(crate) request: Value,
+    /// The Namespace object, if there is one.
+    pub(crate) namespace: Option<Value>,
+    /// The variable `authorizer`.
+    pub(crate) authorizer: Cel,
+}
+
+/// Finds the objects that a policy takes its parameters from.
+pub(crate) trait Parameters {
+    /// The resource of a kind, and whether it is namespaced.
+    fn resource_of(&self, api_version: &str, kind: &str) -> Option<(ResourceKey, bool)>;
+}
+
+impl Policies {
+    /// The policies as of a snapshot.
+    pub(super) fn state(&self, snapshot: &Snapshot) -> Arc<State> {
+        let state = self.0.load_full();
+        if KEYS.iter().zip(&state.made_from).all(|(key, known)| snapshot.collection(key).same(known)) {
+            return state;
+        }
+        let made_from = KEYS.each_ref().map(|key| snapshot.collection(key));
+        let [validating, validating_bindings, mutating, mutating_bindings] = &made_from;
+        let next = Arc::new(State {
+            validating: bind(validating, validating_bindings, ValidatingPolicy::read),
+            mutating: bind(mutating, mutating_bindings, MutatingPolicy::read),
+            made_from,
+        });
+        self.0.store(Arc::clone(&next));
+        next
+    }
+}
+
+fn bind<P>(policies: &Collection, bindings: &Collection, read: impl Fn(&str, &Value) -> P) -> Vec<Bound<P>> {
+    let bindings: Vec<_> = bindings.iter().filter_map(|stored| Binding::read(stored)).collect();
+    let mut bound = Vec::new();
+    for stored in policies.iter() {
+        let Ok(object) = stored.value() else { continue };
+        let name = &stored.key.name;
+        let policy = Arc::new(read(name, &object["spec"]));
+        let own = bindings.iter().filter(|binding| binding.policy == *name);
+        bound.extend(own.map(|binding| Bound { policy: Arc::clone(&policy), binding: binding.clone() }));
+    }
+    bound
+}
+
+impl Binding {
+    fn read(stored: &Stored) -> Option<Self> {
+        let object = stored.value().ok()?;
+        let policy = object["spec"]["policyName"].as_str()?.to_owned();
+        Some(Self { name: stored.key.name.clone(), policy, spec: object["spec"].clone() })
+    }
+
+    /// Whether the binding is for a request.
+    pub(super) fn is_for(&self, subject: &Subject<'_>) -> bool {
+        matching::matches(&self.spec["matchResources"], subject)
+    }
+}
+
+/// `admission.k8s.io` AdmissionRequest, as far as expressions may ask for it.
+pub(crate) fn request_value(
+    subject: &Subject<'_>,
+    kind: &str,
+    namespace: &str,
+    user: &crate::auth::User,
+    dry_run: bool,
+) -> Value {
+    let kind = json!({"group": subject.group, "version": subject.version, "kind": kind});
+    let resource = json!({"group": subject.group, "version": subject.version, "resource": subject.resource});
+    json!({
+        "kind": kind,
+        "resource": resource,
+        "subResource": subject.subresource,
+        "requestKind": kind,
+        "requestResource": resource,
+        "requestSubResource": subject.subresource,
+        "name": subject.name,
+        "namespace": namespace,
+        "operation": subject.operation.as_str(),
+        "userInfo": {"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra},
+        "dryRun": dry_run,
+    })
+}

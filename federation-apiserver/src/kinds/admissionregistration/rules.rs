@@ -1,0 +1,363 @@
+//! What webhooks, admission policies and their bindings must be (`pkg/apis/admissionregistration/validation`).
+
+use std::collections::BTreeSet;
+
+use apimachinery::{FieldError, FieldPath, labels::validate_label_selector, names};
+use http::Uri;
+use serde_json::Value;
+
+use crate::{
+    admission,
+    registry::Faults,
+    validation::{items, one_of, required, subdomain, text},
+};
+
+const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
+const SCOPES: [&str; 3] = ["*", "Cluster", "Namespaced"];
+/// What is wanted of the URL of a webhook.
+const FORM: &str = "; desired format: https://host[:port]/path";
+
+/// Finds the faults of a configuration of webhooks.
+pub(super) fn webhooks(object: &Value, faults: &mut Faults) {
+    let mut names = Vec::new();
+    for (index, webhook) in items(object, "webhooks").enumerate() {
+        let path = FieldPath::new("webhooks").index(index);
+        versions(webhook, &path.child("admissionReviewVersions"), faults);
+        let name = text(webhook, "name");
+        full_name(name, &path.child("name"), faults);
+        if names.contains(&name) {
+            faults.push(FieldError::duplicate(&path.child("name"), name));
+        }
+        names.push(name);
+        for (at, rule) in items(webhook, "rules").enumerate() {
+            operations(rule, &path.child("rules").index(at), faults);
+        }
+        one_of(text(webhook, "failurePolicy"), &path.child("failurePolicy"), &["Fail", "Ignore"], faults);
+        one_of(text(webhook, "matchPolicy"), &path.child("matchPolicy"), &["Equivalent", "Exact"], faults);
+        match text(webhook, "sideEffects") {
+            "" => {
+                let message = "must specify one of None, NoneOnDryRun";
+                faults.push(FieldError::required(&path.child("sideEffects"), message));
+            }
+            effects => one_of(effects, &path.child("sideEffects"), &["None", "NoneOnDryRun"], faults),
+        }
+        if let Some(seconds) = webhook["timeoutSeconds"].as_i64()
+            && !(1..=30).contains(&seconds)
+        {
+            let message = "the timeout value must be between 1 and 30 seconds";
+            faults.push(FieldError::invalid(&path.child("timeoutSeconds"), seconds, message));
+        }
+        selectors(webhook, &path, faults);
+        client(&webhook["clientConfig"], &path.child("clientConfig"), faults);
+        admission::check_conditions(webhook, false, &path, faults);
+    }
+}
+
+fn versions(webhook: &Value, path: &FieldPath, faults: &mut Faults) {
+    let versions: Vec<_> = items(webhook, "admissionReviewVersions").filter_map(Value::as_str).collect();
+    if versions.is_empty() {
+        faults.push(FieldError::required(path, "must specify one of v1, v1beta1"));
+        return;
+    }
+    for (at, version) in versions.iter().enumerate() {
+        let path = path.index(at);
+        if versions[..at].contains(version) {
+            faults.push(FieldError::duplicate(&path, *version));
+            continue;
+        }
+        let wrong = names::dns1035_label(version);
+        if !wrong.is_empty() {
+            faults.push(FieldError::invalid(&path, *version, &wrong.join(",")));
+        }
+    }
+    if !versions.iter().any(|version| matches!(*version, "v1" | "v1beta1")) {
+        let message = "must include at least one of v1, v1beta1";
+        faults.push(FieldError::invalid(path, webhook["admissionReviewVersions"].clone(), message));
+    }
+}
+
+/// `IsFullyQualifiedName`
+fn full_name(name: &str, path: &FieldPath, faults: &mut Faults) {
+    if name.is_empty() {
+        faults.push(FieldError::required(path, ""));
+        return;
+    }
+    let wrong = names::dns1123_subdomain(name);
+    if !wrong.is_empty() {
+        faults.push(FieldError::invalid(path, name, &wrong.join(",")));
+    } else if name.split('.').count() < 3 {
+        let message = "should be a domain with at least three segments separated by dots";
+        faults.push(FieldError::invalid(path, name, message));
+    }
+}
+
+fn selectors(owner: &Value, path: &FieldPath, faults: &mut Faults) {
+    for name in ["namespaceSelector", "objectSelector"] {
+        if owner[name].is_object() {
+            faults.extend(validate_label_selector(&owner[name], &path.child(name)));
+        }
+    }
+}
+
+fn client(config: &Value, path: &FieldPath, faults: &mut Faults) {
+    let service = &config["service"];
+    match (config["url"].as_str(), service.is_object()) {
+        (Some(url), false) => address(url, &path.child("url"), faults),
+        (None, true) => {
+            let path = path.child("service");
+            for name in ["name", "namespace"] {
+                if text(service, name).is_empty() {
+                    let message = format!("service {name} is required");
+                    faults.push(FieldError::required(&path.child(name), &message));
+                }
+            }
+            if let Some(port) = service["port"].as_i64().filter(|port| !(1..=65535).contains(port)) {
+                let message = "port is not valid: must be between 1 and 65535, inclusive";
+                faults.push(FieldError::invalid(&path.child("port"), port, message));
+            }
+            service_path(service, &path.child("path"), faults);
+        }
+        _ => faults.push(FieldError::required(path, "exactly one of url or service is required")),
+    }
+}
+
+/// `webhook.ValidateWebhookURL`
+fn address(url: &str, path: &FieldPath, faults: &mut Faults) {
+    let Ok(parsed) = url.parse::<Uri>() else {
+        let message = format!("url must be a valid URL: parse {url:?}: invalid URI for request{FORM}");
+        faults.push(FieldError::required(path, &message));
+        return;
+    };
+    let scheme = parsed.scheme_str().unwrap_or_default();
+    let mut wrong = |value: &str, message: &str| faults.push(FieldError::invalid(path, value, message));
+    if scheme != "https" {
+        wrong(scheme, &format!("'https' is the only allowed URL scheme{FORM}"));
+    }
+    let authority = parsed.authority().filter(|_| !scheme.is_empty()).map(http::uri::Authority::as_str);
+    let (user, host) = authority.map_or((None, ""), |authority| {
+        authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host))
+    });
+    if host.is_empty() {
+        wrong("", &format!("host must be specified{FORM}"));
+    }
+    if let Some(user) = user {
+        wrong(user, "user information is not permitted in the URL");
+    }
+    if let Some((_, fragment)) = url.split_once('#').filter(|(_, fragment)| !fragment.is_empty()) {
+        wrong(fragment, "fragments are not permitted in the URL");
+    }
+    if let Some(query) = parsed.query().filter(|query| !query.is_empty()) {
+        wrong(query, "query parameters are not permitted in the URL");
+    }
+}
+
+/// `webhook.ValidateWebhookService`, of its path.
+fn service_path(service: &Value, path: &FieldPath, faults: &mut Faults) {
+    let Some(given) = service["path"].as_str() else { return };
+    let mut wrong = |message: &str| faults.push(FieldError::invalid(path, given, message));
+    if given.is_empty() || given == "/" || given == "//" {
+        if given == "//" {
+            wrong("segment[0] may not be empty");
+        }
+        return;
+    }
+    let Some(rest) = given.strip_prefix('/') else {
+        wrong("must start with a '/'");
+        return;
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    for (at, step) in rest.split('/').enumerate() {
+        if step.is_empty() {
+            wrong(&format!("segment[{at}] may not be empty"));
+            continue;
+        }
+        for message in names::dns1123_subdomain(step) {
+            wrong(&format!("segment[{at}]: {message}"));
+        }
+    }
+}
+
+/// Finds the faults that policies of both kinds may have.
+pub(super) fn policy(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    one_of(text(spec, "failurePolicy"), &path.child("failurePolicy"), &["Fail", "Ignore"], faults);
+    if spec["paramKind"].is_object() {
+        param_kind(&spec["paramKind"], &path.child("paramKind"), faults);
+    }
+    let at = path.child("matchConstraints");
+    if spec["matchConstraints"].is_null() {
+        faults.push(FieldError::required(&at, ""));
+    } else {
+        resources(&spec["matchConstraints"], &at, faults);
+        if items(&spec["matchConstraints"], "resourceRules").next().is_none() {
+            faults.push(FieldError::required(&at.child("resourceRules"), ""));
+        }
+    }
+    admission::check_policy(object, faults);
+}
+
+/// Finds the faults that bindings of both kinds may have.
+pub(super) fn binding(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    if let Some(name) = required(spec, &path, "policyName", faults) {
+        subdomain(name, &path.child("policyName"), faults);
+    }
+    if spec["paramRef"].is_object() {
+        param_ref(&spec["paramRef"], &path.child("paramRef"), faults);
+    }
+    if spec["matchResources"].is_object() {
+        // So it is spelt by kube-apiserver.
+        resources(&spec["matchResources"], &path.child("matchResouces"), faults);
+    }
+}
+
+fn param_kind(kind: &Value, path: &FieldPath, faults: &mut Faults) {
+    let (version, name) = (text(kind, "apiVersion"), text(kind, "kind"));
+    let at = path.child("apiVersion");
+    match version.split('/').collect::<Vec<_>>().as_slice() {
+        [""] => faults.push(FieldError::required(&at, "")),
+        [_, _, _, ..] => {
+            let message = format!("unexpected GroupVersion string: {version}");
+            faults.push(FieldError::invalid(&at, version, &message));
+        }
+        parts => {
+            let (group, own) = if let [group, own] = parts { (*group, *own) } else { ("", version) };
+            if !group.is_empty() {
+                let wrong = names::dns1123_subdomain(group);
+                if !wrong.is_empty() {
+                    faults.push(FieldError::invalid(&at, group, &wrong.join(",")));
+                }
+            }
+            let wrong = names::dns1035_label(own);
+            if own.is_empty() {
+                faults.push(FieldError::invalid(&at, version, "version must be specified"));
+            } else if !wrong.is_empty() {
+                faults.push(FieldError::invalid(&at, own, &wrong.join(",")));
+            }
+        }
+    }
+    let at = path.child("kind");
+    let wrong = names::dns1035_label(&name.to_lowercase());
+    if name.is_empty() {
+        faults.push(FieldError::required(&at, ""));
+    } else if !wrong.is_empty() {
+        let message = format!("may have mixed case, but should otherwise match: {}", wrong.join(","));
+        faults.push(FieldError::invalid(&at, name, &message));
+    }
+}
+
+fn param_ref(reference: &Value, path: &FieldPath, faults: &mut Faults) {
+    const ONE: &str = "name and selector are mutually exclusive";
+    let (name, selector) = (text(reference, "name"), &reference["selector"]);
+    for message in names::path_segment(name) {
+        faults.push(FieldError::invalid(&path.child("name"), name, &message));
+    }
+    if selector.is_object() {
+        if !name.is_empty() {
+            faults.push(FieldError::forbidden(&path.child("name"), ONE));
+        }
+        faults.extend(validate_label_selector(selector, &path.child("selector")));
+        if !name.is_empty() {
+            faults.push(FieldError::forbidden(&path.child("selector"), ONE));
+        }
+    } else if name.is_empty() {
+        faults.push(FieldError::required(path, "one of name or selector must be specified"));
+    }
+    let at = path.child("parameterNotFoundAction");
+    match text(reference, "parameterNotFoundAction") {
+        "" => faults.push(FieldError::required(&at, "")),
+        action => one_of(action, &at, &["Deny", "Allow"], faults),
+    }
+}
+
+/// `matchConstraints` and `matchResources`.
+fn resources(constraints: &Value, path: &FieldPath, faults: &mut Faults) {
+    let policies = ["Equivalent", "Exact"];
+    one_of(text(constraints, "matchPolicy"), &path.child("matchPolicy"), &policies, faults);
+    selectors(constraints, path, faults);
+    for list in ["resourceRules", "excludeResourceRules"] {
+        for (at, rule) in items(constraints, list).enumerate() {
+            let path = path.child(list).index(at);
+            let mut seen = Vec::new();
+            for (at, name) in items(rule, "resourceNames").filter_map(Value::as_str).enumerate() {
+                let path = path.child("resourceNames").index(at);
+                for message in names::path_segment(name) {
+                    faults.push(FieldError::invalid(&path, name, &message));
+                }
+                if seen.contains(&name) {
+                    faults.push(FieldError::duplicate(&path, name));
+                }
+                seen.push(name);
+            }
+            operations(rule, &path, faults);
+        }
+    }
+}
+
+/// `validateRuleWithOperations`
+fn operations(rule: &Value, path: &FieldPath, faults: &mut Faults) {
+    let list = |name: &str| -> Vec<&str> { items(rule, name).filter_map(Value::as_str).collect() };
+    let whole = |name: &str, what: &str, faults: &mut Faults| {
+        let (found, path) = (list(name), path.child(name));
+        if found.is_empty() {
+            faults.push(FieldError::required(&path, ""));
+        }
+        if found.len() > 1 && found.contains(&"*") {
+            let message = format!("if '*' is present, must not specify other {what}");
+            faults.push(FieldError::invalid(&path, rule[name].clone(), &message));
+        }
+    };
+    whole("operations", "operations", faults);
+    for (at, operation) in list("operations").into_iter().enumerate() {
+        one_of(operation, &path.child("operations").index(at), &OPERATIONS, faults);
+    }
+    whole("apiGroups", "API groups", faults);
+    whole("apiVersions", "API versions", faults);
+    for (at, version) in list("apiVersions").into_iter().enumerate() {
+        if version.is_empty() {
+            faults.push(FieldError::required(&path.child("apiVersions").index(at), ""));
+        }
+    }
+    patterns(rule, &list("resources"), &path.child("resources"), faults);
+    if let Some(scope) = rule["scope"].as_str() {
+        one_of(scope, &path.child("scope"), &SCOPES, faults);
+    }
+}
+
+/// `validateResources`
+fn patterns(rule: &Value, patterns: &[&str], path: &FieldPath, faults: &mut Faults) {
+    if patterns.is_empty() {
+        faults.push(FieldError::required(path, ""));
+    }
+    let (mut all_of, mut of_all) = (BTreeSet::new(), BTreeSet::new());
+    for (at, pattern) in patterns.iter().enumerate() {
+        let path = path.index(at);
+        if pattern.is_empty() {
+            faults.push(FieldError::required(&path, ""));
+            continue;
+        }
+        let Some((resource, part)) = pattern.split_once('/') else { continue };
+        if all_of.contains(resource) {
+            let message = format!("if '{resource}/*' is present, must not specify {pattern}");
+            faults.push(FieldError::invalid(&path, *pattern, &message));
+        }
+        if of_all.contains(part) {
+            let message = format!("if '*/{part}' is present, must not specify {pattern}");
+            faults.push(FieldError::invalid(&path, *pattern, &message));
+        }
+        if part == "*" {
+            all_of.insert(resource);
+        }
+        if resource == "*" {
+            of_all.insert(part);
+        }
+    }
+    if patterns.len() > 1 && patterns.contains(&"*/*") {
+        let message = "if '*/*' is present, must not specify other resources";
+        faults.push(FieldError::invalid(path, rule["resources"].clone(), message));
+    }
+    if patterns.contains(&"*") && patterns.iter().any(|pattern| *pattern != "*" && !pattern.contains('/')) {
+        let message = "if '*' is present, must not specify other resources without subresources";
+        faults.push(FieldError::invalid(path, rule["resources"].clone(), message));
+    }
+}
