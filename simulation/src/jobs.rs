@@ -109,11 +109,14 @@ impl Site {
         delete: bool,
         around: &mut Around<'_>,
     ) -> Result<(), Violation> {
-        let again = |(_, job): &(u64, Job)| matches!(job, Job::Apply(entry) if entry.uid == uid);
+        let newer = |(_, job): &(u64, Job)| match job {
+            Job::Apply(entry) => entry.uid == uid,
+            Job::Withdraw { uid: of, .. } => of == uid,
+        };
         if let Some(agent) = &mut self.agent
-            && agent.jobs.get(key).is_some_and(|jobs| jobs.iter().any(again))
+            && agent.jobs.get(key).is_some_and(|jobs| jobs.iter().any(newer))
         {
-            let message = "a newer decision wants it here".into();
+            let message = "there is a newer decision about it".into();
             let outcome = Outcome { result: RemoveResult::Refused, message };
             agent.session.withdrawn(key, uid, epoch, outcome);
             return Ok(());

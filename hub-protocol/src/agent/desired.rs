@@ -200,9 +200,11 @@ impl Desired {
         self.get(&key).ok_or(Untaken::Another)
     }
 
-    /// Forgets an object that left, unless it is wanted again since. Tells whether it forgot.
-    pub(super) fn forget(&mut self, key: &Key, uid: &str) -> bool {
-        let leaves = self.get(key).is_some_and(|entry| entry.uid == uid && entry.state != State::Held);
+    /// Forgets an object that left by the decision of `epoch`, unless there is a newer one since. Tells whether it forgot.
+    pub(super) fn forget(&mut self, key: &Key, uid: &str, epoch: u64) -> bool {
+        let leaves = self
+            .get(key)
+            .is_some_and(|entry| entry.uid == uid && entry.state != State::Held && entry.epoch <= epoch);
         if leaves {
             self.table.remove(key);
         }
@@ -316,8 +318,20 @@ mod tests {
             State::Removing
         );
         assert_eq!(desired.digest(), Digest::default());
-        assert!(desired.forget(&key, "u"));
+        assert!(desired.forget(&key, "u", 5));
         assert!(desired.get(&key).is_none());
+    }
+
+    #[test]
+    fn the_end_of_an_older_removal_forgets_no_newer_release() {
+        let mut desired = Desired::default();
+        desired.offer(entry("u", 5, 2));
+        let key = entry("u", 5, 2).key;
+        desired.withdraw(key.clone(), "u".into(), 6, State::Removing).unwrap();
+        desired.withdraw(key.clone(), "u".into(), 7, State::Releasing).unwrap();
+        assert!(!desired.forget(&key, "u", 6));
+        assert_eq!(desired.get(&key).unwrap().state, State::Releasing);
+        assert!(desired.forget(&key, "u", 7));
     }
 
     #[test]

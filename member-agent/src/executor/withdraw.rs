@@ -12,38 +12,24 @@ use crate::member::Failure;
 use crate::world::Report;
 
 impl Executor {
-    /// Deletes or unmarks until that is done, or until a newer decision wants the copy (what would be deleted then is in use again), or until
-    /// the permit is void.
+    /// Deletes or unmarks until that is done, or until there is newer word of this copy, or until the permit is void.
     pub(super) async fn withdraw(&self, key: &Key, uid: String, epoch: u64, delete: bool) {
         let mut delay = RETRY_BASE;
         loop {
-            let refusal = if self.wanted_again(key, &uid) {
-                Some("a newer decision wants it here")
-            } else if delete && self.0.world.is_void(epoch) {
-                Some(VOID)
-            } else {
-                None
-            };
-            if let Some(message) = refusal {
-                let (result, message) = (RemoveResult::Refused, message.to_owned());
-                self.0.metrics.removed(result);
-                self.tell(Report::Withdrawn {
-                    key: key.clone(),
-                    uid,
-                    epoch,
-                    outcome: Outcome { result, message },
-                })
-                .await;
-                return;
-            }
             let result = {
                 let Ok(_permit) = self.0.permits.acquire().await else { return };
-                self.try_withdraw(key, &uid, delete).await
+                // In a burst a job waits long for its turn: asked now, and not before it.
+                match self.overruled(key, &uid, epoch, delete) {
+                    Some(why) => Ok(Outcome { result: RemoveResult::Refused, message: why.into() }),
+                    None => self.try_withdraw(key, &uid, delete).await,
+                }
             };
             match result {
                 Ok(outcome) => {
-                    self.0.ours.lock().remove(key);
-                    self.0.fights.lock().remove(key);
+                    if outcome.result != RemoveResult::Refused {
+                        self.0.ours.lock().remove(key);
+                        self.0.fights.lock().remove(key);
+                    }
                     self.0.metrics.removed(outcome.result);
                     self.tell(Report::Withdrawn { key: key.clone(), uid, epoch, outcome }).await;
                     return;
@@ -58,10 +44,17 @@ impl Executor {
         }
     }
 
-    /// Whether an Apply of the same template's copy waits: it is on disk already. One of another template waits until this copy is gone.
-    fn wanted_again(&self, key: &Key, uid: &str) -> bool {
-        let again = |job: &Job| matches!(job, Job::Apply { wanted, .. } if wanted.entry.uid == uid);
-        self.0.slots.lock().get(key).is_some_and(|slot| slot.queue.iter().any(again))
+    /// Why a removal or release is not carried out any more: what waits is newer, and on disk already. An Apply of another template's copy
+    /// waits until this copy is gone.
+    fn overruled(&self, key: &Key, uid: &str, epoch: u64, delete: bool) -> Option<&'static str> {
+        let newer = |job: &Job| match job {
+            Job::Apply { wanted, .. } => wanted.entry.uid == uid,
+            Job::Delete { uid: of, .. } | Job::Unmark { uid: of, .. } => of == uid,
+        };
+        if self.0.slots.lock().get(key).is_some_and(|slot| slot.queue.iter().any(newer)) {
+            return Some("there is a newer decision about it");
+        }
+        (delete && self.0.world.is_void(epoch)).then_some(VOID)
     }
 
     /// Looks before it acts: only a copy that is marked as this template's is touched.
@@ -254,6 +247,56 @@ mod tests {
         assert_eq!((uid.as_str(), epoch, outcome.result), ("t", 5, RemoveResult::Refused), "{outcome:?}");
         let Some(Report::Applied(applied)) = reports.recv().await else { panic!("and then it is applied") };
         assert_eq!((applied.epoch, applied.result()), (6, ApplyResult::Applied), "{applied:?}");
+    }
+
+    #[tokio::test]
+    async fn a_removal_that_is_denied_ends_when_the_copy_is_to_stay() {
+        let api = Api::holding(copy(), 5);
+        let (executor, mut reports) = executor(&api);
+        executor.submit(Job::Delete { key: key(), uid: "t".into(), epoch: 5 });
+        until(|| api.count("DELETE") > 0).await;
+        executor.submit(Job::Unmark { key: key(), uid: "t".into(), epoch: 6 });
+        let Some(Report::Withdrawn { epoch, outcome, .. }) = reports.recv().await else {
+            panic!("the removal ends first")
+        };
+        assert_eq!((epoch, outcome.result), (5, RemoveResult::Refused), "{outcome:?}");
+        let Some(Report::Withdrawn { epoch, outcome, .. }) = reports.recv().await else {
+            panic!("and then it is released")
+        };
+        assert_eq!((epoch, outcome.result), (6, RemoveResult::Released), "{outcome:?}");
+        assert_eq!(api.0.lock().live["metadata"]["annotations"], json!({"by": "us"}));
+    }
+
+    #[tokio::test]
+    async fn a_newer_permit_takes_the_place_of_one_that_is_being_carried_out() {
+        let api = Api::holding(copy(), 5);
+        let (executor, mut reports) = executor(&api);
+        executor.submit(Job::Delete { key: key(), uid: "t".into(), epoch: 5 });
+        until(|| api.count("DELETE") > 0).await;
+        executor.submit(Job::Delete { key: key(), uid: "t".into(), epoch: 7 });
+        let mut ends = Vec::new();
+        while ends.len() < 2 {
+            let Some(Report::Withdrawn { epoch, outcome, .. }) = reports.recv().await else {
+                panic!("both end")
+            };
+            ends.push((epoch, outcome.result));
+        }
+        assert_eq!(ends, [(5, RemoveResult::Refused), (7, RemoveResult::Removed)]);
+    }
+
+    #[tokio::test]
+    async fn a_removal_that_waits_for_its_turn_is_not_done_after_a_freeze() {
+        let api = Api::holding(copy(), 0);
+        let (executor, mut reports) = executor(&api);
+        let busy = executor.0.permits.acquire_many(super::super::CONCURRENT as u32).await.unwrap();
+        executor.submit(Job::Delete { key: key(), uid: "t".into(), epoch: 5 });
+        // The task has its job once the queue is empty.
+        until(|| executor.0.slots.lock().get(&key()).is_some_and(|slot| slot.queue.is_empty())).await;
+        executor.0.world.void(6);
+        drop(busy);
+        let Some(Report::Withdrawn { outcome, .. }) = reports.recv().await else { panic!("it ends") };
+        assert_eq!((outcome.result, outcome.message.as_str()), (RemoveResult::Refused, VOID));
+        assert_eq!(api.count("DELETE"), 0);
     }
 
     #[tokio::test]

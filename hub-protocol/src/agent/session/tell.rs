@@ -25,9 +25,9 @@ impl Session {
         }
     }
 
-    /// A Delete or Unmark ended for good.
+    /// A Delete or Unmark ended for good. If there is a newer one of this copy, it stays to be done.
     pub fn withdrawn(&mut self, key: &Key, uid: &str, epoch: u64, outcome: Outcome) {
-        if self.desired.forget(key, uid) {
+        if self.desired.forget(key, uid, epoch) {
             self.outbox.forget(key);
             self.refusals.forget(key);
             self.leases.forget(key);
