@@ -151,12 +151,13 @@ impl Board {
         self.rebuild();
     }
 
-    /// A leaving cluster has no replicas any more.
-    pub(crate) fn emptied(&self, cluster: &str) {
+    /// A leaving cluster has no replicas any more; says whether that is new.
+    pub(crate) fn emptied(&self, cluster: &str) -> bool {
         let new = self.0.state.lock().emptied.insert(cluster.to_owned());
         if new {
             self.rebuild();
         }
+        new
     }
 
     /// Forgets a cluster.

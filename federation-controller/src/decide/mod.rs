@@ -3,6 +3,7 @@
 pub(crate) mod board;
 mod handout;
 pub(crate) mod hear;
+mod later;
 pub(crate) mod ledger;
 mod parting;
 pub(crate) mod queue;

@@ -8,9 +8,12 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use federation_runtime::clock::Instant;
 use federation_runtime::tasks;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use super::later::Later;
 
 /// How urgent a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +33,9 @@ struct State<K> {
     // Where a key is; absent: nowhere.
     places: HashMap<K, Place>,
     depth: usize,
+    later: Later<K>,
+    // Whether a task waits for the next moment.
+    timed: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -40,15 +46,16 @@ enum Place {
     WorkingAgain(Priority),
 }
 
-/// The queue. Cheap to clone. Its length is bounded by the number of objects, since no key is in it twice.
+/// The queue. Cheap to clone. Its length is bounded by the number of objects, since no key is in it twice, and none waits for two moments.
 pub(crate) struct Queue<K> {
     state: Arc<Mutex<State<K>>>,
     arrived: Arc<Notify>,
+    sooner: Arc<Notify>,
 }
 
 impl<K> Clone for Queue<K> {
     fn clone(&self) -> Self {
-        Self { state: self.state.clone(), arrived: self.arrived.clone() }
+        Self { state: self.state.clone(), arrived: self.arrived.clone(), sooner: self.sooner.clone() }
     }
 }
 
@@ -59,8 +66,11 @@ impl<K: Clone + Eq + Hash> Default for Queue<K> {
                 waiting: Default::default(),
                 places: HashMap::new(),
                 depth: 0,
+                later: Later::default(),
+                timed: false,
             })),
             arrived: Arc::default(),
+            sooner: Arc::default(),
         }
     }
 }
@@ -92,13 +102,45 @@ impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
         self.arrived.notify_one();
     }
 
-    /// Adds a key after a while.
+    /// Adds a key after a while. However often that is said, it is added once, when the earliest of those moments has come: what it wants
+    /// after that is found when it is looked at.
     pub(crate) fn add_after(&self, key: K, priority: Priority, after: Duration) {
-        let queue = self.clone();
-        tasks::spawn(async move {
-            tasks::sleep(after).await;
-            queue.add(key, priority);
-        });
+        let (first, start) = {
+            let mut state = self.state.lock();
+            let first = state.later.note(key, Instant::now() + after, priority);
+            (first, !std::mem::replace(&mut state.timed, true))
+        };
+        if start {
+            tasks::spawn(self.clone().keep_time());
+        } else if first {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Adds what waits for its moment, until nothing does.
+    async fn keep_time(self) {
+        loop {
+            let now = Instant::now();
+            let wait = {
+                let mut state = self.state.lock();
+                match (state.later.due(now), state.later.next()) {
+                    (Some((key, priority)), _) => Err((key, priority)),
+                    (None, Some(next)) => Ok(next.saturating_duration_since(now)),
+                    (None, None) => {
+                        state.timed = false;
+                        return;
+                    }
+                }
+            };
+            match wait {
+                Err((key, priority)) => self.add(key, priority),
+                Ok(wait) => tokio::select! {
+                    biased;
+                    () = self.sooner.notified() => {}
+                    () = tasks::sleep(wait) => {}
+                },
+            }
+        }
     }
 
     /// Waits for a key and takes it into work. Every key taken must be given to [`Queue::done`].
@@ -189,5 +231,17 @@ mod tests {
         assert_eq!(queue.take().await, 1);
         assert_eq!(queue.take().await, 2);
         assert_eq!(queue.try_take(), None);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_to_be_looked_at_later_comes_once_and_at_the_earliest_of_its_moments() {
+        let queue = Queue::default();
+        for wait in [3_600_000, 30, 3_600_000, 20, 60_000] {
+            queue.add_after(1, Priority::Background, Duration::from_millis(wait));
+        }
+        assert_eq!(queue.take().await, 1);
+        queue.done(&1);
+        let state = queue.state.lock();
+        assert!(state.later.next().is_none() && state.depth == 0, "no other moment is left");
     }
 }

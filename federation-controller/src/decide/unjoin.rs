@@ -63,8 +63,7 @@ impl Leaving {
             Unjoin::Forget => true,
             Unjoin::Detach => holding == 0,
             Unjoin::Drain => {
-                if running == 0 {
-                    self.board.emptied(name);
+                if running == 0 && self.board.emptied(name) {
                     for key in self.world.decided_keys() {
                         self.queue.add(key, Priority::Normal);
                     }
