@@ -138,12 +138,11 @@ impl Reconciler {
         if self.sessions.is_removing(cluster, &key.to_wire().into(), &template.uid) {
             return Ok(());
         }
-        let epoch = self.epochs.next().await?;
         // A permit that lapsed was paid for: an agent that is away, or a freeze, costs no budget twice.
         let account = charge.map(accounts::Cause::id).unwrap_or_default();
         let paid = self.ledger.with(key, &template.uid, |entry| entry.paid.get(cluster) == Some(&account));
         let charge = charge.filter(|_| !paid);
-        let asked = Asked { key, cluster, cause, charge, replacement, epoch, decided };
+        let asked = Asked { key, cluster, cause, charge, replacement, epoch: self.epochs.current(), decided };
         let frozen = self.board.snapshot().frozen.clone();
         match self.gate.ask(&asked, frozen) {
             Ok(permit) => {
@@ -151,6 +150,13 @@ impl Reconciler {
                     entry.refusals.remove(cluster);
                     entry.paid.insert(cluster.to_owned(), account);
                 });
+                let epoch = self.epochs.next().await?;
+                // A freeze makes void what has an older epoch than it; that this one is not newer is seen here.
+                if self.board.snapshot().frozen.is_some() {
+                    self.queue.add_after(key.clone(), Priority::Background, ASK_AGAIN);
+                    return Ok(());
+                }
+                let permit = permit.under(epoch);
                 self.sessions.remove(cluster, key.to_wire().into(), &template.uid, epoch, wire(permit));
             }
             // Not worth an Event: the question is asked again when all is counted.
@@ -197,16 +203,22 @@ impl Reconciler {
         for held in &former.spec.clusters {
             let taken_over = decision.clusters.iter().any(|target| target.name == held.name);
             if !taken_over && self.is_asked(&held.name, &snapshot) {
-                let epoch = self.epochs.next().await?;
-                self.sessions.release(&held.name, key.to_wire().into(), &former.spec.template.uid, epoch);
+                self.release_copy(key, &former.spec.template.uid, &held.name).await?;
             }
         }
         Ok(())
     }
 
     async fn release(&self, template: &Template, cluster: &str) -> Result<(), Error> {
-        let epoch = self.epochs.next().await?;
-        self.sessions.release(cluster, template.key.to_wire().into(), &template.uid, epoch);
+        self.release_copy(&template.key, &template.uid, cluster).await
+    }
+
+    async fn release_copy(&self, key: &Key, uid: &str, cluster: &str) -> Result<(), Error> {
+        let wire = key.to_wire().into();
+        if !self.sessions.is_releasing(cluster, &wire, uid) {
+            let epoch = self.epochs.next().await?;
+            self.sessions.release(cluster, wire, uid, epoch);
+        }
         Ok(())
     }
 
@@ -302,8 +314,7 @@ impl Reconciler {
                 continue;
             }
             waiting = true;
-            let epoch = self.epochs.next().await?;
-            self.sessions.release(&target.name, key.to_wire().into(), uid, epoch);
+            self.release_copy(key, uid, &target.name).await?;
         }
         if waiting { Ok(()) } else { self.forget(key).await }
     }
@@ -359,5 +370,5 @@ fn charge_to_policy(template: &Template, spec: &PlacementSpec) -> accounts::Caus
 }
 
 fn wire(permit: gate::Permit) -> v1::Permit {
-    v1::Permit { id: permit.id, epoch: permit.epoch, reason: permit.reason }
+    v1::Permit { id: permit.id(), epoch: permit.epoch, reason: permit.reason }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Asked<'a> {
     /// What it is charged to; `None` for what a user deleted by its own name.
     pub(crate) charge: Option<&'a accounts::Cause>,
     pub(crate) replacement: Replacement,
-    /// The removal's epoch.
+    /// The newest epoch that was given out. The removal gets a newer one of its own if it is permitted: a refusal uses up none.
     pub(crate) epoch: u64,
     /// Epoch of the newest decision for the object.
     pub(crate) decided: u64,

@@ -138,12 +138,19 @@ impl Sessions {
 
     /// Whether a removal of the copy is permitted, and the agent has not answered yet.
     pub(crate) fn is_removing(&self, cluster: &str, key: &Key, uid: &str) -> bool {
+        self.is_leaving(cluster, key, uid, Withdrawal::Removal)
+    }
+
+    /// Whether the copy is being released, and the agent has not answered yet.
+    pub(crate) fn is_releasing(&self, cluster: &str, key: &Key, uid: &str) -> bool {
+        self.is_leaving(cluster, key, uid, Withdrawal::Release)
+    }
+
+    fn is_leaving(&self, cluster: &str, key: &Key, uid: &str, how: Withdrawal) -> bool {
         let member = self.0.members.read().get(cluster).cloned();
         member.is_some_and(|member| {
             let session = member.session.lock();
-            session
-                .leaving(key)
-                .is_some_and(|leaving| leaving.uid == uid && leaving.how == Withdrawal::Removal)
+            session.leaving(key).is_some_and(|leaving| leaving.uid == uid && leaving.how == how)
         })
     }
 

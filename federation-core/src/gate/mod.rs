@@ -116,12 +116,25 @@ pub struct Circumstances {
 /// A removal that may be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permit {
-    /// `<epoch>-<sequence>`.
-    pub id: String,
     /// Epoch of the decision; the agent refuses an older one than it has seen.
     pub epoch: u64,
+    /// Tells it from the others of its epoch.
+    pub sequence: u64,
     /// For people.
     pub reason: String,
+}
+
+impl Permit {
+    /// `<epoch>-<sequence>`.
+    pub fn id(&self) -> String {
+        format!("{}-{}", self.epoch, self.sequence)
+    }
+
+    /// The same, under an epoch of its own. Nothing may have been frozen between the question and when that epoch was taken.
+    #[must_use]
+    pub fn under(self, epoch: u64) -> Self {
+        Self { epoch: self.epoch.max(epoch), ..self }
+    }
 }
 
 /// A removal that may not be made now.
@@ -205,11 +218,7 @@ pub fn permit(removal: &Removal, world: &Circumstances) -> Result<Permit, Refusa
             );
         }
     }
-    Ok(Permit {
-        id: format!("{}-{}", removal.epoch, world.sequence),
-        epoch: removal.epoch,
-        reason: format!("{:?}", removal.cause),
-    })
+    Ok(Permit { epoch: removal.epoch, sequence: world.sequence, reason: format!("{:?}", removal.cause) })
 }
 
 #[cfg(test)]
@@ -315,8 +324,9 @@ mod tests {
             budget: Budget::UNBOUNDED,
             sequence: 3,
         };
-        let expect = Permit { id: "12-3".into(), epoch: 12, reason: "Deleted".into() };
-        assert_eq!(permit(&removal, &world), Ok(expect));
+        let expect = Permit { epoch: 12, sequence: 3, reason: "Deleted".into() };
+        assert_eq!(permit(&removal, &world), Ok(expect.clone()));
+        assert_eq!((expect.id().as_str(), expect.under(15).id().as_str()), ("12-3", "15-3"));
         world.frozen = Some("2 of 2 clusters went bad at once".into());
         assert_eq!(
             permit(&removal, &world).map_err(|refusal| refusal.to_string()),
