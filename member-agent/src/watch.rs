@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use crate::drift;
 use crate::events::Filter;
 use crate::executor::Executor;
 use crate::manifest;
@@ -255,8 +256,10 @@ impl<'de> Deserialize<'de> for Plain {
         let mut value = Value::deserialize(deserializer)?;
         let mut metadata = ObjectMeta::default();
         if let Some(fields) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-            // Of no use here, and often the larger half.
-            fields.remove("managedFields");
+            // Who else owns what is of no use here, and often the larger half.
+            if let Some(entries) = fields.get_mut("managedFields").and_then(Value::as_array_mut) {
+                entries.retain(drift::is_ours);
+            }
             let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
             metadata.name = text("name");
             metadata.namespace = text("namespace");

@@ -177,3 +177,34 @@ async fn changes_and_deletes_by_hand_in_a_member_are_put_back_within_a_second() 
         .await;
     assert!(start.elapsed().as_millis() < 1000, "{:?}", start.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_added_by_hand_to_a_list_that_is_one_value_is_put_back_and_a_sidecar_is_left_alone() {
+    let (federation, taiwan, _tokyo) = Federation::pair().await;
+    let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles";
+    let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]);
+    federation.api.create(roles, &json!({"metadata": {"name": "reader"}, "rules": rules})).await;
+    let placement = format!("{PLACEMENTS}/roles.rbac.authorization.k8s.io.reader");
+    federation.applied(&placement, &["taiwan", "tokyo"]).await;
+    let path = format!("{roles}/reader");
+    let more = json!([rules[0], {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]);
+    taiwan.api.merge(&path, &json!({"rules": more})).await;
+    taiwan.api.until(&path, "is as wanted", |copy| copy["rules"] == rules).await;
+    // Neither with the same number of rules, nor without a trace of whose they are.
+    let mut wider = rules.clone();
+    wider[0]["resourceNames"] = json!(["one"]);
+    taiwan.api.merge(&path, &json!({"rules": wider})).await;
+    taiwan.api.until(&path, "is as wanted", |copy| copy["rules"] == rules).await;
+    taiwan.api.merge(&path, &json!({"metadata": {"managedFields": [{}]}, "rules": more})).await;
+    taiwan.api.until(&path, "is as wanted", |copy| copy["rules"] == rules).await;
+
+    federation.api.create(DEPLOYMENTS, &deployment("web", 2)).await;
+    federation.applied(&format!("{PLACEMENTS}/deployments.apps.web"), &["taiwan", "tokyo"]).await;
+    let path = format!("{DEPLOYMENTS}/web");
+    let mut containers = taiwan.api.there(&path).await["spec"]["template"]["spec"]["containers"].clone();
+    containers.as_array_mut().unwrap().push(json!({"name": "sidecar", "image": "sidecar"}));
+    let injected = json!({"spec": {"replicas": 9, "template": {"spec": {"containers": containers}}}});
+    taiwan.api.merge(&path, &injected).await;
+    let copy = taiwan.api.until(&path, "is as wanted", |copy| copy["spec"]["replicas"] == 1).await;
+    assert_eq!(copy["spec"]["template"]["spec"]["containers"][1]["name"], "sidecar", "{copy}");
+}

@@ -89,10 +89,39 @@ fn hands_are_undone(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// A Role whose only rule lets nobody do much.
+fn role(namespace: &str) -> String {
+    format!(
+        "apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: reader, namespace: {namespace}}}
+rules: [{{apiGroups: [\"\"], resources: [pods], verbs: [get]}}]
+---
+"
+    )
+}
+
+/// Rights that somebody gives himself, which takes nothing away of what is wanted.
+fn rights_are_taken_back(world: &World) -> Result<()> {
+    let namespace = &world.namespace;
+    for (site, member) in world.members() {
+        let more = r#"[{"op": "add", "path": "/rules/-", "value": {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}}]"#;
+        member.kubectl(&["-n", namespace, "patch", "role", "reader", "--type=json", "-p", more])?;
+        eventually(&format!("what was added to the role in {site} is taken away"), SEEN, || {
+            let rules = member.field(namespace, "role/reader", "/rules")?;
+            Ok(rules.as_array().is_some_and(|rules| rules.len() == 1))
+        });
+    }
+    Ok(())
+}
+
 #[test]
 fn what_is_changed_by_hand_in_a_member_is_put_back() -> Result<()> {
     let world = World::joined("drift")?;
     let namespace = &world.namespace;
+    world.api().apply(&role(namespace))?;
+    world.in_both("role/reader");
+    rights_are_taken_back(&world)?;
     world.api().apply(
         &(manifests::config_map(namespace, "settings", "one") + &manifests::deployment(namespace, "web", 2)),
     )?;
