@@ -152,7 +152,12 @@ impl Service {
         for _ in 0..statuses::WORKERS {
             tokio::spawn(written.clone().work(shutdown.clone()));
         }
-        tokio::spawn(safety::run(client.clone(), machine.gate.clone(), shutdown.clone()));
+        tokio::spawn(safety::run(
+            client.clone(),
+            machine.gate.clone(),
+            machine.sessions.clone(),
+            shutdown.clone(),
+        ));
         let see_off = Leaving {
             client: client.clone(),
             world: world.clone(),

@@ -10,6 +10,7 @@ use federation_core::api::{HeldRemoval, Trash};
 use federation_runtime::shutdown::Shutdown;
 
 use crate::decide::removal::Gate;
+use crate::hub::sessions::Sessions;
 
 /// A HeldRemoval stands in the list so long, at most, after its end.
 const LOOK_AT_HELD: Duration = Duration::from_secs(5);
@@ -19,7 +20,7 @@ const LOOKS_TO_TRASH: u32 = 12;
 const PAGE: u32 = 500;
 
 /// Works until `shutdown`.
-pub(crate) async fn run(client: Client, gate: Gate, shutdown: Shutdown) {
+pub(crate) async fn run(client: Client, gate: Gate, sessions: Sessions, shutdown: Shutdown) {
     let held: Api<HeldRemoval> = Api::all(client.clone());
     let trash: Api<Trash> = Api::all(client);
     let mut looks = 0_u32;
@@ -28,7 +29,8 @@ pub(crate) async fn run(client: Client, gate: Gate, shutdown: Shutdown) {
             () = shutdown.wait() => return,
             () = tokio::time::sleep(LOOK_AT_HELD) => {}
         }
-        for id in gate.ended() {
+        let ended = if sessions.is_complete() { gate.ended() } else { Vec::new() };
+        for id in ended {
             if let Err(error) = held.delete(&id, &DeleteParams::default()).await
                 && !is_gone(&error)
             {

@@ -132,7 +132,7 @@ impl Reconciler {
         decided: u64,
     ) -> Result<(), Error> {
         let key = &template.key;
-        if charge.is_some_and(|charge| self.gate.is_released(charge)) {
+        if charge.is_some_and(|charge| self.gate.is_released(charge, key, cluster)) {
             return self.release(template, cluster).await;
         }
         if self.sessions.is_removing(cluster, &key.to_wire().into(), &template.uid) {
@@ -228,6 +228,7 @@ impl Reconciler {
             Propagation::Delete => {
                 self.keep_in_trash(template).await?;
                 let waiting = self.holders(template);
+                self.gate.keep_only(&template.key, &waiting.iter().map(String::as_str).collect());
                 let decided = self.world.decided(&template.key).map_or(0, |decided| decided.spec.epoch);
                 let charge = self.charge_to_namespace(template);
                 for cluster in &waiting {
@@ -265,6 +266,7 @@ impl Reconciler {
     /// Releases every copy, and then takes our finalizer off.
     pub(super) async fn give_back(&self, template: &Arc<Template>) -> Result<(), Error> {
         let waiting = self.holders(template);
+        self.gate.keep_only(&template.key, &BTreeSet::new());
         for cluster in &waiting {
             self.release(template, cluster).await?;
         }
@@ -291,6 +293,7 @@ impl Reconciler {
         self.world.remove_decided(key);
         self.world.forget_reports(key);
         self.ledger.remove(key);
+        self.gate.keep_only(key, &BTreeSet::new());
         Ok(())
     }
 

@@ -108,9 +108,15 @@ impl Gate {
         !self.0.state.lock().accounts.is_open(&cause.id())
     }
 
-    /// Whether a person said that what the cause would remove shall stay where it is, and be the federation's no more.
-    pub(crate) fn is_released(&self, cause: &accounts::Cause) -> bool {
-        self.0.state.lock().accounts.decision(&cause.id()) == HeldDecision::Release
+    /// Whether a person said that what the cause would remove shall stay where it is, and be the federation's no more. Notes that this copy
+    /// is one of them.
+    pub(crate) fn is_released(&self, cause: &accounts::Cause, key: &Key, cluster: &str) -> bool {
+        let mut state = self.0.state.lock();
+        let released = state.accounts.decision(&cause.id()) == HeldDecision::Release;
+        if released {
+            state.accounts.release(cause, key, cluster);
+        }
+        released
     }
 
     /// The HeldRemoval that is to be written for a refusal; `None` if there is one already.
@@ -157,7 +163,8 @@ impl Gate {
         self.0.state.lock().accounts.keep_only(key, clusters);
     }
 
-    /// HeldRemovals that have nothing to hold any more.
+    /// HeldRemovals that have nothing to hold any more. Asked only when every object was looked at: before that, who waits for a decision is
+    /// not known.
     pub(crate) fn ended(&self) -> Vec<String> {
         let mut state = self.0.state.lock();
         let ended = state.accounts.tidy(now_ms());

@@ -211,6 +211,11 @@ impl Sessions {
         }
     }
 
+    /// Whether everything that is wanted was given.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.0.complete.load(Ordering::SeqCst)
+    }
+
     /// The newest epoch, told to agents with each acknowledgement.
     pub(crate) fn set_epoch(&self, epoch: u64) {
         self.0.epoch.fetch_max(epoch, Ordering::SeqCst);

@@ -154,6 +154,13 @@ impl<T: Clone + Eq + Hash> Accounts<T> {
         }
     }
 
+    /// The copy of `object` in `cluster` is let go as a person decided of `cause`. Until it is gone the decision stands.
+    pub fn release(&mut self, cause: &Cause, object: &T, cluster: &str) {
+        if let Some(account) = self.accounts.get_mut(&cause.id()) {
+            account.pending.entry(object.clone()).or_default().insert(cluster.to_owned());
+        }
+    }
+
     /// A removal was permitted.
     pub fn spend(&mut self, id: &str, object: &T, cluster: &str) {
         if let Some(account) = self.accounts.get_mut(id) {
@@ -284,6 +291,21 @@ mod tests {
         assert_eq!(accounts.waiting(&cause.id()), 0);
         assert_eq!(accounts.tidy(1), Vec::<String>::new());
         assert_eq!(accounts.tidy(Limits::default().window_ms), [cause.id()]);
+    }
+
+    #[test]
+    fn a_decision_to_release_stands_until_every_copy_is_gone() {
+        let mut accounts = Accounts::<u32>::default();
+        let cause = policy();
+        // As after a restart: the decision is read, and who it is about is found one by one.
+        accounts.decide(&cause.id(), HeldDecision::Release, 0);
+        accounts.release(&cause, &1, "taiwan");
+        accounts.release(&cause, &1, "tokyo");
+        accounts.keep_only(&1, &BTreeSet::from(["tokyo"]));
+        assert_eq!(accounts.tidy(10 * Limits::default().window_ms), Vec::<String>::new(), "tokyo is away");
+        assert_eq!(accounts.decision(&cause.id()), HeldDecision::Release);
+        accounts.keep_only(&1, &BTreeSet::new());
+        assert_eq!(accounts.tidy(1), [cause.id()]);
     }
 
     #[test]

@@ -85,6 +85,7 @@ async fn a_held_namespace_can_be_let_go_with_its_copies_left_in_the_members() {
             assert_eq!(template_uid(&copy), None, "and is the federation's no more");
         }
     }
+    federation.api.gone(&format!("{HELD}/{}", found["metadata"]["name"].as_str().unwrap())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
