@@ -9,5 +9,6 @@ mod parting;
 pub(crate) mod queue;
 pub(crate) mod reconcile;
 pub(crate) mod removal;
+mod round;
 pub(crate) mod unjoin;
 pub(crate) mod work;

@@ -188,7 +188,12 @@ impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
         }
     }
 
-    /// Keys that wait.
+    /// Keys that wait or are in work.
+    pub(crate) fn keys(&self) -> Vec<K> {
+        self.state.lock().places.keys().cloned().collect()
+    }
+
+    /// How many keys wait.
     pub(crate) fn depth(&self) -> usize {
         self.state.lock().depth
     }

@@ -1,16 +1,18 @@
 //! The workers of the queue.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use federation_runtime::errors::Chain;
 use federation_runtime::shutdown::Shutdown;
 use federation_runtime::tasks;
+use parking_lot::Mutex;
 
 use super::queue::Priority;
 use super::reconcile::{Error, Reconciler};
+use super::round::FirstRound;
 use crate::act::write::{self, WRITES};
+use crate::observe::Key;
 
 /// Workers: as many as there may be writes in flight.
 pub(crate) const WORKERS: usize = WRITES;
@@ -19,27 +21,34 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// After a conflict: the watch tells of the newer object within this time, and asks anew by itself.
 const AFTER_CONFLICT: Duration = Duration::from_millis(20);
 
-/// Starts the workers. When the queue has once been empty after the views were whole, everything that is wanted was given to the sessions.
+/// How often it is looked whether the first round is over.
+const LOOK: Duration = Duration::from_millis(50);
+
+type Round = Arc<Mutex<Option<FirstRound<Key>>>>;
+
+/// Starts the workers. When everything that there was when the views became whole has been worked on, everything that is wanted was given to
+/// the sessions.
 pub(crate) fn start(reconciler: Reconciler, workers: usize, shutdown: &Shutdown) {
-    let busy = Arc::new(AtomicUsize::new(0));
+    let round: Round = Arc::new(Mutex::new(Some(FirstRound::default())));
     for _ in 0..workers {
-        tasks::spawn(work(reconciler.clone(), busy.clone(), shutdown.clone()));
+        tasks::spawn(work(reconciler.clone(), round.clone(), shutdown.clone()));
     }
-    tasks::spawn(complete(reconciler, busy, shutdown.clone()));
+    tasks::spawn(complete(reconciler, round, shutdown.clone()));
 }
 
-async fn work(reconciler: Reconciler, busy: Arc<AtomicUsize>, shutdown: Shutdown) {
+async fn work(reconciler: Reconciler, round: Round, shutdown: Shutdown) {
     loop {
         let key = tokio::select! {
             biased;
             () = shutdown.wait() => return,
             key = reconciler.queue.take() => key,
         };
-        busy.fetch_add(1, Ordering::SeqCst);
         reconciler.metrics.queue_depth.set(reconciler.queue.depth() as i64);
+        let mut worked = true;
         if let Err(error) = reconciler.reconcile(&key).await {
             match &error {
                 Error::Write(write::Error::Conflict(_)) => {
+                    worked = false;
                     reconciler.queue.add_after(key.clone(), Priority::Normal, AFTER_CONFLICT);
                 }
                 Error::Write(write::Error::Gone(_)) => {}
@@ -49,24 +58,38 @@ async fn work(reconciler: Reconciler, busy: Arc<AtomicUsize>, shutdown: Shutdown
                 }
             }
         }
+        if worked && let Some(round) = round.lock().as_mut() {
+            round.worked(&key);
+        }
         reconciler.queue.done(&key);
-        busy.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 /// Tells the sessions once that everything that is wanted was given: before that, nothing that an agent holds is called a stray.
-async fn complete(reconciler: Reconciler, busy: Arc<AtomicUsize>, shutdown: Shutdown) {
-    let mut quiet = 0;
-    while quiet < 3 {
+async fn complete(reconciler: Reconciler, round: Round, shutdown: Shutdown) {
+    loop {
         tokio::select! {
             biased;
             () = shutdown.wait() => return,
-            () = tasks::sleep(Duration::from_millis(50)) => {}
+            () = tasks::sleep(LOOK) => {}
         }
-        let idle =
-            reconciler.world.is_synced() && reconciler.queue.depth() == 0 && busy.load(Ordering::SeqCst) == 0;
-        quiet = if idle { quiet + 1 } else { 0 };
+        if !reconciler.world.is_synced() {
+            continue;
+        }
+        let left = match round.lock().as_mut() {
+            Some(round) if !round.has_begun() => {
+                let all = reconciler.world.keys().into_iter().chain(reconciler.world.decided_keys());
+                round.begin(all, reconciler.queue.keys())
+            }
+            Some(round) if !round.is_over() => continue,
+            _ => break,
+        };
+        // What waits for its moment, after a failure, is looked at now.
+        for key in left {
+            reconciler.queue.add(key, Priority::Background);
+        }
     }
+    *round.lock() = None;
     reconciler.sessions.complete();
     tracing::info!("everything that is wanted was given to the sessions");
 }
