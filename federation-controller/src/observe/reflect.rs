@@ -353,6 +353,13 @@ impl Observer {
         let namespace =
             object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
         let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        // It went while nobody watched: what it said is known from before.
+        if !present && object.get("spec").is_none() {
+            if let Some(key) = self.world.decided_key(&namespace, name) {
+                self.lost(key);
+            }
+            return;
+        }
         let template: TemplateReference =
             object.get("spec").and_then(|spec| part(spec, "template")).unwrap_or_default();
         let Some(kind) = kind_of(&template, name, !namespace.is_empty()) else { return };
@@ -366,9 +373,14 @@ impl Observer {
                 self.world.put_decided(&key, Decided { spec, status, lost: false });
                 self.queue.add(key, Priority::Background);
             }
-        } else if self.world.decided(&key).is_some_and(|kept| kept.spec.template.uid == template.uid)
-            && self.world.template(&key).is_some_and(|template| !template.deleting)
-        {
+        } else if self.world.decided(&key).is_some_and(|kept| kept.spec.template.uid == template.uid) {
+            self.lost(key);
+        }
+    }
+
+    /// Somebody deleted a decision that stands.
+    fn lost(&self, key: Key) {
+        if self.world.template(&key).is_some_and(|template| !template.deleting) {
             self.world.lose_decided(&key);
             self.queue.add(key, Priority::Normal);
         }

@@ -3,7 +3,7 @@
 //! kube's own watcher wants typed metadata and clones it; this one keeps each object as the `Value` that came, and says when
 //! the view is whole, because only a whole view may lead to a removal.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -13,6 +13,7 @@ use kube::core::{Request, WatchEvent};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use federation_runtime::errors::Chain;
 use federation_runtime::shutdown::Shutdown;
@@ -31,7 +32,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub(crate) enum Change {
     /// The object is there, as it is now.
     Present(Value),
-    /// The object is gone; its last known state.
+    /// The object is gone; its last known state, or its name and uid alone where it went while nobody watched.
     Gone(Value),
     /// The view is whole: everything that is there was told, and everything else is gone.
     Synced,
@@ -71,6 +72,9 @@ struct PageMeta {
     r#continue: Option<String>,
 }
 
+/// What is there, and which it is: another one of the same name is another one.
+type Known = HashMap<String, Uuid>;
+
 /// Lists and watches until `shutdown`, telling every change to `changes`.
 pub(crate) async fn run(
     client: Client,
@@ -79,7 +83,7 @@ pub(crate) async fn run(
     shutdown: Shutdown,
 ) {
     let mut pause = PAUSE.0;
-    let mut known: HashSet<String> = HashSet::new();
+    let mut known = Known::new();
     while !shutdown.started() {
         let outcome = tokio::select! {
             () = shutdown.wait() => return,
@@ -129,7 +133,7 @@ async fn once(
     client: &Client,
     collection: &Collection,
     changes: &mpsc::Sender<Change>,
-    known: &mut HashSet<String>,
+    known: &mut Known,
     pause: &mut Duration,
 ) -> Result<(), Error> {
     let request = Request::new(&collection.path);
@@ -159,7 +163,7 @@ async fn once(
             let change = match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     remember_version(&object, &mut version);
-                    known.insert(identity(&object));
+                    known.insert(identity(&object), uid(&object));
                     Change::Present(object)
                 }
                 WatchEvent::Deleted(object) => {
@@ -185,9 +189,9 @@ async fn list(
     request: &Request,
     collection: &Collection,
     changes: &mpsc::Sender<Change>,
-    known: &mut HashSet<String>,
+    known: &mut Known,
 ) -> Result<String, Error> {
-    let mut seen = HashSet::new();
+    let mut seen = Known::new();
     let mut next: Option<String> = None;
     let version = loop {
         let mut parameters = ListParams::default().limit(PAGE);
@@ -206,7 +210,7 @@ async fn list(
                 fields.entry("apiVersion").or_insert_with(|| page.api_version.clone().into());
                 fields.entry("kind").or_insert_with(|| kind.clone().into());
             }
-            seen.insert(identity(&object));
+            seen.insert(identity(&object), uid(&object));
             changes.send(Change::Present(object)).await.map_err(|_| Error::Closed)?;
         }
         match page.metadata.r#continue.filter(|next| !next.is_empty()) {
@@ -214,9 +218,9 @@ async fn list(
             None => break page.metadata.resource_version,
         }
     };
-    for gone in known.difference(&seen) {
+    for (gone, uid) in known.iter().filter(|(identity, _)| !seen.contains_key(*identity)) {
         let (namespace, name) = gone.split_once('/').unwrap_or(("", gone));
-        let tomb = serde_json::json!({"metadata": {"namespace": namespace, "name": name}});
+        let tomb = serde_json::json!({"metadata": {"namespace": namespace, "name": name, "uid": uid.to_string()}});
         changes.send(Change::Gone(tomb)).await.map_err(|_| Error::Closed)?;
     }
     *known = seen;
@@ -229,6 +233,12 @@ fn identity(object: &Value) -> String {
     format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"))
 }
 
+/// Kubernetes' are UUIDs; what is none is none here.
+fn uid(object: &Value) -> Uuid {
+    let text = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+    Uuid::parse_str(text).unwrap_or_default()
+}
+
 fn remember_version(object: &Value, version: &mut String) {
     if let Some(newer) = object.pointer("/metadata/resourceVersion").and_then(Value::as_str) {
         newer.clone_into(version);
@@ -237,4 +247,46 @@ fn remember_version(object: &Value, version: &mut String) {
 
 fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 410)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    const UID: &str = "0d1c2b3a-4f5e-4678-9abc-def012345678";
+
+    /// An API that answers each request with the next list.
+    fn api(lists: Vec<Value>) -> Client {
+        let lists = std::sync::Arc::new(parking_lot::Mutex::new(lists.into_iter()));
+        let answer = move |_: http::Request<Body>| {
+            let list = lists.lock().next().unwrap();
+            async move {
+                let body = Body::from(list.to_string().into_bytes());
+                http::Response::builder().status(200).body(body).map_err(kube::Error::HttpError)
+            }
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test]
+    async fn what_went_while_nobody_watched_is_told_with_its_uid() {
+        let list_of = |items: Value| json!({"kind": "ClusterList", "apiVersion": "federation.rs/v1alpha1", "metadata": {"resourceVersion": "7"}, "items": items});
+        let cluster = json!({"metadata": {"name": "taiwan", "uid": UID}});
+        let client = api(vec![list_of(json!([cluster])), list_of(json!([]))]);
+        let path = "/apis/federation.rs/v1alpha1/clusters".to_owned();
+        let collection = Collection { path: path.clone(), fields: String::new() };
+        let (changes, mut told) = mpsc::channel(8);
+        let mut known = Known::new();
+        for _ in 0..2 {
+            list(&client, &Request::new(&path), &collection, &changes, &mut known).await.unwrap();
+        }
+        assert!(matches!(told.recv().await.unwrap(), Change::Present(_)));
+        assert!(matches!(told.recv().await.unwrap(), Change::Synced));
+        let Change::Gone(tomb) = told.recv().await.unwrap() else { unreachable!("it is gone") };
+        assert_eq!(tomb["metadata"], json!({"namespace": "", "name": "taiwan", "uid": UID}));
+    }
 }

@@ -304,6 +304,13 @@ impl World {
         self.0.write().decided.remove(key);
     }
 
+    /// What the decision of this name is about.
+    pub(crate) fn decided_key(&self, namespace: &str, placement: &str) -> Option<Key> {
+        let inner = self.0.read();
+        let is_it = |key: &&Key| &*key.namespace == namespace && key.placement_name() == placement;
+        inner.decided.keys().find(is_it).cloned()
+    }
+
     /// Keys that have a decision.
     pub(crate) fn decided_keys(&self) -> Vec<Key> {
         self.0.read().decided.keys().cloned().collect()
