@@ -47,11 +47,13 @@ struct Ready {
 pub(crate) struct Reach {
     world: Arc<World>,
     state: Mutex<State>,
+    // Held from when a Service is described until that is told: of two watches' words the newer is told last.
+    telling: tokio::sync::Mutex<()>,
 }
 
 impl Reach {
     pub(crate) fn new(world: Arc<World>) -> Self {
-        Self { world, state: Mutex::default() }
+        Self { world, state: Mutex::default(), telling: tokio::sync::Mutex::default() }
     }
 
     pub(crate) async fn service(&self, key: &Key, live: Option<&Value>) {
@@ -119,6 +121,7 @@ impl Reach {
                 ..Key::default()
             };
             let Some(wanted) = self.world.held(&key) else { continue };
+            let _telling = self.telling.lock().await;
             let service = {
                 let state = self.state.lock();
                 let id = (namespace, name);
@@ -246,10 +249,13 @@ fn node(node: &Value) -> Node {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use hub_protocol::agent::Entry;
     use serde_json::json;
 
     use super::*;
+    use crate::manifest::Wanted;
 
     fn ready_node(internal: &str, external: &[&str]) -> Node {
         let addresses: Vec<Value> = std::iter::once(json!({"type": "InternalIP", "address": internal}))
@@ -272,6 +278,49 @@ mod tests {
         assert_eq!(reach.state.lock().ready.len(), 1);
         reach.endpoints("shop", "web", None).await;
         assert!(reach.state.lock().ready.is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_last_word_of_a_service_is_what_is_so_whichever_watch_spoke_last() {
+        let key = Key {
+            version: "v1".into(),
+            kind: "Service".into(),
+            resource: "services".into(),
+            namespace: "shop".into(),
+            name: "web".into(),
+            ..Key::default()
+        };
+        let (reports, mut heard) = tokio::sync::mpsc::channel(8);
+        let world = Arc::new(World::new(reports));
+        world.put(Arc::new(Wanted::new(Entry {
+            key: key.clone(),
+            uid: "t".into(),
+            generation: 1,
+            epoch: 1,
+            manifest: "{}".into(),
+            conflict: v1::ConflictPolicy::Refuse,
+            lease_ms: 0,
+            stopped: false,
+            floor: 0,
+            state: hub_protocol::agent::State::Held,
+        })));
+        let reach = Arc::new(Reach::new(world));
+        let service = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.96.0.1"}});
+        for round in 1..3000 {
+            let addresses = if round % 2 == 0 { json!([]) } else { json!([{"ip": "10.1.0.1"}]) };
+            let endpoints = json!({"subsets": [{"addresses": addresses}]});
+            let (one, other) = (reach.clone(), reach.clone());
+            let (key, service) = (key.clone(), service.clone());
+            let services = tokio::spawn(async move { one.service(&key, Some(&service)).await });
+            let ready = tokio::spawn(async move { other.endpoints("shop", "web", Some(&endpoints)).await });
+            services.await.unwrap();
+            ready.await.unwrap();
+            let mut last = None;
+            while let Ok(Report::Service(state)) = heard.try_recv() {
+                last = Some(state.ready_endpoints);
+            }
+            assert_eq!(last, Some(round % 2), "round {round}");
+        }
     }
 
     #[test]
