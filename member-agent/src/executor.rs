@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::drift;
 use crate::manifest::{self, Wanted};
-use crate::member::{Failure, Member};
+use crate::member::{Failure, Member, TERMINATING};
 use crate::metrics::Metrics;
 use crate::world::{Report, World};
 
@@ -52,6 +52,8 @@ struct Slot {
     queue: VecDeque<Job>,
     /// What a watch saw while the task was at work: may be older than our write, or a change by hand just after it.
     seen: Option<Value>,
+    /// It may last: nothing waits for this object.
+    stuck: bool,
 }
 
 #[derive(Debug, Default)]
@@ -249,6 +251,9 @@ impl Executor {
             if result != ApplyResult::Retrying {
                 return written;
             }
+            if reason == TERMINATING {
+                self.let_others_go(key);
+            }
             if self.superseded(key) {
                 return None;
             }
@@ -308,14 +313,21 @@ impl Executor {
         }
     }
 
-    /// A namespace that is being applied goes before its contents; one that is refused does not hold them up.
+    fn let_others_go(&self, key: &Key) {
+        if let Some(slot) = self.0.slots.lock().get_mut(key) {
+            slot.stuck = true;
+        }
+        self.0.firsts.send_modify(|count| *count += 1);
+    }
+
+    /// A namespace that is being applied goes before its contents; one that is refused, or being deleted, does not hold them up.
     async fn wait_for_namespace(&self, key: &Key) {
         if key.namespace.is_empty() {
             return;
         }
         let namespace = Key { resource: "namespaces".into(), name: key.namespace.clone(), ..Key::default() };
         let mut firsts = self.0.firsts.subscribe();
-        while self.0.slots.lock().contains_key(&namespace) {
+        while self.0.slots.lock().get(&namespace).is_some_and(|slot| !slot.stuck) {
             if firsts.changed().await.is_err() {
                 return;
             }
@@ -352,6 +364,9 @@ impl Executor {
 
 /// Whether an object that is there may be taken, and whether it counts as adopted.
 fn claim(key: &Key, live: &Value, policy: ConflictPolicy) -> Result<bool, Failure> {
+    if live.pointer("/metadata/deletionTimestamp").is_some() {
+        return Err(Failure::terminating());
+    }
     if manifest::is_managed(live) {
         return Ok(is_adopted(live));
     }
@@ -406,6 +421,17 @@ mod tests {
         assert!(claim(&key("configmaps"), &foreign, ConflictPolicy::Adopt).unwrap());
         assert!(!claim(&key("configmaps"), &foreign, ConflictPolicy::Overwrite).unwrap());
         assert!(claim(&key("namespaces"), &foreign, ConflictPolicy::Refuse).unwrap());
+    }
+
+    #[test]
+    fn what_is_being_deleted_is_no_copy_whosever_it_is() {
+        for labels in [json!({}), json!({marks::MANAGED: "true"})] {
+            let going = json!({"metadata": {"labels": labels, "deletionTimestamp": "2024-01-01T00:00:00Z"}});
+            assert_eq!(
+                claim(&key("persistentvolumeclaims"), &going, ConflictPolicy::Adopt),
+                Err(Failure::terminating())
+            );
+        }
     }
 
     #[test]

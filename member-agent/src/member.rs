@@ -7,7 +7,7 @@ use federation_runtime::errors::Chain;
 use hub_protocol::Key;
 use kube::Client;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 /// One request ends within this; an API server that takes longer is unwell, and the job is tried again.
@@ -34,6 +34,19 @@ pub(crate) enum Failure {
     },
 }
 
+impl Failure {
+    /// What has the object's name is being deleted.
+    pub(crate) fn terminating() -> Self {
+        Self::Transient {
+            reason: TERMINATING,
+            message: "what is there is being deleted, and waits for its finalizers; it is made anew when it is gone".into(),
+        }
+    }
+}
+
+/// Reason of a failure that may last: something holds the object that is there.
+pub(crate) const TERMINATING: &str = "Terminating";
+
 /// What is read of the answer to an apply: the object itself comes by the watch.
 #[derive(Deserialize)]
 struct Written {
@@ -45,6 +58,7 @@ struct Written {
 struct WrittenMeta {
     #[serde(default)]
     resource_version: String,
+    deletion_timestamp: Option<IgnoredAny>,
 }
 
 /// Metadata alone, where the server can do that: since Kubernetes 1.15 all but some aggregated ones.
@@ -76,12 +90,15 @@ impl Member {
     }
 
     /// Server-side apply; returns the resource version that it led to. Conflicts with other managers are taken over: the federation's
-    /// answer is the truth for the fields that it sends.
+    /// answer is the truth for the fields that it sends. A server takes it of what is being deleted too, which is no copy any more.
     pub(crate) async fn apply(&self, key: &Key, body: Vec<u8>) -> Result<u64, Failure> {
         let path = format!("{}?fieldManager={}&force=true", path(key), marks::FIELD_MANAGER);
         let request = http::Request::builder().header(http::header::ACCEPT, METADATA);
         let written: Written =
             self.send(request, "PATCH", path, Some("application/apply-patch+yaml"), body).await?;
+        if written.metadata.deletion_timestamp.is_some() {
+            return Err(Failure::terminating());
+        }
         Ok(written.metadata.resource_version.parse().unwrap_or(0))
     }
 

@@ -312,6 +312,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_copy_that_is_being_deleted_is_not_told_as_applied_before_it_is_there_anew() {
+        let mut going = copy();
+        going["metadata"]["deletionTimestamp"] = "2024-01-01T00:00:00Z".into();
+        let api = Api::holding(going, 0);
+        let (executor, mut reports) = executor(&api);
+        executor.0.ours.lock().insert(key(), false);
+        executor.submit(Job::Apply { wanted: wanted("t"), drift: false });
+        let Some(Report::Applied(applied)) = reports.recv().await else { panic!("it is told") };
+        assert_eq!((applied.result(), applied.reason.as_str()), (ApplyResult::Retrying, "Terminating"));
+        // Its finalizers are done, and it is made anew.
+        api.0.lock().live = copy();
+        let Some(Report::Applied(applied)) = reports.recv().await else { panic!("and told again") };
+        assert_eq!(applied.result(), ApplyResult::Applied);
+    }
+
+    #[tokio::test]
     async fn another_templates_copy_is_removed_before_the_new_one_is_applied() {
         let api = Api::holding(copy(), 1);
         let (executor, mut reports) = executor(&api);
