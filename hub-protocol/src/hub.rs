@@ -77,6 +77,8 @@ pub struct Session {
     permits_from: u64,
     /// What the agent said that it holds and that is not in the table.
     unknown: BTreeMap<Key, v1::digest_reply::Item>,
+    /// How many strays were last told of.
+    strays: usize,
     first: VecDeque<Key>,
     then: VecDeque<Key>,
     in_flight: usize,
@@ -109,6 +111,7 @@ impl Session {
             leaving: VecDeque::new(),
             permits_from: 0,
             unknown: BTreeMap::new(),
+            strays: 0,
             first: VecDeque::new(),
             then: VecDeque::new(),
             in_flight: 0,

@@ -11,7 +11,7 @@
 //!
 //! What they promise together:
 //!
-//! - Nothing is removed because it is absent: an item that the hub does not know is a [`hub::Event::Stray`], nothing more. Only a
+//! - Nothing is removed because it is absent: an item that the hub does not know is told in [`hub::Event::Strays`], nothing more. Only a
 //!   [`Remove`](proto::v1::Remove) with a permit, for the very uid, with an epoch that is not older, removes a copy.
 //! - A permit is good for the stream on which it was given, and until the federation freezes: after that the gate is asked again
 //!   ([`hub::Event::Lapsed`]). An agent refuses one that it knows to be void, and stops carrying it out.

@@ -96,12 +96,53 @@ fn a_hub_that_restarts_compares_more_objects_than_a_message_holds() {
     assert_eq!(applies, [key(7), key(OBJECTS)]);
     let strays: Vec<Key> = std::iter::from_fn(|| hub.poll_event())
         .filter_map(|event| match event {
-            hub::Event::Stray(item) => Some(Key::from(item.key.unwrap())),
+            hub::Event::Strays { count: 2, some } => Some(some),
+            hub::Event::Strays { count, .. } => panic!("{count}"),
             hub::Event::Violation(what) => panic!("{what}"),
             _ => None,
         })
+        .flatten()
+        .map(|item| Key::from(item.key.unwrap()))
         .collect();
     assert_eq!(strays, [key(0), key(OBJECTS - 1)]);
+}
+
+#[test]
+fn strays_are_counted_anew_with_each_comparison_and_are_none_when_they_are_wanted() {
+    let mut hub = hub::Session::new(hub::Config::default());
+    hub.desired_complete(0);
+    let say = |hub: &mut hub::Session, message| {
+        hub.handle_message(0, v1::AgentMessage { message: Some(message) });
+    };
+    let counts = |hub: &mut hub::Session| -> Vec<usize> {
+        std::iter::from_fn(|| hub.poll_event())
+            .filter_map(|event| match event {
+                hub::Event::Strays { count, .. } => Some(count),
+                _ => None,
+            })
+            .collect()
+    };
+    for stream in ["one", "two", "three"] {
+        hub.reconnected(0);
+        say(&mut hub, Up::Hello(v1::Hello { session: stream.into(), ..v1::Hello::default() }));
+        let items = [1, 2].map(|number| v1::digest_reply::Item {
+            key: Some((&key(number)).into()),
+            uid: "same".into(),
+            ..v1::digest_reply::Item::default()
+        });
+        say(&mut hub, Up::DigestReply(v1::DigestReply { equal: false, items: items.into(), more: false }));
+        assert_eq!(counts(&mut hub), [2], "{stream}");
+    }
+    let beat = || Up::Heartbeat(v1::Heartbeat::default());
+    say(&mut hub, beat());
+    assert!(counts(&mut hub).is_empty(), "nothing new");
+    // Their manifests are applied again.
+    hub.set_desired(0, desired(1, "same"));
+    hub.set_desired(0, desired(2, "same"));
+    say(&mut hub, beat());
+    assert_eq!(counts(&mut hub), [0]);
+    say(&mut hub, beat());
+    assert!(counts(&mut hub).is_empty());
 }
 
 #[test]
@@ -144,7 +185,7 @@ fn what_is_wanted_while_the_answer_comes_is_sent_if_it_is_not_there() {
     say(&mut hub, page(&[2], false));
     assert_eq!(applies(&mut hub), [key(3), key(7)]);
     assert!(
-        !std::iter::from_fn(|| hub.poll_event()).any(|event| matches!(event, hub::Event::Stray(_))),
+        !std::iter::from_fn(|| hub.poll_event()).any(|event| matches!(event, hub::Event::Strays { .. })),
         "nothing is astray"
     );
 }

@@ -73,7 +73,7 @@ fn what_was_permitted_while_the_agent_was_away_is_asked_again_when_it_comes() {
     session.disconnected(2);
     comes(&mut session);
     assert_eq!((lapsed(&mut session), removals(&mut session)), (vec![key()], vec![]));
-    assert!(!std::iter::from_fn(|| session.poll_event()).any(|event| matches!(event, Event::Stray(_))));
+    assert!(!std::iter::from_fn(|| session.poll_event()).any(|event| matches!(event, Event::Strays { .. })));
 }
 
 #[test]

@@ -81,20 +81,22 @@ impl Listener for Ear {
                     self.recorder.member(&template, &event, cluster);
                 }
             }
-            Event::Stray(item) => {
-                let key = item.key.unwrap_or_default();
-                self.metrics.strays.get_or_create(&ClusterLabel { cluster: cluster.to_owned() }).inc();
-                tracing::warn!(
-                    cluster,
-                    kind = key.kind,
-                    namespace = key.namespace,
-                    name = key.name,
-                    uid = item.uid,
-                    "a member holds a copy that no template wants: it is left alone"
-                );
+            Event::Strays { count, some } => {
+                self.metrics
+                    .strays
+                    .get_or_create(&ClusterLabel { cluster: cluster.to_owned() })
+                    .set(count as i64);
+                if count > 0 {
+                    let some: Vec<String> = some.into_iter().map(stray).collect();
+                    tracing::warn!(
+                        cluster,
+                        count,
+                        ?some,
+                        "a member holds copies that no template wants: they are left alone"
+                    );
+                }
             }
             Event::Mismatch { ours, theirs } => {
-                self.metrics.strays.get_or_create(&ClusterLabel { cluster: cluster.to_owned() }).set(0);
                 tracing::info!(cluster, ?ours, ?theirs, "the tables differ: comparing");
             }
             Event::Lapsed { key, .. } => {
@@ -222,4 +224,10 @@ impl Ear {
             self.queue.add(key, Priority::Normal);
         }
     }
+}
+
+/// For people.
+fn stray(item: v1::digest_reply::Item) -> String {
+    let v1::Key { kind, namespace, name, .. } = item.key.unwrap_or_default();
+    format!("{kind} {namespace}/{name} of uid {}", item.uid)
 }

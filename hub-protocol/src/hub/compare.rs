@@ -8,6 +8,8 @@ use crate::{Digest, Key, item_hash};
 /// Items that nobody wants and that are remembered of one agent. Twice what the largest clusters hold in all (kubernetes.io, "Considerations
 /// for large clusters": 150,000 pods); each takes a few hundred octets.
 const UNKNOWN_MAX: usize = 300_000;
+/// Strays that are told by name.
+const STRAYS_NAMED: usize = 10;
 
 impl Session {
     pub(super) fn greet(&mut self, now: u64, hello: v1::Hello) {
@@ -77,6 +79,7 @@ impl Session {
             self.link = Link::Comparing { asked: self.changes, begun: false };
             self.ask(now);
         }
+        self.recount_strays();
         self.events.push_back(Event::Heartbeat(heartbeat));
     }
 
@@ -142,10 +145,27 @@ impl Session {
         }
     }
 
+    /// Tells what the agent holds besides, after a comparison.
     pub(super) fn report_strays(&mut self) {
-        if self.complete && self.link == Link::Up {
-            let strays = self.unknown.iter().filter(|(key, _)| !self.removals.contains_key(*key));
-            self.events.extend(strays.map(|(_, item)| Event::Stray(item.clone())));
+        if !self.complete || self.link != Link::Up {
+            return;
+        }
+        let strays = self.unknown.iter().filter(|(key, _)| !self.removals.contains_key(*key));
+        let some: Vec<_> = strays.clone().take(STRAYS_NAMED).map(|(_, item)| item.clone()).collect();
+        let count = strays.count();
+        if count > 0 || self.strays > 0 {
+            self.strays = count;
+            self.events.push_back(Event::Strays { count, some });
+        }
+    }
+
+    /// Tells it again if some of that is wanted since.
+    fn recount_strays(&mut self) {
+        if self.strays > 0 {
+            let strays = self.unknown.keys().filter(|key| !self.removals.contains_key(*key));
+            if strays.count() != self.strays {
+                self.report_strays();
+            }
         }
     }
 }

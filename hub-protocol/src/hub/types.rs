@@ -115,8 +115,13 @@ pub enum Event {
         /// The agent's.
         theirs: Digest,
     },
-    /// The agent holds an object that the hub does not want and did not remove. Never removed for that.
-    Stray(v1::digest_reply::Item),
+    /// The agent holds objects that the hub does not want and did not remove: so many now. Never removed for that.
+    Strays {
+        /// How many.
+        count: usize,
+        /// Some of them.
+        some: Vec<v1::digest_reply::Item>,
+    },
     /// The agent sent something that this protocol does not allow; it was dropped.
     Violation(&'static str),
 }
