@@ -21,6 +21,7 @@
 //! the template's uid. The agent writes with server-side apply as field manager `federation` and in no other way, but for
 //! taking the marks off.
 
+mod discovery;
 mod drift;
 mod events;
 mod executor;

@@ -10,7 +10,6 @@ use federation_runtime::errors::Chain;
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::MESSAGE_LIMIT;
 use hub_protocol::agent::{Action, Facts, Persist, Session};
-use kube::Client;
 use proto::v1::{self, agent_client::AgentClient};
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{mpsc, watch};
@@ -20,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Channel;
 
+use crate::discovery::Discovery;
 use crate::events;
 use crate::executor::{Executor, Job};
 use crate::identity::Membership;
@@ -28,7 +28,6 @@ use crate::meeting::Meetings;
 use crate::member::{Failure, Member};
 use crate::metrics::Metrics;
 use crate::store::{self, Store};
-use crate::vitals;
 use crate::world::{Report, World};
 
 /// Messages between the session and the stream, each way. Downwards at most a window of 512 manifests of a few KiB is under way, so this
@@ -88,7 +87,7 @@ pub(crate) struct Link {
     pub(crate) world: Arc<World>,
     pub(crate) executor: Executor,
     pub(crate) member: Member,
-    pub(crate) client: Client,
+    pub(crate) discovery: Arc<Discovery>,
     pub(crate) hub: String,
     pub(crate) directory: PathBuf,
     pub(crate) membership: Membership,
@@ -386,9 +385,11 @@ impl Link {
     }
 
     fn dial(&self, attempt: u64, inputs: mpsc::Sender<Input>) {
-        let (membership, hub, client) = (self.membership.clone(), self.hub.clone(), self.client.clone());
+        let (membership, hub, discovery) =
+            (self.membership.clone(), self.hub.clone(), self.discovery.clone());
         tokio::spawn(async move {
-            let (facts, channel) = tokio::join!(vitals::facts(&client), membership.dial(&hub));
+            let (answer, channel) = tokio::join!(discovery.facts(), membership.dial(&hub));
+            let facts = answer.map(|(facts, _)| facts);
             let result = channel.map_err(|error| Chain(&error).to_string());
             // An error means that the agent is ending.
             let _ = inputs.send(Input::Dialled { attempt, facts, result }).await;

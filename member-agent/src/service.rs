@@ -11,6 +11,7 @@ use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::{mpsc, watch};
 
+use crate::discovery::Discovery;
 use crate::executor::Executor;
 use crate::identity::{self, Membership};
 use crate::link::Link;
@@ -123,7 +124,8 @@ impl Service {
             tokio::spawn(watches::all(member.client(), world.clone(), executor.clone(), reach.clone()));
         let probing =
             tokio::spawn(vitals::watch(client.clone(), reach, world.clone(), metrics.clone(), not_after));
-        let serving = tokio::spawn(served::watch(client.clone(), world.clone()));
+        let discovery = Arc::new(Discovery::new(client));
+        let serving = tokio::spawn(served::watch(discovery.clone(), world.clone()));
         // Ends with this run, however it ends.
         let looking = shutdown.child();
         let probing_peers = Probing::start(rand::random(), looking.clone());
@@ -138,7 +140,7 @@ impl Service {
             world,
             executor,
             member,
-            client,
+            discovery,
             hub: options.hub,
             directory,
             membership,

@@ -1,11 +1,9 @@
-//! How the member is: does its API server answer, what does it serve, how much has it.
+//! How the member is: does its API server answer, how much has it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt as _, stream};
-use hub_protocol::agent::{Facts, Vitals};
+use hub_protocol::agent::Vitals;
 use kube::Client;
 use proto::v1;
 use serde_json::Value;
@@ -21,7 +19,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is requested of the nodes changes slowly and costs a list of all pods.
 const REQUESTED_EVERY: u32 = 60;
-const FACTS_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUESTED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pods a page: about 1 MiB.
 const PAGE: usize = 250;
 
@@ -43,7 +41,7 @@ pub(crate) async fn watch(
         metrics.api_ok.set(i64::from(probe.is_ok()));
         if probe.is_ok() && round.is_multiple_of(REQUESTED_EVERY) {
             // A member that does not let us list pods shows all its capacity as free.
-            requested = timeout(FACTS_TIMEOUT, requests(&client)).await.ok().flatten().unwrap_or(requested);
+            requested = timeout(REQUESTED_TIMEOUT, requests(&client)).await.ok().flatten().unwrap_or(requested);
         }
         round = round.wrapping_add(1);
         let capacity = v1::Capacity {
@@ -84,50 +82,6 @@ async fn probe(client: &Client) -> Result<(), String> {
             _ => Err(readyz),
         },
     }
-}
-
-/// Version and served APIs; `None` if the API server does not answer.
-pub(crate) async fn facts(client: &Client) -> Option<Facts> {
-    timeout(FACTS_TIMEOUT, async {
-        let version = client.apiserver_version().await.ok()?;
-        let groups = client.list_api_groups().await.ok()?;
-        let paths: Vec<(String, String)> = groups
-            .groups
-            .iter()
-            .flat_map(|group| &group.versions)
-            .map(|version| (format!("/apis/{}", version.group_version), version.group_version.clone()))
-            .chain([("/api/v1".to_owned(), "v1".to_owned())])
-            .collect();
-        let apis: BTreeSet<String> = stream::iter(paths)
-            .map(|(path, group_version)| async move {
-                let request = http::Request::get(path).body(Vec::new()).ok()?;
-                let list: Value = client.request(request).await.ok()?;
-                let resources = list.get("resources")?.as_array()?.clone();
-                let kinds = resources.into_iter().filter_map(|resource| {
-                    let whole = !resource.get("name")?.as_str()?.contains('/');
-                    whole.then(|| {
-                        format!(
-                            "{group_version}/{}",
-                            resource.get("kind").and_then(Value::as_str).unwrap_or_default()
-                        )
-                    })
-                });
-                Some(kinds.collect::<Vec<_>>())
-            })
-            .buffer_unordered(8)
-            .filter_map(std::future::ready)
-            .flat_map(stream::iter)
-            .collect()
-            .await;
-        Some(Facts {
-            agent_version: env!("CARGO_PKG_VERSION").into(),
-            kubernetes_version: version.git_version,
-            apis: apis.into_iter().collect(),
-        })
-    })
-    .await
-    .ok()
-    .flatten()
 }
 
 /// CPU (thousandths) and memory (bytes) that pods which are not over request.
