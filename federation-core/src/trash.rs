@@ -57,6 +57,8 @@ fn clean(manifest: &mut Value) {
     fields.remove("status");
     if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|name, _| !SERVER_WRITTEN.contains(&name.as_str()));
+        // By uid: the owner, even if it is made anew, is another one then, and what is owned by nobody that is there is collected at once.
+        metadata.remove("ownerReferences");
         if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
             annotations.remove(marks::DELETION_PROPAGATION);
         }
@@ -92,6 +94,7 @@ mod tests {
             "metadata": {
                 "name": "web", "namespace": "shop", "uid": "u", "resourceVersion": "7", "generation": 2,
                 "labels": {"a": "b"}, "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "gone"}],
                 "annotations": {marks::DELETION_PROPAGATION: "Background"},
                 "finalizers": [marks::FINALIZER, "example.com/mine"],
             },

@@ -66,14 +66,27 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     }
     // A Namespace before its contents.
     wanted.sort_by_key(|kept| kept.spec.kind != "Namespace");
+    let mut left = 0;
     for kept in &wanted {
-        restore(&client, &kept.spec).await?;
-        api.delete(kept.name(), &DeleteParams::default()).await?;
         let TrashSpec { resource, namespace, name, .. } = &kept.spec;
-        println!(
-            "{resource}/{name}{} restored",
+        let object = format!(
+            "{resource}/{name}{}",
             if namespace.is_empty() { String::new() } else { format!(" in {namespace}") }
         );
+        // What cannot be brought back stays in the trash, and keeps nothing else there.
+        match restore(&client, &kept.spec).await {
+            Ok(()) => {
+                api.delete(kept.name(), &DeleteParams::default()).await?;
+                println!("{object} restored");
+            }
+            Err(error) => {
+                left += 1;
+                eprintln!("{object} not restored: {error:#}");
+            }
+        }
+    }
+    if left > 0 {
+        bail!("{left} of {} could not be restored, and stay in the trash: see `fedctl trash`", wanted.len());
     }
     Ok(())
 }
