@@ -89,6 +89,11 @@ struct Departed {
     meet: Vec<SocketAddr>,
 }
 
+/// Whether another process of that DNS server is connected: it has its sockets, and answers in its stead.
+fn is_taken_over<'a>(mut connected: impl Iterator<Item = &'a Served>, gone: &Served) -> bool {
+    connected.any(|served| served.instance == gone.instance)
+}
+
 impl Zones {
     pub(crate) fn new(traffic: Traffic, health: Health, metrics: Metrics, shutdown: Shutdown) -> Self {
         Self(Arc::new(Inner {
@@ -264,6 +269,7 @@ impl Zones {
         let mut streams = self.0.streams.lock();
         if let Some(gone) = streams.remove(&stream)
             && !self.0.shutdown.started()
+            && !is_taken_over(streams.values(), &gone)
         {
             let Served { instance, epoch, meet, .. } = gone;
             self.0.departed.lock().insert(instance, Departed { epoch, since: Instant::now(), meet });
@@ -527,6 +533,21 @@ mod tests {
         assert!(whole(Base { incarnation: "other".into(), ..hello(58) }));
         assert!(whole(Base { changes: false, ..hello(58) }), "a dns-lb that does not know of changes");
         assert!(newest.changes.len() < 12, "{}: they are not more than is worth it", newest.changes.len());
+    }
+
+    #[test]
+    fn what_another_process_has_taken_over_has_not_departed() {
+        let served = |instance: &str, epoch| Served {
+            instance: instance.into(),
+            epoch,
+            heard: Instant::now(),
+            doors: Vec::new(),
+            meet: Vec::new(),
+        };
+        // The old process ended before it acknowledged the newest.
+        let (gone, next, other) = (served("a", 6), served("a", 7), served("b", 7));
+        assert!(is_taken_over([&next, &other].into_iter(), &gone));
+        assert!(!is_taken_over([&other].into_iter(), &gone));
     }
 
     #[test]
