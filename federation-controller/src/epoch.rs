@@ -18,8 +18,8 @@ use crate::act::api::Api;
 const BLOCK: u64 = 10_000;
 const NAME: &str = "epoch";
 const HIGH_WATER: &str = "highWater";
-/// How far above ours an epoch may be that somebody was told: thirty years of a thousand decisions a second. Whoever says more did not
-/// get it from this federation; believed, it would use up the numbers for all.
+/// How far an epoch that somebody was told may be above what this process began with: thirty years of a thousand decisions a second. Whoever
+/// says more did not get it from this federation; believed, or a step at a time, it would use up the numbers for all.
 const FURTHEST: u64 = 1 << 40;
 /// Bounded: another writer of the ConfigMap is a second controller, which is a mistake that should be seen.
 const ATTEMPTS: u32 = 5;
@@ -43,12 +43,12 @@ pub enum Error {
     Content(String),
     /// Nobody can have been told this epoch.
     #[error(
-        "epoch {told} is {} above ours: no hub of this federation has given it; unjoin that cluster and join it with an empty directory", told.saturating_sub(*.ours)
+        "epoch {told} is {} above where this controller began: no hub of this federation has given it; unjoin that cluster and join it with an empty directory", told.saturating_sub(*.ours)
     )]
     Implausible {
         /// What somebody says.
         told: u64,
-        /// The newest of ours.
+        /// What this process began with.
         ours: u64,
     },
     /// The numbers are used up.
@@ -66,6 +66,8 @@ pub enum Error {
 pub(crate) struct Epochs(Arc<Inner>);
 
 struct Inner {
+    // Where this process began.
+    first: u64,
     next: AtomicU64,
     // One past the last number that may be used.
     end: AtomicU64,
@@ -89,6 +91,7 @@ impl Epochs {
         }
         let (first, end) = allocate(&api, 1).await?;
         Ok(Self(Arc::new(Inner {
+            first,
             next: AtomicU64::new(first),
             end: AtomicU64::new(end),
             allocating: Mutex::new(()),
@@ -107,7 +110,7 @@ impl Epochs {
     /// When the epoch is not believed, and when a new block is needed and cannot be written.
     pub(crate) async fn raise(&self, epoch: u64) -> Result<(), Error> {
         let _allocating = self.0.allocating.lock().await;
-        plausible(epoch, self.current())?;
+        plausible(epoch, self.0.first)?;
         if epoch < self.0.end.load(Ordering::SeqCst) {
             self.0.next.fetch_max(epoch + 1, Ordering::SeqCst);
             return Ok(());
@@ -199,5 +202,42 @@ mod tests {
         ] {
             assert_eq!(plausible(told, ours).is_ok(), believed, "{told} above {ours}");
         }
+    }
+
+    /// One ConfigMap, and nothing else.
+    #[derive(Default)]
+    struct Store(parking_lot::Mutex<Option<serde_json::Value>>);
+
+    impl crate::act::api::Direct for Store {
+        fn answer(
+            &self,
+            request: http::Request<Vec<u8>>,
+        ) -> Option<Result<serde_json::Value, kube::Error>> {
+            let mut kept = self.0.lock();
+            if request.method() == http::Method::GET {
+                let missing = kube::core::Status { code: 404, ..Default::default() };
+                return Some(kept.clone().ok_or_else(|| kube::Error::Api(Box::new(missing))));
+            }
+            let body: serde_json::Value = serde_json::from_slice(request.body()).expect("JSON");
+            if request.uri().path().contains("configmaps") {
+                *kept = Some(body.clone());
+            }
+            Some(Ok(body))
+        }
+
+        fn delays(&self) -> (std::time::Duration, std::time::Duration) {
+            Default::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn steps_that_are_believed_one_by_one_lead_no_further_than_one_may() {
+        let api = Api::Direct(std::sync::Arc::new(Store::default()));
+        let epochs = Epochs::start(api).await.expect("a store");
+        epochs.raise(FURTHEST).await.expect("one step is believed");
+        assert!(epochs.current() >= FURTHEST);
+        let next = epochs.current() + FURTHEST;
+        assert!(matches!(epochs.raise(next).await, Err(Error::Implausible { .. })));
+        epochs.next().await.expect("there are numbers left");
     }
 }
