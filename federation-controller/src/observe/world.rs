@@ -17,7 +17,7 @@ use federation_core::membership::{self, Refusal, Shown};
 use proto::v1;
 
 use super::freshness::{Freshness, Heard};
-use super::kinds::{CLUSTER, Key, Kind};
+use super::kinds::{CLUSTER, KINDS, Key, Kind};
 use super::report::{Report, Reports};
 use super::template::Template;
 
@@ -149,7 +149,11 @@ impl World {
 
     /// Keys of one namespace's templates.
     pub(crate) fn keys_in(&self, namespace: &str) -> Vec<Key> {
-        self.0.read().templates.keys().filter(|key| &*key.namespace == namespace).cloned().collect()
+        // Keys are in the order of their namespaces, and no name is empty.
+        let first = Key::new(&KINDS[0], namespace, "");
+        let inner = self.0.read();
+        let from = inner.templates.range(first..).map(|(key, _)| key);
+        from.take_while(|key| &*key.namespace == namespace).cloned().collect()
     }
 
     /// Every Service with its reports.

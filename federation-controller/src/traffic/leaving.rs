@@ -11,7 +11,6 @@ use federation_runtime::clock::Instant;
 use super::{Surroundings, Traffic};
 use crate::decide::board::Snapshot;
 use crate::decide::queue::Priority;
-use crate::hub::zones::Zones;
 use crate::observe::{Key, Template, World};
 
 /// A little more than the TTL, for clocks and for answers that were on their way.
@@ -40,6 +39,8 @@ struct Withdrawn {
     ttl: Duration,
     // When every DNS server was seen to serve it.
     served: Option<Instant>,
+    // It has run out, and the objects behind it were looked at again.
+    told: bool,
 }
 
 impl Withdrawn {
@@ -63,7 +64,7 @@ impl Leaving {
         for (service, clusters) in &before.0 {
             for cluster in clusters.keys() {
                 if !now.0.get(service).is_some_and(|now| now.contains_key(cluster)) {
-                    let withdrawn = Withdrawn { epoch, ttl: lives, served: None };
+                    let withdrawn = Withdrawn { epoch, ttl: lives, served: None, told: false };
                     self.withdrawn.entry((service.clone(), cluster.clone())).or_insert(withdrawn);
                 }
             }
@@ -74,29 +75,31 @@ impl Leaving {
         self.answers = now.clone();
         self.cached = self.cached.max(Some(moment + self.ttl));
         self.ttl = ttl;
-        self.first.get_or_insert(Withdrawn { epoch, ttl, served: None });
+        self.first.get_or_insert(Withdrawn { epoch, ttl, served: None, told: false });
     }
 
-    /// Looks who serves what; returns the namespaces of Services that some cluster was left by, and whether what was answered before
-    /// this process has just run out.
-    fn note_acknowledged(&mut self, zones: &Zones) -> (BTreeSet<String>, bool) {
-        let mut over = BTreeSet::new();
+    /// Looks whether every DNS server serves what; returns the namespaces of Services that some cluster was left by since the last look, and
+    /// whether what was answered before this process has just run out.
+    fn note_acknowledged(&mut self, all_serve: impl Fn(u64) -> bool) -> (BTreeSet<String>, bool) {
         if let Some(first) = &mut self.first
             && first.served.is_none()
-            && zones.all_serve(first.epoch)
+            && all_serve(first.epoch)
         {
             first.served = Some(Instant::now());
         }
-        for ((service, _), withdrawn) in &mut self.withdrawn {
-            if withdrawn.served.is_none() && zones.all_serve(withdrawn.epoch) {
-                withdrawn.served = Some(Instant::now());
-            }
-            if withdrawn.is_over() {
-                over.insert(service.split('/').next().unwrap_or_default().to_owned());
-            }
-        }
         let first_over = self.first.is_some_and(|first| first.is_over());
         let just_now = first_over && !std::mem::replace(&mut self.first_over, first_over);
+        let mut over = BTreeSet::new();
+        self.withdrawn.retain(|(service, _), withdrawn| {
+            if withdrawn.served.is_none() && all_serve(withdrawn.epoch) {
+                withdrawn.served = Some(Instant::now());
+            }
+            if withdrawn.is_over() && !std::mem::replace(&mut withdrawn.told, true) {
+                over.insert(service.split('/').next().unwrap_or_default().to_owned());
+            }
+            // What has run out says no more than the first zones that have.
+            !(withdrawn.told && first_over)
+        });
         (over, just_now)
     }
 
@@ -145,7 +148,8 @@ impl Traffic {
 
     /// Looks who serves what; when a cluster is left by its last user, the objects are looked at again.
     pub(super) fn note_acknowledged(&self, surroundings: &Surroundings) {
-        let (over, first_over) = self.0.leaving.lock().note_acknowledged(&surroundings.zones);
+        let zones = &surroundings.zones;
+        let (over, first_over) = self.0.leaving.lock().note_acknowledged(|epoch| zones.all_serve(epoch));
         let snapshot = surroundings.board.snapshot();
         let draining = snapshot
             .views
@@ -178,4 +182,45 @@ fn selecting(template: &Template, world: &World) -> Vec<String> {
         .filter(|service| service.selector().is_some_and(|selector| selects(selector, labels)))
         .map(|service| format!("{}/{}", service.key.namespace, service.key.name))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use federation_runtime::clock::{Time, set};
+
+    use super::*;
+
+    fn at(seconds: u64) {
+        set(Some(Time { running: Duration::from_secs(seconds), unix_ms: 0 }));
+    }
+
+    fn answers(service: &str, clusters: &[&str]) -> Answers {
+        let clusters: BTreeMap<_, _> =
+            clusters.iter().map(|cluster| ((*cluster).to_owned(), Default::default())).collect();
+        Answers([(service.to_owned(), clusters)].into())
+    }
+
+    #[test]
+    fn that_a_cluster_was_left_is_told_once_and_then_forgotten_but_not_unlearnt() {
+        at(100);
+        let ttl = Duration::from_secs(5);
+        let (both, tokyo) = (answers("shop/web", &["taiwan", "tokyo"]), answers("shop/web", &["tokyo"]));
+        let mut leaving = Leaving::default();
+        leaving.note_published(&Answers::default(), &both, 1, ttl);
+        assert_eq!(leaving.note_acknowledged(|_| true), (BTreeSet::new(), false));
+        at(200);
+        assert_eq!(leaving.note_acknowledged(|_| true), (BTreeSet::new(), true));
+        leaving.note_published(&both, &tokyo, 2, ttl);
+        assert_eq!(leaving.note_acknowledged(|epoch| epoch < 2), (BTreeSet::new(), false));
+        assert_eq!(leaving.note_acknowledged(|_| true), (BTreeSet::new(), false));
+        assert!(!leaving.is_left("shop/web", "taiwan"), "caches still have it");
+        at(300);
+        assert_eq!(leaving.note_acknowledged(|_| true), (BTreeSet::from(["shop".to_owned()]), false));
+        assert_eq!(leaving.note_acknowledged(|_| true), (BTreeSet::new(), false), "and no more");
+        assert!(leaving.withdrawn.is_empty());
+        assert!(leaving.is_left("shop/web", "taiwan") && !leaving.is_left("shop/web", "tokyo"));
+        set(None);
+    }
 }
