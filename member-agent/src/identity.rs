@@ -154,9 +154,12 @@ impl Membership {
     pub async fn renew(&self, directory: &Path, hub: &str) -> Result<Self, Error> {
         let request = Request::generate().map_err(Error::Keys)?;
         let channel = self.dial(hub).await?;
-        let answer = EnrollmentClient::new(channel)
-            .renew(v1::RenewRequest { csr_pem: request.csr_pem.clone() })
+        let mut client = EnrollmentClient::new(channel);
+        let renewal = client.renew(v1::RenewRequest { csr_pem: request.csr_pem.clone() });
+        // A hub that takes the question and never answers is asked again.
+        let answer = tokio::time::timeout(TIMEOUT, renewal)
             .await
+            .map_err(|elapsed| Error::Unreachable { hub: hub.into(), source: elapsed.into() })?
             .map_err(refused)?
             .into_inner();
         let membership =

@@ -43,6 +43,8 @@ impl Listener for Ear {
     fn heard(&self, cluster: &str, event: Event) {
         match event {
             Event::Connected(hello) => self.connected(cluster, hello),
+            // Of a cluster that has left, on its way when it did: it begins nothing anew.
+            Event::Heartbeat(_) if self.world.cluster(cluster).is_none() => {}
             Event::Heartbeat(mut heartbeat) => {
                 let apis = std::mem::take(&mut heartbeat.apis);
                 if !apis.is_empty() && self.board.serves(cluster, apis) {

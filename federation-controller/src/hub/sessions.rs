@@ -390,8 +390,11 @@ impl Sessions {
     /// A stream ended, unless a newer one owns the session now.
     pub(crate) fn close(&self, cluster: &str, stream: u64, listener: &dyn Listener) {
         self.0.metrics.sessions.dec();
-        let member = self.member(cluster);
-        if member.own(stream, |session| session.disconnected(self.now())).is_some() {
+        // Of a cluster that has left there is no session any more.
+        let member = self.0.members.read().get(cluster).cloned();
+        if member.is_some_and(|member| {
+            member.own(stream, |session| session.disconnected(self.now())).is_some()
+        }) {
             listener.left(cluster);
         }
     }
