@@ -1,6 +1,6 @@
 //! What waits to be sent to the hub, coalesced: newest wins for states, occurrences are counted for events.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proto::v1::{self, agent_message::Message as Up};
 
@@ -15,16 +15,19 @@ const EVENTS: usize = 256;
 struct Latest<T> {
     values: BTreeMap<Key, (T, bool)>,
     unsent: VecDeque<Key>,
+    /// There is nothing more to say of these once what waits is sent.
+    ending: BTreeSet<Key>,
 }
 
 impl<T> Default for Latest<T> {
     fn default() -> Self {
-        Self { values: BTreeMap::new(), unsent: VecDeque::new() }
+        Self { values: BTreeMap::new(), unsent: VecDeque::new(), ending: BTreeSet::new() }
     }
 }
 
 impl<T: Clone + PartialEq> Latest<T> {
     fn put(&mut self, key: Key, value: T) {
+        self.ending.remove(&key);
         match self.values.get_mut(&key) {
             Some((old, _)) if *old == value => {}
             Some((old, waits)) => {
@@ -45,10 +48,26 @@ impl<T: Clone + PartialEq> Latest<T> {
             if let Some((value, waits)) = self.values.get_mut(&key)
                 && std::mem::replace(waits, false)
             {
-                return Some(value.clone());
+                let value = value.clone();
+                if self.ending.remove(&key) {
+                    self.values.remove(&key);
+                }
+                return Some(value);
             }
         }
         None
+    }
+
+    /// The last word of an object stays until it is sent, and no longer.
+    fn end(&mut self, key: &Key) {
+        match self.values.get(key) {
+            Some((_, true)) => {
+                self.ending.insert(key.clone());
+            }
+            _ => {
+                self.values.remove(key);
+            }
+        }
     }
 
     fn send_again(&mut self) {
@@ -131,10 +150,8 @@ impl Outbox {
     pub(super) fn forget(&mut self, key: &Key) {
         self.applied.values.remove(key);
         self.statuses.values.remove(key);
-        // The Service's last word, "absent", stays until it is sent; then there is nothing more to say.
-        if self.services.values.get(key).is_some_and(|(_, waits)| !waits) {
-            self.services.values.remove(key);
-        }
+        // Its last word is "absent".
+        self.services.end(key);
     }
 
     pub(super) fn event(&mut self, event: v1::MemberEvent) {
@@ -169,5 +186,30 @@ impl Outbox {
             .or_else(|| self.applied.next().map(Up::Applied))
             .or_else(|| self.statuses.next().map(Up::Status))
             .or_else(|| self.events.pop_front().map(Up::Event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_a_service_is_sent_once_and_not_on_every_stream() {
+        let key = Key { resource: "services".into(), name: "web".into(), ..Key::default() };
+        let absent = || v1::ServiceState { absent: true, ..v1::ServiceState::default() };
+        let mut outbox = Outbox::default();
+        outbox.service(key.clone(), absent());
+        outbox.forget(&key);
+        assert!(matches!(outbox.next(), Some(Up::Service(state)) if state.absent));
+        outbox.restart();
+        assert_eq!(outbox.next(), None);
+        // Made anew, it is told again on each stream.
+        outbox.service(key.clone(), absent());
+        outbox.forget(&key);
+        outbox.service(key, v1::ServiceState::default());
+        for _ in 0..2 {
+            assert!(matches!(outbox.next(), Some(Up::Service(state)) if !state.absent));
+            outbox.restart();
+        }
     }
 }
