@@ -46,16 +46,30 @@ fn down(target: u32) -> v1::ProbeVote {
 fn votes_that_turn_within_one_round_trip_are_no_lost_hub() {
     let mut session = welcomed();
     for turned in 1..=20 {
-        let now = 100 + u64::from(turned) * 5;
+        let now = 100 + u64::from(turned) * 50;
         session.set_votes(now, (0..turned).map(down).collect());
         session.tick(now);
         assert_eq!(sent(&mut session), [u64::from(turned) + 1], "each is told at once");
         assert!(!gives_up(&mut session), "after {turned} votes");
     }
-    acknowledge(&mut session, 300, 21);
+    acknowledge(&mut session, 1200, 21);
     assert_eq!(session.rtt_micros(), 100_000);
     session.tick(1300);
     assert!(!gives_up(&mut session));
+}
+
+#[test]
+fn a_sites_fall_is_told_at_once_and_in_few_heartbeats() {
+    let mut session = welcomed();
+    let mut told = Vec::new();
+    for now in 100..400 {
+        session.set_votes(now, (0..=(now - 100) as u32).map(down).collect());
+        session.tick(now);
+        told.extend(sent(&mut session).iter().map(|_| now));
+    }
+    assert_eq!(told, [100, 150, 200, 250, 300, 350]);
+    let last = session.next_deadline();
+    assert_eq!(last, Some(400), "and the last of it no later than that");
 }
 
 #[test]
