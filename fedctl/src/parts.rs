@@ -62,9 +62,12 @@ pub struct UpOptions {
     /// Seconds that answers may be cached where no TrafficPolicy says.
     #[arg(long, default_value_t = 5, value_name = "SECONDS")]
     dns_ttl: u32,
-    /// Seconds of a bad verdict after which replicas are planned elsewhere, where no PlacementPolicy says.
-    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
-    evict_after: u64,
+    /// Time of a bad verdict after which replicas are planned elsewhere, where no PlacementPolicy says: seconds, or as 5m, 30s, 500ms.
+    #[arg(long, default_value = "300s", value_parser = federation_controller::duration, value_name = "TIME")]
+    evict_after: Duration,
+    /// Time for which a deleted template can be brought back by fedctl undo; 0 keeps none.
+    #[arg(long, default_value = "24h", value_parser = federation_controller::duration, value_name = "TIME")]
+    trash_grace: Duration,
     /// Further names and addresses at which the API and the hub are reached.
     #[arg(long, value_name = "NAME")]
     cert_name: Vec<String>,
@@ -126,7 +129,8 @@ impl UpOptions {
             clusterset_zone: None,
             dns_nameserver: Vec::new(),
             dns_ttl: 5,
-            evict_after: evict_after.as_secs(),
+            evict_after,
+            trash_grace: Duration::from_hours(24),
             cert_name: Vec::new(),
             token_auth_file: None,
             encryption_provider_config: None,
@@ -184,7 +188,8 @@ impl UpOptions {
             clusterset_zone: self.clusterset_zone.clone(),
             dns_nameserver: self.dns_nameserver.clone(),
             dns_ttl: self.dns_ttl,
-            evict_after: Duration::from_secs(self.evict_after),
+            evict_after: self.evict_after,
+            trash_grace: self.trash_grace,
             ..federation_controller::Options::default()
         }
     }
@@ -334,4 +339,25 @@ pub async fn up(options: UpOptions, shutdown: Shutdown) -> Result<()> {
         kubeconfig.display()
     );
     control_plane.run().await
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Up {
+        #[command(flatten)]
+        options: UpOptions,
+    }
+
+    #[test]
+    fn times_are_said_as_to_the_controller_and_reach_it_whole() {
+        let up: Up =
+            clap::Parser::try_parse_from(["up", "--evict-after", "500ms", "--trash-grace", "1h"]).unwrap();
+        let controller = up.options.controller();
+        assert_eq!(controller.evict_after, Duration::from_millis(500));
+        assert_eq!(controller.trash_grace, Duration::from_secs(3600));
+    }
 }

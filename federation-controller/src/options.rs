@@ -63,7 +63,10 @@ impl Default for Options {
 }
 
 /// Reads `300`, `300s`, `5m`, `500ms`, `1h`.
-fn duration(text: &str) -> Result<std::time::Duration, String> {
+///
+/// # Errors
+/// When it is none of these.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let number: u64 =
