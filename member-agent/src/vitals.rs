@@ -8,7 +8,7 @@ use kube::Client;
 use proto::v1;
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::metrics::Metrics;
 use crate::quantity;
@@ -17,11 +17,22 @@ use crate::world::{Report, World};
 
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// What is requested of the nodes changes slowly and costs a list of all pods.
-const REQUESTED_EVERY: u32 = 60;
-const REQUESTED_TIMEOUT: Duration = Duration::from_secs(5);
+/// What pods take changes slowly and costs a list of all of them.
+const TAKEN_EVERY: Duration = Duration::from_secs(60);
+/// After a failure.
+const TAKEN_AGAIN: Duration = Duration::from_secs(15);
+/// The largest clusters (kubernetes.io, "Considerations for large clusters": 150,000 pods) are 600 pages.
+const TAKEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pods a page: about 1 MiB.
 const PAGE: usize = 250;
+
+/// What the pods take that are on a node and not over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Taken {
+    pods: u32,
+    cpu_millis: i64,
+    memory_bytes: i64,
+}
 
 /// Probes each second and reports what it sees.
 pub(crate) async fn watch(
@@ -31,22 +42,56 @@ pub(crate) async fn watch(
     metrics: Metrics,
     not_after: watch::Receiver<i64>,
 ) {
+    let taken = watch::Sender::new(Taken::default());
+    // Beside each other: whether the API server answers is asked each second, however long the list of pods takes.
+    tokio::select! {
+        () = count(&client, &taken) => {}
+        () = beat(&client, &reach, &world, &metrics, &not_after, &taken) => {}
+    }
+}
+
+/// Counts now and then what is taken.
+async fn count(client: &Client, taken: &watch::Sender<Taken>) {
+    let mut failing = false;
+    loop {
+        match timeout(TAKEN_TIMEOUT, requests(client)).await.ok().flatten() {
+            Some(found) => {
+                failing = false;
+                taken.send_replace(found);
+                sleep(TAKEN_EVERY).await;
+            }
+            None => {
+                // A member that does not let us list pods shows all its capacity as free.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(
+                        "the member's pods could not be listed: what they take is told as it last was"
+                    );
+                }
+                sleep(TAKEN_AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn beat(
+    client: &Client,
+    reach: &Reach,
+    world: &World,
+    metrics: &Metrics,
+    not_after: &watch::Receiver<i64>,
+    taken: &watch::Sender<Taken>,
+) {
     let mut ticks = interval(PROBE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut requested = (0, 0);
-    let mut round: u32 = 0;
     loop {
         ticks.tick().await;
-        let probe = probe(&client).await;
+        let probe = probe(client).await;
         metrics.api_ok.set(i64::from(probe.is_ok()));
-        if probe.is_ok() && round.is_multiple_of(REQUESTED_EVERY) {
-            // A member that does not let us list pods shows all its capacity as free.
-            requested = timeout(REQUESTED_TIMEOUT, requests(&client)).await.ok().flatten().unwrap_or(requested);
-        }
-        round = round.wrapping_add(1);
+        let taken = *taken.borrow();
         let capacity = v1::Capacity {
-            cpu_requested_millis: requested.0,
-            memory_requested_bytes: requested.1,
+            cpu_requested_millis: taken.cpu_millis,
+            memory_requested_bytes: taken.memory_bytes,
+            pods_running: taken.pods,
             ..reach.capacity()
         };
         let vitals = Vitals {
@@ -84,9 +129,9 @@ async fn probe(client: &Client) -> Result<(), String> {
     }
 }
 
-/// CPU (thousandths) and memory (bytes) that pods which are not over request.
-async fn requests(client: &Client) -> Option<(i64, i64)> {
-    let (mut cpu, mut memory) = (0, 0);
+/// Sums up all pages of pods; `None` if one of them could not be read.
+async fn requests(client: &Client) -> Option<Taken> {
+    let (mut pods, mut cpu, mut memory) = (0_u32, 0, 0);
     let mut next = String::new();
     loop {
         let path = format!(
@@ -94,6 +139,7 @@ async fn requests(client: &Client) -> Option<(i64, i64)> {
         );
         let list: Value = client.request(http::Request::get(path).body(Vec::new()).ok()?).await.ok()?;
         for pod in list.get("items")?.as_array()? {
+            pods = pods.saturating_add(1);
             for container in pod.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten() {
                 let amount = |name: &str| {
                     let text =
@@ -106,7 +152,58 @@ async fn requests(client: &Client) -> Option<(i64, i64)> {
         }
         match list.pointer("/metadata/continue").and_then(Value::as_str) {
             Some(token) if !token.is_empty() => token.clone_into(&mut next),
-            _ => return Some((cpu as i64, memory as i64)),
+            _ => return Some(Taken { pods, cpu_millis: cpu as i64, memory_bytes: memory as i64 }),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A member that answers at once, but for its pods, of which it has these, or which it never lists.
+    fn member(pods: Option<Value>) -> Client {
+        let answer = move |request: http::Request<Body>| {
+            let pods = pods.clone();
+            async move {
+                let body = match (request.uri().path(), pods) {
+                    ("/api/v1/pods", None) => std::future::pending().await,
+                    ("/api/v1/pods", Some(pods)) => json!({"items": pods}).to_string(),
+                    _ => "ok".to_owned(),
+                };
+                let body = Body::from(body.into_bytes());
+                http::Response::builder().status(200).body(body).map_err(kube::Error::HttpError)
+            }
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test]
+    async fn a_list_of_pods_that_takes_long_keeps_no_word_of_the_api_server_back() {
+        let (reports, mut heard) = tokio::sync::mpsc::channel(4);
+        let world = Arc::new(World::new(reports));
+        let reach = Arc::new(Reach::new(world.clone()));
+        let (_, not_after) = watch::channel(0);
+        let watching = tokio::spawn(watch(member(None), reach, world, Metrics::default(), not_after));
+        for _ in 0..2 {
+            let report = timeout(4 * PROBE_EVERY, heard.recv()).await.expect("it is told each second");
+            assert!(matches!(report, Some(Report::Vitals(vitals)) if vitals.api_ok));
+        }
+        watching.abort();
+    }
+
+    #[tokio::test]
+    async fn what_pods_take_is_their_number_and_what_they_request() {
+        let pod = |cpu: &str, memory: &str| {
+            let requests = json!({"cpu": cpu, "memory": memory});
+            json!({"spec": {"containers": [{"resources": {"requests": requests}}, {"name": "asks for nothing"}]}})
+        };
+        let client = member(Some(json!([pod("250m", "64Mi"), pod("1", "1Gi")])));
+        let taken = requests(&client).await.unwrap();
+        assert_eq!(taken, Taken { pods: 2, cpu_millis: 1250, memory_bytes: (1024 + 64) << 20 });
     }
 }

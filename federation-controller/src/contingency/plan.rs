@@ -181,7 +181,7 @@ fn free(around: &Surroundings, cluster: &str, used: &BTreeMap<String, (i64, Need
             capacity.memory_requested_bytes,
             needs.memory_bytes,
         ),
-        pods: left(i64::from(capacity.pods_allocatable), 0, pods),
+        pods: left(i64::from(capacity.pods_allocatable), i64::from(capacity.pods_running), pods),
     }
 }
 

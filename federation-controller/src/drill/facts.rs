@@ -61,15 +61,19 @@ fn app(around: &Surroundings, spec: &FailoverDrillSpec) -> Option<AppFacts> {
     for (cluster, answered) in answered(around, spec) {
         facts.shares.entry(cluster).or_default().answered |= answered;
     }
+    let mut longest = None;
     for (workload, reports) in workloads(around, spec) {
         let count = |value: &Value, field: &str| value.get(field).and_then(Value::as_i64).unwrap_or_default();
         facts.wanted += workload.object.get("spec").map_or(0, |spec| count(spec, "replicas")).max(0);
+        // The last of them to go is waited for.
+        let mut evict_after_ms = around.defaults.evict_after_ms;
         if let Ok(view) = template::Template::from_value(workload.key.kind.plural, &workload.object)
             && let Some(policy) = select::policy(&view, &policies, &cluster_policies)
             && let Some(seconds) = policy.spec.failover.evict_after_seconds
         {
-            facts.evict_after_ms = i64::from(seconds) * 1000;
+            evict_after_ms = i64::from(seconds) * 1000;
         }
+        longest = longest.max(Some(evict_after_ms));
         for (cluster, report) in reports.iter().filter(|(_, report)| report.uid == *workload.uid) {
             let Some(status) = &report.status else { continue };
             let share = facts.shares.entry(cluster.clone()).or_default();
@@ -77,16 +81,20 @@ fn app(around: &Surroundings, spec: &FailoverDrillSpec) -> Option<AppFacts> {
             share.ready += count(status, "readyReplicas");
         }
     }
+    facts.evict_after_ms = longest.unwrap_or(facts.evict_after_ms);
     for (cluster, share) in &mut facts.shares {
         share.room = room(around, cluster);
     }
     Some(facts)
 }
 
-/// More pods that a member can take, as far as its agent said: by number and by what its nodes have left at all.
+/// More pods that a member can take, as far as its agent said.
 fn room(around: &Surroundings, cluster: &str) -> Option<i64> {
-    let heartbeat = around.board.member(cluster).heartbeat?;
-    let capacity = heartbeat.capacity?;
+    room_in(&around.board.member(cluster).heartbeat?.capacity?)
+}
+
+/// By number, and by what the nodes have left at all.
+fn room_in(capacity: &proto::v1::Capacity) -> Option<i64> {
     let full = capacity.cpu_allocatable_millis > 0
         && capacity.cpu_requested_millis >= capacity.cpu_allocatable_millis
         || capacity.memory_allocatable_bytes > 0
@@ -94,7 +102,8 @@ fn room(around: &Surroundings, cluster: &str) -> Option<i64> {
     if full {
         return Some(0);
     }
-    (capacity.pods_allocatable > 0).then_some(i64::from(capacity.pods_allocatable))
+    let left = i64::from(capacity.pods_allocatable) - i64::from(capacity.pods_running);
+    (capacity.pods_allocatable > 0).then_some(left.max(0))
 }
 
 /// By cluster: whether users are sent there.
@@ -161,4 +170,27 @@ pub(super) fn detected(around: &Surroundings, loss: &Loss) -> BTreeMap<String, (
     });
     bad.map(|view| (view.name.clone(), (view.since_ms, format!("the verdict became {:?}", view.verdict))))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::Capacity;
+
+    use super::*;
+
+    #[test]
+    fn a_member_has_room_for_what_its_nodes_can_take_less_what_they_run() {
+        let member = |running, requested| Capacity {
+            pods_allocatable: 110,
+            pods_running: running,
+            cpu_allocatable_millis: 4000,
+            cpu_requested_millis: requested,
+            ..Capacity::default()
+        };
+        assert_eq!(room_in(&member(0, 0)), Some(110));
+        assert_eq!(room_in(&member(104, 1000)), Some(6));
+        assert_eq!(room_in(&member(112, 1000)), Some(0));
+        assert_eq!(room_in(&member(3, 4000)), Some(0));
+        assert_eq!(room_in(&Capacity::default()), None, "nothing is known");
+    }
 }
