@@ -191,8 +191,11 @@ impl Observer {
                 let template = Template::read(kind, object);
                 let key = template.key.clone();
                 let urgent = kind.is_namespace() || template.deleting;
+                let object = template.object.clone();
                 let last = self.world.put_template(template);
-                if last.is_none() && kind.is_service() {
+                // Its ports are in SRV records and probes, and by its selector users come to workloads.
+                let differs = |last: Arc<Template>| last.object.get("spec") != object.get("spec");
+                if kind.is_service() && last.is_none_or(differs) {
                     self.traffic.poke();
                 }
                 self.queue.add(key, if urgent { Priority::Urgent } else { Priority::Normal });
