@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 use tokio::sync::Mutex;
 
 use federation_core::api::marks::SYSTEM_NAMESPACE;
+use federation_runtime::errors::Chain;
+use federation_runtime::tasks;
 
 use crate::act::api::Api;
 
@@ -147,6 +150,21 @@ impl Epochs {
     }
 }
 
+impl Epochs {
+    /// The next epoch, for what must not wait for the API: the newest one that there is where no new block is written within `limit`.
+    pub(crate) async fn next_within(&self, limit: Duration) -> u64 {
+        let next = tokio::select! {
+            biased;
+            next = self.next() => next.map_err(|error| Chain(&error).to_string()),
+            () = tasks::sleep(limit) => Err("the API does not answer".to_owned()),
+        };
+        next.unwrap_or_else(|error| {
+            tracing::warn!(error, "there is no new epoch: the last one is used");
+            self.current()
+        })
+    }
+}
+
 fn plausible(told: u64, ours: u64) -> Result<(), Error> {
     if told.saturating_sub(ours) > FURTHEST { Err(Error::Implausible { told, ours }) } else { Ok(()) }
 }
@@ -204,15 +222,15 @@ mod tests {
         }
     }
 
-    /// One ConfigMap, and nothing else.
-    #[derive(Default)]
-    struct Store(parking_lot::Mutex<Option<serde_json::Value>>);
+    /// One ConfigMap, and nothing else; and after so many writes no answer any more.
+    struct Store(parking_lot::Mutex<Option<serde_json::Value>>, std::sync::atomic::AtomicU32);
+
+    fn store(writes: u32) -> Api {
+        Api::Direct(Arc::new(Store(parking_lot::Mutex::default(), writes.into())))
+    }
 
     impl crate::act::api::Direct for Store {
-        fn answer(
-            &self,
-            request: http::Request<Vec<u8>>,
-        ) -> Option<Result<serde_json::Value, kube::Error>> {
+        fn answer(&self, request: http::Request<Vec<u8>>) -> Option<Result<serde_json::Value, kube::Error>> {
             let mut kept = self.0.lock();
             if request.method() == http::Method::GET {
                 let missing = kube::core::Status { code: 404, ..Default::default() };
@@ -220,24 +238,38 @@ mod tests {
             }
             let body: serde_json::Value = serde_json::from_slice(request.body()).expect("JSON");
             if request.uri().path().contains("configmaps") {
+                let may = |left: u32| left.checked_sub(1);
+                self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, may).ok()?;
                 *kept = Some(body.clone());
             }
             Some(Ok(body))
         }
 
-        fn delays(&self) -> (std::time::Duration, std::time::Duration) {
+        fn delays(&self) -> (Duration, Duration) {
             Default::default()
         }
     }
 
     #[tokio::test]
     async fn steps_that_are_believed_one_by_one_lead_no_further_than_one_may() {
-        let api = Api::Direct(std::sync::Arc::new(Store::default()));
-        let epochs = Epochs::start(api).await.expect("a store");
+        let epochs = Epochs::start(store(u32::MAX)).await.expect("a store");
         epochs.raise(FURTHEST).await.expect("one step is believed");
         assert!(epochs.current() >= FURTHEST);
         let next = epochs.current() + FURTHEST;
         assert!(matches!(epochs.raise(next).await, Err(Error::Implausible { .. })));
         epochs.next().await.expect("there are numbers left");
+    }
+
+    #[tokio::test]
+    async fn what_must_not_wait_goes_on_with_the_newest_epoch_where_the_api_hangs() {
+        let epochs = Epochs::start(store(1)).await.expect("a store");
+        let limit = Duration::from_millis(20);
+        for _ in 0..BLOCK {
+            epochs.next().await.expect("of the first block");
+        }
+        let newest = epochs.current();
+        assert_eq!(epochs.next_within(limit).await, newest);
+        let epochs = Epochs::start(store(1)).await.expect("a store");
+        assert_eq!(epochs.next_within(limit).await, epochs.current());
     }
 }

@@ -30,8 +30,10 @@ use crate::traffic::{AllServed, Traffic};
 const REPEAT_MS: i64 = 1000;
 /// Failures in a row that a prober of a cluster has had which is cut off on purpose.
 const FAILURES: u32 = 3;
+/// A new block of epochs is waited for so long: it is written in milliseconds, once in thousands of verdicts.
+const EPOCH_WAIT: Duration = Duration::from_secs(1);
 /// Every verdict that there is.
-const VERDICTS: [Verdict; 6] = [
+pub(crate) const VERDICTS: [Verdict; 6] = [
     Verdict::Unknown,
     Verdict::Healthy,
     Verdict::HubUnreachable,
@@ -278,14 +280,8 @@ impl Health {
 
     /// One verdict, one epoch: the zones first, then the replicas.
     async fn follow(&self, followers: &Followers, names: BTreeSet<String>, frozen: Option<String>) {
-        let epoch = match followers.epochs.next().await {
-            Ok(epoch) => epoch,
-            Err(error) => {
-                // The verdict must not wait for the API: users are sent away with the newest epoch that there is.
-                tracing::warn!(%error, "no new epoch for a verdict: the last one is used");
-                followers.epochs.current()
-            }
-        };
+        // The verdict must not wait for the API: users are sent away with the newest epoch that there is.
+        let epoch = followers.epochs.next_within(EPOCH_WAIT).await;
         let changed: Vec<_> = {
             let verdicts = self.verdicts.lock();
             names.iter().filter_map(|name| Some((name.clone(), verdicts.view(name)?, epoch))).collect()
