@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::health::VERDICTS;
+
 /// A cluster and a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ClusterLabel {
@@ -122,8 +124,48 @@ impl Metrics {
         UNREAD.clone()
     }
 
+    /// Forgets a cluster that left.
+    pub(crate) fn forget(&self, cluster: &str) {
+        let label = ClusterLabel { cluster: cluster.to_owned() };
+        self.healthy.remove(&label);
+        self.falls.remove(&label);
+        self.strays.remove(&label);
+        for verdict in VERDICTS {
+            self.verdict
+                .remove(&VerdictLabel { cluster: cluster.to_owned(), verdict: format!("{verdict:?}") });
+        }
+        for says in ["up", "down"] {
+            self.votes.remove(&VoteLabel { cluster: cluster.to_owned(), says });
+        }
+    }
+
     /// Counts one outcome.
     pub(crate) fn count(family: &Family<OutcomeLabel, Counter>, outcome: &str) {
         family.get_or_create(&OutcomeLabel { outcome: outcome.into() }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_said_any_more_of_a_cluster_that_left() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        for name in ["taiwan", "tokyo"] {
+            let cluster = || name.to_owned();
+            let label = ClusterLabel { cluster: cluster() };
+            metrics.healthy.get_or_create(&label).set(1);
+            metrics.falls.get_or_create(&label).inc();
+            metrics.strays.get_or_create(&label).set(1);
+            let verdict = "Healthy".to_owned();
+            metrics.verdict.get_or_create(&VerdictLabel { cluster: cluster(), verdict }).set(1);
+            metrics.votes.get_or_create(&VoteLabel { cluster: cluster(), says: "up" }).set(1);
+        }
+        metrics.forget("taiwan");
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
+        assert!(!text.contains("taiwan") && text.matches("tokyo").count() == 5, "{text}");
     }
 }

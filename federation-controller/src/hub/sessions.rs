@@ -268,6 +268,7 @@ impl Sessions {
 
     /// Forgets a cluster, and ends its stream.
     pub(crate) fn forget(&self, cluster: &str) {
+        self.0.metrics.forget(cluster);
         let removed = self.0.members.write().remove(cluster);
         if let Some(member) = removed {
             member.stream.fetch_add(1, Ordering::SeqCst);
@@ -392,9 +393,9 @@ impl Sessions {
         self.0.metrics.sessions.dec();
         // Of a cluster that has left there is no session any more.
         let member = self.0.members.read().get(cluster).cloned();
-        if member.is_some_and(|member| {
-            member.own(stream, |session| session.disconnected(self.now())).is_some()
-        }) {
+        if member
+            .is_some_and(|member| member.own(stream, |session| session.disconnected(self.now())).is_some())
+        {
             listener.left(cluster);
         }
     }
