@@ -124,6 +124,10 @@ impl Reconciler {
         } else if let Some(last) = &last {
             spec.epoch = last.spec.epoch;
         }
+        // Before the decision of that namesake is written over, which is what says where its copies are.
+        if let Some(former) = former {
+            self.release_former(key, &former, &decision).await?;
+        }
         let needs_finalizer = !template.finalized && !spec.clusters.is_empty();
         // Concurrently: they share a batch of the store.
         let (finalized, placed) = tokio::join!(
@@ -168,9 +172,6 @@ impl Reconciler {
             !same
         });
         let handed_out = self.hand_out(&current, &spec, &decision);
-        if let Some(former) = former {
-            self.release_former(key, &former, &decision).await?;
-        }
         self.let_go(&current, &spec, &snapshot, &reports, &going).await?;
         // An agent that acted gives up its own number for the manifest's, which must be there.
         if handed_out {
