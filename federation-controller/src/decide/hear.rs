@@ -130,7 +130,7 @@ impl Ear {
         if let Some(acted) = hello.acted.take() {
             self.contingency.acted(cluster, &acted, &self.queue);
         }
-        self.keep_above(cluster, hello.epoch);
+        self.keep_above(cluster, hello.epoch.max(hello.plans_epoch));
         self.world.age_reports(cluster);
         let changed = self.board.hello(cluster, hello);
         self.cluster_statuses.now(cluster);
