@@ -22,7 +22,7 @@ use super::cookies::Cookies;
 use super::dress::{Extras, Static, ZoneExtras};
 use super::keys::{self, Kept, Pair};
 use crate::act::write::Writer;
-use crate::observe::watch::{self as collection, Change, Collection};
+use crate::observe::watch::{self as collection, Change};
 
 /// Changes on their way from one watch.
 const CHANGES: usize = 64;
@@ -388,8 +388,8 @@ fn condition(
 
 fn watched(client: &Client, plural: &str, shutdown: &Shutdown) -> mpsc::Receiver<Change> {
     let (sender, receiver) = mpsc::channel(CHANGES);
-    let collection = Collection { path: format!("/apis/{API_VERSION}/{plural}"), fields: String::new() };
-    tokio::spawn(collection::run(client.clone(), collection, sender, shutdown.clone()));
+    let path = format!("/apis/{API_VERSION}/{plural}");
+    tokio::spawn(collection::run(client.clone(), path, sender, shutdown.clone()));
     receiver
 }
 

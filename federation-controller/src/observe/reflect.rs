@@ -18,7 +18,7 @@ use federation_runtime::shutdown::Shutdown;
 use super::kinds::{KINDS, Key, Kind};
 use super::selected::Wanted;
 use super::template::Template;
-use super::watch::{self, Change, Collection};
+use super::watch::{self, Change};
 use super::world::{Decided, World};
 use crate::act::events;
 use crate::act::write::Writer;
@@ -108,8 +108,7 @@ impl Observer {
 
     fn watch(&self, client: &Client, served: Served, path: String, shutdown: &Shutdown) {
         let (sender, mut receiver) = mpsc::channel(CHANGES);
-        let collection = Collection { path: path.clone(), fields: String::new() };
-        tokio::spawn(watch::run(client.clone(), collection, sender, shutdown.clone()));
+        tokio::spawn(watch::run(client.clone(), path.clone(), sender, shutdown.clone()));
         let observer = self.clone();
         let heard = self.world.heard();
         tokio::spawn(async move {
@@ -156,8 +155,7 @@ impl Observer {
     /// Events are delivered, not kept; nothing waits for their view to be whole.
     fn watch_events(&self, client: &Client, shutdown: &Shutdown) {
         let (sender, mut receiver) = mpsc::channel(CHANGES);
-        let collection = Collection { path: "/api/v1/events".into(), fields: String::new() };
-        tokio::spawn(watch::run(client.clone(), collection, sender, shutdown.clone()));
+        tokio::spawn(watch::run(client.clone(), "/api/v1/events".into(), sender, shutdown.clone()));
         let observer = self.clone();
         tokio::spawn(async move {
             while let Some(change) = receiver.recv().await {
@@ -173,8 +171,7 @@ impl Observer {
     fn watch_definitions(&self, client: &Client, shutdown: &Shutdown) {
         let (sender, mut receiver) = mpsc::channel(CHANGES);
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions".into();
-        let collection = Collection { path, fields: String::new() };
-        tokio::spawn(watch::run(client.clone(), collection, sender, shutdown.clone()));
+        tokio::spawn(watch::run(client.clone(), path, sender, shutdown.clone()));
         let wanted = self.wanted.clone();
         tokio::spawn(async move {
             while let Some(change) = receiver.recv().await {

@@ -44,15 +44,6 @@ pub(crate) enum Change {
     NotServed,
 }
 
-/// What and where to watch.
-#[derive(Clone, Debug)]
-pub(crate) struct Collection {
-    /// URL path of the collection.
-    pub(crate) path: String,
-    /// Field selector; "" for all.
-    pub(crate) fields: String,
-}
-
 #[derive(Deserialize)]
 struct Page {
     #[serde(default)]
@@ -75,19 +66,14 @@ struct PageMeta {
 /// What is there, and which it is: another one of the same name is another one.
 type Known = HashMap<String, Uuid>;
 
-/// Lists and watches until `shutdown`, telling every change to `changes`.
-pub(crate) async fn run(
-    client: Client,
-    collection: Collection,
-    changes: mpsc::Sender<Change>,
-    shutdown: Shutdown,
-) {
+/// Lists and watches the collection at `path` until `shutdown`, telling every change to `changes`.
+pub(crate) async fn run(client: Client, path: String, changes: mpsc::Sender<Change>, shutdown: Shutdown) {
     let mut pause = PAUSE.0;
     let mut known = Known::new();
     while !shutdown.started() {
         let outcome = tokio::select! {
             () = shutdown.wait() => return,
-            outcome = once(&client, &collection, &changes, &mut known, &mut pause) => outcome,
+            outcome = once(&client, &path, &changes, &mut known, &mut pause) => outcome,
         };
         match outcome {
             Ok(()) => {}
@@ -95,9 +81,9 @@ pub(crate) async fn run(
             Err(error) => {
                 let gone = matches!(&error, Error::List(kube::Error::Api(status)) if status.code == 404);
                 if gone {
-                    tracing::debug!(path = collection.path, "not served");
+                    tracing::debug!(path, "not served");
                 } else {
-                    tracing::warn!(path = collection.path, error = %Chain(&error), "watch failed; listing again");
+                    tracing::warn!(path, error = %Chain(&error), "watch failed; listing again");
                 }
                 if changes.send(if gone { Change::NotServed } else { Change::Broken }).await.is_err() {
                     return;
@@ -131,19 +117,16 @@ enum Error {
 /// One list, and then watches from it until the version is too old or something fails.
 async fn once(
     client: &Client,
-    collection: &Collection,
+    path: &str,
     changes: &mpsc::Sender<Change>,
     known: &mut Known,
     pause: &mut Duration,
 ) -> Result<(), Error> {
-    let request = Request::new(&collection.path);
-    let mut version = list(client, &request, collection, changes, known).await?;
+    let request = Request::new(path);
+    let mut version = list(client, &request, changes, known).await?;
     *pause = PAUSE.0;
     loop {
-        let mut parameters = WatchParams::default().timeout(WATCH_SECONDS);
-        if !collection.fields.is_empty() {
-            parameters = parameters.fields(&collection.fields);
-        }
+        let parameters = WatchParams::default().timeout(WATCH_SECONDS);
         let watch = request.watch(&parameters, &version).map_err(Error::Request)?;
         let events = match client.request_events::<Value>(watch).await {
             Ok(events) => events,
@@ -187,7 +170,6 @@ async fn once(
 async fn list(
     client: &Client,
     request: &Request,
-    collection: &Collection,
     changes: &mpsc::Sender<Change>,
     known: &mut Known,
 ) -> Result<String, Error> {
@@ -195,9 +177,6 @@ async fn list(
     let mut next: Option<String> = None;
     let version = loop {
         let mut parameters = ListParams::default().limit(PAGE);
-        if !collection.fields.is_empty() {
-            parameters = parameters.fields(&collection.fields);
-        }
         if let Some(next) = next.take() {
             parameters = parameters.continue_token(&next);
         }
@@ -220,7 +199,8 @@ async fn list(
     };
     for (gone, uid) in known.iter().filter(|(identity, _)| !seen.contains_key(*identity)) {
         let (namespace, name) = gone.split_once('/').unwrap_or(("", gone));
-        let tomb = serde_json::json!({"metadata": {"namespace": namespace, "name": name, "uid": uid.to_string()}});
+        let tomb =
+            serde_json::json!({"metadata": {"namespace": namespace, "name": name, "uid": uid.to_string()}});
         changes.send(Change::Gone(tomb)).await.map_err(|_| Error::Closed)?;
     }
     *known = seen;
@@ -277,12 +257,11 @@ mod tests {
         let list_of = |items: Value| json!({"kind": "ClusterList", "apiVersion": "federation.rs/v1alpha1", "metadata": {"resourceVersion": "7"}, "items": items});
         let cluster = json!({"metadata": {"name": "taiwan", "uid": UID}});
         let client = api(vec![list_of(json!([cluster])), list_of(json!([]))]);
-        let path = "/apis/federation.rs/v1alpha1/clusters".to_owned();
-        let collection = Collection { path: path.clone(), fields: String::new() };
+        let request = Request::new("/apis/federation.rs/v1alpha1/clusters");
         let (changes, mut told) = mpsc::channel(8);
         let mut known = Known::new();
         for _ in 0..2 {
-            list(&client, &Request::new(&path), &collection, &changes, &mut known).await.unwrap();
+            list(&client, &request, &changes, &mut known).await.unwrap();
         }
         assert!(matches!(told.recv().await.unwrap(), Change::Present(_)));
         assert!(matches!(told.recv().await.unwrap(), Change::Synced));
