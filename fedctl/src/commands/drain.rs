@@ -9,6 +9,9 @@ use kube::{Api, Client};
 use super::cordon::{Wanted, set};
 use crate::connect::Connection;
 
+/// Pauses between two looks, each of which reads every Placement.
+const LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
+
 /// Options of `fedctl drain`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -40,6 +43,7 @@ pub(crate) async fn drain(client: &Client, name: &str, limit: Option<Duration>) 
     set(&Api::<Cluster>::all(client.clone()), name, Wanted::Drained).await?;
     let Some(limit) = limit else { return Ok(()) };
     let start = Instant::now();
+    let mut pause = LOOK.0;
     loop {
         let left = with_replicas(client, name).await?;
         if left.is_empty() {
@@ -52,7 +56,8 @@ pub(crate) async fn drain(client: &Client, name: &str, limit: Option<Duration>) 
                 left.join(", ")
             );
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LOOK.1);
     }
 }
 

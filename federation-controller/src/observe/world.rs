@@ -30,7 +30,7 @@ pub(crate) type Workloads = BTreeMap<Arc<str>, Vec<(Arc<Template>, Arc<Decided>)
 /// A decision as the API holds it.
 #[derive(Clone, Debug)]
 pub(crate) struct Decided {
-    /// The Placement's own name and resourceVersion are not kept: it is written by merge patch.
+    /// The Placement's own name and resourceVersion are not kept: it is written by JSON patch.
     pub(crate) spec: PlacementSpec,
     /// Its status as last written.
     pub(crate) status: PlacementStatus,
@@ -232,7 +232,7 @@ impl World {
             })
     }
 
-    /// Policies of namespaces.
+    /// Policies: those of namespaces, and those of the cluster.
     pub(crate) fn policies(&self) -> (Arc<Vec<PlacementPolicy>>, Arc<Vec<ClusterPlacementPolicy>>) {
         let inner = self.0.read();
         (inner.policies.clone(), inner.cluster_policies.clone())

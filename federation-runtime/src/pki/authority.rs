@@ -234,7 +234,6 @@ fn set_life(params: &mut CertificateParams, life: Duration) {
     params.not_after = now + life;
 }
 
-/// The public key of a request in DER, for those who compare keys.
 impl Authority {
     pub(super) fn key(&self) -> &KeyPair {
         self.issuer.key()
