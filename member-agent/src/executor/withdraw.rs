@@ -63,12 +63,13 @@ impl Executor {
         let gone = if delete { RemoveResult::Removed } else { RemoveResult::Released };
         let live = match self.0.member.get(key).await {
             Ok(live) => live,
-            Err(
-                Failure::NotFound
-                | Failure::Refused { reason: "NotServed", .. }
-                | Failure::Transient { reason: "NamespaceMissing", .. },
-            ) => {
+            Err(Failure::NotFound | Failure::Transient { reason: "NamespaceMissing", .. }) => {
                 return done(gone, "it was not there");
+            }
+            // A proxy says so of everything, and an API server of custom kinds until it has read their definitions.
+            Err(failure @ Failure::Refused { reason: "NotServed", .. }) => {
+                let served = self.0.member.serves(key).await?;
+                return if served { Err(failure) } else { done(gone, "its kind is not served there") };
             }
             Err(failure) => return Err(failure),
         };
@@ -124,11 +125,13 @@ mod tests {
         live: Value,
         denies: u32,
         asked: Vec<String>,
+        // What is answered instead, by the beginning of the path.
+        instead: Vec<(&'static str, Value)>,
     }
 
     impl Api {
         fn holding(live: Value, denies: u32) -> Self {
-            Self(Arc::new(Mutex::new(Held { live, denies, asked: Vec::new() })))
+            Self(Arc::new(Mutex::new(Held { live, denies, asked: Vec::new(), instead: Vec::new() })))
         }
 
         fn client(&self) -> kube::Client {
@@ -138,12 +141,22 @@ mod tests {
                 async move {
                     let (head, body) = request.into_parts();
                     let body = body.collect_bytes().await?;
-                    let (code, answer) = this.answer(head.method.as_str(), &body);
+                    let (code, answer) = this
+                        .instead(head.uri.path())
+                        .unwrap_or_else(|| this.answer(head.method.as_str(), &body));
                     let body = Body::from(answer.to_string().into_bytes());
                     http::Response::builder().status(code).body(body).map_err(kube::Error::HttpError)
                 }
             };
             kube::Client::new(tower::service_fn(answer), "default")
+        }
+
+        /// Null stands for what a proxy says of what it does not know.
+        fn instead(&self, path: &str) -> Option<(u16, Value)> {
+            let state = self.0.lock();
+            let (_, answer) = state.instead.iter().find(|(from, _)| path.starts_with(from))?;
+            let unknown = json!({"kind": "Status", "status": "Failure", "reason": "", "code": 404, "message": "404 page not found"});
+            Some(if answer.is_null() { (404, unknown) } else { (200, answer.clone()) })
         }
 
         fn answer(&self, method: &str, body: &[u8]) -> (u16, Value) {
@@ -227,9 +240,17 @@ mod tests {
         (Executor::new(member, world, Metrics::default(), CancellationToken::new()), reports)
     }
 
-    async fn until(condition: impl Fn() -> bool) {
-        while !condition() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    #[track_caller]
+    fn until(condition: impl Fn() -> bool) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            for _ in 0..20_000 {
+                if condition() {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            panic!("{caller}: it never was so");
         }
     }
 
@@ -325,6 +346,35 @@ mod tests {
         api.0.lock().live = copy();
         let Some(Report::Applied(applied)) = reports.recv().await else { panic!("and told again") };
         assert_eq!(applied.result(), ApplyResult::Applied);
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_a_kind_that_is_not_served_just_now_is_not_told_as_gone() {
+        let key =
+            Key { group: "example.com".into(), kind: "Queue".into(), resource: "queues".into(), ..key() };
+        let api = Api::holding(copy(), 0);
+        let path = "/apis/example.com/v1/namespaces/";
+        let served = json!({"resources": [{"name": "queues", "kind": "Queue"}]});
+        let groups =
+            json!({"groups": [{"name": "example.com", "versions": [{"groupVersion": "example.com/v1"}]}]});
+        // First everything is unknown, then the object's path alone, then it is there.
+        api.0.lock().instead = vec![("/apis", Value::Null)];
+        let (executor, mut reports) = executor(&api);
+        executor.submit(Job::Delete { key: key.clone(), uid: "t".into(), epoch: 5 });
+        until(|| executor.0.slots.lock().get(&key).is_some_and(|slot| slot.queue.is_empty())).await;
+        api.0.lock().instead =
+            vec![(path, Value::Null), ("/apis/example.com/v1", served), ("/apis", groups.clone())];
+        tokio::task::yield_now().await;
+        assert!(reports.try_recv().is_err(), "nothing is known of it");
+        api.0.lock().instead.clear();
+        let Some(Report::Withdrawn { outcome, .. }) = reports.recv().await else { panic!("it is removed") };
+        assert_eq!((outcome.result, outcome.message.as_str()), (RemoveResult::Removed, ""));
+        assert_eq!(api.count("DELETE"), 1);
+        // Where the kind is served no more, there is no copy.
+        api.0.lock().instead = vec![(path, Value::Null), ("/apis", json!({"groups": []}))];
+        executor.submit(Job::Delete { key, uid: "t".into(), epoch: 6 });
+        let Some(Report::Withdrawn { outcome, .. }) = reports.recv().await else { panic!("it is gone") };
+        assert_eq!(outcome.message, "its kind is not served there");
     }
 
     #[tokio::test]
