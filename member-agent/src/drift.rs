@@ -77,9 +77,11 @@ fn compare(wanted: &Value, live: Option<&Value>, owned: Owned<'_>, path: &mut St
                 at(wanted, Some(live), owned.item(wanted), path, &index.to_string())
             })
         }
-        // A list that others add to (webhooks inject containers): each wanted item must be there somewhere.
+        // A list that others add to (webhooks inject containers, controllers their finalizers): each wanted item must be there somewhere.
         (Value::Array(wanted), Value::Array(live))
-            if !owned.is_lost() && wanted.len() < live.len() && wanted.iter().all(Value::is_object) =>
+            if !owned.is_lost()
+                && wanted.len() < live.len()
+                && (owned.is_shared() || wanted.iter().all(Value::is_object)) =>
         {
             let is_there = |item: &Value| {
                 let owned = owned.item(item);
@@ -229,6 +231,14 @@ mod tests {
             fields,
             Some(".spec.args"),
         );
+    }
+
+    #[test]
+    fn what_others_add_to_a_set_is_not_drift() {
+        let set = json!({"f:metadata": {"f:finalizers": {".": {}, "v:\"ours\"": {}}}});
+        let with = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
+        check(with(json!(["ours"])), with(json!(["theirs", "ours"])), set.clone(), None);
+        check(with(json!(["ours"])), with(json!(["theirs", "another"])), set, Some("metadata.finalizers"));
     }
 
     #[test]

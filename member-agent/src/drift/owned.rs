@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 /// Whether an entry of `managedFields` is that of our applies.
 pub(crate) fn is_ours(entry: &Value) -> bool {
     let is = |name: &str, text: &str| entry.get(name).and_then(Value::as_str) == Some(text);
-    is("manager", marks::FIELD_MANAGER) && is("operation", "Apply") && entry.get("subresource").is_none()
+    let whole = entry.get("subresource").is_none_or(|subresource| subresource == "");
+    whole && is("manager", marks::FIELD_MANAGER) && is("operation", "Apply")
 }
 
 /// Whether a value that we applied is ours still.
@@ -35,6 +36,11 @@ impl<'a> Owned<'a> {
 
     pub(super) fn is_lost(self) -> bool {
         matches!(self, Self::Lost)
+    }
+
+    /// Whether others may own other parts of it.
+    pub(super) fn is_shared(self) -> bool {
+        matches!(self, Self::Parts(_))
     }
 
     /// Of a field.
