@@ -47,6 +47,10 @@ pub struct Options {
     /// a query.
     #[arg(long, value_name = "PATH", requires = "data_dir")]
     pub takeover: Option<PathBuf>,
+    /// Resolver that is asked for the addresses of load balancers that say a name, to probe them; those of /etc/resolv.conf if none is given. May be
+    /// given several times.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub probe_resolver: Vec<SocketAddr>,
     /// UDP threads for each address; one for each core if not given.
     #[arg(long, value_name = "N")]
     pub threads: Option<std::num::NonZeroUsize>,
@@ -117,6 +121,7 @@ impl Default for Options {
             key: None,
             instance: "dns-lb".into(),
             takeover: None,
+            probe_resolver: Vec::new(),
             threads: None,
             metrics_listen: None,
             metrics_names: NAMES_DEFAULT,

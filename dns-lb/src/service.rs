@@ -372,7 +372,7 @@ impl Service {
             connections.spawn(doors::listen(listener, gate, connections.clone(), shutdown.clone(), handle));
         }
         if let Some(hub) = self.hub {
-            let probing = Probing::start(dice.roll(), shutdown.clone());
+            let probing = Probing::start(dice.roll(), self.options.probe_resolver.clone(), shutdown.clone());
             // What users reach is probed with the hub away, too.
             probing.set_targets(self.state.targets().to_vec());
             if let Some(listener) = self.meet {

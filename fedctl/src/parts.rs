@@ -104,6 +104,9 @@ pub struct UpOptions {
     /// Where /metrics, /healthz, /livez and /readyz of the controller and dns-lb are served, over plain HTTP.
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics_listen: Option<SocketAddr>,
+    /// Resolver that is asked for the addresses of load balancers that say a name, to probe them; those of /etc/resolv.conf if none is given.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    probe_resolver: Vec<SocketAddr>,
 }
 
 impl UpOptions {
@@ -143,6 +146,7 @@ impl UpOptions {
             audit_log_path: None,
             audit_webhook: audit::webhook::Flags::default(),
             metrics_listen: None,
+            probe_resolver: Vec::new(),
         }
     }
 
@@ -188,6 +192,7 @@ impl UpOptions {
             clusterset_zone: self.clusterset_zone.clone(),
             dns_nameserver: self.dns_nameserver.clone(),
             dns_ttl: self.dns_ttl,
+            probe_resolver: self.probe_resolver.clone(),
             evict_after: self.evict_after,
             trash_grace: self.trash_grace,
             ..federation_controller::Options::default()
@@ -197,6 +202,7 @@ impl UpOptions {
     fn dns(&self, hub: SocketAddr) -> dns_lb::Options {
         dns_lb::Options {
             listen: vec![self.dns_listen],
+            probe_resolver: self.probe_resolver.clone(),
             hub: Some(hub.to_string()),
             data_dir: Some(self.data_dir.clone()),
             pki: Some(self.data_dir.join("pki")),

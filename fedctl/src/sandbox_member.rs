@@ -73,6 +73,7 @@ pub(crate) async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
         provider: "sandbox".into(),
         labels: Vec::new(),
         metrics_listen: None,
+        probe_resolver: Vec::new(),
         accept_new_hub: false,
     };
     let agent = tokio::spawn(member_agent::Service::new(agent).with_client(client).run(shutdown.clone()));

@@ -42,6 +42,10 @@ pub struct Options {
     /// Where `/metrics`, `/healthz`, `/livez` and `/readyz` are served over plain HTTP; nowhere if not given.
     #[arg(long)]
     pub metrics_listen: Option<SocketAddr>,
+    /// Resolver that is asked for the addresses of load balancers that say a name, to probe them; those of /etc/resolv.conf if none is given. May be
+    /// given several times.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub probe_resolver: Vec<SocketAddr>,
 }
 
 impl Default for Options {
@@ -58,6 +62,7 @@ impl Default for Options {
             trash_grace: std::time::Duration::from_hours(24),
             heartbeat: std::time::Duration::from_secs(1),
             metrics_listen: None,
+            probe_resolver: Vec::new(),
         }
     }
 }

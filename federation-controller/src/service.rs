@@ -109,7 +109,7 @@ impl Service {
         let incarnation = incarnation(&client).await?;
         let heartbeat_ms = options.heartbeat.as_millis().max(10) as u32;
         let dns = Dns::new();
-        let probing = Probing::start(rand::random(), shutdown.clone());
+        let probing = Probing::start(rand::random(), options.probe_resolver.clone(), shutdown.clone());
         let machine = Machine::new(Setup {
             api: api::Api::Client(client.clone()),
             hub: Config {

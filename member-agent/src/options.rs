@@ -42,6 +42,10 @@ pub struct Options {
     /// Where to serve /metrics, /healthz, /livez and /readyz over HTTP.
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Resolver that is asked for the addresses of load balancers that say a name, to probe them; those of /etc/resolv.conf if none is given. May be
+    /// given several times.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub probe_resolver: Vec<SocketAddr>,
     /// Obey a hub whose store is another one than before. Without this the agent refuses removals from it.
     #[arg(long)]
     pub accept_new_hub: bool,

@@ -1,7 +1,8 @@
 //! One probe.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use federation_core::probe::{Ended, Failure, Protocol, Target};
@@ -9,6 +10,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
+use crate::resolve::Resolver;
 use crate::tls::Tls;
 use crate::{grpc, http};
 
@@ -31,12 +33,16 @@ impl Answer {
     }
 }
 
-/// Probes every address of the target at once, within the check's timeout. One that answers is enough.
-pub(crate) async fn attempt(target: &Target, tls: &Tls) -> Ended {
-    let begun = Instant::now();
+/// Probes every address of the target at once, within the check's timeout. One that answers is enough. Where the target is a name, its addresses
+/// are found first, which may take as long; the round trip is a connection's alone.
+pub(crate) async fn attempt(target: &Target, tls: &Tls, resolver: &Resolver) -> Ended {
     let limit = Duration::from_millis(target.check.timeout_ms.into());
-    let mut asked: FuturesUnordered<_> = target
-        .addresses
+    let addresses = match addresses(target, limit, resolver).await {
+        Ok(addresses) => addresses,
+        Err(failure) => return Ended { outcome: Err(failure), certificate_not_after: None },
+    };
+    let begun = Instant::now();
+    let mut asked: FuturesUnordered<_> = addresses
         .iter()
         .take(ADDRESSES_MAX)
         .map(|address| {
@@ -76,6 +82,20 @@ pub(crate) async fn attempt(target: &Target, tls: &Tls) -> Ended {
         })),
     };
     Ended { outcome, certificate_not_after }
+}
+
+async fn addresses<'t>(
+    target: &'t Target,
+    limit: Duration,
+    resolver: &Resolver,
+) -> Result<Cow<'t, [IpAddr]>, Failure> {
+    let Some(host) = &target.host else { return Ok(Cow::Borrowed(&target.addresses)) };
+    match tokio::time::timeout(limit, resolver.addresses(host)).await {
+        Ok(found) => found.map(Cow::Owned),
+        Err(_) => {
+            Err(Failure::Silence(format!("{host}: no resolver answers within {} ms", limit.as_millis())))
+        }
+    }
 }
 
 async fn one(address: SocketAddr, target: &Target, tls: &Tls) -> Answer {

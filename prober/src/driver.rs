@@ -1,5 +1,6 @@
 //! The task that turns the machine.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::attempt::attempt;
+use crate::resolve::Resolver;
 use crate::tls::Tls;
 use crate::wire;
 
@@ -31,10 +33,11 @@ struct Inner {
 }
 
 impl Probing {
-    /// A prober without targets, which runs until `shutdown`. `seed` spreads the probes of many probers. Within a tokio runtime.
-    pub fn start(seed: u64, shutdown: Shutdown) -> Self {
+    /// A prober without targets, which runs until `shutdown`. `seed` spreads the probes of many probers; `resolvers` are asked for the addresses of
+    /// targets that are names, those of the machine if there are none. Within a tokio runtime.
+    pub fn start(seed: u64, resolvers: Vec<SocketAddr>, shutdown: Shutdown) -> Self {
         let probing = Self::still(seed);
-        tokio::spawn(probing.clone().run(shutdown));
+        tokio::spawn(probing.clone().run(Resolver::new(resolvers), shutdown));
         probing
     }
 
@@ -97,15 +100,15 @@ impl Probing {
         i64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
-    async fn run(self, shutdown: Shutdown) {
+    async fn run(self, resolver: Resolver, shutdown: Shutdown) {
         let tls = Tls::default();
         let mut flying: JoinSet<(Attempt, Ended)> = JoinSet::new();
         loop {
             let (attempts, wait) = self.poll();
             for next in attempts {
-                let tls = tls.clone();
+                let (tls, resolver) = (tls.clone(), resolver.clone());
                 flying.spawn(async move {
-                    let ended = attempt(&next.target, &tls).await;
+                    let ended = attempt(&next.target, &tls, &resolver).await;
                     (next, ended)
                 });
             }
@@ -117,7 +120,11 @@ impl Probing {
                         self.ended(&of, ended);
                     }
                 }
-                () = self.0.replaced.notified() => self.ring(),
+                () = self.0.replaced.notified() => {
+                    let hosts = self.0.prober.lock().targets().filter_map(|target| target.host.clone()).collect();
+                    resolver.keep(&hosts);
+                    self.ring();
+                }
                 () = tokio::time::sleep(wait) => {}
             }
         }

@@ -6,6 +6,7 @@
 //!
 //! - `driver` turns the machine; `attempt` makes one probe of all addresses of a target.
 //! - `http`, `grpc` and `tls` are what is spoken; `wire` the messages.
+//! - `resolve` finds the addresses of load balancers that say a name; `question` is what it asks.
 //!
 //! A probe opens a connection of its own, asks once, and closes it: what users' first connections meet.
 
@@ -13,6 +14,8 @@ mod attempt;
 mod driver;
 mod grpc;
 mod http;
+mod question;
+mod resolve;
 mod tls;
 mod wire;
 

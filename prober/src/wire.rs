@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use federation_core::dns::Name;
 use federation_core::health::{Outcome, Vote};
 use federation_core::probe::{Alone, Check, Get, Key, Protocol, Target};
 use proto::v1;
@@ -52,6 +53,7 @@ pub fn probe(target: &Target) -> v1::Probe {
         withdraw_without_hub: target.alone.may_withdraw,
         min_clusters: target.alone.min_clusters,
         max_withdrawn_percent: target.alone.max_withdrawn_percent,
+        host: target.host.clone().unwrap_or_default(),
     }
 }
 
@@ -84,6 +86,7 @@ fn target(probe: &v1::Probe) -> Option<Target> {
     Some(Target {
         key: Key { service: probe.service.clone(), cluster: probe.cluster.clone() },
         addresses,
+        host: host(&probe.host),
         port: u16::try_from(probe.port).ok().filter(|port| *port > 0)?,
         check: Check {
             protocol,
@@ -98,6 +101,11 @@ fn target(probe: &v1::Probe) -> Option<Target> {
             max_withdrawn_percent: probe.max_withdrawn_percent,
         },
     })
+}
+
+/// Lower case and with the final dot, as the hub has it; nobody is looked up by what is no name.
+fn host(told: &str) -> Option<String> {
+    Name::parse(told).ok().filter(|name| name.label_count() > 1).map(|name| name.to_string())
 }
 
 /// What is said of a target.
@@ -154,11 +162,15 @@ mod tests {
             let target = Target {
                 key: Key { service: "default/web".into(), cluster: "taiwan".into() },
                 addresses: vec![IpAddr::from([192, 0, 2, 1])],
+                host: None,
                 port: 443,
                 check: Check { protocol, ..Check::default() },
                 alone: Alone { may_withdraw: true, min_clusters: 1, max_withdrawn_percent: 50 },
             };
-            assert_eq!(targets(&[probe(&target)]), [target]);
+            assert_eq!(targets(&[probe(&target)]), std::slice::from_ref(&target));
+            let named =
+                Target { addresses: Vec::new(), host: Some("lb-1.elb.example.net.".into()), ..target };
+            assert_eq!(targets(&[probe(&named)]), [named]);
         }
     }
 

@@ -1,16 +1,20 @@
 //! Probes of real servers on loopback: what each protocol calls well, and how fast a death is seen.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use federation_core::probe::{Alone, Check, Get, Key, Protocol, Target};
 use federation_prober::Probing;
 use federation_runtime::shutdown::Shutdown;
+use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::rr::rdata::{A, CNAME};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use proto::v1::{ProbeState, ProbeVote};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -19,6 +23,7 @@ fn target(cluster: &str, address: SocketAddr, protocol: Protocol) -> Target {
     Target {
         key: Key { service: "default/web".into(), cluster: cluster.into() },
         addresses: vec![address.ip()],
+        host: None,
         port: address.port(),
         check: Check { protocol, ..Check::default() },
         alone: Alone::default(),
@@ -69,7 +74,7 @@ async fn http_is_well_by_its_status() {
     let (well, _well) = server("HTTP/1.1 204 No Content\r\n\r\n").await;
     let (ill, _ill) = server("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await;
     let (mute, _mute) = server("").await;
-    let probing = Probing::start(1, Shutdown::new());
+    let probing = Probing::start(1, Vec::new(), Shutdown::new());
     probing.set_targets(vec![
         target("well", well, Protocol::Http(get("/"))),
         target("ill", ill, Protocol::Http(get("/healthz"))),
@@ -112,7 +117,7 @@ async fn https_sends_the_name_and_tells_the_certificates_expiry() {
             });
         }
     });
-    let probing = Probing::start(1, Shutdown::new());
+    let probing = Probing::start(1, Vec::new(), Shutdown::new());
     probing.set_targets(vec![
         target("taiwan", address, Protocol::Https { get: get("/"), verify: false }),
         target("tokyo", address, Protocol::Https { get: get("/"), verify: true }),
@@ -165,7 +170,7 @@ async fn grpc(status: u8) -> SocketAddr {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grpc_is_well_when_it_serves() {
     let spoken = || Protocol::Grpc { service: "web".into(), host: String::new() };
-    let probing = Probing::start(1, Shutdown::new());
+    let probing = Probing::start(1, Vec::new(), Shutdown::new());
     probing.set_targets(vec![
         target("taiwan", grpc(1).await, spoken()),
         target("tokyo", grpc(2).await, spoken()),
@@ -179,7 +184,7 @@ async fn grpc_is_well_when_it_serves() {
 async fn a_death_is_seen_within_three_seconds_and_told_at_once() {
     let (taiwan, dying) = server("").await;
     let (tokyo, _living) = server("").await;
-    let probing = Probing::start(1, Shutdown::new());
+    let probing = Probing::start(1, Vec::new(), Shutdown::new());
     let mut changes = probing.changes();
     probing.set_targets(vec![target("taiwan", taiwan, Protocol::Tcp), target("tokyo", tokyo, Protocol::Tcp)]);
     until(&probing, "taiwan", is(ProbeState::Up)).await;
@@ -198,11 +203,154 @@ async fn a_death_is_seen_within_three_seconds_and_told_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_address_that_answers_is_enough() {
     let (well, _well) = server("").await;
-    let probing = Probing::start(1, Shutdown::new());
+    let probing = Probing::start(1, Vec::new(), Shutdown::new());
     let mut two = target("taiwan", well, Protocol::Tcp);
     // Nobody listens at the second one's port.
     two.addresses.insert(0, "127.0.0.77".parse().unwrap());
     probing.set_targets(vec![two]);
     let vote = until(&probing, "taiwan", is(ProbeState::Up)).await;
     assert_eq!(vote.failures, 0);
+}
+
+/// A resolver that knows one name, and answers as it is told: the address and how long it counts, none for a name that is not there, and not at all
+/// while it is mute.
+#[derive(Default)]
+struct Resolver {
+    says: Mutex<Option<(Ipv4Addr, u32)>>,
+    mute: AtomicBool,
+    cut: AtomicBool,
+    asked: AtomicUsize,
+}
+
+impl Resolver {
+    fn answer(&self, octets: &[u8], by_tcp: bool) -> Vec<u8> {
+        let mut message = Message::from_vec(octets).unwrap();
+        assert!(message.metadata.recursion_desired);
+        message.metadata.message_type = MessageType::Response;
+        let asked = message.queries[0].clone();
+        assert_eq!(asked.name.to_ascii(), "lb.example.net.");
+        match *self.says.lock().unwrap() {
+            _ if self.cut.load(SeqCst) && !by_tcp => message.metadata.truncation = true,
+            None => message.metadata.response_code = ResponseCode::NXDomain,
+            Some((address, ttl)) if asked.query_type == RecordType::A => {
+                let alias = Name::from_ascii("b.lb.example.net.").unwrap();
+                let cname = RData::CNAME(CNAME(alias.clone()));
+                message.add_answer(Record::from_rdata(asked.name, 300, cname));
+                message.add_answer(Record::from_rdata(alias, ttl, RData::A(A(address))));
+            }
+            Some(_) => {}
+        }
+        message.to_vec().unwrap()
+    }
+
+    async fn start() -> (Arc<Self>, SocketAddr) {
+        let resolver = Arc::new(Self::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = UdpSocket::bind(address).await.unwrap();
+        let (over_udp, over_tcp) = (resolver.clone(), resolver.clone());
+        tokio::spawn(async move {
+            let mut buffer = [0; 1500];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                over_udp.asked.fetch_add(1, SeqCst);
+                if !over_udp.mute.load(SeqCst) {
+                    let answer = over_udp.answer(&buffer[..length], false);
+                    let _ = socket.send_to(&answer, from).await;
+                }
+            }
+        });
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut octets = vec![0; stream.read_u16().await.unwrap().into()];
+                stream.read_exact(&mut octets).await.unwrap();
+                let answer = over_tcp.answer(&octets, true);
+                stream.write_u16(answer.len() as u16).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
+            }
+        });
+        (resolver, address)
+    }
+
+    fn say(&self, address: Option<Ipv4Addr>, ttl: u32) {
+        *self.says.lock().unwrap() = address.map(|address| (address, ttl));
+    }
+}
+
+/// Two servers at one port of two addresses.
+async fn neighbours() -> (SocketAddr, SocketAddr, JoinHandle<()>) {
+    let (here, task) = server("x").await;
+    (here, SocketAddr::from(([127, 0, 0, 2], here.port())), task)
+}
+
+fn named(port: u16) -> Target {
+    let mut target = target("named", ([127, 0, 0, 1], port).into(), Protocol::Tcp);
+    target.addresses.clear();
+    target.host = Some("lb.example.net.".into());
+    target.check = Check { interval_ms: 100, ..target.check };
+    target
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_is_probed_where_it_leads_for_as_long_as_it_is_said_to() {
+    let (resolver, at) = Resolver::start().await;
+    let (here, elsewhere, _serving) = neighbours().await;
+    let loopback = |address: SocketAddr| if let IpAddr::V4(v4) = address.ip() { v4 } else { unreachable!() };
+    let probing = Probing::start(1, vec![at], Shutdown::new());
+    probing.set_targets(vec![named(here.port())]);
+    let vote = until(&probing, "named", |vote| vote.failures > 0).await;
+    assert!(vote.message.contains("lb.example.net. has no address"), "{}", vote.message);
+    assert_eq!(vote.state(), ProbeState::Unproven);
+    resolver.cut.store(true, SeqCst);
+    resolver.say(Some(loopback(here)), 1);
+    until(&probing, "named", is(ProbeState::Up)).await;
+    // Nobody listens there: users who are led there are not served.
+    resolver.say(Some(loopback(elsewhere)), 3600);
+    let vote = until(&probing, "named", is(ProbeState::Down)).await;
+    assert!(vote.message.contains("127.0.0.2"), "{}", vote.message);
+    // It counts for an hour: nobody is asked meanwhile.
+    let before = resolver.asked.load(SeqCst);
+    until(&probing, "named", |vote| vote.failures > 12).await;
+    assert_eq!(resolver.asked.load(SeqCst), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resolver_that_is_silent_is_no_word_about_the_name_and_one_that_denies_it_is() {
+    let (resolver, at) = Resolver::start().await;
+    let (here, task) = server("x").await;
+    resolver.say(Some(Ipv4Addr::LOCALHOST), 0);
+    // Nobody is at the first one.
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
+    let probing = Probing::start(1, vec![nobody, at], Shutdown::new());
+    probing.set_targets(vec![named(here.port())]);
+    until(&probing, "named", is(ProbeState::Up)).await;
+    resolver.mute.store(true, SeqCst);
+    let before = resolver.asked.load(SeqCst);
+    let asked = || resolver.asked.load(SeqCst) - before;
+    let begun = Instant::now();
+    while asked() < 6 {
+        assert!(begun.elapsed() < LIMIT, "asked {} times", asked());
+        let votes = probing.votes();
+        assert!(votes.iter().all(|vote| vote.state() == ProbeState::Up && vote.failures == 0), "{votes:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Its last address is probed on, and what happens there is seen.
+    task.abort();
+    until(&probing, "named", is(ProbeState::Down)).await;
+    let again = TcpListener::bind(here).await.unwrap();
+    until(&probing, "named", is(ProbeState::Up)).await;
+    resolver.say(None, 0);
+    resolver.mute.store(false, SeqCst);
+    let vote = until(&probing, "named", is(ProbeState::Down)).await;
+    assert!(vote.message.contains("has no address"), "{}", vote.message);
+    drop(again);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_leads_nobody_to_the_probers_own_link() {
+    let (resolver, at) = Resolver::start().await;
+    resolver.say(Some(Ipv4Addr::new(169, 254, 169, 254)), 1);
+    let probing = Probing::start(1, vec![at], Shutdown::new());
+    probing.set_targets(vec![named(80)]);
+    let vote = until(&probing, "named", |vote| vote.failures > 0).await;
+    assert!(vote.message.contains("has no address"), "{}", vote.message);
 }

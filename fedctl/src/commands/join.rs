@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// Where /metrics, /healthz, /livez and /readyz are served.
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<std::net::SocketAddr>,
+    /// Resolver that is asked for the addresses of load balancers that say a name, to probe them; those of /etc/resolv.conf if none is given.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    probe_resolver: Vec<std::net::SocketAddr>,
     /// Obey a hub whose store is another one than before. Without this the agent refuses removals from it.
     #[arg(long)]
     accept_new_hub: bool,
@@ -66,6 +69,7 @@ impl Options {
             provider: self.provider,
             labels,
             metrics_listen: self.metrics_listen,
+            probe_resolver: self.probe_resolver,
             accept_new_hub: self.accept_new_hub,
         })
     }

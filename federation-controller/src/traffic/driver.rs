@@ -126,7 +126,8 @@ impl Traffic {
         let mut services = views::services(&surroundings.world, &self.all_served());
         let policies = surroundings.world.traffic();
         let clusters = views::clusters(&snapshot);
-        let targets = probed::of(&surroundings.world, &services, &clusters, &policies);
+        let own: Vec<String> = state.zones.iter().map(|zone| zone.origin.clone()).collect();
+        let targets = probed::of(&surroundings.world, &services, &clusters, &policies, &own);
         let others = state.probed.tell(&surroundings.probers, targets, &clusters);
         // What a drill takes, and what there would be without it.
         let loss = surroundings.drills.loss();

@@ -1,12 +1,11 @@
 //! What is probed, and who is told so: the DNS servers with the zones, the agents on their streams, and the controller's own prober.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde_json::Value;
 
 use federation_core::probe::{ProbedService, Reached, Target, peers, targets};
-use federation_core::traffic::{ClusterTraffic, ServiceView};
+use federation_core::traffic::{Address, ClusterTraffic, ServiceView, reached};
 use federation_prober::{Probing, probe};
 use proto::v1;
 
@@ -65,12 +64,14 @@ impl Told {
     }
 }
 
-/// What is to be probed: each federated Service at the addresses by which users reach it in each cluster.
+/// What is to be probed: each federated Service at the addresses, or the name, by which users reach it in each cluster. `own` are the origins of the
+/// zones that are answered here.
 pub(super) fn of(
     world: &World,
     services: &[ServiceView],
     clusters: &BTreeMap<String, ClusterTraffic>,
     policies: &[federation_core::api::TrafficPolicy],
+    own: &[String],
 ) -> Vec<Target> {
     let mut told = BTreeMap::new();
     for (template, reports) in world.services() {
@@ -86,22 +87,27 @@ pub(super) fn of(
     }
     let probed = |service: &ServiceView| {
         let (port, mut ports) = told.remove(&(service.namespace.clone(), service.name.clone()))?;
-        let reached = service
+        let clusters = service
             .backends
             .iter()
             .filter(|(_, backend)| !backend.absent)
             .filter_map(|(name, backend)| {
                 let cluster = clusters.get(name)?;
-                let own = if backend.addresses.is_empty() { &cluster.addresses } else { &backend.addresses };
-                let mut addresses: Vec<IpAddr> = own.iter().filter_map(|text| text.parse().ok()).collect();
-                addresses.sort_unstable();
-                addresses.dedup();
+                let told = if backend.addresses.is_empty() { &cluster.addresses } else { &backend.addresses };
                 let ports = ports.remove(name).unwrap_or_default();
-                Some((name.clone(), Reached { addresses, ports, unready: backend.ready_endpoints == 0 }))
+                let unready = backend.ready_endpoints == 0;
+                let mut at = Reached { ports, unready, ..Reached::default() };
+                for address in reached(told, own) {
+                    match address {
+                        Address::Ip(ip) => at.addresses.push(ip),
+                        Address::Host(host) => at.host = Some(host),
+                    }
+                }
+                Some((name.clone(), at))
             })
             .collect();
         let (namespace, name) = (service.namespace.clone(), service.name.clone());
-        Some(ProbedService { namespace, name, port, clusters: reached })
+        Some(ProbedService { namespace, name, port, clusters })
     };
     let probed: Vec<ProbedService> = services.iter().filter_map(probed).collect();
     targets(&probed, policies)

@@ -13,7 +13,7 @@ pub use alone::withdrawn;
 pub use peers::{PEERS_MAX, peers};
 pub use prober::{Attempt, BLIP_MS, Ended, Failure, GAP_MS, IN_FLIGHT_MAX, Prober, TARGETS_MAX};
 pub use target::{Alone, Check, Get, Key, Protocol, Target};
-pub use targets::{ProbedService, Reached, targets};
+pub use targets::{ProbedService, Reached, may_be_probed, targets};
 
 #[cfg(test)]
 mod tests;

@@ -96,14 +96,15 @@ impl Prober {
         }
     }
 
-    /// Probes these from now on, in place of those before. What is known of a target stays if its check does.
+    /// Probes these from now on, in place of those before. What is known of a target stays if its check does, and the name by which it is
+    /// reached, if it is by one: a prober whose resolver does not know the new one has never seen anything there.
     pub fn set_targets(&mut self, now_ms: i64, targets: Vec<Target>) {
         self.dropped = targets.len().saturating_sub(TARGETS_MAX);
         let mut before = std::mem::take(&mut self.slots);
         for target in targets.into_iter().take(TARGETS_MAX) {
             let key = target.key.clone();
             match before.remove(&key) {
-                Some(mut slot) if slot.target.check == target.check => {
+                Some(mut slot) if slot.target.check == target.check && slot.target.host == target.host => {
                     if *slot.target != target {
                         slot.target = Arc::new(target);
                     }

@@ -9,6 +9,8 @@ pub struct Target {
     pub key: Key,
     /// Literal IP addresses. One that answers is enough.
     pub addresses: Vec<std::net::IpAddr>,
+    /// Where there are none: the name of a load balancer, lower case and with the final dot, whose addresses are looked up.
+    pub host: Option<String>,
     /// TCP port.
     pub port: u16,
     /// What is asked.
@@ -130,6 +132,19 @@ impl Check {
             rise: check.rise.unwrap_or(default.rise),
             fall: check.fall.unwrap_or(default.fall),
         })
+    }
+
+    /// The same for whom users reach by the name `host`, where the check names no other.
+    #[must_use]
+    pub fn at(mut self, host: &str) -> Self {
+        if let Protocol::Http(Get { host: named, .. })
+        | Protocol::Https { get: Get { host: named, .. }, .. }
+        | Protocol::Grpc { host: named, .. } = &mut self.protocol
+            && named.is_empty()
+        {
+            host.trim_end_matches('.').clone_into(named);
+        }
+        self
     }
 
     /// Milliseconds for which a vote by this check counts: three rounds, and never less than [`crate::health::VOTE_LIFE_MS`].

@@ -25,6 +25,8 @@ pub struct ProbedService {
 pub struct Reached {
     /// Literal addresses.
     pub addresses: Vec<IpAddr>,
+    /// Where there are none: a name, lower case and with the final dot.
+    pub host: Option<String>,
     /// Ports by name where they are not the Service's own.
     pub ports: BTreeMap<String, u32>,
     /// Its agent says that no endpoint is ready: a failing probe would say nothing that is not known.
@@ -54,17 +56,24 @@ pub fn targets(services: &[ProbedService], policies: &[TrafficPolicy]) -> Vec<Ta
             let Some(port) = port(service, reached, check.and_then(|check| check.port)) else { continue };
             let addresses: Vec<IpAddr> =
                 reached.addresses.iter().copied().filter(|address| may_be_probed(*address)).collect();
-            if reached.unready || addresses.is_empty() {
+            // Beside addresses that are none to probe a name would be no better.
+            let host = reached.host.clone().filter(|_| reached.addresses.is_empty());
+            if reached.unready || addresses.is_empty() && host.is_none() {
                 continue;
             }
+            let check = match &host {
+                Some(host) => checked.clone().at(host),
+                None => checked.clone(),
+            };
             found.push(Target {
                 key: Key {
                     service: format!("{}/{}", service.namespace, service.name),
                     cluster: cluster.clone(),
                 },
                 addresses,
+                host,
                 port,
-                check: checked.clone(),
+                check,
                 alone,
             });
         }
@@ -73,8 +82,9 @@ pub fn targets(services: &[ProbedService], policies: &[TrafficPolicy]) -> Vec<Ta
 }
 
 /// Members say what is probed, from machines that reach more than they do: never what is on the prober's own link, cloud metadata
-/// services (169.254.169.254) above all, nor what is no host's address.
-fn may_be_probed(address: IpAddr) -> bool {
+/// services (169.254.169.254) above all, nor what is no host's address. A name is theirs to lead anywhere, too, so that probers ask this of
+/// every address that they find for one.
+pub fn may_be_probed(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
             !(v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified())

@@ -13,6 +13,7 @@ fn target(cluster: &str) -> Target {
     Target {
         key: Key { service: "default/web".into(), cluster: cluster.into() },
         addresses: vec!["192.0.2.1".parse().unwrap()],
+        host: None,
         port: 80,
         check: Check::default(),
         alone: Alone { may_withdraw: true, min_clusters: 0, max_withdrawn_percent: 100 },
@@ -261,4 +262,63 @@ fn nothing_on_the_probers_own_link_is_probed_whatever_a_member_publishes() {
         reached.addresses.pop();
     }
     assert!(targets(&[published], &[]).is_empty());
+}
+
+#[test]
+fn a_load_balancer_that_says_a_name_is_probed_by_it() {
+    let mut published = service();
+    let tokyo = published.clusters.get_mut("tokyo").unwrap();
+    tokyo.addresses.clear();
+    tokyo.host = Some("lb-1.elb.example.net.".into());
+    let found = targets(std::slice::from_ref(&published), &[]);
+    let of = |found: &[Target]| found.iter().find(|target| target.key.cluster == "tokyo").unwrap().clone();
+    let tokyo = of(&found);
+    assert_eq!((tokyo.host.as_deref(), tokyo.port), (Some("lb-1.elb.example.net."), 30080));
+    assert!(tokyo.addresses.is_empty());
+    // Whom nobody gives another name is asked by its own.
+    let spec = TrafficPolicySpec {
+        service: "web".into(),
+        health_check: Some(HealthCheck { protocol: Spoken::Https, ..HealthCheck::default() }),
+        ..TrafficPolicySpec::default()
+    };
+    let mut policy = TrafficPolicy::new("web", spec);
+    policy.metadata.namespace = Some("default".into());
+    let asked = |policy: &TrafficPolicy| {
+        let found = targets(std::slice::from_ref(&published), std::slice::from_ref(policy));
+        let Protocol::Https { get, .. } = of(&found).check.protocol else { panic!("{found:?}") };
+        get.host
+    };
+    assert_eq!(asked(&policy), "lb-1.elb.example.net");
+    policy.spec.hostnames = vec!["www.fed.example.test".into()];
+    assert_eq!(asked(&policy), "www.fed.example.test");
+}
+
+#[test]
+fn what_was_seen_at_an_address_is_not_known_of_a_name() {
+    let mut prober = Prober::new(1);
+    let key = target("taiwan").key;
+    let outcome = |prober: &Prober| prober.vote(&key).map(|vote| vote.outcome);
+    let turn = |prober: &mut Prober, now_ms: i64, outcome: Result<u32, Failure>| {
+        let attempts = prober.poll(now_ms);
+        let [attempt] = attempts.as_slice() else { panic!("not due at {now_ms}") };
+        prober.ended(now_ms, attempt, Ended { outcome, certificate_not_after: None });
+    };
+    prober.set_targets(0, vec![target("taiwan")]);
+    turn(&mut prober, 5_000, Ok(1));
+    assert_eq!(outcome(&prober), Some(Outcome::Up));
+    let named = |host: &str| Target { addresses: Vec::new(), host: Some(host.into()), ..target("taiwan") };
+    prober.set_targets(6_000, vec![named("lb.example.net.")]);
+    let unknown = || Err(Failure::Refusal("there is no such name".into()));
+    turn(&mut prober, 20_000, unknown());
+    turn(&mut prober, 40_000, unknown());
+    assert_eq!(outcome(&prober), Some(Outcome::Unproven), "this prober's resolver may not know the name");
+    turn(&mut prober, 60_000, Ok(1));
+    assert_eq!(outcome(&prober), Some(Outcome::Up));
+    let (mut now_ms, mut tries) = (80_000, 0);
+    while outcome(&prober) == Some(Outcome::Up) {
+        turn(&mut prober, now_ms, unknown());
+        (now_ms, tries) = (now_ms + 20_000, tries + 1);
+        assert!(tries < 10);
+    }
+    assert_eq!(outcome(&prober), Some(Outcome::Down));
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::dns::Name;
 
+use super::zone::inside;
+
 /// An address of a Service in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -53,6 +55,23 @@ impl fmt::Display for Address {
 /// As a mistyped IPv4 address does, and no name of a host (RFC 1123 section 2.1).
 fn ends_in_number(name: &Name) -> bool {
     name.labels_from_root().first().is_some_and(|last| last.iter().all(u8::is_ascii_digit))
+}
+
+/// Where users connect to, of what is told of a cluster: the literal addresses, and where there are none one name, whose addresses are its
+/// owner's to say. A name in one of the zones `own`, which are answered here, would be an alias to itself, and is none.
+pub fn reached(told: &[String], own: &[String]) -> Vec<Address> {
+    let mut addresses: Vec<Address> = told.iter().filter_map(|text| text.parse().ok()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.iter().any(|address| matches!(address, Address::Ip(_))) {
+        addresses.retain(|address| matches!(address, Address::Ip(_)));
+    }
+    let ours = |name: &str| own.iter().any(|origin| inside(name, origin));
+    addresses.retain(|address| !matches!(address, Address::Host(name) if ours(name)));
+    if matches!(addresses.first(), Some(Address::Host(_))) {
+        addresses.truncate(1);
+    }
+    addresses
 }
 
 /// The literal ones.

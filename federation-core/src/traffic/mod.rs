@@ -61,7 +61,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{ClusterAnswer, TrafficPolicy};
 
-pub use address::{Address, AddressError};
+pub use address::{Address, AddressError, reached};
 pub use explain::{Lookup, LookupError, Reason, lookup};
 pub use input::{
     Backend, ClusterTraffic, Endpoint, NameServer, Probe, ServicePort, ServiceView, TrafficInput,

@@ -2,7 +2,7 @@
 
 use crate::api::Verdict;
 
-use super::zone::inside;
+use super::address::reached;
 use super::{Address, Backend, ClusterTraffic};
 
 /// Probes that were heard longer ago say nothing: six rounds at the default interval.
@@ -75,7 +75,7 @@ pub(super) fn standing(
             let mut message = format!("{} endpoints are ready", backend.ready_endpoints);
             if let Some(name @ Address::Host(_)) = addresses.first() {
                 message.push_str(&format!(
-                    "; users reach it by the name {name} alone, so the answer is a CNAME, and probes do not look there"
+                    "; users reach it by the name {name} alone, so the answer is a CNAME"
                 ));
             }
             Standing::Serves { addresses, rule: "Serving", message }
@@ -110,22 +110,10 @@ pub(super) fn standing(
     }
 }
 
-/// The addresses of a Service in a cluster, and what to say if there are none. A name is one only where nothing else is said: its addresses are
-/// not known here, and an alias has one target.
+/// The addresses of a Service in a cluster, and what to say if there are none.
 fn addresses(cluster: &ClusterTraffic, backend: &Backend, own: &[String]) -> (Vec<Address>, String) {
     let told = if backend.addresses.is_empty() { &cluster.addresses } else { &backend.addresses };
-    let mut addresses: Vec<Address> = told.iter().filter_map(|text| text.parse().ok()).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    if addresses.iter().any(|address| matches!(address, Address::Ip(_))) {
-        addresses.retain(|address| matches!(address, Address::Ip(_)));
-    }
-    // An alias to a name that is answered here would be one to itself.
-    let ours = |name: &str| own.iter().any(|origin| inside(name, origin));
-    addresses.retain(|address| !matches!(address, Address::Host(name) if ours(name)));
-    if matches!(addresses.first(), Some(Address::Host(_))) {
-        addresses.truncate(1);
-    }
+    let addresses = reached(told, own);
     let message = if told.is_empty() {
         "neither its Service nor the Cluster's spec.addresses says an address".into()
     } else {

@@ -3,6 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 
+use federation_runtime::endpoints::{Health, Metrics};
+use federation_runtime::shutdown::Shutdown;
+use proto::v1;
 use serde_json::json;
 
 use crate::federation::{DEPLOYMENTS, Federation, SERVICES, Settings, deployment, until};
@@ -86,6 +89,95 @@ async fn a_load_balancer_that_says_a_name_is_answered_by_it() {
         (0..16).all(|_| dig(dns, NAME, "A") == [LB]).then_some(())
     })
     .await;
+}
+
+/// The name server of somebody who runs load balancers.
+fn provider() -> (SocketAddr, dns_lb::state::State) {
+    let options = dns_lb::Options {
+        listen: vec![([127, 0, 0, 1], 0).into()],
+        threads: std::num::NonZeroUsize::new(1),
+        ..dns_lb::Options::default()
+    };
+    let service = dns_lb::Service::bind(options, Health::new(), Metrics::new()).unwrap();
+    let (address, state) = (service.addresses()[0], service.state());
+    tokio::spawn(service.run(Shutdown::new()));
+    (address, state)
+}
+
+/// What it says from then on of its one load balancer, for a second at a time.
+fn leads_to(epoch: u64, name: &str, address: IpAddr) -> v1::ZoneUpdate {
+    let choice = v1::Choice { data: vec![address.to_string()], weight: 1, ..v1::Choice::default() };
+    let record = v1::RecordSet {
+        name: name.into(),
+        ttl: 1,
+        r#type: "A".into(),
+        tiers: vec![v1::Tier { choices: vec![choice] }],
+        ..v1::RecordSet::default()
+    };
+    let zone = v1::Zone {
+        origin: name.split_once('.').unwrap().1.into(),
+        nameservers: vec!["ns.example.net.".into()],
+        records: vec![record],
+        ..v1::Zone::default()
+    };
+    v1::ZoneUpdate { epoch, zones: vec![zone], ..v1::ZoneUpdate::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_balancer_that_says_a_name_is_probed_where_its_name_leads() {
+    const LB: &str = "lb-2.elb.example.net.";
+    let (resolver, says) = provider();
+    let (federation, taiwan, tokyo) =
+        Federation::pair_with(Settings { resolver, ..Settings::default() }).await;
+    let dns = federation.dns().await;
+    served(&federation, &json!({"ttlSeconds": 1})).await;
+    let mut own = None;
+    for member in [&taiwan, &tokyo] {
+        own = Some(
+            until("both clusters are answered", || async {
+                resolve(dns, NAME).await.into_iter().find(|address| is_of(*address, member))
+            })
+            .await,
+        );
+    }
+    let own = own.unwrap();
+    let named =
+        json!({"metadata": {"annotations": {sandbox::plan::LOAD_BALANCER_NAME: LB.trim_end_matches('.')}}});
+    tokyo.api.merge(&format!("{SERVICES}/web"), &named).await;
+    // The controller, the DNS server and the other member's agent.
+    let seen = |state: v1::ProbeState| {
+        let federation = &federation;
+        async move {
+            until(&format!("three see it {state:?}"), || async {
+                let health = federation.health().await;
+                let tokyo = health.clusters.iter().find(|cluster| cluster.cluster == "tokyo")?;
+                let votes = tokyo.votes.iter().filter_map(|vote| vote.vote.as_ref());
+                (votes.filter(|vote| vote.state() == state).count() >= 3).then_some(())
+            })
+            .await;
+        }
+    };
+    seen(v1::ProbeState::Unproven).await;
+    let answered = |target: String| async move {
+        until(&format!("{target} is among the answers"), || async {
+            dig(dns, NAME, "A").first().is_some_and(|first| *first == target).then_some(())
+        })
+        .await;
+    };
+    // Nobody resolves it yet: that is no word about the cluster, which says itself that it serves.
+    answered(LB.into()).await;
+    says.offer(leads_to(1, LB, own)).await;
+    seen(v1::ProbeState::Up).await;
+    answered(LB.into()).await;
+    // Its provider leads it to where nobody listens.
+    says.offer(leads_to(2, LB, [127, 255, 255, 254].into())).await;
+    let other = format!("taiwan.{NAME}");
+    until("every answer is the other's name", || async {
+        (0..16).all(|_| dig(dns, NAME, "A").first() == Some(&other)).then_some(())
+    })
+    .await;
+    says.offer(leads_to(3, LB, own)).await;
+    answered(LB.into()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

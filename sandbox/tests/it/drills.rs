@@ -234,6 +234,7 @@ async fn preflight_refuses_what_cannot_pass_or_would_leave_nobody() {
         heartbeat: Duration::from_millis(300),
         evict_after: Duration::from_secs(300),
         clusterset: None,
+        ..Settings::default()
     };
     let (federation, mut taiwan, mut tokyo) = Federation::pair_with(settings).await;
     both_serve(&federation, [&taiwan, &tokyo]).await;

@@ -148,11 +148,19 @@ pub(crate) struct Settings {
     pub(crate) evict_after: Duration,
     /// The zone of Multi-Cluster Services.
     pub(crate) clusterset: Option<&'static str>,
+    /// Who is asked for the addresses of load balancers that say a name.
+    pub(crate) resolver: SocketAddr,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(1), evict_after: Duration::from_secs(300), clusterset: None }
+        Self {
+            heartbeat: Duration::from_secs(1),
+            evict_after: Duration::from_secs(300),
+            clusterset: None,
+            // Nobody: what is asked for here is nobody else's business.
+            resolver: ([127, 0, 0, 1], 9).into(),
+        }
     }
 }
 
@@ -261,6 +269,7 @@ impl Federation {
             evict_after: self.settings.evict_after,
             heartbeat: self.settings.heartbeat,
             clusterset_zone: self.settings.clusterset.map(str::to_owned),
+            probe_resolver: vec![self.settings.resolver],
             ..federation_controller::Options::default()
         };
         let service = federation_controller::Service::new(
@@ -303,6 +312,7 @@ impl Federation {
             listen: vec![([127, 0, 0, 1], 0).into()],
             hub: Some(self.hub.to_string()),
             pki: Some(pki),
+            probe_resolver: vec![self.settings.resolver],
             threads: std::num::NonZeroUsize::new(1),
             ..options
         };
@@ -434,6 +444,7 @@ impl Federation {
             provider: "sandbox".into(),
             labels: vec![("name".into(), member.name.clone())],
             metrics_listen: None,
+            probe_resolver: vec![self.settings.resolver],
             accept_new_hub: false,
         };
         member_agent::Service::new(options).with_client(member.agents_client())
