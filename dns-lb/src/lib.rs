@@ -15,7 +15,7 @@
 //!   usual form goes to the cold path, which uses hickory-proto on the same octets and reads the model instead of the compiled form.
 //!   Tests hold the two against each other.
 //! - [`publish`]: the swap; a thread looks once per batch.
-//! - [`udp`], [`doors`]: the sockets. The unsafe code is in `udp/mmsg.rs`, but for a call in `heap.rs` and one in `takeover/`.
+//! - [`udp`], [`doors`]: the sockets. The unsafe code is in `udp/mmsg.rs`, but for system calls in `heap.rs`, `descriptors.rs` and `takeover/`.
 //! - [`transfer`]: whole zones for secondaries, and NOTIFY.
 //! - [`takeover`]: sockets from the version before, and to the next one.
 //! - [`tap`]: the log of queries, and dnstap.
@@ -28,6 +28,7 @@ pub mod answer;
 mod bind;
 pub mod client;
 pub mod compile;
+mod descriptors;
 pub mod dnssec;
 pub mod doors;
 mod heap;

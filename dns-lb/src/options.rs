@@ -149,6 +149,10 @@ impl Options {
         Duration::from_secs(self.stale_after)
     }
 
+    pub(crate) fn limit(&self) -> Limit {
+        Limit { per_second: self.rate_limit, slip: self.rate_limit_slip, ..Limit::default() }
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         let idle = Duration::from_millis(self.idle_timeout);
         Limits { connections: self.connections, per_client: self.connections_per_client, idle }

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::answer::{INSTANCE_MAX, Secrets};
 use crate::bind::{bind_both, inherit};
 use crate::client::{Database, DatabaseError};
+use crate::descriptors;
 use crate::doors::{self, Desk, Encrypted, EncryptedAddresses, EncryptedError, Gate, Stream};
 use crate::hub::{Client, Disk, DiskError, Fence, Hub, Meeting, alone};
 use crate::metrics::{DnsMetrics, Transport};
@@ -144,6 +145,7 @@ pub enum Error {
 /// A dns-lb whose sockets are bound and whose zones on disk are loaded.
 pub struct Service {
     options: Options,
+    limit: Limit,
     addresses: Vec<SocketAddr>,
     udp: Vec<UdpSocket>,
     tcp: Vec<TcpListener>,
@@ -217,8 +219,10 @@ impl Service {
         if let Some(writer) = &writer {
             dns_metrics.tapped(writer.taps().clone());
         }
+        let limit = options.limit();
         Ok(Self {
             options,
+            limit,
             addresses,
             udp,
             tcp,
@@ -234,6 +238,12 @@ impl Service {
             metrics,
             dns_metrics,
         })
+    }
+
+    /// With another limit on answers than the options': for who measures what it does to clients of the same machine.
+    #[must_use]
+    pub fn limited(self, limit: Limit) -> Self {
+        Self { limit, ..self }
     }
 
     /// Where the encrypted doors are, with the ports that the kernel chose.
@@ -293,11 +303,7 @@ impl Service {
         let succeeded = Arc::new(AtomicBool::new(false));
         let instance: Arc<[u8]> = self.options.instance.as_bytes().into();
         let mut dice = Dice::new(seed());
-        let limit = Limit {
-            per_second: self.options.rate_limit,
-            slip: self.options.rate_limit_slip,
-            ..Limit::default()
-        };
+        let limit = self.limit;
         let taps = self.writer.as_ref().map(|writer| writer.taps().clone());
         let tap =
             |transport, server, seed| taps.as_ref().map(|taps| taps.tap(transport, server, Dice::new(seed)));
@@ -449,6 +455,7 @@ impl Service {
 /// # Errors
 /// As [`Service::bind`] and [`Service::run`].
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
+    descriptors::raise();
     let health = Health::new();
     let service = Service::bind(options, health.clone(), Metrics::new())?;
     let mut addresses: Vec<String> = service.addresses().iter().map(ToString::to_string).collect();

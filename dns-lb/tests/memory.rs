@@ -104,7 +104,7 @@ fn key() -> v1::DnsKey {
 
 /// Each name has 18 signatures, one for each address, and one for its place in the chain: their octets alone are 12 of the MiB.
 #[test]
-fn a_signed_zone_takes_less_than_27_mib_for_ten_thousand_names() {
+fn a_signed_zone_takes_less_than_21_mib_for_ten_thousand_names() {
     let _alone = ALONE.lock().unwrap();
     let described = update(SIGNED, vec![key()]);
     let before = HELD.load(Relaxed);
@@ -116,12 +116,12 @@ fn a_signed_zone_takes_less_than_27_mib_for_ten_thousand_names() {
     let all = HELD.load(Relaxed) - before;
     println!("a signed name {} octets", all / SIGNED);
     assert!(snapshot.table.len() >= SIGNED);
-    assert!(all < (27 << 20) * SIGNED / NAMES, "{:.2} MiB for {SIGNED} names", mib(all));
+    assert!(all < (21 << 20) * SIGNED / NAMES, "{:.2} MiB for {SIGNED} names", mib(all));
 }
 
 /// Every address is another one: only what is not an address can be shared.
 #[test]
-fn ten_thousand_names_with_eight_views_take_less_than_10_mib() {
+fn ten_thousand_names_with_eight_views_take_less_than_6_mib() {
     let _alone = ALONE.lock().unwrap();
     let described = update(NAMES, Vec::new());
     let before = HELD.load(Relaxed);
@@ -130,7 +130,7 @@ fn ten_thousand_names_with_eight_views_take_less_than_10_mib() {
     let snapshot = Snapshot::compile(zones, false, &ClusterSlots::default(), &mut Signatures::default());
     let all = HELD.load(Relaxed) - before;
     println!("zones {:.1} MiB, with answers {:.1} MiB", mib(model), mib(all));
-    assert!(all < 10 << 20, "{:.1} MiB", mib(all));
+    assert!(all < 6 << 20, "{:.1} MiB", mib(all));
     // The next snapshot holds in common with this one what did not change.
     let mut changed = described.clone();
     changed.zones[0].records[77].ttl = 11;

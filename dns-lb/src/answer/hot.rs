@@ -6,7 +6,7 @@ use super::proofs::Proofs;
 use super::{Context, Reply, options};
 use crate::compile::{Choice, Lookup, Node, Pick, Records, Set, Sink, Snapshot};
 use crate::metrics::{ClusterSlot, Counters, Transport};
-use crate::wire::{HEADER, Rcode, Type, UDP_MAX, UDP_PLAIN};
+use crate::wire::{HEADER, Rcode, Type, UDP_MAX, UDP_PLAIN, name_end};
 use crate::zone::{CHAIN_MAX, draw, scale, step, sticky};
 
 /// What became of a message.
@@ -178,7 +178,7 @@ fn refer<'s>(
     body: &mut Body,
     mut proofs: Proofs<'s>,
 ) -> Result<(), Truncated> {
-    let Some(referral) = cut.referral.as_deref() else { return Ok(()) };
+    let Some(referral) = cut.referral() else { return Ok(()) };
     let owner = (HEADER + question.name.len()) as u16 - cut.cut;
     let (ns, ds) = (referral.ns.records(), referral.ds.records());
     put(ns, sink, owner, body)?;
@@ -372,11 +372,27 @@ fn chain(
         body.answers += signature.count();
         return Ok(false);
     }
-    let at = sink.at as u16;
+    let mut at = sink.at as u16;
     let nsec = node.records(proof.nsec);
     put(nsec, sink, owner, body)?;
+    if node.name.is_wildcard() {
+        // Its owner is written out; a name that the wildcard stands for has the record as its own (RFC 4592 section 4.8).
+        own(sink, at as usize, owner);
+        at = owner;
+    }
     body.answers += nsec.count() + proofs.sign(signature, sink, at, body)?;
     Ok(false)
+}
+
+/// Makes the name at offset `owner` the owner of the record at `at`, the last one in `sink`, whose owner is at least as long as a pointer.
+fn own(sink: &mut Sink<'_>, at: usize, owner: u16) {
+    let message = sink.buffer.get(..sink.at).unwrap_or_default();
+    let (Some(end), Some(fixed)) = (name_end(message, at), at.checked_add(2)) else { return };
+    sink.buffer.copy_within(end..sink.at, fixed);
+    if let Some(place) = sink.buffer.get_mut(at..fixed) {
+        place.copy_from_slice(&(0xc000 | owner).to_be_bytes());
+    }
+    sink.at -= end - fixed;
 }
 
 /// An answer of a header alone: where the question could not be read, it is not repeated.

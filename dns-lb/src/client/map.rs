@@ -9,30 +9,27 @@ use super::{Prefix, Region};
 
 /// Bits of the first level of the IPv4 table.
 const FIRST: u32 = 16;
+/// Pieces that are read one after the other: a line of the cache.
+const FEW: usize = 8;
 
 /// Where every address is.
 #[derive(Debug, Default)]
 pub struct ClientMap {
-    v4: Pieces<u32>,
+    // Starts and places together: what is found is read at once.
+    v4: Box<[(u32, Located)]>,
     // For each value of the first 16 bits, the piece that holds the lowest address with them; one more at the end. Empty: there
     // is but one piece.
     first: Box<[u32]>,
-    v6: Pieces<u128>,
+    v6: Pieces,
     // As given: for those clients that tell less than the piece's length.
     prefixes: Box<[(Prefix, Region)]>,
 }
 
 /// Disjoint prefixes that cover everything, in order.
-#[derive(Debug)]
-struct Pieces<A> {
-    starts: Box<[A]>,
+#[derive(Debug, Default)]
+struct Pieces {
+    starts: Box<[u128]>,
     places: Box<[Located]>,
-}
-
-impl<A> Default for Pieces<A> {
-    fn default() -> Self {
-        Self { starts: Box::default(), places: Box::default() }
-    }
 }
 
 /// Where an address is.
@@ -53,18 +50,15 @@ impl ClientMap {
         let (mut low, mut high) = (Vec::new(), Vec::new());
         cut(v4, 0, 0, Region::NONE, &mut low);
         cut(v6, 0, 0, Region::NONE, &mut high);
-        let v4 = Pieces {
-            starts: low.iter().map(|&(key, _)| (key >> 96) as u32).collect(),
-            places: low.iter().map(|&(_, place)| place).collect(),
-        };
+        let v4: Box<[(u32, Located)]> = low.iter().map(|&(key, place)| ((key >> 96) as u32, place)).collect();
         let v6 = Pieces {
             starts: high.iter().map(|&(key, _)| key).collect(),
             places: high.iter().map(|&(_, place)| place).collect(),
         };
-        let first = if v4.starts.len() > 1 {
-            let holding = |address: u32| v4.starts.partition_point(|&start| start <= address) - 1;
+        let first = if v4.len() > 1 {
+            let holding = |address: u32| v4.partition_point(|&(start, _)| start <= address) - 1;
             let mut first: Vec<u32> = (0..1 << FIRST).map(|top: u32| holding(top << FIRST) as u32).collect();
-            first.push(v4.starts.len() as u32 - 1);
+            first.push(v4.len() as u32 - 1);
             first.into()
         } else {
             Box::default()
@@ -93,12 +87,21 @@ impl ClientMap {
         let address = address.to_bits();
         let top = (address >> FIRST) as usize;
         let (Some(&from), Some(&to)) = (self.first.get(top), self.first.get(top + 1)) else {
-            return self.v4.places.first().copied().unwrap_or_default();
+            return self.v4.first().map(|&(_, place)| place).unwrap_or_default();
         };
-        let (from, to) = (from as usize, to as usize);
-        let later = self.v4.starts.get(from + 1..=to).unwrap_or_default();
-        let at = from + later.partition_point(|&start| start <= address);
-        self.v4.places.get(at).copied().unwrap_or_default()
+        let pieces = self.v4.get(from as usize..=to as usize).unwrap_or_default();
+        // The first of them begins at the address or before it. They are few: at most those of 16 bits, and mostly one or two.
+        let mut found = pieces.first().map(|&(_, place)| place).unwrap_or_default();
+        if pieces.len() <= FEW {
+            for &(start, place) in pieces.iter().skip(1) {
+                if start <= address {
+                    found = place;
+                }
+            }
+            return found;
+        }
+        let at = pieces.partition_point(|&(start, _)| start <= address);
+        pieces.get(at.wrapping_sub(1)).map(|&(_, place)| place).unwrap_or_default()
     }
 
     #[inline]

@@ -119,7 +119,7 @@ fn of_zone(
     }
     let mut cuts = frame.map(|frame| frame.cuts.clone()).unwrap_or_default();
     for (name, node) in changes {
-        let is_cut = node.is_some_and(|node| node.referral.is_some());
+        let is_cut = node.is_some_and(|node| node.referral().is_some());
         if is_cut != cuts.contains(*name) {
             let cuts = Arc::make_mut(&mut cuts);
             if is_cut {

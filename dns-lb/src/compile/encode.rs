@@ -1,5 +1,6 @@
 //! Records in wire form, with the places to patch.
 
+use super::shelf::{LONG, Place, numbers};
 use crate::wire::{Class, Name, Type};
 use crate::zone::{Data, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone};
 
@@ -9,13 +10,14 @@ use crate::zone::{Data, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone};
 /// many places there are that a pointer to the zone's origin goes to, with the top bit set if the owner is written out. Then those places,
 /// 2 octets each, and the records. Each begins with 2 octets for a pointer to the owner, where that is not written out.
 ///
-/// The short one is of a single record that is as another one among the same octets but for its data ([`SHORT_DATA`]), or, an RRSIG, but for
-/// its times and its signature ([`SHORT_SIGNATURE`]): 2 octets that say so, 2 where the other one is, and what is not the same. Of the times that
-/// is the inception, for both count for as long.
+/// The short one is of a single record, or of RRSIGs alone. What they have in common with those of other names is elsewhere, as the long form is without
+/// what is their own: the data, or, of each RRSIG, its inception and its signature. The inception there is 0, so that the expiration is for how long it
+/// counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Records<'r> {
     octets: &'r [u8],
-    at: usize,
+    // Of the short form.
+    common: Option<&'r [u8]>,
 }
 
 /// Records that stand by themselves.
@@ -55,18 +57,11 @@ const POINTER: u16 = 0xc000;
 /// The greatest offset that a pointer can hold (RFC 1035 section 4.1.4).
 const POINTER_MAX: u16 = 0x3fff;
 pub(super) const HEAD: usize = 8;
-/// In place of a length: as another record, but for the data.
-pub(super) const SHORT_DATA: u16 = 0xffff;
-/// In place of a length: as another RRSIG, but for times and signature.
-pub(super) const SHORT_SIGNATURE: u16 = 0xfffe;
-/// Octets of a short form before what is its own.
-pub(super) const SHORT: usize = 4;
 /// Where the data of a record starts whose owner is a pointer, and where in an RRSIG's the times are (RFC 4034 section 3.1).
 pub(super) const DATA: usize = 12;
 pub(super) const TIMES: usize = DATA + 8;
-/// Octets of the times, of the second of them, and of an ECDSA P-256 signature, which is at the end (RFC 6605 section 4).
+/// Octets of the times, and of an ECDSA P-256 signature, which is at the end (RFC 6605 section 4).
 pub(super) const TIMES_SIZE: usize = 8;
-pub(super) const INCEPTION_SIZE: usize = 4;
 pub(super) const SIGNATURE: usize = 64;
 const OWNED: u16 = 0x8000;
 
@@ -192,20 +187,21 @@ impl Stored {
     /// The records.
     #[inline]
     pub fn records(&self) -> Records<'_> {
-        Records { octets: &self.0, at: 0 }
+        Records { octets: &self.0, common: None }
     }
 }
 
 impl<'r> Records<'r> {
-    /// Those at `at` among `octets`.
+    /// Those at `place` among a node's `octets`, and what they have in common with others among its shape's `commons`.
     #[inline]
-    pub fn at(octets: &'r [u8], at: usize) -> Self {
-        Self { octets, at }
+    pub(super) fn at(octets: &'r [u8], commons: &'r [u8], place: Place) -> Self {
+        let common = if place.common == LONG { None } else { commons.get(place.common as usize..) };
+        Self { octets: octets.get(place.at as usize..).unwrap_or_default(), common }
     }
 
     #[inline]
-    fn head(self) -> Option<([u16; 4], &'r [u8])> {
-        let (head, rest) = self.octets.get(self.at..)?.split_first_chunk::<HEAD>()?;
+    fn head(octets: &[u8]) -> Option<([u16; 4], &[u8])> {
+        let (head, rest) = octets.split_first_chunk::<HEAD>()?;
         let [l0, l1, c0, c1, d0, d1, o0, o1] = *head;
         Some(([[l0, l1], [c0, c1], [d0, d1], [o0, o1]].map(u16::from_be_bytes), rest))
     }
@@ -213,19 +209,7 @@ impl<'r> Records<'r> {
     /// How many records there are.
     #[inline]
     pub fn count(self) -> u16 {
-        match self.short() {
-            Some(_) => 1,
-            None => self.head().map_or(0, |([_, count, ..], _)| count),
-        }
-    }
-
-    /// Of the short form: which, the record that it is as, and what is its own.
-    #[inline]
-    fn short(self) -> Option<(u16, Self, &'r [u8])> {
-        let (&[f0, f1, a0, a1], own) = self.octets.get(self.at..)?.split_first_chunk::<SHORT>()?;
-        let form = u16::from_be_bytes([f0, f1]);
-        let other = Self { at: u16::from_be_bytes([a0, a1]).into(), ..self };
-        (form >= SHORT_SIGNATURE).then_some((form, other, own))
+        Self::head(self.common.unwrap_or(self.octets)).map_or(0, |([_, count, ..], _)| count)
     }
 
     /// Copies the records to `sink`, owned by the name at offset `owner`. Gives the offset of the last record's data.
@@ -234,26 +218,30 @@ impl<'r> Records<'r> {
     /// When they do not fit.
     #[inline]
     pub fn write(self, sink: &mut Sink<'_>, owner: u16) -> Result<u16, Full> {
-        let Some((form, other, own)) = self.short() else { return self.long(sink, owner) };
-        let from = sink.at;
-        let data = other.long(sink, owner)?;
-        let record = sink.buffer.get_mut(from..sink.at).ok_or(Full)?;
-        if form == SHORT_DATA {
-            let place = record.get_mut(DATA..).ok_or(Full)?;
-            place.copy_from_slice(own.get(..place.len()).ok_or(Full)?);
-        } else {
-            let (inception, own) = own.split_first_chunk::<INCEPTION_SIZE>().ok_or(Full)?;
-            let signature = own.first_chunk::<SIGNATURE>().ok_or(Full)?;
-            let times =
-                record.get_mut(TIMES..).and_then(<[u8]>::first_chunk_mut::<TIMES_SIZE>).ok_or(Full)?;
-            let [e0, e1, e2, e3, i0, i1, i2, i3] = *times;
-            let [expiration, before] = [[e0, e1, e2, e3], [i0, i1, i2, i3]].map(u32::from_be_bytes);
-            let counts = expiration.wrapping_sub(before);
-            let [e0, e1, e2, e3] = u32::from_be_bytes(*inception).wrapping_add(counts).to_be_bytes();
-            let [i0, i1, i2, i3] = *inception;
-            *times = [e0, e1, e2, e3, i0, i1, i2, i3];
-            *record.last_chunk_mut::<SIGNATURE>().ok_or(Full)? = *signature;
+        match self.common {
+            Some(common) => self.short(common, sink, owner),
+            None => self.long(sink, owner),
         }
+    }
+
+    #[inline]
+    fn short(self, common: &[u8], sink: &mut Sink<'_>, owner: u16) -> Result<u16, Full> {
+        let ([length, _, data, _], common) = Self::head(common).ok_or(Full)?;
+        let end = sink.at + length as usize;
+        if end > sink.limit {
+            return Err(Full);
+        }
+        let place = sink.buffer.get_mut(sink.at..end).ok_or(Full)?;
+        if common.get(2..4) == Some(&Type::RRSIG.0.to_be_bytes()) {
+            signatures(place, common, self.octets, owner)?;
+        } else {
+            let (front, own) = place.split_at_mut_checked(DATA).ok_or(Full)?;
+            front.copy_from_slice(common.get(..DATA).ok_or(Full)?);
+            patch(front, 0, owner);
+            own.copy_from_slice(self.octets.get(..own.len()).ok_or(Full)?);
+        }
+        let data = sink.at as u16 + data;
+        sink.at = end;
         Ok(data)
     }
 
@@ -288,7 +276,9 @@ impl<'r> Records<'r> {
 
     #[inline]
     fn long(self, sink: &mut Sink<'_>, owner: u16) -> Result<u16, Full> {
-        let Some(([length, count, data, origins], rest)) = self.head() else { return Ok(sink.at as u16) };
+        let Some(([length, count, data, origins], rest)) = Self::head(self.octets) else {
+            return Ok(sink.at as u16);
+        };
         let end = sink.at + length as usize;
         if end > sink.limit {
             return Err(Full);
@@ -314,6 +304,30 @@ impl<'r> Records<'r> {
         sink.at = end;
         Ok(data)
     }
+}
+
+/// Puts together RRSIGs, of one key or of several.
+#[inline]
+fn signatures(mut place: &mut [u8], mut common: &[u8], mut octets: &[u8], owner: u16) -> Result<(), Full> {
+    while !place.is_empty() {
+        let length = common.get(DATA - 2..).and_then(<[u8]>::first_chunk).ok_or(Full)?;
+        let before = (DATA + u16::from_be_bytes(*length) as usize).checked_sub(SIGNATURE).ok_or(Full)?;
+        let (front, rest) = place.split_at_mut_checked(before).ok_or(Full)?;
+        let (signature, behind) = rest.split_at_mut_checked(SIGNATURE).ok_or(Full)?;
+        let (fixed, next) = common.split_at_checked(before).ok_or(Full)?;
+        front.copy_from_slice(fixed);
+        patch(front, 0, owner);
+        let times = front.get_mut(TIMES..).and_then(<[u8]>::first_chunk_mut::<TIMES_SIZE>).ok_or(Full)?;
+        let (inception, own) = octets.split_first_chunk().ok_or(Full)?;
+        let [counts, _] = numbers(*times);
+        let [e0, e1, e2, e3] = u32::from_be_bytes(*inception).wrapping_add(counts).to_be_bytes();
+        let [i0, i1, i2, i3] = *inception;
+        *times = [e0, e1, e2, e3, i0, i1, i2, i3];
+        let (own, left) = own.split_at_checked(SIGNATURE).ok_or(Full)?;
+        signature.copy_from_slice(own);
+        (place, common, octets) = (behind, next, left);
+    }
+    Ok(())
 }
 
 #[inline]

@@ -7,9 +7,9 @@ use super::denial::{Proof, nsec, signed};
 use super::encode::Encoder;
 use super::picks::Picks;
 use super::referral::Referral;
-use super::shelf::{Place, Shelf};
-use super::snapshot::{Alias, Choice, Node, Pick, SHAPELESS, Set, Shape, SignedSet, Typed};
-use crate::dnssec::{Digest, Made, RecordsOf, Signatures};
+use super::shelf::{Place, Shelf, Shelved, signatures};
+use super::snapshot::{Alias, Choice, Leads, Node, Pick, SHAPELESS, Set, Shape, SignedSet, Typed};
+use crate::dnssec::{Made, RecordsOf, Signatures};
 use crate::metrics::{ClusterSlot, ClusterSlots, NameSlot};
 use crate::wire::{Name, SuffixHash, Type};
 use crate::zone::{AliasTable, Data, How, RecordSet, Sets, Unit, Units, Zone, units};
@@ -76,11 +76,10 @@ impl Node {
             counter: NameSlot::NONE,
             cut: 0,
             shape: SHAPELESS.clone(),
-            aliases: Box::default(),
-            referral: None,
+            leads: None,
             proof: None,
             octets: Box::default(),
-            made: Box::default(),
+            digests: 0,
             renewal: None,
             name,
         }
@@ -101,8 +100,7 @@ impl Node {
             return None;
         }
         if zone.signing.is_some() {
-            let origin = zone.origin.wire().len();
-            workshop.signatures.resume(old.into_iter().flat_map(|old| old.signatures(origin)));
+            workshop.signatures.resume(old.into_iter().flat_map(Self::signatures));
         }
         let cut = zone.cut(name);
         let mut node = Self {
@@ -152,10 +150,10 @@ impl Node {
                 silent.extend(encoded().filter(|(_, set)| set.count == 0).map(|(at, _)| (at, kind)));
             }
         }
+        let referral =
+            at_cut.then(|| Referral::new(zone, &name, &mut parts.shelf, parts.workshop.signatures));
         if at_cut {
             present.push(Type::NS);
-            let referral = Referral::new(zone, &name, &mut parts.shelf, parts.workshop.signatures);
-            self.referral = Some(Box::new(referral));
         }
         if zone.signing.is_some() {
             let next = zone.next_in_chain(&name);
@@ -171,19 +169,22 @@ impl Node {
         if parts.choices.iter().any(|choice| choice.cluster != ClusterSlot::STATIC) {
             self.counter = parts.workshop.clusters.name(&name);
         }
-        let (octets, made) = parts.shelf.finish(made);
-        let (made, marks): (Vec<Digest>, Vec<_>) = made.into_iter().unzip();
-        (self.octets, self.made, self.renewal) = (octets, made.into(), renewal);
-        self.aliases = parts.aliases.into();
-        let (choices, marks) = (parts.choices.into(), marks.into());
-        let shape = Shape { types: types.into(), sets: sets.into(), choices, marks };
+        let Shelved { octets, digests, commons, marks } =
+            parts.shelf.finish(made, self.proof.map(|proof| proof.signature));
+        (self.octets, self.digests, self.renewal) = (octets, digests, renewal);
+        if referral.is_some() || !parts.aliases.is_empty() {
+            self.leads = Some(Box::new(Leads { aliases: parts.aliases.into(), referral }));
+        }
+        let shape =
+            Shape { types: types.into(), sets: sets.into(), choices: parts.choices.into(), marks, commons };
         self.shape = parts.workshop.shape(shape, old.map(|old| &old.shape));
     }
 
-    /// Its signatures, in a zone whose origin's name has so many octets.
-    fn signatures(&self, origin: usize) -> impl Iterator<Item = Made> {
-        let named = self.made.iter().zip(&self.shape.marks);
-        named.filter_map(move |(name, mark)| mark.read(*name, &self.octets, origin))
+    /// Its signatures.
+    fn signatures(&self) -> impl Iterator<Item = Made> {
+        let (records, digests) = self.octets.split_at_checked(self.digests as usize).unwrap_or_default();
+        let own = self.proof.map(|proof| proof.signature);
+        signatures(records, &self.shape.commons, digests, self.shape.marks.iter().copied().chain(own))
     }
 }
 

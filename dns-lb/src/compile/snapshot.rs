@@ -7,11 +7,10 @@ use super::denial::{Denial, Proof};
 use super::encode::{Records, Stored};
 use super::picks::Picks;
 use super::referral::Referral;
-use super::shelf::{Mark, Place};
+use super::shelf::Place;
 use super::table::Table;
 use crate::answer::Secrets;
 use crate::client::{ClientMap, Region};
-use crate::dnssec::Digest;
 use crate::metrics::{ClusterSlot, NameSlot};
 use crate::wire::{Name, SuffixHash, Type};
 use crate::zone::{AliasTable, Ticket, Zones};
@@ -72,18 +71,25 @@ pub struct Node {
     pub cut: u16,
     /// How it is answered.
     pub(super) shape: Arc<Shape>,
-    /// Where the aliases of choices lead.
-    pub aliases: Box<[Alias]>,
-    /// The delegation, at a cut.
-    pub referral: Option<Box<Referral>>,
+    /// Where it leads elsewhere, if it does.
+    pub(super) leads: Option<Box<Leads>>,
     /// In a signed zone, what tells its types; none at names without records and below cuts. It shows too that there is no wildcard right
     /// below it, since `*` comes before every other label that zones hold.
     pub proof: Option<Proof>,
-    // Every record and signature of the name, each once.
+    // Every record and signature of the name, each once, and behind them which signatures these are.
     pub(super) octets: Box<[u8]>,
-    // Which signatures they are, in the order of the shape's marks.
-    pub(super) made: Box<[Digest]>,
+    // Where that begins.
+    pub(super) digests: u32,
     pub(super) renewal: Option<u32>,
+}
+
+/// Where few names lead.
+#[derive(Debug, Default)]
+pub(super) struct Leads {
+    /// The aliases of choices.
+    pub(super) aliases: Box<[Alias]>,
+    /// The delegation, at a cut.
+    pub(super) referral: Option<Referral>,
 }
 
 /// What names have in common that are answered alike, with other records of the same sizes: most names of a federation, whose Services are in
@@ -96,8 +102,10 @@ pub(super) struct Shape {
     pub(super) sets: Box<[Set]>,
     /// Of all sets.
     pub(super) choices: Box<[Choice]>,
-    /// Where the signatures are among a node's octets.
-    pub(super) marks: Box<[Mark]>,
+    /// Where the signatures are, but for those of a node's own proof.
+    pub(super) marks: Box<[Place]>,
+    /// What their records have in common.
+    pub(super) commons: Box<[u8]>,
 }
 
 /// Of names without records.
@@ -238,12 +246,18 @@ impl Node {
     /// Where the alias `choice` leads, if it leads to a name of its zone.
     #[inline]
     pub fn alias(&self, choice: &Choice) -> Option<&Alias> {
-        self.aliases.get(usize::from(choice.alias).checked_sub(1)?)
+        self.leads.as_ref()?.aliases.get(usize::from(choice.alias).checked_sub(1)?)
+    }
+
+    /// The delegation, at a cut.
+    #[inline]
+    pub fn referral(&self) -> Option<&Referral> {
+        self.leads.as_ref()?.referral.as_ref()
     }
 
     /// The records at `place`.
     #[inline]
     pub fn records(&self, place: Place) -> Records<'_> {
-        Records::at(&self.octets, place.at())
+        Records::at(&self.octets, &self.shape.commons, place)
     }
 }

@@ -8,6 +8,9 @@ use crate::wire::{LABELS_MAX, NAME_MAX, Name};
 /// a label, which hardly ever occur, become two.
 #[derive(Clone, Debug, Default)]
 pub struct NextNames {
+    // What all keys begin with: the names of a zone have much in common.
+    front: Box<[u8]>,
+    // The rest of each.
     keys: Box<[u8]>,
     ends: Box<[u32]>,
 }
@@ -25,15 +28,25 @@ const KEY_MAX: usize = 2 * NAME_MAX;
 impl NextNames {
     /// Of `names`, which must be in canonical order.
     pub fn new<'n>(names: impl Iterator<Item = &'n Name>) -> Self {
+        let whole: Vec<Vec<u8>> = names
+            .map(|name| {
+                let starts: Vec<u8> = name.label_offsets().map(|at| at as u8).collect();
+                let mut key = [0; KEY_MAX];
+                let length = write_key(name.wire(), &starts, &mut key);
+                key[..length].to_vec()
+            })
+            .collect();
+        // What the first and the last begin with, all between do.
+        let ends = whole.first().zip(whole.last());
+        let common =
+            ends.map_or(0, |(first, last)| first.iter().zip(last).take_while(|(a, b)| a == b).count());
+        let front = whole.first().and_then(|key| key.get(..common)).unwrap_or_default();
         let (mut keys, mut ends) = (Vec::new(), Vec::new());
-        for name in names {
-            let starts: Vec<u8> = name.label_offsets().map(|at| at as u8).collect();
-            let mut key = [0; KEY_MAX];
-            let length = write_key(name.wire(), &starts, &mut key);
-            keys.extend_from_slice(&key[..length]);
+        for key in &whole {
+            keys.extend_from_slice(key.get(common..).unwrap_or_default());
             ends.push(keys.len() as u32);
         }
-        Self { keys: keys.into(), ends: ends.into() }
+        Self { front: front.into(), keys: keys.into(), ends: ends.into() }
     }
 
     /// The key of the lower-case wire name `name`, whose labels start at `starts`.
@@ -48,6 +61,10 @@ impl NextNames {
     pub fn find(&self, key: &NameKey) -> u32 {
         let key = key.key.get(..key.length).unwrap_or_default();
         let (mut low, mut high) = (0, self.ends.len());
+        let Some(key) = key.strip_prefix(&*self.front) else {
+            // Before all of them, or behind.
+            return if *key < *self.front { 0 } else { high.saturating_sub(1) as u32 };
+        };
         // Invariant: names before `low` are not behind it, those from `high` on are.
         while low < high {
             let middle = low.midpoint(high);
@@ -132,6 +149,9 @@ mod tests {
             [("a.t.", 0), ("*.t.", 0), ("a.b.t.", 1), ("z.b.t.", 2), ("c.t.", 2), ("e.d.t.", 3), ("z.t.", 3)]
         {
             assert_eq!(find(&chain, &Name::parse(text).unwrap()), index, "{text}");
+        }
+        for (text, index) in [("a.", 0), ("u.", 3), ("x.a.", 0), (".", 0)] {
+            assert_eq!(find(&chain, &Name::parse(text).unwrap()), index, "{text}, which is in no zone t.");
         }
         let odd = Name::from_wire(b"\x02b\x00\x01t\x00").unwrap();
         assert_eq!(find(&chain, &odd), 2, "b\\000.t. is behind b.t. and all below it");

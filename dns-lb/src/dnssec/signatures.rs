@@ -45,9 +45,10 @@ pub struct Made {
     pub signature: [u8; 64],
 }
 
-/// The first octets of a SHA-256. A wrong hit would be a signature that does not validate; the times, which follow from other octets of the
-/// same hash, would have to be the same too, so that it is not to be expected before there are billions of sets.
-pub type Digest = [u8; 6];
+/// The first octets of a SHA-256. A wrong hit would be a signature that does not validate. It is looked for among the signatures that one name had,
+/// some tens, and the times, which follow from other octets of the same hash, would have to be the same second, too: with 1 in 10^13 for each
+/// signature that is made it is not to be expected.
+pub type Digest = [u8; 4];
 
 #[derive(Clone, Copy, Debug)]
 struct Kept {

@@ -1,4 +1,4 @@
-//! recvmmsg and sendmmsg: all of this crate's unsafe code but for two calls, see the crate's page.
+//! recvmmsg and sendmmsg: all of this crate's unsafe code but for a few system calls, see the crate's page.
 //!
 //! A [`Batch`] owns everything that the kernel is given pointers to, at addresses that do not change: each array is a boxed slice
 //! that is never replaced or resized, so that moving the `Batch` does not move it. The pointers are set anew before each call.

@@ -1,9 +1,11 @@
 //! The record sets of a name as they are held: packed, since there are tens of thousands, and each is read only when it changes or by
 //! the cold path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use parking_lot::Mutex;
 
 use super::{Choice, Data, RecordSet, Selection, Variant};
 use crate::client::Region;
@@ -11,33 +13,66 @@ use crate::wire::Type;
 
 /// The record sets of a name. Cheap to clone; two are equal if their sets are.
 ///
-/// For each type its number, 2 octets, how many octets its set has, 4, and the set. In it all numbers have 7 bits in an octet, the lowest
-/// first, with the 8th where more follow.
+/// In two parts: the form, which most names have in common with others, and what is their own. The form has for each type its number, 2 octets, how
+/// many octets of the form, 4, and of the rest its set has, 4, and the set. In it all numbers have 7 bits in an octet, the lowest first, with the 8th
+/// where more follow.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Sets(Arc<[u8]>);
+pub struct Sets {
+    form: Arc<[u8]>,
+    own: Arc<[u8]>,
+}
 
 /// One record set, packed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Packed(Vec<u8>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Packed {
+    form: Vec<u8>,
+    own: Vec<u8>,
+}
 
-const HEAD: usize = 6;
+const HEAD: usize = 10;
+
+/// Forms that are remembered, so that names share them: a bound for zones where each name has its own.
+const FORMS_MAX: usize = 1024;
+static FORMS: LazyLock<Mutex<HashSet<Arc<[u8]>>>> = LazyLock::new(Mutex::default);
+
+/// `form`, held once.
+fn shared(form: Vec<u8>) -> Arc<[u8]> {
+    let mut forms = FORMS.lock();
+    if let Some(known) = forms.get(form.as_slice()) {
+        return known.clone();
+    }
+    if forms.len() >= FORMS_MAX {
+        // Those that no name has any more; else those that are new are as good as those that are here.
+        forms.retain(|form| Arc::strong_count(form) > 1);
+        if forms.len() >= FORMS_MAX {
+            forms.clear();
+        }
+    }
+    let form: Arc<[u8]> = form.into();
+    forms.insert(form.clone());
+    form
+}
 
 impl Sets {
     /// Of these sets.
     pub(super) fn of(sets: &BTreeMap<Type, Packed>) -> Self {
-        let mut octets = Vec::with_capacity(sets.values().map(|set| HEAD + set.0.len()).sum());
-        for (kind, Packed(set)) in sets {
-            octets.extend_from_slice(&kind.0.to_be_bytes());
-            octets.extend_from_slice(&(set.len() as u32).to_be_bytes());
-            octets.extend_from_slice(set);
+        let (mut form, mut own) = (Vec::new(), Vec::new());
+        for (kind, set) in sets {
+            form.extend_from_slice(&kind.0.to_be_bytes());
+            form.extend_from_slice(&(set.form.len() as u32).to_be_bytes());
+            form.extend_from_slice(&(set.own.len() as u32).to_be_bytes());
+            form.extend_from_slice(&set.form);
+            own.extend_from_slice(&set.own);
         }
-        Self(octets.into())
+        Self { form: shared(form), own: own.into() }
     }
 
     /// The same with `set` in place of the one of type `kind`, or without one.
     pub(super) fn with(&self, kind: Type, set: Option<Packed>) -> Self {
-        let mut sets: BTreeMap<Type, Packed> =
-            self.packed().map(|(kind, octets)| (kind, Packed(octets.to_vec()))).collect();
+        let mut sets: BTreeMap<Type, Packed> = self
+            .packed()
+            .map(|(kind, Reader { form, own })| (kind, Packed { form: form.to_vec(), own: own.to_vec() }))
+            .collect();
         match set {
             Some(set) => sets.insert(kind, set),
             None => sets.remove(&kind),
@@ -45,13 +80,15 @@ impl Sets {
         Self::of(&sets)
     }
 
-    fn packed(&self) -> impl Iterator<Item = (Type, &[u8])> {
-        let mut rest = &*self.0;
+    fn packed(&self) -> impl Iterator<Item = (Type, Reader<'_>)> {
+        let (mut forms, mut owns) = (&*self.form, &*self.own);
         std::iter::from_fn(move || {
-            let (&[k0, k1, l0, l1, l2, l3], behind) = rest.split_first_chunk::<HEAD>()?;
-            let (set, behind) = behind.split_at_checked(u32::from_be_bytes([l0, l1, l2, l3]) as usize)?;
-            rest = behind;
-            Some((Type(u16::from_be_bytes([k0, k1])), set))
+            let (&[k0, k1, f0, f1, f2, f3, o0, o1, o2, o3], behind) = forms.split_first_chunk::<HEAD>()?;
+            let [form, own] = [[f0, f1, f2, f3], [o0, o1, o2, o3]].map(|n| u32::from_be_bytes(n) as usize);
+            let (form, behind) = behind.split_at_checked(form)?;
+            let (own, rest) = owns.split_at_checked(own)?;
+            (forms, owns) = (behind, rest);
+            Some((Type(u16::from_be_bytes([k0, k1])), Reader { form, own }))
         })
     }
 
@@ -67,7 +104,7 @@ impl Sets {
 
     /// Whether there is none: such a name is not held.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.form.is_empty()
     }
 
     /// Whether there is a set of type `kind`.
@@ -77,13 +114,12 @@ impl Sets {
 
     /// The set of type `kind`.
     pub fn get(&self, kind: Type) -> Option<RecordSet> {
-        let (_, octets) = self.packed().find(|(has, _)| *has == kind)?;
-        Reader(octets).set(kind)
+        self.packed().find(|(has, _)| *has == kind)?.1.set(kind)
     }
 
     /// All sets, in the order of their types.
     pub fn iter(&self) -> impl Iterator<Item = (Type, RecordSet)> {
-        self.packed().filter_map(|(kind, octets)| Some((kind, Reader(octets).set(kind)?)))
+        self.packed().filter_map(|(kind, packed)| Some((kind, packed.set(kind)?)))
     }
 }
 
@@ -96,7 +132,7 @@ impl fmt::Debug for Sets {
 impl Packed {
     /// Packs `set`.
     pub(super) fn new(set: &RecordSet) -> Self {
-        let mut writer = Writer(Vec::new());
+        let mut writer = Self::default();
         let mut clusters: Vec<&str> = Vec::new();
         let of_variants = set.variants.iter().flat_map(|variant| &variant.tiers);
         for choice in set.tiers.iter().chain(of_variants).flatten() {
@@ -105,10 +141,11 @@ impl Packed {
             }
         }
         writer.number(u64::from(set.ttl));
-        writer.octets(set.service.as_deref().unwrap_or_default().as_bytes());
+        writer.own(set.service.as_deref().unwrap_or_default().as_bytes());
         writer.number(clusters.len() as u64);
         for cluster in &clusters {
-            writer.octets(cluster.as_bytes());
+            writer.number(cluster.len() as u64);
+            writer.form.extend_from_slice(cluster.as_bytes());
         }
         writer.choices(set.selection, &set.tiers, &clusters);
         writer.number(set.variants.len() as u64);
@@ -119,24 +156,20 @@ impl Packed {
             }
             writer.choices(variant.selection, &variant.tiers, &clusters);
         }
-        Self(writer.0)
+        writer
     }
-}
 
-struct Writer(Vec<u8>);
-
-impl Writer {
     fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
-            self.0.push(number as u8 | 0x80);
+            self.form.push(number as u8 | 0x80);
             number >>= 7;
         }
-        self.0.push(number as u8);
+        self.form.push(number as u8);
     }
 
-    fn octets(&mut self, octets: &[u8]) {
+    fn own(&mut self, octets: &[u8]) {
         self.number(octets.len() as u64);
-        self.0.extend_from_slice(octets);
+        self.own.extend_from_slice(octets);
     }
 
     fn choices(&mut self, selection: Selection, tiers: &[Vec<Choice>], clusters: &[&str]) {
@@ -155,13 +188,13 @@ impl Writer {
                 let cluster = cluster.and_then(|name| clusters.iter().position(|known| *known == name));
                 self.number(cluster.map_or(0, |at| at as u64 + 1));
                 if selection == Selection::Sticky {
-                    self.0.extend_from_slice(&choice.seed.to_be_bytes());
+                    self.own.extend_from_slice(&choice.seed.to_be_bytes());
                 }
                 self.number(choice.data.len() as u64);
                 for data in &choice.data {
                     wire.clear();
                     data.wire(&mut wire);
-                    self.octets(&wire);
+                    self.own(&wire);
                 }
             }
         }
@@ -169,14 +202,18 @@ impl Writer {
 }
 
 /// Reads what [`Packed::new`] wrote; None is never met.
-struct Reader<'p>(&'p [u8]);
+#[derive(Clone, Copy)]
+struct Reader<'p> {
+    form: &'p [u8],
+    own: &'p [u8],
+}
 
 impl<'p> Reader<'p> {
     fn number(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
-            let (&octet, rest) = self.0.split_first()?;
-            self.0 = rest;
+            let (&octet, rest) = self.form.split_first()?;
+            self.form = rest;
             number |= u64::from(octet & 0x7f) << shift;
             if octet & 0x80 == 0 {
                 return Some(number);
@@ -189,20 +226,29 @@ impl<'p> Reader<'p> {
         Some(self.number()? as usize)
     }
 
+    fn own(&mut self, length: usize) -> Option<&'p [u8]> {
+        let (octets, rest) = self.own.split_at_checked(length)?;
+        self.own = rest;
+        Some(octets)
+    }
+
     fn octets(&mut self) -> Option<&'p [u8]> {
         let length = self.count()?;
-        let (octets, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(octets)
+        self.own(length)
+    }
+
+    fn cluster(&mut self) -> Option<Arc<str>> {
+        let length = self.count()?;
+        let (octets, rest) = self.form.split_at_checked(length)?;
+        self.form = rest;
+        Some(Arc::from(std::str::from_utf8(octets).ok()?))
     }
 
     fn set(mut self, kind: Type) -> Option<RecordSet> {
         let ttl = self.number()? as u32;
         let service = Some(std::str::from_utf8(self.octets()?).ok()?).filter(|name| !name.is_empty());
         let service = service.map(Arc::from);
-        let clusters: Vec<Arc<str>> = (0..self.count()?)
-            .map(|_| Some(Arc::from(std::str::from_utf8(self.octets()?).ok()?)))
-            .collect::<Option<_>>()?;
+        let clusters: Vec<Arc<str>> = (0..self.count()?).map(|_| self.cluster()).collect::<Option<_>>()?;
         let (selection, tiers) = self.choices(kind, &clusters)?;
         let variants = (0..self.count()?)
             .map(|_| {
@@ -232,8 +278,7 @@ impl<'p> Reader<'p> {
         let cluster = self.count()?.checked_sub(1).and_then(|at| clusters.get(at)).cloned();
         let mut seed = 0;
         if selection == Selection::Sticky {
-            let (octets, rest) = self.0.split_first_chunk::<8>()?;
-            (seed, self.0) = (u64::from_be_bytes(*octets), rest);
+            seed = u64::from_be_bytes(*self.own(size_of::<u64>())?.first_chunk()?);
         }
         let data = (0..self.count()?).map(|_| Data::of_wire(kind, self.octets()?)).collect::<Option<_>>()?;
         Some(Choice { data, weight, cluster, seed })
@@ -283,7 +328,10 @@ mod tests {
             let service = service.map(Arc::from);
             let set = RecordSet { ttl, selection: own.selection, tiers: own.tiers, service, variants };
             let sets = Sets::of(&BTreeMap::from([(Type::A, Packed::new(&set))]));
-            prop_assert_eq!(sets.get(Type::A), Some(set));
+            let unpacked = sets.get(Type::A);
+            prop_assert_eq!(unpacked.as_ref(), Some(&set));
+            let again = Sets::of(&BTreeMap::from([(Type::A, Packed::new(&set))]));
+            prop_assert!(Arc::ptr_eq(&sets.form, &again.form), "a form is held once");
             prop_assert_eq!((sets.len(), sets.has(Type::A), sets.has(Type::AAAA)), (1, true, false));
         }
     }
