@@ -20,6 +20,12 @@ pub(crate) enum Bench {
     Failover(bench_failover::Options),
     /// dns-lb beside an echo and other DNS servers, from Debian: answers a second, CPU time per answer, latencies, memory.
     Dns(bench_dns::Options),
+    /// dns-lb while it is abused, in one way after the other: what those who mean it get meanwhile, and its memory.
+    Abuse {
+        /// Datagrams of each kind.
+        #[arg(long, default_value_t = 1_000_000)]
+        count: u64,
+    },
 }
 
 /// Measures.
@@ -28,6 +34,10 @@ pub(crate) fn run(what: &Bench) -> Result<()> {
         Bench::Api(options) => bench_api::run(options),
         Bench::Failover(options) => bench_failover::run(options),
         Bench::Dns(options) => bench_dns::run(options),
+        Bench::Abuse { count } => {
+            let qps = bench_dns::engine("abuse")?;
+            command(Command::new(qps).args(["run", &count.to_string()]))
+        }
         Bench::Propagate => {
             cargo(&[
                 "build",

@@ -46,13 +46,18 @@ type Table = BTreeMap<(String, String), Figures>;
 /// Microseconds that half, and 99 of 100, of a server's answers took at most, by repetition.
 type Latency = BTreeMap<&'static str, Vec<[f64; 2]>>;
 
+/// An example of dns-lb, built in release with the server itself.
+pub(crate) fn engine(name: &str) -> Result<PathBuf> {
+    cargo(&["build", "--release", "-p", "dns-lb", "--bins", "--examples"])?;
+    let this = std::env::current_exe()?;
+    let target = this.parent().and_then(Path::parent).context("xtask is in no target folder")?;
+    Ok(target.join("release/examples").join(name))
+}
+
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    cargo(&["build", "--release", "-p", "dns-lb", "--bins", "--example", "qps"])?;
-    let this = std::env::current_exe()?;
-    let release =
-        this.parent().and_then(Path::parent).context("xtask is in no target folder")?.join("release");
-    let qps = release.join("examples/qps");
+    let qps = engine("qps")?;
+    let release = qps.parent().and_then(Path::parent).context("the engine is in no target folder")?;
     let directory = std::env::temp_dir().join(format!("bench-dns-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     let outcome = measure(options, &qps, &release.join("dns-lb"), &directory);

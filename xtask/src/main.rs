@@ -10,6 +10,7 @@ mod bench_failover;
 mod cluster;
 mod codegen;
 mod compat;
+mod fuzz;
 mod python;
 mod simulate;
 mod test;
@@ -43,6 +44,8 @@ enum Command {
     Codegen(Words),
     /// Asks a real kube-apiserver and federation-apiserver the same, and says what differs.
     Compat(compat::Options),
+    /// Tests that invent what comes from the network, each for a minute: `--seconds N`, `--seed N`.
+    Fuzz(fuzz::Options),
     /// The whole federation in one thread, thousands of seeds of it: `--seeds N`, `--seed N`, `--mutations`.
     Simulate(Words),
     /// Everything that must hold: format, lints, tidiness, and all tests, those on real clusters too.
@@ -92,6 +95,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Cluster(Words { words }) => cluster::run(&words)?,
         Command::Codegen(Words { words }) => codegen::run(&words)?,
         Command::Compat(options) => compat::run(&options)?,
+        Command::Fuzz(options) => fuzz::run(&options)?,
         Command::Simulate(Words { words }) => return simulate::run(&words),
         Command::Test(options) => test::run(&options)?,
         Command::Tidy => tidy::run()?,

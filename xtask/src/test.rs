@@ -123,12 +123,18 @@ impl Steps {
 
 /// Runs cargo, with the kit's programs within reach.
 pub(crate) fn cargo(words: &[&str]) -> Result<()> {
+    cargo_with(words, &[])
+}
+
+/// The same with these variables.
+pub(crate) fn cargo_with(words: &[&str], variables: &[(&str, &str)]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // The kit's programs come last: what the machine has goes before.
     let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
     let kit = std::env::var("FEDERATION_KIT").unwrap_or_else(|_| format!("{home}/.cache/federation-kit"));
     let path = std::env::var("PATH").unwrap_or_default();
-    command(Command::new(cargo).args(words).env("PATH", format!("{path}:{kit}/bin")))
+    let variables = variables.iter().copied();
+    command(Command::new(cargo).args(words).env("PATH", format!("{path}:{kit}/bin")).envs(variables))
 }
 
 /// Runs a command that must succeed, and says so.

@@ -135,6 +135,40 @@ async fn a_full_house_lets_the_silent_go_soon() {
     .await;
 }
 
+/// Slow ones in all places, who come again when they are let go: others have their turn all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_house_full_of_slow_clients_serves_others() {
+    let options = Options { connections: 8, idle_timeout: 5_000, ..options() };
+    with_server(options, |address| {
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..12 {
+                scope.spawn(|| {
+                    while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                        let Ok(mut slow) = TcpStream::connect(address) else { continue };
+                        slow.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+                        // The length of a message that never comes.
+                        let mut octets = [0, 200].iter().cycle();
+                        while slow.write_all(&[*octets.next().unwrap()]).is_ok()
+                            && !matches!(slow.read(&mut [0; 64]), Ok(0))
+                            && !over.load(std::sync::atomic::Ordering::SeqCst)
+                        {}
+                    }
+                });
+            }
+            let begun = Instant::now();
+            for _ in 0..5 {
+                while ask(&mut connect(address)).is_err() {
+                    assert!(begun.elapsed() < PATIENCE, "the slow ones have every place");
+                }
+            }
+            println!("5 answers in {:?}", begun.elapsed());
+            over.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_asked_before_a_shutdown_is_answered() {
     let server = Running::start(options()).await;

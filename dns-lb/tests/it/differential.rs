@@ -189,7 +189,7 @@ fn option(dice: &mut Dice) -> (u16, Vec<u8>) {
 }
 
 /// A query like those that come, but for what chance does to it.
-fn sent(dice: &mut Dice) -> Vec<u8> {
+pub fn sent(dice: &mut Dice) -> Vec<u8> {
     let below = |dice: &mut Dice, count: usize| (dice.roll() % count as u64) as usize;
     let (name, kind) = (NAMES[below(dice, NAMES.len())], KINDS[below(dice, KINDS.len())]);
     let mut message = query(name, RecordType::from(kind)).to_vec().unwrap();
@@ -211,26 +211,33 @@ fn sent(dice: &mut Dice) -> Vec<u8> {
         message.extend_from_slice(&options);
     }
     for _ in 0..(dice.roll() % 8).saturating_sub(4) {
-        let (at, octet) = (below(dice, message.len().max(1)), dice.roll() as u8);
-        match dice.roll() % 4 {
-            0 => message.truncate(at),
-            1 => message.insert(at.min(message.len()), octet),
-            _ => {
-                if let Some(place) = message.get_mut(at) {
-                    *place = octet;
-                }
+        damaged(&mut message, dice);
+    }
+    message
+}
+
+/// Cuts the message, or puts an octet into it, or in place of another.
+pub fn damaged(message: &mut Vec<u8>, dice: &mut Dice) {
+    let (at, octet) = ((dice.roll() % message.len().max(1) as u64) as usize, dice.roll() as u8);
+    match dice.roll() % 4 {
+        0 => message.truncate(at),
+        1 => message.insert(at.min(message.len()), octet),
+        _ => {
+            if let Some(place) = message.get_mut(at) {
+                *place = octet;
             }
         }
     }
-    message
+}
+
+/// What the variable `name` of the environment says.
+pub fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
 /// For `DNS_FUZZ_SECONDS` (5 if not set; an hour by hand), from `DNS_FUZZ_SEED`.
 #[test]
 fn queries_with_options_are_read_alike() {
-    let number = |name: &str, otherwise: u64| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-    };
     let (seed, seconds) = (number("DNS_FUZZ_SEED", 2026), number("DNS_FUZZ_SECONDS", 5));
     let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
     let snapshots = [snapshot(false), snapshot(true)];

@@ -221,6 +221,7 @@ async fn unbound_validates_every_kind_of_answer() {
         unbound.check("x.y.wild.fed.example.test.", T::A, NoError, true, 1);
         unbound.check("alias2.fed.example.test.", T::AAAA, NoError, true, 3);
         unbound.check("towild.fed.example.test.", T::A, NoError, true, 2);
+        unbound.check("*.wild.fed.example.test.", T::NSEC, NoError, true, 1);
         unbound.check("x.cwild.fed.example.test.", T::AAAA, NoError, true, 2);
         // NODATA: at a name, at a withdrawn one, at empty non-terminals, by a wildcard, behind an alias.
         unbound.check("ns1.fed.example.test.", T::MX, NoError, true, 0);
@@ -304,6 +305,25 @@ async fn delv_validates_and_a_roll_keeps_it_so() {
         }
     }
     server.stop().await;
+}
+
+/// RFC 4592 section 4.8: what a wildcard has, the names have that it stands for.
+#[test]
+fn a_chain_record_asked_for_below_a_wildcard_is_owned_by_the_name_that_was_asked() {
+    let snapshot = compiled(&signed(7, vec![key(1)]), &mut Signatures::default(), NOW);
+    for (name, owner) in [
+        ("x.wild.fed.example.test.", "x.wild.fed.example.test."),
+        ("*.wild.fed.example.test.", "*.wild.fed.example.test."),
+        ("ns1.fed.example.test.", "ns1.fed.example.test."),
+        ("towild.fed.example.test.", "towild.fed.example.test."),
+    ] {
+        let reply = ask(&snapshot, &dnssec_ok(name, RecordType::NSEC), Transport::Udp, 1).unwrap();
+        let message = Message::from_vec(&reply).unwrap();
+        let kinds: Vec<RecordType> =
+            message.answers.iter().map(hickory_proto::rr::Record::record_type).collect();
+        assert_eq!(kinds, [RecordType::NSEC, RecordType::RRSIG], "{name}");
+        assert!(message.answers.iter().all(|record| record.name.to_ascii() == owner), "{name}: {message:#?}");
+    }
 }
 
 pub const NOW: u32 = 1_795_500_000;

@@ -13,6 +13,7 @@ mod dnssec;
 mod drill;
 mod encrypted;
 mod fence;
+mod fuzz;
 mod hub;
 mod incremental;
 mod packets;

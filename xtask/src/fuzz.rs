@@ -1,0 +1,24 @@
+//! `cargo xtask fuzz`: the tests that invent what comes from the network, for longer than in every run of the tests.
+
+use anyhow::Result;
+
+use crate::test::cargo_with;
+
+/// How long.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Seconds of each.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Where they start.
+    #[arg(long, default_value_t = 2026)]
+    seed: u64,
+}
+
+/// Runs them beside each other. Not by nextest, which ends what takes long.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let words = ["test", "--workspace", "--test", "it", "--", "--nocapture"];
+    let tests = ["queries_with_options_are_read_alike", "no_octets_bring_an_answer_that_is_none"];
+    let (seconds, seed) = (options.seconds.to_string(), options.seed.to_string());
+    cargo_with(&[&words[..], &tests].concat(), &[("DNS_FUZZ_SECONDS", &seconds), ("DNS_FUZZ_SEED", &seed)])
+}
