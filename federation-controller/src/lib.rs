@@ -50,6 +50,8 @@ mod metrics;
 mod observe;
 mod options;
 mod service;
+#[cfg(test)]
+mod testing;
 mod traffic;
 
 pub use act::api::{Api, Direct};

@@ -252,7 +252,6 @@ fn unavailable(step: &str, error: &dyn std::error::Error) -> Status {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::Duration;
 
     use kube::client::Body;
     use parking_lot::Mutex;
@@ -261,6 +260,7 @@ mod tests {
     use v1::enrollment_server::Enrollment as _;
 
     use super::*;
+    use crate::testing;
 
     /// An API with the Secrets and Clusters in it, that answers one sort of request only when it is told to.
     #[derive(Clone)]
@@ -327,9 +327,7 @@ mod tests {
         }
 
         async fn until(&self, condition: impl Fn(&Self) -> bool) {
-            while !condition(self) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            testing::until(|| condition(self)).await;
         }
     }
 
