@@ -14,12 +14,13 @@ use federation_core::gate::{self, Cause, Replacement, Rule};
 use federation_core::placement::Decision;
 use federation_core::{select, template as core_template};
 use proto::v1;
+use serde_json::Value;
 
 use super::board::{Snapshot, Unjoin};
 use super::queue::Priority;
 use super::reconcile::{Error, Reconciler, namespace_of};
 use super::removal::Asked;
-use crate::observe::{Decided, Key, Reports, Template};
+use crate::observe::{Decided, Key, Kind, Report, Reports, Template};
 
 /// After a refusal of the gate the question is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -83,6 +84,7 @@ impl Reconciler {
                 verdict: verdict(&target.name),
                 applied: report.applied_generation.filter(|_| report.applied_now),
                 refused: report.refused_generation.is_some(),
+                runs: runs(template.key.kind, report),
             })
         });
         let wanted = self.ledger.with(&template.key, &template.uid, |entry| entry.wanted);
@@ -372,6 +374,45 @@ fn charge_to_policy(template: &Template, spec: &PlacementSpec) -> accounts::Caus
     accounts::Cause { subject, instance, known: 0, by_share: true }
 }
 
+/// Whether a copy's pods run, for kinds whose replicas nobody counts out: a DaemonSet runs when one of its pods is ready, or no node is to have
+/// one. Replicas are seen to by the placement.
+fn runs(kind: &Kind, report: &Report) -> Option<bool> {
+    if !kind.is_daemon_set() {
+        return None;
+    }
+    let Some(status) = report.status.as_ref().filter(|_| report.current) else { return Some(false) };
+    let number = |field: &str| status.get(field).and_then(Value::as_i64).unwrap_or_default();
+    // Before its controller has looked at it, a status says nothing.
+    let seen = number("observedGeneration") >= report.member_generation.max(1);
+    Some(seen && (number("numberReady") > 0 || number("desiredNumberScheduled") == 0))
+}
+
 fn wire(permit: gate::Permit) -> v1::Permit {
     v1::Permit { id: permit.id(), epoch: permit.epoch, reason: permit.reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_daemon_set_stands_in_for_another_when_a_pod_of_it_is_ready() {
+        let kind = |plural| Kind::find("apps", plural).expect("a kind");
+        let said = |status: Value| Report {
+            status: Some(Arc::new(status)),
+            current: true,
+            member_generation: 1,
+            ..Report::default()
+        };
+        let of_daemon_set = |status| runs(kind("daemonsets"), &said(status));
+        let counts = |ready, wanted| json!({"observedGeneration": 1, "numberReady": ready, "desiredNumberScheduled": wanted});
+        assert_eq!(of_daemon_set(counts(0, 3)), Some(false));
+        assert_eq!(of_daemon_set(counts(1, 3)), Some(true));
+        assert_eq!(of_daemon_set(counts(0, 0)), Some(true), "no node is to run it");
+        assert_eq!(of_daemon_set(json!({})), Some(false), "nobody has looked at it yet");
+        assert_eq!(runs(kind("daemonsets"), &Report::default()), Some(false));
+        assert_eq!(runs(kind("deployments"), &Report::default()), None);
+    }
 }

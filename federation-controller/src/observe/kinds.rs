@@ -136,6 +136,11 @@ impl Kind {
         self.group.is_empty() && self.kind == "Namespace"
     }
 
+    /// Whether this is the kind DaemonSet.
+    pub(crate) fn is_daemon_set(&self) -> bool {
+        self.group == "apps" && self.kind == "DaemonSet"
+    }
+
     /// Whether this is the kind Service.
     pub(crate) fn is_service(&self) -> bool {
         self.group.is_empty() && self.kind == "Service"

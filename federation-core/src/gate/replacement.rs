@@ -14,15 +14,18 @@ pub struct Other {
     pub applied: Option<i64>,
     /// The last answer was that the member does not take what is wanted.
     pub refused: bool,
+    /// Whether pods run where the copy is to run them, by its own status; `None` for kinds whose status does not tell.
+    pub runs: Option<bool>,
 }
 
 impl Replacement {
-    /// Whether one of `others` stands in for a copy: it is of the generation that is wanted now, in a cluster that is well, and its agent says
-    /// so of the present.
+    /// Whether one of `others` stands in for a copy: it is of the generation that is wanted now, in a cluster that is well, its agent says
+    /// so of the present, and where its kind's status tells whether it runs, it does. Of other kinds that it is there is all that is asked.
     pub fn among(others: impl IntoIterator<Item = Other>, wanted: i64) -> Self {
         let stands_in = |other: Other| {
             other.verdict == Verdict::Healthy
                 && !other.refused
+                && other.runs != Some(false)
                 && other.applied.is_some_and(|generation| generation >= wanted)
         };
         if others.into_iter().any(stands_in) { Self::Ready } else { Self::Missing }
@@ -33,7 +36,7 @@ impl Replacement {
 mod tests {
     use super::*;
 
-    const WELL: Other = Other { verdict: Verdict::Healthy, applied: Some(3), refused: false };
+    const WELL: Other = Other { verdict: Verdict::Healthy, applied: Some(3), refused: false, runs: None };
 
     #[test]
     fn only_a_copy_that_is_there_now_as_it_is_wanted_stands_in_for_another() {
@@ -44,6 +47,8 @@ mod tests {
             (vec![Other { applied: Some(2), ..WELL }], Replacement::Missing),
             (vec![Other { applied: None, ..WELL }], Replacement::Missing),
             (vec![Other { refused: true, ..WELL }], Replacement::Missing),
+            (vec![Other { runs: Some(false), ..WELL }], Replacement::Missing),
+            (vec![Other { runs: Some(true), ..WELL }], Replacement::Ready),
             (vec![Other { verdict: Verdict::HubUnreachable, ..WELL }], Replacement::Missing),
             (vec![Other { verdict: Verdict::Unknown, ..WELL }, WELL], Replacement::Ready),
         ] {
