@@ -65,16 +65,29 @@ pub(crate) struct Reconciler {
     pub(crate) trash_grace: Duration,
 }
 
+/// What came of a look at an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looked {
+    /// What is wanted of it was given to the sessions.
+    Done,
+    /// It waits for another object, and is looked at again by itself.
+    Waits,
+}
+
 impl Reconciler {
     /// Works on one object.
-    pub(crate) async fn reconcile(&self, key: &Key) -> Result<(), Error> {
+    pub(crate) async fn reconcile(&self, key: &Key) -> Result<Looked, Error> {
         let Some(template) = self.world.template(key) else {
             self.contingency.taken_in(key, true);
-            return self.leave_orphan(key).await;
+            self.leave_orphan(key).await?;
+            return Ok(Looked::Done);
         };
         if template.deleting {
             self.contingency.taken_in(key, true);
-            return if template.finalized { self.delete(&template).await } else { Ok(()) };
+            if template.finalized {
+                self.delete(&template).await?;
+            }
+            return Ok(Looked::Done);
         }
         let view = core_template::Template::from_value(key.kind.plural, &template.object)?;
         let selected = || {
@@ -86,15 +99,16 @@ impl Reconciler {
             // It was federated once, and its user took it back.
             if template.finalized || self.world.decided(key).is_some() {
                 tracing::info!(%key, %why, "not federated any more: its copies are released");
-                return self.give_back(&template).await;
+                self.give_back(&template).await?;
             }
-            return Ok(());
+            return Ok(Looked::Done);
         }
         if self.must_wait_for_namespace(key, &template) {
             self.queue.add_after(key.clone(), Priority::Normal, NAMESPACE_WAIT.0);
-            return Ok(());
+            return Ok(Looked::Waits);
         }
-        self.place(&template, &view).await
+        self.place(&template, &view).await?;
+        Ok(Looked::Done)
     }
 
     async fn place(&self, template: &Arc<Template>, view: &core_template::Template) -> Result<(), Error> {

@@ -2,15 +2,20 @@
 //!
 //! Not "the queue was empty": in a busy federation it seldom is, and until the round is over no agent's leases are renewed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
+
+/// So often a key may fail before the others do not wait for it any more: ten seconds. One that never can be worked on must not keep all
+/// agents' leases from being renewed.
+const TRIES: u8 = 20;
 
 /// What is left of the first round.
 #[derive(Debug)]
 pub(super) struct FirstRound<K> {
     // Before the views are whole: what was worked on.
     worked: HashSet<K>,
-    left: Option<HashSet<K>>,
+    // How often each has failed.
+    left: Option<HashMap<K, u8>>,
 }
 
 impl<K> Default for FirstRound<K> {
@@ -27,8 +32,9 @@ impl<K: Clone + Eq + Hash> FirstRound<K> {
         queued: impl IntoIterator<Item = K>,
     ) -> Vec<K> {
         let worked = std::mem::take(&mut self.worked);
-        let left: HashSet<K> = all.into_iter().filter(|key| !worked.contains(key)).chain(queued).collect();
-        let keys = left.iter().cloned().collect();
+        let left = all.into_iter().filter(|key| !worked.contains(key)).chain(queued);
+        let left: HashMap<K, u8> = left.map(|key| (key, 0)).collect();
+        let keys = left.keys().cloned().collect();
         self.left = Some(left);
         keys
     }
@@ -50,9 +56,20 @@ impl<K: Clone + Eq + Hash> FirstRound<K> {
         }
     }
 
+    /// A key could not be worked on, and comes again.
+    pub(super) fn failed(&mut self, key: &K) {
+        let Some(left) = &mut self.left else { return };
+        if let Some(failures) = left.get_mut(key) {
+            *failures += 1;
+            if *failures >= TRIES {
+                left.remove(key);
+            }
+        }
+    }
+
     /// Whether all is done.
     pub(super) fn is_over(&self) -> bool {
-        self.left.as_ref().is_some_and(HashSet::is_empty)
+        self.left.as_ref().is_some_and(HashMap::is_empty)
     }
 }
 
@@ -77,6 +94,19 @@ mod tests {
         round.worked(&3);
         assert!(!round.is_over());
         round.worked(&2);
+        assert!(round.is_over());
+    }
+
+    #[test]
+    fn what_fails_is_waited_for_but_not_for_ever() {
+        let mut round = FirstRound::default();
+        round.failed(&1);
+        assert_eq!(round.begin([1], []), [1]);
+        for _ in 1..TRIES {
+            round.failed(&1);
+            assert!(!round.is_over());
+        }
+        round.failed(&1);
         assert!(round.is_over());
     }
 

@@ -9,7 +9,7 @@ use federation_runtime::tasks;
 use parking_lot::Mutex;
 
 use super::queue::Priority;
-use super::reconcile::{Error, Reconciler};
+use super::reconcile::{Error, Looked, Reconciler};
 use super::round::FirstRound;
 use crate::act::write::{self, WRITES};
 use crate::observe::Key;
@@ -44,22 +44,24 @@ async fn work(reconciler: Reconciler, round: Round, shutdown: Shutdown) {
             key = reconciler.queue.take() => key,
         };
         reconciler.metrics.queue_depth.set(reconciler.queue.depth() as i64);
-        let mut worked = true;
-        if let Err(error) = reconciler.reconcile(&key).await {
-            match &error {
-                Error::Write(write::Error::Conflict(_)) => {
-                    worked = false;
-                    reconciler.queue.add_after(key.clone(), Priority::Normal, AFTER_CONFLICT);
-                }
-                Error::Write(write::Error::Gone(_)) => {}
-                _ => {
-                    tracing::warn!(%key, error = %Chain(&error), "an object could not be worked on: again soon");
-                    reconciler.queue.add_after(key.clone(), Priority::Background, AGAIN);
-                }
+        let worked = reconciler.reconcile(&key).await;
+        if let Some(round) = round.lock().as_mut() {
+            match &worked {
+                Ok(Looked::Done) | Err(Error::Write(write::Error::Gone(_))) => round.worked(&key),
+                // It comes back by itself.
+                Ok(Looked::Waits) | Err(Error::Write(write::Error::Conflict(_))) => {}
+                Err(_) => round.failed(&key),
             }
         }
-        if worked && let Some(round) = round.lock().as_mut() {
-            round.worked(&key);
+        match worked {
+            Ok(_) | Err(Error::Write(write::Error::Gone(_))) => {}
+            Err(Error::Write(write::Error::Conflict(_))) => {
+                reconciler.queue.add_after(key.clone(), Priority::Normal, AFTER_CONFLICT);
+            }
+            Err(error) => {
+                tracing::warn!(%key, error = %Chain(&error), "an object could not be worked on: again soon");
+                reconciler.queue.add_after(key.clone(), Priority::Background, AGAIN);
+            }
         }
         reconciler.queue.done(&key);
     }
