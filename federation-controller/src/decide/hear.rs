@@ -1,5 +1,6 @@
 //! What the agents say, into the world: and what must be looked at again for it.
 
+use federation_core::api::FormerCopy;
 use federation_core::health::{Signal, Voter};
 use federation_core::membership::Shown;
 use federation_runtime::{clock, tasks};
@@ -210,6 +211,13 @@ impl Ear {
             entry.gone.insert(cluster.to_owned());
             entry.paid.remove(cluster);
         });
+        let copy = FormerCopy { cluster: cluster.to_owned(), uid: removed.uid.clone() };
+        if let Some(present) = self.world.decided(&key).filter(|present| present.spec.former.contains(&copy))
+        {
+            self.ledger.with_known(&key, &present.spec.template.uid, |entry| {
+                entry.released.insert(copy);
+            });
+        }
         self.world.forget_report(&key, cluster, &removed.uid);
         self.queue.add(key, Priority::Urgent);
     }

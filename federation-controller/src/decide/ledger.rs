@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use federation_core::api::FormerCopy;
 use federation_runtime::clock::Instant;
 use parking_lot::Mutex;
 
@@ -20,6 +21,8 @@ pub(crate) struct Entry {
     pub(crate) rendered: Option<(Arc<str>, u64, String)>,
     /// Clusters that acknowledged a removal or a release.
     pub(crate) gone: BTreeSet<String>,
+    /// Copies of former namesakes that were released.
+    pub(crate) released: BTreeSet<FormerCopy>,
     /// By cluster: the account that a removal was charged to which was permitted and is not acknowledged. It is not charged twice.
     pub(crate) paid: BTreeMap<String, String>,
     /// Whether the deleted template is in the trash.

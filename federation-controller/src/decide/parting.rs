@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation_core::api::{ClusterTarget, PlacementSpec, Propagation, Verdict, marks};
+use federation_core::api::{ClusterTarget, FormerCopy, PlacementSpec, Propagation, Verdict, marks};
 use federation_core::gate::accounts::{self, SETTLE_MS};
 use federation_core::gate::{self, Cause, Replacement, Rule};
 use federation_core::placement::Decision;
@@ -193,22 +193,54 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Copies of a template that is gone, in clusters that the template which now has its name does not go to. Those in the others
-    /// are taken over by the Apply.
-    pub(super) async fn release_former(
+    /// Copies of templates that had the name before, in clusters that the present one does not go to, and which have not said that they
+    /// are released. Those in the others are taken over by the Apply. `last` is the last decision under the name, whosever it was.
+    pub(super) fn former_copies(
+        &self,
+        template: &Template,
+        snapshot: &Snapshot,
+        last: Option<Arc<Decided>>,
+        targets: &[ClusterTarget],
+    ) -> Vec<FormerCopy> {
+        let Some(last) = last else { return Vec::new() };
+        let uid = &last.spec.template.uid;
+        let held = last.spec.clusters.iter().filter(|_| **uid != *template.uid);
+        let held = held.map(|held| FormerCopy { cluster: held.name.clone(), uid: uid.clone() });
+        let all: BTreeSet<FormerCopy> = held.chain(last.spec.former.iter().cloned()).collect();
+        let taken_over = |copy: &FormerCopy| targets.iter().any(|target| target.name == copy.cluster);
+        self.owed(&template.key, &template.uid, snapshot, all)
+            .into_iter()
+            .filter(|copy| !taken_over(copy))
+            .collect()
+    }
+
+    /// Those of former namesakes' copies whose agents are to answer still.
+    fn owed(
         &self,
         key: &Key,
-        former: &Decided,
-        decision: &Decision,
-    ) -> Result<(), Error> {
-        let snapshot = self.board.snapshot();
-        for held in &former.spec.clusters {
-            let taken_over = decision.clusters.iter().any(|target| target.name == held.name);
-            if !taken_over && self.is_asked(&held.name, &snapshot) {
-                self.release_copy(key, &former.spec.template.uid, &held.name).await?;
-            }
+        uid: &str,
+        snapshot: &Snapshot,
+        copies: impl IntoIterator<Item = FormerCopy>,
+    ) -> Vec<FormerCopy> {
+        let released = self.ledger.with(key, uid, |entry| entry.released.clone());
+        let owes = |copy: &FormerCopy| !released.contains(copy) && self.is_asked(&copy.cluster, snapshot);
+        copies.into_iter().filter(owes).collect()
+    }
+
+    /// The Placement names them until their agents have answered, so that a hub which restarts asks again.
+    pub(super) async fn release_former(&self, key: &Key, copies: &[FormerCopy]) -> Result<(), Error> {
+        for copy in copies {
+            self.release_copy(key, &copy.uid, &copy.cluster).await?;
         }
         Ok(())
+    }
+
+    /// Whether no former namesake's copy is waited for before a template goes.
+    async fn former_are_gone(&self, key: &Key, uid: &str) -> Result<bool, Error> {
+        let Some(decided) = self.world.decided(key) else { return Ok(true) };
+        let owed = self.owed(key, uid, &self.board.snapshot(), decided.spec.former.clone());
+        self.release_former(key, &owed).await?;
+        Ok(owed.is_empty())
     }
 
     async fn release(&self, template: &Template, cluster: &str) -> Result<(), Error> {
@@ -237,7 +269,8 @@ impl Reconciler {
                     let (cause, replacement) = (Cause::Deleted, Replacement::NotLast);
                     self.remove(template, cluster, cause, charge.as_ref(), replacement, decided).await?;
                 }
-                self.finish(template, waiting.is_empty()).await
+                let done = self.former_are_gone(&template.key, &template.uid).await? && waiting.is_empty();
+                self.finish(template, done).await
             }
             Propagation::Orphan => {
                 self.keep_in_trash(template).await?;
@@ -272,7 +305,8 @@ impl Reconciler {
         for cluster in &waiting {
             self.release(template, cluster).await?;
         }
-        self.finish(template, waiting.is_empty()).await
+        let done = self.former_are_gone(&template.key, &template.uid).await? && waiting.is_empty();
+        self.finish(template, done).await
     }
 
     async fn finish(&self, template: &Arc<Template>, done: bool) -> Result<(), Error> {
@@ -313,7 +347,7 @@ impl Reconciler {
         let uid = decided.spec.template.uid.as_str();
         let snapshot = self.board.snapshot();
         let gone = self.ledger.with(key, uid, |entry| entry.gone.clone());
-        let mut waiting = false;
+        let mut waiting = !self.former_are_gone(key, uid).await?;
         for target in &decided.spec.clusters {
             if gone.contains(&target.name) || !self.is_asked(&target.name, &snapshot) {
                 continue;
@@ -393,9 +427,72 @@ fn wire(permit: gate::Permit) -> v1::Permit {
 
 #[cfg(test)]
 mod tests {
+
+    use hub_protocol::hub::Event;
     use serde_json::json;
 
     use super::*;
+    use crate::hub::sessions::Listener as _;
+    use crate::machine::{Machine, Word};
+    use crate::testing::{self, until};
+
+    const PLACEMENTS: &str = "/apis/federation.rs/v1alpha1/placements";
+
+    /// A controller that runs, and finds this Placement and a ConfigMap `shop/web` of the uid `new`.
+    async fn controller(placement: &Value) -> Machine {
+        let machine = testing::machine().await;
+        let collections = machine.declare(&["configmaps"]);
+        for name in ["taiwan", "tokyo"] {
+            let cluster = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "Cluster",
+                "metadata": {"name": name, "uid": name}, "spec": {}});
+            machine.observe("/apis/federation.rs/v1alpha1/clusters", Word::Present(cluster));
+        }
+        let web = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "shop", "name": "web",
+            "uid": "new", "resourceVersion": "1", "finalizers": [marks::FINALIZER]}, "data": {}});
+        machine.observe("/api/v1/configmaps", Word::Present(web));
+        machine.observe(PLACEMENTS, Word::Present(placement.clone()));
+        for collection in collections {
+            machine.observe(&collection, Word::Synced);
+        }
+        machine.start(1);
+        machine
+    }
+
+    fn web() -> Key {
+        Key::new(Kind::find("", "configmaps").expect("a kind"), "shop", "web")
+    }
+
+    #[tokio::test]
+    async fn copies_of_a_former_namesake_are_asked_for_until_their_agents_answer_whoever_restarts() {
+        let placement =
+            |spec: Value| json!({"metadata": {"namespace": "shop", "name": "configmaps.web"}, "spec": spec});
+        let of = |uid: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "resource": "configmaps", "name": "web", "uid": uid});
+        let first =
+            json!({"template": of("old"), "clusters": [{"name": "taiwan"}, {"name": "tokyo"}], "epoch": 1});
+        let hub = controller(&placement(first)).await;
+        let former = |hub: &Machine| -> Vec<(String, String)> {
+            let decided = hub.world.decided(&web()).filter(|decided| decided.spec.template.uid == "new");
+            let former = decided.map(|decided| decided.spec.former.clone()).unwrap_or_default();
+            former.into_iter().map(|copy| (copy.cluster, copy.uid)).collect()
+        };
+        let asked =
+            |hub: &Machine, cluster: &str| hub.sessions.is_releasing(cluster, &web().to_wire().into(), "old");
+        until(|| asked(&hub, "taiwan") && asked(&hub, "tokyo")).await;
+        let old = |cluster: &str| (cluster.to_owned(), "old".to_owned());
+        assert_eq!(former(&hub), [old("taiwan"), old("tokyo")]);
+        // The hub restarts before anybody has answered: all that is left of it is the Placement.
+        let written = hub.world.decided(&web()).expect("decided").spec.clone();
+        let hub = controller(&placement(json!(written))).await;
+        until(|| asked(&hub, "taiwan") && asked(&hub, "tokyo")).await;
+        let answer = v1::Removed {
+            key: Some(web().to_wire()),
+            uid: "old".into(),
+            result: v1::RemoveResult::Released.into(),
+            ..v1::Removed::default()
+        };
+        hub.ear.heard("taiwan", Event::Removed(answer));
+        until(|| former(&hub) == [old("tokyo")]).await;
+    }
 
     #[test]
     fn a_daemon_set_stands_in_for_another_when_a_pod_of_it_is_ready() {

@@ -131,16 +131,14 @@ impl Reconciler {
         let mut spec = decision.spec(view, 0);
         spec.clusters = targets;
         spec.adopted = start.as_ref().map(|start| start.spec.adopted.clone()).unwrap_or_default();
+        spec.former =
+            self.former_copies(template, &snapshot, former.or_else(|| last.clone()), &spec.clusters);
         let changed = last.as_ref().is_none_or(|last| last.lost || differs(&last.spec, &spec));
         let mut current = template.clone();
         if changed {
             spec.epoch = self.epochs.next().await?;
         } else if let Some(last) = &last {
             spec.epoch = last.spec.epoch;
-        }
-        // Before the decision of that namesake is written over, which is what says where its copies are.
-        if let Some(former) = former {
-            self.release_former(key, &former, &decision).await?;
         }
         let needs_finalizer = !template.finalized && !spec.clusters.is_empty();
         // Concurrently: they share a batch of the store.
@@ -186,6 +184,7 @@ impl Reconciler {
             !same
         });
         let handed_out = self.hand_out(&current, &spec, &decision);
+        self.release_former(key, &spec.former).await?;
         self.let_go(&current, &spec, &snapshot, &reports, &going).await?;
         // An agent that acted gives up its own number for the manifest's, which must be there.
         if handed_out {
@@ -263,6 +262,7 @@ fn differs(a: &PlacementSpec, b: &PlacementSpec) -> bool {
     a.clusters != b.clusters
         || a.lease != b.lease
         || a.adopted != b.adopted
+        || a.former != b.former
         || a.template != b.template
         || a.policy != b.policy
         || a.policy_generation != b.policy_generation

@@ -41,6 +41,20 @@ pub struct PlacementSpec {
     /// What members did by contingency plans while the hub was away, and this decision started from; ordered by cluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub adopted: Vec<AdoptedPlan>,
+    /// Copies of templates that had this name before, in clusters where this one does not go, until their agents have said that they are
+    /// the federation's no more; ordered by cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<FormerCopy>,
+}
+
+/// A copy of a template that had the name before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FormerCopy {
+    /// The Cluster's name.
+    pub cluster: String,
+    /// uid of that template.
+    pub uid: String,
 }
 
 /// What one member did by a contingency plan.

@@ -156,6 +156,7 @@ impl Decision {
             lease: self.lease,
             epoch,
             adopted: Vec::new(),
+            former: Vec::new(),
         }
     }
 }
