@@ -16,17 +16,22 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const GROUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Requests at once.
 const CONCURRENT: usize = 8;
+/// A group that never answered is waited for so many reads, before the rest is told without it: the server behind an aggregated one may be
+/// down for good.
+const PATIENCE: u32 = 3;
 
 /// Reads what the member's API server says of itself.
 pub(crate) struct Discovery {
     client: Client,
     // Kinds by group and version, as last read.
     known: Mutex<BTreeMap<String, Vec<String>>>,
+    // How often in a row those did not answer that never have.
+    silent: Mutex<BTreeMap<String, u32>>,
 }
 
 impl Discovery {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, known: Mutex::default() }
+        Self { client, known: Mutex::default(), silent: Mutex::default() }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -34,7 +39,8 @@ impl Discovery {
     }
 
     /// Version and served APIs, and whether each was read now; `None` if the API server does not answer. Of a group that does not answer
-    /// (the server behind an aggregated one is down, or there are too many requests just now) what it said last is still so.
+    /// (the server behind an aggregated one is down, or there are too many requests just now) what it said last is still so; before it has
+    /// said anything nothing is known of the member, for a while.
     pub(crate) async fn facts(&self) -> Option<(Facts, bool)> {
         timeout(TIMEOUT, self.read()).await.ok().flatten()
     }
@@ -60,14 +66,27 @@ impl Discovery {
             .await;
         let mut known = self.known.lock();
         known.retain(|version, _| listed.contains(version));
-        let mut whole = true;
+        let mut silent = self.silent.lock();
+        silent.retain(|version, _| listed.contains(version));
+        let (mut whole, mut waits) = (true, false);
         for (version, kinds) in answers {
             match kinds {
                 Some(kinds) => {
+                    silent.remove(&version);
                     known.insert(version, kinds);
                 }
-                None => whole = false,
+                None => {
+                    whole = false;
+                    if !known.contains_key(&version) {
+                        let reads = silent.entry(version).or_default();
+                        *reads = reads.saturating_add(1);
+                        waits |= *reads < PATIENCE;
+                    }
+                }
             }
+        }
+        if waits {
+            return None;
         }
         let apis: BTreeSet<String> = known
             .iter()
@@ -164,5 +183,18 @@ mod tests {
             let (facts, all) = discovery.facts().await.unwrap();
             assert_eq!((facts.apis, all), (apis.into_iter().map(String::from).collect(), whole), "{answer}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_group_that_has_never_answered_is_waited_for_before_the_member_serves_all_but_it() {
+        let code = Arc::new(AtomicU16::new(503));
+        let discovery = Discovery::new(member(code.clone()));
+        for _ in 1..PATIENCE {
+            assert!(discovery.facts().await.is_none(), "it may serve Deployments");
+        }
+        let (facts, whole) = discovery.facts().await.unwrap();
+        assert_eq!((facts.apis, whole), (vec!["v1/ConfigMap".to_owned()], false));
+        code.store(200, Ordering::SeqCst);
+        assert_eq!(discovery.facts().await.unwrap().0.apis, ["apps/v1/Deployment", "v1/ConfigMap"]);
     }
 }
