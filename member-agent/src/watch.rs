@@ -30,7 +30,7 @@ use crate::world::{Collection, Report, World};
 pub(crate) async fn all(client: Client, world: Arc<World>, executor: Executor, reach: Arc<Reach>) {
     let mut tasks = JoinSet::new();
     tasks.spawn(events(client.clone(), world.clone()));
-    tasks.spawn(nodes(client.clone(), reach.clone()));
+    tasks.spawn(parts(client.clone(), Part::Nodes, reach.clone()));
     let mut watched: HashSet<Collection> = HashSet::new();
     let mut collections = world.collections();
     loop {
@@ -40,7 +40,7 @@ pub(crate) async fn all(client: Client, world: Arc<World>, executor: Executor, r
                 continue;
             }
             if collection.0.is_empty() && collection.2 == "services" {
-                tasks.spawn(endpoints(client.clone(), reach.clone()));
+                tasks.spawn(parts(client.clone(), Part::Endpoints, reach.clone()));
             }
             tasks.spawn(copies(client.clone(), collection, world.clone(), executor.clone(), reach.clone()));
         }
@@ -81,6 +81,9 @@ async fn copies(
                 for wanted in world.held_in(&collection) {
                     let key = &wanted.entry.key;
                     if !listed.contains(key) {
+                        if is_service {
+                            reach.service(key, None).await;
+                        }
                         executor.missing(key);
                     }
                 }
@@ -122,59 +125,44 @@ async fn seen(world: &World, executor: &Executor, key: &Key, object: &Value) {
     let _ = world.reports.send(Report::Status(report)).await;
 }
 
-async fn endpoints(client: Client, reach: Arc<Reach>) {
-    let collection = core("endpoints", "Endpoints");
-    let mut known: HashMap<(String, String), bool> = HashMap::new();
+/// What users' way to a Service is made of, besides the Service.
+#[derive(Clone, Copy)]
+enum Part {
+    Endpoints,
+    Nodes,
+}
+
+/// Tells each of them as it comes and changes, and that it is gone, also while nobody watched.
+async fn parts(client: Client, part: Part, reach: Arc<Reach>) {
+    let collection = match part {
+        Part::Endpoints => core("endpoints", "Endpoints"),
+        Part::Nodes => core("nodes", "Node"),
+    };
+    let tell = async |key: &Key, live: Option<&Value>| match part {
+        Part::Endpoints => reach.endpoints(&key.namespace, &key.name, live).await,
+        Part::Nodes => reach.node(&key.name, live).await,
+    };
+    let mut known: HashMap<Key, bool> = HashMap::new();
     let stream = changes(client, &collection, watcher::Config::default());
     pin_mut!(stream);
     while let Some(event) = stream.next().await {
         match event {
             Event::Init => known.values_mut().for_each(|listed| *listed = false),
             Event::InitApply(object) | Event::Apply(object) => {
-                let object = object.value;
-                let key = key(&collection, &object);
-                reach.endpoints(&key.namespace, &key.name, Some(&object)).await;
-                known.insert((key.namespace, key.name), true);
+                let key = key(&collection, &object.value);
+                tell(&key, Some(&object.value)).await;
+                known.insert(key, true);
             }
             Event::InitDone => {
                 let gone: Vec<_> = known.extract_if(|_, listed| !*listed).collect();
-                for ((namespace, name), _) in gone {
-                    reach.endpoints(&namespace, &name, None).await;
+                for (key, _) in gone {
+                    tell(&key, None).await;
                 }
             }
             Event::Delete(object) => {
                 let key = key(&collection, &object.value);
-                reach.endpoints(&key.namespace, &key.name, None).await;
-                known.remove(&(key.namespace, key.name));
-            }
-        }
-    }
-}
-
-async fn nodes(client: Client, reach: Arc<Reach>) {
-    let collection = core("nodes", "Node");
-    let mut known: HashMap<String, bool> = HashMap::new();
-    let stream = changes(client, &collection, watcher::Config::default());
-    pin_mut!(stream);
-    while let Some(event) = stream.next().await {
-        match event {
-            Event::Init => known.values_mut().for_each(|listed| *listed = false),
-            Event::InitApply(object) | Event::Apply(object) => {
-                let object = object.value;
-                let name = key(&collection, &object).name;
-                reach.node(&name, Some(&object)).await;
-                known.insert(name, true);
-            }
-            Event::InitDone => {
-                let gone: Vec<_> = known.extract_if(|_, listed| !*listed).collect();
-                for (name, _) in gone {
-                    reach.node(&name, None).await;
-                }
-            }
-            Event::Delete(object) => {
-                let name = key(&collection, &object.value).name;
-                reach.node(&name, None).await;
-                known.remove(&name);
+                tell(&key, None).await;
+                known.remove(&key);
             }
         }
     }
@@ -295,5 +283,103 @@ impl Resource for Plain {
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use hub_protocol::agent::{Entry, State};
+    use kube::client::Body;
+    use serde_json::json;
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::manifest::Wanted;
+    use crate::member::Member;
+    use crate::metrics::Metrics;
+
+    /// A member with one Service in it, which is gone when its watch has broken.
+    fn member() -> Client {
+        let lists = Arc::new(AtomicUsize::new(0));
+        let service = json!({"metadata": {"name": "web", "namespace": "shop", "resourceVersion": "3",
+            "labels": {marks::MANAGED: "true"}}, "spec": {"externalIPs": ["203.0.113.5"]}});
+        let answer = move |request: http::Request<Body>| {
+            let (lists, service) = (lists.clone(), service.clone());
+            async move {
+                let (head, _) = request.into_parts();
+                let text = match (head.method.as_str(), head.uri.path(), head.uri.query()) {
+                    ("GET", "/api/v1/services", Some(query)) if query.contains("watch=true") => {
+                        if lists.load(Ordering::SeqCst) > 1 {
+                            std::future::pending::<()>().await;
+                        }
+                        let status = json!({"kind": "Status", "status": "Failure", "code": 410,
+                            "reason": "Expired", "message": "too old"});
+                        json!({"type": "ERROR", "object": status}).to_string() + "\n"
+                    }
+                    ("GET", "/api/v1/services", _) => {
+                        let first = lists.fetch_add(1, Ordering::SeqCst) == 0;
+                        let items = if first { vec![service] } else { Vec::new() };
+                        json!({"kind": "ServiceList", "apiVersion": "v1",
+                            "metadata": {"resourceVersion": "5"}, "items": items})
+                        .to_string()
+                    }
+                    _ => std::future::pending().await,
+                };
+                Ok::<_, tower::BoxError>(http::Response::new(Body::from(text.into_bytes())))
+            }
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test]
+    async fn a_service_that_went_while_nobody_watched_is_told_as_absent() {
+        let (reports, mut heard) = mpsc::channel(16);
+        let world = Arc::new(World::new(reports));
+        world.put(Arc::new(Wanted::new(Entry {
+            key: Key {
+                version: "v1".into(),
+                kind: "Service".into(),
+                resource: "services".into(),
+                namespace: "shop".into(),
+                name: "web".into(),
+                ..Key::default()
+            },
+            uid: "t".into(),
+            generation: 1,
+            epoch: 1,
+            manifest: "{}".into(),
+            conflict: v1::ConflictPolicy::Refuse,
+            lease_ms: 0,
+            stopped: false,
+            floor: 0,
+            state: State::Held,
+        })));
+        let client = member();
+        let executor = Executor::new(
+            Member::new(client.clone()),
+            world.clone(),
+            Metrics::default(),
+            CancellationToken::new(),
+        );
+        let reach = Arc::new(Reach::new(world.clone()));
+        let watching = tokio::spawn(all(client, world, executor, reach));
+        let told = async {
+            let mut absent = Vec::new();
+            while absent.last() != Some(&true) {
+                match heard.recv().await {
+                    Some(Report::Service(state)) => absent.push(state.absent),
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+            absent
+        };
+        let told = tokio::time::timeout(Duration::from_secs(20), told).await;
+        watching.abort();
+        assert_eq!(told, Ok(vec![false, true]));
     }
 }
