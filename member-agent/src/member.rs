@@ -1,5 +1,7 @@
 //! The member's API server: the few requests that the agent makes, and what their failures mean.
 
+mod serves;
+
 use std::time::Duration;
 
 use federation_core::api::marks;
@@ -89,23 +91,9 @@ impl Member {
         })
     }
 
-    /// Whether the object's kind is served, by discovery: a group that is not listed is not.
-    pub(crate) async fn serves(&self, key: &Key) -> Result<bool, Failure> {
-        let group_version = key.api_version();
-        let listed = |value: &Value, list: &str, name: &str, wanted: &str| {
-            let items = value.get(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            items.iter().any(|item| item.get(name).and_then(Value::as_str) == Some(wanted))
-        };
-        if !key.group.is_empty() {
-            let all = self.call("GET", "/apis".into(), None, Vec::new()).await?;
-            let groups = all.get("groups").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            if !groups.iter().any(|group| listed(group, "versions", "groupVersion", &group_version)) {
-                return Ok(false);
-            }
-        }
-        let root = if key.group.is_empty() { "api" } else { "apis" };
-        let kinds = self.call("GET", format!("/{root}/{group_version}"), None, Vec::new()).await?;
-        Ok(listed(&kinds, "resources", "name", &key.resource))
+    /// What a path answers.
+    async fn read(&self, path: String) -> Result<Value, Failure> {
+        self.call("GET", path, None, Vec::new()).await
     }
 
     /// Server-side apply; returns the resource version that it led to. Conflicts with other managers are taken over: the federation's

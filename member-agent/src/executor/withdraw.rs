@@ -371,7 +371,8 @@ mod tests {
         assert_eq!((outcome.result, outcome.message.as_str()), (RemoveResult::Removed, ""));
         assert_eq!(api.count("DELETE"), 1);
         // Where the kind is served no more, there is no copy.
-        api.0.lock().instead = vec![(path, Value::Null), ("/apis", json!({"groups": []}))];
+        let definitions = ("/apis/apiextensions.k8s.io", Value::Null);
+        api.0.lock().instead = vec![(path, Value::Null), definitions, ("/apis", json!({"groups": []}))];
         executor.submit(Job::Delete { key, uid: "t".into(), epoch: 6 });
         let Some(Report::Withdrawn { outcome, .. }) = reports.recv().await else { panic!("it is gone") };
         assert_eq!(outcome.message, "its kind is not served there");
