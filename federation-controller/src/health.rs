@@ -92,9 +92,16 @@ impl Health {
         Self { verdicts, turn: Arc::default(), drills }
     }
 
-    /// Something was heard of a cluster.
+    /// Something was heard of a cluster. Of one that has left, what was on its way is dropped: taken in anew it would count as one that fell
+    /// silent.
     pub(crate) fn observe(&self, cluster: &str, signal: Signal) {
-        self.verdicts.lock().observe(now_ms(), cluster, signal);
+        {
+            let mut verdicts = self.verdicts.lock();
+            if verdicts.view(cluster).is_none() {
+                return;
+            }
+            verdicts.observe(now_ms(), cluster, signal);
+        }
         self.turn.notify_one();
     }
 

@@ -127,9 +127,13 @@ impl Board {
         changed
     }
 
-    /// Notes a heartbeat.
+    /// Notes a heartbeat, unless its Cluster is gone.
     pub(crate) fn heartbeat(&self, cluster: &str, heartbeat: v1::Heartbeat) {
         let mut state = self.0.state.lock();
+        // Under the lock: who goes is forgotten after it is gone.
+        if self.0.world.cluster(cluster).is_none() {
+            return;
+        }
         state.members.entry(cluster.to_owned()).or_default().heartbeat = Some(heartbeat);
     }
 

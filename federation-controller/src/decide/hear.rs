@@ -115,10 +115,7 @@ impl Listener for Ear {
 
     fn left(&self, cluster: &str) {
         tracing::info!(cluster, "an agent's stream ended");
-        // Of a cluster that has left there is no verdict any more, and none begins with this.
-        if self.world.cluster(cluster).is_some() {
-            self.health.observe(cluster, Signal::SessionLost);
-        }
+        self.health.observe(cluster, Signal::SessionLost);
     }
 
     fn check(&self, shown: &Shown) -> Result<(), Status> {

@@ -373,7 +373,8 @@ impl Sessions {
 
     /// Tells the listener what the agent said on this stream. It is called without the session's lock: it may ask the session for something.
     pub(crate) fn tell(&self, cluster: &str, stream: u64, listener: &dyn Listener) -> Heard {
-        let member = self.member(cluster);
+        // Whose cluster was forgotten meanwhile says nothing more.
+        let Some(member) = self.0.members.read().get(cluster).cloned() else { return Heard::Lost };
         let mut heard = Heard::All;
         loop {
             match member.own(stream, Session::poll_event).flatten() {

@@ -475,3 +475,39 @@ async fn served(client: &Client) -> Result<impl Fn(&Kind) -> bool, kube::Error> 
         federated && plurals.contains(&(kind.api_version(), kind.plural.to_owned()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use federation_core::health::Signal;
+    use hub_protocol::hub::Event;
+    use proto::v1;
+    use serde_json::json;
+
+    use crate::hub::sessions::Listener as _;
+    use crate::machine::Word;
+    use crate::testing::machine;
+
+    const CLUSTERS: &str = "/apis/federation.rs/v1alpha1/clusters";
+
+    #[tokio::test]
+    async fn what_was_on_its_way_from_a_cluster_that_has_left_takes_it_in_no_more() {
+        let machine = machine().await;
+        let cluster = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "Cluster",
+            "metadata": {"name": "taiwan", "uid": "u"}, "spec": {}});
+        machine.observe(CLUSTERS, Word::Present(cluster.clone()));
+        let stream = machine.agent_connected("taiwan");
+        let known = || {
+            let judged = machine.health.told().reports.len();
+            let sessions = machine.sessions.silent_ms().len();
+            (judged, machine.board.member("taiwan").heartbeat.is_some(), sessions)
+        };
+        let beat = || machine.ear.heard("taiwan", Event::Heartbeat(v1::Heartbeat::default()));
+        beat();
+        assert_eq!(known(), (1, true, 1));
+        machine.observe(CLUSTERS, Word::Gone(cluster));
+        beat();
+        machine.health.observe("taiwan", Signal::SessionLost);
+        machine.agent_left("taiwan", stream);
+        assert_eq!(known(), (0, false, 0));
+    }
+}

@@ -13,8 +13,9 @@ use crate::Key;
 /// milliseconds, so that an upgrade of the agent stops nothing.
 const START_MS: u64 = 5_000;
 
-/// Sent heartbeats that are remembered until they are acknowledged. More than are ever under way.
-const BEATS: usize = 16;
+/// Sent heartbeats that are remembered until they are acknowledged: of three seconds, should one follow the other as fast as may be
+/// (`HURRY_MS`).
+const BEATS: usize = 64;
 
 /// The leases of one agent. Bounded by the number of objects wanted.
 #[derive(Debug)]
