@@ -1,6 +1,7 @@
 //! Whether everything agrees: what users wrote, what was decided, what members run, and what DNS servers answer.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -30,6 +31,9 @@ impl World {
             if let Some(frozen) = site.frozen() {
                 return Some(format!("{name}: removals are frozen: {frozen}"));
             }
+            if site.disk.plans.acted.is_some() {
+                return Some(format!("{name}: the hub has not taken in what its agent did by plans"));
+            }
         }
         let store = self.store.0.lock();
         let mut placed: BTreeSet<(&str, &str)> = BTreeSet::new();
@@ -40,7 +44,8 @@ impl World {
         }
         if let Some(orphan) = store.data.objects.iter().find_map(|(path, placement)| {
             let uid = placement.pointer("/spec/template/uid").and_then(Value::as_str)?;
-            let of = |object: &Value| object.pointer("/metadata/uid").and_then(Value::as_str) == Some(uid);
+            let of =
+                |object: &Arc<Value>| object.pointer("/metadata/uid").and_then(Value::as_str) == Some(uid);
             (path.contains("/placements/") && !store.data.objects.values().any(of)).then_some(path)
         }) {
             return Some(format!("{orphan} is of no template"));

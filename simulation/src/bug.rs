@@ -3,6 +3,8 @@
 use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down};
 use serde_json::Value;
 
+use crate::story::Story;
+
 /// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
@@ -48,35 +50,53 @@ pub enum Bug {
     RestoreUnseen,
     /// The controller's watch swallows changes.
     DeafWatch,
+    // Contingency plans.
+    /// Plans do not reach the agents.
+    PlansLost,
+    /// What survivors say to each other is lost.
+    WordsLost,
+    /// Whatever survivors say, it is understood that they miss the hub.
+    HubTakenForDead,
+    /// The hub does not hear what an agent did by plans.
+    ActedUnheard,
+    /// An agent is told that the hub took in what it did, and it was not heard.
+    NeverAdopted,
 }
 
 impl Bug {
-    /// Every bug, with the words of the check that catches it.
-    pub const ALL: [(Self, &str); 17] = [
-        (Self::AbsenceRemoves, "without a permit"),
-        (Self::ReleaseRemoves, "nobody asked"),
-        (Self::AnyUidRemoves, "without a permit"),
-        (Self::GateIgnored, "nobody asked"),
-        (Self::ReadyTooSoon, "before others were ready"),
-        (Self::FreezeIgnored, "nothing may move"),
-        (Self::LateMessages, "older"),
-        (Self::ForgetfulDisk, "older"),
-        (Self::ZonesUnfenced, "older"),
-        (Self::EmptyZone, "empty answer"),
-        (Self::DiskNotRead, "empty answer"),
-        (Self::LapseIgnored, "two clusters"),
-        (Self::AlwaysCurrent, "two clusters"),
-        (Self::VotesLost, "still sent"),
-        (Self::LostRemovals, "did not converge"),
-        (Self::RestoreUnseen, "did not converge"),
-        (Self::DeafWatch, "did not converge"),
+    /// Every bug, with the words of the check that catches it, and the kind of world in which it soon does.
+    pub const ALL: [(Self, &str, Story); 22] = [
+        (Self::AbsenceRemoves, "without a permit", Story::Mixed),
+        (Self::ReleaseRemoves, "nobody asked", Story::Mixed),
+        (Self::AnyUidRemoves, "without a permit", Story::Strangers),
+        (Self::GateIgnored, "nobody asked", Story::Mixed),
+        (Self::ReadyTooSoon, "before others were ready", Story::Moves),
+        (Self::FreezeIgnored, "nothing may move", Story::Blackout),
+        (Self::LateMessages, "older", Story::Mixed),
+        (Self::ForgetfulDisk, "older", Story::PowerCut),
+        (Self::ZonesUnfenced, "older", Story::Mixed),
+        (Self::EmptyZone, "empty answer", Story::Mixed),
+        (Self::DiskNotRead, "empty answer", Story::Mixed),
+        (Self::LapseIgnored, "two clusters", Story::Fencing),
+        (Self::AlwaysCurrent, "two clusters", Story::Fencing),
+        (Self::VotesLost, "still sent", Story::Quiet),
+        (Self::LostRemovals, "did not converge", Story::Moves),
+        (Self::RestoreUnseen, "did not converge", Story::Mixed),
+        (Self::DeafWatch, "did not converge", Story::Strangers),
+        (Self::PlansLost, "hold plans", Story::Outage),
+        (Self::WordsLost, "nobody acted", Story::Outage),
+        (Self::HubTakenForDead, "it acts on its plans", Story::Outage),
+        (Self::ActedUnheard, "did not converge", Story::Outage),
+        (Self::NeverAdopted, "gives them up", Story::Outage),
     ];
 }
 
 /// What a bug makes of what the hub says; nothing if it is lost.
 pub(crate) fn tamper(bug: Bug, message: v1::HubMessage) -> Option<v1::HubMessage> {
     let message = match (bug, message.message?) {
-        (Bug::LostRemovals, Down::Remove(_) | Down::Release(_)) => return None,
+        (Bug::LostRemovals, Down::Remove(_) | Down::Release(_)) | (Bug::PlansLost, Down::Plans(_)) => {
+            return None;
+        }
         (Bug::ReleaseRemoves, Down::Release(release)) => Down::Remove(v1::Remove {
             key: release.key,
             uid: release.uid,
@@ -85,6 +105,9 @@ pub(crate) fn tamper(bug: Bug, message: v1::HubMessage) -> Option<v1::HubMessage
         }),
         (Bug::AlwaysCurrent, Down::HeartbeatAck(ack)) => {
             Down::HeartbeatAck(v1::HeartbeatAck { current: true, ..ack })
+        }
+        (Bug::NeverAdopted, Down::HeartbeatAck(ack)) => {
+            Down::HeartbeatAck(v1::HeartbeatAck { current: true, adopted: u64::MAX, ..ack })
         }
         (_, message) => message,
     };
@@ -100,6 +123,7 @@ pub(crate) fn tamper_report(
     match (bug, &mut message.message) {
         (Bug::RestoreUnseen, Some(Up::Hello(hello))) => hello.epoch = 0,
         (Bug::RestoreUnseen, Some(Up::Heartbeat(heartbeat))) => heartbeat.epoch = 0,
+        (Bug::ActedUnheard | Bug::NeverAdopted, Some(Up::Hello(hello))) => hello.acted = None,
         (Bug::VotesLost, Some(Up::Heartbeat(heartbeat))) => heartbeat.votes.clear(),
         (Bug::ReadyTooSoon, Some(Up::Status(status))) => {
             let Some(wanted) = status.key.as_ref().and_then(wanted) else { return };
@@ -108,6 +132,15 @@ pub(crate) fn tamper_report(
             told["readyReplicas"] = wanted.into();
             status.status = told.to_string().into();
         }
+        _ => {}
+    }
+}
+
+/// What a bug makes of what survivors say to each other.
+pub(crate) fn tamper_words(bug: Bug, words: &mut Vec<v1::Word>) {
+    match bug {
+        Bug::WordsLost => words.clear(),
+        Bug::HubTakenForDead => words.iter_mut().for_each(|word| word.hub_silent_ms = u64::MAX),
         _ => {}
     }
 }

@@ -1,13 +1,12 @@
 //! What befalls a world.
 
-use crate::dice::Dice;
 use crate::net::Node;
 use crate::site::Around;
 use crate::store::Data;
 use crate::world::World;
 
-/// Faults of one kind happen this often in a step, per mille, in a world that has them.
-const RATES: [(Fault, u64); 14] = [
+/// Faults of one kind happen this often in a step, of a thousand, in a mixed world that has them.
+pub(crate) const RATES: [(Fault, u64); 14] = [
     (Fault::StreamBreaks, 14),
     (Fault::WayShut, 14),
     (Fault::HubKilled, 6),
@@ -25,7 +24,7 @@ const RATES: [(Fault, u64); 14] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// A stream breaks, and its ends notice one after the other.
     StreamBreaks,
     /// A way is shut in one direction.
@@ -49,32 +48,18 @@ enum Fault {
     MemberApiAway,
     /// The hub reaches nobody.
     HubAlone,
+    /// The hub and one agent do not hear each other, or one does not hear the other, for longer than leases last.
+    CutOff,
+    /// The hub, all agents and DNS servers die at once, and the store is restored from a backup.
+    PowerCut,
+    /// A member's own user puts something of the same name where a copy was.
+    Usurped,
 }
 
-/// What a world is made of, and which faults it has: worlds with few kinds of faults get further.
-pub(crate) struct Plan {
-    pub(crate) sites: usize,
-    pub(crate) servers: usize,
-    /// It has a workload that may run in one cluster at a time.
-    pub(crate) exclusive: bool,
-    /// The federation's API takes its time.
-    pub(crate) slow_api: bool,
-    faults: Vec<(Fault, u64)>,
-}
-
-impl Plan {
-    pub(crate) fn new(dice: &mut Dice) -> Self {
-        let exclusive = dice.chance(300);
-        let allowed = |fault: Fault| match fault {
-            // What the leases do not cover: see docs/adr/0010-fencing.md.
-            Fault::AgentKilled | Fault::MemberApiAway | Fault::CalendarSet | Fault::Restored => !exclusive,
-            _ => true,
-        };
-        let faults = RATES.into_iter().filter(|(fault, _)| allowed(*fault) && dice.chance(450)).collect();
-        // Mostly small: more takes longer, and shows little more.
-        let sites = if dice.chance(100) { 5 } else { dice.between(2, 4) as usize };
-        let servers = if exclusive { dice.below(2) } else { dice.between(1, 3) } as usize;
-        Self { sites, servers, exclusive, slow_api: dice.chance(400), faults }
+impl Fault {
+    /// Whether agents' leases hold whatever it does: see docs/adr/0010-fencing.md.
+    pub(crate) fn is_covered_by_leases(self) -> bool {
+        !matches!(self, Self::AgentKilled | Self::MemberApiAway | Self::CalendarSet | Self::Restored)
     }
 }
 
@@ -111,7 +96,7 @@ impl World {
         }
     }
 
-    fn happen(&mut self, fault: Fault) {
+    pub(crate) fn happen(&mut self, fault: Fault) {
         let now = self.now;
         let site = self.dice.index(self.sites.len());
         match fault {
@@ -190,18 +175,7 @@ impl World {
                     Node::Server(index) => self.servers[index].clock.jump(by_ms),
                 }
             }
-            Fault::Restored => match self.faults.backup.take() {
-                None => {
-                    self.checks.note(now, || "a backup of the store is made".into());
-                    self.faults.backup = Some(self.store.0.lock().data.clone());
-                }
-                Some(backup) => {
-                    self.checks.note(now, || "the store is restored from the backup".into());
-                    self.faults.restores += 1;
-                    self.kill_hub(2_000);
-                    self.store.0.lock().data = backup;
-                }
-            },
+            Fault::Restored => self.restore(),
             Fault::SiteDark => {
                 let until = now + self.dice.between(1_000, 15_000);
                 self.checks.note(now, || format!("c{site}: users reach nothing until {until}"));
@@ -234,6 +208,53 @@ impl World {
                     self.net.shut(Node::Hub, Node::Server(index), until);
                     self.net.shut(Node::Server(index), Node::Hub, until);
                 }
+            }
+            Fault::CutOff => {
+                let until = now + self.dice.between(8_000, 30_000);
+                self.checks
+                    .note(now, || format!("the hub and c{site} are cut off from each other until {until}"));
+                let ways = self.dice.below(3);
+                if ways != 1 {
+                    self.net.shut(Node::Hub, Node::Site(site), until);
+                }
+                if ways != 2 {
+                    self.net.shut(Node::Site(site), Node::Hub, until);
+                }
+            }
+            Fault::PowerCut => {
+                if self.faults.backup.is_some() {
+                    for index in 0..self.sites.len() {
+                        let down_ms = self.dice.between(50, 500);
+                        self.sites[index].kill(now, down_ms);
+                    }
+                    for index in 0..self.servers.len() {
+                        let down_ms = self.dice.between(50, 500);
+                        self.servers[index].kill(now, down_ms, false);
+                    }
+                }
+                self.restore();
+            }
+            Fault::Usurped => {
+                let (dice, checks) = (&mut self.dice, &mut self.checks);
+                let mut around = Around { now, calm: false, bug: crate::bug::Bug::None, dice, checks };
+                self.sites[site].usurp(&mut around);
+            }
+        }
+    }
+
+    /// Makes a backup of the store, or restores the store from the one that there is.
+    fn restore(&mut self) {
+        let now = self.now;
+        match self.faults.backup.take() {
+            None => {
+                self.checks.note(now, || "a backup of the store is made".into());
+                self.faults.backup = Some(self.store.0.lock().data.clone());
+            }
+            Some(backup) => {
+                self.checks.note(now, || "the store is restored from the backup".into());
+                self.faults.restores += 1;
+                self.kill_hub(2_000);
+                self.store.0.lock().data = backup;
             }
         }
     }

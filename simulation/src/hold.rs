@@ -2,15 +2,32 @@
 
 use crate::bug::Bug;
 use crate::check::Violation;
-use crate::users::{SOLO, WEB};
+use crate::users::{SOLO, WEB, WORKER};
 use crate::world::World;
 
 impl World {
-    /// Uid of the Deployment web, unless its user deleted it.
-    pub(crate) fn web(&self) -> Option<String> {
+    /// Uids of the workloads that may run anywhere, unless their users deleted them.
+    pub(crate) fn workloads(&self) -> [Option<String>; 2] {
         let store = self.store.0.lock();
-        let web = store.data.objects.get(WEB).filter(|_| !store.is_deleting(WEB))?;
-        web.pointer("/metadata/uid")?.as_str().map(str::to_owned)
+        [WEB, WORKER].map(|path| {
+            let workload = store.data.objects.get(path).filter(|_| !store.is_deleting(path))?;
+            workload.pointer("/metadata/uid")?.as_str().map(str::to_owned)
+        })
+    }
+
+    /// An agent acted on its plans: only where more than half of all voters miss the hub.
+    pub(crate) fn may_act(&self, index: usize) -> Result<(), Violation> {
+        let agents = self.sites.iter().map(|site| &site.hearing);
+        let voters = agents.chain(self.servers.iter().map(|server| &server.hearing));
+        let missing = voters.filter(|voter| voter.missed_it(self.now)).count();
+        let all = self.sites.len() + self.servers.len();
+        if missing * 2 > all {
+            return Ok(());
+        }
+        Err(Violation(format!(
+            "{}: it acts on its plans, and of {all} voters {missing} miss the hub",
+            self.sites[index].name
+        )))
     }
 
     pub(crate) fn ready(&self, uid: Option<&str>) -> usize {

@@ -33,7 +33,7 @@ const WORKERS: usize = 3;
 struct Watch {
     words: Pipe<Word>,
     // As the controller was, or will be, told.
-    known: BTreeMap<String, Value>,
+    known: BTreeMap<String, Arc<Value>>,
 }
 
 struct Process {
@@ -171,10 +171,10 @@ impl Watch {
         let path = path(&change.object);
         if change.present {
             self.known.insert(path, change.object.clone());
-            self.words.send(at, Word::Present(change.object));
+            self.words.send(at, Word::Present(Value::clone(&change.object)));
         } else {
             self.known.remove(&path);
-            self.words.send(at, Word::Gone(change.object));
+            self.words.send(at, Word::Gone(Arc::unwrap_or_clone(change.object)));
         }
     }
 }
@@ -196,10 +196,10 @@ fn list(collection: &str, watch: &mut Watch, store: &Shared, around: &mut Around
     for (_, gone) in
         std::mem::take(&mut watch.known).into_iter().filter(|(path, _)| !there.contains_key(path))
     {
-        watch.words.send(at, Word::Gone(gone));
+        watch.words.send(at, Word::Gone(Arc::unwrap_or_clone(gone)));
     }
     for object in there.values() {
-        watch.words.send(at, Word::Present(object.clone()));
+        watch.words.send(at, Word::Present(Value::clone(object)));
     }
     watch.words.send(at, Word::Synced);
     watch.known = there;

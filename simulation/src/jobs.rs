@@ -74,8 +74,12 @@ impl Site {
         else {
             return Ok(());
         };
-        let result =
-            if !around.calm && around.dice.chance(30) { ApplyResult::Refused } else { ApplyResult::Applied };
+        let stranger = self.member.copies.get(&entry.key).is_some_and(|copy| copy.foreign);
+        let result = if stranger || (!around.calm && around.dice.chance(30)) {
+            ApplyResult::Refused
+        } else {
+            ApplyResult::Applied
+        };
         agent.session.applied(
             clock,
             v1::Applied {
@@ -138,6 +142,35 @@ impl Site {
             agent.session.withdrawn(key, uid, epoch, Outcome { result, message: String::new() });
         }
         Ok(())
+    }
+
+    /// A user of the member puts something where a ConfigMap's copy was, and the agent sees it.
+    pub(crate) fn usurp(&mut self, around: &mut Around<'_>) {
+        let maps: Vec<&Key> = self.member.copies.keys().filter(|key| key.resource == "configmaps").collect();
+        if maps.is_empty() {
+            return;
+        }
+        let key = maps[around.dice.index(maps.len())].clone();
+        around.checks.note(around.now, || format!("{}: a user of the member replaces {key}", self.name));
+        self.member.usurp(&key);
+        self.correct(&key, around);
+    }
+
+    /// What users of the member put there is gone.
+    pub(crate) fn reclaim(&mut self, around: &mut Around<'_>) {
+        let strangers = self.member.copies.iter().filter(|(_, copy)| copy.foreign);
+        let keys: Vec<Key> = strangers.map(|(key, _)| key.clone()).collect();
+        self.member.reclaim();
+        for key in keys {
+            self.correct(&key, around);
+        }
+    }
+
+    /// Something that is held was changed by hand: it is applied again.
+    fn correct(&mut self, key: &Key, around: &mut Around<'_>) {
+        if let Some(entry) = self.disk.entries.get(key).filter(|entry| entry.state == State::Held).cloned() {
+            self.submit(Job::Apply(entry), around);
+        }
     }
 
     pub(crate) fn delete(

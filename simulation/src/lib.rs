@@ -14,6 +14,8 @@
 //! or DNS servers; no user gets an empty answer; what may run in one cluster at a time runs in one. When faults stop,
 //! everything agrees within a bounded time.
 //!
+//! Most worlds are of some kinds of faults at random; others tell a [`Story`] that would take thousands of those to happen.
+//!
 //! [`Bug`] lists bugs that are planted around the parts, and the check that catches each.
 
 mod agree;
@@ -21,22 +23,27 @@ mod bug;
 mod check;
 mod clock;
 mod dice;
+mod disk;
 mod faults;
+mod hearing;
 mod hold;
 mod hub;
 mod jobs;
 mod member;
 mod net;
+mod outage;
 mod pipe;
 mod run;
 mod server;
 mod site;
 mod store;
+mod story;
 mod talk;
 mod users;
 mod world;
 
 pub use bug::Bug;
 pub use check::Violation;
-pub use run::{OnFailure, Outcome, catch, replay, run};
+pub use run::{Case, OnFailure, Outcome, catch, replay, run};
+pub use story::Story;
 pub use world::{Tally, World};

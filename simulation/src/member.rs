@@ -32,6 +32,8 @@ pub(crate) struct Copy {
     look_at: Option<u64>,
     observed: i64,
     told: Option<Counts>,
+    /// A user of the member put it there: it is not the federation's.
+    pub(crate) foreign: bool,
 }
 
 impl Copy {
@@ -58,8 +60,11 @@ impl Copy {
             self.look_at = None;
             self.observed = self.member_generation;
             let wanted = self.replicas().unwrap_or(0).max(0) as usize;
-            let mut standing = self.pods.iter_mut().filter(|pod| pod.ends_at.is_none());
-            for pod in standing.by_ref().skip(wanted) {
+            let mut standing: Vec<&mut Pod> =
+                self.pods.iter_mut().filter(|pod| pod.ends_at.is_none()).collect();
+            // As the ReplicaSet controller ranks them: those that are not ready go first.
+            standing.sort_by_key(|pod| pod.ready_at > now);
+            for pod in standing.into_iter().skip(wanted) {
                 pod.ends_at = Some(now + dice.between(0, GRACE_MS));
             }
             let have = self.pods.iter().filter(|pod| pod.ends_at.is_none()).count();
@@ -113,6 +118,7 @@ impl Member {
             look_at: None,
             observed: 0,
             told: None,
+            foreign: false,
         };
         let copy = self.copies.entry(entry.key.clone()).or_insert(fresh);
         if copy.body.get("spec") != body.get("spec") {
@@ -133,6 +139,20 @@ impl Member {
             let end = pod.ends_at.unwrap_or_else(|| now + dice.between(0, GRACE_MS));
             self.ending.push((copy.uid.clone(), end));
         }
+    }
+
+    /// A user of the member puts something else where a copy was.
+    pub(crate) fn usurp(&mut self, key: &Key) {
+        if let Some(copy) = self.copies.get_mut(key) {
+            copy.uid = "a stranger's".into();
+            copy.body = Value::Null;
+            copy.foreign = true;
+        }
+    }
+
+    /// Users of the member take away what they put there.
+    pub(crate) fn reclaim(&mut self) {
+        self.copies.retain(|_, copy| !copy.foreign);
     }
 
     /// Whether pods of a template may be at work here.

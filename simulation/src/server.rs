@@ -19,6 +19,7 @@ use crate::bug::Bug;
 use crate::check::{Checks, Violation};
 use crate::clock::Clock;
 use crate::dice::Dice;
+use crate::hearing::Hearing;
 use crate::pipe::Pipe;
 use crate::site::{Around, probe};
 
@@ -26,6 +27,9 @@ use crate::site::{Around, probe};
 const LOOK_MS: u64 = 500;
 /// What is seen is said again this often, milliseconds.
 const VOTES_MS: u64 = 3000;
+
+/// A stream that is silent for so long is known to be, milliseconds.
+const KEEPALIVE_MS: u64 = 10_000;
 
 struct Process {
     state: State,
@@ -48,6 +52,9 @@ pub(crate) struct Server {
     pub(crate) cut_at: Option<u64>,
     pub(crate) connects_at: u64,
     pub(crate) starts_at: u64,
+    pub(crate) hearing: Hearing,
+    // When both ways to the hub were last open.
+    reached_at: u64,
     process: Option<Process>,
     disk: Memory,
     metrics: Arc<DnsMetrics>,
@@ -68,6 +75,8 @@ impl Server {
             cut_at: None,
             connects_at: 0,
             starts_at: 0,
+            hearing: Hearing::default(),
+            reached_at: 0,
             process: None,
             disk: Memory::default(),
             metrics: Arc::new(DnsMetrics::default()),
@@ -132,6 +141,15 @@ impl Server {
         }
     }
 
+    /// Says whether the hub is reached; a stream on which nothing comes back is given up.
+    pub(crate) fn reaches_hub(&mut self, now: u64, reached: bool) {
+        if reached {
+            self.reached_at = now;
+        } else if now - self.reached_at >= KEEPALIVE_MS && self.stream.is_some() {
+            self.cut(now, 0);
+        }
+    }
+
     pub(crate) fn wants_to_connect(&self, now: u64) -> bool {
         self.process.as_ref().is_some_and(|process| process.talk.is_none()) && now >= self.connects_at
     }
@@ -160,6 +178,7 @@ impl Server {
             }
         }
         if let Some(talk) = &mut process.talk {
+            self.hearing.note(now);
             while let Some(mut update) = self.down.receive(now, hub_to_server) {
                 self.before.clone_from(&self.disk.lock());
                 if around.bug == Bug::ZonesUnfenced && around.dice.chance(200) {

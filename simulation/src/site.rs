@@ -5,25 +5,18 @@ use std::collections::{BTreeMap, VecDeque};
 use federation_core::probe::{Ended, Failure};
 use federation_prober::Probing;
 use hub_protocol::Key;
-use hub_protocol::agent::{self, Action, Desired, Entry, Facts, Persist, State, Vitals};
+use hub_protocol::agent::{self, Action, Desired, Entry, Facts, State, Vitals};
 use proto::v1;
 
 use crate::bug::Bug;
 use crate::check::{Checks, Violation};
 use crate::clock::Clock;
 use crate::dice::Dice;
+use crate::disk::Disk;
+use crate::hearing::Hearing;
 use crate::jobs::Job;
 use crate::member::Member;
 use crate::pipe::Pipe;
-
-/// What stands on the agent's disk.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Disk {
-    pub(crate) entries: BTreeMap<Key, Entry>,
-    epoch: u64,
-    incarnation: String,
-    plans: v1::KeptPlans,
-}
 
 /// The agent's process.
 pub(crate) struct Agent {
@@ -72,6 +65,7 @@ pub(crate) struct Site {
     pub(crate) meets: Option<(v1::Word, Vec<v1::MeetingPoint>)>,
     /// Words on their way to the agent, by the server that they are from.
     pub(crate) words: Pipe<(String, Vec<v1::Word>)>,
+    pub(crate) hearing: Hearing,
     pub(crate) acts: u64,
     pub(crate) applied: u64,
     pub(crate) removed: u64,
@@ -107,6 +101,7 @@ impl Site {
             sessions: 0,
             meets: None,
             words: Pipe::default(),
+            hearing: Hearing::default(),
             acts: 0,
             applied: 0,
             removed: 0,
@@ -224,6 +219,7 @@ impl Site {
         while self.link.agent
             && let Some(message) = self.link.down.receive(now, hub_to_site)
         {
+            self.hearing.note(now);
             self.hear(clock, message, around)?;
         }
         let Some(agent) = &mut self.agent else { return Ok(()) };
@@ -379,19 +375,4 @@ pub(crate) fn probe(probing: &Probing, now: u64, reach: impl Fn(&str) -> bool) -
         probing.ended(attempt, Ended { outcome, certificate_not_after: None });
     }
     if attempts.is_empty() { now + wait.unwrap_or(1000).min(1000) } else { now }
-}
-
-impl Disk {
-    fn put(&mut self, persist: Persist) {
-        match persist {
-            Persist::Put(entry) => {
-                self.entries.insert(entry.key.clone(), entry);
-            }
-            Persist::Forget(key) => {
-                self.entries.remove(&key);
-            }
-            Persist::Meta { epoch, incarnation } => (self.epoch, self.incarnation) = (epoch, incarnation),
-            Persist::Plans(plans) => self.plans = *plans,
-        }
-    }
 }

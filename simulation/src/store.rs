@@ -8,7 +8,7 @@ use federation_controller::Direct;
 use federation_core::api::marks;
 use kube::core::Status;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::dice::Dice;
 
@@ -16,7 +16,7 @@ use crate::dice::Dice;
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub(crate) collection: String,
-    pub(crate) object: Value,
+    pub(crate) object: Arc<Value>,
     pub(crate) present: bool,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Change {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Data {
     /// By URL path.
-    pub(crate) objects: BTreeMap<String, Value>,
+    pub(crate) objects: BTreeMap<String, Arc<Value>>,
     revision: u64,
 }
 
@@ -68,9 +68,10 @@ fn text<'v>(object: &'v Value, pointer: &str) -> &'v str {
 }
 
 impl Store {
-    fn keep(&mut self, path: &str, mut object: Value) -> Value {
+    fn keep(&mut self, path: &str, mut object: Value) -> Arc<Value> {
         self.data.revision += 1;
         object["metadata"]["resourceVersion"] = self.data.revision.to_string().into();
+        let object = Arc::new(object);
         let change = Change { collection: collection_of(path), object: object.clone(), present: true };
         self.changes.push(change);
         self.data.objects.insert(path.to_owned(), object.clone());
@@ -101,7 +102,7 @@ impl Store {
 
     /// Changes an object as its user wants it.
     pub(crate) fn change(&mut self, path: &str, change: impl FnOnce(&mut Value)) {
-        let Some(mut object) = self.data.objects.get(path).cloned() else { return };
+        let Some(mut object) = self.data.objects.get(path).map(|object| Value::clone(object)) else { return };
         change(&mut object);
         if let Some(generation) = object.pointer_mut("/metadata/generation") {
             *generation = (generation.as_i64().unwrap_or_default() + 1).into();
@@ -111,7 +112,7 @@ impl Store {
 
     /// Deletes an object: at once, or when its finalizers are seen to.
     pub(crate) fn delete(&mut self, path: &str, propagation: &str) {
-        let Some(mut object) = self.data.objects.get(path).cloned() else { return };
+        let Some(object) = self.data.objects.get(path) else { return };
         let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
         if finalizers.is_none_or(Vec::is_empty) {
             return self.drop(path);
@@ -119,6 +120,7 @@ impl Store {
         if object.pointer("/metadata/deletionTimestamp").is_some() {
             return;
         }
+        let mut object = Value::clone(object);
         object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         object["metadata"]["annotations"][marks::DELETION_PROPAGATION] = propagation.into();
         self.keep(path, object);
@@ -131,12 +133,12 @@ impl Store {
             .is_some_and(|object| object.pointer("/metadata/deletionTimestamp").is_some())
     }
 
-    fn answer(&mut self, method: &str, path: &str, body: &Value) -> Result<Value, u16> {
+    fn answer(&mut self, method: &str, path: &str, body: Value) -> Result<Arc<Value>, u16> {
         match method {
             "GET" => self.data.objects.get(path).cloned().ok_or(404),
             "POST" => {
-                let name = text(body, "/metadata/name").to_owned();
-                let mut body = body.clone();
+                let name = text(&body, "/metadata/name").to_owned();
+                let mut body = body;
                 if let Some((_, rest)) = path.split_once("/namespaces/")
                     && let Some((namespace, _)) = rest.split_once('/')
                 {
@@ -152,21 +154,21 @@ impl Store {
                 if !same("/metadata/resourceVersion") {
                     return Err(409);
                 }
-                Ok(self.keep(path, body.clone()))
+                Ok(self.keep(path, body))
             }
             "DELETE" => {
                 self.data.objects.get(path).ok_or(404_u16)?;
                 self.drop(path);
-                Ok(json!({}))
+                Ok(Arc::default())
             }
-            "PATCH" => self.patch(path, body),
+            "PATCH" => self.patch(path, &body),
             _ => Err(405),
         }
     }
 
-    fn patch(&mut self, path: &str, patch: &Value) -> Result<Value, u16> {
+    fn patch(&mut self, path: &str, patch: &Value) -> Result<Arc<Value>, u16> {
         let path = path.strip_suffix("/status").unwrap_or(path);
-        let mut object = self.data.objects.get(path).cloned().ok_or(404_u16)?;
+        let mut object = Value::clone(self.data.objects.get(path).ok_or(404_u16)?);
         if let Some(operations) = patch.as_array() {
             for operation in operations {
                 let value = operation.get("value").cloned().unwrap_or_default();
@@ -191,7 +193,7 @@ impl Store {
             let none = finalizers.as_array().is_none_or(Vec::is_empty);
             if none && object.pointer("/metadata/deletionTimestamp").is_some() {
                 self.drop(path);
-                return Ok(object);
+                return Ok(Arc::new(object));
             }
         }
         Ok(self.keep(path, object))
@@ -229,18 +231,21 @@ impl Direct for Shared {
                     store.killed = true;
                     // Half of them are carried out, and nobody hears of it.
                     if store.writes.is_multiple_of(2) {
-                        let _ = store.answer(method, request.uri().path(), &body);
+                        let _ = store.answer(method, request.uri().path(), body);
                     }
                     return None;
                 }
             }
         }
-        Some(store.answer(method, request.uri().path(), &body).map_err(failed))
+        let answer = store.answer(method, request.uri().path(), body);
+        Some(answer.map(Arc::unwrap_or_clone).map_err(failed))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -263,8 +268,8 @@ mod tests {
         store.delete(path, "Background");
         assert!(store.is_deleting(path));
         let patch = |version: &str| json!({"metadata": {"resourceVersion": version, "finalizers": []}});
-        assert_eq!(store.answer("PATCH", path, &patch("1")), Err(409));
-        assert!(store.answer("PATCH", path, &patch("2")).is_ok());
+        assert_eq!(store.answer("PATCH", path, patch("1")), Err(409));
+        assert!(store.answer("PATCH", path, patch("2")).is_ok());
         assert!(store.data.objects.is_empty());
         assert_eq!(store.changes.last().map(|change| change.present), Some(false));
     }

@@ -2,7 +2,7 @@
 
 use proto::v1::{self, hub_message::Message as Down};
 
-use crate::bug::{Bug, tamper, tamper_report};
+use crate::bug::{Bug, tamper, tamper_report, tamper_words};
 use crate::check::Violation;
 use crate::net::{Node, delay};
 use crate::world::World;
@@ -109,8 +109,9 @@ impl World {
             let found = self.servers.iter().enumerate().find(|(_, server)| server.name == point.instance);
             let Some((number, server)) = found else { continue };
             if self.net.talk(Node::Site(index), Node::Server(number), now)
-                && let Some(words) = server.meet(now, &site.name, word.clone())
+                && let Some(mut words) = server.meet(now, &site.name, word.clone())
             {
+                tamper_words(self.bug, &mut words);
                 site.words.send(now + 2 * delay(&mut self.dice), (point.instance, words));
             }
         }

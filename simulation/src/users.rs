@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 use crate::check::Checks;
 use crate::dice::Dice;
 use crate::store::Store;
+use crate::story::{Habits, Plan};
 
 pub(crate) const WEB: &str = "/apis/apps/v1/namespaces/default/deployments/web";
+/// A workload that no Service is in front of.
+pub(crate) const WORKER: &str = "/apis/apps/v1/namespaces/default/deployments/worker";
 pub(crate) const SOLO: &str = "/apis/apps/v1/namespaces/default/deployments/solo";
 pub(crate) const SERVICE: &str = "/api/v1/namespaces/default/services/web";
 const POLICY: &str = "/apis/federation.rs/v1alpha1/namespaces/default/placementpolicies/spread";
@@ -21,7 +24,7 @@ fn configmap(number: u64) -> String {
 
 /// Whether a path is a template's.
 pub(crate) fn is_template(path: &str) -> bool {
-    path == WEB || path == SOLO || path == SERVICE || path.contains("/configmaps/m")
+    path == WEB || path == WORKER || path == SOLO || path == SERVICE || path.contains("/configmaps/m")
 }
 
 fn deployment(name: &str, replicas: i64) -> Value {
@@ -44,7 +47,7 @@ fn deployment(name: &str, replicas: i64) -> Value {
 }
 
 /// What a federation starts with.
-pub(crate) fn found(store: &mut Store, clusters: &[String], exclusive: bool) {
+pub(crate) fn found(store: &mut Store, clusters: &[String], plan: &Plan) {
     for name in clusters {
         let path = format!("/apis/federation.rs/v1alpha1/clusters/{name}");
         store.create(
@@ -66,6 +69,7 @@ pub(crate) fn found(store: &mut Store, clusters: &[String], exclusive: bool) {
             "spec": {
                 "resourceSelectors": [
                     {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+                    {"apiVersion": "apps/v1", "kind": "Deployment", "name": "worker"},
                     {"apiVersion": "v1", "kind": "ConfigMap"},
                     // Where its Service stays, users come, and replicas wait for them to leave.
                     {"apiVersion": "v1", "kind": "Service"},
@@ -74,7 +78,7 @@ pub(crate) fn found(store: &mut Store, clusters: &[String], exclusive: bool) {
             },
         }),
     );
-    if exclusive {
+    if plan.exclusive {
         store.create(
             EXCLUSIVE,
             json!({
@@ -90,6 +94,9 @@ pub(crate) fn found(store: &mut Store, clusters: &[String], exclusive: bool) {
         store.create(SOLO, deployment("solo", SOLO_REPLICAS));
     }
     store.create(WEB, deployment("web", 3));
+    if plan.worker {
+        store.create(WORKER, deployment("worker", 2));
+    }
     let selector = json!({"app": "web"});
     store.create(
         SERVICE,
@@ -103,42 +110,54 @@ pub(crate) fn found(store: &mut Store, clusters: &[String], exclusive: bool) {
 }
 
 /// Somebody does something.
-pub(crate) fn act(store: &mut Store, clusters: &[String], checks: &mut Checks, dice: &mut Dice, now: u64) {
-    match dice.below(10) {
-        0..5 => {
-            let path = configmap(dice.below(CONFIGMAPS));
-            write_configmap(store, &path, checks, dice, now);
-        }
-        5..7 => {
-            let replicas = dice.between(1, 7) as i64;
-            checks.note(now, || format!("user: {replicas} replicas of web"));
-            store.change(WEB, |object| object["spec"]["replicas"] = replicas.into());
-        }
-        7 => {
-            checks.note(now, || "user: another image of web".into());
-            let image = format!("i{}", dice.below(1000));
-            store.change(WEB, |object| {
-                object["spec"]["template"]["spec"]["containers"][0]["image"] = image.into();
-            });
-        }
-        8 if store.data.objects.contains_key(WEB) && dice.chance(300) => {
+pub(crate) fn act(
+    store: &mut Store,
+    clusters: &[String],
+    habits: Habits,
+    checks: &mut Checks,
+    dice: &mut Dice,
+    now: u64,
+) {
+    let Habits { configmaps, scale, image, remake, exclude, .. } = habits;
+    let mut drawn = dice.below(configmaps + scale + image + remake + exclude);
+    let mut is = |share: u64| {
+        let is = drawn < share;
+        drawn = drawn.saturating_sub(share);
+        is
+    };
+    if is(configmaps) {
+        let path = configmap(dice.below(CONFIGMAPS));
+        write_configmap(store, &path, checks, dice, now);
+    } else if is(scale) {
+        let workload = if store.data.objects.contains_key(WORKER) && dice.chance(300) { WORKER } else { WEB };
+        let replicas = dice.between(1, 7) as i64;
+        checks.note(now, || format!("user: {replicas} replicas of {workload}"));
+        store.change(workload, |object| object["spec"]["replicas"] = replicas.into());
+    } else if is(image) {
+        checks.note(now, || "user: another image of web".into());
+        let image = format!("i{}", dice.below(1000));
+        store.change(WEB, |object| {
+            object["spec"]["template"]["spec"]["containers"][0]["image"] = image.into();
+        });
+    } else if is(remake) {
+        if store.data.objects.contains_key(WEB) {
             checks.note(now, || "user: deletes the Deployment web and makes it anew later".into());
             delete(store, WEB, checks, dice);
-        }
-        8 if !store.data.objects.contains_key(WEB) => {
+        } else {
             store.create(WEB, deployment("web", 3));
         }
-        _ => {
-            // Leaves one cluster out, or none.
-            let excluded: Vec<&String> =
-                if dice.chance(500) { Vec::new() } else { vec![&clusters[dice.index(clusters.len())]] };
-            checks.note(now, || format!("user: the policy leaves out {excluded:?}"));
-            for cluster in &excluded {
-                checks.policy_excludes(cluster);
-            }
-            let exclude = json!(excluded);
-            store.change(POLICY, |object| object["spec"]["clusters"]["exclude"] = exclude);
+    } else if !store.data.objects.contains_key(WEB) {
+        store.create(WEB, deployment("web", 3));
+    } else {
+        // Leaves one cluster out, or none.
+        let excluded: Vec<&String> =
+            if dice.chance(300) { Vec::new() } else { vec![&clusters[dice.index(clusters.len())]] };
+        checks.note(now, || format!("user: the policy leaves out {excluded:?}"));
+        for cluster in &excluded {
+            checks.policy_excludes(cluster);
         }
+        let exclude = json!(excluded);
+        store.change(POLICY, |object| object["spec"]["clusters"]["exclude"] = exclude);
     }
 }
 

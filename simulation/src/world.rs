@@ -1,18 +1,21 @@
 //! One world: a hub with its store, members with their agents, DNS servers, users, and whatever befalls them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use dns_lb::wire::Name;
 
 use crate::bug::Bug;
 use crate::check::{Checks, Violation};
 use crate::dice::Dice;
-use crate::faults::{Faults, Plan};
+use crate::faults::Faults;
 use crate::hub::{Hub, ZONE};
 use crate::net::{Net, Node, delay};
+use crate::run::Case;
 use crate::server::{Server, users_ask};
 use crate::site::{Around, Site};
 use crate::store::Shared;
+use crate::story::{Habits, Plan, Story};
 use crate::users::{self, WEB};
 
 /// One step, milliseconds.
@@ -21,10 +24,10 @@ const STEP_MS: u64 = 100;
 const LONG_STEP_MS: u64 = 800;
 /// What keeps a world from agreeing for longer than this, milliseconds, is waited for.
 const WAITS_MS: u64 = 6_000;
-/// Faults happen for so long, milliseconds.
-const FAULTS_MS: u64 = 25_000;
 /// After the last fault everything agrees within this time, milliseconds: flapping members are held down for minutes.
 const CALM_MS: u64 = 400_000;
+/// Users who are asked what they get.
+const USERS: u64 = 16;
 /// When a site is lost in a world in which all is well, nobody is sent there after this time, milliseconds: three probes a second apart, and
 /// the way to every DNS server.
 const LED_AWAY_MS: u64 = 15_000;
@@ -93,18 +96,21 @@ pub struct World {
     pub(crate) faults: Faults,
     pub(crate) name: Name,
     pub(crate) look_at: u64,
+    // Of the sites.
+    names: Arc<[String]>,
 }
 
 impl World {
-    /// The world of a seed, with a bug planted in it. `verbose` worlds keep a trace.
-    pub fn new(seed: u64, bug: Bug, verbose: bool) -> Self {
+    /// The world of a case. `verbose` worlds keep a trace.
+    pub fn new(case: Case, verbose: bool) -> Self {
+        let Case { seed, bug, story } = case;
         let mut dice = Dice::new(seed);
-        let plan = Plan::new(&mut dice);
+        let plan = Plan::new(&mut dice, story);
         let store = Shared::default();
         let sites: Vec<Site> = (0..plan.sites).map(|index| Site::new(index, &mut dice)).collect();
         let servers = (0..plan.servers).map(|index| Server::new(index, &mut dice)).collect();
-        let names: Vec<String> = sites.iter().map(|site| site.name.clone()).collect();
-        users::found(&mut store.0.lock(), &names, plan.exclusive);
+        let names: Arc<[String]> = sites.iter().map(|site| site.name.clone()).collect();
+        users::found(&mut store.0.lock(), &names, &plan);
         let hub = Hub::new(store.clone(), &mut dice);
         if plan.slow_api {
             store.0.lock().slow = Some(Dice::new(dice.roll()));
@@ -126,6 +132,7 @@ impl World {
             faults: Faults::default(),
             name,
             look_at: 0,
+            names,
         }
     }
 
@@ -159,16 +166,29 @@ impl World {
     }
 
     fn live(&mut self) -> Result<(), Violation> {
-        while self.now < FAULTS_MS {
+        if self.plan.story == Story::Outage {
+            self.outage()?;
+        }
+        while self.now < self.plan.faults_ms {
             self.befall();
-            if self.dice.chance(40) {
-                let names: Vec<String> = self.sites.iter().map(|site| site.name.clone()).collect();
-                let mut store = self.store.0.lock();
-                users::act(&mut store, &names, &mut self.checks, &mut self.dice, self.now);
+            if self.dice.chance(self.plan.habits.rate) {
+                self.users_act(self.plan.habits);
             }
             self.step(STEP_MS)?;
         }
         self.heal();
+        self.converge()?;
+        self.lose_one()
+    }
+
+    /// A user of the API does something.
+    pub(crate) fn users_act(&mut self, habits: Habits) {
+        let mut store = self.store.0.lock();
+        users::act(&mut store, &self.names, habits, &mut self.checks, &mut self.dice, self.now);
+    }
+
+    /// Waits until everything agrees.
+    pub(crate) fn converge(&mut self) -> Result<(), Violation> {
         let end = self.now + CALM_MS;
         let (mut why, mut since) = (String::new(), self.now);
         while self.now < end {
@@ -182,14 +202,10 @@ impl World {
             // Nothing happens that fast any more, and less where something is waited for.
             let waits = self.now - since > WAITS_MS;
             self.step(if waits { LONG_STEP_MS } else { 2 * STEP_MS })?;
-            match self.disagreement() {
-                None => return self.lose_one(),
-                Some(reason) => {
-                    if reason != why {
-                        self.checks.note(self.now, || format!("not yet: {reason}"));
-                        (why, since) = (reason, self.now);
-                    }
-                }
+            let Some(reason) = self.disagreement() else { return Ok(()) };
+            if reason != why {
+                self.checks.note(self.now, || format!("not yet: {reason}"));
+                (why, since) = (reason, self.now);
             }
         }
         Err(Violation(format!("it did not converge within {} s of the last fault: {why}", CALM_MS / 1000)))
@@ -197,10 +213,18 @@ impl World {
 
     /// All is well: now users are served at one site no more, and are to be led away from it.
     fn lose_one(&mut self) -> Result<(), Violation> {
+        let sent = |server: &Server, address: &String| {
+            // Each user gets one of the addresses.
+            (0..USERS).any(|user| server.ask(&self.name, user).is_some_and(|answer| answer.contains(address)))
+        };
         let Some(server) = self.servers.first() else { return Ok(()) };
-        let answer = server.ask(&self.name, self.now).unwrap_or_default();
-        let lost = self.sites.iter().position(|site| answer.contains(&site.address));
-        let Some(lost) = lost.filter(|_| answer.len() > 1 && self.dice.chance(300)) else { return Ok(()) };
+        let answered: Vec<usize> =
+            (0..self.sites.len()).filter(|index| sent(server, &self.sites[*index].address)).collect();
+        let working = self.sites.iter().filter(|site| serves(site, self.now)).count();
+        if answered.is_empty() || working < 2 || !self.dice.chance(self.plan.loses) {
+            return Ok(());
+        }
+        let lost = answered[self.dice.index(answered.len())];
         let Site { name, address, .. } = &self.sites[lost];
         let (name, address) = (name.clone(), address.clone());
         self.checks.note(self.now, || format!("{name}: users reach nothing from here on"));
@@ -209,7 +233,8 @@ impl World {
         while self.now < end {
             self.step(STEP_MS)?;
             let sent = |server: &Server| {
-                server.ask(&self.name, self.now).is_some_and(|answer| answer.contains(&address))
+                (0..USERS)
+                    .any(|user| server.ask(&self.name, user).is_some_and(|answer| answer.contains(&address)))
             };
             if !self.servers.iter().any(sent) {
                 return Ok(());
@@ -230,17 +255,20 @@ impl World {
             store.down = false;
             store.kill_in = None;
         }
+        let (now, bug) = (self.now, self.bug);
         for site in &mut self.sites {
             site.dark_until = 0;
             site.api_down_until = 0;
+            let (dice, checks) = (&mut self.dice, &mut self.checks);
+            site.reclaim(&mut Around { now, calm: true, bug, dice, checks });
         }
     }
 
-    fn step(&mut self, by: u64) -> Result<(), Violation> {
+    pub(crate) fn step(&mut self, by: u64) -> Result<(), Violation> {
         self.now += by;
         let now = self.now;
         let reach: Vec<bool> = self.sites.iter().map(|site| serves(site, now)).collect();
-        let names: Vec<String> = self.sites.iter().map(|site| site.name.clone()).collect();
+        let names = self.names.clone();
         let reaches = |net: &Net, from: Node, cluster: &str| {
             names.iter().position(|name| name == cluster).is_some_and(|index| {
                 reach[index] && (from == Node::Site(index) || net.talk(from, Node::Site(index), now))
@@ -257,8 +285,8 @@ impl World {
         }
         self.watch_freeze();
         self.speak()?;
-        let web = self.web();
-        let ready = self.ready(web.as_deref());
+        let workloads = self.workloads();
+        let ready = workloads.each_ref().map(|uid| self.ready(uid.as_deref()));
         for index in 0..self.sites.len() {
             let open = self.net.is_open(Node::Hub, Node::Site(index), now);
             let net = &self.net;
@@ -268,7 +296,11 @@ impl World {
             if site.is_running() && now >= site.probe_at {
                 site.probe(now, |cluster| reaches(net, Node::Site(index), cluster));
             }
+            let acts = site.acts;
             site.step(open, &mut around)?;
+            if site.acts > acts {
+                self.may_act(index)?;
+            }
             self.connect(index);
             self.meet(index);
             let site = &mut self.sites[index];
@@ -279,8 +311,10 @@ impl World {
                 }
             }
         }
-        if let Some(uid) = &web {
-            self.checks.ready(uid, ready, self.ready(Some(uid)))?;
+        for (uid, before) in workloads.iter().zip(ready) {
+            if let Some(uid) = uid {
+                self.checks.ready(uid, before, self.ready(Some(uid)))?;
+            }
         }
         for index in 0..self.servers.len() {
             let open = self.net.is_open(Node::Hub, Node::Server(index), now);
@@ -288,6 +322,7 @@ impl World {
             let (dice, checks) = (&mut self.dice, &mut self.checks);
             let mut around = Around { now, calm, bug, dice, checks };
             let server = &mut self.servers[index];
+            server.reaches_hub(now, net.talk(Node::Hub, Node::Server(index), now));
             server.step(open, |cluster| reaches(net, Node::Server(index), cluster), &mut around)?;
             if server.wants_to_connect(now) {
                 server.connects_at = now + 1_000;

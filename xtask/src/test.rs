@@ -38,6 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             .step("dependencies", || cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
     }
     steps.step("build", || cargo(&["build", "--workspace", "--all-targets"]))?;
+    steps.step("simulation", simulation)?;
     if !options.no_clusters {
         steps.step("compatibility", compat::check)?;
     }
@@ -51,6 +52,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     tested?;
     println!("{}", steps.summary());
     Ok(())
+}
+
+/// Worlds of the whole federation, on all cores and beside nothing else: see docs/adr/0015-simulation.md.
+fn simulation() -> Result<()> {
+    // It was built with everything else, beside this program.
+    let here = std::env::current_exe().context("find this program")?;
+    command(Command::new(here.with_file_name("simulate")).args(["--seeds", "1000"]))
 }
 
 fn tests(no_clusters: bool) -> Result<()> {
