@@ -146,6 +146,28 @@ pub enum Failure {
         /// What is wrong.
         why: Unreadable,
     },
+    /// The log of a store that was not closed in order is not there.
+    #[error(
+        "the store's log is missing in {path}: the tables end at revision {after}, and what was acknowledged since stood in the log alone; bring its files back (log-*: a copy of the store is one of the whole folder), or, to go on without those writes, make an empty file {path}/lose-after-{after} and start again"
+    )]
+    LogMissing {
+        /// The folder.
+        path: String,
+        /// What the tables hold.
+        after: u64,
+    },
+    /// Something that was acknowledged cannot be read.
+    #[error(
+        "the store's log in {path} is damaged: the writes after revision {after} and before {next} cannot be read, and they were acknowledged; restore the folder from a copy, or, to go on without all writes after revision {after}, make an empty file {path}/lose-after-{after} and start again"
+    )]
+    LogDamaged {
+        /// The folder.
+        path: String,
+        /// The last revision before the damage.
+        after: u64,
+        /// The first revision behind it.
+        next: u64,
+    },
     /// The files are of another format.
     #[error(
         "the store has format {found}, this version reads format {expected}: use the version that wrote it"

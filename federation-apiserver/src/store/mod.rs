@@ -8,14 +8,17 @@
 //! See docs/adr/0001-store.md for the choice of the engine, and docs/adr/0002-watch-cache.md for the cache.
 
 mod backend;
+mod checkpoint;
 mod embedded;
 mod encoded;
 mod encryption;
-mod journal;
 mod key;
+mod log;
 mod object;
+mod recent;
 mod record;
 mod storage;
+mod tables;
 mod write;
 mod writer;
 

@@ -45,12 +45,13 @@ fn take<'a, T: Deserialize<'a>>(row: &'a [u8]) -> Result<(T, &'a [u8]), String> 
     Ok((serde_json::from_slice(json).map_err(|error| error.to_string())?, rest))
 }
 
-pub(crate) fn encode(change: &Change, encryption: &Encryption) -> Vec<u8> {
+/// Appends a change as a row.
+pub(crate) fn append(row: &mut Vec<u8>, change: &Change, encryption: &Encryption) {
     let object = &change.object;
     let seals = encryption.seals(&object.key.resource);
-    let mut row = Vec::with_capacity(512 + object.bytes.len());
+    row.reserve(512 + object.bytes.len());
     row.push(if change.deleted { DELETED } else { 0 });
-    put(&mut row, &HeaderRef { key: &object.key, meta: (!seals).then_some(&object.meta) });
+    put(row, &HeaderRef { key: &object.key, meta: (!seals).then_some(&object.meta) });
     if seals {
         let mut text = Vec::with_capacity(256 + object.bytes.len());
         put(&mut text, &object.meta);
@@ -59,7 +60,6 @@ pub(crate) fn encode(change: &Change, encryption: &Encryption) -> Vec<u8> {
     } else {
         row.extend_from_slice(&object.bytes);
     }
-    row
 }
 
 /// A row whose body is as it is on the disk.

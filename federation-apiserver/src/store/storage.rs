@@ -10,15 +10,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Backend, Embedded, Encryption, Key, ResourceKey, Stored, Write, WriteError,
-    backend::Failure,
-    writer::{self, Request},
+    Backend, Embedded, Encryption, Key, ResourceKey, Stored, Write, WriteError, backend::Failure,
+    writer::Lane,
 };
 use crate::cache::{Bounds, Cache, Event, Expired, Snapshot, SnapshotError, Watch};
 
@@ -73,10 +69,16 @@ pub struct Storage {
 
 struct Shared {
     cache: Arc<Cache>,
-    queue: mpsc::Sender<Request>,
+    lane: Arc<Lane>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
     incarnation: String,
     broken: Arc<AtomicBool>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.lane.close();
+    }
 }
 
 impl Storage {
@@ -107,9 +109,9 @@ impl Storage {
         cache.advance(backend.revision());
         let incarnation = backend.incarnation().to_owned();
         let broken = Arc::new(AtomicBool::new(false));
-        let (queue, thread) =
-            writer::spawn(backend, Arc::clone(&cache), Arc::clone(&broken)).map_err(OpenError::Thread)?;
-        let shared = Shared { cache, queue, writer: Mutex::new(Some(thread)), incarnation, broken };
+        let (lane, thread) =
+            Lane::start(backend, Arc::clone(&cache), Arc::clone(&broken)).map_err(OpenError::Thread)?;
+        let shared = Shared { cache, lane, writer: Mutex::new(Some(thread)), incarnation, broken };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -119,12 +121,7 @@ impl Storage {
         if !write.key().is_well_formed() {
             return Err(WriteError::Unavailable(format!("{:?} cannot be a key", write.key()).into()));
         }
-        let (answer, verdict) = oneshot::channel();
-        let request = Request::Write { operation: Box::new(write.into()), answer };
-        self.shared.queue.try_send(request).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => WriteError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => closed(),
-        })?;
+        let verdict = self.shared.lane.send(write.into())?;
         verdict.await.unwrap_or_else(|_| Err(closed()))
     }
 
@@ -170,14 +167,12 @@ impl Storage {
 
     /// Whether the store still takes writes.
     pub fn is_open(&self) -> bool {
-        !self.shared.queue.is_closed() && !self.shared.broken.load(Ordering::Relaxed)
+        !self.shared.lane.is_closed() && !self.shared.broken.load(Ordering::Relaxed)
     }
 
     /// Finishes the writes that wait, ends all watches and releases the files. Other clones refuse writes from here on.
     pub async fn close(self) {
-        if self.shared.queue.send(Request::Close).await.is_err() {
-            return;
-        }
+        self.shared.lane.close();
         let thread = self.shared.writer.lock().take();
         if let Some(thread) = thread {
             let _ended = tokio::task::spawn_blocking(move || thread.join()).await;

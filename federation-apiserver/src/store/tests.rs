@@ -6,6 +6,7 @@ mod conformance;
 mod crash;
 mod encryption;
 mod kms;
+mod log;
 mod storage;
 
 use serde_json::{Value, json};

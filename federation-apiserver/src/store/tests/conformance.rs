@@ -1,6 +1,6 @@
 //! What every engine must do. `check` takes an opener, so that another engine passes by adding one test.
 
-use super::*;
+use super::{super::log, *};
 
 /// Runs the suite; `open` opens the same data each time it is called.
 fn check(open: &dyn Fn() -> Box<dyn Backend>) {
@@ -99,6 +99,13 @@ fn check(open: &dyn Fn() -> Box<dyn Backend>) {
 fn the_embedded_engine_conforms() {
     let folder = tempfile::tempdir().unwrap();
     check(&|| Box::new(Embedded::open(folder.path(), Encryption::default()).unwrap()));
+}
+
+#[test]
+fn the_embedded_engine_conforms_with_segments_of_one_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let sizes = log::Sizes { first: 4096, others: 4096, count: 2 };
+    check(&|| Box::new(Embedded::open_sized(folder.path(), Encryption::default(), sizes).unwrap()));
 }
 
 #[test]

@@ -32,8 +32,15 @@ async fn open(folder: &Path, encryption: Encryption) -> Result<Storage, OpenErro
 }
 
 fn on_disk(folder: &Path, text: &str) -> bool {
-    let bytes = std::fs::read(folder.join("store.redb")).unwrap();
-    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    files.any(|file| {
+        let bytes = if file.file_type().unwrap().is_file() {
+            std::fs::read(file.path()).unwrap()
+        } else {
+            Vec::new()
+        };
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
 }
 
 async fn write_both(storage: &Storage) {

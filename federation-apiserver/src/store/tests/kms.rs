@@ -135,8 +135,15 @@ async fn write(storage: &Storage, name: &str) {
 }
 
 fn on_disk(folder: &Path, text: &str) -> bool {
-    let bytes = std::fs::read(folder.join("store.redb")).unwrap();
-    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    files.any(|file| {
+        let bytes = if file.file_type().unwrap().is_file() {
+            std::fs::read(file.path()).unwrap()
+        } else {
+            Vec::new()
+        };
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
 }
 
 #[tokio::test]
