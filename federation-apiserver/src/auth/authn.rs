@@ -100,7 +100,7 @@ impl Authenticator {
             Some(Err(why)) => told.push(why),
             None => {}
         }
-        match self.others.oidc.identify(token, now).await {
+        match Box::pin(self.others.oidc.identify(token, now)).await {
             // A provider's token is good for this server, as a static one is.
             Some(Ok(user)) if audiences.is_empty() || audiences.iter().any(|asked| own.contains(asked)) => {
                 let asked = if audiences.is_empty() { own } else { audiences };
@@ -112,7 +112,7 @@ impl Authenticator {
             None => {}
         }
         if let Some(webhook) = &self.others.webhook {
-            match webhook.identify(token, audiences, own).await {
+            match Box::pin(webhook.identify(token, audiences, own)).await {
                 Some(Ok(identity)) => return Ok(identity),
                 Some(Err(why)) => told.push(why),
                 None => {}

@@ -97,7 +97,7 @@ impl Authorizer {
             let reason = match mode {
                 Mode::Webhook => {
                     let Some(webhook) = webhooks.next() else { continue };
-                    match webhook.decide(user, asked).await {
+                    match Box::pin(webhook.decide(user, asked)).await {
                         Decision::NoOpinion(reason) => reason,
                         Decision::Failed(why) => {
                             failed.get_or_insert(why);

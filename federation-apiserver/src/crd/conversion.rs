@@ -231,14 +231,15 @@ fn converter(kind: &Kind) -> Option<(&Converter, &str)> {
     Some((custom.converter.as_deref()?, &custom.api_version))
 }
 
-/// A stored object as a kind shows it, but for what pruning and defaults do. Free unless a webhook converts the kind.
+/// A stored object as a kind shows it, but for what pruning and defaults do. Free unless a webhook converts the kind: what asks one is boxed
+/// here as elsewhere, since it is many times as large as all else on the way of a request, which is moved a few times.
 pub(crate) async fn seen(
     storage: &Storage,
     kind: &Kind,
     stored: &Arc<Stored>,
 ) -> Result<Arc<Stored>, ApiError> {
     match converter(kind) {
-        Some((converter, wanted)) => converter.seen(&storage.snapshot(), stored, wanted).await,
+        Some((converter, wanted)) => Box::pin(converter.seen(&storage.snapshot(), stored, wanted)).await,
         None => Ok(Arc::clone(stored)),
     }
 }
@@ -250,7 +251,7 @@ pub(crate) async fn seen_all(
     items: Vec<Arc<Stored>>,
 ) -> Result<Vec<Arc<Stored>>, ApiError> {
     match converter(kind) {
-        Some((converter, wanted)) => converter.seen_all(&storage.snapshot(), items, wanted).await,
+        Some((converter, wanted)) => Box::pin(converter.seen_all(&storage.snapshot(), items, wanted)).await,
         None => Ok(items),
     }
 }
@@ -259,7 +260,7 @@ pub(crate) async fn seen_all(
 pub(crate) async fn to_stored(storage: &Storage, kind: &Kind, object: Value) -> Result<Value, ApiError> {
     let custom = kind.custom.as_ref().filter(|custom| custom.converter.is_some());
     let object = match custom {
-        Some(custom) => one(storage, custom, object, &custom.storage_version).await?,
+        Some(custom) => Box::pin(one(storage, custom, object, &custom.storage_version)).await?,
         None => object,
     };
     Ok(kind.to_stored(object))
@@ -275,7 +276,7 @@ pub(crate) async fn between(
     let custom = to.custom.as_ref().filter(|custom| custom.converter.is_some());
     match custom {
         Some(custom) => {
-            let mut object = one(storage, custom, object, &custom.api_version).await?;
+            let mut object = Box::pin(one(storage, custom, object, &custom.api_version)).await?;
             custom.complete(&mut object);
             Ok(object)
         }

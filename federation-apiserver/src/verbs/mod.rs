@@ -56,18 +56,18 @@ pub(crate) async fn dispatch(
         }
         ("get", _) => read::get(&call).await,
         ("list", None) => list::list(&call).await,
-        ("create", None) if review::is_review(call.kind.group) => review::create(&mut call).await,
+        ("create", None) if review::is_review(call.kind.group) => Box::pin(review::create(&mut call)).await,
         ("create", Some("token")) if call.kind.plural == "serviceaccounts" => token::create(&mut call),
-        ("create", None) if call.kind.kind == "Binding" => pod::bind(&mut call).await,
-        ("create", Some("binding")) if call.kind.plural == "pods" => pod::bind(&mut call).await,
-        ("create", Some("eviction")) if call.kind.plural == "pods" => pod::evict(&mut call).await,
+        ("create", None) if call.kind.kind == "Binding" => Box::pin(pod::bind(&mut call)).await,
+        ("create", Some("binding")) if call.kind.plural == "pods" => Box::pin(pod::bind(&mut call)).await,
+        ("create", Some("eviction")) if call.kind.plural == "pods" => Box::pin(pod::evict(&mut call)).await,
         ("create", None) if call.path.name.is_none() => create::create(&mut call).await,
         ("update", Some("scale")) => scale::update(&mut call).await,
         ("update", _) if call.path.name.is_some() => update::update(&mut call).await,
         ("patch", Some("scale")) => scale::patch(&mut call).await,
         ("patch", _) if call.path.name.is_some() => patch::patch(&mut call).await,
         ("delete", None) => delete::delete(&mut call).await,
-        ("deletecollection", None) => delete::delete_collection(&mut call).await,
+        ("deletecollection", None) => Box::pin(delete::delete_collection(&mut call)).await,
         _ => {
             tracing::debug!(%method, verb, "no such verb");
             Err(ApiError::no_such_method())

@@ -79,7 +79,7 @@ impl Call {
         let mut versions = OtherVersions::new(self);
         for _ in 0..ROUNDS {
             let outcome = step(object_type.with_versions(&versions), &manager);
-            if !versions.learn(self).await? {
+            if !Box::pin(versions.learn(self)).await? {
                 return outcome;
             }
         }

@@ -124,7 +124,8 @@ impl<'a> Write<'a> {
             if round > 0 && !turns.again.contains(&index) {
                 continue;
             }
-            let Some(next) = self.mutate_by(hook, current.as_ref(), round, index).await? else { continue };
+            let asked = Box::pin(self.mutate_by(hook, current.as_ref(), round, index));
+            let Some(next) = asked.await? else { continue };
             if current.as_ref() != Some(&next) {
                 turns.changed();
                 current = Some(next);
