@@ -3,7 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -107,9 +107,9 @@ pub(crate) struct Classes {
     changed: AtomicBool,
 }
 
-fn keys() -> [ResourceKey; 2] {
+static KEYS: LazyLock<[ResourceKey; 2]> = LazyLock::new(|| {
     ["flowschemas", "prioritylevelconfigurations"].map(|resource| ResourceKey::new(GROUP, resource))
-}
+});
 
 impl Classes {
     /// The class of a request; none if no schema fits.
@@ -136,8 +136,8 @@ impl Classes {
 
 impl Table {
     fn read(snapshot: &Snapshot) -> Self {
-        let [schemas, levels] = keys();
-        let found = snapshot.range(&schemas, None, None).filter_map(|stored| {
+        let [schemas, levels] = &*KEYS;
+        let found = snapshot.range(schemas, None, None).filter_map(|stored| {
             let mut spec = stored.value().ok()?["spec"].take();
             let name = spec["priorityLevelConfiguration"]["name"].as_str()?;
             let level = snapshot.get(&crate::store::Key::new(levels.clone(), "", name))?;
@@ -164,15 +164,19 @@ impl Table {
         });
         let mut found: Vec<_> = found.collect();
         found.sort_by(|one, other| (one.precedence, &one.name).cmp(&(other.precedence, &other.name)));
-        let limits = snapshot.range(&levels, None, None).filter_map(|stored| {
+        let limits = snapshot.range(levels, None, None).filter_map(|stored| {
             let spec = stored.value().ok()?["spec"].take();
             Some((Arc::from(stored.key.name.as_str()), limits(&spec)?))
         });
-        Self { schemas: found, levels: limits.collect(), read: keys().map(|key| snapshot.collection(&key)) }
+        Self {
+            schemas: found,
+            levels: limits.collect(),
+            read: KEYS.each_ref().map(|key| snapshot.collection(key)),
+        }
     }
 
     fn is_of(&self, snapshot: &Snapshot) -> bool {
-        keys().iter().zip(&self.read).all(|(key, read)| snapshot.collection(key).same(read))
+        KEYS.iter().zip(&self.read).all(|(key, read)| snapshot.collection(key).same(read))
     }
 
     fn find(&self, user: &User, asked: &Attributes<'_>) -> Option<Class> {

@@ -48,6 +48,8 @@ use crate::store::{EventKind, OwnerRef, ResourceKey, Storage};
 const RETRY: Duration = Duration::from_secs(1);
 /// How often everything is looked at without a reason.
 const RESYNC: Duration = Duration::from_secs(60);
+/// After a write, others are let come for so long: a look at what changed costs about as much as a write does.
+const GATHERING: Duration = Duration::from_millis(10);
 
 /// What housekeeping must know of the kinds that are served.
 pub trait Kinds: Send + Sync + 'static {
@@ -149,7 +151,7 @@ impl Service {
                 () = shutdown.wait() => {}
                 _ = self.storage.wait_for(seen + 1, deadline) => {
                     // The writes of a burst are looked at together, and a failing action does not spin.
-                    if failed > 0 { tokio::time::sleep(RETRY / 10).await; }
+                    tokio::time::sleep(if failed > 0 { RETRY / 10 } else { GATHERING }).await;
                 }
             }
         }
