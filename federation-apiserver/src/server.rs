@@ -488,7 +488,7 @@ where
             upgrade: asked.head.extensions.remove(),
             peer: connection.peer,
         };
-        return Ok(aggregate::forward(&snapshot, &external, &user, request).await);
+        return Ok(Box::pin(aggregate::forward(&snapshot, &external, &user, request)).await);
     }
     match std::mem::replace(&mut asked.target, Target::Path(String::new())) {
         Target::Path(path) => fixed::answer(&shared, &asked.head, &asked.query, &path),
@@ -541,7 +541,9 @@ where
     };
     let record = asked.record.get().cloned();
     if let Some(record) = &record {
-        record.requested(&audit::value_of(&head.headers, &body));
+        let recorded =
+            if record.level() >= audit::Level::Request { audit::value_of } else { audit::names_in };
+        record.requested(&recorded(&head.headers, &body));
     }
     let call = Call {
         shared,

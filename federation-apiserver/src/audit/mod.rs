@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use apimachinery::rbac::Attributes;
 
-pub(crate) use body::{until_end, value_of, whole};
+pub(crate) use body::{names_in, until_end, value_of, whole};
 pub use log::{Log, LogError, Mode};
 pub use policy::{Choice, Level, Policy, PolicyError, Stage};
 pub(crate) use record::{Opening, Record};

@@ -294,6 +294,15 @@ pub(super) fn decode_json(bytes: &[u8]) -> Result<Value, String> {
 
 /// Parses YAML, or says where it is wrong.
 pub(super) fn decode_yaml(bytes: &[u8]) -> Result<Value, ApiError> {
+    // What clients send as YAML is JSON most often, which is YAML too, and whose parser takes a fraction of the time. What says a field
+    // twice is refused by the other.
+    if bytes.starts_with(b"{")
+        && let Ok(value) = serde_json::from_slice(bytes)
+        && kube_schema::duplicate_fields(bytes).is_ok_and(|twice| twice.is_empty())
+    {
+        object::check_depth(&value)?;
+        return Ok(value);
+    }
     let text = std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("the YAML body is not UTF-8"))?;
     let value = serde_saphyr::from_str(text).map_err(|error| {
         ApiError::bad_request({

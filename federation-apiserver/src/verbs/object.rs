@@ -134,18 +134,14 @@ pub(super) fn count_generation(kind: &Kind, object: &mut Value, old: &Value) -> 
     }
     let annotations = kind.generation == Generation::SpecAndAnnotations
         && object["metadata"].get("annotations") != old["metadata"].get("annotations");
-    let counted = |object: &Value| {
-        let mut rest = object.as_object().cloned().unwrap_or_default();
-        for name in ["metadata", "status", "apiVersion", "kind"] {
-            // A custom kind without a status of its own has a field of that name like any other.
-            if name != "status" || kind.status || kind.custom.is_none() {
-                rest.remove(name);
-            }
-        }
-        rest
+    let uncounted = |name: &str| match name {
+        "metadata" | "apiVersion" | "kind" => true,
+        // A custom kind without a status of its own has a field of that name like any other.
+        "status" => kind.status || kind.custom.is_none(),
+        _ => false,
     };
     let before = old["metadata"]["generation"].as_i64().unwrap_or(1);
-    let changed = annotations || counted(object) != counted(old);
+    let changed = annotations || !equal_but(object, old, uncounted);
     metadata(object)?.insert("generation".into(), (before + i64::from(changed)).into());
     Ok(())
 }
@@ -274,20 +270,24 @@ pub(super) fn version(object: &Value) -> &str {
 
 /// Whether two states differ in nothing but resourceVersion and the times of managed fields.
 pub(super) fn same(one: &Value, other: &Value) -> bool {
-    let stripped = |object: &Value| {
-        let mut object = object.clone();
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.remove("resourceVersion");
-            for entry in metadata.get_mut("managedFields").and_then(Value::as_array_mut).into_iter().flatten()
-            {
-                if let Some(entry) = entry.as_object_mut() {
-                    entry.remove("time");
-                }
-            }
+    let entries = |one: &Value, other: &Value| match (one.as_array(), other.as_array()) {
+        (Some(one), Some(other)) if one.len() == other.len() => {
+            one.iter().zip(other).all(|(one, other)| equal_but(one, other, |name| name == "time"))
         }
-        object
+        _ => one == other,
     };
-    stripped(one) == stripped(other)
+    equal_but(one, other, |name| name == "metadata")
+        && equal_but(&one["metadata"], &other["metadata"], |name| {
+            matches!(name, "resourceVersion" | "managedFields")
+        })
+        && entries(&one["metadata"]["managedFields"], &other["metadata"]["managedFields"])
+}
+
+/// Whether two values are equal, leaving some members of theirs aside.
+fn equal_but(one: &Value, other: &Value, aside: impl Fn(&str) -> bool) -> bool {
+    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return one == other };
+    let kept = |(name, _): &(&String, &Value)| !aside(name);
+    one.iter().filter(kept).eq(other.iter().filter(kept))
 }
 
 /// Serializes an object for the store, in its stored form.
