@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -17,6 +18,8 @@ use super::rotate::{RotatingFile, Rotation};
 
 /// Lines that wait for the disk: kube-apiserver's `--audit-log-batch-buffer-size`. At some 1 KiB for a line this is 10 MiB.
 const QUEUE_MAX: usize = 10_000;
+/// After a line, the thread lets others come for so long before it looks again: to wake it for each would cost more than the line itself.
+const GATHERING: Duration = Duration::from_millis(2);
 
 /// What happens when lines come faster than they can be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -157,20 +160,25 @@ impl Sink {
 
 fn write(mut lines: mpsc::Receiver<Vec<u8>>, mut out: Sink, lost: &AtomicU64) {
     let mut failing = false;
-    while let Some(line) = lines.blocking_recv() {
-        let mut result = out.write_line(&line);
-        // Whoever follows the file sees a line as soon as no other is at hand.
-        if result.is_ok() && lines.is_empty() {
-            result = out.flush();
-        }
-        match result {
-            Ok(()) => failing = false,
-            Err(error) => {
-                lost.fetch_add(1, Ordering::Relaxed);
-                if !failing {
-                    tracing::error!(%error, "cannot write the audit log; free disk space or fix the path");
+    while let Some(first) = lines.blocking_recv() {
+        thread::sleep(GATHERING);
+        let mut next = Some(first);
+        while let Some(line) = next.take() {
+            let mut result = out.write_line(&line);
+            next = lines.try_recv().ok();
+            // Whoever follows the file sees a line as soon as no other is at hand.
+            if result.is_ok() && next.is_none() {
+                result = out.flush();
+            }
+            match result {
+                Ok(()) => failing = false,
+                Err(error) => {
+                    lost.fetch_add(1, Ordering::Relaxed);
+                    if !failing {
+                        tracing::error!(%error, "cannot write the audit log; free disk space or fix the path");
+                    }
+                    failing = true;
                 }
-                failing = true;
             }
         }
     }

@@ -8,6 +8,7 @@ mod unnamed;
 use std::sync::Arc;
 
 use apimachinery::{ApiError, order::Ordered};
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ use crate::{
         negotiate::{Encoding, Format, View},
         respond,
     },
-    registry::Kind,
+    registry::{Kind, KindRef},
     store::Stored,
     verbs::call::parse,
 };
@@ -135,27 +136,65 @@ pub(crate) fn elements(kind: &Kind, mut objects: Vec<Value>) -> Vec<Value> {
 fn verbatim_list(kind: &Kind, items: &[Arc<Stored>], meta: &ListMeta) -> Vec<u8> {
     let size: usize = items.iter().map(|stored| stored.bytes.len() + 1).sum();
     let mut out = Vec::with_capacity(size + 256);
-    out.extend_from_slice(
-        format!(
-            r#"{{"kind":"{}List","apiVersion":"{}","metadata":{},"items":["#,
-            kind.kind,
-            kind.api_version(),
-            serde_json::to_string(&Ordered::member("metadata", &meta.value())).unwrap_or_default(),
-        )
-        .as_bytes(),
-    );
+    out.extend_from_slice(list_head(kind, meta).as_bytes());
     for (index, stored) in items.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        if kind.built_in {
-            unnamed::append(&mut out, &stored.bytes);
-        } else {
-            out.extend_from_slice(&stored.bytes);
-        }
+        append_element(&mut out, kind, index, stored);
     }
-    out.extend_from_slice(b"]}\n");
+    out.extend_from_slice(LIST_END);
     out
+}
+
+const LIST_END: &[u8] = b"]}\n";
+
+fn list_head(kind: &Kind, meta: &ListMeta) -> String {
+    let (name, version) = (kind.kind, kind.api_version());
+    let meta = serde_json::to_string(&Ordered::member("metadata", &meta.value())).unwrap_or_default();
+    format!(r#"{{"kind":"{name}List","apiVersion":"{version}","metadata":{meta},"items":["#)
+}
+
+fn append_element(out: &mut Vec<u8>, kind: &Kind, index: usize, stored: &Stored) {
+    if index > 0 {
+        out.push(b',');
+    }
+    if kind.built_in {
+        unnamed::append(out, &stored.bytes);
+    } else {
+        out.extend_from_slice(&stored.bytes);
+    }
+}
+
+/// Bytes from which on a list is made in pieces, while it is being sent: its first byte leaves at once, and it is never whole in memory.
+const PIECES_FROM_BYTES: usize = 256 << 10;
+/// Bytes of a piece: four records of TLS.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// The pieces of a large list that needs no more than stored bytes; the items back if it is not such a one.
+pub(crate) fn pieces(
+    kind: &KindRef,
+    format: Format,
+    items: Vec<Arc<Stored>>,
+    meta: &ListMeta,
+) -> Result<impl Iterator<Item = Bytes> + Send + use<>, Vec<Arc<Stored>>> {
+    let size: usize = items.iter().map(|stored| stored.bytes.len()).sum();
+    if !is_verbatim(kind, format) || size < PIECES_FROM_BYTES {
+        return Err(items);
+    }
+    let mut begun = Some(list_head(kind, meta).into_bytes());
+    let (kind, mut items) = (kind.clone(), items.into_iter().enumerate().peekable());
+    Ok(std::iter::from_fn(move || {
+        items.peek()?;
+        let mut piece = begun.take().unwrap_or_default();
+        piece.reserve(PIECE_BYTES);
+        while let Some((index, stored)) = items.next_if(|(_, stored)| {
+            piece.is_empty() || piece.len() + stored.bytes.len() + LIST_END.len() < PIECE_BYTES
+        }) {
+            append_element(&mut piece, &kind, index, &stored);
+        }
+        if items.peek().is_none() {
+            piece.extend_from_slice(LIST_END);
+        }
+        Some(piece.into())
+    }))
 }
 
 /// `meta.k8s.io/v1` PartialObjectMetadata.

@@ -13,7 +13,8 @@ use crate::{
     crd::conversion,
     encode::{self, ListMeta},
     http::{
-        Body,
+        Body, body,
+        negotiate::accepts_gzip,
         query::{ListOptions, VersionMatch},
         respond,
     },
@@ -40,11 +41,29 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     let (snapshot, after) = snapshot(call, &options).await?;
     let page = page(call, &filter, &options, &snapshot, after.as_ref());
     let items = conversion::seen_all(&call.shared.storage, &call.kind, page.items).await?;
-    let (content_type, bytes) = encode::list(&call.kind, call.format, &items, &page.meta, call.now)?;
-    let mut response = respond::bytes_for(&call.headers, StatusCode::OK, content_type, bytes);
+    let mut response = answer(call, items, &page.meta)?;
     response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache, private"));
     respond::warn(response.headers_mut(), &call.warnings);
     Ok(response)
+}
+
+fn answer(call: &Call, items: Vec<Arc<Stored>>, meta: &ListMeta) -> Result<Response<Body>, ApiError> {
+    // What is compressed is compressed whole.
+    let items = if accepts_gzip(&call.headers) {
+        items
+    } else {
+        match encode::pieces(&call.kind, call.format, items, meta) {
+            Ok(pieces) => {
+                let mut response = Response::new(body::stream(futures::stream::iter(pieces)));
+                let content_type = http::HeaderValue::from_static(call.format.content_type(false));
+                response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+                return Ok(response);
+            }
+            Err(items) => items,
+        }
+    };
+    let (content_type, bytes) = encode::list(&call.kind, call.format, &items, meta, call.now)?;
+    Ok(respond::bytes_for(&call.headers, StatusCode::OK, content_type, bytes))
 }
 
 /// The newest objects that the selectors choose, for deletecollection.

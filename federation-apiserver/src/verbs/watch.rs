@@ -1,14 +1,14 @@
 //! Watches: the changes of a collection as they happen.
 
-use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use apimachinery::ApiError;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
     Call,
@@ -79,7 +79,8 @@ pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
         next_bookmark: first_bookmark(now, end),
         end,
         first: true,
-        draining: call.shared.draining.clone(),
+        timer: Box::pin(sleep_until(end)),
+        drained: Box::pin(call.shared.draining.clone().cancelled_owned()),
         _counted: call.shared.metrics.watch_started(),
     });
     let frames = futures::stream::unfold(stream, |mut stream| async {
@@ -116,7 +117,9 @@ struct Stream {
     end: Instant,
     /// No frame has been sent yet.
     first: bool,
-    draining: CancellationToken,
+    /// Both last as long as the watch does: to make them for each event would cost each watcher two locks that all share.
+    timer: Pin<Box<Sleep>>,
+    drained: Pin<Box<WaitForCancellationFutureOwned>>,
     _counted: crate::metrics::Watching,
 }
 
@@ -142,12 +145,14 @@ impl Stream {
             let next = if Instant::now() >= timer {
                 None
             } else {
-                let event = pin!(watch.next());
+                if self.timer.deadline() != timer {
+                    self.timer.as_mut().reset(timer);
+                }
                 tokio::select! {
                     biased;
-                    () = self.draining.cancelled() => return None,
-                    event = event => Some(event?),
-                    () = sleep_until(timer) => None,
+                    () = &mut self.drained => return None,
+                    event = watch.next() => Some(event?),
+                    () = &mut self.timer => None,
                 }
             };
             match next {

@@ -65,6 +65,33 @@ async fn a_table_without_objects_says_so() {
     assert_eq!(table["rows"][0].get("object"), Some(&Value::Null), "{table}");
 }
 
+#[tokio::test]
+async fn a_large_list_is_sent_in_pieces_that_say_the_same_as_its_pages() {
+    let world = World::new().await;
+    let path = "/api/v1/namespaces/demo/configmaps";
+    for number in 0..40 {
+        // Smaller than a piece, as large as one, larger.
+        let mut object = config_map(&format!("m{number:02}"));
+        object["data"]["k"] = "x".repeat(1000 + number * number * 100).into();
+        world.expect(StatusCode::CREATED, Method::POST, path, Some(object)).await;
+    }
+    let list = world.expect(StatusCode::OK, Method::GET, path, None).await;
+    assert!(list.to_string().len() > 1 << 20);
+    assert_eq!((&list["kind"], &list["apiVersion"]), (&json!("ConfigMapList"), &json!("v1")));
+    let (mut pages, mut next) = (Vec::new(), String::new());
+    loop {
+        let page = format!("{path}?limit=1&continue={next}");
+        let page = world.expect(StatusCode::OK, Method::GET, &page, None).await;
+        assert_eq!(page["metadata"]["resourceVersion"], list["metadata"]["resourceVersion"]);
+        pages.extend(page["items"].as_array().unwrap().clone());
+        match page["metadata"]["continue"].as_str() {
+            Some(token) => token.clone_into(&mut next),
+            None => break,
+        }
+    }
+    assert_eq!((pages.len(), &Value::Array(pages)), (40, &list["items"]));
+}
+
 async fn headers(
     world: &World,
     user: Option<User>,
