@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::{
     access_webhook::{AccessWebhook, Particulars},
     authz::Mode,
+    config_kind,
 };
 use crate::store::Storage;
 
@@ -113,11 +114,8 @@ pub fn load(path: &Path, storage: &Storage) -> Result<(Vec<Mode>, Vec<AccessWebh
     let wrong = |field: &str, why: &str| Error::Field { field: field.to_owned(), why: why.to_owned() };
     let file: File = serde_saphyr::from_str(&text)
         .map_err(|error| wrong("AuthorizationConfiguration", &error.to_string()))?;
-    let known =
-        ["v1", "v1beta1"].iter().any(|known| file.api_version == format!("apiserver.config.k8s.io/{known}"));
-    if !known || file.kind != "AuthorizationConfiguration" {
-        return Err(wrong("apiVersion", "want apiserver.config.k8s.io/v1, Kind=AuthorizationConfiguration"));
-    }
+    config_kind(&file.api_version, &file.kind, "AuthorizationConfiguration")
+        .map_err(|why| wrong("apiVersion", &why))?;
     let (root, mut faults) = (FieldPath::new("authorizers"), Faults::new());
     check_names(&file.authorizers, &root, &mut faults);
     let (mut modes, mut webhooks) = (Vec::new(), Vec::new());

@@ -51,6 +51,14 @@ pub const ANONYMOUS: &str = "system:anonymous";
 /// Key of [`User::extra`] that names the credential.
 pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
+/// Whether a file of settings is of this kind of `apiserver.config.k8s.io`, in a version that is read; else what is wanted.
+fn config_kind(version: &str, kind: &str, wanted: &str) -> Result<(), String> {
+    match version.strip_prefix("apiserver.config.k8s.io/") {
+        Some("v1" | "v1beta1") if kind == wanted => Ok(()),
+        _ => Err(format!("want apiserver.config.k8s.io/v1, Kind={wanted}")),
+    }
+}
+
 /// Reads a duration as Go writes one: `30s`, `5m0s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: SignedDuration =

@@ -9,7 +9,7 @@ use proto::v1;
 use serde_json::json;
 
 use crate::federation::{DEPLOYMENTS, Federation, SERVICES, Settings, deployment, until};
-use crate::traffic::{NAME, POLICIES, is_of, resolve, served, until_only};
+use crate::traffic::{NAME, POLICIES, is_of, resolve, served, until_each, until_only};
 
 /// The records of one answer, as dig prints them.
 fn dig(server: SocketAddr, name: &str, kind: &str) -> Vec<String> {
@@ -59,12 +59,7 @@ async fn a_load_balancer_that_says_a_name_is_answered_by_it() {
     let (federation, taiwan, tokyo) = Federation::pair().await;
     let dns = federation.dns().await;
     served(&federation, &json!({"ttlSeconds": 1})).await;
-    for member in [&taiwan, &tokyo] {
-        until("both clusters are answered", || async {
-            resolve(dns, NAME).await.into_iter().any(|address| is_of(address, member)).then_some(())
-        })
-        .await;
-    }
+    until_each(dns, NAME, [&taiwan, &tokyo]).await;
     let named =
         json!({"metadata": {"annotations": {sandbox::plan::LOAD_BALANCER_NAME: LB.trim_end_matches('.')}}});
     tokyo.api.merge(&format!("{SERVICES}/web"), &named).await;
@@ -194,12 +189,7 @@ async fn multi_cluster_services_are_found_by_name_port_and_cluster() {
     federation.api.create(SERVICES, &service("web", json!({"type": "LoadBalancer"}))).await;
     federation.api.create(SERVICES, &service("pods", json!({"clusterIP": "None"}))).await;
     let name = "web.default.svc.clusterset.local.";
-    for member in [&taiwan, &tokyo] {
-        until("both clusters are answered with", || async {
-            resolve(dns, name).await.into_iter().any(|address| is_of(address, member)).then_some(())
-        })
-        .await;
-    }
+    until_each(dns, name, [&taiwan, &tokyo]).await;
     assert_eq!(dig(dns, &format!("_http._tcp.{name}"), "SRV"), [format!("0 0 8080 {name}")]);
     assert_eq!(dig(dns, "dns-version.clusterset.local.", "TXT"), ["\"1.0.0\""]);
     let of_tokyo = resolve(dns, &format!("tokyo.{name}")).await;

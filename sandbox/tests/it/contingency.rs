@@ -9,7 +9,7 @@ use proto::v1;
 use serde_json::{Value, json};
 
 use crate::federation::{EVENTS, Federation, Member, PLACEMENTS, Settings, until, until_within};
-use crate::traffic::{NAME, is_of, resolve, served, until_only};
+use crate::traffic::{NAME, served, until_each, until_only};
 
 const WEB: &str = "/apis/apps/v1/namespaces/default/deployments/web";
 /// Three seconds without the hub, evictAfter, and detection; on a busy machine.
@@ -37,11 +37,8 @@ fn takes(found: &v1::PlansResponse, lost: &str) -> Vec<(String, i64, i64)> {
 /// meeting the others.
 async fn prepared(federation: &Federation, dns: SocketAddr, taiwan: &Member, tokyo: &Member) {
     served(federation, &json!({})).await;
+    until_each(dns, NAME, [taiwan, tokyo]).await;
     for member in [taiwan, tokyo] {
-        until_within(TAKEOVER, "both clusters are answered with", || async {
-            resolve(dns, NAME).await.into_iter().any(|address| is_of(address, member)).then_some(())
-        })
-        .await;
         federation
             .healthy_as(&member.name, "users are seen to be served", |found| {
                 let up = |vote: &&v1::HealthVote| {

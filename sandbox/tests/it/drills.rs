@@ -11,10 +11,9 @@ use serde_json::{Value, json};
 use crate::federation::{
     CLUSTERS, DEPLOYMENTS, Federation, Member, PLACEMENTS, Settings, until, until_within,
 };
-use crate::traffic::{is_of, resolve, served};
+use crate::traffic::{NAME, served, until_answered, until_each, until_only};
 
 const DRILLS: &str = "/apis/federation.rs/v1alpha1/failoverdrills";
-const NAME: &str = "web.default.fed.svc.example.test.";
 
 fn drill(name: &str, spec: &Value) -> Value {
     let mut object = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "FailoverDrill", "metadata": {"name": name},
@@ -29,13 +28,7 @@ fn drill(name: &str, spec: &Value) -> Value {
 async fn both_serve(federation: &Federation, members: [&Member; 2]) -> std::net::SocketAddr {
     let dns = federation.dns().await;
     served(federation, &json!({})).await;
-    for member in members {
-        // Everything has just started, and these tests run beside each other.
-        until_within(Duration::from_secs(30), "both clusters are answered with", || async {
-            resolve(dns, NAME).await.into_iter().any(|address| is_of(address, member)).then_some(())
-        })
-        .await;
-    }
+    until_each(dns, NAME, members).await;
     let path = format!("{DEPLOYMENTS}/web");
     federation.api.until(&path, "is ready", |found| found["status"]["readyReplicas"] == 4).await;
     dns
@@ -59,21 +52,14 @@ async fn a_traffic_drill_moves_users_measures_them_and_restores() {
     let spec = json!({"hypothesis": "rto<5s,errors<1%,ready>=50%,p95<900ms"});
     federation.api.create(DRILLS, &drill("first", &spec)).await;
     until_phase(&federation, "first", "Running").await;
-    until("users are sent to tokyo only", || async {
-        let answer = resolve(dns, NAME).await;
-        (!answer.is_empty() && answer.iter().all(|address| is_of(*address, &tokyo))).then_some(())
-    })
-    .await;
+    until_only(dns, &tokyo).await;
     // Another one has to come back later.
     federation.api.create(DRILLS, &drill("second", &json!({"lose": ["tokyo"]}))).await;
     let refused = until_phase(&federation, "second", "Refused").await;
     assert_eq!(refused["status"]["reason"], "AnotherRuns", "{refused:#}");
 
     let passed = until_phase(&federation, "first", "Passed").await;
-    until("users are sent to taiwan again", || async {
-        resolve(dns, NAME).await.into_iter().any(|address| is_of(address, &taiwan)).then_some(())
-    })
-    .await;
+    until_answered(dns, NAME, &taiwan).await;
     for name in ["Detected", "Decided", "DNSChanged", "DNSChangedEverywhere", "UsersRecovered", "Restored"] {
         assert!(stage(&passed, name).is_some(), "{name} in {passed:#}");
     }
@@ -143,11 +129,7 @@ async fn an_isolated_agent_is_away_for_real_and_comes_back() {
         (verdict != "Healthy").then_some(())
     })
     .await;
-    until("users are sent to tokyo only", || async {
-        let answer = resolve(dns, NAME).await;
-        (!answer.is_empty() && answer.iter().all(|address| is_of(*address, &tokyo))).then_some(())
-    })
-    .await;
+    until_only(dns, &tokyo).await;
     let passed = until_within(Duration::from_secs(40), "it is over", || async {
         let drill = federation.api.get(&format!("{DRILLS}/cut")).await?;
         let phase = drill["status"]["phase"].as_str()?.to_owned();
@@ -185,10 +167,7 @@ async fn a_hypothesis_that_breaks_ends_the_drill_and_restores() {
     let failed = until_phase(&federation, "hasty", "Failed").await;
     assert_eq!(failed["status"]["reason"], "HypothesisBroken", "{failed:#}");
     assert_eq!(failed["status"]["hypothesis"][0]["held"], false);
-    until("users are sent to taiwan again", || async {
-        resolve(dns, NAME).await.into_iter().any(|address| is_of(address, &taiwan)).then_some(())
-    })
-    .await;
+    until_answered(dns, NAME, &taiwan).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -197,19 +176,12 @@ async fn a_hub_that_dies_in_the_middle_leaves_nothing_lost() {
     let dns = both_serve(&federation, [&taiwan, &tokyo]).await;
     federation.api.create(DRILLS, &drill("orphan", &json!({"durationSeconds": 600}))).await;
     until_phase(&federation, "orphan", "Running").await;
-    until("users are sent to tokyo only", || async {
-        let answer = resolve(dns, NAME).await;
-        (!answer.is_empty() && answer.iter().all(|address| is_of(*address, &tokyo))).then_some(())
-    })
-    .await;
+    until_only(dns, &tokyo).await;
     federation.stop_controller().await;
     federation.start_controller().await;
     let aborted = until_phase(&federation, "orphan", "Aborted").await;
     assert_eq!(aborted["status"]["reason"], "HubRestarted", "{aborted:#}");
-    until("users are sent to taiwan again", || async {
-        resolve(dns, NAME).await.into_iter().any(|address| is_of(address, &taiwan)).then_some(())
-    })
-    .await;
+    until_answered(dns, NAME, &taiwan).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

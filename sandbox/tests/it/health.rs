@@ -1,6 +1,5 @@
 //! What is said of the clusters by everybody who looks, the one verdict that follows, and what moves for it.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use federation_runtime::pki::Subject;
@@ -9,11 +8,11 @@ use serde_json::{Value, json};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::federation::{
-    CLUSTERS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, Federation, Member, PLACEMENTS, Settings, config_map, until,
+    CLUSTERS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, Federation, PLACEMENTS, Settings, config_map, until,
     until_within,
 };
 use crate::link::Link;
-use crate::traffic::{NAME, is_of, resolve, served, until_only};
+use crate::traffic::{NAME, resolve, served, until_each, until_only};
 
 const PLACEMENT: &str = "/apis/federation.rs/v1alpha1/namespaces/default/placements/deployments.apps.web";
 
@@ -29,15 +28,6 @@ async fn probed(federation: &Federation, probers: usize) {
     served(federation, &json!({})).await;
     for name in ["taiwan", "tokyo"] {
         federation.healthy_as(name, "users are seen to be served", |found| ups(found) >= probers).await;
-    }
-}
-
-async fn answered_both(dns: SocketAddr, taiwan: &Member, tokyo: &Member) {
-    for member in [taiwan, tokyo] {
-        until("both clusters are answered with", || async {
-            resolve(dns, NAME).await.into_iter().any(|address| is_of(address, member)).then_some(())
-        })
-        .await;
     }
 }
 
@@ -75,7 +65,7 @@ async fn a_data_plane_that_dies_under_a_living_agent_is_seen_within_three_second
     let dns = federation.dns().await;
     // The controller, the DNS server, and the other member's agent.
     probed(&federation, 3).await;
-    answered_both(dns, &taiwan, &tokyo).await;
+    until_each(dns, NAME, [&taiwan, &tokyo]).await;
     taiwan.kill_data_plane().await;
     let died = Instant::now();
     federation.verdict("taiwan", "DataPlaneDown").await;
@@ -100,7 +90,7 @@ async fn a_hub_that_is_cut_off_from_a_member_moves_nothing_while_its_users_are_s
     let dns = federation.dns().await;
     // That taiwan's agent sees tokyo is heard no more after the cut.
     probed(&federation, 3).await;
-    answered_both(dns, &taiwan, &tokyo).await;
+    until_each(dns, NAME, [&taiwan, &tokyo]).await;
     let before = clusters(&federation).await;
 
     link.cut();
@@ -109,7 +99,7 @@ async fn a_hub_that_is_cut_off_from_a_member_moves_nothing_while_its_users_are_s
     assert!(found.users_served && found.agent.is_some_and(|agent| agent.missed >= 3));
     decided_again(&federation).await;
     assert_eq!(clusters(&federation).await, before);
-    answered_both(dns, &taiwan, &tokyo).await;
+    until_each(dns, NAME, [&taiwan, &tokyo]).await;
 
     link.mend();
     federation.verdict("taiwan", "Healthy").await;
@@ -121,7 +111,7 @@ async fn a_member_whose_api_server_is_down_keeps_its_users_and_its_replicas() {
     let (federation, taiwan, tokyo) = Federation::pair_with(Settings::quick()).await;
     let dns = federation.dns().await;
     probed(&federation, 3).await;
-    answered_both(dns, &taiwan, &tokyo).await;
+    until_each(dns, NAME, [&taiwan, &tokyo]).await;
     let before = clusters(&federation).await;
     taiwan.set_api_down(true);
     federation.verdict("taiwan", "ApiDown").await;
@@ -129,7 +119,7 @@ async fn a_member_whose_api_server_is_down_keeps_its_users_and_its_replicas() {
     assert!(found.agent.is_some_and(|agent| agent.api_message.contains("connection refused")));
     decided_again(&federation).await;
     assert_eq!(clusters(&federation).await, before);
-    answered_both(dns, &taiwan, &tokyo).await;
+    until_each(dns, NAME, [&taiwan, &tokyo]).await;
     taiwan.set_api_down(false);
     federation.verdict("taiwan", "Healthy").await;
 }
@@ -250,7 +240,7 @@ async fn without_a_hub_a_dns_server_withdraws_what_it_sees_dead_and_never_the_la
     let (mut federation, mut taiwan, mut tokyo) = Federation::pair_with(Settings::quick()).await;
     let dns = federation.dns().await;
     probed(&federation, 3).await;
-    answered_both(dns, &taiwan, &tokyo).await;
+    until_each(dns, NAME, [&taiwan, &tokyo]).await;
     federation.stop_controller().await;
     taiwan.kill_data_plane().await;
     until_only(dns, &tokyo).await;

@@ -13,7 +13,7 @@ use tokio::net::UdpSocket;
 
 use crate::federation::{
     CLUSTERS, DEPLOYMENTS, Federation, Member, PLACEMENTS, POLICIES as PLACEMENT_POLICIES, SERVICES,
-    deployment, policy, until,
+    deployment, policy, until, until_within,
 };
 
 /// The addresses of one answer; none for what is not an answer.
@@ -41,28 +41,15 @@ pub(crate) fn is_of(address: IpAddr, member: &Member) -> bool {
 async fn a_drained_cluster_leaves_the_answers_before_it_is_empty() {
     let (federation, taiwan, tokyo) = Federation::pair().await;
     let dns = federation.dns().await;
-    federation.api.create(DEPLOYMENTS, &deployment("web", 4)).await;
-    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
-        "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 8080, "targetPort": 8080}]}});
-    federation.api.create(SERVICES, &service).await;
-    let policy = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "TrafficPolicy", "metadata": {"name": "web"},
-        "spec": {"service": "web", "ttlSeconds": 1}});
-    let policies = "/apis/federation.rs/v1alpha1/namespaces/default/trafficpolicies";
-    federation.api.create(policies, &policy).await;
-    let name = "web.default.fed.svc.example.test.";
-    for member in [&taiwan, &tokyo] {
-        until("both clusters are answered with", || async {
-            resolve(dns, name).await.into_iter().any(|address| is_of(address, member)).then_some(())
-        })
-        .await;
-    }
+    served(&federation, &json!({})).await;
+    until_each(dns, NAME, [&taiwan, &tokyo]).await;
     let taint = json!({"spec": {"taints": [{"key": "federation.rs/drain", "effect": "NoExecute"}]}});
     federation.api.merge(&format!("{CLUSTERS}/taiwan"), &taint).await;
     let copy = format!("{DEPLOYMENTS}/web");
     until("only tokyo is answered with, while taiwan still serves", || async {
         // Who resolved just before may come for the answer's whole TTL.
         let serving = taiwan.api.get(&copy).await.unwrap()["status"]["readyReplicas"].as_i64().unwrap_or(0);
-        let answer = resolve(dns, name).await;
+        let answer = resolve(dns, NAME).await;
         let told = answer.iter().any(|address| is_of(*address, &taiwan));
         assert!(!told || serving > 0, "users are sent to a cluster that serves nothing");
         (!answer.is_empty() && !told).then_some(())
@@ -75,7 +62,7 @@ async fn a_drained_cluster_leaves_the_answers_before_it_is_empty() {
             clusters.iter().all(|target| target["name"] != "taiwan" || target["replicas"] == 0)
         })
         .await;
-    let answer = resolve(dns, name).await;
+    let answer = resolve(dns, NAME).await;
     assert!(!answer.is_empty() && answer.iter().all(|address| is_of(*address, &tokyo)), "{answer:?}");
 }
 
@@ -103,12 +90,7 @@ async fn a_policy_that_leaves_a_cluster_out_for_a_deployment_alone_takes_its_ser
     let (federation, taiwan, tokyo) = Federation::pair().await;
     let dns = federation.dns().await;
     served(&federation, &json!({})).await;
-    for member in [&taiwan, &tokyo] {
-        until("both clusters are answered with", || async {
-            resolve(dns, NAME).await.into_iter().any(|address| is_of(address, member)).then_some(())
-        })
-        .await;
-    }
+    until_each(dns, NAME, [&taiwan, &tokyo]).await;
     let placement = policy("apps/v1", "Deployment", json!({"clusters": {"names": ["tokyo"]}}));
     federation.api.create(PLACEMENT_POLICIES, &placement).await;
     let copy = format!("{DEPLOYMENTS}/web");
@@ -125,6 +107,22 @@ async fn a_policy_that_leaves_a_cluster_out_for_a_deployment_alone_takes_its_ser
         "the policy is not about the Service"
     );
     until_only(dns, &tokyo).await;
+}
+
+/// Waits until some answer points at the member.
+pub(crate) async fn until_answered(dns: SocketAddr, name: &str, member: &Member) {
+    // Much may have just started, and tests run beside each other.
+    until_within(Duration::from_secs(30), &format!("{} is answered with", member.name), || async {
+        resolve(dns, name).await.into_iter().any(|address| is_of(address, member)).then_some(())
+    })
+    .await;
+}
+
+/// The same of each of them.
+pub(crate) async fn until_each(dns: SocketAddr, name: &str, members: [&Member; 2]) {
+    for member in members {
+        until_answered(dns, name, member).await;
+    }
 }
 
 /// Waits until every answer points at one member.
@@ -146,12 +144,7 @@ async fn a_switch_by_hand_moves_users_until_it_expires() {
     let (federation, taiwan, tokyo) = Federation::pair().await;
     let dns = federation.dns().await;
     served(&federation, &json!({})).await;
-    for member in [&taiwan, &tokyo] {
-        until("both clusters are answered with", || async {
-            resolve(dns, NAME).await.into_iter().any(|address| is_of(address, member)).then_some(())
-        })
-        .await;
-    }
+    until_each(dns, NAME, [&taiwan, &tokyo]).await;
     let until_time = jiff::Timestamp::now() + Duration::from_secs(4);
     let switch =
         json!({"state": "Off", "reason": "maintenance", "by": "mallory", "until": until_time.to_string()});
@@ -175,10 +168,7 @@ async fn a_switch_by_hand_moves_users_until_it_expires() {
             policy["spec"].get("overrides").is_none_or(|overrides| overrides.get("taiwan").is_none())
         })
         .await;
-    until("taiwan is answered again", || async {
-        resolve(dns, NAME).await.into_iter().any(|address| is_of(address, &taiwan)).then_some(())
-    })
-    .await;
+    until_answered(dns, NAME, &taiwan).await;
     federation.api.until(&path, "says that taiwan serves", |policy| of_taiwan(policy, "Serving")).await;
 }
 

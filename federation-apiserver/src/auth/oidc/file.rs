@@ -6,8 +6,9 @@ use federation_runtime::tls;
 use kube_cel::{Program, Type};
 use serde::Deserialize;
 
-use super::config::{
-    ALGORITHMS, Anonymous, Configuration, Error, Expression, Issuer, Mapping, Rule, check_url,
+use super::{
+    super::config_kind,
+    config::{ALGORITHMS, Anonymous, Configuration, Error, Expression, Issuer, Mapping, Rule, check_url},
 };
 
 /// Issuers of one configuration.
@@ -138,11 +139,8 @@ pub(super) fn parse(text: &str, own: &str) -> Result<Configuration, Error> {
     let field = |field: &str, why: &str| Error::Field { field: field.to_owned(), why: why.to_owned() };
     let file: File = serde_saphyr::from_str(text)
         .map_err(|error| field("AuthenticationConfiguration", &error.to_string()))?;
-    let known =
-        ["v1", "v1beta1"].iter().any(|known| file.api_version == format!("apiserver.config.k8s.io/{known}"));
-    if !known || file.kind != "AuthenticationConfiguration" {
-        return Err(field("apiVersion", "want apiserver.config.k8s.io/v1, Kind=AuthenticationConfiguration"));
-    }
+    config_kind(&file.api_version, &file.kind, "AuthenticationConfiguration")
+        .map_err(|why| field("apiVersion", &why))?;
     let (root, mut faults) = (FieldPath::new("jwt"), Faults::new());
     if file.jwt.len() > ISSUERS_MAX {
         faults.push(FieldError::too_many(&root, file.jwt.len(), ISSUERS_MAX));
