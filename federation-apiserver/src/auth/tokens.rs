@@ -20,7 +20,7 @@ pub enum TokenFileError {
     },
     /// A line is not of the format.
     #[error(
-        "token file, line {line}: want token,user,uid[,\"group1,group2\"] with none of the first three empty"
+        "token file, line {line}: want token,user,uid[,\"group1,group2\"]; token and uid may be empty, the user not"
     )]
     Line {
         /// Counted from 1.
@@ -40,7 +40,7 @@ impl Tokens {
         Self::parse(&text)
     }
 
-    /// Parses a token file.
+    /// Parses a token file. As in kube-apiserver a line without a token is passed over, and of two lines with one token the later counts.
     pub fn parse(text: &str) -> Result<Self, TokenFileError> {
         let mut users = HashMap::new();
         for (index, line) in text.lines().enumerate() {
@@ -51,8 +51,12 @@ impl Tokens {
             let [token, user, uid, rest @ ..] = cells.as_slice() else {
                 return Err(TokenFileError::Line { line: index + 1 });
             };
-            if token.is_empty() || user.is_empty() || uid.is_empty() {
+            if user.is_empty() {
                 return Err(TokenFileError::Line { line: index + 1 });
+            }
+            if token.is_empty() {
+                tracing::warn!(line = index + 1, "the token file has a line without a token");
+                continue;
             }
             let groups = rest.first().into_iter().flat_map(|groups| groups.split(','));
             let groups = groups.map(str::trim).filter(|group| !group.is_empty()).map(str::to_owned);
@@ -102,6 +106,16 @@ mod tests {
         assert!(tokens.find("t1").unwrap().is_in("dev"));
         assert_eq!(tokens.find("t2").unwrap().name, "bob");
         assert!(tokens.find("t3").is_none());
+    }
+
+    /// The file of Kubernetes' own command suite gives its administrator no uid.
+    #[test]
+    fn a_user_may_be_without_a_uid_and_a_line_without_a_token() {
+        let tokens = Tokens::parse("admin-token,admin,,\"system:masters\"\n,nobody,1\n").unwrap();
+        let admin = tokens.find("admin-token").unwrap();
+        assert!(admin.is_in("system:masters") && admin.uid.is_empty());
+        assert!(tokens.find("").is_none());
+        assert!(Tokens::parse("t1,,1\n").is_err());
     }
 
     #[test]
