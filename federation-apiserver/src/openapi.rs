@@ -4,7 +4,10 @@ use federation_core::api;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use kube_schema::{
     Schemas,
-    openapi::{Document, Documents, Extension, Resource, Subresource, V2_PROTOBUF, V2_PROTOBUF_OLD},
+    openapi::{
+        Document, Documents, Extension, Resource, Subresource, V2_PROTOBUF, V2_PROTOBUF_OLD, V3_PROTOBUF,
+        V3_PROTOBUF_OLD,
+    },
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
@@ -138,7 +141,11 @@ pub(crate) fn find(
                     Some(response)
                 }
                 hash => {
-                    let mut response = tagged(headers, JSON, document);
+                    let mut response = if wants_protobuf(headers, V3_PROTOBUF, V3_PROTOBUF_OLD) {
+                        tagged_with(headers, V3_PROTOBUF, document, Document::v3_protobuf)
+                    } else {
+                        tagged(headers, JSON, document)
+                    };
                     if hash.is_some() {
                         // The hash in the URL names the content for good.
                         let value = HeaderValue::from_static("public, immutable");
@@ -151,16 +158,18 @@ pub(crate) fn find(
     }
 }
 
-fn v2(headers: &HeaderMap, documents: &Documents) -> Response<Body> {
-    let protobuf = accept(headers).iter().find_map(|range| match range.kind.as_str() {
-        V2_PROTOBUF | V2_PROTOBUF_OLD => Some(true),
-        kind if kind.eq_ignore_ascii_case(V2_PROTOBUF) || kind.eq_ignore_ascii_case(V2_PROTOBUF_OLD) => {
-            Some(true)
-        }
+/// Whether a client would rather have protobuf, whose name has two spellings.
+fn wants_protobuf(headers: &HeaderMap, name: &str, old: &str) -> bool {
+    let known = |kind: &str| kind.eq_ignore_ascii_case(name) || kind.eq_ignore_ascii_case(old);
+    let chosen = accept(headers).iter().find_map(|range| match range.kind.as_str() {
         JSON | "*/*" => Some(false),
-        _ => None,
+        kind => known(kind).then_some(true),
     });
-    if protobuf == Some(true) {
+    chosen == Some(true)
+}
+
+fn v2(headers: &HeaderMap, documents: &Documents) -> Response<Body> {
+    if wants_protobuf(headers, V2_PROTOBUF, V2_PROTOBUF_OLD) {
         tagged(headers, V2_PROTOBUF, &documents.v2_protobuf)
     } else {
         tagged(headers, JSON, &documents.v2_json)
@@ -168,6 +177,15 @@ fn v2(headers: &HeaderMap, documents: &Documents) -> Response<Body> {
 }
 
 fn tagged(headers: &HeaderMap, content_type: &'static str, document: &Document) -> Response<Body> {
+    tagged_with(headers, content_type, document, Document::bytes)
+}
+
+fn tagged_with(
+    headers: &HeaderMap,
+    content_type: &'static str,
+    document: &Document,
+    bytes: impl FnOnce(&Document) -> Vec<u8>,
+) -> Response<Body> {
     let etag = format!("\"{}\"", document.hash);
     let known =
         headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(etag.as_str());
@@ -176,7 +194,7 @@ fn tagged(headers: &HeaderMap, content_type: &'static str, document: &Document) 
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        respond::bytes_for(headers, StatusCode::OK, content_type, document.bytes())
+        respond::bytes_for(headers, StatusCode::OK, content_type, bytes(document))
     };
     if let Ok(value) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(header::ETAG, value);

@@ -134,3 +134,66 @@ fn documents_can_be_dumped() {
         write(&format!("v3.{}", key.replace('/', ".")), &document.bytes());
     }
 }
+
+/// The fields of a message that are bytes: number and contents. Nothing is known of what they hold.
+fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
+    fn number(bytes: &mut &[u8]) -> u64 {
+        let (mut value, mut shift) = (0, 0);
+        loop {
+            let (byte, rest) = bytes.split_first().unwrap();
+            *bytes = rest;
+            value |= u64::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                return value;
+            }
+        }
+    }
+    let mut found = Vec::new();
+    while !bytes.is_empty() {
+        let tag = number(&mut bytes);
+        match tag & 7 {
+            0 => drop(number(&mut bytes)),
+            1 => bytes = &bytes[8..],
+            2 => {
+                let length = number(&mut bytes) as usize;
+                found.push((tag >> 3, &bytes[..length]));
+                bytes = &bytes[length..];
+            }
+            other => panic!("wire type {other}"),
+        }
+    }
+    found
+}
+
+/// The only field of a number.
+fn field(bytes: &[u8], number: u64) -> &[u8] {
+    fields(bytes).into_iter().find(|(found, _)| *found == number).unwrap().1
+}
+
+#[test]
+fn documents_of_version_3_have_a_protobuf_form() {
+    let documents = build();
+    let document = &documents.v3["apis/apps/v1"];
+    let json = parse(&document.bytes());
+    let bytes = document.v3_protobuf();
+    assert_eq!(field(&bytes, 1), b"3.0.0");
+    assert_eq!(field(field(&bytes, 2), 6), b"v1.37.0");
+    let named = |bytes| -> Vec<String> {
+        fields(bytes).iter().map(|(_, pair)| String::from_utf8(field(pair, 1).to_vec()).unwrap()).collect()
+    };
+    let keys = |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+    assert_eq!(named(field(&bytes, 4)), keys(&json["paths"]));
+    let schemas = field(field(&bytes, 5), 1);
+    assert_eq!(named(schemas), keys(&json["components"]["schemas"]));
+    // The replicas of a DeploymentSpec: an int32.
+    let spec = fields(schemas)
+        .into_iter()
+        .find(|(_, pair)| field(pair, 1) == b"io.k8s.api.apps.v1.DeploymentSpec")
+        .unwrap()
+        .1;
+    let properties = field(field(field(spec, 2), 1), 31);
+    let replicas = fields(properties).into_iter().find(|(_, pair)| field(pair, 1) == b"replicas").unwrap().1;
+    let schema = field(field(replicas, 2), 1);
+    assert_eq!((field(schema, 25), field(schema, 35)), (&b"integer"[..], &b"int32"[..]));
+}

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::protobuf::wire::{put_bytes, put_double, put_message, put_number};
 
-type Object = Map<String, Value>;
+pub(super) type Object = Map<String, Value>;
 
 pub(super) fn encode(document: &Value) -> Vec<u8> {
     let mut out = Vec::new();
@@ -175,14 +175,14 @@ fn schema(out: &mut Vec<u8>, schema_object: &Object) {
 
 // ---- small forms ----
 
-fn message(out: &mut Vec<u8>, number: u32, body: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn message(out: &mut Vec<u8>, number: u32, body: impl FnOnce(&mut Vec<u8>)) {
     let Ok(()) = put_message(out, number, |out| {
         body(out);
         Ok::<(), Infallible>(())
     });
 }
 
-fn nested(
+pub(super) fn nested(
     out: &mut Vec<u8>,
     number: u32,
     object: &Object,
@@ -195,7 +195,7 @@ fn nested(
 }
 
 /// A `Named*` pair: 1 the name, 2 the value.
-fn named(
+pub(super) fn named(
     out: &mut Vec<u8>,
     number: u32,
     name: &str,
@@ -209,11 +209,11 @@ fn named(
     });
 }
 
-fn any(out: &mut Vec<u8>, number: u32, value: &Value) {
+pub(super) fn any(out: &mut Vec<u8>, number: u32, value: &Value) {
     message(out, number, |out| put_bytes(out, 2, value.to_string().as_bytes()));
 }
 
-fn extensions(out: &mut Vec<u8>, number: u32, object: &Object) {
+pub(super) fn extensions(out: &mut Vec<u8>, number: u32, object: &Object) {
     for (name, value) in object.iter().filter(|(name, _)| name.starts_with("x-")) {
         message(out, number, |out| {
             put_bytes(out, 1, name.as_bytes());
@@ -222,30 +222,30 @@ fn extensions(out: &mut Vec<u8>, number: u32, object: &Object) {
     }
 }
 
-fn text(out: &mut Vec<u8>, number: u32, object: &Object, key: &str) {
+pub(super) fn text(out: &mut Vec<u8>, number: u32, object: &Object, key: &str) {
     if let Some(text) = object.get(key).and_then(Value::as_str) {
         put_bytes(out, number, text.as_bytes());
     }
 }
 
-fn flag(out: &mut Vec<u8>, number: u32, object: &Object, key: &str) {
+pub(super) fn flag(out: &mut Vec<u8>, number: u32, object: &Object, key: &str) {
     if object.get(key).and_then(Value::as_bool) == Some(true) {
         put_number(out, number, 1);
     }
 }
 
-fn count(out: &mut Vec<u8>, number: u32, object: &Object, key: &str) {
+pub(super) fn count(out: &mut Vec<u8>, number: u32, object: &Object, key: &str) {
     if let Some(value) = object.get(key).and_then(Value::as_u64) {
         put_number(out, number, value);
     }
 }
 
-fn texts(out: &mut Vec<u8>, number: u32, object: &Object, key: &str) {
+pub(super) fn texts(out: &mut Vec<u8>, number: u32, object: &Object, key: &str) {
     for text in list(object, key).filter_map(Value::as_str) {
         put_bytes(out, number, text.as_bytes());
     }
 }
 
-fn list<'a>(object: &'a Object, key: &str) -> impl Iterator<Item = &'a Value> {
+pub(super) fn list<'a>(object: &'a Object, key: &str) -> impl Iterator<Item = &'a Value> {
     object.get(key).and_then(Value::as_array).into_iter().flatten()
 }

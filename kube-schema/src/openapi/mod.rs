@@ -4,6 +4,7 @@
 //! (dryRun, fieldManager, fieldValidation, force), and prints them in `explain`.
 
 mod gnostic;
+mod gnostic3;
 mod operation;
 mod v2;
 mod v3;
@@ -22,6 +23,11 @@ use crate::Schemas;
 pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 /// The spelling that clients ask for; it is not a legal media type, and newer servers accept it all the same.
 pub const V2_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// The same of `/openapi/v3/…`.
+pub const V3_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+/// The spelling that clients ask for.
+pub const V3_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
 
 /// A resource as the registry knows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,6 +94,11 @@ impl Document {
             .read_to_end(&mut bytes)
             .expect("invariant: what was compressed here is a whole stream");
         bytes
+    }
+
+    /// The body of a document of version 3 as [`V3_PROTOBUF`]. It is made anew each time: clients ask for JSON.
+    pub fn v3_protobuf(&self) -> Vec<u8> {
+        serde_json::from_slice(&self.bytes()).map(|document| gnostic3::encode(&document)).unwrap_or_default()
     }
 
     fn json(value: &Value) -> Self {
