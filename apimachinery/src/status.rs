@@ -134,6 +134,8 @@ pub struct ApiError {
     pub message: String,
     /// What it is about.
     pub details: Option<Box<Details>>,
+    /// `metadata.continue`: how the rest of a list can be had all the same.
+    pub continuation: Option<Box<str>>,
 }
 
 fn about(resource: &GroupResource, name: &str) -> Details {
@@ -148,7 +150,7 @@ fn about(resource: &GroupResource, name: &str) -> Details {
 impl ApiError {
     /// An error without details.
     pub fn new(code: u16, reason: Reason, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, continuation: None }
     }
 
     /// The same error with these details.
@@ -404,6 +406,9 @@ impl ApiError {
             "message": self.message,
             "code": self.code,
         });
+        if let Some(token) = &self.continuation {
+            status["metadata"]["continue"] = (**token).into();
+        }
         if let Some(object) = status.as_object_mut() {
             if self.reason != Reason::Unknown {
                 object.insert("reason".into(), self.reason.as_str().into());

@@ -52,7 +52,7 @@ use crate::{
     },
     metrics::{Labels, Metrics},
     openapi,
-    registry::{Catalog, Served},
+    registry::{Catalog, Kind, Served},
     service::KindTable,
     store::Storage,
     verbs::{self, Call, Leading},
@@ -214,7 +214,7 @@ impl ApiServer {
 
     /// The kinds that are served, as housekeeping asks for them.
     pub fn kind_table(&self) -> KindTable {
-        KindTable::new(Arc::clone(&self.shared.catalog))
+        KindTable::new(Arc::clone(&self.shared))
     }
 
     /// What finds out which other servers can be asked.
@@ -410,9 +410,14 @@ fn undecided(head: &request::Parts, error: &ApiError) -> Response<Body> {
     respond::text(StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 
+/// Whether what is posted is answered and not kept: a review, a token, a binding. No such resource has a Table.
+fn is_question(kind: &Kind, path: &ResourcePath) -> bool {
+    kind.verbs == ["create"] || matches!(path.subresource.as_deref(), Some("token" | "binding" | "eviction"))
+}
+
 /// Errors come in protobuf to those who ask for it, else in JSON, and never as 406.
 fn error_format(head: &request::Parts, query: &Query) -> Format {
-    let offered = Offered { protobuf: true, views: true };
+    let offered = Offered { protobuf: true, table: true };
     let format = negotiate::choose(&head.headers, query.get("pretty"), offered).unwrap_or(Format::JSON);
     Format { view: View::Object, ..format }
 }
@@ -527,7 +532,7 @@ where
     if head.method == Method::HEAD && !through {
         return Err(ApiError::no_such_method());
     }
-    let offered = Offered { protobuf: kind.built_in, views: true };
+    let offered = Offered { protobuf: kind.built_in, table: !is_question(&kind, &path) };
     let chosen = match negotiate::choose(&head.headers, query.get("pretty"), offered) {
         // What is accepted there is for whoever is behind it to say.
         Err(_) if through => Format::JSON,

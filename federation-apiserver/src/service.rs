@@ -33,9 +33,8 @@ use crate::{
         tokens::Tokens,
     },
     housekeeping::{self, Endpoint},
-    registry::Catalog,
     serve,
-    server::{ApiServer, Others, Parts},
+    server::{ApiServer, Others, Parts, Shared},
     store::{self, Encryption, Storage},
     verbs::Leading,
 };
@@ -387,11 +386,11 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// The kinds that are served, as housekeeping asks for them.
-pub struct KindTable(Arc<Catalog>);
+pub struct KindTable(Arc<Shared>);
 
 impl KindTable {
-    pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
-        Self(catalog)
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
     }
 }
 
@@ -410,6 +409,10 @@ impl housekeeping::Kinds for KindTable {
         resources.sort();
         resources.dedup();
         resources
+    }
+
+    fn type_warnings(&self, spec: &serde_json::Value) -> Vec<serde_json::Value> {
+        crate::admission::type_warnings(spec, &self.0.served(), self.0.schemas())
     }
 
     fn fields(

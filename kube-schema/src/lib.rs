@@ -19,6 +19,7 @@
 //! ```
 
 mod canonical;
+mod cel;
 mod data;
 mod duplicates;
 pub mod json;

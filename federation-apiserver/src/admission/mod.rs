@@ -19,7 +19,7 @@ use serde_json::Value;
 
 pub(crate) use judge::judge;
 pub(crate) use mutate::{mutate, nobody_mutates};
-pub(crate) use policy::{Policies, check_conditions, check_policy};
+pub(crate) use policy::{Policies, check_conditions, check_policy, type_warnings};
 pub(crate) use quota::{Quotas, Reservation};
 
 use crate::{auth::escalation, store::ResourceKey, verbs::Call};

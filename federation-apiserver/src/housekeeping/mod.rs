@@ -8,6 +8,7 @@
 //! - [`roles`]: the default roles at a start, and aggregated roles;
 //! - [`tokens`]: Secrets that hold the tokens of service accounts;
 //! - [`quota`]: what namespaces use of their quotas;
+//! - [`policies`]: what is wrong with the types of admission policies' expressions;
 //! - [`definitions`]: CustomResourceDefinitions that wait for a name, or for the end of their instances;
 //! - [`expiry`]: Events an hour old.
 //!
@@ -23,6 +24,7 @@ mod flow;
 mod garbage;
 mod graph;
 mod namespace;
+mod policies;
 mod quota;
 mod roles;
 mod system;
@@ -57,6 +59,8 @@ pub trait Kinds: Send + Sync + 'static {
     fn resource_of(&self, group: &str, kind: &str) -> Option<(ResourceKey, bool)>;
     /// All namespaced resources.
     fn namespaced(&self) -> Vec<ResourceKey>;
+    /// What the expressions of a ValidatingAdmissionPolicy's spec ask in vain of the kinds that it is for: `expressionWarnings`.
+    fn type_warnings(&self, spec: &Value) -> Vec<Value>;
     /// The selectable field values of an object, for [`Meta::fields`](crate::store::Meta::fields).
     fn fields(&self, resource: &ResourceKey, object: &Value) -> BTreeMap<String, String>;
 }
@@ -113,6 +117,8 @@ pub struct Service {
     quotas: Quotas,
     /// A definition has changed, or waits for its instances.
     definitions: bool,
+    /// An admission policy has changed.
+    policies: bool,
 }
 
 impl Service {
@@ -131,6 +137,7 @@ impl Service {
             usage_changed: true,
             quotas: Quotas::default(),
             definitions: true,
+            policies: true,
         }
     }
 
@@ -193,6 +200,9 @@ impl Service {
         if std::mem::take(&mut self.definitions) || everything {
             actions.extend(definitions::actions(&snapshot));
         }
+        if std::mem::take(&mut self.policies) || everything {
+            actions.extend(policies::statuses(&snapshot, kinds));
+        }
         let dirty = self.graph.take_dirty();
         for key in &dirty {
             actions.extend(garbage::decide_key(&snapshot, &self.graph, kinds, key));
@@ -207,6 +217,7 @@ impl Service {
         self.tokens_changed |= count > 0;
         self.usage_changed |= count > 0;
         self.definitions |= count > 0;
+        self.policies |= count > 0;
         for key in failed {
             self.graph.mark(key);
         }
@@ -227,6 +238,7 @@ impl Service {
                 self.roles_changed |= roles::concerns(&event.object.key);
                 self.tokens_changed |= tokens::concerns(&event.object);
                 self.usage_changed |= !event.object.key.namespace.is_empty();
+                self.policies |= policies::concerns(&event.object.key);
                 self.definitions |= definitions::concerns(&event.object.key)
                     // The last instance may have gone for which one waits.
                     || (event.kind == EventKind::Deleted && !event.object.key.resource.group.is_empty());
@@ -241,6 +253,7 @@ impl Service {
         self.tokens_changed = true;
         self.usage_changed = true;
         self.definitions = true;
+        self.policies = true;
         self.graph.rebuild(&snapshot, &resolve);
         self.seen = Some(snapshot.revision());
     }

@@ -30,6 +30,10 @@ impl Kinds for TestKinds {
         core.into_iter().chain(apps).collect()
     }
 
+    fn type_warnings(&self, _: &Value) -> Vec<Value> {
+        Vec::new()
+    }
+
     fn fields(&self, _: &ResourceKey, _: &Value) -> BTreeMap<String, String> {
         BTreeMap::new()
     }

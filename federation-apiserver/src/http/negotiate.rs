@@ -134,8 +134,8 @@ fn media_range(text: &str) -> Option<MediaRange> {
 pub struct Offered {
     /// Built-in kinds have a protobuf form.
     pub protobuf: bool,
-    /// Whether Table and PartialObjectMetadata may be asked for.
-    pub views: bool,
+    /// Whether a Table may be asked for: not of a question that is answered.
+    pub table: bool,
 }
 
 /// Chooses the form of an answer.
@@ -148,12 +148,12 @@ pub fn choose(headers: &HeaderMap, pretty: Option<&str>, offered: Offered) -> Re
     for range in &ranges {
         let view = match (range.parameter("as"), range.parameter("g"), range.parameter("v")) {
             (None, ..) => View::Object,
-            (Some("Table"), Some("meta.k8s.io"), Some("v1" | "v1beta1")) if offered.views => View::Table,
+            (Some("Table"), Some("meta.k8s.io"), Some("v1" | "v1beta1")) if offered.table => View::Table,
             (
                 Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
                 Some("meta.k8s.io"),
                 Some("v1" | "v1beta1"),
-            ) if offered.views => View::Metadata,
+            ) => View::Metadata,
             _ => continue,
         };
         let encoding = match range.kind.as_str() {
@@ -203,7 +203,7 @@ mod tests {
     fn check(accept: &'static str, protobuf: bool, expect: Option<(Encoding, View)>) {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, accept.parse().unwrap());
-        let found = choose(&headers, None, Offered { protobuf, views: true });
+        let found = choose(&headers, None, Offered { protobuf, table: true });
         assert_eq!(found.ok().map(|format| (format.encoding, format.view)), expect, "{accept}");
     }
 

@@ -25,11 +25,15 @@ use crate::{
 /// kube-apiserver waits as long for a version that is not written yet.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The list goes on in the newest state: inconsistently, for whoever asks for that.
+const NEWEST: i64 = -1;
+
 /// Where the next page starts, and in which snapshot.
 #[derive(Serialize, Deserialize)]
 struct Continue {
     v: String,
-    rv: u64,
+    /// [`NEWEST`] if the snapshot of the first page is forgotten.
+    rv: i64,
     namespace: String,
     name: String,
 }
@@ -176,7 +180,7 @@ fn page(
     {
         let next = Continue {
             v: "meta.k8s.io/v1".to_owned(),
-            rv: snapshot.revision(),
+            rv: i64::try_from(snapshot.revision()).unwrap_or(i64::MAX),
             namespace: last.key.namespace.clone(),
             name: last.key.name.clone(),
         };
@@ -199,10 +203,12 @@ async fn snapshot(call: &Call, options: &ListOptions) -> Result<(Snapshot, Optio
                     "invalid continue token: continue key is not valid: the server has not given it out",
                 )
             })?;
-        let snapshot = storage.snapshot_at(token.rv).map_err(|error| match error {
-            SnapshotError::Expired(_) => ApiError::expired(
-                "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
-            ),
+        if token.rv == NEWEST {
+            return Ok((storage.snapshot(), Some(token)));
+        }
+        let revision = u64::try_from(token.rv).unwrap_or(u64::MAX);
+        let snapshot = storage.snapshot_at(revision).map_err(|error| match error {
+            SnapshotError::Expired(_) => expired(&token),
             SnapshotError::Future { .. } => ApiError::bad_request(
                 "invalid continue token: continue key is not valid: it is from the future",
             ),
@@ -226,6 +232,19 @@ async fn snapshot(call: &Call, options: &ListOptions) -> Result<(Snapshot, Optio
         Some(version) => fresh(call, version).await?,
     };
     Ok((snapshot, None))
+}
+
+/// The snapshot of the first page is forgotten. The answer holds a token that goes on without it.
+fn expired(token: &Continue) -> ApiError {
+    const WHY: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+    let next = Continue {
+        rv: NEWEST,
+        v: token.v.clone(),
+        namespace: token.namespace.clone(),
+        name: token.name.clone(),
+    };
+    let text = serde_json::to_vec(&next).ok().map(|token| URL_SAFE_NO_PAD.encode(token));
+    ApiError { continuation: text.map(Into::into), ..ApiError::expired(WHY) }
 }
 
 /// The newest snapshot, once it is not older than `version`.

@@ -211,3 +211,24 @@ async fn a_policy_is_validated_field_by_field() {
         ]
     );
 }
+
+/// What is posted to be answered has no Table, and says so to who takes nothing else.
+#[tokio::test]
+async fn questions_have_no_tables() {
+    let world = World::new().await;
+    let question = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+        "spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}},
+    });
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    for (accept, code) in [(table.to_owned(), 406), (format!("{table},application/json"), 201)] {
+        let request = Request::post(path)
+            .header("accept", accept)
+            .header("content-type", "application/json")
+            .body(Full::from(question.to_string()))
+            .unwrap();
+        let (status, answer) = world.send(request).await;
+        assert_eq!(status, code, "{answer}");
+    }
+}

@@ -1,5 +1,6 @@
 //! ValidatingAdmissionPolicies.
 
+use federation_apiserver::housekeeping::{Options, Service};
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -210,4 +211,38 @@ async fn rules_conditions_and_bindings_are_checked() {
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
+}
+
+#[tokio::test]
+async fn expressions_are_checked_against_the_kinds_that_a_policy_is_for() {
+    let mut storage = None;
+    let world = World::with(|parts| {
+        storage = Some(parts.storage.clone());
+        parts
+    })
+    .await;
+    let kinds = std::sync::Arc::new(world.server.kind_table());
+    let mut housekeeping = Service::new(storage.unwrap(), kinds, Options::default());
+    let rules = json!([
+        {"expression": "object.metadata.generation > '1'", "messageExpression": "'got ' + object.metadata.generation"},
+        {"expression": "object.metadata.name != ''"},
+    ]);
+    let mut object = policy(&rules);
+    object["spec"]["variables"] = json!([]);
+    world.expect(StatusCode::CREATED, Method::POST, POLICIES, Some(object)).await;
+    assert_eq!(housekeeping.step(false).await, 0);
+    let path = format!("{POLICIES}/named");
+    let found = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+    assert_eq!(found["status"]["observedGeneration"], 1);
+    let warnings = found["status"]["typeChecking"]["expressionWarnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert_eq!(warnings[0]["fieldRef"], "spec.validations[0].expression");
+    let text = warnings[0]["warning"].as_str().unwrap();
+    assert!(text.starts_with("/v1, Kind=ConfigMap: ERROR: <input>:1:28: found no matching overload for '_>_' applied to '(int, string)'"), "{text}");
+    assert_eq!(warnings[1]["fieldRef"], "spec.validations[0].messageExpression");
+    let patch = json!({"spec": {"validations": [{"expression": "object.data.size() > 1"}]}});
+    world.expect(StatusCode::OK, Method::PATCH, &path, Some(patch)).await;
+    assert_eq!(housekeeping.step(false).await, 0);
+    let found = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+    assert_eq!(found["status"], json!({"observedGeneration": 2, "typeChecking": {}}));
 }

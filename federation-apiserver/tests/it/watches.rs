@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::{Buf as _, Bytes, BytesMut};
-use federation_apiserver::http::Body;
+use federation_apiserver::{Parts, cache::Bounds, http::Body, store};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
@@ -179,6 +180,43 @@ async fn versions_that_are_forgotten_or_never_were_are_expired() {
     assert_eq!((&frame["type"], &frame["object"]["code"]), (&json!("ERROR"), &json!(410)));
     assert_eq!(frame["object"]["reason"], "Expired");
     assert_eq!(watch.json().await, None);
+}
+
+#[tokio::test]
+async fn a_list_goes_on_after_its_first_page_is_forgotten() {
+    let bounds = Bounds { events: 16, ..Bounds::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let options = store::Options { window: bounds, ..store::Options::new(folder.path()) };
+    let storage = store::Storage::open(options).await.unwrap();
+    let world = World::with(|parts| Parts { storage, ..parts }).await;
+    for name in ["a", "b", "c", "d"] {
+        world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map(name))).await;
+    }
+    let first = world.expect(StatusCode::OK, Method::GET, &format!("{CONFIG_MAPS}?limit=2"), None).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let path = format!("{CONFIG_MAPS}/a");
+    for round in 0..600 {
+        let patch = json!({"data": {"k": round.to_string()}});
+        world.expect(StatusCode::OK, Method::PATCH, &path, Some(patch)).await;
+    }
+    world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("bb"))).await;
+    let page = format!("{CONFIG_MAPS}?limit=2&continue={token}");
+    let gone = world.expect(StatusCode::GONE, Method::GET, &page, None).await;
+    assert_eq!(gone["reason"], "Expired");
+    assert!(gone["message"].as_str().unwrap().contains("inconsistent list"), "{gone}");
+    let token = gone["metadata"]["continue"].as_str().unwrap();
+    let inside = URL_SAFE_NO_PAD.decode(token).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&inside).unwrap()["rv"], -1);
+    let page = format!("{CONFIG_MAPS}?limit=2&continue={token}");
+    let next = world.expect(StatusCode::OK, Method::GET, &page, None).await;
+    let names: Vec<_> =
+        next["items"].as_array().unwrap().iter().map(|item| &item["metadata"]["name"]).collect();
+    assert_eq!(names, ["bb", "c"], "with what was made meanwhile");
+    let token = next["metadata"]["continue"].as_str().unwrap();
+    let page = format!("{CONFIG_MAPS}?limit=2&continue={token}");
+    let last = world.expect(StatusCode::OK, Method::GET, &page, None).await;
+    assert_eq!(last["items"][0]["metadata"]["name"], "d");
+    assert_eq!(last["metadata"].get("continue"), None);
 }
 
 #[tokio::test]

@@ -6,12 +6,13 @@
 //! - [`frame`] is what both kinds have: whom they are for, parameters, variables, conditions.
 //! - [`validating`] says yes or no, [`mutating`] makes patches.
 //! - [`authority`] answers what expressions ask the authorizer.
-//! - [`check`] tells what is wrong with a policy.
+//! - [`check`] tells what is wrong with a policy, and [`typing`] what may be.
 
 pub(super) mod authority;
 mod check;
 mod frame;
 pub(super) mod mutating;
+mod typing;
 pub(super) mod validating;
 
 use std::sync::{Arc, LazyLock};
@@ -23,6 +24,7 @@ use serde_json::{Value, json};
 pub(crate) use check::{check_conditions, check_policy};
 pub(super) use frame::{Misconfigured, base_types};
 use mutating::MutatingPolicy;
+pub(crate) use typing::warnings as type_warnings;
 use validating::ValidatingPolicy;
 
 use super::matching::{self, Subject};
