@@ -74,7 +74,8 @@ impl Gate {
             None => Budget::UNBOUNDED,
             Some(cause) => {
                 let now = now_ms();
-                if now.saturating_sub(state.fleet.1) >= FLEET_AGE_MS {
+                // Of later than now is what was counted before the clock was set back.
+                if now.saturating_sub(state.fleet.1) >= FLEET_AGE_MS || now < state.fleet.1 {
                     state.fleet = (self.0.world.copies(), now);
                 }
                 let fleet = state.fleet.0;

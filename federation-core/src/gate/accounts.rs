@@ -106,6 +106,12 @@ impl<T> Account<T> {
             decision: HeldDecision::Undecided,
         }
     }
+
+    /// A clock that was set back: what was charged counts for a window from now at most, and not for as long as it was set back.
+    fn not_after(&mut self, now_ms: i64) {
+        self.since_ms = self.since_ms.min(now_ms);
+        self.window_since_ms = self.window_since_ms.min(now_ms);
+    }
 }
 
 /// The accounts of all causes, by id. `T` tells objects apart.
@@ -137,6 +143,7 @@ impl<T: Clone + Eq + Hash> Accounts<T> {
     pub fn want(&mut self, cause: &Cause, object: &T, cluster: &str, fleet: u64, now_ms: i64) -> Budget {
         let limit = self.limits.of(cause, fleet);
         let account = self.accounts.entry(cause.id()).or_insert_with(|| Account::new(cause.known, now_ms));
+        account.not_after(now_ms);
         if now_ms.saturating_sub(account.window_since_ms) >= self.limits.window_ms {
             (account.window_since_ms, account.used) = (now_ms, 0);
         }
@@ -206,6 +213,7 @@ impl<T: Clone + Eq + Hash> Accounts<T> {
         let window_ms = self.limits.window_ms;
         let mut ended = Vec::new();
         self.accounts.retain(|id, account| {
+            account.not_after(now_ms);
             let idle = account.pending.is_empty();
             let decided = account.decision != HeldDecision::Undecided;
             if idle && account.over && (decided || now_ms.saturating_sub(account.since_ms) >= window_ms) {
@@ -315,6 +323,30 @@ mod tests {
         accounts.decide(&cause.id(), HeldDecision::Undecided, 0);
         let budget = accounts.want(&cause, &1, "taiwan", 10_000, 10 * SETTLE_MS);
         assert!(held(&budget), "one copy is little, but its cause was held");
+    }
+
+    #[test]
+    fn what_a_clock_charged_that_was_set_back_since_counts_for_a_window_and_no_longer() {
+        const HOUR_MS: i64 = 3_600_000;
+        let mut accounts = Accounts::<u32>::default();
+        let cause = policy();
+        let id = cause.id();
+        let late = 100 * HOUR_MS;
+        for object in 0..60 {
+            accounts.want(&cause, &object, "taiwan", 10_000, late);
+            accounts.spend(&id, &object, "taiwan");
+        }
+        // Set back by four days: within the window what was removed before still counts.
+        let now = late - 96 * HOUR_MS;
+        assert_eq!(accounts.want(&cause, &1000, "taiwan", 10_000, now).used, 60);
+        let window_ms = Limits::default().window_ms;
+        let later = accounts.want(&cause, &1000, "taiwan", 10_000, now + window_ms);
+        assert!(later.used == 0 && later.settled, "{later:?}");
+        // And a cause that wants nothing any more is forgotten as soon as any other.
+        accounts.keep_only(&1000, &BTreeSet::new());
+        accounts.tidy(now - HOUR_MS);
+        accounts.tidy(now - HOUR_MS + window_ms);
+        assert!(!accounts.is_open(&id));
     }
 
     #[test]
