@@ -63,6 +63,19 @@ pub fn server(instance: &str) -> String {
     format!("dns/{instance}")
 }
 
+/// Whether a word is one of the council's voters': of an agent, whether it speaks for the cluster that has the name now. A certificate of
+/// an earlier version names no uid, and a server of one tells none: their word counts by the name.
+pub fn is_voter(council: &v1::Council, word: &v1::Word) -> bool {
+    let is_server = |point: &v1::MeetingPoint| server(&point.instance) == word.voter;
+    match council.clusters.iter().position(|cluster| agent(cluster) == word.voter) {
+        Some(at) => {
+            let uid = council.uids.get(at).map(String::as_str).unwrap_or_default();
+            uid.is_empty() || word.uid.is_empty() || uid == word.uid
+        }
+        None => council.servers.iter().any(is_server),
+    }
+}
+
 /// What the words come to at `now`. Words of others than the council's voters count for nothing.
 pub fn agree(council: &v1::Council, words: &BTreeMap<String, Heard>, now: u64) -> Agreement {
     let voters: Vec<String> = council
@@ -135,7 +148,21 @@ mod tests {
                 .map(|name| v1::MeetingPoint { instance: (*name).into(), addresses: vec![] })
                 .collect(),
             away_ms: AWAY as u32,
+            uids: clusters.iter().map(|name| format!("uid of {name}")).collect(),
         }
+    }
+
+    #[test]
+    fn the_agent_of_a_cluster_that_has_left_votes_for_no_other_of_its_name() {
+        let council = council(&["taiwan", "tokyo"], &["one"]);
+        let counts = |voter: String, uid: &str| {
+            is_voter(&council, &v1::Word { voter, uid: uid.into(), ..v1::Word::default() })
+        };
+        assert!(counts(agent("tokyo"), "uid of tokyo"));
+        assert!(!counts(agent("tokyo"), "uid of taiwan"));
+        assert!(!counts(agent("osaka"), "uid of tokyo"));
+        assert!(counts(agent("tokyo"), ""), "of a certificate that names no uid");
+        assert!(counts(server("one"), "") && !counts(server("two"), ""));
     }
 
     /// Who says it, since when the hub is silent, and what is seen: `-taiwan:5000` is down for 5 s.
@@ -149,7 +176,7 @@ mod tests {
             .map(|(voter, hub_silent_ms, text)| {
                 let seen = text.split_whitespace().map(seen).collect();
                 let word =
-                    v1::Word { voter: (*voter).into(), hub_silent_ms: *hub_silent_ms, seen, age_ms: 0 };
+                    v1::Word { voter: (*voter).into(), hub_silent_ms: *hub_silent_ms, seen, ..v1::Word::default() };
                 ((*voter).to_owned(), Heard { at: 100_000, word })
             })
             .collect()

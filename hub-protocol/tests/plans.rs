@@ -33,6 +33,7 @@ fn plans(epoch: u64, to: u32, after_ms: u64) -> v1::Plans {
         clusters: vec!["taiwan".into(), "tokyo".into()],
         servers: vec![point],
         away_ms: AWAY as u32,
+        uids: Vec::new(),
     };
     let mut plans = v1::Plans { epoch, council: Some(council), losses: vec![loss], ..v1::Plans::default() };
     plans.digest = plans::digest(&plans);
@@ -154,7 +155,7 @@ impl World {
     /// What the DNS server says from now on, with what it sees of taiwan.
     fn says(&mut self, hub_silent_ms: u64, down: bool) {
         let seen = v1::Seen { cluster: "taiwan".into(), down, for_ms: 60_000 };
-        self.server = Some(v1::Word { voter: "dns/one".into(), hub_silent_ms, seen: vec![seen], age_ms: 0 });
+        self.server = Some(v1::Word { voter: "dns/one".into(), hub_silent_ms, seen: vec![seen], ..v1::Word::default() });
     }
 
     fn hello(&self) -> &v1::Hello {

@@ -249,7 +249,7 @@ impl Server {
     /// An agent leaves its word, and takes everybody's; none while nobody answers.
     pub(crate) fn meet(&self, now: u64, cluster: &str, word: v1::Word) -> Option<Vec<v1::Word>> {
         self.clock.enter(now);
-        Some(self.process.as_ref()?.meeting.leave_word(cluster, word))
+        Some(self.process.as_ref()?.meeting.leave_word(cluster, "", word))
     }
 
     /// Epoch of what is served.

@@ -39,8 +39,9 @@ struct Inner {
     state: State,
     started: Instant,
     sight: Mutex<Sight>,
-    // By voter, with when it was said. Certificates bound them by the number of members.
-    words: Mutex<BTreeMap<String, (u64, v1::Word)>>,
+    // By voter and uid of its Cluster, with when it was said: who has left and has the name of another says nothing in that one's place.
+    // Certificates bound them by the number of members.
+    words: Mutex<BTreeMap<(String, String), (u64, v1::Word)>>,
 }
 
 impl Meeting {
@@ -91,10 +92,10 @@ impl Meeting {
         self.0.sight.lock().note(self.now(), &probing.votes());
     }
 
-    /// An agent leaves its word, and takes everybody's but its own.
-    pub fn leave_word(&self, cluster: &str, mut word: v1::Word) -> Vec<v1::Word> {
-        let voter = agreement::agent(cluster);
-        word.voter.clone_from(&voter);
+    /// An agent leaves its word, and takes everybody's but its own. `uid` is its Cluster's, by its certificate.
+    pub fn leave_word(&self, cluster: &str, uid: &str, mut word: v1::Word) -> Vec<v1::Word> {
+        let voter = (agreement::agent(cluster), uid.to_owned());
+        (word.voter, word.uid) = voter.clone();
         word.age_ms = 0;
         word.seen.truncate(SEEN_MAX);
         let now = self.now();
@@ -121,7 +122,7 @@ impl Meeting {
             voter: agreement::server(&self.0.instance),
             hub_silent_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
             seen: self.0.sight.lock().seen(self.now()),
-            age_ms: 0,
+            ..v1::Word::default()
         }
     }
 }
@@ -142,6 +143,6 @@ impl Survivors for Meeting {
             ))
         })?;
         let word = request.get_ref().word.clone().unwrap_or_default();
-        Ok(Response::new(v1::MeetReply { words: self.leave_word(cluster, word) }))
+        Ok(Response::new(v1::MeetReply { words: self.leave_word(cluster, &peer.uid, word) }))
     }
 }

@@ -205,6 +205,7 @@ mod tests {
                 clusters: vec!["taiwan".into(), "tokyo".into()],
                 servers: vec![v1::MeetingPoint { instance: "one".into(), addresses: vec![] }],
                 away_ms: 10_000,
+                uids: Vec::new(),
             }),
             plans: vec![v1::PlanOfLoss {
                 loss: "cluster/taiwan".into(),

@@ -15,7 +15,7 @@ use proto::v1;
 use super::{Contingency, Plan, Surroundings};
 use crate::decide::board::Snapshot;
 use crate::decide::reconcile::observed;
-use crate::observe::{Decided, Key, Template};
+use crate::observe::{Decided, Key, Template, World};
 
 /// A workload that a loss concerns.
 type Concerned = (Key, Arc<str>, Arc<Takeover>, Needs);
@@ -88,7 +88,7 @@ impl Contingency {
             snapshot.views.iter().map(|view| (view.name.clone(), free(around, &view.name, &used))).collect();
         let members: Vec<&str> =
             snapshot.views.iter().filter(|view| view.joined).map(|view| view.name.as_str()).collect();
-        let council = council(around, &members);
+        let council = council(around, &members, &self.0.world);
         let plans = losses
             .into_iter()
             .zip(concerned)
@@ -186,15 +186,20 @@ fn free(around: &Surroundings, cluster: &str, used: &BTreeMap<String, (i64, Need
 }
 
 /// The voters of today.
-fn council(around: &Surroundings, members: &[&str]) -> v1::Council {
+fn council(around: &Surroundings, members: &[&str], world: &World) -> v1::Council {
     let points = around.zones.meeting_points().into_iter().map(|(instance, addresses)| v1::MeetingPoint {
         instance,
         addresses: addresses.iter().map(ToString::to_string).collect(),
     });
+    let uid = |name: &str| {
+        let cluster = world.cluster(name);
+        cluster.and_then(|cluster| cluster.metadata.uid.clone()).unwrap_or_default()
+    };
     v1::Council {
         clusters: members.iter().map(|name| (*name).to_owned()).collect(),
         servers: points.collect(),
         away_ms: around.away_ms,
+        uids: members.iter().map(|name| uid(name)).collect(),
     }
 }
 

@@ -139,7 +139,8 @@ impl Survivors {
     pub(super) fn met(&mut self, now: u64, instance: &str, words: Vec<v1::Word>) {
         self.met.retain(|_, at| now.saturating_sub(*at) < WORD_LIFE_MS);
         self.met.insert(instance.to_owned(), now);
-        for word in words {
+        let council = self.council().cloned().unwrap_or_default();
+        for word in words.into_iter().filter(|word| agreement::is_voter(&council, word)) {
             let at = now.saturating_sub(word.age_ms.into());
             let newer = self.words.get(&word.voter).is_none_or(|known| known.at <= at);
             if newer && (self.words.len() < WORDS_MAX || self.words.contains_key(&word.voter)) {
@@ -231,7 +232,7 @@ impl Survivors {
             voter: agreement::agent(&self.cluster),
             hub_silent_ms: now.saturating_sub(self.hub_heard_at),
             seen: self.sight.seen(now),
-            age_ms: 0,
+            ..v1::Word::default()
         }
     }
 
