@@ -2,12 +2,18 @@
 //!
 //! Numbers are given out of blocks. The end of a block is written to the ConfigMap `federation-system/epoch` before any number
 //! of it is used, so that a hub which was killed never gives a number twice: it starts at the end of the last block.
+//!
+//! Who was told a number above ours shows that the store was restored from a backup. That is kept beside the numbers until a person has
+//! said that what the store says now is what is wanted: until then nothing is taken away because of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use k8s_openapi::api::core::v1::ConfigMap;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Mutex;
 
@@ -21,6 +27,7 @@ use crate::act::api::Api;
 const BLOCK: u64 = 10_000;
 const NAME: &str = "epoch";
 const HIGH_WATER: &str = "highWater";
+const RESTORED: &str = "restored";
 /// How far an epoch that somebody was told may be above what this process began with: thirty years of a thousand decisions a second. Whoever
 /// says more did not get it from this federation; believed, or a step at a time, it would use up the numbers for all.
 const FURTHEST: u64 = 1 << 40;
@@ -64,6 +71,27 @@ pub enum Error {
     Contended,
 }
 
+/// How it was seen that the store was restored from a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Restored {
+    /// Whose agent was told of it.
+    pub(crate) cluster: String,
+    /// The epoch that it was told.
+    pub(crate) told: u64,
+    /// The newest that the store knew of.
+    pub(crate) ours: u64,
+}
+
+impl Restored {
+    /// For people.
+    pub(crate) fn reason(&self) -> String {
+        let Self { cluster, told, ours } = self;
+        format!(
+            "the store was restored from a backup: {cluster} was told epoch {told} by it, and it knew of {ours}; nothing is taken away until `fedctl unfreeze` says that what it says now is wanted"
+        )
+    }
+}
+
 /// The counter. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Epochs(Arc<Inner>);
@@ -76,6 +104,12 @@ struct Inner {
     end: AtomicU64,
     // One allocation at a time; held across the write, and by nothing else.
     allocating: Mutex<()>,
+    // Until a person has confirmed what the store says.
+    restored: ArcSwapOption<Restored>,
+    // Whether that stands in the store.
+    noted: AtomicBool,
+    // The newest epoch that was given out before the store was restored; 0 if it was not.
+    before: AtomicU64,
     api: Api,
 }
 
@@ -92,12 +126,15 @@ impl Epochs {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(Error::Namespace(error)),
         }
-        let (first, end) = allocate(&api, 1).await?;
+        let Block { first, end, restored } = allocate(&api, 1, &Note::Keep).await?;
         Ok(Self(Arc::new(Inner {
             first,
             next: AtomicU64::new(first),
             end: AtomicU64::new(end),
             allocating: Mutex::new(()),
+            noted: true.into(),
+            before: AtomicU64::new(restored.as_ref().map_or(0, |restored| restored.told)),
+            restored: ArcSwapOption::new(restored.map(Arc::new)),
             api,
         })))
     }
@@ -107,21 +144,72 @@ impl Epochs {
         self.0.next.load(Ordering::SeqCst) - 1
     }
 
-    /// Continues above `epoch`, which somebody was told of: this hub was restored from an older backup.
+    /// Why nothing is taken away: the store was restored, and nobody has confirmed yet what it says.
+    pub(crate) fn restored(&self) -> Option<String> {
+        self.0.restored.load().as_ref().map(|restored| restored.reason())
+    }
+
+    /// Whether a decision of this epoch may be older than what members were told: it was made before the store was restored.
+    pub(crate) fn is_doubtful(&self, epoch: u64) -> bool {
+        epoch <= self.0.before.load(Ordering::SeqCst)
+    }
+
+    /// Whether an epoch that somebody was told shows that the store was restored. One who has not heard of this run was told nothing of
+    /// its numbers, however far it has come with them.
+    pub(crate) fn is_ahead(&self, told: u64, heard_of_us: bool) -> bool {
+        told > self.current() || (!heard_of_us && told >= self.0.first)
+    }
+
+    /// A cluster's agent was told an epoch by this very store that it does not know of: nothing is taken away from now on. Whether that is new.
     ///
     /// # Errors
-    /// When the epoch is not believed, and when a new block is needed and cannot be written.
+    /// When the epoch is not believed.
+    pub(crate) fn suspect(&self, cluster: &str, told: u64) -> Result<bool, Error> {
+        let ours = self.current();
+        plausible(told, self.0.first)?;
+        self.0.before.fetch_max(told, Ordering::SeqCst);
+        let found = Arc::new(Restored { cluster: cluster.to_owned(), told, ours });
+        let known = self.0.restored.rcu(|known| known.clone().or_else(|| Some(found.clone())));
+        if known.is_none() {
+            self.0.noted.store(false, Ordering::SeqCst);
+        }
+        Ok(known.is_none())
+    }
+
+    /// Continues above `epoch`, which somebody was told of. What was suspected is durable with it.
+    ///
+    /// # Errors
+    /// When the epoch is not believed, and when the new block cannot be written.
     pub(crate) async fn raise(&self, epoch: u64) -> Result<(), Error> {
         let _allocating = self.0.allocating.lock().await;
-        plausible(epoch, self.0.first)?;
-        if epoch < self.0.end.load(Ordering::SeqCst) {
-            self.0.next.fetch_max(epoch + 1, Ordering::SeqCst);
+        if epoch <= self.current() && self.0.noted.load(Ordering::SeqCst) {
             return Ok(());
         }
-        let (first, end) = allocate(&self.0.api, epoch.saturating_add(1)).await?;
+        plausible(epoch, self.0.first)?;
+        let note = self.0.restored.load_full().map_or(Note::Keep, |restored| Note::Put((*restored).clone()));
+        let Block { first, end, .. } = allocate(&self.0.api, epoch.saturating_add(1), &note).await?;
         // Nothing is given out between the two stores: the old block's end is below both.
         self.0.next.fetch_max(first, Ordering::SeqCst);
         self.0.end.store(end, Ordering::SeqCst);
+        self.0.noted.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Whether what was suspected does not stand in the store yet.
+    pub(crate) fn is_note_due(&self) -> bool {
+        !self.0.noted.load(Ordering::SeqCst)
+    }
+
+    /// A person says that what the store says now is what is wanted. Durable before anything is taken away.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub(crate) async fn confirm(&self) -> Result<(), Error> {
+        let _allocating = self.0.allocating.lock().await;
+        let Block { first, end, .. } = allocate(&self.0.api, 1, &Note::Drop).await?;
+        self.0.next.fetch_max(first, Ordering::SeqCst);
+        self.0.end.store(end, Ordering::SeqCst);
+        self.0.restored.store(None);
         Ok(())
     }
 
@@ -143,7 +231,7 @@ impl Epochs {
             if self.0.next.load(Ordering::SeqCst) < self.0.end.load(Ordering::SeqCst) {
                 continue;
             }
-            let (first, end) = allocate(&self.0.api, 1).await?;
+            let Block { first, end, .. } = allocate(&self.0.api, 1, &Note::Keep).await?;
             self.0.next.fetch_max(first, Ordering::SeqCst);
             self.0.end.store(end, Ordering::SeqCst);
         }
@@ -169,21 +257,50 @@ fn plausible(told: u64, ours: u64) -> Result<(), Error> {
     if told.saturating_sub(ours) > FURTHEST { Err(Error::Implausible { told, ours }) } else { Ok(()) }
 }
 
-/// Writes the end of a new block that starts at `least` or above; returns its first number and its end.
-async fn allocate(api: &Api, least: u64) -> Result<(u64, u64), Error> {
+struct Block {
+    first: u64,
+    end: u64,
+    restored: Option<Restored>,
+}
+
+/// What becomes of the note that the store was restored.
+enum Note {
+    Keep,
+    Put(Restored),
+    Drop,
+}
+
+impl Note {
+    fn write(&self, data: &mut BTreeMap<String, String>) {
+        match self {
+            Self::Keep => {}
+            Self::Put(restored) => {
+                data.insert(RESTORED.into(), json!(restored).to_string());
+            }
+            Self::Drop => {
+                data.remove(RESTORED);
+            }
+        }
+    }
+}
+
+/// Writes the end of a new block that starts at `least` or above, and the note with it.
+async fn allocate(api: &Api, least: u64, note: &Note) -> Result<Block, Error> {
     let collection = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps");
     let path = format!("{collection}/{NAME}");
     let after = |first: u64| first.checked_add(BLOCK).ok_or(Error::Exhausted);
     for _ in 0..ATTEMPTS {
-        let (first, written) = match api.read(&path).await.map_err(Error::Read)? {
+        let (first, restored, written) = match api.read(&path).await.map_err(Error::Read)? {
             None => {
+                let mut data = BTreeMap::from([(HIGH_WATER.to_owned(), after(least)?.to_string())]);
+                note.write(&mut data);
                 let map = json!({
                     "apiVersion": "v1",
                     "kind": "ConfigMap",
                     "metadata": {"name": NAME, "namespace": SYSTEM_NAMESPACE},
-                    "data": {HIGH_WATER: after(least)?.to_string()},
+                    "data": data,
                 });
-                (least, api.write("POST", &collection, &map).await)
+                (least, None, api.write("POST", &collection, &map).await)
             }
             Some(found) => {
                 let parsed = serde_json::from_value(found).map_err(kube::Error::SerdeError);
@@ -191,13 +308,17 @@ async fn allocate(api: &Api, least: u64) -> Result<(u64, u64), Error> {
                 let text =
                     map.data.as_ref().and_then(|data| data.get(HIGH_WATER)).cloned().unwrap_or_default();
                 let first = text.parse::<u64>().map_err(|_| Error::Content(text))?.max(least);
-                map.data.get_or_insert_default().insert(HIGH_WATER.into(), after(first)?.to_string());
+                let data = map.data.get_or_insert_default();
+                data.insert(HIGH_WATER.into(), after(first)?.to_string());
+                // What a person made unreadable, a person has looked at.
+                let restored = data.get(RESTORED).and_then(|text| serde_json::from_str(text).ok());
+                note.write(data);
                 // The resourceVersion that was read is the precondition.
-                (first, api.write("PUT", &path, &json!(map)).await)
+                (first, restored, api.write("PUT", &path, &json!(map)).await)
             }
         };
         match written {
-            Ok(_) => return Ok((first, after(first)?)),
+            Ok(_) => return Ok(Block { first, end: after(first)?, restored }),
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(Error::Write(error)),
         }

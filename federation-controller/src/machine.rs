@@ -3,6 +3,7 @@
 //! [`Service`](crate::Service) puts watches and the hub around it. A simulation puts itself there: it says what the watches say, carries
 //! agents' and DNS servers' messages, answers the writes, and turns the tasks of its thread (`federation_runtime::tasks`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -96,7 +97,7 @@ pub struct Machine {
     pub(crate) ear: Ear,
     pub(crate) observer: Observer,
     pub(crate) defaults: Defaults,
-    epochs: Epochs,
+    pub(crate) epochs: Epochs,
     setup: Setup,
 }
 
@@ -137,8 +138,9 @@ impl Machine {
             contingency: contingency.clone(),
             recorder: setup.recorder.clone(),
             metrics: metrics.clone(),
+            met: Arc::default(),
         };
-        let gate = Gate::new(world.clone(), metrics.clone());
+        let gate = Gate::new(world.clone(), epochs.clone(), metrics.clone());
         let observer = Observer {
             world: world.clone(),
             board: board.clone(),
@@ -352,6 +354,21 @@ impl Machine {
     /// An operator ends a freeze.
     pub fn thaw(&self) {
         self.health.thaw();
+    }
+
+    /// Why nothing is taken away since the store was restored.
+    pub fn restored(&self) -> Option<String> {
+        self.epochs.restored()
+    }
+
+    /// An operator says that what the restored store says is what is wanted.
+    pub fn confirm_restored(&self) {
+        let (epochs, ear) = (self.epochs.clone(), self.ear.clone());
+        tasks::spawn(async move {
+            if epochs.confirm().await.is_ok() {
+                ear.look_at_all();
+            }
+        });
     }
 
     /// The newest epoch.

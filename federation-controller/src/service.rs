@@ -187,6 +187,8 @@ impl Service {
             board: machine.board.clone(),
             world: world.clone(),
             health: machine.health.clone(),
+            epochs: machine.epochs.clone(),
+            ear: machine.ear.clone(),
             contingency: machine.contingency.clone(),
             recorder: machine.ear.recorder.clone(),
             client: client.clone(),

@@ -35,6 +35,8 @@ struct Entry {
     sent_epoch: u64,
     /// The session's change counter when this entry last changed.
     changed: u64,
+    /// What the agent said on this connection that it holds, if that is another copy and it has not taken this one since.
+    theirs: Option<v1::digest_reply::Item>,
 }
 
 #[derive(Debug)]
@@ -167,6 +169,7 @@ impl Session {
         // What was on the way may or may not have arrived: the digest tells.
         for (key, entry) in &mut self.table {
             entry.sent = Sent::No;
+            entry.theirs = None;
             enqueue(&mut self.first, &mut self.then, key);
         }
         self.leaving.clear();
@@ -182,6 +185,16 @@ impl Session {
     /// Whether the agent is connected and has said hello.
     pub fn is_connected(&self) -> bool {
         matches!(self.link, Link::Up | Link::Comparing { .. })
+    }
+
+    /// Whether the agent has said on this connection what it holds.
+    pub fn is_compared(&self) -> bool {
+        self.link == Link::Up
+    }
+
+    /// What the agent said on this connection that it holds, where that is not what is wanted here and it has not taken that since.
+    pub fn claim(&self, key: &Key) -> Option<&v1::digest_reply::Item> {
+        self.unknown.get(key).or_else(|| self.table.get(key)?.theirs.as_ref())
     }
 
     /// When the agent's leases were last renewed, on the driver's clock; `None` if never by this hub. The agent counts from an earlier
@@ -216,6 +229,7 @@ impl Session {
         }
         self.changes += 1;
         let held = self.unknown.remove(&key);
+        let was_held = held.is_some();
         if let Some(entry) = self.table.get_mut(&key) {
             let old = &entry.desired;
             if old.uid == desired.uid {
@@ -242,21 +256,23 @@ impl Session {
                 self.in_flight = self.in_flight.saturating_sub(1);
             }
             let queued = entry.sent == Sent::No;
-            *entry = Entry { desired, hash, sent: Sent::No, sent_epoch: 0, changed: self.changes };
+            let theirs = entry.theirs.take();
+            *entry = Entry { desired, hash, sent: Sent::No, sent_epoch: 0, changed: self.changes, theirs };
             if !queued {
                 enqueue(&mut self.first, &mut self.then, &key);
             }
             return;
         }
         self.digest.add(item_hash(&desired.uid, desired.generation, hash));
-        let same = held.is_some_and(|item| {
-            item.uid == desired.uid && item.generation == desired.generation && item.hash == hash
+        let theirs = held.filter(|item| {
+            item.uid != desired.uid || item.generation != desired.generation || item.hash != hash
         });
+        let same = was_held && theirs.is_none();
         let sent = if same { Sent::Held } else { Sent::No };
         if sent == Sent::No {
             enqueue(&mut self.first, &mut self.then, &key);
         }
-        self.table.insert(key, Entry { desired, hash, sent, sent_epoch: 0, changed: self.changes });
+        self.table.insert(key, Entry { desired, hash, sent, sent_epoch: 0, changed: self.changes, theirs });
     }
 
     /// The controller has given everything that it wants here: from now on, what the agent holds besides is a stray.
@@ -380,7 +396,12 @@ impl Session {
                 && wanted.generation == applied.generation
                 && entry.sent_epoch <= applied.epoch;
             if answers && entry.sent == Sent::InFlight {
-                entry.sent = if applied.reason == FENCED { Sent::Fenced } else { Sent::Held };
+                if applied.reason == FENCED {
+                    entry.sent = Sent::Fenced;
+                } else {
+                    entry.sent = Sent::Held;
+                    entry.theirs = None;
+                }
                 self.in_flight = self.in_flight.saturating_sub(1);
             }
         }

@@ -160,7 +160,7 @@ fn what_is_wanted_while_the_answer_comes_is_sent_if_it_is_not_there() {
         let entry = entry(number, "same");
         let hash = hub_protocol::content_hash(&entry.manifest);
         let Entry { key, uid, generation, epoch, .. } = entry;
-        v1::digest_reply::Item { key: Some((&key).into()), uid, generation, epoch, hash }
+        v1::digest_reply::Item { key: Some((&key).into()), uid, generation, epoch, hash, replicas: None }
     };
     let page = |items: &[usize], more| {
         let items = items.iter().map(|number| item(*number)).collect();

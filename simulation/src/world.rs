@@ -199,6 +199,11 @@ impl World {
                     users::remake(&mut store);
                 }
             }
+            // An operator has looked at what was restored.
+            if let Some(machine) = self.hub.machine().filter(|machine| machine.restored().is_some()) {
+                self.hub.clock.enter(self.now);
+                machine.confirm_restored();
+            }
             // Nothing happens that fast any more, and less where something is waited for.
             let waits = self.now - since > WAITS_MS;
             self.step(if waits { LONG_STEP_MS } else { 2 * STEP_MS })?;

@@ -43,11 +43,15 @@ pub(crate) async fn unfreeze(options: Unfreeze) -> Result<()> {
     let request = v1::UnfreezeRequest { reason: options.reason };
     let done = options.hub.client().await?.unfreeze(request).await.map_err(said)?.into_inner();
     let named = done.unfreeze.unwrap_or_default();
-    println!(
-        "unfrozen by {}: what is down of {} is down, and moves from now on",
-        named.by,
-        named.clusters.join(", ")
-    );
+    if named.clusters.is_empty() {
+        println!("confirmed by {}: what the restored store does not want goes from now on", named.by);
+    } else {
+        println!(
+            "unfrozen by {}: what is down of {} is down, and moves from now on",
+            named.by,
+            named.clusters.join(", ")
+        );
+    }
     Ok(())
 }
 
@@ -61,6 +65,9 @@ fn text(found: &v1::HealthResponse) -> String {
             found.frozen,
             found.frozen_clusters.join(", ")
         ));
+    }
+    if !found.restored.is_empty() {
+        text.push_str(&format!("RESTORED, nothing is taken away: {}\n", found.restored));
     }
     if let Some(last) = &found.last_unfreeze {
         text.push_str(&format!(
@@ -189,6 +196,7 @@ fn as_json(found: &v1::HealthResponse) -> Value {
     json!({
         "frozen": (!found.frozen.is_empty()).then_some(&found.frozen),
         "frozenClusters": found.frozen_clusters,
+        "restored": (!found.restored.is_empty()).then_some(&found.restored),
         "lastUnfreeze": unfreeze,
         "clusters": found.clusters.iter().map(cluster).collect::<Vec<_>>(),
     })
@@ -219,6 +227,7 @@ mod tests {
             }],
             frozen: "2 of 2 clusters went bad at once: taiwan, tokyo".into(),
             frozen_clusters: vec!["taiwan".into(), "tokyo".into()],
+            restored: "the store was restored from a backup".into(),
             last_unfreeze: None,
         }
     }

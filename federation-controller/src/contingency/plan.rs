@@ -131,6 +131,7 @@ impl Contingency {
             silent_ms: &BTreeMap::new(),
             defaults: around.defaults,
             frozen: None,
+            restored: None,
             now_ms: clock::unix_ms(),
         };
         let takeovers = losses.iter().map(|loss| take_over(&request, loss).map(Arc::new)).collect();

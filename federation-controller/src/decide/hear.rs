@@ -1,11 +1,15 @@
 //! What the agents say, into the world: and what must be looked at again for it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use federation_core::api::FormerCopy;
 use federation_core::health::{Signal, Voter};
 use federation_core::membership::Shown;
 use federation_runtime::{clock, tasks};
 use hub_protocol::FENCED;
 use hub_protocol::hub::Event;
+use parking_lot::Mutex;
 use proto::v1;
 use tonic::Status;
 
@@ -38,6 +42,8 @@ pub(crate) struct Ear {
     pub(crate) contingency: Contingency,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
+    /// Clusters whose agents have connected to this run of the controller. Bounded by the names that ever joined.
+    pub(crate) met: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Listener for Ear {
@@ -55,7 +61,7 @@ impl Listener for Ear {
                 let signal =
                     Signal::Heartbeat { api_ok: heartbeat.api_ok, message: heartbeat.api_message.clone() };
                 let votes = std::mem::take(&mut heartbeat.votes);
-                self.keep_above(cluster, heartbeat.epoch);
+                self.keep_above(cluster, heartbeat.epoch, true);
                 self.board.heartbeat(cluster, heartbeat);
                 self.health.observe(cluster, signal);
                 self.health.heard(&Voter::Peer(cluster.to_owned()), &votes);
@@ -128,9 +134,11 @@ impl Ear {
         if let Some(acted) = hello.acted.take() {
             self.contingency.acted(cluster, &acted, &self.queue);
         }
-        self.keep_above(cluster, hello.epoch.max(hello.plans_epoch));
         self.world.age_reports(cluster);
+        let epoch = hello.epoch.max(hello.plans_epoch);
         let changed = self.board.hello(cluster, hello);
+        let heard_of_us = !self.met.lock().insert(cluster.to_owned());
+        self.keep_above(cluster, epoch, heard_of_us);
         self.cluster_statuses.now(cluster);
         if changed {
             self.look_at_all();
@@ -138,16 +146,17 @@ impl Ear {
     }
 
     /// Epochs go on above what an agent saw. Heartbeats say it again, should that fail.
-    fn keep_above(&self, cluster: &str, newest: u64) {
-        if newest <= self.epochs.current() {
+    fn keep_above(&self, cluster: &str, newest: u64, heard_of_us: bool) {
+        if !self.epochs.is_ahead(newest, heard_of_us) && !self.epochs.is_note_due() {
             return;
         }
-        tracing::error!(
-            cluster,
-            epoch = newest,
-            ours = self.epochs.current(),
-            "an agent saw a newer epoch than ours: the store was restored from a backup; continuing above it"
-        );
+        let ours = self.sessions.incarnation();
+        let hello = self.board.member(cluster).hello.unwrap_or_default();
+        // What another store's hub told it says nothing of this one.
+        let same = hello.incarnation.is_empty() || hello.incarnation == ours;
+        if same && self.epochs.is_ahead(newest, heard_of_us) {
+            self.suspect(cluster, newest);
+        }
         let (epochs, sessions) = (self.epochs.clone(), self.sessions.clone());
         tasks::spawn(async move {
             match epochs.raise(newest).await {
@@ -155,6 +164,28 @@ impl Ear {
                 Err(error) => tracing::error!(%error, "the epoch could not be raised"),
             }
         });
+    }
+
+    /// The store was restored from a backup: nothing is taken away because of what it says now, until a person confirms it.
+    fn suspect(&self, cluster: &str, newest: u64) {
+        let ours = self.epochs.current();
+        match self.epochs.suspect(cluster, newest) {
+            Ok(true) => {
+                tracing::error!(
+                    cluster,
+                    epoch = newest,
+                    ours,
+                    "an agent was told a newer epoch than ours: the store was restored from a backup; nothing is taken away until an operator confirms what it says (fedctl unfreeze)"
+                );
+                self.sessions.void_permits(ours.saturating_add(1));
+                if let (Some(object), Some(reason)) = (self.world.cluster(cluster), self.epochs.restored()) {
+                    self.recorder.cluster(&object, "Warning", "StoreRestored", &reason);
+                }
+                self.look_at_all();
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(cluster, %error, "an agent's epoch is not believed"),
+        }
     }
 
     fn applied(&self, cluster: &str, applied: &v1::Applied) {
@@ -226,7 +257,8 @@ impl Ear {
         (&*template.uid == uid).then_some(key)
     }
 
-    fn look_at_all(&self) {
+    /// Decides everything again.
+    pub(crate) fn look_at_all(&self) {
         for key in self.world.keys() {
             self.queue.add(key, Priority::Normal);
         }

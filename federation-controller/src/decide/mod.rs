@@ -8,6 +8,7 @@ pub(crate) mod ledger;
 mod parting;
 pub(crate) mod queue;
 pub(crate) mod reconcile;
+mod recover;
 pub(crate) mod removal;
 mod round;
 pub(crate) mod unjoin;

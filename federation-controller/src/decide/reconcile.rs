@@ -18,6 +18,7 @@ use federation_runtime::clock;
 use super::board::{Board, Snapshot};
 use super::ledger::Ledger;
 use super::queue::{Priority, Queue};
+use super::recover::{INVENTORY_WAIT, Recovery};
 use super::removal::Gate;
 use crate::act::events::Recorder;
 use crate::act::write::{self, Writer};
@@ -124,7 +125,13 @@ impl Reconciler {
             let spec = self.contingency.adopt(key, &template.uid, &last.spec)?;
             Some(Arc::new(Decided { spec, ..Decided::clone(last) }))
         });
-        let start = adopted.or_else(|| last.clone());
+        let start = match self.recover(template, view, &snapshot, adopted.or_else(|| last.clone())) {
+            Recovery::From(start) => start,
+            Recovery::Wait => {
+                self.queue.add_after(key.clone(), Priority::Normal, INVENTORY_WAIT);
+                return Ok(());
+            }
+        };
         let decision = self.decide(template, view, &snapshot, &reports, start.as_deref());
         let (targets, going) = self.with_those_who_go(template, &snapshot, &decision, start.as_deref());
 
@@ -232,6 +239,7 @@ impl Reconciler {
             silent_ms: &silent_ms,
             defaults: self.defaults,
             frozen: snapshot.frozen.as_deref(),
+            restored: self.epochs.restored().as_deref(),
             now_ms: clock::unix_ms(),
         })
     }

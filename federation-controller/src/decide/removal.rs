@@ -12,6 +12,7 @@ use federation_core::gate::{
 use federation_runtime::clock;
 use parking_lot::Mutex;
 
+use crate::epoch::Epochs;
 use crate::metrics::Metrics;
 use crate::observe::{Key, World};
 
@@ -41,6 +42,7 @@ pub(crate) struct Gate(Arc<Inner>);
 
 struct Inner {
     world: World,
+    epochs: Epochs,
     sequence: AtomicU64,
     state: Mutex<State>,
     metrics: Metrics,
@@ -56,8 +58,8 @@ struct State {
 }
 
 impl Gate {
-    pub(crate) fn new(world: World, metrics: Metrics) -> Self {
-        Self(Arc::new(Inner { world, sequence: AtomicU64::new(0), state: Mutex::default(), metrics }))
+    pub(crate) fn new(world: World, epochs: Epochs, metrics: Metrics) -> Self {
+        Self(Arc::new(Inner { world, epochs, sequence: AtomicU64::new(0), state: Mutex::default(), metrics }))
     }
 
     /// Asks for a copy's removal.
@@ -83,7 +85,7 @@ impl Gate {
             }
         };
         let circumstances = Circumstances {
-            frozen,
+            frozen: frozen.or_else(|| self.0.epochs.restored()),
             epoch: asked.decided,
             source: self.0.world.source(),
             max_source_age_ms: MAX_SOURCE_AGE_MS,

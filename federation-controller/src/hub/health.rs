@@ -1,4 +1,4 @@
-//! Questions of operators about verdicts, and the word that ends a freeze.
+//! Questions of operators about verdicts, and the word that ends a freeze, or confirms a store that was restored.
 
 use tonic::{Code, Status};
 
@@ -38,6 +38,7 @@ pub(super) async fn health(
         frozen: told.frozen.unwrap_or_default(),
         frozen_clusters: told.frozen_clusters,
         last_unfreeze: last.map(wire),
+        restored: operations.epochs.restored().unwrap_or_default(),
     })
 }
 
@@ -53,7 +54,9 @@ pub(super) async fn unfreeze(
         return Err(Status::invalid_argument(message));
     }
     let told = operations.health.told();
-    let Some(freeze) = told.frozen else {
+    // One word is about one thing: that a restored store is right, when nothing else is frozen.
+    let restored = operations.epochs.restored().filter(|_| told.frozen.is_none());
+    let Some(freeze) = told.frozen.or_else(|| restored.clone()) else {
         return Err(Status::new(Code::FailedPrecondition, "nothing is frozen"));
     };
     let unfreeze = Unfreeze {
@@ -66,6 +69,14 @@ pub(super) async fn unfreeze(
     unfreezes::keep(&operations.client, &unfreeze)
         .await
         .map_err(|error| Status::unavailable(format!("who ended the freeze could not be kept: {error}")))?;
+    if restored.is_some() {
+        operations.epochs.confirm().await.map_err(|error| {
+            Status::unavailable(format!("that the restored store is right could not be kept: {error}"))
+        })?;
+        operations.ear.look_at_all();
+        tracing::warn!(by = unfreeze.by, reason, "an operator confirmed what the restored store says");
+        return Ok(v1::UnfreezeResponse { unfreeze: Some(wire(unfreeze)) });
+    }
     // It may have ended by itself meanwhile, which comes to the same.
     let named = operations.health.thaw().unwrap_or_else(|| unfreeze.clusters.clone());
     tracing::warn!(by = unfreeze.by, reason, clusters = named.join(","), "an operator ended the freeze");

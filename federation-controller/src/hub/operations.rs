@@ -11,6 +11,8 @@ use super::{health, identity};
 use crate::act::events::Recorder;
 use crate::contingency::Contingency;
 use crate::decide::board::Board;
+use crate::decide::hear::Ear;
+use crate::epoch::Epochs;
 use crate::health::Health;
 use crate::observe::World;
 use crate::traffic::{Traffic, wire};
@@ -22,6 +24,8 @@ pub(crate) struct Operations {
     pub(crate) board: Board,
     pub(crate) world: World,
     pub(crate) health: Health,
+    pub(crate) epochs: Epochs,
+    pub(crate) ear: Ear,
     pub(crate) contingency: Contingency,
     pub(crate) recorder: Recorder,
     pub(crate) client: Client,

@@ -224,6 +224,21 @@ impl Sessions {
         }
     }
 
+    /// The store's incarnation, as agents are told it.
+    pub(crate) fn incarnation(&self) -> &str {
+        &self.0.config.incarnation
+    }
+
+    /// Whether a cluster's agent has said on its present connection what it holds.
+    pub(crate) fn is_compared(&self, cluster: &str) -> bool {
+        self.0.members.read().get(cluster).is_some_and(|member| member.session.lock().is_compared())
+    }
+
+    /// What a cluster's agent says that it holds of an object, where that is not what it is to hold.
+    pub(crate) fn claim(&self, cluster: &str, key: &Key) -> Option<v1::digest_reply::Item> {
+        self.0.members.read().get(cluster)?.session.lock().claim(key).cloned()
+    }
+
     /// Whether a cluster's agent is connected.
     pub(crate) fn is_connected(&self, cluster: &str) -> bool {
         self.0.members.read().get(cluster).is_some_and(|member| member.session.lock().is_connected())

@@ -82,6 +82,7 @@ impl World {
             silent_ms: &BTreeMap::new(),
             defaults: Defaults { evict_after_ms: EVICT_AFTER_MS },
             frozen: None,
+            restored: None,
             now_ms: 1_000_000_000,
         })
     }

@@ -83,6 +83,9 @@ pub(super) fn divide(request: &Request<'_>, wishes: &Wishes<'_>, replicas: i64, 
         .sum();
     let needed = (wanted + fixed).min(replicas);
     let mut spare = (ready_open + ready_fixed - needed).max(0);
+    // What is not ready by the last report may be by now, and be all that is. As long as nothing that stays is known to be ready, nobody
+    // gives up everything; members give up first what is not ready.
+    let least = i64::from(needed > 0 && ready_staying + ready_fixed == 0);
     let replaced = wanted > 0 && ready_staying + ready_fixed >= needed;
 
     for placed in placed.iter_mut() {
@@ -96,7 +99,7 @@ pub(super) fn divide(request: &Request<'_>, wishes: &Wishes<'_>, replicas: i64, 
                 } else if placed.standing == Standing::Open {
                     placed.explain(rules::WEIGHT, why);
                 }
-                placed.replicas = Some(shrink(request, placed, target, &mut spare));
+                placed.replicas = Some(shrink(request, placed, target, least, &mut spare));
             }
             Standing::Fixed => {
                 placed.replicas = placed.held.map(|held| held.replicas.unwrap_or_default());
@@ -173,11 +176,16 @@ pub(super) fn one(request: &Request<'_>, wishes: &Wishes<'_>, placed: &[Placed<'
     plan.replicas.into_iter().find(|(_, count)| *count > 0).map(|(name, _)| name)
 }
 
-/// Takes replicas away only as far as none that is ready is missed: those that are not ready first, then from what is spare.
-fn shrink(request: &Request<'_>, placed: &mut Placed<'_>, target: i64, spare: &mut i64) -> i64 {
+/// Takes replicas away only as far as none that is ready is missed: those that are not ready first, then from what is spare. Leaves at least
+/// `least`.
+fn shrink(request: &Request<'_>, placed: &mut Placed<'_>, target: i64, least: i64, spare: &mut i64) -> i64 {
     let held = placed.held_replicas();
     if held <= target {
         return target;
+    }
+    if let Some(reason) = request.restored {
+        placed.explain(rules::RESTORED, format!("keeps {held}, and {target} are wanted: {reason}"));
+        return held;
     }
     let Some(observed) = placed.observed(request) else {
         placed.explain(rules::SURGE, format!("keeps {held} until its state is known; {target} are wanted"));
@@ -186,7 +194,7 @@ fn shrink(request: &Request<'_>, placed: &mut Placed<'_>, target: i64, spare: &m
     let unready = (held - observed.ready.max(0)).max(0);
     let from_spare = (held - target - unready).clamp(0, *spare);
     *spare -= from_spare;
-    let kept = target.max(held - unready - from_spare);
+    let kept = target.max(held - unready - from_spare).max(least);
     if kept > target {
         placed.explain(rules::SURGE, format!("keeps {kept} until others are ready; {target} are wanted"));
     }
@@ -201,6 +209,8 @@ fn leave(request: &Request<'_>, placed: &mut Placed<'_>, replaced: bool) {
         placed.explain(rules::SURGE, "leaving: waits until its replacement is ready elsewhere");
     } else if !gone && !drained {
         placed.explain(rules::TRAFFIC, "leaving: waits until no DNS answer points here");
+    } else if let Some(reason) = request.restored.filter(|_| !gone) {
+        placed.explain(rules::RESTORED, format!("leaving: stays for now: {reason}"));
     } else if placed.standing == Standing::Unselected {
         give_up(placed);
     } else {

@@ -12,6 +12,7 @@
 
 mod divide;
 mod exclusive;
+mod recover;
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use crate::select;
 use crate::template::Template;
 
 pub use exclusive::takeover_ms;
+pub use recover::{Claim, recover};
 pub use standing::{Standing, rules};
 
 /// What the decision needs to know of one member cluster.
@@ -100,6 +102,9 @@ pub struct Request<'a> {
     pub defaults: Defaults,
     /// Why nothing may move now; see [`crate::health::Verdicts::frozen`].
     pub frozen: Option<&'a str>,
+    /// Why no cluster gives up replicas that the store does not ask for any more: it was restored from a backup. What is lost is replaced all
+    /// the same.
+    pub restored: Option<&'a str>,
     /// Unix milliseconds.
     pub now_ms: i64,
 }

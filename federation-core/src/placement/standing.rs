@@ -66,6 +66,8 @@ pub mod rules {
     pub const LEASE_LAPSED: &str = "LeaseLapsed";
     /// The verdict is bad, and users are served all the same, or the voters disagree about it.
     pub const USERS_SERVED: &str = "UsersServed";
+    /// The store was restored from a backup, and nobody has said yet that what it says is what is wanted.
+    pub const RESTORED: &str = "StoreRestored";
     /// Nothing moves: mass failure.
     pub const FROZEN: &str = "Frozen";
 }

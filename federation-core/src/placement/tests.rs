@@ -23,6 +23,7 @@ struct World {
     traffic_drained: BTreeSet<String>,
     silent_ms: BTreeMap<String, i64>,
     frozen: Option<&'static str>,
+    restored: Option<&'static str>,
     now_ms: i64,
 }
 
@@ -51,6 +52,7 @@ impl World {
             traffic_drained: BTreeSet::new(),
             silent_ms: BTreeMap::new(),
             frozen: None,
+            restored: None,
             now_ms: 1_000_000,
         }
     }
@@ -68,6 +70,7 @@ impl World {
             silent_ms: &self.silent_ms,
             defaults: Defaults { evict_after_ms: EVICT_AFTER_MS },
             frozen: self.frozen,
+            restored: self.restored,
             now_ms: self.now_ms,
         })
     }
@@ -260,6 +263,66 @@ fn a_lost_clusters_share_takes_nothing_that_is_ready_from_others_when_fewer_are_
     // None wanted is none wanted, whoever is lost.
     world.template.replicas = Some(0);
     check(&world.step(), "taiwan=2! tokyo=0");
+}
+
+#[test]
+fn what_may_have_become_ready_since_the_last_report_does_not_go_before_anything_else_is_known_to_be() {
+    let mut world = World::new(Some(3), &["taiwan", "tokyo"]);
+    world.policy(json!({"replicas": {"clusters": {"taiwan": {"weight": 2}, "tokyo": {"weight": 1}}}}));
+    check(&world.step(), "taiwan=2 tokyo=1");
+    let told = |ready| Observed { replicas: 2, ready, ..Observed::default() };
+    world.observed = BTreeMap::from([("taiwan".into(), told(0)), ("tokyo".into(), told(0))]);
+    world.policy(json!({"clusters": {"names": ["taiwan", "tokyo"]}, "replicas": {"clusters": {"tokyo": {"weight": 1}}}}));
+    world.template.replicas = Some(1);
+    // Taiwan's two are not ready by its last report, nor is Tokyo's one: one of each stays, since either may be the only one by now.
+    let decision = world.step();
+    check(&decision, "taiwan=1 tokyo=1");
+    assert_eq!(rule(&decision, "taiwan"), rules::SURGE);
+    check(&world.step(), "taiwan=1 tokyo=1");
+    world.observed.insert("tokyo".into(), Observed { replicas: 1, ready: 1, ..Observed::default() });
+    check(&world.step(), "taiwan=0 tokyo=1");
+    // None wanted is none wanted, ready or not.
+    world.observed = BTreeMap::from([("taiwan".into(), told(0)), ("tokyo".into(), told(0))]);
+    world.template.replicas = Some(0);
+    check(&world.step(), "taiwan=0 tokyo=0");
+}
+
+#[test]
+fn a_restored_store_takes_nothing_away_and_replaces_what_is_lost() {
+    let mut world = World::new(Some(6), &["osaka", "taiwan", "tokyo"]);
+    world.step();
+    world.all_ready();
+    world.restored = Some("the store was restored");
+    world.template.replicas = Some(0);
+    let decision = world.step();
+    check(&decision, "osaka=2 taiwan=2 tokyo=2");
+    assert_eq!(rule(&decision, "osaka"), rules::RESTORED);
+    world.template.replicas = Some(6);
+    world.taint("tokyo", TaintEffect::NoExecute);
+    world.traffic_drained.insert("tokyo".into());
+    world.step();
+    world.all_ready();
+    check(&world.step(), "osaka=3 taiwan=3 tokyo=2!");
+    world.lose("taiwan");
+    world.now_ms += EVICT_AFTER_MS;
+    check(&world.step(), "osaka=6 taiwan=3! tokyo=2!");
+    world.all_ready();
+    world.restored = None;
+    check(&world.step(), "osaka=6 taiwan=3! tokyo=0!");
+}
+
+#[test]
+fn a_copy_that_only_its_member_knows_of_goes_after_its_replacement_is_ready() {
+    let mut world = World::new(Some(2), &["taiwan", "tokyo"]);
+    // A backup knows of no decision; Tokyo runs both, and Taiwan, which was told of it once, none.
+    let claim = |cluster: &str, replicas| Claim { cluster: cluster.into(), epoch: 7, replicas: Some(replicas) };
+    world.current = recover(None, &[claim("taiwan", 0), claim("tokyo", 2)]);
+    check(&world.decide(), "taiwan=0 tokyo=2");
+    world.policy(json!({"replicas": {"rebalance": true}}));
+    world.observed.insert("tokyo".into(), Observed { replicas: 2, ready: 2, ..Observed::default() });
+    check(&world.step(), "taiwan=1 tokyo=2");
+    world.all_ready();
+    check(&world.step(), "taiwan=1 tokyo=1");
 }
 
 #[test]

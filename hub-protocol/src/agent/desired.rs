@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use proto::v1;
+use serde_json::Value;
 
 use crate::{Digest, Key, content_hash, item_hash};
 
@@ -46,6 +47,19 @@ pub struct Entry {
 impl Entry {
     fn content(&self) -> u64 {
         content_hash(&self.manifest)
+    }
+
+    /// Replicas that are run: the manifest's, or a plan's if that is more; none while it is stopped. `None` for kinds without.
+    fn replicas(&self) -> Option<u32> {
+        if !federation_core::template::has_replicas(&self.key.kind) {
+            return None;
+        }
+        if self.stopped {
+            return Some(0);
+        }
+        let manifest: Value = serde_json::from_slice(&self.manifest).ok()?;
+        let replicas = manifest.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
+        Some(u32::try_from(replicas).unwrap_or(u32::MAX).max(self.floor))
     }
 }
 
@@ -248,6 +262,7 @@ impl Desired {
                 generation: entry.generation,
                 epoch: entry.epoch,
                 hash: *content,
+                replicas: entry.replicas(),
             })
             .collect()
     }

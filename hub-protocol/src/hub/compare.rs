@@ -105,6 +105,7 @@ impl Session {
                 if from.is_none_or(|from| entry.sent == from) {
                     entry.sent = to;
                 }
+                entry.theirs = None;
             }
         }
         if !reply.equal {
@@ -132,7 +133,9 @@ impl Session {
                 let same = item.uid == entry.desired.uid
                     && item.generation == entry.desired.generation
                     && item.hash == entry.hash;
-                if same && entry.sent == Sent::No {
+                if !same {
+                    entry.theirs = Some(item);
+                } else if entry.sent == Sent::No {
                     entry.sent = Sent::Held;
                 }
             } else if self.removals.get(&key).is_none_or(|removal| removal.lapsed) {

@@ -183,7 +183,7 @@ pub(crate) struct Federation {
     hub: SocketAddr,
     authority: Arc<Authority>,
     directory: TempDir,
-    _api_server: Running,
+    api_server: Option<Running>,
 }
 
 async fn api_server(directory: &Path) -> (Client, Running) {
@@ -204,6 +204,15 @@ async fn api_server(directory: &Path) -> (Client, Running) {
     (client, Running { shutdown, task })
 }
 
+/// Copies a folder of files.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
 impl Federation {
     /// A federation without members.
     pub(crate) async fn start(settings: Settings) -> Self {
@@ -217,7 +226,7 @@ impl Federation {
             hub: ([127, 0, 0, 1], 0).into(),
             authority,
             directory,
-            _api_server: api_server,
+            api_server: Some(api_server),
         };
         federation.start_controller().await;
         federation
@@ -288,6 +297,36 @@ impl Federation {
 
     pub(crate) async fn stop_controller(&mut self) {
         self.controller.take().unwrap().end().await;
+    }
+
+    /// A copy of the store as it is now, while the control plane rests.
+    pub(crate) async fn back_up(&mut self) -> TempDir {
+        let backup = tempfile::tempdir().unwrap();
+        let store = self.directory.path().join("store");
+        self.rest(|| copy(&store, backup.path())).await;
+        backup
+    }
+
+    /// Puts a copy in the place of the store.
+    pub(crate) async fn restore(&mut self, backup: &TempDir) {
+        let store = self.directory.path().join("store");
+        self.rest(|| {
+            std::fs::remove_dir_all(&store).unwrap();
+            copy(backup.path(), &store);
+        })
+        .await;
+    }
+
+    async fn rest(&mut self, act: impl FnOnce()) {
+        if let Some(controller) = self.controller.take() {
+            controller.end().await;
+        }
+        self.api_server.take().unwrap().end().await;
+        act();
+        let (client, api_server) = api_server(self.directory.path()).await;
+        self.api = Api(client);
+        self.api_server = Some(api_server);
+        self.start_controller().await;
     }
 
     /// A DNS server of this federation; its UDP address.

@@ -21,5 +21,6 @@ mod joining;
 mod kinds;
 mod link;
 mod objects;
+mod restored;
 mod speed;
 mod traffic;

@@ -1,0 +1,82 @@
+//! What members hold, where the store knows less than they do.
+//!
+//! A store that was restored from a backup has an older decision about an object than members hold copies of, or none at all. Decided from
+//! that, replicas that run would be taken for none: given to others anew, and taken away where they are. So the next decision starts from
+//! what members say that they hold by decisions which are newer than the store's.
+
+use crate::api::{ClusterTarget, PlacementSpec};
+
+/// What the agent of a cluster says that it holds of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Epoch of the decision that it holds it by.
+    pub epoch: u64,
+    /// Replicas that it runs; none of kinds without, and of agents that do not tell.
+    pub replicas: Option<i64>,
+}
+
+/// The decision from which the next one starts. `None`: from the store's, because nobody holds a newer one.
+pub fn recover(current: Option<&PlacementSpec>, claims: &[Claim]) -> Option<PlacementSpec> {
+    let known = current.map_or(0, |current| current.epoch);
+    let mut next = current.cloned().unwrap_or_default();
+    let mut newer = false;
+    for claim in claims.iter().filter(|claim| claim.epoch > known) {
+        let Some(replicas) = claim.replicas else { continue };
+        newer = true;
+        let replicas = Some(replicas.max(0));
+        match next.clusters.iter_mut().find(|target| target.name == claim.cluster) {
+            Some(target) => (target.replicas, target.leaving) = (replicas, false),
+            None => next.clusters.push(ClusterTarget {
+                name: claim.cluster.clone(),
+                replicas,
+                ..ClusterTarget::default()
+            }),
+        }
+    }
+    next.clusters.sort_by(|a, b| a.name.cmp(&b.name));
+    newer.then_some(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(cluster: &str, epoch: u64, replicas: Option<i64>) -> Claim {
+        Claim { cluster: cluster.into(), epoch, replicas }
+    }
+
+    fn told(spec: Option<PlacementSpec>) -> Vec<(String, Option<i64>)> {
+        let clusters = spec.map(|spec| spec.clusters).unwrap_or_default();
+        clusters.into_iter().map(|target| (target.name, target.replicas)).collect()
+    }
+
+    #[test]
+    fn what_is_held_by_newer_decisions_is_where_the_next_one_starts() {
+        let target = |name: &str, replicas| ClusterTarget {
+            name: name.into(),
+            replicas: Some(replicas),
+            ..ClusterTarget::default()
+        };
+        let clusters = vec![target("osaka", 1), target("taiwan", 3)];
+        let current = PlacementSpec { clusters, epoch: 10, ..PlacementSpec::default() };
+        let claims = [claim("tokyo", 50, Some(3)), claim("taiwan", 48, Some(0)), claim("osaka", 9, Some(7))];
+        let next = recover(Some(&current), &claims);
+        let expect =
+            [("osaka".to_owned(), Some(1)), ("taiwan".to_owned(), Some(0)), ("tokyo".to_owned(), Some(3))];
+        assert_eq!(told(next), expect);
+    }
+
+    #[test]
+    fn without_a_decision_everything_that_is_held_counts() {
+        assert_eq!(told(recover(None, &[claim("tokyo", 1, Some(3))])), [("tokyo".to_owned(), Some(3))]);
+    }
+
+    #[test]
+    fn the_stores_own_decision_stands_where_nobody_holds_a_newer_one() {
+        let current = PlacementSpec { epoch: 50, ..PlacementSpec::default() };
+        assert_eq!(recover(Some(&current), &[claim("tokyo", 50, Some(3))]), None);
+        assert_eq!(recover(None, &[claim("tokyo", 7, None)]), None);
+    }
+}
