@@ -175,8 +175,12 @@ mod tests {
         said.iter()
             .map(|(voter, hub_silent_ms, text)| {
                 let seen = text.split_whitespace().map(seen).collect();
-                let word =
-                    v1::Word { voter: (*voter).into(), hub_silent_ms: *hub_silent_ms, seen, ..v1::Word::default() };
+                let word = v1::Word {
+                    voter: (*voter).into(),
+                    hub_silent_ms: *hub_silent_ms,
+                    seen,
+                    ..v1::Word::default()
+                };
                 ((*voter).to_owned(), Heard { at: 100_000, word })
             })
             .collect()

@@ -334,6 +334,14 @@ impl Session {
         }
     }
 
+    /// Has the agent look at an application as users do, for a drill. The newest word counts, and one that finds nobody is none.
+    pub fn look(&mut self, look: v1::Look) {
+        if self.is_connected() {
+            self.control.retain(|message| !matches!(message, Down::Look(_)));
+            self.control.push_back(Down::Look(look));
+        }
+    }
+
     /// Takes a message of the current stream.
     pub fn handle_message(&mut self, now: u64, message: v1::AgentMessage) {
         let Some(message) = message.message else {

@@ -37,7 +37,14 @@ fn lapsed(session: &mut hub::Session) -> Vec<Key> {
 
 fn item() -> v1::digest_reply::Item {
     let hash = hub_protocol::content_hash(MANIFEST);
-    v1::digest_reply::Item { key: Some(key().into()), uid: "u".into(), generation: 1, epoch: 1, hash, replicas: None }
+    v1::digest_reply::Item {
+        key: Some(key().into()),
+        uid: "u".into(),
+        generation: 1,
+        epoch: 1,
+        hash,
+        replicas: None,
+    }
 }
 
 /// The agent comes, with its copy.

@@ -155,7 +155,12 @@ impl World {
     /// What the DNS server says from now on, with what it sees of taiwan.
     fn says(&mut self, hub_silent_ms: u64, down: bool) {
         let seen = v1::Seen { cluster: "taiwan".into(), down, for_ms: 60_000 };
-        self.server = Some(v1::Word { voter: "dns/one".into(), hub_silent_ms, seen: vec![seen], ..v1::Word::default() });
+        self.server = Some(v1::Word {
+            voter: "dns/one".into(),
+            hub_silent_ms,
+            seen: vec![seen],
+            ..v1::Word::default()
+        });
     }
 
     fn hello(&self) -> &v1::Hello {

@@ -12,6 +12,7 @@
 //! - `executor`: carries out one job at a time for each object, many objects at once.
 //! - `watch`: what the member says back; `drift` compares it with what is wanted.
 //! - `meeting`: other voters, at the DNS servers, for when the hub is away.
+//! - `vantage`: what web users see from here while a drill runs.
 //! - `reach`, `events`, `vitals`: how users reach a Service, what happened, how the member is.
 //!
 //! Everything that decides is a pure function with tests beside it; the modules that do I/O are thin.
@@ -37,6 +38,7 @@ mod reach;
 mod served;
 mod service;
 mod store;
+mod vantage;
 mod vitals;
 mod watch;
 mod world;

@@ -28,6 +28,7 @@ use crate::meeting::Meetings;
 use crate::member::{Failure, Member};
 use crate::metrics::Metrics;
 use crate::store::{self, Store};
+use crate::vantage::Vantage;
 use crate::world::{Report, World};
 
 /// Messages between the session and the stream, each way. Downwards at most a window of 512 manifests of a few KiB is under way, so this
@@ -115,6 +116,7 @@ impl Link {
             renewed_in,
         ));
         let meetings = Meetings::default();
+        let vantage = Vantage::default();
         let posts = Arc::new(tokio::sync::Semaphore::new(POSTS));
         let mut connection: Option<Connection> = None;
         let mut turned = self.probing.changes();
@@ -217,6 +219,7 @@ impl Link {
                         tracing::warn!(reason, "the hub is away: more is run here");
                         self.metrics.acts.inc();
                     }
+                    Action::Look(order) => vantage.look(order, &self.membership, &self.hub),
                     Action::Probe(probes) => {
                         self.probing.set_targets(federation_prober::targets(&probes));
                     }

@@ -341,6 +341,7 @@ impl Site {
                     self.acts += 1;
                 }
                 Action::Persist(_)
+                | Action::Look(_)
                 | Action::Thaw
                 | Action::Void { .. }
                 | Action::Agreed(_)

@@ -2,8 +2,10 @@
 //! a failover, in the demo as in a drill.
 //!
 //! [`start`] lets a crowd loose; every attempt comes to a closure as a [`Fetch`], with how long each of its steps took, or with the step
-//! that failed and why. Whose page it was is for the caller to say: he has the address and the text.
+//! that failed and why. Whose page it was is for the caller to say: he has the address and the text. A [`Crowd`] is a drill's: it knows
+//! whose addresses they are, and counts.
 
+mod crowd;
 mod fetch;
 mod resolve;
 
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::rr::Name;
 use tokio_util::sync::CancellationToken;
 
+pub use crowd::Crowd;
 pub use resolve::{Answer, resolve};
 
 /// Between two fetches of one user.

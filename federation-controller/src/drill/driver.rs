@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use federation_core::api::{DrillPhase, DrillScope, DrillSignature, FailoverDrill, FailoverDrillStatus};
 use federation_core::drill::report::{document, signed_bytes};
-use federation_core::drill::{Facts, Seen, Step, refusal, step};
+use federation_core::drill::{Facts, Seen, Step, bounded, refusal, step};
 use federation_runtime::pki;
 use federation_runtime::shutdown::Shutdown;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
+use web_users::Crowd;
 
-use super::vantage::{HUB, Vantage};
-use super::{Drills, LEASE_MS, Loss, Surroundings, calendar, facts};
+use super::vantage::{AGENT, HUB, USERS};
+use super::{Drills, LEASE_MS, Loss, Surroundings, calendar, facts, vantage};
 use crate::decide::queue::Priority;
 
 /// Looks while a drill is not over; an acknowledgement of a DNS server is looked at at once.
@@ -28,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const LOOK_AT_SCHEDULES: Duration = Duration::from_secs(1);
 /// A status that only counts on is written at most this often.
 const WRITE: Duration = Duration::from_millis(500);
+/// Agents that look are told so again this often.
+const TELL_AGENTS: Duration = Duration::from_secs(1);
 
 /// Users look for so long before anything is lost, so that they have the answers in their caches that users have.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -41,7 +44,10 @@ struct Course {
     written: FailoverDrillStatus,
     written_at: Instant,
     loss: Option<Loss>,
-    vantage: Option<Vantage>,
+    vantage: Option<Crowd>,
+    // The clusters whose agents look, and when they were last told to.
+    agents: Vec<String>,
+    told_agents: Option<Instant>,
     // Since when users look, before anything is lost.
     warming: Option<Instant>,
     // Epoch and time of the first zones without the clusters.
@@ -62,6 +68,8 @@ impl Course {
             written_at: Instant::now(),
             loss,
             vantage: None,
+            agents: Vec::new(),
+            told_agents: None,
             warming: None,
             decided: None,
             dns: BTreeMap::new(),
@@ -153,9 +161,16 @@ impl Drills {
         facts: Facts,
     ) {
         if course.status.phase == DrillPhase::Pending && is_warming_up(around, drill, course, &facts) {
+            tell_agents(around, drill, course);
+            if course.status != course.written && write(around, drill, &course.status).await {
+                course.written.clone_from(&course.status);
+            }
             return;
         }
-        gather(around, drill, course);
+        if course.status.phase == DrillPhase::Running {
+            tell_agents(around, drill, course);
+        }
+        self.gather(around, drill, course);
         let (detected, restored) = match &course.loss {
             Some(loss) => {
                 let ended = course.status.end_time.as_ref().map(|time| time.0.as_millisecond());
@@ -219,6 +234,8 @@ impl Drills {
                 vantage.begin(&loss.clusters);
             }
             course.loss = Some(loss.clone());
+            course.told_agents = None;
+            tell_agents(around, drill, course);
             self.take(around, loss);
         }
         self.keep_away(around);
@@ -265,34 +282,61 @@ fn is_warming_up(around: &Surroundings, drill: &FailoverDrill, course: &mut Cour
     }
     if course.warming.is_none() {
         course.warming = Some(Instant::now());
-        course.vantage = Vantage::start(around, spec);
+        let look = vantage::look(around, spec);
+        course.vantage = look.as_ref().and_then(|look| Crowd::start(look, USERS));
+        course.agents = if look.is_some() { vantage::agents(around, &spec.lose) } else { Vec::new() };
+        course.status.look = look;
     }
     course.vantage.is_some() && course.warming.is_some_and(|since| since.elapsed() < WARM_UP)
 }
 
-/// What is newly seen of a running drill.
-fn gather(around: &Surroundings, drill: &FailoverDrill, course: &mut Course) {
-    // What other vantages wrote.
-    let told = drill.status.as_ref().map(|status| status.users.clone()).unwrap_or_default();
-    for (vantage, users) in told.into_iter().filter(|(vantage, _)| vantage != HUB) {
-        course.status.users.insert(vantage, users);
-    }
-    if let Some(vantage) = course.vantage.as_ref().filter(|_| course.status.phase == DrillPhase::Running) {
-        course.status.users.insert(HUB.to_owned(), vantage.figures());
-    }
-    let Some(loss) = course.loss.as_ref().filter(|_| course.status.phase == DrillPhase::Running) else {
+/// Agents that look are told what they are to look at.
+fn tell_agents(around: &Surroundings, drill: &FailoverDrill, course: &mut Course) {
+    let Some(look) = &course.status.look else { return };
+    if course.told_agents.is_some_and(|at| at.elapsed() < TELL_AGENTS) {
         return;
-    };
-    if course.decided.is_none() {
-        course.decided = facts::decided(around, loss);
     }
-    let servers = around.zones.status().servers;
-    for server in servers.into_iter().filter(|server| server.connected) {
-        let changed = course.dns.entry(server.instance).or_default();
-        if changed.is_none() && course.decided.is_some_and(|(epoch, _)| server.epoch >= epoch) {
-            *changed = Some(now_ms());
+    course.told_agents = Some(Instant::now());
+    let lost = course.loss.as_ref().map(|loss| loss.clusters.as_slice());
+    for cluster in &course.agents {
+        around.sessions.look(cluster, vantage::order(drill.name(), look, lost));
+    }
+}
+
+impl Drills {
+    /// What is newly seen of a running drill.
+    fn gather(&self, around: &Surroundings, drill: &FailoverDrill, course: &mut Course) {
+        // What other vantages wrote.
+        let told = drill.status.as_ref().map(|status| status.users.clone()).unwrap_or_default();
+        for (vantage, users) in told.into_iter().filter(|(vantage, _)| !is_ours(vantage)) {
+            course.status.users.insert(vantage, bounded(users));
+        }
+        for (cluster, users) in self.seen(drill.name(), &course.agents) {
+            course.status.users.insert(format!("{AGENT}{cluster}"), users);
+        }
+        if let Some(vantage) = course.vantage.as_ref().filter(|_| course.status.phase == DrillPhase::Running)
+        {
+            course.status.users.insert(HUB.to_owned(), vantage.figures());
+        }
+        let Some(loss) = course.loss.as_ref().filter(|_| course.status.phase == DrillPhase::Running) else {
+            return;
+        };
+        if course.decided.is_none() {
+            course.decided = facts::decided(around, loss);
+        }
+        let servers = around.zones.status().servers;
+        for server in servers.into_iter().filter(|server| server.connected) {
+            let changed = course.dns.entry(server.instance).or_default();
+            if changed.is_none() && course.decided.is_some_and(|(epoch, _)| server.epoch >= epoch) {
+                *changed = Some(now_ms());
+            }
         }
     }
+}
+
+/// Whether what this vantage saw comes to this driver, which writes it.
+fn is_ours(vantage: &str) -> bool {
+    vantage == HUB || vantage.starts_with(AGENT)
 }
 
 fn loss(drill: &FailoverDrill, status: &FailoverDrillStatus) -> Loss {
@@ -330,7 +374,7 @@ fn signature(
 /// Other vantages write their own figures into the status: theirs are left alone.
 async fn write(around: &Surroundings, drill: &FailoverDrill, status: &FailoverDrillStatus) -> bool {
     let mut own = status.clone();
-    own.users.retain(|vantage, _| vantage == HUB);
+    own.users.retain(|vantage, _| is_ours(vantage));
     let api: Api<FailoverDrill> = Api::all(around.client.clone());
     let patch = json!({"metadata": {"uid": drill.metadata.uid}, "status": own});
     match api.patch_status(drill.name(), &PatchParams::default(), &Patch::Merge(&patch)).await {

@@ -1,6 +1,6 @@
 //! The driver of `federation_core::drill`: looks, steps, writes, and takes clusters away for as long as a drill runs.
 //!
-//! - `driver` is the one loop; `facts` makes what it looks at; `loss` is what decisions are told; `vantage` sees what users see.
+//! - `driver` is the one loop; `facts` makes what it looks at; `loss` is what decisions are told; `vantage` says what users look at, and from where.
 //! - `calendar` makes drills of schedules.
 
 mod calendar;
@@ -17,7 +17,8 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use federation_core::api::{DrillScope, FailoverDrill};
+use federation_core::api::{DrillScope, DrillUsers, FailoverDrill};
+use federation_core::drill::bounded;
 use federation_core::placement::Defaults;
 use federation_runtime::pki::Authority;
 
@@ -42,6 +43,8 @@ struct Inner {
     // As the API holds them, by name.
     objects: Mutex<BTreeMap<String, Arc<FailoverDrill>>>,
     loss: ArcSwapOption<Loss>,
+    // What agents saw: by cluster, the drill and the figures.
+    seen: Mutex<BTreeMap<String, (String, DrillUsers)>>,
     changed: Notify,
 }
 
@@ -84,6 +87,26 @@ impl Drills {
         self.loss().filter(|loss| {
             loss.scope == DrillScope::Isolate && loss.clusters.iter().any(|name| name == cluster)
         })
+    }
+
+    /// A cluster's agent says what its users saw of a drill that runs.
+    pub(crate) fn saw(&self, cluster: &str, drill: &str, users: DrillUsers) {
+        if self
+            .loss()
+            .is_some_and(|loss| loss.drill == drill && !loss.clusters.iter().any(|lost| lost == cluster))
+        {
+            self.0.seen.lock().insert(cluster.to_owned(), (drill.to_owned(), bounded(users)));
+        }
+    }
+
+    /// What the agents of these clusters saw of a drill.
+    fn seen(&self, drill: &str, agents: &[String]) -> Vec<(String, DrillUsers)> {
+        let seen = self.0.seen.lock();
+        let of = |cluster: &String| {
+            let (_, users) = seen.get(cluster).filter(|(of, _)| of == drill)?;
+            Some((cluster.clone(), users.clone()))
+        };
+        agents.iter().filter_map(of).collect()
     }
 
     fn objects(&self) -> Vec<Arc<FailoverDrill>> {

@@ -1,107 +1,74 @@
-//! The hub as a vantage: web users who ask every DNS server, and fetch the pages of the application.
+//! Where users look from: the hub, agents of clusters that are not lost, and whoever runs the drill.
+//!
+//! All look at the same: every DNS server, and the pages of the application. Agents are told each second what to look at, and stop when they
+//! hear it no more; they say what they saw by a call of their own. Who runs the drill reads it from the status.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use federation_core::api::{DrillUsers, FailoverDrillSpec, Protocol};
-use federation_core::drill::{Outcome, Tally};
-use hickory_proto::rr::Name;
-use parking_lot::Mutex;
+use federation_core::api::{DrillAddress, DrillLook, FailoverDrillSpec, Protocol, Verdict};
+use proto::v1;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
-use web_users::{Fetch, Site};
 
 use super::Surroundings;
 
-/// Name of this vantage.
+/// Name of the hub as a vantage.
 pub(super) const HUB: &str = "hub";
+/// In front of a cluster's name: its agent as a vantage.
+pub(super) const AGENT: &str = "agent/";
 /// Users for each DNS server: 40 pages a second, which is enough to see a gap of 25 ms and little enough to disturb nobody.
-const USERS: usize = 4;
-/// DNS servers that are asked; more of them see the same zones.
-const DOORS_MAX: usize = 4;
+pub(super) const USERS: usize = 4;
+/// Agents that look: a drill's status holds what each of them saw.
+const AGENTS_MAX: usize = 4;
+/// An agent that does not hear for so long what to look at stops, milliseconds.
+const LOOK_MS: u32 = 4_000;
 
-/// Users who look while a drill runs. They stop when this is dropped.
-pub(super) struct Vantage {
-    counted: Arc<Mutex<Counted>>,
-    stop: CancellationToken,
+/// What users look at. None if nobody answers, or the Service has no port.
+pub(super) fn look(around: &Surroundings, spec: &FailoverDrillSpec) -> Option<DrillLook> {
+    let services = around.world.services();
+    let (service, reports) = services.into_iter().find(|(service, _)| {
+        &*service.key.namespace == spec.app.namespace() && *service.key.name == *spec.app.name
+    })?;
+    let port = first_port(&service.object)?;
+    let name =
+        format!("{}.{}.svc.{}.", spec.app.name, spec.app.namespace(), around.zone.trim_end_matches('.'));
+    let snapshot = around.board.snapshot();
+    let mut addresses = Vec::new();
+    for (cluster, report) in &reports {
+        let Some(state) = &report.service else { continue };
+        let view = snapshot.views.iter().find(|view| view.name == *cluster);
+        let declared = view.map(|view| view.spec.addresses.clone()).unwrap_or_default();
+        let own = if state.addresses.is_empty() { &declared } else { &state.addresses };
+        let port = state.ports.values().next().and_then(|port| u16::try_from(*port).ok());
+        addresses.extend(own.iter().map(|address| DrillAddress {
+            address: address.clone(),
+            cluster: cluster.clone(),
+            port,
+        }));
+    }
+    let dns: Vec<String> = around.zones.doors().iter().map(ToString::to_string).collect();
+    (!dns.is_empty()).then(|| DrillLook { name, dns, port, path: page(around, spec), addresses })
 }
 
-struct Counted {
-    tally: Tally,
-    since: Instant,
+/// The clusters whose agents look: those that are well and are not lost.
+pub(super) fn agents(around: &Surroundings, lose: &[String]) -> Vec<String> {
+    let snapshot = around.board.snapshot();
+    let well = snapshot.views.iter().filter(|view| {
+        view.verdict == Verdict::Healthy
+            && !lose.contains(&view.name)
+            && around.sessions.is_connected(&view.name)
+    });
+    let mut names: Vec<String> = well.map(|view| view.name.clone()).collect();
+    names.sort();
+    names.truncate(AGENTS_MAX);
+    names
 }
 
-impl Vantage {
-    /// Lets the users loose. None if nobody answers, or the Service has no port.
-    pub(super) fn start(around: &Surroundings, spec: &FailoverDrillSpec) -> Option<Self> {
-        let services = around.world.services();
-        let (service, reports) = services.into_iter().find(|(service, _)| {
-            &*service.key.namespace == spec.app.namespace() && *service.key.name == *spec.app.name
-        })?;
-        let port = first_port(&service.object)?;
-        let name =
-            format!("{}.{}.svc.{}.", spec.app.name, spec.app.namespace(), around.zone.trim_end_matches('.'));
-        let name = Name::from_ascii(name).ok()?;
-        let mut owners: BTreeMap<IpAddr, String> = BTreeMap::new();
-        let mut ports = BTreeMap::new();
-        let snapshot = around.board.snapshot();
-        for (cluster, report) in &reports {
-            let Some(state) = &report.service else { continue };
-            let view = snapshot.views.iter().find(|view| view.name == *cluster);
-            let declared = view.map(|view| view.spec.addresses.clone()).unwrap_or_default();
-            let own = if state.addresses.is_empty() { &declared } else { &state.addresses };
-            for address in own.iter().filter_map(|text| text.parse::<IpAddr>().ok()) {
-                owners.insert(address, cluster.clone());
-                if let Some(port) = state.ports.values().next().and_then(|port| u16::try_from(*port).ok()) {
-                    ports.insert(address, port);
-                }
-            }
-        }
-        let doors = around.zones.doors();
-        if doors.is_empty() {
-            return None;
-        }
-        let counted = Arc::new(Mutex::new(Counted { tally: Tally::new(&[]), since: Instant::now() }));
-        let stop = CancellationToken::new();
-        let count = counted.clone();
-        let owners = Arc::new(owners);
-        let seen = Arc::new(move |fetch: Fetch| {
-            let took_ms = u32::try_from(fetch.took.as_millis()).unwrap_or(u32::MAX);
-            let mut counted = count.lock();
-            let Counted { tally, since } = &mut *counted;
-            let after_ms = millis(fetch.at.saturating_duration_since(*since));
-            match &fetch.outcome {
-                Ok(page) => {
-                    let owner = owners.get(&page.address).map_or("", String::as_str);
-                    tally.note(after_ms, took_ms, Outcome::Served(owner));
-                }
-                Err(failure) => tally.note(after_ms, took_ms, Outcome::Failed(&failure.to_string())),
-            }
-        });
-        let path = page(around, spec);
-        for dns in doors.into_iter().take(DOORS_MAX) {
-            let site = Site { dns, name: name.clone(), port, ports: ports.clone(), path: path.clone() };
-            web_users::start(USERS, &site, web_users::PAUSE, seen.clone(), &stop);
-        }
-        Some(Self { counted, stop })
-    }
-
-    /// Clusters are lost from now on: what was seen before was the warm-up.
-    pub(super) fn begin(&self, lost: &[String]) {
-        *self.counted.lock() = Counted { tally: Tally::new(lost), since: Instant::now() };
-    }
-
-    /// What they saw so far.
-    pub(super) fn figures(&self) -> DrillUsers {
-        self.counted.lock().tally.figures()
-    }
-}
-
-impl Drop for Vantage {
-    fn drop(&mut self) {
-        self.stop.cancel();
+/// What agents are told.
+pub(super) fn order(drill: &str, look: &DrillLook, lost: Option<&[String]>) -> v1::Look {
+    v1::Look {
+        drill: drill.to_owned(),
+        look: serde_json::to_vec(look).unwrap_or_default().into(),
+        begun: lost.is_some(),
+        lost: lost.unwrap_or_default().to_vec(),
+        lease_ms: LOOK_MS,
     }
 }
 
@@ -120,8 +87,4 @@ fn page(around: &Surroundings, spec: &FailoverDrillSpec) -> String {
     let check = own.and_then(|policy| policy.spec.health_check.as_ref());
     let path = check.filter(|check| check.protocol == Protocol::Http).map(|check| check.path.clone());
     path.filter(|path| path.starts_with('/')).unwrap_or_else(|| "/".into())
-}
-
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

@@ -55,4 +55,14 @@ impl v1::agent_server::Agent for Agents {
             self.drills.isolates(&shown.cluster).is_some_and(|loss| loss.drill == request.get_ref().drill);
         Ok(Response::new(v1::HoldReply { held, lease_ms: if held { LEASE_MS } else { 0 } }))
     }
+
+    async fn saw(&self, request: Request<v1::SawRequest>) -> Result<Response<v1::SawReply>, Status> {
+        let shown = identity::agent(&identity::peer(&request)?)?;
+        self.world.member(&shown)?;
+        let v1::SawRequest { drill, users } = request.into_inner();
+        let users = serde_json::from_slice(&users)
+            .map_err(|error| Status::invalid_argument(format!("users: {error}")))?;
+        self.drills.saw(&shown.cluster, &drill, users);
+        Ok(Response::new(v1::SawReply {}))
+    }
 }

@@ -201,6 +201,11 @@ impl Sessions {
         self.with(cluster, |session, _| session.isolate(drill, lease_ms));
     }
 
+    /// Has a member's agent look at an application as users do, for a drill.
+    pub(crate) fn look(&self, cluster: &str, look: v1::Look) {
+        self.with(cluster, |session, _| session.look(look));
+    }
+
     /// Everything that is wanted was given: what agents hold besides are strays.
     pub(crate) fn complete(&self) {
         self.0.complete.store(true, Ordering::SeqCst);

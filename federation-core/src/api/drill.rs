@@ -160,7 +160,10 @@ pub struct FailoverDrillStatus {
     /// The application's replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<DrillReplicas>,
-    /// What users saw, by vantage.
+    /// What users look at, for whoever looks from elsewhere too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub look: Option<DrillLook>,
+    /// What users saw, by vantage: `hub`, `agent/CLUSTER`, `fedctl`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub users: BTreeMap<String, DrillUsers>,
     /// What was decided, and why; the last 64 entries.
@@ -262,6 +265,36 @@ pub struct DrillReplicas {
     pub ready_before: i64,
     /// Ready now, or when the time was up, in the clusters that are left.
     pub ready_left: i64,
+}
+
+/// What users look at: they ask for the name, and fetch the page from the address that they are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DrillLook {
+    /// The name that they ask for.
+    pub name: String,
+    /// DNS servers, `address:port`.
+    pub dns: Vec<String>,
+    /// Port of the pages.
+    pub port: u16,
+    /// Path of the page, from its slash.
+    pub path: String,
+    /// Whose each address is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<DrillAddress>,
+}
+
+/// An address at which a cluster serves the application.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DrillAddress {
+    /// The address.
+    pub address: String,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// The port there, where it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// What users at one vantage saw.

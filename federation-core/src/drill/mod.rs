@@ -31,7 +31,7 @@ pub use judge::{QUIET_MS, judge, recovery_ms};
 pub use preflight::{AppFacts, AppShare, ClusterFacts, Facts, preflight, refusal};
 pub use spec::problems;
 pub use stages::names as stage;
-pub use tally::{Outcome, Tally};
+pub use tally::{Outcome, Tally, bounded};
 
 #[cfg(test)]
 mod properties;

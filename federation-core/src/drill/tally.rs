@@ -26,6 +26,18 @@ pub enum Outcome<'a> {
     Failed(&'a str),
 }
 
+/// What a vantage says that is not this program: nothing of it is longer than what [`Tally::figures`] gives.
+pub fn bounded(mut told: DrillUsers) -> DrillUsers {
+    let clip = |map: BTreeMap<String, u64>| {
+        map.into_iter().take(ERRORS_TOLD).map(|(name, count)| (clipped(&name), count)).collect()
+    };
+    told.errors = clip(told.errors);
+    told.clusters = clip(told.clusters);
+    told.buckets.truncate(BUCKETS_MAX);
+    told.bucket_ms = told.bucket_ms.max(1);
+    told
+}
+
 /// A running count.
 #[derive(Clone, Debug)]
 pub struct Tally {
@@ -179,6 +191,16 @@ mod tests {
         assert_eq!((figures.p50_ms, figures.p99_ms, figures.max_ms), (5, 7, 1000));
         assert_eq!(figures.errors, BTreeMap::from([("no answer".to_owned(), 1)]));
         assert_eq!(figures.buckets[0], DrillBucket { served: 0, from_lost: 1, failed: 1, max_ms: 1000 });
+    }
+
+    #[test]
+    fn what_another_vantage_says_is_bounded_too() {
+        let many = || (0..1000).map(|index| (format!("{index} {}", "x".repeat(1000)), 1)).collect();
+        let buckets = vec![DrillBucket::default(); 1000];
+        let told = bounded(DrillUsers { errors: many(), clusters: many(), buckets, ..DrillUsers::default() });
+        assert!(told.errors.len() <= ERRORS_TOLD && told.clusters.len() <= ERRORS_TOLD);
+        assert!(told.errors.keys().all(|text| text.len() <= ERROR_LENGTH));
+        assert!(told.buckets.len() <= BUCKETS_MAX && told.bucket_ms > 0);
     }
 
     #[test]

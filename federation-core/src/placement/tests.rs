@@ -315,7 +315,8 @@ fn a_restored_store_takes_nothing_away_and_replaces_what_is_lost() {
 fn a_copy_that_only_its_member_knows_of_goes_after_its_replacement_is_ready() {
     let mut world = World::new(Some(2), &["taiwan", "tokyo"]);
     // A backup knows of no decision; Tokyo runs both, and Taiwan, which was told of it once, none.
-    let claim = |cluster: &str, replicas| Claim { cluster: cluster.into(), epoch: 7, replicas: Some(replicas) };
+    let claim =
+        |cluster: &str, replicas| Claim { cluster: cluster.into(), epoch: 7, replicas: Some(replicas) };
     world.current = recover(None, &[claim("taiwan", 0), claim("tokyo", 2)]);
     check(&world.decide(), "taiwan=0 tokyo=2");
     world.policy(json!({"replicas": {"rebalance": true}}));

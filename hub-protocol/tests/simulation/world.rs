@@ -506,6 +506,7 @@ impl World {
                 Action::Probe(probes) => self.probed = probes,
                 // What an agent does while the hub is away has tests of its own.
                 Action::Persist(Persist::Plans(_))
+                | Action::Look(_)
                 | Action::Meet { .. }
                 | Action::Agreed(_)
                 | Action::Acted { .. }

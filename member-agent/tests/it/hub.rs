@@ -163,4 +163,8 @@ impl Agent for Hub {
     async fn hold(&self, _: Request<v1::HoldRequest>) -> Result<Response<v1::HoldReply>, Status> {
         Err(Status::unavailable("it is dead"))
     }
+
+    async fn saw(&self, _: Request<v1::SawRequest>) -> Result<Response<v1::SawReply>, Status> {
+        Err(Status::unavailable("it is dead"))
+    }
 }

@@ -64,11 +64,15 @@ async fn a_traffic_drill_moves_users_measures_them_and_restores() {
         assert!(stage(&passed, name).is_some(), "{name} in {passed:#}");
     }
     assert!(stage(&passed, "DNSChangedEverywhere") <= stage(&passed, "UsersRecovered").max(Some(1000)));
-    let users = &passed["status"]["users"]["hub"];
-    assert!(
-        users["requests"].as_u64() > Some(50) && users["clusters"]["tokyo"].as_u64() > Some(0),
-        "{users:#}"
-    );
+    // Users look beside the hub, and beside the agent that is not lost.
+    let all = passed["status"]["users"].as_object().expect("users");
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["agent/tokyo", "hub"]);
+    for (vantage, users) in all {
+        assert!(
+            users["requests"].as_u64() > Some(50) && users["clusters"]["tokyo"].as_u64() > Some(0),
+            "{vantage}: {users:#}"
+        );
+    }
     let terms = passed["status"]["hypothesis"].as_array().expect("terms");
     assert!(terms.len() == 4 && terms.iter().all(|term| term["held"] == true), "{terms:#?}");
     report_holds(&federation, &passed).await;

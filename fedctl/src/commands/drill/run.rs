@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
+use web_users::Crowd;
 
 use crate::connect::Connection;
 
@@ -24,6 +25,12 @@ const LEASE_SECONDS: u32 = 10;
 const RENEW: Duration = Duration::from_secs(3);
 /// Between two lines about the users.
 const TELL_USERS: Duration = Duration::from_secs(2);
+/// Users for each DNS server, who look from here.
+const USERS: usize = 2;
+/// Between two words about what they see.
+const TELL: Duration = Duration::from_millis(500);
+/// Name of this vantage.
+const VANTAGE: &str = "fedctl";
 /// The API may be away for so long before we give up telling; the lease ends the drill then.
 const AWAY: Duration = Duration::from_secs(30);
 
@@ -131,6 +138,7 @@ pub(super) async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
 /// Renews the lease, and tells what happens, until it is over.
 async fn follow(api: &Api<FailoverDrill>, name: &str, shutdown: Shutdown) -> Result<FailoverDrillStatus> {
     let mut told = Told::default();
+    let mut here = Here::default();
     let mut stopping = false;
     let mut renewed = Instant::now();
     let mut heard = Instant::now();
@@ -150,6 +158,7 @@ async fn follow(api: &Api<FailoverDrill>, name: &str, shutdown: Shutdown) -> Res
         match api.get_opt(name).await {
             Ok(Some(drill)) => {
                 heard = Instant::now();
+                here.look(api, &drill).await;
                 let status = drill.status.unwrap_or_default();
                 told.tell(&status);
                 if status.phase.is_over() {
@@ -165,6 +174,57 @@ async fn follow(api: &Api<FailoverDrill>, name: &str, shutdown: Shutdown) -> Res
         tokio::select! {
             () = shutdown.wait(), if !stopping => {}
             () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// Users who look from where this command runs.
+#[derive(Default)]
+struct Here {
+    crowd: Option<Crowd>,
+    begun: bool,
+    told: Option<Instant>,
+}
+
+impl Here {
+    /// Starts them when it is known what to look at, and tells what they see while the drill runs. What could not be told is told the next
+    /// time.
+    async fn look(&mut self, api: &Api<FailoverDrill>, drill: &FailoverDrill) {
+        let Some(status) = &drill.status else { return };
+        match status.phase {
+            DrillPhase::Pending => {
+                if self.crowd.is_none() {
+                    self.crowd = status.look.as_ref().and_then(|look| Crowd::start(look, USERS));
+                }
+                return;
+            }
+            DrillPhase::Running => {}
+            _ => {
+                self.crowd = None;
+                return;
+            }
+        }
+        let Some(crowd) = &self.crowd else { return };
+        if !self.begun {
+            self.begun = true;
+            crowd.begin(&status.lost);
+            if !crowd.is_fit() {
+                eprintln!("  nobody is served from here: what users see is told by the hub and by agents");
+            }
+        }
+        if !crowd.is_fit() || self.told.is_some_and(|at| at.elapsed() < TELL) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        // As it was read: once it is over, the figures are signed, and nobody adds to them.
+        let version = drill.metadata.resource_version.as_deref();
+        let patch = json!({
+            "metadata": {"resourceVersion": version},
+            "status": {"users": {VANTAGE: crowd.figures()}},
+        });
+        let told = api.patch_status(drill.name(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+        if told.is_err() {
+            self.told = None;
         }
     }
 }

@@ -76,6 +76,7 @@ impl Session {
                     self.persist_plans();
                 }
             }
+            Down::Look(look) => self.actions.push_back(Action::Look(look)),
             Down::Probes(probes) => self.actions.push_back(Action::Probe(probes.probes)),
             Down::HeartbeatAck(ack) => {
                 if let Some(round_trip) = self.beats.answer(now, ack.sequence) {

@@ -169,6 +169,8 @@ pub enum Action {
         /// Which, for the log.
         reason: String,
     },
+    /// Look at an application as users do, for a drill, until that was not said for a while.
+    Look(v1::Look),
     /// Probe these from now on, in place of what was probed before, and report with [`Session::set_votes`].
     Probe(Vec<v1::Probe>),
 }
