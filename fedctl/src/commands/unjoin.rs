@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use federation_core::api::Cluster;
+use federation_core::api::{Cluster, Placement};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use super::existing;
@@ -22,6 +22,10 @@ pub(crate) struct Options {
     /// What becomes of the copies in it.
     #[arg(long, value_enum)]
     mode: Mode,
+    /// Goes on though workloads that may run in one cluster at a time run there: their copies are not stopped, and another cluster starts its own at
+    /// once. Say so of a cluster that is known to be dead, or whose copies you have stopped by hand.
+    #[arg(long)]
+    abandon_exclusive: bool,
     /// Seconds to wait until the cluster is out.
     #[arg(long, default_value_t = 300)]
     timeout: u64,
@@ -42,6 +46,17 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let limit = Duration::from_secs(options.timeout);
     let api: Api<Cluster> = Api::all(client.clone());
     existing(&api, &options.cluster).await?;
+    if options.mode != Mode::Drain && !options.abandon_exclusive {
+        let placements: Api<Placement> = Api::all(client.clone());
+        let running = exclusive(&placements.list(&ListParams::default()).await?.items, &options.cluster);
+        if !running.is_empty() {
+            bail!(
+                "{} runs what may run in one cluster at a time: {}. That would go on there, and another cluster would start it at once. Let it move first (--mode drain), or, if the cluster is dead or you have stopped it there, say --abandon-exclusive",
+                options.cluster,
+                running.join(", ")
+            );
+        }
+    }
     if options.mode == Mode::Drain {
         super::drain::drain(&client, &options.cluster, Some(limit)).await?;
     }
@@ -66,4 +81,52 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     }
     println!("cluster/{} left ({mode})", options.cluster);
     Ok(())
+}
+
+/// What may run in one cluster at a time and is to run in this one, as `Kind namespace/name`.
+fn exclusive(placements: &[Placement], cluster: &str) -> Vec<String> {
+    let runs = |placement: &&Placement| {
+        placement.spec.lease.is_some()
+            && placement
+                .spec
+                .clusters
+                .iter()
+                .any(|target| target.name == cluster && target.replicas != Some(0))
+    };
+    let name = |placement: &Placement| {
+        let namespace = placement.metadata.namespace.as_deref().unwrap_or_default();
+        format!("{} {namespace}/{}", placement.spec.template.kind, placement.spec.template.name)
+    };
+    placements.iter().filter(runs).map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn placement(name: &str, exclusive: bool, taiwan: i64) -> Placement {
+        let lease = exclusive.then(|| json!({"leaseMs": 5000, "endingMs": 2000}));
+        serde_json::from_value(json!({
+            "apiVersion": "federation.rs/v1alpha1",
+            "kind": "Placement",
+            "metadata": {"name": format!("deployments.apps.{name}"), "namespace": "shop"},
+            "spec": {
+                "template": {"kind": "Deployment", "name": name},
+                "clusters": [{"name": "taiwan", "replicas": taiwan}, {"name": "tokyo", "replicas": 1 - taiwan}],
+                "lease": lease,
+            },
+        }))
+        .expect("it is a Placement")
+    }
+
+    #[test]
+    fn what_runs_there_and_may_run_nowhere_else_holds_the_cluster_back() {
+        let placements =
+            [placement("web", false, 1), placement("ledger", true, 1), placement("scheduler", true, 0)];
+        assert_eq!(exclusive(&placements, "taiwan"), ["Deployment shop/ledger"]);
+        assert_eq!(exclusive(&placements, "tokyo"), ["Deployment shop/scheduler"]);
+        assert!(exclusive(&placements, "osaka").is_empty());
+    }
 }
