@@ -1,7 +1,7 @@
 //! The federation's command line.
 //!
 //! - `init`, `up`: make a federation, run all its parts in one process.
-//! - `token`, `join`, `clusters`, `cordon`, `uncordon`, `drain`, `unjoin`: members.
+//! - `token`, `join`, `clusters`, `cordon`, `uncordon`, `drain`, `failback`, `unjoin`: members.
 //! - `health`, `unfreeze`: verdicts, and every vote that they follow from.
 //! - `plans`: what survivors do at each loss while the hub is away, and what they did.
 //! - `traffic`, `dns`: switches by hand, and why users get the answers that they get.
@@ -54,6 +54,8 @@ enum Command {
     Clusters(commands::clusters::Options),
     /// Lets nothing new be placed on a cluster; what is there stays.
     Cordon(commands::cordon::Options),
+    /// Lets a cluster that was lost, and is well again, have its shares back where policies wait for that word.
+    Failback(commands::failback::Options),
     /// Undoes cordon and drain.
     Uncordon(commands::cordon::Options),
     /// Moves users, then replicas, away from a cluster, losing no request.
@@ -125,6 +127,7 @@ async fn simple(command: Command) -> anyhow::Result<()> {
         Command::Token(command) => commands::token::run(command).await,
         Command::Clusters(options) => commands::clusters::run(options).await,
         Command::Cordon(options) => commands::cordon::run(options, commands::cordon::Wanted::Cordoned).await,
+        Command::Failback(options) => commands::failback::run(options).await,
         Command::Uncordon(options) => commands::cordon::run(options, commands::cordon::Wanted::Open).await,
         Command::Drain(options) => commands::drain::run(options).await,
         Command::Unjoin(options) => commands::unjoin::run(options).await,

@@ -6,6 +6,7 @@ pub(crate) mod cordon;
 pub(crate) mod dns;
 pub(crate) mod drain;
 pub(crate) mod drill;
+pub(crate) mod failback;
 pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod init;

@@ -194,6 +194,12 @@ impl Board {
     }
 }
 
+/// When an operator said that the cluster may have its shares again. What is no time is no word.
+fn failback_ms(cluster: &Cluster) -> Option<i64> {
+    let said = cluster.metadata.annotations.as_ref()?.get(marks::FAILBACK)?;
+    said.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+}
+
 fn view(cluster: &Cluster, member: Option<&Member>, unjoin: Option<Unjoin>) -> ClusterView {
     let status = cluster.status.clone().unwrap_or_default();
     let hello = member.and_then(|member| member.hello.as_ref());
@@ -222,5 +228,7 @@ fn view(cluster: &Cluster, member: Option<&Member>, unjoin: Option<Unjoin>) -> C
                 .conditions
                 .iter()
                 .any(|condition| condition.type_ == conditions::JOINED && condition.status == "True"),
+        failback_ms: failback_ms(cluster),
+        rehearsed: false,
     }
 }

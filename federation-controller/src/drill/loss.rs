@@ -77,6 +77,7 @@ impl Loss {
             view.verdict = Verdict::DataPlaneDown;
             view.users_served = false;
             view.since_ms = self.since_ms;
+            view.rehearsed = true;
         }
         Some(views)
     }

@@ -10,6 +10,8 @@ pub const LOCAL: &str = "federation.rs/local";
 pub const MANAGED: &str = "federation.rs/managed";
 /// Label on a Cluster: clusters with the same value may fail together, whatever their regions and zones.
 pub const FAILURE_DOMAIN: &str = "federation.rs/failure-domain";
+/// Annotation on a Cluster, written by `fedctl failback`: when an operator said that it may have its shares again, RFC 3339.
+pub const FAILBACK: &str = "federation.rs/failback";
 /// Annotation on a member copy: uid of its template.
 pub const TEMPLATE_UID: &str = "federation.rs/template-uid";
 /// Annotation on a member copy: generation of its template.

@@ -110,6 +110,9 @@ pub struct ClusterTarget {
     /// The copy is here only until its replacement is ready elsewhere.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+    /// The cluster was lost, and is replaced elsewhere: it gets its share back as the policy's `failover.failback` says.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
     /// Where it is longer than the decision's: that of an earlier decision, which the agent may go by as long as it has not shown that
     /// it knows a later one.
     #[serde(skip_serializing_if = "Option::is_none")]

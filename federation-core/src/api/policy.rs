@@ -157,6 +157,35 @@ pub struct FailoverPolicy {
     pub evict_after_seconds: Option<u32>,
     /// What matters more when a cluster is out of reach. Kinds without replicas are not concerned.
     pub prefer: FailoverPreference,
+    /// When a cluster that was lost, and replaced, gets its share again. Until then its copy stays as it was left, and no users are sent there.
+    #[serde(skip_serializing_if = "is_default")]
+    pub failback: FailbackPolicy,
+}
+
+/// When a cluster that was lost, and replaced, gets its share again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FailbackPolicy {
+    /// By itself, or by a person's word.
+    pub mode: FailbackMode,
+    /// Seconds for which it must have been healthy without a break; 0 if unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 604_800))]
+    pub after_seconds: Option<u32>,
+}
+
+/// Whose word brings a cluster's share back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FailbackMode {
+    /// Nobody's: it is healthy for long enough.
+    #[default]
+    Automatic,
+    /// An operator's, since it has been healthy again: `fedctl failback`.
+    Manual,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What matters more when a cluster is out of reach.

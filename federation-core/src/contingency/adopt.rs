@@ -35,7 +35,7 @@ pub fn adopt(current: &PlacementSpec, act: &Act) -> Option<PlacementSpec> {
     target.replicas = Some(held.max(act.replicas.min(all)));
     let lost = |target: &&mut ClusterTarget| target.name != act.cluster && act.lost.contains(&target.name);
     for target in next.clusters.iter_mut().filter(lost) {
-        target.leaving = true;
+        (target.leaving, target.lost) = (true, true);
     }
     next.adopted.retain(|known| known.cluster != act.cluster);
     next.adopted.push(AdoptedPlan {

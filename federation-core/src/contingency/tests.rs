@@ -260,6 +260,7 @@ fn a_target_that_leaves_is_no_survivor() {
     current.clusters.push(ClusterTarget {
         name: "osaka".into(),
         replicas: Some(2),
+        lost: false,
         leaving: true,
         lease: None,
     });

@@ -49,6 +49,10 @@ pub struct ClusterView {
     pub apis: Vec<String>,
     /// Its agent has connected with a certificate.
     pub joined: bool,
+    /// When an operator last said that it may have its shares again, Unix milliseconds.
+    pub failback_ms: Option<i64>,
+    /// A drill says that it is lost: once that is over, it was not.
+    pub rehearsed: bool,
 }
 
 /// What runs in one cluster now, by a report of its present session. A report from before the session is no observation.
@@ -229,6 +233,7 @@ pub fn place(request: &Request<'_>) -> Decision {
                 name: placed.cluster.name.clone(),
                 replicas: placed.replicas,
                 leaving: placed.leaving,
+                lost: placed.leaving && placed.is_lost(),
                 lease: decision.lease.and_then(|told| (placed.lease != told).then_some(placed.lease)),
             });
         }
@@ -293,6 +298,13 @@ impl Placed<'_> {
     /// Replicas of the last decision.
     fn held_replicas(&self) -> i64 {
         self.held.and_then(|held| held.replicas).unwrap_or_default()
+    }
+
+    /// Whether it is replaced elsewhere because it was lost, in earnest.
+    fn is_lost(&self) -> bool {
+        let falls = self.cluster.verdict != Verdict::Healthy && !self.cluster.rehearsed;
+        let was = self.held.is_some_and(|held| held.lost);
+        was || (falls && matches!(self.reason.rule.as_str(), rules::EVICTED | rules::LEASE_LAPSED))
     }
 
     fn observed(&self, request: &Request<'_>) -> Option<Observed> {

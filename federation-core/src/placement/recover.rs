@@ -27,7 +27,7 @@ pub fn recover(current: Option<&PlacementSpec>, claims: &[Claim]) -> Option<Plac
         newer = true;
         let replicas = Some(replicas.max(0));
         match next.clusters.iter_mut().find(|target| target.name == claim.cluster) {
-            Some(target) => (target.replicas, target.leaving) = (replicas, false),
+            Some(target) => (target.replicas, target.leaving, target.lost) = (replicas, false, false),
             None => next.clusters.push(ClusterTarget {
                 name: claim.cluster.clone(),
                 replicas,

@@ -1,6 +1,6 @@
 //! What may happen to one object in one cluster.
 
-use crate::api::{ClusterTarget, Reason, Taint, TaintEffect, Verdict};
+use crate::api::{ClusterTarget, FailbackMode, Reason, Taint, TaintEffect, Verdict};
 use crate::labels;
 
 use super::{ClusterView, Placed, Request, Wishes};
@@ -46,6 +46,8 @@ pub mod rules {
     pub const NOT_READY: &str = "NotReady";
     /// The verdict was bad for longer than evictAfter.
     pub const EVICTED: &str = "Evicted";
+    /// It was lost, is well again, and does not get its share back yet.
+    pub const FAILBACK: &str = "FailbackWaits";
     /// Divided by weight.
     pub const WEIGHT: &str = "Weight";
     /// Bounded by capacity.
@@ -122,6 +124,13 @@ pub(super) fn of(
         let message = format!("it does not serve {}", request.template.api());
         return found(or_refused(Standing::Fixed), rules::API_NOT_SERVED, message);
     }
+    if held.is_some_and(|held| held.leaving && held.lost)
+        && taint(wishes, cluster, TaintEffect::NoExecute).is_none()
+        && let Some(message) = failback(request, wishes, cluster)
+    {
+        // As it was while it was lost: its users stay away with its replicas.
+        return found(Standing::Evicted, rules::FAILBACK, message);
+    }
     if let Some(taint) = taint(wishes, cluster, TaintEffect::NoExecute) {
         let standing = match (is_held, request.frozen) {
             (false, _) => Standing::Refused,
@@ -190,8 +199,32 @@ fn not_healthy(
     found(Standing::Evicted, rules::EVICTED, message)
 }
 
+/// Why a cluster that is well again does not get its share back yet.
+fn failback(request: &Request<'_>, wishes: &Wishes<'_>, cluster: &ClusterView) -> Option<String> {
+    let failback = &wishes.policy.failover.failback;
+    let said = || cluster.failback_ms.is_some_and(|said| said >= cluster.since_ms);
+    if failback.mode == FailbackMode::Manual && !said() {
+        return Some(format!(
+            "it is well again, and gets its share back when an operator says so: fedctl failback {}",
+            cluster.name
+        ));
+    }
+    let seconds = failback.after_seconds.unwrap_or(0);
+    (failback_at_ms(wishes, cluster) > request.now_ms)
+        .then(|| format!("it is well again, and gets its share back when it has been so for {seconds} s"))
+}
+
+fn failback_at_ms(wishes: &Wishes<'_>, cluster: &ClusterView) -> i64 {
+    let seconds = wishes.policy.failover.failback.after_seconds.unwrap_or(0);
+    cluster.since_ms.saturating_add(i64::from(seconds) * 1000)
+}
+
 /// When the passing of time will change this cluster's standing.
 pub(super) fn deadline_ms(request: &Request<'_>, wishes: &Wishes<'_>, placed: &Placed<'_>) -> Option<i64> {
+    if placed.standing == Standing::Evicted && placed.reason.rule == rules::FAILBACK {
+        let at_ms = failback_at_ms(wishes, placed.cluster);
+        return (at_ms > request.now_ms).then_some(at_ms);
+    }
     let waits = placed.standing == Standing::Fixed && placed.reason.rule == rules::NOT_READY;
     let deadline = placed.cluster.since_ms.saturating_add(wishes.evict_after_ms);
     (waits && placed.cluster.verdict != Verdict::Unknown && deadline > request.now_ms).then_some(deadline)

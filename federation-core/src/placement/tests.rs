@@ -378,6 +378,83 @@ fn a_lost_cluster_is_replaced_after_evict_after_and_comes_back_to_its_share() {
 }
 
 #[test]
+fn a_cluster_that_is_back_gets_its_share_when_it_has_been_well_for_as_long_as_the_policy_says() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.policy(json!({"failover": {"failback": {"afterSeconds": 60}}}));
+    world.step();
+    world.all_ready();
+    world.lose("taiwan");
+    world.now_ms += EVICT_AFTER_MS;
+    check(&world.step(), "taiwan=2! tokyo=4");
+    world.all_ready();
+    let back_ms = world.now_ms;
+    *world.cluster("taiwan") = ClusterView { since_ms: back_ms, ..healthy("taiwan") };
+    let decision = world.step();
+    check(&decision, "taiwan=2! tokyo=4");
+    assert_eq!(
+        (rule(&decision, "taiwan"), decision.next_check_ms),
+        (rules::FAILBACK, Some(back_ms + 60_000))
+    );
+    world.now_ms = back_ms + 59_999;
+    check(&world.step(), "taiwan=2! tokyo=4");
+    // One that fails again begins anew.
+    let mut again = world.clone();
+    again.cluster("taiwan").since_ms = back_ms + 50_000;
+    again.now_ms = back_ms + 60_000;
+    check(&again.step(), "taiwan=2! tokyo=4");
+    world.now_ms = back_ms + 60_000;
+    check(&world.step(), "taiwan=2 tokyo=2");
+    // A drained cluster, or one of a drill, was not lost: nothing holds it back.
+    let mut drained = World::new(Some(4), &["taiwan", "tokyo"]);
+    drained.policy(json!({"failover": {"failback": {"mode": "Manual", "afterSeconds": 60}}}));
+    drained.step();
+    drained.all_ready();
+    drained.taint("taiwan", TaintEffect::NoExecute);
+    check(&drained.step(), "taiwan=2! tokyo=4");
+    drained.all_ready();
+    *drained.cluster("taiwan") = healthy("taiwan");
+    check(&drained.step(), "taiwan=2 tokyo=2");
+    drained.lose("taiwan");
+    drained.cluster("taiwan").rehearsed = true;
+    drained.now_ms += EVICT_AFTER_MS;
+    check(&drained.step(), "taiwan=2! tokyo=4");
+    drained.all_ready();
+    *drained.cluster("taiwan") = healthy("taiwan");
+    check(&drained.step(), "taiwan=2 tokyo=2");
+    // What was never replaced has nothing to wait for.
+    let mut short = World::new(Some(4), &["taiwan", "tokyo"]);
+    short.policy(json!({"failover": {"failback": {"mode": "Manual"}}}));
+    short.step();
+    short.all_ready();
+    short.lose("taiwan");
+    short.step();
+    *short.cluster("taiwan") = healthy("taiwan");
+    check(&short.step(), "taiwan=2 tokyo=2");
+}
+
+#[test]
+fn a_cluster_that_is_back_waits_for_an_operators_word_where_the_policy_says_so() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.policy(json!({"failover": {"failback": {"mode": "Manual"}}}));
+    world.step();
+    world.all_ready();
+    world.lose("taiwan");
+    world.now_ms += EVICT_AFTER_MS;
+    world.step();
+    world.all_ready();
+    let back_ms = world.now_ms;
+    // A word from before it was lost is about another loss.
+    let failback_ms = Some(back_ms - 1);
+    *world.cluster("taiwan") = ClusterView { since_ms: back_ms, failback_ms, ..healthy("taiwan") };
+    world.now_ms += 1000 * EVICT_AFTER_MS;
+    let decision = world.step();
+    check(&decision, "taiwan=2! tokyo=4");
+    assert_eq!((rule(&decision, "taiwan"), decision.next_check_ms), (rules::FAILBACK, None));
+    world.cluster("taiwan").failback_ms = Some(back_ms + 5);
+    check(&world.step(), "taiwan=2 tokyo=2");
+}
+
+#[test]
 fn a_mass_failure_moves_nothing_however_long_it_lasts() {
     let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
     world.step();
