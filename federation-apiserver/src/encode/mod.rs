@@ -175,8 +175,12 @@ pub(crate) fn pieces(
     items: Vec<Arc<Stored>>,
     meta: &ListMeta,
 ) -> Result<impl Iterator<Item = Bytes> + Send + use<>, Vec<Arc<Stored>>> {
-    let size: usize = items.iter().map(|stored| stored.bytes.len()).sum();
-    if !is_verbatim(kind, format) || size < PIECES_FROM_BYTES {
+    let mut size = 0;
+    let is_large = items.iter().any(|stored| {
+        size += stored.bytes.len();
+        size >= PIECES_FROM_BYTES
+    });
+    if !is_large || !is_verbatim(kind, format) {
         return Err(items);
     }
     let mut begun = Some(list_head(kind, meta).into_bytes());

@@ -66,6 +66,13 @@ impl Key {
     }
 }
 
+impl Key {
+    /// Sorts after the [`path`](Self::path) of everything in a namespace, and before that of anything else that does.
+    pub(crate) fn path_after(namespace: &str) -> String {
+        format!("{namespace}\u{1}")
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.resource)?;
