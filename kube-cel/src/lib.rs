@@ -8,7 +8,8 @@
 //! The macros are those of CEL with its two-variable comprehensions, `cel.bind` and optional values; the libraries those of
 //! Kubernetes: strings, lists, sets, math, regular expressions, URLs, IP addresses and CIDRs, quantities, encoders, named formats,
 //! semantic versions, JSON patches, and the authorizer, whose answers the caller brings ([`Authority`]). Objects can be made by name where the caller
-//! declares the name's first part as a type. Left out: the estimate of costs before an evaluation.
+//! declares the name's first part as a type. How often loops go round can be told before an evaluation ([`Program::loops`]); a whole estimate of costs is
+//! left out.
 //!
 //! ```
 //! use kube_cel::{Budget, Program, Type, Value};
@@ -22,6 +23,7 @@
 mod access;
 mod ast;
 mod check;
+mod cost;
 mod error;
 mod eval;
 mod functions;
@@ -31,6 +33,7 @@ mod types;
 mod value;
 
 pub use access::{Access, Authority, Check, Decision};
+pub use cost::Shape;
 pub use error::{CompileError, EvalError};
 pub use eval::Budget;
 pub use functions::{Semver, parse_duration};

@@ -51,9 +51,14 @@ pub(super) fn check(schema: &Value, path: &FieldPath, faults: &mut Faults) {
     }
     match Structural::parse(schema) {
         Ok(mut parsed) => {
-            for fault in parsed.compile_rules() {
+            let mut found = parsed.compile_rules();
+            if found.is_empty() {
+                found = parsed.expensive_rules();
+            }
+            for fault in found {
                 let path = FieldPath::new(format!("{path}{}", fault.path));
-                let value = (fault.reason != FieldReason::Required).then_some(&fault.value);
+                let told = !matches!(fault.reason, FieldReason::Required | FieldReason::Forbidden);
+                let value = told.then_some(&fault.value);
                 faults.push(FieldError::new(fault.reason, &path, value, &fault.detail));
             }
             defaults(&parsed, path, faults);

@@ -18,6 +18,7 @@
 
 mod check;
 mod composite;
+mod estimate;
 mod fill;
 mod format;
 mod items;

@@ -32,6 +32,13 @@ pub struct Rule {
     source: String,
 }
 
+impl Rule {
+    /// Steps that its loops take on the largest value of its schema, at least.
+    pub(super) fn loops(&self, schema: &Structural) -> u64 {
+        self.program.loops(&[("self", schema), ("oldSelf", schema)])
+    }
+}
+
 /// What is wrong with a rule of a schema.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RuleFault {
@@ -470,6 +477,34 @@ mod tests {
                 ".properties[text].x-kubernetes-validations[0].rule: must evaluate to a bool",
             ]
         );
+    }
+
+    #[test]
+    fn rules_that_may_cost_too_much_are_found_in_the_schema() {
+        let told = |spec: Value| -> Vec<String> {
+            let schema = json!({"type": "object", "properties": {"spec": spec}});
+            let mut schema = Structural::parse(&schema).unwrap();
+            assert_eq!(schema.compile_rules(), []);
+            schema.expensive_rules().iter().map(|fault| format!("{}: {}", fault.path, fault.detail)).collect()
+        };
+        let list = |rule: &str, most: Value| json!({"type": "array", "maxItems": most, "items": {"type": "string"}, "x-kubernetes-validations": [{"rule": rule}]});
+        let twice = "self.all(a, self.exists_one(b, a == b))";
+        let found = told(list(twice, Value::Null));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with(".properties[spec].x-kubernetes-validations[0].rule: estimated rule cost exceeds budget by factor of more than 100x (try"), "{found:?}");
+        assert!(told(list(twice, 1000.into())).is_empty());
+        assert!(told(list("self.all(a, a.startsWith('x'))", Value::Null)).is_empty());
+        let some = told(list(twice, 4000.into()));
+        assert!(some[0].contains("by factor of 1.6x"), "{some:?}");
+        // A rule of each item is asked for each item; without a bound there are as many as a request holds.
+        let items = |most: Value| json!({"type": "array", "maxItems": most, "items": {"type": "object", "properties": {"names": list("self.all(a, self.all(b, a != b || b == a))", 300.into())}}});
+        assert_eq!(told(items(Value::Null)).len(), 1);
+        assert_eq!(told(items(200.into())).len(), 1);
+        assert!(told(items(100.into())).is_empty());
+        // Nothing is known of what is open, and nothing is refused for it.
+        let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"x": {"type": "integer"}},
+            "x-kubernetes-validations": [{"rule": "self.x > 0 || ['a', 'b'].all(c, c != '')"}]});
+        assert!(told(open).is_empty());
     }
 
     #[test]
