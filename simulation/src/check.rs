@@ -87,14 +87,12 @@ impl Checks {
         }
     }
 
-    /// How many pods of a workload that nobody deleted are ready anywhere, before and after a step. They do not fail by themselves.
-    pub(crate) fn ready(&self, uid: &str, before: usize, after: usize) -> Result<(), Violation> {
-        if before > 0 && after == 0 && !self.deleted.contains(uid) {
-            return Err(Violation(format!(
-                "the last of {before} ready pods of uid {uid} went before others were ready"
-            )));
+    /// The last ready pods of a workload go.
+    pub(crate) fn last_ready_goes(&self, uid: &str, pods: usize) -> Result<(), Violation> {
+        if self.deleted.contains(uid) {
+            return Ok(());
         }
-        Ok(())
+        Err(Violation(format!("the last of {pods} ready pods of uid {uid} went before others were ready")))
     }
 
     /// A member is about to lose a copy.

@@ -30,8 +30,24 @@ impl World {
         )))
     }
 
-    pub(crate) fn ready(&self, uid: Option<&str>) -> usize {
-        uid.map_or(0, |uid| self.sites.iter().map(|site| site.member.ready(uid, self.now)).sum())
+    /// Ready pods of each workload that may run anywhere, by site.
+    pub(crate) fn ready(&self, uid: Option<&str>) -> Vec<usize> {
+        let Some(uid) = uid else { return Vec::new() };
+        self.sites.iter().map(|site| site.member.ready(uid, self.now)).collect()
+    }
+
+    /// The last ready pods of a workload do not go before others are ready, as far as the hub knew of them: pods that became ready since are
+    /// not missed. They do not fail by themselves.
+    pub(crate) fn stay_ready(&self, uid: &str, before: &[usize]) -> Result<(), Violation> {
+        let total: usize = before.iter().sum();
+        if total == 0 || self.ready(Some(uid)).iter().any(|ready| *ready > 0) {
+            return Ok(());
+        }
+        let missed = before.iter().enumerate().filter(|(_, ready)| **ready > 0).any(|(index, _)| {
+            let copy = self.sites[index].member.copies.values().find(|copy| copy.uid == uid);
+            copy.is_none_or(|copy| self.known.knew(index, uid, copy.epoch, copy.generation))
+        });
+        if missed { self.checks.last_ready_goes(uid, total) } else { Ok(()) }
     }
 
     /// Notes whether anything may move.

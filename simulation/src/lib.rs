@@ -29,6 +29,7 @@ mod hearing;
 mod hold;
 mod hub;
 mod jobs;
+mod known;
 mod member;
 mod net;
 mod outage;

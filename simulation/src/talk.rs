@@ -31,6 +31,9 @@ impl World {
             while site.link.hub.is_some()
                 && let Some(mut message) = site.link.up.receive(now, open)
             {
+                if let Some(v1::agent_message::Message::Status(status)) = &message.message {
+                    self.known.hear(index, status);
+                }
                 if self.bug != Bug::None {
                     let replicas = |key: &v1::Key| site.member.copies.get(&key.clone().into())?.replicas();
                     tamper_report(self.bug, &mut message, replicas);
@@ -67,8 +70,9 @@ impl World {
     pub(crate) fn speak(&mut self) -> Result<(), Violation> {
         let now = self.now;
         let Some(machine) = self.hub.machine() else { return Ok(()) };
-        for site in self.sites.iter_mut().filter(|site| site.link.hub.is_some()) {
+        for (index, site) in self.sites.iter_mut().enumerate().filter(|(_, site)| site.link.hub.is_some()) {
             while let Some(message) = machine.to_agent(&site.name) {
+                self.known.say(index, &message);
                 let Some(message) = tamper(self.bug, message) else { continue };
                 if let Some(Down::Remove(remove)) = &message.message
                     && remove.permit.is_some()

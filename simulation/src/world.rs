@@ -10,6 +10,7 @@ use crate::check::{Checks, Violation};
 use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::hub::{Hub, ZONE};
+use crate::known::Known;
 use crate::net::{Net, Node, delay};
 use crate::run::Case;
 use crate::server::{Server, users_ask};
@@ -26,6 +27,8 @@ const LONG_STEP_MS: u64 = 800;
 const WAITS_MS: u64 = 6_000;
 /// After the last fault everything agrees within this time, milliseconds: flapping members are held down for minutes.
 const CALM_MS: u64 = 400_000;
+/// Before a site is lost, all has been well for so long, milliseconds: a few probes.
+const PROVEN_MS: u64 = 6_000;
 /// Users who are asked what they get.
 const USERS: u64 = 16;
 /// When a site is lost in a world in which all is well, nobody is sent there after this time, milliseconds: three probes a second apart, and
@@ -96,6 +99,7 @@ pub struct World {
     pub(crate) faults: Faults,
     pub(crate) name: Name,
     pub(crate) look_at: u64,
+    pub(crate) known: Known,
     // Of the sites.
     names: Arc<[String]>,
 }
@@ -132,6 +136,7 @@ impl World {
             faults: Faults::default(),
             name,
             look_at: 0,
+            known: Known::default(),
             names,
         }
     }
@@ -218,15 +223,26 @@ impl World {
 
     /// All is well: now users are served at one site no more, and are to be led away from it.
     fn lose_one(&mut self) -> Result<(), Violation> {
+        if self.servers.is_empty() || !self.dice.chance(self.plan.loses) {
+            return Ok(());
+        }
+        // Probers have to have seen what serves: what never answered says nothing.
+        let end = self.now + PROVEN_MS;
+        while self.now < end {
+            self.step(2 * STEP_MS)?;
+        }
         let sent = |server: &Server, address: &String| {
             // Each user gets one of the addresses.
             (0..USERS).any(|user| server.ask(&self.name, user).is_some_and(|answer| answer.contains(address)))
         };
-        let Some(server) = self.servers.first() else { return Ok(()) };
-        let answered: Vec<usize> =
-            (0..self.sites.len()).filter(|index| sent(server, &self.sites[*index].address)).collect();
+        let answered: Vec<usize> = (0..self.sites.len())
+            .filter(|index| {
+                let site = &self.sites[*index];
+                serves(site, self.now) && sent(&self.servers[0], &site.address)
+            })
+            .collect();
         let working = self.sites.iter().filter(|site| serves(site, self.now)).count();
-        if answered.is_empty() || working < 2 || !self.dice.chance(self.plan.loses) {
+        if answered.is_empty() || working < 2 {
             return Ok(());
         }
         let lost = answered[self.dice.index(answered.len())];
@@ -316,9 +332,9 @@ impl World {
                 }
             }
         }
-        for (uid, before) in workloads.iter().zip(ready) {
+        for (uid, before) in workloads.iter().zip(&ready) {
             if let Some(uid) = uid {
-                self.checks.ready(uid, before, self.ready(Some(uid)))?;
+                self.stay_ready(uid, before)?;
             }
         }
         for index in 0..self.servers.len() {
