@@ -28,6 +28,9 @@ pub fn cold(query: &[u8], context: &Context<'_>) -> Option<(Vec<u8>, Reply)> {
         return Some(bare(header, Rcode::NOTIMP));
     }
     let malformed = || Some(bare(header, Rcode::FORMERR));
+    if !is_written_out(query) {
+        return malformed();
+    }
     // hickory-proto reads options less strictly than we do, and some not at all: we read them, and show it but their frame.
     let mut shown = query.to_vec();
     let data = opt_data(query);
@@ -45,6 +48,18 @@ pub fn cold(query: &[u8], context: &Context<'_>) -> Option<(Vec<u8>, Reply)> {
             respond(&message, data, context).or_else(|| Some(bare(header, Rcode::SERVFAIL)))
         }
         _ => malformed(),
+    }
+}
+
+/// Whether the question's name is: before it there is nothing but the header, into which hickory-proto follows a pointer.
+fn is_written_out(query: &[u8]) -> bool {
+    let mut at = HEADER;
+    loop {
+        match query.get(at) {
+            Some(0) => return true,
+            Some(&length @ 1..=63) => at += 1 + usize::from(length),
+            _ => return false,
+        }
     }
 }
 

@@ -235,6 +235,21 @@ pub fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
+/// What was found so.
+#[test]
+fn a_questions_name_that_points_into_the_header_is_malformed() {
+    let snapshot = snapshot(false);
+    let header = [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for name in [&b"\x05stuck\xc0\x03"[..], b"\xc0\x03", b"\x01a\xc0\x0c"] {
+        for class in [[0, 1], [0, 3], [7, 7]] {
+            let message = [&header[..], name, &[0, 1], &class].concat();
+            assert_eq!(check(&snapshot, &message, Transport::Udp, 1), Ok(true), "{message:02x?}");
+            let (octets, _) = cold(&message, &context(&snapshot, Transport::Udp, 1)).unwrap();
+            assert_eq!(octets[3] & 15, 1, "{message:02x?}");
+        }
+    }
+}
+
 /// For `DNS_FUZZ_SECONDS` (5 if not set; an hour by hand), from `DNS_FUZZ_SEED`.
 #[test]
 fn queries_with_options_are_read_alike() {
