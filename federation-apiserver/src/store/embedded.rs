@@ -52,8 +52,8 @@ const LOSE_AFTER: &str = "lose-after-";
 const REVISIONS_SKIPPED: u64 = 1 << 20;
 /// Rows of a log that are taken into the tables together when the store is opened.
 const RECOVERED: usize = 4096;
-/// A buffer that one large commit has grown is given back.
-const BUFFER_KEPT: usize = 1 << 20;
+/// A buffer that a large commit has grown is given back. A group of 32 writes of 1 KiB fits.
+const BUFFER_KEPT: usize = 128 << 10;
 
 impl Embedded {
     /// Opens the store in `folder`, and makes it if there is none. What `encryption` would seal otherwise than it is sealed is written
