@@ -149,6 +149,11 @@ impl Health {
         self.turn.notify_one();
     }
 
+    /// Whether there is a verdict of a cluster, if only that nothing is known.
+    pub(crate) fn judges(&self, cluster: &str) -> bool {
+        self.verdicts.lock().view(cluster).is_some()
+    }
+
     /// A Cluster left.
     pub(crate) fn remove(&self, cluster: &str) {
         self.verdicts.lock().remove(cluster);

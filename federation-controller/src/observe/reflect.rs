@@ -224,7 +224,8 @@ impl Observer {
                     self.replaced(&name);
                     last = None;
                 }
-                if last.is_none() {
+                // A join puts it there before the watch tells of it, and what is not judged is not heard.
+                if last.is_none() || !self.health.judges(&name) {
                     self.health.restore(&name, status.verdict.unwrap_or(Verdict::Unknown), since_ms(&status));
                 }
                 let matters = last.as_ref().is_none_or(|last| {
@@ -509,5 +510,15 @@ mod tests {
         machine.health.observe("taiwan", Signal::SessionLost);
         machine.agent_left("taiwan", stream);
         assert_eq!(known(), (0, false, 0));
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_a_join_put_there_before_the_watch_told_of_it_is_judged() {
+        let machine = machine().await;
+        let cluster = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "Cluster",
+            "metadata": {"name": "taiwan", "uid": "u"}, "spec": {}});
+        machine.ear.world.put_cluster(serde_json::from_value(cluster.clone()).expect("a Cluster"));
+        machine.observe(CLUSTERS, Word::Present(cluster));
+        assert!(machine.health.judges("taiwan"));
     }
 }
