@@ -48,6 +48,15 @@ impl<'s> Asking<'s> {
             && self.facts.cookie.is_some_and(|cookie| !cookie.known)
     }
 
+    /// Begins to look where the client is, if its query says: most of these queries are for names that depend on it, and the table is far away, so that it is
+    /// fetched while the name is looked for.
+    #[inline]
+    pub(super) fn look(&mut self) {
+        if self.subnet.is_some() {
+            self.place();
+        }
+    }
+
     /// Where the client is.
     #[inline]
     pub(super) fn place(&mut self) -> Place {

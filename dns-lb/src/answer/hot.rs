@@ -57,6 +57,7 @@ pub fn hot(
     let limit = size_limit(context.transport, question.edns).min(buffer.len());
     // What OPT takes at the end is kept free.
     let mut asking = Asking::new(question.edns.as_ref().map(|edns| &edns.options), context);
+    asking.look();
     let reserve = question.edns.map_or(0, |edns| options::reserve(&edns, &asking.facts, context));
     let mut sink = Sink { at: question.end, limit: limit.saturating_sub(reserve), buffer, origin: 0 };
     let written = if question.edns.is_some_and(|edns| edns.version != 0) {

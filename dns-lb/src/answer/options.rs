@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::parse::Edns;
 use super::{Checked, Context, Cookie};
-use crate::client::{Prefix, Subnet};
+use crate::client::Subnet;
 use crate::compile::Snapshot;
 use crate::metrics::Transport;
 use crate::wire::{Rcode, UDP_MAX};
@@ -106,18 +106,25 @@ fn subnet(value: &[u8]) -> Option<Subnet> {
         // `dig +subnet=0` sends this.
         0 if source == 0 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         1 if source <= 32 => {
-            let mut whole = [0; 4];
-            whole.get_mut(..octets.len())?.copy_from_slice(octets);
+            let whole =
+                octets.iter().zip([24, 16, 8, 0]).fold(0, |all, (&octet, at)| all | u32::from(octet) << at);
+            if whole.checked_shl(source.into()).is_some_and(|beyond| beyond != 0) {
+                return None;
+            }
             IpAddr::V4(whole.into())
         }
         2 if source <= 128 => {
             let mut whole = [0; 16];
             whole.get_mut(..octets.len())?.copy_from_slice(octets);
+            let whole = u128::from_be_bytes(whole);
+            if whole.checked_shl(source.into()).is_some_and(|beyond| beyond != 0) {
+                return None;
+            }
             IpAddr::V6(whole.into())
         }
         _ => return None,
     };
-    (Prefix::new(address, source).address() == address).then_some(Subnet { family, source, address })
+    Some(Subnet { family, source, address })
 }
 
 /// What options of an answer say.

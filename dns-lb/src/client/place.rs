@@ -41,15 +41,15 @@ impl ClientMap {
             None => Place { region_scope: 0, key_scope: 0, ..self.at(from, bits(from)) },
             Some(subnet) => {
                 let place = self.at(subnet.address, subnet.source);
-                match private(subnet.address) {
-                    Some(block) if place.asker.region == Region::NONE => {
-                        // RFC 7871 section 10: a private address says nothing to us, unless the table names it. The answer holds for
-                        // all of the private block, or as much of it as no other answer is for.
-                        let scope = block.max(place.region_scope);
-                        Place { region_scope: scope, key_scope: block, ..self.at(from, bits(from)) }
-                    }
-                    _ => place,
+                if place.asker.region == Region::NONE
+                    && let Some(block) = private(subnet.address)
+                {
+                    // RFC 7871 section 10: a private address says nothing to us, unless the table names it. The answer holds for
+                    // all of the private block, or as much of it as no other answer is for.
+                    let scope = block.max(place.region_scope);
+                    return Place { region_scope: scope, key_scope: block, ..self.at(from, bits(from)) };
                 }
+                place
             }
         }
     }

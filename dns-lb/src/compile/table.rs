@@ -9,6 +9,8 @@ use crate::wire::{LABELS_MAX, Name, SuffixHash};
 const PIECE: usize = 16;
 /// Names in a piece, on average, beyond which the table is made anew with more pieces.
 const CROWDED: usize = 8 * PIECE;
+/// More labels than names have that somebody has thought of.
+const FEW: usize = 12;
 /// Slots are found by the low half of a hash's index, pieces by the high half.
 const PIECES_MAX: usize = 1 << 16;
 
@@ -124,9 +126,20 @@ impl Table {
     /// Looks for the lower-case wire name `name`, whose labels start at `starts`, and for its ancestors if it is not here.
     #[inline]
     pub fn find(&self, name: &[u8], starts: &[u8]) -> Lookup<'_> {
-        // Hashes of the suffixes, from the root leftwards; deeper ones than the deepest name need not be looked for.
-        let mut hashes = [SuffixHash::ROOT; LABELS_MAX + 1];
+        // Deeper names than the deepest need not be looked for.
         let reach = starts.len().min(self.depth);
+        // To clear a place for as many labels as there may be takes longer than all the rest.
+        if reach < FEW {
+            self.find_with(&mut [SuffixHash::ROOT; FEW], reach, name, starts)
+        } else {
+            self.find_with(&mut [SuffixHash::ROOT; LABELS_MAX + 1], reach, name, starts)
+        }
+    }
+
+    /// Looks for the name from its `reach` last labels on; `hashes` has a place for each of them, and one more.
+    #[inline]
+    fn find_with(&self, hashes: &mut [SuffixHash], reach: usize, name: &[u8], starts: &[u8]) -> Lookup<'_> {
+        // Hashes of the suffixes, from the root leftwards.
         let mut hash = SuffixHash::ROOT;
         let mut end = name.len().saturating_sub(1);
         for (index, &start) in starts.iter().rev().take(reach).enumerate() {
