@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use real_clusters::Kit;
 
-use crate::{cluster, compat, python, tidy};
+use crate::{cluster, compat, python, simulate, tidy};
 
 /// What is tested.
 #[derive(clap::Args)]
@@ -54,11 +54,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Worlds of the whole federation, on all cores and beside nothing else: see docs/adr/0015-simulation.md.
+/// Ten thousand worlds of the whole federation, on all cores and beside nothing else: see docs/adr/0015-simulation.md.
 fn simulation() -> Result<()> {
-    // It was built with everything else, beside this program.
-    let here = std::env::current_exe().context("find this program")?;
-    command(Command::new(here.with_file_name("simulate")).args(["--seeds", "1000"]))
+    command(Command::new(simulate::program()?).args(["--seeds", "10000"]))
 }
 
 fn tests(no_clusters: bool) -> Result<()> {
