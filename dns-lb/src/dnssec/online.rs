@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -27,8 +28,8 @@ const HEAD: usize = 18;
 #[derive(Debug)]
 pub struct Online {
     bound: u32,
-    // The second that it is of in the upper half, and how many signatures were made in it.
-    spent: AtomicU64,
+    pace: Pace,
+    began: Instant,
     shards: [Mutex<Kept>; SHARDS],
 }
 
@@ -46,6 +47,40 @@ struct Entry {
     signature: [u8; 64],
 }
 
+/// How often something may be done: so many times a second, and evenly, so that what waits behind a burst of it is not lost meanwhile.
+#[derive(Debug)]
+struct Pace {
+    /// Nanoseconds from one to the next; none if it may never be done.
+    apart: Option<u64>,
+    /// Nanoseconds by which they may come too early: a 32nd of a second's at once, if there was quiet before.
+    early: u64,
+    /// When the next would be due if they came evenly, in nanoseconds.
+    due: AtomicU64,
+}
+
+impl Pace {
+    const SECOND: u64 = 1_000_000_000;
+    /// A burst's part of a second.
+    const BURST: u64 = 32;
+
+    fn new(per_second: u32) -> Self {
+        let apart = Self::SECOND.checked_div(per_second.into());
+        // One is a burst, too.
+        let early = apart.map_or(0, |apart| (Self::SECOND / Self::BURST).saturating_sub(apart));
+        Self { apart, early, due: AtomicU64::new(0) }
+    }
+
+    /// Whether it may be done once more at this time, which is counted from anywhere. Threads may come out of order.
+    fn take(&self, now: u64) -> bool {
+        let Some(apart) = self.apart else { return false };
+        let one_more = |due: u64| {
+            let due = due.max(now);
+            (due - now <= self.early).then(|| due.saturating_add(apart))
+        };
+        self.due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+}
+
 /// A signed NSEC record that says that a name does not exist.
 #[derive(Clone, Debug)]
 pub struct Nonexistence {
@@ -58,7 +93,7 @@ pub struct Nonexistence {
 impl Online {
     /// What makes at most `bound` signatures a second.
     pub fn new(bound: u32) -> Self {
-        Self { bound, spent: AtomicU64::new(0), shards: Default::default() }
+        Self { bound, pace: Pace::new(bound), began: Instant::now(), shards: Default::default() }
     }
 
     /// Signatures a second at most.
@@ -67,7 +102,7 @@ impl Online {
     }
 
     /// That the lower-case wire name `name`, of so many labels, does not exist in the zone `origin`. None: there is no room for the next name,
-    /// or too many signatures were made this second.
+    /// or too many signatures were made lately.
     pub fn nonexistence(
         &self,
         signing: &Signing,
@@ -121,7 +156,8 @@ impl Online {
             let signature = match self.kept(&id, window) {
                 Some(signature) => signature,
                 None => {
-                    if !self.spend(now) {
+                    let elapsed = self.began.elapsed().as_nanos();
+                    if !self.pace.take(u64::try_from(elapsed).unwrap_or(u64::MAX)) {
                         return None;
                     }
                     let signature = key.sign(&[&data, &records[..]].concat())?;
@@ -133,18 +169,6 @@ impl Online {
             signatures.push(data);
         }
         Some(Nonexistence { nsec, signatures })
-    }
-
-    /// Whether one more signature may be made in the second `now`.
-    fn spend(&self, now: u32) -> bool {
-        let one_more = |spent: u64| {
-            let second = (spent >> 32) as u32;
-            // A thread in the midst of a batch still has the second before, which does not begin anew.
-            let (second, count) =
-                if second.wrapping_sub(now) <= 1 { (second, spent as u32) } else { (now, 0) };
-            (count < self.bound).then(|| u64::from(second) << 32 | u64::from(count + 1))
-        };
-        self.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
     fn shard(&self, id: &Digest) -> &Mutex<Kept> {
@@ -199,34 +223,34 @@ mod tests {
     }
 
     #[test]
-    fn so_many_are_made_in_a_second_and_those_that_were_made_are_kept() {
-        let online = Online::new(5);
-        let made = (0..100).filter(|n| ask(&online, &format!("n{n}"), NOW).is_some()).count();
-        assert_eq!(made, 5);
-        assert!(ask(&online, "n0", NOW).is_some(), "it was made before");
-        assert!(ask(&online, "n99", NOW).is_none());
-        let made = (50..100).filter(|n| ask(&online, &format!("n{n}"), NOW + 1).is_some()).count();
-        assert_eq!(made, 5, "of the next second");
-        let again = ask(&online, "n0", NOW + 1).unwrap();
-        assert_eq!(
-            again.signatures,
-            ask(&Online::new(1), "n0", NOW).unwrap().signatures,
-            "the same at every server"
-        );
-        assert!(
-            ask(&online, &format!("{0}.{0}.{0}.{1}", "x".repeat(62), "x".repeat(61)), NOW + 2).is_none(),
-            "no room"
-        );
+    fn what_was_made_is_kept_and_is_the_same_at_every_server() {
+        let (online, began) = (Online::new(1), Instant::now());
+        let first = ask(&online, "n0", NOW).unwrap();
+        let made = (1..50).filter(|n| ask(&online, &format!("n{n}"), NOW).is_some()).count();
+        assert!(made as u64 <= 1 + began.elapsed().as_secs(), "{made}");
+        let again = ask(&online, "n0", NOW).expect("it was made before");
+        assert_eq!(again.signatures, first.signatures);
+        assert_eq!(again.signatures, ask(&Online::new(1), "n0", NOW).unwrap().signatures);
+        assert!(ask(&Online::new(0), "n0", NOW).is_none());
+        let long = format!("{0}.{0}.{0}.{1}", "x".repeat(62), "x".repeat(61));
+        assert!(ask(&Online::new(1), &long, NOW).is_none(), "no room");
     }
 
     #[test]
-    fn threads_on_both_sides_of_a_second_have_one_bound() {
-        let online = Online::new(5);
-        let made = (0..100).filter(|n| ask(&online, &format!("n{n}"), NOW + n % 2).is_some()).count();
-        // Those of the second that ended, and those of the one that began.
-        assert!((5..=10).contains(&made), "{made}");
-        assert!(ask(&online, "later", NOW + 2).is_some());
-        assert!(ask(&online, "earlier", NOW - 100).is_some(), "a clock that was set back");
+    fn a_flood_is_met_evenly() {
+        let pace = Pace::new(500);
+        let made: Vec<u64> =
+            (0..20_000).map(|n| 7 * Pace::SECOND + n * 100_000).filter(|&now| pace.take(now)).collect();
+        assert!((1000..=1016).contains(&made.len()), "{} in two seconds", made.len());
+        for from in made.iter().skip(16) {
+            let close = made.iter().filter(|at| (*from..*from + 20_000_000).contains(*at)).count();
+            assert!((9..=11).contains(&close) || from + 20_000_000 > 9 * Pace::SECOND, "{close} in 20 ms");
+        }
+        let at_once = (0..100).filter(|_| pace.take(60 * Pace::SECOND)).count();
+        assert_eq!(at_once, 15, "after a quiet minute");
+        let slow = Pace::new(1);
+        assert!(slow.take(5) && !slow.take(6) && !slow.take(4) && slow.take(Pace::SECOND + 5));
+        assert!(!Pace::new(0).take(1));
     }
 
     #[test]

