@@ -23,7 +23,6 @@ use crate::bind::{bind_both, inherit};
 use crate::client::{Database, DatabaseError};
 use crate::descriptors;
 use crate::doors::{self, Desk, Encrypted, EncryptedAddresses, EncryptedError, Gate, Stream};
-use crate::heap;
 use crate::hub::{Client, Disk, DiskError, Fence, Hub, Meeting, alone};
 use crate::metrics::{DnsMetrics, Transport};
 use crate::options::Options;
@@ -399,9 +398,6 @@ impl Service {
             tokio::spawn(client.run(shutdown.clone()));
         }
         tracing::info!(addresses = ?self.addresses, udp_threads = threads, "answering");
-        if self.health.is_ready() {
-            heap::give_back_program();
-        }
         let mut successor = None;
         if let Some(path) = &self.options.takeover {
             let failed = |source| Error::Takeover { path: path.clone(), source };

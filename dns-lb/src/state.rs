@@ -213,6 +213,7 @@ impl State {
                 self.0.publish(Arc::new(zones));
                 // What they were made with, too.
                 heap::give_back();
+                heap::give_back_program();
             }
             // Written by a version with other rules: the hub will send it anew, and this version will say what it thinks of it.
             Err(problems) => tracing::error!(%problems, "the zones on disk are not valid here"),
