@@ -1,18 +1,27 @@
-//! `cargo xtask fuzz`: the tests that invent what comes from the network, for longer than in every run of the tests.
+//! `cargo xtask fuzz`: the tests that invent what comes from the network, for a minute each, or as long as one likes.
 
 use anyhow::Result;
 
 use crate::test::cargo_with;
 
+const SECONDS: u64 = 60;
+const SEED: u64 = 2026;
+
 /// How long.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Seconds of each.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = SECONDS)]
     seconds: u64,
     /// Where they start.
-    #[arg(long, default_value_t = 2026)]
+    #[arg(long, default_value_t = SEED)]
     seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { seconds: SECONDS, seed: SEED }
+    }
 }
 
 /// Runs them beside each other. Not by nextest, which ends what takes long.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use real_clusters::Kit;
 
-use crate::{cluster, compat, python, simulate, tidy};
+use crate::{cluster, compat, fuzz, python, simulate, tidy};
 
 /// What is tested.
 #[derive(clap::Args)]
@@ -39,6 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     steps.step("build", || cargo(&["build", "--workspace", "--all-targets"]))?;
     steps.step("simulation", simulation)?;
+    steps.step("fuzz", || fuzz::run(&fuzz::Options::default()))?;
     if !options.no_clusters {
         steps.step("compatibility", compat::check)?;
     }
