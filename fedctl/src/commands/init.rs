@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use anyhow::Result;
 use federation_runtime::pki::{Authority, Subject};
 
+const API: &str = "127.0.0.1:6443";
+
 /// Options of `fedctl init`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
     /// The federation's data directory.
     #[arg(long, env = "FEDERATION_DATA_DIR", default_value = "federation", value_name = "DIR")]
     data_dir: PathBuf,
-    /// Address that the API will listen on, for the kubeconfig.
-    #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDRESS")]
-    api_listen: String,
+    /// Address that the API will listen on, for the kubeconfig; 127.0.0.1:6443 for a new one, and a kubeconfig that is there keeps its own.
+    #[arg(long, value_name = "ADDRESS")]
+    api_listen: Option<String>,
     /// Makes a certificate for the DNS server of this name, which then has a vote of its own on whether users are served; may be repeated.
     #[arg(long = "dns-server", value_name = "NAME", value_parser = name)]
     dns_servers: Vec<String>,
@@ -45,13 +47,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
     }
     let path = options.data_dir.join("admin.conf");
-    federation_runtime::kubeconfig::write(
-        &path,
-        &format!("https://{}", options.api_listen),
-        &authority.certificate_pem,
-        "admin",
-        &admin,
-    )?;
+    if options.api_listen.is_some() || !path.exists() {
+        let api = options.api_listen.as_deref().unwrap_or(API);
+        federation_runtime::kubeconfig::write(
+            &path,
+            &format!("https://{api}"),
+            &authority.certificate_pem,
+            "admin",
+            &admin,
+        )?;
+    }
     eprintln!(
         "The federation's authority is in {}. Keep ca.key safe: who has it can join anything.",
         pki.display()
@@ -73,7 +78,7 @@ mod tests {
         let data_dir = tempfile::tempdir().unwrap();
         let options = Options {
             data_dir: data_dir.path().into(),
-            api_listen: "127.0.0.1:6443".into(),
+            api_listen: Some("127.0.0.1:7443".into()),
             dns_servers: vec!["tokyo".into(), "osaka".into()],
         };
         run(&options).unwrap();
@@ -85,6 +90,13 @@ mod tests {
         assert_eq!(
             ["dns-lb", "dns-lb-tokyo", "dns-lb-osaka"].map(user),
             ["federation:dns-lb", "federation:dns-lb:tokyo", "federation:dns-lb:osaka"]
+        );
+        let text = || std::fs::read_to_string(data_dir.path().join("admin.conf")).unwrap();
+        assert!(text().contains("https://127.0.0.1:7443"));
+        run(&Options { api_listen: None, ..options }).unwrap();
+        assert!(
+            text().contains("https://127.0.0.1:7443"),
+            "a server more does not lead administrators elsewhere"
         );
         assert!(name("To kyo").is_err() && name("").is_err() && name("a-1").is_ok());
     }
