@@ -35,13 +35,19 @@ impl DnsServer {
     ) -> Result<Self> {
         let [metrics, _, listen] = crate::federation::free_ports(&hub.ip().to_string())?;
         let data = folder.join(format!("dns-{instance}"));
+        let identity =
+            |suffix: &str| pki.join(format!("dns-lb-{instance}.{suffix}")).to_string_lossy().into_owned();
         let arguments: Vec<String> = [
             "--listen",
             &listen.to_string(),
             "--hub",
             &hub.to_string(),
-            "--pki",
-            &pki.to_string_lossy(),
+            "--ca",
+            &pki.join("ca.crt").to_string_lossy(),
+            "--cert",
+            &identity("crt"),
+            "--key",
+            &identity("key"),
             "--data-dir",
             &data.to_string_lossy(),
             "--instance",

@@ -111,7 +111,7 @@ impl Federation {
         User::new(self.dns_listen)
     }
 
-    /// A DNS server more.
+    /// A DNS server more, with a certificate and so a vote of its own.
     ///
     /// # Errors
     /// When it does not start.
@@ -119,13 +119,15 @@ impl Federation {
         self.dns_server_with(instance, &[])
     }
 
-    /// A DNS server more, with variables in its environment.
+    /// The same, with variables in its environment.
     ///
     /// # Errors
     /// When it does not start.
     pub fn dns_server_with(&self, instance: &str, environment: &[(String, String)]) -> Result<DnsServer> {
-        let pki = self.folder.path().join("data/pki");
-        DnsServer::start(self.folder.path(), instance, self.hub_listen, &pki, environment)
+        let data = self.folder.path().join("data");
+        let mut init = Command::new(program("fedctl")?);
+        run(init.arg("init").arg("--data-dir").arg(&data).args(["--dns-server", instance]))?;
+        DnsServer::start(self.folder.path(), instance, self.hub_listen, &data.join("pki"), environment)
     }
 
     /// `fedctl` against this federation, as a process that goes on, with variables in its environment.
