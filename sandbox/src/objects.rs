@@ -22,9 +22,9 @@ pub(crate) fn owner(api_version: &str, kind: &str, meta: &ObjectMeta) -> OwnerRe
     }
 }
 
-pub(crate) fn controlled_by(meta: &ObjectMeta, controller: &ObjectMeta) -> bool {
-    let uid = controller.uid.as_deref().unwrap_or_default();
-    meta.owner_references.iter().flatten().any(|owner| owner.controller == Some(true) && owner.uid == uid)
+/// What controls it, if anything does.
+pub(crate) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
 pub(crate) fn pod_ready(pod: &Pod) -> bool {

@@ -1,7 +1,8 @@
 //! What the workload controllers write next, from what the API holds. Pure and level-triggered: names are derived, so that
 //! writing twice is harmless.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus,
@@ -11,8 +12,9 @@ use k8s_openapi::api::core::v1::{
     Service, ServiceStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kube::Resource;
 
-use crate::objects::{self, controlled_by, hash_of_template, label_of_hash, owner, pod_ready, selects};
+use crate::objects::{self, controller_of, hash_of_template, label_of_hash, owner, pod_ready, selects};
 
 /// Annotation of a Service whose load balancer says this name, and no address, as some clouds' do.
 pub const LOAD_BALANCER_NAME: &str = "sandbox.federation.rs/load-balancer-name";
@@ -21,15 +23,15 @@ pub const LOAD_BALANCER_NAME: &str = "sandbox.federation.rs/load-balancer-name";
 #[derive(Clone, Debug, Default)]
 pub struct World {
     /// Every Deployment.
-    pub deployments: Vec<Deployment>,
+    pub deployments: Vec<Arc<Deployment>>,
     /// Every ReplicaSet.
-    pub replica_sets: Vec<ReplicaSet>,
+    pub replica_sets: Vec<Arc<ReplicaSet>>,
     /// Every Pod.
-    pub pods: Vec<Pod>,
+    pub pods: Vec<Arc<Pod>>,
     /// Every Service.
-    pub services: Vec<Service>,
+    pub services: Vec<Arc<Service>>,
     /// Every Endpoints.
-    pub endpoints: Vec<Endpoints>,
+    pub endpoints: Vec<Arc<Endpoints>>,
 }
 
 /// One write.
@@ -96,18 +98,19 @@ pub enum Action {
 /// Everything that should be written next. `address`: the load balancer address of a Service, if it has one.
 pub fn plan(world: &World, address: impl Fn(&Service) -> Option<String>) -> Vec<Action> {
     let mut actions = Vec::new();
+    let sets = by_controller(&world.replica_sets);
     for deployment in &world.deployments {
-        plan_deployment(world, deployment, &mut actions);
+        plan_deployment(of(&sets, &deployment.metadata), deployment, &mut actions);
     }
+    let mut pods = by_controller(&world.pods);
     for replica_set in &world.replica_sets {
-        plan_replica_set(world, replica_set, &mut actions);
+        plan_replica_set(of(&pods, &replica_set.metadata), replica_set, &mut actions);
     }
-    let sets: BTreeSet<&str> =
-        world.replica_sets.iter().filter_map(|set| set.metadata.uid.as_deref()).collect();
-    for pod in &world.pods {
-        let owner =
-            pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-        if owner.is_some_and(|owner| owner.kind == "ReplicaSet" && !sets.contains(owner.uid.as_str())) {
+    for set in world.replica_sets.iter().filter_map(|set| set.metadata.uid.as_deref()) {
+        pods.remove(set);
+    }
+    for pod in pods.into_values().flatten() {
+        if controller_of(&pod.metadata).is_some_and(|owner| owner.kind == "ReplicaSet") {
             let (namespace, name) = objects::key(&pod.metadata);
             actions.push(Action::DeletePod { namespace, name });
         }
@@ -118,7 +121,22 @@ pub fn plan(world: &World, address: impl Fn(&Service) -> Option<String>) -> Vec<
     actions
 }
 
-fn plan_deployment(world: &World, deployment: &Deployment, actions: &mut Vec<Action>) {
+/// Objects by the uid of what controls them.
+fn by_controller<K: Resource<DynamicType = ()>>(objects: &[Arc<K>]) -> HashMap<&str, Vec<&K>> {
+    let mut found: HashMap<&str, Vec<&K>> = HashMap::new();
+    for object in objects {
+        if let Some(owner) = controller_of(object.meta()) {
+            found.entry(&owner.uid).or_default().push(object);
+        }
+    }
+    found
+}
+
+fn of<'a, K>(objects: &'a HashMap<&str, Vec<&'a K>>, controller: &ObjectMeta) -> &'a [&'a K] {
+    controller.uid.as_deref().and_then(|uid| objects.get(uid)).map_or(&[], Vec::as_slice)
+}
+
+fn plan_deployment(ours: &[&ReplicaSet], deployment: &Deployment, actions: &mut Vec<Action>) {
     let spec = &deployment.spec;
     if deployment.metadata.deletion_timestamp.is_some() {
         return;
@@ -126,8 +144,6 @@ fn plan_deployment(world: &World, deployment: &Deployment, actions: &mut Vec<Act
     let (namespace, name) = objects::key(&deployment.metadata);
     let wanted = spec.replicas.unwrap_or(1);
     let hash = hash_of_template(&spec.template);
-    let ours: Vec<&ReplicaSet> =
-        world.replica_sets.iter().filter(|set| controlled_by(&set.metadata, &deployment.metadata)).collect();
     let current_name = format!("{name}-{hash}");
     let current = ours.iter().find(|set| set.metadata.name.as_deref() == Some(&current_name));
     match current {
@@ -154,7 +170,7 @@ fn plan_deployment(world: &World, deployment: &Deployment, actions: &mut Vec<Act
             }
         }
     }
-    let status = deployment_status(deployment, &ours, current.copied());
+    let status = deployment_status(deployment, ours, current.copied());
     if deployment.status.as_ref() != Some(&status) {
         actions.push(Action::DeploymentStatus { namespace, name, status });
     }
@@ -251,20 +267,17 @@ fn deployment_status(
     }
 }
 
-fn plan_replica_set(world: &World, set: &ReplicaSet, actions: &mut Vec<Action>) {
+fn plan_replica_set(pods: &[&Pod], set: &ReplicaSet, actions: &mut Vec<Action>) {
     let spec = &set.spec;
     if set.metadata.deletion_timestamp.is_some() {
         return;
     }
     let (namespace, name) = objects::key(&set.metadata);
     let wanted = replicas(set).max(0);
-    let ours: BTreeMap<&str, &Pod> = world
-        .pods
+    let ours: BTreeMap<&str, &Pod> = pods
         .iter()
-        .filter(|pod| {
-            controlled_by(&pod.metadata, &set.metadata) && pod.metadata.deletion_timestamp.is_none()
-        })
-        .filter_map(|pod| Some((pod.metadata.name.as_deref()?, pod)))
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter_map(|pod| Some((pod.metadata.name.as_deref()?, *pod)))
         .collect();
     let names: Vec<String> = (0..wanted).map(|index| format!("{name}-{index}")).collect();
     for pod_name in &names {

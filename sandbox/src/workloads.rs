@@ -158,11 +158,11 @@ impl Workloads {
 
     async fn step(&mut self, caches: &Caches) {
         let world = World {
-            deployments: owned(&caches.deployments),
-            replica_sets: owned(&caches.replica_sets),
-            pods: owned(&caches.pods),
-            services: owned(&caches.services),
-            endpoints: owned(&caches.endpoints),
+            deployments: caches.deployments.state(),
+            replica_sets: caches.replica_sets.state(),
+            pods: caches.pods.state(),
+            services: caches.services.state(),
+            endpoints: caches.endpoints.state(),
         };
         self.run_pods(&world).await;
         self.run_services(&world).await;
@@ -193,13 +193,15 @@ impl Workloads {
             }
         }
         self.pods.retain(|_, running| running.gone_at.is_none_or(|gone| gone > now));
+        let taken: BTreeSet<Ipv4Addr> = self.pods.values().map(|pod| pod.address).collect();
+        let mut free = addresses(self.options.index).filter(|address| !taken.contains(address));
         for pod in &world.pods {
             let Some(uid) = pod.metadata.uid.clone() else { continue };
             if !live.contains(uid.as_str()) {
                 continue;
             }
             if !self.pods.contains_key(&uid) {
-                let Some(address) = self.free_address() else {
+                let Some(address) = free.next() else {
                     tracing::warn!(cluster = self.options.cluster, "no address is left for another pod");
                     continue;
                 };
@@ -230,15 +232,6 @@ impl Workloads {
                 self.write_pod_status(pod, address, listening).await;
             }
         }
-    }
-
-    fn free_address(&self) -> Option<Ipv4Addr> {
-        let taken: BTreeSet<Ipv4Addr> = self.pods.values().map(|pod| pod.address).collect();
-        // .0.x and .255.x are left for nodes and load balancers.
-        (1..=254u8)
-            .flat_map(|third| (1..=254u8).map(move |fourth| (third, fourth)))
-            .map(|(third, fourth)| Ipv4Addr::new(127, self.options.index, third, fourth))
-            .find(|address| !taken.contains(address))
     }
 
     async fn write_pod_status(&self, pod: &Pod, address: Ipv4Addr, ready: bool) {
@@ -427,8 +420,9 @@ fn whole(status: &impl serde::Serialize, counts: &[&str]) -> serde_json::Value {
     value
 }
 
-fn owned<K: kube::Resource<DynamicType = ()> + Clone + 'static>(store: &Store<K>) -> Vec<K> {
-    store.state().iter().map(|object| (**object).clone()).collect()
+/// Those of pods: .0.x and .255.x are left for nodes and load balancers.
+fn addresses(index: u8) -> impl Iterator<Item = Ipv4Addr> {
+    (1..=254u8).flat_map(move |third| (1..=254u8).map(move |fourth| Ipv4Addr::new(127, index, third, fourth)))
 }
 
 fn service_key(service: &Service) -> String {
