@@ -69,7 +69,8 @@ impl Template {
 
     /// Labels of the Pods that it makes; `None` for what makes none.
     pub(crate) fn pod_labels(&self) -> Option<&Map<String, Value>> {
-        self.object.pointer("/spec/template/metadata/labels")?.as_object()
+        // Not by a pointer, each part of which is copied: this is asked of all workloads.
+        self.object.get("spec")?.get("template")?.get("metadata")?.get("labels")?.as_object()
     }
 
     /// Of a Service: the Pods that it sends users to.

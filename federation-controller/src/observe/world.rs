@@ -2,7 +2,7 @@
 //!
 //! One lock, held for a lookup or an insertion and never across an await. What is handed out is shared, not copied.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -320,26 +320,34 @@ impl World {
         self.0.read().decided.keys().cloned().collect()
     }
 
-    /// What makes Pods in the namespaces where some of it leaves a cluster, by namespace.
+    /// What makes Pods in the namespaces where some of it leaves a cluster that has Services, by namespace.
     pub(crate) fn where_workloads_leave(&self) -> Workloads {
         let inner = self.0.read();
         let leaves = |decided: &Decided| decided.spec.clusters.iter().any(|target| target.leaving);
-        let mut found = Workloads::new();
-        for (key, _) in inner.decided.iter().filter(|(key, decided)| key.kind.namespaced && leaves(decided)) {
-            found.entry(key.namespace.clone()).or_default();
-        }
-        if found.is_empty() {
-            return found;
-        }
+        // Nearly always there is none, of many: only who may lead users there is looked at.
+        let mut served: HashMap<&str, Vec<(&Key, &Arc<Decided>)>> =
+            inner.services.iter().map(|key| (&*key.namespace, Vec::new())).collect();
+        let mut leaving = HashSet::new();
         for (key, decided) in &inner.decided {
-            if let Some(workloads) = found.get_mut(&key.namespace)
-                && let Some(template) = inner.templates.get(key)
-                && template.pod_labels().is_some()
-            {
-                workloads.push((template.clone(), decided.clone()));
+            if !key.kind.namespaced {
+                continue;
+            }
+            if let Some(found) = served.get_mut(&*key.namespace) {
+                if leaves(decided) {
+                    leaving.insert(key.namespace.clone());
+                }
+                found.push((key, decided));
             }
         }
-        found
+        let workloads = |namespace: Arc<str>| {
+            let decided = served.get(&*namespace).into_iter().flatten();
+            let found = decided.filter_map(|(key, decided)| {
+                let template = inner.templates.get(key)?;
+                template.pod_labels().is_some().then(|| (template.clone(), Arc::clone(decided)))
+            });
+            (namespace, found.collect())
+        };
+        leaving.into_iter().map(workloads).collect()
     }
 
     /// How many copies all decisions want, or still have to see off.
