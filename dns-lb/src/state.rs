@@ -1,7 +1,7 @@
 //! What this server serves, and how it changes: the one place that publishes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use federation_core::probe::Target;
@@ -52,13 +52,15 @@ struct Inner {
     turn: Arc<tokio::sync::Mutex<()>>,
     // The last update could not be written.
     unkept: AtomicBool,
+    // Seconds by which this server's clock is ahead of the machine's.
+    ahead: AtomicI64,
 }
 
 /// What zones are compiled with.
 #[derive(Default)]
 struct Workshop {
     signatures: Signatures,
-    // Days since 1970 of the snapshot: see [`Zones::on`]. It does not go back when the clock does.
+    // Days since 1970 of the snapshot: see [`Zones::on`]. It does not go back when the clock does, but goes on.
     day: u32,
 }
 
@@ -157,6 +159,7 @@ impl State {
             audience,
             turn: Arc::default(),
             unkept: AtomicBool::new(false),
+            ahead: AtomicI64::new(0),
         }));
         let watched = Arc::downgrade(&state.0);
         state
@@ -363,7 +366,7 @@ impl State {
             now.down = down;
         }
         let stale = self.0.published.snapshot().stale;
-        self.0.compile_anew(stale, seconds_since_1970());
+        self.0.compile_anew(stale);
     }
 
     /// Gives back what a drill took whose hub is away.
@@ -384,11 +387,6 @@ impl State {
 
     /// Marks answers stale, or no longer, gives back what a drill took, and renews signatures and serials. To be called from time to time.
     pub fn review(&self) {
-        self.review_at(seconds_since_1970());
-    }
-
-    /// The same as if it were `seconds` since 1970.
-    pub fn review_at(&self, seconds: u32) {
         self.give_back();
         let (epoch, stale) = {
             let now = self.0.now.lock();
@@ -399,28 +397,39 @@ impl State {
         };
         if self.0.published.snapshot().stale != stale {
             tracing::warn!(stale, epoch, "the zones' freshness has changed");
-            self.0.compile_anew(stale, seconds);
-        } else if self.0.is_due(seconds) {
-            self.0.compile_anew(stale, seconds);
+            self.0.compile_anew(stale);
+        } else if self.0.is_due() {
+            self.0.compile_anew(stale);
         }
+    }
+
+    /// Has what is signed from now on signed as by a clock that is so many seconds ahead of the machine's: as machines are that start with a wrong
+    /// one, and for who wants to see next week's signatures.
+    pub fn set_ahead(&self, seconds: i64) {
+        self.0.ahead.store(seconds, Relaxed);
     }
 }
 
 impl Inner {
     /// Compiles what is served once more. What is served is looked up in the workshop: an update that comes meanwhile is not undone.
-    fn compile_anew(&self, stale: bool, seconds: u32) {
+    fn compile_anew(&self, stale: bool) {
         let mut workshop = self.workshop.lock();
         let served = self.now.lock().served.clone();
         if let Some(served) = served {
-            self.compile(&mut workshop, &served, stale, seconds);
+            self.compile(&mut workshop, &served, stale);
         }
     }
 
-    fn compile(&self, workshop: &mut Workshop, zones: &Zones, stale: bool, seconds: u32) {
+    fn compile(&self, workshop: &mut Workshop, zones: &Zones, stale: bool) {
         let Workshop { signatures, day } = workshop;
+        let seconds = self.seconds();
         signatures.begin(seconds);
         *day = (*day).max(seconds / DAY);
         let before = self.published.snapshot();
+        if before.is_ahead(seconds) {
+            // Secondaries may have signatures that do not count yet: they are to take others though nothing else has changed.
+            *day += 1;
+        }
         let down = self.now.lock().down.clone();
         let mut zones = zones.on(*day);
         if !down.is_empty() {
@@ -430,9 +439,12 @@ impl Inner {
         self.published.publish(self.audience.lock().ready(snapshot));
     }
 
-    fn is_due(&self, seconds: u32) -> bool {
-        let renewal = self.published.snapshot().renewal();
-        renewal.is_some_and(|renewal| seconds >= renewal.saturating_add(RENEW_TOGETHER))
+    fn is_due(&self) -> bool {
+        let seconds = self.seconds();
+        let snapshot = self.published.snapshot();
+        let renewal = snapshot.renewal();
+        snapshot.is_ahead(seconds)
+            || renewal.is_some_and(|renewal| seconds >= renewal.saturating_add(RENEW_TOGETHER))
             || self.workshop.lock().day < seconds / DAY
     }
 
@@ -454,12 +466,18 @@ impl Inner {
     }
 
     fn publish_in(&self, workshop: &mut Workshop, zones: Arc<Zones>) {
-        self.compile(workshop, &zones, false, seconds_since_1970());
+        self.compile(workshop, &zones, false);
         let count = zones.zones.len();
         self.now.lock().served = Some(zones);
         if count > 0 {
             self.health.ready(ZONES);
         }
+    }
+
+    /// Since 1970; until 2106 (RFC 4034 section 3.1.5 counts on from there in a circle, which zones served now need not).
+    fn seconds(&self) -> u32 {
+        let seconds = (clock::unix_ms() / 1000).saturating_add(self.ahead.load(Relaxed));
+        u32::try_from(seconds.max(0)).unwrap_or(u32::MAX)
     }
 
     fn zone_state(&self) -> ZoneState {
@@ -469,9 +487,4 @@ impl Inner {
         let age = if now.counts.connected { Some(0) } else { now.confirmed.map(|at| at.elapsed().as_secs()) };
         ZoneState { epoch, zones, age_seconds: age, ..now.counts }
     }
-}
-
-fn seconds_since_1970() -> u32 {
-    // Until 2106 (RFC 4034 section 3.1.5 counts on from there in a circle, which zones served now need not).
-    (clock::unix_ms() / 1000).max(0) as u32
 }

@@ -17,6 +17,9 @@ use crate::metrics::ClusterSlots;
 use crate::wire::Name;
 use crate::zone::{Zone, Zones};
 
+/// Seconds by which a clock may be set back without consequence: signatures count from an hour before they are made, and resolvers' clocks take part of that.
+const AHEAD_MAX: u32 = 300;
+
 impl Snapshot {
     /// Encodes every answer of `zones`, and signs those of signed zones. No client is anywhere yet: see [`Snapshot::with_clients`].
     pub fn compile(
@@ -29,7 +32,7 @@ impl Snapshot {
     }
 
     /// The same as compiling `zones` anew, octet for octet, but for clients, who are where they were: only what is not the same in the
-    /// zones of this snapshot is encoded and signed, and signatures whose time has come.
+    /// zones of this snapshot is encoded and signed, and signatures whose time has come; or all, if the clock was set back.
     #[must_use]
     pub fn next(
         &self,
@@ -42,6 +45,8 @@ impl Snapshot {
             |zones: &Zones| -> Vec<Name> { zones.zones.iter().map(|zone| zone.origin.clone()).collect() };
         // Nodes know their zone by its index.
         let same_zones = origins(&self.zones) == origins(&zones);
+        // What was made by a clock that was ahead is made again.
+        let kept = same_zones && !self.is_ahead(signatures.now());
         let mut table = if same_zones { self.table.clone() } else { Table::default() };
         let mut answers = Vec::with_capacity(zones.zones.len());
         let regions = zones.regions.names.count();
@@ -49,7 +54,7 @@ impl Snapshot {
         let mut workshop = Workshop::new(clusters, signatures, regions);
         for (index, zone) in zones.zones.iter().enumerate() {
             let old = self.zones.zones.get(index).zip(self.answers.get(index)).filter(|_| same_zones);
-            let frame = old.filter(|(old, _)| change::same_frame(old, zone));
+            let frame = old.filter(|(old, _)| kept && change::same_frame(old, zone));
             let touched = match frame {
                 Some((old, _)) if Arc::ptr_eq(old, zone) => BTreeSet::new(),
                 Some((old, answers)) => {
@@ -87,6 +92,12 @@ impl Snapshot {
     #[must_use]
     pub fn with_clients(self, clients: Arc<ClientMap>) -> Self {
         Self { clients, ..self }
+    }
+
+    /// Whether it was made by a clock that was ahead of what it says now, so that some of its signatures do not count yet, and are not due for renewal
+    /// before a time that is as far ahead.
+    pub fn is_ahead(&self, now: u32) -> bool {
+        self.made > now.saturating_add(AHEAD_MAX)
     }
 
     /// When the first signature is to be renewed, seconds since 1970. None: nothing is signed.

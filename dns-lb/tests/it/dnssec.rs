@@ -399,6 +399,38 @@ fn every_server_gives_the_same_octets_and_an_update_signs_what_it_changed() {
     assert!(first.made() - before > made - 4, "{} of {made}", first.made() - before);
 }
 
+/// A machine that starts with a wrong clock, and is set right when it has found the time.
+#[test]
+fn a_clock_that_was_ahead_leaves_no_signature_that_does_not_count_yet() {
+    const AHEAD: u32 = 30 * 86_400;
+    let update = signed(7, vec![key(1)]);
+    let mut signatures = Signatures::default();
+    let ahead = compiled(&update, &mut signatures, NOW + AHEAD);
+    assert!(ahead.is_ahead(NOW) && !ahead.is_ahead(NOW + AHEAD - 10));
+    assert!(ahead.renewal().unwrap() > NOW + AHEAD, "nothing is due before that");
+    // The zones are the same ones, or others.
+    for epoch in [7, 8] {
+        let update = signed(epoch, vec![key(1)]);
+        let right = next(&ahead, &update, &mut signatures, NOW);
+        let anew = compiled(&update, &mut Signatures::default(), NOW);
+        assert!(!right.is_ahead(NOW));
+        assert_eq!(right.renewal(), anew.renewal());
+        for (name, kind) in [
+            ("all.fed.example.test.", RecordType::A),
+            ("two.fed.example.test.", RecordType::A),
+            ("fed.example.test.", RecordType::SOA),
+            ("fed.example.test.", RecordType::DNSKEY),
+            ("nothing.fed.example.test.", RecordType::A),
+            ("x.wild.fed.example.test.", RecordType::MX),
+            ("www.safe.fed.example.test.", RecordType::A),
+        ] {
+            let sent = dnssec_ok(name, kind);
+            let answer = |snapshot| ask(snapshot, &sent, Transport::Udp, 1).unwrap();
+            assert_eq!(answer(&right), answer(&anew), "{name} at epoch {epoch}");
+        }
+    }
+}
+
 #[test]
 fn signatures_come_only_when_asked_for_and_what_does_not_fit_is_truncated() {
     let snapshot = compiled(&signed(7, vec![key(1)]), &mut Signatures::default(), NOW);
