@@ -38,7 +38,7 @@ const DS_TTL: u32 = 86_400;
 pub(crate) struct Dns(Arc<Inner>);
 
 struct Inner {
-    // None until every zone's keys are read: a signed zone published without its keys would be broken.
+    // None until every zone's keys are looked for: a signed zone published without its keys would be broken.
     extras: watch::Sender<Option<Arc<Extras>>>,
     published: Mutex<Seen>,
     poke: Notify,
@@ -59,6 +59,8 @@ struct Objects {
     zones: BTreeMap<String, DNSZone>,
     records: BTreeMap<String, DNSRecordSet>,
     kept: BTreeMap<String, Kept>,
+    // Why the keys of a zone are not known, or did not go on.
+    wrong: BTreeMap<String, String>,
     cookies: Cookies,
     told: BTreeMap<String, Value>,
 }
@@ -130,35 +132,23 @@ impl Dns {
             if !(zones_known && records_known) {
                 continue;
             }
-            wait = AT_LEAST;
-            match self.decide(&client, &mut objects).await {
-                Ok(extras) => {
-                    let new = self.0.extras.send_if_modified(|now| {
-                        let new = now.as_deref() != Some(&extras);
-                        if new {
-                            *now = Some(Arc::new(extras));
-                        }
-                        new
-                    });
-                    if new {
-                        changed();
-                    }
+            let extras = self.decide(&client, &mut objects).await;
+            let new = self.0.extras.send_if_modified(|now| {
+                let new = now.as_deref() != Some(&extras);
+                if new {
+                    *now = Some(Arc::new(extras));
                 }
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "the zones' keys stay as they are"
-                    );
-                    wait = AGAIN;
-                }
+                new
+            });
+            if new {
+                changed();
             }
-            if !self.tell(&writer, &mut objects).await {
-                wait = AGAIN;
-            }
+            let told = self.tell(&writer, &mut objects).await;
+            wait = if told && objects.wrong.is_empty() { AT_LEAST } else { AGAIN };
         }
     }
 
-    async fn decide(&self, client: &Client, objects: &mut Objects) -> Result<Extras, keys::Error> {
+    async fn decide(&self, client: &Client, objects: &mut Objects) -> Extras {
         let now = Timestamp::now().as_second().unsigned_abs();
         let cookie_secrets = objects.cookies.secrets(client, now).await;
         let mut extras = Extras { cookie_secrets, ..Extras::default() };
@@ -169,7 +159,14 @@ impl Dns {
             let mut of_zone = ZoneExtras::default();
             if let Some(dnssec) = zone.spec.dnssec.clone().filter(|dnssec| dnssec.enabled) {
                 let had_keys = zone.status.as_ref().is_some_and(|status| !status.keys.is_empty());
-                let kept = self.keys(client, &name, &dnssec, had_keys, &mut objects.kept).await?;
+                let wrong = self.keys(client, &name, &dnssec, had_keys, &mut objects.kept).await.err();
+                if let Some(error) = &wrong {
+                    let error: &dyn std::error::Error = error;
+                    tracing::error!(zone = name, error, "the zone's keys stay as they are");
+                }
+                note(&mut objects.wrong, &name, wrong.map(|error| error.to_string()));
+                // One zone's keys hold up no other zone's answers.
+                let kept = objects.kept.get(&name);
                 of_zone.validity = dnssec.signature_validity_seconds.unwrap_or_default();
                 of_zone.compact = dnssec.compact_signatures();
                 of_zone.lost = kept.is_none();
@@ -178,6 +175,7 @@ impl Dns {
             extras.zones.insert(origin, of_zone);
         }
         objects.kept.retain(|name, _| objects.zones.contains_key(name));
+        objects.wrong.retain(|name, _| objects.zones.get(name).is_some_and(signed));
         let mut sets: Vec<&DNSRecordSet> = objects.records.values().collect();
         sets.sort_by_key(|set| {
             let created = set.metadata.creation_timestamp.as_ref().map(|time| time.0);
@@ -194,23 +192,23 @@ impl Dns {
                 data: set.spec.records.clone(),
             })
             .collect();
-        Ok(extras)
+        extras
     }
 
-    /// The zone's keys at the step that it is time for. None: it had some, and they are lost.
-    async fn keys<'k>(
+    /// Has the zone's keys among `all` at the step that it is time for.
+    async fn keys(
         &self,
         client: &Client,
         name: &str,
         dnssec: &Dnssec,
         had_keys: bool,
-        all: &'k mut BTreeMap<String, Kept>,
-    ) -> Result<Option<&'k Kept>, keys::Error> {
+        all: &mut BTreeMap<String, Kept>,
+    ) -> Result<(), keys::Error> {
         if !all.contains_key(name) {
             let mut kept = match keys::read(client, name).await? {
                 Some(kept) => kept,
                 // New keys would break the zone for everybody who has the parent's DS.
-                None if had_keys => return Ok(None),
+                None if had_keys => return Err(keys::Error::Lost(name.to_owned())),
                 None => Kept::new(Keys::first(Pair::make()?)),
             };
             if kept.is_new() {
@@ -219,7 +217,7 @@ impl Dns {
             }
             all.insert(name.to_owned(), kept);
         }
-        let Some(kept) = all.get_mut(name) else { return Ok(None) };
+        let Some(kept) = all.get(name) else { return Ok(()) };
         let now = Now {
             at: Timestamp::now().as_millisecond(),
             rolls: dnssec.rolls,
@@ -229,15 +227,21 @@ impl Dns {
         };
         let mut next = kept.clone();
         match kept.keys.next(now, Pair::public) {
-            Next::Wait(_) => return Ok(all.get(name)),
-            Next::NewKey => next.keys.introduce(Pair::make()?, now),
+            Next::Wait(_) => return Ok(()),
+            Next::NewKey => next.keys.introduce(Pair::beside(&kept.keys.keys)?, now),
             Next::Go(step) => next.keys.go(step),
         }
         // Kept before it is published, so that no restart forgets a key that somebody has seen.
-        keys::write(client, name, &mut next).await?;
+        if let Err(error) = keys::write(client, name, &mut next).await {
+            // Somebody else may have written: what there is now counts, if it can be read.
+            if let Ok(Some(found)) = keys::read(client, name).await {
+                all.insert(name.to_owned(), found);
+            }
+            return Err(error);
+        }
         tracing::info!(zone = name, step = step_name(next.keys.step), "the zone's keys went on");
-        *kept = next;
-        Ok(all.get(name))
+        all.insert(name.to_owned(), next);
+        Ok(())
     }
 
     /// Writes statuses that changed. False: one could not be written.
@@ -248,8 +252,8 @@ impl Dns {
         let mut statuses: Vec<(String, String, Value)> = Vec::new();
         for (name, zone) in &objects.zones {
             let kept = objects.kept.get(name).map(|kept| &kept.keys);
-            let lost = extras.zones.get(&format!("{name}.")).is_some_and(|extras| extras.lost);
-            let status = zone_status(name, zone, kept.filter(|_| signed(zone)), lost);
+            let wrong = objects.wrong.get(name).map(String::as_str);
+            let status = zone_status(name, zone, kept.filter(|_| signed(zone)), wrong);
             statuses.push((format!("/apis/{API_VERSION}/dnszones"), name.clone(), json!(status)));
         }
         // Before the zones are published with them nobody knows.
@@ -280,6 +284,14 @@ impl Dns {
     }
 }
 
+/// Remembers what is wrong with the keys of a zone, if anything is.
+fn note(wrong: &mut BTreeMap<String, String>, zone: &str, what: Option<String>) {
+    match what {
+        Some(what) => wrong.insert(zone.to_owned(), what),
+        None => wrong.remove(zone),
+    };
+}
+
 fn signed(zone: &DNSZone) -> bool {
     zone.spec.dnssec.as_ref().is_some_and(|dnssec| dnssec.enabled)
 }
@@ -301,18 +313,16 @@ fn step_name(step: Step) -> &'static str {
     }
 }
 
-fn zone_status(name: &str, zone: &DNSZone, keys: Option<&Keys<Pair>>, lost: bool) -> DNSZoneStatus {
+/// `wrong` is why the keys are not known, or did not go on.
+fn zone_status(name: &str, zone: &DNSZone, keys: Option<&Keys<Pair>>, wrong: Option<&str>) -> DNSZoneStatus {
     let old = zone.status.clone().unwrap_or_default();
-    let (signed, reason, message) = match keys {
-        _ if lost => (
-            false,
-            "KeysLost",
-            format!(
-                "the Secret federation-system/dnssec-{name} is gone: restore it; till then the zone is served as it was"
-            ),
-        ),
-        None => (false, "NotWanted", String::new()),
-        Some(keys) => {
+    let (signed, reason, message) = match (keys, wrong) {
+        (None, Some(wrong)) => {
+            (false, "KeysLost", format!("{wrong}; till then the zone is served as it was"))
+        }
+        (Some(_), Some(wrong)) => (true, "KeysStay", format!("the zone is signed on with its keys: {wrong}")),
+        (None, None) => (false, "NotWanted", String::new()),
+        (Some(keys), None) => {
             let new = keys.keys.last().map(|key| key.public().tag()).unwrap_or_default();
             let message = match keys.step {
                 Step::Stable => String::new(),
@@ -332,7 +342,7 @@ fn zone_status(name: &str, zone: &DNSZone, keys: Option<&Keys<Pair>>, lost: bool
         rolls: keys.map(|keys| keys.rolls).unwrap_or_default(),
         keys: match keys {
             // What there was, so that nobody makes new ones.
-            None if lost => old.keys,
+            None if wrong.is_some() => old.keys,
             _ => keys
                 .into_iter()
                 .flat_map(|keys| &keys.keys)
@@ -416,3 +426,6 @@ fn take<T: serde::de::DeserializeOwned>(change: Change, objects: &mut BTreeMap<S
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

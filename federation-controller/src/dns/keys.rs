@@ -28,6 +28,9 @@ pub(super) enum Error {
     /// The Secret could not be written.
     #[error("write Secret {SYSTEM_NAMESPACE}/{0}")]
     Write(String, #[source] kube::Error),
+    /// The zone had keys, and their Secret is gone.
+    #[error("the Secret {SYSTEM_NAMESPACE}/dnssec-{0} is gone: restore it")]
+    Lost(String),
     /// It holds something else.
     #[error("Secret {SYSTEM_NAMESPACE}/{0}: data[{DATA}] cannot be read; restore it from a backup")]
     Content(String),
@@ -53,6 +56,17 @@ impl Pair {
             let point = secret.public_key().to_sec1_point(false);
             let public = point.as_bytes().get(1..).map(hex::encode).ok_or(Error::Make)?;
             return Ok(Self { public, private: hex::encode(octets) });
+        }
+        Err(Error::Make)
+    }
+
+    /// Makes one whose tag none of `others` has: by it the parent's DS are told apart.
+    pub(super) fn beside(others: &[Self]) -> Result<Self, Error> {
+        for _ in 0..8 {
+            let pair = Self::make()?;
+            if others.iter().all(|other| other.public().tag() != pair.public().tag()) {
+                return Ok(pair);
+            }
         }
         Err(Error::Make)
     }

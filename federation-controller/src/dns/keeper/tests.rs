@@ -1,0 +1,111 @@
+//! Behaviour of the keys of several zones.
+#![allow(clippy::unwrap_used)]
+
+use std::convert::Infallible;
+
+use http::{Method, Request, Response};
+use kube::client::Body;
+
+use super::*;
+
+/// An API server with these Secrets, by name.
+fn client(secrets: &Arc<Mutex<BTreeMap<String, Value>>>) -> Client {
+    let secrets = secrets.clone();
+    let answer = move |request: Request<Body>| {
+        let secrets = secrets.clone();
+        async move {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let sent = request.into_body().collect_bytes().await.unwrap();
+            let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+            let mut secrets = secrets.lock();
+            let refused = |code: u16, reason: &str| {
+                (
+                    code,
+                    json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code, "message": reason}),
+                )
+            };
+            let (code, body) = match (method, secrets.get(&name)) {
+                (Method::GET, Some(secret)) => (200, secret.clone()),
+                (Method::GET, None) => refused(404, "NotFound"),
+                _ => {
+                    let mut secret: Value = serde_json::from_slice(&sent).unwrap();
+                    let name = secret["metadata"]["name"].as_str().unwrap().to_owned();
+                    let before =
+                        secrets.get(&name).map(|secret| secret["metadata"]["resourceVersion"].clone());
+                    if before.as_ref().is_some_and(|before| *before != secret["metadata"]["resourceVersion"])
+                    {
+                        refused(409, "Conflict")
+                    } else {
+                        let version =
+                            before.and_then(|before| before.as_str()?.parse::<u64>().ok()).unwrap_or(0) + 1;
+                        secret["metadata"]["resourceVersion"] = json!(version.to_string());
+                        secrets.insert(name, secret.clone());
+                        (201, secret)
+                    }
+                }
+            };
+            let body = Body::from(serde_json::to_vec(&body).unwrap());
+            Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
+        }
+    };
+    Client::new(tower::service_fn(answer), "default")
+}
+
+fn zone(name: &str, spec: Value) -> DNSZone {
+    serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
+}
+
+fn objects(zones: &[DNSZone]) -> Objects {
+    let zones = zones.iter().map(|zone| (zone.name().to_owned(), zone.clone())).collect();
+    Objects { zones, ..Objects::default() }
+}
+
+fn condition_of(objects: &Objects, name: &str) -> (String, String) {
+    let keys = objects.kept.get(name).map(|kept| &kept.keys);
+    let status = zone_status(name, &objects.zones[name], keys, objects.wrong.get(name).map(String::as_str));
+    (status.conditions[0].reason.clone(), status.conditions[0].message.clone())
+}
+
+#[tokio::test]
+async fn a_zone_whose_keys_cannot_be_read_holds_up_no_other() {
+    let broken = json!({"metadata": {"name": "dnssec-broken.test", "resourceVersion": "1"}, "data": {"keys.json": "eHl6"}});
+    let secrets = Arc::new(Mutex::new(BTreeMap::from([("dnssec-broken.test".to_owned(), broken)])));
+    let (client, dns) = (client(&secrets), Dns::new());
+    let signed = json!({"dnssec": {"enabled": true}});
+    let mut objects = objects(&[
+        zone("broken.test", signed.clone()),
+        zone("fed.test", signed),
+        zone("plain.test", json!({})),
+    ]);
+    let extras = dns.decide(&client, &mut objects).await;
+    let of = |extras: &Extras, name: &str| (extras.zones[name].keys.len(), extras.zones[name].lost);
+    assert_eq!(of(&extras, "broken.test."), (0, true), "it is served as it was");
+    assert_eq!((of(&extras, "fed.test."), of(&extras, "plain.test.")), ((1, false), (0, false)));
+    let (reason, message) = condition_of(&objects, "broken.test");
+    assert!(reason == "KeysLost" && message.contains("restore it from a backup"), "{message}");
+    // Its keys are back.
+    let good = secrets.lock()["dnssec-fed.test"].clone();
+    secrets.lock().insert("dnssec-broken.test".into(), good);
+    let extras = dns.decide(&client, &mut objects).await;
+    assert_eq!(of(&extras, "broken.test."), (1, false));
+    assert_eq!(condition_of(&objects, "broken.test"), ("Stable".into(), String::new()));
+}
+
+#[tokio::test]
+async fn keys_that_somebody_else_wrote_are_read_again() {
+    let secrets = Arc::default();
+    let (client, dns) = (client(&secrets), Dns::new());
+    let mut objects = objects(&[zone("fed.test", json!({"dnssec": {"enabled": true}}))]);
+    let first = dns.decide(&client, &mut objects).await;
+    // Another controller was the leader for a while.
+    secrets.lock().get_mut("dnssec-fed.test").unwrap()["metadata"]["resourceVersion"] = json!("77");
+    objects
+        .zones
+        .insert("fed.test".into(), zone("fed.test", json!({"dnssec": {"enabled": true, "rolls": 1}})));
+    let extras = dns.decide(&client, &mut objects).await;
+    assert_eq!(extras.zones, first.zones, "as long as a key is not kept nobody sees it");
+    assert_eq!(condition_of(&objects, "fed.test").0, "KeysStay");
+    let extras = dns.decide(&client, &mut objects).await;
+    let tags = |extras: &Extras| extras.zones["fed.test."].keys.len();
+    assert_eq!((tags(&extras), objects.wrong.len()), (2, 0), "and the roll goes on");
+}
