@@ -282,6 +282,12 @@ fn name_servers(options: &Options) -> Result<Vec<NameServer>, Error> {
             format!("{zone:?} needs at least two labels, for example fed.example.test"),
         ));
     }
+    // DNS servers refuse zones whose servers or hostmaster have names that are none.
+    let is_name = |flag, name: &str| match federation_core::dns::Name::parse(name) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::Option(flag, error.to_string())),
+    };
+    is_name("dns-zone", &format!("hostmaster.{zone}."))?;
     if options.dns_nameserver.is_empty() {
         return Ok(vec![NameServer { name: format!("ns1.{zone}."), addresses: Vec::new() }]);
     }
@@ -299,10 +305,9 @@ fn name_servers(options: &Options) -> Result<Vec<NameServer>, Error> {
                         .map_err(|_| Error::Option("dns-nameserver", format!("{address:?} is no IP address")))
                 })
                 .collect::<Result<_, _>>()?;
-            Ok(NameServer {
-                name: format!("{}.", name.trim_end_matches('.').to_ascii_lowercase()),
-                addresses,
-            })
+            let name = format!("{}.", name.trim_end_matches('.').to_ascii_lowercase());
+            is_name("dns-nameserver", &name)?;
+            Ok(NameServer { name, addresses })
         })
         .collect()
 }

@@ -9,7 +9,7 @@ use apimachinery::{
 };
 use federation_core::{
     api,
-    traffic::{Prefix, is_region_name, location},
+    traffic::{CONTINENTS, Prefix, is_country, is_region_name, location},
 };
 use serde_json::Value;
 
@@ -267,17 +267,16 @@ fn client_regions(spec: &Value, faults: &mut Faults) {
             }
         }
         for (index, code) in strings(&region["countries"]).enumerate() {
-            if code.len() != 2 || !code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            if !is_country(&code) {
                 let path = path.child("countries").index(index);
                 let message = "must be an ISO 3166-1 alpha-2 code in upper case, such as TW";
                 faults.push(FieldError::invalid(&path, code.as_str(), message));
             }
         }
         for (index, code) in strings(&region["continents"]).enumerate() {
-            let known = ["AF", "AN", "AS", "EU", "NA", "OC", "SA"];
-            if !known.contains(&code.as_str()) {
+            if !CONTINENTS.contains(&code.as_str()) {
                 let path = path.child("continents").index(index);
-                faults.push(FieldError::not_supported(&path, code.as_str(), &known));
+                faults.push(FieldError::not_supported(&path, code.as_str(), &CONTINENTS));
             }
         }
         check_names(&region["nearest"], &path.child("nearest"), faults);
@@ -382,13 +381,14 @@ mod tests {
                 "nearest": ["asia-northeast"], "location": "25.04,121.56"},
         }});
         assert_eq!(fields(client_regions, &spec), Vec::<String>::new());
-        let spec = json!({"regions": {"x y": {"prefixes": ["203.0.113.1/24", "a/8", "192.0.2.0/33"], "countries": ["tw"],
+        let spec = json!({"regions": {"x y": {"prefixes": ["203.0.113.1/24", "a/8", "192.0.2.0/33", "::ffff:192.0.2.0/120"], "countries": ["tw"],
             "continents": ["XX"], "location": "91,0"}}});
         let expected = [
             "spec.regions[x y]",
             "spec.regions[x y].prefixes[0]",
             "spec.regions[x y].prefixes[1]",
             "spec.regions[x y].prefixes[2]",
+            "spec.regions[x y].prefixes[3]",
             "spec.regions[x y].countries[0]",
             "spec.regions[x y].continents[0]",
             "spec.regions[x y].location",

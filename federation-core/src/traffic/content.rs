@@ -183,7 +183,7 @@ impl<'a> Content<'a> {
                 let target = match host {
                     Some(host) => Some(host.to_owned()),
                     None if at.clusters.is_some() => own(),
-                    None if !same && is_label(cluster) => Some(format!("{cluster}.{name}")),
+                    None if !same && is_label(cluster) => of_cluster(cluster, name),
                     None => None,
                 };
                 Some(vec![match target {
@@ -211,6 +211,11 @@ fn bounded(of: impl Fn(usize) -> Vec<Tier>) -> Vec<Tier> {
             return tiers;
         }
     }
+    cut(tiers)
+}
+
+/// As many records of the tiers, from the front, as fit in one set.
+pub(super) fn cut(mut tiers: Vec<Tier>) -> Vec<Tier> {
     let (mut records, mut text) = (0, 0);
     for tier in &mut tiers {
         for choice in &mut tier.choices {

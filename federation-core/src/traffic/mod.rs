@@ -69,7 +69,7 @@ pub use input::{
 pub use latency::{HYSTERESIS_PERCENT, Latency, SAMPLE_STALE_MS, Sample};
 pub use leaving::{Workload, left, selects};
 pub use memory::{Answers, ClusterMemory, FrontMemory, Memory, Withdrawal};
-pub use places::{PREFIXES_MAX, Places, REGIONS_MAX, is_region_name, location};
+pub use places::{CONTINENTS, PREFIXES_MAX, Places, REGIONS_MAX, is_country, is_region_name, location};
 pub use prefix::{Prefix, PrefixError};
 pub use ramp::{RAMP_STEPS, Ramp};
 pub use record::{Choice, RecordSet, RecordType, Selection, Tier, Variant, Zone, serial};

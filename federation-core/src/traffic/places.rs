@@ -71,10 +71,20 @@ impl Places {
             claim(&mut self.prefixes, prefix, text, name, problems);
         }
         for country in &region.countries {
-            claim(&mut self.countries, country.clone(), country, name, problems);
+            if is_country(country) {
+                claim(&mut self.countries, country.clone(), country, name, problems);
+            } else {
+                problems.push(format!(
+                    "{name}: {country:?} is no ISO 3166-1 alpha-2 code in upper case, such as TW"
+                ));
+            }
         }
         for continent in &region.continents {
-            claim(&mut self.continents, continent.clone(), continent, name, problems);
+            if CONTINENTS.contains(&continent.as_str()) {
+                claim(&mut self.continents, continent.clone(), continent, name, problems);
+            } else {
+                problems.push(format!("{name}: {continent:?} is none of {}", CONTINENTS.join(", ")));
+            }
         }
         if !region.location.is_empty() && location(&region.location).is_none() {
             problems.push(format!("{name}: location {:?} is no latitude,longitude", region.location));
@@ -189,6 +199,14 @@ fn claim<K: Ord>(
             table.insert(key, region.to_owned());
         }
     }
+}
+
+/// Codes of continents.
+pub const CONTINENTS: [&str; 7] = ["AF", "AN", "AS", "EU", "NA", "OC", "SA"];
+
+/// Whether a code can be a country's (ISO 3166-1 alpha-2): what dns-lb takes.
+pub fn is_country(code: &str) -> bool {
+    code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 /// Whether a name can be a region's: what dns-lb takes.

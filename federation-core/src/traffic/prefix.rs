@@ -19,6 +19,9 @@ pub enum PrefixError {
     /// No address before the slash.
     #[error("{0:?} is no address prefix: write an IP address and a length, such as 203.0.113.0/24")]
     Form(String),
+    /// An IPv4 prefix in IPv6's form, of which it is not clear which clients are meant.
+    #[error("{0:?} is an IPv4 prefix in IPv6 form: write it as IPv4")]
+    Mapped(String),
     /// The length does not fit the address.
     #[error("{0:?} is no address prefix: the length is at most {1}")]
     Length(String, u8),
@@ -72,6 +75,9 @@ impl FromStr for Prefix {
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| form())?;
+        if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+            return Err(PrefixError::Mapped(text.to_owned()));
+        }
         let most = if address.is_ipv4() { 32 } else { 128 };
         let length: u8 = length.map_or(Ok(most), |length| length.parse().map_err(|_| form()))?;
         if length > most {

@@ -68,10 +68,16 @@ impl<'a> Builder<'a> {
         let places = places_of_clusters(input);
         let mut zones: BTreeMap<String, _> =
             BTreeMap::from([(apex.clone(), BTreeMap::new()), (v1.clone(), BTreeMap::new())]);
+        let mut own = |origin: String| {
+            // A region or zone that is called as the federation is: DNS servers take no zone that lies within another, nor anything else with it.
+            if !zones.keys().any(|other| inside(&origin, other) || inside(other, &origin)) {
+                zones.insert(origin, BTreeMap::new());
+            }
+        };
         for (region, inner) in &places {
-            zones.insert(format!("{federation}.svc.{region}.{suffix}."), BTreeMap::new());
+            own(format!("{federation}.svc.{region}.{suffix}."));
             for zone in inner {
-                zones.insert(format!("{federation}.svc.{zone}.{region}.{suffix}."), BTreeMap::new());
+                own(format!("{federation}.svc.{zone}.{region}.{suffix}."));
             }
         }
         let mut builder =

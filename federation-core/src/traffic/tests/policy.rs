@@ -329,6 +329,11 @@ fn what_cannot_be_used_of_client_regions_is_told() {
     assert_eq!(places.region_of_vantage("dns-1"), Some("east"));
     assert_eq!(places.client_regions().into_iter().collect::<Vec<_>>(), ["east", "west"]);
     assert_eq!((places.problems["a"].len(), places.problems["b"].len()), (1, 2));
+    // Each of these would have DNS servers refuse the whole table, and every answer with it.
+    let refused = json!({"prefixes": ["::ffff:192.0.2.0/120", "::1/128"], "countries": ["tw", "TWN", "JP"], "continents": ["as", "AS"]});
+    let places = Places::new(&[object("c", json!({"west": refused}))]);
+    assert_eq!(places.problems["c"].len(), 4, "{:?}", places.problems);
+    assert_eq!((places.prefixes.len(), places.countries.len(), places.continents.len()), (1, 1, 1));
 }
 
 #[test]

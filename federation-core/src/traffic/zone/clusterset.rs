@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use crate::api::Verdict;
 
 use super::super::address::{host, ips};
-use super::super::content::{Content, port_label};
+use super::super::content::{Content, cut, of_cluster, port_label};
 use super::super::{Backend, Endpoint};
 use super::{
     Builder, Choice, Decided, RecordSet, RecordType, Selection, Spot, Tier, by_family, is_label, qualified,
@@ -114,7 +114,8 @@ impl Builder<'_> {
         }
         for (port, label) in service.ports.iter().filter_map(|port| Some((port, port_label(port)?))) {
             let target = |cluster: &str, endpoint: &Endpoint| {
-                vec![format!("0 0 {} {}.{cluster}.{name}", port.number, endpoint.host)]
+                let target = of_cluster(&endpoint.host, &format!("{cluster}.{name}"));
+                target.map(|target| format!("0 0 {} {target}", port.number)).into_iter().collect()
             };
             sets.push((format!("{label}.{name}"), RecordType::Srv, choices(&target)));
         }
@@ -148,7 +149,8 @@ impl Builder<'_> {
         if !fits || choices.iter().all(|choice| choice.data.is_empty()) {
             return;
         }
-        let (selection, tiers) = (Selection::All, vec![Tier { choices }]);
+        // A Service in thousands of nodes has as many addresses, and an endpoint as many as somebody writes there.
+        let (selection, tiers) = (Selection::All, cut(vec![Tier { choices }]));
         let record =
             RecordSet { name, ttl, rtype, service, selection, picks: 1, tiers, variants: Vec::new() };
         self.insert(origin, record);
