@@ -90,7 +90,7 @@ async fn addresses<'t>(
     resolver: &Resolver,
 ) -> Result<Cow<'t, [IpAddr]>, Failure> {
     let Some(host) = &target.host else { return Ok(Cow::Borrowed(&target.addresses)) };
-    match tokio::time::timeout(limit, resolver.addresses(host)).await {
+    match tokio::time::timeout(limit, resolver.addresses(host, limit)).await {
         Ok(found) => found.map(Cow::Owned),
         Err(_) => {
             Err(Failure::Silence(format!("{host}: no resolver answers within {} ms", limit.as_millis())))

@@ -32,7 +32,7 @@ const NEXT: Duration = Duration::from_millis(150);
 const AGAIN: Duration = Duration::from_millis(300);
 /// and so often in all.
 const TRIES: usize = 3;
-/// How long a probe waits for resolvers where the last addresses are known.
+/// How long a probe waits for resolvers where the last addresses are known, and at most half of the time that it has.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Answers are used for so long at least, be there no address, or none who says: a bound for how often a name is asked for.
 const TTL_MIN: Duration = Duration::from_secs(1);
@@ -54,6 +54,7 @@ struct Inner {
 /// Held by who asks, so that a name is asked for once, whoever else wants it.
 type Entry = Arc<tokio::sync::Mutex<Option<Known>>>;
 
+#[derive(Clone)]
 struct Known {
     addresses: Result<Vec<IpAddr>, Failure>,
     /// Until then nobody is asked.
@@ -73,21 +74,22 @@ impl Resolver {
         self.0.names.lock().retain(|name, _| names.contains(name));
     }
 
-    /// The addresses of `host`, a name with the final dot: those that may be probed.
+    /// The addresses of `host`, a name with the final dot: those that may be probed. Who has no more time than `limit` gives up then.
     ///
     /// # Errors
     /// In words: [`Failure::Refusal`] where a resolver says that there is none, [`Failure::Silence`] where none says anything.
-    pub(crate) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Failure> {
+    pub(crate) async fn addresses(&self, host: &str, limit: Duration) -> Result<Vec<IpAddr>, Failure> {
         let entry = self.0.names.lock().entry(host.to_owned()).or_default().clone();
         let mut known = entry.lock().await;
         let now = Instant::now();
         if let Some(known) = known.as_ref().filter(|known| now < known.until) {
             return known.addresses.clone();
         }
-        let last = known.take().filter(|known| known.addresses.is_ok() && now < known.stale_until);
+        // It stays known if whoever waits here gives up.
+        let last = known.clone().filter(|known| known.addresses.is_ok() && now < known.stale_until);
         let asked = match &last {
             None => self.ask(host).await,
-            Some(_) => match tokio::time::timeout(PATIENCE, self.ask(host)).await {
+            Some(_) => match tokio::time::timeout(PATIENCE.min(limit / 2), self.ask(host)).await {
                 Ok(asked) => asked,
                 Err(_) => Err("no resolver answers in time".into()),
             },

@@ -345,6 +345,29 @@ async fn a_resolver_that_is_silent_is_no_word_about_the_name_and_one_that_denies
     drop(again);
 }
 
+/// A probe may have less time than the resolver would be waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_said_last_is_not_forgotten_by_a_probe_that_has_little_time() {
+    let (resolver, at) = Resolver::start().await;
+    let (here, _serving) = server("x").await;
+    resolver.say(Some(Ipv4Addr::LOCALHOST), 0);
+    let probing = Probing::start(1, vec![at], Shutdown::new());
+    let mut target = named(here.port());
+    target.check.timeout_ms = 250;
+    probing.set_targets(vec![target]);
+    until(&probing, "named", is(ProbeState::Up)).await;
+    resolver.mute.store(true, SeqCst);
+    let before = resolver.asked.load(SeqCst);
+    let asked = || resolver.asked.load(SeqCst) - before;
+    let begun = Instant::now();
+    while asked() < 8 {
+        assert!(begun.elapsed() < LIMIT, "asked {} times", asked());
+        let votes = probing.votes();
+        assert!(votes.iter().all(|vote| vote.state() == ProbeState::Up), "{votes:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_leads_nobody_to_the_probers_own_link() {
     let (resolver, at) = Resolver::start().await;
