@@ -30,10 +30,20 @@ const CHANGES_MIN: u64 = 1 << 20;
 pub struct Disk {
     whole: PathBuf,
     changes: PathBuf,
-    // Octets of the changes that are wholly there; none as long as that is not known.
-    written: Arc<Mutex<Option<u64>>>,
+    tail: Arc<Mutex<Tail>>,
     // In place of the files.
     memory: Option<Memory>,
+}
+
+/// Where the changes end.
+#[derive(Debug, Default)]
+struct Tail {
+    // Octets of the changes that are wholly there; none as long as that is not known.
+    written: Option<u64>,
+    // What could not be written, and stands in front of what is written next: a change fits only what came before it.
+    missed: Vec<u8>,
+    // More than is remembered could not be.
+    lost: bool,
 }
 
 /// What a disk in memory holds.
@@ -60,6 +70,14 @@ pub enum DiskError {
         #[source]
         source: io::Error,
     },
+    /// Changes before this one could not be written.
+    #[error(
+        "{path} is behind what is served, as it could not be written for too long, until everything is sent anew"
+    )]
+    Behind {
+        /// Where.
+        path: PathBuf,
+    },
     /// It is not what was written.
     #[error("{path} is damaged: remove it to start without zones, until the hub sends them")]
     Damaged {
@@ -72,12 +90,12 @@ impl Disk {
     /// In `directory`, which need not exist yet.
     pub fn new(directory: &Path) -> Self {
         let (whole, changes) = (directory.join("zones"), directory.join("zones.changes"));
-        Self { whole, changes, written: Arc::default(), memory: None }
+        Self { whole, changes, tail: Arc::default(), memory: None }
     }
 
     /// In memory: a simulation's.
     pub fn in_memory(memory: Memory) -> Self {
-        Self { whole: PathBuf::new(), changes: PathBuf::new(), written: Arc::default(), memory: Some(memory) }
+        Self { whole: PathBuf::new(), changes: PathBuf::new(), tail: Arc::default(), memory: Some(memory) }
     }
 
     pub(crate) fn is_in_memory(&self) -> bool {
@@ -131,6 +149,8 @@ impl Disk {
 
     /// Keeps `update`, durably and atomically: a whole one in place of everything, a change behind what there is.
     ///
+    /// What could not be written is written with the next change, which would not fit without it.
+    ///
     /// # Errors
     /// When a file cannot be written, or what there is cannot be read.
     pub fn store(&self, update: &v1::ZoneUpdate) -> Result<(), DiskError> {
@@ -144,34 +164,51 @@ impl Disk {
             }
             return Ok(());
         }
-        let mut written = self.written.lock();
-        if update.base > 0 {
-            let changes = self.append(update, &mut written)?;
-            let whole = std::fs::metadata(&self.whole).map_or(0, |file| file.len());
-            if changes <= CHANGES_MIN.max(whole / 2) {
-                return Ok(());
-            }
-            let Some(update) = self.load()? else { return Ok(()) };
-            return self.replace(&update, &mut written);
+        let mut tail = self.tail.lock();
+        if update.base == 0 {
+            let replaced = self.replace(update, &mut tail);
+            tail.lost |= replaced.is_err();
+            return replaced;
         }
-        self.replace(update, &mut written)
+        if tail.lost {
+            return Err(DiskError::Behind { path: self.whole.clone() });
+        }
+        let body = update.encode_to_vec();
+        let length = (body.len() as u32).to_be_bytes();
+        let mut bytes = std::mem::take(&mut tail.missed);
+        bytes.extend([&length, Sha256::digest(&body).as_slice(), &body].concat());
+        let changes = match self.append(&bytes, &mut tail.written) {
+            Ok(changes) => changes,
+            Err(error) => {
+                if bytes.len() as u64 <= CHANGES_MIN {
+                    tail.missed = bytes;
+                } else {
+                    tail.lost = true;
+                }
+                return Err(error);
+            }
+        };
+        let whole = std::fs::metadata(&self.whole).map_or(0, |file| file.len());
+        if changes <= CHANGES_MIN.max(whole / 2) {
+            return Ok(());
+        }
+        let Some(update) = self.load()? else { return Ok(()) };
+        self.replace(&update, &mut tail)
     }
 
-    fn append(&self, change: &v1::ZoneUpdate, written: &mut Option<u64>) -> Result<u64, DiskError> {
+    /// Writes changes behind those that are there; where they end.
+    fn append(&self, bytes: &[u8], written: &mut Option<u64>) -> Result<u64, DiskError> {
         let failed = |source| DiskError::Write { path: self.changes.clone(), source };
         let from = match written.take() {
             Some(from) => from,
             None => self.changes(&read(&self.changes)?.unwrap_or_default())?.1,
         };
-        let body = change.encode_to_vec();
-        let length = (body.len() as u32).to_be_bytes();
-        let bytes = [&length, Sha256::digest(&body).as_slice(), &body].concat();
         let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
         let mut file = options.open(&self.changes).map_err(failed)?;
         // What was half written before is overwritten.
         file.set_len(from).map_err(failed)?;
         file.seek(SeekFrom::Start(from)).map_err(failed)?;
-        file.write_all(&bytes).map_err(failed)?;
+        file.write_all(bytes).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         if from == 0
             && let Some(directory) = self.changes.parent()
@@ -184,19 +221,19 @@ impl Disk {
         Ok(end)
     }
 
-    fn replace(&self, update: &v1::ZoneUpdate, written: &mut Option<u64>) -> Result<(), DiskError> {
+    fn replace(&self, update: &v1::ZoneUpdate, tail: &mut Tail) -> Result<(), DiskError> {
         let body = update.encode_to_vec();
         let bytes = [MAGIC.as_slice(), Sha256::digest(&body).as_slice(), &body].concat();
         files::replace(&self.whole, &bytes, Access::Private)
             .map_err(|source| DiskError::Write { path: self.whole.clone(), source })?;
         // Those that are there still when the machine goes down now are older than the whole, and do not fit it.
-        *written = None;
+        *tail = Tail::default();
         match std::fs::remove_file(&self.changes) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(DiskError::Write { path: self.changes.clone(), source: error })
             }
             _ => {
-                *written = Some(0);
+                tail.written = Some(0);
                 Ok(())
             }
         }

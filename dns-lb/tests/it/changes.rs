@@ -156,6 +156,42 @@ async fn changes_outlive_a_restart_and_a_torn_one_is_none() {
     assert_eq!(Disk::new(directory.path()).load().unwrap(), Some(of(9)));
 }
 
+#[tokio::test]
+async fn what_a_full_disk_did_not_take_is_written_when_it_takes_something_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("zones.changes");
+    let restarted = || state(Some(Disk::new(directory.path())));
+    let served = restarted();
+    assert_eq!(served.offer(of(1)).await, Applied::Served { epoch: 1 });
+    // Users come first: it is answered though it is not kept.
+    std::fs::create_dir(&file).unwrap();
+    for epoch in [2, 3] {
+        assert_eq!(served.offer(change(epoch - 1, epoch)).await, Applied::Served { epoch });
+        assert!(!served.is_kept(), "a successor would answer older zones");
+    }
+    std::fs::remove_dir(&file).unwrap();
+    assert_eq!(served.offer(change(3, 4)).await, Applied::Served { epoch: 4 });
+    assert!(served.is_kept());
+    let after = restarted();
+    assert_eq!((after.served().0, address(&after, "new.fed.example.test.").as_str()), (4, "10.0.0.4"));
+    // For longer than is remembered: then it is known that the disk is behind, until everything is sent anew.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let disk = Disk::new(directory.path());
+    let text = format!("\"{}\"", "x".repeat(200));
+    let long: Vec<&str> = (0..100).map(|_| text.as_str()).collect();
+    for epoch in 5..70 {
+        let mut change = change(epoch - 1, epoch);
+        change.zones[0].records.push(fixed("long.fed.example.test.", "TXT", &long));
+        assert!(disk.store(&change).is_err());
+    }
+    std::fs::remove_dir(&file).unwrap();
+    assert!(matches!(disk.store(&change(69, 70)), Err(DiskError::Behind { .. })));
+    disk.store(&of(70)).unwrap();
+    disk.store(&change(70, 71)).unwrap();
+    assert_eq!(restarted().served().0, 71);
+}
+
 #[test]
 fn changes_do_not_pile_up_on_the_disk() {
     let directory = tempfile::tempdir().unwrap();
