@@ -6,7 +6,7 @@
 
 use std::io;
 use std::mem;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
@@ -105,7 +105,10 @@ impl Batch {
             )
         };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        for (length, header) in self.lengths.iter_mut().zip(&self.headers).take(count) {
+        for (length, header) in self.lengths.iter_mut().zip(&mut self.headers).take(count) {
+            if self.control {
+                forget_interface(&mut header.msg_hdr);
+            }
             // A datagram that was cut is not one that we can read.
             let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             *length = if cut { 0 } else { (header.msg_len as usize).min(SIZE) };
@@ -192,20 +195,122 @@ fn source(storage: &libc::sockaddr_storage) -> SocketAddr {
     }
 }
 
+/// Takes out of what the kernel said of a datagram by which interface it came: sent back with the answer, that would bind the answer to this
+/// interface, whatever the routes say. An address of one link alone needs it.
+fn forget_interface(header: &mut libc::msghdr) {
+    // SAFETY: `header` is one that recvmmsg has just filled: its control pointer and length are those of a buffer of ours that is aligned for a
+    // cmsghdr. CMSG_FIRSTHDR gives none if there is not room for one; the length that the kernel wrote in it says that the structure that its
+    // level and type promise is there in full, so that its fields are within the buffer; they are read and written as octets.
+    unsafe {
+        let control = libc::CMSG_FIRSTHDR(header);
+        if control.is_null() {
+            return;
+        }
+        let whole =
+            |size: usize| (*control).cmsg_len as usize >= libc::CMSG_LEN(size as libc::c_uint) as usize;
+        let data = libc::CMSG_DATA(control);
+        let index = match ((*control).cmsg_level, (*control).cmsg_type) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if whole(size_of::<libc::in_pktinfo>()) => {
+                mem::offset_of!(libc::in_pktinfo, ipi_ifindex)
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if whole(size_of::<libc::in6_pktinfo>()) => {
+                let address = data.add(mem::offset_of!(libc::in6_pktinfo, ipi6_addr)).cast::<[u8; 16]>();
+                if Ipv6Addr::from(*address).is_unicast_link_local() {
+                    return;
+                }
+                mem::offset_of!(libc::in6_pktinfo, ipi6_ifindex)
+            }
+            _ => return,
+        };
+        ptr::write_bytes(data.add(index), 0, size_of::<libc::c_int>());
+    }
+}
+
+/// Has the kernel neither cut answers into fragments nor believe who says that they are too large for the way: who can forge that makes
+/// it cut them, and then one of the fragments (RFC 9715 section 3.1). What is sent has at most 1,232 octets.
+pub(super) fn keep_whole(socket: &socket2::Socket, v6: bool) -> io::Result<()> {
+    let (level, option, value) = if v6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)
+    };
+    set(socket, level, option, value)
+}
+
 /// Asks the kernel to say with each datagram which address it was sent to; sent back with the answer, it becomes the source.
 pub(super) fn receive_destination(socket: &socket2::Socket, v6: bool) -> io::Result<()> {
     let (level, option) =
         if v6 { (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO) } else { (libc::IPPROTO_IP, libc::IP_PKTINFO) };
-    let on: libc::c_int = 1;
+    set(socket, level, option, 1)
+}
+
+fn set(
+    socket: &socket2::Socket,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     // SAFETY: the value points to a c_int that lives through the call, and its size is given.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             level,
             option,
-            (&raw const on).cast(),
+            (&raw const value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_comes_from_the_address_that_was_asked_by_whatever_interface() {
+        for (wildcard, loopback) in [("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "::1")] {
+            let socket = match crate::udp::bind(wildcard.parse().unwrap()) {
+                // A machine without IPv6.
+                Err(_) if wildcard.starts_with('[') => continue,
+                bound => bound.unwrap(),
+            };
+            let at = SocketAddr::new(loopback.parse().unwrap(), socket.local_addr().unwrap().port());
+            let client = UdpSocket::bind(SocketAddr::new(at.ip(), 0)).unwrap();
+            // It hears this address alone.
+            client.connect(at).unwrap();
+            client.send(b"query").unwrap();
+            let mut batch = Batch::sized(true, 1);
+            while batch.receive(&socket).is_err() {}
+            let said = &batch.controls[0].0[16..];
+            let (interface, address) =
+                if at.is_ipv4() { (&said[..4], &said[4..8]) } else { (&said[16..20], &said[..16]) };
+            assert_eq!(interface, [0; 4], "{at}");
+            match at.ip() {
+                std::net::IpAddr::V4(v4) => assert_eq!(address, v4.octets()),
+                std::net::IpAddr::V6(v6) => assert_eq!(address, v6.octets()),
+            }
+            batch.answer_each(|_, length, _| Some(length));
+            assert_eq!(batch.send(&socket), (1, 0));
+            assert_eq!(client.recv(&mut [0; 9]).unwrap(), 5);
+        }
+    }
+
+    #[test]
+    fn nobody_has_answers_cut_into_fragments() {
+        let socket = crate::udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (mut value, mut length) = (-1, size_of::<libc::c_int>() as libc::socklen_t);
+        // SAFETY: both pointers are to integers that live through the call, and the second says how large the first is.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_IP,
+                libc::IP_MTU_DISCOVER,
+                (&raw mut value).cast(),
+                &raw mut length,
+            )
+        };
+        assert_eq!((result, value), (0, libc::IP_PMTUDISC_OMIT));
+    }
 }

@@ -38,6 +38,7 @@ fn ready(socket: Socket, address: SocketAddr) -> io::Result<Socket> {
     // Best effort: the kernel's default is merely less patient with bursts.
     let _ = socket.set_recv_buffer_size(BUFFER);
     let _ = socket.set_send_buffer_size(BUFFER);
+    let _ = super::mmsg::keep_whole(&socket, address.is_ipv6());
     if is_wildcard(address) {
         super::mmsg::receive_destination(&socket, address.is_ipv6())?;
     }
