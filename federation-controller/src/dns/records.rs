@@ -24,7 +24,10 @@ pub(super) fn place(sets: &[Static], apex: &str, zones: &mut [v1::Zone]) -> BTre
     for record in zones.iter().flat_map(|zone| &zone.records) {
         taken.entry(record.name.clone()).or_default().insert(record.r#type.clone());
     }
-    for set in sets {
+    // A DS stands beside a delegation, whichever of the two is older.
+    let beside = |set: &&Static| Type::of_zone(&set.kind) == Some(Type::DS);
+    let others = sets.iter().filter(|set| !beside(set));
+    for set in others.chain(sets.iter().filter(beside)) {
         match check(set, apex, zones, &taken) {
             Ok((at, record)) => {
                 taken.entry(record.name.clone()).or_default().insert(record.r#type.clone());
@@ -66,6 +69,9 @@ fn check(
         return Err(
             "spec.name: the zone's own servers are the controller's to name (--dns-nameserver)".into()
         );
+    }
+    if kind == Type::NS && name.starts_with('*') {
+        return Err("spec.name: a wildcard delegates nothing (RFC 4592 section 4.2)".into());
     }
     if has(kind) {
         return Err(format!(
@@ -194,12 +200,23 @@ mod tests {
     }
 
     #[test]
+    fn a_delegation_that_was_made_anew_is_as_secure_as_it_was() {
+        let ds = "1 13 2 0000000000000000000000000000000000000000000000000000000000000000";
+        // The DS is older now.
+        let sets = [set("sub", "DS", &[ds]), set("sub", "NS", &["ns.sub.fed.test."])];
+        let mut zones = zones();
+        assert_eq!(place(&sets, "fed.test.", &mut zones), BTreeMap::new());
+        assert_eq!(zones[0].records.len(), 3);
+    }
+
+    #[test]
     fn one_that_is_wrong_is_refused_with_the_field_and_hurts_no_other() {
         refused(&[set("www", "A", &["192.0.2.9"])], "spec.type: www.fed.test. has A records already");
         refused(&[set("www", "CNAME", &["a.test."])], "a CNAME stands alone");
         refused(&[set("@", "CNAME", &["a.test."])], "a CNAME stands alone");
         refused(&[set("a", "CNAME", &["b.test."]), set("a", "TXT", &["x"])], "a CNAME stands alone");
         refused(&[set("@", "NS", &["a.test."])], "--dns-nameserver");
+        refused(&[set("*.x", "NS", &["a.test."])], "a wildcard delegates nothing");
         refused(&[set("www", "NS", &["a.test."])], "cannot be delegated");
         refused(&[set("x", "DS", &["1 13 2 00"])], "beside the NS");
         refused(&[set("x", "NS", &["a.test."]), set("x", "MX", &["1 a.test."])], "is delegated");
