@@ -33,22 +33,70 @@ pub fn cold(query: &[u8], context: &Context<'_>) -> Option<(Vec<u8>, Reply)> {
     }
     // hickory-proto reads options less strictly than we do, and some not at all: we read them, and show it but their frame.
     let mut shown = query.to_vec();
-    let data = opt_data(query);
-    if let Some(data) = data.clone() {
-        if query.get(data.clone()).and_then(Options::read).is_none() {
-            return malformed();
+    let at = opt_data(query);
+    let options = at.clone().map(|data| query.get(data).and_then(Options::read));
+    let data = match (at, options) {
+        (Some(at), Some(None)) => {
+            shown.get_mut(at.start - 2..at.start)?.fill(0);
+            shown.drain(at);
+            None
         }
-        hide_subnet(shown.get_mut(data)?);
-    }
-    let data = data.and_then(|data| query.get(data));
+        (Some(at), Some(Some(_))) => {
+            hide_subnet(shown.get_mut(at.clone())?);
+            query.get(at)
+        }
+        _ => None,
+    };
     let mut decoder = BinDecoder::new(&shown);
     let decoded = Message::read(&mut decoder).ok().filter(|_| decoder.is_empty());
+    let failed = || Some(bare(header, Rcode::SERVFAIL));
     match decoded {
         Some(message) if message.queries.len() == 1 => {
-            respond(&message, data, context).or_else(|| Some(bare(header, Rcode::SERVFAIL)))
+            respond(&message, data, options == Some(None), context).or_else(failed)
+        }
+        Some(message) if message.queries.is_empty() && message.signature.is_none() => {
+            match (edns_of(&message), options.flatten()) {
+                (Some(edns), Some(options)) if options.cookie.is_some() => {
+                    cookie_alone(header, &parse::Edns { options, ..edns }, context).or_else(failed)
+                }
+                _ => malformed(),
+            }
         }
         _ => malformed(),
     }
+}
+
+/// The OPT of `query`, but for its options.
+fn edns_of(query: &Message) -> Option<parse::Edns> {
+    query.edns.as_ref().map(|edns| parse::Edns {
+        payload: edns.max_payload(),
+        version: edns.version(),
+        dnssec_ok: edns.flags().dnssec_ok,
+        compact_ok: edns.flags().z & 0x4000 != 0,
+        options: Options::default(),
+        malformed: false,
+    })
+}
+
+/// Without a question: a cookie, and whether the one that came is good (RFC 7873 section 5.4).
+fn cookie_alone(query: &[u8; HEADER], edns: &parse::Edns, context: &Context<'_>) -> Option<(Vec<u8>, Reply)> {
+    let mut asking = Asking::new(Some(&edns.options), context);
+    asking.about(Subject::Error, 0);
+    let had_one = edns.options.cookie.is_some_and(|cookie| cookie.server.is_some());
+    let rcode = match asking.facts.cookie {
+        _ if edns.version != 0 => Rcode::BADVERS,
+        Some(cookie) if had_one && !cookie.known => Rcode::BADCOOKIE,
+        _ => Rcode::NOERROR,
+    };
+    let (mut bytes, _) = bare(query, rcode);
+    let room = options::reserve(edns, &asking.facts, context) + options::MORE;
+    bytes.resize(HEADER + room, 0);
+    let length = options::write(&mut bytes, HEADER, HEADER + room, edns, rcode, &asking.facts, context)?;
+    bytes.truncate(length);
+    *bytes.get_mut(11)? = 1;
+    let (subject, facts) = (asking.subject, asking.facts);
+    let edns = Some(*edns);
+    Some((bytes, Reply { length, rcode, subject, cluster: None, question_end: HEADER, edns, facts }))
 }
 
 /// Whether the question's name is: before it there is nothing but the header, into which hickory-proto follows a pointer.
@@ -116,23 +164,21 @@ fn hide_subnet(mut data: &mut [u8]) {
 }
 
 // None: the answer cannot be encoded.
-fn respond(query: &Message, data: Option<&[u8]>, context: &Context<'_>) -> Option<(Vec<u8>, Reply)> {
+fn respond(
+    query: &Message,
+    data: Option<&[u8]>,
+    malformed: bool,
+    context: &Context<'_>,
+) -> Option<(Vec<u8>, Reply)> {
     let asked = query.queries.first()?;
     let name = of_hickory(&asked.name)?;
     let mut response = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
     response.metadata.recursion_desired = query.metadata.recursion_desired;
     response.metadata.checking_disabled = query.metadata.checking_disabled;
     response.add_query(asked.clone());
-    let edns = query.edns.as_ref().map(|edns| parse::Edns {
-        payload: edns.max_payload(),
-        version: edns.version(),
-        dnssec_ok: edns.flags().dnssec_ok,
-        compact_ok: edns.flags().z & 0x4000 != 0,
-        options: Options::default(),
-    });
-    let edns = match (edns, data) {
+    let edns = match (edns_of(query), data) {
         (Some(edns), Some(data)) => Some(parse::Edns { options: Options::read(data)?, ..edns }),
-        (edns, _) => edns,
+        (edns, _) => edns.map(|edns| parse::Edns { malformed, ..edns }),
     };
     if let Some((edns, data)) = edns.filter(|edns| edns.dnssec_ok).zip(data)
         && let Some(signed) = usual(query, &edns, data, context)
@@ -146,6 +192,8 @@ fn respond(query: &Message, data: Option<&[u8]>, context: &Context<'_>) -> Optio
         Rcode::NOTAUTH
     } else if edns.is_some_and(|edns| edns.version != 0) {
         Rcode::BADVERS
+    } else if malformed {
+        Rcode::FORMERR
     } else if asking.bad_cookie() {
         Rcode::BADCOOKIE
     } else {

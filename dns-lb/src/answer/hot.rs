@@ -62,6 +62,9 @@ pub fn hot(
     let mut sink = Sink { at: question.end, limit: limit.saturating_sub(reserve), buffer, origin: 0 };
     let written = if question.edns.is_some_and(|edns| edns.version != 0) {
         Ok(Body::empty(Rcode::BADVERS, false))
+    } else if question.edns.is_some_and(|edns| edns.malformed) {
+        // With an OPT all the same: without one the client would take us for a server that does not speak EDNS (RFC 6891 section 7).
+        Ok(Body::empty(Rcode::FORMERR, false))
     } else if asking.bad_cookie() {
         Ok(Body::empty(Rcode::BADCOOKIE, false))
     } else {
@@ -232,7 +235,8 @@ fn positive<'s>(
         if zone.denial.is_some() && matches!(question.kind, Type::NSEC | Type::RRSIG) {
             return chain(question.kind, node, sink, owner, body, proofs);
         }
-        if question.kind == Type::ANY && !proofs.wanted() {
+        // Only where there is no alias (RFC 8482 section 4.2).
+        if question.kind == Type::ANY && !proofs.wanted() && node.typed(Type::CNAME).is_none() {
             put(zone.hinfo.records(), sink, owner, body)?;
             body.answers += 1;
             return Ok(false);

@@ -46,8 +46,10 @@ pub struct Edns {
     pub dnssec_ok: bool,
     /// COMPACT ANSWERS OK (RFC 9824 section 5.1), which is echoed: with it, a name that does not exist is NXDOMAIN in a compact answer too.
     pub compact_ok: bool,
-    /// What else the client says or asks.
+    /// What else the client says or asks; nothing if it cannot be read.
     pub options: Options,
+    /// It cannot: the query is malformed, but its client speaks EDNS.
+    pub malformed: bool,
 }
 
 /// Why a message is not answered from the zones.
@@ -92,7 +94,8 @@ fn read<'s>(message: &[u8], scratch: &'s mut Scratch) -> Option<Parsed<'s>> {
     }
     let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     if count(4) != 1 {
-        return None;
+        // A client may ask for a cookie alone (RFC 7873 section 5.4), and hardly ever does.
+        return (count(4) == 0).then_some(Parsed::Cold);
     }
     let length = name(body, scratch)?;
     let (fixed, rest) = body.get(length.octets..)?.split_first_chunk::<4>()?;
@@ -157,11 +160,13 @@ fn edns(opt: &[u8]) -> Option<Edns> {
     if options.len() != u16::from_be_bytes([fixed[6], fixed[7]]) as usize {
         return None;
     }
+    let options = Options::read(options);
     Some(Edns {
         payload: u16::from_be_bytes([fixed[0], fixed[1]]),
         version: fixed[3],
         dnssec_ok: fixed[4] & 0x80 != 0,
         compact_ok: fixed[4] & 0x40 != 0,
-        options: Options::read(options)?,
+        options: options.unwrap_or_default(),
+        malformed: options.is_none(),
     })
 }

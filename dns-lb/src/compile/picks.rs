@@ -29,7 +29,13 @@ pub struct Combination {
 impl Picks {
     /// Of `picks` out of `units`; `sign` makes the signature of some of them.
     pub(super) fn new(units: &[Unit], picks: usize, mut sign: impl FnMut(&[&Unit]) -> Place) -> Option<Self> {
-        let mut picks = picks.min(units.len()).min(CHOICES_MAX);
+        if picks >= units.len() {
+            // All of them: one combination, however many they are.
+            let (all, choices) = (units.iter().collect::<Vec<_>>(), (0..units.len() as u16).collect());
+            let combinations = [Combination { choices, signature: sign(&all) }].into();
+            return Some(Self { table: AliasTable::new(&[1])?, combinations });
+        }
+        let mut picks = picks.min(CHOICES_MAX);
         while picks > 1 && count(units.len(), picks) > COMBINATIONS_MAX {
             picks -= 1;
         }
@@ -101,6 +107,18 @@ mod tests {
             assert!((probability(&[a, b], 6.0) - pair(a, b)).abs() < 1e-12);
         }
         assert!((probability(&[1.0; 4], 4.0) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn all_of_many_are_one_combination() {
+        let unit = |weight| Unit { data: Vec::new(), weight, cluster: None, seed: 0 };
+        let units: Vec<Unit> = (1..=40).map(unit).collect();
+        let chosen = |picks| {
+            let picks = Picks::new(&units, picks, |_| Place::NONE).expect("weights");
+            picks.pick(7).map(|combination| (picks.combinations.len(), combination.choices.len()))
+        };
+        assert_eq!((chosen(40), chosen(1000)), (Some((1, 40)), Some((1, 40))));
+        assert_eq!(chosen(39), Some((40, 1)), "of which there would be too many");
     }
 
     #[test]

@@ -98,7 +98,9 @@ impl Transfers {
         let this = self.clone();
         // Signing a large zone takes a while.
         let image = tokio::task::spawn_blocking(move || this.image(&origin)).await.ok()??;
-        let unchanged = has == Some(image.serial);
+        // RFC 1995 section 2: a client whose serial is not older is told ours, and no more (RFC 1982).
+        let unchanged =
+            has.is_some_and(|has| image.serial.wrapping_sub(has) > i32::MAX as u32 || has == image.serial);
         let mut at = 0;
         Some(std::iter::from_fn(move || {
             let mut message = image.message(&head, &mut at, unchanged)?;

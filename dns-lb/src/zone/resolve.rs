@@ -138,10 +138,15 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dic
             resolution.answers.push(Answer::Soa);
             return resolution;
         }
-        if kind == Type::ANY {
-            resolution.answers.push(Answer::Hinfo);
-            return resolution;
-        }
+        // RFC 8482 section 4.2: an alias is answered as it is.
+        let kind = match kind {
+            Type::ANY if sets.has(Type::CNAME) => Type::CNAME,
+            Type::ANY => {
+                resolution.answers.push(Answer::Hinfo);
+                return resolution;
+            }
+            kind => kind,
+        };
         if let Some(set) = sets.get(kind) {
             resolution.depends_on(&set, kind, asker);
             let chosen = choose(&set, kind, asker, dice);

@@ -186,6 +186,69 @@ fn any_is_answered_minimally() {
     assert_eq!(reply.answers[0].record_type(), RecordType::HINFO);
 }
 
+/// RFC 8482 section 4.2 has HINFO only where there is no alias.
+#[test]
+fn any_of_an_alias_is_the_alias() {
+    for (name, target) in [("alias", "web.default"), ("x.cwild", "web.default"), ("dangling", "nothing")] {
+        let reply = udp(&format!("{name}.fed.example.test."), RecordType::ANY);
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+        let [record] = reply.answers.as_slice() else { panic!("{name}: {reply:#?}") };
+        assert_eq!(record.data.to_string(), format!("{target}.fed.example.test."));
+        assert!(reply.authorities.is_empty());
+    }
+}
+
+/// With an OPT in the answer, as without one the client would hold us for a server that does not speak EDNS (RFC 6891 section 7).
+#[test]
+fn options_that_cannot_be_read_are_formerr_with_edns() {
+    for data in [&[0, 8, 0, 3, 0, 1, 24][..], &[0, 10, 0, 3, 1, 2, 3], &[0, 3, 0, 9], &[0, 3, 0]] {
+        for (class, dnssec_ok) in [(1, 0), (1, 0x80), (3, 0)] {
+            let mut sent = query("ns1.fed.example.test.", RecordType::A).to_vec().unwrap();
+            *sent.last_mut().unwrap() = class;
+            sent[11] = 1;
+            sent.extend([0, 0, 41, 4, 208, 0, 0, dnssec_ok, 0, 0, data.len() as u8]);
+            sent.extend(data);
+            let octets = ask(&snapshot(false), &sent, Transport::Udp, 1).unwrap();
+            let reply = Message::from_vec(&octets).unwrap();
+            assert_eq!(reply.metadata.response_code, ResponseCode::FormErr, "{data:?}");
+            assert_eq!((reply.queries.len(), reply.answers.len()), (1, 0));
+            assert!(reply.edns.is_some() && octets.ends_with(&[0, 0]), "{data:?}: {octets:02x?}");
+        }
+    }
+}
+
+/// RFC 7873 section 5.4.
+#[test]
+fn a_cookie_is_to_be_had_without_a_question() {
+    let snapshot = snapshot(false);
+    let asked = |cookie: &[u8], version: u8| {
+        let mut sent = vec![0x12, 0x34, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 41, 4, 208, 0, version, 0, 0];
+        let length = cookie.len() as u8;
+        sent.extend([0, length + 4, 0, 10, 0, length]);
+        sent.extend(cookie);
+        let reply = ask(&snapshot, &sent, Transport::Udp, 1).unwrap();
+        assert_eq!(
+            (&reply[..4], &reply[4..12]),
+            (&[0x12, 0x34, 0x80, reply[3]][..], &[0, 0, 0, 0, 0, 0, 0, 1][..])
+        );
+        let code = u16::from(reply[3] & 15) | u16::from(reply[17]) << 4;
+        let options = reply[23..].to_vec();
+        (code, options)
+    };
+    let (code, options) = asked(&[7; 8], 0);
+    assert_eq!((code, &options[..12]), (0, &[0, 10, 0, 24, 7, 7, 7, 7, 7, 7, 7, 7][..]));
+    let good = options[4..28].to_vec();
+    assert_eq!(asked(&good, 0), (0, options));
+    let mut wrong = good.clone();
+    wrong[20] ^= 1;
+    let (code, options) = asked(&wrong, 0);
+    assert_eq!((code, &options[4..]), (23, &good[..]), "and a good one comes with it");
+    assert_eq!(asked(&good, 1).0, 16);
+    // Without one it is malformed.
+    let bare = [0x12, 0x34, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+    assert_eq!(ask(&snapshot, &bare, Transport::Udp, 1).unwrap()[3] & 15, 1);
+}
+
 #[test]
 fn malformed_messages_are_formerr_or_dropped() {
     let snapshot = snapshot(false);

@@ -110,6 +110,13 @@ async fn a_zone_goes_to_who_is_in_the_list_without_a_key() {
         for line in ["gone.fed.example.test.", "192.0.2.64", "192.0.2.51"] {
             assert!(!whole.contains(line), "{line} is in {whole}");
         }
+        // RFC 1995 section 2: of changes there are none to send, so all; and nothing but the serial for who is not behind.
+        let ours = serial(at);
+        for (has, all) in [(ours - 1, true), (ours, false), (ours + 1, false)] {
+            let given = dig(at, &["fed.example.test.", &format!("IXFR={has}")]);
+            assert!(given.contains(&format!(" {ours} ")), "{given}");
+            assert_eq!(given.contains("192.0.2.73"), all, "IXFR={has} of {ours}: {given}");
+        }
     })
     .await
     .unwrap();
