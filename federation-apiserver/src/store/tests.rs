@@ -38,3 +38,16 @@ fn update(name: &str, expect: Option<u64>, value: &str) -> Write {
 fn delete(name: &str, expect: Option<u64>) -> Write {
     Write::Delete { key: mk_key(name), expect, last: mk_object(name, "last") }
 }
+
+/// Whether a file of the folder has the text in it.
+fn on_disk(folder: &std::path::Path, text: &str) -> bool {
+    let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    files.any(|file| {
+        let bytes = if file.file_type().unwrap().is_file() {
+            std::fs::read(file.path()).unwrap()
+        } else {
+            Vec::new()
+        };
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}

@@ -31,18 +31,6 @@ async fn open(folder: &Path, encryption: Encryption) -> Result<Storage, OpenErro
     Storage::open(Options { encryption, ..Options::new(folder) }).await
 }
 
-fn on_disk(folder: &Path, text: &str) -> bool {
-    let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    files.any(|file| {
-        let bytes = if file.file_type().unwrap().is_file() {
-            std::fs::read(file.path()).unwrap()
-        } else {
-            Vec::new()
-        };
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
-    })
-}
-
 async fn write_both(storage: &Storage) {
     storage.write(create("map", "in-the-clear")).await.unwrap();
     let write = Write::Create {

@@ -134,18 +134,6 @@ async fn write(storage: &Storage, name: &str) {
     storage.write(Write::Create { key: secret(name), object, within: None }).await.unwrap();
 }
 
-fn on_disk(folder: &Path, text: &str) -> bool {
-    let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    files.any(|file| {
-        let bytes = if file.file_type().unwrap().is_file() {
-            std::fs::read(file.path()).unwrap()
-        } else {
-            Vec::new()
-        };
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
-    })
-}
-
 #[tokio::test]
 async fn what_a_service_sealed_is_read_back_after_a_restart_with_one_question_for_each_seed() {
     let folder = tempfile::tempdir().unwrap();
