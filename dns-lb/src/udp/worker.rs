@@ -3,7 +3,7 @@
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use federation_runtime::shutdown::Shutdown;
 
@@ -16,6 +16,9 @@ use crate::publish::Reader;
 use crate::tap::{Fate, Tap};
 use crate::transfer::Keys;
 use crate::zone::step;
+
+/// How long a thread waits where the kernel is out of memory.
+const BREATH: Duration = Duration::from_millis(10);
 
 /// One thread's source of random bits: SplitMix64. It spreads load, it keeps no secret.
 #[derive(Clone, Debug)]
@@ -100,6 +103,8 @@ impl Worker {
                     io::ErrorKind::ConnectionRefused
                     | io::ErrorKind::HostUnreachable
                     | io::ErrorKind::NetworkUnreachable => {}
+                    // The machine has no memory for this datagram; it may have for the next.
+                    io::ErrorKind::OutOfMemory => std::thread::sleep(BREATH),
                     _ => return Err(error),
                 },
             }
