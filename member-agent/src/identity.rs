@@ -134,16 +134,15 @@ impl Membership {
         let ca_pem = pinned_ca(hub, pin).await?;
         let request = Request::generate().map_err(Error::Keys)?;
         let channel = dial(hub, HUB_NAME, &ca_pem, None).await?;
-        let answer = EnrollmentClient::new(channel)
-            .join(v1::JoinRequest {
-                token: token.into(),
-                cluster: name.into(),
-                csr_pem: request.csr_pem.clone(),
-                profile: Some(profile),
-            })
-            .await
-            .map_err(refused)?
-            .into_inner();
+        let mut client = EnrollmentClient::new(channel);
+        let joining = client.join(v1::JoinRequest {
+            token: token.into(),
+            cluster: name.into(),
+            csr_pem: request.csr_pem.clone(),
+            profile: Some(profile),
+        });
+        // A hub that takes the question undoes the join when nobody waits for the answer any more: the token works again.
+        let answer = answered(hub, joining).await?;
         let membership = Self { identity: request.into_identity(answer.certificate_pem), ca_pem };
         membership.identity.peer().map_err(Error::Signed)?;
         membership.store(directory)?;
@@ -156,12 +155,7 @@ impl Membership {
         let channel = self.dial(hub).await?;
         let mut client = EnrollmentClient::new(channel);
         let renewal = client.renew(v1::RenewRequest { csr_pem: request.csr_pem.clone() });
-        // A hub that takes the question and never answers is asked again.
-        let answer = tokio::time::timeout(TIMEOUT, renewal)
-            .await
-            .map_err(|elapsed| Error::Unreachable { hub: hub.into(), source: elapsed.into() })?
-            .map_err(refused)?
-            .into_inner();
+        let answer = answered(hub, renewal).await?;
         let membership =
             Self { identity: request.into_identity(answer.certificate_pem), ca_pem: self.ca_pem.clone() };
         membership.identity.peer().map_err(Error::Signed)?;
@@ -191,6 +185,17 @@ impl Membership {
         files::replace(&path, self.ca_pem.as_bytes(), Access::Public).map_err(failed)?;
         self.identity.store(directory, NAME).map_err(Error::Disk)
     }
+}
+
+/// What the hub says to a question. One that takes it and never answers is not reached either.
+async fn answered<T>(
+    hub: &str,
+    question: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, Error> {
+    let answer = tokio::time::timeout(TIMEOUT, question)
+        .await
+        .map_err(|elapsed| Error::Unreachable { hub: hub.into(), source: elapsed.into() })?;
+    Ok(answer.map_err(refused)?.into_inner())
 }
 
 fn refused(status: tonic::Status) -> Error {

@@ -106,6 +106,16 @@ async fn a_hub_that_is_not_there_is_named() {
     assert!(error.source().is_some());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_takes_the_question_and_never_answers_is_not_waited_for() {
+    let place = Place::new().await;
+    let Err(error @ Error::Unreachable { .. }) = place.join("mute", TOKEN).await else {
+        panic!("nobody answered")
+    };
+    assert!(error.to_string().contains(&place.hub.address.to_string()), "{error}");
+    assert!(!place.half_joined("mute"));
+}
+
 /// Starts the agent of taiwan, whose API server is away.
 async fn start(place: &Place) -> (Shutdown, JoinHandle<Result<(), member_agent::Error>>) {
     place.join("taiwan", TOKEN).await.unwrap();
