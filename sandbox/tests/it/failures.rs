@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use federation_core::api::marks;
+use serde_json::{Value, json};
 
 use crate::federation::{
-    CLUSTERS, CONFIG_MAPS, DEPLOYMENTS, Federation, PLACEMENTS, Settings, config_map, deployment, until,
+    CLUSTERS, CONFIG_MAPS, DEPLOYMENTS, Federation, Member, PLACEMENTS, POLICIES, Settings, config_map,
+    deployment, policy, until,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,6 +107,76 @@ async fn replicas_of_a_lost_cluster_move_after_evict_after_and_its_copy_is_not_w
     federation.restart_agent(&mut taiwan);
     federation.verdict("taiwan", "Healthy").await;
     assert!(taiwan.api.get(&path).await.is_some());
+}
+
+/// Taiwan was lost with two of four replicas, so that Tokyo runs all of them, and is well again; its share waits.
+async fn lost_and_well_again(failback: Value) -> (Federation, Member, Member) {
+    let (federation, mut taiwan, tokyo) = Federation::pair_with(Settings::quick()).await;
+    let spec = json!({"failover": {"failback": failback}});
+    federation.api.create(POLICIES, &policy("apps/v1", "Deployment", spec)).await;
+    federation.api.create(DEPLOYMENTS, &deployment("web", 4)).await;
+    let path = format!("{DEPLOYMENTS}/web");
+    federation.api.until(&path, "is ready", |found| found["status"]["readyReplicas"] == 4).await;
+    taiwan.stop_agent().await;
+    tokyo.api.until(&path, "runs all of them", |copy| copy["status"]["readyReplicas"] == 4).await;
+    federation.restart_agent(&mut taiwan);
+    federation.verdict("taiwan", "Healthy").await;
+    let waits = |found: &Value| {
+        let reasons = found["status"]["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let waits =
+            reasons.iter().any(|reason| reason["cluster"] == "taiwan" && reason["rule"] == "FailbackWaits");
+        waits && shares(found) == [("taiwan", Some(2), true), ("tokyo", Some(4), false)]
+    };
+    federation.api.until(&format!("{PLACEMENTS}/deployments.apps.web"), "waits with its share", waits).await;
+    (federation, taiwan, tokyo)
+}
+
+/// Of a Placement: each cluster with its replicas, and whether it is left.
+fn shares<'a>(placement: &'a Value) -> Vec<(&'a str, Option<i64>, bool)> {
+    let clusters = placement["spec"]["clusters"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let share = |target: &'a Value| {
+        let name = target["name"].as_str().unwrap_or_default();
+        (name, target["replicas"].as_i64(), target["leaving"] == true)
+    };
+    clusters.iter().map(share).collect()
+}
+
+async fn both_run_their_halves(federation: &Federation, members: [&Member; 2]) {
+    let placement = format!("{PLACEMENTS}/deployments.apps.web");
+    let halves = |found: &Value| shares(found) == [("taiwan", Some(2), false), ("tokyo", Some(2), false)];
+    federation.api.until(&placement, "says half each", halves).await;
+    for member in members {
+        let path = format!("{DEPLOYMENTS}/web");
+        let runs = |copy: &Value| copy["spec"]["replicas"] == 2 && copy["status"]["readyReplicas"] == 2;
+        member.api.until(&path, "runs its half", runs).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_comes_back_gets_its_share_when_it_has_been_well_for_as_long_as_the_policy_says() {
+    let (federation, taiwan, tokyo) = lost_and_well_again(json!({"afterSeconds": 4})).await;
+    both_run_their_halves(&federation, [&taiwan, &tokyo]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_comes_back_gets_its_share_by_an_operators_word_where_the_policy_waits_for_it() {
+    let (mut federation, taiwan, tokyo) = lost_and_well_again(json!({"mode": "Manual"})).await;
+    // A controller that starts anew waits for it, too.
+    federation.stop_controller().await;
+    federation.start_controller().await;
+    federation.verdict("taiwan", "Healthy").await;
+    federation
+        .api
+        .merge(&format!("{DEPLOYMENTS}/web"), &json!({"metadata": {"labels": {"touched": "yes"}}}))
+        .await;
+    let path = format!("{DEPLOYMENTS}/web");
+    tokyo.api.until(&path, "has the label", |copy| copy["metadata"]["labels"]["touched"] == "yes").await;
+    let placed = federation.api.there(&format!("{PLACEMENTS}/deployments.apps.web")).await;
+    assert_eq!(shares(&placed), [("taiwan", Some(2), true), ("tokyo", Some(4), false)]);
+    // As `fedctl failback taiwan` says it.
+    let word = json!({"metadata": {"annotations": {marks::FAILBACK: jiff::Timestamp::now().to_string()}}});
+    federation.api.merge(&format!("{CLUSTERS}/taiwan"), &word).await;
+    both_run_their_halves(&federation, [&taiwan, &tokyo]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::federation::{
-    CONFIG_MAPS, EVENTS, Federation, Member, PLACEMENTS, POLICIES, config_map, policy, template_uid, until,
+    CLUSTERS, CONFIG_MAPS, EVENTS, Federation, Member, PLACEMENTS, POLICIES, config_map, policy,
+    template_uid, until,
 };
 
 const NAMESPACES: &str = "/api/v1/namespaces";
@@ -122,6 +123,50 @@ async fn a_policy_that_would_remove_too_much_removes_nothing_and_its_correction_
     }
     let refusals = federation.api.items(EVENTS).await;
     assert!(refusals.iter().any(|event| event["reason"] == "RemovalRefused"), "{refusals:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_label_of_a_cluster_that_unselects_too_much_is_held_until_it_is_back_or_a_person_confirms() {
+    let (federation, taiwan, tokyo) = Federation::pair().await;
+    federation.api.create(BUDGETS, &budget()).await;
+    let label = async |name: &str, tier: Value| {
+        let labels = json!({"metadata": {"labels": {"tier": tier}}});
+        federation.api.merge(&format!("{CLUSTERS}/{name}"), &labels).await;
+    };
+    label("taiwan", json!("gold")).await;
+    label("tokyo", json!("gold")).await;
+    let spec = json!({"clusters": {"labelSelector": {"matchLabels": {"tier": "gold"}}}});
+    federation.api.create(POLICIES, &policy("v1", "ConfigMap", spec)).await;
+    let names: Vec<String> = (0..6).map(|number| format!("settings-{number}")).collect();
+    let placed = async || {
+        for name in &names {
+            federation.applied(&format!("{PLACEMENTS}/configmaps.{name}"), &["taiwan", "tokyo"]).await;
+        }
+    };
+    for name in &names {
+        federation.api.create(CONFIG_MAPS, &config_map(name, "one")).await;
+    }
+    placed().await;
+
+    label("taiwan", Value::Null).await;
+    let found = held(&federation).await;
+    assert_eq!(found["spec"]["copies"], 6, "{found}");
+    for name in &names {
+        assert!(taiwan.api.get(&format!("{CONFIG_MAPS}/{name}")).await.is_some(), "{name}");
+    }
+    // It was a mistake: everything is as it was, and was never gone.
+    label("taiwan", json!("gold")).await;
+    placed().await;
+    for name in &names {
+        assert!(taiwan.api.get(&format!("{CONFIG_MAPS}/{name}")).await.is_some(), "{name}");
+    }
+    // Now it is meant.
+    label("taiwan", json!("silver")).await;
+    decide(&federation, &found, "Remove").await;
+    for name in &names {
+        taiwan.api.gone(&format!("{CONFIG_MAPS}/{name}")).await;
+        assert!(tokyo.api.get(&format!("{CONFIG_MAPS}/{name}")).await.is_some(), "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -84,6 +84,14 @@ fn an_isolated_site_loses_its_users_until_the_drill_is_over() -> Result<()> {
     for name in ["Detected", "Decided", "DNSChangedEverywhere", "UsersRecovered", "Restored"] {
         assert!(stages.iter().any(|stage| stage["name"] == name), "{name} in {status:#}");
     }
+    // Users look from everywhere where somebody is: beside the hub, in the site that is not lost, and where the command runs.
+    let users = status["users"].as_object().cloned().unwrap_or_default();
+    for vantage in ["agent/tokyo", "fedctl", "hub"] {
+        assert!(
+            users.get(vantage).is_some_and(|seen| seen["requests"].as_u64() > Some(0)),
+            "{vantage} in {status:#}"
+        );
+    }
     rehearsal.restored();
 
     // Ctrl-C long before the time is up.
