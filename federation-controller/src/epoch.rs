@@ -31,6 +31,8 @@ const RESTORED: &str = "restored";
 /// How far an epoch that somebody was told may be above what this process began with: thirty years of a thousand decisions a second. Whoever
 /// says more did not get it from this federation; believed, or a step at a time, it would use up the numbers for all.
 const FURTHEST: u64 = 1 << 40;
+/// What must not wait for the API waits for a new block so long: it is written in milliseconds, once in thousands of numbers.
+pub(crate) const EPOCH_WAIT: Duration = Duration::from_secs(1);
 /// Bounded: another writer of the ConfigMap is a second controller, which is a mistake that should be seen.
 const ATTEMPTS: u32 = 5;
 

@@ -20,7 +20,7 @@ use crate::act::events::Recorder;
 use crate::decide::board::Board;
 use crate::decide::queue::{Priority, Queue};
 use crate::drill::Drills;
-use crate::epoch::Epochs;
+use crate::epoch::{EPOCH_WAIT, Epochs};
 use crate::hub::sessions::Sessions;
 use crate::metrics::{ClusterLabel, Metrics, VerdictLabel, VoteLabel};
 use crate::observe::{Key, World};
@@ -30,8 +30,6 @@ use crate::traffic::{AllServed, Traffic};
 const REPEAT_MS: i64 = 1000;
 /// Failures in a row that a prober of a cluster has had which is cut off on purpose.
 const FAILURES: u32 = 3;
-/// A new block of epochs is waited for so long: it is written in milliseconds, once in thousands of verdicts.
-const EPOCH_WAIT: Duration = Duration::from_secs(1);
 /// Every verdict that there is.
 pub(crate) const VERDICTS: [Verdict; 6] = [
     Verdict::Unknown,

@@ -23,6 +23,7 @@ use crate::act::clusters::ClusterStatuses;
 use crate::act::events::Recorder;
 use crate::act::write::Writer;
 use crate::contingency::{self, Contingency};
+use crate::decide::ahead::Ahead;
 use crate::decide::board::Board;
 use crate::decide::hear::Ear;
 use crate::decide::ledger::Ledger;
@@ -121,14 +122,28 @@ impl Machine {
         let health =
             Health::new(health::Options { heartbeat_ms, ..health::Options::default() }, drills.clone());
         let traffic = Traffic::new();
-        let zones = Zones::new(traffic.clone(), health.clone(), metrics.clone(), setup.shutdown.clone());
+        let ahead = Ahead {
+            world: world.clone(),
+            epochs: epochs.clone(),
+            sessions: sessions.clone(),
+            queue: queue.clone(),
+            traffic: traffic.clone(),
+            recorder: setup.recorder.clone(),
+        };
+        let zones = Zones::new(
+            traffic.clone(),
+            health.clone(),
+            ahead.clone(),
+            metrics.clone(),
+            setup.shutdown.clone(),
+        );
         let contingency =
             Contingency::new(world.clone(), sessions.clone(), setup.recorder.clone(), setup.api.clone());
         let ear = Ear {
             world: world.clone(),
             board: board.clone(),
             health: health.clone(),
-            epochs: epochs.clone(),
+            ahead,
             sessions: sessions.clone(),
             ledger: ledger.clone(),
             queue: queue.clone(),

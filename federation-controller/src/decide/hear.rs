@@ -6,20 +6,20 @@ use std::sync::Arc;
 use federation_core::api::FormerCopy;
 use federation_core::health::{Signal, Voter};
 use federation_core::membership::Shown;
-use federation_runtime::{clock, tasks};
+use federation_runtime::clock;
 use hub_protocol::FENCED;
 use hub_protocol::hub::Event;
 use parking_lot::Mutex;
 use proto::v1;
 use tonic::Status;
 
+use super::ahead::Ahead;
 use super::board::Board;
 use super::ledger::Ledger;
 use super::queue::{Priority, Queue};
 use crate::act::clusters::ClusterStatuses;
 use crate::act::events::Recorder;
 use crate::contingency::Contingency;
-use crate::epoch::Epochs;
 use crate::health::Health;
 use crate::hub::sessions::{Listener, Sessions};
 use crate::metrics::{ClusterLabel, Metrics};
@@ -32,7 +32,7 @@ pub(crate) struct Ear {
     pub(crate) world: World,
     pub(crate) board: Board,
     pub(crate) health: Health,
-    pub(crate) epochs: Epochs,
+    pub(crate) ahead: Ahead,
     pub(crate) sessions: Sessions,
     pub(crate) ledger: Ledger,
     pub(crate) queue: Queue<Key>,
@@ -145,47 +145,9 @@ impl Ear {
         }
     }
 
-    /// Epochs go on above what an agent saw. Heartbeats say it again, should that fail.
     fn keep_above(&self, cluster: &str, newest: u64, heard_of_us: bool) {
-        if !self.epochs.is_ahead(newest, heard_of_us) && !self.epochs.is_note_due() {
-            return;
-        }
-        let ours = self.sessions.incarnation();
         let hello = self.board.member(cluster).hello.unwrap_or_default();
-        // What another store's hub told it says nothing of this one.
-        let same = hello.incarnation.is_empty() || hello.incarnation == ours;
-        if same && self.epochs.is_ahead(newest, heard_of_us) {
-            self.suspect(cluster, newest);
-        }
-        let (epochs, sessions) = (self.epochs.clone(), self.sessions.clone());
-        tasks::spawn(async move {
-            match epochs.raise(newest).await {
-                Ok(()) => sessions.set_epoch(epochs.current()),
-                Err(error) => tracing::error!(%error, "the epoch could not be raised"),
-            }
-        });
-    }
-
-    /// The store was restored from a backup: nothing is taken away because of what it says now, until a person confirms it.
-    fn suspect(&self, cluster: &str, newest: u64) {
-        let ours = self.epochs.current();
-        match self.epochs.suspect(cluster, newest) {
-            Ok(true) => {
-                tracing::error!(
-                    cluster,
-                    epoch = newest,
-                    ours,
-                    "an agent was told a newer epoch than ours: the store was restored from a backup; nothing is taken away until an operator confirms what it says (fedctl unfreeze)"
-                );
-                self.sessions.void_permits(ours.saturating_add(1));
-                if let (Some(object), Some(reason)) = (self.world.cluster(cluster), self.epochs.restored()) {
-                    self.recorder.cluster(&object, "Warning", "StoreRestored", &reason);
-                }
-                self.look_at_all();
-            }
-            Ok(false) => {}
-            Err(error) => tracing::error!(cluster, %error, "an agent's epoch is not believed"),
-        }
+        self.ahead.agent(cluster, newest, &hello.incarnation, heard_of_us);
     }
 
     fn applied(&self, cluster: &str, applied: &v1::Applied) {
@@ -259,9 +221,7 @@ impl Ear {
 
     /// Decides everything again.
     pub(crate) fn look_at_all(&self) {
-        for key in self.world.keys() {
-            self.queue.add(key, Priority::Normal);
-        }
+        self.ahead.look_at_all();
     }
 }
 

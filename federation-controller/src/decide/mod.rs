@@ -1,5 +1,6 @@
 //! What should be: inputs for the pure functions of `federation-core`, object by object.
 
+pub(crate) mod ahead;
 pub(crate) mod board;
 mod handout;
 pub(crate) mod hear;

@@ -20,6 +20,7 @@ use hub_protocol::zones;
 use proto::v1;
 
 use super::identity;
+use crate::decide::ahead::Ahead;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::traffic::Traffic;
@@ -59,6 +60,7 @@ struct Inner {
     changed: watch::Sender<u64>,
     traffic: Traffic,
     health: Health,
+    ahead: Ahead,
     metrics: Metrics,
     shutdown: Shutdown,
 }
@@ -95,7 +97,13 @@ fn is_taken_over<'a>(mut connected: impl Iterator<Item = &'a Served>, gone: &Ser
 }
 
 impl Zones {
-    pub(crate) fn new(traffic: Traffic, health: Health, metrics: Metrics, shutdown: Shutdown) -> Self {
+    pub(crate) fn new(
+        traffic: Traffic,
+        health: Health,
+        ahead: Ahead,
+        metrics: Metrics,
+        shutdown: Shutdown,
+    ) -> Self {
         Self(Arc::new(Inner {
             newest: watch::Sender::new(None),
             published: Mutex::default(),
@@ -106,6 +114,7 @@ impl Zones {
             changed: watch::Sender::new(0),
             traffic,
             health,
+            ahead,
             metrics,
             shutdown,
         }))
@@ -343,6 +352,7 @@ impl Stream {
             Some(v1::dns_message::Message::Hello(hello)) => {
                 self.zones.served(self.number, &hello.instance, 0);
                 self.zones.opened(self.number, &hello, peer);
+                self.zones.0.ahead.server(&hello.instance, hello.epoch, &hello.incarnation);
                 self.base = Some(Base::of(&hello));
                 self.instance = hello.instance;
                 self.newest.mark_changed();
@@ -434,9 +444,12 @@ impl Newest {
     /// What a dns-lb is sent that has `base`.
     fn since(&self, base: &Base) -> v1::ZoneUpdate {
         let whole = || self.whole.as_ref().clone();
+        // Within what was published here there may be a number of another run, given before the store was restored.
+        let is_ours =
+            |epoch| epoch == self.whole.epoch || self.changes.iter().any(|change| change.base == epoch);
         if !base.changes
             || self.whole.otherwise.is_some()
-            || base.epoch == 0
+            || !is_ours(base.epoch)
             || base.incarnation != self.whole.incarnation
         {
             return whole();
@@ -531,6 +544,14 @@ mod tests {
             whole(hello(0)) && whole(hello(2)) && whole(hello(3)) && whole(hello(60)) && !whole(hello(58))
         );
         assert!(whole(Base { incarnation: "other".into(), ..hello(58) }));
+        let sparse =
+            [3, 6, 9].into_iter().fold(None, |last, epoch| Some(Newest::after(last.as_ref(), update(epoch))));
+        let sparse = sparse.expect("some");
+        assert_eq!(
+            [6, 7, 9].map(|epoch| sparse.since(&hello(epoch)).base),
+            [6, 0, 9],
+            "an epoch of another run"
+        );
         assert!(whole(Base { changes: false, ..hello(58) }), "a dns-lb that does not know of changes");
         assert!(newest.changes.len() < 12, "{}: they are not more than is worth it", newest.changes.len());
     }

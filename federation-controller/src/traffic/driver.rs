@@ -1,6 +1,7 @@
 //! The loop: decide, publish, keep, tell.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use federation_core::api::ClientRegions;
@@ -14,6 +15,7 @@ use super::status::{self, Told};
 use super::{Published, Surroundings, Traffic, probed, views, wire};
 use crate::dns::Extras;
 use crate::drill::LEASE_MS;
+use crate::epoch::EPOCH_WAIT;
 
 /// Changes within this time are one zone: short against any TTL, long against a burst of endpoints.
 const GATHER: Duration = Duration::from_millis(5);
@@ -177,15 +179,16 @@ impl Traffic {
         let same = same && !others && state.extras.as_ref() == Some(&extras);
         let same = same && state.otherwise == without;
         let mut epoch = self.last().map_or(0, |last| last.epoch);
+        let above = epoch.max(self.0.above.load(Ordering::SeqCst));
+        let same = same && epoch == above;
         if !begun || !same {
-            epoch = match surroundings.epochs.next().await {
-                Ok(epoch) => epoch,
-                Err(error) => {
-                    tracing::warn!(%error, "no epoch for the zones: again soon");
-                    state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
-                    return;
-                }
-            };
+            // An API that hangs must not hold up what else is done here, nor the next answer once it is back.
+            epoch = surroundings.epochs.next_within(EPOCH_WAIT).await;
+            if epoch <= above {
+                tracing::warn!(epoch, above, "no new epoch for the zones: again soon");
+                state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
+                return;
+            }
             decision = zones(&input(epoch));
             let update = |epoch, zones: &[Zone]| {
                 let mut dressed: Vec<v1::Zone> = zones.iter().map(wire::zone).collect();
@@ -208,14 +211,12 @@ impl Traffic {
             published.withdrawn = wire::withdrawn_origins(&mut state.kept.origins, &published.zones, &extras);
             if without.is_some() {
                 // A drill without a way back for those who lose the hub is none that may be published.
-                let later = match surroundings.epochs.next().await {
-                    Ok(later) => later,
-                    Err(error) => {
-                        tracing::warn!(%error, "no epoch for the zones without the drill: again soon");
-                        state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
-                        return;
-                    }
-                };
+                let later = surroundings.epochs.next_within(EPOCH_WAIT).await;
+                if later <= epoch {
+                    tracing::warn!(epoch, "no new epoch for the zones without the drill: again soon");
+                    state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
+                    return;
+                }
                 published.otherwise = otherwise(later).map(|zones| Box::new(update(later, &zones)));
                 published.lease_ms = LEASE_MS;
             }

@@ -15,6 +15,7 @@ pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -60,6 +61,8 @@ pub(crate) struct Traffic(Arc<Inner>);
 
 struct Inner {
     poke: Notify,
+    // The newest epoch that a DNS server is known to serve, whoever gave it: it takes nothing older.
+    above: AtomicU64,
     // A decision waits to be told to the API.
     published: Notify,
     leaving: Mutex<Leaving>,
@@ -99,6 +102,7 @@ impl Traffic {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Inner {
             poke: Notify::new(),
+            above: AtomicU64::new(0),
             published: Notify::new(),
             leaving: Mutex::default(),
             last: Mutex::default(),
@@ -110,6 +114,13 @@ impl Traffic {
     /// Something that answers are made from changed.
     pub(crate) fn poke(&self) {
         self.0.poke.notify_one();
+    }
+
+    /// A DNS server serves zones of this epoch: if those published last are older, they are published anew.
+    pub(crate) fn above(&self, served: u64) {
+        if self.0.above.fetch_max(served, Ordering::SeqCst) < served {
+            self.poke();
+        }
     }
 
     /// What the probers' quorum says now.
