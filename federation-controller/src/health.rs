@@ -147,6 +147,17 @@ impl Health {
         self.turn.notify_one();
     }
 
+    /// Survivors took over what ran in these clusters while no hub judged them.
+    pub(crate) fn doubt<'a>(&self, clusters: impl IntoIterator<Item = &'a String>) {
+        {
+            let mut verdicts = self.verdicts.lock();
+            for cluster in clusters {
+                verdicts.doubt(cluster, now_ms());
+            }
+        }
+        self.turn.notify_one();
+    }
+
     /// Whether there is a verdict of a cluster, if only that nothing is known.
     pub(crate) fn judges(&self, cluster: &str) -> bool {
         self.verdicts.lock().view(cluster).is_some()

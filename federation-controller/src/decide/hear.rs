@@ -132,6 +132,8 @@ impl Listener for Ear {
 impl Ear {
     fn connected(&self, cluster: &str, mut hello: v1::Hello) {
         if let Some(acted) = hello.acted.take() {
+            // Before what was done is adopted: what is lost still must not be given its share back for its heartbeats.
+            self.health.doubt(&acted.clusters);
             self.contingency.acted(cluster, &acted, &self.queue);
         }
         self.world.age_reports(cluster);

@@ -16,7 +16,8 @@
 //! | never yet | | anything but Down | Unknown | `NotHeardYet` |
 //!
 //! Silent heartbeats are a word of the hub's own: a single prober that fails agrees with them, while against heartbeats that arrive it is
-//! one word against another. What the words move is decided elsewhere: users leave a cluster that is DataPlaneDown, and nobody leaves
+//! one word against another. The table knows nothing of what was before: a cluster that survivors took for lost while the hub was away is
+//! not Healthy before probers have judged it (`TakenOver`). What the words move is decided elsewhere: users leave a cluster that is DataPlaneDown, and nobody leaves
 //! one where users are served or of which the voters disagree.
 
 use std::fmt;
@@ -78,6 +79,8 @@ pub enum Rule {
     QuorumFails,
     /// The only prober fails, and heartbeats are silent.
     SilentAndUnserved,
+    /// Heartbeats arrive, and survivors took it for lost while the hub was away: they are not enough until probers have judged it.
+    TakenOver,
     /// An earlier run of the controller left it so.
     Restored,
 }
@@ -95,6 +98,9 @@ impl Rule {
             Self::VotersDisagree => "probers disagree, or the only one with the agent: nothing moves",
             Self::QuorumFails => "the probers' quorum says that users are not served",
             Self::SilentAndUnserved => "heartbeats are silent, and the only prober sees users not served",
+            Self::TakenOver => {
+                "heartbeats arrive, but survivors took it for lost: no verdict before probers have judged it"
+            }
             Self::Restored => "an earlier run of the controller left it so",
         }
     }

@@ -29,6 +29,8 @@ pub(super) struct Member {
     users_served: bool,
     /// When a quorum last said anything about its users.
     data_heard_ms: Option<i64>,
+    /// When survivors said that they had taken over what ran here, unless probers have judged it since.
+    doubted_ms: Option<i64>,
     /// Since when voters disagree.
     split_since_ms: Option<i64>,
     penalty: f64,
@@ -65,6 +67,7 @@ impl Member {
             votes: Votes::default(),
             users_served: false,
             data_heard_ms: None,
+            doubted_ms: None,
             split_since_ms: None,
             penalty: 0.0,
             penalty_at_ms: now_ms,
@@ -80,10 +83,16 @@ impl Member {
         let clamp = |at_ms: &mut i64| *at_ms = now_ms.min(*at_ms);
         clamp(&mut self.since_ms);
         clamp(&mut self.penalty_at_ms);
-        [&mut self.last_heartbeat_ms, &mut self.data_heard_ms, &mut self.split_since_ms, &mut self.fell_ms]
-            .into_iter()
-            .flatten()
-            .for_each(clamp);
+        [
+            &mut self.last_heartbeat_ms,
+            &mut self.data_heard_ms,
+            &mut self.doubted_ms,
+            &mut self.split_since_ms,
+            &mut self.fell_ms,
+        ]
+        .into_iter()
+        .flatten()
+        .for_each(clamp);
         let grace_ms = if self.last_heartbeat_ms.is_some() { 0 } else { options.startup_grace_ms };
         self.silent_from_ms = self.silent_from_ms.min(now_ms.saturating_add(grace_ms));
         self.votes.not_after(now_ms);
@@ -180,10 +189,15 @@ impl Member {
         }
         let disagree = matches!(evidence.data, Quorum::Split | Quorum::Alone);
         self.split_since_ms = disagree.then(|| self.split_since_ms.unwrap_or(now_ms));
-        let (to, rule) = judge(evidence);
+        let (to, rule) = match judge(evidence) {
+            (Verdict::Healthy, _) if self.is_doubted(options, evidence.data, now_ms) => {
+                (Verdict::Unknown, Rule::TakenOver)
+            }
+            judged => judged,
+        };
         self.note_flap(to, options, now_ms);
         let may = match to {
-            Verdict::Unknown => false,
+            Verdict::Unknown => rule == Rule::TakenOver && !is_bad(self.verdict),
             Verdict::Healthy => self.may_rise(options, evidence.data, now_ms),
             Verdict::Partitioned => self.may_part(options, now_ms),
             Verdict::HubUnreachable | Verdict::ApiDown => {
@@ -274,6 +288,30 @@ impl Member {
             && self.data_heard_ms.is_some_and(|heard| now_ms.saturating_sub(heard) < options.unseen_hold_ms)
     }
 
+    /// The verdict is an earlier controller's: what it saw, somebody saw just before that one ended.
+    pub(super) fn restored(&mut self, verdict: Verdict, since_ms: i64, now_ms: i64) {
+        self.verdict = verdict;
+        self.rule = Rule::Restored;
+        self.since_ms = since_ms.min(now_ms);
+        // Who was judged bad before the restart counts as fallen now: a freeze of before is found again.
+        self.fell_ms = Some(now_ms);
+        self.data_heard_ms = (verdict == Verdict::DataPlaneDown).then_some(now_ms);
+        self.reason = "still as the controller left it".into();
+    }
+
+    /// Survivors agreed that users are not served here, while nobody judged it from the hub.
+    pub(super) fn doubt(&mut self, now_ms: i64) {
+        self.doubted_ms = Some(now_ms);
+    }
+
+    /// Whether heartbeats alone do not make it well: survivors took it for lost, and no quorum has said anything since.
+    fn is_doubted(&mut self, options: &Options, data: Quorum, now_ms: i64) -> bool {
+        let holds = |since: &i64| now_ms.saturating_sub(*since) < options.unseen_hold_ms;
+        self.doubted_ms =
+            self.doubted_ms.filter(|since| !matches!(data, Quorum::Up | Quorum::Down) && holds(since));
+        self.doubted_ms.is_some()
+    }
+
     fn reason(&self, verdict: Verdict, rule: Rule, evidence: Evidence, now_ms: i64) -> String {
         let silence = match self.last_heartbeat_ms {
             Some(last) => format!("no heartbeat for {} ms", now_ms.saturating_sub(last)),
@@ -286,6 +324,9 @@ impl Member {
         };
         match rule {
             Rule::NotHeardYet => "no heartbeat yet".into(),
+            Rule::TakenOver => {
+                "heartbeats arrive; survivors took over what ran here, and no quorum of probers has judged it since".into()
+            }
             Rule::HeartbeatsArrive => wrong,
             Rule::AllWell => "heartbeats arrive, and probes see users served".into(),
             Rule::UsersServed if self.users_served => format!("{wrong}; but probes see users served"),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use crate::api::Verdict;
 
-use super::judge::Rule;
 use super::mass::Freeze;
 use super::member::Member;
 use super::view::{Change, Report, Served, View};
@@ -56,12 +55,16 @@ impl Verdicts {
             return;
         }
         if let Some(member) = self.clusters.get_mut(cluster) {
-            member.verdict = verdict;
-            member.rule = Rule::Restored;
-            member.since_ms = since_ms.min(now_ms);
-            // Who was judged bad before the restart counts as fallen now: a freeze of before is found again.
-            member.fell_ms = Some(now_ms);
-            member.reason = "still as the controller left it".into();
+            member.restored(verdict, since_ms, now_ms);
+        }
+    }
+
+    /// Survivors say that they took over what ran in a cluster, because they agreed that users are not served there. Its heartbeats alone do
+    /// not make it healthy before a quorum of probers has judged it, as long as such a quorum can be waited for; see
+    /// [`Options::unseen_hold_ms`]. Names that are not known do nothing.
+    pub fn doubt(&mut self, cluster: &str, now_ms: i64) {
+        if let Some(member) = self.clusters.get_mut(cluster) {
+            member.doubt(now_ms);
         }
     }
 

@@ -370,3 +370,52 @@ fn a_report_holds_every_vote_with_its_age() {
     assert_eq!(votes, [("controller".to_owned(), 200, true), ("dns/one".to_owned(), 900, true)]);
     assert_eq!(taiwan.data, Quorum::Up);
 }
+
+#[test]
+fn what_survivors_took_for_lost_is_not_well_for_its_heartbeats_alone() {
+    let mut world = World::new(&["taiwan", "tokyo"], &[]);
+    world.dead.push("taiwan");
+    world.verdicts.doubt("taiwan", world.now_ms);
+    world.verdicts.doubt("nowhere", world.now_ms);
+    let changes = world.run(5_000);
+    let changes: Vec<_> =
+        changes.iter().map(|(_, change)| (&*change.cluster, change.to, change.rule)).collect();
+    assert_eq!(changes, [("taiwan", Verdict::Unknown, Rule::TakenOver)]);
+    // Survivors' word again changes nothing.
+    world.verdicts.doubt("taiwan", world.now_ms);
+    assert!(world.run(5_000).is_empty());
+    world.voters = vec![dns("one"), dns("two")];
+    world.run(3_000);
+    assert_eq!(world.view("taiwan").verdict, Verdict::DataPlaneDown);
+    world.dead.clear();
+    world.run(3_000);
+    assert_eq!(world.view("taiwan").verdict, Verdict::Healthy);
+    assert_eq!(world.view("tokyo").verdict, Verdict::Healthy);
+}
+
+#[test]
+fn a_doubt_ends_when_probers_see_users_served_or_nobody_looks_for_long() {
+    let mut world = World::new(&["taiwan", "tokyo"], &[Voter::Controller, dns("one")]);
+    world.verdicts.doubt("taiwan", world.now_ms);
+    assert!(world.run(10_000).is_empty(), "probers say that it is well");
+    let mut unseen = World::new(&["taiwan", "tokyo"], &[]);
+    unseen.verdicts.doubt("taiwan", unseen.now_ms);
+    unseen.run(Options::default().unseen_hold_ms - 1_000);
+    assert_eq!(unseen.view("taiwan").verdict, Verdict::Unknown);
+    unseen.run(2_000);
+    assert_eq!(unseen.view("taiwan").verdict, Verdict::Healthy);
+}
+
+#[test]
+fn a_data_plane_that_was_down_before_a_restart_stays_so_until_probers_have_looked() {
+    let mut world = World::new(&["tokyo"], &[]);
+    let now_ms = world.now_ms;
+    world.verdicts.restore("taiwan", Verdict::DataPlaneDown, now_ms - 9, now_ms);
+    world.clusters.push("taiwan");
+    let lives = BTreeMap::from([("default/web".to_owned(), VOTE_LIFE_MS)]);
+    world.verdicts.expect_votes(BTreeMap::from([("taiwan".to_owned(), lives)]));
+    assert!(world.run(5_000).is_empty(), "heartbeats say nothing of its users");
+    world.voters = vec![dns("one")];
+    world.run(3_000);
+    assert_eq!(world.view("taiwan").verdict, Verdict::Healthy);
+}
