@@ -77,6 +77,8 @@ pub struct Session {
     leaving: VecDeque<Key>,
     /// Permits of older epochs are void.
     permits_from: u64,
+    /// The agent has said once what it holds: what it holds besides since then was wanted here.
+    told: bool,
     /// What the agent said that it holds and that is not in the table.
     unknown: BTreeMap<Key, v1::digest_reply::Item>,
     /// How many strays were last told of.
@@ -112,6 +114,7 @@ impl Session {
             removals: BTreeMap::new(),
             leaving: VecDeque::new(),
             permits_from: 0,
+            told: false,
             unknown: BTreeMap::new(),
             strays: 0,
             first: VecDeque::new(),
@@ -190,6 +193,11 @@ impl Session {
     /// Whether the agent has said on this connection what it holds.
     pub fn is_compared(&self) -> bool {
         self.link == Link::Up
+    }
+
+    /// Whether the agent has ever said to this session what it holds.
+    pub fn has_told(&self) -> bool {
+        self.told
     }
 
     /// What the agent said on this connection that it holds, where that is not what is wanted here and it has not taken that since.

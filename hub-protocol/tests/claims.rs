@@ -79,9 +79,9 @@ fn claimed(hub: &Session) -> Option<(u64, Option<u32>)> {
 fn what_an_agent_runs_is_known_before_anything_is_wanted_and_until_it_has_taken_that() {
     let mut hub = Session::new(Config { incarnation: "store".into(), ..Config::default() });
     let mut agent = agent();
-    assert!(!hub.is_compared());
+    assert!(!hub.is_compared() && !hub.has_told());
     connect(&mut hub, &mut agent);
-    assert!(hub.is_compared());
+    assert!(hub.is_compared() && hub.has_told());
     assert_eq!(claimed(&hub), Some((50, Some(3))));
 
     // An older decision is refused, and changes nothing of what is known.
@@ -112,6 +112,7 @@ fn what_differs_from_what_was_wanted_before_the_agent_came_is_known_too() {
     assert_eq!(claimed(&hub), Some((50, Some(3))));
     hub.disconnected(2);
     assert_eq!(claimed(&hub), None, "of another connection nothing is known");
+    assert!(!hub.is_compared() && hub.has_told(), "but what was wanted here since it told");
 }
 
 #[test]
@@ -132,4 +133,28 @@ fn kinds_without_replicas_tell_none_and_what_is_stopped_runs_none() {
     connect(&mut hub, &mut agent);
     assert_eq!(claimed(&hub), Some((50, Some(0))));
     assert_eq!(hub.claim(&config).map(|item| item.replicas), Some(None));
+}
+
+#[test]
+fn other_contents_under_the_same_numbers_are_answered_too() {
+    let mut hub = Session::new(Config { incarnation: "store".into(), ..Config::default() });
+    let mut agent = agent();
+    connect(&mut hub, &mut agent);
+    // A store that was restored from a backup counts on from there: what it gives has been given before.
+    for replicas in [2, 4] {
+        hub.set_desired(1, desired(51, replicas));
+        talk(&mut hub, &mut agent);
+        assert_eq!(hub.pending(), 1);
+        let applied = v1::Applied {
+            key: Some(key().into()),
+            uid: "u".into(),
+            generation: 1,
+            epoch: 51,
+            result: v1::ApplyResult::Applied.into(),
+            ..v1::Applied::default()
+        };
+        agent.applied(1, applied);
+        talk(&mut hub, &mut agent);
+        assert_eq!(hub.pending(), 0, "{replicas}");
+    }
 }

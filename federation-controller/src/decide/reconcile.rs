@@ -114,7 +114,7 @@ impl Reconciler {
 
     async fn place(&self, template: &Arc<Template>, view: &core_template::Template) -> Result<(), Error> {
         let key = &template.key;
-        let snapshot = self.board.snapshot();
+        let mut snapshot = self.board.snapshot();
         let reports = self.world.reports(key);
         let last = self.world.decided(key);
         // A namesake's decision says nothing of this object, but where the namesake's copies are.
@@ -132,6 +132,10 @@ impl Reconciler {
                 return Ok(());
             }
         };
+        if let Some(known) = self.without_unheard(view, &snapshot, start.as_deref()) {
+            snapshot = Arc::new(known);
+            self.queue.add_after(key.clone(), Priority::Normal, INVENTORY_WAIT);
+        }
         let decision = self.decide(template, view, &snapshot, &reports, start.as_deref());
         let (targets, going) = self.with_those_who_go(template, &snapshot, &decision, start.as_deref());
 

@@ -32,14 +32,14 @@ impl Reconciler {
         snapshot: &Snapshot,
         last: Option<Arc<Decided>>,
     ) -> Recovery {
+        if view.replicas.is_none() {
+            return Recovery::From(last);
+        }
         let doubtful = match &last {
             // It is new, or the store does not know that it is not.
             None => true,
             Some(last) => last.lost || self.epochs.is_doubtful(last.spec.epoch),
         };
-        if view.replicas.is_none() || !doubtful {
-            return Recovery::From(last);
-        }
         let members = || {
             let taken_in = |view: &&ClusterView| view.joined && view.spec.hub_accepts != Some(false);
             snapshot.views.iter().filter(taken_in)
@@ -49,11 +49,17 @@ impl Reconciler {
         let is_awaited = |view: &ClusterView| {
             !is_told(view) && (view.verdict == Verdict::Unknown || self.sessions.is_connected(&view.name))
         };
-        if members().any(is_awaited) {
+        if doubtful && members().any(is_awaited) {
             return Recovery::Wait;
         }
+        // Of a decision that is not in doubt it is asked only what those hold whom it does not list: the store may be from before they joined.
+        let mut asked =
+            members().filter(|view| doubtful || !is_listed(last.as_deref(), &view.name)).peekable();
+        if asked.peek().is_none() {
+            return Recovery::From(last);
+        }
         let key = template.key.to_wire().into();
-        let mut claims: Vec<Claim> = members()
+        let mut claims: Vec<Claim> = asked
             .filter_map(|view| {
                 let item = self.sessions.claim(&view.name, &key)?;
                 let replicas = item.replicas.map(i64::from);
@@ -69,7 +75,7 @@ impl Reconciler {
             let decided = || last.as_ref()?.spec.clusters.iter().find(|target| target.name == view.name);
             claimed.or_else(|| Some(decided()?.replicas)).is_some_and(|replicas| replicas != Some(0))
         };
-        if self.is_exclusive(view) && !members().any(|view| is_told(view) && runs(view)) {
+        if doubtful && self.is_exclusive(view) && !members().any(|view| is_told(view) && runs(view)) {
             // One who is out of reach may run it, by a lease of which the store does not know.
             claims.extend(members().filter(|view| !is_told(view)).map(|unheard| Claim {
                 cluster: unheard.name.clone(),
@@ -87,9 +93,138 @@ impl Reconciler {
         })))
     }
 
+    /// The clusters, without those of which nobody knows yet what they hold of a workload that they are not listed to hold: nothing is given to
+    /// them before they have said so. None where there are no such.
+    pub(super) fn without_unheard(
+        &self,
+        view: &core_template::Template,
+        snapshot: &Snapshot,
+        start: Option<&Decided>,
+    ) -> Option<Snapshot> {
+        // With another verdict it gets nothing new in any case.
+        let is_unheard = |cluster: &ClusterView| {
+            cluster.joined
+                && cluster.verdict == Verdict::Healthy
+                && !is_listed(start, &cluster.name)
+                && !self.sessions.has_told(&cluster.name)
+        };
+        // The first decision about a workload has waited for them.
+        if view.replicas.is_none() || start.is_none() || !snapshot.views.iter().any(is_unheard) {
+            return None;
+        }
+        let mut known = snapshot.clone();
+        for cluster in &mut known.views {
+            cluster.joined &= !is_unheard(cluster);
+        }
+        Some(known)
+    }
+
     fn is_exclusive(&self, view: &core_template::Template) -> bool {
         let (policies, cluster_policies) = self.world.policies();
         select::policy(view, &policies, &cluster_policies)
             .is_some_and(|policy| policy.spec.failover.prefer == FailoverPreference::Exclusivity)
+    }
+}
+
+fn is_listed(decided: Option<&Decided>, cluster: &str) -> bool {
+    decided.is_some_and(|decided| decided.spec.clusters.iter().any(|target| target.name == cluster))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::{self, agent_message::Message, digest_reply::Item};
+    use serde_json::json;
+
+    use super::*;
+    use crate::machine::{Machine, Word};
+    use crate::observe::{Key, Kind};
+    use crate::testing::{self, until};
+
+    const API: &str = "/apis/federation.rs/v1alpha1";
+
+    fn web() -> Key {
+        Key::new(Kind::find("apps", "deployments").expect("a kind"), "shop", "web")
+    }
+
+    /// A controller that runs, and whose store has a Deployment of three replicas, all of them in Taiwan.
+    async fn controller() -> Machine {
+        let machine = testing::machine().await;
+        let collections = machine.declare(&["deployments"]);
+        for name in ["taiwan", "tokyo"] {
+            let cluster = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "Cluster",
+                "metadata": {"name": name, "uid": name}, "spec": {}});
+            machine.observe(&format!("{API}/clusters"), Word::Present(cluster));
+        }
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 3},
+            "metadata": {"namespace": "shop", "name": "web", "uid": "u", "generation": 1, "resourceVersion": "1"}});
+        machine.observe("/apis/apps/v1/deployments", Word::Present(deployment));
+        let template = json!({"apiVersion": "apps/v1", "kind": "Deployment", "resource": "deployments", "name": "web", "uid": "u"});
+        let placement = json!({"metadata": {"namespace": "shop", "name": "deployments.apps.web"},
+            "spec": {"template": template, "clusters": [{"name": "taiwan", "replicas": 3}], "epoch": 50}});
+        machine.observe(&format!("{API}/placements"), Word::Present(placement));
+        for collection in collections {
+            machine.observe(&collection, Word::Synced);
+        }
+        machine.start(1);
+        machine
+    }
+
+    fn says(hub: &Machine, cluster: &str, message: Message) {
+        assert!(hub.agent_said(cluster, Some(v1::AgentMessage { message: Some(message) })));
+    }
+
+    /// An agent connects, says what it holds if it is to, and is judged by its heartbeat.
+    async fn comes(hub: &Machine, cluster: &str, holds: Option<v1::DigestReply>) {
+        hub.agent_connected(cluster);
+        says(hub, cluster, Message::Hello(v1::Hello::default()));
+        if let Some(holds) = holds {
+            says(hub, cluster, Message::DigestReply(holds));
+        }
+        says(hub, cluster, Message::Heartbeat(v1::Heartbeat { api_ok: true, ..v1::Heartbeat::default() }));
+        until(|| {
+            let snapshot = hub.board.snapshot();
+            snapshot.views.iter().any(|view| view.name == cluster && view.verdict == Verdict::Healthy)
+        })
+        .await;
+    }
+
+    fn placed(hub: &Machine) -> Vec<(String, Option<i64>)> {
+        let decided = hub.world.decided(&web()).expect("it was placed");
+        decided.spec.clusters.iter().map(|target| (target.name.clone(), target.replicas)).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_cluster_runs_of_which_the_store_knows_nothing_is_where_the_next_decision_starts() {
+        let hub = controller().await;
+        let nothing_else = v1::DigestReply { equal: true, ..v1::DigestReply::default() };
+        comes(&hub, "taiwan", Some(nothing_else)).await;
+        // The backup is from before Tokyo joined. Nothing is given to it before it has said what it holds.
+        comes(&hub, "tokyo", None).await;
+        hub.ear.look_at_all();
+        until(|| hub.is_idle()).await;
+        let share = |name: &str, replicas| (name.to_owned(), Some(replicas));
+        assert_eq!(placed(&hub), [share("taiwan", 3)]);
+        let item = Item {
+            key: Some(web().to_wire()),
+            uid: "u".into(),
+            generation: 1,
+            epoch: 16,
+            hash: 1,
+            replicas: Some(2),
+        };
+        says(
+            &hub,
+            "tokyo",
+            Message::DigestReply(v1::DigestReply { items: vec![item], ..Default::default() }),
+        );
+        until(|| placed(&hub) == [share("taiwan", 3), share("tokyo", 2)]).await;
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_holds_nothing_is_given_something_when_it_has_said_so() {
+        let hub = controller().await;
+        comes(&hub, "taiwan", Some(v1::DigestReply { equal: true, ..v1::DigestReply::default() })).await;
+        comes(&hub, "tokyo", Some(v1::DigestReply::default())).await;
+        until(|| placed(&hub).iter().any(|(name, _)| name == "tokyo")).await;
     }
 }

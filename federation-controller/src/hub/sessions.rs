@@ -239,6 +239,11 @@ impl Sessions {
         self.0.members.read().get(cluster).is_some_and(|member| member.session.lock().is_compared())
     }
 
+    /// Whether a cluster's agent has ever said to this hub what it holds.
+    pub(crate) fn has_told(&self, cluster: &str) -> bool {
+        self.0.members.read().get(cluster).is_some_and(|member| member.session.lock().has_told())
+    }
+
     /// What a cluster's agent says that it holds of an object, where that is not what it is to hold.
     pub(crate) fn claim(&self, cluster: &str, key: &Key) -> Option<v1::digest_reply::Item> {
         self.0.members.read().get(cluster)?.session.lock().claim(key).cloned()

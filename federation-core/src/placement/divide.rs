@@ -32,7 +32,10 @@ pub(super) fn duplicate(request: &Request<'_>, replicas: i64, placed: &mut [Plac
     });
     for placed in placed.iter_mut() {
         match placed.standing {
-            Standing::Open | Standing::Capped => placed.explain(rules::DUPLICATE, "runs all replicas"),
+            Standing::Open | Standing::Capped => {
+                placed.explain(rules::DUPLICATE, "runs all replicas");
+                placed.replicas = all_replicas(request, placed, replicas);
+            }
             Standing::Fixed => {
                 placed.replicas = placed.held.and_then(|held| held.replicas);
                 placed.leaving = placed.held.is_some_and(|held| held.leaving);
@@ -41,12 +44,24 @@ pub(super) fn duplicate(request: &Request<'_>, replicas: i64, placed: &mut [Plac
             Standing::Draining | Standing::Unselected => {
                 placed.leaving = true;
                 // None means all of the template's replicas; 0 was decided earlier, and stays decided.
-                placed.replicas = placed.held.filter(|held| held.leaving).and_then(|held| held.replicas);
+                let decided = placed.held.filter(|held| held.leaving).and_then(|held| held.replicas);
+                placed.replicas = decided.or_else(|| all_replicas(request, placed, replicas));
                 leave(request, placed, ready_elsewhere || replicas == 0);
             }
             Standing::Refused => {}
         }
     }
+}
+
+/// What "all replicas" are: what the template says. While it may say less than was wanted, because the store was restored, no cluster runs fewer
+/// than it was told to; so that this is known of it at the next decision, the number is written down meanwhile.
+fn all_replicas(request: &Request<'_>, placed: &mut Placed<'_>, replicas: i64) -> Option<i64> {
+    let reason = request.restored?;
+    let held = placed.held_replicas();
+    if held > replicas {
+        placed.explain(rules::RESTORED, format!("keeps {held}, and {replicas} are wanted: {reason}"));
+    }
+    Some(held.max(replicas))
 }
 
 /// The template's replicas are divided.

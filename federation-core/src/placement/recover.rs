@@ -2,7 +2,7 @@
 //!
 //! A store that was restored from a backup has an older decision about an object than members hold copies of, or none at all. Decided from
 //! that, replicas that run would be taken for none: given to others anew, and taken away where they are. So the next decision starts from
-//! what members say that they hold by decisions which are newer than the store's.
+//! what members say that they hold by decisions which are newer than the store's, and from what those hold that it does not list at all.
 
 use crate::api::{ClusterTarget, PlacementSpec};
 
@@ -17,23 +17,30 @@ pub struct Claim {
     pub replicas: Option<i64>,
 }
 
-/// The decision from which the next one starts. `None`: from the store's, because nobody holds a newer one.
+/// The decision from which the next one starts. `None`: from the store's, because nobody holds a newer one, nor a copy where it lists none: a
+/// cluster stays in it until its copy is known to be gone, so that such a copy is of a decision which the store has forgotten, however new
+/// its own is.
 pub fn recover(current: Option<&PlacementSpec>, claims: &[Claim]) -> Option<PlacementSpec> {
     let known = current.map_or(0, |current| current.epoch);
     let mut next = current.cloned().unwrap_or_default();
     let mut newer = false;
-    for claim in claims.iter().filter(|claim| claim.epoch > known) {
+    for claim in claims {
         let Some(replicas) = claim.replicas else { continue };
-        newer = true;
         let replicas = Some(replicas.max(0));
         match next.clusters.iter_mut().find(|target| target.name == claim.cluster) {
-            Some(target) => (target.replicas, target.leaving, target.lost) = (replicas, false, false),
+            Some(target) if claim.epoch > known => {
+                (target.replicas, target.leaving, target.lost) = (replicas, false, false);
+            }
+            // A decision that says no number leaves it to the template, of which the store may have an older one.
+            Some(target) if claim.epoch == known && target.replicas.is_none() => target.replicas = replicas,
+            Some(_) => continue,
             None => next.clusters.push(ClusterTarget {
                 name: claim.cluster.clone(),
                 replicas,
                 ..ClusterTarget::default()
             }),
         }
+        newer = true;
     }
     next.clusters.sort_by(|a, b| a.name.cmp(&b.name));
     newer.then_some(next)
@@ -66,6 +73,14 @@ mod tests {
         let expect =
             [("osaka".to_owned(), Some(1)), ("taiwan".to_owned(), Some(0)), ("tokyo".to_owned(), Some(3))];
         assert_eq!(told(next), expect);
+    }
+
+    #[test]
+    fn what_is_held_where_no_decision_says_so_counts_however_old_it_is() {
+        let clusters = vec![ClusterTarget { name: "taiwan".into(), replicas: Some(3), ..Default::default() }];
+        let current = PlacementSpec { clusters, epoch: 10_008, ..PlacementSpec::default() };
+        let next = recover(Some(&current), &[claim("taiwan", 16, Some(0)), claim("tokyo", 16, Some(3))]);
+        assert_eq!(told(next), [("taiwan".to_owned(), Some(3)), ("tokyo".to_owned(), Some(3))]);
     }
 
     #[test]

@@ -312,6 +312,29 @@ fn a_restored_store_takes_nothing_away_and_replaces_what_is_lost() {
 }
 
 #[test]
+fn where_every_cluster_runs_all_a_restored_store_takes_nothing_away_either() {
+    let mut world = World::new(Some(5), &["osaka", "taiwan", "tokyo"]);
+    world.policy(json!({"replicas": {"mode": "Duplicate"}}));
+    check(&world.step(), "osaka taiwan tokyo");
+    // The template of the backup says three, by the same decision; Tokyo's agent is not there.
+    let claim = |cluster: &str| Claim { cluster: cluster.into(), epoch: 1, replicas: Some(5) };
+    world.current = recover(world.current.as_ref(), &[claim("osaka"), claim("taiwan")]);
+    world.restored = Some("the store was restored");
+    world.template.replicas = Some(3);
+    let decision = world.step();
+    check(&decision, "osaka=5 taiwan=5 tokyo=3");
+    assert_eq!(rule(&decision, "osaka"), rules::RESTORED);
+    // A user who wants fewer gets them when a person has confirmed the store.
+    world.template.replicas = Some(1);
+    world.taint("taiwan", TaintEffect::NoExecute);
+    check(&world.step(), "osaka=5 taiwan=5! tokyo=3");
+    world.template.replicas = Some(6);
+    check(&world.step(), "osaka=6 taiwan=5! tokyo=6");
+    world.restored = None;
+    check(&world.step(), "osaka taiwan=5! tokyo");
+}
+
+#[test]
 fn a_copy_that_only_its_member_knows_of_goes_after_its_replacement_is_ready() {
     let mut world = World::new(Some(2), &["taiwan", "tokyo"]);
     // A backup knows of no decision; Tokyo runs both, and Taiwan, which was told of it once, none.

@@ -120,6 +120,12 @@ impl Outbox {
         self.applied.put(key, applied);
     }
 
+    /// Something else is to be applied: its outcome is told though it may read as the last one did. A store that was restored from a backup gives
+    /// the same epoch and generation to other contents.
+    pub(super) fn expect_applied(&mut self, key: &Key) {
+        self.applied.values.remove(key);
+    }
+
     /// The last outcome for an object, if there is one.
     pub(super) fn last_applied(&self, key: &Key) -> Option<&v1::Applied> {
         self.applied.values.get(key).map(|(applied, _)| applied)

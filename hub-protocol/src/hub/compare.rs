@@ -116,6 +116,7 @@ impl Session {
             }
         }
         self.link = Link::Up;
+        self.told = true;
         self.first.clear();
         self.then.clear();
         for (key, entry) in &self.table {

@@ -155,6 +155,7 @@ impl Session {
         match self.desired.offer(entry.clone()) {
             Offer::Taken => {
                 self.refusals.forget(&key);
+                self.outbox.expect_applied(&key);
                 self.leases.note(&entry);
                 self.actions.push_back(Action::Persist(Persist::Put(entry.clone())));
                 self.actions.push_back(Action::Apply(entry));
