@@ -394,6 +394,14 @@ impl World {
         }
     }
 
+    /// What one member said of a template is of before now.
+    pub(crate) fn age_report(&self, key: &Key, cluster: &str) {
+        if let Some(report) = self.0.write().reports.get_mut(key).and_then(|reports| reports.get_mut(cluster))
+        {
+            Arc::make_mut(report).age();
+        }
+    }
+
     /// Forgets what one member said of the template of that uid; what it said of a namesake stands.
     pub(crate) fn forget_report(&self, key: &Key, cluster: &str, uid: &str) {
         let mut inner = self.0.write();
