@@ -36,6 +36,8 @@ pub(crate) struct Checks {
     permits: BTreeSet<(String, String, u64)>,
     /// Templates whose users asked for the copies to go.
     deleted: BTreeSet<String>,
+    /// Templates whose users left the copies to the members' own users, who take them away.
+    orphaned: BTreeSet<String>,
     /// Clusters that a policy left out at some time.
     excluded: BTreeSet<String>,
     /// Newest (epoch, generation) that was applied, by cluster and object.
@@ -71,6 +73,12 @@ impl Checks {
         self.deleted.insert(uid.to_owned());
     }
 
+    /// A user deleted a template and left its copies where they are: what becomes of them is no doing of the federation's, also when the store
+    /// is restored from before that.
+    pub(crate) fn user_orphans(&mut self, uid: &str) {
+        self.orphaned.insert(uid.to_owned());
+    }
+
     /// A policy leaves a cluster out.
     pub(crate) fn policy_excludes(&mut self, cluster: &str) {
         self.excluded.insert(cluster.to_owned());
@@ -89,7 +97,7 @@ impl Checks {
 
     /// The last ready pods of a workload go.
     pub(crate) fn last_ready_goes(&self, uid: &str, pods: usize) -> Result<(), Violation> {
-        if self.deleted.contains(uid) {
+        if self.deleted.contains(uid) || self.orphaned.contains(uid) {
             return Ok(());
         }
         Err(Violation(format!("the last of {pods} ready pods of uid {uid} went before others were ready")))

@@ -66,7 +66,7 @@ impl World {
             self.step(STEP_MS)?;
             self.note_floors(&acts, &mut floors);
             if !course.noise && self.now < course.lost_until {
-                self.keep_floors(&mut floors)?;
+                self.keep_floors(course.lost, &mut floors)?;
             }
         }
         let must = match course.hub {
@@ -208,14 +208,24 @@ impl World {
         }
     }
 
-    /// Who took something over runs it as long as what was lost is.
-    fn keep_floors(&self, floors: &mut Floors) -> Result<(), Violation> {
+    /// Who took something over runs it as long as what was lost is, or others run it all in its place: a hub that is back hears one survivor
+    /// after the other.
+    fn keep_floors(&self, lost: usize, floors: &mut Floors) -> Result<(), Violation> {
+        let mut together: BTreeMap<String, i64> = BTreeMap::new();
+        for ((_, uid), (floor, _)) in floors.iter() {
+            *together.entry(uid.clone()).or_default() += floor;
+        }
+        let replaced = |uid: &str| {
+            let ready = self.ready(Some(uid)).into_iter().enumerate();
+            let ready: usize = ready.filter(|(index, _)| *index != lost).map(|(_, ready)| ready).sum();
+            ready as i64 >= together[uid]
+        };
         for ((index, uid), (floor, reached)) in floors {
             let site = &self.sites[*index];
             let runs = site.member.copies.values().find(|copy| copy.uid == *uid).and_then(Copy::replicas);
             *reached |= runs >= Some(*floor);
             let gave_up = site.disk.plans.acted.is_none() && site.disk.replicas(uid) < Some(*floor);
-            if gave_up || (*reached && runs < Some(*floor)) {
+            if (gave_up || (*reached && runs < Some(*floor))) && !replaced(uid) {
                 return Err(Violation(format!(
                     "{}: it took over and ran {floor} replicas of uid {uid}, and gives them up before what was lost is back",
                     site.name

@@ -9,14 +9,9 @@ use parking_lot::Mutex;
 use crate::{Bug, Story, Tally, Violation, World};
 
 /// What is known and not mended yet: see docs/adr/0015-simulation.md.
-const OPEN: [&str; 4] = [
-    "went before others were ready",
-    "it leaves c",
-    "before what was lost is back",
-    "users are still sent to",
-];
+const OPEN: [&str; 1] = ["it leaves c"];
 /// What is open may not become more than one world in so many.
-const OPEN_AT_MOST: u64 = 200;
+const OPEN_AT_MOST: u64 = 2_000;
 
 /// Which world it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

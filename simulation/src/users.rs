@@ -190,8 +190,8 @@ fn write_configmap(store: &mut Store, path: &str, checks: &mut Checks, dice: &mu
 fn delete(store: &mut Store, path: &str, checks: &mut Checks, dice: &mut Dice) {
     let orphan = dice.chance(300);
     let uid = store.data.objects.get(path).and_then(|object| object.pointer("/metadata/uid"));
-    if let Some(uid) = uid.and_then(Value::as_str).filter(|_| !orphan && !store.is_deleting(path)) {
-        checks.user_deletes(uid);
+    if let Some(uid) = uid.and_then(Value::as_str).filter(|_| !store.is_deleting(path)) {
+        if orphan { checks.user_orphans(uid) } else { checks.user_deletes(uid) }
     }
     store.delete(path, if orphan { "Orphan" } else { "Background" });
 }

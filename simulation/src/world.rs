@@ -218,6 +218,12 @@ impl World {
                 (why, since) = (reason, self.now);
             }
         }
+        for (path, placement) in &self.store.0.lock().data.objects {
+            if path.contains("/placements/") || path.contains("/clusters/") {
+                self.checks
+                    .note(self.now, || format!("{path}: {} {}", placement["spec"], placement["status"]));
+            }
+        }
         Err(Violation(format!("it did not converge within {} s of the last fault: {why}", CALM_MS / 1000)))
     }
 
@@ -241,7 +247,13 @@ impl World {
                 serves(site, self.now) && sent(&self.servers[0], &site.address)
             })
             .collect();
-        let working = self.sites.iter().filter(|site| serves(site, self.now)).count();
+        // A stray, as a restored store leaves them, is nowhere where users are sent.
+        let placed = self.store.0.lock().data.objects.get(&users::placement_of(users::SERVICE)).cloned();
+        let is_placed = |site: &&Site| {
+            let clusters = placed.as_ref().and_then(|placed| placed.pointer("/spec/clusters")?.as_array());
+            clusters.is_some_and(|clusters| clusters.iter().any(|target| target["name"] == *site.name))
+        };
+        let working = self.sites.iter().filter(is_placed).filter(|site| serves(site, self.now)).count();
         if answered.is_empty() || working < 2 {
             return Ok(());
         }
