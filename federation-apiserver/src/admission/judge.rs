@@ -6,7 +6,7 @@ use apimachinery::{ApiError, labels::labels_of, status::Reason};
 use serde_json::{Value, json};
 
 use super::{
-    matching::{Operation, Subject},
+    matching::{Chosen, Operation, Subject},
     policy::{
         self, Binding, Misconfigured, Request,
         authority::Decisions,
@@ -14,7 +14,8 @@ use super::{
     },
 };
 use crate::{
-    registry::Served,
+    crd::conversion,
+    registry::{Kind, KindRef, Served},
     store::{Key, ResourceKey, Snapshot},
     verbs::Call,
 };
@@ -25,17 +26,29 @@ pub(super) struct Asked<'a> {
     pub(super) snapshot: Snapshot,
     pub(super) served: Arc<Served>,
     pub(super) decisions: Arc<Decisions>,
+    /// The other versions in which the kind is served.
+    pub(super) others: Vec<KindRef>,
 }
 
 impl<'a> Asked<'a> {
     /// A write by a call; none if its kind is exempt: policies do not judge themselves, or a bad one could not be removed.
     pub(super) fn new(call: &'a Call) -> Option<Self> {
-        (call.kind.group != "admissionregistration.k8s.io").then(|| Self {
-            call,
-            snapshot: call.shared.storage.snapshot(),
-            served: call.shared.served(),
-            decisions: Arc::default(),
+        (call.kind.group != "admissionregistration.k8s.io").then(|| {
+            let served = call.shared.served();
+            Self {
+                call,
+                snapshot: call.shared.storage.snapshot(),
+                others: served.other_versions(&call.kind),
+                served,
+                decisions: Arc::default(),
+            }
         })
+    }
+
+    /// An object of the call's kind in another version.
+    pub(super) async fn shown(&self, kind: &Kind, object: Option<&Value>) -> Result<Option<Value>, ApiError> {
+        let Some(object) = object else { return Ok(None) };
+        conversion::between(&self.call.shared.storage, &self.call.kind, kind, object.clone()).await.map(Some)
     }
 
     /// A write of `new` in place of `old`, either of which may be absent.
@@ -45,7 +58,18 @@ impl<'a> Asked<'a> {
         new: Option<&'r Value>,
         dry_run: bool,
     ) -> Request<'r> {
-        let (call, kind) = (self.call, &self.call.kind);
+        self.request_as(&self.call.kind, old, new, dry_run)
+    }
+
+    /// The same with objects that are in this version of the call's kind.
+    pub(super) fn request_as<'r>(
+        &'r self,
+        kind: &'r Kind,
+        old: Option<&'r Value>,
+        new: Option<&'r Value>,
+        dry_run: bool,
+    ) -> Request<'r> {
+        let (call, own) = (self.call, &self.call.kind);
         let (operation, verb) = match (old, new) {
             (None, _) => (Operation::Create, "create"),
             (Some(_), Some(_)) => (Operation::Update, "update"),
@@ -77,7 +101,10 @@ impl<'a> Asked<'a> {
             object: new,
             old,
         };
-        let request = policy::request_value(&subject, kind.kind, namespace, &call.user, dry_run);
+        let mut request = policy::request_value(&subject, kind.kind, namespace, &call.user, dry_run);
+        request["requestKind"] = json!({"group": own.group, "version": own.version, "kind": own.kind});
+        request["requestResource"] =
+            json!({"group": own.group, "version": own.version, "resource": own.plural});
         let authorizer = self.decisions.variable(call, verb, name);
         Request { subject, request, namespace: found, authorizer }
     }
@@ -104,7 +131,8 @@ pub(crate) async fn judge(
     };
     for bound in &state.validating {
         let (policy, binding) = (&bound.policy, &bound.binding);
-        if !policy.frame.is_for(&request) || !binding.is_for(&request.subject) {
+        let Some(chosen) = policy.frame.chosen(&request, &asked.others) else { continue };
+        if !binding.is_for(&request.subject, &asked.others) {
             continue;
         }
         let name = &policy.frame.name;
@@ -120,8 +148,16 @@ pub(crate) async fn judge(
                 continue;
             }
         };
+        let in_other;
+        let seen = match chosen {
+            Chosen::Own => &request,
+            Chosen::Other(kind) => {
+                in_other = (asked.shown(kind, old).await?, asked.shown(kind, new).await?);
+                &asked.request_as(kind, in_other.0.as_ref(), in_other.1.as_ref(), dry_run)
+            }
+        };
         for params in &params {
-            let verdict = ask(&asked, policy, params.as_ref(), &request).await;
+            let verdict = ask(&asked, policy, params.as_ref(), seen).await;
             let actions = binding.spec["validationActions"].as_array().map(Vec::as_slice).unwrap_or_default();
             for failure in &verdict.failures {
                 for action in actions.iter().filter_map(Value::as_str) {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use apimachinery::labels::{Selector, labels_of};
 use serde_json::Value;
 
+use crate::registry::KindRef;
+
 /// What a write does, as policies name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -39,27 +41,52 @@ pub(crate) struct Subject<'a> {
     pub(crate) old: Option<&'a Value>,
 }
 
-/// Whether constraints choose a request. Absent constraints choose all.
-pub(crate) fn matches(constraints: &Value, subject: &Subject<'_>) -> bool {
+/// In which version of its kind a request is chosen.
+#[derive(Clone, Copy)]
+pub(crate) enum Chosen<'a> {
+    /// In that which it asks for.
+    Own,
+    /// In another one of the same objects, which the rules name (`matchPolicy: Equivalent`).
+    Other(&'a KindRef),
+}
+
+/// Whether constraints choose a request, and in which version of its kind; `others` are the other versions that are served.
+/// Absent constraints choose all (`policy/matching.Matcher`).
+pub(crate) fn chosen<'a>(
+    constraints: &Value,
+    subject: &Subject<'_>,
+    others: &'a [KindRef],
+) -> Option<Chosen<'a>> {
     if constraints.is_null() {
-        return true;
+        return Some(Chosen::Own);
     }
-    let rules = |name: &str| constraints[name].as_array().map(Vec::as_slice).unwrap_or_default();
-    if rules("excludeResourceRules").iter().any(|rule| rule_matches(rule, subject)) {
-        return false;
+    let others = if constraints["matchPolicy"] == "Exact" { &[] } else { others };
+    let by = |name: &str| {
+        let rules = constraints[name].as_array().map(Vec::as_slice).unwrap_or_default();
+        let matched = |subject: &Subject<'_>| rules.iter().any(|rule| rule_matches(rule, subject));
+        let as_other = |kind: &&KindRef| {
+            let (group, version, resource) = (kind.group, kind.version, kind.plural);
+            matched(&Subject { group, version, resource, ..subject.clone() })
+        };
+        match (rules.is_empty(), matched(subject)) {
+            (true, _) => None,
+            (false, true) => Some(Chosen::Own),
+            (false, false) => others.iter().find(as_other).map(Chosen::Other),
+        }
+    };
+    if by("excludeResourceRules").is_some() {
+        return None;
     }
-    let included = rules("resourceRules");
-    if !included.is_empty() && !included.iter().any(|rule| rule_matches(rule, subject)) {
-        return false;
-    }
+    let unruled = constraints["resourceRules"].as_array().is_none_or(Vec::is_empty);
+    let found = if unruled { Chosen::Own } else { by("resourceRules")? };
     let in_namespace = match &subject.namespace_labels {
         Some(labels) => selects(&constraints["namespaceSelector"], labels),
         None => true,
     };
-    let chosen = |object: Option<&Value>| {
+    let selected = |object: Option<&Value>| {
         object.is_some_and(|object| selects(&constraints["objectSelector"], &labels_of(object)))
     };
-    in_namespace && (chosen(subject.object) || chosen(subject.old))
+    (in_namespace && (selected(subject.object) || selected(subject.old))).then_some(found)
 }
 
 fn selects(selector: &Value, labels: &BTreeMap<String, String>) -> bool {
@@ -115,6 +142,10 @@ mod tests {
         }
     }
 
+    fn matches(constraints: &Value, subject: &Subject<'_>) -> bool {
+        chosen(constraints, subject, &[]).is_some()
+    }
+
     fn constraints(resources: &Value) -> Value {
         json!({"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": resources}]})
     }
@@ -147,5 +178,30 @@ mod tests {
         rules["namespaceSelector"] = json!({});
         rules["objectSelector"] = json!({"matchLabels": {"app": "db"}});
         assert!(!matches(&rules, &subject("deployments", "", &object)));
+    }
+
+    #[test]
+    fn another_version_of_the_same_objects_is_meant_unless_it_must_be_exact() {
+        let (object, served) = (json!({}), crate::registry::Registry::get());
+        let others: Vec<KindRef> = served
+            .find("autoscaling", "v1", "horizontalpodautoscalers")
+            .map(KindRef::Fixed)
+            .into_iter()
+            .collect();
+        let asked = Subject {
+            group: "autoscaling",
+            version: "v2",
+            ..subject("horizontalpodautoscalers", "", &object)
+        };
+        let mut rules = json!({"resourceRules": [{"apiGroups": ["autoscaling"], "apiVersions": ["v1"], "operations": ["*"],
+            "resources": ["horizontalpodautoscalers"]}]});
+        assert!(
+            matches!(chosen(&rules, &asked, &others), Some(Chosen::Other(kind)) if kind.version == "v1"),
+            "the rules name v1"
+        );
+        let excluded = json!({"excludeResourceRules": rules["resourceRules"]});
+        assert!(chosen(&excluded, &asked, &others).is_none(), "what is excluded is so in each version");
+        rules["matchPolicy"] = "Exact".into();
+        assert!(chosen(&rules, &asked, &others).is_none(), "only v1 is meant");
     }
 }

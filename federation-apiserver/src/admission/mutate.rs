@@ -15,13 +15,18 @@ use serde_json::Value;
 
 use super::{
     judge::Asked,
+    matching::Chosen,
     policy::{
         Bound, Misconfigured, Request, State,
         mutating::{Change, MutatingPolicy, Mutation},
     },
     webhook::{self, Turns},
 };
-use crate::verbs::{Call, settle_mutated};
+use crate::{
+    crd::conversion,
+    registry::{Kind, KindRef},
+    verbs::{Call, settle_mutated},
+};
 
 /// Whether nobody changes anything, as most often.
 pub(crate) fn nobody_mutates(call: &Call) -> bool {
@@ -66,6 +71,8 @@ struct Invocation<'a> {
     policy: &'a MutatingPolicy,
     binding: &'a str,
     params: Option<Value>,
+    /// The version of the kind that it asks for, if it is not the request's own.
+    seen: Option<&'a KindRef>,
 }
 
 /// The mutating policies of one write.
@@ -95,15 +102,21 @@ impl<'a> Policies<'a> {
         let request = asked.request(old, Some(object), dry_run);
         let (mut invocations, mut faults) = (Vec::new(), Vec::new());
         for Bound { policy, binding } in &state.mutating {
-            if !policy.frame.is_for(&request) || !binding.is_for(&request.subject) {
+            let Some(chosen) = policy.frame.chosen(&request, &asked.others) else { continue };
+            if !binding.is_for(&request.subject, &asked.others) {
                 continue;
             }
+            let seen = match chosen {
+                Chosen::Own => None,
+                Chosen::Other(kind) => Some(kind),
+            };
             let name = &policy.frame.name;
             match policy.frame.params(&asked.snapshot, &*asked.served, binding, &request) {
                 Ok(all) => invocations.extend(all.into_iter().map(|params| Invocation {
                     policy,
                     binding: &binding.name,
                     params,
+                    seen,
                 })),
                 Err(_) if policy.frame.ignore_failures => {}
                 Err(Misconfigured::Policy(why)) => {
@@ -162,23 +175,58 @@ impl<'a> Policies<'a> {
         invocation: &Invocation<'_>,
         object: Value,
     ) -> Result<Result<Value, (Value, Vec<String>)>, ApiError> {
+        let Some(kind) = invocation.seen else {
+            let old = self.old;
+            return self.invoke_as(invocation, &self.asked.call.kind, old, object).await;
+        };
+        let call = self.asked.call;
+        let old = self.asked.shown(kind, self.old).await?;
+        let shown = self.asked.shown(kind, Some(&object)).await?.unwrap_or_default();
+        let made = self.invoke_as(invocation, kind, old.as_ref(), shown.clone()).await?;
+        let (next, why) = match made {
+            Ok(next) => (next, None),
+            Err((next, why)) => (next, Some(why)),
+        };
+        let next = if next == shown {
+            object
+        } else {
+            let mut next = conversion::between(&call.shared.storage, kind, &call.kind, next).await?;
+            call.canonicalise(&mut next);
+            settle_mutated(&call.kind, &mut next, &object)?;
+            next
+        };
+        Ok(match why {
+            None => Ok(next),
+            Some(why) => Err((next, why)),
+        })
+    }
+
+    /// The same with objects that are in this version of the kind.
+    async fn invoke_as(
+        &self,
+        invocation: &Invocation<'_>,
+        kind: &Kind,
+        old: Option<&Value>,
+        object: Value,
+    ) -> Result<Result<Value, (Value, Vec<String>)>, ApiError> {
         let (policy, params) = (invocation.policy, invocation.params.as_ref());
         let mut current = object;
-        match self.meets(policy, params, &current).await {
+        match self.meets(policy, params, &self.request(kind, old, &current)).await {
             Ok(true) => {}
             Ok(false) => return Ok(Ok(current)),
             Err(why) => return Ok(Err((current, vec![why]))),
         }
         let mut failed = Vec::new();
         for mutation in &policy.mutations {
-            let change = match self.change(policy, mutation, params, &current).await {
+            let change = match self.change(policy, mutation, params, &self.request(kind, old, &current)).await
+            {
                 Ok(change) => change,
                 Err(why) => {
                     failed.push(why);
                     continue;
                 }
             };
-            match changed(self.asked.call, &current, &change)? {
+            match changed(self.asked.call, kind, &current, &change)? {
                 Ok(next) => current = next,
                 Err(why) => failed.push(why),
             }
@@ -186,19 +234,18 @@ impl<'a> Policies<'a> {
         Ok(if failed.is_empty() { Ok(current) } else { Err((current, failed)) })
     }
 
-    fn request<'r>(&'r self, object: &'r Value) -> Request<'r> {
-        self.asked.request(self.old, Some(object), self.dry_run)
+    fn request<'r>(&'r self, kind: &'r Kind, old: Option<&'r Value>, object: &'r Value) -> Request<'r> {
+        self.asked.request_as(kind, old, Some(object), self.dry_run)
     }
 
     async fn meets(
         &self,
         policy: &MutatingPolicy,
         params: Option<&Value>,
-        object: &Value,
+        request: &Request<'_>,
     ) -> Result<bool, String> {
-        let request = self.request(object);
         loop {
-            let outcome = policy.meets(params, &request);
+            let outcome = policy.meets(params, request);
             if !self.asked.decisions.learn(self.asked.call).await {
                 return outcome;
             }
@@ -210,11 +257,10 @@ impl<'a> Policies<'a> {
         policy: &MutatingPolicy,
         mutation: &Mutation,
         params: Option<&Value>,
-        object: &Value,
+        request: &Request<'_>,
     ) -> Result<Change, String> {
-        let request = self.request(object);
         loop {
-            let outcome = policy.change(mutation, params, &request);
+            let outcome = policy.change(mutation, params, request);
             if !self.asked.decisions.learn(self.asked.call).await {
                 return outcome;
             }
@@ -227,9 +273,15 @@ fn denied(policy: &str, binding: &str, why: &str) -> String {
 }
 
 /// The object after a change, with types checked and defaults filled in, or why the change does not fit.
-fn changed(call: &Call, before: &Value, change: &Change) -> Result<Result<Value, String>, ApiError> {
+fn changed(
+    call: &Call,
+    kind: &Kind,
+    before: &Value,
+    change: &Change,
+) -> Result<Result<Value, String>, ApiError> {
     let mut next = match change {
-        Change::Apply(configuration) => match call.typed(|kind| merged(kind, before, configuration)) {
+        Change::Apply(configuration) => match call.typed_as(kind, |kind| merged(kind, before, configuration))
+        {
             Ok(next) => next,
             Err(why) => return Ok(Err(format!("error applying patch: {why}"))),
         },
@@ -245,13 +297,12 @@ fn changed(call: &Call, before: &Value, change: &Change) -> Result<Result<Value,
             }
         }
     };
-    let kind = &call.kind;
     if let Some(report) = call.shared.schemas().validate(kind.group, kind.version, kind.kind, &next)
         && let Some(first) = report.mismatches.first()
     {
         return Err(ApiError::internal(first));
     }
-    call.canonicalise(&mut next);
+    call.canonicalise_as(kind, &mut next);
     settle_mutated(kind, &mut next, before)?;
     Ok(Ok(next))
 }

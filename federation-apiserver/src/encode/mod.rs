@@ -77,6 +77,19 @@ pub(crate) fn object(
     Ok(written(kind, format, &value))
 }
 
+/// An object that is not stored as such, in the view that was asked for.
+pub(crate) fn in_view(kind: &Kind, format: Format, value: Value, now: Timestamp) -> Value {
+    match format.view {
+        View::Object => value,
+        View::Metadata => metadata(&value),
+        View::Table => {
+            let version = value["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+            let meta = ListMeta { resource_version: version.unwrap_or_default(), ..ListMeta::default() };
+            table::table(kind, format.include, &meta, vec![value], now, true)
+        }
+    }
+}
+
 fn written(kind: &Kind, format: Format, value: &Value) -> (&'static str, Vec<u8>) {
     if kind.custom.is_some() && format.view == View::Object {
         respond::encode_custom(format, value)

@@ -9,6 +9,8 @@ pub const JSON: &str = "application/json";
 pub const YAML: &str = "application/yaml";
 /// Kubernetes' protobuf envelope.
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+/// Configurations that are applied.
+pub const APPLY: &str = "application/apply-patch+yaml";
 
 /// How bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

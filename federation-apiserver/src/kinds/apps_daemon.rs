@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind, count},
-    validation::{immutable, intstr, non_negative, set, set_text, text, workload},
+    validation::{immutable, intstr, non_negative, set, set_text, status, text, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -47,6 +47,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     prepare_update,
     validate,
     validate_update: |new, old, faults| {
+        status::validate_collisions(new, old, faults);
         immutable(&new["spec"]["selector"], &old["spec"]["selector"], &"spec.selector".into(), faults);
     },
     ..Kind::BUILT_IN
@@ -55,6 +56,22 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
 /// The counts that are told even when they are zero.
 const COUNTS: [&str; 4] =
     ["currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"];
+
+const STATUS: status::Counts = status::Counts {
+    all: &[
+        "currentNumberScheduled",
+        "numberMisscheduled",
+        "desiredNumberScheduled",
+        "numberReady",
+        "observedGeneration",
+        "updatedNumberScheduled",
+        "numberAvailable",
+        "numberUnavailable",
+        "collisionCount",
+    ],
+    parts: &[],
+    ready: "",
+};
 
 /// The annotation in which the old API kept the generation of the template, and where clients still look for it.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
@@ -95,6 +112,7 @@ fn validate(object: &Value, faults: &mut Faults) {
     workload::validate_selector(spec, &path, "daemonset", faults);
     workload::validate_template(spec, &path, "DaemonSet", faults);
     non_negative(spec, &path, &["minReadySeconds", "revisionHistoryLimit"], faults);
+    status::validate_counts(object, &STATUS, faults);
     let (strategy, path) = (&spec["updateStrategy"], path.child("updateStrategy"));
     match text(strategy, "type") {
         "OnDelete" => {}

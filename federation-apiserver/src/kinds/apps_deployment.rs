@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::federation::check_v1_annotations;
 use crate::{
     registry::{Column, Faults, Generation, Kind, count},
-    validation::{immutable, intstr, non_negative, set, set_text, workload},
+    validation::{immutable, intstr, non_negative, set, set_text, status, workload},
 };
 
 const BASE: Kind = Kind {
@@ -16,6 +16,7 @@ const BASE: Kind = Kind {
     status: true,
     scale: true,
     validate_update: |new, old, faults| {
+        status::validate_collisions(new, old, faults);
         immutable(&new["spec"]["selector"], &old["spec"]["selector"], &"spec.selector".into(), faults);
     },
     ..Kind::BUILT_IN
@@ -73,6 +74,20 @@ pub(super) const KINDS: &[&Kind] = &[
     },
 ];
 
+const COUNTS: status::Counts = status::Counts {
+    all: &[
+        "observedGeneration",
+        "replicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "unavailableReplicas",
+        "collisionCount",
+    ],
+    parts: &["updatedReplicas", "readyReplicas", "availableReplicas"],
+    ready: "readyReplicas",
+};
+
 fn default_replica_set(object: &mut Value) {
     set(object, "spec", json!({}));
     set(&mut object["spec"], "replicas", 1);
@@ -110,11 +125,13 @@ fn validate_common(object: &Value, kind: &str, faults: &mut Faults) {
 fn validate_replica_set(object: &Value, faults: &mut Faults) {
     validate_common(object, "deployment", faults);
     check_v1_annotations(object, marks::V1_REPLICA_SET_PREFERENCES, faults);
+    status::validate_counts(object, &status::REPLICAS, faults);
 }
 
 fn validate_deployment(object: &Value, faults: &mut Faults) {
     validate_common(object, "deployment", faults);
     check_v1_annotations(object, marks::V1_DEPLOYMENT_PREFERENCES, faults);
+    status::validate_counts(object, &COUNTS, faults);
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     non_negative(spec, &path, &["revisionHistoryLimit", "progressDeadlineSeconds"], faults);
     let strategy = path.child("strategy");
@@ -139,7 +156,6 @@ fn validate_deployment(object: &Value, faults: &mut Faults) {
     }
     let (deadline, ready) = (&spec["progressDeadlineSeconds"], &spec["minReadySeconds"]);
     if let (Some(deadline), ready) = (deadline.as_i64(), ready.as_i64().unwrap_or_default())
-        && deadline >= 0
         && deadline <= ready
     {
         faults.push(FieldError::invalid(

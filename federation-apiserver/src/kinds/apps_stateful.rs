@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind, count, field},
-    validation::{immutable, intstr, items_mut, non_negative, one_of, set, set_text, text, workload},
+    validation::{immutable, intstr, items_mut, non_negative, one_of, set, set_text, status, text, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -120,6 +120,7 @@ fn validate_stateful_set(object: &Value, faults: &mut Faults) {
     non_negative(&spec["ordinals"], &path.child("ordinals"), &["start"], faults);
     workload::validate_selector(spec, &path, "statefulset", faults);
     workload::validate_template(spec, &path, "StatefulSet", faults);
+    status::validate_counts(object, &COUNTS, faults);
 }
 
 fn update_strategy(strategy: &Value, path: &FieldPath, faults: &mut Faults) {
@@ -151,6 +152,20 @@ fn update_strategy(strategy: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
+const COUNTS: status::Counts = status::Counts {
+    all: &[
+        "replicas",
+        "readyReplicas",
+        "currentReplicas",
+        "updatedReplicas",
+        "availableReplicas",
+        "observedGeneration",
+        "collisionCount",
+    ],
+    parts: &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
+    ready: "status.readyReplicas",
+};
+
 /// Fields of the spec that change after creation.
 const MUTABLE: [&str; 7] = [
     "replicas",
@@ -163,6 +178,7 @@ const MUTABLE: [&str; 7] = [
 ];
 
 fn validate_stateful_set_update(new: &Value, old: &Value, faults: &mut Faults) {
+    status::validate_collisions(new, old, faults);
     let fixed = |object: &Value| {
         let mut spec = object["spec"].as_object().cloned().unwrap_or_default();
         spec.retain(|name, _| !MUTABLE.contains(&name.as_str()));

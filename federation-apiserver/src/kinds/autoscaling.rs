@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::autoscaling_v1;
 use crate::{
     registry::{Column, Conversion, Faults, Kind, field},
-    validation::{items, items_mut, one_of, quantities, required, set, set_text, text},
+    validation::{items, items_mut, non_negative, one_of, quantities, required, set, set_text, text},
 };
 
 const BASE: Kind = Kind {
@@ -220,6 +220,7 @@ fn validate(object: &Value, faults: &mut Faults) {
         faults.push(FieldError::invalid(&path.child("maxReplicas"), most, message));
     }
     reference(&spec["scaleTargetRef"], &path.child("scaleTargetRef"), faults);
+    non_negative(&object["status"], &"status".into(), &["currentReplicas", "desiredReplicas"], faults);
     for (index, metric) in items(spec, "metrics").enumerate() {
         validate_metric(metric, &path.child("metrics").index(index), faults);
     }

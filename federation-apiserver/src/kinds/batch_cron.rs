@@ -64,6 +64,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
 }];
 
 fn default(object: &mut Value) {
+    set(object, "spec", json!({}));
     let spec = &mut object["spec"];
     if !spec.is_object() {
         return;

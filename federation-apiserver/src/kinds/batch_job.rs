@@ -107,6 +107,7 @@ pub(super) fn default_spec(spec: &mut Value) {
 }
 
 fn default(object: &mut Value) {
+    set(object, "spec", json!({}));
     default_spec(&mut object["spec"]);
     // Whoever manages the selector by hand labels the pods, and gets these labels on the Job itself, too.
     if object["metadata"]["labels"].as_object().is_none_or(serde_json::Map::is_empty)

@@ -1,9 +1,12 @@
 //! core/v1 Namespace.
 
-use apimachinery::{meta::Scope, names::NameRule};
+use apimachinery::{FieldError, meta::Scope, names::NameRule};
 use serde_json::{Value, json};
 
-use crate::registry::{Column, Kind, Subresource, field};
+use crate::{
+    registry::{Column, Kind, Subresource, field},
+    validation::{deleting, text},
+};
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
     kind: "Namespace",
@@ -33,6 +36,20 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     default: label_with_its_name,
     prepare_create,
     prepare_update: keep_finalizers,
+    validate_update: |new, old, faults| {
+        let phase = text(&new["status"], "phase");
+        if phase == text(&old["status"], "phase") {
+            return;
+        }
+        let (wanted, why) = if deleting(new) {
+            ("Terminating", "may only be 'Terminating' if `deletionTimestamp` is not empty")
+        } else {
+            ("Active", "may only be 'Active' if `deletionTimestamp` is empty")
+        };
+        if phase != wanted {
+            faults.push(FieldError::invalid(&"status.Phase".into(), phase, why));
+        }
+    },
     ..Kind::BUILT_IN
 }];
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind, count},
-    validation::{non_negative, set, workload},
+    validation::{non_negative, set, status, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -45,7 +45,9 @@ fn default(object: &mut Value) {
         }
     }
     set(&mut object["spec"], "replicas", 1);
-    workload::default_template(&mut object["spec"]);
+    if object["spec"]["template"].is_object() {
+        workload::default_template(&mut object["spec"]);
+    }
 }
 
 fn validate(object: &Value, faults: &mut Faults) {
@@ -62,4 +64,5 @@ fn validate(object: &Value, faults: &mut Faults) {
         faults.push(FieldError::invalid(&path, labels, "`selector` does not match template `labels`"));
     }
     workload::validate_template(spec, &path, "ReplicationController", faults);
+    status::validate_counts(object, &status::REPLICAS, faults);
 }

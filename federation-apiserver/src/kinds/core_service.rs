@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind, Subresource, field, joined},
-    validation::{items, items_mut, net, one_of, set, set_text, text, workload},
+    validation::{items, items_mut, net, one_of, set, set_text, status, text, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -189,6 +189,7 @@ fn validate_service(object: &Value, faults: &mut Faults) {
         net::cidr(range.as_str().unwrap_or_default().trim(), &path.index(index), faults);
     }
     traffic(spec, kind, &path, faults);
+    status::validate_load_balancer(object, faults);
 }
 
 fn type_rules(spec: &Value, kind: &str, headless: bool, path: &FieldPath, faults: &mut Faults) {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind, field},
-    validation::{immutable, items, net, one_of, required, subdomain, text},
+    validation::{immutable, items, net, one_of, required, status, subdomain, text},
 };
 
 const GROUP: &str = "networking.k8s.io";
@@ -160,6 +160,7 @@ fn domain_path(value: &str, path: &FieldPath, faults: &mut Faults) {
 }
 
 fn validate_ingress(object: &Value, faults: &mut Faults) {
+    status::validate_load_balancer(object, faults);
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let no_rules = spec["rules"].as_array().is_none_or(Vec::is_empty);
     if no_rules && !spec["defaultBackend"].is_object() {

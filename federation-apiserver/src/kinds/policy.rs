@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind, count},
-    validation::{intstr, one_of},
+    validation::{intstr, non_negative, one_of},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -60,6 +60,8 @@ fn validate(object: &Value, faults: &mut Faults) {
         intstr::non_negative(&spec[name], &path.child(name), faults);
         intstr::at_most_all(&spec[name], &path.child(name), faults);
     }
+    let counts = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
+    non_negative(&object["status"], &"status".into(), &counts, faults);
     if let Some(selector) = spec.get("selector") {
         faults.extend(validate_label_selector(selector, &path.child("selector")));
     }

@@ -144,6 +144,15 @@ impl Served {
             .map(KindRef::Custom)
     }
 
+    /// The other versions of a kind in which the same objects are served.
+    pub(crate) fn other_versions(&self, kind: &Kind) -> Vec<KindRef> {
+        let stored = kind.storage();
+        let other = |other: &&KindRef| {
+            (other.group, other.version) != (kind.group, kind.version) && other.storage() == stored
+        };
+        self.kinds.iter().filter(other).cloned().collect()
+    }
+
     /// The CustomResourceDefinition of a name.
     pub(crate) fn definition(&self, name: &str) -> Option<&Arc<Definition>> {
         self.definitions.get(name)

@@ -36,7 +36,11 @@ pub(crate) fn at_most_all(value: &Value, path: &FieldPath, faults: &mut Faults) 
     }
 }
 
-/// Whether it is none at all: 0 or 0%.
+/// Whether it is none at all: 0 or 0%, or a text that is no number (`getIntOrPercentValue`).
 pub(crate) fn is_zero(value: &Value) -> bool {
-    value.as_i64() == Some(0) || percent(value) == Some(0)
+    let count = match value {
+        Value::String(text) => percent(value).or_else(|| text.parse().ok()),
+        value => value.as_i64(),
+    };
+    count.unwrap_or_default() == 0
 }

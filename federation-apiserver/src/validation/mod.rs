@@ -7,6 +7,7 @@ pub(crate) mod net;
 pub(crate) mod pod;
 mod pod_spec;
 pub(crate) mod quantities;
+pub(crate) mod status;
 mod volume;
 pub(crate) mod workload;
 

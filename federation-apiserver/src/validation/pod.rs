@@ -171,12 +171,12 @@ fn default_downward(source: &mut Value) {
 
 /// Finds the faults of a pod template, but for the restart policy, on which kinds differ.
 pub(crate) fn validate_template(template: &Value, path: &FieldPath, faults: &mut Faults) {
-    let metadata = path.child("metadata");
+    // Without `metadata`, as kube-apiserver names the places.
     if let Some(labels) = template["metadata"].get("labels") {
-        apimachinery::labels::validate_labels(labels, &metadata.child("labels"), faults);
+        apimachinery::labels::validate_labels(labels, &path.child("labels"), faults);
     }
     if let Some(annotations) = template["metadata"].get("annotations") {
-        apimachinery::meta::validate_annotations(annotations, &metadata.child("annotations"), faults);
+        apimachinery::meta::validate_annotations(annotations, &path.child("annotations"), faults);
     }
     validate_spec(&template["spec"], &path.child("spec"), faults);
     if template["spec"]["ephemeralContainers"].as_array().is_some_and(|list| !list.is_empty()) {

@@ -75,7 +75,14 @@ pub(crate) fn validate_selector(spec: &Value, path: &FieldPath, kind: &str, faul
     let found = validate_label_selector(selector, &selector_path);
     let good = found.is_empty();
     faults.extend(found);
-    let Ok(parsed) = Selector::from_label_selector(Some(selector)) else { return };
+    let parsed = match Selector::from_label_selector(Some(selector)) {
+        Ok(parsed) if good || kind != "deployment" => parsed,
+        _ if kind == "deployment" => {
+            faults.push(FieldError::invalid(&selector_path, selector.clone(), "invalid label selector"));
+            return;
+        }
+        _ => return,
+    };
     if parsed.is_everything() {
         let message = format!("empty selector is invalid for {kind}");
         faults.push(FieldError::invalid(&selector_path, selector.clone(), &message));

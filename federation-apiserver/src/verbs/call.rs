@@ -79,8 +79,12 @@ impl Call {
     /// Brings an object of the table into the one form that Kubernetes gives it. What its schema does not know goes; custom kinds have
     /// rules of their own for that.
     pub(crate) fn canonicalise(&self, object: &mut Value) {
-        if self.kind.custom.is_none() {
-            let kind = &*self.kind;
+        self.canonicalise_as(&self.kind, object);
+    }
+
+    /// The same of an object that is in this version of the kind.
+    pub(crate) fn canonicalise_as(&self, kind: &Kind, object: &mut Value) {
+        if kind.custom.is_none() {
             let empties = if kind.built_in { Empties::Omitted } else { Empties::Kept };
             self.shared.schemas().canonicalise(kind.group, kind.version, kind.kind, object, empties);
         }
@@ -163,7 +167,7 @@ impl Call {
         )
     }
 
-    fn finish(&self, mut response: Response<Body>) -> Response<Body> {
+    pub(super) fn finish(&self, mut response: Response<Body>) -> Response<Body> {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
         respond::warn(headers, &self.warnings);

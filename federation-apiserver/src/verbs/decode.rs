@@ -7,9 +7,9 @@ use kube_schema::Report;
 use kube_schema::json::type_name;
 use serde_json::Value;
 
-use super::{Call, object, syntax};
+use super::{Call, syntax, yaml};
 use crate::http::{
-    negotiate::{JSON, PROTOBUF, YAML, content_type},
+    negotiate::{APPLY, JSON, PROTOBUF, YAML, content_type},
     query::FieldValidation,
 };
 
@@ -98,7 +98,7 @@ impl Call {
             None | Some(JSON) => decode_json(&self.body).map_err(|error| {
                 Unreadable::Text(format!("couldn't get version/kind; json parse error: {error}"))
             }),
-            Some(YAML) => decode_yaml(&self.body).map_err(Unreadable::Format),
+            Some(YAML) => yaml::parse(&self.body).map_err(Unreadable::Format),
             // Custom kinds have no protobuf form, but DeleteOptions and Scale do.
             Some(PROTOBUF) => {
                 kube_schema::protobuf::decode(&self.body).map(|(_, value)| value).map_err(|error| {
@@ -235,40 +235,47 @@ impl Call {
         self.tell_strictly(validation, unknown)
     }
 
-    /// Refuses, warns of or ignores fields that stand twice in the body.
+    /// Refuses, warns of or ignores fields that stand twice in the body. Protobuf has none.
     pub(super) fn check_duplicates(&mut self, validation: FieldValidation) -> Result<(), ApiError> {
         if validation == FieldValidation::Ignore || self.body.is_empty() {
             return Ok(());
         }
-        // YAML with duplicates does not parse, and protobuf has none.
-        if !content_type(&self.headers).is_none_or(|kind| kind == JSON || kind.ends_with("patch+json")) {
-            return Ok(());
+        match content_type(&self.headers).as_deref() {
+            Some(YAML | APPLY) => {
+                let twice = yaml::duplicates(&self.body);
+                if validation == FieldValidation::Strict && !twice.is_empty() {
+                    return Err(
+                        self.refuse_strictly(&format!("yaml: unmarshal errors:\n  {}", twice.join("\n  ")))
+                    );
+                }
+                self.warnings.extend(twice);
+                Ok(())
+            }
+            Some(kind) if kind != JSON && !kind.ends_with("patch+json") => Ok(()),
+            _ => {
+                let twice = kube_schema::duplicate_fields(&self.body)
+                    .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?;
+                let told = twice.iter().map(|path| format!("duplicate field \"{path}\"")).collect();
+                self.tell_strictly(validation, told)
+            }
         }
-        let twice = kube_schema::duplicate_fields(&self.body)
-            .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?;
-        self.tell_strictly(
-            validation,
-            twice.iter().map(|path| format!("duplicate field \"{path}\"")).collect(),
-        )
     }
 
     fn tell_strictly(&mut self, validation: FieldValidation, faults: Vec<String>) -> Result<(), ApiError> {
-        let kind = self.kind.clone();
         match validation {
             FieldValidation::Ignore => {}
             FieldValidation::Warn => self.warnings.extend(faults),
             FieldValidation::Strict if faults.is_empty() => {}
-            FieldValidation::Strict => {
-                return Err(ApiError::bad_request(format!(
-                    "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
-                    kind.kind,
-                    kind.version,
-                    kind.kind,
-                    faults.join(", ")
-                )));
-            }
+            FieldValidation::Strict => return Err(self.refuse_strictly(&faults.join(", "))),
         }
         Ok(())
+    }
+
+    fn refuse_strictly(&self, why: &str) -> ApiError {
+        let (kind, version) = (self.kind.kind, self.kind.version);
+        ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {why}"
+        ))
     }
 }
 
@@ -290,27 +297,4 @@ fn unsupported(built_in: bool) -> ApiError {
 /// Parses JSON, or says where it is wrong.
 pub(super) fn decode_json(bytes: &[u8]) -> Result<Value, String> {
     syntax::parsed(bytes)
-}
-
-/// Parses YAML, or says where it is wrong.
-pub(super) fn decode_yaml(bytes: &[u8]) -> Result<Value, ApiError> {
-    // What clients send as YAML is JSON most often, which is YAML too, and whose parser takes a fraction of the time. What says a field
-    // twice is refused by the other.
-    if bytes.starts_with(b"{")
-        && let Ok(value) = serde_json::from_slice(bytes)
-        && kube_schema::duplicate_fields(bytes).is_ok_and(|twice| twice.is_empty())
-    {
-        object::check_depth(&value)?;
-        return Ok(value);
-    }
-    let text = std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("the YAML body is not UTF-8"))?;
-    let value = serde_saphyr::from_str(text).map_err(|error| {
-        ApiError::bad_request({
-            // The rest shows the place, in as many lines.
-            let text = error.to_string();
-            format!("error converting YAML to JSON: yaml: {}", text.lines().next().unwrap_or_default())
-        })
-    })?;
-    object::check_depth(&value)?;
-    Ok(value)
 }

@@ -23,6 +23,7 @@ pub(crate) mod syntax;
 mod token;
 mod update;
 mod watch;
+mod yaml;
 
 use apimachinery::ApiError;
 use http::{Method, Response};
@@ -41,6 +42,9 @@ pub(crate) async fn dispatch(
     let subresource = call.path.subresource.clone();
     if subresource.is_none() && !call.kind.verbs.contains(&verb) {
         return Err(ApiError::no_such_method());
+    }
+    if subresource.as_deref().is_some_and(|name| call.kind.subresource(name).is_none()) {
+        return Err(ApiError::no_such_path());
     }
     if (verb, &subresource) == ("watch", &None) {
         return watch::watch(call).await;

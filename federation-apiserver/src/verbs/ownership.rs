@@ -15,7 +15,11 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::Call;
-use crate::{crd::conversion, deletion, registry::KindRef};
+use crate::{
+    crd::conversion,
+    deletion,
+    registry::{Kind, KindRef},
+};
 
 /// Merge keys and strategies of the published definitions.
 struct MergeKeys<'a>(&'a Schemas);
@@ -86,9 +90,8 @@ impl Call {
         Err(ApiError::internal("field ownership asks for ever more conversions"))
     }
 
-    /// Runs a step over the kind's type, as server-side apply sees it.
-    pub(crate) fn typed<T>(&self, step: impl FnOnce(ObjectType<'_>) -> T) -> T {
-        let kind = &*self.kind;
+    /// Runs a step over the type of a version of the kind, as server-side apply sees it.
+    pub(crate) fn typed_as<T>(&self, kind: &Kind, step: impl FnOnce(ObjectType<'_>) -> T) -> T {
         if let Some(custom) = &kind.custom {
             let (types, definition) = custom.ownership(kind.group, kind.version, kind.kind);
             return step(ObjectType::new(types, &TypeRef::named(definition.as_str())));

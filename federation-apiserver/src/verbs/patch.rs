@@ -10,10 +10,10 @@ use http::{Response, StatusCode};
 use kube_schema::json::type_name;
 use serde_json::{Value, json};
 
-use super::{Call, commit, commit::Outcome, create, decode, object, syntax, update};
+use super::{Call, commit, commit::Outcome, create, decode, object, syntax, update, yaml};
 use crate::http::{
     Body,
-    negotiate::content_type,
+    negotiate::{APPLY, content_type},
     query::{FieldValidation, WriteOptions},
 };
 
@@ -23,7 +23,6 @@ const ROUNDS: usize = 64;
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
-const APPLY: &str = "application/apply-patch+yaml";
 
 enum Patch {
     Json(Value),
@@ -38,7 +37,10 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let patch = read(call)?;
     let body = String::from_utf8_lossy(&call.body).into_owned();
-    call.check_duplicates(options.field_validation).map_err(|error| at_fault(call, &error, &body))?;
+    call.check_duplicates(options.field_validation).map_err(|error| match &patch {
+        Patch::Apply(_) => strictly_yaml(&error),
+        _ => at_fault(call, &error, &body),
+    })?;
     check_options(call, &patch, &options)?;
     // A resourceVersion in the patch is the patcher's precondition: a conflict is his to resolve.
     let conditional = match &patch {
@@ -109,7 +111,7 @@ fn read(call: &Call) -> Result<Patch, ApiError> {
         return Err(ApiError::unsupported_media_type(formats));
     }
     if format == APPLY {
-        return decode::decode_yaml(&call.body).map(Patch::Apply).map_err(|error| ApiError {
+        return yaml::parse(&call.body).map(Patch::Apply).map_err(|error| ApiError {
             message: format!("error decoding YAML: {}", error.message),
             ..error
         });
@@ -207,6 +209,13 @@ fn at_fault(call: &Call, error: &ApiError, shown: &str) -> ApiError {
     let why = error.message.split_once(&head).map_or(&*error.message, |(_, why)| why);
     let fault = FieldError::invalid(&FieldPath::new("patch"), shown, why);
     ApiError::invalid("", "", "", &[fault])
+}
+
+/// What is wrong with a configuration as strict YAML.
+fn strictly_yaml(error: &ApiError) -> ApiError {
+    const HEAD: &str = "strict decoding error: ";
+    let why = error.message.split_once(HEAD).map_or(&*error.message, |(_, why)| why);
+    ApiError::bad_request(format!("error strict decoding YAML: error converting YAML to JSON: {why}"))
 }
 
 /// The uid never changes. Only an apply means a certain object by it.
@@ -334,5 +343,9 @@ pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<Value, ApiError
     if next["spec"].is_null() {
         next["spec"] = json!({});
     }
-    Ok(next)
+    let report = call.shared.schemas().validate("autoscaling", "v1", "Scale", &next);
+    match report.iter().flat_map(|report| &report.mismatches).next() {
+        Some(first) => Err(at_fault(call, &ApiError::bad_request(first.to_string()), &next.to_string())),
+        None => Ok(next),
+    }
 }

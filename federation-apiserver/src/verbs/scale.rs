@@ -8,23 +8,47 @@ use super::{Call, commit, commit::Outcome, object, patch, update};
 use crate::{
     admission::webhook,
     crd::custom::ScalePaths,
-    http::{Body, query::WriteOptions},
+    encode,
+    http::{Body, query::WriteOptions, respond},
+    registry::{Column, Kind, count},
 };
 
 const ROUNDS: usize = 64;
+
+/// What a Scale looks like in a Table.
+const SHOWN: Kind = Kind {
+    group: "autoscaling",
+    kind: "Scale",
+    columns: &[
+        Column::NAME,
+        Column::integer("Desired", "Wanted pods.", |object, _| count(object, "/spec/replicas")),
+        Column::integer("Available", "Pods.", |object, _| count(object, "/status/replicas")),
+        Column::AGE,
+    ],
+    ..Kind::BUILT_IN
+};
 
 /// Answers with the Scale.
 pub(super) async fn get(call: &Call) -> Result<Response<Body>, ApiError> {
     check(call)?;
     let object = call.value(&current(call)?).await?;
-    Ok(call.answer_value(StatusCode::OK, &scale_of(call, &object)?))
+    answer(call, &object)
+}
+
+fn answer(call: &Call, object: &Value) -> Result<Response<Body>, ApiError> {
+    let shown = encode::in_view(&SHOWN, call.format, scale_of(call, object)?, call.now);
+    Ok(call.finish(respond::value(StatusCode::OK, call.format, &shown)))
 }
 
 /// Sets the replicas that the body's Scale asks for.
 pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> {
     check(call)?;
     let mut scale = call.decode_as("autoscaling/v1", "Scale")?;
+    object::settle_namespace(&call.kind, &mut scale, call.namespace())?;
+    update::check_named(call, &scale)?;
     update::check_name(call, &mut scale)?;
+    // Here the object itself is missed.
+    call.current()?;
     write(call, |_, _| Ok(scale.clone())).await
 }
 
@@ -77,6 +101,10 @@ async fn write(
             let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
             return Err(ApiError::invalid("autoscaling", "Scale", call.name(), &[error]));
         }
+        let uid = scale["metadata"]["uid"].as_str().unwrap_or_default();
+        if !uid.is_empty() && uid != current.meta.uid {
+            return Err(ApiError::uid_conflict(&call.resource(), call.name(), uid, &current.meta.uid));
+        }
         let version = object::version(&scale).to_owned();
         if !version.is_empty() && version != current.revision.to_string() {
             return Err(ApiError::stale(&call.resource(), call.name()));
@@ -97,8 +125,7 @@ async fn write(
             Outcome::Stale if version.is_empty() => {}
             outcome => {
                 let stored = outcome.into_stored(call, call.name())?;
-                let object = call.value(&stored).await?;
-                return Ok(call.answer_value(StatusCode::OK, &scale_of(call, &object)?));
+                return answer(call, &call.value(&stored).await?);
             }
         }
     }

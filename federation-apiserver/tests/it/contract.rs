@@ -119,7 +119,7 @@ async fn generation_moves_with_the_spec_only() {
     let labelled = json!({"metadata": {"labels": {"a": "b"}}});
     let labelled = world.expect(StatusCode::OK, Method::PATCH, &path, Some(labelled)).await;
     assert_eq!(labelled["metadata"]["generation"], 1);
-    let status = json!({"status": {"readyReplicas": 1}, "spec": {"replicas": 9}});
+    let status = json!({"status": {"replicas": 1, "readyReplicas": 1}, "spec": {"replicas": 9}});
     let status = world.expect(StatusCode::OK, Method::PATCH, &format!("{path}/status"), Some(status)).await;
     assert_eq!((&status["spec"]["replicas"], &status["status"]["readyReplicas"]), (&json!(1), &json!(1)));
     let scaled = json!({"spec": {"replicas": 4}});

@@ -313,3 +313,27 @@ async fn an_apply_that_makes_an_object_names_it() {
         (400, "the name of the object (new based on URL) was undeterminable: name must be provided")
     );
 }
+
+#[tokio::test]
+async fn keys_that_stand_twice_in_yaml_are_told_with_their_lines() {
+    let world = World::new().await;
+    let body =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  k: v\n  k: w\nimmutable: false\n";
+    let strict = format!("{CONFIG_MAPS}?fieldValidation=Strict");
+    let found = send(&world, Method::POST, &strict, "application/yaml", body).await;
+    let head = "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: ";
+    let why = "yaml: unmarshal errors:\n  line 7: key \"k\" already set in map";
+    assert_eq!(found, (400, format!("{head}{why}")));
+    let apply = format!("{CONFIG_MAPS}/a?fieldManager=m&fieldValidation=Strict");
+    let found = send(&world, Method::PATCH, &apply, "application/apply-patch+yaml", body).await;
+    assert_eq!(found, (400, format!("error strict decoding YAML: error converting YAML to JSON: {why}")));
+    let request = Request::post(CONFIG_MAPS)
+        .header("content-type", "application/yaml")
+        .body(Full::from(body.to_owned()))
+        .expect("it is a request");
+    let response = world.server.service().oneshot(request).await.expect("it answers");
+    assert_eq!(response.status(), StatusCode::CREATED);
+    assert_eq!(response.headers()["warning"], r#"299 - "line 7: key \"k\" already set in map""#);
+    let made = world.expect(StatusCode::OK, Method::GET, &format!("{CONFIG_MAPS}/a"), None).await;
+    assert_eq!(made["data"]["k"], "w");
+}

@@ -196,3 +196,26 @@ async fn a_policy_that_cannot_work_is_refused() {
         world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, &path, Some(policy("bad", &[]))).await;
     assert!(refused["message"].as_str().unwrap().contains("spec.mutations: Required value"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_mutation_for_one_version_is_made_in_the_others() {
+    let world = World::new().await;
+    let expression = "Object{spec: Object.spec{targetCPUUtilizationPercentage: object.spec.targetCPUUtilizationPercentage - 10}}";
+    let mut object = policy("less", &[apply(expression)]);
+    let rule = json!([{"apiGroups": ["autoscaling"], "apiVersions": ["v1"], "operations": ["CREATE"],
+        "resources": ["horizontalpodautoscalers"]}]);
+    object["spec"]["matchConstraints"]["resourceRules"] = rule;
+    world.mutate(object, json!({})).await;
+    let target = json!({"type": "Utilization", "averageUtilization": 80});
+    let autoscaler = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"},
+        "spec": {
+            "maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+        },
+    });
+    let path = "/apis/autoscaling/v2/namespaces/demo/horizontalpodautoscalers";
+    let made = world.expect(StatusCode::CREATED, Method::POST, path, Some(autoscaler)).await;
+    assert_eq!(made["apiVersion"], "autoscaling/v2");
+    assert_eq!(made["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 70);
+}

@@ -246,3 +246,39 @@ async fn expressions_are_checked_against_the_kinds_that_a_policy_is_for() {
     let found = world.expect(StatusCode::OK, Method::GET, &path, None).await;
     assert_eq!(found["status"], json!({"observedGeneration": 2, "typeChecking": {}}));
 }
+
+fn autoscaler(name: &str, percent: u32) -> Value {
+    let target = json!({"type": "Utilization", "averageUtilization": percent});
+    json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name},
+        "spec": {
+            "maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_policy_for_one_version_holds_in_the_others() {
+    let world = World::new().await;
+    let rules = json!([
+        {"expression": "object.spec.targetCPUUtilizationPercentage < 80", "message": "80 is too much"},
+        {"expression": "request.kind.version == 'v1' && request.requestKind.version == 'v2'"},
+    ]);
+    let mut object = policy(&rules);
+    object["spec"]["variables"] = json!([]);
+    let rule = json!([{"apiGroups": ["autoscaling"], "apiVersions": ["v1"], "operations": ["*"],
+        "resources": ["horizontalpodautoscalers"]}]);
+    object["spec"]["matchConstraints"]["resourceRules"] = rule;
+    world.bind(object, &json!({"validationActions": ["Deny"]})).await;
+    let path = "/apis/autoscaling/v2/namespaces/demo/horizontalpodautoscalers";
+    let status = world
+        .expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, path, Some(autoscaler("much", 90)))
+        .await;
+    assert!(status["message"].as_str().expect("it has one").ends_with("80 is too much"), "{status}");
+    let made = world.expect(StatusCode::CREATED, Method::POST, path, Some(autoscaler("less", 70))).await;
+    assert_eq!(made["apiVersion"], "autoscaling/v2");
+    let exact = json!({"spec": {"matchConstraints": {"matchPolicy": "Exact"}}});
+    world.expect(StatusCode::OK, Method::PATCH, &format!("{POLICIES}/named"), Some(exact)).await;
+    world.expect(StatusCode::CREATED, Method::POST, path, Some(autoscaler("much", 90))).await;
+}

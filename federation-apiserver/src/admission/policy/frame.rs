@@ -7,7 +7,11 @@ use kube_cel::{Budget, EvalError, Program, Type, Value as Cel};
 use serde_json::Value;
 
 use super::{Binding, Parameters, Request, STEPS_MAX};
-use crate::{admission::matching, store::Snapshot};
+use crate::{
+    admission::matching::{self, Chosen},
+    registry::KindRef,
+    store::Snapshot,
+};
 
 /// A program, or why there is none: stored by a server that knew more.
 pub(super) type Compiled = Result<Program, String>;
@@ -144,9 +148,13 @@ impl Frame {
         types(&self.variables, self.param_kind.is_some())
     }
 
-    /// Whether the policy is for a request.
-    pub(in crate::admission) fn is_for(&self, request: &Request<'_>) -> bool {
-        matching::matches(&self.constraints, &request.subject)
+    /// Whether the policy is for a request, and in which version of its kind.
+    pub(in crate::admission) fn chosen<'a>(
+        &self,
+        request: &Request<'_>,
+        others: &'a [KindRef],
+    ) -> Option<Chosen<'a>> {
+        matching::chosen(&self.constraints, &request.subject, others)
     }
 
     /// The parameter objects; one absent one for policies without parameters, and none if the policy is not to be asked.

@@ -30,6 +30,7 @@ use validating::ValidatingPolicy;
 use super::matching::{self, Subject};
 use crate::{
     cache::Collection,
+    registry::KindRef,
     store::{ResourceKey, Snapshot, Stored},
 };
 
@@ -130,9 +131,9 @@ impl Binding {
         Some(Self { name: stored.key.name.clone(), policy, spec: object["spec"].clone() })
     }
 
-    /// Whether the binding is for a request.
-    pub(super) fn is_for(&self, subject: &Subject<'_>) -> bool {
-        matching::matches(&self.spec["matchResources"], subject)
+    /// Whether the binding is for a request in one of the versions of its kind.
+    pub(super) fn is_for(&self, subject: &Subject<'_>, others: &[KindRef]) -> bool {
+        matching::chosen(&self.spec["matchResources"], subject, others).is_some()
     }
 }
 

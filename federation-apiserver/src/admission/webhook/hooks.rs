@@ -44,8 +44,6 @@ pub(super) struct Hook {
     /// Expressions that must all be true, with their sources.
     pub(super) conditions: Vec<(String, Result<Program, String>)>,
     pub(super) ignore_failures: bool,
-    /// `matchPolicy: Exact`.
-    pub(super) exact: bool,
     pub(super) reinvoke: bool,
     pub(super) timeout: Duration,
     /// It may be asked about a dry run.
@@ -108,10 +106,10 @@ impl Hook {
                 "resourceRules": webhook["rules"],
                 "namespaceSelector": webhook["namespaceSelector"],
                 "objectSelector": webhook["objectSelector"],
+                "matchPolicy": webhook["matchPolicy"],
             }),
             conditions: conditions.collect(),
             ignore_failures: webhook["failurePolicy"] == "Ignore",
-            exact: webhook["matchPolicy"] == "Exact",
             reinvoke: webhook["reinvocationPolicy"] == "IfNeeded",
             timeout: Duration::from_secs(seconds),
             spares_dry_runs: matches!(webhook["sideEffects"].as_str(), Some("None" | "NoneOnDryRun")),

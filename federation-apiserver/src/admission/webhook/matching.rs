@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Form, Write, hooks::Hook};
 use crate::{
     admission::{
-        matching::{self, Operation, Subject},
+        matching::{self, Chosen, Operation, Subject},
         policy::{self, authority::Decisions},
     },
     crd::conversion,
@@ -79,21 +79,11 @@ impl Write<'_> {
             return None;
         }
         let own = &self.call.kind;
-        if matching::matches(&hook.constraints, &self.subject(own, object, self.old)) {
-            return Some(own.clone());
+        let others = self.call.shared.served().other_versions(own);
+        match matching::chosen(&hook.constraints, &self.subject(own, object, self.old), &others)? {
+            Chosen::Own => Some(own.clone()),
+            Chosen::Other(kind) => Some(kind.clone()),
         }
-        if hook.exact {
-            return None;
-        }
-        let served = self.call.shared.served();
-        let resource = own.storage();
-        let others = served.kinds().iter().filter(|other| {
-            (other.group, other.version) != (own.group, own.version) && other.storage() == resource
-        });
-        others
-            .into_iter()
-            .find(|other| matching::matches(&hook.constraints, &self.subject(other, object, self.old)))
-            .cloned()
     }
 
     fn subject<'s>(

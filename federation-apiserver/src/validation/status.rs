@@ -1,0 +1,75 @@
+//! The rules of statuses: counts of pods, and where load balancers are.
+
+use apimachinery::{FieldError, FieldPath, names};
+use serde_json::Value;
+
+use super::{items, net, non_negative, text};
+use crate::registry::Faults;
+
+/// What a workload's status counts, in the order in which it is checked.
+pub(crate) struct Counts {
+    pub(crate) all: &'static [&'static str],
+    /// None of them is greater than `replicas`.
+    pub(crate) parts: &'static [&'static str],
+    /// What `readyReplicas` is called where more are available than ready.
+    pub(crate) ready: &'static str,
+}
+
+/// Those of ReplicaSets and ReplicationControllers.
+pub(crate) const REPLICAS: Counts = Counts {
+    all: &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"],
+    parts: &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+    ready: "readyReplicas",
+};
+
+/// Counts that are not below zero, and parts that are not more than the whole.
+pub(crate) fn validate_counts(object: &Value, counts: &Counts, faults: &mut Faults) {
+    let (status, path) = (&object["status"], FieldPath::new("status"));
+    non_negative(status, &path, counts.all, faults);
+    let count = |name: &str| status[name].as_i64().unwrap_or_default();
+    for name in counts.parts {
+        if count(name) > count("replicas") {
+            let message = "cannot be greater than status.replicas";
+            faults.push(FieldError::invalid(&path.child(name), count(name), message));
+        }
+    }
+    if !counts.ready.is_empty() && count("availableReplicas") > count("readyReplicas") {
+        let message = format!("cannot be greater than {}", counts.ready);
+        faults.push(FieldError::invalid(
+            &path.child("availableReplicas"),
+            count("availableReplicas"),
+            &message,
+        ));
+    }
+}
+
+/// A count of collisions only grows.
+pub(crate) fn validate_collisions(new: &Value, old: &Value, faults: &mut Faults) {
+    let count = |object: &Value| object["status"]["collisionCount"].as_i64();
+    let (Some(before), after) = (count(old), count(new)) else { return };
+    if after.is_none_or(|after| after < before) {
+        let path = FieldPath::new("status.collisionCount");
+        faults.push(FieldError::invalid(&path, after.unwrap_or_default(), "cannot be decremented"));
+    }
+}
+
+/// `validation.ValidateLoadBalancerStatus` and `ValidateIngressLoadBalancerStatus`.
+pub(crate) fn validate_load_balancer(object: &Value, faults: &mut Faults) {
+    for (index, ingress) in items(&object["status"]["loadBalancer"], "ingress").enumerate() {
+        let path = FieldPath::new("status.loadBalancer.ingress").index(index);
+        let (ip, host) = (text(ingress, "ip"), text(ingress, "hostname"));
+        if !ip.is_empty() {
+            net::ip(ip, &path.child("ip"), faults);
+        }
+        if host.is_empty() {
+            continue;
+        }
+        let path = path.child("hostname");
+        faults.extend(
+            names::dns1123_subdomain(host).iter().map(|fault| FieldError::invalid(&path, host, fault)),
+        );
+        if host.parse::<std::net::IpAddr>().is_ok() {
+            faults.push(FieldError::invalid(&path, host, "must be a DNS name, not an IP address"));
+        }
+    }
+}
