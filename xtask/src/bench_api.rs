@@ -1,10 +1,11 @@
 //! `cargo xtask bench api`: federation-apiserver beside a real kube-apiserver with etcd.
 //!
 //! Both run at once on the same disk, and each figure is taken of the one and then of the other, in several rounds, so that what else the
-//! machine does falls on both. Both are durable: each write is synced to the disk before it is answered, as both do by default. The
+//! machine does falls on both; and nothing is taken of one while the other still works on what it was asked before, as a collector of garbage
+//! does. Both are durable: each write is synced to the disk before it is answered, as both do by default. The
 //! client shares the machine's cores with them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use real_clusters::Kit;
 use serde_json::{Value, json};
 
 use crate::bench_api_client::{applies, creates, creates_in_turn, events, gets, lists};
-use crate::bench_api_servers::{Access, Own, Real, Server};
+use crate::bench_api_servers::{Access, OTHER_PORT, OWN_PORT, Own, Real, Server};
 use crate::test::{cargo, command};
 
 /// Objects of the lists.
@@ -35,6 +36,9 @@ pub(crate) struct Options {
     /// Measures with what is built.
     #[arg(long, hide = true)]
     built: bool,
+    /// Another build of federation-apiserver, to be measured in kube-apiserver's place.
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
 }
 
 /// What is measured, how it reads, and what part of kube-apiserver's figure it should be.
@@ -86,9 +90,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if options.strict {
             measuring.arg("--strict");
         }
+        if let Some(other) = &options.against {
+            measuring.arg("--against").arg(other);
+        }
         return command(&mut measuring);
     }
-    let kit = Kit::ensure()?;
     let directory = tempfile::Builder::new().prefix("bench-api-").tempdir()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let program = release.join("federation-apiserver");
@@ -98,7 +104,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ("as administrator, without audit log", "plain", Access::Plain),
         ("as a user by RBAC, with audit log", "rbac_and_audit", Access::RbacAndAudit),
     ] {
-        let figures = runtime.block_on(measure(&kit, &program, access, directory.path(), options.rounds))?;
+        let figures = runtime.block_on(async {
+            let other: Box<dyn Server> = match &options.against {
+                Some(other) => Box::new(Own::start(other, OTHER_PORT, access, directory.path()).await?),
+                None => Box::new(Real::start(&Kit::ensure()?, access, directory.path()).await?),
+            };
+            let own = Own::start(&program, OWN_PORT, access, directory.path()).await?;
+            measure([&*other, &own], options.rounds).await
+        })?;
         println!("\n{title}\n{}", heading());
         for (metric, figures) in METRICS.iter().zip(figures) {
             let line = Line::new(metric, figures);
@@ -113,21 +126,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// The figures of [`METRICS`], theirs and ours.
-async fn measure(
-    kit: &Kit,
-    program: &Path,
-    access: Access,
-    directory: &Path,
-    rounds: usize,
-) -> Result<Vec<[f64; 2]>> {
-    let (real, own) =
-        (Real::start(kit, access, directory).await?, Own::start(program, access, directory).await?);
-    let servers: [&dyn Server; 2] = [&real, &own];
+async fn measure(servers: [&dyn Server; 2], rounds: usize) -> Result<Vec<[f64; 2]>> {
     tokio::time::sleep(REST).await;
     let empty = servers.map(|server| memory_mib(&server.pids()));
     let mut samples: Vec<[Vec<f64>; 2]> = vec![Default::default(); 7];
     for round in 0..rounds {
         for (which, server) in servers.iter().enumerate() {
+            settle(servers).await;
             let count = OBJECTS / rounds;
             let path = "/api/v1/namespaces/bench/configmaps";
             samples[0][which].push(creates(server.target(), path, round * count, count, CLIENTS).await?);
@@ -138,6 +143,7 @@ async fn measure(
     for round in 0..rounds {
         for (which, server) in servers.iter().enumerate() {
             let target = server.target();
+            settle(servers).await;
             let all = "/api/v1/namespaces/bench/configmaps";
             let mut put = |metric: usize, times: Vec<f64>| samples[metric][which].push(median(times));
             put(
@@ -156,6 +162,35 @@ async fn measure(
     let mut figures: Vec<[f64; 2]> = samples.into_iter().map(|both| both.map(median)).collect();
     figures.extend([empty, full, servers.map(Server::started_s)]);
     Ok(figures)
+}
+
+/// Waits until neither does anything.
+async fn settle(servers: [&dyn Server; 2]) {
+    /// So long without a tick of the processor's is at rest.
+    const STILL: Duration = Duration::from_millis(100);
+    const PATIENCE: u32 = 30;
+    let pids: Vec<u32> = servers.iter().flat_map(|server| server.pids()).collect();
+    let mut before = ticks(&pids);
+    for _ in 0..PATIENCE {
+        tokio::time::sleep(STILL).await;
+        let now = ticks(&pids);
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// Hundredths of a second that processes have been at work.
+fn ticks(pids: &[u32]) -> u64 {
+    let spent = pids.iter().filter_map(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Behind the name, which may hold anything, user and system time are the 12th and 13th.
+        let (_, rest) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    });
+    spent.sum()
 }
 
 /// One metric of both.

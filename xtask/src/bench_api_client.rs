@@ -1,7 +1,13 @@
 //! The client of `cargo xtask bench api`: one HTTP/1.1 connection over TLS for each client, and what is timed over it.
+//!
+//! It shares the machine with the servers, so it does as little as it can: a connection is driven by the task that asks, bytes are taken from the
+//! system as many as there are, and what nobody looks at is not kept.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,13 +15,14 @@ use bytes::Bytes;
 use federation_runtime::{pki::Identity, tls};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio_rustls::TlsConnector;
+use tokio::sync::Notify;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Where to connect, and as whom.
 #[derive(Clone)]
@@ -26,16 +33,21 @@ pub(crate) struct Target {
     pub(crate) identity: Identity,
 }
 
-/// One connection.
+/// One connection. It goes on only while something is asked.
 pub(crate) struct Client {
     sender: SendRequest<Full<Bytes>>,
+    connection: Pin<Box<Wire>>,
     host: String,
 }
+
+type Wire = Connection<TokioIo<TlsStream<BufReader<TcpStream>>>, Full<Bytes>>;
 
 const JSON: &str = "application/json";
 const APPLY: &str = "application/apply-patch+yaml";
 /// An event that takes longer than this is lost.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes that are taken from the system at a time.
+const READ_BYTES: usize = 64 << 10;
 
 impl Client {
     pub(crate) async fn connect(target: &Target) -> Result<Self> {
@@ -43,29 +55,35 @@ impl Client {
         let stream = TcpStream::connect(&target.address).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from("localhost")?;
+        let stream = BufReader::with_capacity(READ_BYTES, stream);
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(Self { sender, host: target.address.clone() })
+        Ok(Self { sender, connection: Box::pin(connection), host: target.address.clone() })
     }
 
-    async fn send(
+    /// Sends a request, and does something with the answer.
+    async fn talk<T>(
         &mut self,
-        method: &str,
-        path: &str,
-        kind: &str,
-        body: Bytes,
-    ) -> Result<Response<Incoming>> {
-        let request = Request::builder()
+        request: Request<Full<Bytes>>,
+        hear: impl AsyncFnOnce(Response<Incoming>) -> Result<T>,
+    ) -> Result<T> {
+        let Self { sender, connection, .. } = self;
+        let talk = async {
+            sender.ready().await?;
+            hear(sender.send_request(request).await?).await
+        };
+        driven(connection, talk).await
+    }
+
+    fn request(&self, method: &str, path: &str, kind: &str, body: Bytes) -> Result<Request<Full<Bytes>>> {
+        Ok(Request::builder()
             .method(method)
             .uri(path)
             .header("host", &self.host)
             .header("user-agent", "bench/1")
             .header("accept", JSON)
             .header("content-type", kind)
-            .body(Full::new(body))?;
-        self.sender.ready().await?;
-        Ok(self.sender.send_request(request).await?)
+            .body(Full::new(body))?)
     }
 
     /// A request with these headers, and its whole answer of whatever kind.
@@ -84,19 +102,38 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.sender.ready().await?;
-        let response = self.sender.send_request(request.body(Full::new(body))?).await?;
-        let (head, body) = response.into_parts();
-        Ok((head.status.as_u16(), head.headers, body.collect().await?.to_bytes()))
+        let request = request.body(Full::new(body))?;
+        self.talk(request, async |response| {
+            let (head, body) = response.into_parts();
+            Ok((head.status.as_u16(), head.headers, body.collect().await?.to_bytes()))
+        })
+        .await
     }
 
     /// A request and its whole answer, which must be a success.
     pub(crate) async fn ask(&mut self, method: &str, path: &str, kind: &str, body: Bytes) -> Result<Bytes> {
-        let response = self.send(method, path, kind, body).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        ensure!(status.is_success(), "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
-        Ok(body)
+        let request = self.request(method, path, kind, body)?;
+        self.talk(request, async |response| {
+            let status = response.status();
+            let body = response.into_body().collect().await?.to_bytes();
+            ensure!(status.is_success(), "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
+            Ok(body)
+        })
+        .await
+    }
+
+    /// Reads an answer to its end and keeps nothing: its bytes.
+    async fn drain(&mut self, path: &str) -> Result<usize> {
+        let request = self.request("GET", path, JSON, Bytes::new())?;
+        self.talk(request, async |response| {
+            ensure!(response.status().is_success(), "{path}: {}", response.status());
+            let (mut body, mut bytes) = (response.into_body(), 0);
+            while let Some(frame) = body.frame().await {
+                bytes += frame?.data_ref().map_or(0, Bytes::len);
+            }
+            Ok(bytes)
+        })
+        .await
     }
 
     pub(crate) async fn create(&mut self, path: &str, object: &serde_json::Value) -> Result<Bytes> {
@@ -106,6 +143,29 @@ impl Client {
     pub(crate) async fn get(&mut self, path: &str) -> Result<Bytes> {
         self.ask("GET", path, JSON, Bytes::new()).await
     }
+}
+
+/// Does something over a connection, and keeps the connection going meanwhile.
+async fn driven<T>(connection: &mut Pin<Box<Wire>>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut work = pin!(work);
+    let mut open = true;
+    poll_fn(|context| {
+        loop {
+            if let Poll::Ready(result) = work.as_mut().poll(context) {
+                return Poll::Ready(result);
+            }
+            if !open {
+                return Poll::Pending;
+            }
+            match connection.as_mut().poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                // What was heard to the end is there to be taken.
+                Poll::Ready(Ok(())) => open = false,
+            }
+        }
+    })
+    .await
 }
 
 /// A ConfigMap whose JSON has 1 KiB.
@@ -188,8 +248,9 @@ pub(crate) async fn lists(target: &Target, path: &str, count: usize) -> Result<V
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
         let start = Instant::now();
-        client.get(path).await?;
+        let bytes = client.drain(path).await?;
         times.push(ms(start.elapsed()));
+        ensure!(bytes > count, "the list is empty");
     }
     Ok(times)
 }
@@ -229,13 +290,16 @@ pub(crate) async fn events(
     let list: serde_json::Value = serde_json::from_slice(&Client::connect(target).await?.get(path).await?)?;
     let version = list["metadata"]["resourceVersion"].as_str().context("a list without resourceVersion")?;
     let from = format!("{path}?watch=true&resourceVersion={version}");
-    let (sender, mut events) = mpsc::unbounded_channel();
+    let seen = Arc::new(Seen { expected: watchers, ..Seen::default() });
     let mut tasks = Vec::new();
+    let (started, mut begun) = tokio::sync::mpsc::unbounded_channel();
     for _ in 0..watchers {
-        let mut client = Client::connect(target).await?;
-        let response = client.send("GET", &from, JSON, Bytes::new()).await?;
-        ensure!(response.status().is_success(), "the watch was refused: {}", response.status());
-        tasks.push(tokio::spawn(receive(client, response.into_body(), sender.clone())));
+        let client = Client::connect(target).await?;
+        let request = client.request("GET", &from, JSON, Bytes::new())?;
+        tasks.push(tokio::spawn(receive(client, request, started.clone(), Arc::clone(&seen))));
+    }
+    for _ in 0..watchers {
+        begun.recv().await.context("a watch ended")??;
     }
     let mut client = Client::connect(target).await?;
     let mut times = Vec::with_capacity(writes * watchers);
@@ -243,10 +307,8 @@ pub(crate) async fn events(
         let body = config_map(&format!("{prefix}-{number:06}"));
         let start = Instant::now();
         client.ask("POST", path, JSON, body).await?;
-        for _ in 0..watchers {
-            let seen = tokio::time::timeout(PATIENCE, events.recv()).await.context("an event was lost")?;
-            times.push(ms(seen.context("a watch ended")?.duration_since(start)));
-        }
+        tokio::time::timeout(PATIENCE, seen.all.notified()).await.context("an event was lost")?;
+        times.extend(seen.take().into_iter().map(|at| ms(at.duration_since(start))));
     }
     for task in tasks {
         task.abort();
@@ -254,17 +316,52 @@ pub(crate) async fn events(
     Ok(times)
 }
 
-/// Tells when each event was whole.
-async fn receive(client: Client, mut body: Incoming, sender: mpsc::UnboundedSender<Instant>) {
-    while let Some(Ok(frame)) = body.frame().await {
-        let ends = frame.data_ref().map_or(0, |data| data.split(|byte| *byte == b'\n').count() - 1);
-        for _ in 0..ends {
-            if sender.send(Instant::now()).is_err() {
-                return;
-            }
+/// When the events of one write were whole.
+#[derive(Default)]
+struct Seen {
+    expected: usize,
+    count: AtomicUsize,
+    times: Mutex<Vec<Instant>>,
+    /// Everybody has seen it.
+    all: Notify,
+}
+
+impl Seen {
+    fn note(&self, at: Instant) {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).push(at);
+        if self.count.fetch_add(1, Ordering::AcqRel) + 1 == self.expected {
+            self.count.store(0, Ordering::Release);
+            self.all.notify_one();
         }
     }
-    drop(client);
+
+    fn take(&self) -> Vec<Instant> {
+        std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Watches, and tells when each event was whole.
+async fn receive(
+    mut client: Client,
+    request: Request<Full<Bytes>>,
+    started: tokio::sync::mpsc::UnboundedSender<Result<()>>,
+    seen: Arc<Seen>,
+) {
+    let told = started.clone();
+    let heard = client.talk(request, async |response| {
+        ensure!(response.status().is_success(), "the watch was refused: {}", response.status());
+        let _gone = told.send(Ok(()));
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame?;
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            data.iter().filter(|byte| **byte == b'\n').for_each(|_| seen.note(Instant::now()));
+        }
+        Ok(())
+    });
+    if let Err(error) = heard.await {
+        let _gone = started.send(Err(error));
+    }
 }
 
 fn ms(time: Duration) -> f64 {

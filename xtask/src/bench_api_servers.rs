@@ -15,7 +15,9 @@ use crate::bench_api_client::{Client, Target};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Ports of the real cluster; the federation's API server takes the one after its five.
 const PORT: u16 = 17_443;
-const OWN_PORT: u16 = PORT + 5;
+pub(crate) const OWN_PORT: u16 = PORT + 5;
+/// Of another build of it, if one is measured in kube-apiserver's place.
+pub(crate) const OTHER_PORT: u16 = PORT + 6;
 
 /// Whether requests pass roles and an audit log.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,14 +89,14 @@ pub(crate) struct Own {
 }
 
 impl Own {
-    pub(crate) async fn start(program: &Path, access: Access, directory: &Path) -> Result<Self> {
+    pub(crate) async fn start(program: &Path, port: u16, access: Access, directory: &Path) -> Result<Self> {
         let mut flags = Vec::new();
         if access == Access::RbacAndAudit {
-            flags = audit_flags(directory, "own")?;
+            flags = audit_flags(directory, &format!("own-{port}"))?;
             flags.extend(["--authorization-mode", "RBAC"].map(str::to_owned));
         }
-        let mut own = Self::launch(program, OWN_PORT, &flags, directory).await?;
-        own.target = Some(target(&own.pki(), OWN_PORT, access).await?);
+        let mut own = Self::launch(program, port, &flags, directory).await?;
+        own.target = Some(target(&own.pki(), port, access).await?);
         Ok(own)
     }
 
@@ -105,12 +107,12 @@ impl Own {
         flags: &[String],
         directory: &Path,
     ) -> Result<Self> {
-        let data: PathBuf = directory.join("own");
+        let data: PathBuf = directory.join(format!("own-{port}"));
         let _ = fs::remove_dir_all(&data);
         fs::create_dir_all(&data)?;
         let mut command = Command::new(program);
         command.arg("--data-dir").arg(&data).args(["--listen", &format!("127.0.0.1:{port}")]).args(flags);
-        let log = fs::File::create(directory.join("own.log"))?;
+        let log = fs::File::create(directory.join(format!("own-{port}.log")))?;
         let start = Instant::now();
         let process = command
             .stdin(Stdio::null())
@@ -121,7 +123,7 @@ impl Own {
         let mut own = Self { process, data, target: None, started_s: 0.0 };
         while !is_ready(&own.pki(), port).await {
             if start.elapsed() > PATIENCE || own.process.try_wait()?.is_some() {
-                let log = fs::read_to_string(directory.join("own.log")).unwrap_or_default();
+                let log = fs::read_to_string(directory.join(format!("own-{port}.log"))).unwrap_or_default();
                 bail!("federation-apiserver does not become ready:\n{log}");
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
