@@ -26,7 +26,7 @@ pub(crate) use proxy::{Forwarded, forward, request_body};
 pub(crate) use show::{discovered, extensions};
 
 use crate::{
-    cache::Collection,
+    cache::{Checked, Collection},
     outbound::{self, Credentials, Place, Server, Trust},
     registry::Registry,
     store::{ResourceKey, Snapshot},
@@ -46,6 +46,7 @@ pub(crate) struct Aggregator {
 #[derive(Default)]
 struct State {
     stored: Collection,
+    checked: Checked,
     external: Arc<Vec<Arc<External>>>,
 }
 
@@ -98,18 +99,19 @@ impl Aggregator {
 
     /// The group versions of other servers. The same pointer as long as nothing has changed that is shown of them.
     pub(crate) fn external(&self, snapshot: &Snapshot) -> Arc<Vec<Arc<External>>> {
-        let stored = snapshot.collection(&SERVICES);
         let state = self.state.load();
-        if stored.same(&state.stored) {
+        if state.checked.holds(snapshot, || snapshot.collection(&SERVICES).same(&state.stored)) {
             return Arc::clone(&state.external);
         }
+        let stored = snapshot.collection(&SERVICES);
         let _building = self.building.lock();
         let state = self.state.load();
         let next = self.read(&stored, &state.external);
         let same = next.len() == state.external.len()
             && next.iter().zip(&*state.external).all(|(one, other)| Arc::ptr_eq(one, other));
         let external = if same { Arc::clone(&state.external) } else { Arc::new(next) };
-        self.state.store(Arc::new(State { stored, external: Arc::clone(&external) }));
+        let checked = Checked::at(snapshot);
+        self.state.store(Arc::new(State { stored, checked, external: Arc::clone(&external) }));
         external
     }
 
@@ -163,7 +165,8 @@ impl Aggregator {
             learnt: learnt.map(Arc::new),
             ..**about
         });
-        self.state.store(Arc::new(State { stored: state.stored.clone(), external: Arc::new(external) }));
+        let (stored, checked) = (state.stored.clone(), Checked::default());
+        self.state.store(Arc::new(State { stored, checked, external: Arc::new(external) }));
     }
 }
 

@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, LazyLock},
 };
 
 use apimachinery::rbac::{Builder, Index, Rule};
@@ -15,7 +12,7 @@ use serde_json::Value;
 
 use super::defaults::GROUP;
 use crate::{
-    cache::Collection,
+    cache::{Checked, Collection},
     store::{Key, ResourceKey, Snapshot, Storage, Stored},
 };
 
@@ -29,8 +26,7 @@ static KEYS: LazyLock<[ResourceKey; 4]> =
 pub struct Current {
     index: Index,
     made_from: [Collection; 4],
-    /// The newest revision at which nothing of it had changed.
-    checked: AtomicU64,
+    checked: Checked,
 }
 
 /// The roles and bindings. Always as new as the store: who binds a role may use it at once.
@@ -53,7 +49,7 @@ impl Policy {
         let none = Current {
             index: Index::default(),
             made_from: std::array::from_fn(|_| Collection::default()),
-            checked: AtomicU64::new(u64::MAX),
+            checked: Checked::default(),
         };
         Self { storage, current: ArcSwap::from_pointee(none), parsed: Mutex::default() }
     }
@@ -87,15 +83,9 @@ impl std::ops::Deref for Current {
 
 impl Current {
     fn holds_at(&self, snapshot: &Snapshot) -> bool {
-        let revision = snapshot.revision();
-        if self.checked.load(Ordering::Relaxed) == revision {
-            return true;
-        }
-        let same = KEYS.iter().zip(&self.made_from).all(|(key, known)| known.same(&snapshot.collection(key)));
-        if same {
-            self.checked.store(revision, Ordering::Relaxed);
-        }
-        same
+        let same =
+            || KEYS.iter().zip(&self.made_from).all(|(key, known)| known.same(&snapshot.collection(key)));
+        self.checked.holds(snapshot, same)
     }
 }
 
@@ -116,7 +106,7 @@ impl Parsed {
             let binding = keep(&mut known, &mut self.bindings, stored, || Arc::new(value(stored)));
             builder.binding(&stored.key.namespace, &stored.key.name, &binding);
         }
-        Current { index: builder.build(), made_from, checked: AtomicU64::new(snapshot.revision()) }
+        Current { index: builder.build(), made_from, checked: Checked::at(snapshot) }
     }
 }
 

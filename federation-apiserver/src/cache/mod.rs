@@ -17,10 +17,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
-use tokio::sync::watch as signal;
+use tokio::sync::Notify;
 
 pub use event::{Event, EventKind, Expired, SnapshotError};
 use root::Root;
+pub(crate) use snapshot::Checked;
 pub use snapshot::{Collection, Snapshot};
 pub use watch::Watch;
 pub use window::Bounds;
@@ -32,8 +33,8 @@ use crate::store::{Change, ResourceKey};
 pub(crate) struct Cache {
     root: ArcSwap<Root>,
     window: RwLock<Window>,
-    /// The newest published revision, for those who wait for one.
-    published: signal::Sender<u64>,
+    /// For those who wait for a revision: told of each that is published. Most often there is nobody, and that costs nothing.
+    news: Notify,
 }
 
 impl Cache {
@@ -42,7 +43,7 @@ impl Cache {
         Self {
             root: ArcSwap::from_pointee(Root::default()),
             window: RwLock::new(Window::new(floor, bounds)),
-            published: signal::Sender::new(0),
+            news: Notify::new(),
         }
     }
 
@@ -62,7 +63,7 @@ impl Cache {
         drop(window);
         let revision = root.revision;
         self.root.store(Arc::new(root));
-        self.published.send_replace(revision);
+        self.news.notify_waiters();
         for log in touched {
             log.wake(revision);
         }
@@ -73,9 +74,8 @@ impl Cache {
         let mut root = Root::clone(&self.root.load());
         root.revision = root.revision.max(revision);
         self.window.write().rebase(&root);
-        let revision = root.revision;
         self.root.store(Arc::new(root));
-        self.published.send_replace(revision);
+        self.news.notify_waiters();
     }
 
     /// The newest state.
@@ -109,9 +109,16 @@ impl Cache {
         self.window.read().changes_after(from)
     }
 
-    /// The newest published revision, as it changes.
-    pub(crate) fn published(&self) -> signal::Receiver<u64> {
-        self.published.subscribe()
+    /// Waits until a revision is published.
+    pub(crate) async fn reach(&self, revision: u64) {
+        loop {
+            // Made before the look, so that it hears of what comes after it.
+            let news = self.news.notified();
+            if self.root.load().revision >= revision {
+                return;
+            }
+            news.await;
+        }
     }
 
     /// The oldest revision whose state can be rebuilt.

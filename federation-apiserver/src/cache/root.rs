@@ -10,10 +10,21 @@ use crate::store::{Change, Key, ResourceKey, Stored};
 /// A resource's objects by `namespace NUL name`.
 pub(super) type Table = OrdMap<Arc<str>, Arc<Stored>>;
 
+/// Groups of what the server itself goes by. Each request asks for several of them, and they seldom change.
+const CONFIGURING: [&str; 5] = [
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "rbac.authorization.k8s.io",
+];
+
 /// All objects as of one revision. Cloning copies a pointer; a change copies the few nodes on its path.
 #[derive(Clone, Default)]
 pub(super) struct Root {
     pub(super) revision: u64,
+    /// The newest change of what the server itself goes by; none if that is not known, as of a past state.
+    pub(super) configured: Option<u64>,
     pub(super) tables: OrdMap<ResourceKey, Table>,
 }
 
@@ -37,12 +48,16 @@ impl Root {
         };
         let revision = object.revision;
         self.revision = revision;
+        if CONFIGURING.contains(&&*object.key.resource.group) {
+            self.configured = Some(revision);
+        }
         Event { kind, object, previous, revision }
     }
 
     /// Takes the change of an event back. The revision is left to the caller.
     pub(super) fn take_back(&mut self, event: &Event) {
         let key = &event.object.key;
+        self.configured = None;
         let path = Key::path(&key.namespace, &key.name);
         let Some(table) = self.tables.get_mut(&key.resource) else { return };
         match &event.previous {

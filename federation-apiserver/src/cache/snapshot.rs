@@ -1,6 +1,12 @@
 //! A consistent view of everything at one revision.
 
-use std::{ops::Bound, sync::Arc};
+use std::{
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use super::root::{Root, Table};
 use crate::store::{Key, ResourceKey, Stored};
@@ -19,6 +25,12 @@ impl Snapshot {
     /// The last write that is in it.
     pub fn revision(&self) -> u64 {
         self.root.revision
+    }
+
+    /// The newest change of what the server itself goes by: definitions, roles, policies, webhooks, flow schemas, other servers. Where two
+    /// snapshots have the same, all of that is the same, too.
+    pub(crate) fn configured(&self) -> Option<u64> {
+        self.root.configured
     }
 
     /// One object.
@@ -85,6 +97,31 @@ impl Collection {
     /// The objects in order of (namespace, name).
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Stored>> {
         self.0.iter().flat_map(im::OrdMap::values)
+    }
+}
+
+/// Remembers up to which state of what the server goes by something that was made of it was found to be as new. To compare a number is
+/// all that most requests do.
+#[derive(Default)]
+pub(crate) struct Checked(AtomicU64);
+
+impl Checked {
+    /// Something that was made from this snapshot.
+    pub(crate) fn at(snapshot: &Snapshot) -> Self {
+        Self(AtomicU64::new(snapshot.configured().unwrap_or_default()))
+    }
+
+    /// Whether it is as new as a snapshot; `same` looks if that is not known.
+    pub(crate) fn holds(&self, snapshot: &Snapshot, same: impl FnOnce() -> bool) -> bool {
+        let Some(configured) = snapshot.configured() else { return same() };
+        if self.0.load(Ordering::Relaxed) == configured {
+            return true;
+        }
+        let same = same();
+        if same {
+            self.0.store(configured, Ordering::Relaxed);
+        }
+        same
     }
 }
 

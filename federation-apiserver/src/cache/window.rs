@@ -80,6 +80,10 @@ impl Log {
     }
 
     pub(super) fn wake(&self, revision: u64) {
+        // Whoever comes now reads before he waits.
+        if self.signal.receiver_count() == 0 && !Self::ended(revision) {
+            return;
+        }
         // An ended log stays ended.
         self.signal.send_if_modified(|value| {
             let news = *value < revision;

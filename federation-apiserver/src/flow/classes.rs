@@ -13,10 +13,13 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::seats::{Limits, Queuing};
+use super::{
+    rule::{Rule, list},
+    seats::{Limits, Queuing},
+};
 use crate::{
     auth::User,
-    cache::Collection,
+    cache::{Checked, Collection},
     store::{ResourceKey, Snapshot, Storage},
 };
 
@@ -75,7 +78,7 @@ pub(super) fn flow_of(texts: &[&str]) -> u64 {
 struct Schema {
     precedence: i64,
     name: String,
-    rules: Vec<Value>,
+    rules: Vec<Rule>,
     distinguisher: Distinguisher,
     level: Arc<str>,
     exempt: bool,
@@ -97,6 +100,7 @@ struct Table {
     schemas: Vec<Arc<Schema>>,
     levels: Vec<(Arc<str>, Limits)>,
     read: [Collection; 2],
+    checked: Checked,
 }
 
 /// The schemas as they are now.
@@ -138,15 +142,12 @@ impl Table {
     fn read(snapshot: &Snapshot) -> Self {
         let [schemas, levels] = &*KEYS;
         let found = snapshot.range(schemas, None, None).filter_map(|stored| {
-            let mut spec = stored.value().ok()?["spec"].take();
+            let spec = stored.value().ok()?["spec"].take();
             let name = spec["priorityLevelConfiguration"]["name"].as_str()?;
             let level = snapshot.get(&crate::store::Key::new(levels.clone(), "", name))?;
             let exempt = level.value().ok()?["spec"]["type"] == "Exempt";
             let level_name: Arc<str> = name.into();
-            let rules = match spec["rules"].take() {
-                Value::Array(rules) => rules,
-                _ => Vec::new(),
-            };
+            let rules = list(&spec, "rules").map(Rule::read).collect();
             Some(Arc::new(Schema {
                 precedence: spec["matchingPrecedence"].as_i64().unwrap_or(1000),
                 name: stored.key.name.clone(),
@@ -172,16 +173,18 @@ impl Table {
             schemas: found,
             levels: limits.collect(),
             read: KEYS.each_ref().map(|key| snapshot.collection(key)),
+            checked: Checked::at(snapshot),
         }
     }
 
     fn is_of(&self, snapshot: &Snapshot) -> bool {
-        KEYS.iter().zip(&self.read).all(|(key, read)| snapshot.collection(key).same(read))
+        let same = || KEYS.iter().zip(&self.read).all(|(key, read)| snapshot.collection(key).same(read));
+        self.checked.holds(snapshot, same)
     }
 
     fn find(&self, user: &User, asked: &Attributes<'_>) -> Option<Class> {
         let schema =
-            self.schemas.iter().find(|schema| schema.rules.iter().any(|rule| fits(rule, user, asked)))?;
+            self.schemas.iter().find(|schema| schema.rules.iter().any(|rule| rule.fits(user, asked)))?;
         let distinguisher = match schema.distinguisher {
             Distinguisher::None => "",
             Distinguisher::User => &user.name,
@@ -216,104 +219,4 @@ fn limits(spec: &Value) -> Option<Limits> {
             .map(|percent| percent.min(i32::MAX as u64)),
         queuing,
     })
-}
-
-/// Whether a `PolicyRulesWithSubjects` is about a user and what he asks.
-fn fits(rule: &Value, user: &User, asked: &Attributes<'_>) -> bool {
-    if !list(rule, "subjects").any(|subject| is_subject(subject, user)) {
-        return false;
-    }
-    match asked.path {
-        Some(path) => list(rule, "nonResourceRules").any(|rule| {
-            has(rule, "verbs", asked.verb) && list(rule, "nonResourceURLs").any(|url| is_path(url, path))
-        }),
-        None => {
-            let resource = match asked.subresource {
-                "" => asked.resource.to_owned(),
-                part => format!("{}/{part}", asked.resource),
-            };
-            list(rule, "resourceRules").any(|rule| {
-                has(rule, "verbs", asked.verb)
-                    && has(rule, "apiGroups", asked.group)
-                    && has(rule, "resources", &resource)
-                    && match asked.namespace {
-                        "" => rule["clusterScope"] == true,
-                        namespace => has(rule, "namespaces", namespace),
-                    }
-            })
-        }
-    }
-}
-
-fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
-    value[name].as_array().into_iter().flatten()
-}
-
-fn has(rule: &Value, name: &str, wanted: &str) -> bool {
-    list(rule, name).any(|entry| entry == "*" || entry == wanted)
-}
-
-fn is_path(url: &Value, path: &str) -> bool {
-    match url.as_str().unwrap_or_default() {
-        "*" => true,
-        url => {
-            url == path
-                || url.strip_suffix('*').is_some_and(|head| head.ends_with('/') && path.starts_with(head))
-        }
-    }
-}
-
-fn is_subject(subject: &Value, user: &User) -> bool {
-    match subject["kind"].as_str() {
-        Some("User") => subject["user"]["name"] == "*" || subject["user"]["name"] == user.name.as_str(),
-        Some("Group") => match subject["group"]["name"].as_str() {
-            Some("*") => true,
-            Some(group) => user.is_in(group),
-            None => false,
-        },
-        Some("ServiceAccount") => {
-            let account = &subject["serviceAccount"];
-            let (namespace, name) = (account["namespace"].as_str(), account["name"].as_str());
-            let own = user.name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
-            own.is_some_and(|(own_namespace, own_name)| {
-                namespace == Some(own_namespace) && (name == Some("*") || name == Some(own_name))
-            })
-        }
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_rule_is_about_subjects_and_what_they_ask() {
-        let rule = json!({
-            "subjects": [
-                {"kind": "Group", "group": {"name": "system:authenticated"}},
-                {"kind": "ServiceAccount", "serviceAccount": {"namespace": "a", "name": "*"}},
-            ],
-            "resourceRules": [{"verbs": ["get"], "apiGroups": ["apps"], "resources": ["deployments/scale"], "namespaces": ["*"]}],
-            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["/healthz", "/apis/*"]}],
-        });
-        let user = User::new("u", []);
-        let scale = Attributes {
-            group: "apps",
-            resource: "deployments",
-            subresource: "scale",
-            namespace: "n",
-            ..Attributes::resource("get")
-        };
-        assert!(fits(&rule, &user, &scale));
-        assert!(!fits(&rule, &user, &Attributes { subresource: "", ..scale }));
-        assert!(!fits(&rule, &user, &Attributes { namespace: "", ..scale }), "not of the whole cluster");
-        assert!(fits(&rule, &user, &Attributes::path("get", "/apis/x")));
-        assert!(!fits(&rule, &user, &Attributes::path("get", "/metrics")));
-        let account = |name: &str| User { name: name.into(), ..User::default() };
-        assert!(fits(&rule, &account("system:serviceaccount:a:b"), &scale));
-        assert!(!fits(&rule, &account("system:serviceaccount:c:b"), &scale));
-    }
 }

@@ -6,6 +6,7 @@
 
 mod classes;
 mod defaults;
+mod rule;
 mod seats;
 
 use std::{sync::Arc, time::Duration};

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::{Kind, KindRef, Registry};
 use crate::{
     aggregate::{self, Aggregator, External},
-    cache::Collection,
+    cache::{Checked, Collection},
     crd::{self, Definition},
     discovery, openapi,
     store::{ResourceKey, Snapshot, Storage},
@@ -59,7 +59,7 @@ impl Catalog {
     }
 
     fn is_current(&self, served: &Served, snapshot: &Snapshot) -> bool {
-        snapshot.collection(&DEFINITIONS).same(&served.stored)
+        served.checked.holds(snapshot, || snapshot.collection(&DEFINITIONS).same(&served.stored))
             && Arc::ptr_eq(&self.aggregator.external(snapshot), &served.external)
     }
 }
@@ -68,6 +68,7 @@ impl Catalog {
 pub(crate) struct Served {
     /// The definitions as they were read.
     stored: Collection,
+    checked: Checked,
     /// What other servers serve.
     external: Arc<Vec<Arc<External>>>,
     definitions: BTreeMap<String, Arc<Definition>>,
@@ -110,6 +111,7 @@ impl Served {
         }
         Self {
             stored: snapshot.collection(&DEFINITIONS),
+            checked: Checked::at(snapshot),
             external: aggregator.external(snapshot),
             definitions,
             kinds,
@@ -194,6 +196,8 @@ impl Served {
     /// The OpenAPI documents. `base` holds the definitions of the table's kinds.
     pub(crate) fn documents(&self, base: &Schemas) -> &Documents {
         self.documents.get_or_init(|| {
+            // All definitions are looked at, most of them for the only time.
+            let base = &base.unparsed();
             let extensions = aggregate::extensions(&self.external);
             let custom: Vec<(&Kind, &Value)> = self
                 .kinds

@@ -142,8 +142,7 @@ impl Storage {
 
     /// Waits until a revision is written, and returns the newest state then.
     pub async fn wait_for(&self, revision: u64, deadline: Instant) -> Result<Snapshot, WaitError> {
-        let mut published = self.shared.cache.published();
-        let reached = timeout_at(deadline, published.wait_for(|newest| *newest >= revision)).await.is_ok();
+        let reached = timeout_at(deadline, self.shared.cache.reach(revision)).await.is_ok();
         let snapshot = self.snapshot();
         if reached { Ok(snapshot) } else { Err(WaitError::Timeout { newest: snapshot.revision() }) }
     }

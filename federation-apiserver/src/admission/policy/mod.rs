@@ -29,7 +29,7 @@ use validating::ValidatingPolicy;
 
 use super::matching::{self, Subject};
 use crate::{
-    cache::Collection,
+    cache::{Checked, Collection},
     registry::KindRef,
     store::{ResourceKey, Snapshot, Stored},
 };
@@ -56,6 +56,7 @@ pub(crate) struct Policies(ArcSwap<State>);
 #[derive(Default)]
 pub(super) struct State {
     made_from: [Collection; 4],
+    checked: Checked,
     pub(super) validating: Vec<Bound<ValidatingPolicy>>,
     pub(super) mutating: Vec<Bound<MutatingPolicy>>,
 }
@@ -96,7 +97,9 @@ impl Policies {
     /// The policies as of a snapshot.
     pub(super) fn state(&self, snapshot: &Snapshot) -> Arc<State> {
         let state = self.0.load_full();
-        if KEYS.iter().zip(&state.made_from).all(|(key, known)| snapshot.collection(key).same(known)) {
+        let same =
+            || KEYS.iter().zip(&state.made_from).all(|(key, known)| snapshot.collection(key).same(known));
+        if state.checked.holds(snapshot, same) {
             return state;
         }
         let made_from = KEYS.each_ref().map(|key| snapshot.collection(key));
@@ -105,6 +108,7 @@ impl Policies {
             validating: bind(validating, validating_bindings, ValidatingPolicy::read),
             mutating: bind(mutating, mutating_bindings, MutatingPolicy::read),
             made_from,
+            checked: Checked::at(snapshot),
         });
         self.0.store(Arc::clone(&next));
         next

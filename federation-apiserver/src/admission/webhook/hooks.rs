@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     admission::policy,
-    cache::Collection,
+    cache::{Checked, Collection},
     outbound::{self, Server},
     store::{ResourceKey, Snapshot},
 };
@@ -31,6 +31,7 @@ pub(crate) struct Webhooks(ArcSwap<State>);
 pub(super) struct State {
     mutating_stored: Collection,
     validating_stored: Collection,
+    checked: Checked,
     pub(super) mutating: Vec<Hook>,
     pub(super) validating: Vec<Hook>,
 }
@@ -57,15 +58,21 @@ impl Webhooks {
     /// The webhooks as of a snapshot. Connections to those that have not changed are kept with their configurations' collections.
     pub(super) fn state(&self, snapshot: &Snapshot) -> Arc<State> {
         let state = self.0.load_full();
-        let (mutating, validating) = (snapshot.collection(&MUTATING), snapshot.collection(&VALIDATING));
-        if mutating.same(&state.mutating_stored) && validating.same(&state.validating_stored) {
+        let stored = || (snapshot.collection(&MUTATING), snapshot.collection(&VALIDATING));
+        let same = || {
+            let (mutating, validating) = stored();
+            mutating.same(&state.mutating_stored) && validating.same(&state.validating_stored)
+        };
+        if state.checked.holds(snapshot, same) {
             return state;
         }
+        let (mutating, validating) = stored();
         let next = Arc::new(State {
             mutating: read(&mutating),
             validating: read(&validating),
             mutating_stored: mutating,
             validating_stored: validating,
+            checked: Checked::at(snapshot),
         });
         self.0.store(Arc::clone(&next));
         next
