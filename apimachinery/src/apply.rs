@@ -20,7 +20,7 @@ pub use last_applied::apply_after_kubectl;
 pub use managed::{
     MAX_UPDATE_MANAGERS, ManagedEntry, ManagedError, Operation, Owner, managed_fields, remove_managed_fields,
 };
-pub use ownership::{ApplyError, Conflict, Conflicts, Manager, apply, update};
+pub use ownership::{ApplyError, Conflict, Conflicts, Manager, apply, record_update, update};
 pub use schema::{
     Atom, ListType, MapType, ObjectType, Relationship, Scalar, Schema, StructField, TypeRef, Versions,
 };

@@ -11,16 +11,16 @@ use prometheus_client::{
 /// What a request is counted under.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Labels {
-    pub(crate) verb: String,
-    pub(crate) group: String,
-    pub(crate) resource: String,
+    pub(crate) verb: &'static str,
+    pub(crate) group: &'static str,
+    pub(crate) resource: &'static str,
     pub(crate) code: u16,
 }
 
 /// The verb of a latency series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VerbLabels {
-    verb: String,
+    verb: &'static str,
 }
 
 /// Counters of the HTTP side.
@@ -69,7 +69,7 @@ impl Metrics {
 
     pub(crate) fn answered(&self, labels: Labels, took: Duration) {
         if labels.verb != "watch" {
-            self.seconds.get_or_create(&VerbLabels { verb: labels.verb.clone() }).observe(took.as_secs_f64());
+            self.seconds.get_or_create(&VerbLabels { verb: labels.verb }).observe(took.as_secs_f64());
         }
         self.requests.get_or_create(&labels).inc();
     }

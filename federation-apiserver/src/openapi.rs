@@ -25,11 +25,10 @@ use crate::{
 
 /// The built-in definitions and those of our own kinds.
 pub(crate) fn schemas() -> Schemas {
-    let mut schemas = Schemas::builtin();
-    for kind in Registry::get().kinds().iter().filter(|kind| !kind.built_in) {
-        schemas = schemas.with_kind(kind.group, kind.version, kind.kind, &own(kind));
-    }
-    schemas
+    let kinds: Vec<_> = Registry::get().kinds().iter().filter(|kind| !kind.built_in).collect();
+    let definitions: Vec<_> = kinds.iter().map(|kind| own(kind)).collect();
+    let own = kinds.iter().zip(&definitions);
+    Schemas::builtin().with_kinds(own.map(|(kind, schema)| (kind.group, kind.version, kind.kind, schema)))
 }
 
 fn own(kind: &Kind) -> Value {

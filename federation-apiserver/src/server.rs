@@ -193,11 +193,11 @@ impl ApiServer {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Makes what is made at first use, on a thread of its own.
+    /// Makes what the first write needs, on a thread of its own. The OpenAPI documents are left to who asks for them: to make them takes
+    /// megabytes for a moment, and a server that nobody reads them of has no use for that.
     pub fn warm_up(&self) {
         let shared = Arc::clone(&self.shared);
         let _detached = tokio::task::spawn_blocking(move || {
-            shared.served().documents(shared.schemas());
             shared.apply_types();
         });
     }
@@ -389,16 +389,16 @@ fn deadline(asked: &Asked) -> Result<Duration, ApiError> {
     }
 }
 
-fn labels(served: &Served, target: &Target, verb: &str) -> Labels {
+fn labels(served: &Served, target: &Target, verb: &'static str) -> Labels {
     // Only served resources become label values, so that a scanner cannot fill the memory with series.
     let known = match target {
         Target::Resource(path) => served.find(&path.group, &path.version, &path.resource),
         Target::Path(_) => None,
     };
     Labels {
-        verb: verb.to_owned(),
-        group: known.as_ref().map_or_else(String::new, |kind| kind.group.to_owned()),
-        resource: known.as_ref().map_or_else(String::new, |kind| kind.plural.to_owned()),
+        verb,
+        group: known.as_ref().map_or("", |kind| kind.group),
+        resource: known.as_ref().map_or("", |kind| kind.plural),
         code: 0,
     }
 }

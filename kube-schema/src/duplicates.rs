@@ -1,7 +1,9 @@
 //! Fields that stand twice in one JSON object: parsing keeps the last one and forgets, so the text itself is read.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -10,14 +12,60 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 pub fn duplicate_fields(json: &[u8]) -> Result<Vec<String>, serde_json::Error> {
     let found = RefCell::new(Vec::new());
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    Walk { path: "", found: &found }.deserialize(&mut deserializer)?;
+    Walk { place: &Place::Top, found: &found }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(found.into_inner())
 }
 
+/// Where the walk is. It becomes text only where a field stands twice.
+enum Place<'a> {
+    Top,
+    Field(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Top => Ok(()),
+            Self::Field(Self::Top, name) => f.write_str(name),
+            Self::Field(outer, name) => write!(f, "{outer}.{name}"),
+            Self::Item(outer, at) => write!(f, "{outer}[{at}]"),
+        }
+    }
+}
+
+/// A name, which most often needs no copy.
+#[derive(serde::Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Names of up to so many members are compared one by one.
+const FEW: usize = 16;
+
+/// The names of an object that have passed.
+#[derive(Default)]
+struct Seen<'de> {
+    few: Vec<Cow<'de, str>>,
+    many: HashSet<Cow<'de, str>>,
+}
+
+impl<'de> Seen<'de> {
+    fn has(&self, name: &str) -> bool {
+        self.few.iter().any(|seen| seen == name) || self.many.contains(name)
+    }
+
+    fn insert(&mut self, name: Cow<'de, str>) {
+        if self.few.len() < FEW {
+            self.few.push(name);
+        } else {
+            self.many.insert(name);
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Walk<'a> {
-    path: &'a str,
+    place: &'a Place<'a>,
     found: &'a RefCell<Vec<String>>,
 }
 
@@ -32,17 +80,19 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
 impl<'de> Visitor<'de> for Walk<'_> {
     type Value = ();
 
-    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("JSON")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = HashSet::new();
-        while let Some(key) = map.next_key::<String>()? {
-            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
-            map.next_value_seed(Walk { path: &path, found: self.found })?;
-            if !seen.insert(key) {
-                self.found.borrow_mut().push(path);
+        let mut seen = Seen::default();
+        while let Some(Name(name)) = map.next_key()? {
+            let place = Place::Field(self.place, &name);
+            map.next_value_seed(Walk { place: &place, found: self.found })?;
+            if seen.has(&name) {
+                self.found.borrow_mut().push(place.to_string());
+            } else {
+                seen.insert(name);
             }
         }
         Ok(())
@@ -50,8 +100,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         for at in 0_usize.. {
-            let path = format!("{}[{at}]", self.path);
-            if items.next_element_seed(Walk { path: &path, found: self.found })?.is_none() {
+            let place = Place::Item(self.place, at);
+            if items.next_element_seed(Walk { place: &place, found: self.found })?.is_none() {
                 break;
             }
         }

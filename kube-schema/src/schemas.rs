@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::data;
 
@@ -15,37 +16,80 @@ pub struct Schemas {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Inner {
-    // Shared with the sets that this one was made from: the built-in ones are some megabytes.
-    definitions: BTreeMap<String, Arc<Value>>,
-    by_kind: HashMap<(String, String, String), String>,
+    // Shared with the sets that this one was made from. Each write looks some of them up, and their names begin alike.
+    definitions: HashMap<String, Arc<Definition>>,
+    /// By kind: group, version, and the definition's name.
+    by_kind: HashMap<String, Vec<(String, String, String)>>,
+}
+
+/// One definition. Most are never asked for, and parsed they are five times as large as their text.
+#[derive(Debug)]
+struct Definition {
+    text: Arc<str>,
+    parsed: OnceLock<Value>,
+    zero: OnceLock<Value>,
+}
+
+impl Definition {
+    fn new(text: impl Into<Arc<str>>) -> Self {
+        Self { text: text.into(), parsed: OnceLock::new(), zero: OnceLock::new() }
+    }
+
+    fn value(&self) -> &Value {
+        self.parsed.get_or_init(|| self.parse())
+    }
+
+    fn parse(&self) -> Value {
+        serde_json::from_str(&self.text).expect("invariant: a definition's text was taken from JSON")
+    }
 }
 
 impl Schemas {
-    /// The stable groups of Kubernetes 1.37, parsed at first use.
+    /// The stable groups of Kubernetes 1.37, inflated at first use.
     pub fn builtin() -> Self {
         static BUILTIN: OnceLock<Schemas> = OnceLock::new();
-        BUILTIN
-            .get_or_init(|| match data::openapi() {
-                Value::Object(definitions) => Self::from_definitions(definitions),
-                _ => Self::from_definitions(Map::new()),
-            })
-            .clone()
+        BUILTIN.get_or_init(|| Self::from_text(&data::openapi())).clone()
     }
 
-    fn from_definitions(definitions: Map<String, Value>) -> Self {
-        let mut by_kind = HashMap::new();
-        for (name, schema) in &definitions {
-            for gvk in
-                schema.get("x-kubernetes-group-version-kind").and_then(Value::as_array).into_iter().flatten()
-            {
-                let part = |key| gvk.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-                by_kind.insert((part("group"), part("version"), part("kind")), name.clone());
-            }
+    /// Definitions by name, as JSON.
+    fn from_text(text: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Described {
+            #[serde(rename = "x-kubernetes-group-version-kind", default)]
+            kinds: Vec<OfKind>,
         }
-        let definitions = definitions.into_iter().map(|(name, schema)| (name, Arc::new(schema))).collect();
-        Self { inner: Arc::new(Inner { definitions, by_kind }) }
+        #[derive(Deserialize)]
+        struct OfKind {
+            #[serde(default)]
+            group: String,
+            version: String,
+            kind: String,
+        }
+        let definitions: BTreeMap<String, &RawValue> =
+            serde_json::from_slice(text).expect("invariant: the embedded data is JSON");
+        let mut inner = Inner::default();
+        for (name, schema) in definitions {
+            let described: Described = serde_json::from_str(schema.get())
+                .expect("invariant: the embedded definitions tell what kinds they describe");
+            for of in described.kinds {
+                inner.name(&of.group, &of.version, &of.kind, name.clone());
+            }
+            inner.definitions.insert(name, Arc::new(Definition::new(schema.get())));
+        }
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The same set with nothing parsed: for who looks at all of it and then no more.
+    #[must_use]
+    pub fn unparsed(&self) -> Self {
+        let texts = self.inner.definitions.iter();
+        let definitions = texts
+            .map(|(name, known)| (name.clone(), Arc::new(Definition::new(Arc::clone(&known.text)))))
+            .collect();
+        let inner = Inner { definitions, by_kind: self.inner.by_kind.clone() };
+        Self { inner: Arc::new(inner) }
     }
 
     /// A set that also holds the given kind. `schema` is an `openAPIV3Schema` or what schemars writes (with `$defs`); apiVersion,
@@ -68,7 +112,19 @@ impl Schemas {
 
     /// The name of the definition that describes a kind: `io.k8s.api.apps.v1.Deployment`.
     pub fn name_of(&self, group: &str, version: &str, kind: &str) -> Option<&str> {
-        self.inner.by_kind.get(&(group.to_owned(), version.to_owned(), kind.to_owned())).map(String::as_str)
+        let named = self.inner.by_kind.get(kind)?;
+        let found = named.iter().find(|(of, in_version, _)| of == group && in_version == version);
+        found.map(|(_, _, name)| name.as_str())
+    }
+
+    /// What objects of a definition always have, made when it is first asked for; none if there is no such definition.
+    pub(crate) fn kept_zero(&self, name: &str, make: impl FnOnce() -> Value) -> Option<&Value> {
+        self.inner.definitions.get(name).map(|definition| definition.zero.get_or_init(make))
+    }
+
+    /// All definitions, by name, each parsed for as long as it is looked at.
+    pub(crate) fn each_definition(&self) -> impl Iterator<Item = (&str, Value)> {
+        self.inner.definitions.iter().map(|(name, known)| (name.as_str(), known.parse()))
     }
 
     /// The definition that describes a kind.
@@ -78,12 +134,13 @@ impl Schemas {
 
     /// A definition by its name.
     pub fn definition(&self, name: &str) -> Option<&Value> {
-        self.inner.definitions.get(name).map(Arc::as_ref)
+        self.inner.definitions.get(name).map(|definition| definition.value())
     }
 
     /// All definitions, by name.
     pub fn definitions(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.inner.definitions.iter().map(|(name, schema)| (name.as_str(), schema.as_ref()))
+        let all = self.inner.definitions.iter().map(|(name, known)| (name.as_str(), known.value()));
+        all.collect::<BTreeMap<_, _>>().into_iter()
     }
 
     /// Follows a `$ref`; anything else, and a reference to nothing, is returned as it is.
@@ -121,16 +178,23 @@ pub struct MergeRule {
 }
 
 impl Inner {
+    /// Has a kind described by a definition.
+    fn name(&mut self, group: &str, version: &str, kind: &str, name: String) {
+        let named = self.by_kind.entry(kind.to_owned()).or_default();
+        named.retain(|(of, in_version, _)| (of.as_str(), in_version.as_str()) != (group, version));
+        named.push((group.to_owned(), version.to_owned(), name));
+    }
+
     fn insert(&mut self, group: &str, version: &str, kind: &str, schema: &Value) {
         let name = definition_name(group, version, kind);
         let definition = custom_definition(group, version, kind, schema);
-        self.definitions.insert(name.clone(), Arc::new(definition));
-        self.by_kind.insert((group.to_owned(), version.to_owned(), kind.to_owned()), name.clone());
+        self.definitions.insert(name.clone(), Arc::new(Definition::new(definition.to_string())));
+        self.name(group, version, kind, name.clone());
         let list_kind = format!("{kind}List");
         let list = definition_name(group, version, &list_kind);
         self.definitions.insert(
             list.clone(),
-            Arc::new(json!({
+            Arc::new(Definition::new(json!({
                 "description": format!("{list_kind} is a list of {kind}"),
                 "type": "object",
                 "required": ["items"],
@@ -141,9 +205,9 @@ impl Inner {
                     "items": {"type": "array", "items": {"$ref": format!("{PREFIX}{name}")}},
                 },
                 "x-kubernetes-group-version-kind": [{"group": group, "version": version, "kind": list_kind}],
-            })),
+            }).to_string())),
         );
-        self.by_kind.insert((group.to_owned(), version.to_owned(), list_kind), list);
+        self.name(group, version, &list_kind, list);
     }
 }
 

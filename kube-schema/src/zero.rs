@@ -48,9 +48,13 @@ const ALWAYS: &[(&str, &[&str])] = &[
 const PREFIX: &str = "io.k8s.";
 
 impl Schemas {
-    /// The zero value of a kind; empty if nothing is known of it.
-    pub fn zero(&self, group: &str, version: &str, kind: &str) -> Value {
-        let Some(name) = self.name_of(group, version, kind) else { return Value::Object(Map::new()) };
+    /// The zero value of a kind; null if nothing is known of it.
+    pub fn zero(&self, group: &str, version: &str, kind: &str) -> &Value {
+        let name = self.name_of(group, version, kind);
+        name.and_then(|name| self.kept_zero(name, || self.zero_of_kind(name))).unwrap_or(&Value::Null)
+    }
+
+    fn zero_of_kind(&self, name: &str) -> Value {
         let mut fields = Map::new();
         for field in ["spec", "status"] {
             if let Some(inner) = self.property(name, field) {
@@ -98,13 +102,13 @@ mod tests {
     fn structs_are_there_and_pointers_are_not() {
         let schemas = Schemas::builtin();
         assert_eq!(
-            schemas.zero("apps", "v1", "Deployment"),
+            *schemas.zero("apps", "v1", "Deployment"),
             json!({
                 "spec": {"strategy": {}, "template": {"metadata": {}, "spec": {"containers": null}}},
                 "status": {},
             })
         );
-        assert_eq!(schemas.zero("", "v1", "ConfigMap"), json!({}));
+        assert_eq!(*schemas.zero("", "v1", "ConfigMap"), json!({}));
     }
 
     #[test]

@@ -12,7 +12,10 @@ pub struct PathElement(String);
 impl PathElement {
     /// A field of a struct or an entry of a map.
     pub fn field(name: &str) -> Self {
-        Self(format!("f:{name}"))
+        let mut text = String::with_capacity(name.len() + 2);
+        text.push_str("f:");
+        text.push_str(name);
+        Self(text)
     }
 
     /// A list item with these keys.
@@ -113,7 +116,11 @@ impl FieldSet {
     /// Adds a path; the empty path, the object itself, is never a member.
     pub fn insert(&mut self, path: &[PathElement]) {
         let Some((first, rest)) = path.split_first() else { return };
-        let node = self.nodes.entry(first.clone()).or_default();
+        // Most often what is on the way is there.
+        let node = match self.nodes.get_mut(first) {
+            Some(node) => node,
+            None => self.nodes.entry(first.clone()).or_default(),
+        };
         if rest.is_empty() {
             node.member = true;
         } else {
@@ -149,12 +156,39 @@ impl FieldSet {
     /// Paths of either set.
     pub fn union(&self, other: &Self) -> Self {
         let mut out = self.clone();
-        for (element, node) in &other.nodes {
-            let mine = out.nodes.entry(element.clone()).or_default();
-            mine.member |= node.member;
-            mine.below = mine.below.union(&node.below);
-        }
+        out.add(other.clone());
         out
+    }
+
+    /// Takes in the paths of another set.
+    pub(super) fn add(&mut self, other: Self) {
+        if self.nodes.is_empty() {
+            *self = other;
+            return;
+        }
+        for (element, node) in other.nodes {
+            match self.nodes.get_mut(&element) {
+                Some(mine) => {
+                    mine.member |= node.member;
+                    mine.below.add(node.below);
+                }
+                None => drop(self.nodes.insert(element, node)),
+            }
+        }
+    }
+
+    /// Drops the paths that another set has.
+    pub(super) fn subtract(&mut self, other: &Self) {
+        if other.nodes.is_empty() {
+            return;
+        }
+        self.nodes.retain(|element, mine| {
+            if let Some(theirs) = other.nodes.get(element) {
+                mine.member &= !theirs.member;
+                mine.below.subtract(&theirs.below);
+            }
+            !mine.is_empty()
+        });
     }
 
     /// Paths of both sets.
@@ -171,19 +205,8 @@ impl FieldSet {
 
     /// Paths of this set that the other has not.
     pub fn difference(&self, other: &Self) -> Self {
-        let mut out = Self::default();
-        for (element, mine) in &self.nodes {
-            match other.nodes.get(element) {
-                Some(theirs) => out.put(
-                    element,
-                    Node {
-                        member: mine.member && !theirs.member,
-                        below: mine.below.difference(&theirs.below),
-                    },
-                ),
-                None => out.put(element, mine.clone()),
-            }
-        }
+        let mut out = self.clone();
+        out.subtract(other);
         out
     }
 

@@ -202,18 +202,29 @@ pub fn update(
     mut new: Value,
     manager: &Manager<'_>,
 ) -> Result<Value, ManagedError> {
-    if resets(&new) {
-        remove_managed_fields(&mut new);
-        return Ok(new);
+    record_update(kind, live, &mut new, manager)?;
+    Ok(new)
+}
+
+/// The same in place; after an error the object is as it was.
+pub fn record_update(
+    kind: ObjectType<'_>,
+    live: Option<&Value>,
+    new: &mut Value,
+    manager: &Manager<'_>,
+) -> Result<(), ManagedError> {
+    if resets(new) {
+        remove_managed_fields(new);
+        return Ok(());
     }
-    let given = managed_fields(&new).unwrap_or_default();
+    let given = managed_fields(new).unwrap_or_default();
     let mut managers = match live {
         Some(live) if given.is_empty() => managed_fields(live)?,
         _ => given,
     };
-    remove_managed_fields(&mut new);
+    remove_managed_fields(new);
     if live.is_some() && managers.is_empty() {
-        return Ok(new);
+        return Ok(());
     }
     let mut old = live.cloned().unwrap_or_else(|| Value::Object(Map::new()));
     remove_managed_fields(&mut old);
@@ -225,24 +236,22 @@ pub fn update(
             complete(&mut seen, zero);
             kind.compare(&old, &seen)
         }
-        None => kind.compare(&old, &new),
+        None => kind.compare(&old, new),
     };
     let owner = manager.owner(Operation::Update);
     let previous = managers.iter().position(|entry| entry.owner == owner).map(|index| managers.remove(index));
     // Force leaves no conflicts to report.
-    let change =
-        Change { kind, old: &old, new: &new, api_version: manager.api_version, comparison: &comparison };
+    let change = Change { kind, old: &old, new, api_version: manager.api_version, comparison: &comparison };
     let _ = take_over(&mut managers, &change, Conflicts::Force);
     let (before, time) = previous.map_or_else(Default::default, |entry| (entry.fields, entry.time));
-    let fields = before
-        .difference(&comparison.removed)
-        .union(&comparison.modified)
-        .union(&comparison.added)
-        .difference(&UNOWNED);
+    let mut fields = before.difference(&comparison.removed);
+    fields.add(comparison.modified);
+    fields.add(comparison.added);
+    fields.subtract(&UNOWNED);
     let time = if fields == before { time } else { Some(manager.now.to_owned()) };
     managers.push(ManagedEntry { owner, time, fields });
-    set_managed_fields(&mut new, managers);
-    Ok(new)
+    set_managed_fields(new, managers);
+    Ok(())
 }
 
 /// Adds what every object has, where it is not there.

@@ -1,6 +1,6 @@
 //! The schema that field ownership follows: which lists and maps are one value and which are many.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Deserializer};
@@ -10,7 +10,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Schema {
     /// The named types.
-    pub types: BTreeMap<String, Atom>,
+    pub types: HashMap<String, Atom>,
 }
 
 /// What a value may be; usually one of the three is set.
@@ -213,7 +213,7 @@ static DEDUCED: LazyLock<(Schema, TypeRef, Atom)> = LazyLock::new(|| {
         })),
     };
     let deduced = atom("__untyped_deduced_", Relationship::Separable);
-    let types = BTreeMap::from([
+    let types = HashMap::from([
         ("__untyped_atomic_".to_owned(), atom("__untyped_atomic_", Relationship::Atomic)),
         ("__untyped_deduced_".to_owned(), deduced.clone()),
     ]);

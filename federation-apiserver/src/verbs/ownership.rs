@@ -49,10 +49,20 @@ impl Call {
     /// Keeps `metadata.managedFields` for a write that is not an apply.
     pub(super) async fn own(&self, old: Option<&Value>, object: Value, manager: Option<&str>) -> Value {
         let name = self.field_manager(manager);
+        // Ownership that cannot be read is no reason to refuse a write: it is kept as it is, as kube-apiserver does.
+        if self.kind.custom.is_none() {
+            let mut object = object;
+            self.with_table_type(
+                &self.manager(&name, &self.kind.api_version(), &deletion::seconds(self.now)),
+                |kind, manager| {
+                    let _kept = apply::record_update(kind, old, &mut object, manager);
+                },
+            );
+            return object;
+        }
         let step = |kind: ObjectType<'_>, manager: &Manager<'_>| {
             apply::update(kind, old, object.clone(), manager).map_err(ApiError::internal)
         };
-        // Ownership that cannot be read is no reason to refuse a write: it is kept as it is, as kube-apiserver does.
         let owned = self.with_manager(&name, step).await;
         owned.unwrap_or(object)
     }
@@ -66,12 +76,7 @@ impl Call {
     ) -> Result<Value, ApiError> {
         let api_version = self.kind.api_version();
         let now = deletion::seconds(self.now);
-        let manager = Manager {
-            name,
-            api_version: &api_version,
-            subresource: self.path.subresource.as_deref().unwrap_or_default(),
-            now: &now,
-        };
+        let manager = self.manager(name, &api_version, &now);
         let kind = &*self.kind;
         let Some(custom) = &kind.custom else { return self.with_table_type(&manager, step) };
         let (types, definition) = custom.ownership(kind.group, kind.version, kind.kind);
@@ -102,18 +107,23 @@ impl Call {
         }
     }
 
-    fn with_table_type(
+    fn manager<'a>(&'a self, name: &'a str, api_version: &'a str, now: &'a str) -> Manager<'a> {
+        let subresource = self.path.subresource.as_deref().unwrap_or_default();
+        Manager { name, api_version, subresource, now }
+    }
+
+    fn with_table_type<T>(
         &self,
         manager: &Manager<'_>,
-        step: impl Fn(ObjectType<'_>, &Manager<'_>) -> Result<Value, ApiError>,
-    ) -> Result<Value, ApiError> {
+        step: impl FnOnce(ObjectType<'_>, &Manager<'_>) -> T,
+    ) -> T {
         let kind = &*self.kind;
         let types = self.shared.apply_types();
         match self.shared.schemas().name_of(kind.group, kind.version, kind.kind) {
             Some(definition) => {
                 let root = TypeRef::named(definition);
                 let zero = self.shared.schemas().zero(kind.group, kind.version, kind.kind);
-                step(ObjectType::new(types, &root).with_zero(&zero), manager)
+                step(ObjectType::new(types, &root).with_zero(zero), manager)
             }
             None => step(ObjectType::deduced(), manager),
         }
