@@ -85,14 +85,20 @@ impl Log {
 
     /// Hands a line over. In blocking mode this waits for room.
     pub async fn send(&self, line: Vec<u8>) {
-        let Some(queue) = self.queue.lock().clone() else { return };
-        match self.mode {
-            Mode::Blocking => {
-                if queue.send(line).await.is_err() {
-                    self.lose("the writer has ended");
+        // Most often there is room, and nothing to wait for.
+        let (queue, line) = match &*self.queue.lock() {
+            None => return,
+            Some(queue) => match (queue.try_send(line), self.mode) {
+                (Ok(()), _) => return,
+                (Err(mpsc::error::TrySendError::Full(line)), Mode::Blocking) => (queue.clone(), line),
+                (Err(mpsc::error::TrySendError::Full(_)), Mode::Batch) => {
+                    return self.lose("the queue is full");
                 }
-            }
-            Mode::Batch => self.try_send(&queue, line),
+                (Err(mpsc::error::TrySendError::Closed(_)), _) => return self.lose("the writer has ended"),
+            },
+        };
+        if queue.send(line).await.is_err() {
+            self.lose("the writer has ended");
         }
     }
 
@@ -106,12 +112,6 @@ impl Log {
                 tokio::spawn(async move { log.send(line).await });
             }
             Err(_) => self.lose("the queue is full"),
-        }
-    }
-
-    fn try_send(&self, queue: &mpsc::Sender<Vec<u8>>, line: Vec<u8>) {
-        if queue.try_send(line).is_err() {
-            self.lose("the queue is full");
         }
     }
 

@@ -4,6 +4,7 @@
 //! one finished line to the log's queue. A request that is not recorded costs the walk over the policy's rules and no more.
 
 mod body;
+mod event;
 mod log;
 mod policy;
 mod record;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use apimachinery::rbac::Attributes;
 
 pub(crate) use body::{names_in, until_end, value_of, whole};
+pub(crate) use event::Reference;
 pub use log::{Log, LogError, Mode};
 pub use policy::{Choice, Level, Policy, PolicyError, Stage};
 pub(crate) use record::{Opening, Record};
@@ -82,6 +84,6 @@ impl Audit {
         if choice.level == Level::None {
             return None;
         }
-        Some(Arc::new(Record::new(Arc::clone(self), choice, &opening())))
+        Some(Arc::new(Record::new(Arc::clone(self), choice, opening())))
     }
 }

@@ -1,14 +1,15 @@
 //! One request's events.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use apimachinery::ApiError;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json, value::to_raw_value};
 
 use super::{
     Audit,
+    event::{Ending, Event, Micro, Nothing, Reference},
     policy::{Choice, Level, Stage},
 };
 use crate::auth::User;
@@ -29,41 +30,41 @@ pub(crate) struct Opening<'a> {
     pub(crate) sources: Vec<IpAddr>,
     /// `User-Agent`.
     pub(crate) agent: &'a str,
-    /// What it is about; null for a path.
-    pub(crate) reference: Value,
+    /// What it is about; none for a path.
+    pub(crate) reference: Option<Reference>,
 }
+
+/// Room for a line: most are not larger.
+const LINE_BYTES: usize = 1024;
 
 /// The record of one request: an event for each stage that the policy wants.
 pub(crate) struct Record {
     audit: Arc<Audit>,
     choice: Choice,
-    event: Mutex<Map<String, Value>>,
+    event: Mutex<Event>,
 }
 
 impl Record {
-    pub(super) fn new(audit: Arc<Audit>, choice: Choice, opening: &Opening<'_>) -> Self {
-        let mut event = json!({
-            "kind": "Event",
-            "apiVersion": "audit.k8s.io/v1",
-            "level": choice.level.as_str(),
-            "auditID": opening.id,
-            "requestURI": opening.uri,
-            "verb": opening.verb,
-            "user": opening.user.to_value(),
-            "requestReceivedTimestamp": micro(opening.received),
-        });
-        if !opening.sources.is_empty() {
-            event["sourceIPs"] = opening.sources.iter().map(IpAddr::to_string).collect();
-        }
-        if !opening.agent.is_empty() {
-            event["userAgent"] = opening.agent.into();
-        }
-        if opening.reference.is_object() {
-            event["objectRef"] = opening.reference.clone();
-        }
-        let event = match event {
-            Value::Object(event) => event,
-            _ => Map::new(),
+    pub(super) fn new(audit: Arc<Audit>, choice: Choice, opening: Opening<'_>) -> Self {
+        let event = Event {
+            annotations: BTreeMap::new(),
+            api_version: "audit.k8s.io/v1",
+            audit_id: opening.id.to_owned(),
+            impersonated_user: None,
+            kind: "Event",
+            level: choice.level.as_str(),
+            object_ref: opening.reference,
+            request_object: None,
+            request_received_timestamp: Micro(opening.received),
+            request_uri: opening.uri,
+            response_object: None,
+            response_status: None,
+            source_ips: opening.sources,
+            stage: "",
+            stage_timestamp: Micro(opening.received),
+            user: to_raw_value(opening.user).ok(),
+            user_agent: opening.agent.to_owned(),
+            verb: opening.verb.to_owned(),
         };
         Self { audit, choice, event: Mutex::new(event) }
     }
@@ -75,79 +76,81 @@ impl Record {
 
     /// Notes whom the user acts as.
     pub(crate) fn impersonated(&self, user: &User) {
-        self.event.lock().insert("impersonatedUser".into(), user.to_value());
+        self.event.lock().impersonated_user = Some(user.to_value());
     }
 
     /// Notes what authorization said.
-    pub(crate) fn decided(&self, decision: &str, reason: &str) {
-        self.event.lock().insert(
-            "annotations".into(),
-            json!({"authorization.k8s.io/decision": decision, "authorization.k8s.io/reason": reason}),
-        );
+    pub(crate) fn decided(&self, decision: &'static str, reason: &str) {
+        self.event.lock().annotations = BTreeMap::from([
+            (Cow::Borrowed("authorization.k8s.io/decision"), Cow::Borrowed(decision)),
+            (Cow::Borrowed("authorization.k8s.io/reason"), Cow::Owned(reason.to_owned())),
+        ]);
     }
 
     /// Adds an annotation.
     pub(crate) fn annotate(&self, key: &str, value: &str) {
-        let mut event = self.event.lock();
-        let annotations = event.entry("annotations").or_insert_with(|| json!({}));
-        if let Some(annotations) = annotations.as_object_mut() {
-            annotations.insert(key.to_owned(), value.into());
-        }
+        self.event.lock().annotations.insert(key.to_owned().into(), value.to_owned().into());
     }
 
     /// Adds to an annotation, behind what others said, unless it was said before.
     pub(crate) fn gather(&self, key: &str, value: &str) {
         let mut event = self.event.lock();
-        let annotations = event.entry("annotations").or_insert_with(|| json!({}));
-        let Some(annotations) = annotations.as_object_mut() else { return };
-        let known = annotations.get(key).and_then(Value::as_str).unwrap_or_default();
-        let said = match known {
-            "" => value.to_owned(),
-            known if known.split(", ").any(|said| said == value) => return,
-            known => format!("{known}, {value}"),
+        let said = match event.annotations.get(key) {
+            None => value.to_owned(),
+            Some(known) if known.is_empty() => value.to_owned(),
+            Some(known) if known.split(", ").any(|said| said == value) => return,
+            Some(known) => format!("{known}, {value}"),
         };
-        annotations.insert(key.to_owned(), said.into());
+        event.annotations.insert(key.to_owned().into(), said.into());
     }
 
     /// Notes the object that was sent: its names in any case, itself if the level says so.
     pub(crate) fn requested(&self, object: &Value) {
         let mut event = self.event.lock();
-        if let Some(reference) = event.get_mut("objectRef").and_then(Value::as_object_mut) {
-            for part in ["name", "namespace", "uid", "resourceVersion"] {
-                let text = object["metadata"][part].as_str().unwrap_or_default();
-                if !text.is_empty() && !reference.contains_key(part) {
-                    reference.insert(part.to_owned(), text.into());
+        if let Some(reference) = &mut event.object_ref {
+            let parts = [
+                ("name", &mut reference.name),
+                ("namespace", &mut reference.namespace),
+                ("uid", &mut reference.uid),
+                ("resourceVersion", &mut reference.resource_version),
+            ];
+            for (part, place) in parts {
+                if place.is_empty() {
+                    object["metadata"][part].as_str().unwrap_or_default().clone_into(place);
                 }
             }
         }
         if self.choice.level >= Level::Request && !object.is_null() {
-            event.insert("requestObject".into(), self.stripped(object.clone()));
+            event.request_object = Some(self.stripped(object.clone()));
         }
     }
 
     /// Notes the object that is answered.
     pub(crate) fn answered(&self, object: Value) {
         let object = self.stripped(object);
-        self.event.lock().insert("responseObject".into(), object);
+        self.event.lock().response_object = Some(object);
     }
 
     /// Notes the code of the answer, and the error if it is one.
     pub(crate) fn ended(&self, code: u16, error: Option<&ApiError>) {
-        let mut status = json!({"metadata": {}, "code": code});
-        if let Some(error) = error {
-            status = error.to_value();
-            if let Some(status) = status.as_object_mut() {
-                status.remove("kind");
-                status.remove("apiVersion");
+        let ending = match error {
+            None => Ending::Code { code, metadata: Nothing {} },
+            Some(error) => {
+                let mut status = error.to_value();
+                if let Some(status) = status.as_object_mut() {
+                    status.remove("kind");
+                    status.remove("apiVersion");
+                }
+                Ending::Status(status)
             }
-        }
-        self.event.lock().insert("responseStatus".into(), status);
+        };
+        self.event.lock().response_status = Some(ending);
     }
 
     /// Notes the code, and the message that goes with it.
     pub(crate) fn ended_with(&self, code: u16, message: &str) {
         let status = json!({"metadata": {}, "status": "Failure", "message": message, "code": code});
-        self.event.lock().insert("responseStatus".into(), status);
+        self.event.lock().response_status = Some(Ending::Status(status));
     }
 
     /// The line of a stage; none if the policy leaves it out.
@@ -156,9 +159,9 @@ impl Record {
             return None;
         }
         let mut event = self.event.lock();
-        event.insert("stage".into(), stage.as_str().into());
-        event.insert("stageTimestamp".into(), micro(Timestamp::now()).into());
-        let mut line = serde_json::to_vec(&*event).unwrap_or_default();
+        (event.stage, event.stage_timestamp) = (stage.as_str(), Micro(Timestamp::now()));
+        let mut line = Vec::with_capacity(LINE_BYTES);
+        serde_json::to_writer(&mut line, &*event).ok()?;
         line.push(b'\n');
         Some(line)
     }
@@ -189,9 +192,4 @@ impl Record {
         }
         object
     }
-}
-
-/// `metav1.MicroTime`.
-fn micro(time: Timestamp) -> String {
-    format!("{time:.6}")
 }

@@ -23,7 +23,8 @@ pub mod tokens;
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::SignedDuration;
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::Value;
 
 /// An authenticated user, or the anonymous one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,19 +98,7 @@ impl User {
 
     /// `authentication.k8s.io/v1` UserInfo.
     pub fn to_value(&self) -> Value {
-        let mut info = Map::new();
-        info.insert("username".into(), self.name.as_str().into());
-        if !self.uid.is_empty() {
-            info.insert("uid".into(), self.uid.as_str().into());
-        }
-        if !self.groups.is_empty() {
-            info.insert("groups".into(), self.groups.clone().into());
-        }
-        if !self.extra.is_empty() {
-            let extra = self.extra.iter().map(|(key, values)| (key.clone(), values.clone().into()));
-            info.insert("extra".into(), Value::Object(extra.collect()));
-        }
-        Value::Object(info)
+        serde_json::to_value(self).unwrap_or_default()
     }
 
     /// The user that a SubjectAccessReview names.
@@ -130,5 +119,23 @@ impl User {
                 .map(|(key, values)| (key.to_ascii_lowercase(), texts(values)))
                 .collect(),
         }
+    }
+}
+
+/// `authentication.k8s.io/v1` UserInfo, its members in the order of the alphabet.
+impl Serialize for User {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut info = serializer.serialize_map(None)?;
+        if !self.extra.is_empty() {
+            info.serialize_entry("extra", &self.extra)?;
+        }
+        if !self.groups.is_empty() {
+            info.serialize_entry("groups", &self.groups)?;
+        }
+        if !self.uid.is_empty() {
+            info.serialize_entry("uid", &self.uid)?;
+        }
+        info.serialize_entry("username", &self.name)?;
+        info.end()
     }
 }

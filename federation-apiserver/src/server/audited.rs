@@ -4,11 +4,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use apimachinery::rbac::Attributes;
 use http::{Response, header, request};
-use serde_json::{Value, json};
 
 use super::{AUDIT_ID, Asked, Connection, Shared};
 use crate::{
-    audit::{self, Level, Opening, Record, Stage},
+    audit::{self, Level, Opening, Record, Reference, Stage},
     auth::User,
     http::{Body, info::Target},
 };
@@ -54,7 +53,7 @@ pub(super) fn audit_id(head: &request::Parts) -> String {
     /// `maxAuditIDLength`.
     const LENGTH_MAX: usize = 64;
     let given = head.headers.get(AUDIT_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
-    if given.is_empty() { uuid::Uuid::new_v4().to_string() } else { given.chars().take(LENGTH_MAX).collect() }
+    if given.is_empty() { crate::uid::random() } else { given.chars().take(LENGTH_MAX).collect() }
 }
 
 /// Where the request comes from: what proxies say, then the peer.
@@ -90,21 +89,17 @@ pub(super) fn attempted(head: &request::Parts, connection: &Connection) -> Strin
 }
 
 /// `objectRef` of an audit event.
-fn reference(target: &Target) -> Value {
-    let Target::Resource(path) = target else { return Value::Null };
-    let mut reference = json!({"resource": path.resource, "apiVersion": path.version});
-    let optional = [
-        ("apiGroup", Some(&path.group)),
-        ("namespace", path.namespace.as_ref()),
-        ("name", path.name.as_ref()),
-        ("subresource", path.subresource.as_ref()),
-    ];
-    for (name, text) in optional {
-        if let Some(text) = text.filter(|text| !text.is_empty()) {
-            reference[name] = text.as_str().into();
-        }
-    }
-    reference
+fn reference(target: &Target) -> Option<Reference> {
+    let Target::Resource(path) = target else { return None };
+    Some(Reference {
+        api_group: path.group.clone(),
+        api_version: path.version.clone(),
+        name: path.name.clone().unwrap_or_default(),
+        namespace: path.namespace.clone().unwrap_or_default(),
+        resource: path.resource.clone(),
+        subresource: path.subresource.clone().unwrap_or_default(),
+        ..Reference::default()
+    })
 }
 
 /// Begins the record of a request.
