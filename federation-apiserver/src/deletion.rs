@@ -271,7 +271,7 @@ fn record_propagation(object: &mut Value, options: &DeleteOptions) {
 
 /// A time as the API writes it: UTC, to the second.
 pub fn seconds(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
 
 fn metadata_mut(object: &mut Value) -> Option<&mut Map<String, Value>> {

@@ -40,9 +40,11 @@ mod serve;
 mod server;
 mod service;
 pub mod store;
+mod uid;
 mod validation;
 mod verbs;
 mod version;
+mod wire;
 
 pub use aggregate::Checker;
 pub use server::{ApiServer, Handler, Others, Parts};

@@ -11,7 +11,7 @@ use hyper_util::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{auth::authn, server::ApiServer};
+use crate::{auth::authn, server::ApiServer, wire::Wire};
 
 /// A client that does not finish its handshake in this time is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,10 +75,10 @@ pub(crate) async fn run(listener: TcpListener, tls: TlsAcceptor, server: ApiServ
 async fn handshake(
     tls: TlsAcceptor,
     stream: TcpStream,
-) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Option<crate::auth::User>)> {
+) -> Option<(tokio_rustls::server::TlsStream<Wire>, Option<crate::auth::User>)> {
     // Watch events are small and must not wait for more.
     let _unimportant = stream.set_nodelay(true);
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(Wire(stream))).await {
         Ok(Ok(stream)) => {
             let certificates = stream.get_ref().1.peer_certificates();
             let user =

@@ -20,8 +20,8 @@ pub fn duplicate_fields(json: &[u8]) -> Result<Vec<String>, serde_json::Error> {
 /// Where the walk is. It becomes text only where a field stands twice.
 enum Place<'a> {
     Top,
-    Field(&'a Place<'a>, &'a str),
-    Item(&'a Place<'a>, usize),
+    Field(&'a Self, &'a str),
+    Item(&'a Self, usize),
 }
 
 impl fmt::Display for Place<'_> {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use apimachinery::{ApiError, quantity::Quantity, status::GroupResource};
@@ -14,6 +14,8 @@ use serde_json::Value;
 
 use super::usage::{self, Amounts};
 use crate::store::{Key, ResourceKey, Snapshot, Storage, Stored};
+
+static QUOTAS: LazyLock<ResourceKey> = LazyLock::new(|| ResourceKey::new("", "resourcequotas"));
 
 /// Costs of objects that are remembered. Each is some 200 bytes; when it is full, it starts anew.
 const REMEMBERED_MAX: usize = 65_536;
@@ -52,9 +54,8 @@ impl Drop for Reservation<'_> {
 }
 
 fn quotas_of(snapshot: &Snapshot, namespace: &str) -> Vec<(Arc<Stored>, Value)> {
-    let resource = ResourceKey::new("", "resourcequotas");
     snapshot
-        .range(&resource, Some(namespace), None)
+        .range(&QUOTAS, Some(namespace), None)
         .filter_map(|stored| stored.value().ok().map(|value| (stored, value)))
         .collect()
 }

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName};
 use super::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User, authz::Authorizer};
 use crate::http::query::percent_decode;
 
+const PREFIX: &str = "impersonate-";
 const USER: &str = "impersonate-user";
 const UID: &str = "impersonate-uid";
 const GROUP: &str = "impersonate-group";
@@ -15,6 +16,9 @@ const EXTRA: &str = "impersonate-extra-";
 
 /// Whom the headers name, if they name anybody.
 pub fn wanted(headers: &HeaderMap) -> Result<Option<User>, ApiError> {
+    if !headers.keys().any(|name| name.as_str().starts_with(PREFIX)) {
+        return Ok(None);
+    }
     let texts = |name: &str| -> Vec<String> {
         headers
             .get_all(name)

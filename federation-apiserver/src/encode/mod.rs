@@ -61,7 +61,8 @@ pub(crate) fn object(
     now: Timestamp,
 ) -> Result<(&'static str, Vec<u8>), ApiError> {
     if is_verbatim(kind, format) {
-        let mut bytes = stored.bytes.to_vec();
+        let mut bytes = Vec::with_capacity(stored.bytes.len() + 1);
+        bytes.extend_from_slice(&stored.bytes);
         bytes.push(b'\n');
         return Ok((format.content_type(false), bytes));
     }
@@ -197,21 +198,37 @@ pub(crate) fn pieces(
         return Err(items);
     }
     let mut begun = Some(list_head(kind, meta).into_bytes());
-    let (kind, mut items) = (kind.clone(), items.into_iter().enumerate().peekable());
+    let (kind, mut next) = (kind.clone(), 0);
     Ok(std::iter::from_fn(move || {
-        items.peek()?;
+        items.get(next)?;
         let mut piece = begun.take().unwrap_or_default();
         piece.reserve(PIECE_BYTES);
-        while let Some((index, stored)) = items.next_if(|(_, stored)| {
-            piece.is_empty() || piece.len() + stored.bytes.len() + LIST_END.len() < PIECE_BYTES
-        }) {
-            append_element(&mut piece, &kind, index, &stored);
+        while let Some(stored) = items.get(next) {
+            if !piece.is_empty() && piece.len() + stored.bytes.len() + LIST_END.len() >= PIECE_BYTES {
+                return Some(piece.into());
+            }
+            read_ahead(&items[next..]);
+            append_element(&mut piece, &kind, next, stored);
+            next += 1;
         }
-        if items.peek().is_none() {
-            piece.extend_from_slice(LIST_END);
-        }
+        piece.extend_from_slice(LIST_END);
         Some(piece.into())
     }))
+}
+
+/// Has the processor fetch objects before they are written. They lie anywhere in memory, and to wait for each in turn is a good part of the
+/// time that a large list takes.
+fn read_ahead(items: &[Arc<Stored>]) {
+    // So many objects ahead: where the text of one lies, and the text.
+    const PLACES: usize = 8;
+    const TEXTS: usize = 4;
+    /// The processor itself goes on from there.
+    const STEP: usize = 256;
+    let place = items.get(PLACES).map(|stored| stored.bytes.len());
+    let text = items
+        .get(TEXTS)
+        .map(|stored| stored.bytes.iter().step_by(STEP).take(4).fold(0, |all, byte| all ^ byte));
+    std::hint::black_box((place, text));
 }
 
 /// `meta.k8s.io/v1` PartialObjectMetadata.

@@ -1,5 +1,7 @@
 //! What a request is about: Kubernetes' `RequestInfo`.
 
+use std::borrow::Cow;
+
 use http::Method;
 
 use super::query::{Query, percent_decode};
@@ -41,10 +43,14 @@ impl Target {
     }
 }
 
+/// A part of a path. Most stand there as they are.
+fn decoded(part: &str) -> Cow<'_, str> {
+    if part.contains('%') { percent_decode(part, false).into() } else { part.into() }
+}
+
 fn parse_resource(path: &str) -> Option<ResourcePath> {
-    let parts: Vec<String> =
-        path.split('/').filter(|part| !part.is_empty()).map(|part| percent_decode(part, false)).collect();
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let parts: Vec<Cow<'_, str>> = path.split('/').filter(|part| !part.is_empty()).map(decoded).collect();
+    let parts: Vec<&str> = parts.iter().map(|part| &**part).collect();
     let (group, version, mut rest) = match parts.as_slice() {
         ["api", version, rest @ ..] => ("", *version, rest),
         ["apis", group, version, rest @ ..] => (*group, *version, rest),

@@ -143,6 +143,12 @@ pub struct Offered {
 /// Chooses the form of an answer.
 pub fn choose(headers: &HeaderMap, pretty: Option<&str>, offered: Offered) -> Result<Format, ApiError> {
     let pretty = pretty.map_or_else(|| is_for_people(headers), |value| value != "0" && value != "false");
+    let mut asked = headers.get_all(header::ACCEPT).iter();
+    let first = asked.next();
+    // Nothing, or JSON and nothing else: what most clients say.
+    if first.is_none_or(|first| asked.next().is_none() && (*first == JSON || *first == "*/*")) {
+        return Ok(Format { pretty, ..Format::JSON });
+    }
     let ranges = accept(headers);
     if ranges.is_empty() {
         return Ok(Format { pretty, ..Format::JSON });

@@ -238,6 +238,15 @@ impl Kind {
         }
     }
 
+    /// Whether its objects are stored under a resource.
+    pub fn is_stored_as(&self, resource: &ResourceKey) -> bool {
+        let (group, plural) = match &self.conversion {
+            Some(conversion) => (conversion.group, conversion.resource),
+            None => (self.group, self.plural),
+        };
+        plural == &*resource.resource && group == &*resource.group
+    }
+
     /// Group and version that its objects are stored in; none if there are no objects.
     pub fn stored_version(&self) -> Option<(&str, &str)> {
         if !self.verbs.contains(&"create") || !self.verbs.contains(&"get") {
@@ -367,13 +376,14 @@ impl Registry {
         self.kinds
             .iter()
             .copied()
-            .find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
+            // What tells most of them apart comes first.
+            .find(|kind| kind.plural == plural && kind.group == group && kind.version == version)
     }
 
     /// The kind whose own form is stored under a resource.
     pub fn stored_as(&self, resource: &ResourceKey) -> Option<&'static Kind> {
         self.kinds.iter().copied().find(|kind| {
-            kind.conversion.is_none() && kind.group == &*resource.group && kind.plural == &*resource.resource
+            kind.conversion.is_none() && kind.plural == &*resource.resource && kind.group == &*resource.group
         })
     }
 

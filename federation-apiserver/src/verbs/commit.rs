@@ -1,6 +1,6 @@
 //! The last steps of a write: the store, or for a dry run only what the store would hold.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use apimachinery::{ApiError, status::GroupResource};
 use serde_json::Value;
@@ -10,6 +10,8 @@ use crate::{
     admission::{self, webhook},
     store::{Key, ResourceKey, Stored, Write, WriteError},
 };
+
+static NAMESPACES: LazyLock<ResourceKey> = LazyLock::new(|| ResourceKey::new("", "namespaces"));
 
 /// Rounds of a create against those who change its namespace.
 const ROUNDS: usize = 64;
@@ -40,7 +42,7 @@ pub(super) fn check_namespace(call: &Call, name: &str) -> Result<Option<(Key, u6
         return Ok(None);
     }
     let namespaces = GroupResource::new("", "namespaces");
-    let key = Key::new(ResourceKey::new("", "namespaces"), "", call.namespace());
+    let key = Key::new(NAMESPACES.clone(), "", call.namespace());
     match call.shared.storage.get(&key) {
         None => Err(ApiError::not_found(&namespaces, call.namespace())),
         Some(namespace) if namespace.meta.deleting => {

@@ -59,7 +59,7 @@ pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
     }
     object::settle_namespace(kind, &mut object, call.namespace())?;
     let random: [u8; SUFFIX_LEN] = rand::random();
-    object::begin(kind, &mut object, &uuid::Uuid::new_v4().to_string(), random, call.now)?;
+    object::begin(kind, &mut object, &crate::uid::random(), random, call.now)?;
     if is_reset(kind)
         && let Some(map) = object.as_object_mut()
     {

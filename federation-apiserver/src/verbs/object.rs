@@ -314,7 +314,7 @@ pub(crate) fn selectable_fields(kind: &Kind, stored: &Value) -> BTreeMap<String,
         let resource = kind.storage();
         let kinds = Registry::get().kinds().iter();
         kinds
-            .filter(|kind| !kind.selectable.is_empty() && kind.storage() == resource)
+            .filter(|kind| !kind.selectable.is_empty() && kind.is_stored_as(&resource))
             .flat_map(|kind| match &kind.conversion {
                 Some(_) => kind.field_values(&kind.from_stored(stored.clone())),
                 None => kind.field_values(stored),

@@ -150,8 +150,9 @@ impl Stream {
                 }
                 tokio::select! {
                     biased;
-                    () = &mut self.drained => return None,
+                    // First, since it is what comes most often. Nobody is kept by it for long: what is taken at a time ends.
                     event = watch.next() => Some(event?),
+                    () = &mut self.drained => return None,
                     () = &mut self.timer => None,
                 }
             };
