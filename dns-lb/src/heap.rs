@@ -1,6 +1,6 @@
 //! Memory that was needed for a moment.
 
-use std::sync::Once;
+pub(crate) use federation_runtime::pages::give_back as give_back_program;
 
 /// Gives free memory back to the system: a whole update takes several times its size while it is read, and glibc by itself would keep that
 /// for ever. Where another allocator is built in, it does so by itself.
@@ -10,77 +10,5 @@ pub(crate) fn give_back() {
     // SAFETY: the function takes no pointer, locks what it touches, and may be called at any time from any thread (malloc_trim(3)).
     unsafe {
         libc::malloc_trim(0);
-    }
-}
-
-/// The same of this program's own pages, once, when zones are served for the first time: some MiB that only the start had needed. What is needed
-/// again comes again from its file.
-pub(crate) fn give_back_program() {
-    static ONCE: Once = Once::new();
-    #[cfg(target_os = "linux")]
-    ONCE.call_once(|| {
-        for (start, length) in unwritten(&std::fs::read_to_string("/proc/self/smaps").unwrap_or_default()) {
-            forget(start, length);
-        }
-    });
-}
-
-#[cfg(target_os = "linux")]
-#[allow(unsafe_code)]
-fn forget(start: usize, length: usize) {
-    // SAFETY: the kernel has just said that these are pages of a file that nobody may write to here, and of which none is a copy that differs from the
-    // file. So whoever reads them, now or later, reads the same, from the file again (madvise(2), MADV_DONTNEED).
-    unsafe {
-        libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
-    }
-}
-
-/// Start and length of the mappings in `/proc/self/smaps` (proc_pid_smaps(5)) that are files', that nothing may be written to, and nothing was.
-fn unwritten(smaps: &str) -> Vec<(usize, usize)> {
-    let mut found = Vec::new();
-    let mut of: Option<(usize, usize)> = None;
-    for line in smaps.lines() {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        match words.as_slice() {
-            // start-end permissions offset device inode path
-            [range, permissions, _, _, inode, ..] if range.contains('-') => {
-                let number = |text| usize::from_str_radix(text, 16).ok();
-                of = range
-                    .split_once('-')
-                    .and_then(|(start, end)| number(start).zip(number(end)))
-                    .and_then(|(start, end)| Some((start, end.checked_sub(start)?)))
-                    .filter(|_| *inode != "0" && permissions.starts_with("r-"));
-            }
-            ["Anonymous:", "0", "kB"] => found.extend(of.take()),
-            _ => {}
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_a_files_and_is_as_it_is_there_is_given_back() {
-        let mapping = |head: &str, anonymous: u32| format!("{head}\nSize: 8 kB\nAnonymous: {anonymous} kB\n");
-        let smaps = [
-            mapping("1000-3000 r--p 00000000 08:01 77 /usr/bin/dns-lb", 0),
-            mapping("3000-4000 r-xp 00002000 08:01 77 /usr/bin/dns-lb", 0),
-            mapping("4000-5000 r--p 00003000 08:01 77 /usr/bin/dns-lb", 4),
-            mapping("5000-6000 rw-p 00004000 08:01 77 /usr/bin/dns-lb", 0),
-            mapping("6000-7000 r--p 00000000 00:00 0", 0),
-            mapping("7000-8000 ---p 00004000 08:01 77 /usr/bin/dns-lb", 0),
-        ];
-        assert_eq!(unwritten(&smaps.concat()), [(0x1000, 0x2000), (0x3000, 0x1000)]);
-        assert!(unwritten("nothing that is known").is_empty());
-    }
-
-    #[test]
-    fn a_program_goes_on_without_the_pages_that_it_gave_back() {
-        give_back_program();
-        let words: Vec<String> = (0..1000).map(|n| format!("{n:?}")).collect();
-        assert_eq!(words.concat().len(), 2890);
     }
 }

@@ -199,6 +199,8 @@ impl ApiServer {
         let shared = Arc::clone(&self.shared);
         let _detached = tokio::task::spawn_blocking(move || {
             shared.apply_types();
+            // What else the start has needed of the program is not needed again for long.
+            federation_runtime::pages::give_back();
         });
     }
 

@@ -12,6 +12,7 @@
 //! - `deadline`, with the feature `kube`: requests to a Kubernetes API that end.
 //! - [`clock`]: what time it is, for parts that a simulation runs too.
 //! - [`tasks`]: small tasks that are started on the way.
+//! - [`pages`]: what the start of a program alone has needed of it.
 //! - [`logging`], [`process`], [`shutdown`], [`files`], [`errors`].
 
 pub mod clock;
@@ -22,6 +23,7 @@ pub mod errors;
 pub mod files;
 pub mod kubeconfig;
 pub mod logging;
+pub mod pages;
 pub mod pki;
 pub mod process;
 pub mod shutdown;
