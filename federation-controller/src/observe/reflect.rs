@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use federation_core::api::{
     ClientRegions, Cluster, ClusterPlacementPolicy, DeletionBudget, FailoverDrill, HeldRemoval,
-    PlacementPolicy, PlacementPolicySpec, TemplateReference, TrafficPolicy, Verdict,
+    PlacementPolicy, PlacementPolicySpec, TemplateReference, TrafficPolicy, Verdict, marks,
 };
 use federation_core::gate::accounts::Limits;
 use federation_runtime::endpoints::Health as Readiness;
@@ -217,6 +217,11 @@ impl Observer {
                 let leaving = Unjoin::of(&cluster).is_some();
                 let status = cluster.status.clone().unwrap_or_default();
                 let (spec, labels) = (cluster.spec.clone(), cluster.metadata.labels.clone());
+                // An operator's word that it may have its shares again.
+                let word = |cluster: &Cluster| {
+                    cluster.metadata.annotations.as_ref().and_then(|all| all.get(marks::FAILBACK)).cloned()
+                };
+                let failback = word(&cluster);
                 let uid = cluster.metadata.uid.clone();
                 let mut last = self.world.put_cluster(cluster);
                 // A list tells of no deletion: what has the name of one that was there before is another one all the same.
@@ -231,6 +236,7 @@ impl Observer {
                 let matters = last.as_ref().is_none_or(|last| {
                     last.spec != spec
                         || last.metadata.labels != labels
+                        || word(last) != failback
                         || Unjoin::of(last).is_some() != leaving
                 });
                 if leaving {

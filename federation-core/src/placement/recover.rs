@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn the_stores_own_decision_stands_where_nobody_holds_a_newer_one() {
-        let current = PlacementSpec { epoch: 50, ..PlacementSpec::default() };
+        let clusters = vec![ClusterTarget { name: "tokyo".into(), replicas: Some(2), ..Default::default() }];
+        let current = PlacementSpec { clusters, epoch: 50, ..PlacementSpec::default() };
         assert_eq!(recover(Some(&current), &[claim("tokyo", 50, Some(3))]), None);
         assert_eq!(recover(None, &[claim("tokyo", 7, None)]), None);
     }
