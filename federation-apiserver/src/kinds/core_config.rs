@@ -204,7 +204,11 @@ fn validate_secret(object: &Value, faults: &mut Faults) {
         "kubernetes.io/tls" => ["tls.crt", "tls.key"].into_iter().for_each(&mut require),
         "kubernetes.io/dockerconfigjson" => require(".dockerconfigjson"),
         "kubernetes.io/dockercfg" => require(".dockercfg"),
-        "kubernetes.io/ssh-auth" => require("ssh-privatekey"),
+        "kubernetes.io/ssh-auth"
+            if object["data"]["ssh-privatekey"].as_str().unwrap_or_default().is_empty() =>
+        {
+            faults.push(FieldError::required(&path.key("ssh-privatekey"), ""));
+        }
         "kubernetes.io/basic-auth"
             if object["data"].get("username").is_none() && object["data"].get("password").is_none() =>
         {

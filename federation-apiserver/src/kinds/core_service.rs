@@ -102,13 +102,13 @@ fn ports(object: &Value) -> Value {
 fn endpoints(object: &Value) -> Value {
     let mut found = Vec::new();
     for subset in items(object, "subsets") {
-        for address in items(subset, "addresses") {
-            let ip = text(address, "ip");
-            let before = found.len();
-            found.extend(items(subset, "ports").map(|port| format!("{ip}:{}", port["port"])));
-            if found.len() == before {
-                found.push(ip.to_owned());
-            }
+        let addresses = || items(subset, "addresses").map(|address| text(address, "ip"));
+        let before = found.len();
+        for port in items(subset, "ports") {
+            found.extend(addresses().map(|ip| format!("{ip}:{}", port["port"])));
+        }
+        if found.len() == before {
+            found.extend(addresses().map(str::to_owned));
         }
     }
     match found.len() {
@@ -180,7 +180,8 @@ fn validate_service(object: &Value, faults: &mut Faults) {
     addresses(spec, &path, faults);
     one_of(kind, &path.child("type"), &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], faults);
     for (index, range) in items(spec, "loadBalancerSourceRanges").enumerate() {
-        let path = path.child("loadBalancerSourceRanges");
+        // Spelt as in Go, as kube-apiserver names the place.
+        let path = path.child("LoadBalancerSourceRanges");
         if kind != "LoadBalancer" {
             let message = "may only be used when `type` is 'LoadBalancer'";
             faults.push(FieldError::forbidden(&path, message));
@@ -297,7 +298,7 @@ fn validate_ports(ports: &[Value], kind: &str, path: &FieldPath, faults: &mut Fa
         }
         let node = port["nodePort"].as_i64().unwrap_or_default();
         if node != 0 {
-            if matches!(kind, "ClusterIP" | "ExternalName") {
+            if kind == "ClusterIP" {
                 let message = format!("may not be used when `type` is '{kind}'");
                 faults.push(FieldError::forbidden(&path.child("nodePort"), &message));
             }

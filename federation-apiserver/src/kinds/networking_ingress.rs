@@ -265,7 +265,7 @@ fn backend(backend: &Value, path: &FieldPath, faults: &mut Faults) {
         }
         (false, false) => faults.push(FieldError::required(path, "resource or service backend is required")),
         (false, true) => {
-            let path = path.child("service");
+            let (whole, path) = (path, path.child("service"));
             match text(service, "name") {
                 "" => faults.push(FieldError::required(&path.child("name"), "")),
                 name => {
@@ -279,14 +279,14 @@ fn backend(backend: &Value, path: &FieldPath, faults: &mut Faults) {
                 (service["port"]["number"].as_i64().unwrap_or_default(), text(&service["port"], "name"));
             let path = path.child("port");
             match (number, name) {
-                (0, "") => faults.push(FieldError::required(&path, "port name or number is required")),
+                (0, "") => faults.push(FieldError::required(whole, "port name or number is required")),
                 (0, name) => faults.extend(
                     net::port_name(name)
                         .iter()
                         .map(|fault| FieldError::invalid(&path.child("name"), name, fault)),
                 ),
                 (number, "") => net::port(number, &path.child("number"), faults),
-                _ => faults.push(FieldError::invalid(&path, "", "cannot set both port name & port number")),
+                _ => faults.push(FieldError::invalid(whole, "", "cannot set both port name & port number")),
             }
         }
     }

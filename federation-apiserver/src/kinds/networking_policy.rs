@@ -96,6 +96,7 @@ pub(super) const KINDS: &[&Kind] = &[
 ];
 
 fn default(object: &mut Value) {
+    set(object, "spec", json!({}));
     let spec = &mut object["spec"];
     for direction in ["ingress", "egress"] {
         for rule in items_mut(spec, direction) {

@@ -28,6 +28,9 @@ const CONCURRENT: usize = 64;
 /// Namespaces that cannot go.
 const LASTING: [&str; 3] = ["default", "kube-system", "kube-public"];
 
+/// Priority classes that cannot go.
+const SYSTEM_CLASSES: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
+
 pub(super) enum Outcome {
     Removed(Arc<Stored>),
     Marked(Arc<Stored>),
@@ -40,6 +43,10 @@ pub(super) async fn delete(call: &mut Call) -> Result<Response<Body>, ApiError> 
     let name = call.name().to_owned();
     if call.kind.plural == "namespaces" && LASTING.contains(&name.as_str()) {
         return Err(ApiError::forbidden(&call.resource(), &name, "this namespace may not be deleted"));
+    }
+    if call.kind.plural == "priorityclasses" && SYSTEM_CLASSES.contains(&name.as_str()) {
+        let why = "this is a system priority class and cannot be deleted";
+        return Err(ApiError::forbidden(&call.resource(), &name, why));
     }
     match delete_one(call, &name, &options, dry_run).await? {
         Outcome::Marked(stored) => call.answer(StatusCode::OK, &stored).await,
