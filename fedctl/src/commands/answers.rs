@@ -105,6 +105,7 @@ fn explain(name: &str, found: &v1::LookupResponse) -> String {
         add(&mut text, "client", format!("of region {} (scope /{})", found.region, found.scope));
     }
     match (found.service.as_str(), found.policy.as_str()) {
+        ("", _) if found.records.is_empty() => {}
         ("", _) => add(&mut text, "service", "none: a static name".into()),
         (service, "") => add(&mut text, "service", format!("{service}, without a TrafficPolicy")),
         (service, policy) => add(&mut text, "service", format!("{service}, by TrafficPolicy {policy}")),

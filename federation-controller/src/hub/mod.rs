@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod enrollment;
 mod health;
 pub(crate) mod identity;
+mod names;
 pub(crate) mod operations;
 pub(crate) mod sessions;
 pub(crate) mod zones;

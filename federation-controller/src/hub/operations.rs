@@ -7,7 +7,7 @@ use federation_core::traffic::{Prefix, lookup};
 use proto::v1;
 
 use super::zones::Zones;
-use super::{health, identity};
+use super::{health, identity, names};
 use crate::act::events::Recorder;
 use crate::contingency::Contingency;
 use crate::decide::board::Board;
@@ -47,16 +47,19 @@ impl v1::operations_server::Operations for Operations {
         let Some(last) = self.traffic.last() else {
             return Err(Status::unavailable("no zone was decided yet: the controller has just started"));
         };
-        let found = lookup(&last.decision, &last.places, &name, from)
-            .map_err(|error| Status::not_found(error.to_string()))?;
+        let zones = self.zones.newest();
+        let zones = zones.ok_or_else(|| Status::unavailable("no zones were published yet"))?;
+        let place = names::find(&zones, &name).map_err(Status::not_found)?;
+        // What a Service makes of the name is explained; what else is there is shown.
+        let found = lookup(&last.decision, &last.places, &place.owner, from).ok();
         let snapshot = self.board.snapshot();
         let verdict = |cluster: &str| {
             let view = snapshot.views.iter().find(|view| view.name == cluster);
             view.map(|view| format!("{:?}", view.verdict)).unwrap_or_default()
         };
         let reasons = found
-            .reasons
             .iter()
+            .flat_map(|found| &found.reasons)
             .map(|reason| v1::AnswerReason {
                 cluster: reason.cluster.to_owned(),
                 answered: reason.answered,
@@ -68,17 +71,31 @@ impl v1::operations_server::Operations for Operations {
                 verdict: verdict(reason.cluster),
             })
             .collect();
+        let region = from.and_then(|from| last.places.region_of(from)).map(|(region, _)| region);
+        let balanced = found.iter().flat_map(|found| &found.records);
+        let mut records: Vec<v1::RecordSet> =
+            balanced.map(|record| wire::for_region(record, region)).collect();
+        let known = |set: &&v1::RecordSet| records.iter().all(|record| record.r#type != set.r#type);
+        let others: Vec<v1::RecordSet> = place.sets.iter().copied().filter(known).cloned().collect();
+        records.extend(others);
+        let mut notes: Vec<String> = place.note.into_iter().collect();
+        notes.extend(found.iter().flat_map(|found| &found.notes).map(ToString::to_string));
+        if from.is_some() && region.is_none() && !last.places.countries.is_empty() {
+            notes.push(
+                "DNS servers with --geo-database know the client's country, which says where it is".into(),
+            );
+        }
         Ok(Response::new(v1::LookupResponse {
             epoch: last.epoch,
-            zone: found.zone.origin.clone(),
-            region: found.region.unwrap_or_default().to_owned(),
-            scope: u32::from(found.scope),
-            service: found.service.to_owned(),
-            policy: found.policy.to_owned(),
-            records: found.records.iter().map(|record| wire::for_region(record, found.region)).collect(),
+            zone: place.zone.origin.clone(),
+            region: region.unwrap_or_default().to_owned(),
+            scope: found.as_ref().map_or(0, |found| u32::from(found.scope)),
+            service: found.as_ref().map_or("", |found| found.service).to_owned(),
+            policy: found.as_ref().map_or("", |found| found.policy).to_owned(),
+            records,
             reasons,
             frozen: snapshot.frozen.clone().unwrap_or_default(),
-            notes: found.notes.iter().map(ToString::to_string).collect(),
+            notes,
         }))
     }
 

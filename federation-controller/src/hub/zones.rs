@@ -158,6 +158,11 @@ impl Zones {
             && streams.values().all(|served| served.epoch >= epoch)
     }
 
+    /// What is sent to the dns-lbs now; none before the first publication.
+    pub(super) fn newest(&self) -> Option<Arc<v1::ZoneUpdate>> {
+        self.0.newest.borrow().as_ref().map(|newest| newest.whole.clone())
+    }
+
     /// Connected dns-lbs.
     pub(crate) fn connected(&self) -> usize {
         self.0.streams.lock().len()

@@ -15,7 +15,7 @@ pub struct Lookup<'a> {
     pub records: Vec<&'a RecordSet>,
     /// Region of the client; none if no prefix says one.
     pub region: Option<&'a str>,
-    /// Length of the prefix that says so: what the answer's EDNS Client Subnet option has for scope, where the name has variants.
+    /// What the answer's EDNS Client Subnet option has for scope (RFC 7871): 0 where the name has no variants.
     pub scope: u8,
     /// `namespace/service`; empty for static names.
     pub service: &'a str,
@@ -77,10 +77,9 @@ pub fn lookup<'a>(
     let Some(first) = records.first() else {
         return Err(LookupError::Unknown(name, zone.origin.clone()));
     };
-    let (region, scope) = match from.and_then(|from| places.region_of(from)) {
-        Some((region, scope)) => (Some(region), scope),
-        None => (None, 0),
-    };
+    let region = from.and_then(|from| places.region_of(from)).map(|(region, _)| region);
+    let located = records.iter().any(|record| !record.variants.is_empty());
+    let scope = from.filter(|_| located).map_or(0, |from| places.scope_of(from));
     let owner = decision.owners.get(&name);
     let (service, policy) = owner.map_or(("", ""), |owner| (&owner.service, &owner.policy));
     let tiers = first.tiers_for(region);

@@ -110,12 +110,29 @@ impl Places {
             .collect()
     }
 
-    /// The region of a client and the length of the prefix that says so (the scope of RFC 7871), by prefixes alone.
+    /// The region of a client and the length of the prefix that says so, by prefixes alone.
     pub fn region_of(&self, client: Prefix) -> Option<(&str, u8)> {
         (0..=client.length()).rev().find_map(|length| {
             let region = self.prefixes.get(&Prefix::of(client.address(), length))?;
             Some((region.as_str(), length))
         })
+    }
+
+    /// How many leading bits of a client's address decide its region (the scope of RFC 7871): whoever shares them is in the same region, or in none.
+    pub fn scope_of(&self, client: Prefix) -> u8 {
+        let address = client.address();
+        let whole = Prefix::of(address, u8::MAX);
+        let own = self.region_of(whole).map(|(region, _)| region);
+        let alone = |length: &u8| {
+            let piece = Prefix::of(address, *length);
+            let mut inside = self
+                .prefixes
+                .range(piece..)
+                .take_while(|(prefix, _)| piece.holds(&Prefix::of(prefix.address(), u8::MAX)));
+            self.region_of(piece).map(|(region, _)| region) == own
+                && inside.all(|(_, region)| Some(region.as_str()) == own)
+        };
+        (0..whole.length()).find(alone).unwrap_or_else(|| whole.length())
     }
 
     /// The region that a DNS server's probes measure for.

@@ -281,6 +281,21 @@ fn clients_get_their_region_first() {
 
     let found = lookup(&decision, &world.places, WEB, Some("203.0.113.7".parse().unwrap())).unwrap();
     assert_eq!((found.region, found.scope, found.policy), (Some("asia-east"), 24, "p0"));
+    // The scope is of the piece that is left between other regions, not of the prefix; and there is one for clients of no region, too.
+    world.regions(json!({"asia": {"prefixes": ["198.51.0.0/16"]}, "europe": {"prefixes": ["198.51.100.0/24", "2001:db8::/32"]}}));
+    for (client, scope) in [
+        ("198.51.100.7", 24),
+        ("198.51.101.7", 24),
+        ("198.51.200.0/24", 17),
+        ("198.51.0.0/16", 18),
+        ("203.0.113.7", 5),
+        ("0.0.0.0/0", 1),
+        ("2001:db8:1::/48", 32),
+        ("2001:db9::1", 32),
+        ("fe00::1", 1),
+    ] {
+        assert_eq!(world.places.scope_of(client.parse().unwrap()), scope, "{client}");
+    }
     let osaka = found.reasons.iter().find(|reason| reason.cluster == "osaka").unwrap();
     assert_eq!((osaka.tier, osaka.share), (Some(2), (100, 100)));
     assert!(matches!(lookup(&decision, &world.places, "x.test", None), Err(LookupError::Outside(..))));
