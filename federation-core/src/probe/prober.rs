@@ -56,6 +56,8 @@ pub struct Prober {
     answered_ms: BTreeMap<String, i64>,
     // Targets that are down, but for want of a witness.
     doubted: BTreeSet<Key>,
+    // By cluster: targets that answered when they were last probed. Where thousands fail at once, each looks for a witness.
+    well: BTreeMap<String, BTreeSet<Key>>,
     dropped: usize,
     generation: u64,
     version: u64,
@@ -89,6 +91,7 @@ impl Prober {
             in_flight: 0,
             answered_ms: BTreeMap::new(),
             doubted: BTreeSet::new(),
+            well: BTreeMap::new(),
             dropped: 0,
             generation: 0,
             version: 0,
@@ -97,7 +100,8 @@ impl Prober {
     }
 
     /// Probes these from now on, in place of those before. What is known of a target stays if its check does, and the name by which it is
-    /// reached, if it is by one: a prober whose resolver does not know the new one has never seen anything there.
+    /// reached, if it is by one: a prober whose resolver does not know the new one has never seen anything there. What is down stays so under another
+    /// check until that succeeds: who changes the check of what is dead would else have users sent there.
     pub fn set_targets(&mut self, now_ms: i64, targets: Vec<Target>) {
         self.dropped = targets.len().saturating_sub(TARGETS_MAX);
         let mut before = std::mem::take(&mut self.slots);
@@ -111,13 +115,15 @@ impl Prober {
                     self.slots.insert(key, slot);
                 }
                 old => {
-                    if let Some(old) = old {
-                        self.retire(&key, &old);
+                    if let Some(old) = &old {
+                        self.retire(&key, old);
                     }
                     self.generation += 1;
                     let within = SPREAD_MS.min(i64::from(target.check.interval_ms)).max(1);
                     let due_ms = now_ms + (self.roll() % within as u64) as i64;
-                    self.slots.insert(key.clone(), Slot::new(target, self.generation, due_ms));
+                    let dead = old.filter(|old| old.is_down() && old.target.host == target.host);
+                    let slot = Slot::new(target, self.generation, due_ms);
+                    self.slots.insert(key.clone(), slot.after(dead));
                     self.due.insert((due_ms, key));
                 }
             }
@@ -170,6 +176,11 @@ impl Prober {
         let succeeded = ended.outcome.is_ok();
         let first_failure = !succeeded && slot.failures == 0;
         slot.note(now_ms, ended);
+        if succeeded {
+            self.well.entry(key.cluster.clone()).or_default().insert(key.clone());
+        } else if let Some(well) = self.well.get_mut(&key.cluster) {
+            well.remove(key);
+        }
         let next = if slot.proven && !succeeded && !slot.down { slot.again_ms(now_ms) } else { regular };
         let due_ms = next.max(slot.begun_ms + GAP_MS);
         slot.due_ms = Some(due_ms);
@@ -260,9 +271,8 @@ impl Prober {
             self.answered_ms.keys().filter(|cluster| **cluster != failing.cluster).take(2).collect();
         let mut sooner = Vec::new();
         for cluster in clusters {
-            let well =
-                |(key, slot): &(&Key, &Slot)| key.cluster == *cluster && slot.proven && slot.failures == 0;
-            let Some((key, slot)) = self.slots.iter().find(well) else { continue };
+            let well = self.well.get(cluster).and_then(BTreeSet::first);
+            let Some((key, slot)) = well.and_then(|key| Some((key, self.slots.get(key)?))) else { continue };
             let at_ms = now_ms.max(slot.begun_ms + GAP_MS);
             if let Some(due_ms) = slot.due_ms.filter(|due_ms| *due_ms > at_ms) {
                 sooner.push((key.clone(), due_ms, at_ms));
@@ -282,6 +292,12 @@ impl Prober {
             self.due.remove(&(due_ms, key.clone()));
         }
         self.doubted.remove(key);
+        if let Some(well) = self.well.get_mut(&key.cluster) {
+            well.remove(key);
+            if well.is_empty() {
+                self.well.remove(&key.cluster);
+            }
+        }
     }
 
     /// `SplitMix64`: the probes of many probers must be spread, and nothing more.
@@ -309,6 +325,18 @@ impl Slot {
             failing_since_ms: 0,
             vote: None,
         }
+    }
+
+    /// What was said of the target is that it is down.
+    fn is_down(&self) -> bool {
+        self.vote.as_ref().is_some_and(|vote| vote.outcome == Outcome::Down)
+    }
+
+    /// The same for a target that was down as `dead` is.
+    fn after(self, dead: Option<Self>) -> Self {
+        let Some(dead) = dead else { return self };
+        let Self { target, generation, due_ms, begun_ms, .. } = self;
+        Self { target, generation, due_ms, begun_ms, successes: 0, ..dead }
     }
 
     fn note(&mut self, now_ms: i64, ended: Ended) {

@@ -1,7 +1,7 @@
 //! Which targets follow from Services and policies.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::api::TrafficPolicy;
 
@@ -81,15 +81,31 @@ pub fn targets(services: &[ProbedService], policies: &[TrafficPolicy]) -> Vec<Ta
     found
 }
 
+/// Where clouds tell a machine what nobody else is to know, beside 169.254.169.254: Alibaba's, Azure's and Oracle's.
+const CLOUD_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+/// The same by IPv6, as prefixes of 64 bits: Amazon's, Google's and Oracle's.
+const CLOUD_V6: [[u16; 4]; 3] = [[0xfd00, 0x0ec2, 0, 0], [0xfd20, 0x00ce, 0, 0], [0xfd00, 0x00c1, 0, 0]];
+
 /// Members say what is probed, from machines that reach more than they do: never what is on the prober's own link, cloud metadata
-/// services (169.254.169.254) above all, nor what is no host's address. A name is theirs to lead anywhere, too, so that probers ask this of
+/// services above all, nor what is no host's address. A name is theirs to lead anywhere, too, so that probers ask this of
 /// every address that they find for one.
 pub fn may_be_probed(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
-            !(v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified())
+            let nobody = v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified();
+            !(nobody || CLOUD_V4.contains(&v4))
         }
-        IpAddr::V6(v6) => !(v6.is_unicast_link_local() || v6.is_multicast() || v6.is_unspecified()),
+        IpAddr::V6(v6) => match v6.segments() {
+            // NAT64 leads to an IPv4 address (RFC 6052 section 2.1).
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                may_be_probed(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)).into())
+            }
+            [a, b, c, d, ..] => {
+                let nobody = v6.is_unicast_link_local() || v6.is_multicast() || v6.is_unspecified();
+                !(nobody || CLOUD_V6.contains(&[a, b, c, d]))
+            }
+        },
     }
 }
 

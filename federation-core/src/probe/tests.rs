@@ -179,6 +179,36 @@ fn a_target_that_changed_its_address_keeps_what_is_known_and_one_with_another_ch
 }
 
 #[test]
+fn what_is_down_stays_down_under_another_check_until_that_succeeds() {
+    let mut net = Net::new(1, &["taiwan", "tokyo"]);
+    net.run(3_000, |_| false);
+    net.cut.insert("taiwan".into());
+    net.run(9_000, |_| false);
+    assert_eq!((net.outcome("taiwan"), net.outcome("tokyo")), (Outcome::Down, Outcome::Up));
+    let changed = |cluster: &str| {
+        let mut changed = target(cluster);
+        changed.check.timeout_ms = 500;
+        changed
+    };
+    net.prober.set_targets(net.now_ms, vec![changed("taiwan"), changed("tokyo")]);
+    assert_eq!(net.outcome("taiwan"), Outcome::Down);
+    assert_eq!(net.prober.vote(&target("tokyo").key), None, "nothing is known of this check there");
+    net.run(net.now_ms + 5_000, |_| false);
+    assert_eq!((net.outcome("taiwan"), net.outcome("tokyo")), (Outcome::Down, Outcome::Up));
+    net.cut.clear();
+    net.run(net.now_ms + 5_000, |_| false);
+    assert_eq!(net.outcome("taiwan"), Outcome::Up);
+    // Another load balancer is another target.
+    net.cut.insert("taiwan".into());
+    net.run(net.now_ms + 5_000, |_| false);
+    assert_eq!(net.outcome("taiwan"), Outcome::Down);
+    let mut elsewhere = changed("taiwan");
+    elsewhere.host = Some("lb.example.net.".into());
+    net.prober.set_targets(net.now_ms, vec![elsewhere]);
+    assert_eq!(net.prober.vote(&target("taiwan").key), None);
+}
+
+#[test]
 fn no_more_targets_are_probed_than_there_may_be_nor_more_at_once() {
     let mut prober = Prober::new(1);
     let many = (0..TARGETS_MAX + 3).map(|number| Target {
@@ -251,9 +281,10 @@ fn nothing_on_the_probers_own_link_is_probed_whatever_a_member_publishes() {
     let mut published = service();
     for reached in published.clusters.values_mut() {
         reached.addresses =
-            ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "0.0.0.0", "224.0.0.1", "192.0.2.7"]
+            "169.254.169.254 fe80::1 ::ffff:169.254.169.254 64:ff9b::a9fe:a9fe 0.0.0.0 224.0.0.1 fd00:ec2::254 fd20:ce::254 100.100.100.200 192.0.2.7"
+                .split(' ')
                 .map(|text| text.parse().unwrap())
-                .to_vec();
+                .collect();
     }
     for target in targets(&[published.clone()], &[]) {
         assert_eq!(target.addresses, ["192.0.2.7".parse::<std::net::IpAddr>().unwrap()]);
