@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use federation_core::dns::Name;
 use proto::v1;
+
+use super::records::within;
 
 /// Added to zones before they are published.
 #[derive(Clone, Default, PartialEq)]
@@ -74,21 +77,16 @@ pub(crate) struct Static {
 
 impl Extras {
     /// Puts everything in. `zones` are the balanced ones; `apex` is the origin of the federation's own zone. Returns why a record set
-    /// is not served, by object; the others are.
+    /// is not served, by object, or a zone, by its name without the final dot; the others are.
     pub(crate) fn dress(&self, apex: &str, zones: &mut Vec<v1::Zone>) -> BTreeMap<String, String> {
         let model = zones.iter().find(|zone| zone.origin == apex).cloned().unwrap_or_default();
+        let mut refused = BTreeMap::new();
         for origin in self.zones.keys() {
-            // Within another zone its names would be that zone's (a delegation to ourselves).
-            if !zones.iter().any(|zone| super::records::overlap(&zone.origin, origin)) {
-                zones.push(v1::Zone {
-                    origin: origin.clone(),
-                    hostmaster: format!("hostmaster.{origin}"),
-                    records: Vec::new(),
-                    ..model.clone()
-                });
+            if let Err(why) = add(origin, apex, &model, zones) {
+                refused.insert(origin.trim_end_matches('.').to_owned(), why);
             }
         }
-        let refused = super::records::place(&self.records, apex, zones);
+        refused.extend(super::records::place(&self.records, apex, zones));
         for zone in zones.iter_mut() {
             if let Some(extras) = self.zones.get(&zone.origin) {
                 zone.keys.clone_from(&extras.keys);
@@ -98,5 +96,81 @@ impl Extras {
         }
         zones.retain(|zone| !self.zones.get(&zone.origin).is_some_and(|extras| extras.lost));
         refused
+    }
+}
+
+/// Has the zone `origin` among `zones`. It is served as `model` is.
+///
+/// # Errors
+/// In words, when other zones answer for its names.
+fn add(origin: &str, apex: &str, model: &v1::Zone, zones: &mut Vec<v1::Zone>) -> Result<(), String> {
+    if zones.iter().any(|zone| zone.origin == *origin) {
+        return Ok(());
+    }
+    let hostmaster = format!("hostmaster.{origin}");
+    Name::parse(&hostmaster).map_err(|error| error.to_string())?;
+    // Within another zone its names would be that zone's (a delegation to ourselves).
+    if let Some(around) = zones.iter().find(|zone| within(origin, &zone.origin)) {
+        return Err(format!("its names are those of the zone {}", around.origin));
+    }
+    if within(apex, origin) {
+        return Err(format!("it lies around {apex}, which the federation answers for"));
+    }
+    // The names of a region, which a cluster that joined has brought: they do not take the zone away, but stand in it.
+    let (inside, others) = std::mem::take(zones).into_iter().partition(|zone| within(&zone.origin, origin));
+    *zones = others;
+    let inside: Vec<v1::Zone> = inside;
+    let records = inside.into_iter().flat_map(|zone| zone.records).collect();
+    zones.push(v1::Zone { origin: origin.to_owned(), hostmaster, records, ..model.clone() });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zone(origin: &str, names: &[&str]) -> v1::Zone {
+        let record = |name: &&str| v1::RecordSet {
+            name: format!("{name}.{origin}"),
+            r#type: "A".into(),
+            service: "shop/web".into(),
+            ..v1::RecordSet::default()
+        };
+        v1::Zone { origin: origin.into(), records: names.iter().map(record).collect(), ..v1::Zone::default() }
+    }
+
+    #[test]
+    fn a_zone_of_ones_own_stays_when_a_cluster_of_a_region_within_it_joins() {
+        let own = |names: &[&str]| Extras {
+            zones: names.iter().map(|name| ((*name).to_owned(), ZoneExtras::default())).collect(),
+            records: vec![Static {
+                object: "default/www".into(),
+                zone: Some("asia.example.test".into()),
+                name: "www".into(),
+                kind: "A".into(),
+                ttl: 0,
+                data: vec!["192.0.2.1".into()],
+            }],
+            ..Extras::default()
+        };
+        let mut zones = vec![zone("fed.example.test.", &["web"])];
+        let extras = own(&["asia.example.test."]);
+        assert_eq!(extras.dress("fed.example.test.", &mut zones), BTreeMap::new());
+        assert_eq!(zones.len(), 2);
+        let mut zones =
+            vec![zone("fed.example.test.", &["web"]), zone("fed.svc.asia.example.test.", &["web.shop"])];
+        assert_eq!(extras.dress("fed.example.test.", &mut zones), BTreeMap::new());
+        let names: Vec<&str> = zones[1].records.iter().map(|set| set.name.as_str()).collect();
+        assert_eq!(zones[1].origin, "asia.example.test.");
+        assert_eq!(names, ["web.shop.fed.svc.asia.example.test.", "www.asia.example.test."]);
+        assert_eq!(zones.len(), 2, "no zone lies within another");
+        // What cannot be served is said to be so.
+        let mut zones = vec![zone("fed.example.test.", &["web"])];
+        let long = format!("{0}.{0}.{0}.{1}.", "x".repeat(62), "x".repeat(60));
+        let refused = own(&["asia.example.test.", "example.test.", "a.fed.example.test.", &long])
+            .dress("fed.example.test.", &mut zones);
+        let which: Vec<&str> = refused.keys().map(String::as_str).collect();
+        assert_eq!(which, ["a.fed.example.test", "example.test", long.trim_end_matches('.')]);
+        assert_eq!(zones.len(), 2);
     }
 }

@@ -253,7 +253,10 @@ impl Dns {
         for (name, zone) in &objects.zones {
             let kept = objects.kept.get(name).map(|kept| &kept.keys);
             let wrong = objects.wrong.get(name).map(String::as_str);
-            let status = zone_status(name, zone, kept.filter(|_| signed(zone)), wrong);
+            let mut status = zone_status(name, zone, kept.filter(|_| signed(zone)), wrong);
+            let before = zone.status.iter().flat_map(|status| &status.conditions);
+            let before = || before.clone().find(|condition| condition.type_ == "Served").cloned();
+            status.conditions.extend(if judged { Some(served(zone, refused.get(name))) } else { before() });
             statuses.push((format!("/apis/{API_VERSION}/dnszones"), name.clone(), json!(status)));
         }
         // Before the zones are published with them nobody knows.
@@ -362,6 +365,13 @@ fn zone_status(name: &str, zone: &DNSZone, keys: Option<&Keys<Pair>>, wrong: Opt
             zone.metadata.generation,
         )],
     }
+}
+
+/// Whether a zone is served.
+fn served(zone: &DNSZone, refused: Option<&String>) -> Condition {
+    let old = zone.status.clone().unwrap_or_default().conditions;
+    let (reason, message) = refused.map_or(("Served", String::new()), |why| ("Refused", why.clone()));
+    condition(&old, "Served", refused.is_none(), reason, message, zone.metadata.generation)
 }
 
 fn record_status(set: &DNSRecordSet, refused: Option<&String>) -> DNSRecordSetStatus {

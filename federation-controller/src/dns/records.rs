@@ -7,12 +7,8 @@ use proto::v1;
 use super::dress::Static;
 use federation_core::dns::{Data, Name, RECORDS_MAX, TEXT_MAX, Type};
 
-/// Whether one of two origins is within the other.
-pub(super) fn overlap(one: &str, other: &str) -> bool {
-    within(one, other) || within(other, one)
-}
-
-fn within(name: &str, origin: &str) -> bool {
+/// Whether `name` is `origin` or below it.
+pub(super) fn within(name: &str, origin: &str) -> bool {
     name == origin || name.strip_suffix(origin).is_some_and(|rest| rest.ends_with('.'))
 }
 

@@ -94,7 +94,7 @@ pub struct DNSZoneStatus {
     /// The keys that are published, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<DNSKeyStatus>,
-    /// `Signed`: whether keys are published, and what is waited for.
+    /// `Signed`: whether keys are published, and what is waited for; `Served`: whether the zone is one that is answered.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub conditions: Vec<Condition>,
