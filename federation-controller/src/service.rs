@@ -167,7 +167,10 @@ impl Service {
         };
         tokio::spawn(see_off.run(shutdown.clone()));
         let again = machine.traffic.clone();
-        tokio::spawn(dns.run(client.clone(), machine.writer.clone(), move || again.poke(), shutdown.clone()));
+        let zones = machine.zones.clone();
+        let all_serve = move |epoch| zones.all_serve(epoch);
+        let writer = machine.writer.clone();
+        tokio::spawn(dns.run(client.clone(), writer, move || again.poke(), all_serve, shutdown.clone()));
         let around = drill::Surroundings {
             client: client.clone(),
             world: world.clone(),

@@ -41,7 +41,18 @@ struct Inner {
     // None until every zone's keys are looked for: a signed zone published without its keys would be broken.
     extras: watch::Sender<Option<Arc<Extras>>>,
     published: Mutex<Seen>,
+    // By origin: the keys that are published.
+    spread: Mutex<BTreeMap<String, Spread>>,
     poke: Notify,
+}
+
+/// Keys of a zone on their way to the DNS servers.
+struct Spread {
+    keys: Vec<v1::DnsKey>,
+    // The first that they were published with.
+    epoch: u64,
+    // When every DNS server was first seen to serve it, milliseconds since 1970.
+    served: Option<i64>,
 }
 
 /// What came of the last publication.
@@ -70,6 +81,7 @@ impl Dns {
         Self(Arc::new(Inner {
             extras: watch::Sender::new(None),
             published: Mutex::default(),
+            spread: Mutex::default(),
             poke: Notify::new(),
         }))
     }
@@ -86,9 +98,17 @@ impl Dns {
         dns
     }
 
-    /// Puts it in, and remembers what could not be.
-    pub(crate) fn dress(&self, extras: &Arc<Extras>, apex: &str, zones: &mut Vec<v1::Zone>) {
+    /// Puts it into the zones that are to be published with `epoch`, and remembers what could not be.
+    pub(crate) fn dress(&self, extras: &Arc<Extras>, apex: &str, epoch: u64, zones: &mut Vec<v1::Zone>) {
         let refused = extras.dress(apex, zones);
+        self.0.spread.lock().retain(|origin, _| zones.iter().any(|zone| zone.origin == *origin));
+        for zone in zones.iter().filter(|zone| !zone.keys.is_empty()) {
+            let mut spread = self.0.spread.lock();
+            if spread.get(&zone.origin).is_none_or(|known| known.keys != zone.keys) {
+                let new = Spread { keys: zone.keys.clone(), epoch, served: None };
+                spread.insert(zone.origin.clone(), new);
+            }
+        }
         let ttl = zones.iter().map(|zone| {
             let longest = zone.records.iter().map(|record| record.ttl).max().unwrap_or_default();
             (zone.origin.clone(), longest.max(zone.default_ttl))
@@ -101,12 +121,21 @@ impl Dns {
         }
     }
 
-    /// Keeps the extras up to date until `shutdown`; `changed` is called whenever they are other ones.
+    /// Notes which zones' keys every DNS server serves now.
+    fn note_served(&self, all_serve: &impl Fn(u64) -> bool) {
+        for spread in self.0.spread.lock().values_mut().filter(|spread| spread.served.is_none()) {
+            spread.served = all_serve(spread.epoch).then(|| Timestamp::now().as_millisecond());
+        }
+    }
+
+    /// Keeps the extras up to date until `shutdown`; `changed` is called whenever they are other ones, and `all_serve` says whether every DNS
+    /// server serves an epoch.
     pub(crate) async fn run(
         self,
         client: Client,
         writer: Writer,
         changed: impl Fn() + Send + 'static,
+        all_serve: impl Fn(u64) -> bool + Send + 'static,
         shutdown: Shutdown,
     ) {
         let mut objects = Objects::default();
@@ -132,6 +161,7 @@ impl Dns {
             if !(zones_known && records_known) {
                 continue;
             }
+            self.note_served(&all_serve);
             let extras = self.decide(&client, &mut objects).await;
             let new = self.0.extras.send_if_modified(|now| {
                 let new = now.as_deref() != Some(&extras);
@@ -224,6 +254,7 @@ impl Dns {
             parent_has: dnssec.parent_has,
             max_ttl: self.0.published.lock().ttl.get(&format!("{name}.")).copied().unwrap_or(DS_TTL),
             ds_ttl: dnssec.parent_ds_ttl_seconds.unwrap_or(DS_TTL),
+            served: self.0.spread.lock().get(&format!("{name}.")).and_then(|spread| spread.served),
         };
         let mut next = kept.clone();
         match kept.keys.next(now, Pair::public) {
@@ -329,7 +360,7 @@ fn zone_status(name: &str, zone: &DNSZone, keys: Option<&Keys<Pair>>, wrong: Opt
             let new = keys.keys.last().map(|key| key.public().tag()).unwrap_or_default();
             let message = match keys.step {
                 Step::Stable => String::new(),
-                Step::Introducing { .. } => "caches are to forget what only the old key signed".into(),
+                Step::Introducing { .. } => "every DNS server is to have the new key, and caches to forget what only the old one signed".into(),
                 Step::Swapping { .. } => format!(
                     "put the new DS into the parent zone (fedctl dns ds {name}), then say so: fedctl dns roll {name} --parent-has {new}"
                 ),

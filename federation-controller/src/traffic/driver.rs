@@ -192,7 +192,7 @@ impl Traffic {
             decision = zones(&input(epoch));
             let update = |epoch, zones: &[Zone]| {
                 let mut dressed: Vec<v1::Zone> = zones.iter().map(wire::zone).collect();
-                surroundings.dns.dress(&extras, &format!("{}.", settings.zone), &mut dressed);
+                surroundings.dns.dress(&extras, &format!("{}.", settings.zone), epoch, &mut dressed);
                 v1::ZoneUpdate {
                     epoch,
                     incarnation: settings.incarnation.clone(),

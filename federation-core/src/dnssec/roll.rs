@@ -6,7 +6,7 @@
 //! | step | DNSKEY | signs | CDS | ends when |
 //! |---|---|---|---|---|
 //! | `Stable` | old | old | old | a roll is asked for |
-//! | `Introducing` | old, new | both | old | every cache has forgotten what only the old key signed: the longest TTL, and a margin |
+//! | `Introducing` | old, new | both | old | every DNS server has the new key, and every cache has forgotten what only the old key signed: the longest TTL, and a margin |
 //! | `Swapping` | old, new | both | new | somebody says that the parent has the new DS |
 //! | `Retiring` | old, new | both | new | every cache has forgotten the old DS: its TTL, and a margin |
 //! | `Stable` | new | new | new | |
@@ -68,6 +68,8 @@ pub struct Now {
     pub max_ttl: u32,
     /// TTL of the parent's DS, seconds.
     pub ds_ttl: u32,
+    /// Since when every DNS server is known to answer with the keys as they are now, milliseconds since 1970; none: one of them may not.
+    pub served: Option<i64>,
 }
 
 /// What comes next.
@@ -93,10 +95,14 @@ impl<K> Keys<K> {
         match self.step {
             Step::Stable if now.rolls > self.rolls => Next::NewKey,
             Step::Stable => Next::Wait(None),
-            Step::Introducing { since } => match until(since, now.max_ttl) {
-                end if now.at >= end => Next::Go(Step::Swapping { since: now.at }),
-                end => Next::Wait(Some(end)),
-            },
+            // What a server that was cut off still answers would be worthless under the new DS alone.
+            Step::Introducing { since } => {
+                match now.served.map(|served| until(since.max(served), now.max_ttl)) {
+                    None => Next::Wait(None),
+                    Some(end) if now.at >= end => Next::Go(Step::Swapping { since: now.at }),
+                    end => Next::Wait(end),
+                }
+            }
             Step::Swapping { .. } => {
                 let new = self.keys.last().map(|key| public(key).tag());
                 if new.is_some() && now.parent_has == new {
@@ -150,7 +156,7 @@ mod tests {
     const START: i64 = 1_000_000;
 
     fn at(at: i64, parent_has: Option<u16>) -> Now {
-        Now { at, rolls: 1, parent_has, max_ttl: 60, ds_ttl: 3600 }
+        Now { at, rolls: 1, parent_has, max_ttl: 60, ds_ttl: 3600, served: Some(START) }
     }
 
     #[test]
@@ -161,7 +167,11 @@ mod tests {
         keys.introduce(2, at(START, None));
         assert_eq!(keys.wanted_at_parent(), Some(&1));
 
+        // A server that has not the new key yet is waited for, and so are the caches behind it.
         let swap = START + 60_000 + MARGIN_MS;
+        assert_eq!(keys.next(Now { served: None, ..at(swap, None) }, public), Next::Wait(None));
+        let later = Now { served: Some(START + 5), ..at(swap, None) };
+        assert_eq!(keys.next(later, public), Next::Wait(Some(swap + 5)));
         assert_eq!(keys.next(at(swap - 1, None), public), Next::Wait(Some(swap)));
         let Next::Go(step) = keys.next(at(swap, None), public) else { unreachable!("it is time") };
         keys.go(step);

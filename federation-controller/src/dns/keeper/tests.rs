@@ -109,3 +109,31 @@ async fn keys_that_somebody_else_wrote_are_read_again() {
     let tags = |extras: &Extras| extras.zones["fed.test."].keys.len();
     assert_eq!((tags(&extras), objects.wrong.len()), (2, 0), "and the roll goes on");
 }
+
+#[tokio::test]
+async fn a_roll_waits_for_the_last_dns_server() {
+    let secrets = Arc::default();
+    let (client, dns) = (client(&secrets), Dns::new());
+    let mut objects = objects(&[zone("fed.test", json!({"dnssec": {"enabled": true}}))]);
+    let publish = |extras: Extras, epoch| {
+        let mut zones = vec![v1::Zone { origin: "fed.test.".into(), ..v1::Zone::default() }];
+        dns.dress(&Arc::new(extras), "fed.test.", epoch, &mut zones);
+    };
+    let served = || dns.0.spread.lock()["fed.test."].served;
+    let first = dns.decide(&client, &mut objects).await;
+    publish(first.clone(), 4);
+    dns.note_served(&|epoch| epoch <= 4);
+    assert!(served().is_some());
+    // With the second key it begins anew, and it is the epoch that counts which the key came with.
+    objects
+        .zones
+        .insert("fed.test".into(), zone("fed.test", json!({"dnssec": {"enabled": true, "rolls": 1}})));
+    let second = dns.decide(&client, &mut objects).await;
+    assert_eq!((first.zones["fed.test."].keys.len(), second.zones["fed.test."].keys.len()), (1, 2));
+    publish(second.clone(), 5);
+    publish(second.clone(), 9);
+    dns.note_served(&|epoch| epoch <= 4);
+    assert_eq!(served(), None, "one of them has not the new key");
+    dns.note_served(&|epoch| epoch <= 5);
+    assert!(served().is_some());
+}
