@@ -9,6 +9,7 @@ use federation_runtime::clock::{self, Instant};
 use federation_runtime::endpoints::Health;
 use parking_lot::Mutex;
 use proto::v1;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::answer::Secrets;
 use crate::client::{ClientMap, Database, Regions, prefixes};
@@ -19,12 +20,10 @@ use crate::hub::{Disk, DiskError, Fence, Offer, Refused};
 use crate::lease::Lease;
 use crate::metrics::{DnsMetrics, ZoneState};
 use crate::publish::Published;
-use crate::zone::{Down, Zones};
+use crate::zone::{Down, SERIAL_LIFE, Zones};
 
 /// Signatures that are due within this time are renewed together, seconds: short against the half day that they count on at least.
 const RENEW_TOGETHER: u32 = 60;
-/// Seconds.
-const DAY: u32 = 86_400;
 /// Readiness waits for this.
 const ZONES: &str = "zones";
 
@@ -60,8 +59,8 @@ struct Inner {
 #[derive(Default)]
 struct Workshop {
     signatures: Signatures,
-    // Days since 1970 of the snapshot: see [`Zones::on`]. It does not go back when the clock does, but goes on.
-    day: u32,
+    // Quarters of days since 1970 of the snapshot: see [`Zones::on`]. It does not go back when the clock does, but goes on.
+    quarter: u32,
 }
 
 /// Secrets of cookies that this server has by itself.
@@ -271,7 +270,7 @@ impl State {
                         "the update would leave the zone without records: its old version is served on"
                     );
                 }
-                self.0.publish(Arc::new(zones));
+                at_length(|| self.0.publish(Arc::new(zones)));
                 {
                     let mut now = self.0.now.lock();
                     now.confirmed = Some(Instant::now());
@@ -366,7 +365,7 @@ impl State {
             now.down = down;
         }
         let stale = self.0.published.snapshot().stale;
-        self.0.compile_anew(stale);
+        at_length(|| self.0.compile_anew(stale));
     }
 
     /// Gives back what a drill took whose hub is away.
@@ -379,7 +378,7 @@ impl State {
         let epoch = update.epoch;
         if let Offer::Apply { zones, .. } = self.0.fence.judge(served.as_deref(), || None, update) {
             // Unless the hub has come back in this moment, and given something newer.
-            if self.0.publish_over(served.as_ref(), Arc::new(zones)) {
+            if at_length(|| self.0.publish_over(served.as_ref(), Arc::new(zones))) {
                 tracing::warn!(epoch, "the hub is away in the middle of a drill: what it took is given back");
             }
         }
@@ -397,9 +396,9 @@ impl State {
         };
         if self.0.published.snapshot().stale != stale {
             tracing::warn!(stale, epoch, "the zones' freshness has changed");
-            self.0.compile_anew(stale);
+            at_length(|| self.0.compile_anew(stale));
         } else if self.0.is_due() {
-            self.0.compile_anew(stale);
+            at_length(|| self.0.compile_anew(stale));
         }
     }
 
@@ -421,17 +420,17 @@ impl Inner {
     }
 
     fn compile(&self, workshop: &mut Workshop, zones: &Zones, stale: bool) {
-        let Workshop { signatures, day } = workshop;
+        let Workshop { signatures, quarter } = workshop;
         let seconds = self.seconds();
         signatures.begin(seconds);
-        *day = (*day).max(seconds / DAY);
+        *quarter = (*quarter).max(seconds / SERIAL_LIFE);
         let before = self.published.snapshot();
         if before.is_ahead(seconds) {
             // Secondaries may have signatures that do not count yet: they are to take others though nothing else has changed.
-            *day += 1;
+            *quarter += 1;
         }
         let down = self.now.lock().down.clone();
-        let mut zones = zones.on(*day);
+        let mut zones = zones.on(*quarter);
         if !down.is_empty() {
             zones = zones.without(&down);
         }
@@ -445,7 +444,7 @@ impl Inner {
         let renewal = snapshot.renewal();
         snapshot.is_ahead(seconds)
             || renewal.is_some_and(|renewal| seconds >= renewal.saturating_add(RENEW_TOGETHER))
-            || self.workshop.lock().day < seconds / DAY
+            || self.workshop.lock().quarter < seconds / SERIAL_LIFE
     }
 
     fn publish(&self, zones: Arc<Zones>) {
@@ -486,5 +485,14 @@ impl Inner {
             now.served.as_ref().map(|served| (served.epoch, served.zones.len() as u64)).unwrap_or_default();
         let age = if now.counts.connected { Some(0) } else { now.confirmed.map(|at| at.elapsed().as_secs()) };
         ZoneState { epoch, zones, age_seconds: age, ..now.counts }
+    }
+}
+
+/// Does what may take seconds, as a large zone does whose every signature is made: whoever else waits for this thread, such as the clients of
+/// connections, goes on meanwhile with another one, if the runtime has others.
+fn at_length<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }

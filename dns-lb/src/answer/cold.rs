@@ -16,7 +16,7 @@ use super::{Context, Reply, parse};
 use crate::compile::every;
 use crate::metrics::Counters;
 use crate::wire::{HEADER, Name, Opcode, Rcode, Type, name_end};
-use crate::zone::{Answer, Data, Resolution, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone, resolve};
+use crate::zone::{Answer, Data, Resolution, SOA_REFRESH, SOA_RETRY, Zone, resolve};
 
 /// Answers `query`. None: it deserves no answer.
 pub fn cold(query: &[u8], context: &Context<'_>) -> Option<(Vec<u8>, Reply)> {
@@ -368,7 +368,7 @@ fn soa(zone: &Zone, owner: HickoryName, ttl: u32) -> Option<Record> {
         zone.serial,
         SOA_REFRESH as i32,
         SOA_RETRY as i32,
-        SOA_EXPIRE as i32,
+        zone.expire() as i32,
         zone.negative_ttl,
     );
     Some(Record::from_rdata(owner, ttl, RData::SOA(soa)))

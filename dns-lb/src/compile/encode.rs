@@ -2,7 +2,7 @@
 
 use super::shelf::{LONG, Place, numbers};
 use crate::wire::{Class, Name, Type};
-use crate::zone::{Data, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone};
+use crate::zone::{Data, SOA_REFRESH, SOA_RETRY, Zone};
 
 /// Records with one owner, ready to be copied into a message.
 ///
@@ -104,7 +104,7 @@ impl Encoder {
     /// The data of the zone's SOA in canonical form.
     pub fn soa_data(zone: &Zone) -> Vec<u8> {
         let mut data = [zone.primary.wire(), zone.hostmaster.wire()].concat();
-        for number in [zone.serial, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, zone.negative_ttl] {
+        for number in [zone.serial, SOA_REFRESH, SOA_RETRY, zone.expire(), zone.negative_ttl] {
             data.extend_from_slice(&number.to_be_bytes());
         }
         data
@@ -118,7 +118,7 @@ impl Encoder {
         records.bytes.extend_from_slice(&[0, 0]);
         records.name(&zone.origin, &zone.primary);
         records.name(&zone.origin, &zone.hostmaster);
-        for number in [zone.serial, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, zone.negative_ttl] {
+        for number in [zone.serial, SOA_REFRESH, SOA_RETRY, zone.expire(), zone.negative_ttl] {
             records.bytes.extend_from_slice(&number.to_be_bytes());
         }
         records.finish(length);

@@ -68,8 +68,10 @@ pub struct Zone {
 pub const SOA_REFRESH: u32 = 3600;
 /// SOA RETRY, seconds.
 pub const SOA_RETRY: u32 = 600;
-/// SOA EXPIRE, seconds.
-pub const SOA_EXPIRE: u32 = 604_800;
+/// SOA EXPIRE, seconds, at most: see [`Zone::expire`].
+const SOA_EXPIRE: u32 = 604_800;
+/// Seconds after which a zone has another serial at the latest: a quarter of the shortest validity that signatures have.
+pub const SERIAL_LIFE: u32 = 21_600;
 
 /// Sets at the apex that are made from the zone's own fields.
 const MADE: [Type; 4] = [Type::NS, Type::DNSKEY, Type::CDS, Type::CDNSKEY];
@@ -78,6 +80,13 @@ impl Zone {
     /// How long resolvers keep a negative answer, seconds (RFC 2308 section 5).
     pub fn soa_negative_ttl(&self) -> u32 {
         self.default_ttl.min(self.negative_ttl)
+    }
+
+    /// SOA EXPIRE, seconds: for how long a secondary answers that nothing more is heard by. Its signatures had half of their validity left when it
+    /// had the serial first, and it may have had that for some hours (RFC 6781 section 4.4.1).
+    pub fn expire(&self) -> u32 {
+        let signed = self.signing.as_ref().map(|signing| (signing.validity / 2).saturating_sub(SERIAL_LIFE));
+        signed.unwrap_or(SOA_EXPIRE).min(SOA_EXPIRE)
     }
 
     /// How many record sets there are besides those that every zone has at its apex.
@@ -109,13 +118,13 @@ impl Zone {
 }
 
 impl Zones {
-    /// The zones as they are served on `day`, counted since 1970: serials are the hub's and that number. So they rise with every change, and
-    /// once a day besides, and secondaries take over signatures that were renewed days before their own run out, though nothing else has
-    /// changed. Every server says the same, and a serial stays as high when a zone is no longer signed.
+    /// The zones as they are served in the `quarter` of a day ([`SERIAL_LIFE`]), counted since 1970: serials are the hub's and that number. So they
+    /// rise with every change, and four times a day besides, and secondaries take over signatures that were renewed before their own run out,
+    /// though nothing else has changed. Every server says the same, and a serial stays as high when a zone is no longer signed.
     #[must_use]
-    pub fn on(&self, day: u32) -> Self {
+    pub fn on(&self, quarter: u32) -> Self {
         let dated = |zone: &Arc<Zone>| {
-            let serial = zone.serial.wrapping_add(day);
+            let serial = zone.serial.wrapping_add(quarter);
             Arc::new(Zone { serial, ..zone.as_ref().clone() })
         };
         Self { zones: self.zones.iter().map(dated).collect(), ..self.clone() }

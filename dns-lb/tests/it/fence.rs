@@ -1,7 +1,7 @@
 //! Which updates are applied.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dns_lb::hub::{Disk, Fence, Offer, Refused};
@@ -10,6 +10,7 @@ use dns_lb::zone::Zones;
 use federation_runtime::endpoints::Health;
 use proto::v1;
 
+use crate::dnssec::key;
 use crate::support::{fixed, records, update};
 
 fn judge(served: &v1::ZoneUpdate, offered: v1::ZoneUpdate, fence: &Fence) -> Offer {
@@ -151,6 +152,33 @@ async fn a_review_at_the_wrong_moment_brings_no_older_zones_back() {
     over.store(true, Ordering::Relaxed);
     reviews.join().unwrap();
     assert_eq!(state.published().snapshot().zones.epoch, 300);
+}
+
+/// One core has one thread for everything but UDP.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_comes_by_a_connection_is_answered_while_a_large_zone_is_signed() {
+    let state = State::new(Default::default(), Health::new(), None, Fence::default(), Duration::MAX);
+    let names = (0..300).map(|n| fixed(&format!("n{n}.fed.example.test."), "A", &["192.0.2.1"]));
+    let mut large = update(1, names.collect());
+    large.zones[0].keys = vec![key(1)];
+    let turns = Arc::new(AtomicUsize::new(0));
+    let others = tokio::spawn({
+        let turns = Arc::clone(&turns);
+        async move {
+            loop {
+                turns.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let meanwhile = tokio::spawn(async move {
+        let before = turns.load(Ordering::Relaxed);
+        assert_eq!(state.offer(large).await, Applied::Served { epoch: 1 });
+        turns.load(Ordering::Relaxed) - before
+    });
+    let meanwhile = meanwhile.await.unwrap();
+    others.abort();
+    assert!(meanwhile > 0, "everybody waited");
 }
 
 #[tokio::test]
