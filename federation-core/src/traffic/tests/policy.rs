@@ -281,7 +281,19 @@ fn clients_get_their_region_first() {
 
     let found = lookup(&decision, &world.places, WEB, Some("203.0.113.7".parse().unwrap())).unwrap();
     assert_eq!((found.region, found.scope, found.policy), (Some("asia-east"), 24, "p0"));
-    // The scope is of the piece that is left between other regions, not of the prefix; and there is one for clients of no region, too.
+    let osaka = found.reasons.iter().find(|reason| reason.cluster == "osaka").unwrap();
+    assert_eq!((osaka.tier, osaka.share), (Some(2), (100, 100)));
+    assert!(matches!(lookup(&decision, &world.places, "x.test", None), Err(LookupError::Outside(..))));
+    assert!(matches!(
+        lookup(&decision, &world.places, "x.fed.svc.example.test", None),
+        Err(LookupError::Unknown(..))
+    ));
+}
+
+/// The scope is of the piece that is left between other regions, not of the prefix; and there is one for clients of no region, too.
+#[test]
+fn the_scope_is_of_those_who_are_answered_alike() {
+    let mut world = World::three();
     world.regions(json!({"asia": {"prefixes": ["198.51.0.0/16"]}, "europe": {"prefixes": ["198.51.100.0/24", "2001:db8::/32"]}}));
     for (client, scope) in [
         ("198.51.100.7", 24),
@@ -296,13 +308,6 @@ fn clients_get_their_region_first() {
     ] {
         assert_eq!(world.places.scope_of(client.parse().unwrap()), scope, "{client}");
     }
-    let osaka = found.reasons.iter().find(|reason| reason.cluster == "osaka").unwrap();
-    assert_eq!((osaka.tier, osaka.share), (Some(2), (100, 100)));
-    assert!(matches!(lookup(&decision, &world.places, "x.test", None), Err(LookupError::Outside(..))));
-    assert!(matches!(
-        lookup(&decision, &world.places, "x.fed.svc.example.test", None),
-        Err(LookupError::Unknown(..))
-    ));
 }
 
 #[test]
