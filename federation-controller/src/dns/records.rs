@@ -191,7 +191,8 @@ mod tests {
         let names: Vec<&str> = zones[0].records[1..].iter().map(|set| set.name.as_str()).collect();
         assert_eq!(
             names,
-            ["fed.test.", "www.fed.test.", "sub.fed.test.", "sub.fed.test.", "*.pages.fed.test."]
+            ["fed.test.", "www.fed.test.", "sub.fed.test.", "*.pages.fed.test.", "sub.fed.test."],
+            "a DS comes behind its delegation"
         );
     }
 
