@@ -131,7 +131,7 @@ async fn a_roll_waits_for_the_last_dns_server() {
     let second = dns.decide(&client, &mut objects).await;
     assert_eq!((first.zones["fed.test."].keys.len(), second.zones["fed.test."].keys.len()), (1, 2));
     publish(second.clone(), 5);
-    publish(second.clone(), 9);
+    publish(second, 9);
     dns.note_served(&|epoch| epoch <= 4);
     assert_eq!(served(), None, "one of them has not the new key");
     dns.note_served(&|epoch| epoch <= 5);
