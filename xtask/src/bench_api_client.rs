@@ -86,6 +86,11 @@ impl Client {
             .body(Full::new(body))?)
     }
 
+    /// Whether the server ended the connection.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// A request with these headers, and its whole answer of whatever kind.
     pub(crate) async fn exchange(
         &mut self,

@@ -113,9 +113,12 @@ async fn compare(kit: &Kit, own: &Path, program: Option<&Path>, cases: &[Case]) 
     let found: Vec<Vec<Difference>> = stream::iter(cases)
         .map(|case| async move {
             let [real, own] = targets;
-            let both = tokio::try_join!(run::run(case, real), run::run(case, own));
-            let (real, own) = both.with_context(|| format!("the case {}", case.name))?;
-            anyhow::Ok(compare::compare(case, &real, &own))
+            let same = std::collections::BTreeMap::new();
+            let both = tokio::try_join!(run::run(case, real, &case.kube), run::run(case, own, &same));
+            anyhow::Ok(match both {
+                Ok((real, own)) => compare::compare(case, &real, &own),
+                Err(error) => vec![Difference::stuck(case, &error)],
+            })
         })
         .buffered(CONCURRENT)
         .try_collect()

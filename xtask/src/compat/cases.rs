@@ -14,6 +14,9 @@ use serde_json::Value;
 pub(super) struct Case {
     /// `FILE/NAME` once it is read.
     pub(super) name: String,
+    /// Group versions of ours, and the older ones by which kube-apiserver knows the same kinds.
+    #[serde(default)]
+    pub(super) kube: BTreeMap<String, String>,
     pub(super) steps: Vec<Step>,
 }
 
@@ -38,6 +41,8 @@ pub(super) struct Step {
     /// Whom the administrator acts as.
     #[serde(default, rename = "as")]
     pub(super) user: Option<String>,
+    #[serde(default)]
+    pub(super) headers: BTreeMap<String, String>,
     /// Names for values of the answer, by JSON pointer.
     #[serde(default)]
     pub(super) save: BTreeMap<String, String>,

@@ -23,6 +23,20 @@ pub(super) struct Difference {
     pub(super) own: Option<Value>,
 }
 
+impl Difference {
+    /// A case that one of the two does not come through.
+    pub(super) fn stuck(case: &Case, error: &anyhow::Error) -> Self {
+        let case = case.name.clone();
+        Self {
+            case,
+            step: "stuck".to_owned(),
+            path: String::new(),
+            real: None,
+            own: Some(format!("{error:#}").into()),
+        }
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |value: &Option<Value>| value.as_ref().map_or_else(|| "-".to_owned(), Value::to_string);

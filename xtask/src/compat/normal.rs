@@ -63,7 +63,7 @@ fn text(text: &str, address: &str, names: &BTreeMap<String, String>) -> String {
     }
     let text = replaced(&text, uid_at, "<uid>");
     let text = replaced(&text, time_at, "<time>");
-    ["current: ", "in record (", "resource version: "]
+    ["current: ", "in record (", "resource version: ", "resource version: <number> ("]
         .iter()
         .fold(text, |text, head| number_after(&text, head))
 }

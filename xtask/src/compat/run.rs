@@ -26,8 +26,12 @@ const PRESENT: [&str; 3] =
 /// What comparisons see of an answer: `status`, `headers`, `body`.
 pub(super) type Answer = Value;
 
-/// The answers of all steps.
-pub(super) async fn run(case: &Case, target: &Target) -> Result<Vec<Answer>> {
+/// The answers of all steps. A server of older versions has `renamed` of ours for the kinds of the case.
+pub(super) async fn run(
+    case: &Case,
+    target: &Target,
+    renamed: &BTreeMap<String, String>,
+) -> Result<Vec<Answer>> {
     let mut client = Client::connect(target).await?;
     let namespace: String =
         case.name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
@@ -46,7 +50,8 @@ pub(super) async fn run(case: &Case, target: &Target) -> Result<Vec<Answer>> {
         let context = || format!("step {} ({})", place + 1, step.request);
         let deadline = Instant::now() + PATIENCE;
         let (answer, raw) = loop {
-            let (answer, raw) = ask(&mut client, step, &names, target).await.with_context(context)?;
+            let (answer, raw) =
+                ask(&mut client, step, &names, renamed, target).await.with_context(context)?;
             if fits(step, &answer, &raw) {
                 break (answer, raw);
             }
@@ -73,13 +78,15 @@ async fn ask(
     client: &mut Client,
     step: &Step,
     names: &BTreeMap<String, String>,
+    renamed: &BTreeMap<String, String>,
     target: &Target,
 ) -> Result<(Answer, Value)> {
     let (method, path) = step.request.split_once(' ').context("no method and path")?;
-    let path = filled(path, names);
+    let to = |text: String| renamed.iter().fold(text, |text, (own, older)| text.replace(own, older));
+    let path = to(filled(path, names));
     let body = match (&step.body, &step.text) {
-        (Some(body), _) => filled(&body.to_string(), names),
-        (None, Some(text)) => filled(text, names),
+        (Some(body), _) => to(filled(&body.to_string(), names)),
+        (None, Some(text)) => to(filled(text, names)),
         (None, None) => String::new(),
     };
     let mut headers = vec![("content-type", step.content_type.as_deref().unwrap_or("application/json"))];
@@ -89,7 +96,19 @@ async fn ask(
     if let Some(user) = &step.user {
         headers.push(("impersonate-user", user));
     }
+    headers.extend(step.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    // Some answers end their connection.
+    if client.is_closed() {
+        *client = Client::connect(target).await?;
+    }
     let (status, headers, bytes) = client.exchange(method, &path, &headers, body.into()).await?;
+    let bytes = match std::str::from_utf8(&bytes) {
+        Ok(text) if !renamed.is_empty() => {
+            let text = text.to_owned();
+            renamed.iter().fold(text, |text, (own, older)| text.replace(older, own)).into()
+        }
+        _ => bytes,
+    };
     let raw = parsed(&bytes);
     let answer = json!({
         "status": status,
