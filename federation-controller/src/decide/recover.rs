@@ -146,8 +146,8 @@ mod tests {
         Key::new(Kind::find("apps", "deployments").expect("a kind"), "shop", "web")
     }
 
-    /// A controller that runs, and whose store has a Deployment of three replicas, all of them in Taiwan.
-    async fn controller() -> Machine {
+    /// A controller that runs, and whose store has a Deployment of so many replicas, three of them in Taiwan.
+    async fn controller(replicas: u32) -> Machine {
         let machine = testing::machine().await;
         let collections = machine.declare(&["deployments"]);
         for name in ["taiwan", "tokyo"] {
@@ -155,12 +155,12 @@ mod tests {
                 "metadata": {"name": name, "uid": name}, "spec": {}});
             machine.observe(&format!("{API}/clusters"), Word::Present(cluster));
         }
-        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 3},
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": replicas},
             "metadata": {"namespace": "shop", "name": "web", "uid": "u", "generation": 1, "resourceVersion": "1"}});
         machine.observe("/apis/apps/v1/deployments", Word::Present(deployment));
         let template = json!({"apiVersion": "apps/v1", "kind": "Deployment", "resource": "deployments", "name": "web", "uid": "u"});
         let placement = json!({"metadata": {"namespace": "shop", "name": "deployments.apps.web"},
-            "spec": {"template": template, "clusters": [{"name": "taiwan", "replicas": 3}], "epoch": 50}});
+            "spec": {"template": template, "clusters": [{"name": "taiwan", "replicas": 3}], "epoch": 1}});
         machine.observe(&format!("{API}/placements"), Word::Present(placement));
         for collection in collections {
             machine.observe(&collection, Word::Synced);
@@ -195,7 +195,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_cluster_runs_of_which_the_store_knows_nothing_is_where_the_next_decision_starts() {
-        let hub = controller().await;
+        let hub = controller(3).await;
         let nothing_else = v1::DigestReply { equal: true, ..v1::DigestReply::default() };
         comes(&hub, "taiwan", Some(nothing_else)).await;
         // The backup is from before Tokyo joined. Nothing is given to it before it has said what it holds.
@@ -222,8 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cluster_that_holds_nothing_is_given_something_when_it_has_said_so() {
-        let hub = controller().await;
-        comes(&hub, "taiwan", Some(v1::DigestReply { equal: true, ..v1::DigestReply::default() })).await;
+        let hub = controller(5).await;
         comes(&hub, "tokyo", Some(v1::DigestReply::default())).await;
         until(|| placed(&hub).iter().any(|(name, _)| name == "tokyo")).await;
     }
