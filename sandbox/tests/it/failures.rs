@@ -173,9 +173,17 @@ async fn a_cluster_that_comes_back_gets_its_share_by_an_operators_word_where_the
     tokyo.api.until(&path, "has the label", |copy| copy["metadata"]["labels"]["touched"] == "yes").await;
     let placed = federation.api.there(&format!("{PLACEMENTS}/deployments.apps.web")).await;
     assert_eq!(shares(&placed), [("taiwan", Some(2), true), ("tokyo", Some(4), false)]);
-    // As `fedctl failback taiwan` says it.
-    let word = json!({"metadata": {"annotations": {marks::FAILBACK: jiff::Timestamp::now().to_string()}}});
-    federation.api.merge(&format!("{CLUSTERS}/taiwan"), &word).await;
+    // As `fedctl failback taiwan` says it; once more if Taiwan is well only since then, as a controller that starts anew may find it.
+    until("taiwan is no longer left", || async {
+        let word =
+            json!({"metadata": {"annotations": {marks::FAILBACK: jiff::Timestamp::now().to_string()}}});
+        federation.api.merge(&format!("{CLUSTERS}/taiwan"), &word).await;
+        let stays = |placed: &Value| shares(placed).iter().all(|(_, _, leaving)| !leaving);
+        let placement = format!("{PLACEMENTS}/deployments.apps.web");
+        let heard = federation.api.until(&placement, "taiwan stays", stays);
+        tokio::time::timeout(Duration::from_secs(1), heard).await.ok()
+    })
+    .await;
     both_run_their_halves(&federation, [&taiwan, &tokyo]).await;
 }
 
