@@ -15,7 +15,8 @@ pub(super) struct Proofs<'s> {
     /// Whose names are asked for.
     pub(super) zone: &'s ZoneAnswers,
     denial: Option<&'s Denial>,
-    entries: [Option<(&'s Node, Proof)>; MAX],
+    // Nodes that have a proof.
+    entries: [Option<&'s Node>; MAX],
     count: usize,
     // Instead of an entry, where it is not true for everybody.
     own: Option<(&'s Node, Proof)>,
@@ -42,15 +43,19 @@ impl<'s> Proofs<'s> {
 
     #[inline]
     fn add(&mut self, node: Option<&'s Node>) {
-        let Some((node, proof)) = node.and_then(|node| Some((node, node.proof?))) else { return };
-        let known = |known: Option<(&Node, _)>| known.is_some_and(|(known, _)| std::ptr::eq(known, node));
+        let Some(node) = node.filter(|node| node.proof.is_some()) else { return };
         if self.denial.is_some()
-            && !self.entries[..self.count].iter().copied().any(known)
+            && !self.entries().any(|known| std::ptr::eq(known, node))
             && let Some(place) = self.entries.get_mut(self.count)
         {
-            *place = Some((node, proof));
+            *place = Some(node);
             self.count += 1;
         }
+    }
+
+    #[inline]
+    fn entries(&self) -> impl Iterator<Item = &'s Node> {
+        self.entries.iter().map_while(|entry| *entry)
     }
 
     /// What shows that the lower-case wire name `name`, whose labels start at `starts` and which stands at the offset `owner`, does not exist;
@@ -142,7 +147,7 @@ impl<'s> Proofs<'s> {
             put(records.records(), sink, *owner, body)?;
             body.authorities += records.records().count();
         }
-        let entries = self.entries[..self.count].iter().copied().flatten();
+        let entries = self.entries().filter_map(|node| Some((node, node.proof?)));
         for (node, proof) in entries.chain(self.own) {
             let owner = sink.at as u16;
             let (nsec, signature) = (node.records(proof.nsec), node.records(proof.signature));
