@@ -13,7 +13,7 @@ use crate::client::Prefix;
 use crate::compile::Snapshot;
 use crate::dnssec::Signatures;
 use crate::publish::Published;
-use crate::wire::{HEADER, Name, Rcode, Type, name_end};
+use crate::wire::{HEADER, Name, Rcode, Type, UDP_MAX, name_end};
 
 /// Who may have zones, and the zones as they get them.
 #[derive(Debug)]
@@ -52,8 +52,13 @@ pub struct Transfer {
     /// Of an IXFR: what the client has.
     has: Option<u32>,
     head: Vec<u8>,
+    /// For a client that speaks EDNS.
+    opt: Option<[u8; OPT]>,
     session: Option<Session>,
 }
+
+/// Octets of an OPT record without options (RFC 6891 section 6.1.2).
+const OPT: usize = 11;
 
 impl Transfers {
     /// For those who have one of `keys`, and those in `prefixes`.
@@ -83,7 +88,8 @@ impl Transfers {
                 let mut head = header(plain.get(..end)?, Rcode::NOERROR);
                 // With authority.
                 *head.get_mut(2)? |= 0x04;
-                return Some(Special::Transfer(Transfer { origin, has, head, session }));
+                let opt = opt(plain, end);
+                return Some(Special::Transfer(Transfer { origin, has, head, opt, session }));
             }
         }
         Some(Special::Signed(bare?, session?))
@@ -94,7 +100,7 @@ impl Transfers {
         self: &Arc<Self>,
         transfer: Transfer,
     ) -> Option<impl Iterator<Item = Vec<u8>> + Send> {
-        let Transfer { origin, has, head, mut session } = transfer;
+        let Transfer { origin, has, head, mut opt, mut session } = transfer;
         let this = self.clone();
         // Signing a large zone takes a while.
         let image = tokio::task::spawn_blocking(move || this.image(&origin)).await.ok()??;
@@ -104,6 +110,11 @@ impl Transfers {
         let mut at = 0;
         Some(std::iter::from_fn(move || {
             let mut message = image.message(&head, &mut at, unchanged)?;
+            // The first message has it (RFC 5936 section 2.2.5).
+            if let Some(opt) = opt.take() {
+                message.extend_from_slice(&opt);
+                *message.get_mut(11)? = 1;
+            }
             if let Some(session) = &mut session {
                 session.sign(&mut message, now());
             }
@@ -163,6 +174,21 @@ fn client_serial(query: &[u8], at: usize) -> Option<u32> {
     }
     let serial = name_end(query, name_end(query, fixed + 10)?)?;
     Some(u32::from_be_bytes(*query.get(serial..)?.first_chunk()?))
+}
+
+/// The OPT that answers the one among the records of `query` from `at` on, if there is one.
+fn opt(query: &[u8], mut at: usize) -> Option<[u8; OPT]> {
+    let [size_high, size_low] = UDP_MAX.to_be_bytes();
+    while at < query.len() {
+        let fixed = name_end(query, at)?;
+        let [k0, k1, _, _, _, _, flags, _, l0, l1] = *query.get(fixed..)?.first_chunk()?;
+        if [k0, k1] == [0, 41] {
+            // DNSSEC OK is echoed (RFC 3225 section 3).
+            return Some([0, 0, 41, size_high, size_low, 0, 0, flags & 0x80, 0, 0, 0]);
+        }
+        at = fixed + 10 + u16::from_be_bytes([l0, l1]) as usize;
+    }
+    None
 }
 
 pub(super) fn now() -> u64 {

@@ -1,6 +1,6 @@
 //! Secondaries that take our zones: dig, NSD and Knot.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ use hickory_proto::rr::RecordType as T;
 use tempfile::TempDir;
 
 use crate::dnssec::{key, signed};
-use crate::support::{Running, fixed, options, query, records, update, with_edns};
+use crate::support::{Running, fixed, framed, options, query, records, update, with_edns};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const SECRET: &str = "c2VjcmV0IG9mIHRoZSBzZWNvbmRhcmllcw==";
@@ -123,6 +123,39 @@ async fn a_zone_goes_to_who_is_in_the_list_without_a_key() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_message_of_a_zone_speaks_edns_as_its_client_does() {
+    let transfer_to = vec![Prefix::parse("127.0.0.0/8").unwrap()];
+    let server = Running::start(Options { transfer_to, ..options() }).await;
+    let mut many = records();
+    many.extend((0..2000).map(|n| fixed(&format!("host-{n}.fed.example.test."), "A", &["192.0.2.1"])));
+    server.state.offer(update(7, many)).await;
+    let at = server.address;
+    tokio::task::spawn_blocking(move || {
+        let plain = query("fed.example.test.", T::AXFR);
+        for (asked, speaks) in [(plain.clone(), false), (with_edns(plain, 1232), true)] {
+            let mut stream = TcpStream::connect(at).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(&framed(&asked)).unwrap();
+            let (mut messages, mut ends) = (Vec::new(), 0);
+            while ends < 2 {
+                let mut length = [0; 2];
+                stream.read_exact(&mut length).unwrap();
+                let mut octets = vec![0; u16::from_be_bytes(length).into()];
+                stream.read_exact(&mut octets).unwrap();
+                let message = Message::from_vec(&octets).unwrap();
+                ends += message.answers.iter().filter(|record| record.record_type() == T::SOA).count();
+                messages.push(message.edns.is_some());
+            }
+            assert!(messages.len() > 2, "{messages:?}");
+            assert!(messages[0] == speaks && messages[1..].iter().all(|later| !later), "{messages:?}");
+        }
+    })
+    .await
+    .unwrap();
+    server.stop().await;
+}
+
 /// A server of somebody else.
 struct Daemon {
     process: Child,
@@ -222,9 +255,9 @@ fn ask(at: SocketAddr, name: &str, kind: T) -> Option<Message> {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(&[&(octets.len() as u16).to_be_bytes(), &octets[..]].concat()).ok()?;
     let mut length = [0; 2];
-    std::io::Read::read_exact(&mut stream, &mut length).ok()?;
+    stream.read_exact(&mut length).ok()?;
     let mut reply = vec![0; u16::from_be_bytes(length) as usize];
-    std::io::Read::read_exact(&mut stream, &mut reply).ok()?;
+    stream.read_exact(&mut reply).ok()?;
     Message::from_vec(&reply).ok()
 }
 

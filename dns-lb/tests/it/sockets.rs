@@ -12,7 +12,7 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use proto::v1;
 
-use crate::support::{Running, fixed, options, query, records, update};
+use crate::support::{Running, fixed, framed, options, query, records, update};
 
 /// Long enough for a busy machine; an answer takes 0.1 ms.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,11 +24,6 @@ fn dig(server: SocketAddr, arguments: &[&str]) -> String {
         .output()
         .unwrap();
     String::from_utf8(output.stdout).unwrap()
-}
-
-fn framed(message: &Message) -> Vec<u8> {
-    let octets = message.to_vec().unwrap();
-    [&(octets.len() as u16).to_be_bytes(), &octets[..]].concat()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -253,6 +253,12 @@ pub fn with_edns(mut message: Message, payload: u16) -> Message {
     message
 }
 
+/// As it goes over TCP (RFC 1035 section 4.2.2).
+pub fn framed(message: &Message) -> Vec<u8> {
+    let octets = message.to_vec().unwrap();
+    [&(octets.len() as u16).to_be_bytes(), &octets[..]].concat()
+}
+
 pub fn udp(name: &str, kind: RecordType) -> Message {
     let reply = ask(&snapshot(false), &query(name, kind).to_vec().unwrap(), Transport::Udp, 1).unwrap();
     Message::from_vec(&reply).unwrap()
