@@ -10,6 +10,7 @@ use std::{
     convert::Infallible,
     net::IpAddr,
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -323,7 +324,8 @@ where
     let outcome = match deadline(&asked) {
         // Headers of a watch come at once and its body may last: the limit holds for the head of the answer.
         Ok(deadline) => {
-            let work = answer(Arc::clone(&shared), connection, &mut asked, body);
+            // Pinned where it is made, since it is large and what waits for it would move it about.
+            let work = pin!(answer(Arc::clone(&shared), connection, &mut asked, body));
             tokio::time::timeout(deadline, AssertUnwindSafe(work).catch_unwind()).await
         }
         Err(error) => Ok(Ok(Err(error))),

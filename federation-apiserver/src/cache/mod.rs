@@ -60,6 +60,8 @@ impl Cache {
                 touched.push(log);
             }
         }
+        // Once for all of them: as long as nobody else has the nodes of this root, the next change need not copy them.
+        window.rebase(&root);
         drop(window);
         let revision = root.revision;
         self.root.store(Arc::new(root));

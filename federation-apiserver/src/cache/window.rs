@@ -43,6 +43,9 @@ struct Entries {
     lost: u64,
 }
 
+/// A watcher that is fewer events behind is found without a search, which looks at events all over memory.
+const NEAR_END: usize = 4;
+
 /// The signal's value when no more events come.
 const ENDED: u64 = u64::MAX;
 
@@ -66,10 +69,14 @@ impl Log {
             return Err(Expired { asked: cursor, oldest: entries.lost });
         }
         // Watchers are nearly always at the end: look there before searching.
-        if entries.events.back().is_some_and(|last| last.revision > cursor) {
-            let start = entries.events.partition_point(|event| event.revision <= cursor);
-            into.extend(entries.events.range(start..).take(limit).cloned());
-        }
+        let events = &entries.events;
+        let newer = events.iter().rev().take(NEAR_END).take_while(|event| event.revision > cursor).count();
+        let start = if newer < NEAR_END {
+            events.len() - newer
+        } else {
+            events.partition_point(|event| event.revision <= cursor)
+        };
+        into.extend(events.range(start..).take(limit).cloned());
         Ok(())
     }
 
@@ -136,9 +143,8 @@ impl Window {
     }
 
     /// Adds an event that led to `root`, and forgets the oldest ones beyond the bounds. Returns the log that has news;
-    /// none for the state that the window begins with.
+    /// none for the state that the window begins with. After the last of several, the window is [rebased](Self::rebase).
     pub(super) fn push(&mut self, event: Event, root: &Root) -> Option<Arc<Log>> {
-        self.newest = root.clone();
         if event.revision <= self.origin {
             return None;
         }
@@ -172,7 +178,7 @@ impl Window {
         }
     }
 
-    /// Takes `root` as the newest state, though no event led to it.
+    /// Takes `root` as the newest state.
     pub(super) fn rebase(&mut self, root: &Root) {
         self.newest = root.clone();
     }
