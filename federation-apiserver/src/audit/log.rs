@@ -1,4 +1,4 @@
-//! The audit log: lines go through a bounded queue to a thread that writes them.
+//! The audit log: lines wait in a bounded buffer for a thread that writes them.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
 
 use super::rotate::{RotatingFile, Rotation};
 
@@ -20,6 +20,9 @@ use super::rotate::{RotatingFile, Rotation};
 const QUEUE_MAX: usize = 10_000;
 /// After a line, the thread lets others come for so long before it looks again: to wake it for each would cost more than the line itself.
 const GATHERING: Duration = Duration::from_millis(2);
+
+/// Bytes of the room for lines that are kept for the next ones.
+const KEPT_BYTES: usize = 1 << 20;
 
 /// What happens when lines come faster than they can be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -50,10 +53,91 @@ pub enum LogError {
 
 /// The log. Ends with [`close`](Self::close).
 pub struct Log {
-    queue: Mutex<Option<mpsc::Sender<Vec<u8>>>>,
+    shared: Arc<Shared>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
     mode: Mode,
-    lost: Arc<AtomicU64>,
+}
+
+/// What requests and the thread share.
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// A line came where none was, or the log is closed.
+    news: Condvar,
+    /// The thread took what waited.
+    room: Notify,
+    lost: AtomicU64,
+}
+
+/// Lines that nobody has written yet, one behind the other: to hand each over as an allocation of its own would have one thread make it and
+/// another give it back.
+#[derive(Default)]
+struct Waiting {
+    text: Vec<u8>,
+    lines: usize,
+    closed: bool,
+    /// The thread ended, and nobody had told it to.
+    ended: bool,
+}
+
+/// What became of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queued {
+    Yes,
+    Full,
+    Closed,
+    Ended,
+}
+
+impl Shared {
+    fn queue(&self, line: &[u8]) -> Queued {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            return Queued::Closed;
+        }
+        if waiting.ended {
+            return Queued::Ended;
+        }
+        if waiting.lines >= QUEUE_MAX {
+            return Queued::Full;
+        }
+        waiting.text.extend_from_slice(line);
+        waiting.lines += 1;
+        let first = waiting.lines == 1;
+        drop(waiting);
+        if first {
+            self.news.notify_one();
+        }
+        Queued::Yes
+    }
+
+    /// Waits for a line, gives others time to come, and takes all. False once the log is closed and nothing is left.
+    fn take(&self, text: &mut Vec<u8>) -> bool {
+        let mut waiting = self.waiting.lock();
+        while waiting.lines == 0 {
+            if waiting.closed {
+                return false;
+            }
+            self.news.wait(&mut waiting);
+        }
+        if !waiting.closed {
+            drop(waiting);
+            thread::sleep(GATHERING);
+            waiting = self.waiting.lock();
+        }
+        std::mem::swap(&mut waiting.text, text);
+        waiting.lines = 0;
+        drop(waiting);
+        self.room.notify_waiters();
+        true
+    }
+
+    fn lose(&self, why: &str) {
+        // Told once in a thousand: the log of the server must not become the next victim.
+        let before = self.lost.fetch_add(1, Ordering::Relaxed);
+        if before.is_multiple_of(1000) {
+            tracing::error!(why, lost = before + 1, "audit events are being lost");
+        }
+    }
 }
 
 impl Log {
@@ -73,63 +157,57 @@ impl Log {
     }
 
     fn start(out: Sink, mode: Mode) -> Result<Self, LogError> {
-        let (queue, lines) = mpsc::channel(QUEUE_MAX);
-        let lost = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&lost);
+        let shared = Arc::new(Shared {
+            waiting: Mutex::default(),
+            news: Condvar::new(),
+            room: Notify::new(),
+            lost: AtomicU64::new(0),
+        });
+        let own = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("audit-log".to_owned())
-            .spawn(move || write(lines, out, &counter))
+            .spawn(move || write(&own, out))
             .map_err(LogError::Thread)?;
-        Ok(Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)), mode, lost })
+        Ok(Self { shared, thread: Mutex::new(Some(thread)), mode })
     }
 
     /// Hands a line over. In blocking mode this waits for room.
     pub async fn send(&self, line: Vec<u8>) {
-        // Most often there is room, and nothing to wait for.
-        let (queue, line) = match &*self.queue.lock() {
-            None => return,
-            Some(queue) => match (queue.try_send(line), self.mode) {
-                (Ok(()), _) => return,
-                (Err(mpsc::error::TrySendError::Full(line)), Mode::Blocking) => (queue.clone(), line),
-                (Err(mpsc::error::TrySendError::Full(_)), Mode::Batch) => {
-                    return self.lose("the queue is full");
-                }
-                (Err(mpsc::error::TrySendError::Closed(_)), _) => return self.lose("the writer has ended"),
-            },
-        };
-        if queue.send(line).await.is_err() {
-            self.lose("the writer has ended");
+        loop {
+            // Made before the look, so that it hears of room that comes after it.
+            let room = self.shared.room.notified();
+            match self.shared.queue(&line) {
+                Queued::Yes | Queued::Closed => return,
+                Queued::Ended => return self.shared.lose("the writer has ended"),
+                Queued::Full if self.mode == Mode::Batch => return self.shared.lose("the queue is full"),
+                Queued::Full => room.await,
+            }
         }
     }
 
     /// Hands a line over from where nothing can wait: a task waits instead.
     pub fn send_detached(self: &Arc<Self>, line: Vec<u8>) {
-        let Some(queue) = self.queue.lock().clone() else { return };
-        match queue.try_send(line) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(line)) if self.mode == Mode::Blocking => {
+        match (self.shared.queue(&line), self.mode) {
+            (Queued::Yes | Queued::Closed, _) => {}
+            (Queued::Full, Mode::Blocking) => {
                 let log = Arc::clone(self);
                 tokio::spawn(async move { log.send(line).await });
             }
-            Err(_) => self.lose("the queue is full"),
-        }
-    }
-
-    fn lose(&self, why: &str) {
-        // Told once in a thousand: the log of the server must not become the next victim.
-        if self.lost.fetch_add(1, Ordering::Relaxed).is_multiple_of(1000) {
-            tracing::error!(why, lost = self.lost(), "audit events are being lost");
+            (Queued::Ended, _) => self.shared.lose("the writer has ended"),
+            (Queued::Full, Mode::Batch) => self.shared.lose("the queue is full"),
         }
     }
 
     /// Lines that were not written.
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.shared.lost.load(Ordering::Relaxed)
     }
 
     /// Writes what waits, and ends the thread.
     pub async fn close(&self) {
-        drop(self.queue.lock().take());
+        self.shared.waiting.lock().closed = true;
+        self.shared.news.notify_one();
+        self.shared.room.notify_waiters();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -158,22 +236,23 @@ impl Sink {
     }
 }
 
-fn write(mut lines: mpsc::Receiver<Vec<u8>>, mut out: Sink, lost: &AtomicU64) {
-    let mut failing = false;
-    while let Some(first) = lines.blocking_recv() {
-        thread::sleep(GATHERING);
-        let mut next = Some(first);
-        while let Some(line) = next.take() {
-            let mut result = out.write_line(&line);
-            next = lines.try_recv().ok();
+fn write(shared: &Shared, mut out: Sink) {
+    // However it ends, nobody may wait for it.
+    let _ended = Ended(shared);
+    let (mut failing, mut text) = (false, Vec::new());
+    while shared.take(&mut text) {
+        // An event is written without line breaks in it.
+        let mut lines = text.split_inclusive(|byte| *byte == b'\n').peekable();
+        while let Some(line) = lines.next() {
+            let mut result = out.write_line(line);
             // Whoever follows the file sees a line as soon as no other is at hand.
-            if result.is_ok() && next.is_none() {
+            if result.is_ok() && lines.peek().is_none() {
                 result = out.flush();
             }
             match result {
                 Ok(()) => failing = false,
                 Err(error) => {
-                    lost.fetch_add(1, Ordering::Relaxed);
+                    shared.lost.fetch_add(1, Ordering::Relaxed);
                     if !failing {
                         tracing::error!(%error, "cannot write the audit log; free disk space or fix the path");
                     }
@@ -181,8 +260,97 @@ fn write(mut lines: mpsc::Receiver<Vec<u8>>, mut out: Sink, lost: &AtomicU64) {
                 }
             }
         }
+        text.clear();
+        // After a burst, or a large object, its room is given back.
+        text.shrink_to(KEPT_BYTES);
     }
     if let Err(error) = out.flush() {
         tracing::error!(%error, "cannot write the end of the audit log");
+    }
+}
+
+/// Takes no more lines when the thread ends.
+struct Ended<'a>(&'a Shared);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.lock().ended = true;
+        self.0.room.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    /// Shows what is written, once it may be.
+    struct Gate {
+        open: mpsc::Receiver<()>,
+        seen: mpsc::Sender<String>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _closed = self.open.recv();
+            let _gone = self.seen.send(String::from_utf8(bytes.to_vec()).unwrap());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn mk_log(mode: Mode) -> (Log, mpsc::Sender<()>, mpsc::Receiver<String>) {
+        let ((gate, open), (seen, written)) = (mpsc::channel(), mpsc::channel());
+        (Log::over(Box::new(Gate { open, seen }), mode).unwrap(), gate, written)
+    }
+
+    /// Fills the queue while the thread is kept at its first line.
+    async fn fill(log: &Log) {
+        log.send(b"first\n".to_vec()).await;
+        while log.shared.waiting.lock().lines > 0 {
+            tokio::task::yield_now().await;
+        }
+        for number in 0..QUEUE_MAX {
+            log.send(format!("{number}\n").into_bytes()).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_are_written_in_order_and_none_is_lost() {
+        let (log, gate, written) = mk_log(Mode::Blocking);
+        fill(&log).await;
+        let last = log.send(b"last\n".to_vec());
+        tokio::pin!(last);
+        assert!((&mut last).now_or_never().is_none(), "there is no room");
+        drop(gate);
+        last.await;
+        log.close().await;
+        log.send(b"late\n".to_vec()).await;
+        let all: String = written.iter().collect();
+        let numbers = (0..QUEUE_MAX).map(|number| number.to_string());
+        let wanted: Vec<String> =
+            [String::from("first")].into_iter().chain(numbers).chain(["last".into()]).collect();
+        assert_eq!(all.lines().collect::<Vec<_>>(), wanted);
+        assert_eq!(log.lost(), 0);
+    }
+
+    #[tokio::test]
+    async fn in_batch_mode_nobody_waits_and_what_is_lost_is_counted() {
+        let (log, gate, written) = mk_log(Mode::Batch);
+        fill(&log).await;
+        log.send(b"too much\n".to_vec()).await;
+        drop(gate);
+        log.close().await;
+        assert_eq!(log.lost(), 1);
+        drop(log);
+        let all: String = written.iter().collect();
+        assert_eq!(all.lines().count(), QUEUE_MAX + 1);
     }
 }
