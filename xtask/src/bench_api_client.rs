@@ -24,6 +24,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use crate::bench_api_plain::Plain;
+
 /// Where to connect, and as whom.
 #[derive(Clone)]
 pub(crate) struct Target {
@@ -174,12 +176,12 @@ async fn driven<T>(connection: &mut Pin<Box<Wire>>, work: impl Future<Output = R
 }
 
 /// A ConfigMap whose JSON has 1 KiB.
-fn config_map(name: &str) -> Bytes {
+fn config_map(name: &str) -> Vec<u8> {
     let frame = format!(
         r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}"}},"data":{{"value":""}}}}"#
     );
     let (head, tail) = frame.split_at(frame.len() - 3);
-    format!("{head}{}{tail}", "x".repeat(1024 - frame.len())).into()
+    format!("{head}{}{tail}", "x".repeat(1024 - frame.len())).into_bytes()
 }
 
 /// ConfigMaps a second, made by so many clients at once.
@@ -192,7 +194,7 @@ pub(crate) async fn creates(
 ) -> Result<f64> {
     let mut connected = Vec::new();
     for _ in 0..clients {
-        connected.push(Client::connect(target).await?);
+        connected.push(Plain::connect(target).await?);
     }
     let next = Arc::new(AtomicU64::new(first as u64));
     let end = (first + count) as u64;
@@ -206,7 +208,7 @@ pub(crate) async fn creates(
                 if number >= end {
                     return Ok::<(), anyhow::Error>(());
                 }
-                client.ask("POST", &path, JSON, config_map(&format!("c-{number:06}"))).await?;
+                client.ask("POST", &path, JSON, &config_map(&format!("c-{number:06}"))).await?;
             }
         }));
     }
@@ -223,12 +225,12 @@ pub(crate) async fn creates_in_turn(
     prefix: &str,
     count: usize,
 ) -> Result<Vec<f64>> {
-    let mut client = Client::connect(target).await?;
+    let mut client = Plain::connect(target).await?;
     let mut times = Vec::with_capacity(count);
     for number in 0..count {
         let body = config_map(&format!("{prefix}-{number:06}"));
         let start = Instant::now();
-        client.ask("POST", path, JSON, body).await?;
+        client.ask("POST", path, JSON, &body).await?;
         times.push(ms(start.elapsed()));
     }
     Ok(times)
@@ -236,12 +238,12 @@ pub(crate) async fn creates_in_turn(
 
 /// Milliseconds of each of so many GETs of ConfigMaps that [`creates`] made.
 pub(crate) async fn gets(target: &Target, path: &str, count: usize) -> Result<Vec<f64>> {
-    let mut client = Client::connect(target).await?;
+    let mut client = Plain::connect(target).await?;
     let mut times = Vec::with_capacity(count);
     for number in 0..count {
         let path = format!("{path}/c-{number:06}");
         let start = Instant::now();
-        client.get(&path).await?;
+        client.ask("GET", &path, JSON, &[]).await?;
         times.push(ms(start.elapsed()));
     }
     Ok(times)
@@ -262,7 +264,7 @@ pub(crate) async fn lists(target: &Target, path: &str, count: usize) -> Result<V
 
 /// Milliseconds of each of so many server-side applies of a Deployment, each with another image.
 pub(crate) async fn applies(target: &Target, path: &str, round: usize, count: usize) -> Result<Vec<f64>> {
-    let mut client = Client::connect(target).await?;
+    let mut client = Plain::connect(target).await?;
     let path = format!("{path}/web?fieldManager=bench&force=true");
     let mut times = Vec::with_capacity(count);
     for number in 0..=count {
@@ -275,7 +277,7 @@ pub(crate) async fn applies(target: &Target, path: &str, round: usize, count: us
         });
         let body = serde_json::to_vec(&body)?;
         let start = Instant::now();
-        client.ask("PATCH", &path, APPLY, body.into()).await?;
+        client.ask("PATCH", &path, APPLY, &body).await?;
         // The first may have to make the object.
         if number > 0 {
             times.push(ms(start.elapsed()));
@@ -299,19 +301,18 @@ pub(crate) async fn events(
     let mut tasks = Vec::new();
     let (started, mut begun) = tokio::sync::mpsc::unbounded_channel();
     for _ in 0..watchers {
-        let client = Client::connect(target).await?;
-        let request = client.request("GET", &from, JSON, Bytes::new())?;
-        tasks.push(tokio::spawn(receive(client, request, started.clone(), Arc::clone(&seen))));
+        let client = Plain::connect(target).await?;
+        tasks.push(tokio::spawn(receive(client, from.clone(), started.clone(), Arc::clone(&seen))));
     }
     for _ in 0..watchers {
         begun.recv().await.context("a watch ended")??;
     }
-    let mut client = Client::connect(target).await?;
+    let mut client = Plain::connect(target).await?;
     let mut times = Vec::with_capacity(writes * watchers);
     for number in 0..writes {
         let body = config_map(&format!("{prefix}-{number:06}"));
         let start = Instant::now();
-        client.ask("POST", path, JSON, body).await?;
+        client.ask("POST", path, JSON, &body).await?;
         tokio::time::timeout(PATIENCE, seen.all.notified()).await.context("an event was lost")?;
         times.extend(seen.take().into_iter().map(|at| ms(at.duration_since(start))));
     }
@@ -347,25 +348,17 @@ impl Seen {
 
 /// Watches, and tells when each event was whole.
 async fn receive(
-    mut client: Client,
-    request: Request<Full<Bytes>>,
+    mut client: Plain,
+    path: String,
     started: tokio::sync::mpsc::UnboundedSender<Result<()>>,
     seen: Arc<Seen>,
 ) {
-    let told = started.clone();
-    let heard = client.talk(request, async |response| {
-        ensure!(response.status().is_success(), "the watch was refused: {}", response.status());
-        let _gone = told.send(Ok(()));
-        let mut body = response.into_body();
-        while let Some(frame) = body.frame().await {
-            let frame = frame?;
-            let data = frame.data_ref().map_or(&[][..], |data| data);
-            data.iter().filter(|byte| **byte == b'\n').for_each(|_| seen.note(Instant::now()));
-        }
-        Ok(())
-    });
-    if let Err(error) = heard.await {
-        let _gone = started.send(Err(error));
+    let begun = client.watch(&path).await;
+    let is_begun = begun.is_ok();
+    let _gone = started.send(begun);
+    // A watch that ends early is missed by the one that waits for all.
+    while is_begun && let Ok(count) = client.events().await {
+        (0..count).for_each(|_| seen.note(Instant::now()));
     }
 }
 

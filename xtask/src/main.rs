@@ -3,6 +3,7 @@
 mod bench;
 mod bench_api;
 mod bench_api_client;
+mod bench_api_plain;
 mod bench_api_servers;
 mod bench_dns;
 mod bench_dns_peers;
