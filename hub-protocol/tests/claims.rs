@@ -48,6 +48,18 @@ fn agent() -> agent::Session {
     agent::Session::new(0, agent::Config::default(), kept)
 }
 
+/// What its executor says of the decision of epoch 51.
+fn applied() -> v1::Applied {
+    v1::Applied {
+        key: Some(key().into()),
+        uid: "u".into(),
+        generation: 1,
+        epoch: 51,
+        result: v1::ApplyResult::Applied.into(),
+        ..v1::Applied::default()
+    }
+}
+
 /// Everything that both have to say to each other.
 fn talk(hub: &mut Session, agent: &mut agent::Session) {
     loop {
@@ -91,15 +103,7 @@ fn what_an_agent_runs_is_known_before_anything_is_wanted_and_until_it_has_taken_
 
     hub.set_desired(1, desired(51, 1));
     talk(&mut hub, &mut agent);
-    let applied = v1::Applied {
-        key: Some(key().into()),
-        uid: "u".into(),
-        generation: 1,
-        epoch: 51,
-        result: v1::ApplyResult::Applied.into(),
-        ..v1::Applied::default()
-    };
-    agent.applied(1, applied);
+    agent.applied(1, applied());
     talk(&mut hub, &mut agent);
     assert_eq!(claimed(&hub), None);
 }
@@ -145,15 +149,7 @@ fn other_contents_under_the_same_numbers_are_answered_too() {
         hub.set_desired(1, desired(51, replicas));
         talk(&mut hub, &mut agent);
         assert_eq!(hub.pending(), 1);
-        let applied = v1::Applied {
-            key: Some(key().into()),
-            uid: "u".into(),
-            generation: 1,
-            epoch: 51,
-            result: v1::ApplyResult::Applied.into(),
-            ..v1::Applied::default()
-        };
-        agent.applied(1, applied);
+        agent.applied(1, applied());
         talk(&mut hub, &mut agent);
         assert_eq!(hub.pending(), 0, "{replicas}");
     }

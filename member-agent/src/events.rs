@@ -170,33 +170,24 @@ pub(crate) fn to_post(id: &str, regarding: &Key, event: &Bytes) -> Option<(Strin
 mod tests {
     use std::sync::Arc;
 
-    use hub_protocol::agent::{Entry, State};
+    use hub_protocol::agent::Entry;
     use tokio::sync::mpsc;
 
     use super::*;
     use crate::manifest::Wanted;
+    use crate::testing::held;
 
     fn world() -> World {
         let world = World::new(mpsc::channel(1).0);
-        world.put(Arc::new(Wanted::new(Entry {
-            key: Key {
-                group: "apps".into(),
-                version: "v1".into(),
-                kind: "Deployment".into(),
-                resource: "deployments".into(),
-                namespace: "shop".into(),
-                name: "web".into(),
-            },
-            uid: "u".into(),
-            generation: 1,
-            epoch: 1,
-            manifest: Bytes::from_static(b"{}"),
-            conflict: v1::ConflictPolicy::Refuse,
-            lease_ms: 0,
-            stopped: false,
-            floor: 0,
-            state: State::Held,
-        })));
+        let web = Key {
+            group: "apps".into(),
+            version: "v1".into(),
+            kind: "Deployment".into(),
+            resource: "deployments".into(),
+            namespace: "shop".into(),
+            name: "web".into(),
+        };
+        world.put(Arc::new(Wanted::new(Entry { uid: "u".into(), ..held(web, "{}") })));
         world
     }
 

@@ -38,6 +38,8 @@ mod reach;
 mod served;
 mod service;
 mod store;
+#[cfg(test)]
+mod testing;
 mod vantage;
 mod vitals;
 mod watch;

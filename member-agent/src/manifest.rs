@@ -154,23 +154,11 @@ pub fn is_managed(value: &Value) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use hub_protocol::agent::State;
-
     use super::*;
+    use crate::testing::held;
 
     fn entry(manifest: &str) -> Entry {
-        Entry {
-            key: hub_protocol::Key::default(),
-            uid: "u".into(),
-            generation: 3,
-            epoch: 9,
-            manifest: Bytes::copy_from_slice(manifest.as_bytes()),
-            conflict: proto::v1::ConflictPolicy::Refuse,
-            lease_ms: 0,
-            stopped: false,
-            floor: 0,
-            state: State::Held,
-        }
+        Entry { uid: "u".into(), generation: 3, epoch: 9, ..held(hub_protocol::Key::default(), manifest) }
     }
 
     #[test]

@@ -251,11 +251,11 @@ fn node(node: &Value) -> Node {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use hub_protocol::agent::Entry;
     use serde_json::json;
 
     use super::*;
     use crate::manifest::Wanted;
+    use crate::testing::{held, service};
 
     fn ready_node(internal: &str, external: &[&str]) -> Node {
         let addresses: Vec<Value> = std::iter::once(json!({"type": "InternalIP", "address": internal}))
@@ -282,28 +282,10 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_last_word_of_a_service_is_what_is_so_whichever_watch_spoke_last() {
-        let key = Key {
-            version: "v1".into(),
-            kind: "Service".into(),
-            resource: "services".into(),
-            namespace: "shop".into(),
-            name: "web".into(),
-            ..Key::default()
-        };
+        let key = service();
         let (reports, mut heard) = tokio::sync::mpsc::channel(8);
         let world = Arc::new(World::new(reports));
-        world.put(Arc::new(Wanted::new(Entry {
-            key: key.clone(),
-            uid: "t".into(),
-            generation: 1,
-            epoch: 1,
-            manifest: "{}".into(),
-            conflict: v1::ConflictPolicy::Refuse,
-            lease_ms: 0,
-            stopped: false,
-            floor: 0,
-            state: hub_protocol::agent::State::Held,
-        })));
+        world.put(Arc::new(Wanted::new(held(key.clone(), "{}"))));
         let reach = Arc::new(Reach::new(world));
         let service = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.96.0.1"}});
         for round in 1..3000 {

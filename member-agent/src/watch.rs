@@ -291,7 +291,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use hub_protocol::agent::{Entry, State};
     use kube::client::Body;
     use serde_json::json;
     use tokio::sync::mpsc;
@@ -301,6 +300,7 @@ mod tests {
     use crate::manifest::Wanted;
     use crate::member::Member;
     use crate::metrics::Metrics;
+    use crate::testing::{held, service};
 
     /// A member with one Service in it, which is gone when its watch has broken.
     fn member() -> Client {
@@ -339,25 +339,7 @@ mod tests {
     async fn a_service_that_went_while_nobody_watched_is_told_as_absent() {
         let (reports, mut heard) = mpsc::channel(16);
         let world = Arc::new(World::new(reports));
-        world.put(Arc::new(Wanted::new(Entry {
-            key: Key {
-                version: "v1".into(),
-                kind: "Service".into(),
-                resource: "services".into(),
-                namespace: "shop".into(),
-                name: "web".into(),
-                ..Key::default()
-            },
-            uid: "t".into(),
-            generation: 1,
-            epoch: 1,
-            manifest: "{}".into(),
-            conflict: v1::ConflictPolicy::Refuse,
-            lease_ms: 0,
-            stopped: false,
-            floor: 0,
-            state: State::Held,
-        })));
+        world.put(Arc::new(Wanted::new(held(service(), "{}"))));
         let client = member();
         let executor = Executor::new(
             Member::new(client.clone()),

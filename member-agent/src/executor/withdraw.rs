@@ -103,11 +103,10 @@ impl Executor {
 mod tests {
     use std::sync::Arc;
 
-    use bytes::Bytes;
-    use hub_protocol::agent::{Entry, State};
+    use hub_protocol::agent::Entry;
     use kube::client::Body;
     use parking_lot::Mutex;
-    use proto::v1::{ApplyResult, ConflictPolicy};
+    use proto::v1::ApplyResult;
     use tokio::sync::mpsc;
     use tokio_util::sync::CancellationToken;
 
@@ -115,6 +114,7 @@ mod tests {
     use crate::manifest::Wanted;
     use crate::member::Member;
     use crate::metrics::Metrics;
+    use crate::testing::held;
     use crate::world::World;
 
     /// A member with one copy in it, whose admission denies the first deletes.
@@ -219,18 +219,8 @@ mod tests {
     }
 
     fn wanted(uid: &str) -> Arc<Wanted> {
-        Arc::new(Wanted::new(Entry {
-            key: key(),
-            uid: uid.into(),
-            generation: 1,
-            epoch: 6,
-            manifest: Bytes::from(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim"}).to_string()),
-            conflict: ConflictPolicy::Refuse,
-            lease_ms: 0,
-            stopped: false,
-            floor: 0,
-            state: State::Held,
-        }))
+        let manifest = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim"}).to_string();
+        Arc::new(Wanted::new(Entry { uid: uid.into(), epoch: 6, ..held(key(), &manifest) }))
     }
 
     fn executor(api: &Api) -> (Executor, mpsc::Receiver<Report>) {
