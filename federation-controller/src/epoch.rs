@@ -241,11 +241,28 @@ impl Epochs {
 }
 
 impl Epochs {
+    /// Whether somebody can have been told this epoch by a hub of this federation.
+    pub(crate) fn is_plausible(&self, told: u64) -> bool {
+        plausible(told, self.0.first).is_ok()
+    }
+
     /// The next epoch, for what must not wait for the API: the newest one that there is where no new block is written within `limit`.
     pub(crate) async fn next_within(&self, limit: Duration) -> u64 {
+        self.next_above(0, limit).await
+    }
+
+    /// The same, above `least`: an epoch that is not above it says that there is none yet.
+    pub(crate) async fn next_above(&self, least: u64, limit: Duration) -> u64 {
+        let next = async {
+            // Not asked where it is so already: another allocation may hang.
+            if least > self.current() {
+                self.raise(least).await?;
+            }
+            self.next().await
+        };
         let next = tokio::select! {
             biased;
-            next = self.next() => next.map_err(|error| Chain(&error).to_string()),
+            next = next => next.map_err(|error| Chain(&error).to_string()),
             () = tasks::sleep(limit) => Err("the API does not answer".to_owned()),
         };
         next.unwrap_or_else(|error| {
@@ -394,5 +411,15 @@ mod tests {
         assert_eq!(epochs.next_within(limit).await, newest);
         let epochs = Epochs::start(store(1)).await.expect("a store");
         assert_eq!(epochs.next_within(limit).await, epochs.current());
+    }
+
+    #[tokio::test]
+    async fn the_next_epoch_is_above_what_it_must_be_above_as_soon_as_the_api_answers() {
+        let (limit, far) = (Duration::from_millis(20), 5 * BLOCK);
+        let hangs = Epochs::start(store(1)).await.expect("a store");
+        assert!(hangs.next_above(far, limit).await < far);
+        let answers = Epochs::start(store(2)).await.expect("a store");
+        assert_eq!(answers.next_above(far, limit).await, far + 1);
+        assert_eq!(answers.next_above(far + 1, limit).await, far + 2, "the block has room for it");
     }
 }

@@ -42,6 +42,11 @@ impl Ahead {
         if incarnation != self.sessions.incarnation() {
             return;
         }
+        // Nothing could be published above a number that no hub has given: one server's broken disk would stop every other's answers.
+        if !self.epochs.is_plausible(served) {
+            tracing::error!(instance, served, "the epoch that a DNS server says it serves is not believed");
+            return;
+        }
         self.traffic.above(served);
         // It may have another name since it was told, so that only a number which nobody has yet shows anything.
         if self.epochs.is_ahead(served, true) {
@@ -98,6 +103,7 @@ impl Ahead {
 mod tests {
     use proto::v1;
 
+    use crate::machine::{Machine, Word};
     use crate::testing::{self, until};
 
     #[tokio::test]
@@ -120,5 +126,43 @@ mod tests {
         hello(told, "store");
         assert!(machine.restored().is_some_and(|reason| reason.contains("dns/one was told epoch")));
         until(|| machine.epoch() >= told).await;
+    }
+
+    /// A controller that publishes zones.
+    async fn publishing() -> Machine {
+        let machine = testing::machine().await;
+        for collection in machine.declare(&["services"]) {
+            machine.observe(&collection, Word::Synced);
+        }
+        machine.start(1);
+        until(|| machine.traffic.last().is_some()).await;
+        machine
+    }
+
+    #[tokio::test]
+    async fn zones_are_published_on_though_a_dns_server_says_a_number_that_no_hub_has_given() {
+        let machine = publishing().await;
+        let hello = v1::DnsHello {
+            instance: "one".into(),
+            incarnation: "store".into(),
+            epoch: u64::MAX - 1,
+            ..v1::DnsHello::default()
+        };
+        machine
+            .dns_connected()
+            .said(v1::DnsMessage { message: Some(v1::dns_message::Message::Hello(hello)) });
+        assert_eq!(machine.restored(), None);
+        // What a server can serve is still published above.
+        let told = machine.epoch() + 1;
+        machine.traffic.above(told);
+        until(|| machine.traffic.last().is_some_and(|last| last.epoch > told)).await;
+    }
+
+    #[tokio::test]
+    async fn zones_are_published_above_what_is_served_though_the_epochs_were_not_raised_then() {
+        let machine = publishing().await;
+        let told = machine.epoch() + 50_000;
+        machine.traffic.above(told);
+        until(|| machine.traffic.last().is_some_and(|last| last.epoch > told)).await;
     }
 }

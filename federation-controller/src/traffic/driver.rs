@@ -183,7 +183,7 @@ impl Traffic {
         let same = same && epoch == above;
         if !begun || !same {
             // An API that hangs must not hold up what else is done here, nor the next answer once it is back.
-            epoch = surroundings.epochs.next_within(EPOCH_WAIT).await;
+            epoch = surroundings.epochs.next_above(above, EPOCH_WAIT).await;
             if epoch <= above {
                 tracing::warn!(epoch, above, "no new epoch for the zones: again soon");
                 state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
@@ -211,7 +211,7 @@ impl Traffic {
             published.withdrawn = wire::withdrawn_origins(&mut state.kept.origins, &published.zones, &extras);
             if without.is_some() {
                 // A drill without a way back for those who lose the hub is none that may be published.
-                let later = surroundings.epochs.next_within(EPOCH_WAIT).await;
+                let later = surroundings.epochs.next_above(epoch, EPOCH_WAIT).await;
                 if later <= epoch {
                     tracing::warn!(epoch, "no new epoch for the zones without the drill: again soon");
                     state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
