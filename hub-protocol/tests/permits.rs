@@ -83,6 +83,50 @@ fn what_was_permitted_while_the_agent_was_away_is_asked_again_when_it_comes() {
     assert!(!std::iter::from_fn(|| session.poll_event()).any(|event| matches!(event, Event::Strays { .. })));
 }
 
+/// Copies that are to go, and that the agent does not list.
+fn unlisted(session: &mut hub::Session) -> Vec<(Key, String)> {
+    let unlisted = |event| if let Event::Unlisted { key, uid } = event { Some((key, uid)) } else { None };
+    std::iter::from_fn(|| session.poll_event()).filter_map(unlisted).collect()
+}
+
+#[test]
+fn a_copy_that_went_before_its_agent_could_say_so_is_known_not_to_be_listed_and_still_asked_for() {
+    let mut session = hub::Session::new(hub::Config::default());
+    session.desired_complete(0);
+    comes(&mut session);
+    session.request_removal(1, key(), "u".into(), 6, permit(6));
+    assert_eq!(removals(&mut session), [6]);
+    session.disconnected(2);
+    // It did not get that.
+    comes(&mut session);
+    assert_eq!(unlisted(&mut session), []);
+    session.request_removal(3, key(), "u".into(), 7, permit(7));
+    assert_eq!(removals(&mut session), [7]);
+    session.disconnected(4);
+    // It did, and removed the copy; its next run knows nothing of it. Both sides list the same now, or another template's copy is there.
+    for reply in [
+        v1::DigestReply { equal: true, ..v1::DigestReply::default() },
+        v1::DigestReply::default(),
+        v1::DigestReply {
+            items: vec![v1::digest_reply::Item { uid: "another's".into(), ..item() }],
+            ..v1::DigestReply::default()
+        },
+    ] {
+        session.reconnected(5);
+        hear(&mut session, Up::Hello(v1::Hello::default()));
+        hear(&mut session, Up::DigestReply(reply));
+        assert_eq!(unlisted(&mut session), [(key(), "u".to_owned())]);
+        assert_eq!(session.leaving(&key()).map(|leaving| leaving.how), Some(Withdrawal::Lapsed));
+        session.disconnected(6);
+    }
+    // What is permitted on this stream is under way.
+    session.reconnected(7);
+    hear(&mut session, Up::Hello(v1::Hello::default()));
+    session.request_removal(8, key(), "u".into(), 8, permit(8));
+    hear(&mut session, Up::DigestReply(v1::DigestReply::default()));
+    assert_eq!(unlisted(&mut session), []);
+}
+
 #[test]
 fn a_freeze_voids_permits_that_are_on_their_way() {
     let mut session = hub::Session::new(hub::Config::default());

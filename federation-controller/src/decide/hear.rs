@@ -113,6 +113,15 @@ impl Listener for Ear {
                     self.queue.add(key, Priority::Background);
                 }
             }
+            // Where nobody keeps it any more it would be probed for ever, and the cluster be judged by that.
+            Event::Unlisted { key, uid } => {
+                if let Some(key) = Key::from_wire(&key.into())
+                    && self.world.unlisted(&key, cluster, &uid)
+                {
+                    tracing::info!(%key, cluster, "the agent does not hold a Service that is to go: it is not looked at any more");
+                    self.traffic.poke();
+                }
+            }
             Event::Violation(what) => tracing::warn!(cluster, what, "an agent broke the protocol"),
             // The driver of the stream ends it and then calls `left`.
             Event::Lost { .. } => {}

@@ -36,6 +36,8 @@ pub(crate) struct Report {
     pub(crate) current: bool,
     /// For Services: how the copy is reached.
     pub(crate) service: Option<v1::ServiceState>,
+    /// Whether `service` came in the agent's present session.
+    pub(crate) service_now: bool,
 }
 
 /// By cluster. Shared, because many read and one writes, and because a map's smallest node has room for eleven.
@@ -74,6 +76,7 @@ impl Report {
     pub(crate) fn age(&mut self) {
         self.current = false;
         self.applied_now = false;
+        self.service_now = false;
     }
 
     /// Takes in a status; says whether anything changed. `now_ms` is Unix time.
@@ -110,11 +113,19 @@ impl Report {
     /// Takes in a Service's state; says whether anything changed.
     pub(crate) fn service(&mut self, state: &v1::ServiceState) -> bool {
         self.start(&state.uid);
+        self.service_now = true;
         if self.service.as_ref() == Some(state) {
             return false;
         }
         self.service = Some(state.clone());
         true
+    }
+
+    /// The agent does not hold the copy of that uid (any more): how it was reached in an earlier session is of the past. Whether anything was
+    /// known of that.
+    pub(crate) fn unlisted(&mut self, uid: &str) -> bool {
+        let of_the_past = self.uid == uid && !self.service_now;
+        of_the_past && self.service.take().is_some()
     }
 
     /// Words about another object of that name are forgotten when the first word about a new one comes.
@@ -166,6 +177,20 @@ mod tests {
         assert_eq!((report.applied_now, report.applied_generation), (false, Some(1)));
         assert!(!report.applied(&applied("u", 1, v1::ApplyResult::Applied, "")), "others see nothing of it");
         assert!(report.applied_now);
+    }
+
+    #[test]
+    fn how_a_service_was_reached_is_forgotten_when_a_new_session_does_not_hold_it() {
+        let state = v1::ServiceState { uid: "u".into(), ready_endpoints: 2, ..v1::ServiceState::default() };
+        let mut report = Report::default();
+        assert!(report.service(&state));
+        assert!(!report.unlisted("u") && report.service.is_some(), "it was said in this session");
+        report.age();
+        assert!(!report.unlisted("another's") && report.service.is_some());
+        assert!(!report.service(&state) && !report.unlisted("u"), "it was said again: it is still there");
+        report.age();
+        assert!(report.unlisted("u") && report.service.is_none());
+        assert!(!report.unlisted("u"), "and no more");
     }
 
     #[test]

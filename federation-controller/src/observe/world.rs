@@ -402,6 +402,13 @@ impl World {
         }
     }
 
+    /// A member does not hold the copy of the template of that uid: forgets how it was reached before, if it was a Service's. Whether it was.
+    pub(crate) fn unlisted(&self, key: &Key, cluster: &str, uid: &str) -> bool {
+        let mut inner = self.0.write();
+        let report = inner.reports.get_mut(key).and_then(|reports| reports.get_mut(cluster));
+        report.is_some_and(|report| Arc::make_mut(report).unlisted(uid))
+    }
+
     /// Forgets what one member said of the template of that uid; what it said of a namesake stands.
     pub(crate) fn forget_report(&self, key: &Key, cluster: &str, uid: &str) {
         let mut inner = self.0.write();

@@ -102,6 +102,14 @@ pub enum Event {
         /// The template's uid.
         uid: String,
     },
+    /// The agent has said what it holds, and a copy whose removal waits for another permit is not in it. It may be gone, or go just now: what
+    /// was said of it on earlier streams is of the past. The removal stays pending, since an agent that lost its disk lists nothing either.
+    Unlisted {
+        /// Which object.
+        key: Key,
+        /// The template's uid.
+        uid: String,
+    },
     /// Status of a member copy.
     Status(v1::ObjectStatus),
     /// Reachability of a Service.
