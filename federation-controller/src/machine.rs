@@ -1,12 +1,12 @@
 //! The controller without its doors: everything that observes, decides and acts, put together, with neither watches nor sockets.
 //!
-//! [`Service`](crate::Service) puts watches and the hub around it. A simulation puts itself there: it says what the watches say, carries
-//! agents' and DNS servers' messages, answers the writes, and turns the tasks of its thread (`federation_runtime::tasks`).
+//! [`Service`](crate::Service) puts watches and the hub around it. A simulation puts itself there, by `harness`: it says what the watches say,
+//! carries agents' and DNS servers' messages, answers the writes, and turns the tasks of its thread (`federation_runtime::tasks`).
+
+mod harness;
 
 use std::sync::Arc;
 use std::time::Duration;
-
-use serde_json::Value;
 
 use federation_core::health;
 use federation_core::placement::Defaults;
@@ -16,7 +16,6 @@ use federation_runtime::endpoints::Health as Readiness;
 use federation_runtime::shutdown::Shutdown;
 use federation_runtime::tasks;
 use hub_protocol::hub::Config;
-use proto::v1;
 
 use crate::act::api::Api;
 use crate::act::clusters::ClusterStatuses;
@@ -35,13 +34,14 @@ use crate::dns::Dns;
 use crate::drill::Drills;
 use crate::epoch::{self, Epochs};
 use crate::health::{Followers, Health};
-use crate::hub::sessions::{Heard, Sessions};
-use crate::hub::zones::{Stream, Zones};
+use crate::hub::sessions::Sessions;
+use crate::hub::zones::Zones;
 use crate::metrics::Metrics;
-use crate::observe::reflect::{Observer, Served};
-use crate::observe::watch::Change;
-use crate::observe::{KINDS, Key, Wanted, World};
+use crate::observe::reflect::Observer;
+use crate::observe::{Key, Wanted, World};
 use crate::traffic::{Keeping, Probers, Settings, Surroundings, Traffic};
+
+pub use harness::{DnsStream, Word};
 
 /// Heartbeats that the hub may leave unanswered before survivors of a loss take it to be away: as many as it waits for an agent's.
 const AWAY: u32 = 10;
@@ -194,8 +194,8 @@ impl Machine {
         })
     }
 
-    /// Starts what decides and acts, once the views are whole.
-    pub(crate) fn run(&self, workers: usize) {
+    /// Starts what decides and acts once the views are whole, with so many workers.
+    pub fn start(&self, workers: usize) {
         let shutdown = &self.setup.shutdown;
         let reconciler = Reconciler {
             world: self.world.clone(),
@@ -260,154 +260,5 @@ impl Machine {
             away_ms: self.setup.hub.heartbeat_ms.saturating_mul(AWAY).max(AWAY_MIN_MS),
         };
         tasks::spawn(self.contingency.clone().run(planned, shutdown.clone()));
-    }
-}
-
-/// What the watch of a collection says.
-pub enum Word {
-    /// An object is there, as it is now.
-    Present(Value),
-    /// An object is gone; its last known state.
-    Gone(Value),
-    /// Everything that is there was told.
-    Synced,
-    /// The watch broke.
-    Broken,
-}
-
-/// For whoever puts a world of its own around the controller: a simulation.
-impl Setup {
-    /// What a controller is told that nobody watches. `api` is where it writes; `probing` is turned by its owner.
-    pub fn unwatched(api: Api, hub: Config, zone: &str, answers: Keeping, probing: Probing) -> Self {
-        Self {
-            api,
-            hub,
-            zone: zone.into(),
-            nameservers: vec![NameServer { name: format!("ns1.{zone}."), addresses: Vec::new() }],
-            clusterset: None,
-            ttl_seconds: 5,
-            answers,
-            evict_after: Duration::from_secs(10),
-            trash_grace: Duration::ZERO,
-            probing,
-            dns: Dns::without(),
-            recorder: Recorder::silent(),
-            metrics: Metrics::unread(),
-            readiness: Readiness::new(),
-            shutdown: Shutdown::new(),
-        }
-    }
-}
-
-/// For whoever puts a world of its own around the controller: a simulation.
-impl Machine {
-    /// Says which collections are to be told of, by their URL paths, before anything is concluded from what is not there.
-    pub fn declare(&self, plurals: &[&str]) -> Vec<String> {
-        self.observer.declare(KINDS.iter().filter(|kind| plurals.contains(&kind.plural)))
-    }
-
-    /// A watch says something.
-    pub fn observe(&self, collection: &str, word: Word) {
-        let change = match word {
-            Word::Present(object) => Change::Present(object),
-            Word::Gone(object) => Change::Gone(object),
-            Word::Synced => Change::Synced,
-            Word::Broken => Change::Broken,
-        };
-        self.observer.take(Served::Always, collection, change);
-    }
-
-    /// Whether every view is whole.
-    pub fn is_synced(&self) -> bool {
-        self.world.is_synced()
-    }
-
-    /// Starts what decides and acts, with so many workers.
-    pub fn start(&self, workers: usize) {
-        self.run(workers);
-    }
-
-    /// An agent's stream begins; its number.
-    pub fn agent_connected(&self, cluster: &str) -> u64 {
-        self.sessions.open(cluster)
-    }
-
-    /// An agent's stream ended.
-    pub fn agent_left(&self, cluster: &str, stream: u64) {
-        self.sessions.close(cluster, stream, &self.ear);
-    }
-
-    /// An agent says something, or time has passed for its session. False: its stream is to be closed.
-    pub fn agent_said(&self, cluster: &str, message: Option<v1::AgentMessage>) -> bool {
-        self.sessions.with(cluster, |session, now| match message {
-            Some(message) => session.handle_message(now, message),
-            None => session.tick(now),
-        });
-        self.sessions.tell(cluster, self.sessions.stream(cluster), &self.ear) == Heard::All
-    }
-
-    /// What an agent is to be told next.
-    pub fn to_agent(&self, cluster: &str) -> Option<v1::HubMessage> {
-        self.sessions.with(cluster, |session, _| session.poll_transmit())
-    }
-
-    /// Whether an agent is known to hold what is wanted, and nothing is on its way to it.
-    pub fn is_settled(&self, cluster: &str) -> bool {
-        self.sessions.with(cluster, |session, _| session.is_connected() && session.pending() == 0)
-    }
-
-    /// A DNS server's stream begins.
-    pub fn dns_connected(&self) -> DnsStream {
-        DnsStream(self.zones.open("dns".into()))
-    }
-
-    /// Why nothing may move.
-    pub fn frozen(&self) -> Option<String> {
-        self.board.snapshot().frozen.clone()
-    }
-
-    /// An operator ends a freeze.
-    pub fn thaw(&self) {
-        self.health.thaw();
-    }
-
-    /// Why nothing is taken away since the store was restored.
-    pub fn restored(&self) -> Option<String> {
-        self.epochs.restored()
-    }
-
-    /// An operator says that what the restored store says is what is wanted.
-    pub fn confirm_restored(&self) {
-        let (epochs, ear) = (self.epochs.clone(), self.ear.clone());
-        tasks::spawn(async move {
-            if epochs.confirm().await.is_ok() {
-                ear.look_at_all();
-            }
-        });
-    }
-
-    /// The newest epoch.
-    pub fn epoch(&self) -> u64 {
-        self.epochs.current()
-    }
-
-    /// Whether nothing waits to be looked at.
-    pub fn is_idle(&self) -> bool {
-        self.queue.depth() == 0
-    }
-}
-
-/// A DNS server's stream, which ends when it is dropped.
-pub struct DnsStream(Stream);
-
-impl DnsStream {
-    /// The server says something.
-    pub fn said(&mut self, message: v1::DnsMessage) {
-        self.0.said(message, None);
-    }
-
-    /// What the server is to be told now.
-    pub fn update(&mut self) -> Option<v1::ZoneUpdate> {
-        self.0.next()
     }
 }

@@ -141,7 +141,7 @@ impl Service {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
 
-        machine.run(work::WORKERS);
+        machine.start(work::WORKERS);
         let written = Statuses {
             world: world.clone(),
             queue: machine.statuses.clone(),
