@@ -12,7 +12,7 @@ use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down
 use crate::{Digest, FENCED, Key, content_hash, item_hash};
 
 use plans::Plans;
-pub use types::{Config, Desired, Event, Leaving, Withdrawal};
+pub use types::{Config, Desired, Event, PendingWithdrawal, Withdrawal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
@@ -74,7 +74,7 @@ pub struct Session {
     complete: bool,
     removals: BTreeMap<Key, Removal>,
     /// Removals that were not sent on this connection.
-    leaving: VecDeque<Key>,
+    unsent_removals: VecDeque<Key>,
     /// Permits of older epochs are void.
     permits_from: u64,
     /// The agent has said once what it holds: what it holds besides since then was wanted here.
@@ -112,7 +112,7 @@ impl Session {
             digest: Digest::default(),
             complete: false,
             removals: BTreeMap::new(),
-            leaving: VecDeque::new(),
+            unsent_removals: VecDeque::new(),
             permits_from: 0,
             told: false,
             unknown: BTreeMap::new(),
@@ -175,12 +175,12 @@ impl Session {
             entry.theirs = None;
             enqueue(&mut self.first, &mut self.then, key);
         }
-        self.leaving.clear();
+        self.unsent_removals.clear();
         for (key, removal) in &mut self.removals {
             if removal.permit.is_some() {
                 removal.lapsed = true;
             } else {
-                self.leaving.push_back(key.clone());
+                self.unsent_removals.push_back(key.clone());
             }
         }
     }
@@ -316,14 +316,14 @@ impl Session {
     }
 
     /// What waits for the agent's answer about this object.
-    pub fn leaving(&self, key: &Key) -> Option<Leaving<'_>> {
+    pub fn withdrawal(&self, key: &Key) -> Option<PendingWithdrawal<'_>> {
         let removal = self.removals.get(key)?;
         let how = match (&removal.permit, removal.lapsed) {
             (None, _) => Withdrawal::Release,
             (Some(_), true) => Withdrawal::Lapsed,
             (Some(_), false) => Withdrawal::Removal,
         };
-        Some(Leaving { uid: &removal.uid, how })
+        Some(PendingWithdrawal { uid: &removal.uid, how })
     }
 
     /// Sends an Event that was posted to the federation. Kept while the agent is away, up to the backlog.

@@ -68,7 +68,7 @@ fn what_was_permitted_while_the_agent_was_away_is_asked_again_when_it_comes() {
     let mut session = hub::Session::new(hub::Config::default());
     session.desired_complete(0);
     session.request_removal(0, key(), "u".into(), 5, permit(5));
-    assert_eq!(session.leaving(&key()).map(|leaving| leaving.how), Some(Withdrawal::Lapsed));
+    assert_eq!(session.withdrawal(&key()).map(|pending| pending.how), Some(Withdrawal::Lapsed));
     comes(&mut session);
     assert_eq!(lapsed(&mut session), [key()]);
     assert_eq!(removals(&mut session), [] as [u64; 0]);
@@ -116,7 +116,7 @@ fn a_copy_that_went_before_its_agent_could_say_so_is_known_not_to_be_listed_and_
         hear(&mut session, Up::Hello(v1::Hello::default()));
         hear(&mut session, Up::DigestReply(reply));
         assert_eq!(unlisted(&mut session), [(key(), "u".to_owned())]);
-        assert_eq!(session.leaving(&key()).map(|leaving| leaving.how), Some(Withdrawal::Lapsed));
+        assert_eq!(session.withdrawal(&key()).map(|pending| pending.how), Some(Withdrawal::Lapsed));
         session.disconnected(6);
     }
     // What is permitted on this stream is under way.
@@ -151,7 +151,7 @@ fn a_freeze_voids_permits_that_are_on_their_way() {
         ..v1::Removed::default()
     };
     hear(&mut session, Up::Removed(removed));
-    assert_eq!(session.leaving(&key()), None);
+    assert_eq!(session.withdrawal(&key()), None);
 }
 
 /// An agent that holds a copy of the template `u`.

@@ -37,8 +37,8 @@ fn withdrawals(told: &[Down]) -> Vec<&'static str> {
         .collect()
 }
 
-fn leaving(session: &Session, key: &Key) -> Option<Withdrawal> {
-    session.leaving(key).map(|leaving| leaving.how)
+fn withdrawal(session: &Session, key: &Key) -> Option<Withdrawal> {
+    session.withdrawal(key).map(|pending| pending.how)
 }
 
 #[test]
@@ -48,12 +48,12 @@ fn a_release_takes_the_place_of_a_removal_that_was_not_answered() {
     session.desired_complete(0);
     session.reconnected(0);
     session.request_removal(0, key.clone(), "u".into(), 5, v1::Permit::default());
-    assert_eq!(leaving(&session, &key), Some(Withdrawal::Removal));
+    assert_eq!(withdrawal(&session, &key), Some(Withdrawal::Removal));
 
     // The agent went away without a word, and the operator thinks better of it.
     session.disconnected(2);
     session.release(3, key.clone(), "u".into(), 6);
-    assert_eq!(leaving(&session, &key), Some(Withdrawal::Release));
+    assert_eq!(withdrawal(&session, &key), Some(Withdrawal::Release));
     assert_eq!(withdrawals(&told(&mut session, 4, &key)), ["release"]);
     // Also where both came while it was connected: nothing is said twice.
     let other = Key::from(v1::Key { name: "db".into(), ..v1::Key::default() });

@@ -130,7 +130,7 @@ impl Sessions {
     /// Removes a member's copy, with the gate's permit. Asked again while pending: no new request, unless the last permit is void.
     pub(crate) fn remove(&self, cluster: &str, key: Key, uid: &str, epoch: u64, permit: v1::Permit) {
         self.with(cluster, |session, now| {
-            if session.leaving(&key).is_none_or(|leaving| leaving.how == Withdrawal::Lapsed) {
+            if session.withdrawal(&key).is_none_or(|pending| pending.how == Withdrawal::Lapsed) {
                 session.request_removal(now, key, uid.to_owned(), epoch, permit);
             }
         });
@@ -138,19 +138,19 @@ impl Sessions {
 
     /// Whether a removal of the copy is permitted, and the agent has not answered yet.
     pub(crate) fn is_removing(&self, cluster: &str, key: &Key, uid: &str) -> bool {
-        self.is_leaving(cluster, key, uid, Withdrawal::Removal)
+        self.is_withdrawing(cluster, key, uid, Withdrawal::Removal)
     }
 
     /// Whether the copy is being released, and the agent has not answered yet.
     pub(crate) fn is_releasing(&self, cluster: &str, key: &Key, uid: &str) -> bool {
-        self.is_leaving(cluster, key, uid, Withdrawal::Release)
+        self.is_withdrawing(cluster, key, uid, Withdrawal::Release)
     }
 
-    fn is_leaving(&self, cluster: &str, key: &Key, uid: &str, how: Withdrawal) -> bool {
+    fn is_withdrawing(&self, cluster: &str, key: &Key, uid: &str, how: Withdrawal) -> bool {
         let member = self.0.members.read().get(cluster).cloned();
         member.is_some_and(|member| {
             let session = member.session.lock();
-            session.leaving(key).is_some_and(|leaving| leaving.uid == uid && leaving.how == how)
+            session.withdrawal(key).is_some_and(|pending| pending.uid == uid && pending.how == how)
         })
     }
 
@@ -165,9 +165,9 @@ impl Sessions {
     /// Leaves a member's copy without the federation's marks. A removal of it that the agent has not answered gives way.
     pub(crate) fn release(&self, cluster: &str, key: Key, uid: &str, epoch: u64) {
         self.with(cluster, |session, now| {
-            let may = session.leaving(&key).is_none_or(|leaving| match leaving.how {
+            let may = session.withdrawal(&key).is_none_or(|pending| match pending.how {
                 Withdrawal::Release => false,
-                Withdrawal::Removal => leaving.uid == uid,
+                Withdrawal::Removal => pending.uid == uid,
                 Withdrawal::Lapsed => true,
             });
             if may {

@@ -37,16 +37,16 @@ impl Session {
             self.unknown.remove(&key);
         }
         if self.removals.insert(key.clone(), Removal { uid, epoch, permit, lapsed }).is_some() {
-            self.leaving.retain(|other| *other != key);
+            self.unsent_removals.retain(|other| *other != key);
         }
-        self.leaving.push_back(key);
+        self.unsent_removals.push_back(key);
     }
 
     pub(super) fn next_removal(&mut self) -> Option<Down> {
         if self.link != Link::Up {
             return None;
         }
-        while let Some(key) = self.leaving.pop_front() {
+        while let Some(key) = self.unsent_removals.pop_front() {
             let Some(removal) = self.removals.get(&key).filter(|removal| !removal.lapsed) else { continue };
             let (key, uid, epoch) = (Some(key.into()), removal.uid.clone(), removal.epoch);
             return Some(match removal.permit.clone() {

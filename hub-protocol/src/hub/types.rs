@@ -71,7 +71,7 @@ pub enum Withdrawal {
 
 /// A copy that is to go, and of which the agent has not said that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leaving<'a> {
+pub struct PendingWithdrawal<'a> {
     /// The template's uid.
     pub uid: &'a str,
     /// How.
