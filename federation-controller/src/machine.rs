@@ -39,7 +39,7 @@ use crate::hub::zones::Zones;
 use crate::metrics::Metrics;
 use crate::observe::reflect::Observer;
 use crate::observe::{Key, Wanted, World};
-use crate::traffic::{Keeping, Probers, Settings, Surroundings, Traffic};
+use crate::traffic::{Keeping, Probers, Settings, Traffic, TrafficContext};
 
 pub use harness::{DnsStream, Word};
 
@@ -227,7 +227,7 @@ impl Machine {
         };
         let (own, health) = (self.setup.probing.clone(), self.health.clone());
         tasks::spawn(health.clone().look(own.clone(), shutdown.clone()));
-        let surroundings = Surroundings {
+        let context = TrafficContext {
             settings,
             world: self.world.clone(),
             board: self.board.clone(),
@@ -239,7 +239,7 @@ impl Machine {
             queue: self.queue.clone(),
             writer: self.writer.clone(),
         };
-        tasks::spawn(self.traffic.clone().run(surroundings, shutdown.clone()));
+        tasks::spawn(self.traffic.clone().run(context, shutdown.clone()));
         let followers = Followers {
             world: self.world.clone(),
             board: self.board.clone(),
@@ -252,13 +252,13 @@ impl Machine {
             metrics: self.setup.metrics.clone(),
         };
         tasks::spawn(health.run(followers, shutdown.clone()));
-        let planned = contingency::Surroundings {
+        let context = contingency::PlanningContext {
             board: self.board.clone(),
             epochs: self.epochs.clone(),
             zones: self.zones.clone(),
             defaults: self.defaults,
             away_ms: self.setup.hub.heartbeat_ms.saturating_mul(AWAY).max(AWAY_MIN_MS),
         };
-        tasks::spawn(self.contingency.clone().run(planned, shutdown.clone()));
+        tasks::spawn(self.contingency.clone().run(context, shutdown.clone()));
     }
 }

@@ -21,7 +21,7 @@ use crate::act::events::Recorder;
 use crate::act::safety;
 use crate::act::statuses::{self, Statuses};
 use crate::announce;
-use crate::decide::unjoin::Leaving;
+use crate::decide::unjoin::UnjoinController;
 use crate::decide::work;
 use crate::dns::Dns;
 use crate::drill;
@@ -158,7 +158,7 @@ impl Service {
             machine.sessions.clone(),
             shutdown.clone(),
         ));
-        let see_off = Leaving {
+        let see_off = UnjoinController {
             client: client.clone(),
             world: world.clone(),
             board: machine.board.clone(),
@@ -171,7 +171,7 @@ impl Service {
         let all_serve = move |epoch| zones.all_serve(epoch);
         let writer = machine.writer.clone();
         tokio::spawn(dns.run(client.clone(), writer, move || again.poke(), all_serve, shutdown.clone()));
-        let around = drill::Surroundings {
+        let context = drill::DrillContext {
             client: client.clone(),
             world: world.clone(),
             board: machine.board.clone(),
@@ -183,7 +183,7 @@ impl Service {
             authority: authority.clone(),
             zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
         };
-        tokio::spawn(machine.drills.clone().run(around, shutdown.clone()));
+        tokio::spawn(machine.drills.clone().run(context, shutdown.clone()));
         let operations = Operations {
             traffic: machine.traffic.clone(),
             zones: machine.zones.clone(),

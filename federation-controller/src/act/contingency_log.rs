@@ -54,7 +54,7 @@ impl ActedPlan {
 ///
 /// # Errors
 /// When the ConfigMap cannot be written.
-pub(crate) async fn keep(api: &Api, act: &ActedPlan) -> Result<(), kube::Error> {
+pub(crate) async fn append(api: &Api, act: &ActedPlan) -> Result<(), kube::Error> {
     // Keys sort by time until the year 2286.
     let key = format!("{:013}.{}", act.heard_ms, act.cluster);
     let text = serde_json::to_string(act).map_err(kube::Error::SerdeError)?;
@@ -77,7 +77,7 @@ pub(crate) async fn keep(api: &Api, act: &ActedPlan) -> Result<(), kube::Error> 
 ///
 /// # Errors
 /// When the ConfigMap cannot be read.
-pub(crate) async fn all(api: &Api) -> Result<Vec<ActedPlan>, kube::Error> {
+pub(crate) async fn read(api: &Api) -> Result<Vec<ActedPlan>, kube::Error> {
     let data = data(api).await?.unwrap_or_default();
     Ok(data.values().filter_map(|text| serde_json::from_str(text).ok()).collect())
 }

@@ -1,8 +1,8 @@
 //! What is done about it: writes to the federation's API.
 
-pub(crate) mod acts;
 pub(crate) mod api;
 pub(crate) mod clusters;
+pub(crate) mod contingency_log;
 pub(crate) mod events;
 pub(crate) mod safety;
 pub(crate) mod statuses;

@@ -8,7 +8,7 @@ use federation_runtime::{clock, tasks};
 use proto::v1;
 
 use super::Contingency;
-use crate::act::acts::{self, ActedPlan, ActedWorkload};
+use crate::act::contingency_log::{self, ActedPlan, ActedWorkload};
 use crate::decide::queue::{Priority, Queue};
 use crate::observe::Key;
 
@@ -138,7 +138,7 @@ impl Contingency {
                 return;
             }
             state.acted.push(plan.clone());
-            let surplus = state.acted.len().saturating_sub(acts::KEPT);
+            let surplus = state.acted.len().saturating_sub(contingency_log::KEPT);
             state.acted.drain(..surplus);
         }
         if let Some(object) = self.0.world.cluster(cluster) {
@@ -156,7 +156,7 @@ impl Contingency {
         }
         let api = self.0.api.clone();
         tasks::spawn(async move {
-            if let Err(error) = acts::keep(&api, &plan).await {
+            if let Err(error) = contingency_log::append(&api, &plan).await {
                 tracing::warn!(%error, "what an agent did by contingency plans could not be kept for later");
             }
         });
@@ -164,7 +164,7 @@ impl Contingency {
 
     /// What earlier runs of the controller were told.
     pub(super) async fn remember_acts(&self) {
-        match acts::all(&self.0.api).await {
+        match contingency_log::read(&self.0.api).await {
             Ok(kept) => {
                 let mut state = self.0.state.lock();
                 let new: Vec<ActedPlan> = std::mem::take(&mut state.acted);

@@ -20,8 +20,8 @@ use federation_runtime::clock::Instant;
 use federation_runtime::shutdown::Shutdown;
 use federation_runtime::tasks;
 
-use crate::act::acts::ActedPlan;
 use crate::act::api::Api;
+use crate::act::contingency_log::ActedPlan;
 use crate::act::events::Recorder;
 use crate::decide::board::Board;
 use crate::epoch::Epochs;
@@ -73,7 +73,7 @@ struct State {
 }
 
 /// What the task needs.
-pub(crate) struct Surroundings {
+pub(crate) struct PlanningContext {
     pub(crate) board: Board,
     pub(crate) epochs: Epochs,
     pub(crate) zones: Zones,
@@ -88,9 +88,9 @@ impl Contingency {
     }
 
     /// Makes and ships plans until `shutdown`.
-    pub(crate) async fn run(self, around: Surroundings, shutdown: Shutdown) {
+    pub(crate) async fn run(self, context: PlanningContext, shutdown: Shutdown) {
         self.remember_acts().await;
-        let around = Arc::new(around);
+        let context = Arc::new(context);
         let mut pause = EVERY;
         loop {
             tokio::select! {
@@ -99,12 +99,12 @@ impl Contingency {
                 () = tasks::sleep(pause) => {}
             }
             let start = Instant::now();
-            let (plans, of) = (self.clone(), around.clone());
+            let (plans, of) = (self.clone(), context.clone());
             // Thousands of workloads take their time, and nobody else is to wait for them.
             let planned = tasks::blocking(move || plans.plan(&of)).await.unwrap_or(false);
             pause = EVERY.max(start.elapsed() * SHARE);
             if planned {
-                self.ship(&around).await;
+                self.ship(&context).await;
             }
         }
     }

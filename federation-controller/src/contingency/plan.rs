@@ -12,7 +12,7 @@ use federation_core::{placement, template as core_template};
 use federation_runtime::clock;
 use proto::v1;
 
-use super::{Contingency, Plan, Surroundings};
+use super::{Contingency, Plan, PlanningContext};
 use crate::decide::board::Snapshot;
 use crate::decide::reconcile::observed;
 use crate::observe::{Decided, Key, Template, World};
@@ -34,9 +34,9 @@ pub(super) struct Remembered {
 
 impl Contingency {
     /// Makes plans anew; false while that would say nothing: the views are not whole, nothing may move, or nobody was judged yet.
-    pub(super) fn plan(&self, around: &Surroundings) -> bool {
+    pub(super) fn plan(&self, context: &PlanningContext) -> bool {
         let world = &self.0.world;
-        let snapshot = around.board.snapshot();
+        let snapshot = context.board.snapshot();
         let unknown = |view: &placement::ClusterView| view.joined && view.verdict == Verdict::Unknown;
         if !world.is_synced()
             || snapshot.frozen.is_some()
@@ -64,7 +64,7 @@ impl Contingency {
             let made_from = (written(&template), decided.spec.epoch, surroundings);
             let known = memory.remove(&key).filter(|known| known.made_from == made_from);
             let Some(known) =
-                known.or_else(|| self.ask(around, &snapshot, &losses, &template, &decided, made_from))
+                known.or_else(|| self.ask(context, &snapshot, &losses, &template, &decided, made_from))
             else {
                 continue;
             };
@@ -85,10 +85,10 @@ impl Contingency {
             next.insert(key, known);
         }
         let free =
-            snapshot.views.iter().map(|view| (view.name.clone(), free(around, &view.name, &used))).collect();
+            snapshot.views.iter().map(|view| (view.name.clone(), free(context, &view.name, &used))).collect();
         let members: Vec<&str> =
             snapshot.views.iter().filter(|view| view.joined).map(|view| view.name.as_str()).collect();
-        let council = council(around, &members, &self.0.world);
+        let council = council(context, &members, &self.0.world);
         let plans = losses
             .into_iter()
             .zip(concerned)
@@ -108,7 +108,7 @@ impl Contingency {
 
     fn ask(
         &self,
-        around: &Surroundings,
+        context: &PlanningContext,
         snapshot: &Snapshot,
         losses: &[Loss],
         template: &Template,
@@ -129,7 +129,7 @@ impl Contingency {
             capacity: &BTreeMap::new(),
             traffic_drained: &BTreeSet::new(),
             silent_ms: &BTreeMap::new(),
-            defaults: around.defaults,
+            defaults: context.defaults,
             frozen: None,
             restored: None,
             now_ms: clock::unix_ms(),
@@ -170,8 +170,8 @@ fn written(template: &Template) -> u64 {
 }
 
 /// What a member has free: what its agent says, less what the federation placed there where that is more than the agent counts.
-fn free(around: &Surroundings, cluster: &str, used: &BTreeMap<String, (i64, Needs)>) -> Free {
-    let capacity = around.board.member(cluster).heartbeat.and_then(|heartbeat| heartbeat.capacity);
+fn free(context: &PlanningContext, cluster: &str, used: &BTreeMap<String, (i64, Needs)>) -> Free {
+    let capacity = context.board.member(cluster).heartbeat.and_then(|heartbeat| heartbeat.capacity);
     let Some(capacity) = capacity else { return Free::default() };
     let (pods, needs) = used.get(cluster).copied().unwrap_or_default();
     let left = |all: i64, requested: i64, placed: i64| (all > 0).then(|| all - requested.max(placed));
@@ -187,8 +187,8 @@ fn free(around: &Surroundings, cluster: &str, used: &BTreeMap<String, (i64, Need
 }
 
 /// The voters of today.
-fn council(around: &Surroundings, members: &[&str], world: &World) -> v1::Council {
-    let points = around.zones.meeting_points().into_iter().map(|(instance, addresses)| v1::MeetingPoint {
+fn council(context: &PlanningContext, members: &[&str], world: &World) -> v1::Council {
+    let points = context.zones.meeting_points().into_iter().map(|(instance, addresses)| v1::MeetingPoint {
         instance,
         addresses: addresses.iter().map(ToString::to_string).collect(),
     });
@@ -199,7 +199,7 @@ fn council(around: &Surroundings, members: &[&str], world: &World) -> v1::Counci
     v1::Council {
         clusters: members.iter().map(|name| (*name).to_owned()).collect(),
         servers: points.collect(),
-        away_ms: around.away_ms,
+        away_ms: context.away_ms,
         uids: members.iter().map(|name| uid(name)).collect(),
     }
 }

@@ -4,17 +4,17 @@ use federation_core::contingency::is_mass_failure;
 use hub_protocol::plans;
 use proto::v1;
 
-use super::{Contingency, Plan, Surroundings};
+use super::{Contingency, Plan, PlanningContext};
 
 impl Contingency {
     /// Gives every member what it does not have yet, at one new epoch. In the first seconds of a hub that no DNS server has dialled yet nothing
     /// is sent: the agents have an earlier hub's plans, with its council.
-    pub(super) async fn ship(&self, around: &Surroundings) {
+    pub(super) async fn ship(&self, context: &PlanningContext) {
         let (all, council) = {
             let state = self.0.state.lock();
             (state.plans.clone(), state.council.clone())
         };
-        if council.servers.is_empty() && !around.zones.settled() {
+        if council.servers.is_empty() && !context.zones.settled() {
             return;
         }
         let mut new = Vec::new();
@@ -28,7 +28,7 @@ impl Contingency {
         if new.is_empty() {
             return;
         }
-        let epoch = match around.epochs.next().await {
+        let epoch = match context.epochs.next().await {
             Ok(epoch) => epoch,
             Err(error) => {
                 tracing::warn!(%error, "no new epoch for contingency plans: agents keep those that they have");

@@ -16,7 +16,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Sees clusters off.
 #[derive(Clone)]
-pub(crate) struct Leaving {
+pub(crate) struct UnjoinController {
     pub(crate) client: Client,
     pub(crate) world: World,
     pub(crate) board: Board,
@@ -24,7 +24,7 @@ pub(crate) struct Leaving {
     pub(crate) clusters: Queue<String>,
 }
 
-impl Leaving {
+impl UnjoinController {
     /// Works until `shutdown`.
     pub(crate) async fn run(self, shutdown: Shutdown) {
         loop {

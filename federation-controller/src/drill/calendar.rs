@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use super::{Drills, Surroundings};
+use super::{DrillContext, Drills};
 
 /// Label on a drill that a schedule made: the schedule's name.
 pub(super) const OF: &str = "federation.rs/drill-schedule";
@@ -15,8 +15,8 @@ pub(super) const OF: &str = "federation.rs/drill-schedule";
 const HISTORY: u32 = 20;
 
 /// Makes what is due, and forgets what is older than a schedule keeps.
-pub(super) async fn look(drills: &Drills, around: &Surroundings, now_ms: i64) {
-    let api: Api<FailoverDrill> = Api::all(around.client.clone());
+pub(super) async fn look(drills: &Drills, context: &DrillContext, now_ms: i64) {
+    let api: Api<FailoverDrill> = Api::all(context.client.clone());
     let objects = drills.objects();
     for schedule in objects.iter().filter(|drill| !drill.spec.schedule.is_empty()) {
         let made = objects.iter().filter(|drill| {

@@ -20,7 +20,7 @@ use serde_json::json;
 use web_users::Crowd;
 
 use super::vantage::{AGENT, HUB, USERS};
-use super::{Drills, LEASE_MS, Loss, Surroundings, calendar, facts, vantage};
+use super::{DrillContext, Drills, LEASE_MS, Loss, calendar, facts, vantage};
 use crate::decide::queue::Priority;
 
 /// Looks while a drill is not over; an acknowledgement of a DNS server is looked at at once.
@@ -79,22 +79,22 @@ impl Course {
 
 impl Drills {
     /// Drives until `shutdown`.
-    pub(crate) async fn run(self, around: Surroundings, shutdown: Shutdown) {
+    pub(crate) async fn run(self, context: DrillContext, shutdown: Shutdown) {
         let runner = uuid::Uuid::new_v4().to_string();
         let mut courses: BTreeMap<String, Course> = BTreeMap::new();
-        let mut served = around.zones.changes();
+        let mut served = context.zones.changes();
         let mut looked: Option<Instant> = None;
-        while !around.world.is_synced() {
+        while !context.world.is_synced() {
             tokio::select! {
                 () = shutdown.wait() => return,
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
         loop {
-            let busy = self.look(&around, &runner, &mut courses).await;
+            let busy = self.look(&context, &runner, &mut courses).await;
             if looked.is_none_or(|at| at.elapsed() >= LOOK_AT_SCHEDULES) {
                 looked = Some(Instant::now());
-                calendar::look(&self, &around, now_ms()).await;
+                calendar::look(&self, &context, now_ms()).await;
             }
             tokio::select! {
                 () = shutdown.wait() => return,
@@ -112,7 +112,7 @@ impl Drills {
     /// One look at every drill that is not over. Says whether there is one.
     async fn look(
         &self,
-        around: &Surroundings,
+        context: &DrillContext,
         runner: &str,
         courses: &mut BTreeMap<String, Course>,
     ) -> bool {
@@ -129,7 +129,7 @@ impl Drills {
             if !there && course.loss.is_some() {
                 // Deleted in the middle: nobody is left to be told, and everything is given back.
                 tracing::warn!(drill = name, "a drill was deleted while it ran");
-                self.give_back(around, name);
+                self.give_back(context, name);
             }
             there
         });
@@ -145,7 +145,7 @@ impl Drills {
             let Some(course) = courses.get_mut(drill.name()) else { continue };
             // What a drill came to is written until it stands, however often that fails.
             if !course.status.phase.is_over() || course.status != course.written {
-                self.go_on(around, runner, drill, course, facts::facts(around, drill, other)).await;
+                self.go_on(context, runner, drill, course, facts::facts(context, drill, other)).await;
             }
             busy |= !course.status.phase.is_over() || course.status != course.written;
         }
@@ -154,28 +154,28 @@ impl Drills {
 
     async fn go_on(
         &self,
-        around: &Surroundings,
+        context: &DrillContext,
         runner: &str,
         drill: &FailoverDrill,
         course: &mut Course,
         facts: Facts,
     ) {
-        if course.status.phase == DrillPhase::Pending && is_warming_up(around, drill, course, &facts) {
-            tell_agents(around, drill, course);
-            if course.status != course.written && write(around, drill, &course.status).await {
+        if course.status.phase == DrillPhase::Pending && is_warming_up(context, drill, course, &facts) {
+            tell_agents(context, drill, course);
+            if course.status != course.written && write(context, drill, &course.status).await {
                 course.written.clone_from(&course.status);
             }
             return;
         }
         if course.status.phase == DrillPhase::Running {
-            tell_agents(around, drill, course);
+            tell_agents(context, drill, course);
         }
-        self.gather(around, drill, course);
+        self.gather(context, drill, course);
         let (detected, restored) = match &course.loss {
             Some(loss) => {
                 let ended = course.status.end_time.as_ref().map(|time| time.0.as_millisecond());
-                let restored = ended.is_some_and(|ended| facts::restored(around, loss, ended));
-                (facts::detected(around, loss), restored)
+                let restored = ended.is_some_and(|ended| facts::restored(context, loss, ended));
+                (facts::detected(context, loss), restored)
             }
             None => (BTreeMap::new(), false),
         };
@@ -210,14 +210,14 @@ impl Drills {
         // Given back before it is written, taken after.
         if before == DrillPhase::Running && lost.is_empty() {
             course.vantage = None;
-            self.give_back(around, drill.name());
+            self.give_back(context, drill.name());
         }
         if status.phase.is_over() {
-            status.signature = signature(around, drill, &status);
+            status.signature = signature(context, drill, &status);
         }
         let starts = before == DrillPhase::Pending && status.phase == DrillPhase::Running;
         if (turned || course.written_at.elapsed() >= WRITE) && status != course.written {
-            let written = write(around, drill, &status).await;
+            let written = write(context, drill, &status).await;
             if !written && starts {
                 // It has not started: the next look tries again.
                 return;
@@ -235,63 +235,63 @@ impl Drills {
             }
             course.loss = Some(loss.clone());
             course.told_agents = None;
-            tell_agents(around, drill, course);
-            self.take(around, loss);
+            tell_agents(context, drill, course);
+            self.take(context, loss);
         }
-        self.keep_away(around);
+        self.keep_away(context);
     }
 
     /// An agent that is cut off and comes all the same, because it was started anew, is sent away again.
-    fn keep_away(&self, around: &Surroundings) {
+    fn keep_away(&self, context: &DrillContext) {
         let Some(loss) = self.loss().filter(|loss| loss.scope == DrillScope::Isolate) else { return };
-        for cluster in loss.clusters.iter().filter(|cluster| around.sessions.is_connected(cluster)) {
-            around.sessions.isolate(cluster, &loss.drill, LEASE_MS);
+        for cluster in loss.clusters.iter().filter(|cluster| context.sessions.is_connected(cluster)) {
+            context.sessions.isolate(cluster, &loss.drill, LEASE_MS);
         }
     }
 
-    fn take(&self, around: &Surroundings, loss: Loss) {
+    fn take(&self, context: &DrillContext, loss: Loss) {
         tracing::warn!(drill = loss.drill, clusters = loss.clusters.join(","), scope = ?loss.scope, "as if lost");
         self.0.loss.store(Some(Arc::new(loss)));
-        turn(around);
+        turn(context);
     }
 
     /// Gives back what this drill took: another one may run by now.
-    fn give_back(&self, around: &Surroundings, drill: &str) {
+    fn give_back(&self, context: &DrillContext, drill: &str) {
         let taken = self.0.loss.load_full();
         if let Some(loss) = taken.filter(|loss| loss.drill == drill) {
             self.0.loss.store(None);
             tracing::info!(drill = loss.drill, clusters = loss.clusters.join(","), "given back");
         }
-        turn(around);
+        turn(context);
     }
 }
 
 /// Everything is decided anew: answers first.
-fn turn(around: &Surroundings) {
-    around.traffic.poke();
-    for key in around.world.keys() {
-        around.queue.add(key, Priority::Normal);
+fn turn(context: &DrillContext) {
+    context.traffic.poke();
+    for key in context.world.keys() {
+        context.queue.add(key, Priority::Normal);
     }
 }
 
 /// Whether a drill that will start waits for its users to have come. One that will not is told so at once.
-fn is_warming_up(around: &Surroundings, drill: &FailoverDrill, course: &mut Course, facts: &Facts) -> bool {
+fn is_warming_up(context: &DrillContext, drill: &FailoverDrill, course: &mut Course, facts: &Facts) -> bool {
     let spec = &drill.spec;
     if spec.stop || spec.dry_run || refusal(spec, facts).is_some() {
         return false;
     }
     if course.warming.is_none() {
         course.warming = Some(Instant::now());
-        let look = vantage::look(around, spec);
+        let look = vantage::look(context, spec);
         course.vantage = look.as_ref().and_then(|look| Crowd::start(look, USERS));
-        course.agents = if look.is_some() { vantage::agents(around, &spec.lose) } else { Vec::new() };
+        course.agents = if look.is_some() { vantage::agents(context, &spec.lose) } else { Vec::new() };
         course.status.look = look;
     }
     course.vantage.is_some() && course.warming.is_some_and(|since| since.elapsed() < WARM_UP)
 }
 
 /// Agents that look are told what they are to look at.
-fn tell_agents(around: &Surroundings, drill: &FailoverDrill, course: &mut Course) {
+fn tell_agents(context: &DrillContext, drill: &FailoverDrill, course: &mut Course) {
     let Some(look) = &course.status.look else { return };
     if course.told_agents.is_some_and(|at| at.elapsed() < TELL_AGENTS) {
         return;
@@ -299,13 +299,13 @@ fn tell_agents(around: &Surroundings, drill: &FailoverDrill, course: &mut Course
     course.told_agents = Some(Instant::now());
     let lost = course.loss.as_ref().map(|loss| loss.clusters.as_slice());
     for cluster in &course.agents {
-        around.sessions.look(cluster, vantage::order(drill.name(), look, lost));
+        context.sessions.look(cluster, vantage::order(drill.name(), look, lost));
     }
 }
 
 impl Drills {
     /// What is newly seen of a running drill.
-    fn gather(&self, around: &Surroundings, drill: &FailoverDrill, course: &mut Course) {
+    fn gather(&self, context: &DrillContext, drill: &FailoverDrill, course: &mut Course) {
         // What other vantages wrote.
         let told = drill.status.as_ref().map(|status| status.users.clone()).unwrap_or_default();
         for (vantage, users) in told.into_iter().filter(|(vantage, _)| !is_ours(vantage)) {
@@ -322,9 +322,9 @@ impl Drills {
             return;
         };
         if course.decided.is_none() {
-            course.decided = facts::decided(around, loss);
+            course.decided = facts::decided(context, loss);
         }
-        let servers = around.zones.status().servers;
+        let servers = context.zones.status().servers;
         for server in servers.into_iter().filter(|server| server.connected) {
             let changed = course.dns.entry(server.instance).or_default();
             if changed.is_none() && course.decided.is_some_and(|(epoch, _)| server.epoch >= epoch) {
@@ -352,13 +352,13 @@ fn loss(drill: &FailoverDrill, status: &FailoverDrillStatus) -> Loss {
 
 /// The authority's word for a drill that is over. A drill without it is worth as much as whoever could write its status.
 fn signature(
-    around: &Surroundings,
+    context: &DrillContext,
     drill: &FailoverDrill,
     status: &FailoverDrillStatus,
 ) -> Option<DrillSignature> {
     let over = FailoverDrill { status: Some(status.clone()), ..drill.clone() };
-    let signed = around.authority.sign(&signed_bytes(&document(&over)));
-    match signed.and_then(|value| Ok((value, around.authority.pin()?))) {
+    let signed = context.authority.sign(&signed_bytes(&document(&over)));
+    match signed.and_then(|value| Ok((value, context.authority.pin()?))) {
         Ok((value, pin)) => Some(DrillSignature {
             algorithm: pki::ALGORITHM.into(),
             key: pin.to_string(),
@@ -372,10 +372,10 @@ fn signature(
 }
 
 /// Other vantages write their own figures into the status: theirs are left alone.
-async fn write(around: &Surroundings, drill: &FailoverDrill, status: &FailoverDrillStatus) -> bool {
+async fn write(context: &DrillContext, drill: &FailoverDrill, status: &FailoverDrillStatus) -> bool {
     let mut own = status.clone();
     own.users.retain(|vantage, _| is_ours(vantage));
-    let api: Api<FailoverDrill> = Api::all(around.client.clone());
+    let api: Api<FailoverDrill> = Api::all(context.client.clone());
     let patch = json!({"metadata": {"uid": drill.metadata.uid}, "status": own});
     match api.patch_status(drill.name(), &PatchParams::default(), &Patch::Merge(&patch)).await {
         Ok(_) => true,

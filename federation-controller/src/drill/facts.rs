@@ -7,13 +7,13 @@ use federation_core::drill::{AppFacts, ClusterFacts, Facts};
 use federation_core::{select, template};
 use serde_json::Value;
 
-use super::Surroundings;
+use super::DrillContext;
 use super::loss::{Loss, is_workload};
 use crate::observe::{Reports, Template};
 
 /// What the pre-flight asks for, and what the course goes by.
-pub(super) fn facts(around: &Surroundings, drill: &FailoverDrill, other: Option<String>) -> Facts {
-    let snapshot = around.board.snapshot();
+pub(super) fn facts(context: &DrillContext, drill: &FailoverDrill, other: Option<String>) -> Facts {
+    let snapshot = context.board.snapshot();
     let clusters = snapshot
         .views
         .iter()
@@ -24,7 +24,7 @@ pub(super) fn facts(around: &Surroundings, drill: &FailoverDrill, other: Option<
                 || tainted(TaintEffect::NoExecute)
                 || snapshot.leaving.contains_key(&view.name);
             let healthy = view.joined && view.verdict == Verdict::Healthy;
-            let hello = around.board.member(&view.name).hello;
+            let hello = context.board.member(&view.name).hello;
             let isolable = hello.is_some_and(|hello| hello.isolable);
             (view.name.clone(), ClusterFacts { healthy, open: !closed, isolable })
         })
@@ -33,40 +33,40 @@ pub(super) fn facts(around: &Surroundings, drill: &FailoverDrill, other: Option<
         frozen: snapshot.frozen.clone(),
         other,
         clusters,
-        app: app(around, &drill.spec),
-        vantages: around.zones.doors().len().min(1),
+        app: app(context, &drill.spec),
+        vantages: context.zones.doors().len().min(1),
     }
 }
 
 /// The Service's workloads, with their reports.
-fn workloads(around: &Surroundings, spec: &FailoverDrillSpec) -> Vec<(std::sync::Arc<Template>, Reports)> {
-    let keys = around.world.keys_in(spec.app.namespace());
-    let templates = keys.iter().filter_map(|key| around.world.template(key));
+fn workloads(context: &DrillContext, spec: &FailoverDrillSpec) -> Vec<(std::sync::Arc<Template>, Reports)> {
+    let keys = context.world.keys_in(spec.app.namespace());
+    let templates = keys.iter().filter_map(|key| context.world.template(key));
     templates
         .filter(|template| {
-            !template.deleting && is_workload(&around.world, template, spec.app.namespace(), &spec.app.name)
+            !template.deleting && is_workload(&context.world, template, spec.app.namespace(), &spec.app.name)
         })
         .map(|template| {
-            let reports = around.world.reports(&template.key);
+            let reports = context.world.reports(&template.key);
             (template, reports)
         })
         .collect()
 }
 
-fn app(around: &Surroundings, spec: &FailoverDrillSpec) -> Option<AppFacts> {
-    let services = around.world.services_in(spec.app.namespace());
+fn app(context: &DrillContext, spec: &FailoverDrillSpec) -> Option<AppFacts> {
+    let services = context.world.services_in(spec.app.namespace());
     services.iter().find(|service| !service.deleting && *service.key.name == *spec.app.name)?;
-    let (policies, cluster_policies) = around.world.policies();
-    let mut facts = AppFacts { evict_after_ms: around.defaults.evict_after_ms, ..AppFacts::default() };
-    for (cluster, answered) in answered(around, spec) {
+    let (policies, cluster_policies) = context.world.policies();
+    let mut facts = AppFacts { evict_after_ms: context.defaults.evict_after_ms, ..AppFacts::default() };
+    for (cluster, answered) in answered(context, spec) {
         facts.shares.entry(cluster).or_default().answered |= answered;
     }
     let mut longest = None;
-    for (workload, reports) in workloads(around, spec) {
+    for (workload, reports) in workloads(context, spec) {
         let count = |value: &Value, field: &str| value.get(field).and_then(Value::as_i64).unwrap_or_default();
         facts.wanted += workload.object.get("spec").map_or(0, |spec| count(spec, "replicas")).max(0);
         // The last of them to go is waited for.
-        let mut evict_after_ms = around.defaults.evict_after_ms;
+        let mut evict_after_ms = context.defaults.evict_after_ms;
         if let Ok(view) = template::Template::from_value(workload.key.kind.plural, &workload.object)
             && let Some(policy) = select::policy(&view, &policies, &cluster_policies)
             && let Some(seconds) = policy.spec.failover.evict_after_seconds
@@ -83,14 +83,14 @@ fn app(around: &Surroundings, spec: &FailoverDrillSpec) -> Option<AppFacts> {
     }
     facts.evict_after_ms = longest.unwrap_or(facts.evict_after_ms);
     for (cluster, share) in &mut facts.shares {
-        share.room = room(around, cluster);
+        share.room = room(context, cluster);
     }
     Some(facts)
 }
 
 /// More pods that a member can take, as far as its agent said.
-fn room(around: &Surroundings, cluster: &str) -> Option<i64> {
-    room_in(&around.board.member(cluster).heartbeat?.capacity?)
+fn room(context: &DrillContext, cluster: &str) -> Option<i64> {
+    room_in(&context.board.member(cluster).heartbeat?.capacity?)
 }
 
 /// By number, and by what the nodes have left at all.
@@ -107,8 +107,8 @@ fn room_in(capacity: &proto::v1::Capacity) -> Option<i64> {
 }
 
 /// By cluster: whether users are sent there.
-fn answered(around: &Surroundings, spec: &FailoverDrillSpec) -> BTreeMap<String, bool> {
-    let Some(last) = around.traffic.last() else { return BTreeMap::new() };
+fn answered(context: &DrillContext, spec: &FailoverDrillSpec) -> BTreeMap<String, bool> {
+    let Some(last) = context.traffic.last() else { return BTreeMap::new() };
     let key = spec.app.key();
     let mut answered = BTreeMap::new();
     for found in last.decision.explanations.iter().filter(|found| found.object == key) {
@@ -118,8 +118,8 @@ fn answered(around: &Surroundings, spec: &FailoverDrillSpec) -> BTreeMap<String,
 }
 
 /// Whether the last decision leaves the clusters out, and at what epoch and time it was made.
-pub(super) fn decided(around: &Surroundings, loss: &Loss) -> Option<(u64, i64)> {
-    let last = around.traffic.last()?;
+pub(super) fn decided(context: &DrillContext, loss: &Loss) -> Option<(u64, i64)> {
+    let last = context.traffic.last()?;
     let key = format!("{}/{}", loss.namespace, loss.app);
     let mut own = last.decision.explanations.iter().filter(|found| found.object == key).peekable();
     own.peek()?;
@@ -129,40 +129,40 @@ pub(super) fn decided(around: &Surroundings, loss: &Loss) -> Option<(u64, i64)> 
 
 /// Whether nothing shows any more that a cluster was lost: its agent is back, its verdict Healthy, its answers are decided anew and served
 /// by every DNS server, and its replicas are not about to leave.
-pub(super) fn restored(around: &Surroundings, loss: &Loss, ended_ms: i64) -> bool {
-    let snapshot = around.board.snapshot();
+pub(super) fn restored(context: &DrillContext, loss: &Loss, ended_ms: i64) -> bool {
+    let snapshot = context.board.snapshot();
     let back = |name: &String| {
         let view = snapshot.views.iter().find(|view| view.name == *name);
         // A cluster that left meanwhile has nothing to be given back.
-        view.is_none_or(|view| view.verdict == Verdict::Healthy && around.sessions.is_connected(name))
+        view.is_none_or(|view| view.verdict == Verdict::Healthy && context.sessions.is_connected(name))
     };
     if !loss.clusters.iter().all(back) {
         return false;
     }
-    let Some(last) = around.traffic.last() else { return false };
+    let Some(last) = context.traffic.last() else { return false };
     let message = loss.message();
     let told = last.decision.explanations.iter().any(|found| found.message.contains(&message));
-    if last.at_ms < ended_ms || told || !around.zones.all_serve(last.epoch) {
+    if last.at_ms < ended_ms || told || !context.zones.all_serve(last.epoch) {
         return false;
     }
     if loss.scope == DrillScope::Traffic {
         return true;
     }
-    let keys = around.world.keys_in(&loss.namespace);
-    let own = keys.iter().filter_map(|key| around.world.template(key));
-    own.filter(|template| is_workload(&around.world, template, &loss.namespace, &loss.app)).all(|template| {
-        let Some(decided) = around.world.decided(&template.key) else { return true };
+    let keys = context.world.keys_in(&loss.namespace);
+    let own = keys.iter().filter_map(|key| context.world.template(key));
+    own.filter(|template| is_workload(&context.world, template, &loss.namespace, &loss.app)).all(|template| {
+        let Some(decided) = context.world.decided(&template.key) else { return true };
         !decided.spec.clusters.iter().any(|target| target.leaving && loss.clusters.contains(&target.name))
     })
 }
 
 /// When decisions began to see the clusters as lost, and how they say so.
-pub(super) fn detected(around: &Surroundings, loss: &Loss) -> BTreeMap<String, (i64, String)> {
+pub(super) fn detected(context: &DrillContext, loss: &Loss) -> BTreeMap<String, (i64, String)> {
     if loss.scope != DrillScope::Isolate {
         let told = |cluster: &String| (cluster.clone(), (loss.since_ms, "told by the drill".to_owned()));
         return loss.clusters.iter().map(told).collect();
     }
-    let snapshot = around.board.snapshot();
+    let snapshot = context.board.snapshot();
     let bad = snapshot.views.iter().filter(|view| {
         loss.clusters.contains(&view.name)
             && !matches!(view.verdict, Verdict::Healthy | Verdict::Unknown)

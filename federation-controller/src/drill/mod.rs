@@ -49,7 +49,7 @@ struct Inner {
 }
 
 /// What the driver looks at, and whom it tells.
-pub(crate) struct Surroundings {
+pub(crate) struct DrillContext {
     pub(crate) client: Client,
     pub(crate) world: World,
     pub(crate) board: Board,

@@ -7,7 +7,7 @@ use federation_core::api::{DrillAddress, DrillLook, FailoverDrillSpec, Protocol,
 use proto::v1;
 use serde_json::Value;
 
-use super::Surroundings;
+use super::DrillContext;
 
 /// Name of the hub as a vantage.
 pub(super) const HUB: &str = "hub";
@@ -21,15 +21,15 @@ const AGENTS_MAX: usize = 4;
 const LOOK_MS: u32 = 4_000;
 
 /// What users look at. None if nobody answers, or the Service has no port.
-pub(super) fn look(around: &Surroundings, spec: &FailoverDrillSpec) -> Option<DrillLook> {
-    let services = around.world.services();
+pub(super) fn look(context: &DrillContext, spec: &FailoverDrillSpec) -> Option<DrillLook> {
+    let services = context.world.services();
     let (service, reports) = services.into_iter().find(|(service, _)| {
         &*service.key.namespace == spec.app.namespace() && *service.key.name == *spec.app.name
     })?;
     let port = first_port(&service.object)?;
     let name =
-        format!("{}.{}.svc.{}.", spec.app.name, spec.app.namespace(), around.zone.trim_end_matches('.'));
-    let snapshot = around.board.snapshot();
+        format!("{}.{}.svc.{}.", spec.app.name, spec.app.namespace(), context.zone.trim_end_matches('.'));
+    let snapshot = context.board.snapshot();
     let mut addresses = Vec::new();
     for (cluster, report) in &reports {
         let Some(state) = &report.service else { continue };
@@ -43,17 +43,17 @@ pub(super) fn look(around: &Surroundings, spec: &FailoverDrillSpec) -> Option<Dr
             port,
         }));
     }
-    let dns: Vec<String> = around.zones.doors().iter().map(ToString::to_string).collect();
-    (!dns.is_empty()).then(|| DrillLook { name, dns, port, path: page(around, spec), addresses })
+    let dns: Vec<String> = context.zones.doors().iter().map(ToString::to_string).collect();
+    (!dns.is_empty()).then(|| DrillLook { name, dns, port, path: page(context, spec), addresses })
 }
 
 /// The clusters whose agents look: those that are well and are not lost.
-pub(super) fn agents(around: &Surroundings, lose: &[String]) -> Vec<String> {
-    let snapshot = around.board.snapshot();
+pub(super) fn agents(context: &DrillContext, lose: &[String]) -> Vec<String> {
+    let snapshot = context.board.snapshot();
     let well = snapshot.views.iter().filter(|view| {
         view.verdict == Verdict::Healthy
             && !lose.contains(&view.name)
-            && around.sessions.is_connected(&view.name)
+            && context.sessions.is_connected(&view.name)
     });
     let mut names: Vec<String> = well.map(|view| view.name.clone()).collect();
     names.sort();
@@ -78,8 +78,8 @@ fn first_port(service: &Value) -> Option<u16> {
 }
 
 /// The page that the TrafficPolicy's health check asks for, else the first one.
-fn page(around: &Surroundings, spec: &FailoverDrillSpec) -> String {
-    let policies = around.world.traffic();
+fn page(context: &DrillContext, spec: &FailoverDrillSpec) -> String {
+    let policies = context.world.traffic();
     let own = policies.iter().find(|policy| {
         policy.spec.service == spec.app.name
             && policy.metadata.namespace.as_deref().unwrap_or_default() == spec.app.namespace()

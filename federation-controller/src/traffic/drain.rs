@@ -8,7 +8,7 @@ use federation_core::api::TaintEffect;
 use federation_core::traffic::{Answers, selects};
 use federation_runtime::clock::Instant;
 
-use super::{Surroundings, Traffic};
+use super::{Traffic, TrafficContext};
 use crate::decide::board::Snapshot;
 use crate::decide::queue::Priority;
 use crate::observe::{Key, Template, World};
@@ -18,7 +18,7 @@ const AFTER_TTL: Duration = Duration::from_secs(1);
 
 /// Who left whom.
 #[derive(Default)]
-pub(super) struct Leaving {
+pub(super) struct DrainTracker {
     // By namespace/service and cluster: since when no answer points there.
     withdrawn: HashMap<(String, String), Withdrawn>,
     // What the last decision answers, and the longest time that an answer may be cached.
@@ -49,7 +49,7 @@ impl Withdrawn {
     }
 }
 
-impl Leaving {
+impl DrainTracker {
     /// Whether a decision was noted.
     pub(super) fn has_begun(&self) -> bool {
         self.first.is_some()
@@ -136,38 +136,38 @@ impl Traffic {
         snapshot: &Snapshot,
     ) -> BTreeSet<String> {
         let services = selecting(template, world);
-        let leaving = self.0.leaving.lock();
+        let drains = self.0.drains.lock();
         snapshot
             .views
             .iter()
             .map(|view| &view.name)
-            .filter(|cluster| services.iter().all(|service| leaving.is_left(service, cluster)))
+            .filter(|cluster| services.iter().all(|service| drains.is_left(service, cluster)))
             .cloned()
             .collect()
     }
 
     /// Looks who serves what; when a cluster is left by its last user, the objects are looked at again.
-    pub(super) fn note_acknowledged(&self, surroundings: &Surroundings) {
-        let zones = &surroundings.zones;
-        let (over, first_over) = self.0.leaving.lock().note_acknowledged(|epoch| zones.all_serve(epoch));
-        let snapshot = surroundings.board.snapshot();
+    pub(super) fn note_acknowledged(&self, context: &TrafficContext) {
+        let zones = &context.zones;
+        let (over, first_over) = self.0.drains.lock().note_acknowledged(|epoch| zones.all_serve(epoch));
+        let snapshot = context.board.snapshot();
         let draining = snapshot
             .views
             .iter()
             .any(|view| view.spec.taints.iter().any(|taint| taint.effect == TaintEffect::NoExecute));
         // A policy that leaves a cluster out drains it of one object.
         let leaves = |key: &Key| {
-            let decided = surroundings.world.decided(key);
+            let decided = context.world.decided(key);
             decided.is_some_and(|decided| decided.spec.clusters.iter().any(|target| target.leaving))
         };
         let keys = if first_over {
-            surroundings.world.keys()
+            context.world.keys()
         } else {
-            over.iter().flat_map(|namespace| surroundings.world.keys_in(namespace)).collect()
+            over.iter().flat_map(|namespace| context.world.keys_in(namespace)).collect()
         };
         for key in keys {
             if federation_core::template::has_replicas(key.kind.kind) && (draining || leaves(&key)) {
-                surroundings.queue.add(key, Priority::Urgent);
+                context.queue.add(key, Priority::Urgent);
             }
         }
     }
@@ -207,20 +207,20 @@ mod tests {
         at(100);
         let ttl = Duration::from_secs(5);
         let (both, tokyo) = (answers("shop/web", &["taiwan", "tokyo"]), answers("shop/web", &["tokyo"]));
-        let mut leaving = Leaving::default();
-        leaving.note_published(&Answers::default(), &both, 1, ttl);
-        assert_eq!(leaving.note_acknowledged(|_| true), (BTreeSet::new(), false));
+        let mut drains = DrainTracker::default();
+        drains.note_published(&Answers::default(), &both, 1, ttl);
+        assert_eq!(drains.note_acknowledged(|_| true), (BTreeSet::new(), false));
         at(200);
-        assert_eq!(leaving.note_acknowledged(|_| true), (BTreeSet::new(), true));
-        leaving.note_published(&both, &tokyo, 2, ttl);
-        assert_eq!(leaving.note_acknowledged(|epoch| epoch < 2), (BTreeSet::new(), false));
-        assert_eq!(leaving.note_acknowledged(|_| true), (BTreeSet::new(), false));
-        assert!(!leaving.is_left("shop/web", "taiwan"), "caches still have it");
+        assert_eq!(drains.note_acknowledged(|_| true), (BTreeSet::new(), true));
+        drains.note_published(&both, &tokyo, 2, ttl);
+        assert_eq!(drains.note_acknowledged(|epoch| epoch < 2), (BTreeSet::new(), false));
+        assert_eq!(drains.note_acknowledged(|_| true), (BTreeSet::new(), false));
+        assert!(!drains.is_left("shop/web", "taiwan"), "caches still have it");
         at(300);
-        assert_eq!(leaving.note_acknowledged(|_| true), (BTreeSet::from(["shop".to_owned()]), false));
-        assert_eq!(leaving.note_acknowledged(|_| true), (BTreeSet::new(), false), "and no more");
-        assert!(leaving.withdrawn.is_empty());
-        assert!(leaving.is_left("shop/web", "taiwan") && !leaving.is_left("shop/web", "tokyo"));
+        assert_eq!(drains.note_acknowledged(|_| true), (BTreeSet::from(["shop".to_owned()]), false));
+        assert_eq!(drains.note_acknowledged(|_| true), (BTreeSet::new(), false), "and no more");
+        assert!(drains.withdrawn.is_empty());
+        assert!(drains.is_left("shop/web", "taiwan") && !drains.is_left("shop/web", "tokyo"));
         set(None);
     }
 }

@@ -12,7 +12,7 @@ use proto::v1;
 
 use super::kept::Kept;
 use super::status::{self, Told};
-use super::{Published, Surroundings, Traffic, probed, views, wire};
+use super::{Published, Traffic, TrafficContext, probed, views, wire};
 use crate::dns::Extras;
 use crate::drill::LEASE_MS;
 use crate::epoch::EPOCH_WAIT;
@@ -42,8 +42,8 @@ struct Loop {
 
 impl Loop {
     /// Where clients are: made anew only when the objects change.
-    fn places(&mut self, surroundings: &Surroundings) -> Arc<Places> {
-        let objects = surroundings.world.client_regions();
+    fn places(&mut self, context: &TrafficContext) -> Arc<Places> {
+        let objects = context.world.client_regions();
         match &self.places {
             Some((last, places)) if Arc::ptr_eq(last, &objects) => places.clone(),
             _ => {
@@ -57,12 +57,12 @@ impl Loop {
 
 impl Traffic {
     /// Decides whenever poked and when time itself changes an answer, until `shutdown`.
-    pub(crate) async fn run(self, surroundings: Surroundings, shutdown: Shutdown) {
-        let surroundings = Arc::new(surroundings);
-        tasks::spawn(self.clone().tell(surroundings.clone(), shutdown.clone()));
-        let mut served = surroundings.zones.changes();
+    pub(crate) async fn run(self, context: TrafficContext, shutdown: Shutdown) {
+        let context = Arc::new(context);
+        tasks::spawn(self.clone().tell(context.clone(), shutdown.clone()));
+        let mut served = context.zones.changes();
         let mut state = Loop {
-            kept: Kept::load(&surroundings.settings.keeping),
+            kept: Kept::load(&context.settings.keeping),
             zones: Vec::new(),
             otherwise: None,
             places: None,
@@ -72,7 +72,7 @@ impl Traffic {
             next_ms: None,
         };
         // Before the view is whole, a Service that was not told yet would look deleted.
-        while !surroundings.world.is_synced() {
+        while !context.world.is_synced() {
             tokio::select! {
                 biased;
                 () = shutdown.wait() => return,
@@ -83,28 +83,28 @@ impl Traffic {
         self.poke();
         loop {
             let due = state.next_ms.map_or(AT_LEAST, until).min(AT_LEAST);
-            let left = self.0.leaving.lock().next_end().unwrap_or(AT_LEAST);
+            let left = self.0.drains.lock().next_end().unwrap_or(AT_LEAST);
             tokio::select! {
                 biased;
                 () = shutdown.wait() => return,
                 () = self.0.poke.notified() => {
                     tasks::sleep(GATHER).await;
-                    self.decide(&surroundings, &mut state).await;
+                    self.decide(&context, &mut state).await;
                 }
                 changed = served.changed() => {
                     if changed.is_err() {
                         return;
                     }
                 }
-                () = tasks::sleep(due) => self.decide(&surroundings, &mut state).await,
+                () = tasks::sleep(due) => self.decide(&context, &mut state).await,
                 () = tasks::sleep(left) => {}
             }
-            self.note_acknowledged(&surroundings);
+            self.note_acknowledged(&context);
         }
     }
 
     /// Tells the API what was decided: apart from deciding, so that an API that is away holds up no answer.
-    async fn tell(self, surroundings: Arc<Surroundings>, shutdown: Shutdown) {
+    async fn tell(self, context: Arc<TrafficContext>, shutdown: Shutdown) {
         let mut told = Told::default();
         loop {
             tokio::select! {
@@ -113,31 +113,31 @@ impl Traffic {
                 () = self.0.published.notified() => {}
             }
             let Some(last) = self.last() else { continue };
-            told.policies(&surroundings, &last).await;
-            told.regions(&surroundings, &last.places).await;
-            status::clean_overrides(&surroundings).await;
+            told.policies(&context, &last).await;
+            told.regions(&context, &last.places).await;
+            status::clean_overrides(&context).await;
         }
     }
 
-    async fn decide(&self, surroundings: &Surroundings, state: &mut Loop) {
-        let settings = &surroundings.settings;
+    async fn decide(&self, context: &TrafficContext, state: &mut Loop) {
+        let settings = &context.settings;
         let Some((federation, suffix)) = TrafficInput::split_zone(&settings.zone) else { return };
         // Without its keys a signed zone would be broken: they are told of by a poke.
-        let Some(extras) = surroundings.dns.extras() else { return };
-        let snapshot = surroundings.board.snapshot();
-        let mut services = views::services(&surroundings.world, &self.all_served());
-        let policies = surroundings.world.traffic();
+        let Some(extras) = context.dns.extras() else { return };
+        let snapshot = context.board.snapshot();
+        let mut services = views::services(&context.world, &self.all_served());
+        let policies = context.world.traffic();
         let clusters = views::clusters(&snapshot);
         let own: Vec<String> = state.zones.iter().map(|zone| zone.origin.clone()).collect();
-        let targets = probed::of(&surroundings.world, &services, &clusters, &policies, &own);
-        let others = state.probed.tell(&surroundings.probers, targets, &clusters);
+        let targets = probed::of(&context.world, &services, &clusters, &policies, &own);
+        let others = state.probed.tell(&context.probers, targets, &clusters);
         // What a drill takes, and what there would be without it.
-        let loss = surroundings.drills.loss();
+        let loss = context.drills.loss();
         let whole = loss.as_ref().map(|loss| loss.unharmed(&services, &clusters));
         if let Some(loss) = &loss {
             loss.services(&mut services);
         }
-        let places = state.places(surroundings);
+        let places = state.places(context);
         let now_ms = clock::unix_ms();
         let latency = {
             let mut latency = self.0.latency.lock();
@@ -167,10 +167,10 @@ impl Traffic {
             Some(zones(&TrafficInput { services, clusters, ..input(epoch) }).zones)
         };
         let without = otherwise(0).map(|zones| without_serials(&zones));
-        let mut decision = zones(&input(surroundings.epochs.current()));
+        let mut decision = zones(&input(context.epochs.current()));
         state.next_ms = decision.next_ms;
         let located = wire::is_located(&decision.zones);
-        let begun = self.0.leaving.lock().has_begun();
+        let begun = self.0.drains.lock().has_begun();
         let same = without_serials(&decision.zones) == without_serials(&state.zones)
             && state
                 .published
@@ -183,7 +183,7 @@ impl Traffic {
         let same = same && epoch == above;
         if !begun || !same {
             // An API that hangs must not hold up what else is done here, nor the next answer once it is back.
-            epoch = surroundings.epochs.next_above(above, EPOCH_WAIT).await;
+            epoch = context.epochs.next_above(above, EPOCH_WAIT).await;
             if epoch <= above {
                 tracing::warn!(epoch, above, "no new epoch for the zones: again soon");
                 state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
@@ -192,7 +192,7 @@ impl Traffic {
             decision = zones(&input(epoch));
             let update = |epoch, zones: &[Zone]| {
                 let mut dressed: Vec<v1::Zone> = zones.iter().map(wire::zone).collect();
-                surroundings.dns.dress(&extras, &format!("{}.", settings.zone), epoch, &mut dressed);
+                context.dns.dress(&extras, &format!("{}.", settings.zone), epoch, &mut dressed);
                 v1::ZoneUpdate {
                     epoch,
                     incarnation: settings.incarnation.clone(),
@@ -211,7 +211,7 @@ impl Traffic {
             published.withdrawn = wire::withdrawn_origins(&mut state.kept.origins, &published.zones, &extras);
             if without.is_some() {
                 // A drill without a way back for those who lose the hub is none that may be published.
-                let later = surroundings.epochs.next_above(epoch, EPOCH_WAIT).await;
+                let later = context.epochs.next_above(epoch, EPOCH_WAIT).await;
                 if later <= epoch {
                     tracing::warn!(epoch, "no new epoch for the zones without the drill: again soon");
                     state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
@@ -220,9 +220,9 @@ impl Traffic {
                 published.otherwise = otherwise(later).map(|zones| Box::new(update(later, &zones)));
                 published.lease_ms = LEASE_MS;
             }
-            surroundings.zones.publish(published);
+            context.zones.publish(published);
             state.otherwise = without;
-            self.0.leaving.lock().note_published(
+            self.0.drains.lock().note_published(
                 &state.kept.memory.answers,
                 &decision.memory.answers,
                 epoch,

@@ -3,11 +3,11 @@
 //! - `driver` decides whenever poked, and at the moment that the last decision named.
 //! - `views` makes the inputs from what is observed; `wire` the messages; `kept` is the file that survives a restart.
 //! - `probed` says what is probed, and tells the probers.
-//! - `leaving` knows when a cluster has been left by its users; `status` tells the policies, and removes switches that expired.
+//! - `drain` knows when a cluster has been left by its users; `status` tells the policies, and removes switches that expired.
 
+mod drain;
 mod driver;
 mod kept;
-mod leaving;
 mod probed;
 mod status;
 mod views;
@@ -36,8 +36,8 @@ use crate::epoch::Epochs;
 use crate::hub::zones::Zones;
 use crate::observe::{Key, World};
 
+use drain::DrainTracker;
 pub use kept::Keeping;
-use leaving::Leaving;
 pub(crate) use probed::Probers;
 
 /// What the probers' quorum says, by cluster and Service.
@@ -65,7 +65,7 @@ struct Inner {
     above: AtomicU64,
     // A decision waits to be told to the API.
     published: Notify,
-    leaving: Mutex<Leaving>,
+    drains: Mutex<DrainTracker>,
     last: Mutex<Option<Arc<Published>>>,
     latency: Mutex<Latency>,
     served: Mutex<Arc<AllServed>>,
@@ -85,7 +85,7 @@ pub(crate) struct Published {
 }
 
 /// What the driver reads, and whom it tells.
-pub(crate) struct Surroundings {
+pub(crate) struct TrafficContext {
     pub(crate) settings: Settings,
     pub(crate) world: World,
     pub(crate) board: Board,
@@ -104,7 +104,7 @@ impl Traffic {
             poke: Notify::new(),
             above: AtomicU64::new(0),
             published: Notify::new(),
-            leaving: Mutex::default(),
+            drains: Mutex::default(),
             last: Mutex::default(),
             latency: Mutex::default(),
             served: Mutex::default(),

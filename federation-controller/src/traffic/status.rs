@@ -8,7 +8,7 @@ use federation_core::api::{API_VERSION, ClientRegionsStatus, TrafficPolicy, Traf
 use federation_core::traffic::Places;
 use federation_runtime::clock;
 
-use super::{Published, Surroundings};
+use super::{Published, TrafficContext};
 
 /// What each object was told last.
 #[derive(Default)]
@@ -19,7 +19,7 @@ pub(super) struct Told {
 
 impl Told {
     /// Tells each TrafficPolicy what is answered for it now.
-    pub(super) async fn policies(&mut self, surroundings: &Surroundings, last: &Published) {
+    pub(super) async fn policies(&mut self, context: &TrafficContext, last: &Published) {
         let Published { decision, policies, .. } = last;
         for policy in policies.iter() {
             let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
@@ -45,7 +45,7 @@ impl Told {
             }
             status.epoch = Some(last.epoch);
             let collection = format!("/apis/{API_VERSION}/namespaces/{namespace}/trafficpolicies");
-            match surroundings.writer.put_status(&collection, policy.name(), &json!(status)).await {
+            match context.writer.put_status(&collection, policy.name(), &json!(status)).await {
                 Ok(()) => {
                     self.policies.insert(name, status);
                 }
@@ -64,8 +64,8 @@ impl Told {
     }
 
     /// Tells each ClientRegions what of it is used.
-    pub(super) async fn regions(&mut self, surroundings: &Surroundings, places: &Places) {
-        let objects = surroundings.world.client_regions();
+    pub(super) async fn regions(&mut self, context: &TrafficContext, places: &Places) {
+        let objects = context.world.client_regions();
         for object in objects.iter() {
             let ours = |prefix: &&String| {
                 let region = prefix.parse().ok().and_then(|prefix| places.prefixes.get(&prefix));
@@ -83,7 +83,7 @@ impl Told {
                 continue;
             }
             let collection = format!("/apis/{API_VERSION}/clientregions");
-            match surroundings.writer.put_status(&collection, object.name(), &json!(status)).await {
+            match context.writer.put_status(&collection, object.name(), &json!(status)).await {
                 Ok(()) => {
                     self.regions.insert(object.name().to_owned(), status);
                 }
@@ -97,9 +97,9 @@ impl Told {
 }
 
 /// Removes switches that ended by themselves. Whoever changes the policy at the same time wins; the next round finds them again.
-pub(super) async fn clean_overrides(surroundings: &Surroundings) {
+pub(super) async fn clean_overrides(context: &TrafficContext) {
     let now_ms = clock::unix_ms();
-    for policy in surroundings.world.traffic().iter() {
+    for policy in context.world.traffic().iter() {
         let over: Map<String, Value> = policy
             .spec
             .overrides
@@ -117,7 +117,7 @@ pub(super) async fn clean_overrides(surroundings: &Surroundings) {
             "metadata": {"resourceVersion": policy.metadata.resource_version},
             "spec": {"overrides": over},
         });
-        match surroundings.writer.merge(&collection, policy.name(), patch).await {
+        match context.writer.merge(&collection, policy.name(), patch).await {
             Ok(()) => tracing::info!(
                 namespace,
                 policy = policy.name(),
