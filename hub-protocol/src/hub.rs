@@ -326,6 +326,13 @@ impl Session {
         Some(PendingWithdrawal { uid: &removal.uid, how })
     }
 
+    /// Whether the agent may have given a copy up already: that is asked of it, on whichever stream, and it has neither answered nor listed the
+    /// copy since.
+    pub fn may_be_gone(&self, key: &Key, uid: &str) -> bool {
+        let asked = self.removals.get(key).is_some_and(|removal| removal.uid == uid);
+        asked && self.claim(key).is_none_or(|item| item.uid != uid)
+    }
+
     /// Sends an Event that was posted to the federation. Kept while the agent is away, up to the backlog.
     pub fn deliver_event(&mut self, _now: u64, event: v1::DeliverEvent) {
         if self.deliveries.len() >= self.config.event_backlog {

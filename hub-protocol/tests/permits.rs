@@ -135,8 +135,10 @@ fn a_freeze_voids_permits_that_are_on_their_way() {
     lapsed(&mut session);
     sent(&mut session);
     session.request_removal(1, key(), "u".into(), 7, permit(7));
+    assert!(session.may_be_gone(&key(), "u") && !session.may_be_gone(&key(), "another's"));
     session.void_permits(8);
     assert_eq!((lapsed(&mut session), removals(&mut session)), (vec![key()], vec![]));
+    assert!(session.may_be_gone(&key(), "u"), "it may have been done before the freeze");
     assert_eq!(beats(&mut session, 1).1, 8, "the agent is told, too");
     // Whoever asked before the freeze and comes late.
     session.request_removal(1, key(), "u".into(), 7, permit(7));

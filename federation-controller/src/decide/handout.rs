@@ -70,7 +70,7 @@ impl Reconciler {
                         lease_ms: decision.lease_ms(),
                     };
                     // What it said is of a copy that may be gone by now; of this one it tells anew.
-                    if self.sessions.is_removing(&target.name, &desired.key, &template.uid) {
+                    if self.sessions.may_be_gone(&target.name, &desired.key, &template.uid) {
                         self.world.age_report(key, &target.name);
                     }
                     self.sessions.desire(&target.name, desired);

@@ -141,6 +141,12 @@ impl Sessions {
         self.is_withdrawing(cluster, key, uid, Withdrawal::Removal)
     }
 
+    /// Whether the agent may have given the copy up already, by a permit that is good, or lapsed since, or by a release.
+    pub(crate) fn may_be_gone(&self, cluster: &str, key: &Key, uid: &str) -> bool {
+        let member = self.0.members.read().get(cluster).cloned();
+        member.is_some_and(|member| member.session.lock().may_be_gone(key, uid))
+    }
+
     /// Whether the copy is being released, and the agent has not answered yet.
     pub(crate) fn is_releasing(&self, cluster: &str, key: &Key, uid: &str) -> bool {
         self.is_withdrawing(cluster, key, uid, Withdrawal::Release)

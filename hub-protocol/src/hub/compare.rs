@@ -131,8 +131,7 @@ impl Session {
     /// Tells which copies that are to be removed the agent does not hold.
     fn report_unlisted(&mut self) {
         let lapsed = self.removals.iter().filter(|(_, removal)| removal.lapsed);
-        let unlisted =
-            lapsed.filter(|(key, removal)| self.claim(key).is_none_or(|item| item.uid != removal.uid));
+        let unlisted = lapsed.filter(|(key, removal)| self.may_be_gone(key, &removal.uid));
         let unlisted = unlisted.map(|(key, removal)| (key.clone(), removal.uid.clone()));
         let events: Vec<Event> = unlisted.map(|(key, uid)| Event::Unlisted { key, uid }).collect();
         self.events.extend(events);
