@@ -42,6 +42,8 @@ pub(crate) struct ZoneExtras {
     pub(crate) compact: u32,
     /// The keys are lost: the zone is left out, so that every dns-lb holds it as it was, signed with the keys that it has still.
     pub(crate) lost: bool,
+    /// When its DNSZone was made, seconds since 1970.
+    pub(crate) made: Option<i64>,
 }
 
 impl std::fmt::Debug for ZoneExtras {
@@ -81,9 +83,17 @@ impl Extras {
     pub(crate) fn dress(&self, apex: &str, zones: &mut Vec<v1::Zone>) -> BTreeMap<String, String> {
         let model = zones.iter().find(|zone| zone.origin == apex).cloned().unwrap_or_default();
         let mut refused = BTreeMap::new();
-        for origin in self.zones.keys() {
-            if let Err(why) = add(origin, apex, &model, zones) {
-                refused.insert(origin.trim_end_matches('.').to_owned(), why);
+        // Of two that lie within each other the older one is served: it may be signed, and its DS be known.
+        let mut origins: Vec<(&String, Option<i64>)> =
+            self.zones.iter().map(|(origin, extras)| (origin, extras.made)).collect();
+        origins.sort_by_key(|(origin, made)| (made.is_none(), *made, *origin));
+        let mut older: Vec<&String> = Vec::new();
+        for (origin, _) in origins {
+            match add(origin, apex, &older, &model, zones) {
+                Ok(()) => older.push(origin),
+                Err(why) => {
+                    refused.insert(origin.trim_end_matches('.').to_owned(), why);
+                }
             }
         }
         refused.extend(super::records::place(&self.records, apex, zones));
@@ -99,11 +109,17 @@ impl Extras {
     }
 }
 
-/// Has the zone `origin` among `zones`. It is served as `model` is.
+/// Has the zone `origin` among `zones`. It is served as `model` is. `older` are those of DNSZones that are served.
 ///
 /// # Errors
 /// In words, when other zones answer for its names.
-fn add(origin: &str, apex: &str, model: &v1::Zone, zones: &mut Vec<v1::Zone>) -> Result<(), String> {
+fn add(
+    origin: &str,
+    apex: &str,
+    older: &[&String],
+    model: &v1::Zone,
+    zones: &mut Vec<v1::Zone>,
+) -> Result<(), String> {
     if zones.iter().any(|zone| zone.origin == *origin) {
         return Ok(());
     }
@@ -115,6 +131,9 @@ fn add(origin: &str, apex: &str, model: &v1::Zone, zones: &mut Vec<v1::Zone>) ->
     }
     if within(apex, origin) {
         return Err(format!("it lies around {apex}, which the federation answers for"));
+    }
+    if let Some(inside) = older.iter().find(|older| within(older, origin)) {
+        return Err(format!("the zone {inside} lies within it, and its DNSZone is older"));
     }
     // The names of a region, which a cluster that joined has brought: they do not take the zone away, but stand in it.
     let (inside, others) = std::mem::take(zones).into_iter().partition(|zone| within(&zone.origin, origin));
@@ -172,5 +191,26 @@ mod tests {
         let which: Vec<&str> = refused.keys().map(String::as_str).collect();
         assert_eq!(which, ["a.fed.example.test", "example.test", long.trim_end_matches('.')]);
         assert_eq!(zones.len(), 2);
+    }
+
+    #[test]
+    fn of_two_zones_of_ones_own_within_each_other_the_older_one_is_served() {
+        let (outer, inner) = ("asia.example.test.", "fed.svc.asia.example.test.");
+        for (outer_made, inner_made, refused) in
+            [(Some(1), Some(2), inner), (Some(2), Some(1), outer), (None, Some(9), outer)]
+        {
+            let made = |made| ZoneExtras { validity: 60, made, ..ZoneExtras::default() };
+            let own = [(outer.to_owned(), made(outer_made)), (inner.to_owned(), made(inner_made))];
+            let extras = Extras { zones: own.into(), ..Extras::default() };
+            let mut zones = vec![zone("fed.example.test.", &["web"]), zone(inner, &["web.shop"])];
+            let told = extras.dress("fed.example.test.", &mut zones);
+            assert_eq!(told.keys().collect::<Vec<_>>(), [refused.trim_end_matches('.')], "{told:?}");
+            assert_eq!(zones.len(), 2, "the names of the region stand in one of them");
+            assert!(
+                zones[1].origin != refused
+                    && zones[1].signature_validity == 60
+                    && zones[1].records.len() == 1
+            );
+        }
     }
 }

@@ -186,7 +186,8 @@ impl Dns {
         for name in names {
             let Some(zone) = objects.zones.get(&name) else { continue };
             let origin = format!("{name}.");
-            let mut of_zone = ZoneExtras::default();
+            let made = zone.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second());
+            let mut of_zone = ZoneExtras { made, ..ZoneExtras::default() };
             if let Some(dnssec) = zone.spec.dnssec.clone().filter(|dnssec| dnssec.enabled) {
                 let had_keys = zone.status.as_ref().is_some_and(|status| !status.keys.is_empty());
                 let wrong = self.keys(client, &name, &dnssec, had_keys, &mut objects.kept).await.err();
