@@ -127,9 +127,11 @@ impl World {
         let store = self.store.0.lock();
         let service = store.data.objects.get(SERVICE)?;
         let uid = service.pointer("/metadata/uid")?.as_str()?;
+        let placed = users::placed(&store, SERVICE);
         let works: BTreeSet<&str> = self
             .sites
             .iter()
+            .filter(|site| placed.contains(&site.name))
             .filter(|site| site.member.copies.values().any(|copy| copy.uid == uid) && serves(site, self.now))
             .map(|site| site.address.as_str())
             .collect();

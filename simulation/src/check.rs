@@ -36,8 +36,9 @@ pub(crate) struct Checks {
     permits: BTreeSet<(String, String, u64)>,
     /// Templates whose users asked for the copies to go.
     deleted: BTreeSet<String>,
-    /// Templates whose users left the copies to the members' own users, who take them away.
-    orphaned: BTreeSet<String>,
+    /// Templates of which copies went in this step because their users deleted them, or were released to the members' own users, who take them
+    /// away at once.
+    given_up: BTreeSet<String>,
     /// Clusters that a policy left out at some time.
     excluded: BTreeSet<String>,
     /// Newest (epoch, generation) that was applied, by cluster and object.
@@ -73,10 +74,15 @@ impl Checks {
         self.deleted.insert(uid.to_owned());
     }
 
-    /// A user deleted a template and left its copies where they are: what becomes of them is no doing of the federation's, also when the store
-    /// is restored from before that.
-    pub(crate) fn user_orphans(&mut self, uid: &str) {
-        self.orphaned.insert(uid.to_owned());
+    /// A step begins.
+    pub(crate) fn begin_step(&mut self) {
+        self.given_up.clear();
+    }
+
+    /// A copy is released: what becomes of it is no doing of the federation's.
+    pub(crate) fn releases(&mut self, now: u64, cluster: &str, key: &Key, uid: &str) {
+        self.note(now, || format!("{cluster}: {key} {uid} is released"));
+        self.given_up.insert(uid.to_owned());
     }
 
     /// A policy leaves a cluster out.
@@ -95,9 +101,10 @@ impl Checks {
         }
     }
 
-    /// The last ready pods of a workload go.
+    /// The last ready pods of a workload go. What its users asked for in the time before the store was restored may still be carried out; all else
+    /// is to be kept, also of a template that is back.
     pub(crate) fn last_ready_goes(&self, uid: &str, pods: usize) -> Result<(), Violation> {
-        if self.deleted.contains(uid) || self.orphaned.contains(uid) {
+        if self.given_up.contains(uid) {
             return Ok(());
         }
         Err(Violation(format!("the last of {pods} ready pods of uid {uid} went before others were ready")))
@@ -122,6 +129,9 @@ impl Checks {
             return Err(Violation(format!(
                 "{cluster}: {key} of uid {uid} is removed, and nobody asked for that"
             )));
+        }
+        if self.deleted.contains(uid) {
+            self.given_up.insert(uid.to_owned());
         }
         Ok(())
     }

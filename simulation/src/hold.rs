@@ -6,12 +6,13 @@ use crate::users::{SOLO, WEB, WORKER};
 use crate::world::World;
 
 impl World {
-    /// Uids of the workloads that may run anywhere, unless their users deleted them.
-    pub(crate) fn workloads(&self) -> [Option<String>; 2] {
+    /// Names and uids of the workloads that may run anywhere, unless their users deleted them.
+    pub(crate) fn workloads(&self) -> [(&'static str, Option<String>); 2] {
         let store = self.store.0.lock();
-        [WEB, WORKER].map(|path| {
-            let workload = store.data.objects.get(path).filter(|_| !store.is_deleting(path))?;
-            workload.pointer("/metadata/uid")?.as_str().map(str::to_owned)
+        [("web", WEB), ("worker", WORKER)].map(|(name, path)| {
+            let workload = store.data.objects.get(path).filter(|_| !store.is_deleting(path));
+            let uid = workload.and_then(|workload| workload.pointer("/metadata/uid")?.as_str());
+            (name, uid.map(str::to_owned))
         })
     }
 
@@ -37,10 +38,11 @@ impl World {
     }
 
     /// The last ready pods of a workload do not go before others are ready, as far as the hub knew of them: pods that became ready since are
-    /// not missed. They do not fail by themselves.
-    pub(crate) fn stay_ready(&self, uid: &str, before: &[usize]) -> Result<(), Violation> {
+    /// not missed. They do not fail by themselves. Those of a namesake count, too: a template that is back since the store was restored takes them
+    /// over, one member after the other.
+    pub(crate) fn stay_ready(&self, name: &str, uid: &str, before: &[usize]) -> Result<(), Violation> {
         let total: usize = before.iter().sum();
-        if total == 0 || self.ready(Some(uid)).iter().any(|ready| *ready > 0) {
+        if total == 0 || self.sites.iter().any(|site| site.member.endpoints(name, self.now) > 0) {
             return Ok(());
         }
         let missed = before.iter().enumerate().filter(|(_, ready)| **ready > 0).any(|(index, _)| {

@@ -133,7 +133,7 @@ impl Site {
                 self.delete(key, &found, epoch, around)?;
             } else {
                 // Whose it is now takes it away at once: it is in nobody's way afterwards.
-                around.checks.note(around.now, || format!("{}: {key} {uid} is released", self.name));
+                around.checks.releases(around.now, &self.name, key, uid);
                 self.member.remove(around.now, key, around.dice);
             }
         }

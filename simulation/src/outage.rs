@@ -208,17 +208,21 @@ impl World {
         }
     }
 
-    /// Who took something over runs it as long as what was lost is, or others run it all in its place: a hub that is back hears one survivor
+    /// Replicas that users want of a workload.
+    fn replicas(&self, uid: &str) -> Option<i64> {
+        let store = self.store.0.lock();
+        let mut objects = store.data.objects.values();
+        let template = objects.find(|object| object.pointer("/metadata/uid").is_some_and(|of| of == uid))?;
+        template.pointer("/spec/replicas")?.as_i64()
+    }
+
+    /// Who took something over runs it as long as what was lost is, or the others run all of it without that: a hub that is back hears one survivor
     /// after the other.
     fn keep_floors(&self, lost: usize, floors: &mut Floors) -> Result<(), Violation> {
-        let mut together: BTreeMap<String, i64> = BTreeMap::new();
-        for ((_, uid), (floor, _)) in floors.iter() {
-            *together.entry(uid.clone()).or_default() += floor;
-        }
         let replaced = |uid: &str| {
             let ready = self.ready(Some(uid)).into_iter().enumerate();
             let ready: usize = ready.filter(|(index, _)| *index != lost).map(|(_, ready)| ready).sum();
-            ready as i64 >= together[uid]
+            self.replicas(uid).is_some_and(|wanted| ready as i64 >= wanted)
         };
         for ((index, uid), (floor, reached)) in floors {
             let site = &self.sites[*index];

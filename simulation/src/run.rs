@@ -8,11 +8,6 @@ use parking_lot::Mutex;
 
 use crate::{Bug, Story, Tally, Violation, World};
 
-/// What is known and not mended yet: see docs/adr/0015-simulation.md.
-const OPEN: [&str; 1] = ["it leaves c"];
-/// What is open may not become more than one world in so many.
-const OPEN_AT_MOST: u64 = 2_000;
-
 /// Which world it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Case {
@@ -42,15 +37,6 @@ pub struct Outcome {
     pub failed: Vec<(u64, Violation)>,
     /// The lowest of those after which the rest was left.
     enough: Option<(u64, Violation)>,
-}
-
-impl Outcome {
-    /// Whether what failed is open, and not more than it was.
-    pub fn is_known(&self) -> bool {
-        let open = |violation: &Violation| OPEN.iter().any(|known| violation.0.contains(known));
-        self.failed.iter().all(|(_, violation)| open(violation))
-            && self.failed.len() as u64 <= self.seeds / OPEN_AT_MOST
-    }
 }
 
 /// What becomes of the rest when a seed fails.

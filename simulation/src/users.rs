@@ -1,5 +1,7 @@
 //! Users of the API: what they make, change and delete, and what the operator says of clusters.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::check::Checks;
@@ -190,8 +192,8 @@ fn write_configmap(store: &mut Store, path: &str, checks: &mut Checks, dice: &mu
 fn delete(store: &mut Store, path: &str, checks: &mut Checks, dice: &mut Dice) {
     let orphan = dice.chance(300);
     let uid = store.data.objects.get(path).and_then(|object| object.pointer("/metadata/uid"));
-    if let Some(uid) = uid.and_then(Value::as_str).filter(|_| !store.is_deleting(path)) {
-        if orphan { checks.user_orphans(uid) } else { checks.user_deletes(uid) }
+    if let Some(uid) = uid.and_then(Value::as_str).filter(|_| !orphan && !store.is_deleting(path)) {
+        checks.user_deletes(uid);
     }
     store.delete(path, if orphan { "Orphan" } else { "Background" });
 }
@@ -204,6 +206,14 @@ pub(crate) fn wanted(object: &Value) -> (Option<&Value>, Option<&Value>) {
 /// Makes the Deployment web anew.
 pub(crate) fn remake(store: &mut Store) {
     store.create(WEB, deployment("web", 3));
+}
+
+/// The clusters that a template is decided to be in.
+pub(crate) fn placed(store: &Store, path: &str) -> BTreeSet<String> {
+    let placement = store.data.objects.get(&placement_of(path));
+    let clusters = placement.and_then(|placement| placement.pointer("/spec/clusters")?.as_array());
+    let names = clusters.into_iter().flatten().filter_map(|target| target.get("name")?.as_str());
+    names.map(str::to_owned).collect()
 }
 
 /// The path of a template's Placement.

@@ -248,11 +248,8 @@ impl World {
             })
             .collect();
         // A stray, as a restored store leaves them, is nowhere where users are sent.
-        let placed = self.store.0.lock().data.objects.get(&users::placement_of(users::SERVICE)).cloned();
-        let is_placed = |site: &&Site| {
-            let clusters = placed.as_ref().and_then(|placed| placed.pointer("/spec/clusters")?.as_array());
-            clusters.is_some_and(|clusters| clusters.iter().any(|target| target["name"] == *site.name))
-        };
+        let placed = users::placed(&self.store.0.lock(), users::SERVICE);
+        let is_placed = |site: &&Site| placed.contains(&site.name);
         let working = self.sites.iter().filter(is_placed).filter(|site| serves(site, self.now)).count();
         if answered.is_empty() || working < 2 {
             return Ok(());
@@ -300,6 +297,7 @@ impl World {
     pub(crate) fn step(&mut self, by: u64) -> Result<(), Violation> {
         self.now += by;
         let now = self.now;
+        self.checks.begin_step();
         let reach: Vec<bool> = self.sites.iter().map(|site| serves(site, now)).collect();
         let names = self.names.clone();
         let reaches = |net: &Net, from: Node, cluster: &str| {
@@ -319,7 +317,7 @@ impl World {
         self.watch_freeze();
         self.speak()?;
         let workloads = self.workloads();
-        let ready = workloads.each_ref().map(|uid| self.ready(uid.as_deref()));
+        let ready = workloads.each_ref().map(|(_, uid)| self.ready(uid.as_deref()));
         for index in 0..self.sites.len() {
             let open = self.net.is_open(Node::Hub, Node::Site(index), now);
             let net = &self.net;
@@ -344,9 +342,9 @@ impl World {
                 }
             }
         }
-        for (uid, before) in workloads.iter().zip(&ready) {
+        for ((name, uid), before) in workloads.iter().zip(&ready) {
             if let Some(uid) = uid {
-                self.stay_ready(uid, before)?;
+                self.stay_ready(name, uid, before)?;
             }
         }
         for index in 0..self.servers.len() {
