@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// Writes docs/COMPATIBILITY.md.
     #[arg(long)]
     write: bool,
+    /// Prints the differences that a rule is needed for; `*` for anything.
+    #[arg(long, value_name = "RULE")]
+    show: Option<String>,
     /// Another kube-apiserver than the one of the kit.
     #[arg(long, value_name = "PROGRAM")]
     kube_apiserver: Option<PathBuf>,
@@ -47,7 +50,13 @@ pub(crate) struct Options {
 
 /// Compares with the kit's server and what is built.
 pub(crate) fn check() -> Result<()> {
-    run(&Options { filter: String::new(), write: false, kube_apiserver: None, federation_apiserver: None })
+    run(&Options {
+        filter: String::new(),
+        write: false,
+        show: None,
+        kube_apiserver: None,
+        federation_apiserver: None,
+    })
 }
 
 /// Compares.
@@ -68,8 +77,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let kit = Kit::ensure()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let found = runtime.block_on(compare(&kit, &own, options.kube_apiserver.as_deref(), &chosen))?;
-    let judged = rules.judge(&found);
-    for difference in &judged.unlisted {
+    let judged = rules.judge(&found, options.show.as_deref());
+    for difference in judged.shown.iter().chain(&judged.unlisted) {
         println!("{difference}");
     }
     let requests: usize = chosen.iter().map(|case| case.steps.len()).sum();

@@ -38,6 +38,8 @@ pub(super) struct Rules(pub(super) Vec<Rule>);
 pub(super) struct Judged<'a> {
     /// How often each rule was needed.
     pub(super) used: Vec<usize>,
+    /// What the rule whose name was asked for is needed for.
+    pub(super) shown: Vec<&'a Difference>,
     pub(super) unlisted: Vec<&'a Difference>,
 }
 
@@ -56,12 +58,17 @@ impl Rules {
         Ok(Self(rules))
     }
 
-    /// The first rule that fits counts.
-    pub(super) fn judge<'a>(&self, differences: &'a [Difference]) -> Judged<'a> {
-        let mut judged = Judged { used: vec![0; self.0.len()], unlisted: Vec::new() };
+    /// The first rule that fits counts. What the rule `shown` is needed for is kept.
+    pub(super) fn judge<'a>(&self, differences: &'a [Difference], shown: Option<&str>) -> Judged<'a> {
+        let mut judged = Judged { used: vec![0; self.0.len()], shown: Vec::new(), unlisted: Vec::new() };
         for difference in differences {
             match self.0.iter().position(|rule| rule.fits(difference)) {
-                Some(place) => judged.used[place] += 1,
+                Some(place) => {
+                    judged.used[place] += 1;
+                    if shown.is_some_and(|name| matches(name, &self.0[place].name)) {
+                        judged.shown.push(difference);
+                    }
+                }
                 None => judged.unlisted.push(difference),
             }
         }
