@@ -88,7 +88,7 @@ fn group_discovery(core: bool, version: &str, served: &Served) -> Value {
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
-            json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
+            json!({"metadata": {"name": group}, "versions": versions})
         })
         .collect();
     json!({

@@ -13,6 +13,8 @@ use crate::{
 };
 
 pub(crate) const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+const TIMES: [&str; 2] =
+    ["io.k8s.apimachinery.pkg.apis.meta.v1.Time", "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime"];
 /// Objects nest less deep than this; a schema that refers to itself does not.
 const DEPTH_MAX: usize = 64;
 
@@ -29,7 +31,57 @@ impl Schemas {
     /// Brings an object of a kind into its canonical form: what its schema does not know goes. Objects of unknown kinds stay as they are.
     pub fn canonicalise(&self, group: &str, version: &str, kind: &str, object: &mut Value, empties: Empties) {
         if let Some(schema) = self.of_kind(group, version, kind) {
+            if empties == Empties::Omitted {
+                self.add_spec(schema, object);
+            }
             self.canonical(schema, object, empties, 0);
+            if kind == "Event" && empties == Empties::Omitted {
+                self.add_times(schema, object);
+            }
+        }
+    }
+
+    /// In Go the spec of a kind is a struct, which is there in any case.
+    fn add_spec(&self, schema: &Value, object: &mut Value) {
+        let Some(spec) = self.resolve(schema).pointer("/properties/spec") else { return };
+        let is_struct = self.resolve(spec).get("properties").is_some();
+        if is_struct && object.is_object() && object["spec"].is_null() {
+            object["spec"] = Value::Object(serde_json::Map::new());
+        }
+    }
+
+    /// What Go's types have in any case within the member `key`: times that are no pointers, `null` if they are not set, and the metadata of
+    /// templates.
+    fn complete(&self, key: &str, schema: &Value, value: &mut Value) {
+        match key {
+            "conditions" => {
+                let Some(items) = self.resolve(schema).get("items") else { return };
+                for item in value.as_array_mut().into_iter().flatten() {
+                    self.add_times(items, item);
+                }
+            }
+            "running" | "terminated" | "series" | "attachError" | "detachError" => {
+                self.add_times(schema, value);
+            }
+            "template" | "jobTemplate" | "volumeClaimTemplate" => {
+                if let Some(template) = value.as_object_mut()
+                    && !template.contains_key("metadata")
+                    && self.resolve(schema).pointer("/properties/metadata").is_some()
+                {
+                    template.insert("metadata".into(), Value::Object(serde_json::Map::new()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn add_times(&self, schema: &Value, value: &mut Value) {
+        let properties = self.resolve(schema).get("properties").and_then(Value::as_object);
+        let (Some(properties), Some(members)) = (properties, value.as_object_mut()) else { return };
+        for (name, property) in properties {
+            if reference(property).is_some_and(|kind| TIMES.contains(&kind)) && !members.contains_key(name) {
+                members.insert(name.clone(), Value::Null);
+            }
         }
     }
 
@@ -55,8 +107,18 @@ impl Schemas {
                     None => open || is_embedded(schema, key),
                 });
                 for (key, value) in object.iter_mut() {
+                    // A text in a map that is null is Go's empty one.
+                    if value.is_null()
+                        && inner(key).is_none()
+                        && additional.is_some_and(|inner| self.resolve(inner)["type"] == "string")
+                    {
+                        *value = "".into();
+                    }
                     if let Some(inner) = inner(key).or(additional) {
                         self.canonical(inner, value, empties, depth + 1);
+                        if empties == Empties::Omitted {
+                            self.complete(key, inner, value);
+                        }
                     }
                 }
                 if empties == Empties::Omitted {
@@ -138,6 +200,48 @@ mod tests {
         let mut thing = json!({"value": null, "mode": null, "name": null, "more": null});
         schemas.canonicalise("a.example", "v1", "Thing", &mut thing, Empties::Kept);
         assert_eq!(thing, json!({"value": null, "mode": null}));
+    }
+
+    #[test]
+    fn what_go_cannot_leave_out_is_there() {
+        let mut map =
+            json!({"metadata": {"labels": {"a": null}}, "data": {"k": null}, "binaryData": {"k": null}});
+        Schemas::builtin().canonicalise("", "v1", "ConfigMap", &mut map, Empties::Omitted);
+        assert_eq!(
+            map,
+            json!({"metadata": {"labels": {"a": ""}}, "data": {"k": ""}, "binaryData": {"k": ""}})
+        );
+        let mut lease = json!({"metadata": {"name": "a"}});
+        Schemas::builtin().canonicalise("coordination.k8s.io", "v1", "Lease", &mut lease, Empties::Omitted);
+        assert_eq!(lease, json!({"metadata": {"name": "a"}, "spec": {}}));
+    }
+
+    #[test]
+    fn times_that_go_cannot_leave_out_are_null() {
+        let mut pod = json!({"status": {
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [{"name": "a", "state": {"running": {}, "waiting": {}}}],
+            "startTime": null,
+        }});
+        Schemas::builtin().canonicalise("", "v1", "Pod", &mut pod, Empties::Omitted);
+        assert_eq!(
+            pod["status"],
+            json!({
+                "conditions": [
+                    {"type": "Ready", "status": "True", "lastProbeTime": null, "lastTransitionTime": null}
+                ],
+                "containerStatuses": [{"name": "a", "state": {"running": {"startedAt": null}, "waiting": {}}}],
+            })
+        );
+        let mut event = json!({"reason": "a", "eventTime": null});
+        Schemas::builtin().canonicalise("", "v1", "Event", &mut event, Empties::Omitted);
+        assert_eq!(
+            event,
+            json!({"reason": "a", "eventTime": null, "firstTimestamp": null, "lastTimestamp": null})
+        );
+        let mut job = json!({"spec": {"template": {"spec": {"containers": []}}}});
+        Schemas::builtin().canonicalise("batch", "v1", "Job", &mut job, Empties::Omitted);
+        assert_eq!(job["spec"]["template"]["metadata"], json!({}));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
         _ => access(call, &mut review).await?,
     };
     review["status"] = status;
-    object::metadata(&mut review)?.entry("creationTimestamp").or_insert(Value::Null);
+    object::metadata(&mut review)?;
     Ok(call.answer_value(StatusCode::CREATED, &review))
 }
 

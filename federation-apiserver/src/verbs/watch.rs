@@ -226,7 +226,7 @@ impl Stream {
     }
 
     fn bookmark(&mut self, revision: u64, initial_end: bool) -> Vec<u8> {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
