@@ -1,6 +1,6 @@
 //! JSON Patch (RFC 6902).
 
-use json_patch::{Patch, PatchErrorKind, PatchOperation};
+use json_patch::{AddOperation, Patch, PatchErrorKind, PatchOperation};
 use serde_json::Value;
 
 use super::PatchError;
@@ -28,7 +28,10 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
     // Each copy can double the document: without copies the result is bounded by document and patch.
     let relocates =
         |operation: &PatchOperation| matches!(operation, PatchOperation::Copy(_) | PatchOperation::Move(_));
-    if patch.0.iter().any(relocates) {
+    // The value at a name that an object does not have is null to kube-apiserver's library.
+    let asks_null =
+        |operation: &PatchOperation| matches!(operation, PatchOperation::Test(test) if test.value.is_null());
+    if patch.0.iter().any(|operation| relocates(operation) || asks_null(operation)) {
         return apply_stepwise(target, patch);
     }
     for operation in &patch.0 {
@@ -43,6 +46,19 @@ fn check_types(operation: &Value) -> Result<(), PatchError> {
     if operation.is_object() && texts.iter().all(|text| text.is_string() || text.is_null()) {
         return Ok(());
     }
+    if !operation.is_object() {
+        let found = match operation {
+            Value::Null => "null",
+            Value::Bool(_) => "bool",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(_) | Value::Object(_) => "array",
+        };
+        let wanted = "handlers.jsonPatchOp";
+        return Err(PatchError::Malformed(format!(
+            "error decoding patch: json: cannot unmarshal {found} into Go value of type {wanted}"
+        )));
+    }
     Err(PatchError::Malformed(format!(
         "an operation must be an object with op, path and from as texts: {operation}"
     )))
@@ -53,6 +69,15 @@ fn apply_stepwise(target: &mut Value, patch: Patch) -> Result<(), PatchError> {
     for operation in patch.0 {
         check_depth(&result, &operation)?;
         let copies = matches!(operation, PatchOperation::Copy(_));
+        let operation = match operation {
+            PatchOperation::Test(test) if test.value.is_null() && is_missing(&result, test.path.as_str()) => {
+                continue;
+            }
+            PatchOperation::Copy(copy) if is_missing(&result, copy.from.as_str()) => {
+                PatchOperation::Add(AddOperation { path: copy.path, value: Value::Null })
+            }
+            operation => operation,
+        };
         json_patch::patch(&mut result, &[operation]).map_err(|error| failed(&error))?;
         if copies && rough_size(&result) > MAX_RESULT_BYTES {
             return Err(PatchError::Failed(format!(
@@ -62,6 +87,12 @@ fn apply_stepwise(target: &mut Value, patch: Patch) -> Result<(), PatchError> {
     }
     *target = result;
     Ok(())
+}
+
+/// Whether a path names a member that its object, which is there, does not have.
+fn is_missing(document: &Value, path: &str) -> bool {
+    let parent = path.rsplit_once('/').and_then(|(parent, _)| document.pointer(parent));
+    parent.is_some_and(Value::is_object) && document.pointer(path).is_none()
 }
 
 /// Refuses an operation whose value would end deeper than [`MAX_DEPTH`].
@@ -156,6 +187,16 @@ mod tests {
         for nonsense in [json!({}), json!([7]), json!([{"op": 1, "path": "/a"}])] {
             assert!(matches!(apply(&mut object, &nonsense), Err(PatchError::Malformed(_))), "{nonsense}");
         }
+    }
+
+    #[test]
+    fn a_member_that_is_not_there_is_null() {
+        let mut object = json!({"a": {}});
+        apply(&mut object, &json!([{"op": "test", "path": "/a/b", "value": null}])).unwrap();
+        apply(&mut object, &json!([{"op": "copy", "from": "/c", "path": "/a/d"}])).unwrap();
+        assert_eq!(object, json!({"a": {"d": null}}));
+        let nowhere = json!([{"op": "test", "path": "/c/d", "value": null}]);
+        assert!(matches!(apply(&mut object, &nowhere), Err(PatchError::Failed(_))));
     }
 
     #[test]

@@ -35,13 +35,12 @@ enum Patch {
 pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
     update::check_subresource(call, "patch")?;
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
-    let patch = read(call)?;
+    let patch = read(call, &options)?;
     let body = String::from_utf8_lossy(&call.body).into_owned();
     call.check_duplicates(options.field_validation).map_err(|error| match &patch {
         Patch::Apply(_) => strictly_yaml(&error),
         _ => at_fault(call, &error, &body),
     })?;
-    check_options(call, &patch, &options)?;
     // A resourceVersion in the patch is the patcher's precondition: a conflict is his to resolve.
     let conditional = match &patch {
         Patch::Json(_) => false,
@@ -80,9 +79,13 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
             call.warnings.truncate(warned);
         }
         object::settle_namespace(&call.kind, &mut next, call.namespace())?;
+        if !matches!(patch, Patch::Apply(_)) {
+            update::check_named(call, &next)?;
+        }
         update::check_name(call, &mut next)?;
         let version = object::version(&next);
         if !version.is_empty() && version != current.revision.to_string() {
+            update::check_number(version)?;
             return Err(ApiError::stale(&call.resource(), call.name()));
         }
         check_uid(call, &patch, &next, &current.meta.uid)?;
@@ -103,19 +106,22 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
     Err(ApiError::stale(&call.resource(), call.name()))
 }
 
-fn read(call: &Call) -> Result<Patch, ApiError> {
+fn read(call: &Call, options: &WriteOptions) -> Result<Patch, ApiError> {
     let formats: &[&str] =
         if call.kind.built_in { &[JSON_PATCH, MERGE, STRATEGIC, APPLY] } else { &[JSON_PATCH, MERGE, APPLY] };
     let format = content_type(&call.headers).unwrap_or_default();
     if !formats.contains(&format.as_str()) {
         return Err(ApiError::unsupported_media_type(formats));
     }
+    check_options(call, format == APPLY, options)?;
     if format == APPLY {
         return yaml::parse(&call.body).map(Patch::Apply).map_err(|error| ApiError {
             message: format!("error decoding YAML: {}", error.message),
             ..error
         });
     }
+    // What is not there is missed before anybody looks at the patch.
+    call.current()?;
     let wrong = |error: String| ApiError::bad_request(format!("error decoding patch: {error}"));
     let value = decode::decode_json(&call.body).map_err(wrong)?;
     let wanted = if format == JSON_PATCH { "[]handlers.jsonPatchOp" } else { "map[string]interface {}" };
@@ -130,20 +136,16 @@ fn read(call: &Call) -> Result<Patch, ApiError> {
     }
 }
 
-fn check_options(call: &Call, patch: &Patch, options: &WriteOptions) -> Result<(), ApiError> {
+fn check_options(call: &Call, applies: bool, options: &WriteOptions) -> Result<(), ApiError> {
     let mut errors = Vec::new();
-    match patch {
-        Patch::Apply(_) if options.field_manager.is_none() => {
-            errors.push(FieldError::required(&FieldPath::new("fieldManager"), "is required for apply patch"));
-        }
-        Patch::Apply(_) => {}
-        _ if call.query.get("force").is_some() => {
-            errors.push(FieldError::forbidden(
-                &FieldPath::new("force"),
-                "may not be specified for non-apply patch",
-            ));
-        }
-        _ => {}
+    if applies && options.field_manager.is_none() {
+        errors.push(FieldError::required(&FieldPath::new("fieldManager"), "is required for apply patch"));
+    }
+    if !applies && call.query.get("force").is_some() {
+        errors.push(FieldError::forbidden(
+            &FieldPath::new("force"),
+            "may not be specified for non-apply patch",
+        ));
     }
     if errors.is_empty() {
         Ok(())
@@ -329,7 +331,8 @@ async fn create_by_apply(
 /// A patch of a Scale, for the scale subresource: JSON or merge.
 pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<Value, ApiError> {
     let mut next = old.clone();
-    match read(call)? {
+    let options = WriteOptions::parse(&call.query, "PatchOptions")?;
+    match read(call, &options)? {
         Patch::Json(operations) => {
             patch::json::apply(&mut next, &operations).map_err(|error| refuse(call, &error))?;
         }

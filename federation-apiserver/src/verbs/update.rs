@@ -117,7 +117,7 @@ fn check_versions(call: &Call, object: &Value, current: &Arc<Stored>, version: &
 }
 
 /// A version that is none is answered with 500 by kube-apiserver, not with 400.
-fn check_number(version: &str) -> Result<(), ApiError> {
+pub(super) fn check_number(version: &str) -> Result<(), ApiError> {
     match version.parse::<u64>() {
         Ok(_) => Ok(()),
         Err(_) => {
