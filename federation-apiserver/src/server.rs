@@ -542,7 +542,17 @@ where
         Err(_) if through => Format::JSON,
         chosen => chosen?,
     };
-    let format = Format { include: Include::parse(query.get("includeObject")), ..chosen };
+    // Told of what is there: what is not is missed first.
+    let unfit = if chosen.view == View::Metadata && matches!(verb, "get" | "list") && !through {
+        negotiate::check_metadata_view(&head.headers, &kind.go_type(), verb == "list").err()
+    } else {
+        None
+    };
+    let include = match chosen.view {
+        View::Table => Include::parse(query.get("includeObject"))?,
+        _ => Include::default(),
+    };
+    let format = Format { include, ..chosen };
     let body = if matches!(verb, "get" | "list" | "watch") { Bytes::new() } else { body::read(body).await? };
     let deprecation = match &kind.custom {
         Some(custom) => custom.deprecation.clone(),
@@ -570,5 +580,6 @@ where
         shown: false,
         now: Timestamp::now(),
     };
-    verbs::dispatch(call, &asked.head.method, verb).await
+    let response = verbs::dispatch(call, &asked.head.method, verb).await?;
+    unfit.map_or(Ok(response), Err)
 }

@@ -61,11 +61,17 @@ pub enum Include {
 
 impl Include {
     /// Reads the query parameter.
-    pub fn parse(value: Option<&str>) -> Self {
+    ///
+    /// # Errors
+    /// When it is none of the three, in Kubernetes' words.
+    pub fn parse(value: Option<&str>) -> Result<Self, ApiError> {
         match value {
-            Some("None") => Self::Nothing,
-            Some("Object") => Self::Object,
-            _ => Self::Metadata,
+            Some("None") => Ok(Self::Nothing),
+            Some("Object") => Ok(Self::Object),
+            None | Some("Metadata") => Ok(Self::Metadata),
+            Some(other) => Err(ApiError::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
+            ))),
         }
     }
 }
@@ -128,7 +134,7 @@ fn media_range(text: &str) -> Option<MediaRange> {
             range.parameters.push((name.trim().to_owned(), value.to_owned()));
         }
     }
-    (!range.kind.is_empty()).then_some(range)
+    range.kind.contains('/').then_some(range)
 }
 
 /// Which forms a kind can be written in.
@@ -150,7 +156,8 @@ pub fn choose(headers: &HeaderMap, pretty: Option<&str>, offered: Offered) -> Re
         return Ok(Format { pretty, ..Format::JSON });
     }
     let ranges = accept(headers);
-    if ranges.is_empty() {
+    let silent = headers.get_all(header::ACCEPT).iter().all(|value| value.as_bytes().trim_ascii().is_empty());
+    if silent {
         return Ok(Format { pretty, ..Format::JSON });
     }
     for range in &ranges {
@@ -178,6 +185,29 @@ pub fn choose(headers: &HeaderMap, pretty: Option<&str>, offered: Offered) -> Re
     Err(ApiError::not_acceptable(if offered.protobuf { &[JSON, YAML, PROTOBUF] } else { &[JSON, YAML] }))
 }
 
+/// Refuses the metadata of one object where a list is asked for, and that of a list where it is one object. `what` is the type that Go's
+/// message tells.
+///
+/// # Errors
+/// 406, in Kubernetes' words.
+pub fn check_metadata_view(headers: &HeaderMap, what: &str, is_list: bool) -> Result<(), ApiError> {
+    const ONE: &str = "PartialObjectMetadata";
+    const LIST: &str = "PartialObjectMetadataList";
+    let ranges = accept(headers);
+    let asked =
+        ranges.iter().find_map(|range| range.parameter("as").filter(|name| [ONE, LIST].contains(name)));
+    let message = match asked {
+        Some(ONE) if is_list => {
+            format!("you requested {ONE}, but the requested object is a list (*{what}List)")
+        }
+        Some(LIST) if !is_list => {
+            format!("you requested {LIST}, but the requested object is not a list (*{what})")
+        }
+        _ => return Ok(()),
+    };
+    Err(ApiError { message, ..ApiError::not_acceptable(&[]) })
+}
+
 /// Browsers and curl get indented JSON, as kube-apiserver gives them.
 fn is_for_people(headers: &HeaderMap) -> bool {
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -188,7 +218,9 @@ fn is_for_people(headers: &HeaderMap) -> bool {
 pub fn content_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or("?").trim();
     let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    // Parameters without a type are no media type, and nobody takes them.
+    // Parameters without a type, or without a value, are no media type, and nobody takes them.
+    let mut parameters = value.split(';').skip(1).map(str::trim).filter(|parameter| !parameter.is_empty());
+    let kind = if parameters.all(|parameter| parameter.contains('=')) { kind } else { "?".to_owned() };
     (!value.is_empty()).then_some(kind)
 }
 

@@ -48,13 +48,17 @@ impl Query {
         self.all(name).next().map(|_| self.flag(name))
     }
 
-    fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        let clamped =
-            |number: i128| i64::try_from(number).unwrap_or(if number < 0 { i64::MIN } else { i64::MAX });
+    /// A number; none if it is not given.
+    pub fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        use std::num::IntErrorKind::{NegOverflow, PosOverflow};
         self.get(name)
             .map(|text| {
-                text.parse::<i128>().map(clamped).map_err(|_| {
-                    ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+                text.parse::<i64>().map_err(|error| {
+                    let why = match error.kind() {
+                        PosOverflow | NegOverflow => "value out of range",
+                        _ => "invalid syntax",
+                    };
+                    ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
                 })
             })
             .transpose()
@@ -276,7 +280,7 @@ impl WriteOptions {
 
 /// Whether the only known value, `All`, was given.
 pub fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Vec<FieldError>) -> bool {
-    let values: Vec<_> = values.filter(|value| !value.is_empty()).collect();
+    let values: Vec<_> = values.collect();
     if values.iter().any(|value| *value != "All") {
         let mut error = FieldError::not_supported(&FieldPath::new("dryRun"), "", &["All"]);
         // All of them are one value: Go's list of texts.

@@ -10,7 +10,12 @@ use serde_json::{Value, json};
 use super::{Shared, health};
 use crate::{
     discovery,
-    http::{Body, body, negotiate::Format, query::Query, respond},
+    http::{
+        Body, body,
+        negotiate::{self, Format, Offered},
+        query::Query,
+        respond,
+    },
     openapi, version,
 };
 
@@ -26,11 +31,15 @@ pub(super) fn answer(
 ) -> Result<Response<Body>, ApiError> {
     let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { path };
     // Whoever asks for health gets it, by whatever method.
-    if let Some(response) = health::find(shared, trimmed, query) {
+    if let Some(response) = health::find(shared, path, query) {
         return Ok(response);
     }
     if head.method != Method::GET {
         return Err(ApiError::no_such_method());
+    }
+    if trimmed == "/version" {
+        let offered = Offered { protobuf: true, table: false };
+        negotiate::choose(&head.headers, None, offered)?;
     }
     let pretty = Format { pretty: true, ..Format::JSON };
     match trimmed {
@@ -49,6 +58,10 @@ pub(super) fn answer(
     }
     match discovery::find(trimmed, &head.headers, &shared.served()) {
         Some(mut document) => {
+            // Aggregated documents are chosen by what is accepted, and of the others JSON is what there is.
+            if document.content_type == negotiate::JSON {
+                negotiate::choose(&head.headers, None, Offered { protobuf: true, table: false })?;
+            }
             // Where the client has found this server, which is where it should come again.
             if let Some(place) = document.value.pointer_mut("/serverAddressByClientCIDRs/0/serverAddress") {
                 *place = Value::from(host(head));

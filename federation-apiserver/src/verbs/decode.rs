@@ -101,11 +101,13 @@ impl Call {
             Some(YAML) => yaml::parse(&self.body).map_err(Unreadable::Format),
             // Custom kinds have no protobuf form, but DeleteOptions and Scale do.
             Some(PROTOBUF) => {
-                kube_schema::protobuf::decode(&self.body).map(|(_, value)| value).map_err(|error| {
-                    Unreadable::Format(match error {
-                        kube_schema::protobuf::Error::Kind { .. } => unsupported(self.kind.built_in),
-                        other => ApiError::bad_request(other.to_string()),
-                    })
+                kube_schema::protobuf::decode(&self.body).map(|(_, value)| value).map_err(|error| match error
+                {
+                    kube_schema::protobuf::Error::Kind { .. } => {
+                        Unreadable::Format(unsupported(self.kind.built_in))
+                    }
+                    _ if !self.body.starts_with(b"k8s\0") => Unreadable::Text(NO_PROTOBUF.to_owned()),
+                    other => Unreadable::Format(ApiError::bad_request(other.to_string())),
                 })
             }
             Some(_) => Err(Unreadable::Format(unsupported(self.kind.built_in))),
@@ -286,6 +288,9 @@ enum Unreadable {
     /// It is no JSON.
     Text(String),
 }
+
+const NO_PROTOBUF: &str =
+    "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]";
 
 /// Where kube-apiserver registers its kinds, as its messages say.
 const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";

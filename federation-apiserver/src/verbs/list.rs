@@ -28,6 +28,8 @@ const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// The list goes on in the newest state: inconsistently, for whoever asks for that.
 const NEWEST: i64 = -1;
 
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+
 /// Where the next page starts, and in which snapshot.
 #[derive(Serialize, Deserialize)]
 struct Continue {
@@ -36,6 +38,27 @@ struct Continue {
     rv: i64,
     namespace: String,
     name: String,
+}
+
+impl Continue {
+    /// Reads a token, or says what is wrong with it as Go does.
+    fn read(token: &str) -> Result<Self, String> {
+        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| {
+            let at = match error {
+                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+                base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => {
+                    token.len().saturating_sub(token.len() % 4)
+                }
+            };
+            format!("illegal base64 data at input byte {at}")
+        })?;
+        let value = super::syntax::parsed(&bytes)?;
+        let version = value["v"].as_str().unwrap_or_default();
+        if version != TOKEN_VERSION {
+            return Err(format!("server does not recognize this encoded version {version:?}"));
+        }
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
 }
 
 /// Answers with the objects that the options choose.
@@ -180,7 +203,7 @@ fn page(
         && let Some(last) = items.last()
     {
         let next = Continue {
-            v: "meta.k8s.io/v1".to_owned(),
+            v: TOKEN_VERSION.to_owned(),
             rv: i64::try_from(snapshot.revision()).unwrap_or(i64::MAX),
             namespace: last.key.namespace.clone(),
             name: last.key.name.clone(),
@@ -195,15 +218,9 @@ fn page(
 async fn snapshot(call: &Call, options: &ListOptions) -> Result<(Snapshot, Option<Continue>), ApiError> {
     let storage = &call.shared.storage;
     if let Some(token) = &options.continuation {
-        let token: Continue = URL_SAFE_NO_PAD
-            .decode(token)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .ok_or_else(|| {
-                ApiError::bad_request(
-                    "invalid continue token: continue key is not valid: the server has not given it out",
-                )
-            })?;
+        let token = Continue::read(token).map_err(|why| {
+            ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+        })?;
         if token.rv == NEWEST {
             return Ok((storage.snapshot(), Some(token)));
         }

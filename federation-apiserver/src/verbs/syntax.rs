@@ -20,6 +20,9 @@ fn json_error(text: &[u8], error: &serde_json::Error) -> String {
         return "unexpected end of JSON input".to_owned();
     }
     let said = error.to_string();
+    if said.starts_with("recursion limit exceeded") {
+        return "exceeded max depth".to_owned();
+    }
     let Some(letter) = letter_at(text, error.line(), error.column()) else { return said };
     let place = match said.split(" at line ").next().unwrap_or_default() {
         "key must be a string" => "looking for beginning of object key string",

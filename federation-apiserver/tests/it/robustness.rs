@@ -111,15 +111,17 @@ async fn odd_requests_are_refused_without_a_panic() {
     let list = |query: &str| format!("{CONFIG_MAPS}?{query}");
     let labels = "a%20in%20(".to_owned() + &"b,".repeat(20_000) + "c)";
     let lists = [
-        (list("limit=18446744073709551615"), StatusCode::OK),
+        // Go's words for it are `value out of range`.
+        (list("limit=18446744073709551615"), StatusCode::BAD_REQUEST),
         // Below zero means none.
         (list("limit=-1"), StatusCode::OK),
         (list("labelSelector=%FF%00("), StatusCode::BAD_REQUEST),
         (list(&format!("labelSelector={labels}")), StatusCode::OK),
         (
-            list("watch=1&timeoutSeconds=18446744073709551615&resourceVersion=18446744073709551615"),
+            list("watch=1&timeoutSeconds=9223372036854775807&resourceVersion=18446744073709551615"),
             StatusCode::OK,
         ),
+        (list("watch=1&timeoutSeconds=9223372036854775808"), StatusCode::BAD_REQUEST),
         (list("resourceVersion=18446744073709551616"), StatusCode::BAD_REQUEST),
         (format!("{CONFIG_MAPS}/%00%2F%FF"), StatusCode::NOT_FOUND),
     ];
