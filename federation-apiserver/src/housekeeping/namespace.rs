@@ -139,7 +139,24 @@ fn conditions(contents: &[Arc<Stored>]) -> Vec<Condition> {
         .iter()
         .map(|(finalizer, count)| format!("{finalizer} in {count} resource instances"))
         .collect();
+    let well =
+        |kind, reason, message: &str| Condition { kind, holds: false, reason, message: message.to_owned() };
     vec![
+        well(
+            "NamespaceDeletionDiscoveryFailure",
+            "ResourcesDiscovered",
+            "All resources successfully discovered",
+        ),
+        well(
+            "NamespaceDeletionGroupVersionParsingFailure",
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ),
+        well(
+            "NamespaceDeletionContentFailure",
+            "ContentDeleted",
+            "All content successfully deleted, may be waiting on finalization",
+        ),
         Condition {
             kind: "NamespaceContentRemaining",
             holds: true,

@@ -217,9 +217,9 @@ async fn a_namespace_goes_after_its_contents_and_says_what_holds_it() {
     assert!(world.get(&free).is_none());
     let object = world.get(&namespace("default")).unwrap();
     assert_eq!(object["status"]["phase"], "Terminating");
-    assert_eq!(object["status"]["conditions"][0]["type"], "NamespaceContentRemaining");
+    assert_eq!(object["status"]["conditions"][3]["type"], "NamespaceContentRemaining");
     assert_eq!(
-        object["status"]["conditions"][1]["message"],
+        object["status"]["conditions"][4]["message"],
         "Some content in the namespace has finalizers remaining: e.com/hold in 1 resource instances"
     );
     let released = world.storage.get(&held).unwrap();

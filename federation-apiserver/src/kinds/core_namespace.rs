@@ -1,11 +1,15 @@
 //! core/v1 Namespace.
 
-use apimachinery::{FieldError, meta::Scope, names::NameRule};
+use apimachinery::{
+    FieldError,
+    meta::Scope,
+    names::{NameRule, qualified_name},
+};
 use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Kind, Subresource, field},
-    validation::{deleting, text},
+    validation::{deleting, items, text},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -36,6 +40,18 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     default: label_with_its_name,
     prepare_create,
     prepare_update: keep_finalizers,
+    validate: |object, faults| {
+        for finalizer in items(&object["spec"], "finalizers").filter_map(Value::as_str) {
+            let path = "spec.finalizers".into();
+            faults.extend(
+                qualified_name(finalizer).iter().map(|fault| FieldError::invalid(&path, finalizer, fault)),
+            );
+            if !finalizer.contains('/') && finalizer != "kubernetes" {
+                let message = "name is neither a standard finalizer name nor is it fully qualified";
+                faults.push(FieldError::invalid(&path, finalizer, message));
+            }
+        }
+    },
     validate_update: |new, old, faults| {
         let phase = text(&new["status"], "phase");
         if phase == text(&old["status"], "phase") {

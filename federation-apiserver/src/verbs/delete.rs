@@ -223,6 +223,11 @@ fn options(call: &Call) -> Result<(DeleteOptions, bool), ApiError> {
     {
         value["propagationPolicy"] = policy.into();
     }
+    if let Some(seconds) = call.query.number("gracePeriodSeconds")?
+        && value["gracePeriodSeconds"].is_null()
+    {
+        value["gracePeriodSeconds"] = seconds.into();
+    }
     if call.query.get("orphanDependents").is_some() && value["orphanDependents"].is_null() {
         value["orphanDependents"] = call.query.flag("orphanDependents").into();
     }
