@@ -165,6 +165,13 @@ impl FieldError {
         Self::new(FieldReason::NotSupported, field, Some(&value.into()), &detail)
     }
 
+    /// The same with the supported values in an order of their own.
+    pub fn not_listed(field: &FieldPath, value: impl Into<Value>, supported: &[&str]) -> Self {
+        let names: Vec<String> = supported.iter().map(|name| format!("{name:?}")).collect();
+        let detail = format!("supported values: {}", names.join(", "));
+        Self::new(FieldReason::NotSupported, field, Some(&value.into()), &detail)
+    }
+
     /// `Forbidden: detail`.
     pub fn forbidden(field: &FieldPath, detail: &str) -> Self {
         Self::new(FieldReason::Forbidden, field, None, detail)

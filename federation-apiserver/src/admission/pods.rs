@@ -29,6 +29,16 @@ pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
         spec["serviceAccountName"] = name.as_str().into();
         spec["serviceAccount"] = name.into();
     }
+    let account = spec["serviceAccountName"].as_str().unwrap_or_default();
+    let namespace = call.namespace();
+    let key = Key::new(ResourceKey::new("", "serviceaccounts"), namespace, account);
+    // The account `default` is on its way in any case.
+    if account != "default" && call.shared.storage.get(&key).is_none() {
+        let why = format!(
+            "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"
+        );
+        return Err(ApiError::forbidden(&call.resource(), &name, &why));
+    }
     tolerate(spec);
     prioritise(&call.shared.storage.snapshot(), spec)
         .map_err(|why| ApiError::forbidden(&call.resource(), &name, &why))

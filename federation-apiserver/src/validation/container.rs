@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, label, net, one_of, quantities, required, text};
+use super::{items, label, net, one_of, quantities, required, security, text};
 use crate::registry::Faults;
 
 /// Finds the faults of all containers of a pod spec.
@@ -70,19 +70,7 @@ fn validate(container: &Value, path: &FieldPath, volumes: &[&str], faults: &mut 
     let known = ["Always", "IfNotPresent", "Never"];
     one_of(text(container, "imagePullPolicy"), &path.child("imagePullPolicy"), &known, faults);
     quantities::container(&container["resources"], &path.child("resources"), faults);
-    let (security, path) = (&container["securityContext"], path.child("securityContext"));
-    for name in ["runAsUser", "runAsGroup"] {
-        if let Some(id) = security[name].as_i64()
-            && !(0..=i64::from(i32::MAX)).contains(&id)
-        {
-            let message = "must be between 0 and 2147483647, inclusive";
-            faults.push(FieldError::invalid(&path.child(name), id, message));
-        }
-    }
-    if security["allowPrivilegeEscalation"] == false && security["privileged"] == true {
-        let message = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-        faults.push(FieldError::invalid(&path, security.clone(), message));
-    }
+    security::validate_container(&container["securityContext"], &path.child("securityContext"), faults);
 }
 
 fn ports(container: &Value, path: &FieldPath, faults: &mut Faults) {
@@ -124,16 +112,23 @@ fn host_ports(container: &Value, path: &FieldPath, seen: &mut Vec<String>, fault
     }
 }
 
+const VARIABLE: &str =
+    "a valid environment variable name must consist only of printable ASCII characters other than '='";
+
+/// `validation.IsRelaxedEnvVarName`.
+fn is_variable(name: &str) -> bool {
+    name.chars().all(|letter| letter.is_ascii_graphic() && letter != '=' || letter == ' ')
+}
+
 fn environment(container: &Value, path: &FieldPath, faults: &mut Faults) {
     const SOURCES: [&str; 5] =
         ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
     for (index, env) in items(container, "env").enumerate() {
         let path = path.child("env").index(index);
         if let Some(name) = required(env, &path, "name", faults)
-            && !name.chars().all(|letter| letter.is_ascii_graphic() && letter != '=' || letter == ' ')
+            && !is_variable(name)
         {
-            let message = "a valid environment variable name must consist only of printable ASCII characters other than '='";
-            faults.push(FieldError::invalid(&path.child("name"), name, message));
+            faults.push(FieldError::invalid(&path.child("name"), name, VARIABLE));
         }
         let source = &env["valueFrom"];
         if !source.is_object() {
@@ -161,23 +156,31 @@ fn environment(container: &Value, path: &FieldPath, faults: &mut Faults) {
         if source["fieldRef"].is_object() {
             field_reference(&source["fieldRef"], &path.child("fieldRef"), faults);
         }
+        if source["resourceFieldRef"].is_object() {
+            amount_reference(&source["resourceFieldRef"], &path.child("resourceFieldRef"), faults);
+        }
     }
     for (index, from) in items(container, "envFrom").enumerate() {
-        let path = path.child("envFrom").index(index);
+        let (whole, path) = (path.child("envFrom"), path.child("envFrom").index(index));
+        if let Some(prefix) = from["prefix"].as_str().filter(|prefix| !is_variable(prefix)) {
+            faults.push(FieldError::invalid(&path.child("prefix"), prefix, VARIABLE));
+        }
         let given: Vec<_> =
             ["configMapRef", "secretRef"].into_iter().filter(|name| from[*name].is_object()).collect();
         match given.as_slice() {
             [one] => {
-                required(&from[*one], &path.child(one), "name", faults);
+                if let Some(name) = required(&from[*one], &path.child(one), "name", faults) {
+                    super::subdomain(name, &path.child(one).child("name"), faults);
+                }
             }
             [] => faults.push(FieldError::invalid(
-                &path,
+                &whole,
                 "",
                 "must specify one of: `configMapRef` or `secretRef`",
             )),
             _ => {
                 let message = "may not have more than one field specified at a time";
-                faults.push(FieldError::invalid(&path, "", message));
+                faults.push(FieldError::invalid(&whole, "", message));
             }
         }
     }
@@ -215,13 +218,53 @@ fn field_reference(reference: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
+/// Amounts of a container that its environment can tell, and in which units.
+const AMOUNTS: [(&str, &[&str]); 6] = [
+    ("limits.cpu", &["1m", "1"]),
+    ("limits.ephemeral-storage", &BYTES),
+    ("limits.memory", &BYTES),
+    ("requests.cpu", &["1m", "1"]),
+    ("requests.ephemeral-storage", &BYTES),
+    ("requests.memory", &BYTES),
+];
+const BYTES: [&str; 13] = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+
+fn amount_reference(reference: &Value, path: &FieldPath, faults: &mut Faults) {
+    let Some(resource) = required(reference, path, "resource", faults) else { return };
+    let known = AMOUNTS.into_iter().find(|(name, _)| *name == resource);
+    let units: &[&str] = match known {
+        Some((_, units)) => units,
+        None if resource.contains(".hugepages-") => &BYTES,
+        None => {
+            one_of(resource, &path.child("resource"), &AMOUNTS.map(|(name, _)| name), faults);
+            return;
+        }
+    };
+    let divisor = &reference["divisor"];
+    let amount = quantities::parse(divisor);
+    let fits =
+        amount.is_none_or(|amount| amount.is_zero() || units.iter().any(|unit| unit.parse() == Ok(amount)));
+    if !fits {
+        let kind = resource.split_once('.').map_or(resource, |(_, kind)| kind);
+        let message = if kind == "cpu" {
+            "only divisor's values 1m and 1 are supported with the cpu resource".to_owned()
+        } else {
+            let word = if kind.starts_with("hugepages-") { "hugepages" } else { kind };
+            format!("only divisor's values {UNITS_TOLD} are supported with the {word} resource")
+        };
+        faults.push(FieldError::invalid(&path.child("divisor"), resource, &message));
+    }
+}
+
+const UNITS_TOLD: &str = "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei";
+
 fn mounts(container: &Value, path: &FieldPath, volumes: &[&str], faults: &mut Faults) {
-    let mut seen = Vec::new();
+    let (mut seen, whole) = (Vec::new(), path.child("volumeMounts"));
     for (index, mount) in items(container, "volumeMounts").enumerate() {
-        let path = path.child("volumeMounts").index(index);
-        if let Some(name) = required(mount, &path, "name", faults)
-            && !volumes.contains(&name)
-        {
+        let path = whole.index(index);
+        let name = text(mount, "name");
+        required(mount, &path, "name", faults);
+        if !volumes.contains(&name) {
             faults.push(FieldError::not_found(&path.child("name"), name));
         }
         if let Some(at) = required(mount, &path, "mountPath", faults) {
@@ -231,11 +274,20 @@ fn mounts(container: &Value, path: &FieldPath, volumes: &[&str], faults: &mut Fa
             seen.push(at);
         }
         for field in ["subPath", "subPathExpr"] {
-            let inner = text(mount, field);
+            // Without the index, as kube-apiserver names the place.
+            let (inner, path) = (text(mount, field), whole.child(field));
             if inner.starts_with('/') {
-                faults.push(FieldError::invalid(&path.child(field), inner, "must be a relative path"));
+                faults.push(FieldError::invalid(&path, inner, "must be a relative path"));
             } else if inner.split('/').any(|part| part == "..") {
-                faults.push(FieldError::invalid(&path.child(field), inner, "must not contain '..'"));
+                faults.push(FieldError::invalid(&path, inner, "must not contain '..'"));
+            }
+        }
+        if let Some(propagation) = mount["mountPropagation"].as_str() {
+            let path = whole.child("mountPropagation");
+            one_of(propagation, &path, &["Bidirectional", "HostToContainer", "None"], faults);
+            if propagation == "Bidirectional" && container["securityContext"]["privileged"] != true {
+                let message = "Bidirectional mount propagation is available only to privileged containers";
+                faults.push(FieldError::forbidden(&path, message));
             }
         }
         if !text(mount, "subPath").is_empty() && !text(mount, "subPathExpr").is_empty() {
@@ -287,6 +339,13 @@ fn handler_of(handler: &Value, path: &FieldPath, hook: bool, faults: &mut Faults
                 required(action, &path, "path", faults);
                 net::port_or_name(&action["port"], &path.child("port"), faults);
                 one_of(text(action, "scheme"), &path.child("scheme"), &["HTTP", "HTTPS"], faults);
+                for header in items(action, "httpHeaders").map(|header| text(header, "name")) {
+                    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+                    if header.is_empty() || !header.bytes().all(good) {
+                        let message = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
+                        faults.push(FieldError::invalid(&path.child("httpHeaders"), header, message));
+                    }
+                }
             }
             "tcpSocket" => net::port_or_name(&action["port"], &path.child("port"), faults),
             "grpc" => net::port(action["port"].as_i64().unwrap_or_default(), &path.child("port"), faults),

@@ -5,8 +5,9 @@ pub(crate) mod cron;
 pub(crate) mod intstr;
 pub(crate) mod net;
 pub(crate) mod pod;
-mod pod_spec;
+pub(crate) mod pod_spec;
 pub(crate) mod quantities;
+mod security;
 pub(crate) mod status;
 mod volume;
 pub(crate) mod workload;
@@ -90,6 +91,23 @@ pub(crate) fn required<'a>(
 pub(crate) fn one_of(value: &str, path: &FieldPath, known: &[&str], faults: &mut Faults) {
     if !known.contains(&value) {
         faults.push(FieldError::not_supported(path, value, known));
+    }
+}
+
+/// One of a list of words, which are told in this order.
+pub(crate) fn listed(value: &str, path: &FieldPath, known: &[&str], faults: &mut Faults) {
+    if !known.contains(&value) {
+        faults.push(FieldError::not_listed(path, value, known));
+    }
+}
+
+/// `validation.IsQualifiedName` of a field, if it is there.
+pub(crate) fn qualified(object: &Value, path: &FieldPath, name: &str, faults: &mut Faults) {
+    if let Some(found) = object[name].as_str() {
+        let path = path.child(name);
+        faults.extend(
+            names::qualified_name(found).iter().map(|fault| FieldError::invalid(&path, found, fault)),
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath};
 use serde_json::{Value, json};
 
-use super::{items_mut, one_of, set, set_text, text};
+use super::{items_mut, listed, set, set_text, text};
 use crate::registry::Faults;
 
 pub(crate) use super::pod_spec::validate_spec;
@@ -165,6 +165,9 @@ fn default_downward(source: &mut Value) {
             if let Some(field) = item.get_mut("fieldRef") {
                 set_text(field, "apiVersion", "v1");
             }
+            if let Some(amount) = item.get_mut("resourceFieldRef") {
+                set(amount, "divisor", "0");
+            }
         }
     }
 }
@@ -188,7 +191,7 @@ pub(crate) fn validate_template(template: &Value, path: &FieldPath, faults: &mut
 /// The restart policy of a pod.
 pub(super) fn validate_restart_policy(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     let policy = text(spec, "restartPolicy");
-    one_of(policy, &path.child("restartPolicy"), &["Always", "OnFailure", "Never"], faults);
+    listed(policy, &path.child("restartPolicy"), &["Always", "OnFailure", "Never"], faults);
 }
 
 /// `qos.ComputePodQOS`: Guaranteed, Burstable or BestEffort.

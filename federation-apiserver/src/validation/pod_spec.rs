@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath, labels::validate_labels};
 use serde_json::Value;
 
-use super::{container, items, label, net, one_of, pod, required, subdomain, text, volume};
+use super::{container, items, label, listed, net, one_of, pod, required, security, subdomain, text, volume};
 use crate::registry::Faults;
 
 const SECONDS_RANGE: &str = "must be between 1 and 2147483647, inclusive";
@@ -28,7 +28,16 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
         );
     }
     for (index, spread) in items(spec, "topologySpreadConstraints").enumerate() {
-        topology_spread(spread, &path.child("topologySpreadConstraints").index(index), faults);
+        let path = path.child("topologySpreadConstraints").index(index);
+        topology_spread(spread, &path, faults);
+        let pair = |spread: &Value| {
+            (text(spread, "topologyKey").to_owned(), text(spread, "whenUnsatisfiable").to_owned())
+        };
+        if items(spec, "topologySpreadConstraints").take(index).any(|other| pair(other) == pair(spread)) {
+            let (key, action) = pair(spread);
+            let path = path.child("{topologyKey, whenUnsatisfiable}");
+            faults.push(FieldError::duplicate(&path, format!("{{{key}, {action}}}")));
+        }
     }
     for name in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
         if let Some(found) = spec[name].as_str().filter(|found| !found.is_empty()) {
@@ -51,13 +60,14 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
     for (index, alias) in items(spec, "hostAliases").enumerate() {
         let path = path.child("hostAliases").index(index);
         net::ip(text(alias, "ip"), &path.child("ip"), faults);
-        for (at, name) in items(alias, "hostnames").enumerate() {
-            subdomain(name.as_str().unwrap_or_default(), &path.child("hostnames").index(at), faults);
+        for name in items(alias, "hostnames") {
+            subdomain(name.as_str().unwrap_or_default(), &path.child("hostnames"), faults);
         }
     }
     if let Some(policy) = spec["preemptionPolicy"].as_str() {
         one_of(policy, &path.child("preemptionPolicy"), &["Never", "PreemptLowerPriority"], faults);
     }
+    security::validate_pod(spec, path, faults);
     super::quantities::map(&spec["overhead"], &path.child("overhead"), faults);
     if spec["shareProcessNamespace"] == true && spec["hostPID"] == true {
         let message = "ShareProcessNamespace and HostPID cannot both be enabled";
@@ -67,9 +77,9 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
 }
 
 fn dns(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    let known = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
+    let known = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     let policy = text(spec, "dnsPolicy");
-    one_of(policy, &path.child("dnsPolicy"), &known, faults);
+    listed(policy, &path.child("dnsPolicy"), &known, faults);
     let (config, path) = (&spec["dnsConfig"], path.child("dnsConfig"));
     let servers = config["nameservers"].as_array().map_or(0, Vec::len);
     if policy == "None" {
@@ -87,6 +97,13 @@ fn dns(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     }
     for (index, server) in items(config, "nameservers").enumerate() {
         net::ip(server.as_str().unwrap_or_default(), &path.child("nameservers").index(index), faults);
+    }
+    for (index, name) in items(config, "searches").enumerate() {
+        let name = name.as_str().unwrap_or_default();
+        // A dot at the end is a name from the root, and one alone is the root.
+        if name != "." {
+            subdomain(name.trim_end_matches('.'), &path.child("searches").index(index), faults);
+        }
     }
     for (index, option) in items(config, "options").enumerate() {
         if text(option, "name").is_empty() {
@@ -124,7 +141,7 @@ fn topology_spread(spread: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
-fn toleration(entry: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn toleration(entry: &Value, path: &FieldPath, faults: &mut Faults) {
     let key = text(entry, "key");
     if !key.is_empty() {
         let path = path.child("key");
@@ -161,7 +178,7 @@ fn toleration(entry: &Value, path: &FieldPath, faults: &mut Faults) {
     }
     let effect = text(entry, "effect");
     if !effect.is_empty() {
-        one_of(effect, &path.child("effect"), &["NoExecute", "NoSchedule", "PreferNoSchedule"], faults);
+        listed(effect, &path.child("effect"), &["NoSchedule", "PreferNoSchedule", "NoExecute"], faults);
     }
 }
 

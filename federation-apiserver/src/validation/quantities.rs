@@ -35,17 +35,28 @@ pub(crate) fn non_negative(value: &Value, path: &FieldPath, faults: &mut Faults)
 pub(crate) fn map(amounts: &Value, path: &FieldPath, faults: &mut Faults) {
     for (name, value) in amounts.as_object().into_iter().flatten() {
         let path = path.key(name);
-        resource_name(name, &path, faults);
+        self::name(name, &path, faults);
         non_negative(value, &path, faults);
     }
 }
 
-fn resource_name(name: &str, path: &FieldPath, faults: &mut Faults) {
+/// The name of a resource.
+pub(crate) fn name(name: &str, path: &FieldPath, faults: &mut Faults) {
     faults.extend(names::qualified_name(name).iter().map(|fault| FieldError::invalid(path, name, fault)));
 }
 
 /// Resources that a container has a right to.
 const CONTAINER: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// The name of a resource of containers.
+pub(crate) fn container_name(name: &str, path: &FieldPath, faults: &mut Faults) {
+    self::name(name, path, faults);
+    if !name.contains('/') && !CONTAINER.contains(&name) && !name.starts_with("hugepages-") {
+        let message = "must be a standard resource type or fully qualified";
+        faults.push(FieldError::invalid(path, name, message));
+        faults.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
+    }
+}
 
 /// `validation.ValidateContainerResources`: limits and requests fit each other.
 pub(crate) fn container(resources: &Value, path: &FieldPath, faults: &mut Faults) {
@@ -54,16 +65,7 @@ pub(crate) fn container(resources: &Value, path: &FieldPath, faults: &mut Faults
         let path = path.child(part);
         for (name, value) in amounts.as_object().into_iter().flatten() {
             let path = path.key(name);
-            resource_name(name, &path, faults);
-            if !name.contains('/') && !CONTAINER.contains(&name.as_str()) && !name.starts_with("hugepages-") {
-                let message = "must be a standard resource type or fully qualified";
-                faults.push(FieldError::invalid(&path, name.as_str(), message));
-                faults.push(FieldError::invalid(
-                    &path,
-                    name.as_str(),
-                    "must be a standard resource for containers",
-                ));
-            }
+            container_name(name, &path, faults);
             non_negative(value, &path, faults);
         }
     }
