@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind, Subresource, field, joined},
-    validation::{items, items_mut, net, one_of, set, set_text, status, text, workload},
+    validation::{
+        items, items_mut, label, net, one_of, qualified, set, set_text, status, subdomain, text, workload,
+    },
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -143,10 +145,18 @@ fn default_service(object: &mut Value) {
     if kind == "LoadBalancer" {
         set(spec, "allocateLoadBalancerNodePorts", true);
     }
+    if kind == "LoadBalancer"
+        && let Some(balancer) = object.pointer_mut("/status/loadBalancer")
+    {
+        for ingress in items_mut(balancer, "ingress").filter(|ingress| !text(ingress, "ip").is_empty()) {
+            set_text(ingress, "ipMode", "VIP");
+        }
+    }
+    let spec = &mut object["spec"];
     for port in items_mut(spec, "ports") {
         set_text(port, "protocol", "TCP");
         if port["targetPort"].is_null() || port["targetPort"] == 0 || port["targetPort"] == "" {
-            port["targetPort"] = port["port"].clone();
+            port["targetPort"] = port["port"].as_i64().unwrap_or_default().into();
         }
     }
     if object["status"].is_null() {
@@ -218,17 +228,28 @@ fn type_rules(spec: &Value, kind: &str, headless: bool, path: &FieldPath, faults
 }
 
 fn addresses(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    let all = path.child("clusterIPs");
+    let (count, before) = (items(spec, "clusterIPs").count(), faults.len());
     for (index, address) in items(spec, "clusterIPs").enumerate() {
         let address = address.as_str().unwrap_or_default();
-        let path = path.child("clusterIPs").index(index);
-        if address == "None" {
-            if index > 0 {
-                let message = "None must be the first and only value";
-                faults.push(FieldError::invalid(&path, address, message));
-            }
-        } else {
-            net::ip(address, &path, faults);
+        if address != "None" || index > 0 {
+            net::ip(address, &all.index(index), faults);
+        } else if count > 1 {
+            let message = "'None' must be the first and only value";
+            faults.push(FieldError::invalid(&all, spec["clusterIPs"].clone(), message));
         }
+    }
+    if count > 2 {
+        let message = "may only hold up to 2 values";
+        faults.push(FieldError::invalid(&all, spec["clusterIPs"].clone(), message));
+    }
+    let family = |address: &Value| Some(address.as_str()?.parse::<std::net::IpAddr>().ok()?.is_ipv4());
+    if count == 2
+        && faults.len() == before
+        && family(&spec["clusterIPs"][0]) == family(&spec["clusterIPs"][1])
+    {
+        let message = "may specify no more than one IP for each IP family";
+        faults.push(FieldError::invalid(&all, spec["clusterIPs"].clone(), message));
     }
     let (single, first) = (text(spec, "clusterIP"), items(spec, "clusterIPs").next());
     if first.is_some_and(|first| first != single) {
@@ -329,6 +350,7 @@ fn check_port(port: &Value, path: &FieldPath, name_required: bool, faults: &mut 
     }
     net::port(port["port"].as_i64().unwrap_or_default(), &path.child("port"), faults);
     one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
+    qualified(port, path, "appProtocol", faults);
     if !port["targetPort"].is_null() {
         net::port_or_name(&port["targetPort"], &path.child("targetPort"), faults);
     }
@@ -375,9 +397,6 @@ fn places(object: &Value) -> Vec<(FieldPath, &str)> {
 }
 
 fn validate_endpoints(object: &Value, faults: &mut Faults) {
-    for (path, address) in places(object) {
-        net::ip(address, &path, faults);
-    }
     for (index, subset) in items(object, "subsets").enumerate() {
         let path = FieldPath::new("subsets").index(index);
         let empty = |name: &str| subset[name].as_array().is_none_or(Vec::is_empty);
@@ -385,16 +404,29 @@ fn validate_endpoints(object: &Value, faults: &mut Faults) {
             let message = "must specify `addresses` or `notReadyAddresses`";
             faults.push(FieldError::required(&path, message));
         }
+        for list in ["addresses", "notReadyAddresses"] {
+            for (at, address) in items(subset, list).enumerate() {
+                let path = path.child(list).index(at);
+                net::ip(text(address, "ip"), &path.child("ip"), faults);
+                if !text(address, "hostname").is_empty() {
+                    label(text(address, "hostname"), &path.child("hostname"), faults);
+                }
+                if let Some(node) = address["nodeName"].as_str() {
+                    subdomain(node, &path.child("nodeName"), faults);
+                }
+            }
+        }
         let several = subset["ports"].as_array().is_some_and(|ports| ports.len() > 1);
         for (at, port) in items(subset, "ports").enumerate() {
             let path = path.child("ports").index(at);
             match text(port, "name") {
                 "" if several => faults.push(FieldError::required(&path.child("name"), "")),
                 "" => {}
-                name => crate::validation::label(name, &path.child("name"), faults),
+                name => label(name, &path.child("name"), faults),
             }
             net::port(port["port"].as_i64().unwrap_or_default(), &path.child("port"), faults);
             one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
+            qualified(port, &path, "appProtocol", faults);
         }
     }
 }

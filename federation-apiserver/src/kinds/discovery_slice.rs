@@ -6,7 +6,8 @@ use serde_json::Value;
 use crate::{
     registry::{Column, Faults, Generation, Kind, field},
     validation::{
-        immutable, items, items_mut, label, net, null_if_absent, one_of, set, set_text, subdomain, text,
+        immutable, items, items_mut, label, net, null_if_absent, one_of, qualified, set, set_text, subdomain,
+        text,
     },
 };
 
@@ -87,11 +88,12 @@ fn validate(object: &Value, faults: &mut Faults) {
         for (at, address) in items(endpoint, "addresses").enumerate() {
             let (address, path) = (address.as_str().unwrap_or_default(), path.child("addresses").index(at));
             match kind {
-                "IPv4" if address.parse::<std::net::Ipv4Addr>().is_err() => {
-                    faults.push(FieldError::invalid(&path, address, "must be an IPv4 address"));
-                }
-                "IPv6" if address.parse::<std::net::Ipv6Addr>().is_err() => {
-                    faults.push(FieldError::invalid(&path, address, "must be an IPv6 address"));
+                "IPv4" | "IPv6" => {
+                    let found = net::ip(address, &path, faults);
+                    if found.is_some_and(|found| found.is_ipv4() != (kind == "IPv4")) {
+                        let message = format!("must be an {kind} address");
+                        faults.push(FieldError::invalid(&path, address, &message));
+                    }
                 }
                 "FQDN" => subdomain(address.trim_end_matches('.'), &path, faults),
                 _ => {}
@@ -113,8 +115,6 @@ fn validate(object: &Value, faults: &mut Faults) {
         }
         names.push(name);
         one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
-        if let Some(number) = port["port"].as_i64() {
-            net::port(number, &path.child("port"), faults);
-        }
+        qualified(port, &path, "appProtocol", faults);
     }
 }

@@ -251,6 +251,21 @@ fn http_path(entry: &Value, path: &FieldPath, faults: &mut Faults) {
     backend(&entry["backend"], &path.child("backend"), faults);
 }
 
+/// An object of some group that is referred to by kind and name.
+fn reference(object: &Value, path: &FieldPath, faults: &mut Faults) {
+    if let Some(group) = object["apiGroup"].as_str() {
+        subdomain(group, &path.child("apiGroup"), faults);
+    }
+    for name in ["kind", "name"] {
+        let (found, path) = (text(object, name), path.child(name));
+        if found.is_empty() {
+            faults.push(FieldError::required(&path, &format!("{name} is required")));
+        }
+        faults
+            .extend(names::path_segment(found).iter().map(|fault| FieldError::invalid(&path, found, fault)));
+    }
+}
+
 fn backend(backend: &Value, path: &FieldPath, faults: &mut Faults) {
     let (resource, service) = (backend["resource"].is_object(), &backend["service"]);
     match (resource, service.is_object()) {
@@ -259,9 +274,7 @@ fn backend(backend: &Value, path: &FieldPath, faults: &mut Faults) {
             faults.push(FieldError::invalid(path, "", message));
         }
         (true, false) => {
-            let path = path.child("resource");
-            required(&backend["resource"], &path, "kind", faults);
-            required(&backend["resource"], &path, "name", faults);
+            reference(&backend["resource"], &path.child("resource"), faults);
         }
         (false, false) => faults.push(FieldError::required(path, "resource or service backend is required")),
         (false, true) => {

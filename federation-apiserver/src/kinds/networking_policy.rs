@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind},
-    validation::{immutable, items, items_mut, net, one_of, required, set, set_text, text, workload},
+    validation::{immutable, items, items_mut, listed, net, required, set, set_text, text, workload},
 };
 
 const GROUP: &str = "networking.k8s.io";
@@ -132,12 +132,12 @@ fn validate(object: &Value, faults: &mut Faults) {
     }
     for (index, kind) in items(spec, "policyTypes").enumerate() {
         let path = path.child("policyTypes").index(index);
-        one_of(kind.as_str().unwrap_or_default(), &path, &["Egress", "Ingress"], faults);
+        listed(kind.as_str().unwrap_or_default(), &path, &["Ingress", "Egress"], faults);
     }
 }
 
 fn validate_port(port: &Value, path: &FieldPath, faults: &mut Faults) {
-    one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
+    listed(text(port, "protocol"), &path.child("protocol"), &["TCP", "UDP", "SCTP"], faults);
     match &port["port"] {
         Value::Null => {
             if !port["endPort"].is_null() {
