@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::autoscaling_v1;
 use crate::{
     registry::{Column, Conversion, Faults, Kind, field},
-    validation::{items, items_mut, non_negative, one_of, quantities, required, set, set_text, text},
+    validation::{items, non_negative, one_of, quantities, required, set, set_text, text},
 };
 
 const BASE: Kind = Kind {
@@ -173,19 +173,6 @@ fn default(object: &mut Value) {
         set(&mut behavior["scaleUp"], "stabilizationWindowSeconds", 0);
         rules(&mut behavior["scaleDown"], &json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]));
     }
-    for metric in items_mut(spec, "metrics") {
-        let name = source(metric).0;
-        if let Some(target) = metric.get_mut(name).and_then(|source| source.get_mut("target")) {
-            let kind = if !target["averageUtilization"].is_null() {
-                "Utilization"
-            } else if !target["averageValue"].is_null() {
-                "AverageValue"
-            } else {
-                "Value"
-            };
-            set_text(target, "type", kind);
-        }
-    }
 }
 
 fn rules(rules: &mut Value, policies: &Value) {
@@ -206,12 +193,6 @@ fn validate(object: &Value, faults: &mut Faults) {
         let message = "must be greater than or equal to 1";
         faults.push(FieldError::invalid(&path.child("minReplicas"), least, message));
     }
-    let external = items(spec, "metrics").any(|metric| matches!(text(metric, "type"), "Object" | "External"));
-    if least == Some(0) && !external {
-        let message =
-            "must specify at least one Object or External metric to support scaling to zero replicas";
-        faults.push(FieldError::forbidden(&path.child("metrics"), message));
-    }
     if most < 1 {
         faults.push(FieldError::invalid(&path.child("maxReplicas"), most, "must be greater than 0"));
     }
@@ -223,6 +204,12 @@ fn validate(object: &Value, faults: &mut Faults) {
     non_negative(&object["status"], &"status".into(), &["currentReplicas", "desiredReplicas"], faults);
     for (index, metric) in items(spec, "metrics").enumerate() {
         validate_metric(metric, &path.child("metrics").index(index), faults);
+    }
+    let external = items(spec, "metrics").any(|metric| matches!(text(metric, "type"), "Object" | "External"));
+    if least == Some(0) && !external {
+        let message =
+            "must specify at least one Object or External metric to support scaling to zero replicas";
+        faults.push(FieldError::forbidden(&path.child("metrics"), message));
     }
     for direction in ["scaleUp", "scaleDown"] {
         let rules = &spec["behavior"][direction];
@@ -244,68 +231,108 @@ fn reference(target: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
+/// The parts of a metric, in the order in which they are looked at.
+const SOURCES: [&str; 5] = ["object", "external", "pods", "resource", "containerResource"];
+
 fn validate_metric(metric: &Value, path: &FieldPath, faults: &mut Faults) {
     let known = ["ContainerResource", "External", "Object", "Pods", "Resource"];
     let kind = text(metric, "type");
     if kind.is_empty() {
         faults.push(FieldError::required(&path.child("type"), "must specify a metric source type"));
-        return;
     }
     one_of(kind, &path.child("type"), &known, faults);
-    let (name, source) = source(metric);
-    if name.is_empty() {
-        return;
+    let present: Vec<_> = SOURCES.into_iter().filter(|name| metric[*name].is_object()).collect();
+    // Of several only the first one is looked into.
+    if let Some(first) = present.first() {
+        validate_source(first, &metric[*first], &path.child(first), faults);
     }
-    if !source.is_object() {
+    let wanted = source(metric).0;
+    if !wanted.is_empty() && !metric[wanted].is_object() {
         let message = "must populate information for the given metric source";
-        faults.push(FieldError::required(&path.child(name), message));
-        return;
+        faults.push(FieldError::required(&path.child(wanted), message));
     }
-    for other in ["resource", "containerResource", "pods", "object", "external"] {
-        if other != name && metric[other].is_object() {
+    if present.len() > 1 {
+        for other in present.into_iter().filter(|name| *name != wanted) {
             let message = "must populate the given metric source only";
             faults.push(FieldError::forbidden(&path.child(other), message));
         }
     }
-    let (target, path) = (&source["target"], path.child(name));
-    if matches!(name, "resource" | "containerResource") && text(source, "name").is_empty() {
-        faults.push(FieldError::required(&path.child("name"), "must specify a resource name"));
+}
+
+fn validate_source(name: &str, source: &Value, path: &FieldPath, faults: &mut Faults) {
+    if name == "object" {
+        reference(&source["describedObject"], &path.child("describedObject"), faults);
     }
     if name == "containerResource" && text(source, "container").is_empty() {
         faults.push(FieldError::required(&path.child("container"), "must specify a container"));
     }
-    if matches!(name, "pods" | "object" | "external") {
-        required(&source["metric"], &path.child("metric"), "name", faults);
+    if matches!(name, "resource" | "containerResource") {
+        if text(source, "name").is_empty() {
+            faults.push(FieldError::required(&path.child("name"), "must specify a resource name"));
+        }
+    } else {
+        identifier(&source["metric"], &path.child("metric"), faults);
     }
-    let path = path.child("target");
+    let (target, path) = (&source["target"], path.child("target"));
+    validate_target(target, &path, faults);
     let (utilization, average, value) =
         (&target["averageUtilization"], &target["averageValue"], &target["value"]);
+    let mut required =
+        |name: &str, message: &str| faults.push(FieldError::required(&path.child(name), message));
     match name {
-        "resource" | "containerResource" => {
-            if utilization.is_null() && average.is_null() {
-                let message = "must set either a target raw value or a target utilization";
-                faults.push(FieldError::required(&path.child("averageUtilization"), message));
-            } else if !utilization.is_null() && !average.is_null() {
-                let message = "may not set both a target raw value and a target utilization";
-                faults.push(FieldError::forbidden(&path.child("averageValue"), message));
-            }
+        "resource" | "containerResource" if utilization.is_null() && average.is_null() => {
+            required("averageUtilization", "must set either a target raw value or a target utilization");
         }
-        "pods" if average.is_null() => {
-            let message = "must specify a positive target averageValue";
-            faults.push(FieldError::required(&path.child("averageValue"), message));
+        "resource" | "containerResource" if !utilization.is_null() && !average.is_null() => {
+            let message = "may not set both a target raw value and a target utilization";
+            faults.push(FieldError::forbidden(&path.child("averageValue"), message));
         }
-        "object" | "external" if average.is_null() && value.is_null() => {
-            let message = if name == "object" {
-                "must set either a target value or averageValue"
-            } else {
-                "must set either a target value for metric or a per-pod target"
-            };
-            faults.push(FieldError::required(&path.child("averageValue"), message));
+        "pods" if !is_positive(average) => {
+            required("averageValue", "must specify a positive target averageValue");
+        }
+        "object" if average.is_null() && value.is_null() => {
+            required("averageValue", "must set either a target value or averageValue");
+        }
+        "external" if average.is_null() && value.is_null() => {
+            required("averageValue", "must set either a target value for metric or a per-pod target");
+        }
+        "external" if !average.is_null() && !value.is_null() => {
+            let message = "may not set both a target value for metric and a per-pod target";
+            faults.push(FieldError::forbidden(&path.child("value"), message));
         }
         _ => {}
     }
-    one_of(text(target, "type"), &path.child("type"), &["AverageValue", "Utilization", "Value"], faults);
-    if let Some(percent) = utilization.as_i64()
+}
+
+fn identifier(metric: &Value, path: &FieldPath, faults: &mut Faults) {
+    let (name, path) = (text(metric, "name"), path.child("name"));
+    if name.is_empty() {
+        faults.push(FieldError::required(&path, "must specify a metric name"));
+    }
+    faults.extend(
+        apimachinery::names::path_segment(name).iter().map(|fault| FieldError::invalid(&path, name, fault)),
+    );
+}
+
+fn is_positive(amount: &Value) -> bool {
+    quantities::parse(amount).is_some_and(|amount| !amount.is_negative() && !amount.is_zero())
+}
+
+fn validate_target(target: &Value, path: &FieldPath, faults: &mut Faults) {
+    let kind = text(target, "type");
+    if kind.is_empty() {
+        faults.push(FieldError::required(&path.child("type"), "must specify a metric target type"));
+    }
+    if !matches!(kind, "Utilization" | "Value" | "AverageValue") {
+        let message = "must be either Utilization, Value, or AverageValue";
+        faults.push(FieldError::invalid(&path.child("type"), kind, message));
+    }
+    for name in ["value", "averageValue"] {
+        if !target[name].is_null() && !is_positive(&target[name]) {
+            faults.push(FieldError::invalid(&path.child(name), target[name].clone(), "must be positive"));
+        }
+    }
+    if let Some(percent) = target["averageUtilization"].as_i64()
         && percent < 1
     {
         faults.push(FieldError::invalid(
@@ -313,11 +340,6 @@ fn validate_metric(metric: &Value, path: &FieldPath, faults: &mut Faults) {
             percent,
             "must be greater than 0",
         ));
-    }
-    for (name, amount) in [("averageValue", average), ("value", value)] {
-        if quantities::parse(amount).is_some_and(|amount| amount.is_negative() || amount.is_zero()) {
-            faults.push(FieldError::invalid(&path.child(name), amount.clone(), "must be positive"));
-        }
     }
 }
 

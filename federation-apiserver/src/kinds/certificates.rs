@@ -10,7 +10,7 @@ use x509_parser::{
 use crate::{
     auth::User,
     registry::{Column, Faults, Generation, Kind, Subresource, field, human_duration},
-    validation::{immutable, items, required, text},
+    validation::{immutable, items, one_of, text},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -131,16 +131,57 @@ fn check_signer(name: &str, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
+/// What keys may be for.
+const USAGES: [&str; 23] = [
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+
 fn validate(object: &Value, faults: &mut Faults) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     if let Err(why) = check_request(text(spec, "request")) {
         faults.push(FieldError::invalid(&path.child("request"), text(spec, "request"), &why));
     }
-    if let Some(name) = required(spec, &path, "signerName", faults) {
-        check_signer(name, &path.child("signerName"), faults);
-    }
     if spec["usages"].as_array().is_none_or(Vec::is_empty) {
-        faults.push(FieldError::required(&path.child("usages"), ""));
+        faults.push(FieldError::required(&path.child("usages"), "usages must be provided"));
+    }
+    let mut used = Vec::new();
+    for (index, usage) in items(spec, "usages").enumerate() {
+        let (usage, path) = (usage.as_str().unwrap_or_default(), path.child("usages").index(index));
+        one_of(usage, &path, &USAGES, faults);
+        if used.contains(&usage) {
+            faults.push(FieldError::duplicate(&path, usage));
+        }
+        used.push(usage);
+    }
+    match text(spec, "signerName") {
+        "" => faults.push(FieldError::required(&path.child("signerName"), "signerName must be provided")),
+        name @ "kubernetes.io/legacy-unknown" => {
+            let message = "the legacy signerName is not allowed via this API version";
+            faults.push(FieldError::invalid(&path.child("signerName"), name, message));
+        }
+        name => check_signer(name, &path.child("signerName"), faults),
     }
     if let Some(seconds) = spec["expirationSeconds"].as_i64()
         && seconds < 600

@@ -1,10 +1,10 @@
 //! scheduling.k8s.io/v1 PriorityClass and node.k8s.io/v1 RuntimeClass.
 
-use apimachinery::{FieldError, FieldPath, meta::Scope};
+use apimachinery::{FieldError, labels::validate_labels, meta::Scope};
 
 use crate::{
     registry::{Column, Kind, field},
-    validation::{immutable, label, one_of, quantities, required, set, text},
+    validation::{immutable, label, listed, quantities, set, text},
 };
 
 /// Above this only the system's own classes are.
@@ -18,7 +18,7 @@ pub(super) const KINDS: &[&Kind] = &[
         singular: "priorityclass",
         short_names: &["pc"],
         scope: Scope::Cluster,
-        generation: crate::registry::Generation::Spec,
+        generation: crate::registry::Generation::Fixed,
         columns: &[
             Column::NAME,
             Column::integer("Value", "The priority that pods of this class receive.", |object, _| {
@@ -50,12 +50,12 @@ pub(super) const KINDS: &[&Kind] = &[
                 let message = format!("maximum allowed value of a user defined priority is {USER_HIGHEST}");
                 faults.push(FieldError::forbidden(&"value".into(), &message));
             }
-            let known = ["Never", "PreemptLowerPriority"];
-            one_of(text(object, "preemptionPolicy"), &"preemptionPolicy".into(), &known, faults);
+            let known = ["PreemptLowerPriority", "Never"];
+            listed(text(object, "preemptionPolicy"), &"preemptionPolicy".into(), &known, faults);
         },
         validate_update: |new, old, faults| {
             if new["value"] != old["value"] {
-                faults.push(FieldError::forbidden(&"value".into(), "may not be changed in an update."));
+                faults.push(FieldError::forbidden(&"Value".into(), "may not be changed in an update."));
             }
             immutable(&new["preemptionPolicy"], &old["preemptionPolicy"], &"preemptionPolicy".into(), faults);
         },
@@ -76,10 +76,12 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::AGE,
         ],
         validate: |object, faults| {
-            if let Some(handler) = required(object, &FieldPath::default(), "handler", faults) {
-                label(handler, &"handler".into(), faults);
+            label(text(object, "handler"), &"handler".into(), faults);
+            // Told as the limits that it stands for.
+            quantities::map(&object["overhead"]["podFixed"], &"overhead.limits".into(), faults);
+            if let Some(selector) = object["scheduling"].get("nodeSelector") {
+                validate_labels(selector, &"scheduling.nodeSelector".into(), faults);
             }
-            quantities::map(&object["overhead"]["podFixed"], &"overhead.podFixed".into(), faults);
         },
         validate_update: |new, old, faults| {
             immutable(&new["handler"], &old["handler"], &"handler".into(), faults);

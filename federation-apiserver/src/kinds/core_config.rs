@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind, Subresource, field},
+    validation::text,
     verbs::syntax,
 };
 
@@ -131,7 +132,7 @@ fn validate_config_map(object: &Value, faults: &mut Faults) {
         }
     }
     if size > DATA_MAX_BYTES {
-        faults.push(FieldError::too_long(&FieldPath::default(), DATA_MAX_BYTES));
+        faults.push(FieldError::too_long(&FieldPath::new("[]"), DATA_MAX_BYTES));
     }
 }
 
@@ -204,9 +205,7 @@ fn validate_secret(object: &Value, faults: &mut Faults) {
         "kubernetes.io/tls" => ["tls.crt", "tls.key"].into_iter().for_each(&mut require),
         "kubernetes.io/dockerconfigjson" => require(".dockerconfigjson"),
         "kubernetes.io/dockercfg" => require(".dockercfg"),
-        "kubernetes.io/ssh-auth"
-            if object["data"]["ssh-privatekey"].as_str().unwrap_or_default().is_empty() =>
-        {
+        "kubernetes.io/ssh-auth" if text(&object["data"], "ssh-privatekey").is_empty() => {
             faults.push(FieldError::required(&path.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/basic-auth"

@@ -1,6 +1,6 @@
 //! Events: core/v1, and events.k8s.io/v1 over the same stored objects.
 
-use apimachinery::{FieldError, FieldPath};
+use apimachinery::{FieldError, FieldPath, names};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -137,39 +137,74 @@ fn default_core(object: &mut Value) {
     }
 }
 
+/// Bytes of what reporters say of themselves and of their acts, and of what they tell.
+const WORD_MAX: usize = 128;
+const NOTE_MAX: usize = 1024;
+
 fn validate_core(object: &Value, faults: &mut Faults) {
+    validate_any(object, "reportingComponent", faults);
+}
+
+/// What holds of every Event, in its core form (`validation.legacyValidateEvent`).
+fn validate_any(object: &Value, reporter: &str, faults: &mut Faults) {
+    let text = |name: &str| object[name].as_str().unwrap_or_default();
     let path = FieldPath::new("involvedObject.namespace");
     let about = object["involvedObject"]["namespace"].as_str().unwrap_or_default();
     let own = object["metadata"]["namespace"].as_str().unwrap_or_default();
+    let old = object["eventTime"].is_null();
     // Events about cluster-scoped objects live in `default`.
-    let fits = if about.is_empty() { own == "default" || own == "kube-system" } else { about == own };
+    let fits = match (about.is_empty(), old) {
+        (true, true) => own == "default",
+        (true, false) => own == "default" || own == "kube-system",
+        (false, true) => about == own,
+        (false, false) => true,
+    };
     if !fits {
         faults.push(FieldError::invalid(&path, about, "does not match event.namespace"));
     }
-}
-
-fn validate_new(object: &Value, faults: &mut Faults) {
-    let require = |name: &str, faults: &mut Faults| {
-        if object[name].as_str().unwrap_or_default().is_empty() {
-            faults.push(FieldError::required(&FieldPath::new(name), ""));
-        }
-    };
-    // Deprecated fields mark an Event that came in by the old API: the new rules do not hold for it.
-    if object["deprecatedSource"].is_object() || object["eventTime"].is_null() {
-        if object["eventTime"].is_null() && object["deprecatedFirstTimestamp"].is_null() {
-            faults.push(FieldError::required(&FieldPath::new("eventTime"), ""));
-        }
+    if old {
         return;
     }
-    for name in ["reportingController", "reportingInstance", "action", "reason"] {
-        require(name, faults);
+    let (name, at) = (text("reportingComponent"), FieldPath::new(reporter));
+    if name.is_empty() {
+        faults.push(FieldError::required(&at, ""));
     }
-    let kind = object["type"].as_str().unwrap_or_default();
-    if !matches!(kind, "Normal" | "Warning") {
-        faults.push(FieldError::invalid(&FieldPath::new("type"), kind, "has invalid value: "));
+    faults.extend(names::qualified_name(name).iter().map(|fault| FieldError::invalid(&at, name, fault)));
+    for name in ["reportingInstance", "action", "reason"] {
+        if text(name).is_empty() {
+            faults.push(FieldError::required(&FieldPath::new(name), ""));
+        } else if text(name).len() > WORD_MAX {
+            faults.push(FieldError::invalid(&FieldPath::new(name), "", "can have at most 128 characters"));
+        }
     }
-    if object["note"].as_str().is_some_and(|note| note.len() > 1024) {
+    if text("message").len() > NOTE_MAX {
         faults.push(FieldError::invalid(&FieldPath::new("message"), "", "can have at most 1024 characters"));
+    }
+}
+
+/// The stricter rules of new Events (`validation.ValidateEventCreate`). What came in by the old API has fields that are unset otherwise.
+fn validate_new(object: &Value, faults: &mut Faults) {
+    let core = to_core(object.clone());
+    validate_any(&core, "reportingController", faults);
+    let told = core["source"].as_object().is_some_and(|source| !source.is_empty());
+    if told || !core["firstTimestamp"].is_null() || core["count"].as_i64().unwrap_or_default() != 0 {
+        return;
+    }
+    if core["series"].is_object() {
+        if core["series"]["count"].as_i64().unwrap_or_default() < 2 {
+            faults.push(FieldError::invalid(&FieldPath::new("series.count"), "", "should be at least 2"));
+        }
+        if core["series"]["lastObservedTime"].is_null() {
+            let message = "needs to be specified";
+            faults.push(FieldError::invalid(&FieldPath::new("series.lastObservedTime"), "", message));
+        }
+    }
+    if core["eventTime"].is_null() {
+        faults.push(FieldError::required(&FieldPath::new("eventTime"), ""));
+    }
+    let kind = core["type"].as_str().unwrap_or_default();
+    if !matches!(kind, "Normal" | "Warning") {
+        faults.push(FieldError::invalid(&FieldPath::new("type"), "", &format!("has invalid value: {kind}")));
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind},
-    validation::{items, items_mut, null_if_absent, one_of, quantities, set, text},
+    validation::{items, items_mut, null_if_absent, quantities, set, text},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -89,6 +89,8 @@ fn default_limits(object: &mut Value) {
     }
 }
 
+const TYPES: [&str; 3] = ["Container", "PersistentVolumeClaim", "Pod"];
+
 fn validate_limits(object: &Value, faults: &mut Faults) {
     let mut seen = Vec::new();
     for (index, item) in items(&object["spec"], "limits").enumerate() {
@@ -100,8 +102,35 @@ fn validate_limits(object: &Value, faults: &mut Faults) {
             faults.push(FieldError::duplicate(&path.child("type"), kind));
         }
         seen.push(kind);
+        if !kind.is_empty() && !kind.contains('/') && !TYPES.contains(&kind) {
+            let message = "must be a standard limit type or fully qualified";
+            faults.push(FieldError::invalid(&path.child("type"), kind, message));
+        }
         for part in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
-            quantities::map(&item[part], &path.child(part), faults);
+            let path = path.child(part);
+            for (name, value) in item[part].as_object().into_iter().flatten() {
+                let path = path.key(name);
+                if matches!(kind, "Pod" | "Container") {
+                    quantities::container_name(name, &path, faults);
+                } else {
+                    quantities::name(name, &path, faults);
+                }
+                quantities::non_negative(value, &path, faults);
+            }
+        }
+        if kind == "PersistentVolumeClaim"
+            && item["min"]["storage"].is_null()
+            && item["max"]["storage"].is_null()
+        {
+            let message = "either minimum or maximum storage value is required, but neither was provided";
+            faults.push(FieldError::required(&path.child("limits"), message));
+        }
+        for (name, value) in item["maxLimitRequestRatio"].as_object().into_iter().flatten() {
+            if quantities::parse(value).is_some_and(|ratio| ratio.millis() < 1000) {
+                let message = format!("ratio {} is less than 1", quantities::shown(value));
+                let path = path.child("maxLimitRequestRatio").key(name);
+                faults.push(FieldError::invalid(&path, quantities::shown(value), &message));
+            }
         }
         for part in ["default", "defaultRequest"] {
             if kind == "Pod" && item[part].as_object().is_some_and(|amounts| !amounts.is_empty()) {
@@ -174,13 +203,29 @@ const COUNTED: [&str; 12] = [
     "services.nodeports",
 ];
 
-fn validate_quota(object: &Value, faults: &mut Faults) {
-    let path = FieldPath::new("spec");
-    quantities::map(&object["spec"]["hard"], &path.child("hard"), faults);
-    for (name, _) in object["spec"]["hard"].as_object().into_iter().flatten() {
+/// What is counted whole.
+const WHOLE: [&str; 9] = [
+    "configmaps",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+];
+
+/// What pods use, for which alone scopes make sense.
+const OF_PODS: [&str; 7] =
+    ["cpu", "limits.cpu", "limits.memory", "memory", "pods", "requests.cpu", "requests.memory"];
+
+fn amounts(amounts: &Value, path: &FieldPath, faults: &mut Faults) {
+    for (name, value) in amounts.as_object().into_iter().flatten() {
+        let path = path.key(name);
+        quantities::name(name, &path, faults);
         let counted = ["requests.", "limits.", "hugepages-"].iter().any(|start| name.starts_with(start));
         if !counted && !name.contains('/') && !COUNTED.contains(&name.as_str()) {
-            let path = path.child("hard").key(name);
             for message in [
                 "must be a standard resource type or fully qualified",
                 "must be a standard resource for quota",
@@ -188,19 +233,99 @@ fn validate_quota(object: &Value, faults: &mut Faults) {
                 faults.push(FieldError::invalid(&path, name.as_str(), message));
             }
         }
-    }
-    for scope in items(&object["spec"], "scopes") {
-        let scope = scope.as_str().unwrap_or_default();
-        if !SCOPES.contains(&scope) {
-            let scopes = object["spec"]["scopes"].clone();
-            faults.push(FieldError::invalid(&path.child("scopes"), scopes, "unsupported scope"));
+        let quantity = quantities::non_negative(value, &path, faults);
+        if WHOLE.contains(&name.as_str()) && quantity.is_some_and(|quantity| quantity.millis() % 1000 != 0) {
+            faults.push(FieldError::invalid(&path, value.clone(), "must be an integer"));
         }
     }
-    let expressions = &object["spec"]["scopeSelector"];
-    for (index, expression) in items(expressions, "matchExpressions").enumerate() {
-        let path = path.child("scopeSelector").child("matchExpressions").index(index);
-        let known = ["DoesNotExist", "Exists", "In", "NotIn"];
-        one_of(text(expression, "operator"), &path.child("operator"), &known, faults);
-        one_of(text(expression, "scopeName"), &path.child("scopeName"), &SCOPES, faults);
+}
+
+/// Whether a scope says anything of a resource (`IsResourceQuotaScopeValidForResource`).
+fn is_in_scope(scope: &str, resource: &str) -> bool {
+    match scope {
+        "BestEffort" => resource == "pods",
+        "Terminating"
+        | "NotTerminating"
+        | "NotBestEffort"
+        | "PriorityClass"
+        | "CrossNamespacePodAffinity" => OF_PODS.contains(&resource),
+        _ => true,
+    }
+}
+
+const MISAPPLIED: &str = "unsupported scope applied to resource";
+const CONFLICTING: &str = "conflicting scopes";
+
+fn validate_quota(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    amounts(&spec["hard"], &path.child("hard"), faults);
+    for name in ["hard", "used"] {
+        amounts(&object["status"][name], &FieldPath::new("status").child(name), faults);
+    }
+    let standard = |name: &String| {
+        COUNTED.contains(&name.as_str()) || name.starts_with("requests.") || name.starts_with("limits.")
+    };
+    let hard: Vec<&str> = spec["hard"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name)
+        .filter(|name| standard(name))
+        .map(String::as_str)
+        .collect();
+    let misapplied = |scope: &str| hard.iter().filter(|name| !is_in_scope(scope, name)).count();
+    let conflicting = |scopes: &[&str]| {
+        let both = |one, other| scopes.contains(&one) && scopes.contains(&other);
+        usize::from(both("BestEffort", "NotBestEffort")) + usize::from(both("Terminating", "NotTerminating"))
+    };
+    let scopes: Vec<&str> = items(spec, "scopes").filter_map(Value::as_str).collect();
+    let at = path.child("scopes");
+    let mut refuse = |times: usize, why: &str| {
+        let fault = FieldError::invalid(&at, spec["scopes"].clone(), why);
+        faults.extend(std::iter::repeat_n(fault, times));
+    };
+    for scope in &scopes {
+        refuse(usize::from(!SCOPES.contains(scope)), "unsupported scope");
+        refuse(misapplied(scope), MISAPPLIED);
+    }
+    refuse(conflicting(&scopes), CONFLICTING);
+    let (selector, path) = (&spec["scopeSelector"], path.child("scopeSelector").child("matchExpressions"));
+    let mut scopes = Vec::new();
+    for expression in items(selector, "matchExpressions") {
+        let scope = text(expression, "scopeName");
+        if !SCOPES.contains(&scope) {
+            faults.push(FieldError::invalid(&path.child("scopeName"), scope, "unsupported scope"));
+        }
+        let fault = FieldError::invalid(&path, selector.clone(), MISAPPLIED);
+        faults.extend(std::iter::repeat_n(fault, misapplied(scope)));
+        expression_rules(expression, scope, &path, faults);
+        scopes.push(scope);
+    }
+    let fault = FieldError::invalid(&path, selector["matchExpressions"].clone(), CONFLICTING);
+    faults.extend(std::iter::repeat_n(fault, conflicting(&scopes)));
+}
+
+fn expression_rules(expression: &Value, scope: &str, path: &FieldPath, faults: &mut Faults) {
+    let operator = text(expression, "operator");
+    let at = path.child("operator");
+    if !matches!(scope, "PriorityClass" | "VolumeAttributesClass")
+        && SCOPES.contains(&scope)
+        && operator != "Exists"
+    {
+        let message = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+        faults.push(FieldError::invalid(&at, operator, message));
+    }
+    let none = expression["values"].as_array().is_none_or(Vec::is_empty);
+    match operator {
+        "In" | "NotIn" if none => {
+            let message = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+            faults.push(FieldError::required(&path.child("values"), message));
+        }
+        "Exists" | "DoesNotExist" if !none => {
+            let message = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+            faults.push(FieldError::invalid(&path.child("values"), expression["values"].clone(), message));
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        other => faults.push(FieldError::invalid(&at, other, "not a valid selector operator")),
     }
 }

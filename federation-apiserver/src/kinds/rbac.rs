@@ -124,10 +124,8 @@ fn default_role(object: &mut Value) {
 }
 
 fn default_binding(object: &mut Value) {
-    if object["roleRef"].is_object() && object["roleRef"]["apiGroup"].as_str().unwrap_or_default().is_empty()
-    {
-        object["roleRef"]["apiGroup"] = GROUP.into();
-    }
+    crate::validation::set(object, "roleRef", serde_json::json!({}));
+    crate::validation::set_text(&mut object["roleRef"], "apiGroup", GROUP);
     for subject in object.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
         let named = matches!(subject["kind"].as_str(), Some("User" | "Group"));
         if named && subject["apiGroup"].as_str().unwrap_or_default().is_empty() {
@@ -185,8 +183,10 @@ fn validate_cluster_role(object: &Value, faults: &mut Faults) {
         faults.push(FieldError::required(&path, why));
     }
     for (index, selector) in selectors.iter().enumerate() {
-        if let Err(error) = apimachinery::labels::Selector::from_label_selector(Some(selector)) {
-            faults.push(FieldError::invalid(&path.index(index), selector.clone(), &error.to_string()));
+        let (path, before) = (path.index(index), faults.len());
+        faults.extend(apimachinery::labels::validate_label_selector(selector, &path));
+        if faults.len() > before {
+            faults.push(FieldError::invalid(&path, "null", "invalid label selector."));
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::{auth::User, crd::Custom, store::ResourceKey};
 pub enum Generation {
     /// The kind has none.
     None,
+    /// Never: it is 1 and stays so.
+    Fixed,
     /// With everything but metadata and status.
     Spec,
     /// With annotations, too: Deployments, whose annotations their ReplicaSets copy.
@@ -264,6 +266,17 @@ impl Kind {
     /// Whether it lives in namespaces.
     pub fn namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
+    }
+
+    /// The type that it has in kube-apiserver, which some messages tell.
+    pub fn go_type(&self) -> String {
+        let package = match self.group.split('.').next() {
+            _ if !self.built_in => "unstructured",
+            Some("" | "events") | None => "core",
+            Some(package) => package,
+        };
+        let kind = if self.built_in { self.kind } else { "Unstructured" };
+        format!("{package}.{kind}")
     }
 
     /// Every subresource, scale and status included, in alphabetical order.

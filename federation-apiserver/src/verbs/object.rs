@@ -38,10 +38,8 @@ pub(super) fn settle_namespace(kind: &Kind, object: &mut Value, namespace: &str)
     let metadata = metadata(object)?;
     let own = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
     if !kind.namespaced() {
-        // A cluster-scoped object's namespace is a mistake that validation names.
-        if own.is_empty() {
-            metadata.remove("namespace");
-        }
+        // Cleared, as `rest.EnsureObjectNamespaceMatchesRequestNamespace` does it.
+        metadata.remove("namespace");
         return Ok(());
     }
     if !own.is_empty() && own != namespace {
@@ -129,7 +127,7 @@ pub(crate) fn settle_mutated(kind: &Kind, object: &mut Value, before: &Value) ->
 
 /// Lets the generation rise if what it counts has changed.
 pub(super) fn count_generation(kind: &Kind, object: &mut Value, old: &Value) -> Result<(), ApiError> {
-    if kind.generation == Generation::None {
+    if matches!(kind.generation, Generation::None | Generation::Fixed) {
         return Ok(());
     }
     let annotations = kind.generation == Generation::SpecAndAnnotations
@@ -211,7 +209,9 @@ pub(super) fn validate(
         return Ok(());
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    Err(ApiError::invalid(kind.group, kind.kind, name, &faults))
+    // Go has one type of Events, in the core group.
+    let group = if kind.kind == "Event" && kind.built_in { "" } else { kind.group };
+    Err(ApiError::invalid(group, kind.kind, name, &faults))
 }
 
 fn check_places(kind: &Kind, object: &Value, old: Option<&Value>, faults: &mut Faults) {
