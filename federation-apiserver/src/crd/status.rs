@@ -96,8 +96,6 @@ pub(crate) fn settle(object: &mut Value, taken: &Taken, now: &str) {
     };
     accept(&wanted.plural, &taken.resources, &mut accepted.plural, "PluralConflict");
     accept(&wanted.singular, &taken.resources, &mut accepted.singular, "SingularConflict");
-    accept(&wanted.kind, &taken.kinds, &mut accepted.kind, "KindConflict");
-    accept(&wanted.list_kind, &taken.kinds, &mut accepted.list_kind, "ListKindConflict");
     let lost: Vec<_> = wanted
         .short_names
         .iter()
@@ -108,6 +106,17 @@ pub(crate) fn settle(object: &mut Value, taken: &Taken, now: &str) {
     } else {
         let texts: Vec<_> = lost.iter().map(|name| in_use(name)).collect();
         conflict = Some(("ShortNamesConflict", texts.join(", ")));
+    }
+    // Of several conflicts the last one is told.
+    for (name, old, reason) in [
+        (&wanted.kind, &mut accepted.kind, "KindConflict"),
+        (&wanted.list_kind, &mut accepted.list_kind, "ListKindConflict"),
+    ] {
+        if *name == *old || !taken.kinds.contains(name) {
+            old.clone_from(name);
+        } else {
+            conflict = Some((reason, in_use(name)));
+        }
     }
     accepted.categories.clone_from(&wanted.categories);
     let free = conflict.is_none();

@@ -110,21 +110,41 @@ fn conversion(conversion: &Value, path: &FieldPath, faults: &mut Faults) {
     if conversion["strategy"] != "Webhook" {
         if webhook.is_object() {
             let detail = "should not be set when strategy is not set to Webhook";
-            faults.push(FieldError::forbidden(&path.child("webhook"), detail));
+            // Places are those of Go's internal type.
+            for (name, place) in [
+                ("clientConfig", "webhookClientConfig"),
+                ("conversionReviewVersions", "conversionReviewVersions"),
+            ] {
+                if !webhook[name].is_null() {
+                    faults.push(FieldError::forbidden(&path.child(place), detail));
+                }
+            }
         }
         return;
     }
-    let path = path.child("webhook");
+    let client_path = path.child("webhookClientConfig");
     let client = &webhook["clientConfig"];
     if !client.is_object() {
         let detail = "required when strategy is set to Webhook";
-        faults.push(FieldError::required(&path.child("clientConfig"), detail));
+        faults.push(FieldError::required(&client_path, detail));
     } else if client["url"].is_string() == client["service"].is_object() {
         let detail = "exactly one of url or service is required";
-        faults.push(FieldError::required(&path.child("clientConfig"), detail));
+        faults.push(FieldError::required(&client_path, detail));
+    } else if let Some(url) = client["url"].as_str()
+        && let Some((scheme, _)) = url.split_once("://")
+        && scheme != "https"
+    {
+        let detail = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
+        faults.push(FieldError::invalid(&client_path.child("url"), scheme, detail));
     }
-    if webhook["conversionReviewVersions"].as_array().is_none_or(Vec::is_empty) {
-        faults.push(FieldError::required(&path.child("conversionReviewVersions"), ""));
+    let (known, path) = (&webhook["conversionReviewVersions"], path.child("conversionReviewVersions"));
+    match known.as_array().map(Vec::as_slice) {
+        None | Some([]) => faults.push(FieldError::required(&path, "")),
+        Some(all) if !all.iter().any(|version| version == "v1" || version == "v1beta1") => {
+            let detail = "must include at least one of v1, v1beta1";
+            faults.push(FieldError::invalid(&path, known.clone(), detail));
+        }
+        Some(_) => {}
     }
 }
 
@@ -196,15 +216,20 @@ fn columns(columns: &Value, path: &FieldPath, faults: &mut Faults) {
             )),
         }
         match column["jsonPath"].as_str().unwrap_or_default() {
-            "" => faults.push(FieldError::required(&path.child("jsonPath"), "")),
+            "" => faults.push(FieldError::required(&path.child("JSONPath"), "")),
+            text if !text.starts_with('.') => {
+                faults.push(FieldError::invalid(&path.child("JSONPath"), text, SIMPLE));
+            }
             text => {
                 if let Err(error) = JsonPath::parse(text) {
-                    faults.push(FieldError::invalid(&path.child("jsonPath"), text, &error.to_string()));
+                    faults.push(FieldError::invalid(&path.child("JSONPath"), text, &error.to_string()));
                 }
             }
         }
     }
 }
+
+const SIMPLE: &str = "must be a simple json path starting with .";
 
 fn scale(scale: &Value, path: &FieldPath, faults: &mut Faults) {
     if !scale.is_object() {
@@ -214,6 +239,9 @@ fn scale(scale: &Value, path: &FieldPath, faults: &mut Faults) {
         match scale[key].as_str().unwrap_or_default() {
             "" => faults.push(FieldError::required(&path.child(key), "")),
             text if text.starts_with(below) && is_simple(text) => {}
+            text if !text.starts_with('.') || !is_simple(text) => {
+                faults.push(FieldError::invalid(&path.child(key), text, SIMPLE));
+            }
             text => {
                 let detail = format!("should be a json path under {}", below.trim_end_matches('.'));
                 faults.push(FieldError::invalid(&path.child(key), text, &detail));
@@ -223,7 +251,7 @@ fn scale(scale: &Value, path: &FieldPath, faults: &mut Faults) {
     if let Some(text) = scale["labelSelectorPath"].as_str().filter(|text| !text.is_empty())
         && !(is_simple(text) && (text.starts_with(".status.") || text.starts_with(".spec.")))
     {
-        let detail = "should be a json path under either .status or .spec";
+        let detail = "should be a json path under either .spec or .status";
         faults.push(FieldError::invalid(&path.child("labelSelectorPath"), text, detail));
     }
 }
