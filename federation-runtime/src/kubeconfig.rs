@@ -9,6 +9,12 @@ use serde_json::json;
 use crate::files::{self, Access};
 use crate::pki::Identity;
 
+/// The server of a kubeconfig that [`write`] has written. None if there is none at `path`, or it is of somebody else.
+pub fn server(path: &Path) -> Option<String> {
+    let config: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    config.pointer("/clusters/0/cluster/server")?.as_str().map(str::to_owned)
+}
+
 /// Writes a kubeconfig at `path`, mode 0600, for `identity` at `server` (a URL), trusting `ca_pem`.
 pub fn write(
     path: &Path,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use federation_runtime::kubeconfig;
 use federation_runtime::pki::{Authority, Subject};
 
 const API: &str = "127.0.0.1:6443";
@@ -47,15 +48,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
     }
     let path = options.data_dir.join("admin.conf");
-    if options.api_listen.is_some() || !path.exists() {
-        let api = options.api_listen.as_deref().unwrap_or(API);
-        federation_runtime::kubeconfig::write(
-            &path,
-            &format!("https://{api}"),
-            &authority.certificate_pem,
-            "admin",
-            &admin,
-        )?;
+    // Written anew where it is ours, since authority and certificate may have been made anew; one that somebody else wrote is left to them.
+    let known = kubeconfig::server(&path);
+    let asked = options.api_listen.as_ref().map(|api| format!("https://{api}"));
+    if asked.is_some() || known.is_some() || !path.exists() {
+        let server = asked.or(known).unwrap_or_else(|| format!("https://{API}"));
+        kubeconfig::write(&path, &server, &authority.certificate_pem, "admin", &admin)?;
     }
     eprintln!(
         "The federation's authority is in {}. Keep ca.key safe: who has it can join anything.",
@@ -93,11 +91,13 @@ mod tests {
         );
         let text = || std::fs::read_to_string(data_dir.path().join("admin.conf")).unwrap();
         assert!(text().contains("https://127.0.0.1:7443"));
-        run(&Options { api_listen: None, ..options }).unwrap();
-        assert!(
-            text().contains("https://127.0.0.1:7443"),
-            "a server more does not lead administrators elsewhere"
-        );
+        let again = Options { api_listen: None, ..options };
+        let before = text();
+        run(&again).unwrap();
+        assert_eq!(text(), before, "a server more does not lead administrators elsewhere");
+        std::fs::remove_dir_all(data_dir.path().join("pki")).unwrap();
+        run(&again).unwrap();
+        assert!(text().contains("https://127.0.0.1:7443") && text() != before, "it trusts the new authority");
         assert!(name("To kyo").is_err() && name("").is_err() && name("a-1").is_ok());
     }
 }
