@@ -59,7 +59,7 @@ struct Inner {
 #[derive(Default)]
 struct Workshop {
     signatures: Signatures,
-    // Quarters of days since 1970 of the snapshot: see [`Zones::on`]. It does not go back when the clock does, but goes on.
+    // Quarters of days since 1970 of the snapshot: see [`Zones::on`]. It does not go back when the clock does, but goes on, from what is on disk.
     quarter: u32,
 }
 
@@ -181,10 +181,11 @@ impl State {
     }
 
     /// What changes may be made of: epoch and incarnation of what is served; none where zones are held, so that it is not what the hub has
-    /// at this epoch.
+    /// at this epoch, and none where no change can be kept.
     pub fn base(&self) -> (u64, String) {
         let (epoch, incarnation) = self.served();
-        (if self.0.now.lock().counts.held > 0 { 0 } else { epoch }, incarnation)
+        let behind = self.0.disk.as_ref().is_some_and(Disk::is_behind);
+        (if behind || self.0.now.lock().counts.held > 0 { 0 } else { epoch }, incarnation)
     }
 
     /// What is to be probed from here.
@@ -206,6 +207,8 @@ impl State {
     pub fn load(&self) -> Result<(), DiskError> {
         let Some(disk) = &self.0.disk else { return Ok(()) };
         let Some(update) = disk.load()? else { return Ok(()) };
+        let date = disk.date().unwrap_or_default();
+        self.0.workshop.lock().quarter = date;
         match Zones::from_update(&update) {
             Ok(zones) => {
                 tracing::info!(epoch = zones.epoch, zones = zones.zones.len(), "serving the zones on disk");
@@ -242,13 +245,22 @@ impl State {
             let now = self.0.now.lock();
             (now.served.clone(), now.counts.held > 0)
         };
-        if held && update.base > 0 {
+        let behind = || self.0.disk.as_ref().is_some_and(Disk::wants_whole);
+        if update.base > 0 && (held || behind()) {
             return Applied::Resync;
         }
+        let whole = update.base == 0;
+        // To be kept though it is served already.
+        let missed = (whole && !held && otherwise.is_none())
+            .then(|| self.0.disk.as_ref().filter(|disk| disk.is_behind()).map(|_| update.clone()))
+            .flatten();
         let kept = || self.0.disk.as_ref()?.load().ok().flatten();
-        let applied = match self.0.fence.judge(served.as_deref(), kept, update) {
+        let applied = match at_length(|| self.0.fence.judge(served.as_deref(), kept, update)) {
             Offer::Resync => return Applied::Resync,
             Offer::Current => {
+                if let Some(update) = missed {
+                    self.keep(update).await;
+                }
                 let mut now = self.0.now.lock();
                 now.confirmed = Some(Instant::now());
                 if now.counts.held > 0 { Applied::Partly } else { Applied::Served { epoch } }
@@ -277,7 +289,6 @@ impl State {
                     now.counts.held = held.len() as u64;
                     now.lease.serve(otherwise.clone());
                 }
-                let whole = update.base == 0;
                 // Who starts in the middle of a drill is none of it; what is held is so all the same.
                 let update = match otherwise {
                     None => *update,
@@ -423,11 +434,21 @@ impl Inner {
         let Workshop { signatures, quarter } = workshop;
         let seconds = self.seconds();
         signatures.begin(seconds);
+        let known = *quarter;
         *quarter = (*quarter).max(seconds / SERIAL_LIFE);
         let before = self.published.snapshot();
         if before.is_ahead(seconds) {
             // Secondaries may have signatures that do not count yet: they are to take others though nothing else has changed.
             *quarter += 1;
+        }
+        // Before anybody sees it: who has seen a serial takes none that is lower after a restart.
+        if *quarter != known
+            && let Some(Err(error)) = self.disk.as_ref().map(|disk| disk.keep_date(*quarter))
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "what serials are counted from is not kept"
+            );
         }
         let down = self.now.lock().down.clone();
         let mut zones = zones.on(*quarter);
@@ -444,7 +465,8 @@ impl Inner {
         let renewal = snapshot.renewal();
         snapshot.is_ahead(seconds)
             || renewal.is_some_and(|renewal| seconds >= renewal.saturating_add(RENEW_TOGETHER))
-            || self.workshop.lock().quarter < seconds / SERIAL_LIFE
+            // Whoever is at work there looks at it, too.
+            || self.workshop.try_lock().is_some_and(|workshop| workshop.quarter < seconds / SERIAL_LIFE)
     }
 
     fn publish(&self, zones: Arc<Zones>) {

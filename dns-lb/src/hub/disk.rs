@@ -5,7 +5,9 @@ use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use federation_runtime::clock::Instant;
 use federation_runtime::files::{self, Access};
 use hub_protocol::zones;
 use parking_lot::Mutex;
@@ -23,13 +25,17 @@ const HEAD: usize = 4 + CHECKSUM;
 /// change costs what it is, twice at most, and a start reads little more than the zones.
 const CHANGES_MIN: u64 = 1 << 20;
 
+/// A whole update is asked for no more often than this where changes could not be written: it may not fit either.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// The files `zones` and `zones.changes` in the data directory. The first: magic, SHA-256 of the rest, a whole update (protobuf). The
 /// second: for each change since, how many octets it has (4, the highest first), its SHA-256, and the change (protobuf). A change that
-/// was being written when the machine went down is none.
+/// was being written when the machine went down is none. Beside them `zones.date`, which serials do not go back behind.
 #[derive(Clone, Debug)]
 pub struct Disk {
     whole: PathBuf,
     changes: PathBuf,
+    date: PathBuf,
     tail: Arc<Mutex<Tail>>,
     // In place of the files.
     memory: Option<Memory>,
@@ -44,6 +50,8 @@ struct Tail {
     missed: Vec<u8>,
     // More than is remembered could not be.
     lost: bool,
+    // When a whole update was asked for last, because of that.
+    asked: Option<Instant>,
 }
 
 /// What a disk in memory holds.
@@ -89,13 +97,15 @@ pub enum DiskError {
 impl Disk {
     /// In `directory`, which need not exist yet.
     pub fn new(directory: &Path) -> Self {
-        let (whole, changes) = (directory.join("zones"), directory.join("zones.changes"));
-        Self { whole, changes, tail: Arc::default(), memory: None }
+        let [whole, changes, date] =
+            ["zones", "zones.changes", "zones.date"].map(|name| directory.join(name));
+        Self { whole, changes, date, tail: Arc::default(), memory: None }
     }
 
     /// In memory: a simulation's.
     pub fn in_memory(memory: Memory) -> Self {
-        Self { whole: PathBuf::new(), changes: PathBuf::new(), tail: Arc::default(), memory: Some(memory) }
+        let [whole, changes, date] = <[PathBuf; 3]>::default();
+        Self { whole, changes, date, tail: Arc::default(), memory: Some(memory) }
     }
 
     pub(crate) fn is_in_memory(&self) -> bool {
@@ -166,9 +176,10 @@ impl Disk {
         }
         let mut tail = self.tail.lock();
         if update.base == 0 {
-            let replaced = self.replace(update, &mut tail);
+            let replaced = self.replace(update);
             tail.lost |= replaced.is_err();
-            return replaced;
+            replaced?;
+            return self.forget_changes(&mut tail);
         }
         if tail.lost {
             return Err(DiskError::Behind { path: self.whole.clone() });
@@ -193,7 +204,41 @@ impl Disk {
             return Ok(());
         }
         let Some(update) = self.load()? else { return Ok(()) };
-        self.replace(&update, &mut tail)
+        self.replace(&update)?;
+        self.forget_changes(&mut tail)
+    }
+
+    /// Whether what is kept is older than what is served, and no change can mend that.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.tail.lock().lost
+    }
+
+    /// Whether everything is to be asked for, since no change can be kept before it is there: where the disk was full for longer than changes are
+    /// remembered. So told once in a while only.
+    pub(crate) fn wants_whole(&self) -> bool {
+        let mut tail = self.tail.lock();
+        if !tail.lost || tail.asked.is_some_and(|asked| asked.elapsed() < AGAIN) {
+            return false;
+        }
+        tail.asked = Some(Instant::now());
+        true
+    }
+
+    /// The quarter of a day, since 1970, that serials were last counted up to: see [`crate::zone::Zones::on`]. None if that is not known.
+    pub(crate) fn date(&self) -> Option<u32> {
+        std::fs::read_to_string(&self.date).ok()?.trim().parse().ok()
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn keep_date(&self, quarter: u32) -> Result<(), DiskError> {
+        if self.is_in_memory() {
+            return Ok(());
+        }
+        files::replace(&self.date, format!("{quarter}\n").as_bytes(), Access::Private)
+            .map_err(|source| DiskError::Write { path: self.date.clone(), source })
     }
 
     /// Writes changes behind those that are there; where they end.
@@ -221,12 +266,15 @@ impl Disk {
         Ok(end)
     }
 
-    fn replace(&self, update: &v1::ZoneUpdate, tail: &mut Tail) -> Result<(), DiskError> {
+    fn replace(&self, update: &v1::ZoneUpdate) -> Result<(), DiskError> {
         let body = update.encode_to_vec();
         let bytes = [MAGIC.as_slice(), Sha256::digest(&body).as_slice(), &body].concat();
         files::replace(&self.whole, &bytes, Access::Private)
-            .map_err(|source| DiskError::Write { path: self.whole.clone(), source })?;
-        // Those that are there still when the machine goes down now are older than the whole, and do not fit it.
+            .map_err(|source| DiskError::Write { path: self.whole.clone(), source })
+    }
+
+    /// The whole has been written. Changes that are there still when the machine goes down now are older, and do not fit it.
+    fn forget_changes(&self, tail: &mut Tail) -> Result<(), DiskError> {
         *tail = Tail::default();
         match std::fs::remove_file(&self.changes) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

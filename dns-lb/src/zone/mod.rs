@@ -120,7 +120,7 @@ impl Zone {
 impl Zones {
     /// The zones as they are served in the `quarter` of a day ([`SERIAL_LIFE`]), counted since 1970: serials are the hub's and that number. So they
     /// rise with every change, and four times a day besides, and secondaries take over signatures that were renewed before their own run out,
-    /// though nothing else has changed. Every server says the same, and a serial stays as high when a zone is no longer signed.
+    /// though nothing else has changed. Every server whose clock was never ahead says the same, and a serial stays as high when a zone is no longer signed.
     #[must_use]
     pub fn on(&self, quarter: u32) -> Self {
         let dated = |zone: &Arc<Zone>| {

@@ -192,6 +192,52 @@ async fn what_a_full_disk_did_not_take_is_written_when_it_takes_something_again(
     assert_eq!(restarted().served().0, 71);
 }
 
+#[tokio::test]
+async fn everything_is_asked_for_where_a_disk_was_full_for_too_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("zones.changes");
+    let served = state(Some(Disk::new(directory.path())));
+    assert_eq!(served.offer(of(1)).await, Applied::Served { epoch: 1 });
+    std::fs::create_dir(&file).unwrap();
+    let text = format!("\"{}\"", "x".repeat(200));
+    let long: Vec<&str> = (0..100).map(|_| text.as_str()).collect();
+    let mut epoch = 1;
+    loop {
+        let mut change = change(epoch, epoch + 1);
+        change.zones[0].records.push(fixed("long.fed.example.test.", "TXT", &long));
+        match served.offer(change).await {
+            Applied::Resync => break,
+            applied => assert_eq!(applied, Applied::Served { epoch: epoch + 1 }),
+        }
+        epoch += 1;
+        assert!(epoch < 100, "nothing is asked for");
+    }
+    assert_eq!(served.base().0, 0, "nor is a change, when the hub is back");
+    // Not each time: the disk may be full for long, and users are answered.
+    assert_eq!(served.offer(change(epoch, epoch + 1)).await, Applied::Served { epoch: epoch + 1 });
+    assert!(!served.is_kept());
+    std::fs::remove_dir(&file).unwrap();
+    // What is served already is kept, too.
+    let current = v1::ZoneUpdate { epoch: epoch + 1, ..of(1) };
+    assert_eq!(served.offer(current).await, Applied::Served { epoch: epoch + 1 });
+    assert!(served.is_kept());
+    assert_eq!(served.base().0, epoch + 1);
+    assert_eq!(state(Some(Disk::new(directory.path()))).served().0, epoch + 1);
+}
+
+#[tokio::test]
+async fn serials_do_not_go_back_with_the_clock_and_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let started = || state(Some(Disk::new(directory.path())));
+    let serial = |state: &State| state.published().snapshot().zones.zones[0].serial;
+    let first = started();
+    first.set_ahead(30 * 86_400);
+    assert_eq!(first.offer(of(1)).await, Applied::Served { epoch: 1 });
+    let ahead = serial(&first);
+    let after = started();
+    assert!(serial(&after) >= ahead, "{} after {ahead}", serial(&after));
+}
+
 #[test]
 fn changes_do_not_pile_up_on_the_disk() {
     let directory = tempfile::tempdir().unwrap();
