@@ -18,8 +18,10 @@ use super::rotate::{RotatingFile, Rotation};
 
 /// Lines that wait for the disk: kube-apiserver's `--audit-log-batch-buffer-size`. At some 1 KiB for a line this is 10 MiB.
 const QUEUE_MAX: usize = 10_000;
-/// After a line, the thread lets others come for so long before it looks again: to wake it for each would cost more than the line itself.
+/// How long the thread lets lines come before it looks: to wake it for each would cost more than the line itself.
 const GATHERING: Duration = Duration::from_millis(2);
+/// After so many looks in vain, a tenth of a second, the thread sleeps until a line comes. Until then no request has to wake it.
+const LOOKS: u32 = 50;
 
 /// Bytes of the room for lines that are kept for the next ones.
 const KEPT_BYTES: usize = 1 << 20;
@@ -61,7 +63,7 @@ pub struct Log {
 /// What requests and the thread share.
 struct Shared {
     waiting: Mutex<Waiting>,
-    /// A line came where none was, or the log is closed.
+    /// A line came while the thread was asleep, or the log is closed.
     news: Condvar,
     /// The thread took what waited.
     room: Notify,
@@ -74,6 +76,8 @@ struct Shared {
 struct Waiting {
     text: Vec<u8>,
     lines: usize,
+    /// The thread waits to be woken.
+    asleep: bool,
     closed: bool,
     /// The thread ended, and nobody had told it to.
     ended: bool,
@@ -102,33 +106,47 @@ impl Shared {
         }
         waiting.text.extend_from_slice(line);
         waiting.lines += 1;
-        let first = waiting.lines == 1;
+        let asleep = std::mem::take(&mut waiting.asleep);
         drop(waiting);
-        if first {
+        if asleep {
             self.news.notify_one();
         }
         Queued::Yes
     }
 
-    /// Waits for a line, gives others time to come, and takes all. False once the log is closed and nothing is left.
+    /// Waits for lines, and takes all that have come. False once the log is closed and nothing is left.
     fn take(&self, text: &mut Vec<u8>) -> bool {
         let mut waiting = self.waiting.lock();
-        while waiting.lines == 0 {
+        let mut looks = 0;
+        loop {
+            if !waiting.closed {
+                self.news.wait_for(&mut waiting, GATHERING);
+            }
+            if waiting.lines > 0 {
+                break;
+            }
             if waiting.closed {
                 return false;
             }
-            self.news.wait(&mut waiting);
-        }
-        if !waiting.closed {
-            drop(waiting);
-            thread::sleep(GATHERING);
-            waiting = self.waiting.lock();
+            looks += 1;
+            if looks == LOOKS {
+                waiting.asleep = true;
+                self.news.wait(&mut waiting);
+                (waiting.asleep, looks) = (false, 0);
+            }
         }
         std::mem::swap(&mut waiting.text, text);
         waiting.lines = 0;
         drop(waiting);
         self.room.notify_waiters();
         true
+    }
+
+    /// Takes no more lines.
+    fn close(&self) {
+        self.waiting.lock().closed = true;
+        self.news.notify_one();
+        self.room.notify_waiters();
     }
 
     fn lose(&self, why: &str) {
@@ -205,9 +223,7 @@ impl Log {
 
     /// Writes what waits, and ends the thread.
     pub async fn close(&self) {
-        self.shared.waiting.lock().closed = true;
-        self.shared.news.notify_one();
-        self.shared.room.notify_waiters();
+        self.shared.close();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -233,6 +249,13 @@ impl Sink {
             Self::File(file) => file.flush(),
             Self::Other(out) => out.flush(),
         }
+    }
+}
+
+impl Drop for Log {
+    /// A log that nobody closed writes what waits, and ends its thread.
+    fn drop(&mut self) {
+        self.shared.close();
     }
 }
 
@@ -339,6 +362,21 @@ mod tests {
             [String::from("first")].into_iter().chain(numbers).chain(["last".into()]).collect();
         assert_eq!(all.lines().collect::<Vec<_>>(), wanted);
         assert_eq!(log.lost(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_line_wakes_the_thread_that_sleeps() {
+        let (log, gate, written) = mk_log(Mode::Blocking);
+        drop(gate);
+        for number in 0..2 {
+            while !log.shared.waiting.lock().asleep {
+                tokio::task::yield_now().await;
+            }
+            let line = format!("{number}\n");
+            log.send(line.clone().into_bytes()).await;
+            assert_eq!(written.recv().unwrap(), line);
+        }
+        log.close().await;
     }
 
     #[tokio::test]
