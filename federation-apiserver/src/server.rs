@@ -361,7 +361,7 @@ where
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     }
     if refused {
-        respond::warn(response.headers_mut(), &asked.told.lock());
+        respond::warn(response.headers_mut(), asked.told.lock().iter());
     }
     if asked.head.method == Method::HEAD {
         // What a HEAD is answered with has no body, and HTTP/2 clients drop a stream that has one.

@@ -7,7 +7,10 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::bounds::{step, tell};
+
 /// Paths of duplicate fields in a JSON text (fieldValidation Strict and Warn say `duplicate field "spec.replicas"`).
+/// The first hundred are told.
 /// Malformed JSON is an error, as it is for the parser that reads the object.
 pub fn duplicate_fields(json: &[u8]) -> Result<Vec<String>, serde_json::Error> {
     let found = RefCell::new(Vec::new());
@@ -28,8 +31,8 @@ impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Top => Ok(()),
-            Self::Field(Self::Top, name) => f.write_str(name),
-            Self::Field(outer, name) => write!(f, "{outer}.{name}"),
+            Self::Field(Self::Top, name) => f.write_str(step(name)),
+            Self::Field(outer, name) => write!(f, "{outer}.{}", step(name)),
             Self::Item(outer, at) => write!(f, "{outer}[{at}]"),
         }
     }
@@ -90,7 +93,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
             let place = Place::Field(self.place, &name);
             map.next_value_seed(Walk { place: &place, found: self.found })?;
             if seen.has(&name) {
-                self.found.borrow_mut().push(place.to_string());
+                tell(&mut self.found.borrow_mut(), || place.to_string());
             } else {
                 seen.insert(name);
             }
@@ -146,6 +149,14 @@ mod tests {
     fn duplicates_are_named_with_their_path() {
         let text = br#"{"spec": {"a": 1, "list": [{"b": null, "b": 2.5}], "a": "x"}, "other": {"a": true}}"#;
         assert_eq!(duplicate_fields(text).unwrap(), ["spec.list[0].b", "spec.a"]);
+    }
+
+    #[test]
+    fn many_duplicates_below_a_long_name_take_little_to_tell() {
+        let text = format!(r#"{{"{}":{{{}"a":1}}}}"#, "n".repeat(1 << 20), r#""a":1,"#.repeat(100_000));
+        let found = duplicate_fields(text.as_bytes()).unwrap();
+        assert_eq!(found.len(), crate::bounds::MOST_TOLD);
+        assert!(found.iter().all(|path| path.len() < 2048 && path.ends_with('a')));
     }
 
     #[test]

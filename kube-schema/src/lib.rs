@@ -18,6 +18,7 @@
 //! assert_eq!(protobuf::decode(&body).unwrap().1, object);
 //! ```
 
+mod bounds;
 mod canonical;
 mod cel;
 mod data;

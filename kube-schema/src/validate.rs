@@ -6,11 +6,12 @@ use serde_json::{Map, Value};
 
 use crate::{
     Schemas,
+    bounds::{step, tell},
     canonical::QUANTITY,
     schemas::{OBJECT_META, reference},
 };
 
-/// What [`Schemas::validate`] found.
+/// What [`Schemas::validate`] found: of each sort the first hundred.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Paths of fields that the schema does not know: `spec.template.spec.containers[0].imagee`.
@@ -166,7 +167,7 @@ impl<'a> Walk<'a> {
             if !self.path.is_empty() {
                 self.path.push('.');
             }
-            self.path.push_str(key);
+            self.path.push_str(step(key));
             if let Some(property) = properties.and_then(|properties| properties.get(key)) {
                 let outer = name.map(|name| std::mem::replace(&mut self.structure, last(name).to_owned()));
                 self.fields.push(key.clone());
@@ -178,7 +179,7 @@ impl<'a> Walk<'a> {
             } else if let Some(additional) = additional {
                 self.value(additional, inner, depth + 1);
             } else if !is_open(schema) && !is_embedded(schema, key) {
-                self.report.unknown.push(self.path.clone());
+                tell(&mut self.report.unknown, || self.path.clone());
             }
             self.path.truncate(length);
         }
@@ -219,7 +220,8 @@ impl<'a> Walk<'a> {
     }
 
     fn push(&mut self, expected: String, found: &'static str, message: String) {
-        self.report.mismatches.push(Mismatch { field: self.path.clone(), expected, found, message });
+        let field = &self.path;
+        tell(&mut self.report.mismatches, || Mismatch { field: field.clone(), expected, found, message });
     }
 }
 
@@ -350,6 +352,22 @@ mod tests {
                 "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
             ]
         );
+    }
+
+    #[test]
+    fn many_faults_below_a_long_key_take_little_to_tell() {
+        let key = "k".repeat(1 << 20);
+        let review = json!({"spec": {"extra": {key.as_str(): vec![1; 100_000]}}});
+        let check =
+            |kind, object| Schemas::builtin().validate("authorization.k8s.io", "v1", kind, object).unwrap();
+        let wrong = check("SubjectAccessReview", &review).mismatches;
+        assert_eq!(wrong.len(), crate::bounds::MOST_TOLD);
+        assert!(wrong.iter().all(|mismatch| mismatch.field.len() < 2048), "{}", wrong[0].field.len());
+        let many: Map<_, _> =
+            (0..200).map(|at| (format!("{at}{}", "u".repeat(5000)), Value::from(1))).collect();
+        let unknown = check("SubjectAccessReview", &json!({"spec": many})).unknown;
+        assert_eq!(unknown.len(), crate::bounds::MOST_TOLD);
+        assert!(unknown.iter().all(|path| path.len() < 2048));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Responses: headers, errors, compression.
 
-use std::io::Write as _;
+use std::{collections::HashSet, io::Write as _};
 
 use apimachinery::{ApiError, order::Ordered};
 use bytes::Bytes;
@@ -79,14 +79,37 @@ pub fn error(format: Format, error: &ApiError) -> Response<Body> {
     response
 }
 
-/// Warning headers, RFC 7234 section 5.5 as KEP-1693 uses it.
-pub fn warn(headers: &mut HeaderMap, warnings: &[String]) {
-    for text in warnings {
+/// Characters of all warnings of an answer: kube-apiserver's `truncateAtTotalRunes`. Clients refuse headers that are much longer.
+const WARNINGS_LIMIT: usize = 4 << 10;
+
+/// Characters of one warning, where all of them are longer than that: `truncateItemRunes`.
+const WARNING_LIMIT: usize = 256;
+
+/// Warning headers, RFC 7234 section 5.5 as KEP-1693 uses it: each text once, and no more of them than kube-apiserver writes.
+pub fn warn<'a>(headers: &mut HeaderMap, warnings: impl IntoIterator<Item = &'a String>) {
+    let mut seen = HashSet::new();
+    let mut texts: Vec<_> =
+        warnings.into_iter().map(String::as_str).filter(|text| seen.insert(*text)).collect();
+    if texts.iter().map(|text| text.chars().count()).sum::<usize>() > WARNINGS_LIMIT {
+        let mut written = 0;
+        texts.retain_mut(|text| {
+            *text = beginning(text);
+            // The one that reaches the limit is the last.
+            let fits = written < WARNINGS_LIMIT;
+            written += text.chars().count();
+            fits
+        });
+    }
+    for text in texts {
         let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
             headers.append(header::WARNING, value);
         }
     }
+}
+
+fn beginning(text: &str) -> &str {
+    text.char_indices().nth(WARNING_LIMIT).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
 /// Compresses content when it is large and the client takes gzip.
@@ -109,5 +132,32 @@ pub fn bytes_for(
             response
         }
         Err(_) => bytes(code, content_type, content),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(warnings: &[String]) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        warn(&mut headers, warnings);
+        let values = headers.get_all(header::WARNING).iter();
+        values.map(|value| value.to_str().expect("ASCII").to_owned()).collect()
+    }
+
+    #[test]
+    fn a_warning_is_told_once_and_whole() {
+        let long = "a".repeat(WARNINGS_LIMIT - 1);
+        let warnings = [long.clone(), "b".to_owned(), long.clone()];
+        assert_eq!(written(&warnings), [format!("299 - \"{long}\""), "299 - \"b\"".to_owned()]);
+    }
+
+    #[test]
+    fn many_warnings_are_cut_as_kube_apiserver_cuts_them() {
+        let warnings: Vec<_> = (0..100_000).map(|at| format!("{at:06}{}", "x".repeat(500))).collect();
+        let told = written(&warnings);
+        assert_eq!(told.len(), WARNINGS_LIMIT / WARNING_LIMIT);
+        assert_eq!(told[0], format!("299 - \"000000{}\"", "x".repeat(WARNING_LIMIT - 6)));
     }
 }

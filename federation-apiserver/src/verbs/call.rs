@@ -170,8 +170,7 @@ impl Call {
     pub(super) fn finish(&self, mut response: Response<Body>) -> Response<Body> {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-        respond::warn(headers, &self.warnings);
-        respond::warn(headers, &self.told.lock());
+        respond::warn(headers, self.warnings.iter().chain(self.told.lock().iter()));
         response
     }
 }

@@ -4,10 +4,11 @@ use apimachinery::{FieldError, FieldPath, FieldReason};
 use serde_json::Value;
 
 use super::{Checks, Structural, Type, composite, format, items, type_name};
+use crate::bounds::{MOST_TOLD, step};
 
 impl Structural {
-    /// All faults of an API object. Values that are as they were in `old` are not looked at: a rule that came later must not stand in
-    /// the way of other changes (KEP-4008, ratcheting).
+    /// The faults of an API object: all, or a hundred at least. Values that are as they were in `old` are not looked at: a rule that
+    /// came later must not stand in the way of other changes (KEP-4008, ratcheting).
     pub fn check(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let mut faults = Vec::new();
         check(self, object, old, "", &mut faults);
@@ -27,6 +28,7 @@ fn invalid(path: &str, value: impl Into<Value>, what: &str) -> FieldError {
 
 /// The path of a field.
 pub(super) fn below(path: &str, field: &str) -> String {
+    let field = step(field);
     if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
 }
 
@@ -38,7 +40,7 @@ pub(super) fn check(
     path: &str,
     faults: &mut Vec<FieldError>,
 ) {
-    if old == Some(value) {
+    if old == Some(value) || faults.len() >= MOST_TOLD {
         return;
     }
     if let Some(fault) = wrong_type(schema, value, path) {
@@ -235,6 +237,15 @@ mod tests {
                 "spec.text: Too long: may not be more than 3 bytes",
             ]
         );
+    }
+
+    #[test]
+    fn many_faults_below_a_long_key_take_little_to_tell() {
+        let schema =
+            json!({"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}});
+        let told = faults(schema, json!({"k".repeat(1 << 20): vec![1; 100_000]}), None);
+        assert_eq!(told.len(), MOST_TOLD);
+        assert!(told.iter().all(|text| text.len() < 4096));
     }
 
     #[test]

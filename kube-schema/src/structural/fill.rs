@@ -3,10 +3,11 @@
 use serde_json::{Map, Value};
 
 use super::Structural;
+use crate::bounds;
 
 impl Structural {
-    /// Drops the fields that the schema does not specify, and returns their paths. `is_object` says that the value is an API object,
-    /// whose apiVersion, kind and metadata are not the schema's.
+    /// Drops the fields that the schema does not specify, and returns the paths of the first hundred. `is_object` says that the value
+    /// is an API object, whose apiVersion, kind and metadata are not the schema's.
     pub fn prune(&self, value: &mut Value, is_object: bool) -> Vec<String> {
         let mut dropped = Vec::new();
         prune(Some(self), value, is_object || self.embedded, &mut String::new(), &mut dropped);
@@ -56,7 +57,7 @@ fn within(path: &mut String, step: &str, work: impl FnOnce(&mut String)) {
     if !path.is_empty() && !step.starts_with('[') {
         path.push('.');
     }
-    path.push_str(step);
+    path.push_str(bounds::step(step));
     work(path);
     path.truncate(length);
 }
@@ -106,7 +107,7 @@ fn prune_map(
             }
             None if preserve => true,
             None => {
-                within(path, name, |path| dropped.push(path.clone()));
+                within(path, name, |path| bounds::tell(dropped, || path.clone()));
                 false
             }
         }
@@ -150,6 +151,18 @@ mod tests {
                 "spec": {"a": "1", "open": {"any": {"thing": 1}, "closed": {"x": ""}}, "list": [{"x": ""}], "map": {"k": {"x": ""}}},
             })
         );
+    }
+
+    #[test]
+    fn all_unspecified_fields_are_dropped_and_some_are_told() {
+        let schema = schema(json!({"type": "object", "additionalProperties": {"type": "object"}}));
+        let many: Map<_, _> = (0..1000).map(|at| (at.to_string(), Value::from(1))).collect();
+        let key = "k".repeat(1 << 20);
+        let mut object = json!({key.as_str(): many});
+        let dropped = schema.prune(&mut object, false);
+        assert_eq!(dropped.len(), bounds::MOST_TOLD);
+        assert!(dropped.iter().all(|path| path.len() < 2048));
+        assert_eq!(object, json!({key: {}}));
     }
 
     #[test]

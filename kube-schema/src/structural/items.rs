@@ -9,6 +9,7 @@ use super::{
     ListKind, Structural,
     check::{below, fault},
 };
+use crate::bounds::MOST_TOLD;
 
 /// The index of the first value that stood before.
 pub(super) fn first_duplicate(items: &[Value]) -> Option<usize> {
@@ -31,7 +32,7 @@ pub(super) fn check(
     root: bool,
     faults: &mut Vec<FieldError>,
 ) {
-    if old == Some(value) {
+    if old == Some(value) || faults.len() >= MOST_TOLD {
         return;
     }
     match value {
@@ -71,6 +72,9 @@ fn unique(list: &ListKind, items: &[Value], path: &str, faults: &mut Vec<FieldEr
             }
         };
         if !seen.insert(identity.to_string()) {
+            if faults.len() >= MOST_TOLD {
+                return;
+            }
             faults.push(FieldError::duplicate(&FieldPath::new(format!("{path}[{at}]")), identity));
         }
     }
