@@ -234,3 +234,19 @@ async fn the_request_too_many_is_told_to_come_again_and_others_get_their_turn() 
     drop(at_work);
     assert_eq!(list("greedy").await.unwrap().status(), StatusCode::OK);
 }
+
+#[tokio::test]
+async fn duplicates_below_a_long_name_are_told_in_few_words() {
+    let world = World::new().await;
+    let twice = r#""a":1,"#.repeat(200_000);
+    let body = format!(r#"{{"{}":{{{twice}"a":1}},"a":1,"a":1}}"#, "n".repeat(1 << 20));
+    let reviews = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let (code, _, warnings) = send(&world, Method::POST, reviews, "application/json", body.clone()).await;
+    assert_eq!(code, StatusCode::CREATED);
+    assert!(!warnings.is_empty());
+    assert!(warnings.iter().map(String::len).sum::<usize>() < 8 << 10, "{}", warnings.len());
+    let strictly = format!("{reviews}?fieldValidation=Strict");
+    let (code, status, _) = send(&world, Method::POST, &strictly, "application/json", body).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert!(status["message"].as_str().unwrap().len() < 1 << 20);
+}
