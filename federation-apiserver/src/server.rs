@@ -117,6 +117,8 @@ pub(crate) struct Shared {
     audit: Option<Arc<Audit>>,
     schemas: OnceLock<Schemas>,
     apply_types: OnceLock<Schema>,
+    /// Held while an OpenAPI document is made.
+    describing: Arc<tokio::sync::Mutex<()>>,
     catalog: Arc<Catalog>,
     aggregator: Arc<Aggregator>,
     policies: Policies,
@@ -190,6 +192,7 @@ impl ApiServer {
             audit: parts.audit,
             schemas: OnceLock::new(),
             apply_types: OnceLock::new(),
+            describing: Arc::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -500,6 +503,9 @@ where
         return Ok(Box::pin(aggregate::forward(&snapshot, &external, &user, request)).await);
     }
     match std::mem::replace(&mut asked.target, Target::Path(String::new())) {
+        Target::Path(path) if path.starts_with("/openapi") => {
+            fixed::described(&shared, &asked.head, &asked.query, path).await
+        }
         Target::Path(path) => fixed::answer(&shared, &asked.head, &asked.query, &path),
         Target::Resource(path) => {
             let exempt = user.is_in(MASTERS);

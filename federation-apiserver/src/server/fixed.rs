@@ -51,11 +51,6 @@ pub(super) fn answer(
         "/" => return Ok(respond::value(StatusCode::OK, pretty, &json!({"paths": paths(shared)}))),
         _ => {}
     }
-    if trimmed.starts_with("/openapi") {
-        let documents = shared.served();
-        let found = openapi::find(trimmed, query, &head.headers, documents.documents(shared.schemas()));
-        return Ok(found.unwrap_or_else(|| unknown_path(shared)));
-    }
     match discovery::find(trimmed, &head.headers, &shared.served()) {
         Some(mut document) => {
             // Aggregated documents are chosen by what is accepted, and of the others JSON is what there is.
@@ -74,6 +69,28 @@ pub(super) fn answer(
             _ => Ok(unknown_path(shared)),
         },
     }
+}
+
+/// Answers with an OpenAPI document. To make all of them takes about a second after each change of the kinds, and to inflate one takes
+/// milliseconds: that is done on a thread for such work, where it holds up no other request, and for one request after the other.
+pub(super) async fn described(
+    shared: &Arc<Shared>,
+    head: &request::Parts,
+    query: &Query,
+    path: String,
+) -> Result<Response<Body>, ApiError> {
+    if head.method != Method::GET {
+        return Err(ApiError::no_such_method());
+    }
+    let turn = Arc::clone(&shared.describing).lock_owned().await;
+    let (asked, query, headers) = (Arc::clone(shared), query.clone(), head.headers.clone());
+    let work = tokio::task::spawn_blocking(move || {
+        // Whoever leaves meanwhile does not make room for a second one.
+        let _turn = turn;
+        openapi::find(&path, &query, &headers, asked.served().documents(asked.schemas()))
+    });
+    let found = work.await.map_err(ApiError::internal)?;
+    Ok(found.unwrap_or_else(|| unknown_path(shared)))
 }
 
 /// What is answered where a group has no such resource: a Status. A group that is not served at all is no API, and says so in plain text.

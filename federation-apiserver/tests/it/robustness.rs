@@ -250,3 +250,14 @@ async fn duplicates_below_a_long_name_are_told_in_few_words() {
     assert_eq!(code, StatusCode::BAD_REQUEST);
     assert!(status["message"].as_str().unwrap().len() < 1 << 20);
 }
+
+#[tokio::test]
+async fn openapi_documents_are_made_beside_other_requests() {
+    let world = World::new().await;
+    let request = Request::get("/openapi/v2").body(Full::<Bytes>::default()).unwrap();
+    let mut asked = world.server.service().oneshot(request);
+    // They take much longer to make than to ask for: what is answered at once has been made on this thread.
+    assert!(futures::poll!(&mut asked).is_pending());
+    world.expect(StatusCode::OK, Method::GET, "/version", None).await;
+    assert_eq!(asked.await.unwrap().status(), StatusCode::OK);
+}
