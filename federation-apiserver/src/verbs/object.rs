@@ -195,6 +195,11 @@ pub(super) fn validate(
     }
     check_cluster_selector_once(kind, object, &mut faults);
     (kind.validate)(object, &mut faults);
+    // What was wrong with a status before must not stand in the way of who changes something else: kube-apiserver checks statuses only
+    // where they are written.
+    if old.is_some_and(|old| old.get("status") == object.get("status")) {
+        faults.retain(|fault| !is_below_status(&fault.field));
+    }
     if leading == Leading::Away {
         check_places(kind, object, old, &mut faults);
     }
@@ -212,6 +217,10 @@ pub(super) fn validate(
     // Go has one type of Events, in the core group.
     let group = if kind.kind == "Event" && kind.built_in { "" } else { kind.group };
     Err(ApiError::invalid(group, kind.kind, name, &faults))
+}
+
+fn is_below_status(field: &str) -> bool {
+    field.strip_prefix("status").is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 fn check_places(kind: &Kind, object: &Value, old: Option<&Value>, faults: &mut Faults) {
@@ -322,4 +331,42 @@ pub(crate) fn selectable_fields(kind: &Kind, stored: &Value) -> BTreeMap<String,
             .collect()
     };
     values.into_iter().filter(|(name, value)| !value.is_empty() && !name.starts_with("metadata.")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry::Registry;
+
+    #[test]
+    fn a_status_that_was_wrong_before_does_not_stand_in_the_way() {
+        let kind = Registry::get().find("apps", "v1", "deployments").expect("it is built in");
+        let object = |replicas: u32, ready: u32| {
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "demo"},
+                "spec": {
+                    "replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "strategy": {"type": "Recreate"},
+                    "template": {
+                        "metadata": {"labels": {"app": "web"}},
+                        "spec": {
+                            "restartPolicy": "Always", "dnsPolicy": "ClusterFirst",
+                            "containers": [{
+                                "name": "web", "image": "nginx:1", "imagePullPolicy": "Always",
+                                "terminationMessagePolicy": "File",
+                            }],
+                        },
+                    },
+                },
+                "status": {"readyReplicas": ready},
+            })
+        };
+        let check = |new: &Value, old: Option<&Value>| validate(kind, new, old, Leading::Anywhere);
+        let (stored, refused) = (object(1, 1), object(1, 2));
+        assert_eq!(check(&object(3, 1), Some(&stored)).err().map(|error| error.message), None);
+        let error = check(&refused, Some(&stored)).expect_err("it counts more than there are");
+        assert!(error.message.contains("status.readyReplicas"), "{}", error.message);
+        assert!(check(&stored, None).is_err());
+    }
 }
