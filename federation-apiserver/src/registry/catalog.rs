@@ -150,7 +150,7 @@ impl Served {
     pub(crate) fn other_versions(&self, kind: &Kind) -> Vec<KindRef> {
         let stored = kind.storage();
         let other = |other: &&KindRef| {
-            (other.group, other.version) != (kind.group, kind.version) && other.storage() == stored
+            other.is_stored_as(&stored) && (other.group, other.version) != (kind.group, kind.version)
         };
         self.kinds.iter().filter(other).cloned().collect()
     }
