@@ -45,8 +45,20 @@ impl<'a> Asked<'a> {
         })
     }
 
+    /// Both sides of a write in another version of the call's kind, or why they are not to be had in it: a fault of configuration, to
+    /// which a policy's `failurePolicy` applies.
+    pub(super) async fn both_shown(
+        &self,
+        kind: &Kind,
+        old: Option<&Value>,
+        new: Option<&Value>,
+    ) -> Result<(Option<Value>, Option<Value>), String> {
+        let old = self.shown(kind, old).await.map_err(|error| unconverted(&error))?;
+        Ok((old, self.shown(kind, new).await.map_err(|error| unconverted(&error))?))
+    }
+
     /// An object of the call's kind in another version.
-    pub(super) async fn shown(&self, kind: &Kind, object: Option<&Value>) -> Result<Option<Value>, ApiError> {
+    async fn shown(&self, kind: &Kind, object: Option<&Value>) -> Result<Option<Value>, ApiError> {
         let Some(object) = object else { return Ok(None) };
         conversion::between(&self.call.shared.storage, &self.call.kind, kind, object.clone()).await.map(Some)
     }
@@ -152,7 +164,14 @@ pub(crate) async fn judge(
         let seen = match chosen {
             Chosen::Own => &request,
             Chosen::Other(kind) => {
-                in_other = (asked.shown(kind, old).await?, asked.shown(kind, new).await?);
+                in_other = match asked.both_shown(kind, old, new).await {
+                    Ok(both) => both,
+                    Err(_) if policy.frame.ignore_failures => continue,
+                    Err(why) => {
+                        deny(name, Some(&binding.name), None, &why);
+                        continue;
+                    }
+                };
                 &asked.request_as(kind, in_other.0.as_ref(), in_other.1.as_ref(), dry_run)
             }
         };
@@ -198,6 +217,11 @@ async fn ask(
             return verdict;
         }
     }
+}
+
+/// What kube-apiserver says of a conversion that failed.
+pub(super) fn unconverted(error: &ApiError) -> String {
+    format!("failed to convert object version: {}", error.message)
 }
 
 fn about(policy: &str, binding: Option<&str>) -> String {

@@ -14,7 +14,7 @@ use apimachinery::{
 use serde_json::Value;
 
 use super::{
-    judge::Asked,
+    judge::{Asked, unconverted},
     matching::Chosen,
     policy::{
         Bound, Misconfigured, Request, State,
@@ -180,8 +180,10 @@ impl<'a> Policies<'a> {
             return self.invoke_as(invocation, &self.asked.call.kind, old, object).await;
         };
         let call = self.asked.call;
-        let old = self.asked.shown(kind, self.old).await?;
-        let shown = self.asked.shown(kind, Some(&object)).await?.unwrap_or_default();
+        let (old, shown) = match self.asked.both_shown(kind, self.old, Some(&object)).await {
+            Ok((old, shown)) => (old, shown.unwrap_or_default()),
+            Err(why) => return Ok(Err((object, vec![why]))),
+        };
         let made = self.invoke_as(invocation, kind, old.as_ref(), shown.clone()).await?;
         let (next, why) = match made {
             Ok(next) => (next, None),
@@ -190,7 +192,15 @@ impl<'a> Policies<'a> {
         let next = if next == shown {
             object
         } else {
-            let mut next = conversion::between(&call.shared.storage, kind, &call.kind, next).await?;
+            let converted = conversion::between(&call.shared.storage, kind, &call.kind, next).await;
+            let mut next = match converted {
+                Ok(next) => next,
+                Err(error) => {
+                    let mut all = why.unwrap_or_default();
+                    all.push(unconverted(&error));
+                    return Ok(Err((object, all)));
+                }
+            };
             call.canonicalise(&mut next);
             settle_mutated(&call.kind, &mut next, &object)?;
             next

@@ -396,3 +396,56 @@ async fn appliers_of_two_versions_own_fields_in_their_own_version() {
     let (code, last) = world.apply(&place, "one", &new(json!({}))).await;
     assert_eq!((code, &last["spec"]), (StatusCode::OK, &json!({"note": "mine"})));
 }
+
+#[tokio::test]
+async fn a_conversion_that_fails_for_a_policy_is_a_failure_of_the_policy() {
+    let (world, converter) = World::converting().await;
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let rules = json!([{"apiGroups": ["net.example.com"], "apiVersions": ["v1beta1"], "operations": ["*"], "resources": ["places"]}]);
+    let sorts = [
+        (
+            "Validating",
+            "validatingadmissionpolicies",
+            "validations",
+            json!([{"expression": "true"}]),
+            json!({"validationActions": ["Deny"]}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            "Mutating",
+            "mutatingadmissionpolicies",
+            "mutations",
+            json!([{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}]),
+            json!({}),
+            StatusCode::FORBIDDEN,
+        ),
+    ];
+    for (sort, plural, work, steps, mut bound, refused) in sorts {
+        let policies = format!("{group}/{plural}");
+        let bindings = format!("{}policybindings", policies.trim_end_matches("policies"));
+        let mut policy = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": format!("{sort}AdmissionPolicy"), "metadata": {"name": "old"},
+            "spec": {"failurePolicy": "Ignore", "matchConstraints": {"resourceRules": rules}},
+        });
+        policy["spec"][work] = steps;
+        bound["policyName"] = "old".into();
+        let binding = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": format!("{sort}AdmissionPolicyBinding"),
+            "metadata": {"name": "old"}, "spec": bound,
+        });
+        world.expect(StatusCode::CREATED, Method::POST, &policies, Some(policy)).await;
+        world.expect(StatusCode::CREATED, Method::POST, &bindings, Some(binding)).await;
+        // What is written in the version in which it is stored is converted for the policy alone.
+        let place = |name: &str| json!({"apiVersion": "net.example.com/v1", "kind": "Place", "metadata": {"name": name}, "spec": {"note": "poison"}});
+        let before = converter.calls();
+        world.expect(StatusCode::CREATED, Method::POST, NEW, Some(place(&sort.to_lowercase()))).await;
+        assert!(converter.calls() > before, "{sort}: the policy was to see another version");
+        let strict = json!({"spec": {"failurePolicy": "Fail"}});
+        world.expect(StatusCode::OK, Method::PATCH, &format!("{policies}/old"), Some(strict)).await;
+        let status = world.expect(refused, Method::POST, NEW, Some(place("strict"))).await;
+        let message = status["message"].as_str().unwrap();
+        assert!(message.contains("failed to convert object version"), "{status}");
+        world.expect(StatusCode::OK, Method::DELETE, &format!("{bindings}/old"), None).await;
+        world.expect(StatusCode::OK, Method::DELETE, &format!("{policies}/old"), None).await;
+    }
+}
