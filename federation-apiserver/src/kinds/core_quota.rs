@@ -113,7 +113,7 @@ fn validate_limits(object: &Value, faults: &mut Faults) {
                 if matches!(kind, "Pod" | "Container") {
                     quantities::container_name(name, &path, faults);
                 } else {
-                    quantities::name(name, &path, faults);
+                    quantities::standard_name(name, &path, faults);
                 }
                 quantities::non_negative(value, &path, faults);
             }
@@ -124,13 +124,6 @@ fn validate_limits(object: &Value, faults: &mut Faults) {
         {
             let message = "either minimum or maximum storage value is required, but neither was provided";
             faults.push(FieldError::required(&path.child("limits"), message));
-        }
-        for (name, value) in item["maxLimitRequestRatio"].as_object().into_iter().flatten() {
-            if quantities::parse(value).is_some_and(|ratio| ratio.millis() < 1000) {
-                let message = format!("ratio {} is less than 1", quantities::shown(value));
-                let path = path.child("maxLimitRequestRatio").key(name);
-                faults.push(FieldError::invalid(&path, quantities::shown(value), &message));
-            }
         }
         for part in ["default", "defaultRequest"] {
             if kind == "Pod" && item[part].as_object().is_some_and(|amounts| !amounts.is_empty()) {
@@ -159,19 +152,33 @@ fn validate_limits(object: &Value, faults: &mut Faults) {
                         "max" => "max",
                         _ => "default",
                     };
+                    let other = if (low, high) == ("defaultRequest", "default") {
+                        "default limit"
+                    } else {
+                        words(high)
+                    };
                     let message = format!(
-                        "{} value {} is greater than {} value {}",
+                        "{} value {} is greater than {other} value {}",
                         words(low),
                         quantities::shown(value),
-                        words(high),
                         quantities::shown(limit)
                     );
-                    // Of a pair with `min`, the other one is wrong; only `max` is never.
-                    let (part, wrong) =
-                        if low == "min" && high != "max" { (high, limit) } else { (low, value) };
+                    // Of a pair with `min`, the other one is wrong; only `max` is never, though its value is told for `default`.
+                    let (part, wrong) = match (low, high) {
+                        ("min", "default" | "defaultRequest") => (high, limit),
+                        ("default", "max") => (low, limit),
+                        _ => (low, value),
+                    };
                     let path = path.child(part).key(name);
                     faults.push(FieldError::invalid(&path, quantities::shown(wrong), &message));
                 }
+            }
+        }
+        for (name, value) in item["maxLimitRequestRatio"].as_object().into_iter().flatten() {
+            if quantities::parse(value).is_some_and(|ratio| ratio.millis() < 1000) {
+                let message = format!("ratio {} is less than 1", quantities::shown(value));
+                let path = path.child("maxLimitRequestRatio").key(name);
+                faults.push(FieldError::invalid(&path, quantities::shown(value), &message));
             }
         }
     }
@@ -223,19 +230,20 @@ const OF_PODS: [&str; 7] =
 fn amounts(amounts: &Value, path: &FieldPath, faults: &mut Faults) {
     for (name, value) in amounts.as_object().into_iter().flatten() {
         let path = path.key(name);
+        let before = faults.len();
         quantities::name(name, &path, faults);
+        let qualified = faults.len() == before;
         let counted = ["requests.", "limits.", "hugepages-"].iter().any(|start| name.starts_with(start));
         if !counted && !name.contains('/') && !COUNTED.contains(&name.as_str()) {
-            for message in [
-                "must be a standard resource type or fully qualified",
-                "must be a standard resource for quota",
-            ] {
+            if qualified {
+                let message = "must be a standard resource type or fully qualified";
                 faults.push(FieldError::invalid(&path, name.as_str(), message));
             }
+            faults.push(FieldError::invalid(&path, name.as_str(), "must be a standard resource for quota"));
         }
         let quantity = quantities::non_negative(value, &path, faults);
         if WHOLE.contains(&name.as_str()) && quantity.is_some_and(|quantity| quantity.millis() % 1000 != 0) {
-            faults.push(FieldError::invalid(&path, value.clone(), "must be an integer"));
+            faults.push(FieldError::invalid(&path, value.clone(), quantities::NOT_WHOLE));
         }
     }
 }

@@ -48,39 +48,163 @@ pub(crate) fn name(name: &str, path: &FieldPath, faults: &mut Faults) {
 /// Resources that a container has a right to.
 const CONTAINER: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
-/// The name of a resource of containers.
-pub(crate) fn container_name(name: &str, path: &FieldPath, faults: &mut Faults) {
+/// What may be limited by a bare name (`helper.IsStandardResourceName`), but for huge pages.
+const STANDARD: [&str; 20] = [
+    "configmaps",
+    "cpu",
+    "ephemeral-storage",
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "memory",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+    "requests.storage",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+    "storage",
+];
+
+/// `validation.validateResourceName`: a name that is qualified, and if it is bare, known. Of a name that is not even qualified nothing else is told.
+pub(crate) fn standard_name(name: &str, path: &FieldPath, faults: &mut Faults) {
+    let before = faults.len();
     self::name(name, path, faults);
-    if !name.contains('/') && !CONTAINER.contains(&name) && !name.starts_with("hugepages-") {
+    let huge = name.starts_with(HUGE_PAGES) || name.starts_with("requests.hugepages-");
+    if faults.len() == before && !name.contains('/') && !STANDARD.contains(&name) && !huge {
         let message = "must be a standard resource type or fully qualified";
         faults.push(FieldError::invalid(path, name, message));
+    }
+}
+
+/// The name of a resource of containers.
+pub(crate) fn container_name(name: &str, path: &FieldPath, faults: &mut Faults) {
+    standard_name(name, path, faults);
+    if !name.contains('/') && !CONTAINER.contains(&name) && !name.starts_with(HUGE_PAGES) {
         faults.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
     }
+}
+
+const HUGE_PAGES: &str = "hugepages-";
+
+/// What a part of something that is only there as a whole is refused with.
+pub(crate) const NOT_WHOLE: &str = "must be an integer";
+
+/// Whether Kubernetes itself knows the resource, by a bare name or one of its own domain (`helper.IsNativeResource`).
+fn is_native(name: &str) -> bool {
+    !name.contains('/') || name.contains("kubernetes.io/")
+}
+
+/// Whether nodes may be promised more than they have (`helper.IsOvercommitAllowed`).
+fn may_be_overcommitted(name: &str) -> bool {
+    is_native(name) && !name.starts_with(HUGE_PAGES)
 }
 
 /// `validation.ValidateContainerResources`: limits and requests fit each other.
 pub(crate) fn container(resources: &Value, path: &FieldPath, faults: &mut Faults) {
     let (limits, requests) = (&resources["limits"], &resources["requests"]);
+    let limits_path = path.child("limits");
     for (part, amounts) in [("limits", limits), ("requests", requests)] {
         let path = path.child(part);
         for (name, value) in amounts.as_object().into_iter().flatten() {
-            let path = path.key(name);
-            container_name(name, &path, faults);
-            non_negative(value, &path, faults);
+            let place = path.key(name);
+            container_name(name, &place, faults);
+            let amount = non_negative(value, &place, faults);
+            // Devices and the like come whole.
+            let extended = !is_native(name) && !name.starts_with("requests.");
+            if extended && amount.is_some_and(|amount| amount.millis() % 1000 != 0) {
+                faults.push(FieldError::invalid(&place, shown(value), NOT_WHOLE));
+            }
+            if part == "requests" {
+                fits(name, value, limits, (&path, &limits_path), faults);
+            }
         }
     }
-    for (name, value) in requests.as_object().into_iter().flatten() {
-        let (Some(request), Some(limit)) = (parse(value), limits.get(name).and_then(parse)) else { continue };
-        let path = path.child("requests");
-        if request > limit {
-            let message =
-                format!("must be less than or equal to {name} limit of {}", shown(&limits[name.as_str()]));
-            faults.push(FieldError::invalid(&path, shown(value), &message));
-        }
+    let given = |name: &str| !limits[name].is_null() || !requests[name].is_null();
+    let both = || [limits, requests].into_iter().filter_map(Value::as_object).flatten();
+    if both().any(|(name, _)| name.starts_with(HUGE_PAGES)) && !given("cpu") && !given("memory") {
+        faults.push(FieldError::forbidden(path, "HugePages require cpu or memory"));
     }
+}
+
+/// What is requested must be within its limit; without one of its own, if nodes cannot be promised more of it than they have.
+fn fits(
+    name: &str,
+    value: &Value,
+    limits: &Value,
+    (path, limits_path): (&FieldPath, &FieldPath),
+    faults: &mut Faults,
+) {
+    let limit = &limits[name];
+    if limit.is_null() {
+        if !may_be_overcommitted(name) {
+            let message = "Limit must be set for non overcommitable resources";
+            faults.push(FieldError::required(limits_path, message));
+        }
+        return;
+    }
+    let (Some(request), Some(most)) = (parse(value), parse(limit)) else { return };
+    let relation = if !may_be_overcommitted(name) && request != most {
+        "equal to"
+    } else if request > most {
+        "less than or equal to"
+    } else {
+        return;
+    };
+    let message = format!("must be {relation} {name} limit of {}", shown(limit));
+    faults.push(FieldError::invalid(path, shown(value), &message));
 }
 
 /// An amount as text.
 pub(crate) fn shown(value: &Value) -> String {
     parse(value).map_or_else(|| value.to_string(), |quantity| quantity.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(resources: Value, expect: &[&str]) {
+        let mut faults = Faults::new();
+        container(&resources, &FieldPath::new("r"), &mut faults);
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn devices_come_whole_and_with_a_limit() {
+        check(json!({"limits": {"example.com/a": 2}, "requests": {"example.com/a": 2, "cpu": 1}}), &[]);
+        check(
+            json!({"limits": {"example.com/a": 1.5}}),
+            &[r#"r.limits[example.com/a]: Invalid value: "1500m": must be an integer"#],
+        );
+        check(
+            json!({"requests": {"example.com/a": 1}}),
+            &["r.limits: Required value: Limit must be set for non overcommitable resources"],
+        );
+        check(
+            json!({"limits": {"example.com/a": 2}, "requests": {"example.com/a": 1}}),
+            &[r#"r.requests: Invalid value: "1": must be equal to example.com/a limit of 2"#],
+        );
+    }
+
+    #[test]
+    fn of_a_name_that_is_not_qualified_it_is_not_told_that_it_is_unknown() {
+        let mut faults = Faults::new();
+        container_name("a b", &FieldPath::new("r"), &mut faults);
+        let told: Vec<_> = faults.iter().map(|fault| fault.message.rsplit(": ").next().unwrap_or_default()).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(told[1], "must be a standard resource for containers");
+        faults.clear();
+        container_name("odd", &FieldPath::new("r"), &mut faults);
+        assert_eq!(faults.len(), 2);
+    }
 }
