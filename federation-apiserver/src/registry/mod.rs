@@ -152,6 +152,8 @@ pub struct Kind {
     pub places: fn(&Value) -> Vec<(FieldPath, &str)>,
     /// Finds the faults of an object.
     pub validate: fn(&Value, &mut Faults),
+    /// Finds faults that only a new object is refused for.
+    pub validate_create: fn(&Value, &mut Faults),
     /// Finds the faults of a change; (new, old).
     pub validate_update: fn(&Value, &Value, &mut Faults),
     /// Where objects are stored, if not under this kind itself.
@@ -213,6 +215,7 @@ impl Kind {
         always: &[],
         places: |_| Vec::new(),
         validate: |_, _| {},
+        validate_create: |_, _| {},
         validate_update: |_, _, _| {},
         conversion: None,
         custom: None,
@@ -334,8 +337,12 @@ impl Kind {
 
     /// The names of all selectable fields.
     pub fn selectable_names(&self) -> Vec<&'static str> {
-        ["metadata.name", "metadata.namespace"]
+        // Kinds that say what they can be selected by name the namespace only if they have one; all others take it from everybody.
+        let anybody = self.built_in && self.selectable.is_empty();
+        let namespace = (anybody || self.namespaced()).then_some("metadata.namespace");
+        ["metadata.name"]
             .into_iter()
+            .chain(namespace)
             .chain(self.selectable.iter().map(|(name, _)| *name))
             .collect()
     }

@@ -194,7 +194,19 @@ pub(super) fn validate(
         check_finalizer_names(object, &mut faults);
     }
     check_cluster_selector_once(kind, object, &mut faults);
-    (kind.validate)(object, &mut faults);
+    let mut own = Faults::new();
+    (kind.validate)(object, &mut own);
+    if let Some(old) = old {
+        // Rules come with versions: what an older server had stored must not stand in the way of other changes (KEP-4008, ratcheting).
+        if !own.is_empty() {
+            let mut before = Faults::new();
+            (kind.validate)(old, &mut before);
+            own.retain(|fault| !before.contains(fault));
+        }
+    } else {
+        (kind.validate_create)(object, &mut own);
+    }
+    faults.append(&mut own);
     // What was wrong with a status before must not stand in the way of who changes something else: kube-apiserver checks statuses only
     // where they are written.
     if old.is_some_and(|old| old.get("status") == object.get("status")) {
@@ -368,5 +380,23 @@ mod tests {
         let error = check(&refused, Some(&stored)).expect_err("it counts more than there are");
         assert!(error.message.contains("status.readyReplicas"), "{}", error.message);
         assert!(check(&stored, None).is_err());
+    }
+
+    #[test]
+    fn what_an_older_server_had_stored_does_not_stand_in_the_way() {
+        let kind = Registry::get().find("storage.k8s.io", "v1", "volumeattachments").expect("it is built in");
+        let object = |label: &str, node: &str| {
+            json!({
+                "apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment",
+                "metadata": {"name": "a", "labels": {"l": label}},
+                "spec": {"attacher": "a b", "nodeName": node, "source": {"persistentVolumeName": "p"}},
+            })
+        };
+        let check = |new: &Value, old: Option<&Value>| validate(kind, new, old, Leading::Anywhere);
+        assert!(check(&object("x", "n"), None).is_err());
+        let stored = object("x", "n");
+        assert_eq!(check(&object("y", "n"), Some(&stored)).err().map(|error| error.message), None);
+        let error = check(&object("y", "c d"), Some(&stored)).expect_err("the node has no such name");
+        assert!(!error.message.contains("spec.attacher"), "{}", error.message);
     }
 }
