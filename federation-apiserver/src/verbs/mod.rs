@@ -40,6 +40,10 @@ pub(crate) async fn dispatch(
     verb: &str,
 ) -> Result<Response<Body>, ApiError> {
     let subresource = call.path.subresource.clone();
+    // Questions are asked and never kept: there is no path of one.
+    if subresource.is_none() && call.path.name.is_some() && call.kind.verbs == ["create"] {
+        return Err(ApiError::no_such_path());
+    }
     if subresource.is_none() && !call.kind.verbs.contains(&verb) {
         return Err(ApiError::no_such_method());
     }

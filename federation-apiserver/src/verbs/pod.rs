@@ -1,9 +1,9 @@
 //! Actions on pods: binding one to a node, and evicting one if its budget allows that.
 
 use apimachinery::{
-    ApiError,
+    ApiError, FieldError, FieldPath, field,
     labels::{Selector, labels_of},
-    status::{self, GroupResource},
+    status::{self, GroupResource, Reason},
 };
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -72,13 +72,17 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     }
     let (target, kind) = (text(&binding["target"], "name"), text(&binding["target"], "kind"));
     if target.is_empty() || !matches!(kind, "" | "Node") {
-        let path = apimachinery::FieldPath::new("target");
-        let error = if target.is_empty() {
-            apimachinery::FieldError::required(&path.child("name"), "")
-        } else {
-            apimachinery::FieldError::not_supported(&path.child("kind"), kind, &["Node", "<empty>"])
-        };
-        return Err(ApiError::invalid("", "Binding", call.name(), &[error]));
+        let path = FieldPath::new("target");
+        let mut errors = Vec::new();
+        if !matches!(kind, "" | "Node") {
+            let error = FieldError::not_listed(&path.child("kind"), kind, &["Node", "<empty>"]);
+            errors.push(error);
+        }
+        if target.is_empty() {
+            errors.push(FieldError::required(&path.child("name"), ""));
+        }
+        // kube-apiserver answers so: `BindingREST.Create` gives back the bare list.
+        return Err(ApiError::new(500, Reason::Unknown, field::aggregate(&errors)));
     }
     let binding = show(call, "binding", "", "v1", "Binding", binding, options.dry_run).await?;
     let target = text(&binding["target"], "name").to_owned();

@@ -94,6 +94,7 @@ async fn access(call: &Call, review: &mut Value) -> Result<Value, ApiError> {
     let local = kind == "LocalSubjectAccessReview";
     let spec = &review["spec"];
     let mut faults = faults(spec, own, local);
+    metadata_must_be_empty(&review["metadata"], local, &mut faults);
     let asked = &spec["resourceAttributes"];
     if local && asked.is_object() && text(asked, "namespace") != call.namespace() {
         let path = FieldPath::new("spec.resourceAttributes.namespace");
@@ -143,6 +144,22 @@ async fn access(call: &Call, review: &mut Value) -> Result<Value, ApiError> {
         review["metadata"]["namespace"] = call.namespace().into();
     }
     Ok(status)
+}
+
+/// Questions have no names: metadata says nothing but where they are asked, and who owns which field.
+fn metadata_must_be_empty(metadata: &Value, local: bool, faults: &mut Vec<FieldError>) {
+    let mut said = metadata.as_object().cloned().unwrap_or_default();
+    said.retain(|name, value| {
+        let empty = value.is_null()
+            || value == ""
+            || value.as_object().is_some_and(serde_json::Map::is_empty)
+            || value.as_array().is_some_and(Vec::is_empty);
+        !empty && !matches!(name.as_str(), "managedFields" | "namespace")
+    });
+    if !said.is_empty() {
+        let message = if local { "must be empty except for namespace" } else { "must be empty" };
+        faults.push(FieldError::invalid(&FieldPath::new("metadata"), Value::Object(said), message));
+    }
 }
 
 /// `validation.ValidateSubjectAccessReviewSpec` and its siblings.
