@@ -40,6 +40,13 @@ pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
         return Err(ApiError::forbidden(&call.resource(), &name, &why));
     }
     tolerate(spec);
+    if let Some(class) = spec["runtimeClassName"].as_str().filter(|class| !class.is_empty()) {
+        let key = Key::new(ResourceKey::new("node.k8s.io", "runtimeclasses"), "", class);
+        if call.shared.storage.get(&key).is_none() {
+            let why = format!("pod rejected: RuntimeClass {class:?} not found");
+            return Err(ApiError::forbidden(&call.resource(), &name, &why));
+        }
+    }
     prioritise(&call.shared.storage.snapshot(), spec)
         .map_err(|why| ApiError::forbidden(&call.resource(), &name, &why))
 }

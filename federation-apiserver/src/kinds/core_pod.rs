@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind, Subresource, field, human_duration},
-    validation::{deleting, items, pod, text, workload},
+    validation::{deleting, items, net, pod, subdomain, text, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -99,7 +99,17 @@ pub(super) const KINDS: &[&Kind] = &[
             object["status"] = json!({"phase": "Pending", "qosClass": class});
         },
         prepare_update: keep_what_is_given,
-        validate: |object, faults| pod::validate_spec(&object["spec"], &"spec".into(), faults),
+        validate: |object, faults| {
+            pod::validate_spec(&object["spec"], &"spec".into(), faults);
+            validate_app_armor(object, faults);
+            validate_status(&object["status"], faults);
+        },
+        validate_create: |object, faults| {
+            if object["spec"]["ephemeralContainers"].as_array().is_some_and(|list| !list.is_empty()) {
+                let path = FieldPath::new("spec.ephemeralContainers");
+                faults.push(FieldError::forbidden(&path, "cannot be set on create"));
+            }
+        },
         validate_update,
         ..Kind::BUILT_IN
     },
@@ -297,9 +307,77 @@ fn is_patience(toleration: &Value) -> bool {
         && toleration["effect"] == "NoExecute"
 }
 
+/// Before there was a field for it, annotations said how a container is confined.
+const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+/// `validation.ValidateAppArmorPodAnnotations`.
+fn validate_app_armor(pod: &Value, faults: &mut Faults) {
+    let spec = &pod["spec"];
+    let known = |name: &str| {
+        ["initContainers", "containers", "ephemeralContainers"]
+            .into_iter()
+            .flat_map(|list| items(spec, list))
+            .any(|container| text(container, "name") == name)
+    };
+    for (key, profile) in pod["metadata"]["annotations"].as_object().into_iter().flatten() {
+        let Some(container) = key.strip_prefix(APP_ARMOR) else { continue };
+        let path = FieldPath::new("metadata.annotations").key(key);
+        if !known(container) {
+            faults.push(FieldError::invalid(&path, container, "container not found"));
+        }
+        let profile = profile.as_str().unwrap_or_default();
+        if !matches!(profile, "" | "runtime/default" | "unconfined") && !profile.starts_with("localhost/") {
+            let message = format!("invalid AppArmor profile name: {profile:?}");
+            faults.push(FieldError::invalid(&path, profile, &message));
+        }
+    }
+}
+
+/// Where a pod is and where room is made for it: `validation.ValidatePodStatusUpdate`.
+fn validate_status(status: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("status");
+    let nominated = text(status, "nominatedNodeName");
+    if !nominated.is_empty() {
+        subdomain(nominated, &path.child("nominatedNodeName"), faults);
+    }
+    for list in ["podIPs", "hostIPs"] {
+        for (index, address) in items(status, list).enumerate() {
+            net::ip(text(address, "ip"), &path.child(list).index(index), faults);
+        }
+    }
+}
+
+/// The deadline of a pod comes nearer, and never goes.
+fn validate_deadline(new: &Value, old: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("spec.activeDeadlineSeconds");
+    let seconds = |pod: &Value| pod["spec"]["activeDeadlineSeconds"].as_i64();
+    match (seconds(old), seconds(new)) {
+        (Some(before), Some(after)) if after > before => {
+            faults.push(FieldError::invalid(&path, after, "must be less than or equal to previous value"));
+        }
+        (Some(_), None) => {
+            let message = "must not update from a positive integer to nil value";
+            faults.push(FieldError::invalid(&path, "null", message));
+        }
+        _ => {}
+    }
+}
+
 /// A pod's spec stands, but for images, its deadline, its grace, more tolerations, and where it was not scheduled yet.
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     let path = FieldPath::new("spec");
+    for list in ["containers", "initContainers"] {
+        if items(&new["spec"], list).count() != items(&old["spec"], list).count() {
+            let message = "pod updates may not add or remove containers";
+            faults.push(FieldError::forbidden(&path.child(list), message));
+            return;
+        }
+    }
+    let before = faults.len();
+    validate_deadline(new, old, faults);
+    if faults.len() > before && !new["spec"]["activeDeadlineSeconds"].is_null() {
+        return;
+    }
     let kept = |object: &Value| {
         let mut spec = object["spec"].clone();
         for list in ["containers", "initContainers"] {
@@ -364,5 +442,58 @@ mod tests {
         let gone =
             json!({"metadata": {"deletionTimestamp": "x"}, "spec": spec, "status": {"phase": "Running"}});
         check(&gone, ("0/2", "Terminating", "0"));
+    }
+
+    #[track_caller]
+    fn told(faults: &Faults, expect: &[&str]) {
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn a_deadline_comes_nearer_and_never_goes() {
+        let pod = |seconds: Value| json!({"spec": {"activeDeadlineSeconds": seconds}});
+        let check = |old: Value, new: Value, expect: &[&str]| {
+            let mut faults = Faults::new();
+            validate_update(&pod(new), &pod(old), &mut faults);
+            told(&faults, expect);
+        };
+        check(Value::Null, json!(9), &[]);
+        check(json!(9), json!(5), &[]);
+        check(
+            json!(9),
+            json!(99),
+            &["spec.activeDeadlineSeconds: Invalid value: 99: must be less than or equal to previous value"],
+        );
+        check(
+            json!(9),
+            Value::Null,
+            &["spec.activeDeadlineSeconds: Invalid value: \"null\": must not update from a positive integer to nil value"],
+        );
+    }
+
+    #[test]
+    fn containers_neither_come_nor_go() {
+        let pod = |names: &[&str]| json!({"spec": {"containers": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()}});
+        let mut faults = Faults::new();
+        validate_update(&pod(&["a", "b"]), &pod(&["a"]), &mut faults);
+        told(&faults, &["spec.containers: Forbidden: pod updates may not add or remove containers"]);
+    }
+
+    #[test]
+    fn annotations_confine_only_containers_that_are_there() {
+        let mut faults = Faults::new();
+        let annotations = json!({
+            "container.apparmor.security.beta.kubernetes.io/c": "odd",
+            "container.apparmor.security.beta.kubernetes.io/none": "runtime/default",
+        });
+        let pod = json!({"metadata": {"annotations": annotations}, "spec": {"containers": [{"name": "c"}]}});
+        validate_app_armor(&pod, &mut faults);
+        told(
+            &faults,
+            &[
+                r#"metadata.annotations[container.apparmor.security.beta.kubernetes.io/c]: Invalid value: "odd": invalid AppArmor profile name: "odd""#,
+                r#"metadata.annotations[container.apparmor.security.beta.kubernetes.io/none]: Invalid value: "none": container not found"#,
+            ],
+        );
     }
 }
