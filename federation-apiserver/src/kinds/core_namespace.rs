@@ -1,14 +1,14 @@
 //! core/v1 Namespace.
 
 use apimachinery::{
-    FieldError,
+    FieldError, FieldPath,
     meta::Scope,
     names::{NameRule, qualified_name},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Kind, Subresource, field},
+    registry::{Column, Faults, Kind, Subresource, field},
     validation::{deleting, items, text},
 };
 
@@ -40,19 +40,11 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     default: label_with_its_name,
     prepare_create,
     prepare_update: keep_finalizers,
-    validate: |object, faults| {
-        for finalizer in items(&object["spec"], "finalizers").filter_map(Value::as_str) {
-            let path = "spec.finalizers".into();
-            faults.extend(
-                qualified_name(finalizer).iter().map(|fault| FieldError::invalid(&path, finalizer, fault)),
-            );
-            if !finalizer.contains('/') && finalizer != "kubernetes" {
-                let message = "name is neither a standard finalizer name nor is it fully qualified";
-                faults.push(FieldError::invalid(&path, finalizer, message));
-            }
-        }
-    },
+    validate_create: |object, faults| check_finalizers(object, |_| "spec.finalizers".into(), faults),
     validate_update: |new, old, faults| {
+        if new["spec"]["finalizers"] != old["spec"]["finalizers"] {
+            check_finalizers(new, |index| FieldPath::new("spec.finalizers").index(index), faults);
+        }
         let phase = text(&new["status"], "phase");
         if phase == text(&old["status"], "phase") {
             return;
@@ -68,6 +60,20 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     },
     ..Kind::BUILT_IN
 }];
+
+/// `validation.ValidateFinalizerName`. kube-apiserver tells which of the list is wrong where they are changed, but not where a namespace is made.
+fn check_finalizers(object: &Value, place: impl Fn(usize) -> FieldPath, faults: &mut Faults) {
+    for (index, finalizer) in items(&object["spec"], "finalizers").enumerate() {
+        let (finalizer, path) = (finalizer.as_str().unwrap_or_default(), place(index));
+        faults.extend(
+            qualified_name(finalizer).iter().map(|fault| FieldError::invalid(&path, finalizer, fault)),
+        );
+        if !finalizer.contains('/') && finalizer != "kubernetes" {
+            let message = "name is neither a standard finalizer name nor is it fully qualified";
+            faults.push(FieldError::invalid(&path, finalizer, message));
+        }
+    }
+}
 
 /// The label by which selectors find a namespace by name (KEP-2161).
 fn label_with_its_name(object: &mut Value) {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind, field},
-    validation::{immutable, items, net, one_of, required, status, subdomain, text},
+    validation::{immutable, items, net, one_of, status, subdomain, text},
 };
 
 const GROUP: &str = "networking.k8s.io";
@@ -78,6 +78,14 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         prepare_create: |object| object["status"] = json!({"loadBalancer": {}}),
         validate: validate_ingress,
+        validate_create: |object, faults| {
+            let Some(old) = object["metadata"]["annotations"][CLASS].as_str() else { return };
+            if object["spec"]["ingressClassName"].as_str().is_some_and(|class| class != old) {
+                let path = FieldPath::new("annotations").child(CLASS);
+                let message = "must match `ingressClassName` when both are specified";
+                faults.push(FieldError::invalid(&path, old, message));
+            }
+        },
         ..Kind::BUILT_IN
     },
 ];
@@ -126,8 +134,11 @@ fn validate_class(object: &Value, faults: &mut Faults) {
     domain_path(controller, &path.child("controller"), faults);
     let (reference, path) = (&spec["parameters"], path.child("parameters"));
     if reference.is_object() {
-        required(reference, &path, "kind", faults);
-        required(reference, &path, "name", faults);
+        for name in ["kind", "name"] {
+            if text(reference, name).is_empty() {
+                faults.push(FieldError::required(&path.child(name), &format!("{name} is required")));
+            }
+        }
         let scope = text(reference, "scope");
         one_of(scope, &path.child("scope"), &["Cluster", "Namespace"], faults);
         match (scope, text(reference, "namespace")) {
@@ -174,6 +185,10 @@ fn validate_ingress(object: &Value, faults: &mut Faults) {
         let path = path.child("tls").index(index);
         for (at, name) in items(tls, "hosts").enumerate() {
             host(name.as_str().unwrap_or_default(), &path.child("hosts").index(at), faults);
+        }
+        let secret = text(tls, "secretName");
+        if !secret.is_empty() {
+            subdomain(secret, &path.child("secretName"), faults);
         }
     }
     if let Some(class) = spec["ingressClassName"].as_str() {
