@@ -30,6 +30,7 @@ pub(crate) const KINDS: &[&Kind] = &[&Kind {
     unconditional_update: false,
     default,
     validate: validate::definition,
+    validate_create: validate::name,
     validate_update: validate::update,
     ..Kind::BUILT_IN
 }];
@@ -52,6 +53,8 @@ fn default(object: &mut Value) {
             names.insert("listKind".into(), format!("{kind}List").into());
         }
     }
+    let storage = crate::validation::items(spec, "versions").find(|version| version["storage"] == true);
+    let storage = storage.map(|version| version["name"].clone());
     if spec["conversion"].is_null() {
         spec["conversion"] = json!({"strategy": "None"});
     }
@@ -59,5 +62,28 @@ fn default(object: &mut Value) {
         spec.pointer_mut("/conversion/webhook/clientConfig/service").and_then(Value::as_object_mut)
     {
         service.entry("port").or_insert_with(|| 443.into());
+    }
+    let status = &mut object["status"];
+    if let Some(storage) = storage
+        && status.is_object()
+        && status["storedVersions"].as_array().is_none_or(Vec::is_empty)
+    {
+        status["storedVersions"] = json!([storage]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_always_tells_a_version_that_objects_may_be_stored_in() {
+        let versions = json!([{"name": "v1"}, {"name": "v2", "storage": true}]);
+        let mut object = json!({"spec": {"versions": versions}, "status": {"storedVersions": []}});
+        default(&mut object);
+        assert_eq!(object["status"]["storedVersions"], json!(["v2"]));
+        let mut object = json!({"spec": {"versions": versions}});
+        default(&mut object);
+        assert!(object.get("status").is_none_or(Value::is_null));
     }
 }

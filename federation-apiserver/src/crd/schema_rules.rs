@@ -15,19 +15,20 @@ const REFUSED: [(&str, &str); 6] = [
     ("additionalItems", "additionalItems is not supported"),
     ("id", "id is not supported"),
 ];
-/// Keywords that may stand only outside of allOf, anyOf, oneOf and not.
-const STRUCTURE: [&str; 11] = [
-    "type",
-    "title",
-    "description",
-    "default",
-    "nullable",
-    "x-kubernetes-preserve-unknown-fields",
-    "x-kubernetes-embedded-resource",
-    "x-kubernetes-int-or-string",
-    "x-kubernetes-list-type",
-    "x-kubernetes-list-map-keys",
-    "x-kubernetes-map-type",
+/// Keywords that may stand only outside of allOf, anyOf, oneOf and not, and what they must be inside.
+const STRUCTURE: [(&str, &str); 12] = [
+    ("type", "must be empty to be structural"),
+    ("default", "must be undefined to be structural"),
+    ("title", "must be empty to be structural"),
+    ("description", "must be empty to be structural"),
+    ("nullable", "must be false to be structural"),
+    ("x-kubernetes-preserve-unknown-fields", "must be false to be structural"),
+    ("x-kubernetes-embedded-resource", "must be false to be structural"),
+    ("x-kubernetes-int-or-string", "must be false to be structural"),
+    ("x-kubernetes-list-map-keys", "must be empty to be structural"),
+    ("x-kubernetes-list-type", "must be undefined to be structural"),
+    ("x-kubernetes-map-type", "must be undefined to be structural"),
+    ("x-kubernetes-validations", "must be empty to be structural"),
 ];
 /// Schemas nested deeper are refused.
 const DEPTH_MAX: usize = 100;
@@ -102,6 +103,10 @@ fn node(schema: &Value, path: &FieldPath, place: Place, depth: usize, faults: &m
         faults.push(FieldError::invalid(&path.child("pattern"), pattern, &detail));
     }
     let kind = map.get("type").and_then(Value::as_str).unwrap_or_default();
+    if kind == "null" {
+        let detail = "type cannot be set to null, use nullable as an alternative";
+        faults.push(FieldError::forbidden(&path.child("type"), detail));
+    }
     if !kind.is_empty() && Type::parse(kind).is_none() {
         let known = ["array", "boolean", "integer", "number", "object", "string"];
         faults.push(FieldError::not_supported(&path.child("type"), kind, &known));
@@ -111,6 +116,9 @@ fn node(schema: &Value, path: &FieldPath, place: Place, depth: usize, faults: &m
     } else {
         structure(map, kind, path, place, faults);
         extensions(map, kind, path, faults);
+        if place == Place::Root || flag("x-kubernetes-embedded-resource") {
+            of_objects(map, path, faults);
+        }
     }
     children(map, path, place, depth, faults);
 }
@@ -136,17 +144,20 @@ fn structure(map: &Map<String, Value>, kind: &str, path: &FieldPath, place: Plac
             "items must be a schema object and not an array",
         ));
     }
-    if map.contains_key("properties") && map.get("additionalProperties").is_some_and(|more| more != false) {
-        faults.push(FieldError::forbidden(
-            &path.child("additionalProperties"),
-            "additionalProperties and properties are mutual exclusive",
-        ));
-    }
-    if map.get("additionalProperties") == Some(&Value::Bool(false)) {
-        faults.push(FieldError::forbidden(
-            &path.child("additionalProperties"),
-            "additionalProperties cannot be set to false",
-        ));
+    if let Some(more) = map.get("additionalProperties").filter(|more| !more.is_null()) {
+        let path = path.child("additionalProperties");
+        let named = map.get("properties").and_then(Value::as_object).is_some_and(|all| !all.is_empty());
+        if named && *more != true {
+            let detail = "additionalProperties and properties are mutual exclusive";
+            faults.push(FieldError::forbidden(&path, detail));
+        }
+        if place == Place::Root {
+            faults.push(FieldError::forbidden(&path, "must not be used at the root"));
+        }
+        if flag("x-kubernetes-embedded-resource") {
+            let detail = "must not be used if x-kubernetes-embedded-resource is set";
+            faults.push(FieldError::forbidden(&path, detail));
+        }
     }
     // A property that only a condition names would be pruned before the condition is asked.
     for (branch, schema) in conditions(map) {
@@ -196,14 +207,26 @@ fn specified(condition: &Value, schema: &Value, at: &FieldPath, path: &FieldPath
 }
 
 fn condition(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
-    for key in STRUCTURE {
+    for (key, detail) in STRUCTURE {
         // `anyOf: [{type: integer}, {type: string}]` is how int-or-string is written out.
         let int_or_string = key == "type"
             && map.len() == 1
             && matches!(map.get("type").and_then(Value::as_str), Some("integer" | "string"));
-        if map.contains_key(key) && !int_or_string {
-            faults.push(FieldError::forbidden(&path.child(key), "must be empty to be structural"));
+        let said = match map.get(key) {
+            None | Some(Value::Null | Value::Bool(false)) => false,
+            Some(Value::String(text)) => !text.is_empty() || key.ends_with("-type"),
+            Some(Value::Array(items)) => !items.is_empty() || key == "default",
+            Some(_) => true,
+        };
+        // A default of false is one.
+        let said = said || key == "default" && map.get(key) == Some(&Value::Bool(false));
+        if said && !int_or_string {
+            faults.push(FieldError::forbidden(&path.child(key), detail));
         }
+    }
+    if map.get("properties").is_some_and(|all| all.get("metadata").is_some()) {
+        let path = path.child("properties").key("metadata");
+        faults.push(FieldError::forbidden(&path, "must not be specified in a nested context"));
     }
     if map.contains_key("additionalProperties") {
         faults.push(FieldError::forbidden(
@@ -219,9 +242,13 @@ fn extensions(map: &Map<String, Value>, kind: &str, path: &FieldPath, faults: &m
     if map.get(preserve) == Some(&Value::Bool(false)) {
         faults.push(FieldError::invalid(&path.child(preserve), false, "must be true or undefined"));
     }
-    if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) && !kind.is_empty() {
-        let detail = "must be empty if x-kubernetes-int-or-string is true";
-        faults.push(FieldError::forbidden(&path.child("type"), detail));
+    if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
+        for other in [preserve, "x-kubernetes-embedded-resource"] {
+            if map.get(other) == Some(&Value::Bool(true)) {
+                let detail = "must be false if x-kubernetes-int-or-string is true";
+                faults.push(FieldError::invalid(&path.child(other), true, detail));
+            }
+        }
     }
     if map.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true)) {
         if kind != "object" {
@@ -246,6 +273,17 @@ fn extensions(map: &Map<String, Value>, kind: &str, path: &FieldPath, faults: &m
     if text("x-kubernetes-list-type").is_some() && kind != "array" {
         let detail = "must be array if x-kubernetes-list-type is specified";
         faults.push(FieldError::invalid(&path.child("type"), kind, detail));
+    } else if text("x-kubernetes-list-type") == Some("set") {
+        set_items(map, path, faults);
+    }
+    let keyed = map.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
+    if keyed.is_some_and(|keys| !keys.is_empty()) {
+        let detail = "must be map if x-kubernetes-list-map-keys is non-empty";
+        match text("x-kubernetes-list-type") {
+            Some("map") => {}
+            None => faults.push(FieldError::required(&list_type, detail)),
+            Some(other) => faults.push(FieldError::invalid(&list_type, other, detail)),
+        }
     }
     if let Some(map_type) = text("x-kubernetes-map-type") {
         if !matches!(map_type, "atomic" | "granular") {
@@ -255,6 +293,35 @@ fn extensions(map: &Map<String, Value>, kind: &str, path: &FieldPath, faults: &m
         if kind != "object" {
             let detail = "must be object if x-kubernetes-map-type is specified";
             faults.push(FieldError::invalid(&path.child("type"), kind, detail));
+        }
+    }
+}
+
+/// The elements of a set are compared as a whole, so nobody may own a part of one.
+fn set_items(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
+    let (items, path) = (map.get("items").unwrap_or(&Value::Null), path.child("items"));
+    let text = |key: &str| items[key].as_str();
+    let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
+    match text("type") {
+        Some("array") if text("x-kubernetes-list-type").is_some_and(|kind| kind != "atomic") => {
+            let kind = text("x-kubernetes-list-type").unwrap_or_default();
+            faults.push(FieldError::invalid(&path.child("x-kubernetes-list-type"), kind, detail));
+        }
+        Some("object") if text("x-kubernetes-map-type") != Some("atomic") => {
+            // kube-apiserver tells the type of a list here, which an object never has.
+            faults.push(FieldError::invalid(&path.child("x-kubernetes-map-type"), "null", detail));
+        }
+        _ => {}
+    }
+}
+
+/// What any object has: a schema may say nothing else of it.
+fn of_objects(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
+    for (name, kind) in [("kind", "string"), ("apiVersion", "string"), ("metadata", "object")] {
+        let said = map.get("properties").and_then(|all| all[name]["type"].as_str());
+        if let Some(said) = said.filter(|said| *said != kind) {
+            let path = path.child("properties").key(name).child("type");
+            faults.push(FieldError::invalid(&path, said, &format!("must be {kind}")));
         }
     }
 }
@@ -274,14 +341,18 @@ fn list_map(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
         faults.push(FieldError::invalid(&path.child("items").child("type"), kind, detail));
         return;
     }
+    let all = map.get("x-kubernetes-list-map-keys").cloned().unwrap_or_default();
     let required: Vec<_> = items["required"].as_array().into_iter().flatten().collect();
     for (at, key) in keys.iter().enumerate() {
+        if keys[..at].contains(key) {
+            faults.push(FieldError::invalid(&keys_path, all.clone(), "must not contain duplicate entries"));
+        }
         let name = key.as_str().unwrap_or_default();
         let property = &items["properties"][name];
         let here = path.child("items").child("properties").key(name);
         if property.is_null() {
             let detail = "entries must all be names of item properties";
-            faults.push(FieldError::invalid(&keys_path.index(at), name, detail));
+            faults.push(FieldError::invalid(&keys_path, all.clone(), detail));
         } else if !required.contains(&key) && property.get("default").is_none() {
             let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
             faults.push(FieldError::required(&here.child("default"), detail));
@@ -355,5 +426,74 @@ fn defaults(schema: &Structural, path: &FieldPath, faults: &mut Faults) {
     }
     if let Some(items) = &schema.items {
         one(items, &path.child("items"), faults);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn told(field: Value, expect: &[&str]) {
+        let schema = json!({"type": "object", "properties": {"f": field}});
+        let mut faults = Faults::new();
+        check(&schema, &FieldPath::new("s"), &mut faults);
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn lists_that_are_sets_or_maps_have_fitting_items() {
+        let object = json!({"type": "object", "properties": {"k": {"type": "string"}}, "required": ["k"]});
+        told(
+            json!({"type": "array", "items": object, "x-kubernetes-list-type": "set"}),
+            &[
+                r#"s.properties[f].items.x-kubernetes-map-type: Invalid value: "null": must be atomic as item of a list with x-kubernetes-list-type=set"#,
+            ],
+        );
+        told(
+            json!({"type": "array", "items": {"type": "string"}, "x-kubernetes-list-map-keys": ["a"]}),
+            &[
+                "s.properties[f].x-kubernetes-list-type: Required value: must be map if x-kubernetes-list-map-keys is non-empty",
+            ],
+        );
+        told(
+            json!({"type": "array", "items": object, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k", "k"]}),
+            &[
+                r#"s.properties[f].x-kubernetes-list-map-keys: Invalid value: ["k","k"]: must not contain duplicate entries"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn a_field_may_be_closed_or_have_a_type_beside_int_or_string() {
+        told(json!({"type": "object", "additionalProperties": false}), &[]);
+        told(json!({"type": "string", "x-kubernetes-int-or-string": true}), &[]);
+    }
+
+    #[test]
+    fn what_any_object_has_stays_what_it_is() {
+        let mut faults = Faults::new();
+        let schema = json!({"type": "object", "properties": {"kind": {"type": "integer"}, "metadata": {"type": "string"}}});
+        check(&schema, &FieldPath::new("s"), &mut faults);
+        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert!(
+            told.contains(&r#"s.properties[kind].type: Invalid value: "integer": must be string"#.to_owned()),
+            "{told:?}"
+        );
+        assert!(
+            told.contains(&r#"s.properties[metadata].type: Invalid value: "string": must be object"#.to_owned()),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn conditions_may_say_that_a_keyword_is_not_meant() {
+        told(json!({"type": "string", "anyOf": [{"nullable": false, "minLength": 1}]}), &[]);
+        told(
+            json!({"type": "string", "anyOf": [{"nullable": true}]}),
+            &["s.properties[f].anyOf[0].nullable: Forbidden: must be false to be structural"],
+        );
     }
 }

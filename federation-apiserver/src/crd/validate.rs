@@ -13,17 +13,23 @@ const APPROVED: &str = "api-approved.kubernetes.io";
 /// `MaxSelectableFields`.
 const SELECTABLE_MAX: usize = 8;
 
-/// All faults of a definition.
-pub(super) fn definition(object: &Value, faults: &mut Faults) {
-    let spec = &object["spec"];
-    let path = FieldPath::new("spec");
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+/// The fault of the name of a new definition, which must be that of its resource.
+pub(super) fn name(object: &Value, faults: &mut Faults) {
+    let (spec, text) = (&object["spec"], |value: &Value| value.as_str().unwrap_or_default().to_owned());
     let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
     let name = text(&object["metadata"]["name"]);
     if name != format!("{plural}.{group}") && !name.is_empty() {
         let path = FieldPath::new("metadata.name");
         faults.push(FieldError::invalid(&path, name, "must be spec.names.plural+\".\"+spec.group"));
     }
+}
+
+/// All other faults of a definition.
+pub(super) fn definition(object: &Value, faults: &mut Faults) {
+    let spec = &object["spec"];
+    let path = FieldPath::new("spec");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let group = text(&spec["group"]);
     let protected = ["k8s.io", "kubernetes.io"]
         .iter()
         .any(|domain| group == *domain || group.ends_with(&format!(".{domain}")));
@@ -58,6 +64,11 @@ pub(super) fn definition(object: &Value, faults: &mut Faults) {
     kind_names(&spec["names"], &path.child("names"), faults);
     conversion(&spec["conversion"], &path.child("conversion"), faults);
     versions(&spec["versions"], &path.child("versions"), faults);
+    let stored = &object["status"]["storedVersions"];
+    if stored.as_array().is_none_or(Vec::is_empty) {
+        let path = FieldPath::new("status.storedVersions");
+        faults.push(FieldError::invalid(&path, stored.clone(), "must have at least one stored version"));
+    }
 }
 
 fn one_of(value: &Value, known: &[&str], path: &FieldPath, faults: &mut Faults) {
@@ -93,7 +104,7 @@ fn kind_names(names: &Value, path: &FieldPath, faults: &mut Faults) {
             }
         }
     }
-    for key in ["plural", "kind"] {
+    for key in ["plural", "singular", "kind", "listKind"] {
         if text(key).is_empty() {
             faults.push(FieldError::required(&path.child(key), ""));
         }
@@ -215,6 +226,11 @@ fn columns(columns: &Value, path: &FieldPath, faults: &mut Faults) {
                 &format!("must be one of {}", TYPES.join(",")),
             )),
         }
+        let format = column["format"].as_str().unwrap_or_default();
+        if !format.is_empty() && !FORMATS.contains(&format) {
+            let detail = format!("must be one of {}", FORMATS.join(","));
+            faults.push(FieldError::invalid(&path.child("format"), format, &detail));
+        }
         match column["jsonPath"].as_str().unwrap_or_default() {
             "" => faults.push(FieldError::required(&path.child("JSONPath"), "")),
             text if !text.starts_with('.') => {
@@ -228,6 +244,10 @@ fn columns(columns: &Value, path: &FieldPath, faults: &mut Faults) {
         }
     }
 }
+
+/// Formats of columns, in the order of the alphabet.
+const FORMATS: [&str; 8] =
+    ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
 
 const SIMPLE: &str = "must be a simple json path starting with .";
 
@@ -314,6 +334,10 @@ pub(super) fn update(new: &Value, old: &Value, faults: &mut Faults) {
             let value = new.cloned().unwrap_or_default();
             faults.push(FieldError::invalid(&FieldPath::new(path), value, "field is immutable"));
         }
+    }
+    // A status may say what it likes of versions that went: it is how they are said to be gone.
+    if new["spec"]["versions"] == old["spec"]["versions"] {
+        return;
     }
     let known: Vec<_> = new["spec"]["versions"]
         .as_array()
