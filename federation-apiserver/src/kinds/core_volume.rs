@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind, field},
-    validation::{deleting, immutable, items, one_of, quantities, required, set_text, subdomain, text},
+    validation::{
+        deleting, immutable, items, one_of, quantities, required, set_text, subdomain, text, volume,
+    },
 };
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -68,7 +70,8 @@ pub(super) const KINDS: &[&Kind] = &[
             immutable(
                 &new["spec"]["volumeMode"],
                 &old["spec"]["volumeMode"],
-                &path.child("volumeMode"),
+                // Without `spec`, as kube-apiserver names the place.
+                &"volumeMode".into(),
                 faults,
             );
         },
@@ -160,12 +163,12 @@ pub(super) fn default_claim(object: &mut Value) {
     }
 }
 
-fn access_modes(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+/// Modes that are known; `none` says what is told where there are none.
+fn access_modes(spec: &Value, path: &FieldPath, none: &str, faults: &mut Faults) {
     let path = path.child("accessModes");
     let found: Vec<_> = items(spec, "accessModes").filter_map(Value::as_str).collect();
     if found.is_empty() {
-        let message = if spec["capacity"].is_null() { "at least 1 access mode is required" } else { "" };
-        faults.push(FieldError::required(&path, message));
+        faults.push(FieldError::required(&path, none));
     }
     for mode in &found {
         one_of(mode, &path, &MODES, faults);
@@ -189,17 +192,49 @@ const NO_SOURCE: [&str; 9] = [
     "volumeMode",
 ];
 
+fn all_sources(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    let fields = object["spec"].as_object().into_iter().flatten();
+    fields.filter(|(name, value)| !NO_SOURCE.contains(&name.as_str()) && value.is_object())
+}
+
 fn source(object: &Value) -> Option<(&String, &Value)> {
-    let mut fields = object["spec"].as_object()?.iter();
-    fields.find(|(name, value)| !NO_SOURCE.contains(&name.as_str()) && value.is_object())
+    all_sources(object).next()
+}
+
+/// There is one source, and it says where it is.
+fn sources(object: &Value, path: &FieldPath, faults: &mut Faults) {
+    if source(object).is_none() {
+        faults.push(FieldError::required(path, "must specify a volume type"));
+    }
+    for (index, (name, source)) in all_sources(object).enumerate() {
+        let path = path.child(name);
+        if index > 0 {
+            faults.push(FieldError::forbidden(&path, "may not specify more than 1 volume type"));
+            continue;
+        }
+        match name.as_str() {
+            "hostPath" => volume::host_path(source, &path, faults),
+            "local" => _ = required(source, &path, "path", faults),
+            "nfs" => {
+                required(source, &path, "server", faults);
+                required(source, &path, "path", faults);
+            }
+            "csi" => {
+                required(source, &path, "driver", faults);
+                required(source, &path, "volumeHandle", faults);
+            }
+            _ => {}
+        }
+    }
 }
 
 fn validate_volume(object: &Value, faults: &mut Faults) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
-    access_modes(spec, &path, faults);
+    access_modes(spec, &path, "", faults);
     if spec["capacity"].as_object().is_none_or(serde_json::Map::is_empty) {
         faults.push(FieldError::required(&path.child("capacity"), ""));
-    } else if spec["capacity"]["storage"].is_null()
+    }
+    if spec["capacity"]["storage"].is_null()
         || spec["capacity"].as_object().is_some_and(|all| all.len() > 1)
     {
         let path = path.child("capacity");
@@ -207,44 +242,41 @@ fn validate_volume(object: &Value, faults: &mut Faults) {
     }
     for (name, value) in spec["capacity"].as_object().into_iter().flatten() {
         let path = path.child("capacity").key(name);
-        if let Some(found) = quantities::non_negative(value, &path, faults)
-            && found.is_zero()
-        {
-            faults.push(FieldError::invalid(&path, value.clone(), "must be greater than zero"));
+        let Some(found) = quantities::parse(value) else { continue };
+        if found.is_negative() {
+            faults.push(FieldError::invalid(&path, found.units(), "must be a valid resource quantity"));
+        }
+        if found.is_negative() || found.is_zero() {
+            let message = "must be greater than zero";
+            faults.push(FieldError::invalid(&path, quantities::shown(value), message));
         }
     }
     let policies = ["Delete", "Recycle", "Retain"];
     let policy = text(spec, "persistentVolumeReclaimPolicy");
     one_of(policy, &path.child("persistentVolumeReclaimPolicy"), &policies, faults);
-    one_of(text(spec, "volumeMode"), &path.child("volumeMode"), &["Block", "Filesystem"], faults);
-    match source(object) {
-        None => faults.push(FieldError::required(&path, "must specify a volume type")),
-        Some((name, source)) => {
-            let path = path.child(name);
-            let mut require = |field: &str| {
-                required(source, &path, field, faults);
-            };
-            match name.as_str() {
-                "hostPath" | "local" => require("path"),
-                "nfs" => {
-                    require("server");
-                    require("path");
-                }
-                "csi" => {
-                    require("driver");
-                    require("volumeHandle");
-                }
-                _ => {}
-            }
-        }
+    let affinity = &spec["nodeAffinity"];
+    if affinity.is_object() && !affinity["required"].is_object() {
+        let path = path.child("nodeAffinity").child("required");
+        faults.push(FieldError::required(&path, "must specify required node constraints"));
     }
+    sources(object, &path, faults);
+    let at = text(&spec["hostPath"], "path");
+    if policy == "Recycle" && !at.is_empty() && at.split('/').all(|part| matches!(part, "" | ".")) {
+        let path = path.child("persistentVolumeReclaimPolicy");
+        faults.push(FieldError::forbidden(&path, "may not be 'recycle' for a hostPath mount of '/'"));
+    }
+    let class = text(spec, "storageClassName");
+    if !class.is_empty() {
+        subdomain(class, &path.child("storageClassName"), faults);
+    }
+    one_of(text(spec, "volumeMode"), &path.child("volumeMode"), &["Block", "Filesystem"], faults);
     if spec["local"].is_object() && !spec["nodeAffinity"].is_object() {
         faults.push(FieldError::required(&path.child("nodeAffinity"), "Local volume requires node affinity"));
     }
 }
 
 fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    access_modes(spec, path, faults);
+    access_modes(spec, path, "at least 1 access mode is required", faults);
     if let Some(selector) = spec.get("selector") {
         faults.extend(apimachinery::labels::validate_label_selector(selector, &path.child("selector")));
     }
@@ -292,5 +324,46 @@ fn validate_claim_update(new: &Value, old: &Value, faults: &mut Faults) {
     if bound && request(new) < request(old) {
         let path = path.child("resources").child("requests").child("storage");
         faults.push(FieldError::forbidden(&path, "field can not be less than status.capacity"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn told(spec: Value, expect: &[&str]) {
+        let mut faults = Faults::new();
+        let mut object = json!({"spec": spec});
+        for (name, value) in [("persistentVolumeReclaimPolicy", "Retain"), ("volumeMode", "Filesystem")] {
+            set_text(&mut object["spec"], name, value);
+        }
+        validate_volume(&object, &mut faults);
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn a_volume_is_in_one_place_and_not_the_whole_host() {
+        let (modes, size) = (json!(["ReadWriteOnce"]), json!({"storage": "1Gi"}));
+        told(json!({"accessModes": modes, "capacity": size, "hostPath": {"path": "/x"}}), &[]);
+        told(
+            json!({"accessModes": modes, "capacity": size, "hostPath": {"path": "/x"}, "nfs": {"path": "y"}}),
+            &["spec.nfs: Forbidden: may not specify more than 1 volume type"],
+        );
+        told(
+            json!({"accessModes": modes, "capacity": size, "hostPath": {"path": "/"}, "nodeAffinity": {},
+                "persistentVolumeReclaimPolicy": "Recycle"}),
+            &[
+                "spec.nodeAffinity.required: Required value: must specify required node constraints",
+                "spec.persistentVolumeReclaimPolicy: Forbidden: may not be 'recycle' for a hostPath mount of '/'",
+            ],
+        );
+        told(
+            json!({"accessModes": modes, "capacity": {"storage": "-1"}, "hostPath": {"path": "/x"}}),
+            &[
+                "spec.capacity[storage]: Invalid value: -1: must be a valid resource quantity",
+                r#"spec.capacity[storage]: Invalid value: "-1": must be greater than zero"#,
+            ],
+        );
     }
 }

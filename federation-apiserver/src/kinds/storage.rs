@@ -1,11 +1,16 @@
 //! storage.k8s.io/v1.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use apimachinery::{FieldError, FieldPath, meta::Scope};
 use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind, field},
-    validation::{immutable, items, null_if_absent, one_of, quantities, required, set, set_text, text},
+    validation::{
+        driver, immutable, items, listed, non_negative, null_if_absent, one_of, quantities, required, set, set_text,
+        subdomain, text,
+    },
 };
 
 const BASE: Kind = Kind { group: "storage.k8s.io", scope: Scope::Cluster, ..Kind::BUILT_IN };
@@ -63,6 +68,15 @@ pub(super) const KINDS: &[&Kind] = &[
                 spec["volumeLifecycleModes"] = json!(["Persistent"]);
             }
         },
+        validate: |object, faults| {
+            let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+            let policies = ["File", "None", "ReadWriteOnceWithFSType"];
+            one_of(text(spec, "fsGroupPolicy"), &path.child("fsGroupPolicy"), &policies, faults);
+            for mode in items(spec, "volumeLifecycleModes").filter_map(Value::as_str) {
+                let path = path.child("volumeLifecycleModes");
+                listed(mode, &path, &["Persistent", "Ephemeral"], faults);
+            }
+        },
         ..BASE
     },
     &Kind {
@@ -83,6 +97,7 @@ pub(super) const KINDS: &[&Kind] = &[
                 null_if_absent(spec, "drivers");
             }
         },
+        validate: validate_node,
         ..BASE
     },
     &Kind {
@@ -180,11 +195,7 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::AGE,
         ],
         prepare_create: |object| object["status"] = json!({"attached": false}),
-        validate: |object, faults| {
-            let (spec, path) = (&object["spec"], FieldPath::new("spec"));
-            required(spec, &path, "attacher", faults);
-            required(spec, &path, "nodeName", faults);
-        },
+        validate: validate_attachment,
         validate_update: |new, old, faults| {
             immutable(&new["spec"], &old["spec"], &"spec".into(), faults);
         },
@@ -223,6 +234,102 @@ fn flag(object: &Value, name: &str, default: bool) -> Value {
     object["spec"][name].as_bool().unwrap_or(default).into()
 }
 
+/// The longest name of a node in a driver's own words: `csiNodeIDMaxLength`.
+const NODE_ID_MAX: usize = 256;
+
+/// `validation.ValidateCSINode`.
+fn validate_node(object: &Value, faults: &mut Faults) {
+    let (mut seen, path) = (Vec::new(), FieldPath::new("spec.drivers"));
+    for (index, one) in items(&object["spec"], "drivers").enumerate() {
+        let (path, name) = (path.index(index), text(one, "name"));
+        driver(name, &path.child("name"), faults);
+        if let Some(id) = required(one, &path, "nodeID", faults)
+            && id.len() > NODE_ID_MAX
+        {
+            let message = format!("must be {NODE_ID_MAX} characters or less");
+            faults.push(FieldError::invalid(&path.child("nodeID"), id, &message));
+        }
+        non_negative(&one["allocatable"], &path.child("allocatable"), &["count"], faults);
+        if seen.contains(&name) {
+            faults.push(FieldError::duplicate(&path.child("name"), name));
+        }
+        seen.push(name);
+        let mut keys = Vec::new();
+        for key in items(one, "topologyKeys").map(|key| key.as_str().unwrap_or_default()) {
+            if key.is_empty() {
+                faults.push(FieldError::required(&path, ""));
+            }
+            if keys.contains(&key) {
+                faults.push(FieldError::duplicate(&path, key));
+            }
+            keys.push(key);
+            // All keys are told, whichever is wrong.
+            let found = apimachinery::names::qualified_name(key);
+            faults.extend(
+                found.iter().map(|fault| FieldError::invalid(&path, one["topologyKeys"].clone(), fault)),
+            );
+        }
+    }
+}
+
+/// `validation.ValidateVolumeAttachment` and `ValidateVolumeAttachmentV1`.
+fn validate_attachment(object: &Value, faults: &mut Faults) {
+    let (spec, path) = (&object["spec"], FieldPath::new("spec"));
+    required(spec, &path, "attacher", faults);
+    let (source, place) = (&spec["source"], path.child("source"));
+    let volume = source["persistentVolumeName"].as_str();
+    let name_path = place.child("persistentVolumeName");
+    const ONE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+    match (source["inlineVolumeSpec"].is_object(), volume) {
+        (false, None) => faults.push(FieldError::required(&place, ONE)),
+        (true, Some(_)) => faults.push(FieldError::forbidden(&place, ONE)),
+        (false, Some("")) => {
+            faults.push(FieldError::required(&name_path, "must specify non empty persistentVolumeName"));
+        }
+        _ => {}
+    }
+    subdomain(text(spec, "nodeName"), &path.child("nodeName"), faults);
+    driver(text(spec, "attacher"), &path.child("attacher"), faults);
+    if let Some(name) = volume {
+        subdomain(name, &name_path, faults);
+    }
+}
+
+/// `validation.validateAllowedTopologies`: no key and no value twice, and no term that says the same as another.
+fn topologies(object: &Value, faults: &mut Faults) {
+    const LIST: &str = "matchLabelExpressions";
+    let terms: Vec<&Value> = items(object, "allowedTopologies").collect();
+    // kube-apiserver compares with as many empty terms, too.
+    let mut seen = vec![BTreeMap::new(); terms.len()];
+    for (index, term) in terms.into_iter().enumerate() {
+        let path = FieldPath::new("allowedTopologies").index(index).child(LIST);
+        let mut said: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (at, requirement) in items(term, LIST).enumerate() {
+            let (path, key) = (path.index(at), text(requirement, "key"));
+            let values_path = path.child("values");
+            let mut values = BTreeSet::new();
+            for (at, value) in items(requirement, "values").enumerate() {
+                let value = value.as_str().unwrap_or_default();
+                if !values.insert(value) {
+                    faults.push(FieldError::duplicate(&values_path.index(at), value));
+                }
+            }
+            if values.is_empty() {
+                faults.push(FieldError::required(&values_path, ""));
+            }
+            let key_path = path.child("key");
+            let found = apimachinery::names::label_key(key);
+            faults.extend(found.iter().map(|fault| FieldError::invalid(&key_path, key, fault)));
+            if said.insert(key, values).is_some() {
+                faults.push(FieldError::duplicate(&key_path, key));
+            }
+        }
+        let same = seen.iter().filter(|other| **other == said).count();
+        faults.extend(std::iter::repeat_n(FieldError::duplicate(&path, ""), same));
+        seen.push(said);
+    }
+}
+
 fn validate_class(object: &Value, faults: &mut Faults) {
     let root = FieldPath::default();
     if let Some(name) = required(object, &root, "provisioner", faults) {
@@ -239,4 +346,60 @@ fn validate_class(object: &Value, faults: &mut Faults) {
     one_of(text(object, "reclaimPolicy"), &root.child("reclaimPolicy"), &["Delete", "Retain"], faults);
     let modes = ["Immediate", "WaitForFirstConsumer"];
     one_of(text(object, "volumeBindingMode"), &root.child("volumeBindingMode"), &modes, faults);
+    topologies(object, faults);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn told(validate: fn(&Value, &mut Faults), object: &Value, expect: &[&str]) {
+        let mut faults = Faults::new();
+        validate(object, &mut faults);
+        assert_eq!(faults.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn drivers_of_a_node_have_names_of_their_own() {
+        let good = json!({"spec": {"drivers": [{"name": "a.b", "nodeID": "x", "topologyKeys": ["a"]}]}});
+        told(validate_node, &good, &[]);
+        let drivers = json!([
+            {"name": "A_", "topologyKeys": ["a", "a"]},
+            {"name": "a.b", "nodeID": "x", "allocatable": {"count": -1}},
+            {"name": "a.b", "nodeID": "y"},
+        ]);
+        let expect = [
+            "spec.drivers[0].name",
+            "spec.drivers[0].nodeID",
+            "spec.drivers[0]",
+            "spec.drivers[1].allocatable.count",
+            "spec.drivers[2].name",
+        ];
+        told(validate_node, &json!({"spec": {"drivers": drivers}}), &expect);
+    }
+
+    #[test]
+    fn what_is_attached_has_a_name_and_a_node() {
+        let good =
+            json!({"spec": {"attacher": "a.b", "nodeName": "n", "source": {"persistentVolumeName": "p"}}});
+        told(validate_attachment, &good, &[]);
+        let expect =
+            ["spec.attacher", "spec.source", "spec.nodeName", "spec.attacher", "spec.attacher"];
+        told(validate_attachment, &json!({}), &expect);
+    }
+
+    #[test]
+    fn topologies_say_nothing_twice() {
+        let terms = json!([
+            {"matchLabelExpressions": [{"key": "a", "values": ["b", "b"]}, {"key": "a", "values": ["c"]}]},
+            {"matchLabelExpressions": [{"key": "a", "values": ["c"]}]},
+        ]);
+        let expect = [
+            "allowedTopologies[0].matchLabelExpressions[0].values[1]",
+            "allowedTopologies[0].matchLabelExpressions[1].key",
+            "allowedTopologies[1].matchLabelExpressions",
+        ];
+        told(topologies, &json!({"allowedTopologies": terms}), &expect);
+    }
 }

@@ -9,7 +9,7 @@ pub(crate) mod pod_spec;
 pub(crate) mod quantities;
 mod security;
 pub(crate) mod status;
-mod volume;
+pub(crate) mod volume;
 pub(crate) mod workload;
 
 use apimachinery::{FieldError, FieldPath, names};
@@ -114,6 +114,18 @@ pub(crate) fn qualified(object: &Value, path: &FieldPath, name: &str, faults: &m
 /// A name that must be a DNS subdomain.
 pub(crate) fn subdomain(name: &str, path: &FieldPath, faults: &mut Faults) {
     faults.extend(names::dns1123_subdomain(name).iter().map(|fault| FieldError::invalid(path, name, fault)));
+}
+
+/// `validation.ValidateCSIDriverName`: a name that must be there, short, and but for its case a DNS subdomain.
+pub(crate) fn driver(name: &str, path: &FieldPath, faults: &mut Faults) {
+    if name.is_empty() {
+        faults.push(FieldError::required(path, ""));
+    }
+    if name.len() > 63 {
+        faults.push(FieldError::too_long(path, 63));
+    }
+    let found = names::dns1123_subdomain(&name.to_lowercase());
+    faults.extend(found.iter().map(|fault| FieldError::invalid(path, name, fault)));
 }
 
 /// A name that must be a DNS label.

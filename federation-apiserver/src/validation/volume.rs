@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, label, required, text};
+use super::{items, label, one_of, required, text};
 use crate::registry::Faults;
 
 /// Finds the faults of a spec's volumes, and returns their names.
@@ -40,13 +40,7 @@ fn validate(volume: &Value, path: &FieldPath, faults: &mut Faults) {
             "secret" => require("secretName"),
             "configMap" => require("name"),
             "persistentVolumeClaim" => require("claimName"),
-            "hostPath" => {
-                require("path");
-                if text(source, "path").split('/').any(|part| part == "..") {
-                    let message = "must not contain '..'";
-                    faults.push(FieldError::invalid(&path.child("path"), text(source, "path"), message));
-                }
-            }
+            "hostPath" => host_path(source, &path, faults),
             "nfs" => {
                 require("server");
                 require("path");
@@ -75,6 +69,28 @@ fn validate(volume: &Value, path: &FieldPath, faults: &mut Faults) {
         mode(source, &path, faults);
         keys(source, &path, faults);
     }
+}
+
+/// What may be asked to stand at a path of the host.
+const HOST_TYPES: [&str; 8] = [
+    "",
+    "BlockDevice",
+    "CharDevice",
+    "Directory",
+    "DirectoryOrCreate",
+    "File",
+    "FileOrCreate",
+    "Socket",
+];
+
+/// `validation.validateHostPathVolumeSource`.
+pub(crate) fn host_path(source: &Value, path: &FieldPath, faults: &mut Faults) {
+    if let Some(at) = required(source, path, "path", faults)
+        && at.split('/').any(|part| part == "..")
+    {
+        faults.push(FieldError::invalid(&path.child("path"), at, "must not contain '..'"));
+    }
+    one_of(text(source, "type"), &path.child("type"), &HOST_TYPES, faults);
 }
 
 fn mode(source: &Value, path: &FieldPath, faults: &mut Faults) {
