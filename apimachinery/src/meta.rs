@@ -93,6 +93,8 @@ fn validate_owner_references(meta: &Value, path: &FieldPath, errors: &mut Vec<Fi
     for reference in references.into_iter().flatten() {
         let text = |name: &str| reference.get(name).and_then(Value::as_str).unwrap_or_default();
         let (group, version) = text("apiVersion").split_once('/').unwrap_or_else(|| ("", text("apiVersion")));
+        // More than a group and a version is neither (`schema.FromAPIVersionAndKind`).
+        let (group, version) = if version.contains('/') { ("", "") } else { (group, version) };
         // The place in the list is told nowhere here: so it is in Kubernetes.
         for (field, value, detail) in [
             ("apiVersion", version, "version must not be empty"),

@@ -247,6 +247,10 @@ fn validate_metric(metric: &Value, path: &FieldPath, faults: &mut Faults) {
         validate_source(first, &metric[*first], &path.child(first), faults);
     }
     let wanted = source(metric).0;
+    if wanted.is_empty() {
+        // kube-apiserver tells it once more where it looks for the source that the type asks for.
+        one_of(kind, &path.child("type"), &known, faults);
+    }
     if !wanted.is_empty() && !metric[wanted].is_object() {
         let message = "must populate information for the given metric source";
         faults.push(FieldError::required(&path.child(wanted), message));

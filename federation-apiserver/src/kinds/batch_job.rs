@@ -233,6 +233,10 @@ fn validate_selector(object: &Value, faults: &mut Faults) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let Some(selector) = spec.get("selector").filter(|selector| selector.is_object()) else {
         faults.push(FieldError::required(&path.child("selector"), ""));
+        // What selects nothing does not select the template either.
+        let path = path.child("template").child("metadata").child("labels");
+        let labels = spec["template"]["metadata"]["labels"].clone();
+        faults.push(FieldError::invalid(&path, labels, "`selector` does not match template `labels`"));
         return;
     };
     faults.extend(validate_label_selector(selector, &path.child("selector")));

@@ -1,10 +1,11 @@
 //! scheduling.k8s.io/v1 PriorityClass and node.k8s.io/v1 RuntimeClass.
 
-use apimachinery::{FieldError, labels::validate_labels, meta::Scope};
+use apimachinery::{FieldError, FieldPath, labels::validate_labels, meta::Scope};
+use serde_json::json;
 
 use crate::{
     registry::{Column, Kind, field},
-    validation::{immutable, label, listed, quantities, set, text},
+    validation::{immutable, items, label, listed, pod_spec, quantities, set, text},
 };
 
 /// Above this only the system's own classes are.
@@ -78,7 +79,13 @@ pub(super) const KINDS: &[&Kind] = &[
         validate: |object, faults| {
             label(text(object, "handler"), &"handler".into(), faults);
             // Told as the limits that it stands for.
-            quantities::map(&object["overhead"]["podFixed"], &"overhead.limits".into(), faults);
+            let limits = json!({"limits": object["overhead"]["podFixed"]});
+            quantities::container(&limits, &"overhead".into(), faults);
+            for (index, toleration) in items(&object["scheduling"], "tolerations").enumerate() {
+                // Twice, as kube-apiserver names the place.
+                let path = FieldPath::new("scheduling.tolerations.tolerations").index(index);
+                pod_spec::toleration(toleration, &path, faults);
+            }
             if let Some(selector) = object["scheduling"].get("nodeSelector") {
                 validate_labels(selector, &"scheduling.nodeSelector".into(), faults);
             }

@@ -81,7 +81,13 @@ pub(super) const EVENTS: &[&Kind] = &[&Kind {
         ("reportingController", "/reportingController"),
         ("type", "/type"),
     ],
-    validate: validate_new,
+    validate: |object, faults| validate_any(&to_core(object.clone()), "reportingController", faults),
+    validate_create: validate_new,
+    validate_update: |new, old, faults| {
+        if new["series"] != old["series"] {
+            validate_series(&new["series"], faults);
+        }
+    },
     conversion: Some(Conversion {
         group: "",
         resource: "events",
@@ -182,29 +188,41 @@ fn validate_any(object: &Value, reporter: &str, faults: &mut Faults) {
     }
 }
 
-/// The stricter rules of new Events (`validation.ValidateEventCreate`). What came in by the old API has fields that are unset otherwise.
-fn validate_new(object: &Value, faults: &mut Faults) {
-    let core = to_core(object.clone());
-    validate_any(&core, "reportingController", faults);
-    let told = core["source"].as_object().is_some_and(|source| !source.is_empty());
-    if told || !core["firstTimestamp"].is_null() || core["count"].as_i64().unwrap_or_default() != 0 {
+/// Something that happens again and again (`validation.validateV1EventSeries`).
+fn validate_series(series: &Value, faults: &mut Faults) {
+    if !series.is_object() {
         return;
     }
-    if core["series"].is_object() {
-        if core["series"]["count"].as_i64().unwrap_or_default() < 2 {
-            faults.push(FieldError::invalid(&FieldPath::new("series.count"), "", "should be at least 2"));
-        }
-        if core["series"]["lastObservedTime"].is_null() {
-            let message = "needs to be specified";
-            faults.push(FieldError::invalid(&FieldPath::new("series.lastObservedTime"), "", message));
-        }
+    if series["count"].as_i64().unwrap_or_default() < 2 {
+        faults.push(FieldError::invalid(&FieldPath::new("series.count"), "", "should be at least 2"));
     }
+    if series["lastObservedTime"].is_null() {
+        let message = "needs to be specified";
+        faults.push(FieldError::invalid(&FieldPath::new("series.lastObservedTime"), "", message));
+    }
+}
+
+/// The stricter rules of new Events (`validation.ValidateEventCreate`): what belongs to the old API is unset.
+fn validate_new(object: &Value, faults: &mut Faults) {
+    let core = to_core(object.clone());
+    validate_series(&core["series"], faults);
     if core["eventTime"].is_null() {
         faults.push(FieldError::required(&FieldPath::new("eventTime"), ""));
     }
     let kind = core["type"].as_str().unwrap_or_default();
     if !matches!(kind, "Normal" | "Warning") {
         faults.push(FieldError::invalid(&FieldPath::new("type"), "", &format!("has invalid value: {kind}")));
+    }
+    let said = |name: &str| !core["source"][name].as_str().unwrap_or_default().is_empty();
+    for (name, set) in [
+        ("firstTimestamp", core["firstTimestamp"].is_string()),
+        ("lastTimestamp", core["lastTimestamp"].is_string()),
+        ("count", core["count"].as_i64().unwrap_or_default() != 0),
+        ("source", said("component") || said("host")),
+    ] {
+        if set {
+            faults.push(FieldError::invalid(&FieldPath::new(name), "", "needs to be unset"));
+        }
     }
 }
 
@@ -256,5 +274,27 @@ mod tests {
         assert_eq!(new["note"], "m");
         assert_eq!(new["apiVersion"], "events.k8s.io/v1");
         assert_eq!(to_core(new), core);
+    }
+
+    #[test]
+    fn new_events_have_nothing_of_the_old_api() {
+        let told = |object: &Value| {
+            let mut faults = Faults::new();
+            validate_new(object, &mut faults);
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let time = "2020-01-01T00:00:00.000000Z";
+        let good = json!({"eventTime": time, "type": "Normal", "series": {"count": 2, "lastObservedTime": time}});
+        assert_eq!(told(&good), Vec::<String>::new());
+        let mut old = good;
+        old["series"]["count"] = 1.into();
+        old["deprecatedCount"] = 5.into();
+        assert_eq!(
+            told(&old),
+            [
+                r#"series.count: Invalid value: "": should be at least 2"#,
+                r#"count: Invalid value: "": needs to be unset"#,
+            ]
+        );
     }
 }

@@ -22,7 +22,6 @@ pub(super) fn webhooks(object: &Value, faults: &mut Faults) {
     let mut names = Vec::new();
     for (index, webhook) in items(object, "webhooks").enumerate() {
         let path = FieldPath::new("webhooks").index(index);
-        versions(webhook, &path.child("admissionReviewVersions"), faults);
         let name = text(webhook, "name");
         full_name(name, &path.child("name"), faults);
         if names.contains(&name) {
@@ -49,6 +48,7 @@ pub(super) fn webhooks(object: &Value, faults: &mut Faults) {
         }
         selectors(webhook, &path, faults);
         client(&webhook["clientConfig"], &path.child("clientConfig"), faults);
+        versions(webhook, &path.child("admissionReviewVersions"), faults);
         admission::check_conditions(webhook, false, &path, faults);
     }
 }
@@ -62,7 +62,7 @@ fn versions(webhook: &Value, path: &FieldPath, faults: &mut Faults) {
     for (at, version) in versions.iter().enumerate() {
         let path = path.index(at);
         if versions[..at].contains(version) {
-            faults.push(FieldError::duplicate(&path, *version));
+            faults.push(FieldError::invalid(&path, *version, "duplicate version"));
             continue;
         }
         let wrong = names::dns1035_label(version);
@@ -161,10 +161,13 @@ fn service_path(service: &Value, path: &FieldPath, faults: &mut Faults) {
         }
         return;
     }
-    let Some(rest) = given.strip_prefix('/') else {
+    if !given.starts_with('/') {
         wrong("must start with a '/'");
-        return;
-    };
+    }
+    // kube-apiserver looks at the rest all the same, without whatever stands first.
+    let mut letters = given.chars();
+    letters.next();
+    let rest = letters.as_str();
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     for (at, step) in rest.split('/').enumerate() {
         if step.is_empty() {
