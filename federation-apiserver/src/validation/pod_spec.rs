@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath, labels::validate_labels};
 use serde_json::Value;
 
-use super::{container, items, label, listed, net, one_of, pod, required, security, subdomain, text, volume};
+use super::{container, items, label, listed, net, one_of, pod, security, subdomain, text, volume};
 use crate::registry::Faults;
 
 const SECONDS_RANGE: &str = "must be between 1 and 2147483647, inclusive";
@@ -33,7 +33,9 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
         let pair = |spread: &Value| {
             (text(spread, "topologyKey").to_owned(), text(spread, "whenUnsatisfiable").to_owned())
         };
-        if items(spec, "topologySpreadConstraints").take(index).any(|other| pair(other) == pair(spread)) {
+        // Of two that say the same the first one is told.
+        let mut later = items(spec, "topologySpreadConstraints").skip(index + 1);
+        if later.any(|other| pair(other) == pair(spread)) {
             let (key, action) = pair(spread);
             let path = path.child("{topologyKey, whenUnsatisfiable}");
             faults.push(FieldError::duplicate(&path, format!("{{{key}, {action}}}")));
@@ -67,6 +69,7 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
     if let Some(policy) = spec["preemptionPolicy"].as_str() {
         one_of(policy, &path.child("preemptionPolicy"), &["Never", "PreemptLowerPriority"], faults);
     }
+    host_network(spec, path, faults);
     security::validate_pod(spec, path, faults);
     super::quantities::map(&spec["overhead"], &path.child("overhead"), faults);
     if spec["shareProcessNamespace"] == true && spec["hostPID"] == true {
@@ -221,6 +224,31 @@ fn affinity(affinity: &Value, path: &FieldPath, faults: &mut Faults) {
 }
 
 fn node_term(term: &Value, path: &FieldPath, faults: &mut Faults) {
+    node_expressions(term, path, faults);
+    for (index, requirement) in items(term, "matchFields").enumerate() {
+        let path = path.child("matchFields").index(index);
+        let operator = text(requirement, "operator");
+        if !matches!(operator, "In" | "NotIn") {
+            let message = "not a valid selector operator";
+            faults.push(FieldError::invalid(&path.child("operator"), operator, message));
+        } else if items(requirement, "values").count() != 1 {
+            let message =
+                "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+            faults.push(FieldError::required(&path.child("values"), message));
+        }
+        // The name is the only field of a node that is selected by.
+        let key = text(requirement, "key");
+        if key == "metadata.name" {
+            for (at, name) in items(requirement, "values").enumerate() {
+                subdomain(name.as_str().unwrap_or_default(), &path.child("values").index(at), faults);
+            }
+        } else {
+            faults.push(FieldError::invalid(&path.child("key"), key, "not a valid field selector key"));
+        }
+    }
+}
+
+fn node_expressions(term: &Value, path: &FieldPath, faults: &mut Faults) {
     for (index, expression) in items(term, "matchExpressions").enumerate() {
         let path = path.child("matchExpressions").index(index);
         let values = expression["values"].as_array().map_or(0, Vec::len);
@@ -257,10 +285,77 @@ fn pod_term(term: &Value, path: &FieldPath, faults: &mut Faults) {
     if let Some(selector) = term.get("labelSelector") {
         faults.extend(apimachinery::labels::validate_label_selector(selector, &path.child("labelSelector")));
     }
-    if let Some(key) = required(term, path, "topologyKey", faults) {
-        let path = path.child("topologyKey");
-        faults.extend(
-            apimachinery::names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)),
+    for name in items(term, "namespaces") {
+        label(name.as_str().unwrap_or_default(), &path.child("namespace"), faults);
+    }
+    let (path, key) = (path.child("topologyKey"), text(term, "topologyKey"));
+    if key.is_empty() {
+        faults.push(FieldError::required(&path, "can not be empty"));
+    }
+    faults.extend(
+        apimachinery::names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)),
+    );
+}
+
+/// What uses the host's network listens where it says.
+fn host_network(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    if spec["hostNetwork"] != true {
+        return;
+    }
+    for (index, container) in items(spec, "containers").enumerate() {
+        for (at, port) in items(container, "ports").enumerate() {
+            let number = |name: &str| port[name].as_i64().unwrap_or_default();
+            let (own, host) = (number("containerPort"), number("hostPort"));
+            // Of a template it is filled in when pods are made.
+            if host != 0 && host != own {
+                let path = path.child("containers").index(index).child("ports").index(at).child("hostPort");
+                let message = "must match `containerPort` when `hostNetwork` is true";
+                faults.push(FieldError::invalid(&path, host, message));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn told(check: fn(&Value, &FieldPath, &mut Faults), value: &Value, expect: &[&str]) {
+        let mut faults = Faults::new();
+        check(value, &FieldPath::new("s"), &mut faults);
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn nodes_are_selected_by_name_and_by_no_other_field() {
+        let by = |key: &str, values: &[&str]| {
+            json!({"matchFields": [{"key": key, "operator": "In", "values": values}]})
+        };
+        told(node_term, &by("metadata.name", &["n"]), &[]);
+        told(
+            node_term,
+            &by("other", &["a", "b"]),
+            &[
+                "s.matchFields[0].values: Required value: must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
+                r#"s.matchFields[0].key: Invalid value: "other": not a valid field selector key"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn ports_on_the_network_of_the_host_are_those_of_the_host() {
+        let with = |host: u16| {
+            json!({"hostNetwork": true, "containers": [{"ports": [{"containerPort": 80, "hostPort": host}]}]})
+        };
+        told(host_network, &with(80), &[]);
+        told(host_network, &with(0), &[]);
+        told(
+            host_network,
+            &with(81),
+            &["s.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true"],
         );
     }
 }
