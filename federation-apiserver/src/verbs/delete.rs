@@ -165,6 +165,10 @@ async fn delete_in(
         let default = if call.kind.orphans { Propagation::Orphan } else { Propagation::Background };
         let (write, removed) = match deletion::decide_delete(&old, options, call.now, default) {
             DeleteDecision::PreconditionFailed { field: "UID", expected, actual } => {
+                // Those that go in two steps are looked at by their own registries before the one of all kinds.
+                if crd::is_definition(&call.kind) || call.kind.plural == "namespaces" {
+                    return Err(ApiError::uid_conflict(&call.resource(), name, &expected, &actual));
+                }
                 let why = format!(
                     "the UID in the precondition ({expected}) does not match the UID in record ({actual}). The object might have been deleted and then recreated"
                 );
