@@ -73,6 +73,9 @@ impl Mismatch {
 const QUANTITY_SYNTAX: &str =
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
+/// Times that leases and events tell.
+const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
+
 /// Objects nested deeper are refused by the API server's JSON limits long before; below it nothing is looked at.
 const MAX_DEPTH: usize = 64;
 
@@ -144,6 +147,7 @@ impl<'a> Walk<'a> {
                     self.path.truncate(length);
                 }
             }
+            (Some("string"), Value::String(text)) if name == Some(MICRO_TIME) => self.micro_time(text),
             (Some("string"), Value::String(text)) => self.text(format, text),
             (Some("integer"), Value::Number(number)) => {
                 let (min, max) = match format {
@@ -202,6 +206,20 @@ impl<'a> Walk<'a> {
                 self.push("v1.Time".to_owned(), "string", message);
             }
             _ => {}
+        }
+    }
+
+    /// `metav1.MicroTime` is read by a layout with six digits, and takes neither more nor fewer.
+    fn micro_time(&mut self, text: &str) {
+        let fault = micro_time_fault(text).or_else(|| {
+            let parsed = text.parse::<jiff::Timestamp>();
+            parsed.is_err().then(|| (text, time_fault(text).1.to_owned()))
+        });
+        if let Some((rest, layout)) = fault {
+            let message = format!(
+                "parsing time {text:?} as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse {rest:?} as {layout}"
+            );
+            self.push("v1.MicroTime".to_owned(), "string", message);
         }
     }
 
@@ -287,6 +305,27 @@ fn base64_fault(text: &str) -> Option<usize> {
 }
 
 /// What Go's parser cannot read of an RFC 3339 time, and which part of its pattern that should be.
+fn micro_time_fault(text: &str) -> Option<(&str, String)> {
+    /// The length of a time to the second, without its zone.
+    const SECONDS: usize = 19;
+    let (rest, layout) = time_fault(text);
+    if layout != "\"Z07:00\"" {
+        return Some((rest, layout.to_owned()));
+    }
+    let rest = text.get(SECONDS..).unwrap_or_default();
+    let digits = rest.strip_prefix('.').and_then(|rest| rest.get(..6));
+    if !digits.is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit())) {
+        return Some((rest, "\".000000\"".to_owned()));
+    }
+    let zone = rest.get(7..).unwrap_or_default();
+    let digit = |at: usize| zone.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
+    let offset = zone.len() == 6
+        && zone.starts_with(['+', '-'])
+        && zone.as_bytes().get(3) == Some(&b':')
+        && [1, 2, 4, 5].into_iter().all(digit);
+    (zone != "Z" && !offset).then(|| (zone, layout.to_owned()))
+}
+
 fn time_fault(text: &str) -> (&str, &'static str) {
     const PARTS: [(usize, &str); 11] = [
         (4, "\"2006\""),
@@ -321,6 +360,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn times_to_the_microsecond_have_six_digits() {
+        let lease = |time: &str| {
+            let object = json!({"spec": {"renewTime": time}});
+            let report = Schemas::builtin().validate("coordination.k8s.io", "v1", "Lease", &object).unwrap();
+            report.mismatches.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for good in ["2020-01-01T00:00:00.000000Z", "2020-01-01T00:00:00.123456+01:00"] {
+            assert_eq!(lease(good), Vec::<String>::new());
+        }
+        let layout = "2006-01-02T15:04:05.000000Z07:00";
+        for (bad, rest, part) in [
+            ("2020-01-01T00:00:00Z", "Z", ".000000"),
+            ("2020-01-01T00:00:00.1+01:00", ".1+01:00", ".000000"),
+            ("2020-01-01T00:00:00.123456789Z", "789Z", "Z07:00"),
+            ("x", "x", "2006"),
+        ] {
+            let expect = format!("parsing time {bad:?} as {layout:?}: cannot parse {rest:?} as {part:?}");
+            assert_eq!(lease(bad), [expect]);
+        }
+    }
 
     fn check(object: Value) -> (Vec<String>, Vec<String>) {
         let report = Schemas::builtin().validate("apps", "v1", "Deployment", &object).unwrap();
