@@ -1,26 +1,26 @@
 //! The rules of volumes.
 
-use apimachinery::{FieldError, FieldPath};
+use apimachinery::{FieldError, FieldPath, names};
 use serde_json::Value;
 
-use super::{items, label, one_of, required, text};
+use super::{items, label, one_of, quantities, required, text};
 use crate::registry::Faults;
 
 /// Finds the faults of a spec's volumes, and returns their names.
 pub(super) fn validate_all<'a>(spec: &'a Value, path: &FieldPath, faults: &mut Faults) -> Vec<&'a str> {
-    let mut names = Vec::new();
+    let mut seen = Vec::new();
     for (index, volume) in items(spec, "volumes").enumerate() {
         let path = path.child("volumes").index(index);
         if let Some(name) = required(volume, &path, "name", faults) {
             label(name, &path.child("name"), faults);
-            if names.contains(&name) {
+            if seen.contains(&name) {
                 faults.push(FieldError::duplicate(&path.child("name"), name));
             }
-            names.push(name);
+            seen.push(name);
         }
         validate(volume, &path, faults);
     }
-    names
+    seen
 }
 
 fn validate(volume: &Value, path: &FieldPath, faults: &mut Faults) {
@@ -33,41 +33,67 @@ fn validate(volume: &Value, path: &FieldPath, faults: &mut Faults) {
             faults.push(FieldError::forbidden(&path, "may not specify more than 1 volume type"));
             continue;
         }
-        let mut require = |field: &str| {
-            required(source, &path, field, faults);
-        };
+        let path = if name == "gcePersistentDisk" { path_of_disk(path) } else { path };
+        for (field, detail) in needed(name) {
+            if is_empty(&source[*field]) {
+                faults.push(FieldError::required(&path.child(field), detail));
+            }
+        }
         match name.as_str() {
-            "secret" => require("secretName"),
-            "configMap" => require("name"),
-            "persistentVolumeClaim" => require("claimName"),
             "hostPath" => host_path(source, &path, faults),
             "nfs" => {
-                require("server");
-                require("path");
                 if !text(source, "path").is_empty() && !text(source, "path").starts_with('/') {
                     let message = "must be an absolute path";
                     faults.push(FieldError::invalid(&path.child("path"), text(source, "path"), message));
                 }
             }
-            "csi" => require("driver"),
-            "iscsi" => {
-                require("targetPortal");
-                require("iqn");
+            "emptyDir" => {
+                if quantities::parse(&source["sizeLimit"]).is_some_and(|limit| limit.is_negative()) {
+                    let message = "SizeLimit field must be a valid resource quantity";
+                    faults.push(FieldError::forbidden(&path.child("sizeLimit"), message));
+                }
             }
-            "cephfs" if source["monitors"].as_array().is_none_or(Vec::is_empty) => {
-                faults.push(FieldError::required(&path.child("monitors"), ""));
+            "csi" => {
+                let found = names::dns1123_subdomain(&text(source, "driver").to_lowercase());
+                let place = path.child("driver");
+                faults.extend(
+                    found.iter().map(|fault| FieldError::invalid(&place, text(source, "driver"), fault)),
+                );
             }
-            "glusterfs" => {
-                require("endpoints");
-                require("path");
+            "downwardAPI" => {
+                items(source, "items").for_each(|file| downward_file(file, &path, faults));
+            }
+            "projected" => projected(source, &path, faults),
+            "gitRepo" if text(source, "directory").split('/').any(|part| part == "..") => {
+                let directory = text(source, "directory");
+                faults.push(FieldError::invalid(&path.child("directory"), directory, NO_BACKSTEPS));
+            }
+            "iscsi" => iscsi(source, &path, faults),
+            "fc" if is_empty(&source["targetWWNs"]) && is_empty(&source["wwids"]) => {
+                let message = "must specify either targetWWNs or wwids, but not both";
+                faults.push(FieldError::required(&path.child("targetWWNs"), message));
+            }
+            "flocker" if is_empty(&source["datasetName"]) && is_empty(&source["datasetUUID"]) => {
+                let message = "one of datasetName and datasetUUID is required";
+                faults.push(FieldError::required(&path, message));
+            }
+            "gcePersistentDisk" | "awsElasticBlockStore" => {
+                let partition = source["partition"].as_i64().unwrap_or_default();
+                if !(0..=255).contains(&partition) {
+                    let message = "must be between 1 and 255, inclusive";
+                    faults.push(FieldError::invalid(&path.child("partition"), partition, message));
+                }
             }
             "ephemeral" if !source["volumeClaimTemplate"].is_object() => {
                 faults.push(FieldError::required(&path.child("volumeClaimTemplate"), ""));
             }
             _ => {}
         }
-        mode(source, &path, faults);
-        keys(source, &path, faults);
+        mode(source, "defaultMode", &path, faults);
+        // Files of the downward API have no keys.
+        if name != "downwardAPI" {
+            keys(source, &path, faults);
+        }
     }
 }
 
@@ -93,12 +119,172 @@ pub(crate) fn host_path(source: &Value, path: &FieldPath, faults: &mut Faults) {
     one_of(text(source, "type"), &path.child("type"), &HOST_TYPES, faults);
 }
 
-fn mode(source: &Value, path: &FieldPath, faults: &mut Faults) {
-    if let Some(mode) = source["defaultMode"].as_i64()
+const NO_BACKSTEPS: &str = "must not contain '..'";
+
+/// Where kube-apiserver finds fault with a disk of Google's.
+fn path_of_disk(path: FieldPath) -> FieldPath {
+    path.as_str().strip_suffix("gcePersistentDisk").map_or(path.clone(), |volume| {
+        FieldPath::new(format!("{volume}persistentDisk"))
+    })
+}
+
+/// Fields without which a source leads nowhere, and what is told of them.
+fn needed(source: &str) -> &'static [(&'static str, &'static str)] {
+    match source {
+        "awsElasticBlockStore" | "cinder" | "portworxVolume" => &[("volumeID", "")],
+        "azureDisk" => &[("diskName", ""), ("diskURI", "")],
+        "azureFile" => &[("secretName", ""), ("shareName", "")],
+        "cephfs" => &[("monitors", "")],
+        "configMap" => &[("name", "")],
+        "csi" | "flexVolume" => &[("driver", "")],
+        "gcePersistentDisk" => &[("pdName", "")],
+        "gitRepo" => &[("repository", "")],
+        "glusterfs" => &[("endpoints", ""), ("path", "")],
+        "iscsi" => &[("targetPortal", ""), ("iqn", "")],
+        "nfs" => &[("server", ""), ("path", "")],
+        "persistentVolumeClaim" => &[("claimName", "")],
+        "photonPersistentDisk" => &[("pdID", "")],
+        "quobyte" => &[
+            ("registry", "must be a host:port pair or multiple pairs separated by commas"),
+            ("volume", ""),
+        ],
+        "rbd" => &[("monitors", ""), ("image", "")],
+        "scaleIO" => &[("gateway", ""), ("system", ""), ("volumeName", "")],
+        "secret" => &[("secretName", "")],
+        "storageos" => &[("volumeName", "")],
+        "vsphereVolume" => &[("volumePath", "")],
+        _ => &[],
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+fn iscsi(source: &Value, path: &FieldPath, faults: &mut Faults) {
+    let name = text(source, "iqn");
+    if !name.is_empty() && !["iqn", "eui", "naa"].iter().any(|start| name.starts_with(start)) {
+        let message = "must be valid format starting with iqn, eui, or naa";
+        faults.push(FieldError::invalid(&path.child("iqn"), name, message));
+    }
+    let lun = source["lun"].as_i64().unwrap_or_default();
+    if !(0..=255).contains(&lun) {
+        faults.push(FieldError::invalid(&path.child("lun"), lun, "must be between 0 and 255, inclusive"));
+    }
+}
+
+/// Fields of a pod that its files can tell.
+const TOLD: [&str; 5] =
+    ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+
+/// A file of the downward API. kube-apiserver does not tell which one is wrong.
+fn downward_file(file: &Value, path: &FieldPath, faults: &mut Faults) {
+    if let Some(name) = required(file, path, "path", faults) {
+        local_path(name, &path.child("path"), faults);
+    }
+    let (field, amount) = (&file["fieldRef"], &file["resourceFieldRef"]);
+    match (field.is_object(), amount.is_object()) {
+        (true, both) => {
+            let place = path.child("fieldRef");
+            if let Some(name) = required(field, &place, "fieldPath", faults) {
+                let subscript = name.starts_with("metadata.annotations['") || name.starts_with("metadata.labels['");
+                if !(subscript && name.ends_with("']")) {
+                    one_of(name, &place.child("fieldPath"), &TOLD, faults);
+                }
+            }
+            if both {
+                let message = "fieldRef and resourceFieldRef can not be specified simultaneously";
+                faults.push(FieldError::invalid(path, "resource", message));
+            }
+        }
+        (false, true) => {
+            let place = path.child("resourceFieldRef");
+            if required(amount, &place, "containerName", faults).is_some() {
+                required(amount, &place, "resource", faults);
+            }
+        }
+        (false, false) => {
+            let message = "one of fieldRef and resourceFieldRef is required";
+            faults.push(FieldError::required(path, message));
+        }
+    }
+    mode(file, "mode", path, faults);
+}
+
+/// Several sources in one volume: `validation.validateProjectionSources`.
+fn projected(volume: &Value, path: &FieldPath, faults: &mut Faults) {
+    let mut seen = Vec::new();
+    for (index, source) in items(volume, "sources").enumerate() {
+        let place = path.child("sources").index(index);
+        let mut given = 0;
+        for name in ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"] {
+            let (source, place) = (&source[name], place.child(name));
+            if !source.is_object() {
+                continue;
+            }
+            given += 1;
+            match name {
+                "secret" | "configMap" => {
+                    required(source, &place, "name", faults);
+                    keys(source, &place, faults);
+                }
+                "downwardAPI" => {
+                    items(source, "items").for_each(|file| downward_file(file, &place, faults));
+                }
+                "serviceAccountToken" => token(source, path, &place, faults),
+                _ => {}
+            }
+            let files = items(source, "items").chain((name == "serviceAccountToken").then_some(source));
+            for file in files.map(|file| text(file, "path")).filter(|file| !file.is_empty()) {
+                if seen.contains(&file) {
+                    let owner = if matches!(name, "secret" | "configMap") { text(source, "name") } else { file };
+                    faults.push(FieldError::invalid(path, owner, "conflicting duplicate paths"));
+                }
+                seen.push(file);
+            }
+        }
+        if given > 1 {
+            faults.push(FieldError::forbidden(&place, "may not specify more than 1 volume type"));
+        }
+    }
+}
+
+/// A token of the pod's account. The path is told without the place of its source.
+fn token(source: &Value, path: &FieldPath, place: &FieldPath, faults: &mut Faults) {
+    let (seconds, place) = (source["expirationSeconds"].as_i64().unwrap_or_default(), place.child("expirationSeconds"));
+    if seconds < 600 {
+        faults.push(FieldError::invalid(&place, seconds, "may not specify a duration less than 10 minutes"));
+    } else if seconds > 1 << 32 {
+        let message = "may not specify a duration larger than 2^32 seconds";
+        faults.push(FieldError::invalid(&place, seconds, message));
+    }
+    if let Some(name) = required(source, path, "path", faults) {
+        local_path(name, &path.child("path"), faults);
+    }
+}
+
+/// `validation.validateLocalNonReservedPath`: below the volume, and not among the names that it keeps for itself.
+fn local_path(file: &str, path: &FieldPath, faults: &mut Faults) {
+    if file.starts_with('/') {
+        faults.push(FieldError::invalid(path, file, "must be a relative path"));
+    } else if file.split('/').any(|part| part == "..") {
+        faults.push(FieldError::invalid(path, file, NO_BACKSTEPS));
+    } else if file.starts_with("..") {
+        faults.push(FieldError::invalid(path, file, "must not start with '..'"));
+    }
+}
+
+fn mode(source: &Value, field: &str, path: &FieldPath, faults: &mut Faults) {
+    if let Some(mode) = source[field].as_i64()
         && !(0..=0o777).contains(&mode)
     {
         let message = "must be a number between 0 and 0777 (octal), both inclusive";
-        faults.push(FieldError::invalid(&path.child("defaultMode"), mode, message));
+        faults.push(FieldError::invalid(&path.child(field), mode, message));
     }
 }
 
@@ -106,15 +292,74 @@ fn mode(source: &Value, path: &FieldPath, faults: &mut Faults) {
 fn keys(source: &Value, path: &FieldPath, faults: &mut Faults) {
     for (index, item) in items(source, "items").enumerate() {
         let path = path.child("items").index(index);
-        if item.get("fieldRef").is_none() && item.get("resourceFieldRef").is_none() {
-            required(item, &path, "key", faults);
-        }
+        required(item, &path, "key", faults);
         if let Some(file) = required(item, &path, "path", faults) {
-            if file.starts_with('/') {
-                faults.push(FieldError::invalid(&path.child("path"), file, "must be a relative path"));
-            } else if file.split('/').any(|part| part == "..") {
-                faults.push(FieldError::invalid(&path.child("path"), file, "must not contain '..'"));
-            }
+            local_path(file, &path.child("path"), faults);
         }
+        mode(item, "mode", &path, faults);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn told(volume: Value, expect: &[&str]) {
+        let mut faults = Faults::new();
+        validate(&volume, &FieldPath::new("v"), &mut faults);
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn files_of_the_downward_api_tell_what_they_can() {
+        let files = |items: Value| json!({"name": "a", "downwardAPI": {"defaultMode": 420, "items": items}});
+        told(files(json!([{"path": "a", "fieldRef": {"fieldPath": "metadata.labels['x']"}}])), &[]);
+        told(
+            files(json!([{"path": "a", "resourceFieldRef": {"resource": "limits.cpu"}}])),
+            &["v.downwardAPI.resourceFieldRef.containerName: Required value"],
+        );
+        told(
+            files(json!([{}])),
+            &[
+                "v.downwardAPI.path: Required value",
+                "v.downwardAPI: Required value: one of fieldRef and resourceFieldRef is required",
+            ],
+        );
+    }
+
+    #[test]
+    fn projections_are_whole_and_do_not_meet() {
+        let of = |sources: Value| json!({"name": "a", "projected": {"sources": sources}});
+        told(of(json!([{"secret": {"name": "s"}}, {"serviceAccountToken": {"path": "t", "expirationSeconds": 3600}}])), &[]);
+        told(
+            of(json!([{"secret": {}, "configMap": {"name": "c"}}])),
+            &[
+                "v.projected.sources[0].secret.name: Required value",
+                "v.projected.sources[0]: Forbidden: may not specify more than 1 volume type",
+            ],
+        );
+        told(
+            of(json!([
+                {"serviceAccountToken": {"path": "t", "expirationSeconds": 3600}},
+                {"configMap": {"name": "x", "items": [{"key": "k", "path": "t"}]}},
+            ])),
+            &[r#"v.projected: Invalid value: "x": conflicting duplicate paths"#],
+        );
+    }
+
+    #[test]
+    fn sources_lead_somewhere() {
+        told(json!({"name": "a", "gcePersistentDisk": {}}), &["v.persistentDisk.pdName: Required value"]);
+        told(
+            json!({"name": "a", "flocker": {}}),
+            &["v.flocker: Required value: one of datasetName and datasetUUID is required"],
+        );
+        told(
+            json!({"name": "a", "emptyDir": {"sizeLimit": "-1"}}),
+            &["v.emptyDir.sizeLimit: Forbidden: SizeLimit field must be a valid resource quantity"],
+        );
     }
 }
