@@ -79,7 +79,12 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
         }
         normalise(object);
         let mut faults = Vec::new();
-        if needs_cluster_ip(object) {
+        // An address never changes, which is validation's to tell: the new one is not even looked for.
+        let moved = old.is_some_and(|old| {
+            let had = text(&old["spec"], "clusterIP");
+            needs_cluster_ip(old) && !had.is_empty() && had != text(&object["spec"], "clusterIP")
+        });
+        if needs_cluster_ip(object) && !moved {
             self.addresses(object, &mut faults);
             families(object);
         }
@@ -213,7 +218,7 @@ fn keep(object: &mut Value, old: &Value) {
                 put(spec, name, &old["spec"][name]);
             }
         }
-    } else if before && !after && same_addresses {
+    } else if before && !after && (same_addresses || text(spec, "clusterIP").is_empty()) {
         for name in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
             remove(spec, name);
         }
@@ -347,6 +352,20 @@ mod tests {
         external["spec"]["clusterIP"] = first["spec"]["clusterIP"].clone();
         complete(&mut external, Some(&first), &[]).unwrap();
         assert_eq!(external["spec"].get("clusterIP"), None);
+        let mut emptied = service("ExternalName");
+        emptied["spec"]["clusterIP"] = "".into();
+        complete(&mut emptied, Some(&first), &[]).unwrap();
+        assert_eq!(emptied["spec"].get("clusterIP"), None);
+    }
+
+    #[test]
+    fn an_address_that_changes_is_left_to_validation() {
+        let mut first = service("ClusterIP");
+        complete(&mut first, None, &[]).unwrap();
+        let mut moved = first.clone();
+        moved["spec"]["clusterIP"] = "10.0.0.99".into();
+        complete(&mut moved, Some(&first), &[]).unwrap();
+        assert_eq!(moved["spec"]["clusterIPs"], json!(["10.0.0.99"]));
     }
 
     #[test]

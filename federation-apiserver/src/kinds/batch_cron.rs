@@ -28,7 +28,8 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
         Column::text("Timezone", "The time zone of the schedule.", |object, _| {
             object["spec"]["timeZone"].as_str().unwrap_or("<none>").into()
         }),
-        Column::text("Suspend", "Whether it waits.", |object, _| match object["spec"]["suspend"].as_bool() {
+        // A boolean by its type, and words in its cells.
+        Column::boolean("Suspend", "Whether it waits.", |object, _| match object["spec"]["suspend"].as_bool() {
             Some(true) => "True".into(),
             Some(false) => "False".into(),
             None => "<unset>".into(),

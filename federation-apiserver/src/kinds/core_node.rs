@@ -178,11 +178,12 @@ fn validate(object: &Value, faults: &mut Faults) {
 }
 
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
-    for name in ["podCIDR", "providerID"] {
+    // Of networks only the list is told, which stands for the single field, too.
+    for (name, place) in [("podCIDR", "podCIDRs"), ("providerID", "providerID")] {
         let before = text(&old["spec"], name);
         if !before.is_empty() && before != text(&new["spec"], name) {
-            let path = FieldPath::new("spec").child(name);
-            faults.push(FieldError::forbidden(&path, "node updates may not change the field once it is set"));
+            let message = format!("node updates may not change {name} except from \"\" to valid");
+            faults.push(FieldError::forbidden(&FieldPath::new("spec").child(place), &message));
         }
     }
 }

@@ -329,6 +329,9 @@ fn validate_ports(ports: &[Value], kind: &str, path: &FieldPath, faults: &mut Fa
             }
             seen_node_ports.push(pair);
         }
+    }
+    for (index, port) in ports.iter().enumerate() {
+        let path = path.child("ports").index(index);
         let pair = (&port["protocol"], &port["port"]);
         if seen_ports.contains(&pair) {
             faults.push(FieldError::duplicate(&path, json!({"Name": "", "Protocol": pair.0, "AppProtocol": null, "Port": pair.1, "TargetPort": 0, "NodePort": 0})));
