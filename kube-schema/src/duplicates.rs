@@ -7,24 +7,77 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::bounds::{step, tell};
+use crate::bounds::{MOST_TOLD, step};
+
+/// So many faults are described; those that were told before are told no more, and a path may be long.
+const MOST_DESCRIBED: usize = 10 * MOST_TOLD;
 
 /// Paths of duplicate fields in a JSON text (fieldValidation Strict and Warn say `duplicate field "spec.replicas"`).
-/// The first hundred are told.
+/// The first hundred are told, each once.
 /// Malformed JSON is an error, as it is for the parser that reads the object.
 pub fn duplicate_fields(json: &[u8]) -> Result<Vec<String>, serde_json::Error> {
-    let found = RefCell::new(Vec::new());
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    Walk { place: &Place::Top, found: &found }.deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(found.into_inner())
+    Ok(walk(json, &[])?.into_iter().map(|fault| fault.path).collect())
 }
 
-/// Where the walk is. It becomes text only where a field stands twice.
+/// What Go's strict decoder says of a JSON text of a kind, in the order of the text, where the fields at the paths `unknown` are not of
+/// the kind: the first hundred of them count. Such a field is unknown and nothing else, however often it stands there and whatever it has
+/// within. Of all faults the first hundred are told, each once.
+pub fn strict_faults(json: &[u8], unknown: &[String]) -> Result<Vec<String>, serde_json::Error> {
+    let faults = walk(json, unknown.get(..MOST_TOLD).unwrap_or(unknown))?;
+    Ok(faults
+        .into_iter()
+        .map(|Fault { path, unknown }| {
+            let what = if unknown { "unknown" } else { "duplicate" };
+            format!("{what} field \"{path}\"")
+        })
+        .collect())
+}
+
+#[derive(PartialEq, Eq)]
+struct Fault {
+    path: String,
+    /// Else it stands there twice.
+    unknown: bool,
+}
+
+/// What a walk has found.
+#[derive(Default)]
+struct Found {
+    faults: Vec<Fault>,
+    described: usize,
+}
+
+fn walk(json: &[u8], unknown: &[String]) -> Result<Vec<Fault>, serde_json::Error> {
+    let found = RefCell::default();
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    Walk { place: &Place::Top, unknown, found: &found }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(found.into_inner().faults)
+}
+
+/// Where the walk is. It becomes text only where a field is at fault.
 enum Place<'a> {
     Top,
     Field(&'a Self, &'a str),
     Item(&'a Self, usize),
+}
+
+impl Place<'_> {
+    /// Whether a path leads here, as paths are written: with as much of each name as they show.
+    fn is(&self, path: &str) -> bool {
+        match self {
+            Self::Top => path.is_empty(),
+            Self::Field(Self::Top, name) => path == step(name),
+            Self::Field(outer, name) => path
+                .strip_suffix(step(name))
+                .and_then(|rest| rest.strip_suffix('.'))
+                .is_some_and(|rest| outer.is(rest)),
+            Self::Item(outer, at) => path
+                .strip_suffix(']')
+                .and_then(|rest| rest.rsplit_once('['))
+                .is_some_and(|(rest, number)| number.parse() == Ok(*at) && outer.is(rest)),
+        }
+    }
 }
 
 impl fmt::Display for Place<'_> {
@@ -69,7 +122,23 @@ impl<'de> Seen<'de> {
 #[derive(Clone, Copy)]
 struct Walk<'a> {
     place: &'a Place<'a>,
-    found: &'a RefCell<Vec<String>>,
+    unknown: &'a [String],
+    found: &'a RefCell<Found>,
+}
+
+impl Walk<'_> {
+    /// Each fault is told once.
+    fn tell(&self, place: &Place<'_>, unknown: bool) {
+        let mut found = self.found.borrow_mut();
+        if found.faults.len() >= MOST_TOLD || found.described >= MOST_DESCRIBED {
+            return;
+        }
+        found.described += 1;
+        let fault = Fault { path: place.to_string(), unknown };
+        if !found.faults.contains(&fault) {
+            found.faults.push(fault);
+        }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
@@ -88,13 +157,25 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = Seen::default();
+        let (mut seen, mut told) = (Seen::default(), Seen::default());
         while let Some(Name(name)) = map.next_key()? {
             let place = Place::Field(self.place, &name);
-            map.next_value_seed(Walk { place: &place, found: self.found })?;
-            if seen.has(&name) {
-                tell(&mut self.found.borrow_mut(), || place.to_string());
+            let unknown = self.unknown.iter().any(|path| place.is(path));
+            let twice = seen.has(&name);
+            // What was told of this very object need not be described again.
+            let news = (unknown || twice) && !told.has(&name);
+            if news {
+                self.tell(&place, unknown);
+            }
+            if unknown {
+                map.next_value::<IgnoredAny>()?;
             } else {
+                map.next_value_seed(Walk { place: &place, ..self })?;
+            }
+            if news {
+                told.insert(name.clone());
+            }
+            if !twice {
                 seen.insert(name);
             }
         }
@@ -104,7 +185,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         for at in 0_usize.. {
             let place = Place::Item(self.place, at);
-            if items.next_element_seed(Walk { place: &place, found: self.found })?.is_none() {
+            if items.next_element_seed(Walk { place: &place, ..self })?.is_none() {
                 break;
             }
         }
@@ -153,10 +234,44 @@ mod tests {
 
     #[test]
     fn many_duplicates_below_a_long_name_take_little_to_tell() {
-        let text = format!(r#"{{"{}":{{{}"a":1}}}}"#, "n".repeat(1 << 20), r#""a":1,"#.repeat(100_000));
+        let below = |members: String| format!(r#"{{"{}":{{{members}"z":1}}}}"#, "n".repeat(1 << 20));
+        let twice = |at: usize| format!(r#""a{at}":1,"a{at}":1,"#);
+        let text = below((0..50_000).map(twice).collect());
         let found = duplicate_fields(text.as_bytes()).unwrap();
-        assert_eq!(found.len(), crate::bounds::MOST_TOLD);
-        assert!(found.iter().all(|path| path.len() < 2048 && path.ends_with('a')));
+        assert_eq!(found.len(), MOST_TOLD);
+        assert!(found.iter().all(|path| path.len() < 2048 && path.contains(".a")));
+        let text = below(r#""a":1,"#.repeat(100_000));
+        assert_eq!(duplicate_fields(text.as_bytes()).unwrap().len(), 1);
+        // The same path again and again, each time in an object of its own.
+        let text = below(r#""a":{"b":1,"b":1},"#.repeat(100_000));
+        assert_eq!(duplicate_fields(text.as_bytes()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_unknown_is_not_told_as_a_duplicate() {
+        let text = br#"{"b": 1, "spec": {"u": {"x": 1, "x": 2}, "u": 2, "a": 1, "a": 2, "a": 3, "l": [{"v": 1, "w": 1, "w": 2}]}}"#;
+        let unknown = ["spec.l[0].v", "spec.u", "b"].map(str::to_owned);
+        assert_eq!(
+            strict_faults(text, &unknown).unwrap(),
+            [
+                r#"unknown field "b""#,
+                r#"unknown field "spec.u""#,
+                r#"duplicate field "spec.a""#,
+                r#"unknown field "spec.l[0].v""#,
+                r#"duplicate field "spec.l[0].w""#,
+            ]
+        );
+        assert_eq!(strict_faults(br#"{"a": 1, "a": 2}"#, &[]).unwrap(), [r#"duplicate field "a""#]);
+    }
+
+    #[test]
+    fn a_long_name_that_is_unknown_is_found_by_what_paths_show_of_it() {
+        let name = "n".repeat(1 << 12);
+        let shown = step(&name).to_owned();
+        let text = format!(r#"{{"spec":{{"{name}":{{"x":1,"x":1}}}}}}"#);
+        let unknown = [format!("spec.{shown}")];
+        let told = strict_faults(text.as_bytes(), &unknown).unwrap();
+        assert_eq!(told, [format!("unknown field \"spec.{shown}\"")]);
     }
 
     #[test]

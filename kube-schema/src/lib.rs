@@ -34,6 +34,6 @@ mod validate;
 mod zero;
 
 pub use canonical::Empties;
-pub use duplicates::duplicate_fields;
+pub use duplicates::{duplicate_fields, strict_faults};
 pub use schemas::{MergeRule, Schemas};
 pub use validate::{Mismatch, Report};

@@ -19,8 +19,8 @@ impl Call {
         let api_version = self.kind.api_version();
         let mut object = self.decode_body(self.kind.kind)?;
         self.check_kind(&mut object, &api_version, self.kind.kind)?;
-        self.check_duplicates(validation)?;
-        self.check_fields(&object, None, validation)?;
+        let twice = self.duplicates(validation)?;
+        self.check_fields(&object, None, validation, &twice)?;
         Ok(object)
     }
 
@@ -204,13 +204,14 @@ impl Call {
         }
     }
 
-    /// Refuses wrong types; refuses, warns of or ignores unknown fields. Fields that `old` has are not news: they are
-    /// kept here on purpose, and who changes something else must be able to.
+    /// Refuses wrong types; refuses, warns of or ignores unknown fields, and those that stand twice in the body. Fields that `old` has are
+    /// not news: they are kept here on purpose, and who changes something else must be able to.
     pub(super) fn check_fields(
         &mut self,
         object: &Value,
         old: Option<&Value>,
         validation: FieldValidation,
+        twice: &[String],
     ) -> Result<(), ApiError> {
         let kind = self.kind.clone();
         if let Some(custom) = &kind.custom {
@@ -221,44 +222,50 @@ impl Call {
             let known = old.map(|old| custom.unknown(old)).unwrap_or_default();
             let fields = report.unknown.into_iter().chain(custom.unknown(object));
             let news = fields.filter(|field| !known.contains(field));
-            let texts = news.map(|field| format!("unknown field {field:?}")).collect();
-            return self.tell_strictly(validation, texts);
+            let texts = news.map(|field| format!("unknown field {field:?}"));
+            let faults = twice.iter().cloned().chain(texts).collect();
+            return self.tell_strictly(validation, faults);
         }
         let validate = |object| self.shared.schemas().validate(kind.group, kind.version, kind.kind, object);
         let Some(report) = validate(object) else { return Ok(()) };
         self.check_types(object, &report)?;
-        let mut unknown: Vec<_> = report.warnings().collect();
+        let mut unknown = report.unknown;
         if !unknown.is_empty()
             && let Some(known) = old.and_then(validate)
         {
-            let known: HashSet<_> = known.warnings().collect();
-            unknown.retain(|text| !known.contains(text));
+            let known: HashSet<_> = known.unknown.iter().collect();
+            unknown.retain(|field| !known.contains(field));
         }
-        self.tell_strictly(validation, unknown)
+        // What is JSON as a whole is read once, and its faults are told in their order.
+        let whole = matches!(content_type(&self.headers).as_deref(), None | Some(JSON));
+        let faults = if whole && !unknown.is_empty() {
+            kube_schema::strict_faults(&self.body, &unknown)
+                .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?
+        } else {
+            let texts = unknown.iter().map(|field| format!("unknown field {field:?}"));
+            twice.iter().cloned().chain(texts).collect()
+        };
+        self.tell_strictly(validation, faults)
     }
 
-    /// Refuses, warns of or ignores fields that stand twice in the body. Protobuf has none.
-    pub(super) fn check_duplicates(&mut self, validation: FieldValidation) -> Result<(), ApiError> {
+    /// What is to be said of fields that stand twice in the body. Protobuf has none.
+    pub(super) fn duplicates(&self, validation: FieldValidation) -> Result<Vec<String>, ApiError> {
         if validation == FieldValidation::Ignore || self.body.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         match content_type(&self.headers).as_deref() {
             Some(YAML | APPLY) => {
                 let twice = yaml::duplicates(&self.body);
                 if validation == FieldValidation::Strict && !twice.is_empty() {
-                    return Err(
-                        self.refuse_strictly(&format!("yaml: unmarshal errors:\n  {}", twice.join("\n  ")))
-                    );
+                    return Ok(vec![format!("yaml: unmarshal errors:\n  {}", twice.join("\n  "))]);
                 }
-                self.warnings.extend(twice);
-                Ok(())
+                Ok(twice)
             }
-            Some(kind) if kind != JSON && !kind.ends_with("patch+json") => Ok(()),
+            Some(kind) if kind != JSON && !kind.ends_with("patch+json") => Ok(Vec::new()),
             _ => {
                 let twice = kube_schema::duplicate_fields(&self.body)
                     .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?;
-                let told = twice.iter().map(|path| format!("duplicate field \"{path}\"")).collect();
-                self.tell_strictly(validation, told)
+                Ok(twice.iter().map(|path| format!("duplicate field \"{path}\"")).collect())
             }
         }
     }

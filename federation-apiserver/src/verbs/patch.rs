@@ -36,11 +36,10 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
     update::check_subresource(call, "patch")?;
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let patch = read(call, &options)?;
-    let body = String::from_utf8_lossy(&call.body).into_owned();
-    call.check_duplicates(options.field_validation).map_err(|error| match &patch {
-        Patch::Apply(_) => strictly_yaml(&error),
-        _ => at_fault(call, &error, &body),
-    })?;
+    let twice = match &patch {
+        Patch::Json(operations) => strange_operations(call, operations, options.field_validation)?,
+        _ => call.duplicates(options.field_validation)?,
+    };
     // A resourceVersion in the patch is the patcher's precondition: a conflict is his to resolve.
     let conditional = match &patch {
         Patch::Json(_) => false,
@@ -52,7 +51,7 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
         let current = match (&patch, call.current()) {
             (_, Ok(current)) => current,
             (Patch::Apply(configuration), Err(_)) if call.path.subresource.is_none() => {
-                match create_by_apply(call, configuration.clone(), &options).await {
+                match create_by_apply(call, configuration.clone(), &options, &twice).await {
                     // Another applier was faster: this one changes what that one made.
                     Err(error) if error.reason == Reason::AlreadyExists => continue,
                     outcome => return outcome,
@@ -69,12 +68,12 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
                 return Err(ApiError::stale(&call.resource(), call.name()));
             }
         }
-        if next == old {
+        if next == old && twice.is_empty() {
             return call.answer(StatusCode::OK, &current).await;
         }
         // Each round, because the patch may mean something else for another base; the warnings are told once.
         let warned = call.warnings.len();
-        check_patched(call, &patch, &mut next, &old, options.field_validation)?;
+        check_patched(call, &patch, &mut next, &old, (options.field_validation, &twice))?;
         if round > 0 {
             call.warnings.truncate(warned);
         }
@@ -180,7 +179,7 @@ fn check_patched(
     patch: &Patch,
     next: &mut Value,
     old: &Value,
-    validation: FieldValidation,
+    (validation, twice): (FieldValidation, &[String]),
 ) -> Result<(), ApiError> {
     let (api_version, kind) = (call.kind.api_version(), call.kind.kind);
     let shown = match patch {
@@ -195,9 +194,9 @@ fn check_patched(
         Patch::Strategic(_) => call.check_restored(next),
         _ => Ok(()),
     });
-    let checked = checked.and_then(|()| call.check_fields(next, Some(old), validation));
+    let checked = checked.and_then(|()| call.check_fields(next, Some(old), validation, twice));
     checked.map_err(|error| match patch {
-        Patch::Apply(_) => error,
+        Patch::Apply(_) => strictly_yaml(error),
         _ => at_fault(call, &error, &shown),
     })
 }
@@ -213,11 +212,37 @@ fn at_fault(call: &Call, error: &ApiError, shown: &str) -> ApiError {
     ApiError::invalid("", "", "", &[fault])
 }
 
-/// What is wrong with a configuration as strict YAML.
-fn strictly_yaml(error: &ApiError) -> ApiError {
-    const HEAD: &str = "strict decoding error: ";
-    let why = error.message.split_once(HEAD).map_or(&*error.message, |(_, why)| why);
-    ApiError::bad_request(format!("error strict decoding YAML: error converting YAML to JSON: {why}"))
+/// What is wrong with a configuration as strict YAML, if it is that.
+fn strictly_yaml(error: ApiError) -> ApiError {
+    const HEAD: &str = "strict decoding error: yaml: ";
+    match error.message.split_once(HEAD) {
+        Some((_, why)) => ApiError::bad_request(format!(
+            "error strict decoding YAML: error converting YAML to JSON: yaml: {why}"
+        )),
+        None => error,
+    }
+}
+
+/// What is to be said of operations with fields that operations do not have, or that stand there twice.
+fn strange_operations(
+    call: &Call,
+    operations: &Value,
+    validation: FieldValidation,
+) -> Result<Vec<String>, ApiError> {
+    if validation == FieldValidation::Ignore {
+        return Ok(Vec::new());
+    }
+    let all = operations.as_array().into_iter().flatten().enumerate();
+    let fields = all.flat_map(|(at, operation)| {
+        operation.as_object().into_iter().flat_map(|fields| fields.keys()).map(move |name| (at, name))
+    });
+    let unknown: Vec<_> = fields
+        .filter(|(_, name)| !matches!(name.as_str(), "op" | "path" | "from" | "value"))
+        .map(|(at, name)| format!("[{at}].{name}"))
+        .collect();
+    let faults = kube_schema::strict_faults(&call.body, &unknown)
+        .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+    Ok(faults.iter().map(|fault| format!("json patch {fault}")).collect())
 }
 
 /// The uid never changes. Only an apply means a certain object by it.
@@ -298,6 +323,7 @@ async fn create_by_apply(
     call: &mut Call,
     configuration: Value,
     options: &WriteOptions,
+    twice: &[String],
 ) -> Result<Response<Body>, ApiError> {
     create::authorize(call).await?;
     // A resourceVersion is compared with what is there, and nothing is: as kube-apiserver does it, an apply with a version that cannot be
@@ -313,7 +339,7 @@ async fn create_by_apply(
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");
     }
-    call.check_fields(&object, None, options.field_validation)?;
+    call.check_fields(&object, None, options.field_validation, twice).map_err(strictly_yaml)?;
     let managed = object["metadata"].get("managedFields").cloned();
     let mut object = create::begin(call, object)?;
     if let Some(managed) = managed {

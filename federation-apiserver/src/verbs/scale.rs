@@ -60,7 +60,10 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
 
 /// The object whose Scale it is; a missing one is told as the subresource.
 fn current(call: &Call) -> Result<std::sync::Arc<crate::store::Stored>, ApiError> {
-    call.current().map_err(|_| {
+    call.current().map_err(|error| {
+        if call.kind.custom.is_some() {
+            return error;
+        }
         let part = GroupResource::new(call.kind.group, format!("{}/scale", call.kind.plural));
         ApiError::not_found(&part, call.name())
     })

@@ -163,6 +163,48 @@ async fn strictness_is_about_what_the_request_brings() {
 }
 
 #[tokio::test]
+async fn all_that_strictness_finds_is_told_at_once() {
+    let world = World::new().await;
+    let template = r#""selector":{"matchLabels":{"app":"a"}},"template":{"metadata":{"labels":{"app":"a"}},"spec":{"containers":[{"name":"a","image":"i","odd":1,"imagePullPolicy":"Always","imagePullPolicy":"Never"}]}}"#;
+    let body = format!(
+        r#"{{"metadata":{{"name":"web"}},"spec":{{"zzz":1,"twice":{{"a":1,"a":2}},"twice":2,"paused":true,"paused":false,{template}}}}}"#
+    );
+    let found = [
+        r#"unknown field "spec.zzz""#,
+        r#"unknown field "spec.twice""#,
+        r#"duplicate field "spec.paused""#,
+        r#"unknown field "spec.template.spec.containers[0].odd""#,
+        r#"duplicate field "spec.template.spec.containers[0].imagePullPolicy""#,
+    ];
+    let strict = format!("{DEPLOYMENTS}?fieldValidation=Strict");
+    let (code, status, _) = send(&world, Method::POST, &strict, "application/json", body.clone()).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    let message = status["message"].as_str().unwrap();
+    assert!(message.ends_with(&format!("strict decoding error: {}", found.join(", "))), "{message}");
+    let told = |faults: &[&str]| -> Vec<String> {
+        faults.iter().map(|fault| format!("299 - \"{}\"", fault.replace('"', "\\\""))).collect()
+    };
+    let (code, _, warnings) = send(&world, Method::POST, DEPLOYMENTS, "application/json", body.clone()).await;
+    assert_eq!((code, warnings), (StatusCode::CREATED, told(&found)));
+
+    let path = format!("{DEPLOYMENTS}/web");
+    let merge = r#"{"spec":{"zzz":1,"paused":true,"paused":false}}"#;
+    let found = [r#"duplicate field "spec.paused""#, r#"unknown field "spec.zzz""#];
+    let (code, _, warnings) = send(&world, Method::PATCH, &path, "application/merge-patch+json", merge).await;
+    assert_eq!((code, warnings), (StatusCode::OK, told(&found)));
+    let strict = format!("{path}?fieldValidation=Strict");
+    let (code, status, _) = send(&world, Method::PATCH, &strict, "application/merge-patch+json", merge).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(status["message"].as_str().unwrap().ends_with(&found.join(", ")), "{status}");
+
+    let operations = r#"[{"op":"add","path":"/spec/replicas","path":"/spec/replicas","value":1,"odd":{}}]"#;
+    let found = [r#"json patch duplicate field "[0].path""#, r#"json patch unknown field "[0].odd""#];
+    let (code, _, warnings) =
+        send(&world, Method::PATCH, &path, "application/json-patch+json", operations).await;
+    assert_eq!((code, warnings), (StatusCode::OK, told(&found)));
+}
+
+#[tokio::test]
 async fn a_dry_run_writes_nothing() {
     let world = World::new().await;
     world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
