@@ -13,6 +13,10 @@ pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &[&str], fau
     }
     let mut seen = Vec::new();
     let mut ports = Vec::new();
+    let blocks: Vec<_> = items(spec, "volumes")
+        .filter(|volume| volume["persistentVolumeClaim"].is_object() || volume["ephemeral"].is_object())
+        .map(|volume| text(volume, "name"))
+        .collect();
     for list in ["containers", "initContainers", "ephemeralContainers"] {
         for (index, container) in items(spec, list).enumerate() {
             let path = path.child(list).index(index);
@@ -23,7 +27,7 @@ pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &[&str], fau
                 }
                 seen.push(name);
             }
-            validate(container, &path, volumes, faults);
+            validate(container, &path, (volumes, &blocks), faults);
             if list == "containers" {
                 host_ports(container, &path, &mut ports, faults);
             }
@@ -40,7 +44,8 @@ pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &[&str], fau
     }
 }
 
-fn validate(container: &Value, path: &FieldPath, volumes: &[&str], faults: &mut Faults) {
+/// The rules of one container; of the volumes the second ones may be used as devices.
+fn validate(container: &Value, path: &FieldPath, (volumes, blocks): (&[&str], &[&str]), faults: &mut Faults) {
     let image = text(container, "image");
     if image.is_empty() {
         faults.push(FieldError::required(&path.child("image"), ""));
@@ -67,6 +72,7 @@ fn validate(container: &Value, path: &FieldPath, volumes: &[&str], faults: &mut 
     ports(container, path, faults);
     environment(container, path, faults);
     mounts(container, path, volumes, faults);
+    devices(container, path, (volumes, blocks), faults);
     let known = ["Always", "IfNotPresent", "Never"];
     one_of(text(container, "imagePullPolicy"), &path.child("imagePullPolicy"), &known, faults);
     quantities::container(&container["resources"], &path.child("resources"), faults);
@@ -273,6 +279,20 @@ fn mounts(container: &Value, path: &FieldPath, volumes: &[&str], faults: &mut Fa
             }
             seen.push(at);
         }
+        let clash = |field: &str, value: &str| {
+            items(container, "volumeDevices").any(|device| text(device, field) == value)
+        };
+        if clash("name", name) {
+            faults.push(FieldError::invalid(
+                &path.child("name"),
+                name,
+                "must not already exist in volumeDevices",
+            ));
+        }
+        if clash("devicePath", text(mount, "mountPath")) {
+            let message = "must not already exist as a path in volumeDevices";
+            faults.push(FieldError::invalid(&path.child("mountPath"), text(mount, "mountPath"), message));
+        }
         for field in ["subPath", "subPathExpr"] {
             // Without the index, as kube-apiserver names the place.
             let (inner, path) = (text(mount, field), whole.child(field));
@@ -293,6 +313,53 @@ fn mounts(container: &Value, path: &FieldPath, volumes: &[&str], faults: &mut Fa
         if !text(mount, "subPath").is_empty() && !text(mount, "subPathExpr").is_empty() {
             let message = "subPathExpr and subPath are mutually exclusive";
             faults.push(FieldError::invalid(&path.child("subPathExpr"), text(mount, "subPathExpr"), message));
+        }
+    }
+}
+
+/// Volumes that a container has as devices: `validation.ValidateVolumeDevices`.
+fn devices(container: &Value, path: &FieldPath, (volumes, blocks): (&[&str], &[&str]), faults: &mut Faults) {
+    let (mut names, mut paths) = (Vec::new(), Vec::new());
+    for (index, device) in items(container, "volumeDevices").enumerate() {
+        let path = path.child("volumeDevices").index(index);
+        let (name_path, at_path) = (path.child("name"), path.child("devicePath"));
+        let (name, at) = (text(device, "name"), text(device, "devicePath"));
+        if name.is_empty() {
+            faults.push(FieldError::required(&name_path, ""));
+        }
+        if names.contains(&name) {
+            faults.push(FieldError::invalid(&name_path, name, "must be unique"));
+        }
+        if !volumes.contains(&name) {
+            faults.push(FieldError::not_found(&name_path, name));
+        } else if !blocks.contains(&name) {
+            let message =
+                "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+            faults.push(FieldError::invalid(&name_path, name, message));
+        }
+        if at.is_empty() {
+            faults.push(FieldError::required(&at_path, ""));
+        }
+        if paths.contains(&at) {
+            faults.push(FieldError::invalid(&at_path, at, "must be unique"));
+        }
+        if at.split('/').any(|part| part == "..") {
+            faults.push(FieldError::invalid(&at_path, at, "can not contain backsteps ('..')"));
+        } else {
+            paths.push(at);
+        }
+        let clash = |field: &str, value: &str| {
+            items(container, "volumeMounts").any(|mount| text(mount, field) == value)
+        };
+        if clash("name", name) {
+            faults.push(FieldError::invalid(&name_path, name, "must not already exist in volumeMounts"));
+        }
+        if clash("mountPath", at) {
+            let message = "must not already exist as a path in volumeMounts";
+            faults.push(FieldError::invalid(&at_path, at, message));
+        }
+        if !name.is_empty() {
+            names.push(name);
         }
     }
 }
@@ -354,5 +421,47 @@ fn handler_of(handler: &Value, path: &FieldPath, hook: bool, faults: &mut Faults
     }
     if given == 0 {
         faults.push(FieldError::required(path, "must specify a handler type"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn told(container: Value, expect: &[&str]) {
+        let mut faults = Faults::new();
+        let path = FieldPath::new("c");
+        mounts(&container, &path, &["v", "w"], &mut faults);
+        devices(&container, &path, (&["v", "w"], &["w"]), &mut faults);
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn a_volume_is_mounted_or_a_device_and_not_both() {
+        told(
+            json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}], "volumeDevices": [{"name": "w", "devicePath": "/d"}]}),
+            &[],
+        );
+        told(
+            json!({"volumeMounts": [{"name": "w", "mountPath": "/w"}], "volumeDevices": [{"name": "w", "devicePath": "/w"}]}),
+            &[
+                r#"c.volumeMounts[0].name: Invalid value: "w": must not already exist in volumeDevices"#,
+                r#"c.volumeMounts[0].mountPath: Invalid value: "/w": must not already exist as a path in volumeDevices"#,
+                r#"c.volumeDevices[0].name: Invalid value: "w": must not already exist in volumeMounts"#,
+                r#"c.volumeDevices[0].devicePath: Invalid value: "/w": must not already exist as a path in volumeMounts"#,
+            ],
+        );
+        told(
+            json!({"volumeDevices": [{"name": "v", "devicePath": "../x"}, {"name": "none"}]}),
+            &[
+                r#"c.volumeDevices[0].name: Invalid value: "v": can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"#,
+                r#"c.volumeDevices[0].devicePath: Invalid value: "../x": can not contain backsteps ('..')"#,
+                r#"c.volumeDevices[1].name: Not found: "none""#,
+                "c.volumeDevices[1].devicePath: Required value",
+            ],
+        );
     }
 }
