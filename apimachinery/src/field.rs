@@ -120,9 +120,12 @@ impl FieldError {
     pub fn new(reason: FieldReason, field: &FieldPath, value: Option<&Value>, detail: &str) -> Self {
         let mut message = reason.words().to_owned();
         if let Some(value) = value {
-            // serde_json prints strings quoted and numbers bare, as Go's %q and %v do.
             message.push_str(": ");
-            message.push_str(&value.to_string());
+            match value {
+                Value::String(text) => quote(text, &mut message),
+                // Numbers are bare, as Go's %v prints them, and whatever has parts is JSON.
+                other => message.push_str(&other.to_string()),
+            }
         }
         if !detail.is_empty() {
             message.push_str(": ");
@@ -199,6 +202,32 @@ impl FieldError {
     }
 }
 
+/// A text as Go's `%q` prints it.
+fn quote(text: &str, out: &mut String) {
+    out.push('"');
+    for letter in text.chars() {
+        let short = match letter {
+            '"' => "\\\"",
+            '\\' => "\\\\",
+            '\u{7}' => "\\a",
+            '\u{8}' => "\\b",
+            '\t' => "\\t",
+            '\n' => "\\n",
+            '\u{b}' => "\\v",
+            '\u{c}' => "\\f",
+            '\r' => "\\r",
+            _ => "",
+        };
+        match letter {
+            _ if !short.is_empty() => out.push_str(short),
+            '\0'..='\u{1f}' | '\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(letter))),
+            _ if letter.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            _ => out.push(letter),
+        }
+    }
+    out.push('"');
+}
+
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.field.is_empty() {
@@ -250,6 +279,18 @@ mod tests {
             FieldError::duplicate(&spec.child("ports").index(1).child("name"), "http").to_string(),
             r#"spec.ports[1].name: Duplicate value: "http""#
         );
+    }
+
+    #[test]
+    fn texts_are_quoted_as_go_quotes_them() {
+        let told = |text: &str| FieldError::duplicate(&FieldPath::new("f"), text).message;
+        for (text, quoted) in [
+            ("a \"b\" \\ é 字", r#""a \"b\" \\ é 字""#),
+            ("\u{7}\u{b}\n\t", r#""\a\v\n\t""#),
+            ("\u{1}\u{7f}\u{85}", r#""\x01\x7f\u0085""#),
+        ] {
+            assert_eq!(told(text), format!("Duplicate value: {quoted}"));
+        }
     }
 
     #[test]
