@@ -483,7 +483,9 @@ mod tests {
             "{told:?}"
         );
         assert!(
-            told.contains(&r#"s.properties[metadata].type: Invalid value: "string": must be object"#.to_owned()),
+            told.contains(
+                &r#"s.properties[metadata].type: Invalid value: "string": must be object"#.to_owned()
+            ),
             "{told:?}"
         );
     }

@@ -246,8 +246,7 @@ fn columns(columns: &Value, path: &FieldPath, faults: &mut Faults) {
 }
 
 /// Formats of columns, in the order of the alphabet.
-const FORMATS: [&str; 8] =
-    ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+const FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
 
 const SIMPLE: &str = "must be a simple json path starting with .";
 

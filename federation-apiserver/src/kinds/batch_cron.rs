@@ -29,10 +29,12 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
             object["spec"]["timeZone"].as_str().unwrap_or("<none>").into()
         }),
         // A boolean by its type, and words in its cells.
-        Column::boolean("Suspend", "Whether it waits.", |object, _| match object["spec"]["suspend"].as_bool() {
-            Some(true) => "True".into(),
-            Some(false) => "False".into(),
-            None => "<unset>".into(),
+        Column::boolean("Suspend", "Whether it waits.", |object, _| {
+            match object["spec"]["suspend"].as_bool() {
+                Some(true) => "True".into(),
+                Some(false) => "False".into(),
+                None => "<unset>".into(),
+            }
         }),
         Column::integer("Active", "Jobs at work.", |object, _| {
             object["status"]["active"].as_array().map_or(0, Vec::len).into()

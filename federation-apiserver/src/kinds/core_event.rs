@@ -284,7 +284,8 @@ mod tests {
             faults.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let time = "2020-01-01T00:00:00.000000Z";
-        let good = json!({"eventTime": time, "type": "Normal", "series": {"count": 2, "lastObservedTime": time}});
+        let good =
+            json!({"eventTime": time, "type": "Normal", "series": {"count": 2, "lastObservedTime": time}});
         assert_eq!(told(&good), Vec::<String>::new());
         let mut old = good;
         old["series"]["count"] = 1.into();

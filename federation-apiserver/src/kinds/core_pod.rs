@@ -467,7 +467,9 @@ mod tests {
         check(
             json!(9),
             Value::Null,
-            &["spec.activeDeadlineSeconds: Invalid value: \"null\": must not update from a positive integer to nil value"],
+            &[
+                "spec.activeDeadlineSeconds: Invalid value: \"null\": must not update from a positive integer to nil value",
+            ],
         );
     }
 

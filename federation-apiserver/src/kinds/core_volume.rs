@@ -234,8 +234,7 @@ fn validate_volume(object: &Value, faults: &mut Faults) {
     if spec["capacity"].as_object().is_none_or(serde_json::Map::is_empty) {
         faults.push(FieldError::required(&path.child("capacity"), ""));
     }
-    if spec["capacity"]["storage"].is_null()
-        || spec["capacity"].as_object().is_some_and(|all| all.len() > 1)
+    if spec["capacity"]["storage"].is_null() || spec["capacity"].as_object().is_some_and(|all| all.len() > 1)
     {
         let path = path.child("capacity");
         faults.push(FieldError::not_supported(&path, spec["capacity"].clone(), &["storage"]));

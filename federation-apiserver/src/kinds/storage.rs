@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::{
     registry::{Column, Faults, Kind, field},
     validation::{
-        driver, immutable, items, listed, non_negative, null_if_absent, one_of, quantities, required, set, set_text,
-        subdomain, text,
+        driver, immutable, items, listed, non_negative, null_if_absent, one_of, quantities, required, set,
+        set_text, subdomain, text,
     },
 };
 
@@ -384,8 +384,7 @@ mod tests {
         let good =
             json!({"spec": {"attacher": "a.b", "nodeName": "n", "source": {"persistentVolumeName": "p"}}});
         told(validate_attachment, &good, &[]);
-        let expect =
-            ["spec.attacher", "spec.source", "spec.nodeName", "spec.attacher", "spec.attacher"];
+        let expect = ["spec.attacher", "spec.source", "spec.nodeName", "spec.attacher", "spec.attacher"];
         told(validate_attachment, &json!({}), &expect);
     }
 

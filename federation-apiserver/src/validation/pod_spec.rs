@@ -232,8 +232,7 @@ fn node_term(term: &Value, path: &FieldPath, faults: &mut Faults) {
             let message = "not a valid selector operator";
             faults.push(FieldError::invalid(&path.child("operator"), operator, message));
         } else if items(requirement, "values").count() != 1 {
-            let message =
-                "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+            let message = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
             faults.push(FieldError::required(&path.child("values"), message));
         }
         // The name is the only field of a node that is selected by.
@@ -331,9 +330,7 @@ mod tests {
 
     #[test]
     fn nodes_are_selected_by_name_and_by_no_other_field() {
-        let by = |key: &str, values: &[&str]| {
-            json!({"matchFields": [{"key": key, "operator": "In", "values": values}]})
-        };
+        let by = |key: &str, values: &[&str]| json!({"matchFields": [{"key": key, "operator": "In", "values": values}]});
         told(node_term, &by("metadata.name", &["n"]), &[]);
         told(
             node_term,
@@ -347,15 +344,15 @@ mod tests {
 
     #[test]
     fn ports_on_the_network_of_the_host_are_those_of_the_host() {
-        let with = |host: u16| {
-            json!({"hostNetwork": true, "containers": [{"ports": [{"containerPort": 80, "hostPort": host}]}]})
-        };
+        let with = |host: u16| json!({"hostNetwork": true, "containers": [{"ports": [{"containerPort": 80, "hostPort": host}]}]});
         told(host_network, &with(80), &[]);
         told(host_network, &with(0), &[]);
         told(
             host_network,
             &with(81),
-            &["s.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true"],
+            &[
+                "s.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true",
+            ],
         );
     }
 }

@@ -200,7 +200,8 @@ mod tests {
     fn of_a_name_that_is_not_qualified_it_is_not_told_that_it_is_unknown() {
         let mut faults = Faults::new();
         container_name("a b", &FieldPath::new("r"), &mut faults);
-        let told: Vec<_> = faults.iter().map(|fault| fault.message.rsplit(": ").next().unwrap_or_default()).collect();
+        let told: Vec<_> =
+            faults.iter().map(|fault| fault.message.rsplit(": ").next().unwrap_or_default()).collect();
         assert_eq!(told.len(), 2, "{told:?}");
         assert_eq!(told[1], "must be a standard resource for containers");
         faults.clear();

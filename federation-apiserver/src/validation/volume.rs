@@ -98,16 +98,8 @@ fn validate(volume: &Value, path: &FieldPath, faults: &mut Faults) {
 }
 
 /// What may be asked to stand at a path of the host.
-const HOST_TYPES: [&str; 8] = [
-    "",
-    "BlockDevice",
-    "CharDevice",
-    "Directory",
-    "DirectoryOrCreate",
-    "File",
-    "FileOrCreate",
-    "Socket",
-];
+const HOST_TYPES: [&str; 8] =
+    ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
 /// `validation.validateHostPathVolumeSource`.
 pub(crate) fn host_path(source: &Value, path: &FieldPath, faults: &mut Faults) {
@@ -123,9 +115,9 @@ const NO_BACKSTEPS: &str = "must not contain '..'";
 
 /// Where kube-apiserver finds fault with a disk of Google's.
 fn path_of_disk(path: FieldPath) -> FieldPath {
-    path.as_str().strip_suffix("gcePersistentDisk").map_or(path.clone(), |volume| {
-        FieldPath::new(format!("{volume}persistentDisk"))
-    })
+    path.as_str()
+        .strip_suffix("gcePersistentDisk")
+        .map_or(path.clone(), |volume| FieldPath::new(format!("{volume}persistentDisk")))
 }
 
 /// Fields without which a source leads nowhere, and what is told of them.
@@ -144,10 +136,9 @@ fn needed(source: &str) -> &'static [(&'static str, &'static str)] {
         "nfs" => &[("server", ""), ("path", "")],
         "persistentVolumeClaim" => &[("claimName", "")],
         "photonPersistentDisk" => &[("pdID", "")],
-        "quobyte" => &[
-            ("registry", "must be a host:port pair or multiple pairs separated by commas"),
-            ("volume", ""),
-        ],
+        "quobyte" => {
+            &[("registry", "must be a host:port pair or multiple pairs separated by commas"), ("volume", "")]
+        }
         "rbd" => &[("monitors", ""), ("image", "")],
         "scaleIO" => &[("gateway", ""), ("system", ""), ("volumeName", "")],
         "secret" => &[("secretName", "")],
@@ -192,7 +183,8 @@ fn downward_file(file: &Value, path: &FieldPath, faults: &mut Faults) {
         (true, both) => {
             let place = path.child("fieldRef");
             if let Some(name) = required(field, &place, "fieldPath", faults) {
-                let subscript = name.starts_with("metadata.annotations['") || name.starts_with("metadata.labels['");
+                let subscript =
+                    name.starts_with("metadata.annotations['") || name.starts_with("metadata.labels['");
                 if !(subscript && name.ends_with("']")) {
                     one_of(name, &place.child("fieldPath"), &TOLD, faults);
                 }
@@ -222,7 +214,14 @@ fn projected(volume: &Value, path: &FieldPath, faults: &mut Faults) {
     for (index, source) in items(volume, "sources").enumerate() {
         let place = path.child("sources").index(index);
         let mut given = 0;
-        for name in ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"] {
+        for name in [
+            "secret",
+            "configMap",
+            "downwardAPI",
+            "serviceAccountToken",
+            "clusterTrustBundle",
+            "podCertificate",
+        ] {
             let (source, place) = (&source[name], place.child(name));
             if !source.is_object() {
                 continue;
@@ -242,7 +241,8 @@ fn projected(volume: &Value, path: &FieldPath, faults: &mut Faults) {
             let files = items(source, "items").chain((name == "serviceAccountToken").then_some(source));
             for file in files.map(|file| text(file, "path")).filter(|file| !file.is_empty()) {
                 if seen.contains(&file) {
-                    let owner = if matches!(name, "secret" | "configMap") { text(source, "name") } else { file };
+                    let owner =
+                        if matches!(name, "secret" | "configMap") { text(source, "name") } else { file };
                     faults.push(FieldError::invalid(path, owner, "conflicting duplicate paths"));
                 }
                 seen.push(file);
@@ -256,7 +256,8 @@ fn projected(volume: &Value, path: &FieldPath, faults: &mut Faults) {
 
 /// A token of the pod's account. The path is told without the place of its source.
 fn token(source: &Value, path: &FieldPath, place: &FieldPath, faults: &mut Faults) {
-    let (seconds, place) = (source["expirationSeconds"].as_i64().unwrap_or_default(), place.child("expirationSeconds"));
+    let (seconds, place) =
+        (source["expirationSeconds"].as_i64().unwrap_or_default(), place.child("expirationSeconds"));
     if seconds < 600 {
         faults.push(FieldError::invalid(&place, seconds, "may not specify a duration less than 10 minutes"));
     } else if seconds > 1 << 32 {
@@ -333,7 +334,12 @@ mod tests {
     #[test]
     fn projections_are_whole_and_do_not_meet() {
         let of = |sources: Value| json!({"name": "a", "projected": {"sources": sources}});
-        told(of(json!([{"secret": {"name": "s"}}, {"serviceAccountToken": {"path": "t", "expirationSeconds": 3600}}])), &[]);
+        told(
+            of(
+                json!([{"secret": {"name": "s"}}, {"serviceAccountToken": {"path": "t", "expirationSeconds": 3600}}]),
+            ),
+            &[],
+        );
         told(
             of(json!([{"secret": {}, "configMap": {"name": "c"}}])),
             &[
