@@ -40,7 +40,10 @@ const ALWAYS: &[(&str, &[&str])] = &[
     ("api.core.v1.PodTemplateSpec", &["metadata", "spec"]),
     ("api.core.v1.ServiceStatus", &["loadBalancer"]),
     ("api.discovery.v1.EndpointSlice", &["endpoints", "ports"]),
-    ("api.events.v1.Event", &["deprecatedFirstTimestamp", "deprecatedLastTimestamp", "eventTime"]),
+    (
+        "api.events.v1.Event",
+        &["deprecatedFirstTimestamp", "deprecatedLastTimestamp", "deprecatedSource", "eventTime"],
+    ),
     ("api.networking.v1.IngressStatus", &["loadBalancer"]),
     ("api.networking.v1.NetworkPolicySpec", &["podSelector"]),
     ("api.rbac.v1.ClusterRole", &["rules"]),

@@ -81,6 +81,8 @@ pub(super) const EVENTS: &[&Kind] = &[&Kind {
         ("reportingController", "/reportingController"),
         ("type", "/type"),
     ],
+    // Go writes a struct even if nothing is in it.
+    default: |object| crate::validation::set(object, "deprecatedSource", json!({})),
     validate: |object, faults| validate_any(&to_core(object.clone()), "reportingController", faults),
     validate_create: validate_new,
     validate_update: |new, old, faults| {

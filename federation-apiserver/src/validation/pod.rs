@@ -45,6 +45,13 @@ fn settle_addresses(status: &mut Value) {
 pub(crate) fn default_pod(object: &mut Value) {
     if object["status"].is_object() {
         settle_addresses(&mut object["status"]);
+        // Go writes a struct even if nothing is in it.
+        for list in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
+            for container in items_mut(&mut object["status"], list) {
+                set(container, "state", json!({}));
+                set(container, "lastState", json!({}));
+            }
+        }
     }
     let spec = &mut object["spec"];
     if !spec.is_object() {
@@ -240,6 +247,15 @@ mod tests {
         assert_eq!(pod["spec"]["volumes"][1]["secret"]["defaultMode"], 420);
         assert_eq!(pod["spec"]["serviceAccount"], "robot");
         assert_eq!(pod["spec"]["enableServiceLinks"], true);
+    }
+
+    #[test]
+    fn a_container_always_has_a_state_and_a_last_one() {
+        let mut pod =
+            json!({"spec": {}, "status": {"containerStatuses": [{"name": "a", "state": {"running": {}}}]}});
+        default_pod(&mut pod);
+        let expect = json!({"name": "a", "state": {"running": {}}, "lastState": {}});
+        assert_eq!(pod["status"]["containerStatuses"], json!([expect]));
     }
 
     #[test]
