@@ -127,8 +127,8 @@ pub(crate) fn container(resources: &Value, path: &FieldPath, faults: &mut Faults
         }
     }
     let given = |name: &str| !limits[name].is_null() || !requests[name].is_null();
-    let both = || [limits, requests].into_iter().filter_map(Value::as_object).flatten();
-    if both().any(|(name, _)| name.starts_with(HUGE_PAGES)) && !given("cpu") && !given("memory") {
+    let mut all = [limits, requests].into_iter().filter_map(Value::as_object).flatten();
+    if all.any(|(name, _)| name.starts_with(HUGE_PAGES)) && !given("cpu") && !given("memory") {
         faults.push(FieldError::forbidden(path, "HugePages require cpu or memory"));
     }
 }

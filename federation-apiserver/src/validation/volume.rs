@@ -1,6 +1,6 @@
 //! The rules of volumes.
 
-use apimachinery::{FieldError, FieldPath, names};
+use apimachinery::{FieldError, FieldPath, names, quantity::Quantity};
 use serde_json::Value;
 
 use super::{items, label, one_of, quantities, required, text};
@@ -28,12 +28,12 @@ fn validate(volume: &Value, path: &FieldPath, faults: &mut Faults) {
     let mut given = 0;
     for (name, source) in sources.filter(|(name, source)| *name != "name" && source.is_object()) {
         given += 1;
-        let path = path.child(name);
         if given > 1 {
-            faults.push(FieldError::forbidden(&path, "may not specify more than 1 volume type"));
+            faults.push(FieldError::forbidden(&path.child(name), "may not specify more than 1 volume type"));
             continue;
         }
-        let path = if name == "gcePersistentDisk" { path_of_disk(path) } else { path };
+        // kube-apiserver calls it so.
+        let path = path.child(if name == "gcePersistentDisk" { "persistentDisk" } else { name });
         for (field, detail) in needed(name) {
             if is_empty(&source[*field]) {
                 faults.push(FieldError::required(&path.child(field), detail));
@@ -48,7 +48,7 @@ fn validate(volume: &Value, path: &FieldPath, faults: &mut Faults) {
                 }
             }
             "emptyDir" => {
-                if quantities::parse(&source["sizeLimit"]).is_some_and(|limit| limit.is_negative()) {
+                if quantities::parse(&source["sizeLimit"]).is_some_and(Quantity::is_negative) {
                     let message = "SizeLimit field must be a valid resource quantity";
                     faults.push(FieldError::forbidden(&path.child("sizeLimit"), message));
                 }
@@ -112,13 +112,6 @@ pub(crate) fn host_path(source: &Value, path: &FieldPath, faults: &mut Faults) {
 }
 
 const NO_BACKSTEPS: &str = "must not contain '..'";
-
-/// Where kube-apiserver finds fault with a disk of Google's.
-fn path_of_disk(path: FieldPath) -> FieldPath {
-    path.as_str()
-        .strip_suffix("gcePersistentDisk")
-        .map_or(path.clone(), |volume| FieldPath::new(format!("{volume}persistentDisk")))
-}
 
 /// Fields without which a source leads nowhere, and what is told of them.
 fn needed(source: &str) -> &'static [(&'static str, &'static str)] {
