@@ -27,13 +27,17 @@ pub(super) fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let accounts = call.shared.authenticator().accounts().ok_or_else(ApiError::no_such_path)?;
     let account = call.current()?;
     let (namespace, name) = (call.namespace(), call.name());
-    for (field, own) in [("name", name), ("namespace", namespace)] {
-        let asked = text(&request["metadata"], field);
-        if !asked.is_empty() && asked != own {
-            return Err(ApiError::bad_request(format!(
-                "the {field} of the provided object does not match the {field} sent on the request"
-            )));
-        }
+    let asked = text(&request["metadata"], "namespace");
+    if !asked.is_empty() && asked != namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let asked = text(&request["metadata"], "name");
+    if !asked.is_empty() && asked != name {
+        let message = "must match the service account name if specified";
+        let fault = FieldError::invalid(&FieldPath::new("metadata.name"), asked, message);
+        return Err(ApiError::invalid("authentication.k8s.io", "TokenRequest", name, &[fault]));
     }
     let spec = &request["spec"];
     let seconds = spec["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
