@@ -297,7 +297,7 @@ mod tests {
         }
         fails("app=web,", "found '', expected: identifier after ','");
         fails("app in web", "unable to parse requirement: found 'web', expected: '('");
-        fails("=web", "unable to parse requirement: found '=', expected: identifier");
+        fails("=web", "found '=', expected: !, identifier, or 'end of string'");
         fails("app web", "unable to parse requirement: found 'web', expected: in, notin, =, ==, !=, gt, lt");
         assert!(Selector::parse("a in (b").is_err());
         assert!(Selector::parse("app=a b").is_err());

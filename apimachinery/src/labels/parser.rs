@@ -38,12 +38,6 @@ pub(super) fn parse(text: &str) -> Result<Vec<Requirement>, String> {
                 }
             }
             Token::End => return Ok(requirements),
-            Token::Equals | Token::DoubleEquals | Token::NotEquals => {
-                return Err(format!(
-                    "unable to parse requirement: found '{}', expected: identifier",
-                    parser.peek().literal()
-                ));
-            }
             other => {
                 return Err(format!(
                     "found '{}', expected: !, identifier, or 'end of string'",
