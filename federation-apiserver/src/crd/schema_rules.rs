@@ -267,7 +267,7 @@ fn extensions(map: &Map<String, Value>, kind: &str, path: &FieldPath, faults: &m
         None | Some("atomic" | "set") => {}
         Some("map") => list_map(map, path, faults),
         Some(other) => {
-            faults.push(FieldError::not_supported(&list_type, other, &["atomic", "map", "set"]));
+            faults.push(FieldError::not_listed(&list_type, other, &["atomic", "set", "map"]));
         }
     }
     if text("x-kubernetes-list-type").is_some() && kind != "array" {

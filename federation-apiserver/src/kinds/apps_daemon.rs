@@ -142,7 +142,7 @@ fn validate(object: &Value, faults: &mut Faults) {
         other => {
             let known = ["RollingUpdate", "OnDelete"];
             let value = json!({"Type": other, "RollingUpdate": null});
-            faults.push(FieldError::not_supported(&path, value, &known));
+            faults.push(FieldError::not_listed(&path, value, &known));
         }
     }
 }

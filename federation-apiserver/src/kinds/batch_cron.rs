@@ -129,7 +129,7 @@ fn validate(object: &Value, faults: &mut Faults) {
         faults.push(FieldError::invalid(&template.child("selector"), job["selector"].clone(), message));
     }
     if job["manualSelector"] == true {
-        faults.push(FieldError::not_supported(&template.child("manualSelector"), true, &["nil", "false"]));
+        faults.push(FieldError::not_listed(&template.child("manualSelector"), true, &["nil", "false"]));
     }
     // The rules see the spec as the Job will have it.
     batch_job::default_spec(&mut job);
