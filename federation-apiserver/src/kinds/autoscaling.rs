@@ -291,7 +291,7 @@ fn validate_source(name: &str, source: &Value, path: &FieldPath, faults: &mut Fa
             let message = "may not set both a target raw value and a target utilization";
             faults.push(FieldError::forbidden(&path.child("averageValue"), message));
         }
-        "pods" if !is_positive(average) => {
+        "pods" if average.is_null() => {
             required("averageValue", "must specify a positive target averageValue");
         }
         "object" if average.is_null() && value.is_null() => {

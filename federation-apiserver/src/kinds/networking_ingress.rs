@@ -291,7 +291,9 @@ fn backend(backend: &Value, path: &FieldPath, faults: &mut Faults) {
         (true, false) => {
             reference(&backend["resource"], &path.child("resource"), faults);
         }
-        (false, false) => faults.push(FieldError::required(path, "resource or service backend is required")),
+        (false, false) => {
+            faults.push(FieldError::invalid(path, "", "resource or service backend is required"));
+        }
         (false, true) => {
             let (whole, path) = (path, path.child("service"));
             match text(service, "name") {
