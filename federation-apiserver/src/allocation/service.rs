@@ -297,8 +297,10 @@ fn normalise(object: &mut Value) {
         spec["clusterIPs"] = json!([single]);
     } else if single.is_empty() {
         let first = items(spec, "clusterIPs").next().cloned();
-        if let Some(first) = first {
-            spec["clusterIP"] = first;
+        match first {
+            Some(first) => spec["clusterIP"] = first,
+            // What is empty is not there: Go omits it.
+            None => remove(spec, "clusterIP"),
         }
     }
 }
@@ -356,6 +358,10 @@ mod tests {
         emptied["spec"]["clusterIP"] = "".into();
         complete(&mut emptied, Some(&first), &[]).unwrap();
         assert_eq!(emptied["spec"].get("clusterIP"), None);
+        let mut still = emptied.clone();
+        still["spec"]["clusterIP"] = "".into();
+        complete(&mut still, Some(&emptied), &[]).unwrap();
+        assert_eq!(still["spec"].get("clusterIP"), None);
     }
 
     #[test]
