@@ -3,6 +3,10 @@
 //! The cases are data: `xtask/compat/*.yaml`. Answers are freed of what no two servers share (uids, times, resource versions, generated
 //! names) and compared: status code, headers that matter, bodies, watch streams. What may differ stands in
 //! `xtask/compat/differences.yaml`, each rule with its reason; any other difference, and any rule that nothing needs, fails the command.
+//!
+//! Both servers answer in part from caches that follow the store, and controllers write beside the requests. Cases wait for what they can
+//! see of it, but what they cannot see may still come in another order on a busy machine: a case that differs is run once more, on servers
+//! that were started anew, and what differs then counts. What does not come again is told, and passes.
 
 mod cases;
 mod compare;
@@ -11,6 +15,7 @@ mod normal;
 mod rules;
 mod run;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -76,8 +81,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     ensure!(own.exists(), "{} is not built: cargo build -p federation-apiserver", own.display());
     let kit = Kit::ensure()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let found = runtime.block_on(compare(&kit, &own, options.kube_apiserver.as_deref(), &chosen))?;
-    let judged = rules.judge(&found, options.show.as_deref());
+    let cases: Vec<&Case> = chosen.iter().collect();
+    let found = runtime.block_on(compare(&kit, &own, options.kube_apiserver.as_deref(), &cases))?;
+    let mut judged = rules.judge(&found, options.show.as_deref());
+    let again;
+    if !judged.unlisted.is_empty() {
+        let doubtful: BTreeSet<&str> =
+            judged.unlisted.iter().map(|difference| difference.case.as_str()).collect();
+        let cases: Vec<&Case> = chosen.iter().filter(|case| doubtful.contains(case.name.as_str())).collect();
+        again = runtime.block_on(compare(&kit, &own, options.kube_apiserver.as_deref(), &cases))?;
+        let lasting = rules.judge(&again, None).unlisted;
+        for difference in &judged.unlisted {
+            if lasting.iter().all(|other| other.case != difference.case) {
+                println!("not again: {difference}");
+            }
+        }
+        judged.unlisted = lasting;
+    }
     for difference in judged.shown.iter().chain(&judged.unlisted) {
         println!("{difference}");
     }
@@ -85,7 +105,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!(
         "{} cases, {requests} requests: {} differences by {} rules, {} unlisted",
         chosen.len(),
-        found.len() - judged.unlisted.len(),
+        judged.used.iter().sum::<usize>(),
         judged.used.iter().filter(|count| **count > 0).count(),
         judged.unlisted.len()
     );
@@ -108,7 +128,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Runs the cases on both servers.
-async fn compare(kit: &Kit, own: &Path, program: Option<&Path>, cases: &[Case]) -> Result<Vec<Difference>> {
+async fn compare(kit: &Kit, own: &Path, program: Option<&Path>, cases: &[&Case]) -> Result<Vec<Difference>> {
     let directory = tempfile::Builder::new().prefix("compat-").tempdir()?;
     let mut cluster = Cluster::on_loopback(kit, "compat", PORT);
     if let Some(program) = program {
@@ -120,9 +140,9 @@ async fn compare(kit: &Kit, own: &Path, program: Option<&Path>, cases: &[Case]) 
     let targets = [administrator(&real.0.state().join("pki"), PORT)?, administrator(&own.pki(), OWN_PORT)?];
     let targets = &targets;
     let found: Vec<Vec<Difference>> = stream::iter(cases)
-        .map(|case| async move {
+        .map(|&case| async move {
             let [real, own] = targets;
-            let same = std::collections::BTreeMap::new();
+            let same = BTreeMap::new();
             let both = tokio::try_join!(run::run(case, real, &case.kube), run::run(case, own, &same));
             anyhow::Ok(match both {
                 Ok((real, own)) => compare::compare(case, &real, &own),
