@@ -210,18 +210,8 @@ const COUNTED: [&str; 12] = [
     "services.nodeports",
 ];
 
-/// What is counted whole.
-const WHOLE: [&str; 9] = [
-    "configmaps",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
-    "resourcequotas",
-    "secrets",
-    "services",
-    "services.loadbalancers",
-    "services.nodeports",
-];
+/// What of it may be a fraction of one.
+const DIVISIBLE: [&str; 3] = ["cpu", "ephemeral-storage", "memory"];
 
 /// What pods use, for which alone scopes make sense.
 const OF_PODS: [&str; 7] =
@@ -242,7 +232,8 @@ fn amounts(amounts: &Value, path: &FieldPath, faults: &mut Faults) {
             faults.push(FieldError::invalid(&path, name.as_str(), "must be a standard resource for quota"));
         }
         let quantity = quantities::non_negative(value, &path, faults);
-        if WHOLE.contains(&name.as_str()) && quantity.is_some_and(|quantity| quantity.millis() % 1000 != 0) {
+        let whole = COUNTED.contains(&name.as_str()) && !DIVISIBLE.contains(&name.as_str());
+        if whole && quantity.is_some_and(|quantity| quantity.millis() % 1000 != 0) {
             faults.push(FieldError::invalid(&path, value.clone(), quantities::NOT_WHOLE));
         }
     }
