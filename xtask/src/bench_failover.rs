@@ -30,7 +30,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 5000)]
     workloads: usize,
     /// How often that is measured.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 10)]
     workload_runs: usize,
     /// Leaves out what needs root and real clusters.
     #[arg(long)]
