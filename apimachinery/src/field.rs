@@ -1,6 +1,6 @@
 //! Field paths and field errors, as `k8s.io/apimachinery/pkg/util/validation/field` prints them.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde_json::Value;
 
@@ -105,7 +105,7 @@ impl FieldReason {
 }
 
 /// One fault of one field. `message` excludes the field's name; `Display` includes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FieldError {
     /// The kind of fault.
     pub reason: FieldReason,
@@ -161,7 +161,7 @@ impl FieldError {
 
     /// `Unsupported value: VALUE: supported values: "a", "b"`.
     pub fn not_supported(field: &FieldPath, value: impl Into<Value>, supported: &[&str]) -> Self {
-        let mut names: Vec<String> = supported.iter().map(|name| format!("{name:?}")).collect();
+        let mut names: Vec<String> = supported.iter().map(|name| quoted(name)).collect();
         names.sort();
         let detail =
             if names.is_empty() { String::new() } else { format!("supported values: {}", names.join(", ")) };
@@ -170,7 +170,7 @@ impl FieldError {
 
     /// The same with the supported values in an order of their own.
     pub fn not_listed(field: &FieldPath, value: impl Into<Value>, supported: &[&str]) -> Self {
-        let names: Vec<String> = supported.iter().map(|name| format!("{name:?}")).collect();
+        let names: Vec<String> = supported.iter().map(|name| quoted(name)).collect();
         let detail = format!("supported values: {}", names.join(", "));
         Self::new(FieldReason::NotSupported, field, Some(&value.into()), &detail)
     }
@@ -202,30 +202,43 @@ impl FieldError {
     }
 }
 
-/// A text as Go's `%q` prints it.
+/// A text as Go's `strconv.Quote` and `%q` print it.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    quote(text, &mut out);
+    out
+}
+
 fn quote(text: &str, out: &mut String) {
     out.push('"');
     for letter in text.chars() {
-        let short = match letter {
-            '"' => "\\\"",
-            '\\' => "\\\\",
-            '\u{7}' => "\\a",
-            '\u{8}' => "\\b",
-            '\t' => "\\t",
-            '\n' => "\\n",
-            '\u{b}' => "\\v",
-            '\u{c}' => "\\f",
-            '\r' => "\\r",
-            _ => "",
-        };
         match letter {
-            _ if !short.is_empty() => out.push_str(short),
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            ' '..='~' => out.push(letter),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            '\r' => out.push_str("\\r"),
             '\0'..='\u{1f}' | '\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(letter))),
-            _ if letter.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
-            _ => out.push(letter),
+            _ if is_print(letter) => out.push(letter),
+            '\0'..='\u{ffff}' => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            _ => out.push_str(&format!("\\U{:08x}", u32::from(letter))),
         }
     }
     out.push('"');
+}
+
+/// Go's `strconv.IsPrint` of what is not ASCII: letters, marks, numbers, punctuation and symbols. Behind another letter Rust escapes
+/// all others, and no marks.
+fn is_print(letter: char) -> bool {
+    let mut pair = [b'a'; 5];
+    letter.encode_utf8(&mut pair[1..]);
+    let pair = std::str::from_utf8(&pair[..=letter.len_utf8()]).unwrap_or_default();
+    pair.escape_debug().nth(1) == Some(letter)
 }
 
 impl fmt::Display for FieldError {
@@ -240,15 +253,24 @@ impl fmt::Display for FieldError {
 
 impl std::error::Error for FieldError {}
 
-/// Joins errors as Go's `Aggregate` does: one bare, several in brackets, each text once.
+/// As many faults are told. kube-apiserver tells all, however many a body of 3 MiB has; whoever mends a thousand asks again.
+const MOST_TOLD: usize = 1000;
+/// Bytes of fields and messages after which no other fault is told: each may show all that was sent.
+const MOST_TOLD_BYTES: usize = 1 << 20;
+
+/// The first faults: a thousand, and no more behind the first MiB of text. The very first one is told in any case.
+pub fn told(errors: &[FieldError]) -> &[FieldError] {
+    let sizes = errors.iter().map(|error| error.field.len() + error.message.len());
+    let before = sizes.scan(0, |sum, size| Some(std::mem::replace(sum, *sum + size)));
+    let count = before.take(MOST_TOLD).take_while(|before| *before < MOST_TOLD_BYTES).count();
+    errors.get(..count).unwrap_or(errors)
+}
+
+/// Joins the [`told`] ones of errors as Go's `Aggregate` does: one bare, several in brackets, each text once.
 pub fn aggregate(errors: &[FieldError]) -> String {
-    let mut texts: Vec<String> = Vec::with_capacity(errors.len());
-    for error in errors {
-        let text = error.to_string();
-        if !texts.contains(&text) {
-            texts.push(text);
-        }
-    }
+    let mut seen = HashSet::new();
+    let news = told(errors).iter().filter(|error| seen.insert((&error.field, &error.message)));
+    let texts: Vec<_> = news.map(ToString::to_string).collect();
     match texts.as_slice() {
         [one] => one.clone(),
         many => format!("[{}]", many.join(", ")),
@@ -288,6 +310,10 @@ mod tests {
             ("a \"b\" \\ é 字", r#""a \"b\" \\ é 字""#),
             ("\u{7}\u{b}\n\t", r#""\a\v\n\t""#),
             ("\u{1}\u{7f}\u{85}", r#""\x01\x7f\u0085""#),
+            ("a\u{a0}\u{ad}\u{200b}\u{200c}\u{2028}\u{feff}", r#""a\u00a0\u00ad\u200b\u200c\u2028\ufeff""#),
+            ("\u{e000}\u{e0001}\u{10ffff}", r#""\ue000\U000e0001\U0010ffff""#),
+            // Marks and what text could not be read as are printed.
+            ("e\u{301}\u{301} \u{fffd} ' 😀", "\"e\u{301}\u{301} \u{fffd} ' 😀\""),
         ] {
             assert_eq!(told(text), format!("Duplicate value: {quoted}"));
         }
@@ -298,5 +324,18 @@ mod tests {
         let a = FieldError::required(&FieldPath::new("a"), "");
         let b = FieldError::forbidden(&FieldPath::new("b"), "no");
         assert_eq!(aggregate(&[a.clone(), b, a]), "[a: Required value, b: Forbidden: no]");
+    }
+
+    #[test]
+    fn of_very_many_faults_the_first_are_told() {
+        let fault = |at: usize| FieldError::required(&FieldPath::new("spec.containers").index(at), "");
+        let many: Vec<_> = (0..1_000_000).map(fault).collect();
+        assert_eq!(told(&many), &many[..MOST_TOLD]);
+        assert_eq!(aggregate(&many).matches("Required value").count(), MOST_TOLD);
+        assert_eq!(told(&many[..MOST_TOLD]).len(), MOST_TOLD);
+        let long = FieldError::invalid(&FieldPath::new("data"), "x".repeat(MOST_TOLD_BYTES), "");
+        assert_eq!(told(&[many[0].clone(), long.clone(), long.clone()]).len(), 2);
+        assert_eq!(told(&[long.clone(), long]).len(), 1);
+        assert_eq!(told(&[]), &[]);
     }
 }

@@ -17,9 +17,24 @@ pub enum Scope {
 
 /// Every fault of an object's `metadata`.
 pub fn validate_object_meta(object: &Value, rule: NameRule, scope: Scope) -> Vec<FieldError> {
-    let path = FieldPath::new("metadata");
-    let mut errors = Vec::new();
     let meta = object.get("metadata").unwrap_or(&Value::Null);
+    validate_meta(meta, &FieldPath::new("metadata"), rule, scope)
+}
+
+/// The same of the metadata of an object inside of another one: its name may be absent, and whether it has a namespace is its own affair.
+pub fn validate_embedded_meta(meta: &Value, path: &FieldPath) -> Vec<FieldError> {
+    let has = |name: &str| meta.get(name).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+    let scope = if has("namespace") { Scope::Namespaced } else { Scope::Cluster };
+    let mut errors = validate_meta(meta, path, NameRule::PathSegment, scope);
+    if !has("name") {
+        let place = path.child("name").to_string();
+        errors.retain(|error| error.field != place);
+    }
+    errors
+}
+
+fn validate_meta(meta: &Value, path: &FieldPath, rule: NameRule, scope: Scope) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     let text = |name: &str| meta.get(name).and_then(Value::as_str).unwrap_or_default();
 
     let generate_name = text("generateName");
@@ -36,7 +51,7 @@ pub fn validate_object_meta(object: &Value, rule: NameRule, scope: Scope) -> Vec
             errors.push(FieldError::invalid(&path.child("name"), name, &fault));
         }
     }
-    validate_namespace(text("namespace"), scope, &path, &mut errors);
+    validate_namespace(text("namespace"), scope, path, &mut errors);
     if meta.get("generation").and_then(Value::as_i64).is_some_and(|generation| generation < 0) {
         errors.push(FieldError::invalid(
             &path.child("generation"),
@@ -87,8 +102,11 @@ pub fn validate_annotations(annotations: &Value, path: &FieldPath, errors: &mut 
     }
 }
 
+/// So many controllers too many are told, as each is told with all references.
+const CONTROLLERS_TOLD: usize = 10;
+
 fn validate_owner_references(meta: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let mut controller: Option<&str> = None;
+    let (mut controller, mut others): (Option<&str>, usize) = (None, 0);
     let references = meta.get("ownerReferences").and_then(Value::as_array);
     for reference in references.into_iter().flatten() {
         let text = |name: &str| reference.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -113,15 +131,16 @@ fn validate_owner_references(meta: &Value, path: &FieldPath, errors: &mut Vec<Fi
         }
         if reference.get("controller").and_then(Value::as_bool) == Some(true) {
             match controller {
-                Some(first) => errors.push(FieldError::invalid(
-                    path,
-                    meta["ownerReferences"].clone(),
-                    &format!(
+                None => controller = Some(text("name")),
+                Some(_) if others == CONTROLLERS_TOLD => {}
+                Some(first) => {
+                    others += 1;
+                    let detail = format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
                         text("name")
-                    ),
-                )),
-                None => controller = Some(text("name")),
+                    );
+                    errors.push(FieldError::invalid(path, meta["ownerReferences"].clone(), &detail));
+                }
             }
         }
     }
@@ -199,6 +218,13 @@ mod tests {
         assert_eq!(texts.len(), 5, "{texts:?}");
         assert!(texts[0].contains("references for x and y"));
         assert!(texts[1].starts_with("metadata.ownerReferences.apiVersion"));
+    }
+
+    #[test]
+    fn many_controllers_take_little_to_tell() {
+        let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "u", "controller": true});
+        let meta = json!({"metadata": {"name": "a", "ownerReferences": vec![owner; 30_000]}});
+        assert_eq!(texts(&meta, Scope::Cluster).len(), CONTROLLERS_TOLD);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use crate::field::{FieldError, aggregate};
+use crate::field::{FieldError, aggregate, quoted, told};
 
 /// A group and a plural resource name; prints as `deployments.apps`, or `pods` in the core group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,7 +171,7 @@ impl ApiError {
 
     /// 404: `deployments.apps "x" not found`.
     pub fn not_found(resource: &GroupResource, name: &str) -> Self {
-        Self::new(404, Reason::NotFound, format!("{resource} {name:?} not found"))
+        Self::new(404, Reason::NotFound, format!("{resource} {} not found", quoted(name)))
             .with_details(about(resource, name))
     }
 
@@ -183,7 +183,7 @@ impl ApiError {
 
     /// 409: `configmaps "x" already exists`.
     pub fn already_exists(resource: &GroupResource, name: &str) -> Self {
-        Self::new(409, Reason::AlreadyExists, format!("{resource} {name:?} already exists"))
+        Self::new(409, Reason::AlreadyExists, format!("{resource} {} already exists", quoted(name)))
             .with_details(about(resource, name))
     }
 
@@ -192,7 +192,7 @@ impl ApiError {
         Self::new(
             409,
             Reason::AlreadyExists,
-            format!("object is being deleted: {resource} {name:?} already exists"),
+            format!("object is being deleted: {resource} {} already exists", quoted(name)),
         )
         .with_details(about(resource, name))
     }
@@ -202,7 +202,7 @@ impl ApiError {
         Self::new(
             409,
             Reason::Conflict,
-            format!("Operation cannot be fulfilled on {resource} {name:?}: {detail}"),
+            format!("Operation cannot be fulfilled on {resource} {}: {detail}", quoted(name)),
         )
         .with_details(about(resource, name))
     }
@@ -248,10 +248,10 @@ impl ApiError {
         Self::new(409, Reason::Conflict, message).with_details(Details { causes, ..Details::default() })
     }
 
-    /// 422: `Deployment.apps "x" is invalid: ...`, with every fault as a cause.
+    /// 422: `Deployment.apps "x" is invalid: ...`, with each fault that is [`told`] as a cause.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
         let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
-        let mut message = format!("{qualified} {name:?} is invalid");
+        let mut message = format!("{qualified} {} is invalid", quoted(name));
         if !errors.is_empty() {
             message.push_str(": ");
             message.push_str(&aggregate(errors));
@@ -260,7 +260,7 @@ impl ApiError {
             name: name.to_owned(),
             group: group.to_owned(),
             kind: kind.to_owned(),
-            causes: errors.iter().map(Cause::from).collect(),
+            causes: told(errors).iter().map(Cause::from).collect(),
             ..Details::default()
         })
     }
@@ -336,7 +336,7 @@ impl ApiError {
         let message = match (resource.resource.is_empty(), name.is_empty()) {
             (true, _) => format!("forbidden: {why}"),
             (false, true) => format!("{resource} is forbidden: {why}"),
-            (false, false) => format!("{resource} {name:?} is forbidden: {why}"),
+            (false, false) => format!("{resource} {} is forbidden: {why}", quoted(name)),
         };
         Self::new(403, Reason::Forbidden, message).with_details(about(resource, name))
     }

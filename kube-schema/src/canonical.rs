@@ -1,20 +1,20 @@
-//! The one form of what can be written in several: quantities, and fields that are null or unknown.
+//! The one form of what can be written in several: quantities, times to the microsecond, and fields that are null or unknown.
 //!
 //! kube-apiserver decodes into Go's types and encodes them again: `1024Mi` comes back as `1Gi`, `0.5` as `500m`, the
-//! number 2 as the text `2`, and a null or unknown field not at all. Objects are kept as JSON here, so this does the same to it.
+//! number 2 as the text `2`, a `MicroTime` in UTC, and a null or unknown field not at all. Objects are kept as JSON here, so this does the same to it.
 
 use apimachinery::quantity::Quantity;
 use serde_json::Value;
 
 use crate::{
     Schemas,
-    schemas::reference,
+    schemas::{OBJECT_META, reference},
+    times::{MICRO_TIME, to_micro},
     validate::{is_embedded, is_open},
 };
 
 pub(crate) const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
-const TIMES: [&str; 2] =
-    ["io.k8s.apimachinery.pkg.apis.meta.v1.Time", "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime"];
+const TIMES: [&str; 2] = ["io.k8s.apimachinery.pkg.apis.meta.v1.Time", MICRO_TIME];
 /// Objects nest less deep than this; a schema that refers to itself does not.
 const DEPTH_MAX: usize = 64;
 
@@ -38,6 +38,13 @@ impl Schemas {
             if kind == "Event" && empties == Empties::Omitted {
                 self.add_times(schema, object);
             }
+        }
+    }
+
+    /// The same of nothing but its metadata, which is that of all kinds.
+    pub fn canonicalise_metadata(&self, object: &mut Value) {
+        if let (Some(schema), Some(metadata)) = (self.definition(OBJECT_META), object.get_mut("metadata")) {
+            self.canonical(schema, metadata, Empties::Omitted, 0);
         }
     }
 
@@ -89,11 +96,20 @@ impl Schemas {
         if depth > DEPTH_MAX {
             return;
         }
-        if reference(schema) == Some(QUANTITY) {
-            if let Some(quantity) = quantity(value) {
-                *value = quantity.to_string().into();
+        match reference(schema) {
+            Some(QUANTITY) => {
+                if let Some(quantity) = quantity(value) {
+                    *value = quantity.to_string().into();
+                }
+                return;
             }
-            return;
+            Some(MICRO_TIME) => {
+                if let Some(time) = value.as_str().and_then(to_micro) {
+                    *value = time.into();
+                }
+                return;
+            }
+            _ => {}
         }
         let schema = self.resolve(schema);
         match value {

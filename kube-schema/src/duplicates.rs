@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashSet;
-use std::fmt;
+use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Write as _};
 
+use apimachinery::field::quoted;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::bounds::{MOST_TOLD, step};
@@ -28,7 +29,7 @@ pub fn strict_faults(json: &[u8], unknown: &[String]) -> Result<Vec<String>, ser
         .into_iter()
         .map(|Fault { path, unknown }| {
             let what = if unknown { "unknown" } else { "duplicate" };
-            format!("{what} field \"{path}\"")
+            format!("{what} field {}", quoted(&path))
         })
         .collect())
 }
@@ -47,12 +48,42 @@ struct Found {
     described: usize,
 }
 
-fn walk(json: &[u8], unknown: &[String]) -> Result<Vec<Fault>, serde_json::Error> {
-    let found = RefCell::default();
+fn walk(json: &[u8], paths: &[String]) -> Result<Vec<Fault>, serde_json::Error> {
+    let (found, mut unknown) = (RefCell::default(), HashMap::<_, Vec<_>>::new());
+    for path in paths {
+        unknown.entry(PathHash::default().with(path)).or_default().push(&**path);
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    Walk { place: &Place::Top, unknown, found: &found }.deserialize(&mut deserializer)?;
+    Walk { place: &Place::Top, outer: PathHash::default(), unknown: &unknown, found: &found }
+        .deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(found.into_inner().faults)
+}
+
+/// The FNV-1a of a path, to which a step is added in the time that the step takes.
+#[derive(Clone, Copy, PartialEq, Eq, std::hash::Hash)]
+struct PathHash(u64);
+
+impl Default for PathHash {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl PathHash {
+    fn with(mut self, step: impl fmt::Display) -> Self {
+        _ = write!(self, "{step}");
+        self
+    }
+}
+
+impl fmt::Write for PathHash {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+        Ok(())
+    }
 }
 
 /// Where the walk is. It becomes text only where a field is at fault.
@@ -82,11 +113,23 @@ impl Place<'_> {
 
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Top => Ok(()),
-            Self::Field(Self::Top, name) => f.write_str(step(name)),
-            Self::Field(outer, name) => write!(f, "{outer}.{}", step(name)),
-            Self::Item(outer, at) => write!(f, "{outer}[{at}]"),
+        if let Self::Field(outer, _) | Self::Item(outer, _) = self {
+            write!(f, "{outer}")?;
+        }
+        Last(self).fmt(f)
+    }
+}
+
+/// The last step to a place.
+struct Last<'a>(&'a Place<'a>);
+
+impl fmt::Display for Last<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Place::Top => Ok(()),
+            Place::Field(Place::Top, name) => f.write_str(step(name)),
+            Place::Field(_, name) => write!(f, ".{}", step(name)),
+            Place::Item(_, at) => write!(f, "[{at}]"),
         }
     }
 }
@@ -122,11 +165,27 @@ impl<'de> Seen<'de> {
 #[derive(Clone, Copy)]
 struct Walk<'a> {
     place: &'a Place<'a>,
-    unknown: &'a [String],
+    /// The hash of the place around it.
+    outer: PathHash,
+    unknown: &'a HashMap<PathHash, Vec<&'a str>>,
     found: &'a RefCell<Found>,
 }
 
 impl Walk<'_> {
+    /// The hash of the place, which is of use only if anything is looked for.
+    fn hash(&self) -> PathHash {
+        if self.unknown.is_empty() { self.outer } else { self.outer.with(Last(self.place)) }
+    }
+
+    /// Whether a place within this one, which has this hash, is unknown.
+    fn is_unknown(&self, hash: PathHash, place: &Place<'_>) -> bool {
+        !self.unknown.is_empty()
+            && self
+                .unknown
+                .get(&hash.with(Last(place)))
+                .is_some_and(|paths| paths.iter().any(|path| place.is(path)))
+    }
+
     /// Each fault is told once.
     fn tell(&self, place: &Place<'_>, unknown: bool) {
         let mut found = self.found.borrow_mut();
@@ -158,9 +217,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let (mut seen, mut told) = (Seen::default(), Seen::default());
+        let outer = self.hash();
         while let Some(Name(name)) = map.next_key()? {
             let place = Place::Field(self.place, &name);
-            let unknown = self.unknown.iter().any(|path| place.is(path));
+            let unknown = self.is_unknown(outer, &place);
             let twice = seen.has(&name);
             // What was told of this very object need not be described again.
             let news = (unknown || twice) && !told.has(&name);
@@ -170,7 +230,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
             if unknown {
                 map.next_value::<IgnoredAny>()?;
             } else {
-                map.next_value_seed(Walk { place: &place, ..self })?;
+                map.next_value_seed(Walk { place: &place, outer, ..self })?;
             }
             if news {
                 told.insert(name.clone());
@@ -183,9 +243,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let outer = self.hash();
         for at in 0_usize.. {
             let place = Place::Item(self.place, at);
-            if items.next_element_seed(Walk { place: &place, ..self })?.is_none() {
+            if items.next_element_seed(Walk { place: &place, outer, ..self })?.is_none() {
                 break;
             }
         }
@@ -272,6 +333,29 @@ mod tests {
         let unknown = [format!("spec.{shown}")];
         let told = strict_faults(text.as_bytes(), &unknown).unwrap();
         assert_eq!(told, [format!("unknown field \"spec.{shown}\"")]);
+    }
+
+    #[test]
+    fn many_unknown_fields_of_one_name_take_little_to_find() {
+        let owners = |count: usize| format!(r#"{{"m":{{"l":[{}{{}}]}}}}"#, r#"{"q":1},"#.repeat(count));
+        let unknown: Vec<_> = (0..MOST_TOLD).map(|at| format!("m.l[{at}].q")).collect();
+        let told = strict_faults(owners(300_000).as_bytes(), &unknown).unwrap();
+        assert_eq!(told.len(), MOST_TOLD);
+        assert_eq!(told[99], r#"unknown field "m.l[99].q""#);
+        // One of them again and again below names that are told in part.
+        let name = "n".repeat(2000);
+        let text = format!(r#"{{"{name}":[{{{}"z":1}}]}}"#, r#""q":1,"#.repeat(300_000));
+        let unknown: Vec<_> = (0..MOST_TOLD).map(|at| format!("{}[{at}].q", step(&name))).collect();
+        assert_eq!(strict_faults(text.as_bytes(), &unknown).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn paths_are_quoted_as_go_quotes_them() {
+        let unknown = ["a\"b\n".to_owned()];
+        assert_eq!(
+            strict_faults(br#"{"a\"b\n": 1, "\u200b": 1, "\u200b": 2}"#, &unknown).unwrap(),
+            [r#"unknown field "a\"b\n""#, r#"duplicate field "\u200b""#]
+        );
     }
 
     #[test]

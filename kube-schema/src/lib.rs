@@ -30,6 +30,7 @@ mod ownership;
 pub mod protobuf;
 mod schemas;
 pub mod structural;
+mod times;
 mod validate;
 mod zero;
 

@@ -1,6 +1,8 @@
 //! Checks an object against its schema: unknown fields and wrong JSON types (`fieldValidation`, and the 400 of decoding).
 
-use crate::json::type_name;
+use std::collections::HashSet;
+
+use apimachinery::field::quoted;
 use base64::Engine as _;
 use serde_json::{Map, Value};
 
@@ -8,7 +10,9 @@ use crate::{
     Schemas,
     bounds::{step, tell},
     canonical::QUANTITY,
+    json::type_name,
     schemas::{OBJECT_META, reference},
+    times::{MICRO_TIME, micro_time_fault, time_fault},
 };
 
 /// What [`Schemas::validate`] found: of each sort the first hundred.
@@ -23,7 +27,15 @@ pub struct Report {
 impl Report {
     /// The texts of fieldValidation=Warn and Strict: `unknown field "spec.foo"`.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.unknown.iter().map(|field| format!("unknown field {field:?}"))
+        self.unknown.iter().map(|field| format!("unknown field {}", quoted(field)))
+    }
+
+    /// Leaves out what another object has as well: the same field unknown, or wrong for the same reason.
+    pub fn leave_out(&mut self, other: &Self) {
+        let unknown: HashSet<_> = other.unknown.iter().collect();
+        self.unknown.retain(|field| !unknown.contains(field));
+        let wrong: HashSet<_> = other.mismatches.iter().map(Mismatch::place).collect();
+        self.mismatches.retain(|one| !wrong.contains(&one.place()));
     }
 }
 
@@ -41,6 +53,10 @@ pub struct Mismatch {
 }
 
 impl Mismatch {
+    fn place(&self) -> (&str, &str) {
+        (&self.field, &self.message)
+    }
+
     /// The same as `runtime.DefaultUnstructuredConverter` words it, which kube-apiserver decodes strategically merged objects with.
     pub fn restoring(&self) -> String {
         let expected = &*self.expected;
@@ -72,9 +88,6 @@ impl Mismatch {
 /// What a text that is no quantity is refused with.
 const QUANTITY_SYNTAX: &str =
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
-
-/// Times that leases and events tell.
-const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
 
 /// Objects nested deeper are refused by the API server's JSON limits long before; below it nothing is looked at.
 const MAX_DEPTH: usize = 64;
@@ -211,11 +224,7 @@ impl<'a> Walk<'a> {
 
     /// `metav1.MicroTime` is read by a layout with six digits, and takes neither more nor fewer.
     fn micro_time(&mut self, text: &str) {
-        let fault = micro_time_fault(text).or_else(|| {
-            let parsed = text.parse::<jiff::Timestamp>();
-            parsed.is_err().then(|| (text, time_fault(text).1.to_owned()))
-        });
-        if let Some((rest, layout)) = fault {
+        if let Some((rest, layout)) = micro_time_fault(text) {
             let message = format!(
                 "parsing time {text:?} as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse {rest:?} as {layout}"
             );
@@ -304,84 +313,12 @@ fn base64_fault(text: &str) -> Option<usize> {
     Some(bad.or(padding).unwrap_or_else(|| text.len() - text.len() % 4))
 }
 
-/// What Go's parser cannot read of an RFC 3339 time, and which part of its pattern that should be.
-fn micro_time_fault(text: &str) -> Option<(&str, String)> {
-    /// The length of a time to the second, without its zone.
-    const SECONDS: usize = 19;
-    let (rest, layout) = time_fault(text);
-    if layout != "\"Z07:00\"" {
-        return Some((rest, layout.to_owned()));
-    }
-    let rest = text.get(SECONDS..).unwrap_or_default();
-    let digits = rest.strip_prefix('.').and_then(|rest| rest.get(..6));
-    if !digits.is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit())) {
-        return Some((rest, "\".000000\"".to_owned()));
-    }
-    let zone = rest.get(7..).unwrap_or_default();
-    let digit = |at: usize| zone.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
-    let offset = zone.len() == 6
-        && zone.starts_with(['+', '-'])
-        && zone.as_bytes().get(3) == Some(&b':')
-        && [1, 2, 4, 5].into_iter().all(digit);
-    (zone != "Z" && !offset).then(|| (zone, layout.to_owned()))
-}
-
-fn time_fault(text: &str) -> (&str, &'static str) {
-    const PARTS: [(usize, &str); 11] = [
-        (4, "\"2006\""),
-        (1, "\"-\""),
-        (2, "\"01\""),
-        (1, "\"-\""),
-        (2, "\"02\""),
-        (1, "\"T\""),
-        (2, "\"15\""),
-        (1, "\":\""),
-        (2, "\"04\""),
-        (1, "\":\""),
-        (2, "\"05\""),
-    ];
-    let mut rest = text;
-    for (length, pattern) in PARTS {
-        let wanted = pattern.trim_matches('"');
-        let fits = rest.get(..length).is_some_and(|part| {
-            if length == 1 { part == wanted } else { part.bytes().all(|byte| byte.is_ascii_digit()) }
-        });
-        if !fits {
-            return (rest, pattern);
-        }
-        rest = rest.get(length..).unwrap_or_default();
-    }
-    (rest, "\"Z07:00\"")
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn times_to_the_microsecond_have_six_digits() {
-        let lease = |time: &str| {
-            let object = json!({"spec": {"renewTime": time}});
-            let report = Schemas::builtin().validate("coordination.k8s.io", "v1", "Lease", &object).unwrap();
-            report.mismatches.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        for good in ["2020-01-01T00:00:00.000000Z", "2020-01-01T00:00:00.123456+01:00"] {
-            assert_eq!(lease(good), Vec::<String>::new());
-        }
-        let layout = "2006-01-02T15:04:05.000000Z07:00";
-        for (bad, rest, part) in [
-            ("2020-01-01T00:00:00Z", "Z", ".000000"),
-            ("2020-01-01T00:00:00.1+01:00", ".1+01:00", ".000000"),
-            ("2020-01-01T00:00:00.123456789Z", "789Z", "Z07:00"),
-            ("x", "x", "2006"),
-        ] {
-            let expect = format!("parsing time {bad:?} as {layout:?}: cannot parse {rest:?} as {part:?}");
-            assert_eq!(lease(bad), [expect]);
-        }
-    }
 
     fn check(object: Value) -> (Vec<String>, Vec<String>) {
         let report = Schemas::builtin().validate("apps", "v1", "Deployment", &object).unwrap();
@@ -463,6 +400,24 @@ mod tests {
             text("ConfigMap", json!({"metadata": {"creationTimestamp": "2020-01-01"}})),
             [r#"parsing time "2020-01-01" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "T""#]
         );
+    }
+
+    #[test]
+    fn what_another_object_has_as_well_is_left_out() {
+        let report = |spec: Value| {
+            let object = json!({ "spec": spec });
+            Schemas::builtin().validate("coordination.k8s.io", "v1", "Lease", &object).unwrap()
+        };
+        let old = report(json!({"renewTime": "2026-01-01T00:00:00Z", "more": 1}));
+        let mut new = report(json!({
+            "renewTime": "2026-01-01T00:00:00Z", "acquireTime": "2026-01-01T00:00:00Z", "more": 2, "moore": 1,
+        }));
+        new.leave_out(&old);
+        assert_eq!(new.unknown, ["spec.moore"]);
+        assert_eq!(new.mismatches.iter().map(|one| &*one.field).collect::<Vec<_>>(), ["spec.acquireTime"]);
+        let mut new = report(json!({"renewTime": "2026-01-01T00:00:01Z"}));
+        new.leave_out(&old);
+        assert_eq!(new.mismatches.len(), 1);
     }
 
     #[test]

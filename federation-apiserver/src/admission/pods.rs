@@ -1,6 +1,6 @@
 //! What a new Pod is given by the admission plugins of kube-apiserver: a service account, a priority, and some patience with its node.
 
-use apimachinery::ApiError;
+use apimachinery::{ApiError, field::quoted};
 use serde_json::{Value, json};
 
 use super::{limits, ranges};
@@ -35,20 +35,22 @@ pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
     // The account `default` is on its way in any case.
     if account != "default" && call.shared.storage.get(&key).is_none() {
         let why = format!(
-            "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"
+            "error looking up service account {namespace}/{account}: serviceaccount {} not found",
+            quoted(account)
         );
         return Err(ApiError::forbidden(&call.resource(), &name, &why));
     }
     tolerate(spec);
+    prioritise(&call.shared.storage.snapshot(), spec)
+        .map_err(|why| ApiError::forbidden(&call.resource(), &name, &why))?;
     if let Some(class) = spec["runtimeClassName"].as_str().filter(|class| !class.is_empty()) {
         let key = Key::new(ResourceKey::new("node.k8s.io", "runtimeclasses"), "", class);
         if call.shared.storage.get(&key).is_none() {
-            let why = format!("pod rejected: RuntimeClass {class:?} not found");
+            let why = format!("pod rejected: RuntimeClass {} not found", quoted(class));
             return Err(ApiError::forbidden(&call.resource(), &name, &why));
         }
     }
-    prioritise(&call.shared.storage.snapshot(), spec)
-        .map_err(|why| ApiError::forbidden(&call.resource(), &name, &why))
+    Ok(())
 }
 
 fn tolerate(spec: &mut Value) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use apimachinery::{ApiError, FieldError, FieldPath};
+use apimachinery::{ApiError, FieldError, FieldPath, field::quoted};
 use kube_schema::Report;
 use kube_schema::json::type_name;
 use serde_json::Value;
@@ -19,7 +19,8 @@ impl Call {
         let api_version = self.kind.api_version();
         let mut object = self.decode_body(self.kind.kind)?;
         self.check_kind(&mut object, &api_version, self.kind.kind)?;
-        let twice = self.duplicates(validation)?;
+        // Of JSON all is told in one walk.
+        let twice = if self.is_told_in_order() { Vec::new() } else { self.duplicates(validation)? };
         self.check_fields(&object, None, validation, &twice)?;
         Ok(object)
     }
@@ -32,7 +33,8 @@ impl Call {
         let report = self.shared.schemas().validate(group, version, kind, &object);
         match report.iter().flat_map(|report| &report.mismatches).next() {
             Some(first) => Err(ApiError::bad_request(format!(
-                "{kind} in version {version:?} cannot be handled as a {kind}: {first}"
+                "{kind} in version {} cannot be handled as a {kind}: {first}",
+                quoted(version)
             ))),
             None => Ok(object),
         }
@@ -156,10 +158,12 @@ impl Call {
             let fault = FieldError::invalid(&FieldPath::new("kind"), found_kind, &format!("must be {kind}"));
             return ApiError::invalid(group, found_kind, name, &[fault]);
         }
-        let head = format!("{found_kind} in version {version:?} cannot be handled as a {kind}");
+        let head = format!("{found_kind} in version {} cannot be handled as a {kind}", quoted(version));
         if custom || self.shared.schemas().name_of(group, version, found_kind).is_none() {
             return ApiError::bad_request(format!(
-                "{head}: no kind {found_kind:?} is registered for version {found_version:?} in scheme {SCHEME:?}"
+                "{head}: no kind {} is registered for version {} in scheme {SCHEME:?}",
+                quoted(found_kind),
+                quoted(found_version)
             ));
         }
         // Go's name for the package of the internal type.
@@ -194,18 +198,30 @@ impl Call {
         Err(ApiError::invalid(kind.group, kind.kind, name, &errors))
     }
 
-    /// Refuses what a strategic merge patch has left with wrong types, in the words of Go's converter of such objects.
-    pub(super) fn check_restored(&self, object: &Value) -> Result<(), ApiError> {
-        let kind = &*self.kind;
-        let report = self.shared.schemas().validate(kind.group, kind.version, kind.kind, object);
-        match report.iter().flat_map(|report| &report.mismatches).next() {
+    /// Refuses what a strategic merge patch has left with wrong types, in the words of Go's converter of such objects. What was wrong
+    /// with `old` is not the patch's fault.
+    pub(super) fn check_restored(&self, object: &Value, old: &Value) -> Result<(), ApiError> {
+        match self.report(object, Some(old)).iter().flat_map(|report| &report.mismatches).next() {
             Some(first) => Err(ApiError::bad_request(first.restoring())),
             None => Ok(()),
         }
     }
 
-    /// Refuses wrong types; refuses, warns of or ignores unknown fields, and those that stand twice in the body. Fields that `old` has are
-    /// not news: they are kept here on purpose, and who changes something else must be able to.
+    /// What the schema of a kind that is not custom says of an object, and not of `old` as well.
+    fn report(&self, object: &Value, old: Option<&Value>) -> Option<Report> {
+        let kind = &*self.kind;
+        let validate = |object| self.shared.schemas().validate(kind.group, kind.version, kind.kind, object);
+        let mut report = validate(object)?;
+        if report != Report::default()
+            && let Some(old) = old.and_then(validate)
+        {
+            report.leave_out(&old);
+        }
+        Some(report)
+    }
+
+    /// Refuses wrong types; refuses, warns of or ignores unknown fields, and those that stand twice in the body. What `old` has is not
+    /// news: it is kept here on purpose, and who changes something else must be able to.
     pub(super) fn check_fields(
         &mut self,
         object: &Value,
@@ -213,39 +229,44 @@ impl Call {
         validation: FieldValidation,
         twice: &[String],
     ) -> Result<(), ApiError> {
-        let kind = self.kind.clone();
-        if let Some(custom) = &kind.custom {
-            let report = self.shared.schemas().validate_metadata(kind.kind, object);
-            if let Some(first) = report.mismatches.first() {
-                return Err(ApiError::bad_request(format!("unable to decode {}: {first}", kind.kind)));
+        if let Some(custom) = self.kind.custom.clone() {
+            let validate = |object| self.shared.schemas().validate_metadata(self.kind.kind, object);
+            let mut report = validate(object);
+            if report != Report::default()
+                && let Some(old) = old
+            {
+                report.leave_out(&validate(old));
             }
-            let known = old.map(|old| custom.unknown(old)).unwrap_or_default();
-            let fields = report.unknown.into_iter().chain(custom.unknown(object));
-            let news = fields.filter(|field| !known.contains(field));
-            let texts = news.map(|field| format!("unknown field {field:?}"));
-            let faults = twice.iter().cloned().chain(texts).collect();
-            return self.tell_strictly(validation, faults);
+            if let Some(first) = report.mismatches.first() {
+                return Err(ApiError::bad_request(format!("unable to decode {}: {first}", self.kind.kind)));
+            }
+            if validation == FieldValidation::Ignore {
+                return Ok(());
+            }
+            let known: HashSet<_> = old.map(|old| custom.unknown(old)).into_iter().flatten().collect();
+            let own = custom.unknown(object).into_iter().filter(|field| !known.contains(field));
+            let texts = report.unknown.into_iter().chain(own).map(|field| unknown(&field));
+            return self.tell_strictly(validation, twice.iter().cloned().chain(texts).collect());
         }
-        let validate = |object| self.shared.schemas().validate(kind.group, kind.version, kind.kind, object);
-        let Some(report) = validate(object) else { return Ok(()) };
+        let Some(report) = self.report(object, old) else { return Ok(()) };
         self.check_types(object, &report)?;
-        let mut unknown = report.unknown;
-        if !unknown.is_empty()
-            && let Some(known) = old.and_then(validate)
-        {
-            let known: HashSet<_> = known.unknown.iter().collect();
-            unknown.retain(|field| !known.contains(field));
+        if validation == FieldValidation::Ignore {
+            return Ok(());
         }
-        // What is JSON as a whole is read once, and its faults are told in their order.
-        let whole = matches!(content_type(&self.headers).as_deref(), None | Some(JSON));
-        let faults = if whole && !unknown.is_empty() {
-            kube_schema::strict_faults(&self.body, &unknown)
+        let faults = if self.is_told_in_order() {
+            kube_schema::strict_faults(&self.body, &report.unknown)
                 .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?
         } else {
-            let texts = unknown.iter().map(|field| format!("unknown field {field:?}"));
-            twice.iter().cloned().chain(texts).collect()
+            twice.iter().cloned().chain(report.unknown.iter().map(|field| unknown(field))).collect()
         };
         self.tell_strictly(validation, faults)
+    }
+
+    /// Whether the body is the JSON of an object with a Go type: its unknown fields and those that stand there twice are told as they
+    /// come.
+    fn is_told_in_order(&self) -> bool {
+        let json = matches!(content_type(&self.headers).as_deref(), None | Some(JSON));
+        json && self.kind.custom.is_none() && !self.body.is_empty()
     }
 
     /// What is to be said of fields that stand twice in the body. Protobuf has none.
@@ -265,7 +286,7 @@ impl Call {
             _ => {
                 let twice = kube_schema::duplicate_fields(&self.body)
                     .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?;
-                Ok(twice.iter().map(|path| format!("duplicate field \"{path}\"")).collect())
+                Ok(twice.iter().map(|path| format!("duplicate field {}", quoted(path))).collect())
             }
         }
     }
@@ -286,6 +307,10 @@ impl Call {
             "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {why}"
         ))
     }
+}
+
+fn unknown(field: &str) -> String {
+    format!("unknown field {}", quoted(field))
 }
 
 /// Why a body is no value.

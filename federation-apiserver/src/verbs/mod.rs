@@ -15,6 +15,7 @@ mod ownership;
 mod patch;
 mod pod;
 mod proxy;
+mod ratchet;
 mod read;
 mod review;
 mod review_selectors;

@@ -62,6 +62,7 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
         let old = call.value(&current).await?;
         let mut next = apply_to(call, &patch, &old, &options).await?;
         if let Patch::Apply(configuration) = &patch {
+            check_yaml(options.field_validation, &twice)?;
             // Of what is applied nothing may be left in the merged object, or nothing changed by it: the precondition holds all the same.
             let version = object::version(configuration);
             if !version.is_empty() && version != current.revision.to_string() {
@@ -182,23 +183,35 @@ fn check_patched(
     (validation, twice): (FieldValidation, &[String]),
 ) -> Result<(), ApiError> {
     let (api_version, kind) = (call.kind.api_version(), call.kind.kind);
-    let shown = match patch {
-        Patch::Strategic(patch) => syntax::printed(patch),
-        _ => next.to_string(),
-    };
     let checked = match syntax::no_object(next) {
         Some(error) => Err(ApiError::bad_request(error)),
+        None if call.kind.custom.is_some() && !matches!(patch, Patch::Apply(_)) => {
+            check_version(call, next, &api_version).and_then(|()| call.check_kind(next, &api_version, kind))
+        }
         None => call.check_kind(next, &api_version, kind),
     };
     let checked = checked.and_then(|()| match patch {
-        Patch::Strategic(_) => call.check_restored(next),
+        Patch::Strategic(_) => call.check_restored(next, old),
         _ => Ok(()),
     });
     let checked = checked.and_then(|()| call.check_fields(next, Some(old), validation, twice));
     checked.map_err(|error| match patch {
-        Patch::Apply(_) => strictly_yaml(error),
-        _ => at_fault(call, &error, &shown),
+        Patch::Apply(_) => error,
+        Patch::Strategic(patch) => at_fault(call, &error, &syntax::printed(patch)),
+        _ => at_fault(call, &error, &next.to_string()),
     })
+}
+
+/// A custom resource stays in the version of the URL.
+fn check_version(call: &Call, next: &Value, api_version: &str) -> Result<(), ApiError> {
+    match next["apiVersion"].as_str().filter(|found| !found.is_empty() && *found != api_version) {
+        Some(found) => {
+            let detail = format!("must be {api_version}");
+            let fault = FieldError::invalid(&FieldPath::new("apiVersion"), found, &detail);
+            Err(ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[fault]))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What a body would be refused with, as the fault of a patch.
@@ -212,14 +225,13 @@ fn at_fault(call: &Call, error: &ApiError, shown: &str) -> ApiError {
     ApiError::invalid("", "", "", &[fault])
 }
 
-/// What is wrong with a configuration as strict YAML, if it is that.
-fn strictly_yaml(error: ApiError) -> ApiError {
-    const HEAD: &str = "strict decoding error: yaml: ";
-    match error.message.split_once(HEAD) {
-        Some((_, why)) => ApiError::bad_request(format!(
-            "error strict decoding YAML: error converting YAML to JSON: yaml: {why}"
-        )),
-        None => error,
+/// A configuration that is no strict YAML is refused where that is asked for, before anybody looks at its fields.
+fn check_yaml(validation: FieldValidation, twice: &[String]) -> Result<(), ApiError> {
+    match twice.first().filter(|_| validation == FieldValidation::Strict) {
+        Some(why) => Err(ApiError::bad_request(format!(
+            "error strict decoding YAML: error converting YAML to JSON: {why}"
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -339,7 +351,8 @@ async fn create_by_apply(
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");
     }
-    call.check_fields(&object, None, options.field_validation, twice).map_err(strictly_yaml)?;
+    check_yaml(options.field_validation, twice)?;
+    call.check_fields(&object, None, options.field_validation, twice)?;
     let managed = object["metadata"].get("managedFields").cloned();
     let mut object = create::begin(call, object)?;
     if let Some(managed) = managed {

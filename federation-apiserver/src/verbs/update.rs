@@ -169,6 +169,10 @@ pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Val
             object = next;
             if kind.built_in && part.changes.contains(&"/status") {
                 (kind.default)(&mut object);
+                // A definition always tells a version that its objects may be stored in.
+                if !object["status"].is_object() {
+                    call.settle_definition(&mut object);
+                }
             }
             // What a part of the spec says counts, too; the status does not.
             if part.changes.iter().any(|pointer| pointer.starts_with("/spec")) {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt};
 
-use apimachinery::ApiError;
+use apimachinery::{ApiError, field::quoted};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
@@ -67,7 +67,7 @@ impl<'de> Visitor<'de> for Faults {
             found.extend(value.value.0);
             if !seen.insert(key.clone()) {
                 let line = value.referenced.line();
-                found.push(format!("line {line}: key {key:?} already set in map"));
+                found.push(format!("line {line}: key {} already set in map", quoted(&key)));
             }
         }
         Ok(found)

@@ -191,6 +191,16 @@ async fn a_pod_is_given_what_nobody_owns() {
     }
     let status = world.expect(StatusCode::FORBIDDEN, Method::POST, path, Some(pod("b", "none"))).await;
     assert_eq!(status["message"], "pods \"b\" is forbidden: no PriorityClass with name none was found");
+    // Of a runtime it is asked after the priority.
+    for (priority, why) in [
+        ("none", "no PriorityClass with name none was found"),
+        ("high", r#"pod rejected: RuntimeClass "a\u200bb" not found"#),
+    ] {
+        let mut strange = pod("b", priority);
+        strange["spec"]["runtimeClassName"] = "a\u{200b}b".into();
+        let status = world.expect(StatusCode::FORBIDDEN, Method::POST, path, Some(strange)).await;
+        assert_eq!(status["message"], format!("pods \"b\" is forbidden: {why}"));
+    }
     let wrong = json!({"metadata": {"name": "a"}, "target": {"name": false}});
     let status =
         world.expect(StatusCode::BAD_REQUEST, Method::POST, &format!("{path}/a/binding"), Some(wrong)).await;

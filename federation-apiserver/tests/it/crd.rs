@@ -102,6 +102,10 @@ async fn a_definition_is_completed_and_its_kind_established() {
     assert_eq!(made["status"]["storedVersions"], json!(["v1"]));
     let kinds: Vec<_> = made["status"]["conditions"].as_array().unwrap().iter().map(|c| &c["type"]).collect();
     assert_eq!(kinds, ["NamesAccepted", "Established"]);
+    let path = format!("{CRDS}/crontabs.stable.example.com/status");
+    let patched = world.expect(StatusCode::OK, Method::PATCH, &path, Some(json!({"status": null}))).await;
+    assert_eq!(patched["status"]["storedVersions"], json!(["v1"]));
+    assert_eq!(patched["status"]["acceptedNames"], made["spec"]["names"]);
 }
 
 #[tokio::test]

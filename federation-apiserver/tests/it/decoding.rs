@@ -326,7 +326,17 @@ async fn keys_that_stand_twice_in_yaml_are_told_with_their_lines() {
     assert_eq!(found, (400, format!("{head}{why}")));
     let apply = format!("{CONFIG_MAPS}/a?fieldManager=m&fieldValidation=Strict");
     let found = send(&world, Method::PATCH, &apply, "application/apply-patch+yaml", body).await;
-    assert_eq!(found, (400, format!("error strict decoding YAML: error converting YAML to JSON: {why}")));
+    let refused = (400, format!("error strict decoding YAML: error converting YAML to JSON: {why}"));
+    assert_eq!(found, refused);
+    // It is looked at after what is applied, and whether or not anything changes.
+    let unknown = format!("{body}more: 1\n");
+    let (code, message) = send(&world, Method::PATCH, &apply, "application/apply-patch+yaml", &unknown).await;
+    assert_eq!(code, 500);
+    assert!(message.ends_with(".more: field not declared in schema"), "{message}");
+    let (apply, other) = (apply.replace("/a?", "/b?"), body.replace("name: a", "name: b"));
+    let lax = apply.replace("Strict", "Ignore");
+    assert_eq!(send(&world, Method::PATCH, &lax, "application/apply-patch+yaml", &other).await.0, 201);
+    assert_eq!(send(&world, Method::PATCH, &apply, "application/apply-patch+yaml", &other).await, refused);
     let request = Request::post(CONFIG_MAPS)
         .header("content-type", "application/yaml")
         .body(Full::from(body.to_owned()))
@@ -336,4 +346,24 @@ async fn keys_that_stand_twice_in_yaml_are_told_with_their_lines() {
     assert_eq!(response.headers()["warning"], r#"299 - "line 7: key \"k\" already set in map""#);
     let made = world.expect(StatusCode::OK, Method::GET, &format!("{CONFIG_MAPS}/a"), None).await;
     assert_eq!(made["data"]["k"], "w");
+}
+
+#[tokio::test]
+async fn nothing_is_told_of_fields_that_are_to_be_ignored() {
+    let world = World::new().await;
+    let body = r#"{"metadata":{"name":"a"},"data":{"k":"v","k":"w"},"a\"b\n":1}"#;
+    let ask = async |validation: &str| {
+        let path = format!("{CONFIG_MAPS}?dryRun=All&fieldValidation={validation}");
+        let request = Request::post(path).header("content-type", JSON).body(Full::from(body)).unwrap();
+        let response = world.server.service().oneshot(request).await.unwrap();
+        let told = response.headers().get_all("warning").iter().map(|text| text.to_str().unwrap().to_owned());
+        (response.status(), told.collect::<Vec<_>>())
+    };
+    assert_eq!(ask("Ignore").await, (StatusCode::CREATED, vec![]));
+    let (code, told) = ask("Warn").await;
+    assert_eq!((code, told.len()), (StatusCode::CREATED, 2), "{told:?}");
+    let strict = format!("{CONFIG_MAPS}?fieldValidation=Strict");
+    let (code, message) = send(&world, Method::POST, &strict, JSON, body).await;
+    assert_eq!(code, 400);
+    assert!(message.ends_with(r#": duplicate field "data.k", unknown field "a\"b\n""#), "{message}");
 }

@@ -21,6 +21,7 @@ mod kubectl_access;
 mod kubectl_crd;
 mod mutations;
 mod namespaces;
+mod older;
 mod paths;
 mod policies;
 mod proxies;

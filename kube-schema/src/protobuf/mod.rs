@@ -7,7 +7,7 @@
 
 mod decode;
 mod encode;
-mod scalar;
+pub(crate) mod scalar;
 mod table;
 pub(crate) mod wire;
 
