@@ -57,6 +57,21 @@ pub(crate) struct ScalePaths {
     pub(crate) selector: Option<String>,
 }
 
+impl ScalePaths {
+    /// Replicas, wanted and found, are counted from zero (`customResourceValidator.ValidateScaleSpec` and `ValidateScaleStatus`).
+    fn check(&self, object: &Value, faults: &mut Vec<FieldError>) {
+        for pointer in [&self.spec_replicas, &self.status_replicas] {
+            let Some(count) = object.pointer(pointer).and_then(Value::as_i64) else { continue };
+            let detail = match count {
+                ..0 => "should be a non-negative integer".to_owned(),
+                _ if count > i64::from(i32::MAX) => format!("should be less than or equal to {}", i32::MAX),
+                _ => continue,
+            };
+            faults.push(FieldError::invalid(&FieldPath::new(pointer.replace('/', ".")), count, &detail));
+        }
+    }
+}
+
 impl Custom {
     /// An object in the form in which it is stored.
     pub(crate) fn to_stored(&self, mut object: Value) -> Value {
@@ -71,9 +86,10 @@ impl Custom {
         object
     }
 
-    /// Drops what the schema does not specify and fills defaults in.
+    /// Drops what the schema does not specify, and null where it is no value; fills defaults in.
     pub(crate) fn complete(&self, object: &mut Value) {
         self.schema.prune(object, true);
+        self.schema.prune_nulls(object);
         self.schema.fill_defaults(object);
     }
 
@@ -84,7 +100,10 @@ impl Custom {
 
     /// All faults of an object, and of the change from `old`.
     pub(crate) fn validate(&self, object: &Value, old: Option<&Value>, faults: &mut Vec<FieldError>) {
-        let found = self.schema.check(object, old);
+        let mut found = self.schema.check(object, old);
+        if let Some(paths) = &self.scale {
+            paths.check(object, &mut found);
+        }
         // What is missing or has the wrong type would only make rules fail, and hide what is wrong.
         let blocking = found.iter().any(|fault| {
             use apimachinery::FieldReason::{NotSupported, Required, TooLong, TooMany, TypeInvalid};

@@ -77,17 +77,19 @@ impl Call {
     }
 
     /// Brings an object of the table into the one form that Kubernetes gives it. What its schema does not know goes; custom kinds have
-    /// rules of their own for that.
+    /// rules of their own for all but their metadata.
     pub(crate) fn canonicalise(&self, object: &mut Value) {
         self.canonicalise_as(&self.kind, object);
     }
 
     /// The same of an object that is in this version of the kind.
     pub(crate) fn canonicalise_as(&self, kind: &Kind, object: &mut Value) {
-        if kind.custom.is_none() {
-            let empties = if kind.built_in { Empties::Omitted } else { Empties::Kept };
-            self.shared.schemas().canonicalise(kind.group, kind.version, kind.kind, object, empties);
+        if kind.custom.is_some() {
+            self.shared.schemas().canonicalise_metadata(object);
+            return;
         }
+        let empties = if kind.built_in { Empties::Omitted } else { Empties::Kept };
+        self.shared.schemas().canonicalise(kind.group, kind.version, kind.kind, object, empties);
     }
 
     /// Completes an object with what the server allocates for it. What is chosen stays so until the request is done.

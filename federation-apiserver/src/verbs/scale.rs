@@ -32,12 +32,18 @@ const SHOWN: Kind = Kind {
 pub(super) async fn get(call: &Call) -> Result<Response<Body>, ApiError> {
     check(call)?;
     let object = call.value(&current(call)?).await?;
-    answer(call, &object)
+    if let Some(paths) = paths(call)
+        && object.pointer(&paths.spec_replicas).and_then(Value::as_i64).is_none()
+    {
+        let path = paths.spec_replicas.replace('/', ".");
+        return Err(ApiError::internal(format!("the spec replicas field {path:?} does not exist")));
+    }
+    Ok(answer(call, &object))
 }
 
-fn answer(call: &Call, object: &Value) -> Result<Response<Body>, ApiError> {
-    let shown = encode::in_view(&SHOWN, call.format, scale_of(call, object)?, call.now);
-    Ok(call.finish(respond::value(StatusCode::OK, call.format, &shown)))
+fn answer(call: &Call, object: &Value) -> Response<Body> {
+    let shown = encode::in_view(&SHOWN, call.format, scale_of(call, object), call.now);
+    call.finish(respond::value(StatusCode::OK, call.format, &shown))
 }
 
 /// Sets the replicas that the body's Scale asks for.
@@ -82,7 +88,7 @@ async fn write(
     for _ in 0..ROUNDS {
         let current = current(call)?;
         let old = call.value(&current).await?;
-        let before = scale_of(call, &old)?;
+        let before = scale_of(call, &old);
         let mut scale = wanted(call, &before)?;
         check_types(&scale)?;
         let shown = webhook::Write {
@@ -128,7 +134,7 @@ async fn write(
             Outcome::Stale if version.is_empty() => {}
             outcome => {
                 let stored = outcome.into_stored(call, call.name())?;
-                return answer(call, &call.value(&stored).await?);
+                return Ok(answer(call, &call.value(&stored).await?));
             }
         }
     }
@@ -178,7 +184,8 @@ fn pods(call: &Call, object: &Value) -> Option<String> {
     Selector::from_label_selector(Some(selector)).map(|selector| selector.to_string()).ok()
 }
 
-fn scale_of(call: &Call, object: &Value) -> Result<Value, ApiError> {
+/// The Scale of an object. Replicas that it does not have are none, as long as nobody asks for the Scale itself.
+fn scale_of(call: &Call, object: &Value) -> Value {
     let metadata = &object["metadata"];
     let mut kept = serde_json::Map::new();
     for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -189,13 +196,9 @@ fn scale_of(call: &Call, object: &Value) -> Result<Value, ApiError> {
     let (spec, status, selector) = match paths(call) {
         Some(paths) => {
             let spec = object.pointer(&paths.spec_replicas).and_then(Value::as_i64);
-            let spec = spec.ok_or_else(|| {
-                let path = paths.spec_replicas.replace('/', ".");
-                ApiError::internal(format!("the spec replicas field {path:?} does not exist"))
-            })?;
             let status = object.pointer(&paths.status_replicas).and_then(Value::as_i64);
             let selector = paths.selector.as_ref().and_then(|path| object.pointer(path)?.as_str());
-            (spec, status.unwrap_or_default(), selector.map(str::to_owned))
+            (spec.unwrap_or_default(), status.unwrap_or_default(), selector.map(str::to_owned))
         }
         None => (
             object["spec"]["replicas"].as_i64().unwrap_or_default(),
@@ -209,11 +212,11 @@ fn scale_of(call: &Call, object: &Value) -> Result<Value, ApiError> {
     }
     // Go leaves out what is zero.
     let spec = if spec == 0 { json!({}) } else { json!({"replicas": spec}) };
-    Ok(json!({
+    json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": kept,
         "spec": spec,
         "status": status,
-    }))
+    })
 }

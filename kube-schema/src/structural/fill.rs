@@ -14,6 +14,28 @@ impl Structural {
         dropped
     }
 
+    /// Drops null where it is no value and no default stands in for it (`defaulting.PruneNonNullableNullsWithoutDefaults`). Elements of
+    /// lists stay.
+    pub fn prune_nulls(&self, value: &mut Value) {
+        match value {
+            Value::Object(map) => map.retain(|name, value| {
+                let Some(field) = self.field(name) else { return true };
+                if value.is_null() {
+                    return field.nullable || field.default.is_some();
+                }
+                field.prune_nulls(value);
+                true
+            }),
+            Value::Array(items) => {
+                let Some(schema) = &self.items else { return };
+                for item in items {
+                    schema.prune_nulls(item);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Fills in the defaults of absent fields, and of null where null is no value.
     pub fn fill_defaults(&self, value: &mut Value) {
         match value {
@@ -163,6 +185,21 @@ mod tests {
         assert_eq!(dropped.len(), bounds::MOST_TOLD);
         assert!(dropped.iter().all(|path| path.len() < 2048));
         assert_eq!(object, json!({key: {}}));
+    }
+
+    #[test]
+    fn null_goes_where_it_is_no_value_and_has_no_default() {
+        let schema = schema(json!({"type": "object", "properties": {
+            "a": {"type": "string"},
+            "b": {"type": "string", "nullable": true},
+            "c": {"type": "string", "default": "x"},
+            "d": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "e": {"type": "array", "items": {"type": "object", "properties": {"f": {"type": "string"}}}},
+            "g": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+        }}));
+        let mut object = json!({"a": null, "b": null, "c": null, "d": {"k": null, "l": 1}, "e": [{"f": null}, null], "g": {"h": null}});
+        schema.prune_nulls(&mut object);
+        assert_eq!(object, json!({"b": null, "c": null, "d": {"l": 1}, "e": [{}, null], "g": {"h": null}}));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use apimachinery::{FieldError, FieldPath, FieldReason};
+use apimachinery::{FieldError, FieldPath, FieldReason, meta, names};
 use serde_json::{Map, Value};
 
 use super::{
@@ -80,12 +80,33 @@ fn unique(list: &ListKind, items: &[Value], path: &str, faults: &mut Vec<FieldEr
     }
 }
 
+/// An object inside of an object names its kind, and its metadata is that of any object (`schema/objectmeta.validateEmbeddedResource`).
 fn embedded(map: &Map<String, Value>, path: &str, faults: &mut Vec<FieldError>) {
     for name in ["apiVersion", "kind"] {
-        let text = map.get(name).and_then(Value::as_str).unwrap_or_default();
-        if text.is_empty() {
-            faults.push(FieldError::required(&FieldPath::new(below(path, name)), "must not be empty"));
+        let place = FieldPath::new(below(path, name));
+        match map.get(name) {
+            None => faults.push(FieldError::required(&place, "must not be empty")),
+            Some(Value::String(text)) if text.is_empty() => {
+                faults.push(FieldError::invalid(&place, "", "must not be empty"));
+            }
+            Some(Value::String(text)) if name == "kind" => {
+                let found = names::dns1035_label(&text.to_lowercase());
+                if !found.is_empty() {
+                    let detail =
+                        format!("may have mixed case, but should otherwise match: {}", found.join(","));
+                    faults.push(FieldError::invalid(&place, text.as_str(), &detail));
+                }
+            }
+            Some(Value::String(text)) if text.matches('/').count() > 1 => {
+                let detail = format!("unexpected GroupVersion string: {text}");
+                faults.push(FieldError::invalid(&place, text.as_str(), &detail));
+            }
+            Some(Value::String(_)) => {}
+            Some(other) => faults.push(FieldError::invalid(&place, other.clone(), "must be a string")),
         }
+    }
+    if let Some(metadata) = map.get("metadata").filter(|metadata| metadata.is_object()) {
+        faults.extend(meta::validate_embedded_meta(metadata, &FieldPath::new(below(path, "metadata"))));
     }
     if map.get("metadata").is_some_and(|metadata| !metadata.is_object()) {
         faults.push(fault(
