@@ -53,8 +53,6 @@ fn default(object: &mut Value) {
             names.insert("listKind".into(), format!("{kind}List").into());
         }
     }
-    let storage = crate::validation::items(spec, "versions").find(|version| version["storage"] == true);
-    let storage = storage.map(|version| version["name"].clone());
     if spec["conversion"].is_null() {
         spec["conversion"] = json!({"strategy": "None"});
     }
@@ -63,11 +61,13 @@ fn default(object: &mut Value) {
     {
         service.entry("port").or_insert_with(|| 443.into());
     }
-    let status = object.get_mut("status").filter(|status| status.is_object());
-    if let (Some(storage), Some(status)) = (storage, status)
-        && status["storedVersions"].as_array().is_none_or(Vec::is_empty)
-    {
-        status["storedVersions"] = json!([storage]);
+    let status = &object["status"];
+    if status.is_object() && status["storedVersions"].as_array().is_none_or(Vec::is_empty) {
+        let storage =
+            crate::validation::items(&object["spec"], "versions").find(|version| version["storage"] == true);
+        if let Some(storage) = storage.map(|version| version["name"].clone()) {
+            object["status"]["storedVersions"] = json!([storage]);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What makes a schema structural (`pkg/apiserver/schema/validation.go`), and the faults of its keywords.
 
+use std::collections::HashSet;
+
 use apimachinery::{FieldError, FieldPath, FieldReason};
 use kube_schema::structural::{Structural, Type};
 use serde_json::{Map, Value};
@@ -161,7 +163,7 @@ fn structure(map: &Map<String, Value>, kind: &str, path: &FieldPath, place: Plac
     }
     // A property that only a condition names would be pruned before the condition is asked.
     for (branch, schema) in conditions(map) {
-        specified(schema, &Value::Object(map.clone()), &branch.prefixed(path), path, faults);
+        specified(schema, Some(map), &branch.prefixed(path), path, faults);
     }
 }
 
@@ -186,11 +188,18 @@ fn conditions(map: &Map<String, Value>) -> Vec<(Branch, &Value)> {
 }
 
 /// Everything that a condition names must be specified outside of it, too.
-fn specified(condition: &Value, schema: &Value, at: &FieldPath, path: &FieldPath, faults: &mut Faults) {
+fn specified(
+    condition: &Value,
+    schema: Option<&Map<String, Value>>,
+    at: &FieldPath,
+    path: &FieldPath,
+    faults: &mut Faults,
+) {
+    let part = |name: &str| schema.and_then(|schema| schema.get(name));
     for (name, inner) in condition["properties"].as_object().into_iter().flatten() {
         let (at, own) = (at.child("properties").key(name), path.child("properties").key(name));
-        match schema["properties"].get(name) {
-            Some(schema) => specified(inner, schema, &at, &own, faults),
+        match part("properties").and_then(|all| all.get(name)) {
+            Some(schema) => specified(inner, schema.as_object(), &at, &own, faults),
             None => {
                 faults.push(FieldError::required(&own, &format!("because it is defined in {at}")));
             }
@@ -198,8 +207,8 @@ fn specified(condition: &Value, schema: &Value, at: &FieldPath, path: &FieldPath
     }
     if condition["items"].is_object() {
         let (at, own) = (at.child("items"), path.child("items"));
-        if schema["items"].is_object() {
-            specified(&condition["items"], &schema["items"], &at, &own, faults);
+        if let Some(items) = part("items").and_then(Value::as_object) {
+            specified(&condition["items"], Some(items), &at, &own, faults);
         } else {
             faults.push(FieldError::required(&own, &format!("because it is defined in {at}")));
         }
@@ -342,21 +351,29 @@ fn list_map(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
         return;
     }
     let all = map.get("x-kubernetes-list-map-keys").cloned().unwrap_or_default();
-    let required: Vec<_> = items["required"].as_array().into_iter().flatten().collect();
-    for (at, key) in keys.iter().enumerate() {
-        if keys[..at].contains(key) {
-            faults.push(FieldError::invalid(&keys_path, all.clone(), "must not contain duplicate entries"));
+    let required: HashSet<&str> =
+        items["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    // All keys are told with what is wrong of one, so that is told once.
+    let (mut seen, mut twice, mut strange) = (HashSet::new(), false, false);
+    for name in keys.iter().map(|key| key.as_str().unwrap_or_default()) {
+        if !seen.insert(name) {
+            twice = true;
+            continue;
         }
-        let name = key.as_str().unwrap_or_default();
         let property = &items["properties"][name];
         let here = path.child("items").child("properties").key(name);
         if property.is_null() {
-            let detail = "entries must all be names of item properties";
-            faults.push(FieldError::invalid(&keys_path, all.clone(), detail));
-        } else if !required.contains(&key) && property.get("default").is_none() {
+            strange = true;
+        } else if !required.contains(name) && property.get("default").is_none() {
             let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
             faults.push(FieldError::required(&here.child("default"), detail));
         }
+    }
+    if twice {
+        faults.push(FieldError::invalid(&keys_path, all.clone(), "must not contain duplicate entries"));
+    }
+    if strange {
+        faults.push(FieldError::invalid(&keys_path, all, "entries must all be names of item properties"));
     }
 }
 

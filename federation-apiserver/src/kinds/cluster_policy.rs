@@ -1,5 +1,7 @@
 //! scheduling.k8s.io/v1 PriorityClass and node.k8s.io/v1 RuntimeClass.
 
+use std::collections::HashSet;
+
 use apimachinery::{FieldError, FieldPath, labels::validate_labels, meta::Scope};
 use serde_json::json;
 
@@ -81,13 +83,15 @@ pub(super) const KINDS: &[&Kind] = &[
             // Told as the limits that it stands for.
             let limits = json!({"limits": object["overhead"]["podFixed"]});
             quantities::container(&limits, &"overhead".into(), faults);
-            for (index, toleration) in items(&object["scheduling"], "tolerations").enumerate() {
-                // Twice, as kube-apiserver names the place.
-                let path = FieldPath::new("scheduling.tolerations.tolerations").index(index);
-                pod_spec::toleration(toleration, &path, faults);
-            }
             if let Some(selector) = object["scheduling"].get("nodeSelector") {
                 validate_labels(selector, &"scheduling.nodeSelector".into(), faults);
+            }
+            let (mut seen, path) = (HashSet::new(), FieldPath::new("scheduling.tolerations"));
+            for (index, toleration) in items(&object["scheduling"], "tolerations").enumerate() {
+                pod_spec::toleration(toleration, &path.index(index), faults);
+                if !seen.insert(["key", "operator", "value", "effect"].map(|field| text(toleration, field))) {
+                    faults.push(FieldError::duplicate(&path.index(index), toleration.clone()));
+                }
             }
         },
         validate_update: |new, old, faults| {

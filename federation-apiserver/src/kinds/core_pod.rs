@@ -1,6 +1,8 @@
 //! core/v1 Pod and PodTemplate. The federation itself runs no pods; sandbox members do, on this same server.
 
-use apimachinery::{FieldError, FieldPath};
+use std::collections::HashSet;
+
+use apimachinery::{FieldError, FieldPath, field::quoted};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -313,21 +315,23 @@ const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 /// `validation.ValidateAppArmorPodAnnotations`.
 fn validate_app_armor(pod: &Value, faults: &mut Faults) {
     let spec = &pod["spec"];
-    let known = |name: &str| {
-        ["initContainers", "containers", "ephemeralContainers"]
-            .into_iter()
-            .flat_map(|list| items(spec, list))
-            .any(|container| text(container, "name") == name)
-    };
+    let mut known: Option<HashSet<&str>> = None;
     for (key, profile) in pod["metadata"]["annotations"].as_object().into_iter().flatten() {
         let Some(container) = key.strip_prefix(APP_ARMOR) else { continue };
         let path = FieldPath::new("metadata.annotations").key(key);
-        if !known(container) {
+        let known = known.get_or_insert_with(|| {
+            ["initContainers", "containers", "ephemeralContainers"]
+                .into_iter()
+                .flat_map(|list| items(spec, list))
+                .map(|container| text(container, "name"))
+                .collect()
+        });
+        if !known.contains(container) {
             faults.push(FieldError::invalid(&path, container, "container not found"));
         }
         let profile = profile.as_str().unwrap_or_default();
         if !matches!(profile, "" | "runtime/default" | "unconfined") && !profile.starts_with("localhost/") {
-            let message = format!("invalid AppArmor profile name: {profile:?}");
+            let message = format!("invalid AppArmor profile name: {}", quoted(profile));
             faults.push(FieldError::invalid(&path, profile, &message));
         }
     }

@@ -209,20 +209,13 @@ fn sources(object: &Value, path: &FieldPath, faults: &mut Faults) {
     for (index, (name, source)) in all_sources(object).enumerate() {
         let path = path.child(name);
         if index > 0 {
-            faults.push(FieldError::forbidden(&path, "may not specify more than 1 volume type"));
+            faults.push(FieldError::forbidden(&path, volume::MORE_THAN_ONE));
             continue;
         }
+        volume::validate_source(name, source, &path, faults);
         match name.as_str() {
-            "hostPath" => volume::host_path(source, &path, faults),
             "local" => _ = required(source, &path, "path", faults),
-            "nfs" => {
-                required(source, &path, "server", faults);
-                required(source, &path, "path", faults);
-            }
-            "csi" => {
-                required(source, &path, "driver", faults);
-                required(source, &path, "volumeHandle", faults);
-            }
+            "csi" => _ = required(source, &path, "volumeHandle", faults),
             _ => {}
         }
     }
@@ -260,7 +253,7 @@ fn validate_volume(object: &Value, faults: &mut Faults) {
     }
     sources(object, &path, faults);
     let at = text(&spec["hostPath"], "path");
-    if policy == "Recycle" && !at.is_empty() && at.split('/').all(|part| matches!(part, "" | ".")) {
+    if policy == "Recycle" && at.starts_with('/') && at.split('/').all(|part| matches!(part, "" | ".")) {
         let path = path.child("persistentVolumeReclaimPolicy");
         faults.push(FieldError::forbidden(&path, "may not be 'recycle' for a hostPath mount of '/'"));
     }

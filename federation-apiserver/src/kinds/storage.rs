@@ -239,7 +239,7 @@ const NODE_ID_MAX: usize = 256;
 
 /// `validation.ValidateCSINode`.
 fn validate_node(object: &Value, faults: &mut Faults) {
-    let (mut seen, path) = (Vec::new(), FieldPath::new("spec.drivers"));
+    let (mut seen, path) = (BTreeSet::new(), FieldPath::new("spec.drivers"));
     for (index, one) in items(&object["spec"], "drivers").enumerate() {
         let (path, name) = (path.index(index), text(one, "name"));
         driver(name, &path.child("name"), faults);
@@ -250,24 +250,31 @@ fn validate_node(object: &Value, faults: &mut Faults) {
             faults.push(FieldError::invalid(&path.child("nodeID"), id, &message));
         }
         non_negative(&one["allocatable"], &path.child("allocatable"), &["count"], faults);
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             faults.push(FieldError::duplicate(&path.child("name"), name));
         }
-        seen.push(name);
-        let mut keys = Vec::new();
-        for key in items(one, "topologyKeys").map(|key| key.as_str().unwrap_or_default()) {
-            if key.is_empty() {
-                faults.push(FieldError::required(&path, ""));
+        topology_keys(one, &path, faults);
+    }
+}
+
+/// All keys are told with what is wrong of one, so nothing is told of two.
+fn topology_keys(driver: &Value, path: &FieldPath, faults: &mut Faults) {
+    let (mut keys, mut told) = (BTreeSet::new(), BTreeSet::new());
+    for key in items(driver, "topologyKeys").map(|key| key.as_str().unwrap_or_default()) {
+        let new = keys.insert(key);
+        if key.is_empty() && new {
+            faults.push(FieldError::required(path, ""));
+        }
+        if !new {
+            if told.insert(format!("twice {key}")) {
+                faults.push(FieldError::duplicate(path, key));
             }
-            if keys.contains(&key) {
-                faults.push(FieldError::duplicate(&path, key));
+            continue;
+        }
+        for fault in apimachinery::names::qualified_name(key) {
+            if told.insert(fault.clone()) {
+                faults.push(FieldError::invalid(path, driver["topologyKeys"].clone(), &fault));
             }
-            keys.push(key);
-            // All keys are told, whichever is wrong.
-            let found = apimachinery::names::qualified_name(key);
-            faults.extend(
-                found.iter().map(|fault| FieldError::invalid(&path, one["topologyKeys"].clone(), fault)),
-            );
         }
     }
 }
@@ -298,10 +305,9 @@ fn validate_attachment(object: &Value, faults: &mut Faults) {
 /// `validation.validateAllowedTopologies`: no key and no value twice, and no term that says the same as another.
 fn topologies(object: &Value, faults: &mut Faults) {
     const LIST: &str = "matchLabelExpressions";
-    let terms: Vec<&Value> = items(object, "allowedTopologies").collect();
-    // kube-apiserver compares with as many empty terms, too.
-    let mut seen = vec![BTreeMap::new(); terms.len()];
-    for (index, term) in terms.into_iter().enumerate() {
+    // kube-apiserver compares with empty terms, too.
+    let mut seen = BTreeSet::from([BTreeMap::new()]);
+    for (index, term) in items(object, "allowedTopologies").enumerate() {
         let path = FieldPath::new("allowedTopologies").index(index).child(LIST);
         let mut said: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (at, requirement) in items(term, LIST).enumerate() {
@@ -324,9 +330,9 @@ fn topologies(object: &Value, faults: &mut Faults) {
                 faults.push(FieldError::duplicate(&key_path, key));
             }
         }
-        let same = seen.iter().filter(|other| **other == said).count();
-        faults.extend(std::iter::repeat_n(FieldError::duplicate(&path, ""), same));
-        seen.push(said);
+        if !seen.insert(said) {
+            faults.push(FieldError::duplicate(&path, ""));
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The rules of containers.
 
+use std::collections::HashSet;
+
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
@@ -7,13 +9,13 @@ use super::{items, label, net, one_of, quantities, required, security, text};
 use crate::registry::Faults;
 
 /// Finds the faults of all containers of a pod spec.
-pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &[&str], faults: &mut Faults) {
+pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &HashSet<&str>, faults: &mut Faults) {
     if spec["containers"].as_array().is_none_or(Vec::is_empty) {
         faults.push(FieldError::required(&path.child("containers"), ""));
     }
-    let mut seen = Vec::new();
-    let mut ports = Vec::new();
-    let blocks: Vec<_> = items(spec, "volumes")
+    let mut seen = HashSet::new();
+    let mut ports = HashSet::new();
+    let blocks: HashSet<_> = items(spec, "volumes")
         .filter(|volume| volume["persistentVolumeClaim"].is_object() || volume["ephemeral"].is_object())
         .map(|volume| text(volume, "name"))
         .collect();
@@ -22,10 +24,9 @@ pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &[&str], fau
             let path = path.child(list).index(index);
             if let Some(name) = required(container, &path, "name", faults) {
                 label(name, &path.child("name"), faults);
-                if seen.contains(&name) {
+                if !seen.insert(name) {
                     faults.push(FieldError::duplicate(&path.child("name"), name));
                 }
-                seen.push(name);
             }
             validate(container, &path, (volumes, &blocks), faults);
             if list == "containers" {
@@ -44,8 +45,11 @@ pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &[&str], fau
     }
 }
 
+/// The names of all volumes of a pod, and of those that may be used as devices.
+type Volumes<'a> = (&'a HashSet<&'a str>, &'a HashSet<&'a str>);
+
 /// The rules of one container; of the volumes the second ones may be used as devices.
-fn validate(container: &Value, path: &FieldPath, (volumes, blocks): (&[&str], &[&str]), faults: &mut Faults) {
+fn validate(container: &Value, path: &FieldPath, (volumes, blocks): Volumes<'_>, faults: &mut Faults) {
     let image = text(container, "image");
     if image.is_empty() {
         faults.push(FieldError::required(&path.child("image"), ""));
@@ -104,17 +108,15 @@ fn ports(container: &Value, path: &FieldPath, faults: &mut Faults) {
 }
 
 /// Two containers of a pod cannot listen at the same port of the host.
-fn host_ports(container: &Value, path: &FieldPath, seen: &mut Vec<String>, faults: &mut Faults) {
+fn host_ports(container: &Value, path: &FieldPath, seen: &mut HashSet<String>, faults: &mut Faults) {
     for (index, port) in items(container, "ports").enumerate() {
         let Some(number) = port["hostPort"].as_i64().filter(|number| *number != 0) else { continue };
         let key = format!("{}/{}/{number}", text(port, "protocol"), text(port, "hostIP"));
         if seen.contains(&key) {
-            faults.push(FieldError::duplicate(
-                &path.child("ports").index(index).child("hostPort"),
-                key.as_str(),
-            ));
+            let path = path.child("ports").index(index).child("hostPort");
+            faults.push(FieldError::duplicate(&path, key.as_str()));
         }
-        seen.push(key);
+        seen.insert(key);
     }
 }
 
@@ -264,32 +266,35 @@ fn amount_reference(reference: &Value, path: &FieldPath, faults: &mut Faults) {
 
 const UNITS_TOLD: &str = "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei";
 
-fn mounts(container: &Value, path: &FieldPath, volumes: &[&str], faults: &mut Faults) {
-    let (mut seen, whole) = (Vec::new(), path.child("volumeMounts"));
+/// What the elements of a list say of a field.
+fn said<'a>(container: &'a Value, list: &str, field: &str) -> HashSet<&'a str> {
+    items(container, list).map(|item| text(item, field)).collect()
+}
+
+fn mounts(container: &Value, path: &FieldPath, volumes: &HashSet<&str>, faults: &mut Faults) {
+    let (mut seen, whole) = (HashSet::new(), path.child("volumeMounts"));
+    let (devices, device_paths) =
+        (said(container, "volumeDevices", "name"), said(container, "volumeDevices", "devicePath"));
     for (index, mount) in items(container, "volumeMounts").enumerate() {
         let path = whole.index(index);
         let name = text(mount, "name");
         required(mount, &path, "name", faults);
-        if !volumes.contains(&name) {
+        if !volumes.contains(name) {
             faults.push(FieldError::not_found(&path.child("name"), name));
         }
-        if let Some(at) = required(mount, &path, "mountPath", faults) {
-            if seen.contains(&at) {
-                faults.push(FieldError::invalid(&path.child("mountPath"), at, "must be unique"));
-            }
-            seen.push(at);
+        if let Some(at) = required(mount, &path, "mountPath", faults)
+            && !seen.insert(at)
+        {
+            faults.push(FieldError::invalid(&path.child("mountPath"), at, "must be unique"));
         }
-        let clash = |field: &str, value: &str| {
-            items(container, "volumeDevices").any(|device| text(device, field) == value)
-        };
-        if clash("name", name) {
+        if devices.contains(name) {
             faults.push(FieldError::invalid(
                 &path.child("name"),
                 name,
                 "must not already exist in volumeDevices",
             ));
         }
-        if clash("devicePath", text(mount, "mountPath")) {
+        if device_paths.contains(text(mount, "mountPath")) {
             let message = "must not already exist as a path in volumeDevices";
             faults.push(FieldError::invalid(&path.child("mountPath"), text(mount, "mountPath"), message));
         }
@@ -318,8 +323,10 @@ fn mounts(container: &Value, path: &FieldPath, volumes: &[&str], faults: &mut Fa
 }
 
 /// Volumes that a container has as devices: `validation.ValidateVolumeDevices`.
-fn devices(container: &Value, path: &FieldPath, (volumes, blocks): (&[&str], &[&str]), faults: &mut Faults) {
-    let (mut names, mut paths) = (Vec::new(), Vec::new());
+fn devices(container: &Value, path: &FieldPath, (volumes, blocks): Volumes<'_>, faults: &mut Faults) {
+    let (mut names, mut paths) = (HashSet::new(), HashSet::new());
+    let (mounts, mount_paths) =
+        (said(container, "volumeMounts", "name"), said(container, "volumeMounts", "mountPath"));
     for (index, device) in items(container, "volumeDevices").enumerate() {
         let path = path.child("volumeDevices").index(index);
         let (name_path, at_path) = (path.child("name"), path.child("devicePath"));
@@ -327,12 +334,12 @@ fn devices(container: &Value, path: &FieldPath, (volumes, blocks): (&[&str], &[&
         if name.is_empty() {
             faults.push(FieldError::required(&name_path, ""));
         }
-        if names.contains(&name) {
+        if names.contains(name) {
             faults.push(FieldError::invalid(&name_path, name, "must be unique"));
         }
-        if !volumes.contains(&name) {
+        if !volumes.contains(name) {
             faults.push(FieldError::not_found(&name_path, name));
-        } else if !blocks.contains(&name) {
+        } else if !blocks.contains(name) {
             let message =
                 "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
             faults.push(FieldError::invalid(&name_path, name, message));
@@ -340,26 +347,23 @@ fn devices(container: &Value, path: &FieldPath, (volumes, blocks): (&[&str], &[&
         if at.is_empty() {
             faults.push(FieldError::required(&at_path, ""));
         }
-        if paths.contains(&at) {
+        if paths.contains(at) {
             faults.push(FieldError::invalid(&at_path, at, "must be unique"));
         }
         if at.split('/').any(|part| part == "..") {
             faults.push(FieldError::invalid(&at_path, at, "can not contain backsteps ('..')"));
         } else {
-            paths.push(at);
+            paths.insert(at);
         }
-        let clash = |field: &str, value: &str| {
-            items(container, "volumeMounts").any(|mount| text(mount, field) == value)
-        };
-        if clash("name", name) {
+        if mounts.contains(name) {
             faults.push(FieldError::invalid(&name_path, name, "must not already exist in volumeMounts"));
         }
-        if clash("mountPath", at) {
+        if mount_paths.contains(at) {
             let message = "must not already exist as a path in volumeMounts";
             faults.push(FieldError::invalid(&at_path, at, message));
         }
         if !name.is_empty() {
-            names.push(name);
+            names.insert(name);
         }
     }
 }
@@ -434,8 +438,9 @@ mod tests {
     fn told(container: Value, expect: &[&str]) {
         let mut faults = Faults::new();
         let path = FieldPath::new("c");
-        mounts(&container, &path, &["v", "w"], &mut faults);
-        devices(&container, &path, (&["v", "w"], &["w"]), &mut faults);
+        let (volumes, blocks) = (HashSet::from(["v", "w"]), HashSet::from(["w"]));
+        mounts(&container, &path, &volumes, &mut faults);
+        devices(&container, &path, (&volumes, &blocks), &mut faults);
         assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 

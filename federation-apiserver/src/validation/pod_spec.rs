@@ -1,5 +1,7 @@
 //! The rules of pod specs: `validation.ValidatePodSpec`.
 
+use std::collections::HashMap;
+
 use apimachinery::{FieldError, FieldPath, labels::validate_labels};
 use serde_json::Value;
 
@@ -27,16 +29,17 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
                 .map(|fault| FieldError::invalid(&path, name, fault)),
         );
     }
+    let pair = |spread| (text(spread, "topologyKey"), text(spread, "whenUnsatisfiable"));
+    let last: HashMap<(&str, &str), usize> = items(spec, "topologySpreadConstraints")
+        .enumerate()
+        .map(|(index, spread)| (pair(spread), index))
+        .collect();
     for (index, spread) in items(spec, "topologySpreadConstraints").enumerate() {
         let path = path.child("topologySpreadConstraints").index(index);
         topology_spread(spread, &path, faults);
-        let pair = |spread: &Value| {
-            (text(spread, "topologyKey").to_owned(), text(spread, "whenUnsatisfiable").to_owned())
-        };
         // Of two that say the same the first one is told.
-        let mut later = items(spec, "topologySpreadConstraints").skip(index + 1);
-        if later.any(|other| pair(other) == pair(spread)) {
-            let (key, action) = pair(spread);
+        let (key, action) = pair(spread);
+        if last.get(&(key, action)).is_some_and(|last| *last > index) {
             let path = path.child("{topologyKey, whenUnsatisfiable}");
             faults.push(FieldError::duplicate(&path, format!("{{{key}, {action}}}")));
         }

@@ -1,22 +1,23 @@
 //! The rules of volumes.
 
-use apimachinery::{FieldError, FieldPath, names, quantity::Quantity};
+use std::collections::HashSet;
+
+use apimachinery::{FieldError, FieldPath, quantity::Quantity};
 use serde_json::Value;
 
-use super::{items, label, one_of, quantities, required, text};
+use super::{driver, items, label, one_of, quantities, required, text};
 use crate::registry::Faults;
 
 /// Finds the faults of a spec's volumes, and returns their names.
-pub(super) fn validate_all<'a>(spec: &'a Value, path: &FieldPath, faults: &mut Faults) -> Vec<&'a str> {
-    let mut seen = Vec::new();
+pub(super) fn validate_all<'a>(spec: &'a Value, path: &FieldPath, faults: &mut Faults) -> HashSet<&'a str> {
+    let mut seen = HashSet::new();
     for (index, volume) in items(spec, "volumes").enumerate() {
         let path = path.child("volumes").index(index);
         if let Some(name) = required(volume, &path, "name", faults) {
             label(name, &path.child("name"), faults);
-            if seen.contains(&name) {
+            if !seen.insert(name) {
                 faults.push(FieldError::duplicate(&path.child("name"), name));
             }
-            seen.push(name);
         }
         validate(volume, &path, faults);
     }
@@ -29,67 +30,12 @@ fn validate(volume: &Value, path: &FieldPath, faults: &mut Faults) {
     for (name, source) in sources.filter(|(name, source)| *name != "name" && source.is_object()) {
         given += 1;
         if given > 1 {
-            faults.push(FieldError::forbidden(&path.child(name), "may not specify more than 1 volume type"));
+            faults.push(FieldError::forbidden(&path.child(name), MORE_THAN_ONE));
             continue;
         }
         // kube-apiserver calls it so.
         let path = path.child(if name == "gcePersistentDisk" { "persistentDisk" } else { name });
-        for (field, detail) in needed(name) {
-            if is_empty(&source[*field]) {
-                faults.push(FieldError::required(&path.child(field), detail));
-            }
-        }
-        match name.as_str() {
-            "hostPath" => host_path(source, &path, faults),
-            "nfs" => {
-                if !text(source, "path").is_empty() && !text(source, "path").starts_with('/') {
-                    let message = "must be an absolute path";
-                    faults.push(FieldError::invalid(&path.child("path"), text(source, "path"), message));
-                }
-            }
-            "emptyDir" => {
-                if quantities::parse(&source["sizeLimit"]).is_some_and(Quantity::is_negative) {
-                    let message = "SizeLimit field must be a valid resource quantity";
-                    faults.push(FieldError::forbidden(&path.child("sizeLimit"), message));
-                }
-            }
-            "csi" => {
-                let found = names::dns1123_subdomain(&text(source, "driver").to_lowercase());
-                let place = path.child("driver");
-                faults.extend(
-                    found.iter().map(|fault| FieldError::invalid(&place, text(source, "driver"), fault)),
-                );
-            }
-            "downwardAPI" => {
-                items(source, "items").for_each(|file| downward_file(file, &path, faults));
-            }
-            "projected" => projected(source, &path, faults),
-            "gitRepo" if text(source, "directory").split('/').any(|part| part == "..") => {
-                let directory = text(source, "directory");
-                faults.push(FieldError::invalid(&path.child("directory"), directory, NO_BACKSTEPS));
-            }
-            "iscsi" => iscsi(source, &path, faults),
-            "fc" if is_empty(&source["targetWWNs"]) && is_empty(&source["wwids"]) => {
-                let message = "must specify either targetWWNs or wwids, but not both";
-                faults.push(FieldError::required(&path.child("targetWWNs"), message));
-            }
-            "flocker" if is_empty(&source["datasetName"]) && is_empty(&source["datasetUUID"]) => {
-                let message = "one of datasetName and datasetUUID is required";
-                faults.push(FieldError::required(&path, message));
-            }
-            "gcePersistentDisk" | "awsElasticBlockStore" => {
-                let partition = source["partition"].as_i64().unwrap_or_default();
-                if !(0..=255).contains(&partition) {
-                    let message = "must be between 1 and 255, inclusive";
-                    faults.push(FieldError::invalid(&path.child("partition"), partition, message));
-                }
-            }
-            "ephemeral" if !source["volumeClaimTemplate"].is_object() => {
-                faults.push(FieldError::required(&path.child("volumeClaimTemplate"), ""));
-            }
-            _ => {}
-        }
-        mode(source, "defaultMode", &path, faults);
+        validate_source(name, source, &path, faults);
         // Files of the downward API have no keys.
         if name != "downwardAPI" {
             keys(source, &path, faults);
@@ -97,16 +43,68 @@ fn validate(volume: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
+/// What is told of a second source, of a volume and of a PersistentVolume.
+pub(crate) const MORE_THAN_ONE: &str = "may not specify more than 1 volume type";
+
+/// The rules of one kind of source, whose name is the field's.
+pub(crate) fn validate_source(name: &str, source: &Value, path: &FieldPath, faults: &mut Faults) {
+    for (field, detail) in needed(name) {
+        if is_empty(&source[*field]) {
+            faults.push(FieldError::required(&path.child(field), detail));
+        }
+    }
+    match name {
+        "hostPath" => host_path(source, path, faults),
+        "nfs" if !text(source, "path").is_empty() && !text(source, "path").starts_with('/') => {
+            let message = "must be an absolute path";
+            faults.push(FieldError::invalid(&path.child("path"), text(source, "path"), message));
+        }
+        "emptyDir" if quantities::parse(&source["sizeLimit"]).is_some_and(Quantity::is_negative) => {
+            let message = "SizeLimit field must be a valid resource quantity";
+            faults.push(FieldError::forbidden(&path.child("sizeLimit"), message));
+        }
+        "csi" => driver(text(source, "driver"), &path.child("driver"), faults),
+        "downwardAPI" => {
+            items(source, "items").for_each(|file| downward_file(file, path, faults));
+        }
+        "projected" => projected(source, path, faults),
+        "gitRepo" if text(source, "directory").split('/').any(|part| part == "..") => {
+            let directory = text(source, "directory");
+            faults.push(FieldError::invalid(&path.child("directory"), directory, NO_BACKSTEPS));
+        }
+        "iscsi" => iscsi(source, path, faults),
+        "fc" if is_empty(&source["targetWWNs"]) && is_empty(&source["wwids"]) => {
+            let message = "must specify either targetWWNs or wwids, but not both";
+            faults.push(FieldError::required(&path.child("targetWWNs"), message));
+        }
+        "flocker" if is_empty(&source["datasetName"]) && is_empty(&source["datasetUUID"]) => {
+            let message = "one of datasetName and datasetUUID is required";
+            faults.push(FieldError::required(path, message));
+        }
+        "gcePersistentDisk" | "awsElasticBlockStore" => {
+            let partition = source["partition"].as_i64().unwrap_or_default();
+            if !(0..=255).contains(&partition) {
+                let message = "must be between 1 and 255, inclusive";
+                faults.push(FieldError::invalid(&path.child("partition"), partition, message));
+            }
+        }
+        "ephemeral" if !source["volumeClaimTemplate"].is_object() => {
+            faults.push(FieldError::required(&path.child("volumeClaimTemplate"), ""));
+        }
+        _ => {}
+    }
+    mode(source, "defaultMode", path, faults);
+}
+
 /// What may be asked to stand at a path of the host.
 const HOST_TYPES: [&str; 8] =
     ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
 /// `validation.validateHostPathVolumeSource`.
-pub(crate) fn host_path(source: &Value, path: &FieldPath, faults: &mut Faults) {
-    if let Some(at) = required(source, path, "path", faults)
-        && at.split('/').any(|part| part == "..")
-    {
-        faults.push(FieldError::invalid(&path.child("path"), at, "must not contain '..'"));
+fn host_path(source: &Value, path: &FieldPath, faults: &mut Faults) {
+    let Some(at) = required(source, path, "path", faults) else { return };
+    if at.split('/').any(|part| part == "..") {
+        faults.push(FieldError::invalid(&path.child("path"), at, NO_BACKSTEPS));
     }
     one_of(text(source, "type"), &path.child("type"), &HOST_TYPES, faults);
 }
@@ -121,7 +119,7 @@ fn needed(source: &str) -> &'static [(&'static str, &'static str)] {
         "azureFile" => &[("secretName", ""), ("shareName", "")],
         "cephfs" => &[("monitors", "")],
         "configMap" => &[("name", "")],
-        "csi" | "flexVolume" => &[("driver", "")],
+        "flexVolume" => &[("driver", "")],
         "gcePersistentDisk" => &[("pdName", "")],
         "gitRepo" => &[("repository", "")],
         "glusterfs" => &[("endpoints", ""), ("path", "")],
@@ -203,7 +201,7 @@ fn downward_file(file: &Value, path: &FieldPath, faults: &mut Faults) {
 
 /// Several sources in one volume: `validation.validateProjectionSources`.
 fn projected(volume: &Value, path: &FieldPath, faults: &mut Faults) {
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, source) in items(volume, "sources").enumerate() {
         let place = path.child("sources").index(index);
         let mut given = 0;
@@ -233,16 +231,15 @@ fn projected(volume: &Value, path: &FieldPath, faults: &mut Faults) {
             }
             let files = items(source, "items").chain((name == "serviceAccountToken").then_some(source));
             for file in files.map(|file| text(file, "path")).filter(|file| !file.is_empty()) {
-                if seen.contains(&file) {
+                if !seen.insert(file) {
                     let owner =
                         if matches!(name, "secret" | "configMap") { text(source, "name") } else { file };
                     faults.push(FieldError::invalid(path, owner, "conflicting duplicate paths"));
                 }
-                seen.push(file);
             }
         }
         if given > 1 {
-            faults.push(FieldError::forbidden(&place, "may not specify more than 1 volume type"));
+            faults.push(FieldError::forbidden(&place, MORE_THAN_ONE));
         }
     }
 }
