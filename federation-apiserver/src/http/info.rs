@@ -49,13 +49,18 @@ fn decoded(part: &str) -> Cow<'_, str> {
 }
 
 fn parse_resource(path: &str) -> Option<ResourcePath> {
-    let parts: Vec<Cow<'_, str>> = path.split('/').filter(|part| !part.is_empty()).map(decoded).collect();
+    let inner = path.strip_prefix('/').unwrap_or(path);
+    let inner = inner.strip_suffix('/').unwrap_or(inner);
+    let parts: Vec<Cow<'_, str>> = inner.split('/').map(decoded).collect();
     let parts: Vec<&str> = parts.iter().map(|part| &**part).collect();
     let (group, version, mut rest) = match parts.as_slice() {
         ["api", version, rest @ ..] => ("", *version, rest),
-        ["apis", group, version, rest @ ..] => (*group, *version, rest),
+        ["apis", group, version, rest @ ..] if !group.is_empty() => (*group, *version, rest),
         _ => return None,
     };
+    if version.is_empty() {
+        return None;
+    }
     let mut parsed =
         ResourcePath { group: group.to_owned(), version: version.to_owned(), ..ResourcePath::default() };
     if let ["watch", after @ ..] = rest {
@@ -69,6 +74,8 @@ fn parse_resource(path: &str) -> Option<ResourcePath> {
             parsed.namespace = Some((*namespace).to_owned());
             rest
         }
+        // No namespace is all of them.
+        ["namespaces", "", inside @ ..] if !inside.is_empty() => inside,
         ["namespaces", namespace, inside @ ..] if !inside.is_empty() => {
             parsed.namespace = Some((*namespace).to_owned());
             parsed.inside_namespace = true;
@@ -78,7 +85,9 @@ fn parse_resource(path: &str) -> Option<ResourcePath> {
     };
     // What comes behind `proxy` is a path of somebody else's.
     let through = group.is_empty() && matches!(rest, ["pods" | "services" | "nodes", _, "proxy", ..]);
-    if rest.len() > 3 && !through {
+    // No step is empty, and no name has a slash in it, however it is written.
+    let strange = rest.len() > 3 || rest.iter().any(|part| part.is_empty() || part.contains('/'));
+    if strange && !through {
         return None;
     }
     parsed.resource = rest.first().map(own)?;
@@ -158,6 +167,19 @@ mod tests {
             ("apps", Some("a"), "deployments", Some("b"), Some("scale")),
         );
         check("/apis/apps/v1/deployments", ("apps", None, "deployments", None, None));
+        // No namespace is all of them; nothing else may be empty, and no name has a slash.
+        check("/api/v1/namespaces//pods", ("", None, "pods", None, None));
+        check("/api/v1/namespaces/", ("", None, "namespaces", None, None));
+        for path in [
+            "//api/v1/pods",
+            "/api/v1//pods",
+            "/api//pods",
+            "/apis//v1/pods",
+            "/api/v1/namespaces/a/configmaps/b%2Fc",
+            "/api/v1/namespaces/a/configmaps//status",
+        ] {
+            assert!(matches!(Target::parse(path), Target::Path(_)), "{path}");
+        }
         assert_eq!(Target::parse("/apis/apps/v1"), Target::Path("/apis/apps/v1".into()));
         assert_eq!(Target::parse("/healthz"), Target::Path("/healthz".into()));
     }

@@ -10,7 +10,7 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Call, commit, list, object};
+use super::{Call, commit, list, object, syntax};
 use crate::{
     admission::{self, webhook},
     crd,
@@ -214,9 +214,12 @@ fn options(call: &Call) -> Result<(DeleteOptions, bool), ApiError> {
     if value.is_null() {
         value = json!({});
     }
-    let kind = value["kind"].as_str().unwrap_or("DeleteOptions");
-    if !value.is_object() || kind != "DeleteOptions" {
-        return Err(ApiError::bad_request("the body of a DELETE must be DeleteOptions"));
+    if let Some(error) = syntax::no_object(&value) {
+        let why = format!("couldn't get version/kind; json parse error: {error}");
+        return Err(ApiError::bad_request(why));
+    }
+    if value["kind"].as_str().unwrap_or("DeleteOptions") != "DeleteOptions" {
+        return Err(ApiError::bad_request("decoded object cannot be converted to DeleteOptions"));
     }
     let report = call.shared.schemas().validate("", "v1", "DeleteOptions", &value);
     if let Some(first) = report.iter().flat_map(|report| &report.mismatches).next() {

@@ -152,6 +152,7 @@ fn metadata_must_be_empty(metadata: &Value, local: bool, faults: &mut Vec<FieldE
     said.retain(|name, value| {
         let empty = value.is_null()
             || value == ""
+            || value == 0
             || value.as_object().is_some_and(serde_json::Map::is_empty)
             || value.as_array().is_some_and(Vec::is_empty);
         !empty && !matches!(name.as_str(), "managedFields" | "namespace")
