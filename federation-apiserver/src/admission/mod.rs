@@ -4,6 +4,7 @@
 //! before it is stored. The policies of the administrators and the webhooks that they have named change an object before it is validated ([`mutate`]), and
 //! are asked before it is stored ([`judge`], [`webhook`]).
 
+mod accounts;
 mod judge;
 mod limits;
 mod matching;
@@ -17,6 +18,7 @@ pub(crate) mod webhook;
 use apimachinery::ApiError;
 use serde_json::Value;
 
+pub(crate) use accounts::keep as keep_token;
 pub(crate) use judge::judge;
 pub(crate) use mutate::{mutate, nobody_mutates};
 pub(crate) use policy::{Policies, check_conditions, check_policy, type_warnings};
@@ -37,7 +39,8 @@ pub(crate) async fn admit<'a>(
     new: &Value,
     dry_run: bool,
 ) -> Result<Option<Reservation<'a>>, ApiError> {
-    if call.path.subresource.is_some() {
+    // Of the parts of objects only one takes anything.
+    if call.path.subresource.as_deref().is_some_and(|part| part != "resize") {
         return Ok(None);
     }
     let before = old.map(|(old, _)| old);

@@ -1,9 +1,9 @@
 //! What a new Pod is given by the admission plugins of kube-apiserver: a service account, a priority, and some patience with its node.
 
-use apimachinery::{ApiError, field::quoted};
+use apimachinery::{ApiError, field::quoted, names::SUFFIX_LEN};
 use serde_json::{Value, json};
 
-use super::{limits, ranges};
+use super::{accounts, limits, ranges};
 use crate::{
     store::{Key, ResourceKey, Snapshot},
     verbs::Call,
@@ -32,14 +32,18 @@ pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
     let account = spec["serviceAccountName"].as_str().unwrap_or_default();
     let namespace = call.namespace();
     let key = Key::new(ResourceKey::new("", "serviceaccounts"), namespace, account);
+    let found = call.shared.storage.get(&key);
     // The account `default` is on its way in any case.
-    if account != "default" && call.shared.storage.get(&key).is_none() {
+    if account != "default" && found.is_none() {
         let why = format!(
             "error looking up service account {namespace}/{account}: serviceaccount {} not found",
             quoted(account)
         );
         return Err(ApiError::forbidden(&call.resource(), &name, &why));
     }
+    let account = found.and_then(|stored| stored.value().ok());
+    let random: [u8; SUFFIX_LEN] = rand::random();
+    accounts::endow(spec, account.as_ref(), random);
     tolerate(spec);
     prioritise(&call.shared.storage.snapshot(), spec)
         .map_err(|why| ApiError::forbidden(&call.resource(), &name, &why))?;

@@ -71,6 +71,7 @@ pub(super) const KINDS: &[&Kind] = &[
             kind: "TokenRequest",
             verbs: &["create"],
             changes: &[],
+            validate: None,
         }],
         columns: &[
             Column::NAME,

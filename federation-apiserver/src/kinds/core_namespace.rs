@@ -29,6 +29,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
         kind: "Namespace",
         verbs: &["update"],
         changes: &["/spec/finalizers", "/metadata/finalizers"],
+        validate: None,
     }],
     columns: &[
         Column::NAME,

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
+    admission::keep_token,
     registry::{Column, Faults, Generation, Kind, Subresource, field, human_duration},
-    validation::{deleting, items, net, pod, subdomain, text, workload},
+    validation::{deleting, items, net, pod, pod_parts, subdomain, text, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -29,6 +30,7 @@ pub(super) const KINDS: &[&Kind] = &[
                 kind: "Binding",
                 verbs: &["create"],
                 changes: &[],
+                validate: None,
             },
             Subresource {
                 name: "ephemeralcontainers",
@@ -37,6 +39,7 @@ pub(super) const KINDS: &[&Kind] = &[
                 kind: "Pod",
                 verbs: Subresource::PART,
                 changes: &["/spec/ephemeralContainers"],
+                validate: Some(pod_parts::validate_ephemeral),
             },
             Subresource {
                 name: "eviction",
@@ -45,11 +48,21 @@ pub(super) const KINDS: &[&Kind] = &[
                 kind: "Eviction",
                 verbs: &["create"],
                 changes: &[],
+                validate: None,
             },
             Subresource { kind: "PodExecOptions", ..connecting("exec") },
             Subresource { kind: "Pod", verbs: &["get"], ..connecting("log") },
             Subresource { kind: "PodPortForwardOptions", ..connecting("portforward") },
             Subresource::proxy("PodProxyOptions"),
+            Subresource {
+                name: "resize",
+                group: "",
+                version: "v1",
+                kind: "Pod",
+                verbs: Subresource::PART,
+                changes: &["/spec/containers/*/resources", "/spec/initContainers/*/resources"],
+                validate: Some(pod_parts::validate_resize),
+            },
         ],
         generation: Generation::Spec,
         unconditional_update: false,
@@ -141,7 +154,8 @@ pub(super) const KINDS: &[&Kind] = &[
 
 /// What would go to the node of a pod.
 const fn connecting(name: &'static str) -> Subresource {
-    Subresource { name, group: "", version: "v1", kind: "", verbs: &["create", "get"], changes: &[] }
+    let verbs = &["create", "get"];
+    Subresource { name, group: "", version: "v1", kind: "", verbs, changes: &[], validate: None }
 }
 
 fn or_none(value: Value) -> Value {
@@ -290,6 +304,8 @@ fn keep_what_is_given(pod: &mut Value, old: &Value) {
             spec.insert(name.to_owned(), given.clone());
         }
     }
+    keep_token(&mut pod["spec"], &old["spec"]);
+    let Some(spec) = pod["spec"].as_object_mut() else { return };
     let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
     let Some(tolerations) = tolerations.as_array_mut() else { return };
     for given in items(&old["spec"], "tolerations").filter(|given| is_patience(given)) {
@@ -390,12 +406,7 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
             }
         }
         if let Some(spec) = spec.as_object_mut() {
-            for name in [
-                "activeDeadlineSeconds",
-                "terminationGracePeriodSeconds",
-                "tolerations",
-                "ephemeralContainers",
-            ] {
+            for name in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations"] {
                 spec.remove(name);
             }
             // Gates open, and a pod behind one may be narrowed down.

@@ -57,7 +57,10 @@ pub struct Subresource {
     /// Its verbs, as discovery lists them.
     pub verbs: &'static [&'static str],
     /// What an update through it changes, as JSON pointers; empty for actions.
+    /// `/spec/containers/*/resources` is that of each element of the list whose name is in both.
     pub changes: &'static [&'static str],
+    /// Finds the faults of a change through it, instead of the kind's own rules of changes; (new, old).
+    pub validate: Option<fn(&Value, &Value, &mut Faults)>,
 }
 
 impl Subresource {
@@ -67,7 +70,7 @@ impl Subresource {
     /// What goes through to somebody else, with options of a kind.
     pub(crate) const fn proxy(kind: &'static str) -> Self {
         let verbs = &["create", "delete", "get", "patch", "update"];
-        Self { name: "proxy", group: "", version: "v1", kind, verbs, changes: &[] }
+        Self { name: "proxy", group: "", version: "v1", kind, verbs, changes: &[], validate: None }
     }
 
     /// `autoscaling/v1` Scale.
@@ -78,6 +81,7 @@ impl Subresource {
         kind: "Scale",
         verbs: Self::PART,
         changes: &["/spec/replicas"],
+        validate: None,
     };
 }
 
@@ -145,6 +149,8 @@ pub struct Kind {
     pub prepare_update: fn(&mut Value, &Value),
     /// Writes into an object who changes it, where the kind keeps that; (new, old, user, time as RFC 3339).
     pub sign: fn(&mut Value, Option<&Value>, &User, &str),
+    /// Completes a status that is written through a subresource, once it is owned; (new, old, time as RFC 3339).
+    pub stamp: fn(&mut Value, &Value, &str),
     /// Lists that Go writes without `omitempty`, by JSON pointers: what is stored of them does not tell none from empty, so both are told
     /// as null.
     pub always: &'static [&'static str],
@@ -212,6 +218,7 @@ impl Kind {
         prepare_create: |_| {},
         prepare_update: |_, _| {},
         sign: |_, _, _, _| {},
+        stamp: |_, _, _| {},
         always: &[],
         places: |_| Vec::new(),
         validate: |_, _| {},
@@ -297,6 +304,7 @@ impl Kind {
                 verbs: Subresource::PART,
                 // Controllers of built-in kinds leave annotations with the status.
                 changes: if self.built_in { &["/status", "/metadata/annotations"] } else { &["/status"] },
+                validate: None,
             });
         }
         all.sort_by_key(|part| part.name);

@@ -5,6 +5,7 @@ pub(crate) mod cron;
 pub(crate) mod intstr;
 pub(crate) mod net;
 pub(crate) mod pod;
+pub(crate) mod pod_parts;
 pub(crate) mod pod_spec;
 pub(crate) mod quantities;
 mod security;

@@ -190,6 +190,17 @@ pub(super) fn validate(
     old: Option<&Value>,
     leading: Leading,
 ) -> Result<(), ApiError> {
+    validate_by(kind, kind.validate_update, object, old, leading)
+}
+
+/// The same with the rules of changes of a subresource.
+pub(super) fn validate_by(
+    kind: &Kind,
+    changes: fn(&Value, &Value, &mut Faults),
+    object: &Value,
+    old: Option<&Value>,
+    leading: Leading,
+) -> Result<(), ApiError> {
     check_depth(object)?;
     let all = |object: &Value| {
         let mut faults = validate_object_meta(object, kind.name_rule, kind.scope);
@@ -218,7 +229,7 @@ pub(super) fn validate(
         custom.validate(object, old, &mut faults);
     }
     if let Some(old) = old {
-        (kind.validate_update)(object, old, &mut faults);
+        changes(object, old, &mut faults);
         validate_finalizers(object, old, &mut faults);
     }
     if faults.is_empty() {

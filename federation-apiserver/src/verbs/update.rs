@@ -130,8 +130,16 @@ pub(super) fn check_number(version: &str) -> Result<(), ApiError> {
 /// Makes an object ready to replace `old`, and checks it.
 pub(super) fn prepare(call: &Call, object: Value, old: &Value) -> Result<Value, ApiError> {
     let object = arrange(call, object, old)?;
-    object::validate(&call.kind, &object, Some(old), call.shared.leading)?;
+    validate(call, &object, old)?;
     Ok(object)
+}
+
+/// Finds the faults of an object that is to replace `old`; a subresource may have rules of its own.
+fn validate(call: &Call, object: &Value, old: &Value) -> Result<(), ApiError> {
+    let kind = &*call.kind;
+    let part = call.path.subresource.as_deref().and_then(|name| kind.subresource(name)?.validate);
+    let changes = part.unwrap_or(kind.validate_update);
+    object::validate_by(kind, changes, object, Some(old), call.shared.leading)
 }
 
 /// Lets the webhooks change an arranged object, whose fields are owned already, and checks what comes of it.
@@ -146,7 +154,10 @@ pub(super) async fn settle(
     {
         object = arrange(call, changed, old)?;
     }
-    object::validate(&call.kind, &object, Some(old), call.shared.leading)?;
+    if call.path.subresource.is_some() {
+        (call.kind.stamp)(&mut object, old, &crate::deletion::seconds(call.now));
+    }
+    validate(call, &object, old)?;
     Ok(object)
 }
 
@@ -167,7 +178,8 @@ pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Val
             }
             take(&mut next, &object, "/metadata/managedFields");
             object = next;
-            if kind.built_in && part.changes.contains(&"/status") {
+            let of_spec = part.changes.iter().any(|pointer| pointer.starts_with("/spec"));
+            if kind.built_in && (of_spec || part.changes.contains(&"/status")) {
                 (kind.default)(&mut object);
                 // A definition always tells a version that its objects may be stored in.
                 if !object["status"].is_object() {
@@ -175,7 +187,7 @@ pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Val
                 }
             }
             // What a part of the spec says counts, too; the status does not.
-            if part.changes.iter().any(|pointer| pointer.starts_with("/spec")) {
+            if of_spec {
                 object::count_generation(kind, &mut object, old)?;
             }
         }
@@ -194,8 +206,17 @@ pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Val
     Ok(object)
 }
 
-/// Brings the value at a JSON pointer, or its absence, from one object to another.
+/// Brings the value at a JSON pointer, or its absence, from one object to another; `/*/` is each element whose name is in both lists.
 fn take(to: &mut Value, from: &Value, pointer: &str) {
+    if let Some((list, rest)) = pointer.split_once("/*/") {
+        let from = from.pointer(list).and_then(Value::as_array);
+        for item in to.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(other) = from.into_iter().flatten().find(|other| other["name"] == item["name"]) {
+                take(item, other, &format!("/{rest}"));
+            }
+        }
+        return;
+    }
     let Some((parent, name)) = pointer.rsplit_once('/') else { return };
     match from.pointer(pointer) {
         Some(value) => {

@@ -23,6 +23,7 @@ mod mutations;
 mod namespaces;
 mod older;
 mod paths;
+mod pods;
 mod policies;
 mod proxies;
 mod quota;

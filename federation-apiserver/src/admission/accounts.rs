@@ -1,0 +1,151 @@
+//! What the admission plugin `ServiceAccount` gives a new Pod of its account: secrets to pull images with, and a token where clients in
+//! its containers look for one.
+
+use apimachinery::names::{self, SUFFIX_LEN};
+use serde_json::{Value, json};
+
+use crate::validation::{items, items_mut, text};
+
+/// Where clients look for a token (`rest.InClusterConfig`).
+const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// The volume's name begins with it.
+const VOLUME: &str = "kube-api-access-";
+/// An hour, and seven seconds by which such tokens are told from others (KEP-1205).
+const EXPIRATION_SECONDS: i64 = 3607;
+
+/// Gives a pod's spec what its account has for it; an account that is still on its way has nothing to say.
+pub(super) fn endow(spec: &mut Value, account: Option<&Value>, random: [u8; SUFFIX_LEN]) {
+    let account = account.unwrap_or(&Value::Null);
+    let says = |object: &Value| object["automountServiceAccountToken"].as_bool();
+    if says(spec).or_else(|| says(account)).unwrap_or(true) {
+        mount(spec, random);
+    }
+    if items(spec, "imagePullSecrets").next().is_none() {
+        let secrets: Vec<Value> =
+            items(account, "imagePullSecrets").map(|secret| json!({"name": text(secret, "name")})).collect();
+        if !secrets.is_empty() {
+            spec["imagePullSecrets"] = secrets.into();
+        }
+    }
+}
+
+/// Mounts a token in every container that has nothing else in its place.
+fn mount(spec: &mut Value, random: [u8; SUFFIX_LEN]) {
+    let given =
+        items(spec, "volumes").map(|volume| text(volume, "name")).find(|name| name.starts_with(VOLUME));
+    let is_new = given.is_none();
+    let name = given.map_or_else(|| names::generated_name(VOLUME, random), str::to_owned);
+    let mut mounted = false;
+    for list in ["initContainers", "containers"] {
+        for container in items_mut(spec, list) {
+            if items(container, "volumeMounts").any(|mount| mount["mountPath"] == MOUNT) {
+                continue;
+            }
+            if !container["volumeMounts"].is_array() {
+                container["volumeMounts"] = json!([]);
+            }
+            if let Some(mounts) = container["volumeMounts"].as_array_mut() {
+                mounts.push(json!({"name": name, "readOnly": true, "mountPath": MOUNT}));
+                mounted = true;
+            }
+        }
+    }
+    if !mounted || !is_new {
+        return;
+    }
+    if !spec["volumes"].is_array() {
+        spec["volumes"] = json!([]);
+    }
+    if let Some(volumes) = spec["volumes"].as_array_mut() {
+        volumes.push(json!({"name": name, "projected": {"defaultMode": 0o644, "sources": [
+            {"serviceAccountToken": {"expirationSeconds": EXPIRATION_SECONDS, "path": "token"}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [
+                {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
+            ]}},
+        ]}}));
+    }
+}
+
+/// Keeps what a pod was given when an update leaves it out, so that the manifest that made a pod replaces it, too.
+pub(crate) fn keep(spec: &mut Value, old: &Value) {
+    let given = |volume: &&Value| text(volume, "name").starts_with(VOLUME);
+    let Some(volume) = items(old, "volumes").find(given).cloned() else { return };
+    if items(spec, "volumes").any(|own| given(&own)) {
+        return;
+    }
+    let is_token = |mount: &&Value| mount["mountPath"] == MOUNT && mount["name"] == volume["name"];
+    for list in ["initContainers", "containers"] {
+        for container in items_mut(spec, list) {
+            let before = items(old, list).find(|before| before["name"] == container["name"]);
+            let mount = before.and_then(|before| items(before, "volumeMounts").find(is_token));
+            let taken = items(container, "volumeMounts").any(|own| own["mountPath"] == MOUNT);
+            if let Some(mount) = mount.filter(|_| !taken) {
+                append(container, "volumeMounts", mount.clone());
+            }
+        }
+    }
+    append(spec, "volumes", volume);
+}
+
+fn append(object: &mut Value, list: &str, item: Value) {
+    match object[list].as_array_mut() {
+        Some(items) => items.push(item),
+        None => object[list] = json!([item]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANDOM: [u8; SUFFIX_LEN] = [0; SUFFIX_LEN];
+
+    fn endowed(mut spec: Value, account: &Value) -> Value {
+        endow(&mut spec, Some(account), RANDOM);
+        spec
+    }
+
+    #[test]
+    fn every_container_finds_a_token_where_clients_look() {
+        let own = json!([{"name": "own", "mountPath": MOUNT}]);
+        let spec = json!({"containers": [{"name": "a"}, {"name": "b", "volumeMounts": own}], "initContainers": [{"name": "i"}]});
+        let spec = endowed(spec, &Value::Null);
+        let name = text(&spec["volumes"][0], "name").to_owned();
+        assert!(name.starts_with(VOLUME) && name.len() == VOLUME.len() + SUFFIX_LEN, "{name}");
+        let mount = json!([{"name": name, "readOnly": true, "mountPath": MOUNT}]);
+        assert_eq!(spec["containers"][0]["volumeMounts"], mount);
+        assert_eq!(spec["containers"][1]["volumeMounts"], own);
+        assert_eq!(spec["initContainers"][0]["volumeMounts"], mount);
+        let sources = &spec["volumes"][0]["projected"]["sources"];
+        assert_eq!(sources[0]["serviceAccountToken"], json!({"expirationSeconds": 3607, "path": "token"}));
+    }
+
+    #[test]
+    fn who_wants_no_token_gets_none() {
+        let no = json!({"automountServiceAccountToken": false});
+        let spec = json!({"containers": [{"name": "a"}]});
+        assert_eq!(endowed(spec.clone(), &no), spec);
+        let spec = json!({"automountServiceAccountToken": false, "containers": [{"name": "a"}]});
+        assert_eq!(endowed(spec.clone(), &Value::Null), spec);
+        let spec = json!({"automountServiceAccountToken": true, "containers": [{"name": "a"}]});
+        assert!(endowed(spec, &no)["volumes"].is_array());
+    }
+
+    #[test]
+    fn images_are_pulled_with_the_secrets_of_the_account() {
+        let account = json!({"automountServiceAccountToken": false, "imagePullSecrets": [{"name": "s"}]});
+        assert_eq!(endowed(json!({}), &account)["imagePullSecrets"], json!([{"name": "s"}]));
+        let own = json!({"imagePullSecrets": [{"name": "own"}]});
+        assert_eq!(endowed(own.clone(), &account), own);
+    }
+
+    #[test]
+    fn a_manifest_replaces_the_pod_that_it_made() {
+        let manifest = json!({"containers": [{"name": "a"}]});
+        let old = endowed(manifest.clone(), &Value::Null);
+        let mut new = manifest;
+        keep(&mut new, &old);
+        assert_eq!(new, old);
+    }
+}

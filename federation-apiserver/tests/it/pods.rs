@@ -1,0 +1,117 @@
+//! Pods as a client sees them: what admission gives them, and their subresources.
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+const PODS: &str = "/api/v1/namespaces/demo/pods";
+
+fn pod(name: &str, resources: Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {"containers": [{"name": "c", "image": "i", "resources": resources}]},
+    })
+}
+
+async fn strategic(world: &World, path: &str, patch: Value) -> (StatusCode, Value) {
+    let request: Request<Full<Bytes>> = Request::builder()
+        .method(Method::PATCH)
+        .uri(path)
+        .header("content-type", "application/strategic-merge-patch+json")
+        .body(Full::from(patch.to_string()))
+        .expect("it is a request");
+    world.send(request).await
+}
+
+#[tokio::test]
+async fn a_pod_finds_the_token_of_its_account() {
+    let world = World::new().await;
+    let made = world.expect(StatusCode::CREATED, Method::POST, PODS, Some(pod("a", json!({})))).await;
+    let (volume, mount) = (&made["spec"]["volumes"][0], &made["spec"]["containers"][0]["volumeMounts"][0]);
+    assert_eq!(mount["mountPath"], "/var/run/secrets/kubernetes.io/serviceaccount");
+    assert_eq!((&mount["name"], &mount["readOnly"]), (&volume["name"], &json!(true)));
+    assert_eq!(volume["projected"]["sources"][0]["serviceAccountToken"]["path"], "token");
+    // The server gave it: it is nobody's.
+    assert!(!made["metadata"]["managedFields"].to_string().contains("f:volumes"), "{made}");
+    // The manifest that made the pod replaces it.
+    let mut again = pod("a", json!({}));
+    again["metadata"]["resourceVersion"] = made["metadata"]["resourceVersion"].clone();
+    let kept = world.expect(StatusCode::OK, Method::PUT, &format!("{PODS}/a"), Some(again)).await;
+    assert_eq!(kept["spec"], made["spec"]);
+    let account = json!({
+        "metadata": {"name": "quiet"}, "automountServiceAccountToken": false, "imagePullSecrets": [{"name": "s"}],
+    });
+    let accounts = "/api/v1/namespaces/demo/serviceaccounts";
+    world.expect(StatusCode::CREATED, Method::POST, accounts, Some(account)).await;
+    let mut quiet = pod("b", json!({}));
+    quiet["spec"]["serviceAccountName"] = "quiet".into();
+    let made = world.expect(StatusCode::CREATED, Method::POST, PODS, Some(quiet)).await;
+    assert_eq!(made["spec"].get("volumes"), None);
+    assert_eq!(made["spec"]["imagePullSecrets"], json!([{"name": "s"}]));
+}
+
+/// What `kubectl debug` does.
+#[tokio::test]
+async fn an_ephemeral_container_comes_with_its_defaults_and_stays() {
+    let world = World::new().await;
+    world.expect(StatusCode::CREATED, Method::POST, PODS, Some(pod("a", json!({})))).await;
+    let path = format!("{PODS}/a/ephemeralcontainers");
+    let debugger = |image: &str| json!({"spec": {"ephemeralContainers": [{"name": "d", "image": image, "targetContainerName": "c"}]}});
+    let (code, found) = strategic(&world, &path, debugger("busybox")).await;
+    assert_eq!(code, StatusCode::OK, "{found}");
+    let container = &found["spec"]["ephemeralContainers"][0];
+    assert_eq!(container["terminationMessagePolicy"], "File");
+    assert_eq!(container["imagePullPolicy"], "Always");
+    let (code, status) = strategic(&world, &path, debugger("other")).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+    assert!(status["message"].to_string().contains("may not be changed"), "{status}");
+    // Nor by the back door.
+    let (code, status) = strategic(&world, &format!("{PODS}/a"), debugger("other")).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+    assert!(status["message"].to_string().contains("pod updates may not change fields"), "{status}");
+}
+
+#[tokio::test]
+async fn a_resize_changes_resources_and_nothing_else() {
+    let world = World::new().await;
+    let resources = json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}});
+    world.expect(StatusCode::CREATED, Method::POST, PODS, Some(pod("a", resources))).await;
+    let path = format!("{PODS}/a/resize");
+    let wanted = |image: &str, resources: Value| json!({"spec": {"containers": [{"name": "c", "image": image, "resources": resources}]}});
+    let (code, found) =
+        strategic(&world, &path, wanted("other", json!({"requests": {"cpu": "1500m"}}))).await;
+    assert_eq!(code, StatusCode::OK, "{found}");
+    let container = &found["spec"]["containers"][0];
+    assert_eq!(container["resources"], json!({"requests": {"cpu": "1500m"}, "limits": {"cpu": "2"}}));
+    assert_eq!(container["image"], "i");
+    assert_eq!(found["metadata"]["generation"], 2);
+    let entries = found["metadata"]["managedFields"].as_array().expect("somebody owns something");
+    assert!(entries.iter().any(|entry| entry["subresource"] == "resize"), "{found}");
+    let (code, status) =
+        strategic(&world, &path, wanted("i", json!({"requests": null, "limits": null}))).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+    // The pod itself does not change so.
+    let (code, status) =
+        strategic(&world, &format!("{PODS}/a"), wanted("i", json!({"requests": {"cpu": "1"}}))).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+    let seen = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+    assert_eq!(seen["kind"], "Pod");
+}
+
+/// A budget of the namespace holds for those who grow, too.
+#[tokio::test]
+async fn a_resize_stays_within_the_quota() {
+    let world = World::new().await;
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"requests.cpu": "2"}}});
+    let quotas = "/api/v1/namespaces/demo/resourcequotas";
+    world.expect(StatusCode::CREATED, Method::POST, quotas, Some(quota)).await;
+    let resources = json!({"requests": {"cpu": "1"}});
+    world.expect(StatusCode::CREATED, Method::POST, PODS, Some(pod("a", resources))).await;
+    let wanted = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "3"}}}]}});
+    let (code, status) = strategic(&world, &format!("{PODS}/a/resize"), wanted).await;
+    assert_eq!(code, StatusCode::FORBIDDEN, "{status}");
+    assert!(status["message"].to_string().contains("exceeded quota: q"), "{status}");
+}
