@@ -1,5 +1,7 @@
 //! certificates.k8s.io/v1 CertificateSigningRequest. Nothing here signs: that is for a signer that watches them.
 
+mod status;
+
 use apimachinery::{FieldError, FieldPath, meta::Scope, names};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -10,7 +12,7 @@ use x509_parser::{
 use crate::{
     auth::User,
     registry::{Column, Faults, Generation, Kind, Subresource, field, human_duration},
-    validation::{immutable, items, one_of, text},
+    validation::{items, one_of, text},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -29,6 +31,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
         kind: "CertificateSigningRequest",
         verbs: Subresource::PART,
         changes: &["/status/conditions"],
+        validate: Some(status::validate_approval),
     }],
     columns: &[
         Column::NAME,
@@ -51,7 +54,10 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     prepare_create: |object| object["status"] = json!({}),
     sign,
     validate,
-    validate_update: |new, old, faults| immutable(&new["spec"], &old["spec"], &"spec".into(), faults),
+    // What was asked for stays, whatever an update says.
+    prepare_update: |new, old| new["spec"] = old["spec"].clone(),
+    stamp: status::stamp,
+    validate_update: status::validate_update,
     ..Kind::BUILT_IN
 }];
 
@@ -189,20 +195,5 @@ fn validate(object: &Value, faults: &mut Faults) {
         let message = "may not specify a duration less than 600 seconds (10 minutes)";
         faults.push(FieldError::invalid(&path.child("expirationSeconds"), seconds, message));
     }
-    let mut seen = Vec::new();
-    for (index, found) in items(&object["status"], "conditions").enumerate() {
-        let path = FieldPath::new("status.conditions").index(index).child("type");
-        let kind = text(found, "type");
-        if kind.is_empty() {
-            faults.push(FieldError::required(&path, ""));
-        } else if seen.contains(&kind) {
-            faults.push(FieldError::duplicate(&path, kind));
-        }
-        seen.push(kind);
-    }
-    if seen.contains(&"Approved") && seen.contains(&"Denied") {
-        let path = FieldPath::new("status.conditions");
-        let message = "Approved and Denied conditions are mutually exclusive";
-        faults.push(FieldError::invalid(&path, object["status"]["conditions"].clone(), message));
-    }
+    status::validate_conditions(object, faults);
 }
