@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use kube_schema::json::type_name;
 use serde_json::{Value, json};
 
-use super::{Call, commit, commit::Outcome, create, decode, object, syntax, update, yaml};
+use super::{Call, commit, commit::Outcome, create, decode, object, scale, syntax, update, yaml};
 use crate::http::{
     Body,
     negotiate::{APPLY, content_type},
@@ -367,7 +367,36 @@ async fn create_by_apply(
     }
 }
 
-/// A patch of a Scale, for the scale subresource: JSON or merge.
+/// Whether the request applies a configuration.
+pub(super) fn applies(call: &Call) -> bool {
+    content_type(&call.headers).is_some_and(|format| format == APPLY)
+}
+
+/// Applies the replicas of a Scale to its object: a configuration that says nothing else. Who else owns them is told as kube-apiserver
+/// tells it, by the Scale's version.
+pub(super) async fn apply_replicas(
+    call: &Call,
+    old: &Value,
+    pointer: &str,
+    replicas: i64,
+) -> Result<Value, ApiError> {
+    let options = WriteOptions::parse(&call.query, "PatchOptions")?;
+    let api_version = call.kind.api_version();
+    let mut configuration = json!({
+        "apiVersion": api_version, "kind": call.kind.kind, "metadata": {"name": call.name()},
+    });
+    scale::set(&mut configuration, pointer, replicas.into());
+    let (ours, told) = (format!(" using {api_version}"), " using autoscaling/v1");
+    merge_apply(call, Some(old), &configuration, &options).await.map_err(|mut error| {
+        error.message = error.message.replace(&ours, told);
+        for cause in error.details.iter_mut().flat_map(|details| &mut details.causes) {
+            cause.message = cause.message.replace(&ours, told);
+        }
+        error
+    })
+}
+
+/// A patch of a Scale, for the scale subresource: JSON, merge or apply.
 pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<Value, ApiError> {
     let mut next = old.clone();
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
@@ -375,9 +404,16 @@ pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<Value, ApiError
         Patch::Json(operations) => {
             patch::json::apply(&mut next, &operations).map_err(|error| refuse(call, &error))?;
         }
-        Patch::Merge(patch) | Patch::Strategic(patch) | Patch::Apply(patch) => {
-            patch::merge::apply(&mut next, &patch);
+        Patch::Apply(configuration) => {
+            let version = configuration["apiVersion"].as_str().unwrap_or_default();
+            if version != "autoscaling/v1" {
+                return Err(ApiError::bad_request(format!(
+                    "Incorrect version specified in apply patch. Specified patch version: {version}, expected: autoscaling/v1"
+                )));
+            }
+            patch::merge::apply(&mut next, &configuration);
         }
+        Patch::Merge(patch) | Patch::Strategic(patch) => patch::merge::apply(&mut next, &patch),
     }
     if !next.is_object() {
         return Err(ApiError::bad_request("the patch leaves no Scale behind"));

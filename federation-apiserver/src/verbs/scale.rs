@@ -85,6 +85,7 @@ async fn write(
 ) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let manager = call.field_manager(options.field_manager.as_deref());
+    let applies = patch::applies(call);
     for _ in 0..ROUNDS {
         let current = current(call)?;
         let old = call.value(&current).await?;
@@ -120,16 +121,16 @@ async fn write(
         }
         shown.validate(Some(&scale)).await?;
         call.shown = true;
-        let mut object = old.clone();
-        match paths(call) {
-            Some(paths) => set(&mut object, &paths.spec_replicas, replicas.into()),
-            None => object["spec"]["replicas"] = replicas.into(),
-        }
+        let pointer = paths(call).map_or("/spec/replicas", |paths| &paths.spec_replicas);
+        let mut object =
+            if applies { patch::apply_replicas(call, &old, pointer, replicas).await? } else { old.clone() };
+        set(&mut object, pointer, replicas.into());
         // The parts that an update of the object itself changes.
         let subresource = call.path.subresource.take();
         let prepared = update::prepare(call, object, &old);
         call.path.subresource = subresource;
-        let next = call.own(Some(&old), prepared?, Some(&manager)).await;
+        let next = prepared?;
+        let next = if applies { next } else { call.own(Some(&old), next, Some(&manager)).await };
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale if version.is_empty() => {}
             outcome => {
@@ -166,7 +167,7 @@ fn paths(call: &Call) -> Option<&ScalePaths> {
 }
 
 /// Sets the value at a JSON pointer; what is missing on the way is made.
-fn set(object: &mut Value, pointer: &str, value: Value) {
+pub(super) fn set(object: &mut Value, pointer: &str, value: Value) {
     let place = pointer.split('/').filter(|step| !step.is_empty()).fold(object, |at, step| {
         if !at.is_object() {
             *at = json!({});

@@ -209,3 +209,44 @@ async fn a_pod_is_given_what_nobody_owns() {
         "Binding in version \"v1\" cannot be handled as a Binding: json: cannot unmarshal bool into Go struct field ObjectReference.target.name of type string"
     );
 }
+
+/// Who scales by applying owns the replicas, through the subresource; who scaled before is asked first.
+#[tokio::test]
+async fn an_applied_scale_conflicts_with_who_scaled_before() {
+    let world = World::new().await;
+    world.expect(StatusCode::CREATED, Method::POST, DEPLOYMENTS, Some(deployment("web"))).await;
+    let path = format!("{DEPLOYMENTS}/web/scale");
+    let scaled = json!({"spec": {"replicas": 3}});
+    world.expect(StatusCode::OK, Method::PATCH, &format!("{path}?fieldManager=first"), Some(scaled)).await;
+    let apply = |query: &str, version: &str, replicas: u32| {
+        let scale = json!({
+            "apiVersion": version, "kind": "Scale", "metadata": {"name": "web"}, "spec": {"replicas": replicas},
+        });
+        Request::builder()
+            .method(Method::PATCH)
+            .uri(format!("{path}?fieldManager=second{query}"))
+            .header("content-type", "application/apply-patch+yaml")
+            .body(Full::from(scale.to_string()))
+            .unwrap()
+    };
+    let (code, status) = world.send(apply("", "autoscaling/v1", 5)).await;
+    assert_eq!(code, StatusCode::CONFLICT, "{status}");
+    assert_eq!(
+        status["details"]["causes"],
+        json!([{"reason": "FieldManagerConflict", "field": ".spec.replicas",
+            "message": "conflict with \"first\" with subresource \"scale\" using autoscaling/v1"}])
+    );
+    let (code, _) = world.send(apply("", "apps/v1", 5)).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    let (code, scale) = world.send(apply("&force=true", "autoscaling/v1", 5)).await;
+    assert_eq!((code, &scale["spec"]["replicas"]), (StatusCode::OK, &json!(5)), "{scale}");
+    let found = world.expect(StatusCode::OK, Method::GET, &format!("{DEPLOYMENTS}/web"), None).await;
+    let owners: Vec<_> = found["metadata"]["managedFields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|entry| entry["subresource"] == "scale")
+        .map(|entry| (&entry["manager"], &entry["operation"], &entry["fieldsV1"]))
+        .collect();
+    assert_eq!(owners, [(&json!("second"), &json!("Apply"), &json!({"f:spec": {"f:replicas": {}}}))]);
+}
