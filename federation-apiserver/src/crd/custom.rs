@@ -72,6 +72,25 @@ impl ScalePaths {
     }
 }
 
+/// Writes whole numbers as Go does: 1.0 and 1e2 are 1 and 100, which integers of typed clients can be read from.
+fn settle_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|_| number.is_f64()).map(|float| (float, float as i64));
+            // At the ends of the range the cast saturates.
+            if let Some((float, whole)) = whole
+                && whole as f64 == float
+                && whole != i64::MAX
+            {
+                *number = whole.into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(settle_numbers),
+        Value::Object(map) => map.values_mut().for_each(settle_numbers),
+        _ => {}
+    }
+}
+
 impl Custom {
     /// An object in the form in which it is stored.
     pub(crate) fn to_stored(&self, mut object: Value) -> Value {
@@ -90,6 +109,7 @@ impl Custom {
     pub(crate) fn complete(&self, object: &mut Value) {
         self.schema.prune(object, true);
         self.schema.prune_nulls(object);
+        settle_numbers(object);
         self.schema.fill_defaults(object);
     }
 

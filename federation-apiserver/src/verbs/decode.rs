@@ -69,6 +69,11 @@ impl Call {
                 "{kind} in version {version:?} cannot be handled as a {kind}: Object 'Kind' is missing in '{text}'"
             )));
         }
+        if !self.kind.built_in && value["apiVersion"].as_str().unwrap_or_default().is_empty() {
+            return Err(ApiError::internal(
+                "Object 'apiVersion' is missing in 'object has no apiVersion field'",
+            ));
+        }
         if let Some(version) = value["apiVersion"].as_str().filter(|version| version.matches('/').count() > 1)
         {
             return Err(self.unrecognized(kind, &format!("unexpected GroupVersion string: {version}")));
@@ -333,5 +338,9 @@ fn unsupported(built_in: bool) -> ApiError {
 
 /// Parses JSON, or says where it is wrong.
 pub(super) fn decode_json(bytes: &[u8]) -> Result<Value, String> {
-    syntax::parsed(bytes)
+    match std::str::from_utf8(bytes) {
+        Ok(_) => syntax::parsed(bytes),
+        // Go reads what is not UTF-8 as U+FFFD.
+        Err(_) => syntax::parsed(String::from_utf8_lossy(bytes).as_bytes()),
+    }
 }

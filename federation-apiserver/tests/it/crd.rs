@@ -370,3 +370,66 @@ async fn rules_in_cel_are_checked_when_they_are_written_and_when_they_are_asked(
         .await;
     assert_eq!(status["details"]["causes"][0]["reason"], "FieldValueForbidden");
 }
+
+/// Who scales what says no number yet says the first one; until then there is no Scale to be seen.
+#[tokio::test]
+async fn a_scale_says_the_first_number() {
+    let world = World::new().await;
+    let scale = json!({"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"});
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let definition = json!({
+        "metadata": {"name": "tanks.e.com"},
+        "spec": {
+            "group": "e.com", "scope": "Namespaced", "names": {"plural": "tanks", "kind": "Tank"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"scale": scale},
+                "schema": {"openAPIV3Schema": anything}}],
+        },
+    });
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    world.expect(StatusCode::CREATED, Method::POST, definitions, Some(definition)).await;
+    let tanks = "/apis/e.com/v1/namespaces/demo/tanks";
+    let tank = json!({"apiVersion": "e.com/v1", "kind": "Tank", "metadata": {"name": "a"}});
+    world.expect(StatusCode::CREATED, Method::POST, tanks, Some(tank)).await;
+    let path = format!("{tanks}/a/scale");
+    world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::GET, &path, None).await;
+    let patch = json!({"spec": {"replicas": 4}});
+    let scaled = world.expect(StatusCode::OK, Method::PATCH, &path, Some(patch)).await;
+    assert_eq!(scaled["spec"]["replicas"], 4);
+    let found = world.expect(StatusCode::OK, Method::GET, &format!("{tanks}/a"), None).await;
+    assert_eq!(found["spec"]["size"], 4);
+}
+
+/// As kube-apiserver reads objects of custom kinds: nulls where there can be none are nothing, and whole numbers are integers.
+#[tokio::test]
+async fn nulls_and_numbers_are_read_as_go_reads_them() {
+    let world = World::new().await;
+    let properties = json!({
+        "count": {"type": "integer"}, "ratio": {"type": "number"}, "name": {"type": "string", "default": "x"},
+        "any": {"x-kubernetes-preserve-unknown-fields": true}, "small": {"type": "integer", "format": "int32"},
+    });
+    let schema =
+        json!({"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}});
+    let definition = json!({
+        "metadata": {"name": "tanks.e.com"},
+        "spec": {
+            "group": "e.com", "scope": "Namespaced", "names": {"plural": "tanks", "kind": "Tank"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+        },
+    });
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    world.expect(StatusCode::CREATED, Method::POST, definitions, Some(definition)).await;
+    let tanks = "/apis/e.com/v1/namespaces/demo/tanks";
+    let spec = json!({
+        "count": null, "name": null, "ratio": 2.0, "small": 3_000_000_000_i64,
+        "any": {"a": 1.0, "b": null, "c": 1.5, "d": 1e3},
+    });
+    let tank = json!({"apiVersion": "e.com/v1", "kind": "Tank", "metadata": {"name": "a"}, "spec": spec});
+    let made = world.expect(StatusCode::CREATED, Method::POST, tanks, Some(tank.clone())).await;
+    let any = json!({"a": 1, "b": null, "c": 1.5, "d": 1000});
+    let expect = json!({"name": "x", "ratio": 2, "small": 3_000_000_000_i64, "any": any});
+    assert_eq!(made["spec"], expect);
+    let mut nameless = tank;
+    nameless["apiVersion"] = json!("");
+    let status = world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::POST, tanks, Some(nameless)).await;
+    assert!(status["message"].to_string().contains("Object 'apiVersion' is missing"), "{status}");
+}

@@ -1,7 +1,7 @@
 //! Validation of objects, in the words of kube-openapi's validators.
 
 use apimachinery::{FieldError, FieldPath, FieldReason};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::{Checks, Structural, Type, composite, format, items, type_name};
 use crate::bounds::{MOST_TOLD, step};
@@ -97,9 +97,7 @@ fn wrong_type(schema: &Structural, value: &Value, path: &str) -> Option<FieldErr
                 | (Type::String, Value::String(_))
                 | (Type::Number, Value::Number(_))
                 | (Type::Boolean, Value::Bool(_)) => true,
-                (Type::Integer, Value::Number(number)) => {
-                    !number.is_f64() || number.as_f64().is_some_and(|number| number.fract() == 0.0)
-                }
+                (Type::Integer, Value::Number(number)) => is_integer(number),
                 _ => false,
             };
             (good, kind.as_str())
@@ -111,6 +109,13 @@ fn wrong_type(schema: &Structural, value: &Value, path: &str) -> Option<FieldErr
     let found = type_name(value);
     let detail = format!("{path} in body must be of type {expected}: {found:?}");
     Some(fault(FieldReason::TypeInvalid, path, found, &detail))
+}
+
+/// Whether a number is an integer: as Go reads numbers, 64 bits, or a float that is exact.
+fn is_integer(number: &Number) -> bool {
+    const EXACT: f64 = 9_007_199_254_740_991.0;
+    let exact = |number: f64| number.fract() == 0.0 && number.abs() <= EXACT;
+    number.is_i64() || number.as_f64().is_some_and(exact)
 }
 
 /// Only the first fault of a string is told.
