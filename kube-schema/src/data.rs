@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// OpenAPI definitions, name → schema, as JSON.
 pub(crate) fn openapi() -> Vec<u8> {
@@ -11,8 +11,12 @@ pub(crate) fn openapi() -> Vec<u8> {
 
 /// Message tables, full name → fields.
 pub(crate) fn protobuf() -> Value {
-    serde_json::from_slice(&inflate(include_bytes!("../data/protobuf.json.z")))
-        .expect("invariant: the embedded data is JSON")
+    let parse = |text: &[u8]| -> Map<String, Value> {
+        serde_json::from_slice(text).expect("invariant: the embedded data is JSON")
+    };
+    let mut tables = parse(&inflate(include_bytes!("../data/protobuf.json.z")));
+    tables.extend(parse(include_bytes!("../data/protobuf-others.json")));
+    Value::Object(tables)
 }
 
 fn inflate(bytes: &[u8]) -> Vec<u8> {

@@ -206,3 +206,34 @@ fn endless_nesting_is_refused() {
     assert!(matches!(protobuf::decode(&body), Err(Error::TooDeep)));
     assert!(protobuf::decode_raw(&list, &protobuf::encode_watch_event("ADDED", &body)).is_err());
 }
+
+/// Kinds of the two other servers that kube-apiserver is made of, as it wrote them.
+#[test]
+fn definitions_and_services_of_apis_are_read_and_written_as_kube_apiserver_does() {
+    macro_rules! of_kube_apiserver {
+        ($name:literal) => {
+            (
+                include_bytes!(concat!("fixtures/kube-apiserver-1.20/", $name, ".pb")).as_slice(),
+                include_str!(concat!("fixtures/kube-apiserver-1.20/", $name, ".json")),
+            )
+        };
+    }
+    for (bytes, text) in [of_kube_apiserver!("definition"), of_kube_apiserver!("apiservice")] {
+        let object: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(protobuf::decode(bytes).unwrap().1, object);
+        let written = protobuf::encode_object(&object).unwrap();
+        assert_eq!(protobuf::decode(&written).unwrap().1, object);
+    }
+}
+
+#[test]
+fn kinds_that_became_stable_keep_their_form() {
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttributesClass", "metadata": {"name": "a"},
+        "driverName": "d", "parameters": {"k": "v"},
+    });
+    let written = protobuf::encode_object(&class).unwrap();
+    assert_eq!(protobuf::decode(&written).unwrap().1, class);
+    assert!(protobuf::supports("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicyBindingList"));
+    assert!(!protobuf::supports("storage.k8s.io/v1", "Other"));
+}

@@ -34,6 +34,7 @@ const SERVED: &[&str] = &[
     "io.k8s.api.node.v1.",
     "io.k8s.api.policy.v1.",
     "io.k8s.api.rbac.v1.",
+    "io.k8s.api.resource.v1.",
     "io.k8s.api.scheduling.v1.",
     "io.k8s.api.storage.v1.",
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.",

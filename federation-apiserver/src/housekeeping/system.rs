@@ -45,6 +45,7 @@ const PRIORITIES: &[(&str, i64)] = &[
     ("node.k8s.io", 16300),
     ("discovery.k8s.io", 16200),
     ("flowcontrol.apiserver.k8s.io", 16100),
+    ("resource.k8s.io", 15900),
 ];
 
 /// The priority of groups that the table does not know: that of custom resources.

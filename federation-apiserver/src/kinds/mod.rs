@@ -30,6 +30,7 @@ mod networking_ingress;
 mod networking_policy;
 mod policy;
 mod rbac;
+mod resource;
 mod reviews;
 mod safety;
 mod storage;
@@ -72,6 +73,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         coordination::KINDS,
         discovery_slice::KINDS,
         flowcontrol::KINDS,
+        resource::KINDS,
         crate::crd::KINDS,
         dns::KINDS,
         federation::KINDS,

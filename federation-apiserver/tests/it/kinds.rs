@@ -255,6 +255,46 @@ fn good() -> Vec<Good> {
             json!({"spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 5}}}),
             vec![("/spec/limited/limitResponse/type", json!("Reject"))],
         ),
+        (
+            "resource.k8s.io/v1",
+            "DeviceClass",
+            "deviceclasses",
+            false,
+            json!({"spec": {"selectors": [{"cel": {"expression": "device.driver == 'd.example.com'"}}]}}),
+            vec![],
+        ),
+        (
+            "resource.k8s.io/v1",
+            "ResourceClaim",
+            "resourceclaims",
+            true,
+            json!({"spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}}}),
+            vec![
+                ("/spec/devices/requests/0/exactly/allocationMode", json!("ExactCount")),
+                ("/spec/devices/requests/0/exactly/count", json!(1)),
+            ],
+        ),
+        (
+            "resource.k8s.io/v1",
+            "ResourceClaimTemplate",
+            "resourceclaimtemplates",
+            true,
+            json!({"spec": {"spec": {"devices": {"requests": [
+                {"name": "r", "firstAvailable": [{"name": "s", "deviceClassName": "c"}]},
+            ]}}}}),
+            vec![("/spec/spec/devices/requests/0/firstAvailable/0/count", json!(1))],
+        ),
+        (
+            "resource.k8s.io/v1",
+            "ResourceSlice",
+            "resourceslices",
+            false,
+            json!({"spec": {
+                "driver": "d.example.com", "nodeName": "n", "devices": [{"name": "one"}],
+                "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1},
+            }}),
+            vec![],
+        ),
     ]
 }
 

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::table::{Field, Kind, Message, Shape, Tables};
+use super::table::{Field, Kind, Message, OTHERS, SCHEMA, Shape, Tables};
 use super::wire::{Raw, Reader};
 use super::{Error, MAGIC, MAX_DEPTH, scalar};
 
@@ -141,10 +141,16 @@ fn single(
         (Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Uint32 | Kind::Uint64, Raw::Varint(value)) => {
             number(field, *value)
         }
-        (Kind::Double, Raw::Fixed64(bits)) => Value::from(f64::from_bits(*bits)),
+        (Kind::Double, Raw::Fixed64(bits)) => double(f64::from_bits(*bits)),
         (Kind::Float, Raw::Fixed32(bits)) => Value::from(f32::from_bits(*bits)),
         _ => return Err(Error::WireType(field.json.clone())),
     })
+}
+
+/// A whole number has no fraction in JSON, as Go writes it.
+fn double(value: f64) -> Value {
+    let whole = value as i64;
+    if whole as f64 == value { Value::from(whole) } else { Value::from(value) }
 }
 
 fn number(field: &Field, value: u64) -> Value {
@@ -219,6 +225,11 @@ fn message(
             }
         }
         Shape::Duration => Value::String(scalar::duration(Parts::read(bytes)?.numbers[0] as i64)),
+        Shape::Either => {
+            let mut parts = Map::new();
+            fields(tables, message, bytes, depth, &mut parts)?;
+            parts.remove(SCHEMA).or_else(|| parts.remove(OTHERS)).unwrap_or_default()
+        }
         Shape::JsonText => json_text(Parts::read(bytes)?.texts[0])?,
         Shape::RawExtension => {
             let raw = Parts::read(bytes)?.texts[0];

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::table::{Field, Kind, Message, Shape, Tables};
+use super::table::{Field, Kind, Message, OTHERS, SCHEMA, Shape, Tables};
 use super::wire::{put_bytes, put_double, put_message, put_number, put_varint};
 use super::{Error, MAX_DEPTH, scalar};
 
@@ -66,6 +66,18 @@ pub(super) fn message(
             Value::Null => Ok(()),
             Value::Object(object) => fields(tables, message, object, path, depth, out),
             other => Err(path.wrong("object", other)),
+        },
+        Shape::Either => match value {
+            Value::Null => Ok(()),
+            value => {
+                let name = if value.is_object() { SCHEMA } else { OTHERS };
+                let mut part = Map::from_iter([(name.to_owned(), value.clone())]);
+                // gogo writes the bool in any case, and a schema allows what it describes.
+                if value.is_object() && message.fields.iter().any(|field| field.kind == Kind::Bool) {
+                    part.insert(OTHERS.to_owned(), true.into());
+                }
+                fields(tables, message, &part, path, depth, out)
+            }
         },
         Shape::List => match value {
             Value::Null => Ok(()),

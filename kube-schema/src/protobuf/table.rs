@@ -21,6 +21,8 @@ pub(super) enum Shape {
     Duration,
     /// The message has one repeated field `items` and is a plain list in JSON (ExtraValue, Verbs).
     List,
+    /// In JSON it is what stands in the one of its two fields that is set: a schema, or something else (`JSONSchemaPropsOrBool`).
+    Either,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,10 @@ pub(super) struct Tables {
     by_name: HashMap<String, usize>,
 }
 
+/// The two fields of [`Shape::Either`].
+pub(super) const SCHEMA: &str = "schema";
+pub(super) const OTHERS: &str = "others";
+
 const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1";
 
 impl Tables {
@@ -126,11 +132,24 @@ impl Tables {
             ) => &[&meta],
             ("v1" | "meta.k8s.io/v1", _) => &[&own, &meta],
             ("meta.k8s.io/v1beta1", _) => &[&meta_beta, &meta],
-            _ => &[&own],
+            _ => &[&own, &earlier(api_version, kind)],
         };
         let index = candidates.iter().find_map(|name| self.by_name.get(*name))?;
         self.message(*index).filter(|message| message.shape == Shape::Struct)
     }
+}
+
+/// The message of a kind in the version that it had when the tables were made. What became stable since then did not change.
+fn earlier(api_version: &str, kind: &str) -> String {
+    let package = match (api_version, kind.strip_suffix("List").unwrap_or(kind)) {
+        ("storage.k8s.io/v1", "VolumeAttributesClass") => "storage.v1beta1",
+        ("resource.k8s.io/v1", _) => "resource.v1beta2",
+        ("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy" | "MutatingAdmissionPolicyBinding") => {
+            "admissionregistration.v1alpha1"
+        }
+        _ => return String::new(),
+    };
+    format!("k8s.io.api.{package}.{kind}")
 }
 
 fn parse_field(field: &Value, by_name: &HashMap<String, usize>) -> Option<Field> {
@@ -172,6 +191,8 @@ fn shape(name: &str, fields: &[Field]) -> Shape {
         "api.resource.Quantity" => Shape::Quantity,
         "util.intstr.IntOrString" => Shape::IntOrString,
         "runtime.RawExtension" => Shape::RawExtension,
+        "k8s.io.api.apiextensions.v1.JSON" => Shape::JsonText,
+        name if name.starts_with("k8s.io.api.apiextensions.v1.JSONSchemaPropsOr") => Shape::Either,
         // A Go slice type: the generator gives it one field and no struct tag, hence no flags but `repeated`.
         _ => match fields {
             [only]

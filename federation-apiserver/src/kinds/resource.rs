@@ -1,0 +1,230 @@
+//! resource.k8s.io/v1: devices that pods claim (KEP-4381).
+
+use apimachinery::{FieldError, FieldPath, meta::Scope};
+use serde_json::Value;
+
+use crate::{
+    registry::{Column, Faults, Kind, field},
+    validation::{
+        IMMUTABLE, deleting, immutable, items, items_mut, label, listed, required, set, set_text, subdomain,
+        text,
+    },
+};
+
+const BASE: Kind = Kind { group: "resource.k8s.io", returns_deleted: true, ..Kind::BUILT_IN };
+
+/// How many devices are asked for.
+const MODES: [&str; 2] = ["All", "ExactCount"];
+
+pub(super) const KINDS: &[&Kind] = &[
+    &Kind {
+        kind: "DeviceClass",
+        plural: "deviceclasses",
+        singular: "deviceclass",
+        scope: Scope::Cluster,
+        validate: |object, faults| {
+            validate_selectors(&object["spec"], &FieldPath::new("spec"), faults);
+        },
+        ..BASE
+    },
+    &Kind {
+        kind: "ResourceClaim",
+        plural: "resourceclaims",
+        singular: "resourceclaim",
+        status: true,
+        columns: &[
+            Column::NAME,
+            Column::text("State", "Whether devices are allocated, and reserved for pods.", |claim, _| {
+                state(claim).into()
+            }),
+            Column::AGE,
+        ],
+        default: |object| default_claim(&mut object["spec"]),
+        validate: |object, faults| validate_claim(&object["spec"], &FieldPath::new("spec"), faults),
+        validate_update: |new, old, faults| {
+            immutable(&new["spec"], &old["spec"], &"spec".into(), faults);
+            let allocation = |claim: &Value| claim["status"]["allocation"].clone();
+            let path = FieldPath::new("status.allocation");
+            if !allocation(old).is_null() && !allocation(new).is_null() {
+                immutable(&allocation(new), &allocation(old), &path, faults);
+            }
+        },
+        ..BASE
+    },
+    &Kind {
+        kind: "ResourceClaimTemplate",
+        plural: "resourceclaimtemplates",
+        singular: "resourceclaimtemplate",
+        default: |object| default_claim(&mut object["spec"]["spec"]),
+        validate: |object, faults| {
+            validate_claim(&object["spec"]["spec"], &FieldPath::new("spec.spec"), faults);
+        },
+        validate_update: |new, old, faults| {
+            immutable(&new["spec"], &old["spec"], &"spec".into(), faults);
+        },
+        ..BASE
+    },
+    &Kind {
+        kind: "ResourceSlice",
+        plural: "resourceslices",
+        singular: "resourceslice",
+        scope: Scope::Cluster,
+        columns: &[
+            Column::NAME,
+            Column::text("Node", "The node whose devices they are.", |slice, _| {
+                let node = text(&slice["spec"], "nodeName");
+                if node.is_empty() { "<all>".into() } else { node.into() }
+            }),
+            Column::text("Driver", "Who offers the devices.", |slice, _| field(slice, "/spec/driver")),
+            Column::text("Pool", "The pool that they are in.", |slice, _| field(slice, "/spec/pool/name")),
+            Column::AGE,
+        ],
+        selectable: &[("spec.nodeName", "/spec/nodeName"), ("spec.driver", "/spec/driver")],
+        validate: validate_slice,
+        validate_update: |new, old, faults| {
+            for name in ["driver", "nodeName"] {
+                let path = FieldPath::new("spec").child(name);
+                immutable(&new["spec"][name], &old["spec"][name], &path, faults);
+            }
+            let name = |slice: &Value| slice["spec"]["pool"]["name"].clone();
+            if name(new) != name(old) {
+                faults.push(FieldError::invalid(&FieldPath::new("spec.pool.name"), name(new), IMMUTABLE));
+            }
+        },
+        ..BASE
+    },
+];
+
+/// `printers.resourceClaimState`.
+fn state(claim: &Value) -> String {
+    let (allocated, deleted) = (claim["status"]["allocation"].is_object(), deleting(claim));
+    let reserved = items(&claim["status"], "reservedFor").next().is_some();
+    let states = [
+        (deleted, "deleted"),
+        (!allocated && !deleted, "pending"),
+        (allocated, "allocated"),
+        (allocated && reserved, "reserved"),
+    ];
+    states.iter().filter(|(holds, _)| *holds).map(|(_, name)| *name).collect::<Vec<_>>().join(",")
+}
+
+fn default_claim(spec: &mut Value) {
+    let Some(devices) = spec.get_mut("devices") else { return };
+    for request in items_mut(devices, "requests") {
+        if let Some(exactly) = request.get_mut("exactly") {
+            default_request(exactly);
+        }
+        items_mut(request, "firstAvailable").for_each(default_request);
+    }
+}
+
+fn default_request(request: &mut Value) {
+    set_text(request, "allocationMode", "ExactCount");
+    if request["allocationMode"] == "ExactCount" {
+        if request["count"] == 0 {
+            request["count"] = Value::Null;
+        }
+        set(request, "count", 1);
+    }
+}
+
+fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    let path = path.child("devices").child("requests");
+    let mut seen = Vec::new();
+    for (index, request) in items(&spec["devices"], "requests").enumerate() {
+        let path = path.index(index);
+        validate_name(request, &path, &mut seen, faults);
+        let (exactly, others) = (&request["exactly"], items(request, "firstAvailable").next().is_some());
+        match (exactly.is_object(), others) {
+            (false, false) => {
+                let message = "exactly one of `exactly` or `firstAvailable` is required";
+                faults.push(FieldError::required(&path, message));
+            }
+            (true, true) => {
+                let message =
+                    "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set";
+                faults.push(FieldError::invalid(&path, "null", message));
+            }
+            (true, false) => validate_request(exactly, &path.child("exactly"), faults),
+            (false, true) => {
+                let path = path.child("firstAvailable");
+                let mut seen = Vec::new();
+                for (index, request) in items(request, "firstAvailable").enumerate() {
+                    validate_name(request, &path.index(index), &mut seen, faults);
+                    validate_request(request, &path.index(index), faults);
+                }
+            }
+        }
+    }
+}
+
+fn validate_name<'a>(request: &'a Value, path: &FieldPath, seen: &mut Vec<&'a str>, faults: &mut Faults) {
+    let Some(name) = required(request, path, "name", faults) else { return };
+    label(name, &path.child("name"), faults);
+    if seen.contains(&name) {
+        faults.push(FieldError::duplicate(&path.child("name"), name));
+    }
+    seen.push(name);
+}
+
+fn validate_request(request: &Value, path: &FieldPath, faults: &mut Faults) {
+    if let Some(class) = required(request, path, "deviceClassName", faults) {
+        subdomain(class, &path.child("deviceClassName"), faults);
+    }
+    validate_selectors(request, path, faults);
+    listed(text(request, "allocationMode"), &path.child("allocationMode"), &MODES, faults);
+    let count = request["count"].as_i64().unwrap_or_default();
+    let path = path.child("count");
+    if request["allocationMode"] == "All" && count != 0 {
+        faults.push(FieldError::invalid(&path, count, "must not be specified when allocationMode is 'All'"));
+    } else if request["allocationMode"] == "ExactCount" && count <= 0 {
+        faults.push(FieldError::invalid(&path, count, "must be greater than zero"));
+    }
+}
+
+/// Expressions are for whoever allocates devices to evaluate; there must be one.
+fn validate_selectors(object: &Value, path: &FieldPath, faults: &mut Faults) {
+    for (index, selector) in items(object, "selectors").enumerate() {
+        let path = path.child("selectors").index(index).child("cel");
+        if selector["cel"].is_object() {
+            required(&selector["cel"], &path, "expression", faults);
+        } else {
+            faults.push(FieldError::required(&path, ""));
+        }
+    }
+}
+
+fn validate_slice(slice: &Value, faults: &mut Faults) {
+    let (spec, path) = (&slice["spec"], FieldPath::new("spec"));
+    if let Some(driver) = required(spec, &path, "driver", faults) {
+        subdomain(driver, &path.child("driver"), faults);
+    }
+    let pool = path.child("pool");
+    required(&spec["pool"], &pool, "name", faults);
+    if spec["pool"]["resourceSliceCount"].as_i64().unwrap_or_default() <= 0 {
+        let count = spec["pool"]["resourceSliceCount"].as_i64().unwrap_or_default();
+        let message = "must be greater than zero";
+        faults.push(FieldError::invalid(&pool.child("resourceSliceCount"), count, message));
+    }
+    let set = [
+        !text(spec, "nodeName").is_empty(),
+        spec["nodeSelector"].is_object(),
+        spec["allNodes"] == true,
+        spec["perDeviceNodeSelection"] == true,
+    ];
+    let counters = items(spec, "sharedCounters").next().is_some();
+    let count = set.iter().filter(|set| **set).count();
+    if count != 1 && !counters {
+        let what =
+            "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
+        faults.push(if count == 0 {
+            FieldError::required(&path, what)
+        } else {
+            FieldError::invalid(&path, "null", &format!("{what}, but multiple fields are set"))
+        });
+    }
+    let mut seen = Vec::new();
+    for (index, device) in items(spec, "devices").enumerate() {
+        validate_name(device, &path.child("devices").index(index), &mut seen, faults);
+    }
+}
