@@ -30,7 +30,8 @@ const HEADERS_MAX_BYTES: u32 = 1 << 20;
 pub(crate) async fn run(listener: TcpListener, tls: TlsAcceptor, server: ApiServer, shutdown: &Shutdown) {
     let graceful = Arc::new(GracefulShutdown::new());
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
+    // Some who read answers by their lines know headers as Go's server writes them.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).title_case_headers(true);
     builder
         .http2()
         .timer(TokioTimer::new())

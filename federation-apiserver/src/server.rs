@@ -3,6 +3,7 @@
 //! `authn → authz → decode → verb → encode`, with metrics, limits and a last net for panics around it.
 
 mod audited;
+mod exposition;
 mod fixed;
 mod health;
 
@@ -424,8 +425,7 @@ fn is_question(kind: &Kind, path: &ResourcePath) -> bool {
 
 /// Errors come in protobuf to those who ask for it, else in JSON, and never as 406.
 fn error_format(head: &request::Parts, query: &Query) -> Format {
-    let offered = Offered { protobuf: true, table: true };
-    let format = negotiate::choose(&head.headers, query.get("pretty"), offered).unwrap_or(Format::JSON);
+    let format = negotiate::choose(&head.headers, query.get("pretty"), Offered::ALL).unwrap_or(Format::JSON);
     Format { view: View::Object, ..format }
 }
 
@@ -451,7 +451,9 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &mut Asked) -> 
     if let Some(record) = &record {
         record.write(Stage::RequestReceived).await;
     }
-    if let Some(other) = impersonation::impersonate(&head.headers, &user, &shared.authorizer).await? {
+    let other = impersonation::impersonate(&head.headers, &user, &shared.authorizer).await;
+    asked.undecided = other.as_ref().is_err_and(|error| error.code == 500);
+    if let Some(other) = other? {
         if let Some(record) = &record {
             record.impersonated(&other);
         }
@@ -542,7 +544,8 @@ where
     if head.method == Method::HEAD && !through {
         return Err(ApiError::no_such_method());
     }
-    let offered = Offered { protobuf: kind.built_in, table: !is_question(&kind, &path) };
+    let watch = verb == "watch" && path.subresource.is_none();
+    let offered = Offered { protobuf: kind.built_in, table: !is_question(&kind, &path), watch };
     let chosen = match negotiate::choose(&head.headers, query.get("pretty"), offered) {
         // What is accepted there is for whoever is behind it to say.
         Err(_) if through => Format::JSON,

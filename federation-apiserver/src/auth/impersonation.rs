@@ -37,13 +37,21 @@ pub fn wanted(headers: &HeaderMap) -> Result<Option<User>, ApiError> {
             return Ok(None);
         }
         // kube-apiserver answers 500, not 400.
-        return Err(ApiError::new(
-            500,
-            Reason::InternalError,
-            "Internal Server Error: requested impersonation of groups, uid or extra without impersonating a user",
-        ));
+        let message = format!("requested [{}] without impersonating a user", references(&user));
+        return Err(ApiError::new(500, Reason::InternalError, message));
     }
     Ok(Some(user))
+}
+
+/// What was asked for, as Go prints its references to objects.
+fn references(user: &User) -> String {
+    const GROUP_VERSION: &str = "authentication.k8s.io/v1";
+    let groups = user.groups.iter().map(|name| format!("{{Group  {name}    }}"));
+    let extra = user.extra.iter().flat_map(|(key, values)| {
+        values.iter().map(move |value| format!("{{UserExtra  {value}  {GROUP_VERSION}  {key}}}"))
+    });
+    let uid = (!user.uid.is_empty()).then(|| format!("{{UID  {}  {GROUP_VERSION}  }}", user.uid));
+    groups.chain(extra).chain(uid).collect::<Vec<_>>().join(" ")
 }
 
 /// The user that the request acts as; none if it acts as its own.

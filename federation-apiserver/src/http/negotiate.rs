@@ -144,6 +144,25 @@ pub struct Offered {
     pub protobuf: bool,
     /// Whether a Table may be asked for: not of a question that is answered.
     pub table: bool,
+    /// Whether it is a watch, whose frames are JSON or protobuf.
+    pub watch: bool,
+}
+
+impl Offered {
+    /// Every form: of errors, and of documents.
+    pub const ALL: Self = Self { protobuf: true, table: true, watch: false };
+
+    /// The media types that the error names.
+    fn names(self) -> &'static [&'static str] {
+        match (self.watch, self.protobuf) {
+            (false, true) => &[JSON, YAML, PROTOBUF],
+            (false, false) => &[JSON, YAML],
+            (true, true) => {
+                &["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"]
+            }
+            (true, false) => &["application/json;stream=watch"],
+        }
+    }
 }
 
 /// Chooses the form of an answer.
@@ -161,6 +180,9 @@ pub fn choose(headers: &HeaderMap, pretty: Option<&str>, offered: Offered) -> Re
         return Ok(Format { pretty, ..Format::JSON });
     }
     for range in &ranges {
+        if range.parameter("stream").is_some_and(|stream| !offered.watch || stream != "watch") {
+            continue;
+        }
         let view = match (range.parameter("as"), range.parameter("g"), range.parameter("v")) {
             (None, ..) => View::Object,
             (Some("Table"), Some("meta.k8s.io"), Some("v1" | "v1beta1")) if offered.table => View::Table,
@@ -173,7 +195,9 @@ pub fn choose(headers: &HeaderMap, pretty: Option<&str>, offered: Offered) -> Re
         };
         let encoding = match range.kind.as_str() {
             JSON | "*/*" | "application/*" if range.kind != "application/*" => Encoding::Json,
-            YAML if view == View::Object => Encoding::Yaml,
+            // kube-apiserver looks no further: it takes YAML, and then has no frames of it.
+            YAML if offered.watch => break,
+            YAML => Encoding::Yaml,
             // Metadata has a protobuf form for every kind; a Table's is not worth having: kubectl asks for JSON.
             PROTOBUF if view == View::Metadata || (view == View::Object && offered.protobuf) => {
                 Encoding::Protobuf
@@ -182,7 +206,7 @@ pub fn choose(headers: &HeaderMap, pretty: Option<&str>, offered: Offered) -> Re
         };
         return Ok(Format { encoding, view, pretty, include: Include::Metadata });
     }
-    Err(ApiError::not_acceptable(if offered.protobuf { &[JSON, YAML, PROTOBUF] } else { &[JSON, YAML] }))
+    Err(ApiError::not_acceptable(offered.names()))
 }
 
 /// Refuses the metadata of one object where a list is asked for, and that of a list where it is one object. `what` is the type that Go's
@@ -243,8 +267,23 @@ mod tests {
     fn check(accept: &'static str, protobuf: bool, expect: Option<(Encoding, View)>) {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, accept.parse().unwrap());
-        let found = choose(&headers, None, Offered { protobuf, table: true });
+        let found = choose(&headers, None, Offered { protobuf, ..Offered::ALL });
         assert_eq!(found.ok().map(|format| (format.encoding, format.view)), expect, "{accept}");
+    }
+
+    #[test]
+    fn a_watch_has_frames_of_json_and_protobuf() {
+        let told = |accept: &'static str, watch: bool| {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
+            choose(&headers, None, Offered { watch, ..Offered::ALL }).map(|format| format.encoding).ok()
+        };
+        assert_eq!(told("application/json;stream=watch", true), Some(Encoding::Json));
+        assert_eq!(told("application/vnd.kubernetes.protobuf;stream=watch", true), Some(Encoding::Protobuf));
+        assert_eq!(told("application/json;stream=other,application/json", true), Some(Encoding::Json));
+        for accept in ["application/yaml", "application/json;stream=other"] {
+            assert_eq!(told(accept, true), None, "{accept}");
+        }
+        assert_eq!(told("application/json;stream=watch", false), None);
     }
 
     #[test]
@@ -254,6 +293,7 @@ mod tests {
             true,
             Some((Encoding::Json, View::Table)),
         );
+        check("application/yaml;as=Table;v=v1;g=meta.k8s.io", true, Some((Encoding::Yaml, View::Table)));
         check(
             "application/vnd.kubernetes.protobuf,application/json",
             true,

@@ -3,22 +3,23 @@
 use std::sync::Arc;
 
 use apimachinery::ApiError;
-use federation_runtime::endpoints::METRICS_MEDIA_TYPE;
 use http::{HeaderValue, Method, Response, StatusCode, header, request};
 use serde_json::{Value, json};
 
-use super::{Shared, health};
+use super::{Shared, exposition, health};
 use crate::{
     discovery,
     http::{
         Body, body,
-        negotiate::{self, Format, Offered},
+        negotiate::{self, Encoding, Format, Offered},
         query::Query,
         respond,
     },
     openapi, version,
 };
 
+/// Discovery has no Tables.
+const DOCUMENTS: Offered = Offered { table: false, ..Offered::ALL };
 const KEY_PATH: &str = "/openid/v1/jwks";
 const ISSUER_PATH: &str = "/.well-known/openid-configuration";
 
@@ -38,14 +39,14 @@ pub(super) fn answer(
         return Err(ApiError::no_such_method());
     }
     if trimmed == "/version" {
-        let offered = Offered { protobuf: true, table: false };
-        negotiate::choose(&head.headers, None, offered)?;
+        negotiate::choose(&head.headers, None, DOCUMENTS)?;
     }
     let pretty = Format { pretty: true, ..Format::JSON };
     match trimmed {
         ISSUER_PATH | KEY_PATH => return identity(shared, head, trimmed),
         "/metrics" => {
-            return Ok(respond::bytes(StatusCode::OK, METRICS_MEDIA_TYPE, shared.registry.encode()));
+            let (content_type, text) = exposition::encode(&head.headers, shared.registry.encode());
+            return Ok(respond::bytes(StatusCode::OK, content_type, text));
         }
         "/version" => return Ok(respond::value(StatusCode::OK, pretty, &version::info())),
         "/" => return Ok(respond::value(StatusCode::OK, pretty, &json!({"paths": paths(shared)}))),
@@ -53,13 +54,17 @@ pub(super) fn answer(
     }
     match discovery::find(trimmed, &head.headers, &shared.served()) {
         Some(mut document) => {
-            // Aggregated documents are chosen by what is accepted, and of the others JSON is what there is.
+            let mut format = Format::JSON;
+            // Aggregated documents are chosen by what is accepted.
             if document.content_type == negotiate::JSON {
-                negotiate::choose(&head.headers, None, Offered { protobuf: true, table: false })?;
+                format = negotiate::choose(&head.headers, query.get("pretty"), DOCUMENTS)?;
             }
             // Where the client has found this server, which is where it should come again.
             if let Some(place) = document.value.pointer_mut("/serverAddressByClientCIDRs/0/serverAddress") {
                 *place = Value::from(host(head));
+            }
+            if format.encoding != Encoding::Json {
+                return Ok(respond::value(StatusCode::OK, format, &named(document.value)));
             }
             Ok(discovered(head, query, document))
         }
@@ -149,6 +154,14 @@ fn host(head: &request::Parts) -> String {
     let authority = head.uri.authority().map(|host| host.as_str().to_owned());
     let header = || Some(head.headers.get(header::HOST)?.to_str().ok()?.to_owned());
     authority.or_else(header).unwrap_or_default()
+}
+
+/// A document of discovery as an object: ever since, some do not say their version in JSON.
+fn named(mut document: Value) -> Value {
+    if document["apiVersion"].is_null() {
+        document["apiVersion"] = "v1".into();
+    }
+    document
 }
 
 fn discovered(head: &request::Parts, query: &Query, document: discovery::Document) -> Response<Body> {

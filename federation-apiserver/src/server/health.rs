@@ -54,7 +54,8 @@ fn checks(shared: &Shared, endpoint: &str) -> Vec<Check> {
     let open = shared.storage.is_open();
     let mut checks = vec![
         ("ping", None),
-        ("store", (!open).then(|| "the store is closed: see the server's log".to_owned())),
+        // By the name that Kubernetes' store has in all clusters.
+        ("etcd", (!open).then(|| "the store is closed: see the server's log".to_owned())),
     ];
     if endpoint == "readyz" {
         checks.extend(shared.health.checks());
@@ -66,6 +67,8 @@ fn checks(shared: &Shared, endpoint: &str) -> Vec<Check> {
 
 /// Whether all is well, and the text that says so.
 fn report(endpoint: &str, checks: &[Check], excluded: &[&str], verbose: bool) -> (bool, String) {
+    let unknown: Vec<_> =
+        excluded.iter().filter(|name| checks.iter().all(|(known, _)| known != *name)).collect();
     let failing = |check: &&Check| check.1.is_some() && !excluded.contains(&check.0);
     let healthy = checks.iter().find(failing).is_none();
     if healthy && !verbose {
@@ -79,6 +82,11 @@ fn report(endpoint: &str, checks: &[Check], excluded: &[&str], verbose: bool) ->
             Some(why) => writeln!(text, "[-]{name} failed: {why}"),
         };
     }
+    if !unknown.is_empty() {
+        let unknown = unknown.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(",");
+        let _infallible =
+            writeln!(text, "warn: some health checks cannot be excluded: no matches for {unknown}");
+    }
     let _infallible = writeln!(text, "{endpoint} check {}", if healthy { "passed" } else { "failed" });
     (healthy, text)
 }
@@ -89,15 +97,20 @@ mod tests {
 
     #[test]
     fn a_check_that_is_left_out_fails_nothing() {
-        let checks = [("ping", None), ("store", Some("closed".to_owned()))];
+        let checks = [("ping", None), ("etcd", Some("closed".to_owned()))];
         assert_eq!(
             report("livez", &checks, &[], false),
-            (false, "[+]ping ok\n[-]store failed: closed\nlivez check failed\n".to_owned())
+            (false, "[+]ping ok\n[-]etcd failed: closed\nlivez check failed\n".to_owned())
         );
-        assert_eq!(report("livez", &checks, &["store"], false), (true, "ok".to_owned()));
+        assert_eq!(report("livez", &checks, &["etcd"], false), (true, "ok".to_owned()));
         assert_eq!(
-            report("livez", &checks, &["store"], true),
-            (true, "[+]ping ok\n[+]store excluded: ok\nlivez check passed\n".to_owned())
+            report("livez", &checks, &["etcd"], true),
+            (true, "[+]ping ok\n[+]etcd excluded: ok\nlivez check passed\n".to_owned())
+        );
+        let odd = report("livez", &checks[..1], &["odd"], true).1;
+        assert_eq!(
+            odd,
+            "[+]ping ok\nwarn: some health checks cannot be excluded: no matches for \"odd\"\nlivez check passed\n"
         );
     }
 }

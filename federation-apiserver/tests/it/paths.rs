@@ -69,9 +69,9 @@ async fn a_group_that_is_not_served_is_no_api() {
 async fn health_is_told_check_by_check_and_to_every_method() {
     let world = World::new().await;
     let (_, _, text) = get(&world, "/livez?verbose").await;
-    assert_eq!(text, "[+]ping ok\n[+]store ok\nlivez check passed\n");
-    let (_, _, text) = get(&world, "/healthz?verbose&exclude=store").await;
-    assert_eq!(text, "[+]ping ok\n[+]store excluded: ok\nhealthz check passed\n");
+    assert_eq!(text, "[+]ping ok\n[+]etcd ok\nlivez check passed\n");
+    let (_, _, text) = get(&world, "/healthz?verbose&exclude=etcd").await;
+    assert_eq!(text, "[+]ping ok\n[+]etcd excluded: ok\nhealthz check passed\n");
     assert_eq!(get(&world, "/readyz/ping").await.2, "ok");
     assert_eq!(get(&world, "/readyz/nothing").await.0, StatusCode::NOT_FOUND);
     assert_eq!(ask(&world, Method::POST, "/healthz").await.0, StatusCode::OK);
@@ -156,4 +156,43 @@ async fn what_is_deprecated_says_so() {
         let response = world.server.service().oneshot(request).await.unwrap();
         assert_eq!(response.headers()["warning"], warning);
     }
+}
+
+/// Discovery, metrics and Tables come in the forms that Kubernetes has.
+#[tokio::test]
+async fn documents_come_in_every_form() {
+    let world = World::new().await;
+    let asked = async |path: &str, accept: &str| {
+        let request =
+            Request::builder().uri(path).header("accept", accept).body(Full::<Bytes>::default()).unwrap();
+        let response = world.server.service().oneshot(request).await.unwrap();
+        let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+        let code = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (code, content_type, bytes)
+    };
+    for path in ["/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1"] {
+        let (_, content_type, bytes) = asked(path, "application/vnd.kubernetes.protobuf").await;
+        assert_eq!(content_type, "application/vnd.kubernetes.protobuf", "{path}");
+        assert!(bytes.starts_with(b"k8s\0"));
+        let (_, content_type, bytes) = asked(path, "application/yaml").await;
+        assert_eq!(content_type, "application/yaml", "{path}");
+        assert!(String::from_utf8_lossy(&bytes).contains("apiVersion: v1"), "{path}");
+    }
+    let (_, content_type, bytes) =
+        asked("/api/v1/namespaces", "application/yaml;as=Table;v=v1;g=meta.k8s.io").await;
+    assert_eq!(content_type, "application/yaml");
+    assert!(String::from_utf8_lossy(&bytes).contains("kind: Table"));
+    let (code, _, bytes) = asked("/api/v1/namespaces?watch=1", "application/yaml").await;
+    assert_eq!(code, StatusCode::NOT_ACCEPTABLE);
+    assert!(String::from_utf8_lossy(&bytes).contains("application/json;stream=watch"));
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let (_, content_type, _) = asked(definitions, "application/vnd.kubernetes.protobuf").await;
+    assert_eq!(content_type, "application/vnd.kubernetes.protobuf");
+    let (_, content_type, bytes) = asked("/metrics", "*/*").await;
+    assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
+    assert!(String::from_utf8_lossy(&bytes).contains("# TYPE apiserver_request_total counter"));
+    let (_, content_type, bytes) = asked("/metrics", "application/openmetrics-text; version=1.0.0").await;
+    assert!(content_type.starts_with("application/openmetrics-text"), "{content_type}");
+    assert!(bytes.ends_with(b"# EOF\n"));
 }
