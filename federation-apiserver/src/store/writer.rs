@@ -31,6 +31,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const COMPACT_STEP: u64 = 4096;
 /// After so many commits of one write each, the next one is expected to come alone, too.
 const ALONE: u32 = 8;
+/// So many are remembered. A slow one halves what is remembered, so that one among many does not end it, and three in a row do.
+const ALONE_MAX: u32 = 32;
 /// A commit that takes no longer than this may keep a worker of the runtime from its other tasks.
 const QUICK: Duration = Duration::from_micros(400);
 
@@ -194,7 +196,7 @@ struct Writer {
     broken: Option<Arc<str>>,
     /// The same, for those who watch over the server's health.
     failed: Arc<AtomicBool>,
-    /// So many commits were of one write, and quick.
+    /// So many commits were of one write, and quick; see [`ALONE_MAX`].
     alone: u32,
     /// A commit is under way; what panicked in one has left the engine in an unknown state.
     writing: bool,
@@ -223,7 +225,11 @@ impl Writer {
         self.writing = true;
         let (start, count) = (Instant::now(), operations.len());
         let verdicts = self.write(operations);
-        self.alone = if count == 1 && start.elapsed() < QUICK { self.alone.saturating_add(1) } else { 0 };
+        self.alone = match count {
+            1 if start.elapsed() < QUICK => (self.alone + 1).min(ALONE_MAX),
+            1 => self.alone / 2,
+            _ => 0,
+        };
         for (answer, verdict) in answers.into_iter().zip(verdicts) {
             // A caller that went away does not undo its write.
             let _gone = answer.send(verdict);
