@@ -1,17 +1,30 @@
 //! TLS and HTTP/1.1 and 2 on a listener, until the end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{Future as _, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Waker,
+    time::Duration,
+};
 
 use federation_runtime::shutdown::Shutdown;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::conn::auto,
     service::TowerToHyperService,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{auth::authn, server::ApiServer, wire::Wire};
+use crate::{
+    auth::authn,
+    server::{ApiServer, Handler},
+    wire::Wire,
+};
 
 /// A client that does not finish its handshake in this time is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,7 +41,7 @@ const HEADERS_MAX_BYTES: u32 = 1 << 20;
 
 /// Accepts connections until `shutdown`, then lets those that are open finish.
 pub(crate) async fn run(listener: TcpListener, tls: TlsAcceptor, server: ApiServer, shutdown: &Shutdown) {
-    let graceful = Arc::new(GracefulShutdown::new());
+    let (end, ended) = watch::channel(());
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // Some who read answers by their lines know headers as Go's server writes them.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).title_case_headers(true);
@@ -54,23 +67,54 @@ pub(crate) async fn run(listener: TcpListener, tls: TlsAcceptor, server: ApiServ
             },
         };
         let (tls, server, builder) = (tls.clone(), server.clone(), Arc::clone(&builder));
-        let watcher = graceful.watcher();
+        let ended = ended.clone();
         tokio::spawn(async move {
             let Some((stream, user)) = handshake(tls, stream).await else { return };
             let service = TowerToHyperService::new(server.service_as(user).from_peer(peer.ip()));
-            let connection =
-                builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-            if let Err(error) = watcher.watch(connection).await {
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            if let Err(error) = until_end(connection, ended).await {
                 tracing::debug!(%error, "a connection ended badly");
             }
         });
     }
-    drop(listener);
-    if let Some(graceful) = Arc::into_inner(graceful)
-        && tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err()
-    {
+    drop((listener, ended));
+    let _nobody = end.send(());
+    if tokio::time::timeout(DRAIN_TIMEOUT, end.closed()).await.is_err() {
         tracing::warn!("some connections did not finish in time");
     }
+}
+
+type Served<'a> = auto::UpgradeableConnection<
+    'a,
+    TokioIo<tokio_rustls::server::TlsStream<Wire>>,
+    TowerToHyperService<Handler>,
+    TokioExecutor,
+>;
+
+/// Serves a connection, and has it end in order when the server does. It keeps `ended` as long as it lasts, and waits for it but once: a
+/// thousand watchers' connections have a thousand things to do for each event, and would take a lock that all share for each of them.
+async fn until_end(
+    connection: Served<'_>,
+    ended: watch::Receiver<()>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let (mut connection, mut told) = (pin!(connection), ended.clone());
+    // Not bound to what a task may do at a time: it must be heard of, however much has been done already.
+    let mut end = pin!(tokio::task::unconstrained(told.changed()));
+    let mut waited = None;
+    let mut is_ending = false;
+    poll_fn(|context| {
+        let waits = waited.as_ref().is_some_and(|waker: &Waker| waker.will_wake(context.waker()));
+        if !is_ending && (!waits || !matches!(ended.has_changed(), Ok(false))) {
+            is_ending = end.as_mut().poll(context).is_ready();
+            if is_ending {
+                connection.as_mut().graceful_shutdown();
+            } else {
+                waited = Some(context.waker().clone());
+            }
+        }
+        connection.as_mut().poll(context)
+    })
+    .await
 }
 
 async fn handshake(

@@ -7,6 +7,7 @@
 //!
 //! See docs/adr/0002-watch-cache.md.
 
+mod bell;
 mod event;
 mod root;
 mod snapshot;

@@ -2,9 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
 
-use futures::FutureExt;
+use futures::{
+    FutureExt,
+    task::{ArcWake, waker_ref},
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::*;
@@ -105,22 +115,38 @@ fn a_watch_delivers_its_resource_in_order_and_nothing_else() {
     assert!(watch.next().now_or_never().is_none());
 }
 
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl ArcWake for Woken {
+    fn wake_by_ref(this: &Arc<Self>) {
+        this.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 #[test]
-fn writes_of_other_resources_do_not_wake_a_watcher() {
+fn a_watcher_is_woken_for_each_news_that_he_waits_for_and_nothing_else() {
     let cache = mk_cache(1000);
     let mut watch = cache.watch(&ResourceKey::new("", "pods"), 0).unwrap();
-    let waker = futures::task::noop_waker();
-    let mut context = std::task::Context::from_waker(&waker);
-    let next = watch.next();
-    let mut next = std::pin::pin!(next);
-    assert!(next.as_mut().poll(&mut context).is_pending());
-    let log = cache.window.read().log(&ResourceKey::new("", "pods")).unwrap();
-    let other = log.subscribe();
+    let gone = cache.watch(&ResourceKey::new("", "pods"), 0).unwrap();
+    let woken = Arc::new(Woken::default());
+    let waker = waker_ref(&woken);
+    let context = Context::from_waker(&waker);
+    let times = || woken.0.load(Ordering::Relaxed);
+    assert!(watch.poll_next(&context).is_pending());
     cache.publish([mk_change("secrets", "n", "a", 1, false)]);
-    assert!(!other.has_changed().unwrap());
-    cache.publish([mk_change("pods", "n", "a", 2, false)]);
-    assert!(other.has_changed().unwrap());
-    assert!(next.as_mut().poll(&mut context).is_ready());
+    assert_eq!(times(), 0, "it is another resource's");
+    drop(gone);
+    for revision in [2, 3] {
+        cache.publish([mk_change("pods", "n", "a", revision, false)]);
+        assert_eq!(times() as u64, revision - 1);
+        assert!(watch.poll_next(&context).is_ready());
+        assert!(watch.poll_next(&context).is_pending());
+    }
+    cache.end();
+    assert_eq!(times(), 3);
+    assert!(matches!(watch.poll_next(&context), Poll::Ready(None)));
 }
 
 #[test]

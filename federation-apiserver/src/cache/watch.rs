@@ -1,11 +1,15 @@
 //! One watcher's cursor.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use futures::Stream;
-use tokio::sync::watch as signal;
 
-use super::{Cache, Event, Expired, window::Log};
+use super::{Cache, Event, Expired, bell::Ear, window::Log};
 
 /// Events that a watcher takes from its log at a time, so that a long backlog does not hold the log's lock for long.
 const CHUNK: usize = 128;
@@ -14,7 +18,9 @@ const CHUNK: usize = 128;
 pub struct Watch {
     cache: Arc<Cache>,
     log: Arc<Log>,
-    signal: signal::Receiver<u64>,
+    ear: Ear,
+    /// What the bell had told before the log was last read to its end; nothing while there may be more in it.
+    heard: Option<u64>,
     /// Everything up to here was delivered.
     cursor: u64,
     taken: VecDeque<Arc<Event>>,
@@ -22,27 +28,41 @@ pub struct Watch {
 
 impl Watch {
     pub(super) fn new(cache: Arc<Cache>, log: Arc<Log>, from: u64) -> Result<Self, Expired> {
-        let mut watch = Self { signal: log.subscribe(), cache, log, cursor: from, taken: VecDeque::new() };
-        watch.log.read(from, CHUNK, &mut watch.taken)?;
-        Ok(watch)
+        let mut taken = VecDeque::new();
+        log.read(from, CHUNK, &mut taken)?;
+        Ok(Self { ear: log.bell.listen(), cache, log, heard: None, cursor: from, taken })
     }
 
     /// The next change; waits for one. `None` once the store is closed. After `Expired` there is nothing more to come:
     /// the watcher was too slow, and must list again. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Arc<Event>, Expired>> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// The same for those who poll.
+    pub(crate) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Result<Arc<Event>, Expired>>> {
         loop {
             if let Some(event) = self.taken.pop_front() {
                 self.cursor = event.revision;
-                return Some(Ok(event));
+                return Poll::Ready(Some(Ok(event)));
             }
-            // Seen before reading: news that comes after the read wakes us again.
-            let ended = Log::ended(*self.signal.borrow_and_update());
+            let mut newest = self.log.bell.newest();
+            if self.heard == Some(newest) {
+                self.ear.wait(context.waker());
+                // Whoever rang before the waker was in its place woke nobody.
+                newest = self.log.bell.newest();
+                if self.heard == Some(newest) {
+                    return Poll::Pending;
+                }
+            }
+            // The bell was looked at before the log is read: news that comes after the read changes it again.
             if let Err(expired) = self.log.read(self.cursor, CHUNK, &mut self.taken) {
-                return Some(Err(expired));
+                return Poll::Ready(Some(Err(expired)));
             }
-            if self.taken.is_empty() && (ended || self.signal.changed().await.is_err()) {
-                return None;
+            if self.taken.is_empty() && Log::ended(newest) {
+                return Poll::Ready(None);
             }
+            self.heard = (self.taken.len() < CHUNK && !Log::ended(newest)).then_some(newest);
         }
     }
 
@@ -66,5 +86,11 @@ impl Watch {
             let rest = item.is_ok().then_some(watch);
             Some((item, rest))
         })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.log.bell.forget(&self.ear);
     }
 }

@@ -6,9 +6,8 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use tokio::sync::watch as signal;
 
-use super::{Event, EventKind, Expired, root::Root};
+use super::{Event, EventKind, Expired, bell::Bell, root::Root};
 use crate::store::ResourceKey;
 
 /// Every so many revisions the window keeps the whole state (a pointer and the changed nodes, some 10 kB), so that the
@@ -33,7 +32,8 @@ impl Default for Bounds {
 /// One resource's part of the window, and those who wait for more.
 pub(super) struct Log {
     entries: RwLock<Entries>,
-    signal: signal::Sender<u64>,
+    /// Told the revisions at which there is news.
+    pub(super) bell: Bell,
 }
 
 #[derive(Default)]
@@ -46,15 +46,12 @@ struct Entries {
 /// A watcher that is fewer events behind is found without a search, which looks at events all over memory.
 const NEAR_END: usize = 4;
 
-/// The signal's value when no more events come.
+/// What the bell is told when no more events come.
 const ENDED: u64 = u64::MAX;
 
 impl Log {
     fn new(lost: u64) -> Self {
-        Self {
-            entries: RwLock::new(Entries { events: VecDeque::new(), lost }),
-            signal: signal::Sender::new(0),
-        }
+        Self { entries: RwLock::new(Entries { events: VecDeque::new(), lost }), bell: Bell::default() }
     }
 
     /// Appends to `into` at most `limit` events after `cursor`.
@@ -87,20 +84,8 @@ impl Log {
     }
 
     pub(super) fn wake(&self, revision: u64) {
-        // Whoever comes now reads before he waits.
-        if self.signal.receiver_count() == 0 && !Self::ended(revision) {
-            return;
-        }
         // An ended log stays ended.
-        self.signal.send_if_modified(|value| {
-            let news = *value < revision;
-            *value = revision.max(*value);
-            news
-        });
-    }
-
-    pub(super) fn subscribe(&self) -> signal::Receiver<u64> {
-        self.signal.subscribe()
+        self.bell.ring(revision);
     }
 
     pub(super) fn ended(value: u64) -> bool {

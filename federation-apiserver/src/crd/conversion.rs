@@ -231,6 +231,11 @@ fn converter(kind: &Kind) -> Option<(&Converter, &str)> {
     Some((custom.converter.as_deref()?, &custom.api_version))
 }
 
+/// Whether a webhook makes what is seen of a kind.
+pub(crate) fn is_asked(kind: &Kind) -> bool {
+    converter(kind).is_some()
+}
+
 /// A stored object as a kind shows it, but for what pruning and defaults do. Free unless a webhook converts the kind: what asks one is boxed
 /// here as elsewhere, since it is many times as large as all else on the way of a request, which is moved a few times.
 pub(crate) async fn seen(

@@ -1,10 +1,26 @@
 //! Watches: the changes of a collection as they happen.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use apimachinery::ApiError;
 use bytes::Bytes;
+use futures::{
+    future::BoxFuture,
+    task::{ArcWake, AtomicWaker, waker_ref},
+};
 use http::{HeaderValue, Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -18,7 +34,7 @@ use crate::{
     crd::conversion,
     encode::{self, FrameKind},
     http::{
-        Body, body,
+        Body,
         negotiate::Format,
         query::{ListOptions, VersionMatch},
         respond,
@@ -70,6 +86,7 @@ pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
     let stream = Box::new(Stream {
         storage: call.shared.storage.clone(),
         kind: call.kind.clone(),
+        converts: conversion::is_asked(&call.kind),
         format: call.format,
         filter,
         initial,
@@ -81,13 +98,10 @@ pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
         first: true,
         timer: Box::pin(sleep_until(end)),
         drained: Box::pin(call.shared.draining.clone().cancelled_owned()),
+        alarm: Arc::default(),
         _counted: call.shared.metrics.watch_started(),
     });
-    let frames = futures::stream::unfold(stream, |mut stream| async {
-        let frame = stream.next().await?;
-        Some((Bytes::from(frame), stream))
-    });
-    let mut response = Response::new(body::stream(frames));
+    let mut response = Response::new(Frames::Told(stream).boxed_unsync());
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(call.format.content_type(true)));
@@ -101,11 +115,86 @@ fn first_bookmark(now: Instant, end: Instant) -> Instant {
     (now + BOOKMARK_EVERY).min(before_end)
 }
 
+/// The body of the answer, a frame for each event. Polled by hand: what one watcher does for an event, thousands do.
+enum Frames {
+    Told(Box<Stream>),
+    /// A webhook is being asked for the object in the watcher's version.
+    Converted(BoxFuture<'static, (Box<Stream>, Option<Bytes>)>),
+    Ended,
+}
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        let frame = loop {
+            match this {
+                Self::Ended => return Poll::Ready(None),
+                Self::Converted(work) => {
+                    let (stream, frame) = ready!(work.as_mut().poll(context));
+                    *this = Self::Told(stream);
+                    break frame;
+                }
+                Self::Told(stream) => match ready!(stream.poll_next(context)) {
+                    None => break None,
+                    Some(Next::Frame(frame)) => break Some(frame.into()),
+                    Some(Next::Added(stored)) if !stream.converts => {
+                        break stream.frame(FrameKind::Added, &stored);
+                    }
+                    Some(Next::Added(stored)) => this.convert(FrameKind::Added, stored, None),
+                    Some(Next::Event(event)) => match stream.view(&event) {
+                        // The selectors leave it out.
+                        None => {}
+                        Some(view) if !stream.converts => break stream.tell(&view),
+                        Some(view) => this.convert(view.event, Arc::clone(view.stored), view.left),
+                    },
+                },
+            }
+        };
+        if frame.is_none() {
+            *this = Self::Ended;
+        }
+        Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))))
+    }
+}
+
+impl Frames {
+    /// Asks for an object in the watcher's version.
+    fn convert(&mut self, event: FrameKind, stored: Arc<Stored>, left: Option<u64>) {
+        if let Self::Told(stream) = std::mem::replace(self, Self::Ended) {
+            *self = Self::Converted(Box::pin(stream.convert(event, stored, left)));
+        }
+    }
+}
+
+/// What a watch has to tell.
+enum Next {
+    /// An object of the initial state.
+    Added(Arc<Stored>),
+    Event(Arc<Event>),
+    Frame(Vec<u8>),
+}
+
+/// An event as a watcher sees it.
+struct View<'a> {
+    event: FrameKind,
+    stored: &'a Arc<Stored>,
+    /// The revision at which the object left the watcher's view.
+    left: Option<u64>,
+}
+
 /// The state of one watch. It holds no lock and no buffer but the initial state. It stays where it is: a thousand watchers would move it
 /// a thousand times for each event.
 struct Stream {
     storage: Storage,
     kind: KindRef,
+    /// Objects are shown in a version that a webhook makes.
+    converts: bool,
     format: Format,
     filter: Filter,
     initial: VecDeque<Arc<Stored>>,
@@ -117,102 +206,136 @@ struct Stream {
     end: Instant,
     /// No frame has been sent yet.
     first: bool,
-    /// Both last as long as the watch does: to make them for each event would cost each watcher two locks that all share.
+    /// Both last as long as the watch does, and are asked only when they have woken the alarm: to make them for each event, or to ask them,
+    /// takes locks that all watchers share, and one who holds such a lock while another process takes his core holds up all.
     timer: Pin<Box<Sleep>>,
     drained: Pin<Box<WaitForCancellationFutureOwned>>,
+    alarm: Arc<Alarm>,
     _counted: crate::metrics::Watching,
 }
 
+/// Wakes a watch's task, and remembers that it did.
+#[derive(Default)]
+struct Alarm {
+    /// Those who wake it have been asked since it was woken.
+    is_asked: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl ArcWake for Alarm {
+    fn wake_by_ref(this: &Arc<Self>) {
+        this.is_asked.store(false, Ordering::SeqCst);
+        this.task.wake();
+    }
+}
+
 impl Stream {
-    async fn next(&mut self) -> Option<Vec<u8>> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Next>> {
         if let Some(stored) = self.initial.pop_front() {
-            return self.frame(FrameKind::Added, &stored).await;
+            return Poll::Ready(Some(Next::Added(stored)));
         }
         if let Some(revision) = self.initial_end.take() {
-            return Some(self.bookmark(revision, true));
+            return Poll::Ready(Some(Next::Frame(self.bookmark(revision, true))));
         }
         loop {
-            let watch = match self.source.as_mut()? {
-                Ok(watch) => watch,
-                Err(expired) => {
+            let watch = match &mut self.source {
+                None => return Poll::Ready(None),
+                Some(Err(expired)) => {
                     let expired = *expired;
                     self.source = None;
-                    return Some(self.error(expired));
+                    return Poll::Ready(Some(Next::Frame(self.error(expired))));
                 }
+                Some(Ok(watch)) => watch,
             };
             // A stream of events that the filter drops must hide neither the end nor the bookmarks.
-            let timer = if self.bookmarks { self.next_bookmark.min(self.end) } else { self.end };
-            let next = if Instant::now() >= timer {
-                None
-            } else {
-                if self.timer.deadline() != timer {
-                    self.timer.as_mut().reset(timer);
+            let due = if self.bookmarks { self.next_bookmark.min(self.end) } else { self.end };
+            let now = Instant::now();
+            if now >= due {
+                if now >= self.end {
+                    return Poll::Ready(None);
                 }
-                tokio::select! {
-                    biased;
-                    // First, since it is what comes most often. Nobody is kept by it for long: what is taken at a time ends.
-                    event = watch.next() => Some(event?),
-                    () = &mut self.drained => return None,
-                    () = &mut self.timer => None,
-                }
-            };
-            match next {
-                Some(Ok(event)) => {
-                    if let Some(frame) = self.tell(&event).await {
-                        return Some(frame);
+                let revision = watch.progress();
+                // After the last one before the end, none is due any more.
+                let next = first_bookmark(now, self.end);
+                self.next_bookmark = if next > now { next } else { self.end + BOOKMARK_EVERY };
+                return Poll::Ready(Some(Next::Frame(self.bookmark(revision, false))));
+            }
+            // First, since it is what comes most often. Nobody is kept by it for long: what is taken at a time ends.
+            match watch.poll_next(context) {
+                Poll::Ready(Some(Ok(event))) => return Poll::Ready(Some(Next::Event(event))),
+                Poll::Ready(Some(Err(expired))) => self.source = Some(Err(expired)),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    if ready!(self.poll_end(context, due)) {
+                        return Poll::Ready(None);
                     }
-                }
-                Some(Err(expired)) => self.source = Some(Err(expired)),
-                None => {
-                    let now = Instant::now();
-                    if now >= self.end {
-                        return None;
-                    }
-                    let revision =
-                        self.source.as_ref().and_then(|source| source.as_ref().ok()).map(Watch::progress)?;
-                    // After the last one before the end, none is due any more.
-                    let next = first_bookmark(now, self.end);
-                    self.next_bookmark = if next > now { next } else { self.end + BOOKMARK_EVERY };
-                    return Some(self.bookmark(revision, false));
                 }
             }
         }
     }
 
-    /// The frame of an event, as seen through the selectors: an object that comes into view is added, one that leaves it is
-    /// deleted.
-    async fn tell(&mut self, event: &Event) -> Option<Vec<u8>> {
+    /// Waits for the time at which something is due, or the server's end: whether it is the latter.
+    fn poll_end(&mut self, context: &Context<'_>, due: Instant) -> Poll<bool> {
+        self.alarm.task.register(context.waker());
+        if self.timer.deadline() != due {
+            self.timer.as_mut().reset(due);
+        } else if self.alarm.is_asked.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        // Before they are asked: what wakes the alarm from here on has them asked again.
+        self.alarm.is_asked.store(true, Ordering::SeqCst);
+        let waker = waker_ref(&self.alarm);
+        let mut context = Context::from_waker(&waker);
+        if self.drained.as_mut().poll(&mut context).is_ready() {
+            return Poll::Ready(true);
+        }
+        self.timer.as_mut().poll(&mut context).map(|()| false)
+    }
+
+    /// An event as seen through the selectors: an object that comes into view is added, one that leaves it is deleted.
+    fn view<'a>(&self, event: &'a Event) -> Option<View<'a>> {
         let seen_now = event.kind != EventKind::Deleted && self.filter.matches(&event.object);
-        let seen_before = event.previous.as_ref().is_some_and(|previous| self.filter.matches(previous));
-        match (seen_before, seen_now) {
-            (false, false) => None,
-            (false, true) => self.frame(FrameKind::Added, &event.object).await,
-            (true, true) => self.frame(FrameKind::Modified, &event.object).await,
-            (true, false) if event.kind == EventKind::Deleted => {
-                self.frame(FrameKind::Deleted, &event.object).await
+        let previous = event.previous.as_ref().filter(|previous| self.filter.matches(previous));
+        let of = |event, stored| View { event, stored, left: None };
+        match (previous, seen_now) {
+            (None, false) => None,
+            (None, true) => Some(of(FrameKind::Added, &event.object)),
+            (Some(_), true) => Some(of(FrameKind::Modified, &event.object)),
+            (Some(_), false) if event.kind == EventKind::Deleted => {
+                Some(of(FrameKind::Deleted, &event.object))
             }
-            (true, false) => {
-                // The state that the watcher knew, with the revision at which it left.
-                let previous =
-                    match conversion::seen(&self.storage, &self.kind, event.previous.as_ref()?).await {
-                        Ok(previous) => previous,
-                        Err(error) => return Some(self.fail(&error)),
-                    };
-                let mut value = self.kind.from_stored(previous.value().ok()?);
-                value["metadata"]["resourceVersion"] = event.revision.to_string().into();
-                Some(self.frame_of_value(FrameKind::Deleted, value))
+            // The state that the watcher knew, with the revision at which it left.
+            (Some(previous), false) => {
+                Some(View { left: Some(event.revision), ..of(FrameKind::Deleted, previous) })
             }
         }
     }
 
-    async fn frame(&mut self, event: FrameKind, stored: &Arc<Stored>) -> Option<Vec<u8>> {
-        let stored = match conversion::seen(&self.storage, &self.kind, stored).await {
-            Ok(stored) => stored,
-            Err(error) => return Some(self.fail(&error)),
+    fn tell(&mut self, view: &View<'_>) -> Option<Bytes> {
+        let Some(left) = view.left else { return self.frame(view.event, view.stored) };
+        let mut value = self.kind.from_stored(view.stored.value().ok()?);
+        value["metadata"]["resourceVersion"] = left.to_string().into();
+        Some(self.frame_of_value(view.event, value).into())
+    }
+
+    /// The same where a webhook makes what the watcher sees.
+    async fn convert(
+        mut self: Box<Self>,
+        event: FrameKind,
+        stored: Arc<Stored>,
+        left: Option<u64>,
+    ) -> (Box<Self>, Option<Bytes>) {
+        let frame = match conversion::seen(&self.storage, &self.kind, &stored).await {
+            Ok(stored) => self.tell(&View { event, stored: &stored, left }),
+            Err(error) => Some(self.fail(&error).into()),
         };
+        (self, frame)
+    }
+
+    fn frame(&mut self, event: FrameKind, stored: &Stored) -> Option<Bytes> {
         let first = std::mem::replace(&mut self.first, false);
-        match encode::frame(&self.kind, self.format, event, &stored, Timestamp::now(), first) {
-            Ok(frame) => Some(frame),
+        match encode::frame(&self.kind, self.format, event, stored, Timestamp::now(), first) {
+            Ok(frame) => Some(frame.into()),
             Err(error) => {
                 tracing::error!(key = %stored.key, %error, "a stored object cannot be read; ending the watch");
                 None

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::{Buf as _, Bytes, BytesMut};
 use federation_apiserver::{Parts, cache::Bounds, http::Body, store};
+use futures::FutureExt as _;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
@@ -225,6 +226,7 @@ async fn watches_end_when_the_server_drains() {
     let mut watch = Frames::open(&world, "", "application/json").await;
     world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
     assert_eq!(told(&watch.json().await.unwrap()), ("ADDED", "a"));
+    assert!(watch.body.frame().now_or_never().is_none(), "it waits for more");
     world.draining.cancel();
     assert_eq!(watch.json().await, None);
 }
