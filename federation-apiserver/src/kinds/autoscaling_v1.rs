@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::autoscaling_annotations::{Side, behavior, behavior_text, metrics, metrics_text};
 use crate::validation::set;
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
@@ -44,8 +45,9 @@ pub(super) fn to_v2(mut object: Value) -> Value {
         let text = annotations.remove(name)?;
         serde_json::from_str(text.as_str()?).ok()
     };
-    let (metrics, behavior, current, conditions) =
-        (annotation(METRICS), annotation(BEHAVIOR), annotation(CURRENT_METRICS), annotation(CONDITIONS));
+    let wanted = metrics(entries(annotation(METRICS)), Side::Target);
+    let current = metrics(entries(annotation(CURRENT_METRICS)), Side::Current);
+    let (rules, conditions) = (annotation(BEHAVIOR).map(behavior), annotation(CONDITIONS));
     drop_empty_annotations(&mut object);
     let mut all = Vec::new();
     if let Some(spec) = object["spec"].as_object_mut() {
@@ -53,12 +55,12 @@ pub(super) fn to_v2(mut object: Value) -> Value {
         {
             all.push(cpu(&percent));
         }
-        all.extend(entries(metrics));
+        all.extend(wanted);
         if !all.is_empty() {
             spec.insert("metrics".into(), all.into());
         }
-        if let Some(behavior) = behavior {
-            spec.insert("behavior".into(), behavior);
+        if let Some(rules) = rules {
+            spec.insert("behavior".into(), rules);
         }
     }
     if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
@@ -66,7 +68,6 @@ pub(super) fn to_v2(mut object: Value) -> Value {
         if let Some(percent) =
             status.remove("currentCPUUtilizationPercentage").filter(|value| !value.is_null())
         {
-            let current = entries(current.clone());
             let value = current.iter().find(|metric| metric["resource"]["name"] == "cpu");
             let mut usage = json!({"averageUtilization": percent});
             if let Some(value) = value {
@@ -74,7 +75,7 @@ pub(super) fn to_v2(mut object: Value) -> Value {
             }
             all.push(json!({"type": "Resource", "resource": {"name": "cpu", "current": usage}}));
         }
-        all.extend(entries(current).into_iter().filter(|metric| metric["resource"]["name"] != "cpu"));
+        all.extend(current.into_iter().filter(|metric| metric["resource"]["name"] != "cpu"));
         if !all.is_empty() {
             status.insert("currentMetrics".into(), all.into());
         }
@@ -89,8 +90,8 @@ pub(super) fn to_v2(mut object: Value) -> Value {
 pub(super) fn from_v2(mut object: Value) -> Value {
     object["apiVersion"] = "autoscaling/v1".into();
     let mut annotations = Map::new();
-    let mut tell = |name: &str, value: &Value| {
-        annotations.insert(name.to_owned(), value.to_string().into());
+    let mut tell = |name: &str, text: String| {
+        annotations.insert(name.to_owned(), text.into());
     };
     if let Some(spec) = object["spec"].as_object_mut() {
         let mut metrics = entries(spec.remove("metrics"));
@@ -100,10 +101,10 @@ pub(super) fn from_v2(mut object: Value) -> Value {
             spec.insert("targetCPUUtilizationPercentage".into(), percent);
         }
         if !metrics.is_empty() {
-            tell(METRICS, &metrics.into());
+            tell(METRICS, metrics_text(&metrics, Side::Target));
         }
         if let Some(behavior) = spec.remove("behavior").filter(|behavior| !behavior.is_null()) {
-            tell(BEHAVIOR, &behavior);
+            tell(BEHAVIOR, behavior_text(&behavior));
         }
     }
     if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
@@ -113,10 +114,10 @@ pub(super) fn from_v2(mut object: Value) -> Value {
             status.insert("currentCPUUtilizationPercentage".into(), percent);
         }
         if !current.is_empty() {
-            tell(CURRENT_METRICS, &current.into());
+            tell(CURRENT_METRICS, metrics_text(&current, Side::Current));
         }
         if let Some(conditions) = status.remove("conditions").filter(Value::is_array) {
-            tell(CONDITIONS, &conditions);
+            tell(CONDITIONS, conditions.to_string());
         }
         for name in ["currentReplicas", "desiredReplicas"] {
             status.entry(name).or_insert_with(|| 0.into());

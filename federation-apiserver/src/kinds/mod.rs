@@ -6,6 +6,7 @@ mod apps_daemon;
 mod apps_deployment;
 mod apps_stateful;
 mod autoscaling;
+mod autoscaling_annotations;
 mod autoscaling_v1;
 mod batch_cron;
 mod batch_job;
