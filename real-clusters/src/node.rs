@@ -125,7 +125,7 @@ state = "{state}/crun"
             "cgroupDriver": "cgroupfs", "cgroupRoot": format!("/{}", self.name), "failSwapOn": false,
             "clusterDomain": "cluster.local", "resolvConf": self.path("resolv.conf"), "healthzPort": 10248,
             "makeIPTablesUtilChains": true, "serializeImagePulls": false, "nodeStatusUpdateFrequency": "4s", "syncFrequency": "10s",
-            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "100Mi", "imagefs.available": "100Mi"},
             "imageGCHighThresholdPercent": 100, "enforceNodeAllocatable": ["pods"], "oomScoreAdj": 0, "maxPods": 110,
             "kubeAPIQPS": 50, "kubeAPIBurst": 100,
         });
