@@ -5,6 +5,7 @@
 //! are asked before it is stored ([`judge`], [`webhook`]).
 
 mod accounts;
+mod devices;
 mod judge;
 mod limits;
 mod matching;
@@ -12,6 +13,7 @@ mod mutate;
 mod pods;
 mod policy;
 mod quota;
+mod signers;
 mod usage;
 pub(crate) mod webhook;
 
@@ -39,11 +41,13 @@ pub(crate) async fn admit<'a>(
     new: &Value,
     dry_run: bool,
 ) -> Result<Option<Reservation<'a>>, ApiError> {
+    let before = old.map(|(old, _)| old);
+    signers::check(call, name, before, new).await?;
+    devices::check(call, name, before, new)?;
     // Of the parts of objects only one takes anything.
     if call.path.subresource.as_deref().is_some_and(|part| part != "resize") {
         return Ok(None);
     }
-    let before = old.map(|(old, _)| old);
     escalation::check(call.shared.authorizer(), &call.user, &call.resource(), before, new).await?;
     check_limits(call, name, new)?;
     // Of what is being deleted, nothing is taken any more.

@@ -2,12 +2,16 @@
 
 mod status;
 
+use std::collections::HashSet;
+
 use apimachinery::{FieldError, FieldPath, meta::Scope, names};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use x509_parser::{
     certification_request::X509CertificationRequest, pem::parse_x509_pem, prelude::FromDer as _,
 };
+
+pub(crate) use status::{keep_decisions, same_conditions};
 
 use crate::{
     auth::User,
@@ -116,6 +120,23 @@ fn check_request(request: &str) -> Result<(), String> {
         .map_err(|_| "asn1: structure error: no certification request".to_owned())
 }
 
+/// Whether a certificate for this request would make its holder one of a group: the organization of a subject is that.
+///
+/// # Errors
+/// When that cannot be told. There must be one block alone: who signs might take another one than the first for the request.
+pub(crate) fn asks_for_group(object: &Value, group: &str) -> Result<bool, String> {
+    let bytes = STANDARD.decode(text(&object["spec"], "request")).unwrap_or_default();
+    if memchr::memmem::find_iter(&bytes, b"-----BEGIN").nth(1).is_some() {
+        return Err("PEM must hold one block only".to_owned());
+    }
+    let (_, block) = parse_x509_pem(&bytes).map_err(|error| error.to_string())?;
+    let (_, request) =
+        X509CertificationRequest::from_der(&block.contents).map_err(|error| error.to_string())?;
+    let mut organizations = request.certification_request_info.subject.iter_organization();
+    // Without its zeros, a text of ASCII letters is the same in every encoding that there is of it.
+    Ok(organizations.any(|name| name.as_slice().iter().filter(|byte| **byte != 0).eq(group.as_bytes())))
+}
+
 /// `apis/certificates/validation.ValidateCertificateRequestSignerName`.
 fn check_signer(name: &str, path: &FieldPath, faults: &mut Faults) {
     let Some((domain, rest)) = name.split_once('/').filter(|(_, rest)| !rest.contains('/')) else {
@@ -172,14 +193,13 @@ fn validate(object: &Value, faults: &mut Faults) {
     if spec["usages"].as_array().is_none_or(Vec::is_empty) {
         faults.push(FieldError::required(&path.child("usages"), "usages must be provided"));
     }
-    let mut used = Vec::new();
+    let mut used = HashSet::new();
     for (index, usage) in items(spec, "usages").enumerate() {
         let (usage, path) = (usage.as_str().unwrap_or_default(), path.child("usages").index(index));
         one_of(usage, &path, &USAGES, faults);
-        if used.contains(&usage) {
+        if !used.insert(usage) {
             faults.push(FieldError::duplicate(&path, usage));
         }
-        used.push(usage);
     }
     match text(spec, "signerName") {
         "" => faults.push(FieldError::required(&path.child("signerName"), "signerName must be provided")),

@@ -1,5 +1,7 @@
 //! resource.k8s.io/v1: devices that pods claim (KEP-4381).
 
+use std::collections::HashSet;
+
 use apimachinery::{FieldError, FieldPath, meta::Scope};
 use serde_json::Value;
 
@@ -13,6 +15,17 @@ use crate::{
 
 const BASE: Kind = Kind { group: "resource.k8s.io", returns_deleted: true, ..Kind::BUILT_IN };
 
+/// Items that lists may have (`apis/resource/types.go`).
+const MOST_REQUESTS: usize = 32;
+const MOST_ALTERNATIVES: usize = 8;
+const MOST_CONSTRAINTS: usize = 32;
+const MOST_CONFIGURATIONS: usize = 32;
+const MOST_SELECTORS: usize = 32;
+const MOST_USERS: usize = 256;
+const MOST_DEVICES: usize = 128;
+/// The same if any device has taints, or takes from counters.
+const MOST_DEVICES_WITH_MORE: usize = 64;
+
 /// How many devices are asked for.
 const MODES: [&str; 2] = ["All", "ExactCount"];
 
@@ -23,7 +36,9 @@ pub(super) const KINDS: &[&Kind] = &[
         singular: "deviceclass",
         scope: Scope::Cluster,
         validate: |object, faults| {
-            validate_selectors(&object["spec"], &FieldPath::new("spec"), faults);
+            let path = FieldPath::new("spec");
+            validate_selectors(&object["spec"], &path, faults);
+            few(&object["spec"], "config", &path, MOST_CONFIGURATIONS, faults);
         },
         ..BASE
     },
@@ -40,7 +55,10 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::AGE,
         ],
         default: |object| default_claim(&mut object["spec"]),
-        validate: |object, faults| validate_claim(&object["spec"], &FieldPath::new("spec"), faults),
+        validate: |object, faults| {
+            validate_claim(&object["spec"], &FieldPath::new("spec"), faults);
+            few(&object["status"], "reservedFor", &FieldPath::new("status"), MOST_USERS, faults);
+        },
         validate_update: |new, old, faults| {
             immutable(&new["spec"], &old["spec"], &"spec".into(), faults);
             let allocation = |claim: &Value| claim["status"]["allocation"].clone();
@@ -128,10 +146,24 @@ fn default_request(request: &mut Value) {
     }
 }
 
+/// The items of a list, unless they are more than it may have: then they are refused, and nobody looks at them.
+fn few<'a>(object: &'a Value, name: &str, path: &FieldPath, most: usize, faults: &mut Faults) -> &'a [Value] {
+    let found = object[name].as_array().map(Vec::as_slice).unwrap_or_default();
+    let too_many = found.len() > most;
+    if too_many {
+        faults.push(FieldError::too_many(&path.child(name), found.len(), most));
+    }
+    if too_many { &[] } else { found }
+}
+
 fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    let path = path.child("devices").child("requests");
-    let mut seen = Vec::new();
-    for (index, request) in items(&spec["devices"], "requests").enumerate() {
+    let (devices, path) = (&spec["devices"], path.child("devices"));
+    let mut seen = HashSet::new();
+    let requests = few(devices, "requests", &path, MOST_REQUESTS, faults);
+    few(devices, "constraints", &path, MOST_CONSTRAINTS, faults);
+    few(devices, "config", &path, MOST_CONFIGURATIONS, faults);
+    let path = path.child("requests");
+    for (index, request) in requests.iter().enumerate() {
         let path = path.index(index);
         validate_name(request, &path, &mut seen, faults);
         let (exactly, others) = (&request["exactly"], items(request, "firstAvailable").next().is_some());
@@ -147,9 +179,10 @@ fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
             }
             (true, false) => validate_request(exactly, &path.child("exactly"), faults),
             (false, true) => {
+                let mut seen = HashSet::new();
+                let requests = few(request, "firstAvailable", &path, MOST_ALTERNATIVES, faults);
                 let path = path.child("firstAvailable");
-                let mut seen = Vec::new();
-                for (index, request) in items(request, "firstAvailable").enumerate() {
+                for (index, request) in requests.iter().enumerate() {
                     validate_name(request, &path.index(index), &mut seen, faults);
                     validate_request(request, &path.index(index), faults);
                 }
@@ -158,13 +191,12 @@ fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
-fn validate_name<'a>(request: &'a Value, path: &FieldPath, seen: &mut Vec<&'a str>, faults: &mut Faults) {
+fn validate_name<'a>(request: &'a Value, path: &FieldPath, seen: &mut HashSet<&'a str>, faults: &mut Faults) {
     let Some(name) = required(request, path, "name", faults) else { return };
     label(name, &path.child("name"), faults);
-    if seen.contains(&name) {
+    if !seen.insert(name) {
         faults.push(FieldError::duplicate(&path.child("name"), name));
     }
-    seen.push(name);
 }
 
 fn validate_request(request: &Value, path: &FieldPath, faults: &mut Faults) {
@@ -184,7 +216,7 @@ fn validate_request(request: &Value, path: &FieldPath, faults: &mut Faults) {
 
 /// Expressions are for whoever allocates devices to evaluate; there must be one.
 fn validate_selectors(object: &Value, path: &FieldPath, faults: &mut Faults) {
-    for (index, selector) in items(object, "selectors").enumerate() {
+    for (index, selector) in few(object, "selectors", path, MOST_SELECTORS, faults).iter().enumerate() {
         let path = path.child("selectors").index(index).child("cel");
         if selector["cel"].is_object() {
             required(&selector["cel"], &path, "expression", faults);
@@ -223,8 +255,100 @@ fn validate_slice(slice: &Value, faults: &mut Faults) {
             FieldError::invalid(&path, "null", &format!("{what}, but multiple fields are set"))
         });
     }
-    let mut seen = Vec::new();
-    for (index, device) in items(spec, "devices").enumerate() {
+    let has = |device: &Value, name: &str| items(device, name).next().is_some();
+    let more = items(spec, "devices").any(|device| has(device, "taints") || has(device, "consumesCounters"));
+    let most = if more { MOST_DEVICES_WITH_MORE } else { MOST_DEVICES };
+    let mut seen = HashSet::new();
+    for (index, device) in few(spec, "devices", &path, most, faults).iter().enumerate() {
         validate_name(device, &path.child("devices").index(index), &mut seen, faults);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(kind: &str, object: &Value) -> Vec<String> {
+        let kind = KINDS.iter().find(|found| found.kind == kind).expect("there is such a kind");
+        let mut faults = Faults::new();
+        (kind.validate)(object, &mut faults);
+        faults.iter().map(ToString::to_string).collect()
+    }
+
+    fn named(count: usize) -> Vec<Value> {
+        let selector = json!({"cel": {"expression": "true"}});
+        let request = |at: usize| {
+            json!({"name": format!("r{at}"), "exactly": {
+                "deviceClassName": "c", "allocationMode": "All", "selectors": vec![&selector; 32],
+            }})
+        };
+        (0..count).map(request).collect()
+    }
+
+    #[test]
+    fn a_claim_asks_for_so_much_and_no_more() {
+        let claim = |requests: Vec<Value>| json!({"spec": {"devices": {"requests": requests}}});
+        assert_eq!(told("ResourceClaim", &claim(named(32))), [""; 0]);
+        assert_eq!(
+            told("ResourceClaim", &claim(named(33))),
+            ["spec.devices.requests: Too many: 33: must have at most 32 items"]
+        );
+        let alternative =
+            |at: usize| json!({"name": format!("a{at}"), "deviceClassName": "c", "allocationMode": "All"});
+        let first = |count: usize| json!({"name": "r", "firstAvailable": (0..count).map(alternative).collect::<Vec<_>>()});
+        assert_eq!(told("ResourceClaim", &claim(vec![first(8)])), [""; 0]);
+        assert_eq!(
+            told("ResourceClaimTemplate", &json!({"spec": claim(vec![first(9)])})),
+            ["spec.spec.devices.requests[0].firstAvailable: Too many: 9: must have at most 8 items"]
+        );
+        let mut many =
+            json!({"spec": {"devices": {"constraints": vec![json!({}); 33], "config": vec![json!({}); 33]}}});
+        many["status"]["reservedFor"] = vec![json!({}); 257].into();
+        assert_eq!(
+            told("ResourceClaim", &many),
+            [
+                "spec.devices.constraints: Too many: 33: must have at most 32 items",
+                "spec.devices.config: Too many: 33: must have at most 32 items",
+                "status.reservedFor: Too many: 257: must have at most 256 items",
+            ]
+        );
+        let class = json!({"spec": {"selectors": vec![json!({}); 33], "config": vec![json!({}); 33]}});
+        assert_eq!(
+            told("DeviceClass", &class),
+            [
+                "spec.selectors: Too many: 33: must have at most 32 items",
+                "spec.config: Too many: 33: must have at most 32 items",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_slice_offers_so_much_and_no_more() {
+        let slice = |devices: Vec<Value>| {
+            json!({"spec": {
+                "driver": "d.example.com", "nodeName": "n", "devices": devices,
+                "pool": {"name": "p", "resourceSliceCount": 1},
+            }})
+        };
+        let device = |at: usize| json!({"name": format!("d{at}")});
+        let mut devices: Vec<_> = (0..128).map(device).collect();
+        assert_eq!(told("ResourceSlice", &slice(devices.clone())), [""; 0]);
+        devices[7]["taints"] = json!([{}]);
+        assert_eq!(
+            told("ResourceSlice", &slice(devices.clone())),
+            ["spec.devices: Too many: 128: must have at most 64 items"]
+        );
+        devices[7] = device(6);
+        assert_eq!(
+            told("ResourceSlice", &slice(devices.clone())),
+            ["spec.devices[7].name: Duplicate value: \"d6\""]
+        );
+        devices.push(device(7));
+        assert_eq!(
+            told("ResourceSlice", &slice(devices)),
+            ["spec.devices: Too many: 129: must have at most 128 items"]
+        );
     }
 }

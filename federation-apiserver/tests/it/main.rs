@@ -5,6 +5,7 @@ mod access;
 mod aggregation;
 mod answers;
 mod audit;
+mod certificates;
 mod clients;
 mod contract;
 mod conversion;

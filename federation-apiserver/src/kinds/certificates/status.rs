@@ -1,6 +1,8 @@
 //! The status of a CertificateSigningRequest: who approves is told by the subresource `approval` alone, and what was decided or issued
 //! stays (`apis/certificates/validation`, `registry/certificates`).
 
+use std::collections::{HashMap, HashSet};
+
 use apimachinery::{FieldError, FieldPath};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
@@ -16,15 +18,62 @@ const DECISIONS: [&str; 2] = ["Approved", "Denied"];
 /// What stays once it holds, in the order in which it is told.
 const LASTING: [&str; 3] = ["Approved", "Denied", "Failed"];
 
-/// Gives conditions their times: a transition's is kept while the condition stays as it was.
+/// The conditions of a type, in order.
+fn of_type<'a>(object: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    items(&object["status"], "conditions").filter(move |condition| condition["type"] == kind)
+}
+
+/// Whether two conditions tell the same. What one of them leaves out may be empty or null in the other one, as Go writes it.
+fn same(one: &Value, other: &Value) -> bool {
+    let told = |condition: &Value| {
+        let all = condition.as_object().into_iter().flatten();
+        let told = all.filter(|(_, value)| !value.is_null() && *value != "");
+        told.map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>()
+    };
+    one == other || told(one) == told(other)
+}
+
+/// Whether two objects have conditions that tell the same.
+pub(crate) fn same_conditions(one: &Value, other: &Value) -> bool {
+    let of = |object: &Value| object["status"]["conditions"].as_array().map_or(0, Vec::len);
+    let conditions = items(&one["status"], "conditions").zip(items(&other["status"], "conditions"));
+    of(one) == of(other) && conditions.into_iter().all(|(one, other)| same(one, other))
+}
+
+/// Keeps what was decided: who writes a status says nothing about it. What comes or goes is left for the rules to refuse.
+/// `registry/certificates.preserveConditionInstances`.
+pub(crate) fn keep_decisions(new: &mut Value, old: &Value) {
+    for kind in DECISIONS {
+        if of_type(new, kind).count() != of_type(old, kind).count() {
+            continue;
+        }
+        let Some(status) = new.get_mut("status") else { return };
+        let own = items_mut(status, "conditions").filter(|condition| condition["type"] == kind);
+        for (own, before) in own.zip(of_type(old, kind)) {
+            own.clone_from(before);
+        }
+    }
+}
+
+/// Gives conditions their times: a transition's is kept while the condition stays as it was. A decision that is the very one which was
+/// stored is left alone: older hubs and some clients gave it no times, and a status that gave it some would change it.
 pub(super) fn stamp(new: &mut Value, old: &Value, now: &str) {
     let Some(status) = new.get_mut("status") else { return };
+    let mut times = HashMap::new();
+    for condition in items(&old["status"], "conditions") {
+        let time = text(condition, "lastTransitionTime");
+        if !time.is_empty() {
+            times.entry((text(condition, "type"), text(condition, "status"))).or_insert(time);
+        }
+    }
+    let mut decided = DECISIONS.map(|kind| of_type(old, kind));
     for condition in items_mut(status, "conditions") {
-        let same =
-            |other: &&Value| other["type"] == condition["type"] && other["status"] == condition["status"];
-        let before = items(&old["status"], "conditions").find(same);
-        let before = before.map(|other| text(other, "lastTransitionTime")).filter(|time| !time.is_empty());
-        let changed = before.unwrap_or(now).to_owned();
+        let at = DECISIONS.iter().position(|kind| condition["type"] == *kind);
+        if at.and_then(|at| decided[at].next()).is_some_and(|before| same(before, condition)) {
+            continue;
+        }
+        let before = times.get(&(text(condition, "type"), text(condition, "status")));
+        let changed = (*before.unwrap_or(&now)).to_owned();
         if text(condition, "lastUpdateTime").is_empty() {
             condition["lastUpdateTime"] = now.into();
         }
@@ -36,7 +85,7 @@ pub(super) fn stamp(new: &mut Value, old: &Value, now: &str) {
 
 /// The rules of conditions.
 pub(super) fn validate_conditions(object: &Value, faults: &mut Faults) {
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, found) in items(&object["status"], "conditions").enumerate() {
         let path = FieldPath::new("status.conditions").index(index);
         let (kind, status) = (text(found, "type"), text(found, "status"));
@@ -55,10 +104,9 @@ pub(super) fn validate_conditions(object: &Value, faults: &mut Faults) {
             let message = "Approved and Denied conditions are mutually exclusive";
             faults.push(FieldError::invalid(&path.child("type"), kind, message));
         }
-        if seen.contains(&kind) {
+        if !seen.insert(kind) {
             faults.push(FieldError::duplicate(&path.child("type"), kind));
         }
-        seen.push(kind);
     }
 }
 
@@ -75,15 +123,13 @@ pub(super) fn validate_approval(new: &Value, old: &Value, faults: &mut Faults) {
 fn validate_change(new: &Value, old: &Value, approves: bool, faults: &mut Faults) {
     let path = FieldPath::new("status.conditions");
     for kind in LASTING {
-        let of = |object: &Value| -> Vec<Value> {
-            let all = items(&object["status"], "conditions");
-            all.filter(|condition| condition["type"] == kind).cloned().collect()
-        };
-        let (before, after) = (of(old), of(new));
+        let (before, after): (Vec<_>, Vec<_>) = (of_type(old, kind).collect(), of_type(new, kind).collect());
         let may = approves || !DECISIONS.contains(&kind);
         let what = if after.len() < before.len() {
             "remove"
-        } else if may || after == before {
+        } else if may
+            || after.len() == before.len() && after.iter().zip(&before).all(|(one, other)| same(one, other))
+        {
             continue;
         } else if after.len() > before.len() {
             "add"
@@ -204,6 +250,36 @@ mod tests {
             &issued("AAAA"),
             &["status.certificate: Forbidden: updates may not modify existing certificate content"],
         );
+    }
+
+    #[test]
+    fn who_writes_the_status_changes_no_decision() {
+        let approved =
+            json!({"type": "Approved", "status": "True", "lastUpdateTime": "then", "message": "ok"});
+        let failed = json!({"type": "Failed", "status": "True"});
+        let old = with(json!([approved]));
+        let mut new = with(json!([failed, {"type": "Approved", "status": "True"}]));
+        keep_decisions(&mut new, &old);
+        assert_eq!(new, with(json!([failed, approved])));
+        stamp(&mut new, &old, "now");
+        assert_eq!(new["status"]["conditions"][1], approved, "it has no time of a transition, as before");
+        assert_eq!(new["status"]["conditions"][0]["lastTransitionTime"], "now");
+        told(validate_update, &new, &old, &[]);
+        // What comes or goes is refused.
+        let mut more = with(json!([approved, {"type": "Denied", "status": "True"}]));
+        let expected = more.clone();
+        keep_decisions(&mut more, &old);
+        assert_eq!(more, expected);
+    }
+
+    #[test]
+    fn many_conditions_take_little_to_look_at() {
+        let condition = |at: usize| json!({"type": format!("T{at}"), "status": "True"});
+        let many = |count: usize| with((0..count).map(condition).collect());
+        let old = many(100_000);
+        let mut new = many(100_001);
+        stamp(&mut new, &old, "now");
+        told(validate_update, &new, &old, &[]);
     }
 
     #[test]

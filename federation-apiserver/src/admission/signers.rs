@@ -1,0 +1,84 @@
+//! Whose requests for certificates a user may approve and sign: the admission plugins `CertificateApproval`, `CertificateSigning` and
+//! `CertificateSubjectRestriction` of kube-apiserver.
+
+use apimachinery::{ApiError, rbac::Attributes};
+use serde_json::Value;
+
+use crate::{
+    auth::{MASTERS, User, authz::Authorizer, authz::Decision},
+    kinds::{asks_for_group, keep_decisions, same_conditions},
+    validation::text,
+    verbs::Call,
+};
+
+const GROUP: &str = "certificates.k8s.io";
+
+/// Who signs certificates by which clients are known to kube-apiserver.
+const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+
+fn is_request(call: &Call) -> bool {
+    call.kind.group == GROUP && call.kind.plural == "certificatesigningrequests"
+}
+
+/// Whether a call writes the status of such a request, where decisions stay.
+pub(super) fn keeps_decisions(call: &Call) -> bool {
+    is_request(call) && call.path.subresource.as_deref() == Some("status")
+}
+
+/// What such a call writes, with the decisions that were made before: none if that is no change.
+pub(super) fn kept(old: &Value, object: &Value) -> Option<Value> {
+    let mut next = object.clone();
+    keep_decisions(&mut next, old);
+    (next != *object).then_some(next)
+}
+
+/// Checks a write of a CertificateSigningRequest or of a part of one. Other kinds pass.
+pub(super) async fn check(call: &Call, name: &str, old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
+    if !is_request(call) {
+        return Ok(());
+    }
+    let refuse = |why: String| Err(ApiError::forbidden(&call.resource(), name, &why));
+    let Some(old) = old else {
+        if text(&new["spec"], "signerName") != CLIENT_SIGNER {
+            return Ok(());
+        }
+        return match asks_for_group(new, MASTERS) {
+            Ok(false) => Ok(()),
+            Ok(true) => refuse(format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed")),
+            Err(why) => refuse(format!("failed to parse CSR: {why}")),
+        };
+    };
+    let verb = match call.path.subresource.as_deref() {
+        Some("approval") => "approve",
+        Some("status") if decides(new, old) => "sign",
+        _ => return Ok(()),
+    };
+    let signer = text(&old["spec"], "signerName");
+    if may(call.shared.authorizer(), &call.user, verb, signer).await {
+        return Ok(());
+    }
+    refuse(format!("user not permitted to {verb} requests with signerName {signer:?}"))
+}
+
+/// Whether the status tells something else of what was decided or issued.
+fn decides(new: &Value, old: &Value) -> bool {
+    text(&new["status"], "certificate") != text(&old["status"], "certificate") || !same_conditions(new, old)
+}
+
+/// `certauthorization.IsAuthorizedForSignerName`: for the signer itself, or for all of its domain.
+async fn may(authorizer: &Authorizer, user: &User, verb: &str, signer: &str) -> bool {
+    let domain = signer.split('/').next().unwrap_or_default();
+    for name in [signer, &format!("{domain}/*")] {
+        let asked = Attributes {
+            group: GROUP,
+            version: "*",
+            resource: "signers",
+            name,
+            ..Attributes::resource(verb)
+        };
+        if matches!(authorizer.decide(user, &asked).await, Decision::Allow(_)) {
+            return true;
+        }
+    }
+    false
+}
