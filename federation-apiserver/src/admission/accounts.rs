@@ -1,6 +1,8 @@
 //! What the admission plugin `ServiceAccount` gives a new Pod of its account: secrets to pull images with, and a token where clients in
 //! its containers look for one.
 
+use std::collections::HashMap;
+
 use apimachinery::names::{self, SUFFIX_LEN};
 use serde_json::{Value, json};
 
@@ -76,8 +78,10 @@ pub(crate) fn keep(spec: &mut Value, old: &Value) {
     }
     let is_token = |mount: &&Value| mount["mountPath"] == MOUNT && mount["name"] == volume["name"];
     for list in ["initContainers", "containers"] {
+        let before: HashMap<&str, &Value> =
+            items(old, list).map(|before| (text(before, "name"), before)).collect();
         for container in items_mut(spec, list) {
-            let before = items(old, list).find(|before| before["name"] == container["name"]);
+            let before = before.get(text(container, "name"));
             let mount = before.and_then(|before| items(before, "volumeMounts").find(is_token));
             let taken = items(container, "volumeMounts").any(|own| own["mountPath"] == MOUNT);
             if let Some(mount) = mount.filter(|_| !taken) {

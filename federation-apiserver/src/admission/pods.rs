@@ -9,6 +9,9 @@ use crate::{
     verbs::Call,
 };
 
+/// The annotation of a Pod that stands for one which a kubelet runs by itself.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// How long a pod stays on a node that is lost, unless it says otherwise: `DefaultTolerationSeconds`.
 const TOLERATION_SECONDS: i64 = 300;
 const LOST: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
@@ -19,22 +22,28 @@ pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
         limits::default_pod(&range, object);
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    // What a kubelet runs by itself acts as nobody.
+    let is_mirror = object["metadata"]["annotations"].get(MIRROR).is_some();
     let spec = &mut object["spec"];
     if !spec.is_object() {
         return Ok(());
     }
-    if spec["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
+    if !is_mirror && spec["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
         let name =
             spec["serviceAccount"].as_str().filter(|name| !name.is_empty()).unwrap_or("default").to_owned();
         spec["serviceAccountName"] = name.as_str().into();
         spec["serviceAccount"] = name.into();
     }
     let account = spec["serviceAccountName"].as_str().unwrap_or_default();
+    if is_mirror && !account.is_empty() {
+        let why = "a mirror pod may not reference service accounts";
+        return Err(ApiError::forbidden(&call.resource(), &name, why));
+    }
     let namespace = call.namespace();
     let key = Key::new(ResourceKey::new("", "serviceaccounts"), namespace, account);
     let found = call.shared.storage.get(&key);
     // The account `default` is on its way in any case.
-    if account != "default" && found.is_none() {
+    if !is_mirror && account != "default" && found.is_none() {
         let why = format!(
             "error looking up service account {namespace}/{account}: serviceaccount {} not found",
             quoted(account)
@@ -42,8 +51,10 @@ pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
         return Err(ApiError::forbidden(&call.resource(), &name, &why));
     }
     let account = found.and_then(|stored| stored.value().ok());
-    let random: [u8; SUFFIX_LEN] = rand::random();
-    accounts::endow(spec, account.as_ref(), random);
+    if !is_mirror {
+        let random: [u8; SUFFIX_LEN] = rand::random();
+        accounts::endow(spec, account.as_ref(), random);
+    }
     tolerate(spec);
     prioritise(&call.shared.storage.snapshot(), spec)
         .map_err(|why| ApiError::forbidden(&call.resource(), &name, &why))?;

@@ -386,6 +386,10 @@ fn validate_deadline(new: &Value, old: &Value, faults: &mut Faults) {
 /// A pod's spec stands, but for images, its deadline, its grace, more tolerations, and where it was not scheduled yet.
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     let path = FieldPath::new("spec");
+    // An older hub may not have filled in every default.
+    let mut defaulted = old.clone();
+    pod::default_pod(&mut defaulted);
+    let old = &defaulted;
     for list in ["containers", "initContainers"] {
         if items(&new["spec"], list).count() != items(&old["spec"], list).count() {
             let message = "pod updates may not add or remove containers";
@@ -466,7 +470,11 @@ mod tests {
 
     #[test]
     fn a_deadline_comes_nearer_and_never_goes() {
-        let pod = |seconds: Value| json!({"spec": {"activeDeadlineSeconds": seconds}});
+        let pod = |seconds: Value| {
+            let mut pod = json!({"spec": {"activeDeadlineSeconds": seconds}});
+            pod::default_pod(&mut pod);
+            pod
+        };
         let check = |old: Value, new: Value, expect: &[&str]| {
             let mut faults = Faults::new();
             validate_update(&pod(new), &pod(old), &mut faults);

@@ -1,5 +1,7 @@
 //! The rules of what is changed in a Pod through its subresources: `ephemeralcontainers` and `resize`.
 
+use std::collections::{HashMap, HashSet};
+
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
@@ -32,15 +34,18 @@ const OF_EPHEMERAL: [&str; 18] = [
 pub(crate) fn validate_ephemeral(new: &Value, old: &Value, faults: &mut Faults) {
     const LIST: &str = "ephemeralContainers";
     let path = FieldPath::new("spec").child(LIST);
+    let mut old = old.clone();
+    super::pod::default_pod(&mut old);
     let (spec, before) = (&new["spec"], &old["spec"]);
-    let others = ["containers", "initContainers"];
-    let known = |name: &str| {
-        others.iter().any(|list| items(spec, list).any(|container| text(container, "name") == name))
-    };
+    let known: HashSet<&str> = ["containers", "initContainers"]
+        .into_iter()
+        .flat_map(|list| items(spec, list))
+        .map(|container| text(container, "name"))
+        .collect();
     for (index, container) in items(spec, LIST).enumerate() {
         let path = path.index(index);
         let target = text(container, "targetContainerName");
-        if !target.is_empty() && !known(target) {
+        if !target.is_empty() && !known.contains(target) {
             faults.push(FieldError::not_found(&path.child("targetContainerName"), target));
         }
         for (field, value) in container.as_object().into_iter().flatten() {
@@ -51,11 +56,13 @@ pub(crate) fn validate_ephemeral(new: &Value, old: &Value, faults: &mut Faults) 
             }
         }
     }
+    let own: HashMap<&str, &Value> =
+        items(spec, LIST).map(|container| (text(container, "name"), container)).collect();
     for container in items(before, LIST) {
         let name = text(container, "name");
-        let message = match items(spec, LIST).find(|own| text(own, "name") == name) {
+        let message = match own.get(name) {
             None => format!("existing ephemeral containers {name:?} may not be removed\n"),
-            Some(own) if own != container => {
+            Some(own) if *own != container => {
                 format!("existing ephemeral containers {name:?} may not be changed\n")
             }
             Some(_) => continue,
@@ -67,10 +74,22 @@ pub(crate) fn validate_ephemeral(new: &Value, old: &Value, faults: &mut Faults) 
 /// A resize gives running containers more or less processor and memory, and changes nothing else: `validation.ValidatePodResize`.
 pub(crate) fn validate_resize(new: &Value, old: &Value, faults: &mut Faults) {
     let path = FieldPath::new("spec");
+    let mut old = old.clone();
+    super::pod::default_pod(&mut old);
     let (spec, before) = (&new["spec"], &old["spec"]);
+    if !has_the_same_containers(spec, before, faults) {
+        return;
+    }
     for list in ["containers", "initContainers"] {
         for (index, (container, was)) in items(spec, list).zip(items(before, list)).enumerate() {
             let path = path.child(list).index(index).child("resources");
+            if list == "initContainers" && !is_sidecar(container) {
+                if container["resources"] != was["resources"] {
+                    let message = "resources for non-sidecar init containers are immutable";
+                    faults.push(FieldError::forbidden(&path, message));
+                }
+                continue;
+            }
             for part in ["limits", "requests"] {
                 let gone = |name: &String| container["resources"][part].get(name).is_none();
                 if was["resources"][part].as_object().into_iter().flatten().any(|(name, _)| gone(name)) {
@@ -90,11 +109,37 @@ pub(crate) fn validate_resize(new: &Value, old: &Value, faults: &mut Faults) {
     }
 }
 
+/// Whether containers neither came nor went, and have the names and the order that they had.
+fn has_the_same_containers(spec: &Value, before: &Value, faults: &mut Faults) -> bool {
+    let known = faults.len();
+    for list in ["containers", "initContainers"] {
+        let path = FieldPath::new("spec").child(list);
+        if items(spec, list).count() != items(before, list).count() {
+            let message = format!("{list} may not be added or removed on resize");
+            faults.push(FieldError::forbidden(&path, &message));
+            continue;
+        }
+        for (index, (container, was)) in items(spec, list).zip(items(before, list)).enumerate() {
+            if text(container, "name") != text(was, "name") {
+                let message = format!("{list} may not be renamed or reordered on resize");
+                faults.push(FieldError::forbidden(&path.index(index).child("name"), &message));
+            }
+        }
+    }
+    faults.len() == known
+}
+
+/// An init container that runs beside the others.
+fn is_sidecar(container: &Value) -> bool {
+    container["restartPolicy"] == "Always"
+}
+
 /// A spec without what may be resized.
 fn others(spec: &Value) -> Value {
     let mut spec = spec.clone();
     for list in ["containers", "initContainers"] {
-        for container in super::items_mut(&mut spec, list) {
+        let resized = |container: &&mut Value| list == "containers" || is_sidecar(container);
+        for container in super::items_mut(&mut spec, list).filter(resized) {
             for part in ["limits", "requests"] {
                 let amounts = container.pointer_mut(&format!("/resources/{part}"));
                 if let Some(amounts) = amounts.and_then(Value::as_object_mut) {
@@ -119,7 +164,9 @@ mod tests {
     #[track_caller]
     fn told(rules: fn(&Value, &Value, &mut Faults), new: Value, old: Value, expect: &[&str]) {
         let mut faults = Faults::new();
-        rules(&json!({"spec": new}), &json!({"spec": old}), &mut faults);
+        let mut new = json!({"spec": new});
+        super::super::pod::default_pod(&mut new);
+        rules(&new, &json!({"spec": old}), &mut faults);
         assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
@@ -163,6 +210,36 @@ mod tests {
         let with =
             |resources: Value| json!({"containers": [{"name": "c", "image": "i", "resources": resources}]});
         let old = with(json!({"requests": {"cpu": "1"}}));
+        let of =
+            |names: [&str; 2]| json!({"containers": names.map(|name| json!({"name": name, "image": "i"}))});
+        told(
+            validate_resize,
+            of(["b", "a"]),
+            of(["a", "b"]),
+            &[
+                "spec.containers[0].name: Forbidden: containers may not be renamed or reordered on resize",
+                "spec.containers[1].name: Forbidden: containers may not be renamed or reordered on resize",
+            ],
+        );
+        told(
+            validate_resize,
+            of(["a", "b"]),
+            with(json!({})),
+            &["spec.containers: Forbidden: containers may not be added or removed on resize"],
+        );
+        let init = |cpu: &str| {
+            json!({"initContainers": [{"name": "i", "image": "i", "resources": {"requests": {"cpu": cpu}}}],
+                "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}]})
+        };
+        told(
+            validate_resize,
+            init("2"),
+            init("1"),
+            &[
+                "spec.initContainers[0].resources: Forbidden: resources for non-sidecar init containers are immutable",
+                "spec: Forbidden: only cpu and memory resources are mutable",
+            ],
+        );
         told(validate_resize, with(json!({"requests": {"cpu": "2", "memory": "1Gi"}})), old.clone(), &[]);
         told(
             validate_resize,

@@ -206,14 +206,20 @@ pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Val
     Ok(object)
 }
 
-/// Brings the value at a JSON pointer, or its absence, from one object to another; `/*/` is each element whose name is in both lists.
+/// Brings the value at a JSON pointer, or its absence, from one object to another; `/*/` is each element of a list. Where the names of the
+/// two lists are others all of it is brought over, for the rules to refuse.
 fn take(to: &mut Value, from: &Value, pointer: &str) {
     if let Some((list, rest)) = pointer.split_once("/*/") {
-        let from = from.pointer(list).and_then(Value::as_array);
-        for item in to.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(other) = from.into_iter().flatten().find(|other| other["name"] == item["name"]) {
-                take(item, other, &format!("/{rest}"));
-            }
+        let others = from.pointer(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let own = to.pointer_mut(list).and_then(Value::as_array_mut);
+        let own = own.map(Vec::as_mut_slice).unwrap_or_default();
+        if own.len() != others.len()
+            || own.iter().zip(others).any(|(own, other)| own["name"] != other["name"])
+        {
+            return take(to, from, list);
+        }
+        for (item, other) in own.iter_mut().zip(others) {
+            take(item, other, &format!("/{rest}"));
         }
         return;
     }
