@@ -309,8 +309,14 @@ async fn merge_apply(
     update::check_name(call, &mut configuration)?;
     let conflicts = if options.force { Conflicts::Force } else { Conflicts::Refuse };
     let name = call.field_manager(options.field_manager.as_deref());
+    // A Scale has no annotations, so kubectl's ways with them are not asked for.
+    let of_scale = call.path.subresource.as_deref() == Some("scale");
     let step = |kind: ObjectType<'_>, manager: &Manager<'_>| {
-        let applied = apply::apply_after_kubectl(kind, live, &configuration, said, manager, conflicts);
+        let applied = if of_scale {
+            apply::apply(kind, live, &configuration, manager, conflicts)
+        } else {
+            apply::apply_after_kubectl(kind, live, &configuration, said, manager, conflicts)
+        };
         applied.map_err(|error| in_configuration(call, ApiError::from(&error)))
     };
     call.with_manager(&name, step).await
@@ -374,18 +380,17 @@ pub(super) fn applies(call: &Call) -> bool {
 
 /// Applies the replicas of a Scale to its object: a configuration that says nothing else. Who else owns them is told as kube-apiserver
 /// tells it, by the Scale's version.
-pub(super) async fn apply_replicas(
-    call: &Call,
-    old: &Value,
-    pointer: &str,
-    replicas: i64,
-) -> Result<Value, ApiError> {
+pub(super) async fn apply_replicas(call: &Call, old: &Value, pointer: &str) -> Result<Value, ApiError> {
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
+    let Patch::Apply(scale) = read(call, &options)? else { return Ok(old.clone()) };
     let api_version = call.kind.api_version();
     let mut configuration = json!({
         "apiVersion": api_version, "kind": call.kind.kind, "metadata": {"name": call.name()},
     });
-    scale::set(&mut configuration, pointer, replicas.into());
+    // Who says nothing of them owns none.
+    if let Some(replicas) = scale["spec"].get("replicas").filter(|replicas| !replicas.is_null()) {
+        scale::set(&mut configuration, pointer, replicas.clone());
+    }
     let (ours, told) = (format!(" using {api_version}"), " using autoscaling/v1");
     merge_apply(call, Some(old), &configuration, &options).await.map_err(|mut error| {
         error.message = error.message.replace(&ours, told);

@@ -96,8 +96,10 @@ async fn write(
             form: Some(webhook::Form { group: "autoscaling", version: "v1", kind: "Scale" }),
             ..webhook::Write::of(call, Some(&before), options.dry_run)
         };
+        let mut mutated = false;
         if let Some(changed) = shown.mutate(Some(&scale)).await? {
             check_types(&changed)?;
+            mutated = changed["spec"]["replicas"] != scale["spec"]["replicas"];
             scale = changed;
         }
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
@@ -123,8 +125,10 @@ async fn write(
         call.shown = true;
         let pointer = paths(call).map_or("/spec/replicas", |paths| &paths.spec_replicas);
         let mut object =
-            if applies { patch::apply_replicas(call, &old, pointer, replicas).await? } else { old.clone() };
-        set(&mut object, pointer, replicas.into());
+            if applies { patch::apply_replicas(call, &old, pointer).await? } else { old.clone() };
+        if !applies || mutated {
+            set(&mut object, pointer, replicas.into());
+        }
         // The parts that an update of the object itself changes.
         let subresource = call.path.subresource.take();
         let prepared = update::prepare(call, object, &old);
