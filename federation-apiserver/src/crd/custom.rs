@@ -109,8 +109,8 @@ impl Custom {
     pub(crate) fn complete(&self, object: &mut Value) {
         self.schema.prune(object, true);
         self.schema.prune_nulls(object);
-        settle_numbers(object);
         self.schema.fill_defaults(object);
+        settle_numbers(object);
     }
 
     /// Paths of fields that [`Custom::complete`] would drop.

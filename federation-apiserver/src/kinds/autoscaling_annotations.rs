@@ -114,11 +114,12 @@ fn to_v2(mut metric: Value, side: Side) -> Value {
         if !source.is_object() {
             continue;
         }
-        let given = |amount: &str| source.get(side.named(amount)).filter(|value| !value.is_null()).cloned();
+        let said = |name: &str| source.get(name).filter(|value| !value.is_null()).cloned();
+        let given = |amount: &str| said(&side.named(amount));
         let mut amounts = Map::new();
         let found = [
             ("value", given("Value")),
-            ("averageValue", given("AverageValue").or_else(|| source.get("averageValue").cloned())),
+            ("averageValue", given("AverageValue").or_else(|| said("averageValue"))),
             ("averageUtilization", given("AverageUtilization")),
         ];
         amounts.extend(found.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
