@@ -20,7 +20,6 @@ use super::{
         Bound, Misconfigured, Request, State,
         mutating::{Change, MutatingPolicy, Mutation},
     },
-    signers,
     webhook::{self, Turns},
 };
 use crate::{
@@ -31,30 +30,16 @@ use crate::{
 
 /// Whether nobody changes anything, as most often.
 pub(crate) fn nobody_mutates(call: &Call) -> bool {
-    if signers::keeps_decisions(call) {
-        return false;
-    }
     let snapshot = call.shared.storage.snapshot();
     call.shared.webhooks().is_idle(&snapshot) && call.shared.policies().state(&snapshot).mutating.is_empty()
 }
 
 /// Lets policies and webhooks change a new state, which is written in place of `old` if there is one: what they make of it, if
-/// they change it. Decisions on requests for certificates stay, whatever they and the status that is written say.
+/// they change it.
 ///
 /// # Errors
 /// When one refuses, or fails and must not.
 pub(crate) async fn mutate(
-    call: &Call,
-    old: Option<&Value>,
-    object: &Value,
-    dry_run: bool,
-) -> Result<Option<Value>, ApiError> {
-    let changed = ask(call, old, object, dry_run).await?;
-    let Some(old) = old.filter(|_| signers::keeps_decisions(call)) else { return Ok(changed) };
-    Ok(signers::kept(old, changed.as_ref().unwrap_or(object)).or(changed))
-}
-
-async fn ask(
     call: &Call,
     old: Option<&Value>,
     object: &Value,

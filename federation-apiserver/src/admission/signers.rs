@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     auth::{MASTERS, User, authz::Authorizer, authz::Decision},
-    kinds::{asks_for_group, keep_decisions, same_conditions},
+    kinds::{asks_for_group, same_conditions},
     validation::text,
     verbs::Call,
 };
@@ -18,18 +18,6 @@ const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
 fn is_request(call: &Call) -> bool {
     call.kind.group == GROUP && call.kind.plural == "certificatesigningrequests"
-}
-
-/// Whether a call writes the status of such a request, where decisions stay.
-pub(super) fn keeps_decisions(call: &Call) -> bool {
-    is_request(call) && call.path.subresource.as_deref() == Some("status")
-}
-
-/// What such a call writes, with the decisions that were made before: none if that is no change.
-pub(super) fn kept(old: &Value, object: &Value) -> Option<Value> {
-    let mut next = object.clone();
-    keep_decisions(&mut next, old);
-    (next != *object).then_some(next)
 }
 
 /// Checks a write of a CertificateSigningRequest or of a part of one. Other kinds pass.

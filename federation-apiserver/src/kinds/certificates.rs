@@ -11,7 +11,7 @@ use x509_parser::{
     certification_request::X509CertificationRequest, pem::parse_x509_pem, prelude::FromDer as _,
 };
 
-pub(crate) use status::{keep_decisions, same_conditions};
+pub(crate) use status::same_conditions;
 
 use crate::{
     auth::User,
@@ -60,7 +60,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     validate,
     // What was asked for stays, whatever an update says.
     prepare_update: |new, old| new["spec"] = old["spec"].clone(),
-    stamp: status::stamp,
+    stamp: status::settle,
     validate_update: status::validate_update,
     ..Kind::BUILT_IN
 }];

@@ -37,7 +37,7 @@ mod safety;
 mod storage;
 mod traffic;
 
-pub(crate) use certificates::{asks_for_group, keep_decisions, same_conditions};
+pub(crate) use certificates::{asks_for_group, same_conditions};
 pub(crate) use federation::check_cluster_selector;
 
 use crate::registry::Kind;

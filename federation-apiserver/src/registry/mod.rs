@@ -149,8 +149,8 @@ pub struct Kind {
     pub prepare_update: fn(&mut Value, &Value),
     /// Writes into an object who changes it, where the kind keeps that; (new, old, user, time as RFC 3339).
     pub sign: fn(&mut Value, Option<&Value>, &User, &str),
-    /// Completes a status that is written through a subresource, once it is owned; (new, old, time as RFC 3339).
-    pub stamp: fn(&mut Value, &Value, &str),
+    /// Completes what is written through a subresource, once it is owned; (new, old, name of the subresource, time as RFC 3339).
+    pub stamp: fn(&mut Value, &Value, &str, &str),
     /// Lists that Go writes without `omitempty`, by JSON pointers: what is stored of them does not tell none from empty, so both are told
     /// as null.
     pub always: &'static [&'static str],
@@ -218,7 +218,7 @@ impl Kind {
         prepare_create: |_| {},
         prepare_update: |_, _| {},
         sign: |_, _, _, _| {},
-        stamp: |_, _, _| {},
+        stamp: |_, _, _, _| {},
         always: &[],
         places: |_| Vec::new(),
         validate: |_, _| {},

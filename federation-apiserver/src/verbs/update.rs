@@ -154,8 +154,8 @@ pub(super) async fn settle(
     {
         object = arrange(call, changed, old)?;
     }
-    if call.path.subresource.is_some() {
-        (call.kind.stamp)(&mut object, old, &crate::deletion::seconds(call.now));
+    if let Some(part) = call.path.subresource.as_deref() {
+        (call.kind.stamp)(&mut object, old, part, &crate::deletion::seconds(call.now));
     }
     validate(call, &object, old)?;
     Ok(object)

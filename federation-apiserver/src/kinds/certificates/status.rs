@@ -42,7 +42,7 @@ pub(crate) fn same_conditions(one: &Value, other: &Value) -> bool {
 
 /// Keeps what was decided: who writes a status says nothing about it. What comes or goes is left for the rules to refuse.
 /// `registry/certificates.preserveConditionInstances`.
-pub(crate) fn keep_decisions(new: &mut Value, old: &Value) {
+fn keep_decisions(new: &mut Value, old: &Value) {
     for kind in DECISIONS {
         if of_type(new, kind).count() != of_type(old, kind).count() {
             continue;
@@ -55,9 +55,18 @@ pub(crate) fn keep_decisions(new: &mut Value, old: &Value) {
     }
 }
 
+/// What writing a part of a request leaves: through `status` no decision changes, and conditions have their times.
+/// `registry/certificates.{csrStatusStrategy,csrApprovalStrategy}.PrepareForUpdate`.
+pub(super) fn settle(new: &mut Value, old: &Value, part: &str, now: &str) {
+    if part == "status" {
+        keep_decisions(new, old);
+    }
+    stamp(new, old, now);
+}
+
 /// Gives conditions their times: a transition's is kept while the condition stays as it was. A decision that is the very one which was
 /// stored is left alone: older hubs and some clients gave it no times, and a status that gave it some would change it.
-pub(super) fn stamp(new: &mut Value, old: &Value, now: &str) {
+fn stamp(new: &mut Value, old: &Value, now: &str) {
     let Some(status) = new.get_mut("status") else { return };
     let mut times = HashMap::new();
     for condition in items(&old["status"], "conditions") {
