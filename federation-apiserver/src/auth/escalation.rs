@@ -12,6 +12,12 @@ use super::{
     authz::{Authorizer, Decision},
     defaults::GROUP,
 };
+use crate::validation::text;
+
+/// Lines of one refusal: a role may lack more than anybody reads.
+const LINES_MAX: usize = 100;
+/// Bytes of one of them.
+const LINE_MAX_BYTES: usize = 1 << 10;
 
 /// Checks a role or binding that is to be written, in place of `old` if there is one. Other kinds pass.
 pub async fn check(
@@ -29,10 +35,6 @@ pub async fn check(
         "rolebindings" | "clusterrolebindings" => binding(authorizer, user, resource, old, new).await,
         _ => Ok(()),
     }
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap_or_default()
 }
 
 async fn role(
@@ -121,11 +123,48 @@ fn confirm(authorizer: &Authorizer, user: &User, namespace: &str, wanted: &[Rule
         "user {:?} (groups={}) is attempting to grant RBAC permissions not currently held:\n{}",
         user.name,
         quoted(&user.groups),
-        lines.join("\n")
+        bounded(&lines, "\n")
     );
     if !errors.is_empty() {
-        let texts: Vec<&str> = errors.iter().map(|error| &**error).collect();
-        why.push_str(&format!("; resolution errors: [{}]", texts.join(", ")));
+        why.push_str(&format!("; resolution errors: [{}]", bounded(&errors, ", ")));
     }
     Err(why)
+}
+
+/// The first of the lines, each up to its bound, and how many more there are.
+fn bounded<T: AsRef<str>>(lines: &[T], between: &str) -> String {
+    let mut told: Vec<String> = lines.iter().take(LINES_MAX).map(|line| shortened(line.as_ref())).collect();
+    let more = lines.len().saturating_sub(LINES_MAX);
+    if more > 0 {
+        told.push(format!("and {more} more"));
+    }
+    told.join(between)
+}
+
+fn shortened(line: &str) -> String {
+    if line.len() <= LINE_MAX_BYTES {
+        return line.to_owned();
+    }
+    let mut end = LINE_MAX_BYTES;
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}...", &line[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_tells_no_more_than_somebody_reads() {
+        assert_eq!(bounded(&["a", "b"], ", "), "a, b");
+        let lines: Vec<String> = (0..LINES_MAX + 2).map(|line| line.to_string()).collect();
+        let told = bounded(&lines, "\n");
+        assert_eq!(told.lines().count(), LINES_MAX + 1);
+        assert!(told.ends_with("\n99\nand 2 more"), "{told}");
+        // A letter of two bytes is not cut in two.
+        let long = bounded(&[format!("x{}", "é".repeat(LINE_MAX_BYTES))], "\n");
+        assert_eq!(long, format!("x{}...", "é".repeat(LINE_MAX_BYTES / 2 - 1)));
+    }
 }
