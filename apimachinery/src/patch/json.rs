@@ -5,10 +5,14 @@ use serde_json::Value;
 
 use super::PatchError;
 
-/// Operations allowed in one patch, as in kube-apiserver: a `copy` may double the document, so this bounds work.
+/// Operations allowed in one patch, as in kube-apiserver.
 pub const MAX_OPERATIONS: usize = 10_000;
-/// Bytes that a document may grow to while `copy` operations run: the request limit, as nothing larger is stored.
-const MAX_RESULT_BYTES: usize = 3 << 20;
+/// Bytes that all `copy` operations of a patch may copy together, as in kube-apiserver (`JSONPatchMaxCopyBytes`). The
+/// size of the result bounds no work: copies may go to the same place again and again.
+const MAX_COPIED_BYTES: usize = 3 << 20;
+/// Values that all `move` operations of a patch may take deeper into the document, together: each is looked at, for how
+/// deep it is then.
+const MAX_SUNK_VALUES: usize = 10_000_000;
 /// Levels that an operation may nest a value. Each operation can put the document one level, a `copy` all of its levels
 /// deeper, and whoever walks the result recursively would run out of stack. Parsers of JSON stop at about as many.
 const MAX_DEPTH: usize = 100;
@@ -25,7 +29,7 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
     // What no operation is, or lacks what its operation needs, is found when it is applied: so kube-apiserver tells it.
     let patch: Patch =
         serde_json::from_value(patch.clone()).map_err(|error| PatchError::Failed(error.to_string()))?;
-    // Each copy can double the document: without copies the result is bounded by document and patch.
+    // Copies and moves depend on what the operations before them have left.
     let relocates =
         |operation: &PatchOperation| matches!(operation, PatchOperation::Copy(_) | PatchOperation::Move(_));
     // The value at a name that an object does not have is null to kube-apiserver's library.
@@ -66,9 +70,28 @@ fn check_types(operation: &Value) -> Result<(), PatchError> {
 
 fn apply_stepwise(target: &mut Value, patch: Patch) -> Result<(), PatchError> {
     let mut result = target.clone();
+    let (mut copied, mut sunk) = (0, 0);
     for operation in patch.0 {
+        match &operation {
+            PatchOperation::Copy(copy) => {
+                copied += result.pointer(copy.from.as_str()).map_or(0, rough_size);
+            }
+            PatchOperation::Move(moved) if levels(moved.path.as_str()) > levels(moved.from.as_str()) => {
+                sunk += result.pointer(moved.from.as_str()).map_or(0, values);
+            }
+            _ => {}
+        }
+        if copied > MAX_COPIED_BYTES {
+            return Err(PatchError::Failed(format!(
+                "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED_BYTES}"
+            )));
+        }
+        if sunk > MAX_SUNK_VALUES {
+            return Err(PatchError::Failed(format!(
+                "the patch would move {sunk} values deeper into the object, more than {MAX_SUNK_VALUES}"
+            )));
+        }
         check_depth(&result, &operation)?;
-        let copies = matches!(operation, PatchOperation::Copy(_));
         let operation = match operation {
             PatchOperation::Test(test) if test.value.is_null() && is_missing(&result, test.path.as_str()) => {
                 continue;
@@ -79,11 +102,6 @@ fn apply_stepwise(target: &mut Value, patch: Patch) -> Result<(), PatchError> {
             operation => operation,
         };
         json_patch::patch(&mut result, &[operation]).map_err(|error| failed(&error))?;
-        if copies && rough_size(&result) > MAX_RESULT_BYTES {
-            return Err(PatchError::Failed(format!(
-                "the patched object would be larger than {MAX_RESULT_BYTES} bytes"
-            )));
-        }
     }
     *target = result;
     Ok(())
@@ -102,15 +120,33 @@ fn check_depth(document: &Value, operation: &PatchOperation) -> Result<(), Patch
         PatchOperation::Add(add) => (add.path.as_str(), depth(&add.value)),
         PatchOperation::Replace(replace) => (replace.path.as_str(), depth(&replace.value)),
         PatchOperation::Copy(copy) => (copy.path.as_str(), at(copy.from.as_str())),
+        // What goes no deeper than it was nests nothing deeper.
+        PatchOperation::Move(moved) if levels(moved.path.as_str()) <= levels(moved.from.as_str()) => {
+            return Ok(());
+        }
         PatchOperation::Move(moved) => (moved.path.as_str(), at(moved.from.as_str())),
         PatchOperation::Remove(_) | PatchOperation::Test(_) => return Ok(()),
     };
-    if path.matches('/').count() + below > MAX_DEPTH {
+    if levels(path) + below > MAX_DEPTH {
         return Err(PatchError::Failed(format!(
             "the patched object would be nested deeper than {MAX_DEPTH} levels"
         )));
     }
     Ok(())
+}
+
+/// How deep a path leads.
+fn levels(path: &str) -> usize {
+    path.matches('/').count()
+}
+
+/// How many values there are, this one and all below it.
+fn values(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => 1 + map.values().map(values).sum::<usize>(),
+        Value::Array(items) => 1 + items.iter().map(values).sum::<usize>(),
+        _ => 1,
+    }
 }
 
 fn depth(value: &Value) -> usize {
@@ -215,9 +251,49 @@ mod tests {
     }
 
     #[test]
+    fn copies_over_the_same_place_are_bounded_together() {
+        let copies = |count: usize| vec![json!({"op": "copy", "from": "/data", "path": "/copy"}); count];
+        let before = json!({"data": "x".repeat(10_000)});
+        let mut object = before.clone();
+        let error = apply(&mut object, &Value::Array(copies(MAX_OPERATIONS))).unwrap_err();
+        assert!(error.to_string().contains("accumulated size increase"), "{error}");
+        assert_eq!(object, before);
+        apply(&mut object, &Value::Array(copies(300))).unwrap();
+        assert_eq!(object["copy"], before["data"]);
+    }
+
+    #[test]
+    fn moves_to_and_fro_are_bounded() {
+        let moves = |there: &str| {
+            let both = [
+                json!({"op": "move", "from": "/a", "path": there}),
+                json!({"op": "move", "from": there, "path": "/a"}),
+            ];
+            Value::Array(both.iter().cycle().take(MAX_OPERATIONS).cloned().collect())
+        };
+        let before = json!({"a": vec![0; 20_000], "b": {}});
+        let mut object = before.clone();
+        assert!(matches!(apply(&mut object, &moves("/b/c")), Err(PatchError::Failed(_))));
+        assert_eq!(object, before);
+        // Nobody has to look at what only goes aside.
+        apply(&mut object, &moves("/c")).unwrap();
+        assert_eq!(object, before);
+    }
+
+    #[test]
     fn no_patch_nests_a_document_beyond_all_stacks() {
         let wrapping = vec![json!({"op": "copy", "from": "", "path": "/a"}); 200];
         assert!(matches!(apply(&mut json!({"a": {}}), &Value::Array(wrapping)), Err(PatchError::Failed(_))));
+        let sinking: Vec<_> = (0..200)
+            .flat_map(|_| {
+                [
+                    json!({"op": "add", "path": "/b", "value": {}}),
+                    json!({"op": "move", "from": "/a", "path": "/b/a"}),
+                    json!({"op": "move", "from": "/b", "path": "/a"}),
+                ]
+            })
+            .collect();
+        assert!(matches!(apply(&mut json!({"a": {}}), &Value::Array(sinking)), Err(PatchError::Failed(_))));
         let deeper: Vec<_> =
             (1..200).map(|levels| json!({"op": "add", "path": "/a".repeat(levels), "value": {}})).collect();
         assert!(matches!(apply(&mut json!({}), &Value::Array(deeper)), Err(PatchError::Failed(_))));

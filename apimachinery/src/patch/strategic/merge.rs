@@ -1,5 +1,7 @@
 //! Applying a strategic merge patch, and merging one patch into another.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::order::{Identity, normalize};
@@ -71,6 +73,7 @@ impl Merger<'_> {
                 )));
             };
             if let Some(Value::Array(items)) = original.get_mut(field) {
+                let gone: HashSet<Value> = gone.into_iter().collect();
                 items.retain(|item| !gone.contains(item));
             }
             return Ok(());
@@ -190,29 +193,29 @@ impl Merger<'_> {
         let Some(sample) = ours.iter().chain(&theirs).next() else { return Ok((ours, Vec::new())) };
         let identity = identity(meta, sample)?;
         let Identity::Key(key) = identity else {
-            let mut merged: Vec<Value> = Vec::with_capacity(ours.len() + theirs.len());
-            for item in ours.iter().chain(&theirs) {
-                if !merged.contains(item) {
-                    merged.push(item.clone());
-                }
-            }
+            let mut seen = HashSet::with_capacity(ours.len() + theirs.len());
+            let merged = ours.iter().chain(&theirs).filter(|item| seen.insert(*item)).cloned().collect();
             return Ok((normalize(merged, &theirs, &ours, identity), ours));
         };
         let length = ours.len();
         let (mut merged, theirs) = special_items(ours, theirs, key)?;
         let kept = merged.clone();
+        let mut places = identity.places(&kept);
         for item in &theirs {
-            let (Value::Object(item), true) = (item, item.get(key).is_some()) else {
+            let (Value::Object(item), Some(name)) = (item, item.get(key)) else {
                 return Err(no_merge_key(item, key));
             };
-            let at = identity.position(&merged, &Value::Object(item.clone()));
-            let slot = at.and_then(|at| merged.get_mut(at));
-            match slot {
+            match places.get(name).and_then(|at| merged.get_mut(*at)) {
                 Some(slot) => {
                     let known = slot.as_object().cloned().unwrap_or_default();
                     *slot = Value::Object(self.merge_object(known, item.clone(), meta.child.as_deref())?);
                 }
-                None => merged.extend(self.fresh(Value::Object(item.clone()))),
+                None => {
+                    if let Some(fresh) = self.fresh(Value::Object(item.clone())) {
+                        places.entry(name).or_insert(merged.len());
+                        merged.push(fresh);
+                    }
+                }
             }
         }
         let before = merged.iter().take(length).cloned().collect();
@@ -268,28 +271,30 @@ fn special_items(
     key: &str,
 ) -> Result<(Vec<Value>, Vec<Value>), PatchError> {
     let mut rest = Vec::with_capacity(theirs.len());
-    let mut replace = false;
+    let (mut gone, mut replace) = (HashSet::new(), false);
     for item in theirs {
         match item.get(PATCH_DIRECTIVE).map(|directive| directive.as_str().unwrap_or_default()) {
             None => rest.push(item),
             Some("delete") => {
-                let gone = item.get(key).ok_or_else(|| no_merge_key(&item, key))?;
-                ours.retain(|known| known.get(key) != Some(gone));
+                gone.insert(item.get(key).ok_or_else(|| no_merge_key(&item, key))?.clone());
             }
             Some("replace") => replace = true,
             Some("merge") => return Err(malformed("merging lists cannot yet be specified in the patch")),
             Some(other) => return Err(malformed(format!("unknown patch type found: {other}"))),
         }
     }
+    if !gone.is_empty() {
+        ours.retain(|known| !known.get(key).is_some_and(|name| gone.contains(name)));
+    }
     Ok(if replace { (rest, Vec::new()) } else { (ours, rest) })
 }
 
 /// The items of the patch must stand in the order that the directive gives.
 fn check_order(items: &[Value], order: &[Value], identity: Identity<'_>) -> Result<(), PatchError> {
-    let mut last = 0;
+    let (mut last, places) = (0, identity.places(order));
     for item in items.iter().filter(|item| item.get(PATCH_DIRECTIVE).is_none()) {
-        match identity.position(order, item) {
-            Some(at) if at >= last => last = at,
+        match identity.of(item).and_then(|name| places.get(name)) {
+            Some(at) if *at >= last => last = *at,
             _ => {
                 return Err(malformed(format!(
                     "The order in patch list:\n{}\n doesn't match {ORDER_PREFIX} list:\n{}\n",
