@@ -1,5 +1,7 @@
 //! Objects seen through their type: validation and the set of fields an object has.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::fieldset::{FieldSet, PathElement, path_text};
@@ -49,7 +51,7 @@ impl<'a> ObjectType<'a> {
                 }
             }
             (Shape::List(list, relationship), Value::Array(items)) => {
-                let mut seen = Vec::new();
+                let mut seen = HashSet::new();
                 for (index, item) in items.iter().enumerate() {
                     if relationship == Relationship::Atomic {
                         path.push(PathElement::index(index));
@@ -60,7 +62,9 @@ impl<'a> ObjectType<'a> {
                                 continue;
                             }
                             Ok(element) => {
-                                seen.push(element.clone());
+                                if duplicates == Duplicates::Refuse {
+                                    seen.insert(element.clone());
+                                }
                                 path.push(element);
                             }
                             Err(what) => {
@@ -287,5 +291,34 @@ impl<'a> ObjectType<'a> {
             }
             _ => Some(value.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::schema::Schema;
+    use super::*;
+
+    #[test]
+    fn items_are_told_apart_however_many_there_are() {
+        let schema: Schema = serde_json::from_value(json!({"types": [
+            {"name": "Container", "map": {"fields": [
+                {"name": "env", "type": {"list": {"elementRelationship": "associative", "keys": ["name"], "elementType": {"namedType": "Env"}}}},
+            ]}},
+            {"name": "Env", "map": {"fields": [{"name": "name", "type": {"scalar": "string"}}]}},
+        ]}))
+        .unwrap();
+        let root = TypeRef::named("Container");
+        let kind = ObjectType::new(&schema, &root);
+        let mut items: Vec<Value> =
+            (0..100_000).map(|number| json!({"name": format!("a{number}")})).collect();
+        items.push(json!({"name": "a7"}));
+        let object = json!({"env": items});
+        let told = kind.validate(&object, Duplicates::Refuse).unwrap_err();
+        assert_eq!(told, [r#".env: duplicate entries for key [name="a7"]"#]);
+        assert_eq!(kind.validate(&object, Duplicates::Allow), Ok(()));
     }
 }

@@ -1,5 +1,7 @@
 //! core/v1 ResourceQuota and LimitRange.
 
+use std::collections::HashSet;
+
 use apimachinery::{FieldError, FieldPath};
 use serde_json::{Value, json};
 
@@ -92,16 +94,15 @@ fn default_limits(object: &mut Value) {
 const TYPES: [&str; 3] = ["Container", "PersistentVolumeClaim", "Pod"];
 
 fn validate_limits(object: &Value, faults: &mut Faults) {
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, item) in items(&object["spec"], "limits").enumerate() {
         let path = FieldPath::new("spec.limits").index(index);
         let kind = text(item, "type");
         if kind.is_empty() {
             faults.push(FieldError::required(&path.child("type"), ""));
-        } else if seen.contains(&kind) {
+        } else if !seen.insert(kind) {
             faults.push(FieldError::duplicate(&path.child("type"), kind));
         }
-        seen.push(kind);
         if !kind.is_empty() && !kind.contains('/') && !TYPES.contains(&kind) {
             let message = "must be a standard limit type or fully qualified";
             faults.push(FieldError::invalid(&path.child("type"), kind, message));
@@ -326,5 +327,28 @@ fn expression_rules(expression: &Value, scope: &str, path: &FieldPath, faults: &
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
         other => faults.push(FieldError::invalid(&at, other, "not a valid selector operator")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_told_apart_however_many_there_are() {
+        let limit = |number: usize| json!({"type": format!("example.com/a{number}")});
+        let mut listed: Vec<_> = (0..100_000).map(limit).collect();
+        listed.extend([limit(7), json!({}), json!({})]);
+        let mut faults = Faults::new();
+        validate_limits(&json!({"spec": {"limits": listed}}), &mut faults);
+        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                r#"spec.limits[100000].type: Duplicate value: "example.com/a7""#,
+                "spec.limits[100001].type: Required value",
+                "spec.limits[100002].type: Required value",
+            ]
+        );
     }
 }

@@ -3,6 +3,8 @@
 //! A federated Service has a cluster IP of this API, stable for its life ([`crate::allocation`]); each member's copy has
 //! one of its own.
 
+use std::collections::HashSet;
+
 use apimachinery::{
     FieldError, FieldPath,
     names::{self, NameRule},
@@ -305,17 +307,16 @@ fn traffic(spec: &Value, kind: &str, path: &FieldPath, faults: &mut Faults) {
 }
 
 fn validate_ports(ports: &[Value], kind: &str, path: &FieldPath, faults: &mut Faults) {
-    let mut seen_names = Vec::new();
-    let mut seen_ports = Vec::new();
-    let mut seen_node_ports = Vec::new();
+    let mut seen_names = HashSet::new();
+    let mut seen_ports = HashSet::new();
+    let mut seen_node_ports = HashSet::new();
     for (index, port) in ports.iter().enumerate() {
         let path = path.child("ports").index(index);
         check_port(port, &path, ports.len() > 1, faults);
-        if let Some(name) = port["name"].as_str().filter(|name| !name.is_empty()) {
-            if seen_names.contains(&name) {
-                faults.push(FieldError::duplicate(&path.child("name"), name));
-            }
-            seen_names.push(name);
+        if let Some(name) = port["name"].as_str().filter(|name| !name.is_empty())
+            && !seen_names.insert(name)
+        {
+            faults.push(FieldError::duplicate(&path.child("name"), name));
         }
         let node = port["nodePort"].as_i64().unwrap_or_default();
         if node != 0 {
@@ -323,20 +324,17 @@ fn validate_ports(ports: &[Value], kind: &str, path: &FieldPath, faults: &mut Fa
                 let message = format!("may not be used when `type` is '{kind}'");
                 faults.push(FieldError::forbidden(&path.child("nodePort"), &message));
             }
-            let pair = (node, &port["protocol"]);
-            if seen_node_ports.contains(&pair) {
+            if !seen_node_ports.insert((node, &port["protocol"])) {
                 faults.push(FieldError::duplicate(&path.child("nodePort"), node));
             }
-            seen_node_ports.push(pair);
         }
     }
     for (index, port) in ports.iter().enumerate() {
         let path = path.child("ports").index(index);
         let pair = (&port["protocol"], &port["port"]);
-        if seen_ports.contains(&pair) {
+        if !seen_ports.insert(pair) {
             faults.push(FieldError::duplicate(&path, json!({"Name": "", "Protocol": pair.0, "AppProtocol": null, "Port": pair.1, "TargetPort": 0, "NodePort": 0})));
         }
-        seen_ports.push(pair);
     }
 }
 
@@ -431,5 +429,24 @@ fn validate_endpoints(object: &Value, faults: &mut Faults) {
             one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
             qualified(port, &path, "appProtocol", faults);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_told_apart_however_many_there_are() {
+        let port = |number: usize| json!({"name": format!("a{number}"), "port": 1 + number % 50_000, "protocol": if number < 50_000 { "TCP" } else { "UDP" }, "nodePort": 1 + number % 50_000});
+        let mut listed: Vec<_> = (0..100_000).map(port).collect();
+        listed.push(port(7));
+        let mut faults = Faults::new();
+        validate_ports(&listed, "NodePort", &FieldPath::new("spec"), &mut faults);
+        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert_eq!(told[0], r#"spec.ports[100000].name: Duplicate value: "a7""#);
+        assert_eq!(told[1], "spec.ports[100000].nodePort: Duplicate value: 8");
+        assert!(told[2].starts_with("spec.ports[100000]: Duplicate value: {"), "{told:?}");
     }
 }

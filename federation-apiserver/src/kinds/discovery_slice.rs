@@ -1,5 +1,7 @@
 //! discovery.k8s.io/v1 EndpointSlice.
 
+use std::collections::HashSet;
+
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
@@ -10,6 +12,9 @@ use crate::{
         text,
     },
 };
+
+/// Ports of a slice (`maxPorts`).
+const PORTS_MAX: usize = 20_000;
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
     group: "discovery.k8s.io",
@@ -103,18 +108,59 @@ fn validate(object: &Value, faults: &mut Faults) {
             label(name, &path.child("hostname"), faults);
         }
     }
-    let mut names = Vec::new();
+    validate_ports(object, faults);
+}
+
+fn validate_ports(object: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("ports");
+    let count = items(object, "ports").count();
+    if count > PORTS_MAX {
+        faults.push(FieldError::too_many(&path, count, PORTS_MAX));
+        return;
+    }
+    let mut names = HashSet::new();
     for (index, port) in items(object, "ports").enumerate() {
-        let path = FieldPath::new("ports").index(index);
+        let path = path.index(index);
         let name = text(port, "name");
         if !name.is_empty() {
             label(name, &path.child("name"), faults);
         }
-        if names.contains(&name) {
+        if !names.insert(name) {
             faults.push(FieldError::duplicate(&path.child("name"), name));
         }
-        names.push(name);
         one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
         qualified(port, &path, "appProtocol", faults);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(names: impl Iterator<Item = String>, expect: &[&str]) {
+        let ports: Vec<_> = names.map(|name| json!({"name": name, "protocol": "TCP"})).collect();
+        let mut faults = Faults::new();
+        validate(&json!({"addressType": "IPv4", "ports": ports}), &mut faults);
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn ports_are_told_apart_and_counted() {
+        let texts =
+            |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>().into_iter();
+        check(texts(&["", "a"]), &[]);
+        check(
+            texts(&["", "a", "", "a"]),
+            &[r#"ports[2].name: Duplicate value: """#, r#"ports[3].name: Duplicate value: "a""#],
+        );
+        let many = |count: usize| (0..count).map(|number| format!("a{number}"));
+        check(many(PORTS_MAX), &[]);
+        check(
+            many(PORTS_MAX + 1).chain(texts(&["a1"])),
+            &["ports: Too many: 20002: must have at most 20000 items"],
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The kinds of group `federation.rs` that DNS answers follow from: TrafficPolicy and ClientRegions.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use apimachinery::{
     FieldError, FieldPath,
@@ -193,7 +193,7 @@ fn ranks(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     if !listed.is_empty() && spec["order"].as_array().is_some_and(|order| !order.is_empty()) {
         faults.push(FieldError::forbidden(&tiers, "may not be specified together with order"));
     }
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
     for (index, tier) in listed.iter().enumerate() {
         let path = tiers.index(index);
         check_names(&tier["clusters"], &path.child("clusters"), faults);
@@ -201,11 +201,11 @@ fn ranks(spec: &Value, path: &FieldPath, faults: &mut Faults) {
         if strings(&tier["clusters"]).chain(strings(&tier["regions"])).next().is_none() {
             faults.push(FieldError::required(&path, "name clusters, regions or both"));
         }
-        for (place, cluster) in strings(&tier["clusters"]).enumerate() {
-            if seen.contains(&cluster) {
-                faults.push(FieldError::duplicate(&path.child("clusters").index(place), cluster.as_str()));
+        let clusters = tier["clusters"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        for (place, cluster) in clusters.enumerate() {
+            if !seen.insert(cluster) {
+                faults.push(FieldError::duplicate(&path.child("clusters").index(place), cluster));
             }
-            seen.push(cluster);
         }
     }
 }
@@ -352,6 +352,15 @@ mod tests {
             "spec.overrides[taiwan].reason",
         ];
         assert_eq!(fields(policy, &spec), expected);
+    }
+
+    #[test]
+    fn clusters_of_tiers_are_told_apart_however_many_there_are() {
+        let tier = |first: usize| json!({"clusters": (first..first + 50_000).map(|number| format!("a{number}")).collect::<Vec<_>>()});
+        let mut faults = Faults::new();
+        ranks(&json!({"tiers": [tier(0), tier(49_999)]}), &FieldPath::new("spec"), &mut faults);
+        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(told, [r#"spec.tiers[1].clusters[0]: Duplicate value: "a49999""#]);
     }
 
     #[test]

@@ -84,16 +84,16 @@ fn validate(container: &Value, path: &FieldPath, (volumes, blocks): Volumes<'_>,
 }
 
 fn ports(container: &Value, path: &FieldPath, faults: &mut Faults) {
-    let mut names = Vec::new();
+    let mut names = HashSet::new();
     for (index, port) in items(container, "ports").enumerate() {
         let path = path.child("ports").index(index);
         let name = text(port, "name");
         if !name.is_empty() {
             let bad = net::port_name(name);
-            if bad.is_empty() && names.contains(&name) {
+            let first = names.insert(name);
+            if bad.is_empty() && !first {
                 faults.push(FieldError::duplicate(&path.child("name"), name));
             }
-            names.push(name);
             faults.extend(bad.iter().map(|fault| FieldError::invalid(&path.child("name"), name, fault)));
         }
         match port["containerPort"].as_i64() {
@@ -468,5 +468,17 @@ mod tests {
                 "c.volumeDevices[1].devicePath: Required value",
             ],
         );
+    }
+
+    #[test]
+    fn ports_are_told_apart_however_many_there_are() {
+        let port =
+            |number: usize| json!({"name": format!("a{number}"), "containerPort": 80, "protocol": "TCP"});
+        let mut listed: Vec<_> = (0..100_000).map(port).collect();
+        listed.push(port(7));
+        let mut faults = Faults::new();
+        ports(&json!({"ports": listed}), &FieldPath::new("c"), &mut faults);
+        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(told, [r#"c.ports[100000].name: Duplicate value: "a7""#]);
     }
 }

@@ -1,5 +1,7 @@
 //! The rules of security contexts, of pods and of containers.
 
+use std::collections::HashSet;
+
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
@@ -91,19 +93,19 @@ fn seccomp(context: &Value, path: &FieldPath, faults: &mut Faults) {
 }
 
 fn sysctls(context: &Value, path: &FieldPath, faults: &mut Faults) {
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, entry) in items(context, "sysctls").enumerate() {
         let path = path.child("sysctls").index(index).child("name");
         let name = text(entry, "name");
+        let first = seen.insert(name);
         if name.is_empty() {
             faults.push(FieldError::required(&path, ""));
         } else if !is_sysctl(name) {
             let message = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
             faults.push(FieldError::invalid(&path, name, message));
-        } else if seen.contains(&name) {
+        } else if !first {
             faults.push(FieldError::duplicate(&path, name));
         }
-        seen.push(name);
     }
 }
 
@@ -118,4 +120,30 @@ fn is_sysctl(name: &str) -> bool {
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
     };
     name.len() <= 253 && name.split(['.', '/']).all(good)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sysctls_are_told_apart_however_many_there_are() {
+        let mut listed: Vec<_> = (0..100_000).map(|number| json!({"name": format!("a{number}")})).collect();
+        listed.extend([
+            json!({"name": "a7"}),
+            json!({"name": ""}),
+            json!({"name": "A"}),
+            json!({"name": "A"}),
+        ]);
+        let mut faults = Faults::new();
+        sysctls(&json!({"sysctls": listed}), &FieldPath::new("c"), &mut faults);
+        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 4, "{told:?}");
+        assert_eq!(told[0], r#"c.sysctls[100000].name: Duplicate value: "a7""#);
+        assert_eq!(told[1], "c.sysctls[100001].name: Required value");
+        // What is no name is not told to be there twice.
+        assert!(told[3].starts_with(r#"c.sysctls[100003].name: Invalid value: "A""#), "{told:?}");
+    }
 }

@@ -1,11 +1,13 @@
 //! What is wrong with the expressions of a policy, or with the conditions of a webhook.
 
+use std::collections::HashSet;
+
 use apimachinery::{FieldError, FieldPath, names};
 use kube_cel::{Program, Type};
 use serde_json::Value;
 
 use super::{
-    frame::{Compiled, base_types, types},
+    frame::{Compiled, base_types, declare},
     mutating,
 };
 use crate::{
@@ -47,7 +49,7 @@ pub(crate) fn check_conditions(owner: &Value, has_params: bool, path: &FieldPath
     if conditions.len() > CONDITIONS_MAX {
         faults.push(FieldError::too_many(&path, conditions.len(), CONDITIONS_MAX));
     }
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     let known = base_types(has_params);
     for (at, condition) in conditions.into_iter().enumerate() {
         let path = path.index(at);
@@ -63,10 +65,9 @@ pub(crate) fn check_conditions(owner: &Value, has_params: bool, path: &FieldPath
             continue;
         }
         qualified(name, &path, faults);
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             faults.push(FieldError::duplicate(&path, name));
         }
-        seen.push(name);
     }
 }
 
@@ -79,7 +80,7 @@ pub(crate) fn check_policy(object: &Value, faults: &mut Faults) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let has_params = spec["paramKind"].is_object();
     check_conditions(spec, has_params, &path, faults);
-    let mut variables: Vec<(String, Compiled)> = Vec::new();
+    let mut known = base_types(has_params);
     for (at, variable) in items(spec, "variables").enumerate() {
         let path = path.child("variables").index(at);
         let name = text(variable, "name");
@@ -95,11 +96,10 @@ pub(crate) fn check_policy(object: &Value, faults: &mut Faults) {
                 faults.push(FieldError::required(&path, "expression is not specified"));
                 Err(String::new())
             }
-            source => expression(source, &types(&variables, has_params), &Type::Dyn, &path, faults),
+            source => expression(source, &known, &Type::Dyn, &path, faults),
         };
-        variables.push((name.to_owned(), program));
+        declare(&mut known, name, &program);
     }
-    let known = types(&variables, has_params);
     if object["kind"] == "MutatingAdmissionPolicy" {
         check_mutations(spec, &path, &mutating::types(known), faults);
     } else {
@@ -148,7 +148,7 @@ fn check_annotations(object: &Value, path: &FieldPath, known: &[(&'static str, T
         faults.push(FieldError::invalid(&path, object["spec"]["auditAnnotations"].clone(), &why));
     }
     let policy = text(&object["metadata"], "name");
-    let mut keys = Vec::new();
+    let mut keys = HashSet::new();
     for (at, annotation) in annotations.into_iter().enumerate() {
         let path = path.index(at);
         let key = text(annotation, "key");
@@ -166,10 +166,9 @@ fn check_annotations(object: &Value, path: &FieldPath, known: &[(&'static str, T
                 faults.push(FieldError::invalid(&at, source, "must evaluate to one of [string null_type]"));
             }
         }
-        if keys.contains(&key) {
+        if !keys.insert(key) {
             faults.push(FieldError::duplicate(&path.child("key"), key));
         }
-        keys.push(key);
     }
 }
 
@@ -212,5 +211,68 @@ fn check_mutations(spec: &Value, path: &FieldPath, known: &[(&'static str, Type)
                 let _compiled = expression(source, known, &wanted, &path.child("expression"), faults);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(faults: &Faults) -> Vec<String> {
+        faults.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn conditions_are_told_apart_however_many_there_are() {
+        let condition = |number: usize| json!({"name": format!("a{number}"), "expression": "true"});
+        let mut listed: Vec<Value> = (0..20_000).map(condition).collect();
+        listed.push(condition(7));
+        let mut faults = Faults::new();
+        check_conditions(&json!({"matchConditions": listed}), false, &FieldPath::new("spec"), &mut faults);
+        assert_eq!(
+            told(&faults),
+            [
+                "spec.matchConditions: Too many: 20001: must have at most 64 items",
+                r#"spec.matchConditions[20000].name: Duplicate value: "a7""#,
+            ]
+        );
+    }
+
+    #[test]
+    fn annotations_are_told_apart() {
+        let annotation = |key: &str| json!({"key": key, "valueExpression": "'x'"});
+        let object = json!({
+            "metadata": {"name": "p"},
+            "spec": {"auditAnnotations": [annotation("a"), annotation("b"), annotation("a")]},
+        });
+        let mut faults = Faults::new();
+        check_policy(&object, &mut faults);
+        assert_eq!(told(&faults), [r#"spec.auditAnnotations[2].key: Duplicate value: "a""#]);
+    }
+
+    #[test]
+    fn a_variable_knows_those_before_it() {
+        let variable = |name: &str, expression: &str| json!({"name": name, "expression": expression});
+        let check = |variables: Vec<Value>, wrong: &[usize]| {
+            let mut faults = Faults::new();
+            check_policy(&json!({"spec": {"variables": variables}}), &mut faults);
+            let told = told(&faults);
+            assert_eq!(told.len(), wrong.len(), "{told:?}");
+            for (told, at) in told.iter().zip(wrong) {
+                let place = format!("spec.variables[{at}].expression: Invalid value: ");
+                assert!(told.starts_with(&place) && told.contains("compilation failed"), "{told}");
+            }
+        };
+        check(
+            vec![variable("a", "1"), variable("b", "variables.a + 1"), variable("c", "variables.b > 1")],
+            &[],
+        );
+        check(vec![variable("a", "variables.b"), variable("b", "1"), variable("c", "variables.d")], &[0, 2]);
+        check(vec![variable("a", "1"), variable("b", "variables.a + 'x'")], &[1]);
+        // The one before must not be written anew for each.
+        let many = (0..20_000).map(|number| variable(&format!("v{number}"), "1"));
+        check(many.chain([variable("last", "variables.v7 + variables.v19999")]).collect(), &[]);
     }
 }

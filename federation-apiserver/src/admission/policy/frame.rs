@@ -1,6 +1,6 @@
 //! What policies of both kinds have: whom they are for, their parameters, variables and conditions.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use apimachinery::labels::Selector;
 use kube_cel::{Budget, EvalError, Program, Type, Value as Cel};
@@ -10,7 +10,7 @@ use super::{Binding, Parameters, Request, STEPS_MAX};
 use crate::{
     admission::matching::{self, Chosen},
     registry::KindRef,
-    store::Snapshot,
+    store::{Key, ResourceKey, Snapshot, Stored},
 };
 
 /// A program, or why there is none: stored by a server that knew more.
@@ -101,13 +101,22 @@ pub(in crate::admission) fn base_types(has_params: bool) -> Vec<(&'static str, T
 /// The same with the policy's own, if it has any.
 pub(super) fn types(own: &[(String, Compiled)], has_params: bool) -> Vec<(&'static str, Type)> {
     let mut known = base_types(has_params);
-    if !own.is_empty() {
-        let fields = own.iter().map(|(name, program)| {
-            (name.clone(), program.as_ref().map_or(Type::Dyn, |program| program.result().clone()))
-        });
-        known.push(("variables", Type::object(fields)));
+    for (name, program) in own {
+        declare(&mut known, name, program);
     }
     known
+}
+
+/// Adds one of the policy's own variables to what expressions know.
+pub(super) fn declare(known: &mut Vec<(&'static str, Type)>, name: &str, program: &Compiled) {
+    let kind = program.as_ref().map_or(Type::Dyn, |program| program.result().clone());
+    let field = (name.to_owned(), kind);
+    match known.last_mut() {
+        Some(("variables", Type::Object(own))) => {
+            Arc::make_mut(own).fields.extend([field]);
+        }
+        _ => known.push(("variables", Type::object([field]))),
+    }
 }
 
 pub(super) fn compile(source: &Value, known: &[(&str, Type)], wanted: &Type) -> Compiled {
@@ -124,9 +133,12 @@ impl Frame {
             .then(|| (text(&spec["paramKind"]["apiVersion"]), text(&spec["paramKind"]["kind"])));
         let has_params = param_kind.is_some();
         let mut variables: Vec<(String, Compiled)> = Vec::new();
+        let mut known = base_types(has_params);
         for variable in items("variables") {
-            let program = compile(&variable["expression"], &types(&variables, has_params), &Type::Dyn);
-            variables.push((text(&variable["name"]), program));
+            let name = text(&variable["name"]);
+            let program = compile(&variable["expression"], &known, &Type::Dyn);
+            declare(&mut known, &name, &program);
+            variables.push((name, program));
         }
         let known = base_types(has_params);
         let conditions = items("matchConditions").iter().map(|condition| {
@@ -196,15 +208,8 @@ impl Frame {
             }
             (false, None) => None,
         };
-        let name = reference["name"].as_str().filter(|name| !name.is_empty());
-        let selector = Selector::from_label_selector(Some(&reference["selector"]));
-        let found: Vec<_> = snapshot
-            .range(&resource, within, None)
-            .filter(|stored| match (name, &selector) {
-                (Some(name), _) => stored.key.name == name,
-                (None, Ok(selector)) => selector.matches(&stored.meta.labels),
-                (None, Err(_)) => false,
-            })
+        let found: Vec<_> = chosen_params(snapshot, resource, within, reference)
+            .into_iter()
             .filter_map(|stored| stored.value().ok().map(Some))
             .collect();
         if !found.is_empty() || reference["parameterNotFoundAction"] != "Deny" {
@@ -275,6 +280,26 @@ impl Frame {
     }
 }
 
+/// The objects that a `paramRef` is for: the one of a name, or those with labels.
+fn chosen_params(
+    snapshot: &Snapshot,
+    resource: ResourceKey,
+    namespace: Option<&str>,
+    reference: &Value,
+) -> Vec<Arc<Stored>> {
+    if let Some(name) = reference["name"].as_str().filter(|name| !name.is_empty()) {
+        let key = Key::new(resource, namespace.unwrap_or_default(), name);
+        return snapshot.get(&key).into_iter().collect();
+    }
+    match Selector::from_label_selector(Some(&reference["selector"])) {
+        Ok(selector) => {
+            let all = snapshot.range(&resource, namespace, None);
+            all.filter(|stored| selector.matches(&stored.meta.labels)).collect()
+        }
+        Err(_) => Vec::new(),
+    }
+}
+
 /// One evaluation of a policy.
 pub(super) struct Evaluation {
     known: Vec<(&'static str, Cel)>,
@@ -306,5 +331,53 @@ impl Evaluation {
             return format!("composited variable {name:?} fails to evaluate: {why}");
         }
         error.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        cache::{Bounds, Cache},
+        store::{Change, Meta},
+    };
+
+    fn change(resource: &ResourceKey, namespace: &str, name: &str, revision: u64) -> Change {
+        let key = Key::new(resource.clone(), namespace, name);
+        let labels = [("name".to_owned(), name.to_owned())].into();
+        let meta = Meta { labels, ..Meta::default() };
+        Change { object: Arc::new(Stored { key, revision, bytes: "{}".into(), meta }), deleted: false }
+    }
+
+    #[test]
+    fn params_are_chosen_by_name_or_by_labels() {
+        let (maps, limits) = (ResourceKey::new("", "configmaps"), ResourceKey::new("example.com", "limits"));
+        let cache = Cache::new(0, Bounds::default());
+        cache.publish([
+            change(&maps, "a", "one", 1),
+            change(&maps, "a", "two", 2),
+            change(&maps, "b", "one", 3),
+            change(&limits, "", "one", 4),
+        ]);
+        let snapshot = cache.snapshot();
+        let check = |resource: &ResourceKey, namespace: Option<&str>, reference: Value, expect: &[u64]| {
+            let found = chosen_params(&snapshot, resource.clone(), namespace, &reference);
+            assert_eq!(found.iter().map(|stored| stored.revision).collect::<Vec<_>>(), expect, "{reference}");
+        };
+        check(&maps, Some("a"), json!({"name": "one"}), &[1]);
+        check(&maps, Some("b"), json!({"name": "one"}), &[3]);
+        check(&maps, Some("b"), json!({"name": "two"}), &[]);
+        check(&limits, None, json!({"name": "one"}), &[4]);
+        check(&limits, None, json!({"name": "none"}), &[]);
+        check(&maps, Some("a"), json!({"selector": {}}), &[1, 2]);
+        check(&maps, Some("a"), json!({"selector": {"matchLabels": {"name": "two"}}}), &[2]);
+        check(
+            &maps,
+            Some("a"),
+            json!({"selector": {"matchExpressions": [{"key": "a", "operator": "Odd"}]}}),
+            &[],
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! What webhooks, admission policies and their bindings must be (`pkg/apis/admissionregistration/validation`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use apimachinery::{FieldError, FieldPath, labels::validate_label_selector, names};
 use http::Uri;
@@ -19,15 +19,14 @@ const FORM: &str = "; desired format: https://host[:port]/path";
 
 /// Finds the faults of a configuration of webhooks.
 pub(super) fn webhooks(object: &Value, faults: &mut Faults) {
-    let mut names = Vec::new();
+    let mut names = HashSet::new();
     for (index, webhook) in items(object, "webhooks").enumerate() {
         let path = FieldPath::new("webhooks").index(index);
         let name = text(webhook, "name");
         full_name(name, &path.child("name"), faults);
-        if names.contains(&name) {
+        if !names.insert(name) {
             faults.push(FieldError::duplicate(&path.child("name"), name));
         }
-        names.push(name);
         for (at, rule) in items(webhook, "rules").enumerate() {
             operations(rule, &path.child("rules").index(at), faults);
         }
@@ -59,9 +58,10 @@ fn versions(webhook: &Value, path: &FieldPath, faults: &mut Faults) {
         faults.push(FieldError::required(path, "must specify one of v1, v1beta1"));
         return;
     }
+    let mut seen = HashSet::new();
     for (at, version) in versions.iter().enumerate() {
         let path = path.index(at);
-        if versions[..at].contains(version) {
+        if !seen.insert(version) {
             faults.push(FieldError::invalid(&path, *version, "duplicate version"));
             continue;
         }
@@ -281,16 +281,15 @@ fn resources(constraints: &Value, path: &FieldPath, faults: &mut Faults) {
     for list in ["resourceRules", "excludeResourceRules"] {
         for (at, rule) in items(constraints, list).enumerate() {
             let path = path.child(list).index(at);
-            let mut seen = Vec::new();
+            let mut seen = HashSet::new();
             for (at, name) in items(rule, "resourceNames").filter_map(Value::as_str).enumerate() {
                 let path = path.child("resourceNames").index(at);
                 for message in names::path_segment(name) {
                     faults.push(FieldError::invalid(&path, name, &message));
                 }
-                if seen.contains(&name) {
+                if !seen.insert(name) {
                     faults.push(FieldError::duplicate(&path, name));
                 }
-                seen.push(name);
             }
             operations(rule, &path, faults);
         }
@@ -362,5 +361,47 @@ fn patterns(rule: &Value, patterns: &[&str], path: &FieldPath, faults: &mut Faul
     if patterns.contains(&"*") && patterns.iter().any(|pattern| *pattern != "*" && !pattern.contains('/')) {
         let message = "if '*' is present, must not specify other resources without subresources";
         faults.push(FieldError::invalid(path, rule["resources"].clone(), message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn told(faults: &Faults, expect: &[&str]) {
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    fn many(last: &str) -> Vec<String> {
+        (0..100_000).map(|number| format!("a{number}")).chain([last.to_owned()]).collect()
+    }
+
+    #[test]
+    fn names_of_webhooks_are_told_apart() {
+        let hook = |name: &str| json!({"name": name, "sideEffects": "None", "failurePolicy": "Fail", "matchPolicy": "Exact", "admissionReviewVersions": ["v1"], "clientConfig": {"url": "https://a.example/"}});
+        let mut faults = Faults::new();
+        webhooks(&json!({"webhooks": [hook("a.b.c"), hook("a.b.d"), hook("a.b.c")]}), &mut faults);
+        told(&faults, &[r#"webhooks[2].name: Duplicate value: "a.b.c""#]);
+    }
+
+    #[test]
+    fn versions_are_told_apart_however_many_there_are() {
+        let mut listed = many("a7");
+        listed[0] = "v1".to_owned();
+        let mut faults = Faults::new();
+        versions(&json!({"admissionReviewVersions": listed}), &FieldPath::new("v"), &mut faults);
+        told(&faults, &[r#"v[100000]: Invalid value: "a7": duplicate version"#]);
+    }
+
+    #[test]
+    fn names_of_resources_are_told_apart_however_many_there_are() {
+        let rule = json!({"resourceNames": many("a7"), "operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"]});
+        let constraints = json!({"matchPolicy": "Exact", "resourceRules": [rule]});
+        let mut faults = Faults::new();
+        resources(&constraints, &FieldPath::new("m"), &mut faults);
+        told(&faults, &[r#"m.resourceRules[0].resourceNames[100000]: Duplicate value: "a7""#]);
     }
 }
