@@ -26,7 +26,8 @@ use seats::{Arrival, Limits, Place, Queuing, Seats};
 
 /// Requests at work at a time: kube-apiserver's `--max-requests-inflight` and `--max-mutating-requests-inflight` together.
 pub(crate) const SEATS: usize = 600;
-/// Requests of all users that wait. With their heads of up to 1 MiB, and most often some KiB, they must fit into memory.
+/// Requests of all users that wait. With their heads of up to 1 MiB, and most often some KiB, they must fit into memory. Levels share it as they share
+/// the seats: one level of 128 queues of 50 alone would fill it.
 const WAITING_TOTAL_MAX: usize = 6_000;
 /// How long a request waits: a quarter of its time, as in kube-apiserver.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);

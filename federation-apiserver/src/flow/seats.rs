@@ -5,11 +5,17 @@
 //! borrows them, up to `borrowingLimitPercent`; what is lent comes back when the borrower's requests end. Nobody is ever kept out of the part that
 //! he does not lend. Within a level requests wait in queues: each flow is dealt a hand of them and takes the shortest, so that one that asks without end
 //! is in the way of few others. A free seat goes to the queue that holds the fewest.
+//!
+//! The room to wait in is shared out, too: half of it like the seats, so that no level fills the room of the others, and the other half is for whoever
+//! comes first.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
+
+/// Requests of a level that may wait whatever its share is, if its queues are as long: one queue of the default levels.
+const OWN_ROOM_LEAST: usize = 50;
 
 /// What becomes of a request that arrives.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,6 +71,8 @@ struct Level<W> {
     most: usize,
     used: usize,
     waiting: usize,
+    /// Requests that may wait here however many wait elsewhere.
+    room: usize,
     queues: Vec<Queue<W>>,
     /// It is in the configuration no more, and ends with its requests.
     gone: bool,
@@ -74,7 +82,7 @@ struct Level<W> {
 #[derive(Debug)]
 pub(super) struct Seats<W> {
     total: usize,
-    /// Requests of all levels that may wait.
+    /// Requests of all levels that may wait; a few more where many levels have the least of room.
     waiting_max: usize,
     waiting: usize,
     arrived: u64,
@@ -107,7 +115,7 @@ impl<W> Seats<W> {
             if let (true, Some(level)) =
                 (!levels.iter().any(|(known, _)| known == name), self.levels.get_mut(*at))
             {
-                (level.nominal, level.lendable, level.gone) = (0, 0, true);
+                (level.nominal, level.lendable, level.room, level.gone) = (0, 0, 0, true);
             }
         }
         for at in 0..self.levels.len() {
@@ -119,10 +127,12 @@ impl<W> Seats<W> {
             let percent = |percent: u64| ((nominal as u64 * percent) as f64 / 100.0).round() as usize;
             let most = limits.borrowing_percent.map_or(usize::MAX, |limit| nominal + percent(limit));
             let lendable = percent(limits.lendable_percent.min(100));
+            let room = (self.waiting_max as u64 / 2 * limits.shares / shares.max(1)) as usize;
+            let room = limits.queuing.map_or(0, |queuing| room.max(queuing.length.min(OWN_ROOM_LEAST)));
             let at = self.place_of(name, limits);
             if let Some(level) = self.levels.get_mut(at) {
                 (level.nominal, level.lendable, level.most) = (nominal, lendable, most);
-                level.gone = false;
+                (level.room, level.gone) = (room, false);
                 level.limits = limits.clone();
                 level.make_queues();
             }
@@ -157,7 +167,7 @@ impl<W> Seats<W> {
     pub(super) fn arrive(&mut self, level: &str, flow: u64, who: impl FnOnce() -> W) -> Arrival {
         let Some(at) = self.names.get(level).copied() else { return Arrival::Refused };
         let can_sit = self.can_sit(at);
-        let room = self.waiting < self.waiting_max;
+        let room = self.has_room(at);
         let Some(level) = self.levels.get_mut(at) else { return Arrival::Refused };
         let queue = level.deal(flow);
         let place = Place { level: at, queue };
@@ -235,6 +245,16 @@ impl<W> Seats<W> {
         borrowed < lent
     }
 
+    /// Whether one more may wait in a level: in its own room, or in what is nobody's.
+    fn has_room(&self, at: usize) -> bool {
+        if self.levels.get(at).is_some_and(|level| level.waiting < level.room) {
+            return true;
+        }
+        let kept: usize = self.levels.iter().map(|level| level.room).sum();
+        let beyond: usize = self.levels.iter().map(|level| level.waiting.saturating_sub(level.room)).sum();
+        beyond < self.waiting_max.saturating_sub(kept)
+    }
+
     fn seat_waiting(&mut self) -> Vec<(Place, W)> {
         let mut seated = Vec::new();
         while self.waiting > 0 {
@@ -262,6 +282,7 @@ impl<W> Level<W> {
             most: usize::MAX,
             used: 0,
             waiting: 0,
+            room: 0,
             queues: Vec::new(),
             gone: false,
         }
@@ -397,6 +418,41 @@ mod tests {
         assert!(sit(&mut seats, "b", 1).is_some());
         let told: Vec<_> = (0..3).map(|_| seats.arrive("b", 1, || 0)).collect();
         assert_eq!(told, [Arrival::Waits, Arrival::Waits, Arrival::Refused]);
+    }
+
+    /// How many of many flows may wait in a level.
+    fn wait(seats: &mut Seats<u32>, level: &str) -> usize {
+        (0..10_000).filter(|flow| seats.arrive(level, *flow, || 0) == Arrival::Waits).count()
+    }
+
+    #[test]
+    fn a_level_that_is_flooded_leaves_room_for_the_others() {
+        let queued = Some((128, 1, 50));
+        let levels = [
+            ("flood", limits(3, 0, queued)),
+            ("other", limits(1, 0, queued)),
+            ("none", limits(0, 0, Some((1, 1, 10)))),
+            ("refuses", limits(4, 0, None)),
+        ];
+        let mut seats = seats(8, &levels);
+        for _ in 0..3 {
+            sit(&mut seats, "flood", 1).unwrap();
+        }
+        let seat = sit(&mut seats, "other", 1).unwrap();
+        // Of 1000 places 187, 62 and 10 are somebody's.
+        assert_eq!(wait(&mut seats, "flood"), 187 + 741);
+        assert_eq!(wait(&mut seats, "other"), 62);
+        assert_eq!(wait(&mut seats, "none"), 10);
+        // Who sits down makes room in his own level.
+        assert_eq!(seats.leave(seat).len(), 1);
+        assert_eq!((wait(&mut seats, "flood"), wait(&mut seats, "other")), (0, 1));
+    }
+
+    #[test]
+    fn the_whole_room_is_for_the_only_level() {
+        let mut seats = seats(1, &[("a", limits(1, 0, Some((128, 1, 50))))]);
+        sit(&mut seats, "a", 1).unwrap();
+        assert_eq!(wait(&mut seats, "a"), 1000);
     }
 
     #[test]
