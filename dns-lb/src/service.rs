@@ -13,6 +13,7 @@ use federation_prober::Probing;
 use federation_runtime::endpoints::{self, Health, Metrics};
 use federation_runtime::pki::{self, Identity};
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::tasks;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -385,17 +386,27 @@ impl Service {
                 let meeting = Meeting::new(&self.options.instance, self.state.clone());
                 tokio::spawn(meeting.run(listener, hub.clone(), probing.clone(), shutdown.clone()));
             }
-            let client = Client {
-                hub,
-                meet,
-                probing,
-                instance: self.options.instance.clone(),
-                listen: self.addresses.clone(),
-                state: self.state.clone(),
-                dice: Dice::new(dice.roll()),
+            // A server that hears its hub no more, or does not look for itself then, answers on as if all were well.
+            let (state, own, ending) = (self.state.clone(), probing.clone(), shutdown.clone());
+            let look = move || alone(state.clone(), own.clone(), ending.clone());
+            tokio::spawn(tasks::supervise("alone", self.health.clone(), shutdown.clone(), look));
+            let (instance, listen) = (self.options.instance.clone(), self.addresses.clone());
+            let (state, ending, mut dice) = (self.state.clone(), shutdown.clone(), Dice::new(dice.roll()));
+            let hear = move || {
+                // One that panicked has not said so.
+                state.disconnected();
+                let client = Client {
+                    hub: hub.clone(),
+                    meet,
+                    probing: probing.clone(),
+                    instance: instance.clone(),
+                    listen: listen.clone(),
+                    state: state.clone(),
+                    dice: Dice::new(dice.roll()),
+                };
+                client.run(ending.clone())
             };
-            tokio::spawn(alone(self.state.clone(), client.probing.clone(), shutdown.clone()));
-            tokio::spawn(client.run(shutdown.clone()));
+            tokio::spawn(tasks::supervise("hub-stream", self.health.clone(), shutdown.clone(), hear));
         }
         tracing::info!(addresses = ?self.addresses, udp_threads = threads, "answering");
         let mut successor = None;

@@ -13,6 +13,7 @@ use federation_runtime::{
     kubeconfig,
     pki::{Authority, Subject},
     shutdown::Shutdown,
+    tasks,
     tls::{self, Clients},
 };
 use tokio::net::TcpListener;
@@ -153,7 +154,7 @@ pub struct Service {
     listener: TcpListener,
     tls: TlsAcceptor,
     health: Health,
-    housekeeping: housekeeping::Service,
+    housekeeping: Box<dyn Fn() -> housekeeping::Service + Send + Sync>,
     audit: Option<Arc<Audit>>,
     url: String,
 }
@@ -269,21 +270,20 @@ impl Service {
             metrics,
             draining: shutdown.token(),
         });
-        let housekeeping = housekeeping::Service::new(
-            storage,
-            Arc::new(server.kind_table()),
-            housekeeping::Options {
-                root_ca_pem: Some(authority.certificate_pem.clone()),
-                accounts: Some(accounts),
-                default_roles,
-                endpoint: Some(endpoint),
-                extension_authentication: Some(aggregate::authentication(
-                    &authority.certificate_pem,
-                    &front.certificate_pem,
-                )),
-                ..Default::default()
-            },
-        );
+        let kinds: Arc<dyn housekeeping::Kinds> = Arc::new(server.kind_table());
+        let settings = housekeeping::Options {
+            root_ca_pem: Some(authority.certificate_pem.clone()),
+            accounts: Some(accounts),
+            default_roles,
+            endpoint: Some(endpoint),
+            extension_authentication: Some(aggregate::authentication(
+                &authority.certificate_pem,
+                &front.certificate_pem,
+            )),
+            ..Default::default()
+        };
+        let housekeeping =
+            move || housekeeping::Service::new(storage.clone(), Arc::clone(&kinds), settings.clone());
         health.wait_for(READY_CHECK, "the namespaces that must exist are not there yet");
         Ok(Self {
             server,
@@ -291,7 +291,7 @@ impl Service {
             listener,
             tls: TlsAcceptor::from(Arc::new(config)),
             health,
-            housekeeping,
+            housekeeping: Box::new(housekeeping),
             url,
         })
     }
@@ -307,13 +307,19 @@ impl Service {
     }
 
     /// Serves until `shutdown`: then watches end, requests at work finish, and the store is closed.
-    pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
+    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         // Everything that must exist does before anybody is let in.
-        self.housekeeping.step(true).await;
+        let mut first = (self.housekeeping)();
+        first.step(true).await;
         self.health.ready(READY_CHECK);
         self.server.warm_up();
-        let housekeeping = tokio::spawn(self.housekeeping.run(shutdown.child()));
-        let checker = tokio::spawn(self.server.checker().run(shutdown.child()));
+        let (make, mut first, ending) = (self.housekeeping, Some(first), shutdown.child());
+        let keep = move || first.take().unwrap_or_else(&make).run(ending.clone());
+        let (server, ending) = (self.server.clone(), shutdown.child());
+        let check = move || server.checker().run(ending.clone());
+        let health = || self.health.clone();
+        let housekeeping = tokio::spawn(tasks::supervise(HOUSEKEEPING, health(), shutdown.child(), keep));
+        let checker = tokio::spawn(tasks::supervise(APISERVICES, health(), shutdown.child(), check));
         let storage = self.server.storage().clone();
         serve::run(self.listener, self.tls, self.server, &shutdown).await;
         let _ended = (housekeeping.await, checker.await);
@@ -379,6 +385,9 @@ fn other_tokens(
 /// How often readiness is looked at before it is announced.
 const READY_POLL: Duration = Duration::from_millis(2);
 const READY_CHECK: &str = "apiserver-bootstrap";
+/// Checks of readiness that fail while what they are named for has panicked.
+const HOUSEKEEPING: &str = "housekeeping";
+const APISERVICES: &str = "apiservices";
 
 /// An address that a client on this machine can dial.
 fn reachable(address: SocketAddr) -> SocketAddr {

@@ -49,6 +49,7 @@ pub(crate) struct Health {
 }
 
 /// What a changed verdict is told to.
+#[derive(Clone)]
 pub(crate) struct Followers {
     pub(crate) world: World,
     pub(crate) board: Board,

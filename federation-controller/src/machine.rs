@@ -227,7 +227,7 @@ impl Machine {
         };
         let (own, health) = (self.setup.probing.clone(), self.health.clone());
         tasks::spawn(health.clone().look(own.clone(), shutdown.clone()));
-        let context = TrafficContext {
+        let context = Arc::new(TrafficContext {
             settings,
             world: self.world.clone(),
             board: self.board.clone(),
@@ -238,8 +238,15 @@ impl Machine {
             probers: Probers { health: health.clone(), own, sessions: self.sessions.clone() },
             queue: self.queue.clone(),
             writer: self.writer.clone(),
-        };
-        tasks::spawn(self.traffic.clone().run(context, shutdown.clone()));
+        });
+        // Answers and verdicts that stand still look as if all were well.
+        let readiness = || self.setup.readiness.clone();
+        let (traffic, of, ending) = (self.traffic.clone(), context.clone(), shutdown.clone());
+        let decide = move || traffic.clone().run(of.clone(), ending.clone());
+        tasks::spawn(tasks::supervise("traffic", readiness(), shutdown.clone(), decide));
+        let (traffic, ending) = (self.traffic.clone(), shutdown.clone());
+        let tell = move || traffic.clone().tell(context.clone(), ending.clone());
+        tasks::spawn(tasks::supervise("traffic-statuses", readiness(), shutdown.clone(), tell));
         let followers = Followers {
             world: self.world.clone(),
             board: self.board.clone(),
@@ -251,7 +258,9 @@ impl Machine {
             recorder: self.setup.recorder.clone(),
             metrics: self.setup.metrics.clone(),
         };
-        tasks::spawn(health.run(followers, shutdown.clone()));
+        let ending = shutdown.clone();
+        let judge = move || health.clone().run(followers.clone(), ending.clone());
+        tasks::spawn(tasks::supervise("verdicts", readiness(), shutdown.clone(), judge));
         let context = contingency::PlanningContext {
             board: self.board.clone(),
             epochs: self.epochs.clone(),

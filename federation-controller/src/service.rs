@@ -14,6 +14,7 @@ use federation_runtime::deadline::with_deadlines;
 use federation_runtime::endpoints::{self, Health as Readiness};
 use federation_runtime::pki::Authority;
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::tasks;
 use hub_protocol::hub::Config;
 
 use crate::act::api;
@@ -152,12 +153,10 @@ impl Service {
         for _ in 0..statuses::WORKERS {
             tokio::spawn(written.clone().work(shutdown.clone()));
         }
-        tokio::spawn(safety::run(
-            client.clone(),
-            machine.gate.clone(),
-            machine.sessions.clone(),
-            shutdown.clone(),
-        ));
+        let (api, gate, sessions, ending) =
+            (client.clone(), machine.gate.clone(), machine.sessions.clone(), shutdown.clone());
+        let tidy = move || safety::run(api.clone(), gate.clone(), sessions.clone(), ending.clone());
+        tokio::spawn(tasks::supervise("safety", readiness.clone(), shutdown.clone(), tidy));
         let see_off = UnjoinController {
             client: client.clone(),
             world: world.clone(),

@@ -3,11 +3,15 @@
 //! Within a tokio runtime they are tokio's. Where there is none, as in a simulation, tasks stay on the thread that started them and go on
 //! when it says so, by [`turn`]; their pauses end by [`clock`](crate::clock). The same tasks then do the same in the same order each time,
 //! as long as they say which of two things that are ready comes first (`biased` in `tokio::select!`).
+//!
+//! A task that panics is gone, and nobody hears of it: what a part is nothing without is [`supervise`]d.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -16,6 +20,12 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::clock::Instant;
+use crate::endpoints::Health;
+use crate::shutdown::Shutdown;
+
+/// How long what panicked is left alone before it is started anew, and how long it must then run to count as well: what panics at once
+/// each time stays unready, and takes little of the machine.
+const ANEW: Duration = Duration::from_secs(1);
 
 /// Rounds of one [`turn`]: tasks that wake each other more often than this are a loop that never ends.
 const ROUNDS: u32 = 10_000;
@@ -61,6 +71,71 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
         Ok(runtime) => runtime.spawn_blocking(work).await.ok(),
         Err(_) => Some(work()),
     }
+}
+
+/// Runs what `start` makes until it ends by itself or, after a panic, until `shutdown` has started. A panic is logged, the check `part` of
+/// `health` fails meanwhile, and `start` is called again after a second. Without a runtime, as in a simulation, a panic is everybody's.
+pub async fn supervise<W: Future<Output = ()>>(
+    part: &'static str,
+    health: Health,
+    shutdown: Shutdown,
+    mut start: impl FnMut() -> W,
+) {
+    if Handle::try_current().is_err() {
+        return start().await;
+    }
+    let mut down = false;
+    loop {
+        let mut work = pin!(caught(start()));
+        let ended = if down {
+            tokio::select! {
+                biased;
+                ended = &mut work => Some(ended),
+                () = sleep(ANEW) => None,
+            }
+        } else {
+            Some(work.as_mut().await)
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                tracing::info!(part, "what had panicked runs again");
+                health.ready(part);
+                down = false;
+                work.await
+            }
+        };
+        let Err(panic) = ended else {
+            if down {
+                health.ready(part);
+            }
+            return;
+        };
+        tracing::error!(part, panic, "a part panicked: it is started anew");
+        health.wait_for(part, format!("it panicked, and is started anew: {panic}"));
+        down = true;
+        tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            () = sleep(ANEW) => {}
+        }
+    }
+}
+
+/// What a panic said, as an error.
+async fn caught(work: impl Future<Output = ()>) -> Result<(), String> {
+    let mut work = pin!(work);
+    // What panicked is dropped and never polled again.
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(words(&*panic))),
+    })
+    .await
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it said nothing".to_owned())
 }
 
 /// Pauses for so long.
@@ -207,5 +282,51 @@ mod tests {
         at(9);
         assert_eq!((count.load(Ordering::Relaxed), next()), (2, None));
         set(None);
+    }
+
+    async fn until(what: impl Fn() -> bool) {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_panics_is_unready_and_started_anew_until_it_runs() {
+        let (health, shutdown, runs) = (Health::new(), Shutdown::new(), Arc::new(AtomicU32::new(0)));
+        let (counted, end) = (runs.clone(), shutdown.clone());
+        let start = move || {
+            let (run, end) = (counted.fetch_add(1, Ordering::Relaxed), end.clone());
+            async move {
+                tokio::task::yield_now().await;
+                assert!(run > 1, "run {run} fails");
+                end.wait().await;
+            }
+        };
+        let supervised = tokio::spawn(supervise("keeper", health.clone(), shutdown.clone(), start));
+        until(|| !health.is_ready()).await;
+        let told = health.checks().into_iter().find_map(|(part, why)| why.filter(|_| part == "keeper"));
+        assert!(told.is_some_and(|why| why.starts_with("it panicked, and is started anew: run ")));
+        until(|| health.is_ready()).await;
+        assert_eq!(runs.load(Ordering::Relaxed), 3, "it is not ready in between");
+        shutdown.start();
+        supervised.await.expect("it ends with the shutdown");
+    }
+
+    #[tokio::test]
+    async fn what_ends_by_itself_or_panics_at_the_end_is_not_started_anew() {
+        let (health, shutdown, runs) = (Health::new(), Shutdown::new(), Arc::new(AtomicU32::new(0)));
+        let count = || {
+            runs.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(())
+        };
+        supervise("keeper", health.clone(), shutdown.clone(), count).await;
+        assert_eq!((runs.load(Ordering::Relaxed), health.checks().len()), (1, 0));
+        shutdown.start();
+        let fail = || {
+            let run = runs.fetch_add(1, Ordering::Relaxed);
+            async move { assert!(run < 1, "run {run} fails") }
+        };
+        supervise("keeper", health.clone(), shutdown, fail).await;
+        assert_eq!((runs.load(Ordering::Relaxed), health.is_ready()), (2, false));
     }
 }

@@ -6,6 +6,7 @@ use federation_prober::Probing;
 use federation_runtime::deadline::with_deadlines;
 use federation_runtime::endpoints::{self, Health, Metrics as Registry};
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::tasks;
 use hub_protocol::agent::{Config, Session};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -120,12 +121,20 @@ impl Service {
         let executor = Executor::new(member.clone(), world.clone(), metrics.clone(), shutdown.token());
         let reach = Arc::new(Reach::new(world.clone()));
         let (not_after_in, not_after) = watch::channel(membership.peer()?.not_after);
-        let watching =
-            tokio::spawn(watches::all(member.client(), world.clone(), executor.clone(), reach.clone()));
-        let probing =
-            tokio::spawn(vitals::watch(client.clone(), reach, world.clone(), metrics.clone(), not_after));
+        let health = || self.health.clone();
+        let (api, wanted, jobs, reached) = (member.client(), world.clone(), executor.clone(), reach.clone());
+        let watch = move || watches::all(api.clone(), wanted.clone(), jobs.clone(), reached.clone());
+        let watching = tokio::spawn(tasks::supervise("watches", health(), shutdown.clone(), watch));
+        let (api, wanted, counted) = (client.clone(), world.clone(), metrics.clone());
+        let look = move || {
+            let (api, reach, wanted) = (api.clone(), reach.clone(), wanted.clone());
+            vitals::watch(api, reach, wanted, counted.clone(), not_after.clone())
+        };
+        let probing = tokio::spawn(tasks::supervise("vitals", health(), shutdown.clone(), look));
         let discovery = Arc::new(Discovery::new(client));
-        let serving = tokio::spawn(served::watch(discovery.clone(), world.clone()));
+        let (of, wanted) = (discovery.clone(), world.clone());
+        let discover = move || served::watch(of.clone(), wanted.clone());
+        let serving = tokio::spawn(tasks::supervise("discovery", health(), shutdown.clone(), discover));
         // Ends with this run, however it ends.
         let looking = shutdown.child();
         let probing_peers = Probing::start(rand::random(), options.probe_resolver, looking.clone());

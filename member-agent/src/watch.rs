@@ -44,8 +44,14 @@ pub(crate) async fn all(client: Client, world: Arc<World>, executor: Executor, r
             }
             tasks.spawn(copies(client.clone(), collection, world.clone(), executor.clone(), reach.clone()));
         }
-        if collections.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = collections.changed() => if changed.is_err() {
+                return;
+            },
+            // One watch that panics takes the others with it: whoever supervises them starts all anew.
+            Some(Err(ended)) = tasks.join_next() => if let Ok(panic) = ended.try_into_panic() {
+                std::panic::resume_unwind(panic);
+            },
         }
     }
 }

@@ -57,9 +57,7 @@ impl Loop {
 
 impl Traffic {
     /// Decides whenever poked and when time itself changes an answer, until `shutdown`.
-    pub(crate) async fn run(self, context: TrafficContext, shutdown: Shutdown) {
-        let context = Arc::new(context);
-        tasks::spawn(self.clone().tell(context.clone(), shutdown.clone()));
+    pub(crate) async fn run(self, context: Arc<TrafficContext>, shutdown: Shutdown) {
         let mut served = context.zones.changes();
         let mut state = Loop {
             kept: Kept::load(&context.settings.keeping),
@@ -104,7 +102,7 @@ impl Traffic {
     }
 
     /// Tells the API what was decided: apart from deciding, so that an API that is away holds up no answer.
-    async fn tell(self, context: Arc<TrafficContext>, shutdown: Shutdown) {
+    pub(crate) async fn tell(self, context: Arc<TrafficContext>, shutdown: Shutdown) {
         let mut told = Told::default();
         loop {
             tokio::select! {
