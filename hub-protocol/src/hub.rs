@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down};
 
-use crate::{Digest, FENCED, Key, content_hash, item_hash};
+use crate::{Digest, FENCED, Key, MANIFEST_LIMIT, content_hash, item_hash};
 
 use plans::Plans;
 pub use types::{Config, Desired, Event, PendingWithdrawal, Withdrawal};
@@ -73,6 +73,8 @@ pub struct Session {
     digest: Digest,
     complete: bool,
     removals: BTreeMap<Key, Removal>,
+    /// What is wanted and no message holds, by uid and generation: the agent keeps what it has of it.
+    too_large: BTreeMap<Key, (String, i64)>,
     /// Removals that were not sent on this connection.
     unsent_removals: VecDeque<Key>,
     /// Permits of older epochs are void.
@@ -97,7 +99,7 @@ pub struct Session {
     plans: Plans,
     /// When the agent was last told that it holds what is wanted.
     leased_at: Option<u64>,
-    /// Events that the backlog had no room for.
+    /// Events that the backlog had no room for, or no message.
     pub events_dropped: u64,
 }
 
@@ -112,6 +114,7 @@ impl Session {
             digest: Digest::default(),
             complete: false,
             removals: BTreeMap::new(),
+            too_large: BTreeMap::new(),
             unsent_removals: VecDeque::new(),
             permits_from: 0,
             told: false,
@@ -223,7 +226,8 @@ impl Session {
         under_way + self.table.values().filter(|entry| entry.sent != Sent::Held).count()
     }
 
-    /// Wants an object in this member. An older `(epoch, generation)` for the same uid changes nothing.
+    /// Wants an object in this member. An older `(epoch, generation)` for the same uid changes nothing. A manifest over
+    /// [`MANIFEST_LIMIT`] is not sent, and the agent keeps what it has: [`Event::Applied`] says so once for each generation.
     pub fn set_desired(&mut self, _now: u64, desired: Desired) {
         self.set_epoch(desired.epoch);
         let hash = content_hash(&desired.manifest);
@@ -235,6 +239,11 @@ impl Session {
             // Wanted again by a newer decision. If the Remove is on its way already, this Apply follows it.
             self.removals.remove(&key);
         }
+        if desired.manifest.len() > MANIFEST_LIMIT {
+            self.refuse(desired);
+            return;
+        }
+        self.too_large.remove(&key);
         self.changes += 1;
         let held = self.unknown.remove(&key);
         let was_held = held.is_some();
@@ -335,6 +344,10 @@ impl Session {
 
     /// Sends an Event that was posted to the federation. Kept while the agent is away, up to the backlog.
     pub fn deliver_event(&mut self, _now: u64, event: v1::DeliverEvent) {
+        if event.event.len() > MANIFEST_LIMIT {
+            self.events_dropped += 1;
+            return;
+        }
         if self.deliveries.len() >= self.config.event_backlog {
             self.deliveries.pop_front();
             self.events_dropped += 1;

@@ -43,9 +43,17 @@ pub use sight::Sight;
 /// How often an agent sends a heartbeat unless the hub asks otherwise, milliseconds.
 pub const HEARTBEAT_MS: u32 = 1000;
 
-/// Largest message of a stream, octets, either way: an object of the API is at most 1.5 MiB (etcd's limit), and other lists come in
-/// pages, see [`ITEMS`].
+/// Largest message of a stream, octets, either way: whoever is sent a larger one ends the stream. Objects of a kube-apiserver are under
+/// 1.5 MiB, which is what etcd takes in a request, but a hub of an earlier version bounded none: see [`MANIFEST_LIMIT`]. Lists come in
+/// pages: see [`ITEMS`].
 pub const MESSAGE_LIMIT: usize = 16 << 20;
+
+/// Largest manifest that an agent is sent, octets: the rest of an Apply, of which the key is nearly all, takes some 1,200 of
+/// [`MESSAGE_LIMIT`].
+pub const MANIFEST_LIMIT: usize = MESSAGE_LIMIT - (64 << 10);
+
+/// Reason of an `Applied` that the hub's session says itself: the manifest is over [`MANIFEST_LIMIT`], and is not sent.
+pub const TOO_LARGE: &str = "TooLarge";
 
 /// Items in one message of a digest's answer. An item takes about 150 octets, and 1,100 at most, by Kubernetes' limits of names: so these are
 /// less than 5 MiB of [`MESSAGE_LIMIT`], and heartbeats find their way between them.

@@ -159,12 +159,17 @@ impl Session {
         }
     }
 
+    /// Whether what the agent holds, and is not in the table, is neither to go nor an older copy of what no message holds.
+    fn is_stray(&self, key: &Key) -> bool {
+        !self.removals.contains_key(key) && !self.too_large.contains_key(key)
+    }
+
     /// Tells what the agent holds besides, after a comparison.
     pub(super) fn report_strays(&mut self) {
         if !self.complete || self.link != Link::Up {
             return;
         }
-        let strays = self.unknown.iter().filter(|(key, _)| !self.removals.contains_key(*key));
+        let strays = self.unknown.iter().filter(|(key, _)| self.is_stray(key));
         let some: Vec<_> = strays.clone().take(STRAYS_NAMED).map(|(_, item)| item.clone()).collect();
         let count = strays.count();
         if count > 0 || self.strays > 0 {
@@ -176,7 +181,7 @@ impl Session {
     /// Tells it again if some of that is wanted since.
     fn recount_strays(&mut self) {
         if self.strays > 0 {
-            let strays = self.unknown.keys().filter(|key| !self.removals.contains_key(*key));
+            let strays = self.unknown.keys().filter(|key| self.is_stray(key));
             if strays.count() != self.strays {
                 self.report_strays();
             }

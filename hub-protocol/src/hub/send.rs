@@ -2,10 +2,37 @@
 
 use proto::v1::{self, hub_message::Message as Down};
 
-use super::{Event, Link, Removal, Sent, Session};
-use crate::{Key, item_hash};
+use super::{Desired, Entry, Event, Link, Removal, Sent, Session};
+use crate::{Key, MANIFEST_LIMIT, TOO_LARGE, item_hash};
 
 impl Session {
+    /// Tells the controller of what no message holds, once. It is not in the table, so that nothing waits for the agent to hold it: its leases
+    /// go on, and the tables are not compared for ever.
+    pub(super) fn refuse(&mut self, desired: Desired) {
+        let Desired { key, uid, generation, epoch, manifest, .. } = desired;
+        let octets = manifest.len();
+        let newer = |entry: &Entry| {
+            entry.desired.uid == uid && (entry.desired.epoch, entry.desired.generation) > (epoch, generation)
+        };
+        let told = |(of, told): &(String, i64)| *of == uid && *told >= generation;
+        if self.table.get(&key).is_some_and(newer) || self.too_large.get(&key).is_some_and(told) {
+            return;
+        }
+        self.too_large.insert(key.clone(), (uid.clone(), generation));
+        self.events.push_back(Event::Applied(v1::Applied {
+            key: Some(key.into()),
+            uid,
+            generation,
+            epoch,
+            result: v1::ApplyResult::Refused.into(),
+            reason: TOO_LARGE.to_owned(),
+            message: format!(
+                "{octets} octets, and agents are sent at most {MANIFEST_LIMIT}: the member keeps what it has"
+            ),
+            ..v1::Applied::default()
+        }));
+    }
+
     pub(super) fn withdraw(&mut self, key: Key, uid: String, epoch: u64, permit: Option<v1::Permit>) {
         self.set_epoch(epoch);
         if let Some(entry) = self.table.get(&key) {
@@ -26,6 +53,9 @@ impl Session {
                 }
                 self.table.remove(&key);
             }
+        }
+        if self.too_large.get(&key).is_some_and(|(of, _)| *of == uid) {
+            self.too_large.remove(&key);
         }
         let void = permit.as_ref().is_some_and(|permit| permit.epoch < self.permits_from);
         if void {

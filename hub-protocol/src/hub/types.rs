@@ -90,7 +90,7 @@ pub enum Event {
     },
     /// A heartbeat, already acknowledged.
     Heartbeat(v1::Heartbeat),
-    /// Outcome of an Apply.
+    /// Outcome of an Apply, or why there is none ([`TOO_LARGE`](crate::TOO_LARGE)).
     Applied(v1::Applied),
     /// Outcome of a removal or release; it is no longer pending.
     Removed(v1::Removed),

@@ -5,7 +5,7 @@ use hub_protocol::agent::{Entry, Persist, State};
 use hub_protocol::{Key, content_hash};
 use serde::{Deserialize, Serialize};
 
-/// Larger records than any API server takes are not read: the file is damaged.
+/// No message of the hub holds more ([`hub_protocol::MESSAGE_LIMIT`]), so that a record that says so is damage.
 const RECORD_LIMIT: u32 = 16 << 20;
 
 /// Length of the header, length of the manifest, hash of both.
