@@ -37,4 +37,4 @@ mod zero;
 pub use canonical::Empties;
 pub use duplicates::{duplicate_fields, strict_faults};
 pub use schemas::{MergeRule, Schemas};
-pub use validate::{Mismatch, Report};
+pub use validate::{Mismatch, Report, decode_base64};

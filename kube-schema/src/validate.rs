@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use apimachinery::field::quoted;
-use base64::Engine as _;
+use base64::{
+    Engine as _,
+    engine::{GeneralPurpose, GeneralPurposeConfig},
+};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -300,10 +303,24 @@ fn go_type(schemas: &Schemas, schema: &Value) -> String {
     }
 }
 
+/// The bytes of a text in base64, as Go reads it: line breaks are skipped, and so are bits behind the last byte.
+///
+/// # Errors
+/// When it is none.
+pub fn decode_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
+    const AS_GO: GeneralPurpose = GeneralPurpose::new(
+        &base64::alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+    );
+    if text.contains(['\r', '\n']) {
+        return AS_GO.decode(text.replace(['\r', '\n'], ""));
+    }
+    AS_GO.decode(text)
+}
+
 /// Where Go's decoder stops reading base64; none if it reads all. Line breaks are skipped.
 fn base64_fault(text: &str) -> Option<usize> {
-    let plain: String = text.chars().filter(|letter| !matches!(letter, '\r' | '\n')).collect();
-    if base64::engine::general_purpose::STANDARD.decode(&plain).is_ok() {
+    if decode_base64(text).is_ok() {
         return None;
     }
     let bad = text.bytes().position(|byte| {

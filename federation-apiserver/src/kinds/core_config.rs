@@ -142,7 +142,7 @@ fn is_base64(value: &Value) -> bool {
 }
 
 fn decoded_len(value: &Value) -> usize {
-    value.as_str().map_or(0, |text| text.len() / 4 * 3)
+    value.as_str().map_or(0, |text| text.trim_end_matches('=').len() * 3 / 4)
 }
 
 /// stringData is written into data and never read back; the type is Opaque if unset.

@@ -4,7 +4,6 @@ use apimachinery::{
     ApiError,
     status::{Details, Reason},
 };
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 const GROUP: &str = "admission.k8s.io";
@@ -97,8 +96,8 @@ fn read_patch(phase: Phase, strict: bool, response: &Value) -> Result<Option<Val
         }
         _ => {}
     }
-    let bytes =
-        BASE64_STANDARD.decode(encoded).map_err(|error| format!("response.patch is no base64: {error}"))?;
+    let bytes = kube_schema::decode_base64(encoded)
+        .map_err(|error| format!("response.patch is no base64: {error}"))?;
     let operations: Value = serde_json::from_slice(&bytes)
         .map_err(|error| format!("response.patch is no JSON patch: {error}"))?;
     match operations.as_array() {
@@ -171,6 +170,8 @@ fn reason(name: &str) -> Reason {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+
     use super::*;
 
     fn answer(response: Value) -> Vec<u8> {
