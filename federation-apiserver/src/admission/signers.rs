@@ -5,7 +5,10 @@ use apimachinery::{ApiError, rbac::Attributes};
 use serde_json::Value;
 
 use crate::{
-    auth::{MASTERS, User, authz::Authorizer, authz::Decision},
+    auth::{
+        CONTROLLERS, MASTERS, User,
+        authz::{Authorizer, Decision, OTHER_DOORS},
+    },
     kinds::{asks_for_group, same_conditions},
     validation::text,
     verbs::Call,
@@ -16,8 +19,11 @@ const GROUP: &str = "certificates.k8s.io";
 /// Who signs certificates by which clients are known to kube-apiserver.
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
+/// Groups that no certificate of a client makes its holder one of: administrators, and in a federation its own parts.
+const POWERS: [&str; 4] = [MASTERS, CONTROLLERS, OTHER_DOORS[0], OTHER_DOORS[1]];
+
 fn is_request(call: &Call) -> bool {
-    call.kind.group == GROUP && call.kind.plural == "certificatesigningrequests"
+    call.kind.is(GROUP, "certificatesigningrequests")
 }
 
 /// Checks a write of a CertificateSigningRequest or of a part of one. Other kinds pass.
@@ -30,9 +36,11 @@ pub(super) async fn check(call: &Call, name: &str, old: Option<&Value>, new: &Va
         if text(&new["spec"], "signerName") != CLIENT_SIGNER {
             return Ok(());
         }
-        return match asks_for_group(new, MASTERS) {
-            Ok(false) => Ok(()),
-            Ok(true) => refuse(format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed")),
+        return match asks_for_group(new, &POWERS) {
+            Ok(None) => Ok(()),
+            Ok(Some(group)) => {
+                refuse(format!("use of {CLIENT_SIGNER} signer with {group} group is not allowed"))
+            }
             Err(why) => refuse(format!("failed to parse CSR: {why}")),
         };
     };

@@ -16,7 +16,7 @@ use crate::{
 
 /// Groups whose certificates come from the same authority but are for other doors: agents speak to the hub, dns-lb to the
 /// traffic feed. Neither has business at the API, whatever the mode.
-const OTHER_DOORS: [&str; 2] = ["federation:agents", "federation:dns"];
+pub(crate) const OTHER_DOORS: [&str; 2] = ["federation:agents", "federation:dns"];
 
 /// `--authorization-always-allow-paths`: what probes ask, without a credential.
 const PROBES: [&str; 3] = ["/healthz", "/livez", "/readyz"];

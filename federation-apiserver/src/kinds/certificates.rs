@@ -1,5 +1,6 @@
 //! certificates.k8s.io/v1 CertificateSigningRequest. Nothing here signs: that is for a signer that watches them.
 
+mod signature;
 mod status;
 
 use std::collections::HashSet;
@@ -115,16 +116,22 @@ fn check_request(request: &str) -> Result<(), String> {
     let Some(block) = block.filter(|block| block.label == "CERTIFICATE REQUEST") else {
         return Err("PEM block type must be CERTIFICATE REQUEST".to_owned());
     };
-    X509CertificationRequest::from_der(&block.contents)
-        .map(|_| ())
-        .map_err(|_| "asn1: structure error: no certification request".to_owned())
+    let (rest, request) = X509CertificationRequest::from_der(&block.contents)
+        .map_err(|_| "asn1: structure error: no certification request".to_owned())?;
+    if !rest.is_empty() {
+        return Err("asn1: syntax error: trailing data".to_owned());
+    }
+    signature::check(&request)
 }
 
-/// Whether a certificate for this request would make its holder one of a group: the organization of a subject is that.
+/// The first of some groups that a certificate for this request would make its holder one of: the organization of a subject is that.
 ///
 /// # Errors
 /// When that cannot be told. There must be one block alone: who signs might take another one than the first for the request.
-pub(crate) fn asks_for_group(object: &Value, group: &str) -> Result<bool, String> {
+pub(crate) fn asks_for_group(
+    object: &Value,
+    groups: &[&'static str],
+) -> Result<Option<&'static str>, String> {
     let bytes = STANDARD.decode(text(&object["spec"], "request")).unwrap_or_default();
     if memchr::memmem::find_iter(&bytes, b"-----BEGIN").nth(1).is_some() {
         return Err("PEM must hold one block only".to_owned());
@@ -132,9 +139,13 @@ pub(crate) fn asks_for_group(object: &Value, group: &str) -> Result<bool, String
     let (_, block) = parse_x509_pem(&bytes).map_err(|error| error.to_string())?;
     let (_, request) =
         X509CertificationRequest::from_der(&block.contents).map_err(|error| error.to_string())?;
-    let mut organizations = request.certification_request_info.subject.iter_organization();
-    // Without its zeros, a text of ASCII letters is the same in every encoding that there is of it.
-    Ok(organizations.any(|name| name.as_slice().iter().filter(|byte| **byte != 0).eq(group.as_bytes())))
+    let subject = &request.certification_request_info.subject;
+    let asked = |group: &&&'static str| {
+        // Without its zeros, a text of ASCII letters is the same in every encoding that there is of it.
+        let mut organizations = subject.iter_organization();
+        organizations.any(|name| name.as_slice().iter().filter(|byte| **byte != 0).eq(group.as_bytes()))
+    };
+    Ok(groups.iter().find(asked).copied())
 }
 
 /// `apis/certificates/validation.ValidateCertificateRequestSignerName`.
