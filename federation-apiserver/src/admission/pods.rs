@@ -6,11 +6,9 @@ use serde_json::{Value, json};
 use super::{accounts, limits, ranges};
 use crate::{
     store::{Key, ResourceKey, Snapshot},
+    validation::mirror,
     verbs::Call,
 };
-
-/// The annotation of a Pod that stands for one which a kubelet runs by itself.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// How long a pod stays on a node that is lost, unless it says otherwise: `DefaultTolerationSeconds`.
 const TOLERATION_SECONDS: i64 = 300;
@@ -23,7 +21,10 @@ pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     // What a kubelet runs by itself acts as nobody.
-    let is_mirror = object["metadata"]["annotations"].get(MIRROR).is_some();
+    let is_mirror = mirror::is_mirror(object);
+    if is_mirror && let Some(why) = mirror::wrong_reference(object) {
+        return Err(ApiError::forbidden(&call.resource(), &name, why));
+    }
     let spec = &mut object["spec"];
     if !spec.is_object() {
         return Ok(());
@@ -35,10 +36,6 @@ pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
         spec["serviceAccount"] = name.into();
     }
     let account = spec["serviceAccountName"].as_str().unwrap_or_default();
-    if is_mirror && !account.is_empty() {
-        let why = "a mirror pod may not reference service accounts";
-        return Err(ApiError::forbidden(&call.resource(), &name, why));
-    }
     let namespace = call.namespace();
     let key = Key::new(ResourceKey::new("", "serviceaccounts"), namespace, account);
     let found = call.shared.storage.get(&key);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     admission::keep_token,
     registry::{Column, Faults, Generation, Kind, Subresource, field, human_duration},
-    validation::{deleting, items, net, pod, pod_parts, subdomain, text, workload},
+    validation::{deleting, items, mirror, net, pod, pod_parts, subdomain, text, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -117,6 +117,7 @@ pub(super) const KINDS: &[&Kind] = &[
         validate: |object, faults| {
             pod::validate_spec(&object["spec"], &"spec".into(), faults);
             validate_app_armor(object, faults);
+            mirror::validate(object, faults);
             validate_status(&object["status"], faults);
         },
         validate_create: |object, faults| {
@@ -308,8 +309,10 @@ fn keep_what_is_given(pod: &mut Value, old: &Value) {
     let Some(spec) = pod["spec"].as_object_mut() else { return };
     let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
     let Some(tolerations) = tolerations.as_array_mut() else { return };
+    let key = |toleration: &Value| text(toleration, "key").to_owned();
+    let mut own: HashSet<String> = tolerations.iter().filter(|own| is_patience(own)).map(key).collect();
     for given in items(&old["spec"], "tolerations").filter(|given| is_patience(given)) {
-        if !tolerations.iter().any(|own| own["key"] == given["key"] && own["effect"] == given["effect"]) {
+        if own.insert(key(given)) {
             tolerations.push(given.clone());
         }
     }
@@ -385,6 +388,7 @@ fn validate_deadline(new: &Value, old: &Value, faults: &mut Faults) {
 
 /// A pod's spec stands, but for images, its deadline, its grace, more tolerations, and where it was not scheduled yet.
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+    mirror::validate_update(new, old, faults);
     let path = FieldPath::new("spec");
     // An older hub may not have filled in every default.
     let mut defaulted = old.clone();
@@ -422,9 +426,8 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
         }
         spec
     };
-    let tolerations = |object: &Value| items(&object["spec"], "tolerations").cloned().collect::<Vec<_>>();
-    let (before, after) = (tolerations(old), tolerations(new));
-    if before.iter().any(|toleration| !after.contains(toleration)) {
+    let after: HashSet<&Value> = items(&new["spec"], "tolerations").collect();
+    if items(&old["spec"], "tolerations").any(|toleration| !after.contains(toleration)) {
         let message = "existing toleration can not be modified except its tolerationSeconds";
         faults.push(FieldError::forbidden(&path.child("tolerations"), message));
     }
@@ -520,5 +523,41 @@ mod tests {
                 r#"metadata.annotations[container.apparmor.security.beta.kubernetes.io/none]: Invalid value: "none": container not found"#,
             ],
         );
+    }
+
+    #[test]
+    fn what_is_tolerated_stays_in_any_order_however_much_it_is() {
+        let toleration = |number: usize| json!({"operator": "Exists", "key": format!("a{number}")});
+        let pod = |tolerations: Vec<Value>| json!({"spec": {"tolerations": tolerations}});
+        let check = |old: Vec<Value>, new: Vec<Value>, expect: &[&str]| {
+            let mut faults = Faults::new();
+            validate_update(&pod(new), &pod(old), &mut faults);
+            let told: Vec<_> = faults.iter().filter(|fault| fault.field == "spec.tolerations").collect();
+            assert_eq!(told.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        };
+        let old: Vec<Value> = (0..100_000).map(toleration).collect();
+        let new: Vec<Value> = (0..100_001).rev().map(toleration).collect();
+        check(old.clone(), new, &[]);
+        let fewer = old[1..].to_vec();
+        check(
+            old,
+            fewer,
+            &[
+                "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_patience_that_a_pod_was_given_stays_once() {
+        let patience = |state: &str, seconds: u64| json!({"key": format!("node.kubernetes.io/{state}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
+        let given = [patience("not-ready", 300), patience("unreachable", 300), patience("unreachable", 301)];
+        let mut other = patience("unreachable", 1);
+        other["effect"] = json!("NoSchedule");
+        let old = json!({"spec": {"tolerations": given}});
+        let mut pod = json!({"spec": {"tolerations": [patience("not-ready", 5), other]}});
+        keep_what_is_given(&mut pod, &old);
+        let expect = json!([patience("not-ready", 5), other, patience("unreachable", 300)]);
+        assert_eq!(pod["spec"]["tolerations"], expect);
     }
 }

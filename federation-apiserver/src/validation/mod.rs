@@ -3,6 +3,7 @@
 mod container;
 pub(crate) mod cron;
 pub(crate) mod intstr;
+pub(crate) mod mirror;
 pub(crate) mod net;
 pub(crate) mod pod;
 pub(crate) mod pod_parts;

@@ -203,12 +203,17 @@ pub(super) fn validate_restart_policy(spec: &Value, path: &FieldPath, faults: &m
 
 /// `qos.ComputePodQOS`: Guaranteed, Burstable or BestEffort.
 pub(crate) fn qos_class(spec: &Value) -> &'static str {
-    let containers = ["containers", "initContainers"].into_iter().flat_map(|list| super::items(spec, list));
+    // What is said of the pod as a whole is said instead of what its containers say (KEP-2837).
+    let whole = ["limits", "requests"]
+        .iter()
+        .any(|part| spec["resources"][*part].as_object().is_some_and(|amounts| !amounts.is_empty()));
+    let lists: &[&str] = if whole { &[] } else { &["containers", "initContainers"] };
+    let containers = lists.iter().flat_map(|list| super::items(spec, list));
     let mut guaranteed = true;
     let mut any = false;
-    for container in containers {
+    for holder in whole.then_some(spec).into_iter().chain(containers) {
         let amount = |part: &str, name: &str| {
-            super::quantities::parse(&container["resources"][part][name]).filter(|amount| !amount.is_zero())
+            super::quantities::parse(&holder["resources"][part][name]).filter(|amount| !amount.is_zero())
         };
         for name in ["cpu", "memory"] {
             let (limit, request) = (amount("limits", name), amount("requests", name));

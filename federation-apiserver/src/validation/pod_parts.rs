@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, pod::qos_class, text};
+use super::{items, mirror, pod::qos_class, text};
 use crate::registry::Faults;
 
 /// What an ephemeral container may say (`validation.allowedEphemeralContainerFields`).
@@ -73,6 +73,15 @@ pub(crate) fn validate_ephemeral(new: &Value, old: &Value, faults: &mut Faults) 
 
 /// A resize gives running containers more or less processor and memory, and changes nothing else: `validation.ValidatePodResize`.
 pub(crate) fn validate_resize(new: &Value, old: &Value, faults: &mut Faults) {
+    let whole = FieldPath::new("");
+    if mirror::is_mirror(old) {
+        faults.push(FieldError::forbidden(&whole, "static pods cannot be resized"));
+        return;
+    }
+    if old["spec"]["os"]["name"] == "windows" {
+        faults.push(FieldError::forbidden(&whole, "windows pods cannot be resized"));
+        return;
+    }
     let path = FieldPath::new("spec");
     let mut old = old.clone();
     super::pod::default_pod(&mut old);
