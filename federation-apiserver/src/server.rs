@@ -4,6 +4,7 @@
 
 mod audited;
 mod exposition;
+mod finish;
 mod fixed;
 mod health;
 
@@ -23,18 +24,19 @@ use federation_runtime::{
     endpoints::{Health, Metrics as MetricsRegistry},
     pki::Identity,
 };
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use jiff::{SignedDuration, Timestamp};
 use kube_schema::Schemas;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use self::finish::{Finishing, Progress};
 use crate::{
     admission::{Policies, Quotas, webhook::Webhooks},
     aggregate::{self, Aggregator, Checker},
     allocation::{Allocator, Ranges},
-    audit::{self, Audit, Record, Stage},
+    audit::{self, Audit, Stage},
     auth::{
         MASTERS, User,
         access_webhook::AccessWebhook,
@@ -257,7 +259,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = Finishing;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -266,7 +268,8 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
         let connection = Connection { user: self.user.clone(), peer: self.peer };
-        Box::pin(async move { Ok(serve(shared, connection, request).await) })
+        let progress = Arc::<Progress>::default();
+        Finishing::new(Box::pin(serve(shared, connection, request, Arc::clone(&progress))), progress)
     }
 }
 
@@ -293,11 +296,16 @@ struct Asked {
     undecided: bool,
     /// Warnings of a request that failed.
     told: Arc<Mutex<Vec<String>>>,
-    /// The audit log's record, once it is known whether there is one.
-    record: OnceLock<Arc<Record>>,
+    /// How far it has come.
+    progress: Arc<Progress>,
 }
 
-async fn serve<B>(shared: Arc<Shared>, connection: Connection, request: Request<B>) -> Response<Body>
+async fn serve<B>(
+    shared: Arc<Shared>,
+    connection: Connection,
+    request: Request<B>,
+    progress: Arc<Progress>,
+) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -323,7 +331,7 @@ where
         forbidden: false,
         undecided: false,
         told: Arc::default(),
-        record: OnceLock::new(),
+        progress,
     };
     let outcome = match deadline(&asked) {
         // Headers of a watch come at once and its body may last: the limit holds for the head of the answer.
@@ -340,7 +348,7 @@ where
         Ok(Err(_)) => Err(ApiError::internal("this request caused a panic; see the server's log")),
         Err(_) => Err(ApiError::timeout("request did not complete within the allotted timeout", 0)),
     };
-    let record = asked.record.get();
+    let record = asked.progress.record.get();
     if let (Some(record), Err(error)) = (record, &result)
         && error.code != 401
     {
@@ -509,6 +517,9 @@ where
             fixed::described(&shared, &asked.head, &asked.query, path).await
         }
         Target::Path(path) => fixed::answer(&shared, &asked.head, &asked.query, &path),
+        Target::Resource(path) if path.unrouted => {
+            fixed::answer(&shared, &asked.head, &asked.query, asked.head.uri.path())
+        }
         Target::Resource(path) => {
             let exempt = user.is_in(MASTERS);
             let _seat =
@@ -567,7 +578,7 @@ where
         Some(custom) => custom.deprecation.clone(),
         None => kind.deprecation.map(str::to_owned),
     };
-    let record = asked.record.get().cloned();
+    let record = asked.progress.record.get().cloned();
     if let Some(record) = &record {
         let recorded =
             if record.level() >= audit::Level::Request { audit::value_of } else { audit::names_in };
@@ -589,6 +600,9 @@ where
         shown: false,
         now: Timestamp::now(),
     };
+    if !matches!(verb, "get" | "list" | "watch") {
+        asked.progress.begin();
+    }
     let response = verbs::dispatch(call, &asked.head.method, verb).await?;
     unfit.map_or(Ok(response), Err)
 }

@@ -36,10 +36,12 @@ const REMOTE_GROUP: &str = "x-remote-group";
 const REMOTE_EXTRA: &str = "x-remote-extra-";
 
 /// Headers of one connection, which the next one does not inherit, whether it names them or not.
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
@@ -263,6 +265,8 @@ mod tests {
             ("impersonate-user", "other"),
             ("accept", "application/json"),
             ("connection", "close, X-Hop"),
+            ("proxy-authorization", "Basic secret"),
+            ("proxy-connection", "keep-alive"),
             ("x-hop", "1"),
         ] {
             headers.insert(name, HeaderValue::from_static(value));

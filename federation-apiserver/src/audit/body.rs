@@ -1,6 +1,7 @@
 //! Bodies as the audit log sees them.
 
 use std::{
+    future::ready,
     io::Read as _,
     pin::Pin,
     sync::Arc,
@@ -9,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
+use futures::{StreamExt as _, stream};
 use http::{HeaderMap, Response, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
@@ -21,8 +23,9 @@ use crate::http::{
     negotiate::{PROTOBUF, YAML, content_type},
 };
 
-/// Inflated bytes of an answer that are recorded at most: a list of everything must not be doubled in memory without end.
-const INFLATED_MAX: u64 = 64 << 20;
+/// Bytes of an answer that is recorded, inflated if it is compressed. What is larger goes out unread: parsed it takes many times its size, and a list
+/// of everything must not take memory without end.
+const RECORDED_MAX_BYTES: usize = 64 << 20;
 
 /// What a body says, whatever its form; null if it says nothing that can be read.
 pub(crate) fn value_of(headers: &HeaderMap, bytes: &[u8]) -> Value {
@@ -54,15 +57,37 @@ pub(crate) fn names_in(headers: &HeaderMap, bytes: &[u8]) -> Value {
     }
 }
 
-/// Reads the body of an answer that is known whole, and puts it back.
+/// Reads the body of an answer that ends, and puts it back. What is too large to be recorded says nothing.
 pub(crate) async fn whole(response: Response<Body>) -> (Response<Body>, Value) {
-    let (head, body) = response.into_parts();
+    let (head, mut body) = response.into_parts();
+    let (mut pieces, mut size) = (Vec::new(), 0);
     // It cannot fail: the body's error type has no values.
-    let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    while size <= RECORDED_MAX_BYTES
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        if let Ok(data) = frame.into_data() {
+            size += data.len();
+            pieces.push(data);
+        }
+    }
+    if size > RECORDED_MAX_BYTES {
+        let rest = body.into_data_stream().filter_map(|data| ready(data.ok()));
+        let all = stream::iter(pieces).chain(rest);
+        return (Response::from_parts(head, body::stream(all)), Value::Null);
+    }
+    let bytes = if pieces.len() == 1 {
+        pieces.remove(0)
+    } else {
+        let mut whole = Vec::with_capacity(size);
+        for piece in &pieces {
+            whole.extend_from_slice(piece);
+        }
+        Bytes::from(whole)
+    };
     let zipped = head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding == "gzip");
     let value = if zipped {
         let mut inflated = Vec::new();
-        match GzDecoder::new(&*bytes).take(INFLATED_MAX).read_to_end(&mut inflated) {
+        match GzDecoder::new(&*bytes).take(RECORDED_MAX_BYTES as u64).read_to_end(&mut inflated) {
             Ok(_) => value_of(&head.headers, &inflated),
             Err(_) => Value::Null,
         }
@@ -105,5 +130,33 @@ impl http_body::Body for Recorded {
 impl Drop for Recorded {
     fn drop(&mut self) {
         self.record.write_detached(Stage::ResponseComplete);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn recorded(pieces: Vec<Bytes>) -> (usize, Value) {
+        let (response, value) = whole(Response::new(body::stream(stream::iter(pieces)))).await;
+        let sent = response.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+        (sent.unwrap_or_default().len(), value)
+    }
+
+    #[tokio::test]
+    async fn an_answer_goes_out_as_it_came_and_is_read_up_to_a_bound() {
+        assert_eq!(recorded(Vec::new()).await, (0, Value::Null));
+        assert_eq!(recorded(vec![r#"{"a":1}"#.into()]).await, (7, json!({"a": 1})));
+        assert_eq!(recorded(vec![r#"{"a""#.into(), ":1}".into()]).await, (7, json!({"a": 1})));
+        // One text of so many bytes, in quotes.
+        let text = |bytes: usize| {
+            let mut pieces: Vec<Bytes> = vec![Bytes::from(vec![b'x'; 1 << 20]); bytes >> 20];
+            pieces.insert(0, "\"".into());
+            pieces.push("\"".into());
+            pieces
+        };
+        let (sent, value) = recorded(text(3 << 20)).await;
+        assert_eq!((sent, value.as_str().map(str::len)), ((3 << 20) + 2, Some(3 << 20)));
+        assert_eq!(recorded(text(RECORDED_MAX_BYTES)).await, (RECORDED_MAX_BYTES + 2, Value::Null));
     }
 }

@@ -13,7 +13,10 @@ use federation_runtime::endpoints::Metrics;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{
+        Semaphore,
+        mpsc::{self, error::TrySendError},
+    },
     task::JoinHandle,
     time::{Instant, timeout, timeout_at},
 };
@@ -155,9 +158,9 @@ impl Webhook {
     }
 
     fn queue(&self, line: &[u8]) {
-        let Some(queue) = self.queue.lock().clone() else { return };
-        if queue.try_send(line.to_vec()).is_err() {
-            self.sender.lose(1, "the queue is full");
+        let queue = self.queue.lock().clone();
+        if let Err(why) = put(queue.as_ref(), line) {
+            self.sender.lose(1, why);
         }
     }
 
@@ -176,6 +179,15 @@ impl Webhook {
             tracing::error!("the audit webhook did not take all events in time");
         }
     }
+}
+
+/// Puts an event into the queue, if there still is one; else says why it is lost.
+fn put(queue: Option<&mpsc::Sender<Vec<u8>>>, line: &[u8]) -> Result<(), &'static str> {
+    let Some(queue) = queue else { return Err("the webhook is closed: the server is stopping") };
+    queue.try_send(line.to_vec()).map_err(|error| match error {
+        TrySendError::Full(_) => "the queue is full",
+        TrySendError::Closed(_) => "nobody takes from the queue",
+    })
 }
 
 /// Collects events into batches until the queue is closed, and waits for the last one.
@@ -245,4 +257,19 @@ fn list(lines: &[Vec<u8>]) -> Vec<u8> {
     }
     body.extend_from_slice(b"]}");
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_is_not_queued_says_why() {
+        let (queue, lines) = mpsc::channel(1);
+        assert_eq!(put(Some(&queue), b"{}"), Ok(()));
+        assert_eq!(put(Some(&queue), b"{}"), Err("the queue is full"));
+        drop(lines);
+        assert_eq!(put(Some(&queue), b"{}"), Err("nobody takes from the queue"));
+        assert_eq!(put(None, b"{}"), Err("the webhook is closed: the server is stopping"));
+    }
 }

@@ -15,7 +15,7 @@ pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// Any error of a request body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// kube-apiserver's `--max-request-bytes`: etcd's 1.5 MiB, doubled for the overhead of JSON.
+/// kube-apiserver's `MaxRequestBodyBytes`, for which it has no flag: etcd's 1.5 MiB, doubled for the overhead of JSON.
 pub const LIMIT_BYTES: usize = 3 << 20;
 
 /// A body that is known whole.

@@ -34,6 +34,9 @@ pub struct ResourcePath {
     pub watch_prefix: bool,
     /// The path names a namespace in front of the resource: `namespaces/a/pods`, but not `namespaces/a`.
     pub inside_namespace: bool,
+    /// No route of this server is for it: it has a step too many, or an empty one. Another server that is asked through this one may know
+    /// what to do with it, so it is authorized like any other.
+    pub unrouted: bool,
 }
 
 impl Target {
@@ -43,24 +46,17 @@ impl Target {
     }
 }
 
-/// A part of a path. Most stand there as they are.
-fn decoded(part: &str) -> Cow<'_, str> {
-    if part.contains('%') { percent_decode(part, false).into() } else { part.into() }
-}
-
+/// Reads a path as Kubernetes does: decoded first and then taken apart, so that who authorizes sees what whoever serves it sees.
 fn parse_resource(path: &str) -> Option<ResourcePath> {
-    let inner = path.strip_prefix('/').unwrap_or(path);
-    let inner = inner.strip_suffix('/').unwrap_or(inner);
-    let parts: Vec<Cow<'_, str>> = inner.split('/').map(decoded).collect();
-    let parts: Vec<&str> = parts.iter().map(|part| &**part).collect();
+    let escaped = path.contains('%');
+    let whole: Cow<'_, str> = if escaped { percent_decode(path, false).into() } else { path.into() };
+    let inner = whole.trim_matches('/');
+    let parts: Vec<&str> = inner.split('/').collect();
     let (group, version, mut rest) = match parts.as_slice() {
         ["api", version, rest @ ..] => ("", *version, rest),
-        ["apis", group, version, rest @ ..] if !group.is_empty() => (*group, *version, rest),
+        ["apis", group, version, rest @ ..] => (*group, *version, rest),
         _ => return None,
     };
-    if version.is_empty() {
-        return None;
-    }
     let mut parsed =
         ResourcePath { group: group.to_owned(), version: version.to_owned(), ..ResourcePath::default() };
     if let ["watch", after @ ..] = rest {
@@ -70,7 +66,7 @@ fn parse_resource(path: &str) -> Option<ResourcePath> {
     let own = |text: &&str| (*text).to_owned();
     let rest = match rest {
         // A subresource of the Namespace itself; anything else after its name is a resource inside it.
-        ["namespaces", namespace] | ["namespaces", namespace, "status" | "finalize"] => {
+        ["namespaces", namespace] | ["namespaces", namespace, "status" | "finalize", ..] => {
             parsed.namespace = Some((*namespace).to_owned());
             rest
         }
@@ -85,11 +81,12 @@ fn parse_resource(path: &str) -> Option<ResourcePath> {
     };
     // What comes behind `proxy` is a path of somebody else's.
     let through = group.is_empty() && matches!(rest, ["pods" | "services" | "nodes", _, "proxy", ..]);
-    // No step is empty, and no name has a slash in it, however it is written.
-    let strange = rest.len() > 3 || rest.iter().any(|part| part.is_empty() || part.contains('/'));
-    if strange && !through {
-        return None;
-    }
+    let steps = if through { &rest[..3] } else { rest };
+    let empty = path.starts_with("//") || path.ends_with("//") || version.is_empty();
+    let empty = empty || parts[0] == "apis" && group.is_empty() || steps.iter().any(|step| step.is_empty());
+    // However it is written: a slash in a name is none that separates steps.
+    let hidden = escaped && path.matches('/').count() != whole.matches('/').count() && !through;
+    parsed.unrouted = empty || hidden || steps.len() > 3;
     parsed.resource = rest.first().map(own)?;
     parsed.name = rest.get(1).map(own);
     parsed.subresource = rest.get(2).map(own);
@@ -159,7 +156,6 @@ mod tests {
             "/api/v1/namespaces/a/services/https:b:web/proxy/c/d/e",
             ("", Some("a"), "services", Some("https:b:web"), Some("proxy")),
         );
-        assert!(matches!(Target::parse("/api/v1/namespaces/a/configmaps/b/proxy/c"), Target::Path(_)));
         check("/api/v1/namespaces/a/status", ("", Some("a"), "namespaces", Some("a"), Some("status")));
         check("/api/v1/namespaces/a/pods", ("", Some("a"), "pods", None, None));
         check(
@@ -170,17 +166,37 @@ mod tests {
         // No namespace is all of them; nothing else may be empty, and no name has a slash.
         check("/api/v1/namespaces//pods", ("", None, "pods", None, None));
         check("/api/v1/namespaces/", ("", None, "namespaces", None, None));
+        check("/api/v1/namespaces/a/config%6Daps/b", ("", Some("a"), "configmaps", Some("b"), None));
+        assert_eq!(Target::parse("/apis/apps/v1"), Target::Path("/apis/apps/v1".into()));
+        assert_eq!(Target::parse("/healthz"), Target::Path("/healthz".into()));
+    }
+
+    #[test]
+    fn what_has_no_route_here_is_asked_about_as_a_resource_all_the_same() {
+        let unrouted = |path: &str| matches!(Target::parse(path), Target::Resource(path) if path.unrouted);
         for path in [
             "//api/v1/pods",
+            "/api/v1/pods//",
             "/api/v1//pods",
-            "/api//pods",
+            "/api//pods/a",
             "/apis//v1/pods",
             "/api/v1/namespaces/a/configmaps/b%2Fc",
             "/api/v1/namespaces/a/configmaps//status",
+            "/api/v1/namespaces/a/configmaps/b/proxy/c",
         ] {
-            assert!(matches!(Target::parse(path), Target::Path(_)), "{path}");
+            assert!(unrouted(path), "{path}");
         }
-        assert_eq!(Target::parse("/apis/apps/v1"), Target::Path("/apis/apps/v1".into()));
-        assert_eq!(Target::parse("/healthz"), Target::Path("/healthz".into()));
+        assert!(!unrouted("/api/v1/namespaces/a/configmaps/b"));
+        let machines =
+            "/apis/subresources.kubevirt.io/v1/namespaces/n/virtualmachineinstances/vm/portforward/22";
+        let portforward = Some("portforward");
+        check(
+            machines,
+            ("subresources.kubevirt.io", Some("n"), "virtualmachineinstances", Some("vm"), portforward),
+        );
+        check(
+            "/apis/metrics.k8s.io/v1beta1/namespaces/kube-system%2Fpods",
+            ("metrics.k8s.io", Some("kube-system"), "pods", None, None),
+        );
     }
 }

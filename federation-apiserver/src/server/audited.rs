@@ -126,5 +126,5 @@ pub(super) fn record(
             .unwrap_or_default(),
         reference: reference(&asked.target),
     })?;
-    Some(Arc::clone(asked.record.get_or_init(|| record)))
+    Some(Arc::clone(asked.progress.record.get_or_init(|| record)))
 }

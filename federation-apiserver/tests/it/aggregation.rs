@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use federation_apiserver::{Others, Parts};
+use federation_apiserver::{Others, Parts, auth::authz::Mode};
 use federation_runtime::{
     pki::{Authority, Identity, LIFE_OF_PARTS, Subject},
     tls,
@@ -29,6 +29,7 @@ use tokio_rustls::TlsConnector;
 use tower::ServiceExt as _;
 
 use crate::{
+    access::Access,
     https::{self, Answer, Client, Https},
     kubectl::Session,
     world::World,
@@ -397,4 +398,28 @@ async fn talk(url: &str, pki: &Path) {
     let mut word = [0; 4];
     joined.read_exact(&mut word).await.unwrap();
     assert_eq!(&word, b"gnip");
+}
+
+/// Whatever it looks like: who serves it may read it as the resource that it is.
+#[tokio::test]
+async fn an_odd_path_of_another_server_is_authorized_as_a_resource() {
+    let access = Access::new(&[Mode::Rbac]).await;
+    let service = json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {"name": "v1alpha1.wardle.example.com"},
+        "spec": {
+            "group": "wardle.example.com", "version": "v1alpha1", "groupPriorityMinimum": 1, "versionPriority": 1,
+            "insecureSkipTLSVerify": true, "service": {"namespace": "demo", "name": "hooks"},
+        },
+    });
+    access.make(SERVICES, service).await;
+    for path in ["namespaces/demo%2Fflunders", "namespaces/demo/flunders/a/open/22/tcp", "flunders//a"] {
+        let path = format!("{GROUP}/{path}");
+        let (code, status) = access.send("alice", &[], Method::GET, &path, None).await;
+        assert_eq!(code, StatusCode::FORBIDDEN, "{path}: {status}");
+        let (code, _) = access.send("root", &[], Method::GET, &path, None).await;
+        assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+    }
+    let (code, _) = access.send("alice", &[], Method::GET, GROUP, None).await;
+    assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE, "everybody may look at what there is");
 }

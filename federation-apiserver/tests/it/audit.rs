@@ -20,6 +20,7 @@ use federation_apiserver::{
 use federation_runtime::endpoints::Metrics;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     access::Access,
@@ -233,4 +234,65 @@ async fn events_that_find_the_queue_full_are_counted_and_nobody_waits() {
         world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(config_map(&format!("m{number}")))).await;
     }
     assert!(audit.lost() >= 10, "{}", audit.lost());
+}
+
+/// A write that has begun is done, whoever waits for it; and it is told how it ended.
+#[tokio::test]
+async fn a_write_whose_client_leaves_is_done_and_recorded() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (reached, mut arrivals) = mpsc::unbounded_channel();
+    let hook = {
+        let gate = Arc::clone(&gate);
+        Https::start(move |request| {
+            let (gate, reached) = (Arc::clone(&gate), reached.clone());
+            async move {
+                let review = https::json_of(request).await;
+                let _told = reached.send(());
+                let _passed = gate.acquire().await.unwrap();
+                let response = json!({"uid": review["request"]["uid"], "allowed": true});
+                https::answer(&json!({
+                    "apiVersion": review["apiVersion"], "kind": "AdmissionReview", "response": response,
+                }))
+            }
+        })
+        .await
+    };
+    let world = Audited::new("- {level: Metadata, omitStages: [RequestReceived]}\n").await;
+    let rules =
+        [json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]})];
+    let configuration = json!({"metadata": {"name": "slow"}, "webhooks": [{
+        "name": "slow.example.com", "clientConfig": hook.config(), "admissionReviewVersions": ["v1"],
+        "sideEffects": "None", "rules": rules,
+    }]});
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    world.access.make(path, configuration).await;
+    tokio::select! {
+        answer = world.access.send("root", &[], Method::POST, MAPS, Some(config_map("a"))) => panic!("{answer:?}"),
+        _ = arrivals.recv() => {}
+    }
+    gate.add_permits(1);
+    let stored = async {
+        while world.access.send("root", &[], Method::GET, &format!("{MAPS}/a"), None).await.0
+            != StatusCode::OK
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), stored).await.unwrap();
+    let memory = world.memory.clone();
+    let told = async {
+        let is_told =
+            |line: &str| line.contains(r#""resource":"configmaps""#) && line.contains(r#""verb":"create""#);
+        while !String::from_utf8_lossy(&memory.0.lock().unwrap()).lines().any(is_told) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.unwrap();
+    let events = world.events("root").await;
+    let created: Vec<_> = events
+        .iter()
+        .filter(|event| event["verb"] == "create" && event["objectRef"]["resource"] == "configmaps")
+        .map(|event| (event["stage"].as_str().unwrap(), event["responseStatus"]["code"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(created, [("ResponseComplete", 201)]);
 }
