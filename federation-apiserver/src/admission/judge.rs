@@ -96,11 +96,8 @@ impl<'a> Asked<'a> {
             .then(|| self.snapshot.get(&Key::new(ResourceKey::new("", "namespaces"), "", namespace)))
             .flatten()
             .and_then(|stored| stored.value().ok());
-        let namespace_labels = if kind.group.is_empty() && kind.plural == "namespaces" {
-            object.map(labels_of)
-        } else {
-            found.as_ref().map(labels_of)
-        };
+        let namespace_labels =
+            if kind.is("", "namespaces") { object.map(labels_of) } else { found.as_ref().map(labels_of) };
         let subject = Subject {
             group: kind.group,
             version: kind.version,

@@ -1,8 +1,8 @@
 //! What a write must pass: defaults that depend on other objects, and checks of what the namespace or the user may.
 //!
-//! [`complete`] runs before an object is validated and may change it; [`admit`] runs when it is complete and valid, right
-//! before it is stored. The policies of the administrators and the webhooks that they have named change an object before it is validated ([`mutate`]), and
-//! are asked before it is stored ([`judge`], [`webhook`]).
+//! [`complete`] runs before an object is validated and may change it; the policies of the administrators and the webhooks that they have
+//! named change it, too ([`mutate`]). Once it is complete and valid, [`permit`] asks who may write it so, then policies and webhooks are
+//! asked ([`judge`], [`webhook`]), and last of all [`reserve`] takes what it costs out of quotas.
 
 mod accounts;
 mod devices;
@@ -33,25 +33,37 @@ pub(crate) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
     if is_core(call, "pods") { pods::complete(call, object) } else { Ok(()) }
 }
 
-/// Checks a write of `name`, in place of `old` if there is one. What is returned must live until the write is done.
-pub(crate) async fn admit<'a>(
+/// Whether a write takes or grants anything: of the parts of objects only one does.
+fn is_part(call: &Call) -> bool {
+    call.path.subresource.as_deref().is_some_and(|part| part != "resize")
+}
+
+/// Checks who may write `new` so, in place of `old` if there is one, before any policy or webhook is told of it.
+pub(crate) async fn permit(
+    call: &Call,
+    name: &str,
+    old: Option<&Value>,
+    new: &Value,
+) -> Result<(), ApiError> {
+    signers::check(call, name, old, new).await?;
+    devices::check(call, name, old, new)?;
+    if is_part(call) {
+        return Ok(());
+    }
+    escalation::check(call.shared.authorizer(), &call.user, &call.resource(), old, new).await?;
+    check_limits(call, name, new)
+}
+
+/// Takes what a write costs out of the namespace's quotas. What is returned must live until the write is done.
+pub(crate) fn reserve<'a>(
     call: &'a Call,
     name: &str,
     old: Option<(&Value, u64)>,
     new: &Value,
     dry_run: bool,
 ) -> Result<Option<Reservation<'a>>, ApiError> {
-    let before = old.map(|(old, _)| old);
-    signers::check(call, name, before, new).await?;
-    devices::check(call, name, before, new)?;
-    // Of the parts of objects only one takes anything.
-    if call.path.subresource.as_deref().is_some_and(|part| part != "resize") {
-        return Ok(None);
-    }
-    escalation::check(call.shared.authorizer(), &call.user, &call.resource(), before, new).await?;
-    check_limits(call, name, new)?;
     // Of what is being deleted, nothing is taken any more.
-    if new["metadata"]["deletionTimestamp"].is_string() {
+    if is_part(call) || new["metadata"]["deletionTimestamp"].is_string() {
         return Ok(None);
     }
     call.shared.quotas().admit(&call.shared.storage, &call.key(name), old, new, dry_run)

@@ -30,7 +30,7 @@ use window::Window;
 
 use crate::store::{Change, ResourceKey};
 
-/// The cache. Many read it; one thread, the writer's, feeds it.
+/// The cache. Many read it; whoever holds the writer's lock feeds it, one at a time.
 pub(crate) struct Cache {
     root: ArcSwap<Root>,
     window: RwLock<Window>,

@@ -57,7 +57,8 @@ pub struct Subresource {
     /// Its verbs, as discovery lists them.
     pub verbs: &'static [&'static str],
     /// What an update through it changes, as JSON pointers; empty for actions.
-    /// `/spec/containers/*/resources` is that of each element of the list whose name is in both.
+    /// `/spec/containers/*/resources` is that of each element of the list, where both have the same names in the same
+    /// order; else the whole list.
     pub changes: &'static [&'static str],
     /// Finds the faults of a change through it, instead of the kind's own rules of changes; (new, old).
     pub validate: Option<fn(&Value, &Value, &mut Faults)>,
@@ -228,6 +229,11 @@ impl Kind {
         custom: None,
     };
 
+    /// Whether it is the kind of a group and a plural name: custom kinds may have any name in groups of their own.
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        self.group == group && self.plural == plural
+    }
+
     /// `apps/v1`, or `v1`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
@@ -296,24 +302,33 @@ impl Kind {
             all.push(Subresource::SCALE);
         }
         if self.status {
-            all.push(Subresource {
-                name: "status",
-                group: self.group,
-                version: self.version,
-                kind: self.kind,
-                verbs: Subresource::PART,
-                // Controllers of built-in kinds leave annotations with the status.
-                changes: if self.built_in { &["/status", "/metadata/annotations"] } else { &["/status"] },
-                validate: None,
-            });
+            all.push(self.status_part());
         }
         all.sort_by_key(|part| part.name);
         all
     }
 
+    fn status_part(&self) -> Subresource {
+        Subresource {
+            name: "status",
+            group: self.group,
+            version: self.version,
+            kind: self.kind,
+            verbs: Subresource::PART,
+            // Controllers of built-in kinds leave annotations with the status.
+            changes: if self.built_in { &["/status", "/metadata/annotations"] } else { &["/status"] },
+            validate: None,
+        }
+    }
+
     /// The subresource of a name.
     pub fn subresource(&self, name: &str) -> Option<Subresource> {
-        self.all_subresources().into_iter().find(|part| part.name == name)
+        let own = self.subresources.iter().find(|part| part.name == name).copied();
+        own.or_else(|| match name {
+            "scale" => self.scale.then_some(Subresource::SCALE),
+            "status" => self.status.then(|| self.status_part()),
+            _ => None,
+        })
     }
 
     /// The stored form of an object of this kind.
@@ -425,5 +440,28 @@ impl Registry {
             }
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_subresource_is_found_by_its_name() {
+        for kind in Registry::get().kinds() {
+            for part in kind.all_subresources() {
+                let found = kind.subresource(part.name).map(|found| (found.kind, found.verbs, found.changes));
+                assert_eq!(
+                    found,
+                    Some((part.kind, part.verbs, part.changes)),
+                    "{} {}",
+                    kind.plural,
+                    part.name
+                );
+            }
+            assert!(kind.subresource("none").is_none());
+            assert_eq!(kind.subresource("status").is_some(), kind.status, "{}", kind.plural);
+        }
     }
 }

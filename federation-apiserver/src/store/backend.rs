@@ -6,8 +6,9 @@ use super::{Encoded, Key, ResourceKey, Stored, Unreadable, Write};
 
 /// A durable map whose every change has a revision, and whose recent past can be read.
 ///
-/// Calls block; they are made from one thread only (the writer's), so an engine needs no lock of its own. Watching is not
-/// here: the cache sees every change that [`commit`](Self::commit) returns.
+/// Calls block. They are made one at a time, by whoever holds the writer's lock: its thread, or the task that brings a
+/// write which comes alone. So an engine needs no lock of its own, and may not count on being called from one thread.
+/// Watching is not here: the cache sees every change that [`commit`](Self::commit) returns.
 pub trait Backend: Send + 'static {
     /// A random identity that lives as long as the data: a store that was wiped has another one.
     fn incarnation(&self) -> &str;

@@ -2,13 +2,16 @@
 
 use std::sync::{Arc, LazyLock};
 
-use apimachinery::{ApiError, status::GroupResource};
+use apimachinery::{
+    ApiError,
+    status::{GroupResource, Reason},
+};
 use serde_json::Value;
 
 use super::{Call, object};
 use crate::{
     admission::{self, webhook},
-    store::{Key, ResourceKey, Stored, Write, WriteError},
+    store::{Encoded, Key, ResourceKey, Stored, Write, WriteError},
 };
 
 static NAMESPACES: LazyLock<ResourceKey> = LazyLock::new(|| ResourceKey::new("", "namespaces"));
@@ -60,9 +63,10 @@ pub(super) async fn create(
     dry_run: bool,
 ) -> Result<Arc<Stored>, ApiError> {
     let key = call.key(name);
+    admission::permit(call, name, None, &object).await?;
     admission::judge(call, None, Some(&object), dry_run).await?;
     webhook::Write::of(call, None, dry_run).validate(Some(&object)).await?;
-    let _held = admission::admit(call, name, None, &object, dry_run).await?;
+    let _held = admission::reserve(call, name, None, &object, dry_run)?;
     if dry_run {
         return match call.shared.storage.get(&key) {
             Some(existing) => Err(taken(call, &existing)),
@@ -70,6 +74,7 @@ pub(super) async fn create(
         };
     }
     let object = object::encode_for(call, object).await?;
+    check_size(&object, 0)?;
     for _ in 0..ROUNDS {
         if let Some(existing) = call.shared.storage.get(&key) {
             return Err(taken(call, &existing));
@@ -105,18 +110,20 @@ pub(super) async fn replace(
     if object::same(old, &object) {
         return Ok(Outcome::Done(Arc::clone(current)));
     }
+    admission::permit(call, &current.key.name, Some(old), &object).await?;
     admission::judge(call, Some(old), Some(&object), dry_run).await?;
     if !call.shown {
         webhook::Write::of(call, Some(old), dry_run).validate(Some(&object)).await?;
     }
     let key = current.key.clone();
-    let _held = admission::admit(call, &key.name, Some((old, current.revision)), &object, dry_run).await?;
+    let _held = admission::reserve(call, &key.name, Some((old, current.revision)), &object, dry_run)?;
     let expect = Some(current.revision);
     let released = crate::deletion::is_released(&object);
     if dry_run {
         return pretend(call, key, current.revision, object).await.map(Outcome::Done);
     }
     let object = object::encode_for(call, object).await?;
+    check_size(&object, current.bytes.len())?;
     let write = if released {
         Write::Delete { key, expect, last: object }
     } else {
@@ -129,6 +136,16 @@ pub(super) async fn replace(
         Err(WriteError::NotFound) => Err(ApiError::not_found(&call.resource(), &current.key.name)),
         Err(error) => Err(unavailable(&error)),
     }
+}
+
+/// Refuses what etcd would: members keep their objects there, and agents take no larger ones. An object of an older hub may shrink.
+fn check_size(object: &Encoded, before: usize) -> Result<(), ApiError> {
+    /// etcd's `--max-request-bytes`, of which an object is nearly all.
+    const OBJECT_MAX_BYTES: usize = 3 << 19;
+    if object.size() <= OBJECT_MAX_BYTES.max(before) {
+        return Ok(());
+    }
+    Err(ApiError::new(500, Reason::Unknown, "etcdserver: request is too large"))
 }
 
 /// What the store would hold.

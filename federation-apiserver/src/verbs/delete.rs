@@ -1,6 +1,6 @@
 //! DELETE, of one object and of many.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use apimachinery::{
     ApiError, FieldError, FieldPath, FieldReason,
@@ -13,10 +13,14 @@ use serde_json::{Value, json};
 use super::{Call, commit, list, object, syntax};
 use crate::{
     admission::{self, webhook},
-    crd,
+    crd::{self, conversion},
     deletion::{self, DeleteDecision, DeleteOptions, Propagation},
-    encode,
-    http::{Body, query},
+    encode::ListMeta,
+    http::{
+        Body,
+        negotiate::{Format, View},
+        query,
+    },
     store::{Stored, Write, WriteError},
 };
 
@@ -24,6 +28,13 @@ const ROUNDS: usize = 64;
 
 /// Deletes of one collection that are under way together: they share the store's commits, and leave most of each to others.
 const CONCURRENT: usize = 64;
+
+/// Warnings that webhooks and policies may leave before somebody looks which of them will be told.
+const TOLD_MANY: usize = 256;
+/// Characters of warnings that an answer tells, as [`respond::warn`](crate::http::respond::warn) writes them.
+const TOLD_MAX_CHARS: usize = 4 << 10;
+/// Characters of one warning there.
+const TOLD_TEXT_MAX_CHARS: usize = 256;
 
 /// Namespaces that cannot go.
 const LASTING: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -41,10 +52,10 @@ pub(super) async fn delete(call: &mut Call) -> Result<Response<Body>, ApiError> 
     let (options, dry_run) = options(call)?;
     warn_of_orphans(call, &options);
     let name = call.name().to_owned();
-    if call.kind.plural == "namespaces" && LASTING.contains(&name.as_str()) {
+    if call.kind.is("", "namespaces") && LASTING.contains(&name.as_str()) {
         return Err(ApiError::forbidden(&call.resource(), &name, "this namespace may not be deleted"));
     }
-    if call.kind.plural == "priorityclasses" && SYSTEM_CLASSES.contains(&name.as_str()) {
+    if call.kind.is("scheduling.k8s.io", "priorityclasses") && SYSTEM_CLASSES.contains(&name.as_str()) {
         let why = "this is a system priority class and cannot be deleted";
         return Err(ApiError::forbidden(&call.resource(), &name, why));
     }
@@ -75,14 +86,13 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
     let (options, dry_run) = options(call)?;
     warn_of_orphans(call, &options);
     let chosen = list::chosen(call)?;
-    // Told as they were found, as kube-apiserver does it.
-    let mut items = Vec::with_capacity(chosen.len());
-    for stored in &chosen {
-        items.push(call.value(stored).await?);
-    }
+    // Told as they were found, as kube-apiserver does it. As text, which is all that a list needs: parsed, a collection
+    // takes many times its size.
+    let found = conversion::seen_all(&call.shared.storage, &call.kind, chosen.clone()).await?;
     let (call, options) = (&*call, &options);
     let mut ended =
         stream::iter(chosen).map(|stored| delete_stored(call, stored, options, dry_run)).buffered(CONCURRENT);
+    let mut told_at_most = TOLD_MANY;
     while let Some(outcome) = ended.next().await {
         match outcome {
             Ok(_) => {}
@@ -90,19 +100,28 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
             Err(error) if error.code == 404 => {}
             Err(error) => return Err(error),
         }
+        let mut told = call.told.lock();
+        if told.len() > told_at_most {
+            keep_told(&mut told);
+            told_at_most = 2 * told.len() + TOLD_MANY;
+        }
     }
-    let mut metadata = json!({"resourceVersion": call.shared.storage.snapshot().revision().to_string()});
-    // Lists of custom kinds are maps in Go, in which nothing is left out.
-    if call.kind.custom.is_some() {
-        metadata["continue"] = "".into();
-    }
-    let answer = json!({
-        "kind": format!("{}List", call.kind.kind),
-        "apiVersion": call.kind.api_version(),
-        "metadata": metadata,
-        "items": encode::elements(&call.kind, items),
+    let meta =
+        ListMeta { resource_version: call.shared.storage.snapshot().revision(), ..ListMeta::default() };
+    let format = Format { view: View::Object, ..call.format };
+    Ok(call.finish(list::answer(call, format, found, &meta)?))
+}
+
+/// Drops the texts that no answer has room for: it tells each once, and has an end.
+fn keep_told(told: &mut Vec<String>) {
+    let (mut seen, mut written) = (HashSet::new(), 0);
+    told.retain(|text| {
+        if written >= TOLD_MAX_CHARS || !seen.insert(text.clone()) {
+            return false;
+        }
+        written += text.chars().count().min(TOLD_TEXT_MAX_CHARS);
+        true
     });
-    Ok(call.answer_value(StatusCode::OK, &answer))
 }
 
 /// What a delete of a Job is answered with that does not say what is to become of its pods.
@@ -166,7 +185,7 @@ async fn delete_in(
         let (write, removed) = match deletion::decide_delete(&old, options, call.now, default) {
             DeleteDecision::PreconditionFailed { field: "UID", expected, actual } => {
                 // Those that go in two steps are looked at by their own registries before the one of all kinds.
-                if crd::is_definition(&call.kind) || call.kind.plural == "namespaces" {
+                if crd::is_definition(&call.kind) || call.kind.is("", "namespaces") {
                     return Err(ApiError::uid_conflict(&call.resource(), name, &expected, &actual));
                 }
                 let why = format!(
@@ -256,5 +275,32 @@ fn options(call: &Call) -> Result<(DeleteOptions, bool), ApiError> {
         errors
             .extend(options.err().map(|error| FieldError::forbidden(&FieldPath::default(), &error.message)));
         Err(ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &errors))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::http::respond;
+
+    #[test]
+    fn warnings_that_no_answer_has_room_for_are_dropped() {
+        let written = |told: &[String]| {
+            let mut headers = HeaderMap::new();
+            respond::warn(&mut headers, told);
+            headers
+        };
+        let texts = |length: usize, different: usize| -> Vec<String> {
+            (0..10_000).map(|number| format!("{:0length$}", number % different)).collect()
+        };
+        for told in [texts(10, 3), texts(10, 10_000), texts(256, 10_000), texts(1000, 10_000), texts(1000, 2)]
+        {
+            let mut kept = told.clone();
+            keep_told(&mut kept);
+            assert!(kept.len() <= 410, "{}", kept.len());
+            assert_eq!(written(&kept), written(&told));
+        }
     }
 }

@@ -14,12 +14,12 @@ use crate::{
     encode::{self, ListMeta},
     http::{
         Body, body,
-        negotiate::accepts_gzip,
+        negotiate::{Format, accepts_gzip},
         query::{ListOptions, VersionMatch},
         respond,
     },
     registry::KindRef,
-    store::{Snapshot, SnapshotError, Stored, WaitError},
+    store::{Key, ResourceKey, Snapshot, SnapshotError, Stored, WaitError},
 };
 
 /// kube-apiserver waits as long for a version that is not written yet.
@@ -68,28 +68,34 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     let (snapshot, after) = snapshot(call, &options).await?;
     let page = page(call, &filter, &options, &snapshot, after.as_ref());
     let items = conversion::seen_all(&call.shared.storage, &call.kind, page.items).await?;
-    let mut response = answer(call, items, &page.meta)?;
+    let mut response = answer(call, call.format, items, &page.meta)?;
     response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache, private"));
     respond::warn(response.headers_mut(), &call.warnings);
     Ok(response)
 }
 
-fn answer(call: &Call, items: Vec<Arc<Stored>>, meta: &ListMeta) -> Result<Response<Body>, ApiError> {
+/// The answer that has these objects, in a form.
+pub(super) fn answer(
+    call: &Call,
+    format: Format,
+    items: Vec<Arc<Stored>>,
+    meta: &ListMeta,
+) -> Result<Response<Body>, ApiError> {
     // What is compressed is compressed whole.
     let items = if accepts_gzip(&call.headers) {
         items
     } else {
-        match encode::pieces(&call.kind, call.format, items, meta) {
+        match encode::pieces(&call.kind, format, items, meta) {
             Ok(pieces) => {
                 let mut response = Response::new(body::stream(futures::stream::iter(pieces)));
-                let content_type = http::HeaderValue::from_static(call.format.content_type(false));
+                let content_type = http::HeaderValue::from_static(format.content_type(false));
                 response.headers_mut().insert(header::CONTENT_TYPE, content_type);
                 return Ok(response);
             }
             Err(items) => items,
         }
     };
-    let (content_type, bytes) = encode::list(&call.kind, call.format, &items, meta, call.now)?;
+    let (content_type, bytes) = encode::list(&call.kind, format, &items, meta, call.now)?;
     Ok(respond::bytes_for(&call.headers, StatusCode::OK, content_type, bytes))
 }
 
@@ -153,16 +159,25 @@ impl Filter {
     }
 
     fn matches_fields(&self, object: &Stored) -> bool {
-        if self.options.fields.is_everything() {
-            return true;
-        }
-        let mut fields = object.meta.fields.clone();
-        for (name, _) in self.kind.selectable {
-            fields.entry((*name).to_owned()).or_default();
-        }
-        fields.insert("metadata.name".to_owned(), object.key.name.clone());
-        fields.insert("metadata.namespace".to_owned(), object.key.namespace.clone());
-        self.options.fields.matches(&fields)
+        // What the object does not have is the empty text. Asked of each object of a list, and of each change by each watcher.
+        let value = |name: &str| match name {
+            "metadata.name" => object.key.name.as_str(),
+            "metadata.namespace" => object.key.namespace.as_str(),
+            name => object.meta.fields.get(name).map_or("", String::as_str),
+        };
+        self.options.fields.terms.iter().all(|term| (value(&term.field) == term.value) == term.equal)
+    }
+
+    /// The one place (namespace, name) at which a chosen object can be, if there is only one.
+    fn only_place(&self) -> Option<(&str, &str)> {
+        let required = |field: &str| self.options.fields.required_value(field);
+        let name = self.name.as_deref().or_else(|| required("metadata.name"))?;
+        let namespace = match &self.namespace {
+            Some(namespace) => namespace.as_str(),
+            None if self.kind.namespaced() => required("metadata.namespace")?,
+            None => "",
+        };
+        Some((namespace, name))
     }
 
     /// The chosen objects of a snapshot, in order.
@@ -172,11 +187,26 @@ impl Filter {
         snapshot: &'a Snapshot,
         after: Option<(&str, &str)>,
     ) -> impl Iterator<Item = Arc<Stored>> + 'a {
-        let storage = call.kind.storage();
-        let all: Box<dyn Iterator<Item = Arc<Stored>> + 'a> =
-            Box::new(snapshot.range(&storage, self.namespace.as_deref(), after));
+        let all = self.candidates(call.kind.storage(), snapshot, after);
         // The range is of the namespace already.
         all.filter(|object| self.trivial || self.matches(object))
+    }
+
+    /// Those among which the chosen ones are, in order.
+    fn candidates<'a>(
+        &'a self,
+        storage: ResourceKey,
+        snapshot: &'a Snapshot,
+        after: Option<(&str, &str)>,
+    ) -> Box<dyn Iterator<Item = Arc<Stored>> + 'a> {
+        match self.only_place() {
+            // So everybody asks who lists and watches one object.
+            Some((namespace, name)) if after.is_none_or(|after| after < (namespace, name)) => {
+                Box::new(snapshot.get(&Key::new(storage, namespace, name)).into_iter())
+            }
+            Some(_) => Box::new(std::iter::empty()),
+            None => Box::new(snapshot.range(&storage, self.namespace.as_deref(), after)),
+        }
     }
 }
 
@@ -272,4 +302,82 @@ pub(super) async fn fresh(call: &Call, version: u64) -> Result<Snapshot, ApiErro
         let WaitError::Timeout { newest } = error;
         ApiError::too_large_resource_version(version, newest, 1)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cache::{Bounds, Cache},
+        http::query::Query,
+        store::{Change, Meta},
+    };
+
+    /// What a list of a resource of core chooses by its fields.
+    fn filter(plural: &str, namespace: Option<&str>, fields: &str) -> Filter {
+        let kind = crate::kinds::all().into_iter().find(|kind| kind.is("", plural)).expect("a kind of core");
+        let query = Query::parse(&format!("fieldSelector={fields}"));
+        Filter {
+            namespace: namespace.map(str::to_owned),
+            name: None,
+            options: ListOptions::parse(&query).expect("options"),
+            kind: KindRef::Fixed(kind),
+            trivial: false,
+        }
+    }
+
+    fn stored(plural: &str, namespace: &str, name: &str, phase: Option<&str>) -> Stored {
+        let fields = phase.map(|phase| ("status.phase".to_owned(), phase.to_owned())).into_iter().collect();
+        Stored {
+            key: Key::new(ResourceKey::new("", plural), namespace, name),
+            revision: 1,
+            bytes: "{}".into(),
+            meta: Meta { fields, ..Meta::default() },
+        }
+    }
+
+    #[test]
+    fn fields_are_those_of_the_object_its_name_and_its_namespace() {
+        let pod = stored("pods", "a", "one", Some("Running"));
+        let check = |fields: &str, pod: &Stored, expect: bool| {
+            assert_eq!(filter("pods", None, fields).matches(pod), expect, "{fields}");
+        };
+        check("metadata.name=one,metadata.namespace=a,status.phase=Running", &pod, true);
+        check("metadata.name!=one", &pod, false);
+        check("metadata.namespace=b", &pod, false);
+        check("status.phase!=Running", &pod, false);
+        check("spec.nodeName=,status.phase!=Failed", &pod, true);
+        check("status.phase=", &stored("pods", "a", "two", None), true);
+    }
+
+    #[test]
+    fn who_asks_for_a_name_is_shown_no_others() {
+        let cache = Cache::new(0, Bounds::default());
+        let objects =
+            [("pods", "a", "one"), ("pods", "a", "two"), ("pods", "b", "one"), ("nodes", "", "one")];
+        let changes = objects.iter().zip(1..).map(|((plural, namespace, name), revision)| {
+            let object = Stored { revision, ..stored(plural, namespace, name, None) };
+            Change { object: Arc::new(object), deleted: false }
+        });
+        cache.publish(changes);
+        let snapshot = cache.snapshot();
+        let check = |filter: &Filter, after: Option<(&str, &str)>, expect: &[(&str, &str)]| {
+            let all = filter.candidates(filter.kind.storage(), &snapshot, after);
+            let all: Vec<_> = all.map(|stored| stored.key.clone()).collect();
+            let places: Vec<_> = all.iter().map(|key| (key.namespace.as_str(), key.name.as_str())).collect();
+            assert_eq!(places, expect);
+        };
+        check(&filter("pods", Some("a"), "metadata.name=one"), None, &[("a", "one")]);
+        check(&filter("pods", Some("a"), "metadata.name=none"), None, &[]);
+        check(&filter("nodes", None, "metadata.name=one"), None, &[("", "one")]);
+        check(&filter("pods", None, "metadata.name=one,metadata.namespace=b"), None, &[("b", "one")]);
+        // Of a name there may be one in each namespace.
+        check(&filter("pods", None, "metadata.name=one"), None, &[("a", "one"), ("a", "two"), ("b", "one")]);
+        // The next page begins after the last.
+        check(&filter("pods", Some("a"), "metadata.name=one"), Some(("a", "one")), &[]);
+        check(&filter("pods", Some("a"), "metadata.name=two"), Some(("a", "one")), &[("a", "two")]);
+        // What an old `watch/` path names.
+        let named = Filter { name: Some("two".to_owned()), ..filter("pods", Some("a"), "") };
+        check(&named, None, &[("a", "two")]);
+    }
 }

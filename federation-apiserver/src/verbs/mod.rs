@@ -1,7 +1,8 @@
 //! What can be done to resources: one file for each verb, over the same few steps.
 //!
-//! A write goes `decode → normalise metadata → default → prepare → validate → own → store`; the steps stand in
-//! [`object`] and [`commit`], and a kind's part of them in its row of the table.
+//! A create goes `decode → metadata and defaults → own → complete → mutate → prepare → allocate → validate → permit → judge → reserve →
+//! store`: up to the rules in [`create`], from there on in [`commit`], and a kind's part of it in its row of the table. What
+//! [`admission`](crate::admission) adds to that are the policies, the webhooks and what kube-apiserver's own plugins ask.
 
 pub(crate) mod call;
 mod commit;
@@ -56,8 +57,8 @@ pub(crate) async fn dispatch(
     }
     let outcome = match (verb, subresource.as_deref()) {
         ("get", Some("scale")) => scale::get(&call).await,
-        ("get", Some("log")) if call.kind.plural == "pods" => node::log(&call).await,
-        ("get" | "create", Some("attach" | "exec" | "portforward")) if call.kind.plural == "pods" => {
+        ("get", Some("log")) if call.kind.is("", "pods") => node::log(&call).await,
+        ("get" | "create", Some("attach" | "exec" | "portforward")) if call.kind.is("", "pods") => {
             node::connect(&call).await
         }
         (_, Some("proxy")) if call.kind.group.is_empty() && call.kind.subresource("proxy").is_some() => {
@@ -66,10 +67,10 @@ pub(crate) async fn dispatch(
         ("get", _) => read::get(&call).await,
         ("list", None) => list::list(&call).await,
         ("create", None) if review::is_review(call.kind.group) => Box::pin(review::create(&mut call)).await,
-        ("create", Some("token")) if call.kind.plural == "serviceaccounts" => token::create(&mut call),
-        ("create", None) if call.kind.kind == "Binding" => Box::pin(pod::bind(&mut call)).await,
-        ("create", Some("binding")) if call.kind.plural == "pods" => Box::pin(pod::bind(&mut call)).await,
-        ("create", Some("eviction")) if call.kind.plural == "pods" => Box::pin(pod::evict(&mut call)).await,
+        ("create", Some("token")) if call.kind.is("", "serviceaccounts") => token::create(&mut call),
+        ("create", None) if call.kind.is("", "bindings") => Box::pin(pod::bind(&mut call)).await,
+        ("create", Some("binding")) if call.kind.is("", "pods") => Box::pin(pod::bind(&mut call)).await,
+        ("create", Some("eviction")) if call.kind.is("", "pods") => Box::pin(pod::evict(&mut call)).await,
         ("create", None) if call.path.name.is_none() => create::create(&mut call).await,
         ("update", Some("scale")) => scale::update(&mut call).await,
         ("update", _) if call.path.name.is_some() => update::update(&mut call).await,

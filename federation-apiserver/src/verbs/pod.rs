@@ -70,6 +70,7 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
         }
         Some(_) => {}
     }
+    let binding = show(call, "binding", "", "v1", "Binding", binding, options.dry_run).await?;
     let (target, kind) = (text(&binding["target"], "name"), text(&binding["target"], "kind"));
     if target.is_empty() || !matches!(kind, "" | "Node") {
         let path = FieldPath::new("target");
@@ -84,8 +85,7 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
         // kube-apiserver answers so: `BindingREST.Create` gives back the bare list.
         return Err(ApiError::new(500, Reason::Unknown, field::aggregate(&errors)));
     }
-    let binding = show(call, "binding", "", "v1", "Binding", binding, options.dry_run).await?;
-    let target = text(&binding["target"], "name").to_owned();
+    let target = target.to_owned();
     let resource = GroupResource::new("", "pods/binding");
     for _ in 0..ROUNDS {
         let current = call.current()?;

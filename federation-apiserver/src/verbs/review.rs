@@ -9,6 +9,7 @@ use crate::{
     auth::{User, authz::Decision},
     deletion,
     http::{Body, query::WriteOptions},
+    validation::text,
 };
 
 /// Whether a kind is such a question.
@@ -34,10 +35,6 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
     review["status"] = status;
     object::metadata(&mut review)?;
     Ok(call.answer_value(StatusCode::CREATED, &review))
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap_or_default()
 }
 
 async fn token(call: &Call, review: &Value) -> Result<Value, ApiError> {

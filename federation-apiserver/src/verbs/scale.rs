@@ -92,14 +92,20 @@ async fn write(
         let before = scale_of(call, &old);
         let mut scale = wanted(call, &before)?;
         check_types(&scale)?;
+        let pointer = paths(call).map_or("/spec/replicas", |paths| &paths.spec_replicas).to_owned();
+        let mut object =
+            if applies { patch::apply_replicas(call, &old, &pointer).await? } else { old.clone() };
+        if applies {
+            // What nobody applies any more is Go's zero.
+            let left = object.pointer(&pointer).and_then(Value::as_i64).unwrap_or_default();
+            set(&mut scale, "/spec/replicas", left.into());
+        }
         let shown = webhook::Write {
             form: Some(webhook::Form { group: "autoscaling", version: "v1", kind: "Scale" }),
             ..webhook::Write::of(call, Some(&before), options.dry_run)
         };
-        let mut mutated = false;
         if let Some(changed) = shown.mutate(Some(&scale)).await? {
             check_types(&changed)?;
-            mutated = changed["spec"]["replicas"] != scale["spec"]["replicas"];
             scale = changed;
         }
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
@@ -123,12 +129,7 @@ async fn write(
         }
         shown.validate(Some(&scale)).await?;
         call.shown = true;
-        let pointer = paths(call).map_or("/spec/replicas", |paths| &paths.spec_replicas);
-        let mut object =
-            if applies { patch::apply_replicas(call, &old, pointer).await? } else { old.clone() };
-        if !applies || mutated {
-            set(&mut object, pointer, replicas.into());
-        }
+        set(&mut object, &pointer, replicas.into());
         // The parts that an update of the object itself changes.
         let subresource = call.path.subresource.take();
         let prepared = update::prepare(call, object, &old);

@@ -11,6 +11,7 @@ use crate::{
     deletion,
     http::{Body, query::WriteOptions},
     store::{Key, ResourceKey},
+    validation::text,
 };
 
 /// Seconds that a token lasts if the request does not say.
@@ -67,10 +68,6 @@ pub(super) fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
         "status": {"token": token, "expirationTimestamp": deletion::seconds(expires)},
     });
     Ok(call.answer_value(StatusCode::CREATED, &answer))
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap_or_default()
 }
 
 fn check_seconds(seconds: i64) -> Result<(), ApiError> {

@@ -250,3 +250,52 @@ async fn an_applied_scale_conflicts_with_who_scaled_before() {
         .collect();
     assert_eq!(owners, [(&json!("second"), &json!("Apply"), &json!({"f:spec": {"f:replicas": {}}}))]);
 }
+
+/// Go's zero, which webhooks are shown as well: not the default of the kind.
+#[tokio::test]
+async fn replicas_that_nobody_applies_any_more_are_none() {
+    let world = World::new().await;
+    world.expect(StatusCode::CREATED, Method::POST, DEPLOYMENTS, Some(deployment("web"))).await;
+    let path = format!("{DEPLOYMENTS}/web/scale");
+    for (spec, replicas) in [(json!({"replicas": 5}), json!(5)), (json!({}), Value::Null)] {
+        let scale = json!({
+            "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"}, "spec": spec,
+        });
+        let request = Request::builder()
+            .method(Method::PATCH)
+            .uri(format!("{path}?fieldManager=a&force=true"))
+            .header("content-type", "application/apply-patch+yaml")
+            .body(Full::from(scale.to_string()))
+            .unwrap();
+        let (code, scale) = world.send(request).await;
+        assert_eq!((code, &scale["spec"]["replicas"]), (StatusCode::OK, &replicas), "{scale}");
+    }
+    let found = world.expect(StatusCode::OK, Method::GET, &format!("{DEPLOYMENTS}/web"), None).await;
+    assert_eq!(found["spec"]["replicas"], 0);
+}
+
+/// As etcd, which has the copies: a patch is small, what it leaves need not be.
+#[tokio::test]
+async fn an_object_does_not_grow_beyond_what_etcd_takes() {
+    let world = World::new().await;
+    let path = "/api/v1/namespaces/demo/configmaps";
+    world.expect(StatusCode::CREATED, Method::POST, path, Some(config_map("a"))).await;
+    let keys = |letter: char| {
+        let all = (0..2500).map(|number| (format!("{letter}{number:0>252}"), json!("")));
+        json!({"data": all.collect::<serde_json::Map<_, _>>()})
+    };
+    let path = format!("{path}/a");
+    world.expect(StatusCode::OK, Method::PATCH, &path, Some(keys('a'))).await;
+    let status = world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::PATCH, &path, Some(keys('b'))).await;
+    assert_eq!(status["message"], "etcdserver: request is too large");
+}
+
+/// What `base64` prints has lines; Go skips their ends, and writes none.
+#[tokio::test]
+async fn bytes_may_be_written_in_lines() {
+    let world = World::new().await;
+    let secret = json!({"metadata": {"name": "a"}, "data": {"k": "aGVs\nbG8=\n"}});
+    let path = "/api/v1/namespaces/demo/secrets";
+    let made = world.expect(StatusCode::CREATED, Method::POST, path, Some(secret)).await;
+    assert_eq!(made["data"]["k"], "aGVsbG8=");
+}

@@ -433,3 +433,24 @@ async fn nulls_and_numbers_are_read_as_go_reads_them() {
     let status = world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::POST, tanks, Some(nameless)).await;
     assert!(status["message"].to_string().contains("Object 'apiVersion' is missing"), "{status}");
 }
+
+/// A custom kind may be named like one that pods are bound with.
+#[tokio::test]
+async fn a_custom_binding_binds_no_pod() {
+    let world = World::new().await;
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "bindings.stable.example.com"},
+        "spec": {
+            "group": "stable.example.com", "scope": "Namespaced", "names": {"plural": "bindings", "kind": "Binding"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}],
+        },
+    });
+    world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(definition)).await;
+    let path = "/apis/stable.example.com/v1/namespaces/demo/bindings";
+    let own = json!({"apiVersion": "stable.example.com/v1", "kind": "Binding", "metadata": {"name": "a"}});
+    world.expect(StatusCode::CREATED, Method::POST, path, Some(own)).await;
+    let pods =
+        json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "b"}, "target": {"name": "n"}});
+    world.expect(StatusCode::BAD_REQUEST, Method::POST, path, Some(pods)).await;
+}

@@ -96,7 +96,7 @@ impl Write<'_> {
         let some = object.or(old);
         let name =
             some.and_then(|object| object["metadata"]["name"].as_str()).filter(|name| !name.is_empty());
-        let namespace_labels = if kind.group.is_empty() && kind.plural == "namespaces" {
+        let namespace_labels = if kind.is("", "namespaces") {
             some.map(labels_of)
         } else {
             let namespace = self.namespace(some);
