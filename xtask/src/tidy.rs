@@ -1,6 +1,6 @@
 //! `cargo xtask tidy`: the rules of docs/ARCHITECTURE.md that neither compiler nor clippy knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 
@@ -15,6 +15,10 @@ const IMPURE: &[&str] = &["axum", "hyper", "kube", "reqwest", "tokio", "tonic"];
 const PARTS: &[&str] = &["dns-lb", "federation-apiserver", "federation-controller", "member-agent"];
 /// Who may know parts: assemblies.
 const ASSEMBLIES: &[&str] = &["fedctl", "sandbox", "simulation"];
+/// Holds the table of what imports what.
+const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
+/// What the table says of a crate that imports no other.
+const NOTHING: &str = "nothing of ours";
 /// Lines that one source file may have.
 const LONGEST: usize = 900;
 
@@ -38,7 +42,10 @@ struct Dependency {
 
 /// Checks everything, and lists all that is wrong.
 pub(crate) fn run() -> Result<()> {
-    let mut wrong = imports(&linked_in()?);
+    let crates = linked_in()?;
+    let mut wrong = imports(&crates);
+    let text = fs::read_to_string(ARCHITECTURE).with_context(|| format!("cannot read {ARCHITECTURE}"))?;
+    wrong.extend(untrue(&crates, &text));
     wrong.extend(sources()?);
     if wrong.is_empty() {
         return Ok(());
@@ -86,6 +93,40 @@ fn imports(crates: &BTreeMap<String, Vec<String>>) -> Vec<String> {
     wrong
 }
 
+/// Where the table of imports says other crates of ours than those that are linked in.
+fn untrue(crates: &BTreeMap<String, Vec<String>>, text: &str) -> Vec<String> {
+    let table: BTreeMap<&str, BTreeSet<&str>> = text.lines().filter_map(row).collect();
+    let list = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
+    let mut wrong = Vec::new();
+    for (name, linked) in crates {
+        let ours = linked.iter().filter(|dependency| crates.contains_key(*dependency));
+        let ours: BTreeSet<&str> = ours.map(|dependency| short(dependency)).collect();
+        match table.get(short(name)) {
+            None => wrong.push(format!("{ARCHITECTURE} has no row for {name}")),
+            Some(said) if *said != ours => wrong.push(format!(
+                "{name} imports [{}], and {ARCHITECTURE} says [{}]",
+                list(&ours),
+                list(said)
+            )),
+            Some(_) => {}
+        }
+    }
+    wrong
+}
+
+/// The crate that a line of the table is about, and what it says that this imports.
+fn row(line: &str) -> Option<(&str, BTreeSet<&str>)> {
+    let mut cells = line.split('|').skip(1).map(str::trim);
+    let folder = cells.next()?.strip_prefix('`')?.strip_suffix("/`")?;
+    let imports = cells.nth(1)?.split(", ").filter(|name| *name != NOTHING);
+    Some((short(folder), imports.map(short).collect()))
+}
+
+/// A crate's name as the table writes it.
+fn short(name: &str) -> &str {
+    name.strip_prefix("federation-").unwrap_or(name)
+}
+
 fn sources() -> Result<Vec<String>> {
     // Spelled so that this file does not hold it.
     let ignored = concat!("#[", "ignore");
@@ -127,5 +168,21 @@ mod tests {
         assert_eq!(check("member-agent", "dns-lb"), 1);
         assert_eq!(check("federation-runtime", "dns-lb"), 1);
         assert_eq!(check("fedctl", "dns-lb"), 0);
+    }
+
+    #[test]
+    fn the_table_says_what_is_imported() {
+        let crates = |linked: &[&str]| {
+            let linked: Vec<String> = linked.iter().map(|name| (*name).to_owned()).collect();
+            BTreeMap::from([("apimachinery".to_owned(), Vec::new()), ("federation-core".to_owned(), linked)])
+        };
+        let table = "| folder | is | imports |\n|---|---|---|\n| `apimachinery/` | meaning | nothing of ours |\n\
+                     | `federation-core/` | every decision | apimachinery |\n";
+        assert_eq!(untrue(&crates(&["apimachinery", "serde"]), table), [] as [String; 0]);
+        assert_eq!(
+            untrue(&crates(&["serde"]), table),
+            ["federation-core imports [], and docs/ARCHITECTURE.md says [apimachinery]"]
+        );
+        assert_eq!(untrue(&crates(&["apimachinery"]), "no table").len(), 2);
     }
 }

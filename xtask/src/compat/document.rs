@@ -12,8 +12,8 @@ const HEAD: &str = "\
 Made by `cargo xtask compat --write`; `cargo xtask test` fails if it is not up to date.
 
 The same requests go to a real kube-apiserver 1.20.2 with etcd, the newest whose sources Debian carries, and to federation-apiserver, which
-speaks Kubernetes 1.33 to 1.37. Answers are freed of uids, times, resource versions and generated names, and compared whole: status code,
-headers that clients look at, bodies, watch streams. What differs stands below, by rule and with its reason. Anything else that differs, and
+follows Kubernetes 1.36 (`/version`), with the published schemas of 1.37. Answers are freed of uids, times, resource versions and generated
+names, and compared whole: status code, headers that clients look at, bodies, watch streams. What differs stands below, by rule and with its reason. Anything else that differs, and
 any rule that nothing needs any more, fails the command.
 ";
 
