@@ -225,11 +225,7 @@ impl Writer {
         self.writing = true;
         let (start, count) = (Instant::now(), operations.len());
         let verdicts = self.write(operations);
-        self.alone = match count {
-            1 if start.elapsed() < QUICK => (self.alone + 1).min(ALONE_MAX),
-            1 => self.alone / 2,
-            _ => 0,
-        };
+        self.alone = remembered(self.alone, count, start.elapsed());
         for (answer, verdict) in answers.into_iter().zip(verdicts) {
             // A caller that went away does not undo its write.
             let _gone = answer.send(verdict);
@@ -286,6 +282,15 @@ impl Writer {
     }
 }
 
+/// How many commits of one write each are remembered after one of so many writes that took so long; see [`ALONE_MAX`].
+fn remembered(before: u32, writes: usize, took: Duration) -> u32 {
+    match writes {
+        1 if took < QUICK => (before + 1).min(ALONE_MAX),
+        1 => before / 2,
+        _ => 0,
+    }
+}
+
 /// Puts the engine's verdicts into the callers' words. What a rejected operation ran into is either in the state before
 /// the batch, or was made by the batch.
 fn answer(before: &Snapshot, keys: &[super::Key], verdicts: Vec<Result<Change, Rejection>>) -> Vec<Verdict> {
@@ -311,4 +316,46 @@ fn answer(before: &Snapshot, keys: &[super::Key], verdicts: Vec<Result<Change, R
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOW: Duration = QUICK;
+    const SWIFT: Duration = QUICK.saturating_sub(Duration::from_nanos(1));
+
+    /// What is remembered after commits of so many writes that took so long.
+    fn after(commits: &[(usize, Duration)]) -> u32 {
+        commits.iter().fold(0, |before, (writes, took)| remembered(before, *writes, *took))
+    }
+
+    fn is_alone(commits: &[(usize, Duration)]) -> bool {
+        after(commits) >= ALONE
+    }
+
+    #[test]
+    fn the_next_write_is_expected_alone_after_eight_that_were_alone_and_quick() {
+        assert!(!is_alone(&[(1, SWIFT); 7]));
+        assert!(is_alone(&[(1, SWIFT); 8]));
+        assert!(
+            !is_alone(&[(1, SLOW); 100]),
+            "whoever commits where a write arrives keeps a worker from its tasks"
+        );
+    }
+
+    #[test]
+    fn one_slow_commit_among_many_quick_ones_ends_nothing_and_three_in_a_row_do() {
+        let quick = [(1, SWIFT); 100];
+        assert!(is_alone(&[&quick[..], &[(1, SLOW)]].concat()));
+        assert!(!is_alone(&[&quick[..], &[(1, SLOW); 3]].concat()), "however many were quick before");
+        // Every second one.
+        let mixed = [[(1, SLOW), (1, SWIFT)]; 10].concat();
+        assert!(!is_alone(&[&quick[..], &mixed].concat()));
+    }
+
+    #[test]
+    fn two_writes_at_once_are_the_threads_at_once() {
+        assert!(!is_alone(&[&[(1, SWIFT); 100][..], &[(2, SWIFT)]].concat()));
+    }
 }
