@@ -9,7 +9,7 @@ use kube_schema::{
         V3_PROTOBUF_OLD,
     },
 };
-use schemars::{JsonSchema, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::RecursiveTransform};
 use serde_json::{Value, json};
 
 use crate::{
@@ -84,6 +84,11 @@ fn plain<T: JsonSchema>() -> Value {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
     });
+    // They are the names of Rust's types.
+    let untitled = RecursiveTransform(|schema: &mut Schema| {
+        schema.remove("title");
+    });
+    let settings = settings.with_transform(untitled);
     settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 

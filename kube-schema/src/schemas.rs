@@ -117,6 +117,11 @@ impl Schemas {
         found.map(|(_, _, name)| name.as_str())
     }
 
+    /// Whether a definition is one of Kubernetes' own. Its name does not tell: kinds of the groups below k8s.io may be custom ones.
+    pub(crate) fn is_builtin(name: &str) -> bool {
+        Self::builtin().inner.definitions.contains_key(name)
+    }
+
     /// What objects of a definition always have, made when it is first asked for; none if there is no such definition.
     pub(crate) fn kept_zero(&self, name: &str, make: impl FnOnce() -> Value) -> Option<&Value> {
         self.inner.definitions.get(name).map(|definition| definition.zero.get_or_init(make))
@@ -199,9 +204,9 @@ impl Inner {
                 "type": "object",
                 "required": ["items"],
                 "properties": {
-                    "apiVersion": {"type": "string"},
-                    "kind": {"type": "string"},
-                    "metadata": {"$ref": format!("{PREFIX}io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta")},
+                    "apiVersion": api_version(),
+                    "kind": kind_property(),
+                    "metadata": {"$ref": format!("{PREFIX}io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"), "description": format!("Standard list metadata. More info: {CONVENTIONS}#types-kinds")},
                     "items": {"type": "array", "items": {"$ref": format!("{PREFIX}{name}")}},
                 },
                 "x-kubernetes-group-version-kind": [{"group": group, "version": version, "kind": list_kind}],
@@ -218,9 +223,9 @@ pub(crate) fn custom_definition(group: &str, version: &str, kind: &str, schema: 
         object.insert("type".into(), json!("object"));
         let properties = object.entry("properties").or_insert_with(|| json!({}));
         if let Some(properties) = properties.as_object_mut() {
-            properties.insert("apiVersion".into(), json!({"type": "string", "description": "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources"}));
-            properties.insert("kind".into(), json!({"type": "string", "description": "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds"}));
-            properties.insert("metadata".into(), json!({"$ref": format!("{PREFIX}{OBJECT_META}"), "description": "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"}));
+            properties.insert("apiVersion".into(), api_version());
+            properties.insert("kind".into(), kind_property());
+            properties.insert("metadata".into(), json!({"$ref": format!("{PREFIX}{OBJECT_META}"), "description": format!("Standard object's metadata. More info: {CONVENTIONS}#metadata")}));
         }
         object.insert(
             "x-kubernetes-group-version-kind".into(),
@@ -228,6 +233,17 @@ pub(crate) fn custom_definition(group: &str, version: &str, kind: &str, schema: 
         );
     }
     definition
+}
+
+const CONVENTIONS: &str =
+    "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md";
+
+fn api_version() -> Value {
+    json!({"type": "string", "description": format!("APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: {CONVENTIONS}#resources")})
+}
+
+fn kind_property() -> Value {
+    json!({"type": "string", "description": format!("Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: {CONVENTIONS}#types-kinds")})
 }
 
 pub(crate) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -269,7 +285,7 @@ fn inline(schema: &Value, root: &Value, depth: usize) -> Value {
     };
     for (key, value) in source {
         match (key.as_str(), value) {
-            ("$schema" | "$defs" | "definitions" | "title", _) => {}
+            ("$schema" | "$defs" | "definitions", _) => {}
             ("$ref", _) if local.is_some() => {}
             ("type", Value::Array(types)) => {
                 if types.iter().any(|t| t == "null") {

@@ -3,6 +3,7 @@
 //! kubectl reads them before it sends anything: it validates against them, looks there for the parameters of PATCH
 //! (dryRun, fieldManager, fieldValidation, force), and prints them in `explain`.
 
+mod custom;
 mod gnostic;
 mod gnostic3;
 mod operation;
@@ -246,7 +247,7 @@ fn operations(schemas: &Schemas, resources: &[&Resource]) -> Vec<operation::Oper
         .flat_map(|resource| {
             let built_in = schemas
                 .name_of(&resource.group, &resource.version, &resource.kind)
-                .is_some_and(|name| name.starts_with("io.k8s."));
+                .is_some_and(Schemas::is_builtin);
             operation::operations(resource, built_in)
         })
         .collect()
@@ -254,9 +255,4 @@ fn operations(schemas: &Schemas, resources: &[&Resource]) -> Vec<operation::Oper
 
 fn gvk_value(gvk: &(String, String, String)) -> Value {
     json!({"group": gvk.0, "version": gvk.1, "kind": gvk.2})
-}
-
-fn tag(gvk: &(String, String, String)) -> String {
-    let group = if gvk.0.is_empty() { "core" } else { gvk.0.split('.').next().unwrap_or_default() };
-    format!("{group}_{}", gvk.1)
 }

@@ -121,6 +121,7 @@ pub(super) struct Operation {
     /// `x-kubernetes-action`
     pub(super) action: &'static str,
     pub(super) id: String,
+    pub(super) tag: String,
     pub(super) description: String,
     pub(super) query: &'static [Query],
     pub(super) body: Body,
@@ -163,10 +164,26 @@ pub(super) fn prefix(group: &str, version: &str) -> String {
     if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
 }
 
+/// `rbacAuthorization_v1`, `core_v1`: how operations are grouped.
+fn tag(group: &str, version: &str) -> String {
+    let mut group = group_part(group);
+    if let Some(first) = group.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    format!("{group}_{version}")
+}
+
+/// `RbacAuthorization`, `PubExampleCom`, `Core`: a group in names of operations.
+fn group_part(group: &str) -> String {
+    let group = if group.is_empty() { "core" } else { group };
+    let group = group.strip_suffix(".k8s.io").unwrap_or(group);
+    let words = group.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    words.map(capital).collect()
+}
+
 /// `AppsV1`, `CoreV1`: the part of operation ids that names the group and version.
 fn id_part(group: &str, version: &str) -> String {
-    let first = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) };
-    capital(first) + &capital(version)
+    group_part(group) + &capital(version)
 }
 
 fn capital(word: &str) -> String {
@@ -185,6 +202,7 @@ pub(super) fn operations(resource: &Resource, built_in: bool) -> Vec<Operation> 
     let item = format!("{collection}/{{name}}");
     let gvk = (resource.group.clone(), resource.version.clone(), resource.kind.clone());
     let group_version = id_part(&resource.group, &resource.version);
+    let tag = tag(&resource.group, &resource.version);
     let kind = &resource.kind;
     let mut all = Vec::new();
     let mut add =
@@ -193,7 +211,12 @@ pub(super) fn operations(resource: &Resource, built_in: bool) -> Vec<Operation> 
                 path: path.to_owned(),
                 method,
                 action,
-                id: format!("{verb}{group_version}{scope}{kind}{suffix}"),
+                id: match action {
+                    "deletecollection" => format!("{verb}{group_version}Collection{scope}{kind}"),
+                    _ if suffix.is_empty() => format!("{verb}{group_version}{scope}{kind}"),
+                    _ => format!("{verb}{group_version}{kind}{suffix}"),
+                },
+                tag: tag.clone(),
                 description: format!("{text} {kind}"),
                 query,
                 body,
@@ -248,7 +271,7 @@ pub(super) fn operations(resource: &Resource, built_in: bool) -> Vec<Operation> 
             &collection,
             Method::Delete,
             "deletecollection",
-            "deleteCollection",
+            "delete",
             "delete collection of",
             DELETE,
             Body::DeleteOptions,
@@ -333,6 +356,7 @@ fn subresource_operations(
                 method,
                 action,
                 id: format!("{id}{group_version}{scope}{kind}{suffix}"),
+                tag: tag(&resource.group, &resource.version),
                 description: format!("{text} {} of the specified {kind}", subresource.name),
                 query,
                 body,
@@ -342,4 +366,63 @@ fn subresource_operations(
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_named_as_kube_apiserver_names_them() {
+        let check = |group: &str, kind: &str, namespaced, expected: &[&str]| {
+            let verbs = ["list", "deletecollection", "get"].map(str::to_owned).to_vec();
+            let resource = Resource {
+                group: group.into(),
+                version: "v1".into(),
+                kind: kind.into(),
+                plural: "things".into(),
+                namespaced,
+                verbs,
+                subresources: Vec::new(),
+            };
+            let all = operations(&resource, true);
+            let named: Vec<_> = all.iter().map(|operation| operation.id.as_str()).collect();
+            assert_eq!(named, expected[1..]);
+            assert!(all.iter().all(|operation| operation.tag == expected[0]), "{}", all[0].tag);
+        };
+        check(
+            "",
+            "Pod",
+            true,
+            &[
+                "core_v1",
+                "listCoreV1NamespacedPod",
+                "listCoreV1PodForAllNamespaces",
+                "deleteCoreV1CollectionNamespacedPod",
+                "readCoreV1NamespacedPod",
+            ],
+        );
+        check(
+            "rbac.authorization.k8s.io",
+            "ClusterRole",
+            false,
+            &[
+                "rbacAuthorization_v1",
+                "listRbacAuthorizationV1ClusterRole",
+                "deleteRbacAuthorizationV1CollectionClusterRole",
+                "readRbacAuthorizationV1ClusterRole",
+            ],
+        );
+        check(
+            "my-pub.example.com",
+            "Meta",
+            false,
+            &[
+                "myPubExampleCom_v1",
+                "listMyPubExampleComV1Meta",
+                "deleteMyPubExampleComV1CollectionMeta",
+                "readMyPubExampleComV1Meta",
+            ],
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::operation::{Body, Method, Operation, PRETTY, Query};
-use super::{DELETE_OPTIONS, PATCH, Resource, gvk_value, needed, operations, response_name, tag};
+use super::{DELETE_OPTIONS, PATCH, Resource, custom, gvk_value, needed, operations, response_name};
 use crate::Schemas;
 
 const OBJECT_TYPES: &[&str] =
@@ -20,10 +20,14 @@ pub(super) fn document(schemas: &Schemas, resources: &[&Resource], version: &str
             item.insert(operation.method.name().to_owned(), render(schemas, operation));
         }
     }
-    let definitions: Map<String, Value> = needed(schemas, &operations)
+    let mut definitions: Map<String, Value> = needed(schemas, &operations)
         .into_iter()
-        .map(|(name, schema)| (name.to_owned(), adapt(schema)))
+        .map(|(name, schema)| {
+            let adapted = if Schemas::is_builtin(name) { adapt(schema) } else { adapt(&custom::v2(schema)) };
+            (name.to_owned(), adapted)
+        })
         .collect();
+    custom::describe_lists(schemas, resources, &mut definitions);
     json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": version},
@@ -92,7 +96,7 @@ fn render(schemas: &Schemas, operation: &Operation) -> Value {
         }
     }
     json!({
-        "tags": [tag(&operation.gvk)],
+        "tags": [operation.tag],
         "schemes": ["https"],
         "description": operation.description,
         "operationId": operation.id,
@@ -105,8 +109,8 @@ fn render(schemas: &Schemas, operation: &Operation) -> Value {
     })
 }
 
-/// What Swagger 2.0 cannot say is left out, as kube-apiserver does for custom resources.
-const UNKNOWN_TO_V2: &[&str] = &["nullable", "oneOf", "anyOf", "not"];
+/// What Swagger 2.0 cannot say is left out, as kube-apiserver does for custom resources, and so are defaults, which clients would fill in.
+const UNKNOWN_TO_V2: &[&str] = &["nullable", "oneOf", "anyOf", "not", "default"];
 
 fn adapt(schema: &Value) -> Value {
     let Value::Object(map) = schema else { return schema.clone() };

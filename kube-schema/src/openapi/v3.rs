@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::operation::{Body, Method, Operation, PRETTY, Query};
-use super::{DELETE_OPTIONS, PATCH, Resource, gvk_value, needed, operations, response_name, tag};
+use super::{DELETE_OPTIONS, PATCH, Resource, custom, gvk_value, needed, operations, response_name};
 use crate::Schemas;
 
 const PREFIX: &str = "#/components/schemas/";
@@ -21,10 +21,15 @@ pub(super) fn document(schemas: &Schemas, resources: &[&Resource], version: &str
             item.insert(operation.method.name().to_owned(), render(schemas, operation));
         }
     }
-    let definitions: Map<String, Value> = needed(schemas, &operations)
+    let mut definitions: Map<String, Value> = needed(schemas, &operations)
         .into_iter()
-        .map(|(name, schema)| (name.to_owned(), adapt(name, schema)))
+        .map(|(name, schema)| {
+            let builtin = Schemas::is_builtin(name);
+            let adapted = if builtin { adapt(name, schema) } else { adapt(name, &custom::v3(schema)) };
+            (name.to_owned(), adapted)
+        })
         .collect();
+    custom::describe_lists(schemas, resources, &mut definitions);
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": version},
@@ -82,7 +87,7 @@ fn render(schemas: &Schemas, operation: &Operation) -> Value {
     }
     responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
     let mut rendered = json!({
-        "tags": [tag(&operation.gvk)],
+        "tags": [operation.tag],
         "description": operation.description,
         "operationId": operation.id,
         "parameters": operation.query.iter().map(parameter).collect::<Vec<_>>(),
