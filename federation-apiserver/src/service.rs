@@ -171,7 +171,8 @@ impl Service {
         let static_tokens =
             options.token_auth_file.as_deref().map(Tokens::load).transpose()?.unwrap_or_default();
         let pki = options.data_dir.join("pki");
-        let authority = Authority::load_or_create(&pki).context("cannot use the certificate authority")?;
+        let authority =
+            Arc::new(Authority::load_or_create(&pki).context("cannot use the certificate authority")?);
         let listener = TcpListener::bind(options.listen)
             .await
             .with_context(|| format!("cannot listen at {}; choose another --listen", options.listen))?;
@@ -280,6 +281,7 @@ impl Service {
                 &authority.certificate_pem,
                 &front.certificate_pem,
             )),
+            authority: Some(Arc::clone(&authority)),
             ..Default::default()
         };
         let housekeeping =

@@ -113,6 +113,14 @@ impl Custom {
         settle_numbers(object);
     }
 
+    /// The same of what an apply has come to: null that is no value stays, and is refused. kube-apiserver drops it where it decodes an object,
+    /// and what is merged is decoded no more.
+    pub(crate) fn complete_applied(&self, object: &mut Value) {
+        self.schema.prune(object, true);
+        self.schema.fill_defaults(object);
+        settle_numbers(object);
+    }
+
     /// Paths of fields that [`Custom::complete`] would drop.
     pub(crate) fn unknown(&self, object: &Value) -> Vec<String> {
         self.schema.prune(&mut object.clone(), true)

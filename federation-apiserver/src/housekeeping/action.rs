@@ -65,6 +65,8 @@ pub enum Edit {
     Data(Value),
     /// Set these top-level fields; of `metadata`, the fields that are given.
     Parts(Value),
+    /// Set `status.certificate`, base64, if none was issued yet.
+    Certificate(String),
     /// Bring a definition's status up to date, given the names that others hold.
     Accept(Taken),
 }
@@ -152,6 +154,12 @@ impl Edit {
                     for (name, value) in value.as_object().into_iter().flatten() {
                         object["metadata"][name] = value.clone();
                     }
+                }
+            }
+            Self::Certificate(certificate) => {
+                let issued = &mut object["status"]["certificate"];
+                if issued.as_str().is_none_or(str::is_empty) {
+                    *issued = certificate.as_str().into();
                 }
             }
             Self::Accept(taken) => crate::crd::status::settle(object, taken, &seconds(now)),

@@ -9,6 +9,7 @@
 //! - [`tokens`]: Secrets that hold the tokens of service accounts;
 //! - [`quota`]: what namespaces use of their quotas;
 //! - [`policies`]: what is wrong with the types of admission policies' expressions;
+//! - [`certificates`]: certificates for clients whose requests are approved, and the end of old requests;
 //! - [`definitions`]: CustomResourceDefinitions that wait for a name, or for the end of their instances;
 //! - [`expiry`]: Events an hour old.
 //!
@@ -16,6 +17,7 @@
 //! [`RESYNC`], which should find nothing.
 
 mod action;
+mod certificates;
 mod definitions;
 mod endpoint;
 mod executor;
@@ -32,7 +34,7 @@ mod tokens;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use federation_runtime::shutdown::Shutdown;
+use federation_runtime::{pki::Authority, shutdown::Shutdown};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -80,6 +82,8 @@ pub struct Options {
     pub endpoint: Option<Endpoint>,
     /// What servers of group versions behind this one are told of whom to believe: the data of a ConfigMap, which is not made without.
     pub extension_authentication: Option<Value>,
+    /// Signs the certificates of clients whose requests are approved; nobody does without.
+    pub authority: Option<Arc<Authority>>,
 }
 
 impl Default for Options {
@@ -92,6 +96,7 @@ impl Default for Options {
             event_ttl,
             endpoint: None,
             extension_authentication: None,
+            authority: None,
         }
     }
 }
@@ -119,6 +124,8 @@ pub struct Service {
     definitions: bool,
     /// An admission policy has changed.
     policies: bool,
+    /// A request for a certificate has changed.
+    certificates: bool,
 }
 
 impl Service {
@@ -138,6 +145,7 @@ impl Service {
             quotas: Quotas::default(),
             definitions: true,
             policies: true,
+            certificates: true,
         }
     }
 
@@ -203,12 +211,19 @@ impl Service {
         if std::mem::take(&mut self.policies) || everything {
             actions.extend(policies::statuses(&snapshot, kinds));
         }
+        if (std::mem::take(&mut self.certificates) || everything)
+            && let Some(authority) = &self.options.authority
+        {
+            actions.extend(certificates::signatures(&snapshot, authority));
+        }
         let dirty = self.graph.take_dirty();
         for key in &dirty {
             actions.extend(garbage::decide_key(&snapshot, &self.graph, kinds, key));
         }
         if everything {
-            actions.extend(expiry::expired(&snapshot, Timestamp::now(), self.options.event_ttl));
+            let now = Timestamp::now();
+            actions.extend(expiry::expired(&snapshot, now, self.options.event_ttl));
+            actions.extend(certificates::outdated(&snapshot, now));
         }
         let failed = Executor::new(&self.storage, kinds).run(actions).await;
         let count = failed.len();
@@ -218,6 +233,7 @@ impl Service {
         self.usage_changed |= count > 0;
         self.definitions |= count > 0;
         self.policies |= count > 0;
+        self.certificates |= count > 0;
         for key in failed {
             self.graph.mark(key);
         }
@@ -239,6 +255,7 @@ impl Service {
                 self.tokens_changed |= tokens::concerns(&event.object);
                 self.usage_changed |= !event.object.key.namespace.is_empty();
                 self.policies |= policies::concerns(&event.object.key);
+                self.certificates |= certificates::concerns(&event.object.key);
                 self.definitions |= definitions::concerns(&event.object.key)
                     // The last instance may have gone for which one waits.
                     || (event.kind == EventKind::Deleted && !event.object.key.resource.group.is_empty());
@@ -254,6 +271,7 @@ impl Service {
         self.usage_changed = true;
         self.definitions = true;
         self.policies = true;
+        self.certificates = true;
         self.graph.rebuild(&snapshot, &resolve);
         self.seen = Some(snapshot.revision());
     }

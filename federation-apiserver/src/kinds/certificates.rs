@@ -1,4 +1,5 @@
-//! certificates.k8s.io/v1 CertificateSigningRequest. Nothing here signs: that is for a signer that watches them.
+//! certificates.k8s.io/v1 CertificateSigningRequest. `housekeeping/certificates.rs` signs those of clients of the API; the others are for signers that
+//! watch them.
 
 mod signature;
 mod status;

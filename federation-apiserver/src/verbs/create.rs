@@ -4,7 +4,7 @@ use apimachinery::{ApiError, names::SUFFIX_LEN};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Call, commit, object};
+use super::{Call, commit, object, patch};
 use crate::{
     admission,
     auth::authz::{self, Decision},
@@ -55,7 +55,11 @@ pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
                 .clone_into(&mut refused.message);
             return Err(refused);
         }
-        custom.complete(&mut object);
+        if patch::applies(call) {
+            custom.complete_applied(&mut object);
+        } else {
+            custom.complete(&mut object);
+        }
     }
     object::settle_namespace(kind, &mut object, call.namespace())?;
     let random: [u8; SUFFIX_LEN] = rand::random();

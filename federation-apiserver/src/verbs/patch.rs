@@ -295,8 +295,11 @@ async fn merge_apply(
     let said = configuration;
     let mut configuration = configuration.clone();
     let api_version = call.kind.api_version();
-    if let Some(error) = syntax::no_object(&configuration) {
-        return Err(ApiError::bad_request(format!("error decoding YAML: {error}")));
+    if !configuration.is_object() && !configuration.is_null() {
+        let found = type_name(&configuration);
+        return Err(ApiError::bad_request(format!(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+        )));
     }
     let version = configuration["apiVersion"].as_str().unwrap_or_default();
     if version != api_version {
@@ -344,6 +347,7 @@ async fn create_by_apply(
     twice: &[String],
 ) -> Result<Response<Body>, ApiError> {
     create::authorize(call).await?;
+    let mut object = merge_apply(call, None, &configuration, options).await?;
     // A resourceVersion is compared with what is there, and nothing is: as kube-apiserver does it, an apply with a version that cannot be
     // makes the object or changes nothing. A uid asks for the very object.
     if let Some(uid) = configuration["metadata"]["uid"].as_str() {
@@ -353,7 +357,6 @@ async fn create_by_apply(
         return Err(ApiError::conflict(&call.resource(), call.name(), &why));
     }
     update::check_named(call, &configuration)?;
-    let mut object = merge_apply(call, None, &configuration, options).await?;
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");
     }

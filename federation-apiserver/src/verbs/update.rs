@@ -6,7 +6,7 @@ use apimachinery::{ApiError, FieldError, FieldPath, status::Reason};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Call, commit, commit::Outcome, create, object};
+use super::{Call, commit, commit::Outcome, create, object, patch};
 use crate::{
     admission,
     http::{Body, query::WriteOptions},
@@ -167,7 +167,11 @@ pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Val
     call.canonicalise(&mut object);
     object::carry_over(&mut object, old)?;
     if let Some(custom) = &kind.custom {
-        custom.complete(&mut object);
+        if patch::applies(call) {
+            custom.complete_applied(&mut object);
+        } else {
+            custom.complete(&mut object);
+        }
     }
     match call.path.subresource.as_deref() {
         Some(name) => {

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fmt};
 
 use apimachinery::{ApiError, field::quoted};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
@@ -19,14 +19,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
         return Ok(value);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("the YAML body is not UTF-8"))?;
-    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
-    let value = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        ApiError::bad_request({
-            // The rest shows the place, in as many lines.
-            let text = error.to_string();
-            format!("error converting YAML to JSON: yaml: {}", text.lines().next().unwrap_or_default())
-        })
-    })?;
+    let value = first(text, DuplicateKeyPolicy::LastWins)
+        .map_err(|error| ApiError::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
     object::check_depth(&value)?;
     Ok(value)
 }
@@ -36,10 +30,21 @@ pub(super) fn duplicates(bytes: &[u8]) -> Vec<String> {
     if bytes.starts_with(b"{") && kube_schema::duplicate_fields(bytes).is_ok_and(|twice| twice.is_empty()) {
         return Vec::new();
     }
-    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
     let text = std::str::from_utf8(bytes).unwrap_or_default();
-    let node: Result<Node, _> = serde_saphyr::from_str_with_options(text, options);
+    let node: Result<Node, _> = first(text, DuplicateKeyPolicy::PassThrough);
     node.map(|node| node.0).unwrap_or_default()
+}
+
+/// The first document, or what is wrong with it: Go's parser looks at no other.
+fn first<T: DeserializeOwned>(text: &str, policy: DuplicateKeyPolicy) -> Result<T, String> {
+    let options = || serde_saphyr::options! { duplicate_keys: policy };
+    serde_saphyr::from_str_with_options(text, options()).or_else(|error| {
+        let mut bytes = text.as_bytes();
+        let first = serde_saphyr::read_with_options(&mut bytes, options()).next();
+        // The rest shows the place, in as many lines.
+        let why = || error.to_string().lines().next().unwrap_or_default().to_owned();
+        first.and_then(Result::ok).ok_or_else(why)
+    })
 }
 
 /// The faults of a part of a document.

@@ -239,6 +239,10 @@ impl Authority {
         self.issuer.key()
     }
 
+    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
     /// SubjectPublicKeyInfo of the authority, DER.
     pub fn public_key(&self) -> Vec<u8> {
         self.issuer.key().subject_public_key_info()

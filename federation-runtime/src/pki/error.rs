@@ -35,6 +35,12 @@ pub enum Error {
         /// Of the files, without `.crt` and `.key`.
         name: String,
     },
+    /// A client asked for a certificate that would pass for somebody else's.
+    #[error("nobody is given a certificate of {name:?} for the asking")]
+    Reserved {
+        /// The user or group.
+        name: String,
+    },
     /// Only one half of the authority is on disk. Making a new one would lock every member out.
     #[error("{present} exists but {absent} does not: restore it, or remove both to start a new federation")]
     HalfAuthority {

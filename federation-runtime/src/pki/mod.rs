@@ -3,6 +3,7 @@
 //! All keys are ECDSA P-256. Nothing here talks to the network.
 
 mod authority;
+mod clients;
 mod error;
 mod identity;
 mod peer;
@@ -11,6 +12,7 @@ mod sign;
 mod subject;
 
 pub use authority::{Authority, LIFE_OF_AGENTS, LIFE_OF_PARTS};
+pub use clients::ClientUsages;
 pub use error::Error;
 pub use identity::{Identity, Request};
 pub use peer::Peer;
