@@ -1,11 +1,11 @@
 //! What a delete means for an object: go now, or stay marked until its finalizers are done.
 //!
 //! Pure, and the only place that knows: DELETE over HTTP and the housekeeping controllers both ask here. Follows the generic
-//! registry store of kube-apiserver (`deletionFinalizersForGarbageCollection`, `BeforeDelete`) without graceful periods,
-//! because no kind here has a process to stop.
+//! registry store of kube-apiserver (`deletionFinalizersForGarbageCollection`, `BeforeDelete`) and, for Pods, their
+//! `CheckGracefulDelete`: a Pod that was given to a node stays for its grace period, or until the node says that it ended.
 
 use federation_core::api::marks;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 /// Finalizer that holds an owner until its blocking dependents are gone.
@@ -51,6 +51,8 @@ pub struct DeleteOptions {
     pub uid: Option<String>,
     /// `preconditions.resourceVersion`.
     pub resource_version: Option<String>,
+    /// `gracePeriodSeconds`; what is below 0 counts as 1.
+    pub grace_seconds: Option<i64>,
 }
 
 /// A field of DeleteOptions that cannot stand (HTTP 422, cause FieldValueInvalid).
@@ -81,6 +83,7 @@ impl DeleteOptions {
             orphan_dependents: options["orphanDependents"].as_bool(),
             uid: text(&options["preconditions"]["uid"]),
             resource_version: text(&options["preconditions"]["resourceVersion"]),
+            grace_seconds: options["gracePeriodSeconds"].as_i64(),
         };
         options.validate()?;
         Ok(options)
@@ -114,7 +117,9 @@ impl DeleteOptions {
 pub enum DeleteDecision {
     /// Nothing holds the object: remove it.
     RemoveNow,
-    /// Store this state: marked, and held by its finalizers.
+    /// Store this state, so that watchers see that it goes without grace, and then remove it.
+    MarkAndRemove(Value),
+    /// Store this state: marked, and held by its finalizers or by its grace period.
     MarkDeleting(Value),
     /// It is marked already and this delete changes nothing.
     AlreadyDeleting,
@@ -156,10 +161,22 @@ pub fn decide_delete(
     }
     let mut next = current.clone();
     let deleting = metadata["deletionTimestamp"].is_string();
+    let grace = if is_pod(current) { take_grace(&mut next, options, now) } else { Grace::Unknown };
+    // Whoever waits for its end already is not told anew what to do with its dependents.
+    if grace == Grace::Pending {
+        return DeleteDecision::AlreadyDeleting;
+    }
     let finalizers = finalizers_after(&finalizers(current), options, default_propagation);
     set_finalizers(&mut next, &finalizers);
-    if finalizers.is_empty() && !is_held_by_spec(current) {
-        return DeleteDecision::RemoveNow;
+    let held = !finalizers.is_empty() || is_held_by_spec(current);
+    match grace {
+        Grace::Unknown | Grace::Pending if !held => return DeleteDecision::RemoveNow,
+        Grace::Given(0) if !held => return DeleteDecision::MarkAndRemove(next),
+        Grace::Given(_) => {
+            record_propagation(&mut next, options);
+            return DeleteDecision::MarkDeleting(next);
+        }
+        Grace::Unknown | Grace::Pending => {}
     }
     record_propagation(&mut next, options);
     if !deleting {
@@ -171,6 +188,7 @@ pub fn decide_delete(
 /// Whether an update left a marked object with nothing that holds it, so that it goes instead of being stored.
 pub fn is_released(object: &Value) -> bool {
     object["metadata"]["deletionTimestamp"].is_string()
+        && object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0
         && finalizers(object).is_empty()
         && !is_held_by_spec(object)
 }
@@ -230,6 +248,68 @@ fn is_namespace(object: &Value) -> bool {
     object["kind"] == "Namespace" && object["apiVersion"] == "v1"
 }
 
+fn is_pod(object: &Value) -> bool {
+    object["kind"] == "Pod" && object["apiVersion"] == "v1"
+}
+
+/// What a delete makes of the time that the object has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grace {
+    /// It has none, or none is left.
+    Unknown,
+    /// It has been given time before, and this delete does not shorten it.
+    Pending,
+    /// It has so many seconds from when its deletion was first asked for.
+    Given(i64),
+}
+
+/// Gives a pod the time that a delete leaves it, or shortens what it was given. One that no node has, or that ended, needs none.
+fn take_grace(pod: &mut Value, options: &DeleteOptions, now: Timestamp) -> Grace {
+    let asked = options.grace_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
+    let metadata = &pod["metadata"];
+    if let Some(until) = metadata["deletionTimestamp"].as_str() {
+        let given = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
+        let given = if given < 0 { 1 } else { given };
+        if given == 0 {
+            return Grace::Unknown;
+        }
+        let Some(shorter) = asked.filter(|asked| *asked < given) else { return Grace::Pending };
+        let until = until.parse().unwrap_or(now);
+        let since = until.saturating_sub(SignedDuration::from_secs(given)).unwrap_or(until);
+        give_grace(pod, since, shorter);
+        return Grace::Given(shorter);
+    }
+    let running = pod["spec"]["nodeName"].as_str().is_some_and(|name| !name.is_empty())
+        && !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    let wanted = asked.or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or_default();
+    let seconds = match wanted {
+        _ if !running => 0,
+        wanted if wanted < 0 => 1,
+        wanted => wanted,
+    };
+    give_grace(pod, now, seconds);
+    if let Some(metadata) = metadata_mut(pod) {
+        raise_generation(metadata);
+    }
+    Grace::Given(seconds)
+}
+
+fn give_grace(pod: &mut Value, since: Timestamp, grace_seconds: i64) {
+    let until = since.saturating_add(SignedDuration::from_secs(grace_seconds)).unwrap_or(since);
+    if let Some(metadata) = metadata_mut(pod) {
+        metadata.insert("deletionTimestamp".into(), json!(seconds(until)));
+        metadata.insert("deletionGracePeriodSeconds".into(), json!(grace_seconds));
+    }
+}
+
+fn raise_generation(metadata: &mut Map<String, Value>) {
+    if let Some(generation) = metadata.get("generation").and_then(Value::as_i64)
+        && generation > 0
+    {
+        metadata.insert("generation".into(), json!(generation + 1));
+    }
+}
+
 fn mark(object: &mut Value, now: Timestamp) {
     // Namespaces and definitions have a way of their own to go, which knows no grace.
     let definition =
@@ -239,12 +319,7 @@ fn mark(object: &mut Value, now: Timestamp) {
         metadata.insert("deletionTimestamp".into(), json!(seconds(now)));
         if graceful {
             metadata.insert("deletionGracePeriodSeconds".into(), json!(0));
-        }
-        if graceful
-            && let Some(generation) = metadata.get("generation").and_then(Value::as_i64)
-            && generation > 0
-        {
-            metadata.insert("generation".into(), json!(generation + 1));
+            raise_generation(metadata);
         }
     }
     if is_namespace(object) {
@@ -332,7 +407,7 @@ mod tests {
     #[test]
     fn a_second_delete_may_change_the_policy_but_not_the_time() {
         let object = marked(&mk_object(&["e.com/a"]), &ask(Propagation::Foreground));
-        let later = now() + jiff::SignedDuration::from_secs(9);
+        let later = now() + SignedDuration::from_secs(9);
         let DeleteDecision::MarkDeleting(next) =
             decide_delete(&object, &ask(Propagation::Orphan), later, Propagation::Background)
         else {
@@ -393,6 +468,74 @@ mod tests {
         assert_eq!(object["metadata"]["annotations"], Value::Null);
         let object = marked(&mk_object(&["e.com/a"]), &ask(Propagation::Background));
         assert_eq!(object["metadata"]["annotations"], Value::Null);
+    }
+
+    fn mk_pod(node: &str, phase: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "uid": "u1", "generation": 1},
+            "spec": {"nodeName": node, "terminationGracePeriodSeconds": 30}, "status": {"phase": phase}})
+    }
+
+    fn within(seconds: i64) -> DeleteOptions {
+        DeleteOptions { grace_seconds: Some(seconds), ..Default::default() }
+    }
+
+    #[track_caller]
+    fn graced(object: &Value, until: &str, seconds: i64) {
+        let metadata = &object["metadata"];
+        let found = (&metadata["deletionTimestamp"], &metadata["deletionGracePeriodSeconds"]);
+        assert_eq!(found, (&json!(until), &json!(seconds)));
+    }
+
+    #[test]
+    fn a_pod_on_a_node_has_its_grace_period_and_only_then_goes() {
+        let pod = marked(&mk_pod("n", "Running"), &DeleteOptions::default());
+        graced(&pod, "2026-11-24T17:00:30Z", 30);
+        assert_eq!(pod["metadata"]["generation"], 2);
+        assert!(!is_released(&pod));
+        graced(&marked(&mk_pod("n", "Pending"), &within(7)), "2026-11-24T17:00:07Z", 7);
+        graced(&marked(&mk_pod("n", "Running"), &within(-5)), "2026-11-24T17:00:01Z", 1);
+        let far = marked(&mk_pod("n", "Running"), &within(i64::MAX));
+        assert_eq!(far["metadata"]["deletionGracePeriodSeconds"], i64::MAX);
+    }
+
+    #[test]
+    fn a_pod_that_no_node_has_or_that_ended_goes_at_once_and_is_seen_going() {
+        for pod in [mk_pod("", "Pending"), mk_pod("n", "Succeeded"), mk_pod("n", "Failed")] {
+            let DeleteDecision::MarkAndRemove(last) = delete(&pod, &within(60)) else { panic!("it stays") };
+            graced(&last, "2026-11-24T17:00:00Z", 0);
+        }
+        assert!(matches!(delete(&mk_pod("n", "Running"), &within(0)), DeleteDecision::MarkAndRemove(_)));
+    }
+
+    #[test]
+    fn a_second_delete_may_only_shorten_the_grace_period() {
+        let pod = marked(&mk_pod("n", "Running"), &DeleteOptions::default());
+        for later in [DeleteOptions::default(), within(30), within(31), ask(Propagation::Foreground)] {
+            assert_eq!(delete(&pod, &later), DeleteDecision::AlreadyDeleting);
+        }
+        let shorter = marked(&pod, &within(5));
+        graced(&shorter, "2026-11-24T17:00:05Z", 5);
+        assert_eq!(shorter["metadata"]["generation"], 2);
+        assert!(matches!(delete(&shorter, &within(0)), DeleteDecision::MarkAndRemove(_)));
+    }
+
+    #[test]
+    fn finalizers_hold_a_pod_beyond_its_grace_period() {
+        let mut pod = mk_pod("n", "Running");
+        pod["metadata"]["finalizers"] = json!(["e.com/a"]);
+        let pod = marked(&pod, &DeleteOptions::default());
+        let mut free = pod.clone();
+        set_finalizers(&mut free, &[]);
+        assert!(!is_released(&free), "its grace period is not over");
+        let pod = marked(&pod, &within(0));
+        graced(&pod, "2026-11-24T17:00:00Z", 0);
+        assert_eq!(delete(&pod, &within(0)), DeleteDecision::AlreadyDeleting);
+        let mut free = pod;
+        set_finalizers(&mut free, &[]);
+        assert!(is_released(&free));
+        let pod = marked(&mk_pod("n", "Running"), &ask(Propagation::Foreground));
+        graced(&pod, "2026-11-24T17:00:30Z", 30);
+        assert_eq!(finalizers(&pod), ["foregroundDeletion"]);
     }
 
     #[test]

@@ -26,11 +26,31 @@ pub(crate) use mutate::{mutate, nobody_mutates};
 pub(crate) use policy::{Policies, check_conditions, check_policy, type_warnings};
 pub(crate) use quota::{Quotas, Reservation};
 
-use crate::{auth::escalation, store::ResourceKey, verbs::Call};
+use crate::{auth::escalation, deletion, housekeeping::protection, store::ResourceKey, verbs::Call};
 
 /// Fills in what other objects say about a new one. Nobody owns it, as nobody owns what webhooks add.
 pub(crate) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> {
-    if is_core(call, "pods") { pods::complete(call, object) } else { Ok(()) }
+    if is_core(call, "pods") {
+        return pods::complete(call, object);
+    }
+    if let Some(finalizer) = protector(call) {
+        let mut finalizers = deletion::finalizers(object);
+        if !finalizers.iter().any(|name| name == finalizer) {
+            finalizers.push(finalizer.to_owned());
+            deletion::set_finalizers(object, &finalizers);
+        }
+    }
+    Ok(())
+}
+
+/// The finalizer that the plugin `StorageObjectInUseProtection` gives a new object of a kind.
+fn protector(call: &Call) -> Option<&'static str> {
+    match (call.kind.group, call.kind.plural) {
+        ("", "persistentvolumeclaims") => Some(protection::CLAIM),
+        ("", "persistentvolumes") => Some(protection::VOLUME),
+        ("storage.k8s.io", "volumeattributesclasses") => Some(protection::ATTRIBUTES_CLASS),
+        _ => None,
+    }
 }
 
 /// Whether a write takes or grants anything: of the parts of objects only one does.

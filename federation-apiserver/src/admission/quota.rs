@@ -9,6 +9,7 @@ use std::{
 };
 
 use apimachinery::{ApiError, quantity::Quantity, status::GroupResource};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -227,6 +228,11 @@ impl Quotas {
     }
 
     fn cost(&self, stored: &Stored) -> Arc<Amounts> {
+        // Time alone changes what these cost.
+        if stored.meta.deleting && &*stored.key.resource.resource == "pods" {
+            let cost = |pod: Value| usage::of_deleted_pod(&stored.key.resource, &pod, Timestamp::now());
+            return Arc::new(stored.value().map(cost).unwrap_or_default());
+        }
         let mut costs = self.costs.lock();
         if let Some((revision, amounts)) = costs.get(&stored.key)
             && *revision == stored.revision

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use apimachinery::quantity::Quantity;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::store::ResourceKey;
@@ -106,6 +107,20 @@ pub(crate) fn of(resource: &ResourceKey, object: &Value) -> Amounts {
             amounts.insert(plural.to_owned(), one);
         }
         _ => {}
+    }
+    amounts
+}
+
+/// What a pod costs that is being deleted: nothing but its being there when it should have been gone for as long again as its grace
+/// period, since its node may be lost.
+pub(crate) fn of_deleted_pod(resource: &ResourceKey, pod: &Value, now: Timestamp) -> Amounts {
+    let mut amounts = of(resource, pod);
+    let metadata = &pod["metadata"];
+    let until = metadata["deletionTimestamp"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+    if let (Some(until), Some(grace)) = (until, metadata["deletionGracePeriodSeconds"].as_i64())
+        && now.duration_since(until) > SignedDuration::from_secs(grace)
+    {
+        amounts.retain(|name, _| name.starts_with("count/"));
     }
     amounts
 }
@@ -236,6 +251,17 @@ mod tests {
         assert_eq!(text("pods"), "1");
         let done = json!({"spec": pod["spec"], "status": {"phase": "Succeeded"}});
         assert_eq!(of(&core("pods"), &done).keys().collect::<Vec<_>>(), ["count/pods"]);
+    }
+
+    #[test]
+    fn a_pod_that_should_be_gone_is_not_charged() {
+        let now: Timestamp = "2026-11-24T17:01:00Z".parse().unwrap();
+        let costs = |until: &str| {
+            let pod = json!({"metadata": {"deletionTimestamp": until, "deletionGracePeriodSeconds": 30}, "spec": {}});
+            of_deleted_pod(&core("pods"), &pod, now).into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(costs("2026-11-24T17:00:30Z"), ["count/pods", "pods"]);
+        assert_eq!(costs("2026-11-24T17:00:29Z"), ["count/pods"]);
     }
 
     #[test]

@@ -30,6 +30,15 @@ pub enum Action {
         /// Only if it still is at this revision.
         revision: Option<u64>,
     },
+    /// Tell of a pod that it failed, if it has not ended, and delete it without grace, if it still is the one with this uid.
+    End {
+        /// Which.
+        key: Key,
+        /// Its uid.
+        uid: String,
+        /// Why: a condition of its status.
+        condition: Option<Condition>,
+    },
     /// Change it, if it still is the one with this uid. What the change releases is removed.
     Edit {
         /// Which.
@@ -45,7 +54,10 @@ impl Action {
     /// The object it is about.
     pub fn key(&self) -> &Key {
         match self {
-            Self::Create { key, .. } | Self::Delete { key, .. } | Self::Edit { key, .. } => key,
+            Self::Create { key, .. }
+            | Self::Delete { key, .. }
+            | Self::End { key, .. }
+            | Self::Edit { key, .. } => key,
         }
     }
 }
@@ -168,7 +180,8 @@ impl Edit {
 }
 
 impl Condition {
-    fn set(&self, object: &mut Value, now: Timestamp) {
+    /// Sets it in the status of an object.
+    pub(super) fn set(&self, object: &mut Value, now: Timestamp) {
         let status = if self.holds { "True" } else { "False" };
         let conditions = &mut object["status"]["conditions"];
         if !conditions.is_array() {

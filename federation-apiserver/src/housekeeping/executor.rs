@@ -4,7 +4,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Action, Kinds};
+use super::{Action, Kinds, pods};
 use crate::{
     deletion::{DeleteDecision, DeleteOptions, Propagation, decide_delete, is_released, seconds},
     store::{Encoded, Key, Meta, ResourceKey, Storage, Stored, Write, WriteError},
@@ -13,7 +13,7 @@ use crate::{
 /// Actions under way together: a quarter of the writer's batch, so that clients' writes keep their share of it.
 const CONCURRENT: usize = 64;
 /// Attempts against others who write the same object, before the decision itself is made anew.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 6;
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -23,6 +23,13 @@ enum Error {
     Write(#[from] WriteError),
     #[error("others write the object all the time")]
     Busy,
+}
+
+/// Whether a write is all of an action, or whether it is looked at again after it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    First,
+    Last,
 }
 
 pub(super) struct Executor<'a> {
@@ -54,9 +61,12 @@ impl<'a> Executor<'a> {
     }
 
     async fn act(&self, action: &Action) -> Result<(), Error> {
+        // What the first of two writes made has another revision.
+        let mut begun = None;
         for _ in 0..ATTEMPTS {
-            let Some(write) = self.prepare(action)? else { return Ok(()) };
+            let Some((write, step)) = self.prepare(action, begun)? else { return Ok(()) };
             match self.storage.write(write).await {
+                Ok(stored) if step == Step::First => begun = Some(stored.revision),
                 // Somebody else made or removed it: as wanted.
                 Ok(_) | Err(WriteError::Exists(_) | WriteError::NotFound) => return Ok(()),
                 Err(WriteError::Conflict { .. } | WriteError::Moved) => {}
@@ -67,7 +77,7 @@ impl<'a> Executor<'a> {
     }
 
     /// The write that brings the action about from the present state; none if nothing is left to do.
-    fn prepare(&self, action: &Action) -> Result<Option<Write>, Error> {
+    fn prepare(&self, action: &Action, begun: Option<u64>) -> Result<Option<(Write, Step)>, Error> {
         let now = Timestamp::now();
         let current = self.storage.get(action.key());
         let still = |uid: &str, revision: Option<u64>| {
@@ -75,6 +85,7 @@ impl<'a> Executor<'a> {
                 .clone()
                 .filter(|found| found.meta.uid == uid && revision.is_none_or(|at| at == found.revision))
         };
+        let whole = |write| Some((write, Step::Last));
         Ok(match action {
             Action::Create { key, object } => {
                 let mut object = object.clone();
@@ -91,17 +102,21 @@ impl<'a> Executor<'a> {
                     let Some(open) = open else { return Ok(None) };
                     Some((namespace, open.revision))
                 };
-                Some(Write::Create { key: key.clone(), object: self.encode(key, &object), within })
+                whole(Write::Create { key: key.clone(), object: self.encode(key, &object), within })
             }
             Action::Delete { uid, propagation, revision, .. } => {
-                let Some(current) = still(uid, *revision) else { return Ok(None) };
-                let value = current.value()?;
+                let Some(current) = still(uid, begun.or(*revision)) else { return Ok(None) };
                 let options = DeleteOptions { propagation: *propagation, ..DeleteOptions::default() };
-                match decide_delete(&value, &options, now, Propagation::Background) {
-                    DeleteDecision::RemoveNow => Some(self.remove(&current, &value)),
-                    DeleteDecision::MarkDeleting(next) => Some(self.replace(&current, &next)),
-                    DeleteDecision::AlreadyDeleting | DeleteDecision::PreconditionFailed { .. } => None,
+                self.delete(&current, &current.value()?, &options, now)
+            }
+            Action::End { uid, condition, .. } => {
+                let Some(current) = still(uid, None) else { return Ok(None) };
+                let mut value = current.value()?;
+                if pods::fail(&mut value, condition.as_ref(), now) {
+                    return Ok(Some((self.replace(&current, &value), Step::First)));
                 }
+                let options = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };
+                self.delete(&current, &value, &options, now)
             }
             Action::Edit { uid, edit, .. } => {
                 let Some(current) = still(uid, None) else { return Ok(None) };
@@ -109,14 +124,29 @@ impl<'a> Executor<'a> {
                 let mut next = value.clone();
                 edit.apply(&mut next, now);
                 if is_released(&next) {
-                    Some(self.remove(&current, &next))
+                    whole(self.remove(&current, &next))
                 } else if next == value {
                     None
                 } else {
-                    Some(self.replace(&current, &next))
+                    whole(self.replace(&current, &next))
                 }
             }
         })
+    }
+
+    fn delete(
+        &self,
+        current: &Stored,
+        value: &Value,
+        options: &DeleteOptions,
+        now: Timestamp,
+    ) -> Option<(Write, Step)> {
+        match decide_delete(value, options, now, Propagation::Background) {
+            DeleteDecision::RemoveNow => Some((self.remove(current, value), Step::Last)),
+            DeleteDecision::MarkAndRemove(next) => Some((self.replace(current, &next), Step::First)),
+            DeleteDecision::MarkDeleting(next) => Some((self.replace(current, &next), Step::Last)),
+            DeleteDecision::AlreadyDeleting | DeleteDecision::PreconditionFailed { .. } => None,
+        }
     }
 
     fn replace(&self, current: &Stored, next: &Value) -> Write {

@@ -7,10 +7,12 @@
 //! - [`garbage`]: objects whose owners went, owners that wait for their dependents, and dependents that are released;
 //! - [`roles`]: the default roles at a start, and aggregated roles;
 //! - [`tokens`]: Secrets that hold the tokens of service accounts;
+//! - [`protection`]: claims, volumes and their classes that are being deleted and no longer in use;
 //! - [`quota`]: what namespaces use of their quotas;
 //! - [`policies`]: what is wrong with the types of admission policies' expressions;
 //! - [`certificates`]: certificates for clients whose requests are approved, and the end of old requests;
 //! - [`definitions`]: CustomResourceDefinitions that wait for a name, or for the end of their instances;
+//! - [`pods`]: pods that are being deleted, or whose node is gone, where no kubelet ends them;
 //! - [`expiry`]: Events an hour old.
 //!
 //! Level-triggered: a change only says where to look. What failed is looked at again after [`RETRY`], and everything every
@@ -26,7 +28,9 @@ mod flow;
 mod garbage;
 mod graph;
 mod namespace;
+mod pods;
 mod policies;
+pub(crate) mod protection;
 mod quota;
 mod roles;
 mod system;
@@ -52,6 +56,8 @@ use crate::store::{EventKind, OwnerRef, ResourceKey, Storage};
 const RETRY: Duration = Duration::from_secs(1);
 /// How often everything is looked at without a reason.
 const RESYNC: Duration = Duration::from_secs(60);
+/// How often pods are looked for that nobody ends.
+const PODS: Duration = Duration::from_secs(20);
 /// After a write, others are let come for so long: a look at what changed costs about as much as a write does.
 const GATHERING: Duration = Duration::from_millis(10);
 
@@ -126,6 +132,11 @@ pub struct Service {
     policies: bool,
     /// A request for a certificate has changed.
     certificates: bool,
+    /// The use of something that is protected may have ended.
+    uses_changed: bool,
+    missed_nodes: pods::Missed,
+    /// When to look for pods that nobody ends.
+    pods_due: Instant,
 }
 
 impl Service {
@@ -146,6 +157,9 @@ impl Service {
             definitions: true,
             policies: true,
             certificates: true,
+            uses_changed: true,
+            missed_nodes: pods::Missed::default(),
+            pods_due: Instant::now(),
         }
     }
 
@@ -161,7 +175,7 @@ impl Service {
             }
             let failed = self.step(everything).await;
             let seen = self.seen.unwrap_or_default();
-            let deadline = if failed > 0 { Instant::now() + RETRY } else { resync };
+            let deadline = if failed > 0 { Instant::now() + RETRY } else { resync.min(self.pods_due) };
             tokio::select! {
                 () = shutdown.wait() => {}
                 _ = self.storage.wait_for(seen + 1, deadline) => {
@@ -216,9 +230,16 @@ impl Service {
         {
             actions.extend(certificates::signatures(&snapshot, authority));
         }
+        if std::mem::take(&mut self.uses_changed) || everything {
+            actions.extend(protection::releases(&snapshot));
+        }
         let dirty = self.graph.take_dirty();
         for key in &dirty {
             actions.extend(garbage::decide_key(&snapshot, &self.graph, kinds, key));
+        }
+        if everything || Instant::now() >= self.pods_due {
+            self.pods_due = Instant::now() + PODS;
+            actions.extend(pods::endings(&snapshot, &mut self.missed_nodes, Timestamp::now()));
         }
         if everything {
             let now = Timestamp::now();
@@ -234,6 +255,7 @@ impl Service {
         self.definitions |= count > 0;
         self.policies |= count > 0;
         self.certificates |= count > 0;
+        self.uses_changed |= count > 0;
         for key in failed {
             self.graph.mark(key);
         }
@@ -256,6 +278,7 @@ impl Service {
                 self.usage_changed |= !event.object.key.namespace.is_empty();
                 self.policies |= policies::concerns(&event.object.key);
                 self.certificates |= certificates::concerns(&event.object.key);
+                self.uses_changed |= protection::concerns(&event.object.key);
                 self.definitions |= definitions::concerns(&event.object.key)
                     // The last instance may have gone for which one waits.
                     || (event.kind == EventKind::Deleted && !event.object.key.resource.group.is_empty());
@@ -272,10 +295,15 @@ impl Service {
         self.definitions = true;
         self.policies = true;
         self.certificates = true;
+        self.uses_changed = true;
         self.graph.rebuild(&snapshot, &resolve);
         self.seen = Some(snapshot.revision());
     }
 }
 
+#[cfg(test)]
+mod pods_tests;
+#[cfg(test)]
+mod protection_tests;
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,9 @@ fn asked(namespace: &Value) -> Option<Propagation> {
 
 fn decide(namespace: &Stored, asked: Option<Propagation>, contents: &[Arc<Stored>]) -> Vec<Action> {
     let edit = |edit| Action::Edit { key: namespace.key.clone(), uid: namespace.meta.uid.clone(), edit };
+    // Pods go first, and what they may need only after the last of them (KEP-5080).
+    let pods: Vec<_> = contents.iter().filter(|object| is_pod(object)).cloned().collect();
+    let contents = if pods.is_empty() { contents } else { &pods };
     let mut actions: Vec<_> = contents
         .iter()
         .filter(|object| !object.meta.deleting)
@@ -112,16 +115,24 @@ fn decide(namespace: &Stored, asked: Option<Propagation>, contents: &[Arc<Stored
         .collect();
     if contents.is_empty() {
         actions.push(edit(Edit::FinalizeNamespace));
-    } else if contents.iter().any(|object| !object.meta.finalizers.is_empty()) {
+    } else if contents.iter().any(|object| stays(object)) {
         actions.push(edit(Edit::Conditions(conditions(contents))));
     }
     actions
 }
 
+fn is_pod(object: &Stored) -> bool {
+    object.key.resource.group.is_empty() && &*object.key.resource.resource == "pods"
+}
+
+/// Whether something holds an object: without finalizers and a grace period it goes in this very round.
+fn stays(object: &Stored) -> bool {
+    !object.meta.finalizers.is_empty() || is_pod(object) && object.meta.deleting
+}
+
 /// The conditions by which a user learns why a namespace stays, in kube-controller-manager's words.
 fn conditions(contents: &[Arc<Stored>]) -> Vec<Condition> {
-    // Without finalizers they go in this very round.
-    let held: Vec<_> = contents.iter().filter(|object| !object.meta.finalizers.is_empty()).collect();
+    let held: Vec<_> = contents.iter().filter(|object| stays(object)).collect();
     let mut resources: BTreeMap<String, usize> = BTreeMap::new();
     let mut finalizers: BTreeMap<&str, usize> = BTreeMap::new();
     for object in held {
@@ -163,14 +174,22 @@ fn conditions(contents: &[Arc<Stored>]) -> Vec<Condition> {
             reason: "SomeResourcesRemain",
             message: format!("Some resources are remaining: {}", resources.join(", ")),
         },
-        Condition {
-            kind: "NamespaceFinalizersRemaining",
-            holds: true,
-            reason: "SomeFinalizersRemain",
-            message: format!(
-                "Some content in the namespace has finalizers remaining: {}",
-                finalizers.join(", ")
-            ),
+        if finalizers.is_empty() {
+            well(
+                "NamespaceFinalizersRemaining",
+                "ContentHasNoFinalizers",
+                "All content-preserving finalizers finished",
+            )
+        } else {
+            Condition {
+                kind: "NamespaceFinalizersRemaining",
+                holds: true,
+                reason: "SomeFinalizersRemain",
+                message: format!(
+                    "Some content in the namespace has finalizers remaining: {}",
+                    finalizers.join(", ")
+                ),
+            }
         },
     ]
 }

@@ -16,7 +16,9 @@ impl Kinds for TestKinds {
     fn resource_of(&self, group: &str, kind: &str) -> Option<(ResourceKey, bool)> {
         let resource = match (group, kind) {
             ("", "Namespace") => return Some((ResourceKey::new("", "namespaces"), false)),
+            ("", "Node") => return Some((ResourceKey::new("", "nodes"), false)),
             ("", "ConfigMap") => "configmaps",
+            ("", "Pod") => "pods",
             ("apps", "Deployment") => "deployments",
             ("apps", "ReplicaSet") => "replicasets",
             _ => return None,
@@ -25,7 +27,8 @@ impl Kinds for TestKinds {
     }
 
     fn namespaced(&self) -> Vec<ResourceKey> {
-        let core = ["configmaps", "serviceaccounts", "events"].map(|resource| ResourceKey::new("", resource));
+        let core = ["configmaps", "serviceaccounts", "events", "pods"]
+            .map(|resource| ResourceKey::new("", resource));
         let apps = ["deployments", "replicasets"].map(|resource| ResourceKey::new("apps", resource));
         core.into_iter().chain(apps).collect()
     }
@@ -34,19 +37,20 @@ impl Kinds for TestKinds {
         Vec::new()
     }
 
-    fn fields(&self, _: &ResourceKey, _: &Value) -> BTreeMap<String, String> {
-        BTreeMap::new()
+    fn fields(&self, _: &ResourceKey, object: &Value) -> BTreeMap<String, String> {
+        let node = object["spec"]["nodeName"].as_str();
+        node.map(|node| ("spec.nodeName".to_owned(), node.to_owned())).into_iter().collect()
     }
 }
 
-struct World {
-    storage: Storage,
+pub(super) struct World {
+    pub(super) storage: Storage,
     service: Service,
     _folder: tempfile::TempDir,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = Storage::open(store::Options::new(folder.path())).await.unwrap();
         let options = Options { root_ca_pem: Some("PEM".into()), ..Options::default() };
@@ -57,7 +61,7 @@ impl World {
     }
 
     /// Steps until a step changes nothing.
-    async fn settle(&mut self) {
+    pub(super) async fn settle(&mut self) {
         for _ in 0..50 {
             let before = self.storage.snapshot().revision();
             assert_eq!(self.service.step(true).await, 0, "an action failed");
@@ -68,7 +72,7 @@ impl World {
         panic!("housekeeping does not come to rest");
     }
 
-    async fn create(&self, kind: &str, name: &str, metadata: Value) -> Key {
+    pub(super) async fn create(&self, kind: &str, name: &str, metadata: Value) -> Key {
         let (group, api_version) = if kind == "ConfigMap" { ("", "v1") } else { ("apps", "apps/v1") };
         let key = Key::new(TestKinds.resource_of(group, kind).unwrap().0, "default", name);
         let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": metadata});
@@ -78,8 +82,9 @@ impl World {
         key
     }
 
-    async fn put(&self, key: &Key, object: &Value) {
-        let object = Encoded::new(object, Meta::from_value(object, BTreeMap::new()));
+    pub(super) async fn put(&self, key: &Key, object: &Value) {
+        let meta = Meta::from_value(object, TestKinds.fields(&key.resource, object));
+        let object = Encoded::new(object, meta);
         let write = if self.storage.get(key).is_some() {
             Write::Update { key: key.clone(), expect: None, object }
         } else {
@@ -88,7 +93,7 @@ impl World {
         self.storage.write(write).await.unwrap();
     }
 
-    async fn delete(&self, key: &Key, propagation: Propagation) {
+    pub(super) async fn delete(&self, key: &Key, propagation: Propagation) {
         let value = self.get(key).unwrap();
         let options = DeleteOptions { propagation: Some(propagation), ..DeleteOptions::default() };
         match decide_delete(&value, &options, Timestamp::now(), Propagation::Background) {
@@ -101,7 +106,7 @@ impl World {
         }
     }
 
-    fn get(&self, key: &Key) -> Option<Value> {
+    pub(super) fn get(&self, key: &Key) -> Option<Value> {
         self.storage.get(key).map(|object| object.value().unwrap())
     }
 }
@@ -112,7 +117,7 @@ fn owned_by(kind: &str, name: &str, block: bool) -> Value {
     ]})
 }
 
-fn namespace(name: &str) -> Key {
+pub(super) fn namespace(name: &str) -> Key {
     Key::new(ResourceKey::new("", "namespaces"), "", name)
 }
 

@@ -21,7 +21,7 @@ use crate::{
         negotiate::{Format, View},
         query,
     },
-    store::{Stored, Write, WriteError},
+    store::{Key, Stored, Write, WriteError},
 };
 
 const ROUNDS: usize = 64;
@@ -60,6 +60,10 @@ pub(super) async fn delete(call: &mut Call) -> Result<Response<Body>, ApiError> 
         return Err(ApiError::forbidden(&call.resource(), &name, why));
     }
     match delete_one(call, &name, &options, dry_run).await? {
+        // Who asks in the old way for dependents to go, too, is told that it is not done yet.
+        Outcome::Marked(stored) if options.orphan_dependents == Some(false) => {
+            call.answer(StatusCode::ACCEPTED, &stored).await
+        }
         Outcome::Marked(stored) => call.answer(StatusCode::OK, &stored).await,
         Outcome::Removed(stored) if call.kind.returns_deleted => call.answer(StatusCode::OK, &stored).await,
         Outcome::Removed(stored) => {
@@ -206,6 +210,15 @@ async fn delete_in(
                 }
                 (Write::Delete { key: key.clone(), expect, last: object::encode_for(call, old).await? }, true)
             }
+            DeleteDecision::MarkAndRemove(next) => {
+                if dry_run {
+                    return commit::pretend(call, key, current.revision, next).await.map(Outcome::Removed);
+                }
+                if let Some(removed) = remove_marked(call, key.clone(), current.revision, next).await? {
+                    return Ok(Outcome::Removed(removed));
+                }
+                continue;
+            }
             DeleteDecision::MarkDeleting(next) => {
                 if dry_run {
                     return commit::pretend(call, key, current.revision, next).await.map(Outcome::Marked);
@@ -225,6 +238,31 @@ async fn delete_in(
         }
     }
     Err(ApiError::stale(&call.resource(), name))
+}
+
+/// Stores the state in which an object goes, and removes it. `None` if somebody else wrote it in between.
+async fn remove_marked(
+    call: &Call,
+    key: Key,
+    revision: u64,
+    next: Value,
+) -> Result<Option<Arc<Stored>>, ApiError> {
+    let object = object::encode_for(call, next.clone()).await?;
+    let write = Write::Update { key: key.clone(), expect: Some(revision), object };
+    let marked = match call.shared.storage.write(write).await {
+        Ok(stored) => stored,
+        Err(WriteError::Conflict { .. }) => return Ok(None),
+        Err(WriteError::NotFound) => return Err(ApiError::not_found(&call.resource(), &key.name)),
+        Err(error) => return Err(commit::unavailable(&error)),
+    };
+    let last = object::encode_for(call, next).await?;
+    match call.shared.storage.write(Write::Delete { key, expect: Some(marked.revision), last }).await {
+        Ok(stored) => Ok(Some(stored)),
+        // Whoever ends it, its node for one, was faster: it is gone as asked.
+        Err(WriteError::NotFound) => Ok(Some(marked)),
+        Err(WriteError::Conflict { .. }) => Ok(None),
+        Err(error) => Err(commit::unavailable(&error)),
+    }
 }
 
 /// DeleteOptions from the body, else from the query; and whether it is a dry run.

@@ -109,6 +109,26 @@ async fn every_default_kind_appears_in_both_members() {
     assert_eq!(replicas(taiwan.api.get(sets).await) + replicas(tokyo.api.get(sets).await), 3);
 }
 
+/// Finalizers that protect what is in use are each cluster's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_nobody_uses_goes_everywhere() {
+    let (federation, taiwan, tokyo) = Federation::pair().await;
+    let collection = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let claim = object("v1", "PersistentVolumeClaim", json!({"metadata": {"name": "data"}, "spec": spec}));
+    federation.api.create(collection, &claim).await;
+    let path = format!("{collection}/data");
+    let finalizers = json!(["kubernetes.io/pvc-protection"]);
+    for member in [&taiwan, &tokyo] {
+        assert_eq!(member.api.there(&path).await["metadata"]["finalizers"], finalizers);
+    }
+    federation.api.delete(&path, Some("Background")).await;
+    federation.api.gone(&path).await;
+    for member in [&taiwan, &tokyo] {
+        member.api.gone(&path).await;
+    }
+}
+
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const WIDGETS: &str = "/apis/example.test/v1/namespaces/default/widgets";
 
