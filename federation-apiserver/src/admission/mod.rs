@@ -9,6 +9,7 @@ mod devices;
 mod judge;
 mod limits;
 mod matching;
+mod mountable;
 mod mutate;
 mod pods;
 mod policy;
@@ -67,11 +68,14 @@ pub(crate) async fn permit(
 ) -> Result<(), ApiError> {
     signers::check(call, name, old, new).await?;
     devices::check(call, name, old, new)?;
+    if is_core(call, "pods") {
+        mountable::check(call, name, old, new)?;
+    }
     if is_part(call) {
         return Ok(());
     }
     escalation::check(call.shared.authorizer(), &call.user, &call.resource(), old, new).await?;
-    check_limits(call, name, new)
+    check_limits(call, name, old.is_none(), new)
 }
 
 /// Takes what a write costs out of the namespace's quotas. What is returned must live until the write is done.
@@ -101,8 +105,12 @@ fn ranges(call: &Call) -> Vec<Value> {
     all.filter_map(|stored| stored.value().ok()).collect()
 }
 
-fn check_limits(call: &Call, name: &str, new: &Value) -> Result<(), ApiError> {
+fn check_limits(call: &Call, name: &str, is_new: bool, new: &Value) -> Result<(), ApiError> {
     let check: fn(&Value, &Value) -> Vec<String> = if is_core(call, "pods") {
+        // What a pod may use changes by a resize only: narrower limits are not for those that are there.
+        if !is_new && call.path.subresource.is_none() {
+            return Ok(());
+        }
         limits::check_pod
     } else if is_core(call, "persistentvolumeclaims") {
         limits::check_claim

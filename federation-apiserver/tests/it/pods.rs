@@ -115,3 +115,93 @@ async fn a_resize_stays_within_the_quota() {
     assert_eq!(code, StatusCode::FORBIDDEN, "{status}");
     assert!(status["message"].to_string().contains("exceeded quota: q"), "{status}");
 }
+
+/// What a kubelet needs to end its containers in peace.
+#[tokio::test]
+async fn a_pod_on_a_node_is_deleted_gracefully() {
+    let world = World::new().await;
+    let mut bound = pod("a", json!({}));
+    bound["spec"]["nodeName"] = "n".into();
+    bound["spec"]["terminationGracePeriodSeconds"] = 25.into();
+    let made = world.expect(StatusCode::CREATED, Method::POST, PODS, Some(bound.clone())).await;
+    let path = format!("{PODS}/a");
+    let going = world.expect(StatusCode::OK, Method::DELETE, &path, None).await;
+    assert_eq!(going["kind"], "Pod");
+    assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 25);
+    // A longer time is not given, a shorter one is.
+    let longer =
+        world.expect(StatusCode::OK, Method::DELETE, &path, Some(json!({"gracePeriodSeconds": 60}))).await;
+    assert_eq!(longer["metadata"], going["metadata"]);
+    let shorter =
+        world.expect(StatusCode::OK, Method::DELETE, &format!("{path}?gracePeriodSeconds=5"), None).await;
+    assert_eq!(shorter["metadata"]["deletionGracePeriodSeconds"], 5);
+    // Nothing else takes its name meanwhile.
+    world.expect(StatusCode::CONFLICT, Method::POST, PODS, Some(bound)).await;
+    let wrong = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": "another"}});
+    world.expect(StatusCode::CONFLICT, Method::DELETE, &path, Some(wrong)).await;
+    // What the kubelet says when its containers ended.
+    let ended = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": made["metadata"]["uid"]}});
+    let gone = world.expect(StatusCode::OK, Method::DELETE, &path, Some(ended)).await;
+    assert_eq!(gone["metadata"]["deletionGracePeriodSeconds"], 0);
+    world.expect(StatusCode::NOT_FOUND, Method::GET, &path, None).await;
+}
+
+#[tokio::test]
+async fn a_collection_of_pods_is_deleted_gracefully_where_that_means_something() {
+    let world = World::new().await;
+    for (name, node) in [("bound", Some("n")), ("free", None)] {
+        let mut pod = pod(name, json!({}));
+        pod["spec"]["nodeName"] = node.into();
+        world.expect(StatusCode::CREATED, Method::POST, PODS, Some(pod)).await;
+    }
+    world.expect(StatusCode::OK, Method::DELETE, PODS, Some(json!({"gracePeriodSeconds": 9}))).await;
+    let left = world.expect(StatusCode::OK, Method::GET, PODS, None).await;
+    assert_eq!(left["items"].as_array().map(Vec::len), Some(1), "{left}");
+    assert_eq!(left["items"][0]["metadata"]["deletionGracePeriodSeconds"], 9);
+    world.expect(StatusCode::OK, Method::DELETE, PODS, Some(json!({"gracePeriodSeconds": 0}))).await;
+    let left = world.expect(StatusCode::OK, Method::GET, PODS, None).await;
+    assert_eq!(left["items"], json!([]));
+}
+
+/// `kubernetes.io/enforce-mountable-secrets`.
+#[tokio::test]
+async fn a_strict_account_lets_its_pods_use_the_secrets_that_it_lists() {
+    let world = World::new().await;
+    let account = json!({
+        "metadata": {"name": "strict", "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}},
+        "secrets": [{"name": "own"}],
+    });
+    let accounts = "/api/v1/namespaces/demo/serviceaccounts";
+    world.expect(StatusCode::CREATED, Method::POST, accounts, Some(account)).await;
+    let using = |name: &str, secret: &str| {
+        let mut pod = pod(name, json!({}));
+        pod["spec"]["serviceAccountName"] = "strict".into();
+        pod["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": secret}}]);
+        pod
+    };
+    let status = world.expect(StatusCode::FORBIDDEN, Method::POST, PODS, Some(using("a", "other"))).await;
+    assert_eq!(
+        status["message"],
+        "pods \"a\" is forbidden: volume with secret.secretName=\"other\" is not allowed because service account strict does not reference that secret"
+    );
+    world.expect(StatusCode::CREATED, Method::POST, PODS, Some(using("a", "own"))).await;
+    let env = json!([{"name": "E", "valueFrom": {"secretKeyRef": {"name": "other", "key": "k"}}}]);
+    let debugger = json!({"spec": {"ephemeralContainers": [{"name": "d", "image": "i", "env": env}]}});
+    let (code, status) = strategic(&world, &format!("{PODS}/a/ephemeralcontainers"), debugger).await;
+    assert_eq!(code, StatusCode::FORBIDDEN, "{status}");
+    assert!(status["message"].to_string().contains("ephemeral container d with envVar E"), "{status}");
+}
+
+/// Limits are for what comes after them.
+#[tokio::test]
+async fn narrower_limits_do_not_stand_in_the_way_of_pods_that_are_there() {
+    let world = World::new().await;
+    let resources = json!({"requests": {"cpu": "2"}, "limits": {"cpu": "2"}});
+    world.expect(StatusCode::CREATED, Method::POST, PODS, Some(pod("a", resources.clone()))).await;
+    let range =
+        json!({"metadata": {"name": "r"}, "spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}}]}});
+    world.expect(StatusCode::CREATED, Method::POST, "/api/v1/namespaces/demo/limitranges", Some(range)).await;
+    world.expect(StatusCode::FORBIDDEN, Method::POST, PODS, Some(pod("b", resources))).await;
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    world.expect(StatusCode::OK, Method::PATCH, &format!("{PODS}/a"), Some(label)).await;
+}
