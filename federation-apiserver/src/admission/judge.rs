@@ -91,6 +91,9 @@ impl<'a> Asked<'a> {
         let text =
             |pointer: &str| object.and_then(|object| object.pointer(pointer)?.as_str()).unwrap_or_default();
         let (name, own_namespace) = (text("/metadata/name"), text("/metadata/namespace"));
+        // Who deletes many names none of them.
+        let of_many = operation == Operation::Delete && call.path.name.is_none();
+        let name = if of_many { "" } else { name };
         let namespace = if kind.namespaced() { own_namespace } else { "" };
         let found = (!namespace.is_empty())
             .then(|| self.snapshot.get(&Key::new(ResourceKey::new("", "namespaces"), "", namespace)))

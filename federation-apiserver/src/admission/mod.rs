@@ -93,6 +93,11 @@ pub(crate) fn reserve<'a>(
     call.shared.quotas().admit(&call.shared.storage, &call.key(name), old, new, dry_run)
 }
 
+/// Checks who may write an object as it is: what a user must be allowed to whether that changes anything or not.
+pub(crate) async fn permit_unchanged(call: &Call, name: &str, object: &Value) -> Result<(), ApiError> {
+    signers::check(call, name, Some(object), object).await
+}
+
 fn is_core(call: &Call, plural: &str) -> bool {
     call.kind.group.is_empty() && call.kind.plural == plural
 }

@@ -108,13 +108,11 @@ pub(super) async fn replace(
     dry_run: bool,
 ) -> Result<Outcome, ApiError> {
     if object::same(old, &object) {
+        unchanged(call, current, old, dry_run).await?;
         return Ok(Outcome::Done(Arc::clone(current)));
     }
     admission::permit(call, &current.key.name, Some(old), &object).await?;
-    admission::judge(call, Some(old), Some(&object), dry_run).await?;
-    if !call.shown {
-        webhook::Write::of(call, Some(old), dry_run).validate(Some(&object)).await?;
-    }
+    ask(call, old, &object, dry_run).await?;
     let key = current.key.clone();
     let _held = admission::reserve(call, &key.name, Some((old, current.revision)), &object, dry_run)?;
     let expect = Some(current.revision);
@@ -146,6 +144,26 @@ fn check_size(object: &Encoded, before: usize) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::new(500, Reason::Unknown, "etcdserver: request is too large"))
+}
+
+/// Checks a write that changes nothing. Who may not write is told so all the same: kube-apiserver looks last for what has changed.
+pub(super) async fn unchanged(
+    call: &Call,
+    current: &Stored,
+    old: &Value,
+    dry_run: bool,
+) -> Result<(), ApiError> {
+    admission::permit_unchanged(call, &current.key.name, old).await?;
+    ask(call, old, old, dry_run).await
+}
+
+/// Asks the policies and the validating webhooks about an update.
+async fn ask(call: &Call, old: &Value, object: &Value, dry_run: bool) -> Result<(), ApiError> {
+    admission::judge(call, Some(old), Some(object), dry_run).await?;
+    if call.shown {
+        return Ok(());
+    }
+    webhook::Write::of(call, Some(old), dry_run).validate(Some(object)).await
 }
 
 /// What the store would hold.

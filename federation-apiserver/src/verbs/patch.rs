@@ -11,6 +11,7 @@ use kube_schema::json::type_name;
 use serde_json::{Value, json};
 
 use super::{Call, commit, commit::Outcome, create, decode, object, scale, syntax, update, yaml};
+use crate::admission;
 use crate::http::{
     Body,
     negotiate::{APPLY, content_type},
@@ -69,7 +70,9 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
                 return Err(ApiError::stale(&call.resource(), call.name()));
             }
         }
-        if next == old && twice.is_empty() {
+        // Others may make a change of what is none.
+        if next == old && twice.is_empty() && admission::nobody_mutates(call) {
+            commit::unchanged(call, &current, &old, options.dry_run).await?;
             return call.answer(StatusCode::OK, &current).await;
         }
         // Each round, because the patch may mean something else for another base; the warnings are told once.

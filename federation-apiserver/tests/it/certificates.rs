@@ -91,6 +91,11 @@ async fn certificates_are_approved_and_signed_by_those_who_may_do_so_for_the_sig
         change(&access, "alice", "y/approval", approval()).await,
         Some(refused("y", "approve", "example.com/y"))
     );
+    // Who changes nothing by it is asked all the same.
+    assert_eq!(
+        change(&access, "alice", "y/approval", json!({})).await,
+        Some(refused("y", "approve", "example.com/y"))
+    );
     assert_eq!(
         change(&access, "alice", "y/status", issue()).await,
         Some(refused("y", "sign", "example.com/y"))

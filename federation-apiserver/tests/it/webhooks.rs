@@ -104,8 +104,14 @@ async fn a_refusal_is_told_in_kubernetes_words_and_ends_every_kind_of_write() {
         )
         .await;
     world.expect(StatusCode::FORBIDDEN, Method::DELETE, &old, None).await;
-    assert_eq!(hook.operations(), ["CREATE", "UPDATE", "UPDATE", "DELETE"]);
+    // What changes nothing is shown, too, and who deletes many names none.
+    world.expect(StatusCode::FORBIDDEN, Method::PATCH, &old, Some(json!({"data": {"k": "v"}}))).await;
+    world.expect(StatusCode::FORBIDDEN, Method::DELETE, MAPS, None).await;
+    assert_eq!(hook.operations(), ["CREATE", "UPDATE", "UPDATE", "DELETE", "UPDATE", "DELETE"]);
     let asked = hook.asked.lock().clone();
+    assert_eq!((&asked[3]["name"], asked[5].get("name")), (&json!("old"), None));
+    assert_eq!(asked[5]["oldObject"]["metadata"]["name"], "old");
+    assert_eq!(asked[0]["userInfo"].get("uid"), None);
     assert_eq!(asked[0]["object"]["metadata"]["name"], "new");
     assert_eq!(asked[0]["options"]["kind"], "CreateOptions");
     assert_eq!(asked[1]["oldObject"]["data"]["k"], "v");

@@ -79,8 +79,8 @@ impl Write<'_> {
             return None;
         }
         let own = &self.call.kind;
-        let others = self.call.shared.served().other_versions(own);
-        match matching::chosen(&hook.constraints, &self.subject(own, object, self.old), &others)? {
+        let others = self.others.get_or_init(|| self.call.shared.served().other_versions(own));
+        match matching::chosen(&hook.constraints, &self.subject(own, object, self.old), others)? {
             Chosen::Own => Some(own.clone()),
             Chosen::Other(kind) => Some(kind.clone()),
         }
@@ -94,8 +94,13 @@ impl Write<'_> {
     ) -> Subject<'s> {
         let call = self.call;
         let some = object.or(old);
-        let name =
-            some.and_then(|object| object["metadata"]["name"].as_str()).filter(|name| !name.is_empty());
+        // Who deletes many names none of them.
+        let of_many = self.operation == Operation::Delete && call.path.name.is_none();
+        let name = if of_many {
+            Some("")
+        } else {
+            some.and_then(|object| object["metadata"]["name"].as_str()).filter(|name| !name.is_empty())
+        };
         let namespace_labels = if kind.is("", "namespaces") {
             some.map(labels_of)
         } else {

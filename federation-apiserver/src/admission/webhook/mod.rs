@@ -14,7 +14,10 @@ mod hooks;
 mod matching;
 mod review;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use apimachinery::{ApiError, status::Reason};
 use futures::{StreamExt as _, stream::FuturesOrdered};
@@ -25,7 +28,7 @@ use hooks::{Hook, State};
 use review::Phase;
 
 use super::matching::Operation;
-use crate::verbs::Call;
+use crate::{registry::KindRef, verbs::Call};
 
 /// Webhooks that are asked at once about one write.
 const CONCURRENT: usize = 32;
@@ -46,6 +49,8 @@ pub(crate) struct Write<'a> {
     pub(crate) form: Option<Form>,
     pub(crate) old: Option<&'a Value>,
     pub(crate) dry_run: bool,
+    /// The other versions of the call's kind, once somebody has asked for them.
+    pub(crate) others: OnceLock<Vec<KindRef>>,
 }
 
 /// Which mutating webhooks were asked about one write, and which are to be asked again.
@@ -81,12 +86,13 @@ impl<'a> Write<'a> {
     /// A write of objects of the call's own kind.
     pub(crate) fn of(call: &'a Call, old: Option<&'a Value>, dry_run: bool) -> Self {
         let operation = if old.is_some() { Operation::Update } else { Operation::Create };
-        Self { call, operation, form: None, old, dry_run }
+        Self { call, operation, form: None, old, dry_run, others: OnceLock::new() }
     }
 
     /// The removal of an object.
     pub(crate) fn removal(call: &'a Call, old: &'a Value, dry_run: bool) -> Self {
-        Self { call, operation: Operation::Delete, form: None, old: Some(old), dry_run }
+        let (operation, others) = (Operation::Delete, OnceLock::new());
+        Self { call, operation, form: None, old: Some(old), dry_run, others }
     }
 
     /// Asks the mutating webhooks about a new state: what they make of it, if they change it.

@@ -34,6 +34,9 @@ pub(super) fn request(version: &str, mut request: Value) -> Value {
             !(matches!(name.as_str(), "subResource" | "requestSubResource" | "name" | "namespace")
                 && value == "")
         });
+        if let Some(user) = fields.get_mut("userInfo").and_then(Value::as_object_mut) {
+            user.retain(|_, value| *value != "" && *value != json!([]) && *value != json!({}));
+        }
     }
     json!({"kind": "AdmissionReview", "apiVersion": format!("{GROUP}/{version}"), "request": request})
 }
@@ -183,6 +186,13 @@ mod tests {
     #[track_caller]
     fn refused(phase: Phase, response: Value) -> String {
         read(phase, "v1", "1", &answer(response)).expect_err("it is wrong")
+    }
+
+    #[test]
+    fn what_is_empty_is_not_sent() {
+        let user = json!({"username": "u", "uid": "", "groups": [], "extra": {}});
+        let review = request("v1", json!({"name": "", "operation": "DELETE", "userInfo": user}));
+        assert_eq!(review["request"], json!({"operation": "DELETE", "userInfo": {"username": "u"}}));
     }
 
     #[test]
