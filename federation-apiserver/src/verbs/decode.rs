@@ -1,6 +1,6 @@
 //! Request bodies: JSON, YAML and protobuf; types and unknown fields.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use apimachinery::{ApiError, FieldError, FieldPath, field::quoted};
 use kube_schema::Report;
@@ -259,7 +259,7 @@ impl Call {
             return Ok(());
         }
         let faults = if self.is_told_in_order() {
-            kube_schema::strict_faults(&self.body, &report.unknown)
+            read(&self.body, |body| kube_schema::strict_faults(body, &report.unknown))
                 .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?
         } else {
             twice.iter().cloned().chain(report.unknown.iter().map(|field| unknown(field))).collect()
@@ -289,7 +289,7 @@ impl Call {
             }
             Some(kind) if kind != JSON && !kind.ends_with("patch+json") => Ok(Vec::new()),
             _ => {
-                let twice = kube_schema::duplicate_fields(&self.body)
+                let twice = read(&self.body, kube_schema::duplicate_fields)
                     .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?;
                 Ok(twice.iter().map(|path| format!("duplicate field {}", quoted(path))).collect())
             }
@@ -338,9 +338,67 @@ fn unsupported(built_in: bool) -> ApiError {
 
 /// Parses JSON, or says where it is wrong.
 pub(super) fn decode_json(bytes: &[u8]) -> Result<Value, String> {
-    match std::str::from_utf8(bytes) {
-        Ok(_) => syntax::parsed(bytes),
-        // Go reads what is not UTF-8 as U+FFFD.
-        Err(_) => syntax::parsed(String::from_utf8_lossy(bytes).as_bytes()),
+    read(bytes, syntax::parsed)
+}
+
+/// Reads a JSON text: as it is, else as Go reads it.
+fn read<T, E>(bytes: &[u8], by: impl Fn(&[u8]) -> Result<T, E>) -> Result<T, E> {
+    by(bytes).or_else(|error| match as_go_reads(bytes) {
+        Some(text) => by(text.as_bytes()),
+        None => Err(error),
+    })
+}
+
+/// The text that Go sees where it reads U+FFFD: in place of what is not UTF-8, and of a surrogate whose other half is missing.
+/// `None` if there is nothing of the kind.
+fn as_go_reads(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let unit = |at: usize| {
+        let digits = text.get(at..)?.strip_prefix("\\u")?.get(..4)?;
+        u16::from_str_radix(digits, 16).ok().filter(|_| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+    };
+    let mut mended = String::new();
+    // What comes before it is in `mended`.
+    let (mut from, mut at) = (0, 0);
+    while let Some(found) = text.get(at..).and_then(|rest| rest.find('\\')) {
+        at += found;
+        // A backslash that is escaped itself begins nothing.
+        let (length, is_lone) = match unit(at) {
+            Some(0xD800..=0xDBFF) if matches!(unit(at + 6), Some(0xDC00..=0xDFFF)) => (12, false),
+            Some(0xD800..=0xDFFF) => (6, true),
+            _ => (2, false),
+        };
+        if is_lone {
+            mended.push_str(text.get(from..at)?);
+            mended.push_str("\\ufffd");
+            from = at + length;
+        }
+        at += length;
+    }
+    if from == 0 && matches!(text, Cow::Borrowed(_)) {
+        return None;
+    }
+    mended.push_str(text.get(from..)?);
+    Some(mended)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_text_is_read_as_go_reads_it() {
+        let check = |text: &[u8], expect: &str| {
+            assert_eq!(decode_json(text), Ok(json!({"a": expect})), "{}", String::from_utf8_lossy(text));
+        };
+        check(br#"{"a": "\ud800"}"#, "\u{FFFD}");
+        check(br#"{"a": "\uDC00x\uD83D"}"#, "\u{FFFD}x\u{FFFD}");
+        check(br#"{"a": "\ud83d\ude00\ud800\u0041"}"#, "\u{1F600}\u{FFFD}A");
+        check(br#"{"a": "\\ud800\ud800"}"#, "\\ud800\u{FFFD}");
+        check(b"{\"a\": \"\xff\\ud800\"}", "\u{FFFD}\u{FFFD}");
+        assert_eq!(as_go_reads(br#"{"a": "\ud83d\ude00 \\ud800"}"#), None);
+        assert!(decode_json(br#"{"a": "\ud8"#).is_err() && decode_json(br#"{"a": "\x"}"#).is_err());
     }
 }

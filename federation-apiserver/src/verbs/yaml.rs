@@ -1,9 +1,10 @@
-//! YAML bodies, as Go's parser takes them: of a key that stands twice the last one counts, unless `fieldValidation` asks for more.
+//! YAML bodies, as Go's parser takes them: of several documents the first counts, of a key that stands twice the last one, unless
+//! `fieldValidation` asks for more.
 
 use std::{collections::HashSet, fmt};
 
 use apimachinery::{ApiError, field::quoted};
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
@@ -19,10 +20,35 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
         return Ok(value);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("the YAML body is not UTF-8"))?;
-    let value = first(text, DuplicateKeyPolicy::LastWins)
-        .map_err(|error| ApiError::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+    let value = serde_saphyr::from_str_with_options(first_document(text), options).map_err(|error| {
+        ApiError::bad_request({
+            // The rest shows the place, in as many lines.
+            let text = error.to_string();
+            format!("error converting YAML to JSON: yaml: {}", text.lines().next().unwrap_or_default())
+        })
+    })?;
     object::check_depth(&value)?;
     Ok(value)
+}
+
+/// The first document of a stream: up to the next marker. Nothing within a document may look like one (YAML 1.2, section 9.1.2).
+fn first_document(text: &str) -> &str {
+    let marks = |line: &str, marker: &str| {
+        line.strip_prefix(marker)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    };
+    let (mut at, mut begun) = (0, false);
+    for line in text.split_inclusive('\n') {
+        let is_start = marks(line, "---");
+        if begun && (is_start || marks(line, "...")) {
+            return text.get(..at).unwrap_or(text);
+        }
+        // Comments and directives stand before a document, too.
+        begun |= is_start || !(line.trim().is_empty() || line.starts_with(['#', '%']));
+        at += line.len();
+    }
+    text
 }
 
 /// What Go's strict parser says of the keys that stand twice: `line 4: key "a" already set in map`.
@@ -30,21 +56,10 @@ pub(super) fn duplicates(bytes: &[u8]) -> Vec<String> {
     if bytes.starts_with(b"{") && kube_schema::duplicate_fields(bytes).is_ok_and(|twice| twice.is_empty()) {
         return Vec::new();
     }
-    let text = std::str::from_utf8(bytes).unwrap_or_default();
-    let node: Result<Node, _> = first(text, DuplicateKeyPolicy::PassThrough);
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
+    let text = first_document(std::str::from_utf8(bytes).unwrap_or_default());
+    let node: Result<Node, _> = serde_saphyr::from_str_with_options(text, options);
     node.map(|node| node.0).unwrap_or_default()
-}
-
-/// The first document, or what is wrong with it: Go's parser looks at no other.
-fn first<T: DeserializeOwned>(text: &str, policy: DuplicateKeyPolicy) -> Result<T, String> {
-    let options = || serde_saphyr::options! { duplicate_keys: policy };
-    serde_saphyr::from_str_with_options(text, options()).or_else(|error| {
-        let mut bytes = text.as_bytes();
-        let first = serde_saphyr::read_with_options(&mut bytes, options()).next();
-        // The rest shows the place, in as many lines.
-        let why = || error.to_string().lines().next().unwrap_or_default().to_owned();
-        first.and_then(Result::ok).ok_or_else(why)
-    })
 }
 
 /// The faults of a part of a document.
@@ -132,6 +147,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn of_several_documents_the_first_counts() {
+        let check = |text: &str, expect: Value| {
+            assert_eq!(parse(text.as_bytes()).expect("it is YAML"), expect, "{text}");
+        };
+        check("a: 1\n---\na: 2\n", json!({"a": 1}));
+        check("# c\n%YAML 1.2\n---\na: 1\n--- {b: 2}\n", json!({"a": 1}));
+        check("a: 1\n...\n]: nonsense", json!({"a": 1}));
+        check("a: |\n  --- no marker\nb: ---x\n", json!({"a": "--- no marker\n", "b": "---x"}));
+        check("---\n---\na: 1\n", Value::Null);
+        assert!(duplicates(b"a: 1\n---\nb: 1\nb: 2\n").is_empty());
+    }
 
     #[test]
     fn of_a_key_that_stands_twice_the_last_counts_and_each_is_told() {
