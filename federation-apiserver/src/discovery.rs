@@ -100,8 +100,12 @@ fn group_discovery(core: bool, version: &str, served: &Served) -> Value {
 }
 
 fn discovered(kind: &Kind) -> Value {
-    let reply =
-        |group: &str, version: &str, name: &str| json!({"group": group, "version": version, "kind": name});
+    // Those of the group version itself go unsaid: clients fill them in.
+    let reply = |group: &str, version: &str, name: &str| {
+        let own = (group, version) == (kind.group, kind.version);
+        let (group, version) = if own { ("", "") } else { (group, version) };
+        json!({"group": group, "version": version, "kind": name})
+    };
     let own = reply(kind.group, kind.version, kind.kind);
     let mut resource = json!({
         "resource": kind.plural,
