@@ -591,6 +591,7 @@ where
         path,
         query: std::mem::take(&mut asked.query),
         headers: std::mem::take(&mut asked.head.headers),
+        upgrade: asked.head.extensions.remove(),
         body,
         format,
         warnings: deprecation.into_iter().collect(),

@@ -5,5 +5,6 @@ pub mod info;
 pub mod negotiate;
 pub mod query;
 pub mod respond;
+pub mod websocket;
 
 pub use body::{Body, BoxError};

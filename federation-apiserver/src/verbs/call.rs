@@ -5,6 +5,7 @@ use std::sync::Arc;
 use apimachinery::{ApiError, status::GroupResource};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use kube_schema::Empties;
 use parking_lot::Mutex;
@@ -43,6 +44,8 @@ pub(crate) struct Call {
     pub(crate) record: Option<Arc<Record>>,
     /// Webhooks have been asked about the request in a form of its own: a Scale, a Binding, an Eviction.
     pub(crate) shown: bool,
+    /// The client's connection, if a watch may make a WebSocket of it.
+    pub(crate) upgrade: Option<OnUpgrade>,
     /// The time of the request: one for everything that it writes.
     pub(crate) now: Timestamp,
 }

@@ -25,6 +25,7 @@ pub(crate) mod syntax;
 mod token;
 mod update;
 mod watch;
+mod watch_socket;
 mod yaml;
 
 use apimachinery::ApiError;

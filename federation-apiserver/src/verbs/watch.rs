@@ -29,6 +29,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::{
     Call,
     list::{self, Filter},
+    watch_socket,
 };
 use crate::{
     crd::conversion,
@@ -37,7 +38,7 @@ use crate::{
         Body,
         negotiate::Format,
         query::{ListOptions, VersionMatch},
-        respond,
+        respond, websocket,
     },
     registry::KindRef,
     store::{Event, EventKind, Expired, Storage, Stored, Watch},
@@ -53,7 +54,7 @@ const TIMEOUT_MAX_SECONDS: u64 = 24 * 3600;
 const TIMEOUT_MIN_SECONDS: u64 = 1800;
 
 /// Starts a watch.
-pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
+pub(super) async fn watch(mut call: Call) -> Result<Response<Body>, ApiError> {
     let mut options = ListOptions::parse(&call.query)?;
     options.watch = true;
     let filter = Filter::new(&call, &options)?;
@@ -83,6 +84,7 @@ pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
     };
     let now = Instant::now();
     let end = now + Duration::from_secs(seconds);
+    let upgrade = call.upgrade.take().filter(|_| websocket::is_asked(&call.headers));
     let stream = Box::new(Stream {
         storage: call.shared.storage.clone(),
         kind: call.kind.clone(),
@@ -101,6 +103,9 @@ pub(super) async fn watch(call: Call) -> Result<Response<Body>, ApiError> {
         alarm: Arc::default(),
         _counted: call.shared.metrics.watch_started(),
     });
+    if let Some(upgrade) = upgrade {
+        return Ok(watch_socket::tell(upgrade, &call, Frames::Told(stream)));
+    }
     let mut response = Response::new(Frames::Told(stream).boxed_unsync());
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();

@@ -32,4 +32,5 @@ mod robustness;
 mod tokens;
 mod watches;
 mod webhooks;
+mod websockets;
 mod world;
