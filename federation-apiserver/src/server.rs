@@ -7,6 +7,7 @@ mod exposition;
 mod finish;
 mod fixed;
 mod health;
+mod malformed;
 
 use std::{
     convert::Infallible,
@@ -312,6 +313,9 @@ where
 {
     let started = Instant::now();
     let (head, body) = request.into_parts();
+    if let Some(refused) = malformed::refused(&head, connection.peer.is_some()) {
+        return refused;
+    }
     let target = Target::parse(head.uri.path());
     let query = Query::parse(head.uri.query().unwrap_or_default());
     let verb = match &target {
