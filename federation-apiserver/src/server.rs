@@ -175,7 +175,7 @@ pub struct ApiServer {
 impl ApiServer {
     /// Puts a server together.
     pub fn new(parts: Parts) -> Self {
-        let metrics = Metrics::new(&parts.metrics);
+        let metrics = Metrics::new(&parts.metrics, parts.storage.clone());
         let aggregator = Arc::new(Aggregator::new(parts.others.front_proxy));
         let shared = Shared {
             allocator: Allocator::new(parts.ranges),
@@ -323,7 +323,10 @@ where
         Target::Path(_) => info::path_verb(&head.method),
     };
     let error_format = error_format(&head, &query);
-    let labels = labels(&shared.served(), &target, verb);
+    let content_type = if verb == "patch" { negotiate::content_type(&head.headers) } else { None };
+    let is_dry = query.get("dryRun").is_some();
+    let labels = Labels::of(&shared.served(), &target, verb, content_type.as_deref(), is_dry);
+    let at_work = (verb != "watch").then(|| shared.metrics.begun(&head.method));
     let mut asked = Asked {
         id: audited::audit_id(&head),
         head,
@@ -388,8 +391,8 @@ where
         headers.insert(HeaderName::from_static(AUDIT_ID), id);
     }
     headers.entry(header::CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-cache, private"));
-    let labels = Labels { code: response.status().as_u16(), ..labels };
-    shared.metrics.answered(labels, started.elapsed());
+    drop(at_work);
+    shared.metrics.answered(labels, response.status().as_u16(), started.elapsed());
     response
 }
 
@@ -406,20 +409,6 @@ fn deadline(asked: &Asked) -> Result<Duration, ApiError> {
             Ok(if wanted.is_zero() { REQUEST_TIMEOUT } else { wanted.min(REQUEST_TIMEOUT) })
         }
         _ => Ok(REQUEST_TIMEOUT),
-    }
-}
-
-fn labels(served: &Served, target: &Target, verb: &'static str) -> Labels {
-    // Only served resources become label values, so that a scanner cannot fill the memory with series.
-    let known = match target {
-        Target::Resource(path) => served.find(&path.group, &path.version, &path.resource),
-        Target::Path(_) => None,
-    };
-    Labels {
-        verb,
-        group: known.as_ref().map_or("", |kind| kind.group),
-        resource: known.as_ref().map_or("", |kind| kind.plural),
-        code: 0,
     }
 }
 
@@ -595,7 +584,6 @@ where
         path,
         query: std::mem::take(&mut asked.query),
         headers: std::mem::take(&mut asked.head.headers),
-        upgrade: asked.head.extensions.remove(),
         body,
         format,
         warnings: deprecation.into_iter().collect(),
@@ -603,6 +591,7 @@ where
         reservation: Mutex::default(),
         record,
         shown: false,
+        upgrade: asked.head.extensions.remove(),
         now: Timestamp::now(),
     };
     if !matches!(verb, "get" | "list" | "watch") {

@@ -101,7 +101,7 @@ pub(super) async fn watch(mut call: Call) -> Result<Response<Body>, ApiError> {
         timer: Box::pin(sleep_until(end)),
         drained: Box::pin(call.shared.draining.clone().cancelled_owned()),
         alarm: Arc::default(),
-        _counted: call.shared.metrics.watch_started(),
+        counted: call.shared.metrics.watch_started(&call.kind, &call.path),
     });
     if let Some(upgrade) = upgrade {
         return Ok(watch_socket::tell(upgrade, &call, Frames::Told(stream)));
@@ -216,7 +216,7 @@ struct Stream {
     timer: Pin<Box<Sleep>>,
     drained: Pin<Box<WaitForCancellationFutureOwned>>,
     alarm: Arc<Alarm>,
-    _counted: crate::metrics::Watching,
+    counted: crate::metrics::Watching,
 }
 
 /// Wakes a watch's task, and remembers that it did.
@@ -338,6 +338,7 @@ impl Stream {
     }
 
     fn frame(&mut self, event: FrameKind, stored: &Stored) -> Option<Bytes> {
+        self.counted.told();
         let first = std::mem::replace(&mut self.first, false);
         match encode::frame(&self.kind, self.format, event, stored, Timestamp::now(), first) {
             Ok(frame) => Some(frame.into()),
@@ -349,6 +350,7 @@ impl Stream {
     }
 
     fn frame_of_value(&mut self, event: FrameKind, value: Value) -> Vec<u8> {
+        self.counted.told();
         let first = std::mem::replace(&mut self.first, false);
         encode::frame_of_value(&self.kind, self.format, event, value, Timestamp::now(), first)
     }

@@ -196,3 +196,36 @@ async fn documents_come_in_every_form() {
     assert!(content_type.starts_with("application/openmetrics-text"), "{content_type}");
     assert!(bytes.ends_with(b"# EOF\n"));
 }
+
+/// The names and labels that dashboards ask for.
+#[tokio::test]
+async fn metrics_have_the_names_of_kubernetes() {
+    let world = World::new().await;
+    let maps = "/api/v1/namespaces/demo/configmaps";
+    world.expect(StatusCode::CREATED, Method::POST, maps, Some(crate::world::config_map("a"))).await;
+    world.expect(StatusCode::OK, Method::GET, "/api/v1/configmaps", None).await;
+    let watch = Request::get(format!("{maps}?watch=true")).body(Full::<Bytes>::default()).unwrap();
+    let mut watching = world.server.service().oneshot(watch).await.unwrap().into_body();
+    watching.frame().await.unwrap().unwrap();
+    let (_, metrics) = world.request(Method::GET, "/metrics", None).await;
+    let metrics = metrics.as_str().unwrap().to_owned();
+    let of_maps = r#"group="",version="v1",resource="configmaps""#;
+    for expect in [
+        format!(
+            r#"apiserver_request_total{{verb="POST",dry_run="",{of_maps},subresource="",scope="resource",component="apiserver",code="201"}} 1"#
+        ),
+        format!(
+            r#"apiserver_request_duration_seconds_count{{verb="LIST",dry_run="",{of_maps},subresource="",scope="cluster",component="apiserver"}} 1"#
+        ),
+        format!(
+            r#"apiserver_longrunning_requests{{verb="WATCH",{of_maps},subresource="",scope="namespace",component="apiserver"}} 1"#
+        ),
+        format!(r"apiserver_watch_events_total{{{of_maps}}} 1"),
+        r#"apiserver_current_inflight_requests{request_kind="readOnly"} 1"#.to_owned(),
+        r#"apiserver_current_inflight_requests{request_kind="mutating"} 0"#.to_owned(),
+        r#"apiserver_storage_objects{resource="configmaps"} 1"#.to_owned(),
+        r#"apiserver_resource_objects{group="",resource="namespaces"} 1"#.to_owned(),
+    ] {
+        assert!(metrics.lines().any(|line| line == expect), "{expect}\n{metrics}");
+    }
+}
