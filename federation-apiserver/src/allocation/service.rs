@@ -78,7 +78,7 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
             keep(object, old);
         }
         normalise(object);
-        let mut faults = Vec::new();
+        let mut faults = Faults::new();
         // An address never changes, which is validation's to tell: the new one is not even looked for.
         let moved = old.is_some_and(|old| {
             let had = text(&old["spec"], "clusterIP");

@@ -84,7 +84,7 @@ pub(super) const KINDS: &[&Kind] = &[
             let limits = json!({"limits": object["overhead"]["podFixed"]});
             quantities::container(&limits, &"overhead".into(), faults);
             if let Some(selector) = object["scheduling"].get("nodeSelector") {
-                validate_labels(selector, &"scheduling.nodeSelector".into(), faults);
+                faults.gather(|faults| validate_labels(selector, &"scheduling.nodeSelector".into(), faults));
             }
             let (mut seen, path) = (HashSet::new(), FieldPath::new("scheduling.tolerations"));
             for (index, toleration) in items(&object["scheduling"], "tolerations").enumerate() {

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use apimachinery::{
     FieldError, FieldPath,
+    labels::validate_labels,
     names::{self, NameRule},
 };
 use serde_json::{Value, json};
@@ -179,7 +180,7 @@ fn validate_service(object: &Value, faults: &mut Faults) {
     type_rules(spec, kind, headless, &path, faults);
     validate_ports(ports, kind, &path, faults);
     if let Some(selector) = spec.get("selector") {
-        apimachinery::labels::validate_labels(selector, &path.child("selector"), faults);
+        faults.gather(|faults| validate_labels(selector, &path.child("selector"), faults));
     }
     let affinity = text(spec, "sessionAffinity");
     one_of(affinity, &path.child("sessionAffinity"), &["ClientIP", "None"], faults);

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod columns;
+mod faults;
 
 use std::{
     collections::BTreeMap,
@@ -9,11 +10,12 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use apimachinery::{FieldError, FieldPath, meta::Scope, names::NameRule, status::GroupResource};
+use apimachinery::{FieldPath, meta::Scope, names::NameRule, status::GroupResource};
 use serde_json::Value;
 
 pub(crate) use catalog::{Catalog, Served};
 pub use columns::{Column, age, count, field, human as human_duration, joined, since};
+pub use faults::Faults;
 
 use crate::{auth::User, crd::Custom, store::ResourceKey};
 
@@ -89,9 +91,6 @@ impl Subresource {
 /// Every verb of a collection.
 pub const ALL_VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-
-/// Collects the faults of an object.
-pub type Faults = Vec<FieldError>;
 
 /// One row of the table.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! Pod specs and templates: the defaults by which every workload lives (`core/v1/defaults.go`), and the rules of templates.
 
-use apimachinery::{FieldError, FieldPath};
+use apimachinery::{FieldError, FieldPath, labels::validate_labels, meta::validate_annotations};
 use serde_json::{Value, json};
 
 use super::{items_mut, listed, set, set_text, text};
@@ -183,10 +183,10 @@ fn default_downward(source: &mut Value) {
 pub(crate) fn validate_template(template: &Value, path: &FieldPath, faults: &mut Faults) {
     // Without `metadata`, as kube-apiserver names the places.
     if let Some(labels) = template["metadata"].get("labels") {
-        apimachinery::labels::validate_labels(labels, &path.child("labels"), faults);
+        faults.gather(|faults| validate_labels(labels, &path.child("labels"), faults));
     }
     if let Some(annotations) = template["metadata"].get("annotations") {
-        apimachinery::meta::validate_annotations(annotations, &path.child("annotations"), faults);
+        faults.gather(|faults| validate_annotations(annotations, &path.child("annotations"), faults));
     }
     validate_spec(&template["spec"], &path.child("spec"), faults);
     if template["spec"]["ephemeralContainers"].as_array().is_some_and(|list| !list.is_empty()) {

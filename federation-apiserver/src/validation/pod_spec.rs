@@ -17,7 +17,7 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
     pod::validate_restart_policy(spec, path, faults);
     dns(spec, path, faults);
     if let Some(selector) = spec.get("nodeSelector") {
-        validate_labels(selector, &path.child("nodeSelector"), faults);
+        faults.gather(|faults| validate_labels(selector, &path.child("nodeSelector"), faults));
     }
     affinity(&spec["affinity"], &path.child("affinity"), faults);
     for (index, gate) in items(spec, "readinessGates").enumerate() {

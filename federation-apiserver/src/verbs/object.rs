@@ -203,7 +203,7 @@ pub(super) fn validate_by(
 ) -> Result<(), ApiError> {
     check_depth(object)?;
     let all = |object: &Value| {
-        let mut faults = validate_object_meta(object, kind.name_rule, kind.scope);
+        let mut faults = Faults::from(validate_object_meta(object, kind.name_rule, kind.scope));
         if kind.built_in {
             check_finalizer_names(object, &mut faults);
         }
@@ -213,7 +213,8 @@ pub(super) fn validate_by(
     };
     let mut faults = all(object);
     match old {
-        Some(old) if !faults.is_empty() => ratchet::leave_out(&mut faults, &all(old)),
+        // Where not all are known, it is not known either which of them are news.
+        Some(old) if !faults.is_empty() && !faults.is_full() => ratchet::leave_out(&mut faults, &all(old)),
         Some(_) => {}
         None => (kind.validate_create)(object, &mut faults),
     }
@@ -226,7 +227,7 @@ pub(super) fn validate_by(
         check_places(kind, object, old, &mut faults);
     }
     if let Some(custom) = &kind.custom {
-        custom.validate(object, old, &mut faults);
+        faults.gather(|faults| custom.validate(object, old, faults));
     }
     if let Some(old) = old {
         changes(object, old, &mut faults);
