@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use apimachinery::apply::{
-    ApplyError, Conflicts, Duplicates, Manager, ObjectType, Schema, TypeRef, apply, managed_fields, update,
+    ApplyError, Conflicts, Duplicates, FieldSet, Manager, ObjectType, PathElement, Schema, TypeRef, apply,
+    managed_fields, update,
 };
 use serde_json::{Value, json};
 
@@ -94,7 +95,7 @@ impl World {
 }
 
 fn manager<'a>(name: &'a str, subresource: &'a str) -> Manager<'a> {
-    Manager { name, api_version: "apps/v1", subresource, now: "2026-01-02T03:04:05Z" }
+    Manager { name, api_version: "apps/v1", subresource, now: "2026-01-02T03:04:05Z", resets: None }
 }
 
 fn deployment(spec: Value) -> Value {
@@ -283,4 +284,24 @@ fn update_managers_are_bounded() {
     let entries = managed_fields(&live).unwrap();
     assert_eq!(entries.len(), 10);
     assert!(entries.iter().any(|entry| entry.owner.manager == "ancient-changes"));
+}
+
+#[test]
+fn what_the_server_keeps_as_it_is_nobody_comes_to_own_by_an_apply() {
+    let mut resets = FieldSet::default();
+    resets.insert(&[PathElement::field("status")]);
+    let by = |name| Manager { resets: Some(&resets), ..manager(name, "") };
+    let configuration = |replicas: i64, ready: i64| {
+        let mut object = deployment(json!({"replicas": replicas}));
+        object["status"] = json!({"readyReplicas": ready});
+        object
+    };
+    let kind = ObjectType::deduced();
+    let live = apply(kind, None, &configuration(1, 1), &by("a"), Conflicts::Refuse).unwrap();
+    assert_eq!(owned(&live, "a"), Some(json!({"f:spec": {"f:replicas": {}}})));
+    // Another one's status is no conflict, and no change.
+    let mut live = update(kind, Some(&live), configuration(1, 2), &manager("kubelet", "status")).unwrap();
+    live["status"]["readyReplicas"] = json!(2);
+    let again = apply(kind, Some(&live), &configuration(1, 3), &by("a"), Conflicts::Refuse).unwrap();
+    assert_eq!(again, live);
 }

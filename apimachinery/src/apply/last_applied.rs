@@ -81,7 +81,7 @@ mod tests {
     use crate::apply::update;
 
     fn manager(name: &str) -> Manager<'_> {
-        Manager { name, api_version: "v1", subresource: "", now: "2026-01-01T00:00:00Z" }
+        Manager { name, api_version: "v1", subresource: "", now: "2026-01-01T00:00:00Z", resets: None }
     }
 
     fn object(value: &str) -> Value {

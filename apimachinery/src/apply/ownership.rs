@@ -27,6 +27,8 @@ pub struct Manager<'a> {
     pub subresource: &'a str,
     /// The time of the write, RFC 3339 to the second, in UTC.
     pub now: &'a str,
+    /// What the server takes from the stored object whatever an apply says: nobody comes to own it by one. If any.
+    pub resets: Option<&'a FieldSet>,
 }
 
 /// What to do about fields that others own.
@@ -133,6 +135,22 @@ impl Manager<'_> {
             subresource: self.subresource.to_owned(),
         }
     }
+
+    /// What of a set counts in an apply.
+    fn counted(&self, fields: FieldSet) -> FieldSet {
+        match self.resets {
+            Some(resets) => fields.recursive_difference(resets),
+            None => fields,
+        }
+    }
+
+    fn counted_changes(&self, comparison: Comparison) -> Comparison {
+        Comparison {
+            added: self.counted(comparison.added),
+            modified: self.counted(comparison.modified),
+            removed: self.counted(comparison.removed),
+        }
+    }
 }
 
 /// Applies a configuration. The result carries its new managed fields; a live object that has everything already
@@ -164,7 +182,7 @@ pub fn apply(
 
     let mut new = kind.merge(&old, &configuration).map_err(ApplyError::Merge)?;
     let owner = manager.owner(Operation::Apply);
-    let fields = kind.field_set(&configuration).difference(&UNOWNED);
+    let fields = manager.counted(kind.field_set(&configuration).difference(&UNOWNED));
     // Whoever applies is the same in every version.
     let same = |entry: &ManagedEntry| {
         Owner { api_version: owner.api_version.clone(), ..entry.owner.clone() } == owner
@@ -178,9 +196,8 @@ pub fn apply(
         }
         new = prune(kind, &new, last, &owned, manager.api_version);
     }
-    let comparison = kind.compare(&old, &new);
-    let change =
-        Change { kind, old: &old, new: &new, api_version: manager.api_version, comparison: &comparison };
+    let comparison = manager.counted_changes(kind.compare(&old, &new));
+    let change = Change { kind, old: &old, new: &new, manager, comparison: &comparison };
     let mut changed = take_over(&mut managers, &change, conflicts)?;
     changed |= previous.as_ref().is_none_or(|last| last.fields != fields || last.owner != owner)
         || !comparison.is_same();
@@ -241,7 +258,7 @@ pub fn record_update(
     let owner = manager.owner(Operation::Update);
     let previous = managers.iter().position(|entry| entry.owner == owner).map(|index| managers.remove(index));
     // Force leaves no conflicts to report.
-    let change = Change { kind, old: &old, new, api_version: manager.api_version, comparison: &comparison };
+    let change = Change { kind, old: &old, new, manager, comparison: &comparison };
     let _ = take_over(&mut managers, &change, Conflicts::Force);
     let (before, time) = previous.map_or_else(Default::default, |entry| (entry.fields, entry.time));
     let mut fields = before.difference(&comparison.removed);
@@ -288,7 +305,8 @@ fn untracked(kind: ObjectType<'_>, live: &Value, manager: &Manager<'_>) -> Manag
         api_version: manager.api_version.to_owned(),
         subresource: String::new(),
     };
-    ManagedEntry { owner, time: Some(manager.now.to_owned()), fields: comparison.added.difference(&UNOWNED) }
+    let fields = manager.counted(comparison.added.difference(&UNOWNED));
+    ManagedEntry { owner, time: Some(manager.now.to_owned()), fields }
 }
 
 /// What a write changes.
@@ -296,8 +314,8 @@ struct Change<'a> {
     kind: ObjectType<'a>,
     old: &'a Value,
     new: &'a Value,
-    /// The version that they are of.
-    api_version: &'a str,
+    /// Who writes, in the version that they are of.
+    manager: &'a Manager<'a>,
     comparison: &'a Comparison,
 }
 
@@ -313,12 +331,12 @@ impl Change<'_> {
             if known.contains_key(version) {
                 continue;
             }
-            let seen = if self.kind.versions.is_none() || version == self.api_version {
+            let seen = if self.kind.versions.is_none() || version == self.manager.api_version {
                 sets(self.comparison)
             } else {
                 let (_, old) = self.kind.in_version(self.old, version);
                 let (kind, new) = self.kind.in_version(self.new, version);
-                sets(&kind.compare(&old, &new))
+                sets(&self.manager.counted_changes(kind.compare(&old, &new)))
             };
             known.insert(version.clone(), seen);
         }

@@ -1,10 +1,10 @@
 //! Field ownership and strategic merge, led by the published schemas.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::LazyLock};
 
 use apimachinery::{
     ApiError,
-    apply::{self, Manager, ObjectType, TypeRef, Versions},
+    apply::{self, FieldSet, Manager, ObjectType, PathElement, TypeRef, Versions},
     patch::{
         PatchError,
         strategic::{self, FieldMerge, MergeSchema, MergeStrategy},
@@ -109,7 +109,7 @@ impl Call {
 
     fn manager<'a>(&'a self, name: &'a str, api_version: &'a str, now: &'a str) -> Manager<'a> {
         let subresource = self.path.subresource.as_deref().unwrap_or_default();
-        Manager { name, api_version, subresource, now }
+        Manager { name, api_version, subresource, now, resets: reset_fields(&self.kind, subresource) }
     }
 
     fn with_table_type<T>(
@@ -128,6 +128,39 @@ impl Call {
             None => step(ObjectType::deduced(), manager),
         }
     }
+}
+
+/// What a write through a subresource, or past all of them, leaves as it is (`rest.ResetFieldsStrategy`).
+fn reset_fields(kind: &Kind, subresource: &str) -> Option<&'static FieldSet> {
+    match subresource {
+        "" => kind.status.then_some(&*STATUS),
+        "status" if kind.custom.is_some() => Some(&*SPEC_AND_METADATA),
+        "status" => match (kind.group, kind.plural) {
+            ("apiextensions.k8s.io" | "flowcontrol.apiserver.k8s.io" | "admissionregistration.k8s.io", _) => {
+                Some(&*SPEC_AND_METADATA)
+            }
+            ("apps", "deployments") => Some(&*SPEC_AND_LABELS),
+            ("", "pods") => Some(&*SPEC_AND_OWNERS),
+            _ => Some(&*SPEC),
+        },
+        _ => None,
+    }
+}
+
+static STATUS: LazyLock<FieldSet> = LazyLock::new(|| paths(&[&["status"]]));
+static SPEC: LazyLock<FieldSet> = LazyLock::new(|| paths(&[&["spec"]]));
+static SPEC_AND_METADATA: LazyLock<FieldSet> = LazyLock::new(|| paths(&[&["metadata"], &["spec"]]));
+static SPEC_AND_LABELS: LazyLock<FieldSet> = LazyLock::new(|| paths(&[&["metadata", "labels"], &["spec"]]));
+static SPEC_AND_OWNERS: LazyLock<FieldSet> = LazyLock::new(|| {
+    paths(&[&["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"], &["spec"]])
+});
+
+fn paths(paths: &[&[&str]]) -> FieldSet {
+    let mut set = FieldSet::default();
+    for path in paths {
+        set.insert(&path.iter().map(|name| PathElement::field(name)).collect::<Vec<_>>());
+    }
+    set
 }
 
 /// Rounds of a step that asks for conversions: each asks for what the last one's answers led to.
