@@ -134,7 +134,41 @@ pub(crate) fn settle(object: &mut Value, taken: &Taken, now: &str) {
         };
         set_condition(object, "Established", free, reason, message, now);
     }
+    if let Some((approved, reason, message)) = approval(object) {
+        set_condition(object, APPROVAL, approved, reason, &message, now);
+    }
     store_version(object);
+}
+
+const APPROVAL: &str = "KubernetesAPIApprovalPolicyConformant";
+const APPROVED: &str = "api-approved.kubernetes.io";
+
+/// Whether a kind of a group that is Kubernetes' own has been approved, and who says so (`apihelpers.GetAPIApprovalState`).
+fn approval(object: &Value) -> Option<(bool, &'static str, String)> {
+    const SEE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";
+    let group = object["spec"]["group"].as_str().unwrap_or_default();
+    let is_own =
+        |domain: &str| group.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    if !is_own("k8s.io") && !is_own("kubernetes.io") {
+        return None;
+    }
+    let annotation = object["metadata"]["annotations"][APPROVED].as_str().unwrap_or_default();
+    let url = annotation
+        .split_once("://")
+        .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty() && !rest.starts_with('/'));
+    Some(if annotation.is_empty() {
+        let message = format!("protected groups must have approval annotation {APPROVED:?}, {SEE}");
+        (false, "MissingAnnotation", message)
+    } else if annotation.starts_with("unapproved") {
+        (false, "UnapprovedAnnotation", format!("not approved: {annotation:?}"))
+    } else if url {
+        (true, "ApprovedAnnotation", format!("approved in {annotation}"))
+    } else {
+        let message = format!(
+            "protected groups must have approval annotation {APPROVED:?} with either a URL or a reason starting with \"unapproved\", {SEE}"
+        );
+        (false, "InvalidAnnotation", message)
+    })
 }
 
 /// The storage version joins the versions that objects may be stored in.
@@ -233,5 +267,28 @@ mod tests {
         assert!(!holds(&object, "Established"));
         settle(&mut object, &Taken::default(), NOW);
         assert!(holds(&object, "Established"));
+    }
+    #[test]
+    fn kinds_of_kubernetes_own_groups_are_approved_or_not() {
+        let told = |annotation: &str| {
+            let mut object = definition();
+            object["spec"]["group"] = json!("foo.k8s.io");
+            object["metadata"] = json!({"annotations": {APPROVED: annotation}});
+            settle(&mut object, &Taken::default(), NOW);
+            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.into_iter().find(|condition| condition["type"] == APPROVAL).map(|condition| {
+                (condition["status"].clone(), condition["reason"].clone(), condition["message"].clone())
+            })
+        };
+        let expect =
+            |status: &str, reason: &str, message: &str| Some((json!(status), json!(reason), json!(message)));
+        let url = "https://github.com/kubernetes/kubernetes/pull/78458";
+        assert_eq!(told(url), expect("True", "ApprovedAnnotation", &format!("approved in {url}")));
+        let expected = "not approved: \"unapproved, experimental\"";
+        assert_eq!(told("unapproved, experimental"), expect("False", "UnapprovedAnnotation", expected));
+        assert!(told("odd").is_some_and(|(_, reason, _)| reason == "InvalidAnnotation"));
+        let mut object = definition();
+        settle(&mut object, &Taken::default(), NOW);
+        assert_eq!(object["status"]["conditions"].as_array().map(Vec::len), Some(2));
     }
 }

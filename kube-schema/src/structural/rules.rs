@@ -125,6 +125,10 @@ fn compile_one(
         let detail = "message must not contain line breaks".to_owned();
         tell("message", FieldReason::Invalid, text("message").into(), detail);
     }
+    if source.trim().contains('\n') && text("message").trim().is_empty() {
+        let detail = "message must be specified if rule contains line breaks".to_owned();
+        tell("message", FieldReason::Required, Value::Null, detail);
+    }
     let optional_old = rule["optionalOldSelf"] == true;
     let old = if optional_old { CelType::Optional(Box::new(own.clone())) } else { own.clone() };
     let variables = [("self", own.clone()), ("oldSelf", old)];
@@ -132,7 +136,9 @@ fn compile_one(
         Ok(program) => Some(program),
         Err(error) => {
             let detail = match error.to_string() {
-                text if text.starts_with("must evaluate") => "must evaluate to a bool".to_owned(),
+                text if text.starts_with("must evaluate") => {
+                    "cel expression must evaluate to a bool".to_owned()
+                }
                 text => format!("compilation failed: {text}"),
             };
             tell("rule", FieldReason::Invalid, rule.clone(), detail);
@@ -474,7 +480,7 @@ mod tests {
             [
                 ".properties[list].items.x-kubernetes-validations[0].rule: oldSelf cannot be used on the uncorrelatable portion of the schema",
                 ".properties[spec].x-kubernetes-validations[0].rule: compilation failed: ERROR: <input>:1:5: undefined field 'foo'\n | self.foo > 1\n | ....^",
-                ".properties[text].x-kubernetes-validations[0].rule: must evaluate to a bool",
+                ".properties[text].x-kubernetes-validations[0].rule: cel expression must evaluate to a bool",
             ]
         );
     }
