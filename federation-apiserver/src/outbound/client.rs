@@ -12,16 +12,15 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::Place;
+use super::{
+    Place,
+    stream::Lenient,
+    trust::{Pinned, Unverified},
+};
 use crate::{http::BoxError, store::Snapshot};
 
 /// Kept connections to one server: as many as a burst of writes uses, few enough for thousands of servers.
@@ -81,9 +80,14 @@ impl Server {
         };
         let mut config = tls::client_of(credentials.identity.as_ref(), roots, &["http/1.1"])
             .map_err(|error| error.to_string())?;
-        if matches!(trust, Trust::Anybody) {
-            let provider = Arc::clone(config.crypto_provider());
-            config.dangerous().set_certificate_verifier(Arc::new(Unverified(provider)));
+        let provider = Arc::clone(config.crypto_provider());
+        match trust {
+            Trust::Authority(Some(pem)) => {
+                let pinned = Pinned::new(pem, provider)?;
+                config.dangerous().set_certificate_verifier(Arc::new(pinned));
+            }
+            Trust::Authority(None) => {}
+            Trust::Anybody => config.dangerous().set_certificate_verifier(Arc::new(Unverified(provider))),
         }
         // Resumption would keep a session for a server whose certificate has been revoked since by another bundle.
         config.resumption = rustls::client::Resumption::disabled();
@@ -213,7 +217,7 @@ impl Server {
         let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await;
         let stream = stream.map_err(|error| format!("tls: {error}"))?;
         let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+            http1::handshake(TokioIo::new(Lenient(stream))).await.map_err(|error| error.to_string())?;
         // It ends with the sender, or with the other side.
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
@@ -252,47 +256,6 @@ impl Server {
 /// A body that is known whole.
 pub(crate) fn whole(bytes: impl Into<Bytes>) -> RequestBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
-}
-
-/// Believes every certificate; what is signed with it must be signed all the same.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// Go's words for what connecting to an address can end in.

@@ -6,6 +6,8 @@
 mod client;
 mod kubeconfig;
 mod place;
+mod stream;
+mod trust;
 
 use std::time::Duration;
 
