@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{accounts, limits, ranges};
 use crate::{
     store::{Key, ResourceKey, Snapshot},
-    validation::mirror,
+    validation::{mirror, spreading},
     verbs::Call,
 };
 
@@ -19,6 +19,7 @@ pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
     for range in ranges(call) {
         limits::default_pod(&range, object);
     }
+    spreading::settle_keys(object);
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     // What a kubelet runs by itself acts as nobody.
     let is_mirror = mirror::is_mirror(object);

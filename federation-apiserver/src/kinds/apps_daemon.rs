@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind, count},
-    validation::{immutable, intstr, non_negative, set, set_text, status, text, workload},
+    validation::{immutable, intstr, non_negative, pod_warnings, set, set_text, status, text, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -50,6 +50,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
         status::validate_collisions(new, old, faults);
         immutable(&new["spec"]["selector"], &old["spec"]["selector"], &"spec.selector".into(), faults);
     },
+    warn: pod_warnings::of_workload,
     ..Kind::BUILT_IN
 }];
 

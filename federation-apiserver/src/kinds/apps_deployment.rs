@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::federation::check_v1_annotations;
 use crate::{
     registry::{Column, Faults, Generation, Kind, count},
-    validation::{immutable, intstr, non_negative, set, set_text, status, workload},
+    validation::{immutable, intstr, non_negative, pod_warnings, set, set_text, status, workload},
 };
 
 const BASE: Kind = Kind {
@@ -19,6 +19,7 @@ const BASE: Kind = Kind {
         status::validate_collisions(new, old, faults);
         immutable(&new["spec"]["selector"], &old["spec"]["selector"], &"spec.selector".into(), faults);
     },
+    warn: pod_warnings::of_named_workload,
     ..Kind::BUILT_IN
 };
 

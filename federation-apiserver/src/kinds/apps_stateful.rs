@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind, count, field},
-    validation::{immutable, intstr, items_mut, non_negative, one_of, set, set_text, status, text, workload},
+    validation::{
+        immutable, intstr, items_mut, non_negative, one_of, pod_warnings, set, set_text, status, text,
+        workload,
+    },
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -55,6 +58,7 @@ pub(super) const KINDS: &[&Kind] = &[
         prepare_create: |object| object["status"] = json!({"replicas": 0, "availableReplicas": 0}),
         validate: validate_stateful_set,
         validate_update: validate_stateful_set_update,
+        warn: pod_warnings::of_workload,
         ..Kind::BUILT_IN
     },
 ];

@@ -356,6 +356,9 @@ fn validate_rules(rules: &Value, path: &FieldPath, faults: &mut Faults) {
             faults.push(FieldError::invalid(&path, seconds, "must be less than or equal to 3600"));
         }
     }
+    if !rules["tolerance"].is_null() {
+        quantities::non_negative(&rules["tolerance"], &path.child("tolerance"), faults);
+    }
     one_of(text(rules, "selectPolicy"), &path.child("selectPolicy"), &["Disabled", "Max", "Min"], faults);
     if rules["policies"].as_array().is_none_or(Vec::is_empty) {
         faults.push(FieldError::required(&path.child("policies"), "must specify at least one Policy"));

@@ -3,10 +3,10 @@
 use apimachinery::{FieldError, FieldPath};
 use serde_json::{Value, json};
 
-use super::batch_job;
+use super::{batch_job, batch_policies as policies};
 use crate::{
     registry::{Column, Faults, Generation, Kind, age, field},
-    validation::{cron, non_negative, one_of, required, set, set_text, text, workload},
+    validation::{cron, non_negative, one_of, pod_warnings, required, set, set_text, text, workload},
 };
 
 /// A CronJob's name and eleven characters name its Jobs, whose names become label values.
@@ -63,6 +63,20 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     default,
     prepare_create: |object| object["status"] = json!({}),
     validate,
+    warn: |object, old| {
+        let (mut warnings, spec) = (Vec::new(), &object["spec"]);
+        if old.is_none() {
+            pod_warnings::of_name(object, "Pod names and hostnames", &mut warnings);
+        }
+        if old.is_none_or(|old| old["spec"] != *spec) {
+            warnings.extend(policies::warn(&spec["jobTemplate"]["spec"], &"spec.jobTemplate.spec".into()));
+        }
+        if text(spec, "schedule").contains("TZ") {
+            let warning = "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead";
+            warnings.push(warning.to_owned());
+        }
+        warnings
+    },
     ..Kind::BUILT_IN
 }];
 

@@ -4,9 +4,10 @@ use apimachinery::{FieldError, FieldPath, labels::validate_label_selector};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::batch_policies as policies;
 use crate::{
     registry::{Column, Faults, Generation, Kind, human_duration},
-    validation::{immutable, non_negative, one_of, set, set_text, text, workload},
+    validation::{immutable, non_negative, one_of, pod_warnings, set, set_text, text, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -41,6 +42,16 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
         non_negative(&object["status"], &"status".into(), &["active", "succeeded", "failed"], faults);
     },
     validate_update,
+    warn: |object, old| {
+        let (mut warnings, spec) = (Vec::new(), &object["spec"]);
+        if old.is_none() {
+            pod_warnings::of_name(object, "Pod names and hostnames", &mut warnings);
+        }
+        if old.is_none_or(|old| old["spec"] != *spec) {
+            warnings.extend(policies::warn(spec, &"spec".into()));
+        }
+        warnings
+    },
     ..Kind::BUILT_IN
 }];
 
@@ -167,18 +178,29 @@ pub(super) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
     one_of(mode, &path.child("completionMode"), &["NonIndexed", "Indexed"], faults);
     let indexed = mode == "Indexed";
     if indexed {
-        let path = path.child("completions");
-        match spec["completions"].as_i64() {
-            None => {
-                let message = format!("when completion mode is {mode}");
-                faults.push(FieldError::required(&path, &message));
-            }
-            Some(_) if spec["parallelism"].as_i64().is_some_and(|count| count > 100_000) => {
-                let message = format!("must be less than or equal to 100000 when completion mode is {mode}");
-                faults.push(FieldError::invalid(&path, spec["parallelism"].clone(), &message));
-            }
-            Some(_) => {}
+        if spec["completions"].is_null() {
+            let message = format!("when completion mode is {mode}");
+            faults.push(FieldError::required(&path.child("completions"), &message));
         }
+        if spec["parallelism"].as_i64().is_some_and(|count| count > 100_000) {
+            let message = format!("must be less than or equal to 100000 when completion mode is {mode}");
+            faults.push(FieldError::invalid(
+                &path.child("parallelism"),
+                spec["parallelism"].clone(),
+                &message,
+            ));
+        }
+    }
+    if !spec["maxFailedIndexes"].is_null() && spec["backoffLimitPerIndex"].is_null() {
+        let message = "when maxFailedIndexes is specified";
+        faults.push(FieldError::required(&path.child("backoffLimitPerIndex"), message));
+    }
+    if let (Some(most), Some(all)) = (spec["maxFailedIndexes"].as_i64(), spec["completions"].as_i64())
+        && indexed
+        && most > all
+    {
+        let message = "must be less than or equal to completions";
+        faults.push(FieldError::invalid(&path.child("maxFailedIndexes"), most, message));
     }
     for (name, message) in [
         ("backoffLimitPerIndex", "requires indexed completion mode"),
@@ -199,34 +221,9 @@ pub(super) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
     let known: &[&str] =
         if spec["podFailurePolicy"].is_object() { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
     one_of(replacement, &path.child("podReplacementPolicy"), known, faults);
-    failure_policy(spec, path, faults);
+    policies::failure(spec, path, faults);
+    policies::success(spec, path, faults);
     workload::validate_template(spec, path, "Job", faults);
-}
-
-fn failure_policy(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    let policy = &spec["podFailurePolicy"];
-    if !policy.is_object() {
-        return;
-    }
-    let policy_of_pods = text(&spec["template"]["spec"], "restartPolicy");
-    if policy_of_pods != "Never" {
-        let path = path.child("template").child("spec").child("restartPolicy");
-        let message = "only \"Never\" is supported when podFailurePolicy is specified";
-        faults.push(FieldError::invalid(&path, policy_of_pods, message));
-    }
-    for (index, rule) in crate::validation::items(policy, "rules").enumerate() {
-        let path = path.child("podFailurePolicy").child("rules").index(index);
-        let known = ["Count", "FailIndex", "FailJob", "Ignore"];
-        one_of(text(rule, "action"), &path.child("action"), &known, faults);
-        let (codes, conditions) = (rule["onExitCodes"].is_object(), rule["onPodConditions"].is_array());
-        if codes && conditions {
-            let message = "specifying both OnExitCodes and OnPodConditions is not supported";
-            faults.push(FieldError::invalid(&path, rule.clone(), message));
-        } else if !codes && !conditions {
-            let message = "specifying one of OnExitCodes and OnPodConditions is required";
-            faults.push(FieldError::invalid(&path, rule.clone(), message));
-        }
-    }
 }
 
 fn validate_selector(object: &Value, faults: &mut Faults) {
@@ -260,11 +257,14 @@ const DIRECTIVES: [&str; 4] = ["affinity", "nodeSelector", "tolerations", "sched
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     let path = FieldPath::new("spec");
     let (new, status, old) = (&new["spec"], &old["status"], &old["spec"]);
-    let elastic = new["completionMode"] == "Indexed"
-        && new["completions"] == new["parallelism"]
-        && !new["completions"].is_null();
-    if !elastic {
+    if new["completionMode"] != "Indexed" {
         immutable(&new["completions"], &old["completions"], &path.child("completions"), faults);
+    } else if new["completions"] != old["completions"]
+        && new["completions"] != new["parallelism"]
+        && !new["completions"].is_null()
+    {
+        let message = "can only be modified in tandem with spec.parallelism";
+        faults.push(FieldError::invalid(&path.child("completions"), new["completions"].clone(), message));
     }
     immutable(&new["selector"], &old["selector"], &path.child("selector"), faults);
     let waiting = old["suspend"] == true && status["startTime"].is_null();

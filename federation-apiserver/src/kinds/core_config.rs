@@ -80,6 +80,14 @@ pub(super) const KINDS: &[&Kind] = &[
             }),
             Column::AGE,
         ],
+        warn: |account, _| {
+            const MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
+            let said = account["metadata"]["annotations"].get(MOUNTABLE).is_some();
+            let warning = format!(
+                "metadata.annotations[{MOUNTABLE}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+            );
+            said.then_some(warning).into_iter().collect()
+        },
         ..Kind::BUILT_IN
     },
 ];

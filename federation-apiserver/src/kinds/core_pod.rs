@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use crate::{
     admission::keep_token,
     registry::{Column, Faults, Generation, Kind, Subresource, field, human_duration},
-    validation::{deleting, items, mirror, net, pod, pod_parts, subdomain, text, workload},
+    validation::{
+        deleting, items, mirror, net, pod, pod_parts, pod_warnings, spreading, subdomain, text, workload,
+    },
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -116,6 +118,13 @@ pub(super) const KINDS: &[&Kind] = &[
         prepare_update: keep_what_is_given,
         validate: |object, faults| {
             pod::validate_spec(&object["spec"], &"spec".into(), faults);
+            for (index, volume) in items(&object["spec"], "volumes").enumerate() {
+                // In a template it may be filled in later.
+                if volume["image"].is_object() && text(&volume["image"], "reference").is_empty() {
+                    let path = FieldPath::new("spec.volumes").index(index).child("image").child("reference");
+                    faults.push(FieldError::required(&path, ""));
+                }
+            }
             validate_app_armor(object, faults);
             mirror::validate(object, faults);
             validate_status(&object["status"], faults);
@@ -125,8 +134,17 @@ pub(super) const KINDS: &[&Kind] = &[
                 let path = FieldPath::new("spec.ephemeralContainers");
                 faults.push(FieldError::forbidden(&path, "cannot be set on create"));
             }
+            let gated = items(&object["spec"], "schedulingGates").next().is_some();
+            if gated && !text(&object["spec"], "nodeName").is_empty() {
+                let message = "cannot be set until all schedulingGates have been cleared";
+                faults.push(FieldError::forbidden(&"spec.nodeName".into(), message));
+            }
         },
         validate_update,
+        warn: |pod, old| {
+            // Who changes pods is seldom a person.
+            if old.is_some() { Vec::new() } else { pod_warnings::of_pod(pod) }
+        },
         ..Kind::BUILT_IN
     },
     &Kind {
@@ -149,6 +167,7 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         default: workload::default_template,
         validate: |object, faults| pod::validate_template(&object["template"], &"template".into(), faults),
+        warn: |object, _| pod_warnings::of_template(&object["template"], &"template".into()),
         ..Kind::BUILT_IN
     },
 ];
@@ -414,8 +433,14 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
             }
         }
         if let Some(spec) = spec.as_object_mut() {
-            for name in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations"] {
+            for name in ["activeDeadlineSeconds", "tolerations"] {
                 spec.remove(name);
+            }
+            // A grace below zero counts as one second, and may be written so.
+            if old["spec"]["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0)
+                && new["spec"]["terminationGracePeriodSeconds"] == 1
+            {
+                spec.remove("terminationGracePeriodSeconds");
             }
             // Gates open, and a pod behind one may be narrowed down.
             if old["spec"]["schedulingGates"].is_array() {
@@ -426,10 +451,28 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
         }
         spec
     };
-    let after: HashSet<&Value> = items(&new["spec"], "tolerations").collect();
-    if items(&old["spec"], "tolerations").any(|toleration| !after.contains(toleration)) {
+    // How long a taint is tolerated may change.
+    let alike = |toleration: &Value| {
+        let mut toleration = toleration.clone();
+        if let Some(map) = toleration.as_object_mut() {
+            map.remove("tolerationSeconds");
+        }
+        toleration
+    };
+    let after: HashSet<Value> = items(&new["spec"], "tolerations").map(alike).collect();
+    if items(&old["spec"], "tolerations").any(|toleration| !after.contains(&alike(toleration))) {
         let message = "existing toleration can not be modified except its tolerationSeconds";
         faults.push(FieldError::forbidden(&path.child("tolerations"), message));
+    }
+    spreading::gates_only_go(&new["spec"], &old["spec"], &path, faults);
+    let gated = items(&old["spec"], "schedulingGates").next().is_some();
+    for (key, value) in old["spec"]["nodeSelector"].as_object().into_iter().flatten().filter(|_| gated) {
+        let now = &new["spec"]["nodeSelector"][key];
+        if now != value {
+            let message = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+            let now = now.as_str().unwrap_or_default();
+            faults.push(FieldError::invalid(&path.child("nodeSelector"), now, message));
+        }
     }
     if kept(new) != kept(old) {
         let message = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";

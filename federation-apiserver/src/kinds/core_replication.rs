@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind, count},
-    validation::{non_negative, set, status, workload},
+    validation::{non_negative, pod_warnings, set, status, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -33,6 +33,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     default,
     prepare_create: |object| object["status"] = json!({"replicas": 0}),
     validate,
+    warn: pod_warnings::of_named_workload,
     ..Kind::BUILT_IN
 }];
 

@@ -51,6 +51,7 @@ pub(super) const KINDS: &[&Kind] = &[
         prepare_create: |object| object["status"] = json!({"loadBalancer": {}}),
         validate: validate_service,
         validate_update: validate_service_update,
+        warn: |service, _| warnings(service),
         ..Kind::BUILT_IN
     },
     &Kind {
@@ -273,6 +274,37 @@ fn addresses(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
+/// What is taken and goes nowhere: `service.GetWarningsForService`.
+fn warnings(service: &Value) -> Vec<String> {
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    let (spec, mut warnings) = (&service["spec"], Vec::new());
+    if service["metadata"]["annotations"].get(HINTS).is_some() {
+        warnings.push(format!(
+            "annotation {HINTS} is deprecated, please use service.kubernetes.io/topology-mode instead"
+        ));
+    }
+    let external = items(spec, "externalIPs").next().is_some();
+    let by_name = spec["type"] == "ExternalName";
+    if by_name && external {
+        warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
+    }
+    if !by_name && !text(spec, "externalName").is_empty() {
+        warnings.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
+    }
+    if spec["clusterIP"] == "None" {
+        for (name, said) in [
+            ("loadBalancerIP", !text(spec, "loadBalancerIP").is_empty()),
+            ("externalIPs", external),
+            ("SessionAffinity", spec["sessionAffinity"] != "None"),
+        ] {
+            if said {
+                warnings.push(format!("spec.{name} is ignored for headless services"));
+            }
+        }
+    }
+    warnings
+}
+
 fn traffic(spec: &Value, kind: &str, path: &FieldPath, faults: &mut Faults) {
     let policies = ["Cluster", "Local"];
     let external = text(spec, "externalTrafficPolicy");
@@ -298,7 +330,14 @@ fn traffic(spec: &Value, kind: &str, path: &FieldPath, faults: &mut Faults) {
     if !internal.is_empty() {
         one_of(internal, &path.child("internalTrafficPolicy"), &policies, faults);
     }
+    if let Some(distribution) = spec["trafficDistribution"].as_str() {
+        let known = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+        one_of(distribution, &path.child("trafficDistribution"), &known, faults);
+    }
     let load_balancer = kind == "LoadBalancer";
+    if load_balancer {
+        qualified(spec, path, "loadBalancerClass", faults);
+    }
     for name in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
         if !load_balancer && !spec[name].is_null() {
             let message = "may only be used when `type` is 'LoadBalancer'";

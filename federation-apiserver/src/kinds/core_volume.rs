@@ -105,6 +105,7 @@ pub(super) const KINDS: &[&Kind] = &[
         prepare_create: |object| object["status"] = json!({"phase": "Pending"}),
         validate: |object, faults| validate_claim(&object["spec"], &"spec".into(), faults),
         validate_update: validate_claim_update,
+        warn: |claim, _| claim_warnings(claim),
         ..Kind::BUILT_IN
     },
 ];
@@ -115,6 +116,24 @@ const PHASE: Column = Column::text("Status", "Its phase.", |object, _| {
 const ATTRIBUTES_CLASS: Column = Column::text("VolumeAttributesClass", "Its tunable class.", |object, _| {
     unset(field(object, "/spec/volumeAttributesClassName"))
 });
+
+/// `persistentvolumeclaim.GetWarningsForPersistentVolumeClaim`.
+fn claim_warnings(claim: &Value) -> Vec<String> {
+    const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+    let mut warnings = Vec::new();
+    if claim["metadata"]["annotations"].get(CLASS).is_some() {
+        warnings.push(format!(
+            "metadata.annotations[{CLASS}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
+        ));
+    }
+    let amount = quantities::parse(&claim["spec"]["resources"]["requests"]["storage"]);
+    if let Some(amount) = amount.filter(|amount| amount.millis() % 1000 != 0) {
+        warnings.push(format!(
+            "spec.resources.requests[storage]: fractional byte value \"{amount}\" is invalid, must be an integer"
+        ));
+    }
+    warnings
+}
 
 fn unset(value: Value) -> Value {
     if value == "" { "<unset>".into() } else { value }

@@ -64,6 +64,10 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     validate_update: |new, old, faults| {
         immutable(&new["addressType"], &old["addressType"], &"addressType".into(), faults);
     },
+    warn: |object, _| {
+        let named = object["addressType"] == "FQDN";
+        named.then(|| "addressType: FQDN endpoints are deprecated".to_owned()).into_iter().collect()
+    },
     ..Kind::BUILT_IN
 }];
 
@@ -73,6 +77,34 @@ fn some(all: Vec<String>) -> Value {
         0 => "<unset>".into(),
         1..=3 => all.join(",").into(),
         count => format!("{} + {} more...", all[..3].join(","), count - 3).into(),
+    }
+}
+
+/// Hints of one sort that an endpoint may have.
+const MOST_HINTS: usize = 8;
+
+/// For whom an endpoint is meant: `validation.validateHints`.
+fn hints(hints: &Value, path: &FieldPath, faults: &mut Faults) {
+    for list in ["forZones", "forNodes"] {
+        let (path, count) = (path.child(list), items(hints, list).count());
+        if count > MOST_HINTS {
+            faults.push(FieldError::too_many(&path, count, MOST_HINTS));
+            continue;
+        }
+        let mut seen = Vec::new();
+        for (index, hint) in items(hints, list).enumerate() {
+            let (path, name) = (path.index(index).child("name"), text(hint, "name"));
+            if seen.contains(&name) {
+                faults.push(FieldError::duplicate(&path, name));
+            }
+            seen.push(name);
+            if list == "forNodes" {
+                subdomain(name, &path, faults);
+            } else {
+                let found = apimachinery::names::label_value(name);
+                faults.extend(found.iter().map(|fault| FieldError::invalid(&path, name, fault)));
+            }
+        }
     }
 }
 
@@ -107,6 +139,7 @@ fn validate(object: &Value, faults: &mut Faults) {
         if let Some(name) = endpoint["hostname"].as_str() {
             label(name, &path.child("hostname"), faults);
         }
+        hints(&endpoint["hints"], &path.child("hints"), faults);
     }
     validate_ports(object, faults);
 }
@@ -162,5 +195,18 @@ mod tests {
             many(PORTS_MAX + 1).chain(texts(&["a1"])),
             &["ports: Too many: 20002: must have at most 20000 items"],
         );
+    }
+
+    #[test]
+    fn an_endpoint_is_for_few_zones_and_each_once() {
+        let told = |zones: &[&str]| {
+            let mut faults = Faults::new();
+            let list: Vec<_> = zones.iter().map(|zone| json!({"name": zone})).collect();
+            hints(&json!({"forZones": list}), &FieldPath::new("hints"), &mut faults);
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&["a", "b"]), [""; 0]);
+        assert_eq!(told(&["a", "a"]), [r#"hints.forZones[1].name: Duplicate value: "a""#]);
+        assert_eq!(told(&["a"; 9]), ["hints.forZones: Too many: 9: must have at most 8 items"]);
     }
 }

@@ -10,6 +10,7 @@ mod autoscaling_annotations;
 mod autoscaling_v1;
 mod batch_cron;
 mod batch_job;
+mod batch_policies;
 mod certificates;
 mod cluster_policy;
 mod coordination;

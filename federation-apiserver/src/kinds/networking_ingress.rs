@@ -86,6 +86,13 @@ pub(super) const KINDS: &[&Kind] = &[
                 faults.push(FieldError::invalid(&path, old, message));
             }
         },
+        warn: |object, old| {
+            let by_annotation = object["metadata"]["annotations"].get(CLASS).is_some();
+            if old.is_some() || !by_annotation || !object["spec"]["ingressClassName"].is_null() {
+                return Vec::new();
+            }
+            vec![format!("annotation {CLASS:?} is deprecated, please use 'spec.ingressClassName' instead")]
+        },
         ..Kind::BUILT_IN
     },
 ];

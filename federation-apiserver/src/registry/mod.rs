@@ -162,6 +162,8 @@ pub struct Kind {
     pub validate_create: fn(&Value, &mut Faults),
     /// Finds the faults of a change; (new, old).
     pub validate_update: fn(&Value, &Value, &mut Faults),
+    /// What a writer is warned of; (new, old).
+    pub warn: fn(&Value, Option<&Value>) -> Vec<String>,
     /// Where objects are stored, if not under this kind itself.
     pub conversion: Option<Conversion>,
     /// What a CustomResourceDefinition says of the kind, if one brought it.
@@ -224,6 +226,7 @@ impl Kind {
         validate: |_, _| {},
         validate_create: |_, _| {},
         validate_update: |_, _, _| {},
+        warn: |_, _| Vec::new(),
         conversion: None,
         custom: None,
     };

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, label, net, one_of, quantities, required, security, text};
+use super::{items, label, lives, net, one_of, pod_resources, quantities, required, security, text};
 use crate::registry::Faults;
 
 /// Finds the faults of all containers of a pod spec.
@@ -15,6 +15,8 @@ pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &HashSet<&st
     }
     let mut seen = HashSet::new();
     let mut ports = HashSet::new();
+    let (pod, host_users) = (lives::Pod::of(spec), spec["hostUsers"] != false);
+    let claims: HashSet<_> = items(spec, "resourceClaims").map(|claim| text(claim, "name")).collect();
     let blocks: HashSet<_> = items(spec, "volumes")
         .filter(|volume| volume["persistentVolumeClaim"].is_object() || volume["ephemeral"].is_object())
         .map(|volume| text(volume, "name"))
@@ -29,17 +31,12 @@ pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &HashSet<&st
                 }
             }
             validate(container, &path, (volumes, &blocks), faults);
+            let context = &container["securityContext"];
+            security::validate_container(context, host_users, &path.child("securityContext"), faults);
+            lives::validate(container, &path, list, &pod, faults);
+            pod_resources::claims_of_container(container, &path, &claims, faults);
             if list == "containers" {
                 host_ports(container, &path, &mut ports, faults);
-            }
-            let restarts = container["restartPolicy"] == "Always";
-            if list == "initContainers" && !restarts {
-                for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
-                    if !container[field].is_null() {
-                        let message = "may not be set for init containers without restartPolicy=Always";
-                        faults.push(FieldError::forbidden(&path.child(field), message));
-                    }
-                }
             }
         }
     }
@@ -57,17 +54,6 @@ fn validate(container: &Value, path: &FieldPath, (volumes, blocks): Volumes<'_>,
         let message = "must not have leading or trailing whitespace";
         faults.push(FieldError::invalid(&path.child("image"), image, message));
     }
-    for hook in ["postStart", "preStop"] {
-        let handler = &container["lifecycle"][hook];
-        if handler.is_object() {
-            handler_of(handler, &path.child("lifecycle").child(hook), true, faults);
-        }
-    }
-    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if container[name].is_object() {
-            probe(&container[name], &path.child(name), name != "readinessProbe", faults);
-        }
-    }
     let policy = text(container, "terminationMessagePolicy");
     if !matches!(policy, "FallbackToLogsOnError" | "File") {
         let message = "must be 'File' or 'FallbackToLogsOnError'";
@@ -80,7 +66,6 @@ fn validate(container: &Value, path: &FieldPath, (volumes, blocks): Volumes<'_>,
     let known = ["Always", "IfNotPresent", "Never"];
     one_of(text(container, "imagePullPolicy"), &path.child("imagePullPolicy"), &known, faults);
     quantities::container(&container["resources"], &path.child("resources"), faults);
-    security::validate_container(&container["securityContext"], &path.child("securityContext"), faults);
 }
 
 fn ports(container: &Value, path: &FieldPath, faults: &mut Faults) {
@@ -315,10 +300,30 @@ fn mounts(container: &Value, path: &FieldPath, volumes: &HashSet<&str>, faults: 
                 faults.push(FieldError::forbidden(&path, message));
             }
         }
+        read_only(mount, &whole.child("recursiveReadOnly"), faults);
         if !text(mount, "subPath").is_empty() && !text(mount, "subPathExpr").is_empty() {
             let message = "subPathExpr and subPath are mutually exclusive";
             faults.push(FieldError::invalid(&path.child("subPathExpr"), text(mount, "subPathExpr"), message));
         }
+    }
+}
+
+/// What is read-only all the way down: `validation.validateMountRecursiveReadOnly`.
+fn read_only(mount: &Value, path: &FieldPath, faults: &mut Faults) {
+    let Some(mode) = mount["recursiveReadOnly"].as_str() else { return };
+    if !matches!(mode, "Disabled" | "Enabled" | "IfPossible") {
+        faults.push(FieldError::not_supported(path, mode, &["Disabled", "Enabled", "IfPossible"]));
+        return;
+    }
+    if mode == "Disabled" {
+        return;
+    }
+    if mount["readOnly"] != true {
+        faults.push(FieldError::forbidden(path, "may only be specified when readOnly is true"));
+    }
+    if mount["mountPropagation"].as_str().is_some_and(|propagation| propagation != "None") {
+        let message = "may only be specified when mountPropagation is None or not specified";
+        faults.push(FieldError::forbidden(path, message));
     }
 }
 
@@ -365,66 +370,6 @@ fn devices(container: &Value, path: &FieldPath, (volumes, blocks): Volumes<'_>, 
         if !name.is_empty() {
             names.insert(name);
         }
-    }
-}
-
-/// A probe. Liveness and startup must succeed at the first time.
-fn probe(probe: &Value, path: &FieldPath, once: bool, faults: &mut Faults) {
-    handler_of(probe, path, false, faults);
-    let counts =
-        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"];
-    super::non_negative(probe, path, &counts, faults);
-    if let Some(seconds) = probe["terminationGracePeriodSeconds"].as_i64()
-        && seconds <= 0
-    {
-        let path = path.child("terminationGracePeriodSeconds");
-        faults.push(FieldError::invalid(&path, seconds, "must be greater than 0"));
-    }
-    if let Some(threshold) = probe["successThreshold"].as_i64()
-        && once
-        && threshold != 1
-    {
-        faults.push(FieldError::invalid(&path.child("successThreshold"), threshold, "must be 1"));
-    }
-}
-
-/// What a probe or a hook does: exactly one thing.
-fn handler_of(handler: &Value, path: &FieldPath, hook: bool, faults: &mut Faults) {
-    let mut given = 0;
-    for name in ["exec", "httpGet", "tcpSocket", "grpc", "sleep"] {
-        let action = &handler[name];
-        if !action.is_object() || (name == "grpc") == hook && matches!(name, "grpc" | "sleep") {
-            continue;
-        }
-        given += 1;
-        let path = path.child(name);
-        if given > 1 {
-            faults.push(FieldError::forbidden(&path, "may not specify more than 1 handler type"));
-            continue;
-        }
-        match name {
-            "exec" if action["command"].as_array().is_none_or(Vec::is_empty) => {
-                faults.push(FieldError::required(&path.child("command"), ""));
-            }
-            "httpGet" => {
-                required(action, &path, "path", faults);
-                net::port_or_name(&action["port"], &path.child("port"), faults);
-                one_of(text(action, "scheme"), &path.child("scheme"), &["HTTP", "HTTPS"], faults);
-                for header in items(action, "httpHeaders").map(|header| text(header, "name")) {
-                    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-                    if header.is_empty() || !header.bytes().all(good) {
-                        let message = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
-                        faults.push(FieldError::invalid(&path.child("httpHeaders"), header, message));
-                    }
-                }
-            }
-            "tcpSocket" => net::port_or_name(&action["port"], &path.child("port"), faults),
-            "grpc" => net::port(action["port"].as_i64().unwrap_or_default(), &path.child("port"), faults),
-            _ => {}
-        }
-    }
-    if given == 0 {
-        faults.push(FieldError::required(path, "must specify a handler type"));
     }
 }
 

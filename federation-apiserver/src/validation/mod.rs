@@ -3,13 +3,18 @@
 mod container;
 pub(crate) mod cron;
 pub(crate) mod intstr;
+mod lives;
 pub(crate) mod mirror;
 pub(crate) mod net;
 pub(crate) mod pod;
+mod pod_os;
 pub(crate) mod pod_parts;
+mod pod_resources;
 pub(crate) mod pod_spec;
+pub(crate) mod pod_warnings;
 pub(crate) mod quantities;
 mod security;
+pub(crate) mod spreading;
 pub(crate) mod status;
 pub(crate) mod volume;
 pub(crate) mod workload;

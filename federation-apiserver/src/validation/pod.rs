@@ -73,15 +73,14 @@ pub(crate) fn default_pod(object: &mut Value) {
             }
         }
     }
+    super::pod_resources::default(spec);
 }
 
 fn default_container(container: &mut Value) {
     set_text(container, "terminationMessagePath", "/dev/termination-log");
     set_text(container, "terminationMessagePolicy", "File");
     set(container, "resources", json!({}));
-    let image = container["image"].as_str().unwrap_or_default();
-    let name = image.rsplit('/').next().unwrap_or_default();
-    let floating = !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest");
+    let floating = is_floating(text(container, "image"));
     set_text(container, "imagePullPolicy", if floating { "Always" } else { "IfNotPresent" });
     items_mut(container, "ports").for_each(|port| set_text(port, "protocol", "TCP"));
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -112,6 +111,12 @@ fn default_container(container: &mut Value) {
             set(source, "divisor", "0");
         }
     }
+}
+
+/// Whether an image may be another one tomorrow.
+fn is_floating(image: &str) -> bool {
+    let name = image.rsplit('/').next().unwrap_or_default();
+    !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest")
 }
 
 fn default_http_get(handler: &mut Value) {
@@ -152,6 +157,10 @@ fn default_volume(volume: &mut Value) {
                 set(token, "expirationSeconds", 3600);
             }
         }
+    }
+    if let Some(image) = volume.get_mut("image") {
+        let policy = if is_floating(text(image, "reference")) { "Always" } else { "IfNotPresent" };
+        set_text(image, "pullPolicy", policy);
     }
     if let Some(path) = volume.get_mut("hostPath") {
         set(path, "type", "");
@@ -201,7 +210,7 @@ pub(super) fn validate_restart_policy(spec: &Value, path: &FieldPath, faults: &m
     listed(policy, &path.child("restartPolicy"), &["Always", "OnFailure", "Never"], faults);
 }
 
-/// `qos.ComputePodQOS`: Guaranteed, Burstable or BestEffort.
+/// `qos.ComputePodQOS`: Guaranteed, Burstable or BestEffort. Where the pod has resources as a whole, those count.
 pub(crate) fn qos_class(spec: &Value) -> &'static str {
     // What is said of the pod as a whole is said instead of what its containers say (KEP-2837).
     let whole = ["limits", "requests"]

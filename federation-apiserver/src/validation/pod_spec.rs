@@ -1,11 +1,12 @@
 //! The rules of pod specs: `validation.ValidatePodSpec`.
 
-use std::collections::HashMap;
-
 use apimachinery::{FieldError, FieldPath, labels::validate_labels};
 use serde_json::Value;
 
-use super::{container, items, label, listed, net, one_of, pod, security, subdomain, text, volume};
+use super::{
+    container, items, label, listed, net, one_of, pod, pod_os, pod_resources, security, spreading, subdomain,
+    text, volume,
+};
 use crate::registry::Faults;
 
 const SECONDS_RANGE: &str = "must be between 1 and 2147483647, inclusive";
@@ -13,7 +14,9 @@ const SECONDS_RANGE: &str = "must be between 1 and 2147483647, inclusive";
 /// Finds the faults of a pod spec.
 pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     let volumes = volume::validate_all(spec, path, faults);
+    pod_resources::claims(spec, path, faults);
     container::validate_all(spec, path, &volumes, faults);
+    pod_resources::validate(spec, path, faults);
     pod::validate_restart_policy(spec, path, faults);
     dns(spec, path, faults);
     if let Some(selector) = spec.get("nodeSelector") {
@@ -29,21 +32,9 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
                 .map(|fault| FieldError::invalid(&path, name, fault)),
         );
     }
-    let pair = |spread| (text(spread, "topologyKey"), text(spread, "whenUnsatisfiable"));
-    let last: HashMap<(&str, &str), usize> = items(spec, "topologySpreadConstraints")
-        .enumerate()
-        .map(|(index, spread)| (pair(spread), index))
-        .collect();
-    for (index, spread) in items(spec, "topologySpreadConstraints").enumerate() {
-        let path = path.child("topologySpreadConstraints").index(index);
-        topology_spread(spread, &path, faults);
-        // Of two that say the same the first one is told.
-        let (key, action) = pair(spread);
-        if last.get(&(key, action)).is_some_and(|last| *last > index) {
-            let path = path.child("{topologyKey, whenUnsatisfiable}");
-            faults.push(FieldError::duplicate(&path, format!("{{{key}, {action}}}")));
-        }
-    }
+    spreading::gates(spec, path, faults);
+    spreading::validate(spec, path, faults);
+    security::host_users(spec, path, faults);
     for name in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
         if let Some(found) = spec[name].as_str().filter(|found| !found.is_empty()) {
             subdomain(found, &path.child(name), faults);
@@ -79,6 +70,26 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
         let message = "ShareProcessNamespace and HostPID cannot both be enabled";
         let path = path.child("securityContext").child("shareProcessNamespace");
         faults.push(FieldError::invalid(&path, true, message));
+    }
+    if let Some(name) = spec["hostnameOverride"].as_str() {
+        hostname_override(spec, name, path, faults);
+    }
+    pod_os::validate(spec, path, faults);
+}
+
+/// A name that a pod has whatever else it says: KEP-4762.
+fn hostname_override(spec: &Value, name: &str, path: &FieldPath, faults: &mut Faults) {
+    let path = path.child("hostnameOverride");
+    if spec["setHostnameAsFQDN"] == true {
+        let message = "`hostnameOverride` and `setHostnameAsFQDN` are mutually exclusive";
+        faults.push(FieldError::forbidden(&path, message));
+    }
+    if spec["hostNetwork"] == true {
+        faults.push(FieldError::forbidden(&path, "may not be specified when `hostNetwork` is true"));
+    }
+    subdomain(name, &path, faults);
+    if name.len() > 64 {
+        faults.push(FieldError::too_long(&path, 64));
     }
 }
 
@@ -116,34 +127,6 @@ fn dns(spec: &Value, path: &FieldPath, faults: &mut Faults) {
             let message = "must not be empty";
             faults.push(FieldError::required(&path.child("options").index(index), message));
         }
-    }
-}
-
-fn topology_spread(spread: &Value, path: &FieldPath, faults: &mut Faults) {
-    let skew = spread["maxSkew"].as_i64().unwrap_or_default();
-    if skew <= 0 {
-        faults.push(FieldError::invalid(&path.child("maxSkew"), skew, "must be greater than zero"));
-    }
-    if text(spread, "topologyKey").is_empty() {
-        faults.push(FieldError::required(&path.child("topologyKey"), "can not be empty"));
-    }
-    let known = ["DoNotSchedule", "ScheduleAnyway"];
-    one_of(text(spread, "whenUnsatisfiable"), &path.child("whenUnsatisfiable"), &known, faults);
-    if let Some(domains) = spread["minDomains"].as_i64() {
-        let path = path.child("minDomains");
-        if domains <= 0 {
-            faults.push(FieldError::invalid(&path, domains, "must be greater than zero"));
-        }
-        if text(spread, "whenUnsatisfiable") != "DoNotSchedule" {
-            let message = format!(
-                "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}",
-                text(spread, "whenUnsatisfiable")
-            );
-            faults.push(FieldError::invalid(&path, domains, &message));
-        }
-    }
-    if let Some(selector) = spread.get("labelSelector") {
-        faults.extend(apimachinery::labels::validate_label_selector(selector, &path.child("labelSelector")));
     }
 }
 
@@ -290,6 +273,11 @@ fn pod_term(term: &Value, path: &FieldPath, faults: &mut Faults) {
     for name in items(term, "namespaces") {
         label(name.as_str().unwrap_or_default(), &path.child("namespace"), faults);
     }
+    if let Some(selector) = term.get("namespaceSelector") {
+        let path = path.child("namespaceSelector");
+        faults.extend(apimachinery::labels::validate_label_selector(selector, &path));
+    }
+    spreading::keys_of_term(term, path, faults);
     let (path, key) = (path.child("topologyKey"), text(term, "topologyKey"));
     if key.is_empty() {
         faults.push(FieldError::required(&path, "can not be empty"));

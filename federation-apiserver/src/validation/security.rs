@@ -36,10 +36,68 @@ pub(super) fn validate_pod(spec: &Value, path: &FieldPath, faults: &mut Faults) 
         one_of(policy, &path.child("fsGroupChangePolicy"), &["Always", "OnRootMismatch"], faults);
     }
     seccomp(context, &path, faults);
+    app_armor(context, &path, faults);
+    for (name, known) in [
+        ("supplementalGroupsPolicy", ["Merge", "Strict"]),
+        ("seLinuxChangePolicy", ["MountOption", "Recursive"]),
+    ] {
+        if let Some(policy) = context[name].as_str() {
+            one_of(policy, &path.child(name), &known, faults);
+        }
+    }
+}
+
+/// Users of a pod's own do not go together with what is the host's (KEP-127). kube-apiserver names the places so.
+pub(super) fn host_users(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    if spec["hostUsers"] != false {
+        return;
+    }
+    for (name, told) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+        if spec[name] == true {
+            let message = "when `pod.Spec.HostUsers` is false";
+            faults.push(FieldError::forbidden(&path.child(told), message));
+        }
+    }
+}
+
+/// `validation.ValidateAppArmorProfileField`.
+fn app_armor(context: &Value, path: &FieldPath, faults: &mut Faults) {
+    const LOCAL: &str = "must be set when AppArmor type is Localhost";
+    let (profile, path) = (&context["appArmorProfile"], path.child("appArmorProfile"));
+    if !profile.is_object() {
+        return;
+    }
+    let (kind, local) = (text(profile, "type"), profile["localhostProfile"].as_str());
+    let place = path.child("localhostProfile");
+    match (kind, local) {
+        ("Localhost", None) => faults.push(FieldError::required(&place, LOCAL)),
+        ("Localhost", Some(local)) => {
+            if local.trim() != local {
+                faults.push(FieldError::invalid(&place, local, "must not be padded with whitespace"));
+            } else if local.is_empty() {
+                faults.push(FieldError::required(&place, LOCAL));
+            }
+            if local.len() > 4095 {
+                faults.push(FieldError::too_long(&place, 4095));
+            }
+        }
+        ("RuntimeDefault" | "Unconfined", Some(local)) => {
+            let message = "can only be set when AppArmor type is Localhost";
+            faults.push(FieldError::invalid(&place, local, message));
+        }
+        ("RuntimeDefault" | "Unconfined", None) => {}
+        ("", _) => {
+            let message = "type is required when appArmorProfile is set";
+            faults.push(FieldError::required(&path.child("type"), message));
+        }
+        (other, _) => {
+            one_of(other, &path.child("type"), &["Localhost", "RuntimeDefault", "Unconfined"], faults);
+        }
+    }
 }
 
 /// `validation.ValidateSecurityContext`.
-pub(super) fn validate_container(context: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn validate_container(context: &Value, host_users: bool, path: &FieldPath, faults: &mut Faults) {
     if !context.is_object() {
         return;
     }
@@ -48,8 +106,13 @@ pub(super) fn validate_container(context: &Value, path: &FieldPath, faults: &mut
     }
     if let Some(kind) = context["procMount"].as_str() {
         one_of(kind, &path.child("procMount"), &["Default", "Unmasked"], faults);
+        if host_users && kind == "Unmasked" {
+            let message = "`hostUsers` must be false to use `Unmasked`";
+            faults.push(FieldError::invalid(&path.child("procMount"), kind, message));
+        }
     }
     seccomp(context, path, faults);
+    app_armor(context, path, faults);
     if context["allowPrivilegeEscalation"] != false {
         return;
     }
@@ -145,5 +208,70 @@ mod tests {
         assert_eq!(told[1], "c.sysctls[100001].name: Required value");
         // What is no name is not told to be there twice.
         assert!(told[3].starts_with(r#"c.sysctls[100003].name: Invalid value: "A""#), "{told:?}");
+    }
+
+    #[track_caller]
+    fn told(spec: &Value, expect: &[&str]) {
+        let mut faults = Faults::new();
+        let path = FieldPath::new("spec");
+        validate_pod(spec, &path, &mut faults);
+        host_users(spec, &path, &mut faults);
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn a_profile_of_app_armor_is_local_or_has_no_name() {
+        let with = |profile: Value| json!({"securityContext": {"appArmorProfile": profile}});
+        told(&with(json!({"type": "RuntimeDefault"})), &[]);
+        told(&with(json!({"type": "Localhost", "localhostProfile": "p"})), &[]);
+        told(
+            &with(json!({"type": "Localhost"})),
+            &[
+                "spec.securityContext.appArmorProfile.localhostProfile: Required value: must be set when AppArmor type is Localhost",
+            ],
+        );
+        told(
+            &with(json!({"type": "x"})),
+            &[
+                r#"spec.securityContext.appArmorProfile.type: Unsupported value: "x": supported values: "Localhost", "RuntimeDefault", "Unconfined""#,
+            ],
+        );
+    }
+
+    #[test]
+    fn users_of_its_own_do_not_go_together_with_the_hosts_network() {
+        told(&json!({"hostUsers": true, "hostNetwork": true}), &[]);
+        told(
+            &json!({"hostUsers": false, "hostNetwork": true, "hostPID": true}),
+            &[
+                "spec.hostNetwork: Forbidden: when `pod.Spec.HostUsers` is false",
+                "spec.HostPID: Forbidden: when `pod.Spec.HostUsers` is false",
+            ],
+        );
+    }
+
+    #[test]
+    fn groups_of_an_image_are_merged_or_left_out() {
+        told(
+            &json!({"securityContext": {"supplementalGroupsPolicy": "x", "seLinuxChangePolicy": "Recursive"}}),
+            &[
+                r#"spec.securityContext.supplementalGroupsPolicy: Unsupported value: "x": supported values: "Merge", "Strict""#,
+            ],
+        );
+    }
+
+    #[test]
+    fn proc_is_unmasked_for_users_of_the_pods_own_only() {
+        let check = |host_users: bool| {
+            let mut faults = Faults::new();
+            let context = json!({"procMount": "Unmasked"});
+            validate_container(&context, host_users, &FieldPath::new("c"), &mut faults);
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(check(false), Vec::<String>::new());
+        assert_eq!(
+            check(true),
+            [r#"c.procMount: Invalid value: "Unmasked": `hostUsers` must be false to use `Unmasked`"#]
+        );
     }
 }

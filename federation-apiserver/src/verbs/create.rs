@@ -4,7 +4,7 @@ use apimachinery::{ApiError, names::SUFFIX_LEN};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Call, commit, object, patch};
+use super::{Call, commit, object, patch, tidying};
 use crate::{
     admission,
     auth::authz::{self, Decision},
@@ -62,6 +62,7 @@ pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
         }
     }
     object::settle_namespace(kind, &mut object, call.namespace())?;
+    tidying::dedup_owners(call, &mut object, tidying::Stage::Sent);
     let random: [u8; SUFFIX_LEN] = rand::random();
     object::begin(kind, &mut object, &crate::uid::random(), random, call.now)?;
     if is_reset(kind)
@@ -89,6 +90,8 @@ pub(super) async fn mutate(call: &Call, mut object: Value, dry_run: bool) -> Res
     let _open = commit::check_namespace(call, name)?;
     let changed = admission::mutate(call, None, &object, dry_run).await?;
     let Some(mut changed) = changed else { return Ok(object) };
+    tidying::restore_ownership(call, &mut changed, &object);
+    tidying::dedup_owners(call, &mut changed, tidying::Stage::Admitted);
     if is_reset(&call.kind)
         && let Some(map) = changed.as_object_mut()
     {
@@ -108,5 +111,6 @@ pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> 
     call.allocate(&mut object, None)?;
     (kind.sign)(&mut object, None, &call.user, &crate::deletion::seconds(call.now));
     object::validate(kind, &object, None, call.shared.leading)?;
+    call.told.lock().extend((kind.warn)(&object, None));
     Ok(object)
 }

@@ -22,6 +22,7 @@ mod review;
 mod review_selectors;
 mod scale;
 pub(crate) mod syntax;
+mod tidying;
 mod token;
 mod update;
 mod watch;

@@ -6,7 +6,7 @@ use apimachinery::{ApiError, FieldError, FieldPath, status::Reason};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Call, commit, commit::Outcome, create, object, patch};
+use super::{Call, commit, commit::Outcome, create, object, patch, tidying};
 use crate::{
     admission,
     http::{Body, query::WriteOptions},
@@ -150,14 +150,19 @@ pub(super) async fn settle(
     dry_run: bool,
 ) -> Result<Value, ApiError> {
     if !admission::nobody_mutates(call)
-        && let Some(changed) = admission::mutate(call, Some(old), &object, dry_run).await?
+        && let Some(mut changed) = admission::mutate(call, Some(old), &object, dry_run).await?
     {
+        tidying::restore_ownership(call, &mut changed, &object);
+        tidying::dedup_owners(call, &mut changed, tidying::Stage::Admitted);
         object = arrange(call, changed, old)?;
     }
     if let Some(part) = call.path.subresource.as_deref() {
         (call.kind.stamp)(&mut object, old, part, &crate::deletion::seconds(call.now));
     }
     validate(call, &object, old)?;
+    if call.path.subresource.is_none() {
+        call.told.lock().extend((call.kind.warn)(&object, Some(old)));
+    }
     Ok(object)
 }
 
@@ -166,6 +171,7 @@ pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Val
     let kind = &*call.kind;
     call.canonicalise(&mut object);
     object::carry_over(&mut object, old)?;
+    tidying::dedup_owners(call, &mut object, tidying::Stage::Sent);
     if let Some(custom) = &kind.custom {
         if patch::applies(call) {
             custom.complete_applied(&mut object);

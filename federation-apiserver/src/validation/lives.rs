@@ -1,0 +1,289 @@
+//! The rules of how containers live: probes, hooks, restarts, and what a resize does to them.
+
+use std::collections::HashSet;
+
+use apimachinery::{FieldError, FieldPath};
+use serde_json::Value;
+
+use super::{items, net, one_of, required, text};
+use crate::registry::Faults;
+
+/// What the rules of a container need of its pod.
+pub(super) struct Pod<'a> {
+    /// Seconds; none if the pod does not say.
+    grace: Option<i64>,
+    restart_policy: &'a str,
+    os: &'a str,
+}
+
+impl<'a> Pod<'a> {
+    pub(super) fn of(spec: &'a Value) -> Self {
+        Self {
+            grace: spec["terminationGracePeriodSeconds"].as_i64(),
+            restart_policy: text(spec, "restartPolicy"),
+            os: text(&spec["os"], "name"),
+        }
+    }
+}
+
+/// Finds the faults of a container in a list of the spec.
+pub(super) fn validate(container: &Value, path: &FieldPath, list: &str, pod: &Pod<'_>, faults: &mut Faults) {
+    resize_policy(container, path, pod, faults);
+    if list == "ephemeralContainers" {
+        return;
+    }
+    if list == "initContainers" && container["restartPolicy"] != "Always" {
+        for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+            if !container[field].is_null() {
+                let message = "may not be set for init containers without restartPolicy=Always";
+                faults.push(FieldError::forbidden(&path.child(field), message));
+            }
+        }
+    } else {
+        lifecycle(&container["lifecycle"], &path.child("lifecycle"), pod, faults);
+        for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+            if container[name].is_object() {
+                probe(&container[name], &path.child(name), name != "readinessProbe", pod, faults);
+            }
+        }
+    }
+    restarts(container, path, faults);
+}
+
+/// Signals that a container of Windows may be stopped with.
+const WINDOWS_SIGNALS: [&str; 2] = ["SIGKILL", "SIGTERM"];
+
+fn lifecycle(lifecycle: &Value, path: &FieldPath, pod: &Pod<'_>, faults: &mut Faults) {
+    for hook in ["postStart", "preStop"] {
+        if lifecycle[hook].is_object() {
+            handler_of(&lifecycle[hook], &path.child(hook), true, pod, faults);
+        }
+    }
+    let Some(signal) = lifecycle["stopSignal"].as_str() else { return };
+    let path = path.child("stopSignal");
+    if pod.os.is_empty() {
+        let message = "may not be set for containers with empty `spec.os.name`";
+        faults.push(FieldError::forbidden(&path, message));
+    } else if pod.os == "windows" {
+        one_of(signal, &path, &WINDOWS_SIGNALS, faults);
+    }
+}
+
+/// Which resources may change while the container runs: `validation.validateResizePolicy`. The places have no index, as kube-apiserver
+/// names them.
+fn resize_policy(container: &Value, path: &FieldPath, pod: &Pod<'_>, faults: &mut Faults) {
+    let path = path.child("resizePolicy");
+    let mut seen = HashSet::new();
+    for (index, policy) in items(container, "resizePolicy").enumerate() {
+        let (resource, restart) = (text(policy, "resourceName"), text(policy, "restartPolicy"));
+        if !seen.insert(resource) {
+            faults.push(FieldError::duplicate(&path.index(index), resource));
+        }
+        for (value, known) in [(resource, ["cpu", "memory"]), (restart, ["NotRequired", "RestartContainer"])]
+        {
+            if value.is_empty() {
+                faults.push(FieldError::required(&path, ""));
+            } else {
+                one_of(value, &path, &known, faults);
+            }
+        }
+        if pod.restart_policy == "Never" && restart != "NotRequired" {
+            let message = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            faults.push(FieldError::invalid(&path, restart, message));
+        }
+    }
+}
+
+/// Whether a container starts anew, and after which exit codes: KEP-5307.
+fn restarts(container: &Value, path: &FieldPath, faults: &mut Faults) {
+    let rules = path.child("restartPolicyRules");
+    match container["restartPolicy"].as_str() {
+        Some(policy) => {
+            one_of(policy, &path.child("restartPolicy"), &["Always", "Never", "OnFailure"], faults);
+        }
+        None if items(container, "restartPolicyRules").next().is_some() => {
+            let message = "must specify restartPolicy when restart rules are used";
+            faults.push(FieldError::required(&path.child("restartPolicy"), message));
+        }
+        None => {}
+    }
+    for (index, rule) in items(container, "restartPolicyRules").enumerate() {
+        let path = rules.index(index);
+        if let Some(action) = required(rule, &path, "action", faults) {
+            one_of(action, &path.child("action"), &["Restart", "RestartAllContainers"], faults);
+        }
+        let (codes, path) = (&rule["exitCodes"], path.child("exitCodes"));
+        if !codes.is_object() {
+            faults.push(FieldError::required(&path, "must be specified"));
+            continue;
+        }
+        if let Some(operator) = required(codes, &path, "operator", faults) {
+            one_of(operator, &path.child("operator"), &["In", "NotIn"], faults);
+        }
+    }
+}
+
+/// A probe. Liveness and startup must succeed at the first time.
+fn probe(probe: &Value, path: &FieldPath, once: bool, pod: &Pod<'_>, faults: &mut Faults) {
+    handler_of(probe, path, false, pod, faults);
+    let counts =
+        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"];
+    super::non_negative(probe, path, &counts, faults);
+    if let Some(seconds) = probe["terminationGracePeriodSeconds"].as_i64()
+        && seconds <= 0
+    {
+        let path = path.child("terminationGracePeriodSeconds");
+        faults.push(FieldError::invalid(&path, seconds, "must be greater than 0"));
+    }
+    // Who is not ready is not ended.
+    if !once && !probe["terminationGracePeriodSeconds"].is_null() {
+        let (path, seconds) =
+            (path.child("terminationGracePeriodSeconds"), probe["terminationGracePeriodSeconds"].clone());
+        faults.push(FieldError::invalid(&path, seconds, "must not be set for readinessProbes"));
+    }
+    if let Some(threshold) = probe["successThreshold"].as_i64()
+        && once
+        && threshold != 1
+    {
+        faults.push(FieldError::invalid(&path.child("successThreshold"), threshold, "must be 1"));
+    }
+}
+
+/// What a probe or a hook does: exactly one thing.
+fn handler_of(handler: &Value, path: &FieldPath, hook: bool, pod: &Pod<'_>, faults: &mut Faults) {
+    let mut given = 0;
+    for name in ["exec", "httpGet", "tcpSocket", "grpc", "sleep"] {
+        let action = &handler[name];
+        if !action.is_object() || (name == "grpc") == hook && matches!(name, "grpc" | "sleep") {
+            continue;
+        }
+        given += 1;
+        let path = path.child(name);
+        if given > 1 {
+            faults.push(FieldError::forbidden(&path, "may not specify more than 1 handler type"));
+            continue;
+        }
+        match name {
+            "exec" if action["command"].as_array().is_none_or(Vec::is_empty) => {
+                faults.push(FieldError::required(&path.child("command"), ""));
+            }
+            "httpGet" => {
+                required(action, &path, "path", faults);
+                net::port_or_name(&action["port"], &path.child("port"), faults);
+                one_of(text(action, "scheme"), &path.child("scheme"), &["HTTP", "HTTPS"], faults);
+                for header in items(action, "httpHeaders").map(|header| text(header, "name")) {
+                    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+                    if header.is_empty() || !header.bytes().all(good) {
+                        let message = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
+                        faults.push(FieldError::invalid(&path.child("httpHeaders"), header, message));
+                    }
+                }
+            }
+            "tcpSocket" => net::port_or_name(&action["port"], &path.child("port"), faults),
+            "grpc" => net::port(action["port"].as_i64().unwrap_or_default(), &path.child("port"), faults),
+            "sleep" => sleep(action, &path, pod, faults),
+            _ => {}
+        }
+    }
+    if given == 0 {
+        faults.push(FieldError::required(path, "must specify a handler type"));
+    }
+}
+
+/// `validation.validateSleepAction`.
+fn sleep(action: &Value, path: &FieldPath, pod: &Pod<'_>, faults: &mut Faults) {
+    let seconds = action["seconds"].as_i64().unwrap_or_default();
+    if let Some(grace) = pod.grace
+        && !(0..=grace).contains(&seconds)
+    {
+        let message = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+        faults.push(FieldError::invalid(path, seconds, &message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn told(list: &str, spec: &Value, container: &Value, expect: &[&str]) {
+        let mut faults = Faults::new();
+        validate(container, &FieldPath::new("c"), list, &Pod::of(spec), &mut faults);
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn sidecars_have_probes_and_hooks_and_other_init_containers_none() {
+        let probed =
+            |policy: Value| json!({"restartPolicy": policy, "readinessProbe": {"grpc": {"port": 80}}});
+        told("initContainers", &json!({}), &probed(json!("Always")), &[]);
+        told(
+            "initContainers",
+            &json!({}),
+            &probed(Value::Null),
+            &["c.readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always"],
+        );
+        told(
+            "initContainers",
+            &json!({}),
+            &json!({"restartPolicy": "Foo"}),
+            &[
+                r#"c.restartPolicy: Unsupported value: "Foo": supported values: "Always", "Never", "OnFailure""#,
+            ],
+        );
+    }
+
+    #[test]
+    fn nobody_sleeps_longer_than_the_pod_has_to_end() {
+        let hook = |seconds: i64| json!({"lifecycle": {"preStop": {"sleep": {"seconds": seconds}}}});
+        let spec = json!({"terminationGracePeriodSeconds": 30});
+        told("containers", &spec, &hook(0), &[]);
+        told("containers", &spec, &hook(30), &[]);
+        told(
+            "containers",
+            &spec,
+            &hook(31),
+            &[
+                "c.lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)",
+            ],
+        );
+    }
+
+    #[test]
+    fn only_what_may_end_a_container_says_how_long_that_takes() {
+        let probe =
+            |name: &str| json!({name: {"tcpSocket": {"port": 1}, "terminationGracePeriodSeconds": 1}});
+        told("containers", &json!({}), &probe("livenessProbe"), &[]);
+        told(
+            "containers",
+            &json!({}),
+            &probe("readinessProbe"),
+            &[
+                "c.readinessProbe.terminationGracePeriodSeconds: Invalid value: 1: must not be set for readinessProbes",
+            ],
+        );
+    }
+
+    #[test]
+    fn processors_and_memory_are_resized_and_nothing_else() {
+        let policies = |policies: Value| json!({"resizePolicy": policies});
+        let good = json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
+        told("containers", &json!({"restartPolicy": "Always"}), &policies(good.clone()), &[]);
+        told(
+            "containers",
+            &json!({"restartPolicy": "Never"}),
+            &policies(good),
+            &[
+                "c.resizePolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when `restartPolicy` is 'Never'",
+            ],
+        );
+        told(
+            "containers",
+            &json!({}),
+            &policies(json!([{"resourceName": "disk", "restartPolicy": "NotRequired"}])),
+            &[r#"c.resizePolicy: Unsupported value: "disk": supported values: "cpu", "memory""#],
+        );
+    }
+}
