@@ -15,6 +15,7 @@ mod pods;
 mod policy;
 mod quota;
 mod signers;
+mod standards;
 mod usage;
 pub(crate) mod webhook;
 
@@ -26,6 +27,7 @@ pub(crate) use judge::judge;
 pub(crate) use mutate::{mutate, nobody_mutates};
 pub(crate) use policy::{Policies, check_conditions, check_policy, type_warnings};
 pub(crate) use quota::{Quotas, Reservation};
+pub(crate) use standards::secure;
 
 use crate::{auth::escalation, deletion, housekeeping::protection, store::ResourceKey, verbs::Call};
 

@@ -64,6 +64,7 @@ pub(super) async fn create(
 ) -> Result<Arc<Stored>, ApiError> {
     let key = call.key(name);
     admission::permit(call, name, None, &object).await?;
+    admission::secure(call, None, &object)?;
     admission::judge(call, None, Some(&object), dry_run).await?;
     webhook::Write::of(call, None, dry_run).validate(Some(&object)).await?;
     let _held = admission::reserve(call, name, None, &object, dry_run)?;
@@ -112,6 +113,7 @@ pub(super) async fn replace(
         return Ok(Outcome::Done(Arc::clone(current)));
     }
     admission::permit(call, &current.key.name, Some(old), &object).await?;
+    admission::secure(call, Some(old), &object)?;
     ask(call, old, &object, dry_run).await?;
     let key = current.key.clone();
     let _held = admission::reserve(call, &key.name, Some((old, current.revision)), &object, dry_run)?;

@@ -29,6 +29,7 @@ mod policies;
 mod proxies;
 mod quota;
 mod robustness;
+mod standards;
 mod tokens;
 mod watches;
 mod webhooks;
