@@ -36,7 +36,13 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
         version: "v1",
         kind: "CertificateSigningRequest",
         verbs: Subresource::PART,
-        changes: &["/status/conditions"],
+        changes: &[
+            "/status/conditions",
+            "/metadata/annotations",
+            "/metadata/finalizers",
+            "/metadata/labels",
+            "/metadata/ownerReferences",
+        ],
         validate: Some(status::validate_approval),
     }],
     columns: &[

@@ -3,6 +3,7 @@
 mod catalog;
 mod columns;
 mod faults;
+mod status;
 
 use std::{
     collections::BTreeMap,
@@ -317,8 +318,7 @@ impl Kind {
             version: self.version,
             kind: self.kind,
             verbs: Subresource::PART,
-            // Controllers of built-in kinds leave annotations with the status.
-            changes: if self.built_in { &["/status", "/metadata/annotations"] } else { &["/status"] },
+            changes: self.changed_with_status(),
             validate: None,
         }
     }
@@ -378,7 +378,8 @@ impl Kind {
             .iter()
             .chain(self.selectable)
             .map(|(name, pointer)| {
-                let text = match object.pointer(pointer) {
+                let said = object.pointer(pointer).filter(|value| *value != "");
+                let text = match said.or_else(|| object.pointer(second_place(name)?)) {
                     Some(Value::String(text)) => text.clone(),
                     Some(Value::Bool(flag)) => flag.to_string(),
                     Some(Value::Number(number)) => number.to_string(),
@@ -388,6 +389,11 @@ impl Kind {
             })
             .collect()
     }
+}
+
+/// Where an object says what the field itself does not: newer reporters of Events leave the source empty.
+fn second_place(field: &str) -> Option<&'static str> {
+    (field == "source").then_some("/reportingComponent")
 }
 
 /// What a field that is not there is selected by: the zero of its type.

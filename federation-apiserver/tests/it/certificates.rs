@@ -256,3 +256,18 @@ async fn resource_claims_with_admin_access_are_for_namespaces_with_a_label() {
     let (code, answer) = grant().await;
     assert_eq!(code, StatusCode::OK, "{answer}");
 }
+
+#[tokio::test]
+async fn a_decision_may_leave_marks_on_the_request() {
+    let access = world().await;
+    let mut marked = approval();
+    marked["metadata"] = json!({"annotations": {"decided": "yes"}, "labels": {"by": "alice"}});
+    assert_eq!(change(&access, "alice", "x/approval", marked).await, None);
+    let mut issued = issue();
+    issued["metadata"] = json!({"annotations": {"issued": "yes"}});
+    assert_eq!(change(&access, "alice", "x/status", issued).await, None);
+    let (_, request) = access.send("alice", &[], Method::GET, &format!("{REQUESTS}/x"), None).await;
+    assert_eq!(request["metadata"]["annotations"], json!({"decided": "yes", "issued": "yes"}));
+    assert_eq!(request["metadata"]["labels"], json!({"by": "alice"}));
+    assert_eq!(request["status"]["conditions"][0]["type"], "Approved");
+}

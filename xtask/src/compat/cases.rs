@@ -52,6 +52,9 @@ pub(super) struct Step {
     /// Asks again until the answer has these values, by JSON pointer.
     #[serde(default)]
     pub(super) until_has: BTreeMap<String, Value>,
+    /// What of the body is compared, by JSON pointer; all of it if not given.
+    #[serde(default)]
+    pub(super) part: Option<String>,
     /// Prepares something whose answer is not what the case is about.
     #[serde(default)]
     pub(super) unseen: bool,

@@ -110,10 +110,11 @@ async fn ask(
         _ => bytes,
     };
     let raw = parsed(&bytes);
+    let compared = step.part.as_ref().map_or(&raw, |part| raw.pointer(part).unwrap_or(&Value::Null));
     let answer = json!({
         "status": status,
         "headers": told(&headers),
-        "body": normal::value(&raw, &target.address, names),
+        "body": normal::value(compared, &target.address, names),
     });
     Ok((answer, raw))
 }
