@@ -172,7 +172,7 @@ mod tests {
     fn lengths_take_as_many_bytes_as_they_need() {
         assert_eq!(frame(Message::Text, b"ab"), [0x81, 2, b'a', b'b']);
         assert_eq!(frame(Message::Binary, &[0; 126])[..4], [0x82, 126, 0, 126]);
-        assert_eq!(frame(Message::Binary, &[0; 1 << 16])[..10], [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(frame(Message::Binary, &vec![0; 1 << 16])[..10], [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
         assert_eq!(close(), [0x88, 2, 3, 0xE8]);
     }
 

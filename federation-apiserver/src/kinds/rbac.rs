@@ -258,7 +258,7 @@ mod tests {
 
     #[track_caller]
     fn check(kind: &str, object: &Value, expect: &[&str]) {
-        let mut faults = Vec::new();
+        let mut faults = Faults::new();
         let mut object = object.clone();
         for row in KINDS.iter().filter(|row| row.kind == kind) {
             (row.default)(&mut object);

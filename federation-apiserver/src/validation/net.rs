@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_network_is_within_a_larger_one_only() {
-        let net = |text: &str| cidr(text, &FieldPath::default(), &mut Vec::new());
+        let net = |text: &str| cidr(text, &FieldPath::default(), &mut Faults::new());
         let within = |inner, outer| net(inner).zip(net(outer)).is_some_and(|(i, o)| strictly_within(i, o));
         assert!(within("10.1.2.0/24", "10.1.0.0/16"));
         assert!(!within("10.2.2.0/24", "10.1.0.0/16"));

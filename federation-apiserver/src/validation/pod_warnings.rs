@@ -271,9 +271,12 @@ fn environment(container: &Value, path: &FieldPath, warnings: &mut Vec<String>) 
     }
 }
 
+/// A port of a container: its place, and the address and the port of the host.
+type Claimed<'a> = (FieldPath, &'a str, i64);
+
 /// Ports that are the same, or may be.
 fn ports(spec: &Value, path: &FieldPath, warnings: &mut Vec<String>) {
-    let mut known: HashMap<(i64, &str), Vec<(FieldPath, &str, i64)>> = HashMap::new();
+    let mut known: HashMap<(i64, &str), Vec<Claimed<'_>>> = HashMap::new();
     for (container, path) in containers(spec, path) {
         for (index, port) in items(container, "ports").enumerate() {
             let place = path.child("ports").index(index);

@@ -110,7 +110,7 @@ spec:
 #[test]
 fn kubectl_takes_any_fields_where_any_are_allowed() {
     let Some(session) = Session::start() else { return };
-    let definition = r#"
+    let definition = r"
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {name: foos.company.com}
@@ -123,15 +123,15 @@ spec:
     served: true
     storage: true
     schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-"#;
+";
     session.ok_with("apply -f -", definition, &["created"]);
     session.ok("wait --for=condition=established --timeout=10s crd/foos.company.com", &["condition met"]);
-    let list = r#"
+    let list = r"
 apiVersion: v1
 kind: List
 items:
 - {apiVersion: company.com/v1, kind: Foo, metadata: {name: test}, someField: field1, otherField: {deep: [1]}}
-"#;
+";
     session.ok_with("apply -f -", list, &["foo.company.com/test created"]);
     session.ok("get foo test -o jsonpath={.someField}{.otherField.deep[0]}", &["field11"]);
 }

@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_namespace_says_what_its_pods_may_not_do() {
         let (policy, faults) = Policy::of(&labels(&[("enforce", "baseline"), ("enforce-version", "v1.25")]));
-        assert_eq!(faults, []);
+        assert_eq!(*faults, []);
         assert_eq!(policy.enforce.to_string(), "baseline:v1.25");
         assert_eq!(policy.warn.to_string(), "baseline:v1.25", "what is enforced is warned of");
         assert_eq!(policy.audit.to_string(), "privileged:latest");
