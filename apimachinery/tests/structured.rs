@@ -298,7 +298,7 @@ fn what_the_server_keeps_as_it_is_nobody_comes_to_own_by_an_apply() {
     };
     let kind = ObjectType::deduced();
     let live = apply(kind, None, &configuration(1, 1), &by("a"), Conflicts::Refuse).unwrap();
-    assert_eq!(owned(&live, "a"), Some(json!({"f:spec": {"f:replicas": {}}})));
+    assert_eq!(owned(&live, "a"), Some(json!({"f:spec": {".": {}, "f:replicas": {}}})));
     // Another one's status is no conflict, and no change.
     let mut live = update(kind, Some(&live), configuration(1, 2), &manager("kubelet", "status")).unwrap();
     live["status"]["readyReplicas"] = json!(2);

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use federation_runtime::pki::{
-    Authority, Error, HUB_NAME, Identity, LIFE_OF_AGENTS, Peer, Request, SpkiPin, Subject,
+    Authority, ClientUsages, Error, HUB_NAME, Identity, LIFE_OF_AGENTS, Peer, Request, SpkiPin, Subject,
 };
 use federation_runtime::tls::{self, Clients};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn now() -> i64 {
@@ -161,4 +162,68 @@ async fn both_sides_of_a_connection_are_proven() {
     stream.read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "tokyo");
     server.await.unwrap();
+}
+
+/// Of CN=jane and, in one RDN as Go writes it, O=dev and O=ops, with the DNS name federation-hub.
+const OF_JANE: &str = "-----BEGIN CERTIFICATE REQUEST-----\n\
+MIIBEDCBtwIBADApMRgwCgYDVQQKDANkZXYwCgYDVQQKDANvcHMxDTALBgNVBAMM\n\
+BGphbmUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAR5tNFBEz7/oNiSVDJcTYPX\n\
+wcUArvrT6jq9d8IqCXrzKCmHytObgOAf1ojnZd42RW9icJZKbJsbwrfb9bZQ4PpO\n\
+oCwwKgYJKoZIhvcNAQkOMR0wGzAZBgNVHREEEjAQgg5mZWRlcmF0aW9uLWh1YjAK\n\
+BggqhkjOPQQDAgNIADBFAiAUA5UbYDvTiprqDDfuELEt9L6ZHZgs5C6XVI+SNv4c\n\
+zwIhAKxsl1pGJ7fCsLnen1hvHfCY8znXkrk+dOrQIzYH+5Ki\n\
+-----END CERTIFICATE REQUEST-----
+";
+/// Of CN=x, O=federation:agents.
+const OF_A_PART: &str = "-----BEGIN CERTIFICATE REQUEST-----\n\
+MIHiMIGKAgEAMCgxGjAYBgNVBAoMEWZlZGVyYXRpb246YWdlbnRzMQowCAYDVQQD\n\
+DAF4MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEebTRQRM+/6DYklQyXE2D18HF\n\
+AK760+o6vXfCKgl68ygph8rTm4DgH9aI52XeNkVvYnCWSmybG8K32/W2UOD6TqAA\n\
+MAoGCCqGSM49BAMCA0cAMEQCIEEBRAiGRVHC9uTG/ed0lFdPDOUzSpYopHW77dAG\n\
+Tkm0AiB9OrzRd2i4H+OmLl1tylG8n04+QF3fUjKXgkWvuOtKPg==\n\
+-----END CERTIFICATE REQUEST-----
+";
+
+#[test]
+fn a_client_gets_the_subject_that_it_asks_for_and_no_other_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::load_or_create(dir.path()).unwrap();
+    let usages = ClientUsages { digital_signature: true, key_encipherment: false };
+    let hour = std::time::Duration::from_hours(1);
+    let pem = authority.sign_client(OF_JANE, usages, hour).unwrap();
+    let peer = Peer::from_pem(&pem).unwrap();
+    assert_eq!((peer.user.as_str(), &peer.groups[..]), ("jane", &["dev".to_owned(), "ops".to_owned()][..]));
+    assert!((now() + 3590..=now() + 3600).contains(&peer.not_after), "{}", peer.not_after - now());
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
+    let (_, ca) = x509_parser::pem::parse_x509_pem(authority.certificate_pem.as_bytes()).unwrap();
+    certificate.verify_signature(Some(ca.parse_x509().unwrap().public_key())).unwrap();
+    assert!(certificate.subject_alternative_name().unwrap().is_none());
+    let other = authority.sign_client(OF_JANE, usages, hour).unwrap();
+    let other = CertificateDer::from_pem_slice(other.as_bytes()).unwrap();
+    assert_ne!(certificate.raw_serial(), x509_parser::parse_x509_certificate(&other).unwrap().1.raw_serial());
+    let extended = certificate.extended_key_usage().unwrap().unwrap().value;
+    assert!(extended.client_auth && !extended.server_auth);
+    // None outlives the authority.
+    let century = authority.sign_client(OF_JANE, usages, 876_000 * hour).unwrap();
+    assert_eq!(Peer::from_pem(&century).unwrap().not_after, authority.not_after().unwrap());
+}
+
+#[test]
+fn nobody_gets_the_certificate_of_a_part_for_the_asking() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::load_or_create(dir.path()).unwrap();
+    let sign =
+        |csr: &str| authority.sign_client(csr, ClientUsages::default(), std::time::Duration::from_hours(1));
+    let refused = sign(OF_A_PART).unwrap_err();
+    assert!(matches!(&refused, Error::Reserved { name } if name == "federation:agents"), "{refused}");
+    // Another subject under a signature that was made for this one.
+    let block = x509_parser::pem::parse_x509_pem(OF_JANE.as_bytes()).unwrap().1;
+    let mut forged = block.contents;
+    let at = forged.windows(4).position(|part| part == b"jane").unwrap();
+    forged[at..at + 4].copy_from_slice(b"root");
+    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, forged);
+    let forged = format!("-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n");
+    assert!(matches!(sign(&forged).unwrap_err(), Error::Parse { .. }));
+    assert!(matches!(sign("nothing").unwrap_err(), Error::Parse { .. }));
 }

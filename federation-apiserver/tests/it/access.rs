@@ -13,6 +13,7 @@ use federation_apiserver::{
     },
     housekeeping,
 };
+use federation_runtime::pki::Authority;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
@@ -44,7 +45,10 @@ impl Access {
             adjust(Parts { authorization: modes, tokens, accounts: accounts.clone(), ..parts })
         })
         .await;
-        let options = housekeeping::Options { default_roles: true, accounts, ..Default::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Some(Arc::new(Authority::load_or_create(folder.path()).unwrap()));
+        let options =
+            housekeeping::Options { default_roles: true, accounts, authority, ..Default::default() };
         let storage = world.server.storage().clone();
         let housekeeping = housekeeping::Service::new(storage, Arc::new(world.server.kind_table()), options);
         let mut access = Self { world, housekeeping };

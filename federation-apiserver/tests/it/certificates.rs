@@ -6,6 +6,7 @@ use federation_apiserver::{
     auth::authz::Mode,
     store::{Encoded, Key, Meta, ResourceKey, Write},
 };
+use federation_runtime::pki::Peer;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -270,4 +271,41 @@ async fn a_decision_may_leave_marks_on_the_request() {
     assert_eq!(request["metadata"]["annotations"], json!({"decided": "yes", "issued": "yes"}));
     assert_eq!(request["metadata"]["labels"], json!({"by": "alice"}));
     assert_eq!(request["status"]["conditions"][0]["type"], "Approved");
+}
+
+#[tokio::test]
+async fn clients_get_the_certificates_that_were_approved() {
+    let mut access = world().await;
+    let get = async |access: &Access, name: &str| {
+        access.send("root", &[], Method::GET, &format!("{REQUESTS}/{name}"), None).await.1["status"].clone()
+    };
+    access.settle().await;
+    assert_eq!(get(&access, "client").await, json!({}));
+    let mut serving = request("serving", CLIENT, OF_DEV);
+    serving["spec"]["usages"] = json!(["client auth", "server auth"]);
+    access.make(REQUESTS, serving).await;
+    let mut short = request("short", CLIENT, OF_DEV);
+    short["spec"]["expirationSeconds"] = json!(600);
+    access.make(REQUESTS, short).await;
+    for name in ["client", "short", "serving", "x"] {
+        assert_eq!(change(&access, "root", &format!("{name}/approval"), approval()).await, None, "{name}");
+    }
+    access.settle().await;
+    let peer = async |name: &str| {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let status = get(&access, name).await;
+        let pem = STANDARD.decode(status["certificate"].as_str().unwrap()).unwrap();
+        Peer::from_pem(std::str::from_utf8(&pem).unwrap()).unwrap()
+    };
+    let issued = peer("client").await;
+    assert_eq!((issued.user.as_str(), issued.groups[0].as_str()), ("a", "dev"));
+    assert!(issued.not_after - issued.not_before >= 365 * 24 * 3600);
+    let issued = peer("short").await;
+    assert!((600..=1000).contains(&(issued.not_after - issued.not_before)));
+    let failed = &get(&access, "serving").await["conditions"][1];
+    assert_eq!(failed["type"], "Failed", "{failed}");
+    let why = "invalid usage for client certificate: server auth";
+    assert_eq!((&failed["reason"], &failed["message"]), (&json!("SignerValidationFailure"), &json!(why)));
+    // Another signer's is left to it.
+    assert_eq!(get(&access, "x").await.get("certificate"), None);
 }

@@ -672,7 +672,8 @@ async fn a_pod_is_bound_once_and_evicted_within_its_budget() {
     world.expect(StatusCode::CREATED, Method::POST, &evict, Some(eviction)).await;
     let spent = world.expect(StatusCode::OK, Method::GET, &format!("{budgets}/b"), None).await;
     assert_eq!(spent["status"]["disruptionsAllowed"], 0);
-    world.expect(StatusCode::NOT_FOUND, Method::GET, &format!("{pods}/a"), None).await;
+    let leaving = world.expect(StatusCode::OK, Method::GET, &format!("{pods}/a"), None).await;
+    assert_eq!(leaving["metadata"]["deletionGracePeriodSeconds"], 30, "its node ends it");
 }
 
 #[tokio::test]

@@ -114,22 +114,22 @@ async fn an_apply_owns_no_status_and_through_the_status_no_spec() {
     world.expect(StatusCode::CREATED, Method::POST, DEPLOYMENTS, Some(deployment("web"))).await;
     let configuration = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
-        "spec": {"replicas": 9}, "status": {"readyReplicas": 1},
+        "spec": {"replicas": 9}, "status": {"replicas": 1},
     });
     let path = format!("{DEPLOYMENTS}/web/status?fieldManager=kubelet");
     let (code, found, _) = warned(&world, Method::PATCH, &path, &configuration).await;
     assert_eq!(code, StatusCode::OK, "{found}");
-    assert_eq!((&found["spec"]["replicas"], &found["status"]["readyReplicas"]), (&json!(1), &json!(1)));
+    assert_eq!((&found["spec"]["replicas"], &found["status"]["replicas"]), (&json!(1), &json!(1)));
     let of = |object: &Value, manager: &str| {
         let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
         entries.into_iter().find(|entry| entry["manager"] == manager).map(|entry| entry["fieldsV1"].clone())
     };
-    assert_eq!(of(&found, "kubelet"), Some(json!({"f:status": {"f:readyReplicas": {}}})));
+    assert_eq!(of(&found, "kubelet"), Some(json!({"f:status": {"f:replicas": {}}})));
     let path = format!("{DEPLOYMENTS}/web?fieldManager=user&force=true");
     let (code, found, _) = warned(&world, Method::PATCH, &path, &configuration).await;
     assert_eq!(code, StatusCode::OK, "{found}");
     assert_eq!(of(&found, "user"), Some(json!({"f:spec": {"f:replicas": {}}})));
-    assert_eq!(of(&found, "kubelet"), Some(json!({"f:status": {"f:readyReplicas": {}}})));
+    assert_eq!(of(&found, "kubelet"), Some(json!({"f:status": {"f:replicas": {}}})));
 }
 
 #[tokio::test]
