@@ -1,5 +1,7 @@
 //! TLS and HTTP/1.1 and 2 on a listener, until the end.
 
+mod own_wakes;
+
 use std::{
     future::{Future as _, poll_fn},
     pin::pin,
@@ -20,6 +22,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use self::own_wakes::OwnWakes;
 use crate::{
     auth::authn,
     server::{ApiServer, Handler},
@@ -102,6 +105,7 @@ async fn until_end(
     let mut end = pin!(tokio::task::unconstrained(told.changed()));
     let mut waited = None;
     let mut is_ending = false;
+    let own = OwnWakes::new();
     poll_fn(|context| {
         let waits = waited.as_ref().is_some_and(|waker: &Waker| waker.will_wake(context.waker()));
         if !is_ending && (!waits || !matches!(ended.has_changed(), Ok(false))) {
@@ -112,7 +116,7 @@ async fn until_end(
                 waited = Some(context.waker().clone());
             }
         }
-        connection.as_mut().poll(context)
+        own.poll(connection.as_mut(), context)
     })
     .await
 }

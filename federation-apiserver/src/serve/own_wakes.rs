@@ -1,0 +1,136 @@
+//! A connection that wakes itself.
+//!
+//! hyper hands a request's body from the one half of a connection to the other, which has the task wake itself in the midst of each request that
+//! has one. To the scheduler that is a task that gives way to others: it goes to the end of the queue, and another worker is called to help,
+//! whose core the client may be running on. So a connection that was woken while it was at work is polled again where it is.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use futures::task::{ArcWake, AtomicWaker, waker};
+
+/// Nobody has called since the future was last polled.
+const QUIET: u8 = 0;
+/// It is being polled.
+const AT_WORK: u8 = 1;
+/// Somebody has called: it is polled again.
+const CALLED: u8 = 2;
+
+/// So often in a row. Who still calls himself then gives way to others.
+const AGAIN: usize = 4;
+
+/// Polls a future, and again where it woke itself.
+pub(super) struct OwnWakes {
+    bell: Arc<Bell>,
+    waker: Waker,
+}
+
+#[derive(Default)]
+struct Bell {
+    state: AtomicU8,
+    task: AtomicWaker,
+}
+
+impl ArcWake for Bell {
+    fn wake_by_ref(this: &Arc<Self>) {
+        // Whoever is at work sees it when he is done, and whoever was called already has been woken.
+        if this.state.swap(CALLED, Ordering::AcqRel) == QUIET {
+            this.task.wake();
+        }
+    }
+}
+
+impl OwnWakes {
+    pub(super) fn new() -> Self {
+        let bell = Arc::new(Bell::default());
+        Self { waker: waker(Arc::clone(&bell)), bell }
+    }
+
+    pub(super) fn poll<F: Future>(&self, mut future: Pin<&mut F>, context: &Context<'_>) -> Poll<F::Output> {
+        self.bell.task.register(context.waker());
+        let mut own = Context::from_waker(&self.waker);
+        for _ in 0..AGAIN {
+            // What was called for until here is looked at by this poll.
+            self.bell.state.swap(AT_WORK, Ordering::AcqRel);
+            if let Poll::Ready(output) = future.as_mut().poll(&mut own) {
+                return Poll::Ready(output);
+            }
+            let quiet = self.bell.state.compare_exchange(AT_WORK, QUIET, Ordering::AcqRel, Ordering::Acquire);
+            if quiet.is_ok() {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, pin::pin, sync::atomic::AtomicUsize};
+
+    use super::*;
+
+    /// How often the task was woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl ArcWake for Woken {
+        fn wake_by_ref(this: &Arc<Self>) {
+            this.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Polls once, as a task does, what wakes itself in each of its first `wakes` polls and is done in the one after `until`: the outcome, how often
+    /// it was polled, and how often the task was woken.
+    fn polled(wakes: usize, until: usize) -> (Poll<()>, usize, usize) {
+        let (own, woken) = (OwnWakes::new(), Arc::new(Woken::default()));
+        let mut polls = 0;
+        let future = pin!(poll_fn(|context| {
+            polls += 1;
+            if polls <= wakes {
+                context.waker().wake_by_ref();
+            }
+            if polls > until { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        let outcome = own.poll(future, &Context::from_waker(&waker(Arc::clone(&woken))));
+        (outcome, polls, woken.0.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn what_wakes_itself_is_polled_again_and_the_scheduler_hears_nothing_of_it() {
+        assert_eq!(polled(1, 1), (Poll::Ready(()), 2, 0));
+        assert_eq!(polled(2, 9), (Poll::Pending, 3, 0));
+        assert_eq!(polled(0, 9), (Poll::Pending, 1, 0));
+    }
+
+    #[test]
+    fn what_wakes_itself_without_an_end_gives_way_and_is_polled_later() {
+        assert_eq!(polled(usize::MAX, usize::MAX), (Poll::Pending, AGAIN, 1));
+    }
+
+    #[test]
+    fn who_calls_between_two_polls_wakes_the_task_once() {
+        let (own, woken) = (OwnWakes::new(), Arc::new(Woken::default()));
+        let task = waker(Arc::clone(&woken));
+        let mut kept = None;
+        let mut future = pin!(poll_fn(|context| {
+            kept = Some(context.waker().clone());
+            Poll::<()>::Pending
+        }));
+        assert!(own.poll(future.as_mut(), &Context::from_waker(&task)).is_pending());
+        let caller = own.waker.clone();
+        caller.wake_by_ref();
+        caller.wake_by_ref();
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(own.poll(future.as_mut(), &Context::from_waker(&task)).is_pending());
+        caller.wake_by_ref();
+        assert_eq!(woken.0.load(Ordering::SeqCst), 2, "what was looked at was forgotten");
+    }
+}
