@@ -23,6 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_secs(30);
 /// How soon those that are not.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long writes are gathered before the next look at what they changed: most concern none of it.
+const GATHERING: Duration = Duration::from_millis(10);
 
 /// What a check found out.
 struct Verdict {
@@ -65,6 +67,7 @@ impl Checker {
                     if self.storage.wait_for(revision + 1, deadline).await.is_err() {
                         return;
                     }
+                    tokio::time::sleep(GATHERING).await;
                 }
             };
             tokio::select! {

@@ -66,10 +66,11 @@ impl Cache {
         drop(window);
         let revision = root.revision;
         self.root.store(Arc::new(root));
-        self.news.notify_waiters();
+        // Those who watch come first: they are many, and have clients who wait.
         for log in touched {
             log.wake(revision);
         }
+        self.news.notify_waiters();
     }
 
     /// Names the newest revision when the last changes are no longer there to tell it.
