@@ -24,6 +24,7 @@ mod scale;
 pub(crate) mod syntax;
 mod tidying;
 mod token;
+mod turns;
 mod update;
 mod watch;
 mod watch_socket;

@@ -29,7 +29,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::{
     Call,
     list::{self, Filter},
-    watch_socket,
+    turns, watch_socket,
 };
 use crate::{
     crd::conversion,
@@ -339,6 +339,7 @@ impl Stream {
 
     fn frame(&mut self, event: FrameKind, stored: &Stored) -> Option<Bytes> {
         self.counted.told();
+        turns::told();
         let first = std::mem::replace(&mut self.first, false);
         match encode::frame(&self.kind, self.format, event, stored, Timestamp::now(), first) {
             Ok(frame) => Some(frame.into()),
@@ -351,6 +352,7 @@ impl Stream {
 
     fn frame_of_value(&mut self, event: FrameKind, value: Value) -> Vec<u8> {
         self.counted.told();
+        turns::told();
         let first = std::mem::replace(&mut self.first, false);
         encode::frame_of_value(&self.kind, self.format, event, value, Timestamp::now(), first)
     }
