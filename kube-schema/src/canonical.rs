@@ -1,4 +1,4 @@
-//! The one form of what can be written in several: quantities, times to the microsecond, and fields that are null or unknown.
+//! The one form of what can be written in several: quantities, times to the microsecond, and fields that are null, unknown, or as good as absent.
 //!
 //! kube-apiserver decodes into Go's types and encodes them again: `1024Mi` comes back as `1Gi`, `0.5` as `500m`, the
 //! number 2 as the text `2`, a `MicroTime` in UTC, and a null or unknown field not at all. Objects are kept as JSON here, so this does the same to it.
@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::{
     Schemas,
+    omitted::{is_left_out, is_zero},
     schemas::{OBJECT_META, reference},
     times::{MICRO_TIME, to_micro},
     validate::{is_embedded, is_open},
@@ -31,11 +32,12 @@ pub enum Empties {
 impl Schemas {
     /// Brings an object of a kind into its canonical form: what its schema does not know goes. Objects of unknown kinds stay as they are.
     pub fn canonicalise(&self, group: &str, version: &str, kind: &str, object: &mut Value, empties: Empties) {
-        if let Some(schema) = self.of_kind(group, version, kind) {
+        let name = self.name_of(group, version, kind);
+        if let Some(schema) = name.and_then(|name| self.definition(name)) {
             if empties == Empties::Omitted {
                 self.add_spec(schema, object);
             }
-            self.canonical(schema, object, empties, 0);
+            self.canonical(name, schema, object, empties, 0);
             if kind == "Event" && empties == Empties::Omitted {
                 self.add_times(schema, object);
             }
@@ -45,7 +47,7 @@ impl Schemas {
     /// The same of nothing but its metadata, which is that of all kinds.
     pub fn canonicalise_metadata(&self, object: &mut Value) {
         if let (Some(schema), Some(metadata)) = (self.definition(OBJECT_META), object.get_mut("metadata")) {
-            self.canonical(schema, metadata, Empties::Omitted, 0);
+            self.canonical(Some(OBJECT_META), schema, metadata, Empties::Omitted, 0);
         }
     }
 
@@ -83,6 +85,18 @@ impl Schemas {
         }
     }
 
+    /// What Go makes of a null in a list: the zero of the list's type.
+    fn zero_item(&self, schema: &Value) -> Value {
+        let schema = self.resolve(schema);
+        match schema.get("type").and_then(Value::as_str) {
+            Some("string") => "".into(),
+            Some("integer" | "number") => 0.into(),
+            Some("boolean") => false.into(),
+            Some("object") if schema.get("properties").is_some() => Value::Object(serde_json::Map::new()),
+            _ => Value::Null,
+        }
+    }
+
     fn add_times(&self, schema: &Value, value: &mut Value) {
         let properties = self.resolve(schema).get("properties").and_then(Value::as_object);
         let (Some(properties), Some(members)) = (properties, value.as_object_mut()) else { return };
@@ -93,11 +107,20 @@ impl Schemas {
         }
     }
 
-    fn canonical(&self, schema: &Value, value: &mut Value, empties: Empties, depth: usize) {
+    /// `name` is that of the definition that the schema is, if it is one and no reference to one.
+    fn canonical(
+        &self,
+        name: Option<&str>,
+        schema: &Value,
+        value: &mut Value,
+        empties: Empties,
+        depth: usize,
+    ) {
         if depth > DEPTH_MAX {
             return;
         }
-        match reference(schema) {
+        let name = reference(schema).or(name);
+        match name {
             Some(QUANTITY) => {
                 if let Some(quantity) = quantity(value) {
                     *value = quantity.to_string().into();
@@ -132,7 +155,7 @@ impl Schemas {
                         *value = "".into();
                     }
                     if let Some(inner) = inner(key).or(additional) {
-                        self.canonical(inner, value, empties, depth + 1);
+                        self.canonical(None, inner, value, empties, depth + 1);
                         if empties == Empties::Omitted {
                             self.complete(key, inner, value);
                         }
@@ -140,6 +163,9 @@ impl Schemas {
                 }
                 if empties == Empties::Omitted {
                     object.retain(|key, value| {
+                        if is_zero(value) {
+                            return !name.is_some_and(|name| is_left_out(name, key));
+                        }
                         let omitted = |inner| is_omitted(self.resolve(inner)) && !needs(schema, key);
                         !is_empty(value) || !inner(key).is_some_and(omitted)
                     });
@@ -148,7 +174,10 @@ impl Schemas {
             Value::Array(items) => {
                 if let Some(inner) = schema.get("items") {
                     for item in items {
-                        self.canonical(inner, item, empties, depth + 1);
+                        if item.is_null() && empties == Empties::Omitted {
+                            *item = self.zero_item(inner);
+                        }
+                        self.canonical(None, inner, item, empties, depth + 1);
                     }
                 }
             }
@@ -310,6 +339,32 @@ mod tests {
         let mut ranges = json!({"metadata": {"name": "a"}, "spec": {"limits": []}});
         Schemas::builtin().canonicalise("", "v1", "LimitRange", &mut ranges, Empties::Omitted);
         assert_eq!(ranges["spec"], json!({"limits": []}));
+    }
+
+    #[test]
+    fn what_is_as_good_as_absent_goes_and_a_pointer_to_it_stays() {
+        let mut pod = json!({
+            "metadata": {"name": "a", "generateName": "", "generation": 0},
+            "spec": {
+                "hostNetwork": false, "automountServiceAccountToken": false, "priority": 0, "nodeName": "",
+                "containers": [{"name": "", "stdin": false, "args": [null, "b"],
+                    "env": [{"name": "A", "value": ""}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "", "key": ""}}}],
+                    "securityContext": {"runAsUser": 0, "privileged": false}}, null],
+            },
+        });
+        Schemas::builtin().canonicalise("", "v1", "Pod", &mut pod, Empties::Omitted);
+        assert_eq!(
+            pod,
+            json!({
+                "metadata": {"name": "a"},
+                "spec": {
+                    "automountServiceAccountToken": false, "priority": 0,
+                    "containers": [{"name": "", "args": ["", "b"],
+                        "env": [{"name": "A"}, {"name": "B", "valueFrom": {"secretKeyRef": {"key": ""}}}],
+                        "securityContext": {"runAsUser": 0, "privileged": false}}, {}],
+                },
+            })
+        );
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod data;
 mod duplicates;
 pub mod json;
 mod merge;
+mod omitted;
 pub mod openapi;
 mod ownership;
 pub mod protobuf;

@@ -117,3 +117,20 @@ async fn taints_are_refused_where_kube_apiserver_says_that_they_are() {
     let fields: Vec<_> = causes.iter().map(|cause| cause["field"].as_str().unwrap()).collect();
     assert_eq!(fields, ["metadata.taints[0].value", "metadata.taints[1]"]);
 }
+
+#[tokio::test]
+async fn a_zero_that_go_leaves_out_changes_nothing_and_has_no_owner() {
+    let world = World::new().await;
+    let deployments = "/apis/apps/v1/namespaces/demo/deployments";
+    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let spec = json!({"selector": {"matchLabels": {"app": "web"}}, "template": template});
+    let made = world.made(deployments, json!({"metadata": {"name": "web"}, "spec": spec})).await;
+    let web = format!("{deployments}/web");
+    let zeros = json!({"spec": {"paused": false, "minReadySeconds": 0, "template": {"spec": {"hostNetwork": false, "subdomain": ""}}}});
+    let patched = world.merged(&web, zeros).await;
+    assert_eq!(patched, made, "neither a new generation nor a new version");
+    // A pointer tells its zero from nothing.
+    let patched = world.merged(&web, json!({"spec": {"template": {"spec": {"enableServiceLinks": false}}}})).await;
+    assert_eq!(patched["metadata"]["generation"], 2);
+    assert_eq!(patched["spec"]["template"]["spec"]["enableServiceLinks"], false);
+}

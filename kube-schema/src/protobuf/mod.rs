@@ -16,6 +16,12 @@ use serde_json::{Map, Value};
 use table::Tables;
 use wire::{Raw, Reader, put_bytes, put_message};
 
+/// Whether Go leaves out a field of a message, by its name in JSON, where it has the zero of its scalar type.
+pub(crate) fn leaves_out_zero(message: &str, field: &str) -> bool {
+    let tables = Tables::builtin();
+    tables.named(message).is_some_and(|message| tables.leaves_out_zero(message, field))
+}
+
 /// The media type of these bodies.
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 

@@ -114,6 +114,20 @@ impl Tables {
         self.messages.get(index)
     }
 
+    pub(super) fn named(&self, name: &str) -> Option<&Message> {
+        self.by_name.get(name).and_then(|index| self.message(*index))
+    }
+
+    /// Whether a scalar field of a message, or of one that stands in it without a name, is no pointer and has `omitempty`.
+    pub(super) fn leaves_out_zero(&self, message: &Message, json: &str) -> bool {
+        message.fields.iter().any(|field| match field.kind {
+            Kind::Message(inner) => {
+                field.inline && self.message(inner).is_some_and(|inner| self.leaves_out_zero(inner, json))
+            }
+            _ => field.json == json && field.omitempty && !(field.pointer || field.repeated || field.map),
+        })
+    }
+
     /// Finds the message of a kind; option and event kinds of any group live in meta/v1.
     pub(super) fn kind(&self, api_version: &str, kind: &str) -> Option<&Message> {
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
