@@ -67,6 +67,8 @@ impl Action {
 pub enum Edit {
     /// Drop the owner references with these uids.
     DropOwners(Vec<String>),
+    /// No owner's end waits for it any more.
+    UnblockOwners,
     /// Drop a finalizer.
     DropFinalizer(&'static str),
     /// Drop `kubernetes` from a namespace's `spec.finalizers`.
@@ -135,6 +137,14 @@ impl Edit {
                     metadata.remove("ownerReferences");
                 }
                 disown(metadata, uids, none);
+            }
+            Self::UnblockOwners => {
+                let owners = object["metadata"].get_mut("ownerReferences").and_then(Value::as_array_mut);
+                for owner in owners.into_iter().flatten() {
+                    if owner["blockOwnerDeletion"] == true {
+                        owner["blockOwnerDeletion"] = false.into();
+                    }
+                }
             }
             Self::DropFinalizer(name) => {
                 let mut finalizers = deletion::finalizers(object);

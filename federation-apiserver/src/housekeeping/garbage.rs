@@ -81,9 +81,19 @@ fn decide(item: &Stored, owners: &[Owner], dependents: &[Arc<Stored>]) -> Vec<Ac
         let gone = uids_of(&[Owner::Absent, Owner::Waiting]);
         return if gone.is_empty() { Vec::new() } else { vec![edit(Edit::DropOwners(gone))] };
     }
-    let propagation = if has(item, ORPHAN) {
+    let waited_for = owners.contains(&Owner::Waiting) && !dependents.is_empty();
+    let in_circle =
+        || dependents.iter().any(|dependent| dependent.meta.deleting && has(dependent, FOREGROUND));
+    if waited_for && item.meta.owners.iter().any(|owner| owner.block) && in_circle() {
+        // Its owners may be its dependents, too, so that all wait for each other. They do not wait for this one any more, and when that
+        // is written it is deleted.
+        return vec![edit(Edit::UnblockOwners)];
+    }
+    let propagation = if waited_for {
+        Propagation::Foreground
+    } else if has(item, ORPHAN) {
         Propagation::Orphan
-    } else if has(item, FOREGROUND) || (owners.contains(&Owner::Waiting) && !dependents.is_empty()) {
+    } else if has(item, FOREGROUND) {
         Propagation::Foreground
     } else {
         Propagation::Background

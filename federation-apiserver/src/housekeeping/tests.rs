@@ -201,6 +201,47 @@ async fn foreground_waits_for_blocking_dependents() {
     assert!(world.get(&deployment).is_none());
 }
 
+/// Config maps each of which is owned by the one before, and the first by the last.
+async fn circle(world: &World, size: usize) -> Vec<Key> {
+    let mut keys = Vec::new();
+    for at in 0..size {
+        let owner = format!("c{}", (at + size - 1) % size);
+        let mut metadata = owned_by("ConfigMap", &owner, true);
+        metadata["ownerReferences"][0]["apiVersion"] = json!("v1");
+        keys.push(world.create("ConfigMap", &format!("c{at}"), metadata).await);
+    }
+    keys
+}
+
+#[tokio::test]
+async fn foreground_does_not_wait_for_a_circle() {
+    for size in [2, 3, 5] {
+        let mut world = World::new().await;
+        let keys = circle(&world, size).await;
+        world.settle().await;
+        assert!(keys.iter().all(|key| world.get(key).is_some()), "their owners are all there");
+        world.delete(&keys[0], Propagation::Foreground).await;
+        world.settle().await;
+        let left: Vec<_> = keys.iter().filter(|key| world.get(key).is_some()).collect();
+        assert!(left.is_empty(), "of {size}: {left:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_of_a_circle_that_others_hold_is_not_waited_for() {
+    let mut world = World::new().await;
+    let keys = circle(&world, 3).await;
+    let mut held = world.get(&keys[2]).unwrap();
+    held["metadata"]["finalizers"] = json!(["e.com/hold"]);
+    world.put(&keys[2], &held).await;
+    world.delete(&keys[0], Propagation::Foreground).await;
+    world.settle().await;
+    let held = world.get(&keys[2]).unwrap();
+    assert!(held["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(held["metadata"]["ownerReferences"][0]["blockOwnerDeletion"], false);
+    assert!(world.get(&keys[0]).is_none() && world.get(&keys[1]).is_none());
+}
+
 #[tokio::test]
 async fn orphans_lose_their_reference_and_stay() {
     let mut world = World::new().await;

@@ -13,6 +13,7 @@ mod crd;
 mod decoding;
 mod edges;
 mod flow;
+mod garbage;
 mod golden;
 mod https;
 mod identity;
