@@ -97,7 +97,7 @@ pub(super) const KINDS: &[&Kind] = &[
         default: |object| {
             for webhook in items_mut(object, "webhooks") {
                 default_webhook(webhook);
-                set_text(webhook, "reinvocationPolicy", "Never");
+                set(webhook, "reinvocationPolicy", "Never");
             }
         },
         validate: |object, faults| {
@@ -176,19 +176,19 @@ pub(super) const KINDS: &[&Kind] = &[
 ];
 
 fn default_webhook(webhook: &mut Value) {
-    set_text(webhook, "failurePolicy", "Fail");
-    set_text(webhook, "matchPolicy", "Equivalent");
+    set(webhook, "failurePolicy", "Fail");
+    set(webhook, "matchPolicy", "Equivalent");
     set(webhook, "namespaceSelector", json!({}));
     set(webhook, "objectSelector", json!({}));
     set(webhook, "timeoutSeconds", 10);
     if let Some(service) = webhook.get_mut("clientConfig").and_then(|config| config.get_mut("service")) {
         set(service, "port", 443);
     }
-    items_mut(webhook, "rules").for_each(|rule| set_text(rule, "scope", "*"));
+    items_mut(webhook, "rules").for_each(|rule| set(rule, "scope", "*"));
 }
 
 fn default_policy(spec: &mut Value) {
-    set_text(spec, "failurePolicy", "Fail");
+    set(spec, "failurePolicy", "Fail");
     if let Some(constraints) = spec.get_mut("matchConstraints").filter(|constraints| constraints.is_object())
     {
         default_match(constraints);
@@ -203,10 +203,10 @@ fn default_binding(object: &mut Value) {
 }
 
 fn default_match(constraints: &mut Value) {
-    set_text(constraints, "matchPolicy", "Equivalent");
+    set(constraints, "matchPolicy", "Equivalent");
     set(constraints, "namespaceSelector", json!({}));
     set(constraints, "objectSelector", json!({}));
     for list in ["resourceRules", "excludeResourceRules"] {
-        items_mut(constraints, list).for_each(|rule| set_text(rule, "scope", "*"));
+        items_mut(constraints, list).for_each(|rule| set(rule, "scope", "*"));
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind},
-    validation::{items, required, set, subdomain, text},
+    validation::{items, net, required, set, subdomain, text},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -113,6 +113,11 @@ fn validate(object: &Value, faults: &mut Faults) {
     let path = path.child("service");
     required(service, &path, "namespace", faults);
     required(service, &path, "name", faults);
+    let port = service["port"].as_i64().unwrap_or_default();
+    if !(1..=65535).contains(&port) {
+        let message = format!("port is not valid: {}", net::PORT_RANGE);
+        faults.push(FieldError::invalid(&path.child("port"), port, &message));
+    }
     if skips && !bundle.is_empty() {
         faults.push(FieldError::invalid(&skip_path, true, "may not be true if caBundle is present"));
     }

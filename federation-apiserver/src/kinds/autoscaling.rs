@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::autoscaling_v1;
 use crate::{
     registry::{Column, Conversion, Faults, Kind, field},
-    validation::{items, non_negative, one_of, quantities, required, set, set_text, text},
+    validation::{items, non_negative, one_of, quantities, required, set, text},
 };
 
 const BASE: Kind = Kind {
@@ -179,7 +179,7 @@ fn rules(rules: &mut Value, policies: &Value) {
     if !rules.is_object() {
         *rules = json!({});
     }
-    set_text(rules, "selectPolicy", "Max");
+    set(rules, "selectPolicy", "Max");
     set(rules, "policies", policies.clone());
 }
 

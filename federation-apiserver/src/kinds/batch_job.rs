@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::batch_policies as policies;
 use crate::{
     registry::{Column, Faults, Generation, Kind, human_duration},
-    validation::{immutable, non_negative, one_of, pod_warnings, set, set_text, text, workload},
+    validation::{immutable, non_negative, one_of, pod_warnings, set, text, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -19,7 +19,6 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     categories: &["all"],
     status: true,
     generation: Generation::Spec,
-    unconditional_update: false,
     columns: &[
         Column::NAME,
         Column::text("Status", "Status of the job.", |object, _| state(object).into()),
@@ -106,14 +105,14 @@ pub(super) fn default_spec(spec: &mut Value) {
         set(spec, "completions", 1);
     }
     set(spec, "parallelism", 1);
-    set_text(spec, "completionMode", "NonIndexed");
+    set(spec, "completionMode", "NonIndexed");
     set(spec, "suspend", false);
     if spec["backoffLimit"].is_null() {
         let indexed = !spec["backoffLimitPerIndex"].is_null();
         set(spec, "backoffLimit", if indexed { i32::MAX } else { 6 });
     }
     let by_policy = spec["podFailurePolicy"].is_object();
-    set_text(spec, "podReplacementPolicy", if by_policy { "Failed" } else { "TerminatingOrFailed" });
+    set(spec, "podReplacementPolicy", if by_policy { "Failed" } else { "TerminatingOrFailed" });
     workload::default_template(spec);
 }
 

@@ -141,7 +141,7 @@ fn default_service(object: &mut Value) {
     set_text(spec, "type", "ClusterIP");
     let kind = text(spec, "type").to_owned();
     if matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
-        set_text(spec, "internalTrafficPolicy", "Cluster");
+        set(spec, "internalTrafficPolicy", "Cluster");
     }
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         set_text(spec, "externalTrafficPolicy", "Cluster");
@@ -153,7 +153,7 @@ fn default_service(object: &mut Value) {
         && let Some(balancer) = object.pointer_mut("/status/loadBalancer")
     {
         for ingress in items_mut(balancer, "ingress").filter(|ingress| !text(ingress, "ip").is_empty()) {
-            set_text(ingress, "ipMode", "VIP");
+            set(ingress, "ipMode", "VIP");
         }
     }
     let spec = &mut object["spec"];
@@ -326,8 +326,7 @@ fn traffic(spec: &Value, kind: &str, path: &FieldPath, faults: &mut Faults) {
         let port = spec["healthCheckNodePort"].clone();
         faults.push(FieldError::invalid(&path.child("healthCheckNodePort"), port, message));
     }
-    let internal = text(spec, "internalTrafficPolicy");
-    if !internal.is_empty() {
+    if let Some(internal) = spec["internalTrafficPolicy"].as_str() {
         one_of(internal, &path.child("internalTrafficPolicy"), &policies, faults);
     }
     if let Some(distribution) = spec["trafficDistribution"].as_str() {

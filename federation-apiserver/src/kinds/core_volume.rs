@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use crate::{
     registry::{Column, Faults, Kind, field},
     validation::{
-        deleting, immutable, items, one_of, quantities, required, set_text, subdomain, text, volume,
+        deleting, immutable, items, null_if_absent, one_of, pod, pod_spec, quantities, required, set,
+        set_text, subdomain, text, volume,
     },
 };
 
@@ -52,10 +53,8 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         default: |object| {
             set_text(&mut object["spec"], "persistentVolumeReclaimPolicy", "Retain");
-            set_text(&mut object["spec"], "volumeMode", "Filesystem");
-            if let Some(path) = object["spec"].get_mut("hostPath") {
-                crate::validation::set(path, "type", "");
-            }
+            set(&mut object["spec"], "volumeMode", "Filesystem");
+            pod::default_sources(&mut object["spec"]);
         },
         prepare_create: |object| object["status"] = json!({"phase": "Pending"}),
         validate: validate_volume,
@@ -102,7 +101,11 @@ pub(super) const KINDS: &[&Kind] = &[
             VOLUME_MODE,
         ],
         default: default_claim,
-        prepare_create: |object| object["status"] = json!({"phase": "Pending"}),
+        prepare_create: |object| {
+            object["status"] = json!({"phase": "Pending"});
+            settle_sources(&mut object["spec"], None);
+        },
+        prepare_update: |new, old| settle_sources(&mut new["spec"], Some(&old["spec"])),
         validate: |object, faults| validate_claim(&object["spec"], &"spec".into(), faults),
         validate_update: validate_claim_update,
         warn: |claim, _| claim_warnings(claim),
@@ -171,13 +174,42 @@ fn class(object: &Value) -> Value {
 }
 
 pub(super) fn default_claim(object: &mut Value) {
-    set_text(&mut object["spec"], "volumeMode", "Filesystem");
-    for source in ["dataSource", "dataSourceRef"] {
-        // The two names of the source stand for each other inside one namespace.
-        let other = if source == "dataSource" { "dataSourceRef" } else { "dataSource" };
-        let found = object["spec"][source].clone();
-        if found.is_object() && found["namespace"].is_null() {
-            crate::validation::set(&mut object["spec"], other, found);
+    let spec = &mut object["spec"];
+    set(spec, "volumeMode", "Filesystem");
+    for name in ["dataSource", "dataSourceRef"] {
+        if let Some(source) = spec.get_mut(name).filter(|source| source.is_object()) {
+            null_if_absent(source, "apiGroup");
+            set(source, "kind", "");
+            set(source, "name", "");
+        }
+    }
+}
+
+fn is_blank(value: &Value) -> bool {
+    value.as_str().unwrap_or_default().is_empty()
+}
+
+/// Drops a source in whose place another volume may be made, unless it was there before, and lets the two names of the source stand for each
+/// other inside one namespace: `EnforceDataSourceBackwardsCompatibility` and `NormalizeDataSources`.
+fn settle_sources(spec: &mut Value, old: Option<&Value>) {
+    let usual = |source: &Value| match (text(source, "apiGroup"), text(source, "kind")) {
+        ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot") => true,
+        _ => !source.is_object(),
+    };
+    if !usual(&spec["dataSource"])
+        && !spec["dataSourceRef"].is_object()
+        && old.is_none_or(|old| !old["dataSource"].is_object() && !old["dataSourceRef"].is_object())
+        && let Some(spec) = spec.as_object_mut()
+    {
+        spec.remove("dataSource");
+    }
+    for (source, other) in [("dataSource", "dataSourceRef"), ("dataSourceRef", "dataSource")] {
+        let mut found = spec[source].clone();
+        if let Some(fields) =
+            found.as_object_mut().filter(|fields| fields.get("namespace").is_none_or(is_blank))
+        {
+            fields.remove("namespace");
+            set(spec, other, found);
         }
     }
 }
@@ -234,9 +266,25 @@ fn sources(object: &Value, path: &FieldPath, faults: &mut Faults) {
         volume::validate_source(name, source, &path, faults);
         match name.as_str() {
             "local" => _ = required(source, &path, "path", faults),
-            "csi" => _ = required(source, &path, "volumeHandle", faults),
+            "csi" => attached(source, &path, faults),
             _ => {}
         }
+    }
+}
+
+/// Secrets that a driver is told, in the order in which they are looked at. The one for staging is not.
+const SECRETS: [&str; 4] = [
+    "controllerPublishSecretRef",
+    "controllerExpandSecretRef",
+    "nodePublishSecretRef",
+    "nodeExpandSecretRef",
+];
+
+/// What a driver is told of a volume, but for its own name: `validation.validateCSIPersistentVolumeSource`.
+fn attached(source: &Value, path: &FieldPath, faults: &mut Faults) {
+    required(source, path, "volumeHandle", faults);
+    for name in SECRETS.into_iter().filter(|name| source[*name].is_object()) {
+        volume::secret_somewhere(&source[name], &path.child(name), faults);
     }
 }
 
@@ -265,10 +313,14 @@ fn validate_volume(object: &Value, faults: &mut Faults) {
     let policies = ["Delete", "Recycle", "Retain"];
     let policy = text(spec, "persistentVolumeReclaimPolicy");
     one_of(policy, &path.child("persistentVolumeReclaimPolicy"), &policies, faults);
-    let affinity = &spec["nodeAffinity"];
-    if affinity.is_object() && !affinity["required"].is_object() {
-        let path = path.child("nodeAffinity").child("required");
-        faults.push(FieldError::required(&path, "must specify required node constraints"));
+    if spec["nodeAffinity"].is_object() {
+        let (selector, path) =
+            (&spec["nodeAffinity"]["required"], path.child("nodeAffinity").child("required"));
+        if selector.is_object() {
+            pod_spec::node_selector(selector, &path, faults);
+        } else {
+            faults.push(FieldError::required(&path, "must specify required node constraints"));
+        }
     }
     sources(object, &path, faults);
     let at = text(&spec["hostPath"], "path");
@@ -286,7 +338,8 @@ fn validate_volume(object: &Value, faults: &mut Faults) {
     }
 }
 
-fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+/// The spec of a claim, and of a template of claims.
+pub(super) fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     access_modes(spec, path, "at least 1 access mode is required", faults);
     if let Some(selector) = spec.get("selector") {
         faults.extend(apimachinery::labels::validate_label_selector(selector, &path.child("selector")));
@@ -307,6 +360,24 @@ fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     }
     if !spec["volumeMode"].is_null() {
         one_of(text(spec, "volumeMode"), &path.child("volumeMode"), &["Block", "Filesystem"], faults);
+    }
+    for name in ["dataSource", "dataSourceRef"] {
+        if spec[name].is_object() {
+            data_source(&spec[name], &path.child(name), faults);
+        }
+    }
+}
+
+/// `validation.validateDataSource` and `validateDataSourceRef`.
+fn data_source(source: &Value, path: &FieldPath, faults: &mut Faults) {
+    required(source, path, "name", faults);
+    required(source, path, "kind", faults);
+    let (group, kind) = (text(source, "apiGroup"), text(source, "kind"));
+    if !group.is_empty() {
+        subdomain(group, &path.child("apiGroup"), faults);
+    } else if kind != "PersistentVolumeClaim" {
+        let message = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+        faults.push(FieldError::invalid(path, kind, message));
     }
 }
 
@@ -354,6 +425,35 @@ mod tests {
     }
 
     #[test]
+    fn an_old_name_of_a_source_has_only_what_it_could_have() {
+        let settled = |mut spec: Value| {
+            settle_sources(&mut spec, None);
+            spec
+        };
+        let snapshot = json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s"});
+        let both = json!({"dataSource": snapshot, "dataSourceRef": snapshot});
+        assert_eq!(settled(json!({"dataSource": snapshot})), both);
+        assert_eq!(settled(json!({"dataSourceRef": snapshot})), both);
+        assert_eq!(settled(json!({"dataSource": {"apiGroup": null, "kind": "", "name": ""}})), json!({}));
+        let far = json!({"dataSourceRef": {"apiGroup": null, "kind": "PersistentVolumeClaim", "name": "c", "namespace": "n"}});
+        assert_eq!(settled(far.clone()), far);
+    }
+
+    #[test]
+    fn secrets_of_a_driver_have_a_name_and_a_namespace() {
+        let (modes, size) = (json!(["ReadWriteOnce"]), json!({"storage": "1Gi"}));
+        told(
+            json!({"accessModes": modes, "capacity": size, "csi": {
+                "driver": "d", "volumeHandle": "h", "nodePublishSecretRef": {}, "nodeStageSecretRef": {},
+            }}),
+            &[
+                "spec.csi.nodePublishSecretRef.name: Required value",
+                "spec.csi.nodePublishSecretRef.namespace: Required value",
+            ],
+        );
+    }
+
+    #[test]
     fn a_volume_is_in_one_place_and_not_the_whole_host() {
         let (modes, size) = (json!(["ReadWriteOnce"]), json!({"storage": "1Gi"}));
         told(json!({"accessModes": modes, "capacity": size, "hostPath": {"path": "/x"}}), &[]);
@@ -367,6 +467,19 @@ mod tests {
             &[
                 "spec.nodeAffinity.required: Required value: must specify required node constraints",
                 "spec.persistentVolumeReclaimPolicy: Forbidden: may not be 'recycle' for a hostPath mount of '/'",
+            ],
+        );
+        let nodes = |terms: Value| json!({"accessModes": modes, "capacity": size, "hostPath": {"path": "/x"}, "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}});
+        told(
+            nodes(json!([])),
+            &[
+                "spec.nodeAffinity.required.nodeSelectorTerms: Required value: must have at least one node selector term",
+            ],
+        );
+        told(
+            nodes(json!([{"matchExpressions": [{"key": "a", "operator": "Bad"}]}])),
+            &[
+                r#"spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].operator: Invalid value: "Bad": not a valid selector operator"#,
             ],
         );
         told(

@@ -8,8 +8,7 @@ use serde_json::Value;
 use crate::{
     registry::{Column, Faults, Generation, Kind, field},
     validation::{
-        immutable, items, items_mut, label, net, null_if_absent, one_of, qualified, set, set_text, subdomain,
-        text,
+        immutable, items, items_mut, label, net, null_if_absent, one_of, qualified, set, subdomain, text,
     },
 };
 
@@ -46,7 +45,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     default: |object| {
         for port in items_mut(object, "ports") {
             set(port, "name", "");
-            set_text(port, "protocol", "TCP");
+            set(port, "protocol", "TCP");
         }
         null_if_absent(object, "endpoints");
         null_if_absent(object, "ports");

@@ -139,16 +139,12 @@ fn validate_class(object: &Value, faults: &mut Faults) {
         faults.push(FieldError::too_long(&path.child("controller"), 250));
     }
     domain_path(controller, &path.child("controller"), faults);
-    let (reference, path) = (&spec["parameters"], path.child("parameters"));
-    if reference.is_object() {
-        for name in ["kind", "name"] {
-            if text(reference, name).is_empty() {
-                faults.push(FieldError::required(&path.child(name), &format!("{name} is required")));
-            }
-        }
-        let scope = text(reference, "scope");
+    let (asked, path) = (&spec["parameters"], path.child("parameters"));
+    if asked.is_object() {
+        reference(asked, &path, faults);
+        let scope = text(asked, "scope");
         one_of(scope, &path.child("scope"), &["Cluster", "Namespace"], faults);
-        match (scope, text(reference, "namespace")) {
+        match (scope, text(asked, "namespace")) {
             ("Namespace", "") => {
                 let message = "`parameters.scope` is set to 'Namespace'";
                 faults.push(FieldError::required(&path.child("namespace"), message));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind},
-    validation::{immutable, items, items_mut, listed, net, required, set, set_text, text, workload},
+    validation::{immutable, items, items_mut, listed, net, required, set, text, workload},
 };
 
 const GROUP: &str = "networking.k8s.io";
@@ -100,7 +100,7 @@ fn default(object: &mut Value) {
     let spec = &mut object["spec"];
     for direction in ["ingress", "egress"] {
         for rule in items_mut(spec, direction) {
-            items_mut(rule, "ports").for_each(|port| set_text(port, "protocol", "TCP"));
+            items_mut(rule, "ports").for_each(|port| set(port, "protocol", "TCP"));
         }
     }
     let egress = spec["egress"].as_array().is_some_and(|rules| !rules.is_empty());

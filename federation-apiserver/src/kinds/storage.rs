@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::{
     registry::{Column, Faults, Kind, field},
     validation::{
-        driver, immutable, items, listed, non_negative, null_if_absent, one_of, quantities, required, set,
-        set_text, subdomain, text,
+        IMMUTABLE, driver, immutable, items, items_mut, listed, non_negative, null_if_absent, one_of,
+        quantities, required, set, subdomain, text,
     },
 };
 
@@ -24,6 +24,7 @@ pub(super) const KINDS: &[&Kind] = &[
         kind: "CSIDriver",
         plural: "csidrivers",
         returns_deleted: true,
+        unconditional_update: false,
         singular: "csidriver",
         columns: &[
             Column::NAME,
@@ -77,12 +78,22 @@ pub(super) const KINDS: &[&Kind] = &[
                 listed(mode, &path, &["Persistent", "Ephemeral"], faults);
             }
         },
+        validate_update: |new, old, faults| {
+            // kube-apiserver calls the first one so.
+            for (name, place) in
+                [("attachRequired", "attachedRequired"), ("volumeLifecycleModes", "volumeLifecycleModes")]
+            {
+                let path = FieldPath::new("spec").child(place);
+                immutable(&new["spec"][name], &old["spec"][name], &path, faults);
+            }
+        },
         ..BASE
     },
     &Kind {
         kind: "CSINode",
         plural: "csinodes",
         returns_deleted: true,
+        unconditional_update: false,
         singular: "csinode",
         columns: &[
             Column::NAME,
@@ -95,14 +106,21 @@ pub(super) const KINDS: &[&Kind] = &[
         default: |object| {
             if let Some(spec) = object.get_mut("spec") {
                 null_if_absent(spec, "drivers");
+                for driver in items_mut(spec, "drivers") {
+                    if driver["topologyKeys"].as_array().is_none_or(Vec::is_empty) {
+                        driver["topologyKeys"] = Value::Null;
+                    }
+                }
             }
         },
         validate: validate_node,
+        validate_update: validate_node_update,
         ..BASE
     },
     &Kind {
         kind: "CSIStorageCapacity",
         plural: "csistoragecapacities",
+        unconditional_update: false,
         singular: "csistoragecapacity",
         scope: Scope::Namespaced,
         columns: &[
@@ -157,8 +175,8 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::AGE,
         ],
         default: |object| {
-            set_text(object, "reclaimPolicy", "Delete");
-            set_text(object, "volumeBindingMode", "Immediate");
+            set(object, "reclaimPolicy", "Delete");
+            set(object, "volumeBindingMode", "Immediate");
         },
         validate: validate_class,
         validate_update: |new, old, faults| {
@@ -180,6 +198,7 @@ pub(super) const KINDS: &[&Kind] = &[
         kind: "VolumeAttachment",
         plural: "volumeattachments",
         returns_deleted: true,
+        unconditional_update: false,
         singular: "volumeattachment",
         status: true,
         columns: &[
@@ -254,6 +273,19 @@ fn validate_node(object: &Value, faults: &mut Faults) {
             faults.push(FieldError::duplicate(&path.child("name"), name));
         }
         topology_keys(one, &path, faults);
+    }
+}
+
+/// `validation.ValidateCSINodeUpdate`: a driver stays what it was, but for how many volumes it attaches.
+fn validate_node_update(new: &Value, old: &Value, faults: &mut Faults) {
+    let before: BTreeMap<_, _> =
+        items(&old["spec"], "drivers").map(|driver| (text(driver, "name"), driver)).collect();
+    for driver in items(&new["spec"], "drivers") {
+        let Some(old) = before.get(text(driver, "name")) else { continue };
+        let same_keys = items(driver, "topologyKeys").eq(items(old, "topologyKeys"));
+        if driver["nodeID"] != old["nodeID"] || !same_keys {
+            faults.push(FieldError::invalid(&"CSINodeDriver".into(), driver.clone(), IMMUTABLE));
+        }
     }
 }
 
@@ -349,7 +381,10 @@ fn validate_class(object: &Value, faults: &mut Faults) {
             faults.push(FieldError::invalid(&root.child("parameters"), key.as_str(), message));
         }
     }
-    one_of(text(object, "reclaimPolicy"), &root.child("reclaimPolicy"), &["Delete", "Retain"], faults);
+    // An empty one says nothing, but is no other one either.
+    if let Some(policy) = object["reclaimPolicy"].as_str().filter(|policy| !policy.is_empty()) {
+        one_of(policy, &root.child("reclaimPolicy"), &["Delete", "Retain"], faults);
+    }
     let modes = ["Immediate", "WaitForFirstConsumer"];
     one_of(text(object, "volumeBindingMode"), &root.child("volumeBindingMode"), &modes, faults);
     topologies(object, faults);
@@ -383,6 +418,19 @@ mod tests {
             "spec.drivers[2].name",
         ];
         told(validate_node, &json!({"spec": {"drivers": drivers}}), &expect);
+    }
+
+    #[test]
+    fn drivers_of_a_node_stay_what_they_were() {
+        let node = |id: &str, count: u32| json!({"spec": {"drivers": [{"name": "a.b", "nodeID": id, "allocatable": {"count": count}}]}});
+        let told = |new: &Value, old: &Value| {
+            let mut faults = Faults::new();
+            validate_node_update(new, old, &mut faults);
+            faults.len()
+        };
+        assert_eq!(told(&node("x", 2), &node("x", 1)), 0);
+        assert_eq!(told(&node("y", 1), &node("x", 1)), 1);
+        assert_eq!(told(&node("x", 1), &json!({"spec": {"drivers": null}})), 0);
     }
 
     #[test]

@@ -22,11 +22,15 @@ pub(crate) fn default_spec(spec: &mut Value) {
         items_mut(spec, list).for_each(default_container);
     }
     items_mut(spec, "volumes").for_each(default_volume);
-    // The old name of the field is kept in step, for clients that read it.
-    for (from, to) in [("serviceAccountName", "serviceAccount"), ("serviceAccount", "serviceAccountName")] {
-        if let Some(account) = spec.get(from).filter(|account| !account.is_null()).cloned() {
-            set_text(spec, to, account.as_str().unwrap_or_default());
-        }
+    // The old name of the field stands for the new one where that is not said, and tells it otherwise, for clients that read it.
+    let account = match text(spec, "serviceAccountName") {
+        "" => text(spec, "serviceAccount"),
+        name => name,
+    };
+    if !account.is_empty() {
+        let account = account.to_owned();
+        spec["serviceAccountName"] = account.as_str().into();
+        spec["serviceAccount"] = account.into();
     }
 }
 
@@ -132,9 +136,6 @@ const VOLUME_TEXTS: &[(&str, &str, &str)] = &[
     ("rbd", "pool", "rbd"),
     ("rbd", "user", "admin"),
     ("rbd", "keyring", "/etc/ceph/keyring"),
-    ("azureDisk", "cachingMode", "ReadWrite"),
-    ("azureDisk", "kind", "Shared"),
-    ("azureDisk", "fsType", "ext4"),
     ("scaleIO", "storageMode", "ThinProvisioned"),
     ("scaleIO", "fsType", "xfs"),
 ];
@@ -162,6 +163,14 @@ fn default_volume(volume: &mut Value) {
         let policy = if is_floating(text(image, "reference")) { "Always" } else { "IfNotPresent" };
         set_text(image, "pullPolicy", policy);
     }
+    default_sources(volume);
+    if let Some(spec) = volume.pointer_mut("/ephemeral/volumeClaimTemplate/spec") {
+        set(spec, "volumeMode", "Filesystem");
+    }
+}
+
+/// Fills in what volumes of pods and PersistentVolumes say alike.
+pub(crate) fn default_sources(volume: &mut Value) {
     if let Some(path) = volume.get_mut("hostPath") {
         set(path, "type", "");
     }
@@ -170,8 +179,11 @@ fn default_volume(volume: &mut Value) {
             set_text(source, field, default);
         }
     }
-    if let Some(spec) = volume.pointer_mut("/ephemeral/volumeClaimTemplate/spec") {
-        set_text(spec, "volumeMode", "Filesystem");
+    if let Some(disk) = volume.get_mut("azureDisk") {
+        for (field, default) in [("cachingMode", "ReadWrite"), ("kind", "Shared"), ("fsType", "ext4")] {
+            set(disk, field, default);
+        }
+        set(disk, "readOnly", false);
     }
 }
 
@@ -260,6 +272,14 @@ mod tests {
         assert_eq!(pod["spec"]["volumes"][0]["emptyDir"], json!({}));
         assert_eq!(pod["spec"]["volumes"][1]["secret"]["defaultMode"], 420);
         assert_eq!(pod["spec"]["serviceAccount"], "robot");
+        for (name, old, expect) in [("", "b", "b"), ("a", "b", "a"), ("a", "", "a")] {
+            let mut spec = json!({"serviceAccountName": name, "serviceAccount": old});
+            default_spec(&mut spec);
+            assert_eq!(
+                (&spec["serviceAccountName"], &spec["serviceAccount"]),
+                (&json!(expect), &json!(expect))
+            );
+        }
         assert_eq!(pod["spec"]["enableServiceLinks"], true);
     }
 

@@ -36,7 +36,9 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
     spreading::validate(spec, path, faults);
     security::host_users(spec, path, faults);
     for name in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
-        if let Some(found) = spec[name].as_str().filter(|found| !found.is_empty()) {
+        // An empty class is one that was asked for: Go tells it from none.
+        let said = |found: &&str| !found.is_empty() || name == "runtimeClassName";
+        if let Some(found) = spec[name].as_str().filter(said) {
             subdomain(found, &path.child(name), faults);
         }
     }
@@ -183,13 +185,7 @@ fn affinity(affinity: &Value, path: &FieldPath, faults: &mut Faults) {
     };
     let (node, node_path) = (&affinity["nodeAffinity"], path.child("nodeAffinity"));
     if let Some(required) = node.get(REQUIRED).filter(|required| required.is_object()) {
-        let path = node_path.child(REQUIRED).child("nodeSelectorTerms");
-        if required["nodeSelectorTerms"].as_array().is_none_or(Vec::is_empty) {
-            faults.push(FieldError::required(&path, "must have at least one node selector term"));
-        }
-        for (index, term) in items(required, "nodeSelectorTerms").enumerate() {
-            node_term(term, &path.index(index), faults);
-        }
+        node_selector(required, &node_path.child(REQUIRED), faults);
     }
     for (index, term) in items(node, PREFERRED).enumerate() {
         let path = node_path.child(PREFERRED).index(index);
@@ -206,6 +202,17 @@ fn affinity(affinity: &Value, path: &FieldPath, faults: &mut Faults) {
             weight(term, &path, faults);
             pod_term(&term["podAffinityTerm"], &path.child("podAffinityTerm"), faults);
         }
+    }
+}
+
+/// `validation.ValidateNodeSelector`.
+pub(crate) fn node_selector(selector: &Value, path: &FieldPath, faults: &mut Faults) {
+    let path = path.child("nodeSelectorTerms");
+    if selector["nodeSelectorTerms"].as_array().is_none_or(Vec::is_empty) {
+        faults.push(FieldError::required(&path, "must have at least one node selector term"));
+    }
+    for (index, term) in items(selector, "nodeSelectorTerms").enumerate() {
+        node_term(term, &path.index(index), faults);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath, quantity::Quantity};
 use serde_json::Value;
 
-use super::{driver, items, label, one_of, quantities, required, text};
+use super::{driver, items, label, one_of, quantities, required, subdomain, text};
 use crate::registry::Faults;
 
 /// Finds the faults of a spec's volumes, and returns their names.
@@ -36,6 +36,9 @@ fn validate(volume: &Value, path: &FieldPath, faults: &mut Faults) {
         // kube-apiserver calls it so.
         let path = path.child(if name == "gcePersistentDisk" { "persistentDisk" } else { name });
         validate_source(name, source, &path, faults);
+        if name == "csi" && source["nodePublishSecretRef"].is_object() {
+            secret(&source["nodePublishSecretRef"], &path.child("nodePublishSecretRef"), faults);
+        }
         // Files of the downward API have no keys.
         if name != "downwardAPI" {
             keys(source, &path, faults);
@@ -63,6 +66,7 @@ pub(crate) fn validate_source(name: &str, source: &Value, path: &FieldPath, faul
             let message = "SizeLimit field must be a valid resource quantity";
             faults.push(FieldError::forbidden(&path.child("sizeLimit"), message));
         }
+        "azureDisk" => azure_disk(source, path, faults),
         "csi" => driver(text(source, "driver"), &path.child("driver"), faults),
         "downwardAPI" => {
             items(source, "items").for_each(|file| downward_file(file, path, faults));
@@ -94,6 +98,41 @@ pub(crate) fn validate_source(name: &str, source: &Value, path: &FieldPath, faul
         _ => {}
     }
     mode(source, "defaultMode", path, faults);
+}
+
+/// A Secret that is referred to by its name.
+fn secret(reference: &Value, path: &FieldPath, faults: &mut Faults) {
+    if let Some(name) = required(reference, path, "name", faults) {
+        subdomain(name, &path.child("name"), faults);
+    }
+}
+
+/// A Secret of some namespace: `validation.validatePVSecretReference`.
+pub(crate) fn secret_somewhere(reference: &Value, path: &FieldPath, faults: &mut Faults) {
+    secret(reference, path, faults);
+    if let Some(namespace) = required(reference, path, "namespace", faults) {
+        label(namespace, &path.child("namespace"), faults);
+    }
+}
+
+/// `validation.validateAzureDisk`. Who names no mode and no kind gets the usual ones, but an empty one is none.
+fn azure_disk(source: &Value, path: &FieldPath, faults: &mut Faults) {
+    if let Some(mode) = source["cachingMode"].as_str() {
+        one_of(mode, &path.child("cachingMode"), &["None", "ReadOnly", "ReadWrite"], faults);
+    }
+    let Some(kind) = source["kind"].as_str() else { return };
+    one_of(kind, &path.child("kind"), &["Dedicated", "Managed", "Shared"], faults);
+    let (start, form) = if kind == "Managed" {
+        const MANAGED: &str =
+            "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}";
+        ("/subscriptions/", MANAGED)
+    } else {
+        ("https://", "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd")
+    };
+    let at = text(source, "diskURI");
+    if !at.starts_with(start) {
+        faults.push(FieldError::not_supported(&path.child("diskURI"), at, &[form]));
+    }
 }
 
 /// What may be asked to stand at a path of the host.
@@ -343,6 +382,23 @@ mod tests {
                 {"configMap": {"name": "x", "items": [{"key": "k", "path": "t"}]}},
             ])),
             &[r#"v.projected: Invalid value: "x": conflicting duplicate paths"#],
+        );
+    }
+
+    #[test]
+    fn what_is_said_to_be_nothing_is_not_left_out() {
+        let disk = |kind: &str, at: &str| json!({"name": "a", "azureDisk": {"diskName": "d", "diskURI": at, "kind": kind, "cachingMode": "None"}});
+        told(disk("Managed", "/subscriptions/x"), &[]);
+        told(disk("Shared", "https://x"), &[]);
+        told(
+            disk("", "https://x"),
+            &[
+                r#"v.azureDisk.kind: Unsupported value: "": supported values: "Dedicated", "Managed", "Shared""#,
+            ],
+        );
+        told(
+            json!({"name": "a", "csi": {"driver": "d", "nodePublishSecretRef": {}}}),
+            &["v.csi.nodePublishSecretRef.name: Required value"],
         );
     }
 
