@@ -1,12 +1,15 @@
 //! apps/v1 StatefulSet and ControllerRevision.
 
+use std::{borrow::Cow, collections::HashSet};
+
 use apimachinery::{FieldError, FieldPath};
 use serde_json::{Value, json};
 
+use super::core_volume;
 use crate::{
     registry::{Column, Faults, Generation, Kind, count, field},
     validation::{
-        immutable, intstr, items_mut, non_negative, one_of, pod_warnings, set, set_text, status, text,
+        immutable, intstr, items, items_mut, non_negative, one_of, pod_warnings, set, set_text, status, text,
         workload,
     },
 };
@@ -97,7 +100,7 @@ fn default_stateful_set(object: &mut Value) {
     for claim in items_mut(spec, "volumeClaimTemplates") {
         claim["apiVersion"] = "v1".into();
         claim["kind"] = "PersistentVolumeClaim".into();
-        super::core_volume::default_claim(claim);
+        core_volume::default_claim(claim);
         set(claim, "status", json!({}));
         set_text(&mut claim["status"], "phase", "Pending");
     }
@@ -120,11 +123,34 @@ fn validate_stateful_set(object: &Value, faults: &mut Faults) {
         let path = path.child("persistentVolumeClaimRetentionPolicy").child(name);
         one_of(text(retention, name), &path, &["Delete", "Retain"], faults);
     }
+    let claims = path.child("volumeClaimTemplates");
+    for (index, claim) in items(spec, "volumeClaimTemplates").enumerate() {
+        core_volume::validate_claim(&claim["spec"], &claims.index(index).child("spec"), faults);
+    }
     non_negative(spec, &path, &["replicas", "minReadySeconds"], faults);
     non_negative(&spec["ordinals"], &path.child("ordinals"), &["start"], faults);
     workload::validate_selector(spec, &path, "statefulset", faults);
-    workload::validate_template(spec, &path, "StatefulSet", faults);
+    workload::validate_template(&with_claims(spec), &path, "StatefulSet", faults);
     status::validate_counts(object, &COUNTS, faults);
+}
+
+/// A spec whose template has the claims among its volumes, as which containers mount them. A volume of the same name gives way:
+/// `volumesToAddForTemplates`.
+fn with_claims(spec: &Value) -> Cow<'_, Value> {
+    let mut names = HashSet::new();
+    let claims = items(spec, "volumeClaimTemplates").map(|claim| text(&claim["metadata"], "name"));
+    let mut volumes: Vec<_> = claims
+        .filter(|name| names.insert(*name))
+        .map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}))
+        .collect();
+    if volumes.is_empty() || !spec["template"]["spec"].is_object() {
+        return Cow::Borrowed(spec);
+    }
+    let own = items(&spec["template"]["spec"], "volumes");
+    volumes.extend(own.filter(|volume| !names.contains(text(volume, "name"))).cloned());
+    let mut template = spec["template"].clone();
+    template["spec"]["volumes"] = volumes.into();
+    Cow::Owned([("template".to_owned(), template)].into_iter().collect())
 }
 
 fn update_strategy(strategy: &Value, path: &FieldPath, faults: &mut Faults) {
@@ -191,5 +217,57 @@ fn validate_stateful_set_update(new: &Value, old: &Value, faults: &mut Faults) {
     if fixed(new) != fixed(old) {
         let message = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
         faults.push(FieldError::forbidden(&"spec".into(), message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn told(spec: Value, expect: &[&str]) {
+        let mut object = json!({"metadata": {"name": "db"}, "spec": spec});
+        object["spec"]["selector"] = json!({"matchLabels": {"app": "db"}});
+        object["spec"]["template"]["metadata"] = json!({"labels": {"app": "db"}});
+        default_stateful_set(&mut object);
+        let mut faults = Faults::new();
+        validate_stateful_set(&object, &mut faults);
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    fn mounting(volumes: Value, names: &[&str]) -> Value {
+        let mounts: Vec<_> =
+            names.iter().map(|name| json!({"name": name, "mountPath": format!("/{name}")})).collect();
+        json!({"spec": {
+            "containers": [{"name": "db", "image": "db:1", "volumeMounts": mounts}],
+            "volumes": volumes,
+        }})
+    }
+
+    #[test]
+    fn containers_mount_the_claims_of_their_set() {
+        let claim = json!({
+            "metadata": {"name": "data"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        });
+        let config = json!([{"name": "config", "emptyDir": {}}, {"name": "data", "emptyDir": {}}]);
+        let template = mounting(config, &["data", "config"]);
+        told(json!({"template": template, "volumeClaimTemplates": [claim, claim]}), &[]);
+        told(
+            json!({"template": mounting(json!([]), &["data", "other"]), "volumeClaimTemplates": [claim]}),
+            &[r#"spec.template.spec.containers[0].volumeMounts[1].name: Not found: "other""#],
+        );
+    }
+
+    #[test]
+    fn claims_are_those_that_could_be_made() {
+        let claims =
+            json!([{"metadata": {"name": "data"}, "spec": {"resources": {"requests": {"storage": "1Gi"}}}}]);
+        told(
+            json!({"template": mounting(json!([]), &["data"]), "volumeClaimTemplates": claims}),
+            &[
+                "spec.volumeClaimTemplates[0].spec.accessModes: Required value: at least 1 access mode is required",
+            ],
+        );
     }
 }
