@@ -19,6 +19,7 @@ const ALWAYS: &[(&str, &[&str])] = &[
     ("api.batch.v1.CronJobSpec", &["jobTemplate"]),
     ("api.batch.v1.JobSpec", &["template"]),
     ("api.batch.v1.JobTemplateSpec", &["metadata", "spec"]),
+    ("api.core.v1.DaemonEndpoint", &["Port"]),
     (
         "api.core.v1.Event",
         &[
@@ -34,6 +35,21 @@ const ALWAYS: &[(&str, &[&str])] = &[
     ("api.core.v1.LimitRangeSpec", &["limits"]),
     ("api.core.v1.NodeDaemonEndpoints", &["kubeletEndpoint"]),
     ("api.core.v1.NodeStatus", &["daemonEndpoints", "nodeInfo"]),
+    (
+        "api.core.v1.NodeSystemInfo",
+        &[
+            "architecture",
+            "bootID",
+            "containerRuntimeVersion",
+            "kernelVersion",
+            "kubeProxyVersion",
+            "kubeletVersion",
+            "machineID",
+            "operatingSystem",
+            "osImage",
+            "systemUUID",
+        ],
+    ),
     ("api.core.v1.PersistentVolumeClaimSpec", &["resources"]),
     ("api.core.v1.PodSpec", &["containers"]),
     ("api.core.v1.PodTemplate", &["template"]),
@@ -97,7 +113,11 @@ impl Schemas {
                     let kind = self
                         .definition(definition)
                         .and_then(|own| own.pointer(&format!("/properties/{field}/type")));
-                    if kind.is_some_and(|kind| kind == "string") { "".into() } else { Value::Null }
+                    match kind.and_then(Value::as_str) {
+                        Some("string") => "".into(),
+                        Some("integer") => 0.into(),
+                        _ => Value::Null,
+                    }
                 },
                 |inner| self.zero_of(inner),
             );

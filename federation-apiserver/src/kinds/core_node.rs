@@ -37,12 +37,7 @@ pub(super) const KINDS: &[&Kind] = &[
             .wide(),
         ],
         selectable: &[("spec.unschedulable", "/spec/unschedulable")],
-        default: |object| {
-            let capacity = object["status"]["capacity"].clone();
-            if capacity.is_object() {
-                set(&mut object["status"], "allocatable", capacity);
-            }
-        },
+        default,
         prepare_create: not_ready,
         validate,
         validate_update,
@@ -72,6 +67,49 @@ pub(super) const KINDS: &[&Kind] = &[
     },
     &Kind { kind: "Binding", plural: "bindings", singular: "binding", verbs: &["create"], ..Kind::BUILT_IN },
 ];
+
+/// What a kubelet tells of its machine. Go writes it even if nothing is told.
+const INFO: [&str; 10] = [
+    "machineID",
+    "systemUUID",
+    "bootID",
+    "kernelVersion",
+    "osImage",
+    "containerRuntimeVersion",
+    "kubeletVersion",
+    "kubeProxyVersion",
+    "operatingSystem",
+    "architecture",
+];
+
+fn default(object: &mut Value) {
+    settle_networks(&mut object["spec"]);
+    set(object, "status", json!({}));
+    let status = &mut object["status"];
+    let capacity = status["capacity"].clone();
+    if capacity.is_object() {
+        set(status, "allocatable", capacity);
+    }
+    set(status, "nodeInfo", json!({}));
+    for name in INFO {
+        set(&mut status["nodeInfo"], name, "");
+    }
+    set(status, "daemonEndpoints", json!({}));
+    set(&mut status["daemonEndpoints"], "kubeletEndpoint", json!({}));
+    set(&mut status["daemonEndpoints"]["kubeletEndpoint"], "Port", 0);
+}
+
+/// The first of a node's networks for pods stands in two places; where they differ, the older one counts
+/// (`Convert_v1_NodeSpec_To_core_NodeSpec`).
+fn settle_networks(spec: &mut Value) {
+    let (first, listed) =
+        (text(spec, "podCIDR").to_owned(), spec["podCIDRs"][0].as_str().unwrap_or_default());
+    if first.is_empty() && !listed.is_empty() {
+        spec["podCIDR"] = listed.into();
+    } else if !first.is_empty() && first != listed {
+        spec["podCIDRs"] = json!([first]);
+    }
+}
 
 /// No pod goes to a new node before it has said that it is ready: the admission plugin TaintNodesByCondition.
 fn not_ready(object: &mut Value) {
@@ -185,5 +223,35 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
             let message = format!("node updates may not change {name} except from \"\" to valid");
             faults.push(FieldError::forbidden(&FieldPath::new("spec").child(place), &message));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_network_of_a_node_stands_in_both_fields() {
+        let settled = |mut spec: Value| {
+            settle_networks(&mut spec);
+            (spec["podCIDR"].clone(), spec["podCIDRs"].clone())
+        };
+        let both = |first: &str| (json!(first), json!([first]));
+        assert_eq!(settled(json!({"podCIDR": "10.0.0.1/24"})), both("10.0.0.1/24"));
+        assert_eq!(settled(json!({"podCIDRs": ["10.0.0.0/24"]})), both("10.0.0.0/24"));
+        assert_eq!(
+            settled(json!({"podCIDR": "10.0.1.0/24", "podCIDRs": ["10.0.0.0/24", "fd00::/64"]})),
+            both("10.0.1.0/24")
+        );
+        assert_eq!(settled(json!({})), (Value::Null, Value::Null));
+    }
+
+    #[test]
+    fn a_node_tells_nothing_in_as_many_words() {
+        let mut node = json!({"spec": {}});
+        default(&mut node);
+        assert_eq!(node["status"]["daemonEndpoints"], json!({"kubeletEndpoint": {"Port": 0}}));
+        let info = node["status"]["nodeInfo"].as_object().expect("it is filled in");
+        assert!(info.len() == INFO.len() && info.values().all(|value| value == ""));
     }
 }
