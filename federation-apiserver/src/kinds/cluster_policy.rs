@@ -70,6 +70,7 @@ pub(super) const KINDS: &[&Kind] = &[
         plural: "runtimeclasses",
         singular: "runtimeclass",
         scope: Scope::Cluster,
+        unconditional_update: false,
         create_on_update: true,
         columns: &[
             Column::NAME,

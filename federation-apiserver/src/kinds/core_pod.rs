@@ -67,7 +67,6 @@ pub(super) const KINDS: &[&Kind] = &[
             },
         ],
         generation: Generation::Spec,
-        unconditional_update: false,
         columns: &[
             Column::NAME,
             Column::text(
@@ -329,8 +328,11 @@ fn keep_what_is_given(pod: &mut Value, old: &Value) {
     let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
     let Some(tolerations) = tolerations.as_array_mut() else { return };
     let key = |toleration: &Value| text(toleration, "key").to_owned();
-    let mut own: HashSet<String> = tolerations.iter().filter(|own| is_patience(own)).map(key).collect();
-    for given in items(&old["spec"], "tolerations").filter(|given| is_patience(given)) {
+    let is_for_ends = |own: &&Value| matches!(text(own, "effect"), "" | "NoExecute");
+    let mut own: HashSet<String> = tolerations.iter().filter(is_for_ends).map(key).collect();
+    // One without a key is for all of them.
+    let all = own.contains("");
+    for given in items(&old["spec"], "tolerations").filter(|given| !all && is_patience(given)) {
         if own.insert(key(given)) {
             tolerations.push(given.clone());
         }

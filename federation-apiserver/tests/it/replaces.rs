@@ -1,0 +1,92 @@
+//! PUT: which version it must name, and what of an object it cannot change.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+async fn made(world: &World, path: &str, object: Value) -> Value {
+    world.expect(StatusCode::CREATED, Method::POST, path, Some(object)).await
+}
+
+/// The fields for which a PUT of an object is refused.
+async fn refused(world: &World, path: &str, object: Value) -> Vec<String> {
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::PUT, path, Some(object)).await;
+    let causes = status["details"]["causes"].as_array().unwrap();
+    causes.iter().map(|cause| cause["field"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_version_is_named_where_kubernetes_wants_one() {
+    let world = World::new().await;
+    let spec = json!({"containers": [{"name": "c", "image": "i"}]});
+    let job = json!({"template": {"spec": {"restartPolicy": "Never", "containers": spec["containers"]}}});
+    let (batch, storage) = ("/apis/batch/v1/namespaces/demo", "/apis/storage.k8s.io/v1");
+    let cases = [
+        ("/api/v1/namespaces/demo/pods".to_owned(), json!({"spec": spec}), true),
+        (format!("{batch}/jobs"), json!({"spec": job}), true),
+        (
+            format!("{batch}/cronjobs"),
+            json!({"spec": {"schedule": "@daily", "jobTemplate": {"spec": job}}}),
+            true,
+        ),
+        (format!("{storage}/csidrivers"), json!({"spec": {}}), false),
+        (format!("{storage}/csinodes"), json!({"spec": {"drivers": []}}), false),
+        ("/apis/node.k8s.io/v1/runtimeclasses".to_owned(), json!({"handler": "h"}), false),
+    ];
+    for (path, mut object, any) in cases {
+        object["metadata"] = json!({"name": "a"});
+        let mut made = made(&world, &path, object).await;
+        made["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+        let path = format!("{path}/a");
+        if any {
+            world.expect(StatusCode::OK, Method::PUT, &path, Some(made)).await;
+        } else {
+            assert_eq!(refused(&world, &path, made).await, ["metadata.resourceVersion"], "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_driver_stays_what_it_was() {
+    let world = World::new().await;
+    let (drivers, nodes) = ("/apis/storage.k8s.io/v1/csidrivers", "/apis/storage.k8s.io/v1/csinodes");
+    let mut driver = made(&world, drivers, json!({"metadata": {"name": "a.b"}, "spec": {}})).await;
+    driver["spec"]["attachRequired"] = false.into();
+    driver["spec"]["volumeLifecycleModes"] = json!(["Ephemeral"]);
+    let told = refused(&world, &format!("{drivers}/a.b"), driver).await;
+    assert_eq!(told, ["spec.attachedRequired", "spec.volumeLifecycleModes"]);
+    let spec = json!({"drivers": [{"name": "a.b", "nodeID": "x", "allocatable": {"count": 1}}]});
+    let mut node = made(&world, nodes, json!({"metadata": {"name": "n"}, "spec": spec})).await;
+    let path = format!("{nodes}/n");
+    node["spec"]["drivers"][0]["allocatable"]["count"] = 2.into();
+    let mut node = world.expect(StatusCode::OK, Method::PUT, &path, Some(node)).await;
+    node["spec"]["drivers"][0]["nodeID"] = "y".into();
+    assert_eq!(refused(&world, &path, node).await, ["CSINodeDriver"]);
+}
+
+#[tokio::test]
+async fn who_tolerates_everything_is_given_no_patience() {
+    let world = World::new().await;
+    let pods = "/api/v1/namespaces/demo/pods";
+    let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let mut pod = made(&world, pods, pod).await;
+    let given = pod["spec"]["tolerations"].as_array_mut().unwrap();
+    assert_eq!(given.len(), 2);
+    given[0].as_object_mut().unwrap().remove("key");
+    // One without a key is for all ends of nodes: none of the two is given again, and they are gone.
+    given.truncate(1);
+    assert_eq!(refused(&world, &format!("{pods}/a"), pod).await, ["spec.tolerations"]);
+}
+
+#[tokio::test]
+async fn the_new_name_of_an_account_wins() {
+    let world = World::new().await;
+    let pods = "/api/v1/namespaces/demo/pods";
+    let spec = json!({"containers": [{"name": "c", "image": "i"}], "serviceAccountName": "default", "serviceAccount": "none"});
+    let mut pod = made(&world, pods, json!({"metadata": {"name": "a"}, "spec": spec})).await;
+    assert_eq!(pod["spec"]["serviceAccount"], "default");
+    pod["spec"]["serviceAccount"] = "other".into();
+    let put = world.expect(StatusCode::OK, Method::PUT, &format!("{pods}/a"), Some(pod.clone())).await;
+    assert_eq!(put["metadata"]["resourceVersion"], pod["metadata"]["resourceVersion"]);
+}
