@@ -25,7 +25,7 @@ use super::{
 use crate::{
     crd::conversion,
     registry::{Kind, KindRef},
-    verbs::{Call, settle_mutated},
+    verbs::{Call, called, settle_mutated},
 };
 
 /// Whether nobody changes anything, as most often.
@@ -162,8 +162,7 @@ impl<'a> Policies<'a> {
         }
         self.last = Some(current.clone());
         let Some(first) = faults.first() else { return Ok(current) };
-        let name = current["metadata"]["name"].as_str().unwrap_or_default();
-        let mut error = ApiError::forbidden(&self.asked.call.resource(), name, "");
+        let mut error = ApiError::forbidden(&self.asked.call.resource(), called(&current), "");
         error.message.clone_from(first);
         error.reason = Reason::Invalid;
         Err(faults.into_iter().fold(error, |error, why| error.with_cause("", why, "")))

@@ -74,6 +74,10 @@ pub(super) async fn create(
             None => pretend(call, key, 0, object).await,
         };
     }
+    // Only the store of kube-apiserver looks at it, after everybody else has been asked.
+    if object::version(&object).parse::<u64>().is_ok() {
+        return Err(ApiError::resource_version_on_create());
+    }
     let object = object::encode_for(call, object).await?;
     check_size(&object, 0)?;
     for _ in 0..ROUNDS {
@@ -176,11 +180,11 @@ pub(super) async fn pretend(
     object: Value,
 ) -> Result<Arc<Stored>, ApiError> {
     let mut stored = call.to_stored(object).await?;
-    if let Some(metadata) = stored["metadata"].as_object_mut() {
-        metadata.remove("resourceVersion");
-        if revision > 0 {
-            metadata.insert("resourceVersion".into(), revision.to_string().into());
-        }
+    // What is not there yet has the version that was sent with it, if any: nobody looks at that one.
+    if revision > 0
+        && let Some(metadata) = stored["metadata"].as_object_mut()
+    {
+        metadata.insert("resourceVersion".into(), revision.to_string().into());
     }
     let bytes = serde_json::to_vec(&stored).map_err(ApiError::internal)?;
     Ok(Arc::new(Stored { key, revision, bytes: bytes.into(), meta: crate::store::Meta::default() }))

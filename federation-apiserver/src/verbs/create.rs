@@ -1,6 +1,6 @@
 //! POST.
 
-use apimachinery::{ApiError, names::SUFFIX_LEN};
+use apimachinery::{ApiError, names};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
@@ -19,9 +19,6 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
         return Err(ApiError::no_such_method());
     }
     let object = call.decode_object(options.field_validation)?;
-    if !object::version(&object).is_empty() {
-        return Err(ApiError::resource_version_on_create());
-    }
     let object = begin(call, object)?;
     let object = call.own(None, object, options.field_manager.as_deref()).await;
     let object = mutate(call, object, options.dry_run).await?;
@@ -43,8 +40,8 @@ pub(super) async fn authorize(call: &Call) -> Result<(), ApiError> {
     }
 }
 
-/// Makes a decoded object a new one, as the client would have written it in full: with metadata and defaults. What is in
-/// it now is the client's; what [`finish`] adds is the server's, and nobody owns it.
+/// Makes a decoded object a new one, as the client would have written it in full: with defaults, and without what only the server writes. What is
+/// in it now is the client's; what [`finish`] adds is the server's, and nobody owns it.
 pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
     let kind = &*call.kind;
     call.canonicalise(&mut object);
@@ -63,8 +60,7 @@ pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
     }
     object::settle_namespace(kind, &mut object, call.namespace())?;
     tidying::dedup_owners(call, &mut object, tidying::Stage::Sent);
-    let random: [u8; SUFFIX_LEN] = rand::random();
-    object::begin(kind, &mut object, &crate::uid::random(), random, call.now)?;
+    object::begin(&mut object)?;
     if is_reset(kind)
         && let Some(map) = object.as_object_mut()
     {
@@ -80,14 +76,13 @@ fn is_reset(kind: &Kind) -> bool {
 }
 
 /// Completes a new object, whose fields are owned already, and lets the webhooks change it: nobody owns what they add, as in
-/// kube-apiserver.
+/// kube-apiserver. If its name is to be generated, it has none yet.
 pub(super) async fn mutate(call: &Call, mut object: Value, dry_run: bool) -> Result<Value, ApiError> {
     admission::complete(call, &mut object)?;
     if admission::nobody_mutates(call) {
         return Ok(object);
     }
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let _open = commit::check_namespace(call, name)?;
+    let _open = commit::check_namespace(call, object::called(&object))?;
     let changed = admission::mutate(call, None, &object, dry_run).await?;
     let Some(mut changed) = changed else { return Ok(object) };
     tidying::restore_ownership(call, &mut changed, &object);
@@ -103,14 +98,30 @@ pub(super) async fn mutate(call: &Call, mut object: Value, dry_run: bool) -> Res
 /// Sets what the server decides of a new object, and validates it.
 pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> {
     let kind = &*call.kind;
+    // The missing namespace is the plainer answer, so it comes before the faults of the object, and before its name.
+    let _open = commit::check_namespace(call, object::called(&object))?;
+    let name = |prefix: &str| free_name(call, prefix);
+    object::complete(kind, &mut object, name, &crate::uid::random(), call.now)?;
     (kind.prepare_create)(&mut object);
     call.settle_definition(&mut object);
-    // The missing namespace is the plainer answer, so it comes before the faults of the object.
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let _open = commit::check_namespace(call, name)?;
     call.allocate(&mut object, None)?;
     (kind.sign)(&mut object, None, &call.user, &crate::deletion::seconds(call.now));
     object::validate(kind, &object, None, call.shared.leading)?;
     call.told.lock().extend((kind.warn)(&object, None));
     Ok(object)
+}
+
+/// Names that are tried before one that is taken is refused: `maxNameGenerationCreateAttempts`.
+const NAMES_TRIED: usize = 8;
+
+/// A generated name that no object has. Who takes it in between is the first of two, and the other one is told so.
+fn free_name(call: &Call, prefix: &str) -> String {
+    let mut name = names::generated_name(prefix, rand::random());
+    for _ in 1..NAMES_TRIED {
+        if call.shared.storage.get(&call.key(&name)).is_none() {
+            break;
+        }
+        name = names::generated_name(prefix, rand::random());
+    }
+    name
 }

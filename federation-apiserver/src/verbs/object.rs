@@ -2,12 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use apimachinery::{
-    ApiError, FieldError, FieldPath,
-    field::quoted,
-    meta::validate_object_meta,
-    names::{self, SUFFIX_LEN},
-};
+use apimachinery::{ApiError, FieldError, FieldPath, field::quoted, meta::validate_object_meta};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -53,22 +48,33 @@ pub(super) fn settle_namespace(kind: &Kind, object: &mut Value, namespace: &str)
     Ok(())
 }
 
-/// Sets what the server decides of a new object's metadata.
-pub(super) fn begin(
+/// Clears what only the server writes out of a new object's metadata: `rest.WipeObjectMetaSystemFields`. Kinds that count no generations keep
+/// the one that was sent.
+pub(super) fn begin(object: &mut Value) -> Result<(), ApiError> {
+    let metadata = metadata(object)?;
+    for name in SERVER_WRITTEN.into_iter().filter(|name| *name != "generation") {
+        metadata.remove(name);
+    }
+    if metadata.get("generation").is_some_and(|generation| *generation == 0) {
+        metadata.remove("generation");
+    }
+    drop_empty(metadata);
+    Ok(())
+}
+
+/// Sets what the server decides of a new object's metadata, once nobody changes the object any more: `rest.FillObjectMetaSystemFields`, and
+/// the name if the object says only how it starts.
+pub(super) fn complete(
     kind: &Kind,
     object: &mut Value,
+    name: impl FnOnce(&str) -> String,
     uid: &str,
-    random: [u8; SUFFIX_LEN],
     now: Timestamp,
 ) -> Result<(), ApiError> {
     let metadata = metadata(object)?;
-    for name in SERVER_WRITTEN {
-        metadata.remove(name);
-    }
-    metadata.remove("resourceVersion");
     let text = |name: &str| metadata.get(name).and_then(Value::as_str).unwrap_or_default();
     if text("name").is_empty() && !text("generateName").is_empty() {
-        let name = names::generated_name(text("generateName"), random);
+        let name = name(text("generateName"));
         metadata.insert("name".into(), name.into());
     }
     metadata.insert("uid".into(), uid.into());
@@ -76,8 +82,13 @@ pub(super) fn begin(
     if kind.generation != Generation::None {
         metadata.insert("generation".into(), 1.into());
     }
-    drop_empty(metadata);
     Ok(())
+}
+
+/// What a new object is called before it has a name: by how its name will start (`admission.extractResourceName`).
+pub(crate) fn called(object: &Value) -> &str {
+    let text = |name: &str| object["metadata"][name].as_str().filter(|text| !text.is_empty());
+    text("name").or_else(|| text("generateName")).unwrap_or("Unknown")
 }
 
 /// Go's `omitempty`: absent, null and empty maps and lists of metadata are one and the same.

@@ -301,3 +301,77 @@ async fn a_scale_is_shown_as_a_scale_and_another_version_as_the_rules_name_it() 
     );
     assert_eq!(asked[1]["object"]["apiVersion"], "autoscaling/v1");
 }
+
+#[tokio::test]
+async fn who_changes_an_object_sees_it_before_it_has_a_name() {
+    let world = World::new().await;
+    let hook = Hook::new(|_| json!({"allowed": true})).await;
+    for kind in ["Mutating", "Validating"] {
+        world.hook(kind, "seer", json!([webhook("seer.example.com", hook.config(), &["configmaps"])])).await;
+    }
+    let map = json!({"metadata": {"generateName": "a-", "uid": "u"}});
+    let made = world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(map)).await;
+    let asked = hook.asked.lock().clone();
+    let name = |at: usize| asked[at]["name"].as_str().unwrap_or_default();
+    assert_eq!((name(0), name(1)), ("", made["metadata"]["name"].as_str().unwrap()));
+    assert_eq!(asked[0]["object"]["metadata"]["generateName"], "a-");
+    for field in ["name", "uid", "creationTimestamp"] {
+        assert!(asked[0]["object"]["metadata"].get(field).is_none(), "{field}");
+        assert_eq!(asked[1]["object"]["metadata"][field], made["metadata"][field]);
+    }
+}
+
+#[tokio::test]
+async fn a_delete_is_shown_with_its_options_and_a_namespace_within_itself() {
+    let world = World::new().await;
+    world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(config_map("a"))).await;
+    let hook = Hook::new(|_| json!({"allowed": true})).await;
+    let webhooks = json!([webhook("seer.example.com", hook.config(), &["configmaps", "namespaces"])]);
+    world.hook("Validating", "seer", webhooks).await;
+    let path = format!("{MAPS}/a?propagationPolicy=Foreground&gracePeriodSeconds=3");
+    world.expect(StatusCode::OK, Method::DELETE, &path, None).await;
+    let labels = json!({"metadata": {"labels": {"a": "b"}}});
+    world.expect(StatusCode::OK, Method::PATCH, "/api/v1/namespaces/demo", Some(labels)).await;
+    let asked = hook.asked.lock().clone();
+    let options = &asked[0]["options"];
+    assert_eq!(
+        (&options["kind"], &options["propagationPolicy"], &options["gracePeriodSeconds"]),
+        (&json!("DeleteOptions"), &json!("Foreground"), &json!(3))
+    );
+    assert_eq!((&asked[1]["name"], &asked[1]["namespace"]), (&json!("demo"), &json!("demo")));
+}
+
+#[tokio::test]
+async fn who_judges_a_scale_is_shown_what_comes_of_it() {
+    let world = World::new().await;
+    let path = "/apis/apps/v1/namespaces/demo/deployments";
+    world.expect(StatusCode::CREATED, Method::POST, path, Some(deployment("web"))).await;
+    let hook = Hook::new(|_| json!({"allowed": true})).await;
+    let webhooks = json!([webhook("seer.example.com", hook.config(), &["deployments/scale"])]);
+    world.hook("Validating", "seer", webhooks).await;
+    let scale = json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web", "namespace": "demo"}, "spec": {"replicas": 7},
+    });
+    world.expect(StatusCode::OK, Method::PUT, &format!("{path}/web/scale"), Some(scale)).await;
+    let asked = hook.asked.lock().clone();
+    assert_eq!(asked[0]["object"]["spec"], json!({"replicas": 7}));
+    assert_eq!(asked[0]["object"]["status"], asked[0]["oldObject"]["status"]);
+    assert!(asked[0]["object"]["status"]["selector"].is_string());
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_in_sight_of_webhooks() {
+    let world = World::new().await;
+    let accounts = "/api/v1/namespaces/demo/serviceaccounts";
+    let account = json!({"metadata": {"name": "bot"}});
+    world.expect(StatusCode::CREATED, Method::POST, accounts, Some(account)).await;
+    let hook = Hook::new(|_| json!({"allowed": false, "status": {"message": "no", "code": 403}})).await;
+    let webhooks = json!([webhook("guard.example.com", hook.config(), &["serviceaccounts/token"])]);
+    world.hook("Validating", "guard", webhooks).await;
+    let path = format!("{accounts}/bot/token");
+    let status = world.expect(StatusCode::FORBIDDEN, Method::POST, &path, Some(json!({"spec": {}}))).await;
+    assert_eq!(status["message"], r#"admission webhook "guard.example.com" denied the request: no"#);
+    let asked = hook.asked.lock().clone();
+    assert_eq!((&asked[0]["name"], &asked[0]["subResource"]), (&json!("bot"), &json!("token")));
+    assert_eq!(asked[0]["kind"]["kind"], "TokenRequest");
+}
