@@ -5,13 +5,16 @@ use serde_json::{Value, json};
 /// The Kubernetes version whose behaviour is followed, with our own version behind it.
 pub(crate) const GIT_VERSION: &str = concat!("v1.36.2+federation.", env!("CARGO_PKG_VERSION"));
 
-/// `version.Info`.
+/// The commit that a release is built from; empty if its sources do not tell.
+const GIT_COMMIT: &str = env!("FEDERATION_GIT_COMMIT");
+
+/// `version.Info`. Whether the sources were those of the commit nobody knows, and there is no Go in it.
 pub(crate) fn info() -> Value {
     json!({
         "major": "1",
         "minor": "36",
         "gitVersion": GIT_VERSION,
-        "gitCommit": "",
+        "gitCommit": GIT_COMMIT,
         "gitTreeState": "",
         "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "",
