@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use apimachinery::quantity::Quantity;
 use serde_json::{Value, json};
 
-use super::usage::{self, Amounts, quantity};
+use super::usage::{self, Amounts, amounts};
 
 /// What the plugin notes of its defaults.
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
@@ -13,11 +13,6 @@ const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 fn items<'a>(range: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {
     let limits = range["spec"]["limits"].as_array().into_iter().flatten();
     limits.filter(move |item| item["type"] == kind)
-}
-
-fn amounts(value: &Value) -> Amounts {
-    let all = value.as_object().into_iter().flatten();
-    all.filter_map(|(name, value)| Some((name.clone(), quantity(value)?))).collect()
 }
 
 /// Fills in the requests and limits that the containers of a pod leave out.
@@ -69,7 +64,7 @@ pub(crate) fn check_pod(range: &Value, pod: &Value) -> Vec<String> {
         }
     }
     for item in items(range, "Pod") {
-        let side = |side: &str| usage::of_containers(&pod["spec"], side);
+        let side = |side: &str| usage::of_spec(&pod["spec"], side);
         check(item, "Pod", &side("requests"), &side("limits"), &mut faults);
     }
     faults
@@ -95,8 +90,16 @@ pub(crate) fn check_claim(range: &Value, claim: &Value) -> Vec<String> {
             }
         }
         for (name, max) in amounts(&item["max"]) {
-            if let Some(request) = requests.get(&name).filter(|request| **request > max) {
-                faults.push(format!("maximum {name} usage per {what} is {max}, but request is {request}"));
+            match requests.get(&name) {
+                Some(request) if *request > max => {
+                    faults
+                        .push(format!("maximum {name} usage per {what} is {max}, but request is {request}"));
+                }
+                Some(_) => {}
+                None => {
+                    faults
+                        .push(format!("maximum {name} usage per {what} is {max}.  No request is specified"));
+                }
             }
         }
     }

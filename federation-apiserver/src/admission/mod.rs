@@ -5,19 +5,26 @@
 //! asked ([`judge`], [`webhook`]), and last of all [`reserve`] takes what it costs out of quotas.
 
 mod accounts;
+mod classes;
 mod devices;
 mod judge;
 mod limits;
 mod matching;
 mod mountable;
 mod mutate;
+mod places;
 mod pods;
 mod policy;
 mod quota;
+mod resizes;
+mod room;
+mod runtimes;
 mod signers;
 mod standards;
 mod usage;
 pub(crate) mod webhook;
+
+use std::collections::HashSet;
 
 use apimachinery::ApiError;
 use serde_json::Value;
@@ -25,17 +32,22 @@ use serde_json::Value;
 pub(crate) use accounts::keep as keep_token;
 pub(crate) use judge::judge;
 pub(crate) use mutate::{mutate, nobody_mutates};
+pub(crate) use places::label as label_with_place;
 pub(crate) use policy::{Policies, check_conditions, check_policy, type_warnings};
 pub(crate) use quota::{Quotas, Reservation};
 pub(crate) use standards::secure;
 
-use crate::{auth::escalation, deletion, housekeeping::protection, store::ResourceKey, verbs::Call};
+use crate::{
+    auth::escalation, deletion, housekeeping::protection, store::ResourceKey, validation::deleting,
+    verbs::Call,
+};
 
 /// Fills in what other objects say about a new one. Nobody owns it, as nobody owns what webhooks add.
 pub(crate) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> {
     if is_core(call, "pods") {
         return pods::complete(call, object);
     }
+    classes::complete(call, object);
     if let Some(finalizer) = protector(call) {
         let mut finalizers = deletion::finalizers(object);
         if !finalizers.iter().any(|name| name == finalizer) {
@@ -72,12 +84,16 @@ pub(crate) async fn permit(
     devices::check(call, name, old, new)?;
     if is_core(call, "pods") {
         mountable::check(call, name, old, new)?;
+        runtimes::check(call, name, old, new)?;
+        resizes::check(call, name, old, new)?;
     }
     if is_part(call) {
         return Ok(());
     }
+    classes::check(call, name, old, new)?;
+    room::check(call, name, old, new)?;
     escalation::check(call.shared.authorizer(), &call.user, &call.resource(), old, new).await?;
-    check_limits(call, name, old.is_none(), new)
+    check_limits(call, name, old, new)
 }
 
 /// Takes what a write costs out of the namespace's quotas. What is returned must live until the write is done.
@@ -112,10 +128,10 @@ fn ranges(call: &Call) -> Vec<Value> {
     all.filter_map(|stored| stored.value().ok()).collect()
 }
 
-fn check_limits(call: &Call, name: &str, is_new: bool, new: &Value) -> Result<(), ApiError> {
+fn check_limits(call: &Call, name: &str, old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
     let check: fn(&Value, &Value) -> Vec<String> = if is_core(call, "pods") {
         // What a pod may use changes by a resize only: narrower limits are not for those that are there.
-        if !is_new && call.path.subresource.is_none() {
+        if old.is_some() && call.path.subresource.is_none() {
             return Ok(());
         }
         limits::check_pod
@@ -124,11 +140,20 @@ fn check_limits(call: &Call, name: &str, is_new: bool, new: &Value) -> Result<()
     } else {
         return Ok(());
     };
-    let faults: Vec<String> = ranges(call).iter().flat_map(|range| check(range, new)).collect();
-    let why = match faults.as_slice() {
-        [] => return Ok(()),
-        [one] => one.clone(),
-        many => format!("[{}]", many.join(", ")),
+    if old.is_some_and(deleting) {
+        return Ok(());
+    }
+    // One range is told of at a time, and each of its faults once.
+    let told = ranges(call).iter().map(|range| distinct(check(range, new))).find(|faults| !faults.is_empty());
+    let why = match told.as_deref() {
+        None | Some([]) => return Ok(()),
+        Some([one]) => one.clone(),
+        Some(many) => format!("[{}]", many.join(", ")),
     };
     Err(ApiError::forbidden(&call.resource(), name, &why))
+}
+
+fn distinct(faults: Vec<String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    faults.into_iter().filter(|fault| seen.insert(fault.clone())).collect()
 }

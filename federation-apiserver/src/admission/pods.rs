@@ -1,13 +1,14 @@
-//! What a new Pod is given by the admission plugins of kube-apiserver: a service account, a priority, and some patience with its node.
+//! What a new Pod is given by the admission plugins of kube-apiserver: a service account, a priority, some patience with its node, what
+//! its runtime needs, and the labels of its place.
 
 use apimachinery::{ApiError, field::quoted, names::SUFFIX_LEN};
 use serde_json::{Value, json};
 
-use super::{accounts, limits, ranges};
+use super::{accounts, classes, limits, places, ranges, runtimes};
 use crate::{
     store::{Key, ResourceKey, Snapshot},
-    validation::{mirror, spreading},
-    verbs::Call,
+    validation::{mirror, spreading, text},
+    verbs::{Call, called},
 };
 
 /// How long a pod stays on a node that is lost, unless it says otherwise: `DefaultTolerationSeconds`.
@@ -20,7 +21,7 @@ pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
         limits::default_pod(&range, object);
     }
     spreading::settle_keys(object);
-    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let name = called(object).to_owned();
     // What a kubelet runs by itself acts as nobody.
     let is_mirror = mirror::is_mirror(object);
     if is_mirror && let Some(why) = mirror::wrong_reference(object) {
@@ -56,13 +57,9 @@ pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
     tolerate(spec);
     prioritise(&call.shared.storage.snapshot(), spec)
         .map_err(|why| ApiError::forbidden(&call.resource(), &name, &why))?;
-    if let Some(class) = spec["runtimeClassName"].as_str().filter(|class| !class.is_empty()) {
-        let key = Key::new(ResourceKey::new("node.k8s.io", "runtimeclasses"), "", class);
-        if call.shared.storage.get(&key).is_none() {
-            let why = format!("pod rejected: RuntimeClass {} not found", quoted(class));
-            return Err(ApiError::forbidden(&call.resource(), &name, &why));
-        }
-    }
+    runtimes::complete(call, &name, spec)?;
+    let node = text(spec, "nodeName").to_owned();
+    places::label(&call.shared.storage, &node, object);
     Ok(())
 }
 
@@ -88,14 +85,12 @@ fn tolerate(spec: &mut Value) {
 
 /// The plugin `Priority`: the number that the class stands for.
 fn prioritise(snapshot: &Snapshot, spec: &mut Value) -> Result<(), String> {
-    let classes = ResourceKey::new("scheduling.k8s.io", "priorityclasses");
     let asked = spec["priorityClassName"].as_str().unwrap_or_default().to_owned();
     let class = if asked.is_empty() {
-        let all = snapshot.range(&classes, None, None).filter_map(|stored| stored.value().ok());
-        all.filter(|class| class["globalDefault"] == true).min_by_key(|class| class["value"].as_i64())
+        classes::of_pods(snapshot)
     } else {
-        let found =
-            snapshot.get(&Key::new(classes, "", asked.as_str())).and_then(|stored| stored.value().ok());
+        let key = Key::new(ResourceKey::new("scheduling.k8s.io", "priorityclasses"), "", asked.as_str());
+        let found = snapshot.get(&key).and_then(|stored| stored.value().ok());
         Some(found.ok_or_else(|| format!("no PriorityClass with name {asked} was found"))?)
     };
     let priority = class.as_ref().and_then(|class| class["value"].as_i64()).unwrap_or_default();
@@ -108,9 +103,13 @@ fn prioritise(snapshot: &Snapshot, spec: &mut Value) -> Result<(), String> {
     if let Some(name) = class.as_ref().and_then(|class| class["metadata"]["name"].as_str()) {
         spec["priorityClassName"] = name.into();
     }
-    if spec["preemptionPolicy"].is_null() {
-        let policy = class.as_ref().and_then(|class| class["preemptionPolicy"].as_str());
-        spec["preemptionPolicy"] = policy.unwrap_or("PreemptLowerPriority").into();
+    let policy = class.as_ref().and_then(|class| class["preemptionPolicy"].as_str());
+    let policy = policy.unwrap_or("PreemptLowerPriority");
+    if let Some(given) = spec["preemptionPolicy"].as_str().filter(|given| *given != policy) {
+        return Err(format!(
+            "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
+        ));
     }
+    spec["preemptionPolicy"] = policy.into();
     Ok(())
 }

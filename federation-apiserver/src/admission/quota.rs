@@ -4,7 +4,7 @@
 //! limit holds exactly however many write at once, and an object that is gone makes room at once.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, LazyLock},
 };
 
@@ -63,8 +63,7 @@ fn quotas_of(snapshot: &Snapshot, namespace: &str) -> Vec<(Arc<Stored>, Value)> 
 
 /// `spec.hard`.
 fn hard(quota: &Value) -> Amounts {
-    let all = quota["spec"]["hard"].as_object().into_iter().flatten();
-    all.filter_map(|(name, value)| Some((name.clone(), usage::quantity(value)?))).collect()
+    usage::amounts(&quota["spec"]["hard"])
 }
 
 impl Quotas {
@@ -267,9 +266,12 @@ impl Quotas {
     }
 }
 
-/// Containers of a pod that do not say what a quota counts: `cpu for: a,b`.
+/// Containers of a pod that do not say what a quota counts: `cpu for: a,b`. They need not where the pod says something as a whole.
 fn unspecified(hard: &Amounts, pod: &Value) -> Vec<String> {
-    let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    if ["requests", "limits"].iter().any(|side| usage::says_as_whole(pod, side)) {
+        return Vec::new();
+    }
+    let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let list = |name: &str| pod[name].as_array().into_iter().flatten();
     for container in list("containers").chain(list("initContainers")) {
         for name in hard.keys() {
@@ -281,9 +283,10 @@ fn unspecified(hard: &Amounts, pod: &Value) -> Vec<String> {
                 continue;
             }
             if usage::quantity(&container["resources"][side][resource]).is_none() {
-                missing.entry(name).or_default().push(container["name"].as_str().unwrap_or_default());
+                missing.entry(name).or_default().insert(container["name"].as_str().unwrap_or_default());
             }
         }
     }
-    missing.into_iter().map(|(name, containers)| format!("{name} for: {}", containers.join(","))).collect()
+    let told = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(",");
+    missing.into_iter().map(|(name, containers)| format!("{name} for: {}", told(containers))).collect()
 }

@@ -134,32 +134,60 @@ pub(crate) fn quantity(value: &Value) -> Option<Quantity> {
     }
 }
 
-/// The requests or limits of a pod: of all its containers together, or of the greediest init container if that is more.
-pub(crate) fn of_containers(spec: &Value, side: &str) -> Amounts {
-    let amounts = |container: &Value| -> Amounts {
-        let all = container["resources"][side].as_object().into_iter().flatten();
-        all.filter_map(|(name, value)| Some((name.clone(), quantity(value)?))).collect()
-    };
+/// Amounts by name, as an object lists them.
+pub(crate) fn amounts(values: &Value) -> Amounts {
+    let all = values.as_object().into_iter().flatten();
+    all.filter_map(|(name, value)| Some((name.clone(), quantity(value)?))).collect()
+}
+
+/// The requests or limits of a pod: what it says as a whole, or of all its containers together, or of an init container and those that
+/// run beside it if that is more.
+pub(crate) fn of_spec(spec: &Value, side: &str) -> Amounts {
+    let of = |container: &Value| amounts(&container["resources"][side]);
     let list = |name: &str| spec[name].as_array().into_iter().flatten();
-    let mut total = Amounts::new();
-    let always = |container: &&Value| container["restartPolicy"] == "Always";
-    for container in list("containers").chain(list("initContainers").filter(always)) {
-        add(&mut total, &amounts(container));
+    let (mut total, mut beside, mut most) = (Amounts::new(), Amounts::new(), Amounts::new());
+    for container in list("containers") {
+        add(&mut total, &of(container));
     }
-    for container in list("initContainers").filter(|container| !always(container)) {
-        for (name, amount) in amounts(container) {
-            let known = total.entry(name).or_default();
-            *known = (*known).max(amount);
+    for container in list("initContainers") {
+        if container["restartPolicy"] == "Always" {
+            add(&mut beside, &of(container));
+            continue;
+        }
+        for (name, amount) in of(container) {
+            let with_others = beside.get(&name).copied().unwrap_or_default().saturating_add(amount);
+            let known = most.entry(name).or_default();
+            *known = (*known).max(with_others);
         }
     }
-    if side == "requests" || spec["overhead"].is_object() {
-        for (name, value) in spec["overhead"].as_object().into_iter().flatten() {
-            if let (Some(amount), true) = (quantity(value), side == "requests" || total.contains_key(name)) {
-                add(&mut total, &Amounts::from([(name.clone(), amount)]));
-            }
+    add(&mut total, &beside);
+    for (name, amount) in most {
+        let known = total.entry(name).or_default();
+        *known = (*known).max(amount);
+    }
+    total.extend(of(spec).into_iter().filter(|(name, _)| is_of_whole(name)));
+    total
+}
+
+/// The same with the overhead of its runtime, which is no limit where there is none.
+pub(crate) fn of_whole(spec: &Value, side: &str) -> Amounts {
+    let mut total = of_spec(spec, side);
+    for (name, amount) in amounts(&spec["overhead"]) {
+        if side == "requests" || total.contains_key(&name) {
+            add(&mut total, &Amounts::from([(name, amount)]));
         }
     }
     total
+}
+
+/// What a pod may ask for as a whole.
+fn is_of_whole(name: &str) -> bool {
+    matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
+}
+
+/// Whether a pod says as a whole what it asks for or is limited to.
+pub(crate) fn says_as_whole(spec: &Value, side: &str) -> bool {
+    spec["resources"][side].as_object().is_some_and(|all| all.keys().any(|name| is_of_whole(name)))
 }
 
 /// Adds amounts up.
@@ -172,13 +200,13 @@ pub(crate) fn add(total: &mut Amounts, more: &Amounts) {
 
 fn of_pod(spec: &Value) -> Amounts {
     let mut amounts = Amounts::new();
-    for (name, amount) in of_containers(spec, "requests") {
+    for (name, amount) in of_whole(spec, "requests") {
         if SHORT.contains(&name.as_str()) || name.starts_with("hugepages-") {
             amounts.insert(name.clone(), amount);
         }
         amounts.insert(format!("requests.{name}"), amount);
     }
-    for (name, amount) in of_containers(spec, "limits") {
+    for (name, amount) in of_whole(spec, "limits") {
         amounts.insert(format!("limits.{name}"), amount);
     }
     amounts
@@ -199,7 +227,12 @@ pub(crate) fn in_scope(quota: &Value, resource: &ResourceKey, object: &Value) ->
 }
 
 fn holds(scope: &str, operator: &str, values: &[&str], pod: &Value) -> bool {
-    let best_effort = || of_containers(pod, "requests").is_empty() && of_containers(pod, "limits").is_empty();
+    // `qos.ComputePodQOS`: only time and memory count, and no overhead.
+    let asks = |side: &str| {
+        let counts = |name: &str| matches!(name, "cpu" | "memory");
+        of_spec(pod, side).iter().any(|(name, amount)| counts(name) && *amount > Quantity::default())
+    };
+    let best_effort = || !asks("requests") && !asks("limits");
     let terminating = || pod["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| seconds >= 0);
     match scope {
         "BestEffort" => best_effort(),
@@ -254,6 +287,31 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_costs_the_most_that_it_has_at_any_time() {
+        let of = |cpu: &str| json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu}});
+        let mut spec = json!({
+            "containers": [{"resources": of("1")}],
+            "initContainers": [
+                {"resources": of("1500m")},
+                {"restartPolicy": "Always", "resources": of("500m")},
+                {"resources": of("1200m")},
+                {"restartPolicy": "Always", "resources": of("100m")},
+            ],
+        });
+        let cost = |spec: &Value, side: &str| of_whole(spec, side)["cpu"].to_string();
+        // The init container with those that began before it.
+        assert_eq!(cost(&spec, "requests"), "1700m");
+        spec["overhead"] = json!({"cpu": "50m", "memory": "1Mi"});
+        assert_eq!(cost(&spec, "requests"), "1750m");
+        assert_eq!(cost(&spec, "limits"), "1750m");
+        assert_eq!(of_whole(&spec, "limits").len(), 1);
+        assert_eq!(of_spec(&spec, "requests")["cpu"].to_string(), "1700m");
+        spec["resources"] = json!({"requests": {"cpu": "3", "odd": "1"}});
+        assert_eq!(cost(&spec, "requests"), "3050m");
+        assert_eq!(of_spec(&spec, "requests").len(), 1);
+    }
+
+    #[test]
     fn a_pod_that_should_be_gone_is_not_charged() {
         let now: Timestamp = "2026-11-24T17:01:00Z".parse().unwrap();
         let costs = |until: &str| {
@@ -284,5 +342,7 @@ mod tests {
         assert!(!in_scope(&quota, &core("configmaps"), &json!({})));
         let wants = json!({"spec": {"containers": [{"resources": {"limits": {"cpu": "1"}}}]}});
         assert!(!in_scope(&quota, &core("pods"), &wants));
+        let only_overhead = json!({"spec": {"containers": [{}], "overhead": {"cpu": "1"}}});
+        assert!(in_scope(&quota, &core("pods"), &only_overhead));
     }
 }

@@ -14,11 +14,11 @@ use super::{
     delete, object,
 };
 use crate::{
-    admission::webhook,
+    admission::{self, webhook},
     deletion::{DeleteOptions, seconds},
     http::{Body, query::WriteOptions},
     registry::{Kind, KindRef, Registry},
-    store::Write,
+    store::{Stored, Write},
     validation::{items, text},
 };
 
@@ -36,7 +36,7 @@ fn done(call: &Call) -> Response<Body> {
 
 /// Shows the webhooks an action as what it is, the creation of an object of its own kind: what they make of it. The rest of
 /// the action is the server's own business.
-async fn show(
+pub(super) async fn show(
     call: &mut Call,
     subresource: &str,
     group: &'static str,
@@ -60,13 +60,17 @@ async fn show(
 /// POST of a Binding, to `bindings` or to `pods/NAME/binding`.
 pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
-    let binding = call.decode_as("v1", "Binding")?;
+    let mut binding = call.decode_as("v1", "Binding")?;
     let name = binding["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     call.kind = KindRef::Fixed(core("pods")?);
     match &call.path.name {
         None => call.path.name = Some(name),
         Some(asked) if name != *asked => {
             return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
+        }
+        Some(_) if text(&binding["target"], "kind") == "Node" => {
+            let node = text(&binding["target"], "name").to_owned();
+            admission::label_with_place(&call.shared.storage, &node, &mut binding);
         }
         Some(_) => {}
     }
@@ -89,6 +93,7 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let resource = GroupResource::new("", "pods/binding");
     for _ in 0..ROUNDS {
         let current = call.current()?;
+        check_meant(call, &binding["metadata"], &current)?;
         let old = call.value(&current).await?;
         let assigned = text(&old["spec"], "nodeName");
         if crate::validation::deleting(&old) {
@@ -99,19 +104,26 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
             let why = format!("pod {} is already assigned to node {assigned:?}", call.name());
             return Err(ApiError::conflict(&resource, call.name(), &why));
         }
+        if items(&old["spec"], "schedulingGates").next().is_some() {
+            let why = format!("pod {} has non-empty .spec.schedulingGates", call.name());
+            return Err(ApiError::conflict(&resource, call.name(), &why));
+        }
         let mut next = old.clone();
         next["spec"]["nodeName"] = target.as_str().into();
-        if let Some(annotations) = binding["metadata"]["annotations"].as_object() {
-            for (key, value) in annotations {
-                next["metadata"]["annotations"][key] = value.clone();
+        for map in ["annotations", "labels"] {
+            for (key, value) in binding["metadata"][map].as_object().into_iter().flatten() {
+                next["metadata"][map][key] = value.clone();
             }
         }
-        let scheduled =
-            json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": seconds(call.now)});
+        let scheduled = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": seconds(call.now)});
         let mut conditions: Vec<Value> = items(&next["status"], "conditions").cloned().collect();
         conditions.retain(|condition| condition["type"] != "PodScheduled");
         conditions.push(scheduled);
         next["status"]["conditions"] = conditions.into();
+        // Where it might have gone is past.
+        if let Some(status) = next["status"].as_object_mut() {
+            status.remove("nominatedNodeName");
+        }
         let next = call.own(Some(&old), next, options.field_manager.as_deref()).await;
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale => {}
@@ -119,6 +131,25 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
         }
     }
     Err(ApiError::stale(&call.resource(), call.name()))
+}
+
+/// Refuses to bind another pod of the name than the one that is meant.
+fn check_meant(call: &Call, meant: &Value, current: &Stored) -> Result<(), ApiError> {
+    let version = current.revision.to_string();
+    let told = [
+        ("UID", text(meant, "uid"), &current.meta.uid),
+        ("ResourceVersion", text(meant, "resourceVersion"), &version),
+    ];
+    let Some((field, wanted, found)) =
+        told.into_iter().find(|(_, wanted, found)| !wanted.is_empty() && *wanted != found.as_str())
+    else {
+        return Ok(());
+    };
+    let (namespace, name) = (call.namespace(), call.name());
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/pods/{namespace}/{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
+    );
+    Err(ApiError::conflict(&call.resource(), name, &why))
 }
 
 /// POST of an Eviction to `pods/NAME/eviction`.

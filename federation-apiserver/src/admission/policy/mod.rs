@@ -151,6 +151,9 @@ pub(crate) fn request_value(
 ) -> Value {
     let kind = json!({"group": subject.group, "version": subject.version, "kind": kind});
     let resource = json!({"group": subject.group, "version": subject.version, "resource": subject.resource});
+    // A Namespace is in itself, as paths have it.
+    let is_namespace = subject.group.is_empty() && subject.resource == "namespaces";
+    let namespace = if is_namespace { subject.name } else { namespace };
     json!({
         "kind": kind,
         "resource": resource,

@@ -57,7 +57,8 @@ impl Write<'_> {
     fn options(&self) -> Value {
         let mut options = match self.operation {
             Operation::Delete => {
-                self.call.decode_any().ok().filter(Value::is_object).unwrap_or_else(|| json!({}))
+                let sent = crate::verbs::sent_options(self.call).ok();
+                sent.filter(Value::is_object).unwrap_or_else(|| json!({}))
             }
             Operation::Create | Operation::Update => json!({}),
         };
