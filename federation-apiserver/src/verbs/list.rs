@@ -8,7 +8,7 @@ use http::{Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::Call;
+use super::{Call, components};
 use crate::{
     crd::conversion,
     encode::{self, ListMeta},
@@ -65,8 +65,13 @@ impl Continue {
 pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     let options = ListOptions::parse(&call.query)?;
     let filter = Filter::new(call, &options)?;
-    let (snapshot, after) = snapshot(call, &options).await?;
-    let page = page(call, &filter, &options, &snapshot, after.as_ref());
+    let page = if let Some(mut items) = components::all(call) {
+        items.retain(|item| filter.matches(item));
+        Page { items, meta: ListMeta::default() }
+    } else {
+        let (snapshot, after) = snapshot(call, &options).await?;
+        page(call, &filter, &options, &snapshot, after.as_ref())
+    };
     let items = conversion::seen_all(&call.shared.storage, &call.kind, page.items).await?;
     let mut response = answer(call, call.format, items, &page.meta)?;
     response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache, private"));

@@ -6,6 +6,7 @@
 
 pub(crate) mod call;
 mod commit;
+mod components;
 mod create;
 mod decode;
 mod delete;
@@ -35,8 +36,9 @@ use http::{Method, Response};
 
 use crate::http::Body;
 pub(crate) use call::Call;
+pub(crate) use delete::sent_options;
 pub use object::Leading;
-pub(crate) use object::{selectable_fields, settle_mutated};
+pub(crate) use object::{called, selectable_fields, settle_mutated};
 
 /// Performs a request on a resource.
 pub(crate) async fn dispatch(
@@ -70,7 +72,9 @@ pub(crate) async fn dispatch(
         ("get", _) => read::get(&call).await,
         ("list", None) => list::list(&call).await,
         ("create", None) if review::is_review(call.kind.group) => Box::pin(review::create(&mut call)).await,
-        ("create", Some("token")) if call.kind.is("", "serviceaccounts") => token::create(&mut call),
+        ("create", Some("token")) if call.kind.is("", "serviceaccounts") => {
+            Box::pin(token::create(&mut call)).await
+        }
         ("create", None) if call.kind.is("", "bindings") => Box::pin(pod::bind(&mut call)).await,
         ("create", Some("binding")) if call.kind.is("", "pods") => Box::pin(pod::bind(&mut call)).await,
         ("create", Some("eviction")) if call.kind.is("", "pods") => Box::pin(pod::evict(&mut call)).await,

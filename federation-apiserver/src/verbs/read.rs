@@ -3,7 +3,7 @@
 use apimachinery::ApiError;
 use http::{Response, StatusCode};
 
-use super::{Call, list, update};
+use super::{Call, components, list, update};
 use crate::http::Body;
 
 /// Answers with the object that the URL names.
@@ -18,5 +18,9 @@ pub(super) async fn get(call: &Call) -> Result<Response<Body>, ApiError> {
         // Not older than what the client has seen, wherever that was.
         list::fresh(call, version).await?;
     }
-    call.answer(StatusCode::OK, &call.current()?).await
+    let found = match components::find(call)? {
+        Some(component) => component,
+        None => call.current()?,
+    };
+    call.answer(StatusCode::OK, &found).await
 }

@@ -299,3 +299,36 @@ async fn bytes_may_be_written_in_lines() {
     let made = world.expect(StatusCode::CREATED, Method::POST, path, Some(secret)).await;
     assert_eq!(made["data"]["k"], "aGVsbG8=");
 }
+
+#[tokio::test]
+async fn the_components_of_a_cluster_say_how_they_are() {
+    let world = World::new().await;
+    let path = "/api/v1/componentstatuses";
+    let told = async |path: &str| {
+        let list = world.expect(StatusCode::OK, Method::GET, path, None).await;
+        let items = list["items"].as_array().unwrap().clone();
+        items
+            .iter()
+            .map(|item| {
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                (text(&item["metadata"]["name"]), text(&item["conditions"][0]["status"]))
+            })
+            .collect::<Vec<_>>()
+    };
+    let pair = |name: &str, status: &str| (name.to_owned(), status.to_owned());
+    let (manager, store) = (pair("controller-manager", "True"), pair("etcd-0", "True"));
+    assert_eq!(told(path).await, [manager.clone(), store.clone(), pair("scheduler", "Unknown")]);
+    let system = json!({"metadata": {"name": "kube-system"}});
+    world.expect(StatusCode::CREATED, Method::POST, "/api/v1/namespaces", Some(system)).await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+    let spec = json!({"holderIdentity": "a", "leaseDurationSeconds": 3600, "renewTime": "2999-01-01T00:00:00.000000Z"});
+    let lease = json!({"metadata": {"name": "kube-scheduler"}, "spec": spec});
+    world.expect(StatusCode::CREATED, Method::POST, leases, Some(lease)).await;
+    assert_eq!(told(path).await, [manager, store.clone(), pair("scheduler", "True")]);
+    assert_eq!(told(&format!("{path}?fieldSelector=metadata.name=etcd-0")).await, [store]);
+    let one = world.expect(StatusCode::OK, Method::GET, &format!("{path}/etcd-0"), None).await;
+    assert_eq!(one["conditions"], json!([{"type": "Healthy", "status": "True", "message": "ok"}]));
+    let none =
+        world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::GET, &format!("{path}/none"), None).await;
+    assert_eq!(none["message"], "Component not found: none");
+}
