@@ -15,6 +15,7 @@ pub const SUFFIX_LEN: usize = 5;
 
 const LABEL_FMT: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const SUBDOMAIN_FMT: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+const SEARCH_FMT: &str = r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*";
 const DNS1035_FMT: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
 const QUALIFIED_FMT: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const LABEL_VALUE_FMT: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
@@ -110,6 +111,24 @@ pub fn dns1123_subdomain(text: &str) -> Vec<String> {
         faults.push(regex_error(
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
             SUBDOMAIN_FMT,
+            &["example.com"],
+        ));
+    }
+    faults
+}
+
+/// Faults of a domain that names are looked for in: a DNS-1123 subdomain that may have underscores.
+pub fn dns_search(text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if text.len() > SUBDOMAIN_MAX_BYTES {
+        faults.push(too_long(SUBDOMAIN_MAX_BYTES));
+    }
+    // One underscore may be in front; then underscores are as good as hyphens.
+    let good = |part: &str| is_label(&part.strip_prefix('_').unwrap_or(part).replace('_', "-"));
+    if !text.split('.').all(good) {
+        faults.push(regex_error(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
+            SEARCH_FMT,
             &["example.com"],
         ));
     }

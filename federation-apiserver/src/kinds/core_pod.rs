@@ -10,7 +10,8 @@ use crate::{
     admission::keep_token,
     registry::{Column, Faults, Generation, Kind, Subresource, field, human_duration},
     validation::{
-        deleting, items, mirror, net, pod, pod_parts, pod_warnings, spreading, subdomain, text, workload,
+        container, deleting, items, mirror, net, pod, pod_parts, pod_warnings, spreading, subdomain, text,
+        workload,
     },
 };
 
@@ -117,6 +118,7 @@ pub(super) const KINDS: &[&Kind] = &[
         prepare_update: keep_what_is_given,
         validate: |object, faults| {
             pod::validate_spec(&object["spec"], &"spec".into(), faults);
+            container::validate_of_pods(&object["spec"], &"spec".into(), faults);
             for (index, volume) in items(&object["spec"], "volumes").enumerate() {
                 // In a template it may be filled in later.
                 if volume["image"].is_object() && text(&volume["image"], "reference").is_empty() {

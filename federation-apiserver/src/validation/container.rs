@@ -14,29 +14,52 @@ pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &HashSet<&st
         faults.push(FieldError::required(&path.child("containers"), ""));
     }
     let mut seen = HashSet::new();
-    let mut ports = HashSet::new();
     let (pod, host_users) = (lives::Pod::of(spec), spec["hostUsers"] != false);
-    let claims: HashSet<_> = items(spec, "resourceClaims").map(|claim| text(claim, "name")).collect();
+    let claims = pod_resources::Claims::of(spec);
     let blocks: HashSet<_> = items(spec, "volumes")
         .filter(|volume| volume["persistentVolumeClaim"].is_object() || volume["ephemeral"].is_object())
         .map(|volume| text(volume, "name"))
         .collect();
     for list in ["containers", "initContainers", "ephemeralContainers"] {
+        let whole = path.child(list);
         for (index, container) in items(spec, list).enumerate() {
-            let path = path.child(list).index(index);
-            if let Some(name) = required(container, &path, "name", faults) {
+            let path = whole.index(index);
+            let name = required(container, &path, "name", faults);
+            if let Some(name) = name {
                 label(name, &path.child("name"), faults);
-                if !seen.insert(name) {
-                    faults.push(FieldError::duplicate(&path.child("name"), name));
-                }
             }
             validate(container, &path, (volumes, &blocks), faults);
+            claims.validate(container, &path, faults);
+            lives::resize_policy(container, &path, &pod, faults);
             let context = &container["securityContext"];
             security::validate_container(context, host_users, &path.child("securityContext"), faults);
+            if let Some(name) = name.filter(|name| !seen.insert(*name)) {
+                faults.push(FieldError::duplicate(&path.child("name"), name));
+            }
+            if list == "initContainers" {
+                // They run one after the other. kube-apiserver names the place of each as the first one's.
+                host_ports(container, &whole.index(0), &mut HashSet::new(), faults);
+            }
             lives::validate(container, &path, list, &pod, faults);
-            pod_resources::claims_of_container(container, &path, &claims, faults);
-            if list == "containers" {
-                host_ports(container, &path, &mut ports, faults);
+        }
+        if list == "containers" {
+            let mut ports = HashSet::new();
+            for (index, container) in items(spec, list).enumerate() {
+                host_ports(container, &whole.index(index), &mut ports, faults);
+            }
+        }
+    }
+}
+
+/// What is asked of the containers of Pods, and not of templates, of whom something else may make Pods: `validation.validateContainersOnlyForPod`.
+pub(crate) fn validate_of_pods(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
+        for (index, container) in items(spec, list).enumerate() {
+            let image = text(container, "image");
+            if image.trim() != image {
+                let path = path.child(list).index(index).child("image");
+                let message = "must not have leading or trailing whitespace";
+                faults.push(FieldError::invalid(&path, image, message));
             }
         }
     }
@@ -50,9 +73,6 @@ fn validate(container: &Value, path: &FieldPath, (volumes, blocks): Volumes<'_>,
     let image = text(container, "image");
     if image.is_empty() {
         faults.push(FieldError::required(&path.child("image"), ""));
-    } else if image.trim() != image {
-        let message = "must not have leading or trailing whitespace";
-        faults.push(FieldError::invalid(&path.child("image"), image, message));
     }
     let policy = text(container, "terminationMessagePolicy");
     if !matches!(policy, "FallbackToLogsOnError" | "File") {
@@ -92,7 +112,7 @@ fn ports(container: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
-/// Two containers of a pod cannot listen at the same port of the host.
+/// Who runs at the same time cannot listen at the same port of the host.
 fn host_ports(container: &Value, path: &FieldPath, seen: &mut HashSet<String>, faults: &mut Faults) {
     for (index, port) in items(container, "ports").enumerate() {
         let Some(number) = port["hostPort"].as_i64().filter(|number| *number != 0) else { continue };
@@ -285,12 +305,7 @@ fn mounts(container: &Value, path: &FieldPath, volumes: &HashSet<&str>, faults: 
         }
         for field in ["subPath", "subPathExpr"] {
             // Without the index, as kube-apiserver names the place.
-            let (inner, path) = (text(mount, field), whole.child(field));
-            if inner.starts_with('/') {
-                faults.push(FieldError::invalid(&path, inner, "must be a relative path"));
-            } else if inner.split('/').any(|part| part == "..") {
-                faults.push(FieldError::invalid(&path, inner, "must not contain '..'"));
-            }
+            security::descending(text(mount, field), &whole.child(field), faults);
         }
         if let Some(propagation) = mount["mountPropagation"].as_str() {
             let path = whole.child("mountPropagation");

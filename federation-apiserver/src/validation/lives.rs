@@ -28,7 +28,6 @@ impl<'a> Pod<'a> {
 
 /// Finds the faults of a container in a list of the spec.
 pub(super) fn validate(container: &Value, path: &FieldPath, list: &str, pod: &Pod<'_>, faults: &mut Faults) {
-    resize_policy(container, path, pod, faults);
     if list == "ephemeralContainers" {
         return;
     }
@@ -52,6 +51,74 @@ pub(super) fn validate(container: &Value, path: &FieldPath, list: &str, pod: &Po
 
 /// Signals that a container of Windows may be stopped with.
 const WINDOWS_SIGNALS: [&str; 2] = ["SIGKILL", "SIGTERM"];
+/// The same of Linux.
+const LINUX_SIGNALS: [&str; 65] = [
+    "SIGABRT",
+    "SIGALRM",
+    "SIGBUS",
+    "SIGCHLD",
+    "SIGCLD",
+    "SIGCONT",
+    "SIGFPE",
+    "SIGHUP",
+    "SIGILL",
+    "SIGINT",
+    "SIGIO",
+    "SIGIOT",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPOLL",
+    "SIGPROF",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGSEGV",
+    "SIGSTKFLT",
+    "SIGSTOP",
+    "SIGSYS",
+    "SIGTERM",
+    "SIGTRAP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGRTMIN",
+    "SIGRTMIN+1",
+    "SIGRTMIN+2",
+    "SIGRTMIN+3",
+    "SIGRTMIN+4",
+    "SIGRTMIN+5",
+    "SIGRTMIN+6",
+    "SIGRTMIN+7",
+    "SIGRTMIN+8",
+    "SIGRTMIN+9",
+    "SIGRTMIN+10",
+    "SIGRTMIN+11",
+    "SIGRTMIN+12",
+    "SIGRTMIN+13",
+    "SIGRTMIN+14",
+    "SIGRTMIN+15",
+    "SIGRTMAX-14",
+    "SIGRTMAX-13",
+    "SIGRTMAX-12",
+    "SIGRTMAX-11",
+    "SIGRTMAX-10",
+    "SIGRTMAX-9",
+    "SIGRTMAX-8",
+    "SIGRTMAX-7",
+    "SIGRTMAX-6",
+    "SIGRTMAX-5",
+    "SIGRTMAX-4",
+    "SIGRTMAX-3",
+    "SIGRTMAX-2",
+    "SIGRTMAX-1",
+    "SIGRTMAX",
+];
 
 fn lifecycle(lifecycle: &Value, path: &FieldPath, pod: &Pod<'_>, faults: &mut Faults) {
     for hook in ["postStart", "preStop"] {
@@ -61,17 +128,21 @@ fn lifecycle(lifecycle: &Value, path: &FieldPath, pod: &Pod<'_>, faults: &mut Fa
     }
     let Some(signal) = lifecycle["stopSignal"].as_str() else { return };
     let path = path.child("stopSignal");
-    if pod.os.is_empty() {
-        let message = "may not be set for containers with empty `spec.os.name`";
-        faults.push(FieldError::forbidden(&path, message));
-    } else if pod.os == "windows" {
-        one_of(signal, &path, &WINDOWS_SIGNALS, faults);
+    match pod.os {
+        "" => {
+            let message = "may not be set for containers with empty `spec.os.name`";
+            faults.push(FieldError::forbidden(&path, message));
+        }
+        "windows" => one_of(signal, &path, &WINDOWS_SIGNALS, faults),
+        "linux" => one_of(signal, &path, &LINUX_SIGNALS, faults),
+        // Which is no system, and told as such.
+        _ => {}
     }
 }
 
 /// Which resources may change while the container runs: `validation.validateResizePolicy`. The places have no index, as kube-apiserver
 /// names them.
-fn resize_policy(container: &Value, path: &FieldPath, pod: &Pod<'_>, faults: &mut Faults) {
+pub(super) fn resize_policy(container: &Value, path: &FieldPath, pod: &Pod<'_>, faults: &mut Faults) {
     let path = path.child("resizePolicy");
     let mut seen = HashSet::new();
     for (index, policy) in items(container, "resizePolicy").enumerate() {
@@ -94,7 +165,10 @@ fn resize_policy(container: &Value, path: &FieldPath, pod: &Pod<'_>, faults: &mu
     }
 }
 
-/// Whether a container starts anew, and after which exit codes: KEP-5307.
+const MOST_RULES: usize = 20;
+const MOST_CODES: usize = 255;
+
+/// Whether a container starts anew, and after which exit codes: `validation.validateContainerRestartPolicy` (KEP-5307).
 fn restarts(container: &Value, path: &FieldPath, faults: &mut Faults) {
     let rules = path.child("restartPolicyRules");
     match container["restartPolicy"].as_str() {
@@ -107,18 +181,23 @@ fn restarts(container: &Value, path: &FieldPath, faults: &mut Faults) {
         }
         None => {}
     }
+    let count = items(container, "restartPolicyRules").count();
+    if count > MOST_RULES {
+        faults.push(FieldError::too_many(&rules, count, MOST_RULES));
+    }
     for (index, rule) in items(container, "restartPolicyRules").enumerate() {
         let path = rules.index(index);
-        if let Some(action) = required(rule, &path, "action", faults) {
-            one_of(action, &path.child("action"), &["Restart", "RestartAllContainers"], faults);
-        }
+        let (action, known) = (text(rule, "action"), ["Restart", "RestartAllContainers"]);
+        one_of(action, &path.child("action"), &known, faults);
         let (codes, path) = (&rule["exitCodes"], path.child("exitCodes"));
         if !codes.is_object() {
             faults.push(FieldError::required(&path, "must be specified"));
             continue;
         }
-        if let Some(operator) = required(codes, &path, "operator", faults) {
-            one_of(operator, &path.child("operator"), &["In", "NotIn"], faults);
+        one_of(text(codes, "operator"), &path.child("operator"), &["In", "NotIn"], faults);
+        let count = items(codes, "values").count();
+        if count > MOST_CODES {
+            faults.push(FieldError::too_many(&path.child("values"), count, MOST_CODES));
         }
     }
 }
@@ -210,7 +289,9 @@ mod tests {
     #[track_caller]
     fn told(list: &str, spec: &Value, container: &Value, expect: &[&str]) {
         let mut faults = Faults::new();
-        validate(container, &FieldPath::new("c"), list, &Pod::of(spec), &mut faults);
+        let (path, pod) = (FieldPath::new("c"), Pod::of(spec));
+        resize_policy(container, &path, &pod, &mut faults);
+        validate(container, &path, list, &pod, &mut faults);
         assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
@@ -232,6 +313,66 @@ mod tests {
             &[
                 r#"c.restartPolicy: Unsupported value: "Foo": supported values: "Always", "Never", "OnFailure""#,
             ],
+        );
+    }
+
+    #[test]
+    fn a_container_starts_anew_by_rules_that_are_few_and_say_what_they_are_for() {
+        let with = |rules: Value| json!({"restartPolicy": "Never", "restartPolicyRules": rules});
+        let codes = |values: usize| json!({"operator": "In", "values": vec![1; values]});
+        let check = |container: Value, expect: &[&str]| told("containers", &json!({}), &container, expect);
+        check(with(json!([{"action": "RestartAllContainers", "exitCodes": codes(255)}])), &[]);
+        check(
+            json!({"restartPolicyRules": [{"action": "Restart", "exitCodes": codes(1)}]}),
+            &["c.restartPolicy: Required value: must specify restartPolicy when restart rules are used"],
+        );
+        check(
+            with(json!([{"action": "Restart"}, {"exitCodes": {"values": [1]}}])),
+            &[
+                "c.restartPolicyRules[0].exitCodes: Required value: must be specified",
+                r#"c.restartPolicyRules[1].action: Unsupported value: "": supported values: "Restart", "RestartAllContainers""#,
+                r#"c.restartPolicyRules[1].exitCodes.operator: Unsupported value: "": supported values: "In", "NotIn""#,
+            ],
+        );
+        check(
+            with(vec![json!({"action": "Restart", "exitCodes": codes(1)}); 21].into()),
+            &["c.restartPolicyRules: Too many: 21: must have at most 20 items"],
+        );
+        check(
+            with(json!([{"action": "Restart", "exitCodes": codes(256)}])),
+            &["c.restartPolicyRules[0].exitCodes.values: Too many: 256: must have at most 255 items"],
+        );
+    }
+
+    #[test]
+    fn which_signals_there_are_depends_on_the_system() {
+        let stopped = |signal: &str| json!({"lifecycle": {"stopSignal": signal}});
+        let check = |os: &str, signal: &str, expect: &[&str]| {
+            told("containers", &json!({"os": {"name": os}}), &stopped(signal), expect);
+        };
+        check("linux", "SIGRTMIN+15", &[]);
+        check("windows", "SIGKILL", &[]);
+        check(
+            "windows",
+            "SIGINT",
+            &[
+                r#"c.lifecycle.stopSignal: Unsupported value: "SIGINT": supported values: "SIGKILL", "SIGTERM""#,
+            ],
+        );
+        check(
+            "",
+            "SIGINT",
+            &["c.lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`"],
+        );
+        let mut faults = Faults::new();
+        let pod = json!({"os": {"name": "linux"}});
+        validate(&stopped("INT"), &FieldPath::new("c"), "containers", &Pod::of(&pod), &mut faults);
+        assert!(
+            faults[0].to_string().starts_with(
+                r#"c.lifecycle.stopSignal: Unsupported value: "INT": supported values: "SIGABRT", "SIGALRM", "#
+            ),
+            "{}",
+            faults[0]
         );
     }
 

@@ -1,6 +1,6 @@
 //! Defaults and rules that several kinds share.
 
-mod container;
+pub(crate) mod container;
 pub(crate) mod cron;
 pub(crate) mod intstr;
 mod lives;
@@ -18,6 +18,7 @@ mod security;
 pub(crate) mod spreading;
 pub(crate) mod status;
 pub(crate) mod volume;
+mod windows;
 pub(crate) mod workload;
 
 use apimachinery::{FieldError, FieldPath, names};

@@ -9,7 +9,7 @@ use super::{items, mirror, pod::qos_class, text};
 use crate::registry::Faults;
 
 /// What an ephemeral container may say (`validation.allowedEphemeralContainerFields`).
-const OF_EPHEMERAL: [&str; 18] = [
+const OF_EPHEMERAL: [&str; 17] = [
     "name",
     "image",
     "command",
@@ -27,8 +27,9 @@ const OF_EPHEMERAL: [&str; 18] = [
     "stdinOnce",
     "tty",
     "targetContainerName",
-    "restartPolicy",
 ];
+
+const CANNOT: &str = "cannot be set for an Ephemeral Container";
 
 /// Ephemeral containers come, and neither change nor go: `validation.ValidatePodEphemeralContainersUpdate`.
 pub(crate) fn validate_ephemeral(new: &Value, old: &Value, faults: &mut Faults) {
@@ -49,10 +50,19 @@ pub(crate) fn validate_ephemeral(new: &Value, old: &Value, faults: &mut Faults) 
             faults.push(FieldError::not_found(&path.child("targetContainerName"), target));
         }
         for (field, value) in container.as_object().into_iter().flatten() {
-            let empty = value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
+            // Go keeps a struct for them, whether anything is said of them or not.
+            let empty = value.is_null()
+                || field == "resources" && value.as_object().is_some_and(serde_json::Map::is_empty);
             if !empty && !OF_EPHEMERAL.contains(&field.as_str()) {
-                let message = "cannot be set for an Ephemeral Container";
-                faults.push(FieldError::forbidden(&path.child(field), message));
+                faults.push(FieldError::forbidden(&path.child(field), CANNOT));
+            }
+        }
+        // What is mounted of a part of a volume stays mounted until the pod ends.
+        for (index, mount) in items(container, "volumeMounts").enumerate() {
+            let path = path.child("volumeMounts").index(index);
+            for field in ["subPath", "subPathExpr"].into_iter().filter(|field| !text(mount, field).is_empty())
+            {
+                faults.push(FieldError::forbidden(&path.child(field), CANNOT));
             }
         }
     }
@@ -203,13 +213,16 @@ mod tests {
         );
         told(
             validate_ephemeral,
-            with(
-                json!([{"name": "d", "image": "i", "ports": [{"containerPort": 80}], "targetContainerName": "x"}]),
-            ),
+            with(json!([{
+                "name": "d", "image": "i", "ports": [{"containerPort": 80}], "targetContainerName": "x", "restartPolicy": "Always",
+                "volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "a"}],
+            }])),
             with(json!([])),
             &[
                 "spec.ephemeralContainers[0].targetContainerName: Not found: \"x\"",
                 "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container",
+                "spec.ephemeralContainers[0].restartPolicy: Forbidden: cannot be set for an Ephemeral Container",
+                "spec.ephemeralContainers[0].volumeMounts[0].subPath: Forbidden: cannot be set for an Ephemeral Container",
             ],
         );
     }

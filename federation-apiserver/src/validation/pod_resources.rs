@@ -1,8 +1,8 @@
 //! What a pod has as a whole: its resources (KEP-2837), and claims of devices (KEP-4381).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use apimachinery::{FieldError, FieldPath, quantity::Quantity};
+use apimachinery::{FieldError, FieldPath, FieldReason, quantity::Quantity};
 use serde_json::{Value, json};
 
 use super::{items, label, quantities, subdomain, text};
@@ -38,28 +38,62 @@ pub(super) fn claims(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
-/// What a container uses is claimed by its pod, and once.
-pub(super) fn claims_of_container(
-    container: &Value,
-    path: &FieldPath,
-    known: &HashSet<&str>,
-    faults: &mut Faults,
-) {
-    let path = path.child("resources").child("claims");
-    let mut seen = HashSet::new();
-    for (index, claim) in items(&container["resources"], "claims").enumerate() {
-        let (name, path) = (text(claim, "name"), path.index(index));
-        if name.is_empty() {
-            faults.push(FieldError::required(&path.child("name"), ""));
-            continue;
+/// What the containers of a pod may name of its claims.
+pub(super) struct Claims<'a> {
+    names: BTreeSet<&'a str>,
+    /// Why a name is none of them.
+    told: String,
+}
+
+/// Bytes of names that are told to whoever names another one. Each of many may be told.
+const TOLD_MAX: usize = 1024;
+
+impl<'a> Claims<'a> {
+    pub(super) fn of(spec: &'a Value) -> Self {
+        let all = items(spec, "resourceClaims").map(|claim| text(claim, "name"));
+        let names: BTreeSet<_> = all.filter(|name| !name.is_empty()).collect();
+        let mut told = "must be one of the names in pod.spec.resourceClaims".to_owned();
+        if names.is_empty() {
+            told.push_str(" which is empty");
         }
-        let request = text(claim, "request");
-        let used = if request.is_empty() { name.to_owned() } else { format!("{name}/{request}") };
-        if !seen.insert(used.clone()) {
-            faults.push(FieldError::duplicate(&path, used.as_str()));
+        for (index, name) in names.iter().enumerate() {
+            if told.len() + name.len() > TOLD_MAX {
+                told.push_str(", ...");
+                break;
+            }
+            told.push_str(if index == 0 { ": " } else { ", " });
+            told.push_str(name);
         }
-        if !known.contains(name) {
-            faults.push(FieldError::not_found(&path.child("name"), name));
+        Self { names, told }
+    }
+
+    /// What a container uses is claimed by its pod, and once: `validation.validateResourceClaimNames`.
+    pub(super) fn validate(&self, container: &'a Value, path: &FieldPath, faults: &mut Faults) {
+        let path = path.child("resources").child("claims");
+        let (mut whole, mut parts) = (HashSet::new(), HashMap::<&str, HashSet<&str>>::new());
+        for (index, claim) in items(&container["resources"], "claims").enumerate() {
+            let (name, request, path) = (text(claim, "name"), text(claim, "request"), path.index(index));
+            if name.is_empty() {
+                faults.push(FieldError::required(&path, ""));
+                continue;
+            }
+            let used = parts.entry(name).or_default();
+            if whole.contains(name) {
+                faults.push(FieldError::duplicate(&path, name));
+            } else if request.is_empty() {
+                // A claim is used as a whole, or by its requests.
+                faults.extend(used.iter().map(|_| FieldError::duplicate(&path, name)));
+                whole.insert(name);
+            } else {
+                label(request, &path.child("request"), faults);
+                if !used.insert(request) {
+                    faults.push(FieldError::duplicate(&path, format!("{name}/{request}")));
+                }
+            }
+            if !self.names.contains(name) {
+                let name = name.into();
+                faults.push(FieldError::new(FieldReason::NotFound, &path, Some(&name), &self.told));
+            }
         }
     }
 }
@@ -69,35 +103,44 @@ fn is_for_pods(resource: &str) -> bool {
     matches!(resource, "cpu" | "memory") || resource.starts_with("hugepages-")
 }
 
+/// `validation.validatePodResourceName`.
+fn name_for_pods(name: &str, path: &FieldPath, faults: &mut Faults) {
+    let before = faults.len();
+    quantities::standard_name(name, path, faults);
+    if faults.len() == before && !is_for_pods(name) {
+        faults.push(FieldError::not_supported(path, name, &["cpu", "hugepages-", "memory"]));
+    }
+}
+
 /// The resources of the whole pod, which those of its containers fit into: `validation.validatePodResources`.
 pub(super) fn validate(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     let (resources, path) = (&spec["resources"], path.child("resources"));
     if !resources.is_object() {
         return;
     }
+    if spec["os"]["name"] == "windows" {
+        faults.push(FieldError::forbidden(&path, "may not be set for a windows pod"));
+        return;
+    }
     if !resources["claims"].is_null() {
         let message = "claims cannot be set for Resources at pod-level";
         faults.push(FieldError::forbidden(&path.child("claims"), message));
     }
-    for part in ["limits", "requests"] {
-        for (name, _) in resources[part].as_object().into_iter().flatten() {
-            if !is_for_pods(name) {
-                let path = path.child(part).key(name);
-                faults.push(FieldError::not_supported(
-                    &path,
-                    name.as_str(),
-                    &["cpu", "hugepages-", "memory"],
-                ));
-            }
-        }
-    }
-    quantities::container(resources, &path, faults);
-    for (name, sum) in requests_of_containers(spec) {
-        let own = quantities::parse(&resources["requests"][&name]).unwrap_or_default();
+    quantities::requirements(resources, &path, name_for_pods, faults);
+    let mut covers = |part: &str, name: &str, sum: Quantity| {
+        // What is not said of the pod is not asked of it.
+        let Some(own) = quantities::parse(&resources[part][name]) else { return };
         if sum > own {
-            let message = format!("must be greater than or equal to aggregate container requests of {sum}");
-            let path = path.child("requests").key(&name);
-            faults.push(FieldError::invalid(&path, own.to_string(), &message));
+            let message = format!("must be greater than or equal to aggregate container {part} of {sum}");
+            faults.push(FieldError::invalid(&path.child(part).key(name), own.to_string(), &message));
+        }
+    };
+    for (name, sum) in of_containers(spec, "requests") {
+        covers("requests", &name, sum);
+    }
+    for (name, sum) in of_containers(spec, "limits") {
+        if is_huge(&name) {
+            covers("limits", &name, sum);
         }
     }
     for (index, container) in items(spec, "containers").enumerate() {
@@ -116,10 +159,10 @@ pub(super) fn validate(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
-/// `resourcehelper.AggregateContainerRequests`: what runs at the same time, added; of what runs before, the most.
-fn requests_of_containers(spec: &Value) -> BTreeMap<String, Quantity> {
-    let requests = |container: &Value| -> Vec<(String, Quantity)> {
-        let all = container["resources"]["requests"].as_object().into_iter().flatten();
+/// `resourcehelper.AggregateContainerRequests` and its sibling for limits: what runs at the same time, added; of what runs before, the most.
+fn of_containers(spec: &Value, part: &str) -> BTreeMap<String, Quantity> {
+    let amounts = |container: &Value| -> Vec<(String, Quantity)> {
+        let all = container["resources"][part].as_object().into_iter().flatten();
         all.filter_map(|(name, amount)| Some((name.clone(), quantities::parse(amount)?))).collect()
     };
     let mut sum: BTreeMap<String, Quantity> = BTreeMap::new();
@@ -128,24 +171,22 @@ fn requests_of_containers(spec: &Value) -> BTreeMap<String, Quantity> {
         *place = place.saturating_add(amount);
     };
     for container in items(spec, "containers") {
-        for (name, amount) in requests(container) {
+        for (name, amount) in amounts(container) {
             add(&mut sum, name, amount);
         }
     }
-    let (mut sidecars, mut most) = (BTreeMap::new(), BTreeMap::<String, Quantity>::new());
+    // Of what a container does not name only sidecars have some, who are in the sum.
+    let (mut sidecars, mut most) = (BTreeMap::<String, Quantity>::new(), BTreeMap::<String, Quantity>::new());
     for container in items(spec, "initContainers") {
         let sidecar = container["restartPolicy"] == "Always";
-        let mut beside = sidecars.clone();
-        for (name, amount) in requests(container) {
+        for (name, amount) in amounts(container) {
+            let beside = sidecars.get(&name).copied().unwrap_or_default().saturating_add(amount);
             if sidecar {
                 add(&mut sum, name.clone(), amount);
-                add(&mut sidecars, name.clone(), amount);
+                sidecars.insert(name.clone(), beside);
             }
-            add(&mut beside, name, amount);
-        }
-        for (name, amount) in beside {
             let place = most.entry(name).or_default();
-            *place = (*place).max(amount);
+            *place = (*place).max(beside);
         }
     }
     for (name, amount) in most {
@@ -155,23 +196,37 @@ fn requests_of_containers(spec: &Value) -> BTreeMap<String, Quantity> {
     sum
 }
 
-/// What a pod that says something of its resources asks for by that: `defaultPodRequests`.
+fn is_huge(name: &str) -> bool {
+    name.starts_with("hugepages-")
+}
+
+/// What a pod that says something of its resources has by that: `defaultHugePagePodLimits` and `defaultPodRequests`.
 pub(super) fn default(spec: &mut Value) {
-    if !spec["resources"].is_object() {
+    let said = |spec: &Value, part: &str| spec["resources"][part].as_object().cloned().unwrap_or_default();
+    let (mut limits, mut requests) = (said(spec, "limits"), said(spec, "requests"));
+    if limits.is_empty() && requests.is_empty() {
         return;
     }
-    let mut requests = spec["resources"]["requests"].as_object().cloned().unwrap_or_default();
+    for (name, sum) in of_containers(spec, "limits") {
+        if is_huge(&name) && !requests.contains_key(&name) && !limits.contains_key(&name) {
+            limits.insert(name, sum.to_string().into());
+        }
+    }
+    if limits.is_empty() {
+        return;
+    }
     // Huge pages are never overcommitted.
-    for (name, sum) in requests_of_containers(spec) {
+    for (name, sum) in of_containers(spec, "requests") {
         if matches!(name.as_str(), "cpu" | "memory") && !requests.contains_key(&name) {
             requests.insert(name, sum.to_string().into());
         }
     }
-    for (name, limit) in spec["resources"]["limits"].as_object().into_iter().flatten() {
+    for (name, limit) in &limits {
         if is_for_pods(name) && !requests.contains_key(name) {
             requests.insert(name.clone(), limit.clone());
         }
     }
+    spec["resources"]["limits"] = json!(limits);
     if !requests.is_empty() {
         spec["resources"]["requests"] = json!(requests);
     }
@@ -224,7 +279,7 @@ mod tests {
             "initContainers": [{"resources": asks("1"), "restartPolicy": "Always"}, {"resources": asks("4")}],
             "containers": [{"resources": asks("2")}],
         });
-        let sum = requests_of_containers(&spec);
+        let sum = of_containers(&spec, "requests");
         assert_eq!(sum.get("cpu").map(ToString::to_string).as_deref(), Some("5"));
     }
 
@@ -237,6 +292,48 @@ mod tests {
         let mut plain = json!({"containers": [{"resources": {"requests": {"cpu": "1"}}}]});
         default(&mut plain);
         assert!(plain["resources"].is_null());
+        let mut asking = with(json!({"requests": {"cpu": "2"}}), json!({"requests": {"memory": "1Gi"}}));
+        let once = asking.clone();
+        default(&mut asking);
+        assert_eq!(asking, once, "what has no limit keeps to its words");
+    }
+
+    #[test]
+    fn huge_pages_of_containers_are_limits_of_their_pod() {
+        let huge = json!({"limits": {"hugepages-2Mi": "4Mi"}});
+        let mut spec = with(json!({"limits": {"cpu": "1"}}), huge.clone());
+        default(&mut spec);
+        assert_eq!(spec["resources"]["limits"], json!({"cpu": "1", "hugepages-2Mi": "4Mi"}));
+        assert_eq!(spec["resources"]["requests"], spec["resources"]["limits"]);
+        told(
+            &with(json!({"limits": {"cpu": "1", "hugepages-2Mi": "2Mi"}}), huge),
+            &[
+                r#"spec.resources.limits[hugepages-2Mi]: Invalid value: "2Mi": must be greater than or equal to aggregate container limits of 4Mi"#,
+                r#"spec.resources.containers[0][hugepages-2Mi].limits: Invalid value: "4Mi": must be less than or equal to pod limits of 2Mi"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn a_pod_is_not_asked_for_what_only_containers_have() {
+        let devices = json!({"requests": {"example.com/gpu": "1"}, "limits": {"example.com/gpu": "1"}});
+        told(&with(json!({"requests": {"cpu": "1"}}), devices), &[]);
+        let mut windows = with(json!({"requests": {"cpu": "1"}}), json!({}));
+        windows["os"] = json!({"name": "windows"});
+        told(&windows, &["spec.resources: Forbidden: may not be set for a windows pod"]);
+        told(
+            &with(json!({"requests": {"odd": "1"}}), json!({})),
+            &[
+                r#"spec.resources.requests[odd]: Invalid value: "odd": must be a standard resource type or fully qualified"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn many_sidecars_are_added_up_at_once() {
+        let sidecar = |number: usize| json!({"restartPolicy": "Always", "resources": {"requests": {format!("example.com/a{number}"): 1}}});
+        let spec = json!({"initContainers": (0..50_000).map(sidecar).collect::<Vec<_>>()});
+        assert_eq!(of_containers(&spec, "requests").len(), 50_000);
     }
 
     #[test]
@@ -248,15 +345,28 @@ mod tests {
                 r#"spec.resourceClaims[1]: Invalid value: {"name":"a"}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"#,
             ],
         );
-        let mut faults = Faults::new();
-        let container = json!({"resources": {"claims": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}});
-        claims_of_container(&container, &FieldPath::new("c"), &HashSet::from(["a"]), &mut faults);
-        assert_eq!(
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            [
-                r#"c.resources.claims[1].name: Not found: "b""#,
+        let spec = json!({"resourceClaims": [{"name": "d"}, {"name": "a"}]});
+        let used = |claims: Value, expect: &[&str]| {
+            let mut faults = Faults::new();
+            let container = json!({"resources": {"claims": claims}});
+            Claims::of(&spec).validate(&container, &FieldPath::new("c"), &mut faults);
+            assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        };
+        used(json!([{"name": "a", "request": "x"}, {"name": "a", "request": "y"}, {"name": "d"}]), &[]);
+        used(
+            json!([{"name": "a"}, {"name": "b"}, {"name": "a"}, {}]),
+            &[
+                r#"c.resources.claims[1]: Not found: "b": must be one of the names in pod.spec.resourceClaims: a, d"#,
                 r#"c.resources.claims[2]: Duplicate value: "a""#,
-            ]
+                "c.resources.claims[3]: Required value",
+            ],
+        );
+        used(
+            json!([{"name": "a", "request": "x"}, {"name": "a", "request": "x"}, {"name": "a"}]),
+            &[
+                r#"c.resources.claims[1]: Duplicate value: "a/x""#,
+                r#"c.resources.claims[2]: Duplicate value: "a""#,
+            ],
         );
     }
 }

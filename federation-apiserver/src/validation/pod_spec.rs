@@ -1,56 +1,62 @@
 //! The rules of pod specs: `validation.ValidatePodSpec`.
 
-use apimachinery::{FieldError, FieldPath, labels::validate_labels};
+use apimachinery::{
+    FieldError, FieldPath,
+    labels::{validate_label_selector, validate_labels},
+    names,
+};
 use serde_json::Value;
 
 use super::{
     container, items, label, listed, net, one_of, pod, pod_os, pod_resources, security, spreading, subdomain,
-    text, volume,
+    text, volume, windows,
 };
 use crate::registry::Faults;
 
 const SECONDS_RANGE: &str = "must be between 1 and 2147483647, inclusive";
 
-/// Finds the faults of a pod spec.
+/// Finds the faults of a pod spec, in the order in which kube-apiserver tells them.
 pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     let volumes = volume::validate_all(spec, path, faults);
     pod_resources::claims(spec, path, faults);
     container::validate_all(spec, path, &volumes, faults);
     pod_resources::validate(spec, path, faults);
+    host_network(spec, path, faults);
     pod::validate_restart_policy(spec, path, faults);
-    dns(spec, path, faults);
+    let known = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+    listed(text(spec, "dnsPolicy"), &path.child("dnsPolicy"), &known, faults);
     if let Some(selector) = spec.get("nodeSelector") {
         faults.gather(|faults| validate_labels(selector, &path.child("nodeSelector"), faults));
     }
+    security::validate_pod(spec, path, faults);
     affinity(&spec["affinity"], &path.child("affinity"), faults);
+    dns(spec, path, faults);
     for (index, gate) in items(spec, "readinessGates").enumerate() {
         let path = path.child("readinessGates").index(index).child("conditionType");
         let name = text(gate, "conditionType");
-        faults.extend(
-            apimachinery::names::qualified_name(name)
-                .iter()
-                .map(|fault| FieldError::invalid(&path, name, fault)),
-        );
+        faults
+            .extend(names::qualified_name(name).iter().map(|fault| FieldError::invalid(&path, name, fault)));
     }
     spreading::gates(spec, path, faults);
     spreading::validate(spec, path, faults);
+    windows::host_process(spec, path, faults);
     security::host_users(spec, path, faults);
-    for name in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
-        // An empty class is one that was asked for: Go tells it from none.
-        let said = |found: &&str| !found.is_empty() || name == "runtimeClassName";
-        if let Some(found) = spec[name].as_str().filter(said) {
-            subdomain(found, &path.child(name), faults);
+    let named = |name: &str, rule: fn(&str, &FieldPath, &mut Faults), faults: &mut Faults| {
+        if let Some(found) = spec[name].as_str().filter(|found| !found.is_empty()) {
+            rule(found, &path.child(name), faults);
         }
-    }
+    };
+    named("serviceAccountName", subdomain, faults);
+    named("nodeName", subdomain, faults);
     if let Some(seconds) = spec["activeDeadlineSeconds"].as_i64()
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
         faults.push(FieldError::invalid(&path.child("activeDeadlineSeconds"), seconds, SECONDS_RANGE));
     }
-    for name in ["hostname", "subdomain"] {
-        if let Some(found) = spec[name].as_str().filter(|found| !found.is_empty()) {
-            label(found, &path.child(name), faults);
-        }
+    named("hostname", label, faults);
+    named("subdomain", label, faults);
+    if let Some(name) = spec["hostnameOverride"].as_str() {
+        hostname_override(spec, name, path, faults);
     }
     for (index, entry) in items(spec, "tolerations").enumerate() {
         toleration(entry, &path.child("tolerations").index(index), faults);
@@ -58,24 +64,19 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
     for (index, alias) in items(spec, "hostAliases").enumerate() {
         let path = path.child("hostAliases").index(index);
         net::ip(text(alias, "ip"), &path.child("ip"), faults);
-        for name in items(alias, "hostnames") {
-            subdomain(name.as_str().unwrap_or_default(), &path.child("hostnames"), faults);
+        for (at, name) in items(alias, "hostnames").enumerate() {
+            subdomain(name.as_str().unwrap_or_default(), &path.child("hostnames").index(at), faults);
         }
+    }
+    named("priorityClassName", subdomain, faults);
+    // An empty class is one that was asked for: Go tells it from none.
+    if let Some(name) = spec["runtimeClassName"].as_str() {
+        subdomain(name, &path.child("runtimeClassName"), faults);
     }
     if let Some(policy) = spec["preemptionPolicy"].as_str() {
         one_of(policy, &path.child("preemptionPolicy"), &["Never", "PreemptLowerPriority"], faults);
     }
-    host_network(spec, path, faults);
-    security::validate_pod(spec, path, faults);
     super::quantities::map(&spec["overhead"], &path.child("overhead"), faults);
-    if spec["shareProcessNamespace"] == true && spec["hostPID"] == true {
-        let message = "ShareProcessNamespace and HostPID cannot both be enabled";
-        let path = path.child("securityContext").child("shareProcessNamespace");
-        faults.push(FieldError::invalid(&path, true, message));
-    }
-    if let Some(name) = spec["hostnameOverride"].as_str() {
-        hostname_override(spec, name, path, faults);
-    }
     pod_os::validate(spec, path, faults);
 }
 
@@ -95,20 +96,22 @@ fn hostname_override(spec: &Value, name: &str, path: &FieldPath, faults: &mut Fa
     }
 }
 
+/// Domains that names are looked for in, and characters of all of them with spaces between: what libc reads.
+const MOST_SEARCHES: usize = 32;
+const MOST_SEARCHED: usize = 2048;
+
+/// `validation.validatePodDNSConfig`.
 fn dns(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    let known = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
-    let policy = text(spec, "dnsPolicy");
-    listed(policy, &path.child("dnsPolicy"), &known, faults);
     let (config, path) = (&spec["dnsConfig"], path.child("dnsConfig"));
-    let servers = config["nameservers"].as_array().map_or(0, Vec::len);
-    if policy == "None" {
-        if config.is_null() {
-            let message = "must provide `dnsConfig` when `dnsPolicy` is None";
-            faults.push(FieldError::required(&path, message));
-        } else if servers == 0 {
+    let servers = items(config, "nameservers").count();
+    if spec["dnsPolicy"] == "None" && (config.is_null() || servers == 0) {
+        faults.push(if config.is_null() {
+            FieldError::required(&path, "must provide `dnsConfig` when `dnsPolicy` is None")
+        } else {
             let message = "must provide at least one DNS nameserver when `dnsPolicy` is None";
-            faults.push(FieldError::required(&path.child("nameservers"), message));
-        }
+            FieldError::required(&path.child("nameservers"), message)
+        });
+        return;
     }
     if servers > 3 {
         let message = "must not have more than 3 nameservers";
@@ -117,11 +120,25 @@ fn dns(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     for (index, server) in items(config, "nameservers").enumerate() {
         net::ip(server.as_str().unwrap_or_default(), &path.child("nameservers").index(index), faults);
     }
-    for (index, name) in items(config, "searches").enumerate() {
-        let name = name.as_str().unwrap_or_default();
+    let (searches, place) = (|| items(config, "searches").filter_map(Value::as_str), path.child("searches"));
+    let mut too_many = |message: String| {
+        faults.push(FieldError::invalid(&place, config["searches"].clone(), &message));
+    };
+    let count = searches().count();
+    if count > MOST_SEARCHES {
+        too_many(format!("must not have more than {MOST_SEARCHES} search paths"));
+    }
+    if searches().map(str::len).sum::<usize>() + count.saturating_sub(1) > MOST_SEARCHED {
+        too_many(format!(
+            "must not have more than {MOST_SEARCHED} characters (including spaces) in the search list"
+        ));
+    }
+    for (index, name) in searches().enumerate() {
         // A dot at the end is a name from the root, and one alone is the root.
         if name != "." {
-            subdomain(name.trim_end_matches('.'), &path.child("searches").index(index), faults);
+            let (name, place) = (name.strip_suffix('.').unwrap_or(name), place.index(index));
+            let found = names::dns_search(name);
+            faults.extend(found.iter().map(|fault| FieldError::invalid(&place, name, fault)));
         }
     }
     for (index, option) in items(config, "options").enumerate() {
@@ -136,9 +153,7 @@ pub(crate) fn toleration(entry: &Value, path: &FieldPath, faults: &mut Faults) {
     let key = text(entry, "key");
     if !key.is_empty() {
         let path = path.child("key");
-        faults.extend(
-            apimachinery::names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)),
-        );
+        faults.extend(names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)));
     }
     let operator = text(entry, "operator");
     if key.is_empty() && operator != "Exists" {
@@ -154,9 +169,7 @@ pub(crate) fn toleration(entry: &Value, path: &FieldPath, faults: &mut Faults) {
         "" | "Equal" => {
             let (path, value) = (path.child("operator"), text(entry, "value"));
             faults.extend(
-                apimachinery::names::label_value(value)
-                    .iter()
-                    .map(|fault| FieldError::invalid(&path, value, fault)),
+                names::label_value(value).iter().map(|fault| FieldError::invalid(&path, value, fault)),
             );
         }
         "Exists" => {
@@ -190,7 +203,8 @@ fn affinity(affinity: &Value, path: &FieldPath, faults: &mut Faults) {
     for (index, term) in items(node, PREFERRED).enumerate() {
         let path = node_path.child(PREFERRED).index(index);
         weight(term, &path, faults);
-        node_term(&term["preference"], &path.child("preference"), faults);
+        // What no node can have is preferred in vain, and that is all.
+        node_term(&term["preference"], &path.child("preference"), Values::Any, faults);
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
         let (pods, path) = (&affinity[kind], path.child(kind));
@@ -212,12 +226,20 @@ pub(crate) fn node_selector(selector: &Value, path: &FieldPath, faults: &mut Fau
         faults.push(FieldError::required(&path, "must have at least one node selector term"));
     }
     for (index, term) in items(selector, "nodeSelectorTerms").enumerate() {
-        node_term(term, &path.index(index), faults);
+        node_term(term, &path.index(index), Values::OfLabels, faults);
     }
 }
 
-fn node_term(term: &Value, path: &FieldPath, faults: &mut Faults) {
-    node_expressions(term, path, faults);
+/// What nodes may be selected by.
+#[derive(Clone, Copy, PartialEq)]
+enum Values {
+    Any,
+    /// What labels can have.
+    OfLabels,
+}
+
+fn node_term(term: &Value, path: &FieldPath, values: Values, faults: &mut Faults) {
+    node_expressions(term, path, values, faults);
     for (index, requirement) in items(term, "matchFields").enumerate() {
         let path = path.child("matchFields").index(index);
         let operator = text(requirement, "operator");
@@ -240,20 +262,20 @@ fn node_term(term: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
-fn node_expressions(term: &Value, path: &FieldPath, faults: &mut Faults) {
+fn node_expressions(term: &Value, path: &FieldPath, values: Values, faults: &mut Faults) {
     for (index, expression) in items(term, "matchExpressions").enumerate() {
         let path = path.child("matchExpressions").index(index);
-        let values = expression["values"].as_array().map_or(0, Vec::len);
+        let count = items(expression, "values").count();
         match text(expression, "operator") {
-            "In" | "NotIn" if values == 0 => {
+            "In" | "NotIn" if count == 0 => {
                 let message = "must be specified when `operator` is 'In' or 'NotIn'";
                 faults.push(FieldError::required(&path.child("values"), message));
             }
-            "Exists" | "DoesNotExist" if values > 0 => {
+            "Exists" | "DoesNotExist" if count > 0 => {
                 let message = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
                 faults.push(FieldError::forbidden(&path.child("values"), message));
             }
-            "Gt" | "Lt" if values != 1 => {
+            "Gt" | "Lt" if count != 1 => {
                 let message = "must be specified single value when `operator` is 'Lt' or 'Gt'";
                 faults.push(FieldError::required(&path.child("values"), message));
             }
@@ -266,32 +288,36 @@ fn node_expressions(term: &Value, path: &FieldPath, faults: &mut Faults) {
                 ));
             }
         }
-        let (path, key) = (path.child("key"), text(expression, "key"));
-        faults.extend(
-            apimachinery::names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)),
-        );
+        let (place, key) = (path.child("key"), text(expression, "key"));
+        faults.extend(names::label_key(key).iter().map(|fault| FieldError::invalid(&place, key, fault)));
+        if values == Values::Any {
+            continue;
+        }
+        for (at, value) in items(expression, "values").filter_map(Value::as_str).enumerate() {
+            let place = path.child("values").index(at);
+            let found = names::label_value(value);
+            faults.extend(found.iter().map(|fault| FieldError::invalid(&place, value, fault)));
+        }
     }
 }
 
 fn pod_term(term: &Value, path: &FieldPath, faults: &mut Faults) {
     if let Some(selector) = term.get("labelSelector") {
-        faults.extend(apimachinery::labels::validate_label_selector(selector, &path.child("labelSelector")));
+        faults.extend(validate_label_selector(selector, &path.child("labelSelector")));
     }
     for name in items(term, "namespaces") {
         label(name.as_str().unwrap_or_default(), &path.child("namespace"), faults);
     }
     if let Some(selector) = term.get("namespaceSelector") {
         let path = path.child("namespaceSelector");
-        faults.extend(apimachinery::labels::validate_label_selector(selector, &path));
+        faults.extend(validate_label_selector(selector, &path));
     }
     spreading::keys_of_term(term, path, faults);
     let (path, key) = (path.child("topologyKey"), text(term, "topologyKey"));
     if key.is_empty() {
         faults.push(FieldError::required(&path, "can not be empty"));
     }
-    faults.extend(
-        apimachinery::names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)),
-    );
+    faults.extend(names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)));
 }
 
 /// What uses the host's network listens where it says.
@@ -329,6 +355,8 @@ mod tests {
     #[test]
     fn nodes_are_selected_by_name_and_by_no_other_field() {
         let by = |key: &str, values: &[&str]| json!({"matchFields": [{"key": key, "operator": "In", "values": values}]});
+        let node_term: fn(&Value, &FieldPath, &mut Faults) =
+            |term, path, faults| super::node_term(term, path, Values::OfLabels, faults);
         told(node_term, &by("metadata.name", &["n"]), &[]);
         told(
             node_term,
@@ -336,6 +364,55 @@ mod tests {
             &[
                 "s.matchFields[0].values: Required value: must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
                 r#"s.matchFields[0].key: Invalid value: "other": not a valid field selector key"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn nodes_are_required_by_what_their_labels_can_have() {
+        let with = |affinity: Value| json!({"nodeAffinity": affinity});
+        let term = json!({"matchExpressions": [{"key": "a", "operator": "In", "values": ["x", "a b"]}]});
+        let fault = "s.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values[1]: Invalid value: \"a b\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+        told(
+            affinity,
+            &with(json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}})),
+            &[fault],
+        );
+        told(
+            affinity,
+            &with(
+                json!({"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": term}]}),
+            ),
+            &[],
+        );
+    }
+
+    #[test]
+    fn names_are_looked_for_in_few_domains() {
+        let with = |searches: Value| json!({"dnsConfig": {"searches": searches}});
+        told(dns, &with(json!(["_tcp.a_b.example.com.", "."])), &[]);
+        let many = vec!["a"; 33];
+        let shown = serde_json::to_string(&many).unwrap();
+        let fault =
+            format!("s.dnsConfig.searches: Invalid value: {shown}: must not have more than 32 search paths");
+        told(dns, &with(json!(many)), &[&fault]);
+        let long = vec!["a".repeat(200); 11];
+        let mut faults = Faults::new();
+        dns(&with(json!(long)), &FieldPath::new("s"), &mut faults);
+        let told_of: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(told_of.len(), 1, "{told_of:?}");
+        assert!(
+            told_of[0]
+                .ends_with("must not have more than 2048 characters (including spaces) in the search list")
+        );
+        let mut faults = Faults::new();
+        dns(&with(json!(["__a", "a.."])), &FieldPath::new("s"), &mut faults);
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        told(
+            dns,
+            &json!({"dnsPolicy": "None", "dnsConfig": {"options": [{}]}}),
+            &[
+                "s.dnsConfig.nameservers: Required value: must provide at least one DNS nameserver when `dnsPolicy` is None",
             ],
         );
     }

@@ -86,8 +86,12 @@ pub(crate) fn standard_name(name: &str, path: &FieldPath, faults: &mut Faults) {
 /// The name of a resource of containers.
 pub(crate) fn container_name(name: &str, path: &FieldPath, faults: &mut Faults) {
     standard_name(name, path, faults);
-    if !name.contains('/') && !CONTAINER.contains(&name) && !name.starts_with(HUGE_PAGES) {
-        faults.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
+    if !name.contains('/') {
+        if !CONTAINER.contains(&name) && !name.starts_with(HUGE_PAGES) {
+            faults.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
+        }
+    } else if !is_native(name) && !is_extended(name) {
+        faults.push(FieldError::invalid(path, name, "doesn't follow extended resource name standard"));
     }
 }
 
@@ -101,28 +105,57 @@ fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
 
+/// Whether it is a resource of others that a quota can count (`helper.IsExtendedResourceName`).
+fn is_extended(name: &str) -> bool {
+    !is_native(name)
+        && !name.starts_with("requests.")
+        && names::qualified_name(&format!("requests.{name}")).is_empty()
+}
+
+/// Whether an amount of huge pages is one of whole pages (`helper.IsHugePageResourceValueDivisible`).
+fn is_of_pages(name: &str, amount: Quantity) -> bool {
+    let page = name.strip_prefix(HUGE_PAGES).and_then(|size| size.parse::<Quantity>().ok());
+    page.is_some_and(|page| {
+        page.units() > 0 && page.millis() % 1000 == 0 && amount.units().checked_rem(page.units()) == Some(0)
+    })
+}
+
+/// What names a resource, and what is wrong with the name.
+type Namer = fn(&str, &FieldPath, &mut Faults);
+
 /// Whether nodes may be promised more than they have (`helper.IsOvercommitAllowed`).
 fn may_be_overcommitted(name: &str) -> bool {
     is_native(name) && !name.starts_with(HUGE_PAGES)
 }
 
-/// `validation.ValidateContainerResources`: limits and requests fit each other.
+/// The limits and requests of a container: `validation.ValidateContainerResourceRequirements`.
 pub(crate) fn container(resources: &Value, path: &FieldPath, faults: &mut Faults) {
+    requirements(resources, path, container_name, faults);
+}
+
+/// `validation.validateResourceRequirements`: limits and requests fit each other.
+pub(crate) fn requirements(resources: &Value, path: &FieldPath, namer: Namer, faults: &mut Faults) {
     let (limits, requests) = (&resources["limits"], &resources["requests"]);
     let limits_path = path.child("limits");
     for (part, amounts) in [("limits", limits), ("requests", requests)] {
         let path = path.child(part);
         for (name, value) in amounts.as_object().into_iter().flatten() {
             let place = path.key(name);
-            container_name(name, &place, faults);
+            namer(name, &place, faults);
             let amount = non_negative(value, &place, faults);
             // Devices and the like come whole.
-            let extended = !is_native(name) && !name.starts_with("requests.");
-            if extended && amount.is_some_and(|amount| amount.millis() % 1000 != 0) {
+            if is_extended(name) && amount.is_some_and(|amount| amount.millis() % 1000 != 0) {
                 faults.push(FieldError::invalid(&place, shown(value), NOT_WHOLE));
             }
             if part == "requests" {
                 fits(name, value, limits, (&path, &limits_path), faults);
+            }
+            if let Some(amount) = amount
+                && name.starts_with(HUGE_PAGES)
+                && !is_of_pages(name, amount)
+            {
+                let message = format!("{amount} is not positive integer multiple of {name}");
+                faults.push(FieldError::invalid(&place, amount.to_string(), &message));
             }
         }
     }
@@ -194,6 +227,27 @@ mod tests {
             json!({"limits": {"example.com/a": 2}, "requests": {"example.com/a": 1}}),
             &[r#"r.requests: Invalid value: "1": must be equal to example.com/a limit of 2"#],
         );
+    }
+
+    #[test]
+    fn a_resource_of_others_has_a_name_that_quotas_can_count() {
+        check(
+            json!({"limits": {"requests.example.com/a": 1}}),
+            &[
+                r#"r.limits[requests.example.com/a]: Invalid value: "requests.example.com/a": doesn't follow extended resource name standard"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn huge_pages_come_whole() {
+        check(json!({"limits": {"cpu": 1, "hugepages-2Mi": "4Mi"}}), &[]);
+        for (name, amount) in [("hugepages-2Mi", "3Mi"), ("hugepages-x", "2Mi"), ("hugepages-0", "1")] {
+            let fault = format!(
+                "r.limits[{name}]: Invalid value: {amount:?}: {amount} is not positive integer multiple of {name}"
+            );
+            check(json!({"limits": {"cpu": 1, name: amount}}), &[&fault]);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, one_of, text};
+use super::{items, listed, one_of, text, windows};
 use crate::registry::Faults;
 
 const ID_RANGE: &str = "must be between 0 and 2147483647, inclusive";
@@ -31,11 +31,16 @@ pub(super) fn validate_pod(spec: &Value, path: &FieldPath, faults: &mut Faults) 
     for (index, group) in items(context, "supplementalGroups").enumerate() {
         id(group, &path.child("supplementalGroups").index(index), faults);
     }
-    sysctls(context, &path, faults);
+    if spec["shareProcessNamespace"] == true && spec["hostPID"] == true {
+        let message = "ShareProcessNamespace and HostPID cannot both be enabled";
+        faults.push(FieldError::invalid(&path.child("shareProcessNamespace"), true, message));
+    }
+    sysctls(spec, &path, faults);
     if let Some(policy) = context["fsGroupChangePolicy"].as_str() {
         one_of(policy, &path.child("fsGroupChangePolicy"), &["Always", "OnRootMismatch"], faults);
     }
     seccomp(context, &path, faults);
+    windows::options(context, &path, faults);
     app_armor(context, &path, faults);
     for (name, known) in [
         ("supplementalGroupsPolicy", ["Merge", "Strict"]),
@@ -112,18 +117,19 @@ pub(super) fn validate_container(context: &Value, host_users: bool, path: &Field
         }
     }
     seccomp(context, path, faults);
+    if context["allowPrivilegeEscalation"] == false {
+        if context["privileged"] == true {
+            let message = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
+            faults.push(FieldError::invalid(path, context.clone(), message));
+        }
+        if items(&context["capabilities"], "add").any(|capability| capability == "CAP_SYS_ADMIN") {
+            let message =
+                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+            faults.push(FieldError::invalid(path, context.clone(), message));
+        }
+    }
+    windows::options(context, path, faults);
     app_armor(context, path, faults);
-    if context["allowPrivilegeEscalation"] != false {
-        return;
-    }
-    if context["privileged"] == true {
-        let message = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-        faults.push(FieldError::invalid(path, context.clone(), message));
-    }
-    if items(&context["capabilities"], "add").any(|capability| capability == "CAP_SYS_ADMIN") {
-        let message = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-        faults.push(FieldError::invalid(path, context.clone(), message));
-    }
 }
 
 fn seccomp(context: &Value, path: &FieldPath, faults: &mut Faults) {
@@ -132,32 +138,40 @@ fn seccomp(context: &Value, path: &FieldPath, faults: &mut Faults) {
         return;
     }
     let (kind, local) = (text(profile, "type"), profile["localhostProfile"].as_str());
-    match (kind, local) {
-        ("", _) => {
-            faults.push(FieldError::required(
-                &path.child("type"),
-                "type is required when seccompProfile is set",
-            ));
-        }
-        ("Localhost", None | Some("")) => {
-            let message = "must be set when seccomp type is Localhost";
-            faults.push(FieldError::required(&path.child("localhostProfile"), message));
-        }
-        ("Localhost", Some(_)) => {}
-        (_, Some(local)) if !local.is_empty() => {
-            let message = "can only be set when seccomp type is Localhost";
-            faults.push(FieldError::invalid(&path.child("localhostProfile"), local, message));
-        }
-        _ => {}
+    let place = path.child("type");
+    if kind.is_empty() {
+        faults.push(FieldError::required(&place, "type is required when seccompProfile is set"));
+    } else {
+        listed(kind, &place, &["Localhost", "RuntimeDefault", "Unconfined"], faults);
     }
-    if !kind.is_empty() {
-        one_of(kind, &path.child("type"), &["Localhost", "RuntimeDefault", "Unconfined"], faults);
+    let place = path.child("localhostProfile");
+    match (kind, local) {
+        ("Localhost", None) => {
+            let message = "must be set when seccomp type is Localhost";
+            faults.push(FieldError::required(&place, message));
+        }
+        ("Localhost", Some(local)) => descending(local, &place, faults),
+        (_, Some(_)) => {
+            let message = "can only be set when seccomp type is Localhost";
+            faults.push(FieldError::invalid(&place, profile.clone(), message));
+        }
+        (_, None) => {}
     }
 }
 
-fn sysctls(context: &Value, path: &FieldPath, faults: &mut Faults) {
+/// `validation.validateLocalDescendingPath`: a path that leads to no other place than below the one that it starts from.
+pub(super) fn descending(local: &str, path: &FieldPath, faults: &mut Faults) {
+    if local.starts_with('/') {
+        faults.push(FieldError::invalid(path, local, "must be a relative path"));
+    }
+    if local.split('/').any(|part| part == "..") {
+        faults.push(FieldError::invalid(path, local, "must not contain '..'"));
+    }
+}
+
+fn sysctls(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     let mut seen = HashSet::new();
-    for (index, entry) in items(context, "sysctls").enumerate() {
+    for (index, entry) in items(&spec["securityContext"], "sysctls").enumerate() {
         let path = path.child("sysctls").index(index).child("name");
         let name = text(entry, "name");
         let first = seen.insert(name);
@@ -169,7 +183,29 @@ fn sysctls(context: &Value, path: &FieldPath, faults: &mut Faults) {
         } else if !first {
             faults.push(FieldError::duplicate(&path, name));
         }
+        if let Some(shared) = namespace_of(name).filter(|shared| spec[*shared] == true) {
+            let message = format!("may not be specified when '{shared}' is true");
+            faults.push(FieldError::invalid(&path, name, &message));
+        }
     }
+}
+
+/// The field of a pod by which a setting of the kernel is the host's and not its own: `sysctl.GetNamespace`.
+fn namespace_of(name: &str) -> Option<&'static str> {
+    // `a/b.c` is `a.b/c`.
+    let slashed = name.chars().find(|letter| matches!(letter, '.' | '/')) == Some('/');
+    let swap = |letter| match letter {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    let name = if slashed { name.chars().map(swap).collect() } else { name.to_owned() };
+    if name.starts_with("net.") {
+        return Some("hostNetwork");
+    }
+    let ipc = name == "kernel.sem"
+        || ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|start| name.starts_with(start));
+    ipc.then_some("hostIPC")
 }
 
 fn is_sysctl(name: &str) -> bool {
@@ -201,7 +237,7 @@ mod tests {
             json!({"name": "A"}),
         ]);
         let mut faults = Faults::new();
-        sysctls(&json!({"sysctls": listed}), &FieldPath::new("c"), &mut faults);
+        sysctls(&json!({"securityContext": {"sysctls": listed}}), &FieldPath::new("c"), &mut faults);
         let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 4, "{told:?}");
         assert_eq!(told[0], r#"c.sysctls[100000].name: Duplicate value: "a7""#);
@@ -234,6 +270,37 @@ mod tests {
             &with(json!({"type": "x"})),
             &[
                 r#"spec.securityContext.appArmorProfile.type: Unsupported value: "x": supported values: "Localhost", "RuntimeDefault", "Unconfined""#,
+            ],
+        );
+    }
+
+    #[test]
+    fn settings_of_the_kernel_are_not_the_pods_where_it_shares_them_with_the_host() {
+        let with = |shared: &str, sysctl: &str| json!({shared: true, "securityContext": {"sysctls": [{"name": sysctl}]}});
+        told(&with("hostIPC", "net.core.somaxconn"), &[]);
+        for sysctl in ["net.core.somaxconn", "net/core/somaxconn"] {
+            let fault = format!(
+                "spec.securityContext.sysctls[0].name: Invalid value: {sysctl:?}: may not be specified when 'hostNetwork' is true"
+            );
+            told(&with("hostNetwork", sysctl), &[&fault]);
+        }
+        told(
+            &with("hostIPC", "kernel.shm_rmid_forced"),
+            &[
+                r#"spec.securityContext.sysctls[0].name: Invalid value: "kernel.shm_rmid_forced": may not be specified when 'hostIPC' is true"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn a_profile_of_seccomp_is_below_the_place_of_profiles() {
+        let with = |profile: Value| json!({"securityContext": {"seccompProfile": profile}});
+        told(&with(json!({"type": "Localhost", "localhostProfile": "a/b"})), &[]);
+        told(
+            &with(json!({"type": "Localhost", "localhostProfile": "/a/../b"})),
+            &[
+                r#"spec.securityContext.seccompProfile.localhostProfile: Invalid value: "/a/../b": must be a relative path"#,
+                r#"spec.securityContext.seccompProfile.localhostProfile: Invalid value: "/a/../b": must not contain '..'"#,
             ],
         );
     }
