@@ -41,18 +41,18 @@ pub(super) fn validate(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     let last: HashMap<(&str, &str), usize> =
         items(spec, LIST).enumerate().map(|(index, spread)| (pair(spread), index)).collect();
     for (index, spread) in items(spec, LIST).enumerate() {
-        let path = path.child(LIST).index(index);
-        constraint(spread, &path, faults);
         // Of two that say the same the first one is told.
-        let (key, action) = pair(spread);
-        if last.get(&(key, action)).is_some_and(|last| *last > index) {
+        let path = path.child(LIST).index(index);
+        let again = last.get(&pair(spread)).is_some_and(|last| *last > index).then(|| {
+            let (key, action) = pair(spread);
             let path = path.child("{topologyKey, whenUnsatisfiable}");
-            faults.push(FieldError::duplicate(&path, format!("{{{key}, {action}}}")));
-        }
+            FieldError::duplicate(&path, format!("{{{key}, {action}}}"))
+        });
+        constraint(spread, again, &path, faults);
     }
 }
 
-fn constraint(spread: &Value, path: &FieldPath, faults: &mut Faults) {
+fn constraint(spread: &Value, again: Option<FieldError>, path: &FieldPath, faults: &mut Faults) {
     const POSITIVE: &str = "must be greater than zero";
     let skew = spread["maxSkew"].as_i64().unwrap_or_default();
     if skew <= 0 {
@@ -63,6 +63,7 @@ fn constraint(spread: &Value, path: &FieldPath, faults: &mut Faults) {
     }
     let (action, strict) = (text(spread, "whenUnsatisfiable"), "DoNotSchedule");
     one_of(action, &path.child("whenUnsatisfiable"), &[strict, "ScheduleAnyway"], faults);
+    faults.extend(again);
     if let Some(domains) = spread["minDomains"].as_i64() {
         let path = path.child("minDomains");
         if domains <= 0 {
@@ -78,18 +79,27 @@ fn constraint(spread: &Value, path: &FieldPath, faults: &mut Faults) {
             one_of(policy, &path.child(name), &["Honor", "Ignore"], faults);
         }
     }
-    let keys = path.child("matchLabelKeys");
-    label_keys(spread, "matchLabelKeys", &keys, faults);
-    let selected = selected_by_user(&spread["labelSelector"]);
-    for (index, key) in items(spread, "matchLabelKeys").enumerate() {
-        let key = key.as_str().unwrap_or_default();
-        if selected.contains(key) {
-            let message = "exists in both matchLabelKeys and labelSelector";
-            faults.push(FieldError::invalid(&keys.index(index), key, message));
-        }
-    }
+    keys_of_constraint(spread, &path.child("matchLabelKeys"), faults);
     if let Some(selector) = spread.get("labelSelector") {
         faults.extend(validate_label_selector(selector, &path.child("labelSelector")));
+    }
+}
+
+const UNSELECTED: &str = "must not be specified when labelSelector is not set";
+const SELECTED: &str = "exists in both matchLabelKeys and labelSelector";
+
+/// `validation.validateMatchLabelKeysInTopologySpread`.
+fn keys_of_constraint(spread: &Value, path: &FieldPath, faults: &mut Faults) {
+    if spread["labelSelector"].is_null() && items(spread, "matchLabelKeys").next().is_some() {
+        faults.push(FieldError::forbidden(path, UNSELECTED));
+    }
+    let selected = selected_by_user(&spread["labelSelector"]);
+    for (index, key) in items(spread, "matchLabelKeys").enumerate() {
+        let (path, key) = (path.index(index), key.as_str().unwrap_or_default());
+        faults.extend(names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)));
+        if selected.contains(key) {
+            faults.push(FieldError::invalid(&path, key, SELECTED));
+        }
     }
 }
 
@@ -108,7 +118,7 @@ fn label_keys(owner: &Value, name: &str, path: &FieldPath, faults: &mut Faults) 
         return;
     }
     if owner["labelSelector"].is_null() {
-        faults.push(FieldError::forbidden(path, "must not be specified when labelSelector is not set"));
+        faults.push(FieldError::forbidden(path, UNSELECTED));
         return;
     }
     for (index, key) in items(owner, name).enumerate() {
@@ -122,6 +132,18 @@ pub(super) fn keys_of_term(term: &Value, path: &FieldPath, faults: &mut Faults) 
     let (same, other) = ("matchLabelKeys", "mismatchLabelKeys");
     for name in [same, other] {
         label_keys(term, name, &path.child(name), faults);
+    }
+    // A key that the selector names twice is in it by the user, too, and not only by what `settle_keys` adds. The places of these have no
+    // name of the list, as kube-apiserver tells them.
+    let selector = &term["labelSelector"];
+    let places: HashMap<&str, usize> =
+        items(term, same).filter_map(Value::as_str).enumerate().map(|(index, key)| (key, index)).collect();
+    let mut selected: HashSet<&str> =
+        selector["matchLabels"].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    for key in items(selector, "matchExpressions").map(|expression| text(expression, "key")) {
+        if let (Some(index), false) = (places.get(key), selected.insert(key)) {
+            faults.push(FieldError::invalid(&path.index(*index), key, SELECTED));
+        }
     }
     let others: HashSet<&Value> = items(term, other).collect();
     for (index, key) in items(term, same).enumerate() {
@@ -218,6 +240,29 @@ mod tests {
             &[
                 "spec.topologySpreadConstraints[0].matchLabelKeys: Forbidden: must not be specified when labelSelector is not set",
             ],
+        );
+    }
+
+    #[test]
+    fn a_key_by_which_pods_are_compared_is_not_selected_otherwise() {
+        let check = |term: Value, expect: &[&str]| {
+            let mut faults = Faults::new();
+            keys_of_term(&term, &FieldPath::new("t"), &mut faults);
+            assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        };
+        let is = |key: &str, operator: &str| json!({"key": key, "operator": operator, "values": ["x"]});
+        check(
+            json!({"matchLabelKeys": ["a"], "labelSelector": {"matchLabels": {"b": "x"}, "matchExpressions": [is("a", "In")]}}),
+            &[],
+        );
+        let fault = r#"t[1]: Invalid value: "a": exists in both matchLabelKeys and labelSelector"#;
+        check(
+            json!({"matchLabelKeys": ["c", "a"], "labelSelector": {"matchLabels": {"a": "x"}, "matchExpressions": [is("a", "In")]}}),
+            &[fault],
+        );
+        check(
+            json!({"matchLabelKeys": ["c", "a"], "labelSelector": {"matchExpressions": [is("a", "NotIn"), is("a", "In")]}}),
+            &[fault],
         );
     }
 
