@@ -1,13 +1,15 @@
 //! batch/v1 Job.
 
-use apimachinery::{FieldError, FieldPath, labels::validate_label_selector};
+use apimachinery::{FieldError, FieldPath, labels::validate_label_selector, names};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::batch_policies as policies;
 use crate::{
     registry::{Column, Faults, Generation, Kind, human_duration},
-    validation::{immutable, non_negative, one_of, pod_warnings, set, text, workload},
+    validation::{
+        domain_path, immutable, listed, non_negative, one_of, pod_warnings, set, text, workload,
+    },
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -40,6 +42,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
         validate_selector(object, faults);
         non_negative(&object["status"], &"status".into(), &["active", "succeeded", "failed"], faults);
     },
+    validate_create: validate_name,
     validate_update,
     warn: |object, old| {
         let (mut warnings, spec) = (Vec::new(), &object["spec"]);
@@ -173,56 +176,87 @@ pub(super) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
         "maxFailedIndexes",
     ];
     non_negative(spec, path, &counts, faults);
-    let mode = text(spec, "completionMode");
-    one_of(mode, &path.child("completionMode"), &["NonIndexed", "Indexed"], faults);
-    let indexed = mode == "Indexed";
-    if indexed {
-        if spec["completions"].is_null() {
-            let message = format!("when completion mode is {mode}");
-            faults.push(FieldError::required(&path.child("completions"), &message));
-        }
-        if spec["parallelism"].as_i64().is_some_and(|count| count > 100_000) {
-            let message = format!("must be less than or equal to 100000 when completion mode is {mode}");
-            faults.push(FieldError::invalid(
-                &path.child("parallelism"),
-                spec["parallelism"].clone(),
-                &message,
-            ));
-        }
-    }
     if !spec["maxFailedIndexes"].is_null() && spec["backoffLimitPerIndex"].is_null() {
         let message = "when maxFailedIndexes is specified";
         faults.push(FieldError::required(&path.child("backoffLimitPerIndex"), message));
     }
-    if let (Some(most), Some(all)) = (spec["maxFailedIndexes"].as_i64(), spec["completions"].as_i64())
-        && indexed
-        && most > all
-    {
-        let message = "must be less than or equal to completions";
-        faults.push(FieldError::invalid(&path.child("maxFailedIndexes"), most, message));
-    }
-    for (name, message) in [
-        ("backoffLimitPerIndex", "requires indexed completion mode"),
-        ("maxFailedIndexes", "requires indexed completion mode"),
-    ] {
-        if !spec[name].is_null() && !indexed {
-            faults.push(FieldError::invalid(&path.child(name), spec[name].clone(), message));
-        }
-    }
     if let Some(manager) = spec["managedBy"].as_str() {
         let path = path.child("managedBy");
-        if !manager.contains('/') {
-            let message = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-            faults.push(FieldError::invalid(&path, manager, message));
+        domain_path(manager, &path, faults);
+        if manager.len() > MOST_OF_MANAGER {
+            faults.push(FieldError::too_long(&path, MOST_OF_MANAGER));
         }
     }
+    let mode = text(spec, "completionMode");
+    listed(mode, &path.child("completionMode"), &["NonIndexed", "Indexed"], faults);
+    if mode == "Indexed" {
+        validate_indexed(spec, path, faults);
+    } else {
+        for name in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+            if !spec[name].is_null() {
+                let message = "requires indexed completion mode";
+                faults.push(FieldError::invalid(&path.child(name), spec[name].clone(), message));
+            }
+        }
+    }
+    policies::failure(spec, path, faults);
+    policies::success(spec, path, faults);
     let replacement = text(spec, "podReplacementPolicy");
     let known: &[&str] =
         if spec["podFailurePolicy"].is_object() { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
     one_of(replacement, &path.child("podReplacementPolicy"), known, faults);
-    policies::failure(spec, path, faults);
-    policies::success(spec, path, faults);
     workload::validate_template(spec, path, "Job", faults);
+    policies::restarts(spec, path, faults);
+}
+
+/// Bytes of the name of who else looks after a Job.
+const MOST_OF_MANAGER: usize = 63;
+/// Of an indexed Job.
+const MOST_PARALLEL: i64 = 100_000;
+const MOST_FAILED: i64 = 100_000;
+
+/// What is asked of a Job whose pods have a number each.
+fn validate_indexed(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    let number = |name: &str| spec[name].as_i64();
+    let (all, failed, parallel) = (number("completions"), number("maxFailedIndexes"), number("parallelism"));
+    let beyond = |name: &str, count: i64, what: String| {
+        FieldError::invalid(&path.child(name), count, &format!("must be less than or equal to {what}"))
+    };
+    let of = |name: &str, count: Option<i64>, most: i64, what: String| {
+        count.filter(|count| *count > most).map(|count| beyond(name, count, what))
+    };
+    if all.is_none() {
+        faults.push(FieldError::required(&path.child("completions"), "when completion mode is Indexed"));
+    }
+    let what = format!("{MOST_PARALLEL} when completion mode is Indexed");
+    faults.extend(of("parallelism", parallel, MOST_PARALLEL, what));
+    faults.extend(of("maxFailedIndexes", failed, all.unwrap_or(i64::MAX), "completions".to_owned()));
+    faults.extend(of("maxFailedIndexes", failed, MOST_FAILED, MOST_FAILED.to_string()));
+    let (many, most) = (policies::MANY_COMPLETIONS, policies::MOST_OF_MANY);
+    if all.is_some_and(|all| all > many) && !spec["backoffLimitPerIndex"].is_null() {
+        if failed.is_none() {
+            let message = format!("must be specified when completions is above {many}");
+            faults.push(FieldError::required(&path.child("maxFailedIndexes"), &message));
+        }
+        for (name, count) in [("parallelism", parallel), ("maxFailedIndexes", failed)] {
+            let what =
+                format!("{most} when completions are above {many} and used with backoff limit per index");
+            faults.extend(of(name, count, most, what));
+        }
+    }
+}
+
+/// The pods of an indexed Job are called by its name and their number.
+fn validate_name(object: &Value, faults: &mut Faults) {
+    let spec = &object["spec"];
+    let last = spec["completions"].as_i64().filter(|count| *count > 0 && spec["completionMode"] == "Indexed");
+    let Some(last) = last.map(|count| count - 1) else { return };
+    let name = text(&object["metadata"], "name");
+    let host = format!("{name}-{last}");
+    if !names::dns1123_label(&host).is_empty() {
+        let message = format!("will not able to create pod with invalid DNS label: {host}");
+        faults.push(FieldError::invalid(&"metadata.name".into(), name, &message));
+    }
 }
 
 fn validate_selector(object: &Value, faults: &mut Faults) {
@@ -250,8 +284,8 @@ fn validate_selector(object: &Value, faults: &mut Faults) {
     }
 }
 
-/// Scheduling directives of the template that may change while the Job is suspended and has not started.
-const DIRECTIVES: [&str; 4] = ["affinity", "nodeSelector", "tolerations", "schedulingGates"];
+/// Scheduling directives of the template that may change while the Job is suspended and has not started, besides affinity to nodes.
+const DIRECTIVES: [&str; 3] = ["nodeSelector", "tolerations", "schedulingGates"];
 
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     let path = FieldPath::new("spec");
@@ -275,9 +309,15 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
                     metadata.remove(part);
                 }
             }
-            for part in DIRECTIVES {
-                if let Some(spec) = template["spec"].as_object_mut() {
+            if let Some(spec) = template["spec"].as_object_mut() {
+                for part in DIRECTIVES {
                     spec.remove(part);
+                }
+                if let Some(affinity) = spec.get_mut("affinity").and_then(Value::as_object_mut) {
+                    affinity.remove("nodeAffinity");
+                }
+                if spec.get("affinity").and_then(Value::as_object).is_some_and(serde_json::Map::is_empty) {
+                    spec.remove("affinity");
                 }
             }
         }
@@ -289,5 +329,69 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     }
     for name in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
         immutable(&new[name], &old[name], &path.child(name), faults);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn told(rules: fn(&Value, &mut Faults), value: &Value, expect: &[&str]) {
+        let mut faults = Faults::new();
+        rules(value, &mut faults);
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    fn indexed(spec: &Value, faults: &mut Faults) {
+        validate_indexed(spec, &"spec".into(), faults);
+    }
+
+    #[test]
+    fn of_very_many_pods_few_run_and_fail_at_a_time() {
+        let job = |parallel: i64, failed: Value| json!({"completions": 100_001, "backoffLimitPerIndex": 1, "parallelism": parallel, "maxFailedIndexes": failed});
+        told(indexed, &job(10_000, json!(10_000)), &[]);
+        told(
+            indexed,
+            &job(10_001, Value::Null),
+            &[
+                "spec.maxFailedIndexes: Required value: must be specified when completions is above 100000",
+                "spec.parallelism: Invalid value: 10001: must be less than or equal to 10000 when completions are above 100000 and used with backoff limit per index",
+            ],
+        );
+        told(
+            indexed,
+            &json!({"completions": 5, "parallelism": 100_001, "maxFailedIndexes": 100_001}),
+            &[
+                "spec.parallelism: Invalid value: 100001: must be less than or equal to 100000 when completion mode is Indexed",
+                "spec.maxFailedIndexes: Invalid value: 100001: must be less than or equal to completions",
+                "spec.maxFailedIndexes: Invalid value: 100001: must be less than or equal to 100000",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_names_of_all_pods_of_an_indexed_job_are_labels() {
+        let job = |name: &str| json!({"metadata": {"name": name}, "spec": {"completionMode": "Indexed", "completions": 11}});
+        told(validate_name, &job("a"), &[]);
+        told(
+            validate_name,
+            &job("a.b"),
+            &[
+                r#"metadata.name: Invalid value: "a.b": will not able to create pod with invalid DNS label: a.b-10"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn before_a_job_starts_its_pods_may_be_sent_to_other_nodes_and_not_beside_other_pods() {
+        let job = |affinity: Value| json!({"spec": {"suspend": true, "template": {"spec": {"affinity": affinity}}}, "status": {}});
+        let check = |new: Value, old: Value| {
+            let mut faults = Faults::new();
+            validate_update(&job(new), &job(old), &mut faults);
+            faults.iter().map(|fault| fault.field.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(check(json!({"nodeAffinity": {"a": 1}}), Value::Null), [""; 0]);
+        assert_eq!(check(json!({"podAffinity": {"a": 1}}), json!({"podAffinity": {}})), ["spec.template"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use apimachinery::{FieldError, FieldPath, FieldReason, names};
+use apimachinery::{FieldError, FieldPath, FieldReason, field::quoted, names};
 use serde_json::Value;
 
 use crate::{
@@ -15,15 +15,33 @@ const MOST_CODES: usize = 255;
 /// Bytes of a text that names indexes.
 const MOST_INDEXES: usize = 64 * 1024;
 
+/// Completions of an indexed Job beyond which few of its pods may run or fail at a time: what is told of them has only so much room.
+pub(super) const MANY_COMPLETIONS: i64 = 100_000;
+pub(super) const MOST_OF_MANY: i64 = 10_000;
+
 /// What the writer of a Job's spec is warned of: `job.WarningsForJobSpec`.
 pub(super) fn warn(spec: &Value, path: &FieldPath) -> Vec<String> {
     let count = |name: &str| spec[name].as_i64().unwrap_or_default();
-    if spec["completionMode"] == "Indexed" && count("completions") > 100_000 && count("parallelism") > 10_000
-    {
-        let warning = "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail";
-        return vec![warning.to_owned()];
+    let mut warnings = Vec::new();
+    let many = count("completions") > MANY_COMPLETIONS && count("parallelism") > MOST_OF_MANY;
+    if spec["completionMode"] == "Indexed" && many {
+        warnings.push(format!(
+            "{}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail",
+            path.as_str()
+        ));
     }
-    pod_warnings::of_template(&spec["template"], &path.child("template"))
+    warnings.extend(pod_warnings::of_template(&spec["template"], &path.child("template")));
+    warnings
+}
+
+/// Pods whose failures rules are for do not start again by themselves.
+pub(super) fn restarts(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    let policy = &spec["template"]["spec"]["restartPolicy"];
+    if spec["podFailurePolicy"].is_object() && policy == "OnFailure" {
+        let path = path.child("template").child("spec").child("restartPolicy");
+        let message = "only \"Never\" is supported when podFailurePolicy is specified";
+        faults.push(FieldError::invalid(&path, policy.clone(), message));
+    }
 }
 
 /// `validation.validatePodFailurePolicy`.
@@ -32,17 +50,10 @@ pub(super) fn failure(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     if !policy.is_object() {
         return;
     }
-    let policy_of_pods = text(&spec["template"]["spec"], "restartPolicy");
-    if policy_of_pods != "Never" {
-        let path = path.child("template").child("spec").child("restartPolicy");
-        let message = "only \"Never\" is supported when podFailurePolicy is specified";
-        faults.push(FieldError::invalid(&path, policy_of_pods, message));
-    }
     let path = path.child("podFailurePolicy").child("rules");
     let count = items(policy, "rules").count();
     if count > MOST_RULES {
         faults.push(FieldError::too_many(&path, count, MOST_RULES));
-        return;
     }
     let pods = &spec["template"]["spec"];
     let containers: HashSet<&str> = ["containers", "initContainers"]
@@ -101,7 +112,6 @@ fn exit_codes(codes: &Value, path: &FieldPath, containers: &HashSet<&str>, fault
         faults.push(FieldError::invalid(&path, codes["values"].clone(), "at least one value is required"));
     } else if values.len() > MOST_CODES {
         faults.push(FieldError::too_many(&path, values.len(), MOST_CODES));
-        return;
     }
     let mut seen = HashSet::new();
     for (index, value) in values.iter().enumerate() {
@@ -122,7 +132,6 @@ fn pod_conditions(rule: &Value, path: &FieldPath, faults: &mut Faults) {
     let count = items(rule, "onPodConditions").count();
     if count > MOST_RULES {
         faults.push(FieldError::too_many(path, count, MOST_RULES));
-        return;
     }
     for (index, pattern) in items(rule, "onPodConditions").enumerate() {
         let path = path.index(index);
@@ -156,7 +165,6 @@ pub(super) fn success(spec: &Value, path: &FieldPath, faults: &mut Faults) {
         faults.push(FieldError::required(&path, message));
     } else if count > MOST_RULES {
         faults.push(FieldError::too_many(&path, count, MOST_RULES));
-        return;
     }
     let completions = spec["completions"].as_i64().unwrap_or_default();
     for (index, rule) in items(policy, "rules").enumerate() {
@@ -202,9 +210,10 @@ fn success_rule(rule: &Value, completions: i64, path: &FieldPath, faults: &mut F
 /// How many indexes a text such as `0-2,5` names: rising, and each below the completions.
 fn indexes(text: &str, completions: i64) -> Result<i64, String> {
     let number = |text: &str| -> Result<i64, String> {
-        let number: i64 =
-            text.parse().map_err(|_| format!("cannot convert string to integer for index: {text:?}"))?;
-        if number >= completions { Err(format!("too large index: {text:?}")) } else { Ok(number) }
+        let number: i64 = text
+            .parse()
+            .map_err(|_| format!("cannot convert string to integer for index: {}", quoted(text)))?;
+        if number >= completions { Err(format!("too large index: {}", quoted(text))) } else { Ok(number) }
     };
     let rises = |last: Option<i64>, next: i64| match last {
         Some(last) if last >= next => Err(format!("non-increasing order, previous: {last}, current: {next}")),
@@ -219,7 +228,8 @@ fn indexes(text: &str, completions: i64) -> Result<i64, String> {
         let (first, end, more) = (ends.next().unwrap_or_default(), ends.next(), ends.next());
         if more.is_some() {
             return Err(format!(
-                "the fragment {part:?} violates the requirement that an index interval can have at most two parts separated by '-'"
+                "the fragment {} violates the requirement that an index interval can have at most two parts separated by '-'",
+                quoted(part)
             ));
         }
         let first = number(first)?;
@@ -246,6 +256,7 @@ mod tests {
         let mut faults = Faults::new();
         failure(&spec, &FieldPath::new("spec"), &mut faults);
         success(&spec, &FieldPath::new("spec"), &mut faults);
+        restarts(&spec, &FieldPath::new("spec"), &mut faults);
         assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
@@ -277,6 +288,37 @@ mod tests {
                 "spec.podFailurePolicy.rules[0]: Invalid value: specifying one of OnExitCodes and OnPodConditions is required",
             ],
         );
+    }
+
+    #[test]
+    fn too_many_are_told_with_what_is_wrong_with_each() {
+        let mut spec = fails(json!({"action": "Count"}));
+        spec["podFailurePolicy"]["rules"] =
+            vec![json!({"action": "Count", "onExitCodes": {"operator": "In", "values": [1]}}); 21].into();
+        spec["podFailurePolicy"]["rules"][20]["action"] = "x".into();
+        spec["template"]["spec"]["restartPolicy"] = "OnFailure".into();
+        told(
+            spec.clone(),
+            &[
+                "spec.podFailurePolicy.rules: Too many: 21: must have at most 20 items",
+                r#"spec.podFailurePolicy.rules[20].action: Unsupported value: "x": supported values: "Count", "FailIndex", "FailJob", "Ignore""#,
+                r#"spec.template.spec.restartPolicy: Invalid value: "OnFailure": only "Never" is supported when podFailurePolicy is specified"#,
+            ],
+        );
+        // That pods of Jobs do not start for ever is told elsewhere.
+        spec["template"]["spec"]["restartPolicy"] = "Always".into();
+        spec["podFailurePolicy"]["rules"] = json!([]);
+        told(spec, &[]);
+    }
+
+    #[test]
+    fn who_makes_a_large_job_is_warned_of_it_and_of_its_pods() {
+        let template = json!({"spec": {"imagePullSecrets": [{"name": ""}]}});
+        let spec = json!({"completionMode": "Indexed", "completions": 100_001, "parallelism": 10_001, "template": template});
+        let told = warn(&spec, &FieldPath::new("spec"));
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("spec: In Indexed Jobs with a number of completions higher than 10^5"));
+        assert!(told[1].starts_with("spec.template.spec.imagePullSecrets[0].name: "));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind, field},
-    validation::{immutable, items, net, one_of, status, subdomain, text},
+    validation::{domain_path, immutable, items, net, one_of, status, subdomain, text},
 };
 
 const GROUP: &str = "networking.k8s.io";
@@ -154,21 +154,6 @@ fn validate_class(object: &Value, faults: &mut Faults) {
                 faults.push(FieldError::forbidden(&path.child("namespace"), message));
             }
             _ => {}
-        }
-    }
-}
-
-/// `validation.IsDomainPrefixedPath`: `example.com/controller`.
-fn domain_path(value: &str, path: &FieldPath, faults: &mut Faults) {
-    if value.is_empty() {
-        faults.push(FieldError::required(path, ""));
-        return;
-    }
-    match value.split_once('/') {
-        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => subdomain(host, path, faults),
-        _ => {
-            let message = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-            faults.push(FieldError::invalid(path, value, message));
         }
     }
 }

@@ -142,6 +142,25 @@ pub(crate) fn label(name: &str, path: &FieldPath, faults: &mut Faults) {
     faults.extend(names::dns1123_label(name).iter().map(|fault| FieldError::invalid(path, name, fault)));
 }
 
+/// `validation.IsDomainPrefixedPath`: `example.com/controller`.
+pub(crate) fn domain_path(value: &str, path: &FieldPath, faults: &mut Faults) {
+    if value.is_empty() {
+        faults.push(FieldError::required(path, ""));
+        return;
+    }
+    let parts = value.split_once('/').filter(|(host, rest)| !host.is_empty() && !rest.is_empty());
+    let Some((host, rest)) = parts else {
+        let message = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        faults.push(FieldError::invalid(path, value, message));
+        return;
+    };
+    subdomain(host, path, faults);
+    if !rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte)) {
+        let message = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')";
+        faults.push(FieldError::invalid(path, rest, message));
+    }
+}
+
 /// A field that stays as it was made: `apimachinery/validation.ValidateImmutableField`.
 pub(crate) fn immutable(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faults) {
     if new != old {
