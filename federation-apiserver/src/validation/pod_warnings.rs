@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use apimachinery::{FieldPath, field::quoted, names};
 use serde_json::Value;
 
-use super::{items, quantities, text};
+use super::{items, pod_paths, quantities, text};
 
 /// Of a new Pod.
 pub(crate) fn of_pod(pod: &Value) -> Vec<String> {
@@ -108,6 +108,7 @@ fn all(pod: &Value, at: Option<&FieldPath>, warnings: &mut Vec<String>) {
         ));
     }
     volumes(spec, &path, warnings);
+    pod_paths::warn(spec, &path, warnings);
     lists(spec, &path, warnings);
     for name in ["memory", "ephemeral-storage"] {
         whole(&spec["overhead"], name, &path.child("overhead"), warnings);
@@ -221,6 +222,10 @@ fn volumes(spec: &Value, path: &FieldPath, warnings: &mut Vec<String>) {
             let path = path.child("volumes").index(index).child(source);
             warnings.push(format!("{}: {why}", path.as_str()));
         }
+        let claim = &volume["ephemeral"]["volumeClaimTemplate"]["spec"];
+        let place = path.child("volumes").index(index).child("ephemeral").child("volumeClaimTemplate");
+        let place = place.child("spec").child("resources").child("requests");
+        whole(&claim["resources"]["requests"], "storage", &place, warnings);
     }
 }
 
