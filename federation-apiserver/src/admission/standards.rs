@@ -1,8 +1,11 @@
 //! The plugin `PodSecurity`: asks the Pod Security Standards that a namespace's labels name about pods, and warns who writes what makes
 //! pods that will be refused.
 
+use std::collections::HashMap;
+
 use apimachinery::{
     ApiError,
+    field::aggregate,
     labels::{Labels, labels_of},
 };
 use serde_json::Value;
@@ -61,8 +64,8 @@ fn secure_pods(call: &Call, object: &Value, pod: &Value, enforce: bool) -> Resul
         let found = judge(standard, &pod["metadata"], &pod["spec"]);
         (!found.is_empty()).then(|| format!("violate PodSecurity \"{standard}\": {}", details(&found)))
     };
-    if let Some(first) = faults.first() {
-        note(call, "error", format!("Failed to parse policy: {first}"));
+    if !faults.is_empty() {
+        note(call, "error", format!("Failed to parse policy: {}", aggregate(&faults)));
     }
     if let Some(violation) = wrong(policy.audit) {
         note(call, "audit-violations", format!("would {violation}"));
@@ -102,9 +105,9 @@ fn secure_namespace(call: &Call, old: Option<&Value>, new: &Value) -> Result<(),
         return Ok(());
     }
     let snapshot = call.shared.storage.snapshot();
-    let pods = snapshot.range(&ResourceKey::new("", "pods"), Some(name), None);
-    let pods = pods.filter_map(|stored| stored.value().ok());
-    call.told.lock().extend(survey(name, is, pods));
+    let pods: Vec<_> = snapshot.range(&ResourceKey::new("", "pods"), Some(name), None).collect();
+    let read = pods.iter().filter_map(|stored| stored.value().ok());
+    call.told.lock().extend(survey(name, is, pods.len(), read));
     Ok(())
 }
 
@@ -128,8 +131,8 @@ fn is_significant(new: &Value, old: &Value) -> bool {
             return true;
         }
     }
-    items(&new["spec"], "ephemeralContainers").any(|one| {
-        let known = items(&old["spec"], "ephemeralContainers").find(|other| other["name"] == one["name"]);
-        known.is_none_or(|other| changed(one, other))
-    })
+    let known: HashMap<&str, &Value> =
+        items(&old["spec"], "ephemeralContainers").map(|one| (text(one, "name"), one)).collect();
+    items(&new["spec"], "ephemeralContainers")
+        .any(|one| known.get(text(one, "name")).is_none_or(|other| changed(one, other)))
 }

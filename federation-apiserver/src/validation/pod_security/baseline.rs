@@ -19,7 +19,7 @@ const CHECKS: [(Check, Replaced); 12] = [
     (host_ports, Replaced::Never),
     (hosts_of_probes, Replaced::Never),
     (privileged, Replaced::Never),
-    (proc_mount, Replaced::Never),
+    (proc_mount, Replaced::Since(OWN_USERS)),
     (se_linux, Replaced::Never),
     (seccomp, Replaced::Since(19)),
     (sysctls, Replaced::Never),
@@ -41,9 +41,12 @@ pub(super) fn judge(standard: Standard, metadata: &Value, spec: &Value) -> Vec<V
     checks.filter_map(|(check, _)| check(standard, metadata, spec)).collect()
 }
 
+/// Since which minor version the standards go by who a pod's users are.
+pub(super) const OWN_USERS: u32 = 35;
+
 /// Whether the pod has users of its own, so that its root is not the host's.
-pub(super) fn has_own_users(spec: &Value) -> bool {
-    spec["hostUsers"] == false
+pub(super) fn has_own_users(standard: Standard, spec: &Value) -> bool {
+    standard.since(OWN_USERS) && spec["hostUsers"] == false
 }
 
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
@@ -61,7 +64,7 @@ fn app_armor(_: Standard, metadata: &Value, spec: &Value) -> Option<Violation> {
     let annotations = annotations.filter_map(|(key, value)| {
         let value = value.as_str().unwrap_or_default();
         let good = value.is_empty() || value == "runtime/default" || value.starts_with("localhost/");
-        (key.starts_with(APP_ARMOR) && !good).then(|| format!("{key}={value:?}"))
+        (key.starts_with(APP_ARMOR) && !good).then(|| format!("{key}={}", apimachinery::field::quoted(value)))
     });
     let annotations = distinct(annotations.collect());
     let mut who = setters(of_pod.is_some(), &wrong);
@@ -198,9 +201,11 @@ fn privileged(_: Standard, _: &Value, spec: &Value) -> Option<Violation> {
 }
 
 fn proc_mount(standard: Standard, _: &Value, spec: &Value) -> Option<Violation> {
-    if standard.since(34) && has_own_users(spec) {
-        return None;
-    }
+    if has_own_users(standard, spec) { None } else { mounts_of_proc(spec) }
+}
+
+/// Who has more of `/proc` than the default.
+pub(super) fn mounts_of_proc(spec: &Value) -> Option<Violation> {
     let bad = |container: &Value| {
         let kind = container["securityContext"]["procMount"].as_str();
         kind.filter(|kind| *kind != "Default").map(str::to_owned)
@@ -284,7 +289,7 @@ fn seccomp(standard: Standard, metadata: &Value, spec: &Value) -> Option<Violati
     let bad = std::iter::once(SECCOMP_OF_POD.to_owned()).chain(keys).filter_map(|key| {
         let value = metadata["annotations"].get(&key)?.as_str()?;
         let good = matches!(value, "runtime/default" | "docker/default") || value.starts_with("localhost/");
-        (!good).then(|| format!("{key}={value:?}"))
+        (!good).then(|| format!("{key}={}", apimachinery::field::quoted(value)))
     });
     let bad = distinct(bad.collect());
     let detail =
@@ -370,6 +375,19 @@ mod tests {
         let probe = json!({"containers": [{"name": "a", "livenessProbe": {"httpGet": {"host": "h"}}}]});
         told(Some(33), &probe, "");
         told(None, &probe, "probe or lifecycle host (container \"a\" uses probe or lifecycle host \"h\")");
+    }
+
+    #[test]
+    fn who_has_users_of_its_own_may_see_all_of_its_processes() {
+        let spec = json!({"hostUsers": false, "containers": [{"name": "a", "securityContext": {"procMount": "Unmasked"}}]});
+        let refused = "procMount (container \"a\" must not set securityContext.procMount to \"Unmasked\")";
+        told(None, &spec, "");
+        told(Some(35), &spec, "");
+        told(Some(34), &spec, refused);
+        let strict = Standard { level: Level::Restricted, minor: None };
+        let found = details(&judge(strict, &json!({}), &spec));
+        assert!(found.contains(refused), "{found}");
+        assert_eq!(found.matches("procMount (").count(), 1, "{found}");
     }
 
     #[test]

@@ -169,15 +169,16 @@ pub(crate) fn details(violations: &[Violation]) -> String {
     violations.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
-/// What is wrong with the pods that are in a namespace already: `EvaluatePodsInNamespace`.
-pub(crate) fn survey(namespace: &str, standard: Standard, pods: impl Iterator<Item = Value>) -> Vec<String> {
+/// What is wrong with pods that are in a namespace already, the first ones of `all`: `EvaluatePodsInNamespace`.
+pub(crate) fn survey(
+    namespace: &str,
+    standard: Standard,
+    all: usize,
+    pods: impl Iterator<Item = Value>,
+) -> Vec<String> {
     let mut found: BTreeMap<String, (String, usize)> = BTreeMap::new();
-    let (mut checked, mut all) = (0, 0);
-    for pod in pods {
-        all += 1;
-        if all > MOST_PODS {
-            continue;
-        }
+    let mut checked = 0;
+    for pod in pods.take(MOST_PODS) {
         checked += 1;
         let violations = judge(standard, &pod["metadata"], &pod["spec"]);
         if violations.is_empty() {
@@ -265,11 +266,26 @@ mod tests {
         let standard = Standard { level: Level::Baseline, minor: None };
         let pods = [pod("b", true), pod("a", true), pod("c", false)];
         assert_eq!(
-            survey("demo", standard, pods.into_iter()),
+            survey("demo", standard, pods.len(), pods.into_iter()),
             [
                 r#"existing pods in namespace "demo" violate the new PodSecurity enforce level "baseline:latest""#,
                 "a (and 1 other pod): host namespaces",
             ]
         );
+    }
+
+    #[test]
+    fn so_many_pods_are_looked_at_and_no_more() {
+        let standard = Standard { level: Level::Baseline, minor: None };
+        let mut read = 0;
+        let pods = (0..5000).map(|_| {
+            read += 1;
+            json!({})
+        });
+        assert_eq!(
+            survey("demo", standard, 5000, pods),
+            ["new PodSecurity enforce level only checked against the first 3000 of 5000 existing pods"]
+        );
+        assert_eq!(read, 3000);
     }
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     Standard, Violation,
-    baseline::{adding, has_own_users, is_confined, unconfined},
+    baseline::{OWN_USERS, adding, has_own_users, is_confined, mounts_of_proc, unconfined},
     told::{distinct, named, of_containers, plural, quoted, setters, those},
 };
 use crate::validation::{items, text};
@@ -12,7 +12,7 @@ use crate::validation::{items, text};
 type Check = fn(Standard, &Value) -> Option<Violation>;
 
 /// The checks in the order of their names.
-const CHECKS: [Check; 6] = [escalation, capabilities, volumes, non_root, user, seccomp];
+const CHECKS: [Check; 7] = [escalation, capabilities, proc_mount, volumes, non_root, user, seccomp];
 
 pub(super) fn judge(standard: Standard, spec: &Value) -> Vec<Violation> {
     CHECKS.iter().filter_map(|check| check(standard, spec)).collect()
@@ -45,6 +45,11 @@ fn capabilities(standard: Standard, spec: &Value) -> Option<Violation> {
         .then(|| format!("{} must set securityContext.capabilities.drop=[\"ALL\"]", of_containers(&wrong)));
     let details: Vec<_> = kept.into_iter().chain(adding(spec, &["NET_BIND_SERVICE"])).collect();
     (!details.is_empty()).then(|| Violation::new("unrestricted capabilities", details.join("; ")))
+}
+
+/// Users of a pod's own are no reason to see more.
+fn proc_mount(standard: Standard, spec: &Value) -> Option<Violation> {
+    if standard.since(OWN_USERS) { mounts_of_proc(spec) } else { None }
 }
 
 /// Sources of volumes that anybody may use.
@@ -107,9 +112,9 @@ fn volumes(_: Standard, spec: &Value) -> Option<Violation> {
     Some(Violation::new("restricted volume types", detail))
 }
 
-fn non_root(_: Standard, spec: &Value) -> Option<Violation> {
+fn non_root(standard: Standard, spec: &Value) -> Option<Violation> {
     const REASON: &str = "runAsNonRoot != true";
-    if has_own_users(spec) {
+    if has_own_users(standard, spec) {
         return None;
     }
     let said = |one: &Value| one["securityContext"]["runAsNonRoot"].as_bool();
@@ -127,7 +132,7 @@ fn non_root(_: Standard, spec: &Value) -> Option<Violation> {
 }
 
 fn user(standard: Standard, spec: &Value) -> Option<Violation> {
-    if !standard.since(23) || has_own_users(spec) {
+    if !standard.since(23) || has_own_users(standard, spec) {
         return None;
     }
     let bad = |one: &Value| one["securityContext"]["runAsUser"] == 0;
@@ -226,5 +231,11 @@ mod tests {
             Some(Violation::new("runAsUser=0", "pod and container \"a\" must not set runAsUser=0"))
         );
         assert_eq!(user(Standard { level: Level::Restricted, minor: Some(22) }, &spec), None);
+        let own = json!({"hostUsers": false, "securityContext": {"runAsUser": 0, "runAsNonRoot": false}});
+        let by = |minor: u32| {
+            let standard = Standard { level: Level::Restricted, minor: Some(minor) };
+            [user(standard, &own), non_root(standard, &own)].into_iter().flatten().count()
+        };
+        assert_eq!((by(35), by(34)), (0, 2), "the root of its own users is not the host's");
     }
 }
