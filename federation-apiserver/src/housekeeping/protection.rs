@@ -1,7 +1,7 @@
 //! What is in use stays: takes the finalizers of `StorageObjectInUseProtection` away once nothing uses what is being deleted,
 //! as the protection controllers of kube-controller-manager do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -32,11 +32,11 @@ pub(super) fn releases(snapshot: &Snapshot) -> Vec<Action> {
         edit: Edit::DropFinalizer(finalizer),
     };
     let mut actions = Vec::new();
-    let mut users: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let mut uses: BTreeMap<String, Uses> = BTreeMap::new();
     for claim in held(snapshot, &claims(), CLAIM) {
         let namespace = &claim.key.namespace;
-        let pods = users.entry(namespace.clone()).or_insert_with(|| users_in(snapshot, namespace));
-        if !pods.iter().any(|pod| uses(pod, &claim)) {
+        let uses = uses.entry(namespace.clone()).or_insert_with(|| Uses::in_namespace(snapshot, namespace));
+        if !uses.has(&claim) {
             actions.push(release(&claim, CLAIM));
         }
     }
@@ -71,32 +71,52 @@ fn held<'a>(
     snapshot.range(resource, None, None).filter(|object| object.meta.deleting).filter(holds)
 }
 
-/// The pods of a namespace that kubelets see. One that waits for a node is not let start with a claim that is being deleted.
-fn users_in(snapshot: &Snapshot, namespace: &str) -> Vec<Value> {
-    let pods = ResourceKey::new("", "pods");
-    let on_node =
-        |pod: &Arc<Stored>| pod.meta.fields.get("spec.nodeName").is_some_and(|node| !node.is_empty());
-    let all = snapshot.range(&pods, Some(namespace), None).filter(on_node);
-    all.filter_map(|pod| pod.value().ok()).collect()
+/// The claims that pods of a namespace use.
+#[derive(Default)]
+struct Uses {
+    /// By their names.
+    named: HashSet<String>,
+    /// Names of claims that are pods' own, and the pods' uids.
+    own: HashSet<(String, String)>,
 }
 
-fn uses(pod: &Value, claim: &Stored) -> bool {
-    let metadata = &pod["metadata"];
-    // Removed by force, or its kubelet is done with it.
-    let is_shut_down =
-        metadata["deletionTimestamp"].is_string() && metadata["deletionGracePeriodSeconds"] == 0;
-    items(&pod["spec"], "volumes").any(|volume| {
-        let named = &volume["persistentVolumeClaim"];
-        if named.is_object() && text(named, "claimName") == claim.key.name {
-            return true;
+impl Uses {
+    /// By pods that kubelets see. One that waits for a node is not let start with a claim that is being deleted.
+    fn in_namespace(snapshot: &Snapshot, namespace: &str) -> Self {
+        let on_node =
+            |pod: &Arc<Stored>| pod.meta.fields.get("spec.nodeName").is_some_and(|node| !node.is_empty());
+        let pods = ResourceKey::new("", "pods");
+        let mut uses = Self::default();
+        for pod in snapshot.range(&pods, Some(namespace), None).filter(on_node) {
+            if let Ok(pod) = pod.value() {
+                uses.take(&pod);
+            }
         }
-        let ephemeral = format!("{}-{}", text(metadata, "name"), text(volume, "name"));
-        let mut owners = claim.meta.owners.iter();
-        !is_shut_down
-            && volume["ephemeral"].is_object()
-            && ephemeral == claim.key.name
-            && owners.any(|owner| owner.controller && metadata["uid"] == owner.uid.as_str())
-    })
+        uses
+    }
+
+    fn take(&mut self, pod: &Value) {
+        let metadata = &pod["metadata"];
+        // Removed by force, or its kubelet is done with it.
+        let is_shut_down =
+            metadata["deletionTimestamp"].is_string() && metadata["deletionGracePeriodSeconds"] == 0;
+        for volume in items(&pod["spec"], "volumes") {
+            let claim = &volume["persistentVolumeClaim"];
+            if claim.is_object() {
+                self.named.insert(text(claim, "claimName").to_owned());
+            } else if volume["ephemeral"].is_object() && !is_shut_down {
+                let claim = format!("{}-{}", text(metadata, "name"), text(volume, "name"));
+                self.own.insert((claim, text(metadata, "uid").to_owned()));
+            }
+        }
+    }
+
+    fn has(&self, claim: &Stored) -> bool {
+        let name = &claim.key.name;
+        let mut owners = claim.meta.owners.iter().filter(|owner| owner.controller);
+        self.named.contains(name.as_str())
+            || owners.any(|owner| self.own.contains(&(name.clone(), owner.uid.clone())))
+    }
 }
 
 fn has_class(snapshot: &Snapshot, class: &str) -> bool {
