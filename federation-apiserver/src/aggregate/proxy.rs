@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 
 use super::{External, SERVICES};
 use crate::{
-    auth::User,
+    auth::{User, subprotocol},
     crd,
     http::{Body, body, respond},
     outbound::{RequestBody, Server},
@@ -98,6 +98,7 @@ fn unavailable(why: &str) -> Response<Body> {
 
 /// Takes out what is for this server only, and says who asks.
 fn settle_headers(headers: &mut HeaderMap, user: &User, peer: Option<IpAddr>) {
+    subprotocol::strip(headers);
     let taken: Vec<HeaderName> = headers
         .keys()
         .filter(|name| {

@@ -1,4 +1,5 @@
-//! Authentication: the client certificate of the connection first, then a bearer token, else anonymous.
+//! Authentication: the client certificate of the connection first, then a bearer token, also one among the subprotocols of a WebSocket, else
+//! anonymous.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::{
     CREDENTIAL_ID, User,
     accounts::{Accounts, Identity},
     oidc::{Anonymous, Oidc},
+    subprotocol,
     token_webhook::TokenWebhook,
     tokens::Tokens,
 };
@@ -64,14 +66,17 @@ impl Authenticator {
         if let Some(user) = connection {
             return Ok(Arc::clone(user));
         }
-        match bearer(headers) {
-            Some(token) => {
-                let found = self.token(token, &[], Timestamp::now()).await;
-                found.map(|identity| identity.user).map_err(|why| {
-                    tracing::debug!(why, "a token was refused");
-                    ApiError::unauthorized()
-                })
+        let refused = |why: &str| {
+            tracing::debug!(why, "a token was refused");
+            ApiError::unauthorized()
+        };
+        let given = bearer(headers).map(|token| Ok(token.to_owned()));
+        match given.or_else(|| subprotocol::token(headers)) {
+            Some(Ok(token)) => {
+                let found = self.token(&token, &[], Timestamp::now()).await;
+                found.map(|identity| identity.user).map_err(|why| refused(&why))
             }
+            Some(Err(why)) => Err(refused(why)),
             None if self.others.anonymous.as_ref().is_some_and(|anonymous| !anonymous.admits(path)) => {
                 Err(ApiError::unauthorized())
             }

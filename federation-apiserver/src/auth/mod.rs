@@ -17,6 +17,7 @@ pub mod impersonation;
 pub mod jwt;
 pub mod oidc;
 pub mod policy;
+pub(crate) mod subprotocol;
 pub mod token_webhook;
 pub mod tokens;
 

@@ -47,8 +47,9 @@ pub fn is_asked(headers: &HeaderMap) -> bool {
         && text(header::CONNECTION).split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade"))
 }
 
-/// The answer to a handshake: 101 if it is right, else why it is not, without a word, as Go's server does it.
-pub fn handshake(headers: &HeaderMap) -> Response<Body> {
+/// The answer to a handshake by which a client wants to speak one of these subprotocols: 101 if it is right, else why it is not, without a
+/// word, as Go's server does it.
+pub fn handshake(headers: &HeaderMap, protocols: &[&str]) -> Response<Body> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut response = Response::new(body::empty());
     let key = text(header::SEC_WEBSOCKET_KEY);
@@ -61,9 +62,16 @@ pub fn handshake(headers: &HeaderMap) -> Response<Body> {
         response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, version);
     } else if !is_browser {
         *response.status_mut() = StatusCode::FORBIDDEN;
+    } else if protocols.len() > 1 {
+        // A watch speaks none in particular, so there is none to choose.
+        *response.status_mut() = StatusCode::BAD_REQUEST;
     } else {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
+        // Browsers give up where none of those that they name is named again.
+        if let Some(Ok(protocol)) = protocols.first().map(|name| HeaderValue::from_str(name)) {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         if let Ok(accept) = HeaderValue::from_str(&accept(key)) {
@@ -163,9 +171,11 @@ mod tests {
             ("origin", "https://example.com", 101),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
-            assert_eq!(handshake(&headers).status().as_u16(), expect, "{name}");
+            assert_eq!(handshake(&headers, &[]).status().as_u16(), expect, "{name}");
             assert_eq!(is_asked(&headers), headers.len() > 1, "{name}");
         }
+        assert_eq!(handshake(&headers, &["a"]).headers()["sec-websocket-protocol"], "a");
+        assert_eq!(handshake(&headers, &["a", "b"]).status(), 400);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A watch over a WebSocket, as browsers and some clients open it (`handlers.WatchServer.HandleWS`): each event is one message.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -13,10 +13,13 @@ use tokio::{
 };
 
 use super::Call;
-use crate::http::{
-    Body,
-    negotiate::Encoding,
-    websocket::{self, Heard, Message},
+use crate::{
+    auth::subprotocol,
+    http::{
+        Body,
+        negotiate::Encoding,
+        websocket::{self, Heard, Message},
+    },
 };
 
 /// Answers the handshake, and then tells the frames of a watch as messages.
@@ -24,7 +27,8 @@ pub(super) fn tell<F>(upgrade: OnUpgrade, call: &Call, frames: F) -> Response<Bo
 where
     F: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
-    let response = websocket::handshake(&call.headers);
+    let protocols: Vec<_> = subprotocol::others(&call.headers).collect();
+    let response = websocket::handshake(&call.headers, &protocols);
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return response;
     }
@@ -37,13 +41,22 @@ where
         let Ok(upgraded) = upgrade.await else { return };
         let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
         let (say, pings) = mpsc::channel(1);
+        // The writer ends when the reader does, whose channel is closed then.
+        let heard = hear(reader, say);
+        let mut sent = pin!(send(writer, frames, pings, message, skipped));
         tokio::select! {
-            () = hear(reader, say) => {}
-            () = send(writer, frames, pings, message, skipped) => {}
+            () = heard => {
+                // One who has gone takes nothing any more, not even a farewell.
+                let _gone = tokio::time::timeout(FAREWELL, sent).await;
+            }
+            () = &mut sent => {}
         }
     });
     response
 }
+
+/// How long a client that ends the conversation is told of the end.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Hears a client until it ends. What it says is not listened to, but for pings.
 async fn hear(mut reader: impl AsyncRead + Unpin, pings: mpsc::Sender<Vec<u8>>) {
@@ -60,6 +73,7 @@ async fn hear(mut reader: impl AsyncRead + Unpin, pings: mpsc::Sender<Vec<u8>>) 
     }
 }
 
+/// Tells events and answers pings, each in whole frames, until there are no more of either, and then that this is the end.
 async fn send<F>(
     mut writer: impl AsyncWrite + Unpin,
     mut frames: F,
@@ -71,7 +85,11 @@ async fn send<F>(
 {
     loop {
         let sent = tokio::select! {
-            Some(payload) = pings.recv() => websocket::frame(Message::Pong, &payload),
+            biased;
+            ping = pings.recv() => match ping {
+                Some(payload) => websocket::frame(Message::Pong, &payload),
+                None => break,
+            },
             frame = frames.frame() => {
                 let data = frame.and_then(|frame| frame.ok()?.into_data().ok());
                 match data.as_ref().and_then(|data| data.get(skipped..)) {

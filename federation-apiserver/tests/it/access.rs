@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use federation_apiserver::{
-    Parts,
+    ApiServer, Parts,
     auth::{
         accounts::{Accounts, DEFAULT_ISSUER},
         authz::Mode,
@@ -65,6 +65,10 @@ impl Access {
                 return;
             }
         }
+    }
+
+    pub(crate) fn server(&self) -> &ApiServer {
+        &self.world.server
     }
 
     /// One request with a bearer token, none if it is empty.

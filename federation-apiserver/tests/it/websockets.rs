@@ -2,15 +2,22 @@
 
 use std::time::Duration;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use federation_apiserver::{ApiServer, auth::authz::Mode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::world::{World, config_map};
+use crate::{
+    access::Access,
+    world::{World, config_map},
+};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/demo/configmaps";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,9 +26,20 @@ type Socket = TokioIo<hyper::upgrade::Upgraded>;
 
 /// Asks for a WebSocket: the status, and the connection if it became one.
 async fn open(world: &World, accept: &str, origin: Option<&str>) -> (StatusCode, Option<Socket>) {
-    let (client, server) = tokio::io::duplex(1 << 16);
-    let service = TowerToHyperService::new(world.server.service());
-    let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    let (status, _, socket) = ask(&world.server, accept, origin, None).await;
+    (status, socket)
+}
+
+/// The same of any server, as one who speaks subprotocols.
+async fn ask(
+    server: &ApiServer,
+    accept: &str,
+    origin: Option<&str>,
+    protocol: Option<&str>,
+) -> (StatusCode, HeaderMap, Option<Socket>) {
+    let (client, serving) = tokio::io::duplex(1 << 16);
+    let service = TowerToHyperService::new(server.service());
+    let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(serving), service);
     tokio::spawn(serving.with_upgrades());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
     tokio::spawn(connection.with_upgrades());
@@ -35,14 +53,17 @@ async fn open(world: &World, accept: &str, origin: Option<&str>) -> (StatusCode,
     if let Some(origin) = origin {
         request = request.header("origin", origin);
     }
-    let response = sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
-    let status = response.status();
-    if status != StatusCode::SWITCHING_PROTOCOLS {
-        return (status, None);
+    if let Some(protocol) = protocol {
+        request = request.header("sec-websocket-protocol", protocol);
     }
-    assert_eq!(response.headers()["upgrade"], "websocket");
-    assert!(response.headers().contains_key("sec-websocket-accept"));
-    (status, Some(TokioIo::new(hyper::upgrade::on(response).await.unwrap())))
+    let response = sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    let (status, headers) = (response.status(), response.headers().clone());
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        return (status, headers, None);
+    }
+    assert_eq!(headers["upgrade"], "websocket");
+    assert!(headers.contains_key("sec-websocket-accept"));
+    (status, headers, Some(TokioIo::new(hyper::upgrade::on(response).await.unwrap())))
 }
 
 /// The opcode and the payload of the next frame.
@@ -101,4 +122,47 @@ async fn who_does_not_say_where_he_comes_from_gets_no_websocket() {
     for origin in [None, Some("null")] {
         assert_eq!(open(&world, "application/json", origin).await.0, StatusCode::FORBIDDEN);
     }
+}
+
+/// What a client says to end the conversation: a frame without a word, and a mask of nothing.
+const END: [u8; 6] = [0x88, 0x80, 0, 0, 0, 0];
+
+#[tokio::test]
+async fn who_says_farewell_is_answered() {
+    let world = World::new().await;
+    world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
+    let (_, socket) = open(&world, "application/json", Some("https://a.b")).await;
+    let mut socket = socket.unwrap();
+    assert_eq!(frame(&mut socket).await.0, 1, "the event");
+    socket.write_all(&END).await.unwrap();
+    assert_eq!(frame(&mut socket).await, (8, vec![3, 0xE8]));
+    let end = tokio::time::timeout(PATIENCE, socket.read_u8()).await.unwrap();
+    assert!(end.is_err(), "nothing comes after it: {end:?}");
+}
+
+#[tokio::test]
+async fn a_subprotocol_is_named_again_and_none_is_chosen_of_several() {
+    let world = World::new().await;
+    let origin = Some("https://a.b");
+    let (status, headers, _) = ask(&world.server, "application/json", origin, Some("a.b")).await;
+    assert_eq!(status, StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(headers["sec-websocket-protocol"], "a.b");
+    let (status, ..) = ask(&world.server, "application/json", origin, Some("a, b")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_browser_sends_its_token_as_a_subprotocol() {
+    let access = Access::new(&[Mode::Rbac]).await;
+    let as_one = |token: &str| {
+        format!("a.b, base64url.bearer.authorization.k8s.io.{}", BASE64_URL_SAFE_NO_PAD.encode(token))
+    };
+    let origin = Some("https://a.b");
+    let (status, ..) = ask(access.server(), "application/json", origin, None).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "nobody may see them");
+    let (status, headers, _) = ask(access.server(), "application/json", origin, Some(&as_one("root"))).await;
+    assert_eq!(status, StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(headers["sec-websocket-protocol"], "a.b", "and the token is not told again");
+    let (status, ..) = ask(access.server(), "application/json", origin, Some(&as_one("unknown"))).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
 }
