@@ -40,6 +40,7 @@ mod traffic;
 
 pub(crate) use certificates::{asks_for_group, same_conditions};
 pub(crate) use federation::check_cluster_selector;
+pub(crate) use resource::admin_access;
 
 use crate::registry::Kind;
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use apimachinery::{FieldError, FieldPath, meta::Scope};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind, field},
@@ -58,6 +58,11 @@ pub(super) const KINDS: &[&Kind] = &[
         validate: |object, faults| {
             validate_claim(&object["spec"], &FieldPath::new("spec"), faults);
             few(&object["status"], "reservedFor", &FieldPath::new("status"), MOST_USERS, faults);
+        },
+        stamp: |new, old, part, _| {
+            if part == "status" {
+                forget_returned(new, old);
+            }
         },
         validate_update: |new, old, faults| {
             immutable(&new["spec"], &old["spec"], &"spec".into(), faults);
@@ -264,10 +269,59 @@ fn validate_slice(slice: &Value, faults: &mut Faults) {
     }
 }
 
+/// What drivers say of devices goes with the devices: `dropDeallocatedStatusDevices`.
+fn forget_returned(new: &mut Value, old: &Value) {
+    type Device<'a> = (&'a str, &'a str, &'a str);
+    fn device(of: &Value) -> Device<'_> {
+        (text(of, "driver"), text(of, "pool"), text(of, "device"))
+    }
+    fn allocated(claim: &Value) -> HashSet<Device<'_>> {
+        items(&claim["status"]["allocation"]["devices"], "results").map(device).collect()
+    }
+    let (had, has) = (allocated(old), allocated(new));
+    let returned: HashSet<_> = had.difference(&has).collect();
+    if returned.is_empty() {
+        return;
+    }
+    let kept: Vec<Value> =
+        items(&new["status"], "devices").filter(|of| !returned.contains(&device(of))).cloned().collect();
+    if let Some(status) = new["status"].as_object_mut().filter(|status| status.contains_key("devices")) {
+        status.insert("devices".to_owned(), kept.into());
+        if status["devices"] == json!([]) {
+            status.remove("devices");
+        }
+    }
+}
+
+/// Where a write asks for devices that others use, or grants them, for which its namespace must be labelled: `resourceutils.AuthorizedForAdmin`
+/// and `AuthorizedForAdminStatus`.
+pub(crate) fn admin_access(plural: &str, old: Option<&Value>, new: &Value) -> Option<FieldPath> {
+    let path = match plural {
+        // What is asked for never changes.
+        "resourceclaims" if old.is_none() => asked(&new["spec"]),
+        "resourceclaimtemplates" if old.is_none() => asked(&new["spec"]["spec"]),
+        "resourceclaims" if old.is_some_and(|old| granted(old).is_none()) => granted(new),
+        _ => None,
+    };
+    path.map(|path| path.child("adminAccess"))
+}
+
+/// The first request that asks for it. Kubernetes tells its path in a template as if it were in a claim.
+fn asked(spec: &Value) -> Option<FieldPath> {
+    let mut requests = items(&spec["devices"], "requests");
+    let at = requests.position(|request| request["exactly"]["adminAccess"] == true)?;
+    Some(FieldPath::new("spec.devices.requests").index(at))
+}
+
+/// The first device that was allocated so.
+fn granted(claim: &Value) -> Option<FieldPath> {
+    let at = items(&claim["status"]["allocation"]["devices"], "results")
+        .position(|device| device["adminAccess"] == true)?;
+    Some(FieldPath::new("status.allocation.devices.results").index(at))
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn told(kind: &str, object: &Value) -> Vec<String> {
@@ -350,5 +404,41 @@ mod tests {
             told("ResourceSlice", &slice(devices)),
             ["spec.devices: Too many: 129: must have at most 128 items"]
         );
+    }
+
+    #[test]
+    fn nothing_is_told_of_devices_that_were_given_back() {
+        let device = |name: &str| json!({"driver": "d", "pool": "p", "device": name});
+        let claim = |allocated: &[&str], told: &[&str]| {
+            let all = |names: &[&str]| names.iter().map(|name| device(name)).collect::<Vec<_>>();
+            json!({"status": {"allocation": {"devices": {"results": all(allocated)}}, "devices": all(told)}})
+        };
+        let after = |mut new: Value, old: &Value| {
+            forget_returned(&mut new, old);
+            new["status"].get("devices").cloned()
+        };
+        let old = claim(&["a", "b"], &["a", "b"]);
+        assert_eq!(after(claim(&["a"], &["a", "b"]), &old), Some(json!([device("a")])));
+        assert_eq!(after(claim(&["a", "b"], &["a", "b"]), &old), Some(json!([device("a"), device("b")])));
+        assert_eq!(after(claim(&[], &["a", "b"]), &old), None);
+    }
+
+    #[test]
+    fn who_asks_for_devices_of_others_is_told_where() {
+        let asking = json!({"devices": {"requests": [{}, {"exactly": {"adminAccess": true}}]}});
+        let place = |path: Option<FieldPath>| path.map(|path| path.as_str().to_owned());
+        let expect = Some("spec.devices.requests[1].adminAccess".to_owned());
+        assert_eq!(place(admin_access("resourceclaims", None, &json!({"spec": asking}))), expect);
+        assert_eq!(
+            place(admin_access("resourceclaimtemplates", None, &json!({"spec": {"spec": asking}}))),
+            expect
+        );
+        let given = json!({"status": {"allocation": {"devices": {"results": [{"adminAccess": true}]}}}});
+        assert_eq!(
+            place(admin_access("resourceclaims", Some(&json!({})), &given)),
+            Some("status.allocation.devices.results[0].adminAccess".to_owned())
+        );
+        assert!(admin_access("resourceclaims", Some(&given), &given).is_none(), "it has been granted");
+        assert!(admin_access("deviceclasses", None, &json!({"spec": asking})).is_none());
     }
 }

@@ -8,9 +8,13 @@ impl Kind {
     pub(super) fn changed_with_status(&self) -> &'static [&'static str] {
         match self.plural {
             _ if !self.built_in => &["/status"],
-            "apiservices" | "flowschemas" | "prioritylevelconfigurations" | "volumeattachments" => {
-                &["/status"]
-            }
+            "apiservices"
+            | "flowschemas"
+            | "prioritylevelconfigurations"
+            | "resourceclaims"
+            | "servicecidrs"
+            | "validatingadmissionpolicies"
+            | "volumeattachments" => &["/status"],
             "customresourcedefinitions" => &["/status", "/metadata/finalizers"],
             "deployments" => {
                 &["/status", "/metadata/annotations", "/metadata/finalizers", "/metadata/ownerReferences"]

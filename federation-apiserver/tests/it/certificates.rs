@@ -309,3 +309,30 @@ async fn clients_get_the_certificates_that_were_approved() {
     // Another signer's is left to it.
     assert_eq!(get(&access, "x").await.get("certificate"), None);
 }
+
+#[tokio::test]
+async fn the_status_of_a_claim_is_told_and_nothing_else_with_it() {
+    let access = world().await;
+    let claims = "/apis/resource.k8s.io/v1/namespaces/demo/resourceclaims";
+    let claim = json!({"metadata": {"name": "a", "labels": {"a": "b"}}, "spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}}});
+    let (code, answer) = access.send("root", &[], Method::POST, claims, Some(claim)).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    let result = json!({"request": "r", "driver": "d.example.com", "pool": "p", "device": "x"});
+    let told = json!({"driver": "d.example.com", "pool": "p", "device": "x", "data": {"a": 1}});
+    let status = json!({
+        "metadata": {"labels": {"a": "c"}, "annotations": {"d": "e"}, "finalizers": ["f.example.com/x"]},
+        "status": {"allocation": {"devices": {"results": [result]}}, "devices": [told]},
+    });
+    let path = format!("{claims}/a/status");
+    let (code, claim) = access.send("root", &[], Method::PATCH, &path, Some(status)).await;
+    assert_eq!(code, StatusCode::OK, "{claim}");
+    let metadata = &claim["metadata"];
+    assert_eq!((&metadata["labels"], &metadata["annotations"]), (&json!({"a": "b"}), &Value::Null));
+    assert_eq!(metadata["finalizers"], Value::Null);
+    assert_eq!(claim["status"]["devices"][0]["data"], json!({"a": 1}));
+    // What drivers said of a device goes with it.
+    let returned = json!({"status": {"allocation": null}});
+    let (code, claim) = access.send("root", &[], Method::PATCH, &path, Some(returned)).await;
+    assert_eq!(code, StatusCode::OK, "{claim}");
+    assert_eq!(claim["status"]["devices"], Value::Null);
+}
