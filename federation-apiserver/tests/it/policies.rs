@@ -245,6 +245,16 @@ async fn expressions_are_checked_against_the_kinds_that_a_policy_is_for() {
     assert_eq!(housekeeping.step(false).await, 0);
     let found = world.expect(StatusCode::OK, Method::GET, &path, None).await;
     assert_eq!(found["status"], json!({"observedGeneration": 2, "typeChecking": {}}));
+    // Parameters of a kind that is not known may have anything, and are there.
+    let spec = json!({
+        "paramKind": {"apiVersion": "example.com/v1", "kind": "Odd"},
+        "variables": [{"name": "limit", "expression": "params.limit"}],
+        "validations": [{"expression": "object.data.size() < variables.limit && params.on"}],
+    });
+    world.expect(StatusCode::OK, Method::PATCH, &path, Some(json!({"spec": spec}))).await;
+    assert_eq!(housekeeping.step(false).await, 0);
+    let found = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+    assert_eq!(found["status"], json!({"observedGeneration": 3, "typeChecking": {}}));
 }
 
 fn autoscaler(name: &str, percent: u32) -> Value {

@@ -8,7 +8,7 @@ use kube_cel::{Program, Type};
 use kube_schema::Schemas;
 use serde_json::{Value, json};
 
-use super::frame::{Compiled, types};
+use super::frame::{declare, types};
 use crate::registry::{Kind, Served};
 
 /// Kinds that are checked for one policy (`maxTypesToCheck`).
@@ -59,7 +59,9 @@ fn kinds<'a>(spec: &Value, served: &'a Served) -> Vec<&'a Kind> {
 /// What is wrong with the expressions of a policy's validations.
 pub(crate) fn warnings(spec: &Value, served: &Served, schemas: &Schemas) -> Vec<Value> {
     let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    let params = spec["paramKind"].is_object().then(|| {
+    // Parameters of a kind that is not known are anything.
+    let has_params = spec["paramKind"].is_object();
+    let params = has_params.then(|| {
         let (version, name) = (text(&spec["paramKind"], "apiVersion"), text(&spec["paramKind"], "kind"));
         let kind = served.kinds().iter().find(|kind| kind.kind == name && kind.api_version() == version)?;
         type_of(schemas, kind)
@@ -68,24 +70,20 @@ pub(crate) fn warnings(spec: &Value, served: &Served, schemas: &Schemas) -> Vec<
     let mut checks = Vec::new();
     for kind in kinds(spec, served) {
         let Some(object) = type_of(schemas, kind) else { continue };
-        let known = |own: &[(String, Compiled)]| {
-            let mut known = types(own, params.is_some());
-            for (name, kind) in &mut known {
-                match (*name, &params) {
-                    ("object" | "oldObject", _) => kind.clone_from(&object),
-                    ("params", Some(params)) => kind.clone_from(params),
-                    _ => {}
-                }
+        let mut known = types(&[], has_params);
+        for (name, kind) in &mut known {
+            match (*name, &params) {
+                ("object" | "oldObject", _) => kind.clone_from(&object),
+                ("params", Some(params)) => kind.clone_from(params),
+                _ => {}
             }
-            known
-        };
-        let mut variables: Vec<(String, Compiled)> = Vec::new();
+        }
         for variable in spec["variables"].as_array().into_iter().flatten() {
-            let program = Program::compile(&text(variable, "expression"), &known(&variables));
-            variables.push((text(variable, "name"), program.map_err(|error| error.to_string())));
+            let program = Program::compile(&text(variable, "expression"), &known);
+            declare(&mut known, &text(variable, "name"), &program.map_err(|error| error.to_string()));
         }
         let version = if kind.group.is_empty() { format!("/{}", kind.version) } else { kind.api_version() };
-        checks.push((format!("{version}, Kind={}", kind.kind), known(&variables)));
+        checks.push((format!("{version}, Kind={}", kind.kind), known));
     }
     let mut found = Vec::new();
     for (at, rule) in spec["validations"].as_array().into_iter().flatten().enumerate() {
