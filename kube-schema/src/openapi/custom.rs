@@ -13,7 +13,10 @@ const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
 pub(super) fn v3(schema: &Value) -> Value {
     let mut published = every(schema, &v3);
     if let Some(object) = published.as_object_mut() {
-        object.remove("example");
+        // Structural schemas have neither.
+        for key in ["example", "externalDocs"] {
+            object.remove(key);
+        }
         unfold(object);
         embed(object);
     }
@@ -58,7 +61,7 @@ fn reduced(schema: &Value) -> Value {
     let mut result = every(schema, &reduced);
     let Some(object) = result.as_object_mut() else { return result };
     let (open, nullable) = (flag(schema, OPEN), flag(schema, "nullable"));
-    for key in ["allOf", "anyOf", "oneOf", "not", "nullable", "example"] {
+    for key in ["allOf", "anyOf", "oneOf", "not", "nullable", "example", "externalDocs"] {
         object.remove(key);
     }
     if open || nullable {
@@ -185,6 +188,9 @@ mod tests {
             json!({"type": "string", "example": "bar", "anyOf": [{"pattern": "a"}], "pattern": "b"}),
             json!({"type": "string", "pattern": "b"}),
         );
+        let told = json!({"type": "string", "externalDocs": {"url": "https://example.com"}});
+        check(told.clone(), json!({"type": "string"}));
+        assert_eq!(v3(&told), json!({"type": "string"}));
     }
 
     #[test]
