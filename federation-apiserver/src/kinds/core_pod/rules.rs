@@ -1,0 +1,260 @@
+//! The rules of Pods, beyond those that templates have: `validation.ValidatePodCreate` and `ValidatePodUpdate`.
+
+use std::collections::HashSet;
+
+use apimachinery::{FieldError, FieldPath, field::quoted};
+use serde_json::Value;
+
+use crate::{
+    registry::Faults,
+    validation::{container, items, items_mut, mirror, net, pod, spreading, subdomain, text},
+};
+
+pub(super) fn validate(object: &Value, faults: &mut Faults) {
+    pod::validate_spec(&object["spec"], &"spec".into(), faults);
+    container::validate_of_pods(&object["spec"], &"spec".into(), faults);
+    for (index, volume) in items(&object["spec"], "volumes").enumerate() {
+        // In a template it may be filled in later.
+        if volume["image"].is_object() && text(&volume["image"], "reference").is_empty() {
+            let path = FieldPath::new("spec.volumes").index(index).child("image").child("reference");
+            faults.push(FieldError::required(&path, ""));
+        }
+    }
+    validate_app_armor(object, faults);
+    mirror::validate(object, faults);
+    validate_status(&object["status"], faults);
+}
+
+pub(super) fn validate_create(object: &Value, faults: &mut Faults) {
+    if object["spec"]["ephemeralContainers"].as_array().is_some_and(|list| !list.is_empty()) {
+        let path = FieldPath::new("spec.ephemeralContainers");
+        faults.push(FieldError::forbidden(&path, "cannot be set on create"));
+    }
+    let gated = items(&object["spec"], "schedulingGates").next().is_some();
+    if gated && !text(&object["spec"], "nodeName").is_empty() {
+        let message = "cannot be set until all schedulingGates have been cleared";
+        faults.push(FieldError::forbidden(&"spec.nodeName".into(), message));
+    }
+}
+
+/// Before there was a field for it, annotations said how a container is confined.
+const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+/// `validation.ValidateAppArmorPodAnnotations`.
+fn validate_app_armor(pod: &Value, faults: &mut Faults) {
+    let spec = &pod["spec"];
+    let mut known: Option<HashSet<&str>> = None;
+    for (key, profile) in pod["metadata"]["annotations"].as_object().into_iter().flatten() {
+        let Some(container) = key.strip_prefix(APP_ARMOR) else { continue };
+        let path = FieldPath::new("metadata.annotations").key(key);
+        let known = known.get_or_insert_with(|| {
+            ["initContainers", "containers", "ephemeralContainers"]
+                .into_iter()
+                .flat_map(|list| items(spec, list))
+                .map(|container| text(container, "name"))
+                .collect()
+        });
+        if !known.contains(container) {
+            faults.push(FieldError::invalid(&path, container, "container not found"));
+        }
+        let profile = profile.as_str().unwrap_or_default();
+        if !matches!(profile, "" | "runtime/default" | "unconfined") && !profile.starts_with("localhost/") {
+            let message = format!("invalid AppArmor profile name: {}", quoted(profile));
+            faults.push(FieldError::invalid(&path, profile, &message));
+        }
+    }
+}
+
+/// Where a pod is and where room is made for it: `validation.ValidatePodStatusUpdate`.
+fn validate_status(status: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("status");
+    let nominated = text(status, "nominatedNodeName");
+    if !nominated.is_empty() {
+        subdomain(nominated, &path.child("nominatedNodeName"), faults);
+    }
+    for list in ["podIPs", "hostIPs"] {
+        for (index, address) in items(status, list).enumerate() {
+            net::ip(text(address, "ip"), &path.child(list).index(index), faults);
+        }
+    }
+}
+
+/// The deadline of a pod comes nearer, and never goes.
+fn validate_deadline(new: &Value, old: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("spec.activeDeadlineSeconds");
+    let seconds = |pod: &Value| pod["spec"]["activeDeadlineSeconds"].as_i64();
+    match (seconds(old), seconds(new)) {
+        (Some(before), Some(after)) if after > before => {
+            faults.push(FieldError::invalid(&path, after, "must be less than or equal to previous value"));
+        }
+        (Some(_), None) => {
+            let message = "must not update from a positive integer to nil value";
+            faults.push(FieldError::invalid(&path, "null", message));
+        }
+        _ => {}
+    }
+}
+
+/// A pod's spec stands, but for images, its deadline, its grace, more tolerations, and where it was not scheduled yet.
+pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+    mirror::validate_update(new, old, faults);
+    let path = FieldPath::new("spec");
+    // An older hub may not have filled in every default.
+    let mut defaulted = old.clone();
+    pod::default_pod(&mut defaulted);
+    let old = &defaulted;
+    for list in ["containers", "initContainers"] {
+        if items(&new["spec"], list).count() != items(&old["spec"], list).count() {
+            let message = "pod updates may not add or remove containers";
+            faults.push(FieldError::forbidden(&path.child(list), message));
+            return;
+        }
+    }
+    let before = faults.len();
+    validate_deadline(new, old, faults);
+    if faults.len() > before && !new["spec"]["activeDeadlineSeconds"].is_null() {
+        return;
+    }
+    let kept = |object: &Value| {
+        let mut spec = object["spec"].clone();
+        for list in ["containers", "initContainers"] {
+            for container in items_mut(&mut spec, list) {
+                container["image"] = Value::Null;
+            }
+        }
+        if let Some(spec) = spec.as_object_mut() {
+            for name in ["activeDeadlineSeconds", "tolerations"] {
+                spec.remove(name);
+            }
+            // A grace below zero counts as one second, and may be written so.
+            if old["spec"]["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0)
+                && new["spec"]["terminationGracePeriodSeconds"] == 1
+            {
+                spec.remove("terminationGracePeriodSeconds");
+            }
+            // Gates open, and a pod behind one may be narrowed down.
+            if old["spec"]["schedulingGates"].is_array() {
+                for name in ["schedulingGates", "nodeSelector", "affinity"] {
+                    spec.remove(name);
+                }
+            }
+        }
+        spec
+    };
+    // How long a taint is tolerated may change.
+    let alike = |toleration: &Value| {
+        let mut toleration = toleration.clone();
+        if let Some(map) = toleration.as_object_mut() {
+            map.remove("tolerationSeconds");
+        }
+        toleration
+    };
+    let after: HashSet<Value> = items(&new["spec"], "tolerations").map(alike).collect();
+    if items(&old["spec"], "tolerations").any(|toleration| !after.contains(&alike(toleration))) {
+        let message = "existing toleration can not be modified except its tolerationSeconds";
+        faults.push(FieldError::forbidden(&path.child("tolerations"), message));
+    }
+    spreading::gates_only_go(&new["spec"], &old["spec"], &path, faults);
+    let gated = items(&old["spec"], "schedulingGates").next().is_some();
+    for (key, value) in old["spec"]["nodeSelector"].as_object().into_iter().flatten().filter(|_| gated) {
+        let now = &new["spec"]["nodeSelector"][key];
+        if now != value {
+            let message = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+            let now = now.as_str().unwrap_or_default();
+            faults.push(FieldError::invalid(&path.child("nodeSelector"), now, message));
+        }
+    }
+    if kept(new) != kept(old) {
+        let message = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+        faults.push(FieldError::forbidden(&path, message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn told(faults: &Faults, expect: &[&str]) {
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn a_deadline_comes_nearer_and_never_goes() {
+        let pod = |seconds: Value| {
+            let mut pod = json!({"spec": {"activeDeadlineSeconds": seconds}});
+            pod::default_pod(&mut pod);
+            pod
+        };
+        let check = |old: Value, new: Value, expect: &[&str]| {
+            let mut faults = Faults::new();
+            validate_update(&pod(new), &pod(old), &mut faults);
+            told(&faults, expect);
+        };
+        check(Value::Null, json!(9), &[]);
+        check(json!(9), json!(5), &[]);
+        check(
+            json!(9),
+            json!(99),
+            &["spec.activeDeadlineSeconds: Invalid value: 99: must be less than or equal to previous value"],
+        );
+        check(
+            json!(9),
+            Value::Null,
+            &[
+                "spec.activeDeadlineSeconds: Invalid value: \"null\": must not update from a positive integer to nil value",
+            ],
+        );
+    }
+
+    #[test]
+    fn containers_neither_come_nor_go() {
+        let pod = |names: &[&str]| json!({"spec": {"containers": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()}});
+        let mut faults = Faults::new();
+        validate_update(&pod(&["a", "b"]), &pod(&["a"]), &mut faults);
+        told(&faults, &["spec.containers: Forbidden: pod updates may not add or remove containers"]);
+    }
+
+    #[test]
+    fn annotations_confine_only_containers_that_are_there() {
+        let mut faults = Faults::new();
+        let annotations = json!({
+            "container.apparmor.security.beta.kubernetes.io/c": "odd",
+            "container.apparmor.security.beta.kubernetes.io/none": "runtime/default",
+        });
+        let pod = json!({"metadata": {"annotations": annotations}, "spec": {"containers": [{"name": "c"}]}});
+        validate_app_armor(&pod, &mut faults);
+        told(
+            &faults,
+            &[
+                r#"metadata.annotations[container.apparmor.security.beta.kubernetes.io/c]: Invalid value: "odd": invalid AppArmor profile name: "odd""#,
+                r#"metadata.annotations[container.apparmor.security.beta.kubernetes.io/none]: Invalid value: "none": container not found"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_tolerated_stays_in_any_order_however_much_it_is() {
+        let toleration = |number: usize| json!({"operator": "Exists", "key": format!("a{number}")});
+        let pod = |tolerations: Vec<Value>| json!({"spec": {"tolerations": tolerations}});
+        let check = |old: Vec<Value>, new: Vec<Value>, expect: &[&str]| {
+            let mut faults = Faults::new();
+            validate_update(&pod(new), &pod(old), &mut faults);
+            let told: Vec<_> = faults.iter().filter(|fault| fault.field == "spec.tolerations").collect();
+            assert_eq!(told.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        };
+        let old: Vec<Value> = (0..100_000).map(toleration).collect();
+        let new: Vec<Value> = (0..100_001).rev().map(toleration).collect();
+        check(old.clone(), new, &[]);
+        let fewer = old[1..].to_vec();
+        check(
+            old,
+            fewer,
+            &[
+                "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds",
+            ],
+        );
+    }
+}
