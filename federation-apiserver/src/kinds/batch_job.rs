@@ -316,7 +316,8 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
                 if let Some(affinity) = spec.get_mut("affinity").and_then(Value::as_object_mut) {
                     affinity.remove("nodeAffinity");
                 }
-                if spec.get("affinity").and_then(Value::as_object).is_some_and(serde_json::Map::is_empty) {
+                let nothing = |affinity: &Value| affinity.as_object().is_none_or(serde_json::Map::is_empty);
+                if spec.get("affinity").is_some_and(nothing) {
                     spec.remove("affinity");
                 }
             }

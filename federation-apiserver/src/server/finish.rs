@@ -11,7 +11,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use futures::future::BoxFuture;
@@ -59,10 +59,13 @@ impl Future for Finishing {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(inner) = &mut self.inner else { return Poll::Pending };
-        let response = ready!(inner.as_mut().poll(context));
-        self.inner = None;
-        Poll::Ready(Ok(response))
+        // Taken out while it is polled: one that panics is not to be done to its end.
+        let Some(mut inner) = self.inner.take() else { return Poll::Pending };
+        let polled = inner.as_mut().poll(context);
+        if polled.is_pending() {
+            self.inner = Some(inner);
+        }
+        polled.map(Ok)
     }
 }
 
@@ -78,6 +81,54 @@ impl Drop for Finishing {
         if let Some(record) = self.progress.record.get() {
             record.ended_with(CLIENT_LEFT, "the client went away before it was answered");
             record.write_detached(Stage::ResponseComplete);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures::{FutureExt as _, future::poll_fn};
+
+    use super::*;
+    use crate::http::body;
+
+    #[tokio::test]
+    async fn what_panics_is_not_asked_again() {
+        let (progress, polls) = (Arc::new(Progress::default()), Arc::new(AtomicUsize::new(0)));
+        progress.begin();
+        let counted = Arc::clone(&polls);
+        let broken = poll_fn(move |_| -> Poll<Response<Body>> {
+            counted.fetch_add(1, Ordering::SeqCst);
+            panic!("it is broken");
+        });
+        let finishing = Finishing::new(Box::pin(broken), progress);
+        assert!(std::panic::AssertUnwindSafe(finishing).catch_unwind().await.is_err());
+        tokio::task::yield_now().await;
+        assert_eq!(polls.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_write_is_done_to_its_end_and_a_read_is_not() {
+        for (writes, expect) in [(true, 1), (false, 0)] {
+            let (progress, done) = (Arc::new(Progress::default()), Arc::new(AtomicUsize::new(0)));
+            if writes {
+                progress.begin();
+            }
+            let counted = Arc::clone(&done);
+            let work = async move {
+                tokio::task::yield_now().await;
+                counted.fetch_add(1, Ordering::SeqCst);
+                Response::new(body::empty())
+            };
+            let mut finishing = Finishing::new(Box::pin(work), progress);
+            assert!((&mut finishing).now_or_never().is_none());
+            drop(finishing);
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(done.load(Ordering::SeqCst), expect);
         }
     }
 }

@@ -95,6 +95,36 @@ fn validate_deadline(new: &Value, old: &Value, faults: &mut Faults) {
     }
 }
 
+/// What a pod behind a gate requires of nodes becomes more, and never less: `validation.validateNodeAffinityMutation`.
+fn narrow_affinity(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faults) {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    const TERMS: &str = "nodeSelectorTerms";
+    let (path, count) = (path.child(REQUIRED).child(TERMS), items(&old[REQUIRED], TERMS).count());
+    if new == old || count == 0 {
+        return;
+    }
+    let terms = || items(&new[REQUIRED], TERMS);
+    if terms().count() != count {
+        let message = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        faults.push(FieldError::invalid(&path, new[REQUIRED][TERMS].clone(), message));
+        return;
+    }
+    for (index, (term, before)) in terms().zip(items(&old[REQUIRED], TERMS)).enumerate() {
+        let said = |term, list| items(term, list).collect::<Vec<_>>();
+        let lists = ["matchExpressions", "matchFields"];
+        // A term of nothing is no node, and one more word would make it some.
+        let of_nothing = lists.iter().all(|list| said(before, list).is_empty());
+        let changed = lists.iter().any(|list| {
+            let (now, then) = (said(term, list), said(before, list));
+            if of_nothing { !now.is_empty() } else { !now.starts_with(&then) }
+        });
+        if changed {
+            let message = "only additions are allowed (no mutations or deletions)";
+            faults.push(FieldError::invalid(&path.index(index), term.clone(), message));
+        }
+    }
+}
+
 /// A pod's spec stands, but for images, its deadline, its grace, more tolerations, and where it was not scheduled yet.
 pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     mirror::validate_update(new, old, faults);
@@ -115,6 +145,7 @@ pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     if faults.len() > before && !new["spec"]["activeDeadlineSeconds"].is_null() {
         return;
     }
+    let gated = items(&old["spec"], "schedulingGates").next().is_some();
     let kept = |object: &Value| {
         let mut spec = object["spec"].clone();
         for list in ["containers", "initContainers"] {
@@ -133,9 +164,15 @@ pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
                 spec.remove("terminationGracePeriodSeconds");
             }
             // Gates open, and a pod behind one may be narrowed down.
-            if old["spec"]["schedulingGates"].is_array() {
-                for name in ["schedulingGates", "nodeSelector", "affinity"] {
-                    spec.remove(name);
+            spec.remove("schedulingGates");
+            if gated {
+                spec.remove("nodeSelector");
+                if let Some(affinity) = spec.get_mut("affinity").and_then(Value::as_object_mut) {
+                    affinity.remove("nodeAffinity");
+                }
+                let nothing = |affinity: &Value| affinity.as_object().is_none_or(serde_json::Map::is_empty);
+                if spec.get("affinity").is_some_and(nothing) {
+                    spec.remove("affinity");
                 }
             }
         }
@@ -155,7 +192,6 @@ pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
         faults.push(FieldError::forbidden(&path.child("tolerations"), message));
     }
     spreading::gates_only_go(&new["spec"], &old["spec"], &path, faults);
-    let gated = items(&old["spec"], "schedulingGates").next().is_some();
     for (key, value) in old["spec"]["nodeSelector"].as_object().into_iter().flatten().filter(|_| gated) {
         let now = &new["spec"]["nodeSelector"][key];
         if now != value {
@@ -163,6 +199,10 @@ pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
             let now = now.as_str().unwrap_or_default();
             faults.push(FieldError::invalid(&path.child("nodeSelector"), now, message));
         }
+    }
+    if gated {
+        let nodes = |pod: &'_ Value| pod["spec"]["affinity"]["nodeAffinity"].clone();
+        narrow_affinity(&nodes(new), &nodes(old), &path.child("affinity").child("nodeAffinity"), faults);
     }
     if kept(new) != kept(old) {
         let message = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
@@ -207,6 +247,35 @@ mod tests {
                 "spec.activeDeadlineSeconds: Invalid value: \"null\": must not update from a positive integer to nil value",
             ],
         );
+    }
+
+    #[test]
+    fn a_pod_behind_a_gate_is_sent_to_fewer_nodes_and_not_beside_other_pods() {
+        let pod = |affinity: Value, gated: bool| {
+            let gates = if gated { json!([{"name": "g"}]) } else { json!([]) };
+            let mut pod = json!({"spec": {"affinity": affinity, "schedulingGates": gates, "containers": []}});
+            pod::default_pod(&mut pod);
+            pod
+        };
+        let check = |old: Value, new: Value, gated: bool| {
+            let mut faults = Faults::new();
+            validate_update(&pod(new, gated), &pod(old, gated), &mut faults);
+            faults.iter().map(|fault| fault.field.clone()).collect::<Vec<_>>()
+        };
+        let required = |terms: Value| json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
+        let term = |keys: &[&str]| json!({"matchExpressions": keys.iter().map(|key| json!({"key": key, "operator": "Exists"})).collect::<Vec<_>>()});
+        let terms =
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+        let one = || required(json!([term(&["a"])]));
+        assert_eq!(check(Value::Null, one(), true), [""; 0]);
+        assert_eq!(check(Value::Null, one(), false), ["spec"], "without a gate it stands");
+        assert_eq!(check(one(), required(json!([term(&["a", "b"])])), true), [""; 0]);
+        assert_eq!(check(one(), required(json!([term(&["b"])])), true), [format!("{terms}[0]")]);
+        assert_eq!(check(one(), required(json!([term(&["a"]), term(&["b"])])), true), [terms]);
+        assert_eq!(check(one(), Value::Null, true), [terms]);
+        assert_eq!(check(required(json!([{}])), one(), true), [format!("{terms}[0]")]);
+        let beside = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]}});
+        assert_eq!(check(Value::Null, beside, true), ["spec"]);
     }
 
     #[test]
