@@ -10,7 +10,7 @@ pub(crate) mod pod;
 mod pod_os;
 pub(crate) mod pod_parts;
 mod pod_paths;
-mod pod_resources;
+pub(crate) mod pod_resources;
 pub(crate) mod pod_security;
 pub(crate) mod pod_spec;
 pub(crate) mod pod_warnings;

@@ -196,6 +196,32 @@ fn of_containers(spec: &Value, part: &str) -> BTreeMap<String, Quantity> {
     sum
 }
 
+/// Whether a pod says something of its resources as a whole: `resourcehelper.IsPodLevelResourcesSet`.
+pub(crate) fn has_own(spec: &Value) -> bool {
+    let said = |part: &str| spec["resources"][part].as_object().into_iter().flatten();
+    said("limits").chain(said("requests")).any(|(name, _)| is_for_pods(name))
+}
+
+/// What a pod requests, or is limited to: what is said of it as a whole, else what its containers come to, and what it takes to run it
+/// (`resourcehelper.PodRequests` and `PodLimits`).
+pub(crate) fn of_pod(spec: &Value, part: &str) -> BTreeMap<String, Quantity> {
+    let mut total = of_containers(spec, part);
+    for (name, amount) in spec["resources"][part].as_object().into_iter().flatten() {
+        if let Some(amount) = quantities::parse(amount).filter(|_| is_for_pods(name)) {
+            total.insert(name.clone(), amount);
+        }
+    }
+    for (name, amount) in spec["overhead"].as_object().into_iter().flatten() {
+        // What has no limit gets none by this.
+        let limited = total.get(name).is_some_and(|amount| !amount.is_zero());
+        if let Some(amount) = quantities::parse(amount).filter(|_| part == "requests" || limited) {
+            let place = total.entry(name.clone()).or_default();
+            *place = place.saturating_add(amount);
+        }
+    }
+    total
+}
+
 fn is_huge(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
@@ -281,6 +307,26 @@ mod tests {
         });
         let sum = of_containers(&spec, "requests");
         assert_eq!(sum.get("cpu").map(ToString::to_string).as_deref(), Some("5"));
+    }
+
+    #[test]
+    fn what_is_said_of_a_pod_as_a_whole_counts() {
+        let mut spec = with(
+            json!({"requests": {"cpu": "4"}}),
+            json!({"requests": {"cpu": "1", "example.com/a": "1"}, "limits": {"memory": "1Gi"}}),
+        );
+        spec["overhead"] = json!({"cpu": "1", "memory": "1Gi"});
+        let text = |part: &str| -> BTreeMap<String, String> {
+            of_pod(&spec, part).into_iter().map(|(name, amount)| (name, amount.to_string())).collect()
+        };
+        let pair = |name: &str, amount: &str| (name.to_owned(), amount.to_owned());
+        assert_eq!(
+            text("requests"),
+            BTreeMap::from([pair("cpu", "5"), pair("example.com/a", "1"), pair("memory", "1Gi")])
+        );
+        assert_eq!(text("limits"), BTreeMap::from([pair("memory", "2Gi")]));
+        assert!(has_own(&spec));
+        assert!(!has_own(&json!({"resources": {}})));
     }
 
     #[test]
