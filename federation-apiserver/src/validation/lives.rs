@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, net, one_of, required, text};
+use super::{items, net, one_of, required, text, walk};
 use crate::registry::Faults;
 
 /// What the rules of a container need of its pod.
@@ -31,7 +31,7 @@ pub(super) fn validate(container: &Value, path: &FieldPath, list: &str, pod: &Po
     if list == "ephemeralContainers" {
         return;
     }
-    if list == "initContainers" && container["restartPolicy"] != "Always" {
+    if list == "initContainers" && !walk::is_sidecar(container) {
         for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
             if !container[field].is_null() {
                 let message = "may not be set for init containers without restartPolicy=Always";

@@ -4,7 +4,7 @@
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, text};
+use super::{items, text, walk};
 use crate::registry::Faults;
 
 /// The annotation that makes a pod one.
@@ -49,11 +49,8 @@ fn names_secrets(spec: &Value) -> bool {
                 || items(source, "sources").any(|source| source["secret"].is_object())
         })
     };
-    let mut containers = ["containers", "initContainers", "ephemeralContainers"]
-        .into_iter()
-        .flat_map(|list| items(spec, list));
     items(spec, "imagePullSecrets").next().is_some()
-        || containers.any(of_container)
+        || walk::containers(spec).any(of_container)
         || items(spec, "volumes").any(of_volume)
 }
 

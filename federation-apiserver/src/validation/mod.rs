@@ -19,6 +19,7 @@ mod security;
 pub(crate) mod spreading;
 pub(crate) mod status;
 pub(crate) mod volume;
+pub(crate) mod walk;
 mod windows;
 pub(crate) mod workload;
 

@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, one_of, text};
+use super::{one_of, text, walk};
 use crate::registry::Faults;
 
 /// What pods of Windows cannot say: of themselves, in their security context, and in those of their containers.
@@ -58,15 +58,9 @@ fn is_said(value: &Value, name: &str) -> bool {
 }
 
 /// The security contexts of all containers, and where they stand.
-fn contexts<'a>(spec: &'a Value, path: &FieldPath) -> Vec<(&'a Value, FieldPath)> {
-    let mut all = Vec::new();
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
-        for (index, container) in items(spec, list).enumerate() {
-            let path = path.child(list).index(index).child("securityContext");
-            all.push((&container["securityContext"], path));
-        }
-    }
-    all
+fn contexts<'a>(spec: &'a Value, path: &FieldPath) -> impl Iterator<Item = (&'a Value, FieldPath)> {
+    walk::placed(spec, path)
+        .map(|(container, path)| (&container["securityContext"], path.child("securityContext")))
 }
 
 fn linux(spec: &Value, path: &FieldPath, faults: &mut Faults) {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, mirror, pod::qos_class, text};
+use super::{items, mirror, pod::qos_class, text, walk};
 use crate::registry::Faults;
 
 /// What an ephemeral container may say (`validation.allowedEphemeralContainerFields`).
@@ -102,7 +102,7 @@ pub(crate) fn validate_resize(new: &Value, old: &Value, faults: &mut Faults) {
     for list in ["containers", "initContainers"] {
         for (index, (container, was)) in items(spec, list).zip(items(before, list)).enumerate() {
             let path = path.child(list).index(index).child("resources");
-            if list == "initContainers" && !is_sidecar(container) {
+            if list == "initContainers" && !walk::is_sidecar(container) {
                 if container["resources"] != was["resources"] {
                     let message = "resources for non-sidecar init containers are immutable";
                     faults.push(FieldError::forbidden(&path, message));
@@ -148,16 +148,11 @@ fn has_the_same_containers(spec: &Value, before: &Value, faults: &mut Faults) ->
     faults.len() == known
 }
 
-/// An init container that runs beside the others.
-fn is_sidecar(container: &Value) -> bool {
-    container["restartPolicy"] == "Always"
-}
-
 /// A spec without what may be resized.
 fn others(spec: &Value) -> Value {
     let mut spec = spec.clone();
     for list in ["containers", "initContainers"] {
-        let resized = |container: &&mut Value| list == "containers" || is_sidecar(container);
+        let resized = |container: &&mut Value| list == "containers" || walk::is_sidecar(container);
         for container in super::items_mut(&mut spec, list).filter(resized) {
             for part in ["limits", "requests"] {
                 let amounts = container.pointer_mut(&format!("/resources/{part}"));

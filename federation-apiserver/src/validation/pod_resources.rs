@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use apimachinery::{FieldError, FieldPath, FieldReason, quantity::Quantity};
 use serde_json::{Value, json};
 
-use super::{items, label, quantities, subdomain, text};
+use super::{items, label, quantities, subdomain, text, walk};
 use crate::registry::Faults;
 
 /// Claims of devices, by names that are the pod's own: `validation.validatePodResourceClaims`.
@@ -178,7 +178,7 @@ fn of_containers(spec: &Value, part: &str) -> BTreeMap<String, Quantity> {
     // Of what a container does not name only sidecars have some, who are in the sum.
     let (mut sidecars, mut most) = (BTreeMap::<String, Quantity>::new(), BTreeMap::<String, Quantity>::new());
     for container in items(spec, "initContainers") {
-        let sidecar = container["restartPolicy"] == "Always";
+        let sidecar = walk::is_sidecar(container);
         for (name, amount) in amounts(container) {
             let beside = sidecars.get(&name).copied().unwrap_or_default().saturating_add(amount);
             if sidecar {

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use apimachinery::{FieldPath, field::quoted, names};
 use serde_json::Value;
 
-use super::{items, pod_paths, quantities, text};
+use super::{items, pod_paths, quantities, text, walk};
 
 /// Of a new Pod.
 pub(crate) fn of_pod(pod: &Value) -> Vec<String> {
@@ -123,7 +123,7 @@ fn all(pod: &Value, at: Option<&FieldPath>, warnings: &mut Vec<String>) {
     };
     seccomp(&spec["securityContext"], SECCOMP_OF_POD, warnings);
     let confined = !spec["securityContext"]["appArmorProfile"].is_null();
-    for (container, path) in containers(spec, &path) {
+    for (container, path) in walk::placed(spec, &path) {
         let context = &container["securityContext"];
         seccomp(context, &format!("{SECCOMP}{}", text(container, "name")), warnings);
         let key = format!("{APP_ARMOR}{}", text(container, "name"));
@@ -168,17 +168,6 @@ fn all(pod: &Value, at: Option<&FieldPath>, warnings: &mut Vec<String>) {
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 const MATCHES_NONE: &str = "a null labelSelector results in matching no pod";
-
-/// All containers, and where they stand.
-fn containers<'a>(spec: &'a Value, path: &FieldPath) -> Vec<(&'a Value, FieldPath)> {
-    ["initContainers", "containers", "ephemeralContainers"]
-        .into_iter()
-        .flat_map(|list| {
-            let path = path.child(list);
-            items(spec, list).enumerate().map(move |(index, container)| (container, path.index(index)))
-        })
-        .collect()
-}
 
 /// Labels that nodes are chosen by.
 fn nodes(spec: &Value, path: &FieldPath, warnings: &mut Vec<String>) {
@@ -286,7 +275,7 @@ type Claimed<'a> = (FieldPath, &'a str, i64);
 /// Ports that are the same, or may be.
 fn ports(spec: &Value, path: &FieldPath, warnings: &mut Vec<String>) {
     let mut known: HashMap<(i64, &str), Vec<Claimed<'_>>> = HashMap::new();
-    for (container, path) in containers(spec, path) {
+    for (container, path) in walk::placed(spec, path) {
         for (index, port) in items(container, "ports").enumerate() {
             let place = path.child("ports").index(index);
             let number = |name: &str| port[name].as_i64().unwrap_or_default();

@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath, names};
 use serde_json::Value;
 
-use super::items;
+use super::walk;
 use crate::registry::Faults;
 
 const MOST_KIB: usize = 64;
@@ -84,19 +84,17 @@ pub(super) fn host_process(spec: &Value, path: &FieldPath, faults: &mut Faults) 
     let said = |one: &Value| one["securityContext"]["windowsOptions"]["hostProcess"].as_bool();
     let of_pod = said(spec);
     let (mut all, mut of_host) = (0, 0);
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
-        for (index, container) in items(spec, list).enumerate() {
-            let own = said(container);
-            all += 1;
-            of_host += usize::from(own.or(of_pod) == Some(true));
-            if let (Some(whole), Some(own)) = (of_pod, own)
-                && whole != own
-            {
-                let message =
-                    format!("pod hostProcess value must be identical if both are specified, was {whole}");
-                let place = path.child(list).index(index).child("securityContext.windowsOptions.hostProcess");
-                faults.push(FieldError::invalid(&place, own, &message));
-            }
+    for (container, place) in walk::placed(spec, path) {
+        let own = said(container);
+        all += 1;
+        of_host += usize::from(own.or(of_pod) == Some(true));
+        if let (Some(whole), Some(own)) = (of_pod, own)
+            && whole != own
+        {
+            let message =
+                format!("pod hostProcess value must be identical if both are specified, was {whole}");
+            let place = place.child("securityContext.windowsOptions.hostProcess");
+            faults.push(FieldError::invalid(&place, own, &message));
         }
     }
     if of_host == 0 {

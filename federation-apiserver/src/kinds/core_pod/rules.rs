@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     registry::Faults,
-    validation::{container, items, items_mut, mirror, net, pod, spreading, subdomain, text},
+    validation::{container, items, items_mut, mirror, net, pod, spreading, subdomain, text, walk},
 };
 
 pub(super) fn validate(object: &Value, faults: &mut Faults) {
@@ -47,13 +47,8 @@ fn validate_app_armor(pod: &Value, faults: &mut Faults) {
     for (key, profile) in pod["metadata"]["annotations"].as_object().into_iter().flatten() {
         let Some(container) = key.strip_prefix(APP_ARMOR) else { continue };
         let path = FieldPath::new("metadata.annotations").key(key);
-        let known = known.get_or_insert_with(|| {
-            ["initContainers", "containers", "ephemeralContainers"]
-                .into_iter()
-                .flat_map(|list| items(spec, list))
-                .map(|container| text(container, "name"))
-                .collect()
-        });
+        let known = known
+            .get_or_insert_with(|| walk::containers(spec).map(|container| text(container, "name")).collect());
         if !known.contains(container) {
             faults.push(FieldError::invalid(&path, container, "container not found"));
         }

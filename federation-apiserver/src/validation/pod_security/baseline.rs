@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::{
     Level, Standard, Violation,
-    told::{containers, distinct, named, of_containers, plural, quoted, setters, those},
+    told::{distinct, named, of_containers, plural, quoted, setters, those},
 };
-use crate::validation::{items, text};
+use crate::validation::{items, text, walk::containers};
 
 type Check = fn(Standard, &Value, &Value) -> Option<Violation>;
 

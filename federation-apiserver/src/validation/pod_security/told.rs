@@ -2,12 +2,7 @@
 
 use serde_json::Value;
 
-use crate::validation::{items, text};
-
-/// All containers: those that run first come first.
-pub(super) fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
-    ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|list| items(spec, list))
-}
+use crate::validation::{text, walk::containers};
 
 /// The names of the containers that do something.
 pub(super) fn those(spec: &Value, does: impl Fn(&Value) -> bool) -> Vec<String> {
