@@ -8,6 +8,8 @@ use federation_core::api::marks;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
+use crate::validation::pod;
+
 /// Finalizer that holds an owner until its blocking dependents are gone.
 pub const FOREGROUND: &str = "foregroundDeletion";
 /// Finalizer that holds an owner until its dependents are released.
@@ -279,8 +281,8 @@ fn take_grace(pod: &mut Value, options: &DeleteOptions, now: Timestamp) -> Grace
         give_grace(pod, since, shorter);
         return Grace::Given(shorter);
     }
-    let running = pod["spec"]["nodeName"].as_str().is_some_and(|name| !name.is_empty())
-        && !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    let running =
+        pod["spec"]["nodeName"].as_str().is_some_and(|name| !name.is_empty()) && !pod::has_ended(pod);
     let wanted = asked.or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or_default();
     let seconds = match wanted {
         _ if !running => 0,

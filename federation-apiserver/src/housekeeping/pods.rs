@@ -11,7 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{Action, action::Condition};
-use crate::store::{Key, ResourceKey, Snapshot, Stored};
+use crate::{
+    store::{Key, ResourceKey, Snapshot, Stored},
+    validation::pod,
+};
 
 /// How long a node must be missed until its pods are taken for lost, as in kube-controller-manager: it may be made after them.
 const QUARANTINE: SignedDuration = SignedDuration::from_secs(40);
@@ -69,7 +72,7 @@ fn lost() -> Condition {
 
 /// Tells of a pod that it failed, and why. Returns whether that is news: what has ended stays as it is.
 pub(super) fn fail(pod: &mut Value, condition: Option<&Condition>, now: Timestamp) -> bool {
-    if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+    if pod::has_ended(pod) {
         return false;
     }
     pod["status"]["phase"] = "Failed".into();

@@ -249,6 +249,11 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
     }
 }
 
+/// Whether a pod will not run again, however it ended.
+pub(crate) fn has_ended(pod: &Value) -> bool {
+    matches!(text(&pod["status"], "phase"), "Succeeded" | "Failed")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

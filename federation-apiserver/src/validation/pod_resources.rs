@@ -1,11 +1,15 @@
 //! What a pod has as a whole: its resources (KEP-2837), and claims of devices (KEP-4381).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use apimachinery::{FieldError, FieldPath, FieldReason, quantity::Quantity};
 use serde_json::{Value, json};
 
-use super::{items, label, quantities, subdomain, text, walk};
+use super::{
+    items, label,
+    quantities::{self, Amounts},
+    subdomain, text, walk,
+};
 use crate::registry::Faults;
 
 /// Claims of devices, by names that are the pod's own: `validation.validatePodResourceClaims`.
@@ -160,13 +164,10 @@ pub(super) fn validate(spec: &Value, path: &FieldPath, faults: &mut Faults) {
 }
 
 /// `resourcehelper.AggregateContainerRequests` and its sibling for limits: what runs at the same time, added; of what runs before, the most.
-fn of_containers(spec: &Value, part: &str) -> BTreeMap<String, Quantity> {
-    let amounts = |container: &Value| -> Vec<(String, Quantity)> {
-        let all = container["resources"][part].as_object().into_iter().flatten();
-        all.filter_map(|(name, amount)| Some((name.clone(), quantities::parse(amount)?))).collect()
-    };
-    let mut sum: BTreeMap<String, Quantity> = BTreeMap::new();
-    let add = |to: &mut BTreeMap<String, Quantity>, name: String, amount: Quantity| {
+fn of_containers(spec: &Value, part: &str) -> Amounts {
+    let amounts = |container: &Value| quantities::amounts(&container["resources"][part]);
+    let mut sum = Amounts::new();
+    let add = |to: &mut Amounts, name: String, amount: Quantity| {
         let place = to.entry(name).or_default();
         *place = place.saturating_add(amount);
     };
@@ -176,7 +177,7 @@ fn of_containers(spec: &Value, part: &str) -> BTreeMap<String, Quantity> {
         }
     }
     // Of what a container does not name only sidecars have some, who are in the sum.
-    let (mut sidecars, mut most) = (BTreeMap::<String, Quantity>::new(), BTreeMap::<String, Quantity>::new());
+    let (mut sidecars, mut most) = (Amounts::new(), Amounts::new());
     for container in items(spec, "initContainers") {
         let sidecar = walk::is_sidecar(container);
         for (name, amount) in amounts(container) {
@@ -204,18 +205,16 @@ pub(crate) fn has_own(spec: &Value) -> bool {
 
 /// What a pod requests, or is limited to: what is said of it as a whole, else what its containers come to, and what it takes to run it
 /// (`resourcehelper.PodRequests` and `PodLimits`).
-pub(crate) fn of_pod(spec: &Value, part: &str) -> BTreeMap<String, Quantity> {
+pub(crate) fn of_pod(spec: &Value, part: &str) -> Amounts {
     let mut total = of_containers(spec, part);
-    for (name, amount) in spec["resources"][part].as_object().into_iter().flatten() {
-        if let Some(amount) = quantities::parse(amount).filter(|_| is_for_pods(name)) {
-            total.insert(name.clone(), amount);
-        }
-    }
-    for (name, amount) in spec["overhead"].as_object().into_iter().flatten() {
+    total.extend(
+        quantities::amounts(&spec["resources"][part]).into_iter().filter(|(name, _)| is_for_pods(name)),
+    );
+    for (name, amount) in quantities::amounts(&spec["overhead"]) {
         // What has no limit gets none by this.
-        let limited = total.get(name).is_some_and(|amount| !amount.is_zero());
-        if let Some(amount) = quantities::parse(amount).filter(|_| part == "requests" || limited) {
-            let place = total.entry(name.clone()).or_default();
+        let limited = total.get(&name).is_some_and(|amount| !amount.is_zero());
+        if part == "requests" || limited {
+            let place = total.entry(name).or_default();
             *place = place.saturating_add(amount);
         }
     }
@@ -260,6 +259,8 @@ pub(super) fn default(spec: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[track_caller]

@@ -1,5 +1,7 @@
 //! Amounts of resources: requests and limits.
 
+use std::collections::BTreeMap;
+
 use apimachinery::{FieldError, FieldPath, names, quantity::Quantity};
 use serde_json::Value;
 
@@ -17,6 +19,15 @@ pub(crate) fn parse(value: &Value) -> Option<Quantity> {
         Value::Number(number) => number.to_string().parse().ok(),
         _ => None,
     }
+}
+
+/// Amounts of resources by their names.
+pub(crate) type Amounts = BTreeMap<String, Quantity>;
+
+/// The amounts that an object says, without what is none.
+pub(crate) fn amounts(object: &Value) -> Amounts {
+    let all = object.as_object().into_iter().flatten();
+    all.filter_map(|(name, value)| Some((name.clone(), parse(value)?))).collect()
 }
 
 /// A quantity that is not below zero.

@@ -19,7 +19,7 @@ use crate::{
     http::{Body, query::WriteOptions},
     registry::{Kind, KindRef, Registry},
     store::{Stored, Write},
-    validation::{items, text},
+    validation::{items, pod::has_ended, text},
 };
 
 const ROUNDS: usize = 64;
@@ -174,8 +174,8 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
     show(call, "eviction", "policy", "v1", "Eviction", eviction, dry_run).await?;
     let pod = call.value(&call.current()?).await?;
-    let ends = matches!(text(&pod["status"], "phase"), "Pending" | "Succeeded" | "Failed")
-        || crate::validation::deleting(&pod);
+    let ends =
+        text(&pod["status"], "phase") == "Pending" || has_ended(&pod) || crate::validation::deleting(&pod);
     if !ends {
         spend(call, &pod, dry_run).await?;
     }

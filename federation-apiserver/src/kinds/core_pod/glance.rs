@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     registry::{Column, field, human_duration},
-    validation::{deleting, items, text, walk},
+    validation::{deleting, items, pod, text, walk},
 };
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -117,7 +117,7 @@ impl Glance {
         if deleting(pod) {
             if own == "NodeLost" {
                 "Unknown".clone_into(&mut glance.reason);
-            } else if !matches!(text(status, "phase"), "Succeeded" | "Failed") {
+            } else if !pod::has_ended(pod) {
                 "Terminating".clone_into(&mut glance.reason);
             }
         }
