@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use apimachinery::quantity::Quantity;
 use serde_json::{Value, json};
 
-use super::usage::{self, Amounts, amounts};
+use crate::validation::{
+    pod_resources,
+    quantities::{Amounts, amounts},
+};
 
 /// What the plugin notes of its defaults.
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
@@ -64,7 +67,7 @@ pub(crate) fn check_pod(range: &Value, pod: &Value) -> Vec<String> {
         }
     }
     for item in items(range, "Pod") {
-        let side = |side: &str| usage::of_spec(&pod["spec"], side);
+        let side = |side: &str| pod_resources::of_pod(&pod["spec"], side);
         check(item, "Pod", &side("requests"), &side("limits"), &mut faults);
     }
     faults

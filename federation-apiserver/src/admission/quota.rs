@@ -13,8 +13,14 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::usage::{self, Amounts};
-use crate::store::{Key, ResourceKey, Snapshot, Storage, Stored};
+use super::usage;
+use crate::{
+    store::{Key, ResourceKey, Snapshot, Storage, Stored},
+    validation::{
+        pod_resources,
+        quantities::{self, Amounts},
+    },
+};
 
 static QUOTAS: LazyLock<ResourceKey> = LazyLock::new(|| ResourceKey::new("", "resourcequotas"));
 
@@ -63,7 +69,7 @@ fn quotas_of(snapshot: &Snapshot, namespace: &str) -> Vec<(Arc<Stored>, Value)> 
 
 /// `spec.hard`.
 fn hard(quota: &Value) -> Amounts {
-    usage::amounts(&quota["spec"]["hard"])
+    quantities::amounts(&quota["spec"]["hard"])
 }
 
 impl Quotas {
@@ -268,7 +274,7 @@ impl Quotas {
 
 /// Containers of a pod that do not say what a quota counts: `cpu for: a,b`. They need not where the pod says something as a whole.
 fn unspecified(hard: &Amounts, pod: &Value) -> Vec<String> {
-    if ["requests", "limits"].iter().any(|side| usage::says_as_whole(pod, side)) {
+    if pod_resources::has_own(pod) {
         return Vec::new();
     }
     let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -282,7 +288,7 @@ fn unspecified(hard: &Amounts, pod: &Value) -> Vec<String> {
             if !matches!(resource, "cpu" | "memory") {
                 continue;
             }
-            if usage::quantity(&container["resources"][side][resource]).is_none() {
+            if quantities::parse(&container["resources"][side][resource]).is_none() {
                 missing.entry(name).or_default().insert(container["name"].as_str().unwrap_or_default());
             }
         }

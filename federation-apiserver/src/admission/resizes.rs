@@ -4,10 +4,14 @@
 use apimachinery::{ApiError, field::quoted};
 use serde_json::Value;
 
-use super::usage::{Amounts, amounts, of_whole, quantity};
 use crate::{
     store::{Key, ResourceKey},
-    validation::{items, text},
+    validation::{
+        items,
+        pod_resources::with_overhead,
+        quantities::{Amounts, amounts, parse},
+        text,
+    },
     verbs::Call,
 };
 
@@ -50,7 +54,7 @@ pub(super) fn check(call: &Call, name: &str, old: Option<&Value>, new: &Value) -
 
 /// What a node must have declared, by name, for it to resize a pod so.
 fn needed(old: &Value, new: &Value) -> impl Iterator<Item = &'static str> + use<> {
-    let cpu = |container: &Value| quantity(&container["resources"]["requests"]["cpu"]).unwrap_or_default();
+    let cpu = |container: &Value| parse(&container["resources"]["requests"]["cpu"]).unwrap_or_default();
     let mut both = items(&old["spec"], "containers").zip(items(&new["spec"], "containers"));
     let exclusive = text(&old["status"], "qosClass") == "Guaranteed"
         && both.any(|(before, after)| cpu(before) != cpu(after));
@@ -64,7 +68,7 @@ fn needed(old: &Value, new: &Value) -> impl Iterator<Item = &'static str> + use<
 
 /// What a pod asks for that its node does not have.
 fn excess(spec: &Value, allocatable: &Value) -> Option<String> {
-    let (requests, has) = (of_whole(spec, "requests"), amounts(allocatable));
+    let (requests, has) = (with_overhead(spec, "requests"), amounts(allocatable));
     let told: Vec<String> = ["cpu", "memory"]
         .iter()
         .filter_map(|name| {

@@ -3,10 +3,10 @@
 use apimachinery::{ApiError, quantity::Quantity};
 use serde_json::Value;
 
-use super::{is_core, usage::quantity};
+use super::is_core;
 use crate::{
     store::{Key, ResourceKey},
-    validation::text,
+    validation::{quantities::parse, text},
     verbs::Call,
 };
 
@@ -30,7 +30,7 @@ pub(super) fn check(call: &Call, name: &str, old: Option<&Value>, new: &Value) -
 }
 
 fn size(claim: &Value) -> Quantity {
-    quantity(&claim["spec"]["resources"]["requests"]["storage"]).unwrap_or_default()
+    parse(&claim["spec"]["resources"]["requests"]["storage"]).unwrap_or_default()
 }
 
 fn class_grows(call: &Call, old: &Value, new: &Value) -> bool {

@@ -3,10 +3,9 @@
 use apimachinery::{ApiError, field::quoted, status::Reason};
 use serde_json::Value;
 
-use super::usage::amounts;
 use crate::{
     store::{Key, ResourceKey},
-    validation::{items, text},
+    validation::{items, quantities::amounts, text},
     verbs::Call,
 };
 

@@ -6,10 +6,13 @@ use apimachinery::quantity::Quantity;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::store::ResourceKey;
-
-/// Amounts by the names that `spec.hard` knows them by.
-pub(crate) type Amounts = BTreeMap<String, Quantity>;
+use crate::{
+    store::ResourceKey,
+    validation::{
+        pod, pod_resources,
+        quantities::{Amounts, parse},
+    },
+};
 
 /// Kinds whose count has a name of its own, besides `count/...`.
 const COUNTED: [&str; 6] = [
@@ -94,7 +97,7 @@ pub(crate) fn of(resource: &ResourceKey, object: &Value) -> Amounts {
         }
         "persistentvolumeclaims" => {
             amounts.insert("persistentvolumeclaims".to_owned(), one);
-            let storage = quantity(&object["spec"]["resources"]["requests"]["storage"]).unwrap_or_default();
+            let storage = parse(&object["spec"]["resources"]["requests"]["storage"]).unwrap_or_default();
             amounts.insert("requests.storage".to_owned(), storage);
             if let Some(class) = object["spec"]["storageClassName"].as_str().filter(|class| !class.is_empty())
             {
@@ -125,88 +128,15 @@ pub(crate) fn of_deleted_pod(resource: &ResourceKey, pod: &Value, now: Timestamp
     amounts
 }
 
-/// A quantity as JSON has it: text, or a plain number.
-pub(crate) fn quantity(value: &Value) -> Option<Quantity> {
-    match value {
-        Value::String(text) => text.parse().ok(),
-        Value::Number(number) => number.to_string().parse().ok(),
-        _ => None,
-    }
-}
-
-/// Amounts by name, as an object lists them.
-pub(crate) fn amounts(values: &Value) -> Amounts {
-    let all = values.as_object().into_iter().flatten();
-    all.filter_map(|(name, value)| Some((name.clone(), quantity(value)?))).collect()
-}
-
-/// The requests or limits of a pod: what it says as a whole, or of all its containers together, or of an init container and those that
-/// run beside it if that is more.
-pub(crate) fn of_spec(spec: &Value, side: &str) -> Amounts {
-    let of = |container: &Value| amounts(&container["resources"][side]);
-    let list = |name: &str| spec[name].as_array().into_iter().flatten();
-    let (mut total, mut beside, mut most) = (Amounts::new(), Amounts::new(), Amounts::new());
-    for container in list("containers") {
-        add(&mut total, &of(container));
-    }
-    for container in list("initContainers") {
-        if container["restartPolicy"] == "Always" {
-            add(&mut beside, &of(container));
-            continue;
-        }
-        for (name, amount) in of(container) {
-            let with_others = beside.get(&name).copied().unwrap_or_default().saturating_add(amount);
-            let known = most.entry(name).or_default();
-            *known = (*known).max(with_others);
-        }
-    }
-    add(&mut total, &beside);
-    for (name, amount) in most {
-        let known = total.entry(name).or_default();
-        *known = (*known).max(amount);
-    }
-    total.extend(of(spec).into_iter().filter(|(name, _)| is_of_whole(name)));
-    total
-}
-
-/// The same with the overhead of its runtime, which is no limit where there is none.
-pub(crate) fn of_whole(spec: &Value, side: &str) -> Amounts {
-    let mut total = of_spec(spec, side);
-    for (name, amount) in amounts(&spec["overhead"]) {
-        if side == "requests" || total.contains_key(&name) {
-            add(&mut total, &Amounts::from([(name, amount)]));
-        }
-    }
-    total
-}
-
-/// What a pod may ask for as a whole.
-fn is_of_whole(name: &str) -> bool {
-    matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
-}
-
-/// Whether a pod says as a whole what it asks for or is limited to.
-pub(crate) fn says_as_whole(spec: &Value, side: &str) -> bool {
-    spec["resources"][side].as_object().is_some_and(|all| all.keys().any(|name| is_of_whole(name)))
-}
-
-/// Adds amounts up.
-pub(crate) fn add(total: &mut Amounts, more: &Amounts) {
-    for (name, amount) in more {
-        let known = total.entry(name.clone()).or_default();
-        *known = known.saturating_add(*amount);
-    }
-}
-
 fn of_pod(spec: &Value) -> Amounts {
     let mut amounts = Amounts::new();
-    for (name, amount) in of_whole(spec, "requests") {
+    for (name, amount) in pod_resources::with_overhead(spec, "requests") {
         if SHORT.contains(&name.as_str()) || name.starts_with("hugepages-") {
             amounts.insert(name.clone(), amount);
         }
         amounts.insert(format!("requests.{name}"), amount);
     }
-    for (name, amount) in of_whole(spec, "limits") {
+    for (name, amount) in pod_resources::with_overhead(spec, "limits") {
         amounts.insert(format!("limits.{name}"), amount);
     }
     amounts
@@ -226,21 +156,16 @@ pub(crate) fn in_scope(quota: &Value, resource: &ResourceKey, object: &Value) ->
     terms.all(|(scope, operator, values)| pod && holds(scope, operator, &values, &object["spec"]))
 }
 
-fn holds(scope: &str, operator: &str, values: &[&str], pod: &Value) -> bool {
-    // `qos.ComputePodQOS`: only time and memory count, and no overhead.
-    let asks = |side: &str| {
-        let counts = |name: &str| matches!(name, "cpu" | "memory");
-        of_spec(pod, side).iter().any(|(name, amount)| counts(name) && *amount > Quantity::default())
-    };
-    let best_effort = || !asks("requests") && !asks("limits");
-    let terminating = || pod["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| seconds >= 0);
+fn holds(scope: &str, operator: &str, values: &[&str], spec: &Value) -> bool {
+    let best_effort = || pod::qos_class(spec) == "BestEffort";
+    let terminating = || spec["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| seconds >= 0);
     match scope {
         "BestEffort" => best_effort(),
         "NotBestEffort" => !best_effort(),
         "Terminating" => terminating(),
         "NotTerminating" => !terminating(),
         "PriorityClass" => {
-            let class = pod["priorityClassName"].as_str().unwrap_or_default();
+            let class = spec["priorityClassName"].as_str().unwrap_or_default();
             match operator {
                 "In" => values.contains(&class),
                 "NotIn" => !values.contains(&class),
@@ -249,7 +174,7 @@ fn holds(scope: &str, operator: &str, values: &[&str], pod: &Value) -> bool {
             }
         }
         "CrossNamespacePodAffinity" => {
-            let terms = pod["affinity"].to_string();
+            let terms = spec["affinity"].to_string();
             terms.contains("\"namespaceSelector\":{") || terms.contains("\"namespaces\":[\"")
         }
         _ => false,

@@ -203,13 +203,18 @@ pub(crate) fn has_own(spec: &Value) -> bool {
     said("limits").chain(said("requests")).any(|(name, _)| is_for_pods(name))
 }
 
-/// What a pod requests, or is limited to: what is said of it as a whole, else what its containers come to, and what it takes to run it
-/// (`resourcehelper.PodRequests` and `PodLimits`).
+/// What a pod requests, or is limited to: what is said of it as a whole, else what its containers come to.
 pub(crate) fn of_pod(spec: &Value, part: &str) -> Amounts {
     let mut total = of_containers(spec, part);
     total.extend(
         quantities::amounts(&spec["resources"][part]).into_iter().filter(|(name, _)| is_for_pods(name)),
     );
+    total
+}
+
+/// The same with what it takes to run it (`resourcehelper.PodRequests` and `PodLimits`).
+pub(crate) fn with_overhead(spec: &Value, part: &str) -> Amounts {
+    let mut total = of_pod(spec, part);
     for (name, amount) in quantities::amounts(&spec["overhead"]) {
         // What has no limit gets none by this.
         let limited = total.get(&name).is_some_and(|amount| !amount.is_zero());
@@ -318,7 +323,7 @@ mod tests {
         );
         spec["overhead"] = json!({"cpu": "1", "memory": "1Gi"});
         let text = |part: &str| -> BTreeMap<String, String> {
-            of_pod(&spec, part).into_iter().map(|(name, amount)| (name, amount.to_string())).collect()
+            with_overhead(&spec, part).into_iter().map(|(name, amount)| (name, amount.to_string())).collect()
         };
         let pair = |name: &str, amount: &str| (name.to_owned(), amount.to_owned());
         assert_eq!(
