@@ -232,7 +232,7 @@ fn last_seen(object: &Value, now: Timestamp) -> Value {
     let pointer = ["/series/lastObservedTime", "/lastTimestamp", "/firstTimestamp", "/eventTime"]
         .into_iter()
         .find(|pointer| object.pointer(pointer).is_some_and(Value::is_string));
-    age(object, pointer.unwrap_or("/metadata/creationTimestamp"), now)
+    age(object, pointer.unwrap_or_default(), now)
 }
 
 fn first_seen(object: &Value, now: Timestamp) -> Value {

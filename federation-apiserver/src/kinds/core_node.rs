@@ -102,8 +102,8 @@ fn default(object: &mut Value) {
 /// The first of a node's networks for pods stands in two places; where they differ, the older one counts
 /// (`Convert_v1_NodeSpec_To_core_NodeSpec`).
 fn settle_networks(spec: &mut Value) {
-    let (first, listed) =
-        (text(spec, "podCIDR").to_owned(), spec["podCIDRs"][0].as_str().unwrap_or_default());
+    let first = text(spec, "podCIDR").to_owned();
+    let listed = spec["podCIDRs"][0].as_str().unwrap_or_default().to_owned();
     if first.is_empty() && !listed.is_empty() {
         spec["podCIDR"] = listed.into();
     } else if !first.is_empty() && first != listed {

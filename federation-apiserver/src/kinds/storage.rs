@@ -203,9 +203,12 @@ pub(super) const KINDS: &[&Kind] = &[
         status: true,
         columns: &[
             Column::NAME,
-            Column::text("Attacher", "The driver that attaches.", |object, _| {
-                field(object, "/spec/attacher")
-            }),
+            Column {
+                format: "name",
+                ..Column::text("Attacher", "The driver that attaches.", |object, _| {
+                    field(object, "/spec/attacher")
+                })
+            },
             Column::text("PV", "The volume.", |object, _| field(object, "/spec/source/persistentVolumeName")),
             Column::text("Node", "The node.", |object, _| field(object, "/spec/nodeName")),
             Column::boolean("Attached", "Whether it is attached.", |object, _| {

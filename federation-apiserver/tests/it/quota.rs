@@ -90,6 +90,12 @@ async fn pods_must_say_what_a_quota_counts() {
         "pods \"p\" is forbidden: failed quota: cpu: must specify requests.cpu for: c"
     );
     make(&world, "pods", pod("p", json!({"requests": {"cpu": "600m"}}))).await;
+    let mut whole = pod("w", json!({}));
+    whole["spec"]["resources"] = json!({"requests": {"cpu": "500m"}});
+    assert_eq!(
+        refused(&world, "pods", whole).await,
+        "pods \"w\" is forbidden: exceeded quota: cpu, requested: requests.cpu=500m, used: requests.cpu=600m, limited: requests.cpu=1"
+    );
     assert_eq!(
         refused(&world, "pods", pod("q", json!({"requests": {"cpu": "500m"}}))).await,
         "pods \"q\" is forbidden: exceeded quota: cpu, requested: requests.cpu=500m, used: requests.cpu=600m, limited: requests.cpu=1"
