@@ -267,6 +267,30 @@ async fn remove_marked(
 
 /// DeleteOptions from the body, else from the query; and whether it is a dry run.
 fn options(call: &Call) -> Result<(DeleteOptions, bool), ApiError> {
+    let value = sent_options(call)?;
+    let mut errors = Vec::new();
+    let body = value["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let dry_run = query::dry_run(call.query.all("dryRun").chain(body), &mut errors);
+    let options = DeleteOptions::from_value(&value).map_err(|error| {
+        let unsupported = error.message.starts_with("Unsupported value");
+        let fault = FieldError {
+            reason: if unsupported { FieldReason::NotSupported } else { FieldReason::Invalid },
+            field: error.field.to_owned(),
+            message: error.message,
+        };
+        ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &[fault])
+    });
+    if errors.is_empty() {
+        options.map(|options| (options, dry_run))
+    } else {
+        errors
+            .extend(options.err().map(|error| FieldError::forbidden(&FieldPath::default(), &error.message)));
+        Err(ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &errors))
+    }
+}
+
+/// The options of a delete as JSON, wherever the request has them.
+pub(crate) fn sent_options(call: &Call) -> Result<Value, ApiError> {
     let mut value = call.decode_any()?;
     if value.is_null() {
         value = json!({});
@@ -295,25 +319,7 @@ fn options(call: &Call) -> Result<(DeleteOptions, bool), ApiError> {
     if call.query.get("orphanDependents").is_some() && value["orphanDependents"].is_null() {
         value["orphanDependents"] = call.query.flag("orphanDependents").into();
     }
-    let mut errors = Vec::new();
-    let body = value["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let dry_run = query::dry_run(call.query.all("dryRun").chain(body), &mut errors);
-    let options = DeleteOptions::from_value(&value).map_err(|error| {
-        let unsupported = error.message.starts_with("Unsupported value");
-        let fault = FieldError {
-            reason: if unsupported { FieldReason::NotSupported } else { FieldReason::Invalid },
-            field: error.field.to_owned(),
-            message: error.message,
-        };
-        ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &[fault])
-    });
-    if errors.is_empty() {
-        options.map(|options| (options, dry_run))
-    } else {
-        errors
-            .extend(options.err().map(|error| FieldError::forbidden(&FieldPath::default(), &error.message)));
-        Err(ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &errors))
-    }
+    Ok(value)
 }
 
 #[cfg(test)]

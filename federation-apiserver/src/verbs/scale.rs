@@ -127,9 +127,10 @@ async fn write(
         if !version.is_empty() && version != current.revision.to_string() {
             return Err(ApiError::stale(&call.resource(), call.name()));
         }
-        shown.validate(Some(&scale)).await?;
-        call.shown = true;
         set(&mut object, &pointer, replicas.into());
+        // Who judges it is shown what comes of it, with the status that nobody can ask for.
+        shown.validate(Some(&scale_of(call, &object))).await?;
+        call.shown = true;
         // The parts that an update of the object itself changes.
         let subresource = call.path.subresource.take();
         let prepared = update::prepare(call, object, &old);

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::Call;
+use super::{Call, pod};
 use crate::{
     auth::accounts::{Bound, Request},
     deletion,
@@ -22,9 +22,12 @@ const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
 
 /// Makes a token for the account that the URL names.
-pub(super) fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
-    let _options = WriteOptions::parse(&call.query, "CreateOptions")?;
+pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
+    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let request = call.decode_as("authentication.k8s.io/v1", "TokenRequest")?;
+    let request =
+        pod::show(call, "token", "authentication.k8s.io", "v1", "TokenRequest", request, options.dry_run)
+            .await?;
     let accounts = call.shared.authenticator().accounts().ok_or_else(ApiError::no_such_path)?;
     let account = call.current()?;
     let (namespace, name) = (call.namespace(), call.name());
