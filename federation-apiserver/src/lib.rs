@@ -29,6 +29,7 @@ pub mod deletion;
 mod discovery;
 mod encode;
 mod flow;
+mod hooks;
 pub mod housekeeping;
 pub mod http;
 mod kinds;

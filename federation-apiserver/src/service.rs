@@ -33,6 +33,7 @@ use crate::{
         token_webhook::{self, TokenWebhook},
         tokens::Tokens,
     },
+    hooks::{self, When},
     housekeeping::{self, Endpoint},
     serve,
     server::{ApiServer, Others, Parts, Shared},
@@ -282,11 +283,14 @@ impl Service {
                 &front.certificate_pem,
             )),
             authority: Some(Arc::clone(&authority)),
+            health: health.clone(),
             ..Default::default()
         };
         let housekeeping =
             move || housekeeping::Service::new(storage.clone(), Arc::clone(&kinds), settings.clone());
-        health.wait_for(READY_CHECK, "the namespaces that must exist are not there yet");
+        health.wait_for(hooks::INFORMERS, "housekeeping has not looked at what is stored yet");
+        hooks::declare(&health, (!default_roles).then_some(When::Roles));
+        hooks::done(&health, When::Assembled);
         Ok(Self {
             server,
             audit,
@@ -312,16 +316,16 @@ impl Service {
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         // Everything that must exist does before anybody is let in.
         let mut first = (self.housekeeping)();
-        first.step(true).await;
-        self.health.ready(READY_CHECK);
+        first.begin().await;
         self.server.warm_up();
         let (make, mut first, ending) = (self.housekeeping, Some(first), shutdown.child());
         let keep = move || first.take().unwrap_or_else(&make).run(ending.clone());
         let (server, ending) = (self.server.clone(), shutdown.child());
         let check = move || server.checker().run(ending.clone());
         let health = || self.health.clone();
-        let housekeeping = tokio::spawn(tasks::supervise(HOUSEKEEPING, health(), shutdown.child(), keep));
-        let checker = tokio::spawn(tasks::supervise(APISERVICES, health(), shutdown.child(), check));
+        let housekeeping = tokio::spawn(tasks::supervise(hooks::INFORMERS, health(), shutdown.child(), keep));
+        let checker = tokio::spawn(tasks::supervise(hooks::CHECKER, health(), shutdown.child(), check));
+        hooks::done(&self.health, When::Checked);
         let storage = self.server.storage().clone();
         serve::run(self.listener, self.tls, self.server, &shutdown).await;
         let _ended = (housekeeping.await, checker.await);
@@ -386,10 +390,6 @@ fn other_tokens(
 
 /// How often readiness is looked at before it is announced.
 const READY_POLL: Duration = Duration::from_millis(2);
-const READY_CHECK: &str = "apiserver-bootstrap";
-/// Checks of readiness that fail while what they are named for has panicked.
-const HOUSEKEEPING: &str = "housekeeping";
-const APISERVICES: &str = "apiservices";
 
 /// An address that a client on this machine can dial.
 fn reachable(address: SocketAddr) -> SocketAddr {

@@ -1,8 +1,14 @@
 //! Logs, by `tracing`, on standard error: standard output belongs to data.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tracing_subscriber::EnvFilter;
+
+/// How often it is tried whether log lines go out, and after what time without one that did they are stuck: kube-apiserver's times.
+const TRIED: Duration = Duration::from_secs(60);
+const STUCK: Duration = Duration::from_secs(120);
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,4 +45,30 @@ pub fn init(format: Format, default_filter: &str) {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().try_init(),
     };
+}
+
+/// Whether log lines go out. Nothing is known before somebody asks: from then on a thread tries it each minute, since a line to somebody who
+/// does not read holds up whoever writes it for as long.
+pub fn flows() -> bool {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock();
+    let known = match *last {
+        Some(known) => known,
+        None => {
+            let try_for_ever = || {
+                loop {
+                    std::thread::sleep(TRIED);
+                    // Whoever is stuck within a line holds the lock.
+                    let _ = std::io::stderr().lock().flush();
+                    *LAST.lock() = Some(Instant::now());
+                }
+            };
+            let now = Instant::now();
+            if std::thread::Builder::new().name("log-check".into()).spawn(try_for_ever).is_ok() {
+                *last = Some(now);
+            }
+            now
+        }
+    };
+    known.elapsed() < STUCK
 }

@@ -33,12 +33,13 @@ mod policies;
 pub(crate) mod protection;
 mod quota;
 mod roles;
+mod start;
 mod system;
 mod tokens;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use federation_runtime::{pki::Authority, shutdown::Shutdown};
+use federation_runtime::{endpoints::Health, pki::Authority, shutdown::Shutdown};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -47,6 +48,7 @@ pub use action::{Action, Edit};
 pub use endpoint::Endpoint;
 use executor::Executor;
 use graph::Graph;
+use start::Start;
 
 use crate::admission::Quotas;
 use crate::auth::accounts::Accounts;
@@ -56,6 +58,8 @@ use crate::store::{EventKind, OwnerRef, ResourceKey, Storage};
 const RETRY: Duration = Duration::from_secs(1);
 /// How often everything is looked at without a reason.
 const RESYNC: Duration = Duration::from_secs(60);
+/// Looks at a start before anybody is let in; what is still missing then is made beside what clients do.
+const BEGIN_LOOKS_MAX: usize = 4;
 /// How often pods are looked for that nobody ends.
 const PODS: Duration = Duration::from_secs(20);
 /// After a write, others are let come for so long: a look at what changed costs about as much as a write does.
@@ -90,6 +94,8 @@ pub struct Options {
     pub extension_authentication: Option<Value>,
     /// Signs the certificates of clients whose requests are approved; nobody does without.
     pub authority: Option<Arc<Authority>>,
+    /// Is told what there is of what must exist.
+    pub health: Health,
 }
 
 impl Default for Options {
@@ -103,6 +109,7 @@ impl Default for Options {
             endpoint: None,
             extension_authentication: None,
             authority: None,
+            health: Health::new(),
         }
     }
 }
@@ -112,6 +119,7 @@ pub struct Service {
     storage: Storage,
     kinds: Arc<dyn Kinds>,
     options: Options,
+    start: Start,
     graph: Graph,
     /// Changes up to this revision were taken into the graph; `None` before the first.
     seen: Option<u64>,
@@ -146,6 +154,7 @@ impl Service {
             storage,
             kinds,
             bootstrapping: options.default_roles,
+            start: Start::new(&options),
             options,
             graph: Graph::default(),
             seen: None,
@@ -186,6 +195,16 @@ impl Service {
         }
     }
 
+    /// Looks at everything until what must exist does, which takes a second look where something is within what the first one makes.
+    pub async fn begin(&mut self) {
+        for _ in 0..BEGIN_LOOKS_MAX {
+            self.step(true).await;
+            if self.start.is_over() {
+                return;
+            }
+        }
+    }
+
     /// Looks at what changed, or at everything, and acts. Returns how many actions failed.
     pub async fn step(&mut self, everything: bool) -> usize {
         self.observe();
@@ -194,7 +213,8 @@ impl Service {
         let mut actions = Vec::new();
         if std::mem::take(&mut self.incomplete) || everything {
             actions.extend(namespace::required(&snapshot, self.options.root_ca_pem.as_deref()));
-            actions.extend(system::required(&snapshot));
+            actions.extend(system::classes(&snapshot));
+            actions.extend(system::services(&snapshot));
             actions.extend(flow::required(&snapshot));
             actions.extend(flow::conditions(&snapshot));
             let told = self.options.extension_authentication.as_ref();
@@ -258,6 +278,9 @@ impl Service {
         self.uses_changed |= count > 0;
         for key in failed {
             self.graph.mark(key);
+        }
+        if !self.start.is_over() {
+            self.start.look(&self.storage.snapshot(), &self.options);
         }
         count
     }

@@ -71,9 +71,9 @@ pub(super) fn extension_authentication(snapshot: &Snapshot, data: &Value) -> Opt
     (!right).then(|| Action::Edit { key, uid: found.meta.uid.clone(), edit: Edit::Data(data.clone()) })
 }
 
-/// Makes what is not there.
-pub(super) fn required(snapshot: &Snapshot) -> Vec<Action> {
-    let classes = PRIORITY_CLASSES.iter().map(|(name, value, description)| {
+/// Makes the priority classes that are not there.
+pub(super) fn classes(snapshot: &Snapshot) -> Vec<Action> {
+    missing(snapshot, PRIORITY_CLASSES.iter().map(|(name, value, description)| {
         let key = Key::new(ResourceKey::new("scheduling.k8s.io", "priorityclasses"), "", *name);
         let object = json!({
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
@@ -81,8 +81,12 @@ pub(super) fn required(snapshot: &Snapshot) -> Vec<Action> {
             "value": value, "description": description, "preemptionPolicy": "PreemptLowerPriority",
         });
         (key, object)
-    });
-    let services = Registry::get().group_versions().into_iter().map(|(group, version)| {
+    }))
+}
+
+/// Makes the APIServices that are not there.
+pub(super) fn services(snapshot: &Snapshot) -> Vec<Action> {
+    missing(snapshot, Registry::get().group_versions().into_iter().map(|(group, version)| {
         let known = PRIORITIES.iter().find(|(name, _)| *name == group).map(|(_, priority)| *priority);
         // The preferred version of a group is the higher one.
         let version_priority = match (group, version) {
@@ -102,9 +106,11 @@ pub(super) fn required(snapshot: &Snapshot) -> Vec<Action> {
             "status": apiregistration::local(),
         });
         (Key::new(ResourceKey::new("apiregistration.k8s.io", "apiservices"), "", name), object)
-    });
-    classes
-        .chain(services)
+    }))
+}
+
+fn missing(snapshot: &Snapshot, wanted: impl Iterator<Item = (Key, Value)>) -> Vec<Action> {
+    wanted
         .filter(|(key, _)| snapshot.get(key).is_none())
         .map(|(key, object)| Action::Create { key, object })
         .collect()

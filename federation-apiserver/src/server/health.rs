@@ -1,11 +1,17 @@
 //! `/healthz`, `/livez` and `/readyz`, whole and check by check, as kube-apiserver serves them.
+//!
+//! Why a check fails is told where one asks for that check alone, which takes a permission, and in the log: the three are for everybody.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
+use federation_runtime::logging;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::Shared;
-use crate::http::{Body, query::Query, respond};
+use crate::{
+    hooks,
+    http::{Body, query::Query, respond},
+};
 
 /// One check: its name, and why it fails if it does.
 type Check = (&'static str, Option<String>);
@@ -30,35 +36,49 @@ pub(super) fn find(shared: &Shared, path: &str, query: &Query) -> Option<Respons
     let (endpoint, only) =
         path.split_once('/').map_or((path, None), |(endpoint, name)| (endpoint, Some(name)));
     let endpoint = ENDPOINTS.iter().find(|known| **known == endpoint)?;
-    let mut checks = checks(shared, endpoint);
+    let checks = checks(shared, endpoint);
     if let Some(only) = only {
-        checks.retain(|(name, _)| *name == only);
-        if checks.is_empty() {
-            return None;
-        }
+        let (_, fault) = checks.into_iter().find(|(name, _)| *name == only)?;
+        return Some(match fault {
+            None => respond::text(StatusCode::OK, "ok"),
+            Some(why) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n")),
+        });
     }
-    let excluded: Vec<&str> = query.all("exclude").collect();
-    let verbose = query.all("verbose").next().is_some() && only.is_none();
-    let (healthy, text) = report(endpoint, &checks, &excluded, verbose);
-    let code = if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-    let mut response = respond::text(code, text);
-    if only.is_some() {
-        return Some(response);
+    let excluded = query.all("exclude").collect();
+    let (healthy, text) = report(endpoint, &checks, excluded, query.all("verbose").next().is_some());
+    if !healthy {
+        tracing::debug!(endpoint, failing = ?checks.iter().filter(|check| check.1.is_some()), "a check fails");
     }
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Some(response)
+    Some(plain(if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text))
 }
 
-/// Alive is who can still write; ready is who has what must exist, too.
+fn plain(code: StatusCode, text: String) -> Response<Body> {
+    let mut response = respond::text(code, text);
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Alive is who can still write; ready is who follows what is written, too.
 fn checks(shared: &Shared, endpoint: &str) -> Vec<Check> {
+    let ready = endpoint == "readyz";
     let open = shared.storage.is_open();
+    // By the name that Kubernetes' store has in all clusters.
+    let store = || (!open).then(|| "the store is closed: see the server's log".to_owned());
     let mut checks = vec![
         ("ping", None),
-        // By the name that Kubernetes' store has in all clusters.
-        ("etcd", (!open).then(|| "the store is closed: see the server's log".to_owned())),
+        ("log", (!logging::flows()).then(|| "logging blocked".to_owned())),
+        ("etcd", store()),
     ];
-    if endpoint == "readyz" {
-        checks.extend(shared.health.checks());
+    let mut told = shared.health.checks();
+    let mut take = |name| told.iter().position(|(known, _)| *known == name).map(|at| told.remove(at));
+    let hooks: Vec<_> = hooks::names().filter_map(&mut take).collect();
+    if ready {
+        checks.push(("etcd-readiness", store()));
+        checks.extend(take(hooks::INFORMERS));
+        checks.extend(told);
+    }
+    checks.extend(hooks);
+    if ready {
         let leaving = shared.draining.is_cancelled();
         checks.push(("shutdown", leaving.then(|| "process is shutting down".to_owned())));
     }
@@ -66,24 +86,28 @@ fn checks(shared: &Shared, endpoint: &str) -> Vec<Check> {
 }
 
 /// Whether all is well, and the text that says so.
-fn report(endpoint: &str, checks: &[Check], excluded: &[&str], verbose: bool) -> (bool, String) {
-    let unknown: Vec<_> =
-        excluded.iter().filter(|name| checks.iter().all(|(known, _)| known != *name)).collect();
-    let failing = |check: &&Check| check.1.is_some() && !excluded.contains(&check.0);
-    let healthy = checks.iter().find(failing).is_none();
+fn report(
+    endpoint: &str,
+    checks: &[Check],
+    mut excluded: BTreeSet<&str>,
+    verbose: bool,
+) -> (bool, String) {
+    let (mut healthy, mut text) = (true, String::new());
+    for (name, fault) in checks {
+        let _infallible = if excluded.remove(name) {
+            writeln!(text, "[+]{name} excluded: ok")
+        } else if fault.is_none() {
+            writeln!(text, "[+]{name} ok")
+        } else {
+            healthy = false;
+            writeln!(text, "[-]{name} failed: reason withheld")
+        };
+    }
     if healthy && !verbose {
         return (true, "ok".to_owned());
     }
-    let mut text = String::new();
-    for (name, fault) in checks {
-        let _infallible = match fault {
-            _ if excluded.contains(name) => writeln!(text, "[+]{name} excluded: ok"),
-            None => writeln!(text, "[+]{name} ok"),
-            Some(why) => writeln!(text, "[-]{name} failed: {why}"),
-        };
-    }
-    if !unknown.is_empty() {
-        let unknown = unknown.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(",");
+    if !excluded.is_empty() {
+        let unknown = excluded.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(",");
         let _infallible =
             writeln!(text, "warn: some health checks cannot be excluded: no matches for {unknown}");
     }
@@ -98,19 +122,22 @@ mod tests {
     #[test]
     fn a_check_that_is_left_out_fails_nothing() {
         let checks = [("ping", None), ("etcd", Some("closed".to_owned()))];
+        let report = |checks, excluded: &[&'static str], verbose| {
+            report("livez", checks, excluded.iter().copied().collect(), verbose)
+        };
         assert_eq!(
-            report("livez", &checks, &[], false),
-            (false, "[+]ping ok\n[-]etcd failed: closed\nlivez check failed\n".to_owned())
+            report(&checks, &[], false),
+            (false, "[+]ping ok\n[-]etcd failed: reason withheld\nlivez check failed\n".to_owned())
         );
-        assert_eq!(report("livez", &checks, &["etcd"], false), (true, "ok".to_owned()));
+        assert_eq!(report(&checks, &["etcd"], false), (true, "ok".to_owned()));
         assert_eq!(
-            report("livez", &checks, &["etcd"], true),
+            report(&checks, &["etcd"], true),
             (true, "[+]ping ok\n[+]etcd excluded: ok\nlivez check passed\n".to_owned())
         );
-        let odd = report("livez", &checks[..1], &["odd"], true).1;
+        let odd = report(&checks[..1], &["odd", "even", "odd"], true).1;
         assert_eq!(
             odd,
-            "[+]ping ok\nwarn: some health checks cannot be excluded: no matches for \"odd\"\nlivez check passed\n"
+            "[+]ping ok\nwarn: some health checks cannot be excluded: no matches for \"even\",\"odd\"\nlivez check passed\n"
         );
     }
 }

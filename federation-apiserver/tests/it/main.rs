@@ -16,6 +16,7 @@ mod edges;
 mod flow;
 mod garbage;
 mod golden;
+mod health;
 mod https;
 mod identity;
 mod kinds;

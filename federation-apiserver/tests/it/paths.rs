@@ -66,18 +66,6 @@ async fn a_group_that_is_not_served_is_no_api() {
 }
 
 #[tokio::test]
-async fn health_is_told_check_by_check_and_to_every_method() {
-    let world = World::new().await;
-    let (_, _, text) = get(&world, "/livez?verbose").await;
-    assert_eq!(text, "[+]ping ok\n[+]etcd ok\nlivez check passed\n");
-    let (_, _, text) = get(&world, "/healthz?verbose&exclude=etcd").await;
-    assert_eq!(text, "[+]ping ok\n[+]etcd excluded: ok\nhealthz check passed\n");
-    assert_eq!(get(&world, "/readyz/ping").await.2, "ok");
-    assert_eq!(get(&world, "/readyz/nothing").await.0, StatusCode::NOT_FOUND);
-    assert_eq!(ask(&world, Method::POST, "/healthz").await.0, StatusCode::OK);
-}
-
-#[tokio::test]
 async fn discovery_says_where_it_was_found() {
     let world = World::new().await;
     let (_, _, text) = get(&world, "/api").await;

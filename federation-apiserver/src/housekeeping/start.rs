@@ -1,0 +1,48 @@
+//! Which of the things that must exist do, once after each start: what `/healthz` tells by the names of kube-apiserver's hooks.
+
+use super::{Options, endpoint, flow, namespace, roles, system};
+use crate::{
+    hooks::{self, When},
+    store::Snapshot,
+};
+
+/// What has not been seen yet.
+pub(super) struct Start(Vec<When>);
+
+impl Start {
+    pub(super) fn new(options: &Options) -> Self {
+        let mut waits = vec![When::Followed, When::Namespaces, When::Classes, When::Levels, When::Services];
+        waits.extend(options.extension_authentication.is_some().then_some(When::Authentication));
+        waits.extend(options.default_roles.then_some(When::Roles));
+        waits.extend(options.endpoint.is_some().then_some(When::Endpoint));
+        Self(waits)
+    }
+
+    /// Whether all has been seen.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Looks for what has not been seen yet.
+    pub(super) fn look(&mut self, snapshot: &Snapshot, options: &Options) {
+        self.0.retain(|when| {
+            let done = match when {
+                When::Namespaces => namespace::required(snapshot, options.root_ca_pem.as_deref()).is_empty(),
+                When::Authentication => {
+                    let data = options.extension_authentication.as_ref();
+                    data.is_none_or(|data| system::extension_authentication(snapshot, data).is_none())
+                }
+                When::Roles => roles::bootstrap(snapshot).is_empty(),
+                When::Classes => system::classes(snapshot).is_empty(),
+                When::Levels => flow::required(snapshot).is_empty(),
+                When::Endpoint => options.endpoint.is_none_or(|to| endpoint::required(snapshot, to).is_empty()),
+                When::Services => system::services(snapshot).is_empty(),
+                When::Assembled | When::Followed | When::Checked => true,
+            };
+            if done {
+                hooks::done(&options.health, *when);
+            }
+            !done
+        });
+    }
+}
