@@ -28,11 +28,13 @@ pub(super) struct Asked<'a> {
     pub(super) decisions: Arc<Decisions>,
     /// The other versions in which the kind is served.
     pub(super) others: Vec<KindRef>,
+    /// The kind of the objects, if it is not the call's own.
+    pub(super) form: Option<&'static Kind>,
 }
 
 impl<'a> Asked<'a> {
     /// A write by a call; none if its kind is exempt: policies do not judge themselves, or a bad one could not be removed.
-    pub(super) fn new(call: &'a Call) -> Option<Self> {
+    pub(super) fn new(call: &'a Call, form: Option<&'static Kind>) -> Option<Self> {
         (call.kind.group != "admissionregistration.k8s.io").then(|| {
             let served = call.shared.served();
             Self {
@@ -41,6 +43,7 @@ impl<'a> Asked<'a> {
                 others: served.other_versions(&call.kind),
                 served,
                 decisions: Arc::default(),
+                form,
             }
         })
     }
@@ -60,6 +63,9 @@ impl<'a> Asked<'a> {
     /// An object of the call's kind in another version.
     async fn shown(&self, kind: &Kind, object: Option<&Value>) -> Result<Option<Value>, ApiError> {
         let Some(object) = object else { return Ok(None) };
+        if self.form.is_some() {
+            return Ok(Some(object.clone()));
+        }
         conversion::between(&self.call.shared.storage, &self.call.kind, kind, object.clone()).await.map(Some)
     }
 
@@ -90,7 +96,14 @@ impl<'a> Asked<'a> {
         let object = new.or(old);
         let text =
             |pointer: &str| object.and_then(|object| object.pointer(pointer)?.as_str()).unwrap_or_default();
-        let (name, own_namespace) = (text("/metadata/name"), text("/metadata/namespace"));
+        let (mut name, mut own_namespace) = (text("/metadata/name"), text("/metadata/namespace"));
+        // The body of an action need not say whom it is for.
+        if self.form.is_some() {
+            own_namespace = call.namespace();
+            if !call.name().is_empty() {
+                name = call.name();
+            }
+        }
         // Who deletes many names none of them.
         let of_many = operation == Operation::Delete && call.path.name.is_none();
         let name = if of_many { "" } else { name };
@@ -114,7 +127,11 @@ impl<'a> Asked<'a> {
             old,
         };
         let mut request = policy::request_value(&subject, kind.kind, namespace, &call.user, dry_run);
-        request["requestKind"] = json!({"group": own.group, "version": own.version, "kind": own.kind});
+        let told = |kind: &Kind| json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
+        if let Some(form) = self.form {
+            request["kind"] = told(form);
+        }
+        request["requestKind"] = told(self.form.unwrap_or(own));
         request["requestResource"] =
             json!({"group": own.group, "version": own.version, "resource": own.plural});
         let authorizer = self.decisions.variable(call, verb, name);
@@ -129,11 +146,22 @@ pub(crate) async fn judge(
     new: Option<&Value>,
     dry_run: bool,
 ) -> Result<(), ApiError> {
+    judge_as(call, None, old, new, dry_run).await
+}
+
+/// The same of objects that are of a kind of their own.
+pub(super) async fn judge_as(
+    call: &Call,
+    form: Option<&'static Kind>,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    dry_run: bool,
+) -> Result<(), ApiError> {
     let state = call.shared.policies().state(&call.shared.storage.snapshot());
     if state.validating.is_empty() {
         return Ok(());
     }
-    let Some(asked) = Asked::new(call) else { return Ok(()) };
+    let Some(asked) = Asked::new(call, form) else { return Ok(()) };
     let request = asked.request(old, new, dry_run);
     let mut denied: Option<ApiError> = None;
     let mut deny = |policy: &str, binding: Option<&str>, reason: Option<Reason>, text: &str| {

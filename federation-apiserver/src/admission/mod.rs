@@ -5,6 +5,7 @@
 //! asked ([`judge`], [`webhook`]), and last of all [`reserve`] takes what it costs out of quotas.
 
 mod accounts;
+pub(crate) mod action;
 mod classes;
 mod devices;
 mod judge;

@@ -45,13 +45,24 @@ pub(crate) async fn mutate(
     object: &Value,
     dry_run: bool,
 ) -> Result<Option<Value>, ApiError> {
+    mutate_as(call, None, old, object, dry_run).await
+}
+
+/// The same of objects that are of a kind of their own.
+pub(super) async fn mutate_as(
+    call: &Call,
+    form: Option<&'static Kind>,
+    old: Option<&Value>,
+    object: &Value,
+    dry_run: bool,
+) -> Result<Option<Value>, ApiError> {
     let snapshot = call.shared.storage.snapshot();
     let state = call.shared.policies().state(&snapshot);
-    let asked = if state.mutating.is_empty() { None } else { Asked::new(call) };
+    let asked = if state.mutating.is_empty() { None } else { Asked::new(call, form) };
+    let hooks = webhook::Write { form, ..webhook::Write::of(call, old, dry_run) };
     let Some(asked) = asked else {
-        return webhook::Write::of(call, old, dry_run).mutate(Some(object)).await;
+        return hooks.mutate(Some(object)).await;
     };
-    let hooks = webhook::Write::of(call, old, dry_run);
     let mut policies = Policies::new(&asked, &state, old, object, dry_run);
     let mut turns = Turns::new(&hooks);
     let mut current = object.clone();
@@ -178,6 +189,9 @@ impl<'a> Policies<'a> {
             let old = self.old;
             return self.invoke_as(invocation, &self.asked.call.kind, old, object).await;
         };
+        if self.asked.form.is_some() {
+            return self.invoke_as(invocation, kind, self.old, object).await;
+        }
         let call = self.asked.call;
         let (old, shown) = match self.asked.both_shown(kind, self.old, Some(&object)).await {
             Ok((old, shown)) => (old, shown.unwrap_or_default()),
@@ -235,7 +249,7 @@ impl<'a> Policies<'a> {
                     continue;
                 }
             };
-            match changed(self.asked.call, kind, &current, &change)? {
+            match changed(self.asked.call, self.asked.form.unwrap_or(kind), &current, &change)? {
                 Ok(next) => current = next,
                 Err(why) => failed.push(why),
             }

@@ -42,7 +42,7 @@ pub(crate) struct Call {
     pub(crate) told: Arc<Mutex<Vec<String>>>,
     /// The audit log's record of the request, if there is one.
     pub(crate) record: Option<Arc<Record>>,
-    /// Webhooks have been asked about the request in a form of its own: a Scale, a Binding, an Eviction.
+    /// Policies and webhooks have been asked about the request as what it is: a Scale, a Binding, an Eviction.
     pub(crate) shown: bool,
     /// The client's connection, if a watch may make a WebSocket of it.
     pub(crate) upgrade: Option<OnUpgrade>,

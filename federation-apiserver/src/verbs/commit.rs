@@ -165,10 +165,10 @@ pub(super) async fn unchanged(
 
 /// Asks the policies and the validating webhooks about an update.
 async fn ask(call: &Call, old: &Value, object: &Value, dry_run: bool) -> Result<(), ApiError> {
-    admission::judge(call, Some(old), Some(object), dry_run).await?;
     if call.shown {
         return Ok(());
     }
+    admission::judge(call, Some(old), Some(object), dry_run).await?;
     webhook::Write::of(call, Some(old), dry_run).validate(Some(object)).await
 }
 

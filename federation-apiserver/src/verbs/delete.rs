@@ -176,9 +176,7 @@ async fn delete_in(
         let mut old = call.value(&current).await?;
         if !call.shown {
             webhook::Write::removal(call, &old, dry_run).mutate(None).await?;
-        }
-        admission::judge(call, Some(&old), None, dry_run).await?;
-        if !call.shown {
+            admission::judge(call, Some(&old), None, dry_run).await?;
             webhook::Write::removal(call, &old, dry_run).validate(None).await?;
         }
         if crd::is_definition(&call.kind) {

@@ -14,7 +14,10 @@ use super::{
     delete, object,
 };
 use crate::{
-    admission::{self, webhook},
+    admission::{
+        self,
+        action::{self, Action},
+    },
     deletion::{DeleteOptions, seconds},
     http::{Body, query::WriteOptions},
     registry::{Kind, KindRef, Registry},
@@ -34,47 +37,20 @@ fn done(call: &Call) -> Response<Body> {
     call.answer_value(StatusCode::CREATED, &made)
 }
 
-/// Shows the webhooks an action as what it is, the creation of an object of its own kind: what they make of it. The rest of
-/// the action is the server's own business.
-pub(super) async fn show(
-    call: &mut Call,
-    subresource: &str,
-    group: &'static str,
-    version: &'static str,
-    kind: &'static str,
-    object: Value,
-    dry_run: bool,
-) -> Result<Value, ApiError> {
-    call.path.subresource = Some(subresource.to_owned());
-    let shown = webhook::Write {
-        form: Some(webhook::Form { group, version, kind }),
-        ..webhook::Write::of(call, None, dry_run)
-    };
-    let object = shown.mutate(Some(&object)).await?.unwrap_or(object);
-    shown.validate(Some(&object)).await?;
-    call.path.subresource = None;
-    call.shown = true;
-    Ok(object)
-}
-
 /// POST of a Binding, to `bindings` or to `pods/NAME/binding`.
 pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let mut binding = call.decode_as("v1", "Binding")?;
-    let name = binding["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    call.kind = KindRef::Fixed(core("pods")?);
-    match &call.path.name {
-        None => call.path.name = Some(name),
-        Some(asked) if name != *asked => {
-            return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
-        }
-        Some(_) if text(&binding["target"], "kind") == "Node" => {
-            let node = text(&binding["target"], "name").to_owned();
-            admission::label_with_place(&call.shared.storage, &node, &mut binding);
-        }
-        Some(_) => {}
+    if call.path.name.is_some() && text(&binding["target"], "kind") == "Node" {
+        let node = text(&binding["target"], "name").to_owned();
+        admission::label_with_place(&call.shared.storage, &node, &mut binding);
     }
-    let binding = show(call, "binding", "", "v1", "Binding", binding, options.dry_run).await?;
+    let asked = Action { call, form: Some(&action::BINDING), old: None, dry_run: options.dry_run };
+    let binding = asked.mutate(binding).await?;
+    let name = text(&binding["metadata"], "name").to_owned();
+    if call.path.name.as_ref().is_some_and(|asked| name != *asked) {
+        return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
+    }
     let (target, kind) = (text(&binding["target"], "name"), text(&binding["target"], "kind"));
     if target.is_empty() || !matches!(kind, "" | "Node") {
         let path = FieldPath::new("target");
@@ -90,6 +66,11 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
         return Err(ApiError::new(500, Reason::Unknown, field::aggregate(&errors)));
     }
     let target = target.to_owned();
+    asked.validate(&binding).await?;
+    call.shown = true;
+    call.kind = KindRef::Fixed(core("pods")?);
+    call.path.name = Some(name);
+    call.path.subresource = None;
     let resource = GroupResource::new("", "pods/binding");
     for _ in 0..ROUNDS {
         let current = call.current()?;
@@ -158,7 +139,11 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let version = eviction["apiVersion"].as_str().filter(|version| *version == "policy/v1beta1");
     let version = version.unwrap_or("policy/v1").to_owned();
     call.check_kind(&mut eviction, &version, "Eviction")?;
-    let name = eviction["metadata"]["name"].as_str().unwrap_or_default();
+    // What the body says of it counts for the deletion only.
+    let is_dry = call.query.all("dryRun").any(|value| value == "All");
+    let asked = Action { call, form: Some(&action::EVICTION), old: None, dry_run: is_dry };
+    let eviction = asked.mutate(eviction).await?;
+    let name = text(&eviction["metadata"], "name");
     if !name.is_empty() && name != call.name() {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
@@ -172,7 +157,9 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
     }
     let options = DeleteOptions::from_value(&eviction["deleteOptions"])
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    show(call, "eviction", "policy", "v1", "Eviction", eviction, dry_run).await?;
+    asked.validate(&eviction).await?;
+    call.shown = true;
+    call.path.subresource = None;
     let pod = call.value(&call.current()?).await?;
     let ends =
         text(&pod["status"], "phase") == "Pending" || has_ended(&pod) || crate::validation::deleting(&pod);

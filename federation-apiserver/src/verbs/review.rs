@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Call, object, review_selectors};
 use crate::{
+    admission::action::Action,
     auth::{User, authz::Decision},
     deletion,
     http::{Body, query::WriteOptions},
@@ -22,26 +23,31 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let mut review = call.decode_object(options.field_validation)?;
     review = call.own(None, review, options.field_manager.as_deref()).await;
+    let shown = Action { call, form: None, old: None, dry_run: options.dry_run };
+    review = shown.mutate(review).await?;
     let kind = call.kind.kind;
     let status = match kind {
         "SelfSubjectReview" => {
             review["metadata"]["creationTimestamp"] = deletion::seconds(call.now).into();
+            shown.validate(&review).await?;
             json!({"userInfo": call.user.to_value()})
         }
-        "TokenReview" => token(call, &review).await?,
-        "SelfSubjectRulesReview" => rules(call, &review)?,
-        _ => access(call, &mut review).await?,
+        "TokenReview" => token(&shown, &review).await?,
+        "SelfSubjectRulesReview" => rules(&shown, &review).await?,
+        _ => access(&shown, &mut review).await?,
     };
     review["status"] = status;
     object::metadata(&mut review)?;
     Ok(call.answer_value(StatusCode::CREATED, &review))
 }
 
-async fn token(call: &Call, review: &Value) -> Result<Value, ApiError> {
+async fn token(shown: &Action<'_>, review: &Value) -> Result<Value, ApiError> {
+    let call = shown.call;
     let token = text(&review["spec"], "token");
     if token.is_empty() {
         return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
     }
+    shown.validate(review).await?;
     let audiences = review["spec"]["audiences"].as_array().into_iter().flatten();
     let audiences: Vec<String> =
         audiences.filter_map(|audience| audience.as_str().map(str::to_owned)).collect();
@@ -57,11 +63,13 @@ async fn token(call: &Call, review: &Value) -> Result<Value, ApiError> {
     })
 }
 
-fn rules(call: &Call, review: &Value) -> Result<Value, ApiError> {
+async fn rules(shown: &Action<'_>, review: &Value) -> Result<Value, ApiError> {
+    let call = shown.call;
     let namespace = text(&review["spec"], "namespace");
     if namespace.is_empty() {
         return Err(ApiError::bad_request("no namespace on request"));
     }
+    shown.validate(review).await?;
     let (rules, errors) = call.shared.authorizer().rules(&call.user, namespace);
     let (mut resources, mut paths) = (Vec::new(), Vec::new());
     for rule in rules {
@@ -85,7 +93,8 @@ fn rules(call: &Call, review: &Value) -> Result<Value, ApiError> {
     Ok(status)
 }
 
-async fn access(call: &Call, review: &mut Value) -> Result<Value, ApiError> {
+async fn access(shown: &Action<'_>, review: &mut Value) -> Result<Value, ApiError> {
+    let call = shown.call;
     let kind = call.kind.kind;
     let own = kind == "SelfSubjectAccessReview";
     let local = kind == "LocalSubjectAccessReview";
@@ -101,6 +110,7 @@ async fn access(call: &Call, review: &mut Value) -> Result<Value, ApiError> {
         // kube-apiserver names no kind here.
         return Err(ApiError::invalid(call.kind.group, "", "", &faults));
     }
+    shown.validate(review).await?;
     let attributes = if asked.is_object() {
         Attributes {
             namespace: text(asked, "namespace"),

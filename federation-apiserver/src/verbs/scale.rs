@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Call, commit, commit::Outcome, object, patch, update};
 use crate::{
-    admission::webhook,
+    admission::action::{self, Action},
     crd::custom::ScalePaths,
     encode,
     http::{Body, query::WriteOptions, respond},
@@ -100,14 +100,10 @@ async fn write(
             let left = object.pointer(&pointer).and_then(Value::as_i64).unwrap_or_default();
             set(&mut scale, "/spec/replicas", left.into());
         }
-        let shown = webhook::Write {
-            form: Some(webhook::Form { group: "autoscaling", version: "v1", kind: "Scale" }),
-            ..webhook::Write::of(call, Some(&before), options.dry_run)
-        };
-        if let Some(changed) = shown.mutate(Some(&scale)).await? {
-            check_types(&changed)?;
-            scale = changed;
-        }
+        let form = Some(&action::SCALE);
+        let shown = Action { call, form, old: Some(&before), dry_run: options.dry_run };
+        scale = shown.mutate(scale).await?;
+        check_types(&scale)?;
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
         if replicas < 0 {
             if let Some(paths) = paths(call) {
@@ -128,14 +124,15 @@ async fn write(
             return Err(ApiError::stale(&call.resource(), call.name()));
         }
         set(&mut object, &pointer, replicas.into());
-        // Who judges it is shown what comes of it, with the status that nobody can ask for.
-        shown.validate(Some(&scale_of(call, &object))).await?;
-        call.shown = true;
         // The parts that an update of the object itself changes.
         let subresource = call.path.subresource.take();
         let prepared = update::prepare(call, object, &old);
         call.path.subresource = subresource;
         let next = prepared?;
+        let shown = Action { call, form, old: Some(&before), dry_run: options.dry_run };
+        // With the status that nobody can ask for.
+        shown.validate(&scale_of(call, &next)).await?;
+        call.shown = true;
         let next = if applies { next } else { call.own(Some(&old), next, Some(&manager)).await };
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale if version.is_empty() => {}

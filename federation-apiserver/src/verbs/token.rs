@@ -5,8 +5,9 @@ use http::{Response, StatusCode};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::{Call, pod};
+use super::Call;
 use crate::{
+    admission::action::{self, Action},
     auth::accounts::{Bound, Request},
     deletion,
     http::{Body, query::WriteOptions},
@@ -25,9 +26,9 @@ const MAX_SECONDS: i64 = 1 << 32;
 pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let request = call.decode_as("authentication.k8s.io/v1", "TokenRequest")?;
-    let request =
-        pod::show(call, "token", "authentication.k8s.io", "v1", "TokenRequest", request, options.dry_run)
-            .await?;
+    let shown =
+        Action { call, form: Some(&action::TOKEN_REQUEST), old: None, dry_run: options.dry_run };
+    let mut request = shown.mutate(request).await?;
     let accounts = call.shared.authenticator().accounts().ok_or_else(ApiError::no_such_path)?;
     let account = call.current()?;
     let (namespace, name) = (call.namespace(), call.name());
@@ -55,6 +56,13 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
     if audiences.is_empty() {
         audiences = accounts.audiences().to_vec();
     }
+    request["metadata"]["name"] = name.into();
+    request["metadata"]["namespace"] = namespace.into();
+    request["metadata"]["creationTimestamp"] = deletion::seconds(call.now).into();
+    request["spec"]["audiences"] = audiences.as_slice().into();
+    request["spec"]["expirationSeconds"] = seconds.into();
+    shown.validate(&request).await?;
+    let spec = &request["spec"];
     let bound = bound(call, &spec["boundObjectRef"])?;
     let expires = call.now + SignedDuration::from_secs(seconds);
     let wanted =

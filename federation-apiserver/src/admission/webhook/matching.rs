@@ -6,7 +6,7 @@ use apimachinery::{ApiError, labels::labels_of};
 use kube_cel::{Budget, Value as Cel};
 use serde_json::Value;
 
-use super::{Form, Write, hooks::Hook};
+use super::{Write, hooks::Hook};
 use crate::{
     admission::{
         matching::{self, Chosen, Operation, Subject},
@@ -44,13 +44,13 @@ impl Write<'_> {
         let own = &*self.call.kind;
         let (object, old) = (self.shown(&kind, object).await?, self.shown(&kind, self.old).await?);
         let subject = self.subject(&kind, object.as_ref(), old.as_ref());
-        let form = self.form.unwrap_or(Form { group: kind.group, version: kind.version, kind: kind.kind });
+        let form = self.form.unwrap_or(&kind);
         let namespace = self.namespace(object.as_ref().or(old.as_ref()));
         let mut request =
             policy::request_value(&subject, form.kind, namespace, &self.call.user, self.dry_run);
         request["kind"] =
             serde_json::json!({"group": form.group, "version": form.version, "kind": form.kind});
-        let asked = self.form.unwrap_or(Form { group: own.group, version: own.version, kind: own.kind });
+        let asked = self.form.unwrap_or(own);
         request["requestKind"] =
             serde_json::json!({"group": asked.group, "version": asked.version, "kind": asked.kind});
         request["requestResource"] =

@@ -28,25 +28,20 @@ use hooks::{Hook, State};
 use review::Phase;
 
 use super::matching::Operation;
-use crate::{registry::KindRef, verbs::Call};
+use crate::{
+    registry::{Kind, KindRef},
+    verbs::Call,
+};
 
 /// Webhooks that are asked at once about one write.
 const CONCURRENT: usize = 32;
-
-/// A subresource whose requests are of a kind of its own: a Scale, a Binding, an Eviction.
-#[derive(Clone, Copy)]
-pub(crate) struct Form {
-    pub(crate) group: &'static str,
-    pub(crate) version: &'static str,
-    pub(crate) kind: &'static str,
-}
 
 /// A write as webhooks are asked about it.
 pub(crate) struct Write<'a> {
     pub(crate) call: &'a Call,
     pub(crate) operation: Operation,
-    /// The form of its objects; the call's own kind if none.
-    pub(crate) form: Option<Form>,
+    /// The kind of its objects, if it is not the call's own.
+    pub(crate) form: Option<&'static Kind>,
     pub(crate) old: Option<&'a Value>,
     pub(crate) dry_run: bool,
     /// The other versions of the call's kind, once somebody has asked for them.

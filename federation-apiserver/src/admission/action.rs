@@ -1,0 +1,49 @@
+//! Requests whose body is no object of the kind that they go to: Bindings and Evictions of pods, requests for tokens, Scales, and reviews.
+//! Policies and webhooks are shown them as they are; what the server makes of them is its own business.
+
+use apimachinery::ApiError;
+use serde_json::Value;
+
+use super::{judge::judge_as, mutate::mutate_as, webhook};
+use crate::{registry::Kind, verbs::Call};
+
+/// `v1` Binding.
+pub(crate) static BINDING: Kind = Kind { kind: "Binding", ..Kind::BUILT_IN };
+/// `policy/v1` Eviction.
+pub(crate) static EVICTION: Kind = Kind { group: "policy", kind: "Eviction", ..Kind::BUILT_IN };
+/// `autoscaling/v1` Scale.
+pub(crate) static SCALE: Kind = Kind { group: "autoscaling", kind: "Scale", ..Kind::BUILT_IN };
+/// `authentication.k8s.io/v1` TokenRequest.
+pub(crate) static TOKEN_REQUEST: Kind =
+    Kind { group: "authentication.k8s.io", kind: "TokenRequest", ..Kind::BUILT_IN };
+
+/// Such a request.
+pub(crate) struct Action<'a> {
+    pub(crate) call: &'a Call,
+    /// The kind of its body, if it is not the call's own.
+    pub(crate) form: Option<&'static Kind>,
+    /// What it is to replace: of Scales only.
+    pub(crate) old: Option<&'a Value>,
+    pub(crate) dry_run: bool,
+}
+
+impl Action<'_> {
+    /// What policies and webhooks make of the body.
+    ///
+    /// # Errors
+    /// When one refuses, or fails and must not.
+    pub(crate) async fn mutate(&self, body: Value) -> Result<Value, ApiError> {
+        let changed = mutate_as(self.call, self.form, self.old, &body, self.dry_run).await?;
+        Ok(changed.unwrap_or(body))
+    }
+
+    /// Asks policies and webhooks whether it may be.
+    ///
+    /// # Errors
+    /// When one refuses, or cannot be asked and must be.
+    pub(crate) async fn validate(&self, body: &Value) -> Result<(), ApiError> {
+        judge_as(self.call, self.form, self.old, Some(body), self.dry_run).await?;
+        let asked = webhook::Write { form: self.form, ..webhook::Write::of(self.call, self.old, self.dry_run) };
+        asked.validate(Some(body)).await
+    }
+}
