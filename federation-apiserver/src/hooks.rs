@@ -24,6 +24,8 @@ pub(crate) enum When {
     Levels,
     /// There is the Service of this server, and it leads here.
     Endpoint,
+    /// There are the ServiceCIDR of the flag and the IPAddresses of all Services.
+    Networks,
     /// There is an APIService for each group version of this server.
     Services,
     /// Somebody looks after the servers behind APIServices.
@@ -36,7 +38,7 @@ pub(crate) const INFORMERS: &str = "informer-sync";
 pub(crate) const CHECKER: &str = "poststarthook/apiservice-status-remote-available-controller";
 
 /// In kube-apiserver's order. Two have changed their names, and are there by the older ones, too.
-const ALL: [(&str, When); 27] = [
+const ALL: [(&str, When); 29] = [
     ("poststarthook/start-apiserver-admission-initializer", When::Followed),
     ("poststarthook/start-kube-apiserver-admission-initializer", When::Followed),
     ("poststarthook/generic-apiserver-start-informers", When::Followed),
@@ -49,10 +51,12 @@ const ALL: [(&str, When); 27] = [
     ("poststarthook/start-system-namespaces-controller", When::Namespaces),
     ("poststarthook/start-cluster-authentication-info-controller", When::Authentication),
     ("poststarthook/storage-readiness", When::Assembled),
+    ("poststarthook/start-service-ip-repair-controllers", When::Networks),
     ("poststarthook/rbac/bootstrap-roles", When::Roles),
     ("poststarthook/scheduling/bootstrap-system-priority-classes", When::Classes),
     ("poststarthook/priority-and-fairness-config-producer", When::Levels),
     ("poststarthook/bootstrap-controller", When::Endpoint),
+    ("poststarthook/start-kubernetes-service-cidr-controller", When::Networks),
     ("poststarthook/aggregator-reload-proxy-client-cert", When::Assembled),
     ("poststarthook/start-kube-aggregator-informers", When::Checked),
     ("poststarthook/apiservice-status-local-available-controller", When::Services),

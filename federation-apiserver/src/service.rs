@@ -283,6 +283,7 @@ impl Service {
                 &front.certificate_pem,
             )),
             authority: Some(Arc::clone(&authority)),
+            cluster_ips: Some(options.service_cluster_ip_range),
             health: health.clone(),
             ..Default::default()
         };

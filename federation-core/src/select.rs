@@ -32,7 +32,7 @@ pub const DEFAULT_KINDS: [(&str, &str); 16] = [
 ];
 
 /// Kinds that no policy can select, as (group, kind): what one cluster says of itself, or makes from other objects.
-const LOCAL_KINDS: [(&str, &str); 17] = [
+const LOCAL_KINDS: [(&str, &str); 19] = [
     ("", "Node"),
     ("", "Pod"),
     ("", "Event"),
@@ -47,6 +47,8 @@ const LOCAL_KINDS: [(&str, &str); 17] = [
     ("events.k8s.io", "Event"),
     ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
     ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+    ("networking.k8s.io", "IPAddress"),
+    ("networking.k8s.io", "ServiceCIDR"),
     ("resource.k8s.io", "ResourceSlice"),
     ("storage.k8s.io", "CSINode"),
     ("storage.k8s.io", "VolumeAttachment"),

@@ -6,7 +6,9 @@
 //!
 //! What is in use follows from the store: each allocation first takes in what was written since the last one, so
 //! nothing leaks when a Service goes in whatever way. Between the choice and the commit a [`Reservation`] holds it.
+//! IPAddresses follow the Services (`housekeeping/addresses.rs`); those that others make take their addresses out.
 
+pub(crate) mod networks;
 mod ranges;
 mod service;
 
@@ -26,6 +28,20 @@ use crate::{
     store::{EventKind, Key, ResourceKey, Storage, Stored},
 };
 
+/// The label that tells who keeps an IPAddress, and what it says of this server's own.
+pub(crate) const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+pub(crate) const MANAGER: &str = "ipallocator.k8s.io";
+
+/// The resource of IPAddresses.
+pub(crate) fn addresses() -> ResourceKey {
+    ResourceKey::new("networking.k8s.io", "ipaddresses")
+}
+
+/// Whether an IPAddress is one that this server keeps for a Service.
+pub(crate) fn is_ours(address: &Stored) -> bool {
+    address.meta.labels.get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
+}
+
 /// One thing that only one Service can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Token {
@@ -40,17 +56,22 @@ struct Ledger {
     /// Writes up to this revision are in; none before the first.
     seen: Option<u64>,
     owners: HashMap<Token, Key>,
+    /// Addresses that others have taken out, by IPAddresses of their own.
+    held: HashSet<Ipv4Addr>,
     reserved: HashSet<Token>,
 }
 
 impl Ledger {
     fn catch_up(&mut self, storage: &Storage) {
-        let services = ResourceKey::new("", "services");
+        let (services, addresses) = (ResourceKey::new("", "services"), addresses());
         if let Some(seen) = self.seen
             && let Ok(events) = storage.changes_after(seen)
         {
             for event in events {
                 self.seen = Some(event.revision);
+                if event.object.key.resource == addresses {
+                    self.hold(&event.object, event.kind != EventKind::Deleted);
+                }
                 if event.object.key.resource != services {
                     continue;
                 }
@@ -65,6 +86,10 @@ impl Ledger {
         }
         let snapshot = storage.snapshot();
         self.owners.clear();
+        self.held.clear();
+        for stored in snapshot.range(&addresses, None, None) {
+            self.hold(&stored, true);
+        }
         for stored in snapshot.range(&services, None, None) {
             self.learn(&stored);
         }
@@ -85,8 +110,24 @@ impl Ledger {
         }
     }
 
+    fn hold(&mut self, stored: &Stored, is_there: bool) {
+        let Ok(address) = stored.key.name.parse() else { return };
+        if is_there && !is_ours(stored) {
+            self.held.insert(address);
+        } else {
+            self.held.remove(&address);
+        }
+    }
+
     fn is_free(&self, token: Token, for_key: &Key) -> bool {
-        !self.reserved.contains(&token) && self.owners.get(&token).is_none_or(|owner| owner == for_key)
+        if self.reserved.contains(&token) {
+            return false;
+        }
+        match (self.owners.get(&token), token) {
+            (Some(owner), _) => owner == for_key,
+            (None, Token::Address(address)) => !self.held.contains(&address),
+            (None, Token::Port(..)) => true,
+        }
     }
 }
 
@@ -132,7 +173,9 @@ impl Allocator {
     ) -> Result<Reservation, Faults> {
         let mut ledger = self.ledger.lock();
         ledger.catch_up(storage);
-        let mut choice = service::Choice::new(&self.ranges, |token| ledger.is_free(token, key));
+        let mut networks = vec![self.ranges.cluster_ips];
+        networks.extend(networks::ready(&storage.snapshot()).into_iter().filter(|other| *other != networks[0]));
+        let mut choice = service::Choice::new(&self.ranges, &networks, |token| ledger.is_free(token, key));
         choice.complete(object, old)?;
         let tokens = choice.chosen;
         ledger.reserved.extend(tokens.iter().copied());

@@ -37,6 +37,11 @@ impl Network {
         Ipv4Addr::from(self.base + 1)
     }
 
+    /// Whether an address is one of its own.
+    pub(crate) fn spans(self, address: Ipv4Addr) -> bool {
+        u64::from(u32::from(address).wrapping_sub(self.base)) < self.size()
+    }
+
     /// Whether an address can be given out: neither the network's own nor its broadcast address.
     pub fn contains(self, address: Ipv4Addr) -> bool {
         let offset = u64::from(u32::from(address).wrapping_sub(self.base));

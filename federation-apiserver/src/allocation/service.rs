@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use apimachinery::{FieldError, FieldPath};
 use serde_json::{Value, json};
 
-use super::{Ranges, Token};
+use super::{Network, Ranges, Token};
 use crate::{
     registry::Faults,
     validation::{items, items_mut, text},
@@ -61,13 +61,15 @@ fn needs_health_port(object: &Value) -> bool {
 /// One completion: what is free, and what was taken.
 pub(super) struct Choice<'a, F> {
     ranges: &'a Ranges,
+    /// Where addresses come from, the range's own network first.
+    networks: &'a [Network],
     is_free: F,
     pub(super) chosen: Vec<Token>,
 }
 
 impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
-    pub(super) fn new(ranges: &'a Ranges, is_free: F) -> Self {
-        Self { ranges, is_free, chosen: Vec::new() }
+    pub(super) fn new(ranges: &'a Ranges, networks: &'a [Network], is_free: F) -> Self {
+        Self { ranges, networks, is_free, chosen: Vec::new() }
     }
 
     pub(super) fn complete(&mut self, object: &mut Value, old: Option<&Value>) -> Result<(), Faults> {
@@ -102,15 +104,13 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
 
     fn addresses(&mut self, object: &mut Value, faults: &mut Faults) {
         let spec = &mut object["spec"];
-        let network = self.ranges.cluster_ips;
         let path = FieldPath::new("spec.clusterIPs");
         match text(spec, "clusterIP") {
             "None" => {}
             "" => {
                 let random = rand::random();
-                let Some(found) =
-                    network.candidates(random).find(|address| (self.is_free)(Token::Address(*address)))
-                else {
+                let mut all = self.networks.iter().flat_map(|network| network.candidates(random));
+                let Some(found) = all.find(|address| (self.is_free)(Token::Address(*address))) else {
                     let message = "failed to allocate a serviceIP: range is full";
                     faults.push(FieldError::internal(&path, message));
                     return;
@@ -126,9 +126,13 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
                     let message = format!("failed to allocate IP {asked}: {why}");
                     FieldError::invalid(&path, json!([asked]), &message)
                 };
-                if !network.contains(address) {
+                let Some(spanning) = self.networks.iter().find(|network| network.spans(address)) else {
+                    faults.push(refuse("the provided network does not match the current range"));
+                    return;
+                };
+                if !self.networks.iter().any(|network| network.contains(address)) {
                     let why = format!(
-                        "the provided IP ({asked}) is not in the valid range. The range of valid IPs is {network}"
+                        "the provided IP ({asked}) is not in the valid range. The range of valid IPs is {spanning}"
                     );
                     faults.push(refuse(&why));
                 } else if !self.take(Token::Address(address)) {
@@ -334,7 +338,7 @@ mod tests {
 
     fn complete(object: &mut Value, old: Option<&Value>, taken: &[Token]) -> Result<(), Faults> {
         let ranges = Ranges::default();
-        Choice::new(&ranges, |token| !taken.contains(&token)).complete(object, old)
+        Choice::new(&ranges, &[ranges.cluster_ips], |token| !taken.contains(&token)).complete(object, old)
     }
 
     fn service(kind: &str) -> Value {

@@ -71,6 +71,8 @@ pub enum Edit {
     UnblockOwners,
     /// Drop a finalizer.
     DropFinalizer(&'static str),
+    /// Add a finalizer.
+    AddFinalizer(&'static str),
     /// Drop `kubernetes` from a namespace's `spec.finalizers`.
     FinalizeNamespace,
     /// Set status conditions: type, status, reason, message.
@@ -149,6 +151,13 @@ impl Edit {
             Self::DropFinalizer(name) => {
                 let mut finalizers = deletion::finalizers(object);
                 finalizers.retain(|finalizer| finalizer != name);
+                deletion::set_finalizers(object, &finalizers);
+            }
+            Self::AddFinalizer(name) => {
+                let mut finalizers = deletion::finalizers(object);
+                if !finalizers.iter().any(|finalizer| finalizer == name) {
+                    finalizers.push((*name).to_owned());
+                }
                 deletion::set_finalizers(object, &finalizers);
             }
             Self::FinalizeNamespace => {

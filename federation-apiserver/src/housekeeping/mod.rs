@@ -12,6 +12,8 @@
 //! - [`policies`]: what is wrong with the types of admission policies' expressions;
 //! - [`certificates`]: certificates for clients whose requests are approved, and the end of old requests;
 //! - [`definitions`]: CustomResourceDefinitions that wait for a name, or for the end of their instances;
+//! - [`networks`]: ServiceCIDRs: the one of the flag, and those that are still used;
+//! - [`addresses`]: an IPAddress for each cluster IP;
 //! - [`pods`]: pods that are being deleted, or whose node is gone, where no kubelet ends them;
 //! - [`expiry`]: Events an hour old.
 //!
@@ -19,6 +21,7 @@
 //! [`RESYNC`], which should find nothing.
 
 mod action;
+mod addresses;
 mod certificates;
 mod definitions;
 mod endpoint;
@@ -28,6 +31,7 @@ mod flow;
 mod garbage;
 mod graph;
 mod namespace;
+mod networks;
 mod pods;
 mod policies;
 pub(crate) mod protection;
@@ -46,11 +50,13 @@ use tokio::time::Instant;
 
 pub use action::{Action, Edit};
 pub use endpoint::Endpoint;
+use addresses::Addresses;
 use executor::Executor;
 use graph::Graph;
 use start::Start;
 
 use crate::admission::Quotas;
+use crate::allocation::Network;
 use crate::auth::accounts::Accounts;
 use crate::store::{EventKind, OwnerRef, ResourceKey, Storage};
 
@@ -94,6 +100,8 @@ pub struct Options {
     pub extension_authentication: Option<Value>,
     /// Signs the certificates of clients whose requests are approved; nobody does without.
     pub authority: Option<Arc<Authority>>,
+    /// The network of cluster IPs, which has a ServiceCIDR, and they IPAddresses; there are none without.
+    pub cluster_ips: Option<Network>,
     /// Is told what there is of what must exist.
     pub health: Health,
 }
@@ -109,6 +117,7 @@ impl Default for Options {
             endpoint: None,
             extension_authentication: None,
             authority: None,
+            cluster_ips: None,
             health: Health::new(),
         }
     }
@@ -142,6 +151,9 @@ pub struct Service {
     certificates: bool,
     /// The use of something that is protected may have ended.
     uses_changed: bool,
+    /// A ServiceCIDR, or a Service that may need it, has changed.
+    networks: bool,
+    addresses: Addresses,
     missed_nodes: pods::Missed,
     /// When to look for pods that nobody ends.
     pods_due: Instant,
@@ -167,6 +179,8 @@ impl Service {
             policies: true,
             certificates: true,
             uses_changed: true,
+            networks: true,
+            addresses: Addresses::default(),
             missed_nodes: pods::Missed::default(),
             pods_due: Instant::now(),
         }
@@ -220,6 +234,13 @@ impl Service {
             let told = self.options.extension_authentication.as_ref();
             actions.extend(told.and_then(|data| system::extension_authentication(&snapshot, data)));
             actions.extend(self.options.endpoint.iter().flat_map(|to| endpoint::required(&snapshot, *to)));
+        }
+        if std::mem::take(&mut self.networks) || everything {
+            actions.extend(self.options.cluster_ips.and_then(|network| networks::required(&snapshot, network)));
+            actions.extend(networks::settle(&snapshot, self.options.cluster_ips));
+        }
+        if self.options.cluster_ips.is_some() {
+            actions.extend(self.addresses.settle(&snapshot));
         }
         if self.bootstrapping {
             let missing = roles::bootstrap(&snapshot);
@@ -276,6 +297,10 @@ impl Service {
         self.policies |= count > 0;
         self.certificates |= count > 0;
         self.uses_changed |= count > 0;
+        self.networks |= count > 0;
+        if count > 0 {
+            self.addresses.mark_all();
+        }
         for key in failed {
             self.graph.mark(key);
         }
@@ -302,6 +327,8 @@ impl Service {
                 self.policies |= policies::concerns(&event.object.key);
                 self.certificates |= certificates::concerns(&event.object.key);
                 self.uses_changed |= protection::concerns(&event.object.key);
+                self.networks |= networks::concerns(&event.object.key);
+                self.addresses.observe(event.previous.as_deref(), &event.object);
                 self.definitions |= definitions::concerns(&event.object.key)
                     // The last instance may have gone for which one waits.
                     || (event.kind == EventKind::Deleted && !event.object.key.resource.group.is_empty());
@@ -319,6 +346,8 @@ impl Service {
         self.policies = true;
         self.certificates = true;
         self.uses_changed = true;
+        self.networks = true;
+        self.addresses.mark_all();
         self.graph.rebuild(&snapshot, &resolve);
         self.seen = Some(snapshot.revision());
     }

@@ -1,6 +1,6 @@
 //! Which of the things that must exist do, once after each start: what `/healthz` tells by the names of kube-apiserver's hooks.
 
-use super::{Options, endpoint, flow, namespace, roles, system};
+use super::{Options, addresses, endpoint, flow, namespace, networks, roles, system};
 use crate::{
     hooks::{self, When},
     store::Snapshot,
@@ -15,6 +15,7 @@ impl Start {
         waits.extend(options.extension_authentication.is_some().then_some(When::Authentication));
         waits.extend(options.default_roles.then_some(When::Roles));
         waits.extend(options.endpoint.is_some().then_some(When::Endpoint));
+        waits.extend(options.cluster_ips.is_some().then_some(When::Networks));
         Self(waits)
     }
 
@@ -36,6 +37,9 @@ impl Start {
                 When::Classes => system::classes(snapshot).is_empty(),
                 When::Levels => flow::required(snapshot).is_empty(),
                 When::Endpoint => options.endpoint.is_none_or(|to| endpoint::required(snapshot, to).is_empty()),
+                When::Networks => options.cluster_ips.is_none_or(|network| {
+                    networks::required(snapshot, network).is_none() && addresses::are_complete(snapshot)
+                }),
                 When::Services => system::services(snapshot).is_empty(),
                 When::Assembled | When::Followed | When::Checked => true,
             };

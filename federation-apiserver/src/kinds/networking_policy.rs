@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind},
-    validation::{immutable, items, items_mut, listed, net, required, set, text, workload},
+    validation::{IMMUTABLE, immutable, items, items_mut, listed, net, required, set, text, workload},
 };
 
 const GROUP: &str = "networking.k8s.io";
@@ -46,16 +46,37 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::AGE,
         ],
         validate: |object, faults| {
-            let path = FieldPath::new("spec.cidrs");
-            if object["spec"]["cidrs"].as_array().is_none_or(Vec::is_empty) {
-                faults.push(FieldError::required(&path, "at least one CIDR required"));
-            }
-            for (index, network) in items(&object["spec"], "cidrs").enumerate() {
-                net::cidr(network.as_str().unwrap_or_default(), &path.index(index), faults);
+            let (cidrs, path) = (&object["spec"]["cidrs"], FieldPath::new("spec.cidrs"));
+            match items(&object["spec"], "cidrs").count() {
+                0 => faults.push(FieldError::required(&path, "at least one CIDR required")),
+                1 | 2 => {
+                    let all = items(&object["spec"], "cidrs").enumerate();
+                    let read = |(index, cidr): (usize, &Value)| {
+                        net::cidr(cidr.as_str().unwrap_or_default(), &path.index(index), faults)
+                    };
+                    let families: Vec<_> = all.filter_map(read).map(|(address, _)| address.is_ipv4()).collect();
+                    if let [one, other] = families[..] && one == other {
+                        let message = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+                        faults.push(FieldError::invalid(&path, cidrs.clone(), message));
+                    }
+                }
+                _ => {
+                    let spec = object["spec"].clone();
+                    faults.push(FieldError::invalid(&path, spec, "may only hold up to 2 values"));
+                }
             }
         },
         validate_update: |new, old, faults| {
-            immutable(&new["spec"]["cidrs"], &old["spec"]["cidrs"], &"spec.cidrs".into(), faults);
+            let (before, path) = (items(&old["spec"], "cidrs").count(), FieldPath::new("spec.cidrs"));
+            let after = items(&new["spec"], "cidrs").count();
+            if after != before && (before, after) != (1, 2) {
+                faults.push(FieldError::invalid(&path, new["spec"]["cidrs"].clone(), IMMUTABLE));
+                return;
+            }
+            // One of the other family may come, and nothing else changes.
+            for (index, cidr) in items(&old["spec"], "cidrs").enumerate() {
+                immutable(&new["spec"]["cidrs"][index], cidr, &path.index(index), faults);
+            }
         },
         ..Kind::BUILT_IN
     },

@@ -163,6 +163,11 @@ pub(crate) fn domain_path(value: &str, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
+/// The condition of a type in an object's status.
+pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    items(&object["status"], "conditions").find(|condition| condition["type"] == kind)
+}
+
 /// A field that stays as it was made: `apimachinery/validation.ValidateImmutableField`.
 pub(crate) fn immutable(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faults) {
     if new != old {

@@ -3,6 +3,7 @@
 
 mod access;
 mod actions;
+mod addresses;
 mod aggregation;
 mod answers;
 mod audit;

@@ -1,0 +1,182 @@
+//! ServiceCIDRs and IPAddresses.
+
+use std::sync::Arc;
+
+use federation_apiserver::{
+    allocation::Ranges,
+    housekeeping::{Options, Service},
+};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+const NETWORKS: &str = "/apis/networking.k8s.io/v1/servicecidrs";
+const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
+const SERVICES: &str = "/api/v1/namespaces/demo/services";
+
+fn service(name: &str, address: Option<&str>) -> Value {
+    let mut service = json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}});
+    if let Some(address) = address {
+        service["spec"]["clusterIP"] = address.into();
+    }
+    service
+}
+
+fn network(name: &str, cidrs: &[&str]) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"cidrs": cidrs}})
+}
+
+/// A server with housekeeping, which looks until nothing is left to do.
+struct Kept {
+    world: World,
+    housekeeping: Service,
+}
+
+impl Kept {
+    async fn new() -> Self {
+        let world = World::new().await;
+        let options = Options { cluster_ips: Some(Ranges::CLUSTER_IPS), ..Options::default() };
+        let kinds = Arc::new(world.server.kind_table());
+        let housekeeping = Service::new(world.server.storage().clone(), kinds, options);
+        let mut kept = Self { world, housekeeping };
+        kept.settle().await;
+        kept
+    }
+
+    async fn settle(&mut self) {
+        loop {
+            let before = self.world.server.storage().snapshot().revision();
+            assert_eq!(self.housekeeping.step(false).await, 0);
+            if self.world.server.storage().snapshot().revision() == before {
+                return;
+            }
+        }
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.world.expect(StatusCode::OK, Method::GET, path, None).await
+    }
+
+    async fn missing(&self, path: &str) {
+        self.world.expect(StatusCode::NOT_FOUND, Method::GET, path, None).await;
+    }
+
+    async fn make(&self, path: &str, object: Value) -> Value {
+        self.world.expect(StatusCode::CREATED, Method::POST, path, Some(object)).await
+    }
+
+    async fn refuse(&self, path: &str, object: Value) -> String {
+        let status = self.world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, path, Some(object)).await;
+        status["message"].as_str().unwrap().to_owned()
+    }
+
+    async fn remove(&self, path: &str) {
+        self.world.expect(StatusCode::OK, Method::DELETE, path, None).await;
+    }
+}
+
+fn ready(network: &Value) -> Value {
+    let condition = &network["status"]["conditions"][0];
+    assert_eq!(condition["type"], "Ready");
+    condition["status"].clone()
+}
+
+#[tokio::test]
+async fn the_network_of_the_flag_is_there_and_comes_again() {
+    let mut kept = Kept::new().await;
+    let path = format!("{NETWORKS}/kubernetes");
+    let found = kept.get(&path).await;
+    assert_eq!(found["spec"]["cidrs"], json!(["10.96.0.0/12"]));
+    assert_eq!(found["metadata"]["finalizers"], json!(["networking.k8s.io/service-cidr-finalizer"]));
+    assert_eq!(ready(&found), "True");
+    kept.remove(&path).await;
+    kept.settle().await;
+    let again = kept.get(&path).await;
+    assert_ne!(again["metadata"]["uid"], found["metadata"]["uid"], "nobody needed it");
+}
+
+#[tokio::test]
+async fn every_cluster_ip_has_its_address_for_as_long_as_its_service_has_it() {
+    let mut kept = Kept::new().await;
+    let made = kept.make(SERVICES, service("web", None)).await;
+    kept.make(SERVICES, service("headless", Some("None"))).await;
+    kept.settle().await;
+    let name = made["spec"]["clusterIP"].as_str().unwrap();
+    let path = format!("{ADDRESSES}/{name}");
+    let found = kept.get(&path).await;
+    let labels = json!({"ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"});
+    assert_eq!(found["metadata"]["labels"], labels);
+    assert_eq!(found["spec"]["parentRef"], json!({"resource": "services", "namespace": "demo", "name": "web"}));
+    assert_eq!(kept.get(ADDRESSES).await["items"].as_array().unwrap().len(), 1);
+    // One that is taken away, or spoilt, is made anew.
+    kept.remove(&path).await;
+    kept.settle().await;
+    let anew = kept.get(&path).await;
+    assert_ne!(anew["metadata"]["uid"], found["metadata"]["uid"]);
+    let spoilt = json!({"metadata": {"labels": {"ipaddress.kubernetes.io/managed-by": "somebody"}}});
+    kept.world.expect(StatusCode::OK, Method::PATCH, &path, Some(spoilt)).await;
+    kept.settle().await;
+    assert_eq!(kept.get(&path).await["metadata"]["labels"], labels);
+    kept.remove(&format!("{SERVICES}/web")).await;
+    kept.settle().await;
+    kept.missing(&path).await;
+}
+
+#[tokio::test]
+async fn what_others_have_taken_out_is_not_given_away() {
+    let mut kept = Kept::new().await;
+    let parent = json!({"group": "gateway.networking.k8s.io", "resource": "gateways", "namespace": "demo", "name": "g"});
+    kept.make(ADDRESSES, json!({"metadata": {"name": "10.96.0.77"}, "spec": {"parentRef": parent}})).await;
+    let why = kept.refuse(SERVICES, service("web", Some("10.96.0.77"))).await;
+    assert!(why.ends_with("failed to allocate IP 10.96.0.77: provided IP is already allocated"), "{why}");
+    kept.settle().await;
+    kept.remove(&format!("{ADDRESSES}/10.96.0.77")).await;
+    kept.make(SERVICES, service("web", Some("10.96.0.77"))).await;
+    kept.settle().await;
+    assert_eq!(kept.get(&format!("{ADDRESSES}/10.96.0.77")).await["spec"]["parentRef"]["name"], "web");
+}
+
+#[tokio::test]
+async fn a_further_network_gives_addresses_and_stays_while_it_is_needed() {
+    let mut kept = Kept::new().await;
+    let asked = service("web", Some("192.168.7.9"));
+    let why = kept.refuse(SERVICES, asked.clone()).await;
+    assert!(
+        why.ends_with("failed to allocate IP 192.168.7.9: the provided network does not match the current range"),
+        "{why}"
+    );
+    kept.make(NETWORKS, network("more", &["192.168.7.0/24"])).await;
+    kept.make(SERVICES, asked).await;
+    kept.settle().await;
+    let path = format!("{NETWORKS}/more");
+    assert_eq!(ready(&kept.get(&path).await), "True");
+    kept.remove(&path).await;
+    kept.settle().await;
+    let held = kept.get(&path).await;
+    assert_eq!((ready(&held), &held["status"]["conditions"][0]["reason"]), (json!("False"), &json!("Terminating")));
+    kept.refuse(SERVICES, service("late", Some("192.168.7.10"))).await;
+    kept.remove(&format!("{SERVICES}/web")).await;
+    kept.settle().await;
+    kept.missing(&path).await;
+}
+
+#[tokio::test]
+async fn a_network_that_gives_no_addresses_says_so() {
+    let mut kept = Kept::new().await;
+    kept.make(NETWORKS, network("six", &["2001:db8::/64"])).await;
+    kept.settle().await;
+    assert_eq!(ready(&kept.get(&format!("{NETWORKS}/six")).await), "False");
+    let why = kept.refuse(NETWORKS, network("two", &["10.0.0.0/24", "10.1.0.0/24"])).await;
+    assert!(why.contains("may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"), "{why}");
+    let why = kept.refuse(NETWORKS, network("three", &["10.0.0.0/24", "2001:db8::/64", "10.1.0.0/24"])).await;
+    assert!(why.contains("may only hold up to 2 values"), "{why}");
+    let both = json!({"spec": {"cidrs": ["2001:db8::/64", "10.0.0.0/24"]}});
+    kept.world.expect(StatusCode::OK, Method::PATCH, &format!("{NETWORKS}/six"), Some(both)).await;
+    kept.settle().await;
+    assert_eq!(ready(&kept.get(&format!("{NETWORKS}/six")).await), "True");
+    let other = json!({"spec": {"cidrs": ["2001:db8::/64", "10.0.1.0/24"]}});
+    let path = format!("{NETWORKS}/six");
+    let status = kept.world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::PATCH, &path, Some(other)).await;
+    assert!(status["message"].as_str().unwrap().contains("spec.cidrs[1]: Invalid value: \"10.0.1.0/24\": field is immutable"), "{status}");
+}
