@@ -1,5 +1,6 @@
 //! core/v1 Pod and PodTemplate. The federation itself runs no pods; sandbox members do, on this same server.
 
+mod begin;
 mod glance;
 mod rules;
 
@@ -78,10 +79,8 @@ pub(super) const KINDS: &[&Kind] = &[
             ("status.nominatedNodeName", "/status/nominatedNodeName"),
         ],
         default: pod::default_pod,
-        prepare_create: |object| {
-            let class = pod::qos_class(&object["spec"]);
-            object["status"] = json!({"phase": "Pending", "qosClass": class});
-        },
+        carry_over: begin::carry_over,
+        prepare_create: begin::begin,
         prepare_update: keep_what_is_given,
         validate: rules::validate,
         validate_create: rules::validate_create,

@@ -144,6 +144,8 @@ pub struct Kind {
     pub built_in: bool,
     /// Fills defaults in, first of all, on every write.
     pub default: fn(&mut Value),
+    /// Carries over what a new object says in ways of old, and tells what its writer is to be warned of.
+    pub carry_over: fn(&mut Value) -> Vec<String>,
     /// Sets what the server decides on create. The metadata is complete, defaults are filled in.
     pub prepare_create: fn(&mut Value),
     /// Sets what the server decides on update; (new, old).
@@ -218,6 +220,7 @@ impl Kind {
         deprecation: None,
         built_in: true,
         default: |_| {},
+        carry_over: |_| Vec::new(),
         prepare_create: |_| {},
         prepare_update: |_, _| {},
         sign: |_, _, _, _| {},

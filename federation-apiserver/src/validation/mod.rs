@@ -15,7 +15,7 @@ pub(crate) mod pod_security;
 pub(crate) mod pod_spec;
 pub(crate) mod pod_warnings;
 pub(crate) mod quantities;
-mod security;
+pub(crate) mod security;
 pub(crate) mod spreading;
 pub(crate) mod status;
 pub(crate) mod volume;

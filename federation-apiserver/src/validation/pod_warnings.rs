@@ -12,7 +12,6 @@ use super::{items, pod_paths, quantities, text, walk};
 pub(crate) fn of_pod(pod: &Value) -> Vec<String> {
     let mut warnings = Vec::new();
     of_name(pod, "the Pod's hostname", &mut warnings);
-    // Annotations on how containers are confined are carried over to the fields.
     all(pod, None, &mut warnings);
     warnings
 }
@@ -127,7 +126,8 @@ fn all(pod: &Value, at: Option<&FieldPath>, warnings: &mut Vec<String>) {
         let context = &container["securityContext"];
         seccomp(context, &format!("{SECCOMP}{}", text(container, "name")), warnings);
         let key = format!("{APP_ARMOR}{}", text(container, "name"));
-        if !confined && context["appArmorProfile"].is_null() && annotated(&key) {
+        // Those of a pod are carried over to the fields, and told of then.
+        if at.is_some() && !confined && context["appArmorProfile"].is_null() && annotated(&key) {
             warnings.push(format!(
                 "{}: deprecated since v1.30; use the \"appArmorProfile\" field instead",
                 annotations.key(&key).as_str()

@@ -66,7 +66,7 @@ pub(super) fn host_users(spec: &Value, path: &FieldPath, faults: &mut Faults) {
 }
 
 /// `validation.ValidateAppArmorProfileField`.
-fn app_armor(context: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn app_armor(context: &Value, path: &FieldPath, faults: &mut Faults) {
     const LOCAL: &str = "must be set when AppArmor type is Localhost";
     let (profile, path) = (&context["appArmorProfile"], path.child("appArmorProfile"));
     if !profile.is_object() {

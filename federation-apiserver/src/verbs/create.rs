@@ -103,6 +103,8 @@ pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> 
     let name = |prefix: &str| free_name(call, prefix);
     object::complete(kind, &mut object, name, &crate::uid::random(), call.now)?;
     (kind.prepare_create)(&mut object);
+    let old_ways = (kind.carry_over)(&mut object);
+    call.told.lock().extend(old_ways);
     call.settle_definition(&mut object);
     call.allocate(&mut object, None)?;
     (kind.sign)(&mut object, None, &call.user, &crate::deletion::seconds(call.now));

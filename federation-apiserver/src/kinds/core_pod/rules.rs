@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath, field::quoted};
 use serde_json::Value;
 
+use super::begin;
 use crate::{
     registry::Faults,
     validation::{container, items, items_mut, mirror, net, pod, spreading, subdomain, text, walk},
@@ -20,7 +21,7 @@ pub(super) fn validate(object: &Value, faults: &mut Faults) {
             faults.push(FieldError::required(&path, ""));
         }
     }
-    validate_app_armor(object, faults);
+    begin::validate_annotations(object, faults);
     mirror::validate(object, faults);
     validate_status(&object["status"], faults);
 }
@@ -34,29 +35,6 @@ pub(super) fn validate_create(object: &Value, faults: &mut Faults) {
     if gated && !text(&object["spec"], "nodeName").is_empty() {
         let message = "cannot be set until all schedulingGates have been cleared";
         faults.push(FieldError::forbidden(&"spec.nodeName".into(), message));
-    }
-}
-
-/// Before there was a field for it, annotations said how a container is confined.
-const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
-
-/// `validation.ValidateAppArmorPodAnnotations`.
-fn validate_app_armor(pod: &Value, faults: &mut Faults) {
-    let spec = &pod["spec"];
-    let mut known: Option<HashSet<&str>> = None;
-    for (key, profile) in pod["metadata"]["annotations"].as_object().into_iter().flatten() {
-        let Some(container) = key.strip_prefix(APP_ARMOR) else { continue };
-        let path = FieldPath::new("metadata.annotations").key(key);
-        let known = known
-            .get_or_insert_with(|| walk::containers(spec).map(|container| text(container, "name")).collect());
-        if !known.contains(container) {
-            faults.push(FieldError::invalid(&path, container, "container not found"));
-        }
-        let profile = profile.as_str().unwrap_or_default();
-        if !matches!(profile, "" | "runtime/default" | "unconfined") && !profile.starts_with("localhost/") {
-            let message = format!("invalid AppArmor profile name: {}", quoted(profile));
-            faults.push(FieldError::invalid(&path, profile, &message));
-        }
     }
 }
 
@@ -279,24 +257,6 @@ mod tests {
         let mut faults = Faults::new();
         validate_update(&pod(&["a", "b"]), &pod(&["a"]), &mut faults);
         told(&faults, &["spec.containers: Forbidden: pod updates may not add or remove containers"]);
-    }
-
-    #[test]
-    fn annotations_confine_only_containers_that_are_there() {
-        let mut faults = Faults::new();
-        let annotations = json!({
-            "container.apparmor.security.beta.kubernetes.io/c": "odd",
-            "container.apparmor.security.beta.kubernetes.io/none": "runtime/default",
-        });
-        let pod = json!({"metadata": {"annotations": annotations}, "spec": {"containers": [{"name": "c"}]}});
-        validate_app_armor(&pod, &mut faults);
-        told(
-            &faults,
-            &[
-                r#"metadata.annotations[container.apparmor.security.beta.kubernetes.io/c]: Invalid value: "odd": invalid AppArmor profile name: "odd""#,
-                r#"metadata.annotations[container.apparmor.security.beta.kubernetes.io/none]: Invalid value: "none": container not found"#,
-            ],
-        );
     }
 
     #[test]

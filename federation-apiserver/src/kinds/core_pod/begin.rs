@@ -1,0 +1,158 @@
+//! What a new pod is given by the server itself, and what older manifests say of it by annotations.
+
+use std::collections::HashSet;
+
+use apimachinery::{FieldError, FieldPath, field::quoted};
+use serde_json::{Value, json};
+
+use crate::{
+    registry::Faults,
+    validation::{items, items_mut, pod, security, text},
+};
+
+/// Before there was a field for it, annotations said how a container is confined.
+const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+
+/// The status that a pod begins with. One behind gates is told not to be scheduled (`applySchedulingGatedCondition`).
+pub(super) fn begin(pod: &mut Value) {
+    let class = pod::qos_class(&pod["spec"]);
+    pod["status"] = json!({"phase": "Pending", "qosClass": class});
+    if items(&pod["spec"], "schedulingGates").next().is_some() {
+        pod["status"]["conditions"] = json!([{
+            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "lastProbeTime": null,
+            "lastTransitionTime": pod["metadata"]["creationTimestamp"],
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+        }]);
+    }
+}
+
+/// Carries over what annotations say of how containers are confined, and tells who still says it so (`applyAppArmorVersionSkew`).
+pub(super) fn carry_over(pod: &mut Value) -> Vec<String> {
+    if pod["spec"]["os"]["name"] == "windows" {
+        return Vec::new();
+    }
+    let annotations = pod["metadata"]["annotations"].clone();
+    let Some(annotations) = annotations.as_object() else { return Vec::new() };
+    if !annotations.keys().any(|key| key.starts_with(APP_ARMOR)) {
+        return Vec::new();
+    }
+    let of_pod = pod["spec"]["securityContext"]["appArmorProfile"].clone();
+    let mut warnings = Vec::new();
+    for list in LISTS {
+        for container in items_mut(&mut pod["spec"], list) {
+            let key = format!("{APP_ARMOR}{}", text(container, "name"));
+            let Some(said) = annotations.get(&key).and_then(Value::as_str) else { continue };
+            if !container["securityContext"]["appArmorProfile"].is_null() {
+                continue;
+            }
+            let profile = profile(said);
+            if profile.as_ref() == Some(&of_pod) {
+                continue;
+            }
+            if let Some(profile) = profile {
+                if !container["securityContext"].is_object() {
+                    container["securityContext"] = json!({});
+                }
+                container["securityContext"]["appArmorProfile"] = profile;
+            }
+            let path = FieldPath::new("metadata.annotations").key(&key);
+            let path = path.as_str();
+            warnings.push(format!("{path}: deprecated since v1.30; use the \"appArmorProfile\" field instead"));
+        }
+    }
+    warnings
+}
+
+/// The field for what an annotation says, if that is valid.
+fn profile(said: &str) -> Option<Value> {
+    let profile = match (said, said.strip_prefix("localhost/")) {
+        ("unconfined", _) => json!({"type": "Unconfined"}),
+        ("runtime/default", _) => json!({"type": "RuntimeDefault"}),
+        (_, Some(name)) if !name.is_empty() => json!({"type": "Localhost", "localhostProfile": name}),
+        _ => return None,
+    };
+    let mut faults = Faults::new();
+    security::app_armor(&json!({"appArmorProfile": profile}), &FieldPath::default(), &mut faults);
+    faults.is_empty().then_some(profile)
+}
+
+/// `validation.ValidateAppArmorPodAnnotations`.
+pub(super) fn validate_annotations(pod: &Value, faults: &mut Faults) {
+    let spec = &pod["spec"];
+    let mut known: Option<HashSet<&str>> = None;
+    for (key, profile) in pod["metadata"]["annotations"].as_object().into_iter().flatten() {
+        let Some(container) = key.strip_prefix(APP_ARMOR) else { continue };
+        let path = FieldPath::new("metadata.annotations").key(key);
+        let known = known.get_or_insert_with(|| {
+            let all = LISTS.into_iter().flat_map(|list| items(spec, list));
+            all.map(|container| text(container, "name")).collect()
+        });
+        if !known.contains(container) {
+            faults.push(FieldError::invalid(&path, container, "container not found"));
+        }
+        let profile = profile.as_str().unwrap_or_default();
+        if !matches!(profile, "" | "runtime/default" | "unconfined") && !profile.starts_with("localhost/") {
+            let message = format!("invalid AppArmor profile name: {}", quoted(profile));
+            faults.push(FieldError::invalid(&path, profile, &message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotations_confine_only_containers_that_are_there() {
+        let mut faults = Faults::new();
+        let annotations = json!({
+            "container.apparmor.security.beta.kubernetes.io/c": "odd",
+            "container.apparmor.security.beta.kubernetes.io/none": "runtime/default",
+        });
+        let pod = json!({"metadata": {"annotations": annotations}, "spec": {"containers": [{"name": "c"}]}});
+        validate_annotations(&pod, &mut faults);
+        assert_eq!(
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                r#"metadata.annotations[container.apparmor.security.beta.kubernetes.io/c]: Invalid value: "odd": invalid AppArmor profile name: "odd""#,
+                r#"metadata.annotations[container.apparmor.security.beta.kubernetes.io/none]: Invalid value: "none": container not found"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn what_annotations_say_becomes_a_field_unless_there_is_one() {
+        let check = |said: &str, context: Value, of_pod: Value, expect: Value, warned: bool| {
+            let annotations = json!({"container.apparmor.security.beta.kubernetes.io/c": said});
+            let mut pod = json!({
+                "metadata": {"annotations": annotations},
+                "spec": {"securityContext": of_pod, "containers": [{"name": "c", "securityContext": context}, {"name": "d"}]},
+            });
+            let warnings = carry_over(&mut pod);
+            let container = &pod["spec"]["containers"][0];
+            assert_eq!(container["securityContext"]["appArmorProfile"], expect, "{said}");
+            assert_eq!(pod["spec"]["containers"][1], json!({"name": "d"}));
+            let words = "metadata.annotations[container.apparmor.security.beta.kubernetes.io/c]: deprecated since v1.30; use the \"appArmorProfile\" field instead";
+            assert_eq!(warnings, if warned { vec![words.to_owned()] } else { vec![] }, "{said}");
+        };
+        let (none, unconfined) = (Value::Null, json!({"type": "Unconfined"}));
+        check("unconfined", none.clone(), none.clone(), unconfined.clone(), true);
+        check("runtime/default", none.clone(), none.clone(), json!({"type": "RuntimeDefault"}), true);
+        let local = json!({"type": "Localhost", "localhostProfile": "web"});
+        check("localhost/web", none.clone(), none.clone(), local.clone(), true);
+        for odd in ["localhost/", "localhost/ padded", "", "odd"] {
+            check(odd, none.clone(), none.clone(), none.clone(), true);
+        }
+        let own = json!({"appArmorProfile": local});
+        check("unconfined", own.clone(), none.clone(), local, false);
+        check("unconfined", none.clone(), json!({"appArmorProfile": unconfined}), none, false);
+    }
+
+    #[test]
+    fn a_pod_behind_gates_says_so() {
+        let mut pod = json!({"metadata": {}, "spec": {"schedulingGates": [{"name": "a"}]}});
+        begin(&mut pod);
+        assert_eq!(pod["status"]["conditions"][0]["reason"], "SchedulingGated");
+    }
+}
