@@ -58,11 +58,14 @@ pub(super) fn check(schema: &Value, path: &FieldPath, faults: &mut Faults) {
             if found.is_empty() {
                 found = parsed.expensive_rules();
             }
+            let place = path;
             for fault in found {
                 let path = FieldPath::new(format!("{path}{}", fault.path));
                 let told = !matches!(fault.reason, FieldReason::Required | FieldReason::Forbidden);
                 let value = told.then_some(&fault.value);
-                faults.push(FieldError::new(fault.reason, &path, value, &fault.detail));
+                let within = fault.within.map(|within| format!("{place}{within}")).unwrap_or_default();
+                let detail = format!("{}{within}", fault.detail);
+                faults.push(FieldError::new(fault.reason, &path, value, &detail));
             }
             defaults(&parsed, path, faults);
         }

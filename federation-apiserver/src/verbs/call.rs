@@ -87,8 +87,10 @@ impl Call {
 
     /// The same of an object that is in this version of the kind.
     pub(crate) fn canonicalise_as(&self, kind: &Kind, object: &mut Value) {
-        if kind.custom.is_some() {
-            self.shared.schemas().canonicalise_metadata(object);
+        if let Some(custom) = &kind.custom {
+            let schemas = self.shared.schemas();
+            schemas.canonicalise_metadata(object);
+            custom.schema.visit_embedded(object, &mut |own, _| schemas.canonicalise_metadata(own));
             return;
         }
         let empties = if kind.built_in { Empties::Omitted } else { Empties::Kept };

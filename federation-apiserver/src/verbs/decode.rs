@@ -8,10 +8,16 @@ use kube_schema::json::type_name;
 use serde_json::Value;
 
 use super::{Call, syntax, yaml};
-use crate::http::{
-    negotiate::{APPLY, JSON, PROTOBUF, YAML, content_type},
-    query::FieldValidation,
+use crate::{
+    crd::Custom,
+    http::{
+        negotiate::{APPLY, JSON, PROTOBUF, YAML, content_type},
+        query::FieldValidation,
+    },
 };
+
+/// Unknown fields of objects within an object that are told: as many as of any other.
+const UNKNOWN_MAX: usize = 100;
 
 impl Call {
     /// Decodes the body as an object of the URL's kind and checks its types and unknown fields.
@@ -248,10 +254,16 @@ impl Call {
             if validation == FieldValidation::Ignore {
                 return Ok(());
             }
-            let known: HashSet<_> = old.map(|old| custom.unknown(old)).into_iter().flatten().collect();
-            let own = custom.unknown(object).into_iter().filter(|field| !known.contains(field));
+            let unknown_in = |object| {
+                let mut fields = custom.unknown(object);
+                fields.extend(self.unknown_in_embedded(&custom, object));
+                fields
+            };
+            let known: HashSet<_> = old.map(unknown_in).into_iter().flatten().collect();
+            let own = unknown_in(object).into_iter().filter(|field| !known.contains(field));
             let texts = report.unknown.into_iter().chain(own).map(|field| unknown(&field));
-            return self.tell_strictly(validation, twice.iter().cloned().chain(texts).collect());
+            let all = twice.iter().cloned().chain(texts).collect();
+            return self.tell_strictly(validation, all);
         }
         let Some(report) = self.report(object, old) else { return Ok(()) };
         self.check_types(object, &report)?;
@@ -265,6 +277,19 @@ impl Call {
             twice.iter().cloned().chain(report.unknown.iter().map(|field| unknown(field))).collect()
         };
         self.tell_strictly(validation, faults)
+    }
+
+    /// Fields that the metadata of objects within a custom one does not know.
+    fn unknown_in_embedded(&self, custom: &Custom, object: &Value) -> Vec<String> {
+        let mut unknown = Vec::new();
+        if custom.schema.has_embedded() {
+            custom.schema.visit_embedded(&mut object.clone(), &mut |own, path| {
+                let found = self.shared.schemas().validate_metadata(self.kind.kind, own).unknown;
+                let room = UNKNOWN_MAX.saturating_sub(unknown.len());
+                unknown.extend(found.iter().take(room).map(|field| format!("{path}.{field}")));
+            });
+        }
+        unknown
     }
 
     /// Whether the body is the JSON of an object with a Go type: its unknown fields and those that stand there twice are told as they

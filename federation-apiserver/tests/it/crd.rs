@@ -454,3 +454,40 @@ async fn a_custom_binding_binds_no_pod() {
         json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "b"}, "target": {"name": "n"}});
     world.expect(StatusCode::BAD_REQUEST, Method::POST, path, Some(pods)).await;
 }
+
+#[tokio::test]
+async fn the_metadata_of_an_object_within_an_object_is_that_of_any_object() {
+    let world = World::new().await;
+    let mut object = crontabs();
+    object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["template"] =
+        json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true});
+    world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(object)).await;
+    let mut object = tab("a");
+    let metadata = json!({"name": "t", "foo": "b", "labels": {"c": "d"}});
+    object["spec"]["template"] = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "foo": "b"});
+    let strict = format!("{TABS}?fieldValidation=Strict");
+    let status = world.expect(StatusCode::BAD_REQUEST, Method::POST, &strict, Some(object.clone())).await;
+    let message = status["message"].as_str().unwrap();
+    assert!(message.ends_with(r#"strict decoding error: unknown field "spec.template.metadata.foo""#), "{message}");
+    let (code, warnings, made) =
+        world.warnings(with_type(Method::POST, TABS, "application/json", &object)).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    assert!(warnings[0].contains(r#"unknown field \"spec.template.metadata.foo\""#), "{warnings:?}");
+    assert_eq!(made["spec"]["template"]["metadata"], json!({"name": "t", "labels": {"c": "d"}}));
+    assert_eq!(made["spec"]["template"]["foo"], "b");
+}
+
+#[tokio::test]
+async fn rules_of_transitions_are_told_where_values_are_not_told_apart() {
+    let world = World::new().await;
+    let mut object = crontabs();
+    object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["list"] =
+        json!({"type": "array", "items": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}});
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, CRDS, Some(object)).await;
+    let message = status["message"].as_str().unwrap();
+    let place = "spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[list]";
+    let part = format!(
+        "{place}.items.x-kubernetes-validations[0].rule: Invalid value: \"self == oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema within {place}"
+    );
+    assert!(message.contains(&part), "{message}");
+}

@@ -78,6 +78,8 @@ fn look(schema: &Structural, path: &str, times: Option<u64>, faults: &mut Vec<Ru
                 detail: format!(
                     "estimated rule cost exceeds budget by factor of {factor} (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
                 ),
+                within: None,
+                stops: false,
             });
         }
     }

@@ -18,6 +18,7 @@
 
 mod check;
 mod composite;
+mod embedded;
 mod estimate;
 mod fill;
 mod format;
@@ -107,6 +108,8 @@ pub struct Structural {
     pub default: Option<Value>,
     /// How items are told apart.
     pub list: ListKind,
+    /// `x-kubernetes-map-type: atomic`: the fields are one value as a whole.
+    pub atomic_map: bool,
     /// Conditions on the value.
     pub checks: Checks,
     /// `x-kubernetes-validations` at this node, as they are written.

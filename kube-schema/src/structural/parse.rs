@@ -80,6 +80,7 @@ fn node(schema: &Value, path: &str, depth: usize) -> Result<Structural, ParseErr
         items,
         default: map.get("default").filter(|default| !default.is_null()).cloned(),
         list,
+        atomic_map: text("x-kubernetes-map-type") == Some("atomic"),
         checks: checks(map, path, depth)?,
         rules: map.get("x-kubernetes-validations").and_then(Value::as_array).cloned().unwrap_or_default(),
         compiled: Vec::new(),

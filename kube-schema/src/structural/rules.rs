@@ -50,13 +50,17 @@ pub struct RuleFault {
     pub value: Value,
     /// What is wrong.
     pub detail: String,
+    /// Where a part of the schema begins that the detail ends with, in the form of the path.
+    pub within: Option<String>,
+    /// Whether the rule cannot do its work. Others are only refused when a definition is written.
+    pub stops: bool,
 }
 
 impl Structural {
     /// Compiles the rules of this schema and all below it; the ones that are faulty are left out and told.
     pub fn compile_rules(&mut self) -> Vec<RuleFault> {
         let mut faults = Vec::new();
-        compile(self, "", true, true, &mut faults);
+        compile(self, "", true, None, &mut faults);
         faults
     }
 
@@ -75,25 +79,33 @@ impl Structural {
     }
 }
 
-fn compile(schema: &mut Structural, path: &str, root: bool, correlatable: bool, faults: &mut Vec<RuleFault>) {
+/// Compiles the rules of a node and below; `uncorrelated` is where a part begins whose values are not told apart from one state to the next.
+fn compile(
+    schema: &mut Structural,
+    path: &str,
+    root: bool,
+    uncorrelated: Option<&str>,
+    faults: &mut Vec<RuleFault>,
+) {
     let mut compiled = Vec::new();
     if !schema.rules.is_empty() {
         let own = cel_type(schema, root);
         for (at, rule) in schema.rules.iter().enumerate() {
             let path = format!("{path}.x-kubernetes-validations[{at}]");
-            compiled.extend(compile_one(schema, rule, &own, correlatable, &path, faults).map(Arc::new));
+            compiled.extend(compile_one(schema, rule, &own, uncorrelated, &path, faults).map(Arc::new));
         }
     }
     schema.compiled = compiled;
+    let of_fields = if schema.atomic_map { Some(path) } else { uncorrelated };
     for (name, property) in &mut schema.properties {
-        compile(property, &format!("{path}.properties[{name}]"), false, correlatable, faults);
+        compile(property, &format!("{path}.properties[{name}]"), false, of_fields, faults);
     }
     if let Some(more) = &mut schema.additional {
-        compile(more, &format!("{path}.additionalProperties"), false, correlatable, faults);
+        compile(more, &format!("{path}.additionalProperties"), false, uncorrelated, faults);
     }
-    let keyed = matches!(schema.list, ListKind::Map(_));
+    let of_items = if matches!(schema.list, ListKind::Map(_)) { uncorrelated } else { Some(path) };
     if let Some(items) = &mut schema.items {
-        compile(items, &format!("{path}.items"), false, correlatable && keyed, faults);
+        compile(items, &format!("{path}.items"), false, of_items, faults);
     }
 }
 
@@ -101,14 +113,15 @@ fn compile_one(
     schema: &Structural,
     rule: &Value,
     own: &CelType,
-    correlatable: bool,
+    uncorrelated: Option<&str>,
     path: &str,
     faults: &mut Vec<RuleFault>,
 ) -> Option<Rule> {
     let before = faults.len();
     let text = |key: &str| rule[key].as_str().unwrap_or_default();
     let mut tell = |key: &str, reason: FieldReason, value: Value, detail: String| {
-        faults.push(RuleFault { path: format!("{path}.{key}"), reason, value, detail });
+        let path = format!("{path}.{key}");
+        faults.push(RuleFault { path, reason, value, detail, within: None, stops: true });
     };
     let source = text("rule");
     if source.trim().is_empty() {
@@ -177,17 +190,20 @@ fn compile_one(
     }
     let program = program?;
     let transition = program.mentions("oldSelf");
-    if transition && !correlatable {
-        let detail = "oldSelf cannot be used on the uncorrelatable portion of the schema".to_owned();
-        tell("rule", FieldReason::Invalid, rule.clone(), detail);
+    let mut object = |key: &str, within: Option<&str>, detail: &str| {
+        let (path, value) = (format!("{path}.{key}"), rule[key].clone());
+        let (detail, within) = (detail.to_owned(), within.map(str::to_owned));
+        faults.push(RuleFault { path, reason: FieldReason::Invalid, value, detail, within, stops: false });
+    };
+    if transition && uncorrelated.is_some() {
+        object("rule", uncorrelated, "oldSelf cannot be used on the uncorrelatable portion of the schema within ");
     }
-    if optional_old && !transition {
-        let detail = "may not be set if oldSelf is not used in rule".to_owned();
-        tell("optionalOldSelf", FieldReason::Invalid, true.into(), detail);
+    if !transition && !rule["optionalOldSelf"].is_null() {
+        object("optionalOldSelf", None, "may not be set if oldSelf is not used in rule");
     }
     let message = (!text("message").is_empty()).then(|| text("message").to_owned());
     let source = source.trim().to_owned();
-    (faults.len() == before).then_some(Rule {
+    (!faults[before..].iter().any(|fault| fault.stops)).then_some(Rule {
         program,
         message,
         message_program,
@@ -472,13 +488,21 @@ mod tests {
     fn faulty_rules_are_found_in_the_schema() {
         let schema = json!({"type": "object", "properties": {"spec": scaled(json!({"rule": "self.foo > 1"})),
             "list": {"type": "array", "items": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}},
+            "atomic": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {
+                "a": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]},
+            }},
+            "old": {"type": "string", "x-kubernetes-validations": [{"rule": "self != ''", "optionalOldSelf": false}]},
             "text": {"type": "string", "x-kubernetes-validations": [{"rule": "self + 'x'"}]}}});
         let found = Structural::parse(&schema).unwrap().compile_rules();
         let texts: Vec<_> = found.iter().map(|fault| format!("{}: {}", fault.path, fault.detail)).collect();
+        let within: Vec<_> = found.iter().filter_map(|fault| fault.within.as_deref()).collect();
+        assert_eq!(within, [".properties[atomic]", ".properties[list]"]);
         assert_eq!(
             texts,
             [
-                ".properties[list].items.x-kubernetes-validations[0].rule: oldSelf cannot be used on the uncorrelatable portion of the schema",
+                ".properties[atomic].properties[a].x-kubernetes-validations[0].rule: oldSelf cannot be used on the uncorrelatable portion of the schema within ",
+                ".properties[list].items.x-kubernetes-validations[0].rule: oldSelf cannot be used on the uncorrelatable portion of the schema within ",
+                ".properties[old].x-kubernetes-validations[0].optionalOldSelf: may not be set if oldSelf is not used in rule",
                 ".properties[spec].x-kubernetes-validations[0].rule: compilation failed: ERROR: <input>:1:5: undefined field 'foo'\n | self.foo > 1\n | ....^",
                 ".properties[text].x-kubernetes-validations[0].rule: cel expression must evaluate to a bool",
             ]
