@@ -4,7 +4,7 @@ use apimachinery::{FieldError, FieldPath, labels::validate_label_selector, names
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::batch_policies as policies;
+use super::{batch_policies as policies, batch_status};
 use crate::{
     registry::{Column, Faults, Generation, Kind, human_duration},
     validation::{
@@ -40,10 +40,13 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     validate: |object, faults| {
         validate_spec(&object["spec"], &"spec".into(), faults);
         validate_selector(object, faults);
-        non_negative(&object["status"], &"status".into(), &["active", "succeeded", "failed"], faults);
+        non_negative(&object["status"], &"status".into(), &COUNTS, faults);
+    },
+    validate_update: |new, old, faults| {
+        validate_update(new, old, faults);
+        batch_status::validate(new, old, faults);
     },
     validate_create: validate_name,
-    validate_update,
     warn: |object, old| {
         let (mut warnings, spec) = (Vec::new(), &object["spec"]);
         if old.is_none() {
@@ -56,6 +59,9 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     },
     ..Kind::BUILT_IN
 }];
+
+/// Pods that its status counts.
+const COUNTS: [&str; 5] = ["active", "succeeded", "failed", "ready", "terminating"];
 
 fn has(object: &Value, kind: &str) -> bool {
     let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();

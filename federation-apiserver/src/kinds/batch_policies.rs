@@ -208,41 +208,48 @@ fn success_rule(rule: &Value, completions: i64, path: &FieldPath, faults: &mut F
 }
 
 /// How many indexes a text such as `0-2,5` names: rising, and each below the completions.
-fn indexes(text: &str, completions: i64) -> Result<i64, String> {
+pub(super) fn indexes(text: &str, completions: i64) -> Result<i64, String> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let (mut count, mut last) = (0, None);
+    for part in text.split(',') {
+        let (first, end) = interval(part, completions)?;
+        rises(last, first)?;
+        count += end - first + 1;
+        last = Some(end);
+    }
+    Ok(count)
+}
+
+/// The ends of a part of such a text.
+pub(super) fn interval(part: &str, completions: i64) -> Result<(i64, i64), String> {
     let number = |text: &str| -> Result<i64, String> {
         let number: i64 = text
             .parse()
             .map_err(|_| format!("cannot convert string to integer for index: {}", quoted(text)))?;
         if number >= completions { Err(format!("too large index: {}", quoted(text))) } else { Ok(number) }
     };
-    let rises = |last: Option<i64>, next: i64| match last {
+    let mut ends = part.split('-');
+    let (first, end, more) = (ends.next().unwrap_or_default(), ends.next(), ends.next());
+    if more.is_some() {
+        return Err(format!(
+            "the fragment {} violates the requirement that an index interval can have at most two parts separated by '-'",
+            quoted(part)
+        ));
+    }
+    let first = number(first)?;
+    let Some(end) = end else { return Ok((first, first)) };
+    let end = number(end)?;
+    rises(Some(first), end)?;
+    Ok((first, end))
+}
+
+fn rises(last: Option<i64>, next: i64) -> Result<(), String> {
+    match last {
         Some(last) if last >= next => Err(format!("non-increasing order, previous: {last}, current: {next}")),
         _ => Ok(()),
-    };
-    if text.is_empty() {
-        return Ok(0);
     }
-    let (mut count, mut last) = (0, None);
-    for part in text.split(',') {
-        let mut ends = part.split('-');
-        let (first, end, more) = (ends.next().unwrap_or_default(), ends.next(), ends.next());
-        if more.is_some() {
-            return Err(format!(
-                "the fragment {} violates the requirement that an index interval can have at most two parts separated by '-'",
-                quoted(part)
-            ));
-        }
-        let first = number(first)?;
-        let end = end.map(number).transpose()?;
-        if let Some(end) = end {
-            rises(Some(first), end)?;
-        }
-        rises(last, first)?;
-        let end = end.unwrap_or(first);
-        count += end - first + 1;
-        last = Some(end);
-    }
-    Ok(count)
 }
 
 #[cfg(test)]

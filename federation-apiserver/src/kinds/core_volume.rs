@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     registry::{Column, Faults, Kind, field},
     validation::{
-        deleting, immutable, items, null_if_absent, one_of, pod, pod_spec, quantities, required, set,
+        deleting, immutable, items, label, null_if_absent, one_of, pod, pod_spec, quantities, required, set,
         set_text, subdomain, text, volume,
     },
 };
@@ -358,26 +358,43 @@ pub(super) fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults
     if let Some(class) = spec["storageClassName"].as_str().filter(|class| !class.is_empty()) {
         subdomain(class, &path.child("storageClassName"), faults);
     }
+    claim_sources(spec, path, faults);
     if !spec["volumeMode"].is_null() {
         one_of(text(spec, "volumeMode"), &path.child("volumeMode"), &["Block", "Filesystem"], faults);
     }
-    for name in ["dataSource", "dataSourceRef"] {
-        if spec[name].is_object() {
-            data_source(&spec[name], &path.child(name), faults);
-        }
-    }
 }
 
-/// `validation.validateDataSource` and `validateDataSourceRef`.
-fn data_source(source: &Value, path: &FieldPath, faults: &mut Faults) {
-    required(source, path, "name", faults);
-    required(source, path, "kind", faults);
-    let (group, kind) = (text(source, "apiGroup"), text(source, "kind"));
-    if !group.is_empty() {
-        subdomain(group, &path.child("apiGroup"), faults);
-    } else if kind != "PersistentVolumeClaim" {
-        let message = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
-        faults.push(FieldError::invalid(path, kind, message));
+/// What a volume is filled from: `validation.validateDataSource` and `validateDataSourceRef`.
+fn claim_sources(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    for name in ["dataSource", "dataSourceRef"] {
+        let (source, path) = (&spec[name], path.child(name));
+        if !source.is_object() {
+            continue;
+        }
+        required(source, &path, "name", faults);
+        let kind = required(source, &path, "kind", faults).unwrap_or_default();
+        let group = text(source, "apiGroup");
+        if !group.is_empty() {
+            subdomain(group, &path.child("apiGroup"), faults);
+        } else if kind != "PersistentVolumeClaim" {
+            let message = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+            faults.push(FieldError::invalid(&path, kind, message));
+        }
+        let namespace = text(source, "namespace");
+        if name == "dataSourceRef" && !namespace.is_empty() {
+            label(namespace, &path.child("namespace"), faults);
+        }
+    }
+    let (old, new) = (&spec["dataSource"], &spec["dataSourceRef"]);
+    if !old.is_object() || !new.is_object() {
+        return;
+    }
+    // Go tells a path here, which has nothing to show.
+    if !text(new, "namespace").is_empty() {
+        let message = "may not be specified when dataSourceRef.namespace is specified";
+        faults.push(FieldError::invalid(path, json!({}), message));
+    } else if ["apiGroup", "kind", "name"].iter().any(|field| text(old, field) != text(new, field)) {
+        faults.push(FieldError::invalid(path, json!({}), "must match dataSourceRef"));
     }
 }
 

@@ -12,8 +12,12 @@ use crate::{
     },
 };
 
-/// Ports of a slice (`maxPorts`).
+/// Ports and endpoints of a slice (`maxPorts`, `maxEndpoints`).
 const PORTS_MAX: usize = 20_000;
+const ENDPOINTS_MAX: usize = 1_000;
+/// Addresses of an endpoint, and labels that say where it is (`maxAddresses`, `maxTopologyLabels`).
+const ADDRESSES_MAX: usize = 100;
+const TOPOLOGY_MAX: usize = 16;
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
     group: "discovery.k8s.io",
@@ -115,11 +119,27 @@ fn validate(object: &Value, faults: &mut Faults) {
     } else {
         one_of(kind, &"addressType".into(), &known, faults);
     }
+    let count = items(object, "endpoints").count();
+    if count > ENDPOINTS_MAX {
+        faults.push(FieldError::too_many(&"endpoints".into(), count, ENDPOINTS_MAX));
+    } else {
+        validate_endpoints(object, kind, faults);
+    }
+    validate_ports(object, faults);
+}
+
+fn validate_endpoints(object: &Value, kind: &str, faults: &mut Faults) {
     for (index, endpoint) in items(object, "endpoints").enumerate() {
         let path = FieldPath::new("endpoints").index(index);
-        if endpoint["addresses"].as_array().is_none_or(Vec::is_empty) {
-            let message = "must contain at least 1 address";
-            faults.push(FieldError::required(&path.child("addresses"), message));
+        match items(endpoint, "addresses").count() {
+            0 => {
+                let message = "must contain at least 1 address";
+                faults.push(FieldError::required(&path.child("addresses"), message));
+            }
+            count if count > ADDRESSES_MAX => {
+                faults.push(FieldError::too_many(&path.child("addresses"), count, ADDRESSES_MAX));
+            }
+            _ => {}
         }
         for (at, address) in items(endpoint, "addresses").enumerate() {
             let (address, path) = (address.as_str().unwrap_or_default(), path.child("addresses").index(at));
@@ -131,16 +151,23 @@ fn validate(object: &Value, faults: &mut Faults) {
                         faults.push(FieldError::invalid(&path, address, &message));
                     }
                 }
-                "FQDN" => subdomain(address.trim_end_matches('.'), &path, faults),
+                "FQDN" => net::host_name(address, &path, faults),
                 _ => {}
             }
+        }
+        if let Some(node) = endpoint["nodeName"].as_str() {
+            subdomain(node, &path.child("nodeName"), faults);
+        }
+        let (topology, place) = (&endpoint["deprecatedTopology"], path.child("deprecatedTopology"));
+        let count = topology.as_object().map_or(0, serde_json::Map::len);
+        if count > TOPOLOGY_MAX {
+            faults.push(FieldError::too_many(&place, count, TOPOLOGY_MAX));
         }
         if let Some(name) = endpoint["hostname"].as_str() {
             label(name, &path.child("hostname"), faults);
         }
         hints(&endpoint["hints"], &path.child("hints"), faults);
     }
-    validate_ports(object, faults);
 }
 
 fn validate_ports(object: &Value, faults: &mut Faults) {
@@ -193,6 +220,33 @@ mod tests {
         check(
             many(PORTS_MAX + 1).chain(texts(&["a1"])),
             &["ports: Too many: 20002: must have at most 20000 items"],
+        );
+    }
+
+    #[test]
+    fn endpoints_and_their_addresses_are_counted_and_named() {
+        let told = |kind: &str, endpoints: Vec<Value>| {
+            let mut faults = Faults::new();
+            validate(&json!({"addressType": kind, "endpoints": endpoints}), &mut faults);
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let many = |count: usize| vec![json!({"addresses": ["192.0.2.1"]}); count];
+        assert_eq!(told("IPv4", many(1000)), [""; 0]);
+        assert_eq!(told("IPv4", many(1001)), ["endpoints: Too many: 1001: must have at most 1000 items"]);
+        assert_eq!(
+            told("IPv4", vec![json!({"addresses": vec!["192.0.2.1"; 101]})]),
+            ["endpoints[0].addresses: Too many: 101: must have at most 100 items"]
+        );
+        let topology: serde_json::Map<_, _> = (0..17).map(|at| (format!("a{at}"), json!("b"))).collect();
+        assert_eq!(
+            told("IPv4", vec![json!({"addresses": ["192.0.2.1"], "deprecatedTopology": topology})]),
+            ["endpoints[0].deprecatedTopology: Too many: 17: must have at most 16 items"]
+        );
+        let named = |name: &str| told("FQDN", vec![json!({"addresses": [name]})]);
+        assert_eq!(named("a.example."), [""; 0]);
+        assert_eq!(
+            named("a"),
+            [r#"endpoints[0].addresses[0]: Invalid value: "a": should be a domain with at least two segments separated by dots"#]
         );
     }
 

@@ -11,6 +11,7 @@ mod autoscaling_v1;
 mod batch_cron;
 mod batch_job;
 mod batch_policies;
+mod batch_status;
 mod certificates;
 mod cluster_policy;
 mod coordination;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use apimachinery::{FieldError, FieldPath};
+use apimachinery::{FieldError, FieldPath, names};
 use serde_json::Value;
 
 use crate::registry::Faults;
@@ -56,6 +56,29 @@ pub(crate) fn cidr(text: &str, path: &FieldPath, faults: &mut Faults) -> Option<
         ));
     }
     parsed
+}
+
+/// The name of a host with its domain: `validation.IsFullyQualifiedDomainName`.
+pub(crate) fn host_name(name: &str, path: &FieldPath, faults: &mut Faults) {
+    if name.is_empty() {
+        faults.push(FieldError::required(path, ""));
+        return;
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let found = names::dns1123_subdomain(name);
+    if !found.is_empty() {
+        faults.push(FieldError::invalid(path, name, &found.join(",")));
+    } else if !name.contains('.') {
+        let message = "should be a domain with at least two segments separated by dots";
+        faults.push(FieldError::invalid(path, name, message));
+    } else {
+        for label in name.split('.') {
+            let found = names::dns1123_label(label);
+            if !found.is_empty() {
+                faults.push(FieldError::invalid(path, label, &found.join(",")));
+            }
+        }
+    }
 }
 
 /// The bits of an address, leftmost first.
