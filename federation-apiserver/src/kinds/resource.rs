@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath, meta::Scope};
 use serde_json::{Value, json};
 
+use super::resource_slice;
 use crate::{
     registry::{Column, Faults, Kind, field},
     validation::{
@@ -22,9 +23,6 @@ const MOST_CONSTRAINTS: usize = 32;
 const MOST_CONFIGURATIONS: usize = 32;
 const MOST_SELECTORS: usize = 32;
 const MOST_USERS: usize = 256;
-const MOST_DEVICES: usize = 128;
-/// The same if any device has taints, or takes from counters.
-const MOST_DEVICES_WITH_MORE: usize = 64;
 
 /// How many devices are asked for.
 const MODES: [&str; 2] = ["All", "ExactCount"];
@@ -103,7 +101,7 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::AGE,
         ],
         selectable: &[("spec.nodeName", "/spec/nodeName"), ("spec.driver", "/spec/driver")],
-        validate: validate_slice,
+        validate: resource_slice::validate,
         validate_update: |new, old, faults| {
             for name in ["driver", "nodeName"] {
                 let path = FieldPath::new("spec").child(name);
@@ -152,7 +150,13 @@ fn default_request(request: &mut Value) {
 }
 
 /// The items of a list, unless they are more than it may have: then they are refused, and nobody looks at them.
-fn few<'a>(object: &'a Value, name: &str, path: &FieldPath, most: usize, faults: &mut Faults) -> &'a [Value] {
+pub(super) fn few<'a>(
+    object: &'a Value,
+    name: &str,
+    path: &FieldPath,
+    most: usize,
+    faults: &mut Faults,
+) -> &'a [Value] {
     let found = object[name].as_array().map(Vec::as_slice).unwrap_or_default();
     let too_many = found.len() > most;
     if too_many {
@@ -196,7 +200,12 @@ fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
-fn validate_name<'a>(request: &'a Value, path: &FieldPath, seen: &mut HashSet<&'a str>, faults: &mut Faults) {
+pub(super) fn validate_name<'a>(
+    request: &'a Value,
+    path: &FieldPath,
+    seen: &mut HashSet<&'a str>,
+    faults: &mut Faults,
+) {
     let Some(name) = required(request, path, "name", faults) else { return };
     label(name, &path.child("name"), faults);
     if !seen.insert(name) {
@@ -228,44 +237,6 @@ fn validate_selectors(object: &Value, path: &FieldPath, faults: &mut Faults) {
         } else {
             faults.push(FieldError::required(&path, ""));
         }
-    }
-}
-
-fn validate_slice(slice: &Value, faults: &mut Faults) {
-    let (spec, path) = (&slice["spec"], FieldPath::new("spec"));
-    if let Some(driver) = required(spec, &path, "driver", faults) {
-        subdomain(driver, &path.child("driver"), faults);
-    }
-    let pool = path.child("pool");
-    required(&spec["pool"], &pool, "name", faults);
-    if spec["pool"]["resourceSliceCount"].as_i64().unwrap_or_default() <= 0 {
-        let count = spec["pool"]["resourceSliceCount"].as_i64().unwrap_or_default();
-        let message = "must be greater than zero";
-        faults.push(FieldError::invalid(&pool.child("resourceSliceCount"), count, message));
-    }
-    let set = [
-        !text(spec, "nodeName").is_empty(),
-        spec["nodeSelector"].is_object(),
-        spec["allNodes"] == true,
-        spec["perDeviceNodeSelection"] == true,
-    ];
-    let counters = items(spec, "sharedCounters").next().is_some();
-    let count = set.iter().filter(|set| **set).count();
-    if count != 1 && !counters {
-        let what =
-            "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
-        faults.push(if count == 0 {
-            FieldError::required(&path, what)
-        } else {
-            FieldError::invalid(&path, "null", &format!("{what}, but multiple fields are set"))
-        });
-    }
-    let has = |device: &Value, name: &str| items(device, name).next().is_some();
-    let more = items(spec, "devices").any(|device| has(device, "taints") || has(device, "consumesCounters"));
-    let most = if more { MOST_DEVICES_WITH_MORE } else { MOST_DEVICES };
-    let mut seen = HashSet::new();
-    for (index, device) in few(spec, "devices", &path, most, faults).iter().enumerate() {
-        validate_name(device, &path.child("devices").index(index), &mut seen, faults);
     }
 }
 
@@ -375,34 +346,6 @@ mod tests {
                 "spec.selectors: Too many: 33: must have at most 32 items",
                 "spec.config: Too many: 33: must have at most 32 items",
             ]
-        );
-    }
-
-    #[test]
-    fn a_slice_offers_so_much_and_no_more() {
-        let slice = |devices: Vec<Value>| {
-            json!({"spec": {
-                "driver": "d.example.com", "nodeName": "n", "devices": devices,
-                "pool": {"name": "p", "resourceSliceCount": 1},
-            }})
-        };
-        let device = |at: usize| json!({"name": format!("d{at}")});
-        let mut devices: Vec<_> = (0..128).map(device).collect();
-        assert_eq!(told("ResourceSlice", &slice(devices.clone())), [""; 0]);
-        devices[7]["taints"] = json!([{}]);
-        assert_eq!(
-            told("ResourceSlice", &slice(devices.clone())),
-            ["spec.devices: Too many: 128: must have at most 64 items"]
-        );
-        devices[7] = device(6);
-        assert_eq!(
-            told("ResourceSlice", &slice(devices.clone())),
-            ["spec.devices[7].name: Duplicate value: \"d6\""]
-        );
-        devices.push(device(7));
-        assert_eq!(
-            told("ResourceSlice", &slice(devices)),
-            ["spec.devices: Too many: 129: must have at most 128 items"]
         );
     }
 

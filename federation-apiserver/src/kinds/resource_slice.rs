@@ -1,0 +1,607 @@
+//! What ResourceSlices may say of devices: the rules of `pkg/apis/resource/validation` for them.
+
+use std::collections::HashSet;
+
+use apimachinery::{FieldError, FieldPath, names, quantity::Quantity};
+use serde_json::{Value, json};
+
+use super::resource::{few, validate_name};
+use crate::{
+    registry::Faults,
+    validation::{driver, items, label, listed, pod_spec, quantities, required, subdomain, text},
+};
+
+const DEVICES_MAX: usize = 128;
+/// The same if any device has taints, takes from counters, or has lists of attributes.
+const DEVICES_WITH_MORE_MAX: usize = 64;
+const ATTRIBUTES_AND_CAPACITIES_MAX: usize = 32;
+const TAINTS_MAX: usize = 16;
+const CONSUMPTIONS_MAX: usize = 2;
+const COUNTER_SETS_MAX: usize = 8;
+const COUNTERS_MAX: usize = 32;
+const CONDITIONS_MAX: usize = 4;
+const CHOICES_MAX: usize = 10;
+/// Bytes.
+const POOL_NAME_MAX: usize = 253;
+const ID_MAX: usize = 32;
+const VALUE_MAX: usize = 64;
+
+const LISTS: [&str; 4] = ["bools", "ints", "strings", "versions"];
+const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
+const IDENTIFIER: &str = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name', or 'MY_NAME', or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')";
+const NODES_OF_DEVICE: &str = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
+
+pub(super) fn validate(slice: &Value, faults: &mut Faults) {
+    let (spec, path) = (&slice["spec"], FieldPath::new("spec"));
+    driver(text(spec, "driver"), &path.child("driver"), faults);
+    validate_pool(&spec["pool"], &path.child("pool"), faults);
+    nodes_of_slice(spec, &path, faults);
+    if !spec["sharedCounters"].is_null() && !spec["devices"].is_null() {
+        let message = "only one of `sharedCounters` or `devices` is allowed";
+        faults.push(FieldError::invalid(&path, "", message));
+    }
+    let has = |device: &Value, name: &str| items(device, name).next().is_some();
+    let lists = |device: &Value| {
+        let mut attributes = device["attributes"].as_object().into_iter().flatten();
+        attributes.any(|(_, attribute)| LISTS.iter().any(|list| !attribute[*list].is_null()))
+    };
+    let more = items(spec, "devices")
+        .any(|device| has(device, "taints") || has(device, "consumesCounters") || lists(device));
+    let most = if more { DEVICES_WITH_MORE_MAX } else { DEVICES_MAX };
+    let mut seen = HashSet::new();
+    for (index, device) in few(spec, "devices", &path, most, faults).iter().enumerate() {
+        let path = path.child("devices").index(index);
+        validate_name(device, &path, &mut seen, faults);
+        validate_device(device, spec["perDeviceNodeSelection"] == true, &path, faults);
+    }
+    let mut seen = HashSet::new();
+    for (index, set) in few(spec, "sharedCounters", &path, COUNTER_SETS_MAX, faults).iter().enumerate() {
+        let path = path.child("sharedCounters").index(index);
+        validate_name(set, &path, &mut seen, faults);
+        counters(set, &path, faults);
+    }
+}
+
+fn validate_pool(pool: &Value, path: &FieldPath, faults: &mut Faults) {
+    if let Some(name) = required(pool, path, "name", faults) {
+        let path = path.child("name");
+        if name.len() > POOL_NAME_MAX {
+            faults.push(FieldError::too_long(&path, POOL_NAME_MAX));
+        }
+        name.split('/').for_each(|part| subdomain(part, &path, faults));
+    }
+    for (field, least, message) in [
+        ("resourceSliceCount", 1, "must be greater than zero"),
+        ("generation", 0, "must be greater than or equal to zero"),
+    ] {
+        let number = pool[field].as_i64().unwrap_or_default();
+        if number < least {
+            faults.push(FieldError::invalid(&path.child(field), number, message));
+        }
+    }
+}
+
+/// Where the devices are: said once. Slices of counters only say it through those of their devices.
+fn nodes_of_slice(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    let mut set = Vec::new();
+    if let Some(node) = spec["nodeName"].as_str() {
+        let path = path.child("nodeName");
+        if node.is_empty() {
+            let message = "must be either unset or set to a non-empty string";
+            faults.push(FieldError::invalid(&path, node, message));
+        } else {
+            set.push("`nodeName`");
+            subdomain(node, &path, faults);
+        }
+    }
+    if spec["nodeSelector"].is_object() {
+        set.push("`nodeSelector`");
+        let path = path.child("nodeSelector");
+        pod_spec::node_selector(&spec["nodeSelector"], &path, faults);
+        let terms = &spec["nodeSelector"]["nodeSelectorTerms"];
+        if terms.as_array().is_some_and(|terms| terms.len() > 1) {
+            // One alone can be merged with those of other slices.
+            let message = "must have exactly one node selector term";
+            faults.push(FieldError::invalid(&path.child("nodeSelectorTerms"), terms.clone(), message));
+        }
+    }
+    for (field, name) in
+        [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")]
+    {
+        flag(spec, field, name, path, &mut set, faults);
+    }
+    let what = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
+    match set.len() {
+        0 if items(spec, "sharedCounters").next().is_none() => faults.push(FieldError::required(path, what)),
+        0 | 1 => {}
+        _ => {
+            let message = format!("{what}, but multiple fields are set");
+            faults.push(FieldError::invalid(path, format!("{{{}}}", set.join(", ")), &message));
+        }
+    }
+}
+
+fn flag(
+    object: &Value,
+    field: &str,
+    name: &'static str,
+    path: &FieldPath,
+    set: &mut Vec<&'static str>,
+    faults: &mut Faults,
+) {
+    match object[field].as_bool() {
+        Some(true) => set.push(name),
+        Some(false) => {
+            let message = "must be either unset or set to true";
+            faults.push(FieldError::invalid(&path.child(field), false, message));
+        }
+        None => {}
+    }
+}
+
+fn validate_device(device: &Value, by_device: bool, path: &FieldPath, faults: &mut Faults) {
+    let count = |field: &str| device[field].as_object().map_or(0, serde_json::Map::len);
+    let all = count("attributes") + count("capacity");
+    if all > ATTRIBUTES_AND_CAPACITIES_MAX {
+        let message = format!(
+            "the total number of attributes and capacities must not exceed {ATTRIBUTES_AND_CAPACITIES_MAX}"
+        );
+        faults.push(FieldError::invalid(path, all, &message));
+    }
+    let place = path.child("attributes");
+    for (name, attribute) in device["attributes"].as_object().into_iter().flatten() {
+        qualified(name, &place, faults);
+        validate_attribute(attribute, &place.key(name), faults);
+    }
+    let place = path.child("capacity");
+    for (name, capacity) in device["capacity"].as_object().into_iter().flatten() {
+        qualified(name, &place, faults);
+        let (policy, path) = (&capacity["requestPolicy"], place.key(name).child("requestPolicy"));
+        if policy.is_object() && device["allowMultipleAllocations"] != true {
+            faults.push(FieldError::forbidden(&path, "allowMultipleAllocations must be true"));
+        } else if policy.is_object() {
+            request_policy(policy, &capacity["value"], &path, faults);
+        }
+    }
+    for (index, taint) in few(device, "taints", path, TAINTS_MAX, faults).iter().enumerate() {
+        validate_taint(taint, &path.child("taints").index(index), faults);
+    }
+    let mut seen = HashSet::new();
+    let consumptions = few(device, "consumesCounters", path, CONSUMPTIONS_MAX, faults);
+    for (index, consumption) in consumptions.iter().enumerate() {
+        let path = path.child("consumesCounters").index(index);
+        if let Some(set) = required(consumption, &path, "counterSet", faults) {
+            label(set, &path.child("counterSet"), faults);
+            if !seen.insert(set) {
+                faults.push(FieldError::duplicate(&path.child("counterSet"), set));
+            }
+        }
+        counters(consumption, &path, faults);
+    }
+    nodes_of_device(device, by_device, path, faults);
+    binding(device, path, faults);
+}
+
+fn nodes_of_device(device: &Value, by_device: bool, path: &FieldPath, faults: &mut Faults) {
+    if !by_device {
+        if ["nodeName", "nodeSelector", "allNodes"].iter().any(|field| !device[*field].is_null()) {
+            let message = "`nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
+            faults.push(FieldError::invalid(path, "null", message));
+        }
+        return;
+    }
+    let mut set = Vec::new();
+    if let Some(node) = device["nodeName"].as_str() {
+        let path = path.child("nodeName");
+        if node.is_empty() {
+            faults.push(FieldError::invalid(&path, node, "must not be empty"));
+        } else {
+            set.push("`nodeName`");
+            subdomain(node, &path, faults);
+        }
+    }
+    if device["nodeSelector"].is_object() {
+        set.push("`nodeSelector`");
+        pod_spec::node_selector(&device["nodeSelector"], &path.child("nodeSelector"), faults);
+    }
+    flag(device, "allNodes", "`allNodes`", path, &mut set, faults);
+    match set.len() {
+        0 => faults.push(FieldError::required(path, NODES_OF_DEVICE)),
+        1 => {}
+        _ => {
+            let given = format!("{{{}}}", set.join(", "));
+            faults.push(FieldError::invalid(path, given, NODES_OF_DEVICE));
+        }
+    }
+}
+
+/// A name that may have a domain before it.
+fn qualified(name: &str, path: &FieldPath, faults: &mut Faults) {
+    let mut identifier = |id: &str, faults: &mut Faults| {
+        if id.len() > ID_MAX {
+            faults.push(FieldError::too_long(path, ID_MAX));
+        }
+        let mut bytes = id.bytes();
+        let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        if !first || !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            faults.push(FieldError::invalid(path, id, IDENTIFIER));
+        }
+    };
+    match name.split('/').collect::<Vec<_>>()[..] {
+        [id] => identifier(id, faults),
+        [domain, id] => {
+            if domain.is_empty() {
+                faults.push(FieldError::invalid(path, "", "the domain must not be empty"));
+            } else {
+                driver(domain, path, faults);
+            }
+            if id.is_empty() {
+                faults.push(FieldError::invalid(path, "", "the name must not be empty"));
+            } else {
+                identifier(id, faults);
+            }
+        }
+        _ => faults.push(FieldError::invalid(path, name, "must not contain more than one slash")),
+    }
+}
+
+fn validate_attribute(attribute: &Value, path: &FieldPath, faults: &mut Faults) {
+    let mut given = ["bool", "int"].iter().filter(|field| !attribute[**field].is_null()).count();
+    let value = |value: &Value, is_version: bool, path: &FieldPath, faults: &mut Faults| {
+        let value = value.as_str().unwrap_or_default();
+        if is_version && !is_semantic(value) {
+            let message = "must be a string compatible with semver.org spec 2.0.0";
+            faults.push(FieldError::invalid(path, value, message));
+        }
+        if value.len() > VALUE_MAX {
+            faults.push(FieldError::too_long(path, VALUE_MAX));
+        }
+    };
+    for field in ["string", "version"] {
+        if !attribute[field].is_null() {
+            given += 1;
+            value(&attribute[field], field == "version", &path.child(field), faults);
+        }
+    }
+    for list in LISTS {
+        let Some(all) = attribute[list].as_array() else { continue };
+        given += 1;
+        let path = path.child(list);
+        if all.is_empty() {
+            faults.push(FieldError::invalid(&path, json!([]), "must not be empty if specified"));
+        }
+        if matches!(list, "strings" | "versions") {
+            for (index, item) in all.iter().enumerate() {
+                value(item, list == "versions", &path.index(index), faults);
+            }
+        }
+    }
+    let message = "exactly one value must be specified";
+    match given {
+        0 => faults.push(FieldError::invalid(path, "", message)),
+        1 => {}
+        _ => faults.push(FieldError::invalid(path, attribute.clone(), message)),
+    }
+}
+
+/// Whether a text is a version as semver.org has it: `1.2.3-rc.1+build`.
+fn is_semantic(version: &str) -> bool {
+    let number = |text: &str| {
+        !text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_digit())
+            && (text == "0" || !text.starts_with('0'))
+    };
+    let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let (rest, build) = version.split_once('+').map_or((version, None), |(rest, build)| (rest, Some(build)));
+    let (core, pre) = rest.split_once('-').map_or((rest, None), |(core, pre)| (core, Some(pre)));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    core.split('.').count() == 3
+        && core.split('.').all(number)
+        && pre.is_none_or(|pre| pre.split('.').all(|part| word(part) && (!digits(part) || number(part))))
+        && build.is_none_or(|build| build.split('.').all(word))
+}
+
+/// Of DeviceTaintRules, too.
+pub(super) fn validate_taint(taint: &Value, path: &FieldPath, faults: &mut Faults) {
+    let (key, value) = (text(taint, "key"), text(taint, "value"));
+    let place = path.child("key");
+    faults.extend(names::qualified_name(key).iter().map(|fault| FieldError::invalid(&place, key, fault)));
+    let place = path.child("value");
+    faults.extend(names::label_value(value).iter().map(|fault| FieldError::invalid(&place, value, fault)));
+    if let Some(effect) = required(taint, path, "effect", faults) {
+        listed(effect, &path.child("effect"), &EFFECTS, faults);
+    }
+}
+
+fn counters(object: &Value, path: &FieldPath, faults: &mut Faults) {
+    let path = path.child("counters");
+    match object["counters"].as_object() {
+        Some(counters) if counters.len() > COUNTERS_MAX => {
+            faults.push(FieldError::too_many(&path, counters.len(), COUNTERS_MAX));
+        }
+        Some(counters) if !counters.is_empty() => {
+            counters.keys().for_each(|name| label(name, &path, faults));
+        }
+        _ => faults.push(FieldError::required(&path, "")),
+    }
+}
+
+/// What must hold before a pod is bound: both lists, or none.
+fn binding(device: &Value, path: &FieldPath, faults: &mut Faults) {
+    let [ready, failed] = ["bindingConditions", "bindingFailureConditions"];
+    let mut known = HashSet::new();
+    for list in [ready, failed] {
+        let conditions = few(device, list, path, CONDITIONS_MAX, faults);
+        let path = path.child(list);
+        let mut seen = HashSet::new();
+        for (index, condition) in conditions.iter().enumerate() {
+            let (condition, path) = (condition.as_str().unwrap_or_default(), path.index(index));
+            let found = names::qualified_name(condition);
+            faults.extend(found.iter().map(|fault| FieldError::invalid(&path, condition, fault)));
+            if !seen.insert(condition) {
+                faults.push(FieldError::duplicate(&path, condition));
+            }
+            if list == ready {
+                known.insert(condition);
+            } else if known.contains(condition) {
+                let message = "bindingFailureConditions must not overlap with bindingConditions";
+                faults.push(FieldError::invalid(&path, condition, message));
+            }
+        }
+    }
+    let given = |list: &str| items(device, list).next().is_some();
+    for (missing, other) in [(ready, failed), (failed, ready)] {
+        if !given(missing) && given(other) {
+            let message = format!("{missing} are required to use {other}");
+            faults.push(FieldError::invalid(&path.child(missing), device[missing].clone(), &message));
+        }
+    }
+}
+
+/// How much of a capacity may be asked for at a time.
+fn request_policy(policy: &Value, most: &Value, path: &FieldPath, faults: &mut Faults) {
+    let (values, range) = (items(policy, "validValues").next().is_some(), policy["validRange"].is_object());
+    if values && range {
+        let message = "exactly one policy can be specified, cannot specify \"validValues\" and \"validRange\" at the same time";
+        faults.push(FieldError::forbidden(path, message));
+        return;
+    }
+    let name = if values { "validValues" } else { "validRange" };
+    if !values && !range {
+        return;
+    }
+    let Some(default) = quantities::parse(&policy["default"]) else {
+        let message = format!("required when {name} is defined");
+        faults.push(FieldError::required(&path.child("default"), &message));
+        return;
+    };
+    let Some(most) = quantities::parse(most) else { return };
+    if values {
+        choices(policy, default, most, path, faults);
+    } else {
+        span(&policy["validRange"], default, most, &path.child("validRange"), faults);
+    }
+}
+
+fn choices(policy: &Value, default: Quantity, most: Quantity, path: &FieldPath, faults: &mut Faults) {
+    let values: Vec<_> =
+        few(policy, "validValues", path, CHOICES_MAX, faults).iter().filter_map(quantities::parse).collect();
+    let path = path.child("validValues");
+    for (at, pair) in values.windows(2).enumerate() {
+        if pair[0] > pair[1] {
+            let message = "values must be sorted in ascending order";
+            faults.push(FieldError::invalid(&path.index(at + 1), pair[1].to_string(), message));
+        }
+    }
+    for (at, value) in values.iter().enumerate() {
+        if *value > most {
+            let message = format!("option is larger than capacity value: {most}");
+            faults.push(FieldError::invalid(&path.index(at), value.to_string(), &message));
+        }
+        if values[..at].contains(value) {
+            faults.push(FieldError::duplicate(&path.index(at), value.units().to_string()));
+        }
+    }
+    if !values.contains(&default) {
+        let message = "default value is not valid according to the requestPolicy";
+        faults.push(FieldError::invalid(&path, default.to_string(), message));
+    }
+}
+
+fn span(range: &Value, default: Quantity, most: Quantity, path: &FieldPath, faults: &mut Faults) {
+    let Some(least) = quantities::parse(&range["min"]) else {
+        faults.push(FieldError::required(&path.child("min"), "required when validRange is defined"));
+        return;
+    };
+    let mut wrong = |field: &str, value: Quantity, why: String| {
+        faults.push(FieldError::invalid(&path.child(field), value.to_string(), &why));
+    };
+    if least > most {
+        wrong("min", least, format!("min is larger than capacity value: {most}"));
+    }
+    if default < least {
+        wrong("default", default, format!("default is less than min: {least}"));
+    }
+    let end = quantities::parse(&range["max"]);
+    if let Some(end) = end {
+        if least > end {
+            wrong("max", least, format!("min is larger than max: {end}"));
+        }
+        if end > most {
+            wrong("max", end, format!("max is larger than capacity value: {most}"));
+        }
+        if default > end {
+            wrong("default", default, format!("default is more than max: {end}"));
+        }
+    }
+    let Some(step) = quantities::parse(&range["step"]) else { return };
+    if step.is_zero() || step.is_negative() {
+        wrong("step", step, "must be greater than zero".to_owned());
+        return;
+    }
+    let first = least.saturating_add(step);
+    if first > most {
+        wrong("step", step, format!("one step {first} is larger than capacity value: {most}"));
+    }
+    for value in [Some(default), end].into_iter().flatten() {
+        let (value_units, least_units, step_units) = (value.units(), least.units(), step.units());
+        if value_units.checked_sub(least_units).and_then(|over| over.checked_rem(step_units)) != Some(0) {
+            wrong("step", value, format!("value is not a multiple of a given step ({step}) from ({least})"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(spec: Value) -> Vec<String> {
+        let mut base = json!({"driver": "d.example.com", "nodeName": "n", "pool": {"name": "p", "resourceSliceCount": 1}});
+        for (name, value) in spec.as_object().into_iter().flatten() {
+            base[name] = value.clone();
+        }
+        let mut faults = Faults::new();
+        validate(&json!({"spec": base}), &mut faults);
+        faults.iter().map(ToString::to_string).collect()
+    }
+
+    fn of_device(mut device: Value) -> Vec<String> {
+        device["name"] = "d".into();
+        told(json!({"devices": [device]}))
+    }
+
+    #[test]
+    fn a_slice_offers_so_much_and_no_more() {
+        let device = |at: usize| json!({"name": format!("d{at}")});
+        let mut devices: Vec<_> = (0..128).map(device).collect();
+        assert_eq!(told(json!({"devices": devices})), [""; 0]);
+        devices[7]["taints"] = json!([{"key": "a", "effect": "None"}]);
+        assert_eq!(
+            told(json!({"devices": devices})),
+            ["spec.devices: Too many: 128: must have at most 64 items"]
+        );
+        devices[7] = device(6);
+        assert_eq!(told(json!({"devices": devices})), ["spec.devices[7].name: Duplicate value: \"d6\""]);
+        devices.push(device(7));
+        assert_eq!(
+            told(json!({"devices": devices})),
+            ["spec.devices: Too many: 129: must have at most 128 items"]
+        );
+    }
+
+    #[test]
+    fn a_slice_says_once_where_its_devices_are() {
+        assert_eq!(
+            told(json!({"allNodes": true, "pool": {"name": "a//b", "resourceSliceCount": 0, "generation": -1}}))[1..],
+            [
+                "spec.pool.resourceSliceCount: Invalid value: 0: must be greater than zero",
+                "spec.pool.generation: Invalid value: -1: must be greater than or equal to zero",
+                "spec: Invalid value: \"{`nodeName`, `allNodes`}\": exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set",
+            ]
+        );
+        assert_eq!(
+            of_device(json!({"nodeName": "n"})),
+            ["spec.devices[0]: Invalid value: \"null\": `nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec"]
+        );
+        let each = json!({"nodeName": null, "perDeviceNodeSelection": true, "devices": [
+            {"name": "a", "allNodes": true}, {"name": "b"}, {"name": "c", "allNodes": false, "nodeName": "n"},
+        ]});
+        assert_eq!(
+            told(each),
+            [
+                format!("spec.devices[1]: Required value: {NODES_OF_DEVICE}"),
+                "spec.devices[2].allNodes: Invalid value: false: must be either unset or set to true".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn attributes_have_names_and_one_value() {
+        assert_eq!(
+            of_device(json!({"attributes": {
+                "a": {"int": 1}, "example.com/b": {"version": "1.2.3-rc.1+b"}, "c": {"strings": ["x"]},
+            }})),
+            [""; 0]
+        );
+        let path = "spec.devices[0].attributes";
+        let check = |name: &str, attribute: Value, why: &str| {
+            assert_eq!(of_device(json!({"attributes": {name: attribute}})), [format!("{path}{why}")]);
+        };
+        check("a/b/c", json!({"bool": true}), ": Invalid value: \"a/b/c\": must not contain more than one slash");
+        check("/b", json!({"bool": true}), ": Invalid value: \"\": the domain must not be empty");
+        check("a-b", json!({"bool": true}), &format!(": Invalid value: \"a-b\": {IDENTIFIER}"));
+        check("a", json!({}), "[a]: Invalid value: \"\": exactly one value must be specified");
+        check(
+            "a",
+            json!({"version": "1.02.3"}),
+            "[a].version: Invalid value: \"1.02.3\": must be a string compatible with semver.org spec 2.0.0",
+        );
+        check("a", json!({"string": "x".repeat(65)}), "[a].string: Too long: may not be more than 64 bytes");
+        let many: serde_json::Map<_, _> = (0..33).map(|at| (format!("a{at}"), json!({"int": at}))).collect();
+        assert_eq!(
+            of_device(json!({"attributes": many})),
+            ["spec.devices[0]: Invalid value: 33: the total number of attributes and capacities must not exceed 32"]
+        );
+    }
+
+    #[test]
+    fn taints_counters_and_conditions_are_whole() {
+        assert_eq!(
+            of_device(json!({"taints": [{"key": "a", "effect": "Odd"}, {"key": "a b"}]})).len(),
+            3
+        );
+        let counters = json!({"c": {"value": "1"}});
+        let both = json!([{"counterSet": "s", "counters": counters}, {"counterSet": "s"}]);
+        assert_eq!(
+            of_device(json!({"consumesCounters": both})),
+            [
+                "spec.devices[0].consumesCounters[1].counterSet: Duplicate value: \"s\"",
+                "spec.devices[0].consumesCounters[1].counters: Required value",
+            ]
+        );
+        assert_eq!(
+            of_device(json!({"bindingConditions": ["a"], "bindingFailureConditions": ["a"]})),
+            ["spec.devices[0].bindingFailureConditions[0]: Invalid value: \"a\": bindingFailureConditions must not overlap with bindingConditions"]
+        );
+        assert_eq!(
+            of_device(json!({"bindingConditions": ["a"]})),
+            ["spec.devices[0].bindingFailureConditions: Invalid value: \"null\": bindingFailureConditions are required to use bindingConditions"]
+        );
+        let sets = json!([{"name": "s", "counters": counters}]);
+        assert_eq!(told(json!({"sharedCounters": sets, "nodeName": null})), [""; 0]);
+        assert_eq!(
+            told(json!({"sharedCounters": sets, "devices": []})),
+            ["spec: Invalid value: \"\": only one of `sharedCounters` or `devices` is allowed"]
+        );
+    }
+
+    #[test]
+    fn shares_of_a_capacity_are_as_its_policy_says() {
+        let check = |policy: Value, expect: &[&str]| {
+            let capacity = json!({"m": {"value": "8Gi", "requestPolicy": policy}});
+            let found = of_device(json!({"allowMultipleAllocations": true, "capacity": capacity}));
+            let path = "spec.devices[0].capacity[m].requestPolicy";
+            assert_eq!(found, expect.iter().map(|why| format!("{path}{why}")).collect::<Vec<_>>());
+        };
+        check(json!({"default": "1Gi", "validValues": ["1Gi", "2Gi"]}), &[]);
+        check(json!({"default": "2Gi", "validRange": {"min": "1Gi", "step": "1Gi"}}), &[]);
+        check(
+            json!({"default": "3Gi", "validValues": ["2Gi", "1Gi", "9Gi"]}),
+            &[
+                r#".validValues[1]: Invalid value: "1Gi": values must be sorted in ascending order"#,
+                r#".validValues[2]: Invalid value: "9Gi": option is larger than capacity value: 8Gi"#,
+                r#".validValues: Invalid value: "3Gi": default value is not valid according to the requestPolicy"#,
+            ],
+        );
+        check(
+            json!({"default": "1500Mi", "validRange": {"min": "1Gi", "max": "4Gi", "step": "1Gi"}}),
+            &[r#".validRange.step: Invalid value: "1500Mi": value is not a multiple of a given step (1Gi) from (1Gi)"#],
+        );
+        check(json!({"validRange": {}}), &[".default: Required value: required when validRange is defined"]);
+        let capacity = json!({"m": {"value": "1", "requestPolicy": {}}});
+        assert_eq!(
+            of_device(json!({"capacity": capacity})),
+            ["spec.devices[0].capacity[m].requestPolicy: Forbidden: allowMultipleAllocations must be true"]
+        );
+    }
+}
