@@ -121,6 +121,13 @@ struct Resource {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Stored {
+    operation: &'static str,
+    group: String,
+    resource: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AtWork {
     request_kind: &'static str,
 }
@@ -175,6 +182,14 @@ impl Metrics {
             events: Family::default(),
             watches: Gauge::default(),
         };
+        // By the name that Kubernetes' store has in all clusters.
+        let writes =
+            Family::<Stored, Histogram, _>::new_with_constructor(|| Histogram::new(BUCKETS_SECONDS));
+        let timed = writes.clone();
+        storage.time_writes(Box::new(move |resource, operation, took| {
+            let (group, resource) = (resource.group.to_string(), resource.resource.to_string());
+            timed.get_or_create(&Stored { operation, group, resource }).observe(took.as_secs_f64());
+        }));
         registry.register(|registry| {
             registry.register(
                 "apiserver_request",
@@ -198,6 +213,11 @@ impl Metrics {
             );
             registry.register("apiserver_watch_events", "Events told to watchers", metrics.events.clone());
             registry.register("apiserver_registered_watchers", "Open watches", metrics.watches.clone());
+            registry.register(
+                "etcd_request_duration_seconds",
+                "Time until a write is durable, by what it is; reads are answered from memory",
+                writes.clone(),
+            );
             registry.register_collector(Box::new(Objects(storage)));
         });
         metrics

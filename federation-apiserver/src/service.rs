@@ -269,7 +269,7 @@ impl Service {
             },
             leading: options.leading,
             health: health.clone(),
-            metrics,
+            metrics: metrics.clone(),
             draining: shutdown.token(),
         });
         let kinds: Arc<dyn housekeeping::Kinds> = Arc::new(server.kind_table());
@@ -285,6 +285,7 @@ impl Service {
             authority: Some(Arc::clone(&authority)),
             cluster_ips: Some(options.service_cluster_ip_range),
             health: health.clone(),
+            work: housekeeping::Work::register(&metrics),
             ..Default::default()
         };
         let housekeeping =

@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::shutdown::Shutdown;
+use crate::usage::Usage;
 
 /// What a part says of itself. Cheap to clone; every clone speaks for the same part.
 #[derive(Clone, Default)]
@@ -67,12 +68,20 @@ impl Health {
     }
 }
 
-/// Metrics of one part (or, under `fedctl up`, of several), encoded when scraped.
-#[derive(Clone, Default)]
+/// Metrics of one part (or, under `fedctl up`, of several), encoded when scraped. What the process uses is among them.
+#[derive(Clone)]
 pub struct Metrics(Arc<Mutex<Registry>>);
 
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Usage));
+        Self(Arc::new(Mutex::new(registry)))
+    }
+}
+
 impl Metrics {
-    /// An empty registry.
+    /// A registry of what the process uses, and nothing else yet.
     pub fn new() -> Self {
         Self::default()
     }

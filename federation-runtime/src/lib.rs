@@ -29,3 +29,4 @@ pub mod process;
 pub mod shutdown;
 pub mod tasks;
 pub mod tls;
+mod usage;

@@ -1,10 +1,12 @@
 //! Carries actions out against the store.
 
+use std::time::Instant;
+
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Action, Kinds, pods};
+use super::{Action, Kinds, Work, pods};
 use crate::{
     deletion::{DeleteDecision, DeleteOptions, Propagation, decide_delete, is_released, seconds},
     store::{Encoded, Key, Meta, ResourceKey, Storage, Stored, Write, WriteError},
@@ -35,18 +37,25 @@ enum Step {
 pub(super) struct Executor<'a> {
     storage: &'a Storage,
     kinds: &'a dyn Kinds,
+    work: &'a Work,
 }
 
 impl<'a> Executor<'a> {
-    pub(super) fn new(storage: &'a Storage, kinds: &'a dyn Kinds) -> Self {
-        Self { storage, kinds }
+    pub(super) fn new(storage: &'a Storage, kinds: &'a dyn Kinds, work: &'a Work) -> Self {
+        Self { storage, kinds, work }
     }
 
     /// Does all of it, and returns the objects for which it failed.
     pub(super) async fn run(&self, actions: Vec<Action>) -> Vec<Key> {
+        let decided = Instant::now();
+        self.work.add(actions.len());
         stream::iter(actions)
             .map(|action| async move {
-                match self.act(&action).await {
+                let begun = Instant::now();
+                self.work.begun(begun - decided);
+                let outcome = self.act(&action).await;
+                self.work.done(begun.elapsed(), outcome.is_ok());
+                match outcome {
                     Ok(()) => None,
                     Err(error) => {
                         tracing::warn!(key = %action.key(), %error, "housekeeping failed here; it will be tried again");

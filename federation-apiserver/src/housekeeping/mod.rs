@@ -40,6 +40,7 @@ mod roles;
 mod start;
 mod system;
 mod tokens;
+mod work;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -54,6 +55,7 @@ use addresses::Addresses;
 use executor::Executor;
 use graph::Graph;
 use start::Start;
+pub use work::Work;
 
 use crate::admission::Quotas;
 use crate::allocation::Network;
@@ -104,6 +106,8 @@ pub struct Options {
     pub cluster_ips: Option<Network>,
     /// Is told what there is of what must exist.
     pub health: Health,
+    /// Counts what is done.
+    pub work: Work,
 }
 
 impl Default for Options {
@@ -119,6 +123,7 @@ impl Default for Options {
             authority: None,
             cluster_ips: None,
             health: Health::new(),
+            work: Work::default(),
         }
     }
 }
@@ -287,7 +292,7 @@ impl Service {
             actions.extend(expiry::expired(&snapshot, now, self.options.event_ttl));
             actions.extend(certificates::outdated(&snapshot, now));
         }
-        let failed = Executor::new(&self.storage, kinds).run(actions).await;
+        let failed = Executor::new(&self.storage, kinds, &self.options.work).run(actions).await;
         let count = failed.len();
         self.incomplete |= count > 0;
         self.roles_changed |= count > 0;

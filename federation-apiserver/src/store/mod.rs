@@ -29,7 +29,7 @@ pub use encoded::Encoded;
 pub use encryption::{ConfigError, Encryption, Unreadable};
 pub use key::{Key, ResourceKey};
 pub use object::{Meta, OwnerRef, Stored};
-pub use storage::{OpenError, Options, Storage, WaitError};
+pub use storage::{OpenError, Options, Storage, Timed, WaitError};
 pub use write::{Write, WriteError};
 
 pub use crate::cache::{Event, EventKind, Expired, Snapshot, SnapshotError, Watch};

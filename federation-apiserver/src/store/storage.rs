@@ -3,10 +3,11 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -73,7 +74,11 @@ struct Shared {
     writer: Mutex<Option<thread::JoinHandle<()>>>,
     incarnation: String,
     broken: Arc<AtomicBool>,
+    timed: OnceLock<Box<Timed>>,
 }
+
+/// Hears of each write: of which resource, what it was in a word, and how long it took until it was durable.
+pub type Timed = dyn Fn(&ResourceKey, &'static str, Duration) + Send + Sync;
 
 impl Drop for Shared {
     fn drop(&mut self) {
@@ -111,7 +116,7 @@ impl Storage {
         let broken = Arc::new(AtomicBool::new(false));
         let (lane, thread) =
             Lane::start(backend, Arc::clone(&cache), Arc::clone(&broken)).map_err(OpenError::Thread)?;
-        let shared = Shared { cache, lane, writer: Mutex::new(Some(thread)), incarnation, broken };
+        let shared = Shared { cache, lane, writer: Mutex::new(Some(thread)), incarnation, broken, timed: OnceLock::new() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -121,8 +126,22 @@ impl Storage {
         if !write.key().is_well_formed() {
             return Err(WriteError::Unavailable(format!("{:?} cannot be a key", write.key()).into()));
         }
+        let Some(timed) = self.shared.timed.get() else { return self.commit(write).await };
+        let (resource, operation) = (write.key().resource.clone(), write.operation());
+        let begun = Instant::now();
+        let outcome = self.commit(write).await;
+        timed(&resource, operation, begun.elapsed());
+        outcome
+    }
+
+    async fn commit(&self, write: Write) -> Result<Arc<Stored>, WriteError> {
         let verdict = self.shared.lane.send(write.into())?;
         verdict.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Has the time of writes told, to the first who asks for it.
+    pub fn time_writes(&self, timed: Box<Timed>) {
+        let _first = self.shared.timed.set(timed);
     }
 
     /// The newest state of everything.

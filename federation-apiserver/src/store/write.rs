@@ -45,6 +45,15 @@ impl Write {
         }
     }
 
+    /// What it is, in a word.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Update { .. } => "update",
+            Self::Delete { .. } => "delete",
+        }
+    }
+
     /// The state that is written: for a delete, the last one.
     pub fn object(&self) -> &Encoded {
         match self {
