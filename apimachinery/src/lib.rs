@@ -20,6 +20,7 @@ pub mod jsonpath;
 pub mod labels;
 pub mod meta;
 pub mod names;
+pub mod numbers;
 pub mod order;
 pub mod patch;
 pub mod quantity;

@@ -91,7 +91,10 @@ pub fn dns1123_label(text: &str) -> Vec<String> {
     if text.len() > LABEL_MAX_BYTES {
         faults.push(too_long(LABEL_MAX_BYTES));
     }
-    if !is_label(text) {
+    if !is_label(text) && text.split('.').all(is_label) {
+        // A subdomain, that is.
+        faults.push("must not contain dots".to_owned());
+    } else if !is_label(text) {
         faults.push(regex_error(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
             LABEL_FMT,

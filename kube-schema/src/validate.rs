@@ -60,6 +60,21 @@ impl Mismatch {
         (&self.field, &self.message)
     }
 
+    /// The message, with a number as it stands in the text that the value was read from: a value does not tell numbers over 64 bits, or
+    /// how they were written.
+    pub fn told_of(&self, json: &[u8]) -> String {
+        const HEAD: &str = "json: cannot unmarshal number ";
+        let Some((_, rest)) = self.message.strip_prefix(HEAD).and_then(|rest| rest.split_once(" into ")) else {
+            return self.message.clone();
+        };
+        match crate::json::raw_at(json, &self.field) {
+            Some(raw) if raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => {
+                format!("{HEAD}{raw} into {rest}")
+            }
+            _ => self.message.clone(),
+        }
+    }
+
     /// The same as `runtime.DefaultUnstructuredConverter` words it, which kube-apiserver decodes strategically merged objects with.
     pub fn restoring(&self) -> String {
         let expected = &*self.expected;

@@ -72,10 +72,16 @@ impl ScalePaths {
     }
 }
 
-/// Writes whole numbers as Go does: 1.0 and 1e2 are 1 and 100, which integers of typed clients can be read from.
+/// Reads numbers as Go does: 1.0 and 1e2 are 1 and 100, which integers of typed clients can be read from, and what is no int64 is a float.
 fn settle_numbers(value: &mut Value) {
     match value {
         Value::Number(number) => {
+            if !number.is_f64() && number.as_i64().is_none() {
+                if let Some(float) = number.as_f64().and_then(serde_json::Number::from_f64) {
+                    *number = float;
+                }
+                return;
+            }
             let whole = number.as_f64().filter(|_| number.is_f64()).map(|float| (float, float as i64));
             // At the ends of the range the cast saturates.
             if let Some((float, whole)) = whole

@@ -2,12 +2,12 @@
 
 use std::{collections::HashSet, io::Write as _};
 
-use apimachinery::{ApiError, order::Ordered};
+use apimachinery::{ApiError, numbers::AsGo, order::Ordered};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Serializer, Value};
 
 use super::{
     body::{self, Body},
@@ -60,8 +60,15 @@ pub fn encode_custom(format: Format, value: &Value) -> (&'static str, Vec<u8>) {
 }
 
 fn json(format: Format, value: &impl Serialize) -> (&'static str, Vec<u8>) {
-    let content = if format.pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
-    let mut content = content.unwrap_or_default();
+    let mut content = Vec::with_capacity(1024);
+    let written = if format.pretty {
+        value.serialize(&mut Serializer::with_formatter(&mut content, AsGo::pretty()))
+    } else {
+        value.serialize(&mut Serializer::with_formatter(&mut content, AsGo::compact()))
+    };
+    if written.is_err() {
+        content.clear();
+    }
     content.push(b'\n');
     (Format { encoding: Encoding::Json, ..format }.content_type(false), content)
 }

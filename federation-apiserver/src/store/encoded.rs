@@ -1,8 +1,12 @@
 //! An object serialized once, before its resourceVersion is known.
 
-use apimachinery::order::{self, Ordered};
+use apimachinery::{
+    numbers::AsGo,
+    order::{self, Ordered},
+};
 use bytes::{BufMut, Bytes, BytesMut};
-use serde_json::{Map, Value};
+use serde::Serialize as _;
+use serde_json::{Map, Serializer, Value};
 
 use super::Meta;
 
@@ -77,7 +81,8 @@ fn write_name(text: &mut Vec<u8>, position: usize, name: &str) {
 }
 
 fn write_value(text: &mut Vec<u8>, name: &str, value: &Value) {
-    serde_json::to_writer(text, &Ordered::member(name, value))
+    Ordered::member(name, value)
+        .serialize(&mut Serializer::with_formatter(text, AsGo::compact()))
         .expect("a JSON value is valid JSON, and writing to memory cannot fail");
 }
 

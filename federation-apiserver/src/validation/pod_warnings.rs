@@ -43,10 +43,7 @@ pub(crate) fn of_named_workload(object: &Value, old: Option<&Value>) -> Vec<Stri
 
 pub(crate) fn of_name(object: &Value, used: &str, warnings: &mut Vec<String>) {
     let name = text(&object["metadata"], "name");
-    let mut faults = names::dns1123_label(name);
-    if faults.len() == 1 && name.contains('.') && names::dns1123_subdomain(name).is_empty() {
-        faults = vec!["must not contain dots".into()];
-    }
+    let faults = names::dns1123_label(name);
     if !faults.is_empty() {
         warnings.push(format!(
             "metadata.name: this is used in {used}, which can result in surprising behavior; a DNS label is recommended: [{}]",
