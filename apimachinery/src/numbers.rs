@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn numbers_have_exponents_where_gos_have_them() {
-        let value = json!([1e20, 1e21, 1.5e300, 0.1, 1e-6, 1.5e-7, 1e-10, -2.5, 18_446_744_073_709_551_615_f64, 7]);
+        let value =
+            json!([1e20, 1e21, 1.5e300, 0.1, 1e-6, 1.5e-7, 1e-10, -2.5, 18_446_744_073_709_551_615_f64, 7]);
         let mut out = Vec::new();
         value.serialize(&mut Serializer::with_formatter(&mut out, AsGo::compact())).unwrap_or_default();
         assert_eq!(
@@ -90,7 +91,9 @@ mod tests {
             "[100000000000000000000,1e+21,1.5e+300,0.1,0.000001,1.5e-7,1e-10,-2.5,18446744073709552000,7]"
         );
         let mut out = Vec::new();
-        json!({"a": [1e21]}).serialize(&mut Serializer::with_formatter(&mut out, AsGo::pretty())).unwrap_or_default();
+        json!({"a": [1e21]})
+            .serialize(&mut Serializer::with_formatter(&mut out, AsGo::pretty()))
+            .unwrap_or_default();
         assert_eq!(String::from_utf8_lossy(&out), "{\n  \"a\": [\n    1e+21\n  ]\n}");
     }
 }

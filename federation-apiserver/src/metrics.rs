@@ -183,8 +183,8 @@ impl Metrics {
             watches: Gauge::default(),
         };
         // By the name that Kubernetes' store has in all clusters.
-        let writes =
-            Family::<Stored, Histogram, _>::new_with_constructor(|| Histogram::new(BUCKETS_SECONDS));
+        let writes: Family<Stored, Histogram> =
+            Family::new_with_constructor(|| Histogram::new(BUCKETS_SECONDS));
         let timed = writes.clone();
         storage.time_writes(Box::new(move |resource, operation, took| {
             let (group, resource) = (resource.group.to_string(), resource.resource.to_string());

@@ -47,22 +47,16 @@ pub fn init(format: Format, default_filter: &str) {
     };
 }
 
-/// Whether log lines go out. Nothing is known before somebody asks: from then on a thread tries it each minute, since a line to somebody who
-/// does not read holds up whoever writes it for as long.
+/// When a line is known to have gone out last; nothing is known before somebody asks.
+static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Whether log lines go out. From the first question on a thread tries it each minute, since a line to somebody who does not read holds up
+/// whoever writes it for as long.
 pub fn flows() -> bool {
-    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     let mut last = LAST.lock();
     let known = match *last {
         Some(known) => known,
         None => {
-            let try_for_ever = || {
-                loop {
-                    std::thread::sleep(TRIED);
-                    // Whoever is stuck within a line holds the lock.
-                    let _ = std::io::stderr().lock().flush();
-                    *LAST.lock() = Some(Instant::now());
-                }
-            };
             let now = Instant::now();
             if std::thread::Builder::new().name("log-check".into()).spawn(try_for_ever).is_ok() {
                 *last = Some(now);
@@ -71,4 +65,13 @@ pub fn flows() -> bool {
         }
     };
     known.elapsed() < STUCK
+}
+
+fn try_for_ever() {
+    loop {
+        std::thread::sleep(TRIED);
+        // Whoever is stuck within a line holds the lock.
+        let _ = std::io::stderr().lock().flush();
+        *LAST.lock() = Some(Instant::now());
+    }
 }

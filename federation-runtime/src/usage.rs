@@ -4,8 +4,9 @@
 use std::fs;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 
 /// Clock ticks of a second, as Linux tells times of processes everywhere (`USER_HZ`).
 const TICKS: f64 = 100.0;
@@ -19,9 +20,14 @@ impl Collector for Usage {
         let Some(read) = Read::now() else { return Ok(()) };
         let name = "process_cpu_seconds";
         let help = "Total user and system CPU time spent in seconds";
-        encoder.encode_descriptor(name, help, None, MetricType::Counter)?.encode_counter::<(), _, u64>(&read.cpu, None)?;
+        let cpu = ConstCounter::new(read.cpu);
+        cpu.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         for (name, help, value) in [
-            ("process_start_time_seconds", "Start time of the process since unix epoch in seconds", read.started),
+            (
+                "process_start_time_seconds",
+                "Start time of the process since unix epoch in seconds",
+                read.started,
+            ),
             ("process_resident_memory_bytes", "Resident memory size in bytes", read.resident),
             ("process_virtual_memory_bytes", "Virtual memory size in bytes", read.virtual_size),
             ("process_open_fds", "Number of open file descriptors", read.open_files),
@@ -74,6 +80,7 @@ impl Read {
 }
 
 #[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::panic)]
 mod tests {
     use crate::endpoints::Metrics;
 
@@ -82,13 +89,16 @@ mod tests {
         let text = Metrics::new().encode();
         let value = |name: &str| -> f64 {
             let line = text.lines().find(|line| line.split(' ').next() == Some(name));
-            line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or_else(|| panic!("{name} in {text}"))
+            line.and_then(|line| line.split(' ').nth(1)?.parse().ok())
+                .unwrap_or_else(|| panic!("{name} in {text}"))
         };
         assert!(value("process_cpu_seconds_total") >= 0.0);
         assert!(value("process_resident_memory_bytes") > 100_000.0);
         assert!(value("process_virtual_memory_bytes") >= value("process_resident_memory_bytes"));
         assert!((2.0..=value("process_max_fds")).contains(&value("process_open_fds")));
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0.0, |now| now.as_secs_f64());
         assert!((now - value("process_start_time_seconds")) < 86_400.0, "{text}");
     }
 }

@@ -12,10 +12,10 @@ pub fn raw_at<'a>(json: &'a [u8], path: &str) -> Option<&'a str> {
         let mut parts = step.split('[');
         let name = parts.next()?;
         let members: HashMap<String, &RawValue> = serde_json::from_str(at.get()).ok()?;
-        at = members.get(name)?;
+        at = members.get(name).copied()?;
         for index in parts {
             let items: Vec<&RawValue> = serde_json::from_str(at.get()).ok()?;
-            at = items.get(index.strip_suffix(']')?.parse::<usize>().ok()?)?;
+            at = items.get(index.strip_suffix(']')?.parse::<usize>().ok()?).copied()?;
         }
     }
     Some(at.get())

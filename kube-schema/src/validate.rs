@@ -64,7 +64,8 @@ impl Mismatch {
     /// how they were written.
     pub fn told_of(&self, json: &[u8]) -> String {
         const HEAD: &str = "json: cannot unmarshal number ";
-        let Some((_, rest)) = self.message.strip_prefix(HEAD).and_then(|rest| rest.split_once(" into ")) else {
+        let Some((_, rest)) = self.message.strip_prefix(HEAD).and_then(|rest| rest.split_once(" into "))
+        else {
             return self.message.clone();
         };
         match crate::json::raw_at(json, &self.field) {

@@ -43,7 +43,8 @@ impl Action<'_> {
     /// When one refuses, or cannot be asked and must be.
     pub(crate) async fn validate(&self, body: &Value) -> Result<(), ApiError> {
         judge_as(self.call, self.form, self.old, Some(body), self.dry_run).await?;
-        let asked = webhook::Write { form: self.form, ..webhook::Write::of(self.call, self.old, self.dry_run) };
+        let asked =
+            webhook::Write { form: self.form, ..webhook::Write::of(self.call, self.old, self.dry_run) };
         asked.validate(Some(body)).await
     }
 }

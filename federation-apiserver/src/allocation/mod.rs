@@ -173,8 +173,9 @@ impl Allocator {
     ) -> Result<Reservation, Faults> {
         let mut ledger = self.ledger.lock();
         ledger.catch_up(storage);
-        let mut networks = vec![self.ranges.cluster_ips];
-        networks.extend(networks::ready(&storage.snapshot()).into_iter().filter(|other| *other != networks[0]));
+        let own = self.ranges.cluster_ips;
+        let further = networks::ready(&storage.snapshot()).into_iter().filter(|other| *other != own);
+        let networks: Vec<_> = std::iter::once(own).chain(further).collect();
         let mut choice = service::Choice::new(&self.ranges, &networks, |token| ledger.is_free(token, key));
         choice.complete(object, old)?;
         let tokens = choice.chosen;

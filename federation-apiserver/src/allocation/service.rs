@@ -405,7 +405,14 @@ mod tests {
             r#"spec.clusterIPs: Invalid value: ["10.96.0.9"]: failed to allocate IP 10.96.0.9: provided IP is already allocated"#
         );
         asked["spec"]["clusterIP"] = "1.2.3.4".into();
-        assert!(complete(&mut asked, None, &[]).unwrap_err()[0].message.contains("10.96.0.0/12"));
+        let why = complete(&mut asked, None, &[]).unwrap_err()[0].message.clone();
+        assert!(why.ends_with("the provided network does not match the current range"), "{why}");
+        asked["spec"]["clusterIP"] = "10.96.0.0".into();
+        asked["spec"]["clusterIPs"] = json!(["10.96.0.0"]);
+        let why = complete(&mut asked, None, &[]).unwrap_err()[0].message.clone();
+        let words =
+            "the provided IP (10.96.0.0) is not in the valid range. The range of valid IPs is 10.96.0.0/12";
+        assert!(why.ends_with(words), "{why}");
         let mut port = service("NodePort");
         port["spec"]["ports"][0]["nodePort"] = 80.into();
         assert!(complete(&mut port, None, &[]).unwrap_err()[0].message.contains("30000-32767"));

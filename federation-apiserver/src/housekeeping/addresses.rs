@@ -26,7 +26,7 @@ impl Addresses {
     /// Notes a change.
     pub(super) fn observe(&mut self, previous: Option<&Stored>, object: &Stored) {
         if object.key.resource == services() {
-            self.names.extend(previous.and_then(cluster_ip));
+            self.names.extend(previous.into_iter().chain([object]).filter_map(cluster_ip));
             self.services.insert(object.key.clone());
         } else if object.key.resource == allocation::addresses() {
             self.names.insert(object.key.name.clone());

@@ -50,8 +50,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 pub use action::{Action, Edit};
-pub use endpoint::Endpoint;
 use addresses::Addresses;
+pub use endpoint::Endpoint;
 use executor::Executor;
 use graph::Graph;
 use start::Start;
@@ -241,7 +241,8 @@ impl Service {
             actions.extend(self.options.endpoint.iter().flat_map(|to| endpoint::required(&snapshot, *to)));
         }
         if std::mem::take(&mut self.networks) || everything {
-            actions.extend(self.options.cluster_ips.and_then(|network| networks::required(&snapshot, network)));
+            actions
+                .extend(self.options.cluster_ips.and_then(|network| networks::required(&snapshot, network)));
             actions.extend(networks::settle(&snapshot, self.options.cluster_ips));
         }
         if self.options.cluster_ips.is_some() {

@@ -57,7 +57,8 @@ pub(super) fn settle(snapshot: &Snapshot, flag: Option<Network>) -> Vec<Action> 
             continue;
         } else {
             let others = all.iter().enumerate().filter(|(other, _)| *other != at);
-            let others: Vec<_> = others.flat_map(|(_, (networks, ..))| networks.iter().copied()).chain(flag).collect();
+            let others: Vec<_> =
+                others.flat_map(|(_, (networks, ..))| networks.iter().copied()).chain(flag).collect();
             if !is_needed(snapshot, own, &others) {
                 act(Edit::DropFinalizer(FINALIZER));
                 continue;

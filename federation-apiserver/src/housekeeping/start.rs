@@ -36,7 +36,9 @@ impl Start {
                 When::Roles => roles::bootstrap(snapshot).is_empty(),
                 When::Classes => system::classes(snapshot).is_empty(),
                 When::Levels => flow::required(snapshot).is_empty(),
-                When::Endpoint => options.endpoint.is_none_or(|to| endpoint::required(snapshot, to).is_empty()),
+                When::Endpoint => {
+                    options.endpoint.is_none_or(|to| endpoint::required(snapshot, to).is_empty())
+                }
                 When::Networks => options.cluster_ips.is_none_or(|network| {
                     networks::required(snapshot, network).is_none() && addresses::are_complete(snapshot)
                 }),

@@ -73,15 +73,18 @@ pub(super) fn extension_authentication(snapshot: &Snapshot, data: &Value) -> Opt
 
 /// Makes the priority classes that are not there.
 pub(super) fn classes(snapshot: &Snapshot) -> Vec<Action> {
-    missing(snapshot, PRIORITY_CLASSES.iter().map(|(name, value, description)| {
-        let key = Key::new(ResourceKey::new("scheduling.k8s.io", "priorityclasses"), "", *name);
-        let object = json!({
-            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
-            "metadata": {"name": name, "generation": 1},
-            "value": value, "description": description, "preemptionPolicy": "PreemptLowerPriority",
-        });
-        (key, object)
-    }))
+    missing(
+        snapshot,
+        PRIORITY_CLASSES.iter().map(|(name, value, description)| {
+            let key = Key::new(ResourceKey::new("scheduling.k8s.io", "priorityclasses"), "", *name);
+            let object = json!({
+                "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+                "metadata": {"name": name, "generation": 1},
+                "value": value, "description": description, "preemptionPolicy": "PreemptLowerPriority",
+            });
+            (key, object)
+        }),
+    )
 }
 
 /// Makes the APIServices that are not there.

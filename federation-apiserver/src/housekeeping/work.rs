@@ -58,7 +58,11 @@ impl Work {
     pub fn register(metrics: &Metrics) -> Self {
         let work = Self::default();
         metrics.register(|registry| {
-            registry.register("workqueue_adds", "Actions of housekeeping that were decided", work.added.clone());
+            registry.register(
+                "workqueue_adds",
+                "Actions of housekeeping that were decided",
+                work.added.clone(),
+            );
             registry.register("workqueue_depth", "Actions that are not done yet", work.depth.clone());
             registry.register(
                 "workqueue_retries",

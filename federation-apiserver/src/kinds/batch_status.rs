@@ -82,7 +82,8 @@ pub(super) fn validate(new: &Value, old: &Value, faults: &mut Faults) {
 
 /// Each pod that is still to be counted is told once.
 fn uncounted(change: &Change<'_>, faults: &mut Faults) {
-    let (pods, path) = (&change.status()["uncountedTerminatedPods"], change.path.child("uncountedTerminatedPods"));
+    let (pods, path) =
+        (&change.status()["uncountedTerminatedPods"], change.path.child("uncountedTerminatedPods"));
     let mut seen = HashSet::new();
     for list in ["succeeded", "failed"] {
         for (index, uid) in items(pods, list).enumerate() {
@@ -188,7 +189,8 @@ fn of_indexes(change: &Change<'_>, faults: &mut Faults) {
         faults.push(change.invalid("failedIndexes", &why));
     }
     let finished = is_finished(change.new);
-    if (change.has_ended() || change.changed(&["terminating"])) && finished && change.count("terminating") > 0 {
+    if (change.has_ended() || change.changed(&["terminating"])) && finished && change.count("terminating") > 0
+    {
         faults.push(change.invalid("terminating", "terminating>0 is invalid for finished job"));
     }
     let ready = status["ready"].as_i64().is_some_and(|ready| ready > change.count("active"));
@@ -208,7 +210,11 @@ fn overlap(completed: &str, failed: &str, completions: i64) -> Option<i64> {
         if done.0 <= lost.1 && lost.0 <= done.1 {
             return Some(done.0.max(lost.0));
         }
-        if done.0 <= lost.0 { drop(one.next()) } else { drop(other.next()) }
+        if done.0 <= lost.0 {
+            one.next();
+        } else {
+            other.next();
+        }
     }
     None
 }
@@ -220,7 +226,8 @@ fn criteria(change: &Change<'_>, faults: &mut Faults) {
         faults.push(change.conditions("cannot set SuccessCriteriaMet=True and Failed=true conditions"));
     }
     if met && is(new, "FailureTarget") {
-        faults.push(change.conditions("cannot set SuccessCriteriaMet=True and FailureTarget=true conditions"));
+        faults
+            .push(change.conditions("cannot set SuccessCriteriaMet=True and FailureTarget=true conditions"));
     }
     if new["spec"]["successPolicy"].is_object() && !met && is(new, "Complete") {
         let why = "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True";
@@ -339,7 +346,9 @@ mod tests {
         check(
             json!({}),
             failed(&["Failed"]),
-            &["status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition"],
+            &[
+                "status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition",
+            ],
         );
         check(
             json!({"startTime": START}),
@@ -351,19 +360,24 @@ mod tests {
     #[test]
     fn indexes_are_those_of_an_indexed_job() {
         let indexed = json!({"completions": 9, "completionMode": "Indexed", "backoffLimitPerIndex": 1});
-        let status = |completed: &str, failed: &str| json!({"completedIndexes": completed, "failedIndexes": failed});
+        let status =
+            |completed: &str, failed: &str| json!({"completedIndexes": completed, "failedIndexes": failed});
         check_of(indexed.clone(), json!({}), status("0,2-4", "1,5-6"), &[]);
         check_of(
             indexed.clone(),
             json!({}),
             status("0,2-4", "1,4-6"),
-            &[r#"status.failedIndexes: Invalid value: "1,4-6": failedIndexes and completedIndexes overlap at index: 4"#],
+            &[
+                r#"status.failedIndexes: Invalid value: "1,4-6": failedIndexes and completedIndexes overlap at index: 4"#,
+            ],
         );
         check_of(
             indexed,
             json!({}),
             json!({"completedIndexes": "3-9"}),
-            &[r#"status.completedIndexes: Invalid value: "3-9": error parsing completedIndexes: too large index: "9""#],
+            &[
+                r#"status.completedIndexes: Invalid value: "3-9": error parsing completedIndexes: too large index: "9""#,
+            ],
         );
         check(
             json!({}),
@@ -377,9 +391,14 @@ mod tests {
 
     #[test]
     fn a_template_tells_of_all_its_copies() {
-        let job = |status| json!({"metadata": {"finalizers": [marks::FINALIZER]}, "spec": {}, "status": status});
+        let job =
+            |status| json!({"metadata": {"finalizers": [marks::FINALIZER]}, "spec": {}, "status": status});
         let mut faults = Faults::new();
-        validate(&job(json!({"conditions": conditions(&["Complete"])})), &job(json!({"failed": 2})), &mut faults);
+        validate(
+            &job(json!({"conditions": conditions(&["Complete"])})),
+            &job(json!({"failed": 2})),
+            &mut faults,
+        );
         assert_eq!(*faults, []);
     }
 }

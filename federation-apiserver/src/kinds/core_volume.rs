@@ -358,14 +358,14 @@ pub(super) fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults
     if let Some(class) = spec["storageClassName"].as_str().filter(|class| !class.is_empty()) {
         subdomain(class, &path.child("storageClassName"), faults);
     }
-    claim_sources(spec, path, faults);
+    validate_data_sources(spec, path, faults);
     if !spec["volumeMode"].is_null() {
         one_of(text(spec, "volumeMode"), &path.child("volumeMode"), &["Block", "Filesystem"], faults);
     }
 }
 
 /// What a volume is filled from: `validation.validateDataSource` and `validateDataSourceRef`.
-fn claim_sources(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate_data_sources(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     for name in ["dataSource", "dataSourceRef"] {
         let (source, path) = (&spec[name], path.child(name));
         if !source.is_object() {

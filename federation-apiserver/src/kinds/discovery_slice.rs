@@ -246,7 +246,9 @@ mod tests {
         assert_eq!(named("a.example."), [""; 0]);
         assert_eq!(
             named("a"),
-            [r#"endpoints[0].addresses[0]: Invalid value: "a": should be a domain with at least two segments separated by dots"#]
+            [
+                r#"endpoints[0].addresses[0]: Invalid value: "a": should be a domain with at least two segments separated by dots"#
+            ]
         );
     }
 

@@ -34,6 +34,7 @@ mod networking_policy;
 mod policy;
 mod rbac;
 mod resource;
+mod resource_capacity;
 mod resource_slice;
 mod reviews;
 mod safety;

@@ -54,8 +54,11 @@ pub(super) const KINDS: &[&Kind] = &[
                     let read = |(index, cidr): (usize, &Value)| {
                         net::cidr(cidr.as_str().unwrap_or_default(), &path.index(index), faults)
                     };
-                    let families: Vec<_> = all.filter_map(read).map(|(address, _)| address.is_ipv4()).collect();
-                    if let [one, other] = families[..] && one == other {
+                    let families: Vec<_> =
+                        all.filter_map(read).map(|(address, _)| address.is_ipv4()).collect();
+                    if let [one, other] = families[..]
+                        && one == other
+                    {
                         let message = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
                         faults.push(FieldError::invalid(&path, cidrs.clone(), message));
                     }

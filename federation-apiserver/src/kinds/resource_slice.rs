@@ -2,13 +2,16 @@
 
 use std::collections::HashSet;
 
-use apimachinery::{FieldError, FieldPath, names, quantity::Quantity};
+use apimachinery::{FieldError, FieldPath, names};
 use serde_json::{Value, json};
 
-use super::resource::{few, validate_name};
+use super::{
+    resource::{few, validate_name},
+    resource_capacity::request_policy,
+};
 use crate::{
     registry::Faults,
-    validation::{driver, items, label, listed, pod_spec, quantities, required, subdomain, text},
+    validation::{driver, items, label, listed, pod_spec, required, subdomain, text},
 };
 
 const DEVICES_MAX: usize = 128;
@@ -20,7 +23,6 @@ const CONSUMPTIONS_MAX: usize = 2;
 const COUNTER_SETS_MAX: usize = 8;
 const COUNTERS_MAX: usize = 32;
 const CONDITIONS_MAX: usize = 4;
-const CHOICES_MAX: usize = 10;
 /// Bytes.
 const POOL_NAME_MAX: usize = 253;
 const ID_MAX: usize = 32;
@@ -105,8 +107,7 @@ fn nodes_of_slice(spec: &Value, path: &FieldPath, faults: &mut Faults) {
             faults.push(FieldError::invalid(&path.child("nodeSelectorTerms"), terms.clone(), message));
         }
     }
-    for (field, name) in
-        [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")]
+    for (field, name) in [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")]
     {
         flag(spec, field, name, path, &mut set, faults);
     }
@@ -217,7 +218,7 @@ fn nodes_of_device(device: &Value, by_device: bool, path: &FieldPath, faults: &m
 
 /// A name that may have a domain before it.
 fn qualified(name: &str, path: &FieldPath, faults: &mut Faults) {
-    let mut identifier = |id: &str, faults: &mut Faults| {
+    let identifier = |id: &str, faults: &mut Faults| {
         if id.len() > ID_MAX {
             faults.push(FieldError::too_long(path, ID_MAX));
         }
@@ -291,7 +292,9 @@ fn is_semantic(version: &str) -> bool {
             && text.bytes().all(|byte| byte.is_ascii_digit())
             && (text == "0" || !text.starts_with('0'))
     };
-    let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let word = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
     let (rest, build) = version.split_once('+').map_or((version, None), |(rest, build)| (rest, Some(build)));
     let (core, pre) = rest.split_once('-').map_or((rest, None), |(core, pre)| (core, Some(pre)));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -358,99 +361,6 @@ fn binding(device: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
-/// How much of a capacity may be asked for at a time.
-fn request_policy(policy: &Value, most: &Value, path: &FieldPath, faults: &mut Faults) {
-    let (values, range) = (items(policy, "validValues").next().is_some(), policy["validRange"].is_object());
-    if values && range {
-        let message = "exactly one policy can be specified, cannot specify \"validValues\" and \"validRange\" at the same time";
-        faults.push(FieldError::forbidden(path, message));
-        return;
-    }
-    let name = if values { "validValues" } else { "validRange" };
-    if !values && !range {
-        return;
-    }
-    let Some(default) = quantities::parse(&policy["default"]) else {
-        let message = format!("required when {name} is defined");
-        faults.push(FieldError::required(&path.child("default"), &message));
-        return;
-    };
-    let Some(most) = quantities::parse(most) else { return };
-    if values {
-        choices(policy, default, most, path, faults);
-    } else {
-        span(&policy["validRange"], default, most, &path.child("validRange"), faults);
-    }
-}
-
-fn choices(policy: &Value, default: Quantity, most: Quantity, path: &FieldPath, faults: &mut Faults) {
-    let values: Vec<_> =
-        few(policy, "validValues", path, CHOICES_MAX, faults).iter().filter_map(quantities::parse).collect();
-    let path = path.child("validValues");
-    for (at, pair) in values.windows(2).enumerate() {
-        if pair[0] > pair[1] {
-            let message = "values must be sorted in ascending order";
-            faults.push(FieldError::invalid(&path.index(at + 1), pair[1].to_string(), message));
-        }
-    }
-    for (at, value) in values.iter().enumerate() {
-        if *value > most {
-            let message = format!("option is larger than capacity value: {most}");
-            faults.push(FieldError::invalid(&path.index(at), value.to_string(), &message));
-        }
-        if values[..at].contains(value) {
-            faults.push(FieldError::duplicate(&path.index(at), value.units().to_string()));
-        }
-    }
-    if !values.contains(&default) {
-        let message = "default value is not valid according to the requestPolicy";
-        faults.push(FieldError::invalid(&path, default.to_string(), message));
-    }
-}
-
-fn span(range: &Value, default: Quantity, most: Quantity, path: &FieldPath, faults: &mut Faults) {
-    let Some(least) = quantities::parse(&range["min"]) else {
-        faults.push(FieldError::required(&path.child("min"), "required when validRange is defined"));
-        return;
-    };
-    let mut wrong = |field: &str, value: Quantity, why: String| {
-        faults.push(FieldError::invalid(&path.child(field), value.to_string(), &why));
-    };
-    if least > most {
-        wrong("min", least, format!("min is larger than capacity value: {most}"));
-    }
-    if default < least {
-        wrong("default", default, format!("default is less than min: {least}"));
-    }
-    let end = quantities::parse(&range["max"]);
-    if let Some(end) = end {
-        if least > end {
-            wrong("max", least, format!("min is larger than max: {end}"));
-        }
-        if end > most {
-            wrong("max", end, format!("max is larger than capacity value: {most}"));
-        }
-        if default > end {
-            wrong("default", default, format!("default is more than max: {end}"));
-        }
-    }
-    let Some(step) = quantities::parse(&range["step"]) else { return };
-    if step.is_zero() || step.is_negative() {
-        wrong("step", step, "must be greater than zero".to_owned());
-        return;
-    }
-    let first = least.saturating_add(step);
-    if first > most {
-        wrong("step", step, format!("one step {first} is larger than capacity value: {most}"));
-    }
-    for value in [Some(default), end].into_iter().flatten() {
-        let (value_units, least_units, step_units) = (value.units(), least.units(), step.units());
-        if value_units.checked_sub(least_units).and_then(|over| over.checked_rem(step_units)) != Some(0) {
-            wrong("step", value, format!("value is not a multiple of a given step ({step}) from ({least})"));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -492,7 +402,9 @@ mod tests {
     #[test]
     fn a_slice_says_once_where_its_devices_are() {
         assert_eq!(
-            told(json!({"allNodes": true, "pool": {"name": "a//b", "resourceSliceCount": 0, "generation": -1}}))[1..],
+            told(
+                json!({"allNodes": true, "pool": {"name": "a//b", "resourceSliceCount": 0, "generation": -1}})
+            )[1..],
             [
                 "spec.pool.resourceSliceCount: Invalid value: 0: must be greater than zero",
                 "spec.pool.generation: Invalid value: -1: must be greater than or equal to zero",
@@ -501,7 +413,9 @@ mod tests {
         );
         assert_eq!(
             of_device(json!({"nodeName": "n"})),
-            ["spec.devices[0]: Invalid value: \"null\": `nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec"]
+            [
+                "spec.devices[0]: Invalid value: \"null\": `nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec"
+            ]
         );
         let each = json!({"nodeName": null, "perDeviceNodeSelection": true, "devices": [
             {"name": "a", "allNodes": true}, {"name": "b"}, {"name": "c", "allNodes": false, "nodeName": "n"},
@@ -510,7 +424,8 @@ mod tests {
             told(each),
             [
                 format!("spec.devices[1]: Required value: {NODES_OF_DEVICE}"),
-                "spec.devices[2].allNodes: Invalid value: false: must be either unset or set to true".to_owned(),
+                "spec.devices[2].allNodes: Invalid value: false: must be either unset or set to true"
+                    .to_owned(),
             ]
         );
     }
@@ -527,7 +442,11 @@ mod tests {
         let check = |name: &str, attribute: Value, why: &str| {
             assert_eq!(of_device(json!({"attributes": {name: attribute}})), [format!("{path}{why}")]);
         };
-        check("a/b/c", json!({"bool": true}), ": Invalid value: \"a/b/c\": must not contain more than one slash");
+        check(
+            "a/b/c",
+            json!({"bool": true}),
+            ": Invalid value: \"a/b/c\": must not contain more than one slash",
+        );
         check("/b", json!({"bool": true}), ": Invalid value: \"\": the domain must not be empty");
         check("a-b", json!({"bool": true}), &format!(": Invalid value: \"a-b\": {IDENTIFIER}"));
         check("a", json!({}), "[a]: Invalid value: \"\": exactly one value must be specified");
@@ -540,16 +459,15 @@ mod tests {
         let many: serde_json::Map<_, _> = (0..33).map(|at| (format!("a{at}"), json!({"int": at}))).collect();
         assert_eq!(
             of_device(json!({"attributes": many})),
-            ["spec.devices[0]: Invalid value: 33: the total number of attributes and capacities must not exceed 32"]
+            [
+                "spec.devices[0]: Invalid value: 33: the total number of attributes and capacities must not exceed 32"
+            ]
         );
     }
 
     #[test]
     fn taints_counters_and_conditions_are_whole() {
-        assert_eq!(
-            of_device(json!({"taints": [{"key": "a", "effect": "Odd"}, {"key": "a b"}]})).len(),
-            3
-        );
+        assert_eq!(of_device(json!({"taints": [{"key": "a", "effect": "Odd"}, {"key": "a b"}]})).len(), 3);
         let counters = json!({"c": {"value": "1"}});
         let both = json!([{"counterSet": "s", "counters": counters}, {"counterSet": "s"}]);
         assert_eq!(
@@ -561,11 +479,15 @@ mod tests {
         );
         assert_eq!(
             of_device(json!({"bindingConditions": ["a"], "bindingFailureConditions": ["a"]})),
-            ["spec.devices[0].bindingFailureConditions[0]: Invalid value: \"a\": bindingFailureConditions must not overlap with bindingConditions"]
+            [
+                "spec.devices[0].bindingFailureConditions[0]: Invalid value: \"a\": bindingFailureConditions must not overlap with bindingConditions"
+            ]
         );
         assert_eq!(
             of_device(json!({"bindingConditions": ["a"]})),
-            ["spec.devices[0].bindingFailureConditions: Invalid value: \"null\": bindingFailureConditions are required to use bindingConditions"]
+            [
+                "spec.devices[0].bindingFailureConditions: Invalid value: null: bindingFailureConditions are required to use bindingConditions"
+            ]
         );
         let sets = json!([{"name": "s", "counters": counters}]);
         assert_eq!(told(json!({"sharedCounters": sets, "nodeName": null})), [""; 0]);
@@ -576,28 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_of_a_capacity_are_as_its_policy_says() {
-        let check = |policy: Value, expect: &[&str]| {
-            let capacity = json!({"m": {"value": "8Gi", "requestPolicy": policy}});
-            let found = of_device(json!({"allowMultipleAllocations": true, "capacity": capacity}));
-            let path = "spec.devices[0].capacity[m].requestPolicy";
-            assert_eq!(found, expect.iter().map(|why| format!("{path}{why}")).collect::<Vec<_>>());
-        };
-        check(json!({"default": "1Gi", "validValues": ["1Gi", "2Gi"]}), &[]);
-        check(json!({"default": "2Gi", "validRange": {"min": "1Gi", "step": "1Gi"}}), &[]);
-        check(
-            json!({"default": "3Gi", "validValues": ["2Gi", "1Gi", "9Gi"]}),
-            &[
-                r#".validValues[1]: Invalid value: "1Gi": values must be sorted in ascending order"#,
-                r#".validValues[2]: Invalid value: "9Gi": option is larger than capacity value: 8Gi"#,
-                r#".validValues: Invalid value: "3Gi": default value is not valid according to the requestPolicy"#,
-            ],
-        );
-        check(
-            json!({"default": "1500Mi", "validRange": {"min": "1Gi", "max": "4Gi", "step": "1Gi"}}),
-            &[r#".validRange.step: Invalid value: "1500Mi": value is not a multiple of a given step (1Gi) from (1Gi)"#],
-        );
-        check(json!({"validRange": {}}), &[".default: Required value: required when validRange is defined"]);
+    fn only_what_many_may_have_has_a_policy() {
         let capacity = json!({"m": {"value": "1", "requestPolicy": {}}});
         assert_eq!(
             of_device(json!({"capacity": capacity})),

@@ -47,7 +47,8 @@ pub(super) fn find(shared: &Shared, path: &str, query: &Query) -> Option<Respons
     let excluded = query.all("exclude").collect();
     let (healthy, text) = report(endpoint, &checks, excluded, query.all("verbose").next().is_some());
     if !healthy {
-        tracing::debug!(endpoint, failing = ?checks.iter().filter(|check| check.1.is_some()), "a check fails");
+        let failing: Vec<_> = checks.iter().filter(|check| check.1.is_some()).collect();
+        tracing::debug!(endpoint, ?failing, "a check fails");
     }
     Some(plain(if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text))
 }
@@ -86,12 +87,7 @@ fn checks(shared: &Shared, endpoint: &str) -> Vec<Check> {
 }
 
 /// Whether all is well, and the text that says so.
-fn report(
-    endpoint: &str,
-    checks: &[Check],
-    mut excluded: BTreeSet<&str>,
-    verbose: bool,
-) -> (bool, String) {
+fn report(endpoint: &str, checks: &[Check], mut excluded: BTreeSet<&str>, verbose: bool) -> (bool, String) {
     let (mut healthy, mut text) = (true, String::new());
     for (name, fault) in checks {
         let _infallible = if excluded.remove(name) {

@@ -116,7 +116,14 @@ impl Storage {
         let broken = Arc::new(AtomicBool::new(false));
         let (lane, thread) =
             Lane::start(backend, Arc::clone(&cache), Arc::clone(&broken)).map_err(OpenError::Thread)?;
-        let shared = Shared { cache, lane, writer: Mutex::new(Some(thread)), incarnation, broken, timed: OnceLock::new() };
+        let shared = Shared {
+            cache,
+            lane,
+            writer: Mutex::new(Some(thread)),
+            incarnation,
+            broken,
+            timed: OnceLock::new(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 

@@ -192,8 +192,7 @@ impl Call {
         let kind = &*self.kind;
         let Some(first) = report.mismatches.first() else { return Ok(()) };
         if kind.built_in {
-            let first =
-                if self.is_told_in_order() { first.told_of(&self.body) } else { first.to_string() };
+            let first = if self.is_told_in_order() { first.told_of(&self.body) } else { first.to_string() };
             return Err(ApiError::bad_request(format!(
                 "{} in version {:?} cannot be handled as a {}: {first}",
                 kind.kind, kind.version, kind.kind

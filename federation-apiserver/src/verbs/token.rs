@@ -26,8 +26,7 @@ const MAX_SECONDS: i64 = 1 << 32;
 pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let request = call.decode_as("authentication.k8s.io/v1", "TokenRequest")?;
-    let shown =
-        Action { call, form: Some(&action::TOKEN_REQUEST), old: None, dry_run: options.dry_run };
+    let shown = Action { call, form: Some(&action::TOKEN_REQUEST), old: None, dry_run: options.dry_run };
     let mut request = shown.mutate(request).await?;
     let accounts = call.shared.authenticator().accounts().ok_or_else(ApiError::no_such_path)?;
     let account = call.current()?;

@@ -67,7 +67,8 @@ impl Kept {
     }
 
     async fn refuse(&self, path: &str, object: Value) -> String {
-        let status = self.world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, path, Some(object)).await;
+        let status =
+            self.world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, path, Some(object)).await;
         status["message"].as_str().unwrap().to_owned()
     }
 
@@ -107,7 +108,10 @@ async fn every_cluster_ip_has_its_address_for_as_long_as_its_service_has_it() {
     let found = kept.get(&path).await;
     let labels = json!({"ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"});
     assert_eq!(found["metadata"]["labels"], labels);
-    assert_eq!(found["spec"]["parentRef"], json!({"resource": "services", "namespace": "demo", "name": "web"}));
+    assert_eq!(
+        found["spec"]["parentRef"],
+        json!({"resource": "services", "namespace": "demo", "name": "web"})
+    );
     assert_eq!(kept.get(ADDRESSES).await["items"].as_array().unwrap().len(), 1);
     // One that is taken away, or spoilt, is made anew.
     kept.remove(&path).await;
@@ -143,7 +147,9 @@ async fn a_further_network_gives_addresses_and_stays_while_it_is_needed() {
     let asked = service("web", Some("192.168.7.9"));
     let why = kept.refuse(SERVICES, asked.clone()).await;
     assert!(
-        why.ends_with("failed to allocate IP 192.168.7.9: the provided network does not match the current range"),
+        why.ends_with(
+            "failed to allocate IP 192.168.7.9: the provided network does not match the current range"
+        ),
         "{why}"
     );
     kept.make(NETWORKS, network("more", &["192.168.7.0/24"])).await;
@@ -154,7 +160,10 @@ async fn a_further_network_gives_addresses_and_stays_while_it_is_needed() {
     kept.remove(&path).await;
     kept.settle().await;
     let held = kept.get(&path).await;
-    assert_eq!((ready(&held), &held["status"]["conditions"][0]["reason"]), (json!("False"), &json!("Terminating")));
+    assert_eq!(
+        (ready(&held), &held["status"]["conditions"][0]["reason"]),
+        (json!("False"), &json!("Terminating"))
+    );
     kept.refuse(SERVICES, service("late", Some("192.168.7.10"))).await;
     kept.remove(&format!("{SERVICES}/web")).await;
     kept.settle().await;
@@ -168,7 +177,12 @@ async fn a_network_that_gives_no_addresses_says_so() {
     kept.settle().await;
     assert_eq!(ready(&kept.get(&format!("{NETWORKS}/six")).await), "False");
     let why = kept.refuse(NETWORKS, network("two", &["10.0.0.0/24", "10.1.0.0/24"])).await;
-    assert!(why.contains("may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"), "{why}");
+    assert!(
+        why.contains(
+            "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
+        ),
+        "{why}"
+    );
     let why = kept.refuse(NETWORKS, network("three", &["10.0.0.0/24", "2001:db8::/64", "10.1.0.0/24"])).await;
     assert!(why.contains("may only hold up to 2 values"), "{why}");
     let both = json!({"spec": {"cidrs": ["2001:db8::/64", "10.0.0.0/24"]}});
@@ -178,5 +192,11 @@ async fn a_network_that_gives_no_addresses_says_so() {
     let other = json!({"spec": {"cidrs": ["2001:db8::/64", "10.0.1.0/24"]}});
     let path = format!("{NETWORKS}/six");
     let status = kept.world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::PATCH, &path, Some(other)).await;
-    assert!(status["message"].as_str().unwrap().contains("spec.cidrs[1]: Invalid value: \"10.0.1.0/24\": field is immutable"), "{status}");
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .contains("spec.cidrs[1]: Invalid value: \"10.0.1.0/24\": field is immutable"),
+        "{status}"
+    );
 }

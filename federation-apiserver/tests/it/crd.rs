@@ -459,8 +459,7 @@ async fn a_custom_binding_binds_no_pod() {
 async fn the_metadata_of_an_object_within_an_object_is_that_of_any_object() {
     let world = World::new().await;
     let mut object = crontabs();
-    object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["template"] =
-        json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true});
+    object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["template"] = json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true});
     world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(object)).await;
     let mut object = tab("a");
     let metadata = json!({"name": "t", "foo": "b", "labels": {"c": "d"}});
@@ -468,7 +467,10 @@ async fn the_metadata_of_an_object_within_an_object_is_that_of_any_object() {
     let strict = format!("{TABS}?fieldValidation=Strict");
     let status = world.expect(StatusCode::BAD_REQUEST, Method::POST, &strict, Some(object.clone())).await;
     let message = status["message"].as_str().unwrap();
-    assert!(message.ends_with(r#"strict decoding error: unknown field "spec.template.metadata.foo""#), "{message}");
+    assert!(
+        message.ends_with(r#"strict decoding error: unknown field "spec.template.metadata.foo""#),
+        "{message}"
+    );
     let (code, warnings, made) =
         world.warnings(with_type(Method::POST, TABS, "application/json", &object)).await;
     assert_eq!(code, StatusCode::CREATED, "{made}");
@@ -481,8 +483,7 @@ async fn the_metadata_of_an_object_within_an_object_is_that_of_any_object() {
 async fn rules_of_transitions_are_told_where_values_are_not_told_apart() {
     let world = World::new().await;
     let mut object = crontabs();
-    object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["list"] =
-        json!({"type": "array", "items": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}});
+    object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["list"] = json!({"type": "array", "items": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}});
     let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, CRDS, Some(object)).await;
     let message = status["message"].as_str().unwrap();
     let place = "spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[list]";

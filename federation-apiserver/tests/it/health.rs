@@ -61,8 +61,7 @@ async fn why_a_check_fails_is_told_where_one_asks_for_it_alone() {
 async fn a_server_is_healthy_once_it_has_done_what_its_hooks_stand_for() {
     let folder = tempfile::tempdir().unwrap();
     let (health, shutdown) = (Health::new(), Shutdown::new());
-    let options =
-        Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::new(folder.path().to_path_buf()) };
+    let options = Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::new(folder.path().to_path_buf()) };
     let service = Service::start(options, health.clone(), Metrics::new(), &shutdown).await.unwrap();
     let server = service.server();
     let (code, before) = get(&server, "/healthz").await;
@@ -112,6 +111,12 @@ async fn a_server_is_healthy_once_it_has_done_what_its_hooks_stand_for() {
         assert_eq!(lines.contains(&"[+]informer-sync ok"), endpoint == "readyz");
         assert!(!text.contains("rbac/bootstrap-roles"), "nobody asks for roles here: {text}");
     }
+    let metrics = get(&server, "/metrics").await.1;
+    let added =
+        metrics.lines().find_map(|line| line.strip_prefix("workqueue_adds_total{name=\"housekeeping\"} "));
+    assert!(added.is_some_and(|count| count.parse::<u32>().is_ok_and(|count| count > 20)), "{metrics}");
+    let depth = "workqueue_depth{name=\"housekeeping\"} 0";
+    assert!(metrics.lines().any(|line| line == depth), "{metrics}");
     shutdown.start();
     running.await.unwrap().unwrap();
 }

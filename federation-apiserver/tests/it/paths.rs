@@ -213,6 +213,9 @@ async fn metrics_have_the_names_of_kubernetes() {
         r#"apiserver_current_inflight_requests{request_kind="mutating"} 0"#.to_owned(),
         r#"apiserver_storage_objects{resource="configmaps"} 1"#.to_owned(),
         r#"apiserver_resource_objects{group="",resource="namespaces"} 1"#.to_owned(),
+        r#"etcd_request_duration_seconds_count{operation="create",group="",resource="configmaps"} 1"#
+            .to_owned(),
+        "# TYPE process_cpu_seconds_total counter".to_owned(),
     ] {
         assert!(metrics.lines().any(|line| line == expect), "{expect}\n{metrics}");
     }

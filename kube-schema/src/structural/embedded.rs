@@ -78,6 +78,6 @@ mod tests {
         });
         let mut found = Vec::new();
         schema.visit_embedded(&mut value, &mut |_, path| found.push(path.to_owned()));
-        assert_eq!(found, ["one", "many[0]", "many[2]", "named.a"]);
+        assert_eq!(found, ["many[0]", "many[2]", "named.a", "one"]);
     }
 }

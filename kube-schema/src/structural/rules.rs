@@ -196,7 +196,11 @@ fn compile_one(
         faults.push(RuleFault { path, reason: FieldReason::Invalid, value, detail, within, stops: false });
     };
     if transition && uncorrelated.is_some() {
-        object("rule", uncorrelated, "oldSelf cannot be used on the uncorrelatable portion of the schema within ");
+        object(
+            "rule",
+            uncorrelated,
+            "oldSelf cannot be used on the uncorrelatable portion of the schema within ",
+        );
     }
     if !transition && !rule["optionalOldSelf"].is_null() {
         object("optionalOldSelf", None, "may not be set if oldSelf is not used in rule");

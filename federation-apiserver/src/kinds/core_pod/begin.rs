@@ -58,7 +58,8 @@ pub(super) fn carry_over(pod: &mut Value) -> Vec<String> {
             }
             let path = FieldPath::new("metadata.annotations").key(&key);
             let path = path.as_str();
-            warnings.push(format!("{path}: deprecated since v1.30; use the \"appArmorProfile\" field instead"));
+            warnings
+                .push(format!("{path}: deprecated since v1.30; use the \"appArmorProfile\" field instead"));
         }
     }
     warnings
@@ -145,7 +146,7 @@ mod tests {
             check(odd, none.clone(), none.clone(), none.clone(), true);
         }
         let own = json!({"appArmorProfile": local});
-        check("unconfined", own.clone(), none.clone(), local, false);
+        check("unconfined", own, none.clone(), local, false);
         check("unconfined", none.clone(), json!({"appArmorProfile": unconfined}), none, false);
     }
 
