@@ -356,7 +356,7 @@ mod tests {
     fn nodes_are_selected_by_name_and_by_no_other_field() {
         let by = |key: &str, values: &[&str]| json!({"matchFields": [{"key": key, "operator": "In", "values": values}]});
         let node_term: fn(&Value, &FieldPath, &mut Faults) =
-            |term, path, faults| super::node_term(term, path, Values::OfLabels, faults);
+            |term, path, faults| node_term(term, path, Values::OfLabels, faults);
         told(node_term, &by("metadata.name", &["n"]), &[]);
         told(
             node_term,

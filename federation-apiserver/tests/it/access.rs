@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use federation_apiserver::{
-    ApiServer, Parts,
+    Handler, Parts,
     auth::{
         accounts::{Accounts, DEFAULT_ISSUER},
         authz::Mode,
@@ -67,8 +67,9 @@ impl Access {
         }
     }
 
-    pub(crate) fn server(&self) -> &ApiServer {
-        &self.world.server
+    /// A connection of one whom only what he sends tells.
+    pub(crate) fn unknown(&self) -> Handler {
+        self.world.server.service_as(None)
     }
 
     /// One request with a bearer token, none if it is empty.
@@ -94,7 +95,7 @@ impl Access {
         }
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let request = request.body(Full::from(Bytes::from(body))).unwrap();
-        let response = self.world.server.service_as(None).oneshot(request).await.unwrap();
+        let response = self.unknown().oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         let value = serde_json::from_slice(&bytes)

@@ -7,7 +7,7 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 use bytes::Bytes;
-use federation_apiserver::{ApiServer, auth::authz::Mode};
+use federation_apiserver::{Handler, auth::authz::Mode};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
@@ -26,19 +26,19 @@ type Socket = TokioIo<hyper::upgrade::Upgraded>;
 
 /// Asks for a WebSocket: the status, and the connection if it became one.
 async fn open(world: &World, accept: &str, origin: Option<&str>) -> (StatusCode, Option<Socket>) {
-    let (status, _, socket) = ask(&world.server, accept, origin, None).await;
+    let (status, _, socket) = ask(world.server.service(), accept, origin, None).await;
     (status, socket)
 }
 
-/// The same of any server, as one who speaks subprotocols.
+/// The same of any connection, as one who speaks subprotocols.
 async fn ask(
-    server: &ApiServer,
+    service: Handler,
     accept: &str,
     origin: Option<&str>,
     protocol: Option<&str>,
 ) -> (StatusCode, HeaderMap, Option<Socket>) {
     let (client, serving) = tokio::io::duplex(1 << 16);
-    let service = TowerToHyperService::new(server.service());
+    let service = TowerToHyperService::new(service);
     let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(serving), service);
     tokio::spawn(serving.with_upgrades());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
@@ -144,10 +144,10 @@ async fn who_says_farewell_is_answered() {
 async fn a_subprotocol_is_named_again_and_none_is_chosen_of_several() {
     let world = World::new().await;
     let origin = Some("https://a.b");
-    let (status, headers, _) = ask(&world.server, "application/json", origin, Some("a.b")).await;
+    let (status, headers, _) = ask(world.server.service(), "application/json", origin, Some("a.b")).await;
     assert_eq!(status, StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(headers["sec-websocket-protocol"], "a.b");
-    let (status, ..) = ask(&world.server, "application/json", origin, Some("a, b")).await;
+    let (status, ..) = ask(world.server.service(), "application/json", origin, Some("a, b")).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
 }
 
@@ -158,11 +158,11 @@ async fn a_browser_sends_its_token_as_a_subprotocol() {
         format!("a.b, base64url.bearer.authorization.k8s.io.{}", BASE64_URL_SAFE_NO_PAD.encode(token))
     };
     let origin = Some("https://a.b");
-    let (status, ..) = ask(access.server(), "application/json", origin, None).await;
+    let (status, ..) = ask(access.unknown(), "application/json", origin, None).await;
     assert_eq!(status, StatusCode::FORBIDDEN, "nobody may see them");
-    let (status, headers, _) = ask(access.server(), "application/json", origin, Some(&as_one("root"))).await;
+    let (status, headers, _) = ask(access.unknown(), "application/json", origin, Some(&as_one("root"))).await;
     assert_eq!(status, StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(headers["sec-websocket-protocol"], "a.b", "and the token is not told again");
-    let (status, ..) = ask(access.server(), "application/json", origin, Some(&as_one("unknown"))).await;
+    let (status, ..) = ask(access.unknown(), "application/json", origin, Some(&as_one("unknown"))).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
 }
