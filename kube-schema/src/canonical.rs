@@ -147,12 +147,13 @@ impl Schemas {
                     None => open || is_embedded(schema, key),
                 });
                 for (key, value) in object.iter_mut() {
-                    // A text in a map that is null is Go's empty one.
+                    // A text in a map that is null is Go's empty one, and a quantity is zero.
                     if value.is_null()
                         && inner(key).is_none()
-                        && additional.is_some_and(|inner| self.resolve(inner)["type"] == "string")
+                        && let Some(inner) = additional
+                        && self.resolve(inner)["type"] == "string"
                     {
-                        *value = "".into();
+                        *value = if reference(inner) == Some(QUANTITY) { "0" } else { "" }.into();
                     }
                     if let Some(inner) = inner(key).or(additional) {
                         self.canonical(None, inner, value, empties, depth + 1);
@@ -365,6 +366,14 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn a_quantity_that_is_null_is_zero() {
+        let mut pod =
+            json!({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": null}}}]}});
+        Schemas::builtin().canonicalise("", "v1", "Pod", &mut pod, Empties::Omitted);
+        assert_eq!(pod["spec"]["containers"][0]["resources"], json!({"limits": {"cpu": "0"}}));
     }
 
     #[test]

@@ -27,15 +27,25 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
     }
     operations.iter().try_for_each(check_types)?;
     // What no operation is, or lacks what its operation needs, is found when it is applied: so kube-apiserver tells it.
+    let whole = Value::Array(operations.iter().cloned().map(with_value).collect());
     let patch: Patch =
-        serde_json::from_value(patch.clone()).map_err(|error| PatchError::Failed(error.to_string()))?;
+        serde_json::from_value(whole).map_err(|error| PatchError::Failed(error.to_string()))?;
     // Copies and moves depend on what the operations before them have left.
     let relocates =
         |operation: &PatchOperation| matches!(operation, PatchOperation::Copy(_) | PatchOperation::Move(_));
     // The value at a name that an object does not have is null to kube-apiserver's library.
     let asks_null =
         |operation: &PatchOperation| matches!(operation, PatchOperation::Test(test) if test.value.is_null());
-    if patch.0.iter().any(|operation| relocates(operation) || asks_null(operation)) {
+    // So it is for who replaces it, whether it never was there or is gone by then.
+    let replaces = |operation: &PatchOperation| matches!(operation, PatchOperation::Replace(_));
+    let replaces_nothing = |operation: &PatchOperation| matches!(operation, PatchOperation::Replace(replace) if is_missing(target, replace.path.as_str()));
+    let alters =
+        |operation: &PatchOperation| matches!(operation, PatchOperation::Add(_) | PatchOperation::Remove(_));
+    let mixed = patch.0.iter().any(replaces) && patch.0.iter().any(alters);
+    let special = |operation: &PatchOperation| {
+        relocates(operation) || asks_null(operation) || replaces_nothing(operation)
+    };
+    if mixed || patch.0.iter().any(special) {
         return apply_stepwise(target, patch);
     }
     for operation in &patch.0 {
@@ -68,6 +78,16 @@ fn check_types(operation: &Value) -> Result<(), PatchError> {
     )))
 }
 
+/// An operation that sets no value sets null.
+fn with_value(mut operation: Value) -> Value {
+    if matches!(operation["op"].as_str(), Some("add" | "replace"))
+        && let Some(members) = operation.as_object_mut()
+    {
+        members.entry("value").or_insert(Value::Null);
+    }
+    operation
+}
+
 fn apply_stepwise(target: &mut Value, patch: Patch) -> Result<(), PatchError> {
     let mut result = target.clone();
     let (mut copied, mut sunk) = (0, 0);
@@ -98,6 +118,9 @@ fn apply_stepwise(target: &mut Value, patch: Patch) -> Result<(), PatchError> {
             }
             PatchOperation::Copy(copy) if is_missing(&result, copy.from.as_str()) => {
                 PatchOperation::Add(AddOperation { path: copy.path, value: Value::Null })
+            }
+            PatchOperation::Replace(replace) if is_missing(&result, replace.path.as_str()) => {
+                PatchOperation::Add(AddOperation { path: replace.path, value: replace.value })
             }
             operation => operation,
         };
@@ -233,6 +256,27 @@ mod tests {
         assert_eq!(object, json!({"a": {"d": null}}));
         let nowhere = json!([{"op": "test", "path": "/c/d", "value": null}]);
         assert!(matches!(apply(&mut object, &nowhere), Err(PatchError::Failed(_))));
+    }
+
+    #[test]
+    fn a_member_that_is_not_there_is_replaced_all_the_same() {
+        let mut object = json!({"a": {}, "b": 1, "c": [1]});
+        apply(
+            &mut object,
+            &json!([
+                {"op": "replace", "path": "/a/x", "value": 1},
+                {"op": "remove", "path": "/b"},
+                {"op": "replace", "path": "/b", "value": 2},
+                {"op": "replace", "path": "/c/0"},
+                {"op": "add", "path": "/d"},
+            ]),
+        )
+        .unwrap();
+        assert_eq!(object, json!({"a": {"x": 1}, "b": 2, "c": [null], "d": null}));
+        for nowhere in ["/x/y", "/c/1", "/b/z"] {
+            let patch = json!([{"op": "replace", "path": nowhere, "value": 1}]);
+            assert!(matches!(apply(&mut object, &patch), Err(PatchError::Failed(_))), "{nowhere}");
+        }
     }
 
     #[test]

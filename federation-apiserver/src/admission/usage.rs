@@ -1,7 +1,5 @@
 //! What objects cost under a ResourceQuota. Pure.
 
-use std::collections::BTreeMap;
-
 use apimachinery::quantity::Quantity;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -223,17 +221,17 @@ mod tests {
                 {"restartPolicy": "Always", "resources": of("100m")},
             ],
         });
-        let cost = |spec: &Value, side: &str| of_whole(spec, side)["cpu"].to_string();
+        let cost = |spec: &Value, side: &str| pod_resources::with_overhead(spec, side)["cpu"].to_string();
         // The init container with those that began before it.
         assert_eq!(cost(&spec, "requests"), "1700m");
         spec["overhead"] = json!({"cpu": "50m", "memory": "1Mi"});
         assert_eq!(cost(&spec, "requests"), "1750m");
         assert_eq!(cost(&spec, "limits"), "1750m");
-        assert_eq!(of_whole(&spec, "limits").len(), 1);
-        assert_eq!(of_spec(&spec, "requests")["cpu"].to_string(), "1700m");
+        assert_eq!(pod_resources::with_overhead(&spec, "limits").len(), 1);
+        assert_eq!(pod_resources::of_pod(&spec, "requests")["cpu"].to_string(), "1700m");
         spec["resources"] = json!({"requests": {"cpu": "3", "odd": "1"}});
         assert_eq!(cost(&spec, "requests"), "3050m");
-        assert_eq!(of_spec(&spec, "requests").len(), 1);
+        assert_eq!(pod_resources::of_pod(&spec, "requests").len(), 1);
     }
 
     #[test]

@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 use super::{batch_policies as policies, batch_status};
 use crate::{
     registry::{Column, Faults, Generation, Kind, human_duration},
-    validation::{
-        domain_path, immutable, listed, non_negative, one_of, pod_warnings, set, text, workload,
-    },
+    validation::{domain_path, immutable, listed, non_negative, one_of, pod_warnings, set, text, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {

@@ -283,7 +283,8 @@ fn refuse(call: &Call, error: &PatchError) -> ApiError {
             ApiError::new(422, Reason::Invalid, told).with_details(Details::default())
         }
         PatchError::TooManyOperations { .. } => {
-            ApiError::new(413, Reason::RequestEntityTooLarge, error.to_string())
+            let told = format!("Request entity too large: {error}");
+            ApiError::new(413, Reason::RequestEntityTooLarge, told)
         }
     }
 }

@@ -130,7 +130,8 @@ async fn a_zero_that_go_leaves_out_changes_nothing_and_has_no_owner() {
     let patched = world.merged(&web, zeros).await;
     assert_eq!(patched, made, "neither a new generation nor a new version");
     // A pointer tells its zero from nothing.
-    let patched = world.merged(&web, json!({"spec": {"template": {"spec": {"enableServiceLinks": false}}}})).await;
+    let patched =
+        world.merged(&web, json!({"spec": {"template": {"spec": {"enableServiceLinks": false}}}})).await;
     assert_eq!(patched["metadata"]["generation"], 2);
     assert_eq!(patched["spec"]["template"]["spec"]["enableServiceLinks"], false);
 }

@@ -1,6 +1,7 @@
-//! PUT: which version it must name, and what of an object it cannot change.
+//! PUT: which version it must name, and what of an object it cannot change; and what else replaces a part of one.
 
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -89,4 +90,31 @@ async fn the_new_name_of_an_account_wins() {
     pod["spec"]["serviceAccount"] = "other".into();
     let put = world.expect(StatusCode::OK, Method::PUT, &format!("{pods}/a"), Some(pod.clone())).await;
     assert_eq!(put["metadata"]["resourceVersion"], pod["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test]
+async fn a_patch_replaces_what_is_not_there() {
+    let world = World::new().await;
+    let maps = "/api/v1/namespaces/demo/configmaps";
+    made(&world, maps, json!({"metadata": {"name": "a"}, "data": {"k": "v"}})).await;
+    let patch = async |operations: Value| {
+        let request =
+            Request::patch(format!("{maps}/a")).header("content-type", "application/json-patch+json");
+        world.send(request.body(Full::from(operations.to_string())).unwrap()).await
+    };
+    let (code, map) = patch(json!([
+        {"op": "replace", "path": "/data/l", "value": "w"},
+        {"op": "replace", "path": "/metadata/labels", "value": {"a": "b"}},
+        {"op": "replace", "path": "/data/k"},
+    ]))
+    .await;
+    assert_eq!(code, StatusCode::OK, "{map}");
+    assert_eq!((&map["data"], &map["metadata"]["labels"]), (&json!({"k": "", "l": "w"}), &json!({"a": "b"})));
+    let (code, _) = patch(json!([{"op": "replace", "path": "/nowhere/x", "value": "w"}])).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    let many = vec![json!({"op": "remove", "path": "/data/k"}); 10_001];
+    let (code, status) = patch(many.into()).await;
+    assert_eq!(code, StatusCode::PAYLOAD_TOO_LARGE);
+    let told = "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001";
+    assert_eq!(status["message"], told);
 }

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use apimachinery::{FieldError, FieldPath, field::quoted};
+use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
 use super::begin;
 use crate::{
     registry::Faults,
-    validation::{container, items, items_mut, mirror, net, pod, spreading, subdomain, text, walk},
+    validation::{container, items, items_mut, mirror, net, pod, spreading, subdomain, text},
 };
 
 pub(super) fn validate(object: &Value, faults: &mut Faults) {
