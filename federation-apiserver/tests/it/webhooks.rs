@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use federation_apiserver::auth::authz::Mode;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use parking_lot::Mutex;
@@ -11,6 +12,7 @@ use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
 use crate::{
+    access::Access,
     https::{self, Https},
     world::{World, config_map, deployment},
 };
@@ -361,15 +363,16 @@ async fn who_judges_a_scale_is_shown_what_comes_of_it() {
 
 #[tokio::test]
 async fn a_token_is_asked_for_in_sight_of_webhooks() {
-    let world = World::new().await;
+    let access = Access::new(&[Mode::Rbac]).await;
     let accounts = "/api/v1/namespaces/demo/serviceaccounts";
-    let account = json!({"metadata": {"name": "bot"}});
-    world.expect(StatusCode::CREATED, Method::POST, accounts, Some(account)).await;
+    access.make(accounts, json!({"metadata": {"name": "bot"}})).await;
     let hook = Hook::new(|_| json!({"allowed": false, "status": {"message": "no", "code": 403}})).await;
     let webhooks = json!([webhook("guard.example.com", hook.config(), &["serviceaccounts/token"])]);
-    world.hook("Validating", "guard", webhooks).await;
+    let guard = json!({"metadata": {"name": "guard"}, "webhooks": webhooks});
+    access.make(&format!("{GROUP}/validatingwebhookconfigurations"), guard).await;
     let path = format!("{accounts}/bot/token");
-    let status = world.expect(StatusCode::FORBIDDEN, Method::POST, &path, Some(json!({"spec": {}}))).await;
+    let (code, status) = access.send("root", &[], Method::POST, &path, Some(json!({"spec": {}}))).await;
+    assert_eq!(code, StatusCode::FORBIDDEN);
     assert_eq!(status["message"], r#"admission webhook "guard.example.com" denied the request: no"#);
     let asked = hook.asked.lock().clone();
     assert_eq!((&asked[0]["name"], &asked[0]["subResource"]), (&json!("bot"), &json!("token")));
