@@ -86,6 +86,7 @@ impl Drop for Finishing {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
 

@@ -340,6 +340,7 @@ fn host_network(spec: &Value, path: &FieldPath, faults: &mut Faults) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use serde_json::json;
 
