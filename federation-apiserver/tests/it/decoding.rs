@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -366,4 +366,41 @@ async fn nothing_is_told_of_fields_that_are_to_be_ignored() {
     let (code, message) = send(&world, Method::POST, &strict, JSON, body).await;
     assert_eq!(code, 400);
     assert!(message.ends_with(r#": duplicate field "data.k", unknown field "a\"b\n""#), "{message}");
+}
+
+#[tokio::test]
+async fn numbers_are_read_and_told_as_they_stand_there() {
+    let world = World::new().await;
+    let post = async |path: &str, body: String| {
+        let request =
+            Request::post(path).header("content-type", "application/json").body(Full::from(body)).unwrap();
+        let response = world.server.service().oneshot(request).await.unwrap();
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    };
+    for number in ["99999999999999999999", "1.5", "1e2"] {
+        let body = deployment("web").to_string();
+        let body = body.replacen("\"spec\":{", &format!("\"spec\":{{\"replicas\":{number},"), 1);
+        let told = post("/apis/apps/v1/namespaces/demo/deployments", body).await;
+        let words = format!(
+            "cannot unmarshal number {number} into Go struct field DeploymentSpec.spec.replicas of type int32"
+        );
+        assert!(told.contains(&words), "{told}");
+    }
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "things", "kind": "Thing"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+        },
+    });
+    post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition.to_string()).await;
+    let numbers = "[18446744073709551615,99999999999999999999,1e21,1.0,0.5,-9223372036854775808]";
+    let body = format!(
+        r#"{{"apiVersion":"example.com/v1","kind":"Thing","metadata":{{"name":"a"}},"n":{numbers}}}"#
+    );
+    let made = post("/apis/example.com/v1/namespaces/demo/things", body).await;
+    let expect = r#""n":[18446744073709552000,100000000000000000000,1e+21,1,0.5,-9223372036854775808]"#;
+    assert!(made.contains(expect), "{made}");
 }
