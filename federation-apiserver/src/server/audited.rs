@@ -5,7 +5,10 @@ use std::{net::IpAddr, sync::Arc};
 use apimachinery::rbac::Attributes;
 use http::{Response, header, request};
 
-use super::{AUDIT_ID, Asked, Connection, Shared};
+use super::{
+    Shared,
+    request::{AUDIT_ID, Asked, Connection},
+};
 use crate::{
     audit::{self, Level, Opening, Record, Reference, Stage},
     auth::User,
