@@ -85,8 +85,9 @@ fn label_with_its_name(object: &mut Value) {
     object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name.into();
 }
 
-/// Whoever makes a namespace may hold it, too; `kubernetes` always does.
+/// Whoever makes a namespace may hold it, too; `kubernetes` always does. One whose name was generated had none to be labelled with before.
 fn prepare_create(object: &mut Value) {
+    label_with_its_name(object);
     let mut finalizers = object["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
     if !finalizers.iter().any(|finalizer| finalizer == "kubernetes") {
         finalizers.push("kubernetes".into());

@@ -98,6 +98,8 @@ pub(super) async fn mutate(call: &Call, mut object: Value, dry_run: bool) -> Res
 /// Sets what the server decides of a new object, and validates it.
 pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> {
     let kind = &*call.kind;
+    // Nobody who has changed it has moved it elsewhere.
+    object::settle_namespace(kind, &mut object, call.namespace())?;
     // The missing namespace is the plainer answer, so it comes before the faults of the object, and before its name.
     let _open = commit::check_namespace(call, object::called(&object))?;
     let name = |prefix: &str| free_name(call, prefix);

@@ -170,3 +170,13 @@ async fn a_driver_of_a_node_has_keys_or_null() {
         assert_eq!(driver.get("topologyKeys"), Some(&Value::Null));
     }
 }
+
+#[tokio::test]
+async fn a_namespace_whose_name_is_generated_is_labelled_with_it() {
+    let world = World::new().await;
+    let labels = json!({"kubernetes.io/metadata.name": "kube-system"});
+    let namespace = json!({"metadata": {"generateName": "x-", "labels": labels}});
+    let made = made(&world, "/api/v1/namespaces", namespace).await;
+    assert!(made["metadata"]["name"].as_str().unwrap().starts_with("x-"));
+    assert_eq!(made["metadata"]["labels"]["kubernetes.io/metadata.name"], made["metadata"]["name"]);
+}
