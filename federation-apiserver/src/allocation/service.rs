@@ -64,12 +64,17 @@ pub(super) struct Choice<'a, F> {
     /// Where addresses come from, the range's own network first.
     networks: &'a [Network],
     is_free: F,
+    /// What the object has already. Nobody asks for it again, and nobody else gets it.
+    had: Vec<Token>,
+    /// What it will have.
+    taken: Vec<Token>,
+    /// What of this is new.
     pub(super) chosen: Vec<Token>,
 }
 
 impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
     pub(super) fn new(ranges: &'a Ranges, networks: &'a [Network], is_free: F) -> Self {
-        Self { ranges, networks, is_free, chosen: Vec::new() }
+        Self { ranges, networks, is_free, had: Vec::new(), taken: Vec::new(), chosen: Vec::new() }
     }
 
     pub(super) fn complete(&mut self, object: &mut Value, old: Option<&Value>) -> Result<(), Faults> {
@@ -78,6 +83,7 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
         }
         if let Some(old) = old {
             keep(object, old);
+            self.had = tokens(old);
         }
         normalise(object);
         let mut faults = Faults::new();
@@ -95,11 +101,18 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
     }
 
     fn take(&mut self, token: Token) -> bool {
-        let free = (self.is_free)(token) && !self.chosen.contains(&token);
-        if free {
+        if self.taken.contains(&token) {
+            return false;
+        }
+        let had = self.had.contains(&token);
+        if !had {
+            if !(self.is_free)(token) {
+                return false;
+            }
             self.chosen.push(token);
         }
-        free
+        self.taken.push(token);
+        true
     }
 
     fn addresses(&mut self, object: &mut Value, faults: &mut Faults) {
@@ -122,6 +135,10 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
             asked => {
                 // Another family, and what is no address, is validation's to tell.
                 let Ok(address) = asked.parse::<Ipv4Addr>() else { return };
+                // Its network may be on its way out.
+                if self.had.contains(&Token::Address(address)) {
+                    return;
+                }
                 let refuse = |why: &str| {
                     let message = format!("failed to allocate IP {asked}: {why}");
                     FieldError::invalid(&path, json!([asked]), &message)
@@ -151,11 +168,12 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
         for (index, port) in items(spec, "ports").enumerate() {
             let Some(number) = node_port(port) else { continue };
             let path = FieldPath::new("spec.ports").index(index).child("nodePort");
-            if !range.0.contains(&number) {
+            let token = Token::Port(number, protocol(port));
+            if !range.0.contains(&number) && !self.had.contains(&token) {
                 let message =
                     format!("provided port is not in the valid range. The range of valid ports is {range}");
                 faults.push(FieldError::invalid(&path, number, &message));
-            } else if !self.take(Token::Port(number, protocol(port))) {
+            } else if !self.take(token) {
                 faults.push(FieldError::invalid(&path, number, "provided port is already allocated"));
             }
         }

@@ -3,7 +3,10 @@
 //! Who has which address is told by the Services alone, so that nothing can be lost between two writes: an IPAddress comes a moment after its
 //! Service, and goes a moment after it. One that somebody else has made holds its address for him ([`allocation`](crate::allocation)).
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use serde_json::{Value, json};
 
@@ -45,13 +48,19 @@ impl Addresses {
             self.services.extend(keys(snapshot, &services()));
             self.names.extend(keys(snapshot, &allocation::addresses()).map(|key| key.name));
         }
-        let kept = std::mem::take(&mut self.services).into_iter().filter_map(|key| keep(snapshot, &key));
-        let mut actions: Vec<_> = kept.collect();
-        for name in std::mem::take(&mut self.names) {
-            let orphan = orphan(snapshot, &name);
-            actions.extend(orphan.filter(|orphan| !actions.iter().any(|other| other.key() == orphan.key())));
+        let mut actions = BTreeMap::new();
+        for service in std::mem::take(&mut self.services) {
+            let Some(action) = keep(snapshot, &service) else { continue };
+            if matches!(action, Action::Delete { .. }) {
+                // It is made anew once that is gone, whoever's it was.
+                self.services.insert(service);
+            }
+            actions.insert(action.key().clone(), action);
         }
-        actions
+        for orphan in std::mem::take(&mut self.names).iter().filter_map(|name| orphan(snapshot, name)) {
+            actions.entry(orphan.key().clone()).or_insert(orphan);
+        }
+        actions.into_values().collect()
     }
 }
 

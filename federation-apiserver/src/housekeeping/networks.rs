@@ -56,9 +56,13 @@ pub(super) fn settle(snapshot: &Snapshot, flag: Option<Network>) -> Vec<Action> 
         } else if !is_held {
             continue;
         } else {
-            let others = all.iter().enumerate().filter(|(other, _)| *other != at);
-            let others: Vec<_> =
-                others.flat_map(|(_, (networks, ..))| networks.iter().copied()).chain(flag).collect();
+            // Of two that go at a time neither counts on the other one.
+            let stay = all
+                .iter()
+                .enumerate()
+                .filter(|(other, (_, stored, _))| *other != at && !stored.meta.deleting)
+                .flat_map(|(_, (networks, ..))| networks.iter().copied());
+            let others: Vec<_> = stay.chain(flag).collect();
             if !is_needed(snapshot, own, &others) {
                 act(Edit::DropFinalizer(FINALIZER));
                 continue;

@@ -165,9 +165,46 @@ async fn a_further_network_gives_addresses_and_stays_while_it_is_needed() {
         (json!("False"), &json!("Terminating"))
     );
     kept.refuse(SERVICES, service("late", Some("192.168.7.10"))).await;
-    kept.remove(&format!("{SERVICES}/web")).await;
+    let (web, labels) = (format!("{SERVICES}/web"), json!({"metadata": {"labels": {"a": "b"}}}));
+    // Who has an address there already keeps it, and can be changed.
+    kept.world.expect(StatusCode::OK, Method::PATCH, &web, Some(labels)).await;
+    kept.remove(&web).await;
     kept.settle().await;
     kept.missing(&path).await;
+}
+
+#[tokio::test]
+async fn two_networks_that_go_at_a_time_both_stay_for_an_address_that_is_in_both() {
+    let mut kept = Kept::new().await;
+    kept.make(NETWORKS, network("wide", &["192.168.0.0/16"])).await;
+    kept.make(NETWORKS, network("narrow", &["192.168.7.0/24"])).await;
+    kept.settle().await;
+    kept.make(SERVICES, service("web", Some("192.168.7.9"))).await;
+    let paths = ["wide", "narrow"].map(|name| format!("{NETWORKS}/{name}"));
+    for path in &paths {
+        kept.remove(path).await;
+    }
+    kept.settle().await;
+    for path in &paths {
+        assert_eq!(ready(&kept.get(path).await), "False", "{path}");
+    }
+    kept.remove(&format!("{SERVICES}/web")).await;
+    kept.settle().await;
+    for path in &paths {
+        kept.missing(path).await;
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_goes_from_one_service_to_the_next_is_told_of_the_next() {
+    let mut kept = Kept::new().await;
+    kept.make(SERVICES, service("a", Some("10.96.0.78"))).await;
+    kept.settle().await;
+    kept.remove(&format!("{SERVICES}/a")).await;
+    kept.make(SERVICES, service("b", Some("10.96.0.78"))).await;
+    kept.settle().await;
+    let told = kept.get(&format!("{ADDRESSES}/10.96.0.78")).await;
+    assert_eq!(told["spec"]["parentRef"]["name"], "b");
 }
 
 #[tokio::test]
