@@ -93,16 +93,16 @@ impl Write<'_> {
         let mut next = matched.object.clone().unwrap_or_default();
         patch::json::apply(&mut next, operations).map_err(ApiError::internal)?;
         let call = self.call;
-        if self.form.is_some() {
-            return Ok(next);
-        }
-        let seen = matched.kind.as_deref().unwrap_or(&call.kind);
+        let seen = self.form.or(matched.kind.as_deref()).unwrap_or(&call.kind);
         if let Some(report) = call.shared.schemas().validate(seen.group, seen.version, seen.kind, &next)
             && let Some(first) = report.mismatches.first()
         {
             let why =
                 format!("admission webhook {:?} returned an object that does not decode: {first}", hook.name);
             return Err(ApiError::internal(why));
+        }
+        if self.form.is_some() {
+            return Ok(next);
         }
         if (seen.group, seen.version) != (call.kind.group, call.kind.version) {
             next = conversion::between(&call.shared.storage, seen, &call.kind, next).await?;
