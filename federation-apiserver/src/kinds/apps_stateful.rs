@@ -212,6 +212,16 @@ fn validate_stateful_set_update(new: &Value, old: &Value, faults: &mut Faults) {
     let fixed = |object: &Value| {
         let mut spec = object["spec"].as_object().cloned().unwrap_or_default();
         spec.retain(|name, _| !MUTABLE.contains(&name.as_str()));
+        // An older hub told a source by both of its names.
+        for claim in spec.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten()
+        {
+            if let Some(claim) = claim["spec"].as_object_mut()
+                && claim.get("dataSource").is_some()
+                && claim.get("dataSource") == claim.get("dataSourceRef")
+            {
+                claim.remove("dataSourceRef");
+            }
+        }
         spec
     };
     if fixed(new) != fixed(old) {

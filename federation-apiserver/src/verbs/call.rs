@@ -124,6 +124,17 @@ impl Call {
         parse(&self.kind, &stored)
     }
 
+    /// The same as what a write replaces: in the one form that new objects have, with their defaults, whichever version of this server has
+    /// stored it.
+    pub(crate) async fn old_value(&self, stored: &Arc<Stored>) -> Result<Value, ApiError> {
+        let mut value = self.value(stored).await?;
+        self.canonicalise(&mut value);
+        if self.kind.built_in {
+            (self.kind.default)(&mut value);
+        }
+        Ok(value)
+    }
+
     /// An object of the kind that was asked for, in the form in which it is stored.
     pub(crate) async fn to_stored(&self, object: Value) -> Result<Value, ApiError> {
         conversion::to_stored(&self.shared.storage, &self.kind, object).await

@@ -60,7 +60,7 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
             }
             (_, Err(error)) => return Err(error),
         };
-        let old = call.value(&current).await?;
+        let old = call.old_value(&current).await?;
         let mut next = apply_to(call, &patch, &old, &options).await?;
         if let Patch::Apply(configuration) = &patch {
             check_yaml(options.field_validation, &twice)?;

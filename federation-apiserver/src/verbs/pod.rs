@@ -75,7 +75,7 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     for _ in 0..ROUNDS {
         let current = call.current()?;
         check_meant(call, &binding["metadata"], &current)?;
-        let old = call.value(&current).await?;
+        let old = call.old_value(&current).await?;
         let assigned = text(&old["spec"], "nodeName");
         if crate::validation::deleting(&old) {
             let why = format!("pod {} is being deleted, cannot be assigned to a host", call.name());

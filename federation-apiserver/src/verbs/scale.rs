@@ -88,7 +88,7 @@ async fn write(
     let applies = patch::applies(call);
     for _ in 0..ROUNDS {
         let current = current(call)?;
-        let old = call.value(&current).await?;
+        let old = call.old_value(&current).await?;
         let before = scale_of(call, &old);
         let mut scale = wanted(call, &before)?;
         check_types(&scale)?;

@@ -42,7 +42,7 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
             Err(error) => return Err(error),
         };
         check_versions(call, &object, &current, &version)?;
-        let old = call.value(&current).await?;
+        let old = call.old_value(&current).await?;
         let next = arrange(call, object.clone(), &old)?;
         let next = call.own(Some(&old), next, manager).await;
         let next = settle(call, next, &old, options.dry_run).await?;

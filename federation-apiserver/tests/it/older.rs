@@ -60,3 +60,41 @@ async fn they_can_be_labelled_and_let_go() {
     assert_eq!(code, StatusCode::OK, "{last}");
     world.expect(StatusCode::NOT_FOUND, Method::GET, LEASE, None).await;
 }
+
+#[tokio::test]
+async fn a_claim_that_is_filled_from_another_one_can_be_labelled() {
+    let world = World::new().await;
+    let claims = "/api/v1/namespaces/demo/persistentvolumeclaims";
+    let claim = json!({"metadata": {"name": "a"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+        "dataSource": {"kind": "PersistentVolumeClaim", "name": "b"},
+    }});
+    world.expect(StatusCode::CREATED, Method::POST, claims, Some(claim)).await;
+    let labels = json!({"metadata": {"labels": {"l": "a"}}});
+    let path = format!("{claims}/a");
+    let labelled = world.expect(StatusCode::OK, Method::PATCH, &path, Some(labels.clone())).await;
+    assert_eq!(labelled["spec"]["dataSourceRef"]["name"], "b");
+    let again = world.expect(StatusCode::OK, Method::PATCH, &path, Some(labels)).await;
+    assert_eq!(again["metadata"]["resourceVersion"], labelled["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test]
+async fn zeros_that_were_stored_are_no_change_of_a_spec_that_stands() {
+    let world = World::new().await;
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "a", "namespace": "demo", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z", "generation": 1,
+        },
+        "spec": {"hostNetwork": false, "nodeName": "", "containers": [{"name": "c", "image": "i", "stdin": false}]},
+        "status": {"phase": "Pending"},
+    });
+    let key = Key::new(ResourceKey::new("", "pods"), "demo", "a");
+    let object = Encoded::new(&pod, Meta::from_value(&pod, BTreeMap::new()));
+    world.server.storage().write(Write::Create { key, object, within: None }).await.expect("it is stored");
+    let path = "/api/v1/namespaces/demo/pods/a";
+    let labels = json!({"metadata": {"labels": {"l": "a"}}});
+    let labelled = world.expect(StatusCode::OK, Method::PATCH, path, Some(labels)).await;
+    assert_eq!(labelled["metadata"]["generation"], 1);
+    assert!(labelled["spec"].get("hostNetwork").is_none());
+}
