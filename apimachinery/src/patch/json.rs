@@ -39,9 +39,7 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
     // So it is for who replaces it, whether it never was there or is gone by then.
     let replaces = |operation: &PatchOperation| matches!(operation, PatchOperation::Replace(_));
     let replaces_nothing = |operation: &PatchOperation| matches!(operation, PatchOperation::Replace(replace) if is_missing(target, replace.path.as_str()));
-    let alters =
-        |operation: &PatchOperation| matches!(operation, PatchOperation::Add(_) | PatchOperation::Remove(_));
-    let mixed = patch.0.iter().any(replaces) && patch.0.iter().any(alters);
+    let mixed = patch.0.len() > 1 && patch.0.iter().any(replaces);
     let special = |operation: &PatchOperation| {
         relocates(operation) || asks_null(operation) || replaces_nothing(operation)
     };

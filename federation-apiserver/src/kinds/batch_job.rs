@@ -304,7 +304,10 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
         faults.push(FieldError::invalid(&path.child("completions"), new["completions"].clone(), message));
     }
     immutable(&new["selector"], &old["selector"], &path.child("selector"), faults);
-    let waiting = old["suspend"] == true && status["startTime"].is_null();
+    // It has not begun, or none of its pods is left (KEP-5440).
+    let at_rest =
+        || has(&json!({"status": status}), "Suspended") && status["active"].as_i64().unwrap_or_default() == 0;
+    let waiting = old["suspend"] == true && (status["startTime"].is_null() || at_rest());
     let template = |spec: &Value| {
         let mut template = spec["template"].clone();
         if waiting {

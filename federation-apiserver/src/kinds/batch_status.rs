@@ -139,10 +139,13 @@ fn ends(change: &Change<'_>, faults: &mut Faults) {
 /// A Job that has ended has no pods at work, and has begun.
 fn pods(change: &Change<'_>, faults: &mut Faults) {
     let (status, finished, ended) = (change.status(), is_finished(change.new), change.has_ended());
+    let spec = &change.new["spec"];
     if (ended || change.changed(&["active"])) && finished && change.count("active") > 0 {
         faults.push(change.invalid("active", "active>0 is invalid for finished job"));
     }
-    if (ended || change.changed(&["startTime"])) && finished && status["startTime"].is_null() {
+    // One of no pods that waits never begins.
+    let begins = spec["suspend"] != true || spec["completions"] != 0;
+    if (ended || change.changed(&["startTime"])) && finished && begins && status["startTime"].is_null() {
         let path = change.path.child("startTime");
         faults.push(FieldError::required(&path, "startTime is required for finished job"));
     }
@@ -262,9 +265,10 @@ fn stays(change: &Change<'_>, faults: &mut Faults) {
         faults.push(change.invalid("completionTime", "completionTime cannot be mutated"));
     }
     let started = !old["status"]["startTime"].is_null();
-    if started && change.changed(&["startTime"]) && spec["suspend"] != true {
-        let why = "startTime cannot be removed for unsuspended job";
-        faults.push(FieldError::required(&change.path.child("startTime"), why));
+    // One that goes on after it was suspended begins anew.
+    let resumes = is(old, "Suspended") && !is(new, "Suspended");
+    if started && change.changed(&["startTime"]) && spec["suspend"] != true && !resumes {
+        faults.push(change.invalid("startTime", "field is immutable for unsuspended job once set"));
     }
     let met = |job| is(job, "SuccessCriteriaMet");
     if met(old) && !met(new) {
@@ -353,7 +357,14 @@ mod tests {
         check(
             json!({"startTime": START}),
             json!({"startTime": END}),
-            &["status.startTime: Required value: startTime cannot be removed for unsuspended job"],
+            &[
+                r#"status.startTime: Invalid value: "2024-01-01T00:00:09Z": field is immutable for unsuspended job once set"#,
+            ],
+        );
+        check(
+            json!({"startTime": START, "conditions": conditions(&["Suspended"])}),
+            json!({"startTime": END}),
+            &[],
         );
     }
 

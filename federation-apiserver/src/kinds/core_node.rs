@@ -1,5 +1,7 @@
 //! core/v1 Node, ComponentStatus and Binding. The federation itself has no nodes; sandbox members do, on this same server.
 
+use std::collections::HashSet;
+
 use apimachinery::{FieldError, FieldPath, FieldReason, meta::Scope, names};
 use serde_json::{Value, json};
 
@@ -182,6 +184,7 @@ fn validate(object: &Value, faults: &mut Faults) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     // kube-apiserver calls them so.
     let taints = FieldPath::new("metadata.taints");
+    let mut seen = HashSet::new();
     for (index, taint) in items(spec, "taints").enumerate() {
         let path = taints.index(index);
         let key = text(taint, "key");
@@ -203,8 +206,7 @@ fn validate(object: &Value, faults: &mut Faults) {
             let reason = FieldReason::NotSupported;
             faults.push(FieldError::new(reason, &path.child("effect"), Some(&value), known));
         }
-        let same = |other: &&Value| other["key"] == taint["key"] && other["effect"] == taint["effect"];
-        if items(spec, "taints").take(index).any(|other| same(&other)) {
+        if !seen.insert((text(taint, "key"), effect)) {
             let mut error = FieldError::duplicate(&path, taint.clone());
             error.message.push_str(": taints must be unique by key and effect pair");
             faults.push(error);
