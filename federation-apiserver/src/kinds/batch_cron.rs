@@ -21,6 +21,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     categories: &["all"],
     status: true,
     generation: Generation::Spec,
+    unconditional_update: false,
     columns: &[
         Column::NAME,
         Column::text("Schedule", "The schedule in Cron format.", |object, _| field(object, "/spec/schedule")),

@@ -19,6 +19,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     categories: &["all"],
     status: true,
     generation: Generation::Spec,
+    unconditional_update: false,
     columns: &[
         Column::NAME,
         Column::text("Status", "Status of the job.", |object, _| state(object).into()),

@@ -67,6 +67,7 @@ pub(super) const KINDS: &[&Kind] = &[
             },
         ],
         generation: Generation::Spec,
+        unconditional_update: false,
         columns: glance::COLUMNS,
         selectable: &[
             ("spec.nodeName", "/spec/nodeName"),

@@ -24,16 +24,17 @@ async fn a_version_is_named_where_kubernetes_wants_one() {
     let job = json!({"template": {"spec": {"restartPolicy": "Never", "containers": spec["containers"]}}});
     let (batch, storage) = ("/apis/batch/v1/namespaces/demo", "/apis/storage.k8s.io/v1");
     let cases = [
-        ("/api/v1/namespaces/demo/pods".to_owned(), json!({"spec": spec}), true),
-        (format!("{batch}/jobs"), json!({"spec": job}), true),
+        ("/api/v1/namespaces/demo/pods".to_owned(), json!({"spec": spec}), false),
+        (format!("{batch}/jobs"), json!({"spec": job}), false),
         (
             format!("{batch}/cronjobs"),
             json!({"spec": {"schedule": "@daily", "jobTemplate": {"spec": job}}}),
-            true,
+            false,
         ),
         (format!("{storage}/csidrivers"), json!({"spec": {}}), false),
         (format!("{storage}/csinodes"), json!({"spec": {"drivers": []}}), false),
         ("/apis/node.k8s.io/v1/runtimeclasses".to_owned(), json!({"handler": "h"}), false),
+        ("/api/v1/namespaces/demo/configmaps".to_owned(), json!({"data": {"a": "b"}}), true),
     ];
     for (path, mut object, any) in cases {
         object["metadata"] = json!({"name": "a"});
