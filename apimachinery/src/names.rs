@@ -27,8 +27,6 @@ pub enum NameRule {
     Dns1123Subdomain,
     /// Namespaces and kinds whose name becomes one DNS label.
     Dns1123Label,
-    /// Services: a DNS label that starts with a letter.
-    Dns1035Label,
     /// RBAC kinds: anything that can stand in a URL path.
     PathSegment,
 }
@@ -39,7 +37,6 @@ impl NameRule {
         match self {
             Self::Dns1123Subdomain => dns1123_subdomain(name),
             Self::Dns1123Label => dns1123_label(name),
-            Self::Dns1035Label => dns1035_label(name),
             Self::PathSegment => path_segment(name),
         }
     }

@@ -1,4 +1,4 @@
-//! What one member gets of a template.
+//! The manifest of a template for one member.
 
 use json_patch::PatchErrorKind;
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ use crate::placement::Decision;
 use crate::select::group_of;
 use crate::template;
 
-/// Metadata that the federation's API server wrote, and that means nothing in a member.
+/// Metadata that the federation's API server sets, and that has no meaning in a member.
 const SERVER_METADATA: [&str; 11] = [
     "creationTimestamp",
     "deletionGracePeriodSeconds",
@@ -36,8 +36,8 @@ const LOCAL_ANNOTATIONS: [&str; 5] = [
 /// Why a template could not be rendered for a cluster.
 #[derive(Debug, Error)]
 pub enum RenderError {
-    /// The template is no object with metadata.
-    #[error("the template is no object with metadata")]
+    /// The template is not an object, or has no metadata.
+    #[error("the template is not an object with metadata")]
     Shape,
     /// An override is no JSON Patch.
     #[error("overrides[{index}].jsonPatch: not a JSON Patch (RFC 6902): {source}")]
@@ -59,7 +59,7 @@ pub enum RenderError {
         /// What is wrong.
         source: PatchErrorKind,
     },
-    /// An override would grant what its author need not hold.
+    /// An override could grant permissions that its author does not have.
     #[error(
         "overrides: {kind} of rbac.authorization.k8s.io takes none from a PlacementPolicy, since who may write one need not hold what a changed one grants; a ClusterPlacementPolicy may have them"
     )]
@@ -225,10 +225,12 @@ fn strip_service(spec: &mut Map<String, Value>, owned: &Owned<'_>) {
         }
     }
     // Defaults that our API server wrote, of fields that old members refuse in server-side apply (1.21 brought the first, 1.20 the
-    // second behind a gate). Members that have them write the same defaults.
-    for (field, default) in
-        [("internalTrafficPolicy", json!("Cluster")), ("allocateLoadBalancerNodePorts", json!(true))]
-    {
+    // second behind a gate), or for some types (the third one, before 1.26). Members that have them write the same defaults.
+    for (field, default) in [
+        ("internalTrafficPolicy", json!("Cluster")),
+        ("allocateLoadBalancerNodePorts", json!(true)),
+        ("externalTrafficPolicy", json!("Cluster")),
+    ] {
         if spec.get(field) == Some(&default) {
             spec.remove(field);
         }

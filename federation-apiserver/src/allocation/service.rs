@@ -1,12 +1,13 @@
 //! What a Service needs, and what of it stays when it changes (`pkg/registry/core/service/storage`).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use apimachinery::{FieldError, FieldPath};
 use serde_json::{Value, json};
 
 use super::{Network, Ranges, Token};
 use crate::{
+    kinds::is_externally_accessible,
     registry::Faults,
     validation::{items, items_mut, text},
 };
@@ -93,8 +94,10 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
             needs_cluster_ip(old) && !had.is_empty() && had != text(&object["spec"], "clusterIP")
         });
         if needs_cluster_ip(object) && !moved {
-            self.addresses(object, &mut faults);
-            families(object);
+            families(object, old, &mut faults);
+            if faults.is_empty() {
+                self.addresses(object, &mut faults);
+            }
         }
         self.ports(object, &mut faults);
         if faults.is_empty() { Ok(()) } else { Err(faults) }
@@ -278,9 +281,8 @@ fn keep(object: &mut Value, old: &Value) {
         }
         _ => {}
     }
-    let external = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
-    if external(kind(old))
-        && !external(kind_of(spec))
+    if is_externally_accessible(&old["spec"])
+        && !is_externally_accessible(spec)
         && spec["externalTrafficPolicy"] == old["spec"]["externalTrafficPolicy"]
     {
         remove(spec, "externalTrafficPolicy");
@@ -327,26 +329,81 @@ fn normalise(object: &mut Value) {
     }
 }
 
-/// This API speaks IPv4; only a headless Service without selector may be of both families, because its endpoints are.
-fn families(object: &mut Value) {
+/// Which families a Service is of (`initIPFamilyFields`). This API speaks IPv4; only a headless Service without selector may be of both families,
+/// because its endpoints are.
+fn families(object: &mut Value, old: Option<&Value>, faults: &mut Faults) {
     let spec = &mut object["spec"];
+    let of_families = ["clusterIPs", "ipFamilies", "ipFamilyPolicy"];
+    let known = |name: &&str| old.is_some_and(|old| old["spec"].get(name) == spec.get(name));
+    if !spec["ipFamilies"].is_null() && of_families.iter().all(known) {
+        // What an older server took stays.
+        return;
+    }
     let free = text(spec, "clusterIP") == "None"
         && spec["selector"].as_object().is_none_or(serde_json::Map::is_empty);
-    if spec["ipFamilies"].as_array().is_none_or(Vec::is_empty) {
-        let six = text(spec, "clusterIP").contains(':');
-        spec["ipFamilies"] = json!([if six { "IPv6" } else { "IPv4" }]);
-    }
     if spec["ipFamilyPolicy"].is_null() {
         spec["ipFamilyPolicy"] = if free { "RequireDualStack" } else { "SingleStack" }.into();
     }
-    if free
-        && spec["ipFamilyPolicy"] != "SingleStack"
-        && let Some(families) = spec["ipFamilies"].as_array_mut()
-        && families.len() == 1
+    let policy = text(spec, "ipFamilyPolicy").to_owned();
+    let path = FieldPath::new("spec");
+    let mut refuse = |message: &str| {
+        faults.push(FieldError::invalid(&path.child("ipFamilyPolicy"), policy.as_str(), message));
+    };
+    let count = |spec: &Value, name: &str| items(spec, name).count();
+    let before = old.map_or(0, |old| count(&old["spec"], "ipFamilies"));
+    if policy == "SingleStack" {
+        if old.is_some_and(|old| old["spec"]["ipFamilies"] == spec["ipFamilies"])
+            && let Some(families) = spec["ipFamilies"].as_array_mut()
+        {
+            families.truncate(1);
+        }
+        for (name, what) in [("clusterIPs", "cluster IPs"), ("ipFamilies", "IP families")] {
+            if count(spec, name) == 2 {
+                refuse(&format!(
+                    "must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified"
+                ));
+            }
+        }
+    } else if count(spec, "ipFamilies") < before
+        && old.is_some_and(|old| old["spec"]["ipFamilies"][0] == spec["ipFamilies"][0])
     {
-        let other = if families.first().is_some_and(|first| first == "IPv4") { "IPv6" } else { "IPv4" };
-        families.push(other.into());
+        refuse("must be 'SingleStack' to release the secondary IP family");
     }
+    let mut families: Vec<String> =
+        items(spec, "ipFamilies").filter_map(Value::as_str).map(str::to_owned).collect();
+    for (index, address) in items(spec, "clusterIPs").enumerate().skip(families.len()) {
+        match address.as_str().and_then(|address| address.parse().ok()) {
+            Some(IpAddr::V4(_)) => families.push("IPv4".to_owned()),
+            Some(IpAddr::V6(_)) => {
+                let path = path.child("clusterIPs").index(index);
+                let message = "IPv6 is not configured on this cluster";
+                faults.push(FieldError::invalid(&path, spec["clusterIPs"].clone(), message));
+            }
+            // None, and what validation will tell.
+            None => break,
+        }
+    }
+    if !faults.is_empty() {
+        return;
+    }
+    if families.is_empty() {
+        families.push("IPv4".to_owned());
+    }
+    if free {
+        if policy != "SingleStack" && families.len() == 1 {
+            families.push(if families[0] == "IPv4" { "IPv6" } else { "IPv4" }.to_owned());
+        }
+    } else {
+        if policy == "RequireDualStack" {
+            let message = "this cluster is not configured for dual-stack services";
+            faults.push(FieldError::invalid(&path.child("ipFamilyPolicy"), policy.as_str(), message));
+        }
+        for (index, family) in families.iter().enumerate().filter(|(_, family)| *family == "IPv6") {
+            let path = path.child("ipFamilies").index(index);
+            faults.push(FieldError::invalid(&path, family.as_str(), "not configured on this cluster"));
+        }
+    }
+    spec["ipFamilies"] = families.into();
 }
 
 #[cfg(test)]
@@ -434,6 +491,69 @@ mod tests {
         let mut port = service("NodePort");
         port["spec"]["ports"][0]["nodePort"] = 80.into();
         assert!(complete(&mut port, None, &[]).unwrap_err()[0].message.contains("30000-32767"));
+    }
+
+    #[test]
+    fn families_that_nobody_serves_are_refused() {
+        let told = |spec: Value| {
+            let mut service = service("ClusterIP");
+            for (name, value) in spec.as_object().unwrap() {
+                service["spec"][name] = value.clone();
+            }
+            complete(&mut service, None, &[]).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            told(json!({"ipFamilyPolicy": "RequireDualStack"})),
+            [
+                r#"spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services"#
+            ]
+        );
+        assert_eq!(
+            told(json!({"ipFamilies": ["IPv6"]})),
+            [r#"spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster"#]
+        );
+        assert_eq!(
+            told(json!({"clusterIP": "2001:db8::1"})),
+            [r#"spec.clusterIPs[0]: Invalid value: ["2001:db8::1"]: IPv6 is not configured on this cluster"#]
+        );
+        assert_eq!(
+            told(json!({"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "SingleStack"})),
+            [
+                r#"spec.ipFamilyPolicy: Invalid value: "SingleStack": must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified"#
+            ]
+        );
+        let mut preferred = service("ClusterIP");
+        preferred["spec"]["ipFamilyPolicy"] = "PreferDualStack".into();
+        complete(&mut preferred, None, &[]).unwrap();
+        assert_eq!(preferred["spec"]["ipFamilies"], json!(["IPv4"]));
+    }
+
+    #[test]
+    fn endpoints_of_both_families_have_a_service_of_both() {
+        let mut headless = json!({"spec": {"type": "ClusterIP", "clusterIP": "None"}});
+        complete(&mut headless, None, &[]).unwrap();
+        assert_eq!(headless["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
+        let mut single = headless.clone();
+        single["spec"]["ipFamilyPolicy"] = "SingleStack".into();
+        complete(&mut single, Some(&headless), &[]).unwrap();
+        assert_eq!(single["spec"]["ipFamilies"], json!(["IPv4"]));
+        let mut fewer = headless.clone();
+        fewer["spec"]["ipFamilies"] = json!(["IPv4"]);
+        let faults = complete(&mut fewer, Some(&headless), &[]).unwrap_err();
+        assert_eq!(
+            faults[0].to_string(),
+            r#"spec.ipFamilyPolicy: Invalid value: "RequireDualStack": must be 'SingleStack' to release the secondary IP family"#
+        );
+    }
+
+    #[test]
+    fn what_an_older_server_took_of_families_stays() {
+        let mut old = service("ClusterIP");
+        complete(&mut old, None, &[]).unwrap();
+        old["spec"]["ipFamilyPolicy"] = "RequireDualStack".into();
+        let mut changed = old.clone();
+        changed["spec"]["ports"][0]["port"] = 81.into();
+        complete(&mut changed, Some(&old), &[]).unwrap();
     }
 
     #[test]

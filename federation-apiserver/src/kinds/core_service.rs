@@ -3,20 +3,14 @@
 //! A federated Service has a cluster IP of this API, stable for its life ([`crate::allocation`]); each member's copy has
 //! one of its own.
 
-use std::collections::HashSet;
+mod rules;
 
-use apimachinery::{
-    FieldError, FieldPath,
-    labels::validate_labels,
-    names::{self, NameRule},
-};
+use apimachinery::{FieldError, FieldPath, names::NameRule};
 use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind, Subresource, field, joined},
-    validation::{
-        items, items_mut, label, net, one_of, qualified, set, set_text, status, subdomain, text, workload,
-    },
+    validation::{items, items_mut, label, net, one_of, qualified, set, set_text, subdomain, text, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -46,12 +40,12 @@ pub(super) const KINDS: &[&Kind] = &[
             .wide(),
         ],
         selectable: &[("spec.type", "/spec/type"), ("spec.clusterIP", "/spec/clusterIP")],
-        name_rule: NameRule::Dns1035Label,
+        name_rule: NameRule::Dns1123Label,
         default: default_service,
         prepare_create: |object| object["status"] = json!({"loadBalancer": {}}),
-        validate: validate_service,
-        validate_update: validate_service_update,
-        warn: |service, _| warnings(service),
+        validate: rules::validate,
+        validate_update: rules::validate_update,
+        warn: |service, _| rules::warnings(service),
         ..Kind::BUILT_IN
     },
     &Kind {
@@ -123,6 +117,15 @@ fn endpoints(object: &Value) -> Value {
     }
 }
 
+/// Whether traffic from outside comes to a Service: `service.ExternallyAccessible`.
+pub(crate) fn is_externally_accessible(spec: &Value) -> bool {
+    match text(spec, "type") {
+        "NodePort" | "LoadBalancer" => true,
+        "ClusterIP" => items(spec, "externalIPs").next().is_some(),
+        _ => false,
+    }
+}
+
 fn default_service(object: &mut Value) {
     let spec = &mut object["spec"];
     if !spec.is_object() {
@@ -143,7 +146,7 @@ fn default_service(object: &mut Value) {
     if matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
         set(spec, "internalTrafficPolicy", "Cluster");
     }
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+    if is_externally_accessible(spec) {
         set_text(spec, "externalTrafficPolicy", "Cluster");
     }
     if kind == "LoadBalancer" {
@@ -165,260 +168,6 @@ fn default_service(object: &mut Value) {
     }
     if object["status"].is_null() {
         object["status"] = json!({"loadBalancer": {}});
-    }
-}
-
-fn validate_service(object: &Value, faults: &mut Faults) {
-    let spec = &object["spec"];
-    let path = FieldPath::new("spec");
-    let kind = text(spec, "type");
-    let headless = spec["clusterIP"] == "None";
-    let none = Vec::new();
-    let ports = spec["ports"].as_array().unwrap_or(&none);
-    if ports.is_empty() && !headless && kind != "ExternalName" {
-        faults.push(FieldError::required(&path.child("ports"), ""));
-    }
-    type_rules(spec, kind, headless, &path, faults);
-    validate_ports(ports, kind, &path, faults);
-    if let Some(selector) = spec.get("selector") {
-        faults.gather(|faults| validate_labels(selector, &path.child("selector"), faults));
-    }
-    let affinity = text(spec, "sessionAffinity");
-    one_of(affinity, &path.child("sessionAffinity"), &["ClientIP", "None"], faults);
-    if let Some(seconds) = spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].as_i64()
-        && !(1..=86400).contains(&seconds)
-    {
-        let path = path.child("sessionAffinityConfig").child("clientIP").child("timeoutSeconds");
-        faults.push(FieldError::invalid(&path, seconds, "must be greater than 0 and less than 86400"));
-    }
-    addresses(spec, &path, faults);
-    one_of(kind, &path.child("type"), &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], faults);
-    for (index, range) in items(spec, "loadBalancerSourceRanges").enumerate() {
-        // Spelt as in Go, as kube-apiserver names the place.
-        let path = path.child("LoadBalancerSourceRanges");
-        if kind != "LoadBalancer" {
-            let message = "may only be used when `type` is 'LoadBalancer'";
-            faults.push(FieldError::forbidden(&path, message));
-            break;
-        }
-        net::cidr(range.as_str().unwrap_or_default().trim(), &path.index(index), faults);
-    }
-    traffic(spec, kind, &path, faults);
-    status::validate_load_balancer(object, faults);
-}
-
-fn type_rules(spec: &Value, kind: &str, headless: bool, path: &FieldPath, faults: &mut Faults) {
-    match kind {
-        "LoadBalancer" | "NodePort" if headless => {
-            let message = format!("may not be set to 'None' for {kind} services");
-            faults.push(FieldError::invalid(&path.child("clusterIPs").index(0), "None", &message));
-        }
-        "ExternalName" => {
-            if !text(spec, "clusterIP").is_empty() {
-                let message = "may not be set for ExternalName services";
-                faults.push(FieldError::forbidden(&path.child("clusterIPs"), message));
-            }
-            let name = text(spec, "externalName");
-            if name.is_empty() {
-                faults.push(FieldError::required(&path.child("externalName"), ""));
-            } else {
-                for fault in names::dns1123_subdomain(name.trim_end_matches('.')) {
-                    faults.push(FieldError::invalid(&path.child("externalName"), name, &fault));
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-fn addresses(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    let all = path.child("clusterIPs");
-    let (count, before) = (items(spec, "clusterIPs").count(), faults.len());
-    for (index, address) in items(spec, "clusterIPs").enumerate() {
-        let address = address.as_str().unwrap_or_default();
-        if address != "None" || index > 0 {
-            net::ip(address, &all.index(index), faults);
-        } else if count > 1 {
-            let message = "'None' must be the first and only value";
-            faults.push(FieldError::invalid(&all, spec["clusterIPs"].clone(), message));
-        }
-    }
-    if count > 2 {
-        let message = "may only hold up to 2 values";
-        faults.push(FieldError::invalid(&all, spec["clusterIPs"].clone(), message));
-    }
-    let family = |address: &Value| Some(address.as_str()?.parse::<std::net::IpAddr>().ok()?.is_ipv4());
-    if count == 2
-        && faults.len() == before
-        && family(&spec["clusterIPs"][0]) == family(&spec["clusterIPs"][1])
-    {
-        let message = "may specify no more than one IP for each IP family";
-        faults.push(FieldError::invalid(&all, spec["clusterIPs"].clone(), message));
-    }
-    let (single, first) = (text(spec, "clusterIP"), items(spec, "clusterIPs").next());
-    if first.is_some_and(|first| first != single) {
-        let message = "first value must match `clusterIP`";
-        faults.push(FieldError::invalid(&path.child("clusterIPs"), spec["clusterIPs"].clone(), message));
-    }
-    for (index, family) in items(spec, "ipFamilies").enumerate() {
-        let family = family.as_str().unwrap_or_default();
-        one_of(family, &path.child("ipFamilies").index(index), &["IPv4", "IPv6"], faults);
-    }
-    if let Some(policy) = spec["ipFamilyPolicy"].as_str() {
-        let known = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-        one_of(policy, &path.child("ipFamilyPolicy"), &known, faults);
-    }
-    for (index, address) in items(spec, "externalIPs").enumerate() {
-        let path = path.child("externalIPs").index(index);
-        net::not_special(address.as_str().unwrap_or_default(), &path, faults);
-    }
-}
-
-/// What is taken and goes nowhere: `service.GetWarningsForService`.
-fn warnings(service: &Value) -> Vec<String> {
-    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
-    let (spec, mut warnings) = (&service["spec"], Vec::new());
-    if service["metadata"]["annotations"].get(HINTS).is_some() {
-        warnings.push(format!(
-            "annotation {HINTS} is deprecated, please use service.kubernetes.io/topology-mode instead"
-        ));
-    }
-    let external = items(spec, "externalIPs").next().is_some();
-    let by_name = spec["type"] == "ExternalName";
-    if by_name && external {
-        warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
-    }
-    if !by_name && !text(spec, "externalName").is_empty() {
-        warnings.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
-    }
-    if spec["clusterIP"] == "None" {
-        for (name, said) in [
-            ("loadBalancerIP", !text(spec, "loadBalancerIP").is_empty()),
-            ("externalIPs", external),
-            ("SessionAffinity", spec["sessionAffinity"] != "None"),
-        ] {
-            if said {
-                warnings.push(format!("spec.{name} is ignored for headless services"));
-            }
-        }
-    }
-    warnings
-}
-
-fn traffic(spec: &Value, kind: &str, path: &FieldPath, faults: &mut Faults) {
-    let policies = ["Cluster", "Local"];
-    let external = text(spec, "externalTrafficPolicy");
-    let faces_users = matches!(kind, "NodePort" | "LoadBalancer")
-        || kind == "ClusterIP" && spec["externalIPs"].as_array().is_some_and(|all| !all.is_empty());
-    if !external.is_empty() {
-        let path = path.child("externalTrafficPolicy");
-        if faces_users {
-            one_of(external, &path, &policies, faults);
-        } else {
-            let message = "may only be set for externally-accessible services";
-            faults.push(FieldError::invalid(&path, external, message));
-        }
-    }
-    if spec["healthCheckNodePort"].as_i64().unwrap_or_default() != 0
-        && !(kind == "LoadBalancer" && external == "Local")
-    {
-        let message = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
-        let port = spec["healthCheckNodePort"].clone();
-        faults.push(FieldError::invalid(&path.child("healthCheckNodePort"), port, message));
-    }
-    if let Some(internal) = spec["internalTrafficPolicy"].as_str() {
-        one_of(internal, &path.child("internalTrafficPolicy"), &policies, faults);
-    }
-    if let Some(distribution) = spec["trafficDistribution"].as_str() {
-        let known = ["PreferClose", "PreferSameNode", "PreferSameZone"];
-        one_of(distribution, &path.child("trafficDistribution"), &known, faults);
-    }
-    let load_balancer = kind == "LoadBalancer";
-    if load_balancer {
-        qualified(spec, path, "loadBalancerClass", faults);
-    }
-    for name in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
-        if !load_balancer && !spec[name].is_null() {
-            let message = "may only be used when `type` is 'LoadBalancer'";
-            faults.push(FieldError::forbidden(&path.child(name), message));
-        }
-    }
-}
-
-fn validate_ports(ports: &[Value], kind: &str, path: &FieldPath, faults: &mut Faults) {
-    let mut seen_names = HashSet::new();
-    let mut seen_ports = HashSet::new();
-    let mut seen_node_ports = HashSet::new();
-    for (index, port) in ports.iter().enumerate() {
-        let path = path.child("ports").index(index);
-        check_port(port, &path, ports.len() > 1, faults);
-        if let Some(name) = port["name"].as_str().filter(|name| !name.is_empty())
-            && !seen_names.insert(name)
-        {
-            faults.push(FieldError::duplicate(&path.child("name"), name));
-        }
-        let node = port["nodePort"].as_i64().unwrap_or_default();
-        if node != 0 {
-            if kind == "ClusterIP" {
-                let message = format!("may not be used when `type` is '{kind}'");
-                faults.push(FieldError::forbidden(&path.child("nodePort"), &message));
-            }
-            if !seen_node_ports.insert((node, &port["protocol"])) {
-                faults.push(FieldError::duplicate(&path.child("nodePort"), node));
-            }
-        }
-    }
-    for (index, port) in ports.iter().enumerate() {
-        let path = path.child("ports").index(index);
-        let pair = (&port["protocol"], &port["port"]);
-        if !seen_ports.insert(pair) {
-            faults.push(FieldError::duplicate(&path, json!({"Name": "", "Protocol": pair.0, "AppProtocol": null, "Port": pair.1, "TargetPort": 0, "NodePort": 0})));
-        }
-    }
-}
-
-fn check_port(port: &Value, path: &FieldPath, name_required: bool, faults: &mut Faults) {
-    let name = text(port, "name");
-    if name.is_empty() {
-        if name_required {
-            faults.push(FieldError::required(&path.child("name"), ""));
-        }
-    } else {
-        for fault in names::dns1123_label(name) {
-            faults.push(FieldError::invalid(&path.child("name"), name, &fault));
-        }
-    }
-    net::port(port["port"].as_i64().unwrap_or_default(), &path.child("port"), faults);
-    one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
-    qualified(port, path, "appProtocol", faults);
-    if !port["targetPort"].is_null() {
-        net::port_or_name(&port["targetPort"], &path.child("targetPort"), faults);
-    }
-}
-
-/// Addresses stand, but for a Service that becomes or was an ExternalName.
-fn validate_service_update(new: &Value, old: &Value, faults: &mut Faults) {
-    let (new, old) = (&new["spec"], &old["spec"]);
-    let path = FieldPath::new("spec");
-    if text(old, "type") != "ExternalName" && text(new, "type") != "ExternalName" {
-        let (before, after) = (text(old, "clusterIP"), text(new, "clusterIP"));
-        if !before.is_empty() && before != after {
-            let message = "may not change once set";
-            let path = path.child("clusterIPs").index(0);
-            faults.push(FieldError::invalid(&path, new["clusterIPs"].clone(), message));
-        }
-        let family = |spec: &Value| items(spec, "ipFamilies").next().cloned().unwrap_or_default();
-        if !family(old).is_null() && family(old) != family(new) {
-            let message = "may not change once set";
-            faults.push(FieldError::invalid(&path.child("ipFamilies").index(0), family(new), message));
-        }
-    }
-    if text(old, "type") == "LoadBalancer"
-        && text(new, "type") == "LoadBalancer"
-        && old["loadBalancerClass"] != new["loadBalancerClass"]
-    {
-        let path = path.child("loadBalancerClass");
-        faults.push(FieldError::invalid(&path, new["loadBalancerClass"].clone(), "may not change once set"));
     }
 }
 
@@ -468,24 +217,5 @@ fn validate_endpoints(object: &Value, faults: &mut Faults) {
             one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
             qualified(port, &path, "appProtocol", faults);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_are_told_apart_however_many_there_are() {
-        let port = |number: usize| json!({"name": format!("a{number}"), "port": 1 + number % 50_000, "protocol": if number < 50_000 { "TCP" } else { "UDP" }, "nodePort": 1 + number % 50_000});
-        let mut listed: Vec<_> = (0..100_000).map(port).collect();
-        listed.push(port(7));
-        let mut faults = Faults::new();
-        validate_ports(&listed, "NodePort", &FieldPath::new("spec"), &mut faults);
-        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 3, "{told:?}");
-        assert_eq!(told[0], r#"spec.ports[100000].name: Duplicate value: "a7""#);
-        assert_eq!(told[1], "spec.ports[100000].nodePort: Duplicate value: 8");
-        assert!(told[2].starts_with("spec.ports[100000]: Duplicate value: {"), "{told:?}");
     }
 }

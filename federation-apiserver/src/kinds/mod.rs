@@ -42,6 +42,7 @@ mod storage;
 mod traffic;
 
 pub(crate) use certificates::{asks_for_group, same_conditions};
+pub(crate) use core_service::is_externally_accessible;
 pub(crate) use federation::check_cluster_selector;
 pub(crate) use resource::admin_access;
 

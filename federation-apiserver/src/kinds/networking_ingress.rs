@@ -159,7 +159,7 @@ fn validate_class(object: &Value, faults: &mut Faults) {
 }
 
 fn validate_ingress(object: &Value, faults: &mut Faults) {
-    status::validate_load_balancer(object, faults);
+    status::validate_load_balancer(object, None, faults);
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let no_rules = spec["rules"].as_array().is_none_or(Vec::is_empty);
     if no_rules && !spec["defaultBackend"].is_object() {

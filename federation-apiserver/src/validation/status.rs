@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath, names};
 use serde_json::Value;
 
-use super::{items, net, non_negative, text};
+use super::{items, net, non_negative, one_of, text};
 use crate::registry::Faults;
 
 /// What a workload's status counts, in the order in which it is checked.
@@ -53,13 +53,28 @@ pub(crate) fn validate_collisions(new: &Value, old: &Value, faults: &mut Faults)
     }
 }
 
-/// `validation.ValidateLoadBalancerStatus` and `ValidateIngressLoadBalancerStatus`.
-pub(crate) fn validate_load_balancer(object: &Value, faults: &mut Faults) {
+/// Where the load balancers of a Service or an Ingress are: `validation.ValidateLoadBalancerStatus` and `ValidateIngressLoadBalancerStatus`. A Service has a
+/// type.
+pub(crate) fn validate_load_balancer(object: &Value, service: Option<&str>, faults: &mut Faults) {
+    let path = FieldPath::new("status.loadBalancer.ingress");
+    let count = items(&object["status"]["loadBalancer"], "ingress").count();
+    if count > 0 && service.is_some_and(|kind| kind != "LoadBalancer") {
+        faults.push(FieldError::forbidden(&path, "may only be used when `spec.type` is 'LoadBalancer'"));
+        return;
+    }
     for (index, ingress) in items(&object["status"]["loadBalancer"], "ingress").enumerate() {
-        let path = FieldPath::new("status.loadBalancer.ingress").index(index);
+        let path = path.index(index);
         let (ip, host) = (text(ingress, "ip"), text(ingress, "hostname"));
         if !ip.is_empty() {
             net::ip(ip, &path.child("ip"), faults);
+        }
+        match ingress["ipMode"].as_str().filter(|_| service.is_some()) {
+            Some(_) if ip.is_empty() => {
+                let message = "may not be specified when `ip` is not set";
+                faults.push(FieldError::forbidden(&path.child("ipMode"), message));
+            }
+            Some(mode) => one_of(mode, &path.child("ipMode"), &["Proxy", "VIP"], faults),
+            None => {}
         }
         if host.is_empty() {
             continue;

@@ -36,6 +36,7 @@ mod proxies;
 mod quota;
 mod replaces;
 mod robustness;
+mod services;
 mod standards;
 mod tokens;
 mod watches;

@@ -182,7 +182,7 @@ async fn a_service_says_by_known_words_where_its_traffic_goes() {
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(
         status["message"],
-        "Service \"web\" is invalid: spec.trafficDistribution: Unsupported value: \"x\": supported values: \"PreferClose\", \"PreferSameNode\", \"PreferSameZone\""
+        "Service \"web\" is invalid: spec.trafficDistribution: Unsupported value: \"x\": supported values: \"PreferClose\", \"PreferSameZone\", \"PreferSameNode\""
     );
     let headless = service(json!({"clusterIP": "None", "sessionAffinity": "ClientIP"}));
     let (code, made, warnings) = warned(&world, Method::POST, path, &headless).await;
