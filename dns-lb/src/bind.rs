@@ -1,4 +1,4 @@
-//! The sockets of `--listen`: bound, or taken from who has bound them.
+//! The sockets of `--listen`: bound here, or inherited from another process.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

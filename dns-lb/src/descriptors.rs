@@ -1,4 +1,4 @@
-//! How many connections a process may have.
+//! Raises the process's limit of open files.
 
 /// More than all doors together let in, and the probes that are under way.
 const ENOUGH: libc::rlim_t = 65_536;

@@ -1,4 +1,4 @@
-//! Memory that was needed for a moment.
+//! Returns freed memory to the system.
 
 pub(crate) use federation_runtime::pages::give_back as give_back_program;
 

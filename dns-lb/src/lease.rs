@@ -1,4 +1,4 @@
-//! A drill's dead-man's switch at a dns-lb: what to answer once the hub that takes clusters away on purpose is away itself.
+//! A drill's dead-man's switch at a DNS server: the zones to answer with if the hub disappears during a drill.
 
 use std::time::Duration;
 

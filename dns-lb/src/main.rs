@@ -16,7 +16,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 struct Arguments {
     #[command(flatten)]
     options: Options,
-    /// text or json.
+    /// Log format: text or json.
     #[arg(long, default_value = "text")]
     log_format: Format,
 }

@@ -1,4 +1,4 @@
-//! Handing a new snapshot to the threads that answer, and knowing when the last of them has it.
+//! Publishes a new snapshot to the answering threads, and tells when the last of them uses it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};

@@ -1,4 +1,4 @@
-//! The server as a whole.
+//! The server as a service: binds sockets, starts threads and tasks, shuts down.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -111,8 +111,8 @@ pub enum Error {
     /// Secrets of cookies that are none.
     #[error("--cookie-secret-file {0}: write 1 to 4 lines of 32 hexadecimal digits each")]
     Secrets(PathBuf),
-    /// The system gives no random numbers.
-    #[error("no random numbers for the secret of cookies")]
+    /// The system's random source failed.
+    #[error("cannot generate a cookie secret")]
     Random(#[source] Unspecified),
     /// Keys that are none.
     #[error("--tsig-key-file {path}")]

@@ -1,4 +1,4 @@
-//! What this server serves, and how it changes: the one place that publishes.
+//! The zones that this server serves, and their updates. All publishing happens here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
@@ -31,7 +31,7 @@ const ZONES: &str = "zones";
 #[derive(Clone)]
 pub struct State(Arc<Inner>);
 
-/// While it is held no update is applied.
+/// Guard: while it is held, no update is applied.
 pub type Rest = tokio::sync::OwnedMutexGuard<()>;
 
 struct Inner {
@@ -55,7 +55,7 @@ struct Inner {
     ahead: AtomicI64,
 }
 
-/// What zones are compiled with.
+/// State that compiling needs.
 #[derive(Default)]
 struct Workshop {
     signatures: Signatures,
@@ -63,12 +63,12 @@ struct Workshop {
     quarter: u32,
 }
 
-/// Secrets of cookies that this server has by itself.
+/// Cookie secrets of this server's own.
 #[derive(Clone, Debug)]
 pub enum OwnSecrets {
-    /// Its operator gave them, who shares them with servers that the hub does not know: they count, and not the hub's.
+    /// From the operator, to share them with servers outside the federation: used instead of the hub's.
     Given(Secrets),
-    /// For as long as the hub gives none.
+    /// Random: used until the hub provides some.
     Spare(Secrets),
 }
 
@@ -78,7 +78,7 @@ impl Default for OwnSecrets {
     }
 }
 
-/// What answers depend on besides the zones.
+/// What answers depend on, besides the zones.
 #[derive(Default)]
 struct Audience {
     secrets: OwnSecrets,
@@ -117,7 +117,7 @@ struct Now {
     counts: ZoneState,
 }
 
-/// What became of an update.
+/// The result of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
     /// Every socket answers this epoch.
@@ -125,16 +125,16 @@ pub enum Applied {
         /// To acknowledge.
         epoch: u64,
     },
-    /// It is served, but for held zones, so that it must not be acknowledged.
+    /// It is served except for zones that are held, and must not be acknowledged.
     Partly,
     /// It is not served.
     Refused,
-    /// It is not served: everything is to be asked for.
+    /// It is not served: all zones must be requested from the hub.
     Resync,
 }
 
 impl State {
-    /// Nothing is served yet: every query is refused.
+    /// A state without zones: every query is refused.
     pub fn new(
         metrics: Arc<DnsMetrics>,
         health: Health,
@@ -168,33 +168,33 @@ impl State {
         state
     }
 
-    /// Says what makes cookies, and what knows where clients are that the hub's table does not name. Before zones are loaded.
+    /// Sets the cookie secrets and the country database. To be called before zones are loaded.
     pub fn prepare(&self, secrets: OwnSecrets, database: Option<Database>) {
         let mut audience = self.0.audience.lock();
         audience.secrets = secrets;
         audience.database = database;
     }
 
-    /// What sockets answer from.
+    /// The published snapshot that the sockets answer from.
     pub fn published(&self) -> &Arc<Published> {
         &self.0.published
     }
 
-    /// What changes may be made of: epoch and incarnation of what is served; none where zones are held, so that it is not what the hub has
-    /// at this epoch, and none where no change can be kept.
+    /// Epoch and incarnation that incremental changes may start from. The epoch is 0 if zones are held, since they differ from the hub's at this
+    /// epoch, or if changes cannot be stored.
     pub fn base(&self) -> (u64, String) {
         let (epoch, incarnation) = self.served();
         let behind = self.0.disk.as_ref().is_some_and(Disk::is_behind);
         (if behind || self.0.now.lock().counts.held > 0 { 0 } else { epoch }, incarnation)
     }
 
-    /// What is to be probed from here.
+    /// The targets that this server probes.
     pub fn targets(&self) -> Arc<Vec<Target>> {
         let now = self.0.now.lock();
         now.served.as_ref().map(|zones| zones.probes.clone()).unwrap_or_default()
     }
 
-    /// Epoch and incarnation of what is served.
+    /// Epoch and incarnation of the served zones.
     pub fn served(&self) -> (u64, String) {
         let now = self.0.now.lock();
         now.served.as_ref().map(|zones| (zones.epoch, zones.incarnation.clone())).unwrap_or_default()
@@ -203,7 +203,7 @@ impl State {
     /// Serves what is on disk, if anything is.
     ///
     /// # Errors
-    /// When the file is damaged: better to say so than to start silently without answers.
+    /// When the file is damaged: failing is better than silently starting without answers.
     pub fn load(&self) -> Result<(), DiskError> {
         let Some(disk) = &self.0.disk else { return Ok(()) };
         let Some(update) = disk.load()? else { return Ok(()) };
@@ -226,7 +226,7 @@ impl State {
         Ok(())
     }
 
-    /// Applies no updates while what it gives is held; the disk has what is served, if it is [kept](Self::is_kept).
+    /// No updates are applied while the returned guard is held. The disk then has what is served, if [`Self::is_kept`].
     pub async fn rest(&self) -> Rest {
         self.0.turn.clone().lock_owned().await
     }
@@ -236,7 +236,7 @@ impl State {
         !self.0.unkept.load(Relaxed)
     }
 
-    /// Applies an update of the hub, if the fence lets it. Returns when every socket answers it.
+    /// Applies an update of the hub, if the fence accepts it. Returns when every socket answers from it.
     pub async fn offer(&self, mut update: v1::ZoneUpdate) -> Applied {
         let _turn = self.0.turn.lock().await;
         let epoch = update.epoch;
@@ -360,12 +360,12 @@ impl State {
         (now.counts.connected, now.turned.unwrap_or(self.0.started).elapsed())
     }
 
-    /// What is withdrawn by this server's own word.
+    /// What this server has withdrawn on its own.
     pub fn down(&self) -> Down {
         self.0.now.lock().down.clone()
     }
 
-    /// Answers without what is down, in place of what was withdrawn so far. No answer becomes empty.
+    /// Withdraws what is down from the answers, replacing earlier withdrawals. No answer becomes empty.
     pub fn withdraw(&self, down: Down) {
         {
             let mut now = self.0.now.lock();
@@ -379,7 +379,7 @@ impl State {
         at_length(|| self.0.compile_anew(stale));
     }
 
-    /// Gives back what a drill took whose hub is away.
+    /// Restores what a drill has withdrawn, if the drill's hub is away.
     fn give_back(&self) {
         let (update, served) = {
             let mut now = self.0.now.lock();
@@ -395,7 +395,7 @@ impl State {
         }
     }
 
-    /// Marks answers stale, or no longer, gives back what a drill took, and renews signatures and serials. To be called from time to time.
+    /// Updates the stale mark, restores what a lost drill has withdrawn, and renews signatures and serials. To be called periodically.
     pub fn review(&self) {
         self.give_back();
         let (epoch, stale) = {
@@ -413,8 +413,8 @@ impl State {
         }
     }
 
-    /// Has what is signed from now on signed as by a clock that is so many seconds ahead of the machine's: as machines are that start with a wrong
-    /// one, and for who wants to see next week's signatures.
+    /// Signs from now on as if the clock were this many seconds ahead of the machine's. For tests of clocks that are wrong, and of later
+    /// signatures.
     pub fn set_ahead(&self, seconds: i64) {
         self.0.ahead.store(seconds, Relaxed);
     }

@@ -10,7 +10,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 /// Where the federation is.
 #[derive(Args, Clone, Debug)]
 pub struct Connection {
-    /// Kubeconfig of the federation; DIR/admin.conf if not given.
+    /// Kubeconfig of the federation; admin.conf in the data directory if not given.
     #[arg(long, env = "FEDERATION_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// The federation's data directory.
@@ -31,8 +31,8 @@ impl Connection {
         client(&self.path()).await
     }
 
-    /// The authority and the client certificate to show to the hub: the data directory's, else the kubeconfig's. Over a plain
-    /// kube-apiserver the kubeconfig is of another authority, and only the former opens the hub's door.
+    /// The authority and the client certificate to present to the hub: the data directory's, else the kubeconfig's. Where the API is a plain
+    /// kube-apiserver, the kubeconfig is from another authority, and the hub accepts only the former.
     ///
     /// # Errors
     /// When neither has them.

@@ -1,15 +1,16 @@
 //! The federation's command line.
 //!
-//! - `init`, `up`: make a federation, run all its parts in one process.
+//! - `init`, `up`: create a federation; run all its parts in one process.
 //! - `token`, `join`, `clusters`, `cordon`, `uncordon`, `drain`, `failback`, `unjoin`: members.
-//! - `health`, `unfreeze`: verdicts, and every vote that they follow from.
-//! - `plans`: what survivors do at each loss while the hub is away, and what they did.
-//! - `traffic`, `dns`: switches by hand, and why users get the answers that they get.
+//! - `health`, `unfreeze`: verdicts, and the votes behind them.
+//! - `plans`: what surviving clusters take over at each loss while the hub is away, and what they did.
+//! - `traffic`, `dns`: manual overrides of DNS answers, and explanations of them.
+//! - `gate`, `confirm`, `trash`, `undo`: removals that wait for a decision, and deleted objects.
 //! - `drill`: rehearsals of a cluster's loss.
-//! - `demo`: the whole story on one machine, without Kubernetes.
+//! - `demo`: a federation with two sandbox members on this machine, without Kubernetes.
 //!
-//! Data goes to standard output, talk to standard error. [`parts`] assembles the parts, [`connect`] finds the federation's API, and each
-//! noun has a module under `commands`.
+//! Data goes to standard output, messages to standard error. [`parts`] assembles the parts, [`connect`] finds the federation's API, and
+//! each noun has a module under `commands`.
 
 mod commands;
 pub mod connect;
@@ -32,7 +33,7 @@ use federation_runtime::process;
     about = "Kubernetes clusters in several places behind one API and one name"
 )]
 struct Cli {
-    /// How log lines look: text or json.
+    /// Log format: text or json.
     #[arg(long, global = true, default_value = "text", env = "FEDERATION_LOG_FORMAT")]
     log_format: Format,
     #[command(subcommand)]
@@ -41,52 +42,52 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Makes the certificate authority and the administrator's kubeconfig of a new federation.
+    /// Creates the certificate authority and the administrator's kubeconfig of a new federation.
     Init(commands::init::Options),
     /// Runs every part in one process: API server, controller with its hub, DNS server.
     Up(Box<parts::UpOptions>),
-    /// One-time tokens with which clusters join.
+    /// Manages the one-time tokens with which clusters join.
     #[command(subcommand)]
     Token(commands::token::Command),
     /// Joins a cluster and runs its agent. Run it where the member's API server can be reached.
     Join(commands::join::Options),
     /// Lists the member clusters.
     Clusters(commands::clusters::Options),
-    /// Lets nothing new be placed on a cluster; what is there stays.
+    /// Stops new placements on a cluster; what is there stays.
     Cordon(commands::cordon::Options),
-    /// Lets a cluster that was lost, and is well again, have its shares back where policies wait for that word.
+    /// Gives a recovered cluster its shares back, where policies wait for an operator (failback mode Manual).
     Failback(commands::failback::Options),
-    /// Undoes cordon and drain.
+    /// Reverts cordon and drain.
     Uncordon(commands::cordon::Options),
-    /// Moves users, then replicas, away from a cluster, losing no request.
+    /// Moves users, then replicas, away from a cluster without losing a request.
     Drain(commands::drain::Options),
-    /// Signed zones, and records from zone files.
+    /// Explains DNS answers, signs zones, and imports zone files.
     #[command(subcommand)]
     Dns(commands::dns::Command),
-    /// Takes a cluster out of the federation.
+    /// Removes a cluster from the federation.
     Unjoin(commands::unjoin::Options),
-    /// Removals that wait for a person, and those that were refused.
+    /// Lists removals that wait for a decision, and those that were refused.
     #[command(subcommand)]
     Gate(commands::gate::Command),
-    /// Decides what becomes of removals that are held.
+    /// Decides about removals that are held.
     Confirm(commands::gate::Confirm),
-    /// Lists what was deleted and can be brought back.
+    /// Lists deleted objects that can be restored.
     Trash(commands::undo::List),
-    /// Brings back what was deleted.
+    /// Restores deleted objects.
     Undo(commands::undo::Options),
-    /// Switches clusters in the answers by hand, and shows why they are in them or not.
+    /// Overrides by hand which clusters DNS answers with, and shows why each is answered or not.
     #[command(subcommand)]
     Traffic(commands::traffic::Command),
-    /// Rehearses the loss of a cluster, and measures what users notice.
+    /// Rehearses the loss of a cluster and measures what users notice.
     #[command(subcommand)]
     Drill(commands::drill::Command),
-    /// Shows what is said of each cluster's health, by whom, and the verdict that follows.
+    /// Shows each cluster's verdict, the rule that decided, and every vote.
     Health(commands::health::Options),
-    /// Ends a freeze: what is down is down, and may move.
+    /// Ends a freeze: confirms that the clusters are really down, so that users and replicas may move. Also confirms a restored store.
     Unfreeze(commands::health::Unfreeze),
-    /// What survivors take over at each loss, computed ahead, and what they did by it while the hub was away.
+    /// Shows what surviving clusters take over at each loss, and what they did while the hub was away.
     Plans(commands::plans::Options),
-    /// Tells the story on this machine: Taiwan alone, Taiwan and Tokyo, Tokyo alone; drained, then killed.
+    /// Runs the demo on this machine: Taiwan alone, Taiwan and Tokyo, Tokyo alone; by a drain, then by a kill.
     Demo(demo::Options),
     /// A sandbox member with its agent, for the demo and for tests.
     #[command(hide = true)]

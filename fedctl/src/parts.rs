@@ -17,22 +17,22 @@ use tokio::task::JoinSet;
 
 /// How often readiness is asked at the start.
 const LOOK: Duration = Duration::from_millis(2);
-/// A part that is not ready by then has a problem that its log tells.
+/// A part that is not ready by then has a problem, which its log describes.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Options of `fedctl up`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct UpOptions {
-    /// Where everything is kept; made if it is not there.
+    /// The federation's data directory; created if it does not exist.
     #[arg(long, env = "FEDERATION_DATA_DIR", default_value = "federation", value_name = "DIR")]
     data_dir: PathBuf,
-    /// Where the federated API listens.
+    /// Address on which the federation's API listens.
     #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDRESS:PORT")]
     api_listen: SocketAddr,
-    /// Where member agents dial in.
+    /// Address on which the hub listens for agents and DNS servers.
     #[arg(long, default_value = "127.0.0.1:6444", value_name = "ADDRESS:PORT")]
     hub_listen: SocketAddr,
-    /// Where DNS is answered, UDP and TCP.
+    /// Address on which DNS is answered, over UDP and TCP.
     #[arg(long, default_value = "127.0.0.1:5353", value_name = "ADDRESS:PORT")]
     dns_listen: SocketAddr,
     /// Address for DNS over TLS.
@@ -44,7 +44,7 @@ pub struct UpOptions {
     /// Address for DNS over QUIC.
     #[arg(long, requires = "dns_tls_cert", value_name = "ADDRESS:PORT")]
     dns_doq_listen: Option<SocketAddr>,
-    /// Certificate that DNS clients of these three see, with its chain, PEM; read again when it changes.
+    /// Certificate chain for these three, PEM; reloaded when it changes.
     #[arg(long, requires = "dns_tls_key", value_name = "FILE")]
     dns_tls_cert: Option<PathBuf>,
     /// Its key, PEM.
@@ -53,58 +53,60 @@ pub struct UpOptions {
     /// The federation's DNS zone; its first label is the federation's name.
     #[arg(long, default_value = "fed.example.test", value_name = "ZONE")]
     dns_zone: String,
-    /// Zone of Multi-Cluster Services' names (KEP-1645), such as clusterset.local; none if not given.
+    /// Zone for the names of Multi-Cluster Services (KEP-1645), such as clusterset.local; not served if not given.
     #[arg(long, value_name = "ZONE")]
     clusterset_zone: Option<String>,
-    /// Names of the zone's servers, NAME or NAME=ADDRESS; ns1.ZONE if not given.
+    /// Name server of the zone, NAME or NAME=ADDRESS; ns1.ZONE if not given. May be repeated.
     #[arg(long, value_name = "NAME[=ADDRESS]")]
     dns_nameserver: Vec<String>,
-    /// Seconds that answers may be cached where no TrafficPolicy says.
+    /// Default TTL of DNS answers, in seconds; a TrafficPolicy may set another.
     #[arg(long, default_value_t = 5, value_name = "SECONDS")]
     dns_ttl: u32,
-    /// Time of a bad verdict after which replicas are planned elsewhere, where no PlacementPolicy says: seconds, or as 5m, 30s, 500ms.
+    /// How long a cluster must have a bad verdict before its replicas are placed elsewhere, unless a PlacementPolicy says otherwise: seconds, or
+    /// 5m, 30s, 500ms.
     #[arg(long, default_value = "300s", value_parser = federation_controller::duration, value_name = "TIME")]
     evict_after: Duration,
-    /// Time for which a deleted template can be brought back by fedctl undo; 0 keeps none.
+    /// How long a deleted template can be restored with `fedctl undo`; 0 keeps none.
     #[arg(long, default_value = "24h", value_parser = federation_controller::duration, value_name = "TIME")]
     trash_grace: Duration,
-    /// Further names and addresses at which the API and the hub are reached.
+    /// Further DNS names and IP addresses for the certificates of the API and the hub. May be repeated.
     #[arg(long, value_name = "NAME")]
     cert_name: Vec<String>,
     /// Static bearer tokens, in kube-apiserver's CSV format.
     #[arg(long, value_name = "FILE")]
     token_auth_file: Option<PathBuf>,
-    /// What the store seals on disk, and with which keys: an apiserver.config.k8s.io/v1 EncryptionConfiguration with aesgcm, kms (v2) or identity.
+    /// Encryption at rest: an apiserver.config.k8s.io/v1 EncryptionConfiguration with aesgcm, kms (v2) or identity.
     #[arg(long, value_name = "FILE")]
     encryption_provider_config: Option<PathBuf>,
-    /// Who may do what in the federated API: kube-apiserver's modes, asked in this order.
+    /// Authorization modes, as in kube-apiserver, asked in this order.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "RBAC", value_name = "MODES")]
     authorization_mode: Vec<Mode>,
-    /// The same as an apiserver.config.k8s.io AuthorizationConfiguration: instead of --authorization-mode.
+    /// An apiserver.config.k8s.io AuthorizationConfiguration, instead of --authorization-mode.
     #[arg(long, value_name = "FILE")]
     authorization_config: Option<PathBuf>,
-    /// A server that decides.
+    /// The authorization webhook.
     #[command(flatten)]
     access_webhook: access_webhook::Flags,
     /// OpenID Connect providers.
     #[command(flatten)]
     oidc: oidc::Flags,
-    /// A server that knows tokens.
+    /// The token webhook.
     #[command(flatten)]
     token_webhook: token_webhook::Flags,
-    /// What the audit log records: an audit.k8s.io/v1 Policy.
+    /// Audit policy: an audit.k8s.io/v1 Policy.
     #[arg(long, value_name = "FILE")]
     audit_policy_file: Option<PathBuf>,
-    /// Where the audit log goes, a JSON event each line; - for standard output.
+    /// Audit log file, one JSON event per line; - for standard output.
     #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
     audit_log_path: Option<PathBuf>,
-    /// Where audit events go, too.
+    /// The audit webhook.
     #[command(flatten)]
     audit_webhook: audit::webhook::Flags,
-    /// Where /metrics, /healthz, /livez and /readyz of the controller and dns-lb are served, over plain HTTP.
+    /// Address for /metrics, /healthz, /livez and /readyz of the controller and dns-lb over HTTP; not served if not given.
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics_listen: Option<SocketAddr>,
-    /// Resolver that is asked for the addresses of load balancers that say a name, to probe them; those of /etc/resolv.conf if none is given.
+    /// DNS resolver for probing load balancers that have a host name instead of an address; if not given, those of /etc/resolv.conf. May be
+    /// repeated.
     #[arg(long, value_name = "ADDRESS:PORT")]
     probe_resolver: Vec<SocketAddr>,
 }

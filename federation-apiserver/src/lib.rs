@@ -1,22 +1,22 @@
 //! HTTP API over a durable store: Kubernetes' API for a control plane without nodes.
 //!
-//! One request's way, each step a module of its own name:
+//! The path of one request; each step is a module:
 //!
 //! ```text
 //! serve (TLS, HTTP) → server → auth (who, may they) → http (what is asked, in which form)
 //!       → verbs (decode → default → prepare → validate → own → commit) → store → encode
 //! ```
 //!
-//! - [`registry`] is the table of kinds; [`Kind`](registry::Kind) says everything that the verbs must know of one, and
-//!   `kinds/` holds the rows. Adding a kind adds a row.
+//! - [`registry`] is the table of kinds; a [`Kind`](registry::Kind) describes everything that the verbs must know about one, and `kinds/` has
+//!   the rows.
 //! - [`crd`] lets CustomResourceDefinitions add rows while the server runs.
-//! - [`store`] and [`cache`] keep objects as the bytes that are sent; [`deletion`] decides what a delete means;
-//!   [`housekeeping`] are the controllers without which a control plane that runs alone does not work.
+//! - [`store`] and [`cache`] keep objects as the bytes that are sent; [`deletion`] decides what a delete means; [`housekeeping`] has the
+//!   controllers that a control plane needs.
 //! - [`ApiServer::service`] is the whole API as one tower service: `kube::Client` takes it without a socket.
 //!
-//! Kept on purpose: fields that no schema knows are warned of, or refused if the client asks for that, but not dropped, so
-//! that a member newer than the federation gets them. Cluster IPs and node ports are this API's own,
-//! and stable; members allocate theirs. Left out on purpose: pods, which run in members.
+//! Deliberately kept: unknown fields cause a warning, or an error if the client asks for one, but are not dropped, so that members newer than
+//! the federation get them. Cluster IPs and node ports are allocated by this API and stable; members allocate their own. Deliberately absent:
+//! pods, which run in members.
 
 mod admission;
 mod aggregate;

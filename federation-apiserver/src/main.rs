@@ -18,7 +18,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 struct Arguments {
     #[command(flatten)]
     options: Options,
-    /// How log lines look.
+    /// Log format: text or json.
     #[arg(long, default_value = "text")]
     log_format: Format,
 }

@@ -1,4 +1,4 @@
-//! The part as it runs: options, and from them a service.
+//! The API server as a service, and its options.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -41,73 +41,74 @@ use crate::{
     verbs::Leading,
 };
 
-/// Megabytes: what kube-apiserver's rotation does if it is not told.
+/// Megabytes, the default of kube-apiserver.
 const AUDIT_LOG_MAXSIZE: u64 = 100;
 
 /// Options of the API server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Folder for the store, the PKI and the kubeconfigs; made if absent.
+    /// Directory for the store, the PKI and the kubeconfigs; created if it does not exist.
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
-    /// Address to listen at; port 0 picks a free one.
+    /// Address to listen on; port 0 picks a free one.
     #[arg(long = "listen", value_name = "ADDRESS", default_value = "127.0.0.1:6443")]
     pub listen: SocketAddr,
-    /// File of static bearer tokens, lines of token,user,uid,"group1,group2".
+    /// Static bearer tokens, one per line: token,user,uid,"group1,group2".
     #[arg(long, value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
-    /// What is sealed on disk, and with which keys: an apiserver.config.k8s.io/v1 EncryptionConfiguration with aesgcm, kms (v2) or identity.
+    /// Encryption at rest: an apiserver.config.k8s.io/v1 EncryptionConfiguration with aesgcm, kms (v2) or identity.
     #[arg(long, value_name = "FILE")]
     pub encryption_provider_config: Option<PathBuf>,
-    /// Who may do what, beyond system:masters, who may do everything: modes that are asked in this order.
+    /// Authorization modes, asked in this order. The default allows every authenticated user everything, as in kube-apiserver; system:masters
+    /// may always do everything.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "MODES", default_value = "AlwaysAllow")]
     pub authorization_mode: Vec<Mode>,
-    /// Who makes the tokens of service accounts, as they say themselves.
+    /// Issuer of service account tokens.
     #[arg(long, value_name = "URL", default_value = DEFAULT_ISSUER)]
     pub service_account_issuer: String,
-    /// For whom tokens must be to be good here; the issuer if not given.
+    /// Accepted audiences of tokens; the issuer if not given.
     #[arg(long, value_delimiter = ',', value_name = "AUDIENCES")]
     pub api_audiences: Vec<String>,
-    /// What the audit log records: an audit.k8s.io/v1 Policy.
+    /// Audit policy: an audit.k8s.io/v1 Policy.
     #[arg(long, value_name = "FILE")]
     pub audit_policy_file: Option<PathBuf>,
-    /// Where the audit log goes, a JSON event each line; - for standard output.
+    /// Audit log file, one JSON event per line; - for standard output.
     #[arg(long, value_name = "FILE")]
     pub audit_log_path: Option<PathBuf>,
-    /// Megabytes after which the audit log is set aside under a name with the time; 0 for never.
+    /// Megabytes at which the audit log is rotated; 0 for never.
     #[arg(long, value_name = "MEGABYTES", default_value_t = AUDIT_LOG_MAXSIZE, value_parser = clap::value_parser!(u64).range(..=1 << 20))]
     pub audit_log_maxsize: u64,
-    /// Audit logs set aside that are kept; 0 for all.
+    /// Rotated audit logs to keep; 0 for all.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub audit_log_maxbackup: usize,
-    /// Days that they are kept; 0 for ever.
+    /// Days to keep rotated audit logs; 0 for ever.
     #[arg(long, value_name = "DAYS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=36_500))]
     pub audit_log_maxage: u64,
-    /// Whether requests wait for the audit log when it is slow (blocking), or events are counted and dropped (batch).
+    /// When the audit log is slow: requests wait (blocking), or events are dropped and counted (batch).
     #[arg(long, value_enum, default_value = "blocking")]
     pub audit_log_mode: audit::Mode,
-    /// Where audit events go, too.
+    /// The audit webhook.
     #[command(flatten)]
     pub audit_webhook: audit::webhook::Flags,
-    /// Network that cluster IPs of Services come from.
+    /// Network for cluster IPs of Services.
     #[arg(long, value_name = "CIDR", default_value_t = Ranges::CLUSTER_IPS)]
     pub service_cluster_ip_range: Network,
-    /// Ports that node ports of Services come from.
+    /// Port range for node ports of Services.
     #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
     pub service_node_port_range: Option<PortRange>,
-    /// Address at which others reach this server, for the Service default/kubernetes; that of --listen if not given.
+    /// Address that is published in the Service default/kubernetes; that of --listen if not given.
     #[arg(long, value_name = "IP")]
     pub advertise_address: Option<IpAddr>,
-    /// Who may do what, as an apiserver.config.k8s.io AuthorizationConfiguration: instead of --authorization-mode.
+    /// An apiserver.config.k8s.io AuthorizationConfiguration, instead of --authorization-mode.
     #[arg(long, value_name = "FILE")]
     pub authorization_config: Option<PathBuf>,
-    /// A server that decides.
+    /// The authorization webhook.
     #[command(flatten)]
     pub access_webhook: access_webhook::Flags,
     /// OpenID Connect providers.
     #[command(flatten)]
     pub oidc: oidc::Flags,
-    /// A server that knows tokens.
+    /// The token webhook.
     #[command(flatten)]
     pub token_webhook: token_webhook::Flags,
     /// Further DNS names and IP addresses for the serving certificate.
@@ -161,7 +162,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Opens the store, makes what identities are missing, listens, and writes `admin.conf` and `controller.conf`.
+    /// Opens the store, issues missing certificates, listens, and writes `admin.conf` and `controller.conf`.
     pub async fn start(
         options: Options,
         health: Health,

@@ -25,7 +25,7 @@ struct Arguments {
     /// How to reach the federation's API; `DIR/controller.conf` if not given.
     #[arg(long, env = "KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
-    /// Form of the logs.
+    /// Log format: text or json.
     #[arg(long, default_value = "text")]
     log_format: Format,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! What the controller counts.
+//! The controller's metrics.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! What the operator says.
+//! The controller's flags.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,42 +8,43 @@ use clap::Args;
 /// Options of the controller.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Where the controller keeps the last zones.
+    /// The federation's data directory; the controller keeps its state in `controller/` and reads the authority from `pki/`.
     #[arg(long, env = "FEDERATION_DATA_DIR", default_value = "federation")]
     pub data_dir: PathBuf,
-    /// Where agents and DNS servers dial in.
+    /// Address on which the hub listens for agents and DNS servers.
     #[arg(long, default_value = "127.0.0.1:6444")]
     pub hub_listen: SocketAddr,
-    /// Names and addresses, besides `federation-hub`, `localhost` and the listen address, by which the hub may be dialled.
+    /// Further names and addresses for the hub's certificate, besides `federation-hub`, `localhost` and the listen address. May be repeated.
     #[arg(long)]
     pub hub_name: Vec<String>,
     /// The federation's DNS zone.
     #[arg(long, default_value = "fed.example.test")]
     pub dns_zone: String,
-    /// Zone of Multi-Cluster Services' names (KEP-1645), such as `clusterset.local`: `<service>.<namespace>.svc.<zone>`, with SRV records of
-    /// ports. None if not given.
+    /// Zone for the names of Multi-Cluster Services (KEP-1645), such as `clusterset.local`: `<service>.<namespace>.svc.<zone>`, with SRV
+    /// records of ports. Not served if not given.
     #[arg(long)]
     pub clusterset_zone: Option<String>,
-    /// Host names of the zone's servers; `ns1.<zone>` if none is given. With `=ADDRESS`, the address is published too.
+    /// Name server of the zone, as `NAME` or `NAME=ADDRESS[,ADDRESS…]` to publish its addresses, too; `ns1.<zone>` if not given. May be
+    /// repeated.
     #[arg(long)]
     pub dns_nameserver: Vec<String>,
-    /// Seconds that answers may be cached.
+    /// Default TTL of DNS answers, in seconds.
     #[arg(long, default_value_t = 5)]
     pub dns_ttl: u32,
-    /// Time of a bad verdict after which replicas are planned elsewhere, in seconds or as `5m`, `30s`, `500ms`.
+    /// How long a cluster must have a bad verdict before its replicas are placed elsewhere: seconds, or `5m`, `30s`, `500ms`.
     #[arg(long, default_value = "300s", value_parser = duration)]
     pub evict_after: std::time::Duration,
-    /// Time for which a deleted template can be brought back by `fedctl undo`; 0 keeps none.
+    /// How long a deleted template can be restored with `fedctl undo`; 0 keeps none.
     #[arg(long, default_value = "24h", value_parser = duration)]
     pub trash_grace: std::time::Duration,
-    /// Time between an agent's heartbeats.
+    /// Interval of the agents' heartbeats.
     #[arg(long, default_value = "1s", value_parser = duration)]
     pub heartbeat: std::time::Duration,
-    /// Where `/metrics`, `/healthz`, `/livez` and `/readyz` are served over plain HTTP; nowhere if not given.
+    /// Address for `/metrics`, `/healthz`, `/livez` and `/readyz` over HTTP; not served if not given.
     #[arg(long)]
     pub metrics_listen: Option<SocketAddr>,
-    /// Resolver that is asked for the addresses of load balancers that say a name, to probe them; those of /etc/resolv.conf if none is given. May be
-    /// given several times.
+    /// DNS resolver for probing load balancers that have a host name instead of an address; if not given, those of /etc/resolv.conf. May be
+    /// repeated.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub probe_resolver: Vec<SocketAddr>,
 }

@@ -1,4 +1,4 @@
-//! The parts put together.
+//! The controller as a service: assembles and starts everything.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -39,7 +39,7 @@ use crate::traffic::Keeping;
 
 /// Readiness waits for this check: agents can dial in.
 const LISTENING: &str = "hub";
-/// Silence of an agent, in heartbeats, after which its stream is called lost.
+/// Number of missed heartbeats after which an agent's stream counts as lost.
 const SILENCE: u64 = 10;
 
 /// Why the controller could not start, or ended.
@@ -48,7 +48,7 @@ pub enum Error {
     /// The data directory cannot be made.
     #[error("create the data directory {0}")]
     Directory(std::path::PathBuf, #[source] std::io::Error),
-    /// Nobody could learn where the hub is.
+    /// The hub's address could not be published.
     #[error("announce the hub")]
     Announce(#[from] announce::Error),
     /// No epoch could be taken.
@@ -60,7 +60,7 @@ pub enum Error {
     /// The API's kinds could not be listed.
     #[error("discover the kinds that the API serves")]
     Discovery(#[source] kube::Error),
-    /// The option is not what it should be.
+    /// A flag has an invalid value.
     #[error("--{0}: {1}")]
     Option(&'static str, String),
     /// The hub cannot listen.
@@ -302,9 +302,9 @@ fn name_servers(options: &Options) -> Result<Vec<NameServer>, Error> {
                 .split(',')
                 .filter(|address| !address.is_empty())
                 .map(|address| {
-                    address
-                        .parse()
-                        .map_err(|_| Error::Option("dns-nameserver", format!("{address:?} is no IP address")))
+                    address.parse().map_err(|_| {
+                        Error::Option("dns-nameserver", format!("{address:?} is not an IP address"))
+                    })
                 })
                 .collect::<Result<_, _>>()?;
             let name = format!("{}.", name.trim_end_matches('.').to_ascii_lowercase());

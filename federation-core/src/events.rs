@@ -1,4 +1,4 @@
-//! Which of the members' events reach the federation, and as what.
+//! Which of the members' Events reach the federation: deduplicated and rate-limited.
 //!
 //! Members repeat themselves, and a federation multiplies that by its clusters. Events that say the same of the same object in the same
 //! cluster become one event with a count; and each object in each cluster has a bucket of tokens, as client-go's spam filter, so that

@@ -6,20 +6,20 @@
 //! - [`api`]: the kinds of group `federation.rs/v1alpha1`, and the marks that the federation leaves on objects.
 //! - [`template`]: the view of a user's object that decisions are made from.
 //! - [`select`]: which objects are federated, and which policy decides for one.
-//! - [`planner`]: dividing replicas over clusters (Kubernetes Federation v1's planner, mended).
+//! - [`planner`]: dividing replicas over clusters (Kubernetes Federation v1's planner, with one defect fixed).
 //! - [`placement`]: which clusters an object goes to, and why.
 //! - [`contingency`]: what survivors take over at each loss, computed ahead.
-//! - [`render`]: what one member gets of a template.
+//! - [`render`]: the manifest of a template for one member.
 //! - [`health`]: one verdict per cluster from everybody's votes, with hysteresis and a mass-failure interlock.
-//! - [`probe`]: what is probed, when, and what the prober says of it.
+//! - [`probe`]: what is probed, when, and the resulting votes.
 //! - [`traffic`]: zones from services' states, verdicts and policies.
 //! - [`dns`]: names and records, from presentation format to the wire.
-//! - [`dnssec`]: the zones' keys, and how one takes over from another.
-//! - [`drill`]: rehearsals of a cluster's loss: whether one may start, its course, what it measured.
+//! - [`dnssec`]: the zones' keys and their rollover.
+//! - [`drill`]: rehearsals of a cluster's loss: pre-flight checks, state machine, results.
 //! - [`gate`]: the one function that permits a removal.
-//! - [`trash`]: what is kept of a deleted template.
-//! - [`status`]: members' statuses merged into one that tells the truth.
-//! - [`membership`]: whose certificate is a member's.
+//! - [`trash`]: deleted templates that can be restored.
+//! - [`status`]: merging the members' statuses into the template's.
+//! - [`membership`]: which certificates belong to members.
 //! - [`events`]: which of the members' events reach the federation.
 //! - [`labels`]: label selectors.
 

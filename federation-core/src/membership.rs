@@ -1,4 +1,4 @@
-//! Whether who shows an agent's certificate is a member.
+//! Whether an agent's certificate belongs to a present member.
 //!
 //! A Cluster's name may be used again, its uid is not: a certificate speaks for the Cluster object that it was signed for. So the agent of
 //! a cluster that has left does not come back as the next cluster of its name.

@@ -72,7 +72,7 @@ const LOCAL_SECRET_TYPES: [&str; 3] =
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum NotFederated {
     /// The label `federation.rs/local: "true"`.
-    #[error("it is labelled federation.rs/local=true")]
+    #[error("it has the label federation.rs/local=true")]
     Local,
     /// A namespace of Kubernetes, or of the federation itself.
     #[error("its namespace belongs to the control plane")]
@@ -81,13 +81,13 @@ pub enum NotFederated {
     #[error("every cluster has its own")]
     EveryClusterHasOne,
     /// A token that is worth something in one cluster only.
-    #[error("Secrets of its type belong to one cluster")]
+    #[error("Secrets of this type belong to one cluster")]
     SecretType,
     /// A controller in the member makes it from its owner.
-    #[error("it is made from its owner by a controller")]
+    #[error("a controller creates it from its owner")]
     Controlled,
     /// The kind belongs to one cluster, whatever policies say.
-    #[error("objects of its kind belong to one cluster")]
+    #[error("objects of this kind belong to one cluster")]
     LocalKind,
     /// Neither by default nor by a policy.
     #[error("its kind is federated only where a policy selects it")]

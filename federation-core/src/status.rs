@@ -1,4 +1,4 @@
-//! Members' statuses merged into one that tells the truth.
+//! Merging the members' statuses into the template's status.
 //!
 //! What people and tools read from it: `kubectl rollout status` waits until `observedGeneration` has reached `metadata.generation`, and then
 //! until `updatedReplicas` is all of `spec.replicas`, `replicas` no more than those and `availableReplicas` no less; `kubectl wait` reads

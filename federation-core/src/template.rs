@@ -1,4 +1,4 @@
-//! What decisions need to know of a template: the user's object, as stored.
+//! The view of a template (the user's object, as stored) that decisions are made from.
 
 use std::collections::BTreeMap;
 

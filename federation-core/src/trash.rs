@@ -1,4 +1,4 @@
-//! What is kept of a deleted template, and what comes out of it again.
+//! Deleted templates: what is kept, and how it is restored.
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
-//! What time it is. Parts that may be simulated ask here, and nowhere else: a simulation says what time it is for its own thread.
+//! The time. Code that also runs in the simulation reads the time only here: the simulation sets it for its own thread.
 //!
-//! Two clocks, as every machine has them: [`Instant`] only goes forward and counts from some moment; [`unix_ms`] is what people call the
-//! time, and is set, forward or back, by whoever keeps it right.
+//! There are two clocks: [`Instant`] is monotonic and counts from an arbitrary moment; [`unix_ms`] is the wall clock, which may be set forward
+//! or back.
 
 use std::cell::Cell;
 use std::ops::Add;
@@ -12,16 +12,16 @@ thread_local! {
     static SET: Cell<Option<Time>> = const { Cell::new(None) };
 }
 
-/// What both clocks show.
+/// The reading of both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time {
-    /// Since some moment: what [`Instant`] counts.
+    /// The monotonic clock: time since an arbitrary moment.
     pub running: Duration,
-    /// Milliseconds since 1970.
+    /// The wall clock: Unix milliseconds.
     pub unix_ms: i64,
 }
 
-/// Says what time it is on this thread from now on; none: what the machine says.
+/// Sets the time for this thread; `None` returns to the machine's clocks.
 pub fn set(time: Option<Time>) {
     SET.set(time);
 }

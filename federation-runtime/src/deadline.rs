@@ -1,4 +1,4 @@
-//! Requests to a Kubernetes API that end: an API server that hangs, rather than refuses, must not stop who waits for it.
+//! Time limits for requests to a Kubernetes API, so that an API server that hangs does not block its clients for ever.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -16,35 +16,35 @@ use tokio::net::TcpListener;
 use crate::shutdown::Shutdown;
 use crate::usage::Usage;
 
-/// What a part says of itself. Cheap to clone; every clone speaks for the same part.
+/// The readiness checks of a part. Cheap to clone; all clones share the same checks.
 #[derive(Clone, Default)]
 pub struct Health {
-    // Name of a condition to why it does not hold yet; empty: it holds.
+    // By name of the check: why it fails; `None` if it passes.
     checks: Arc<RwLock<BTreeMap<&'static str, Option<String>>>>,
 }
 
 impl Health {
-    /// A part that is ready at once.
+    /// No checks yet: the part is ready.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Declares that readiness waits for `check`.
+    /// Declares `check`, or marks it as failing.
     pub fn wait_for(&self, check: &'static str, why: impl Into<String>) {
         self.checks.write().insert(check, Some(why.into()));
     }
 
-    /// Declares that `check` holds.
+    /// Marks `check` as passing.
     pub fn ready(&self, check: &'static str) {
         self.checks.write().insert(check, None);
     }
 
-    /// Whether every check holds.
+    /// Whether every check passes.
     pub fn is_ready(&self) -> bool {
         self.checks.read().values().all(Option::is_none)
     }
 
-    /// Every check by its name, with why it does not hold if it does not.
+    /// Every check by name, with the reason if it fails.
     pub fn checks(&self) -> Vec<(&'static str, Option<String>)> {
         self.checks.read().iter().map(|(name, why)| (*name, why.clone())).collect()
     }

@@ -1,4 +1,4 @@
-//! Errors as operators read them.
+//! Formatting of errors for operators.
 
 use std::error::Error;
 use std::fmt;

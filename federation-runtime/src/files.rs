@@ -1,4 +1,4 @@
-//! Files that are either wholly there or not at all, and files that nobody else reads.
+//! Atomic replacement of files, and private files and directories.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -14,8 +14,8 @@ pub enum Access {
     Public,
 }
 
-/// Replaces `path` with `content` durably: temporary file, fsync, rename, fsync of the directory. Makes the parent
-/// directory if it is not there.
+/// Replaces `path` with `content` atomically and durably: temporary file, fsync, rename, fsync of the directory. Creates the parent
+/// directory if it does not exist.
 pub fn replace(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
     let parent = path.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(parent)?;
@@ -32,13 +32,13 @@ pub fn replace(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-/// Makes a directory that only its owner enters (mode 0700), with its parents; one that is there already is made so.
+/// Creates a directory with mode 0700, and its parents. The mode of an existing directory is changed.
 pub fn private_directory(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
-/// Opens a file that only its owner reads (mode 0600), whatever the umask; one that is there already is made so.
+/// Opens a file with mode 0600, regardless of the umask. The mode of an existing file is changed.
 pub fn open_private(path: &Path, options: &OpenOptions) -> io::Result<File> {
     let file = options.clone().mode(0o600).open(path)?;
     // A pipe or a device is not ours to close.

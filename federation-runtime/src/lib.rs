@@ -1,5 +1,4 @@
-//! What every part of the federation needs to run, whatever it does: identities, TLS, logs, metrics, health endpoints
-//! and an orderly end.
+//! What every part of the federation needs to run: identities, TLS, logs, metrics, health endpoints and shutdown.
 //!
 //! A part is built as `Options` (clap arguments) → `Service::run(self, shutdown)`. Its binary calls
 //! [`process::run`], and `fedctl up` runs several services under one [`shutdown::Shutdown`].
@@ -9,10 +8,10 @@
 //! - [`tls`]: rustls configurations made from them.
 //! - [`kubeconfig`]: the file that kubectl reads.
 //! - [`endpoints`]: `/metrics`, `/healthz`, `/livez`, `/readyz`.
-//! - `deadline`, with the feature `kube`: requests to a Kubernetes API that end.
-//! - [`clock`]: what time it is, for parts that a simulation runs too.
-//! - [`tasks`]: small tasks that are started on the way.
-//! - [`pages`]: what the start of a program alone has needed of it.
+//! - `deadline`, with the feature `kube`: time limits for requests to a Kubernetes API.
+//! - [`clock`]: the time, for code that also runs in the simulation.
+//! - [`tasks`]: spawning and supervising tasks, for code that also runs in the simulation.
+//! - [`pages`]: returning the program's own memory pages after the start.
 //! - [`logging`], [`process`], [`shutdown`], [`files`], [`errors`].
 
 pub mod clock;

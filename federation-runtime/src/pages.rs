@@ -1,8 +1,9 @@
-//! Pages of the program itself.
+//! Memory pages of the program's own file.
 
 use std::sync::Once;
 
-/// Gives the pages of this program back to the system, once: some MiB that only the start has needed. What is needed again comes again from its file.
+/// Returns the pages of this program's file to the system, once: some MiB that only the start needed. Pages that are used again are read
+/// again from the file.
 pub fn give_back() {
     static ONCE: Once = Once::new();
     #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! The ten lines that every binary is.
+//! Running a part as a process.
 
 use std::future::Future;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! An orderly end: one token that everything watches.
+//! Shutdown: one token that everything watches.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -38,17 +38,17 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Starts the end.
+    /// Starts the shutdown.
     pub fn start(&self) {
         self.0.cancel();
     }
 
-    /// Whether the end has started.
+    /// Whether the shutdown has started.
     pub fn started(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Waits until the end has started.
+    /// Waits until the shutdown starts.
     pub async fn wait(&self) {
         self.0.cancelled().await;
     }

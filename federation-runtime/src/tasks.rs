@@ -1,10 +1,10 @@
-//! Tasks and pauses of parts that may be simulated.
+//! Tasks and timers for code that also runs in the simulation.
 //!
-//! Within a tokio runtime they are tokio's. Where there is none, as in a simulation, tasks stay on the thread that started them and go on
-//! when it says so, by [`turn`]; their pauses end by [`clock`](crate::clock). The same tasks then do the same in the same order each time,
-//! as long as they say which of two things that are ready comes first (`biased` in `tokio::select!`).
+//! Within a tokio runtime they are tokio's. Without one, as in the simulation, tasks stay on the thread that started them and run only when it
+//! calls [`turn`]; timers follow [`clock`](crate::clock). The same tasks then run in the same order each time, provided that their
+//! `tokio::select!`s are `biased`.
 //!
-//! A task that panics is gone, and nobody hears of it: what a part is nothing without is [`supervise`]d.
+//! A task that panics disappears silently. Loops without which a part is useless must therefore be [`supervise`]d.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -23,11 +23,11 @@ use crate::clock::Instant;
 use crate::endpoints::Health;
 use crate::shutdown::Shutdown;
 
-/// How long what panicked is left alone before it is started anew, and how long it must then run to count as well: what panics at once
-/// each time stays unready, and takes little of the machine.
+/// Pause before a panicked task is restarted, and how long it must then run to count as ready. A task that panics at once each time stays
+/// unready and uses little CPU.
 const ANEW: Duration = Duration::from_secs(1);
 
-/// Rounds of one [`turn`]: tasks that wake each other more often than this are a loop that never ends.
+/// Maximum number of rounds of one [`turn`]: tasks that wake each other more often than this loop for ever.
 const ROUNDS: u32 = 10_000;
 
 #[derive(Default)]
@@ -55,7 +55,7 @@ thread_local! {
     static HERE: RefCell<Here> = RefCell::default();
 }
 
-/// Starts a task.
+/// Spawns a task. If it panics, nobody is told: see [`supervise`].
 pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     match Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(work)),
@@ -65,7 +65,7 @@ pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     }
 }
 
-/// Does what takes its time beside everything else, where there is a runtime; `None` if it panicked.
+/// Runs blocking work on a separate thread, if there is a runtime; `None` if it panicked.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     match Handle::try_current() {
         Ok(runtime) => runtime.spawn_blocking(work).await.ok(),
@@ -73,8 +73,8 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     }
 }
 
-/// Runs what `start` makes until it ends by itself or, after a panic, until `shutdown` has started. A panic is logged, the check `part` of
-/// `health` fails meanwhile, and `start` is called again after a second. Without a runtime, as in a simulation, a panic is everybody's.
+/// Runs the future that `start` returns until it ends, and restarts it one second after a panic, unless `shutdown` has started. A panic is
+/// logged, and the check `part` of `health` fails meanwhile. Without a runtime, as in the simulation, a panic is propagated.
 pub async fn supervise<W: Future<Output = ()>>(
     part: &'static str,
     health: Health,
@@ -122,7 +122,7 @@ pub async fn supervise<W: Future<Output = ()>>(
     }
 }
 
-/// What a panic said, as an error.
+/// The future's output, or the message of its panic.
 async fn caught(work: impl Future<Output = ()>) -> Result<(), String> {
     let mut work = pin!(work);
     // What panicked is dropped and never polled again.
@@ -138,7 +138,7 @@ fn words(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it said nothing".to_owned())
 }
 
-/// Pauses for so long.
+/// Sleeps.
 pub async fn sleep(time: Duration) {
     if Handle::try_current().is_ok() {
         tokio::time::sleep(time).await;
@@ -180,7 +180,7 @@ impl Drop for Pause {
     }
 }
 
-/// Lets the tasks of this thread go on until each waits for something, in the order in which they were started. False: they wake each other
+/// Runs the tasks of this thread until each is waiting, in the order in which they were started. Returns false if they keep waking each other
 /// without end.
 pub fn turn() -> bool {
     let now = Instant::now();
@@ -212,12 +212,12 @@ pub fn turn() -> bool {
     false
 }
 
-/// When the next pause on this thread ends; after that there is something to [`turn`].
+/// When the next timer of this thread expires, after which [`turn`] has something to do.
 pub fn next() -> Option<Instant> {
     HERE.with_borrow(|here| here.pauses.first_key_value().map(|((end, _), _)| *end))
 }
 
-/// Ends every task of this thread where it is, as if the process had been killed.
+/// Drops every task of this thread, as if the process had been killed.
 pub fn clear() {
     let tasks = HERE.with_borrow_mut(|here| std::mem::take(&mut here.tasks));
     drop(tasks);

@@ -1,5 +1,5 @@
-//! What the process uses, under the names that Prometheus' client libraries give it. Read from `/proc` when somebody asks; elsewhere there is
-//! nothing to tell.
+//! Resource usage of the process, under the names of Prometheus' client libraries. Read from `/proc` at each scrape; without `/proc` there
+//! are no such metrics.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! One number that says whether two tables of desired state are the same.
+//! The digest of a table of desired state: equal digests mean equal tables.
 
 use xxhash_rust::xxh3::xxh3_64;
 

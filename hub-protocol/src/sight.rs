@@ -1,4 +1,4 @@
-//! What a voter sees of clusters, and since when: from its prober's words on Services.
+//! What a voter sees of clusters, and since when, derived from its prober's votes on Services.
 
 use std::collections::BTreeMap;
 

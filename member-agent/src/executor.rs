@@ -25,9 +25,9 @@ use crate::world::{Report, World};
 const CONCURRENT: usize = 32;
 const RETRY_BASE: Duration = Duration::from_millis(200);
 const RETRY_CAP: Duration = Duration::from_secs(30);
-/// Corrections of one object without a pause; after that somebody fights us, and each one waits twice as long as the last.
+/// Corrections of one object without a pause. After that another writer keeps changing it, and each further correction waits twice as long.
 const QUICK_CORRECTIONS: u32 = 5;
-/// After this long without a correction the fight is forgotten.
+/// After this long without a correction the count starts again.
 const TRUCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ struct Inner {
     ours: Mutex<HashMap<Key, bool>>,
     fights: Mutex<HashMap<Key, Fight>>,
     permits: Semaphore,
-    /// Rung when an object that others wait for is done.
+    /// Notified when an object that others wait for is done.
     firsts: watch::Sender<u64>,
     stop: CancellationToken,
 }
@@ -370,7 +370,7 @@ fn claim(key: &Key, live: &Value, policy: ConflictPolicy) -> Result<bool, Failur
     if manifest::is_managed(live) {
         return Ok(is_adopted(live));
     }
-    // Everybody's: a namespace or service account is shared with what else is in it, and deleting it would delete that too.
+    // Shared objects: a namespace or service account may be used by others, and deleting it would affect them.
     let shared: HashSet<&str> = HashSet::from(["namespaces", "serviceaccounts"]);
     match policy {
         _ if key.group.is_empty() && shared.contains(key.resource.as_str()) => Ok(true),

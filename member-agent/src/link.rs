@@ -36,11 +36,11 @@ use crate::world::{Report, World};
 const MESSAGES: usize = 128;
 /// Inputs taken in before the session's actions are carried out: one fsync serves them all.
 const BATCH: usize = 256;
-/// What the agent sees of other members is taken over at least so often; what turns, at once.
+/// Interval at which votes about other members are passed to the session; changed votes are passed at once.
 const VOTES_EVERY: Duration = Duration::from_secs(1);
-/// Between two questions whether a drill goes on.
+/// Interval at which an isolated agent asks whether its drill goes on.
 const ASK: Duration = Duration::from_millis(500);
-/// Events being posted at once; a burst beyond it waits in the hub's stream.
+/// Events being posted at once. The tasks of a burst beyond it wait for a permit, and nothing limits their number.
 const POSTS: usize = 8;
 
 /// What the connection's tasks tell this one. `attempt` tells a new stream's words from an old one's.
@@ -55,7 +55,7 @@ enum Input {
 /// How a stream ended.
 struct End {
     reason: String,
-    // By a word that only a person can change.
+    // Refused for a reason that only a person can change.
     refused: bool,
 }
 

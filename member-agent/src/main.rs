@@ -16,7 +16,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 struct Cli {
     #[command(flatten)]
     options: Options,
-    /// How log lines look: text or json.
+    /// Log format: text or json.
     #[arg(long, default_value = "text", env = "FEDERATION_LOG_FORMAT")]
     log_format: Format,
 }

@@ -1,4 +1,4 @@
-//! A wanted object, parsed once.
+//! The manifest of a desired object, parsed once.
 
 use bytes::Bytes;
 use federation_core::api::marks;

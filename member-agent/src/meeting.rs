@@ -1,4 +1,4 @@
-//! Meeting the other voters at the DNS servers, hub or no hub.
+//! Exchanging words with the other voters at the DNS servers, with or without a hub.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the agent counts.
+//! The agent's metrics.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

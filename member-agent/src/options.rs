@@ -9,7 +9,7 @@ use federation_runtime::pki::SpkiPin;
 /// How an agent finds its member and its hub.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Kubeconfig of the member cluster; without it the agent takes the Pod's service account.
+    /// Kubeconfig of the member cluster; if not given, the service account of the agent's pod.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Name of this cluster in the federation.
@@ -24,29 +24,29 @@ pub struct Options {
     /// Hash of the federation's CA, as `fedctl token create --print-join-command` prints it.
     #[arg(long, value_name = "sha256:HEX")]
     pub ca_cert_hash: Option<SpkiPin>,
-    /// Where certificate and desired state are kept.
+    /// Directory for the agent's certificate and desired state.
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
-    /// Region of this cluster, told when joining.
+    /// Region of this cluster; used only when joining.
     #[arg(long, default_value = "")]
     pub region: String,
-    /// Zone of this cluster, told when joining.
+    /// Zone of this cluster; used only when joining.
     #[arg(long, default_value = "")]
     pub zone: String,
-    /// Who runs this cluster, told when joining.
+    /// Provider of this cluster, for example a cloud's name; used only when joining.
     #[arg(long, default_value = "")]
     pub provider: String,
-    /// Label of the Cluster object, told when joining; may be repeated.
+    /// Label for the Cluster object; used only when joining. May be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
-    /// Where to serve /metrics, /healthz, /livez and /readyz over HTTP.
+    /// Address for /metrics, /healthz, /livez and /readyz over HTTP; not served if not given.
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
-    /// Resolver that is asked for the addresses of load balancers that say a name, to probe them; those of /etc/resolv.conf if none is given. May be
-    /// given several times.
+    /// DNS resolver for probing load balancers that have a host name instead of an address; if not given, those of /etc/resolv.conf. May be
+    /// repeated.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub probe_resolver: Vec<SocketAddr>,
-    /// Obey a hub whose store is another one than before. Without this the agent refuses removals from it.
+    /// Accept a hub with a different store than before. Without this flag the agent refuses removals from it.
     #[arg(long)]
     pub accept_new_hub: bool,
 }

@@ -1,4 +1,4 @@
-//! How users outside reach a federated Service in this member, from the Service, its Endpoints and the nodes.
+//! How users outside the cluster reach a federated Service, computed from the Service, its Endpoints and the nodes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the member serves, while the agent runs: a kind that comes there after the agent connected can be placed there at once.
+//! Watches which APIs the member serves, so that a kind that appears after the agent has connected can be placed there at once.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What this crate's tests begin with.
+//! Fixtures for this crate's tests.
 
 use bytes::Bytes;
 use hub_protocol::Key;

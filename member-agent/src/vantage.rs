@@ -1,4 +1,4 @@
-//! Looking at an application as web users do, while a drill runs: what users in this member's place see of the loss.
+//! A drill's vantage point at this member: fetches the application as web users do.
 //!
 //! The hub says each second what to look at; whoever hears it no more stops. What is seen goes back four times a second, beside the session.
 

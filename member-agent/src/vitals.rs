@@ -1,4 +1,4 @@
-//! How the member is: does its API server answer, how much has it.
+//! The member's vital signs: whether its API server answers, and its capacity.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the member says: watches of the collections that hold our copies, and of Endpoints, Nodes and Events.
+//! Watches in the member: of the collections that contain our copies, and of Endpoints, Nodes and Events.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};

@@ -1,4 +1,4 @@
-//! What the agent's tasks share: the wanted objects, and the way to report.
+//! State that the agent's tasks share: the desired objects, and the channel for reports.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -78,7 +78,7 @@ impl World {
         self.wanted.write().remove(key);
     }
 
-    /// What is wanted of this object, unless it is on its way out.
+    /// The desired state of this object, unless it is being removed or released.
     pub(crate) fn held(&self, key: &Key) -> Option<Arc<Wanted>> {
         self.wanted.read().get(key).filter(|wanted| wanted.entry.state == State::Held).cloned()
     }

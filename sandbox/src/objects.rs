@@ -1,4 +1,4 @@
-//! Small questions about Kubernetes objects.
+//! Small accessors for Kubernetes objects.
 
 use std::collections::BTreeMap;
 

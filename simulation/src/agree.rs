@@ -1,4 +1,4 @@
-//! Whether everything agrees: what users wrote, what was decided, what members run, and what DNS servers answer.
+//! Whether a world has converged: what users wrote, what was decided, what members run, and what DNS servers answer.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

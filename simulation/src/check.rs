@@ -1,4 +1,4 @@
-//! What must hold at every step, and what is remembered to see it.
+//! Invariants that are checked at every step, and the history they need.
 //!
 //! Nothing here asks the parts why they did something: what users asked for, and what was sent, is noted as it happens, and what members
 //! and DNS servers do is held against that.

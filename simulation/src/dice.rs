@@ -1,4 +1,4 @@
-//! Chance, from a seed.
+//! A seeded random generator.
 
 /// `SplitMix64`: the same seed throws the same numbers everywhere.
 #[derive(Clone, Debug)]

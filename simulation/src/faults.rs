@@ -1,4 +1,4 @@
-//! What befalls a world.
+//! Faults that are injected into a world.
 
 use crate::net::Node;
 use crate::site::Around;

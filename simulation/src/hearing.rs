@@ -1,4 +1,4 @@
-//! Since when a voter does not hear the hub, as seen from outside.
+//! How long each voter has not heard the hub, as seen from outside.
 
 /// A hub is away when nothing was heard of it for 10 s on the voter's own clock, which may run 3 % too fast.
 const AWAY_MS: u64 = 9_600;

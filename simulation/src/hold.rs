@@ -1,4 +1,4 @@
-//! What must hold of a world as a whole, at every step.
+//! Invariants of the whole world that are checked at every step.
 
 use crate::bug::Bug;
 use crate::check::Violation;

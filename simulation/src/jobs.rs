@@ -1,4 +1,4 @@
-//! What an agent's session wants done in its member: the executor's part, played.
+//! A simulated executor: carries out what an agent's session wants done in its member.
 
 use hub_protocol::Key;
 use hub_protocol::agent::{Entry, Outcome, State};

@@ -1,4 +1,4 @@
-//! What the hub had been told of ready pods when it said what a member is to hold: it cannot keep what it cannot know.
+//! What the hub knew about ready pods when it made a decision: it cannot preserve what it cannot know.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Who reaches whom.
+//! The network: who reaches whom.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The hub is gone, or cut off, and a member is lost with it: the others act on their plans, and the hub takes that in when it is back.
+//! Stories of an outage: the hub is dead or cut off and a member is lost with it, survivors act on their plans, and the hub adopts that when it
+//! returns.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! One way of a stream: what is sent arrives in order, or not at all.
+//! One direction of a stream: messages arrive in order, or not at all.
 
 use std::collections::VecDeque;
 

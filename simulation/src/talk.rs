@@ -1,4 +1,4 @@
-//! What agents and DNS servers say to the hub, and it to them.
+//! Messages between the hub, the agents and the DNS servers.
 
 use proto::v1::{self, hub_message::Message as Down};
 

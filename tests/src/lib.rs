@@ -5,15 +5,15 @@
 //!
 //! - [`Clusters`]: Taiwan and Tokyo, two real clusters in network namespaces of their own. Brought up once on a machine, used by one
 //!   test at a time, healed before each.
-//! - [`LightMember`]: a member more, with a real API and no nodes.
+//! - [`LightMember`]: an additional member, with a real API and no nodes.
 //! - [`Federation`]: `fedctl up` on the wan, with a data directory, ports and DNS zone of its own. [`Federation::kill`] is SIGKILL.
-//! - [`DnsServer`]: a `dns-lb` process more, which can be stopped by itself.
+//! - [`DnsServer`]: an additional `dns-lb` process, which can be stopped separately.
 //! - [`PlainFederation`]: the controller and dns-lb as processes of their own, over a plain kube-apiserver.
 //! - [`Agent`]: a `member-agent` inside a site's network, joined by a one-time token.
 //! - [`Api`]: kubectl against the federation or against a member.
 //! - [`User`]: a web user in a namespace of its own: dig and curl.
-//! - [`skew`]: a clock that is minutes off.
-//! - [`eventually`]: how every test waits.
+//! - [`skew`]: processes with a wrong clock.
+//! - [`eventually`]: waits for a condition.
 //!
 //! Processes end with the test: each is told by the kernel to die with the thread that started it, so start them from the test's own
 //! thread. Their output goes to files, and the ends of these are printed when a test fails.

@@ -1,4 +1,4 @@
-//! Waiting for conditions, never for time.
+//! Waiting for conditions instead of fixed times.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// Asks `condition` until it holds, and says how long that took. `what` is a sentence that then is true.
+/// Polls `condition` until it holds, and returns how long that took. `what` is a sentence that is true then.
 ///
 /// # Panics
 /// When it does not hold within `limit`; with the last error, if there was one.
@@ -33,7 +33,7 @@ pub fn eventually(
     }
 }
 
-/// Asks `condition` for the whole of `time`: for what must not happen.
+/// Checks `condition` throughout `time`: for what must not happen.
 ///
 /// # Panics
 /// When it once does not hold.

@@ -1,9 +1,9 @@
 //! Web users: each resolves a name by DNS, keeps the answer for its TTL, connects, and fetches over HTTP. What they see is the measure of
 //! a failover, in the demo as in a drill.
 //!
-//! [`start`] lets a crowd loose; every attempt comes to a closure as a [`Fetch`], with how long each of its steps took, or with the step
-//! that failed and why. Whose page it was is for the caller to say: he has the address and the text. A [`Crowd`] is a drill's: it knows
-//! whose addresses they are, and counts.
+//! [`start`] starts the users. Every attempt is passed to a closure as a [`Fetch`], with the duration of each step, or with the step that
+//! failed and why. The caller decides from address and text which cluster served a page. A [`Crowd`] is for drills: it knows the clusters'
+//! addresses and counts.
 
 mod crowd;
 mod fetch;
@@ -98,7 +98,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// Starts `count` users, who go on until `stop` and tell `seen` of every attempt that ended before.
+/// Starts `count` users, who run until `stop` and pass every finished attempt to `seen`.
 pub fn start(
     count: usize,
     site: &Site,

@@ -7,19 +7,19 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::net::UdpSocket;
 
-/// A resolver asks again after this.
+/// Timeout of one attempt.
 const TIMEOUT: Duration = Duration::from_millis(500);
-/// How often it asks.
+/// Number of attempts.
 const TRIES: usize = 2;
 
-/// What the DNS said.
+/// A DNS answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The first of [`Self::addresses`], which is never empty.
     pub address: IpAddr,
     /// All of them.
     pub addresses: Vec<IpAddr>,
-    /// The shortest of the records'.
+    /// The shortest TTL of its records.
     pub ttl: Duration,
 }
 
@@ -30,10 +30,10 @@ pub enum Error {
     #[error("{0}")]
     Socket(#[from] std::io::Error),
     /// The question.
-    #[error("the question cannot be written: {0}")]
+    #[error("the query cannot be encoded: {0}")]
     Question(#[from] hickory_proto::ProtoError),
     /// The answer.
-    #[error("what came is no DNS message: {0}")]
+    #[error("the response is not a DNS message: {0}")]
     Message(#[from] hickory_proto::serialize::binary::DecodeError),
     /// Another response code than NOERROR.
     #[error("the server answered {0}")]

@@ -18,9 +18,9 @@ pub(crate) enum Bench {
     /// The demo's failovers, ten times: from the failure to the verdict, to DNS, to users, to replicas; failed requests of drains. Then pods
     /// out of reach in a real cluster (needs root), and a member with thousands of workloads.
     Failover(bench_failover::Options),
-    /// dns-lb beside an echo and other DNS servers, from Debian: answers a second, CPU time per answer, latencies, memory.
+    /// dns-lb beside an echo server and other DNS servers from Debian: answers per second, CPU time per answer, latencies, memory.
     Dns(bench_dns::Options),
-    /// dns-lb while it is abused, in one way after the other: what those who mean it get meanwhile, and its memory.
+    /// dns-lb under several kinds of abuse: how legitimate clients are served meanwhile, and its memory.
     Abuse {
         /// Datagrams of each kind.
         #[arg(long, default_value_t = 1_000_000)]

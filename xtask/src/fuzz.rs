@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: the tests that invent what comes from the network, for a minute each, or as long as one likes.
+//! `cargo xtask fuzz`: the tests that generate random network input, for a minute each, or as long as given.
 
 use anyhow::Result;
 

@@ -34,24 +34,24 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measures.
+    /// Runs a benchmark.
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Real Kubernetes clusters by hand: `up [--control-plane] taiwan tokyo`, `down`, `status`, `cut`, `heal`, `kubeconfig`.
     Cluster(Words),
-    /// The suites of other languages' clients, against federation-apiserver.
+    /// Runs the test suite of Python's kubernetes client against federation-apiserver.
     Clients,
     /// Regenerates the data files of kube-schema: `openapi`, `protobuf`, `fixtures`.
     Codegen(Words),
-    /// Asks a real kube-apiserver and federation-apiserver the same, and says what differs.
+    /// Sends the same requests to a real kube-apiserver and to federation-apiserver, and lists the differences.
     Compat(compat::Options),
-    /// Tests that invent what comes from the network, each for a minute: `--seconds N`, `--seed N`.
+    /// Fuzzes the DNS message readers, a minute each: `--seconds N`, `--seed N`.
     Fuzz(fuzz::Options),
-    /// The whole federation in one thread, thousands of seeds of it: `--seeds N`, `--seed N`, `--mutations`.
+    /// Simulates the whole federation with thousands of seeds: `--seeds N`, `--seed N`, `--mutations`.
     Simulate(Words),
-    /// Everything that must hold: format, lints, tidiness, and all tests, those on real clusters too.
+    /// Runs everything that CI runs: format, lints, tidy, and all tests, including those on real clusters.
     Test(test::Options),
-    /// The rules of docs/ARCHITECTURE.md that neither compiler nor clippy knows.
+    /// Checks the rules of docs/ARCHITECTURE.md that neither the compiler nor clippy checks.
     Tidy,
     /// Checks a file of vectors: prints `N passed of M`, and fails unless all pass.
     #[command(subcommand)]

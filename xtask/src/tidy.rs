@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: the rules of docs/ARCHITECTURE.md that neither compiler nor clippy knows.
+//! `cargo xtask tidy`: checks the rules of docs/ARCHITECTURE.md that neither the compiler nor clippy checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -40,7 +40,7 @@ struct Dependency {
     kind: Option<String>,
 }
 
-/// Checks everything, and lists all that is wrong.
+/// Checks all rules and lists every violation.
 pub(crate) fn run() -> Result<()> {
     let crates = linked_in()?;
     let mut wrong = imports(&crates);

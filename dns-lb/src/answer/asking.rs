@@ -1,4 +1,4 @@
-//! What is learned of a query's client and subject while it is answered.
+//! Facts about a query's client and subject, collected while it is answered.
 
 use super::options::{Facts, Options};
 use super::{Context, CookiePolicy};

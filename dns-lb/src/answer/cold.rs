@@ -1,4 +1,4 @@
-//! Answering with hickory-proto, straight from the model: whatever has not the usual form.
+//! The cold path: answers queries of unusual form with hickory-proto, directly from the model.
 //!
 //! Slower by an order of magnitude and it allocates, but it is bounded: one message in, at most one out.
 

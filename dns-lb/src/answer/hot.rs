@@ -1,4 +1,4 @@
-//! Answering from the snapshot: no allocation, no lock.
+//! The hot path: answers from the snapshot without allocation or locks.
 
 use super::asking::{Asking, Subject};
 use super::parse::{Edns, Parsed, Question, Refusal, Scratch, parse};
@@ -9,7 +9,7 @@ use crate::metrics::{ClusterSlot, Counters, Transport};
 use crate::wire::{HEADER, Rcode, Type, UDP_MAX, UDP_PLAIN, name_end};
 use crate::zone::{CHAIN_MAX, draw, scale, step, sticky};
 
-/// What became of a message.
+/// The result for a message.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome {
     /// The buffer holds an answer.

@@ -1,4 +1,4 @@
-//! From an address to its region, in a few loads.
+//! Maps an address to its region with a few memory loads.
 //!
 //! Prefixes may lie within each other; the map holds the disjoint pieces that they cut the address space into. The length of the
 //! piece that an address falls into is the scope that RFC 7871 section 7.2.1 asks for: it never overlaps a piece with another answer.

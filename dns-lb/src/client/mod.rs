@@ -1,4 +1,4 @@
-//! Where clients are: from an address to a region, which chooses the answer.
+//! Regions of clients: maps an address to the region that selects the answer.
 
 mod database;
 mod map;

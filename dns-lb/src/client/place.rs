@@ -1,4 +1,4 @@
-//! Who asks: a client's prefix as its query tells it (RFC 7871), or else the address that the query came from.
+//! The client's prefix: from Client Subnet (RFC 7871) in the query, or else the source address.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Which prefixes, countries and continents are which region: the hub's description, validated.
+//! Regions by prefix, country and continent, as the hub describes them, validated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub enum RegionProblem {
     #[error("prefix: {0}")]
     Prefix(#[from] PrefixError),
     /// Two regions for one prefix.
-    #[error("prefix: {0} stands twice")]
+    #[error("prefix: {0} is listed twice")]
     Twice(Prefix),
     /// Too many prefixes.
     #[error("prefixes: more than {PREFIXES_MAX}")]

@@ -1,4 +1,4 @@
-//! What a zone with compact denial (RFC 9824) signs nonexistence with.
+//! Signing of nonexistence in a zone with compact denial (RFC 9824).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Nodes made by several threads: at a cold start there are tens of thousands of signatures to make, and nothing that one waits for another with.
+//! Compiles nodes on several threads: a cold start needs tens of thousands of independent signatures.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

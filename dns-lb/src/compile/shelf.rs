@@ -1,4 +1,4 @@
-//! Where the records of a name are held: in one piece of memory, each once, and apart from it what they have in common with those of other names.
+//! Storage of a name's records: one piece of memory with each record once, and apart from it what is shared with other names.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What the sockets answer from: immutable; the next one shares with it what it has in common.
+//! The immutable snapshot that the sockets answer from. Consecutive snapshots share what is unchanged.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};

@@ -1,4 +1,4 @@
-//! Where a name that is not there would be.
+//! The position of a nonexistent name in the order of the zone's names.
 
 use crate::wire::{LABELS_MAX, NAME_MAX, Name};
 

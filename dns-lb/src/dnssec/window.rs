@@ -1,4 +1,4 @@
-//! From when until when a signature counts.
+//! The validity period of signatures.
 
 /// How long a signature counts if the zone does not say, seconds: 14 days.
 pub const VALIDITY_DEFAULT: u32 = 1_209_600;

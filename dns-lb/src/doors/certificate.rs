@@ -1,4 +1,4 @@
-//! The certificate of the encrypted doors, which follows its files.
+//! The certificate for TLS, HTTPS and QUIC, reloaded when its files change.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

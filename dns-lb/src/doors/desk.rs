@@ -1,4 +1,4 @@
-//! Where queries are answered that came by a connection.
+//! Answers the queries of connections.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -17,20 +17,20 @@ use crate::zone::step;
 /// Octets of the longest message.
 pub(super) const MESSAGE_MAX: usize = u16::MAX as usize;
 
-/// What one door answers from.
+/// Everything that the queries of one transport are answered from.
 #[derive(Debug)]
 pub struct Desk {
     /// The zones.
     pub published: Arc<Published>,
     /// This server's name.
     pub instance: Arc<[u8]>,
-    /// Bumped for each message.
+    /// Metrics of this transport.
     pub counters: Arc<Counters>,
     /// How queries come.
     pub transport: Transport,
     /// For choices: as the UDP threads' dice, but shared.
     pub dice: AtomicU64,
-    /// Where queries are taken down, if they are.
+    /// The query log and dnstap, if enabled.
     pub tap: Option<Mutex<Tap>>,
 }
 

@@ -1,4 +1,4 @@
-//! The doors that show a certificate: TLS, HTTPS and QUIC.
+//! The transports with a certificate: TLS, HTTPS and QUIC.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -18,19 +18,19 @@ use super::{Certificate, CertificateError, Gate, Limits, Stream, adopt, bind, ht
 use crate::metrics::Transport;
 use crate::takeover::Inherited;
 
-/// Sockets of the encrypted doors, and the certificate that they show.
+/// Addresses for DNS over TLS, HTTPS and QUIC, and their certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct EncryptedOptions {
-    /// Address for DNS over TLS (RFC 7858), by custom at port 853. May be given several times.
+    /// Address for DNS over TLS (RFC 7858), usually port 853. May be repeated.
     #[arg(long, value_name = "ADDRESS:PORT", requires = "tls_cert")]
     pub dot_listen: Vec<SocketAddr>,
-    /// Address for DNS over HTTPS (RFC 8484), HTTP/2 at the path /dns-query. May be given several times.
+    /// Address for DNS over HTTPS (RFC 8484): HTTP/2, path /dns-query. May be repeated.
     #[arg(long, value_name = "ADDRESS:PORT", requires = "tls_cert")]
     pub doh_listen: Vec<SocketAddr>,
-    /// Address for DNS over QUIC (RFC 9250), UDP, by custom at port 853. May be given several times.
+    /// Address for DNS over QUIC (RFC 9250): UDP, usually port 853. May be repeated.
     #[arg(long, value_name = "ADDRESS:PORT", requires = "tls_cert")]
     pub doq_listen: Vec<SocketAddr>,
-    /// Certificate that clients of the three see, with its chain, PEM. Read again when it changes.
+    /// Certificate chain for the three, PEM; reloaded when it changes.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// Its key, PEM.

@@ -1,4 +1,4 @@
-//! For how long an answer may be kept, read from its octets.
+//! How long an answer may be cached, read from its bytes.
 
 use crate::wire::{HEADER, Rcode, Type, name_end};
 

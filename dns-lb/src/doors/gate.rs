@@ -1,4 +1,4 @@
-//! How many clients are inside, and for how long one may be silent.
+//! Limits on connections: how many there may be, and how long one may be idle.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,16 +8,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bounds of one door.
+/// Limits of one transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time.
+    /// Maximum number of connections.
     ///
     /// Each holds at most an unfinished query (64 KiB, and 4 KiB read beyond it) and unsent answers (16 KiB, and one more answer of
     /// 64 KiB): 1024 of them 148 MiB when every client does its worst, which none can for longer than `idle`. A connection that waits for
     /// a query holds next to nothing. TLS adds some 20 KiB to each.
     pub connections: usize,
-    /// Of them, those of one client: an IPv4 address or an IPv6 /64.
+    /// Maximum number of connections of one client: an IPv4 address or an IPv6 /64.
     pub per_client: usize,
     /// How long a client may be silent, and may take to finish a query or to read answers (RFC 7766 section 6.2.3: "of the order of a
     /// few seconds"). A tenth of it while three in four connections are taken.
@@ -30,12 +30,12 @@ impl Default for Limits {
     }
 }
 
-/// Counts the clients of one door.
+/// Counts the connections of one transport.
 #[derive(Debug)]
 pub struct Gate {
     limits: Limits,
     permits: Arc<Semaphore>,
-    // Only clients that are inside: never more entries than connections.
+    // Only connected clients: never more entries than connections.
     clients: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -48,7 +48,7 @@ pub struct Pass {
 }
 
 impl Gate {
-    /// A gate nobody is behind.
+    /// A gate without connections.
     pub fn new(limits: Limits) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         Arc::new(Self { limits, permits, clients: Mutex::default() })
@@ -64,7 +64,7 @@ impl Gate {
         self.permits.clone().try_acquire_owned().ok()
     }
 
-    /// Takes `permit` for `client`. None: it has its share.
+    /// Uses `permit` for a connection of `client`. `None` if the client has reached its limit.
     pub fn admit(self: &Arc<Self>, permit: OwnedSemaphorePermit, client: IpAddr) -> Option<Pass> {
         let client = network(client);
         let mut clients = self.clients.lock();
@@ -77,7 +77,7 @@ impl Gate {
         Some(Pass { gate: self.clone(), client, _permit: permit })
     }
 
-    /// Whether three in four places are taken.
+    /// Whether at least three quarters of the connections are in use.
     pub fn is_crowded(&self) -> bool {
         self.permits.available_permits() * 4 <= self.limits.connections
     }

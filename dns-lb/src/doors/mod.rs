@@ -1,7 +1,7 @@
-//! The ways in besides UDP: TCP, TLS, HTTPS and QUIC, on tokio.
+//! The connection-oriented transports: TCP, TLS, HTTPS and QUIC, on tokio.
 //!
-//! Each door has a [`Gate`] that bounds how many clients are inside, and all of them carry their queries to a [`Desk`], which answers
-//! with the same function as the UDP threads.
+//! Each transport (a *door*) has a [`Gate`], which limits its connections, and a [`Desk`], which answers queries with the same function as the
+//! UDP threads.
 
 mod certificate;
 mod desk;

@@ -1,4 +1,4 @@
-//! Messages with their length before them, on a connection (RFC 7766): TCP, and TLS above it.
+//! Length-prefixed messages on a connection (RFC 7766): TCP, and TLS.
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,19 +30,19 @@ const DRAIN_SUCCEEDED: Duration = Duration::from_secs(3);
 /// What a connection is served with.
 #[derive(Clone, Debug)]
 pub struct Stream {
-    /// Answers.
+    /// Answers queries.
     pub desk: Arc<Desk>,
-    /// Patience.
+    /// Limits of the transport.
     pub gate: Arc<Gate>,
-    /// Whole zones, for who may have them.
+    /// Zone transfers, if they are enabled.
     pub transfers: Option<Arc<Transfers>>,
-    /// The end.
+    /// Ends the connection.
     pub shutdown: Shutdown,
-    /// Whether it is so because a successor answers.
+    /// Whether the shutdown is because a successor has taken over.
     pub succeeded: Arc<AtomicBool>,
 }
 
-/// What a query is given.
+/// The response to a query.
 #[derive(Debug)]
 pub(super) enum Given {
     /// One message.
@@ -52,7 +52,7 @@ pub(super) enum Given {
 }
 
 impl Stream {
-    /// What `query` is given. None: it deserves nothing.
+    /// The response to `query`; `None` if it gets none.
     pub(super) fn give(&self, query: &[u8], client: SocketAddr) -> Option<Given> {
         let special = self
             .transfers
@@ -72,7 +72,7 @@ impl Stream {
         }
     }
 
-    /// The one message that `query` is given, where there is no room for more: transfers are refused (RFC 8484 section 5).
+    /// The response to `query` where only one message is possible: transfers are refused (RFC 8484 section 5).
     pub(super) fn answer(&self, query: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
         match self.give(query, client)? {
             Given::Answer(answer) => Some(answer),

@@ -1,4 +1,4 @@
-//! What this server does by its own word while the hub is away.
+//! What this server withdraws on its own while the hub is away.
 //!
 //! It goes on probing. What its own prober calls down (so many failures in a row, and something in another cluster answering meanwhile) is
 //! withdrawn as far as the Service's policy lets it, and comes back when the prober calls it up. When the hub is back its word counts

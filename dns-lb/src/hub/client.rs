@@ -21,17 +21,17 @@ const HUB_NAME: &str = "federation-hub";
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// Longest wait between connections.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// A connection attempt that takes longer is given up.
+/// Timeout of a connection attempt.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A hub that does not answer pings for this long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Messages under way: acknowledgements, and votes in pieces, of which the largest prober has 40.
 const QUEUE: usize = 64;
-/// What is seen of users' access is said again so often; what turns, at once.
+/// Interval at which all votes are sent again; changed votes are sent at once.
 const VOTES_EVERY: Duration = Duration::from_secs(3);
-/// Votes that found no room wait so long.
+/// Retry interval for votes that did not fit into the queue.
 const VOTES_AGAIN: Duration = Duration::from_millis(100);
-/// Octets of one update: a whole one of 10,000 names in 8 regions is some 7 MiB.
+/// Maximum size of an update in bytes. A whole one of 10,000 names in 8 regions has some 7 MiB; a larger federation than this cannot be served.
 const UPDATE_MAX: usize = 64 << 20;
 
 /// Where the hub is, and who we are to it.

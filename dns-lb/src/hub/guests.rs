@@ -1,4 +1,4 @@
-//! Connections of those who meet here, bounded: whoever reaches the address can open some, whatever certificate it has.
+//! Connections to the meeting service, limited in number: anyone who reaches the address can open some, with any certificate.
 
 use std::io;
 use std::pin::Pin;

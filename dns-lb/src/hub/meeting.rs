@@ -1,4 +1,4 @@
-//! Where the voters meet while the hub is away: each agent leaves its word, and takes everybody's.
+//! The meeting service for voters while the hub is away: each agent leaves its word and receives the words of all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

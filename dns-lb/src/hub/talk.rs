@@ -1,4 +1,4 @@
-//! What is said to the hub on one stream, and what its words do.
+//! The conversation with the hub on one stream: what is sent, and how updates are handled.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! What is told of the probes, and in which pieces.
+//! Probe votes, split into messages of limited size.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Counters that the sockets bump and the scraper sums.
+//! Counters: incremented per thread, summed when scraped.
 
 mod names;
 

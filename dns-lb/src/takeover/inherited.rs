@@ -1,4 +1,4 @@
-//! Sockets by what they are and where.
+//! Inherited sockets, by type and address.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};

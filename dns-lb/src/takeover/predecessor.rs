@@ -1,4 +1,4 @@
-//! The new one's side.
+//! The new process's side of a takeover.
 
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;

@@ -1,4 +1,4 @@
-//! The old one's side.
+//! The old process's side of a takeover.
 
 use std::fs;
 use std::io::{self, Read, Write};

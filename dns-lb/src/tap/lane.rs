@@ -1,4 +1,4 @@
-//! From whoever answers to the writer, without waiting.
+//! Non-blocking queues from the answering threads to the writer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,12 +1,13 @@
-//! What was asked and answered, for the operator: a query log, and dnstap.
+//! The query log and dnstap.
 //!
 //! ```text
 //!  UDP thread ──► Tap ══ bounded, a lane for each ══► writer (a thread) ──► lines of JSON
 //!  doors      ──► Tap ══                        ══►                   └──► dnstap: file, socket
 //! ```
 //!
-//! Whoever answers takes an empty [`Entry`] from its lane, copies the octets, and sends it: no lock, no allocation, no waiting. When
-//! there is no empty one, because the writer is behind, the entry is dropped and counted. All else is the writer's.
+//! A thread that answers takes an empty [`Entry`] from its lane, copies the message into it, and sends it to the writer: no lock, no
+//! allocation, no waiting. If none is empty, because the writer is behind, the message is dropped and counted. Everything else is done by
+//! the writer.
 
 mod dnstap;
 mod frames;
@@ -21,22 +22,22 @@ pub use writer::{Output, Writer};
 
 use std::path::PathBuf;
 
-/// Where queries and answers are written down.
+/// Query log and dnstap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct TapOptions {
-    /// File of a log of queries: a line of JSON for each. `-` is standard error. A file that is moved away is begun anew.
+    /// Query log, one JSON object per line; - for standard error. If the file is moved away, a new one is created.
     #[arg(long, value_name = "FILE")]
     pub query_log: Option<PathBuf>,
-    /// One in so many queries is logged, by chance.
+    /// Log a random sample of one in N queries.
     #[arg(long, value_name = "N", default_value = "1")]
     pub query_log_sample: Option<std::num::NonZeroU32>,
-    /// File of dnstap messages (Frame Streams); one that is there is moved to FILE.old.
+    /// File for dnstap messages (Frame Streams); an existing file is moved to FILE.old.
     #[arg(long, value_name = "FILE", conflicts_with = "dnstap_socket")]
     pub dnstap_file: Option<PathBuf>,
-    /// Unix socket that takes dnstap messages, as fstrm_capture makes it. Connected to again and again.
+    /// Unix socket of a dnstap receiver, such as fstrm_capture. The connection is retried until it works.
     #[arg(long, value_name = "PATH")]
     pub dnstap_socket: Option<PathBuf>,
-    /// One in so many queries is told by dnstap, by chance.
+    /// Send a random sample of one in N queries to dnstap.
     #[arg(long, value_name = "N", default_value = "1")]
     pub dnstap_sample: Option<std::num::NonZeroU32>,
 }

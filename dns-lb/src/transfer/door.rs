@@ -1,4 +1,4 @@
-//! What connections do with queries that are signed, or ask for a whole zone.
+//! Handling of TSIG-signed queries and zone transfers on connections.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! A zone written out, record by record, as a secondary is to have it.
+//! A zone as a list of records, for secondaries.
 
 use crate::client::Region;
 use crate::compile::{Encoder, every};

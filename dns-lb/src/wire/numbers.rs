@@ -1,4 +1,4 @@
-//! Assigned numbers (IANA "Domain Name System Parameters"), only those that this server treats apart.
+//! Assigned numbers (IANA "Domain Name System Parameters"), only those that this server handles specially.
 
 /// A class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

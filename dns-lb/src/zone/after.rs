@@ -1,4 +1,4 @@
-//! Zones after a change, validated: what the change does not name is not looked at.
+//! Applies an incremental change to zones, validating only what the change contains.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Zones that outlive an update which has them no more.
+//! Zones that are kept although an update no longer contains them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

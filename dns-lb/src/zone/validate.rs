@@ -50,7 +50,7 @@ pub enum Problem {
         source: NameError,
     },
     /// Two zones overlap.
-    #[error("lies within, or is, another zone: {0}")]
+    #[error("is the same as, or lies within, another zone: {0}")]
     Overlap(Name),
     /// Nobody serves the zone.
     #[error("nameservers: name at least one")]
@@ -67,10 +67,10 @@ pub enum Problem {
     #[error("is there twice")]
     Twice,
     /// Something beside a delegation that the delegated zone would answer.
-    #[error("beside the NS records of a delegation only DS, and addresses as glue, may stand")]
+    #[error("a delegation may have only NS and DS records, and addresses as glue")]
     Delegation,
     /// A DS without a delegation (RFC 4034 section 5).
-    #[error("DS records stand only beside the NS records of a delegation")]
+    #[error("DS records are allowed only at a delegation, beside its NS records")]
     Digest,
     /// A key of the zone.
     #[error("keys: {0}")]
@@ -82,7 +82,7 @@ pub enum Problem {
     #[error("signature_validity: {0} seconds are less than {VALIDITY_MIN}")]
     Validity(u32),
     /// An alias beside other data, or at the apex (RFC 1034 section 3.6.2).
-    #[error("a CNAME stands alone at its name, and never at the origin")]
+    #[error("a CNAME must be the only record of its name, and must not be at the origin")]
     Alias,
     /// An alias with several targets in one choice.
     #[error("a CNAME's choice has one target")]
@@ -91,7 +91,7 @@ pub enum Problem {
     #[error("ttl: {0} is more than 2147483647")]
     Ttl(u32),
     /// No data in any choice, withdrawn ones aside.
-    #[error("tiers: there is no choice at all")]
+    #[error("tiers: at least one choice is required")]
     NoChoice,
     /// Too many records.
     #[error("tiers: more than {RECORDS_MAX} records")]
@@ -103,13 +103,13 @@ pub enum Problem {
     #[error("data: {0}")]
     Data(#[from] DataError),
     /// A selection that this version does not know.
-    #[error("selection: {0} is not known here: upgrade dns-lb before using it")]
+    #[error("selection: {0} is unknown to this version: upgrade dns-lb before using it")]
     Selection(i32),
     /// A variant for nobody.
     #[error("variants: name at least one region in each")]
     NoRegion,
     /// A region in two variants.
-    #[error("variants: the region {0:?} stands twice")]
+    #[error("variants: the region {0:?} is listed twice")]
     RegionTwice(String),
     /// Too many variants.
     #[error("variants: more than {VARIANTS_MAX}")]

@@ -1,4 +1,4 @@
-//! Zones without what this server sees dead, for while the hub is away.
+//! Zones without the clusters that this server sees down, while the hub is away.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -76,8 +76,8 @@ fn a_change_is_validated_as_a_whole_update_is() {
         Offer::Refuse(Refused::Invalid(problems)) => problems.to_string(),
         other => panic!("{other:?}"),
     };
-    assert!(problem(with(vec![fixed(WEB, "CNAME", &["a.test."])])).contains("a CNAME stands alone"));
-    assert!(problem(with(vec![fixed(WEB, "DS", &["1 13 9 00"])])).contains("DS records stand only beside"));
+    assert!(problem(with(vec![fixed(WEB, "CNAME", &["a.test."])])).contains("CNAME must be the only"));
+    assert!(problem(with(vec![fixed(WEB, "DS", &["1 13 9 00"])])).contains("DS records are allowed only"));
     assert!(problem(with(vec![fixed("web.elsewhere.", "A", &["10.0.0.1"])])).contains("is not within"));
     let twice = fixed(WEB, "A", &["10.0.0.1"]);
     assert!(problem(with(vec![twice.clone(), twice])).contains("is there twice"));

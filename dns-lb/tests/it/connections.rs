@@ -137,7 +137,7 @@ async fn a_full_house_lets_the_silent_go_soon() {
 
 /// Slow ones in all places, who come again when they are let go: others have their turn all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_house_full_of_slow_clients_serves_others() {
+async fn slow_clients_at_the_connection_limit_do_not_starve_others() {
     let options = Options { connections: 8, idle_timeout: 5_000, ..options() };
     with_server(options, |address| {
         let over = std::sync::atomic::AtomicBool::new(false);

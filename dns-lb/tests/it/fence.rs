@@ -107,14 +107,14 @@ fn invalid_updates_are_refused_with_every_reason() {
         (fixed("w b.fed.example.test.", "A", &["192.0.2.1"]), "may stand in a label"),
         (fixed(o, "A", &["nonsense"]), "is not an IPv4 address"),
         (fixed(o, "RRSIG", &["1 a."]), "no type of records"),
-        (fixed(o, "CNAME", &["a.test."]), "a CNAME stands alone"),
+        (fixed(o, "CNAME", &["a.test."]), "a CNAME must be the only record"),
         (fixed("sub.fed.example.test.", "DS", &["1 13 2 00"]), "is not a DS record"),
         (
             fixed("sub.fed.example.test.", "DS", &[&format!("1 13 2 {}", "00".repeat(32))]),
-            "only beside the NS",
+            "beside its NS records",
         ),
         (v1::RecordSet { ttl: u32::MAX, ..fixed(o, "A", &["192.0.2.1"]) }, "ttl"),
-        (v1::RecordSet { tiers: Vec::new(), ..fixed(o, "A", &[]) }, "no choice"),
+        (v1::RecordSet { tiers: Vec::new(), ..fixed(o, "A", &[]) }, "at least one choice"),
         (v1::RecordSet { selection: 9, ..fixed(o, "A", &["192.0.2.1"]) }, "selection: 9"),
     ] {
         let offered = update(11, vec![record]);
@@ -231,10 +231,10 @@ fn regions_and_variants_are_validated_too() {
     for (regions, variants, secrets, reason) in [
         (table("10.0.0.1/8", "asia"), vec![], vec![], "write 10.0.0.0/8"),
         (table("10.0.0.0/8", "a b"), vec![], vec![], "is not a name"),
-        (twice, vec![], vec![], "stands twice"),
+        (twice, vec![], vec![], "is listed twice"),
         (code, vec![], vec![], "two capital letters"),
         (v1::Regions::default(), vec![variant(&[])], vec![], "at least one region"),
-        (v1::Regions::default(), vec![variant(&["a"]), variant(&["a"])], vec![], "\"a\" stands twice"),
+        (v1::Regions::default(), vec![variant(&["a"]), variant(&["a"])], vec![], "\"a\" is listed twice"),
         (v1::Regions::default(), vec![], vec![vec![1; 15].into()], "16 octets"),
     ] {
         let offered = v1::ZoneUpdate {

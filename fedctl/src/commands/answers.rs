@@ -19,13 +19,13 @@ pub(crate) enum Command {
     Lookup {
         #[command(flatten)]
         hub: Hub,
-        /// The name, such as web.default.svc.fed.example.test.
+        /// The DNS name, such as web.default.svc.fed.example.test.
         name: String,
         /// Address or prefix of the client.
         #[arg(long, value_name = "PREFIX", default_value = "")]
         from: String,
     },
-    /// Shows what each DNS server serves, and how far it is behind.
+    /// Shows which epoch each DNS server serves, and how far it is behind.
     Status {
         #[command(flatten)]
         hub: Hub,
@@ -37,7 +37,7 @@ pub(crate) enum Command {
 pub(crate) struct Hub {
     #[command(flatten)]
     connection: Connection,
-    /// Address of the hub; asked of the federation if not given.
+    /// Address of the hub; the one that the federation announces if not given.
     #[arg(long, value_name = "HOST:PORT")]
     hub: Option<String>,
 }

@@ -12,7 +12,7 @@ use crate::connect::Connection;
 pub(crate) struct Options {
     #[command(flatten)]
     connection: Connection,
-    /// How the answer looks.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }

@@ -20,41 +20,41 @@ const MANAGER: &str = "fedctl-dns";
 pub(crate) enum Command {
     #[command(flatten)]
     Answers(super::answers::Command),
-    /// Has a zone signed.
+    /// Enables DNSSEC for a zone.
     Sign {
         #[command(flatten)]
         connection: Connection,
         /// The zone.
         zone: String,
     },
-    /// Prints the DS records that the parent of a signed zone is to have, as a zone file has them.
+    /// Prints the DS records for the parent of a signed zone, in zone file format.
     Ds {
         #[command(flatten)]
         connection: Connection,
         /// The zone.
         zone: String,
     },
-    /// Replaces a zone's key, or says that the parent has the new DS, so that the roll goes on.
+    /// Starts a key rollover, or confirms that the parent publishes the new DS record, so that the rollover continues.
     Roll {
         #[command(flatten)]
         connection: Connection,
         /// The zone.
         zone: String,
-        /// Tag of the key whose DS the parent's servers, all of them, now answer with.
+        /// Tag of the key whose DS record all servers of the parent now publish.
         #[arg(long, value_name = "TAG")]
         parent_has: Option<u16>,
     },
-    /// Makes DNSRecordSets of the records in a zone file. What is there of the same name and type is replaced.
+    /// Creates DNSRecordSets from a zone file, replacing those of the same name and type.
     Import {
         #[command(flatten)]
         connection: Connection,
-        /// The zone that the records go to, and that relative names are in.
+        /// The zone for the records, and the origin of relative names.
         #[arg(long)]
         zone: String,
         /// Namespace of the DNSRecordSets.
         #[arg(long, short, default_value = "default")]
         namespace: String,
-        /// Reads and checks the file, and writes nothing.
+        /// Only checks the file.
         #[arg(long)]
         dry_run: bool,
         /// The zone file (RFC 1035 section 5).
@@ -112,7 +112,7 @@ async fn sign(connection: &Connection, zone: &str) -> Result<()> {
     });
     api.patch(&zone, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await?;
     println!(
-        "dnszone/{zone} is to be signed; then put into the parent zone what `fedctl dns ds {zone}` prints"
+        "dnszone/{zone} will be signed; then add the output of `fedctl dns ds {zone}` to the parent zone"
     );
     Ok(())
 }
@@ -121,9 +121,9 @@ async fn signed(api: &Api<DNSZone>, zone: &str) -> Result<(DNSZone, Dnssec)> {
     match api.get_opt(zone).await? {
         Some(object) => match object.spec.dnssec.clone().filter(|dnssec| dnssec.enabled) {
             Some(dnssec) => Ok((object, dnssec)),
-            None => bail!("the zone {zone} is not signed: begin with `fedctl dns sign {zone}`"),
+            None => bail!("the zone {zone} is not signed: start with `fedctl dns sign {zone}`"),
         },
-        None => bail!("there is no DNSZone {zone:?}: begin with `fedctl dns sign {zone}`"),
+        None => bail!("there is no DNSZone {zone:?}: start with `fedctl dns sign {zone}`"),
     }
 }
 
@@ -157,7 +157,10 @@ async fn roll(connection: &Connection, zone: &str, parent_has: Option<u16>) -> R
             bail!("no key of {zone} has the tag {tag}: there are {}", tags.join(", "));
         }
         None if dnssec.rolls > status.rolls || status.step != "Stable" => {
-            bail!("the zone {zone} is in the midst of a roll ({}): see `fedctl dns ds {zone}`", status.step);
+            bail!(
+                "a rollover of the zone {zone} is in progress ({}): see `fedctl dns ds {zone}`",
+                status.step
+            );
         }
         None => json!({"rolls": dnssec.rolls + 1}),
     };
@@ -169,7 +172,7 @@ async fn roll(connection: &Connection, zone: &str, parent_has: Option<u16>) -> R
     match parent_has {
         Some(tag) => println!("dnszone/{zone}: the parent has the DS of key {tag}"),
         None => println!(
-            "dnszone/{zone}: a new key is made; `fedctl dns ds {zone}` says when the parent needs its DS"
+            "dnszone/{zone}: a new key will be created; `fedctl dns ds {zone}` shows when the parent needs its DS record"
         ),
     }
     Ok(())

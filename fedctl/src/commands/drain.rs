@@ -19,10 +19,10 @@ pub(crate) struct Options {
     connection: Connection,
     /// The cluster.
     cluster: String,
-    /// Does not wait for the replicas to be gone.
+    /// Returns without waiting until no replicas are left.
     #[arg(long)]
     no_wait: bool,
-    /// Seconds to wait.
+    /// Seconds to wait until no replicas are left.
     #[arg(long, default_value_t = 300)]
     timeout: u64,
 }

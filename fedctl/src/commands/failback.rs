@@ -1,4 +1,4 @@
-//! `fedctl failback NAME`: a cluster that was lost, and is well again, may have its shares back.
+//! `fedctl failback NAME`: lets a recovered cluster take its shares back.
 
 use anyhow::Result;
 use federation_core::api::{Cluster, marks};
@@ -25,7 +25,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let patch = json!({"metadata": {"annotations": {marks::FAILBACK: Timestamp::now().to_string()}}});
     api.patch(&options.cluster, &PatchParams::default(), &Patch::Merge(&patch)).await?;
     println!(
-        "cluster/{}: what was replaced elsewhere under `failback: {{mode: Manual}}` may come back",
+        "cluster/{} may take back its shares of workloads with `failback: {{mode: Manual}}`",
         options.cluster
     );
     Ok(())

@@ -12,7 +12,7 @@ use crate::connect::Connection;
 /// Commands on the gate that every removal passes.
 #[derive(clap::Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Lists removals that are held until somebody decides.
+    /// Lists removals that are held until you decide.
     List {
         #[command(flatten)]
         connection: Connection,
@@ -29,9 +29,9 @@ pub(crate) enum Command {
 pub(crate) struct Confirm {
     #[command(flatten)]
     connection: Connection,
-    /// As `fedctl gate list` shows it.
+    /// The ID from `fedctl gate list`.
     id: String,
-    /// Leaves the copies in the members, without the federation's marks, rather than removing them.
+    /// Leaves the copies in the members, unmanaged, instead of removing them.
     #[arg(long)]
     release: bool,
 }
@@ -46,7 +46,7 @@ pub(crate) async fn run(command: Command) -> Result<()> {
 pub(crate) async fn confirm(options: Confirm) -> Result<()> {
     let api: Api<HeldRemoval> = Api::all(options.connection.client().await?);
     if api.get_opt(&options.id).await?.is_none() {
-        bail!("nothing is held under {:?}: see `fedctl gate list`", options.id);
+        bail!("there is no hold {:?}: see `fedctl gate list`", options.id);
     }
     let decision = if options.release { HeldDecision::Release } else { HeldDecision::Remove };
     let patch = json!({"spec": {"decision": decision}});

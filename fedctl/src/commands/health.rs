@@ -14,7 +14,7 @@ pub(crate) struct Options {
     /// One cluster; all if not given.
     #[arg(default_value = "", hide_default_value = true)]
     cluster: String,
-    /// As what it is printed.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Options {
 pub(crate) struct Unfreeze {
     #[command(flatten)]
     hub: Hub,
-    /// Why; it is kept, with who and when.
+    /// Why; recorded together with who and when.
     #[arg(long)]
     reason: String,
 }
@@ -44,10 +44,10 @@ pub(crate) async fn unfreeze(options: Unfreeze) -> Result<()> {
     let done = options.hub.client().await?.unfreeze(request).await.map_err(said)?.into_inner();
     let named = done.unfreeze.unwrap_or_default();
     if named.clusters.is_empty() {
-        println!("confirmed by {}: what the restored store does not want goes from now on", named.by);
+        println!("confirmed by {}: removals that the restored store asks for happen from now on", named.by);
     } else {
         println!(
-            "unfrozen by {}: what is down of {} is down, and moves from now on",
+            "unfrozen by {}: users and replicas leave those of {} that are down",
             named.by,
             named.clusters.join(", ")
         );

@@ -14,10 +14,10 @@ pub(crate) struct Options {
     /// The federation's data directory.
     #[arg(long, env = "FEDERATION_DATA_DIR", default_value = "federation", value_name = "DIR")]
     data_dir: PathBuf,
-    /// Address that the API will listen on, for the kubeconfig; 127.0.0.1:6443 for a new one, and a kubeconfig that is there keeps its own.
+    /// Address of the API, for the kubeconfig. If not given, an existing kubeconfig keeps its address, and a new one gets 127.0.0.1:6443.
     #[arg(long, value_name = "ADDRESS")]
     api_listen: Option<String>,
-    /// Makes a certificate for the DNS server of this name, which then has a vote of its own on whether users are served; may be repeated.
+    /// Issues a certificate for the DNS server of this name, which gives it its own vote on cluster health; may be repeated.
     #[arg(long = "dns-server", value_name = "NAME", value_parser = name)]
     dns_servers: Vec<String>,
 }
@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         kubeconfig::write(&path, &server, &authority.certificate_pem, "admin", &admin)?;
     }
     eprintln!(
-        "The federation's authority is in {}. Keep ca.key safe: who has it can join anything.",
+        "The certificate authority is in {}. Keep ca.key safe: whoever has it controls the federation.",
         pki.display()
     );
     eprintln!("Start it with:  fedctl up --data-dir {}", options.data_dir.display());

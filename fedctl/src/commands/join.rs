@@ -4,24 +4,24 @@ use anyhow::Result;
 use federation_runtime::shutdown::Shutdown;
 use member_agent::Service;
 
-/// Options of `fedctl join`: the agent's, with the name as a word.
+/// Options of `fedctl join`: the agent's, with the cluster's name as a positional argument.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
     /// The cluster's name in the federation.
     cluster: String,
-    /// Kubeconfig of the member cluster; in a pod, its service account if not given.
+    /// Kubeconfig of the member cluster; if not given, the service account of the pod that this runs in.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<std::path::PathBuf>,
-    /// Where the federation's hub listens.
+    /// Address of the federation's hub.
     #[arg(long, value_name = "HOST:PORT")]
     hub: String,
     /// The one-time token; not needed once joined.
     #[arg(long, env = "FEDERATION_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Hash of the federation's authority, as the join command has it.
+    /// Hash of the federation's CA, from the join command.
     #[arg(long, value_name = "sha256:HEX")]
     ca_cert_hash: Option<federation_runtime::pki::SpkiPin>,
-    /// Where the agent keeps its certificate and its desired state; `agent-NAME` if not given.
+    /// Directory for the agent's certificate and desired state; `agent-NAME` if not given.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<std::path::PathBuf>,
     /// Region, for example asia-east.
@@ -30,19 +30,20 @@ pub(crate) struct Options {
     /// Zone inside the region.
     #[arg(long, default_value = "")]
     zone: String,
-    /// Who runs the cluster.
+    /// Provider of the cluster, for example a cloud's name.
     #[arg(long, default_value = "")]
     provider: String,
-    /// A label of the Cluster object.
+    /// Label for the Cluster object; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
-    /// Where /metrics, /healthz, /livez and /readyz are served.
+    /// Address for /metrics, /healthz, /livez and /readyz over HTTP; not served if not given.
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<std::net::SocketAddr>,
-    /// Resolver that is asked for the addresses of load balancers that say a name, to probe them; those of /etc/resolv.conf if none is given.
+    /// DNS resolver for probing load balancers that have a host name instead of an address; if not given, those of /etc/resolv.conf. May be
+    /// repeated.
     #[arg(long, value_name = "ADDRESS:PORT")]
     probe_resolver: Vec<std::net::SocketAddr>,
-    /// Obey a hub whose store is another one than before. Without this the agent refuses removals from it.
+    /// Accept a hub with a different store than before. Without this flag the agent refuses removals from it.
     #[arg(long)]
     accept_new_hub: bool,
 }

@@ -11,10 +11,11 @@ use super::answers::{Hub, Output, said, seconds, time};
 pub(crate) struct Options {
     #[command(flatten)]
     hub: Hub,
-    /// One loss, with every workload: `cluster/NAME`, `zone/REGION/ZONE`, `region/REGION` or `domain/NAME`. All, shortly, if not given.
+    /// Shows one loss with every workload: `cluster/NAME`, `zone/REGION/ZONE`, `region/REGION` or `domain/NAME`. If not given, an overview of
+    /// all.
     #[arg(default_value = "", hide_default_value = true)]
     loss: String,
-    /// As what it is printed.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
 }

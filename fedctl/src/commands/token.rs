@@ -11,32 +11,32 @@ use crate::connect::Connection;
 /// Commands on tokens.
 #[derive(clap::Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Makes a token that lets one cluster join, once.
+    /// Creates a token with which one cluster can join, once.
     Create {
         #[command(flatten)]
         connection: Connection,
-        /// Prints the whole command with which a cluster joins.
+        /// Prints the complete join command instead of the token alone.
         #[arg(long)]
         print_join_command: bool,
-        /// Lets only the cluster of this name join.
+        /// Restricts the token to the cluster of this name.
         #[arg(long, value_name = "NAME")]
         cluster: Option<String>,
         /// Hours until the token expires.
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=8760))]
         hours: u64,
-        /// A note on what the token is for.
+        /// What the token is for.
         #[arg(long, default_value = "")]
         description: String,
-        /// Address at which members reach the hub; asked of the federation if not given.
+        /// Address at which members reach the hub; the one that the federation announces if not given.
         #[arg(long, value_name = "HOST:PORT")]
         hub: Option<String>,
     },
-    /// Lists tokens that were not used yet.
+    /// Lists tokens that have not been used.
     List {
         #[command(flatten)]
         connection: Connection,
     },
-    /// Takes a token back.
+    /// Deletes a token.
     Delete {
         #[command(flatten)]
         connection: Connection,

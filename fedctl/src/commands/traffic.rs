@@ -16,24 +16,24 @@ use crate::connect::Connection;
 /// Commands on the traffic of Services.
 #[derive(clap::Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Switches clusters on or off in the answers for a Service, whatever automation says: `web taiwan=off`.
+    /// Overrides by hand which clusters are answered for a Service, for example `web taiwan=off`.
     Set {
         #[command(flatten)]
         of: Of,
-        /// Clusters: NAME=on, NAME=off, or NAME=auto, which gives it back to automation.
+        /// NAME=on, NAME=off, or NAME=auto to return the cluster to automatic control.
         #[arg(required = true, value_name = "CLUSTER=on|off|auto", value_parser = switch)]
         switches: Vec<(String, Option<SwitchState>)>,
-        /// Why, for those who find it later.
+        /// Why; recorded in the policy.
         #[arg(long)]
         reason: Option<String>,
-        /// How long: 30m, 2h, 1h30m. Until it is set back if not given.
+        /// How long, as 30m, 2h or 1h30m; until it is set to auto if not given.
         #[arg(long = "for", value_name = "TIME", value_parser = time)]
         life: Option<Duration>,
-        /// Switches off the last cluster that is answered, too.
+        /// Allows switching off the last answered cluster.
         #[arg(long)]
         force: bool,
     },
-    /// Shows what is answered for a Service, cluster by cluster, and why.
+    /// Shows for each cluster whether it is answered for a Service, and why.
     Show {
         #[command(flatten)]
         of: Of,
@@ -48,7 +48,7 @@ pub(crate) struct Of {
     /// Namespace of the Service.
     #[arg(short, long, default_value = "default")]
     namespace: String,
-    /// The TrafficPolicy, or the Service.
+    /// Name of the TrafficPolicy or of the Service.
     name: String,
 }
 
@@ -129,7 +129,7 @@ fn refuse_the_last(policy: &TrafficPolicy, switches: &BTreeMap<String, Option<Sw
     let comes = switches.values().any(|state| *state == Some(SwitchState::On));
     if !answered.is_empty() && !comes && answered.iter().all(|cluster| off(cluster)) {
         bail!(
-            "no cluster would be left in the answers for {}: --force does it all the same",
+            "no cluster would be left in the answers for {}: use --force to do it anyway",
             policy.spec.service
         );
     }
@@ -231,7 +231,7 @@ fn switch(text: &str) -> Result<(String, Option<SwitchState>), String> {
 
 /// Reads `2h`, `30m`, `1h30m`, `90s`.
 fn time(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no time: write 2h, 30m, 1h30m or 90s");
+    let wrong = || format!("{text:?} is not a duration: write 2h, 30m, 1h30m or 90s");
     let mut seconds: u64 = 0;
     let mut rest = text;
     while !rest.is_empty() {

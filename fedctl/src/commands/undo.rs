@@ -24,7 +24,7 @@ pub(crate) struct Options {
     /// Names of Trash objects, as `fedctl trash` shows them.
     #[arg(required_unless_present = "namespace")]
     names: Vec<String>,
-    /// Brings back this Namespace and all of it that is in the trash.
+    /// Restores this Namespace and everything of it in the trash.
     #[arg(short, long, conflicts_with = "names")]
     namespace: Option<String>,
 }
@@ -62,7 +62,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         wanted.push(kept.with_context(|| format!("there is no {name:?} in the trash: see `fedctl trash`"))?);
     }
     if wanted.is_empty() {
-        bail!("nothing of it is in the trash: see `fedctl trash`");
+        bail!("it is not in the trash: see `fedctl trash`");
     }
     // A Namespace before its contents.
     wanted.sort_by_key(|kept| kept.spec.kind != "Namespace");
@@ -106,6 +106,6 @@ async fn restore(client: &Client, spec: &TrashSpec) -> Result<()> {
     client
         .request::<Value>(request)
         .await
-        .with_context(|| format!("{} {} could not be made anew", spec.kind, spec.name))?;
+        .with_context(|| format!("{} {} could not be created again", spec.kind, spec.name))?;
     Ok(())
 }

@@ -19,25 +19,25 @@ pub(crate) struct Options {
     connection: Connection,
     /// The cluster.
     cluster: String,
-    /// What becomes of the copies in it.
+    /// What happens to the copies in the cluster.
     #[arg(long, value_enum)]
     mode: Mode,
-    /// Goes on though workloads that may run in one cluster at a time run there: their copies are not stopped, and another cluster starts its own at
-    /// once. Say so of a cluster that is known to be dead, or whose copies you have stopped by hand.
+    /// Continues although exclusive workloads (at most one cluster at a time) run there. They are not stopped, and another cluster starts them
+    /// at once: use it only if the cluster is dead, or you have stopped them by hand.
     #[arg(long)]
     abandon_exclusive: bool,
-    /// Seconds to wait until the cluster is out.
+    /// Seconds to wait until the cluster has left.
     #[arg(long, default_value_t = 300)]
     timeout: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Mode {
-    /// The copies stay and go on serving; the federation forgets them.
+    /// The copies stay and keep serving, unmanaged.
     Detach,
     /// Users and replicas move away first; then the copies are removed, through the gate.
     Drain,
-    /// For a cluster that is gone for good: forgotten at once, nothing in it is touched.
+    /// For a cluster that is gone for good: it is forgotten at once, and nothing in it is touched.
     Forget,
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         let running = exclusive(&placements.list(&ListParams::default()).await?.items, &options.cluster);
         if !running.is_empty() {
             bail!(
-                "{} runs what may run in one cluster at a time: {}. That would go on there, and another cluster would start it at once. Let it move first (--mode drain), or, if the cluster is dead or you have stopped it there, say --abandon-exclusive",
+                "{} runs exclusive workloads: {}. They would keep running there while another cluster starts them. Move them first with --mode drain, or, if the cluster is dead or you have stopped them there, use --abandon-exclusive",
                 options.cluster,
                 running.join(", ")
             );
@@ -72,7 +72,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     while api.get_opt(&options.cluster).await?.is_some() {
         if start.elapsed() > limit {
             bail!(
-                "{} is not out after {} s: if it is gone for good, use --mode forget, which touches nothing in it",
+                "{} has not left after {} s: if it is gone for good, use --mode forget, which touches nothing in it",
                 options.cluster,
                 limit.as_secs()
             );

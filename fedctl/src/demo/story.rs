@@ -32,22 +32,22 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Options of `fedctl demo`.
 #[derive(clap::Args, Debug)]
 pub struct Options {
-    /// Web users.
+    /// Number of web users.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     users: u16,
-    /// Seconds of a bad verdict after which replicas are planned elsewhere.
+    /// Seconds of a bad verdict after which replicas are placed elsewhere.
     #[arg(long, default_value_t = 30)]
     evict_after: u64,
-    /// Leaves everything running, and says how to look at it.
+    /// Leaves everything running, and prints commands to look at it.
     #[arg(long)]
     keep: bool,
-    /// Where everything is kept; a temporary directory if not given.
+    /// Data directory; a temporary one if not given.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Writes the summary's figures there too, as JSON.
+    /// Also writes the summary's figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     figures: Option<PathBuf>,
-    /// Stretches of quiet between the events of the story, milliseconds.
+    /// Pause between the steps of the demo, in milliseconds.
     #[arg(long, default_value_t = 2500)]
     calm_ms: u64,
 }

@@ -39,23 +39,22 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct Flags {
-    /// Kubeconfig of a server that audit events are sent to.
+    /// Kubeconfig of the audit webhook.
     #[arg(long, value_name = "FILE")]
     pub audit_webhook_config_file: Option<PathBuf>,
-    /// Whether requests wait for that server (blocking), or events are sent in batches, and those that find the queue full are counted and
-    /// dropped (batch).
+    /// blocking: requests wait for the webhook. batch: events are sent in batches, and dropped and counted when the queue is full.
     #[arg(long, value_enum, default_value = "batch")]
     pub audit_webhook_mode: super::Mode,
-    /// Events that wait to be sent.
+    /// Maximum number of queued events.
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = positive)]
     pub audit_webhook_batch_buffer_size: usize,
-    /// Events of one batch.
+    /// Maximum number of events in a batch.
     #[arg(long, value_name = "NUMBER", default_value_t = 400, value_parser = positive)]
     pub audit_webhook_batch_max_size: usize,
-    /// How long a batch waits to become full.
+    /// Maximum time that a batch waits to become full.
     #[arg(long, value_name = "DURATION", value_parser = crate::auth::duration, default_value = "30s")]
     pub audit_webhook_batch_max_wait: Duration,
-    /// Pause before a batch that failed is sent again; each next one is half as long again.
+    /// Pause before a failed batch is sent again; each further pause is 1.5 times as long.
     #[arg(long, value_name = "DURATION", value_parser = crate::auth::duration, default_value = "10s")]
     pub audit_webhook_initial_backoff: Duration,
 }

@@ -25,13 +25,13 @@ const STEPS_MAX: u64 = 2_500_000;
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct Flags {
-    /// Kubeconfig of a server that decides, for the mode Webhook: it is asked with a SubjectAccessReview.
+    /// Kubeconfig of the webhook for the mode Webhook, which is sent SubjectAccessReviews.
     #[arg(long, value_name = "FILE")]
     pub authorization_webhook_config_file: Option<PathBuf>,
-    /// How long it holds that something is allowed.
+    /// How long an allowing answer is cached.
     #[arg(long, value_name = "DURATION", value_parser = crate::auth::duration, default_value = "5m")]
     pub authorization_webhook_cache_authorized_ttl: Duration,
-    /// How long it holds that something is not.
+    /// How long any other answer is cached.
     #[arg(long, value_name = "DURATION", value_parser = crate::auth::duration, default_value = "30s")]
     pub authorization_webhook_cache_unauthorized_ttl: Duration,
     /// Version of the SubjectAccessReview.

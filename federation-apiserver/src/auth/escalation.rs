@@ -1,4 +1,4 @@
-//! Nobody grants what he does not hold: the checks on writes of roles and bindings.
+//! Escalation checks on writes of roles and bindings: users can grant only permissions that they have.
 
 use apimachinery::{
     ApiError,

@@ -1,4 +1,4 @@
-//! `Impersonate-*` headers: one user acts as another, as far as he may.
+//! `Impersonate-*` headers: a user acts as another, if permitted.
 
 use std::{collections::BTreeMap, sync::Arc};
 

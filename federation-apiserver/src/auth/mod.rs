@@ -1,4 +1,4 @@
-//! Who asks, and whether they may.
+//! Authentication and authorization.
 //!
 //! `authn` tells the user of a request, by its certificate or its token, which may be that of an OpenID Connect provider ([`oidc`]) or one that
 //! another server knows ([`token_webhook`]), `impersonation` lets one act as another, `authz` decides by the modes, of which

@@ -20,10 +20,10 @@ const REMEMBERED_MAX: usize = 4096;
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct Flags {
-    /// Kubeconfig of a server that knows tokens: it is asked about those that nobody here knows, with a TokenReview.
+    /// Kubeconfig of the token webhook, which is sent a TokenReview for each token that this server does not know.
     #[arg(long, value_name = "FILE")]
     pub authentication_token_webhook_config_file: Option<PathBuf>,
-    /// How long its answers hold.
+    /// How long its answers are cached.
     #[arg(long, value_name = "DURATION", value_parser = crate::auth::duration, default_value = "2m")]
     pub authentication_token_webhook_cache_ttl: Duration,
     /// Version of the TokenReview.

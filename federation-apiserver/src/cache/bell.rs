@@ -1,4 +1,4 @@
-//! Who waits for news of a resource, and how he is woken.
+//! Wakes the watchers of a resource when it changes.
 //!
 //! A thousand watchers hear of each write, so what one of them costs counts a thousandfold: each has a place of its own for his waker, which
 //! he sets without a look at the others, and whoever rings holds no lock that a watcher needs to wait again.

@@ -1,4 +1,4 @@
-//! What watchers get.
+//! Watch events and errors.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! One state of everything.
+//! One immutable state of all objects.
 
 use std::sync::Arc;
 

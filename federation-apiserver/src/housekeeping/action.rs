@@ -1,4 +1,4 @@
-//! What a decision asks for.
+//! Actions that decisions request.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};

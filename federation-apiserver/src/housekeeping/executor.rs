@@ -23,7 +23,7 @@ enum Error {
     Parse(#[from] serde_json::Error),
     #[error(transparent)]
     Write(#[from] WriteError),
-    #[error("others write the object all the time")]
+    #[error("too many conflicts with other writers of the object")]
     Busy,
 }
 

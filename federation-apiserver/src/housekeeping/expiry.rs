@@ -1,4 +1,4 @@
-//! Events do not stay.
+//! Expiry of Events.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who owns whom, and where to look.
+//! The graph of owner references.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! The controllers without which a control plane that runs alone does not work.
+//! The controllers that every control plane needs: garbage collection, namespaces, tokens, quotas and more.
 //!
 //! A cluster has kube-controller-manager for this; a federation has nobody else. One task follows the store's changes,
 //! asks pure decisions for [`Action`]s and carries them out through the same deletion logic as HTTP:

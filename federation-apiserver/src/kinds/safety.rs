@@ -1,4 +1,4 @@
-//! The kinds of group `federation.rs` that keep removals in bounds.
+//! The kinds of group `federation.rs` that limit removals.
 
 use apimachinery::{FieldError, FieldPath, meta::Scope, names::NameRule};
 use federation_core::api;

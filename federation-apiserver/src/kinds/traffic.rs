@@ -55,7 +55,7 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::NAME,
             Column::text("Service", "Whose users.", |object, _| field(object, "/spec/service")),
             Column::text("Strategy", "How clusters are chosen.", |object, _| field(object, "/spec/strategy")),
-            Column::text("Answering", "Clusters that are answered now.", |object, _| {
+            Column::text("Answering", "Clusters that are answered at present.", |object, _| {
                 joined(strings(&object["status"]["answering"]))
             }),
             Column::text("Switched", "Clusters that were switched by hand.", |object, _| switched(object)),

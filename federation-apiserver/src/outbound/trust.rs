@@ -1,4 +1,4 @@
-//! Who is believed to be the server that is called.
+//! Which certificates are trusted for outgoing connections.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What is wrong with an object.
+//! Validation errors of an object.
 
 use std::ops::Deref;
 

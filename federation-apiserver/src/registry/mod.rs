@@ -1,4 +1,4 @@
-//! The table of kinds. A kind is one [`Kind`] row; adding a kind adds a row in [`crate::kinds`] and no other code.
+//! The table of kinds. A kind is one [`Kind`] row in [`crate::kinds`]; docs/how-to/add-a-kind.md lists what else may be needed.
 
 mod catalog;
 mod columns;

@@ -1,4 +1,4 @@
-//! What a write of a status may change besides it.
+//! What else a status update may change.
 
 use super::Kind;
 

@@ -1,4 +1,4 @@
-//! What becomes of a request whose client goes away.
+//! Requests whose client disconnects.
 //!
 //! Whoever drops the answer of a read wants it no more. A write is done to its end once it has begun, as in kube-apiserver: parts of it may
 //! be stored already, and the audit log tells how it ended.

@@ -1,6 +1,6 @@
-//! The way of one request, wherever it comes from.
+//! The path of one request, from a socket or from this process.
 //!
-//! `authn → authz → decode → verb → encode`, with metrics, limits and a last net for panics around it.
+//! `authn → authz → decode → verb → encode`, with metrics, time limits and a handler for panics around it.
 
 use std::{
     net::IpAddr,

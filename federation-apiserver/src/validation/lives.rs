@@ -1,4 +1,4 @@
-//! The rules of how containers live: probes, hooks, restarts, and what a resize does to them.
+//! Validation of container lifecycles: probes, hooks, restart rules, and resize policies.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! POST.
+//! POST: creating an object.
 
 use apimachinery::{ApiError, names};
 use http::{Response, StatusCode};

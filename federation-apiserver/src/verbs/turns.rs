@@ -1,4 +1,4 @@
-//! Taking turns with those who are told.
+//! Yielding between watchers, so that receivers run while a worker is still sending.
 //!
 //! A write that a hundred watch is a hundred records sealed and sent at a stretch. Where the watchers are on the same machine (the controller is), its
 //! cores are then taken by those who send until the last one is sent, and the first who were told hear nothing of it for as long. So a thread that has told

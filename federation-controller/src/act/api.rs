@@ -1,4 +1,4 @@
-//! The federation's API, as those who write to it know it: one request, one answer.
+//! The federation's API for writers: a request and its response, over a client or in a simulation.
 
 use std::future::pending;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the federation says of its members: `.status` of each Cluster.
+//! Writes the `.status` of each Cluster.
 //!
 //! A changed verdict is written at once, a heartbeat at most every 10 s: what changes each second belongs in metrics.
 

@@ -1,4 +1,4 @@
-//! What is done about it: writes to the federation's API.
+//! Acting: writes to the federation's API.
 
 pub(crate) mod api;
 pub(crate) mod clusters;

@@ -1,4 +1,4 @@
-//! Ends what is over: HeldRemovals that hold nothing any more, and Trash whose grace has passed.
+//! Cleans up: deletes HeldRemovals that no longer hold anything, and Trash whose grace period is over.
 
 use std::time::Duration;
 

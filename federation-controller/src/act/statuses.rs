@@ -1,6 +1,6 @@
 //! Statuses of templates and of their Placements, from the members' reports.
 //!
-//! Newest wins: what changes within [`GATHER`] is one write, and what did not change is none.
+//! Changes within [`GATHER`] are one write, and an unchanged status is not written.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

@@ -24,7 +24,7 @@ pub(crate) enum Error {
     /// The request could not be built.
     #[error("build the request for {0}")]
     Build(String, #[source] kube::core::request::Error),
-    /// Somebody else wrote first; the watch will tell what.
+    /// Another writer was first; the watch will deliver the newer object.
     #[error("{0} was changed meanwhile")]
     Conflict(String),
     /// The object is gone.
@@ -36,7 +36,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Asking again would be answered the same.
+    /// Whether a retry would get the same answer.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
             Self::Gone(_) => true,
@@ -65,7 +65,7 @@ impl Writer {
         self.patch_finalizers(template, finalizers).await
     }
 
-    /// Takes our finalizer off. A template that is gone is as good.
+    /// Removes our finalizer. Succeeds if the template is already gone.
     pub(crate) async fn drop_finalizer(&self, template: &Template) -> Result<(), Error> {
         match self.patch_finalizers(template, template.other_finalizers()).await {
             Ok(_) | Err(Error::Gone(_)) => Ok(()),
@@ -103,7 +103,7 @@ impl Writer {
             }
         } else {
             match self.create_placement(template, spec).await {
-                // Somebody's, or ours of a life before: the owner reference may be of a namesake that is gone.
+                // One exists, perhaps from an earlier run: its owner reference may name an earlier object of the same name.
                 Err(Error::Conflict(_)) => self.replace_spec_and_owner(template, spec).await,
                 other => other,
             }
@@ -188,7 +188,7 @@ impl Writer {
         self.send(path, request).await
     }
 
-    /// Deletes a Placement. One that is gone is as good.
+    /// Deletes a Placement. Succeeds if it is already gone.
     pub(crate) async fn delete_placement(&self, key: &Key) -> Result<(), Error> {
         let collection = placements_path(key);
         let path = format!("{collection}/{}", key.placement_name());
@@ -201,12 +201,12 @@ impl Writer {
         }
     }
 
-    /// Writes removals that wait for a person. One that is there already is as good.
+    /// Creates a HeldRemoval. Succeeds if it already exists.
     pub(crate) async fn create_held(&self, id: &str, spec: &HeldRemovalSpec) -> Result<(), Error> {
         self.create_own("HeldRemoval", "heldremovals", id, &json!(spec)).await
     }
 
-    /// Puts a deleted template into the trash. One that is there already is as good.
+    /// Puts a deleted template into the trash. Succeeds if it is already there.
     pub(crate) async fn create_trash(
         &self,
         template: &Template,
@@ -234,12 +234,12 @@ impl Writer {
         }
     }
 
-    /// Sends a write; what the object is then is of no use.
+    /// Sends a write and ignores the returned object.
     async fn send(&self, path: String, request: http::Request<Vec<u8>>) -> Result<(), Error> {
         self.ask::<IgnoredAny>(path, request).await.map(|_| ())
     }
 
-    /// Sends a write; says what the API answered.
+    /// Sends a write and returns the API's response.
     async fn ask<T: DeserializeOwned>(
         &self,
         path: String,

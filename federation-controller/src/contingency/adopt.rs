@@ -1,4 +1,4 @@
-//! Taking in what agents did while this hub was away.
+//! Adopting what agents did by contingency plans while this hub was away.
 
 use std::collections::{BTreeMap, BTreeSet};
 

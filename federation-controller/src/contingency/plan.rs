@@ -1,4 +1,4 @@
-//! Making the plans. What did not change is not asked about again.
+//! Computes the plans. Only what changed is computed again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};

@@ -1,4 +1,4 @@
-//! Each member's part of the plans, into its session.
+//! Sends each member its part of the plans.
 
 use federation_core::contingency::is_mass_failure;
 use hub_protocol::plans;

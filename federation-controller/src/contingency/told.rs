@@ -1,4 +1,4 @@
-//! What operators are told of plans, and of what was done by them.
+//! Contingency plans, and what was done by them, for operators.
 
 use proto::v1;
 

@@ -1,4 +1,5 @@
-//! Whoever was told a newer epoch than ours: the numbers go on above it, and where our own store gave it, that was restored from a backup.
+//! Agents and DNS servers that know a newer epoch than this hub: the counter continues above it. If this store gave that epoch, the store was
+//! restored from a backup.
 
 use federation_core::health::Voter;
 use federation_runtime::tasks;

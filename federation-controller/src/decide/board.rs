@@ -1,4 +1,4 @@
-//! The clusters as decisions see them: what operators say, what agents said of themselves, and the one verdict.
+//! The clusters as decisions see them: the operators' settings, the agents' reports about themselves, and the verdict.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

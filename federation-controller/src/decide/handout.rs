@@ -1,4 +1,4 @@
-//! What each member shall hold, rendered, into its session.
+//! Renders the manifests for each member and gives them to its session.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use super::reconcile::Reconciler;
 use crate::observe::Template;
 
 impl Reconciler {
-    /// Gives each target's rendering to its session; whether each has the newest now.
+    /// Gives each target's manifest to its session. Returns whether all of them could be rendered.
     pub(super) fn hand_out(&self, template: &Template, spec: &PlacementSpec, decision: &Decision) -> bool {
         let key = &template.key;
         let policy = format!("{}@{}", decision.policy, decision.policy_generation.unwrap_or_default());

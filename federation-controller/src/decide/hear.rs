@@ -1,4 +1,4 @@
-//! What the agents say, into the world: and what must be looked at again for it.
+//! Takes in the agents' messages: updates the world, and queues the objects that must be reconciled because of them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl Listener for Ear {
     fn heard(&self, cluster: &str, event: Event) {
         match event {
             Event::Connected(hello) => self.connected(cluster, hello),
-            // Of a cluster that has left, on its way when it did: it begins nothing anew.
+            // Sent before its cluster left the federation: ignored.
             Event::Heartbeat(_) if self.world.cluster(cluster).is_none() => {}
             Event::Heartbeat(mut heartbeat) => {
                 let apis = std::mem::take(&mut heartbeat.apis);
@@ -223,7 +223,7 @@ impl Ear {
         self.queue.add(key, Priority::Urgent);
     }
 
-    /// The key of a word about a template that is there, or was decided.
+    /// The key of a report about a template that exists with this uid; `None` otherwise.
     fn known(&self, key: Option<&v1::Key>, uid: &str) -> Option<Key> {
         let key = Key::from_wire(key?)?;
         let template = self.world.template(&key)?;

@@ -1,4 +1,4 @@
-//! Keys whose time has not come: one moment for each, as in client-go's delaying queue.
+//! Delayed keys: one deadline for each, as in client-go's delaying queue.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;

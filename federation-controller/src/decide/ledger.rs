@@ -1,4 +1,4 @@
-//! What the controller did for each object, in memory: everything here can be lost, and is found anew.
+//! What the controller did for each object. In memory only: everything here can be lost and is found again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

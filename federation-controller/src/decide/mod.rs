@@ -1,4 +1,4 @@
-//! What should be: inputs for the pure functions of `federation-core`, object by object.
+//! Deciding: collects the inputs for the pure functions of `federation-core`, object by object.
 
 pub(crate) mod ahead;
 pub(crate) mod board;

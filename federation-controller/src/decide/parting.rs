@@ -1,8 +1,8 @@
-//! Copies that go: every removal and every release of the controller is in this file.
+//! Removals and releases of copies: all of the controller's are in this file.
 //!
-//! A copy is removed only with the gate's permit, and only because a person said so: deleted the template, wrote a policy that leaves the
-//! cluster out, or let the cluster leave. Everything else (a template that vanished, a label that takes an object back, a namesake)
-//! *releases*: the copy stays where it is, without the federation's marks.
+//! A copy is removed only with the gate's permit, and only because a person asked for it: deleted the template, wrote a policy that leaves
+//! the cluster out, or let the cluster leave. In all other cases (a template that vanished, a label that makes an object local, an earlier
+//! object of the same name) it is *released*: the copy stays, unmanaged.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::reconcile::{Error, Reconciler, namespace_of};
 use super::removal::Asked;
 use crate::observe::{Decided, Key, Kind, Report, Reports, Template};
 
-/// After a refusal of the gate the question is asked again.
+/// Time after which the gate is asked again after a refusal.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 impl Reconciler {

@@ -1,8 +1,8 @@
 //! One object: decide where it goes, write the decision, hand it to the sessions.
 //!
-//! Level-triggered: everything is read anew, nothing says what changed, and doing it twice does nothing. The order keeps a
-//! killed controller harmless: the finalizer and the Placement are durable before any member hears of the object, and a
-//! cluster stays in the Placement (as `leaving`) until its agent has acknowledged that the copy is gone.
+//! Level-triggered and idempotent: everything is read again, and nothing depends on what changed. The order makes it safe to kill the
+//! controller at any point: the finalizer and the Placement are durable before any member gets the object, and a cluster stays in the
+//! Placement (as `leaving`) until its agent has acknowledged that the copy is gone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::observe::{Decided, Key, Reports, Template, World};
 use crate::traffic::Traffic;
 
-/// Contents wait for their Namespace's decision this long, and this often; the agent's own retries do the rest.
+/// How long, and how often, an object waits for the decision about its Namespace. After that the agent's own retries do the rest.
 const NAMESPACE_WAIT: (Duration, u8) = (Duration::from_millis(4), 10);
 
 /// Why an object could not be worked on now. It is tried again.

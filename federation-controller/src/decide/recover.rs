@@ -1,4 +1,4 @@
-//! Where a decision starts of which the store may know less than members do, because it was restored from a backup.
+//! The starting point of a decision when the store was restored from a backup and may know less than the members.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The gate's driver: gathers the circumstances, asks, keeps the accounts and counts the answers.
+//! The gate's driver: collects its inputs, asks it, keeps the accounts and counts the answers.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -111,8 +111,7 @@ impl Gate {
         !self.0.state.lock().accounts.is_open(&cause.id())
     }
 
-    /// Whether a person said that what the cause would remove shall stay where it is, and be the federation's no more. Notes that this copy
-    /// is one of them.
+    /// Whether a person decided to release the copies of the cause instead of removing them. If so, also records that this copy is one of them.
     pub(crate) fn is_released(&self, cause: &accounts::Cause, key: &Key, cluster: &str) -> bool {
         let mut state = self.0.state.lock();
         let released = state.accounts.decision(&cause.id()) == HeldDecision::Release;

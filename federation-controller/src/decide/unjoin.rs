@@ -1,4 +1,4 @@
-//! Clusters that leave: what is left to do for each, and our finalizer when nothing is.
+//! Clusters that leave the federation: does what is left to do, and then removes our finalizer.
 
 use std::time::Duration;
 

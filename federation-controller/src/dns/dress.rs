@@ -1,4 +1,4 @@
-//! Keys and records put into zones.
+//! Adds keys and static records to the zones.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The loop: DNSZones and DNSRecordSets watched, keys taken from step to step, statuses written.
+//! The DNS loop: watches DNSZones and DNSRecordSets, advances key rollovers, writes statuses.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -58,16 +58,16 @@ fn check(
         return Err(format!("spec.name: {name} is not within {origin}"));
     }
     let kind =
-        Type::of_zone(&set.kind).ok_or_else(|| format!("spec.type: {:?} is no type of records", set.kind))?;
+        Type::of_zone(&set.kind).ok_or_else(|| format!("spec.type: {:?} is not a record type", set.kind))?;
     let here = taken.get(&name);
     let has = |kind: Type| here.is_some_and(|types| types.contains(&kind.to_string()));
     if kind == Type::NS && name == origin {
         return Err(
-            "spec.name: the zone's own servers are the controller's to name (--dns-nameserver)".into()
+            "spec.name: the zone's own name servers are set with the controller's --dns-nameserver".into()
         );
     }
     if kind == Type::NS && name.starts_with('*') {
-        return Err("spec.name: a wildcard delegates nothing (RFC 4592 section 4.2)".into());
+        return Err("spec.name: a wildcard cannot delegate (RFC 4592 section 4.2)".into());
     }
     if has(kind) {
         return Err(format!(
@@ -76,7 +76,7 @@ fn check(
     }
     let any = here.is_some_and(|types| !types.is_empty()) || name == origin;
     if (kind == Type::CNAME && any) || has(Type::CNAME) {
-        return Err(format!("spec.type: a CNAME stands alone at its name, and {name} has others"));
+        return Err(format!("spec.type: a CNAME must be the only record of its name, and {name} has others"));
     }
     let delegating = [Type::NS, Type::DS, Type::A, Type::AAAA];
     if kind == Type::NS {
@@ -209,11 +209,14 @@ mod tests {
     #[test]
     fn one_that_is_wrong_is_refused_with_the_field_and_hurts_no_other() {
         refused(&[set("www", "A", &["192.0.2.9"])], "spec.type: www.fed.test. has A records already");
-        refused(&[set("www", "CNAME", &["a.test."])], "a CNAME stands alone");
-        refused(&[set("@", "CNAME", &["a.test."])], "a CNAME stands alone");
-        refused(&[set("a", "CNAME", &["b.test."]), set("a", "TXT", &["x"])], "a CNAME stands alone");
+        refused(&[set("www", "CNAME", &["a.test."])], "a CNAME must be the only record");
+        refused(&[set("@", "CNAME", &["a.test."])], "a CNAME must be the only record");
+        refused(
+            &[set("a", "CNAME", &["b.test."]), set("a", "TXT", &["x"])],
+            "a CNAME must be the only record",
+        );
         refused(&[set("@", "NS", &["a.test."])], "--dns-nameserver");
-        refused(&[set("*.x", "NS", &["a.test."])], "a wildcard delegates nothing");
+        refused(&[set("*.x", "NS", &["a.test."])], "a wildcard cannot delegate");
         refused(&[set("www", "NS", &["a.test."])], "cannot be delegated");
         refused(&[set("x", "DS", &["1 13 2 00"])], "beside the NS");
         refused(&[set("x", "NS", &["a.test."]), set("x", "MX", &["1 a.test."])], "is delegated");

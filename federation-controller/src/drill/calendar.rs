@@ -1,4 +1,4 @@
-//! Drills of schedules.
+//! Creates the drills of schedules.
 
 use federation_core::api::{FailoverDrill, FailoverDrillSpec};
 use federation_core::drill::Calendar;

@@ -1,4 +1,4 @@
-//! The loop: look, step, write, lose.
+//! The drill loop: observe, step the state machine, write the status, apply the loss.
 //!
 //! The status of a drill that starts is written before anything is lost, and nothing is lost any more before a status says so. Whoever finds
 //! a running drill that he does not know restores it: the loss itself is in this process only, and dies with it.

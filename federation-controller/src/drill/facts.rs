@@ -1,4 +1,4 @@
-//! What the driver looks at, made of what is observed.
+//! The driver's inputs, from what is observed.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What a drill takes away, as decisions are told.
+//! The loss that a drill simulates, as an input of decisions.
 
 use std::collections::BTreeMap;
 

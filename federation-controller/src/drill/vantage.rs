@@ -1,4 +1,4 @@
-//! Where users look from: the hub, agents of clusters that are not lost, and whoever runs the drill.
+//! The vantage points of a drill's users: the hub, agents of clusters that are not lost, and the command that runs the drill.
 //!
 //! All look at the same: every DNS server, and the pages of the application. Agents are told each second what to look at, and stop when they
 //! hear it no more; they say what they saw by a call of their own. Who runs the drill reads it from the status.

@@ -1,4 +1,4 @@
-//! How a cluster becomes a member: a one-time token against a certificate.
+//! Joining: exchanges a one-time token for a client certificate.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Questions of operators about verdicts, and the word that ends a freeze, or confirms a store that was restored.
+//! The operators' view of verdicts, and the request that ends a freeze or confirms a restored store.
 
 use tonic::{Code, Status};
 

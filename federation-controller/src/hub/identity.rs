@@ -1,4 +1,4 @@
-//! Who calls: the subject of the client certificate, and nothing that the caller says.
+//! The identity of a caller: the subject of its client certificate, never what the message says.
 
 use tonic::{Request, Status};
 

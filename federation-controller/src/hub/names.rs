@@ -1,4 +1,4 @@
-//! What stands at a name, as DNS servers find it in the zones that they were sent: delegations, wildcards and names without records included.
+//! Looks up a name in the published zones as a DNS server does, with delegations, wildcards and empty names.
 
 use proto::v1;
 

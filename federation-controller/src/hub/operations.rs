@@ -1,4 +1,4 @@
-//! Questions of operators: why a name is answered as it is, what each DNS server serves, and how the clusters are.
+//! The service for operators: explains DNS answers, and reports the state of DNS servers and clusters.
 
 use kube::Client;
 use tonic::{Request, Response, Status};

@@ -22,10 +22,10 @@ use crate::metrics::Metrics;
 /// Messages on their way into one stream: a quarter of the session's window, so that the window, not this queue, holds Applies back.
 pub(super) const OUTBOUND: usize = 128;
 
-/// An agent that does not read is not told why it is sent away.
+/// How long to try to tell an agent why it is disconnected.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Who hears what the agents say. Called without any lock held but never from two streams of one cluster at once.
+/// Receives the agents' messages. Called without any lock held, and never from two streams of one cluster at once.
 pub(crate) trait Listener: Send + Sync + 'static {
     /// An agent's word.
     fn heard(&self, cluster: &str, event: Event);

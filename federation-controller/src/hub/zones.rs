@@ -1,4 +1,4 @@
-//! Zones to the dns-lbs, and what each of them serves back.
+//! The stream of zones to the DNS servers, and which epoch each of them serves.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -25,22 +25,22 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::traffic::Traffic;
 
-/// Updates that wait for one dns-lb: one, since a newer update holds what an older one does.
+/// Updates that wait for one dns-lb: one is enough, since a newer update contains the older one.
 const UPDATES: usize = 1;
 /// Streams of dns-lbs at once. A federation has a handful; each stream costs a copy of the zones in flight.
 const STREAMS: usize = 256;
 
-/// Doors of one dns-lb that are kept.
+/// Maximum number of listen addresses that are kept for one dns-lb.
 const DOORS: usize = 8;
-/// Publications whose time is remembered, to tell how far a dns-lb is behind: one that is further behind is that far at least.
+/// Publications whose time is remembered, to compute how far a dns-lb is behind. One that is further behind is shown as at least that far.
 const PUBLICATIONS: usize = 256;
 
-/// Changes that are remembered, so that a dns-lb that is that many behind need not be sent everything.
+/// Changes that are remembered: a dns-lb that is at most this many behind is sent changes instead of everything.
 const CHANGES: usize = 64;
 
-/// A dns-lb that went away is waited for this long.
+/// How long a dns-lb that disconnected still counts.
 const MISSED: Duration = Duration::from_secs(600);
-/// dns-lbs dial a restarted hub within this time.
+/// Time within which DNS servers reconnect to a restarted hub.
 const SETTLE: Duration = Duration::from_secs(15);
 
 /// The newest zones, and who serves which epoch. Cheap to clone.

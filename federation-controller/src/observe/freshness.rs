@@ -1,4 +1,4 @@
-//! How old the last word of each watch is: the gate does not remove anything on stale knowledge.
+//! When each watch was last heard: the gate permits no removal on a stale view.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! What there is: one watch for each kind, and everything that was seen in memory.
+//! Observing: one watch for each kind, and everything that was seen, in memory.
 
 mod freshness;
 pub(crate) mod kinds;

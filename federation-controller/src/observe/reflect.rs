@@ -1,4 +1,4 @@
-//! The watches' changes into the world, and the keys that must be looked at again into the queue.
+//! Applies the watches' changes to the world, and queues the objects that must be reconciled.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What members said of their copies of one template.
+//! The members' reports about their copies of one template.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

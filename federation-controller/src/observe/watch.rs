@@ -1,4 +1,4 @@
-//! One list and watch, for ever: a collection of the API as a stream of changes.
+//! An endless list and watch: a collection of the API as a stream of changes.
 //!
 //! kube's own watcher wants typed metadata and clones it; this one keeps each object as the `Value` that came, and says when
 //! the view is whole, because only a whole view may lead to a removal.
@@ -110,7 +110,7 @@ enum Error {
     Refused(String),
     #[error("the watch was silent for {} s", SILENCE.as_secs())]
     Silent,
-    #[error("nobody listens")]
+    #[error("the receiver is gone")]
     Closed,
 }
 

@@ -1,5 +1,5 @@
-//! When a cluster has been left by its users: no answer points there any more, every DNS server has said that it serves that, and the
-//! last such answer has run out of every cache.
+//! When a cluster's users have left it: no answer points there any more, every DNS server has acknowledged that, and the last such answer has
+//! expired in every cache.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::observe::{Key, Template, World};
 /// A little more than the TTL, for clocks and for answers that were on their way.
 const AFTER_TTL: Duration = Duration::from_secs(1);
 
-/// Who left whom.
+/// Which clusters' users have left, by Service.
 #[derive(Default)]
 pub(super) struct DrainTracker {
     // By namespace/service and cluster: since when no answer points there.

@@ -1,4 +1,4 @@
-//! The loop: decide, publish, keep, tell.
+//! The traffic loop: decide, publish the zones, save the memory, write statuses.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! What is kept over restarts, so that a restart never forgets the last answers.
+//! The file that keeps the last answers over restarts.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What is probed, and who is told so: the DNS servers with the zones, the agents on their streams, and the controller's own prober.
+//! The probe targets, and their distribution: to DNS servers with the zones, to agents on their streams, and to the controller's own prober.
 
 use std::collections::BTreeMap;
 

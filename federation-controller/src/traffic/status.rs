@@ -1,4 +1,4 @@
-//! What is answered now, in the policies' statuses; and switches that expired, out of their specs.
+//! Writes the TrafficPolicies' statuses, and removes expired overrides from their specs.
 
 use std::collections::BTreeMap;
 

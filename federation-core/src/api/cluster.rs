@@ -13,7 +13,7 @@ kind! {
     Cluster, "clusters", k8s_openapi::ClusterResourceScope, ClusterSpec, ClusterStatus
 }
 
-/// What an operator says of a member cluster.
+/// An operator's settings for a member cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterSpec {
@@ -23,23 +23,23 @@ pub struct ClusterSpec {
     /// Zone inside the region.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub zone: String,
-    /// Who runs it.
+    /// Provider, for example a cloud's name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub provider: String,
     /// Taints that keep placements away, or evict them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<Taint>,
-    /// Share of the DNS answers among the clusters of one tier, 0 to 1000; 100 if unset, and 0 means none.
+    /// Weight among the clusters of a tier in DNS answers, 0 to 1000; 100 if unset. 0 means no traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub traffic_weight: Option<u32>,
-    /// Whether the hub takes this cluster in. Unset means true.
+    /// Whether the hub accepts this cluster's agent; true if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hub_accepts: Option<bool>,
-    /// Nothing new is placed here; what is here stays.
+    /// No new placements; existing copies stay.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cordoned: bool,
-    /// Literal IP addresses that users reach this cluster's Services at, when its Services do not say so themselves.
+    /// IP addresses at which users reach this cluster's Services, if the Services have none of their own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
 }
@@ -53,17 +53,17 @@ pub struct Taint {
     /// Optional value.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub value: String,
-    /// What it does.
+    /// Effect on placements that do not tolerate it.
     pub effect: TaintEffect,
 }
 
 /// What a taint does to placements that do not tolerate it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TaintEffect {
-    /// Nothing new comes.
+    /// No new placements.
     #[default]
     NoSchedule,
-    /// Nothing new comes, and what is here moves away (through the gate).
+    /// No new placements, and existing copies move away, through the gate.
     NoExecute,
 }
 
@@ -71,7 +71,7 @@ pub enum TaintEffect {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterStatus {
-    /// `Joined`, `Ready`, `Reachable`, `Serving`.
+    /// `Joined`, `Ready`, `Reachable`, `Serving`, `Frozen`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub conditions: Vec<Condition>,
@@ -115,7 +115,7 @@ pub struct ClusterStatus {
     pub objects: Option<u32>,
 }
 
-/// One health verdict for a cluster: moves traffic and replicas alike.
+/// The health of a cluster, as decided from all votes. Traffic and replicas both follow it.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -131,7 +131,7 @@ pub enum Verdict {
     ApiDown,
     /// Users are not served.
     DataPlaneDown,
-    /// Some see it and some do not.
+    /// Voters disagree: some see users served, others do not.
     Partitioned,
 }
 

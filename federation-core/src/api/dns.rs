@@ -1,4 +1,4 @@
-//! The kinds DNSZone and DNSRecordSet: how a zone is signed, and records that no Service makes.
+//! The kinds DNSZone and DNSRecordSet: DNSSEC settings of a zone, and records that do not come from a Service.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::resource::kind;
 
 kind! {
-    /// What is particular to one DNS zone. Its name is the zone's, in lower case and without the final dot.
+    /// Settings of one DNS zone. The object's name is the zone's, in lower case and without the final dot.
     DNSZone, "dnszones", k8s_openapi::ClusterResourceScope, DNSZoneSpec, DNSZoneStatus
 }
 
@@ -16,7 +16,7 @@ kind! {
     DNSRecordSet, "dnsrecordsets", k8s_openapi::NamespaceResourceScope, DNSRecordSetSpec, DNSRecordSetStatus
 }
 
-/// What is particular to one DNS zone. A zone that the federation does not have by itself is served too, with the DNSRecordSets in it.
+/// Settings of one DNS zone. A zone that the federation does not have otherwise is served, too, with the DNSRecordSets in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DNSZoneSpec {
@@ -29,26 +29,26 @@ pub struct DNSZoneSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Dnssec {
-    /// Whether the zone is signed. Before it is switched off the parent must have dropped its DS, for as long as that DS may be cached.
+    /// Whether the zone is signed. Before switching it off, remove the DS record from the parent and wait for that record's TTL.
     pub enabled: bool,
-    /// How many times the key is to have been replaced since the zone was first signed: raise it by one to begin a roll.
+    /// Number of key rollovers since the zone was first signed: increase it by one to start a rollover.
     #[serde(skip_serializing_if = "is_zero")]
     pub rolls: u32,
-    /// Tag of the key whose DS the parent zone is seen to have. A roll goes on only when this names the new key.
+    /// Tag of the key whose DS record the parent publishes. A rollover continues only when this is the new key's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_has: Option<u16>,
     /// TTL of the DS in the parent zone, seconds; a day if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub parent_ds_ttl_seconds: Option<u32>,
-    /// How long a signature counts, seconds; 14 days if unset. It is renewed at half of that.
+    /// Validity of signatures in seconds; 14 days if unset. They are renewed after half of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 86_400, max = 31_536_000))]
     pub signature_validity_seconds: Option<u32>,
     /// How it is proven that a name does not exist.
     #[serde(skip_serializing_if = "is_chain")]
     pub denial: Denial,
-    /// For Compact: signatures that each DNS server makes in a second at most, whoever asks; 500 if unset, which is a small part of one core.
+    /// For Compact: the maximum number of signatures that each DNS server makes per second; 500 if unset, a small part of one core.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub compact_signatures_per_second: Option<u32>,
@@ -70,15 +70,15 @@ impl Dnssec {
 /// How it is proven that a name does not exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Denial {
-    /// By the chain of all names (NSEC), signed in advance: two records in an answer, and a flood of questions costs no signature.
+    /// With a chain of all names (NSEC), signed in advance: two records per answer, and a flood of queries costs no signatures.
     #[default]
     Chain,
-    /// By one record that is made and signed when somebody asks (RFC 9824): shorter answers, and no other name is shown. Over the bound of
-    /// signatures, and about names that exist, the chain speaks: a flood is answered, and who walks the zone slowly enough sees its names.
+    /// With one record that is signed on request (RFC 9824): shorter answers that reveal no other name. Beyond the limit of signatures, and
+    /// for names that exist, the chain is used. So a flood is still answered, and the zone's names are not secret.
     Compact,
 }
 
-/// Where a zone is.
+/// State of a zone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DNSZoneStatus {
@@ -88,13 +88,13 @@ pub struct DNSZoneStatus {
     /// `Stable`, `Introducing`, `Swapping` or `Retiring`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub step: String,
-    /// Rolls that were begun.
+    /// Number of rollovers that were started.
     #[serde(skip_serializing_if = "is_zero")]
     pub rolls: u32,
     /// The keys that are published, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<DNSKeyStatus>,
-    /// `Signed`: whether keys are published, and what is waited for; `Served`: whether the zone is one that is answered.
+    /// `Signed`: whether keys are published, and what a rollover waits for. `Served`: whether the zone is answered.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub conditions: Vec<Condition>,
@@ -108,7 +108,7 @@ pub struct DNSKeyStatus {
     pub tag: u16,
     /// Data of the DS record for the parent: `TAG 13 2 DIGEST`.
     pub ds: String,
-    /// Whether the parent is to have it now.
+    /// Whether the parent should publish it now.
     pub wanted_at_parent: bool,
 }
 
@@ -119,7 +119,7 @@ pub struct DNSRecordSetSpec {
     /// The zone; the federation's own if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// The name: with a final dot as it is, else relative to the zone; `@` is the zone itself.
+    /// The name; absolute with a final dot, else relative to the zone. `@` is the zone itself.
     pub name: String,
     /// `A`, `AAAA`, `CAA`, `CNAME`, `DS`, `HTTPS`, `MX`, `NS` (delegates), `PTR`, `SRV`, `SVCB`, `TXT`, or `TYPE` and a number.
     #[serde(rename = "type")]

@@ -1,4 +1,4 @@
-//! The kind FailoverDrill: a failure rehearsed on purpose, with what it was expected to come to and what it came to.
+//! The kind FailoverDrill: a rehearsed failure, with its hypothesis and its measured results.
 
 use std::collections::BTreeMap;
 
@@ -13,37 +13,38 @@ kind! {
     FailoverDrill, "failoverdrills", k8s_openapi::ClusterResourceScope, FailoverDrillSpec, FailoverDrillStatus
 }
 
-/// The rehearsal of a cluster's loss: what is lost, how far, what is expected of the rest, and when to end it. Once it runs only `stop` and
-/// `renewTime` count. One with a `schedule` never runs itself: the controller makes a drill of it whenever the schedule says.
+/// The rehearsal of a cluster's loss: what is lost, how far, what is expected, and when it ends. While it runs, only changes of `stop` and
+/// `renewTime` have an effect. A drill with a `schedule` never runs itself: the controller creates drills from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FailoverDrillSpec {
-    /// Names of the clusters that are lost.
+    /// Names of the clusters to lose.
     pub lose: Vec<String>,
     /// The application that is drilled and measured.
     pub app: DrillApp,
     /// How far the loss goes.
     pub scope: DrillScope,
-    /// What must hold, for example `rto<10s,errors<0.1%,ready>=80%`. The drill ends as soon as it cannot hold any more.
+    /// What must hold, for example `rto<10s,errors<0.1%,ready>=80%`. The drill ends as soon as it can no longer hold.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hypothesis: String,
     /// Seconds for which the clusters are lost; 30 if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3600))]
     pub duration_seconds: Option<u32>,
-    /// Start though the pre-flight doubts that the hypothesis can hold. What would leave users without any cluster is refused all the same.
+    /// Start although the pre-flight checks doubt that the hypothesis can hold. A drill that would leave users without any cluster is refused
+    /// anyway.
     #[serde(skip_serializing_if = "is_false")]
     pub force: bool,
-    /// Make the pre-flight only.
+    /// Only make the pre-flight checks.
     #[serde(skip_serializing_if = "is_false")]
     pub dry_run: bool,
-    /// End it, and restore.
+    /// End the drill and restore.
     #[serde(skip_serializing_if = "is_false")]
     pub stop: bool,
-    /// Who runs it and renews its lease; nobody needs to, if empty.
+    /// Who runs the drill and renews its lease; if empty, it has no lease.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub holder_identity: String,
-    /// Seconds after renewTime at which a drill with a holder ends by itself; 10 if unset.
+    /// Seconds after renewTime at which a drill with a holder ends; 10 if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 300))]
     pub lease_duration_seconds: Option<u32>,
@@ -54,10 +55,10 @@ pub struct FailoverDrillSpec {
     /// Cron schedule in UTC, such as `0 4 * * 1`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub schedule: String,
-    /// The schedule rests.
+    /// Suspend the schedule.
     #[serde(skip_serializing_if = "is_false")]
     pub suspend: bool,
-    /// Drills of the schedule that are kept once they are over; 20 if unset.
+    /// Number of finished drills of the schedule to keep; 20 if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 500))]
     pub history_limit: Option<u32>,
@@ -69,8 +70,8 @@ impl FailoverDrillSpec {
         i64::from(self.duration_seconds.unwrap_or(30)) * 1000
     }
 
-    /// When the lease lapses, Unix milliseconds; never without a holder. `renewed_ms` is when its reader saw `renewTime` turn, by his own
-    /// clock: the holder's may be minutes off.
+    /// When the lease lapses, in Unix milliseconds; `None` without a holder. `renewed_ms` is when the reader saw `renewTime` change, by the
+    /// reader's clock, since the holder's may be minutes off.
     pub fn lapses_ms(&self, renewed_ms: i64) -> Option<i64> {
         let lease = i64::from(self.lease_duration_seconds.unwrap_or(10)) * 1000;
         (!self.holder_identity.is_empty()).then(|| renewed_ms.saturating_add(lease))
@@ -106,20 +107,20 @@ pub enum DrillScope {
     /// The application's answers leave the clusters out.
     #[default]
     Traffic,
-    /// As if lost, for the application's answers and its replicas: they are planned elsewhere after evictAfter.
+    /// Additionally, the application's replicas are placed elsewhere after evictAfter.
     Schedule,
-    /// The agent leaves the hub and the DNS servers see nothing of the cluster, as if cut off; verdicts decide the rest.
+    /// The agent disconnects from the hub, and probes of the cluster count as failed; the verdict decides the rest.
     Isolate,
 }
 
-/// What a drill came to so far.
+/// Progress and results of a drill.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FailoverDrillStatus {
     /// Generation that the controller last read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Where it is in its course.
+    /// Phase of the drill.
     pub phase: DrillPhase,
     /// The rule that decided the phase, in CamelCase.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -127,24 +128,24 @@ pub struct FailoverDrillStatus {
     /// The same for people.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// What it will be called once all is restored.
+    /// The final phase once everything is restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<DrillPhase>,
-    /// The run of the controller that drives it: another one restores, and never goes on.
+    /// The controller process that drives the drill. Another process restores and never continues it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub runner: String,
-    /// The clusters that were taken.
+    /// The clusters that were lost.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<String>,
-    /// When the clusters were taken.
+    /// When the clusters were lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub start_time: Option<MicroTime>,
-    /// When they were given back.
+    /// When they were restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub end_time: Option<MicroTime>,
-    /// When all was seen to be as before.
+    /// When everything was as before.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub completion_time: Option<MicroTime>,
@@ -160,16 +161,16 @@ pub struct FailoverDrillStatus {
     /// The application's replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<DrillReplicas>,
-    /// What users look at, for whoever looks from elsewhere too.
+    /// What users request, for further vantage points.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub look: Option<DrillLook>,
-    /// What users saw, by vantage: `hub`, `agent/CLUSTER`, `fedctl`.
+    /// What users saw, by vantage point: `hub`, `agent/CLUSTER`, `fedctl`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub users: BTreeMap<String, DrillUsers>,
-    /// What was decided, and why; the last 64 entries.
+    /// Decisions with reasons; the last 64.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<DrillEntry>,
-    /// Of a schedule: when it last made a drill.
+    /// For a schedule: when it last created a drill.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub last_schedule_time: Option<MicroTime>,
@@ -178,49 +179,49 @@ pub struct FailoverDrillStatus {
     pub signature: Option<DrillSignature>,
 }
 
-/// Where a drill is in its course.
+/// Phases of a drill.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 pub enum DrillPhase {
-    /// Nothing was done yet.
+    /// Not started.
     #[default]
     Pending,
     /// The clusters are lost.
     Running,
-    /// The clusters are given back, and not all is seen to be as before yet.
+    /// The clusters are restored, but not everything is as before yet.
     Restoring,
     /// The hypothesis held.
     Passed,
     /// The hypothesis did not hold.
     Failed,
-    /// It was ended before it could tell.
+    /// It ended before there was a result.
     Aborted,
-    /// The pre-flight refused it: nothing was done.
+    /// The pre-flight checks refused it; nothing was done.
     Refused,
-    /// The pre-flight of a dry run found nothing against it.
+    /// Dry run: the pre-flight checks passed.
     Cleared,
 }
 
 impl DrillPhase {
-    /// Whether nothing comes after it.
+    /// Whether the phase is final.
     pub fn is_over(self) -> bool {
         !matches!(self, Self::Pending | Self::Running | Self::Restoring)
     }
 
-    /// Whether something is taken, or not given back yet.
+    /// Whether clusters are lost, or not fully restored yet.
     pub fn is_active(self) -> bool {
         matches!(self, Self::Running | Self::Restoring)
     }
 }
 
-/// What the pre-flight found.
+/// A finding of the pre-flight checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DrillFinding {
     /// The rule, in CamelCase.
     pub rule: String,
-    /// Whether `force` passes over it.
+    /// Whether `force` overrides it.
     pub forcible: bool,
     /// For people.
     pub message: String,

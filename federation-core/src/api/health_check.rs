@@ -1,17 +1,17 @@
-//! How probers look whether users are served: `spec.healthCheck` of a TrafficPolicy.
+//! How Services are probed: `spec.healthCheck` of a TrafficPolicy.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a probe asks of a Service's addresses in each cluster. Unset: a TCP connection to the Service's first port.
+/// How the addresses of a Service in each cluster are probed. If unset: a TCP connection to the Service's first port.
 ///
-/// Probes come from every DNS server and from the agents of other clusters; nothing is withdrawn on the word of one of them.
+/// Probes come from the controller, from every DNS server and from agents of other clusters. No single prober's result withdraws a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HealthCheck {
-    /// What is spoken.
+    /// Protocol of the probe.
     pub protocol: Protocol,
-    /// The port; the Service's first port (its node port where users come by one) if unset.
+    /// The port; if unset, the Service's first port, or its node port where users connect to nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
@@ -21,40 +21,40 @@ pub struct HealthCheck {
     /// For HTTP, HTTPS and GRPC: the Host header, and for HTTPS the server name (SNI); the policy's first hostname, else the address, if unset.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub host: String,
-    /// For HTTP and HTTPS: statuses that are well, each `200` or `200-399`; the latter if none is named.
+    /// For HTTP and HTTPS: status codes that count as success, each as `200` or `200-399`; 200-399 if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub expected_statuses: Vec<String>,
-    /// For GRPC: the service that `grpc.health.v1.Health/Check` is asked about; the server as a whole if unset.
+    /// For GRPC: the service name for `grpc.health.v1.Health/Check`; the whole server if unset.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub grpc_service: String,
-    /// For HTTPS: a certificate that no public authority vouches for is a failure. Its expiry is reported either way.
+    /// For HTTPS: a certificate that is not from a public authority counts as failure. The expiry is reported in any case.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub verify_certificate: bool,
     /// Milliseconds between two probes of one prober; 1000 if unset. A failure is followed by the next probe at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 200, max = 3_600_000))]
     pub interval_millis: Option<u32>,
-    /// Milliseconds that an answer may take; 700 if unset.
+    /// Timeout of a probe in milliseconds; 700 if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 50, max = 60_000))]
     pub timeout_millis: Option<u32>,
-    /// Successes in a row that make a prober say Up; 2 if unset.
+    /// Consecutive successes after which a prober votes Up; 2 if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub rise: Option<u32>,
-    /// Failures in a row that make a prober say Down; 2 if unset.
+    /// Consecutive failures after which a prober votes Down; 2 if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub fall: Option<u32>,
-    /// Whether a DNS server may withdraw a cluster by its own probes while the hub is away; unset means true. Never the last answer.
+    /// Whether a DNS server may withdraw a cluster by its own probes while the hub is away; true if unset. The last answer always stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub withdraw_without_hub: Option<bool>,
 }
 
-/// What a probe speaks.
+/// Protocol of a probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Protocol {
-    /// A connection that is taken.
+    /// A TCP connection.
     #[default]
     #[serde(rename = "TCP")]
     Tcp,

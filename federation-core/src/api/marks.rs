@@ -1,8 +1,8 @@
-//! Labels, annotations, finalizers and namespaces by which the federation knows objects. See docs/ARCHITECTURE.md.
+//! Labels, annotations, finalizers and namespaces that the federation uses. See docs/ARCHITECTURE.md, "Names on objects".
 
 /// Finalizer on a template while copies may exist in members.
 pub const FINALIZER: &str = "federation.rs/member-copies";
-/// Annotation that the API server's DELETE leaves on a template: the propagation policy that the delete asked for.
+/// Annotation on a deleted template, written by the API server: the propagation policy of the delete.
 pub const DELETION_PROPAGATION: &str = "federation.rs/deletion-propagation";
 /// Label, value "true": never federated.
 pub const LOCAL: &str = "federation.rs/local";
@@ -10,7 +10,7 @@ pub const LOCAL: &str = "federation.rs/local";
 pub const MANAGED: &str = "federation.rs/managed";
 /// Label on a Cluster: clusters with the same value may fail together, whatever their regions and zones.
 pub const FAILURE_DOMAIN: &str = "federation.rs/failure-domain";
-/// Annotation on a Cluster, written by `fedctl failback`: when an operator said that it may have its shares again, RFC 3339.
+/// Annotation on a Cluster, written by `fedctl failback`: when an operator allowed it to take its shares back, RFC 3339.
 pub const FAILBACK: &str = "federation.rs/failback";
 /// Annotation on a member copy: uid of its template.
 pub const TEMPLATE_UID: &str = "federation.rs/template-uid";
@@ -18,7 +18,7 @@ pub const TEMPLATE_UID: &str = "federation.rs/template-uid";
 pub const TEMPLATE_GENERATION: &str = "federation.rs/template-generation";
 /// Annotation on a member copy: epoch of the decision that placed it.
 pub const EPOCH: &str = "federation.rs/epoch";
-/// Annotation of a copy that may run in one cluster at a time: its agent's lease, milliseconds.
+/// Annotation on a member copy of an exclusive workload: its agent's lease in milliseconds.
 pub const LEASE: &str = "federation.rs/lease-ms";
 /// Annotation on a member copy that existed before the federation: never removed, only released.
 pub const ADOPTED: &str = "federation.rs/adopted";

@@ -24,7 +24,7 @@ pub struct PlacementSpec {
     pub template: TemplateReference,
     /// Where, ordered by name.
     pub clusters: Vec<ClusterTarget>,
-    /// Hash of everything that the decision was made from: same inputs, same decision.
+    /// Hash of what users wrote and of how each cluster stands. Informational: an equal hash means that the decision tends to the same end.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub inputs_hash: String,
     /// Name of the policy that decided, `ClusterPlacementPolicy/x` or `PlacementPolicy/x`; empty for the defaults.
@@ -33,27 +33,27 @@ pub struct PlacementSpec {
     /// metadata.generation of that policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_generation: Option<i64>,
-    /// What the agents are told with this decision of an object that may run in one cluster at a time.
+    /// For an exclusive workload: the lease that agents are given with this decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
     /// Epoch of the decision.
     pub epoch: u64,
-    /// What members did by contingency plans while the hub was away, and this decision started from; ordered by cluster.
+    /// What members did by contingency plans while the hub was away, and this decision started from. Ordered by cluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub adopted: Vec<AdoptedPlan>,
-    /// Copies of templates that had this name before, in clusters where this one does not go, until their agents have said that they are
-    /// the federation's no more; ordered by cluster.
+    /// Copies of earlier templates of this name, in clusters where this one is not placed, until their agents have released them. Ordered by
+    /// cluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<FormerCopy>,
 }
 
-/// A copy of a template that had the name before.
+/// A copy of an earlier template of the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FormerCopy {
     /// The Cluster's name.
     pub cluster: String,
-    /// uid of that template.
+    /// UID of that template.
     pub uid: String,
 }
 
@@ -65,20 +65,20 @@ pub struct AdoptedPlan {
     pub cluster: String,
     /// Epoch of the plans that it acted on.
     pub epoch: u64,
-    /// The member's own count of its acts.
+    /// The member's own counter of its actions.
     pub revision: u64,
-    /// Replicas that it ran for it.
+    /// Replicas that it ran by the plan.
     pub replicas: i64,
 }
 
-/// For how long a copy can outlive the last word of its agent.
+/// How long a copy can keep running after its agent was last heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Lease {
-    /// Milliseconds without a renewal after which the agent stops the copy; unset: it stops it never.
+    /// Milliseconds without renewal after which the agent stops the copy; never if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_ms: Option<i64>,
-    /// Milliseconds that the pods may take to end then, and a margin.
+    /// Milliseconds that the pods may then take to end, with a margin.
     pub ending_ms: i64,
 }
 
@@ -107,26 +107,25 @@ pub struct ClusterTarget {
     /// Replicas for this cluster; unset for kinds without replicas, and for policies that duplicate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i64>,
-    /// The copy is here only until its replacement is ready elsewhere.
+    /// The copy stays only until its replacement is ready elsewhere.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
-    /// The cluster was lost, and is replaced elsewhere: it gets its share back as the policy's `failover.failback` says.
+    /// The cluster was lost and is replaced elsewhere. It gets its share back as the policy's `failover.failback` says.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub lost: bool,
-    /// Where it is longer than the decision's: that of an earlier decision, which the agent may go by as long as it has not shown that
-    /// it knows a later one.
+    /// The lease of an earlier decision, if it is longer: the agent may still follow that one, until it has confirmed a later decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
 }
 
-/// What became of the decision.
+/// The state of the decision in the members.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PlacementStatus {
     /// One entry for each cluster that holds, or should hold, a copy; ordered by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<ClusterOutcome>,
-    /// Why each cluster was given or refused what it got.
+    /// Why each cluster got what it got.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Reason>,
     /// `Placed`, `Applied`.
@@ -135,7 +134,7 @@ pub struct PlacementStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// What one cluster made of its copy.
+/// The state of the copy in one cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterOutcome {
@@ -161,7 +160,7 @@ pub struct ClusterOutcome {
 pub struct Reason {
     /// The Cluster's name.
     pub cluster: String,
-    /// Whether the rule speaks for the cluster.
+    /// Whether the rule selects the cluster.
     pub selected: bool,
     /// Name of the rule: `Default`, `ClusterSelector`, `Taint`, `NotReady`, `ApiNotServed`, `Weight`, `Overflow`…
     pub rule: String,

@@ -1,4 +1,4 @@
-//! The kinds PlacementPolicy and ClusterPlacementPolicy: what users say of placement.
+//! The kinds PlacementPolicy and ClusterPlacementPolicy: the users' rules for placement.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ kind! {
     ClusterPlacementPolicy, "clusterplacementpolicies", k8s_openapi::ClusterResourceScope, PlacementPolicySpec, PolicyStatus
 }
 
-/// Policies have no status of their own yet beyond what is common.
+/// Status of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PolicyStatus {
@@ -43,10 +43,10 @@ pub struct PlacementPolicySpec {
     pub overrides: Vec<Override>,
     /// What happens when a cluster fails.
     pub failover: FailoverPolicy,
-    /// What a delete that names no propagationPolicy does to the copies.
+    /// What happens to the copies when the object is deleted without a propagationPolicy. Orphan if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Propagation>,
-    /// What happens when a member already has an object of that name that is not the federation's.
+    /// What happens when a member already has an object of that name that the federation does not manage. Refuse if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflict: Option<Conflict>,
 }
@@ -55,40 +55,40 @@ pub struct PlacementPolicySpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResourceSelector {
-    /// For example `apps/v1`. Objects are selected in whatever version of the group they were written.
+    /// For example `apps/v1`. Only the group matters: objects written in another version of it are selected, too.
     pub api_version: String,
-    /// For example `Deployment`. A kind that is not federated by default (Job, HorizontalPodAutoscaler, a custom kind) is federated
-    /// where a policy selects it.
+    /// For example `Deployment`. Selecting a kind that is not federated by default (Job, HorizontalPodAutoscaler, a custom kind) makes it
+    /// federated.
     pub kind: String,
-    /// One object; all of the kind if empty.
+    /// Name of the object; all objects of the kind if empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// By label.
+    /// Selects by label.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub label_selector: Option<LabelSelector>,
 }
 
-/// Selects clusters: those named (all if none is), that match the selector, less the excluded.
+/// Selects clusters: those in `names` (all if empty) that match `labelSelector` and are not in `exclude`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterSelection {
-    /// By name.
+    /// Names of clusters; all if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
-    /// By label of the Cluster object.
+    /// Selects by label of the Cluster object.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub label_selector: Option<LabelSelector>,
-    /// Never these.
+    /// Names of clusters that are never selected.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
-    /// Taints that are put up with.
+    /// Taints that are tolerated.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
 }
 
-/// Tolerates taints of one key (all, if the key is empty) and, if given, one value.
+/// Tolerates taints with this key (any key if empty) and, if set, this value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Toleration {
@@ -100,27 +100,27 @@ pub struct Toleration {
     pub value: Option<String>,
 }
 
-/// How replicas are spread.
+/// How replicas are divided over the clusters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReplicaPolicy {
     /// Divide (default) or Duplicate.
     pub mode: ReplicaMode,
-    /// By cluster name; `*` stands for every other. Equal weights if empty. A cluster that no entry names gets none.
+    /// Shares by cluster name; `*` stands for all others. If empty, all clusters have equal weights. Otherwise a cluster without a share gets no replicas.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub clusters: BTreeMap<String, ClusterShare>,
-    /// Move running replicas when the wanted division changes.
+    /// Move running replicas when the desired division changes.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub rebalance: bool,
 }
 
-/// How replicas are spread.
+/// Whether replicas are divided or duplicated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ReplicaMode {
-    /// The template's replicas are divided: the copies sum to spec.
+    /// The template's replicas are divided over the clusters.
     #[default]
     Divide,
-    /// Every cluster runs the template's replicas.
+    /// Every cluster runs as many replicas as the template says.
     Duplicate,
 }
 
@@ -128,11 +128,11 @@ pub enum ReplicaMode {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterShare {
-    /// Relative weight of what is left after minima, at least 0.
+    /// Relative weight for the replicas left after all minima; at least 0.
     pub weight: i64,
-    /// At least so many, if there are enough.
+    /// Minimum number of replicas, if there are enough.
     pub min_replicas: i64,
-    /// At most so many.
+    /// Maximum number of replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_replicas: Option<i64>,
 }
@@ -152,35 +152,35 @@ pub struct Override {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FailoverPolicy {
-    /// Seconds of a bad verdict after which replicas are planned elsewhere; the controller's default if unset.
+    /// Seconds of a bad verdict after which replicas are placed elsewhere; the controller's `--evict-after` if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evict_after_seconds: Option<u32>,
-    /// What matters more when a cluster is out of reach. Kinds without replicas are not concerned.
+    /// Whether availability or exclusivity matters more when a cluster is unreachable. Only for kinds with replicas.
     pub prefer: FailoverPreference,
-    /// When a cluster that was lost, and replaced, gets its share again. Until then its copy stays as it was left, and no users are sent there.
+    /// When a cluster that was lost and replaced gets its share back. Until then its copy stays unchanged and gets no users.
     #[serde(skip_serializing_if = "is_default")]
     pub failback: FailbackPolicy,
 }
 
-/// When a cluster that was lost, and replaced, gets its share again.
+/// When a cluster that was lost and replaced gets its share back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FailbackPolicy {
-    /// By itself, or by a person's word.
+    /// Automatically, or when an operator allows it.
     pub mode: FailbackMode,
-    /// Seconds for which it must have been healthy without a break; 0 if unset.
+    /// Seconds for which it must have been healthy without interruption; 0 if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 604_800))]
     pub after_seconds: Option<u32>,
 }
 
-/// Whose word brings a cluster's share back.
+/// What brings a cluster's share back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum FailbackMode {
-    /// Nobody's: it is healthy for long enough.
+    /// The cluster has been healthy for long enough.
     #[default]
     Automatic,
-    /// An operator's, since it has been healthy again: `fedctl failback`.
+    /// Additionally, an operator has run `fedctl failback` since the cluster became healthy.
     Manual,
 }
 
@@ -188,35 +188,35 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// What matters more when a cluster is out of reach.
+/// What matters more when a cluster is unreachable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum FailoverPreference {
-    /// That it runs: replicas are divided, and replaced before the lost ones are known to be down.
+    /// That it runs: lost replicas are replaced even if it is not certain that they have stopped.
     #[default]
     Availability,
-    /// That it runs once: all replicas are in one cluster, whose agent stops them when the hub has not been heard for its lease, and
-    /// another cluster starts only after that.
+    /// That it runs in only one cluster at a time: its agent stops the replicas when it has not heard from the hub for the time of its lease,
+    /// and another cluster starts them only after that.
     Exclusivity,
 }
 
 /// What a delete does to the copies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Propagation {
-    /// The copies stay, and are the federation's no more.
+    /// The copies stay, unmanaged.
     #[default]
     Orphan,
     /// The copies are removed, through the gate.
     Delete,
 }
 
-/// What to do with a member's object that is not the federation's.
+/// What to do with an existing object in a member that the federation does not manage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Conflict {
-    /// Leave it, and say so.
+    /// Leave it unchanged and report the conflict.
     #[default]
     Refuse,
-    /// Apply on top; a later Remove releases it.
+    /// Take it over; when the copy is removed later, the object stays, unmanaged.
     Adopt,
-    /// Apply on top; a later Remove deletes it.
+    /// Take it over; when the copy is removed later, the object is deleted.
     Overwrite,
 }

@@ -1,4 +1,4 @@
-//! The kinds that keep removals in bounds: DeletionBudget, HeldRemoval and Trash.
+//! The kinds that limit removals: DeletionBudget, HeldRemoval and Trash.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,30 +11,31 @@ kind! {
 }
 
 kind! {
-    /// Removals of one cause that are over budget: nothing of them happens until a person decides. Made by the controller, which
-    /// deletes it once nothing is left to decide.
+    /// Removals of one cause that exceed its budget. None of them happens until a person decides. Created by the controller, which deletes it
+    /// once there is nothing left to decide.
     HeldRemoval, "heldremovals", k8s_openapi::ClusterResourceScope, HeldRemovalSpec, SafetyStatus
 }
 
 kind! {
-    /// A deleted template as its user last wrote it, kept for a grace time: `fedctl undo` makes it anew.
+    /// A deleted template as its user last wrote it, kept for a grace period. `fedctl undo` restores it.
     Trash, "trash", k8s_openapi::ClusterResourceScope, TrashSpec, SafetyStatus
 }
 
-/// How much one cause (a Namespace's deletion, an edit of a policy, a cluster that leaves) may remove before a person is asked. Of
-/// several budgets the tightest counts; without any, the defaults do. What a user deletes by its own name is never held.
+/// How much one cause (the deletion of a Namespace, an edit of a policy, a cluster that leaves) may remove before a person is asked. Of
+/// several budgets the tightest value of each field counts (of windows the longest); without any, the defaults do. What a user deletes by
+/// its own name is never held.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeletionBudgetSpec {
-    /// Member copies that one cause may remove within the window. 100 if unset.
+    /// Maximum number of member copies that one cause may remove within the window; 100 if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub objects: Option<u32>,
-    /// Share of all member copies that one cause may remove, where there are more than 20 of them: 1 to 100. 50 if unset. Does not
-    /// count for the deletion of a Namespace.
+    /// Maximum percentage of all member copies that one cause may remove within the window, 1 to 100; 50 if unset. Applies only if there are
+    /// more than 20 copies, and not to the deletion of a Namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub percent_of_fleet: Option<u32>,
-    /// Seconds. 600 if unset.
+    /// Length of the window in seconds; 600 if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub window_seconds: Option<u32>,
@@ -46,11 +47,11 @@ pub struct DeletionBudgetSpec {
 pub struct HeldRemovalSpec {
     /// What causes them: `Namespace shop`, `PlacementPolicy shop/web generation 4`, `Cluster taiwan`.
     pub cause: String,
-    /// Member copies that would go, as far as was known when they were held.
+    /// Number of member copies that would be removed, as known when they were held.
     pub copies: u64,
     /// For people.
     pub message: String,
-    /// What shall be done. `fedctl confirm` sets it.
+    /// What to do with them; set by `fedctl confirm`.
     pub decision: HeldDecision,
 }
 
@@ -60,9 +61,9 @@ pub enum HeldDecision {
     /// Nothing yet: nothing is removed.
     #[default]
     Undecided,
-    /// The copies are removed, as was asked.
+    /// Remove the copies.
     Remove,
-    /// The copies stay in the members, without the federation's marks.
+    /// Leave the copies in the members, unmanaged.
     Release,
 }
 
@@ -81,15 +82,15 @@ pub struct TrashSpec {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// JSON of the template, without what the server writes.
+    /// The template as JSON, without fields that the server sets.
     pub manifest: String,
     /// Clusters that held a copy.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<String>,
-    /// RFC 3339: the controller deletes this object then.
+    /// When the controller deletes this object, RFC 3339.
     pub expires: String,
 }
 
-/// These kinds have nothing to observe.
+/// Empty: these kinds have no status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SafetyStatus {}

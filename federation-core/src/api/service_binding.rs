@@ -1,4 +1,4 @@
-//! How a Service is spoken to: `spec.serviceBindings` of a TrafficPolicy.
+//! HTTPS and SVCB records of a Service: `spec.serviceBindings` of a TrafficPolicy.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -10,9 +10,8 @@ use crate::dns::{Data, Type};
 
 /// One HTTPS or SVCB record (RFC 9460) for each cluster that is answered, at each of the policy's names.
 ///
-/// Its address hints are those of the cluster, so that a client that asks for it is sent to the same places, by the same strategy, as one that
-/// asks for A and AAAA, and learns in the same answer where to connect to and how. The target is the name itself, also of a record that stands
-/// behind a prefix.
+/// Its address hints are the cluster's addresses. So a client that asks for it is sent to the same clusters, by the same strategy, as one that
+/// asks for A and AAAA. The target is the name itself, even if the record has a prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceBinding {
@@ -27,10 +26,10 @@ pub struct ServiceBinding {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub priority: Option<u16>,
-    /// Protocols beside the scheme's own, such as `h2` and `h3`.
+    /// Protocols in addition to the scheme's default, such as `h2` and `h3`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alpn: Vec<String>,
-    /// The scheme's own protocol (HTTP/1.1 for HTTPS) is not spoken. Only together with alpn.
+    /// The scheme's default protocol (HTTP/1.1 for HTTPS) is not supported. Only together with alpn.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_default_alpn: bool,
     /// The port; if unset, for HTTPS without a prefix, that of the Service's port named `https` as users reach it in the cluster, and else the
@@ -46,7 +45,7 @@ pub struct ServiceBinding {
     pub hints: Option<bool>,
 }
 
-/// Types of records that say how a service is spoken to.
+/// Types of service binding records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum BindingType {
     /// For the schemes `https` and `http` (RFC 9460 section 9).

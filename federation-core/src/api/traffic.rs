@@ -16,45 +16,45 @@ kind! {
 
 /// DNS answers for one Service. A Service without a TrafficPolicy is answered with the defaults.
 ///
-/// The steps of one answer, in this order: `proximity` ranks the clusters for the client's region; `tiers` (or `order`) rank them
-/// within each such rank; `health` leaves out who does not serve; `strategy` picks from the first rank that is left. `safety` and
-/// `overrides` bound what automation may do to all of it.
+/// An answer is made in this order: `proximity` ranks the clusters for the client's region; `tiers` (or `order`) rank them within each
+/// of these ranks; `health` leaves out those that do not serve; `strategy` picks from the first rank that is left. `safety` limits what
+/// automation may withdraw, and `overrides` outrank everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TrafficPolicySpec {
     /// Name of the Service, in the same namespace.
     pub service: String,
-    /// Host names inside the federation's zone, besides the Service's own names. `*.shop` stands for every name below `shop` that nothing else has.
+    /// Further host names for the Service, inside the federation's zone. `*.shop` matches every name below `shop` that does not exist otherwise.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
-    /// How one answer is made from the clusters of the answering tier.
+    /// How an answer is made from the clusters of the answering tier.
     pub strategy: Strategy,
     /// Clusters in one answer, for Weighted: 1 to 16, and 1 if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
     pub picks: Option<u32>,
-    /// Whether clients get clusters near to them first. Clients' regions are told by ClientRegions objects.
+    /// Whether clients get nearby clusters first. ClientRegions objects define the regions of clients.
     #[serde(skip_serializing_if = "is_default")]
     pub proximity: Proximity,
-    /// For Failover: cluster names, best first, each a tier of its own; clusters not named come last, together. Short for `tiers`.
+    /// Short form of `tiers` for Failover: cluster names, best first, each a tier of its own. Clusters not named form the last tier.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub order: Vec<String>,
-    /// Failover tiers, best first, with any strategy; clusters that no tier names come last, together. Not together with `order`.
+    /// Failover tiers, best first, for any strategy. Clusters in no tier form the last one. Mutually exclusive with `order`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tiers: Vec<TrafficTier>,
-    /// Shares among the clusters of one tier, by cluster name, 0 to 1000; the Cluster's trafficWeight if not named. 0 means none.
+    /// Weights within a tier, by cluster name, 0 to 1000; the Cluster's trafficWeight if not named. 0 means no traffic.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<String, u32>,
-    /// Seconds that an answer may be cached while nothing is about to change; the zone's default if unset. Before a change that is
-    /// known to come (the end of a drain or of a hold, an override's expiry, a verdict that wavers) answers live shorter.
+    /// TTL of answers in seconds; the zone's default if unset. It is shortened before a foreseeable change: the end of a drain or of a hold,
+    /// the expiry of an override, a verdict that is about to change.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub ttl_seconds: Option<u32>,
-    /// Seconds that an answer may always be cached; 1 if unset. Not above ttlSeconds.
+    /// Lower bound for shortened TTLs, in seconds; 1 if unset. Not above ttlSeconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub min_ttl_seconds: Option<u32>,
-    /// HTTPS and SVCB records (RFC 9460) beside the addresses: how the Service is spoken to, with hints of the same addresses.
+    /// HTTPS and SVCB records (RFC 9460) for the Service, with address hints.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub service_bindings: Vec<ServiceBinding>,
     /// How probers look whether users are served.
@@ -63,40 +63,40 @@ pub struct TrafficPolicySpec {
     /// What is done about clusters that do not serve.
     #[serde(skip_serializing_if = "is_default")]
     pub health: HealthRules,
-    /// Bounds to what automation may withdraw. Switches by hand, drains and weights are not bound.
+    /// Limits on what automation may withdraw. Overrides, drains and weights are not limited.
     #[serde(skip_serializing_if = "is_default")]
     pub safety: SafetyRules,
-    /// Switches by hand, by cluster name. They outrank automation until they expire; see `fedctl traffic set`.
+    /// Manual overrides by cluster name. They outrank automation until they expire; see `fedctl traffic set`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, TrafficOverride>,
 }
 
-/// How one answer is made.
+/// How an answer is made from several clusters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Strategy {
-    /// All serving clusters, each answer one of them (or `picks`), by weight.
+    /// Each answer has one serving cluster (or `picks` of them), chosen by weight.
     #[default]
     Weighted,
-    /// The first serving cluster in order.
+    /// The first serving cluster in the order of tiers.
     Failover,
-    /// All serving clusters in each answer.
+    /// Each answer has all serving clusters.
     All,
-    /// One cluster by weight, the same for all clients of one network as long as it serves (rendezvous hashing by client prefix).
+    /// One cluster by weight, the same for all clients of a network as long as it serves (rendezvous hashing of the client prefix).
     Sticky,
 }
 
-/// Whether clients get clusters near to them first.
+/// Whether clients get nearby clusters first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Proximity {
-    /// Everybody gets the same.
+    /// The same clusters for all clients.
     #[default]
     None,
     /// The clusters of the client's region first, then all others together.
     Region,
-    /// The clusters of the client's region first, then those of other regions in the order that its ClientRegions says: as declared,
-    /// else by distance.
+    /// The clusters of the client's region first, then those of other regions: in the order that its ClientRegions object declares, else by
+    /// distance.
     Nearest,
-    /// The regions of clusters by measured round-trip time from the client's region; unmeasured ones as with Nearest, after them.
+    /// By measured round-trip time from the client's region; regions without measurements follow, as with Nearest.
     Latency,
 }
 
@@ -116,7 +116,7 @@ pub struct TrafficTier {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HealthRules {
-    /// A tier of which less than this percentage (of weight) serves is in panic; 50 if unset, and 0 means never.
+    /// A tier is in panic if less than this percentage of its weight serves; 50 if unset. 0 means never.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub panic_percent: Option<u32>,
@@ -126,18 +126,18 @@ pub struct HealthRules {
     /// What is answered when no cluster serves.
     #[serde(skip_serializing_if = "is_default")]
     pub all_down: AllDownRule,
-    /// IP addresses for `allDown: Fallback`, for example of a page that says sorry.
+    /// IP addresses for `allDown: Fallback`, for example of a static error page.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fallback: Vec<String>,
-    /// Seconds for which a cluster that was withdrawn stays away at least, though it serves again, while others serve; 0 to 86400.
+    /// Minimum number of seconds that a withdrawn cluster stays withdrawn after it serves again, while others serve; 0 to 86400.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub minimum_hold_seconds: Option<u32>,
-    /// Seconds in which the weight of a cluster that came back rises from a tenth to the whole; 0 to 86400.
+    /// Seconds in which the weight of a returning cluster rises from a tenth to its full value; 0 to 86400.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub slow_start_seconds: Option<u32>,
-    /// Seconds in which the weight of a draining cluster falls to none; 0 to 86400.
+    /// Seconds in which the weight of a draining cluster falls to zero; 0 to 86400.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub drain_seconds: Option<u32>,
@@ -146,53 +146,53 @@ pub struct HealthRules {
 /// What a tier in panic does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PanicRule {
-    /// It comes after the tiers that are not in panic; those of it that serve are answered if there is no such tier.
+    /// Tiers that are not in panic come first. If there is none, the serving clusters of this tier are answered.
     #[default]
     NextTier,
-    /// Health is ignored in it: all its clusters with an address are answered, because so many at once are rather a fault of the checks.
+    /// Health is ignored: all clusters of the tier that have an address are answered, on the assumption that the checks are wrong.
     IgnoreHealth,
 }
 
 /// What is answered when no cluster serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AllDownRule {
-    /// What was answered last.
+    /// The last answer is kept.
     #[default]
     LastKnown,
     /// All clusters that have an address.
     All,
     /// The addresses in `fallback`.
     Fallback,
-    /// No address: the name exists, and has none.
+    /// The name exists and has no addresses.
     NoData,
 }
 
-/// Bounds to what automation may withdraw.
+/// Limits on what automation may withdraw.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SafetyRules {
-    /// Automation leaves at least so many clusters in the answers, if so many are there; 0 to 1000.
+    /// Minimum number of clusters that automation leaves in the answers, if there are that many; 0 to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub min_clusters: Option<u32>,
-    /// Percentage, by weight, of what is answered that automation may withdraw in one window; no bound if unset. With 30 and two equal
-    /// clusters neither is ever withdrawn.
+    /// Percentage of the answered weight that automation may withdraw within one window; no limit if unset. With 30 and two equal clusters,
+    /// neither is ever withdrawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub max_withdrawn_percent: Option<u32>,
-    /// Seconds of the window, 1 to 86400; 60 if unset.
+    /// Length of the window in seconds, 1 to 86400; 60 if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub window_seconds: Option<u32>,
 }
 
-/// A switch by hand.
+/// A manual override of one cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TrafficOverride {
-    /// On: answered whatever its health. Off: not answered.
+    /// On: answered regardless of health. Off: not answered.
     pub state: SwitchState,
-    /// Why, for those who find it later.
+    /// Why it was set.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
     /// Who set it: the user of the request, written by the API server.
@@ -220,7 +220,7 @@ impl TrafficOverride {
     }
 }
 
-/// Positions of a switch.
+/// State of an override.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SwitchState {
     /// Answered.
@@ -230,14 +230,14 @@ pub enum SwitchState {
     Off,
 }
 
-/// What is answered now.
+/// What is answered at present.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TrafficPolicyStatus {
     /// Generation that the controller last read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Clusters that are answered now.
+    /// Clusters that are answered at present.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answering: Vec<String>,
     /// Epoch of the zone that says so.
@@ -246,7 +246,7 @@ pub struct TrafficPolicyStatus {
     /// Every cluster that has the Service, and why it is answered or not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<ClusterAnswer>,
-    /// What is wrong with the policy itself, for example a hostname that another one has.
+    /// Problems of the policy itself, for example a hostname that another policy has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
 }
@@ -257,7 +257,7 @@ pub struct TrafficPolicyStatus {
 pub struct ClusterAnswer {
     /// The Cluster's name.
     pub name: String,
-    /// Whether answers may hold it.
+    /// Whether answers may contain it.
     pub answered: bool,
     /// The rule that decided, in one word.
     pub rule: String,
@@ -266,7 +266,7 @@ pub struct ClusterAnswer {
     pub message: String,
 }
 
-/// What says nothing is not written.
+/// For `skip_serializing_if`.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -1,4 +1,4 @@
-//! Taking in what members did by plans while the hub was away.
+//! Adopting what members did by contingency plans while the hub was away.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Whether what survivors take over fits.
+//! Whether the survivors have capacity for what they take over.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What may be lost at once.
+//! Which clusters may be lost together: the losses that plans are made for.
 
 use std::collections::{BTreeMap, BTreeSet};
 

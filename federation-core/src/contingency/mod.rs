@@ -1,4 +1,4 @@
-//! What becomes of each loss, computed ahead: contingency plans.
+//! Contingency plans: what survivors take over at each loss, computed in advance.
 //!
 //! [`losses`] says what is prepared for: each cluster, and each *failure domain*, which is clusters that may fail together: those of one
 //! region, of one zone in it, or with the same value of the label `federation.rs/failure-domain`. [`take_over`] asks the planner, for one

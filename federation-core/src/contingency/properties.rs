@@ -1,4 +1,4 @@
-//! What holds of every plan. A failing case prints itself, and its seed is kept by proptest.
+//! Property tests of contingency plans. A failing case is printed, and proptest keeps its seed.
 
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Master files (RFC 1035 section 5.1), as `fedctl dns import` takes them.
+//! Zone files (master files, RFC 1035 section 5.1), as `fedctl dns import` reads them.
 
 use super::{Name, Type};
 

@@ -1,4 +1,4 @@
-//! SVCB and HTTPS records (RFC 9460): where a service is, and how it is spoken to.
+//! SVCB and HTTPS records (RFC 9460).
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -32,19 +32,19 @@ pub enum SvcbError {
     )]
     Key(String),
     /// A parameter whose value cannot be read.
-    #[error("the value of {0} is not of its form")]
+    #[error("the value of {0} is malformed")]
     Value(String),
     /// The same parameter again.
-    #[error("{0} stands there twice")]
+    #[error("{0} is given twice")]
     Twice(String),
     /// Parameters with priority 0 (RFC 9460 section 2.4.2).
-    #[error("priority 0 makes an alias, which has no parameters")]
+    #[error("priority 0 is an alias, which must not have parameters")]
     AliasWithParameters,
     /// A parameter that must be there is not (RFC 9460 section 8).
-    #[error("mandatory names {0}, which is not there")]
+    #[error("mandatory lists {0}, which is missing")]
     Missing(String),
     /// RFC 9460 section 7.1.1.
-    #[error("no-default-alpn needs alpn beside it")]
+    #[error("no-default-alpn requires alpn")]
     NoDefaultAlpn,
 }
 

@@ -38,8 +38,8 @@ pub enum Fault {
         /// What is wrong.
         message: String,
     },
-    /// It can be read, and no day is like that.
-    #[error("no day is like that")]
+    /// It is valid, but matches no date.
+    #[error("it matches no date")]
     Never,
 }
 
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(fault("* * * foo *"), "month \"foo\": \"foo\" is not between 1 and 12");
         assert_eq!(fault("* */0 * * *"), "hour \"*/0\": \"*/0\" holds nothing");
         assert_eq!(fault("* 5-1 * * *"), "hour \"5-1\": \"5-1\" holds nothing");
-        assert_eq!(fault("0 0 31 2 *"), "no day is like that");
+        assert_eq!(fault("0 0 31 2 *"), "it matches no date");
     }
 
     #[test]

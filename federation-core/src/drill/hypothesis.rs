@@ -1,4 +1,4 @@
-//! What a drill is expected to come to: `rto<10s,errors<0.1%,ready>=80%`.
+//! A drill's hypothesis, such as `rto<10s,errors<0.1%,ready>=80%`.
 
 use std::fmt;
 use std::str::FromStr;

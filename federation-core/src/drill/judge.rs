@@ -1,4 +1,4 @@
-//! What was measured, held against the hypothesis.
+//! Comparing the measurements with the hypothesis.
 
 use crate::api::{DrillTerm, FailoverDrillSpec, FailoverDrillStatus};
 

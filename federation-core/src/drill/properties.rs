@@ -1,4 +1,4 @@
-//! What holds whatever happens. A failing case prints itself, and its seed is kept by proptest.
+//! Property tests of drills. A failing case is printed, and proptest keeps its seed.
 
 use std::collections::BTreeMap;
 

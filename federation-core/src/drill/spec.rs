@@ -1,4 +1,4 @@
-//! What is wrong with a drill as it is written.
+//! Validation of a drill's spec.
 
 use apimachinery::names;
 

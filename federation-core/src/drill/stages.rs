@@ -1,4 +1,4 @@
-//! The stages of a failover, measured from the moment of the loss.
+//! The stages of a failover, in milliseconds after the loss.
 
 use crate::api::{DrillReplicas, DrillScope, DrillStage, FailoverDrillSpec, FailoverDrillStatus};
 

@@ -1,4 +1,4 @@
-//! What each cause has removed and would remove yet, and what people decided of it.
+//! Accounts of removals: what each cause has removed, what it still wants to remove, and what people decided about it.
 //!
 //! A removal that a user did not ask for by the object's own name is charged to its *cause*: the deletion of a Namespace, one generation
 //! of a policy, a cluster that leaves. A cause that wants more than its budget is held as a whole, before anything of it happens: for the
@@ -12,19 +12,19 @@ use crate::api::{DeletionBudgetSpec, HeldDecision};
 
 /// Time in which removals of a new cause are counted before the first is permitted, in milliseconds.
 pub const SETTLE_MS: i64 = 1000;
-/// In a fleet of fewer copies the share is not asked for: half of three is nothing to wake anybody for.
+/// The percentage limit applies only above this number of copies: half of three copies is no reason for an alarm.
 const SMALL_FLEET: u64 = 20;
 
 /// What removals are charged to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// For people: `Namespace shop`, `Cluster taiwan`.
+    /// For messages: `Namespace shop`, `Cluster taiwan`.
     pub subject: String,
-    /// Tells two of the same subject apart: a uid, a generation.
+    /// Distinguishes causes with the same subject: a uid, or a generation.
     pub instance: String,
-    /// Copies that it is known to want gone from the start; 0 where they are found one by one. Read once, when the cause is new.
+    /// Number of copies that it is known to remove from the start; 0 where they are found one by one. Read once, when the cause is new.
     pub known: u64,
-    /// Whether the share of the fleet counts.
+    /// Whether the percentage limit applies.
     pub by_share: bool,
 }
 
@@ -42,11 +42,11 @@ impl Cause {
 /// How much one cause may remove.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// Copies.
+    /// Maximum number of copies within the window.
     pub objects: u64,
-    /// Percent of the fleet.
+    /// Maximum percentage of all copies within the window.
     pub percent: u64,
-    /// Milliseconds.
+    /// Length of the window, in milliseconds.
     pub window_ms: i64,
 }
 
@@ -57,7 +57,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The tightest of all budgets; the defaults for what none of them says.
+    /// The tightest values of all budgets (the longest window); defaults for what none of them sets.
     pub fn tightest<'a>(budgets: impl IntoIterator<Item = &'a DeletionBudgetSpec>) -> Self {
         let defaults = Self::default();
         let (mut objects, mut percent, mut window) = (None, None, None);

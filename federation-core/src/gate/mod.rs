@@ -1,12 +1,12 @@
 //! The gate: the one function that permits a removal.
 //!
-//! Every removal of a member's copy, a Namespace's included, that the federation makes by itself or on somebody's behalf asks here. The rules
-//! are few, each has a name, and a refusal says which one spoke: it becomes an Event and a metric, never a silent skip.
+//! Every removal of a member's copy, a Namespace's included, must be permitted here, whether the federation makes it by itself or on a user's
+//! behalf. The rules are few and each has a name. A refusal names the rule and becomes an Event and a metric; it is never skipped silently.
 //!
-//! What takes something away for a while and can be undone in seconds is bounded where it is decided, by what is known there, so that failover
-//! waits for nobody: replicas by [`crate::placement`] (no more leave than are ready elsewhere, none while frozen), DNS answers by
-//! [`crate::traffic`] (the last one stays, and a policy's `safety` bounds automation; a DNS server that acts without the hub is bound by the same
-//! rules). A cluster that leaves does so by a person's word, and its copies go through here.
+//! Changes that can be undone in seconds do not pass the gate, so that failover never waits for it. They are limited where they are decided:
+//! replicas by [`crate::placement`] (no more leave than are ready elsewhere, none while frozen), DNS answers by [`crate::traffic`] (the last
+//! one stays, and a policy's `safety` limits automation, also at a DNS server that acts without the hub). A cluster leaves the federation only
+//! when a person asks for it, and its copies are removed through the gate.
 
 pub mod accounts;
 mod replacement;
@@ -22,7 +22,7 @@ pub use replacement::Other;
 pub struct Removal {
     /// Where.
     pub cluster: String,
-    /// `Kind namespace/name`, for people.
+    /// `Kind namespace/name`, for messages.
     pub object: String,
     /// Why.
     pub cause: Cause,
@@ -35,32 +35,32 @@ pub struct Removal {
 pub enum Cause {
     /// A user deleted the template, and asked for the copies to go.
     Deleted,
-    /// A policy does not select the cluster any more.
+    /// A policy no longer selects the cluster.
     Unselected,
     /// The cluster leaves the federation.
     Unjoined,
 }
 
 impl Cause {
-    /// Whether a person said that the thing itself shall be gone, so that nothing needs to replace it.
+    /// Whether a person asked for the object itself to be deleted, so that nothing needs to replace it.
     fn asked(self) -> bool {
         self == Self::Deleted
     }
 }
 
-/// Where the knowledge comes from that the thing is not wanted.
+/// How current the controller's view is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Lists were read to the end, and the watches run; so old is the last word.
+    /// All lists are complete and their watches are running.
     Synced {
-        /// Milliseconds.
+        /// Milliseconds since the most silent watch was last heard.
         age_ms: i64,
     },
-    /// Something has not been read to its end: what is absent may only be late.
+    /// A list is not complete: an object that is absent may not have been read yet.
     Unsynced,
 }
 
-/// What stands in for the thing that goes.
+/// Whether something replaces the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replacement {
     /// Other healthy copies are there.
@@ -71,45 +71,45 @@ pub enum Replacement {
     Missing,
 }
 
-/// What one cause has removed within its window and would remove yet, and how much it may.
+/// What one cause has removed within its window, what it still wants to remove, and its limit, in copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Removals so far.
+    /// Copies removed in this window.
     pub used: u64,
-    /// Removals to come, this one among them.
+    /// Copies still to be removed, this one included.
     pub wanted: u64,
-    /// The most; `None` for no bound.
+    /// Maximum of both together; `None` for no limit.
     pub limit: Option<u64>,
-    /// Used and wanted are more than the limit, or were once, and nobody decided since.
+    /// `used` and `wanted` together exceed the limit, or did once, and nobody has decided since.
     pub over: bool,
-    /// A person said that it is right.
+    /// A person has confirmed the removals.
     pub confirmed: bool,
-    /// What the cause wants was counted long enough.
+    /// The counting period of a new cause is over.
     pub settled: bool,
 }
 
 impl Budget {
-    /// Of what a user asked for by its own name.
+    /// The budget of an object that a user deleted by its own name.
     pub const UNBOUNDED: Self =
         Self { used: 0, wanted: 1, limit: None, over: false, confirmed: false, settled: true };
 }
 
-/// The state of the world, as far as the gate asks for it.
+/// Everything that the gate's decision depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Circumstances {
-    /// Why nothing may move.
+    /// Why nothing may move, if the federation is frozen or its store was restored.
     pub frozen: Option<String>,
     /// The newest epoch.
     pub epoch: u64,
-    /// Where the knowledge comes from.
+    /// How current the controller's view is.
     pub source: Source,
-    /// Older knowledge than this is none, in milliseconds.
+    /// A view older than this counts as none, in milliseconds.
     pub max_source_age_ms: i64,
-    /// What stands in for the thing.
+    /// Whether something replaces the copy.
     pub replacement: Replacement,
-    /// Removals in this window.
+    /// The budget of the cause.
     pub budget: Budget,
-    /// Rises with each permit of this process; makes the permit's id.
+    /// Increases with each question to the gate in this process; part of the permit's id.
     pub sequence: u64,
 }
 
@@ -118,7 +118,7 @@ pub struct Circumstances {
 pub struct Permit {
     /// Epoch of the decision; the agent refuses an older one than it has seen.
     pub epoch: u64,
-    /// Tells it from the others of its epoch.
+    /// Distinguishes permits of one epoch.
     pub sequence: u64,
     /// For people.
     pub reason: String,
@@ -130,7 +130,8 @@ impl Permit {
         format!("{}-{}", self.epoch, self.sequence)
     }
 
-    /// The same, under an epoch of its own. Nothing may have been frozen between the question and when that epoch was taken.
+    /// The same permit with a newer epoch. The caller must make sure that no freeze began between the question and the moment when that epoch
+    /// was taken.
     #[must_use]
     pub fn under(self, epoch: u64) -> Self {
         Self { epoch: self.epoch.max(epoch), ..self }
@@ -141,13 +142,13 @@ impl Permit {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{rule}: {message}")]
 pub struct Refusal {
-    /// The rule that spoke first.
+    /// The first rule that refused.
     pub rule: Rule,
     /// For people.
     pub message: String,
 }
 
-/// The rules, in the order in which they are asked.
+/// The rules, in the order in which they are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
     /// Nothing moves.
@@ -160,9 +161,9 @@ pub enum Rule {
     OldEpoch,
     /// The last healthy copy has no ready replacement.
     LastCopy,
-    /// What the same cause would remove besides is still being counted.
+    /// Other removals of the same cause are still being counted.
     Counting,
-    /// It is more than one cause may remove before a person was asked.
+    /// The cause exceeds its budget, and no person has decided yet.
     Budget,
 }
 

@@ -1,4 +1,4 @@
-//! What stands in for a copy that goes.
+//! Whether another copy replaces one that is removed.
 
 use crate::api::Verdict;
 

@@ -1,4 +1,4 @@
-//! The interlock: many clusters that go bad at once are rather a fault of who looks.
+//! The mass-failure interlock: when many clusters fail at once, the fault is more likely on the observer's side.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! One cluster: its evidence, and the pace at which its verdict follows.
+//! One cluster: its evidence, and hysteresis and flap damping of its verdict.
 
 use crate::api::Verdict;
 

@@ -1,4 +1,4 @@
-//! Thresholds.
+//! Thresholds of the health verdicts.
 
 /// Thresholds.
 #[derive(Clone, Copy, Debug, PartialEq)]

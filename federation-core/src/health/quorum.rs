@@ -1,4 +1,4 @@
-//! What several probers say together.
+//! The quorum of several probers' votes.
 
 /// What the probers that count say of a Service in a cluster, or of a cluster as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

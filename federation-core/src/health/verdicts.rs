@@ -1,4 +1,4 @@
-//! The machine.
+//! The state machine of all clusters' verdicts.
 
 use std::collections::BTreeMap;
 

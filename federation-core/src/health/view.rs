@@ -1,4 +1,4 @@
-//! What is told of the verdicts.
+//! The verdicts with their reasons and votes, for operators.
 
 use crate::api::Verdict;
 

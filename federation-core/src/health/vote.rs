@@ -1,4 +1,4 @@
-//! Who says what about users' access to a cluster, and for how long it counts.
+//! Votes about users' access to a cluster, and how long each counts.
 
 use std::collections::BTreeMap;
 use std::fmt;

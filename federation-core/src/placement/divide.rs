@@ -1,4 +1,4 @@
-//! Replicas for the clusters that were sorted.
+//! Dividing or duplicating replicas over the clusters, according to their standing.
 
 use std::collections::BTreeMap;
 
@@ -203,7 +203,8 @@ fn shrink(request: &Request<'_>, placed: &mut Placed<'_>, target: i64, least: i6
         return held;
     }
     let Some(observed) = placed.observed(request) else {
-        placed.explain(rules::SURGE, format!("keeps {held} until its state is known; {target} are wanted"));
+        placed
+            .explain(rules::SURGE, format!("keeps {held} until its state is known; the target is {target}"));
         return held;
     };
     let unready = (held - observed.ready.max(0)).max(0);
@@ -211,7 +212,7 @@ fn shrink(request: &Request<'_>, placed: &mut Placed<'_>, target: i64, least: i6
     *spare -= from_spare;
     let kept = target.max(held - unready - from_spare).max(least);
     if kept > target {
-        placed.explain(rules::SURGE, format!("keeps {kept} until others are ready; {target} are wanted"));
+        placed.explain(rules::SURGE, format!("keeps {kept} until others are ready; the target is {target}"));
     }
     kept
 }

@@ -1,14 +1,14 @@
 //! Which clusters an object goes to, with how many replicas, and why.
 //!
-//! Three steps, each a file: [`standing`] sorts the clusters by what may happen to the object there, [`divide`] divides the replicas
-//! over them, and this one puts the decision together.
+//! [`standing`] classifies each cluster by what may happen to the object there, [`divide`] (or [`exclusive`], for workloads that may run in only
+//! one cluster at a time) distributes the replicas, and this file assembles the decision. `recover` is for stores restored from a backup.
 //!
-//! Rules that everything here keeps:
-//! - *Sticky*: the last decision is an input, and what an unrelated change touches stays where it is. Readiness that comes and goes
-//!   never moves a replica; only what users wrote, and verdicts that lasted, do.
-//! - *Surge before removal*: replicas leave a cluster only as far as those ready elsewhere make up for them.
-//! - *Do no harm*: what cannot be seen is not lost. A cluster with a bad verdict keeps its target: until `evictAfter` as it is, and then
-//!   as `leaving`, so that it is reconciled and not wiped when it comes back.
+//! Invariants:
+//! - *Sticky*: the last decision is an input, and an unrelated change moves nothing. Changing readiness never moves a replica; only the
+//!   users' input, and lasting verdicts, do.
+//! - *Surge before removal*: replicas leave a cluster only as far as ready replicas elsewhere replace them.
+//! - *Do no harm*: an unreachable cluster is not lost. A cluster with a bad verdict keeps its target: unchanged until `evictAfter`, and then
+//!   as `leaving`, so that it is reconciled and not wiped when it returns.
 
 mod divide;
 mod exclusive;
@@ -55,7 +55,7 @@ pub struct ClusterView {
     pub rehearsed: bool,
 }
 
-/// What runs in one cluster now, by a report of its present session. A report from before the session is no observation.
+/// What runs in one cluster, from a report of its present session. Reports of earlier sessions do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Replicas that exist.
@@ -68,10 +68,10 @@ pub struct Observed {
     pub down_since_ms: Option<i64>,
 }
 
-/// What the controller's flags say where policies are silent.
+/// Defaults from the controller's flags, for what policies leave unset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defaults {
-    /// Milliseconds of a bad verdict after which replicas are planned elsewhere.
+    /// Milliseconds of a bad verdict after which replicas are placed elsewhere.
     pub evict_after_ms: i64,
 }
 
@@ -81,7 +81,7 @@ impl Default for Defaults {
     }
 }
 
-/// Everything that one decision is made from.
+/// All inputs of one decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The object.
@@ -96,9 +96,9 @@ pub struct Request<'a> {
     pub current: Option<&'a PlacementSpec>,
     /// By cluster name.
     pub observed: &'a BTreeMap<String, Observed>,
-    /// By cluster name: at most so many replicas fit; no bound where absent.
+    /// By cluster name: the maximum number of replicas that fit; no limit where absent.
     pub capacity: &'a BTreeMap<String, i64>,
-    /// Clusters that no DNS answer points users of this object at any more, the TTL of the last such answer included.
+    /// Clusters to which no DNS answer, including cached ones, sends users of this object any more.
     pub traffic_drained: &'a BTreeSet<String>,
     /// By cluster name: milliseconds since its agent's leases can last have been renewed. Absent: just now.
     pub silent_ms: &'a BTreeMap<String, i64>,
@@ -116,7 +116,8 @@ pub struct Request<'a> {
 /// The decision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
-    /// Where, ordered by name. A cluster of the last decision that is not here any more has been given up: its copy may go, by the gate.
+    /// Targets, ordered by name. A cluster that was in the last decision and is no longer here has been given up: its copy may be removed,
+    /// through the gate.
     pub clusters: Vec<ClusterTarget>,
     /// Why, one for each cluster, ordered by name.
     pub reasons: Vec<Reason>,
@@ -137,7 +138,7 @@ pub struct Decision {
     pub overrides: Vec<Override>,
     /// The agents' lease on an object that may run in one cluster at a time.
     pub lease: Option<Lease>,
-    /// When time alone will change the decision, in Unix milliseconds.
+    /// When the decision must be made again even if no input changes, in Unix milliseconds.
     pub next_check_ms: Option<i64>,
 }
 
@@ -242,7 +243,7 @@ pub fn place(request: &Request<'_>) -> Decision {
     decision
 }
 
-/// What users want, read from policy and annotations.
+/// The users' settings, from policy and annotations.
 struct Wishes<'a> {
     policy: &'a PlacementPolicySpec,
     v1_selector: Vec<Requirement>,
@@ -282,7 +283,7 @@ impl<'a> Wishes<'a> {
     }
 }
 
-/// One cluster on its way through the decision.
+/// One cluster during the decision.
 struct Placed<'a> {
     cluster: &'a ClusterView,
     held: Option<&'a ClusterTarget>,
@@ -317,7 +318,7 @@ impl Placed<'_> {
     }
 }
 
-/// The last decision again, whatever it was.
+/// Repeats the last decision.
 fn hold(request: &Request<'_>, message: &str, decision: &mut Decision) {
     decision.clusters = request.current.map(|current| current.clusters.clone()).unwrap_or_default();
     for cluster in request.clusters {

@@ -1,4 +1,4 @@
-//! What members hold, where the store knows less than they do.
+//! Starting a decision from what members hold, when the store was restored from a backup and knows less than they do.
 //!
 //! A store that was restored from a backup has an older decision about an object than members hold copies of, or none at all. Decided from
 //! that, replicas that run would be taken for none: given to others anew, and taken away where they are. So the next decision starts from

@@ -1,4 +1,4 @@
-//! What may happen to one object in one cluster.
+//! The standing of a cluster for one object: whether the object may come, grow, shrink, or must leave.
 
 use crate::api::{ClusterTarget, FailbackMode, Reason, Taint, TaintEffect, Verdict};
 use crate::labels;
@@ -144,7 +144,7 @@ pub(super) fn of(
         return found(or_refused(Standing::Capped), rules::TAINT, message);
     }
     if cluster.spec.cordoned {
-        return found(or_refused(Standing::Capped), rules::CORDONED, "cordoned: nothing new comes".into());
+        return found(or_refused(Standing::Capped), rules::CORDONED, "cordoned: no new placements".into());
     }
     found(Standing::Open, rules::DEFAULT, "selected".into())
 }
@@ -162,7 +162,7 @@ fn not_healthy(
     }
     // Unknown is no vote: nothing moves on it, however long it lasts.
     if verdict == Verdict::Unknown {
-        return found(Standing::Fixed, rules::NOT_READY, "no verdict yet: what is here stays".into());
+        return found(Standing::Fixed, rules::NOT_READY, "no verdict yet: existing copies stay".into());
     }
     if let Some(reason) = request.frozen {
         return found(
@@ -205,13 +205,14 @@ fn failback(request: &Request<'_>, wishes: &Wishes<'_>, cluster: &ClusterView) -
     let said = || cluster.failback_ms.is_some_and(|said| said >= cluster.since_ms);
     if failback.mode == FailbackMode::Manual && !said() {
         return Some(format!(
-            "it is well again, and gets its share back when an operator says so: fedctl failback {}",
+            "it has recovered, and gets its share back when an operator allows it: fedctl failback {}",
             cluster.name
         ));
     }
     let seconds = failback.after_seconds.unwrap_or(0);
-    (failback_at_ms(wishes, cluster) > request.now_ms)
-        .then(|| format!("it is well again, and gets its share back when it has been so for {seconds} s"))
+    (failback_at_ms(wishes, cluster) > request.now_ms).then(|| {
+        format!("it has recovered, and gets its share back when it has been healthy for {seconds} s")
+    })
 }
 
 fn failback_at_ms(wishes: &Wishes<'_>, cluster: &ClusterView) -> i64 {

@@ -1,4 +1,4 @@
-//! What a DNS server may withdraw by its own word while the hub is away.
+//! What a DNS server may withdraw on its own while the hub is away.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! When to probe what, and what to say of it: a machine without a clock and without sockets.
+//! When to probe which target, and the resulting votes: a state machine without clock or sockets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Where users connect to.
+//! Addresses of Services: IP addresses, or host names of load balancers.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Which clusters are answered for one Service under one policy: health, hold, drain, safety and switches by hand, in this order.
+//! Which clusters are answered for one Service under one policy: health, hold, drain, safety and manual overrides, in this order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

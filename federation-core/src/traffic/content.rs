@@ -1,4 +1,4 @@
-//! What the record sets of a balanced name hold: the same tiers, said as addresses and as service bindings.
+//! The record sets of a balanced name: the same tiers as addresses and as service bindings.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

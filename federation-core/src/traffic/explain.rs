@@ -1,4 +1,4 @@
-//! What a name is answered with from somewhere, and why: the same data that the DNS servers get, read back.
+//! Explains the answer for a name and a client, from the same data that the DNS servers get.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What the answers are made from.
+//! The inputs of traffic decisions.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

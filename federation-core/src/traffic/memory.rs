@@ -1,4 +1,4 @@
-//! What is kept from one decision to the next, over restarts too.
+//! State that is kept from one traffic decision to the next, and over restarts.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! Zones from services' states, verdicts and policies: which clusters the users of a Service are sent to.
+//! DNS zones from Services' states, verdicts and policies: which clusters the users of a Service are sent to.
 //!
-//! # The way of one answer
+//! # How an answer is decided
 //!
 //! `standing` (does the cluster serve?) → `choose` (hold, drain, [all down](crate::api::AllDownRule), safety, switches by hand) →
 //! `pipeline` (ranks by nearness, failover tiers, panic, weights) → `zone` (names, record sets, variants for regions of clients).
@@ -14,7 +14,7 @@
 //! - a verdict that is not known yet (a restarted controller) keeps what was answered;
 //! - a draining cluster, and one that the workloads behind the Service leave by decision, is answered as long as no other one serves.
 //!
-//! Only its user makes a name go away, by deleting the Service or the policy; and only hands can empty one.
+//! A name disappears only when its user deletes the Service or the policy, and becomes empty only by manual overrides.
 //!
 //! # Names
 //!
@@ -35,9 +35,9 @@
 //!
 //! A cluster whose load balancer says a name and no address is an alias: see `zone/alias.rs`.
 //!
-//! The last three are Federation v1's. It made a CNAME from the zone's name to the region's, and from there to the global one, when nothing
-//! served nearby; here the tiers of one record set say the same, and the resolver is spared two questions. Each regional name has a zone
-//! of its own, so that the federation never has to be authoritative for the whole suffix, which is somebody else's.
+//! The last three are Federation v1's. When nothing served nearby, v1 answered with a CNAME from the zone's name to the region's, and from there
+//! to the global one. Here the tiers of one record set have the same effect and save the resolver two queries. Each regional name has its own
+//! zone, so that the federation need not be authoritative for the whole suffix, which belongs to others.
 
 mod address;
 mod choose;

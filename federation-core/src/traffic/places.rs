@@ -1,4 +1,4 @@
-//! Where clients are and what is near to them: all ClientRegions objects as one table.
+//! Regions of clients and their neighbours: all ClientRegions objects as one table.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -17,13 +17,13 @@ pub struct Prefix {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PrefixError {
     /// No address before the slash.
-    #[error("{0:?} is no address prefix: write an IP address and a length, such as 203.0.113.0/24")]
+    #[error("{0:?} is not an address prefix: write an IP address and a length, such as 203.0.113.0/24")]
     Form(String),
     /// An IPv4 prefix in IPv6's form, of which it is not clear which clients are meant.
     #[error("{0:?} is an IPv4 prefix in IPv6 form: write it as IPv4")]
     Mapped(String),
     /// The length does not fit the address.
-    #[error("{0:?} is no address prefix: the length is at most {1}")]
+    #[error("{0:?} is not an address prefix: the length is at most {1}")]
     Length(String, u8),
     /// Bits are set that the length leaves out.
     #[error("{0:?} has bits set beyond its length: write {1}")]

@@ -1,4 +1,4 @@
-//! What holds over random histories of traffic. A failing one prints its seed.
+//! Property tests over random histories of traffic. A failing one prints its seed.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};

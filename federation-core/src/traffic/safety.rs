@@ -1,4 +1,4 @@
-//! Bounds to what automation withdraws: at least so many clusters stay, and at most a share goes in one window.
+//! Limits on what automation withdraws: a minimum number of clusters that stay, and a maximum share withdrawn per window.
 
 use crate::api::SafetyRules;
 

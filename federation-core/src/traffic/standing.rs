@@ -43,7 +43,7 @@ pub(super) fn standing(
         message: message.to_owned(),
     };
     let Some(cluster) = cluster else {
-        return not(Vec::new(), Cause::Wanted, "NotReady", "it is no member");
+        return not(Vec::new(), Cause::Wanted, "NotReady", "it is not a member");
     };
     let Some(backend) = backend else {
         // No report is no loss.

@@ -1,4 +1,4 @@
-//! Certificates for clients of the API, as they ask for them in a request of PKCS #10 (RFC 2986).
+//! Client certificates for users of the API, from PKCS #10 requests (RFC 2986).
 
 use std::time::Duration;
 

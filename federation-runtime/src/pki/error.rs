@@ -36,7 +36,7 @@ pub enum Error {
         name: String,
     },
     /// A client asked for a certificate that would pass for somebody else's.
-    #[error("nobody is given a certificate of {name:?} for the asking")]
+    #[error("certificates for {name:?} are reserved and cannot be requested")]
     Reserved {
         /// The user or group.
         name: String,

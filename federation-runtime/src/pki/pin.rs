@@ -1,4 +1,4 @@
-//! Trust on a token's word: the SHA-256 of the authority's SubjectPublicKeyInfo, in kubeadm's notation.
+//! The pin of an authority: the SHA-256 of its SubjectPublicKeyInfo, in kubeadm's notation.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Signatures of documents by the authority, and how others check them.
+//! Signing documents with the authority's key, and verifying such signatures.
 
 use rcgen::SigningKey as _;
 use rustls::SignatureScheme;

@@ -1,4 +1,4 @@
-//! Heartbeats that the hub has not answered yet.
+//! Heartbeats that the hub has not acknowledged yet.
 
 use std::collections::VecDeque;
 

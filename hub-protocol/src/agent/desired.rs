@@ -1,4 +1,4 @@
-//! What should stand in this member, with the fences that keep the old from overwriting the new.
+//! The desired state of this member, and the fence that keeps older decisions from overwriting newer ones.
 
 use std::collections::BTreeMap;
 

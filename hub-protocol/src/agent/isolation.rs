@@ -1,9 +1,9 @@
-//! Behaving as cut off, on purpose: the agent's half of a drill's dead-man's switch.
+//! Isolation in a drill: the agent's half of the dead-man's switch.
 //!
-//! The hub says that a drill cuts this agent off, and the agent leaves. From then on it needs the hub's word, again and again, to stay away: a
-//! hub that says that the drill is over, and one that says nothing, bring it back alike.
+//! The hub tells the agent that a drill isolates it, and the agent disconnects. To stay away it needs repeated confirmation from the hub: it
+//! comes back when the hub says that the drill is over, and also when the hub does not answer.
 
-/// A lease is at most so long, milliseconds, whatever the hub says.
+/// Maximum lease in milliseconds, whatever the hub says.
 const LEASE_MAX_MS: u64 = 30_000;
 /// One drill cuts an agent off for so long at most, milliseconds: more than a drill may last.
 const ISOLATED_MAX_MS: u64 = 2 * 3_600_000;

@@ -1,4 +1,4 @@
-//! What waits to be sent to the hub, coalesced: newest wins for states, occurrences are counted for events.
+//! Messages that wait to be sent to the hub, coalesced: for states the newest counts, events are counted.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,4 +1,5 @@
-//! What the member refused, and when it is asked again: it may change its mind (a quota is lifted, a CRD installed, rights are given).
+//! Manifests that the member refused, and when they are tried again: the cause may go away (a quota is raised, a CRD installed, a permission
+//! granted).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! The agent's session: connects, keeps the desired state, answers, and tells its executor what to do.
 //!
-//! A machine without clock or I/O: [`Session`] takes messages, outcomes and the time, and gives messages and [`Action`]s. `obey` holds
-//! what the hub's words do, `tell` what the executor's words do.
+//! A sans-IO state machine: [`Session`] takes messages, outcomes and the time, and returns messages and [`Action`]s. `obey` handles the hub's
+//! messages, `tell` the executor's reports.
 
 mod obey;
 mod tell;
@@ -219,7 +219,7 @@ impl Session {
         self.link = Link::Down { retry_at: now + self.backoff.next(random) };
     }
 
-    /// The hub will have nothing of this agent, for a reason that a person must see to: it is asked again, but not soon.
+    /// The hub refuses this agent for a reason that a person must resolve: it is dialled again, but after a longer time.
     pub fn refused(&mut self, now: u64, random: u64) {
         let wait_ms = self.config.refused_ms.max(1);
         self.link = Link::Down { retry_at: now + wait_ms + random % wait_ms };

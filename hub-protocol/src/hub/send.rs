@@ -1,4 +1,4 @@
-//! What is on its way to the agent: removals, releases and manifests.
+//! Sending to the agent: removals, releases and manifests.
 
 use proto::v1::{self, hub_message::Message as Down};
 

@@ -1,4 +1,4 @@
-//! What the hub's side is told, and what its controller learns.
+//! Inputs and events of the hub's side.
 
 use bytes::Bytes;
 use proto::v1;

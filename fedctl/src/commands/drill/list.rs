@@ -27,7 +27,7 @@ pub(crate) struct List {
 pub(crate) struct Stop {
     #[command(flatten)]
     connection: Connection,
-    /// As `fedctl drill list` shows it.
+    /// The ID from `fedctl drill list`.
     id: String,
 }
 

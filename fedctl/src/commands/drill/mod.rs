@@ -10,14 +10,14 @@ use federation_runtime::shutdown::Shutdown;
 /// Commands on drills.
 #[derive(clap::Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Loses clusters on purpose, shows what comes of it, and gives them back: when the time is up, when the hypothesis breaks, on Ctrl-C,
-    /// and when this command or the hub dies. The exit status says whether the hypothesis held.
+    /// Simulates the loss of clusters, shows the effects, and restores: when the time is up, when the hypothesis breaks, on Ctrl-C, and when this
+    /// command or the hub dies. The exit status tells whether the hypothesis held.
     Run(run::Options),
     /// Lists drills and schedules.
     List(list::List),
-    /// Tells what a drill came to, or checks a report that somebody shows.
+    /// Prints the report of a drill, or verifies a report file.
     Report(report::Options),
-    /// Ends a drill, and waits until all is restored.
+    /// Ends a drill, and waits until everything is restored.
     Stop(list::Stop),
 }
 

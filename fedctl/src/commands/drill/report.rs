@@ -17,13 +17,13 @@ use crate::connect::Connection;
 pub(crate) struct Options {
     #[command(flatten)]
     connection: Connection,
-    /// As `fedctl drill list` shows it.
+    /// The ID from `fedctl drill list`.
     #[arg(required_unless_present = "verify")]
     id: Option<String>,
-    /// How it looks.
+    /// Output format.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// Checks a report that was written as html or json, rather than making one.
+    /// Verifies a report file (html or json) instead of printing one.
     #[arg(long, value_name = "FILE", conflicts_with = "id")]
     verify: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! `fedctl drill run`: holds the lease of a drill, and tells what happens.
+//! `fedctl drill run`: holds the lease of a drill and shows its progress.
 
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,9 @@ use web_users::Crowd;
 
 use crate::connect::Connection;
 
-/// Between two looks.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(200);
-/// Seconds of the lease: a hub that does not hear of us for so long ends the drill.
+/// Seconds of the lease: a hub that is not told anything for this long ends the drill.
 const LEASE_SECONDS: u32 = 10;
 /// Between two renewals: two may be lost.
 const RENEW: Duration = Duration::from_secs(3);
@@ -31,7 +31,7 @@ const USERS: usize = 2;
 const TELL: Duration = Duration::from_millis(500);
 /// Name of this vantage.
 const VANTAGE: &str = "fedctl";
-/// The API may be away for so long before we give up telling; the lease ends the drill then.
+/// The API may be unreachable for this long before this command gives up; the drill then ends by its lease.
 const AWAY: Duration = Duration::from_secs(30);
 
 /// Options of `fedctl drill run`.
@@ -39,35 +39,34 @@ const AWAY: Duration = Duration::from_secs(30);
 pub(crate) struct Options {
     #[command(flatten)]
     connection: Connection,
-    /// Clusters that are lost.
+    /// Clusters to lose, separated by commas.
     #[arg(long, required = true, value_delimiter = ',', value_name = "CLUSTER")]
     lose: Vec<String>,
-    /// The Service whose users and replicas are looked at.
+    /// The Service whose users and replicas are measured.
     #[arg(long, value_name = "NAME")]
     app: String,
     /// Its namespace.
     #[arg(short, long, default_value = "default")]
     namespace: String,
-    /// traffic: its answers leave the clusters out; schedule: its replicas move too; isolate: the clusters' agents and the DNS servers behave
-    /// as cut off.
+    /// traffic: DNS answers leave the clusters out; schedule: replicas move, too; isolate: the clusters' agents behave as if cut off.
     #[arg(long, value_enum, default_value = "traffic")]
     scope: Scope,
-    /// What must hold, such as 'rto<10s,errors<0.1%,ready>=80%'; also p50, p95 and p99 of a page's duration.
+    /// What must hold, such as 'rto<10s,errors<0.1%,ready>=80%'; also p50, p95 and p99 of page load times.
     #[arg(long, default_value = "")]
     hypothesis: String,
-    /// How long the clusters are lost: 30s, 5m.
+    /// How long the clusters are lost, as 30s or 5m.
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = seconds)]
     duration: u32,
-    /// Makes the pre-flight only.
+    /// Only makes the pre-flight checks.
     #[arg(long)]
     dry_run: bool,
-    /// Starts though the pre-flight doubts that the hypothesis can hold.
+    /// Starts although the pre-flight checks doubt that the hypothesis can hold.
     #[arg(long)]
     force: bool,
-    /// The drill's name; made of clusters, application and time if not given.
+    /// Name of the drill; made from clusters, application and time if not given.
     #[arg(long, value_name = "ID")]
     name: Option<String>,
-    /// Runs it by the calendar instead of now: a cron schedule in UTC, such as '0 4 * * 1'.
+    /// Runs the drill on a cron schedule in UTC instead of now, such as '0 4 * * 1'.
     #[arg(long, value_name = "CRON", conflicts_with = "dry_run")]
     schedule: Option<String>,
 }
@@ -121,7 +120,7 @@ pub(super) async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
     let api: Api<FailoverDrill> = Api::all(options.connection.client().await?);
     let made = api.create(&PostParams::default(), &drill).await.context("making the drill")?;
     if options.schedule.is_some() {
-        println!("failoverdrill/{} runs by the calendar: {}", made.name(), made.spec.schedule);
+        println!("failoverdrill/{} runs on schedule: {}", made.name(), made.spec.schedule);
         return Ok(());
     }
     eprintln!("failoverdrill/{}: Ctrl-C ends it and restores", made.name());
@@ -130,12 +129,12 @@ pub(super) async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
     match status.phase {
         DrillPhase::Passed | DrillPhase::Cleared => Ok(()),
         DrillPhase::Refused => bail!("it was refused: {}", status.message),
-        DrillPhase::Aborted => bail!("it was ended before it could tell: {}", status.message),
+        DrillPhase::Aborted => bail!("it ended without a result: {}", status.message),
         _ => bail!("the hypothesis did not hold: {}", status.message),
     }
 }
 
-/// Renews the lease, and tells what happens, until it is over.
+/// Renews the lease and reports progress until the drill is over.
 async fn follow(api: &Api<FailoverDrill>, name: &str, shutdown: Shutdown) -> Result<FailoverDrillStatus> {
     let mut told = Told::default();
     let mut here = Here::default();
@@ -165,9 +164,10 @@ async fn follow(api: &Api<FailoverDrill>, name: &str, shutdown: Shutdown) -> Res
                     return Ok(status);
                 }
             }
-            Ok(None) => bail!("the drill was deleted meanwhile: the hub restores what it took"),
+            Ok(None) => bail!("the drill was deleted: the hub restores everything"),
             Err(error) if heard.elapsed() > AWAY => {
-                return Err(error).context("the federation's API is away; the drill ends by its lease");
+                return Err(error)
+                    .context("the federation's API is unreachable; the drill ends by its lease");
             }
             Err(_) => {}
         }
@@ -209,7 +209,7 @@ impl Here {
             self.begun = true;
             crowd.begin(&status.lost);
             if !crowd.is_fit() {
-                eprintln!("  nobody is served from here: what users see is told by the hub and by agents");
+                eprintln!("  this machine is not served: users are measured by the hub and by agents only");
             }
         }
         if !crowd.is_fit() || self.told.is_some_and(|at| at.elapsed() < TELL) {
@@ -280,7 +280,7 @@ impl Told {
 
 /// Reads `30`, `30s`, `5m`.
 fn seconds(text: &str) -> Result<u32, String> {
-    let wrong = || format!("{text:?} is no time: write 30s or 5m");
+    let wrong = || format!("{text:?} is not a duration: write 30s or 5m");
     let (number, factor) = match text.strip_suffix('m') {
         Some(number) => (number, 60),
         None => (text.strip_suffix('s').unwrap_or(text), 1),

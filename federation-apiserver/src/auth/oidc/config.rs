@@ -18,34 +18,34 @@ pub(super) const ALGORITHMS: [&str; 9] =
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct Flags {
-    /// Issuer of ID tokens that are believed: an https URL, whose discovery document and keys are fetched.
+    /// Trusted issuer of ID tokens: an https URL with a discovery document.
     #[arg(long, value_name = "URL")]
     pub oidc_issuer_url: Option<String>,
-    /// For whom ID tokens must be.
+    /// Client ID, which must be an audience of the token.
     #[arg(long, value_name = "ID")]
     pub oidc_client_id: Option<String>,
-    /// Claim that is the user's name.
+    /// Claim with the user name.
     #[arg(long, value_name = "CLAIM", default_value = "sub")]
     pub oidc_username_claim: String,
-    /// What stands before names, so that they are no others'; - for nothing. If not given, the issuer and #, but nothing before email.
+    /// Prefix of user names, to keep them distinct; - for none. If not given, the issuer and #, or none for the claim email.
     #[arg(long, value_name = "PREFIX")]
     pub oidc_username_prefix: Option<String>,
-    /// Claim that is the user's groups: a text, or a list of texts.
+    /// Claim with the user's groups: a string or a list of strings.
     #[arg(long, value_name = "CLAIM")]
     pub oidc_groups_claim: Option<String>,
-    /// What stands before groups.
+    /// Prefix of group names.
     #[arg(long, value_name = "PREFIX")]
     pub oidc_groups_prefix: Option<String>,
-    /// Claims that must have these values.
+    /// Required claim, with its value. May be repeated.
     #[arg(long, value_name = "CLAIM=VALUE", value_delimiter = ',', value_parser = pair)]
     pub oidc_required_claim: Vec<(String, String)>,
-    /// Authorities of the issuer's certificate; those that this machine trusts if not given.
+    /// Certificate authorities for the issuer's server; those of this machine if not given.
     #[arg(long, value_name = "FILE")]
     pub oidc_ca_file: Option<PathBuf>,
-    /// Algorithms that tokens may be signed with.
+    /// Accepted signature algorithms.
     #[arg(long, value_name = "ALGORITHMS", value_delimiter = ',', default_value = "RS256")]
     pub oidc_signing_algs: Vec<String>,
-    /// Issuers and what becomes of their claims: an apiserver.config.k8s.io AuthenticationConfiguration, instead of --oidc flags.
+    /// An apiserver.config.k8s.io AuthenticationConfiguration, instead of the --oidc flags.
     #[arg(long, value_name = "FILE")]
     pub authentication_config: Option<PathBuf>,
 }

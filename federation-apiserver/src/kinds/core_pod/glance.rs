@@ -1,4 +1,4 @@
-//! Pods at a glance: the columns of `kubectl get pods`.
+//! The columns of `kubectl get pods`.
 
 use std::collections::HashSet;
 

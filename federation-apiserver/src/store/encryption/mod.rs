@@ -43,10 +43,10 @@ pub enum Unreadable {
     )]
     NoService(String, ResourceKey),
     /// Another provider's.
-    #[error("it is sealed by a provider that this server does not have")]
+    #[error("it is encrypted by a provider that this server does not have")]
     Provider,
-    /// The key management service does not open it.
-    #[error("the key management service {0:?} does not open it: {1}")]
+    /// The key management service cannot decrypt it.
+    #[error("the key management service {0:?} cannot decrypt it: {1}")]
     Service(String, String),
     /// The tag does not fit.
     #[error(

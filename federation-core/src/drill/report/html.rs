@@ -1,4 +1,4 @@
-//! The report as one HTML file that needs nothing else, with its data inside: whoever has the file can verify it.
+//! The report as one self-contained HTML file. The data is embedded, so that the file can be verified.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! What a drill came to, for people and for programs.
+//! The report of a drill, for people and for programs.
 //!
 //! [`document`] is what is signed and what the JSON report holds; [`text`] and [`html`] are made of the same [`Report`], so that none of
 //! them says what another does not.

@@ -1,4 +1,4 @@
-//! What the hub's words do.
+//! Handling of the hub's messages.
 
 use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down};
 

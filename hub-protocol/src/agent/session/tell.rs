@@ -1,4 +1,4 @@
-//! What the executor and the watches say, on its way to the hub.
+//! Reports of the executor and the watches, on their way to the hub.
 
 use proto::v1;
 

@@ -1,4 +1,4 @@
-//! What the session is told and what it asks for, besides the protocol's own messages.
+//! Inputs and actions of the session, besides the protocol's messages.
 
 use bytes::Bytes;
 use proto::v1;
