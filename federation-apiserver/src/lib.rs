@@ -24,6 +24,7 @@ pub mod allocation;
 pub mod audit;
 pub mod auth;
 pub mod cache;
+mod compactor;
 pub mod crd;
 pub mod deletion;
 mod discovery;

@@ -24,6 +24,7 @@ use crate::{
     allocation::{Network, PortRange, Ranges},
     audit::{self, Audit},
     auth::{
+        self,
         access_webhook::{self, AccessWebhook},
         accounts::{Accounts, DEFAULT_ISSUER},
         authn::OtherTokens,
@@ -33,6 +34,7 @@ use crate::{
         token_webhook::{self, TokenWebhook},
         tokens::Tokens,
     },
+    compactor,
     hooks::{self, When},
     housekeeping::{self, Endpoint},
     serve,
@@ -56,6 +58,9 @@ pub struct Options {
     /// Static bearer tokens, one per line: token,user,uid,"group1,group2".
     #[arg(long, value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
+    /// Interval of compaction: continue tokens and exact reads are valid for one to two intervals; 0 for as long as the window holds them.
+    #[arg(long, value_name = "DURATION", default_value = "5m0s", value_parser = auth::duration)]
+    pub etcd_compaction_interval: Duration,
     /// Encryption at rest: an apiserver.config.k8s.io/v1 EncryptionConfiguration with aesgcm, kms (v2) or identity.
     #[arg(long, value_name = "FILE")]
     pub encryption_provider_config: Option<PathBuf>,
@@ -126,6 +131,7 @@ impl Options {
             data_dir: data_dir.into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 6443)),
             token_auth_file: None,
+            etcd_compaction_interval: compactor::INTERVAL,
             encryption_provider_config: None,
             authorization_mode: vec![Mode::default()],
             service_account_issuer: DEFAULT_ISSUER.to_owned(),
@@ -158,6 +164,7 @@ pub struct Service {
     health: Health,
     housekeeping: Box<dyn Fn() -> housekeeping::Service + Send + Sync>,
     audit: Option<Arc<Audit>>,
+    compaction: Duration,
     url: String,
 }
 
@@ -301,6 +308,7 @@ impl Service {
             tls: TlsAcceptor::from(Arc::new(config)),
             health,
             housekeeping: Box::new(housekeeping),
+            compaction: options.etcd_compaction_interval,
             url,
         })
     }
@@ -330,8 +338,9 @@ impl Service {
         let checker = tokio::spawn(tasks::supervise(hooks::CHECKER, health(), shutdown.child(), check));
         hooks::done(&self.health, When::Checked);
         let storage = self.server.storage().clone();
+        let compactor = tokio::spawn(compactor::run(storage.clone(), self.compaction, shutdown.child()));
         serve::run(self.listener, self.tls, self.server, &shutdown).await;
-        let _ended = (housekeeping.await, checker.await);
+        let _ended = (housekeeping.await, checker.await, compactor.await);
         storage.close().await;
         if let Some(audit) = &self.audit {
             audit.close().await;

@@ -23,7 +23,6 @@ pub mod tokens;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use jiff::SignedDuration;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::Value;
 
@@ -63,9 +62,10 @@ fn config_kind(version: &str, kind: &str, wanted: &str) -> Result<(), String> {
 
 /// Reads a duration as Go writes one: `30s`, `5m0s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: SignedDuration =
-        text.parse().map_err(|_| format!("{text:?} is no duration: want 30s, 5m0s"))?;
-    Duration::try_from(parsed).map_err(|_| "it must not be negative".to_owned())
+    let nanoseconds =
+        kube_cel::parse_duration(text).ok_or_else(|| format!("{text:?} is no duration: want 30s, 5m0s"))?;
+    let nanoseconds = u64::try_from(nanoseconds).map_err(|_| "it must not be negative".to_owned())?;
+    Ok(Duration::from_nanos(nanoseconds))
 }
 
 impl User {

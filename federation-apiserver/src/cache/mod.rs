@@ -8,6 +8,7 @@
 //! See docs/adr/0002-watch-cache.md.
 
 mod bell;
+mod compaction;
 mod event;
 mod root;
 mod snapshot;
@@ -17,6 +18,7 @@ mod window;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use compaction::Compaction;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
@@ -34,6 +36,7 @@ use crate::store::{Change, ResourceKey};
 pub(crate) struct Cache {
     root: ArcSwap<Root>,
     window: RwLock<Window>,
+    compaction: RwLock<Compaction>,
     /// For those who wait for a revision: told of each that is published. Most often there is nobody, and that costs nothing.
     news: Notify,
 }
@@ -44,6 +47,7 @@ impl Cache {
         Self {
             root: ArcSwap::from_pointee(Root::default()),
             window: RwLock::new(Window::new(floor, bounds)),
+            compaction: RwLock::default(),
             news: Notify::new(),
         }
     }
@@ -87,7 +91,7 @@ impl Cache {
         Snapshot::new(self.root.load_full())
     }
 
-    /// The state as of `revision`.
+    /// The state as of `revision`, if it is neither compacted nor beyond the window.
     pub(crate) fn snapshot_at(&self, revision: u64) -> Result<Snapshot, SnapshotError> {
         let newest = self.root.load_full();
         if revision == newest.revision {
@@ -95,6 +99,10 @@ impl Cache {
         }
         if revision > newest.revision {
             return Err(SnapshotError::Future { newest: newest.revision });
+        }
+        let floor = self.compaction.read().floor();
+        if revision < floor {
+            return Err(Expired { asked: revision, oldest: floor }.into());
         }
         let root = self.window.read().root_at(revision)?;
         Ok(Snapshot::new(Arc::new(root)))
@@ -123,6 +131,22 @@ impl Cache {
             }
             news.await;
         }
+    }
+
+    /// An interval of compaction is over.
+    pub(crate) fn compact(&self) {
+        let newest = self.root.load().revision;
+        self.compaction.write().tick(newest);
+    }
+
+    /// The interval of compaction that it is now.
+    pub(crate) fn interval(&self) -> u64 {
+        self.compaction.read().interval()
+    }
+
+    /// Whether what began in this interval is forgotten.
+    pub(crate) fn is_over(&self, interval: u64) -> bool {
+        self.compaction.read().is_over(interval)
     }
 
     /// The oldest revision whose state can be rebuilt.

@@ -156,9 +156,24 @@ impl Storage {
         self.shared.cache.snapshot()
     }
 
-    /// The state as of a past revision, as far back as the window goes.
+    /// The state as of a past revision, as far back as the window goes and compaction lets it.
     pub fn snapshot_at(&self, revision: u64) -> Result<Snapshot, SnapshotError> {
         self.shared.cache.snapshot_at(revision)
+    }
+
+    /// An interval of compaction is over: states that were old at the last call are told no more. Watches keep the whole window.
+    pub fn compact(&self) {
+        self.shared.cache.compact();
+    }
+
+    /// The interval of compaction that it is now: for whoever goes on later in the state of now.
+    pub(crate) fn interval(&self) -> u64 {
+        self.shared.cache.interval()
+    }
+
+    /// Whether what began in this interval may not go on in its state.
+    pub(crate) fn is_over(&self, interval: u64) -> bool {
+        self.shared.cache.is_over(interval)
     }
 
     /// The newest object at a key.

@@ -38,6 +38,9 @@ struct Continue {
     rv: i64,
     namespace: String,
     name: String,
+    /// The interval of compaction in which the first page was made.
+    #[serde(default)]
+    interval: u64,
 }
 
 impl Continue {
@@ -242,6 +245,10 @@ fn page(
             rv: i64::try_from(snapshot.revision()).unwrap_or(i64::MAX),
             namespace: last.key.namespace.clone(),
             name: last.key.name.clone(),
+            interval: match after {
+                Some(after) if after.rv != NEWEST => after.interval,
+                _ => call.shared.storage.interval(),
+            },
         };
         meta.continuation = serde_json::to_vec(&next).ok().map(|token| URL_SAFE_NO_PAD.encode(token));
         meta.remaining = filter.trivial.then_some(left);
@@ -259,6 +266,9 @@ async fn snapshot(call: &Call, options: &ListOptions) -> Result<(Snapshot, Optio
         if token.rv == NEWEST {
             return Ok((storage.snapshot(), Some(token)));
         }
+        if storage.is_over(token.interval) {
+            return Err(expired(&token));
+        }
         let revision = u64::try_from(token.rv).unwrap_or(u64::MAX);
         let snapshot = storage.snapshot_at(revision).map_err(|error| match error {
             SnapshotError::Expired(_) => expired(&token),
@@ -275,8 +285,8 @@ async fn snapshot(call: &Call, options: &ListOptions) -> Result<(Snapshot, Optio
         None | Some(0) => storage.snapshot(),
         Some(version) if exact => match storage.snapshot_at(version) {
             Ok(snapshot) => snapshot,
-            Err(SnapshotError::Expired(expired)) => {
-                return Err(ApiError::too_old_resource_version(version, expired.oldest));
+            Err(SnapshotError::Expired(_)) => {
+                return Err(ApiError::expired("The resourceVersion for the provided list is too old."));
             }
             Err(SnapshotError::Future { newest }) => {
                 return Err(ApiError::too_large_resource_version(version, newest, 1));
@@ -295,6 +305,7 @@ fn expired(token: &Continue) -> ApiError {
         v: token.v.clone(),
         namespace: token.namespace.clone(),
         name: token.name.clone(),
+        interval: token.interval,
     };
     let text = serde_json::to_vec(&next).ok().map(|token| URL_SAFE_NO_PAD.encode(token));
     ApiError { continuation: text.map(Into::into), ..ApiError::expired(WHY) }

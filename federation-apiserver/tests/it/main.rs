@@ -9,6 +9,7 @@ mod answers;
 mod audit;
 mod certificates;
 mod clients;
+mod compaction;
 mod contract;
 mod conversion;
 mod crd;
