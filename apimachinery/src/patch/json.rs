@@ -1,7 +1,11 @@
-//! JSON Patch (RFC 6902).
+//! JSON Patch (RFC 6902), as kube-apiserver's library reads it (evanphx/json-patch, version 4): wider than the standard here, narrower there.
+//!
+//! - Indices may be negative, and count from the end then: `add` at -1 appends.
+//! - A member that is not there is null to who tests, copies or replaces it.
+//! - What stands before the first slash of a path counts for nothing. Only `test` and `replace` know the empty path, the whole document.
+//! - A tilde that begins no escape stands for itself.
 
-use json_patch::{AddOperation, Patch, PatchErrorKind, PatchOperation};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::PatchError;
 
@@ -17,141 +21,240 @@ const MAX_SUNK_VALUES: usize = 10_000_000;
 /// deeper, and whoever walks the result recursively would run out of stack. Parsers of JSON stop at about as many.
 const MAX_DEPTH: usize = 100;
 
-/// Applies a JSON Patch. On an error the target is unchanged.
+/// Applies a JSON Patch; null has no operations. On an error the target is unchanged.
 pub fn apply(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
-    let operations = patch
-        .as_array()
-        .ok_or_else(|| PatchError::Malformed("json patch must be an array of operations".to_owned()))?;
+    let operations = match patch {
+        Value::Null => return Ok(()),
+        Value::Array(operations) => operations,
+        other => return Err(unreadable(other, "jsonpatch.Patch")),
+    };
+    if let Some(wrong) = operations.iter().find(|operation| !operation.is_object() && !operation.is_null()) {
+        return Err(unreadable(wrong, "jsonpatch.Operation"));
+    }
     if operations.len() > MAX_OPERATIONS {
         return Err(PatchError::TooManyOperations { got: operations.len(), max: MAX_OPERATIONS });
     }
-    operations.iter().try_for_each(check_types)?;
-    // What no operation is, or lacks what its operation needs, is found when it is applied: so kube-apiserver tells it.
-    let whole = Value::Array(operations.iter().cloned().map(with_value).collect());
-    let patch: Patch =
-        serde_json::from_value(whole).map_err(|error| PatchError::Failed(error.to_string()))?;
-    // Copies and moves depend on what the operations before them have left.
-    let relocates =
-        |operation: &PatchOperation| matches!(operation, PatchOperation::Copy(_) | PatchOperation::Move(_));
-    // The value at a name that an object does not have is null to kube-apiserver's library.
-    let asks_null =
-        |operation: &PatchOperation| matches!(operation, PatchOperation::Test(test) if test.value.is_null());
-    // So it is for who replaces it, whether it never was there or is gone by then.
-    let replaces = |operation: &PatchOperation| matches!(operation, PatchOperation::Replace(_));
-    let replaces_nothing = |operation: &PatchOperation| matches!(operation, PatchOperation::Replace(replace) if is_missing(target, replace.path.as_str()));
-    let mixed = patch.0.len() > 1 && patch.0.iter().any(replaces);
-    let special = |operation: &PatchOperation| {
-        relocates(operation) || asks_null(operation) || replaces_nothing(operation)
-    };
-    if mixed || patch.0.iter().any(special) {
-        return apply_stepwise(target, patch);
-    }
-    for operation in &patch.0 {
-        check_depth(target, operation)?;
-    }
-    json_patch::patch(target, &patch).map_err(|error| failed(&error))
-}
-
-/// Refuses what cannot be read as an operation at all.
-fn check_types(operation: &Value) -> Result<(), PatchError> {
-    let texts = ["op", "path", "from"].map(|name| operation.get(name).unwrap_or(&Value::Null));
-    if operation.is_object() && texts.iter().all(|text| text.is_string() || text.is_null()) {
-        return Ok(());
-    }
-    if !operation.is_object() {
-        let found = match operation {
-            Value::Null => "null",
-            Value::Bool(_) => "bool",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) | Value::Object(_) => "array",
-        };
-        let wanted = "handlers.jsonPatchOp";
-        return Err(PatchError::Malformed(format!(
-            "error decoding patch: json: cannot unmarshal {found} into Go value of type {wanted}"
-        )));
-    }
-    Err(PatchError::Malformed(format!(
-        "an operation must be an object with op, path and from as texts: {operation}"
-    )))
-}
-
-/// An operation that sets no value sets null.
-fn with_value(mut operation: Value) -> Value {
-    if matches!(operation["op"].as_str(), Some("add" | "replace"))
-        && let Some(members) = operation.as_object_mut()
-    {
-        members.entry("value").or_insert(Value::Null);
-    }
-    operation
-}
-
-fn apply_stepwise(target: &mut Value, patch: Patch) -> Result<(), PatchError> {
-    let mut result = target.clone();
-    let (mut copied, mut sunk) = (0, 0);
-    for operation in patch.0 {
-        match &operation {
-            PatchOperation::Copy(copy) => {
-                copied += result.pointer(copy.from.as_str()).map_or(0, rough_size);
-            }
-            PatchOperation::Move(moved) if levels(moved.path.as_str()) > levels(moved.from.as_str()) => {
-                sunk += result.pointer(moved.from.as_str()).map_or(0, values);
-            }
-            _ => {}
-        }
-        if copied > MAX_COPIED_BYTES {
-            return Err(PatchError::Failed(format!(
-                "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED_BYTES}"
-            )));
-        }
-        if sunk > MAX_SUNK_VALUES {
-            return Err(PatchError::Failed(format!(
-                "the patch would move {sunk} values deeper into the object, more than {MAX_SUNK_VALUES}"
-            )));
-        }
-        check_depth(&result, &operation)?;
-        let operation = match operation {
-            PatchOperation::Test(test) if test.value.is_null() && is_missing(&result, test.path.as_str()) => {
-                continue;
-            }
-            PatchOperation::Copy(copy) if is_missing(&result, copy.from.as_str()) => {
-                PatchOperation::Add(AddOperation { path: copy.path, value: Value::Null })
-            }
-            PatchOperation::Replace(replace) if is_missing(&result, replace.path.as_str()) => {
-                PatchOperation::Add(AddOperation { path: replace.path, value: replace.value })
-            }
-            operation => operation,
-        };
-        json_patch::patch(&mut result, &[operation]).map_err(|error| failed(&error))?;
-    }
-    *target = result;
+    let mut document = Document { root: target.clone(), copied: 0, sunk: 0 };
+    operations.iter().try_for_each(|operation| document.perform(operation))?;
+    *target = document.root;
     Ok(())
 }
 
-/// Whether a path names a member that its object, which is there, does not have.
-fn is_missing(document: &Value, path: &str) -> bool {
-    let parent = path.rsplit_once('/').and_then(|(parent, _)| document.pointer(parent));
-    parent.is_some_and(Value::is_object) && document.pointer(path).is_none()
+/// Go's words for what is of another type than it reads.
+fn unreadable(found: &Value, wanted: &str) -> PatchError {
+    PatchError::Malformed(format!(
+        "json: cannot unmarshal {} into Go value of type {wanted}",
+        type_name(found)
+    ))
 }
 
-/// Refuses an operation whose value would end deeper than [`MAX_DEPTH`].
-fn check_depth(document: &Value, operation: &PatchOperation) -> Result<(), PatchError> {
-    let at = |from: &str| document.pointer(from).map_or(0, depth);
-    let (path, below) = match operation {
-        PatchOperation::Add(add) => (add.path.as_str(), depth(&add.value)),
-        PatchOperation::Replace(replace) => (replace.path.as_str(), depth(&replace.value)),
-        PatchOperation::Copy(copy) => (copy.path.as_str(), at(copy.from.as_str())),
-        // What goes no deeper than it was nests nothing deeper.
-        PatchOperation::Move(moved) if levels(moved.path.as_str()) <= levels(moved.from.as_str()) => {
+/// What Go calls the type of a value.
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// What is patched, and what that has taken so far.
+struct Document {
+    root: Value,
+    copied: usize,
+    sunk: usize,
+}
+
+impl Document {
+    fn perform(&mut self, operation: &Value) -> Result<(), PatchError> {
+        let text = |member: &str| match &operation[member] {
+            Value::String(text) => Ok(text.as_str()),
+            _ => Err(failed(format!("operation failed to decode {member}: missing value"))),
+        };
+        let kind = operation["op"].as_str().unwrap_or("unknown");
+        match kind {
+            "add" => {
+                check_depth(text("path")?, &operation["value"])?;
+                self.add(text("path")?, operation["value"].clone())
+            }
+            "remove" => self.remove(text("path")?).map(drop),
+            "replace" => {
+                check_depth(text("path")?, &operation["value"])?;
+                self.replace(text("path")?, operation["value"].clone())
+            }
+            "move" => {
+                let from = text("from")?;
+                let value = self.remove(from)?;
+                let path = text("path")?;
+                // What goes no deeper than it was nests nothing deeper.
+                if levels(path) > levels(from) {
+                    self.sunk += values(&value);
+                    check_depth(path, &value)?;
+                }
+                if self.sunk > MAX_SUNK_VALUES {
+                    return Err(failed(format!(
+                        "the patch would move {} values deeper into the object, more than {MAX_SUNK_VALUES}",
+                        self.sunk
+                    )));
+                }
+                self.add(path, value)
+            }
+            "test" => self.test(text("path")?, &operation["value"]),
+            "copy" => self.copy(text("from")?, text("path")?),
+            other => Err(failed(format!("Unexpected kind: {other}"))),
+        }
+    }
+
+    fn add(&mut self, path: &str, value: Value) -> Result<(), PatchError> {
+        match self.place(path, "add")? {
+            Place::Member(map, name) => {
+                map.insert(name, value);
+            }
+            Place::Element(list, key) if key == "-" => list.push(value),
+            Place::Element(list, key) => {
+                let at = index(&key, list.len() + 1).ok_or_else(|| no_index(&key))?;
+                list.insert(at, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &str) -> Result<Value, PatchError> {
+        match self.place(path, "remove")? {
+            Place::Member(map, name) => {
+                map.remove(&name).ok_or_else(|| failed(format!("Unable to remove nonexistent key: {name}")))
+            }
+            Place::Element(list, key) => {
+                let at = index(&key, list.len()).ok_or_else(|| no_index(&key))?;
+                Ok(list.remove(at))
+            }
+        }
+    }
+
+    fn replace(&mut self, path: &str, value: Value) -> Result<(), PatchError> {
+        if path.is_empty() {
+            if !value.is_object() && !value.is_array() {
+                return Err(failed("replace operation value must be object or array".to_owned()));
+            }
+            self.root = value;
             return Ok(());
         }
-        PatchOperation::Move(moved) => (moved.path.as_str(), at(moved.from.as_str())),
-        PatchOperation::Remove(_) | PatchOperation::Test(_) => return Ok(()),
-    };
-    if levels(path) + below > MAX_DEPTH {
-        return Err(PatchError::Failed(format!(
-            "the patched object would be nested deeper than {MAX_DEPTH} levels"
-        )));
+        match self.place(path, "replace")? {
+            Place::Member(map, name) => {
+                map.insert(name, value);
+            }
+            Place::Element(list, key) => {
+                let at = index(&key, list.len());
+                *at.and_then(|at| list.get_mut(at)).ok_or_else(|| no_index(&key))? = value;
+            }
+        }
+        Ok(())
+    }
+
+    fn test(&mut self, path: &str, expect: &Value) -> Result<(), PatchError> {
+        let equal = if path.is_empty() { self.root == *expect } else { *self.get(path, "test")? == *expect };
+        if equal { Ok(()) } else { Err(failed(format!("testing value {path} failed: test failed"))) }
+    }
+
+    fn copy(&mut self, from: &str, path: &str) -> Result<(), PatchError> {
+        let value = self.get(from, "copy")?.clone();
+        self.copied += rough_size(&value);
+        if self.copied > MAX_COPIED_BYTES {
+            return Err(failed(format!(
+                "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit {MAX_COPIED_BYTES}",
+                self.copied
+            )));
+        }
+        check_depth(path, &value)?;
+        self.add(path, value)
+    }
+
+    /// The value at a path: null where an object does not have the member.
+    fn get(&mut self, path: &str, operation: &str) -> Result<&Value, PatchError> {
+        match self.place(path, operation)? {
+            Place::Member(map, name) => Ok(map.get(&name).unwrap_or(&Value::Null)),
+            Place::Element(list, key) => {
+                let at = index(&key, list.len());
+                at.and_then(|at| list.get(at)).ok_or_else(|| no_index(&key))
+            }
+        }
+    }
+
+    /// Where a path leads: the last step of it may lead to nothing yet.
+    fn place(&mut self, path: &str, operation: &str) -> Result<Place<'_>, PatchError> {
+        let missing =
+            || failed(format!("{operation} operation does not apply: doc is missing path: {path:?}"));
+        let mut steps = path.split('/').skip(1).map(unescaped).peekable();
+        let mut at = &mut self.root;
+        while let Some(step) = steps.next() {
+            if steps.peek().is_none() {
+                return match at {
+                    Value::Object(map) => Ok(Place::Member(map, step)),
+                    Value::Array(list) => Ok(Place::Element(list, step)),
+                    _ => Err(missing()),
+                };
+            }
+            let next = match at {
+                Value::Object(map) => map.get_mut(&step),
+                Value::Array(list) => index(&step, list.len()).and_then(|at| list.get_mut(at)),
+                _ => None,
+            };
+            at = next.ok_or_else(missing)?;
+        }
+        Err(missing())
+    }
+}
+
+/// A place in a document.
+enum Place<'a> {
+    /// A member of an object.
+    Member(&'a mut Map<String, Value>, String),
+    /// An element of a list, or the place after the last one.
+    Element(&'a mut Vec<Value>, String),
+}
+
+fn unescaped(step: &str) -> String {
+    if !step.contains('~') {
+        return step.to_owned();
+    }
+    let mut text = String::with_capacity(step.len());
+    let mut rest = step;
+    while let Some(at) = rest.find('~') {
+        let (before, escape) = rest.split_at(at);
+        text.push_str(before);
+        let (stands_for, length) = match escape.as_bytes().get(1) {
+            Some(b'0') => ('~', 2),
+            Some(b'1') => ('/', 2),
+            _ => ('~', 1),
+        };
+        text.push(stands_for);
+        rest = escape.get(length..).unwrap_or_default();
+    }
+    text + rest
+}
+
+/// Which of `length` elements a text means, as Go reads numbers: with a sign or without, and with zeros before.
+fn index(text: &str, length: usize) -> Option<usize> {
+    let number: i64 = text.parse().ok()?;
+    let length = i64::try_from(length).ok()?;
+    let at = if number < 0 { number + length } else { number };
+    if (0..length).contains(&at) { usize::try_from(at).ok() } else { None }
+}
+
+fn no_index(key: &str) -> PatchError {
+    failed(format!("Unable to access invalid index: {key}"))
+}
+
+fn failed(why: String) -> PatchError {
+    PatchError::Failed(why)
+}
+
+/// Refuses a value that would end deeper than [`MAX_DEPTH`].
+fn check_depth(path: &str, value: &Value) -> Result<(), PatchError> {
+    if levels(path) + depth(value) > MAX_DEPTH {
+        return Err(failed(format!("the patched object would be nested deeper than {MAX_DEPTH} levels")));
     }
     Ok(())
 }
@@ -187,14 +290,6 @@ fn rough_size(value: &Value) -> usize {
         Value::String(text) => text.len() + 2,
         _ => 4,
     }
-}
-
-fn failed(error: &json_patch::PatchError) -> PatchError {
-    let path = error.path.to_string();
-    PatchError::Failed(match error.kind {
-        PatchErrorKind::TestFailed => format!("testing value {path} failed: test failed"),
-        _ => format!("jsonpatch operation does not apply: {error}"),
-    })
 }
 
 #[cfg(test)]
@@ -241,7 +336,10 @@ mod tests {
         for unknown in [json!([{"op": "jump", "path": "/a"}]), json!([{"path": "/a"}])] {
             assert!(matches!(apply(&mut object, &unknown), Err(PatchError::Failed(_))), "{unknown}");
         }
-        for nonsense in [json!({}), json!([7]), json!([{"op": 1, "path": "/a"}])] {
+        for odd in [json!([null]), json!([{"op": 1, "path": "/a"}]), json!([{"op": "add", "path": 1}])] {
+            assert!(matches!(apply(&mut object, &odd), Err(PatchError::Failed(_))), "{odd}");
+        }
+        for nonsense in [json!({}), json!([7]), json!("a")] {
             assert!(matches!(apply(&mut object, &nonsense), Err(PatchError::Malformed(_))), "{nonsense}");
         }
     }
@@ -285,10 +383,11 @@ mod tests {
 
     #[test]
     fn copies_cannot_blow_the_document_up() {
-        let copies =
-            (0..40).map(|step| json!({"op": "copy", "from": "", "path": format!("/{step}")})).collect();
+        let copies = (0..40)
+            .map(|step| json!({"op": "copy", "from": "/all", "path": format!("/all/{step}")}))
+            .collect();
         let copies = Value::Array(copies);
-        let mut object = json!({"text": "x".repeat(1000)});
+        let mut object = json!({"all": {"text": "x".repeat(1000)}});
         assert!(matches!(apply(&mut object, &copies), Err(PatchError::Failed(_))));
     }
 
@@ -324,7 +423,7 @@ mod tests {
 
     #[test]
     fn no_patch_nests_a_document_beyond_all_stacks() {
-        let wrapping = vec![json!({"op": "copy", "from": "", "path": "/a"}); 200];
+        let wrapping = vec![json!({"op": "copy", "from": "/a", "path": "/a/a"}); 200];
         assert!(matches!(apply(&mut json!({"a": {}}), &Value::Array(wrapping)), Err(PatchError::Failed(_))));
         let sinking: Vec<_> = (0..200)
             .flat_map(|_| {
@@ -339,5 +438,115 @@ mod tests {
         let deeper: Vec<_> =
             (1..200).map(|levels| json!({"op": "add", "path": "/a".repeat(levels), "value": {}})).collect();
         assert!(matches!(apply(&mut json!({}), &Value::Array(deeper)), Err(PatchError::Failed(_))));
+    }
+
+    /// What a patch makes of a document; none if it does not fit.
+    #[track_caller]
+    fn check(document: &Value, operation: &Value, expect: Option<Value>) {
+        let mut found = document.clone();
+        let fits = apply(&mut found, &Value::Array(vec![operation.clone()])).is_ok();
+        assert_eq!(fits.then_some(found), expect, "{operation}");
+    }
+
+    #[test]
+    fn indices_count_from_either_end() {
+        let list = json!({"l": ["a", "b"]});
+        let made = |list: Value| Some(json!({"l": list}));
+        for (index, added, removed) in [
+            ("0", made(json!(["x", "a", "b"])), made(json!(["b"]))),
+            ("01", made(json!(["a", "x", "b"])), made(json!(["a"]))),
+            ("+1", made(json!(["a", "x", "b"])), made(json!(["a"]))),
+            ("-0", made(json!(["x", "a", "b"])), made(json!(["b"]))),
+            ("2", made(json!(["a", "b", "x"])), None),
+            ("3", None, None),
+            ("-", made(json!(["a", "b", "x"])), None),
+            ("-1", made(json!(["a", "b", "x"])), made(json!(["a"]))),
+            ("-2", made(json!(["a", "x", "b"])), made(json!(["b"]))),
+            ("-3", made(json!(["x", "a", "b"])), None),
+            ("-4", None, None),
+            ("", None, None),
+            (" 1", None, None),
+            ("1e0", None, None),
+            ("99999999999999999999", None, None),
+        ] {
+            let path = format!("/l/{index}");
+            check(&list, &json!({"op": "add", "path": path, "value": "x"}), added);
+            check(&list, &json!({"op": "remove", "path": path}), removed);
+        }
+        for (index, replaced) in [("-1", Some(json!(["a", "x"]))), ("-3", None), ("-", None), ("2", None)] {
+            let replaced = replaced.map(|list| json!({"l": list}));
+            check(&list, &json!({"op": "replace", "path": format!("/l/{index}"), "value": "x"}), replaced);
+        }
+        check(&list, &json!({"op": "test", "path": "/l/-1", "value": "b"}), Some(list.clone()));
+        check(&list, &json!({"op": "test", "path": "/l/2", "value": null}), None);
+        check(
+            &list,
+            &json!({"op": "copy", "from": "/l/-2", "path": "/c"}),
+            Some(json!({"l": ["a", "b"], "c": "a"})),
+        );
+    }
+
+    #[test]
+    fn the_whole_document_can_be_tested_and_replaced() {
+        let whole = json!({"a": 1});
+        check(&whole, &json!({"op": "test", "path": "", "value": {"a": 1}}), Some(whole.clone()));
+        check(&whole, &json!({"op": "test", "path": "", "value": {}}), None);
+        check(&whole, &json!({"op": "replace", "path": "", "value": {"b": 2}}), Some(json!({"b": 2})));
+        check(&whole, &json!({"op": "replace", "path": "", "value": null}), None);
+        for operation in [
+            json!({"op": "add", "path": "", "value": {}}),
+            json!({"op": "remove", "path": ""}),
+            json!({"op": "copy", "from": "", "path": "/b"}),
+            json!({"op": "copy", "from": "/a", "path": ""}),
+            json!({"op": "move", "from": "", "path": "/b"}),
+            json!({"op": "add", "path": "a", "value": 1}),
+        ] {
+            check(&whole, &operation, None);
+        }
+    }
+
+    #[test]
+    fn paths_are_read_as_kube_apiserver_reads_them() {
+        let document = json!({"a/b": 1, "c~d": 2, "e": {}, "f": null});
+        check(&document, &json!({"op": "test", "path": "/a~1b", "value": 1}), Some(document.clone()));
+        check(&document, &json!({"op": "test", "path": "/c~0d", "value": 2}), Some(document.clone()));
+        check(&document, &json!({"op": "test", "path": "/c~d", "value": 2}), Some(document.clone()));
+        check(&document, &json!({"op": "test", "path": "what/ever", "value": null}), Some(document.clone()));
+        check(&document, &json!({"op": "test", "path": "what/f"}), Some(document.clone()));
+        check(&json!({}), &json!({"op": "add", "path": "what/a", "value": 1}), Some(json!({"a": 1})));
+        check(
+            &json!({"a": {}}),
+            &json!({"op": "add", "path": "/a/", "value": 1}),
+            Some(json!({"a": {"": 1}})),
+        );
+        check(
+            &json!({"~01": 1}),
+            &json!({"op": "test", "path": "/~001", "value": 1}),
+            Some(json!({"~01": 1})),
+        );
+        check(&document, &json!({"op": "add", "path": "/f/x", "value": 1}), None);
+        check(&document, &json!({"op": "add", "path": "/a~1b/x", "value": 1}), None);
+    }
+
+    #[test]
+    fn nothing_moves_into_itself() {
+        let document = json!({"a": {"b": 1}});
+        check(&document, &json!({"op": "move", "from": "/a", "path": "/a/b"}), None);
+        check(&document, &json!({"op": "move", "from": "/a", "path": "/a"}), Some(document.clone()));
+        check(&document, &json!({"op": "move", "from": "/a/c", "path": "/d"}), None);
+        check(
+            &document,
+            &json!({"op": "copy", "from": "/a", "path": "/a/b"}),
+            Some(json!({"a": {"b": {"b": 1}}})),
+        );
+    }
+
+    #[test]
+    fn numbers_are_equal_as_they_are_written() {
+        for (value, expect) in [("1", true), ("1.0", false), ("1e0", false), ("\"1\"", false)] {
+            let value: Value = serde_json::from_str(value).unwrap();
+            let test = json!([{"op": "test", "path": "/a", "value": value}]);
+            assert_eq!(apply(&mut json!({"a": 1}), &test).is_ok(), expect, "{value}");
+        }
     }
 }

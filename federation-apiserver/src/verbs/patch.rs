@@ -125,18 +125,51 @@ fn read(call: &Call, options: &WriteOptions) -> Result<Patch, ApiError> {
     }
     // What is not there is missed before anybody looks at the patch.
     call.current()?;
-    let wrong = |error: String| ApiError::bad_request(format!("error decoding patch: {error}"));
+    let looks = options.field_validation != FieldValidation::Ignore;
+    let wrong = |error: String| {
+        // Who looks for fields that are not known reads a JSON patch by types of its own, before it is read as a patch.
+        let head = if looks || format != JSON_PATCH { "error decoding patch: " } else { "" };
+        ApiError::bad_request(format!("{head}{error}"))
+    };
     let value = decode::decode_json(&call.body).map_err(wrong)?;
-    let wanted = if format == JSON_PATCH { "[]handlers.jsonPatchOp" } else { "map[string]interface {}" };
-    if if format == JSON_PATCH { !value.is_array() } else { !value.is_object() } {
+    if format == JSON_PATCH {
+        return match mistyped(&value).filter(|_| looks) {
+            Some(error) => Err(wrong(error)),
+            None => Ok(Patch::Json(value)),
+        };
+    }
+    if !value.is_object() {
         let found = type_name(&value);
+        let wanted = "map[string]interface {}";
         return Err(wrong(format!("json: cannot unmarshal {found} into Go value of type {wanted}")));
     }
     match format.as_str() {
-        JSON_PATCH => Ok(Patch::Json(value)),
         MERGE => Ok(Patch::Merge(value)),
         _ => Ok(Patch::Strategic(value)),
     }
+}
+
+/// What of a JSON patch is of another type than operations and their fields have, in Go's words.
+fn mistyped(patch: &Value) -> Option<String> {
+    const OPERATION: &str = "handlers.jsonPatchOp";
+    let wrong = |found: &Value, place: &str| {
+        Some(format!("json: cannot unmarshal {} into Go {place}", type_name(found)))
+    };
+    let operations = match patch {
+        Value::Null => return None,
+        Value::Array(operations) => operations,
+        other => return wrong(other, &format!("value of type []{OPERATION}")),
+    };
+    operations.iter().find_map(|operation| match operation {
+        Value::Null => None,
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| match name.as_str() {
+            "op" | "path" | "from" if !value.is_string() && !value.is_null() => {
+                wrong(value, &format!("struct field jsonPatchOp.{name} of type string"))
+            }
+            _ => None,
+        }),
+        other => wrong(other, &format!("value of type {OPERATION}")),
+    })
 }
 
 fn check_options(call: &Call, applies: bool, options: &WriteOptions) -> Result<(), ApiError> {

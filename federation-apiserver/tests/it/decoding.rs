@@ -404,3 +404,55 @@ async fn numbers_are_read_and_told_as_they_stand_there() {
     let expect = r#""n":[18446744073709552000,100000000000000000000,1e+21,1,0.5,-9223372036854775808]"#;
     assert!(made.contains(expect), "{made}");
 }
+
+#[tokio::test]
+async fn operations_that_are_none_are_told_as_kube_apiserver_reads_them() {
+    let world = World::new().await;
+    world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
+    let head = "error decoding patch: json: cannot unmarshal";
+    let unfit = "the server rejected our request due to an error in our request";
+    let field = "jsonPatchOp.op of type string";
+    for (query, body, code, message) in [
+        ("", "[1]", 400, format!("{head} number into Go value of type handlers.jsonPatchOp")),
+        ("", r#"[{"op":1}]"#, 400, format!("{head} number into Go struct field {field}")),
+        (
+            "",
+            "x",
+            400,
+            "error decoding patch: invalid character 'x' looking for beginning of value".to_owned(),
+        ),
+        ("", "[null]", 422, unfit.to_owned()),
+        (
+            "?fieldValidation=Ignore",
+            "{}",
+            400,
+            "json: cannot unmarshal object into Go value of type jsonpatch.Patch".to_owned(),
+        ),
+        (
+            "?fieldValidation=Ignore",
+            "[[]]",
+            400,
+            "json: cannot unmarshal array into Go value of type jsonpatch.Operation".to_owned(),
+        ),
+        ("?fieldValidation=Ignore", r#"[{"op":1}]"#, 422, unfit.to_owned()),
+        ("?fieldValidation=Ignore", "", 400, "unexpected end of JSON input".to_owned()),
+    ] {
+        let request = Request::patch(format!("{CONFIG_MAPS}/a{query}"))
+            .header("content-type", "application/json-patch+json")
+            .body(Full::from(body))
+            .unwrap();
+        let (found, status) = world.send(request).await;
+        assert_eq!(
+            (found.as_u16(), status["message"].as_str()),
+            (code, Some(message.as_str())),
+            "{query} {body}"
+        );
+    }
+    for nothing in ["null", "[]"] {
+        let request = Request::patch(format!("{CONFIG_MAPS}/a"))
+            .header("content-type", "application/json-patch+json")
+            .body(Full::from(nothing))
+            .unwrap();
+        assert_eq!(world.send(request).await.0, StatusCode::OK, "{nothing}");
+    }
+}
