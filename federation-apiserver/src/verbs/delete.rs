@@ -156,9 +156,21 @@ pub(super) async fn delete_one(
     delete_in(call, call.namespace(), name, options, dry_run).await
 }
 
-/// Preconditions are told with the kind where everything else has the resource.
-fn by_kind(call: &Call) -> GroupResource {
-    GroupResource::new(call.kind.group, call.kind.kind)
+/// 409 of a precondition that does not hold.
+fn another(call: &Call, name: &str, field: &str, expected: &str, actual: &str) -> ApiError {
+    // Those that go in two steps are looked at by their own registries before the one of all kinds.
+    if crd::is_definition(&call.kind) || call.kind.is("", "namespaces") {
+        return match field {
+            "UID" => ApiError::uid_conflict(&call.resource(), name, expected, actual),
+            _ => ApiError::resource_version_conflict(&call.resource(), name, expected, actual),
+        };
+    }
+    let become_of = if field == "UID" { "deleted and then recreated" } else { "modified" };
+    let why = format!(
+        "the {field} in the precondition ({expected}) does not match the {field} in record ({actual}). The object might have been {become_of}"
+    );
+    // Told with the kind where everything else has the resource.
+    ApiError::conflict(&GroupResource::new(call.kind.group, call.kind.kind), name, &why)
 }
 
 async fn delete_in(
@@ -185,21 +197,8 @@ async fn delete_in(
         let expect = Some(current.revision);
         let default = if call.kind.orphans { Propagation::Orphan } else { Propagation::Background };
         let (write, removed) = match deletion::decide_delete(&old, options, call.now, default) {
-            DeleteDecision::PreconditionFailed { field: "UID", expected, actual } => {
-                // Those that go in two steps are looked at by their own registries before the one of all kinds.
-                if crd::is_definition(&call.kind) || call.kind.is("", "namespaces") {
-                    return Err(ApiError::uid_conflict(&call.resource(), name, &expected, &actual));
-                }
-                let why = format!(
-                    "the UID in the precondition ({expected}) does not match the UID in record ({actual}). The object might have been deleted and then recreated"
-                );
-                return Err(ApiError::conflict(&by_kind(call), name, &why));
-            }
-            DeleteDecision::PreconditionFailed { expected, actual, .. } => {
-                let why = format!(
-                    "the ResourceVersion in the precondition ({expected}) does not match the ResourceVersion in record ({actual}). The object might have been modified"
-                );
-                return Err(ApiError::conflict(&by_kind(call), name, &why));
+            DeleteDecision::PreconditionFailed { field, expected, actual } => {
+                return Err(another(call, name, field, &expected, &actual));
             }
             DeleteDecision::AlreadyDeleting => return Ok(Outcome::Marked(current)),
             DeleteDecision::RemoveNow => {

@@ -16,6 +16,7 @@ mod object;
 mod ownership;
 mod patch;
 mod pod;
+mod preconditions;
 mod proxy;
 mod ratchet;
 mod read;

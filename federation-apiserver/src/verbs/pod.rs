@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     Call,
     commit::{self, Outcome},
-    delete, object,
+    delete, object, preconditions,
 };
 use crate::{
     admission::{
@@ -74,7 +74,7 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let resource = GroupResource::new("", "pods/binding");
     for _ in 0..ROUNDS {
         let current = call.current()?;
-        check_meant(call, &binding["metadata"], &current)?;
+        check_meant(call, &binding["metadata"], &current, options.dry_run)?;
         let old = call.old_value(&current).await?;
         let assigned = text(&old["spec"], "nodeName");
         if crate::validation::deleting(&old) {
@@ -115,22 +115,16 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
 }
 
 /// Refuses to bind another pod of the name than the one that is meant.
-fn check_meant(call: &Call, meant: &Value, current: &Stored) -> Result<(), ApiError> {
+fn check_meant(call: &Call, meant: &Value, current: &Stored, dry_run: bool) -> Result<(), ApiError> {
     let version = current.revision.to_string();
     let told = [
         ("UID", text(meant, "uid"), &current.meta.uid),
         ("ResourceVersion", text(meant, "resourceVersion"), &version),
     ];
-    let Some((field, wanted, found)) =
-        told.into_iter().find(|(_, wanted, found)| !wanted.is_empty() && *wanted != found.as_str())
-    else {
-        return Ok(());
-    };
-    let (namespace, name) = (call.namespace(), call.name());
-    let why = format!(
-        "StorageError: invalid object, Code: 4, Key: /registry/pods/{namespace}/{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
-    );
-    Err(ApiError::conflict(&call.resource(), name, &why))
+    match told.into_iter().find(|(_, wanted, found)| !wanted.is_empty() && *wanted != found.as_str()) {
+        Some((field, wanted, found)) => Err(preconditions::failed(call, field, wanted, found, dry_run)),
+        None => Ok(()),
+    }
 }
 
 /// POST of an Eviction to `pods/NAME/eviction`.

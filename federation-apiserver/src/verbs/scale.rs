@@ -4,7 +4,7 @@ use apimachinery::{ApiError, FieldError, FieldPath, labels::Selector, status::Gr
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Call, commit, commit::Outcome, object, patch, update};
+use super::{Call, commit, commit::Outcome, object, patch, preconditions, update};
 use crate::{
     admission::action::{self, Action},
     crd::custom::ScalePaths,
@@ -116,9 +116,7 @@ async fn write(
             return Err(ApiError::invalid("autoscaling", "Scale", call.name(), &[error]));
         }
         let uid = scale["metadata"]["uid"].as_str().unwrap_or_default();
-        if !uid.is_empty() && uid != current.meta.uid {
-            return Err(ApiError::uid_conflict(&call.resource(), call.name(), uid, &current.meta.uid));
-        }
+        preconditions::check_uid(call, uid, &current.meta.uid, options.dry_run)?;
         let version = object::version(&scale).to_owned();
         if !version.is_empty() && version != current.revision.to_string() {
             return Err(ApiError::stale(&call.resource(), call.name()));

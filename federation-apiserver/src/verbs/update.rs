@@ -6,7 +6,7 @@ use apimachinery::{ApiError, FieldError, FieldPath, status::Reason};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Call, commit, commit::Outcome, create, object, patch, tidying};
+use super::{Call, commit, commit::Outcome, create, object, patch, preconditions, tidying};
 use crate::{
     admission,
     http::{Body, query::WriteOptions},
@@ -26,9 +26,13 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
     check_named(call, &object)?;
     check_name(call, &mut object)?;
     let version = object::version(&object).to_owned();
+    let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     let manager = options.field_manager.as_deref();
     for _ in 0..ROUNDS {
-        let current = match call.current() {
+        let current = call.current();
+        let found = current.as_ref().map_or("", |current| &*current.meta.uid);
+        preconditions::check_uid(call, &uid, found, options.dry_run)?;
+        let current = match current {
             Ok(current) => current,
             Err(_) if call.kind.create_on_update && call.path.subresource.is_none() && version.is_empty() => {
                 create::authorize(call).await?;
@@ -41,7 +45,7 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
             }
             Err(error) => return Err(error),
         };
-        check_versions(call, &object, &current, &version)?;
+        check_version(call, &current, &version)?;
         let old = call.old_value(&current).await?;
         let next = arrange(call, object.clone(), &old)?;
         let next = call.own(Some(&old), next, manager).await;
@@ -93,12 +97,8 @@ pub(super) fn check_name(call: &Call, object: &mut Value) -> Result<(), ApiError
     Ok(())
 }
 
-/// uid and resourceVersion in the body are preconditions.
-fn check_versions(call: &Call, object: &Value, current: &Arc<Stored>, version: &str) -> Result<(), ApiError> {
-    let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
-    if !uid.is_empty() && uid != current.meta.uid {
-        return Err(ApiError::uid_conflict(&call.resource(), call.name(), uid, &current.meta.uid));
-    }
+/// The resourceVersion in the body is a precondition.
+fn check_version(call: &Call, current: &Arc<Stored>, version: &str) -> Result<(), ApiError> {
     if version.is_empty() {
         if call.kind.unconditional_update || call.path.subresource.is_some() && call.kind.built_in {
             return Ok(());

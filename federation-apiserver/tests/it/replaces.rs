@@ -119,3 +119,59 @@ async fn a_patch_replaces_what_is_not_there() {
     let told = "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001";
     assert_eq!(status["message"], told);
 }
+
+#[tokio::test]
+async fn who_means_another_object_of_the_name_is_told_so_as_by_etcd() {
+    let world = World::new().await;
+    let told = |key: &str, found: &str| {
+        format!(
+            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: another, UID in object meta: {found}"
+        )
+    };
+    let path = "/api/v1/namespaces/demo/endpoints";
+    let mut object = made(&world, path, json!({"metadata": {"name": "a"}})).await;
+    let uid = object["metadata"]["uid"].as_str().unwrap().to_owned();
+    object["metadata"]["uid"] = json!("another");
+    let cases = [
+        ("a", "", told("/registry/services/endpoints/demo/a", &uid)),
+        ("a", "?dryRun=All", told("/services/endpoints/demo/a", &uid)),
+        // None is another one, too, even where a PUT makes what is not there.
+        ("b", "", told("/registry/services/endpoints/demo/b", "")),
+    ];
+    for (name, query, told) in cases {
+        // Whatever version is named.
+        for version in [object["metadata"]["resourceVersion"].clone(), json!("1"), Value::Null] {
+            let mut object = object.clone();
+            object["metadata"]["name"] = json!(name);
+            object["metadata"]["resourceVersion"] = version;
+            let path = format!("{path}/{name}{query}");
+            let status = world.expect(StatusCode::CONFLICT, Method::PUT, &path, Some(object)).await;
+            let expect = format!("Operation cannot be fulfilled on endpoints \"{name}\": {told}");
+            assert_eq!(status["message"], expect.as_str());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_delete_of_another_version_is_told_by_each_registry_in_its_words() {
+    let world = World::new().await;
+    let options = |field: &str| json!({"preconditions": {field: "0"}});
+    let told = async |path: &str, field: &str| {
+        let status = world.expect(StatusCode::CONFLICT, Method::DELETE, path, Some(options(field))).await;
+        status["message"].as_str().unwrap().to_owned()
+    };
+    let namespace = world.expect(StatusCode::OK, Method::GET, "/api/v1/namespaces/demo", None).await;
+    let (uid, version) = (&namespace["metadata"]["uid"], &namespace["metadata"]["resourceVersion"]);
+    let head = "Operation cannot be fulfilled on namespaces \"demo\": Precondition failed: ";
+    for (field, name, found) in [("uid", "UID", uid), ("resourceVersion", "ResourceVersion", version)] {
+        let found = found.as_str().unwrap();
+        let expect = format!("{head}{name} in precondition: 0, {name} in object meta: {found}");
+        assert_eq!(told("/api/v1/namespaces/demo", field).await, expect);
+    }
+    let map = made(&world, "/api/v1/namespaces/demo/configmaps", json!({"metadata": {"name": "a"}})).await;
+    let version = map["metadata"]["resourceVersion"].as_str().unwrap();
+    let expect = format!(
+        "Operation cannot be fulfilled on ConfigMap \"a\": the ResourceVersion in the precondition (0) does not match the ResourceVersion in record ({version}). The object might have been modified"
+    );
+    assert_eq!(told("/api/v1/namespaces/demo/configmaps/a", "resourceVersion").await, expect);
+}
