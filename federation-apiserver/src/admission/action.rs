@@ -1,4 +1,5 @@
-//! Requests whose body is no object of the kind that they go to: Bindings and Evictions of pods, requests for tokens, Scales, and reviews.
+//! Requests whose body is no object of the kind that they go to: Bindings and Evictions of pods, requests for tokens, Scales, and reviews; and what
+//! goes through to pods, Services and nodes, of which the options are the object.
 //! Policies and webhooks are shown them as they are; what the server makes of them is its own business.
 
 use apimachinery::ApiError;
@@ -16,6 +17,25 @@ pub(crate) static SCALE: Kind = Kind { group: "autoscaling", kind: "Scale", ..Ki
 /// `authentication.k8s.io/v1` TokenRequest.
 pub(crate) static TOKEN_REQUEST: Kind =
     Kind { group: "authentication.k8s.io", kind: "TokenRequest", ..Kind::BUILT_IN };
+
+/// `v1` options of what goes through.
+static CONNECTIONS: [Kind; 6] = [
+    connecting("PodExecOptions"),
+    connecting("PodAttachOptions"),
+    connecting("PodPortForwardOptions"),
+    connecting("PodProxyOptions"),
+    connecting("ServiceProxyOptions"),
+    connecting("NodeProxyOptions"),
+];
+
+const fn connecting(kind: &'static str) -> Kind {
+    Kind { kind, verbs: &["connect"], ..Kind::BUILT_IN }
+}
+
+/// The options of a kind.
+pub(crate) fn connection(kind: &str) -> Option<&'static Kind> {
+    CONNECTIONS.iter().find(|form| form.kind == kind)
+}
 
 /// Such a request.
 pub(crate) struct Action<'a> {
@@ -43,8 +63,6 @@ impl Action<'_> {
     /// When one refuses, or cannot be asked and must be.
     pub(crate) async fn validate(&self, body: &Value) -> Result<(), ApiError> {
         judge_as(self.call, self.form, self.old, Some(body), self.dry_run).await?;
-        let asked =
-            webhook::Write { form: self.form, ..webhook::Write::of(self.call, self.old, self.dry_run) };
-        asked.validate(Some(body)).await
+        webhook::Write::of_form(self.call, self.form, self.old, self.dry_run).validate(Some(body)).await
     }
 }

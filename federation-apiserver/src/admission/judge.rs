@@ -88,10 +88,9 @@ impl<'a> Asked<'a> {
         dry_run: bool,
     ) -> Request<'r> {
         let (call, own) = (self.call, &self.call.kind);
-        let (operation, verb) = match (old, new) {
-            (None, _) => (Operation::Create, "create"),
-            (Some(_), Some(_)) => (Operation::Update, "update"),
-            (Some(_), None) => (Operation::Delete, "delete"),
+        let operation = match (old, new) {
+            (Some(_), None) => Operation::Delete,
+            _ => Operation::of(self.form, old.is_some()),
         };
         let object = new.or(old);
         let text =
@@ -134,7 +133,7 @@ impl<'a> Asked<'a> {
         request["requestKind"] = told(self.form.unwrap_or(own));
         request["requestResource"] =
             json!({"group": own.group, "version": own.version, "resource": own.plural});
-        let authorizer = self.decisions.variable(call, verb, name);
+        let authorizer = self.decisions.variable(call, operation.verb(), name);
         Request { subject, request, namespace: found, authorizer }
     }
 }

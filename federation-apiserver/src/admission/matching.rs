@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use apimachinery::labels::{Selector, labels_of};
 use serde_json::Value;
 
-use crate::registry::KindRef;
+use crate::registry::{Kind, KindRef};
 
 /// What a write does, as policies name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,14 +13,36 @@ pub(crate) enum Operation {
     Create,
     Update,
     Delete,
+    /// Something goes through to a pod, a Service or a node.
+    Connect,
 }
 
 impl Operation {
+    /// What is done by writing objects of a form, if not the call's own kind, in place of others or not.
+    pub(crate) fn of(form: Option<&Kind>, replaces: bool) -> Self {
+        match form {
+            Some(form) if form.verbs == ["connect"] => Self::Connect,
+            _ if replaces => Self::Update,
+            _ => Self::Create,
+        }
+    }
+
+    /// The verb by which the authorizer knows it.
+    pub(crate) fn verb(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Connect => "connect",
+        }
+    }
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Create => "CREATE",
             Self::Update => "UPDATE",
             Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
         }
     }
 }
@@ -83,8 +105,11 @@ pub(crate) fn chosen<'a>(
         Some(labels) => selects(&constraints["namespaceSelector"], labels),
         None => true,
     };
-    let selected = |object: Option<&Value>| {
-        object.is_some_and(|object| selects(&constraints["objectSelector"], &labels_of(object)))
+    let selector = &constraints["objectSelector"];
+    let selected = |object: Option<&Value>| match subject.operation {
+        // Options have no labels, not even none.
+        Operation::Connect => object.is_some() && selects_all(selector),
+        _ => object.is_some_and(|object| selects(selector, &labels_of(object))),
     };
     (in_namespace && (selected(subject.object) || selected(subject.old))).then_some(found)
 }
@@ -92,6 +117,11 @@ pub(crate) fn chosen<'a>(
 fn selects(selector: &Value, labels: &BTreeMap<String, String>) -> bool {
     selector.is_null()
         || Selector::from_label_selector(Some(selector)).is_ok_and(|selector| selector.matches(labels))
+}
+
+fn selects_all(selector: &Value) -> bool {
+    selector.is_null()
+        || Selector::from_label_selector(Some(selector)).is_ok_and(|selector| selector.is_everything())
 }
 
 fn rule_matches(rule: &Value, subject: &Subject<'_>) -> bool {

@@ -30,6 +30,8 @@ pub struct ResourcePath {
     pub name: Option<String>,
     /// `status`, `scale`…
     pub subresource: Option<String>,
+    /// What stands behind a `proxy`, with the slash in front of it; empty if nothing does.
+    pub rest: String,
     /// The path had the old `watch/` prefix.
     pub watch_prefix: bool,
     /// The path names a namespace in front of the resource: `namespaces/a/pods`, but not `namespaces/a`.
@@ -90,6 +92,12 @@ fn parse_resource(path: &str) -> Option<ResourcePath> {
     parsed.resource = rest.first().map(own)?;
     parsed.name = rest.get(1).map(own);
     parsed.subresource = rest.get(2).map(own);
+    if through {
+        parsed.rest = rest[3..].iter().flat_map(|step| ["/", step]).collect();
+        if whole.ends_with('/') && !parsed.rest.ends_with('/') {
+            parsed.rest.push('/');
+        }
+    }
     Some(parsed)
 }
 

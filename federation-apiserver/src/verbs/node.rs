@@ -18,7 +18,7 @@ use crate::{
 /// GET of a log: a pod without a node has none yet.
 pub(super) async fn log(call: &Call) -> Result<Response<Body>, ApiError> {
     let pod = call.value(&call.current()?).await?;
-    check_container(call, &pod)?;
+    check_container(call, &pod, call.query.get("container").unwrap_or_default())?;
     if !text(&pod["spec"], "nodeName").is_empty() {
         return Err(unreachable(call, text(&pod["spec"], "nodeName")));
     }
@@ -27,11 +27,11 @@ pub(super) async fn log(call: &Call) -> Result<Response<Body>, ApiError> {
     Ok(response)
 }
 
-/// Commands, terminals and ports: nothing without a node.
-pub(super) async fn connect(call: &Call) -> Result<Response<Body>, ApiError> {
+/// Commands, terminals and ports, as the options say: nothing without a node.
+pub(super) async fn connect(call: &Call, options: &Value) -> Result<Response<Body>, ApiError> {
     let pod = call.value(&call.current()?).await?;
     if call.path.subresource.as_deref() != Some("portforward") {
-        check_container(call, &pod)?;
+        check_container(call, &pod, text(options, "container"))?;
     }
     if text(&pod["spec"], "nodeName").is_empty() {
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", call.name())));
@@ -40,13 +40,12 @@ pub(super) async fn connect(call: &Call) -> Result<Response<Body>, ApiError> {
 }
 
 /// The container that is asked for must be there; of several, one must be named.
-fn check_container(call: &Call, pod: &Value) -> Result<(), ApiError> {
+fn check_container(call: &Call, pod: &Value, asked: &str) -> Result<(), ApiError> {
     let names = |list: &str| -> Vec<String> {
         items(&pod["spec"], list).map(|container| text(container, "name").to_owned()).collect()
     };
     let own = names("containers");
     let all = [names("initContainers"), own.clone(), names("ephemeralContainers")].concat();
-    let asked = call.query.get("container").unwrap_or_default();
     let why = match own.len() {
         _ if all.iter().any(|name| name == asked) => return Ok(()),
         _ if !asked.is_empty() => format!("container {asked} is not valid for pod {}", call.name()),

@@ -10,6 +10,7 @@ mod audit;
 mod certificates;
 mod clients;
 mod compaction;
+mod connects;
 mod contract;
 mod conversion;
 mod crd;

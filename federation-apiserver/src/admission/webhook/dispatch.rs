@@ -53,22 +53,23 @@ impl Write<'_> {
         Err(ApiError::bad_request(format!("admission webhook {:?} does not support dry run", hook.name)))
     }
 
-    /// `CreateOptions`, `UpdateOptions` or `DeleteOptions` of the request.
+    /// `CreateOptions`, `UpdateOptions` or `DeleteOptions` of the request; none of what goes through.
     fn options(&self) -> Value {
+        let kind = match self.operation {
+            Operation::Create => "CreateOptions",
+            Operation::Update => "UpdateOptions",
+            Operation::Delete => "DeleteOptions",
+            Operation::Connect => return Value::Null,
+        };
         let mut options = match self.operation {
             Operation::Delete => {
                 let sent = crate::verbs::sent_options(self.call).ok();
                 sent.filter(Value::is_object).unwrap_or_else(|| json!({}))
             }
-            Operation::Create | Operation::Update => json!({}),
+            _ => json!({}),
         };
         options["apiVersion"] = "meta.k8s.io/v1".into();
-        options["kind"] = match self.operation {
-            Operation::Create => "CreateOptions",
-            Operation::Update => "UpdateOptions",
-            Operation::Delete => "DeleteOptions",
-        }
-        .into();
+        options["kind"] = kind.into();
         if self.dry_run {
             options["dryRun"] = json!(["All"]);
         }

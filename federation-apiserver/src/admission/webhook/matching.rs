@@ -152,11 +152,7 @@ impl Write<'_> {
         matched: &Matched,
         decisions: &Arc<Decisions>,
     ) -> Result<bool, ApiError> {
-        let verb = match self.operation {
-            Operation::Create => "create",
-            Operation::Update => "update",
-            Operation::Delete => "delete",
-        };
+        let verb = self.operation.verb();
         let name = matched.request["name"].as_str().unwrap_or_default();
         let cel = |value: Option<&Value>| value.map_or(Cel::Null, Cel::from_json);
         let known = [

@@ -80,8 +80,24 @@ impl Turns {
 impl<'a> Write<'a> {
     /// A write of objects of the call's own kind.
     pub(crate) fn of(call: &'a Call, old: Option<&'a Value>, dry_run: bool) -> Self {
-        let operation = if old.is_some() { Operation::Update } else { Operation::Create };
-        Self { call, operation, form: None, old, dry_run, others: OnceLock::new() }
+        Self::of_form(call, None, old, dry_run)
+    }
+
+    /// The same of objects that are of a kind of their own.
+    pub(crate) fn of_form(
+        call: &'a Call,
+        form: Option<&'static Kind>,
+        old: Option<&'a Value>,
+        dry_run: bool,
+    ) -> Self {
+        Self {
+            call,
+            operation: Operation::of(form, old.is_some()),
+            form,
+            old,
+            dry_run,
+            others: OnceLock::new(),
+        }
     }
 
     /// The removal of an object.
