@@ -283,7 +283,7 @@ impl Call {
     /// Fields that the metadata of objects within a custom one does not know.
     fn unknown_in_embedded(&self, custom: &Custom, object: &Value) -> Vec<String> {
         let mut unknown = Vec::new();
-        if custom.schema.has_embedded() {
+        if custom.schema.embeds {
             custom.schema.visit_embedded(&mut object.clone(), &mut |own, path| {
                 let found = self.shared.schemas().validate_metadata(self.kind.kind, own).unknown;
                 let room = UNKNOWN_MAX.saturating_sub(unknown.len());

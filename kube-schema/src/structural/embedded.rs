@@ -6,14 +6,9 @@ use super::Structural;
 use crate::bounds;
 
 impl Structural {
-    /// Whether there may be objects below this node.
-    pub fn has_embedded(&self) -> bool {
-        self.children().any(|child| child.embedded || child.has_embedded())
-    }
-
     /// Shows each object below a value, and its path.
     pub fn visit_embedded(&self, value: &mut Value, visit: &mut impl FnMut(&mut Value, &str)) {
-        if self.has_embedded() {
+        if self.embeds {
             descend(self, value, &mut String::new(), visit);
         }
     }
@@ -30,7 +25,7 @@ fn descend(
         if schema.embedded && value.is_object() {
             visit(value, path);
         }
-        if schema.has_embedded() {
+        if schema.embeds {
             descend(schema, value, path, visit);
         }
         path.truncate(length);
@@ -79,5 +74,16 @@ mod tests {
         let mut found = Vec::new();
         schema.visit_embedded(&mut value, &mut |_, path| found.push(path.to_owned()));
         assert_eq!(found, ["many[0]", "many[2]", "named.a", "one"]);
+    }
+
+    #[test]
+    fn what_a_schema_has_below_is_told_when_it_is_parsed() {
+        let embeds = |schema: &Value| Structural::parse(schema).is_ok_and(|schema| schema.embeds);
+        let object = json!({"type": "object", "x-kubernetes-embedded-resource": true});
+        let mut schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+        assert!(!embeds(&object) && !embeds(&schema));
+        schema["properties"]["b"] = json!({"type": "array", "items": object});
+        let map = json!({"type": "object", "additionalProperties": schema});
+        assert!(embeds(&schema) && embeds(&map));
     }
 }

@@ -96,6 +96,8 @@ pub struct Structural {
     pub preserve_unknown: bool,
     /// `x-kubernetes-embedded-resource`: apiVersion, kind and metadata are those of any object.
     pub embedded: bool,
+    /// Whether there may be such objects below this node.
+    pub embeds: bool,
     /// `x-kubernetes-int-or-string`.
     pub int_or_string: bool,
     /// The fields of a struct.
@@ -148,11 +150,6 @@ impl Structural {
     /// The schema of a field: a property, or else the value of a map.
     pub fn field(&self, name: &str) -> Option<&Self> {
         self.properties.get(name).or(self.additional.as_deref())
-    }
-
-    /// Whether this node or one below has a default.
-    pub fn has_defaults(&self) -> bool {
-        self.default.is_some() || self.children().any(Self::has_defaults)
     }
 
     /// The nodes directly below, without those of allOf and the like.

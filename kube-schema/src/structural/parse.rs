@@ -69,11 +69,12 @@ fn node(schema: &Value, path: &str, depth: usize) -> Result<Structural, ParseErr
         Some("map") => ListKind::Map(strings(map.get("x-kubernetes-list-map-keys"))),
         _ => ListKind::Atomic,
     };
-    Ok(Structural {
+    let mut parsed = Structural {
         kind: text("type").and_then(Type::parse),
         nullable: flag("nullable"),
         preserve_unknown: flag("x-kubernetes-preserve-unknown-fields"),
         embedded: flag("x-kubernetes-embedded-resource"),
+        embeds: false,
         int_or_string: flag("x-kubernetes-int-or-string"),
         properties,
         additional,
@@ -84,7 +85,9 @@ fn node(schema: &Value, path: &str, depth: usize) -> Result<Structural, ParseErr
         checks: checks(map, path, depth)?,
         rules: map.get("x-kubernetes-validations").and_then(Value::as_array).cloned().unwrap_or_default(),
         compiled: Vec::new(),
-    })
+    };
+    parsed.embeds = parsed.children().any(|child| child.embedded || child.embeds);
+    Ok(parsed)
 }
 
 fn strings(value: Option<&Value>) -> Vec<String> {
