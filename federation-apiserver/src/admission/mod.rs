@@ -22,6 +22,7 @@ mod room;
 mod runtimes;
 mod signers;
 mod standards;
+mod tolerations;
 mod usage;
 pub(crate) mod webhook;
 

@@ -3,18 +3,16 @@
 use apimachinery::{ApiError, field::quoted, status::Reason};
 use serde_json::Value;
 
+use super::tolerations;
 use crate::{
     store::{Key, ResourceKey},
-    validation::{items, quantities::amounts, text},
+    validation::{items, quantities::amounts},
     verbs::Call,
 };
 
 const OTHER_OVERHEAD: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
 const NO_OVERHEAD: &str =
     "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
-
-/// A pod with more tolerations than this is only compared with its class, not each of them with all others.
-const MERGED: usize = 1000;
 
 /// Gives a new Pod what its class says.
 pub(super) fn complete(call: &Call, name: &str, spec: &mut Value) -> Result<(), ApiError> {
@@ -83,57 +81,11 @@ fn give(class: &Value, spec: &mut Value) -> Result<(), String> {
         }
         spec["nodeSelector"][key] = value.clone();
     }
-    let tolerations = merged(spec, scheduling);
+    let tolerations = tolerations::merged(items(spec, "tolerations"), items(scheduling, "tolerations"));
     if !tolerations.is_empty() {
-        spec["tolerations"] = tolerations.into();
+        spec["tolerations"] = tolerations.into_iter().cloned().collect();
     }
     Ok(())
-}
-
-/// The tolerations of a pod and of its class, without those that others of them cover: `tolerations.MergeTolerations`.
-fn merged(spec: &Value, scheduling: &Value) -> Vec<Value> {
-    let own: Vec<&Value> = items(spec, "tolerations").collect();
-    let given: Vec<&Value> = items(scheduling, "tolerations").collect();
-    let (count, is_long) = (own.len(), own.len() > MERGED);
-    let all: Vec<&Value> = own.into_iter().chain(given).collect();
-    let mut kept: Vec<&Value> = Vec::new();
-    for (at, toleration) in all.iter().copied().enumerate() {
-        // Of two that are equal the first stays.
-        let later = if is_long { at.max(count.saturating_sub(1)) } else { at } + 1;
-        let mut later = all.iter().skip(later);
-        let earlier: &[&Value] = if is_long && at < count { &[] } else { &kept };
-        let covered = earlier.iter().any(|other| covers(other, toleration))
-            || later.any(|other| *other != toleration && covers(other, toleration));
-        if !covered {
-            kept.push(toleration);
-        }
-    }
-    kept.into_iter().cloned().collect()
-}
-
-/// Whether what is tolerated by `less` is tolerated by `more`, too.
-fn covers(more: &Value, less: &Value) -> bool {
-    if more == less {
-        return true;
-    }
-    let (key, operator, effect) = (text(more, "key"), text(more, "operator"), text(more, "effect"));
-    let of_all_keys = key.is_empty() && operator == "Exists";
-    if text(less, "key") != key && !of_all_keys {
-        return false;
-    }
-    if !effect.is_empty() && text(less, "effect") != effect {
-        return false;
-    }
-    if effect == "NoExecute"
-        && let Some(most) = more["tolerationSeconds"].as_i64()
-        && less["tolerationSeconds"].as_i64().is_none_or(|seconds| seconds > most)
-    {
-        return false;
-    }
-    match operator {
-        "" | "Equal" => text(less, "operator") == "Equal" && text(less, "value") == text(more, "value"),
-        operator => operator == "Exists",
-    }
 }
 
 #[cfg(test)]
@@ -190,25 +142,5 @@ mod tests {
         assert_eq!(disagreement(defined, &Value::Null), Some(OTHER_OVERHEAD));
         assert_eq!(disagreement(&Value::Null, &json!({"cpu": "1"})), Some(NO_OVERHEAD));
         assert_eq!(disagreement(&Value::Null, &Value::Null), None);
-    }
-
-    #[test]
-    fn what_others_cover_is_not_tolerated_twice() {
-        let merge = |own: &Value, given: &Value| {
-            Value::from(merged(&json!({"tolerations": own}), &json!({"tolerations": given})))
-        };
-        let stay = |seconds: u64| json!({"key": "n", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
-        let (short, long) = (stay(5), stay(9));
-        assert_eq!(merge(&json!([short, long]), &json!([short])), json!([long]));
-        assert_eq!(merge(&json!([short]), &json!([long])), json!([long]));
-        let all = json!({"operator": "Exists"});
-        assert_eq!(merge(&json!([long]), &json!([all])), json!([all]));
-        assert_eq!(merge(&json!([all]), &json!([long])), json!([all]));
-        let of = |value: &str| json!({"key": "k", "operator": "Equal", "value": value});
-        let two = json!([of("a"), of("b")]);
-        assert_eq!(merge(&two, &two), two);
-        let many: Vec<Value> = (0..=MERGED).map(|number| of(&number.to_string())).collect();
-        assert_eq!(merge(&many.clone().into(), &json!([of("0")])), Value::from(many.clone()));
-        assert_eq!(merge(&many.into(), &json!([all])), json!([all]));
     }
 }
