@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::{batch_policies as policies, batch_status};
 use crate::{
     registry::{Column, Faults, Generation, Kind, human_duration},
-    validation::{domain_path, immutable, listed, non_negative, one_of, pod_warnings, set, text, workload},
+    validation::{
+        domain_path, immutable, items_mut, listed, non_negative, one_of, pod_warnings, set, text, workload,
+    },
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -289,12 +291,53 @@ fn validate_selector(object: &Value, faults: &mut Faults) {
     }
 }
 
-/// Scheduling directives of the template that may change while the Job is suspended and has not started, besides affinity to nodes.
+/// Scheduling directives of the template that may change while the Job waits, besides affinity to nodes.
 const DIRECTIVES: [&str; 3] = ["nodeSelector", "tolerations", "schedulingGates"];
 
-fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+/// Whether a Job is suspended and has not begun, or has stopped, and none of its pods is left (KEP-5440).
+fn is_at_rest(job: &Value) -> bool {
+    let (spec, status) = (&job["spec"], &job["status"]);
+    spec["suspend"] == true
+        && (status["startTime"].is_null() || has(job, "Suspended"))
+        && status["active"].as_i64().unwrap_or_default() == 0
+}
+
+/// The pod of a template without what may change while its Job is at rest.
+fn fixed(template: &Value) -> Value {
+    let mut pod = template["spec"].clone();
+    for list in ["containers", "initContainers"] {
+        for container in items_mut(&mut pod, list).filter_map(Value::as_object_mut) {
+            container.remove("resources");
+        }
+    }
+    let Some(spec) = pod.as_object_mut() else { return pod };
+    for part in DIRECTIVES {
+        spec.remove(part);
+    }
+    if let Some(affinity) = spec.get_mut("affinity").and_then(Value::as_object_mut) {
+        affinity.remove("nodeAffinity");
+    }
+    let nothing = |affinity: &Value| affinity.as_object().is_none_or(serde_json::Map::is_empty);
+    if spec.get("affinity").is_some_and(nothing) {
+        spec.remove("affinity");
+    }
+    pod
+}
+
+/// `validatePodTemplateUpdate`. Of a Job at rest the metadata of its pods may change, too.
+fn validate_template_update(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faults) {
+    let (template, before) = (&new["spec"]["template"], &old["spec"]["template"]);
+    if !is_at_rest(old) {
+        immutable(template, before, path, faults);
+    } else if fixed(template) != fixed(before) {
+        let path = path.child("spec");
+        faults.push(FieldError::invalid(&path, template["spec"].clone(), crate::validation::IMMUTABLE));
+    }
+}
+
+fn validate_update(new_job: &Value, old_job: &Value, faults: &mut Faults) {
     let path = FieldPath::new("spec");
-    let (new, status, old) = (&new["spec"], &old["status"], &old["spec"]);
+    let (new, old) = (&new_job["spec"], &old_job["spec"]);
     if new["completionMode"] != "Indexed" {
         immutable(&new["completions"], &old["completions"], &path.child("completions"), faults);
     } else if new["completions"] != old["completions"]
@@ -305,37 +348,7 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
         faults.push(FieldError::invalid(&path.child("completions"), new["completions"].clone(), message));
     }
     immutable(&new["selector"], &old["selector"], &path.child("selector"), faults);
-    // It has not begun, or none of its pods is left (KEP-5440).
-    let at_rest =
-        || has(&json!({"status": status}), "Suspended") && status["active"].as_i64().unwrap_or_default() == 0;
-    let waiting = old["suspend"] == true && (status["startTime"].is_null() || at_rest());
-    let template = |spec: &Value| {
-        let mut template = spec["template"].clone();
-        if waiting {
-            for part in ["labels", "annotations"] {
-                if let Some(metadata) = template["metadata"].as_object_mut() {
-                    metadata.remove(part);
-                }
-            }
-            if let Some(spec) = template["spec"].as_object_mut() {
-                for part in DIRECTIVES {
-                    spec.remove(part);
-                }
-                if let Some(affinity) = spec.get_mut("affinity").and_then(Value::as_object_mut) {
-                    affinity.remove("nodeAffinity");
-                }
-                let nothing = |affinity: &Value| affinity.as_object().is_none_or(serde_json::Map::is_empty);
-                if spec.get("affinity").is_some_and(nothing) {
-                    spec.remove("affinity");
-                }
-            }
-        }
-        template
-    };
-    if template(new) != template(old) {
-        let message = crate::validation::IMMUTABLE;
-        faults.push(FieldError::invalid(&path.child("template"), new["template"].clone(), message));
-    }
+    validate_template_update(new_job, old_job, &path.child("template"), faults);
     for name in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
         immutable(&new[name], &old[name], &path.child(name), faults);
     }
@@ -392,15 +405,48 @@ mod tests {
         );
     }
 
+    #[track_caller]
+    fn changed(new: &Value, old: &Value, expect: &[&str]) {
+        let mut faults = Faults::new();
+        validate_update(new, old, &mut faults);
+        assert_eq!(faults.iter().map(|fault| fault.field.clone()).collect::<Vec<_>>(), expect);
+    }
+
     #[test]
     fn before_a_job_starts_its_pods_may_be_sent_to_other_nodes_and_not_beside_other_pods() {
         let job = |affinity: Value| json!({"spec": {"suspend": true, "template": {"spec": {"affinity": affinity}}}, "status": {}});
-        let check = |new: Value, old: Value| {
-            let mut faults = Faults::new();
-            validate_update(&job(new), &job(old), &mut faults);
-            faults.iter().map(|fault| fault.field.clone()).collect::<Vec<_>>()
+        changed(&job(json!({"nodeAffinity": {"a": 1}})), &job(Value::Null), &[]);
+        let beside = job(json!({"podAffinity": {"a": 1}}));
+        changed(&beside, &job(json!({"podAffinity": {}})), &["spec.template.spec"]);
+    }
+
+    #[test]
+    fn while_a_job_is_suspended_and_without_pods_its_containers_may_ask_for_something_else() {
+        let job = |suspend: bool, status: Value, cpu: &str, image: &str| {
+            let container = json!({"name": "c", "image": image, "resources": {"requests": {"cpu": cpu}}});
+            let pod = json!({"initContainers": [container], "containers": [container]});
+            json!({"spec": {"suspend": suspend, "template": {"metadata": {"labels": {"cpu": cpu}}, "spec": pod}}, "status": status})
         };
-        assert_eq!(check(json!({"nodeAffinity": {"a": 1}}), Value::Null), [""; 0]);
-        assert_eq!(check(json!({"podAffinity": {"a": 1}}), json!({"podAffinity": {}})), ["spec.template"]);
+        let suspended = json!([{"type": "Suspended", "status": "True"}]);
+        let began = "2026-01-01T00:00:00Z";
+        for at_rest in [
+            json!({}),
+            json!({"conditions": suspended}),
+            json!({"startTime": began, "conditions": suspended, "active": 0}),
+        ] {
+            let old = job(true, at_rest.clone(), "1", "a");
+            changed(&job(false, at_rest.clone(), "2", "a"), &old, &[]);
+            changed(&job(true, at_rest, "2", "b"), &old, &["spec.template.spec"]);
+        }
+        for busy in [
+            json!({"active": 1}),
+            json!({"startTime": began}),
+            json!({"startTime": began, "conditions": suspended, "active": 1}),
+        ] {
+            let old = job(true, busy.clone(), "1", "a");
+            changed(&job(true, busy, "2", "a"), &old, &["spec.template"]);
+        }
+        let runs = json!({"conditions": suspended});
+        changed(&job(true, runs.clone(), "2", "a"), &job(false, runs, "1", "a"), &["spec.template"]);
     }
 }
