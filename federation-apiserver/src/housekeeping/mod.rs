@@ -158,6 +158,8 @@ pub struct Service {
     uses_changed: bool,
     /// A ServiceCIDR, or a Service that may need it, has changed.
     networks: bool,
+    /// When to look at ServiceCIDRs though nothing has changed.
+    networks_due: Option<Timestamp>,
     addresses: Addresses,
     missed_nodes: pods::Missed,
     /// When to look for pods that nobody ends.
@@ -185,6 +187,7 @@ impl Service {
             certificates: true,
             uses_changed: true,
             networks: true,
+            networks_due: None,
             addresses: Addresses::default(),
             missed_nodes: pods::Missed::default(),
             pods_due: Instant::now(),
@@ -201,9 +204,9 @@ impl Service {
                 resync = now + RESYNC;
                 self.seen = None;
             }
-            let failed = self.step(everything).await;
+            let failed = self.step(everything, Timestamp::now()).await;
             let seen = self.seen.unwrap_or_default();
-            let deadline = if failed > 0 { Instant::now() + RETRY } else { resync.min(self.pods_due) };
+            let deadline = if failed > 0 { Instant::now() + RETRY } else { resync.min(self.due()) };
             tokio::select! {
                 () = shutdown.wait() => {}
                 _ = self.storage.wait_for(seen + 1, deadline) => {
@@ -217,15 +220,23 @@ impl Service {
     /// Looks at everything until what must exist does, which takes a second look where something is within what the first one makes.
     pub async fn begin(&mut self) {
         for _ in 0..BEGIN_LOOKS_MAX {
-            self.step(true).await;
+            self.step(true, Timestamp::now()).await;
             if self.start.is_over() {
                 return;
             }
         }
     }
 
+    /// When time alone gives something to do.
+    fn due(&self) -> Instant {
+        let until =
+            |due: Timestamp| Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default();
+        let networks = self.networks_due.map(|due| Instant::now() + until(due));
+        networks.map_or(self.pods_due, |due| due.min(self.pods_due))
+    }
+
     /// Looks at what changed, or at everything, and acts. Returns how many actions failed.
-    pub async fn step(&mut self, everything: bool) -> usize {
+    pub async fn step(&mut self, everything: bool, now: Timestamp) -> usize {
         self.observe();
         let snapshot = self.storage.snapshot();
         let kinds = &*self.kinds;
@@ -240,10 +251,13 @@ impl Service {
             actions.extend(told.and_then(|data| system::extension_authentication(&snapshot, data)));
             actions.extend(self.options.endpoint.iter().flat_map(|to| endpoint::required(&snapshot, *to)));
         }
-        if std::mem::take(&mut self.networks) || everything {
+        let networks_due = self.networks_due.is_some_and(|due| due <= now);
+        if std::mem::take(&mut self.networks) || networks_due || everything {
+            let (settled, again) = networks::settle(&snapshot, self.options.cluster_ips, now);
             actions
                 .extend(self.options.cluster_ips.and_then(|network| networks::required(&snapshot, network)));
-            actions.extend(networks::settle(&snapshot, self.options.cluster_ips));
+            actions.extend(settled);
+            self.networks_due = again;
         }
         if self.options.cluster_ips.is_some() {
             actions.extend(self.addresses.settle(&snapshot));
@@ -286,10 +300,9 @@ impl Service {
         }
         if everything || Instant::now() >= self.pods_due {
             self.pods_due = Instant::now() + PODS;
-            actions.extend(pods::endings(&snapshot, &mut self.missed_nodes, Timestamp::now()));
+            actions.extend(pods::endings(&snapshot, &mut self.missed_nodes, now));
         }
         if everything {
-            let now = Timestamp::now();
             actions.extend(expiry::expired(&snapshot, now, self.options.event_ttl));
             actions.extend(certificates::outdated(&snapshot, now));
         }

@@ -3,7 +3,8 @@
 
 use std::net::Ipv4Addr;
 
-use serde_json::json;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
 use super::{Action, Edit, action::Condition, addresses::cluster_ip};
 use crate::{
@@ -17,6 +18,8 @@ use crate::{
 const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
 /// The one of the flag.
 const DEFAULT: &str = "kubernetes";
+/// How long one that nobody needs stays after it was deleted: who is about to take an address of it is seen before it goes, as in Kubernetes.
+const GRACE: SignedDuration = SignedDuration::from_secs(10);
 
 /// Whether a change of this object may change what is to be done.
 pub(super) fn concerns(key: &Key) -> bool {
@@ -34,9 +37,14 @@ pub(super) fn required(snapshot: &Snapshot, network: Network) -> Option<Action> 
     snapshot.get(&key).is_none().then_some(Action::Create { key, object })
 }
 
-/// Says of each whether addresses come from it, and lets go of those that nobody needs.
-pub(super) fn settle(snapshot: &Snapshot, flag: Option<Network>) -> Vec<Action> {
-    let mut all = Vec::new();
+/// Says of each whether addresses come from it, and lets go of those that nobody needs. Also returns when to look again, if time alone
+/// will let one go.
+pub(super) fn settle(
+    snapshot: &Snapshot,
+    flag: Option<Network>,
+    now: Timestamp,
+) -> (Vec<Action>, Option<Timestamp>) {
+    let (mut all, mut again): (Vec<_>, Option<Timestamp>) = (Vec::new(), None);
     for stored in snapshot.range(&networks::resource(), None, None) {
         let Ok(object) = stored.value() else { continue };
         all.push((networks::of(&object), stored, object));
@@ -64,7 +72,10 @@ pub(super) fn settle(snapshot: &Snapshot, flag: Option<Network>) -> Vec<Action> 
                 .flat_map(|(_, (networks, ..))| networks.iter().copied());
             let others: Vec<_> = stay.chain(flag).collect();
             if !is_needed(snapshot, own, &others) {
-                act(Edit::DropFinalizer(FINALIZER));
+                match end_of_grace(object).filter(|end| *end > now) {
+                    Some(end) => again = Some(again.map_or(end, |again| again.min(end))),
+                    None => act(Edit::DropFinalizer(FINALIZER)),
+                }
                 continue;
             }
             Condition {
@@ -82,7 +93,12 @@ pub(super) fn settle(snapshot: &Snapshot, flag: Option<Network>) -> Vec<Action> 
             act(Edit::Conditions(vec![condition]));
         }
     }
-    actions
+    (actions, again)
+}
+
+fn end_of_grace(object: &Value) -> Option<Timestamp> {
+    let deleted = object["metadata"]["deletionTimestamp"].as_str()?.parse::<Timestamp>().ok()?;
+    deleted.checked_add(GRACE).ok()
 }
 
 fn readiness(own: &[Network]) -> Condition {

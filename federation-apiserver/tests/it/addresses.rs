@@ -7,6 +7,7 @@ use federation_apiserver::{
     housekeeping::{Options, Service},
 };
 use http::{Method, StatusCode};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -31,6 +32,8 @@ fn network(name: &str, cidrs: &[&str]) -> Value {
 struct Kept {
     world: World,
     housekeeping: Service,
+    /// What housekeeping takes for the time.
+    now: Timestamp,
 }
 
 impl Kept {
@@ -39,7 +42,7 @@ impl Kept {
         let options = Options { cluster_ips: Some(Ranges::CLUSTER_IPS), ..Options::default() };
         let kinds = Arc::new(world.server.kind_table());
         let housekeeping = Service::new(world.server.storage().clone(), kinds, options);
-        let mut kept = Self { world, housekeeping };
+        let mut kept = Self { world, housekeeping, now: Timestamp::now() };
         kept.settle().await;
         kept
     }
@@ -47,11 +50,17 @@ impl Kept {
     async fn settle(&mut self) {
         loop {
             let before = self.world.server.storage().snapshot().revision();
-            assert_eq!(self.housekeeping.step(false).await, 0);
+            assert_eq!(self.housekeeping.step(false, self.now).await, 0);
             if self.world.server.storage().snapshot().revision() == before {
                 return;
             }
         }
+    }
+
+    /// Lets the time go by in which a deleted network stays.
+    async fn settle_later(&mut self) {
+        self.now = Timestamp::now() + SignedDuration::from_secs(11);
+        self.settle().await;
     }
 
     async fn get(&self, path: &str) -> Value {
@@ -170,6 +179,9 @@ async fn a_further_network_gives_addresses_and_stays_while_it_is_needed() {
     kept.world.expect(StatusCode::OK, Method::PATCH, &web, Some(labels)).await;
     kept.remove(&web).await;
     kept.settle().await;
+    // Nobody needs it any more, and yet somebody may be about to.
+    kept.get(&path).await;
+    kept.settle_later().await;
     kept.missing(&path).await;
 }
 
@@ -189,7 +201,7 @@ async fn two_networks_that_go_at_a_time_both_stay_for_an_address_that_is_in_both
         assert_eq!(ready(&kept.get(path).await), "False", "{path}");
     }
     kept.remove(&format!("{SERVICES}/web")).await;
-    kept.settle().await;
+    kept.settle_later().await;
     for path in &paths {
         kept.missing(path).await;
     }
