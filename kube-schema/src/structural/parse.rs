@@ -86,7 +86,8 @@ fn node(schema: &Value, path: &str, depth: usize) -> Result<Structural, ParseErr
         rules: map.get("x-kubernetes-validations").and_then(Value::as_array).cloned().unwrap_or_default(),
         compiled: Vec::new(),
     };
-    parsed.embeds = parsed.children().any(|child| child.embedded || child.embeds);
+    let embeds = parsed.children().any(|child| child.embedded || child.embeds);
+    parsed.embeds = embeds;
     Ok(parsed)
 }
 
