@@ -204,7 +204,7 @@ impl Service {
                 resync = now + RESYNC;
                 self.seen = None;
             }
-            let failed = self.step(everything, Timestamp::now()).await;
+            let failed = self.step(everything).await;
             let seen = self.seen.unwrap_or_default();
             let deadline = if failed > 0 { Instant::now() + RETRY } else { resync.min(self.due()) };
             tokio::select! {
@@ -220,7 +220,7 @@ impl Service {
     /// Looks at everything until what must exist does, which takes a second look where something is within what the first one makes.
     pub async fn begin(&mut self) {
         for _ in 0..BEGIN_LOOKS_MAX {
-            self.step(true, Timestamp::now()).await;
+            self.step(true).await;
             if self.start.is_over() {
                 return;
             }
@@ -236,7 +236,12 @@ impl Service {
     }
 
     /// Looks at what changed, or at everything, and acts. Returns how many actions failed.
-    pub async fn step(&mut self, everything: bool, now: Timestamp) -> usize {
+    pub async fn step(&mut self, everything: bool) -> usize {
+        self.step_at(everything, Timestamp::now()).await
+    }
+
+    /// The same as if it were `now`.
+    pub async fn step_at(&mut self, everything: bool, now: Timestamp) -> usize {
         self.observe();
         let snapshot = self.storage.snapshot();
         let kinds = &*self.kinds;

@@ -64,7 +64,7 @@ impl World {
     pub(super) async fn settle(&mut self) {
         for _ in 0..50 {
             let before = self.storage.snapshot().revision();
-            assert_eq!(self.service.step(true, Timestamp::now()).await, 0, "an action failed");
+            assert_eq!(self.service.step(true).await, 0, "an action failed");
             if self.storage.snapshot().revision() == before {
                 return;
             }

@@ -50,7 +50,7 @@ impl Kept {
     async fn settle(&mut self) {
         loop {
             let before = self.world.server.storage().snapshot().revision();
-            assert_eq!(self.housekeeping.step(false, self.now).await, 0);
+            assert_eq!(self.housekeeping.step_at(false, self.now).await, 0);
             if self.world.server.storage().snapshot().revision() == before {
                 return;
             }

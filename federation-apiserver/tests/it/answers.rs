@@ -6,7 +6,6 @@ use bytes::Bytes;
 use federation_apiserver::{auth::User, auth::authz::Mode, housekeeping};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -123,7 +122,7 @@ async fn answers_tell_the_class_of_their_request() {
     let storage = world.server.storage().clone();
     let (_, before) = headers(&world, None, "/api/v1/namespaces", None).await;
     assert!(!before.contains_key("x-kubernetes-pf-flowschema-uid"), "without schemas there are no classes");
-    housekeeping::Service::new(storage, kinds, Default::default()).step(true, Timestamp::now()).await;
+    housekeeping::Service::new(storage, kinds, Default::default()).step(true).await;
     let uid = async |plural: &str, name: &str| {
         let path = format!("/apis/flowcontrol.apiserver.k8s.io/v1/{plural}/{name}");
         let object = world.expect(StatusCode::OK, Method::GET, &path, None).await;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use federation_apiserver::housekeeping;
 use http::{Method, StatusCode};
-use jiff::Timestamp;
 use serde_json::json;
 
 use crate::world::{World, config_map};
@@ -36,7 +35,7 @@ async fn a_circle_of_owners_does_not_hold_those_in_it() {
     let mut before = 0;
     while storage.snapshot().revision() != before {
         before = storage.snapshot().revision();
-        assert_eq!(housekeeping.step(false, Timestamp::now()).await, 0, "an action failed");
+        assert_eq!(housekeeping.step(false).await, 0, "an action failed");
     }
     for at in 0..3 {
         world.expect(StatusCode::NOT_FOUND, Method::GET, &format!("{MAPS}/c{at}"), None).await;
