@@ -23,16 +23,14 @@ pub(super) fn merged<'a>(
         })
         .collect();
     covered_later.reverse();
-    let mut kept = Kept::default();
-    let stays = |((_, toleration), covered_later): (&(&Value, Toleration<'_>), bool)| {
-        let stays = !kept.cover(toleration) && !covered_later;
-        if stays {
-            kept.add(*toleration);
+    let (mut stay, mut kept) = (Vec::new(), Kept::default());
+    for ((value, toleration), covered_later) in all.into_iter().zip(covered_later) {
+        if !covered_later && !kept.cover(&toleration) {
+            kept.add(toleration);
+            stay.push(value);
         }
-        stays
-    };
-    let stay: Vec<bool> = all.iter().zip(covered_later).map(stays).collect();
-    all.iter().zip(stay).filter_map(|((value, _), stays)| stays.then_some(*value)).collect()
+    }
+    stay
 }
 
 /// One toleration. Two are equal where all of it is.
