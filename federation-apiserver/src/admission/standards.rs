@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     store::{Key, ResourceKey},
     validation::{
+        annotations::{SECCOMP, SECCOMP_OF_POD},
         items,
         pod_security::{Level, Policy, Standard, details, judge, survey},
         text,
@@ -110,9 +111,6 @@ fn secure_namespace(call: &Call, old: Option<&Value>, new: &Value) -> Result<(),
     call.told.lock().extend(survey(name, is, pods.len(), read));
     Ok(())
 }
-
-const SECCOMP_OF_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
-const SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
 
 /// Whether a change of a pod is one that the standards have something to say about.
 fn is_significant(new: &Value, old: &Value) -> bool {

@@ -15,6 +15,7 @@ use crate::{
     kinds::apiregistration,
     outbound::{Server, reachable},
     store::{Encoded, Key, Meta, ResourceKey, Snapshot, Storage, Write, WriteError},
+    validation::holds,
 };
 
 /// `discoveryTimeout`: a server that takes longer to tell what it serves does not serve.
@@ -138,7 +139,7 @@ impl Checker {
                 let (reason, message) = (verdict.reason, verdict.message.as_str());
                 status::set_condition(&mut object, "Available", verdict.available, reason, message, &now);
             }
-            None if object["spec"]["service"].is_object() || status::holds(&object, "Available") => return,
+            None if object["spec"]["service"].is_object() || holds(&object, "Available") => return,
             None => object["status"] = apiregistration::local(),
         }
         if object["status"] == before {

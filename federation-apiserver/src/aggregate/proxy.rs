@@ -13,10 +13,10 @@ use hyper_util::rt::TokioIo;
 use super::{External, SERVICES};
 use crate::{
     auth::{User, subprotocol},
-    crd,
     http::{Body, body, respond},
     outbound::{RequestBody, Server},
     store::{Key, Snapshot},
+    validation::holds,
 };
 
 /// A request that goes to another server.
@@ -87,7 +87,7 @@ pub(crate) async fn forward(
 fn is_available(snapshot: &Snapshot, external: &External) -> bool {
     let stored = snapshot.get(&Key::new(SERVICES.clone(), "", external.name.as_str()));
     let object = stored.and_then(|stored| stored.value().ok());
-    object.is_some_and(|object| crd::status::holds(&object, "Available"))
+    object.is_some_and(|object| holds(&object, "Available"))
 }
 
 fn unavailable(why: &str) -> Response<Body> {

@@ -13,11 +13,12 @@ use super::{
     conversion::Converter,
     custom::{Custom, PrinterColumn, ScalePaths},
     intern,
-    status::{self, Names},
+    status::Names,
 };
 use crate::{
     registry::{Generation, Kind},
     store::Stored,
+    validation::holds,
 };
 
 /// Why a stored definition cannot be served: it was written by a server that knew better, or worse.
@@ -65,7 +66,7 @@ impl Definition {
             accepted,
             kinds: Vec::new(),
         };
-        if !status::holds(&object, "Established") {
+        if !holds(&object, "Established") {
             return Ok(definition);
         }
         let versions = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();

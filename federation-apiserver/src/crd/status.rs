@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{CLEANUP, Definition};
+use crate::validation::holds;
 
 /// The names of a kind: `spec.names`, and `status.acceptedNames`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,12 +74,6 @@ impl Taken {
         taken.kinds.remove("");
         taken
     }
-}
-
-/// Whether a condition of an object is true.
-pub(crate) fn holds(object: &Value, condition: &str) -> bool {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.into_iter().any(|found| found["type"] == condition && found["status"] == "True")
 }
 
 /// Brings the status of a definition up to date with its spec and the names that others hold.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use apimachinery::{FieldError, FieldPath, jsonpath::JsonPath, names};
 use serde_json::Value;
 
-use super::{schema_rules, status};
-use crate::registry::Faults;
+use super::schema_rules;
+use crate::{registry::Faults, validation::holds};
 
 /// The annotation without which nobody may define kinds of Kubernetes' own groups.
 const APPROVED: &str = "api-approved.kubernetes.io";
@@ -318,7 +318,7 @@ fn selectable(fields: &Value, schema: &Value, path: &FieldPath, faults: &mut Fau
 
 /// The faults of a change.
 pub(super) fn update(new: &Value, old: &Value, faults: &mut Faults) {
-    if status::holds(old, "Established") {
+    if holds(old, "Established") {
         for (pointer, path) in [("/spec/scope", "spec.scope"), ("/spec/names/kind", "spec.names.kind")] {
             let (new, old) = (new.pointer(pointer), old.pointer(pointer));
             if new != old {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Action, Edit, action::Condition};
 use crate::{
     store::{Key, ResourceKey, Snapshot, Stored},
-    validation::{items, text},
+    validation::{holds, items, text},
 };
 
 /// Who signs certificates by which clients are known to the API server. The others of Kubernetes are for nodes, which a federation has not.
@@ -43,11 +43,6 @@ pub(super) fn signatures(snapshot: &Snapshot, authority: &Authority) -> Vec<Acti
             Some(Action::Edit { key: request.key.clone(), uid: request.meta.uid.clone(), edit })
         })
         .collect()
-}
-
-fn holds(object: &Value, kind: &str) -> bool {
-    items(&object["status"], "conditions")
-        .any(|condition| condition["type"] == kind && condition["status"] == "True")
 }
 
 fn is_issued(object: &Value) -> bool {

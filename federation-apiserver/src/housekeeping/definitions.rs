@@ -7,6 +7,7 @@ use crate::{
     crd::{self, Definition, status},
     deletion,
     store::{Key, ResourceKey, Snapshot},
+    validation::holds,
 };
 
 /// Whether something about definitions may be left to do after a change of this object.
@@ -60,7 +61,7 @@ fn accepted(
     all: &[(&std::sync::Arc<crate::store::Stored>, Definition)],
 ) -> Option<Edit> {
     let object = stored.value().ok()?;
-    if status::holds(&object, "NamesAccepted") && status::holds(&object, "Established") {
+    if holds(&object, "NamesAccepted") && holds(&object, "Established") {
         return None;
     }
     let others = all.iter().map(|(_, other)| other);

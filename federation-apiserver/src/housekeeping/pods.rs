@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{Action, action::Condition};
 use crate::{
     store::{Key, ResourceKey, Snapshot, Stored},
-    validation::pod,
+    validation::{condition, holds, pod},
 };
 
 /// How long a node must be missed until its pods are taken for lost, as in kube-controller-manager: it may be made after them.
@@ -82,23 +82,18 @@ pub(super) fn fail(pod: &mut Value, condition: Option<&Condition>, now: Timestam
     true
 }
 
-fn ready(node: &Value) -> Option<&Value> {
-    node["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == "Ready")
-}
-
 /// Whether an operator says that nothing runs on a node any more, and it does not say otherwise (KEP-2268).
 fn is_out_of_service(node: &Stored) -> bool {
     let Ok(node) = node.value() else { return false };
     let mut taints = node["spec"]["taints"].as_array().into_iter().flatten();
-    taints.any(|taint| taint["key"] == "node.kubernetes.io/out-of-service")
-        && ready(&node).is_none_or(|condition| condition["status"] != "True")
+    taints.any(|taint| taint["key"] == "node.kubernetes.io/out-of-service") && !holds(&node, "Ready")
 }
 
 /// Whether no kubelet ever spoke for a node, so that nothing can run there.
 fn never_lived(snapshot: &Snapshot, node: &Stored) -> bool {
     let leases = ResourceKey::new("coordination.k8s.io", "leases");
     snapshot.get(&Key::new(leases, "kube-node-lease", node.key.name.as_str())).is_none()
-        && node.value().is_ok_and(|node| ready(&node).is_none())
+        && node.value().is_ok_and(|node| condition(&node, "Ready").is_none())
 }
 
 fn is_long_past(pod: &Stored, now: Timestamp) -> bool {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind},
-    validation::{items, net, required, set, subdomain, text},
+    validation::{condition, net, required, set, subdomain, text},
 };
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
@@ -59,11 +59,7 @@ pub(crate) fn local() -> Value {
 }
 
 fn available(object: &Value) -> Value {
-    let Some(condition) =
-        items(&object["status"], "conditions").find(|condition| condition["type"] == "Available")
-    else {
-        return "Unknown".into();
-    };
+    let Some(condition) = condition(object, "Available") else { return "Unknown".into() };
     match (text(condition, "status"), text(condition, "reason")) {
         ("True", _) => "True".into(),
         (status, reason) => format!("{status} ({reason})").into(),

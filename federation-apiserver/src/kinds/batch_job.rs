@@ -8,7 +8,8 @@ use super::{batch_policies as policies, batch_status};
 use crate::{
     registry::{Column, Faults, Generation, Kind, human_duration},
     validation::{
-        domain_path, immutable, items_mut, listed, non_negative, one_of, pod_warnings, set, text, workload,
+        domain_path, holds, immutable, items_mut, listed, non_negative, one_of, pod_warnings, set, text,
+        workload,
     },
 };
 
@@ -64,23 +65,18 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
 /// Pods that its status counts.
 const COUNTS: [&str; 5] = ["active", "succeeded", "failed", "ready", "terminating"];
 
-fn has(object: &Value, kind: &str) -> bool {
-    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.any(|condition| condition["type"] == kind && condition["status"] == "True")
-}
-
 fn state(object: &Value) -> &'static str {
-    if has(object, "Complete") {
+    if holds(object, "Complete") {
         return "Complete";
     }
-    if has(object, "Failed") {
+    if holds(object, "Failed") {
         return "Failed";
     }
     if crate::validation::deleting(object) {
         return "Terminating";
     }
     let others = ["Suspended", "FailureTarget", "SuccessCriteriaMet"];
-    others.into_iter().find(|kind| has(object, kind)).unwrap_or("Running")
+    others.into_iter().find(|kind| holds(object, kind)).unwrap_or("Running")
 }
 
 fn completions(object: &Value) -> Value {
@@ -298,7 +294,7 @@ const DIRECTIVES: [&str; 3] = ["nodeSelector", "tolerations", "schedulingGates"]
 fn is_at_rest(job: &Value) -> bool {
     let (spec, status) = (&job["spec"], &job["status"]);
     spec["suspend"] == true
-        && (status["startTime"].is_null() || has(job, "Suspended"))
+        && (status["startTime"].is_null() || holds(job, "Suspended"))
         && status["active"].as_i64().unwrap_or_default() == 0
 }
 

@@ -14,15 +14,11 @@ use super::batch_policies::{indexes, interval};
 use crate::{
     deletion,
     registry::Faults,
-    validation::{condition, items, text},
+    validation::{holds, items, text},
 };
 
-fn is(job: &Value, kind: &str) -> bool {
-    condition(job, kind).is_some_and(|condition| condition["status"] == "True")
-}
-
 fn is_finished(job: &Value) -> bool {
-    is(job, "Complete") || is(job, "Failed")
+    holds(job, "Complete") || holds(job, "Failed")
 }
 
 /// One Job, before and after.
@@ -44,7 +40,7 @@ impl Change<'_> {
 
     /// Whether any of these conditions has come or gone.
     fn turned(&self, kinds: &[&str]) -> bool {
-        kinds.iter().any(|kind| is(self.new, kind) != is(self.old, kind))
+        kinds.iter().any(|kind| holds(self.new, kind) != holds(self.old, kind))
     }
 
     fn has_ended(&self) -> bool {
@@ -101,11 +97,11 @@ fn uncounted(change: &Change<'_>, faults: &mut Faults) {
 /// before 1.31 do not write them, and must be able to end their Jobs here.
 fn ends(change: &Change<'_>, faults: &mut Faults) {
     let (new, status) = (change.new, change.status());
-    let complete = is(new, "Complete");
-    if change.turned(&["Complete", "Failed"]) && complete && is(new, "Failed") {
+    let complete = holds(new, "Complete");
+    if change.turned(&["Complete", "Failed"]) && complete && holds(new, "Failed") {
         faults.push(change.conditions("cannot set Complete=True and Failed=true conditions"));
     }
-    if change.turned(&["Complete", "FailureTarget"]) && complete && is(new, "FailureTarget") {
+    if change.turned(&["Complete", "FailureTarget"]) && complete && holds(new, "FailureTarget") {
         faults.push(change.conditions("cannot set Complete=True and FailureTarget=true conditions"));
     }
     let completed = !status["completionTime"].is_null();
@@ -217,15 +213,15 @@ fn overlap(completed: &str, failed: &str, completions: i64) -> Option<i64> {
 
 /// Criteria of success are met by what succeeds.
 fn criteria(change: &Change<'_>, faults: &mut Faults) {
-    let (new, met) = (change.new, is(change.new, "SuccessCriteriaMet"));
-    if met && is(new, "Failed") {
+    let (new, met) = (change.new, holds(change.new, "SuccessCriteriaMet"));
+    if met && holds(new, "Failed") {
         faults.push(change.conditions("cannot set SuccessCriteriaMet=True and Failed=true conditions"));
     }
-    if met && is(new, "FailureTarget") {
+    if met && holds(new, "FailureTarget") {
         faults
             .push(change.conditions("cannot set SuccessCriteriaMet=True and FailureTarget=true conditions"));
     }
-    if new["spec"]["successPolicy"].is_object() && !met && is(new, "Complete") {
+    if new["spec"]["successPolicy"].is_object() && !met && holds(new, "Complete") {
         let why = "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True";
         faults.push(change.conditions(why));
     }
@@ -235,7 +231,7 @@ fn criteria(change: &Change<'_>, faults: &mut Faults) {
 fn stays(change: &Change<'_>, faults: &mut Faults) {
     let (new, old) = (change.new, change.old);
     for kind in ["Failed", "Complete", "FailureTarget"] {
-        if is(old, kind) && !is(new, kind) {
+        if holds(old, kind) && !holds(new, kind) {
             faults.push(change.conditions(&format!("cannot disable the terminal {kind}=True condition")));
         }
     }
@@ -259,15 +255,15 @@ fn stays(change: &Change<'_>, faults: &mut Faults) {
     }
     let started = !old["status"]["startTime"].is_null();
     // One that goes on after it was suspended begins anew.
-    let resumes = is(old, "Suspended") && !is(new, "Suspended");
+    let resumes = holds(old, "Suspended") && !holds(new, "Suspended");
     if started && change.changed(&["startTime"]) && spec["suspend"] != true && !resumes {
         faults.push(change.invalid("startTime", "field is immutable for unsuspended job once set"));
     }
-    let met = |job| is(job, "SuccessCriteriaMet");
+    let met = |job| holds(job, "SuccessCriteriaMet");
     if met(old) && !met(new) {
         faults.push(change.conditions("cannot disable the SuccessCriteriaMet=True condition"));
     }
-    if is(old, "Complete") && !met(old) && met(new) {
+    if holds(old, "Complete") && !met(old) && met(new) {
         let why = "cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions";
         faults.push(change.conditions(why));
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind, Subresource, field, joined},
-    validation::{items, net, set, text},
+    validation::{condition, items, net, set, text},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -138,9 +138,7 @@ fn component(object: &Value, name: &str) -> Value {
 }
 
 fn ready(object: &Value) -> Value {
-    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    let ready = conditions.find(|condition| condition["type"] == "Ready");
-    let mut text = match ready {
+    let mut text = match condition(object, "Ready") {
         Some(condition) if condition["status"] == "True" => "Ready",
         Some(_) => "NotReady",
         None => "Unknown",

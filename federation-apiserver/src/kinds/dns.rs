@@ -6,7 +6,10 @@ use federation_core::dns::{Data, Name, Type};
 use serde_json::Value;
 
 use super::federation::{BASE, parses};
-use crate::registry::{Column, Faults, Kind, field, joined};
+use crate::{
+    registry::{Column, Faults, Kind, field, joined},
+    validation,
+};
 
 pub(super) const KINDS: &[&Kind] = &[
     &Kind {
@@ -63,10 +66,7 @@ pub(super) const KINDS: &[&Kind] = &[
 ];
 
 fn condition(object: &Value, kind: &str, part: &str) -> Value {
-    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions
-        .find(|condition| condition["type"] == kind)
-        .map_or(Value::Null, |condition| condition[part].clone())
+    validation::condition(object, kind).map_or(Value::Null, |condition| condition[part].clone())
 }
 
 fn range(value: &Value, path: &FieldPath, least: u64, most: u64, faults: &mut Faults) {

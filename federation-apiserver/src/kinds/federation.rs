@@ -12,7 +12,10 @@ use federation_core::api::{self, marks};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::registry::{Column, Faults, Generation, Kind, field, joined};
+use crate::{
+    registry::{Column, Faults, Generation, Kind, field, joined},
+    validation,
+};
 
 pub(super) const BASE: Kind = Kind {
     group: api::GROUP,
@@ -149,8 +152,7 @@ pub(super) fn strings(list: &Value) -> impl Iterator<Item = String> + '_ {
 }
 
 fn condition(object: &Value, kind: &str) -> Value {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    let found = conditions.into_iter().find(|condition| condition["type"] == kind);
+    let found = validation::condition(object, kind);
     found.map_or_else(|| "Unknown".into(), |condition| condition["status"].clone())
 }
 

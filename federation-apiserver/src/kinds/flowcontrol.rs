@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Generation, Kind, field},
-    validation::{items, set, set_text, text},
+    validation::{condition, set, set_text, text},
 };
 
 const BASE: Kind = Kind {
@@ -36,10 +36,7 @@ pub(super) const KINDS: &[&Kind] = &[
             }),
             Column::AGE,
             Column::text("MissingPL", "Whether that priority level is missing.", |object, _| {
-                let dangling = items(&object["status"], "conditions")
-                    .find(|condition| condition["type"] == "Dangling")
-                    .map(|condition| text(condition, "status"));
-                dangling.unwrap_or("?").into()
+                condition(object, "Dangling").map_or("?", |condition| text(condition, "status")).into()
             }),
         ],
         default: |object| {

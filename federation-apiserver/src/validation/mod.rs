@@ -1,5 +1,6 @@
 //! Defaults and rules that several kinds share.
 
+pub(crate) mod annotations;
 pub(crate) mod container;
 pub(crate) mod cron;
 pub(crate) mod intstr;
@@ -166,6 +167,12 @@ pub(crate) fn domain_path(value: &str, path: &FieldPath, faults: &mut Faults) {
 /// The condition of a type in an object's status.
 pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     items(&object["status"], "conditions").find(|condition| condition["type"] == kind)
+}
+
+/// Whether an object's status says that a condition of a type holds.
+pub(crate) fn holds(object: &Value, kind: &str) -> bool {
+    let mut conditions = items(&object["status"], "conditions");
+    conditions.any(|condition| condition["type"] == kind && condition["status"] == "True")
 }
 
 /// A field that stays as it was made: `apimachinery/validation.ValidateImmutableField`.

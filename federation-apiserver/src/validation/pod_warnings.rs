@@ -6,7 +6,10 @@ use std::collections::{HashMap, HashSet};
 use apimachinery::{FieldPath, field::quoted, names};
 use serde_json::Value;
 
-use super::{items, pod_paths, quantities, text, walk};
+use super::{
+    annotations::{APP_ARMOR, SECCOMP, SECCOMP_OF_POD},
+    items, pod_paths, quantities, text, walk,
+};
 
 /// Of a new Pod.
 pub(crate) fn of_pod(pod: &Value) -> Vec<String> {
@@ -85,10 +88,6 @@ const VOLUMES: [(&str, &str); 9] = [
     ("cephfs", "deprecated in v1.28, non-functional in v1.31+"),
     ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
 ];
-
-const SECCOMP_OF_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
-const SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
-const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 /// `warningsForPodSpecAndMeta`; `at` is where a template stands.
 fn all(pod: &Value, at: Option<&FieldPath>, warnings: &mut Vec<String>) {

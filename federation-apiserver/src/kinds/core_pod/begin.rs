@@ -7,11 +7,9 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::Faults,
-    validation::{items, items_mut, pod, security, text},
+    validation::{annotations::APP_ARMOR, items, items_mut, pod, security, text},
 };
 
-/// Before there was a field for it, annotations said how a container is confined.
-const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// The status that a pod begins with. One behind gates is told not to be scheduled (`applySchedulingGatedCondition`).

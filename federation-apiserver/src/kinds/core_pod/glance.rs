@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     registry::{Column, field, human_duration},
-    validation::{deleting, items, pod, text, walk},
+    validation::{deleting, holds, items, pod, text, walk},
 };
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -45,13 +45,8 @@ fn gates(pod: &Value) -> Value {
     if all == 0 {
         return "<none>".into();
     }
-    let holds = items(&pod["spec"], "readinessGates").filter(|gate| holds(pod, text(gate, "conditionType")));
-    format!("{}/{all}", holds.count()).into()
-}
-
-fn holds(pod: &Value, kind: &str) -> bool {
-    items(&pod["status"], "conditions")
-        .any(|condition| condition["type"] == kind && condition["status"] == "True")
+    let open = items(&pod["spec"], "readinessGates").filter(|gate| holds(pod, text(gate, "conditionType")));
+    format!("{}/{all}", open.count()).into()
 }
 
 /// What `kubectl get pods` says of it (`printers/internalversion.printPod`).

@@ -6,7 +6,11 @@ use super::{
     Level, Standard, Violation,
     told::{distinct, named, of_containers, plural, quoted, setters, those},
 };
-use crate::validation::{items, text, walk::containers};
+use crate::validation::{
+    annotations::{APP_ARMOR, SECCOMP, SECCOMP_OF_POD},
+    items, text,
+    walk::containers,
+};
 
 type Check = fn(Standard, &Value, &Value) -> Option<Violation>;
 
@@ -48,8 +52,6 @@ pub(super) const OWN_USERS: u32 = 35;
 pub(super) fn has_own_users(standard: Standard, spec: &Value) -> bool {
     standard.since(OWN_USERS) && spec["hostUsers"] == false
 }
-
-const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 fn app_armor(_: Standard, metadata: &Value, spec: &Value) -> Option<Violation> {
     let bad = |context: &Value| {
@@ -277,9 +279,6 @@ pub(super) fn unconfined(spec: &Value) -> Option<Violation> {
     );
     Some(Violation::new("seccompProfile", detail))
 }
-
-const SECCOMP_OF_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
-const SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
 
 fn seccomp(standard: Standard, metadata: &Value, spec: &Value) -> Option<Violation> {
     if standard.since(19) {
