@@ -324,6 +324,32 @@ async fn who_changes_an_object_sees_it_before_it_has_a_name() {
 }
 
 #[tokio::test]
+async fn what_a_put_or_an_apply_makes_is_where_it_was_put_whatever_a_webhook_calls_it() {
+    // Seen of kube-apiserver: only what is posted is kept by the name that it has in the end.
+    const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/demo/leases";
+    let world = World::new().await;
+    let rename = json!([{"op": "replace", "path": "/metadata/name", "value": "new"}]);
+    let hook = Hook::new(move |_| patch(&rename)).await;
+    world.hook("Mutating", "namer", json!([webhook("namer.example.com", hook.config(), &["*"])])).await;
+    let lease = json!({"metadata": {"name": "put"}});
+    let path = format!("{LEASES}/put");
+    let made = world.expect(StatusCode::CREATED, Method::PUT, &path, Some(lease.clone())).await;
+    assert_eq!(made["metadata"]["name"], "new");
+    assert_eq!(world.expect(StatusCode::OK, Method::GET, &path, None).await, made);
+    let applied = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "applied"}});
+    let request = Request::patch(format!("{LEASES}/applied?fieldManager=m"))
+        .header("content-type", "application/apply-patch+yaml")
+        .body(Full::from(applied.to_string()))
+        .unwrap();
+    let (status, made) = world.send(request).await;
+    assert_eq!((status, &made["metadata"]["name"]), (StatusCode::CREATED, &json!("new")), "{made}");
+    world.expect(StatusCode::OK, Method::GET, &format!("{LEASES}/applied"), None).await;
+    world.expect(StatusCode::NOT_FOUND, Method::GET, &format!("{LEASES}/new"), None).await;
+    world.expect(StatusCode::CREATED, Method::POST, LEASES, Some(lease)).await;
+    world.expect(StatusCode::OK, Method::GET, &format!("{LEASES}/new"), None).await;
+}
+
+#[tokio::test]
 async fn a_delete_is_shown_with_its_options_and_a_namespace_within_itself() {
     let world = World::new().await;
     world.expect(StatusCode::CREATED, Method::POST, MAPS, Some(config_map("a"))).await;
