@@ -1,8 +1,10 @@
 //! core/v1 Pod and PodTemplate. The federation itself runs no pods; sandbox members do, on this same server.
 
 mod begin;
+mod devices;
 mod glance;
 mod rules;
+mod status;
 
 use std::collections::HashSet;
 
@@ -83,6 +85,11 @@ pub(super) const KINDS: &[&Kind] = &[
         carry_over: begin::carry_over,
         prepare_create: begin::begin,
         prepare_update: keep_what_is_given,
+        stamp: |new, old, part, _| {
+            if part == "status" {
+                status::keep(new, old);
+            }
+        },
         validate: rules::validate,
         validate_create: rules::validate_create,
         validate_update: rules::validate_update,

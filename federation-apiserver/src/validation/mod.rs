@@ -12,6 +12,7 @@ mod pod_os;
 pub(crate) mod pod_parts;
 mod pod_paths;
 pub(crate) mod pod_resources;
+pub(crate) mod pod_restarts;
 pub(crate) mod pod_security;
 pub(crate) mod pod_spec;
 pub(crate) mod pod_warnings;

@@ -11,7 +11,7 @@ use crate::registry::Faults;
 const ID_RANGE: &str = "must be between 0 and 2147483647, inclusive";
 
 /// Ids of users and groups.
-fn id(number: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn id(number: &Value, path: &FieldPath, faults: &mut Faults) {
     if let Some(number) = number.as_i64()
         && !(0..=i64::from(i32::MAX)).contains(&number)
     {

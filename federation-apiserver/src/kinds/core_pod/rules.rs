@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::begin;
+use super::{begin, status};
 use crate::{
     registry::Faults,
-    validation::{container, items, items_mut, mirror, net, pod, spreading, subdomain, text},
+    validation::{container, items, items_mut, mirror, pod, spreading, text},
 };
 
 pub(super) fn validate(object: &Value, faults: &mut Faults) {
@@ -23,7 +23,6 @@ pub(super) fn validate(object: &Value, faults: &mut Faults) {
     }
     begin::validate_annotations(object, faults);
     mirror::validate(object, faults);
-    validate_status(&object["status"], faults);
 }
 
 pub(super) fn validate_create(object: &Value, faults: &mut Faults) {
@@ -35,20 +34,6 @@ pub(super) fn validate_create(object: &Value, faults: &mut Faults) {
     if gated && !text(&object["spec"], "nodeName").is_empty() {
         let message = "cannot be set until all schedulingGates have been cleared";
         faults.push(FieldError::forbidden(&"spec.nodeName".into(), message));
-    }
-}
-
-/// Where a pod is and where room is made for it: `validation.ValidatePodStatusUpdate`.
-fn validate_status(status: &Value, faults: &mut Faults) {
-    let path = FieldPath::new("status");
-    let nominated = text(status, "nominatedNodeName");
-    if !nominated.is_empty() {
-        subdomain(nominated, &path.child("nominatedNodeName"), faults);
-    }
-    for list in ["podIPs", "hostIPs"] {
-        for (index, address) in items(status, list).enumerate() {
-            net::ip(text(address, "ip"), &path.child(list).index(index), faults);
-        }
     }
 }
 
@@ -101,6 +86,7 @@ fn narrow_affinity(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faul
 /// A pod's spec stands, but for images, its deadline, its grace, more tolerations, and where it was not scheduled yet.
 pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     mirror::validate_update(new, old, faults);
+    status::validate_update(new, old, faults);
     let path = FieldPath::new("spec");
     // An older hub may not have filled in every default.
     let mut defaulted = old.clone();
