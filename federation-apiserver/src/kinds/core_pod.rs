@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     admission::keep_token,
     registry::{Column, Generation, Kind, Subresource},
-    validation::{items, pod, pod_parts, pod_warnings, text, workload},
+    validation::{items, pod, pod_parts, pod_resize, pod_warnings, text, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -64,8 +64,14 @@ pub(super) const KINDS: &[&Kind] = &[
                 version: "v1",
                 kind: "Pod",
                 verbs: Subresource::PART,
-                changes: &["/spec/containers/*/resources", "/spec/initContainers/*/resources"],
-                validate: Some(pod_parts::validate_resize),
+                changes: &[
+                    "/spec/containers/*/resizePolicy",
+                    "/spec/containers/*/resources",
+                    "/spec/initContainers/*/resizePolicy",
+                    "/spec/initContainers/*/resources",
+                    "/spec/resources",
+                ],
+                validate: Some(pod_resize::validate),
             },
         ],
         generation: Generation::Spec,

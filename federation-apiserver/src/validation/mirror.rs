@@ -54,8 +54,11 @@ fn names_secrets(spec: &Value) -> bool {
         || items(spec, "volumes").any(of_volume)
 }
 
-/// A kubelet runs it already, somewhere.
+/// A kubelet runs it already, somewhere, and claims nothing for it.
 pub(crate) fn validate(pod: &Value, faults: &mut Faults) {
+    if is_mirror(pod) && items(&pod["spec"], "resourceClaims").next().is_some() {
+        faults.push(FieldError::forbidden(&FieldPath::new(""), "static pods do not support resource claims"));
+    }
     if let Some(value) = mark(pod)
         && text(&pod["spec"], "nodeName").is_empty()
     {
@@ -130,6 +133,12 @@ mod tests {
             [format!("{path}: Invalid value: \"x\": must set spec.nodeName if mirror pod annotation is set")]
         );
         assert!(told(&|faults| validate(&pod(json!({"nodeName": "n"})), faults)).is_empty());
+        let claims =
+            pod(json!({"nodeName": "n", "resourceClaims": [{"name": "a", "resourceClaimName": "a"}]}));
+        assert_eq!(
+            told(&|faults| validate(&claims, faults)),
+            ["Forbidden: static pods do not support resource claims"]
+        );
         assert!(told(&|faults| validate_update(&mirror, &mirror, faults)).is_empty());
         for (new, old, what) in [(&mirror, &plain, "update"), (&plain, &mirror, "remove")] {
             assert_eq!(

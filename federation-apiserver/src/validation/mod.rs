@@ -11,6 +11,7 @@ pub(crate) mod pod;
 mod pod_os;
 pub(crate) mod pod_parts;
 mod pod_paths;
+pub(crate) mod pod_resize;
 pub(crate) mod pod_resources;
 pub(crate) mod pod_restarts;
 pub(crate) mod pod_security;

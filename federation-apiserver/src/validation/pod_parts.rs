@@ -1,11 +1,11 @@
-//! The rules of what is changed in a Pod through its subresources: `ephemeralcontainers` and `resize`.
+//! The rules of what is changed in a Pod through its subresource `ephemeralcontainers`.
 
 use std::collections::{HashMap, HashSet};
 
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, mirror, pod::qos_class, text, walk};
+use super::{items, mirror, text};
 use crate::registry::Faults;
 
 /// What an ephemeral container may say (`validation.allowedEphemeralContainerFields`).
@@ -35,6 +35,14 @@ const CANNOT: &str = "cannot be set for an Ephemeral Container";
 pub(crate) fn validate_ephemeral(new: &Value, old: &Value, faults: &mut Faults) {
     const LIST: &str = "ephemeralContainers";
     let path = FieldPath::new("spec").child(LIST);
+    if mirror::is_mirror(old) {
+        faults.clear();
+        faults.push(FieldError::forbidden(
+            &FieldPath::new(""),
+            "static pods do not support ephemeral containers",
+        ));
+        return;
+    }
     let mut old = old.clone();
     super::pod::default_pod(&mut old);
     let (spec, before) = (&new["spec"], &old["spec"]);
@@ -81,94 +89,6 @@ pub(crate) fn validate_ephemeral(new: &Value, old: &Value, faults: &mut Faults) 
     }
 }
 
-/// A resize gives running containers more or less processor and memory, and changes nothing else: `validation.ValidatePodResize`.
-pub(crate) fn validate_resize(new: &Value, old: &Value, faults: &mut Faults) {
-    let whole = FieldPath::new("");
-    if mirror::is_mirror(old) {
-        faults.push(FieldError::forbidden(&whole, "static pods cannot be resized"));
-        return;
-    }
-    if old["spec"]["os"]["name"] == "windows" {
-        faults.push(FieldError::forbidden(&whole, "windows pods cannot be resized"));
-        return;
-    }
-    let path = FieldPath::new("spec");
-    let mut old = old.clone();
-    super::pod::default_pod(&mut old);
-    let (spec, before) = (&new["spec"], &old["spec"]);
-    if !has_the_same_containers(spec, before, faults) {
-        return;
-    }
-    for list in ["containers", "initContainers"] {
-        for (index, (container, was)) in items(spec, list).zip(items(before, list)).enumerate() {
-            let path = path.child(list).index(index).child("resources");
-            if list == "initContainers" && !walk::is_sidecar(container) {
-                if container["resources"] != was["resources"] {
-                    let message = "resources for non-sidecar init containers are immutable";
-                    faults.push(FieldError::forbidden(&path, message));
-                }
-                continue;
-            }
-            for part in ["limits", "requests"] {
-                let gone = |name: &String| container["resources"][part].get(name).is_none();
-                if was["resources"][part].as_object().into_iter().flatten().any(|(name, _)| gone(name)) {
-                    let message = format!("resource {part} cannot be removed");
-                    faults.push(FieldError::forbidden(&path.child(part), &message));
-                }
-            }
-        }
-    }
-    if others(spec) != others(before) {
-        faults.push(FieldError::forbidden(&path, "only cpu and memory resources are mutable"));
-    }
-    let class = qos_class(before);
-    if qos_class(spec) != class {
-        let message = "Pod QOS Class may not change as a result of resizing";
-        faults.push(FieldError::invalid(&path, class, message));
-    }
-}
-
-/// Whether containers neither came nor went, and have the names and the order that they had.
-fn has_the_same_containers(spec: &Value, before: &Value, faults: &mut Faults) -> bool {
-    let known = faults.len();
-    for list in ["containers", "initContainers"] {
-        let path = FieldPath::new("spec").child(list);
-        if items(spec, list).count() != items(before, list).count() {
-            let message = format!("{list} may not be added or removed on resize");
-            faults.push(FieldError::forbidden(&path, &message));
-            continue;
-        }
-        for (index, (container, was)) in items(spec, list).zip(items(before, list)).enumerate() {
-            if text(container, "name") != text(was, "name") {
-                let message = format!("{list} may not be renamed or reordered on resize");
-                faults.push(FieldError::forbidden(&path.index(index).child("name"), &message));
-            }
-        }
-    }
-    faults.len() == known
-}
-
-/// A spec without what may be resized.
-fn others(spec: &Value) -> Value {
-    let mut spec = spec.clone();
-    for list in ["containers", "initContainers"] {
-        let resized = |container: &&mut Value| list == "containers" || walk::is_sidecar(container);
-        for container in super::items_mut(&mut spec, list).filter(resized) {
-            for part in ["limits", "requests"] {
-                let amounts = container.pointer_mut(&format!("/resources/{part}"));
-                if let Some(amounts) = amounts.and_then(Value::as_object_mut) {
-                    amounts.retain(|name, _| !matches!(name.as_str(), "cpu" | "memory"));
-                }
-            }
-            // Whether a list of amounts is empty or not there is the same.
-            if let Some(resources) = container["resources"].as_object_mut() {
-                resources.retain(|_, part| part.as_object().is_none_or(|part| !part.is_empty()));
-            }
-        }
-    }
-    spec
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -176,11 +96,11 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn told(rules: fn(&Value, &Value, &mut Faults), new: Value, old: Value, expect: &[&str]) {
+    fn told(new: Value, old: Value, expect: &[&str]) {
         let mut faults = Faults::new();
         let mut new = json!({"spec": new});
         super::super::pod::default_pod(&mut new);
-        rules(&new, &json!({"spec": old}), &mut faults);
+        validate_ephemeral(&new, &json!({"spec": old}), &mut faults);
         assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
@@ -189,9 +109,12 @@ mod tests {
         let with =
             |list: Value| json!({"containers": [{"name": "c", "image": "i"}], "ephemeralContainers": list});
         let debugger = json!({"name": "d", "image": "i", "resources": {}, "targetContainerName": "c"});
-        told(validate_ephemeral, with(json!([debugger])), with(json!([])), &[]);
+        told(with(json!([debugger])), with(json!([])), &[]);
+        let mirror = json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": with(json!([]))});
+        let mut faults = Faults::new();
+        validate_ephemeral(&mirror, &mirror, &mut faults);
+        assert_eq!(faults[0].to_string(), "Forbidden: static pods do not support ephemeral containers");
         told(
-            validate_ephemeral,
             with(json!([])),
             with(json!([debugger])),
             &[
@@ -199,7 +122,6 @@ mod tests {
             ],
         );
         told(
-            validate_ephemeral,
             with(json!([{"name": "d", "image": "j"}])),
             with(json!([debugger])),
             &[
@@ -207,7 +129,6 @@ mod tests {
             ],
         );
         told(
-            validate_ephemeral,
             with(json!([{
                 "name": "d", "image": "i", "ports": [{"containerPort": 80}], "targetContainerName": "x", "restartPolicy": "Always",
                 "volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "a"}],
@@ -219,59 +140,6 @@ mod tests {
                 "spec.ephemeralContainers[0].restartPolicy: Forbidden: cannot be set for an Ephemeral Container",
                 "spec.ephemeralContainers[0].volumeMounts[0].subPath: Forbidden: cannot be set for an Ephemeral Container",
             ],
-        );
-    }
-
-    #[test]
-    fn a_resize_changes_processors_and_memory_and_nothing_else() {
-        let with =
-            |resources: Value| json!({"containers": [{"name": "c", "image": "i", "resources": resources}]});
-        let old = with(json!({"requests": {"cpu": "1"}}));
-        let of =
-            |names: [&str; 2]| json!({"containers": names.map(|name| json!({"name": name, "image": "i"}))});
-        told(
-            validate_resize,
-            of(["b", "a"]),
-            of(["a", "b"]),
-            &[
-                "spec.containers[0].name: Forbidden: containers may not be renamed or reordered on resize",
-                "spec.containers[1].name: Forbidden: containers may not be renamed or reordered on resize",
-            ],
-        );
-        told(
-            validate_resize,
-            of(["a", "b"]),
-            with(json!({})),
-            &["spec.containers: Forbidden: containers may not be added or removed on resize"],
-        );
-        let init = |cpu: &str| {
-            json!({"initContainers": [{"name": "i", "image": "i", "resources": {"requests": {"cpu": cpu}}}],
-                "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}]})
-        };
-        told(
-            validate_resize,
-            init("2"),
-            init("1"),
-            &[
-                "spec.initContainers[0].resources: Forbidden: resources for non-sidecar init containers are immutable",
-                "spec: Forbidden: only cpu and memory resources are mutable",
-            ],
-        );
-        told(validate_resize, with(json!({"requests": {"cpu": "2", "memory": "1Gi"}})), old.clone(), &[]);
-        told(
-            validate_resize,
-            with(json!({})),
-            old.clone(),
-            &[
-                "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed",
-                "spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing",
-            ],
-        );
-        told(
-            validate_resize,
-            with(json!({"requests": {"cpu": "1", "ephemeral-storage": "1Gi"}})),
-            old,
-            &["spec: Forbidden: only cpu and memory resources are mutable"],
         );
     }
 }
