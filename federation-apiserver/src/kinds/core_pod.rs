@@ -2,6 +2,7 @@
 
 mod begin;
 mod devices;
+mod gated;
 mod glance;
 mod rules;
 mod status;
@@ -92,6 +93,7 @@ pub(super) const KINDS: &[&Kind] = &[
         prepare_create: begin::begin,
         prepare_update: keep_what_is_given,
         stamp: |new, old, part, _| {
+            gated::leave_out(new, Some(old));
             if part == "status" {
                 status::keep(new, old);
             }
@@ -138,6 +140,7 @@ const fn connecting(name: &'static str) -> Subresource {
 
 /// What admission has given a pod stays when an update leaves it out, so that the manifest that made a pod replaces it, too.
 fn keep_what_is_given(pod: &mut Value, old: &Value) {
+    gated::leave_out(pod, Some(old));
     let Some(spec) = pod["spec"].as_object_mut() else { return };
     for name in ["serviceAccountName", "serviceAccount", "priority", "preemptionPolicy"] {
         let absent = spec.get(name).is_none_or(|value| value.is_null() || value == "");

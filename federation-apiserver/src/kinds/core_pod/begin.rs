@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath, field::quoted};
 use serde_json::{Value, json};
 
+use super::gated;
 use crate::{
     registry::Faults,
     validation::{annotations::APP_ARMOR, items, items_mut, pod, security, text},
@@ -14,6 +15,7 @@ const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"]
 
 /// The status that a pod begins with. One behind gates is told not to be scheduled (`applySchedulingGatedCondition`).
 pub(super) fn begin(pod: &mut Value) {
+    gated::leave_out(pod, None);
     let class = pod::qos_class(&pod["spec"]);
     pod["status"] = json!({"phase": "Pending", "qosClass": class});
     if items(&pod["spec"], "schedulingGates").next().is_some() {
