@@ -33,6 +33,9 @@ pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &HashSet<&st
             lives::resize_policy(container, &path, &pod, faults);
             let context = &container["securityContext"];
             security::validate_container(context, host_users, &path.child("securityContext"), faults);
+            if list == "initContainers" {
+                lives::restarts(container, &path, faults);
+            }
             if let Some(name) = name.filter(|name| !seen.insert(*name)) {
                 faults.push(FieldError::duplicate(&path.child("name"), name));
             }

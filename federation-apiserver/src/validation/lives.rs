@@ -46,7 +46,26 @@ pub(super) fn validate(container: &Value, path: &FieldPath, list: &str, pod: &Po
             }
         }
     }
-    restarts(container, path, faults);
+    if list == "initContainers" {
+        // How these restart is looked at before their names.
+        begins_anew(container, path, faults);
+    } else {
+        restarts(container, path, faults);
+    }
+}
+
+/// Who runs before the others does not begin anew because it gets more.
+fn begins_anew(container: &Value, path: &FieldPath, faults: &mut Faults) {
+    if walk::is_sidecar(container) {
+        return;
+    }
+    for (index, policy) in items(container, "resizePolicy").enumerate() {
+        if policy["restartPolicy"] == "RestartContainer" {
+            let path = path.child("resizePolicy").index(index).child("restartPolicy");
+            let message = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+            faults.push(FieldError::invalid(&path, "RestartContainer", message));
+        }
+    }
 }
 
 /// Signals that a container of Windows may be stopped with.
@@ -159,7 +178,7 @@ pub(super) fn resize_policy(container: &Value, path: &FieldPath, pod: &Pod<'_>, 
             }
         }
         if pod.restart_policy == "Never" && restart != "NotRequired" {
-            let message = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            let message = "must be 'NotRequired' when pod `restartPolicy` is 'Never'";
             faults.push(FieldError::invalid(&path, restart, message));
         }
     }
@@ -169,7 +188,7 @@ const MOST_RULES: usize = 20;
 const MOST_CODES: usize = 255;
 
 /// Whether a container starts anew, and after which exit codes: `validation.validateContainerRestartPolicy` (KEP-5307).
-fn restarts(container: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn restarts(container: &Value, path: &FieldPath, faults: &mut Faults) {
     let rules = path.child("restartPolicyRules");
     match container["restartPolicy"].as_str() {
         Some(policy) => {
@@ -291,6 +310,9 @@ mod tests {
         let mut faults = Faults::new();
         let (path, pod) = (FieldPath::new("c"), Pod::of(spec));
         resize_policy(container, &path, &pod, &mut faults);
+        if list == "initContainers" {
+            restarts(container, &path, &mut faults);
+        }
         validate(container, &path, list, &pod, &mut faults);
         assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
@@ -417,7 +439,7 @@ mod tests {
             &json!({"restartPolicy": "Never"}),
             &policies(good),
             &[
-                "c.resizePolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when `restartPolicy` is 'Never'",
+                "c.resizePolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when pod `restartPolicy` is 'Never'",
             ],
         );
         told(
@@ -425,6 +447,25 @@ mod tests {
             &json!({}),
             &policies(json!([{"resourceName": "disk", "restartPolicy": "NotRequired"}])),
             &[r#"c.resizePolicy: Unsupported value: "disk": supported values: "cpu", "memory""#],
+        );
+    }
+
+    #[test]
+    fn what_runs_before_the_others_does_not_begin_anew_for_a_resize() {
+        let with = |policy: &str, restart: Value| {
+            let policies = json!([{"resourceName": "cpu", "restartPolicy": "NotRequired"}, {"resourceName": "memory", "restartPolicy": policy}]);
+            json!({"restartPolicy": restart, "resizePolicy": policies})
+        };
+        told("initContainers", &json!({}), &with("NotRequired", Value::Null), &[]);
+        told("initContainers", &json!({}), &with("RestartContainer", json!("Always")), &[]);
+        told("containers", &json!({}), &with("RestartContainer", Value::Null), &[]);
+        told(
+            "initContainers",
+            &json!({}),
+            &with("RestartContainer", Value::Null),
+            &[
+                "c.resizePolicy[1].restartPolicy: Invalid value: \"RestartContainer\": must not be set to 'RestartContainer' for non-sidecar initContainers",
+            ],
         );
     }
 }
