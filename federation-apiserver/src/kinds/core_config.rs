@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind, Subresource, field},
-    validation::text,
+    validation::{config_key, text},
     verbs::syntax,
 };
 
@@ -96,37 +96,12 @@ fn entries(object: &Value, fields: &[&str]) -> usize {
     fields.iter().filter_map(|name| object[*name].as_object()).map(serde_json::Map::len).sum()
 }
 
-/// `validation.IsConfigMapKey`.
-fn check_key(path: &FieldPath, key: &str, faults: &mut Faults) {
-    let path = path.key(key);
-    if key.len() > 253 {
-        faults.push(FieldError::invalid(&path, key, "must be no more than 253 bytes"));
-    }
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if key.is_empty() || !key.bytes().all(good) {
-        faults.push(FieldError::invalid(
-            &path,
-            key,
-            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
-        ));
-    } else if key == "." || key == ".." || key.starts_with("..") {
-        let what = if key == "." {
-            "must not be '.'"
-        } else if key == ".." {
-            "must not be '..'"
-        } else {
-            "must not start with '..'"
-        };
-        faults.push(FieldError::invalid(&path, key, what));
-    }
-}
-
 fn validate_config_map(object: &Value, faults: &mut Faults) {
     let mut size = 0;
     for name in ["data", "binaryData"] {
         let path = FieldPath::new(name);
         for (key, value) in object[name].as_object().into_iter().flatten() {
-            check_key(&path, key, faults);
+            config_key(key, &path.key(key), faults);
             if name == "data" && object["binaryData"].get(key).is_some() {
                 faults.push(FieldError::invalid(
                     &path.key(key),
@@ -187,7 +162,7 @@ fn validate_secret(object: &Value, faults: &mut Faults) {
     let path = FieldPath::new("data");
     let mut size = 0;
     for (key, value) in object["data"].as_object().into_iter().flatten() {
-        check_key(&path, key, faults);
+        config_key(key, &path.key(key), faults);
         if !is_base64(value) {
             faults.push(FieldError::invalid(&path.key(key), "<redacted>", "must be base64"));
         }

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, label, lives, net, one_of, pod_resources, quantities, required, security, text};
+use super::{
+    items, label, listed, lives, net, one_of, pod_resources, quantities, required, security, text, variables,
+};
 use crate::registry::Faults;
 
 /// Finds the faults of all containers of a pod spec.
@@ -78,12 +80,9 @@ fn validate(container: &Value, path: &FieldPath, (volumes, blocks): Volumes<'_>,
         faults.push(FieldError::required(&path.child("image"), ""));
     }
     let policy = text(container, "terminationMessagePolicy");
-    if !matches!(policy, "FallbackToLogsOnError" | "File") {
-        let message = "must be 'File' or 'FallbackToLogsOnError'";
-        faults.push(FieldError::invalid(&path.child("terminationMessagePolicy"), policy, message));
-    }
+    listed(policy, &path.child("terminationMessagePolicy"), &["File", "FallbackToLogsOnError"], faults);
     ports(container, path, faults);
-    environment(container, path, faults);
+    variables::validate(container, path, faults);
     mounts(container, path, volumes, faults);
     devices(container, path, (volumes, blocks), faults);
     let known = ["Always", "IfNotPresent", "Never"];
@@ -128,152 +127,6 @@ fn host_ports(container: &Value, path: &FieldPath, seen: &mut HashSet<String>, f
     }
 }
 
-const VARIABLE: &str =
-    "a valid environment variable name must consist only of printable ASCII characters other than '='";
-
-/// `validation.IsRelaxedEnvVarName`.
-fn is_variable(name: &str) -> bool {
-    name.chars().all(|letter| letter.is_ascii_graphic() && letter != '=' || letter == ' ')
-}
-
-fn environment(container: &Value, path: &FieldPath, faults: &mut Faults) {
-    const SOURCES: [&str; 5] =
-        ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
-    for (index, env) in items(container, "env").enumerate() {
-        let path = path.child("env").index(index);
-        if let Some(name) = required(env, &path, "name", faults)
-            && !is_variable(name)
-        {
-            faults.push(FieldError::invalid(&path.child("name"), name, VARIABLE));
-        }
-        let source = &env["valueFrom"];
-        if !source.is_object() {
-            continue;
-        }
-        let path = path.child("valueFrom");
-        let given: Vec<_> = SOURCES.into_iter().filter(|name| source[*name].is_object()).collect();
-        if !text(env, "value").is_empty() {
-            faults.push(FieldError::invalid(&path, "", "may not be specified when `value` is not empty"));
-        } else if given.is_empty() {
-            let message =
-                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
-            faults.push(FieldError::invalid(&path, "", message));
-        } else if given.len() > 1 {
-            let message = "may not have more than one field specified at a time";
-            faults.push(FieldError::invalid(&path, "", message));
-        }
-        for name in ["configMapKeyRef", "secretKeyRef"] {
-            if source[name].is_object() {
-                let path = path.child(name);
-                super::subdomain(text(&source[name], "name"), &path.child("name"), faults);
-                required(&source[name], &path, "key", faults);
-            }
-        }
-        if source["fieldRef"].is_object() {
-            field_reference(&source["fieldRef"], &path.child("fieldRef"), faults);
-        }
-        if source["resourceFieldRef"].is_object() {
-            amount_reference(&source["resourceFieldRef"], &path.child("resourceFieldRef"), faults);
-        }
-    }
-    for (index, from) in items(container, "envFrom").enumerate() {
-        let (whole, path) = (path.child("envFrom"), path.child("envFrom").index(index));
-        if let Some(prefix) = from["prefix"].as_str().filter(|prefix| !is_variable(prefix)) {
-            faults.push(FieldError::invalid(&path.child("prefix"), prefix, VARIABLE));
-        }
-        let given: Vec<_> =
-            ["configMapRef", "secretRef"].into_iter().filter(|name| from[*name].is_object()).collect();
-        match given.as_slice() {
-            [one] => {
-                if let Some(name) = required(&from[*one], &path.child(one), "name", faults) {
-                    super::subdomain(name, &path.child(one).child("name"), faults);
-                }
-            }
-            [] => faults.push(FieldError::invalid(
-                &whole,
-                "",
-                "must specify one of: `configMapRef` or `secretRef`",
-            )),
-            _ => {
-                let message = "may not have more than one field specified at a time";
-                faults.push(FieldError::invalid(&whole, "", message));
-            }
-        }
-    }
-}
-
-/// Fields of a pod that its environment can tell.
-const TOLD: [&str; 9] = [
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-    "spec.nodeName",
-    "spec.serviceAccountName",
-    "status.hostIP",
-    "status.hostIPs",
-    "status.podIP",
-    "status.podIPs",
-];
-/// Fields of a pod that have a label, but are not for its environment.
-const UNTOLD: [&str; 5] =
-    ["metadata.annotations", "metadata.labels", "spec.restartPolicy", "spec.schedulerName", "status.phase"];
-
-fn field_reference(reference: &Value, path: &FieldPath, faults: &mut Faults) {
-    let Some(field) = required(reference, path, "fieldPath", faults) else { return };
-    let subscript =
-        ["metadata.annotations['", "metadata.labels['"].iter().any(|start| field.starts_with(start));
-    if TOLD.contains(&field) || subscript && field.ends_with("']") {
-        return;
-    }
-    let path = path.child("fieldPath");
-    if UNTOLD.contains(&field) {
-        faults.push(FieldError::not_supported(&path, field, &TOLD));
-    } else {
-        let message = format!("error converting fieldPath: field label not supported: {field}");
-        faults.push(FieldError::invalid(&path, field, &message));
-    }
-}
-
-/// Amounts of a container that its environment can tell, and in which units.
-const AMOUNTS: [(&str, &[&str]); 6] = [
-    ("limits.cpu", &["1m", "1"]),
-    ("limits.ephemeral-storage", &BYTES),
-    ("limits.memory", &BYTES),
-    ("requests.cpu", &["1m", "1"]),
-    ("requests.ephemeral-storage", &BYTES),
-    ("requests.memory", &BYTES),
-];
-const BYTES: [&str; 13] = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
-
-fn amount_reference(reference: &Value, path: &FieldPath, faults: &mut Faults) {
-    let Some(resource) = required(reference, path, "resource", faults) else { return };
-    let known = AMOUNTS.into_iter().find(|(name, _)| *name == resource);
-    let units: &[&str] = match known {
-        Some((_, units)) => units,
-        None if resource.contains(".hugepages-") => &BYTES,
-        None => {
-            one_of(resource, &path.child("resource"), &AMOUNTS.map(|(name, _)| name), faults);
-            return;
-        }
-    };
-    let divisor = &reference["divisor"];
-    let amount = quantities::parse(divisor);
-    let fits =
-        amount.is_none_or(|amount| amount.is_zero() || units.iter().any(|unit| unit.parse() == Ok(amount)));
-    if !fits {
-        let kind = resource.split_once('.').map_or(resource, |(_, kind)| kind);
-        let message = if kind == "cpu" {
-            "only divisor's values 1m and 1 are supported with the cpu resource".to_owned()
-        } else {
-            let word = if kind.starts_with("hugepages-") { "hugepages" } else { kind };
-            format!("only divisor's values {UNITS_TOLD} are supported with the {word} resource")
-        };
-        faults.push(FieldError::invalid(&path.child("divisor"), resource, &message));
-    }
-}
-
-const UNITS_TOLD: &str = "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei";
-
 /// What the elements of a list say of a field.
 fn said<'a>(container: &'a Value, list: &str, field: &str) -> HashSet<&'a str> {
     items(container, list).map(|item| text(item, field)).collect()
@@ -306,10 +159,14 @@ fn mounts(container: &Value, path: &FieldPath, volumes: &HashSet<&str>, faults: 
             let message = "must not already exist as a path in volumeDevices";
             faults.push(FieldError::invalid(&path.child("mountPath"), text(mount, "mountPath"), message));
         }
-        for field in ["subPath", "subPathExpr"] {
-            // Without the index, as kube-apiserver names the place.
-            security::descending(text(mount, field), &whole.child(field), faults);
+        // Without the index, as kube-apiserver names the place.
+        security::descending(text(mount, "subPath"), &whole.child("subPath"), faults);
+        let expression = text(mount, "subPathExpr");
+        if !expression.is_empty() && !text(mount, "subPath").is_empty() {
+            let message = "subPathExpr and subPath are mutually exclusive";
+            faults.push(FieldError::invalid(&path.child("subPathExpr"), expression, message));
         }
+        security::descending(expression, &whole.child("subPathExpr"), faults);
         if let Some(propagation) = mount["mountPropagation"].as_str() {
             let path = whole.child("mountPropagation");
             one_of(propagation, &path, &["Bidirectional", "HostToContainer", "None"], faults);
@@ -319,10 +176,6 @@ fn mounts(container: &Value, path: &FieldPath, volumes: &HashSet<&str>, faults: 
             }
         }
         read_only(mount, &whole.child("recursiveReadOnly"), faults);
-        if !text(mount, "subPath").is_empty() && !text(mount, "subPathExpr").is_empty() {
-            let message = "subPathExpr and subPath are mutually exclusive";
-            faults.push(FieldError::invalid(&path.child("subPathExpr"), text(mount, "subPathExpr"), message));
-        }
     }
 }
 

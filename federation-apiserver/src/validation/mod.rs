@@ -21,6 +21,7 @@ pub(crate) mod quantities;
 pub(crate) mod security;
 pub(crate) mod spreading;
 pub(crate) mod status;
+mod variables;
 pub(crate) mod volume;
 pub(crate) mod walk;
 mod windows;
@@ -145,6 +146,30 @@ pub(crate) fn driver(name: &str, path: &FieldPath, faults: &mut Faults) {
 /// A name that must be a DNS label.
 pub(crate) fn label(name: &str, path: &FieldPath, faults: &mut Faults) {
     faults.extend(names::dns1123_label(name).iter().map(|fault| FieldError::invalid(path, name, fault)));
+}
+
+/// `validation.IsConfigMapKey`: what names a datum of a ConfigMap or a Secret.
+pub(crate) fn config_key(key: &str, path: &FieldPath, faults: &mut Faults) {
+    if key.len() > 253 {
+        faults.push(FieldError::invalid(path, key, "must be no more than 253 bytes"));
+    }
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if key.is_empty() || !key.bytes().all(good) {
+        faults.push(FieldError::invalid(
+            path,
+            key,
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+        ));
+    } else if key == "." || key == ".." || key.starts_with("..") {
+        let what = if key == "." {
+            "must not be '.'"
+        } else if key == ".." {
+            "must not be '..'"
+        } else {
+            "must not start with '..'"
+        };
+        faults.push(FieldError::invalid(path, key, what));
+    }
 }
 
 /// `validation.IsDomainPrefixedPath`: `example.com/controller`.

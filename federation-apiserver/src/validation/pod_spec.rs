@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     container, items, label, listed, net, one_of, pod, pod_os, pod_resources, security, spreading, subdomain,
-    text, volume, windows,
+    text, variables, volume, windows,
 };
 use crate::registry::Faults;
 
@@ -78,6 +78,7 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
     }
     super::quantities::map(&spec["overhead"], &path.child("overhead"), faults);
     pod_os::validate(spec, path, faults);
+    variables::volumes(spec, path, faults);
 }
 
 /// A name that a pod has whatever else it says: KEP-4762.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath, quantity::Quantity};
 use serde_json::Value;
 
-use super::{driver, items, label, one_of, quantities, required, subdomain, text};
+use super::{driver, items, label, one_of, quantities, required, subdomain, text, variables};
 use crate::registry::Faults;
 
 /// Finds the faults of a spec's volumes, and returns their names.
@@ -75,6 +75,10 @@ pub(crate) fn validate_source(name: &str, source: &Value, path: &FieldPath, faul
         "gitRepo" if text(source, "directory").split('/').any(|part| part == "..") => {
             let directory = text(source, "directory");
             faults.push(FieldError::invalid(&path.child("directory"), directory, NO_BACKSTEPS));
+        }
+        "image" => {
+            let known = ["Always", "IfNotPresent", "Never"];
+            one_of(text(source, "pullPolicy"), &path.child("pullPolicy"), &known, faults);
         }
         "iscsi" => iscsi(source, path, faults),
         "fc" if is_empty(&source["targetWWNs"]) && is_empty(&source["wwids"]) => {
@@ -148,7 +152,7 @@ fn host_path(source: &Value, path: &FieldPath, faults: &mut Faults) {
     one_of(text(source, "type"), &path.child("type"), &HOST_TYPES, faults);
 }
 
-const NO_BACKSTEPS: &str = "must not contain '..'";
+pub(super) const NO_BACKSTEPS: &str = "must not contain '..'";
 
 /// Fields without which a source leads nowhere, and what is told of them.
 fn needed(source: &str) -> &'static [(&'static str, &'static str)] {
@@ -211,14 +215,7 @@ fn downward_file(file: &Value, path: &FieldPath, faults: &mut Faults) {
     let (field, amount) = (&file["fieldRef"], &file["resourceFieldRef"]);
     match (field.is_object(), amount.is_object()) {
         (true, both) => {
-            let place = path.child("fieldRef");
-            if let Some(name) = required(field, &place, "fieldPath", faults) {
-                let subscript =
-                    name.starts_with("metadata.annotations['") || name.starts_with("metadata.labels['");
-                if !(subscript && name.ends_with("']")) {
-                    one_of(name, &place.child("fieldPath"), &TOLD, faults);
-                }
-            }
+            variables::field_reference(field, &path.child("fieldRef"), &TOLD, faults);
             if both {
                 let message = "fieldRef and resourceFieldRef can not be specified simultaneously";
                 faults.push(FieldError::invalid(path, "resource", message));
@@ -227,7 +224,7 @@ fn downward_file(file: &Value, path: &FieldPath, faults: &mut Faults) {
         (false, true) => {
             let place = path.child("resourceFieldRef");
             if required(amount, &place, "containerName", faults).is_some() {
-                required(amount, &place, "resource", faults);
+                variables::amount_reference(amount, &place, faults);
             }
         }
         (false, false) => {
@@ -348,6 +345,15 @@ mod tests {
         let files = |items: Value| json!({"name": "a", "downwardAPI": {"defaultMode": 420, "items": items}});
         told(files(json!([{"path": "a", "fieldRef": {"fieldPath": "metadata.labels['x']"}}])), &[]);
         told(
+            files(
+                json!([{"path": "a", "fieldRef": {"fieldPath": "spec.nodeName"}}, {"path": "b", "fieldRef": {"fieldPath": "x"}}]),
+            ),
+            &[
+                r#"v.downwardAPI.fieldRef.fieldPath: Unsupported value: "spec.nodeName": supported values: "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid""#,
+                r#"v.downwardAPI.fieldRef.fieldPath: Invalid value: "x": error converting fieldPath: field label not supported: x"#,
+            ],
+        );
+        told(
             files(json!([{"path": "a", "resourceFieldRef": {"resource": "limits.cpu"}}])),
             &["v.downwardAPI.resourceFieldRef.containerName: Required value"],
         );
@@ -412,6 +418,12 @@ mod tests {
         told(
             json!({"name": "a", "emptyDir": {"sizeLimit": "-1"}}),
             &["v.emptyDir.sizeLimit: Forbidden: SizeLimit field must be a valid resource quantity"],
+        );
+        told(
+            json!({"name": "a", "image": {"reference": "i", "pullPolicy": "x"}}),
+            &[
+                r#"v.image.pullPolicy: Unsupported value: "x": supported values: "Always", "IfNotPresent", "Never""#,
+            ],
         );
     }
 }

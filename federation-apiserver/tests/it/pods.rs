@@ -101,6 +101,125 @@ async fn a_resize_changes_resources_and_nothing_else() {
     assert_eq!(seen["kind"], "Pod");
 }
 
+#[tokio::test]
+async fn a_pod_is_resized_as_a_whole_and_in_what_runs_before_the_others() {
+    let world = World::new().await;
+    let asks = |cpu: &str| json!({"requests": {"cpu": cpu}});
+    let mut whole = pod("a", asks("1"));
+    whole["spec"]["resources"] = asks("2");
+    whole["spec"]["initContainers"] = json!([{"name": "i", "image": "i", "resources": asks("1")}]);
+    world.expect(StatusCode::CREATED, Method::POST, PODS, Some(whole)).await;
+    let path = format!("{PODS}/a/resize");
+    let wanted = |pod: Value, init: Value| json!({"spec": {"resources": pod, "initContainers": [{"name": "i", "resources": init}]}});
+    let (code, found) = strategic(&world, &path, wanted(asks("4"), asks("3"))).await;
+    assert_eq!(code, StatusCode::OK, "{found}");
+    assert_eq!(found["spec"]["resources"], asks("4"));
+    assert_eq!(found["spec"]["initContainers"][0]["resources"], asks("3"));
+    assert_eq!(found["metadata"]["generation"], 2);
+    let (code, status) = strategic(&world, &path, wanted(Value::Null, asks("3"))).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+    let told = status["message"].to_string();
+    assert!(told.contains("spec.resources: Forbidden: pod-level resources cannot be removed"), "{told}");
+    // Containers fit into their pod, and how they are resized is said when they are made.
+    let (code, status) = strategic(&world, &path, wanted(asks("1"), asks("3"))).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+    let policy = json!([{"resourceName": "cpu", "restartPolicy": "NotRequired"}]);
+    let policies = json!({"spec": {"containers": [{"name": "c", "resizePolicy": policy}]}});
+    let (code, status) = strategic(&world, &path, policies).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+    let told = status["message"].to_string();
+    assert!(told.contains("spec: Forbidden: only cpu and memory resources are mutable"), "{told}");
+}
+
+/// What kubelets and schedulers write.
+#[tokio::test]
+async fn the_status_of_a_pod_tells_what_can_be() {
+    let world = World::new().await;
+    let mut once = pod("a", json!({"requests": {"cpu": "1"}}));
+    once["spec"]["restartPolicy"] = "Never".into();
+    let made = world.expect(StatusCode::CREATED, Method::POST, PODS, Some(once)).await;
+    assert_eq!(made["status"]["qosClass"], "Burstable");
+    let path = format!("{PODS}/a/status");
+    let state = |state: Value| json!({"status": {"containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state}]}});
+    let ended = json!({"running": null, "terminated": {"exitCode": 1}});
+    let (code, found) = strategic(&world, &path, state(ended)).await;
+    assert_eq!(code, StatusCode::OK, "{found}");
+    let anew = json!({"terminated": null, "running": {}});
+    let (code, status) = strategic(&world, &path, state(anew)).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+    assert_eq!(
+        status["message"],
+        "Pod \"a\" is invalid: status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"
+    );
+    let (code, status) = strategic(
+        &world,
+        &path,
+        json!({"status": {"qosClass": "Guaranteed", "hostIPs": [{"ip": "1.2.3.4"}]}}),
+    )
+    .await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+    assert_eq!(
+        status["message"],
+        "Pod \"a\" is invalid: [status.qosClass: Invalid value: \"Guaranteed\": field is immutable, status.hostIPs[0].ip: Invalid value: \"1.2.3.4\": must be equal to `hostIP`]"
+    );
+    // Who does not know of a class leaves it as it is.
+    let (code, found) =
+        strategic(&world, &path, json!({"status": {"qosClass": null, "phase": "Failed"}})).await;
+    assert_eq!(code, StatusCode::OK, "{found}");
+    assert_eq!(
+        (&found["status"]["qosClass"], &found["status"]["phase"]),
+        (&json!("Burstable"), &json!("Failed"))
+    );
+}
+
+/// Members may have gates open that are shut here.
+#[tokio::test]
+async fn what_is_behind_gates_is_left_out_of_pods_and_kept_in_templates() {
+    let world = World::new().await;
+    let mut stopped = pod("a", json!({}));
+    stopped["spec"]["containers"][0]["lifecycle"] = json!({"stopSignal": "SIGINT"});
+    let made = world.expect(StatusCode::CREATED, Method::POST, PODS, Some(stopped.clone())).await;
+    assert_eq!(made["spec"]["containers"][0].get("lifecycle"), None);
+    let mut spec = stopped["spec"].clone();
+    spec["os"] = json!({"name": "linux"});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": spec}},
+    });
+    let deployments = "/apis/apps/v1/namespaces/demo/deployments";
+    let made = world.expect(StatusCode::CREATED, Method::POST, deployments, Some(deployment)).await;
+    let container = &made["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["lifecycle"], json!({"stopSignal": "SIGINT"}));
+}
+
+#[tokio::test]
+async fn variables_are_read_of_files_in_volumes_that_begin_empty() {
+    let world = World::new().await;
+    let reads = |volume: &str, file: &str| {
+        let source = json!({"fileKeyRef": {"volumeName": volume, "path": file, "key": "K"}});
+        let mut pod = pod("a", json!({}));
+        pod["spec"]["containers"][0]["env"] = json!([{"name": "K", "valueFrom": source}]);
+        pod["spec"]["volumes"] =
+            json!([{"name": "v", "emptyDir": {}}, {"name": "w", "hostPath": {"path": "/w"}}]);
+        pod
+    };
+    let place = "spec.containers[0].env[0].valueFrom.fileKeyRef";
+    for (volume, file, fault) in [
+        ("none", "f", format!("{place}.volumeName: Not found: \"none\"")),
+        (
+            "w",
+            "f",
+            format!("{place}.volumeName: Invalid value: \"w\": referenced volume must be of type emptyDir"),
+        ),
+        ("v", "../f", format!("{place}.path: Invalid value: \"../f\": must not contain '..'")),
+    ] {
+        let (code, status) = world.request(Method::POST, PODS, Some(reads(volume, file))).await;
+        assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+        assert_eq!(status["message"], format!("Pod \"a\" is invalid: {fault}"));
+    }
+    world.expect(StatusCode::CREATED, Method::POST, PODS, Some(reads("v", "f"))).await;
+}
+
 /// A budget of the namespace holds for those who grow, too.
 #[tokio::test]
 async fn a_resize_stays_within_the_quota() {
