@@ -127,7 +127,7 @@ pub(super) fn validate(spec: &Value, path: &FieldPath, faults: &mut Faults) {
         return;
     }
     if !resources["claims"].is_null() {
-        let message = "claims cannot be set for Resources at pod-level";
+        let message = "claims may not be set for Resources at pod-level";
         faults.push(FieldError::forbidden(&path.child("claims"), message));
     }
     quantities::requirements(resources, &path, name_for_pods, faults);

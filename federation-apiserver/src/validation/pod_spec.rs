@@ -41,6 +41,9 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
     spreading::validate(spec, path, faults);
     windows::host_process(spec, path, faults);
     security::host_users(spec, path, faults);
+    if let Some(name) = spec["hostnameOverride"].as_str() {
+        hostname_override(spec, name, path, faults);
+    }
     let named = |name: &str, rule: fn(&str, &FieldPath, &mut Faults), faults: &mut Faults| {
         if let Some(found) = spec[name].as_str().filter(|found| !found.is_empty()) {
             rule(found, &path.child(name), faults);
@@ -55,9 +58,6 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
     }
     named("hostname", label, faults);
     named("subdomain", label, faults);
-    if let Some(name) = spec["hostnameOverride"].as_str() {
-        hostname_override(spec, name, path, faults);
-    }
     for (index, entry) in items(spec, "tolerations").enumerate() {
         toleration(entry, &path.child("tolerations").index(index), faults);
     }
@@ -85,16 +85,15 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
 fn hostname_override(spec: &Value, name: &str, path: &FieldPath, faults: &mut Faults) {
     let path = path.child("hostnameOverride");
     if spec["setHostnameAsFQDN"] == true {
-        let message = "`hostnameOverride` and `setHostnameAsFQDN` are mutually exclusive";
-        faults.push(FieldError::forbidden(&path, message));
+        faults.push(FieldError::forbidden(&path, "may not be specified when setHostnameAsFQDN is true"));
     }
     if spec["hostNetwork"] == true {
-        faults.push(FieldError::forbidden(&path, "may not be specified when `hostNetwork` is true"));
+        faults.push(FieldError::forbidden(&path, "may not be specified when hostNetwork is true"));
     }
-    subdomain(name, &path, faults);
     if name.len() > 64 {
         faults.push(FieldError::too_long(&path, 64));
     }
+    subdomain(name, &path, faults);
 }
 
 /// Domains that names are looked for in, and characters of all of them with spaces between: what libc reads.
@@ -169,15 +168,22 @@ pub(crate) fn toleration(entry: &Value, path: &FieldPath, faults: &mut Faults) {
     match operator {
         "" | "Equal" => {
             let (path, value) = (path.child("operator"), text(entry, "value"));
-            faults.extend(
-                names::label_value(value).iter().map(|fault| FieldError::invalid(&path, value, fault)),
-            );
+            let found = names::label_value(value);
+            if !found.is_empty() {
+                faults.push(FieldError::invalid(&path, value, &found.join(";")));
+            }
         }
         "Exists" => {
-            if !text(entry, "value").is_empty() {
+            let value = text(entry, "value");
+            if !value.is_empty() {
                 let message = "value must be empty when `operator` is 'Exists'";
-                faults.push(FieldError::invalid(&path.child("operator"), entry.clone(), message));
+                faults.push(FieldError::invalid(&path.child("operator"), value, message));
             }
+        }
+        // These are behind a gate that is off.
+        "Gt" | "Lt" => {
+            let known = ["Equal", "Exists", "Lt", "Gt"];
+            faults.push(FieldError::not_listed(&path.child("operator"), operator, &known));
         }
         other => one_of(other, &path.child("operator"), &["Equal", "Exists"], faults),
     }
@@ -429,6 +435,41 @@ mod tests {
             &with(81),
             &[
                 "s.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_taint_is_tolerated_by_being_there_or_by_its_value() {
+        let with = |operator: &str| json!({"key": "a", "operator": operator, "value": "b c"});
+        told(
+            toleration,
+            &with("Exists"),
+            &["s.operator: Invalid value: \"b c\": value must be empty when `operator` is 'Exists'"],
+        );
+        told(
+            toleration,
+            &with("Gt"),
+            &[r#"s.operator: Unsupported value: "Gt": supported values: "Equal", "Exists", "Lt", "Gt""#],
+        );
+        told(
+            toleration,
+            &with("Odd"),
+            &[r#"s.operator: Unsupported value: "Odd": supported values: "Equal", "Exists""#],
+        );
+    }
+
+    #[test]
+    fn a_name_of_a_hosts_own_is_not_for_pods_on_the_network_of_the_host() {
+        let rule: fn(&Value, &FieldPath, &mut Faults) =
+            |spec, path, faults| hostname_override(spec, text(spec, "hostnameOverride"), path, faults);
+        told(rule, &json!({"hostnameOverride": "a.b"}), &[]);
+        told(
+            rule,
+            &json!({"hostnameOverride": "a.b", "setHostnameAsFQDN": true, "hostNetwork": true}),
+            &[
+                "s.hostnameOverride: Forbidden: may not be specified when setHostnameAsFQDN is true",
+                "s.hostnameOverride: Forbidden: may not be specified when hostNetwork is true",
             ],
         );
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, listed, one_of, text, windows};
+use super::{items, listed, one_of, text, walk, windows};
 use crate::registry::Faults;
 
 const ID_RANGE: &str = "must be between 0 and 2147483647, inclusive";
@@ -52,15 +52,20 @@ pub(super) fn validate_pod(spec: &Value, path: &FieldPath, faults: &mut Faults) 
     }
 }
 
-/// Users of a pod's own do not go together with what is the host's (KEP-127). kube-apiserver names the places so.
+/// Users of a pod's own do not go together with what is the host's, nor with devices (KEP-127). kube-apiserver names the places so.
 pub(super) fn host_users(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    const MESSAGE: &str = "when `hostUsers` is false";
     if spec["hostUsers"] != false {
         return;
     }
     for (name, told) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
         if spec[name] == true {
-            let message = "when `pod.Spec.HostUsers` is false";
-            faults.push(FieldError::forbidden(&path.child(told), message));
+            faults.push(FieldError::forbidden(&path.child(told), MESSAGE));
+        }
+    }
+    for (container, path) in walk::placed(spec, path) {
+        if items(container, "volumeDevices").next().is_some() {
+            faults.push(FieldError::forbidden(&path.child("volumeDevices"), MESSAGE));
         }
     }
 }
@@ -309,10 +314,14 @@ mod tests {
     fn users_of_its_own_do_not_go_together_with_the_hosts_network() {
         told(&json!({"hostUsers": true, "hostNetwork": true}), &[]);
         told(
-            &json!({"hostUsers": false, "hostNetwork": true, "hostPID": true}),
+            &json!({
+                "hostUsers": false, "hostNetwork": true, "hostPID": true,
+                "containers": [{}, {"volumeDevices": [{"name": "v", "devicePath": "/v"}]}],
+            }),
             &[
-                "spec.hostNetwork: Forbidden: when `pod.Spec.HostUsers` is false",
-                "spec.HostPID: Forbidden: when `pod.Spec.HostUsers` is false",
+                "spec.hostNetwork: Forbidden: when `hostUsers` is false",
+                "spec.HostPID: Forbidden: when `hostUsers` is false",
+                "spec.containers[1].volumeDevices: Forbidden: when `hostUsers` is false",
             ],
         );
     }

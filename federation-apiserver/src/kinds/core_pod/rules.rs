@@ -13,6 +13,9 @@ use crate::{
 
 pub(super) fn validate(object: &Value, faults: &mut Faults) {
     pod::validate_spec(&object["spec"], &"spec".into(), faults);
+    if text(&object["spec"], "serviceAccountName").is_empty() {
+        tokens_of_nobody(&object["spec"], faults);
+    }
     container::validate_of_pods(&object["spec"], &"spec".into(), faults);
     for (index, volume) in items(&object["spec"], "volumes").enumerate() {
         // In a template it may be filled in later.
@@ -23,6 +26,20 @@ pub(super) fn validate(object: &Value, faults: &mut Faults) {
     }
     begin::validate_annotations(object, faults);
     mirror::validate(object, faults);
+}
+
+/// A token is an account's.
+fn tokens_of_nobody(spec: &Value, faults: &mut Faults) {
+    for (index, volume) in items(spec, "volumes").enumerate() {
+        let path = FieldPath::new("spec.volumes").index(index).child("projected").child("sources");
+        for (at, source) in items(&volume["projected"], "sources").enumerate() {
+            if source["serviceAccountToken"].is_object() {
+                let path = path.index(at).child("serviceAccountToken");
+                let message = "must not be specified when serviceAccountName is not set";
+                faults.push(FieldError::forbidden(&path, message));
+            }
+        }
+    }
 }
 
 pub(super) fn validate_create(object: &Value, faults: &mut Faults) {
