@@ -43,6 +43,11 @@ pub(super) const KINDS: &[&Kind] = &[
         name_rule: NameRule::Dns1123Label,
         default: default_service,
         prepare_create: |object| object["status"] = json!({"loadBalancer": {}}),
+        prepare_update: |object, old| {
+            if old["spec"]["type"] == "LoadBalancer" && object["spec"]["type"] != "LoadBalancer" {
+                object["status"]["loadBalancer"] = json!({});
+            }
+        },
         validate: rules::validate,
         validate_update: rules::validate_update,
         warn: |service, _| rules::warnings(service),

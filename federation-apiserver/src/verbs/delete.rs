@@ -89,7 +89,7 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
     }
     let (options, dry_run) = options(call)?;
     warn_of_orphans(call, &options);
-    let chosen = list::chosen(call)?;
+    let chosen = list::chosen(call).await?;
     // Told as they were found, as kube-apiserver does it. As text, which is all that a list needs: parsed, a collection
     // takes many times its size.
     let found = conversion::seen_all(&call.shared.storage, &call.kind, chosen.clone()).await?;

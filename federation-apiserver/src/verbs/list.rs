@@ -73,7 +73,15 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
         Page { items, meta: ListMeta::default() }
     } else {
         let (snapshot, after) = snapshot(call, &options).await?;
-        page(call, &filter, &options, &snapshot, after.as_ref())
+        let after = after.as_ref();
+        let start = after.map(|after| (after.namespace.as_str(), after.name.as_str()));
+        if filter.by_seen {
+            let mut chosen =
+                chosen_by_seen(call, &filter, &snapshot, start, options.limit).await?.into_iter();
+            page(call, &filter, &options, &snapshot, after, &mut chosen)
+        } else {
+            page(call, &filter, &options, &snapshot, after, &mut filter.range(call, &snapshot, start))
+        }
     };
     let items = conversion::seen_all(&call.shared.storage, &call.kind, page.items).await?;
     let mut response = answer(call, call.format, items, &page.meta)?;
@@ -108,11 +116,40 @@ pub(super) fn answer(
 }
 
 /// The newest objects that the selectors choose, for deletecollection.
-pub(super) fn chosen(call: &Call) -> Result<Vec<Arc<Stored>>, ApiError> {
+pub(super) async fn chosen(call: &Call) -> Result<Vec<Arc<Stored>>, ApiError> {
     let options = ListOptions::parse(&call.query)?;
     let filter = Filter::new(call, &options)?;
     let snapshot = call.shared.storage.snapshot();
+    if filter.by_seen {
+        return chosen_by_seen(call, &filter, &snapshot, None, 0).await;
+    }
     Ok(filter.range(call, &snapshot, None).collect())
+}
+
+/// Objects that are converted for a selector at a time.
+const SEEN_AT_A_TIME: usize = 500;
+
+/// The chosen objects of a snapshot where a webhook makes the fields that are selected by, in order: as stored, and not many more than `limit`
+/// ones unless that is 0.
+async fn chosen_by_seen(
+    call: &Call,
+    filter: &Filter,
+    snapshot: &Snapshot,
+    after: Option<(&str, &str)>,
+    limit: usize,
+) -> Result<Vec<Arc<Stored>>, ApiError> {
+    let candidates: Vec<_> = filter.range(call, snapshot, after).collect();
+    let mut chosen = Vec::new();
+    for some in candidates.chunks(SEEN_AT_A_TIME) {
+        let seen = conversion::seen_all(&call.shared.storage, &call.kind, some.to_vec()).await?;
+        chosen.extend(
+            some.iter().zip(seen).filter(|(_, seen)| filter.shows(seen)).map(|(one, _)| Arc::clone(one)),
+        );
+        if limit > 0 && chosen.len() > limit {
+            break;
+        }
+    }
+    Ok(chosen)
 }
 
 /// What the selectors and the URL choose.
@@ -124,6 +161,8 @@ pub(super) struct Filter {
     options: ListOptions,
     kind: KindRef,
     trivial: bool,
+    /// A webhook makes the fields that are selected by. [`Self::matches`] leaves them out, and [`Self::shows`] looks at them.
+    pub(super) by_seen: bool,
 }
 
 impl Filter {
@@ -152,7 +191,19 @@ impl Filter {
             trivial: call.path.name.is_none()
                 && options.labels.is_everything()
                 && options.fields.is_everything(),
+            by_seen: conversion::is_asked(&call.kind)
+                && options.fields.terms.iter().any(|term| !is_in_key(&term.field)),
         })
+    }
+
+    /// Whether an object, as its version shows it, is chosen by the fields that a webhook makes.
+    pub(super) fn shows(&self, seen: &Stored) -> bool {
+        let custom = self.kind.custom.as_ref().filter(|_| self.by_seen);
+        let Some(custom) = custom else { return true };
+        let values = seen.value().map(|seen| custom.field_values(&seen)).unwrap_or_default();
+        let value = |name: &str| values.get(name).map_or("", String::as_str);
+        let terms = self.options.fields.terms.iter().filter(|term| !is_in_key(&term.field));
+        terms.into_iter().all(|term| (value(&term.field) == term.value) == term.equal)
     }
 
     /// Whether an object is chosen.
@@ -173,7 +224,9 @@ impl Filter {
             "metadata.namespace" => object.key.namespace.as_str(),
             name => object.meta.fields.get(name).map_or("", String::as_str),
         };
-        self.options.fields.terms.iter().all(|term| (value(&term.field) == term.value) == term.equal)
+        let mut terms =
+            self.options.fields.terms.iter().filter(|term| !self.by_seen || is_in_key(&term.field));
+        terms.all(|term| (value(&term.field) == term.value) == term.equal)
     }
 
     /// The one place (namespace, name) at which a chosen object can be, if there is only one.
@@ -218,6 +271,11 @@ impl Filter {
     }
 }
 
+/// Whether a field stands in an object's key, in whatever version the object is.
+fn is_in_key(field: &str) -> bool {
+    matches!(field, "metadata.name" | "metadata.namespace")
+}
+
 struct Page {
     items: Vec<Arc<Stored>>,
     meta: ListMeta,
@@ -229,11 +287,10 @@ fn page(
     options: &ListOptions,
     snapshot: &Snapshot,
     after: Option<&Continue>,
+    rest: &mut dyn Iterator<Item = Arc<Stored>>,
 ) -> Page {
-    let start = after.map(|after| (after.namespace.as_str(), after.name.as_str()));
-    let mut rest = filter.range(call, snapshot, start);
     let limit = if options.limit == 0 { usize::MAX } else { options.limit };
-    let items: Vec<_> = rest.by_ref().take(limit).collect();
+    let items: Vec<_> = rest.take(limit).collect();
     let mut meta = ListMeta { resource_version: snapshot.revision(), ..ListMeta::default() };
     // The count under a selector would cost a walk that nobody asked for; Kubernetes leaves it out, too.
     let left = if filter.trivial { rest.count() } else { usize::from(rest.next().is_some()) };
@@ -338,6 +395,7 @@ mod tests {
             name: None,
             options: ListOptions::parse(&query).expect("options"),
             kind: KindRef::Fixed(kind),
+            by_seen: false,
             trivial: false,
         }
     }

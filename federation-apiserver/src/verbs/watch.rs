@@ -77,7 +77,11 @@ pub(super) async fn watch(mut call: Call) -> Result<Response<Body>, ApiError> {
     let over = options.timeout_seconds.is_some_and(|seconds| seconds < 0);
     let initial: Vec<_> =
         if with_state && !over { filter.range(&call, &snapshot, None).collect() } else { Vec::new() };
-    let initial = conversion::seen_all(&call.shared.storage, &call.kind, initial).await?.into();
+    let mut initial: VecDeque<_> =
+        conversion::seen_all(&call.shared.storage, &call.kind, initial).await?.into();
+    if filter.by_seen {
+        initial.retain(|seen| filter.shows(seen));
+    }
     let seconds = match options.timeout_seconds {
         None | Some(0) => TIMEOUT_MIN_SECONDS + rand::random_range(0..TIMEOUT_MIN_SECONDS),
         Some(seconds) => u64::try_from(seconds).unwrap_or(0).min(TIMEOUT_MAX_SECONDS),
@@ -124,7 +128,7 @@ fn first_bookmark(now: Instant, end: Instant) -> Instant {
 enum Frames {
     Told(Box<Stream>),
     /// A webhook is being asked for the object in the watcher's version.
-    Converted(BoxFuture<'static, (Box<Stream>, Option<Bytes>)>),
+    Converted(BoxFuture<'static, (Box<Stream>, Told)>),
     Ended,
 }
 
@@ -141,9 +145,13 @@ impl http_body::Body for Frames {
             match this {
                 Self::Ended => return Poll::Ready(None),
                 Self::Converted(work) => {
-                    let (stream, frame) = ready!(work.as_mut().poll(context));
+                    let (stream, told) = ready!(work.as_mut().poll(context));
                     *this = Self::Told(stream);
-                    break frame;
+                    match told {
+                        Told::Frame(frame) => break Some(frame),
+                        Told::Nothing => {}
+                        Told::End => break None,
+                    }
                 }
                 Self::Told(stream) => match ready!(stream.poll_next(context)) {
                     None => break None,
@@ -152,7 +160,8 @@ impl http_body::Body for Frames {
                         break stream.frame(FrameKind::Added, &stored);
                     }
                     Some(Next::Added(stored)) => this.convert(FrameKind::Added, stored, None),
-                    Some(Next::Event(event)) => match stream.view(&event) {
+                    Some(Next::Event(event)) if stream.filter.by_seen => this.look(event),
+                    Some(Next::Event(event)) => match stream.view(&event, |_| true) {
                         // The selectors leave it out.
                         None => {}
                         Some(view) if !stream.converts => break stream.tell(&view),
@@ -174,6 +183,27 @@ impl Frames {
         if let Self::Told(stream) = std::mem::replace(self, Self::Ended) {
             *self = Self::Converted(Box::pin(stream.convert(event, stored, left)));
         }
+    }
+
+    /// Asks for an event's objects in the watcher's version, whose fields tell whether the watcher sees them.
+    fn look(&mut self, event: Arc<Event>) {
+        if let Self::Told(stream) = std::mem::replace(self, Self::Ended) {
+            *self = Self::Converted(Box::pin(stream.look(event)));
+        }
+    }
+}
+
+/// What comes of asking a webhook.
+enum Told {
+    Frame(Bytes),
+    /// The selectors leave the event out.
+    Nothing,
+    End,
+}
+
+impl From<Option<Bytes>> for Told {
+    fn from(frame: Option<Bytes>) -> Self {
+        frame.map_or(Self::End, Self::Frame)
     }
 }
 
@@ -298,9 +328,11 @@ impl Stream {
     }
 
     /// An event as seen through the selectors: an object that comes into view is added, one that leaves it is deleted.
-    fn view<'a>(&self, event: &'a Event) -> Option<View<'a>> {
-        let seen_now = event.kind != EventKind::Deleted && self.filter.matches(&event.object);
-        let previous = event.previous.as_ref().filter(|previous| self.filter.matches(previous));
+    /// `shows` has the last word on each of the two states.
+    fn view<'a>(&self, event: &'a Event, shows: impl Fn(&Arc<Stored>) -> bool) -> Option<View<'a>> {
+        let sees = |stored: &Arc<Stored>| self.filter.matches(stored) && shows(stored);
+        let seen_now = event.kind != EventKind::Deleted && sees(&event.object);
+        let previous = event.previous.as_ref().filter(|previous| sees(previous));
         let of = |event, stored| View { event, stored, left: None };
         match (previous, seen_now) {
             (None, false) => None,
@@ -329,12 +361,31 @@ impl Stream {
         event: FrameKind,
         stored: Arc<Stored>,
         left: Option<u64>,
-    ) -> (Box<Self>, Option<Bytes>) {
+    ) -> (Box<Self>, Told) {
         let frame = match conversion::seen(&self.storage, &self.kind, &stored).await {
             Ok(stored) => self.tell(&View { event, stored: &stored, left }),
             Err(error) => Some(self.fail(&error).into()),
         };
-        (self, frame)
+        (self, frame.into())
+    }
+
+    /// The same where the selectors ask for what a webhook makes.
+    async fn look(mut self: Box<Self>, event: Arc<Event>) -> (Box<Self>, Told) {
+        let states: Vec<_> = event.previous.iter().chain([&event.object]).cloned().collect();
+        let seen = match conversion::seen_all(&self.storage, &self.kind, states).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                let frame = self.fail(&error);
+                return (self, Told::Frame(frame.into()));
+            }
+        };
+        let of = |stored: &Arc<Stored>| seen.iter().find(|seen| seen.revision == stored.revision);
+        let view = self.view(&event, |stored| of(stored).is_some_and(|seen| self.filter.shows(seen)));
+        let Some(view) = view else { return (self, Told::Nothing) };
+        let shown = of(view.stored).unwrap_or(view.stored);
+        let (event, left) = (view.event, view.left);
+        let frame = self.tell(&View { event, stored: shown, left });
+        (self, frame.into())
     }
 
     fn frame(&mut self, event: FrameKind, stored: &Stored) -> Option<Bytes> {

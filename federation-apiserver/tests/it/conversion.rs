@@ -270,6 +270,58 @@ async fn a_watch_tells_every_change_in_its_version() {
 }
 
 #[tokio::test]
+async fn fields_are_selected_by_as_the_version_that_was_asked_for_has_them() {
+    let (world, converter) = (World::new().await, Converter::new().await);
+    let mut definition = places(&converter.server.config());
+    let versions = definition["spec"]["versions"].as_array_mut().unwrap();
+    versions[0]["selectableFields"] = json!([{"jsonPath": ".spec.host"}, {"jsonPath": ".spec.port"}]);
+    versions[1]["selectableFields"] = json!([{"jsonPath": ".spec.hostPort"}]);
+    world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(definition)).await;
+    for (name, at) in [("a", "one:80"), ("b", "one:8080"), ("c", "two:80")] {
+        world.expect(StatusCode::CREATED, Method::POST, OLD, Some(old(name, at))).await;
+    }
+    let names = async |path: String| -> (Vec<String>, Value) {
+        let list = world.get(&path).await;
+        let items = list["items"].as_array().unwrap().iter();
+        let names = items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+        (names, list)
+    };
+    assert_eq!(names(format!("{NEW}?fieldSelector=spec.host%3Done")).await.0, ["a", "b"]);
+    assert_eq!(names(format!("{NEW}?fieldSelector=spec.host%3Done,spec.port%3D80")).await.0, ["a"]);
+    assert_eq!(names(format!("{OLD}?fieldSelector=spec.hostPort%3Done:80")).await.0, ["a"]);
+    assert_eq!(names(format!("{OLD}?fieldSelector=spec.hostPort!%3Done:80")).await.0, ["b", "c"]);
+    let selected = format!("{OLD}?fieldSelector=spec.hostPort!%3Dtwo:80&limit=1");
+    let (first, list) = names(selected.clone()).await;
+    let token = list["metadata"]["continue"].as_str().unwrap();
+    assert_eq!(list["metadata"]["remainingItemCount"], Value::Null);
+    let (second, list) = names(format!("{selected}&continue={token}")).await;
+    assert_eq!((first, second), (vec!["a".to_owned()], vec!["b".to_owned()]));
+    assert_eq!(list["metadata"]["continue"], "");
+
+    let watched = format!("{OLD}?watch=1&timeoutSeconds=20&fieldSelector=spec.hostPort%3Dtwo:80");
+    let request = Request::get(watched).body(Full::<Bytes>::default()).unwrap();
+    let mut body = world.server.service().oneshot(request).await.unwrap().into_body();
+    let frame = next(&mut body).await;
+    assert_eq!((&frame["type"], &frame["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("c")));
+    // One that nobody asked for, one that comes into view, changes, and leaves it.
+    for (name, at) in [("b", "one:81"), ("a", "two:80"), ("a", "three:80")] {
+        let object =
+            json!({"spec": {"host": at.split_once(':').unwrap().0, "port": at.split_once(':').unwrap().1}});
+        world.expect(StatusCode::OK, Method::PATCH, &format!("{NEW}/{name}"), Some(object)).await;
+    }
+    for (kind, at) in [("ADDED", "two:80"), ("DELETED", "two:80")] {
+        let frame = next(&mut body).await;
+        assert_eq!((&frame["type"], &frame["object"]["metadata"]["name"]), (&json!(kind), &json!("a")));
+        assert_eq!(frame["object"]["spec"]["hostPort"], at);
+    }
+    let gone = format!("{OLD}?fieldSelector=spec.hostPort%3Dtwo:80");
+    world.expect(StatusCode::OK, Method::DELETE, &gone, None).await;
+    let frame = next(&mut body).await;
+    assert_eq!((&frame["type"], &frame["object"]["metadata"]["name"]), (&json!("DELETED"), &json!("c")));
+    assert_eq!(names(NEW.to_owned()).await.0, ["a", "b"]);
+}
+
+#[tokio::test]
 async fn failures_are_told_in_kubernetes_words() {
     let (world, converter) = World::converting().await;
     let mut stored = old("a", "a.example:80");

@@ -86,8 +86,11 @@ async fn load_balancers_stand_in_the_status_of_their_type_only() {
         ]
     );
     made["status"] = json!({"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}});
-    let put = world.expect(StatusCode::OK, Method::PUT, &status, Some(made)).await;
+    let mut put = world.expect(StatusCode::OK, Method::PUT, &status, Some(made)).await;
     assert_eq!(put["status"]["loadBalancer"]["ingress"][0]["ipMode"], "VIP");
+    put["spec"]["type"] = "ClusterIP".into();
+    let put = world.expect(StatusCode::OK, Method::PUT, &format!("{SERVICES}/a"), Some(put)).await;
+    assert_eq!(put["status"]["loadBalancer"], json!({}));
 }
 
 #[tokio::test]

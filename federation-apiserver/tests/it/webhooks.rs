@@ -336,7 +336,8 @@ async fn what_a_put_or_an_apply_makes_is_where_it_was_put_whatever_a_webhook_cal
     let made = world.expect(StatusCode::CREATED, Method::PUT, &path, Some(lease.clone())).await;
     assert_eq!(made["metadata"]["name"], "new");
     assert_eq!(world.expect(StatusCode::OK, Method::GET, &path, None).await, made);
-    let applied = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "applied"}});
+    let applied =
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "applied"}});
     let request = Request::patch(format!("{LEASES}/applied?fieldManager=m"))
         .header("content-type", "application/apply-patch+yaml")
         .body(Full::from(applied.to_string()))
