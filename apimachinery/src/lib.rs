@@ -10,8 +10,10 @@
 //! - [`apply`](mod@apply): server-side apply and `managedFields`.
 //! - [`table`], [`jsonpath`], [`duration`]: what `kubectl get` shows.
 //! - [`order`]: which member of an object comes first.
+//! - [`addresses`]: addresses and networks.
 //! - [`quantity`]: amounts of resources.
 
+pub mod addresses;
 pub mod apply;
 pub mod duration;
 pub mod field;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::addresses::canonical_ip;
+
 /// Longest DNS label, in bytes (RFC 1035 section 2.3.4).
 pub const LABEL_MAX_BYTES: usize = 63;
 /// Longest DNS subdomain, in bytes.
@@ -29,6 +31,8 @@ pub enum NameRule {
     Dns1123Label,
     /// RBAC kinds: anything that can stand in a URL path.
     PathSegment,
+    /// IPAddresses: an address in its one form.
+    Address,
 }
 
 impl NameRule {
@@ -38,13 +42,16 @@ impl NameRule {
             Self::Dns1123Subdomain => dns1123_subdomain(name),
             Self::Dns1123Label => dns1123_label(name),
             Self::PathSegment => path_segment(name),
+            Self::Address => canonical_ip(name).into_iter().collect(),
         }
     }
 
     /// Every fault of a `generateName`: a trailing dash is good, as more letters follow.
     pub fn check_prefix(self, prefix: &str) -> Vec<String> {
         match prefix.strip_suffix('-') {
-            Some(rest) if self != Self::PathSegment => self.check(&format!("{rest}a")),
+            Some(rest) if !matches!(self, Self::PathSegment | Self::Address) => {
+                self.check(&format!("{rest}a"))
+            }
             _ => self.check(prefix),
         }
     }
@@ -272,6 +279,13 @@ mod tests {
         }
         assert!(annotation_key("Example.COM/Key").is_empty());
         assert!(NameRule::PathSegment.check("system:masters").is_empty());
+    }
+
+    #[test]
+    fn an_address_is_called_by_itself() {
+        assert!(NameRule::Address.check("fe80::42:1dff:fe84:f9e2").is_empty());
+        assert_eq!(NameRule::Address.check("10.0.0.01"), ["must not have leading 0s"]);
+        assert!(!NameRule::Address.check_prefix("10.0.0.").is_empty());
     }
 
     #[test]

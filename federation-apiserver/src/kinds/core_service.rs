@@ -72,6 +72,12 @@ pub(super) const KINDS: &[&Kind] = &[
         },
         places,
         validate: validate_endpoints,
+        warn: |object, _| {
+            // The controller of Kubernetes writes addresses in their one form.
+            let managed = &object["metadata"]["labels"]["endpoints.kubernetes.io/managed-by"];
+            let places = if managed == "endpoint-controller" { Vec::new() } else { places(object) };
+            places.iter().filter_map(|(path, address)| net::ip_warning(address, path.as_str())).collect()
+        },
         ..Kind::BUILT_IN
     },
 ];

@@ -54,25 +54,40 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
         null_if_absent(object, "endpoints");
         null_if_absent(object, "ports");
     },
-    places: |object| {
-        let endpoints = items(object, "endpoints").enumerate();
-        let addresses = endpoints.flat_map(|(index, endpoint)| {
-            let path = FieldPath::new("endpoints").index(index).child("addresses");
-            let all = items(endpoint, "addresses").filter_map(Value::as_str).enumerate();
-            all.map(move |(at, address)| (path.index(at), address))
-        });
-        addresses.collect()
-    },
+    places,
     validate,
     validate_update: |new, old, faults| {
         immutable(&new["addressType"], &old["addressType"], &"addressType".into(), faults);
     },
-    warn: |object, _| {
-        let named = object["addressType"] == "FQDN";
-        named.then(|| "addressType: FQDN endpoints are deprecated".to_owned()).into_iter().collect()
-    },
+    warn,
     ..Kind::BUILT_IN
 }];
+
+fn places(object: &Value) -> Vec<(FieldPath, &str)> {
+    let endpoints = items(object, "endpoints").enumerate();
+    let addresses = endpoints.flat_map(|(index, endpoint)| {
+        let path = FieldPath::new("endpoints").index(index).child("addresses");
+        let all = items(endpoint, "addresses").filter_map(Value::as_str).enumerate();
+        all.map(move |(at, address)| (path.index(at), address))
+    });
+    addresses.collect()
+}
+
+/// Who writes addresses in their one form: the controllers of Kubernetes.
+const CONTROLLERS: [&str; 2] =
+    ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
+
+fn warn(object: &Value, _: Option<&Value>) -> Vec<String> {
+    let managed = text(&object["metadata"]["labels"], "endpointslice.kubernetes.io/managed-by");
+    match text(object, "addressType") {
+        "FQDN" => vec!["spec.addressType: FQDN endpoints are deprecated".to_owned()],
+        "IPv4" | "IPv6" if !CONTROLLERS.contains(&managed) => places(object)
+            .iter()
+            .filter_map(|(path, address)| net::ip_warning(address, path.as_str()))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
 
 /// Three of them, and how many more.
 fn some(all: Vec<String>) -> Value {
@@ -248,6 +263,28 @@ mod tests {
             named("a"),
             [
                 r#"endpoints[0].addresses[0]: Invalid value: "a": should be a domain with at least two segments separated by dots"#
+            ]
+        );
+    }
+
+    #[test]
+    fn odd_forms_of_addresses_are_warned_of_and_those_that_mean_two_refused() {
+        let slice = |address: &str, manager: &str| {
+            json!({
+                "metadata": {"labels": {"endpointslice.kubernetes.io/managed-by": manager}},
+                "addressType": "IPv6", "endpoints": [{"addresses": [address]}],
+            })
+        };
+        let canonical = r#"endpoints[0].addresses[0]: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")"#;
+        assert_eq!(warn(&slice("2001:DB8::1", "somebody"), None), [canonical]);
+        assert_eq!(warn(&slice("2001:db8::1", "somebody"), None), [""; 0]);
+        assert_eq!(warn(&slice("2001:DB8::1", CONTROLLERS[0]), None), [""; 0]);
+        let mut faults = Faults::new();
+        validate(&slice("::ffff:1.2.3.4", ""), &mut faults);
+        assert_eq!(
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                r#"endpoints[0].addresses[0]: Invalid value: "::ffff:1.2.3.4": must not be an IPv4-mapped IPv6 address"#
             ]
         );
     }

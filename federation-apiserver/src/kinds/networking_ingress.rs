@@ -1,11 +1,11 @@
 //! networking.k8s.io/v1 Ingress and IngressClass.
 
-use apimachinery::{FieldError, FieldPath, meta::Scope, names};
+use apimachinery::{FieldError, FieldPath, addresses, meta::Scope, names};
 use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind, field},
-    validation::{domain_path, immutable, items, net, one_of, status, subdomain, text},
+    validation::{domain_path, immutable, items, label, net, one_of, status, subdomain, text},
 };
 
 const GROUP: &str = "networking.k8s.io";
@@ -169,6 +169,37 @@ fn validate_ingress(object: &Value, faults: &mut Faults) {
     if spec["defaultBackend"].is_object() {
         backend(&spec["defaultBackend"], &path.child("defaultBackend"), faults);
     }
+    for (index, rule) in items(spec, "rules").enumerate() {
+        let path = path.child("rules").index(index);
+        let name = text(rule, "host");
+        if !name.is_empty() {
+            if addresses::sloppy_ip(name).is_some() {
+                let message = "must be a DNS name, not an IP address";
+                faults.push(FieldError::invalid(&path.child("host"), name, message));
+            }
+        }
+        if !rule["http"].is_object() {
+            continue;
+        }
+        let path = path.child("http").child("paths");
+        if rule["http"]["paths"].as_array().is_none_or(Vec::is_empty) {
+            faults.push(FieldError::required(&path, ""));
+        }
+        for (index, entry) in items(&rule["http"], "paths").enumerate() {
+            http_path(entry, &path.index(index), faults);
+            host(name, &path.child("host"), faults);
+        }
+    }
+}
+
+fn host(name: &str, path: &FieldPath, faults: &mut Faults) {
+    if name.contains('*') {
+        let rest = name.strip_prefix("*.");
+        if rest.is_none_or(|rest| !names::dns1123_subdomain(rest).is_empty()) {
+            let message = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+            faults.push(FieldError::invalid(path, name, message));
+        }
+    } else {
     for (index, tls) in items(spec, "tls").enumerate() {
         let path = path.child("tls").index(index);
         for (at, name) in items(tls, "hosts").enumerate() {
@@ -182,38 +213,6 @@ fn validate_ingress(object: &Value, faults: &mut Faults) {
     if let Some(class) = spec["ingressClassName"].as_str() {
         subdomain(class, &path.child("ingressClassName"), faults);
     }
-    for (index, rule) in items(spec, "rules").enumerate() {
-        let path = path.child("rules").index(index);
-        let name = text(rule, "host");
-        if !name.is_empty() {
-            if name.parse::<std::net::IpAddr>().is_ok() {
-                let message = "must be a DNS name, not an IP address";
-                faults.push(FieldError::invalid(&path.child("host"), name, message));
-            } else {
-                host(name, &path.child("host"), faults);
-            }
-        }
-        if !rule["http"].is_object() {
-            continue;
-        }
-        let path = path.child("http").child("paths");
-        if rule["http"]["paths"].as_array().is_none_or(Vec::is_empty) {
-            faults.push(FieldError::required(&path, ""));
-        }
-        for (index, entry) in items(&rule["http"], "paths").enumerate() {
-            http_path(entry, &path.index(index), faults);
-        }
-    }
-}
-
-fn host(name: &str, path: &FieldPath, faults: &mut Faults) {
-    if name.contains('*') {
-        let rest = name.strip_prefix("*.");
-        if rest.is_none_or(|rest| !names::dns1123_subdomain(rest).is_empty()) {
-            let message = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-            faults.push(FieldError::invalid(path, name, message));
-        }
-    } else {
         subdomain(name, path, faults);
     }
 }
@@ -286,12 +285,7 @@ fn backend(backend: &Value, path: &FieldPath, faults: &mut Faults) {
             let (whole, path) = (path, path.child("service"));
             match text(service, "name") {
                 "" => faults.push(FieldError::required(&path.child("name"), "")),
-                name => {
-                    let found = names::dns1035_label(name);
-                    faults.extend(
-                        found.iter().map(|fault| FieldError::invalid(&path.child("name"), name, fault)),
-                    );
-                }
+                name => label(name, &path.child("name"), faults),
             }
             let (number, name) =
                 (service["port"]["number"].as_i64().unwrap_or_default(), text(&service["port"], "name"));

@@ -1,11 +1,18 @@
 //! networking.k8s.io/v1 NetworkPolicy, ServiceCIDR and IPAddress.
 
-use apimachinery::{FieldError, FieldPath, labels::validate_label_selector, meta::Scope};
+use apimachinery::{
+    FieldError, FieldPath, addresses,
+    labels::validate_label_selector,
+    meta::Scope,
+    names::{self, NameRule},
+};
 use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Generation, Kind},
-    validation::{IMMUTABLE, immutable, items, items_mut, listed, net, required, set, text, workload},
+    validation::{
+        IMMUTABLE, immutable, items, items_mut, listed, net, required, set, subdomain, text, workload,
+    },
 };
 
 const GROUP: &str = "networking.k8s.io";
@@ -29,6 +36,7 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         default,
         validate,
+        warn,
         ..Kind::BUILT_IN
     },
     &Kind {
@@ -52,10 +60,14 @@ pub(super) const KINDS: &[&Kind] = &[
                 1 | 2 => {
                     let all = items(&object["spec"], "cidrs").enumerate();
                     let read = |(index, cidr): (usize, &Value)| {
-                        net::cidr(cidr.as_str().unwrap_or_default(), &path.index(index), faults)
+                        let cidr = cidr.as_str().unwrap_or_default();
+                        let fault = addresses::canonical_cidr(cidr);
+                        faults
+                            .extend(fault.map(|fault| FieldError::invalid(&path.index(index), cidr, &fault)));
+                        addresses::cidr(cidr).value
                     };
                     let families: Vec<_> =
-                        all.filter_map(read).map(|(address, _)| address.is_ipv4()).collect();
+                        all.filter_map(read).map(|network| network.address.is_ipv4()).collect();
                     if let [one, other] = families[..]
                         && one == other
                     {
@@ -90,6 +102,7 @@ pub(super) const KINDS: &[&Kind] = &[
         singular: "ipaddress",
         short_names: &["ip"],
         scope: Scope::Cluster,
+        name_rule: NameRule::Address,
         columns: &[
             Column::NAME,
             Column::text("ParentRef", "What it belongs to.", |object, _| {
@@ -102,15 +115,20 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::AGE,
         ],
         validate: |object, faults| {
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            net::ip(name, &"metadata.name".into(), faults);
             let (parent, path) = (&object["spec"]["parentRef"], FieldPath::new("spec.parentRef"));
-            if parent.is_object() {
-                required(parent, &path, "resource", faults);
-                required(parent, &path, "name", faults);
-            } else {
+            if !parent.is_object() {
                 faults.push(FieldError::required(&path, ""));
+                return;
             }
+            let group = text(parent, "group");
+            if !group.is_empty() {
+                subdomain(group, &path.child("group"), faults);
+            }
+            required(parent, &path, "resource", faults);
+            segment(parent, &path, "resource", faults);
+            required(parent, &path, "name", faults);
+            segment(parent, &path, "name", faults);
+            segment(parent, &path, "namespace", faults);
         },
         validate_update: |new, old, faults| {
             immutable(&new["spec"]["parentRef"], &old["spec"]["parentRef"], &"spec.parentRef".into(), faults);
@@ -118,6 +136,33 @@ pub(super) const KINDS: &[&Kind] = &[
         ..Kind::BUILT_IN
     },
 ];
+
+/// What must fit in a path, if it is there.
+fn segment(object: &Value, path: &FieldPath, name: &str, faults: &mut Faults) {
+    let (found, path) = (text(object, name), path.child(name));
+    faults.extend(names::path_segment(found).iter().map(|fault| FieldError::invalid(&path, found, fault)));
+}
+
+/// What is warned of in networks of peers: `networkPolicyWarnings`.
+fn warn(object: &Value, _: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
+        for (index, rule) in items(&object["spec"], direction).enumerate() {
+            let path = FieldPath::new("spec").child(direction).index(index).child(peers);
+            for (at, peer) in items(rule, peers).enumerate() {
+                let (block, path) = (&peer["ipBlock"], path.index(at).child("ipBlock"));
+                if let Some(network) = block["cidr"].as_str() {
+                    warnings.extend(net::cidr_warnings(network, path.child("cidr").as_str()));
+                }
+                for (at, except) in items(block, "except").enumerate() {
+                    let (except, path) = (except.as_str().unwrap_or_default(), path.child("except"));
+                    warnings.extend(net::cidr_warnings(except, path.index(at).as_str()));
+                }
+            }
+        }
+    }
+    warnings
+}
 
 fn default(object: &mut Value) {
     set(object, "spec", json!({}));
@@ -199,10 +244,6 @@ fn validate_peer(peer: &Value, path: &FieldPath, faults: &mut Faults) {
     }
     let (block, block_path) = (&peer["ipBlock"], path.child("ipBlock"));
     if block.is_object() {
-        if given > 0 {
-            let message = "may not specify both ipBlock and another peer";
-            faults.push(FieldError::forbidden(path, message));
-        }
         given += 1;
         if let Some(network) = required(block, &block_path, "cidr", faults)
             && let Some(outer) = net::cidr(network, &block_path.child("cidr"), faults)
@@ -213,13 +254,49 @@ fn validate_peer(peer: &Value, path: &FieldPath, faults: &mut Faults) {
                 if let Some(inner) = net::cidr(except, &path, faults)
                     && !net::strictly_within(inner, outer)
                 {
-                    let message = format!("must be a strict subset of `cidr`: {network:?}");
-                    faults.push(FieldError::invalid(&path, except, message.as_str()));
+                    faults.push(FieldError::invalid(&path, except, "must be a strict subset of `cidr`"));
                 }
             }
         }
     }
     if given == 0 {
         faults.push(FieldError::required(path, "must specify a peer"));
+    } else if given > 1 && block.is_object() {
+        let message = "may not specify both ipBlock and another peer";
+        faults.push(FieldError::forbidden(path, message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(block: Value) -> Value {
+        json!({"spec": {"ingress": [{"from": [{"ipBlock": block}]}]}})
+    }
+
+    #[test]
+    fn networks_of_peers_mean_the_same_to_everybody() {
+        let told = |block: Value| {
+            let mut faults = Faults::new();
+            validate(&policy(block), &mut faults);
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told(json!({"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]})), [""; 0]);
+        assert_eq!(
+            told(json!({"cidr": "10.0.0.5/8", "except": ["10.0.0.0/8", "11.0.0.0/16"]})),
+            [
+                r#"spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.0.0.5/8": must not have bits set beyond the prefix length"#,
+                r#"spec.ingress[0].from[0].ipBlock.except[0]: Invalid value: "10.0.0.0/8": must be a strict subset of `cidr`"#,
+                r#"spec.ingress[0].from[0].ipBlock.except[1]: Invalid value: "11.0.0.0/16": must be a strict subset of `cidr`"#,
+            ]
+        );
+        assert_eq!(
+            warn(&policy(json!({"cidr": "2001:DB8::/32", "except": ["2001:db8:0::/48"]})), None),
+            [
+                r#"spec.ingress[0].from[0].ipBlock.cidr: IPv6 CIDR value "2001:DB8::/32" should be in RFC 5952 canonical format ("2001:db8::/32")"#,
+                r#"spec.ingress[0].from[0].ipBlock.except[0]: IPv6 CIDR value "2001:db8:0::/48" should be in RFC 5952 canonical format ("2001:db8::/48")"#,
+            ]
+        );
     }
 }

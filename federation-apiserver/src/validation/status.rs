@@ -1,6 +1,6 @@
 //! The rules of statuses: counts of pods, and where load balancers are.
 
-use apimachinery::{FieldError, FieldPath, names};
+use apimachinery::{FieldError, FieldPath, addresses, names};
 use serde_json::Value;
 
 use super::{items, net, non_negative, one_of, text};
@@ -83,7 +83,7 @@ pub(crate) fn validate_load_balancer(object: &Value, service: Option<&str>, faul
         faults.extend(
             names::dns1123_subdomain(host).iter().map(|fault| FieldError::invalid(&path, host, fault)),
         );
-        if host.parse::<std::net::IpAddr>().is_ok() {
+        if addresses::sloppy_ip(host).is_some() {
             faults.push(FieldError::invalid(&path, host, "must be a DNS name, not an IP address"));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use apimachinery::{ApiError, FieldError, FieldPath, field::quoted, meta::validate_object_meta};
+use apimachinery::{ApiError, FieldError, FieldPath, addresses, field::quoted, meta::validate_object_meta};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -263,7 +263,7 @@ fn check_places(kind: &Kind, object: &Value, old: Option<&Value>, faults: &mut F
         return;
     }
     for (path, text) in places {
-        let wrong = text.parse().map(net::special).unwrap_or_default();
+        let wrong = addresses::sloppy_ip(text).map(net::special).unwrap_or_default();
         faults.extend(wrong.iter().map(|message| FieldError::invalid(&path, text, message)));
     }
 }

@@ -249,3 +249,30 @@ async fn a_network_that_gives_no_addresses_says_so() {
         "{status}"
     );
 }
+
+#[tokio::test]
+async fn addresses_and_networks_are_told_in_their_one_form() {
+    let kept = Kept::new().await;
+    let parent = json!({"group": "mygroup", "resource": "myresources", "namespace": "foo", "name": "bar"});
+    let address = |name: &str| json!({"metadata": {"name": name}, "spec": {"parentRef": parent}});
+    kept.make(ADDRESSES, address("fe80::42:1dff:fe84:f9e2")).await;
+    let path = format!("{ADDRESSES}/fe80::42:1dff:fe84:f9e2");
+    let labels = json!({"metadata": {"labels": {"a": "b"}}});
+    kept.world.expect(StatusCode::OK, Method::PATCH, &path, Some(labels)).await;
+    assert_eq!(kept.get(&path).await["metadata"]["labels"]["a"], "b");
+    kept.remove(&path).await;
+    kept.missing(&path).await;
+    for (name, why) in [
+        ("FE80::1", r#"must be in canonical form ("fe80::1")"#),
+        ("010.0.0.1", "must not have leading 0s"),
+        ("::ffff:1.2.3.4", "must not be an IPv4-mapped IPv6 address"),
+        ("web", "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
+    ] {
+        let told = kept.refuse(ADDRESSES, address(name)).await;
+        assert!(told.ends_with(&format!("metadata.name: Invalid value: {name:?}: {why}")), "{told}");
+    }
+    let told = kept.refuse(NETWORKS, network("odd", &["10.0.0.5/8"])).await;
+    assert!(told.ends_with("must not have bits set beyond the prefix length"), "{told}");
+    let told = kept.refuse(NETWORKS, network("odd", &["2001:DB8::/64"])).await;
+    assert!(told.ends_with(r#"must be in canonical form ("2001:db8::/64")"#), "{told}");
+}
