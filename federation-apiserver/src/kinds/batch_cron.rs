@@ -93,6 +93,7 @@ fn default(object: &mut Value) {
     if spec["jobTemplate"].is_object() {
         // A template keeps its counts open: the Job made from it gets the rest.
         let template = &mut spec["jobTemplate"]["spec"];
+        policies::default(template);
         workload::default_template(template);
     }
 }

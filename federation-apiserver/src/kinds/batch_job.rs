@@ -119,6 +119,7 @@ pub(super) fn default_spec(spec: &mut Value) {
     }
     let by_policy = spec["podFailurePolicy"].is_object();
     set(spec, "podReplacementPolicy", if by_policy { "Failed" } else { "TerminatingOrFailed" });
+    policies::default(spec);
     workload::default_template(spec);
 }
 

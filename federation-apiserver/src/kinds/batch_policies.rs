@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     registry::Faults,
-    validation::{items, non_negative, one_of, pod_warnings, text},
+    validation::{items, items_mut, non_negative, one_of, pod_warnings, set_text, text},
 };
 
 const MOST_RULES: usize = 20;
@@ -18,6 +18,14 @@ const MOST_INDEXES: usize = 64 * 1024;
 /// Completions of an indexed Job beyond which few of its pods may run or fail at a time: what is told of them has only so much room.
 pub(super) const MANY_COMPLETIONS: i64 = 100_000;
 pub(super) const MOST_OF_MANY: i64 = 10_000;
+
+/// A condition of a pod that a rule of failures names is one that is true.
+pub(super) fn default(spec: &mut Value) {
+    let Some(policy) = spec.get_mut("podFailurePolicy") else { return };
+    for rule in items_mut(policy, "rules") {
+        items_mut(rule, "onPodConditions").for_each(|pattern| set_text(pattern, "status", "True"));
+    }
+}
 
 /// What the writer of a Job's spec is warned of: `job.WarningsForJobSpec`.
 pub(super) fn warn(spec: &Value, path: &FieldPath) -> Vec<String> {
@@ -272,6 +280,16 @@ mod tests {
             "podFailurePolicy": {"rules": [rule]},
             "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c"}]}},
         })
+    }
+
+    #[test]
+    fn a_condition_that_is_named_is_one_that_is_true() {
+        let conditions = json!([{"type": "DisruptionTarget"}, {"type": "Ready", "status": "False"}]);
+        let mut spec = fails(json!({"action": "Ignore", "onPodConditions": conditions}));
+        default(&mut spec);
+        let conditions = &spec["podFailurePolicy"]["rules"][0]["onPodConditions"];
+        assert_eq!((&conditions[0]["status"], &conditions[1]["status"]), (&json!("True"), &json!("False")));
+        told(spec, &[]);
     }
 
     #[test]
