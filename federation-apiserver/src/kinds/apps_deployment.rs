@@ -83,6 +83,7 @@ const COUNTS: status::Counts = status::Counts {
         "readyReplicas",
         "availableReplicas",
         "unavailableReplicas",
+        "terminatingReplicas",
         "collisionCount",
     ],
     parts: &["updatedReplicas", "readyReplicas", "availableReplicas"],

@@ -17,7 +17,14 @@ pub(crate) struct Counts {
 
 /// Those of ReplicaSets and ReplicationControllers.
 pub(crate) const REPLICAS: Counts = Counts {
-    all: &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"],
+    all: &[
+        "replicas",
+        "fullyLabeledReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "terminatingReplicas",
+        "observedGeneration",
+    ],
     parts: &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
     ready: "readyReplicas",
 };
