@@ -1,161 +1,95 @@
-//! core/v1 PersistentVolume and PersistentVolumeClaim.
+//! core/v1 PersistentVolume.
 
 use apimachinery::{FieldError, FieldPath, meta::Scope};
 use serde_json::{Value, json};
 
+use super::core_claim;
 use crate::{
     registry::{Column, Faults, Kind, field},
     validation::{
-        deleting, immutable, items, label, null_if_absent, one_of, pod, pod_spec, quantities, required, set,
-        set_text, subdomain, text, volume,
+        IMMUTABLE, deleting, immutable, items, one_of, pod, pod_spec, pod_warnings, quantities, required,
+        set, set_text, subdomain, text, volume,
     },
 };
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
-const VOLUME_MODE: Column =
+pub(super) const VOLUME_MODE: Column =
     Column::text("VolumeMode", "Filesystem or Block.", |object, _| unset(field(object, "/spec/volumeMode")))
         .wide();
 
-pub(super) const KINDS: &[&Kind] = &[
-    &Kind {
-        kind: "PersistentVolume",
-        plural: "persistentvolumes",
-        returns_deleted: true,
-        singular: "persistentvolume",
-        short_names: &["pv"],
-        scope: Scope::Cluster,
-        status: true,
-        columns: &[
-            Column::NAME,
-            Column::text("Capacity", "Its size.", |object, _| amount(&object["spec"]["capacity"])),
-            Column::text("Access Modes", "All ways in which it can be mounted.", |object, _| {
-                modes(&object["spec"]["accessModes"])
-            }),
-            Column::text("Reclaim Policy", "What happens when its claim releases it.", |object, _| {
-                field(object, "/spec/persistentVolumeReclaimPolicy")
-            }),
-            PHASE,
-            Column::text("Claim", "The claim that it is bound to.", |object, _| {
-                let claim = &object["spec"]["claimRef"];
-                if !claim.is_object() {
-                    return "".into();
-                }
-                format!("{}/{}", text(claim, "namespace"), text(claim, "name")).into()
-            }),
-            Column::text("StorageClass", "StorageClass of the pv", |object, _| class(object)),
-            ATTRIBUTES_CLASS,
-            Column::text("Reason", "Why it failed, in one word.", |object, _| {
-                field(object, "/status/reason")
-            }),
-            Column::AGE,
-            VOLUME_MODE,
-        ],
-        default: |object| {
-            set_text(&mut object["spec"], "persistentVolumeReclaimPolicy", "Retain");
-            set(&mut object["spec"], "volumeMode", "Filesystem");
-            pod::default_sources(&mut object["spec"]);
-        },
-        prepare_create: |object| object["status"] = json!({"phase": "Pending"}),
-        validate: validate_volume,
-        validate_update: |new, old, faults| {
-            let path = FieldPath::new("spec");
-            let sources =
-                |object: &Value| source(object).map(|(name, source)| (name.clone(), source.clone()));
-            if sources(new) != sources(old) {
-                let message = "spec.persistentvolumesource is immutable after creation";
-                faults.push(FieldError::forbidden(&path.child("persistentvolumesource"), message));
+pub(super) const KINDS: &[&Kind] = &[&Kind {
+    kind: "PersistentVolume",
+    plural: "persistentvolumes",
+    returns_deleted: true,
+    singular: "persistentvolume",
+    short_names: &["pv"],
+    scope: Scope::Cluster,
+    status: true,
+    columns: &[
+        Column::NAME,
+        Column::text("Capacity", "Its size.", |object, _| amount(&object["spec"]["capacity"])),
+        Column::text("Access Modes", "All ways in which it can be mounted.", |object, _| {
+            modes(&object["spec"]["accessModes"])
+        }),
+        Column::text("Reclaim Policy", "What happens when its claim releases it.", |object, _| {
+            field(object, "/spec/persistentVolumeReclaimPolicy")
+        }),
+        PHASE,
+        Column::text("Claim", "The claim that it is bound to.", |object, _| {
+            let claim = &object["spec"]["claimRef"];
+            if !claim.is_object() {
+                return "".into();
             }
-            immutable(
-                &new["spec"]["volumeMode"],
-                &old["spec"]["volumeMode"],
-                // Without `spec`, as kube-apiserver names the place.
-                &"volumeMode".into(),
-                faults,
-            );
-        },
-        ..Kind::BUILT_IN
+            format!("{}/{}", text(claim, "namespace"), text(claim, "name")).into()
+        }),
+        Column::text("StorageClass", "StorageClass of the pv", |object, _| class(object)),
+        ATTRIBUTES_CLASS,
+        Column::text("Reason", "Why it failed, in one word.", |object, _| field(object, "/status/reason")),
+        Column::AGE,
+        VOLUME_MODE,
+    ],
+    default: |object| {
+        set_text(&mut object["spec"], "persistentVolumeReclaimPolicy", "Retain");
+        set(&mut object["spec"], "volumeMode", "Filesystem");
+        pod::default_sources(&mut object["spec"]);
     },
-    &Kind {
-        kind: "PersistentVolumeClaim",
-        plural: "persistentvolumeclaims",
-        returns_deleted: true,
-        singular: "persistentvolumeclaim",
-        short_names: &["pvc"],
-        status: true,
-        columns: &[
-            Column::NAME,
-            PHASE,
-            Column::text("Volume", "The volume that it is bound to.", |object, _| {
-                field(object, "/spec/volumeName")
-            }),
-            Column::text("Capacity", "The size of that volume.", |object, _| {
-                bound(object, |object| amount(&object["status"]["capacity"]))
-            }),
-            Column::text("Access Modes", "The ways in which that volume can be mounted.", |object, _| {
-                bound(object, |object| modes(&object["status"]["accessModes"]))
-            }),
-            Column::text("StorageClass", "StorageClass of the pvc", |object, _| class(object)),
-            ATTRIBUTES_CLASS,
-            Column::AGE,
-            VOLUME_MODE,
-        ],
-        default: default_claim,
-        prepare_create: |object| {
-            object["status"] = json!({"phase": "Pending"});
-            settle_sources(&mut object["spec"], None);
-        },
-        prepare_update: |new, old| settle_sources(&mut new["spec"], Some(&old["spec"])),
-        validate: |object, faults| validate_claim(&object["spec"], &"spec".into(), faults),
-        validate_update: validate_claim_update,
-        warn: |claim, _| claim_warnings(claim),
-        ..Kind::BUILT_IN
+    prepare_create: |object| {
+        let now = object["metadata"]["creationTimestamp"].clone();
+        object["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": now});
     },
-];
+    stamp: |new, old, part, now| {
+        if part == "status" {
+            stamp_phase(&mut new["status"], &old["status"], now);
+        }
+    },
+    validate: validate_volume,
+    validate_update: validate_volume_update,
+    warn: |volume, _| warnings(volume),
+    ..Kind::BUILT_IN
+}];
 
-const PHASE: Column = Column::text("Status", "Its phase.", |object, _| {
+pub(super) const PHASE: Column = Column::text("Status", "Its phase.", |object, _| {
     if deleting(object) { "Terminating".into() } else { field(object, "/status/phase") }
 });
-const ATTRIBUTES_CLASS: Column = Column::text("VolumeAttributesClass", "Its tunable class.", |object, _| {
-    unset(field(object, "/spec/volumeAttributesClassName"))
-});
-
-/// `persistentvolumeclaim.GetWarningsForPersistentVolumeClaim`.
-fn claim_warnings(claim: &Value) -> Vec<String> {
-    const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
-    let mut warnings = Vec::new();
-    if claim["metadata"]["annotations"].get(CLASS).is_some() {
-        warnings.push(format!(
-            "metadata.annotations[{CLASS}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
-        ));
-    }
-    let amount = quantities::parse(&claim["spec"]["resources"]["requests"]["storage"]);
-    if let Some(amount) = amount.filter(|amount| amount.millis() % 1000 != 0) {
-        warnings.push(format!(
-            "spec.resources.requests[storage]: fractional byte value \"{amount}\" is invalid, must be an integer"
-        ));
-    }
-    warnings
-}
+pub(super) const ATTRIBUTES_CLASS: Column =
+    Column::text("VolumeAttributesClass", "Its tunable class.", |object, _| {
+        unset(field(object, "/spec/volumeAttributesClassName"))
+    });
 
 fn unset(value: Value) -> Value {
     if value == "" { "<unset>".into() } else { value }
 }
 
-fn amount(amounts: &Value) -> Value {
+pub(super) fn amount(amounts: &Value) -> Value {
     match &amounts["storage"] {
         Value::Null => "".into(),
         storage => quantities::shown(storage).into(),
     }
 }
 
-/// Only a bound claim tells size and modes.
-fn bound(object: &Value, tell: fn(&Value) -> Value) -> Value {
-    if text(&object["spec"], "volumeName").is_empty() { "".into() } else { tell(object) }
-}
-
 /// `GetAccessModesAsString`: RWO,ROX,RWX,RWOP.
-fn modes(modes: &Value) -> Value {
+pub(super) fn modes(modes: &Value) -> Value {
     let has = |mode: &str| modes.as_array().into_iter().flatten().any(|found| found == mode);
     let short = [
         ("ReadWriteOnce", "RWO"),
@@ -166,56 +100,15 @@ fn modes(modes: &Value) -> Value {
     short.iter().filter(|(mode, _)| has(mode)).map(|(_, short)| *short).collect::<Vec<_>>().join(",").into()
 }
 
-fn class(object: &Value) -> Value {
+pub(super) fn class(object: &Value) -> Value {
     match text(&object["metadata"]["annotations"], "volume.beta.kubernetes.io/storage-class") {
         "" => field(object, "/spec/storageClassName"),
         class => class.into(),
     }
 }
 
-pub(super) fn default_claim(object: &mut Value) {
-    let spec = &mut object["spec"];
-    set(spec, "volumeMode", "Filesystem");
-    for name in ["dataSource", "dataSourceRef"] {
-        if let Some(source) = spec.get_mut(name).filter(|source| source.is_object()) {
-            null_if_absent(source, "apiGroup");
-            set(source, "kind", "");
-            set(source, "name", "");
-        }
-    }
-}
-
-fn is_blank(value: &Value) -> bool {
-    value.as_str().unwrap_or_default().is_empty()
-}
-
-/// Drops a source in whose place another volume may be made, unless it was there before, and lets the two names of the source stand for each
-/// other inside one namespace: `EnforceDataSourceBackwardsCompatibility` and `NormalizeDataSources`.
-fn settle_sources(spec: &mut Value, old: Option<&Value>) {
-    let usual = |source: &Value| match (text(source, "apiGroup"), text(source, "kind")) {
-        ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot") => true,
-        _ => !source.is_object(),
-    };
-    if !usual(&spec["dataSource"])
-        && !spec["dataSourceRef"].is_object()
-        && old.is_none_or(|old| !old["dataSource"].is_object() && !old["dataSourceRef"].is_object())
-        && let Some(spec) = spec.as_object_mut()
-    {
-        spec.remove("dataSource");
-    }
-    for (source, other) in [("dataSource", "dataSourceRef"), ("dataSourceRef", "dataSource")] {
-        let mut found = spec[source].clone();
-        if let Some(fields) =
-            found.as_object_mut().filter(|fields| fields.get("namespace").is_none_or(is_blank))
-        {
-            fields.remove("namespace");
-            set(spec, other, found);
-        }
-    }
-}
-
 /// Modes that are known; `none` says what is told where there are none.
-fn access_modes(spec: &Value, path: &FieldPath, none: &str, faults: &mut Faults) {
+pub(super) fn access_modes(spec: &Value, path: &FieldPath, none: &str, faults: &mut Faults) {
     let path = path.child("accessModes");
     let found: Vec<_> = items(spec, "accessModes").filter_map(Value::as_str).collect();
     if found.is_empty() {
@@ -288,6 +181,109 @@ fn attached(source: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
+/// Writes down when the phase became what it is, where the writer does not say.
+fn stamp_phase(new: &mut Value, old: &Value, now: &str) {
+    const SINCE: &str = "lastPhaseTransitionTime";
+    let said = new[SINCE].clone();
+    if new["phase"] != old["phase"] {
+        if said.is_null() || said == old[SINCE] {
+            set_always(new, SINCE, now.into());
+        }
+    } else if said.is_null() && !old[SINCE].is_null() {
+        set_always(new, SINCE, old[SINCE].clone());
+    }
+}
+
+fn set_always(object: &mut Value, name: &str, value: Value) {
+    if let Some(object) = object.as_object_mut() {
+        object.insert(name.to_owned(), value);
+    }
+}
+
+/// A volume stays where it is: `validation.ValidatePersistentVolumeUpdate`.
+fn validate_volume_update(new: &Value, old: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("spec");
+    let added = "controllerExpandSecretRef";
+    let sources = |object: &Value| {
+        source(object).map(|(name, source)| {
+            let mut source = source.clone();
+            if name == "csi"
+                && old["spec"]["csi"][added].is_null()
+                && let Some(source) = source.as_object_mut()
+            {
+                source.remove(added);
+            }
+            (name.clone(), source)
+        })
+    };
+    if sources(new) != sources(old) {
+        let message = "spec.persistentvolumesource is immutable after creation";
+        faults.push(FieldError::forbidden(&path.child("persistentvolumesource"), message));
+    }
+    // Without `spec`, as kube-apiserver names these places.
+    let mode = FieldPath::new("volumeMode");
+    immutable(&new["spec"]["volumeMode"], &old["spec"]["volumeMode"], &mode, faults);
+    let nodes = |object: &Value| object["spec"]["nodeAffinity"].clone();
+    if !nodes(old).is_null() && !same_nodes(&nodes(new), &nodes(old)) {
+        let message = format!("{IMMUTABLE}, except for updating from beta label to GA");
+        faults.push(FieldError::invalid(&"nodeAffinity".into(), nodes(new), &message));
+    }
+    let class = |object: &Value| object["spec"]["volumeAttributesClassName"].is_null();
+    if class(new) && !class(old) {
+        let message = "update from non-nil value to nil is forbidden";
+        faults.push(FieldError::forbidden(&path.child("volumeAttributesClassName"), message));
+    }
+}
+
+/// Whether a volume can be on the same nodes as before, but that their labels may have newer names.
+fn same_nodes(new: &Value, old: &Value) -> bool {
+    let mut old = old.clone();
+    let terms = |affinity: &Value| affinity["required"]["nodeSelectorTerms"].as_array().cloned();
+    for (index, term) in terms(new).unwrap_or_default().iter().enumerate() {
+        for list in ["matchExpressions", "matchFields"] {
+            for (at, requirement) in items(term, list).enumerate() {
+                let place = format!("/required/nodeSelectorTerms/{index}/{list}/{at}");
+                let Some(before) = old.pointer_mut(&place).filter(|before| before.is_object()) else {
+                    continue;
+                };
+                if pod_warnings::newer(text(before, "key")) == Some(text(requirement, "key")) {
+                    before["key"] = requirement["key"].clone();
+                }
+            }
+        }
+    }
+    *new == old
+}
+
+/// Sources that went, in the order in which they are told of.
+const FORMER_SOURCES: [&str; 6] =
+    ["cephfs", "photonPersistentDisk", "scaleIO", "storageos", "glusterfs", "rbd"];
+
+/// `persistentvolume.GetWarningsForPersistentVolume`.
+fn warnings(volume: &Value) -> Vec<String> {
+    let (spec, path, mut warnings) = (&volume["spec"], FieldPath::new("spec"), Vec::new());
+    if volume["metadata"]["annotations"].get(core_claim::CLASS).is_some() {
+        warnings.push(format!(
+            "metadata.annotations[{}]: deprecated since v1.8; use \"storageClassName\" attribute instead",
+            core_claim::CLASS
+        ));
+    }
+    if spec["persistentVolumeReclaimPolicy"] == "Recycle" {
+        warnings.push("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.".to_owned());
+    }
+    let terms = path.child("nodeAffinity").child("required").child("nodeSelectorTerms");
+    for (index, term) in items(&spec["nodeAffinity"]["required"], "nodeSelectorTerms").enumerate() {
+        warnings.extend(pod_warnings::of_requirements(term, "matchExpressions", &terms.index(index)));
+    }
+    for name in FORMER_SOURCES.into_iter().filter(|name| spec[*name].is_object()) {
+        // kube-apiserver spells one of them otherwise here.
+        let place = if name == "storageos" { "storageOS" } else { name };
+        let why = pod_warnings::former_source(name).unwrap_or_default();
+        warnings.push(format!("{}: {why}", path.child(place).as_str()));
+    }
+    warnings
+}
+
 fn validate_volume(object: &Value, faults: &mut Faults) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     access_modes(spec, &path, "", faults);
@@ -333,96 +329,20 @@ fn validate_volume(object: &Value, faults: &mut Faults) {
         subdomain(class, &path.child("storageClassName"), faults);
     }
     one_of(text(spec, "volumeMode"), &path.child("volumeMode"), &["Block", "Filesystem"], faults);
+    if let Some(class) = spec["volumeAttributesClassName"].as_str() {
+        let place = path.child("volumeAttributesClassName");
+        if class.is_empty() {
+            faults.push(FieldError::required(&place, "an empty string is disallowed"));
+        } else {
+            subdomain(class, &place, faults);
+        }
+        if !spec["csi"].is_object() {
+            let message = "has to be specified when using volumeAttributesClassName";
+            faults.push(FieldError::required(&path.child("csi"), message));
+        }
+    }
     if spec["local"].is_object() && !spec["nodeAffinity"].is_object() {
         faults.push(FieldError::required(&path.child("nodeAffinity"), "Local volume requires node affinity"));
-    }
-}
-
-/// The spec of a claim, and of a template of claims.
-pub(super) fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    access_modes(spec, path, "at least 1 access mode is required", faults);
-    if let Some(selector) = spec.get("selector") {
-        faults.extend(apimachinery::labels::validate_label_selector(selector, &path.child("selector")));
-    }
-    let storage = path.child("resources").key("storage");
-    match &spec["resources"]["requests"]["storage"] {
-        Value::Null => faults.push(FieldError::required(&storage, "")),
-        value => {
-            if let Some(found) = quantities::parse(value)
-                && (found.is_zero() || found.is_negative())
-            {
-                faults.push(FieldError::invalid(&storage, value.clone(), "must be greater than zero"));
-            }
-        }
-    }
-    if let Some(class) = spec["storageClassName"].as_str().filter(|class| !class.is_empty()) {
-        subdomain(class, &path.child("storageClassName"), faults);
-    }
-    validate_data_sources(spec, path, faults);
-    if !spec["volumeMode"].is_null() {
-        one_of(text(spec, "volumeMode"), &path.child("volumeMode"), &["Block", "Filesystem"], faults);
-    }
-}
-
-/// What a volume is filled from: `validation.validateDataSource` and `validateDataSourceRef`.
-fn validate_data_sources(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    for name in ["dataSource", "dataSourceRef"] {
-        let (source, path) = (&spec[name], path.child(name));
-        if !source.is_object() {
-            continue;
-        }
-        required(source, &path, "name", faults);
-        let kind = required(source, &path, "kind", faults).unwrap_or_default();
-        let group = text(source, "apiGroup");
-        if !group.is_empty() {
-            subdomain(group, &path.child("apiGroup"), faults);
-        } else if kind != "PersistentVolumeClaim" {
-            let message = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
-            faults.push(FieldError::invalid(&path, kind, message));
-        }
-        let namespace = text(source, "namespace");
-        if name == "dataSourceRef" && !namespace.is_empty() {
-            label(namespace, &path.child("namespace"), faults);
-        }
-    }
-    let (old, new) = (&spec["dataSource"], &spec["dataSourceRef"]);
-    if !old.is_object() || !new.is_object() {
-        return;
-    }
-    // Go tells a path here, which has nothing to show.
-    if !text(new, "namespace").is_empty() {
-        let message = "may not be specified when dataSourceRef.namespace is specified";
-        faults.push(FieldError::invalid(path, json!({}), message));
-    } else if ["apiGroup", "kind", "name"].iter().any(|field| text(old, field) != text(new, field)) {
-        faults.push(FieldError::invalid(path, json!({}), "must match dataSourceRef"));
-    }
-}
-
-/// A claim's spec stands once it is made, but for a volume to bind it to, and more room for a bound one.
-fn validate_claim_update(new: &Value, old: &Value, faults: &mut Faults) {
-    let path = FieldPath::new("spec");
-    let bound = old["status"]["phase"] == "Bound";
-    let kept = |object: &Value| {
-        let mut spec = object["spec"].clone();
-        if let Some(spec) = spec.as_object_mut() {
-            spec.remove("volumeAttributesClassName");
-            if text(&old["spec"], "volumeName").is_empty() {
-                spec.remove("volumeName");
-            }
-            if bound {
-                spec.remove("resources");
-            }
-        }
-        spec
-    };
-    if kept(new) != kept(old) {
-        let message = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-        faults.push(FieldError::forbidden(&path, message));
-    }
-    let request = |object: &Value| quantities::parse(&object["spec"]["resources"]["requests"]["storage"]);
-    if bound && request(new) < request(old) {
-        let path = path.child("resources").child("requests").child("storage");
-        faults.push(FieldError::forbidden(&path, "field can not be less than status.capacity"));
     }
 }
 
@@ -442,18 +362,62 @@ mod tests {
     }
 
     #[test]
-    fn an_old_name_of_a_source_has_only_what_it_could_have() {
-        let settled = |mut spec: Value| {
-            settle_sources(&mut spec, None);
-            spec
+    fn a_volume_tells_since_when_it_is_in_its_phase() {
+        let stamped = |mut new: Value, old: Value| {
+            stamp_phase(&mut new, &old, "2026-01-01T00:00:00Z");
+            new["lastPhaseTransitionTime"].clone()
         };
-        let snapshot = json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s"});
-        let both = json!({"dataSource": snapshot, "dataSourceRef": snapshot});
-        assert_eq!(settled(json!({"dataSource": snapshot})), both);
-        assert_eq!(settled(json!({"dataSourceRef": snapshot})), both);
-        assert_eq!(settled(json!({"dataSource": {"apiGroup": null, "kind": "", "name": ""}})), json!({}));
-        let far = json!({"dataSourceRef": {"apiGroup": null, "kind": "PersistentVolumeClaim", "name": "c", "namespace": "n"}});
-        assert_eq!(settled(far.clone()), far);
+        let since = |phase: &str, time: &str| json!({"phase": phase, "lastPhaseTransitionTime": time});
+        assert_eq!(stamped(json!({"phase": "Bound"}), json!({"phase": "Pending"})), "2026-01-01T00:00:00Z");
+        assert_eq!(stamped(since("Bound", "a"), since("Pending", "a")), "2026-01-01T00:00:00Z");
+        assert_eq!(stamped(since("Bound", "b"), since("Pending", "a")), "b");
+        assert_eq!(stamped(json!({"phase": "Bound"}), since("Bound", "a")), "a");
+        assert_eq!(stamped(json!({"phase": "Bound"}), json!({"phase": "Bound"})), Value::Null);
+    }
+
+    #[test]
+    fn a_volume_stays_where_it_is() {
+        let told = |new: Value, old: Value| {
+            let mut faults = Faults::new();
+            validate_volume_update(&json!({"spec": new}), &json!({"spec": old}), &mut faults);
+            faults.iter().map(|fault| fault.field.clone()).collect::<Vec<_>>()
+        };
+        let nodes = |key: &str| {
+            let terms = json!([{"matchExpressions": [{"key": key, "operator": "In", "values": ["a"]}]}]);
+            json!({"nodeAffinity": {"required": {"nodeSelectorTerms": terms}}})
+        };
+        let (beta, now) = ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone");
+        assert_eq!(told(nodes(now), json!({})), [""; 0]);
+        assert_eq!(told(nodes(now), nodes(beta)), [""; 0]);
+        assert_eq!(told(nodes(beta), nodes(now)), ["nodeAffinity"]);
+        assert_eq!(told(json!({}), nodes(now)), ["nodeAffinity"]);
+        let csi = |secret: Value| json!({"csi": {"driver": "d", "controllerExpandSecretRef": secret}});
+        let (one, other) = (json!({"name": "a"}), json!({"name": "b"}));
+        assert_eq!(told(csi(one.clone()), json!({"csi": {"driver": "d"}})), [""; 0]);
+        assert_eq!(told(csi(other), csi(one)), ["spec.persistentvolumesource"]);
+        assert_eq!(
+            told(json!({}), json!({"volumeAttributesClassName": "a"})),
+            ["spec.volumeAttributesClassName"]
+        );
+    }
+
+    #[test]
+    fn what_went_is_warned_of() {
+        let volume = json!({"metadata": {"annotations": {core_claim::CLASS: "a"}}, "spec": {
+            "persistentVolumeReclaimPolicy": "Recycle", "rbd": {},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "failure-domain.beta.kubernetes.io/zone"}]},
+            ]}},
+        }});
+        assert_eq!(
+            warnings(&volume),
+            [
+                r#"metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use "storageClassName" attribute instead"#,
+                "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.",
+                r#"spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].key: failure-domain.beta.kubernetes.io/zone is deprecated since v1.17; use "topology.kubernetes.io/zone" instead"#,
+                "spec.rbd: deprecated in v1.28, non-functional in v1.31+",
+            ]
+        );
     }
 
     #[test]

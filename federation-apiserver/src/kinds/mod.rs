@@ -15,6 +15,7 @@ mod batch_status;
 mod certificates;
 mod cluster_policy;
 mod coordination;
+mod core_claim;
 mod core_config;
 mod core_event;
 mod core_namespace;
@@ -61,6 +62,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         core_replication::KINDS,
         core_volume::KINDS,
         core_quota::KINDS,
+        core_claim::KINDS,
         apiregistration::KINDS,
         apps_deployment::KINDS,
         apps_stateful::KINDS,

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apimachinery::{FieldError, FieldPath, meta::Scope};
+use apimachinery::{FieldError, FieldPath, labels::validate_label_selector, meta::Scope};
 use serde_json::{Value, json};
 
 use crate::{
     registry::{Column, Faults, Kind, field},
     validation::{
         IMMUTABLE, driver, immutable, items, items_mut, listed, non_negative, null_if_absent, one_of,
-        quantities, required, set, subdomain, text,
+        pod_warnings, quantities, required, set, subdomain, text,
     },
 };
 
@@ -73,11 +73,23 @@ pub(super) const KINDS: &[&Kind] = &[
             let (spec, path) = (&object["spec"], FieldPath::new("spec"));
             let policies = ["File", "None", "ReadWriteOnceWithFSType"];
             one_of(text(spec, "fsGroupPolicy"), &path.child("fsGroupPolicy"), &policies, faults);
+            token_requests(spec, &path.child("tokenRequests"), faults);
             for mode in items(spec, "volumeLifecycleModes").filter_map(Value::as_str) {
                 let path = path.child("volumeLifecycleModes");
                 listed(mode, &path, &["Persistent", "Ephemeral"], faults);
             }
+            let period = "nodeAllocatableUpdatePeriodSeconds";
+            if let Some(seconds) = spec[period].as_i64().filter(|seconds| *seconds < 10) {
+                let message = "must be greater than or equal to 10 seconds";
+                faults.push(FieldError::invalid(&path.child(period), seconds, message));
+            }
+            if spec[IN_SECRETS].is_boolean() && items(spec, "tokenRequests").next().is_none() {
+                let message = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+                faults.push(FieldError::invalid(&path.child(IN_SECRETS), spec[IN_SECRETS].clone(), message));
+            }
         },
+        prepare_create: |object| drop_disabled(object, &Value::Null),
+        prepare_update: drop_disabled,
         validate_update: |new, old, faults| {
             // kube-apiserver calls the first one so.
             for (name, place) in
@@ -134,7 +146,23 @@ pub(super) const KINDS: &[&Kind] = &[
             }),
         ],
         validate: |object, faults| {
-            required(object, &FieldPath::default(), "storageClassName", faults);
+            let selector = &object["nodeTopology"];
+            if selector.is_object() {
+                faults.extend(validate_label_selector(selector, &"nodeTopology".into()));
+            }
+            subdomain(text(object, "storageClassName"), &"storageClassName".into(), faults);
+            quantities::non_negative(&object["capacity"], &"capacity".into(), faults);
+        },
+        validate_update: |new, old, faults| {
+            for name in ["nodeTopology", "storageClassName"] {
+                immutable(&new[name], &old[name], &FieldPath::new(name), faults);
+            }
+        },
+        warn: |object, _| {
+            let (selector, path) = (&object["nodeTopology"], FieldPath::new("nodeTopology"));
+            let mut warnings = pod_warnings::of_requirements(selector, "matchExpressions", &path);
+            warnings.extend(pod_warnings::of_labels(&selector["matchLabels"], &path.child("matchLabels")));
+            warnings
         },
         ..BASE
     },
@@ -179,6 +207,18 @@ pub(super) const KINDS: &[&Kind] = &[
             set(object, "volumeBindingMode", "Immediate");
         },
         validate: validate_class,
+        warn: |object, _| {
+            let mut warnings = Vec::new();
+            for (index, term) in items(object, "allowedTopologies").enumerate() {
+                let path = FieldPath::new("allowedTopologies").index(index).child("matchLabelExpressions");
+                for (at, requirement) in items(term, "matchLabelExpressions").enumerate() {
+                    let why = pod_warnings::former(text(requirement, "key"));
+                    let path = path.index(at).child("key");
+                    warnings.extend(why.map(|why| format!("{}: {why}", path.as_str())));
+                }
+            }
+            warnings
+        },
         validate_update: |new, old, faults| {
             for name in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
                 let path = FieldPath::new(name);
@@ -235,7 +275,12 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::AGE,
         ],
         validate: |object, faults| {
-            required(object, &FieldPath::default(), "driverName", faults);
+            let path = FieldPath::default();
+            if let Some(name) = required(object, &path, "driverName", faults) {
+                let found = apimachinery::names::qualified_name(&name.to_lowercase());
+                let path = path.child("driverName");
+                faults.extend(found.iter().map(|fault| FieldError::invalid(&path, name, fault)));
+            }
             if object["parameters"].as_object().is_none_or(serde_json::Map::is_empty) {
                 faults.push(FieldError::required(
                     &"parameters".into(),
@@ -245,12 +290,46 @@ pub(super) const KINDS: &[&Kind] = &[
         },
         validate_update: |new, old, faults| {
             for name in ["driverName", "parameters"] {
-                immutable(&new[name], &old[name], &FieldPath::new(name), faults);
+                if new[name] != old[name] {
+                    let message = format!("updates to {name} are forbidden.");
+                    faults.push(FieldError::forbidden(&FieldPath::new(name), &message));
+                }
             }
         },
         ..BASE
     },
 ];
+
+const IN_SECRETS: &str = "serviceAccountTokenInSecrets";
+
+/// Takes away what `VolumeLimitScaling`, which is off, would look at, unless it was there before.
+fn drop_disabled(object: &mut Value, old: &Value) {
+    const NAME: &str = "preventPodSchedulingIfMissing";
+    if old["spec"][NAME].is_null()
+        && let Some(spec) = object["spec"].as_object_mut()
+    {
+        spec.remove(NAME);
+    }
+}
+
+/// Tokens that a driver gets: one for each audience, and good for a while.
+fn token_requests(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+    let mut seen = BTreeSet::new();
+    for (index, request) in items(spec, "tokenRequests").enumerate() {
+        let (path, audience) = (path.index(index), text(request, "audience"));
+        if !seen.insert(audience) {
+            faults.push(FieldError::duplicate(&path.child("audience"), audience));
+            continue;
+        }
+        let Some(seconds) = request["expirationSeconds"].as_i64() else { continue };
+        let message = match seconds {
+            ..600 => "may not specify a duration less than 10 minutes",
+            600..=0x1_0000_0000 => continue,
+            _ => "may not specify a duration larger than 2^32 seconds",
+        };
+        faults.push(FieldError::invalid(&path.child("expirationSeconds"), seconds, message));
+    }
+}
 
 fn flag(object: &Value, name: &str, default: bool) -> Value {
     object["spec"][name].as_bool().unwrap_or(default).into()
@@ -443,6 +522,26 @@ mod tests {
         told(validate_attachment, &good, &[]);
         let expect = ["spec.attacher", "spec.source", "spec.nodeName", "spec.attacher", "spec.attacher"];
         told(validate_attachment, &json!({}), &expect);
+    }
+
+    #[test]
+    fn a_driver_gets_a_token_for_each_audience() {
+        let spec = json!({"tokenRequests": [
+            {"audience": "a", "expirationSeconds": 600},
+            {"audience": "a"},
+            {"audience": "b", "expirationSeconds": 599},
+            {"audience": "c", "expirationSeconds": 4_294_967_297_i64},
+        ]});
+        let mut faults = Faults::new();
+        token_requests(&spec, &FieldPath::new("spec.tokenRequests"), &mut faults);
+        assert_eq!(
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                r#"spec.tokenRequests[1].audience: Duplicate value: "a""#,
+                "spec.tokenRequests[2].expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes",
+                "spec.tokenRequests[3].expirationSeconds: Invalid value: 4294967297: may not specify a duration larger than 2^32 seconds",
+            ]
+        );
     }
 
     #[test]

@@ -64,9 +64,37 @@ const LABELS: [(&str, &str, &str); 5] = [
     ("beta.kubernetes.io/instance-type", "v1.17", "node.kubernetes.io/instance-type"),
 ];
 
-fn former(label: &str) -> Option<String> {
+/// Since when a label of nodes is called otherwise.
+pub(crate) fn former(label: &str) -> Option<String> {
     let (_, since, now) = LABELS.iter().find(|(name, ..)| *name == label)?;
     Some(format!("deprecated since {since}; use \"{now}\" instead"))
+}
+
+/// What a label of nodes is called by now.
+pub(crate) fn newer(label: &str) -> Option<&'static str> {
+    LABELS.iter().find(|(name, ..)| *name == label).map(|(_, _, now)| *now)
+}
+
+/// What is warned of in requirements of nodes' labels.
+pub(crate) fn of_requirements(term: &Value, list: &str, path: &FieldPath) -> Vec<String> {
+    let all = items(term, list).enumerate();
+    let told = all.filter_map(|(index, requirement)| {
+        let key = text(requirement, "key");
+        let path = path.child(list).index(index).child("key");
+        former(key).map(|why| format!("{}: {key} is {why}", path.as_str()))
+    });
+    told.collect()
+}
+
+/// What is warned of labels of nodes that are selected by.
+pub(crate) fn of_labels(labels: &Value, path: &FieldPath) -> Vec<String> {
+    let all = labels.as_object().into_iter().flatten();
+    all.filter_map(|(label, _)| Some(format!("{}: {}", path.child(label).as_str(), former(label)?))).collect()
+}
+
+/// Since when a source of volumes went.
+pub(crate) fn former_source(name: &str) -> Option<&'static str> {
+    VOLUMES.iter().find(|(source, _)| *source == name).map(|(_, why)| *why)
 }
 
 /// Annotations that nobody reads any more.
