@@ -2,10 +2,10 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use apimachinery::{FieldError, FieldPath};
+use apimachinery::{FieldError, FieldPath, names::NameRule};
 use serde_json::{Value, json};
 
-use super::core_volume;
+use super::core_claim;
 use crate::{
     registry::{Column, Faults, Generation, Kind, count, field},
     validation::{
@@ -46,6 +46,7 @@ pub(super) const KINDS: &[&Kind] = &[
         categories: &["all"],
         status: true,
         scale: true,
+        name_rule: NameRule::Dns1123Label,
         generation: Generation::Spec,
         columns: &[
             Column::NAME,
@@ -58,13 +59,38 @@ pub(super) const KINDS: &[&Kind] = &[
             workload::IMAGES,
         ],
         default: default_stateful_set,
-        prepare_create: |object| object["status"] = json!({"replicas": 0, "availableReplicas": 0}),
+        prepare_create: |object| {
+            object["status"] = json!({"replicas": 0, "availableReplicas": 0});
+            drop_disabled(object, None);
+        },
+        prepare_update: |new, old| drop_disabled(new, Some(old)),
         validate: validate_stateful_set,
         validate_update: validate_stateful_set_update,
-        warn: pod_warnings::of_workload,
+        warn: |object, old| {
+            let mut warnings = pod_warnings::of_workload(object, old);
+            let claims = if old.is_none() { "" } else { ".Spec" };
+            for (index, claim) in items(&object["spec"], "volumeClaimTemplates").enumerate() {
+                let path = format!("spec.volumeClaimTemplates[{index}]{claims}");
+                warnings.extend(core_claim::fractions(&claim["spec"], &path));
+            }
+            if object["spec"]["revisionHistoryLimit"].as_i64().is_some_and(|limit| limit < 0) {
+                warnings.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());
+            }
+            warnings
+        },
         ..Kind::BUILT_IN
     },
 ];
+
+/// Takes away how many pods may be unavailable at a time, if it was not there before: `MaxUnavailableStatefulSet` is off.
+fn drop_disabled(object: &mut Value, old: Option<&Value>) {
+    const PLACE: &str = "/spec/updateStrategy/rollingUpdate/maxUnavailable";
+    let used = old.and_then(|old| old.pointer(PLACE)).is_some_and(|found| !found.is_null());
+    let rolling = object.pointer_mut("/spec/updateStrategy/rollingUpdate").and_then(Value::as_object_mut);
+    if let Some(rolling) = rolling.filter(|_| !used) {
+        rolling.remove("maxUnavailable");
+    }
+}
 
 /// `statefulset.apps/web`: the owner that controls it.
 fn controller(object: &Value) -> Value {
@@ -100,7 +126,7 @@ fn default_stateful_set(object: &mut Value) {
     for claim in items_mut(spec, "volumeClaimTemplates") {
         claim["apiVersion"] = "v1".into();
         claim["kind"] = "PersistentVolumeClaim".into();
-        core_volume::default_claim(claim);
+        core_claim::default_claim(claim);
         set(claim, "status", json!({}));
         set_text(&mut claim["status"], "phase", "Pending");
     }
@@ -125,7 +151,7 @@ fn validate_stateful_set(object: &Value, faults: &mut Faults) {
     }
     let claims = path.child("volumeClaimTemplates");
     for (index, claim) in items(spec, "volumeClaimTemplates").enumerate() {
-        core_volume::validate_claim(&claim["spec"], &claims.index(index).child("spec"), faults);
+        core_claim::validate_claim(&claim["spec"], &claims.index(index).child("spec"), faults);
     }
     non_negative(spec, &path, &["replicas", "minReadySeconds"], faults);
     non_negative(&spec["ordinals"], &path.child("ordinals"), &["start"], faults);
@@ -267,6 +293,20 @@ mod tests {
             json!({"template": mounting(json!([]), &["data", "other"]), "volumeClaimTemplates": [claim]}),
             &[r#"spec.template.spec.containers[0].volumeMounts[1].name: Not found: "other""#],
         );
+    }
+
+    #[test]
+    fn how_many_are_unavailable_at_a_time_is_kept_only_where_it_was() {
+        let set = |rolling: Value| json!({"spec": {"updateStrategy": {"rollingUpdate": rolling}}});
+        let kept = |new: Value, old: Option<&Value>| {
+            let mut new = set(new);
+            drop_disabled(&mut new, old);
+            new["spec"]["updateStrategy"]["rollingUpdate"].clone()
+        };
+        let (without, with) = (json!({"partition": 1}), json!({"partition": 1, "maxUnavailable": 2}));
+        assert_eq!(kept(with.clone(), None), without);
+        assert_eq!(kept(with.clone(), Some(&set(without.clone()))), without);
+        assert_eq!(kept(with.clone(), Some(&set(json!({"maxUnavailable": 1})))), with);
     }
 
     #[test]
