@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     registry::{Column, Kind, field},
-    validation::{immutable, items, label, listed, pod_spec, quantities, set, text},
+    validation::{immutable, items, label, listed, pod_spec, pod_warnings, quantities, set, text},
 };
 
 /// Above this only the system's own classes are.
@@ -72,6 +72,11 @@ pub(super) const KINDS: &[&Kind] = &[
         scope: Scope::Cluster,
         unconditional_update: false,
         create_on_update: true,
+        warn: |object, _| {
+            let selector = object["scheduling"]["nodeSelector"].as_object().into_iter().flatten();
+            let told = selector.filter_map(|(label, _)| pod_warnings::former(label));
+            told.map(|why| format!("scheduling.nodeSelector: {why}")).collect()
+        },
         columns: &[
             Column::NAME,
             Column::text("Handler", "The name of the runtime's configuration.", |object, _| {

@@ -40,9 +40,27 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         selectable: &[("spec.unschedulable", "/spec/unschedulable")],
         default,
-        prepare_create: not_ready,
+        prepare_create: |object| {
+            not_ready(object);
+            remove(&mut object["spec"], "configSource");
+            remove(&mut object["status"], "config");
+        },
+        prepare_update: |new, old| {
+            if old["spec"]["configSource"].is_null() {
+                remove(&mut new["spec"], "configSource");
+            }
+        },
         validate,
         validate_update,
+        warn: |node, _| {
+            let former = [
+                ("configSource", "the feature is removed"),
+                ("externalID", "this field is deprecated, and is unused by Kubernetes"),
+            ];
+            let said = |name: &str| !matches!(&node["spec"][name], Value::Null) && node["spec"][name] != "";
+            let told = former.iter().filter(|(name, _)| said(name));
+            told.map(|(name, why)| format!("spec.{name}: {why}")).collect()
+        },
         ..Kind::BUILT_IN
     },
     &Kind {
@@ -69,6 +87,12 @@ pub(super) const KINDS: &[&Kind] = &[
     },
     &Kind { kind: "Binding", plural: "bindings", singular: "binding", verbs: &["create"], ..Kind::BUILT_IN },
 ];
+
+fn remove(object: &mut Value, name: &str) {
+    if let Some(object) = object.as_object_mut() {
+        object.remove(name);
+    }
+}
 
 /// What a kubelet tells of its machine. Go writes it even if nothing is told.
 const INFO: [&str; 10] = [
@@ -210,19 +234,78 @@ fn validate(object: &Value, faults: &mut Faults) {
             faults.push(error);
         }
     }
-    for (index, network) in items(spec, "podCIDRs").enumerate() {
-        net::cidr(network.as_str().unwrap_or_default(), &path.child("podCIDRs").index(index), faults);
+    declared_features(&object["status"], faults);
+    let place = path.child("podCIDRs");
+    let read = |(index, network): (usize, &Value)| {
+        net::cidr(network.as_str().unwrap_or_default(), &place.index(index), faults)
+    };
+    let networks: Vec<_> = items(spec, "podCIDRs").enumerate().map(read).collect();
+    let families: HashSet<_> = networks.iter().flatten().map(|network| network.address.is_ipv4()).collect();
+    if networks.len() > 2 || networks.len() == 2 && families.len() < 2 && !networks.contains(&None) {
+        let message = "may specify no more than one CIDR for each IP family";
+        faults.push(FieldError::invalid(&place, spec["podCIDRs"].clone(), message));
     }
 }
 
+/// What the kubelet of a node says that it can do: each once, and in the order of the alphabet.
+fn declared_features(status: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("status.declaredFeatures");
+    let mut before: Option<&str> = None;
+    for (index, name) in items(status, "declaredFeatures").enumerate() {
+        let (name, path) = (name.as_str().unwrap_or_default(), path.index(index));
+        if before == Some(name) {
+            faults.push(FieldError::duplicate(&path, name));
+        } else if before.is_some_and(|before| before > name) {
+            faults.push(FieldError::invalid(&path, name, "list must be sorted alphabetically"));
+        }
+        before = Some(name);
+        if name.len() > names::SUBDOMAIN_MAX_BYTES {
+            let message = format!(
+                "invalid feature name {name:?}: must be no more than {} characters",
+                names::SUBDOMAIN_MAX_BYTES
+            );
+            faults.push(FieldError::invalid(&path, name, &message));
+        } else if !is_feature(name) {
+            let message = format!(
+                "invalid feature name {name:?}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+            );
+            faults.push(FieldError::invalid(&path, name, &message));
+        }
+    }
+}
+
+fn is_feature(name: &str) -> bool {
+    let part = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    name.split('/').all(part) && name.starts_with(|first: char| first.is_ascii_uppercase())
+}
+
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+    let addresses = |node: &Value| node["status"]["addresses"].clone();
+    if addresses(new) != addresses(old) {
+        let mut seen = HashSet::new();
+        for (index, address) in items(&new["status"], "addresses").enumerate() {
+            let (kind, at) = (text(address, "type"), text(address, "address"));
+            if !seen.insert((kind, at)) {
+                let path = FieldPath::new("status.addresses").index(index);
+                faults.push(FieldError::duplicate(&path, json!({"Type": kind, "Address": at})));
+            }
+        }
+    }
     // Of networks only the list is told, which stands for the single field, too.
-    for (name, place) in [("podCIDR", "podCIDRs"), ("providerID", "providerID")] {
-        let before = text(&old["spec"], name);
-        if !before.is_empty() && before != text(&new["spec"], name) {
+    let networks = |node: &Value| node["spec"]["podCIDRs"].clone();
+    let changed = items(&old["spec"], "podCIDRs").next().is_some() && networks(old) != networks(new);
+    let (before, after) = (text(&old["spec"], "providerID"), text(&new["spec"], "providerID"));
+    for (name, place, changed) in [
+        ("podCIDR", "podCIDRs", changed),
+        ("providerID", "providerID", !before.is_empty() && before != after),
+    ] {
+        if changed {
             let message = format!("node updates may not change {name} except from \"\" to valid");
             faults.push(FieldError::forbidden(&FieldPath::new("spec").child(place), &message));
         }
+    }
+    if text(&new["spec"], "externalID") != text(&old["spec"], "externalID") {
+        faults.push(FieldError::forbidden(&"spec.externalID".into(), "may not be updated"));
     }
 }
 
@@ -244,6 +327,73 @@ mod tests {
             both("10.0.1.0/24")
         );
         assert_eq!(settled(json!({})), (Value::Null, Value::Null));
+    }
+
+    #[track_caller]
+    fn told(find: impl FnOnce(&mut Faults), expect: &[&str]) {
+        let mut faults = Faults::new();
+        find(&mut faults);
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn a_node_has_a_network_of_each_family() {
+        let check = |networks: Value, expect: &[&str]| {
+            told(|faults| validate(&json!({"spec": {"podCIDRs": networks}}), faults), expect);
+        };
+        check(json!(["10.0.0.0/24", "fd00::/64"]), &[]);
+        check(
+            json!(["10.0.0.0/24", "10.0.1.0/24"]),
+            &[
+                r#"spec.podCIDRs: Invalid value: ["10.0.0.0/24","10.0.1.0/24"]: may specify no more than one CIDR for each IP family"#,
+            ],
+        );
+        check(
+            json!(["10.0.0.1/24"]),
+            &[
+                r#"spec.podCIDRs[0]: Invalid value: "10.0.0.1/24": must not have bits set beyond the prefix length"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn what_a_node_can_do_is_told_in_order() {
+        let check = |names: Value, expect: &[&str]| {
+            told(|faults| declared_features(&json!({"declaredFeatures": names}), faults), expect);
+        };
+        check(json!(["A", "B/c", "B/d"]), &[]);
+        check(
+            json!(["B", "A", "A"]),
+            &[
+                r#"status.declaredFeatures[1]: Invalid value: "A": list must be sorted alphabetically"#,
+                r#"status.declaredFeatures[2]: Duplicate value: "A""#,
+            ],
+        );
+        for odd in ["a", "A b", "A//B", "/A", ""] {
+            let mut faults = Faults::new();
+            declared_features(&json!({"declaredFeatures": [odd]}), &mut faults);
+            assert_eq!(faults.len(), 1, "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_node_stays_what_it_is() {
+        let addresses = |count: usize| json!({"status": {"addresses": vec![json!({"type": "InternalIP", "address": "10.0.0.1"}); count]}});
+        told(|faults| validate_update(&addresses(1), &json!({}), faults), &[]);
+        told(
+            |faults| validate_update(&addresses(2), &addresses(1), faults),
+            &[r#"status.addresses[1]: Duplicate value: {"Address":"10.0.0.1","Type":"InternalIP"}"#],
+        );
+        told(|faults| validate_update(&addresses(2), &addresses(2), faults), &[]);
+        let spec = |networks: Value, id: &str| json!({"spec": {"podCIDRs": networks, "externalID": id}});
+        let both = json!(["10.0.0.0/24", "fd00::/64"]);
+        told(
+            |faults| validate_update(&spec(json!(["10.0.0.0/24"]), "b"), &spec(both, "a"), faults),
+            &[
+                r#"spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid"#,
+                "spec.externalID: Forbidden: may not be updated",
+            ],
+        );
     }
 
     #[test]
