@@ -17,9 +17,22 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     ],
     unconditional_update: false,
     create_on_update: true,
+    prepare_create: |object| drop_disabled(object, &Value::Null),
+    prepare_update: drop_disabled,
     validate,
     ..Kind::BUILT_IN
 }];
+
+/// Takes away what `CoordinatedLeaderElection`, which is off, would elect by, unless it was there before.
+fn drop_disabled(object: &mut Value, old: &Value) {
+    for name in ["strategy", "preferredHolder"] {
+        if old["spec"][name].is_null()
+            && let Some(spec) = object["spec"].as_object_mut()
+        {
+            spec.remove(name);
+        }
+    }
+}
 
 fn validate(object: &Value, faults: &mut Faults) {
     let spec = FieldPath::new("spec");
@@ -37,5 +50,25 @@ fn validate(object: &Value, faults: &mut Faults) {
     {
         let message = "must be greater than or equal to 0";
         faults.push(FieldError::invalid(&spec.child("leaseTransitions"), transitions, message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nobody_is_elected_by_a_strategy() {
+        let lease = |spec: Value| json!({"spec": spec});
+        let coordinated = lease(json!({"holderIdentity": "a", "strategy": "OldestEmulationVersion"}));
+        let kept = |old: &Value| {
+            let mut new = coordinated.clone();
+            drop_disabled(&mut new, old);
+            new
+        };
+        assert_eq!(kept(&Value::Null), lease(json!({"holderIdentity": "a"})));
+        assert_eq!(kept(&coordinated), coordinated);
     }
 }
