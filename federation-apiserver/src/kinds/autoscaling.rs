@@ -200,7 +200,8 @@ fn validate(object: &Value, faults: &mut Faults) {
         let message = "must be greater than or equal to `minReplicas`";
         faults.push(FieldError::invalid(&path.child("maxReplicas"), most, message));
     }
-    reference(&spec["scaleTargetRef"], &path.child("scaleTargetRef"), faults);
+    let target = &spec["scaleTargetRef"];
+    reference(target, &path.child("scaleTargetRef"), target["kind"] == CORE, faults);
     non_negative(&object["status"], &"status".into(), &["currentReplicas", "desiredReplicas"], faults);
     for (index, metric) in items(spec, "metrics").enumerate() {
         validate_metric(metric, &path.child("metrics").index(index), faults);
@@ -219,7 +220,11 @@ fn validate(object: &Value, faults: &mut Faults) {
     }
 }
 
-fn reference(target: &Value, path: &FieldPath, faults: &mut Faults) {
+/// The only kind without a group that has a scale.
+const CORE: &str = "ReplicationController";
+
+/// Another object, by its kind and name; it may be one of the group without a name only where that is said.
+fn reference(target: &Value, path: &FieldPath, core: bool, faults: &mut Faults) {
     for name in ["kind", "name"] {
         if let Some(found) = required(target, path, name, faults) {
             faults.extend(
@@ -229,6 +234,14 @@ fn reference(target: &Value, path: &FieldPath, faults: &mut Faults) {
             );
         }
     }
+    let version = text(target, "apiVersion");
+    let why = match version.matches('/').count() {
+        0 if !core => "apiVersion must specify API group".to_owned(),
+        1 if !core && version.starts_with('/') => "apiVersion must specify API group".to_owned(),
+        0 | 1 => return,
+        _ => format!("unexpected GroupVersion string: {version}"),
+    };
+    faults.push(FieldError::invalid(&path.child("apiVersion"), version, &why));
 }
 
 /// The parts of a metric, in the order in which they are looked at.
@@ -265,7 +278,7 @@ fn validate_metric(metric: &Value, path: &FieldPath, faults: &mut Faults) {
 
 fn validate_source(name: &str, source: &Value, path: &FieldPath, faults: &mut Faults) {
     if name == "object" {
-        reference(&source["describedObject"], &path.child("describedObject"), faults);
+        reference(&source["describedObject"], &path.child("describedObject"), true, faults);
     }
     if name == "containerResource" && text(source, "container").is_empty() {
         faults.push(FieldError::required(&path.child("container"), "must specify a container"));
@@ -380,5 +393,34 @@ fn validate_rules(rules: &Value, path: &FieldPath, faults: &mut Faults) {
             let message = "must be less than or equal to 1800";
             faults.push(FieldError::invalid(&path.child("periodSeconds"), number("periodSeconds"), message));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_scaled_is_of_a_group() {
+        let told = |kind: &str, version: &str| {
+            let target = json!({"kind": kind, "name": "web", "apiVersion": version});
+            let mut faults = Faults::new();
+            validate(&json!({"spec": {"maxReplicas": 2, "scaleTargetRef": target}}), &mut faults);
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told("Deployment", "apps/v1"), [""; 0]);
+        assert_eq!(told("ReplicationController", "v1"), [""; 0]);
+        for version in ["", "v1"] {
+            let fault = format!(
+                "spec.scaleTargetRef.apiVersion: Invalid value: {version:?}: apiVersion must specify API group"
+            );
+            assert_eq!(told("Deployment", version), [fault]);
+        }
+        assert_eq!(
+            told("Deployment", "apps/v1/beta"),
+            [
+                r#"spec.scaleTargetRef.apiVersion: Invalid value: "apps/v1/beta": unexpected GroupVersion string: apps/v1/beta"#
+            ]
+        );
     }
 }
