@@ -13,6 +13,9 @@ const GROUP: &str = "networking.k8s.io";
 /// The annotation that names the class before there was a field for it.
 const CLASS: &str = "kubernetes.io/ingress.class";
 
+/// Marks the class of Ingresses that name none.
+const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
+
 pub(super) const KINDS: &[&Kind] = &[
     &Kind {
         group: GROUP,
@@ -22,7 +25,14 @@ pub(super) const KINDS: &[&Kind] = &[
         scope: Scope::Cluster,
         generation: Generation::Spec,
         columns: &[
-            Column::NAME,
+            Column {
+                cell: |object, _| {
+                    let default = object["metadata"]["annotations"][DEFAULT_CLASS] == "true";
+                    let name = text(&object["metadata"], "name");
+                    if default { format!("{name} (default)").into() } else { name.into() }
+                },
+                ..Column::NAME
+            },
             Column::text(
                 "Controller",
                 "Controller that is responsible for handling this class",
@@ -177,6 +187,7 @@ fn validate_ingress(object: &Value, faults: &mut Faults) {
                 let message = "must be a DNS name, not an IP address";
                 faults.push(FieldError::invalid(&path.child("host"), name, message));
             }
+            host(name, &path.child("host"), faults);
         }
         if !rule["http"].is_object() {
             continue;
@@ -187,19 +198,8 @@ fn validate_ingress(object: &Value, faults: &mut Faults) {
         }
         for (index, entry) in items(&rule["http"], "paths").enumerate() {
             http_path(entry, &path.index(index), faults);
-            host(name, &path.child("host"), faults);
         }
     }
-}
-
-fn host(name: &str, path: &FieldPath, faults: &mut Faults) {
-    if name.contains('*') {
-        let rest = name.strip_prefix("*.");
-        if rest.is_none_or(|rest| !names::dns1123_subdomain(rest).is_empty()) {
-            let message = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-            faults.push(FieldError::invalid(path, name, message));
-        }
-    } else {
     for (index, tls) in items(spec, "tls").enumerate() {
         let path = path.child("tls").index(index);
         for (at, name) in items(tls, "hosts").enumerate() {
@@ -213,6 +213,16 @@ fn host(name: &str, path: &FieldPath, faults: &mut Faults) {
     if let Some(class) = spec["ingressClassName"].as_str() {
         subdomain(class, &path.child("ingressClassName"), faults);
     }
+}
+
+fn host(name: &str, path: &FieldPath, faults: &mut Faults) {
+    if name.contains('*') {
+        let rest = name.strip_prefix("*.");
+        if rest.is_none_or(|rest| !names::dns1123_subdomain(rest).is_empty()) {
+            let message = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+            faults.push(FieldError::invalid(path, name, message));
+        }
+    } else {
         subdomain(name, path, faults);
     }
 }
