@@ -43,6 +43,14 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
         let fault = FieldError::invalid(&FieldPath::new("metadata.name"), asked, message);
         return Err(ApiError::invalid("authentication.k8s.io", "TokenRequest", name, &[fault]));
     }
+    let (asked, uid) = (text(&request["metadata"], "uid"), &account.meta.uid);
+    if !asked.is_empty() && asked != uid {
+        let why = format!(
+            "the UID in the token request ({asked}) does not match the UID of the service account ({uid})"
+        );
+        let resource = GroupResource::new("authentication.k8s.io", "TokenRequest");
+        return Err(ApiError::conflict(&resource, name, &why));
+    }
     let spec = &request["spec"];
     let seconds = spec["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
     check_seconds(seconds)?;
@@ -57,6 +65,7 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
     }
     request["metadata"]["name"] = name.into();
     request["metadata"]["namespace"] = namespace.into();
+    request["metadata"]["uid"] = account.meta.uid.as_str().into();
     request["metadata"]["creationTimestamp"] = deletion::seconds(call.now).into();
     request["spec"]["audiences"] = audiences.as_slice().into();
     request["spec"]["expirationSeconds"] = seconds.into();
@@ -71,7 +80,10 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
     let answer = json!({
         "kind": "TokenRequest",
         "apiVersion": "authentication.k8s.io/v1",
-        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": deletion::seconds(call.now)},
+        "metadata": {
+            "name": name, "namespace": namespace, "uid": account.meta.uid,
+            "creationTimestamp": deletion::seconds(call.now),
+        },
         "spec": {
             "audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": spec["boundObjectRef"],
         },

@@ -68,6 +68,27 @@ async fn a_token_is_its_account_until_that_is_gone() {
 }
 
 #[tokio::test]
+async fn a_token_is_for_the_account_that_is_meant() {
+    let access = world().await;
+    let (_, account) = access.send("root", &[], Method::GET, &format!("{ACCOUNTS}/bot"), None).await;
+    let uid = account["metadata"]["uid"].as_str().unwrap();
+    let ask = async |uid: &str| {
+        let request = json!({"metadata": {"uid": uid}, "spec": {}});
+        access.send("root", &[], Method::POST, &format!("{ACCOUNTS}/bot/token"), Some(request)).await
+    };
+    let (status, made) = ask(uid).await;
+    assert_eq!((status, &made["metadata"]["uid"]), (StatusCode::CREATED, &json!(uid)));
+    let (status, value) = ask("xx").await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(
+        value["message"],
+        format!(
+            "Operation cannot be fulfilled on TokenRequest.authentication.k8s.io \"bot\": the UID in the token request (xx) does not match the UID of the service account ({uid})"
+        )
+    );
+}
+
+#[tokio::test]
 async fn a_bound_token_ends_with_its_object() {
     let access = world().await;
     access.make(SECRETS, json!({"metadata": {"name": "anchor"}})).await;
