@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Any request through.
-pub(super) async fn connect(call: &Call) -> Result<Response<Body>, ApiError> {
+pub(super) async fn connect(call: &Call, verb: &str) -> Result<Response<Body>, ApiError> {
     if call.query.all("dryRun").next().is_some() {
         return Err(ApiError::bad_request("dryRun is not supported"));
     }
@@ -25,7 +25,7 @@ pub(super) async fn connect(call: &Call) -> Result<Response<Body>, ApiError> {
     asked.validate(&options).await?;
     match part.name {
         "proxy" => proxy::connect(call),
-        _ => node::connect(call, &options).await,
+        _ => node::connect(call, verb, &options).await,
     }
 }
 

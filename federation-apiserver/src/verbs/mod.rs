@@ -66,10 +66,10 @@ pub(crate) async fn dispatch(
         ("get", Some("scale")) => scale::get(&call).await,
         ("get", Some("log")) if call.kind.is("", "pods") => node::log(&call).await,
         ("get" | "create", Some("attach" | "exec" | "portforward")) if call.kind.is("", "pods") => {
-            Box::pin(connect::connect(&call)).await
+            Box::pin(connect::connect(&call, verb)).await
         }
         (_, Some("proxy")) if call.kind.group.is_empty() && call.kind.subresource("proxy").is_some() => {
-            Box::pin(connect::connect(&call)).await
+            Box::pin(connect::connect(&call, verb)).await
         }
         ("get", _) => read::get(&call).await,
         ("list", None) => list::list(&call).await,

@@ -8,7 +8,7 @@ use apimachinery::{
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Call, proxy};
+use super::{Call, create, proxy};
 use crate::{
     http::{Body, body},
     store::{Key, ResourceKey},
@@ -28,7 +28,11 @@ pub(super) async fn log(call: &Call) -> Result<Response<Body>, ApiError> {
 }
 
 /// Commands, terminals and ports, as the options say: nothing without a node.
-pub(super) async fn connect(call: &Call, options: &Value) -> Result<Response<Body>, ApiError> {
+pub(super) async fn connect(call: &Call, verb: &str, options: &Value) -> Result<Response<Body>, ApiError> {
+    // A WebSocket is a GET: nobody does by it what he may not do by a POST.
+    if verb != "create" {
+        create::authorize(call).await?;
+    }
     let pod = call.value(&call.current()?).await?;
     if call.path.subresource.as_deref() != Some("portforward") {
         check_container(call, &pod, text(options, "container"))?;

@@ -424,3 +424,16 @@ async fn reviews_tell_who_one_is_and_what_one_may() {
         .await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
 }
+
+#[tokio::test]
+async fn a_web_socket_does_no_more_than_a_post() {
+    let access = Access::new(RBAC).await;
+    let rule = json!({"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["get"]});
+    access.make(ROLES, json!({"metadata": {"name": "getter"}, "rules": [rule]})).await;
+    access.grant("", "getter", user("bob")).await;
+    let path = "/api/v1/namespaces/demo/pods/a/exec?command=id&container=c";
+    let (status, value) = access.send("bob", &[], Method::GET, path, None).await;
+    assert_eq!((status, &value["message"]), (StatusCode::FORBIDDEN, &json!(r#"pods "a" is forbidden: "#)));
+    let (status, _) = access.send("root", &[], Method::GET, path, None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
