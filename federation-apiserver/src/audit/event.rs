@@ -16,6 +16,8 @@ pub(super) struct Event {
     #[serde(rename = "auditID")]
     pub(super) audit_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) authentication_metadata: Option<Metadata>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) impersonated_user: Option<Value>,
     pub(super) kind: &'static str,
     pub(super) level: &'static str,
@@ -39,6 +41,13 @@ pub(super) struct Event {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) user_agent: String,
     pub(super) verb: String,
+}
+
+/// How it was that the user could act as another.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Metadata {
+    pub(super) impersonation_constraint: String,
 }
 
 /// What a request is about.

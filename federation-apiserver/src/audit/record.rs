@@ -9,10 +9,10 @@ use serde_json::{Value, json, value::to_raw_value};
 
 use super::{
     Audit,
-    event::{Ending, Event, Micro, Nothing, Reference},
+    event::{Ending, Event, Metadata, Micro, Nothing, Reference},
     policy::{Choice, Level, Stage},
 };
-use crate::auth::User;
+use crate::auth::{User, impersonation::Acting};
 
 /// What is known of a request from the start.
 pub(crate) struct Opening<'a> {
@@ -50,6 +50,7 @@ impl Record {
             annotations: BTreeMap::new(),
             api_version: "audit.k8s.io/v1",
             audit_id: opening.id.to_owned(),
+            authentication_metadata: None,
             impersonated_user: None,
             kind: "Event",
             level: choice.level.as_str(),
@@ -75,8 +76,11 @@ impl Record {
     }
 
     /// Notes whom the user acts as.
-    pub(crate) fn impersonated(&self, user: &User) {
-        self.event.lock().impersonated_user = Some(user.to_value());
+    pub(crate) fn impersonated(&self, acting: &Acting) {
+        let mut event = self.event.lock();
+        event.impersonated_user = Some(acting.user.to_value());
+        event.authentication_metadata =
+            acting.constraint.clone().map(|impersonation_constraint| Metadata { impersonation_constraint });
     }
 
     /// Notes what authorization said.

@@ -8,7 +8,9 @@ use apimachinery::{
     status::{Details, GroupResource, Reason},
 };
 
-use super::{AUTHENTICATED, MASTERS, User, access_webhook::AccessWebhook, policy::Policy};
+use super::{
+    AUTHENTICATED, MASTERS, User, access_webhook::AccessWebhook, impersonation::Memory, policy::Policy,
+};
 use crate::{
     http::info::{ResourcePath, Target},
     store::Storage,
@@ -59,12 +61,14 @@ pub struct Authorizer {
     webhooks: Vec<AccessWebhook>,
     policy: Policy,
     silent: Arc<str>,
+    impersonations: Memory,
 }
 
 impl Authorizer {
     /// An authorizer over the roles in a store, and the webhooks of modes that are webhooks.
     pub fn new(modes: Vec<Mode>, webhooks: Vec<AccessWebhook>, storage: Storage) -> Self {
-        Self { modes, webhooks, policy: Policy::new(storage), silent: "".into() }
+        let policy = Policy::new(storage);
+        Self { modes, webhooks, policy, silent: "".into(), impersonations: Memory::default() }
     }
 
     /// Whether roles and bindings count.
@@ -75,6 +79,11 @@ impl Authorizer {
     /// The roles and bindings.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// How users acted as others.
+    pub(super) fn impersonations(&self) -> &Memory {
+        &self.impersonations
     }
 
     /// Whether a request without a credential is looked at. As in kube-apiserver, not where everybody may do everything.

@@ -218,13 +218,13 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &mut Asked) -> 
     if let Some(record) = &record {
         record.write(Stage::RequestReceived).await;
     }
-    let other = impersonation::impersonate(&head.headers, &user, &shared.authorizer).await;
+    let other = impersonation::impersonate(&head.headers, &user, &attributes, &shared.authorizer).await;
     asked.undecided = other.as_ref().is_err_and(|error| error.code == 500);
     if let Some(other) = other? {
         if let Some(record) = &record {
             record.impersonated(&other);
         }
-        user = other;
+        user = other.user;
     }
     // Streams are nobody's share of the work: kube-apiserver's `--long-running-request-regexp`.
     let streams = matches!(&asked.target, Target::Resource(path)

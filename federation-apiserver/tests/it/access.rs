@@ -347,7 +347,7 @@ async fn one_acts_as_another_only_with_permission() {
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert_eq!(
         value["message"],
-        r#"users "carol" is forbidden: User "bob" cannot impersonate resource "users" in API group "" at the cluster scope"#
+        r#"configmaps is forbidden: User "bob" cannot impersonate-on:user-info:list resource "configmaps" in API group "" in the namespace "demo""#
     );
     let rule = json!({"apiGroups": [""], "resources": ["users"], "resourceNames": ["carol"], "verbs": ["impersonate"]});
     access.make(ROLES, json!({"metadata": {"name": "carols"}, "rules": [rule]})).await;
@@ -361,8 +361,65 @@ async fn one_acts_as_another_only_with_permission() {
         value["message"],
         r#"groups "system:masters" is forbidden: User "bob" cannot impersonate resource "groups" in API group "" at the cluster scope"#
     );
-    let (status, _) = access.send("root", &[("impersonate-group", "dev")], Method::GET, path, None).await;
-    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    let (status, value) = access.send("root", &[("impersonate-group", "dev")], Method::GET, path, None).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        value["message"],
+        r#"requested &user.DefaultInfo{Name:"", UID:"", Groups:[]string{"dev"}, Extra:map[string][]string(nil)} without impersonating a user name"#
+    );
+}
+
+#[tokio::test]
+async fn one_acts_as_another_for_some_requests_only() {
+    let access = Access::new(RBAC).await;
+    for (namespace, role, name) in [("demo", "view", "carol"), ("", "view", "system:serviceaccount:demo:a")] {
+        access.grant(namespace, role, user(name)).await;
+    }
+    let rules = json!([
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["impersonate-on:user-info:list", "impersonate-on:serviceaccount:list"]},
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["users"], "resourceNames": ["carol"], "verbs": ["impersonate:user-info"]},
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["serviceaccounts"], "verbs": ["impersonate:serviceaccount"]},
+    ]);
+    access.make(ROLES, json!({"metadata": {"name": "some"}, "rules": rules})).await;
+    access.grant("", "some", user("bob")).await;
+    let (all, one) = ("/api/v1/namespaces/demo/configmaps", "/api/v1/namespaces/demo/configmaps/a");
+    let send = async |headers: &[(&'static str, &'static str)], path: &str| {
+        let (status, value) = access.send("bob", headers, Method::GET, path, None).await;
+        (status, value["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let carol = [("impersonate-user", "carol")];
+    assert_eq!(send(&carol, all).await.0, StatusCode::OK);
+    let (status, message) = send(&carol, one).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        message,
+        r#"configmaps "a" is forbidden: User "bob" cannot impersonate-on:user-info:get resource "configmaps" in API group "" in the namespace "demo""#
+    );
+    let account = [("impersonate-user", "system:serviceaccount:demo:a")];
+    assert_eq!(send(&account, all).await.0, StatusCode::OK);
+    let (status, message) =
+        send(&[("impersonate-user", "carol"), ("impersonate-group", "system:masters")], all).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        message,
+        r#"groups.authentication.k8s.io "system:masters" is forbidden: User "bob" cannot impersonate:user-info resource "groups" in API group "authentication.k8s.io" at the cluster scope: impersonating the system:masters group is not allowed"#
+    );
+    let (status, message) = send(&[("impersonate-user", "system:node:n")], all).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(message.contains("cannot impersonate-on:arbitrary-node:list"), "{message}");
+}
+
+#[tokio::test]
+async fn a_web_socket_does_no_more_than_a_post() {
+    let access = Access::new(RBAC).await;
+    let rule = json!({"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["get"]});
+    access.make(ROLES, json!({"metadata": {"name": "getter"}, "rules": [rule]})).await;
+    access.grant("", "getter", user("bob")).await;
+    let path = "/api/v1/namespaces/demo/pods/a/exec?command=id&container=c";
+    let (status, value) = access.send("bob", &[], Method::GET, path, None).await;
+    assert_eq!((status, &value["message"]), (StatusCode::FORBIDDEN, &json!(r#"pods "a" is forbidden: "#)));
+    let (status, _) = access.send("root", &[], Method::GET, path, None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -423,17 +480,4 @@ async fn reviews_tell_who_one_is_and_what_one_may() {
         .send("root", &[], Method::GET, "/apis/authorization.k8s.io/v1/subjectaccessreviews", None)
         .await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
-}
-
-#[tokio::test]
-async fn a_web_socket_does_no_more_than_a_post() {
-    let access = Access::new(RBAC).await;
-    let rule = json!({"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["get"]});
-    access.make(ROLES, json!({"metadata": {"name": "getter"}, "rules": [rule]})).await;
-    access.grant("", "getter", user("bob")).await;
-    let path = "/api/v1/namespaces/demo/pods/a/exec?command=id&container=c";
-    let (status, value) = access.send("bob", &[], Method::GET, path, None).await;
-    assert_eq!((status, &value["message"]), (StatusCode::FORBIDDEN, &json!(r#"pods "a" is forbidden: "#)));
-    let (status, _) = access.send("root", &[], Method::GET, path, None).await;
-    assert_eq!(status, StatusCode::NOT_FOUND);
 }

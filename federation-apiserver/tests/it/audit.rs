@@ -138,6 +138,8 @@ async fn impersonation_and_failed_authentication_are_recorded() {
         events.iter().filter(|event| event["impersonatedUser"]["username"] == "carol").collect();
     assert_eq!(of_carol.len(), 1);
     assert_eq!(of_carol[0]["responseStatus"]["code"], 403);
+    let how = json!({"impersonationConstraint": "impersonate:user-info"});
+    assert_eq!(of_carol[0]["authenticationMetadata"], how);
     audit.close().await;
     let lines = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
     let refused =
