@@ -11,6 +11,7 @@ mod connect;
 mod create;
 mod decode;
 mod delete;
+mod evict;
 mod list;
 mod node;
 mod object;
@@ -79,7 +80,7 @@ pub(crate) async fn dispatch(
         }
         ("create", None) if call.kind.is("", "bindings") => Box::pin(pod::bind(&mut call)).await,
         ("create", Some("binding")) if call.kind.is("", "pods") => Box::pin(pod::bind(&mut call)).await,
-        ("create", Some("eviction")) if call.kind.is("", "pods") => Box::pin(pod::evict(&mut call)).await,
+        ("create", Some("eviction")) if call.kind.is("", "pods") => Box::pin(evict::evict(&mut call)).await,
         ("create", None) if call.path.name.is_none() => create::create(&mut call).await,
         ("update", Some("scale")) => scale::update(&mut call).await,
         ("update", _) if call.path.name.is_some() => update::update(&mut call).await,

@@ -672,8 +672,40 @@ async fn a_pod_is_bound_once_and_evicted_within_its_budget() {
     world.expect(StatusCode::CREATED, Method::POST, &evict, Some(eviction)).await;
     let spent = world.expect(StatusCode::OK, Method::GET, &format!("{budgets}/b"), None).await;
     assert_eq!(spent["status"]["disruptionsAllowed"], 0);
+    assert_eq!(spent["status"]["conditions"][0]["reason"], "InsufficientPods");
     let leaving = world.expect(StatusCode::OK, Method::GET, &format!("{pods}/a"), None).await;
     assert_eq!(leaving["metadata"]["deletionGracePeriodSeconds"], 30, "its node ends it");
+    let told = leaving["status"]["conditions"].as_array().unwrap();
+    let why = told.iter().find(|condition| condition["type"] == "DisruptionTarget").unwrap();
+    assert_eq!((&why["status"], &why["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
+}
+
+#[tokio::test]
+async fn an_eviction_is_of_the_pod_that_is_meant() {
+    let world = World::new().await;
+    let pods = "/api/v1/namespaces/demo/pods";
+    let mut pod = with_head("v1", "Pod", "a", json!({"spec": pod_spec()}));
+    pod["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    let made = world.expect(StatusCode::CREATED, Method::POST, pods, Some(pod)).await;
+    let path = format!("{pods}/a/eviction");
+    let eviction = |preconditions: Value| {
+        with_head("policy/v1", "Eviction", "a", json!({"deleteOptions": {"preconditions": preconditions}}))
+    };
+    let other = eviction(json!({"uid": "other"}));
+    let status = world.expect(StatusCode::CONFLICT, Method::POST, &path, Some(other)).await;
+    let uid = made["metadata"]["uid"].as_str().unwrap();
+    assert_eq!(
+        status["message"],
+        format!(
+            "Operation cannot be fulfilled on Pod \"a\": the UID in the precondition (other) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
+        )
+    );
+    let meant = eviction(json!({"uid": uid, "resourceVersion": made["metadata"]["resourceVersion"]}));
+    world.expect(StatusCode::CREATED, Method::POST, &path, Some(meant)).await;
+    let leaving = world.expect(StatusCode::OK, Method::GET, &format!("{pods}/a"), None).await;
+    assert!(leaving["metadata"]["deletionTimestamp"].is_string());
+    let told = leaving["status"]["conditions"].as_array().unwrap();
+    assert!(told.iter().any(|condition| condition["type"] == "DisruptionTarget"), "{leaving}");
 }
 
 #[tokio::test]
