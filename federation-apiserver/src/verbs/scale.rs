@@ -55,13 +55,13 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
     update::check_name(call, &mut scale)?;
     // Here the object itself is missed.
     call.current()?;
-    write(call, |_, _| Ok(scale.clone())).await
+    write(call, Form::Whole, |_, _| Ok(scale.clone())).await
 }
 
 /// Patches the Scale.
 pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
     check(call)?;
-    write(call, patch::apply_to_plain).await
+    write(call, Form::Patch, patch::apply_to_plain).await
 }
 
 /// The object whose Scale it is; a missing one is told as the subresource.
@@ -79,8 +79,17 @@ fn check(call: &Call) -> Result<(), ApiError> {
     if call.kind.scale { Ok(()) } else { Err(ApiError::no_such_path()) }
 }
 
+/// In which form a Scale comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Whole,
+    /// A patch means something for whatever is there: if somebody else was faster it is applied once more.
+    Patch,
+}
+
 async fn write(
     call: &mut Call,
+    kind: Form,
     wanted: impl Fn(&Call, &Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
@@ -133,7 +142,7 @@ async fn write(
         call.shown = true;
         let next = if applies { next } else { call.own(Some(&old), next, Some(&manager)).await };
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
-            Outcome::Stale if version.is_empty() => {}
+            Outcome::Stale if version.is_empty() || kind == Form::Patch => {}
             outcome => {
                 let stored = outcome.into_stored(call, call.name())?;
                 return Ok(answer(call, &call.value(&stored).await?));

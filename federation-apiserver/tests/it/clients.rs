@@ -86,6 +86,27 @@ async fn parallel_patches_all_land() {
 }
 
 #[tokio::test]
+async fn patches_of_a_scale_land_whoever_else_writes() {
+    let world = World::new().await;
+    let deployments: Api<Deployment> = Api::default_namespaced(world.client());
+    deployments.create(&PostParams::default(), &from_value(deployment("web")).unwrap()).await.unwrap();
+    let patches = (0..16).map(|index| {
+        let deployments = deployments.clone();
+        async move {
+            let label = Patch::Merge(json!({"metadata": {"labels": {format!("k{index}"): "v"}}}));
+            let scale = Patch::Merge(json!({"spec": {"replicas": index}}));
+            let params = PatchParams::default();
+            let writes =
+                (deployments.patch("web", &params, &label), deployments.patch_scale("web", &params, &scale));
+            let (labelled, scaled) = futures::future::join(writes.0, writes.1).await;
+            labelled.unwrap();
+            scaled.unwrap();
+        }
+    });
+    futures::future::join_all(patches).await;
+}
+
+#[tokio::test]
 async fn a_finalizer_holds_a_deleted_object() {
     let world = World::new().await;
     let maps: Api<ConfigMap> = Api::default_namespaced(world.client());
