@@ -36,6 +36,7 @@ mod policy;
 mod rbac;
 mod resource;
 mod resource_capacity;
+mod resource_rules;
 mod resource_slice;
 mod reviews;
 mod safety;
@@ -61,8 +62,8 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         core_pod::KINDS,
         core_replication::KINDS,
         core_volume::KINDS,
-        core_quota::KINDS,
         core_claim::KINDS,
+        core_quota::KINDS,
         apiregistration::KINDS,
         apps_deployment::KINDS,
         apps_stateful::KINDS,

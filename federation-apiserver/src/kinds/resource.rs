@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath, meta::Scope};
 use serde_json::{Value, json};
 
-use super::resource_slice;
+use super::{
+    resource_rules::{self as rules, Requests},
+    resource_slice,
+};
 use crate::{
     registry::{Column, Faults, Kind, field},
     validation::{
@@ -22,7 +25,8 @@ const MOST_ALTERNATIVES: usize = 8;
 const MOST_CONSTRAINTS: usize = 32;
 const MOST_CONFIGURATIONS: usize = 32;
 const MOST_SELECTORS: usize = 32;
-const MOST_USERS: usize = 256;
+/// Bytes.
+const POOL_NAME_MAX: usize = 253;
 
 /// How many devices are asked for.
 const MODES: [&str; 2] = ["All", "ExactCount"];
@@ -36,7 +40,10 @@ pub(super) const KINDS: &[&Kind] = &[
         validate: |object, faults| {
             let path = FieldPath::new("spec");
             validate_selectors(&object["spec"], &path, faults);
-            few(&object["spec"], "config", &path, MOST_CONFIGURATIONS, faults);
+            let list = few(&object["spec"], "config", &path, MOST_CONFIGURATIONS, faults);
+            for (index, config) in list.iter().enumerate() {
+                rules::configuration(config, &path.child("config").index(index), faults);
+            }
         },
         ..BASE
     },
@@ -55,7 +62,6 @@ pub(super) const KINDS: &[&Kind] = &[
         default: |object| default_claim(&mut object["spec"]),
         validate: |object, faults| {
             validate_claim(&object["spec"], &FieldPath::new("spec"), faults);
-            few(&object["status"], "reservedFor", &FieldPath::new("status"), MOST_USERS, faults);
         },
         stamp: |new, old, part, _| {
             if part == "status" {
@@ -64,11 +70,7 @@ pub(super) const KINDS: &[&Kind] = &[
         },
         validate_update: |new, old, faults| {
             immutable(&new["spec"], &old["spec"], &"spec".into(), faults);
-            let allocation = |claim: &Value| claim["status"]["allocation"].clone();
-            let path = FieldPath::new("status.allocation");
-            if !allocation(old).is_null() && !allocation(new).is_null() {
-                immutable(&allocation(new), &allocation(old), &path, faults);
-            }
+            rules::status(new, old, faults);
         },
         ..BASE
     },
@@ -168,10 +170,9 @@ pub(super) fn few<'a>(
 fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     let (devices, path) = (&spec["devices"], path.child("devices"));
     let mut seen = HashSet::new();
-    let requests = few(devices, "requests", &path, MOST_REQUESTS, faults);
-    few(devices, "constraints", &path, MOST_CONSTRAINTS, faults);
-    few(devices, "config", &path, MOST_CONFIGURATIONS, faults);
-    let path = path.child("requests");
+    let whole = &path;
+    let requests = few(devices, "requests", whole, MOST_REQUESTS, faults);
+    let path = whole.child("requests");
     for (index, request) in requests.iter().enumerate() {
         let path = path.index(index);
         validate_name(request, &path, &mut seen, faults);
@@ -198,6 +199,24 @@ fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
             }
         }
     }
+    let names = Requests::of(devices);
+    for (index, constraint) in few(devices, "constraints", whole, MOST_CONSTRAINTS, faults).iter().enumerate()
+    {
+        names.check_constraint(constraint, &whole.child("constraints").index(index), faults);
+    }
+    for (index, config) in few(devices, "config", whole, MOST_CONFIGURATIONS, faults).iter().enumerate() {
+        names.check_configuration(config, &whole.child("config").index(index), faults);
+    }
+}
+
+/// The name of a pool of devices: one subdomain or several.
+pub(super) fn pool_name(object: &Value, field: &str, path: &FieldPath, faults: &mut Faults) {
+    let Some(name) = required(object, path, field, faults) else { return };
+    let path = path.child(field);
+    if name.len() > POOL_NAME_MAX {
+        faults.push(FieldError::too_long(&path, POOL_NAME_MAX));
+    }
+    name.split('/').for_each(|part| subdomain(part, &path, faults));
 }
 
 pub(super) fn validate_name<'a>(
@@ -220,11 +239,14 @@ fn validate_request(request: &Value, path: &FieldPath, faults: &mut Faults) {
     validate_selectors(request, path, faults);
     listed(text(request, "allocationMode"), &path.child("allocationMode"), &MODES, faults);
     let count = request["count"].as_i64().unwrap_or_default();
-    let path = path.child("count");
+    let (path, tolerations) = (path.child("count"), path.child("tolerations"));
     if request["allocationMode"] == "All" && count != 0 {
         faults.push(FieldError::invalid(&path, count, "must not be specified when allocationMode is 'All'"));
     } else if request["allocationMode"] == "ExactCount" && count <= 0 {
         faults.push(FieldError::invalid(&path, count, "must be greater than zero"));
+    }
+    for (index, toleration) in items(request, "tolerations").enumerate() {
+        rules::toleration(toleration, &tolerations.index(index), faults);
     }
 }
 
@@ -328,15 +350,13 @@ mod tests {
             told("ResourceClaimTemplate", &json!({"spec": claim(vec![first(9)])})),
             ["spec.spec.devices.requests[0].firstAvailable: Too many: 9: must have at most 8 items"]
         );
-        let mut many =
+        let many =
             json!({"spec": {"devices": {"constraints": vec![json!({}); 33], "config": vec![json!({}); 33]}}});
-        many["status"]["reservedFor"] = vec![json!({}); 257].into();
         assert_eq!(
             told("ResourceClaim", &many),
             [
                 "spec.devices.constraints: Too many: 33: must have at most 32 items",
                 "spec.devices.config: Too many: 33: must have at most 32 items",
-                "status.reservedFor: Too many: 257: must have at most 256 items",
             ]
         );
         let class = json!({"spec": {"selectors": vec![json!({}); 33], "config": vec![json!({}); 33]}});

@@ -6,7 +6,7 @@ use apimachinery::{FieldError, FieldPath, names};
 use serde_json::{Value, json};
 
 use super::{
-    resource::{few, validate_name},
+    resource::{few, pool_name, validate_name},
     resource_capacity::request_policy,
 };
 use crate::{
@@ -23,13 +23,11 @@ const CONSUMPTIONS_MAX: usize = 2;
 const COUNTER_SETS_MAX: usize = 8;
 const COUNTERS_MAX: usize = 32;
 const CONDITIONS_MAX: usize = 4;
-/// Bytes.
-const POOL_NAME_MAX: usize = 253;
 const ID_MAX: usize = 32;
 const VALUE_MAX: usize = 64;
 
 const LISTS: [&str; 4] = ["bools", "ints", "strings", "versions"];
-const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
+pub(super) const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
 const IDENTIFIER: &str = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name', or 'MY_NAME', or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')";
 const NODES_OF_DEVICE: &str = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
 
@@ -65,13 +63,7 @@ pub(super) fn validate(slice: &Value, faults: &mut Faults) {
 }
 
 fn validate_pool(pool: &Value, path: &FieldPath, faults: &mut Faults) {
-    if let Some(name) = required(pool, path, "name", faults) {
-        let path = path.child("name");
-        if name.len() > POOL_NAME_MAX {
-            faults.push(FieldError::too_long(&path, POOL_NAME_MAX));
-        }
-        name.split('/').for_each(|part| subdomain(part, &path, faults));
-    }
+    pool_name(pool, "name", path, faults);
     for (field, least, message) in [
         ("resourceSliceCount", 1, "must be greater than zero"),
         ("generation", 0, "must be greater than or equal to zero"),
@@ -217,7 +209,7 @@ fn nodes_of_device(device: &Value, by_device: bool, path: &FieldPath, faults: &m
 }
 
 /// A name that may have a domain before it.
-fn qualified(name: &str, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn qualified(name: &str, path: &FieldPath, faults: &mut Faults) {
     let identifier = |id: &str, faults: &mut Faults| {
         if id.len() > ID_MAX {
             faults.push(FieldError::too_long(path, ID_MAX));
@@ -330,7 +322,7 @@ fn counters(object: &Value, path: &FieldPath, faults: &mut Faults) {
 }
 
 /// What must hold before a pod is bound: both lists, or none.
-fn binding(device: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn binding(device: &Value, path: &FieldPath, faults: &mut Faults) {
     let [ready, failed] = ["bindingConditions", "bindingFailureConditions"];
     let mut known = HashSet::new();
     for list in [ready, failed] {
