@@ -237,3 +237,59 @@ fn kinds_that_became_stable_keep_their_form() {
     assert!(protobuf::supports("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicyBindingList"));
     assert!(!protobuf::supports("storage.k8s.io/v1", "Other"));
 }
+
+#[test]
+fn fields_that_came_later_are_kept() {
+    let rule = json!({"action": "Restart", "exitCodes": {"operator": "In", "values": [1, 42]}});
+    let key = json!({"volumeName": "v", "path": "a", "key": "K", "optional": false});
+    let certificate = json!({"signerName": "e.com/s", "keyType": "ED25519", "credentialBundlePath": "c", "userAnnotations": {"e.com/a": "b"}});
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {
+            "containers": [{
+                "name": "c", "restartPolicy": "Never", "restartPolicyRules": [rule],
+                "env": [{"name": "K", "valueFrom": {"fileKeyRef": key}}],
+            }],
+            "hostnameOverride": "other",
+            "volumes": [{"name": "v", "projected": {"sources": [{"podCertificate": certificate}]}}],
+        },
+        "status": {
+            "allocatedResources": {"cpu": "1"}, "resources": {"requests": {"cpu": "1"}},
+            "extendedResourceClaimStatus": {
+                "requestMappings": [{"containerName": "c", "resourceName": "e.com/gpu", "requestName": "r"}],
+                "resourceClaimName": "p-claim",
+            },
+        },
+    });
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": {"declaredFeatures": ["A", "B"]}});
+    let driver = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": "d"},
+        "spec": {"serviceAccountTokenInSecrets": false, "preventPodSchedulingIfMissing": true},
+    });
+    let result = json!({
+        "request": "r", "driver": "d", "pool": "p", "device": "0", "bindingConditions": ["a"],
+        "shareID": "a3a1c9f4-0000-4000-8000-000000000000", "consumedCapacity": {"memory": "1Gi"},
+    });
+    let request = json!({"name": "r", "exactly": {"deviceClassName": "c", "capacity": {"requests": {"memory": "1Gi"}}}});
+    let claim = json!({
+        "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": "c"},
+        "spec": {"devices": {"requests": [request], "constraints": [{"distinctAttribute": "d/a"}]}},
+        "status": {"allocation": {"devices": {"results": [result]}, "allocationTimestamp": "2026-11-24T17:00:00Z"}},
+    });
+    let policy = json!({"default": "1Gi", "validRange": {"min": "1Gi", "step": "1Gi"}});
+    let device = json!({
+        "name": "0", "bindsToNode": true, "allowMultipleAllocations": true,
+        "capacity": {"memory": {"value": "8Gi", "requestPolicy": policy}},
+    });
+    let slice = json!({
+        "apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "s"},
+        "spec": {
+            "driver": "d", "nodeName": "n", "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1},
+            "devices": [device],
+        },
+    });
+    for object in [pod, node, driver, claim, slice] {
+        let written = protobuf::encode_object(&object).unwrap();
+        assert_eq!(protobuf::decode(&written).unwrap().1, object);
+    }
+}
