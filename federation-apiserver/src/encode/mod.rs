@@ -19,6 +19,7 @@ use crate::{
     },
     registry::{Kind, KindRef},
     store::Stored,
+    validation::items_mut,
     verbs::call::parse,
 };
 
@@ -75,12 +76,12 @@ pub(crate) fn object(
             table::table(kind, format.include, &meta, vec![value], now, true)
         }
     };
-    Ok(written(kind, format, &value))
+    Ok(written(kind, format, &of_version(format, value)))
 }
 
 /// An object that is not stored as such, in the view that was asked for.
 pub(crate) fn in_view(kind: &Kind, format: Format, value: Value, now: Timestamp) -> Value {
-    match format.view {
+    let value = match format.view {
         View::Object => value,
         View::Metadata => metadata(&value),
         View::Table => {
@@ -88,7 +89,23 @@ pub(crate) fn in_view(kind: &Kind, format: Format, value: Value, now: Timestamp)
             let meta = ListMeta { resource_version: version.unwrap_or_default(), ..ListMeta::default() };
             table::table(kind, format.include, &meta, vec![value], now, true)
         }
+    };
+    of_version(format, value)
+}
+
+/// Calls a view and the views in it by the version that was asked for.
+fn of_version(format: Format, mut value: Value) -> Value {
+    let call = |value: &mut Value| {
+        if value["apiVersion"] == "meta.k8s.io/v1" {
+            value["apiVersion"] = "meta.k8s.io/v1beta1".into();
+        }
+    };
+    if format.beta {
+        call(&mut value);
+        items_mut(&mut value, "items").for_each(call);
+        items_mut(&mut value, "rows").for_each(|row| call(&mut row["object"]));
     }
+    value
 }
 
 fn written(kind: &Kind, format: Format, value: &Value) -> (&'static str, Vec<u8>) {
@@ -133,7 +150,7 @@ pub(crate) fn list(
             })
         }
     };
-    Ok(written(kind, format, &value))
+    Ok(written(kind, format, &of_version(format, value)))
 }
 
 /// Objects as elements of a list: those of built-in kinds leave to the list what they are.
@@ -292,6 +309,7 @@ pub(crate) fn frame_of_value(
             table::table(kind, format.include, &meta, vec![value], now, first)
         }
     };
+    let value = if event == FrameKind::Error { value } else { of_version(format, value) };
     if format.encoding == Encoding::Protobuf {
         return protobuf_frame(event, &value);
     }

@@ -41,6 +41,8 @@ pub struct Format {
     pub encoding: Encoding,
     /// What.
     pub view: View,
+    /// The view is asked for as one of `meta.k8s.io/v1beta1`, which differs in its name only.
+    pub beta: bool,
     /// Indented, for people.
     pub pretty: bool,
     /// What stands beside the cells of a Table's row.
@@ -78,8 +80,13 @@ impl Include {
 
 impl Format {
     /// Compact JSON of the object itself.
-    pub const JSON: Self =
-        Self { encoding: Encoding::Json, view: View::Object, pretty: false, include: Include::Metadata };
+    pub const JSON: Self = Self {
+        encoding: Encoding::Json,
+        view: View::Object,
+        beta: false,
+        pretty: false,
+        include: Include::Metadata,
+    };
 
     /// The Content-Type header of an answer; `;stream=watch` marks a watch in another form than plain JSON.
     pub fn content_type(self, watch: bool) -> &'static str {
@@ -204,7 +211,8 @@ pub fn choose(headers: &HeaderMap, pretty: Option<&str>, offered: Offered) -> Re
             }
             _ => continue,
         };
-        return Ok(Format { encoding, view, pretty, include: Include::Metadata });
+        let beta = view != View::Object && range.parameter("v") == Some("v1beta1");
+        return Ok(Format { encoding, view, beta, pretty, include: Include::Metadata });
     }
     Err(ApiError::not_acceptable(offered.names()))
 }

@@ -66,6 +66,26 @@ async fn a_table_without_objects_says_so() {
 }
 
 #[tokio::test]
+async fn a_view_is_of_the_version_that_is_asked_for() {
+    let world = World::new().await;
+    let (all, one) = ("/api/v1/namespaces", "/api/v1/namespaces/demo");
+    for version in ["v1", "v1beta1"] {
+        let said = json!(format!("meta.k8s.io/{version}"));
+        let accept = |view: &str| format!("application/json;as={view};v={version};g=meta.k8s.io");
+        for path in [all, one] {
+            let table = world.accepting(path, &accept("Table")).await;
+            assert_eq!((&table["apiVersion"], &table["rows"][0]["object"]["apiVersion"]), (&said, &said));
+        }
+        let list = world.accepting(all, &accept("PartialObjectMetadataList")).await;
+        assert_eq!((&list["apiVersion"], &list["items"][0]["apiVersion"]), (&said, &said));
+        assert_eq!(world.accepting(one, &accept("PartialObjectMetadata")).await["apiVersion"], said);
+        let path = format!("{all}?includeObject=Object");
+        let table = world.accepting(&path, &accept("Table")).await;
+        assert_eq!(table["rows"][0]["object"]["apiVersion"], "v1");
+    }
+}
+
+#[tokio::test]
 async fn a_large_list_is_sent_in_pieces_that_say_the_same_as_its_pages() {
     let world = World::new().await;
     let path = "/api/v1/namespaces/demo/configmaps";
