@@ -160,6 +160,8 @@ impl ApiServer {
     /// Puts a server together.
     pub fn new(parts: Parts) -> Self {
         let metrics = Metrics::new(&parts.metrics, parts.storage.clone());
+        let flow = Flow::new(flow::SEATS, flow::PATIENCE, &parts.metrics);
+        let flow = flow.shown(&parts.metrics, parts.storage.clone());
         let aggregator = Arc::new(Aggregator::new(parts.others.front_proxy));
         let shared = Shared {
             allocator: Allocator::new(parts.ranges),
@@ -174,7 +176,7 @@ impl ApiServer {
             draining: parts.draining,
             metrics,
             health: parts.health,
-            flow: Flow::new(flow::SEATS, flow::PATIENCE, &parts.metrics),
+            flow,
             quotas: Quotas::default(),
             registry: parts.metrics,
             audit: parts.audit,

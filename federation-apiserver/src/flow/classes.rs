@@ -118,6 +118,15 @@ static KEYS: LazyLock<[ResourceKey; 2]> = LazyLock::new(|| {
 impl Classes {
     /// The class of a request; none if no schema fits.
     pub(crate) fn class(&self, storage: &Storage, user: &User, asked: &Attributes<'_>) -> Option<Class> {
+        self.table(storage).find(user, asked)
+    }
+
+    /// Reads the schemas and levels again if they are others by now.
+    pub(super) fn renew(&self, storage: &Storage) {
+        self.table(storage);
+    }
+
+    fn table(&self, storage: &Storage) -> Arc<Table> {
         let snapshot = storage.snapshot();
         let mut table = self.table.load_full();
         if !table.is_of(&snapshot) {
@@ -129,7 +138,7 @@ impl Classes {
                 self.changed.store(true, Ordering::Release);
             }
         }
-        table.find(user, asked)
+        table
     }
 
     /// The levels, if they have changed since they were asked for.

@@ -8,6 +8,7 @@ mod classes;
 mod defaults;
 mod rule;
 mod seats;
+mod shown;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +24,8 @@ use tokio::sync::oneshot;
 pub(crate) use classes::{Class, Classes};
 pub(crate) use defaults::{levels, mandatory_level, mandatory_schema, schemas};
 use seats::{Arrival, Limits, Place, Queuing, Seats};
+
+use crate::store::Storage;
 
 /// Requests at work at a time: kube-apiserver's `--max-requests-inflight` and `--max-mutating-requests-inflight` together.
 pub(crate) const SEATS: usize = 600;
@@ -47,7 +50,7 @@ type Waiters = Seats<oneshot::Sender<Place>>;
 /// The seats and the queues.
 pub(crate) struct Flow {
     seats: Arc<Mutex<Waiters>>,
-    classes: Classes,
+    classes: Arc<Classes>,
     patience: Duration,
     refused: Family<Refused, Counter>,
 }
@@ -69,7 +72,15 @@ impl Flow {
         let mut seats = Seats::new(seats, WAITING_TOTAL_MAX);
         // Nobody waits yet.
         drop(seats.share_out(&with_unclassed(Vec::new())));
-        Self { seats: Arc::new(Mutex::new(seats)), classes: Classes::default(), patience, refused }
+        Self { seats: Arc::new(Mutex::new(seats)), classes: Arc::default(), patience, refused }
+    }
+
+    /// Has the levels of a store told among the metrics.
+    pub(crate) fn shown(self, metrics: &Metrics, storage: Storage) -> Self {
+        let levels =
+            shown::Levels { seats: Arc::clone(&self.seats), classes: Arc::clone(&self.classes), storage };
+        metrics.register(|registry| registry.register_collector(Box::new(levels)));
+        self
     }
 
     /// The schemas and levels.
@@ -89,8 +100,7 @@ impl Flow {
         let mut receiver = None;
         let (arrival, next) = {
             let mut seats = self.seats.lock();
-            let changed = self.classes.changed_levels();
-            let next = changed.map(|levels| seats.share_out(&with_unclassed(levels)));
+            let next = share_out_anew(&mut seats, &self.classes);
             // A level of this very moment, which the seats have not heard of yet.
             let level = if seats.knows(level) { level } else { UNCLASSED };
             let mut arrive = |seats: &mut Waiters| {
@@ -107,7 +117,7 @@ impl Flow {
             }
             (arrival, next)
         };
-        wake(&self.seats, next.unwrap_or_default());
+        wake(&self.seats, next);
         match arrival {
             Arrival::Seated(place) => return Ok(Seat(Some((Arc::clone(&self.seats), place)))),
             Arrival::Refused => return Err(self.refuse(class, "queue-full")),
@@ -163,6 +173,12 @@ impl Drop for Seat {
             wake(&seats, next);
         }
     }
+}
+
+/// Shares the seats out anew if the levels have changed. Returns who may sit down now.
+fn share_out_anew(seats: &mut Waiters, classes: &Classes) -> Vec<(Place, oneshot::Sender<Place>)> {
+    let changed = classes.changed_levels();
+    changed.map(|levels| seats.share_out(&with_unclassed(levels))).unwrap_or_default()
 }
 
 /// Tells those who may sit down. Who has given up meanwhile is passed over.

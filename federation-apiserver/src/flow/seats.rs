@@ -78,6 +78,20 @@ struct Level<W> {
     gone: bool,
 }
 
+/// What is told of a level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) name: Arc<str>,
+    /// Its seats.
+    pub(super) nominal: usize,
+    /// Those that it does not lend.
+    pub(super) least: usize,
+    /// Those that it may have with what it borrows.
+    pub(super) most: usize,
+    pub(super) used: usize,
+    pub(super) waiting: usize,
+}
+
 /// All seats.
 #[derive(Debug)]
 pub(super) struct Seats<W> {
@@ -222,6 +236,22 @@ impl<W> Seats<W> {
     /// Whether there is a level of a name.
     pub(super) fn knows(&self, level: &str) -> bool {
         self.names.contains_key(level)
+    }
+
+    /// The levels as they are.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let told = self.names.iter().filter_map(|(name, at)| {
+            let level = self.levels.get(*at)?;
+            Some(Shown {
+                name: Arc::clone(name),
+                nominal: level.nominal,
+                least: level.nominal.saturating_sub(level.lendable),
+                most: level.most.min(level.nominal + self.total),
+                used: level.used,
+                waiting: level.waiting,
+            })
+        });
+        told.collect()
     }
 
     /// Whether a level may take one more seat.
@@ -378,8 +408,10 @@ mod tests {
     fn seats_are_shared_out_by_shares() {
         let seats =
             seats(600, &[("a", limits(100, 0, None)), ("b", limits(20, 0, None)), ("c", limits(5, 0, None))]);
-        let nominal = ["a", "b", "c"].map(|level| seats.levels[seats.names[level]].nominal);
-        assert_eq!(nominal, [480, 96, 24]);
+        let mut shown = seats.shown();
+        shown.sort_unstable_by_key(|level| level.nominal);
+        let told: Vec<_> = shown.iter().map(|level| (level.nominal, level.least, level.most)).collect();
+        assert_eq!(told, [(24, 24, 624), (96, 96, 696), (480, 480, 1080)]);
     }
 
     #[test]

@@ -63,11 +63,18 @@ async fn a_level_has_the_seats_of_its_shares_and_nobody_elses() {
         let request = Request::builder().uri(MAPS).body(Full::<Bytes>::default()).unwrap();
         user(name).oneshot(request).await.unwrap().status()
     };
+    let told = async |name: &str| {
+        let metrics = world.request(Method::GET, "/metrics", None).await.1.as_str().unwrap().to_owned();
+        let line = format!(r#"apiserver_flowcontrol_{name}_seats{{priority_level="tiny"}} "#);
+        metrics.lines().find_map(|told| told.strip_prefix(&line)?.parse::<usize>().ok())
+    };
+    assert_eq!((told("nominal_limit").await, told("current_executing").await), (Some(5), Some(0)));
     // 600 seats among 100 + 20 + 5 + 1 shares, rounded up.
     let mut held: Vec<_> = (0..5).map(|_| hold("greedy")).collect();
     for request in &mut held {
         assert!(request.now_or_never().is_none());
     }
+    assert_eq!(told("current_executing").await, Some(5));
     assert_eq!(list("greedy").await, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(list("modest").await, StatusCode::OK);
     world.expect(StatusCode::OK, Method::GET, MAPS, None).await;
@@ -78,6 +85,7 @@ async fn a_level_has_the_seats_of_its_shares_and_nobody_elses() {
     let more = json!({"spec": {"limited": {"nominalConcurrencyShares": 25}}});
     let path = format!("{GROUP}/prioritylevelconfigurations/tiny");
     world.expect(StatusCode::OK, Method::PATCH, &path, Some(more)).await;
+    assert_eq!((told("nominal_limit").await, told("upper_limit").await), (Some(100), Some(100)));
     let mut more: Vec<_> = (0..96).map(|_| hold("greedy")).collect();
     for request in &mut more {
         assert!(request.now_or_never().is_none());
