@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use apimachinery::{FieldError, FieldPath, meta::Scope};
+use kube_cel::{Program, Type};
 use serde_json::{Value, json};
 
 use super::{
@@ -25,6 +26,8 @@ const MOST_ALTERNATIVES: usize = 8;
 const MOST_CONSTRAINTS: usize = 32;
 const MOST_CONFIGURATIONS: usize = 32;
 const MOST_SELECTORS: usize = 32;
+/// Bytes of an expression.
+const EXPRESSION_MAX: usize = 10 << 10;
 /// Bytes.
 const POOL_NAME_MAX: usize = 253;
 
@@ -250,16 +253,39 @@ fn validate_request(request: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
-/// Expressions are for whoever allocates devices to evaluate; there must be one.
+/// Expressions are for whoever allocates devices to evaluate; they must be such that he can.
 fn validate_selectors(object: &Value, path: &FieldPath, faults: &mut Faults) {
     for (index, selector) in few(object, "selectors", path, MOST_SELECTORS, faults).iter().enumerate() {
         let path = path.child("selectors").index(index).child("cel");
-        if selector["cel"].is_object() {
-            required(&selector["cel"], &path, "expression", faults);
-        } else {
+        if !selector["cel"].is_object() {
             faults.push(FieldError::required(&path, ""));
+        } else if let Some(source) = required(&selector["cel"], &path, "expression", faults) {
+            validate_expression(source, &path.child("expression"), faults);
         }
     }
+}
+
+/// An expression about a device, as drivers tell of it (`dynamic-resource-allocation/cel`).
+fn validate_expression(source: &str, path: &FieldPath, faults: &mut Faults) {
+    if source.len() > EXPRESSION_MAX {
+        faults.push(FieldError::too_long(path, EXPRESSION_MAX));
+        return;
+    }
+    let map = |value: Type| Type::Map(Box::new(Type::String), Box::new(value));
+    let device = Type::object([
+        ("driver".to_owned(), Type::String),
+        ("attributes".to_owned(), map(map(Type::Dyn))),
+        ("capacity".to_owned(), map(map(Type::Opaque("kubernetes.Quantity")))),
+        ("allowMultipleAllocations".to_owned(), Type::Bool),
+    ]);
+    let wrong = match Program::compile(source, &[("device", device)]) {
+        Err(error) => format!("compilation failed: {error}"),
+        Ok(program) => match program.result() {
+            Type::Bool | Type::Dyn => return,
+            other => format!("must evaluate to bool or the unknown type, not {other}"),
+        },
+    };
+    faults.push(FieldError::invalid(path, source, &wrong));
 }
 
 /// What drivers say of devices goes with the devices: `dropDeallocatedStatusDevices`.
@@ -332,6 +358,39 @@ mod tests {
             }})
         };
         (0..count).map(request).collect()
+    }
+
+    #[test]
+    fn devices_are_selected_by_what_drivers_tell_of_them() {
+        let check = |source: &str, expect: &str| {
+            let selector = json!({"cel": {"expression": source}});
+            let found = told("DeviceClass", &json!({"spec": {"selectors": [selector]}}));
+            let Some(found) = found.first() else { return assert_eq!("", expect, "{source}") };
+            let begin = format!("spec.selectors[0].cel.expression: Invalid value: {source:?}: ");
+            let found = found.strip_prefix(&begin).unwrap_or(found);
+            assert!(!expect.is_empty() && found.starts_with(expect), "{source}: {found}");
+        };
+        for good in [
+            r#"device.driver == "d.io" && device.attributes["d.io"].model == "a""#,
+            r#"device.capacity["d.io"].memory.compareTo(quantity("1Gi")) >= 0"#,
+            r#"device.attributes["d.io"].version.isGreaterThan(semver("1.0.0"))"#,
+            r#"cel.bind(dra, device.attributes["d.io"], dra.one && dra.other)"#,
+            r#"device.attributes["d.io"].anything"#,
+            "device.allowMultipleAllocations == true",
+        ] {
+            check(good, "");
+        }
+        check(
+            r#"device.attributes["d.io"].x =="#,
+            "compilation failed: ERROR: <input>:1:32: Syntax error: mismatched input '<EOF>'",
+        );
+        check(r#""a""#, "must evaluate to bool or the unknown type, not string");
+        check("device.nope == 1", "compilation failed: ERROR: <input>:1:7: undefined field 'nope'");
+        let long = json!({"spec": {"selectors": [{"cel": {"expression": "true".repeat(2561)}}]}});
+        assert_eq!(
+            told("DeviceClass", &long),
+            ["spec.selectors[0].cel.expression: Too long: may not be more than 10240 bytes"]
+        );
     }
 
     #[test]
