@@ -5,6 +5,7 @@
 //! real SIGKILL. Nothing is staged: users resolve by DNS queries to dns-lb, honour the TTL and fetch over HTTP from the members.
 
 mod apply;
+mod directory;
 mod member;
 mod report;
 mod screen;

@@ -65,6 +65,15 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// How the demo ends.
+    ///
+    /// # Errors
+    /// When something did not hold.
+    pub(crate) fn verdict(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.broken.is_empty(), "{} of the story's promises did not hold", self.broken.len());
+        Ok(())
+    }
+
     /// The figures for programs: seconds, `null` where there is none.
     pub(crate) fn figures(&self) -> serde_json::Value {
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
@@ -139,4 +148,17 @@ impl fmt::Display for Report {
 
 fn seconds(time: Option<Duration>) -> String {
     time.map_or_else(|| "-".into(), |time| format!("{:.2} s", time.as_secs_f64()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promise_that_did_not_hold_is_an_error() {
+        let mut report = Report::default();
+        assert!(report.verdict().is_ok());
+        report.broken.push("users still failed".into());
+        assert!(report.verdict().is_err());
+    }
 }

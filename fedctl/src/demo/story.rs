@@ -12,6 +12,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
+use super::directory::Directory;
 use super::member::{Member, Settings};
 use super::report::{Chapter, Report, Times, last_failure};
 use super::screen::Screen;
@@ -69,12 +70,16 @@ struct Stage {
 /// # Errors
 /// When a part does not start, or the story did not hold.
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
-    let temporary = tempfile::Builder::new().prefix("federation-demo-").tempdir()?;
-    let data_dir = options.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let directory = Directory::new(options.data_dir.clone())?;
+    let ended = play(&options, directory.path(), &shutdown).await;
+    directory.leave(options.keep, shutdown.started(), ended)
+}
+
+async fn play(options: &Options, data_dir: &Path, shutdown: &Shutdown) -> Result<()> {
     let screen = Screen::new();
     screen.chapter("A federation starts: API server, controller with its hub, DNS server");
     let up = UpOptions::local(
-        &data_dir,
+        data_dir,
         free_tcp()?,
         free_tcp()?,
         free_both()?,
@@ -93,7 +98,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
         log: Log::default(),
         hub: hub.to_string(),
         ca_hash: pin(&ca)?.to_string(),
-        data_dir: data_dir.clone(),
+        data_dir: data_dir.to_owned(),
         calm: Duration::from_millis(options.calm_ms),
         evict_after: Duration::from_secs(options.evict_after),
     };
@@ -105,32 +110,24 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
     };
     stop.cancel();
     report.total = screen.elapsed();
-    let (_taiwan, tokyo) = told?;
+    let tokyo = told?;
     println!("\n{report}");
     if let Some(file) = &options.figures {
         std::fs::write(file, report.figures().to_string())
             .with_context(|| format!("--figures {}", file.display()))?;
     }
     if options.keep {
-        keep(&admin, &tokyo.kubeconfig, dns, &data_dir);
-        // Kept until the user says so.
-        let _kept = (temporary.keep(), tokyo);
+        keep(&admin, &tokyo.kubeconfig, dns, data_dir);
         shutdown.wait().await;
-        return control_plane.stop().await;
     }
     drop(tokyo);
     control_plane.stop().await?;
-    anyhow::ensure!(report.broken.is_empty(), "{} of the story's promises did not hold", report.broken.len());
-    Ok(())
+    report.verdict()
 }
 
 impl Stage {
-    async fn tell(
-        &self,
-        report: &mut Report,
-        users: usize,
-        stop: &CancellationToken,
-    ) -> Result<(Option<Member>, Member)> {
+    /// Returns tokyo, which is left at the end.
+    async fn tell(&self, report: &mut Report, users: usize, stop: &CancellationToken) -> Result<Member> {
         self.screen.chapter("Taiwan alone");
         let taiwan_settings = self.settings("taiwan", 1, "asia-east");
         let taiwan = self.join(&taiwan_settings).await?;
@@ -187,7 +184,7 @@ impl Stage {
         {
             report.broken.push(format!("users still failed {:.2} s after the kill", users.as_secs_f64()));
         }
-        Ok((None, tokyo))
+        Ok(tokyo)
     }
 
     async fn after_the_kill(
