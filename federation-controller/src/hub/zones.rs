@@ -1,5 +1,7 @@
 //! The stream of zones to the DNS servers, and which epoch each of them serves.
 
+mod history;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -16,9 +18,9 @@ use tonic::{Request, Response, Status, Streaming};
 use federation_core::health::Voter;
 use federation_runtime::clock::Instant;
 use federation_runtime::shutdown::Shutdown;
-use hub_protocol::zones;
 use proto::v1;
 
+use self::history::{Base, Newest};
 use super::identity;
 use crate::decide::ahead::Ahead;
 use crate::health::Health;
@@ -34,9 +36,6 @@ const STREAMS: usize = 256;
 const DOORS: usize = 8;
 /// Publications whose time is remembered, to compute how far a dns-lb is behind. One that is further behind is shown as at least that far.
 const PUBLICATIONS: usize = 256;
-
-/// Changes that are remembered: a dns-lb that is at most this many behind is sent changes instead of everything.
-const CHANGES: usize = 64;
 
 /// How long a dns-lb that disconnected still counts.
 const MISSED: Duration = Duration::from_secs(600);
@@ -63,13 +62,6 @@ struct Inner {
     ahead: Ahead,
     metrics: Metrics,
     shutdown: Shutdown,
-}
-
-/// The newest zones, and what led to them.
-struct Newest {
-    whole: Arc<v1::ZoneUpdate>,
-    // One after the other, each from the epoch before it; the last one leads to the whole.
-    changes: VecDeque<Arc<v1::ZoneUpdate>>,
 }
 
 struct Served {
@@ -395,88 +387,6 @@ impl Drop for Stream {
     }
 }
 
-/// What changes for one dns-lb may be made of.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Base {
-    // It takes changes.
-    changes: bool,
-    // 0: everything is to be sent.
-    epoch: u64,
-    incarnation: String,
-    // Of the last whole update that was sent: what is acknowledged may be of an older hub otherwise.
-    whole: Option<u64>,
-}
-
-impl Base {
-    fn of(hello: &v1::DnsHello) -> Self {
-        let incarnation = hello.incarnation.clone();
-        Self { changes: hello.changes, epoch: hello.epoch, incarnation, whole: None }
-    }
-
-    fn sent(&mut self, update: &v1::ZoneUpdate) {
-        if update.base == 0 {
-            (self.epoch, self.whole) = (0, Some(update.epoch));
-            self.incarnation.clone_from(&update.incarnation);
-        }
-    }
-
-    /// An acknowledgement that was under way when everything was sent anew says nothing of that.
-    fn served(&mut self, epoch: u64) {
-        if self.whole.is_none_or(|whole| epoch >= whole) {
-            self.epoch = self.epoch.max(epoch);
-        }
-    }
-}
-
-impl Newest {
-    fn after(before: Option<&Self>, whole: v1::ZoneUpdate) -> Self {
-        let change = before.and_then(|before| zones::change(&before.whole, &whole));
-        let mut changes = VecDeque::new();
-        if let (Some(before), Some(change)) = (before, change) {
-            changes.clone_from(&before.changes);
-            changes.push_back(Arc::new(change));
-            let sets = |change: &v1::ZoneUpdate| -> usize {
-                change.zones.iter().map(|zone| zone.records.len() + zone.gone.len()).sum()
-            };
-            let mut all: usize = changes.iter().map(|change| sets(change)).sum();
-            while changes.len() > CHANGES || all > sets(&whole) / 4 && changes.len() > 1 {
-                all -= changes.pop_front().map_or(0, |change| sets(&change));
-            }
-        }
-        Self { whole: Arc::new(whole), changes }
-    }
-
-    /// What a dns-lb is sent that has `base`.
-    fn since(&self, base: &Base) -> v1::ZoneUpdate {
-        let whole = || self.whole.as_ref().clone();
-        // Within what was published here there may be a number of another run, given before the store was restored.
-        let is_ours =
-            |epoch| epoch == self.whole.epoch || self.changes.iter().any(|change| change.base == epoch);
-        if !base.changes
-            || self.whole.otherwise.is_some()
-            || !is_ours(base.epoch)
-            || base.incarnation != self.whole.incarnation
-        {
-            return whole();
-        }
-        let mut since = self.changes.iter().skip_while(|change| change.epoch <= base.epoch);
-        match since.next() {
-            Some(first) if first.base <= base.epoch => {
-                since.fold(first.as_ref().clone(), |sum, next| zones::join(&sum, next))
-            }
-            // It has the newest: what comes back says so.
-            None if base.epoch == self.whole.epoch => v1::ZoneUpdate {
-                epoch: self.whole.epoch,
-                incarnation: self.whole.incarnation.clone(),
-                base: base.epoch,
-                withdrawn: self.whole.withdrawn.clone(),
-                ..v1::ZoneUpdate::default()
-            },
-            _ => whole(),
-        }
-    }
-}
-
 /// Milliseconds since then.
 fn millis(at: Instant) -> u64 {
     u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)
@@ -506,61 +416,6 @@ impl v1::zones_server::Zones for Zones {
 mod tests {
     use super::*;
 
-    fn update(epoch: u64) -> v1::ZoneUpdate {
-        let record = |n: u64| v1::RecordSet { name: format!("n{n}."), ttl: 5, ..v1::RecordSet::default() };
-        let mut records: Vec<v1::RecordSet> = (0..40).map(record).collect();
-        records[epoch as usize % 40].ttl = 6;
-        let zone = v1::Zone { origin: ".".into(), serial: epoch as u32, records, ..v1::Zone::default() };
-        v1::ZoneUpdate { epoch, incarnation: "store".into(), zones: vec![zone], ..v1::ZoneUpdate::default() }
-    }
-
-    fn newest(epochs: std::ops::Range<u64>) -> Newest {
-        epochs.fold(None, |last, epoch| Some(Newest::after(last.as_ref(), update(epoch)))).expect("some")
-    }
-
-    fn hello(epoch: u64) -> Base {
-        Base::of(&v1::DnsHello {
-            epoch,
-            incarnation: "store".into(),
-            changes: true,
-            ..v1::DnsHello::default()
-        })
-    }
-
-    #[test]
-    fn a_change_leads_from_what_was_acknowledged_to_the_newest() {
-        let newest = newest(3..8);
-        for epoch in 3..8 {
-            let sent = newest.since(&hello(epoch));
-            assert_eq!((sent.base, sent.epoch), (epoch, 7));
-            let records: usize = sent.zones.iter().map(|zone| zone.records.len()).sum();
-            assert!(records as u64 <= 8 - epoch, "{epoch}: {records}");
-            let mut whole = update(epoch);
-            assert_eq!(zones::apply(&mut whole, &sent), epoch < 7);
-            assert_eq!(whole, update(7));
-        }
-    }
-
-    #[test]
-    fn who_is_unknown_or_far_behind_or_of_another_store_gets_everything() {
-        let newest = newest(3..60);
-        let whole = |base: Base| newest.since(&base).base == 0;
-        assert!(
-            whole(hello(0)) && whole(hello(2)) && whole(hello(3)) && whole(hello(60)) && !whole(hello(58))
-        );
-        assert!(whole(Base { incarnation: "other".into(), ..hello(58) }));
-        let sparse =
-            [3, 6, 9].into_iter().fold(None, |last, epoch| Some(Newest::after(last.as_ref(), update(epoch))));
-        let sparse = sparse.expect("some");
-        assert_eq!(
-            [6, 7, 9].map(|epoch| sparse.since(&hello(epoch)).base),
-            [6, 0, 9],
-            "an epoch of another run"
-        );
-        assert!(whole(Base { changes: false, ..hello(58) }), "a dns-lb that does not know of changes");
-        assert!(newest.changes.len() < 12, "{}: they are not more than is worth it", newest.changes.len());
-    }
-
     #[test]
     fn what_another_process_has_taken_over_has_not_departed() {
         let served = |instance: &str, epoch| Served {
@@ -574,15 +429,5 @@ mod tests {
         let (gone, next, other) = (served("a", 6), served("a", 7), served("b", 7));
         assert!(is_taken_over([&next, &other].into_iter(), &gone));
         assert!(!is_taken_over([&other].into_iter(), &gone));
-    }
-
-    #[test]
-    fn what_was_acknowledged_before_everything_was_sent_anew_is_no_base() {
-        let mut base = hello(0);
-        base.sent(&update(7));
-        base.served(6);
-        assert_eq!(base.epoch, 0);
-        base.served(7);
-        assert_eq!(base.epoch, 7);
     }
 }
