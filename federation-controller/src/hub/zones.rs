@@ -4,20 +4,21 @@ mod history;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::Stream as Items;
+use futures::{Stream as Items, StreamExt as _};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use federation_core::health::Voter;
 use federation_runtime::clock::Instant;
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::tasks;
 use proto::v1;
 
 use self::history::{Base, Newest};
@@ -29,8 +30,11 @@ use crate::traffic::Traffic;
 
 /// Updates that wait for one dns-lb: one is enough, since a newer update contains the older one.
 const UPDATES: usize = 1;
-/// Streams of dns-lbs at once. A federation has a handful; each stream costs a copy of the zones in flight.
+/// Streams of dns-lbs at once, those included that have not said Hello. A federation has a handful; each stream costs a copy of the zones in
+/// flight.
 const STREAMS: usize = 256;
+/// Time within which a dns-lb says Hello: it is the first thing that it sends. Streams without one must not keep the others out.
+const HELLO: Duration = Duration::from_secs(10);
 
 /// Maximum number of listen addresses that are kept for one dns-lb.
 const DOORS: usize = 8;
@@ -55,6 +59,8 @@ struct Inner {
     departed: Mutex<HashMap<String, Departed>>,
     started: Instant,
     next_stream: AtomicU64,
+    // One permit for each stream that is open.
+    admissions: Arc<Semaphore>,
     // Rung whenever an acknowledgement arrives or a stream ends.
     changed: watch::Sender<u64>,
     traffic: Traffic,
@@ -103,6 +109,7 @@ impl Zones {
             departed: Mutex::default(),
             started: Instant::now(),
             next_stream: AtomicU64::new(0),
+            admissions: Arc::new(Semaphore::new(STREAMS)),
             changed: watch::Sender::new(0),
             traffic,
             health,
@@ -153,11 +160,6 @@ impl Zones {
     /// What is sent to the dns-lbs now; none before the first publication.
     pub(super) fn newest(&self) -> Option<Arc<v1::ZoneUpdate>> {
         self.0.newest.borrow().as_ref().map(|newest| newest.whole.clone())
-    }
-
-    /// Connected dns-lbs.
-    pub(crate) fn connected(&self) -> usize {
-        self.0.streams.lock().len()
     }
 
     /// What each dns-lb serves, those that went away included.
@@ -298,22 +300,38 @@ impl Zones {
         }
     }
 
+    /// Takes one more stream in.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` if there are [`STREAMS`] already.
+    fn admit(&self, peer: Option<IpAddr>) -> Result<Admission, Status> {
+        let permit = self.0.admissions.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| Status::resource_exhausted("too many DNS servers are connected"))?;
+        Ok(Admission { peer, hello_within: HELLO, _permit: permit })
+    }
+
     /// One stream: the newest zones whenever they change, until either side ends.
     async fn serve(
         self,
-        mut inbound: Streaming<v1::DnsMessage>,
+        mut inbound: impl Items<Item = Result<v1::DnsMessage, Status>> + Unpin,
         outbound: mpsc::Sender<Result<v1::ZoneUpdate, Status>>,
         identity: String,
-        peer: Option<IpAddr>,
+        admission: Admission,
     ) {
         let mut stream = self.open(identity);
+        let mut silent = pin!(tasks::sleep(admission.hello_within));
         loop {
             tokio::select! {
                 () = self.0.shutdown.wait() => break,
-                message = inbound.message() => match message {
-                    Ok(Some(message)) => stream.said(message, peer),
-                    Ok(None) | Err(_) => break,
+                message = inbound.next() => match message {
+                    Some(Ok(message)) => stream.said(message, admission.peer),
+                    Some(Err(_)) | None => break,
                 },
+                () = &mut silent, if stream.base.is_none() => {
+                    // An error means that the client is gone, too.
+                    let _ = outbound.try_send(Err(Status::deadline_exceeded("no Hello came")));
+                    break;
+                }
                 changed = stream.newest.changed(), if stream.base.is_some() => {
                     if changed.is_err() {
                         break;
@@ -328,6 +346,14 @@ impl Zones {
             }
         }
     }
+}
+
+/// A stream that was let in.
+struct Admission {
+    // Whom it comes from.
+    peer: Option<IpAddr>,
+    hello_within: Duration,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// One dns-lb's stream, whatever carries it. It ends when it is dropped.
@@ -402,12 +428,9 @@ impl v1::zones_server::Zones for Zones {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let peer = identity::peer(&request)?;
         let subject = identity::dns(&peer)?;
-        if self.connected() >= STREAMS {
-            return Err(Status::resource_exhausted("too many DNS servers are connected"));
-        }
+        let admission = self.admit(request.remote_addr().map(|address| address.ip()))?;
         let (sender, receiver) = mpsc::channel(UPDATES);
-        let from = request.remote_addr().map(|address| address.ip());
-        tokio::spawn(self.clone().serve(request.into_inner(), sender, subject.user, from));
+        tokio::spawn(self.clone().serve(request.into_inner(), sender, subject.user, admission));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
@@ -415,6 +438,7 @@ impl v1::zones_server::Zones for Zones {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
 
     #[test]
     fn what_another_process_has_taken_over_has_not_departed() {
@@ -429,5 +453,29 @@ mod tests {
         let (gone, next, other) = (served("a", 6), served("a", 7), served("b", 7));
         assert!(is_taken_over([&next, &other].into_iter(), &gone));
         assert!(!is_taken_over([&other].into_iter(), &gone));
+    }
+
+    #[tokio::test]
+    async fn streams_count_from_the_first_moment_and_not_only_when_they_have_said_hello() {
+        let zones = testing::machine().await.zones.clone();
+        let mut streams: Vec<Admission> =
+            (0..STREAMS).map(|_| zones.admit(None).expect("there is room")).collect();
+        let refused = zones.admit(None).err().expect("there is none");
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        streams.pop();
+        assert!(zones.admit(None).is_ok(), "one has ended");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_says_no_hello_is_ended_and_makes_room() {
+        let zones = testing::machine().await.zones.clone();
+        let admission =
+            zones.admit(None).map(|admitted| Admission { hello_within: Duration::ZERO, ..admitted });
+        let (sender, mut receiver) = mpsc::channel(UPDATES);
+        let silent = futures::stream::pending();
+        zones.clone().serve(silent, sender, "dns".into(), admission.expect("there is room")).await;
+        let ended = receiver.recv().await.expect("it is told").expect_err("why it ends");
+        assert_eq!(ended.code(), tonic::Code::DeadlineExceeded);
+        assert_eq!(zones.0.admissions.available_permits(), STREAMS);
     }
 }
