@@ -68,6 +68,8 @@ pub(crate) struct Metrics {
     pub(crate) frozen: Gauge,
     /// Epoch of the newest zones.
     pub(crate) zone_epoch: Gauge,
+    /// Octets of the newest zones on their way to a DNS server that needs everything.
+    pub(crate) zone_update_bytes: Gauge,
     /// Objects in members that belong to no template.
     pub(crate) strays: Family<ClusterLabel, Gauge>,
     /// Seconds from the template's watch event to the member's Applied.
@@ -90,6 +92,7 @@ impl Metrics {
             votes: Family::default(),
             frozen: Gauge::default(),
             zone_epoch: Gauge::default(),
+            zone_update_bytes: Gauge::default(),
             strays: Family::default(),
             // 1 ms to 16 s, doubling: the target is a median of 25 ms.
             propagation: Histogram::new((0..15).map(|power| 0.001 * f64::from(1 << power))),
@@ -109,6 +112,11 @@ impl Metrics {
         registry.register("cluster_votes", "Probers' votes that count", metrics.votes.clone());
         registry.register("frozen", "Whether verdicts are frozen", metrics.frozen.clone());
         registry.register("zone_epoch", "Epoch of the newest zones", metrics.zone_epoch.clone());
+        registry.register(
+            "zone_update_bytes",
+            "Size of a whole update of the zones; DNS servers take up to 512 MiB",
+            metrics.zone_update_bytes.clone(),
+        );
         registry.register("strays", "Member copies without a template", metrics.strays.clone());
         registry.register(
             "propagation_seconds",

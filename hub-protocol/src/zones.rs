@@ -3,9 +3,13 @@
 //! A change says what every set that it touches is afterwards, or that it is gone. So it may be applied to any epoch from its base on that
 //! the same sets led to, and two changes in a row are one.
 
+mod pieces;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::v1;
+
+pub use pieces::{MESSAGE_MAX, PIECE, PieceError, Pieces, UPDATE_MAX, cut, size};
 
 type SetKey<'u> = (&'u str, &'u str);
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use federation_prober::Probing;
 use federation_runtime::pki::Identity;
 use federation_runtime::shutdown::Shutdown;
+use hub_protocol::zones::MESSAGE_MAX;
 use proto::v1::zones_client::ZonesClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,8 +32,6 @@ const QUEUE: usize = 64;
 const VOTES_EVERY: Duration = Duration::from_secs(3);
 /// Retry interval for votes that did not fit into the queue.
 const VOTES_AGAIN: Duration = Duration::from_millis(100);
-/// Maximum size of an update in bytes. A whole one of 10,000 names in 8 regions has some 7 MiB; a larger federation than this cannot be served.
-const UPDATE_MAX: usize = 64 << 20;
 
 /// Where the hub is, and who we are to it.
 #[derive(Clone, Debug)]
@@ -111,7 +110,7 @@ impl Client {
     }
 
     async fn stream(&mut self, received: &mut bool) -> Result<(), StreamError> {
-        let mut client = ZonesClient::new(self.connect().await?).max_decoding_message_size(UPDATE_MAX);
+        let mut client = ZonesClient::new(self.connect().await?).max_decoding_message_size(MESSAGE_MAX);
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut talk =
             Talk::new(self.state.clone(), self.probing.clone(), &self.instance, &self.listen, self.meet);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use federation_prober::Probing;
+use hub_protocol::zones::Pieces;
 use proto::v1;
 
 use super::votes::Told;
@@ -15,6 +16,7 @@ pub struct Talk {
     hello: v1::DnsHello,
     // Everything was asked for, and has not come yet.
     asked: bool,
+    pieces: Pieces,
     told: Told,
 }
 
@@ -35,29 +37,34 @@ impl Talk {
             listen: listen.iter().map(ToString::to_string).collect(),
             changes: true,
             meet: meet.iter().map(ToString::to_string).collect(),
+            pieces: true,
         };
-        Self { state, probing, hello, asked: false, told: Told::default() }
+        Self { state, probing, hello, asked: false, pieces: Pieces::default(), told: Told::default() }
     }
 
     /// What is said first.
     pub fn hello(&self) -> v1::DnsMessage {
-        message(v1::dns_message::Message::Hello(self.hello.clone()))
+        say(v1::dns_message::Message::Hello(self.hello.clone()))
     }
 
-    /// Takes an update in; the answer, if there is one.
-    pub async fn heard(&mut self, update: v1::ZoneUpdate) -> Option<v1::DnsMessage> {
+    /// Takes an update, or a piece of one, in; the answer, if there is one.
+    pub async fn heard(&mut self, message: v1::ZoneUpdate) -> Option<v1::DnsMessage> {
+        let update = self.pieces.take(message).unwrap_or_else(|error| {
+            tracing::error!(%error, "an update of the hub cannot be read: the zones served stay as they are");
+            None
+        })?;
         self.asked &= update.base > 0;
         let applied = self.state.offer(update).await;
         self.probing.set_targets(self.state.targets().to_vec());
         match applied {
             Applied::Served { epoch } => {
-                Some(message(v1::dns_message::Message::Served(v1::ZoneServed { epoch })))
+                Some(say(v1::dns_message::Message::Served(v1::ZoneServed { epoch })))
             }
             Applied::Resync if !self.asked => {
                 tracing::info!("a change does not fit: all zones are asked for");
                 self.asked = true;
                 let again = v1::DnsHello { epoch: 0, ..self.hello.clone() };
-                Some(message(v1::dns_message::Message::Hello(again)))
+                Some(say(v1::dns_message::Message::Hello(again)))
             }
             Applied::Resync | Applied::Partly | Applied::Refused => None,
         }
@@ -75,9 +82,9 @@ impl Talk {
 }
 
 fn votes(pieces: Vec<v1::ProbeVotes>) -> Vec<v1::DnsMessage> {
-    pieces.into_iter().map(|votes| message(v1::dns_message::Message::Votes(votes))).collect()
+    pieces.into_iter().map(|votes| say(v1::dns_message::Message::Votes(votes))).collect()
 }
 
-fn message(message: v1::dns_message::Message) -> v1::DnsMessage {
+fn say(message: v1::dns_message::Message) -> v1::DnsMessage {
     v1::DnsMessage { message: Some(message) }
 }

@@ -48,8 +48,15 @@ impl Zones for Hub {
                     () = end.cancelled() => return,
                     changed = zones.changed() => {
                         let update = zones.borrow().clone();
-                        if changed.is_err() || sender.send(Ok(update)).await.is_err() {
+                        // Every second one as if it were a large one.
+                        let piece = if update.epoch % 2 == 0 { 100 } else { usize::MAX };
+                        if changed.is_err() {
                             return;
+                        }
+                        for message in hub_protocol::zones::cut(update, piece) {
+                            if sender.send(Ok(message)).await.is_err() {
+                                return;
+                            }
                         }
                     }
                     message = messages.message() => match message {
@@ -105,7 +112,7 @@ async fn zones_come_from_the_hub_and_stay_when_it_goes() {
     };
     let server = Running::start(options()).await;
     let first = tokio::time::timeout(PATIENCE, hellos.recv()).await.unwrap().unwrap();
-    assert_eq!((first.instance.as_str(), first.epoch), ("dns-1", 0));
+    assert_eq!((first.instance.as_str(), first.epoch, first.pieces), ("dns-1", 0, true));
     assert_eq!(tokio::time::timeout(PATIENCE, served.recv()).await.unwrap(), Some(7));
     assert!(server.health.is_ready());
     zones.send(update(8, records())).unwrap();

@@ -19,6 +19,7 @@ use federation_core::health::Voter;
 use federation_runtime::clock::Instant;
 use federation_runtime::shutdown::Shutdown;
 use federation_runtime::tasks;
+use hub_protocol::zones;
 use proto::v1;
 
 use self::history::{Base, Newest};
@@ -40,6 +41,9 @@ const HELLO: Duration = Duration::from_secs(10);
 const DOORS: usize = 8;
 /// Publications whose time is remembered, to compute how far a dns-lb is behind. One that is further behind is shown as at least that far.
 const PUBLICATIONS: usize = 256;
+
+/// From this size on the zones are said to be large: half of what a dns-lb takes.
+const WARN_FROM: usize = zones::UPDATE_MAX / 2;
 
 /// How long a dns-lb that disconnected still counts.
 const MISSED: Duration = Duration::from_secs(600);
@@ -122,6 +126,7 @@ impl Zones {
     /// Sends zones to every dns-lb, at once. An older epoch than the newest is dropped.
     pub(crate) fn publish(&self, update: v1::ZoneUpdate) {
         self.0.metrics.zone_epoch.set(update.epoch as i64);
+        self.measure(zones::size(&update));
         {
             let mut published = self.0.published.lock();
             if published.back().is_none_or(|(newest, _)| *newest < update.epoch) {
@@ -140,6 +145,20 @@ impl Zones {
             *newest = Some(next);
             true
         });
+    }
+
+    /// Says how large the newest zones are, and warns before no dns-lb takes them any more.
+    fn measure(&self, octets: usize) {
+        let before = self.0.metrics.zone_update_bytes.set(octets as i64);
+        if octets > zones::UPDATE_MAX {
+            tracing::error!(
+                octets,
+                most = zones::UPDATE_MAX,
+                "the zones are too large: DNS servers keep the last ones that were not"
+            );
+        } else if octets > WARN_FROM && before <= WARN_FROM as i64 {
+            tracing::warn!(octets, most = zones::UPDATE_MAX, "the zones are about to become too large");
+        }
     }
 
     /// Whether every known dns-lb serves `epoch` or a newer one. One that went away counts for [`MISSED`], since it may answer
@@ -296,6 +315,7 @@ impl Zones {
             identity,
             instance: String::new(),
             base: None,
+            pieces: false,
             connected: Instant::now(),
         }
     }
@@ -337,10 +357,11 @@ impl Zones {
                         break;
                     }
                     stream.newest.mark_changed();
-                    if let Some(update) = stream.next()
-                        && outbound.send(Ok(update)).await.is_err()
-                    {
-                        break;
+                    let Some(update) = stream.next() else { continue };
+                    for message in stream.messages(update) {
+                        if outbound.send(Ok(message)).await.is_err() {
+                            return;
+                        }
                     }
                 }
             }
@@ -365,6 +386,8 @@ pub(crate) struct Stream {
     instance: String,
     // What it has, as far as changes may be made of it. Nothing is sent before it says hello.
     base: Option<Base>,
+    // It takes a large update in pieces.
+    pieces: bool,
     connected: Instant,
 }
 
@@ -377,6 +400,7 @@ impl Stream {
                 self.zones.opened(self.number, &hello, peer);
                 self.zones.0.ahead.server(&hello.instance, hello.epoch, &hello.incarnation);
                 self.base = Some(Base::of(&hello));
+                self.pieces = hello.pieces;
                 self.instance = hello.instance;
                 self.newest.mark_changed();
             }
@@ -402,6 +426,23 @@ impl Stream {
         let update = self.newest.borrow_and_update().as_ref()?.since(base);
         base.sent(&update);
         Some(update)
+    }
+
+    /// An update as this dns-lb takes it.
+    fn messages(&self, update: v1::ZoneUpdate) -> Vec<v1::ZoneUpdate> {
+        if self.pieces {
+            return zones::cut(update, zones::PIECE);
+        }
+        let octets = zones::size(&update);
+        if octets > zones::MESSAGE_MAX {
+            let instance = &self.instance;
+            tracing::error!(
+                instance,
+                octets,
+                "the zones are too large for a DNS server of this version: update it"
+            );
+        }
+        vec![update]
     }
 }
 
@@ -477,5 +518,24 @@ mod tests {
         let ended = receiver.recv().await.expect("it is told").expect_err("why it ends");
         assert_eq!(ended.code(), tonic::Code::DeadlineExceeded);
         assert_eq!(zones.0.admissions.available_permits(), STREAMS);
+    }
+
+    #[tokio::test]
+    async fn the_size_of_the_zones_is_measured_and_large_ones_go_in_pieces_to_who_takes_them() {
+        let machine = testing::machine().await;
+        let data = "x".repeat(zones::PIECE);
+        let record = v1::RecordSet { name: data, ..v1::RecordSet::default() };
+        let zone = v1::Zone { records: vec![record], ..v1::Zone::default() };
+        let update = v1::ZoneUpdate { epoch: 7, zones: vec![zone], ..v1::ZoneUpdate::default() };
+        machine.zones.publish(update.clone());
+        assert!(machine.zones.0.metrics.zone_update_bytes.get() > zones::PIECE as i64);
+        for pieces in [true, false] {
+            let mut stream = machine.zones.open("dns".into());
+            let hello = v1::DnsHello { instance: "a".into(), pieces, ..v1::DnsHello::default() };
+            let message = Some(v1::dns_message::Message::Hello(hello));
+            stream.said(v1::DnsMessage { message }, None);
+            let next = stream.next().expect("there is something to send");
+            assert_eq!(stream.messages(next).len(), if pieces { 2 } else { 1 });
+        }
     }
 }
