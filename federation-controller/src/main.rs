@@ -55,12 +55,7 @@ fn main() -> ExitCode {
         let client = kube::Client::try_from(config).context("make a client of the federation's API")?;
         let authority = load_authority(&arguments.options.data_dir)?;
         let service = Service::new(arguments.options, client, authority, Metrics::new(), shutdown).await?;
-        let readiness = service.readiness();
-        let address = service.hub_address();
-        if readiness.is_ready() {
-            println!("ready hub={address}");
-        }
-        service.run().await?;
+        service.run_announced().await?;
         Ok(())
     })
 }

@@ -229,6 +229,23 @@ impl Service {
         self.readiness.clone()
     }
 
+    /// Runs until the shutdown, and prints a line when the controller is ready, however late that is.
+    ///
+    /// # Errors
+    /// When the hub ends by itself.
+    pub async fn run_announced(self) -> Result<(), Error> {
+        let (readiness, address) = (self.readiness(), self.hub_address());
+        let announce = async move {
+            readiness.until_ready().await;
+            println!("ready hub={address}");
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = self.run() => ended,
+            () = announce => Ok(()),
+        }
+    }
+
     /// Runs until the shutdown.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -14,7 +15,11 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::shutdown::Shutdown;
+use crate::tasks;
 use crate::usage::Usage;
+
+/// Interval at which readiness is looked at by those who wait for it.
+const READY_POLL: Duration = Duration::from_millis(2);
 
 /// The readiness checks of a part. Cheap to clone; all clones share the same checks.
 #[derive(Clone, Default)]
@@ -42,6 +47,13 @@ impl Health {
     /// Whether every check passes.
     pub fn is_ready(&self) -> bool {
         self.checks.read().values().all(Option::is_none)
+    }
+
+    /// Waits until every check passes.
+    pub async fn until_ready(&self) {
+        while !self.is_ready() {
+            tasks::sleep(READY_POLL).await;
+        }
     }
 
     /// Every check by name, with the reason if it fails.
@@ -157,4 +169,24 @@ async fn readyz(
 
 async fn scrape(State((_, metrics)): State<(Health, Metrics)>) -> Response {
     ([(header::CONTENT_TYPE, METRICS_MEDIA_TYPE)], metrics.encode()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_a_part_hears_when_it_becomes_ready_and_not_only_whether_it_is() {
+        let health = Health::new();
+        health.wait_for("watches", "not whole yet");
+        let waiting = tokio::spawn({
+            let health = health.clone();
+            async move { health.until_ready().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        health.ready("watches");
+        let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        assert!(matches!(waited, Ok(Ok(()))));
+    }
 }
