@@ -13,6 +13,7 @@
 //! - `watch`: what the member says back; `drift` compares it with what is wanted.
 //! - `meeting`: other voters, at the DNS servers, for when the hub is away.
 //! - `vantage`: what web users see from here while a drill runs.
+//! - `posts`: Events from the federation on their way into the member; `welcome`: whether the hub ever took this agent in.
 //! - `reach`, `events`, `vitals`: how users reach a Service, what happened, how the member is.
 //!
 //! Everything that decides is a pure function with tests beside it; the modules that do I/O are thin.
@@ -33,6 +34,7 @@ mod meeting;
 mod member;
 mod metrics;
 mod options;
+mod posts;
 mod quantity;
 mod reach;
 mod served;
@@ -43,6 +45,7 @@ mod testing;
 mod vantage;
 mod vitals;
 mod watch;
+mod welcome;
 mod world;
 
 pub use options::Options;

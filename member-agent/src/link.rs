@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use federation_prober::Probing;
-use federation_runtime::endpoints::Health;
 use federation_runtime::errors::Chain;
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::MESSAGE_LIMIT;
@@ -13,7 +12,7 @@ use hub_protocol::agent::{Action, Facts, Persist, Session};
 use proto::v1::{self, agent_client::AgentClient};
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
@@ -25,10 +24,12 @@ use crate::executor::{Executor, Job};
 use crate::identity::Membership;
 use crate::manifest::Wanted;
 use crate::meeting::Meetings;
-use crate::member::{Failure, Member};
+use crate::member::Member;
 use crate::metrics::Metrics;
+use crate::posts::Posts;
 use crate::store::{self, Store};
 use crate::vantage::Vantage;
+use crate::welcome::Welcome;
 use crate::world::{Report, World};
 
 /// Messages between the session and the stream, each way. Downwards at most a window of 512 manifests of a few KiB is under way, so this
@@ -40,8 +41,6 @@ const BATCH: usize = 256;
 const VOTES_EVERY: Duration = Duration::from_secs(1);
 /// Interval at which an isolated agent asks whether its drill goes on.
 const ASK: Duration = Duration::from_millis(500);
-/// Events being posted at once. The tasks of a burst beyond it wait for a permit, and nothing limits their number.
-const POSTS: usize = 8;
 
 /// What the connection's tasks tell this one. `attempt` tells a new stream's words from an old one's.
 enum Input {
@@ -95,7 +94,7 @@ pub(crate) struct Link {
     pub(crate) not_after: watch::Sender<i64>,
     pub(crate) probing: Probing,
     pub(crate) metrics: Metrics,
-    pub(crate) health: Health,
+    pub(crate) welcome: Welcome,
 }
 
 impl Link {
@@ -109,20 +108,18 @@ impl Link {
         let now = || start.elapsed().as_millis() as u64;
         let (inputs_in, mut inputs) = mpsc::channel(MESSAGES);
         let (renewed_in, mut renewed) = mpsc::channel(1);
-        let renewing = tokio::spawn(renew(
-            self.membership.clone(),
-            self.directory.clone(),
-            self.hub.clone(),
-            renewed_in,
-        ));
+        // Everything that runs beside this loop, and ends with it. Each kind is bounded: one attempt to dial, one question about a drill, one
+        // meeting with each server.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(renew(self.membership.clone(), self.directory.clone(), self.hub.clone(), renewed_in));
         let meetings = Meetings::default();
         let vantage = Vantage::default();
-        let posts = Arc::new(tokio::sync::Semaphore::new(POSTS));
+        let posts = Posts::start(self.member.clone(), self.metrics.clone(), &mut tasks);
         let mut connection: Option<Connection> = None;
         let mut turned = self.probing.changes();
         let mut look = tokio::time::interval(VOTES_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut asking: Option<JoinHandle<()>> = None;
+        let mut asking: Option<AbortHandle> = None;
         let mut attempt = 0;
         let mut waiting: Option<v1::AgentMessage> = None;
         loop {
@@ -144,7 +141,7 @@ impl Link {
                     Action::Persist(_) => {}
                     Action::Connect => {
                         attempt += 1;
-                        self.dial(attempt, inputs_in.clone());
+                        tasks.spawn(self.dial(attempt, inputs_in.clone()));
                     }
                     Action::Disconnect { reason } => {
                         tracing::warn!(hub = %self.hub, %reason, "the stream to the hub is given up");
@@ -165,11 +162,7 @@ impl Link {
                     }
                     Action::PostEvent { id, regarding, event } => {
                         if let Some((path, event)) = events::to_post(&id, &regarding, &event) {
-                            let (member, posts) = (self.member.clone(), posts.clone());
-                            tokio::spawn(async move {
-                                let Ok(_permit) = posts.acquire().await else { return };
-                                post(&member, path, &event).await;
-                            });
+                            posts.add(path, event);
                         }
                     }
                     Action::Isolate { drill } => {
@@ -178,7 +171,7 @@ impl Link {
                             former.abort();
                         }
                         let (membership, hub) = (self.membership.clone(), self.hub.clone());
-                        asking = Some(tokio::spawn(ask(membership, hub, drill, inputs_in.clone())));
+                        asking = Some(tasks.spawn(ask(membership, hub, drill, inputs_in.clone())));
                     }
                     Action::Rejoin { drill } => {
                         tracing::info!(drill, "not cut off any more");
@@ -205,7 +198,7 @@ impl Link {
                         for server in servers {
                             let (meetings, membership) = (meetings.clone(), self.membership.clone());
                             let (word, inputs) = (word.clone(), inputs_in.clone());
-                            tokio::spawn(async move {
+                            tasks.spawn(async move {
                                 if let Some(words) = meetings.meet(&membership, &server, word).await {
                                     // An error means that the agent is ending.
                                     let _ =
@@ -219,7 +212,11 @@ impl Link {
                         tracing::warn!(reason, "the hub is away: more is run here");
                         self.metrics.acts.inc();
                     }
-                    Action::Look(order) => vantage.look(order, &self.membership, &self.hub),
+                    Action::Look(order) => {
+                        if let Some(telling) = vantage.look(order, &self.membership, &self.hub) {
+                            tasks.spawn(telling);
+                        }
+                    }
                     Action::Probe(probes) => {
                         self.probing.set_targets(federation_prober::targets(&probes));
                     }
@@ -228,7 +225,7 @@ impl Link {
             self.metrics.connected.set(i64::from(self.session.is_connected()));
             self.metrics.objects.set(self.session.desired().digest().objects.into());
             if self.session.is_connected() {
-                self.health.ready("hub");
+                self.welcome.came();
             }
 
             // Up: as much as the stream takes.
@@ -269,15 +266,16 @@ impl Link {
                     }
                 }
                 Some(()) = permit(room) => {}
+                Some(ended) = tasks.join_next() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        tracing::error!(%error, "what ran beside the session panicked");
+                    }
+                }
                 Ok(()) = turned.changed() => self.session.set_votes(now(), self.probing.votes()),
                 _ = look.tick() => self.session.set_votes(now(), self.probing.votes()),
                 () = sleep_until(wake.into()) => {}
             }
             self.session.tick(now());
-        }
-        renewing.abort();
-        if let Some(asking) = asking {
-            asking.abort();
         }
         Ok(())
     }
@@ -306,7 +304,7 @@ impl Link {
                     }
                     Err(reason) => {
                         tracing::warn!(hub = %self.hub, %reason, "the hub cannot be reached");
-                        self.say_why_not_ready(&reason);
+                        self.welcome.failed(&reason);
                         self.session.disconnected(now, rand::random());
                     }
                 }
@@ -319,7 +317,7 @@ impl Link {
             Input::Closed { attempt: of, end }
                 if connection.as_ref().is_some_and(|stream| stream.attempt == of) =>
             {
-                self.say_why_not_ready(&end.reason);
+                self.welcome.failed(&end.reason);
                 *connection = None;
                 *waiting = None;
                 if end.refused {
@@ -380,23 +378,16 @@ impl Link {
         Ok(())
     }
 
-    /// An agent that was never welcomed says why in `/readyz`: that is where its operator looks first.
-    fn say_why_not_ready(&self, reason: &str) {
-        if !self.health.is_ready() {
-            self.health.wait_for("hub", reason);
-        }
-    }
-
-    fn dial(&self, attempt: u64, inputs: mpsc::Sender<Input>) {
+    fn dial(&self, attempt: u64, inputs: mpsc::Sender<Input>) -> impl Future<Output = ()> + Send + use<> {
         let (membership, hub, discovery) =
             (self.membership.clone(), self.hub.clone(), self.discovery.clone());
-        tokio::spawn(async move {
+        async move {
             let (answer, channel) = tokio::join!(discovery.facts(), membership.dial(&hub));
             let facts = answer.map(|(facts, _)| facts);
             let result = channel.map_err(|error| Chain(&error).to_string());
             // An error means that the agent is ending.
             let _ = inputs.send(Input::Dialled { attempt, facts, result }).await;
-        });
+        }
     }
 }
 
@@ -452,20 +443,6 @@ async fn ask(membership: Membership, hub: String, drill: String, inputs: mpsc::S
                 }
             }
             Err(_) => client = None,
-        }
-    }
-}
-
-/// Posts an Event once: an Event of that name that is there already is this one.
-async fn post(member: &Member, path: String, event: &serde_json::Value) {
-    for _ in 0..3 {
-        match member.create(path.clone(), event).await {
-            Ok(_) | Err(Failure::Transient { reason: "Conflict", .. }) => return,
-            Err(Failure::Transient { .. }) => tokio::time::sleep(Duration::from_secs(1)).await,
-            Err(failure) => {
-                tracing::warn!(?failure, "an Event from the federation was refused by the member");
-                return;
-            }
         }
     }
 }

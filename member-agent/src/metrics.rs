@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     corrections: Counter,
     connects: Counter,
     pub(crate) acts: Counter,
+    pub(crate) events_dropped: Counter,
     pub(crate) connected: Gauge,
     pub(crate) frozen: Gauge,
     pub(crate) objects: Gauge,
@@ -45,6 +46,11 @@ impl Metrics {
             "contingency_acts",
             "Times that contingency plans were acted on while the hub was away",
             self.acts.clone(),
+        );
+        registry.register(
+            "events_dropped",
+            "Events from the federation that found no place in the queue into the member",
+            self.events_dropped.clone(),
         );
         registry.register("hub_connected", "1 while the hub's stream is up", self.connected.clone());
         registry.register("removals_frozen", "1 while removals are refused", self.frozen.clone());

@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::reach::Reach;
 use crate::store::{self, Store};
+use crate::welcome::{self, Welcome};
 use crate::world::{REPORTS, World};
 use crate::{served, vitals, watch as watches};
 
@@ -82,7 +83,7 @@ impl Service {
     /// Joins if need be, and runs until `shutdown`. Objects that the disk holds are corrected from the first second, whether or not the hub answers.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
         let options = self.options;
-        self.health.wait_for("hub", "the hub has not welcomed this agent yet");
+        self.health.wait_for(welcome::CHECK, "the hub has not welcomed this agent yet");
         let metrics = Metrics::default();
         self.registry.register(|registry| metrics.register(registry));
         if let Some(listen) = options.metrics_listen {
@@ -156,7 +157,7 @@ impl Service {
             not_after: not_after_in,
             probing: probing_peers,
             metrics,
-            health: self.health,
+            welcome: Welcome::new(self.health),
         };
         let ended = link.run(reports, shutdown).await;
         looking.start();

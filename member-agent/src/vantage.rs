@@ -34,24 +34,33 @@ struct Watching {
 }
 
 impl Vantage {
-    /// The hub says what to look at.
-    pub(crate) fn look(&self, order: v1::Look, membership: &Membership, hub: &str) {
+    /// The hub says what to look at. If that is new, returns what says what is seen, to be run beside the session.
+    pub(crate) fn look(
+        &self,
+        order: v1::Look,
+        membership: &Membership,
+        hub: &str,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
         let until = Instant::now() + Duration::from_millis(order.lease_ms.into()).min(LEASE_MAX);
         let mut watching = self.0.lock();
+        let mut telling = None;
         if watching.as_ref().is_none_or(|watching| watching.drill != order.drill) {
             if order.look.len() > LOOK_MAX {
-                return;
+                return None;
             }
             let look: DrillLook = match serde_json::from_slice(&order.look) {
                 Ok(look) => look,
-                Err(error) => return tracing::warn!(%error, "what a drill is to look at cannot be read"),
+                Err(error) => {
+                    tracing::warn!(%error, "what a drill is to look at cannot be read");
+                    return None;
+                }
             };
-            let Some(crowd) = Crowd::start(&look, USERS) else { return };
+            let crowd = Crowd::start(&look, USERS)?;
             tracing::info!(drill = order.drill, name = look.name, "looking as users do");
             let new = watching.replace(Watching { drill: order.drill.clone(), begun: false, until, crowd });
             // Its task ends with the drill that it was of.
             drop(new);
-            tokio::spawn(tell(self.clone(), order.drill, membership.clone(), hub.to_owned()));
+            telling = Some(tell(self.clone(), order.drill, membership.clone(), hub.to_owned()));
         }
         if let Some(watching) = watching.as_mut() {
             watching.until = until;
@@ -60,6 +69,7 @@ impl Vantage {
                 watching.crowd.begin(&order.lost);
             }
         }
+        telling
     }
 
     /// What is to be told of a drill now; nothing where nobody was served before the loss, since what is seen from there is not the loss. `None`: its
