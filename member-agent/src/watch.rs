@@ -67,17 +67,16 @@ async fn copies(
     let config = watcher::Config::default().labels(&format!("{}=true", marks::MANAGED));
     let is_service = collection.0.is_empty() && collection.2 == "services";
     let key_of = |object: &Value| key(&collection, object);
-    // Keys of the list that is being read: what is wanted and not in it was deleted while nobody watched.
-    let mut listed: HashSet<Key> = HashSet::new();
+    let mut listed = Listed::default();
     let stream = changes(client, &collection, config);
     pin_mut!(stream);
     while let Some(event) = stream.next().await {
+        listed.note(&event, key_of);
         match event {
-            Event::Init => listed.clear(),
+            Event::Init => {}
             Event::InitApply(object) | Event::Apply(object) => {
                 let object = object.value;
                 let key = key_of(&object);
-                listed.insert(key.clone());
                 seen(&world, &executor, &key, &object).await;
                 if is_service {
                     reach.service(&key, Some(&object)).await;
@@ -86,14 +85,14 @@ async fn copies(
             Event::InitDone => {
                 for wanted in world.held_in(&collection) {
                     let key = &wanted.entry.key;
-                    if !listed.contains(key) {
+                    if !listed.0.contains(key) {
                         if is_service {
                             reach.service(key, None).await;
                         }
                         executor.missing(key);
                     }
                 }
-                listed.clear();
+                listed = Listed::default();
             }
             Event::Delete(object) => {
                 let key = key_of(&object.value);
@@ -102,6 +101,23 @@ async fn copies(
                 }
                 executor.missing(&key);
             }
+        }
+    }
+}
+
+/// Keys of the list that is being read: what is wanted and not in it was deleted while nobody watched. What the watch tells afterwards is not
+/// of the list: it would be kept until the next one, which may never come.
+#[derive(Default)]
+struct Listed(HashSet<Key>);
+
+impl Listed {
+    fn note(&mut self, event: &Event<Plain>, key: impl Fn(&Value) -> Key) {
+        match event {
+            Event::Init => self.0.clear(),
+            Event::InitApply(object) => {
+                self.0.insert(key(&object.value));
+            }
+            Event::InitDone | Event::Apply(_) | Event::Delete(_) => {}
         }
     }
 }
@@ -339,6 +355,24 @@ mod tests {
             }
         };
         Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[test]
+    fn what_the_watch_tells_after_the_list_is_not_kept() {
+        let services = core("services", "Service");
+        let object = |name: &str| Plain {
+            metadata: ObjectMeta::default(),
+            value: json!({"metadata": {"name": name, "namespace": "shop"}}),
+        };
+        let mut listed = Listed::default();
+        let names = |listed: &Listed| listed.0.iter().map(|key| key.name.clone()).collect::<Vec<_>>();
+        listed.note(&Event::Init, |object| key(&services, object));
+        listed.note(&Event::InitApply(object("web")), |object| key(&services, object));
+        assert_eq!(names(&listed), ["web"]);
+        listed.note(&Event::Apply(object("later")), |object| key(&services, object));
+        assert_eq!(names(&listed), ["web"]);
+        listed.note(&Event::Init, |object| key(&services, object));
+        assert!(listed.0.is_empty());
     }
 
     #[tokio::test]
