@@ -40,16 +40,28 @@ pub(crate) enum Report {
 /// Shared by all tasks of one agent.
 #[derive(Debug)]
 pub(crate) struct World {
-    wanted: RwLock<HashMap<Key, Arc<Wanted>>>,
+    objects: RwLock<Objects>,
     collections: watch::Sender<BTreeSet<Collection>>,
     permits_from: AtomicU64,
     pub(crate) reports: mpsc::Sender<Report>,
 }
 
+/// The desired objects, and how Events name them.
+#[derive(Debug, Default)]
+struct Objects {
+    wanted: HashMap<Key, Arc<Wanted>>,
+    // By kind, namespace and name. Kinds of two groups may have one name.
+    named: HashMap<(String, String, String), BTreeSet<Key>>,
+}
+
+fn name_of(key: &Key) -> (String, String, String) {
+    (key.kind.clone(), key.namespace.clone(), key.name.clone())
+}
+
 impl World {
     pub(crate) fn new(reports: mpsc::Sender<Report>) -> Self {
         Self {
-            wanted: RwLock::default(),
+            objects: RwLock::default(),
             collections: watch::Sender::new(BTreeSet::new()),
             permits_from: AtomicU64::new(0),
             reports,
@@ -71,23 +83,34 @@ impl World {
         let key = &wanted.entry.key;
         let collection = (key.group.clone(), key.version.clone(), key.resource.clone(), key.kind.clone());
         self.collections.send_if_modified(|collections| collections.insert(collection));
-        self.wanted.write().insert(key.clone(), wanted);
+        let mut objects = self.objects.write();
+        objects.named.entry(name_of(key)).or_default().insert(key.clone());
+        objects.wanted.insert(key.clone(), wanted);
     }
 
     pub(crate) fn forget(&self, key: &Key) {
-        self.wanted.write().remove(key);
+        let mut objects = self.objects.write();
+        objects.wanted.remove(key);
+        let name = name_of(key);
+        if let Some(keys) = objects.named.get_mut(&name) {
+            keys.remove(key);
+            if keys.is_empty() {
+                objects.named.remove(&name);
+            }
+        }
     }
 
     /// The desired state of this object, unless it is being removed or released.
     pub(crate) fn held(&self, key: &Key) -> Option<Arc<Wanted>> {
-        self.wanted.read().get(key).filter(|wanted| wanted.entry.state == State::Held).cloned()
+        self.objects.read().wanted.get(key).filter(|wanted| wanted.entry.state == State::Held).cloned()
     }
 
     /// Everything that is wanted in a collection.
     pub(crate) fn held_in(&self, collection: &Collection) -> Vec<Arc<Wanted>> {
         let (group, _, resource, _) = collection;
-        let wanted = self.wanted.read();
-        wanted
+        let objects = self.objects.read();
+        objects
+            .wanted
             .values()
             .filter(|wanted| {
                 let key = &wanted.entry.key;
@@ -99,18 +122,10 @@ impl World {
 
     /// A federated object by kind and name, as Events name it.
     pub(crate) fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<Wanted>> {
-        let resource = plural(kind);
-        self.wanted
-            .read()
-            .values()
-            .find(|wanted| {
-                let key = &wanted.entry.key;
-                wanted.entry.state == State::Held
-                    && key.name == name
-                    && key.namespace == namespace
-                    && (key.kind == kind || key.resource == resource)
-            })
-            .cloned()
+        let objects = self.objects.read();
+        let keys = objects.named.get(&(kind.to_owned(), namespace.to_owned(), name.to_owned()))?;
+        let mut wanted = keys.iter().filter_map(|key| objects.wanted.get(key));
+        wanted.find(|wanted| wanted.entry.state == State::Held).cloned()
     }
 
     /// The collections that hold or held wanted objects. They only grow: a watch of an empty collection costs nothing.
@@ -119,6 +134,46 @@ impl World {
     }
 }
 
-fn plural(kind: &str) -> String {
-    kind.to_ascii_lowercase() + "s"
+#[cfg(test)]
+mod tests {
+    use hub_protocol::agent::Entry;
+
+    use super::*;
+    use crate::testing::held;
+
+    fn key(group: &str, kind: &str, resource: &str) -> Key {
+        Key {
+            group: group.into(),
+            version: "v1".into(),
+            kind: kind.into(),
+            resource: resource.into(),
+            namespace: "shop".into(),
+            name: "web".into(),
+        }
+    }
+
+    #[test]
+    fn an_object_is_found_by_its_kind_whatever_its_plural_is() {
+        let world = World::new(mpsc::channel(1).0);
+        let found = |kind: &str| world.find(kind, "shop", "web").map(|wanted| wanted.entry.key.clone());
+        let ingress = key("networking.k8s.io", "Ingress", "ingresses");
+        world.put(Arc::new(Wanted::new(held(ingress.clone(), "{}"))));
+        // Its resource is what somebody might take for the plural of another kind.
+        world.put(Arc::new(Wanted::new(held(key("example.test", "Gadget", "widgets"), "{}"))));
+        assert_eq!(found("Ingress"), Some(ingress.clone()));
+        assert_eq!(found("Widget"), None);
+        world.forget(&ingress);
+        assert_eq!(found("Ingress"), None);
+        assert_eq!(world.objects.read().named.len(), 1, "nothing is kept of what is forgotten");
+    }
+
+    #[test]
+    fn of_two_kinds_of_one_name_the_one_that_is_held_is_found() {
+        let world = World::new(mpsc::channel(1).0);
+        let (one, other) = (key("a.test", "Gadget", "gadgets"), key("b.test", "Gadget", "gadgets"));
+        let going = Entry { state: State::Removing, ..held(one, "{}") };
+        world.put(Arc::new(Wanted::new(going)));
+        world.put(Arc::new(Wanted::new(held(other.clone(), "{}"))));
+        assert_eq!(world.find("Gadget", "shop", "web").map(|found| found.entry.key.clone()), Some(other));
+    }
 }
