@@ -6,9 +6,9 @@
 
 mod owned;
 
+use apimachinery::quantity::Quantity;
 use serde_json::Value;
 
-use crate::quantity;
 use owned::Owned;
 
 pub(crate) use owned::is_ours;
@@ -121,13 +121,17 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
+/// Amounts from here on count as this one.
+const LARGEST: u64 = i64::MAX as u64;
+
 fn same_quantity(wanted: &Value, live: &Value) -> bool {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    match (quantity::millis(&text(wanted)), quantity::millis(&text(live))) {
-        (Some(wanted), Some(live)) => wanted == live,
+    match (text(wanted).parse::<Quantity>(), text(live).parse::<Quantity>()) {
+        // Two amounts at the largest that Kubernetes knows may be of different texts: what looks so large may be no quantity.
+        (Ok(wanted), Ok(live)) => wanted == live && wanted.units().unsigned_abs() < LARGEST,
         _ => false,
     }
 }
@@ -182,6 +186,23 @@ mod tests {
         );
         check(json!({"data": {"k": "v"}}), json!({"data": {"k": "w"}}), nothing(), Some(".data.k"));
         check(json!({"data": {"k": "v"}}), json!({}), nothing(), Some(".data"));
+    }
+
+    #[test]
+    fn every_quantity_of_kubernetes_is_compared_by_value_and_what_is_none_as_it_stands() {
+        for (one, other, same) in [
+            ("1E", "1000P", true),
+            ("1Ei", "1024Pi", true),
+            ("1e3", "1k", true),
+            ("100n", "0.1u", true),
+            ("1n", "2n", false),
+            (".", "0", false),
+            ("1.-5", "0.5", false),
+            ("nginx:1.21", "nginx:1.22", false),
+            ("99999999999999999999", "99999999999999999998", false),
+        ] {
+            assert_eq!(same_quantity(&json!(one), &json!(other)), same, "{one} {other}");
+        }
     }
 
     #[test]

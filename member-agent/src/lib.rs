@@ -35,7 +35,6 @@ mod member;
 mod metrics;
 mod options;
 mod posts;
-mod quantity;
 mod reach;
 mod served;
 mod service;

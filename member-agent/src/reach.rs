@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use apimachinery::quantity::Quantity;
 use hub_protocol::Key;
 use parking_lot::Mutex;
 use proto::v1;
 use serde_json::Value;
 
-use crate::quantity;
 use crate::world::{Report, World};
 
 /// What matters of a node.
@@ -103,9 +103,10 @@ impl Reach {
         let mut capacity = v1::Capacity { nodes: state.nodes.len() as u32, ..v1::Capacity::default() };
         for node in ready {
             capacity.nodes_ready += 1;
-            capacity.cpu_allocatable_millis += node.cpu_millis;
-            capacity.memory_allocatable_bytes += node.memory_bytes;
-            capacity.pods_allocatable += node.pods;
+            let sum = i64::saturating_add;
+            capacity.cpu_allocatable_millis = sum(capacity.cpu_allocatable_millis, node.cpu_millis);
+            capacity.memory_allocatable_bytes = sum(capacity.memory_allocatable_bytes, node.memory_bytes);
+            capacity.pods_allocatable = capacity.pods_allocatable.saturating_add(node.pods);
         }
         capacity
     }
@@ -234,7 +235,7 @@ fn node(node: &Value) -> Node {
     let amount = |name: &str| {
         let quantity =
             node.pointer("/status/allocatable").and_then(|all| all.get(name)).and_then(Value::as_str);
-        quantity.and_then(quantity::millis).unwrap_or(0)
+        quantity.and_then(|text| text.parse::<Quantity>().ok()).unwrap_or_default()
     };
     Node {
         ready: items("/status/conditions")
@@ -242,9 +243,9 @@ fn node(node: &Value) -> Node {
             .any(|item| field(item, "type") == "Ready" && field(item, "status") == "True"),
         external: addresses("ExternalIP"),
         internal: addresses("InternalIP"),
-        cpu_millis: amount("cpu") as i64,
-        memory_bytes: (amount("memory") / 1000) as i64,
-        pods: (amount("pods") / 1000) as u32,
+        cpu_millis: amount("cpu").millis(),
+        memory_bytes: amount("memory").units(),
+        pods: u32::try_from(amount("pods").units()).unwrap_or(0),
     }
 }
 

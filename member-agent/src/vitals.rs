@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::quantity::Quantity;
 use hub_protocol::agent::Vitals;
 use kube::Client;
 use proto::v1;
@@ -11,7 +12,6 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::metrics::Metrics;
-use crate::quantity;
 use crate::reach::Reach;
 use crate::world::{Report, World};
 
@@ -131,7 +131,7 @@ async fn probe(client: &Client) -> Result<(), String> {
 
 /// Sums up all pages of pods; `None` if one of them could not be read.
 async fn requests(client: &Client) -> Option<Taken> {
-    let (mut pods, mut cpu, mut memory) = (0_u32, 0, 0);
+    let (mut pods, mut cpu, mut memory) = (0_u32, Quantity::default(), Quantity::default());
     let mut next = String::new();
     loop {
         let path = format!(
@@ -144,15 +144,15 @@ async fn requests(client: &Client) -> Option<Taken> {
                 let amount = |name: &str| {
                     let text =
                         container.pointer("/resources/requests").and_then(|all| all.get(name)?.as_str());
-                    text.and_then(quantity::millis).unwrap_or(0)
+                    text.and_then(|text| text.parse::<Quantity>().ok()).unwrap_or_default()
                 };
-                cpu += amount("cpu");
-                memory += amount("memory") / 1000;
+                cpu = cpu.saturating_add(amount("cpu"));
+                memory = memory.saturating_add(amount("memory"));
             }
         }
         match list.pointer("/metadata/continue").and_then(Value::as_str) {
             Some(token) if !token.is_empty() => token.clone_into(&mut next),
-            _ => return Some(Taken { pods, cpu_millis: cpu as i64, memory_bytes: memory as i64 }),
+            _ => return Some(Taken { pods, cpu_millis: cpu.millis(), memory_bytes: memory.units() }),
         }
     }
 }
