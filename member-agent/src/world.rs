@@ -54,6 +54,20 @@ struct Objects {
     named: HashMap<(String, String, String), BTreeSet<Key>>,
 }
 
+impl Objects {
+    fn forget(&mut self, key: &Key) {
+        // Its own key says of what kind it was: keys are equal without that.
+        let Some(former) = self.wanted.remove(key) else { return };
+        let name = name_of(&former.entry.key);
+        if let Some(keys) = self.named.get_mut(&name) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.named.remove(&name);
+            }
+        }
+    }
+}
+
 fn name_of(key: &Key) -> (String, String, String) {
     (key.kind.clone(), key.namespace.clone(), key.name.clone())
 }
@@ -84,20 +98,14 @@ impl World {
         let collection = (key.group.clone(), key.version.clone(), key.resource.clone(), key.kind.clone());
         self.collections.send_if_modified(|collections| collections.insert(collection));
         let mut objects = self.objects.write();
-        objects.named.entry(name_of(key)).or_default().insert(key.clone());
-        objects.wanted.insert(key.clone(), wanted);
+        let (name, key) = (name_of(key), key.clone());
+        objects.forget(&key);
+        objects.named.entry(name).or_default().insert(key.clone());
+        objects.wanted.insert(key, wanted);
     }
 
     pub(crate) fn forget(&self, key: &Key) {
-        let mut objects = self.objects.write();
-        objects.wanted.remove(key);
-        let name = name_of(key);
-        if let Some(keys) = objects.named.get_mut(&name) {
-            keys.remove(key);
-            if keys.is_empty() {
-                objects.named.remove(&name);
-            }
-        }
+        self.objects.write().forget(key);
     }
 
     /// The desired state of this object, unless it is being removed or released.
