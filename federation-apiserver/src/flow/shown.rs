@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _},
-    metrics::MetricType,
-};
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metrics::MetricType};
 
 use super::{Classes, UNCLASSED, Waiters, seats::Shown, share_out_anew, wake};
 use crate::store::Storage;

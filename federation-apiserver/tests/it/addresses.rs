@@ -101,7 +101,7 @@ async fn the_network_of_the_flag_is_there_and_comes_again() {
     assert_eq!(found["metadata"]["finalizers"], json!(["networking.k8s.io/service-cidr-finalizer"]));
     assert_eq!(ready(&found), "True");
     kept.remove(&path).await;
-    kept.settle().await;
+    kept.settle_later().await;
     let again = kept.get(&path).await;
     assert_ne!(again["metadata"]["uid"], found["metadata"]["uid"], "nobody needed it");
 }
