@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{
     Schemas,
     omitted::{is_left_out, is_zero},
-    schemas::{OBJECT_META, reference},
+    schemas::{JSON_SCHEMA, OBJECT_META, reference},
     times::{MICRO_TIME, to_micro},
     validate::{is_embedded, is_open},
 };
@@ -120,6 +120,15 @@ impl Schemas {
             return;
         }
         let name = reference(schema).or(name);
+        if let Some(inner) = self.schema_in(name) {
+            let list = if let Value::Array(items) = value { items.as_mut_slice() } else { &mut [] };
+            list.iter_mut()
+                .for_each(|item| self.canonical(Some(JSON_SCHEMA), inner, item, empties, depth + 1));
+            if value.is_object() {
+                self.canonical(Some(JSON_SCHEMA), inner, value, empties, depth + 1);
+            }
+            return;
+        }
         match name {
             Some(QUANTITY) => {
                 if let Some(quantity) = quantity(value) {
@@ -225,7 +234,8 @@ fn is_omitted(schema: &Value) -> bool {
 /// Whether a schema requires a member, which then is told even if it is empty.
 fn needs(schema: &Value, key: &str) -> bool {
     // Rules of roles are told, although nobody needs to give them.
-    key == "rules"
+    // So are a schema's dependencies, for whoever refuses them.
+    matches!(key, "rules" | "dependencies")
         || schema
             .get("required")
             .and_then(Value::as_array)

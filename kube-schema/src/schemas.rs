@@ -137,6 +137,16 @@ impl Schemas {
         self.definition(self.name_of(group, version, kind)?)
     }
 
+    /// The definition of the schemas that may stand where a definition says no more than that a schema, or something else, does.
+    pub(crate) fn schema_in(&self, name: Option<&str>) -> Option<&Value> {
+        let which = name?.strip_prefix(JSON_SCHEMA)?;
+        if matches!(which, "OrArray" | "OrBool" | "OrStringArray") {
+            self.definition(JSON_SCHEMA)
+        } else {
+            None
+        }
+    }
+
     /// A definition by its name.
     pub fn definition(&self, name: &str) -> Option<&Value> {
         self.inner.definitions.get(name).map(|definition| definition.value())
@@ -247,6 +257,9 @@ fn kind_property() -> Value {
 }
 
 pub(crate) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+/// What describes the fields of custom kinds.
+pub(crate) const JSON_SCHEMA: &str =
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
 
 /// The definition's name that a schema refers to.
 pub(crate) fn reference(schema: &Value) -> Option<&str> {

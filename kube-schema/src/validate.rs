@@ -14,7 +14,7 @@ use crate::{
     bounds::{step, tell},
     canonical::QUANTITY,
     json::type_name,
-    schemas::{OBJECT_META, reference},
+    schemas::{JSON_SCHEMA, OBJECT_META, reference},
     times::{MICRO_TIME, micro_time_fault, time_fault},
 };
 
@@ -158,6 +158,10 @@ impl<'a> Walk<'a> {
             self.quantity(value);
             return;
         }
+        if let Some(inner) = self.schemas.schema_in(name) {
+            self.either(inner, value, depth);
+            return;
+        }
         let flag = |key: &str| resolved.get(key).and_then(Value::as_bool).unwrap_or(false);
         let format = resolved.get("format").and_then(Value::as_str).unwrap_or_default();
         if format == "int-or-string" || flag("x-kubernetes-int-or-string") {
@@ -193,6 +197,18 @@ impl<'a> Walk<'a> {
             (Some("number"), Value::Number(_)) | (Some("boolean"), Value::Bool(_)) | (None, _) => {}
             (Some(_), other) => self.mismatch(schema, type_name(other), type_name(other)),
         }
+    }
+
+    /// A schema, or something else that is not looked at. Go reads it apart: it does not know there where that stands, and misses no fields.
+    fn either(&mut self, schema: &Value, value: &Value, depth: usize) {
+        let fields = std::mem::take(&mut self.fields);
+        let known = self.report.unknown.len();
+        let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        for one in list.iter().chain(std::iter::once(value)).filter_map(Value::as_object) {
+            self.object(Some(JSON_SCHEMA), schema, one, depth + 1);
+        }
+        self.report.unknown.truncate(known);
+        self.fields = fields;
     }
 
     fn object(&mut self, name: Option<&str>, schema: &Value, object: &Map<String, Value>, depth: usize) {

@@ -38,6 +38,10 @@ const DEPTH_MAX: usize = 100;
 /// All faults of a version's schema.
 pub(super) fn check(schema: &Value, path: &FieldPath, faults: &mut Faults) {
     let before = faults.len();
+    if schema["nullable"] == true {
+        faults.push(FieldError::forbidden(&path.child("nullable"), "nullable cannot be true at the root"));
+    }
+    node(schema, path, Place::Root, 0, faults);
     match schema["type"].as_str().unwrap_or_default() {
         "" => faults.push(FieldError::required(&path.child("type"), "must not be empty at the root")),
         "object" => {}
@@ -45,11 +49,14 @@ pub(super) fn check(schema: &Value, path: &FieldPath, faults: &mut Faults) {
             faults.push(FieldError::invalid(&path.child("type"), other, "must be object at the root"));
         }
     }
-    node(schema, path, Place::Root, 0, faults);
     if let Some(metadata) = schema["properties"]["metadata"].as_object() {
         root_metadata(metadata, &path.child("properties").key("metadata"), faults);
     }
     if faults.len() > before {
+        return;
+    }
+    if names_dialect(schema) {
+        faults.push(FieldError::invalid(path, "", "OpenAPIV3Schema 'schema' is not supported"));
         return;
     }
     match Structural::parse(schema) {
@@ -108,14 +115,15 @@ fn node(schema: &Value, path: &FieldPath, place: Place, depth: usize, faults: &m
         faults.push(FieldError::invalid(&path.child("pattern"), pattern, &detail));
     }
     let kind = map.get("type").and_then(Value::as_str).unwrap_or_default();
-    if kind == "null" {
-        let detail = "type cannot be set to null, use nullable as an alternative";
-        faults.push(FieldError::forbidden(&path.child("type"), detail));
-    }
     if !kind.is_empty() && Type::parse(kind).is_none() {
         let known = ["array", "boolean", "integer", "number", "object", "string"];
         faults.push(FieldError::not_supported(&path.child("type"), kind, &known));
     }
+    if kind == "null" {
+        let detail = "type cannot be set to null, use nullable as an alternative";
+        faults.push(FieldError::forbidden(&path.child("type"), detail));
+    }
+    kinds_of_lists_and_maps(map, kind, path, faults);
     if place == Place::Condition {
         condition(map, path, faults);
     } else {
@@ -126,6 +134,21 @@ fn node(schema: &Value, path: &FieldPath, place: Place, depth: usize, faults: &m
         }
     }
     children(map, path, place, depth, faults);
+}
+
+/// Whether a schema, or one within it, says which dialect it is written in.
+fn names_dialect(schema: &Value) -> bool {
+    let inner = |value: &Value| match value {
+        Value::Object(map) => map.values().any(names_dialect),
+        Value::Array(all) => all.iter().any(names_dialect),
+        _ => false,
+    };
+    let named = |name: &str| schema.get(name).is_some_and(|schemas| inner(schemas));
+    schema.get("$schema").is_some_and(Value::is_string)
+        || ["items", "additionalProperties", "not"]
+            .iter()
+            .any(|name| schema.get(name).is_some_and(names_dialect))
+        || ["properties", "allOf", "anyOf", "oneOf"].into_iter().any(named)
 }
 
 fn structure(map: &Map<String, Value>, kind: &str, path: &FieldPath, place: Place, faults: &mut Faults) {
@@ -249,7 +272,6 @@ fn condition(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
 }
 
 fn extensions(map: &Map<String, Value>, kind: &str, path: &FieldPath, faults: &mut Faults) {
-    let text = |key: &str| map.get(key).and_then(Value::as_str);
     let preserve = "x-kubernetes-preserve-unknown-fields";
     if map.get(preserve) == Some(&Value::Bool(false)) {
         faults.push(FieldError::invalid(&path.child(preserve), false, "must be true or undefined"));
@@ -274,6 +296,15 @@ fn extensions(map: &Map<String, Value>, kind: &str, path: &FieldPath, faults: &m
             faults.push(FieldError::required(&path.child("properties"), detail));
         }
     }
+}
+
+/// What is said of lists and maps, wherever that is.
+fn kinds_of_lists_and_maps(map: &Map<String, Value>, kind: &str, path: &FieldPath, faults: &mut Faults) {
+    let text = |key: &str| map.get(key).and_then(Value::as_str);
+    let mistyped = |detail: &str| match kind {
+        "" => FieldError::required(&path.child("type"), detail),
+        _ => FieldError::invalid(&path.child("type"), kind, detail),
+    };
     let list_type = path.child("x-kubernetes-list-type");
     match text("x-kubernetes-list-type") {
         None | Some("atomic" | "set") => {}
@@ -283,8 +314,7 @@ fn extensions(map: &Map<String, Value>, kind: &str, path: &FieldPath, faults: &m
         }
     }
     if text("x-kubernetes-list-type").is_some() && kind != "array" {
-        let detail = "must be array if x-kubernetes-list-type is specified";
-        faults.push(FieldError::invalid(&path.child("type"), kind, detail));
+        faults.push(mistyped("must be array if x-kubernetes-list-type is specified"));
     } else if text("x-kubernetes-list-type") == Some("set") {
         set_items(map, path, faults);
     }
@@ -298,13 +328,12 @@ fn extensions(map: &Map<String, Value>, kind: &str, path: &FieldPath, faults: &m
         }
     }
     if let Some(map_type) = text("x-kubernetes-map-type") {
+        if kind != "object" {
+            faults.push(mistyped("must be object if x-kubernetes-map-type is specified"));
+        }
         if !matches!(map_type, "atomic" | "granular") {
             let path = path.child("x-kubernetes-map-type");
             faults.push(FieldError::not_supported(&path, map_type, &["atomic", "granular"]));
-        }
-        if kind != "object" {
-            let detail = "must be object if x-kubernetes-map-type is specified";
-            faults.push(FieldError::invalid(&path.child("type"), kind, detail));
         }
     }
 }
@@ -450,72 +479,4 @@ fn defaults(schema: &Structural, path: &FieldPath, faults: &mut Faults) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[track_caller]
-    fn told(field: Value, expect: &[&str]) {
-        let schema = json!({"type": "object", "properties": {"f": field}});
-        let mut faults = Faults::new();
-        check(&schema, &FieldPath::new("s"), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
-    }
-
-    #[test]
-    fn lists_that_are_sets_or_maps_have_fitting_items() {
-        let object = json!({"type": "object", "properties": {"k": {"type": "string"}}, "required": ["k"]});
-        told(
-            json!({"type": "array", "items": object, "x-kubernetes-list-type": "set"}),
-            &[
-                r#"s.properties[f].items.x-kubernetes-map-type: Invalid value: "null": must be atomic as item of a list with x-kubernetes-list-type=set"#,
-            ],
-        );
-        told(
-            json!({"type": "array", "items": {"type": "string"}, "x-kubernetes-list-map-keys": ["a"]}),
-            &[
-                "s.properties[f].x-kubernetes-list-type: Required value: must be map if x-kubernetes-list-map-keys is non-empty",
-            ],
-        );
-        told(
-            json!({"type": "array", "items": object, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k", "k"]}),
-            &[
-                r#"s.properties[f].x-kubernetes-list-map-keys: Invalid value: ["k","k"]: must not contain duplicate entries"#,
-            ],
-        );
-    }
-
-    #[test]
-    fn a_field_may_be_closed_or_have_a_type_beside_int_or_string() {
-        told(json!({"type": "object", "additionalProperties": false}), &[]);
-        told(json!({"type": "string", "x-kubernetes-int-or-string": true}), &[]);
-    }
-
-    #[test]
-    fn what_any_object_has_stays_what_it_is() {
-        let mut faults = Faults::new();
-        let schema = json!({"type": "object", "properties": {"kind": {"type": "integer"}, "metadata": {"type": "string"}}});
-        check(&schema, &FieldPath::new("s"), &mut faults);
-        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        assert!(
-            told.contains(&r#"s.properties[kind].type: Invalid value: "integer": must be string"#.to_owned()),
-            "{told:?}"
-        );
-        assert!(
-            told.contains(
-                &r#"s.properties[metadata].type: Invalid value: "string": must be object"#.to_owned()
-            ),
-            "{told:?}"
-        );
-    }
-
-    #[test]
-    fn conditions_may_say_that_a_keyword_is_not_meant() {
-        told(json!({"type": "string", "anyOf": [{"nullable": false, "minLength": 1}]}), &[]);
-        told(
-            json!({"type": "string", "anyOf": [{"nullable": true}]}),
-            &["s.properties[f].anyOf[0].nullable: Forbidden: must be false to be structural"],
-        );
-    }
-}
+mod tests;

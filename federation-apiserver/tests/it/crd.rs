@@ -492,3 +492,47 @@ async fn rules_of_transitions_are_told_where_values_are_not_told_apart() {
     );
     assert!(message.contains(&part), "{message}");
 }
+
+#[tokio::test]
+async fn schemas_are_read_wherever_they_stand() {
+    let world = World::new().await;
+    let path = format!("{CRDS}?dryRun=All");
+    let with = |inner: Value| {
+        let mut object = crontabs();
+        object["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = json!({"type": "object", "properties": {
+            "list": {"type": "array", "items": inner}, "map": {"type": "object", "additionalProperties": inner},
+        }});
+        object["spec"]["versions"].as_array_mut().unwrap().truncate(1);
+        object["spec"]["versions"][0].as_object_mut().unwrap().remove("selectableFields");
+        object["spec"]["versions"][0].as_object_mut().unwrap().remove("additionalPrinterColumns");
+        object
+    };
+    // What Go leaves out, or does not know, is not stored in inner schemas, either.
+    let plain = json!({"type": "string"});
+    let odd = json!({"type": "string", "id": "", "nullable": false, "definitions": {}, "enum": null, "discriminator": 1, "allOf": []});
+    let made = world.expect(StatusCode::CREATED, Method::POST, &path, Some(with(odd))).await;
+    assert_eq!(made["spec"]["versions"][0]["schema"], with(plain)["spec"]["versions"][0]["schema"]);
+    let refused = json!({"type": "string", "dependencies": {}});
+    let status =
+        world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, &path, Some(with(refused))).await;
+    let fields: Vec<_> = status["details"]["causes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cause| {
+            (cause["field"].as_str().unwrap().rsplit("openAPIV3Schema.").next().unwrap(), &cause["message"])
+        })
+        .collect();
+    let message = json!("Forbidden: dependencies is not supported");
+    assert_eq!(
+        fields,
+        [
+            ("properties[list].items.dependencies", &message),
+            ("properties[map].additionalProperties.dependencies", &message)
+        ]
+    );
+    let mistyped = json!({"type": "string", "minLength": "x"});
+    let status = world.expect(StatusCode::BAD_REQUEST, Method::POST, &path, Some(with(mistyped))).await;
+    let told = "json: cannot unmarshal string into Go struct field JSONSchemaProps.minLength of type int64";
+    assert!(status["message"].as_str().unwrap().ends_with(told), "{status}");
+}
