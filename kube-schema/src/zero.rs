@@ -16,6 +16,7 @@ const ALWAYS: &[(&str, &[&str])] = &[
     ("api.apps.v1.StatefulSetSpec", &["template", "updateStrategy"]),
     ("api.autoscaling.v1.HorizontalPodAutoscalerSpec", &["scaleTargetRef"]),
     ("api.autoscaling.v2.HorizontalPodAutoscalerSpec", &["scaleTargetRef"]),
+    ("api.autoscaling.v2.HorizontalPodAutoscalerStatus", &["currentMetrics", "desiredReplicas"]),
     ("api.batch.v1.CronJobSpec", &["jobTemplate"]),
     ("api.batch.v1.JobSpec", &["template"]),
     ("api.batch.v1.JobTemplateSpec", &["metadata", "spec"]),

@@ -152,6 +152,12 @@ fn target(name: &str, source: &Value, current: &Value) -> String {
 
 /// `autoscaling/v2.SetDefaults_HorizontalPodAutoscaler`.
 fn default(object: &mut Value) {
+    // Go writes this list in any case.
+    if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut)
+        && status.get("currentMetrics").and_then(Value::as_array).is_none_or(Vec::is_empty)
+    {
+        status.insert("currentMetrics".into(), Value::Null);
+    }
     let spec = &mut object["spec"];
     if !spec.is_object() {
         return;

@@ -26,6 +26,13 @@ fn is_cpu(metric: &Value) -> bool {
     metric["resource"]["name"] == "cpu" && !metric["resource"]["target"]["averageUtilization"].is_null()
 }
 
+/// The first metric of the processor is the one that v1 tells a percentage of, if it has one.
+fn first_percent(metrics: &[Value]) -> Option<Value> {
+    let first =
+        metrics.iter().find(|metric| metric["type"] == "Resource" && metric["resource"]["name"] == "cpu")?;
+    Some(first["resource"]["target"]["averageUtilization"].clone()).filter(|percent| !percent.is_null())
+}
+
 fn is_current_cpu(metric: &Value) -> bool {
     metric["resource"]["name"] == "cpu" && !metric["resource"]["current"]["averageUtilization"].is_null()
 }
@@ -46,16 +53,14 @@ pub(super) fn to_v2(mut object: Value) -> Value {
         serde_json::from_str(text.as_str()?).ok()
     };
     let wanted = metrics(entries(annotation(METRICS)), Side::Target);
-    let current = metrics(entries(annotation(CURRENT_METRICS)), Side::Current);
+    let current = annotation(CURRENT_METRICS).filter(Value::is_array);
+    let current = current.map(|current| metrics(entries(Some(current)), Side::Current));
     let (rules, conditions) = (annotation(BEHAVIOR).map(behavior), annotation(CONDITIONS));
     drop_empty_annotations(&mut object);
-    let mut all = Vec::new();
     if let Some(spec) = object["spec"].as_object_mut() {
-        if let Some(percent) = spec.remove("targetCPUUtilizationPercentage").filter(|value| !value.is_null())
-        {
-            all.push(cpu(&percent));
-        }
-        all.extend(wanted);
+        let percent = spec.remove("targetCPUUtilizationPercentage").filter(|value| !value.is_null());
+        let mut all = wanted;
+        all.extend(percent.map(|percent| cpu(&percent)));
         if !all.is_empty() {
             spec.insert("metrics".into(), all.into());
         }
@@ -64,20 +69,16 @@ pub(super) fn to_v2(mut object: Value) -> Value {
         }
     }
     if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
-        let mut all = Vec::new();
-        if let Some(percent) =
-            status.remove("currentCPUUtilizationPercentage").filter(|value| !value.is_null())
-        {
-            let value = current.iter().find(|metric| metric["resource"]["name"] == "cpu");
-            let mut usage = json!({"averageUtilization": percent});
-            if let Some(value) = value {
-                usage["averageValue"] = value["resource"]["current"]["averageValue"].clone();
-            }
-            all.push(json!({"type": "Resource", "resource": {"name": "cpu", "current": usage}}));
-        }
-        all.extend(current.into_iter().filter(|metric| metric["resource"]["name"] != "cpu"));
+        let percent = status.remove("currentCPUUtilizationPercentage").filter(|value| !value.is_null());
+        let usage = |percent| json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": percent}}});
+        // The annotation says more than the field.
+        let all = current.unwrap_or_else(|| percent.map(usage).into_iter().collect());
         if !all.is_empty() {
             status.insert("currentMetrics".into(), all.into());
+        }
+        // v2 leaves it out.
+        if status.get("currentReplicas").is_some_and(|count| *count == 0) {
+            status.remove("currentReplicas");
         }
         if let Some(conditions) = conditions {
             status.insert("conditions".into(), conditions);
@@ -95,11 +96,10 @@ pub(super) fn from_v2(mut object: Value) -> Value {
     };
     if let Some(spec) = object["spec"].as_object_mut() {
         let mut metrics = entries(spec.remove("metrics"));
-        if let Some(at) = metrics.iter().position(is_cpu) {
-            let metric = metrics.remove(at);
-            let percent = metric["resource"]["target"]["averageUtilization"].clone();
+        if let Some(percent) = first_percent(&metrics) {
             spec.insert("targetCPUUtilizationPercentage".into(), percent);
         }
+        metrics.retain(|metric| !is_cpu(metric));
         if !metrics.is_empty() {
             tell(METRICS, metrics_text(&metrics, Side::Target));
         }
@@ -149,8 +149,8 @@ mod tests {
             "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"},
             "spec": {
                 "maxReplicas": 5,
-                "metrics": [cpu(&json!(60)), {"type": "Pods", "pods": {"metric": {"name": "qps"},
-                    "target": {"type": "AverageValue", "averageValue": "5"}}}],
+                "metrics": [{"type": "Pods", "pods": {"metric": {"name": "qps"},
+                    "target": {"type": "AverageValue", "averageValue": "5"}}}, cpu(&json!(60))],
                 "behavior": {"scaleDown": {"selectPolicy": "Max"}},
             },
             "status": {"currentReplicas": 2, "desiredReplicas": 3,
@@ -160,5 +160,48 @@ mod tests {
         assert_eq!(v1["spec"]["targetCPUUtilizationPercentage"], 60);
         assert!(v1["metadata"]["annotations"][METRICS].as_str().is_some_and(|text| text.contains("qps")));
         assert_eq!(to_v2(v1), v2);
+    }
+
+    #[test]
+    fn the_percentage_comes_after_the_annotations_metrics_and_is_the_first_of_them() {
+        let memory = json!({"type": "Resource", "resource": {"name": "memory", "targetAverageValue": "1Gi"}});
+        let percent =
+            json!({"type": "Resource", "resource": {"name": "cpu", "targetAverageUtilization": 33}});
+        let amount = json!({"type": "Resource", "resource": {"name": "cpu", "targetAverageValue": "3"}});
+        let v1 = |metrics: &[&Value]| {
+            json!({"spec": {"targetCPUUtilizationPercentage": 50},
+                "metadata": {"annotations": {METRICS: json!(metrics).to_string()}}})
+        };
+        let told = |metrics: &[&Value]| {
+            let v2 = to_v2(v1(metrics));
+            let all = v2["spec"]["metrics"].as_array().cloned().unwrap_or_default();
+            let all: Vec<_> = all.iter().map(|metric| metric["resource"]["target"].clone()).collect();
+            (json!(all), from_v2(v2)["spec"].get("targetCPUUtilizationPercentage").cloned())
+        };
+        let utilized = |percent: i64| json!({"type": "Utilization", "averageUtilization": percent});
+        let average = |amount: &str| json!({"type": "AverageValue", "averageValue": amount});
+        assert_eq!(told(&[&memory]), (json!([average("1Gi"), utilized(50)]), Some(json!(50))));
+        assert_eq!(
+            told(&[&memory, &percent]),
+            (json!([average("1Gi"), utilized(33), utilized(50)]), Some(json!(33)))
+        );
+        assert_eq!(told(&[&amount]), (json!([average("3"), utilized(50)]), None), "the first one has none");
+    }
+
+    #[test]
+    fn what_is_measured_is_told_by_the_annotation_if_there_is_one() {
+        let v1 = |annotations: Value| {
+            let object = json!({"spec": {}, "metadata": {"annotations": annotations},
+                "status": {"currentReplicas": 0, "desiredReplicas": 0, "currentCPUUtilizationPercentage": 7}});
+            to_v2(object)["status"].clone()
+        };
+        let cpu =
+            json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 7}}});
+        assert_eq!(v1(json!({"a": "b"})), json!({"desiredReplicas": 0, "currentMetrics": [cpu]}));
+        assert_eq!(
+            v1(json!({CURRENT_METRICS: "odd"})),
+            json!({"desiredReplicas": 0, "currentMetrics": [cpu]})
+        );
+        assert_eq!(v1(json!({CURRENT_METRICS: "[]"})), json!({"desiredReplicas": 0}));
     }
 }

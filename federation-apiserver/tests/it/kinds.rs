@@ -638,6 +638,13 @@ async fn an_autoscaler_is_the_same_object_in_both_versions() {
     assert_eq!(back["spec"]["maxReplicas"], 4);
     let kept = world.expect(StatusCode::OK, Method::GET, &format!("{v2}/a"), None).await;
     assert_eq!(kept["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"], 60);
+    // As Go's types of the two versions leave out what is nothing.
+    let nothing = json!({"desiredReplicas": 0, "currentMetrics": null});
+    assert_eq!((&newer["status"], &kept["status"]), (&nothing, &nothing));
+    assert_eq!(back["status"], json!({"desiredReplicas": 0, "currentReplicas": 0}));
+    let measured = json!({"status": {"currentReplicas": 1, "desiredReplicas": 2}});
+    let told = world.expect(StatusCode::OK, Method::PATCH, &format!("{v2}/a/status"), Some(measured)).await;
+    assert_eq!(told["status"], json!({"currentReplicas": 1, "desiredReplicas": 2, "currentMetrics": null}));
 }
 
 #[tokio::test]
