@@ -63,6 +63,8 @@ pub(super) async fn create(
     dry_run: bool,
 ) -> Result<Arc<Stored>, ApiError> {
     let key = call.key(name);
+    let generated = object["metadata"]["generateName"].as_str().is_some_and(|prefix| !prefix.is_empty());
+    let taken = |existing: &Stored| taken(call, existing, generated);
     admission::permit(call, name, None, &object).await?;
     admission::secure(call, None, &object)?;
     admission::judge(call, None, Some(&object), dry_run).await?;
@@ -70,7 +72,7 @@ pub(super) async fn create(
     let _held = admission::reserve(call, name, None, &object, dry_run)?;
     if dry_run {
         return match call.shared.storage.get(&key) {
-            Some(existing) => Err(taken(call, &existing)),
+            Some(existing) => Err(taken(&existing)),
             None => pretend(call, key, 0, object).await,
         };
     }
@@ -82,13 +84,13 @@ pub(super) async fn create(
     check_size(&object, 0)?;
     for _ in 0..ROUNDS {
         if let Some(existing) = call.shared.storage.get(&key) {
-            return Err(taken(call, &existing));
+            return Err(taken(&existing));
         }
         let within = check_namespace(call, name)?;
         let write = Write::Create { key: key.clone(), object: object.clone(), within };
         match call.shared.storage.write(write).await {
             Ok(stored) => return Ok(stored),
-            Err(WriteError::Exists(existing)) => return Err(taken(call, &existing)),
+            Err(WriteError::Exists(existing)) => return Err(taken(&existing)),
             Err(WriteError::Moved) => {}
             Err(error) => return Err(unavailable(&error)),
         }
@@ -96,12 +98,20 @@ pub(super) async fn create(
     Err(ApiError::stale(&GroupResource::new("", "namespaces"), call.namespace()))
 }
 
-fn taken(call: &Call, existing: &Stored) -> ApiError {
-    if existing.meta.deleting {
+/// What a name is refused with that another object has. Whoever lets the server choose the end of it may come again.
+fn taken(call: &Call, existing: &Stored, generated: bool) -> ApiError {
+    let mut error = if existing.meta.deleting {
         ApiError::being_deleted(&call.resource(), &existing.key.name)
     } else {
         ApiError::already_exists(&call.resource(), &existing.key.name)
+    };
+    if generated {
+        error.message.push_str(", the server was not able to generate a unique name for the object");
+        if let Some(details) = &mut error.details {
+            details.retry_after_seconds = 1;
+        }
     }
+    error
 }
 
 /// Replaces `current`, unless nothing has changed, or the object is to go instead.

@@ -180,3 +180,27 @@ async fn a_namespace_whose_name_is_generated_is_labelled_with_it() {
     assert!(made["metadata"]["name"].as_str().unwrap().starts_with("x-"));
     assert_eq!(made["metadata"]["labels"]["kubernetes.io/metadata.name"], made["metadata"]["name"]);
 }
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_refused_with_more_words_if_the_server_could_choose_it() {
+    let world = World::new().await;
+    made(&world, MAPS, json!({"metadata": {"name": "a"}})).await;
+    let held = json!({"metadata": {"name": "b", "finalizers": ["example.com/wait"]}});
+    made(&world, MAPS, held).await;
+    world.expect(StatusCode::OK, Method::DELETE, &format!("{MAPS}/b"), None).await;
+    let more = ", the server was not able to generate a unique name for the object";
+    for (name, prefix, told) in [
+        ("a", "", r#"configmaps "a" already exists"#.to_owned()),
+        ("a", "x-", format!(r#"configmaps "a" already exists{more}"#)),
+        ("b", "x-", format!(r#"object is being deleted: configmaps "b" already exists{more}"#)),
+    ] {
+        for query in ["", "?dryRun=All"] {
+            let object = json!({"metadata": {"name": name, "generateName": prefix}});
+            let path = format!("{MAPS}{query}");
+            let status = world.expect(StatusCode::CONFLICT, Method::POST, &path, Some(object)).await;
+            assert_eq!((&status["message"], &status["reason"]), (&json!(told), &json!("AlreadyExists")));
+            let again = (!prefix.is_empty()).then_some(1);
+            assert_eq!(status["details"]["retryAfterSeconds"].as_i64(), again);
+        }
+    }
+}
