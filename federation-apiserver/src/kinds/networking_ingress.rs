@@ -230,8 +230,10 @@ fn host(name: &str, path: &FieldPath, faults: &mut Faults) {
 fn http_path(entry: &Value, path: &FieldPath, faults: &mut Faults) {
     let at = text(entry, "path");
     match entry["pathType"].as_str() {
-        None | Some("") => {
+        // Nothing else is looked at.
+        None => {
             faults.push(FieldError::required(&path.child("pathType"), "pathType must be specified"));
+            return;
         }
         Some("Exact" | "Prefix") => {
             if !at.starts_with('/') {

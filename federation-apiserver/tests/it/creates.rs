@@ -204,3 +204,36 @@ async fn a_name_that_is_taken_is_refused_with_more_words_if_the_server_could_cho
         }
     }
 }
+
+#[tokio::test]
+async fn null_in_a_list_is_an_element_that_says_nothing() {
+    let world = World::new().await;
+    let required = |fields: &[&str]| -> Vec<String> {
+        fields.iter().map(|field| format!("{field}: Required value")).collect()
+    };
+    let container = json!({"name": "c", "image": "i"});
+    let of = |list: &str, elements: Value| {
+        let mut pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [container]}});
+        pod["spec"][list] = elements;
+        pod
+    };
+    for (pod, fields) in [
+        (of("containers", json!([null])), &["spec.containers[0].name", "spec.containers[0].image"][..]),
+        (
+            of("containers", json!([container, null])),
+            &["spec.containers[1].name", "spec.containers[1].image"],
+        ),
+        (
+            of("initContainers", json!([null])),
+            &["spec.initContainers[0].name", "spec.initContainers[0].image"],
+        ),
+        (of("volumes", json!([null])), &["spec.volumes[0].name"]),
+    ] {
+        assert_eq!(refused(&world, PODS, pod).await, required(fields));
+    }
+    let ingress = json!({"metadata": {"name": "i"}, "spec": {"rules": [{"http": {"paths": [null]}}]}});
+    assert_eq!(
+        refused(&world, "/apis/networking.k8s.io/v1/namespaces/demo/ingresses", ingress).await,
+        ["spec.rules[0].http.paths[0].pathType: Required value: pathType must be specified"]
+    );
+}
