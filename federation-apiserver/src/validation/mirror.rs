@@ -1,5 +1,5 @@
 //! Mirror pods: they stand for what a kubelet runs by itself, act as nobody and have nobody's secrets
-//! (`plugin/pkg/admission/serviceaccount`, `validation.ValidatePodSpecificAnnotations`).
+//! (`plugin/pkg/admission/serviceaccount`).
 
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
@@ -8,16 +8,11 @@ use super::{items, text, walk};
 use crate::registry::Faults;
 
 /// The annotation that makes a pod one.
-const MIRROR: &str = "kubernetes.io/config.mirror";
-
-/// The annotation's value, if it is one.
-fn mark(pod: &Value) -> Option<&str> {
-    pod["metadata"]["annotations"].get(MIRROR).map(|value| value.as_str().unwrap_or_default())
-}
+pub(super) const MARK: &str = "kubernetes.io/config.mirror";
 
 /// Whether a pod is one.
 pub(crate) fn is_mirror(pod: &Value) -> bool {
-    mark(pod).is_some()
+    pod["metadata"]["annotations"].get(MARK).is_some()
 }
 
 /// What a mirror pod names and may not.
@@ -54,29 +49,11 @@ fn names_secrets(spec: &Value) -> bool {
         || items(spec, "volumes").any(of_volume)
 }
 
-/// A kubelet runs it already, somewhere, and claims nothing for it.
+/// A kubelet runs it already, and claims nothing for it.
 pub(crate) fn validate(pod: &Value, faults: &mut Faults) {
     if is_mirror(pod) && items(&pod["spec"], "resourceClaims").next().is_some() {
         faults.push(FieldError::forbidden(&FieldPath::new(""), "static pods do not support resource claims"));
     }
-    if let Some(value) = mark(pod)
-        && text(&pod["spec"], "nodeName").is_empty()
-    {
-        let path = FieldPath::new("metadata.annotations").key(MIRROR);
-        let message = "must set spec.nodeName if mirror pod annotation is set";
-        faults.push(FieldError::invalid(&path, value, message));
-    }
-}
-
-/// A pod does not become one, and does not cease to be one.
-pub(crate) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
-    let what = match (mark(old), mark(new)) {
-        (Some(_), None) => "remove",
-        (old, new) if old != new => "update",
-        _ => return,
-    };
-    let path = FieldPath::new("metadata.annotations").key(MIRROR);
-    faults.push(FieldError::forbidden(&path, &format!("may not {what} mirror pod annotation")));
 }
 
 #[cfg(test)]
@@ -86,7 +63,7 @@ mod tests {
     use super::*;
 
     fn pod(spec: Value) -> Value {
-        json!({"metadata": {"annotations": {MIRROR: "x"}}, "spec": spec})
+        json!({"metadata": {"annotations": {MARK: "x"}}, "spec": spec})
     }
 
     #[test]
@@ -120,31 +97,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_one_from_the_start_and_has_a_node() {
-        let told = |rules: &dyn Fn(&mut Faults)| {
-            let mut faults = Faults::new();
-            rules(&mut faults);
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        let (plain, mirror) = (json!({"spec": {}}), pod(json!({})));
-        let path = "metadata.annotations[kubernetes.io/config.mirror]";
-        assert_eq!(
-            told(&|faults| validate(&mirror, faults)),
-            [format!("{path}: Invalid value: \"x\": must set spec.nodeName if mirror pod annotation is set")]
-        );
-        assert!(told(&|faults| validate(&pod(json!({"nodeName": "n"})), faults)).is_empty());
-        let claims =
-            pod(json!({"nodeName": "n", "resourceClaims": [{"name": "a", "resourceClaimName": "a"}]}));
-        assert_eq!(
-            told(&|faults| validate(&claims, faults)),
-            ["Forbidden: static pods do not support resource claims"]
-        );
-        assert!(told(&|faults| validate_update(&mirror, &mirror, faults)).is_empty());
-        for (new, old, what) in [(&mirror, &plain, "update"), (&plain, &mirror, "remove")] {
-            assert_eq!(
-                told(&|faults| validate_update(new, old, faults)),
-                [format!("{path}: Forbidden: may not {what} mirror pod annotation")]
-            );
-        }
+    fn a_mirror_pod_claims_nothing() {
+        let mut faults = Faults::new();
+        let claims = json!([{"name": "a", "resourceClaimName": "a"}]);
+        validate(&json!({"spec": {"resourceClaims": claims}}), &mut faults);
+        assert!(faults.is_empty());
+        validate(&pod(json!({"resourceClaims": claims})), &mut faults);
+        assert_eq!(faults[0].to_string(), "Forbidden: static pods do not support resource claims");
     }
 }

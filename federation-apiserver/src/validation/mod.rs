@@ -8,6 +8,7 @@ mod lives;
 pub(crate) mod mirror;
 pub(crate) mod net;
 pub(crate) mod pod;
+pub(crate) mod pod_annotations;
 mod pod_os;
 pub(crate) mod pod_parts;
 mod pod_paths;

@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath, labels::validate_labels, meta::validate_annotations};
 use serde_json::{Value, json};
 
-use super::{items_mut, listed, set, set_text, text};
+use super::{items_mut, listed, pod_annotations, set, set_text, text};
 use crate::registry::Faults;
 
 pub(crate) use super::pod_spec::validate_spec;
@@ -209,7 +209,9 @@ pub(crate) fn validate_template(template: &Value, path: &FieldPath, faults: &mut
     if let Some(annotations) = template["metadata"].get("annotations") {
         faults.gather(|faults| validate_annotations(annotations, &path.child("annotations"), faults));
     }
+    pod_annotations::validate(template, &path.child("annotations"), faults);
     validate_spec(&template["spec"], &path.child("spec"), faults);
+    pod_annotations::match_fields(template, &path.child("spec"), faults);
     if template["spec"]["ephemeralContainers"].as_array().is_some_and(|list| !list.is_empty()) {
         let message = "ephemeral containers not allowed in pod template";
         faults.push(FieldError::forbidden(&path.child("spec").child("ephemeralContainers"), message));

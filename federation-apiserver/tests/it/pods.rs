@@ -220,6 +220,29 @@ async fn variables_are_read_of_files_in_volumes_that_begin_empty() {
     world.expect(StatusCode::CREATED, Method::POST, PODS, Some(reads("v", "f"))).await;
 }
 
+/// Of a pod, and of a template for pods.
+#[tokio::test]
+async fn annotations_say_of_containers_what_fields_say() {
+    let world = World::new().await;
+    let mut confined = pod("a", json!({}));
+    confined["metadata"]["annotations"] =
+        json!({"container.seccomp.security.alpha.kubernetes.io/c": "unconfined"});
+    confined["spec"]["containers"][0]["securityContext"] =
+        json!({"seccompProfile": {"type": "RuntimeDefault"}});
+    let (code, status) = world.request(Method::POST, PODS, Some(confined.clone())).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+    let fault = "spec.containers[0].securityContext.seccompProfile.type: Forbidden: seccomp type in annotation and field must match";
+    assert_eq!(status["message"], format!("Pod \"a\" is invalid: {fault}"));
+    let template = json!({
+        "apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "a"},
+        "template": {"metadata": {"annotations": confined["metadata"]["annotations"]}, "spec": confined["spec"]},
+    });
+    let templates = "/api/v1/namespaces/demo/podtemplates";
+    let (code, status) = world.request(Method::POST, templates, Some(template)).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+    assert_eq!(status["message"], format!("PodTemplate \"a\" is invalid: template.{fault}"));
+}
+
 /// A budget of the namespace holds for those who grow, too.
 #[tokio::test]
 async fn a_resize_stays_within_the_quota() {

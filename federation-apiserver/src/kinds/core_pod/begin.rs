@@ -1,8 +1,6 @@
 //! What a new pod is given by the server itself, and what older manifests say of it by annotations.
 
-use std::collections::HashSet;
-
-use apimachinery::{FieldError, FieldPath, field::quoted};
+use apimachinery::FieldPath;
 use serde_json::{Value, json};
 
 use super::gated;
@@ -78,49 +76,9 @@ fn profile(said: &str) -> Option<Value> {
     faults.is_empty().then_some(profile)
 }
 
-/// `validation.ValidateAppArmorPodAnnotations`.
-pub(super) fn validate_annotations(pod: &Value, faults: &mut Faults) {
-    let spec = &pod["spec"];
-    let mut known: Option<HashSet<&str>> = None;
-    for (key, profile) in pod["metadata"]["annotations"].as_object().into_iter().flatten() {
-        let Some(container) = key.strip_prefix(APP_ARMOR) else { continue };
-        let path = FieldPath::new("metadata.annotations").key(key);
-        let known = known.get_or_insert_with(|| {
-            let all = LISTS.into_iter().flat_map(|list| items(spec, list));
-            all.map(|container| text(container, "name")).collect()
-        });
-        if !known.contains(container) {
-            faults.push(FieldError::invalid(&path, container, "container not found"));
-        }
-        let profile = profile.as_str().unwrap_or_default();
-        if !matches!(profile, "" | "runtime/default" | "unconfined") && !profile.starts_with("localhost/") {
-            let message = format!("invalid AppArmor profile name: {}", quoted(profile));
-            faults.push(FieldError::invalid(&path, profile, &message));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn annotations_confine_only_containers_that_are_there() {
-        let mut faults = Faults::new();
-        let annotations = json!({
-            "container.apparmor.security.beta.kubernetes.io/c": "odd",
-            "container.apparmor.security.beta.kubernetes.io/none": "runtime/default",
-        });
-        let pod = json!({"metadata": {"annotations": annotations}, "spec": {"containers": [{"name": "c"}]}});
-        validate_annotations(&pod, &mut faults);
-        assert_eq!(
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            [
-                r#"metadata.annotations[container.apparmor.security.beta.kubernetes.io/c]: Invalid value: "odd": invalid AppArmor profile name: "odd""#,
-                r#"metadata.annotations[container.apparmor.security.beta.kubernetes.io/none]: Invalid value: "none": container not found"#,
-            ],
-        );
-    }
 
     #[test]
     fn what_annotations_say_becomes_a_field_unless_there_is_one() {

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{begin, status};
+use super::status;
 use crate::{
     registry::Faults,
-    validation::{container, items, items_mut, mirror, pod, spreading, text},
+    validation::{container, items, items_mut, mirror, pod, pod_annotations, spreading, text},
 };
 
 pub(super) fn validate(object: &Value, faults: &mut Faults) {
+    pod_annotations::validate(object, &"metadata.annotations".into(), faults);
     pod::validate_spec(&object["spec"], &"spec".into(), faults);
     if text(&object["spec"], "serviceAccountName").is_empty() {
         tokens_of_nobody(&object["spec"], faults);
@@ -24,7 +25,6 @@ pub(super) fn validate(object: &Value, faults: &mut Faults) {
             faults.push(FieldError::required(&path, ""));
         }
     }
-    begin::validate_annotations(object, faults);
     mirror::validate(object, faults);
 }
 
@@ -52,6 +52,7 @@ pub(super) fn validate_create(object: &Value, faults: &mut Faults) {
         let message = "cannot be set until all schedulingGates have been cleared";
         faults.push(FieldError::forbidden(&"spec.nodeName".into(), message));
     }
+    pod_annotations::match_fields(object, &"spec".into(), faults);
 }
 
 /// The deadline of a pod comes nearer, and never goes.
@@ -102,7 +103,7 @@ fn narrow_affinity(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faul
 
 /// A pod's spec stands, but for images, its deadline, its grace, more tolerations, and where it was not scheduled yet.
 pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
-    mirror::validate_update(new, old, faults);
+    pod_annotations::validate_update(new, old, faults);
     status::validate_update(new, old, faults);
     let path = FieldPath::new("spec");
     // An older hub may not have filled in every default.
