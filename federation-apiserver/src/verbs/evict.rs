@@ -21,7 +21,7 @@ use crate::{
     http::Body,
     registry::Registry,
     store::{Stored, Write, WriteError},
-    validation::{condition, deleting, items, pod::has_ended, text},
+    validation::{condition, deleting, holds, items, pod::has_ended, text},
 };
 
 /// `EvictionsRetry`, which waits half a second between two of them: here nobody holds a pod for so long.
@@ -58,6 +58,7 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
     call.shown = true;
     call.path.subresource = None;
     let any_version = options.resource_version.is_none();
+    let mut refused = None;
     for _ in 0..ROUNDS {
         let current = call.current()?;
         let pod = call.value(&current).await?;
@@ -69,11 +70,11 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
         let seen = !ended && !gone && any_version;
         let options = if seen { of_version(&options, &current) } else { options.clone() };
         match remove(call, options, dry_run).await {
-            Err(error) if error.code == 409 && any_version => {}
+            Err(error) if error.code == 409 && any_version => refused = Some(error),
             outcome => return outcome.map(|()| pod::done(call)),
         }
     }
-    Err(ApiError::stale(&call.resource(), call.name()))
+    Err(refused.unwrap_or_else(|| ApiError::stale(&call.resource(), call.name())))
 }
 
 fn of_version(options: &DeleteOptions, seen: &Stored) -> DeleteOptions {
@@ -174,10 +175,9 @@ fn in_process(budget: &str) -> ApiError {
 
 /// Whether a pod that is not ready may go without its budget's leave: it is none of those that the budget counts.
 fn goes_unready(pod: &Value, budget: &Value) -> bool {
-    let ready = condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True");
     let number = |name: &str| budget["status"][name].as_i64().unwrap_or_default();
     let enough = number("desiredHealthy") > 0 && number("currentHealthy") >= number("desiredHealthy");
-    !ready && (budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || enough)
+    !holds(pod, "Ready") && (budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || enough)
 }
 
 /// Takes one disruption from the budget of a pod, if it has one; the budget's name if the pod goes without.
