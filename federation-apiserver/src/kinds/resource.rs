@@ -382,7 +382,7 @@ mod tests {
         }
         check(
             r#"device.attributes["d.io"].x =="#,
-            "compilation failed: ERROR: <input>:1:32: Syntax error: mismatched input '<EOF>'",
+            "compilation failed: ERROR: <input>:1:31: Syntax error: mismatched input '<EOF>'",
         );
         check(r#""a""#, "must evaluate to bool or the unknown type, not string");
         check("device.nope == 1", "compilation failed: ERROR: <input>:1:7: undefined field 'nope'");
