@@ -2,7 +2,7 @@
 //!
 //! Follows `apiextensions-apiserver/pkg/apiserver/conversion`: a ConversionReview holds all objects that are not of the wanted version
 //! yet, and of what comes back only labels, annotations and everything outside of metadata is taken. What was converted once is
-//! remembered while the definition stays as it is, so that many watchers of a version cost one call for each change.
+//! remembered for some time while the definition stays as it is, so that many watchers of a version cost one call for each change.
 
 mod review;
 
@@ -12,7 +12,7 @@ use apimachinery::{ApiError, status::Reason};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
     outbound::{self, Server},
@@ -26,6 +26,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const REVIEW_MAX: usize = 2 << 20;
 /// Bytes of converted objects that are remembered for one definition; when there are more, it starts anew.
 const REMEMBERED_MAX: usize = 32 << 20;
+/// How long they are remembered: a webhook that makes them otherwise from now on, where it was, tells nobody.
+const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 /// Objects of which something is remembered, if only that it is being asked for: some 8 MiB.
 const OBJECTS_MAX: usize = 1 << 16;
 
@@ -38,10 +40,25 @@ pub(crate) struct Converter {
 }
 
 /// Converted objects by the write that made them and the version they are in.
-#[derive(Default)]
 struct Remembered {
     objects: HashMap<(u64, String), Arc<OnceCell<Bytes>>>,
     size: usize,
+    since: Instant,
+}
+
+impl Default for Remembered {
+    fn default() -> Self {
+        Self { objects: HashMap::new(), size: 0, since: Instant::now() }
+    }
+}
+
+impl Remembered {
+    /// What was made some time ago may be made otherwise by now.
+    fn forget_old(&mut self) {
+        if self.since.elapsed() >= REMEMBERED_FOR {
+            *self = Self::default();
+        }
+    }
 }
 
 impl Converter {
@@ -150,6 +167,7 @@ impl Converter {
             return None;
         }
         let mut remembered = self.remembered.lock();
+        remembered.forget_old();
         if remembered.objects.len() >= OBJECTS_MAX {
             *remembered = Remembered::default();
         }
@@ -159,7 +177,8 @@ impl Converter {
 
     /// What is remembered of a stored object.
     fn known(&self, stored: &Stored, wanted: &str) -> Option<Bytes> {
-        let remembered = self.remembered.lock();
+        let mut remembered = self.remembered.lock();
+        remembered.forget_old();
         let place = remembered.objects.get(&(stored.revision, wanted.to_owned()))?;
         place.get().filter(|_| !stored.meta.uid.is_empty()).cloned()
     }
@@ -298,4 +317,21 @@ async fn one(
     let Some(converter) = &custom.converter else { return Ok(object) };
     let made = converter.convert(&storage.snapshot(), vec![object], wanted).await?;
     Ok(made.into_iter().next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_some_time_ago_is_asked_for_again() {
+        let mut remembered = Remembered::default();
+        remembered.objects.insert((1, "g/v1".to_owned()), Arc::default());
+        remembered.forget_old();
+        assert_eq!(remembered.objects.len(), 1);
+        let before = remembered.since.checked_sub(REMEMBERED_FOR);
+        remembered.since = before.expect("the machine has run for longer");
+        remembered.forget_old();
+        assert!(remembered.objects.is_empty());
+    }
 }
