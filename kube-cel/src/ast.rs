@@ -87,6 +87,7 @@ pub(crate) enum Walk {
     Filter,
     TransformList,
     TransformMap,
+    TransformMapEntry,
 }
 
 /// One macro over a collection.

@@ -325,7 +325,7 @@ impl<'a> Checker<'a> {
             }
         }
         let body = self.within(names, &each.body);
-        let predicate = !matches!(each.walk, Walk::Map | Walk::TransformList | Walk::TransformMap);
+        let predicate = matches!(each.walk, Walk::All | Walk::Exists | Walk::ExistsOne | Walk::Filter);
         if predicate && !body.fits(&Type::Bool) {
             return self.fault(
                 each.body.at,
@@ -337,6 +337,16 @@ impl<'a> Checker<'a> {
             Walk::Filter => Type::List(Box::new(item)),
             Walk::Map | Walk::TransformList => Type::List(Box::new(body)),
             Walk::TransformMap => Type::Map(Box::new(key), Box::new(body)),
+            Walk::TransformMapEntry => match body {
+                Type::Map(..) => body,
+                Type::Dyn | Type::Object(_) => Type::Map(Box::new(Type::Dyn), Box::new(Type::Dyn)),
+                other => {
+                    let what = format!(
+                        "found no matching overload for 'cel.@mapInsert' applied to '(map(dyn, dyn), {other})'"
+                    );
+                    self.fault(each.body.at, what)
+                }
+            },
         }
     }
 }

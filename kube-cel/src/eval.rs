@@ -363,6 +363,14 @@ fn walk<'a>(each: &'a Each, scope: &mut Scope<'a>, budget: &mut Budget) -> Outco
             (Walk::TransformMap, found) => {
                 map.insert(key.key().ok_or(EvalError::NoSuchOverload)?, found);
             }
+            (Walk::TransformMapEntry, Value::Map(entries)) => {
+                budget.spend(entries.len() as u64)?;
+                for (key, value) in entries.iter() {
+                    if map.insert(key.clone(), value.clone()).is_some() {
+                        return Err(EvalError::Failed(format!("insert failed: key {key} already exists")));
+                    }
+                }
+            }
             (Walk::All, Value::Bool(false)) => return Ok(Value::Bool(false)),
             (Walk::Exists, Value::Bool(true)) => return Ok(Value::Bool(true)),
             (Walk::ExistsOne, Value::Bool(true)) => count += 1,
@@ -373,7 +381,7 @@ fn walk<'a>(each: &'a Each, scope: &mut Scope<'a>, budget: &mut Budget) -> Outco
     }
     match each.walk {
         Walk::Map | Walk::TransformList | Walk::Filter => Ok(Value::list(list)),
-        Walk::TransformMap => Ok(Value::Map(Arc::new(map))),
+        Walk::TransformMap | Walk::TransformMapEntry => Ok(Value::Map(Arc::new(map))),
         Walk::ExistsOne => Ok(Value::Bool(count == 1)),
         Walk::All => failed.map_or(Ok(Value::Bool(true)), Err),
         Walk::Exists => failed.map_or(Ok(Value::Bool(false)), Err),

@@ -429,6 +429,7 @@ fn method(at: usize, target: Expr, name: String, mut arguments: Vec<Expr>) -> Re
         "filter" => Some((Walk::Filter, 2, 2)),
         "transformList" => Some((Walk::TransformList, 3, 4)),
         "transformMap" => Some((Walk::TransformMap, 3, 4)),
+        "transformMapEntry" => Some((Walk::TransformMapEntry, 3, 4)),
         _ => None,
     };
     if let Some((walk, least, most)) = walk
@@ -436,7 +437,7 @@ fn method(at: usize, target: Expr, name: String, mut arguments: Vec<Expr>) -> Re
     {
         let body = arguments.pop().unwrap_or_else(|| target.clone());
         let two = match walk {
-            Walk::TransformList | Walk::TransformMap => true,
+            Walk::TransformList | Walk::TransformMap | Walk::TransformMapEntry => true,
             Walk::Map | Walk::Filter => false,
             Walk::All | Walk::Exists | Walk::ExistsOne => arguments.len() == 2,
         };

@@ -46,6 +46,8 @@ fn the_language() {
         "self.ports.map(p, p > 100, string(p)) == ['443']",
         "self.labels.all(k, self.labels[k] == '1') && self.labels.all(k, v, v == '1')",
         "{'a': 1, 'b': 2}.transformList(k, v, v + 1) == [2, 3] && [1, 2].transformMap(i, v, v > 1, v)[1] == 2",
+        "{'a': 1, 'b': 2}.transformMapEntry(k, v, v > 1, {string(v): k}) == {'2': 'b'}",
+        "['x', 'y'].transformMapEntry(i, v, {v: i, v + v: i}) == {'x': 0, 'xx': 0, 'y': 1, 'yy': 1}",
         "cel.bind(n, self.replicas * 2, n + n == 12)",
         "self.?missing.orValue('none') == 'none' && self.?name.hasValue() && !self.labels[?'x'].hasValue()",
         "optional.of(3).optMap(x, x + 1).value() == 4 && optional.none().or(optional.of(1)).value() == 1",
@@ -94,6 +96,7 @@ fn what_cannot_be_is_found_when_it_is_compiled() {
     fails("self.name.foo()", "undeclared reference to 'foo'");
     fails("self.name.startsWith(1)", "found no matching overload for 'startsWith' applied to 'string.(int)'");
     fails("self.ports.all(p, p)", "found no matching overload");
+    fails("[1].transformMapEntry(i, v, v).size() == 1", "found no matching overload for 'cel.@mapInsert'");
     fails("self.replicas.all(x, true)", "cannot be range of a comprehension");
     fails("1 +", "Syntax error: mismatched input '<EOF>'");
     fails("has(self)", "invalid argument to has() macro");
@@ -106,6 +109,8 @@ fn what_cannot_be_is_found_when_it_is_compiled() {
 fn errors_are_told() {
     fails("any.nothing == 1", "no such key: nothing");
     fails("self.ports[5] == 1", "index out of bounds: 5");
+    let twice = "['a', 'a'].transformMapEntry(i, v, {v: i}).size() == 1";
+    fails(twice, "insert failed: key a already exists");
     fails("1 / 0 == 1", "division by zero");
     fails("9223372036854775807 + 1 > 0", "overflow");
     fails("dyn('a') < dyn(1)", "no such overload");

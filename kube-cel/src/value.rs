@@ -25,6 +25,17 @@ pub enum Key {
     String(Arc<str>),
 }
 
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bool(flag) => write!(f, "{flag}"),
+            Self::Int(number) => write!(f, "{number}"),
+            Self::Uint(number) => write!(f, "{number}"),
+            Self::String(text) => f.write_str(text),
+        }
+    }
+}
+
 /// A value of an expression. Cloning one copies a pointer at most.
 #[derive(Debug, Clone)]
 pub enum Value {
