@@ -53,16 +53,12 @@ pub(super) fn check(
     composite::check(&schema.checks, value, path, faults);
     match value {
         Value::String(text) => string(&schema.checks, text, path, faults),
-        Value::Number(number) => {
-            if let Some(number) = number.as_f64() {
-                bounds(&schema.checks, value, number, path, faults);
-            }
-        }
+        Value::Number(_) => numeric(schema, value, path, faults),
         Value::Array(items) => {
             counted(&schema.checks, items, path, faults);
             if let Some(element) = &schema.items {
                 for (at, item) in items.iter().enumerate() {
-                    let old = old.and_then(|old| items::counterpart(&schema.list, old, item));
+                    let old = old.and_then(|old| items::at_place(&schema.list, old, at, item));
                     check(element, item, old, &format!("{path}[{at}]"), faults);
                 }
             }
@@ -130,25 +126,34 @@ fn string(checks: &Checks, text: &str, path: &str, faults: &mut Vec<FieldError>)
     }
 }
 
-fn bounds(checks: &Checks, value: &Value, number: f64, path: &str, faults: &mut Vec<FieldError>) {
-    if let Some(divisor) = checks.multiple_of
-        && divisor > 0.0
-        && (number / divisor).fract() != 0.0
-    {
-        faults.push(invalid(path, value.clone(), &format!("should be a multiple of {divisor}")));
-    }
-    if let Some(max) = checks.maximum {
-        if checks.exclusive_maximum && number >= max {
-            faults.push(invalid(path, value.clone(), &format!("should be less than {max}")));
-        } else if number > max {
-            faults.push(invalid(path, value.clone(), &format!("should be less than or equal to {max}")));
+/// The faults of a number: whether there is room for it in what it shall be, and how it compares with the numbers that the schema names. Those
+/// need room, too.
+fn numeric(schema: &Structural, value: &Value, path: &str, faults: &mut Vec<FieldError>) {
+    let Some(number) = value.as_f64() else { return };
+    let checks = &schema.checks;
+    let room = |what: &str, number: &Value| format::range(schema, number, what, path);
+    let wrong = |what: String| [invalid(path, value.clone(), &what)];
+    faults.extend(room("Checked", value));
+    if let Some(divisor) = checks.multiple_of {
+        faults.extend(room("MultipleOf", &divisor.into()));
+        if divisor > 0.0 && (number / divisor).fract() != 0.0 {
+            faults.extend(wrong(format!("should be a multiple of {divisor}")));
         }
     }
     if let Some(min) = checks.minimum {
+        faults.extend(room("Minimum boundary", &min.into()));
         if checks.exclusive_minimum && number <= min {
-            faults.push(invalid(path, value.clone(), &format!("should be greater than {min}")));
+            faults.extend(wrong(format!("should be greater than {min}")));
         } else if number < min {
-            faults.push(invalid(path, value.clone(), &format!("should be greater than or equal to {min}")));
+            faults.extend(wrong(format!("should be greater than or equal to {min}")));
+        }
+    }
+    if let Some(max) = checks.maximum {
+        faults.extend(room("Maximum boundary", &max.into()));
+        if checks.exclusive_maximum && number >= max {
+            faults.extend(wrong(format!("should be less than {max}")));
+        } else if number > max {
+            faults.extend(wrong(format!("should be less than or equal to {max}")));
         }
     }
 }
@@ -239,6 +244,71 @@ mod tests {
             [
                 "spec.int: Invalid value: 11: spec.int in body should be less than or equal to 10",
                 "spec.text: Too long: may not be more than 3 bytes",
+            ]
+        );
+    }
+
+    #[test]
+    fn numbers_fit_in_what_they_shall_be() {
+        let told = |schema: Value, number: Value, old: Option<Value>| {
+            let schema = json!({"type": "object", "properties": {"n": schema}});
+            faults(schema, json!({"n": number}), old.map(|old| json!({"n": old})))
+        };
+        let int = json!({"type": "integer", "format": "int32"});
+        assert_eq!(told(int.clone(), json!(2_147_483_647), None), [""; 0]);
+        let large = json!(3_000_000_000_u32);
+        let fault =
+            r#"<nil>: Invalid value: "": Checked value must be of type integer with format int32 in spec.n"#;
+        assert_eq!(told(int.clone(), large.clone(), None), [fault]);
+        assert_eq!(told(int, large.clone(), Some(large)), [""; 0], "an older server took it");
+        let bounded = json!({"type": "integer", "format": "int32", "maximum": 4_294_967_295_u32});
+        assert_eq!(
+            told(bounded, json!(1), None),
+            [
+                r#"<nil>: Invalid value: "": Maximum boundary value must be of type integer with format int32 in spec.n"#
+            ]
+        );
+        let float = json!({"type": "number", "format": "float"});
+        assert_eq!(told(float.clone(), json!(1.5), None), [""; 0]);
+        assert_eq!(
+            told(float, json!(1e39), None),
+            [r#"<nil>: Invalid value: "": Checked value must be of type number with format float in spec.n"#]
+        );
+        let double = json!({"type": "number", "format": "double"});
+        assert_eq!(told(double, json!(1e39), None), [""; 0]);
+        let odd = json!({"type": "integer", "format": "uint8"});
+        assert_eq!(told(odd, json!(300), None), [""; 0], "nobody knows this one");
+    }
+
+    #[test]
+    fn of_a_plain_list_what_stays_at_its_place_may_be_wrong() {
+        let list = |kind: &str| {
+            let items = json!({"type": "integer", "format": "int32"});
+            let mut list = json!({"type": "array", "items": items});
+            if !kind.is_empty() {
+                list["x-kubernetes-list-type"] = kind.into();
+            }
+            json!({"type": "object", "properties": {"l": list}})
+        };
+        let (old, new) = (json!({"l": [3_000_000_000_u32, 1]}), json!({"l": [3_000_000_000_u32, 2]}));
+        assert_eq!(faults(list(""), new.clone(), Some(old.clone())), [""; 0]);
+        for kind in ["atomic", "set"] {
+            assert_eq!(faults(list(kind), new.clone(), Some(old.clone())).len(), 1, "{kind}");
+        }
+    }
+
+    #[test]
+    fn names_of_kubernetes_are_formats() {
+        let schema = json!({"type": "object", "properties": {
+            "short": {"type": "string", "format": "k8s-short-name"},
+            "long": {"type": "string", "format": "k8s-long-name"},
+        }});
+        assert_eq!(faults(schema.clone(), json!({"short": "a-b", "long": "a.b"}), None), [""; 0]);
+        assert_eq!(
+            faults(schema, json!({"short": "A_b", "long": "a..b"}), None),
+            [
+                r#"spec.long: Invalid value: "a..b": spec.long in body must be of type k8s-long-name: "a..b""#,
+                r#"spec.short: Invalid value: "A_b": spec.short in body must be of type k8s-short-name: "A_b""#,
             ]
         );
     }

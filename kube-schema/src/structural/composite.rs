@@ -51,6 +51,6 @@ pub(super) fn check(checks: &Checks, value: &Value, path: &str, faults: &mut Vec
 }
 
 /// kube-apiserver has no field for these faults, and prints Go's nil.
-fn about(detail: String) -> FieldError {
+pub(super) fn about(detail: String) -> FieldError {
     check::fault(FieldReason::Invalid, "<nil>", "", &detail)
 }

@@ -23,6 +23,11 @@ pub(super) fn counterpart<'a>(list: &ListKind, old: &'a Value, item: &Value) -> 
     old.as_array()?.iter().find(|old| keys.iter().all(|key| old.get(key) == item.get(key)))
 }
 
+/// The same for faults that may stay (`ratchetingValueValidator`): of a list that says nothing of its kind, the item at the same place.
+pub(super) fn at_place<'a>(list: &ListKind, old: &'a Value, at: usize, item: &Value) -> Option<&'a Value> {
+    if *list == ListKind::Unsaid { old.as_array()?.get(at) } else { counterpart(list, old, item) }
+}
+
 /// Finds duplicates, and embedded objects that are none. The root's own metadata is checked elsewhere.
 pub(super) fn check(
     schema: &Structural,
@@ -51,7 +56,7 @@ pub(super) fn check(
             unique(&schema.list, items, path, faults);
             if let Some(element) = &schema.items {
                 for (at, item) in items.iter().enumerate() {
-                    let old = old.and_then(|old| counterpart(&schema.list, old, item));
+                    let old = old.and_then(|old| at_place(&schema.list, old, at, item));
                     check(element, item, old, &format!("{path}[{at}]"), false, faults);
                 }
             }
@@ -64,7 +69,7 @@ fn unique(list: &ListKind, items: &[Value], path: &str, faults: &mut Vec<FieldEr
     let mut seen = HashSet::new();
     for (at, item) in items.iter().enumerate() {
         let identity = match list {
-            ListKind::Atomic => return,
+            ListKind::Unsaid | ListKind::Atomic => return,
             ListKind::Set => item.clone(),
             ListKind::Map(keys) => {
                 let entries = keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone())));

@@ -76,8 +76,10 @@ impl Type {
 /// How the items of a list are told apart (`x-kubernetes-list-type`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ListKind {
-    /// The list is one value.
+    /// Nothing is said, which is as good as atomic but for faults that may stay.
     #[default]
+    Unsaid,
+    /// The list is one value.
     Atomic,
     /// Each value stands once.
     Set,
