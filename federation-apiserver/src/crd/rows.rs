@@ -1,10 +1,16 @@
 //! The row of the kind CustomResourceDefinition.
 
-use apimachinery::meta::Scope;
+use std::collections::HashSet;
+
+use apimachinery::{field::quoted, meta::Scope};
+use kube_schema::structural::is_known_format;
 use serde_json::{Value, json};
 
 use super::{GROUP, PLURAL, validate};
-use crate::registry::{Column, Generation, Kind};
+use crate::{
+    registry::{Column, Generation, Kind},
+    validation::{items, text},
+};
 
 pub(crate) const KINDS: &[&Kind] = &[&Kind {
     group: GROUP,
@@ -32,6 +38,7 @@ pub(crate) const KINDS: &[&Kind] = &[&Kind {
     validate: validate::definition,
     validate_create: validate::name,
     validate_update: validate::update,
+    warn,
     ..Kind::BUILT_IN
 }];
 
@@ -63,17 +70,64 @@ fn default(object: &mut Value) {
     }
     let status = &object["status"];
     if status.is_object() && status["storedVersions"].as_array().is_none_or(Vec::is_empty) {
-        let storage =
-            crate::validation::items(&object["spec"], "versions").find(|version| version["storage"] == true);
+        let storage = items(&object["spec"], "versions").find(|version| version["storage"] == true);
         if let Some(storage) = storage.map(|version| version["name"].clone()) {
             object["status"]["storedVersions"] = json!([storage]);
         }
     }
 }
 
+/// Formats that nobody checks, and that the definition did not have before.
+fn warn(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut seen: HashSet<_> = old.map(unknown_formats).unwrap_or_default().into_iter().collect();
+    let found = unknown_formats(new).into_iter().filter(|format| seen.insert(*format));
+    found.map(|format| format!("unrecognized format {}", quoted(format))).collect()
+}
+
+fn unknown_formats(object: &Value) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut left: Vec<_> = items(&object["spec"], "versions")
+        .map(|version| &version["schema"]["openAPIV3Schema"])
+        .filter(|schema| schema.is_object())
+        .collect();
+    left.reverse();
+    while let Some(schema) = left.pop() {
+        let (kind, format) = (text(schema, "type"), text(schema, "format"));
+        if !format.is_empty() && !is_known_format(kind, format) {
+            found.push(format);
+        }
+        let lists = ["items", "allOf", "anyOf", "oneOf"].iter().flat_map(|list| items(schema, list));
+        let single =
+            ["items", "not", "additionalProperties", "additionalItems"].iter().map(|one| &schema[*one]);
+        let named = ["properties", "patternProperties", "definitions", "dependencies"]
+            .iter()
+            .flat_map(|map| schema[*map].as_object().into_iter().flat_map(|map| map.values()));
+        left.extend(lists.chain(single).chain(named).filter(|schema| schema.is_object()));
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn formats_that_nobody_checks_are_warned_of_once() {
+        let definition = |formats: &[&str]| {
+            let fields = formats.iter().enumerate().map(|(at, format)| {
+                (format!("f{at}"), json!({"type": "array", "items": {"type": "string", "format": format}}))
+            });
+            let fields: serde_json::Map<_, _> = fields.collect();
+            let schema = json!({"type": "object", "properties": fields});
+            let version = json!({"name": "v1", "schema": {"openAPIV3Schema": schema}});
+            json!({"spec": {"versions": [version, version]}})
+        };
+        let new = definition(&["date-time", "k8s-short-name", "zzz", "zzz", "int32"]);
+        let mut told = warn(&new, None);
+        told.sort();
+        assert_eq!(told, [r#"unrecognized format "int32""#, r#"unrecognized format "zzz""#]);
+        assert_eq!(warn(&new, Some(&definition(&["zzz"]))), [r#"unrecognized format "int32""#]);
+    }
 
     #[test]
     fn a_status_always_tells_a_version_that_objects_may_be_stored_in() {

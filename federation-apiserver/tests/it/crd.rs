@@ -371,6 +371,56 @@ async fn rules_in_cel_are_checked_when_they_are_written_and_when_they_are_asked(
     assert_eq!(status["details"]["causes"][0]["reason"], "FieldValueForbidden");
 }
 
+#[tokio::test]
+async fn formats_are_kept_to_and_those_that_nobody_knows_are_warned_of() {
+    let world = World::new().await;
+    let mut definition = crontabs();
+    let schema = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let fields = schema["properties"]["spec"]["properties"].as_object_mut().unwrap();
+    for (name, kind, format) in [
+        ("small", "integer", "int32"),
+        ("bounded", "integer", "int32"),
+        ("short", "string", "k8s-short-name"),
+        ("odd", "string", "zzz"),
+    ] {
+        fields.insert(name.to_owned(), json!({"type": kind, "format": format}));
+    }
+    fields["bounded"]["maximum"] = json!(4_294_967_295_u32);
+    let json = "application/json";
+    let (code, warnings, mut made) = world.warnings(with_type(Method::POST, CRDS, json, &definition)).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    assert_eq!(warnings, [r#"299 - "unrecognized format \"zzz\"""#]);
+    made["metadata"]["labels"] = json!({"a": "b"});
+    let path = format!("{CRDS}/crontabs.stable.example.com");
+    let (code, warnings, _) = world.warnings(with_type(Method::PUT, &path, json, &made)).await;
+    assert_eq!((code, warnings), (StatusCode::OK, vec![]), "only new ones are told");
+    for (name, value, why) in [
+        (
+            "small",
+            json!(3_000_000_000_u32),
+            r#"<nil>: Invalid value: "": Checked value must be of type integer with format int32 in spec.small"#,
+        ),
+        (
+            "bounded",
+            json!(1),
+            r#"<nil>: Invalid value: "": Maximum boundary value must be of type integer with format int32 in spec.bounded"#,
+        ),
+        (
+            "short",
+            json!("A_b"),
+            r#"spec.short: Invalid value: "A_b": spec.short in body must be of type k8s-short-name: "A_b""#,
+        ),
+    ] {
+        let mut wrong = tab("a");
+        wrong["spec"][name] = value;
+        let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, TABS, Some(wrong)).await;
+        assert_eq!(status["message"], format!("CronTab.stable.example.com \"a\" is invalid: {why}"));
+    }
+    let mut good = tab("a");
+    good["spec"]["small"] = 2_147_483_647.into();
+    world.expect(StatusCode::CREATED, Method::POST, TABS, Some(good)).await;
+}
+
 /// Who scales what says no number yet says the first one; until then there is no Scale to be seen.
 #[tokio::test]
 async fn a_scale_says_the_first_number() {
