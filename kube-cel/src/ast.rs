@@ -70,6 +70,48 @@ pub(crate) enum Node {
     },
 }
 
+impl Expr {
+    /// Shows each expression directly below this one.
+    pub(crate) fn children<'a>(&'a self, show: &mut impl FnMut(&'a Self)) {
+        match &self.node {
+            Node::Literal(_) | Node::Ident(_) => {}
+            Node::Select { operand, .. } | Node::Has { operand, .. } => show(operand),
+            Node::Index { operand, index, .. } => {
+                show(operand);
+                show(index);
+            }
+            Node::List(items) => items.iter().for_each(|item| show(&item.value)),
+            Node::Map(entries) => {
+                for (key, item) in entries {
+                    show(key);
+                    show(&item.value);
+                }
+            }
+            Node::Made { fields, .. } => fields.iter().for_each(|(_, item)| show(&item.value)),
+            Node::Not(operand) | Node::Negate(operand) => show(operand),
+            Node::And(operands) | Node::Or(operands) => operands.iter().for_each(show),
+            Node::Conditional(parts) => parts.iter().for_each(show),
+            Node::Binary { operands, .. } => operands.iter().for_each(show),
+            Node::Call { target, arguments, .. } => {
+                target.as_deref().into_iter().chain(arguments).for_each(show);
+            }
+            Node::Each(each) => {
+                show(&each.range);
+                each.condition.iter().for_each(&mut *show);
+                show(&each.body);
+            }
+            Node::Bind { value, body, .. } => {
+                show(value);
+                show(body);
+            }
+            Node::OptionalMap { operand, body, .. } => {
+                show(operand);
+                show(body);
+            }
+        }
+    }
+}
+
 /// A part of a literal; `?` before an optional value that adds nothing when it is none.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
@@ -85,6 +127,8 @@ pub(crate) enum Walk {
     ExistsOne,
     Map,
     Filter,
+    /// The body is what items are sorted by.
+    SortBy,
     TransformList,
     TransformMap,
     TransformMapEntry,

@@ -275,13 +275,17 @@ impl<'a> Checker<'a> {
     }
 
     fn call(&mut self, at: usize, name: &str, target: Option<&'a Expr>, arguments: &'a [Expr]) -> Type {
+        // Of a function that nobody knows no argument is looked at, only the target.
+        if !functions::is_known(name) {
+            if let Some(target) = target {
+                self.check(target);
+            }
+            return self.fault(at, format!("undeclared reference to '{name}' (in container '')"));
+        }
         let kinds: Vec<_> =
             target.into_iter().chain(arguments).map(|argument| self.check(argument)).collect();
         match functions::resolve(name, target.is_some(), &kinds) {
             Resolved::Result(kind) => refine(name, kind, &kinds),
-            Resolved::Unknown => {
-                self.fault(at, format!("undeclared reference to '{name}' (in container '')"))
-            }
             Resolved::NoOverload => {
                 let texts: Vec<_> = kinds.iter().map(ToString::to_string).collect();
                 let shown = match target {
@@ -332,9 +336,15 @@ impl<'a> Checker<'a> {
                 format!("found no matching overload for '_&&_' applied to '(bool, {body})'"),
             );
         }
+        if each.walk == Walk::SortBy && (keys || !is_sortable(&body)) {
+            let what = format!(
+                "found no matching overload for '@sortByAssociatedKeys' applied to '{range}.(list({body}))'"
+            );
+            return self.fault(at, what);
+        }
         match each.walk {
             Walk::All | Walk::Exists | Walk::ExistsOne => Type::Bool,
-            Walk::Filter => Type::List(Box::new(item)),
+            Walk::Filter | Walk::SortBy => Type::List(Box::new(item)),
             Walk::Map | Walk::TransformList => Type::List(Box::new(body)),
             Walk::TransformMap => Type::Map(Box::new(key), Box::new(body)),
             Walk::TransformMapEntry => match body {
@@ -349,6 +359,13 @@ impl<'a> Checker<'a> {
             },
         }
     }
+}
+
+/// Whether values of a type have an order (`comparableTypes` of cel-go's lists).
+fn is_sortable(kind: &Type) -> bool {
+    let numeric = matches!(kind, Type::Int | Type::Uint | Type::Double);
+    let other = matches!(kind, Type::Bool | Type::Duration | Type::Timestamp | Type::String | Type::Bytes);
+    numeric || other || *kind == Type::Dyn
 }
 
 /// Results that depend on more than the signature says.

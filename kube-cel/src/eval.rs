@@ -333,6 +333,7 @@ fn walk<'a>(each: &'a Each, scope: &mut Scope<'a>, budget: &mut Budget) -> Outco
     let items = items(range)?;
     budget.spend(items.len() as u64)?;
     let (mut list, mut map, mut failed, mut count) = (Vec::new(), std::collections::BTreeMap::new(), None, 0);
+    let mut sorted = Vec::new();
     for (key, value) in items {
         let names = match &each.second {
             Some(second) => vec![(&each.name, key.clone()), (second, value.clone())],
@@ -360,6 +361,7 @@ fn walk<'a>(each: &'a Each, scope: &mut Scope<'a>, budget: &mut Budget) -> Outco
         };
         match (each.walk, found) {
             (Walk::Map | Walk::TransformList, found) => list.push(found),
+            (Walk::SortBy, found) => sorted.push((found, value)),
             (Walk::TransformMap, found) => {
                 map.insert(key.key().ok_or(EvalError::NoSuchOverload)?, found);
             }
@@ -381,6 +383,13 @@ fn walk<'a>(each: &'a Each, scope: &mut Scope<'a>, budget: &mut Budget) -> Outco
     }
     match each.walk {
         Walk::Map | Walk::TransformList | Walk::Filter => Ok(Value::list(list)),
+        Walk::SortBy => {
+            if sorted.windows(2).any(|pair| pair[0].0.compare(&pair[1].0).is_none()) {
+                return Err(EvalError::failed("list elements must be comparable"));
+            }
+            sorted.sort_by(|one, other| one.0.compare(&other.0).unwrap_or(Ordering::Equal));
+            Ok(Value::list(sorted.into_iter().map(|(_, item)| item).collect()))
+        }
         Walk::TransformMap | Walk::TransformMapEntry => Ok(Value::Map(Arc::new(map))),
         Walk::ExistsOne => Ok(Value::Bool(count == 1)),
         Walk::All => failed.map_or(Ok(Value::Bool(true)), Err),

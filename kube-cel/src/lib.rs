@@ -5,9 +5,10 @@
 //! evaluation spends a [`Budget`]: every step costs one and every value what its size says, so an expression from the network ends
 //! soon, whatever it is.
 //!
-//! The macros are those of CEL with its two-variable comprehensions, `cel.bind` and optional values; the libraries those of
-//! Kubernetes: strings, lists, sets, math, regular expressions, URLs, IP addresses and CIDRs, quantities, encoders, named formats,
-//! semantic versions, JSON patches, and the authorizer, whose answers the caller brings ([`Authority`]). Objects can be made by name where the caller
+//! The macros are those of CEL with its two-variable comprehensions and optional values; the libraries those of Kubernetes: strings, lists,
+//! sets, regular expressions, URLs, IP addresses and CIDRs, quantities, named formats, semantic versions, JSON patches, and the authorizer,
+//! whose answers the caller brings ([`Authority`]). Kubernetes has neither `cel.bind` nor math nor encoders: these are for expressions that were
+//! stored earlier, and [`Program::undeclared`] finds them in new ones. Objects can be made by name where the caller
 //! declares the name's first part as a type. How often loops go round can be told before an evaluation ([`Program::loops`]); a whole estimate of costs is
 //! left out.
 //!
@@ -26,6 +27,7 @@ mod check;
 mod cost;
 mod error;
 mod eval;
+mod former;
 mod functions;
 mod lexer;
 mod parser;

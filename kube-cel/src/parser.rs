@@ -427,6 +427,7 @@ fn method(at: usize, target: Expr, name: String, mut arguments: Vec<Expr>) -> Re
         "exists_one" | "existsOne" => Some((Walk::ExistsOne, 2, 3)),
         "map" => Some((Walk::Map, 2, 3)),
         "filter" => Some((Walk::Filter, 2, 2)),
+        "sortBy" => Some((Walk::SortBy, 2, 2)),
         "transformList" => Some((Walk::TransformList, 3, 4)),
         "transformMap" => Some((Walk::TransformMap, 3, 4)),
         "transformMapEntry" => Some((Walk::TransformMapEntry, 3, 4)),
@@ -438,7 +439,7 @@ fn method(at: usize, target: Expr, name: String, mut arguments: Vec<Expr>) -> Re
         let body = arguments.pop().unwrap_or_else(|| target.clone());
         let two = match walk {
             Walk::TransformList | Walk::TransformMap | Walk::TransformMapEntry => true,
-            Walk::Map | Walk::Filter => false,
+            Walk::Map | Walk::Filter | Walk::SortBy => false,
             Walk::All | Walk::Exists | Walk::ExistsOne => arguments.len() == 2,
         };
         let rest = arguments.split_off(if two { 2 } else { 1 }.min(arguments.len()));
@@ -470,8 +471,11 @@ fn method(at: usize, target: Expr, name: String, mut arguments: Vec<Expr>) -> Re
     {
         return Ok(Node::Call { name: format!("{library}.{name}"), target: None, arguments });
     }
-    if is("ip") && name == "isCanonical" {
-        return Ok(Node::Call { name: "ip.isCanonical".to_owned(), target: None, arguments });
+    // Of these two, which name functions or variables as well, only one function each.
+    for (library, function) in [("ip", "isCanonical"), ("lists", "range")] {
+        if is(library) && name == function {
+            return Ok(Node::Call { name: format!("{library}.{function}"), target: None, arguments });
+        }
     }
     Ok(Node::Call { name, target: Some(Box::new(target)), arguments })
 }

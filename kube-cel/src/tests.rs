@@ -88,12 +88,54 @@ fn the_libraries_of_kubernetes() {
 }
 
 #[test]
+fn lists_are_made_and_sorted() {
+    for source in [
+        "lists.range(3) == [0, 1, 2] && lists.range(0) == []",
+        "['bbb', 'a', 'cc'].sortBy(s, size(s)) == ['a', 'cc', 'bbb']",
+        "[3, 1, 2].sortBy(n, -n) == [3, 2, 1] && self.ports.sortBy(p, p)[0] == 80",
+    ] {
+        holds(source);
+    }
+    fails(
+        "[1].sortBy(n, [n])",
+        "found no matching overload for '@sortByAssociatedKeys' applied to 'list(int).(list(list(int)))'",
+    );
+    fails("{'a': 1}.sortBy(n, n) == []", "found no matching overload for '@sortByAssociatedKeys'");
+    fails("dyn([1, 'a']).sortBy(n, n) == []", "list elements must be comparable");
+}
+
+#[test]
+fn what_kubernetes_does_not_have_is_only_for_what_is_stored() {
+    let undeclared = |source: &str| {
+        let program = Program::compile(source, &[]).unwrap();
+        program.undeclared(source).map(|error| error.to_string()).unwrap_or_default()
+    };
+    let told = |source: &str, library: (usize, &str), function: (usize, &str)| {
+        let fault = |(column, name): (usize, &str)| {
+            let mark = ".".repeat(column - 1);
+            format!(
+                "ERROR: <input>:1:{column}: undeclared reference to '{name}' (in container '')\n | {source}\n | {mark}^"
+            )
+        };
+        assert_eq!(undeclared(source), format!("{}\n{}", fault(library), fault(function)));
+    };
+    told("base64.encode(b'hi') == 'aGk='", (1, "base64"), (14, "encode"));
+    told("1 == math.abs(-1)", (6, "math"), (14, "abs"));
+    told("[1].all(x, cel.bind(n, x, math.abs(n) == n))", (12, "cel"), (20, "bind"));
+    for source in ["[1].max() == 1", "sets.contains([1], [1])", "'a'.size() == 1"] {
+        assert_eq!(undeclared(source), "", "{source}");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_found_when_it_is_compiled() {
     fails("self.foo > 1", "ERROR: <input>:1:5: undefined field 'foo'\n | self.foo > 1\n | ....^");
     fails("self.replicas == 'a'", "found no matching overload for '_==_' applied to '(int, string)'");
     fails("self.name + 1", "found no matching overload for '_+_' applied to '(string, int)'");
     fails("other == 1", "undeclared reference to 'other' (in container '')");
     fails("self.name.foo()", "undeclared reference to 'foo'");
+    let error = evaluate("none.such(other)").unwrap_err();
+    assert_eq!(error.matches("ERROR").count(), 2, "no argument is looked at: {error}");
     fails("self.name.startsWith(1)", "found no matching overload for 'startsWith' applied to 'string.(int)'");
     fails("self.ports.all(p, p)", "found no matching overload");
     fails("[1].transformMapEntry(i, v, v).size() == 1", "found no matching overload for 'cel.@mapInsert'");

@@ -372,6 +372,23 @@ async fn rules_in_cel_are_checked_when_they_are_written_and_when_they_are_asked(
 }
 
 #[tokio::test]
+async fn new_rules_name_nothing_that_kubernetes_does_not_have() {
+    let world = World::new().await;
+    let rule = |rule: &str| {
+        let mut object = crontabs();
+        let spec = &mut object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        spec["x-kubernetes-validations"] = json!([{"rule": rule}]);
+        object
+    };
+    let former = rule("math.abs(self.replicas) > 0");
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, CRDS, Some(former)).await;
+    let message = status["message"].as_str().unwrap();
+    assert!(message.contains("<input>:1:1: undeclared reference to 'math' (in container '')"), "{message}");
+    let sorted = rule("lists.range(3).sortBy(n, -n)[0] == 2");
+    world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(sorted)).await;
+}
+
+#[tokio::test]
 async fn formats_are_kept_to_and_those_that_nobody_knows_are_warned_of() {
     let world = World::new().await;
     let mut definition = crontabs();

@@ -182,19 +182,21 @@ const TABLE: &[(&str, &[&str])] = &[
     ("validate", &["f.s>o"]),
 ];
 
-/// What a function returns for arguments of these types; none if there is no such function. The target of a method comes
-/// first.
+/// What a function returns for arguments of these types. The target of a method comes first.
 pub(crate) enum Resolved {
-    Unknown,
     NoOverload,
     Result(Type),
 }
 
+/// Whether there is such a function.
+pub(crate) fn is_known(name: &str) -> bool {
+    TABLE.iter().any(|(known, _)| *known == name)
+}
+
 /// Looks for an overload that takes these arguments.
 pub(crate) fn resolve(name: &str, method: bool, arguments: &[Type]) -> Resolved {
-    let Some((_, signatures)) = TABLE.iter().find(|(known, _)| *known == name) else {
-        return Resolved::Unknown;
-    };
+    let found = TABLE.iter().find(|(known, _)| *known == name);
+    let signatures = found.map(|(_, signatures)| *signatures).unwrap_or_default();
     let mut results = signatures.iter().filter_map(|signature| {
         let (left, result) = signature.split_once('>')?;
         let (target, rest) = left.split_once('.').map_or((None, left), |(target, rest)| (Some(target), rest));

@@ -189,6 +189,23 @@ fn compile_one(
         tell("fieldPath", FieldReason::Invalid, path.as_str().into(), detail);
     }
     let program = program?;
+    for (key, source, program) in [
+        ("rule", source, Some(&program)),
+        ("messageExpression", text("messageExpression"), message_program.as_ref()),
+    ] {
+        let Some(error) = program.and_then(|program| program.undeclared(source)) else { continue };
+        let head = if key == "rule" { "compilation failed" } else { "messageExpression compilation failed" };
+        let (path, detail) = (format!("{path}.{key}"), format!("{head}: {error}"));
+        let value = rule.clone();
+        faults.push(RuleFault {
+            path,
+            reason: FieldReason::Invalid,
+            value,
+            detail,
+            within: None,
+            stops: false,
+        });
+    }
     let transition = program.mentions("oldSelf");
     let mut object = |key: &str, within: Option<&str>, detail: &str| {
         let (path, value) = (format!("{path}.{key}"), rule[key].clone());

@@ -31,12 +31,10 @@ fn expression(
     faults: &mut Faults,
 ) -> Compiled {
     let program = Program::compile_as(source, known, wanted).map_err(|error| error.to_string());
-    if let Err(error) = &program {
-        let detail = if error.starts_with("must evaluate") {
-            error.clone()
-        } else {
-            format!("compilation failed: {error}")
-        };
+    let undeclared = |program: &Program| program.undeclared(source).map(|error| error.to_string());
+    if let Some(error) = program.as_ref().map_or_else(|error| Some(error.clone()), undeclared) {
+        let detail =
+            if error.starts_with("must evaluate") { error } else { format!("compilation failed: {error}") };
         faults.push(FieldError::invalid(path, source, &detail));
     }
     program
