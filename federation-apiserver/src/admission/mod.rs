@@ -83,7 +83,7 @@ pub(crate) async fn permit(
     new: &Value,
 ) -> Result<(), ApiError> {
     signers::check(call, name, old, new).await?;
-    devices::check(call, name, old, new)?;
+    devices::check(call, name, old, new).await?;
     if is_core(call, "pods") {
         mountable::check(call, name, old, new)?;
         runtimes::check(call, name, old, new)?;

@@ -206,6 +206,58 @@ async fn who_has_no_credential_sees_only_public_paths() {
 }
 
 #[tokio::test]
+async fn parts_of_the_status_of_a_claim_take_permissions_of_their_own() {
+    let access = Access::new(RBAC).await;
+    let claims = "/apis/resource.k8s.io/v1/namespaces/demo/resourceclaims";
+    let spec = json!({"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}});
+    access.make(claims, json!({"metadata": {"name": "a"}, "spec": spec})).await;
+    for (name, part, verb) in [
+        ("status", "status", "patch"),
+        ("binding", "binding", "patch"),
+        ("driver", "driver", "arbitrary-node:patch"),
+    ] {
+        let resource = format!("resourceclaims/{part}");
+        let rule = json!({"apiGroups": ["resource.k8s.io"], "resources": [resource], "verbs": [verb]});
+        access.make(ROLES, json!({"metadata": {"name": name}, "rules": [rule]})).await;
+    }
+    access.grant("demo", "status", user("alice")).await;
+    let path = format!("{claims}/a/status");
+    let patch =
+        |status: Value| access.message(422, "alice", Method::PATCH, &path, Some(json!({"status": status})));
+    let device = json!({"request": "r", "driver": "d.example.com", "pool": "p", "device": "x"});
+    let allocated = json!({"allocation": {"devices": {"results": [device]}}});
+    let forbidden = |verb: &str, part: &str, place: &str| {
+        format!(
+            r#"User "alice" cannot {verb} resource "resourceclaims/{part}" in API group "resource.k8s.io" {place}"#
+        )
+    };
+    let of_claim = r#"ResourceClaim.resource.k8s.io "a" is invalid"#;
+    let binding = forbidden("patch", "binding", "at the cluster scope");
+    assert_eq!(
+        patch(allocated.clone()).await,
+        format!(
+            r#"{of_claim}: status: Forbidden: changing status.allocation or status.reservedFor requires resource="resourceclaims/binding", verb="patch" permission: resourceclaims.resource.k8s.io is forbidden: {binding}"#
+        )
+    );
+    access.grant("", "binding", user("alice")).await;
+    let (code, claim) =
+        access.send("alice", &[], Method::PATCH, &path, Some(json!({"status": allocated}))).await;
+    assert_eq!(code, StatusCode::OK, "{claim}");
+    let told =
+        json!({"devices": [{"driver": "d.example.com", "pool": "p", "device": "x", "data": {"a": 1}}]});
+    let driver = forbidden("arbitrary-node:patch", "driver", r#"in the namespace "demo""#);
+    assert_eq!(
+        patch(told.clone()).await,
+        format!(
+            r#"{of_claim}: status.devices: Forbidden: changing status.devices requires resource="resourceclaims/driver", verb="[arbitrary-node:patch]" permission: resourceclaims.resource.k8s.io "d.example.com" is forbidden: {driver}"#
+        )
+    );
+    access.grant("demo", "driver", user("alice")).await;
+    let (code, claim) = access.send("alice", &[], Method::PATCH, &path, Some(json!({"status": told}))).await;
+    assert_eq!(code, StatusCode::OK, "{claim}");
+}
+
+#[tokio::test]
 async fn modes_are_a_union() {
     let access = Access::new(&[Mode::Rbac, Mode::AlwaysAllow]).await;
     access.get(200, "alice", "/api/v1/nodes").await;
