@@ -106,6 +106,8 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::AGE,
         ],
         selectable: &[("spec.nodeName", "/spec/nodeName"), ("spec.driver", "/spec/driver")],
+        prepare_create: |slice| resource_slice::drop_lists(slice, None),
+        prepare_update: |new, old| resource_slice::drop_lists(new, Some(old)),
         validate: resource_slice::validate,
         validate_update: |new, old, faults| {
             for name in ["driver", "nodeName"] {

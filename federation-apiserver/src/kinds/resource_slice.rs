@@ -31,6 +31,27 @@ pub(super) const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
 const IDENTIFIER: &str = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name', or 'MY_NAME', or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')";
 const NODES_OF_DEVICE: &str = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
 
+/// Drops the lists of attributes, whose feature gate (`DRAListTypeAttributes`) is off, unless the slice had some before.
+pub(super) fn drop_lists(slice: &mut Value, old: Option<&Value>) {
+    if old.is_some_and(|old| items(&old["spec"], "devices").any(has_lists)) {
+        return;
+    }
+    let devices = slice.pointer_mut("/spec/devices").and_then(Value::as_array_mut);
+    for device in devices.into_iter().flatten() {
+        let attributes = device.get_mut("attributes").and_then(Value::as_object_mut);
+        for attribute in attributes.into_iter().flat_map(serde_json::Map::values_mut) {
+            if let Some(attribute) = attribute.as_object_mut() {
+                attribute.retain(|name, _| !LISTS.contains(&name.as_str()));
+            }
+        }
+    }
+}
+
+fn has_lists(device: &Value) -> bool {
+    let mut attributes = device["attributes"].as_object().into_iter().flatten();
+    attributes.any(|(_, attribute)| LISTS.iter().any(|list| !attribute[*list].is_null()))
+}
+
 pub(super) fn validate(slice: &Value, faults: &mut Faults) {
     let (spec, path) = (&slice["spec"], FieldPath::new("spec"));
     driver(text(spec, "driver"), &path.child("driver"), faults);
@@ -41,12 +62,8 @@ pub(super) fn validate(slice: &Value, faults: &mut Faults) {
         faults.push(FieldError::invalid(&path, "", message));
     }
     let has = |device: &Value, name: &str| items(device, name).next().is_some();
-    let lists = |device: &Value| {
-        let mut attributes = device["attributes"].as_object().into_iter().flatten();
-        attributes.any(|(_, attribute)| LISTS.iter().any(|list| !attribute[*list].is_null()))
-    };
     let more = items(spec, "devices")
-        .any(|device| has(device, "taints") || has(device, "consumesCounters") || lists(device));
+        .any(|device| has(device, "taints") || has(device, "consumesCounters") || has_lists(device));
     let most = if more { DEVICES_WITH_MORE_MAX } else { DEVICES_MAX };
     let mut seen = HashSet::new();
     for (index, device) in few(spec, "devices", &path, most, faults).iter().enumerate() {
@@ -420,6 +437,21 @@ mod tests {
                     .to_owned(),
             ]
         );
+    }
+
+    #[test]
+    fn lists_of_attributes_are_only_kept() {
+        let slice = |attributes: Value| json!({"spec": {"devices": [{"attributes": attributes}]}});
+        let both = slice(json!({"a": {"int": 1}, "b": {"strings": ["x"]}}));
+        let mut new = both.clone();
+        drop_lists(&mut new, None);
+        assert_eq!(new, slice(json!({"a": {"int": 1}, "b": {}})));
+        let mut new = both.clone();
+        drop_lists(&mut new, Some(&slice(json!({"a": {"int": 1}}))));
+        assert_eq!(new, slice(json!({"a": {"int": 1}, "b": {}})));
+        let mut new = both.clone();
+        drop_lists(&mut new, Some(&both));
+        assert_eq!(new, both);
     }
 
     #[test]
