@@ -38,4 +38,5 @@ mod zero;
 pub use canonical::Empties;
 pub use duplicates::{duplicate_fields, strict_faults};
 pub use schemas::{MergeRule, Schemas};
+pub use times::describe_time_fault;
 pub use validate::{Mismatch, Report, decode_base64};

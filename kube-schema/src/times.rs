@@ -16,6 +16,14 @@ pub(crate) fn to_micro(text: &str) -> Option<String> {
     scalar::micro_time(seconds, nanos)
 }
 
+/// What Go says of a text that is no time in the format of RFC 3339; none if it is one.
+pub fn describe_time_fault(text: &str) -> Option<String> {
+    text.parse::<Timestamp>().is_err().then(|| {
+        let (rest, layout) = time_fault(text);
+        format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {rest:?} as {layout}")
+    })
+}
+
 /// What Go's parser cannot read of a `metav1.MicroTime`, and which part of its layout that should be; none if it reads all.
 pub(crate) fn micro_time_fault(text: &str) -> Option<(&str, &'static str)> {
     /// The length of a time to the second, without its zone.

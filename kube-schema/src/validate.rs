@@ -15,7 +15,7 @@ use crate::{
     canonical::QUANTITY,
     json::type_name,
     schemas::{JSON_SCHEMA, OBJECT_META, reference},
-    times::{MICRO_TIME, micro_time_fault, time_fault},
+    times::{MICRO_TIME, describe_time_fault, micro_time_fault},
 };
 
 /// What [`Schemas::validate`] found: of each sort the first hundred.
@@ -245,13 +245,10 @@ impl<'a> Walk<'a> {
                     self.push("[]byte".to_owned(), "string", message);
                 }
             }
-            "date-time" if text.parse::<jiff::Timestamp>().is_err() => {
-                let message = format!(
-                    "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {:?} as {}",
-                    time_fault(text).0,
-                    time_fault(text).1
-                );
-                self.push("v1.Time".to_owned(), "string", message);
+            "date-time" => {
+                if let Some(message) = describe_time_fault(text) {
+                    self.push("v1.Time".to_owned(), "string", message);
+                }
             }
             _ => {}
         }

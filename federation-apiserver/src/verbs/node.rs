@@ -2,7 +2,7 @@
 //! what kube-apiserver looks at before it goes there (`registry/core/pod.LogLocation`, `ExecLocation`).
 
 use apimachinery::{
-    ApiError,
+    ApiError, FieldError, FieldPath,
     status::{GroupResource, Reason},
 };
 use http::{Response, StatusCode};
@@ -17,6 +17,7 @@ use crate::{
 
 /// GET of a log: a pod without a node has none yet.
 pub(super) async fn log(call: &Call) -> Result<Response<Body>, ApiError> {
+    check_log_options(call)?;
     let pod = call.value(&call.current()?).await?;
     check_container(call, &pod, call.query.get("container").unwrap_or_default())?;
     if !text(&pod["spec"], "nodeName").is_empty() {
@@ -25,6 +26,39 @@ pub(super) async fn log(call: &Call) -> Result<Response<Body>, ApiError> {
     let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
+}
+
+/// How much of a log is asked for, and since when (`ValidatePodLogOptions`). Streams cannot be chosen: their feature gate is off.
+fn check_log_options(call: &Call) -> Result<(), ApiError> {
+    let given = |name: &'static str| call.query.all(name).next();
+    let since_seconds = call.query.number("sinceSeconds")?;
+    if let Some(text) = given("sinceTime").filter(|text| !matches!(*text, "" | "null"))
+        && let Some(why) = kube_schema::describe_time_fault(text)
+    {
+        return Err(ApiError::bad_request(why));
+    }
+    let (tail_lines, limit_bytes) = (call.query.number("tailLines")?, call.query.number("limitBytes")?);
+    let mut faults = Vec::new();
+    let mut least = |name: &str, given: Option<i64>, least: i64, message: &str| {
+        if let Some(number) = given.filter(|given| *given < least) {
+            faults.push(FieldError::invalid(&FieldPath::new(name), number, message));
+        }
+    };
+    least("tailLines", tail_lines, 0, "must be greater than or equal to 0");
+    least("limitBytes", limit_bytes, 1, "must be greater than 0");
+    if given("sinceTime").is_some() && since_seconds.is_some() {
+        let message = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+        faults.push(FieldError::forbidden(&FieldPath::new(""), message));
+    } else {
+        least("sinceSeconds", since_seconds, 1, "must be greater than 0");
+    }
+    if given("stream").is_some() {
+        faults.push(FieldError::forbidden(&FieldPath::new("stream"), "may not be specified"));
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid("", "PodLogOptions", call.name(), &faults))
 }
 
 /// Commands, terminals and ports, as the options say: nothing without a node.

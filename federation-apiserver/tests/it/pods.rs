@@ -347,3 +347,36 @@ async fn narrower_limits_do_not_stand_in_the_way_of_pods_that_are_there() {
     let label = json!({"metadata": {"labels": {"a": "b"}}});
     world.expect(StatusCode::OK, Method::PATCH, &format!("{PODS}/a"), Some(label)).await;
 }
+
+/// Whether there is a pod or a node is looked at later.
+#[tokio::test]
+async fn what_is_asked_of_a_log_makes_sense() {
+    let world = World::new().await;
+    let told = async |query: &str| {
+        let (code, status) = world.request(Method::GET, &format!("{PODS}/a/log?{query}"), None).await;
+        (code.as_u16(), status["message"].as_str().unwrap_or_default().to_owned())
+    };
+    for (query, faults) in [
+        ("tailLines=-1", "tailLines: Invalid value: -1: must be greater than or equal to 0"),
+        ("limitBytes=0", "limitBytes: Invalid value: 0: must be greater than 0"),
+        ("sinceSeconds=0", "sinceSeconds: Invalid value: 0: must be greater than 0"),
+        (
+            "sinceSeconds=0&sinceTime=2026-01-02T03:04:05Z",
+            ": Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified",
+        ),
+        ("stream=Stdout", "stream: Forbidden: may not be specified"),
+        (
+            "limitBytes=0&tailLines=-2",
+            "[tailLines: Invalid value: -2: must be greater than or equal to 0, limitBytes: Invalid value: 0: must be greater than 0]",
+        ),
+    ] {
+        assert_eq!(told(query).await, (422, format!("PodLogOptions \"a\" is invalid: {faults}")));
+    }
+    for (query, why) in [
+        ("tailLines=x", r#"strconv.ParseInt: parsing "x": invalid syntax"#),
+        ("sinceTime=x", r#"parsing time "x" as "2006-01-02T15:04:05Z07:00": cannot parse "x" as "2006""#),
+    ] {
+        assert_eq!(told(query).await, (400, why.to_owned()));
+    }
+    assert_eq!(told("tailLines=0&sinceSeconds=1").await, (404, "pods \"a\" not found".to_owned()));
+}
