@@ -32,7 +32,8 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::text("External-IP", "Its address outside.", |object, _| address(object, "ExternalIP"))
                 .wide(),
             Column::text("OS-Image", "Its operating system.", |object, _| info(object, "osImage")).wide(),
-            Column::text("Kernel-Version", "Its kernel.", |object, _| info(object, "kernelVersion")).wide(),
+            Column::text("Kernel-Version", "Its kernel, and for which machines.", |object, _| kernel(object))
+                .wide(),
             Column::text("Container-Runtime", "What runs its containers.", |object, _| {
                 info(object, "containerRuntimeVersion")
             })
@@ -199,6 +200,16 @@ fn info(object: &Value, name: &str) -> Value {
     match text(&object["status"]["nodeInfo"], name) {
         "" => "<unknown>".into(),
         found => found.into(),
+    }
+}
+
+/// `6.8.0-124-generic (amd64)`.
+fn kernel(object: &Value) -> Value {
+    let info = &object["status"]["nodeInfo"];
+    match (text(info, "kernelVersion"), text(info, "architecture")) {
+        ("", _) => "<unknown>".into(),
+        (kernel, "") => kernel.into(),
+        (kernel, architecture) => format!("{kernel} ({architecture})").into(),
     }
 }
 
@@ -394,6 +405,17 @@ mod tests {
                 "spec.externalID: Forbidden: may not be updated",
             ],
         );
+    }
+
+    #[test]
+    fn a_kernel_is_told_with_its_architecture() {
+        let told = |version: &str, architecture: &str| {
+            let info = json!({"kernelVersion": version, "architecture": architecture});
+            kernel(&json!({"status": {"nodeInfo": info}}))
+        };
+        assert_eq!(told("6.8.0-124-generic", "amd64"), "6.8.0-124-generic (amd64)");
+        assert_eq!(told("6.8.0-124-generic", ""), "6.8.0-124-generic");
+        assert_eq!(told("", "amd64"), "<unknown>");
     }
 
     #[test]
