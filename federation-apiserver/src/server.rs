@@ -7,6 +7,7 @@ mod fixed;
 mod health;
 mod malformed;
 mod request;
+mod statusz;
 
 use std::{
     convert::Infallible,
@@ -22,6 +23,7 @@ use federation_runtime::{
     pki::Identity,
 };
 use http::{Request, Response};
+use jiff::Timestamp;
 use kube_schema::Schemas;
 use tokio_util::sync::CancellationToken;
 
@@ -91,6 +93,8 @@ pub struct Others {
 
 /// What all requests share.
 pub(crate) struct Shared {
+    /// When the server was put together.
+    started: Timestamp,
     pub(crate) storage: Storage,
     pub(crate) draining: CancellationToken,
     pub(crate) metrics: Metrics,
@@ -164,6 +168,7 @@ impl ApiServer {
         let flow = flow.shown(&parts.metrics, parts.storage.clone());
         let aggregator = Arc::new(Aggregator::new(parts.others.front_proxy));
         let shared = Shared {
+            started: Timestamp::now(),
             allocator: Allocator::new(parts.ranges),
             leading: parts.leading,
             authenticator: Authenticator::new(parts.tokens, parts.accounts, parts.others.tokens),

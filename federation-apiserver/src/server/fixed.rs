@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use apimachinery::ApiError;
 use http::{HeaderValue, Method, Response, StatusCode, header, request};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Shared, exposition, health};
+use super::{Shared, exposition, health, statusz};
 use crate::{
     discovery,
     http::{
@@ -47,6 +48,13 @@ pub(super) fn answer(
         "/metrics" => {
             let (content_type, text) = exposition::encode(&head.headers, shared.registry.encode());
             return Ok(respond::bytes(StatusCode::OK, content_type, text));
+        }
+        "/metrics/slis" => {
+            let (content_type, text) = exposition::encode(&head.headers, health::indicators(shared));
+            return Ok(respond::bytes(StatusCode::OK, content_type, text));
+        }
+        "/statusz" => {
+            return statusz::answer(&head.headers, shared.started, Timestamp::now(), &paths(shared));
         }
         "/version" => return Ok(respond::value(StatusCode::OK, pretty, &version::info())),
         "/" => return Ok(respond::value(StatusCode::OK, pretty, &json!({"paths": paths(shared)}))),
@@ -116,7 +124,17 @@ fn unknown_path(shared: &Shared) -> Response<Body> {
 
 /// Every path that is served, sorted.
 fn paths(shared: &Shared) -> Vec<String> {
-    let others = ["/api", "/apis", "/apis/", "/metrics", "/openapi/v2", "/openapi/v3", "/version"];
+    let others = [
+        "/api",
+        "/apis",
+        "/apis/",
+        "/metrics",
+        "/metrics/slis",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/statusz",
+        "/version",
+    ];
     let mut paths: Vec<_> = others.iter().map(|path| (*path).to_owned()).collect();
     if shared.authenticator.accounts().is_some() {
         paths.extend([ISSUER_PATH.to_owned(), KEY_PATH.to_owned()]);

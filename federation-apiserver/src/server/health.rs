@@ -53,6 +53,22 @@ pub(super) fn find(shared: &Shared, path: &str, query: &Query) -> Option<Respons
     Some(plain(if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text))
 }
 
+/// The results of all checks as metrics, for objectives of service levels (`component-base/metrics/prometheus/slis`).
+pub(super) fn indicators(shared: &Shared) -> String {
+    let mut text = String::from(
+        "# HELP kubernetes_healthcheck This metric records the result of a single healthcheck.\n# TYPE kubernetes_healthcheck gauge\n",
+    );
+    for endpoint in ENDPOINTS {
+        for (name, fault) in checks(shared, endpoint) {
+            let good = u8::from(fault.is_none());
+            let _infallible =
+                writeln!(text, "kubernetes_healthcheck{{name=\"{name}\",type=\"{endpoint}\"}} {good}");
+        }
+    }
+    text.push_str("# EOF\n");
+    text
+}
+
 fn plain(code: StatusCode, text: String) -> Response<Body> {
     let mut response = respond::text(code, text);
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

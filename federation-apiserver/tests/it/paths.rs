@@ -6,7 +6,7 @@ use bytes::Bytes;
 use federation_apiserver::housekeeping;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::world::World;
@@ -27,6 +27,26 @@ async fn ask(world: &World, method: Method, path: &str) -> (StatusCode, String, 
 
 async fn get(world: &World, path: &str) -> (StatusCode, String, String) {
     ask(world, Method::GET, path).await
+}
+
+#[tokio::test]
+async fn a_server_tells_what_it_is_and_how_it_does() {
+    let world = World::new().await;
+    let (code, content, text) = get(&world, "/statusz").await;
+    assert_eq!((code, content.as_str()), (StatusCode::OK, "text/plain; charset=utf-8"));
+    assert!(
+        text.starts_with("\nkube-apiserver statusz\nWarning: This endpoint is not meant to be"),
+        "{text}"
+    );
+    for line in ["Emulation version: 1.36", "Paths: /healthz /livez /metrics /readyz /statusz /version"] {
+        assert!(text.lines().any(|own| own == line), "{line} in {text}");
+    }
+    let page = world.accepting("/statusz", "application/json;v=v1beta1;g=config.k8s.io;as=Statusz").await;
+    assert_eq!((&page["kind"], &page["apiVersion"]), (&json!("Statusz"), &json!("config.k8s.io/v1beta1")));
+    let (code, _, text) = get(&world, "/metrics/slis").await;
+    assert_eq!(code, StatusCode::OK);
+    let line = r#"kubernetes_healthcheck{name="etcd",type="readyz"} 1"#;
+    assert!(text.lines().any(|own| own == line), "{text}");
 }
 
 #[tokio::test]
