@@ -457,7 +457,8 @@ fn defaults(schema: &Structural, path: &FieldPath, faults: &mut Faults) {
             schema.fill_defaults(&mut filled);
             let rules = schema.check_rules(&filled, None);
             for fault in schema.check(&filled, None).into_iter().chain(rules) {
-                let inner = if fault.field.is_empty() {
+                // A fault without a field is one of the default itself.
+                let inner = if matches!(&*fault.field, "" | "<nil>") {
                     path.clone()
                 } else {
                     FieldPath::new(format!("{path}.{}", fault.field))

@@ -11,6 +11,16 @@ fn told(field: Value, expect: &[&str]) {
 }
 
 #[test]
+fn a_default_keeps_to_its_format() {
+    told(
+        json!({"type": "integer", "format": "int32", "default": 3_000_000_000_u32}),
+        &[
+            r#"s.properties[f].default: Invalid value: "": Checked value must be of type integer with format int32 in "#,
+        ],
+    );
+}
+
+#[test]
 fn lists_that_are_sets_or_maps_have_fitting_items() {
     let object = json!({"type": "object", "properties": {"k": {"type": "string"}}, "required": ["k"]});
     told(
