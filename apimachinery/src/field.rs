@@ -243,11 +243,8 @@ fn is_print(letter: char) -> bool {
 
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() {
-            f.write_str(&self.message)
-        } else {
-            write!(f, "{}: {}", self.field, self.message)
-        }
+        // Of a fault that is nobody's, too: as Go prints it.
+        write!(f, "{}: {}", self.field, self.message)
     }
 }
 
