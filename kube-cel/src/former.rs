@@ -1,6 +1,6 @@
 //! What this library has beyond Kubernetes. Its environment of expressions has neither encoders nor math nor `cel.bind` (`environment/base.go`),
-//! and refuses them where an expression is written. What is stored may have been written before that, and goes on to be evaluated: as in
-//! Kubernetes, the environment for what is stored has more than the one for what is new.
+//! and refuses them where an expression is written; only expressions that select devices have `cel.bind`. What is stored may have been written
+//! before that, and goes on to be evaluated: as in Kubernetes, the environment for what is stored has more than the one for what is new.
 
 use crate::{
     CompileError, Program,
