@@ -5,6 +5,7 @@ pub(crate) mod kinds;
 pub(crate) mod reflect;
 pub(crate) mod report;
 mod selected;
+mod shelf;
 pub(crate) mod template;
 pub(crate) mod watch;
 mod world;

@@ -281,10 +281,7 @@ impl Observer {
     fn policy(&self, change: Change) {
         let Some((namespace, name, policy)) = parts::<PlacementPolicy>(change) else { return };
         self.name_kinds(policy.as_ref().map(|policy| &policy.spec));
-        self.world.edit_policies(|all| {
-            all.retain(|kept| kept.name() != name || kept.metadata.namespace.as_deref() != Some(&namespace));
-            all.extend(policy);
-        });
+        self.world.set_policy(namespace.clone(), name, policy);
         for key in self.world.keys_in(&namespace) {
             self.queue.add(key, Priority::Normal);
         }
@@ -293,10 +290,7 @@ impl Observer {
     fn cluster_policy(&self, change: Change) {
         let Some((_, name, policy)) = parts::<ClusterPlacementPolicy>(change) else { return };
         self.name_kinds(policy.as_ref().map(|policy| &policy.spec));
-        self.world.edit_cluster_policies(|all| {
-            all.retain(|kept| kept.name() != name);
-            all.extend(policy);
-        });
+        self.world.set_cluster_policy(name, policy);
         self.look_at_all(Priority::Normal);
     }
 
@@ -308,10 +302,7 @@ impl Observer {
 
     fn traffic_policy(&self, change: Change) {
         let Some((namespace, name, policy)) = parts::<TrafficPolicy>(change) else { return };
-        self.world.edit_traffic(|all| {
-            all.retain(|kept| kept.name() != name || kept.metadata.namespace.as_deref() != Some(&namespace));
-            all.extend(policy);
-        });
+        self.world.set_traffic(namespace, name, policy);
         self.traffic.poke();
     }
 

@@ -19,6 +19,7 @@ use proto::v1;
 use super::freshness::{Freshness, Heard};
 use super::kinds::{CLUSTER, KINDS, Key, Kind};
 use super::report::{Report, Reports};
+use super::shelf::Shelf;
 use super::template::Template;
 
 /// The clusters as they are now, by name.
@@ -48,9 +49,9 @@ struct Inner {
     // Keys of Services: traffic looks at all of them.
     services: BTreeSet<Key>,
     clusters: Clusters,
-    policies: Arc<Vec<PlacementPolicy>>,
-    cluster_policies: Arc<Vec<ClusterPlacementPolicy>>,
-    traffic: Arc<Vec<TrafficPolicy>>,
+    policies: Shelf<PlacementPolicy>,
+    cluster_policies: Shelf<ClusterPlacementPolicy>,
+    traffic: Shelf<TrafficPolicy>,
     client_regions: Arc<Vec<ClientRegions>>,
     budgets: Vec<DeletionBudget>,
     decided: BTreeMap<Key, Arc<Decided>>,
@@ -59,6 +60,11 @@ struct Inner {
     unsynced: HashSet<String>,
     // Collections that were all told of; empty: nothing is synced before that.
     declared: HashSet<String>,
+}
+
+/// What all keys of a namespace come behind: they are in the order of their namespaces, and no name is empty.
+fn first_in(namespace: &str) -> Key {
+    Key::new(&KINDS[0], namespace, "")
 }
 
 impl Inner {
@@ -149,10 +155,8 @@ impl World {
 
     /// Keys of one namespace's templates.
     pub(crate) fn keys_in(&self, namespace: &str) -> Vec<Key> {
-        // Keys are in the order of their namespaces, and no name is empty.
-        let first = Key::new(&KINDS[0], namespace, "");
         let inner = self.0.read();
-        let from = inner.templates.range(first..).map(|(key, _)| key);
+        let from = inner.templates.range(first_in(namespace)..).map(|(key, _)| key);
         from.take_while(|key| &*key.namespace == namespace).cloned().collect()
     }
 
@@ -174,8 +178,8 @@ impl World {
         let inner = self.0.read();
         inner
             .services
-            .iter()
-            .filter(|key| &*key.namespace == namespace)
+            .range(first_in(namespace)..)
+            .take_while(|key| &*key.namespace == namespace)
             .filter_map(|key| inner.templates.get(key).cloned())
             .collect()
     }
@@ -235,27 +239,27 @@ impl World {
     /// Policies: those of namespaces, and those of the cluster.
     pub(crate) fn policies(&self) -> (Arc<Vec<PlacementPolicy>>, Arc<Vec<ClusterPlacementPolicy>>) {
         let inner = self.0.read();
-        (inner.policies.clone(), inner.cluster_policies.clone())
+        (inner.policies.all(), inner.cluster_policies.all())
     }
 
-    /// Changes the policies of namespaces.
-    pub(crate) fn edit_policies(&self, edit: impl FnOnce(&mut Vec<PlacementPolicy>)) {
-        edit(Arc::make_mut(&mut self.0.write().policies));
+    /// Keeps a policy of a namespace, or forgets it.
+    pub(crate) fn set_policy(&self, namespace: String, name: String, policy: Option<PlacementPolicy>) {
+        self.0.write().policies.set(namespace, name, policy);
     }
 
-    /// Changes the policies of the whole federation.
-    pub(crate) fn edit_cluster_policies(&self, edit: impl FnOnce(&mut Vec<ClusterPlacementPolicy>)) {
-        edit(Arc::make_mut(&mut self.0.write().cluster_policies));
+    /// Keeps a policy of the whole federation, or forgets it.
+    pub(crate) fn set_cluster_policy(&self, name: String, policy: Option<ClusterPlacementPolicy>) {
+        self.0.write().cluster_policies.set(String::new(), name, policy);
     }
 
     /// Traffic policies.
     pub(crate) fn traffic(&self) -> Arc<Vec<TrafficPolicy>> {
-        self.0.read().traffic.clone()
+        self.0.read().traffic.all()
     }
 
-    /// Changes the traffic policies.
-    pub(crate) fn edit_traffic(&self, edit: impl FnOnce(&mut Vec<TrafficPolicy>)) {
-        edit(Arc::make_mut(&mut self.0.write().traffic));
+    /// Keeps a traffic policy, or forgets it.
+    pub(crate) fn set_traffic(&self, namespace: String, name: String, policy: Option<TrafficPolicy>) {
+        self.0.write().traffic.set(namespace, name, policy);
     }
 
     /// Where clients are.
@@ -311,8 +315,9 @@ impl World {
     /// What the decision of this name is about.
     pub(crate) fn decided_key(&self, namespace: &str, placement: &str) -> Option<Key> {
         let inner = self.0.read();
-        let is_it = |key: &&Key| &*key.namespace == namespace && key.placement_name() == placement;
-        inner.decided.keys().find(is_it).cloned()
+        let from = inner.decided.range(first_in(namespace)..).map(|(key, _)| key);
+        let mut within = from.take_while(|key| &*key.namespace == namespace);
+        within.find(|key| key.placement_name() == placement).cloned()
     }
 
     /// Keys that have a decision.
@@ -358,10 +363,12 @@ impl World {
     /// How many copies go when a Namespace does, its own among them.
     pub(crate) fn copies_in(&self, namespace: &str) -> u64 {
         let inner = self.0.read();
-        let within =
-            |key: &Key| &*key.namespace == namespace || (key.kind.is_namespace() && &*key.name == namespace);
-        let within = inner.decided.iter().filter(|(key, _)| within(key));
-        within.map(|(_, decided)| decided.spec.clusters.len() as u64).sum()
+        let from = inner.decided.range(first_in(namespace)..);
+        let within = from.take_while(|(key, _)| &*key.namespace == namespace);
+        // KINDS starts with Namespace.
+        let own = inner.decided.get(&Key::new(&KINDS[0], "", namespace));
+        let all = within.map(|(_, decided)| decided).chain(own);
+        all.map(|decided| decided.spec.clusters.len() as u64).sum()
     }
 
     /// Deletion budgets.
@@ -446,5 +453,31 @@ mod tests {
         let lost = || world.decided(&key).is_some_and(|decided| decided.lost);
         assert!(!world.outdate_decided(&key, 6) && !lost());
         assert!(world.outdate_decided(&key, 7) && lost());
+    }
+
+    #[test]
+    fn what_is_asked_of_a_namespace_is_answered_of_that_namespace_alone() {
+        let (world, deployments) = (World::default(), Kind::find("apps", "deployments").expect("a kind"));
+        let services = Kind::find("", "services").expect("a kind");
+        let decide = |key: &Key| {
+            let clusters = vec![federation_core::api::ClusterTarget::default()];
+            let spec = PlacementSpec { clusters, ..PlacementSpec::default() };
+            world.put_decided(key, Decided { spec, status: PlacementStatus::default(), lost: false });
+        };
+        for namespace in ["shop", "shop-2", "a"] {
+            decide(&Key::new(&KINDS[0], "", namespace));
+            decide(&Key::new(deployments, namespace, "web"));
+            let service =
+                serde_json::json!({"metadata": {"namespace": namespace, "name": "web", "uid": "u"}});
+            world.put_template(Template::read(services, service));
+        }
+        assert_eq!(world.copies_in("shop"), 2, "its own copy, and that of the Deployment");
+        assert_eq!(world.services_in("shop").len(), 1);
+        assert_eq!(
+            world.decided_key("shop", "deployments.apps.web"),
+            Some(Key::new(deployments, "shop", "web"))
+        );
+        assert_eq!(world.decided_key("shop", "deployments.apps.other"), None);
+        assert_eq!((world.copies_in("nothing"), world.services_in("nothing").len()), (0, 0));
     }
 }

@@ -28,7 +28,7 @@ const RETRY: Duration = Duration::from_millis(200);
 struct Loop {
     kept: Kept,
     zones: Vec<Zone>,
-    // What was published besides, without the drill, and without serials.
+    // What was published besides, without the drill.
     otherwise: Option<Vec<Zone>>,
     // The objects that the table was made from, with the table.
     places: Option<(Arc<Vec<ClientRegions>>, Arc<Places>)>,
@@ -142,7 +142,7 @@ impl Traffic {
             latency.age(now_ms);
             latency.clone()
         };
-        let input = |epoch| TrafficInput {
+        let input = TrafficInput {
             federation,
             suffix,
             clusterset: settings.clusterset.as_deref(),
@@ -156,26 +156,28 @@ impl Traffic {
             places: &places,
             latency: &latency,
             previous: &state.kept.memory,
-            epoch,
+            epoch: context.epochs.current(),
             frozen: snapshot.frozen.as_deref(),
             now_ms,
         };
-        let otherwise = |epoch| {
-            let (services, clusters) = whole.as_ref()?;
-            Some(zones(&TrafficInput { services, clusters, ..input(epoch) }).zones)
-        };
-        let without = otherwise(0).map(|zones| without_serials(&zones));
-        let mut decision = zones(&input(context.epochs.current()));
+        let without = whole
+            .as_ref()
+            .map(|(services, clusters)| zones(&TrafficInput { services, clusters, ..input.clone() }));
+        let mut decision = zones(&input);
         state.next_ms = decision.next_ms;
         let located = wire::is_located(&decision.zones);
         let begun = self.0.drains.lock().has_begun();
-        let same = without_serials(&decision.zones) == without_serials(&state.zones)
+        let same = say_the_same(&decision.zones, &state.zones)
             && state
                 .published
                 .as_ref()
                 .is_some_and(|last| last.1 == located && Arc::ptr_eq(&last.0, &places));
         let same = same && !others && state.extras.as_ref() == Some(&extras);
-        let same = same && state.otherwise == without;
+        let same = same
+            && match (&state.otherwise, &without) {
+                (Some(last), Some(now)) => say_the_same(last, &now.zones),
+                (last, now) => last.is_none() && now.is_none(),
+            };
         let mut epoch = self.last().map_or(0, |last| last.epoch);
         let above = epoch.max(self.0.above.load(Ordering::SeqCst));
         let same = same && epoch == above;
@@ -187,7 +189,7 @@ impl Traffic {
                 state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
                 return;
             }
-            decision = zones(&input(epoch));
+            decision.set_epoch(epoch);
             let update = |epoch, zones: &[Zone]| {
                 let mut dressed: Vec<v1::Zone> = zones.iter().map(wire::zone).collect();
                 context.dns.dress(&extras, &format!("{}.", settings.zone), epoch, &mut dressed);
@@ -207,7 +209,8 @@ impl Traffic {
             };
             let mut published = update(epoch, &decision.zones);
             published.withdrawn = wire::withdrawn_origins(&mut state.kept.origins, &published.zones, &extras);
-            if without.is_some() {
+            let mut without = without;
+            if let Some(without) = &mut without {
                 // A drill without a way back for those who lose the hub is none that may be published.
                 let later = context.epochs.next_above(epoch, EPOCH_WAIT).await;
                 if later <= epoch {
@@ -215,11 +218,12 @@ impl Traffic {
                     state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
                     return;
                 }
-                published.otherwise = otherwise(later).map(|zones| Box::new(update(later, &zones)));
+                without.set_epoch(later);
+                published.otherwise = Some(Box::new(update(later, &without.zones)));
                 published.lease_ms = LEASE_MS;
             }
             context.zones.publish(published);
-            state.otherwise = without;
+            state.otherwise = without.map(|without| without.zones);
             self.0.drains.lock().note_published(
                 &state.kept.memory.answers,
                 &decision.memory.answers,
@@ -249,6 +253,7 @@ fn until(at_ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(left).unwrap_or(0).max(GATHER.as_millis() as u64))
 }
 
-fn without_serials(zones: &[Zone]) -> Vec<Zone> {
-    zones.iter().map(|zone| Zone { serial: 0, ..zone.clone() }).collect()
+/// Whether these are the same zones but for their serials.
+fn say_the_same(last: &[Zone], now: &[Zone]) -> bool {
+    last.len() == now.len() && last.iter().zip(now).all(|(last, now)| last.says_the_same(now))
 }

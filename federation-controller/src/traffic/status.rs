@@ -1,11 +1,11 @@
 //! Writes the TrafficPolicies' statuses, and removes expired overrides from their specs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
 use federation_core::api::{API_VERSION, ClientRegionsStatus, TrafficPolicy, TrafficPolicyStatus};
-use federation_core::traffic::Places;
+use federation_core::traffic::{Findings, Places};
 use federation_runtime::clock;
 
 use super::{Published, TrafficContext};
@@ -21,15 +21,18 @@ impl Told {
     /// Tells each TrafficPolicy what is answered for it now.
     pub(super) async fn policies(&mut self, context: &TrafficContext, last: &Published) {
         let Published { decision, policies, .. } = last;
+        let mut findings = decision.findings();
         for policy in policies.iter() {
-            let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
-            let name = format!("{namespace}/{}", policy.name());
+            let (namespace, name) = named(policy);
+            let name = format!("{namespace}/{name}");
+            let Findings { clusters, problems } =
+                findings.remove(&(namespace, policy.name())).unwrap_or_default();
             let mut status = TrafficPolicyStatus {
                 observed_generation: policy.metadata.generation,
                 answering: decision.answering.get(&name).cloned().unwrap_or_default(),
                 epoch: None,
-                clusters: decision.clusters_of(namespace, policy.name()),
-                problems: decision.problems_of(namespace, policy.name()),
+                clusters,
+                problems,
             };
             if !decision.answering.contains_key(&name) {
                 let service = &policy.spec.service;
@@ -54,13 +57,8 @@ impl Told {
                 }
             }
         }
-        let exists = |name: &String| {
-            let of = |policy: &TrafficPolicy| {
-                format!("{}/{}", policy.metadata.namespace.as_deref().unwrap_or_default(), policy.name())
-            };
-            policies.iter().any(|policy| of(policy) == *name)
-        };
-        self.policies.retain(|name, _| exists(name));
+        let exist: HashSet<(&str, &str)> = policies.iter().map(named).collect();
+        self.policies.retain(|name, _| name.split_once('/').is_some_and(|name| exist.contains(&name)));
     }
 
     /// Tells each ClientRegions what of it is used.
@@ -94,6 +92,11 @@ impl Told {
         }
         self.regions.retain(|name, _| objects.iter().any(|object| object.name() == name));
     }
+}
+
+/// Namespace and name.
+fn named(policy: &TrafficPolicy) -> (&str, &str) {
+    (policy.metadata.namespace.as_deref().unwrap_or_default(), policy.name())
 }
 
 /// Removes switches that ended by themselves. Whoever changes the policy at the same time wins; the next round finds them again.

@@ -57,7 +57,7 @@ mod standing;
 mod ttl;
 mod zone;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::api::{ClusterAnswer, TrafficPolicy};
 
@@ -111,30 +111,41 @@ impl TrafficDecision {
             .is_some_and(|clusters| clusters.contains_key(cluster))
     }
 
-    /// What a policy's status says of its clusters.
-    pub fn clusters_of(&self, namespace: &str, policy: &str) -> Vec<ClusterAnswer> {
-        self.explanations
-            .iter()
-            .filter(|why| why.policy == policy && !why.cluster.is_empty())
-            .filter(|why| why.object.split('/').next() == Some(namespace))
-            .map(|why| ClusterAnswer {
-                name: why.cluster.clone(),
-                answered: why.answered,
-                rule: why.rule.to_owned(),
-                message: why.message.clone(),
-            })
-            .collect()
+    /// Gives the zones the serial of an epoch: nothing else of a decision depends on it.
+    pub fn set_epoch(&mut self, epoch: u64) {
+        for zone in &mut self.zones {
+            zone.serial = serial(epoch);
+        }
     }
 
-    /// What is wrong with a policy itself.
-    pub fn problems_of(&self, namespace: &str, policy: &str) -> Vec<String> {
-        self.explanations
-            .iter()
-            .filter(|why| why.policy == policy && why.cluster.is_empty())
-            .filter(|why| why.object.split('/').next() == Some(namespace))
-            .map(|why| why.message.clone())
-            .collect()
+    /// What the statuses of the policies say, by namespace and name of the policy.
+    pub fn findings(&self) -> HashMap<(&str, &str), Findings> {
+        let mut all: HashMap<(&str, &str), Findings> = HashMap::new();
+        for why in self.explanations.iter().filter(|why| !why.policy.is_empty()) {
+            let namespace = why.object.split('/').next().unwrap_or_default();
+            let findings = all.entry((namespace, &why.policy)).or_default();
+            if why.cluster.is_empty() {
+                findings.problems.push(why.message.clone());
+            } else {
+                findings.clusters.push(ClusterAnswer {
+                    name: why.cluster.clone(),
+                    answered: why.answered,
+                    rule: why.rule.to_owned(),
+                    message: why.message.clone(),
+                });
+            }
+        }
+        all
     }
+}
+
+/// What there is to say of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Why each cluster is answered, or not.
+    pub clusters: Vec<ClusterAnswer>,
+    /// What is wrong with the policy itself.
+    pub problems: Vec<String>,
 }
 
 /// Whose a name is.
@@ -169,12 +180,15 @@ pub fn zones(input: &TrafficInput<'_>) -> TrafficDecision {
     let mut decision = TrafficDecision::default();
     let mut zones = zone::Builder::new(input);
     let origins = zones.origins();
-    let plain = TrafficPolicy::default();
+    let unset = TrafficPolicy::default();
+    let plain = [&unset];
     let mut all: Vec<Decided<'_>> = Vec::new();
+    let policies = by_service(input.policies);
     for service in input.services {
-        let policies = policies_of(input, service, &plain);
+        let policies = policies.get(&(service.namespace.as_str(), service.name.as_str()));
+        let policies = policies.map_or_else(|| plain.as_slice(), Vec::as_slice);
         let from = all.len();
-        for policy in policies {
+        for &policy in policies {
             let front = Front { service, policy: policy.name(), spec: &policy.spec };
             let chosen = choose::choose(input, front, &origins, &mut decision.explanations);
             all.push(decide(input, front, chosen, &mut decision));
@@ -191,28 +205,20 @@ pub fn zones(input: &TrafficInput<'_>) -> TrafficDecision {
     decision
 }
 
-/// The policies of a Service, oldest first; the defaults if it has none.
-fn policies_of<'a>(
-    input: &TrafficInput<'a>,
-    service: &ServiceView,
-    plain: &'a TrafficPolicy,
-) -> Vec<&'a TrafficPolicy> {
-    let mut policies: Vec<&TrafficPolicy> = input
-        .policies
-        .iter()
-        .filter(|policy| {
-            policy.metadata.namespace.as_deref() == Some(&service.namespace)
-                && policy.spec.service == service.name
-        })
-        .collect();
-    policies.sort_by_key(|policy| {
-        let created = policy.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        (created.is_none(), created, policy.name().to_owned())
-    });
-    if policies.is_empty() {
-        policies.push(plain);
+/// The policies of each Service that has some, by its namespace and name, oldest first.
+fn by_service(policies: &[TrafficPolicy]) -> HashMap<(&str, &str), Vec<&TrafficPolicy>> {
+    let mut all: HashMap<(&str, &str), Vec<&TrafficPolicy>> = HashMap::new();
+    for policy in policies {
+        let Some(namespace) = policy.metadata.namespace.as_deref() else { continue };
+        all.entry((namespace, &policy.spec.service)).or_default().push(policy);
     }
-    policies
+    for policies in all.values_mut() {
+        policies.sort_by_key(|policy| {
+            let created = policy.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            (created.is_none(), created, policy.name().to_owned())
+        });
+    }
+    all
 }
 
 /// What follows for the memory, the status and the TTL.

@@ -23,6 +23,19 @@ pub struct Zone {
     pub records: Vec<RecordSet>,
 }
 
+impl Zone {
+    /// Whether both say the same, whatever their serials are.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let Self { origin, serial: _, default_ttl, negative_ttl, nameservers, hostmaster, records } = self;
+        *origin == other.origin
+            && *default_ttl == other.default_ttl
+            && *negative_ttl == other.negative_ttl
+            && *nameservers == other.nameservers
+            && *hostmaster == other.hostmaster
+            && *records == other.records
+    }
+}
+
 /// The answers to one question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordSet {

@@ -118,6 +118,11 @@ fn answer(decision: &TrafficDecision, name: &str, rtype: RecordType) -> String {
         .map_or_else(|| "none".into(), |record| record.tiers.iter().map(tier).collect::<Vec<_>>().join(" | "))
 }
 
+/// What is wrong with a policy itself.
+fn problems_of(decision: &TrafficDecision, namespace: &str, policy: &str) -> Vec<String> {
+    decision.findings().remove(&(namespace, policy)).unwrap_or_default().problems
+}
+
 const WEB: &str = "web.shop.fed.svc.example.test.";
 
 #[track_caller]
@@ -323,8 +328,44 @@ fn a_hostname_may_stand_for_all_below_a_name() {
         assert_eq!(answer(&decision, name, RecordType::A), "192.0.2.1*100 192.0.2.2*100", "{name}");
         assert!(answer(&decision, name, RecordType::Https).starts_with("1 . alpn=h2"), "{name}");
     }
-    let problems = decision.problems_of("shop", "p0");
+    let problems = problems_of(&decision, "shop", "p0");
     assert_eq!(problems.len(), 4, "two hostnames, and a prefix in front of each wildcard: {problems:#?}");
+}
+
+#[test]
+fn what_is_found_is_said_of_the_policy_that_it_is_about() {
+    let mut world = World::new();
+    world.policy(json!({"service": "web", "hostnames": ["www"]}));
+    world.policy(json!({"service": "web", "hostnames": ["www"]}));
+    world.policy(json!({"service": "other", "hostnames": ["www.other"]}));
+    let decision = world.step();
+    let findings = decision.findings();
+    let clusters = |policy: &str| -> Vec<&str> {
+        let found = findings.get(&("shop", policy)).into_iter();
+        found.flat_map(|found| &found.clusters).map(|cluster| cluster.name.as_str()).collect()
+    };
+    assert_eq!((clusters("p0"), clusters("p1")), (vec!["taiwan", "tokyo"], vec!["taiwan", "tokyo"]));
+    assert_eq!(clusters("p2"), [""; 0], "there is no such Service");
+    assert!(problems_of(&decision, "shop", "p1")[0].contains("the older TrafficPolicy shop/p0 has it"));
+    assert!(problems_of(&decision, "shop", "p0").is_empty());
+    assert!(problems_of(&decision, "other", "p1").is_empty(), "one of that name in another namespace");
+}
+
+#[test]
+fn an_epoch_changes_nothing_of_a_decision_but_the_serials() {
+    let mut world = World::new();
+    world.policy(json!({"service": "web", "hostnames": ["www"]}));
+    let decision = world.step();
+    let mut later = decision.clone();
+    later.set_epoch(8);
+    assert!(later.zones.iter().all(|zone| zone.serial == serial(8)));
+    assert!(later.zones != decision.zones);
+    assert!(later.zones.iter().zip(&decision.zones).all(|(one, other)| one.says_the_same(other)));
+    later.zones[0].default_ttl += 1;
+    assert!(!later.zones[0].says_the_same(&decision.zones[0]));
+    later.set_epoch(7);
+    later.zones[0].default_ttl -= 1;
+    assert_eq!(later, decision);
 }
 
 #[test]

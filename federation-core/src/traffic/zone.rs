@@ -3,7 +3,7 @@
 mod alias;
 mod clusterset;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::api::{Proximity, Strategy, TrafficPolicy};
@@ -168,13 +168,17 @@ impl<'a> Builder<'a> {
             let created = policy.metadata.creation_timestamp.as_ref().map(|time| time.0);
             (created.is_none(), created, policy.metadata.namespace.clone(), policy.metadata.name.clone())
         });
+        // The first of each: a policy decides for one Service.
+        let mut of_policies: HashMap<(&str, &str), &Decided<'_>> = HashMap::new();
+        for decided in decided {
+            let name = (decided.front.service.namespace.as_str(), decided.front.policy);
+            of_policies.entry(name).or_insert(decided);
+        }
         let mut taken: BTreeMap<String, String> = BTreeMap::new();
         for policy in policies {
             let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
             let object = format!("{namespace}/{}", policy.name());
-            let of_policy = decided.iter().find(|decided| {
-                decided.front.service.namespace == namespace && decided.front.policy == policy.name()
-            });
+            let of_policy = of_policies.get(&(namespace, policy.name())).copied();
             for hostname in &policy.spec.hostnames {
                 let mut refuse = |message: String| {
                     explanations.push(Explanation {

@@ -81,7 +81,7 @@ fn where_no_alias_may_stand_the_others_are_answered_and_it_is_told() {
     world.policy(json!({"service": "web", "hostnames": ["fed.example.test", "ns1"]}));
     let decision = step(&mut world);
     assert_eq!(answer(&decision, "fed.example.test.", RecordType::A), "192.0.2.1*100");
-    let problems = decision.problems_of("shop", "p0");
+    let problems = problems_of(&decision, "shop", "p0");
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(problems[0].starts_with("fed.example.test. cannot be a CNAME") && problems[0].contains("tokyo"));
     assert!(problems[1].starts_with("ns1.fed.example.test. cannot be a CNAME"));

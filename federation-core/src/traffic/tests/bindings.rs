@@ -64,7 +64,11 @@ fn records_of_other_ports_and_schemes_stand_at_names_of_their_own() {
     let resolver = answer(&decision, "_dns.dns.fed.example.test.", RecordType::Svcb);
     let at = "dns.fed.example.test. alpn=dot";
     assert_eq!(resolver, format!("1 {at} ipv4hint=192.0.2.1*100 1 {at} ipv4hint=192.0.2.2*100"));
-    assert!(decision.problems_of("shop", "p0")[0].contains("serviceBindings"), "{:?}", decision.explanations);
+    assert!(
+        problems_of(&decision, "shop", "p0")[0].contains("serviceBindings"),
+        "{:?}",
+        decision.explanations
+    );
     for record in decision.zones.iter().flat_map(|zone| &zone.records) {
         let kind = Type::of_zone(record.rtype.as_str()).unwrap();
         for data in record.tiers.iter().flat_map(|tier| &tier.choices).flat_map(|choice| &choice.data) {
