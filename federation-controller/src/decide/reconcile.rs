@@ -69,7 +69,9 @@ pub(crate) struct Reconciler {
 /// What came of a look at an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Looked {
-    /// What is wanted of it was given to the sessions.
+    /// What is wanted of it was given to the sessions; or it waits for members to say what they hold ([`Recovery::Wait`]). The first round does
+    /// not wait for those: before it is over no agent's leases are renewed, and one agent that hangs must not stop what runs in the others. What
+    /// they hold of the object counts as strays for the while, and of strays nothing is removed.
     Done,
     /// It waits for another object, and is looked at again by itself.
     Waits,

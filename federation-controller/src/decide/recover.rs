@@ -146,8 +146,23 @@ mod tests {
         Key::new(Kind::find("apps", "deployments").expect("a kind"), "shop", "web")
     }
 
+    fn deployment(name: &str, replicas: u32) -> serde_json::Value {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": replicas},
+            "metadata": {"namespace": "shop", "name": name, "uid": "u", "generation": 1, "resourceVersion": "1"}})
+    }
+
     /// A controller that runs, and whose store has a Deployment of so many replicas, three of them in Taiwan.
     async fn controller(replicas: u32) -> Machine {
+        let (machine, collections) = observed(replicas).await;
+        for collection in collections {
+            machine.observe(&collection, Word::Synced);
+        }
+        machine.start(1);
+        machine
+    }
+
+    /// The same before it has heard that it knows everything, and runs; with what is to be heard.
+    async fn observed(replicas: u32) -> (Machine, Vec<String>) {
         let machine = testing::machine().await;
         let collections = machine.declare(&["deployments"]);
         for name in ["taiwan", "tokyo"] {
@@ -155,18 +170,12 @@ mod tests {
                 "metadata": {"name": name, "uid": name}, "spec": {}});
             machine.observe(&format!("{API}/clusters"), Word::Present(cluster));
         }
-        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": replicas},
-            "metadata": {"namespace": "shop", "name": "web", "uid": "u", "generation": 1, "resourceVersion": "1"}});
-        machine.observe("/apis/apps/v1/deployments", Word::Present(deployment));
+        machine.observe("/apis/apps/v1/deployments", Word::Present(deployment("web", replicas)));
         let template = json!({"apiVersion": "apps/v1", "kind": "Deployment", "resource": "deployments", "name": "web", "uid": "u"});
         let placement = json!({"metadata": {"namespace": "shop", "name": "deployments.apps.web"},
             "spec": {"template": template, "clusters": [{"name": "taiwan", "replicas": 3}], "epoch": 1}});
         machine.observe(&format!("{API}/placements"), Word::Present(placement));
-        for collection in collections {
-            machine.observe(&collection, Word::Synced);
-        }
-        machine.start(1);
-        machine
+        (machine, collections)
     }
 
     fn says(hub: &Machine, cluster: &str, message: Message) {
@@ -225,5 +234,19 @@ mod tests {
         let hub = controller(5).await;
         comes(&hub, "tokyo", Some(v1::DigestReply::default())).await;
         until(|| placed(&hub).iter().any(|(name, _)| name == "tokyo")).await;
+    }
+
+    #[tokio::test]
+    async fn the_first_round_does_not_wait_for_a_member_that_never_says_what_it_holds() {
+        let (hub, collections) = observed(3).await;
+        hub.observe("/apis/apps/v1/deployments", Word::Present(deployment("new", 1)));
+        hub.agent_connected("tokyo");
+        says(&hub, "tokyo", Message::Hello(v1::Hello::default()));
+        for collection in collections {
+            hub.observe(&collection, Word::Synced);
+        }
+        hub.start(1);
+        until(|| hub.sessions.is_complete()).await;
+        assert!(hub.world.decided(&Key { name: "new".into(), ..web() }).is_none(), "it waits for tokyo");
     }
 }
