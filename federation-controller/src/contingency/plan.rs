@@ -126,7 +126,6 @@ impl Contingency {
             clusters: &snapshot.views,
             current: Some(&decided.spec),
             observed: &observed,
-            capacity: &BTreeMap::new(),
             traffic_drained: &BTreeSet::new(),
             silent_ms: &BTreeMap::new(),
             defaults: context.defaults,

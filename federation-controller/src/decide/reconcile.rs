@@ -240,7 +240,6 @@ impl Reconciler {
             clusters: rehearsed.as_deref().unwrap_or(&snapshot.views),
             current: last.map(|last| &last.spec),
             observed: &observed,
-            capacity: &BTreeMap::new(),
             traffic_drained: &drained,
             silent_ms: &silent_ms,
             defaults: self.defaults,

@@ -16,11 +16,10 @@ fn world() -> impl Strategy<Value = World> {
         prop::collection::vec(share, 5),
         any::<bool>(),
         prop::bool::weighted(0.3),
-        prop::collection::vec(prop::option::weighted(0.2, 0..8_i64), 5),
         // After it was placed: cordoned, and out of reach.
         prop::collection::vec((prop::bool::weighted(0.1), prop::bool::weighted(0.1)), 5),
     )
-        .prop_map(|(replicas, clusters, shares, rebalance, exclusive, capacity, marks)| {
+        .prop_map(|(replicas, clusters, shares, rebalance, exclusive, marks)| {
             let shares: serde_json::Map<_, _> = NAMES
                 .iter()
                 .zip(shares)
@@ -33,13 +32,8 @@ fn world() -> impl Strategy<Value = World> {
                 })
                 .collect();
             let prefer = if exclusive { "Exclusivity" } else { "Availability" };
-            let mut world = World::new(replicas, &NAMES[..clusters]).policy(json!({
+            let world = World::new(replicas, &NAMES[..clusters]).policy(json!({
                 "replicas": {"clusters": shares, "rebalance": rebalance}, "failover": {"prefer": prefer}}));
-            for (name, capacity) in NAMES.iter().zip(capacity) {
-                if let Some(capacity) = capacity {
-                    world.capacity.insert((*name).to_owned(), capacity);
-                }
-            }
             let mut world = world.placed();
             for (cluster, (cordoned, silent)) in world.clusters.iter_mut().zip(marks) {
                 cluster.spec.cordoned = cordoned;

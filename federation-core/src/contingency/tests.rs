@@ -20,7 +20,6 @@ pub(super) struct World {
     pub(super) template: Template,
     pub(super) policies: Vec<ClusterPlacementPolicy>,
     pub(super) clusters: Vec<ClusterView>,
-    pub(super) capacity: BTreeMap<String, i64>,
     pub(super) current: Option<PlacementSpec>,
     pub(super) observed: BTreeMap<String, Observed>,
 }
@@ -47,14 +46,7 @@ impl World {
             grace_ms: 1000,
             ..Template::default()
         };
-        Self {
-            template,
-            policies: vec![],
-            clusters,
-            capacity: BTreeMap::new(),
-            current: None,
-            observed: BTreeMap::new(),
-        }
+        Self { template, policies: vec![], clusters, current: None, observed: BTreeMap::new() }
     }
 
     pub(super) fn policy(mut self, spec: serde_json::Value) -> Self {
@@ -77,7 +69,6 @@ impl World {
             clusters: &self.clusters,
             current: self.current.as_ref(),
             observed: &self.observed,
-            capacity: &self.capacity,
             traffic_drained: &BTreeSet::new(),
             silent_ms: &BTreeMap::new(),
             defaults: Defaults { evict_after_ms: EVICT_AFTER_MS },
@@ -148,14 +139,11 @@ fn a_standby_of_weight_nothing_takes_nothing_and_one_of_weight_takes_all() {
 }
 
 #[test]
-fn maxima_and_capacity_bound_what_is_taken() {
+fn maxima_bound_what_is_taken() {
     let bounded = json!({"replicas": {"clusters": {"*": {"weight": 1, "maxReplicas": 3}}}});
     let world = World::new(6, &["osaka", "taiwan", "tokyo"]).policy(bounded).placed();
     check(world.lose(&["taiwan"]), &[("osaka", 2, 3), ("tokyo", 2, 3)], 0);
     check(world.lose(&["osaka", "taiwan"]), &[("tokyo", 2, 3)], 3);
-    let mut world = World::new(6, &["osaka", "taiwan", "tokyo"]).placed();
-    world.capacity.insert("osaka".into(), 2);
-    check(world.lose(&["taiwan"]), &[("tokyo", 2, 4)], 0);
 }
 
 #[test]

@@ -144,17 +144,14 @@ fn plan(request: &Request<'_>, wishes: &Wishes<'_>, replicas: i64, placed: &[Pla
     for placed in placed.iter().filter(|placed| stays(placed.standing)) {
         let name = placed.cluster.name.clone();
         let held = placed.held_replicas();
-        let mut bound = request.capacity.get(&name).copied();
         // The last decision, not what is ready at the moment, is what stays: readiness that flickers moves nothing.
         if let Some(target) = placed.held {
             current.insert(name.clone(), held);
             returning |= target.leaving;
         }
+        // It keeps what it has, and gets nothing more. What a cluster has free is not asked for: the scheduler there says what does not fit.
         if placed.standing == Standing::Capped {
-            bound = Some(bound.map_or(held, |bound| bound.min(held)));
-        }
-        if let Some(bound) = bound {
-            capacity.insert(name.clone(), bound);
+            capacity.insert(name.clone(), held);
         }
         clusters.push(name);
     }

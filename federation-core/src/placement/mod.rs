@@ -96,8 +96,6 @@ pub struct Request<'a> {
     pub current: Option<&'a PlacementSpec>,
     /// By cluster name.
     pub observed: &'a BTreeMap<String, Observed>,
-    /// By cluster name: the maximum number of replicas that fit; no limit where absent.
-    pub capacity: &'a BTreeMap<String, i64>,
     /// Clusters to which no DNS answer, including cached ones, sends users of this object any more.
     pub traffic_drained: &'a BTreeSet<String>,
     /// By cluster name: milliseconds since its agent's leases can last have been renewed. Absent: just now.
@@ -348,12 +346,7 @@ fn inputs_hash(request: &Request<'_>, decision: &Decision, placed: &[Placed<'_>]
     );
     for placed in placed {
         let name = &placed.cluster.name;
-        text += &format!(
-            "\0{name}\0{:?}\0{}\0{:?}",
-            placed.standing,
-            placed.reason.rule,
-            request.capacity.get(name).filter(|_| template.replicas.is_some()),
-        );
+        text += &format!("\0{name}\0{:?}\0{}", placed.standing, placed.reason.rule);
     }
     format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
 }

@@ -50,7 +50,7 @@ pub mod rules {
     pub const FAILBACK: &str = "FailbackWaits";
     /// Divided by weight.
     pub const WEIGHT: &str = "Weight";
-    /// Bounded by capacity.
+    /// Its share is larger than what it has, and it gets nothing new.
     pub const OVERFLOW: &str = "Overflow";
     /// Every cluster runs all replicas.
     pub const DUPLICATE: &str = "Duplicate";
