@@ -64,10 +64,10 @@ pub struct UpOptions {
     dns_ttl: u32,
     /// How long a cluster must have a bad verdict before its replicas are placed elsewhere, unless a PlacementPolicy says otherwise: seconds, or
     /// 5m, 30s, 500ms.
-    #[arg(long, default_value = "300s", value_parser = federation_controller::duration, value_name = "TIME")]
+    #[arg(long, default_value = "300s", value_parser = federation_runtime::duration::parse, value_name = "TIME")]
     evict_after: Duration,
     /// How long a deleted template can be restored with `fedctl undo`; 0 keeps none.
-    #[arg(long, default_value = "24h", value_parser = federation_controller::duration, value_name = "TIME")]
+    #[arg(long, default_value = "24h", value_parser = federation_runtime::duration::parse, value_name = "TIME")]
     trash_grace: Duration,
     /// Further DNS names and IP addresses for the certificates of the API and the hub. May be repeated.
     #[arg(long, value_name = "NAME")]

@@ -58,6 +58,6 @@ pub use act::api::{Api, Direct};
 pub use crds::crds;
 pub use decide::board::UNJOIN_MODE;
 pub use hub::enrollment::CLUSTER_FINALIZER;
-pub use options::{Options, duration};
+pub use options::Options;
 pub use service::{Error, Service, load_authority};
 pub use traffic::Keeping;

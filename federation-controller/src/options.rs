@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use federation_runtime::duration;
 
 /// Options of the controller.
 #[derive(Args, Clone, Debug)]
@@ -32,13 +33,13 @@ pub struct Options {
     #[arg(long, default_value_t = 5)]
     pub dns_ttl: u32,
     /// How long a cluster must have a bad verdict before its replicas are placed elsewhere: seconds, or `5m`, `30s`, `500ms`.
-    #[arg(long, default_value = "300s", value_parser = duration)]
+    #[arg(long, default_value = "300s", value_parser = duration::parse)]
     pub evict_after: std::time::Duration,
     /// How long a deleted template can be restored with `fedctl undo`; 0 keeps none.
-    #[arg(long, default_value = "24h", value_parser = duration)]
+    #[arg(long, default_value = "24h", value_parser = duration::parse)]
     pub trash_grace: std::time::Duration,
     /// Interval of the agents' heartbeats.
-    #[arg(long, default_value = "1s", value_parser = duration)]
+    #[arg(long, default_value = "1s", value_parser = duration::parse)]
     pub heartbeat: std::time::Duration,
     /// Address for `/metrics`, `/healthz`, `/livez` and `/readyz` over HTTP; not served if not given.
     #[arg(long)]
@@ -64,43 +65,6 @@ impl Default for Options {
             heartbeat: std::time::Duration::from_secs(1),
             metrics_listen: None,
             probe_resolver: Vec::new(),
-        }
-    }
-}
-
-/// Reads `300`, `300s`, `5m`, `500ms`, `1h`.
-///
-/// # Errors
-/// When it is none of these.
-pub fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: u64 =
-        number.parse().map_err(|_| format!("{text:?} is not a time: write 300s, 5m or 500ms"))?;
-    let millis = match unit {
-        "" | "s" => number.checked_mul(1000),
-        "ms" => Some(number),
-        "m" => number.checked_mul(60_000),
-        "h" => number.checked_mul(3_600_000),
-        _ => return Err(format!("{text:?} is not a time: write 300s, 5m or 500ms")),
-    };
-    millis.map(std::time::Duration::from_millis).ok_or_else(|| format!("{text:?} is too long a time"))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_units() {
-        for (text, millis) in
-            [("300", 300_000), ("300s", 300_000), ("5m", 300_000), ("500ms", 500), ("1h", 3_600_000)]
-        {
-            assert_eq!(duration(text).unwrap().as_millis(), millis, "{text}");
-        }
-        for wrong in ["", "s", "5 m", "-1", "1d", "99999999999999999999"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use federation_core::api::{SwitchState, TrafficOverride, TrafficPolicy};
+use federation_runtime::duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -27,7 +28,7 @@ pub(crate) enum Command {
         #[arg(long)]
         reason: Option<String>,
         /// How long, as 30m, 2h or 1h30m; until it is set to auto if not given.
-        #[arg(long = "for", value_name = "TIME", value_parser = time)]
+        #[arg(long = "for", value_name = "TIME", value_parser = life)]
         life: Option<Duration>,
         /// Allows switching off the last answered cluster.
         #[arg(long)]
@@ -229,26 +230,12 @@ fn switch(text: &str) -> Result<(String, Option<SwitchState>), String> {
     Ok((cluster.to_owned(), state))
 }
 
-/// Reads `2h`, `30m`, `1h30m`, `90s`.
-fn time(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration: write 2h, 30m, 1h30m or 90s");
-    let mut seconds: u64 = 0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|character: char| !character.is_ascii_digit()).ok_or_else(wrong)?;
-        let (number, unit) = rest.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let mut letters = unit.chars();
-        let factor = match letters.next() {
-            Some('h') => 3600,
-            Some('m') => 60,
-            Some('s') => 1,
-            _ => return Err(wrong()),
-        };
-        seconds = number.checked_mul(factor).and_then(|more| seconds.checked_add(more)).ok_or_else(wrong)?;
-        rest = letters.as_str();
+/// Reads how long a switch lives. With its unit: nobody means two seconds by 2.
+fn life(text: &str) -> Result<Duration, String> {
+    if text.bytes().all(|octet| octet.is_ascii_digit()) {
+        return Err(format!("{text:?} has no unit: write 2h, 30m, 1h30m or 90s"));
     }
-    if seconds == 0 { Err(wrong()) } else { Ok(Duration::from_secs(seconds)) }
+    duration::positive(text)
 }
 
 #[cfg(test)]
@@ -263,9 +250,9 @@ mod tests {
         for wrong in ["taiwan", "=on", "taiwan=maybe"] {
             assert!(switch(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(time("1h30m").unwrap(), Duration::from_secs(5400));
+        assert_eq!(life("1h30m").unwrap(), Duration::from_secs(5400));
         for wrong in ["", "2", "h", "2d", "0s", "99999999999999999h"] {
-            assert!(time(wrong).is_err(), "{wrong}");
+            assert!(life(wrong).is_err(), "{wrong}");
         }
     }
 

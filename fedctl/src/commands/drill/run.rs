@@ -7,6 +7,7 @@ use federation_core::api::{
     DrillApp, DrillPhase, DrillScope, DrillStage, FailoverDrill, FailoverDrillSpec, FailoverDrillStatus,
 };
 use federation_core::drill;
+use federation_runtime::duration;
 use federation_runtime::shutdown::Shutdown;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -54,7 +55,7 @@ pub(crate) struct Options {
     /// What must hold, such as 'rto<10s,errors<0.1%,ready>=80%'; also p50, p95 and p99 of page load times.
     #[arg(long, default_value = "")]
     hypothesis: String,
-    /// How long the clusters are lost, as 30s or 5m.
+    /// How long the clusters are lost, as 30s, 5m or 1h30m.
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = seconds)]
     duration: u32,
     /// Only makes the pre-flight checks.
@@ -278,15 +279,14 @@ impl Told {
     }
 }
 
-/// Reads `30`, `30s`, `5m`.
+/// Reads a duration of whole seconds.
 fn seconds(text: &str) -> Result<u32, String> {
-    let wrong = || format!("{text:?} is not a duration: write 30s or 5m");
-    let (number, factor) = match text.strip_suffix('m') {
-        Some(number) => (number, 60),
-        None => (text.strip_suffix('s').unwrap_or(text), 1),
-    };
-    let number: u32 = number.parse().map_err(|_| wrong())?;
-    number.checked_mul(factor).filter(|seconds| *seconds > 0).ok_or_else(wrong)
+    let read = duration::positive(text)?;
+    match u32::try_from(read.as_secs()) {
+        Ok(seconds) if read.subsec_nanos() == 0 => Ok(seconds),
+        Ok(_) => Err(format!("{text:?}: it must be of whole seconds")),
+        Err(_) => Err(format!("{text:?} is too long a duration")),
+    }
 }
 
 #[cfg(test)]
@@ -297,7 +297,8 @@ mod tests {
     fn times_are_read() {
         assert_eq!(seconds("30"), Ok(30));
         assert_eq!(seconds("5m"), Ok(300));
-        for wrong in ["", "0s", "1h", "m", "99999999999m"] {
+        assert_eq!(seconds("1h"), Ok(3600));
+        for wrong in ["", "0s", "1s500ms", "m", "99999999999m"] {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
     }
