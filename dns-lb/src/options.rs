@@ -98,7 +98,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub tsig_key_file: Option<PathBuf>,
     /// Prefix of clients that may transfer zones without TSIG. May be repeated.
-    #[arg(long, value_name = "PREFIX", value_parser = Prefix::parse)]
+    #[arg(long, value_name = "PREFIX")]
     pub transfer_to: Vec<Prefix>,
     /// Secondary to notify of zone changes; with a key's name the message is signed. May be repeated.
     #[arg(long, value_name = "[KEY@]ADDRESS:PORT")]

@@ -50,7 +50,7 @@ impl Database {
             let code = |code: Option<&str>| code.and_then(|code| <[u8; 2]>::try_from(code.as_bytes()).ok());
             let country = code(place.country.iso_code).and_then(|code| regions.countries.get(&code));
             let region = country.or_else(|| regions.continents.get(&code(place.continent.code)?)).copied()?;
-            Some((Prefix::new(network.ip(), network.prefix()), region))
+            Some((Prefix::of(network.ip(), network.prefix()), region))
         });
         let mut prefixes: Vec<_> = found.collect();
         prefixes.sort_unstable();
@@ -75,7 +75,7 @@ fn merge(table: &[(Prefix, Region)], database: Vec<(Prefix, Region)>) -> Vec<(Pr
     // The outermost prefix of the table around the current one: in this order it comes before what it holds.
     let mut around: Option<Prefix> = None;
     all.retain(|&(prefix, _, second)| {
-        let held = around.is_some_and(|around| around.holds(prefix.address()));
+        let held = around.is_some_and(|around| around.contains(prefix.address()));
         if !second && !held {
             around = Some(prefix);
         }

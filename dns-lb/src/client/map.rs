@@ -113,7 +113,7 @@ impl ClientMap {
     #[cold]
     fn holding(&self, address: IpAddr, length: u8) -> Region {
         let given = (0..=length).rev().find_map(|length| {
-            let wanted = Prefix::new(address, length);
+            let wanted = Prefix::of(address, length);
             let at = self.prefixes.binary_search_by_key(&wanted, |&(prefix, _)| prefix).ok()?;
             self.prefixes.get(at).map(|&(_, region)| region)
         });
@@ -166,14 +166,14 @@ mod tests {
 
     fn map(prefixes: &[(&str, u16)]) -> ClientMap {
         let mut prefixes: Vec<_> =
-            prefixes.iter().map(|&(text, region)| (Prefix::parse(text).unwrap(), Region(region))).collect();
+            prefixes.iter().map(|&(text, region)| (text.parse().unwrap(), Region(region))).collect();
         prefixes.sort_unstable();
         ClientMap::new(prefixes)
     }
 
     #[track_caller]
     fn check(map: &ClientMap, client: &str, region: u16, scope: u8) {
-        let prefix = Prefix::parse(client).unwrap();
+        let prefix: Prefix = client.parse().unwrap();
         assert_eq!(
             map.locate(prefix.address(), prefix.length()),
             Located { region: Region(region), scope },
@@ -231,10 +231,10 @@ mod tests {
                     let (bits, region) = (roll(), Region((roll() % 4) as u16));
                     // Few bits, so that many lie within each other.
                     let prefix = if bits & 1 == 0 {
-                        Prefix::new(IpAddr::V4((bits as u32 & 0xe00f_f0ff).into()), (bits >> 40) as u8 % 33)
+                        Prefix::of(IpAddr::V4((bits as u32 & 0xe00f_f0ff).into()), (bits >> 40) as u8 % 33)
                     } else {
                         let high = (bits & 0xe000_0000_0000_f0ff) as u128;
-                        Prefix::new(IpAddr::V6((high << 64).into()), (bits >> 40) as u8 % 129)
+                        Prefix::of(IpAddr::V6((high << 64).into()), (bits >> 40) as u8 % 129)
                     };
                     (prefix, region)
                 })
@@ -243,7 +243,7 @@ mod tests {
             prefixes.dedup_by_key(|(prefix, _)| *prefix);
             let map = ClientMap::new(prefixes.clone());
             let truth = |address: IpAddr| {
-                let holding = prefixes.iter().filter(|(prefix, _)| prefix.holds(address));
+                let holding = prefixes.iter().filter(|(prefix, _)| prefix.contains(address));
                 holding.max_by_key(|(prefix, _)| prefix.length()).map_or(Region::NONE, |&(_, region)| region)
             };
             for _ in 0..500 {
@@ -256,8 +256,8 @@ mod tests {
                 let located = map.locate(address, 128);
                 assert_eq!(located.region, truth(address), "{address}, seed {SEED}");
                 // Whoever shares the scope shares the region.
-                let piece = Prefix::new(address, located.scope);
-                let inner = prefixes.iter().filter(|(prefix, _)| piece.holds(prefix.address()));
+                let piece = Prefix::of(address, located.scope);
+                let inner = prefixes.iter().filter(|(prefix, _)| piece.contains(prefix.address()));
                 assert!(inner.into_iter().all(|(prefix, _)| truth(prefix.address()) == located.region));
             }
         }

@@ -3,11 +3,10 @@
 mod database;
 mod map;
 mod place;
-mod prefix;
 mod regions;
 
 pub use database::{Database, DatabaseError, prefixes};
+pub use federation_core::traffic::{Prefix, PrefixError};
 pub use map::{ClientMap, Located};
 pub use place::{Place, Subnet};
-pub use prefix::{Prefix, PrefixError};
 pub use regions::{Region, RegionNames, RegionProblem, Regions};

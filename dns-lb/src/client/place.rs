@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use super::prefix::bits;
 use super::{ClientMap, Prefix, Region};
 use crate::zone::{Asker, step};
 
@@ -33,6 +32,11 @@ pub struct Place {
     pub key_scope: u8,
 }
 
+/// Bits of an address of the family.
+fn bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
 impl ClientMap {
     /// Where whoever asked from `from`, perhaps for `subnet`, is.
     #[inline]
@@ -58,7 +62,7 @@ impl ClientMap {
     fn at(&self, address: IpAddr, length: u8) -> Place {
         let located = self.locate(address, length);
         let key_scope = length.min(if address.is_ipv4() { KEY_V4 } else { KEY_V6 });
-        let key = match Prefix::new(address, key_scope).address() {
+        let key = match Prefix::of(address, key_scope).address() {
             IpAddr::V4(v4) => step(u64::from(v4.to_bits())),
             // All that it depends on is in the upper half. Another start, lest ::/56 be 0.0.0.0/24.
             IpAddr::V6(v6) => step(!((v6.to_bits() >> 64) as u64)),
@@ -94,12 +98,12 @@ mod tests {
 
     fn map() -> ClientMap {
         let prefixes = [("10.9.0.0/16", 2), ("198.51.100.0/24", 1)];
-        ClientMap::new(prefixes.map(|(text, region)| (Prefix::parse(text).unwrap(), Region(region))).into())
+        ClientMap::new(prefixes.map(|(text, region)| (text.parse().unwrap(), Region(region))).into())
     }
 
     fn place(subnet: Option<&str>, from: &str) -> Place {
         let subnet = subnet.map(|text| {
-            let prefix = Prefix::parse(text).unwrap();
+            let prefix: Prefix = text.parse().unwrap();
             let family = if prefix.address().is_ipv4() { 1 } else { 2 };
             Subnet { family, source: prefix.length(), address: prefix.address() }
         });

@@ -116,7 +116,7 @@ impl Regions {
         let mut regions = Self::default();
         for one in &described.prefixes {
             let region = regions.names.region(&one.region)?;
-            regions.prefixes.push((Prefix::parse(&one.prefix)?, region));
+            regions.prefixes.push((one.prefix.parse()?, region));
         }
         regions.prefixes.sort_unstable();
         let twice = regions.prefixes.windows(2).find_map(|pair| match pair {

@@ -81,7 +81,7 @@ impl Transfers {
         };
         let plain = bare.as_deref().unwrap_or(query);
         let source = source.to_canonical();
-        let may = session.is_some() || self.prefixes.iter().any(|prefix| prefix.holds(source));
+        let may = session.is_some() || self.prefixes.iter().any(|prefix| prefix.contains(source));
         if may && let Some((origin, has, end)) = asked(plain) {
             let served = self.published.snapshot().zones.zones.iter().any(|zone| zone.origin == origin);
             if served {

@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dns_lb::Options;
-use dns_lb::client::Prefix;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType as T;
 use tempfile::TempDir;
@@ -91,7 +90,7 @@ async fn a_zone_goes_to_who_has_a_key_in_several_signed_messages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zone_goes_to_who_is_in_the_list_without_a_key() {
-    let transfer_to = vec![Prefix::parse("127.0.0.0/8").unwrap()];
+    let transfer_to = vec!["127.0.0.0/8".parse().unwrap()];
     let server = Running::start(Options { transfer_to, ..options() }).await;
     server.state.offer(update(7, records())).await;
     let at = server.address;
@@ -125,7 +124,7 @@ async fn a_zone_goes_to_who_is_in_the_list_without_a_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_message_of_a_zone_speaks_edns_as_its_client_does() {
-    let transfer_to = vec![Prefix::parse("127.0.0.0/8").unwrap()];
+    let transfer_to = vec!["127.0.0.0/8".parse().unwrap()];
     let server = Running::start(Options { transfer_to, ..options() }).await;
     let mut many = records();
     many.extend((0..2000).map(|n| fixed(&format!("host-{n}.fed.example.test."), "A", &["192.0.2.1"])));

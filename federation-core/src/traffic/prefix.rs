@@ -32,6 +32,7 @@ pub enum PrefixError {
 
 impl Prefix {
     /// The prefix of that length which holds the address; a longer length than the address has is its own.
+    #[inline]
     pub fn of(address: IpAddr, length: u8) -> Self {
         match address {
             IpAddr::V4(address) => {
@@ -57,11 +58,14 @@ impl Prefix {
         self.length
     }
 
+    /// Whether the address lies within it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.address.is_ipv4() == address.is_ipv4() && Self::of(address, self.length) == *self
+    }
+
     /// Whether all of `other` lies within it.
     pub fn holds(&self, other: &Self) -> bool {
-        self.address.is_ipv4() == other.address.is_ipv4()
-            && self.length <= other.length
-            && Self::of(other.address, self.length) == *self
+        self.length <= other.length && self.contains(other.address)
     }
 }
 
@@ -91,5 +95,42 @@ impl FromStr for Prefix {
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Prefix, PrefixError> {
+        text.parse()
+    }
+
+    #[test]
+    fn prefixes_are_read_and_written() {
+        for text in ["0.0.0.0/0", "192.0.2.0/24", "192.0.2.1/32", "::/0", "2001:db8::/33"] {
+            assert_eq!(read(text).unwrap().to_string(), text);
+        }
+        assert_eq!(read("192.0.2.1").unwrap().to_string(), "192.0.2.1/32");
+    }
+
+    #[test]
+    fn what_is_no_prefix_is_refused_with_the_reason() {
+        assert!(matches!(read("taiwan"), Err(PrefixError::Form(_))));
+        assert!(matches!(read("192.0.2.0/x"), Err(PrefixError::Form(_))));
+        assert!(matches!(read("192.0.2.0/33"), Err(PrefixError::Length(_, 32))));
+        assert!(matches!(read("::ffff:192.0.2.0/120"), Err(PrefixError::Mapped(_))));
+        let error = read("192.0.2.1/24").unwrap_err();
+        assert!(error.to_string().ends_with("write 192.0.2.0/24"), "{error}");
+    }
+
+    #[test]
+    fn a_prefix_contains_the_addresses_that_begin_with_it() {
+        let prefix = read("192.0.2.128/25").unwrap();
+        assert!(prefix.contains("192.0.2.200".parse().unwrap()));
+        assert!(!prefix.contains("192.0.2.1".parse().unwrap()));
+        assert!(!prefix.contains("2001:db8::".parse().unwrap()));
+        assert!(read("::/0").unwrap().contains("2001:db8::".parse().unwrap()));
     }
 }
