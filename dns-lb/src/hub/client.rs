@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use federation_prober::Probing;
-use federation_runtime::pki::Identity;
+use federation_runtime::pki::{HUB_NAME, Identity};
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::zones::MESSAGE_MAX;
 use proto::v1::zones_client::ZonesClient;
@@ -16,8 +16,6 @@ use super::talk::Talk;
 use crate::state::State;
 use crate::udp::Dice;
 
-/// Name in the hub's certificate (docs/ARCHITECTURE.md).
-const HUB_NAME: &str = "federation-hub";
 /// First wait between connections.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// Longest wait between connections.
