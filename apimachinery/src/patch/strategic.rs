@@ -13,8 +13,8 @@ mod order;
 
 const PATCH_DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
-const DELETE_LIST_PREFIX: &str = "$deleteFromPrimitiveList/";
-const ORDER_PREFIX: &str = "$setElementOrder/";
+const DELETE_LIST: &str = "$deleteFromPrimitiveList";
+const ORDER: &str = "$setElementOrder";
 
 /// How a patch changes a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

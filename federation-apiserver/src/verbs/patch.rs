@@ -309,6 +309,7 @@ fn check_uid(call: &Call, patch: &Patch, next: &Value, own: &str) -> Result<(), 
 fn refuse(call: &Call, error: &PatchError) -> ApiError {
     match error {
         PatchError::Malformed(text) => ApiError::bad_request(text.clone()),
+        PatchError::Unexpected(text) => ApiError::new(500, Reason::Unknown, text.clone()),
         // What exactly failed is not told: kube-apiserver's words for any answer of this code.
         PatchError::Failed(text) => {
             tracing::debug!(name = call.name(), %text, "a patch does not fit");

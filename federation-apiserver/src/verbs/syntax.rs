@@ -1,7 +1,6 @@
 //! What is wrong with a text, in the words of Go's parsers: clients and test suites match on them.
 
-use std::fmt::Write as _;
-
+pub(super) use apimachinery::patch::printed;
 use kube_schema::json::type_name;
 use serde_json::Value;
 use serde_json::error::Category;
@@ -75,31 +74,9 @@ pub(super) fn summary(body: &[u8]) -> String {
     }
 }
 
-/// A value as `%v` prints it.
-pub(super) fn printed(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            let items: Vec<_> = items.iter().map(printed).collect();
-            format!("[{}]", items.join(" "))
-        }
-        Value::Object(fields) => {
-            let mut text = String::from("map[");
-            for (place, (name, value)) in fields.iter().enumerate() {
-                let gap = if place == 0 { "" } else { " " };
-                let _infallible = write!(text, "{gap}{name}:{}", printed(value));
-            }
-            text + "]"
-        }
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[track_caller]
     fn check(text: &str, expect: &str) {
@@ -121,9 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_printed_as_go_prints_them() {
-        let value = json!({"b": [1, "x", null], "a": {"c": true}});
-        assert_eq!(printed(&value), "map[a:map[c:true] b:[1 x <nil>]]");
+    fn of_a_body_its_beginning_is_told() {
         assert_eq!((&*summary(b""), &*summary(b"[]"), &*summary(b"{}")), ("<empty>", "5b5d", "{}"));
         assert_eq!(summary(&[b'{'; 40]), format!("{} ...", "{".repeat(30)));
     }

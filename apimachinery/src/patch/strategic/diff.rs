@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde_json::{Map, Value, json};
 
 use super::order::{Identity, normalize};
-use super::{DELETE_LIST_PREFIX, FieldMerge, MergeSchema, ORDER_PREFIX, PATCH_DIRECTIVE, RETAIN_KEYS};
+use super::{DELETE_LIST, FieldMerge, MergeSchema, ORDER, PATCH_DIRECTIVE, RETAIN_KEYS};
 use crate::patch::PatchError;
 
 type Object = Map<String, Value>;
@@ -80,8 +80,8 @@ impl Differ<'_> {
                     let diff = self.diff_lists(old, new, &self.field(kind, key))?;
                     for (key, list) in [
                         (key.clone(), diff.items),
-                        (format!("{DELETE_LIST_PREFIX}{key}"), diff.deleted),
-                        (format!("{ORDER_PREFIX}{key}"), diff.order),
+                        (format!("{DELETE_LIST}/{key}"), diff.deleted),
+                        (format!("{ORDER}/{key}"), diff.order),
                     ] {
                         if !list.is_empty() {
                             patch.insert(key, Value::Array(list));
