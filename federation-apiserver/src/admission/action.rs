@@ -63,6 +63,7 @@ impl Action<'_> {
     /// When one refuses, or cannot be asked and must be.
     pub(crate) async fn validate(&self, body: &Value) -> Result<(), ApiError> {
         judge_as(self.call, self.form, self.old, Some(body), self.dry_run).await?;
-        webhook::Write::of_form(self.call, self.form, self.old, self.dry_run).validate(Some(body)).await
+        let asked = webhook::Write::of(self.call, self.old, self.dry_run).in_form(self.form);
+        asked.validate(Some(body)).await
     }
 }

@@ -59,7 +59,7 @@ pub(super) async fn mutate_as(
     let snapshot = call.shared.storage.snapshot();
     let state = call.shared.policies().state(&snapshot);
     let asked = if state.mutating.is_empty() { None } else { Asked::new(call, form) };
-    let hooks = webhook::Write::of_form(call, form, old, dry_run);
+    let hooks = webhook::Write::of(call, old, dry_run).in_form(form);
     let Some(asked) = asked else {
         return hooks.mutate(Some(object)).await;
     };

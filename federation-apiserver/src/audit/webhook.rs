@@ -218,7 +218,11 @@ impl Sender {
         let mut pause = self.backoff;
         for round in 1..=ROUNDS {
             let snapshot = self.storage.snapshot();
-            let why = match self.server.post(&snapshot, "timeout=30s", body.clone(), TIMEOUT).await {
+            let why = match self
+                .server
+                .post(&snapshot, "timeout=30s", outbound::whole(body.clone()), TIMEOUT)
+                .await
+            {
                 Ok(answer) if answer.status.is_success() => return,
                 Ok(answer) => outbound::failure(answer.status, &answer.body),
                 Err(why) => why,

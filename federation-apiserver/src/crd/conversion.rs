@@ -123,7 +123,7 @@ impl Converter {
         let uid = uuid::Uuid::new_v4().to_string();
         let body = review::request(version, &uid, objects, wanted).to_string().into_bytes();
         let query = format!("timeout={}s", TIMEOUT.as_secs());
-        let answer = server.post(snapshot, &query, body, TIMEOUT).await?;
+        let answer = server.post(snapshot, &query, outbound::whole(body), TIMEOUT).await?;
         if !answer.status.is_success() {
             return Err(outbound::failure(answer.status, &answer.body));
         }

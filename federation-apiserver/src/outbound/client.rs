@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     Place,
+    pieces::Pieces,
     stream::Lenient,
     trust::{Pinned, Unverified},
 };
@@ -107,10 +108,10 @@ impl Server {
         &self,
         snapshot: &Snapshot,
         query: &str,
-        body: Vec<u8>,
+        body: RequestBody,
         timeout: Duration,
     ) -> Result<Answer, String> {
-        let mut request = Request::new(whole(body));
+        let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let answered = self.ask(snapshot, &self.place.target(query), request, timeout).await;
@@ -256,6 +257,11 @@ impl Server {
 /// A body that is known whole.
 pub(crate) fn whole(bytes: impl Into<Bytes>) -> RequestBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The same in several pieces.
+pub(crate) fn in_pieces(pieces: Vec<Bytes>) -> RequestBody {
+    Pieces::new(pieces).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// Go's words for what connecting to an address can end in.

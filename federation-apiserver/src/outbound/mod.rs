@@ -5,6 +5,7 @@
 
 mod client;
 mod kubeconfig;
+mod pieces;
 mod place;
 mod stream;
 mod trust;
@@ -12,12 +13,13 @@ mod trust;
 use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
 use crate::store::Storage;
 
-pub(crate) use client::{Connection, Credentials, RequestBody, Server, Trust};
+pub(crate) use client::{Connection, Credentials, RequestBody, Server, Trust, in_pieces, whole};
 pub(crate) use kubeconfig::{KubeconfigError, from_kubeconfig};
 pub(crate) use place::{Place, reachable};
 
@@ -87,11 +89,11 @@ pub(crate) async fn review(
     timeout: Duration,
 ) -> Result<Value, String> {
     let query = format!("timeout={}s", timeout.as_secs_f64());
-    let body = review.to_string().into_bytes();
+    let body = Bytes::from(review.to_string());
     let mut pause = FIRST_PAUSE;
     let mut round = 1;
     loop {
-        let answer = server.post(&storage.snapshot(), &query, body.clone(), timeout).await;
+        let answer = server.post(&storage.snapshot(), &query, whole(body.clone()), timeout).await;
         let (why, again) = match answer {
             Ok(answer) if answer.status.is_success() => {
                 return serde_json::from_slice(&answer.body)

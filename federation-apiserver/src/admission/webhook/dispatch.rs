@@ -1,5 +1,7 @@
 //! Asks one webhook, and makes of a patched object what may be stored.
 
+use std::sync::Arc;
+
 use apimachinery::{ApiError, patch};
 use serde_json::{Value, json};
 
@@ -8,15 +10,21 @@ use super::{
     hooks::Hook,
     matching::Matched,
     review::{self, Phase, Verdict},
+    views::View,
 };
-use crate::{admission::matching::Operation, crd::conversion};
+use crate::{admission::matching::Operation, crd::conversion, outbound::in_pieces};
 
 impl Write<'_> {
     /// Sends the review and reads the verdict.
     ///
     /// # Errors
     /// When there is none, in Kubernetes' words.
-    pub(super) async fn ask(&self, hook: &Hook, matched: &Matched, phase: Phase) -> Result<Verdict, String> {
+    pub(super) async fn ask(
+        &self,
+        hook: &Hook,
+        matched: &Matched<'_>,
+        phase: Phase,
+    ) -> Result<Verdict, String> {
         let server = hook.server.as_ref().map_err(|why| format!("could not get REST client: {why}"))?;
         let version = hook
             .review_version
@@ -24,12 +32,11 @@ impl Write<'_> {
         let uid = uuid::Uuid::new_v4().to_string();
         let mut request = matched.request.clone();
         request["uid"] = uid.as_str().into();
-        request["object"] = matched.object.clone().unwrap_or_default();
-        request["oldObject"] = matched.old.clone().unwrap_or_default();
         request["options"] = self.options();
-        let body = review::request(version, request);
+        let text = |view: &Option<Arc<View<'_>>>| view.as_ref().map(|view| view.text()).transpose();
+        let (object, old) = (text(&matched.object)?, text(&matched.old)?);
+        let body = in_pieces(review::pieces(&review::request(version, request), object, old));
         let query = format!("timeout={}s", hook.timeout.as_secs());
-        let body = serde_json::to_vec(&body).map_err(|error| error.to_string())?;
         let snapshot = self.call.shared.storage.snapshot();
         let answer = server.post(&snapshot, &query, body, hook.timeout).await;
         let answer = answer.map_err(|why| format!("failed to call webhook: {why}"))?;
@@ -87,11 +94,11 @@ impl Write<'_> {
     pub(super) async fn patched(
         &self,
         hook: &Hook,
-        matched: &Matched,
+        matched: &Matched<'_>,
         before: &Value,
         operations: &Value,
     ) -> Result<Value, ApiError> {
-        let mut next = matched.object.clone().unwrap_or_default();
+        let mut next = matched.object.as_ref().map(|view| (*view.value).clone()).unwrap_or_default();
         patch::json::apply(&mut next, operations).map_err(ApiError::internal)?;
         let call = self.call;
         let seen = self.form.or(matched.kind.as_deref()).unwrap_or(&call.kind);

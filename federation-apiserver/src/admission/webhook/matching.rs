@@ -6,13 +6,16 @@ use apimachinery::{ApiError, labels::labels_of};
 use kube_cel::{Budget, Value as Cel};
 use serde_json::Value;
 
-use super::{Write, hooks::Hook};
+use super::{
+    Write,
+    hooks::Hook,
+    views::{View, Views},
+};
 use crate::{
     admission::{
         matching::{self, Chosen, Operation, Subject},
         policy::{self, authority::Decisions},
     },
-    crd::conversion,
     registry::{Kind, KindRef},
     store::{Key, ResourceKey},
 };
@@ -21,13 +24,18 @@ use crate::{
 const STEPS_MAX: u64 = 1_250_000;
 
 /// A write as one webhook sees it.
-pub(super) struct Matched {
+pub(super) struct Matched<'v> {
     /// `AdmissionRequest` without uid, objects and options.
     pub(super) request: Value,
-    pub(super) object: Option<Value>,
-    pub(super) old: Option<Value>,
+    pub(super) object: Option<Arc<View<'v>>>,
+    pub(super) old: Option<Arc<View<'v>>>,
     /// The version of the kind that the objects are in; none for a form of its own.
     pub(super) kind: Option<KindRef>,
+}
+
+/// The object of a view.
+fn seen<'s>(view: Option<&'s Arc<View<'_>>>) -> Option<&'s Value> {
+    view.map(|view| &*view.value)
 }
 
 impl Write<'_> {
@@ -35,17 +43,18 @@ impl Write<'_> {
     ///
     /// # Errors
     /// When its conditions cannot be evaluated, and must be.
-    pub(super) async fn matched(
-        &self,
+    pub(super) async fn matched<'v>(
+        &'v self,
         hook: &Hook,
-        object: Option<&Value>,
-    ) -> Result<Option<Matched>, ApiError> {
-        let Some(kind) = self.version_for(hook, object) else { return Ok(None) };
+        views: Option<&'v Views<'_>>,
+    ) -> Result<Option<Matched<'v>>, ApiError> {
+        let Some(kind) = self.version_for(hook, views) else { return Ok(None) };
         let own = &*self.call.kind;
-        let (object, old) = (self.shown(&kind, object).await?, self.shown(&kind, self.old).await?);
-        let subject = self.subject(&kind, object.as_ref(), old.as_ref());
+        let (object, old) = (self.shown(&kind, views).await?, self.shown(&kind, self.old.as_ref()).await?);
+        let (object_seen, old_seen) = (seen(object.as_ref()), seen(old.as_ref()));
+        let subject = self.subject(&kind, object_seen, old_seen);
         let form = self.form.unwrap_or(&kind);
-        let namespace = self.namespace(object.as_ref().or(old.as_ref()));
+        let namespace = self.namespace(object_seen.or(old_seen));
         let mut request =
             policy::request_value(&subject, form.kind, namespace, &self.call.user, self.dry_run);
         request["kind"] =
@@ -60,27 +69,31 @@ impl Write<'_> {
     }
 
     /// An object in the version that a webhook sees.
-    async fn shown(&self, kind: &Kind, object: Option<&Value>) -> Result<Option<Value>, ApiError> {
+    async fn shown<'v>(
+        &self,
+        kind: &KindRef,
+        views: Option<&'v Views<'_>>,
+    ) -> Result<Option<Arc<View<'v>>>, ApiError> {
+        let Some(views) = views else { return Ok(None) };
         let own = &*self.call.kind;
-        let other = self.form.is_none() && (kind.version, kind.group) != (own.version, own.group);
-        match object {
-            Some(object) if other => {
-                let storage = &self.call.shared.storage;
-                conversion::between(storage, own, kind, object.clone()).await.map(Some)
-            }
-            object => Ok(object.cloned()),
+        if self.form.is_none() && (kind.version, kind.group) != (own.version, own.group) {
+            let view = views.converted(&self.call.shared.storage, own, kind).await?;
+            return Ok(Some(view));
         }
+        Ok(Some(Arc::clone(views.own()) as Arc<View<'v>>))
     }
 
     /// The version of the kind that a webhook's rules name: the request's own, or with `matchPolicy: Equivalent` another of the same objects.
-    fn version_for(&self, hook: &Hook, object: Option<&Value>) -> Option<KindRef> {
+    fn version_for(&self, hook: &Hook, views: Option<&Views<'_>>) -> Option<KindRef> {
         // A policy without rules is for everything, a webhook without rules for nothing.
         if hook.constraints["resourceRules"].as_array().is_none_or(Vec::is_empty) {
             return None;
         }
         let own = &self.call.kind;
         let others = self.others.get_or_init(|| self.call.shared.served().other_versions(own));
-        match matching::chosen(&hook.constraints, &self.subject(own, object, self.old), others)? {
+        let (object, old) = (views.map(Views::own), self.old.as_ref().map(Views::own));
+        let subject = self.subject(own, seen(object), seen(old));
+        match matching::chosen(&hook.constraints, &subject, others)? {
             Chosen::Own => Some(own.clone()),
             Chosen::Other(kind) => Some(kind.clone()),
         }
@@ -133,7 +146,7 @@ impl Write<'_> {
     }
 
     /// Whether all conditions hold. One that is false outranks one that fails.
-    async fn meets_conditions(&self, hook: &Hook, matched: &Matched) -> Result<bool, ApiError> {
+    async fn meets_conditions(&self, hook: &Hook, matched: &Matched<'_>) -> Result<bool, ApiError> {
         if hook.conditions.is_empty() {
             return Ok(true);
         }
@@ -149,15 +162,15 @@ impl Write<'_> {
     fn conditions_hold(
         &self,
         hook: &Hook,
-        matched: &Matched,
+        matched: &Matched<'_>,
         decisions: &Arc<Decisions>,
     ) -> Result<bool, ApiError> {
         let verb = self.operation.verb();
         let name = matched.request["name"].as_str().unwrap_or_default();
         let cel = |value: Option<&Value>| value.map_or(Cel::Null, Cel::from_json);
         let known = [
-            ("object", cel(matched.object.as_ref())),
-            ("oldObject", cel(matched.old.as_ref())),
+            ("object", cel(seen(matched.object.as_ref()))),
+            ("oldObject", cel(seen(matched.old.as_ref()))),
             ("request", Cel::from_json(&matched.request)),
             ("namespaceObject", Cel::Null),
             ("authorizer", decisions.variable(self.call, verb, name)),

@@ -8,11 +8,13 @@
 //! - [`hooks`] reads configurations, when they have changed since the last write.
 //! - [`matching`] says which of them a write is for, and in which version of its kind.
 //! - [`review`] makes an AdmissionReview and reads the answer. Pure.
+//! - [`views`] keeps the versions of the objects that webhooks are sent, and their texts.
 
 mod dispatch;
 mod hooks;
 mod matching;
 mod review;
+mod views;
 
 use std::{
     collections::BTreeSet,
@@ -26,6 +28,7 @@ use serde_json::{Value, json};
 pub(crate) use hooks::Webhooks;
 use hooks::{Hook, State};
 use review::Phase;
+use views::Views;
 
 use super::matching::Operation;
 use crate::{
@@ -38,14 +41,22 @@ const CONCURRENT: usize = 32;
 
 /// A write as webhooks are asked about it.
 pub(crate) struct Write<'a> {
-    pub(crate) call: &'a Call,
-    pub(crate) operation: Operation,
+    call: &'a Call,
+    operation: Operation,
     /// The kind of its objects, if it is not the call's own.
-    pub(crate) form: Option<&'static Kind>,
-    pub(crate) old: Option<&'a Value>,
-    pub(crate) dry_run: bool,
+    form: Option<&'static Kind>,
+    old: Option<Views<'a>>,
+    dry_run: bool,
     /// The other versions of the call's kind, once somebody has asked for them.
-    pub(crate) others: OnceLock<Vec<KindRef>>,
+    others: OnceLock<Vec<KindRef>>,
+}
+
+/// What a mutating webhook has done.
+enum Heard {
+    /// The write is none that it is asked about.
+    Nothing,
+    Same,
+    Changed(Value),
 }
 
 /// Which mutating webhooks were asked about one write, and which are to be asked again.
@@ -80,30 +91,20 @@ impl Turns {
 impl<'a> Write<'a> {
     /// A write of objects of the call's own kind.
     pub(crate) fn of(call: &'a Call, old: Option<&'a Value>, dry_run: bool) -> Self {
-        Self::of_form(call, None, old, dry_run)
+        let operation = Operation::of(None, old.is_some());
+        let old = old.map(Views::of);
+        Self { call, operation, form: None, old, dry_run, others: OnceLock::new() }
     }
 
     /// The same of objects that are of a kind of their own.
-    pub(crate) fn of_form(
-        call: &'a Call,
-        form: Option<&'static Kind>,
-        old: Option<&'a Value>,
-        dry_run: bool,
-    ) -> Self {
-        Self {
-            call,
-            operation: Operation::of(form, old.is_some()),
-            form,
-            old,
-            dry_run,
-            others: OnceLock::new(),
-        }
+    pub(crate) fn in_form(self, form: Option<&'static Kind>) -> Self {
+        Self { operation: Operation::of(form, self.old.is_some()), form, ..self }
     }
 
     /// The removal of an object.
     pub(crate) fn removal(call: &'a Call, old: &'a Value, dry_run: bool) -> Self {
-        let (operation, others) = (Operation::Delete, OnceLock::new());
-        Self { call, operation, form: None, old: Some(old), dry_run, others }
+        let (operation, old) = (Operation::Delete, Some(Views::of(old)));
+        Self { call, operation, form: None, old, dry_run, others: OnceLock::new() }
     }
 
     /// Asks the mutating webhooks about a new state: what they make of it, if they change it.
@@ -137,61 +138,71 @@ impl<'a> Write<'a> {
         }
         let state = Arc::clone(&turns.state);
         let mut current = object;
+        let mut views = current.as_ref().map(Views::of);
         for (index, hook) in state.mutating.iter().enumerate() {
             if round > 0 && !turns.again.contains(&index) {
                 continue;
             }
-            let asked = Box::pin(self.mutate_by(hook, current.as_ref(), round, index));
-            let Some(next) = asked.await? else { continue };
-            if current.as_ref() != Some(&next) {
-                turns.changed();
-                current = Some(next);
+            match Box::pin(self.mutate_by(hook, views.as_ref(), round, index)).await? {
+                Heard::Nothing => continue,
+                Heard::Same => {}
+                Heard::Changed(next) => {
+                    turns.changed();
+                    drop(views);
+                    current = Some(next);
+                    views = current.as_ref().map(Views::of);
+                }
             }
             if hook.reinvoke {
                 turns.invoked.insert(index);
             }
         }
+        drop(views);
         turns.last.clone_from(&current);
         Ok(current)
     }
 
-    /// Asks one: nothing if it is not for this write, else the object after it.
+    /// Asks one.
     async fn mutate_by(
         &self,
         hook: &Hook,
-        object: Option<&Value>,
+        views: Option<&Views<'_>>,
         round: usize,
         index: usize,
-    ) -> Result<Option<Value>, ApiError> {
-        let Some(matched) = self.matched(hook, object).await? else { return Ok(None) };
+    ) -> Result<Heard, ApiError> {
+        let Some(matched) = self.matched(hook, views).await? else { return Ok(Heard::Nothing) };
         self.check_dry_run(hook)?;
         let place = format!("round_{round}_index_{index}");
         let verdict = match self.ask(hook, &matched, Phase::Mutating).await {
             Ok(verdict) => verdict,
             Err(why) => {
                 self.failed(hook, &why, &format!("failed-open.mutation.webhook.admission.k8s.io/{place}"))?;
-                return Ok(object.cloned());
+                return Ok(Heard::Same);
             }
         };
         let verdict = self.heed(hook, verdict)?;
-        let patched = match (&verdict.patch, object) {
-            (None, object) => object.cloned(),
+        let heard = match (&verdict.patch, views) {
+            (None, _) => Heard::Same,
             (Some(_), None) => {
                 return Err(ApiError::internal(format!(
                     "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
                     hook.name
                 )));
             }
-            (Some(patch), Some(object)) => Some(self.patched(hook, &matched, object, patch).await?),
+            (Some(patch), Some(views)) => {
+                let before = &*views.own().value;
+                let next = self.patched(hook, &matched, before, patch).await?;
+                if next == *before { Heard::Same } else { Heard::Changed(next) }
+            }
         };
-        let mutated = patched.as_ref() != object;
+        let mutated = matches!(heard, Heard::Changed(_));
         let told = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": mutated});
         self.annotate(&format!("mutation.webhook.admission.k8s.io/{place}"), &told.to_string());
         if let (Some(patch), true) = (&verdict.patch, self.call.records_objects()) {
             let told = json!({"configuration": hook.configuration, "webhook": hook.name, "patch": patch, "patchType": "JSONPatch"});
             self.annotate(&format!("patch.webhook.admission.k8s.io/{place}"), &told.to_string());
         }
-        Ok(patched)
+        Ok(heard)
     }
 
     /// Asks the validating webhooks about a state that is about to be stored; none for a removal.
@@ -205,6 +216,7 @@ impl<'a> Write<'a> {
         }
         // All are asked, and the first in order that refuses is told.
         let mut refused = Ok(());
+        let views = object.map(Views::of);
         let mut asked = FuturesOrdered::new();
         for (index, hook) in state.validating.iter().enumerate() {
             if asked.len() == CONCURRENT
@@ -212,7 +224,7 @@ impl<'a> Write<'a> {
             {
                 refused = refused.and(outcome);
             }
-            asked.push_back(self.validate_by(hook, object, index));
+            asked.push_back(self.validate_by(hook, views.as_ref(), index));
         }
         while let Some(outcome) = asked.next().await {
             refused = refused.and(outcome);
@@ -220,8 +232,13 @@ impl<'a> Write<'a> {
         refused
     }
 
-    async fn validate_by(&self, hook: &Hook, object: Option<&Value>, index: usize) -> Result<(), ApiError> {
-        let Some(matched) = self.matched(hook, object).await? else { return Ok(()) };
+    async fn validate_by(
+        &self,
+        hook: &Hook,
+        views: Option<&Views<'_>>,
+        index: usize,
+    ) -> Result<(), ApiError> {
+        let Some(matched) = self.matched(hook, views).await? else { return Ok(()) };
         self.check_dry_run(hook)?;
         match self.ask(hook, &matched, Phase::Validating).await {
             Ok(verdict) => self.heed(hook, verdict).map(drop),

@@ -4,6 +4,7 @@ use apimachinery::{
     ApiError,
     status::{Details, Reason},
 };
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 const GROUP: &str = "admission.k8s.io";
@@ -27,7 +28,7 @@ pub(super) struct Verdict {
     pub(super) warnings: Vec<String>,
 }
 
-/// The review that is sent. Empty texts are left out, as Go leaves them out.
+/// The review that is sent, but for its objects. Empty texts are left out, as Go leaves them out.
 pub(super) fn request(version: &str, mut request: Value) -> Value {
     if let Some(fields) = request.as_object_mut() {
         fields.retain(|name, value| {
@@ -39,6 +40,17 @@ pub(super) fn request(version: &str, mut request: Value) -> Value {
         }
     }
     json!({"kind": "AdmissionReview", "apiVersion": format!("{GROUP}/{version}"), "request": request})
+}
+
+/// The text of a review with its objects. Those are pieces of their own, which many reviews share.
+pub(super) fn pieces(review: &Value, object: Option<Bytes>, old: Option<Bytes>) -> Vec<Bytes> {
+    let text = review.to_string();
+    // A request is never empty, and it is what a review ends with.
+    let head = text.strip_suffix("}}").unwrap_or(&text);
+    let or_null = |text: Option<Bytes>| text.unwrap_or(Bytes::from_static(b"null"));
+    let between = Bytes::from_static(b",\"oldObject\":");
+    let head = Bytes::from(format!("{head},\"object\":"));
+    vec![head, or_null(object), between, or_null(old), Bytes::from_static(b"}}")]
 }
 
 /// Reads an answer.
@@ -193,6 +205,17 @@ mod tests {
         let user = json!({"username": "u", "uid": "", "groups": [], "extra": {}});
         let review = request("v1", json!({"name": "", "operation": "DELETE", "userInfo": user}));
         assert_eq!(review["request"], json!({"operation": "DELETE", "userInfo": {"username": "u"}}));
+    }
+
+    #[test]
+    fn objects_are_sent_without_being_copied() {
+        let review = request("v1", json!({"uid": "1"}));
+        let object = Bytes::from(r#"{"a":"}}"}"#);
+        let pieces = pieces(&review, Some(object.clone()), None);
+        assert!(pieces.iter().any(|piece| piece.as_ptr() == object.as_ptr()));
+        let sent: Value = serde_json::from_slice(&pieces.concat()).expect("it is JSON");
+        assert_eq!(sent["request"], json!({"uid": "1", "object": {"a": "}}"}, "oldObject": null}));
+        assert_eq!((&sent["kind"], &sent["apiVersion"]), (&review["kind"], &review["apiVersion"]));
     }
 
     #[test]
