@@ -5,15 +5,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{BuildHasher as _, RandomState},
     sync::{Arc, LazyLock},
 };
 
 use apimachinery::{ApiError, quantity::Quantity, status::GroupResource};
 use jiff::Timestamp;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
-use super::usage;
+use super::usage::{self, Traits};
 use crate::{
     store::{Key, ResourceKey, Snapshot, Storage, Stored},
     validation::{
@@ -24,14 +25,24 @@ use crate::{
 
 static QUOTAS: LazyLock<ResourceKey> = LazyLock::new(|| ResourceKey::new("", "resourcequotas"));
 
-/// Costs of objects that are remembered. Each is some 200 bytes; when it is full, it starts anew.
+/// Costs of objects that are remembered. Each is some 300 bytes; when it is full, it starts anew.
 const REMEMBERED_MAX: usize = 65_536;
+/// Locks for the writes of namespaces: who writes to one seldom waits for who counts another.
+const SHARDS: usize = 64;
 
 /// Writes that were admitted and are not in the store yet.
-#[derive(Default)]
 pub(crate) struct Quotas {
-    reserved: Mutex<Reserved>,
-    costs: Mutex<HashMap<Key, (u64, Arc<Amounts>)>>,
+    /// By the hashes of their namespaces.
+    reserved: [Mutex<Reserved>; SHARDS],
+    hasher: RandomState,
+    costs: RwLock<HashMap<Key, (u64, Arc<Cost>)>>,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        let reserved = std::array::from_fn(|_| Mutex::default());
+        Self { reserved, hasher: RandomState::new(), costs: RwLock::default() }
+    }
 }
 
 #[derive(Default)]
@@ -45,18 +56,25 @@ struct Write {
     /// Of the state that is replaced; 0 for a new object.
     revision: u64,
     more: Amounts,
-    object: Arc<Value>,
+    traits: Option<Traits>,
+}
+
+/// What an object costs, and what scopes ask of it.
+#[derive(Default)]
+struct Cost {
+    amounts: Amounts,
+    traits: Option<Traits>,
 }
 
 /// Keeps what a write needs until it is done.
 pub(crate) struct Reservation<'a> {
-    quotas: &'a Quotas,
+    reserved: &'a Mutex<Reserved>,
     number: u64,
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        self.quotas.reserved.lock().writes.remove(&self.number);
+        self.reserved.lock().writes.remove(&self.number);
     }
 }
 
@@ -100,11 +118,16 @@ impl Quotas {
         if more.is_empty() {
             return Ok(None);
         }
+        let traits = Traits::of(&key.resource, new);
         // Counting and reserving must be one step. Nothing in it waits.
-        let mut reserved = self.reserved.lock();
+        let lock = self.shard(&key.namespace);
+        let mut reserved = lock.lock();
         let snapshot = storage.snapshot();
         for (stored, quota) in &quotas {
             let name = &stored.key.name;
+            if !usage::in_scope(quota, traits.as_ref()) {
+                continue;
+            }
             self.check(&snapshot, &reserved, name, quota, key, new, &more).map_err(|why| {
                 let resource = GroupResource::new(&*key.resource.group, &*key.resource.resource);
                 ApiError::forbidden(&resource, &key.name, &why)
@@ -115,16 +138,19 @@ impl Quotas {
         }
         let number = reserved.next;
         reserved.next += 1;
-        let write = Write {
-            key: key.clone(),
-            revision: old.map_or(0, |(_, revision)| revision),
-            more,
-            object: Arc::new(new.clone()),
-        };
+        let write =
+            Write { key: key.clone(), revision: old.map_or(0, |(_, revision)| revision), more, traits };
         reserved.writes.insert(number, write);
-        Ok(Some(Reservation { quotas: self, number }))
+        Ok(Some(Reservation { reserved: lock, number }))
     }
 
+    fn shard(&self, namespace: &str) -> &Mutex<Reserved> {
+        let [first, ..] = &self.reserved;
+        let at = self.hasher.hash_one(namespace) % SHARDS as u64;
+        usize::try_from(at).ok().and_then(|at| self.reserved.get(at)).unwrap_or(first)
+    }
+
+    /// Checks a write that is in the scope of a quota.
     #[expect(clippy::too_many_arguments, reason = "all of it is one question")]
     fn check(
         &self,
@@ -138,7 +164,7 @@ impl Quotas {
     ) -> Result<(), String> {
         let mut hard = hard(quota);
         hard.retain(|name, _| usage::concerns(&key.resource, name));
-        if hard.is_empty() || !usage::in_scope(quota, &key.resource, new) {
+        if hard.is_empty() {
             return Ok(());
         }
         if &*key.resource.resource == "pods" && key.resource.group.is_empty() {
@@ -153,7 +179,7 @@ impl Quotas {
             let written = snapshot.get(&write.key).is_some_and(|stored| stored.revision > write.revision);
             let counts = !written
                 && write.key.namespace == key.namespace
-                && usage::in_scope(quota, &write.key.resource, &write.object);
+                && usage::in_scope(quota, write.traits.as_ref());
             if counts {
                 for (name, amount) in &write.more {
                     if let Some(known) = used.get_mut(name) {
@@ -197,8 +223,7 @@ impl Quotas {
         hard: &Amounts,
     ) -> Amounts {
         let mut used: Amounts = hard.keys().map(|name| (name.clone(), Quantity::from_units(0))).collect();
-        let scoped = quota["spec"]["scopes"].as_array().is_some_and(|scopes| !scopes.is_empty())
-            || quota["spec"]["scopeSelector"].is_object();
+        let scoped = usage::is_scoped(quota);
         for resource in snapshot.resources() {
             if !hard.keys().any(|name| usage::concerns(resource, name)) {
                 continue;
@@ -219,10 +244,11 @@ impl Quotas {
                 continue;
             }
             for stored in snapshot.range(resource, Some(namespace), None) {
-                if scoped && !stored.value().is_ok_and(|object| usage::in_scope(quota, resource, &object)) {
+                let cost = self.cost(&stored);
+                if scoped && !usage::in_scope(quota, cost.traits.as_ref()) {
                     continue;
                 }
-                for (name, amount) in &*self.cost(&stored) {
+                for (name, amount) in &cost.amounts {
                     if let Some(known) = used.get_mut(name) {
                         *known = known.saturating_add(*amount);
                     }
@@ -232,26 +258,29 @@ impl Quotas {
         used
     }
 
-    fn cost(&self, stored: &Stored) -> Arc<Amounts> {
+    fn cost(&self, stored: &Stored) -> Arc<Cost> {
+        let resource = &stored.key.resource;
+        let cost = |of: &dyn Fn(&Value) -> Amounts| {
+            let cost = |object| Cost { amounts: of(&object), traits: Traits::of(resource, &object) };
+            // What cannot be read costs nothing.
+            Arc::new(stored.value().map(cost).unwrap_or_default())
+        };
         // Time alone changes what these cost.
-        if stored.meta.deleting && &*stored.key.resource.resource == "pods" {
-            let cost = |pod: Value| usage::of_deleted_pod(&stored.key.resource, &pod, Timestamp::now());
-            return Arc::new(stored.value().map(cost).unwrap_or_default());
+        if stored.meta.deleting && &*resource.resource == "pods" {
+            return cost(&|pod| usage::of_deleted_pod(resource, pod, Timestamp::now()));
         }
-        let mut costs = self.costs.lock();
-        if let Some((revision, amounts)) = costs.get(&stored.key)
+        if let Some((revision, known)) = self.costs.read().get(&stored.key)
             && *revision == stored.revision
         {
-            return Arc::clone(amounts);
+            return Arc::clone(known);
         }
-        let amounts =
-            stored.value().map(|object| usage::of(&stored.key.resource, &object)).unwrap_or_default();
-        let amounts = Arc::new(amounts);
+        let cost = cost(&|object| usage::of(resource, object));
+        let mut costs = self.costs.write();
         if costs.len() >= REMEMBERED_MAX {
             costs.clear();
         }
-        costs.insert(stored.key.clone(), (stored.revision, Arc::clone(&amounts)));
-        amounts
+        costs.insert(stored.key.clone(), (stored.revision, Arc::clone(&cost)));
+        cost
     }
 
     /// The status that a quota should have; none if it has it.

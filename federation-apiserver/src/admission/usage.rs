@@ -140,41 +140,66 @@ fn of_pod(spec: &Value) -> Amounts {
     amounts
 }
 
+/// What the scopes of quotas ask of a pod.
+#[derive(Debug)]
+pub(crate) struct Traits {
+    best_effort: bool,
+    terminating: bool,
+    class: Box<str>,
+    /// Whether its affinity is to pods of other namespaces.
+    across: bool,
+}
+
+impl Traits {
+    /// Those of a pod; other objects have none.
+    pub(crate) fn of(resource: &ResourceKey, object: &Value) -> Option<Self> {
+        if !resource.group.is_empty() || &*resource.resource != "pods" {
+            return None;
+        }
+        let spec = &object["spec"];
+        let affinity = &spec["affinity"];
+        let affinity = if affinity.is_null() { String::new() } else { affinity.to_string() };
+        Some(Self {
+            best_effort: pod::qos_class(spec) == "BestEffort",
+            terminating: spec["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| seconds >= 0),
+            class: spec["priorityClassName"].as_str().unwrap_or_default().into(),
+            across: affinity.contains("\"namespaceSelector\":{") || affinity.contains("\"namespaces\":[\""),
+        })
+    }
+}
+
+/// Whether a quota has scopes.
+pub(crate) fn is_scoped(quota: &Value) -> bool {
+    let spec = &quota["spec"];
+    spec["scopes"].as_array().is_some_and(|scopes| !scopes.is_empty()) || spec["scopeSelector"].is_object()
+}
+
 /// Whether a pod is counted under a quota's scopes; other objects only are where there are none.
-pub(crate) fn in_scope(quota: &Value, resource: &ResourceKey, object: &Value) -> bool {
+pub(crate) fn in_scope(quota: &Value, pod: Option<&Traits>) -> bool {
     let spec = &quota["spec"];
     let scopes = spec["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let selectors = spec["scopeSelector"]["matchExpressions"].as_array().into_iter().flatten();
-    let pod = differs(resource) && &*resource.resource == "pods";
     let mut terms = scopes.map(|scope| (scope, "Exists", Vec::new())).chain(selectors.map(|term| {
         let values = term["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let text = |name: &str| term[name].as_str().unwrap_or_default();
         (text("scopeName"), text("operator"), values)
     }));
-    terms.all(|(scope, operator, values)| pod && holds(scope, operator, &values, &object["spec"]))
+    terms.all(|(scope, operator, values)| pod.is_some_and(|pod| holds(scope, operator, &values, pod)))
 }
 
-fn holds(scope: &str, operator: &str, values: &[&str], spec: &Value) -> bool {
-    let best_effort = || pod::qos_class(spec) == "BestEffort";
-    let terminating = || spec["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| seconds >= 0);
+fn holds(scope: &str, operator: &str, values: &[&str], pod: &Traits) -> bool {
     match scope {
-        "BestEffort" => best_effort(),
-        "NotBestEffort" => !best_effort(),
-        "Terminating" => terminating(),
-        "NotTerminating" => !terminating(),
-        "PriorityClass" => {
-            let class = spec["priorityClassName"].as_str().unwrap_or_default();
-            match operator {
-                "In" => values.contains(&class),
-                "NotIn" => !values.contains(&class),
-                "DoesNotExist" => class.is_empty(),
-                _ => !class.is_empty(),
-            }
-        }
-        "CrossNamespacePodAffinity" => {
-            let terms = spec["affinity"].to_string();
-            terms.contains("\"namespaceSelector\":{") || terms.contains("\"namespaces\":[\"")
-        }
+        "BestEffort" => pod.best_effort,
+        "NotBestEffort" => !pod.best_effort,
+        "Terminating" => pod.terminating,
+        "NotTerminating" => !pod.terminating,
+        "PriorityClass" => match operator {
+            "In" => values.contains(&&*pod.class),
+            "NotIn" => !values.contains(&&*pod.class),
+            "DoesNotExist" => pod.class.is_empty(),
+            _ => !pod.class.is_empty(),
+        },
+        "CrossNamespacePodAffinity" => pod.across,
         _ => false,
     }
 }
@@ -260,6 +285,9 @@ mod tests {
     #[test]
     fn scopes_are_of_pods() {
         let quota = json!({"spec": {"scopes": ["BestEffort"]}});
+        let in_scope = |quota: &Value, resource: &ResourceKey, object: &Value| {
+            in_scope(quota, Traits::of(resource, object).as_ref())
+        };
         let pod = json!({"spec": {"containers": [{}]}});
         assert!(in_scope(&quota, &core("pods"), &pod));
         assert!(!in_scope(&quota, &core("configmaps"), &json!({})));
