@@ -1,7 +1,8 @@
 //! Who holds which rules: all roles and bindings, by subject.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
+use im::HashMap;
 use serde_json::Value;
 
 use super::{Attributes, Rule};
@@ -24,70 +25,106 @@ pub enum Verdict {
     NoOpinion(String),
 }
 
-/// The rules that one binding gives to one subject.
-#[derive(Clone, Debug)]
+/// The role that a binding names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Named {
+    /// It is a Role of the binding's own namespace, and no ClusterRole.
+    is_local: bool,
+    name: Box<str>,
+}
+
+impl Named {
+    fn missing(&self) -> String {
+        let what = if self.is_local { "role" } else { "clusterrole" };
+        format!("{what}.rbac.authorization.k8s.io {:?} not found", self.name)
+    }
+}
+
+/// What one binding gives to one subject. The rules are looked up when they are asked for, so that a role may change by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Grant {
-    /// The role's rules, or why there are none.
-    rules: Result<Arc<[Rule]>, Arc<str>>,
+    binding: Arc<str>,
+    role: Arc<Named>,
     /// `RBAC: allowed by ...`
     reason: Arc<str>,
 }
 
+/// Those of each subject, in order of the bindings' names.
+type Grants = HashMap<Box<str>, Arc<Vec<Grant>>>;
+/// The rules of roles by their names.
+type Roles = HashMap<Box<str>, Arc<[Rule]>>;
+
 /// Grants that hold in one place.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Place {
-    users: HashMap<Box<str>, Vec<Grant>>,
-    groups: HashMap<Box<str>, Vec<Grant>>,
+    users: Grants,
+    groups: Grants,
 }
 
 impl Place {
     fn grants<'a>(&'a self, subject: Subject<'a>) -> impl Iterator<Item = &'a Grant> {
         let groups = subject.groups.iter().filter_map(|group| self.groups.get(group.as_str()));
-        self.users.get(subject.user).into_iter().chain(groups).flatten()
+        self.users.get(subject.user).into_iter().chain(groups).flat_map(|grants| grants.iter())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.groups.is_empty()
+    }
+
+    fn table(&mut self, kind: Kind) -> &mut Grants {
+        match kind {
+            Kind::User => &mut self.users,
+            Kind::Group => &mut self.groups,
+        }
     }
 }
 
-/// All grants, everywhere and by namespace. Immutable: a change of a role or binding makes another one.
-#[derive(Clone, Debug, Default)]
+/// How a subject is known when it asks.
+#[derive(Clone, Copy)]
+enum Kind {
+    User,
+    Group,
+}
+
+/// All grants, everywhere and by namespace. A clone costs nothing, and what changes in it afterwards is only what a role or a binding is
+/// about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Index {
     everywhere: Place,
     namespaces: HashMap<Box<str>, Place>,
-    cluster_roles: HashMap<Box<str>, Arc<[Rule]>>,
-    /// By `namespace/name`.
-    roles: HashMap<Box<str>, Arc<[Rule]>>,
+    cluster_roles: Roles,
+    /// By namespace.
+    roles: HashMap<Box<str>, Roles>,
 }
 
 impl Index {
     /// Decides on a request. Allocates only to tell of missing roles.
     pub fn authorize(&self, subject: Subject<'_>, asked: &Attributes<'_>) -> Verdict {
-        let mut errors: Vec<&Arc<str>> = Vec::new();
-        for grant in self.grants(subject, asked.namespace) {
-            match &grant.rules {
-                Ok(rules) if rules.iter().any(|rule| rule.allows(asked)) => {
+        let mut missing = Missing::default();
+        for (grant, rules) in self.grants(subject, asked.namespace) {
+            match rules {
+                Some(rules) if rules.iter().any(|rule| rule.allows(asked)) => {
                     return Verdict::Allowed(Arc::clone(&grant.reason));
                 }
-                Ok(_) => {}
-                Err(error) if errors.contains(&error) => {}
-                Err(error) => errors.push(error),
+                Some(_) => {}
+                None => missing.add(&grant.role),
             }
         }
-        Verdict::NoOpinion(match errors.as_slice() {
+        let texts: Vec<String> = missing.in_order.into_iter().map(Named::missing).collect();
+        Verdict::NoOpinion(match texts.as_slice() {
             [] => String::new(),
             [one] => format!("RBAC: {one}"),
-            many => {
-                let texts: Vec<&str> = many.iter().map(|text| &***text).collect();
-                format!("RBAC: [{}]", texts.join(", "))
-            }
+            many => format!("RBAC: [{}]", many.join(", ")),
         })
     }
 
     /// Every rule that a subject holds in a namespace, or everywhere if that is empty; and the roles that are not there.
     pub fn rules(&self, subject: Subject<'_>, namespace: &str) -> (Vec<Rule>, Vec<Arc<str>>) {
         let (mut rules, mut errors) = (Vec::new(), Vec::new());
-        for grant in self.grants(subject, namespace) {
-            match &grant.rules {
-                Ok(own) => rules.extend(own.iter().cloned()),
-                Err(error) => errors.push(Arc::clone(error)),
+        for (grant, own) in self.grants(subject, namespace) {
+            match own {
+                Some(own) => rules.extend(own.iter().cloned()),
+                None => errors.push(grant.role.missing().into()),
             }
         }
         (rules, errors)
@@ -95,100 +132,182 @@ impl Index {
 
     /// The rules of a role that a binding in `namespace` refers to; the error is the text for people.
     pub fn role(&self, kind: &str, name: &str, namespace: &str) -> Result<Arc<[Rule]>, String> {
-        let (found, what) = if kind == "Role" {
-            (self.roles.get(format!("{namespace}/{name}").as_str()), "role")
-        } else {
-            (self.cluster_roles.get(name), "clusterrole")
-        };
-        found.cloned().ok_or_else(|| format!("{what}.rbac.authorization.k8s.io {name:?} not found"))
+        let role = named(kind, name);
+        self.found(&role, self.roles.get(namespace)).cloned().ok_or_else(|| role.missing())
     }
 
-    fn grants<'a>(&'a self, subject: Subject<'a>, namespace: &str) -> impl Iterator<Item = &'a Grant> {
+    fn found<'a>(&'a self, role: &Named, local: Option<&'a Roles>) -> Option<&'a Arc<[Rule]>> {
+        if role.is_local { local?.get(&role.name) } else { self.cluster_roles.get(&role.name) }
+    }
+
+    /// The grants of a subject, and the rules of each if its role is there.
+    fn grants<'a>(
+        &'a self,
+        subject: Subject<'a>,
+        namespace: &str,
+    ) -> impl Iterator<Item = (&'a Grant, Option<&'a Arc<[Rule]>>)> {
         let inside = if namespace.is_empty() { None } else { self.namespaces.get(namespace) };
-        self.everywhere.grants(subject).chain(inside.into_iter().flat_map(move |place| place.grants(subject)))
+        let local = self.roles.get(namespace);
+        let everywhere = self.everywhere.grants(subject);
+        let inside = inside.into_iter().flat_map(move |place| place.grants(subject));
+        everywhere.chain(inside).map(move |grant| (grant, self.found(&grant.role, local)))
     }
-}
 
-/// Makes an [`Index`]: first all roles, then all bindings.
-#[derive(Debug, Default)]
-pub struct Builder {
-    index: Index,
-}
-
-impl Builder {
-    /// Adds a ClusterRole, or with a namespace a Role.
-    pub fn role(&mut self, namespace: &str, name: &str, rules: Arc<[Rule]>) {
+    /// Takes in a ClusterRole, or with a namespace a Role, as it is now.
+    pub fn put_role(&mut self, namespace: &str, name: &str, rules: Arc<[Rule]>) {
         if namespace.is_empty() {
-            self.index.cluster_roles.insert(name.into(), rules);
+            self.cluster_roles.insert(name.into(), rules);
         } else {
-            self.index.roles.insert(format!("{namespace}/{name}").into(), rules);
+            self.roles.entry(namespace.into()).or_default().insert(name.into(), rules);
         }
     }
 
-    /// Adds a ClusterRoleBinding, or with a namespace a RoleBinding.
-    pub fn binding(&mut self, namespace: &str, name: &str, binding: &Value) {
-        let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+    /// Forgets a ClusterRole, or with a namespace a Role.
+    pub fn remove_role(&mut self, namespace: &str, name: &str) {
+        if namespace.is_empty() {
+            self.cluster_roles.remove(name);
+        } else if let Some(roles) = self.roles.get_mut(namespace) {
+            roles.remove(name);
+            if roles.is_empty() {
+                self.roles.remove(namespace);
+            }
+        }
+    }
+
+    /// Takes in a ClusterRoleBinding, or with a namespace a RoleBinding. One that was there before must have been removed.
+    pub fn put_binding(&mut self, namespace: &str, name: &str, binding: &Value) {
         let (kind, role) = (text(&binding["roleRef"], "kind"), text(&binding["roleRef"], "name"));
-        let rules = self.index.role(&kind, &role, namespace).map_err(Arc::from);
-        let place = if namespace.is_empty() {
-            &mut self.index.everywhere
-        } else {
-            self.index.namespaces.entry(namespace.into()).or_default()
-        };
         let whole = if namespace.is_empty() {
             format!("ClusterRoleBinding {name:?}")
         } else {
             format!("RoleBinding {:?}", format!("{name}/{namespace}"))
         };
-        for subject in binding["subjects"].as_array().into_iter().flatten() {
-            let (subject_kind, subject_name) = (text(subject, "kind"), text(subject, "name"));
-            let mut shown = subject_name.clone();
-            let (table, key) = match subject_kind.as_str() {
-                "User" => (&mut place.users, subject_name),
-                "Group" => (&mut place.groups, subject_name),
-                "ServiceAccount" => {
-                    let own = text(subject, "namespace");
-                    let own = if own.is_empty() { namespace } else { own.as_str() };
-                    shown = format!("{subject_name}/{own}");
-                    (&mut place.users, format!("system:serviceaccount:{own}:{subject_name}"))
-                }
-                _ => continue,
-            };
+        let (binding_name, named) = (Arc::from(name), Arc::new(named(kind, role)));
+        for subject in Bound::of(binding, namespace) {
+            let Bound { kind: subject_kind, shown, .. } = &subject;
             let reason = format!("RBAC: allowed by {whole} of {kind} {role:?} to {subject_kind} {shown:?}");
-            let grant = Grant { rules: rules.clone(), reason: reason.into() };
-            table.entry(key.into()).or_default().push(grant);
+            let (binding, role) = (Arc::clone(&binding_name), Arc::clone(&named));
+            let grant = Grant { binding, role, reason: reason.into() };
+            let place = if namespace.is_empty() {
+                &mut self.everywhere
+            } else {
+                self.namespaces.entry(namespace.into()).or_default()
+            };
+            let grants = place.table(subject.asks_as).entry(subject.key.into()).or_default();
+            let grants = Arc::make_mut(grants);
+            let at = grants.partition_point(|other| *other.binding <= *name);
+            grants.insert(at, grant);
         }
     }
 
-    /// The index.
-    pub fn build(self) -> Index {
-        self.index
+    /// Forgets a binding, which is told as it was put.
+    pub fn remove_binding(&mut self, namespace: &str, name: &str, binding: &Value) {
+        for subject in Bound::of(binding, namespace) {
+            let place = if namespace.is_empty() {
+                &mut self.everywhere
+            } else {
+                let Some(place) = self.namespaces.get_mut(namespace) else { return };
+                place
+            };
+            let table = place.table(subject.asks_as);
+            let Some(grants) = table.get_mut(&*subject.key) else { continue };
+            let grants = Arc::make_mut(grants);
+            let first = grants.partition_point(|other| *other.binding < *name);
+            let last = grants.partition_point(|other| *other.binding <= *name);
+            grants.drain(first..last);
+            if grants.is_empty() {
+                table.remove(&*subject.key);
+            }
+        }
+        if self.namespaces.get(namespace).is_some_and(Place::is_empty) {
+            self.namespaces.remove(namespace);
+        }
     }
+}
+
+/// Roles that are not there, each once.
+#[derive(Default)]
+struct Missing<'a> {
+    known: HashSet<&'a Named>,
+    in_order: Vec<&'a Named>,
+}
+
+impl<'a> Missing<'a> {
+    fn add(&mut self, role: &'a Named) {
+        if self.known.insert(role) {
+            self.in_order.push(role);
+        }
+    }
+}
+
+/// A subject of a binding.
+struct Bound<'a> {
+    asks_as: Kind,
+    key: String,
+    kind: &'a str,
+    /// As reasons show it.
+    shown: String,
+}
+
+impl<'a> Bound<'a> {
+    /// Those of a binding in a namespace.
+    fn of(binding: &'a Value, namespace: &'a str) -> impl Iterator<Item = Self> {
+        let subjects = binding["subjects"].as_array().into_iter().flatten();
+        subjects.filter_map(move |subject| {
+            let (kind, name) = (text(subject, "kind"), text(subject, "name"));
+            let same = |asks_as| Self { asks_as, key: name.to_owned(), kind, shown: name.to_owned() };
+            match kind {
+                "User" => Some(same(Kind::User)),
+                "Group" => Some(same(Kind::Group)),
+                "ServiceAccount" => {
+                    let own = text(subject, "namespace");
+                    let own = if own.is_empty() { namespace } else { own };
+                    let key = format!("system:serviceaccount:{own}:{name}");
+                    Some(Self { asks_as: Kind::User, key, kind, shown: format!("{name}/{own}") })
+                }
+                _ => None,
+            }
+        })
+    }
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_default()
+}
+
+fn named(kind: &str, name: &str) -> Named {
+    Named { is_local: kind == "Role", name: name.into() }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
 
+    fn rules(rules: Value) -> Arc<[Rule]> {
+        Rule::of_role(&json!({"rules": rules})).into()
+    }
+
     fn index() -> Index {
-        let mut builder = Builder::default();
-        let rules = |value| Rule::of_role(&json!({"rules": value})).into();
-        builder.role(
+        let mut index = Index::default();
+        index.put_role(
             "",
             "view",
             rules(json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}])),
         );
         let of = |kind: &str, name: &str, subject: Value| json!({"roleRef": {"kind": kind, "name": name}, "subjects": [subject]});
-        builder.binding("", "all", &of("ClusterRole", "view", json!({"kind": "Group", "name": "dev"})));
-        builder.binding(
+        index.put_binding("", "all", &of("ClusterRole", "view", json!({"kind": "Group", "name": "dev"})));
+        index.put_binding(
             "a",
             "one",
             &of("ClusterRole", "view", json!({"kind": "ServiceAccount", "name": "bot"})),
         );
-        builder.binding("a", "none", &of("Role", "gone", json!({"kind": "User", "name": "eve"})));
-        builder.build()
+        index.put_binding("a", "none", &of("Role", "gone", json!({"kind": "User", "name": "eve"})));
+        index
     }
 
     #[track_caller]
@@ -223,5 +342,91 @@ mod tests {
     #[test]
     fn a_binding_to_a_missing_role_is_told() {
         check("eve", &[], "a", r#"no RBAC: role.rbac.authorization.k8s.io "gone" not found"#);
+    }
+
+    #[test]
+    fn a_role_of_a_namespace_is_for_bindings_of_that_namespace() {
+        let mut index = Index::default();
+        let all = || rules(json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]));
+        index.put_role("", "own", all());
+        let binding = json!({"roleRef": {"kind": "Role", "name": "own"}, "subjects": [{"kind": "User", "name": "ann"}]});
+        index.put_binding("", "everywhere", &binding);
+        index.put_binding("a", "inside", &binding);
+        let may = |index: &Index| {
+            let asked = Attributes { resource: "pods", namespace: "a", ..Attributes::resource("get") };
+            index.authorize(Subject { user: "ann", groups: &[] }, &asked)
+        };
+        // Told once, however many bindings name it.
+        let missing = r#"RBAC: role.rbac.authorization.k8s.io "own" not found"#;
+        assert_eq!(may(&index), Verdict::NoOpinion(missing.to_owned()));
+        index.put_role("a", "own", all());
+        // By the first that gives it, in the order in which they are looked at.
+        let reason = r#"RBAC: allowed by ClusterRoleBinding "everywhere" of Role "own" to User "ann""#;
+        assert_eq!(may(&index), Verdict::Allowed(reason.into()));
+    }
+
+    type Bindings = BTreeMap<(String, String), Value>;
+
+    fn whole(roles: &BTreeMap<(String, String), Arc<[Rule]>>, bindings: &Bindings) -> Index {
+        let mut index = Index::default();
+        for ((namespace, name), rules) in roles {
+            index.put_role(namespace, name, Arc::clone(rules));
+        }
+        for ((namespace, name), binding) in bindings {
+            index.put_binding(namespace, name, binding);
+        }
+        index
+    }
+
+    /// One of three namespaces, one of six names, and what is to be there: nothing, or something that is told by numbers.
+    type Step = ((u8, u8), bool, Option<(bool, u8, Vec<(u8, u8)>)>);
+
+    fn step() -> impl Strategy<Value = Step> {
+        let subjects = prop::collection::vec((0..4_u8, 0..3_u8), 0..4);
+        ((0..3_u8, 0..6_u8), any::<bool>(), prop::option::of((any::<bool>(), 0..6_u8, subjects)))
+    }
+
+    fn binding((is_local, role, subjects): &(bool, u8, Vec<(u8, u8)>)) -> Value {
+        let subject = |(kind, name): &(u8, u8)| {
+            let kind = ["User", "Group", "ServiceAccount", "Odd"][usize::from(*kind)];
+            json!({"kind": kind, "name": format!("s{name}")})
+        };
+        let kind = if *is_local { "Role" } else { "ClusterRole" };
+        json!({
+            "roleRef": {"kind": kind, "name": format!("n{role}")},
+            "subjects": subjects.iter().map(subject).collect::<Vec<_>>(),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_changes_came_to_is_what_is_made_of_everything(steps in prop::collection::vec(step(), 0..60)) {
+            let (mut roles, mut bindings) = (BTreeMap::new(), Bindings::new());
+            let mut index = Index::default();
+            for ((namespace, name), of_role, what) in steps {
+                let key = (["", "a", "b"][usize::from(namespace)].to_owned(), format!("n{name}"));
+                let (namespace, name) = (key.0.as_str(), key.1.as_str());
+                if of_role {
+                    if let Some((_, verb, _)) = what {
+                        let rules = rules(json!([{"verbs": [format!("v{verb}")]}]));
+                        index.put_role(namespace, name, Arc::clone(&rules));
+                        roles.insert(key, rules);
+                    } else {
+                        index.remove_role(namespace, name);
+                        roles.remove(&key);
+                    }
+                } else {
+                    if let Some(before) = bindings.remove(&key) {
+                        index.remove_binding(namespace, name, &before);
+                    }
+                    if let Some(what) = what {
+                        let binding = binding(&what);
+                        index.put_binding(namespace, name, &binding);
+                        bindings.insert(key, binding);
+                    }
+                }
+            }
+            prop_assert_eq!(index, whole(&roles, &bindings));
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Rule`] is one `PolicyRule`; [`Index`] finds the rules of a user among all roles and bindings; [`missing`] tells what
 //! a user would grant without holding it. Nothing here reads a store: roles and bindings come in as JSON values, and an
-//! index is made anew when one of them changes.
+//! index takes in one that changes without looking at the others.
 //!
 //! ```
 //! use apimachinery::rbac::{Attributes, Rule};
@@ -19,7 +19,7 @@ use std::fmt::{self, Write as _};
 use serde_json::{Map, Value};
 
 pub use cover::missing;
-pub use index::{Builder, Index, Subject, Verdict};
+pub use index::{Index, Subject, Verdict};
 
 /// What a request wants to do, as authorization sees it (`authorizer.Attributes`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

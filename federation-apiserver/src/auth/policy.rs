@@ -1,11 +1,8 @@
-//! All roles and bindings of the store, as an index that is made anew when one of them has changed.
+//! All roles and bindings of the store, as an index that takes in what has changed of them.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock},
-};
+use std::sync::{Arc, LazyLock};
 
-use apimachinery::rbac::{Builder, Index, Rule};
+use apimachinery::rbac::{Index, Rule};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -13,10 +10,9 @@ use serde_json::Value;
 use super::defaults::GROUP;
 use crate::{
     cache::{Checked, Collection},
-    store::{Key, ResourceKey, Snapshot, Storage, Stored},
+    store::{ResourceKey, Snapshot, Storage, Stored},
 };
 
-/// Roles before the bindings that refer to them.
 const RESOURCES: [&str; 4] = ["clusterroles", "roles", "clusterrolebindings", "rolebindings"];
 
 static KEYS: LazyLock<[ResourceKey; 4]> =
@@ -33,14 +29,8 @@ pub struct Current {
 pub struct Policy {
     storage: Storage,
     current: ArcSwap<Current>,
-    /// What was parsed for the present index. Whoever holds it makes the next one.
-    parsed: Mutex<Parsed>,
-}
-
-#[derive(Default)]
-struct Parsed {
-    rules: HashMap<Key, (u64, Arc<[Rule]>)>,
-    bindings: HashMap<Key, (u64, Arc<Value>)>,
+    /// Whoever holds it makes the next index.
+    making: Mutex<()>,
 }
 
 impl Policy {
@@ -51,7 +41,7 @@ impl Policy {
             made_from: std::array::from_fn(|_| Collection::default()),
             checked: Checked::default(),
         };
-        Self { storage, current: ArcSwap::from_pointee(none), parsed: Mutex::default() }
+        Self { storage, current: ArcSwap::from_pointee(none), making: Mutex::default() }
     }
 
     /// The newest index. Nothing is allocated while roles and bindings stay as they are.
@@ -61,13 +51,13 @@ impl Policy {
         if current.holds_at(&snapshot) {
             return current;
         }
-        let mut parsed = self.parsed.lock();
+        let _making = self.making.lock();
         // Whoever held the lock may have done it, and the store may have moved on.
         let (current, snapshot) = (self.current.load_full(), self.storage.snapshot());
         if current.holds_at(&snapshot) {
             return current;
         }
-        let next = Arc::new(parsed.build(&snapshot));
+        let next = Arc::new(current.next(&snapshot));
         self.current.store(Arc::clone(&next));
         next
     }
@@ -87,47 +77,37 @@ impl Current {
             || KEYS.iter().zip(&self.made_from).all(|(key, known)| known.same(&snapshot.collection(key)));
         self.checked.holds(snapshot, same)
     }
-}
 
-impl Parsed {
-    /// Parses what is new, and makes an index of everything.
-    fn build(&mut self, snapshot: &Snapshot) -> Current {
+    /// The index after what has changed up to a snapshot.
+    fn next(&self, snapshot: &Snapshot) -> Self {
         let made_from = KEYS.each_ref().map(|key| snapshot.collection(key));
-        let [cluster_roles, roles, cluster_bindings, bindings] = &made_from;
-        let mut builder = Builder::default();
-        let mut known = std::mem::take(&mut self.rules);
-        for stored in cluster_roles.iter().chain(roles.iter()) {
-            let parse = || Rule::of_role(&value(stored)).into();
-            let rules = keep(&mut known, &mut self.rules, stored, parse);
-            builder.role(&stored.key.namespace, &stored.key.name, rules);
+        let mut index = self.index.clone();
+        for (before, after) in self.made_from.iter().zip(&made_from) {
+            for (old, new) in after.changes(before) {
+                take_in(&mut index, old, new);
+            }
         }
-        let mut known = std::mem::take(&mut self.bindings);
-        for stored in cluster_bindings.iter().chain(bindings.iter()) {
-            let binding = keep(&mut known, &mut self.bindings, stored, || Arc::new(value(stored)));
-            builder.binding(&stored.key.namespace, &stored.key.name, &binding);
-        }
-        Current { index: builder.build(), made_from, checked: Checked::at(snapshot) }
+        Self { index, made_from, checked: Checked::at(snapshot) }
     }
 }
 
-/// What was parsed of this state of the object before, or is now.
-fn keep<T: Clone>(
-    known: &mut HashMap<Key, (u64, T)>,
-    kept: &mut HashMap<Key, (u64, T)>,
-    stored: &Stored,
-    parse: impl FnOnce() -> T,
-) -> T {
-    let (key, revision) = match known.remove_entry(&stored.key) {
-        Some((key, (revision, parsed))) if revision == stored.revision => {
-            kept.insert(key, (revision, parsed.clone()));
-            return parsed;
+/// Brings an index from one state of a role or a binding to the next.
+fn take_in(index: &mut Index, old: Option<&Stored>, new: Option<&Stored>) {
+    let Some(key) = new.or(old).map(|stored| &stored.key) else { return };
+    let (namespace, name) = (key.namespace.as_str(), key.name.as_str());
+    if matches!(&*key.resource.resource, "clusterroles" | "roles") {
+        match new {
+            Some(role) => index.put_role(namespace, name, Rule::of_role(&value(role)).into()),
+            None => index.remove_role(namespace, name),
         }
-        Some((key, _)) => (key, stored.revision),
-        None => (stored.key.clone(), stored.revision),
-    };
-    let parsed = parse();
-    kept.insert(key, (revision, parsed.clone()));
-    parsed
+        return;
+    }
+    if let Some(old) = old {
+        index.remove_binding(namespace, name, &value(old));
+    }
+    if let Some(new) = new {
+        index.put_binding(namespace, name, &value(new));
+    }
 }
 
 /// What cannot be parsed grants nothing.
@@ -136,4 +116,52 @@ fn value(stored: &Stored) -> Value {
         tracing::error!(key = %stored.key, %error, "cannot parse a stored role or binding; it grants nothing");
         Value::Null
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::{Encoded, Key, Meta, Write};
+
+    /// Adds, changes or removes one of a few roles and bindings.
+    async fn change(storage: &Storage, rng: &mut StdRng) {
+        let at = rng.random_range(0..RESOURCES.len());
+        let namespace = if at % 2 == 0 { "" } else { ["a", "b"][rng.random_range(0..2)] };
+        let key = Key::new(KEYS[at].clone(), namespace, format!("n{}", rng.random_range(0..4)));
+        let number = rng.random_range(0..3);
+        let kind = if rng.random() { "Role" } else { "ClusterRole" };
+        let object = json!({
+            "metadata": {"name": key.name, "namespace": namespace},
+            "rules": [{"verbs": [format!("v{number}")]}],
+            "roleRef": {"kind": kind, "name": format!("n{number}")},
+            "subjects": [{"kind": "User", "name": format!("u{}", rng.random_range(0..3))}],
+        });
+        let object = Encoded::new(&object, Meta::default());
+        let write = match storage.get(&key) {
+            None => Write::Create { key, object, within: None },
+            Some(_) if number == 0 => Write::Delete { key, expect: None, last: object },
+            Some(_) => Write::Update { key, expect: None, object },
+        };
+        storage.write(write).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_index_is_what_one_of_everything_would_be_whatever_has_happened() {
+        let seed: u64 = rand::rng().random();
+        println!("seed {seed}");
+        let mut rng = StdRng::seed_from_u64(seed);
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(crate::store::Options::new(folder.path())).await.unwrap();
+        let policy = Policy::new(storage.clone());
+        for _ in 0..40 {
+            for _ in 0..rng.random_range(1..12) {
+                change(&storage, &mut rng).await;
+            }
+            assert_eq!(policy.index().index, Policy::new(storage.clone()).index().index);
+        }
+    }
 }

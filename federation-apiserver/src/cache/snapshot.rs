@@ -3,10 +3,12 @@
 use std::{
     ops::Bound,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
 };
+
+use im::ordmap::DiffItem;
 
 use super::root::{Root, Table};
 use crate::store::{Key, ResourceKey, Stored};
@@ -92,6 +94,20 @@ impl Collection {
             (None, None) => true,
             _ => false,
         }
+    }
+
+    /// What has changed since an earlier state: each object as it was then, and as it is. What both have in common is not looked at.
+    pub fn changes<'a>(
+        &'a self,
+        since: &'a Self,
+    ) -> impl Iterator<Item = (Option<&'a Stored>, Option<&'a Stored>)> {
+        static NOTHING: LazyLock<Table> = LazyLock::new(Table::new);
+        let (old, new) = (since.0.as_ref().unwrap_or(&NOTHING), self.0.as_ref().unwrap_or(&NOTHING));
+        old.diff(new).map(|change| match change {
+            DiffItem::Add(_, new) => (None, Some(&**new)),
+            DiffItem::Update { old: (_, old), new: (_, new) } => (Some(&**old), Some(&**new)),
+            DiffItem::Remove(_, old) => (Some(&**old), None),
+        })
     }
 
     /// The objects in order of (namespace, name).
