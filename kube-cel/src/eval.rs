@@ -167,6 +167,7 @@ fn call<'a>(
     // Two long arguments may cost their product: comparing each item with each, a pattern at each place.
     let weights = values.iter().map(|value| value.weight().max(1));
     budget.spend(weights.fold(1, u64::saturating_mul).min(u64::MAX / 2))?;
+    budget.spend(functions::hidden_cost(name, &values))?;
     functions::call(name, target.is_some(), &values)
 }
 

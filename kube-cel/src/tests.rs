@@ -157,6 +157,10 @@ fn errors_are_told() {
     fails("9223372036854775807 + 1 > 0", "overflow");
     fails("dyn('a') < dyn(1)", "no such overload");
     fails("'a'.matches('(')", "error parsing regexp");
+    fails(
+        "timestamp('2026-11-24T20:00:00Z').getHours('1:2147483647') == 1",
+        "unknown time zone 1:2147483647",
+    );
 }
 
 #[test]
@@ -166,6 +170,11 @@ fn nothing_runs_for_long() {
         "{ten}.all(a, {ten}.all(b, {ten}.all(c, {ten}.all(d, {ten}.all(e, a + b + c + d + e > 0)))))"
     );
     fails(&nested, "actual cost limit exceeded");
+    holds(
+        "lists.range(2000).distinct().size() == 2000 && [1, 1u, 2.0, 2, 'a', 'a', [1], [1.0]].distinct() == [1, 2, 'a', [1]]",
+    );
+    fails("lists.range(150).map(i, [i]).distinct().size() == 150", "actual cost limit exceeded");
+    fails("[1, 2, 3].all(i, lists.range(4000).size() > i)", "actual cost limit exceeded");
     let doubling = "cel.bind(a, 'xxxxxxxxxxxxxxxxxxxx', cel.bind(b, a+a+a+a+a+a+a+a, cel.bind(c, b+b+b+b+b+b+b+b, cel.bind(d, c+c+c+c+c+c+c+c, cel.bind(e, d+d+d+d+d+d+d+d, e+e+e+e+e+e+e+e)))))";
     fails(&format!("{doubling} != ''"), "actual cost limit exceeded");
     let deep = format!("{}1{}", "(".repeat(1000), ")".repeat(1000));

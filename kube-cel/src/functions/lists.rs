@@ -1,9 +1,9 @@
 //! Lists and sets.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::BTreeSet};
 
 use super::{Outcome, numbers};
-use crate::{Value, error::EvalError};
+use crate::{Key, Value, error::EvalError};
 
 /// Items that `lists.range` may make.
 const RANGE_MAX: i64 = 100_000;
@@ -52,15 +52,7 @@ pub(super) fn call(name: &str, _: bool, values: &[Value]) -> Option<Outcome> {
             Ok(Value::list(flat))
         }
         ("reverse", [List(items)]) => Ok(Value::list(items.iter().rev().cloned().collect())),
-        ("distinct", [List(items)]) => {
-            let mut seen: Vec<Value> = Vec::new();
-            for item in items.iter() {
-                if !seen.contains(item) {
-                    seen.push(item.clone());
-                }
-            }
-            Ok(Value::list(seen))
-        }
+        ("distinct", [List(items)]) => Ok(Value::list(distinct(items))),
         ("sort", [List(items)]) => {
             if items.windows(2).any(|pair| pair[0].compare(&pair[1]).is_none()) {
                 return Some(Err(EvalError::failed("list elements must be comparable")));
@@ -90,6 +82,42 @@ pub(super) fn call(name: &str, _: bool, values: &[Value]) -> Option<Outcome> {
         }
         _ => return None,
     })
+}
+
+/// The first of each that are equal.
+fn distinct(items: &[Value]) -> Vec<Value> {
+    let key = keys_of(items);
+    let (mut keys, mut others, mut found) = (BTreeSet::new(), Vec::new(), Vec::new());
+    for item in items {
+        let new = match key(item) {
+            Some(key) => keys.insert(key),
+            None if others.contains(&item) => false,
+            None => {
+                others.push(item);
+                true
+            }
+        };
+        if new {
+            found.push(item.clone());
+        }
+    }
+    found
+}
+
+/// How many items `distinct` compares each with each.
+pub(super) fn compared(items: &[Value]) -> u64 {
+    let key = keys_of(items);
+    items.iter().filter(|item| key(item).is_none()).count() as u64
+}
+
+/// What tells an item apart from all that are not equal to it, if there is something. A whole number may be equal to one that is not.
+fn keys_of(items: &[Value]) -> impl Fn(&Value) -> Option<Key> + use<> {
+    let whole = !items.iter().any(|item| matches!(item, Value::Double(_)));
+    move |item| match item {
+        Value::Int(_) | Value::Uint(_) if whole => item.key(),
+        Value::String(_) | Value::Bool(_) => item.key(),
+        _ => None,
+    }
 }
 
 fn extreme(items: &[Value], wanted: Ordering) -> Outcome {

@@ -250,6 +250,15 @@ fn type_of(letter: char) -> Type {
     }
 }
 
+/// What a function does beside what the lengths of its arguments tell: it makes items, or compares each of some with each.
+pub(crate) fn hidden_cost(name: &str, values: &[Value]) -> u64 {
+    match (name, values) {
+        ("lists.range", [Value::Int(count)]) => u64::try_from(*count).unwrap_or_default(),
+        ("distinct", [Value::List(items)]) => lists::compared(items).saturating_pow(2),
+        _ => 0,
+    }
+}
+
 /// Calls a function; the target of a method is the first of the values.
 pub(crate) fn call(name: &str, method: bool, values: &[Value]) -> Outcome {
     let families = [

@@ -47,11 +47,10 @@ fn zone_of(text: &str) -> Option<TimeZone> {
         return Some(TimeZone::UTC);
     }
     if let Some((hours, minutes)) = text.split_once(':') {
-        let hours_number: i8 = hours.parse().ok()?;
-        let minutes: i32 = minutes.parse().ok()?;
+        let (whole, part): (i8, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
         let sign = if hours.starts_with('-') { -1 } else { 1 };
-        let seconds = i32::from(hours_number) * 3600 + sign * minutes * 60;
-        return jiff::tz::Offset::from_seconds(seconds).ok().map(TimeZone::fixed);
+        let seconds = i64::from(whole) * 3600 + sign * i64::from(part) * 60;
+        return jiff::tz::Offset::from_seconds(seconds.try_into().ok()?).ok().map(TimeZone::fixed);
     }
     TimeZone::get(text).ok()
 }
