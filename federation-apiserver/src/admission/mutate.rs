@@ -320,10 +320,8 @@ fn changed(
             }
         }
     };
-    if let Some(report) = call.shared.schemas().validate(kind.group, kind.version, kind.kind, &next)
-        && let Some(first) = report.mismatches.first()
-    {
-        return Err(ApiError::internal(first));
+    if let Some(why) = call.undecodable(kind, &next) {
+        return Err(ApiError::internal(why));
     }
     call.canonicalise_as(kind, &mut next);
     settle_mutated(kind, &mut next, before)?;

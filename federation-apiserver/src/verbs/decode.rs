@@ -14,6 +14,7 @@ use crate::{
         negotiate::{APPLY, JSON, PROTOBUF, YAML, content_type},
         query::FieldValidation,
     },
+    registry::Kind,
 };
 
 /// Unknown fields of objects within an object that are told: as many as of any other.
@@ -278,6 +279,19 @@ impl Call {
             twice.iter().cloned().chain(report.unknown.iter().map(|field| unknown(field))).collect()
         };
         self.tell_strictly(validation, faults)
+    }
+
+    /// Why what webhooks or policies made of an object is none of its kind any more.
+    pub(crate) fn undecodable(&self, kind: &Kind, object: &Value) -> Option<String> {
+        if !object.is_object() {
+            return Some("it is no object".to_owned());
+        }
+        let schemas = self.shared.schemas();
+        let report = match kind.custom {
+            Some(_) => schemas.validate_metadata(kind.kind, object),
+            None => schemas.validate(kind.group, kind.version, kind.kind, object)?,
+        };
+        report.mismatches.first().map(ToString::to_string)
     }
 
     /// Fields that the metadata of objects within a custom one does not know.

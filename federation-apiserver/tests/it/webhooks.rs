@@ -13,11 +13,13 @@ use tower::ServiceExt as _;
 
 use crate::{
     access::Access,
+    crd::{crontabs, tab},
     https::{self, Https},
     world::{World, config_map, deployment},
 };
 
 const MAPS: &str = "/api/v1/namespaces/demo/configmaps";
+const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 
 /// An HTTPS server that answers AdmissionReviews, and remembers what it was asked.
@@ -160,6 +162,32 @@ async fn a_patch_that_makes_an_object_wrong_is_not_stored() {
     world.hook("Mutating", "bad", json!([webhook("bad.example.com", hook.config(), &["configmaps"])])).await;
     world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::POST, MAPS, Some(config_map("a"))).await;
     world.expect(StatusCode::NOT_FOUND, Method::GET, &format!("{MAPS}/a"), None).await;
+}
+
+#[tokio::test]
+async fn a_patch_leaves_an_object_of_a_custom_kind_an_object() {
+    const TABS: &str = "/apis/stable.example.com/v1/namespaces/demo/crontabs";
+    for (path, value, why) in [
+        ("", json!("text"), "it is no object"),
+        ("/metadata", json!([]), "metadata"),
+        ("/metadata/labels", json!({"a": 1}), "metadata.labels"),
+    ] {
+        let world = World::new().await;
+        world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(crontabs())).await;
+        let broken = json!([{"op": "replace", "path": path, "value": value}]);
+        let hook = Hook::new(move |_| patch(&broken)).await;
+        world
+            .hook("Mutating", "bad", json!([webhook("bad.example.com", hook.config(), &["crontabs"])]))
+            .await;
+        let mut tab = tab("a");
+        tab["metadata"]["labels"] = json!({"a": "b"});
+        let status = world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::POST, TABS, Some(tab)).await;
+        let message = status["message"].as_str().unwrap();
+        assert!(
+            message.contains("returned an object that does not decode: ") && message.contains(why),
+            "{message}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -102,11 +102,9 @@ impl Write<'_> {
         patch::json::apply(&mut next, operations).map_err(ApiError::internal)?;
         let call = self.call;
         let seen = self.form.or(matched.kind.as_deref()).unwrap_or(&call.kind);
-        if let Some(report) = call.shared.schemas().validate(seen.group, seen.version, seen.kind, &next)
-            && let Some(first) = report.mismatches.first()
-        {
+        if let Some(why) = call.undecodable(seen, &next) {
             let why =
-                format!("admission webhook {:?} returned an object that does not decode: {first}", hook.name);
+                format!("admission webhook {:?} returned an object that does not decode: {why}", hook.name);
             return Err(ApiError::internal(why));
         }
         if self.form.is_some() {

@@ -34,10 +34,9 @@ pub(super) fn read(version: &str, uid: &str, body: &[u8]) -> Result<Vec<Value>, 
             return Err(format!("expected webhook response of {wanted}, got {found}"));
         }
     }
-    let response = &mut review["response"];
-    if !response.is_object() {
+    let Some(response) = review.get_mut("response").filter(|response| response.is_object()) else {
         return Err("no response provided".to_owned());
-    }
+    };
     if version == "v1" && response["uid"] != uid {
         let found = response["uid"].as_str().unwrap_or_default();
         return Err(format!("expected response.uid={uid:?}, got {found:?}"));
@@ -171,6 +170,14 @@ mod tests {
         let mut converted = object("v2");
         change(&mut converted);
         accept(&object("v1"), converted, "e.io/v2", index).expect_err("it is wrong")
+    }
+
+    #[test]
+    fn what_is_no_review_is_no_answer() {
+        for body in ["1", "[]", "\"text\"", "null", "{}", r#"{"response": []}"#] {
+            let why = read("v1beta1", "1", body.as_bytes()).expect_err("it is wrong");
+            assert_eq!(why, "no response provided", "{body}");
+        }
     }
 
     #[test]
