@@ -8,6 +8,8 @@
 mod custom;
 mod workloads;
 
+use std::net::IpAddr;
+
 use serde_json::{Map, Value, json};
 
 use crate::api::ClusterTarget;
@@ -50,6 +52,16 @@ impl Member<'_> {
     }
 }
 
+/// Leaves out of a merged status what the template cannot have: only a Service of type LoadBalancer has ways in, whatever overrides make of its
+/// copies.
+pub fn fit(kind: &str, template: &Value, merged: Value) -> Value {
+    let service_type = template.pointer("/spec/type").and_then(Value::as_str);
+    if kind == "Service" && service_type != Some("LoadBalancer") {
+        return json!({"loadBalancer": {}});
+    }
+    merged
+}
+
 /// The template's status; `None` for kinds whose status is not made of their copies'.
 ///
 /// `desired` is the decision. Clusters that are leaving are counted as long as they are in touch, but nobody waits for them.
@@ -78,6 +90,14 @@ pub fn merge(
 /// The status of a template of a custom kind, of whose statuses nothing is known; `None` as long as no member has told one.
 pub fn merge_custom(generation: i64, members: &[Member<'_>], desired: &[ClusterTarget]) -> Option<Value> {
     World { generation, members, desired }.custom()
+}
+
+fn is_plain_address(text: &str) -> bool {
+    match text.parse() {
+        Ok(IpAddr::V4(_)) => true,
+        Ok(IpAddr::V6(address)) => address.to_ipv4_mapped().is_none(),
+        Err(_) => text.is_empty(),
+    }
 }
 
 /// API groups of Kubernetes itself, and this federation's own, that have a dot in them. What has none is Kubernetes', too.
@@ -148,12 +168,14 @@ impl<'a> World<'a> {
         Value::Object(status)
     }
 
-    /// The ways in, of all clusters in touch: sorted, each once.
+    /// The ways in, of all clusters in touch: sorted, each once. Addresses that programs read differently (with leading zeros, or of IPv4 written as
+    /// IPv6) may come from old members; no newer API server takes them.
     fn service(&self) -> Value {
         let mut ingress: Vec<(String, &Value)> = self
             .fresh()
             .filter_map(|member| member.status.pointer("/loadBalancer/ingress")?.as_array())
             .flatten()
+            .filter(|entry| entry.get("ip").and_then(Value::as_str).is_none_or(is_plain_address))
             .map(|entry| (entry.to_string(), entry))
             .collect();
         ingress.sort_by(|a, b| a.0.cmp(&b.0));
@@ -456,6 +478,14 @@ mod tests {
             merge("Service", 1, &members, &desired).unwrap(),
             json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"ip": "192.0.2.9"}]}})
         );
+        let odd = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.01"}, {"hostname": "a.example"}, {"ip": "::ffff:192.0.2.1"}]}});
+        let members = [member("taiwan", &odd, 1, 0)];
+        let united = merge("Service", 1, &members, &desired).unwrap();
+        assert_eq!(united, json!({"loadBalancer": {"ingress": [{"hostname": "a.example"}]}}));
+        let template = |kind: &str| json!({"spec": {"type": kind}});
+        assert_eq!(fit("Service", &template("LoadBalancer"), united.clone()), united);
+        assert_eq!(fit("Service", &template("ClusterIP"), united.clone()), json!({"loadBalancer": {}}));
+        assert_eq!(fit("Ingress", &json!({"spec": {}}), united.clone()), united);
         assert_eq!(merge("Namespace", 1, &[], &desired), None);
     }
 }

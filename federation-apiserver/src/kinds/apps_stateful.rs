@@ -59,11 +59,7 @@ pub(super) const KINDS: &[&Kind] = &[
             workload::IMAGES,
         ],
         default: default_stateful_set,
-        prepare_create: |object| {
-            object["status"] = json!({"replicas": 0, "availableReplicas": 0});
-            drop_disabled(object, None);
-        },
-        prepare_update: |new, old| drop_disabled(new, Some(old)),
+        prepare_create: |object| object["status"] = json!({"replicas": 0, "availableReplicas": 0}),
         validate: validate_stateful_set,
         validate_update: validate_stateful_set_update,
         warn: |object, old| {
@@ -81,16 +77,6 @@ pub(super) const KINDS: &[&Kind] = &[
         ..Kind::BUILT_IN
     },
 ];
-
-/// Takes away how many pods may be unavailable at a time, if it was not there before: `MaxUnavailableStatefulSet` is off.
-fn drop_disabled(object: &mut Value, old: Option<&Value>) {
-    const PLACE: &str = "/spec/updateStrategy/rollingUpdate/maxUnavailable";
-    let used = old.and_then(|old| old.pointer(PLACE)).is_some_and(|found| !found.is_null());
-    let rolling = object.pointer_mut("/spec/updateStrategy/rollingUpdate").and_then(Value::as_object_mut);
-    if let Some(rolling) = rolling.filter(|_| !used) {
-        rolling.remove("maxUnavailable");
-    }
-}
 
 /// `statefulset.apps/web`: the owner that controls it.
 fn controller(object: &Value) -> Value {
@@ -293,20 +279,6 @@ mod tests {
             json!({"template": mounting(json!([]), &["data", "other"]), "volumeClaimTemplates": [claim]}),
             &[r#"spec.template.spec.containers[0].volumeMounts[1].name: Not found: "other""#],
         );
-    }
-
-    #[test]
-    fn how_many_are_unavailable_at_a_time_is_kept_only_where_it_was() {
-        let set = |rolling: Value| json!({"spec": {"updateStrategy": {"rollingUpdate": rolling}}});
-        let kept = |new: Value, old: Option<&Value>| {
-            let mut new = set(new);
-            drop_disabled(&mut new, old);
-            new["spec"]["updateStrategy"]["rollingUpdate"].clone()
-        };
-        let (without, with) = (json!({"partition": 1}), json!({"partition": 1, "maxUnavailable": 2}));
-        assert_eq!(kept(with.clone(), None), without);
-        assert_eq!(kept(with.clone(), Some(&set(without.clone()))), without);
-        assert_eq!(kept(with.clone(), Some(&set(json!({"maxUnavailable": 1})))), with);
     }
 
     #[test]

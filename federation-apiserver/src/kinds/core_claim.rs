@@ -99,16 +99,10 @@ fn is_blank(value: &Value) -> bool {
     value.as_str().unwrap_or_default().is_empty()
 }
 
-/// Drops a source in another namespace, and one in whose place another volume may be made, unless it was there before, and lets the two names of the source stand for each
-/// other inside one namespace: `EnforceDataSourceBackwardsCompatibility` and `NormalizeDataSources`.
+/// Drops a source in whose place another volume may be made, unless it was there before, and lets the two names of the source stand for each other
+/// inside one namespace: `EnforceDataSourceBackwardsCompatibility` and `NormalizeDataSources`. Sources in other namespaces, which are behind a gate
+/// that is off in Kubernetes 1.36, are kept: members may have it on.
 fn settle_sources(spec: &mut Value, old: Option<&Value>) {
-    // `CrossNamespaceVolumeDataSource` is off.
-    if !is_blank(&spec["dataSourceRef"]["namespace"])
-        && old.is_none_or(|old| !old["dataSourceRef"].is_object())
-        && let Some(spec) = spec.as_object_mut()
-    {
-        spec.remove("dataSourceRef");
-    }
     let usual = |source: &Value| match (text(source, "apiGroup"), text(source, "kind")) {
         ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot") => true,
         _ => !source.is_object(),

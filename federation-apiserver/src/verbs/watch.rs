@@ -160,7 +160,12 @@ impl http_body::Body for Frames {
                         break stream.frame(FrameKind::Added, &stored);
                     }
                     Some(Next::Added(stored)) => this.convert(FrameKind::Added, stored, None),
-                    Some(Next::Event(event)) if stream.filter.by_seen => this.look(event),
+                    // Before anybody is asked, namespace, name and labels leave out what they can.
+                    Some(Next::Event(event)) if stream.filter.by_seen => {
+                        if stream.view(&event, |_| true).is_some() {
+                            this.look(event);
+                        }
+                    }
                     Some(Next::Event(event)) => match stream.view(&event, |_| true) {
                         // The selectors leave it out.
                         None => {}

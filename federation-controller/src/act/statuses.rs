@@ -93,6 +93,10 @@ impl Statuses {
                     Err(error) if status::is_custom(key.kind.group) && error.is_refusal() => {
                         tracing::debug!(%key, %error, "the API takes no such status");
                     }
+                    // What a member reports may be against newer rules. The rest of what is known of the object is told all the same.
+                    Err(error) if error.is_invalid() => {
+                        tracing::warn!(%key, %error, "the API refuses the merged status");
+                    }
                     put => put?,
                 }
             }
@@ -154,7 +158,8 @@ impl Statuses {
         if status::is_custom(kind.group) {
             return status::merge_custom(generation, &members, &spec.clusters);
         }
-        status::merge(kind.kind, generation, &members, &spec.clusters)
+        let merged = status::merge(kind.kind, generation, &members, &spec.clusters)?;
+        Some(status::fit(kind.kind, &template.object, merged))
     }
 }
 

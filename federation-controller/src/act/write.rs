@@ -36,6 +36,11 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Whether the API found what was written invalid.
+    pub(crate) fn is_invalid(&self) -> bool {
+        matches!(self, Self::Api(_, kube::Error::Api(status)) if status.code == 422)
+    }
+
     /// Whether a retry would get the same answer.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {

@@ -175,10 +175,11 @@ fn cluster_ips(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     }
     let families: Vec<_> =
         items(spec, "ipFamilies").map(|family| family.as_str().unwrap_or_default()).collect();
+    let mut seen = HashSet::new();
     for (index, family) in families.iter().enumerate() {
         let path = path.child("ipFamilies").index(index);
         one_of(family, &path, &FAMILIES, faults);
-        if families[..index].contains(family) {
+        if !seen.insert(family) {
             faults.push(FieldError::duplicate(&path, *family));
         }
     }
