@@ -103,6 +103,6 @@ mod tests {
         validate(&json!({"spec": {"resourceClaims": claims}}), &mut faults);
         assert!(faults.is_empty());
         validate(&pod(json!({"resourceClaims": claims})), &mut faults);
-        assert_eq!(faults[0].to_string(), "Forbidden: static pods do not support resource claims");
+        assert_eq!(faults[0].to_string(), ": Forbidden: static pods do not support resource claims");
     }
 }

@@ -113,7 +113,7 @@ mod tests {
         let mirror = json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": with(json!([]))});
         let mut faults = Faults::new();
         validate_ephemeral(&mirror, &mirror, &mut faults);
-        assert_eq!(faults[0].to_string(), "Forbidden: static pods do not support ephemeral containers");
+        assert_eq!(faults[0].to_string(), ": Forbidden: static pods do not support ephemeral containers");
         told(
             with(json!([])),
             with(json!([debugger])),

@@ -360,7 +360,7 @@ mod tests {
         };
         check(
             json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": {}}),
-            "Forbidden: static pods cannot be resized",
+            ": Forbidden: static pods cannot be resized",
         );
         check(json!({"spec": {"os": {"name": "windows"}}}), "Forbidden: windows pods cannot be resized");
     }
