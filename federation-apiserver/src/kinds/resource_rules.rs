@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     registry::Faults,
-    validation::{driver, immutable, items, label, listed, pod_spec, required, text},
+    validation::{deleting, driver, immutable, items, label, listed, news, pod_spec, required, text},
 };
 
 const MOST_REQUESTS: usize = 32;
@@ -180,36 +180,28 @@ fn id(of: &Value) -> String {
     }
 }
 
-/// The faults of a change of a claim's status: `validateResourceClaimStatusUpdate`.
+/// The faults of a change of a claim's status: `validateResourceClaimStatusUpdate`. Those that the stored status has as well do not stand in
+/// the way of others who write it.
 pub(super) fn status(new: &Value, old: &Value, faults: &mut Faults) {
     let (status, before, path) = (&new["status"], &old["status"], FieldPath::new("status"));
     if status == before {
         return;
     }
-    let users = few(status, "reservedFor", &path, MOST_USERS, faults);
-    let place = path.child("reservedFor");
-    for (index, user) in users.iter().enumerate() {
-        for name in ["resource", "name", "uid"] {
-            required(user, &place.index(index), name, faults);
-        }
-    }
-    let mut seen = HashSet::new();
-    for (index, user) in users.iter().enumerate().filter(|(_, user)| !seen.insert(text(user, "uid"))) {
-        faults.push(FieldError::duplicate(&place.index(index), text(user, "uid")));
-    }
-    told(status, &path, faults);
+    news(users, new, old, faults);
+    news(told, new, old, faults);
+    let known: HashSet<_> = items(before, "reservedFor").map(Value::to_string).collect();
+    let (place, path) = (path.child("reservedFor"), path.child("allocation"));
+    let joined = items(status, "reservedFor").any(|user| !known.contains(&user.to_string()));
     let allocation = &status["allocation"];
-    if !users.is_empty() && allocation.is_null() {
-        faults.push(FieldError::forbidden(&place, "may not be specified when `allocated` is not set"));
-    } else if crate::validation::deleting(new) {
-        let known: HashSet<_> = items(before, "reservedFor").map(Value::to_string).collect();
-        if users.iter().any(|user| !known.contains(&user.to_string())) {
-            let message =
-                "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set";
-            faults.push(FieldError::forbidden(&place, message));
+    if is_unallocated(new) {
+        if joined || !is_unallocated(old) {
+            faults.push(FieldError::forbidden(&place, "may not be specified when `allocated` is not set"));
         }
+    } else if joined && deleting(new) {
+        let message =
+            "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set";
+        faults.push(FieldError::forbidden(&place, message));
     }
-    let path = path.child("allocation");
     if !allocation.is_null() {
         if before["allocation"].is_null() {
             let requests = Requests::of(&new["spec"]["devices"]);
@@ -220,10 +212,32 @@ pub(super) fn status(new: &Value, old: &Value, faults: &mut Faults) {
     }
 }
 
+/// Whether somebody is to use devices that there are not.
+fn is_unallocated(claim: &Value) -> bool {
+    items(&claim["status"], "reservedFor").next().is_some() && claim["status"]["allocation"].is_null()
+}
+
+/// Who uses a claim.
+fn users(claim: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("status");
+    let users = few(&claim["status"], "reservedFor", &path, MOST_USERS, faults);
+    let place = path.child("reservedFor");
+    for (index, user) in users.iter().enumerate() {
+        for name in ["resource", "name", "uid"] {
+            required(user, &place.index(index), name, faults);
+        }
+    }
+    let mut seen = HashSet::new();
+    for (index, user) in users.iter().enumerate().filter(|(_, user)| !seen.insert(text(user, "uid"))) {
+        faults.push(FieldError::duplicate(&place.index(index), text(user, "uid")));
+    }
+}
+
 /// What drivers tell of devices.
-fn told(status: &Value, path: &FieldPath, faults: &mut Faults) {
+fn told(claim: &Value, faults: &mut Faults) {
+    let status = &claim["status"];
     let allocated: HashSet<_> = items(&status["allocation"]["devices"], "results").map(id).collect();
-    let path = path.child("devices");
+    let path = FieldPath::new("status.devices");
     let mut seen = HashSet::new();
     for (index, one) in items(status, "devices").enumerate() {
         let (path, id) = (path.index(index), id(one));
@@ -359,6 +373,34 @@ mod tests {
             &[
                 r#"status.devices[0].networkData.ips[1]: Invalid value: "010.0.0.1/24": must be in canonical form ("10.0.0.1/24")"#,
                 "status.devices[1]: Invalid value: d.io/p/y: must be an allocated device in the claim",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_an_older_server_took_into_a_status_does_not_stand_in_the_way() {
+        let user = |name: &str, uid: &str| json!({"resource": "pods", "name": name, "uid": uid});
+        let claim = |status: Value| json!({"spec": {"devices": devices()}, "status": status});
+        let check =
+            |new: &Value, old: &Value, expect: &[&str]| check(|faults| status(new, old, faults), expect);
+        let odd = json!({"driver": "d.io", "pool": "p", "device": "y"});
+        let twice = [user("p", "u"), user("q", "u"), user("r", "v")];
+        let stored = claim(json!({"reservedFor": twice, "devices": [odd]}));
+        // One leaves, or there are devices at last.
+        check(&claim(json!({"reservedFor": twice[..2], "devices": [odd]})), &stored, &[]);
+        let result = json!({"request": "a", "driver": "d.io", "pool": "p", "device": "x"});
+        let allocation = json!({"devices": {"results": [result]}});
+        let allocated = json!({"reservedFor": twice, "devices": [odd], "allocation": allocation});
+        check(&claim(allocated), &stored, &[]);
+        let more = [user("p", "u"), user("q", "u"), user("r", "v"), user("s", "v")];
+        let other = json!({"driver": "d.io", "pool": "p", "device": "z"});
+        check(
+            &claim(json!({"reservedFor": more, "devices": [odd, other]})),
+            &stored,
+            &[
+                r#"status.reservedFor[3]: Duplicate value: "v""#,
+                "status.devices[1]: Invalid value: d.io/p/z: must be an allocated device in the claim",
+                "status.reservedFor: Forbidden: may not be specified when `allocated` is not set",
             ],
         );
     }

@@ -28,6 +28,8 @@ pub(crate) mod walk;
 mod windows;
 pub(crate) mod workload;
 
+use std::collections::HashSet;
+
 use apimachinery::{FieldError, FieldPath, names};
 use serde_json::Value;
 
@@ -37,6 +39,20 @@ use crate::registry::Faults;
 pub(crate) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 /// What changes of fields that never change are refused with.
 pub(crate) const IMMUTABLE: &str = "field is immutable";
+
+/// Finds the faults that the old object has not.
+pub(crate) fn news(rule: fn(&Value, &mut Faults), new: &Value, old: &Value, faults: &mut Faults) {
+    let mut found = Faults::new();
+    rule(new, &mut found);
+    if found.is_empty() {
+        return;
+    }
+    let mut before = Faults::new();
+    rule(old, &mut before);
+    let known: HashSet<_> = before.iter().map(|fault| (fault.reason, fault.message.as_str())).collect();
+    found.retain(|fault| !known.contains(&(fault.reason, fault.message.as_str())));
+    faults.extend(found);
+}
 
 /// Fills a default in where nothing stands; nothing happens to what is no object.
 pub(crate) fn set(object: &mut Value, name: &str, value: impl Into<Value>) {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::devices;
 use crate::{
     registry::Faults,
-    validation::{IMMUTABLE, items, items_mut, net, pod_restarts, subdomain, text},
+    validation::{IMMUTABLE, items, items_mut, net, news, pod_restarts, subdomain, text},
 };
 
 /// The lists of states of containers, and where the containers stand in the spec.
@@ -75,20 +75,6 @@ pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     }
     news(devices::users, new, old, faults);
     news(devices::allocated, new, old, faults);
-}
-
-/// Finds the faults that the old pod has not.
-fn news(rule: fn(&Value, &mut Faults), new: &Value, old: &Value, faults: &mut Faults) {
-    let mut found = Faults::new();
-    rule(new, &mut found);
-    if found.is_empty() {
-        return;
-    }
-    let mut before = Faults::new();
-    rule(old, &mut before);
-    let known: HashSet<_> = before.iter().map(|fault| (fault.reason, fault.message.as_str())).collect();
-    found.retain(|fault| !known.contains(&(fault.reason, fault.message.as_str())));
-    faults.extend(found);
 }
 
 fn conditions(pod: &Value, faults: &mut Faults) {
