@@ -1,6 +1,6 @@
 //! Evicting a pod, if its budget allows that: `registry/core/pod/storage.EvictionREST`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use apimachinery::{
     ApiError,
@@ -8,6 +8,7 @@ use apimachinery::{
     status::{GroupResource, Reason},
 };
 use http::Response;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -19,13 +20,16 @@ use crate::{
     admission::action::{self, Action},
     deletion::{DeleteOptions, seconds},
     http::Body,
-    registry::Registry,
+    registry::{Kind, Registry},
     store::{Stored, Write, WriteError},
     validation::{condition, deleting, holds, items, pod::has_ended, text},
 };
 
-/// `EvictionsRetry`, which waits half a second between two of them: here nobody holds a pod for so long.
+/// Attempts to write what others write as well.
 const ROUNDS: usize = 20;
+/// Milliseconds between two of them, and how many more chance may add, so that not all who lost come again at the same time.
+const PAUSE: u64 = 500;
+const PAUSE_MORE: u64 = PAUSE / 10;
 /// Evictions that a budget's controller has not confirmed: `MaxDisruptedPodSize`.
 const MOST_DISRUPTED: usize = 2000;
 const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
@@ -58,8 +62,8 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
     call.shown = true;
     call.path.subresource = None;
     let any_version = options.resource_version.is_none();
-    let mut refused = None;
-    for _ in 0..ROUNDS {
+    let mut attempts = Attempts::new();
+    loop {
         let current = call.current()?;
         let pod = call.value(&current).await?;
         let (ended, gone) = (has_ended(&pod), deleting(&pod));
@@ -70,11 +74,33 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
         let seen = !ended && !gone && any_version;
         let options = if seen { of_version(&options, &current) } else { options.clone() };
         match remove(call, options, dry_run).await {
-            Err(error) if error.code == 409 && any_version => refused = Some(error),
+            Err(error) if error.code == 409 && any_version => attempts.lost(error).await?,
             outcome => return outcome.map(|()| pod::done(call)),
         }
     }
-    Err(refused.unwrap_or_else(|| ApiError::stale(&call.resource(), call.name())))
+}
+
+/// What is tried again after conflicts: `retry.OnError` with `EvictionsRetry`.
+struct Attempts(usize);
+
+impl Attempts {
+    const fn new() -> Self {
+        Self(ROUNDS)
+    }
+
+    /// How long to wait for the next one, if there is one.
+    fn pause(&mut self) -> Option<Duration> {
+        self.0 = self.0.saturating_sub(1);
+        let more = || rand::random_range(0..=PAUSE_MORE);
+        (self.0 > 0).then(|| Duration::from_millis(PAUSE + more()))
+    }
+
+    /// Waits for the next one, or is refused as the last one was.
+    async fn lost(&mut self, conflict: ApiError) -> Result<(), ApiError> {
+        let pause = self.pause().ok_or(conflict)?;
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
 }
 
 fn of_version(options: &DeleteOptions, seen: &Stored) -> DeleteOptions {
@@ -184,47 +210,54 @@ fn goes_unready(pod: &Value, budget: &Value) -> bool {
 async fn spend(call: &Call, pod: &Value, dry_run: bool) -> Result<Option<String>, ApiError> {
     let kind =
         Registry::get().find("policy", "v1", "poddisruptionbudgets").ok_or_else(ApiError::no_such_path)?;
-    for _ in 0..ROUNDS {
-        let labels = labels_of(pod);
-        let snapshot = call.shared.storage.snapshot();
-        let mut found = Vec::new();
-        for stored in snapshot.range(&kind.storage(), Some(call.namespace()), None) {
-            let budget = stored.value().map_err(ApiError::internal)?;
-            let selector = budget["spec"].get("selector").filter(|selector| !selector.is_null());
-            if selector.is_some()
-                && Selector::from_label_selector(selector).is_ok_and(|selector| selector.matches(&labels))
-            {
-                found.push((stored, budget));
-            }
-        }
-        let (stored, old) = match found.len() {
-            0 => return Ok(None),
-            1 => found.remove(0),
-            _ => {
-                let why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-                return Err(ApiError::new(500, Reason::Unknown, why));
-            }
-        };
-        let name = &stored.key.name;
-        if goes_unready(pod, &old) {
-            return Ok(Some(name.clone()));
-        }
-        check_budget(&old, name)?;
+    let storage = &call.shared.storage;
+    let Some((mut stored, mut old)) = budget_of(call, kind, pod)? else { return Ok(None) };
+    let key = stored.key.clone();
+    if goes_unready(pod, &old) {
+        return Ok(Some(key.name));
+    }
+    let mut attempts = Attempts::new();
+    loop {
+        check_budget(&old, &key.name)?;
         if dry_run {
             return Ok(None);
         }
         let write = Write::Update {
-            key: stored.key.clone(),
+            key: key.clone(),
             expect: Some(stored.revision),
-            object: object::encode(kind, spent(old, call.name(), &seconds(call.now))),
+            object: object::encode(kind, spent(old, call.name(), &seconds(Timestamp::now()))),
         };
-        match call.shared.storage.write(write).await {
+        match storage.write(write).await {
             Ok(_) => return Ok(None),
             Err(WriteError::Conflict { .. } | WriteError::NotFound) => {}
             Err(error) => return Err(commit::unavailable(&error)),
         }
+        attempts.lost(ApiError::stale(&kind.resource(), &key.name)).await?;
+        stored = storage.get(&key).ok_or_else(|| ApiError::not_found(&kind.resource(), &key.name))?;
+        old = stored.value().map_err(ApiError::internal)?;
     }
-    Err(ApiError::stale(&kind.resource(), call.name()))
+}
+
+/// The budget of a pod.
+fn budget_of(call: &Call, kind: &Kind, pod: &Value) -> Result<Option<(Arc<Stored>, Value)>, ApiError> {
+    let labels = labels_of(pod);
+    let snapshot = call.shared.storage.snapshot();
+    let mut found = None;
+    for stored in snapshot.range(&kind.storage(), Some(call.namespace()), None) {
+        let budget = stored.value().map_err(ApiError::internal)?;
+        let selector = budget["spec"].get("selector").filter(|selector| !selector.is_null());
+        if selector.is_none()
+            || !Selector::from_label_selector(selector).is_ok_and(|selector| selector.matches(&labels))
+        {
+            continue;
+        }
+        if found.is_some() {
+            let why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+            return Err(ApiError::new(500, Reason::Unknown, why));
+        }
+        found = Some((stored, budget));
+    }
+    Ok(found)
 }
 
 fn check_budget(budget: &Value, name: &str) -> Result<(), ApiError> {
@@ -280,6 +313,19 @@ mod tests {
     use super::*;
 
     const NOW: &str = "2026-01-01T00:00:00Z";
+
+    #[tokio::test]
+    async fn who_loses_to_others_waits_and_is_refused_in_the_end_as_at_last() {
+        let mut attempts = Attempts::new();
+        for _ in 1..ROUNDS {
+            let pause = attempts.pause().map(|pause| pause.as_millis());
+            assert!(pause.is_some_and(|pause| (500..=550).contains(&pause)), "{pause:?}");
+        }
+        let budgets = GroupResource::new("policy", "poddisruptionbudgets");
+        let error = attempts.lost(ApiError::stale(&budgets, "b")).await.expect_err("all are used up");
+        let message = r#"Operation cannot be fulfilled on poddisruptionbudgets.policy "b": the object has been modified; please apply your changes to the latest version and try again"#;
+        assert_eq!((error.code, error.message.as_str()), (409, message));
+    }
 
     #[test]
     fn a_pod_is_told_once_that_it_is_evicted() {

@@ -5,11 +5,12 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{ConfigMap, Event},
+    core::v1::{ConfigMap, Event, Pod},
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams},
     runtime::watcher,
 };
 use serde_json::{from_value, json};
@@ -104,6 +105,48 @@ async fn patches_of_a_scale_land_whoever_else_writes() {
         }
     });
     futures::future::join_all(patches).await;
+}
+
+#[tokio::test]
+async fn evictions_under_one_budget_land_whoever_else_writes_it() {
+    const COUNT: usize = 16;
+    let world = World::new().await;
+    let pods: Api<Pod> = Api::default_namespaced(world.client());
+    let budgets: Api<PodDisruptionBudget> = Api::default_namespaced(world.client());
+    let params = PatchParams::default();
+    let names: Vec<_> = (0..COUNT).map(|index| format!("p{index}")).collect();
+    for name in &names {
+        let pod = json!({
+            "metadata": {"name": name, "labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "c", "image": "i"}]},
+        });
+        pods.create(&PostParams::default(), &from_value(pod).unwrap()).await.unwrap();
+        let running = Patch::Merge(json!({"status": {"phase": "Running"}}));
+        pods.patch_status(name, &params, &running).await.unwrap();
+    }
+    let budget = json!({
+        "metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+    });
+    budgets.create(&PostParams::default(), &from_value(budget).unwrap()).await.unwrap();
+    let allowed = Patch::Merge(json!({"status": {"observedGeneration": 1, "disruptionsAllowed": COUNT}}));
+    budgets.patch_status("b", &params, &allowed).await.unwrap();
+    let evictions = names.iter().map(|name| {
+        let label = Patch::Merge(json!({"metadata": {"labels": {name: "v"}}}));
+        let (pods, budgets, params) = (&pods, &budgets, &params);
+        async move {
+            let evict = EvictParams::default();
+            let writes = (budgets.patch("b", params, &label), pods.evict(name, &evict));
+            let (labelled, evicted) = futures::future::join(writes.0, writes.1).await;
+            labelled.unwrap();
+            evicted.unwrap();
+        }
+    });
+    futures::future::join_all(evictions).await;
+    let spent = budgets.get("b").await.unwrap();
+    let status = spent.status.unwrap();
+    assert_eq!(status.disruptions_allowed, Some(0));
+    assert_eq!(status.disrupted_pods.unwrap().len(), COUNT);
+    assert_eq!(spent.metadata.labels.unwrap().len(), COUNT);
 }
 
 #[tokio::test]
