@@ -323,14 +323,32 @@ fn node(user: &str) -> Option<&str> {
     user.strip_prefix("system:node:").filter(|name| names::dns1123_subdomain(name).is_empty())
 }
 
-/// Namespace and name of a service account's user name.
+/// Namespace and name of a service account's user name: `serviceaccount.SplitUsername`.
 pub fn service_account(user: &str) -> Option<(&str, &str)> {
     let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
-    let good = !namespace.is_empty() && !name.is_empty() && !name.contains(':');
+    let good = names::dns1123_label(namespace).is_empty() && names::dns1123_subdomain(name).is_empty();
     good.then_some((namespace, name))
 }
 
 /// The groups of a namespace's service accounts, but for `system:authenticated`.
 pub fn account_groups(namespace: &str) -> [String; 2] {
     ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_account_has_names_that_there_can_be() {
+        let account = |rest: &str| {
+            let user = format!("system:serviceaccount:{rest}");
+            service_account(&user).map(|(namespace, name)| [namespace, name].map(str::to_owned))
+        };
+        assert_eq!(account("demo:robot.v1"), Some(["demo", "robot.v1"].map(str::to_owned)));
+        for bad in ["demo", "demo:", ":robot", "demo:robot:x", "A B:c", "a.b:c", "demo:C", "demo:a_b"] {
+            assert_eq!(account(bad), None, "{bad}");
+        }
+        assert_eq!(service_account("demo:robot"), None);
+    }
 }
