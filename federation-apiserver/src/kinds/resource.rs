@@ -13,8 +13,8 @@ use super::{
 use crate::{
     registry::{Column, Faults, Kind, field},
     validation::{
-        IMMUTABLE, deleting, immutable, items, items_mut, label, listed, required, set, set_text, subdomain,
-        text,
+        IMMUTABLE, deleting, immutable, items, items_mut, label, listed, news, required, set, set_text,
+        subdomain, text,
     },
 };
 
@@ -40,13 +40,13 @@ pub(super) const KINDS: &[&Kind] = &[
         plural: "deviceclasses",
         singular: "deviceclass",
         scope: Scope::Cluster,
-        validate: |object, faults| {
-            let path = FieldPath::new("spec");
-            validate_selectors(&object["spec"], &path, faults);
-            let list = few(&object["spec"], "config", &path, MOST_CONFIGURATIONS, faults);
-            for (index, config) in list.iter().enumerate() {
-                rules::configuration(config, &path.child("config").index(index), faults);
-            }
+        validate_create: |object, faults| {
+            validate_selectors(&object["spec"], &Value::Null, &FieldPath::new("spec"), faults);
+            validate_configurations(object, faults);
+        },
+        validate_update: |new, old, faults| {
+            validate_selectors(&new["spec"], &old["spec"], &FieldPath::new("spec"), faults);
+            news(validate_configurations, new, old, faults);
         },
         ..BASE
     },
@@ -63,7 +63,8 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::AGE,
         ],
         default: |object| default_claim(&mut object["spec"]),
-        validate: |object, faults| {
+        // It never changes.
+        validate_create: |object, faults| {
             validate_claim(&object["spec"], &FieldPath::new("spec"), faults);
         },
         stamp: |new, old, part, _| {
@@ -82,7 +83,7 @@ pub(super) const KINDS: &[&Kind] = &[
         plural: "resourceclaimtemplates",
         singular: "resourceclaimtemplate",
         default: |object| default_claim(&mut object["spec"]["spec"]),
-        validate: |object, faults| {
+        validate_create: |object, faults| {
             validate_claim(&object["spec"]["spec"], &FieldPath::new("spec.spec"), faults);
         },
         validate_update: |new, old, faults| {
@@ -172,6 +173,15 @@ pub(super) fn few<'a>(
     if too_many { &[] } else { found }
 }
 
+/// What a class hands to drivers.
+fn validate_configurations(class: &Value, faults: &mut Faults) {
+    let path = FieldPath::new("spec");
+    let list = few(&class["spec"], "config", &path, MOST_CONFIGURATIONS, faults);
+    for (index, config) in list.iter().enumerate() {
+        rules::configuration(config, &path.child("config").index(index), faults);
+    }
+}
+
 fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     let (devices, path) = (&spec["devices"], path.child("devices"));
     let mut seen = HashSet::new();
@@ -241,7 +251,7 @@ fn validate_request(request: &Value, path: &FieldPath, faults: &mut Faults) {
     if let Some(class) = required(request, path, "deviceClassName", faults) {
         subdomain(class, &path.child("deviceClassName"), faults);
     }
-    validate_selectors(request, path, faults);
+    validate_selectors(request, &Value::Null, path, faults);
     listed(text(request, "allocationMode"), &path.child("allocationMode"), &MODES, faults);
     let count = request["count"].as_i64().unwrap_or_default();
     let (path, tolerations) = (path.child("count"), path.child("tolerations"));
@@ -255,10 +265,17 @@ fn validate_request(request: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
-/// Expressions are for whoever allocates devices to evaluate; they must be such that he can.
-fn validate_selectors(object: &Value, path: &FieldPath, faults: &mut Faults) {
+/// Expressions are for whoever allocates devices to evaluate; they must be such that he can. What has been stored was looked at then.
+fn validate_selectors(object: &Value, old: &Value, path: &FieldPath, faults: &mut Faults) {
+    if object["selectors"] == old["selectors"] {
+        return;
+    }
+    let known: HashSet<&Value> = items(old, "selectors").collect();
     for (index, selector) in few(object, "selectors", path, MOST_SELECTORS, faults).iter().enumerate() {
         let path = path.child("selectors").index(index).child("cel");
+        if known.contains(selector) {
+            continue;
+        }
         if !selector["cel"].is_object() {
             faults.push(FieldError::required(&path, ""));
         } else if let Some(source) = required(&selector["cel"], &path, "expression", faults) {
@@ -349,6 +366,7 @@ mod tests {
         let kind = KINDS.iter().find(|found| found.kind == kind).expect("there is such a kind");
         let mut faults = Faults::new();
         (kind.validate)(object, &mut faults);
+        (kind.validate_create)(object, &mut faults);
         faults.iter().map(ToString::to_string).collect()
     }
 
@@ -393,6 +411,39 @@ mod tests {
             told("DeviceClass", &long),
             ["spec.selectors[0].cel.expression: Too long: may not be more than 10240 bytes"]
         );
+    }
+
+    #[test]
+    fn what_selects_devices_is_looked_at_once() {
+        let changed = |kind: &str, new: &Value, old: &Value| {
+            let kind = KINDS.iter().find(|found| found.kind == kind).expect("there is such a kind");
+            let mut faults = Faults::new();
+            (kind.validate)(new, &mut faults);
+            (kind.validate_update)(new, old, &mut faults);
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        // An older server took it.
+        let (odd, good) = (json!({"cel": {"expression": "1"}}), json!({"cel": {"expression": "true"}}));
+        let class = |selectors: &[&Value]| json!({"spec": {"selectors": selectors}});
+        let stored = class(&[&odd]);
+        assert_eq!(changed("DeviceClass", &stored, &stored), [""; 0]);
+        assert_eq!(changed("DeviceClass", &class(&[&good, &odd]), &stored), [""; 0]);
+        assert_eq!(
+            changed("DeviceClass", &class(&[&good, &odd]), &class(&[&good])),
+            [
+                r#"spec.selectors[1].cel.expression: Invalid value: "1": must evaluate to bool or the unknown type, not int"#
+            ]
+        );
+        let mut claims = named(1);
+        claims[0]["exactly"]["selectors"] = json!([odd]);
+        let claim = json!({"spec": {"devices": {"requests": claims}}});
+        assert_eq!(told("ResourceClaim", &claim).len(), 1);
+        let mut labelled = claim.clone();
+        labelled["metadata"]["labels"] = json!({"a": "b"});
+        assert_eq!(changed("ResourceClaim", &labelled, &claim), [""; 0]);
+        let template = json!({"spec": claim});
+        assert_eq!(told("ResourceClaimTemplate", &template).len(), 1);
+        assert_eq!(changed("ResourceClaimTemplate", &template, &template), [""; 0]);
     }
 
     #[test]
