@@ -112,9 +112,9 @@ const LONGEST_MESSAGE: usize = 1024;
 pub(super) fn allocated(pod: &Value, faults: &mut Faults) {
     for (list, containers) in LISTS {
         let path = FieldPath::new("status").child(list);
-        let mut known: HashMap<&str, &Value> = HashMap::new();
+        let mut known: HashMap<&str, Asked<'_>> = HashMap::new();
         for container in items(&pod["spec"], containers) {
-            known.entry(text(container, "name")).or_insert(container);
+            known.entry(text(container, "name")).or_insert_with(|| Asked::by(container));
         }
         for (index, state) in items(&pod["status"], list).enumerate() {
             let path = path.index(index).child("allocatedResourcesStatus");
@@ -124,11 +124,11 @@ pub(super) fn allocated(pod: &Value, faults: &mut Faults) {
                 }
                 continue;
             }
-            let container = known.get(text(state, "name"));
+            let asked = known.get(text(state, "name"));
             for (at, resource) in items(state, "allocatedResourcesStatus").enumerate() {
                 let path = path.index(at);
-                if let Some(container) = container {
-                    asked_for(text(resource, "name"), container, &path.child("name"), faults);
+                if let Some(asked) = asked {
+                    asked.check(text(resource, "name"), &path.child("name"), faults);
                 }
                 health(resource, &path.child("resources"), faults);
             }
@@ -136,26 +136,36 @@ pub(super) fn allocated(pod: &Value, faults: &mut Faults) {
     }
 }
 
-/// Whether a container asks for a resource, or for a part of a claim.
-fn asked_for(name: &str, container: &Value, path: &FieldPath, faults: &mut Faults) {
-    let resources = &container["resources"];
-    let (asked, message) = match name.strip_prefix("claim:") {
-        Some(name) => (
-            items(resources, "claims").any(|claim| match text(claim, "request") {
-                "" => name == text(claim, "name"),
-                request => {
-                    name.strip_prefix(text(claim, "name")).and_then(|rest| rest.strip_prefix('/'))
-                        == Some(request)
-                }
-            }),
-            "must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty",
-        ),
-        None => {
-            (resources["requests"].get(name).is_some(), "must match one of the container's resource requests")
+/// What a container asks for: resources, and claims or parts of them.
+struct Asked<'a> {
+    resources: &'a Value,
+    claims: HashSet<String>,
+}
+
+impl<'a> Asked<'a> {
+    fn by(container: &'a Value) -> Self {
+        let resources = &container["resources"];
+        let named = |claim: &Value| match (text(claim, "name"), text(claim, "request")) {
+            (name, "") => name.to_owned(),
+            (name, request) => format!("{name}/{request}"),
+        };
+        Self { resources, claims: items(resources, "claims").map(named).collect() }
+    }
+
+    fn check(&self, name: &str, path: &FieldPath, faults: &mut Faults) {
+        let (asked, message) = match name.strip_prefix("claim:") {
+            Some(name) => (
+                self.claims.contains(name),
+                "must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty",
+            ),
+            None => (
+                self.resources["requests"].get(name).is_some(),
+                "must match one of the container's resource requests",
+            ),
+        };
+        if !asked {
+            faults.push(FieldError::invalid(path, name, message));
         }
-    };
-    if !asked {
-        faults.push(FieldError::invalid(path, name, message));
     }
 }
 
