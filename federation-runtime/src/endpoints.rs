@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::shutdown::Shutdown;
-use crate::tasks;
+use crate::tasks::Failures;
 use crate::usage::Usage;
 
 /// Interval at which readiness is looked at by those who wait for it.
@@ -80,7 +80,7 @@ impl Health {
     }
 }
 
-/// Metrics of one part (or, under `fedctl up`, of several), encoded when scraped. What the process uses is among them.
+/// Metrics of one part (or, under `fedctl up`, of several), encoded when scraped. What the process uses, and which of its tasks failed, is among them.
 #[derive(Clone)]
 pub struct Metrics(Arc<Mutex<Registry>>);
 
@@ -88,6 +88,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Usage));
+        registry.register_collector(Box::new(Failures));
         Self(Arc::new(Mutex::new(registry)))
     }
 }

@@ -4,14 +4,16 @@
 //! calls [`turn`]; timers follow [`clock`](crate::clock). The same tasks then run in the same order each time, provided that their
 //! `tokio::select!`s are `biased`.
 //!
-//! A task that panics disappears silently. Loops without which a part is useless must therefore be [`supervise`]d.
+//! A task that panics disappears silently. Work that runs as long as its part is therefore [`supervise`]d, work that is done once is [`finish`]ed,
+//! and in a loop over many things each of them is [`caught`].
 
-use std::any::Any;
+mod supervise;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::panic::resume_unwind;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -20,12 +22,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::clock::Instant;
-use crate::endpoints::Health;
-use crate::shutdown::Shutdown;
 
-/// Pause before a panicked task is restarted, and how long it must then run to count as ready. A task that panics at once each time stays
-/// unready and uses little CPU.
-const ANEW: Duration = Duration::from_secs(1);
+pub(crate) use supervise::Failures;
+pub use supervise::{Panicked, caught, caught_here, finish, supervise};
 
 /// Maximum number of rounds of one [`turn`]: tasks that wake each other more often than this loop for ever.
 const ROUNDS: u32 = 10_000;
@@ -65,77 +64,20 @@ pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     }
 }
 
-/// Runs blocking work on a separate thread, if there is a runtime; `None` if it panicked.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    match Handle::try_current() {
-        Ok(runtime) => runtime.spawn_blocking(work).await.ok(),
-        Err(_) => Some(work()),
+/// Runs blocking work on a separate thread, if there is a runtime.
+///
+/// # Panics
+/// If `work` does.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let Ok(runtime) = Handle::try_current() else { return work() };
+    match runtime.spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The runtime ends, and this with it.
+            Err(_) => std::future::pending().await,
+        },
     }
-}
-
-/// Runs the future that `start` returns until it ends, and restarts it one second after a panic, unless `shutdown` has started. A panic is
-/// logged, and the check `part` of `health` fails meanwhile. Without a runtime, as in the simulation, a panic is propagated.
-pub async fn supervise<W: Future<Output = ()>>(
-    part: &'static str,
-    health: Health,
-    shutdown: Shutdown,
-    mut start: impl FnMut() -> W,
-) {
-    if Handle::try_current().is_err() {
-        return start().await;
-    }
-    let mut down = false;
-    loop {
-        let mut work = pin!(caught(start()));
-        let ended = if down {
-            tokio::select! {
-                biased;
-                ended = &mut work => Some(ended),
-                () = sleep(ANEW) => None,
-            }
-        } else {
-            Some(work.as_mut().await)
-        };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                tracing::info!(part, "what had panicked runs again");
-                health.ready(part);
-                down = false;
-                work.await
-            }
-        };
-        let Err(panic) = ended else {
-            if down {
-                health.ready(part);
-            }
-            return;
-        };
-        tracing::error!(part, panic, "a part panicked: it is started anew");
-        health.wait_for(part, format!("it panicked, and is started anew: {panic}"));
-        down = true;
-        tokio::select! {
-            biased;
-            () = shutdown.wait() => return,
-            () = sleep(ANEW) => {}
-        }
-    }
-}
-
-/// The future's output, or the message of its panic.
-async fn caught(work: impl Future<Output = ()>) -> Result<(), String> {
-    let mut work = pin!(work);
-    // What panicked is dropped and never polled again.
-    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(words(&*panic))),
-    })
-    .await
-}
-
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it said nothing".to_owned())
 }
 
 /// Sleeps.
@@ -282,51 +224,5 @@ mod tests {
         at(9);
         assert_eq!((count.load(Ordering::Relaxed), next()), (2, None));
         set(None);
-    }
-
-    async fn until(what: impl Fn() -> bool) {
-        while !what() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn what_panics_is_unready_and_started_anew_until_it_runs() {
-        let (health, shutdown, runs) = (Health::new(), Shutdown::new(), Arc::new(AtomicU32::new(0)));
-        let (counted, end) = (runs.clone(), shutdown.clone());
-        let start = move || {
-            let (run, end) = (counted.fetch_add(1, Ordering::Relaxed), end.clone());
-            async move {
-                tokio::task::yield_now().await;
-                assert!(run > 1, "run {run} fails");
-                end.wait().await;
-            }
-        };
-        let supervised = tokio::spawn(supervise("keeper", health.clone(), shutdown.clone(), start));
-        until(|| !health.is_ready()).await;
-        let told = health.checks().into_iter().find_map(|(part, why)| why.filter(|_| part == "keeper"));
-        assert!(told.is_some_and(|why| why.starts_with("it panicked, and is started anew: run ")));
-        until(|| health.is_ready()).await;
-        assert_eq!(runs.load(Ordering::Relaxed), 3, "it is not ready in between");
-        shutdown.start();
-        supervised.await.expect("it ends with the shutdown");
-    }
-
-    #[tokio::test]
-    async fn what_ends_by_itself_or_panics_at_the_end_is_not_started_anew() {
-        let (health, shutdown, runs) = (Health::new(), Shutdown::new(), Arc::new(AtomicU32::new(0)));
-        let count = || {
-            runs.fetch_add(1, Ordering::Relaxed);
-            std::future::ready(())
-        };
-        supervise("keeper", health.clone(), shutdown.clone(), count).await;
-        assert_eq!((runs.load(Ordering::Relaxed), health.checks().len()), (1, 0));
-        shutdown.start();
-        let fail = || {
-            let run = runs.fetch_add(1, Ordering::Relaxed);
-            async move { assert!(run < 1, "run {run} fails") }
-        };
-        supervise("keeper", health.clone(), shutdown, fail).await;
-        assert_eq!((runs.load(Ordering::Relaxed), health.is_ready()), (2, false));
     }
 }
