@@ -178,7 +178,7 @@ fn snapshot() -> Snapshot {
 }
 
 fn serve(port: u16) {
-    let worker = Worker {
+    let mut worker = Worker {
         socket: bind(local(port)).unwrap(),
         reader: Published::new(snapshot()).reader(),
         instance: Arc::from(&b"bench"[..]),

@@ -314,7 +314,7 @@ impl Service {
         let mut handles = Vec::with_capacity(threads);
         for (index, socket) in self.udp.into_iter().enumerate() {
             let at = socket.local_addr().ok();
-            let worker = Worker {
+            let mut worker = Worker {
                 socket,
                 tap: tap(Transport::Udp, at, dice.roll()),
                 reader: self.state.published().reader(),
@@ -329,7 +329,7 @@ impl Service {
             let (ended, shutdown) = (ended.clone(), shutdown.clone());
             let thread = std::thread::Builder::new().name(format!("dns-udp-{index}"));
             let run = move || {
-                let outcome = worker.run(&shutdown);
+                let outcome = on_and_on(|| worker.run(&shutdown));
                 // Nobody listens any more at the end.
                 let _ = ended.blocking_send(outcome);
             };
@@ -340,8 +340,12 @@ impl Service {
         let published = self.state.published();
         for to in &self.options.notify {
             let key = to.key.as_ref().and_then(|key| self.keys.get(key)).cloned();
-            let dice = Dice::new(dice.roll());
-            tokio::spawn(notify(published.clone(), to.address, key, dice, shutdown.clone()));
+            let mut dice = Dice::new(dice.roll());
+            let (published, address, ending) = (published.clone(), to.address, shutdown.clone());
+            let tell = move || {
+                notify(published.clone(), address, key.clone(), Dice::new(dice.roll()), ending.clone())
+            };
+            tokio::spawn(tasks::supervise("notify", self.health.clone(), shutdown.clone(), tell));
         }
         let asked_for = self.options.tsig_key_file.is_some() || !self.options.transfer_to.is_empty();
         let transfers = asked_for.then(|| {
@@ -364,7 +368,7 @@ impl Service {
             succeeded: succeeded.clone(),
         };
         let limits = self.options.limits();
-        self.encrypted.open(limits, &connections, with)?;
+        self.encrypted.open(limits, &connections, &self.health, with)?;
         let stream = with(Transport::Tcp, Gate::new(limits));
         for listener in self.tcp {
             let stream = stream.clone();
@@ -376,15 +380,26 @@ impl Service {
                     doors::serve(io, client, stream).await
                 }
             };
-            connections.spawn(doors::listen(listener, gate, connections.clone(), shutdown.clone(), handle));
+            let (listener, handle) = (Arc::new(listener), Arc::new(handle));
+            let (served, ending) = (connections.clone(), shutdown.clone());
+            let accept = move || {
+                doors::listen(listener.clone(), gate.clone(), served.clone(), ending.clone(), handle.clone())
+            };
+            connections.spawn(tasks::supervise("door", self.health.clone(), shutdown.clone(), accept));
         }
         if let Some(hub) = self.hub {
-            let probing = Probing::start(dice.roll(), self.options.probe_resolver.clone(), shutdown.clone());
+            let resolvers = self.options.probe_resolver.clone();
+            let probing = Probing::start(dice.roll(), resolvers, self.health.clone(), shutdown.clone());
             // What users reach is probed with the hub away, too.
             probing.set_targets(self.state.targets().to_vec());
             if let Some(listener) = self.meet {
                 let meeting = Meeting::new(&self.options.instance, self.state.clone());
-                tokio::spawn(meeting.run(listener, hub.clone(), probing.clone(), shutdown.clone()));
+                let listener = Arc::new(listener);
+                let (hub, probing, ending) = (hub.clone(), probing.clone(), shutdown.clone());
+                let meet = move || {
+                    meeting.clone().run(listener.clone(), hub.clone(), probing.clone(), ending.clone())
+                };
+                tokio::spawn(tasks::supervise("meeting", self.health.clone(), shutdown.clone(), meet));
             }
             // A server that hears its hub no more, or does not look for itself then, answers on as if all were well.
             let (state, own, ending) = (self.state.clone(), probing.clone(), shutdown.clone());
@@ -419,13 +434,19 @@ impl Service {
             }
             let waiting = Waiting::listen(path, sockets).map_err(failed)?;
             let (sender, receiver) = oneshot::channel();
+            let (waiting, sender) = (Arc::new(waiting), Arc::new(Mutex::new(Some(sender))));
             let (state, ending) = (self.state.clone(), shutdown.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = waiting.succeeded(&state) => drop(sender.send(())),
-                    () = ending.wait() => {}
+            let wait = move || {
+                let (waiting, sender) = (waiting.clone(), sender.clone());
+                let (state, ending) = (state.clone(), ending.clone());
+                async move {
+                    tokio::select! {
+                        () = waiting.succeeded(&state) => drop(sender.lock().take().map(|sender| sender.send(()))),
+                        () = ending.wait() => {}
+                    }
                 }
-            });
+            };
+            tokio::spawn(tasks::finish("takeover", self.health.clone(), shutdown.clone(), wait));
             successor = Some(receiver);
         }
         let mut review = tokio::time::interval(REVIEW);
@@ -482,6 +503,16 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
         println!("ready dns-lb {}", addresses.join(" "));
     });
     service.run(shutdown).await
+}
+
+/// Answers until the shutdown. One query that it cannot stand is the end of no thread: who sends more of them must not silence the server.
+fn on_and_on(mut answer: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    loop {
+        match tasks::caught_here("udp", &mut answer) {
+            Ok(outcome) => return outcome,
+            Err(panicked) => tracing::error!(%panicked, "queries were lost: the thread answers on"),
+        }
+    }
 }
 
 /// When a successor answers.
@@ -544,4 +575,20 @@ fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     // The standard library's keys for hash maps are random for each process.
     RandomState::new().hash_one(std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_answers_on_and_one_whose_socket_fails_ends() {
+        let mut runs = 0;
+        let ended = on_and_on(|| {
+            runs += 1;
+            assert!(runs > 2, "run {runs} fails");
+            Err(io::ErrorKind::BrokenPipe.into())
+        });
+        assert_eq!((ended.map_err(|error| error.kind()), runs), (Err(io::ErrorKind::BrokenPipe), 3));
+    }
 }

@@ -215,8 +215,11 @@ impl Machine {
             defaults: self.defaults,
             trash_grace: self.setup.trash_grace,
         };
-        work::start(reconciler, workers, shutdown);
-        tasks::spawn(self.ear.cluster_statuses.clone().run(shutdown.clone()));
+        let readiness = || self.setup.readiness.clone();
+        work::start(reconciler, workers, &readiness(), shutdown);
+        let (statuses, ending) = (self.ear.cluster_statuses.clone(), shutdown.clone());
+        let write = move || statuses.clone().run(ending.clone());
+        tasks::spawn(tasks::supervise("cluster-statuses", readiness(), shutdown.clone(), write));
         let settings = Settings {
             nameservers: self.setup.nameservers.clone(),
             clusterset: self.setup.clusterset.clone(),
@@ -226,7 +229,9 @@ impl Machine {
             keeping: self.setup.answers.clone(),
         };
         let (own, health) = (self.setup.probing.clone(), self.health.clone());
-        tasks::spawn(health.clone().look(own.clone(), shutdown.clone()));
+        let (judged, probed, ending) = (health.clone(), own.clone(), shutdown.clone());
+        let look = move || judged.clone().look(probed.clone(), ending.clone());
+        tasks::spawn(tasks::supervise("own-votes", readiness(), shutdown.clone(), look));
         let context = Arc::new(TrafficContext {
             settings,
             world: self.world.clone(),
@@ -240,7 +245,6 @@ impl Machine {
             writer: self.writer.clone(),
         });
         // Answers and verdicts that stand still look as if all were well.
-        let readiness = || self.setup.readiness.clone();
         let (traffic, of, ending) = (self.traffic.clone(), context.clone(), shutdown.clone());
         let decide = move || traffic.clone().run(of.clone(), ending.clone());
         tasks::spawn(tasks::supervise("traffic", readiness(), shutdown.clone(), decide));
@@ -261,13 +265,15 @@ impl Machine {
         let ending = shutdown.clone();
         let judge = move || health.clone().run(followers.clone(), ending.clone());
         tasks::spawn(tasks::supervise("verdicts", readiness(), shutdown.clone(), judge));
-        let context = contingency::PlanningContext {
+        let context = Arc::new(contingency::PlanningContext {
             board: self.board.clone(),
             epochs: self.epochs.clone(),
             zones: self.zones.clone(),
             defaults: self.defaults,
             away_ms: self.setup.hub.heartbeat_ms.saturating_mul(AWAY).max(AWAY_MIN_MS),
-        };
-        tasks::spawn(self.contingency.clone().run(context, shutdown.clone()));
+        });
+        let (contingency, ending) = (self.contingency.clone(), shutdown.clone());
+        let plan = move || contingency.clone().run(context.clone(), ending.clone());
+        tasks::spawn(tasks::supervise("contingency", readiness(), shutdown.clone(), plan));
     }
 }

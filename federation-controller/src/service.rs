@@ -72,6 +72,11 @@ pub enum Error {
     /// The hub ended by itself.
     #[error("the hub ended")]
     HubEnded(#[source] tonic::transport::Error),
+    /// The hub panicked: without it no agent and no DNS server is heard.
+    #[error(
+        "the hub ended by itself: agents and DNS servers are not heard any more; start the controller anew"
+    )]
+    HubGone(#[source] Option<tokio::task::JoinError>),
 }
 
 /// The controller: started, and running until its shutdown.
@@ -110,7 +115,12 @@ impl Service {
         let incarnation = incarnation(&client).await?;
         let heartbeat_ms = options.heartbeat.as_millis().max(10) as u32;
         let dns = Dns::new();
-        let probing = Probing::start(rand::random(), options.probe_resolver.clone(), shutdown.clone());
+        let probing = Probing::start(
+            rand::random(),
+            options.probe_resolver.clone(),
+            readiness.clone(),
+            shutdown.clone(),
+        );
         let machine = Machine::new(Setup {
             api: api::Api::Client(client.clone()),
             hub: Config {
@@ -129,7 +139,7 @@ impl Service {
             trash_grace: options.trash_grace,
             probing,
             dns: dns.clone(),
-            recorder: Recorder::start(client.clone(), shutdown.clone()),
+            recorder: Recorder::start(client.clone(), readiness.clone(), shutdown.clone()),
             metrics,
             readiness: readiness.clone(),
             shutdown: shutdown.clone(),
@@ -151,7 +161,9 @@ impl Service {
             writer: machine.writer.clone(),
         };
         for _ in 0..statuses::WORKERS {
-            tokio::spawn(written.clone().work(shutdown.clone()));
+            let (written, ending) = (written.clone(), shutdown.clone());
+            let write = move || written.clone().work(ending.clone());
+            tokio::spawn(tasks::supervise("statuses", readiness.clone(), shutdown.clone(), write));
         }
         let (api, gate, sessions, ending) =
             (client.clone(), machine.gate.clone(), machine.sessions.clone(), shutdown.clone());
@@ -164,13 +176,18 @@ impl Service {
             queue: machine.queue.clone(),
             clusters: machine.leaving.clone(),
         };
-        tokio::spawn(see_off.run(shutdown.clone()));
-        let again = machine.traffic.clone();
-        let zones = machine.zones.clone();
-        let all_serve = move |epoch| zones.all_serve(epoch);
-        let writer = machine.writer.clone();
-        tokio::spawn(dns.run(client.clone(), writer, move || again.poke(), all_serve, shutdown.clone()));
-        let context = drill::DrillContext {
+        let ending = shutdown.clone();
+        let see_off = move || see_off.clone().run(ending.clone());
+        tokio::spawn(tasks::supervise("unjoin", readiness.clone(), shutdown.clone(), see_off));
+        let (api, writer, ending) = (client.clone(), machine.writer.clone(), shutdown.clone());
+        let (again, zones) = (machine.traffic.clone(), machine.zones.clone());
+        let dress = move || {
+            let (again, zones) = (again.clone(), zones.clone());
+            let all_serve = move |epoch| zones.all_serve(epoch);
+            dns.clone().run(api.clone(), writer.clone(), move || again.poke(), all_serve, ending.clone())
+        };
+        tokio::spawn(tasks::supervise("dns", readiness.clone(), shutdown.clone(), dress));
+        let context = Arc::new(drill::DrillContext {
             client: client.clone(),
             world: world.clone(),
             board: machine.board.clone(),
@@ -181,8 +198,10 @@ impl Service {
             defaults: machine.defaults,
             authority: authority.clone(),
             zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
-        };
-        tokio::spawn(machine.drills.clone().run(context, shutdown.clone()));
+        });
+        let (drills, ending) = (machine.drills.clone(), shutdown.clone());
+        let drill = move || drills.clone().run(context.clone(), ending.clone());
+        tokio::spawn(tasks::supervise("drills", readiness.clone(), shutdown.clone(), drill));
         let operations = Operations {
             traffic: machine.traffic.clone(),
             zones: machine.zones.clone(),
@@ -255,7 +274,10 @@ impl Service {
         tokio::select! {
             ended = &mut task => match ended {
                 Ok(Err(error)) => Err(Error::HubEnded(error)),
-                _ => Ok(()),
+                // It may have seen the shutdown first.
+                Ok(Ok(())) if self.shutdown.started() => Ok(()),
+                Ok(Ok(())) => Err(Error::HubGone(None)),
+                Err(ended) => Err(Error::HubGone(Some(ended))),
             },
             () = self.shutdown.wait() => {
                 // Streams end by themselves when the shutdown starts; one that hangs is not waited for.
@@ -342,4 +364,32 @@ fn hostname() -> String {
 /// When it is not there, or cannot be read.
 pub fn load_authority(data_dir: &Path) -> Result<Arc<Authority>, federation_runtime::pki::Error> {
     Authority::load_or_create(&data_dir.join("pki")).map(Arc::new)
+}
+
+#[cfg(test)]
+#[allow(clippy::panic)]
+mod tests {
+    use super::*;
+
+    type Serving = Result<(), tonic::transport::Error>;
+
+    async fn ended(
+        hub: impl Future<Output = Serving> + Send + 'static,
+        shutdown: Shutdown,
+    ) -> Result<(), Error> {
+        let hub = Hub { address: ([127, 0, 0, 1], 1).into(), task: tokio::spawn(hub) };
+        Service { hub, readiness: Readiness::new(), shutdown }.run().await
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_is_gone_ends_the_controller_with_an_error_unless_it_was_asked_to_end() {
+        let gone = ended(async { panic!("the hub fails") }, Shutdown::new()).await;
+        let Err(error) = gone else { unreachable!("agents are not heard any more") };
+        let said = federation_runtime::errors::Chain(&error).to_string();
+        assert!(said.contains("start the controller anew") && said.contains("the hub fails"), "{said}");
+        assert!(matches!(ended(async { Ok(()) }, Shutdown::new()).await, Err(Error::HubGone(None))));
+        let shutdown = Shutdown::new();
+        shutdown.start();
+        assert!(ended(async { Ok(()) }, shutdown).await.is_ok());
+    }
 }

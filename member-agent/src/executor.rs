@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use federation_core::api::marks;
+use federation_runtime::tasks;
 use hub_protocol::Key;
 use parking_lot::Mutex;
 use proto::v1::{self, ApplyResult, ConflictPolicy};
@@ -25,6 +26,8 @@ use crate::world::{Report, World};
 const CONCURRENT: usize = 32;
 const RETRY_BASE: Duration = Duration::from_millis(200);
 const RETRY_CAP: Duration = Duration::from_secs(30);
+/// Pause before an object whose task panicked is tried again.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 /// Corrections of one object without a pause. After that another writer keeps changing it, and each further correction waits twice as long.
 const QUICK_CORRECTIONS: u32 = 5;
 /// After this long without a correction the count starts again.
@@ -173,15 +176,34 @@ impl Executor {
                     }
                 }
             };
-            match job {
-                Job::Apply { wanted, drift } => {
-                    if let Some(written) = self.apply(&key, wanted, drift).await {
-                        last_written = written;
-                    }
+            match tasks::caught("executor", self.carry_out(&key, job.clone())).await {
+                Ok(written) => last_written = written.unwrap_or(last_written),
+                Err(panicked) => {
+                    tracing::error!(%key, %panicked, "an object was not brought to what is wanted: again soon");
+                    self.let_others_go(&key);
+                    tokio::time::sleep(AFTER_PANIC).await;
+                    self.put_back(&key, job);
                 }
-                Job::Delete { uid, epoch, .. } => self.withdraw(&key, uid, epoch, true).await,
-                Job::Unmark { uid, epoch, .. } => self.withdraw(&key, uid, epoch, false).await,
             }
+        }
+    }
+
+    /// Does a job. Returns the resource version that was written.
+    async fn carry_out(&self, key: &Key, job: Job) -> Option<u64> {
+        match job {
+            Job::Apply { wanted, drift } => return self.apply(key, wanted, drift).await,
+            Job::Delete { uid, epoch, .. } => self.withdraw(key, uid, epoch, true).await,
+            Job::Unmark { uid, epoch, .. } => self.withdraw(key, uid, epoch, false).await,
+        }
+        None
+    }
+
+    /// A job that is not done comes first again, unless another Apply or a removal has taken an Apply's place.
+    fn put_back(&self, key: &Key, job: Job) {
+        if let Some(slot) = self.0.slots.lock().get_mut(key)
+            && (slot.queue.is_empty() || !matches!(job, Job::Apply { .. }))
+        {
+            slot.queue.push_front(job);
         }
     }
 

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use federation_prober::Probing;
 use federation_runtime::errors::Chain;
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::tasks;
 use hub_protocol::MESSAGE_LIMIT;
 use hub_protocol::agent::{Action, Facts, Persist, Session};
+use parking_lot::Mutex;
 use proto::v1::{self, agent_client::AgentClient};
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{mpsc, watch};
@@ -110,11 +112,15 @@ impl Link {
         let (renewed_in, mut renewed) = mpsc::channel(1);
         // Everything that runs beside this loop, and ends with it. Each kind is bounded: one attempt to dial, one question about a drill, one
         // meeting with each server.
-        let mut tasks = JoinSet::new();
-        tasks.spawn(renew(self.membership.clone(), self.directory.clone(), self.hub.clone(), renewed_in));
+        let mut beside = JoinSet::new();
+        let newest = Arc::new(Mutex::new(self.membership.clone()));
+        let (directory, hub) = (self.directory.clone(), self.hub.clone());
+        let renew = move || renew(newest.clone(), directory.clone(), hub.clone(), renewed_in.clone());
+        // A certificate that nobody renews ends the membership within a month, without a word before.
+        beside.spawn(tasks::supervise("renewal", self.health.clone(), shutdown.clone(), renew));
         let meetings = Meetings::default();
         let vantage = Vantage::default();
-        let posts = Posts::start(self.member.clone(), self.metrics.clone(), &mut tasks);
+        let posts = Posts::start(self.member.clone(), self.metrics.clone(), &mut beside);
         let mut connection: Option<Connection> = None;
         let mut turned = self.probing.changes();
         let mut look = tokio::time::interval(VOTES_EVERY);
@@ -141,7 +147,7 @@ impl Link {
                     Action::Persist(_) => {}
                     Action::Connect => {
                         attempt += 1;
-                        tasks.spawn(self.dial(attempt, inputs_in.clone()));
+                        beside.spawn(self.dial(attempt, inputs_in.clone()));
                     }
                     Action::Disconnect { reason } => {
                         tracing::warn!(hub = %self.hub, %reason, "the stream to the hub is given up");
@@ -171,7 +177,7 @@ impl Link {
                             former.abort();
                         }
                         let (membership, hub) = (self.membership.clone(), self.hub.clone());
-                        asking = Some(tasks.spawn(ask(membership, hub, drill, inputs_in.clone())));
+                        asking = Some(beside.spawn(ask(membership, hub, drill, inputs_in.clone())));
                     }
                     Action::Rejoin { drill } => {
                         tracing::info!(drill, "not cut off any more");
@@ -198,7 +204,7 @@ impl Link {
                         for server in servers {
                             let (meetings, membership) = (meetings.clone(), self.membership.clone());
                             let (word, inputs) = (word.clone(), inputs_in.clone());
-                            tasks.spawn(async move {
+                            beside.spawn(async move {
                                 if let Some(words) = meetings.meet(&membership, &server, word).await {
                                     // An error means that the agent is ending.
                                     let _ =
@@ -214,7 +220,7 @@ impl Link {
                     }
                     Action::Look(order) => {
                         if let Some(telling) = vantage.look(order, &self.membership, &self.hub) {
-                            tasks.spawn(telling);
+                            beside.spawn(telling);
                         }
                     }
                     Action::Probe(probes) => {
@@ -266,7 +272,7 @@ impl Link {
                     }
                 }
                 Some(()) = permit(room) => {}
-                Some(ended) = tasks.join_next() => {
+                Some(ended) = beside.join_next() => {
                     if let Err(error) = ended && error.is_panic() {
                         tracing::error!(%error, "what ran beside the session panicked");
                     }
@@ -449,12 +455,13 @@ async fn ask(membership: Membership, hub: String, drill: String, inputs: mpsc::S
 
 /// Renews the certificate after two thirds of its life, and tries again each minute until that works.
 async fn renew(
-    mut membership: Membership,
+    newest: Arc<Mutex<Membership>>,
     directory: PathBuf,
     hub: String,
     renewed: mpsc::Sender<Membership>,
 ) {
     loop {
+        let membership = newest.lock().clone();
         let renew_at = membership.peer().map_or(0, |peer| peer.renew_at());
         let wait = renew_at - jiff::Timestamp::now().as_second();
         // In steps, because a machine that slept does not count the time.
@@ -465,7 +472,7 @@ async fn renew(
         match membership.renew(&directory, &hub).await {
             Ok(fresh) => {
                 tracing::info!("the certificate was renewed");
-                membership = fresh.clone();
+                *newest.lock() = fresh.clone();
                 if renewed.send(fresh).await.is_err() {
                     return;
                 }

@@ -138,7 +138,7 @@ impl Service {
         let serving = tokio::spawn(tasks::supervise("discovery", health(), shutdown.clone(), discover));
         // Ends with this run, however it ends.
         let looking = shutdown.child();
-        let probing_peers = Probing::start(rand::random(), options.probe_resolver, looking.clone());
+        let probing_peers = Probing::start(rand::random(), options.probe_resolver, health(), looking.clone());
         let config = Config {
             cluster: options.name,
             accept_new_incarnation: options.accept_new_hub,

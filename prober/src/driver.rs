@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation_core::probe::{Attempt, Ended, Prober, Target};
+use federation_core::probe::{Attempt, Ended, Failure, Prober, Target};
 use federation_runtime::clock::Instant;
+use federation_runtime::endpoints::Health;
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::tasks;
 use parking_lot::Mutex;
 use proto::v1;
 use tokio::sync::{Notify, watch};
@@ -34,10 +36,12 @@ struct Inner {
 
 impl Probing {
     /// A prober without targets, which runs until `shutdown`. `seed` spreads the probes of many probers; `resolvers` are asked for the addresses of
-    /// targets that are names, those of the machine if there are none. Within a tokio runtime.
-    pub fn start(seed: u64, resolvers: Vec<SocketAddr>, shutdown: Shutdown) -> Self {
+    /// targets that are names, those of the machine if there are none. While it has panicked `health` says so. Within a tokio runtime.
+    pub fn start(seed: u64, resolvers: Vec<SocketAddr>, health: Health, shutdown: Shutdown) -> Self {
         let probing = Self::still(seed);
-        tokio::spawn(probing.clone().run(Resolver::new(resolvers), shutdown));
+        let (turned, resolver, ending) = (probing.clone(), Resolver::new(resolvers), shutdown.clone());
+        let turn = move || turned.clone().run(resolver.clone(), ending.clone());
+        tokio::spawn(tasks::supervise("prober", health, shutdown, turn));
         probing
     }
 
@@ -103,12 +107,20 @@ impl Probing {
     async fn run(self, resolver: Resolver, shutdown: Shutdown) {
         let tls = Tls::default();
         let mut flying: JoinSet<(Attempt, Ended)> = JoinSet::new();
+        // Those of one that panicked went with it.
+        self.0.prober.lock().abandon(self.now_ms());
         loop {
             let (attempts, wait) = self.poll();
             for next in attempts {
                 let (tls, resolver) = (tls.clone(), resolver.clone());
                 flying.spawn(async move {
-                    let ended = attempt(&next.target, &tls, &resolver).await;
+                    // A target that is never told of again would keep the vote that it had.
+                    let ended = tasks::caught("probe", attempt(&next.target, &tls, &resolver)).await;
+                    let ended = ended.unwrap_or_else(|panicked| {
+                        tracing::error!(target = ?next.target.key, %panicked, "a probe failed in this prober");
+                        let outcome = Err(Failure::Silence(format!("the prober failed: {panicked}")));
+                        Ended { outcome, certificate_not_after: None }
+                    });
                     (next, ended)
                 });
             }

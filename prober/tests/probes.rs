@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use federation_core::probe::{Alone, Check, Get, Key, Protocol, Target};
 use federation_prober::Probing;
+use federation_runtime::endpoints::Health;
 use federation_runtime::shutdown::Shutdown;
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME};
@@ -74,7 +75,7 @@ async fn http_is_well_by_its_status() {
     let (well, _well) = server("HTTP/1.1 204 No Content\r\n\r\n").await;
     let (ill, _ill) = server("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await;
     let (mute, _mute) = server("").await;
-    let probing = Probing::start(1, Vec::new(), Shutdown::new());
+    let probing = Probing::start(1, Vec::new(), Health::new(), Shutdown::new());
     probing.set_targets(vec![
         target("well", well, Protocol::Http(get("/"))),
         target("ill", ill, Protocol::Http(get("/healthz"))),
@@ -117,7 +118,7 @@ async fn https_sends_the_name_and_tells_the_certificates_expiry() {
             });
         }
     });
-    let probing = Probing::start(1, Vec::new(), Shutdown::new());
+    let probing = Probing::start(1, Vec::new(), Health::new(), Shutdown::new());
     probing.set_targets(vec![
         target("taiwan", address, Protocol::Https { get: get("/"), verify: false }),
         target("tokyo", address, Protocol::Https { get: get("/"), verify: true }),
@@ -170,7 +171,7 @@ async fn grpc(status: u8) -> SocketAddr {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grpc_is_well_when_it_serves() {
     let spoken = || Protocol::Grpc { service: "web".into(), host: String::new() };
-    let probing = Probing::start(1, Vec::new(), Shutdown::new());
+    let probing = Probing::start(1, Vec::new(), Health::new(), Shutdown::new());
     probing.set_targets(vec![
         target("taiwan", grpc(1).await, spoken()),
         target("tokyo", grpc(2).await, spoken()),
@@ -184,7 +185,7 @@ async fn grpc_is_well_when_it_serves() {
 async fn a_death_is_seen_within_three_seconds_and_told_at_once() {
     let (taiwan, dying) = server("").await;
     let (tokyo, _living) = server("").await;
-    let probing = Probing::start(1, Vec::new(), Shutdown::new());
+    let probing = Probing::start(1, Vec::new(), Health::new(), Shutdown::new());
     let mut changes = probing.changes();
     probing.set_targets(vec![target("taiwan", taiwan, Protocol::Tcp), target("tokyo", tokyo, Protocol::Tcp)]);
     until(&probing, "taiwan", is(ProbeState::Up)).await;
@@ -203,7 +204,7 @@ async fn a_death_is_seen_within_three_seconds_and_told_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_address_that_answers_is_enough() {
     let (well, _well) = server("").await;
-    let probing = Probing::start(1, Vec::new(), Shutdown::new());
+    let probing = Probing::start(1, Vec::new(), Health::new(), Shutdown::new());
     let mut two = target("taiwan", well, Protocol::Tcp);
     // Nobody listens at the second one's port.
     two.addresses.insert(0, "127.0.0.77".parse().unwrap());
@@ -295,7 +296,7 @@ async fn a_name_is_probed_where_it_leads_for_as_long_as_it_is_said_to() {
     let (resolver, at) = Resolver::start().await;
     let (here, elsewhere, _serving) = neighbours().await;
     let loopback = |address: SocketAddr| if let IpAddr::V4(v4) = address.ip() { v4 } else { unreachable!() };
-    let probing = Probing::start(1, vec![at], Shutdown::new());
+    let probing = Probing::start(1, vec![at], Health::new(), Shutdown::new());
     probing.set_targets(vec![named(here.port())]);
     let vote = until(&probing, "named", |vote| vote.failures > 0).await;
     assert!(vote.message.contains("lb.example.net. has no address"), "{}", vote.message);
@@ -320,7 +321,7 @@ async fn a_resolver_that_is_silent_is_no_word_about_the_name_and_one_that_denies
     resolver.say(Some(Ipv4Addr::LOCALHOST), 0);
     // Nobody is at the first one.
     let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
-    let probing = Probing::start(1, vec![nobody, at], Shutdown::new());
+    let probing = Probing::start(1, vec![nobody, at], Health::new(), Shutdown::new());
     probing.set_targets(vec![named(here.port())]);
     until(&probing, "named", is(ProbeState::Up)).await;
     resolver.mute.store(true, SeqCst);
@@ -351,7 +352,7 @@ async fn what_was_said_last_is_not_forgotten_by_a_probe_that_has_little_time() {
     let (resolver, at) = Resolver::start().await;
     let (here, _serving) = server("x").await;
     resolver.say(Some(Ipv4Addr::LOCALHOST), 0);
-    let probing = Probing::start(1, vec![at], Shutdown::new());
+    let probing = Probing::start(1, vec![at], Health::new(), Shutdown::new());
     let mut target = named(here.port());
     target.check.timeout_ms = 250;
     probing.set_targets(vec![target]);
@@ -372,7 +373,7 @@ async fn what_was_said_last_is_not_forgotten_by_a_probe_that_has_little_time() {
 async fn a_name_leads_nobody_to_the_probers_own_link() {
     let (resolver, at) = Resolver::start().await;
     resolver.say(Some(Ipv4Addr::new(169, 254, 169, 254)), 1);
-    let probing = Probing::start(1, vec![at], Shutdown::new());
+    let probing = Probing::start(1, vec![at], Health::new(), Shutdown::new());
     probing.set_targets(vec![named(80)]);
     let vote = until(&probing, "named", |vote| vote.failures > 0).await;
     assert!(vote.message.contains("has no address"), "{}", vote.message);

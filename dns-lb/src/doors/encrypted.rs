@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use federation_runtime::endpoints::Health;
+use federation_runtime::tasks::supervise;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -134,7 +136,7 @@ impl Encrypted {
     }
 
     /// Opens the doors: each kind has a gate of its own, so that a crowd at one keeps nobody out of another. `with` gives what a kind's
-    /// connections are served with. Connections and listeners are `tasks`; they end by the shutdown in it.
+    /// connections are served with. Connections and listeners are `tasks`; they end by the shutdown in it, and `health` says which has failed.
     ///
     /// # Errors
     /// When a socket cannot be used for QUIC.
@@ -142,6 +144,7 @@ impl Encrypted {
         self,
         limits: Limits,
         tasks: &TaskTracker,
+        health: &Health,
         with: impl Fn(Transport, Arc<Gate>) -> Stream,
     ) -> Result<(), EncryptedError> {
         let Some(certificate) = self.certificate else { return Ok(()) };
@@ -162,15 +165,24 @@ impl Encrypted {
                         }
                     }
                 };
-                tasks.spawn(listen(listener, gate, tasks.clone(), shutdown, handle));
+                let (listener, handle, served) = (Arc::new(listener), Arc::new(handle), tasks.clone());
+                let ending = shutdown.clone();
+                let accept = move || {
+                    listen(listener.clone(), gate.clone(), served.clone(), ending.clone(), handle.clone())
+                };
+                tasks.spawn(supervise("door", health.clone(), shutdown, accept));
             }
         }
         let with = with(Transport::Quic, Gate::new(limits));
         for socket in self.doq {
             let endpoint = quic_endpoint(socket, &certificate, &limits).map_err(EncryptedError::Quic)?;
-            tasks.spawn(quic(endpoint, tasks.clone(), with.clone()));
+            let (served, with, shutdown) = (tasks.clone(), with.clone(), with.shutdown.clone());
+            let accept = move || quic(endpoint.clone(), served.clone(), with.clone());
+            tasks.spawn(supervise("door", health.clone(), shutdown, accept));
         }
-        tasks.spawn(certificate.follow(with.shutdown));
+        let ending = with.shutdown.clone();
+        let follow = move || certificate.clone().follow(ending.clone());
+        tasks.spawn(supervise("certificate", health.clone(), with.shutdown, follow));
         Ok(())
     }
 }

@@ -55,11 +55,11 @@ pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 
 /// Accepts until `shutdown`, and has `handle` serve each client in a task of its own. What waits at the end is served too.
 pub async fn listen<H, F>(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     gate: Arc<Gate>,
     tasks: TaskTracker,
     shutdown: Shutdown,
-    handle: H,
+    handle: Arc<H>,
 ) where
     H: Fn(TcpStream, SocketAddr) -> F,
     F: Future<Output = io::Result<()>> + Send + 'static,

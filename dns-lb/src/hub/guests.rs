@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub(super) struct Guest {
 }
 
 /// Those who come to `listener`. Beyond the limits they wait in the kernel's queue, or, beyond their share, are closed at once.
-pub(super) fn guests(listener: TcpListener) -> impl Stream<Item = io::Result<Guest>> {
+pub(super) fn guests(listener: Arc<TcpListener>) -> impl Stream<Item = io::Result<Guest>> {
     stream::unfold((listener, Gate::new(LIMITS)), |(listener, gate)| async move {
         loop {
             let permit = gate.room().await?;
@@ -91,7 +92,7 @@ mod tests {
     async fn nobody_takes_more_than_a_share() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut guests = Box::pin(guests(listener));
+        let mut guests = Box::pin(guests(Arc::new(listener)));
         let mut inside = Vec::new();
         for _ in 0..LIMITS.per_client {
             let client = TcpStream::connect(address).await.unwrap();

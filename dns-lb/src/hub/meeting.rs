@@ -57,7 +57,13 @@ impl Meeting {
     }
 
     /// Serves on a bound socket, and notes what is seen, until `shutdown`.
-    pub(crate) async fn run(self, listener: TcpListener, hub: Hub, probing: Probing, shutdown: Shutdown) {
+    pub(crate) async fn run(
+        self,
+        listener: Arc<TcpListener>,
+        hub: Hub,
+        probing: Probing,
+        shutdown: Shutdown,
+    ) {
         let tls = ServerTlsConfig::new()
             .identity(Identity::from_pem(&hub.identity.certificate_pem, &hub.identity.key_pem))
             .client_ca_root(Certificate::from_pem(&hub.ca_pem))

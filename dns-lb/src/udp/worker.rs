@@ -91,7 +91,9 @@ impl Worker {
     ///
     /// # Errors
     /// When the socket cannot be received from any more.
-    pub fn run(mut self, shutdown: &Shutdown) -> io::Result<()> {
+    pub fn run(&mut self, shutdown: &Shutdown) -> io::Result<()> {
+        // One that panicked was not through with what it had.
+        self.reader.leave();
         let mut batch = Batch::new(is_wildcard(self.socket.local_addr()?));
         let mut scratch = Scratch::default();
         while !shutdown.started() {

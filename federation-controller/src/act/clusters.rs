@@ -56,27 +56,25 @@ impl ClusterStatuses {
 
     /// Writes until `shutdown`.
     pub(crate) async fn run(self, shutdown: Shutdown) {
-        loop {
-            let cluster = tokio::select! {
-                biased;
-                () = shutdown.wait() => return,
-                cluster = self.queue.take() => cluster,
-            };
-            self.written.lock().insert(cluster.clone(), Instant::now());
-            if let Some(object) = self.world.cluster(&cluster) {
-                let member = self.board.member(&cluster);
-                let frozen = self.board.snapshot().frozen.clone();
-                let now = Timestamp::from_millisecond(clock::unix_ms()).unwrap_or_default();
-                let status = status(&object, &member, frozen.as_deref(), now);
-                if object.status.as_ref() != Some(&status) {
-                    let collection = format!("/apis/{API_VERSION}/clusters");
-                    if let Err(error) = self.writer.put_status(&collection, &cluster, &json!(status)).await {
-                        tracing::warn!(%error, cluster, "the status of a cluster could not be written");
-                        self.queue.add_after(cluster.clone(), Priority::Background, Duration::from_secs(1));
-                    }
-                }
-            }
-            self.queue.done(&cluster);
+        let statuses = &self;
+        let look = |cluster: String| async move { statuses.write(cluster).await };
+        self.queue.work("cluster-statuses", &shutdown, look).await;
+    }
+
+    async fn write(&self, cluster: String) {
+        self.written.lock().insert(cluster.clone(), Instant::now());
+        let Some(object) = self.world.cluster(&cluster) else { return };
+        let member = self.board.member(&cluster);
+        let frozen = self.board.snapshot().frozen.clone();
+        let now = Timestamp::from_millisecond(clock::unix_ms()).unwrap_or_default();
+        let status = status(&object, &member, frozen.as_deref(), now);
+        if object.status.as_ref() == Some(&status) {
+            return;
+        }
+        let collection = format!("/apis/{API_VERSION}/clusters");
+        if let Err(error) = self.writer.put_status(&collection, &cluster, &json!(status)).await {
+            tracing::warn!(%error, cluster, "the status of a cluster could not be written");
+            self.queue.add_after(cluster, Priority::Background, Duration::from_secs(1));
         }
     }
 }

@@ -5,6 +5,7 @@
 //! controller wrote itself carries a mark, so that nothing comes back.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,11 +13,13 @@ use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use federation_core::api::Cluster;
 use federation_core::events::{Action, Correlator, EventKey, Options};
+use federation_runtime::endpoints::Health as Readiness;
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::tasks;
 use proto::v1;
 
 use crate::hub::sessions::Sessions;
@@ -73,10 +76,16 @@ pub(crate) struct Recorder(mpsc::Sender<Happening>);
 
 impl Recorder {
     /// A recorder, and the task that writes.
-    pub(crate) fn start(client: Client, shutdown: Shutdown) -> Self {
+    pub(crate) fn start(client: Client, readiness: Readiness, shutdown: Shutdown) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let correlator = Correlator::new(Options::default());
-        tokio::spawn(Keeper { client, correlator, happenings: HashMap::new() }.run(receiver, shutdown));
+        let keeper = Keeper { client, correlator, happenings: HashMap::new(), receiver };
+        let (keeper, ending) = (Arc::new(Mutex::new(keeper)), shutdown.clone());
+        let write = move || {
+            let (keeper, ending) = (keeper.clone(), ending.clone());
+            async move { keeper.lock().await.run(ending).await }
+        };
+        tokio::spawn(tasks::supervise("events", readiness, shutdown, write));
         Self(sender)
     }
 
@@ -151,19 +160,21 @@ struct Keeper {
     correlator: Correlator,
     // What the correlator remembers, with what an Event says besides.
     happenings: HashMap<EventKey, Happening>,
+    receiver: mpsc::Receiver<Happening>,
 }
 
 impl Keeper {
-    async fn run(mut self, mut receiver: mpsc::Receiver<Happening>, shutdown: Shutdown) {
+    async fn run(&mut self, shutdown: Shutdown) {
         loop {
             let wait = self.correlator.next_deadline_ms().map_or(IDLE, |deadline| {
                 Duration::from_millis(deadline.saturating_sub(now_ms()).max(1) as u64)
             });
             let first = tokio::select! {
                 () = shutdown.wait() => return,
-                first = receiver.recv() => match first {
+                first = self.receiver.recv() => match first {
                     Some(first) => Some(first),
-                    None => return,
+                    // Nobody has anything to tell any more.
+                    None => return shutdown.wait().await,
                 },
                 () = tokio::time::sleep(wait) => None,
             };
@@ -172,7 +183,7 @@ impl Keeper {
                 let mut gathered: HashMap<EventKey, Happening> = HashMap::new();
                 gather(&mut gathered, first);
                 tokio::time::sleep(GATHER).await;
-                while let Ok(more) = receiver.try_recv() {
+                while let Ok(more) = self.receiver.try_recv() {
                     gather(&mut gathered, more);
                 }
                 for (key, happening) in gathered {

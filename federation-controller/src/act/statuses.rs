@@ -51,21 +51,18 @@ pub(crate) struct Statuses {
 impl Statuses {
     /// One worker: writes until `shutdown`.
     pub(crate) async fn work(self, shutdown: Shutdown) {
-        loop {
-            let key = tokio::select! {
-                () = shutdown.wait() => return,
-                key = self.queue.take() => key,
-            };
+        let statuses = &self;
+        let look = |key: Key| async move {
             tokio::time::sleep(GATHER).await;
-            match self.write(&key).await {
+            match statuses.write(&key).await {
                 Ok(()) | Err(write::Error::Gone(_)) => {}
                 Err(error) => {
                     tracing::debug!(%key, %error, "a status could not be written: again later");
-                    self.queue.add_after(key.clone(), Priority::Background, AGAIN);
+                    statuses.queue.add_after(key, Priority::Background, AGAIN);
                 }
             }
-            self.queue.done(&key);
-        }
+        };
+        self.queue.work("statuses", &shutdown, look).await;
     }
 
     async fn write(&self, key: &Key) -> Result<(), write::Error> {

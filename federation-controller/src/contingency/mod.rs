@@ -88,9 +88,8 @@ impl Contingency {
     }
 
     /// Makes and ships plans until `shutdown`.
-    pub(crate) async fn run(self, context: PlanningContext, shutdown: Shutdown) {
+    pub(crate) async fn run(self, context: Arc<PlanningContext>, shutdown: Shutdown) {
         self.remember_acts().await;
-        let context = Arc::new(context);
         let mut pause = EVERY;
         loop {
             tokio::select! {
@@ -101,7 +100,7 @@ impl Contingency {
             let start = Instant::now();
             let (plans, of) = (self.clone(), context.clone());
             // Thousands of workloads take their time, and nobody else is to wait for them.
-            let planned = tasks::blocking(move || plans.plan(&of)).await.unwrap_or(false);
+            let planned = tasks::blocking(move || plans.plan(&of)).await;
             pause = EVERY.max(start.elapsed() * SHARE);
             if planned {
                 self.ship(&context).await;

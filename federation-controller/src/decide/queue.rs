@@ -4,11 +4,13 @@
 //! work comes back when that work is done.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use federation_runtime::clock::Instant;
+use federation_runtime::shutdown::Shutdown;
 use federation_runtime::tasks;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -27,6 +29,9 @@ pub(crate) enum Priority {
 }
 
 const LEVELS: usize = 3;
+
+/// What panicked when it was looked at is looked at again after this: it may panic each time, and the others are to be worked on meanwhile.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 struct State<K> {
     waiting: [VecDeque<K>; LEVELS],
@@ -111,7 +116,13 @@ impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
             (first, !std::mem::replace(&mut state.timed, true))
         };
         if start {
-            tasks::spawn(self.clone().keep_time());
+            let queue = self.clone();
+            tasks::spawn(async move {
+                // What is due is taken out first, so that nothing panics twice.
+                while let Err(panicked) = tasks::caught("queue", queue.clone().keep_time()).await {
+                    tracing::error!(%panicked, "what waits for its moment is kept on");
+                }
+            });
         } else if first {
             self.sooner.notify_one();
         }
@@ -188,6 +199,29 @@ impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
         }
     }
 
+    /// Works on one key after the other until `shutdown`. A panic is that key's, which comes again; nobody else's.
+    pub(crate) async fn work<F: Future<Output = ()>>(
+        &self,
+        part: &'static str,
+        shutdown: &Shutdown,
+        mut look: impl FnMut(K) -> F,
+    ) where
+        K: Display,
+    {
+        loop {
+            let key = tokio::select! {
+                biased;
+                () = shutdown.wait() => return,
+                key = self.take() => key,
+            };
+            if let Err(panicked) = tasks::caught(part, look(key.clone())).await {
+                tracing::error!(part, %key, %panicked, "an object could not be looked at: again soon");
+                self.add_after(key.clone(), Priority::Background, AFTER_PANIC);
+            }
+            self.done(&key);
+        }
+    }
+
     /// Keys that wait or are in work.
     pub(crate) fn keys(&self) -> Vec<K> {
         self.state.lock().places.keys().cloned().collect()
@@ -236,6 +270,29 @@ mod tests {
         assert_eq!(queue.take().await, 1);
         assert_eq!(queue.take().await, 2);
         assert_eq!(queue.try_take(), None);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_one_keys_and_that_key_comes_again() {
+        let (queue, shutdown) = (Queue::default(), Shutdown::new());
+        queue.add("bad", Priority::Urgent);
+        queue.add("good", Priority::Normal);
+        let looks = Mutex::new(Vec::new());
+        let look = |key| {
+            looks.lock().push(key);
+            let looked = looks.lock().len();
+            let shutdown = shutdown.clone();
+            async move {
+                tokio::task::yield_now().await;
+                assert!(looked > 1, "the first look fails");
+                if looked == 3 {
+                    shutdown.start();
+                }
+            }
+        };
+        queue.work("looks", &shutdown, look).await;
+        assert_eq!(*looks.lock(), ["bad", "good", "bad"]);
+        assert!(queue.keys().is_empty(), "nothing is in work any more");
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use serde_json::Value;
 use federation_core::api::{FailoverPreference, PlacementSpec};
 use federation_core::placement::{self, Decision, Defaults, Observed};
 use federation_core::{select, template as core_template};
-use federation_runtime::clock;
+use federation_runtime::{clock, tasks};
 
 use super::board::{Board, Snapshot};
 use super::ledger::Ledger;
@@ -42,6 +42,8 @@ pub(crate) enum Error {
     Write(#[from] write::Error),
     #[error("read the template")]
     Template(#[from] core_template::TemplateError),
+    #[error("reconcile")]
+    Panicked(#[source] tasks::Panicked),
 }
 
 /// Everything that a reconciliation reads and writes.

@@ -27,18 +27,14 @@ pub(crate) struct UnjoinController {
 impl UnjoinController {
     /// Works until `shutdown`.
     pub(crate) async fn run(self, shutdown: Shutdown) {
-        loop {
-            let name = tokio::select! {
-                biased;
-                () = shutdown.wait() => return,
-                name = self.clusters.take() => name,
-            };
-            if let Err(error) = self.see_off(&name).await {
+        let controller = &self;
+        let look = |name: String| async move {
+            if let Err(error) = controller.see_off(&name).await {
                 tracing::warn!(%error, cluster = name, "a cluster could not be seen off: again soon");
-                self.clusters.add_after(name.clone(), Priority::Normal, LOOK_AGAIN);
+                controller.clusters.add_after(name, Priority::Normal, LOOK_AGAIN);
             }
-            self.clusters.done(&name);
-        }
+        };
+        self.clusters.work("unjoin", &shutdown, look).await;
     }
 
     async fn see_off(&self, name: &str) -> Result<(), kube::Error> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use federation_runtime::endpoints::Health as Readiness;
 use federation_runtime::errors::Chain;
 use federation_runtime::shutdown::Shutdown;
 use federation_runtime::tasks;
@@ -28,23 +29,25 @@ type Round = Arc<Mutex<Option<FirstRound<Key>>>>;
 
 /// Starts the workers. When everything that there was when the views became whole has been worked on, everything that is wanted was given to
 /// the sessions.
-pub(crate) fn start(reconciler: Reconciler, workers: usize, shutdown: &Shutdown) {
+pub(crate) fn start(reconciler: Reconciler, workers: usize, readiness: &Readiness, shutdown: &Shutdown) {
     let round: Round = Arc::new(Mutex::new(Some(FirstRound::default())));
     for _ in 0..workers {
-        tasks::spawn(work(reconciler.clone(), round.clone(), shutdown.clone()));
+        let (reconciler, round, ending) = (reconciler.clone(), round.clone(), shutdown.clone());
+        let begin = move || work(reconciler.clone(), round.clone(), ending.clone());
+        tasks::spawn(tasks::supervise("reconcile", readiness.clone(), shutdown.clone(), begin));
     }
-    tasks::spawn(complete(reconciler, round, shutdown.clone()));
+    let ending = shutdown.clone();
+    let begin = move || complete(reconciler.clone(), round.clone(), ending.clone());
+    tasks::spawn(tasks::finish("first-round", readiness.clone(), shutdown.clone(), begin));
 }
 
 async fn work(reconciler: Reconciler, round: Round, shutdown: Shutdown) {
-    loop {
-        let key = tokio::select! {
-            biased;
-            () = shutdown.wait() => return,
-            key = reconciler.queue.take() => key,
-        };
+    let (reconciler, round) = (&reconciler, &round);
+    let look = |key: Key| async move {
         reconciler.metrics.queue_depth.set(reconciler.queue.depth() as i64);
-        let worked = reconciler.reconcile(&key).await;
+        // One that panics each time must not keep the first round from ending.
+        let worked = tasks::caught("reconcile", reconciler.reconcile(&key)).await;
+        let worked = worked.map_err(Error::Panicked).flatten();
         if let Some(round) = round.lock().as_mut() {
             match &worked {
                 Ok(Looked::Done) | Err(Error::Write(write::Error::Gone(_))) => round.worked(&key),
@@ -56,15 +59,15 @@ async fn work(reconciler: Reconciler, round: Round, shutdown: Shutdown) {
         match worked {
             Ok(_) | Err(Error::Write(write::Error::Gone(_))) => {}
             Err(Error::Write(write::Error::Conflict(_))) => {
-                reconciler.queue.add_after(key.clone(), Priority::Normal, AFTER_CONFLICT);
+                reconciler.queue.add_after(key, Priority::Normal, AFTER_CONFLICT);
             }
             Err(error) => {
                 tracing::warn!(%key, error = %Chain(&error), "an object could not be worked on: again soon");
-                reconciler.queue.add_after(key.clone(), Priority::Background, AGAIN);
+                reconciler.queue.add_after(key, Priority::Background, AGAIN);
             }
         }
-        reconciler.queue.done(&key);
-    }
+    };
+    reconciler.queue.work("reconcile", &shutdown, look).await;
 }
 
 /// Tells the sessions once that everything that is wanted was given: before that, nothing that an agent holds is called a stray.

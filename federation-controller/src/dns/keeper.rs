@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Client;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 use federation_core::api::{
     API_VERSION, DNSKeyStatus, DNSRecordSet, DNSRecordSetStatus, DNSZone, DNSZoneStatus, Dnssec,
@@ -22,7 +22,7 @@ use super::cookies::Cookies;
 use super::dress::{Extras, Static, ZoneExtras};
 use super::keys::{self, Kept, Pair};
 use crate::act::write::Writer;
-use crate::observe::watch::{self as collection, Change};
+use crate::observe::watch::{Change, Watch};
 
 /// Changes on their way from one watch.
 const CHANGES: usize = 64;
@@ -146,16 +146,22 @@ impl Dns {
         loop {
             tokio::select! {
                 () = shutdown.wait() => return,
-                Some(change) = zones.recv() => zones_known |= take(change, &mut objects.zones),
-                Some(change) = records.recv() => records_known |= take(change, &mut objects.records),
+                change = zones.next() => match change {
+                    Some(change) => zones_known |= take(change, &mut objects.zones),
+                    None => return,
+                },
+                change = records.next() => match change {
+                    Some(change) => records_known |= take(change, &mut objects.records),
+                    None => return,
+                },
                 () = self.0.poke.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
             // A burst is one change.
-            while let Ok(change) = zones.try_recv() {
+            while let Some(change) = zones.try_next() {
                 zones_known |= take(change, &mut objects.zones);
             }
-            while let Ok(change) = records.try_recv() {
+            while let Some(change) = records.try_next() {
                 records_known |= take(change, &mut objects.records);
             }
             if !(zones_known && records_known) {
@@ -438,11 +444,11 @@ fn condition(
     }
 }
 
-fn watched(client: &Client, plural: &str, shutdown: &Shutdown) -> mpsc::Receiver<Change> {
-    let (sender, receiver) = mpsc::channel(CHANGES);
+fn watched(client: &Client, plural: &str, shutdown: &Shutdown) -> Watch {
     let path = format!("/apis/{API_VERSION}/{plural}");
-    tokio::spawn(collection::run(client.clone(), path, sender, shutdown.clone()));
-    receiver
+    let mut watch = Watch::new(client.clone(), path, CHANGES, shutdown.clone());
+    watch.begin();
+    watch
 }
 
 /// Takes a change in. True: the view is whole.

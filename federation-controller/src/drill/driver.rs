@@ -79,7 +79,7 @@ impl Course {
 
 impl Drills {
     /// Drives until `shutdown`.
-    pub(crate) async fn run(self, context: DrillContext, shutdown: Shutdown) {
+    pub(crate) async fn run(self, context: Arc<DrillContext>, shutdown: Shutdown) {
         let runner = uuid::Uuid::new_v4().to_string();
         let mut courses: BTreeMap<String, Course> = BTreeMap::new();
         let mut served = context.zones.changes();

@@ -13,6 +13,7 @@ use tonic::{Status, Streaming};
 use federation_core::membership::Shown;
 use federation_runtime::clock::Instant;
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::tasks;
 use hub_protocol::Key;
 use hub_protocol::hub::{Config, Desired, Event, Session, Withdrawal};
 use proto::v1;
@@ -320,15 +321,34 @@ impl Sessions {
     pub(super) async fn drive(
         self,
         shown: Shown,
-        mut inbound: Streaming<v1::AgentMessage>,
+        inbound: Streaming<v1::AgentMessage>,
         outbound: mpsc::Sender<Result<v1::HubMessage, Status>>,
         listener: Arc<dyn Listener>,
         shutdown: Shutdown,
     ) {
         let cluster = shown.cluster.clone();
+        let stream = self.open(&cluster);
+        let talk = self.talk(stream, shown, inbound, &outbound, &*listener, shutdown);
+        // A stream that was given up without a word would count as one that is there.
+        if let Err(panicked) = tasks::caught("session", talk).await {
+            tracing::error!(cluster, %panicked, "an agent's stream ends");
+            let _ = outbound.try_send(Err(Status::internal("the hub could not go on with this stream")));
+        }
+        self.close(&cluster, stream, &*listener);
+    }
+
+    async fn talk(
+        &self,
+        stream: u64,
+        shown: Shown,
+        mut inbound: Streaming<v1::AgentMessage>,
+        outbound: &mpsc::Sender<Result<v1::HubMessage, Status>>,
+        listener: &dyn Listener,
+        shutdown: Shutdown,
+    ) {
+        let cluster = shown.cluster.clone();
         let member = self.member(&cluster);
         let mut looked = None;
-        let stream = self.open(&cluster);
         loop {
             // A newer stream owns the session now: nothing of it may be touched from here.
             if member.stream.load(Ordering::SeqCst) != stream {
@@ -347,7 +367,7 @@ impl Sessions {
                 let _ = tokio::time::timeout(FAREWELL, outbound.send(Err(refusal))).await;
                 break;
             }
-            if self.tell(&cluster, stream, &*listener) == Heard::Lost {
+            if self.tell(&cluster, stream, listener) == Heard::Lost {
                 break;
             }
             let mut full = false;
@@ -384,7 +404,6 @@ impl Sessions {
                 }
             }
         }
-        self.close(&cluster, stream, &*listener);
     }
 
     /// A stream of a cluster's agent begins, and ends any older one; its number.

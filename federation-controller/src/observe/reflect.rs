@@ -5,7 +5,6 @@ use std::sync::Arc;
 use kube::Client;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use federation_core::api::{
     ClientRegions, Cluster, ClusterPlacementPolicy, DeletionBudget, FailoverDrill, HeldRemoval,
@@ -14,11 +13,12 @@ use federation_core::api::{
 use federation_core::gate::accounts::Limits;
 use federation_runtime::endpoints::Health as Readiness;
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::tasks;
 
 use super::kinds::{KINDS, Key, Kind};
 use super::selected::Wanted;
 use super::template::Template;
-use super::watch::{self, Change};
+use super::watch::{Change, Watch};
 use super::world::{Decided, World};
 use crate::act::events;
 use crate::act::write::Writer;
@@ -88,7 +88,9 @@ impl Observer {
         }
         self.watch_events(client, shutdown);
         self.watch_definitions(client, shutdown);
-        tokio::spawn(self.wanted.clone().serve(self.clone(), client.clone(), shutdown.clone()));
+        let (observer, client, ending) = (self.clone(), client.clone(), shutdown.clone());
+        let serve = move || observer.wanted.clone().serve(observer.clone(), client.clone(), ending.clone());
+        tokio::spawn(tasks::supervise("selected-kinds", self.readiness.clone(), shutdown.clone(), serve));
         Ok(())
     }
 
@@ -107,15 +109,13 @@ impl Observer {
     }
 
     fn watch(&self, client: &Client, served: Served, path: String, shutdown: &Shutdown) {
-        let (sender, mut receiver) = mpsc::channel(CHANGES);
-        tokio::spawn(watch::run(client.clone(), path.clone(), sender, shutdown.clone()));
+        let heard = Arc::new(self.world.heard());
         let observer = self.clone();
-        let heard = self.world.heard();
-        tokio::spawn(async move {
-            while let Some(change) = receiver.recv().await {
-                heard.now();
-                observer.take(served, &path, change);
-            }
+        let watch = Watch::new(client.clone(), path.clone(), CHANGES, shutdown.clone());
+        watch.follow(self.readiness.clone(), move |change| {
+            heard.now();
+            observer.take(served, &path, change);
+            std::future::ready(())
         });
     }
 
@@ -154,11 +154,11 @@ impl Observer {
 
     /// Events are delivered, not kept; nothing waits for their view to be whole.
     fn watch_events(&self, client: &Client, shutdown: &Shutdown) {
-        let (sender, mut receiver) = mpsc::channel(CHANGES);
-        tokio::spawn(watch::run(client.clone(), "/api/v1/events".into(), sender, shutdown.clone()));
         let observer = self.clone();
-        tokio::spawn(async move {
-            while let Some(change) = receiver.recv().await {
+        let watch = Watch::new(client.clone(), "/api/v1/events".into(), CHANGES, shutdown.clone());
+        watch.follow(self.readiness.clone(), move |change| {
+            let observer = observer.clone();
+            async move {
                 if let Change::Present(event) = change {
                     events::deliver(&observer.world, &observer.sessions, &observer.writer, &event).await;
                 }
@@ -169,16 +169,14 @@ impl Observer {
     /// CustomResourceDefinitions are looked at as templates only where a policy selects them; here, any that comes may serve a
     /// kind that is waited for.
     fn watch_definitions(&self, client: &Client, shutdown: &Shutdown) {
-        let (sender, mut receiver) = mpsc::channel(CHANGES);
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions".into();
-        tokio::spawn(watch::run(client.clone(), path, sender, shutdown.clone()));
         let wanted = self.wanted.clone();
-        tokio::spawn(async move {
-            while let Some(change) = receiver.recv().await {
-                if matches!(change, Change::Present(_)) {
-                    wanted.look_again();
-                }
+        let watch = Watch::new(client.clone(), path, CHANGES, shutdown.clone());
+        watch.follow(self.readiness.clone(), move |change| {
+            if matches!(change, Change::Present(_)) {
+                wanted.look_again();
             }
+            std::future::ready(())
         });
     }
 

@@ -3,7 +3,8 @@
 //! kube's own watcher wants typed metadata and clones it; this one keeps each object as the `Value` that came, and says when
 //! the view is whole, because only a whole view may lead to a removal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -12,11 +13,14 @@ use kube::api::{ListParams, WatchParams};
 use kube::core::{Request, WatchEvent};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use federation_runtime::endpoints::Health;
 use federation_runtime::errors::Chain;
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::tasks;
 
 /// Objects in one page of a list: 500, as kube-apiserver's clients ask for.
 const PAGE: u32 = 500;
@@ -66,14 +70,155 @@ struct PageMeta {
 /// What is there, and which it is: another one of the same name is another one.
 type Known = HashMap<String, Uuid>;
 
+/// What the reader says to the one who takes it in.
+enum Told {
+    Change(Change),
+    /// All that is there was told.
+    Listed(Known),
+}
+
+/// A collection that is listed and watched. What was told outlives its reader and whoever takes it in: after a panic of either,
+/// [`Watch::begin`] tells everything anew, and what has gone meanwhile.
+pub(crate) struct Watch {
+    client: Client,
+    path: String,
+    shutdown: Shutdown,
+    // Changes on their way: so many, that the next page is read while this one is taken in.
+    room: usize,
+    known: Known,
+    // Handed out, and taken in when the next is asked for.
+    last_gone: Option<String>,
+    gone: VecDeque<(String, Uuid)>,
+    listed: Option<Known>,
+    told: mpsc::Receiver<Told>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Of a collection, with room for so many changes on their way.
+    pub(crate) fn new(client: Client, path: String, room: usize, shutdown: Shutdown) -> Self {
+        let told = mpsc::channel(1).1;
+        let known = Known::new();
+        let (gone, last_gone) = (VecDeque::new(), None);
+        Self { client, path, shutdown, room, known, last_gone, gone, listed: None, told, reader: None }
+    }
+
+    /// Has `take` take in what is told, until the shutdown. If it panics, or the reader does, the view has holes until everything was told anew.
+    pub(crate) fn follow<F: Future<Output = ()> + Send>(
+        self,
+        readiness: Health,
+        take: impl Fn(Change) -> F + Send + Sync + 'static,
+    ) {
+        let shutdown = self.shutdown.clone();
+        let (watch, take) = (Arc::new(Mutex::new(self)), Arc::new(take));
+        let start = move || {
+            let (watch, take) = (watch.clone(), take.clone());
+            async move {
+                let mut watch = watch.lock().await;
+                take(Change::Broken).await;
+                watch.begin();
+                while let Some(change) = watch.next().await {
+                    take(change).await;
+                }
+            }
+        };
+        tokio::spawn(tasks::supervise("watches", readiness, shutdown, start));
+    }
+
+    /// Reads from the beginning.
+    pub(crate) fn begin(&mut self) {
+        self.end();
+        let (sender, told) = mpsc::channel(self.room);
+        self.told = told;
+        let (client, path, shutdown) = (self.client.clone(), self.path.clone(), self.shutdown.clone());
+        self.reader = Some(tokio::spawn(run(client, path, sender, shutdown)));
+        // What was not taken in is still known to be there.
+        (self.last_gone, self.listed) = (None, None);
+        self.gone.clear();
+    }
+
+    /// The next change. `None`: its reader has ended, because of the shutdown or by a panic.
+    pub(crate) async fn next(&mut self) -> Option<Change> {
+        loop {
+            if let Some(change) = self.left_over() {
+                return Some(change);
+            }
+            let told = self.told.recv().await?;
+            if let Some(change) = self.take(told) {
+                return Some(change);
+            }
+        }
+    }
+
+    /// A change that needs no waiting for.
+    pub(crate) fn try_next(&mut self) -> Option<Change> {
+        loop {
+            if let Some(change) = self.left_over() {
+                return Some(change);
+            }
+            let told = self.told.try_recv().ok()?;
+            if let Some(change) = self.take(told) {
+                return Some(change);
+            }
+        }
+    }
+
+    /// What is left to be said of a list.
+    fn left_over(&mut self) -> Option<Change> {
+        if let Some(gone) = self.last_gone.take() {
+            self.known.remove(&gone);
+        }
+        if let Some((identity, uid)) = self.gone.pop_front() {
+            let (namespace, name) = identity.split_once('/').unwrap_or(("", &identity));
+            let tomb = serde_json::json!({"metadata": {"namespace": namespace, "name": name, "uid": uid.to_string()}});
+            self.last_gone = Some(identity);
+            return Some(Change::Gone(tomb));
+        }
+        self.known = self.listed.take()?;
+        Some(Change::Synced)
+    }
+
+    fn take(&mut self, told: Told) -> Option<Change> {
+        match told {
+            Told::Change(change) => {
+                match &change {
+                    Change::Present(object) => {
+                        self.known.insert(identity(object), uid(object));
+                    }
+                    Change::Gone(object) => self.last_gone = Some(identity(object)),
+                    Change::Synced | Change::Alive | Change::Broken | Change::NotServed => {}
+                }
+                Some(change)
+            }
+            Told::Listed(listed) => {
+                let gone = self.known.iter().filter(|(identity, _)| !listed.contains_key(*identity));
+                self.gone = gone.map(|(identity, uid)| (identity.clone(), *uid)).collect();
+                self.listed = Some(listed);
+                None
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.abort();
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// Lists and watches the collection at `path` until `shutdown`, telling every change to `changes`.
-pub(crate) async fn run(client: Client, path: String, changes: mpsc::Sender<Change>, shutdown: Shutdown) {
+async fn run(client: Client, path: String, changes: mpsc::Sender<Told>, shutdown: Shutdown) {
     let mut pause = PAUSE.0;
-    let mut known = Known::new();
     while !shutdown.started() {
         let outcome = tokio::select! {
             () = shutdown.wait() => return,
-            outcome = once(&client, &path, &changes, &mut known, &mut pause) => outcome,
+            outcome = once(&client, &path, &changes, &mut pause) => outcome,
         };
         match outcome {
             Ok(()) => {}
@@ -85,7 +230,8 @@ pub(crate) async fn run(client: Client, path: String, changes: mpsc::Sender<Chan
                 } else {
                     tracing::warn!(path, error = %Chain(&error), "watch failed; listing again");
                 }
-                if changes.send(if gone { Change::NotServed } else { Change::Broken }).await.is_err() {
+                let change = if gone { Change::NotServed } else { Change::Broken };
+                if changes.send(Told::Change(change)).await.is_err() {
                     return;
                 }
                 tokio::select! {
@@ -118,12 +264,11 @@ enum Error {
 async fn once(
     client: &Client,
     path: &str,
-    changes: &mpsc::Sender<Change>,
-    known: &mut Known,
+    changes: &mpsc::Sender<Told>,
     pause: &mut Duration,
 ) -> Result<(), Error> {
     let request = Request::new(path);
-    let mut version = list(client, &request, changes, known).await?;
+    let mut version = list(client, &request, changes).await?;
     *pause = PAUSE.0;
     loop {
         let parameters = WatchParams::default().timeout(WATCH_SECONDS);
@@ -134,7 +279,7 @@ async fn once(
             Err(error) => return Err(Error::Watch(error)),
         };
         let mut events = std::pin::pin!(events);
-        changes.send(Change::Alive).await.map_err(|_| Error::Closed)?;
+        changes.send(Told::Change(Change::Alive)).await.map_err(|_| Error::Closed)?;
         loop {
             let next = tokio::time::timeout(SILENCE, events.try_next()).await.map_err(|_| Error::Silent)?;
             let event = match next {
@@ -146,12 +291,10 @@ async fn once(
             let change = match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     remember_version(&object, &mut version);
-                    known.insert(identity(&object), uid(&object));
                     Change::Present(object)
                 }
                 WatchEvent::Deleted(object) => {
                     remember_version(&object, &mut version);
-                    known.remove(&identity(&object));
                     Change::Gone(object)
                 }
                 WatchEvent::Bookmark(bookmark) => {
@@ -161,18 +304,13 @@ async fn once(
                 WatchEvent::Error(status) if status.code == 410 => return Ok(()),
                 WatchEvent::Error(status) => return Err(Error::Refused(status.message)),
             };
-            changes.send(change).await.map_err(|_| Error::Closed)?;
+            changes.send(Told::Change(change)).await.map_err(|_| Error::Closed)?;
         }
     }
 }
 
-/// Tells every object, then what is gone since the last list, then `Synced`. Returns the list's version.
-async fn list(
-    client: &Client,
-    request: &Request,
-    changes: &mpsc::Sender<Change>,
-    known: &mut Known,
-) -> Result<String, Error> {
+/// Tells every object, and then which they are. Returns the list's version.
+async fn list(client: &Client, request: &Request, changes: &mpsc::Sender<Told>) -> Result<String, Error> {
     let mut seen = Known::new();
     let mut next: Option<String> = None;
     let version = loop {
@@ -190,21 +328,14 @@ async fn list(
                 fields.entry("kind").or_insert_with(|| kind.clone().into());
             }
             seen.insert(identity(&object), uid(&object));
-            changes.send(Change::Present(object)).await.map_err(|_| Error::Closed)?;
+            changes.send(Told::Change(Change::Present(object))).await.map_err(|_| Error::Closed)?;
         }
         match page.metadata.r#continue.filter(|next| !next.is_empty()) {
             Some(more) => next = Some(more),
             None => break page.metadata.resource_version,
         }
     };
-    for (gone, uid) in known.iter().filter(|(identity, _)| !seen.contains_key(*identity)) {
-        let (namespace, name) = gone.split_once('/').unwrap_or(("", gone));
-        let tomb =
-            serde_json::json!({"metadata": {"namespace": namespace, "name": name, "uid": uid.to_string()}});
-        changes.send(Change::Gone(tomb)).await.map_err(|_| Error::Closed)?;
-    }
-    *known = seen;
-    changes.send(Change::Synced).await.map_err(|_| Error::Closed)?;
+    changes.send(Told::Listed(seen)).await.map_err(|_| Error::Closed)?;
     Ok(version)
 }
 
@@ -239,12 +370,16 @@ mod tests {
 
     const UID: &str = "0d1c2b3a-4f5e-4678-9abc-def012345678";
 
-    /// An API that answers each request with the next list.
+    const CLUSTERS: &str = "/apis/federation.rs/v1alpha1/clusters";
+
+    /// An API that answers each list with the next one; its watches say nothing.
     fn api(lists: Vec<Value>) -> Client {
-        let lists = std::sync::Arc::new(parking_lot::Mutex::new(lists.into_iter()));
-        let answer = move |_: http::Request<Body>| {
-            let list = lists.lock().next().unwrap();
+        let lists = Arc::new(parking_lot::Mutex::new(lists.into_iter()));
+        let answer = move |request: http::Request<Body>| {
+            let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            let list = (!is_watch).then(|| lists.lock().next().unwrap());
             async move {
+                let Some(list) = list else { return std::future::pending().await };
                 let body = Body::from(list.to_string().into_bytes());
                 http::Response::builder().status(200).body(body).map_err(kube::Error::HttpError)
             }
@@ -252,20 +387,88 @@ mod tests {
         Client::new(tower::service_fn(answer), "default")
     }
 
+    fn list_of(items: Value) -> Value {
+        json!({"kind": "ClusterList", "apiVersion": "federation.rs/v1alpha1",
+            "metadata": {"resourceVersion": "7"}, "items": items})
+    }
+
+    /// What is told up to the end of a list, in short.
+    async fn until_synced(watch: &mut Watch) -> Vec<String> {
+        let mut told = Vec::new();
+        loop {
+            let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            told.push(match watch.next().await.unwrap() {
+                Change::Present(object) => format!("+{}", name(&object)),
+                Change::Gone(object) => {
+                    assert_eq!(object["metadata"]["uid"], UID);
+                    format!("-{}", name(&object))
+                }
+                Change::Synced => return told,
+                other => format!("{other:?}"),
+            });
+        }
+    }
+
     #[tokio::test]
     async fn what_went_while_nobody_watched_is_told_with_its_uid() {
-        let list_of = |items: Value| json!({"kind": "ClusterList", "apiVersion": "federation.rs/v1alpha1", "metadata": {"resourceVersion": "7"}, "items": items});
-        let cluster = json!({"metadata": {"name": "taiwan", "uid": UID}});
-        let client = api(vec![list_of(json!([cluster])), list_of(json!([]))]);
-        let request = Request::new("/apis/federation.rs/v1alpha1/clusters");
-        let (changes, mut told) = mpsc::channel(8);
-        let mut known = Known::new();
-        for _ in 0..2 {
-            list(&client, &request, &changes, &mut known).await.unwrap();
+        let cluster = |name: &str| json!({"metadata": {"name": name, "uid": UID}});
+        let client = api(vec![
+            list_of(json!([cluster("taiwan"), cluster("japan")])),
+            list_of(json!([cluster("japan")])),
+            list_of(json!([cluster("japan")])),
+        ]);
+        let mut watch = Watch::new(client, CLUSTERS.into(), 1, Shutdown::new());
+        watch.begin();
+        assert_eq!(until_synced(&mut watch).await, ["+taiwan", "+japan"]);
+        watch.begin();
+        assert_eq!(until_synced(&mut watch).await, ["+japan", "-taiwan"]);
+        watch.begin();
+        assert_eq!(until_synced(&mut watch).await, ["+japan"], "once is enough");
+    }
+
+    #[tokio::test]
+    async fn after_a_panic_the_view_is_broken_until_all_was_told_anew() {
+        let cluster = |name: &str| json!({"metadata": {"name": name, "uid": UID}});
+        let all = || list_of(json!([cluster("taiwan"), cluster("japan")]));
+        let (told, mut heard) = mpsc::unbounded_channel();
+        let (health, shutdown) = (Health::new(), Shutdown::new());
+        let watch = Watch::new(api(vec![all(), all()]), CLUSTERS.into(), 1, shutdown.clone());
+        let bad = std::sync::atomic::AtomicBool::new(true);
+        watch.follow(health.clone(), move |change| {
+            let word = match change {
+                Change::Present(object) => object["metadata"]["name"].as_str().unwrap().to_owned(),
+                other => format!("{other:?}"),
+            };
+            let fails = word == "japan" && bad.swap(false, std::sync::atomic::Ordering::Relaxed);
+            told.send(word).unwrap();
+            async move { assert!(!fails, "a change that cannot be taken in") }
+        });
+        let mut words = Vec::new();
+        while words.len() < 7 {
+            words.push(heard.recv().await.unwrap());
         }
-        assert!(matches!(told.recv().await.unwrap(), Change::Present(_)));
-        assert!(matches!(told.recv().await.unwrap(), Change::Synced));
-        let Change::Gone(tomb) = told.recv().await.unwrap() else { unreachable!("it is gone") };
+        assert_eq!(words, ["Broken", "taiwan", "japan", "Broken", "taiwan", "japan", "Synced"]);
+        while !health.is_ready() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        shutdown.start();
+        while heard.recv().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn what_was_not_taken_in_is_told_again() {
+        let cluster = |name: &str| json!({"metadata": {"name": name, "uid": UID}});
+        let empty = || list_of(json!([]));
+        let client = api(vec![list_of(json!([cluster("taiwan"), cluster("japan")])), empty(), empty()]);
+        let mut watch = Watch::new(client, CLUSTERS.into(), 8, Shutdown::new());
+        watch.begin();
+        assert!(matches!(watch.next().await.unwrap(), Change::Present(_)));
+        // Whoever was to take it in panics: there was no end of a list, and it is known all the same.
+        watch.begin();
+        let Change::Gone(tomb) = watch.next().await.unwrap() else { unreachable!("it is gone") };
         assert_eq!(tomb["metadata"], json!({"namespace": "", "name": "taiwan", "uid": UID}));
+        // That it is gone was handed out, and not taken in.
+        watch.begin();
+        assert_eq!(until_synced(&mut watch).await, ["-taiwan"]);
     }
 }

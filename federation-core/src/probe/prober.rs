@@ -197,6 +197,16 @@ impl Prober {
         self.review(key);
     }
 
+    /// Nobody says any more how the probes that are under way end: they are due again.
+    pub fn abandon(&mut self, now_ms: i64) {
+        self.in_flight = 0;
+        for (key, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.due_ms.is_none()) {
+            let due_ms = now_ms.max(slot.begun_ms + GAP_MS);
+            slot.due_ms = Some(due_ms);
+            self.due.insert((due_ms, key.clone()));
+        }
+    }
+
     /// What to say of every target that was probed.
     pub fn votes(&self) -> impl Iterator<Item = (&Key, &Vote)> {
         self.slots.iter().filter_map(|(key, slot)| Some((key, slot.vote.as_ref()?)))

@@ -163,6 +163,17 @@ fn one_failure_turns_no_vote_but_is_told() {
 }
 
 #[test]
+fn probes_whose_end_nobody_tells_are_made_again() {
+    let mut prober = Prober::new(1);
+    prober.set_targets(0, vec![target("taiwan"), target("japan")]);
+    let lost = prober.poll(10_000);
+    assert_eq!((lost.len(), prober.next_deadline_ms()), (2, None));
+    prober.abandon(10_000);
+    assert!(prober.next_deadline_ms().is_some_and(|at| at < 20_000));
+    assert_eq!(prober.poll(20_000).len(), 2);
+}
+
+#[test]
 fn a_target_that_changed_its_address_keeps_what_is_known_and_one_with_another_check_does_not() {
     let mut net = Net::new(1, &["taiwan"]);
     net.run(3_000, |_| false);

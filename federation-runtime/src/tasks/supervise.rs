@@ -146,7 +146,9 @@ pub fn caught_here<T>(part: &'static str, work: impl FnOnce() -> T) -> Result<T,
 fn panicked(part: &'static str, panic: &(dyn Any + Send)) -> Panicked {
     count(part);
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    Panicked(text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it said nothing".into()))
+    Panicked(
+        text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it said nothing".into()),
+    )
 }
 
 fn count(part: &'static str) {
