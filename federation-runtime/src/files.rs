@@ -25,10 +25,18 @@ pub fn replace(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
         Access::Private => 0o600,
         Access::Public => 0o644,
     };
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    let written = (|| {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        // On a full disk, most likely: what is left of it is in the way. If it cannot be removed, the next one takes its place.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
     File::open(parent)?.sync_all()
 }
 

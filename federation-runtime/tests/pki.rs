@@ -227,3 +227,39 @@ fn nobody_gets_the_certificate_of_a_part_for_the_asking() {
     assert!(matches!(sign(&forged).unwrap_err(), Error::Parse { .. }));
     assert!(matches!(sign("nothing").unwrap_err(), Error::Parse { .. }));
 }
+
+#[test]
+fn a_key_that_was_torn_is_made_anew_with_its_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::load_or_create(dir.path()).unwrap();
+    let issue = || authority.load_or_issue(dir.path(), "dns-lb", &Subject::dns(), &[]).unwrap();
+    let first = issue();
+    assert_eq!(issue().key_pem, first.key_pem);
+    std::fs::write(dir.path().join("dns-lb.key"), &first.key_pem[..40]).unwrap();
+    let second = issue();
+    assert_ne!(second.key_pem, first.key_pem);
+    assert_eq!(std::fs::read_to_string(dir.path().join("dns-lb.key")).unwrap(), second.key_pem);
+}
+
+#[test]
+fn an_authority_that_cannot_be_read_is_named_by_its_file() {
+    for (file, what) in [("ca.key", "private key"), ("ca.crt", "certificate of an authority")] {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Authority::load_or_create(dir.path()).unwrap());
+        std::fs::write(dir.path().join(file), "junk").unwrap();
+        let error = Authority::load_or_create(dir.path()).err().unwrap().to_string();
+        assert!(error.contains(&format!("{file} holds no {what}: restore it")), "{error}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    // A folder stands where the file is to be.
+    std::fs::create_dir_all(dir.path().join("file/inside")).unwrap();
+    let access = federation_runtime::files::Access::Private;
+    assert!(federation_runtime::files::replace(&dir.path().join("file"), b"text", access).is_err());
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["file"]);
+}

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 
 use super::subject::UID;
 use super::{Error, Identity, Peer, SpkiPin, Subject};
+use crate::errors::Chain;
 use crate::files::{self, Access};
 
 /// Life of an agent's certificate; it renews by itself at two thirds.
@@ -57,7 +58,14 @@ impl Authority {
             let path = directory.join(name);
             std::fs::read_to_string(&path).map_err(|source| Error::File { path, source })
         };
-        Self::from_pem(read("ca.crt")?, &read("ca.key")?)
+        let (certificate_pem, key_pem) = (read("ca.crt")?, read("ca.key")?);
+        let content =
+            |name: &str, what, message: String| Error::Content { path: directory.join(name), what, message };
+        KeyPair::from_pem(&key_pem).map_err(|error| content("ca.key", "private key", error.to_string()))?;
+        Self::from_pem(certificate_pem, &key_pem).map_err(|error| match error {
+            Error::File { .. } => error,
+            error => content("ca.crt", "certificate of an authority", Chain(&error).to_string()),
+        })
     }
 
     fn create(directory: &Path) -> Result<Self, Error> {
@@ -118,6 +126,8 @@ impl Authority {
             && covers(&identity.certificate_pem, names)
             && covers(&identity.certificate_pem, &subject.names())
             && self.signed(&identity.certificate_pem)
+            // One that was torn is of no use to anybody: ours are all of a kind that can be read here.
+            && KeyPair::from_pem(&identity.key_pem).is_ok()
         {
             return Ok(identity);
         }

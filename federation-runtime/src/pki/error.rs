@@ -17,6 +17,16 @@ pub enum Error {
     /// Making or signing failed.
     #[error("cannot make a key or certificate")]
     Make(#[from] rcgen::Error),
+    /// A file holds something else than it should.
+    #[error("{path} holds no {what}: restore it from a backup ({message})")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+        /// What is wrong.
+        message: String,
+    },
     /// A PEM or DER text is not what it should be.
     #[error("{what} cannot be read: {message}")]
     Parse {
