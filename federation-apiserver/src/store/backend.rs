@@ -116,8 +116,24 @@ pub(crate) fn check(expect: Expect, current: Option<u64>) -> Result<(), Rejectio
 /// Why the engine itself failed. After a failed commit its outcome is unknown until the store is opened again.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// Somebody else has it.
+    #[error("the store at {path} is in use by another process: is the hub running already?")]
+    InUse {
+        /// The folder.
+        path: String,
+    },
+    /// The file of the tables is not there, or empty, and the log is: it would be taken for a new store, and the log be removed.
+    #[error(
+        "the store's tables are missing in {path}, and its log is there: bring {file} back (a copy of the store is one of the whole folder), or restore the folder from a backup; to begin with an empty store, move the folder away"
+    )]
+    TablesMissing {
+        /// The folder.
+        path: String,
+        /// The file.
+        file: &'static str,
+    },
     /// Opening the files.
-    #[error("cannot open the store at {path}")]
+    #[error("cannot open the store at {path}; if it is damaged, restore the folder from a backup")]
     Open {
         /// The folder.
         path: String,

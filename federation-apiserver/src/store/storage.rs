@@ -47,7 +47,7 @@ pub enum OpenError {
     #[error("cannot start the store's writer thread")]
     Thread(#[source] std::io::Error),
     /// The thread that reads the data in died.
-    #[error("reading the store was interrupted")]
+    #[error("the store could not be read in: if it is damaged, restore its folder from a backup")]
     Interrupted(#[source] tokio::task::JoinError),
 }
 

@@ -8,6 +8,7 @@
 //! | `meta` | name → number or text | incarnation, format, the log in use, compacted and newest revision |
 
 use std::{
+    fs,
     path::Path,
     sync::{
         Arc,
@@ -16,10 +17,11 @@ use std::{
 };
 
 use redb::{
-    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
+    Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition,
+    WriteTransaction,
 };
 
-use super::{Change, Encryption, Failure, Key, ResourceKey, Stored, record};
+use super::{Change, Encryption, Failure, Key, ResourceKey, Stored, log, record};
 
 const CHANGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("changes");
 const INDEX: TableDefinition<'_, &[u8], bool> = TableDefinition::new("index");
@@ -57,10 +59,20 @@ const RESEALED: usize = 1024;
 impl Tables {
     /// Opens the file in `folder`, and makes it if there is none.
     pub(super) fn open(folder: &Path, encryption: Encryption) -> Result<Self, Failure> {
-        let db = Database::builder()
-            .set_cache_size(PAGE_CACHE_BYTES)
-            .create(folder.join(FILE))
-            .map_err(|error| Failure::Open { path: folder.display().to_string(), source: error.into() })?;
+        let path = || folder.display().to_string();
+        let failed = |source| Failure::Open { path: path(), source };
+        let is_new = fs::metadata(folder.join(FILE)).map_or(true, |file| file.len() == 0);
+        if is_new && log::is_there(folder).map_err(|error| failed(error.into()))? {
+            return Err(Failure::TablesMissing { path: path(), file: FILE });
+        }
+        let opened = Database::builder().set_cache_size(PAGE_CACHE_BYTES).create(folder.join(FILE));
+        let db = opened.map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => Failure::InUse { path: path() },
+            error => failed(error.into()),
+        })?;
+        if is_new {
+            tracing::info!(folder = %folder.display(), "there was no store: an empty one is made");
+        }
         Self::load(db, encryption)
     }
 

@@ -86,6 +86,11 @@ fn segments(folder: &Path, generation: Option<u64>) -> io::Result<Vec<PathBuf>> 
     Ok(paths)
 }
 
+/// Whether there is a segment of any generation.
+pub(super) fn is_there(folder: &Path) -> io::Result<bool> {
+    Ok(!segments(folder, None)?.is_empty())
+}
+
 /// Removes the segments of all generations but one.
 pub(super) fn remove_others(folder: &Path, kept: Option<u64>) -> io::Result<()> {
     let kept = kept.map_or_else(|| Ok(Vec::new()), |generation| segments(folder, Some(generation)))?;

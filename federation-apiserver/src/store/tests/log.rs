@@ -151,6 +151,35 @@ fn a_copy_without_the_log_is_not_taken_for_the_store() {
 }
 
 #[test]
+fn a_log_without_its_tables_is_not_taken_for_a_new_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = three_frames(folder.path());
+    let crash = crashed(folder.path());
+    drop(engine);
+    let tables = crash.path().join("store.redb");
+    let aside = crash.path().join("aside");
+    fs::rename(&tables, &aside).unwrap();
+    for emptied in [false, true] {
+        if emptied {
+            fs::write(&tables, "").unwrap();
+        }
+        let error = open(crash.path()).err().expect("the tables are missed");
+        assert!(matches!(error, Failure::TablesMissing { .. }), "{error}");
+        assert!(!segments(crash.path()).is_empty(), "the log is there for whoever finds them");
+    }
+    fs::rename(&aside, &tables).unwrap();
+    assert_eq!(names(&open(crash.path()).unwrap()), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_store_that_is_open_is_opened_by_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let _engine = three_frames(folder.path());
+    let error = open(folder.path()).err().expect("it is in use");
+    assert!(matches!(error, Failure::InUse { .. }), "{error}");
+}
+
+#[test]
 fn a_store_that_was_closed_is_one_file() {
     let folder = tempfile::tempdir().unwrap();
     drop(three_frames(folder.path()));
