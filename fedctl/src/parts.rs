@@ -19,6 +19,8 @@ use tokio::task::JoinSet;
 const LOOK: Duration = Duration::from_millis(2);
 /// A part that is not ready by then has a problem, which its log describes.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// And for the API server to end, when another part does not start.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Options of `fedctl up`.
 #[derive(clap::Args, Clone, Debug)]
@@ -248,10 +250,28 @@ impl ControlPlane {
             &apiserver_shutdown,
         )
         .await
-        .context("federation-apiserver")?;
+        .with_context(|| format!("federation-apiserver at --api-listen {}", options.api_listen))?;
         let (url, server) = (service.url().to_owned(), service.server());
-        let apiserver = tokio::spawn(service.run(apiserver_shutdown.clone()));
-        ready(&health, "federation-apiserver").await?;
+        let mut apiserver = tokio::spawn(service.run(apiserver_shutdown.clone()));
+        match Self::start_others(options, &health, server, &shutdown).await {
+            Ok((tasks, hub)) => Ok(Self { tasks, shutdown, apiserver, apiserver_shutdown, url, hub }),
+            Err(error) => {
+                // In order, so that the next start has nothing to take over.
+                shutdown.start();
+                apiserver_shutdown.start();
+                let _ended = tokio::time::timeout(STOP_LIMIT, &mut apiserver).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_others(
+        options: UpOptions,
+        health: &Health,
+        server: federation_apiserver::ApiServer,
+        shutdown: &Shutdown,
+    ) -> Result<(JoinSet<Result<()>>, SocketAddr)> {
+        ready(health, "federation-apiserver").await?;
 
         let client = Client::new(server.service(), "default");
         let metrics = Metrics::new();
@@ -266,15 +286,15 @@ impl ControlPlane {
             shutdown.clone(),
         )
         .await
-        .context("federation-controller")?;
+        .with_context(|| format!("federation-controller at --hub-listen {}", options.hub_listen))?;
         let hub = controller.hub_address();
         let controller_health = controller.readiness();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { controller.run().await.context("federation-controller") });
 
         let dns_health = Health::new();
-        let dns =
-            dns_lb::Service::bind(options.dns(hub), dns_health.clone(), metrics.clone()).context("dns-lb")?;
+        let dns = dns_lb::Service::bind(options.dns(hub), dns_health.clone(), metrics.clone())
+            .with_context(|| format!("dns-lb at --dns-listen {}", options.dns_listen))?;
         let dns_shutdown = shutdown.clone();
         tasks.spawn(async move { dns.run(dns_shutdown).await.context("dns-lb") });
         if let Some(listen) = options.metrics_listen {
@@ -284,7 +304,7 @@ impl ControlPlane {
         }
         ready(&controller_health, "federation-controller").await?;
         ready(&dns_health, "dns-lb").await?;
-        Ok(Self { tasks, shutdown, apiserver, apiserver_shutdown, url, hub })
+        Ok((tasks, hub))
     }
 
     /// Runs until the shutdown, or until a part ends by itself, which is an error.

@@ -184,7 +184,7 @@ impl Service {
             Arc::new(Authority::load_or_create(&pki).context("cannot use the certificate authority")?);
         let listener = TcpListener::bind(options.listen)
             .await
-            .with_context(|| format!("cannot listen at {}; choose another --listen", options.listen))?;
+            .with_context(|| format!("--listen {}: cannot listen there", options.listen))?;
         let address = listener.local_addr()?;
         let url = format!("https://{}", reachable(address));
         let mut names: Vec<String> = [

@@ -36,7 +36,7 @@ pub enum Error {
     #[error("issue the hub's certificate")]
     Issue(#[source] federation_runtime::pki::Error),
     /// The address is taken, or not ours.
-    #[error("listen on {0}")]
+    #[error("--hub-listen {0}: cannot listen there")]
     Bind(SocketAddr, #[source] std::io::Error),
     /// The TLS configuration was refused.
     #[error("configure TLS")]
