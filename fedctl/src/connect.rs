@@ -7,6 +7,9 @@ use clap::Args;
 use federation_runtime::pki::Identity;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+/// Longest wait for a connection: a hub of another continent answers sooner.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Where the federation is.
 #[derive(Args, Clone, Debug)]
 pub struct Connection {
@@ -56,7 +59,10 @@ impl Connection {
 
 fn read(path: &Path) -> Result<Kubeconfig> {
     Kubeconfig::read_from(path).with_context(|| {
-        format!("{} cannot be read: name the federation with --kubeconfig or --data-dir, or start one with `fedctl up`", path.display())
+        format!(
+            "{} cannot be read: name the federation with --kubeconfig or --data-dir (or in FEDERATION_KUBECONFIG or FEDERATION_DATA_DIR), or start one with `fedctl up`",
+            path.display()
+        )
     })
 }
 
@@ -92,6 +98,58 @@ fn of_kubeconfig(path: &Path) -> Result<(String, Identity)> {
 /// # Errors
 /// When the file cannot be used.
 pub async fn client(path: &Path) -> Result<kube::Client> {
-    let config = kube::Config::from_custom_kubeconfig(read(path)?, &KubeConfigOptions::default()).await?;
-    Ok(kube::Client::try_from(config)?)
+    let unusable = || format!("{} cannot be used", path.display());
+    let mut config = kube::Config::from_custom_kubeconfig(read(path)?, &KubeConfigOptions::default())
+        .await
+        .with_context(unusable)?;
+    // What the server says is for whoever waits for it, not to be waited out.
+    config.default_retry = false;
+    config.connect_timeout = Some(PATIENCE);
+    let url = config.cluster_url.clone();
+    let client = kube::Client::try_from(config).with_context(unusable)?;
+    match client.apiserver_version().await {
+        // It answers: what it refuses, it says of what is asked of it.
+        Ok(_) | Err(kube::Error::Api(_)) => Ok(client),
+        Err(error) => Err(error).with_context(|| {
+            format!(
+                "the federation's API at {url}, which {} names, cannot be reached: start the hub (`fedctl up`), or name the federation with --kubeconfig or --data-dir",
+                path.display()
+            )
+        }),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use federation_runtime::errors::Chain;
+    use federation_runtime::kubeconfig;
+    use federation_runtime::pki::{Authority, Subject};
+
+    use super::*;
+
+    async fn refusal(path: &Path) -> String {
+        let error = client(path).await.err().unwrap();
+        Chain(&*error).to_string()
+    }
+
+    #[tokio::test]
+    async fn who_cannot_be_reached_is_named_with_the_file_that_names_it() {
+        federation_runtime::tls::install_provider();
+        let data_dir = tempfile::tempdir().unwrap();
+        let authority = Authority::load_or_create(data_dir.path()).unwrap();
+        let admin = authority.load_or_issue(data_dir.path(), "admin", &Subject::admin(), &[]).unwrap();
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let path = data_dir.path().join("admin.conf");
+        let server = format!("https://{nobody}");
+        kubeconfig::write(&path, &server, &authority.certificate_pem, "admin", &admin).unwrap();
+        let said = refusal(&path).await;
+        for part in [server.as_str(), "admin.conf names", "`fedctl up`", "--data-dir", "Connection refused"] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+        std::fs::write(&path, "").unwrap();
+        assert!(refusal(&path).await.contains("admin.conf cannot be used"));
+        let absent = data_dir.path().join("absent.conf");
+        assert!(refusal(&absent).await.contains("FEDERATION_DATA_DIR"));
+    }
 }

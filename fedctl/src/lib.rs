@@ -94,6 +94,9 @@ enum Command {
     SandboxMember(sandbox_member::Options),
 }
 
+/// What is logged by commands that end by themselves: a request that fails is in their error.
+const TALK: &str = "warn,kube_client=off";
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -112,11 +115,11 @@ pub fn main() -> ExitCode {
             process::run(format, async |shutdown| demo::run(options, shutdown).await)
         }
         Command::Drill(command) => {
-            logging::init(format, "warn");
+            logging::init(format, TALK);
             process::run(format, async |shutdown| commands::drill::command(command, shutdown).await)
         }
         command => {
-            logging::init(format, "warn");
+            logging::init(format, TALK);
             process::run(format, async |_| simple(command).await)
         }
     }
