@@ -70,13 +70,12 @@ fn text(found: &v1::HealthResponse) -> String {
         text.push_str(&format!("RESTORED, nothing is taken away: {}\n", found.restored));
     }
     if let Some(last) = &found.last_unfreeze {
-        text.push_str(&format!(
-            "last unfreeze: by {} at {}: {} ({})\n",
-            last.by,
-            time(last.at_ms),
-            last.reason,
-            last.clusters.join(", ")
-        ));
+        text.push_str(&format!("last unfreeze: by {} at {}: {}", last.by, time(last.at_ms), last.reason));
+        // None where what was confirmed is a store that was restored.
+        if !last.clusters.is_empty() {
+            text.push_str(&format!(" ({})", last.clusters.join(", ")));
+        }
+        text.push('\n');
     }
     for cluster in &found.clusters {
         text.push_str(&of_cluster(cluster));

@@ -15,11 +15,28 @@ pub(crate) struct Options {
     #[arg(long, env = "FEDERATION_DATA_DIR", default_value = "federation", value_name = "DIR")]
     data_dir: PathBuf,
     /// Address of the API, for the kubeconfig. If not given, an existing kubeconfig keeps its address, and a new one gets 127.0.0.1:6443.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     api_listen: Option<String>,
     /// Issues a certificate for the DNS server of this name, which gives it its own vote on cluster health; may be repeated.
     #[arg(long = "dns-server", value_name = "NAME", value_parser = name)]
     dns_servers: Vec<String>,
+}
+
+/// Where a server can be asked: a host and a port.
+pub(crate) fn address(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    let is_host = |host: &str| match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        }
+    };
+    if parts.is_some_and(|(host, port)| is_host(host) && port > 0) {
+        return Ok(text.into());
+    }
+    Err("must be a host and a port, such as 10.0.0.5:6443, [2001:db8::5]:6443 or hub.example.test:6443"
+        .into())
 }
 
 /// A DNS label (RFC 1123) that fits a CN of 64 characters (RFC 5280, appendix A.1) behind its prefix.
@@ -98,6 +115,12 @@ mod tests {
         std::fs::remove_dir_all(data_dir.path().join("pki")).unwrap();
         run(&again).unwrap();
         assert!(text().contains("https://127.0.0.1:7443") && text() != before, "it trusts the new authority");
+        for good in ["10.0.0.5:6443", "[2001:db8::5]:6443", "hub.example.test:6443"] {
+            assert_eq!(address(good).as_deref(), Ok(good));
+        }
+        for bad in ["nonsense", "10.0.0.5", ":6443", "2001:db8::5:6443", "https://a:6443", "a:0", "a:65536"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
         assert!(name("To kyo").is_err() && name("").is_err() && name("a-1").is_ok());
     }
 }

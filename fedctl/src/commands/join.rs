@@ -8,12 +8,13 @@ use member_agent::Service;
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
     /// The cluster's name in the federation.
+    #[arg(value_parser = super::cluster_name)]
     cluster: String,
     /// Kubeconfig of the member cluster; if not given, the service account of the pod that this runs in.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<std::path::PathBuf>,
     /// Address of the federation's hub.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = super::init::address)]
     hub: String,
     /// The one-time token; not needed once joined.
     #[arg(long, env = "FEDERATION_TOKEN", hide_env_values = true)]
@@ -102,6 +103,9 @@ mod tests {
         assert!(!agent("join taiwan --hub hub:6444").accept_new_hub);
         let told = agent("join taiwan --hub hub:6444 --accept-new-hub --label tier=one");
         assert!(told.accept_new_hub);
+        let refused = |line: &str| Line::try_parse_from(line.split(' ')).err().unwrap().to_string();
+        assert!(refused("join Taiwan_1 --hub hub:6444").contains("must be a DNS label"));
+        assert!(refused("join taiwan --hub https://hub:6444").contains("must be a host and a port"));
         assert_eq!((told.name.as_str(), told.labels), ("taiwan", vec![("tier".into(), "one".into())]));
     }
 }

@@ -17,12 +17,23 @@ pub(crate) mod traffic;
 pub(crate) mod undo;
 pub(crate) mod unjoin;
 
-use anyhow::{Result, bail};
+use anyhow::bail;
 use federation_core::api::Cluster;
 use kube::Api;
 
+/// A name that a cluster may join under: the hub refuses others.
+pub(crate) fn cluster_name(text: &str) -> Result<String, String> {
+    let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let ends = !text.starts_with('-') && !text.ends_with('-');
+    if (1..=63).contains(&text.len()) && ends && text.bytes().all(inside) {
+        return Ok(text.into());
+    }
+    Err("must be a DNS label (RFC 1123): a-z, 0-9 and '-', at most 63 characters, no '-' at either end"
+        .into())
+}
+
 /// The Cluster of that name, or an error that lists the names that there are.
-pub(crate) async fn existing(api: &Api<Cluster>, name: &str) -> Result<Cluster> {
+pub(crate) async fn existing(api: &Api<Cluster>, name: &str) -> anyhow::Result<Cluster> {
     if let Some(cluster) = api.get_opt(name).await? {
         return Ok(cluster);
     }

@@ -19,7 +19,7 @@ pub(crate) enum Command {
         #[arg(long)]
         print_join_command: bool,
         /// Restricts the token to the cluster of this name.
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = super::cluster_name)]
         cluster: Option<String>,
         /// Hours until the token expires.
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=8760))]
@@ -28,7 +28,7 @@ pub(crate) enum Command {
         #[arg(long, default_value = "")]
         description: String,
         /// Address at which members reach the hub; the one that the federation announces if not given.
-        #[arg(long, value_name = "HOST:PORT")]
+        #[arg(long, value_name = "HOST:PORT", value_parser = super::init::address)]
         hub: Option<String>,
     },
     /// Lists tokens that have not been used.

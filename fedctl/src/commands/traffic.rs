@@ -12,6 +12,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::existing;
 use crate::connect::Connection;
 
 /// Commands on the traffic of Services.
@@ -64,6 +65,10 @@ pub(crate) async fn run(command: Command) -> Result<()> {
                 None => create(&client, &api, &of).await?,
             };
             let switches: BTreeMap<String, Option<SwitchState>> = switches.into_iter().collect();
+            // A name that is mistyped would switch nothing, and look as if it had. What is switched of one that has left can be taken away.
+            for (name, _) in switches.iter().filter(|(_, state)| state.is_some()) {
+                existing(&Api::all(client.clone()), name).await?;
+            }
             if !force {
                 refuse_the_last(&policy, &switches)?;
             }
