@@ -243,6 +243,8 @@ impl Machine {
             probers: Probers { health: health.clone(), own, sessions: self.sessions.clone() },
             queue: self.queue.clone(),
             writer: self.writer.clone(),
+            recorder: self.setup.recorder.clone(),
+            metrics: self.setup.metrics.clone(),
         });
         // Answers and verdicts that stand still look as if all were well.
         let (traffic, of, ending) = (self.traffic.clone(), context.clone(), shutdown.clone());

@@ -36,6 +36,24 @@ pub(crate) struct VoteLabel {
     pub(crate) says: &'static str,
 }
 
+/// A cluster, and whether it comes or goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct MoveLabel {
+    /// The Cluster's name.
+    pub(crate) cluster: String,
+    /// `in` or `out`.
+    pub(crate) direction: &'static str,
+}
+
+/// A cluster, and whether users are sent there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct AnswerLabel {
+    /// The Cluster's name.
+    pub(crate) cluster: String,
+    /// `on` or `off`.
+    pub(crate) to: &'static str,
+}
+
 /// What became of something.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OutcomeLabel {
@@ -50,6 +68,10 @@ pub(crate) struct Metrics {
     pub(crate) queue_depth: Gauge,
     /// Placement decisions, by outcome.
     pub(crate) decisions: Family<OutcomeLabel, Counter>,
+    /// Replicas that a decision moved from cluster to cluster.
+    pub(crate) moved: Family<MoveLabel, Counter>,
+    /// Clusters that came into a Service's answers, or went.
+    pub(crate) answers: Family<AnswerLabel, Counter>,
     /// Requests to the gate, by outcome.
     pub(crate) permits: Family<OutcomeLabel, Counter>,
     /// Agents connected now.
@@ -83,6 +105,8 @@ impl Metrics {
         let metrics = Self {
             queue_depth: Gauge::default(),
             decisions: Family::default(),
+            moved: Family::default(),
+            answers: Family::default(),
             permits: Family::default(),
             sessions: Gauge::default(),
             dns_sessions: Gauge::default(),
@@ -99,6 +123,12 @@ impl Metrics {
         };
         registry.register("queue_depth", "Objects that wait to be decided", metrics.queue_depth.clone());
         registry.register("decisions", "Placement decisions by outcome", metrics.decisions.clone());
+        registry.register("replicas_moved", "Replicas planned elsewhere, by cluster", metrics.moved.clone());
+        registry.register(
+            "answer_changes",
+            "Services whose users are sent to a cluster again (on), or no more (off)",
+            metrics.answers.clone(),
+        );
         registry.register("permits", "Answers of the removal gate by outcome", metrics.permits.clone());
         registry.register("sessions", "Agents connected", metrics.sessions.clone());
         registry.register("dns_sessions", "DNS servers connected", metrics.dns_sessions.clone());
@@ -142,6 +172,12 @@ impl Metrics {
             self.verdict
                 .remove(&VerdictLabel { cluster: cluster.to_owned(), verdict: format!("{verdict:?}") });
         }
+        for direction in ["in", "out"] {
+            self.moved.remove(&MoveLabel { cluster: cluster.to_owned(), direction });
+        }
+        for to in ["on", "off"] {
+            self.answers.remove(&AnswerLabel { cluster: cluster.to_owned(), to });
+        }
         for says in ["up", "down"] {
             self.votes.remove(&VoteLabel { cluster: cluster.to_owned(), says });
         }
@@ -170,10 +206,12 @@ mod tests {
             let verdict = "Healthy".to_owned();
             metrics.verdict.get_or_create(&VerdictLabel { cluster: cluster(), verdict }).set(1);
             metrics.votes.get_or_create(&VoteLabel { cluster: cluster(), says: "up" }).set(1);
+            metrics.moved.get_or_create(&MoveLabel { cluster: cluster(), direction: "out" }).inc();
+            metrics.answers.get_or_create(&AnswerLabel { cluster: cluster(), to: "off" }).inc();
         }
         metrics.forget("taiwan");
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
-        assert!(!text.contains("taiwan") && text.matches("tokyo").count() == 5, "{text}");
+        assert!(!text.contains("taiwan") && text.matches("tokyo").count() == 7, "{text}");
     }
 }

@@ -96,12 +96,17 @@ impl Recorder {
 
     /// Warns of something that the controller found.
     pub(crate) fn warn(&self, template: &Template, reason: &str, message: &str, cluster: &str) {
+        self.tell(template, "Warning", reason, message, cluster);
+    }
+
+    /// Tells of something that the controller found, or does.
+    pub(crate) fn tell(&self, template: &Template, kind: &str, reason: &str, message: &str, cluster: &str) {
         let now = Timestamp::now();
         self.send(Happening {
             key: template.key.clone(),
             uid: template.uid.to_string(),
             resource_version: template.resource_version.to_string(),
-            kind: "Warning".into(),
+            kind: kind.into(),
             reason: reason.into(),
             message: message.into(),
             component: "federation-controller".into(),

@@ -6,6 +6,7 @@ mod handout;
 pub(crate) mod hear;
 mod later;
 pub(crate) mod ledger;
+mod moves;
 mod parting;
 pub(crate) mod queue;
 pub(crate) mod reconcile;

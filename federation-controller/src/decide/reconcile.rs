@@ -17,6 +17,7 @@ use federation_runtime::{clock, tasks};
 
 use super::board::{Board, Snapshot};
 use super::ledger::Ledger;
+use super::moves::Moves;
 use super::queue::{Priority, Queue};
 use super::recover::{INVENTORY_WAIT, Recovery};
 use super::removal::Gate;
@@ -26,7 +27,7 @@ use crate::contingency::Contingency;
 use crate::drill::Drills;
 use crate::epoch::{self, Epochs};
 use crate::hub::sessions::Sessions;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, MoveLabel};
 use crate::observe::{Decided, Key, Reports, Template, World};
 use crate::traffic::Traffic;
 
@@ -176,6 +177,9 @@ impl Reconciler {
             },
         );
         placed?;
+        if let Some(last) = last.as_ref().filter(|_| changed) {
+            self.say_moves(template, &Moves::between(&last.spec, &spec), &decision);
+        }
         if changed {
             let status = last.as_ref().map(|last| last.status.clone()).unwrap_or_default();
             self.world.put_decided(key, Decided { spec: spec.clone(), status, lost: false });
@@ -213,6 +217,21 @@ impl Reconciler {
             self.queue.add_after(key.clone(), Priority::Normal, Duration::from_millis(wait as u64));
         }
         Ok(())
+    }
+
+    /// Tells people what moves, and why.
+    fn say_moves(&self, template: &Template, moves: &Moves, decision: &Decision) {
+        if moves.is_empty() {
+            return;
+        }
+        for (cluster, count) in moves.each() {
+            let direction = if count > 0 { "in" } else { "out" };
+            let label = MoveLabel { cluster: cluster.to_owned(), direction };
+            self.metrics.moved.get_or_create(&label).inc_by(count.unsigned_abs());
+        }
+        let message = moves.told(&decision.reasons);
+        tracing::info!(key = %template.key, %message, "replicas move");
+        self.recorder.tell(template, "Normal", "ReplicasMoved", &message, "federation");
     }
 
     fn decide(

@@ -12,6 +12,7 @@ use proto::v1;
 
 use super::kept::Kept;
 use super::status::{self, Told};
+use super::turns::Turns;
 use super::{Published, Traffic, TrafficContext, probed, views, wire};
 use crate::dns::Extras;
 use crate::drill::LEASE_MS;
@@ -104,6 +105,7 @@ impl Traffic {
     /// Tells the API what was decided: apart from deciding, so that an API that is away holds up no answer.
     pub(crate) async fn tell(self, context: Arc<TrafficContext>, shutdown: Shutdown) {
         let mut told = Told::default();
+        let mut turns = Turns::default();
         loop {
             tokio::select! {
                 biased;
@@ -111,6 +113,7 @@ impl Traffic {
                 () = self.0.published.notified() => {}
             }
             let Some(last) = self.last() else { continue };
+            turns.tell(&context, &last.decision.explanations);
             told.policies(&context, &last).await;
             told.regions(&context, &last.places).await;
             status::clean_overrides(&context).await;

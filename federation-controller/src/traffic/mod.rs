@@ -3,6 +3,7 @@
 //! - `driver` decides whenever poked, and at the moment that the last decision named.
 //! - `views` makes the inputs from what is observed; `wire` the messages; `kept` is the file that survives a restart.
 //! - `probed` says what is probed, and tells the probers.
+//! - `turns` tells of clusters that come into answers, or go.
 //! - `drain` knows when a cluster has been left by its users; `status` tells the policies, and removes switches that expired.
 
 mod drain;
@@ -10,6 +11,7 @@ mod driver;
 mod kept;
 mod probed;
 mod status;
+mod turns;
 mod views;
 pub(crate) mod wire;
 
@@ -27,6 +29,7 @@ use federation_core::health::Served;
 use federation_core::traffic::{Latency, NameServer, Places, Sample, TrafficDecision};
 use federation_runtime::clock;
 
+use crate::act::events::Recorder;
 use crate::act::write::Writer;
 use crate::decide::board::Board;
 use crate::decide::queue::Queue;
@@ -34,6 +37,7 @@ use crate::dns::Dns;
 use crate::drill::Drills;
 use crate::epoch::Epochs;
 use crate::hub::zones::Zones;
+use crate::metrics::Metrics;
 use crate::observe::{Key, World};
 
 use drain::DrainTracker;
@@ -96,6 +100,8 @@ pub(crate) struct TrafficContext {
     pub(crate) probers: Probers,
     pub(crate) queue: Queue<Key>,
     pub(crate) writer: Writer,
+    pub(crate) recorder: Recorder,
+    pub(crate) metrics: Metrics,
 }
 
 impl Traffic {
