@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::shutdown::Shutdown;
-use crate::tasks::Failures;
+use crate::tasks::{self, Failures};
 use crate::usage::Usage;
 
 /// Interval at which readiness is looked at by those who wait for it.

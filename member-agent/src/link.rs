@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use federation_prober::Probing;
+use federation_runtime::endpoints::Health;
 use federation_runtime::errors::Chain;
 use federation_runtime::shutdown::Shutdown;
 use federation_runtime::tasks;
@@ -96,6 +97,7 @@ pub(crate) struct Link {
     pub(crate) not_after: watch::Sender<i64>,
     pub(crate) probing: Probing,
     pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
     pub(crate) welcome: Welcome,
 }
 

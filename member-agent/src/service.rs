@@ -157,7 +157,8 @@ impl Service {
             not_after: not_after_in,
             probing: probing_peers,
             metrics,
-            welcome: Welcome::new(self.health),
+            welcome: Welcome::new(self.health.clone()),
+            health: self.health,
         };
         let ended = link.run(reports, shutdown).await;
         looking.start();
