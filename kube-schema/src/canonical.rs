@@ -122,8 +122,9 @@ impl Schemas {
         let name = reference(schema).or(name);
         if let Some(inner) = self.schema_in(name) {
             let list = if let Value::Array(items) = value { items.as_mut_slice() } else { &mut [] };
-            list.iter_mut()
-                .for_each(|item| self.canonical(Some(JSON_SCHEMA), inner, item, empties, depth + 1));
+            for item in list.iter_mut() {
+                self.canonical(Some(JSON_SCHEMA), inner, item, empties, depth + 1);
+            }
             if value.is_object() {
                 self.canonical(Some(JSON_SCHEMA), inner, value, empties, depth + 1);
             }

@@ -143,7 +143,7 @@ fn names_dialect(schema: &Value) -> bool {
         Value::Array(all) => all.iter().any(names_dialect),
         _ => false,
     };
-    let named = |name: &str| schema.get(name).is_some_and(|schemas| inner(schemas));
+    let named = |name: &str| schema.get(name).is_some_and(&inner);
     schema.get("$schema").is_some_and(Value::is_string)
         || ["items", "additionalProperties", "not"]
             .iter()

@@ -8,8 +8,10 @@ use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metri
 use super::{Classes, UNCLASSED, Waiters, seats::Shown, share_out_anew, wake};
 use crate::store::Storage;
 
-/// Names of metrics, what they tell, and how it is read.
-const TOLD: [(&str, &str, fn(&Shown) -> usize); 5] = [
+/// The name of a metric, what it tells, and how it is read.
+type Told = (&'static str, &'static str, fn(&Shown) -> usize);
+
+const TOLD: [Told; 5] = [
     ("nominal_limit_seats", "Requests of a level that may be at work at a time", |level| level.nominal),
     ("lower_limit_seats", "Those of them that other levels cannot borrow", |level| level.least),
     ("upper_limit_seats", "Those with what the level may borrow", |level| level.most),

@@ -25,7 +25,7 @@ use crate::{
     validation::{condition, deleting, holds, items, pod::has_ended, text},
 };
 
-/// Attempts to write what others write as well.
+/// Attempts to write what others write as well. Nobody holds a pod for long, but a budget.
 const ROUNDS: usize = 20;
 /// Milliseconds between two of them, and how many more chance may add, so that not all who lost come again at the same time.
 const PAUSE: u64 = 500;
@@ -62,8 +62,8 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
     call.shown = true;
     call.path.subresource = None;
     let any_version = options.resource_version.is_none();
-    let mut attempts = Attempts::new();
-    loop {
+    let mut refused = None;
+    for _ in 0..ROUNDS {
         let current = call.current()?;
         let pod = call.value(&current).await?;
         let (ended, gone) = (has_ended(&pod), deleting(&pod));
@@ -74,13 +74,14 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
         let seen = !ended && !gone && any_version;
         let options = if seen { of_version(&options, &current) } else { options.clone() };
         match remove(call, options, dry_run).await {
-            Err(error) if error.code == 409 && any_version => attempts.lost(error).await?,
+            Err(error) if error.code == 409 && any_version => refused = Some(error),
             outcome => return outcome.map(|()| pod::done(call)),
         }
     }
+    Err(refused.unwrap_or_else(|| ApiError::stale(&call.resource(), call.name())))
 }
 
-/// What is tried again after conflicts: `retry.OnError` with `EvictionsRetry`.
+/// Writes of what all evictions under a budget write, tried again after conflicts: `retry.OnError` with `EvictionsRetry`.
 struct Attempts(usize);
 
 impl Attempts {

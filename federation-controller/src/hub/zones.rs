@@ -498,7 +498,7 @@ mod tests {
 
     #[tokio::test]
     async fn streams_count_from_the_first_moment_and_not_only_when_they_have_said_hello() {
-        let zones = testing::machine().await.zones.clone();
+        let zones = testing::machine().await.zones;
         let mut streams: Vec<Admission> =
             (0..STREAMS).map(|_| zones.admit(None).expect("there is room")).collect();
         let refused = zones.admit(None).err().expect("there is none");
@@ -527,7 +527,7 @@ mod tests {
         let record = v1::RecordSet { name: data, ..v1::RecordSet::default() };
         let zone = v1::Zone { records: vec![record], ..v1::Zone::default() };
         let update = v1::ZoneUpdate { epoch: 7, zones: vec![zone], ..v1::ZoneUpdate::default() };
-        machine.zones.publish(update.clone());
+        machine.zones.publish(update);
         assert!(machine.zones.0.metrics.zone_update_bytes.get() > zones::PIECE as i64);
         for pieces in [true, false] {
             let mut stream = machine.zones.open("dns".into());

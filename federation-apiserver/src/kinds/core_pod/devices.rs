@@ -288,4 +288,14 @@ mod tests {
             ],
         );
     }
+
+    #[test]
+    fn what_a_container_asks_for_is_looked_up_at_once_however_much_it_is() {
+        let all = || (0..20_000).map(|at| format!("c{at}"));
+        let claims: Vec<_> = all().map(|name| json!({"name": name, "request": "r"})).collect();
+        let told_of: Vec<_> = all().map(|name| json!({"name": format!("claim:{name}/r")})).collect();
+        let spec = json!({"containers": [{"name": "c", "resources": {"claims": claims}}]});
+        let state = json!({"name": "c", "allocatedResourcesStatus": told_of});
+        told(&spec, json!({"containerStatuses": [state]}), &[]);
+    }
 }

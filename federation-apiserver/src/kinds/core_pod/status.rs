@@ -40,7 +40,9 @@ pub(super) fn keep(new: &mut Value, old: &Value) {
     for condition in items(before, "conditions") {
         known.entry(text(condition, "type")).or_default().push(seen(condition));
     }
-    known.values_mut().for_each(|generations| generations.reverse());
+    for generations in known.values_mut() {
+        generations.reverse();
+    }
     for condition in items_mut(&mut new["status"], "conditions") {
         let next = known.get_mut(text(condition, "type")).and_then(Vec::pop).flatten();
         if seen(condition).is_none()
