@@ -362,6 +362,6 @@ mod tests {
             json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": {}}),
             ": Forbidden: static pods cannot be resized",
         );
-        check(json!({"spec": {"os": {"name": "windows"}}}), "Forbidden: windows pods cannot be resized");
+        check(json!({"spec": {"os": {"name": "windows"}}}), ": Forbidden: windows pods cannot be resized");
     }
 }
