@@ -168,7 +168,7 @@ async fn a_patch_that_makes_an_object_wrong_is_not_stored() {
 async fn a_patch_leaves_an_object_of_a_custom_kind_an_object() {
     const TABS: &str = "/apis/stable.example.com/v1/namespaces/demo/crontabs";
     for (path, value, why) in [
-        ("", json!("text"), "it is no object"),
+        ("", json!(["text"]), "it is no object"),
         ("/metadata", json!([]), "metadata"),
         ("/metadata/labels", json!({"a": 1}), "metadata.labels"),
     ] {
