@@ -1,6 +1,6 @@
 //! TLS and HTTP/1.1 and 2 on a listener, until the end.
 
-mod own_wakes;
+mod self_wake;
 
 use std::{
     future::{Future as _, poll_fn},
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use self::own_wakes::OwnWakes;
+use self::self_wake::OwnWakes;
 use crate::{
     auth::authn,
     server::{ApiServer, Handler},

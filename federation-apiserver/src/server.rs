@@ -1,11 +1,11 @@
 //! The API server itself: what it is made of, and a service for each connection. The way of one request is [`request`].
 
-mod audited;
+mod audit;
 mod exposition;
 mod finish;
-mod fixed;
 mod health;
 mod malformed;
+mod non_resource;
 mod request;
 mod statusz;
 
@@ -38,10 +38,10 @@ use crate::{
     audit::Audit,
     auth::{
         User,
-        access_webhook::AccessWebhook,
-        accounts::Accounts,
         authn::{Authenticator, OtherTokens},
         authz::{Authorizer, Mode},
+        authz_webhook::AccessWebhook,
+        service_account_tokens::Accounts,
         tokens::Tokens,
     },
     flow::{self, Flow},

@@ -25,18 +25,19 @@ use crate::{
     audit::{self, Audit},
     auth::{
         self,
-        access_webhook::{self, AccessWebhook},
         accounts::{Accounts, DEFAULT_ISSUER},
         authn::OtherTokens,
         authz::Mode,
-        authz_config, jwt,
+        authz_config,
+        authz_webhook::{self, AccessWebhook},
+        jwt,
         oidc::{self, Oidc},
         token_webhook::{self, TokenWebhook},
         tokens::Tokens,
     },
     compactor,
-    hooks::{self, When},
     housekeeping::{self, Endpoint},
+    post_start_hooks::{self, When},
     serve,
     server::{ApiServer, Others, Parts, Shared},
     store::{self, Encryption, Storage},
@@ -109,7 +110,7 @@ pub struct Options {
     pub authorization_config: Option<PathBuf>,
     /// The authorization webhook.
     #[command(flatten)]
-    pub access_webhook: access_webhook::Flags,
+    pub access_webhook: authz_webhook::Flags,
     /// OpenID Connect providers.
     #[command(flatten)]
     pub oidc: oidc::Flags,
@@ -147,7 +148,7 @@ impl Options {
             service_node_port_range: Some(Ranges::NODE_PORTS),
             advertise_address: None,
             authorization_config: None,
-            access_webhook: access_webhook::Flags::default(),
+            access_webhook: authz_webhook::Flags::default(),
             oidc: oidc::Flags::default(),
             token_webhook: token_webhook::Flags::default(),
             cert_dns_names: Vec::new(),
@@ -298,9 +299,9 @@ impl Service {
         };
         let housekeeping =
             move || housekeeping::Service::new(storage.clone(), Arc::clone(&kinds), settings.clone());
-        health.wait_for(hooks::INFORMERS, "housekeeping has not looked at what is stored yet");
-        hooks::declare(&health, (!default_roles).then_some(When::Roles));
-        hooks::done(&health, When::Assembled);
+        health.wait_for(post_start_hooks::INFORMERS, "housekeeping has not looked at what is stored yet");
+        post_start_hooks::declare(&health, (!default_roles).then_some(When::Roles));
+        post_start_hooks::done(&health, When::Assembled);
         Ok(Self {
             server,
             audit,
@@ -334,9 +335,11 @@ impl Service {
         let (server, ending) = (self.server.clone(), shutdown.child());
         let check = move || server.checker().run(ending.clone());
         let health = || self.health.clone();
-        let housekeeping = tokio::spawn(tasks::supervise(hooks::INFORMERS, health(), shutdown.child(), keep));
-        let checker = tokio::spawn(tasks::supervise(hooks::CHECKER, health(), shutdown.child(), check));
-        hooks::done(&self.health, When::Checked);
+        let housekeeping =
+            tokio::spawn(tasks::supervise(post_start_hooks::INFORMERS, health(), shutdown.child(), keep));
+        let checker =
+            tokio::spawn(tasks::supervise(post_start_hooks::CHECKER, health(), shutdown.child(), check));
+        post_start_hooks::done(&self.health, When::Checked);
         let storage = self.server.storage().clone();
         let compactor = tokio::spawn(compactor::run(storage.clone(), self.compaction, shutdown.child()));
         serve::run(self.listener, self.tls, self.server, &shutdown).await;
@@ -371,7 +374,7 @@ impl Service {
 fn authorization(
     modes: &[Mode],
     configuration: Option<&Path>,
-    webhook: &access_webhook::Flags,
+    webhook: &authz_webhook::Flags,
     storage: &Storage,
 ) -> anyhow::Result<(Vec<Mode>, Vec<AccessWebhook>)> {
     if let Some(path) = configuration {

@@ -2,28 +2,28 @@
 //!
 //! [`complete`] runs before an object is validated and may change it; the policies of the administrators and the webhooks that they have
 //! named change it, too ([`mutate`]). Once it is complete and valid, [`permit`] asks who may write it so, then policies and webhooks are
-//! asked ([`judge`], [`webhook`]), and last of all [`reserve`] takes what it costs out of quotas.
+//! asked ([`validating_policies`], [`webhook`]), and last of all [`reserve`] takes what it costs out of quotas.
 
-mod accounts;
-pub(crate) mod action;
-mod classes;
-mod devices;
-mod judge;
-mod limits;
+mod certificate_signers;
+mod default_class;
+mod limit_ranger;
 mod matching;
-mod mountable;
+mod mountable_secrets;
 mod mutate;
-mod places;
+mod pod_resize;
+mod pod_security;
+mod pod_topology_labels;
 mod pods;
 mod policy;
+mod pvc_resize;
 mod quota;
-mod resizes;
-mod room;
-mod runtimes;
-mod signers;
-mod standards;
+mod resource_claim;
+mod runtime_class;
+mod service_account;
+pub(crate) mod subresource;
 mod tolerations;
 mod usage;
+mod validating_policies;
 pub(crate) mod webhook;
 
 use std::collections::HashSet;
@@ -31,13 +31,13 @@ use std::collections::HashSet;
 use apimachinery::ApiError;
 use serde_json::Value;
 
-pub(crate) use accounts::keep as keep_token;
-pub(crate) use judge::judge;
 pub(crate) use mutate::{mutate, nobody_mutates};
-pub(crate) use places::label as label_with_place;
+pub(crate) use pod_security::secure;
+pub(crate) use pod_topology_labels::label as label_with_place;
 pub(crate) use policy::{Policies, check_conditions, check_policy, type_warnings};
 pub(crate) use quota::{Quotas, Reservation};
-pub(crate) use standards::secure;
+pub(crate) use service_account::keep as keep_token;
+pub(crate) use validating_policies::judge;
 
 use crate::{
     auth::escalation, deletion, housekeeping::protection, store::ResourceKey, validation::deleting,
@@ -49,7 +49,7 @@ pub(crate) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
     if is_core(call, "pods") {
         return pods::complete(call, object);
     }
-    classes::complete(call, object);
+    default_class::complete(call, object);
     if let Some(finalizer) = protector(call) {
         let mut finalizers = deletion::finalizers(object);
         if !finalizers.iter().any(|name| name == finalizer) {
@@ -82,18 +82,18 @@ pub(crate) async fn permit(
     old: Option<&Value>,
     new: &Value,
 ) -> Result<(), ApiError> {
-    signers::check(call, name, old, new).await?;
-    devices::check(call, name, old, new).await?;
+    certificate_signers::check(call, name, old, new).await?;
+    resource_claim::check(call, name, old, new).await?;
     if is_core(call, "pods") {
-        mountable::check(call, name, old, new)?;
-        runtimes::check(call, name, old, new)?;
-        resizes::check(call, name, old, new)?;
+        mountable_secrets::check(call, name, old, new)?;
+        runtime_class::check(call, name, old, new)?;
+        pod_resize::check(call, name, old, new)?;
     }
     if is_part(call) {
         return Ok(());
     }
-    classes::check(call, name, old, new)?;
-    room::check(call, name, old, new)?;
+    default_class::check(call, name, old, new)?;
+    pvc_resize::check(call, name, old, new)?;
     escalation::check(call.shared.authorizer(), &call.user, &call.resource(), old, new).await?;
     check_limits(call, name, old, new)
 }
@@ -115,7 +115,7 @@ pub(crate) fn reserve<'a>(
 
 /// Checks who may write an object as it is: what a user must be allowed to whether that changes anything or not.
 pub(crate) async fn permit_unchanged(call: &Call, name: &str, object: &Value) -> Result<(), ApiError> {
-    signers::check(call, name, Some(object), object).await
+    certificate_signers::check(call, name, Some(object), object).await
 }
 
 fn is_core(call: &Call, plural: &str) -> bool {
@@ -136,9 +136,9 @@ fn check_limits(call: &Call, name: &str, old: Option<&Value>, new: &Value) -> Re
         if old.is_some() && call.path.subresource.is_none() {
             return Ok(());
         }
-        limits::check_pod
+        limit_ranger::check_pod
     } else if is_core(call, "persistentvolumeclaims") {
-        limits::check_claim
+        limit_ranger::check_claim
     } else {
         return Ok(());
     };

@@ -14,12 +14,12 @@ use apimachinery::{
 use serde_json::Value;
 
 use super::{
-    judge::{Asked, unconverted},
     matching::Chosen,
     policy::{
         Bound, Misconfigured, Request, State,
         mutating::{Change, MutatingPolicy, Mutation},
     },
+    validating_policies::{Asked, unconverted},
     webhook::{self, Turns},
 };
 use crate::{

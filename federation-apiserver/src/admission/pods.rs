@@ -4,10 +4,10 @@
 use apimachinery::{ApiError, field::quoted, names::SUFFIX_LEN};
 use serde_json::{Value, json};
 
-use super::{accounts, classes, limits, places, ranges, runtimes};
+use super::{default_class, limit_ranger, pod_topology_labels, ranges, runtime_class, service_account};
 use crate::{
     store::{Key, ResourceKey, Snapshot},
-    validation::{mirror, spreading, text},
+    validation::{mirror_pod, text, topology_spread},
     verbs::{Call, called},
 };
 
@@ -18,13 +18,13 @@ const LOST: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unr
 /// Fills in what other objects, and nobody else, say about a new Pod.
 pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> {
     for range in ranges(call) {
-        limits::default_pod(&range, object);
+        limit_ranger::default_pod(&range, object);
     }
-    spreading::settle_keys(object);
+    topology_spread::settle_keys(object);
     let name = called(object).to_owned();
     // What a kubelet runs by itself acts as nobody.
-    let is_mirror = mirror::is_mirror(object);
-    if is_mirror && let Some(why) = mirror::wrong_reference(object) {
+    let is_mirror = mirror_pod::is_mirror(object);
+    if is_mirror && let Some(why) = mirror_pod::wrong_reference(object) {
         return Err(ApiError::forbidden(&call.resource(), &name, why));
     }
     let spec = &mut object["spec"];
@@ -52,14 +52,14 @@ pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
     let account = found.and_then(|stored| stored.value().ok());
     if !is_mirror {
         let random: [u8; SUFFIX_LEN] = rand::random();
-        accounts::endow(spec, account.as_ref(), random);
+        service_account::endow(spec, account.as_ref(), random);
     }
     tolerate(spec);
     prioritise(&call.shared.storage.snapshot(), spec)
         .map_err(|why| ApiError::forbidden(&call.resource(), &name, &why))?;
-    runtimes::complete(call, &name, spec)?;
+    runtime_class::complete(call, &name, spec)?;
     let node = text(spec, "nodeName").to_owned();
-    places::label(&call.shared.storage, &node, object);
+    pod_topology_labels::label(&call.shared.storage, &node, object);
     Ok(())
 }
 
@@ -87,7 +87,7 @@ fn tolerate(spec: &mut Value) {
 fn prioritise(snapshot: &Snapshot, spec: &mut Value) -> Result<(), String> {
     let asked = spec["priorityClassName"].as_str().unwrap_or_default().to_owned();
     let class = if asked.is_empty() {
-        classes::of_pods(snapshot)
+        default_class::of_pods(snapshot)
     } else {
         let key = Key::new(ResourceKey::new("scheduling.k8s.io", "priorityclasses"), "", asked.as_str());
         let found = snapshot.get(&key).and_then(|stored| stored.value().ok());

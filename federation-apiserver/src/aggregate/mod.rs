@@ -5,14 +5,14 @@
 //! `kube-system/extension-apiserver-authentication`. What it serves is merged into discovery and OpenAPI.
 //!
 //! - [`proxy`] hands requests on, watches and upgraded connections too;
-//! - [`check`] finds out which servers answer, and learns what they serve;
-//! - [`show`] puts what was learnt into discovery.
+//! - [`availability`] finds out which servers answer, and learns what they serve;
+//! - [`discovery`] puts what was learnt into discovery.
 //!
 //! Group versions of this server itself cannot be taken over.
 
-mod check;
+mod availability;
+mod discovery;
 mod proxy;
-mod show;
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,9 +21,9 @@ use federation_runtime::pki::Identity;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-pub use check::Checker;
+pub use availability::Checker;
+pub(crate) use discovery::{discovered, extensions};
 pub(crate) use proxy::{Forwarded, forward, request_body};
-pub(crate) use show::{discovered, extensions};
 
 use crate::{
     cache::{Checked, Collection},

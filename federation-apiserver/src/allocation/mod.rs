@@ -6,11 +6,11 @@
 //!
 //! What is in use follows from the store: each allocation first takes in what was written since the last one, so
 //! nothing leaks when a Service goes in whatever way. Between the choice and the commit a [`Reservation`] holds it.
-//! IPAddresses follow the Services (`housekeeping/addresses.rs`); those that others make take their addresses out.
+//! IPAddresses follow the Services (`housekeeping/ip_addresses.rs`); those that others make take their addresses out.
 
-pub(crate) mod networks;
 mod ranges;
 mod service;
+pub(crate) mod service_cidrs;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -174,7 +174,7 @@ impl Allocator {
         let mut ledger = self.ledger.lock();
         ledger.catch_up(storage);
         let own = self.ranges.cluster_ips;
-        let further = networks::ready(&storage.snapshot()).into_iter().filter(|other| *other != own);
+        let further = service_cidrs::ready(&storage.snapshot()).into_iter().filter(|other| *other != own);
         let networks: Vec<_> = std::iter::once(own).chain(further).collect();
         let mut choice = service::Choice::new(&self.ranges, &networks, |token| ledger.is_free(token, key));
         choice.complete(object, old)?;

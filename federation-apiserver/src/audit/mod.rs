@@ -4,10 +4,10 @@
 //! one finished line to the log's queue. A request that is not recorded costs the walk over the policy's rules and no more.
 
 mod body;
+mod context;
 mod event;
 mod log;
 mod policy;
-mod record;
 mod rotate;
 pub mod webhook;
 
@@ -16,10 +16,10 @@ use std::sync::Arc;
 use apimachinery::rbac::Attributes;
 
 pub(crate) use body::{names_in, until_end, value_of, whole};
+pub(crate) use context::{Opening, Record};
 pub(crate) use event::Reference;
 pub use log::{Log, LogError, Mode};
 pub use policy::{Choice, Level, Policy, PolicyError, Stage};
-pub(crate) use record::{Opening, Record};
 pub use rotate::Rotation;
 use webhook::Webhook;
 

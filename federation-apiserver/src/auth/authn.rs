@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     CREDENTIAL_ID, User,
-    accounts::{Accounts, Identity},
     oidc::{Anonymous, Oidc},
+    service_account_tokens::{Accounts, Identity},
     subprotocol,
     token_webhook::TokenWebhook,
     tokens::Tokens,

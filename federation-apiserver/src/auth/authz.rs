@@ -9,7 +9,7 @@ use apimachinery::{
 };
 
 use super::{
-    AUTHENTICATED, MASTERS, User, access_webhook::AccessWebhook, impersonation::Memory, policy::Policy,
+    AUTHENTICATED, MASTERS, User, authz_webhook::AccessWebhook, impersonation::Memory, rbac::Policy,
 };
 use crate::{
     http::info::{ResourcePath, Target},

@@ -11,8 +11,8 @@ use kube_cel::{Program, Type};
 use serde::Deserialize;
 
 use super::{
-    access_webhook::{AccessWebhook, Particulars},
     authz::Mode,
+    authz_webhook::{AccessWebhook, Particulars},
     config_kind,
 };
 use crate::store::Storage;

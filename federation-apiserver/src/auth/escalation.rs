@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     MASTERS, User,
     authz::{Authorizer, Decision},
-    defaults::GROUP,
+    bootstrap_policy::GROUP,
 };
 use crate::validation::text;
 

@@ -2,21 +2,21 @@
 //!
 //! `authn` tells the user of a request, by its certificate or its token, which may be that of an OpenID Connect provider ([`oidc`]) or one that
 //! another server knows ([`token_webhook`]), `impersonation` lets one act as another, `authz` decides by the modes, of which
-//! role-based access control looks at the roles and bindings of the store ([`policy`]) and another asks another server
-//! ([`access_webhook`]); `escalation` keeps people from
+//! role-based access control looks at the roles and bindings of the store ([`rbac`]) and another asks another server
+//! ([`authz_webhook`]); `escalation` keeps people from
 //! granting what they do not hold.
 
-pub mod access_webhook;
-pub mod accounts;
 pub mod authn;
 pub mod authz;
 pub mod authz_config;
-pub mod defaults;
+pub mod authz_webhook;
+pub mod bootstrap_policy;
 pub mod escalation;
 pub mod impersonation;
 pub mod jwt;
 pub mod oidc;
-pub mod policy;
+pub mod rbac;
+pub mod service_account_tokens;
 pub(crate) mod subprotocol;
 pub mod token_webhook;
 pub mod tokens;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::{AUTHENTICATED, User, accounts::Identity};
+use super::{AUTHENTICATED, User, service_account_tokens::Identity};
 use crate::{
     outbound::{self, KubeconfigError, Server},
     store::Storage,

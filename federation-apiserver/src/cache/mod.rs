@@ -7,9 +7,9 @@
 //!
 //! See docs/adr/0002-watch-cache.md.
 
-mod bell;
 mod compaction;
 mod event;
+mod notify;
 mod root;
 mod snapshot;
 mod watch;

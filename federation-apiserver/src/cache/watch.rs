@@ -9,7 +9,7 @@ use std::{
 
 use futures::Stream;
 
-use super::{Cache, Event, Expired, bell::Ear, window::Log};
+use super::{Cache, Event, Expired, notify::Ear, window::Log};
 
 /// Events that a watcher takes from its log at a time, so that a long backlog does not hold the log's lock for long.
 const CHUNK: usize = 128;

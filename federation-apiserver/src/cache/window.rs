@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::RwLock;
 
-use super::{Event, EventKind, Expired, bell::Bell, root::Root};
+use super::{Event, EventKind, Expired, notify::Bell, root::Root};
 use crate::store::ResourceKey;
 
 /// Every so many revisions the window keeps the whole state (a pointer and the changed nodes, some 10 kB), so that the

@@ -10,7 +10,7 @@
 //! - [`definition`]: from the stored object to the kinds that it brings;
 //! - [`conversion`]: objects of one version in another, if a webhook makes them;
 //! - [`custom`]: what such a kind adds to the steps of a request: pruning, defaults, validation, columns, scale paths;
-//! - [`rows`], [`validate`], [`schema_rules`]: the kind CustomResourceDefinition itself;
+//! - [`kinds`], [`validate`], [`structural_schema`]: the kind CustomResourceDefinition itself;
 //! - [`status`]: which names are accepted, and the conditions that tell it.
 //!
 //! A definition is established by the write that brings it, not some time later: nobody has to wait, and a restart finds it
@@ -20,14 +20,14 @@ pub(crate) mod conversion;
 pub(crate) mod custom;
 mod definition;
 mod intern;
-mod rows;
-mod schema_rules;
+mod kinds;
 pub(crate) mod status;
+mod structural_schema;
 mod validate;
 
 pub use custom::Custom;
 pub(crate) use definition::{Definition, version_precedence};
-pub(crate) use rows::KINDS;
+pub(crate) use kinds::KINDS;
 pub use status::Taken;
 
 /// The API group of definitions.

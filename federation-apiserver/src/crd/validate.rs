@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use apimachinery::{FieldError, FieldPath, jsonpath::JsonPath, names};
 use serde_json::Value;
 
-use super::schema_rules;
+use super::structural_schema;
 use crate::{registry::Faults, validation::holds};
 
 /// The annotation without which nobody may define kinds of Kubernetes' own groups.
@@ -185,7 +185,7 @@ fn versions(versions: &Value, path: &FieldPath, faults: &mut Faults) {
         let schema = &version["schema"]["openAPIV3Schema"];
         if schema.is_object() {
             if at == 0 || !same_schema {
-                schema_rules::check(schema, &schema_path, faults);
+                structural_schema::check(schema, &schema_path, faults);
             }
         } else {
             let path = path.child("schema").child("openAPIV3Schema");

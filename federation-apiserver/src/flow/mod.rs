@@ -1,14 +1,14 @@
 //! How many requests are at work, and whose turn is next: priority and fairness (KEP-1040).
 //!
-//! A FlowSchema classes a request ([`classes`]), its PriorityLevelConfiguration says how many may be at work and how the others wait
+//! A FlowSchema classes a request ([`classify`]), its PriorityLevelConfiguration says how many may be at work and how the others wait
 //! ([`seats`] decides), and here requests wait. `system:masters` and what is exempt never wait. Where the store has no configuration yet, one level holds
 //! everybody.
 
-mod classes;
+mod classify;
 mod defaults;
+mod metrics;
 mod rule;
 mod seats;
-mod shown;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use prometheus_client::{
 };
 use tokio::sync::oneshot;
 
-pub(crate) use classes::{Class, Classes};
+pub(crate) use classify::{Class, Classes};
 pub(crate) use defaults::{levels, mandatory_level, mandatory_schema, schemas};
 use seats::{Arrival, Limits, Place, Queuing, Seats};
 
@@ -78,7 +78,7 @@ impl Flow {
     /// Has the levels of a store told among the metrics.
     pub(crate) fn shown(self, metrics: &Metrics, storage: Storage) -> Self {
         let levels =
-            shown::Levels { seats: Arc::clone(&self.seats), classes: Arc::clone(&self.classes), storage };
+            metrics::Levels { seats: Arc::clone(&self.seats), classes: Arc::clone(&self.classes), storage };
         metrics.register(|registry| registry.register_collector(Box::new(levels)));
         self
     }
@@ -95,7 +95,7 @@ impl Flow {
         }
         let (level, flow) = match class {
             Some(class) => (class.level(), class.flow()),
-            None => (UNCLASSED, classes::flow_of(&["", user])),
+            None => (UNCLASSED, classify::flow_of(&["", user])),
         };
         let mut receiver = None;
         let (arrival, next) = {

@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Action, Kinds, Work, pods};
+use super::{Action, Kinds, Work, pod_gc};
 use crate::{
     deletion::{DeleteDecision, DeleteOptions, Propagation, decide_delete, is_released, seconds},
     store::{Encoded, Key, Meta, ResourceKey, Storage, Stored, Write, WriteError},
@@ -121,7 +121,7 @@ impl<'a> Executor<'a> {
             Action::End { uid, condition, .. } => {
                 let Some(current) = still(uid, None) else { return Ok(None) };
                 let mut value = current.value()?;
-                if pods::fail(&mut value, condition.as_ref(), now) {
+                if pod_gc::fail(&mut value, condition.as_ref(), now) {
                     return Ok(Some((self.replace(&current, &value), Step::First)));
                 }
                 let options = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };

@@ -9,38 +9,38 @@
 //! - [`tokens`]: Secrets that hold the tokens of service accounts;
 //! - [`protection`]: claims, volumes and their classes that are being deleted and no longer in use;
 //! - [`quota`]: what namespaces use of their quotas;
-//! - [`policies`]: what is wrong with the types of admission policies' expressions;
-//! - [`certificates`]: certificates for clients whose requests are approved, and the end of old requests;
+//! - [`policy_status`]: what is wrong with the types of admission policies' expressions;
+//! - [`certificate_requests`]: certificates for clients whose requests are approved, and the end of old requests;
 //! - [`definitions`]: CustomResourceDefinitions that wait for a name, or for the end of their instances;
-//! - [`networks`]: ServiceCIDRs: the one of the flag, and those that are still used;
-//! - [`addresses`]: an IPAddress for each cluster IP;
-//! - [`pods`]: pods that are being deleted, or whose node is gone, where no kubelet ends them;
+//! - [`service_cidrs`]: ServiceCIDRs: the one of the flag, and those that are still used;
+//! - [`ip_addresses`]: an IPAddress for each cluster IP;
+//! - [`pod_gc`]: pods that are being deleted, or whose node is gone, where no kubelet ends them;
 //! - [`expiry`]: Events an hour old.
 //!
 //! Level-triggered: a change only says where to look. What failed is looked at again after [`RETRY`], and everything every
 //! [`RESYNC`], which should find nothing.
 
 mod action;
-mod addresses;
-mod certificates;
+mod certificate_requests;
 mod definitions;
-mod endpoint;
 mod executor;
 mod expiry;
 mod flow;
 mod garbage;
 mod graph;
+mod ip_addresses;
+mod kubernetes_service;
 mod namespace;
-mod networks;
-mod pods;
-mod policies;
+mod pod_gc;
+mod policy_status;
 pub(crate) mod protection;
+mod queue_metrics;
 mod quota;
 mod roles;
-mod start;
+mod service_cidrs;
+mod startup;
 mod system;
 mod tokens;
-mod work;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -50,16 +50,16 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 pub use action::{Action, Edit};
-use addresses::Addresses;
-pub use endpoint::Endpoint;
 use executor::Executor;
 use graph::Graph;
-use start::Start;
-pub use work::Work;
+use ip_addresses::Addresses;
+pub use kubernetes_service::Endpoint;
+pub use queue_metrics::Work;
+use startup::Start;
 
 use crate::admission::Quotas;
 use crate::allocation::Network;
-use crate::auth::accounts::Accounts;
+use crate::auth::service_account_tokens::Accounts;
 use crate::store::{EventKind, OwnerRef, ResourceKey, Storage};
 
 /// After what time failed actions are decided anew.
@@ -161,7 +161,7 @@ pub struct Service {
     /// When to look at ServiceCIDRs though nothing has changed.
     networks_due: Option<Timestamp>,
     addresses: Addresses,
-    missed_nodes: pods::Missed,
+    missed_nodes: pod_gc::Missed,
     /// When to look for pods that nobody ends.
     pods_due: Instant,
 }
@@ -189,7 +189,7 @@ impl Service {
             networks: true,
             networks_due: None,
             addresses: Addresses::default(),
-            missed_nodes: pods::Missed::default(),
+            missed_nodes: pod_gc::Missed::default(),
             pods_due: Instant::now(),
         }
     }
@@ -254,13 +254,16 @@ impl Service {
             actions.extend(flow::conditions(&snapshot));
             let told = self.options.extension_authentication.as_ref();
             actions.extend(told.and_then(|data| system::extension_authentication(&snapshot, data)));
-            actions.extend(self.options.endpoint.iter().flat_map(|to| endpoint::required(&snapshot, *to)));
+            actions.extend(
+                self.options.endpoint.iter().flat_map(|to| kubernetes_service::required(&snapshot, *to)),
+            );
         }
         let networks_due = self.networks_due.is_some_and(|due| due <= now);
         if std::mem::take(&mut self.networks) || networks_due || everything {
-            let (settled, again) = networks::settle(&snapshot, self.options.cluster_ips, now);
-            actions
-                .extend(self.options.cluster_ips.and_then(|network| networks::required(&snapshot, network)));
+            let (settled, again) = service_cidrs::settle(&snapshot, self.options.cluster_ips, now);
+            actions.extend(
+                self.options.cluster_ips.and_then(|network| service_cidrs::required(&snapshot, network)),
+            );
             actions.extend(settled);
             self.networks_due = again;
         }
@@ -289,12 +292,12 @@ impl Service {
             actions.extend(definitions::actions(&snapshot));
         }
         if std::mem::take(&mut self.policies) || everything {
-            actions.extend(policies::statuses(&snapshot, kinds));
+            actions.extend(policy_status::statuses(&snapshot, kinds));
         }
         if (std::mem::take(&mut self.certificates) || everything)
             && let Some(authority) = &self.options.authority
         {
-            actions.extend(certificates::signatures(&snapshot, authority));
+            actions.extend(certificate_requests::signatures(&snapshot, authority));
         }
         if std::mem::take(&mut self.uses_changed) || everything {
             actions.extend(protection::releases(&snapshot));
@@ -305,11 +308,11 @@ impl Service {
         }
         if everything || Instant::now() >= self.pods_due {
             self.pods_due = Instant::now() + PODS;
-            actions.extend(pods::endings(&snapshot, &mut self.missed_nodes, now));
+            actions.extend(pod_gc::endings(&snapshot, &mut self.missed_nodes, now));
         }
         if everything {
             actions.extend(expiry::expired(&snapshot, now, self.options.event_ttl));
-            actions.extend(certificates::outdated(&snapshot, now));
+            actions.extend(certificate_requests::outdated(&snapshot, now));
         }
         let failed = Executor::new(&self.storage, kinds, &self.options.work).run(actions).await;
         let count = failed.len();
@@ -344,14 +347,14 @@ impl Service {
                 self.incomplete |= namespace::concerns(&event.object.key)
                     || system::concerns(&event.object.key)
                     || flow::concerns(&event.object.key)
-                    || endpoint::concerns(&event.object.key);
+                    || kubernetes_service::concerns(&event.object.key);
                 self.roles_changed |= roles::concerns(&event.object.key);
                 self.tokens_changed |= tokens::concerns(&event.object);
                 self.usage_changed |= !event.object.key.namespace.is_empty();
-                self.policies |= policies::concerns(&event.object.key);
-                self.certificates |= certificates::concerns(&event.object.key);
+                self.policies |= policy_status::concerns(&event.object.key);
+                self.certificates |= certificate_requests::concerns(&event.object.key);
                 self.uses_changed |= protection::concerns(&event.object.key);
-                self.networks |= networks::concerns(&event.object.key);
+                self.networks |= service_cidrs::concerns(&event.object.key);
                 self.addresses.observe(event.previous.as_deref(), &event.object);
                 self.definitions |= definitions::concerns(&event.object.key)
                     // The last instance may have gone for which one waits.
@@ -378,7 +381,7 @@ impl Service {
 }
 
 #[cfg(test)]
-mod pods_tests;
+mod pod_gc_tests;
 #[cfg(test)]
 mod protection_tests;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Action, Edit};
 use crate::{
-    auth::defaults::{self, GROUP},
+    auth::bootstrap_policy::{self, GROUP},
     store::{Key, ResourceKey, Snapshot, Stored},
 };
 
@@ -17,7 +17,7 @@ pub(super) fn concerns(key: &Key) -> bool {
 /// Brings the default roles and bindings about: what `rbac/bootstrap-roles` does at each start of kube-apiserver.
 pub(super) fn bootstrap(snapshot: &Snapshot) -> Vec<Action> {
     let mut actions = Vec::new();
-    for defaults::Default { key, object } in defaults::all() {
+    for bootstrap_policy::Default { key, object } in bootstrap_policy::all() {
         let Some(found) = snapshot.get(&key) else {
             actions.push(Action::Create { key, object });
             continue;
@@ -25,7 +25,7 @@ pub(super) fn bootstrap(snapshot: &Snapshot) -> Vec<Action> {
         let Ok(value) = found.value() else { continue };
         let uid = found.meta.uid.clone();
         let moved = object["roleRef"].is_object() && object["roleRef"] != value["roleRef"];
-        let Some(next) = defaults::reconciled(&object, &value) else { continue };
+        let Some(next) = bootstrap_policy::reconciled(&object, &value) else { continue };
         if moved {
             // A binding's role cannot be changed: it is made anew.
             actions.push(Action::Delete { key, uid, propagation: None, revision: Some(found.revision) });

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Action, Edit};
 use crate::{
-    auth::accounts::{ACCOUNT_NAME, ACCOUNT_UID, Accounts, TOKEN_SECRET},
+    auth::service_account_tokens::{ACCOUNT_NAME, ACCOUNT_UID, Accounts, TOKEN_SECRET},
     store::{Key, ResourceKey, Snapshot, Stored},
 };
 

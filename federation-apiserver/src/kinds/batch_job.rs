@@ -4,7 +4,7 @@ use apimachinery::{FieldError, FieldPath, labels::validate_label_selector, names
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{batch_policies as policies, batch_status};
+use super::{batch_job_status, batch_policies as policies};
 use crate::{
     registry::{Column, Faults, Generation, Kind, human_duration},
     validation::{
@@ -46,7 +46,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     },
     validate_update: |new, old, faults| {
         validate_update(new, old, faults);
-        batch_status::validate(new, old, faults);
+        batch_job_status::validate(new, old, faults);
     },
     validate_create: validate_name,
     warn: |object, old| {

@@ -1,4 +1,4 @@
-//! certificates.k8s.io/v1 CertificateSigningRequest. `housekeeping/certificates.rs` signs those of clients of the API; the others are for signers that
+//! certificates.k8s.io/v1 CertificateSigningRequest. `housekeeping/certificate_requests.rs` signs those of clients of the API; the others are for signers that
 //! watch them.
 
 mod signature;

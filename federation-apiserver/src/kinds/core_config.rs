@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     registry::{Column, Faults, Kind, Subresource, field},
     validation::{config_key, text},
-    verbs::syntax,
+    verbs::parse_errors,
 };
 
 /// `MaxSecretSize`: keys aside, the values of one ConfigMap or Secret.
@@ -147,7 +147,7 @@ fn default_secret(object: &mut Value) {
 /// Why what is encoded is no JSON object, as Go says it; none if it is one.
 fn why_no_json(encoded: &Value) -> Option<String> {
     let bytes = STANDARD.decode(encoded.as_str().unwrap_or_default()).ok()?;
-    match syntax::parsed(&bytes) {
+    match parse_errors::parsed(&bytes) {
         Ok(Value::Object(_) | Value::Null) => None,
         Ok(other) => Some(format!(
             "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",

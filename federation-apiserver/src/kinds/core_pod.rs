@@ -1,9 +1,9 @@
 //! core/v1 Pod and PodTemplate. The federation itself runs no pods; sandbox members do, on this same server.
 
-mod begin;
-mod devices;
-mod gated;
-mod glance;
+mod allocated_resources;
+mod columns;
+mod disabled_fields;
+mod prepare;
 mod rules;
 mod status;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     admission::keep_token,
     registry::{Column, Generation, Kind, Subresource},
-    validation::{items, pod, pod_parts, pod_resize, pod_warnings, text, workload},
+    validation::{ephemeral_containers, items, pod, pod_resize, pod_warnings, text, workload},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -44,7 +44,7 @@ pub(super) const KINDS: &[&Kind] = &[
                 kind: "Pod",
                 verbs: Subresource::PART,
                 changes: &["/spec/ephemeralContainers"],
-                validate: Some(pod_parts::validate_ephemeral),
+                validate: Some(ephemeral_containers::validate_ephemeral),
             },
             Subresource {
                 name: "eviction",
@@ -77,7 +77,7 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         generation: Generation::Spec,
         unconditional_update: false,
-        columns: glance::COLUMNS,
+        columns: columns::COLUMNS,
         selectable: &[
             ("spec.nodeName", "/spec/nodeName"),
             ("spec.restartPolicy", "/spec/restartPolicy"),
@@ -89,11 +89,11 @@ pub(super) const KINDS: &[&Kind] = &[
             ("status.nominatedNodeName", "/status/nominatedNodeName"),
         ],
         default: pod::default_pod,
-        carry_over: begin::carry_over,
-        prepare_create: begin::begin,
+        carry_over: prepare::carry_over,
+        prepare_create: prepare::begin,
         prepare_update: keep_what_is_given,
         stamp: |new, old, part, _| {
-            gated::leave_out(new, Some(old));
+            disabled_fields::leave_out(new, Some(old));
             if part == "status" {
                 status::keep(new, old);
             }
@@ -140,7 +140,7 @@ const fn connecting(name: &'static str) -> Subresource {
 
 /// What admission has given a pod stays when an update leaves it out, so that the manifest that made a pod replaces it, too.
 fn keep_what_is_given(pod: &mut Value, old: &Value) {
-    gated::leave_out(pod, Some(old));
+    disabled_fields::leave_out(pod, Some(old));
     let Some(spec) = pod["spec"].as_object_mut() else { return };
     for name in ["serviceAccountName", "serviceAccount", "priority", "preemptionPolicy"] {
         let absent = spec.get(name).is_none_or(|value| value.is_null() || value == "");

@@ -10,10 +10,10 @@ mod autoscaling_annotations;
 mod autoscaling_v1;
 mod batch_cron;
 mod batch_job;
-mod batch_policies;
-mod batch_status;
+mod batch_job_policies;
+mod batch_job_status;
 mod certificates;
-mod cluster_policy;
+mod cluster_classes;
 mod coordination;
 mod core_claim;
 mod core_config;
@@ -80,7 +80,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         reviews::KINDS,
         storage::KINDS,
         admissionregistration::KINDS,
-        cluster_policy::KINDS,
+        cluster_classes::KINDS,
         coordination::KINDS,
         discovery_slice::KINDS,
         flowcontrol::KINDS,

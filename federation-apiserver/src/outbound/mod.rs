@@ -4,9 +4,9 @@
 //! found. Nothing follows redirects, and what is read of an answer is bounded.
 
 mod client;
+mod destination;
 mod kubeconfig;
 mod pieces;
-mod place;
 mod stream;
 mod trust;
 
@@ -20,8 +20,8 @@ use serde_json::Value;
 use crate::store::Storage;
 
 pub(crate) use client::{Connection, Credentials, RequestBody, Server, Trust, in_pieces, whole};
+pub(crate) use destination::{Place, reachable};
 pub(crate) use kubeconfig::{KubeconfigError, from_kubeconfig};
-pub(crate) use place::{Place, reachable};
 
 /// Characters of another server's own words that are handed on.
 const WORDS_MAX: usize = 1024;

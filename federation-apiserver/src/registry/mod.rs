@@ -2,7 +2,7 @@
 
 mod catalog;
 mod columns;
-mod faults;
+mod error_list;
 mod status;
 
 use std::{
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 pub(crate) use catalog::{Catalog, Served};
 pub use columns::{Column, age, count, field, human as human_duration, joined, since};
-pub use faults::Faults;
+pub use error_list::Faults;
 
 use crate::{auth::User, crd::Custom, store::ResourceKey};
 

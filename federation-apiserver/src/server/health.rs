@@ -9,8 +9,8 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use super::Shared;
 use crate::{
-    hooks,
     http::{Body, query::Query, respond},
+    post_start_hooks,
 };
 
 /// One check: its name, and why it fails if it does.
@@ -88,10 +88,10 @@ fn checks(shared: &Shared, endpoint: &str) -> Vec<Check> {
     ];
     let mut told = shared.health.checks();
     let mut take = |name| told.iter().position(|(known, _)| *known == name).map(|at| told.remove(at));
-    let hooks: Vec<_> = hooks::names().filter_map(&mut take).collect();
+    let hooks: Vec<_> = post_start_hooks::names().filter_map(&mut take).collect();
     if ready {
         checks.push(("etcd-readiness", store()));
-        checks.extend(take(hooks::INFORMERS));
+        checks.extend(take(post_start_hooks::INFORMERS));
         checks.extend(told);
     }
     checks.extend(hooks);

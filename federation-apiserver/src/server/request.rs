@@ -17,7 +17,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, heade
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
-use super::{Shared, audited, finish::Progress, fixed, malformed};
+use super::{Shared, audit, finish::Progress, malformed, non_resource};
 use crate::{
     aggregate,
     audit::{self, Stage},
@@ -94,7 +94,7 @@ where
     let labels = Labels::of(&shared.served(), &target, verb, content_type.as_deref(), is_dry);
     let at_work = (verb != "watch").then(|| shared.metrics.begun(&head.method));
     let mut asked = Asked {
-        id: audited::audit_id(&head),
+        id: audit::audit_id(&head),
         head,
         target,
         query,
@@ -136,7 +136,7 @@ where
         respond::error(error_format, &error)
     });
     if let Some(record) = record {
-        response = audited::recorded(record, response, verb, refused, panicked).await;
+        response = audit::recorded(record, response, verb, refused, panicked).await;
     }
     if let Some(class) = &asked.class {
         class.tell(response.headers_mut());
@@ -208,13 +208,13 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &mut Asked) -> 
     let mut user = match shared.authenticator.authenticate(&head.headers, known, head.uri.path()).await {
         Ok(user) => user,
         Err(error) => {
-            if let Some(record) = audited::record(shared, connection, asked, &User::default(), &attributes) {
-                record.ended_with(error.code, &audited::attempted(head, connection));
+            if let Some(record) = audit::record(shared, connection, asked, &User::default(), &attributes) {
+                record.ended_with(error.code, &audit::attempted(head, connection));
             }
             return Err(error);
         }
     };
-    let record = audited::record(shared, connection, asked, &user, &attributes);
+    let record = audit::record(shared, connection, asked, &user, &attributes);
     if let Some(record) = &record {
         record.write(Stage::RequestReceived).await;
     }
@@ -273,11 +273,11 @@ where
     }
     match std::mem::replace(&mut asked.target, Target::Path(String::new())) {
         Target::Path(path) if path.starts_with("/openapi") => {
-            fixed::described(&shared, &asked.head, &asked.query, path).await
+            non_resource::described(&shared, &asked.head, &asked.query, path).await
         }
-        Target::Path(path) => fixed::answer(&shared, &asked.head, &asked.query, &path),
+        Target::Path(path) => non_resource::answer(&shared, &asked.head, &asked.query, &path),
         Target::Resource(path) if path.unrouted => {
-            fixed::answer(&shared, &asked.head, &asked.query, asked.head.uri.path())
+            non_resource::answer(&shared, &asked.head, &asked.query, asked.head.uri.path())
         }
         Target::Resource(path) => {
             let exempt = user.is_in(MASTERS);
@@ -301,7 +301,7 @@ where
 {
     let (head, query, verb) = (&asked.head, &asked.query, asked.verb);
     let Some(kind) = shared.served().find(&path.group, &path.version, &path.resource) else {
-        return fixed::nothing(&shared, &path.group);
+        return non_resource::nothing(&shared, &path.group);
     };
     // Also `namespaces/a/namespaces/b`: who may do anything in `a` was asked about `a`.
     if !kind.namespaced() && path.inside_namespace

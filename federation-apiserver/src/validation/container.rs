@@ -6,7 +6,8 @@ use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
 use super::{
-    items, label, listed, lives, net, one_of, pod_resources, quantities, required, security, text, variables,
+    env, items, label, lifecycle, listed, net, one_of, pod_resources, quantities, required, security_context,
+    text,
 };
 use crate::registry::Faults;
 
@@ -16,7 +17,7 @@ pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &HashSet<&st
         faults.push(FieldError::required(&path.child("containers"), ""));
     }
     let mut seen = HashSet::new();
-    let (pod, host_users) = (lives::Pod::of(spec), spec["hostUsers"] != false);
+    let (pod, host_users) = (lifecycle::Pod::of(spec), spec["hostUsers"] != false);
     let claims = pod_resources::Claims::of(spec);
     let blocks: HashSet<_> = items(spec, "volumes")
         .filter(|volume| volume["persistentVolumeClaim"].is_object() || volume["ephemeral"].is_object())
@@ -32,11 +33,11 @@ pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &HashSet<&st
             }
             validate(container, &path, (volumes, &blocks), faults);
             claims.validate(container, &path, faults);
-            lives::resize_policy(container, &path, &pod, faults);
+            lifecycle::resize_policy(container, &path, &pod, faults);
             let context = &container["securityContext"];
-            security::validate_container(context, host_users, &path.child("securityContext"), faults);
+            security_context::validate_container(context, host_users, &path.child("securityContext"), faults);
             if list == "initContainers" {
-                lives::restarts(container, &path, faults);
+                lifecycle::restarts(container, &path, faults);
             }
             if let Some(name) = name.filter(|name| !seen.insert(*name)) {
                 faults.push(FieldError::duplicate(&path.child("name"), name));
@@ -45,7 +46,7 @@ pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &HashSet<&st
                 // They run one after the other. kube-apiserver names the place of each as the first one's.
                 host_ports(container, &whole.index(0), &mut HashSet::new(), faults);
             }
-            lives::validate(container, &path, list, &pod, faults);
+            lifecycle::validate(container, &path, list, &pod, faults);
         }
         if list == "containers" {
             let mut ports = HashSet::new();
@@ -82,7 +83,7 @@ fn validate(container: &Value, path: &FieldPath, (volumes, blocks): Volumes<'_>,
     let policy = text(container, "terminationMessagePolicy");
     listed(policy, &path.child("terminationMessagePolicy"), &["File", "FallbackToLogsOnError"], faults);
     ports(container, path, faults);
-    variables::validate(container, path, faults);
+    env::validate(container, path, faults);
     mounts(container, path, volumes, faults);
     devices(container, path, (volumes, blocks), faults);
     let known = ["Always", "IfNotPresent", "Never"];
@@ -160,13 +161,13 @@ fn mounts(container: &Value, path: &FieldPath, volumes: &HashSet<&str>, faults: 
             faults.push(FieldError::invalid(&path.child("mountPath"), text(mount, "mountPath"), message));
         }
         // Without the index, as kube-apiserver names the place.
-        security::descending(text(mount, "subPath"), &whole.child("subPath"), faults);
+        security_context::descending(text(mount, "subPath"), &whole.child("subPath"), faults);
         let expression = text(mount, "subPathExpr");
         if !expression.is_empty() && !text(mount, "subPath").is_empty() {
             let message = "subPathExpr and subPath are mutually exclusive";
             faults.push(FieldError::invalid(&path.child("subPathExpr"), expression, message));
         }
-        security::descending(expression, &whole.child("subPathExpr"), faults);
+        security_context::descending(expression, &whole.child("subPathExpr"), faults);
         if let Some(propagation) = mount["mountPropagation"].as_str() {
             let path = whole.child("mountPropagation");
             one_of(propagation, &path, &["Bidirectional", "HostToContainer", "None"], faults);

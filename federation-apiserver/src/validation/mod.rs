@@ -1,30 +1,30 @@
 //! Defaults and rules that several kinds share.
 
-pub(crate) mod annotations;
 pub(crate) mod container;
 pub(crate) mod cron;
+mod env;
+pub(crate) mod ephemeral_containers;
 pub(crate) mod intstr;
-mod lives;
-pub(crate) mod mirror;
+pub(crate) mod legacy_annotations;
+mod lifecycle;
+pub(crate) mod mirror_pod;
 pub(crate) mod net;
+mod overlapping_paths;
 pub(crate) mod pod;
 pub(crate) mod pod_annotations;
 mod pod_os;
-pub(crate) mod pod_parts;
-mod pod_paths;
 pub(crate) mod pod_resize;
 pub(crate) mod pod_resources;
-pub(crate) mod pod_restarts;
 pub(crate) mod pod_security;
 pub(crate) mod pod_spec;
 pub(crate) mod pod_warnings;
 pub(crate) mod quantities;
-pub(crate) mod security;
-pub(crate) mod spreading;
+pub(crate) mod restart_policy;
+pub(crate) mod security_context;
 pub(crate) mod status;
-mod variables;
+pub(crate) mod topology_spread;
+pub(crate) mod visit;
 pub(crate) mod volume;
-pub(crate) mod walk;
 mod windows;
 pub(crate) mod workload;
 

@@ -7,9 +7,9 @@ use apimachinery::{FieldError, FieldPath, field::quoted};
 use serde_json::{Map, Value};
 
 use super::{
-    annotations::{APP_ARMOR, SECCOMP, SECCOMP_OF_POD},
-    mirror, pod_spec, security, text,
-    walk::{self, containers},
+    legacy_annotations::{APP_ARMOR, SECCOMP, SECCOMP_OF_POD},
+    mirror_pod, pod_spec, security_context, text,
+    visit::{self, containers},
 };
 use crate::registry::Faults;
 
@@ -30,11 +30,11 @@ pub(crate) fn validate(pod: &Value, path: &FieldPath, faults: &mut Faults) {
     if !pod["metadata"]["annotations"].is_object() {
         return;
     }
-    if let Some(value) = one(pod, mirror::MARK)
+    if let Some(value) = one(pod, mirror_pod::MARK)
         && text(&pod["spec"], "nodeName").is_empty()
     {
         let message = "must set spec.nodeName if mirror pod annotation is set";
-        faults.push(FieldError::invalid(&path.key(mirror::MARK), value, message));
+        faults.push(FieldError::invalid(&path.key(mirror_pod::MARK), value, message));
     }
     if let Some(tolerations) = one(pod, TOLERATIONS).filter(|value| !value.is_empty()) {
         match serde_json::from_str::<Vec<Map<String, Value>>>(tolerations) {
@@ -71,7 +71,7 @@ fn seccomp(profile: &str, path: &FieldPath, faults: &mut Faults) {
         return;
     }
     match profile.strip_prefix("localhost/") {
-        Some(local) => security::descending(local, path, faults),
+        Some(local) => security_context::descending(local, path, faults),
         None => faults.push(FieldError::invalid(path, profile, "must be a valid seccomp profile")),
     }
 }
@@ -99,7 +99,7 @@ fn app_armor(pod: &Value, path: &FieldPath, faults: &mut Faults) {
 pub(crate) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     let path = FieldPath::new("metadata.annotations");
     let what = |key: &str| match key {
-        mirror::MARK => Some("mirror pod annotation"),
+        mirror_pod::MARK => Some("mirror pod annotation"),
         _ => key.starts_with(APP_ARMOR).then_some("AppArmor annotations"),
     };
     for (key, _) in of(old).filter(|(key, value)| one(new, key) != Some(*value)) {
@@ -166,7 +166,7 @@ pub(crate) fn match_fields(pod: &Value, path: &FieldPath, faults: &mut Faults) {
         let path = path.child("securityContext").child("seccompProfile");
         OF_SECCOMP.check(said, &whole["seccompProfile"], &path, faults);
     }
-    for (container, path) in walk::placed(spec, path) {
+    for (container, path) in visit::placed(spec, path) {
         if let Some(said) = one(pod, &format!("{SECCOMP}{}", text(container, "name"))) {
             let path = path.child("securityContext").child("seccompProfile");
             OF_SECCOMP.check(said, &container["securityContext"]["seccompProfile"], &path, faults);
@@ -175,7 +175,7 @@ pub(crate) fn match_fields(pod: &Value, path: &FieldPath, faults: &mut Faults) {
     if spec["os"]["name"] == "windows" {
         return;
     }
-    for (container, path) in walk::placed(spec, path) {
+    for (container, path) in visit::placed(spec, path) {
         if let Some(said) = one(pod, &format!("{APP_ARMOR}{}", text(container, "name"))) {
             let own = &container["securityContext"]["appArmorProfile"];
             let profile = if own.is_null() { &whole["appArmorProfile"] } else { own };
@@ -269,7 +269,7 @@ mod tests {
         };
         check(json!({"a": "b"}), json!({"a": "c"}), &[]);
         for (key, what) in [
-            (mirror::MARK, "mirror pod annotation"),
+            (mirror_pod::MARK, "mirror pod annotation"),
             ("container.apparmor.security.beta.kubernetes.io/c", "AppArmor annotations"),
         ] {
             let fault = |verb: &str| format!("metadata.annotations[{key}]: Forbidden: may not {verb} {what}");
@@ -279,7 +279,7 @@ mod tests {
                 check(json!({key: "x"}), now, &[&fault("remove or update")]);
             }
         }
-        let mut mirror = with(json!({mirror::MARK: "x"}));
+        let mut mirror = with(json!({mirror_pod::MARK: "x"}));
         told(
             |faults| validate(&mirror, &"a".into(), faults),
             &[

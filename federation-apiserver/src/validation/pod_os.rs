@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{one_of, text, walk};
+use super::{one_of, text, visit};
 use crate::registry::Faults;
 
 /// What pods of Windows cannot say: of themselves, in their security context, and in those of their containers.
@@ -59,7 +59,7 @@ fn is_said(value: &Value, name: &str) -> bool {
 
 /// The security contexts of all containers, and where they stand.
 fn contexts<'a>(spec: &'a Value, path: &FieldPath) -> impl Iterator<Item = (&'a Value, FieldPath)> {
-    walk::placed(spec, path)
+    visit::placed(spec, path)
         .map(|(container, path)| (&container["securityContext"], path.child("securityContext")))
 }
 

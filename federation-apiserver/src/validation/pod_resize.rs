@@ -4,7 +4,7 @@
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, items_mut, mirror, pod, text, walk};
+use super::{items, items_mut, mirror_pod, pod, text, visit};
 use crate::registry::Faults;
 
 const PARTS: [&str; 2] = ["limits", "requests"];
@@ -13,7 +13,7 @@ const ONLY: &str = "only cpu and memory resources are mutable";
 /// Finds the faults of a resize.
 pub(crate) fn validate(new: &Value, old: &Value, faults: &mut Faults) {
     let of_others = [
-        (mirror::is_mirror(old), "static pods cannot be resized"),
+        (mirror_pod::is_mirror(old), "static pods cannot be resized"),
         (old["spec"]["os"]["name"] == "windows", "windows pods cannot be resized"),
     ];
     if let Some((_, message)) = of_others.iter().find(|(is, _)| *is) {
@@ -73,7 +73,7 @@ pub(crate) fn validate(new: &Value, old: &Value, faults: &mut Faults) {
             let message = "only cpu and memory resources for init or sidecar containers are mutable";
             faults.push(FieldError::forbidden(&path, message));
         }
-        if walk::is_sidecar(container) || plain(container) == plain(was) {
+        if visit::is_sidecar(container) || plain(container) == plain(was) {
             continue;
         }
         let anew = |policy: &&Value| policy["restartPolicy"] == "RestartContainer";

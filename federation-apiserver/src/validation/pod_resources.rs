@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     items, label,
     quantities::{self, Amounts},
-    subdomain, text, walk,
+    subdomain, text, visit,
 };
 use crate::registry::Faults;
 
@@ -179,7 +179,7 @@ fn of_containers(spec: &Value, part: &str) -> Amounts {
     // Of what a container does not name only sidecars have some, who are in the sum.
     let (mut sidecars, mut most) = (Amounts::new(), Amounts::new());
     for container in items(spec, "initContainers") {
-        let sidecar = walk::is_sidecar(container);
+        let sidecar = visit::is_sidecar(container);
         for (name, amount) in amounts(container) {
             let beside = sidecars.get(&name).copied().unwrap_or_default().saturating_add(amount);
             if sidecar {

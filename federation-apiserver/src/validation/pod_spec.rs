@@ -8,8 +8,8 @@ use apimachinery::{
 use serde_json::Value;
 
 use super::{
-    container, items, label, listed, net, one_of, pod, pod_os, pod_resources, security, spreading, subdomain,
-    text, variables, volume, windows,
+    container, env, items, label, listed, net, one_of, pod, pod_os, pod_resources, security_context,
+    subdomain, text, topology_spread, volume, windows,
 };
 use crate::registry::Faults;
 
@@ -28,7 +28,7 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
     if let Some(selector) = spec.get("nodeSelector") {
         faults.gather(|faults| validate_labels(selector, &path.child("nodeSelector"), faults));
     }
-    security::validate_pod(spec, path, faults);
+    security_context::validate_pod(spec, path, faults);
     affinity(&spec["affinity"], &path.child("affinity"), faults);
     dns(spec, path, faults);
     for (index, gate) in items(spec, "readinessGates").enumerate() {
@@ -37,10 +37,10 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
         faults
             .extend(names::qualified_name(name).iter().map(|fault| FieldError::invalid(&path, name, fault)));
     }
-    spreading::gates(spec, path, faults);
-    spreading::validate(spec, path, faults);
+    topology_spread::gates(spec, path, faults);
+    topology_spread::validate(spec, path, faults);
     windows::host_process(spec, path, faults);
-    security::host_users(spec, path, faults);
+    security_context::host_users(spec, path, faults);
     if let Some(name) = spec["hostnameOverride"].as_str() {
         hostname_override(spec, name, path, faults);
     }
@@ -78,7 +78,7 @@ pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
     }
     super::quantities::map(&spec["overhead"], &path.child("overhead"), faults);
     pod_os::validate(spec, path, faults);
-    variables::volumes(spec, path, faults);
+    env::volumes(spec, path, faults);
 }
 
 /// A name that a pod has whatever else it says: KEP-4762.
@@ -319,7 +319,7 @@ fn pod_term(term: &Value, path: &FieldPath, faults: &mut Faults) {
         let path = path.child("namespaceSelector");
         faults.extend(validate_label_selector(selector, &path));
     }
-    spreading::keys_of_term(term, path, faults);
+    topology_spread::keys_of_term(term, path, faults);
     let (path, key) = (path.child("topologyKey"), text(term, "topologyKey"));
     if key.is_empty() {
         faults.push(FieldError::required(&path, "can not be empty"));

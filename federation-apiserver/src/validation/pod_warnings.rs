@@ -7,8 +7,9 @@ use apimachinery::{FieldPath, field::quoted, names};
 use serde_json::Value;
 
 use super::{
-    annotations::{APP_ARMOR, SECCOMP, SECCOMP_OF_POD},
-    items, pod_paths, quantities, text, walk,
+    items,
+    legacy_annotations::{APP_ARMOR, SECCOMP, SECCOMP_OF_POD},
+    overlapping_paths, quantities, text, visit,
 };
 
 /// Of a new Pod.
@@ -131,7 +132,7 @@ fn all(pod: &Value, at: Option<&FieldPath>, warnings: &mut Vec<String>) {
         ));
     }
     volumes(spec, &path, warnings);
-    pod_paths::warn(spec, &path, warnings);
+    overlapping_paths::warn(spec, &path, warnings);
     lists(spec, &path, warnings);
     for name in ["memory", "ephemeral-storage"] {
         whole(&spec["overhead"], name, &path.child("overhead"), warnings);
@@ -146,7 +147,7 @@ fn all(pod: &Value, at: Option<&FieldPath>, warnings: &mut Vec<String>) {
     };
     seccomp(&spec["securityContext"], SECCOMP_OF_POD, warnings);
     let confined = !spec["securityContext"]["appArmorProfile"].is_null();
-    for (container, path) in walk::placed(spec, &path) {
+    for (container, path) in visit::placed(spec, &path) {
         let context = &container["securityContext"];
         seccomp(context, &format!("{SECCOMP}{}", text(container, "name")), warnings);
         let key = format!("{APP_ARMOR}{}", text(container, "name"));
@@ -299,7 +300,7 @@ type Claimed<'a> = (FieldPath, &'a str, i64);
 /// Ports that are the same, or may be.
 fn ports(spec: &Value, path: &FieldPath, warnings: &mut Vec<String>) {
     let mut known: HashMap<(i64, &str), Vec<Claimed<'_>>> = HashMap::new();
-    for (container, path) in walk::placed(spec, path) {
+    for (container, path) in visit::placed(spec, path) {
         for (index, port) in items(container, "ports").enumerate() {
             let place = path.child("ports").index(index);
             let number = |name: &str| port[name].as_i64().unwrap_or_default();

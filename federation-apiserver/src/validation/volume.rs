@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath, quantity::Quantity};
 use serde_json::Value;
 
-use super::{driver, items, label, one_of, quantities, required, subdomain, text, variables};
+use super::{driver, env, items, label, one_of, quantities, required, subdomain, text};
 use crate::registry::Faults;
 
 /// Finds the faults of a spec's volumes, and returns their names.
@@ -215,7 +215,7 @@ fn downward_file(file: &Value, path: &FieldPath, faults: &mut Faults) {
     let (field, amount) = (&file["fieldRef"], &file["resourceFieldRef"]);
     match (field.is_object(), amount.is_object()) {
         (true, both) => {
-            variables::field_reference(field, &path.child("fieldRef"), &TOLD, faults);
+            env::field_reference(field, &path.child("fieldRef"), &TOLD, faults);
             if both {
                 let message = "fieldRef and resourceFieldRef can not be specified simultaneously";
                 faults.push(FieldError::invalid(path, "resource", message));
@@ -224,7 +224,7 @@ fn downward_file(file: &Value, path: &FieldPath, faults: &mut Faults) {
         (false, true) => {
             let place = path.child("resourceFieldRef");
             if required(amount, &place, "containerName", faults).is_some() {
-                variables::amount_reference(amount, &place, faults);
+                env::amount_reference(amount, &place, faults);
             }
         }
         (false, false) => {

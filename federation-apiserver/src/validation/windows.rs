@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath, names};
 use serde_json::Value;
 
-use super::walk;
+use super::visit;
 use crate::registry::Faults;
 
 const MOST_KIB: usize = 64;
@@ -84,7 +84,7 @@ pub(super) fn host_process(spec: &Value, path: &FieldPath, faults: &mut Faults) 
     let said = |one: &Value| one["securityContext"]["windowsOptions"]["hostProcess"].as_bool();
     let of_pod = said(spec);
     let (mut all, mut of_host) = (0, 0);
-    for (container, place) in walk::placed(spec, path) {
+    for (container, place) in visit::placed(spec, path) {
         let own = said(container);
         all += 1;
         of_host += usize::from(own.or(of_pod) == Some(true));

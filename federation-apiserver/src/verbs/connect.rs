@@ -5,9 +5,9 @@ use apimachinery::ApiError;
 use http::Response;
 use serde_json::{Value, json};
 
-use super::{Call, node, proxy};
+use super::{Call, kubelet, proxy};
 use crate::{
-    admission::action::{self, Action},
+    admission::subresource::{self, Action},
     http::Body,
     registry::Kind,
 };
@@ -19,13 +19,13 @@ pub(super) async fn connect(call: &Call, verb: &str) -> Result<Response<Body>, A
     }
     let part = call.path.subresource.as_deref().and_then(|name| call.kind.subresource(name));
     let part = part.ok_or_else(ApiError::no_such_path)?;
-    let form = action::connection(part.kind).ok_or_else(ApiError::no_such_path)?;
+    let form = subresource::connection(part.kind).ok_or_else(ApiError::no_such_path)?;
     let asked = Action { call, form: Some(form), old: None, dry_run: false };
     let options = asked.mutate(options(call, form)?).await?;
     asked.validate(&options).await?;
     match part.name {
         "proxy" => proxy::connect(call),
-        _ => node::connect(call, verb, &options).await,
+        _ => kubelet::connect(call, verb, &options).await,
     }
 }
 

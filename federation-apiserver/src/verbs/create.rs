@@ -4,7 +4,7 @@ use apimachinery::{ApiError, names};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Call, commit, object, patch, tidying};
+use super::{Call, commit, metadata, object, patch};
 use crate::{
     admission,
     auth::authz::{self, Decision},
@@ -59,7 +59,7 @@ pub(super) fn begin(call: &Call, mut object: Value) -> Result<Value, ApiError> {
         }
     }
     object::settle_namespace(kind, &mut object, call.namespace())?;
-    tidying::dedup_owners(call, &mut object, tidying::Stage::Sent);
+    metadata::dedup_owners(call, &mut object, metadata::Stage::Sent);
     object::begin(&mut object)?;
     if is_reset(kind)
         && let Some(map) = object.as_object_mut()
@@ -85,8 +85,8 @@ pub(super) async fn mutate(call: &Call, mut object: Value, dry_run: bool) -> Res
     let _open = commit::check_namespace(call, object::called(&object))?;
     let changed = admission::mutate(call, None, &object, dry_run).await?;
     let Some(mut changed) = changed else { return Ok(object) };
-    tidying::restore_ownership(call, &mut changed, &object);
-    tidying::dedup_owners(call, &mut changed, tidying::Stage::Admitted);
+    metadata::restore_ownership(call, &mut changed, &object);
+    metadata::dedup_owners(call, &mut changed, metadata::Stage::Admitted);
     if is_reset(&call.kind)
         && let Some(map) = changed.as_object_mut()
     {

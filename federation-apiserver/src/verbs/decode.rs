@@ -7,7 +7,7 @@ use kube_schema::Report;
 use kube_schema::json::type_name;
 use serde_json::Value;
 
-use super::{Call, syntax, yaml};
+use super::{Call, parse_errors, yaml};
 use crate::{
     crd::Custom,
     http::{
@@ -65,7 +65,7 @@ impl Call {
             Err(Unreadable::Format(error)) => return Err(error),
             Err(Unreadable::Text(error)) => return Err(self.unrecognized(kind, &error)),
         };
-        if let Some(error) = syntax::no_object(&value) {
+        if let Some(error) = parse_errors::no_object(&value) {
             let error = format!("couldn't get version/kind; json parse error: {error}");
             return Err(self.unrecognized(kind, &error));
         }
@@ -101,7 +101,7 @@ impl Call {
 
     /// What a body is refused with that does not even say its kind.
     fn unrecognized(&self, kind: &str, error: &str) -> ApiError {
-        let summary = syntax::summary(&self.body);
+        let summary = parse_errors::summary(&self.body);
         ApiError::bad_request(format!(
             "the object provided is unrecognized (must be of type {kind}): {error} ({summary})"
         ))
@@ -378,7 +378,7 @@ fn unsupported(built_in: bool) -> ApiError {
 
 /// Parses JSON, or says where it is wrong.
 pub(super) fn decode_json(bytes: &[u8]) -> Result<Value, String> {
-    read(bytes, syntax::parsed)
+    read(bytes, parse_errors::parsed)
 }
 
 /// Reads a JSON text: as it is, else as Go reads it.

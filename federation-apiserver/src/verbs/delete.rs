@@ -10,7 +10,7 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Call, commit, list, object, syntax};
+use super::{Call, commit, list, object, parse_errors};
 use crate::{
     admission::{self, webhook},
     crd::{self, conversion},
@@ -292,7 +292,7 @@ pub(crate) fn sent_options(call: &Call) -> Result<Value, ApiError> {
     if value.is_null() {
         value = json!({});
     }
-    if let Some(error) = syntax::no_object(&value) {
+    if let Some(error) = parse_errors::no_object(&value) {
         let why = format!("couldn't get version/kind; json parse error: {error}");
         return Err(ApiError::bad_request(why));
     }

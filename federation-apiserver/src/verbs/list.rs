@@ -8,7 +8,7 @@ use http::{Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Call, components};
+use super::{Call, component_status};
 use crate::{
     crd::conversion,
     encode::{self, ListMeta},
@@ -55,7 +55,7 @@ impl Continue {
             };
             format!("illegal base64 data at input byte {at}")
         })?;
-        let value = super::syntax::parsed(&bytes)?;
+        let value = super::parse_errors::parsed(&bytes)?;
         let version = value["v"].as_str().unwrap_or_default();
         if version != TOKEN_VERSION {
             return Err(format!("server does not recognize this encoded version {version:?}"));
@@ -68,7 +68,7 @@ impl Continue {
 pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     let options = ListOptions::parse(&call.query)?;
     let filter = Filter::new(call, &options)?;
-    let page = if let Some(mut items) = components::all(call) {
+    let page = if let Some(mut items) = component_status::all(call) {
         items.retain(|item| filter.matches(item));
         Page { items, meta: ListMeta::default() }
     } else {

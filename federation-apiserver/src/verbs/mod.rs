@@ -4,20 +4,23 @@
 //! store`: up to the rules in [`create`], from there on in [`commit`], and a kind's part of it in its row of the table. What
 //! [`admission`](crate::admission) adds to that are the policies, the webhooks and what kube-apiserver's own plugins ask.
 
+mod binding;
 pub(crate) mod call;
 mod commit;
-mod components;
+mod component_status;
 mod connect;
 mod create;
 mod decode;
 mod delete;
 mod evict;
+mod fairness;
+mod kubelet;
 mod list;
-mod node;
+mod metadata;
 mod object;
 mod ownership;
+pub(crate) mod parse_errors;
 mod patch;
-mod pod;
 mod preconditions;
 mod proxy;
 mod ratchet;
@@ -25,10 +28,7 @@ mod read;
 mod review;
 mod review_selectors;
 mod scale;
-pub(crate) mod syntax;
-mod tidying;
 mod token;
-mod turns;
 mod update;
 mod watch;
 mod watch_socket;
@@ -65,7 +65,7 @@ pub(crate) async fn dispatch(
     }
     let outcome = match (verb, subresource.as_deref()) {
         ("get", Some("scale")) => scale::get(&call).await,
-        ("get", Some("log")) if call.kind.is("", "pods") => node::log(&call).await,
+        ("get", Some("log")) if call.kind.is("", "pods") => kubelet::log(&call).await,
         ("get" | "create", Some("attach" | "exec" | "portforward")) if call.kind.is("", "pods") => {
             Box::pin(connect::connect(&call, verb)).await
         }
@@ -78,8 +78,8 @@ pub(crate) async fn dispatch(
         ("create", Some("token")) if call.kind.is("", "serviceaccounts") => {
             Box::pin(token::create(&mut call)).await
         }
-        ("create", None) if call.kind.is("", "bindings") => Box::pin(pod::bind(&mut call)).await,
-        ("create", Some("binding")) if call.kind.is("", "pods") => Box::pin(pod::bind(&mut call)).await,
+        ("create", None) if call.kind.is("", "bindings") => Box::pin(binding::bind(&mut call)).await,
+        ("create", Some("binding")) if call.kind.is("", "pods") => Box::pin(binding::bind(&mut call)).await,
         ("create", Some("eviction")) if call.kind.is("", "pods") => Box::pin(evict::evict(&mut call)).await,
         ("create", None) if call.path.name.is_none() => create::create(&mut call).await,
         ("update", Some("scale")) => scale::update(&mut call).await,

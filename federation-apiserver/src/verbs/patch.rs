@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use kube_schema::json::type_name;
 use serde_json::{Value, json};
 
-use super::{Call, commit, commit::Outcome, create, decode, object, scale, syntax, update, yaml};
+use super::{Call, commit, commit::Outcome, create, decode, object, parse_errors, scale, update, yaml};
 use crate::admission;
 use crate::http::{
     Body,
@@ -219,7 +219,7 @@ fn check_patched(
     (validation, twice): (FieldValidation, &[String]),
 ) -> Result<(), ApiError> {
     let (api_version, kind) = (call.kind.api_version(), call.kind.kind);
-    let checked = match syntax::no_object(next) {
+    let checked = match parse_errors::no_object(next) {
         Some(error) => Err(ApiError::bad_request(error)),
         None if call.kind.custom.is_some() && !matches!(patch, Patch::Apply(_)) => {
             check_version(call, next, &api_version).and_then(|()| call.check_kind(next, &api_version, kind))
@@ -233,7 +233,7 @@ fn check_patched(
     let checked = checked.and_then(|()| call.check_fields(next, Some(old), validation, twice));
     checked.map_err(|error| match patch {
         Patch::Apply(_) => error,
-        Patch::Strategic(patch) => at_fault(call, &error, &syntax::printed(patch)),
+        Patch::Strategic(patch) => at_fault(call, &error, &parse_errors::printed(patch)),
         _ => at_fault(call, &error, &next.to_string()),
     })
 }

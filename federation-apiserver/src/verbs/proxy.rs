@@ -9,7 +9,7 @@ use apimachinery::ApiError;
 use http::Response;
 use serde_json::Value;
 
-use super::{Call, node};
+use super::{Call, kubelet};
 use crate::{
     http::Body,
     store::{Key, ResourceKey},
@@ -27,7 +27,7 @@ pub(super) fn connect(call: &Call) -> Result<Response<Body>, ApiError> {
     Err(match kind {
         "pod" => to_pod(call, &target),
         "service" => to_service(call, &target),
-        _ => node::unreachable(call, target.name),
+        _ => kubelet::unreachable(call, target.name),
     })
 }
 

@@ -3,7 +3,7 @@
 use apimachinery::ApiError;
 use http::{Response, StatusCode};
 
-use super::{Call, components, list, update};
+use super::{Call, component_status, list, update};
 use crate::http::Body;
 
 /// Answers with the object that the URL names.
@@ -18,7 +18,7 @@ pub(super) async fn get(call: &Call) -> Result<Response<Body>, ApiError> {
         // Not older than what the client has seen, wherever that was.
         list::fresh(call, version).await?;
     }
-    let found = match components::find(call)? {
+    let found = match component_status::find(call)? {
         Some(component) => component,
         None => call.current()?,
     };

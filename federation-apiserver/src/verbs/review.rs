@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Call, object, review_selectors};
 use crate::{
-    admission::action::Action,
+    admission::subresource::Action,
     auth::{User, authz::Decision},
     deletion,
     http::{Body, query::WriteOptions},

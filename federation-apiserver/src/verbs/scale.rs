@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Call, commit, commit::Outcome, object, patch, preconditions, update};
 use crate::{
-    admission::action::{self, Action},
+    admission::subresource::{self, Action},
     crd::custom::ScalePaths,
     encode,
     http::{Body, query::WriteOptions, respond},
@@ -109,7 +109,7 @@ async fn write(
             let left = object.pointer(&pointer).and_then(Value::as_i64).unwrap_or_default();
             set(&mut scale, "/spec/replicas", left.into());
         }
-        let form = Some(&action::SCALE);
+        let form = Some(&subresource::SCALE);
         let shown = Action { call, form, old: Some(&before), dry_run: options.dry_run };
         scale = shown.mutate(scale).await?;
         check_types(&scale)?;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::Call;
 use crate::{
-    admission::action::{self, Action},
-    auth::accounts::{Bound, Request},
+    admission::subresource::{self, Action},
+    auth::service_account_tokens::{Bound, Request},
     deletion,
     http::{Body, query::WriteOptions},
     store::{Key, ResourceKey},
@@ -26,7 +26,7 @@ const MAX_SECONDS: i64 = 1 << 32;
 pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let request = call.decode_as("authentication.k8s.io/v1", "TokenRequest")?;
-    let shown = Action { call, form: Some(&action::TOKEN_REQUEST), old: None, dry_run: options.dry_run };
+    let shown = Action { call, form: Some(&subresource::TOKEN_REQUEST), old: None, dry_run: options.dry_run };
     let mut request = shown.mutate(request).await?;
     let accounts = call.shared.authenticator().accounts().ok_or_else(ApiError::no_such_path)?;
     let account = call.current()?;

@@ -6,7 +6,7 @@ use apimachinery::{ApiError, FieldError, FieldPath, status::Reason};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Call, commit, commit::Outcome, create, object, patch, preconditions, tidying};
+use super::{Call, commit, commit::Outcome, create, metadata, object, patch, preconditions};
 use crate::{
     admission,
     http::{Body, query::WriteOptions},
@@ -152,8 +152,8 @@ pub(super) async fn settle(
     if !admission::nobody_mutates(call)
         && let Some(mut changed) = admission::mutate(call, Some(old), &object, dry_run).await?
     {
-        tidying::restore_ownership(call, &mut changed, &object);
-        tidying::dedup_owners(call, &mut changed, tidying::Stage::Admitted);
+        metadata::restore_ownership(call, &mut changed, &object);
+        metadata::dedup_owners(call, &mut changed, metadata::Stage::Admitted);
         object = arrange(call, changed, old)?;
     }
     if let Some(part) = call.path.subresource.as_deref() {
@@ -171,7 +171,7 @@ pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Val
     let kind = &*call.kind;
     call.canonicalise(&mut object);
     object::carry_over(&mut object, old)?;
-    tidying::dedup_owners(call, &mut object, tidying::Stage::Sent);
+    metadata::dedup_owners(call, &mut object, metadata::Stage::Sent);
     if let Some(custom) = &kind.custom {
         if patch::applies(call) {
             custom.complete_applied(&mut object);

@@ -27,9 +27,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
-    Call,
+    Call, fairness,
     list::{self, Filter},
-    turns, watch_socket,
+    watch_socket,
 };
 use crate::{
     crd::conversion,
@@ -395,7 +395,7 @@ impl Stream {
 
     fn frame(&mut self, event: FrameKind, stored: &Stored) -> Option<Bytes> {
         self.counted.told();
-        turns::told();
+        fairness::told();
         let first = std::mem::replace(&mut self.first, false);
         match encode::frame(&self.kind, self.format, event, stored, Timestamp::now(), first) {
             Ok(frame) => Some(frame.into()),
@@ -408,7 +408,7 @@ impl Stream {
 
     fn frame_of_value(&mut self, event: FrameKind, value: Value) -> Vec<u8> {
         self.counted.told();
-        turns::told();
+        fairness::told();
         let first = std::mem::replace(&mut self.first, false);
         encode::frame_of_value(&self.kind, self.format, event, value, Timestamp::now(), first)
     }

@@ -7,7 +7,7 @@ use kube_cel::{Program, Type};
 use serde_json::Value;
 
 use super::{
-    frame::{Compiled, base_types, declare},
+    definition::{Compiled, base_types, declare},
     mutating,
 };
 use crate::{

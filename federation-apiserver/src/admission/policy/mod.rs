@@ -3,16 +3,16 @@
 //! Policies are compiled when they, or their bindings, have changed since the last write; a write asks only whether they have,
 //! which compares pointers. Each evaluation of a policy spends one budget, so that no policy makes the server slow.
 //!
-//! - [`frame`] is what both kinds have: whom they are for, parameters, variables, conditions.
+//! - [`definition`] is what both kinds have: whom they are for, parameters, variables, conditions.
 //! - [`validating`] says yes or no, [`mutating`] makes patches.
-//! - [`authority`] answers what expressions ask the authorizer.
-//! - [`check`] tells what is wrong with a policy, and [`typing`] what may be.
+//! - [`authorizer`] answers what expressions ask the authorizer.
+//! - [`check`] tells what is wrong with a policy, and [`type_checking`] what may be.
 
-pub(super) mod authority;
+pub(super) mod authorizer;
 mod check;
-mod frame;
+mod definition;
 pub(super) mod mutating;
-mod typing;
+mod type_checking;
 pub(super) mod validating;
 
 use std::sync::{Arc, LazyLock};
@@ -22,9 +22,9 @@ use kube_cel::Value as Cel;
 use serde_json::{Value, json};
 
 pub(crate) use check::{check_conditions, check_policy};
-pub(super) use frame::{Misconfigured, base_types};
+pub(super) use definition::{Misconfigured, base_types};
 use mutating::MutatingPolicy;
-pub(crate) use typing::warnings as type_warnings;
+pub(crate) use type_checking::warnings as type_warnings;
 use validating::ValidatingPolicy;
 
 use super::matching::{self, Subject};

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Request,
-    frame::{Compiled, Frame, compile},
+    definition::{Compiled, Frame, compile},
 };
 
 /// A compiled policy.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Request,
-    frame::{Compiled, Evaluation, Frame, compile},
+    definition::{Compiled, Evaluation, Frame, compile},
 };
 
 /// Bytes of a value of an audit annotation (`maxAuditAnnotationValueLength`).

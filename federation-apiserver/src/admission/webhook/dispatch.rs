@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::{
     Write,
-    hooks::Hook,
+    configurations::Hook,
     matching::Matched,
     review::{self, Phase, Verdict},
-    views::View,
+    versions::View,
 };
 use crate::{admission::matching::Operation, crd::conversion, outbound::in_pieces};
 

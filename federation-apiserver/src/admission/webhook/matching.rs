@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use super::{
     Write,
-    hooks::Hook,
-    views::{View, Views},
+    configurations::Hook,
+    versions::{View, Views},
 };
 use crate::{
     admission::{
         matching::{self, Chosen, Operation, Subject},
-        policy::{self, authority::Decisions},
+        policy::{self, authorizer::Decisions},
     },
     registry::{Kind, KindRef},
     store::{Key, ResourceKey},

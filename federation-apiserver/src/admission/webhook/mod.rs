@@ -5,16 +5,16 @@
 //! ones all at once. A changed object goes through its kind's types and defaults again before the next sees it. Configurations of
 //! admission themselves are exempt, or a bad one could not be removed.
 //!
-//! - [`hooks`] reads configurations, when they have changed since the last write.
+//! - [`configurations`] reads configurations, when they have changed since the last write.
 //! - [`matching`] says which of them a write is for, and in which version of its kind.
 //! - [`review`] makes an AdmissionReview and reads the answer. Pure.
-//! - [`views`] keeps the versions of the objects that webhooks are sent, and their texts.
+//! - [`versions`] keeps the versions of the objects that webhooks are sent, and their texts.
 
+mod configurations;
 mod dispatch;
-mod hooks;
 mod matching;
 mod review;
-mod views;
+mod versions;
 
 use std::{
     collections::BTreeSet,
@@ -25,10 +25,10 @@ use apimachinery::{ApiError, status::Reason};
 use futures::{StreamExt as _, stream::FuturesOrdered};
 use serde_json::{Value, json};
 
-pub(crate) use hooks::Webhooks;
-use hooks::{Hook, State};
+pub(crate) use configurations::Webhooks;
+use configurations::{Hook, State};
 use review::Phase;
-use views::Views;
+use versions::Views;
 
 use super::matching::Operation;
 use crate::{

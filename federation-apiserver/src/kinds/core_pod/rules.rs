@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::status;
 use crate::{
     registry::Faults,
-    validation::{container, items, items_mut, mirror, pod, pod_annotations, spreading, text},
+    validation::{container, items, items_mut, mirror_pod, pod, pod_annotations, text, topology_spread},
 };
 
 pub(super) fn validate(object: &Value, faults: &mut Faults) {
@@ -25,7 +25,7 @@ pub(super) fn validate(object: &Value, faults: &mut Faults) {
             faults.push(FieldError::required(&path, ""));
         }
     }
-    mirror::validate(object, faults);
+    mirror_pod::validate(object, faults);
 }
 
 /// A token is an account's.
@@ -168,7 +168,7 @@ pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
         let message = "existing toleration can not be modified except its tolerationSeconds";
         faults.push(FieldError::forbidden(&path.child("tolerations"), message));
     }
-    spreading::gates_only_go(&new["spec"], &old["spec"], &path, faults);
+    topology_spread::gates_only_go(&new["spec"], &old["spec"], &path, faults);
     for (key, value) in old["spec"]["nodeSelector"].as_object().into_iter().flatten().filter(|_| gated) {
         let now = &new["spec"]["nodeSelector"][key];
         if now != value {

@@ -9,10 +9,10 @@ use std::{
 use apimachinery::{FieldError, FieldPath, names};
 use serde_json::{Value, json};
 
-use super::devices;
+use super::allocated_resources;
 use crate::{
     registry::Faults,
-    validation::{IMMUTABLE, items, items_mut, net, news, pod_restarts, subdomain, text},
+    validation::{IMMUTABLE, items, items_mut, net, news, restart_policy, subdomain, text},
 };
 
 /// The lists of states of containers, and where the containers stand in the spec.
@@ -70,13 +70,13 @@ pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     for (list, containers) in LISTS {
         states(new, old, (list, containers), faults);
     }
-    news(devices::claims, new, old, faults);
-    news(devices::extended_claim, new, old, faults);
+    news(allocated_resources::claims, new, old, faults);
+    news(allocated_resources::extended_claim, new, old, faults);
     for list in ["podIPs", "hostIPs"] {
         addresses(status, before, list, faults);
     }
-    news(devices::users, new, old, faults);
-    news(devices::allocated, new, old, faults);
+    news(allocated_resources::users, new, old, faults);
+    news(allocated_resources::allocated, new, old, faults);
 }
 
 fn conditions(pod: &Value, faults: &mut Faults) {
@@ -121,7 +121,7 @@ fn nominated(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faults) {
 fn states(new: &Value, old: &Value, (list, containers): (&str, &str), faults: &mut Faults) {
     let (spec, path) = (&old["spec"], FieldPath::new("status").child(list));
     let ephemeral = containers == "ephemeralContainers";
-    if !ephemeral && pod_restarts::all_may(spec) {
+    if !ephemeral && restart_policy::all_may(spec) {
         return;
     }
     let ended = |state: &&Value| state["state"]["terminated"].is_object();
@@ -134,7 +134,7 @@ fn states(new: &Value, old: &Value, (list, containers): (&str, &str), faults: &m
     for (index, state) in items(&old["status"], list).enumerate().filter(|(_, state)| ended(state)) {
         let name = text(state, "name");
         let code = state["state"]["terminated"]["exitCode"].as_i64().unwrap_or_default();
-        let may = !ephemeral && known.get(name).is_some_and(|it| pod_restarts::may(it, spec, code));
+        let may = !ephemeral && known.get(name).is_some_and(|it| restart_policy::may(it, spec, code));
         if alive.contains(name) && !may {
             let path = path.index(index).child("state");
             faults.push(FieldError::forbidden(&path, "may not be transitioned to non-terminated state"));

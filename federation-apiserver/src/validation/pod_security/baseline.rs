@@ -4,12 +4,13 @@ use serde_json::Value;
 
 use super::{
     Level, Standard, Violation,
-    told::{distinct, named, of_containers, plural, quoted, setters, those},
+    wording::{distinct, named, of_containers, plural, quoted, setters, those},
 };
 use crate::validation::{
-    annotations::{APP_ARMOR, SECCOMP, SECCOMP_OF_POD},
-    items, text,
-    walk::containers,
+    items,
+    legacy_annotations::{APP_ARMOR, SECCOMP, SECCOMP_OF_POD},
+    text,
+    visit::containers,
 };
 
 type Check = fn(Standard, &Value, &Value) -> Option<Violation>;

@@ -5,7 +5,7 @@
 
 mod baseline;
 mod restricted;
-mod told;
+mod wording;
 
 use std::collections::BTreeMap;
 

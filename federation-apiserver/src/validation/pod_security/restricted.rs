@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     Standard, Violation,
     baseline::{OWN_USERS, adding, has_own_users, is_confined, mounts_of_proc, unconfined},
-    told::{distinct, named, of_containers, plural, quoted, setters, those},
+    wording::{distinct, named, of_containers, plural, quoted, setters, those},
 };
 use crate::validation::{items, text};
 

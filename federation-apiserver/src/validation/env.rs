@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use apimachinery::{FieldError, FieldPath, names};
 use serde_json::Value;
 
-use super::{items, label, one_of, quantities, required, text, volume, walk};
+use super::{items, label, one_of, quantities, required, text, visit, volume};
 use crate::registry::Faults;
 
 const VARIABLE: &str =
@@ -102,7 +102,7 @@ fn file_key(source: &Value, path: &FieldPath, faults: &mut Faults) {
 /// Files of variables stand in volumes that begin empty: `validation.validateFileKeyRefVolumes`.
 pub(super) fn volumes(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     let mut empty: Option<HashMap<&str, bool>> = None;
-    for (container, path) in walk::placed(spec, path) {
+    for (container, path) in visit::placed(spec, path) {
         for (index, env) in items(container, "env").enumerate() {
             let source = &env["valueFrom"]["fileKeyRef"];
             if !source.is_object() {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::gated;
 use crate::{
     registry::Faults,
-    validation::{annotations::APP_ARMOR, items, items_mut, pod, security, text},
+    validation::{items, items_mut, legacy_annotations::APP_ARMOR, pod, security_context, text},
 };
 
 const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
@@ -72,7 +72,7 @@ fn profile(said: &str) -> Option<Value> {
         _ => return None,
     };
     let mut faults = Faults::new();
-    security::app_armor(&json!({"appArmorProfile": profile}), &FieldPath::default(), &mut faults);
+    security_context::app_armor(&json!({"appArmorProfile": profile}), &FieldPath::default(), &mut faults);
     faults.is_empty().then_some(profile)
 }
 

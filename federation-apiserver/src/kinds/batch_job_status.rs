@@ -10,7 +10,7 @@ use federation_core::api::marks;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::batch_policies::{indexes, interval};
+use super::batch_job_policies::{indexes, interval};
 use crate::{
     deletion,
     registry::Faults,

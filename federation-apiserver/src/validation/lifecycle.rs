@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, net, one_of, required, text, walk};
+use super::{items, net, one_of, required, text, visit};
 use crate::registry::Faults;
 
 /// What the rules of a container need of its pod.
@@ -31,7 +31,7 @@ pub(super) fn validate(container: &Value, path: &FieldPath, list: &str, pod: &Po
     if list == "ephemeralContainers" {
         return;
     }
-    if list == "initContainers" && !walk::is_sidecar(container) {
+    if list == "initContainers" && !visit::is_sidecar(container) {
         for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
             if !container[field].is_null() {
                 let message = "may not be set for init containers without restartPolicy=Always";
@@ -56,7 +56,7 @@ pub(super) fn validate(container: &Value, path: &FieldPath, list: &str, pod: &Po
 
 /// Who runs before the others does not begin anew because it gets more.
 fn begins_anew(container: &Value, path: &FieldPath, faults: &mut Faults) {
-    if walk::is_sidecar(container) {
+    if visit::is_sidecar(container) {
         return;
     }
     for (index, policy) in items(container, "resizePolicy").enumerate() {

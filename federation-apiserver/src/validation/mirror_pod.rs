@@ -4,7 +4,7 @@
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, text, walk};
+use super::{items, text, visit};
 use crate::registry::Faults;
 
 /// The annotation that makes a pod one.
@@ -45,7 +45,7 @@ fn names_secrets(spec: &Value) -> bool {
         })
     };
     items(spec, "imagePullSecrets").next().is_some()
-        || walk::containers(spec).any(of_container)
+        || visit::containers(spec).any(of_container)
         || items(spec, "volumes").any(of_volume)
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::validation::{items, items_mut, walk};
+use crate::validation::{items, items_mut, visit};
 
 const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 const STATES: [&str; 3] = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
@@ -34,7 +34,7 @@ pub(super) fn leave_out(pod: &mut Value, old: Option<&Value>) {
         spec.remove("schedulingGroup");
     }
     // `ContainerStopSignals`
-    if walk::containers(before).all(|container| container["lifecycle"]["stopSignal"].is_null()) {
+    if visit::containers(before).all(|container| container["lifecycle"]["stopSignal"].is_null()) {
         for list in LISTS {
             for container in items_mut(spec, list).filter_map(Value::as_object_mut) {
                 let lifecycle = container.get_mut("lifecycle").and_then(Value::as_object_mut);

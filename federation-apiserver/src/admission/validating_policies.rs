@@ -9,7 +9,7 @@ use super::{
     matching::{Chosen, Operation, Subject},
     policy::{
         self, Binding, Misconfigured, Request,
-        authority::Decisions,
+        authorizer::Decisions,
         validating::{Failure, ValidatingPolicy, Verdict},
     },
 };

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::validation::{text, walk::containers};
+use crate::validation::{text, visit::containers};
 
 /// The names of the containers that do something.
 pub(super) fn those(spec: &Value, does: impl Fn(&Value) -> bool) -> Vec<String> {

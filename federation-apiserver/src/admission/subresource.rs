@@ -5,7 +5,7 @@
 use apimachinery::ApiError;
 use serde_json::Value;
 
-use super::{judge::judge_as, mutate::mutate_as, webhook};
+use super::{mutate::mutate_as, validating_policies::judge_as, webhook};
 use crate::{registry::Kind, verbs::Call};
 
 /// `v1` Binding.

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::defaults::GROUP;
+use super::bootstrap_policy::GROUP;
 use crate::{
     cache::{Checked, Collection},
     store::{ResourceKey, Snapshot, Storage, Stored},

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::status::LISTS;
 use crate::{
     registry::Faults,
-    validation::{items, label, one_of, security, subdomain, text},
+    validation::{items, label, one_of, security_context, subdomain, text},
 };
 
 /// Which claims were made for a pod: `validation.validatePodResourceClaimStatuses`.
@@ -93,10 +93,10 @@ pub(super) fn users(pod: &Value, faults: &mut Faults) {
                 "windows" => faults.push(FieldError::forbidden(&path, "cannot be set for a windows pod")),
                 "linux" => {
                     for name in ["uid", "gid"] {
-                        security::id(&user[name], &path.child(name), faults);
+                        security_context::id(&user[name], &path.child(name), faults);
                     }
                     for (at, group) in items(user, "supplementalGroups").enumerate() {
-                        security::id(group, &path.child("supplementalGroups").index(at), faults);
+                        security_context::id(group, &path.child("supplementalGroups").index(at), faults);
                     }
                 }
                 _ => {}

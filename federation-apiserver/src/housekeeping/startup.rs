@@ -1,8 +1,8 @@
 //! Which of the things that must exist do, once after each start: what `/healthz` tells by the names of kube-apiserver's hooks.
 
-use super::{Options, addresses, endpoint, flow, namespace, networks, roles, system};
+use super::{Options, flow, ip_addresses, kubernetes_service, namespace, roles, service_cidrs, system};
 use crate::{
-    hooks::{self, When},
+    post_start_hooks::{self, When},
     store::Snapshot,
 };
 
@@ -37,16 +37,17 @@ impl Start {
                 When::Classes => system::classes(snapshot).is_empty(),
                 When::Levels => flow::required(snapshot).is_empty(),
                 When::Endpoint => {
-                    options.endpoint.is_none_or(|to| endpoint::required(snapshot, to).is_empty())
+                    options.endpoint.is_none_or(|to| kubernetes_service::required(snapshot, to).is_empty())
                 }
                 When::Networks => options.cluster_ips.is_none_or(|network| {
-                    networks::required(snapshot, network).is_none() && addresses::are_complete(snapshot)
+                    service_cidrs::required(snapshot, network).is_none()
+                        && ip_addresses::are_complete(snapshot)
                 }),
                 When::Services => system::services(snapshot).is_empty(),
                 When::Assembled | When::Followed | When::Checked => true,
             };
             if done {
-                hooks::done(&options.health, *when);
+                post_start_hooks::done(&options.health, *when);
             }
             !done
         });

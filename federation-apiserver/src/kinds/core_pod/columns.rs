@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     registry::{Column, field, human_duration},
-    validation::{deleting, holds, items, pod, text, walk},
+    validation::{deleting, holds, items, pod, text, visit},
 };
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -60,7 +60,7 @@ struct Glance {
 impl Glance {
     fn of(pod: &Value, now: Timestamp) -> Self {
         let (spec, status) = (&pod["spec"], &pod["status"]);
-        let sidecars = items(spec, "initContainers").filter(|one| walk::is_sidecar(one));
+        let sidecars = items(spec, "initContainers").filter(|one| visit::is_sidecar(one));
         let sidecars: HashSet<&str> = sidecars.map(|one| text(one, "name")).collect();
         let mut glance = Self {
             ready: 0,

@@ -13,8 +13,8 @@ use serde_json::Value;
 use crate::{
     store::{Key, ResourceKey},
     validation::{
-        annotations::{SECCOMP, SECCOMP_OF_POD},
         items,
+        legacy_annotations::{SECCOMP, SECCOMP_OF_POD},
         pod_security::{Level, Policy, Standard, details, judge, survey},
         text,
     },

@@ -8,7 +8,7 @@ use kube_cel::{Program, Type};
 use kube_schema::Schemas;
 use serde_json::{Value, json};
 
-use super::frame::{declare, types};
+use super::definition::{declare, types};
 use crate::registry::{Kind, Served};
 
 /// Kinds that are checked for one policy (`maxTypesToCheck`).

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::{
-    pods::{Missed, endings},
+    pod_gc::{Missed, endings},
     tests::*,
     *,
 };

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, listed, one_of, text, walk, windows};
+use super::{items, listed, one_of, text, visit, windows};
 use crate::registry::Faults;
 
 const ID_RANGE: &str = "must be between 0 and 2147483647, inclusive";
@@ -63,7 +63,7 @@ pub(super) fn host_users(spec: &Value, path: &FieldPath, faults: &mut Faults) {
             faults.push(FieldError::forbidden(&path.child(told), MESSAGE));
         }
     }
-    for (container, path) in walk::placed(spec, path) {
+    for (container, path) in visit::placed(spec, path) {
         if items(container, "volumeDevices").next().is_some() {
             faults.push(FieldError::forbidden(&path.child("volumeDevices"), MESSAGE));
         }

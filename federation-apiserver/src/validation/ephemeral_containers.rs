@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use super::{items, mirror, text};
+use super::{items, mirror_pod, text};
 use crate::registry::Faults;
 
 /// What an ephemeral container may say (`validation.allowedEphemeralContainerFields`).
@@ -35,7 +35,7 @@ const CANNOT: &str = "cannot be set for an Ephemeral Container";
 pub(crate) fn validate_ephemeral(new: &Value, old: &Value, faults: &mut Faults) {
     const LIST: &str = "ephemeralContainers";
     let path = FieldPath::new("spec").child(LIST);
-    if mirror::is_mirror(old) {
+    if mirror_pod::is_mirror(old) {
         faults.clear();
         faults.push(FieldError::forbidden(
             &FieldPath::new(""),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     store::{Key, ResourceKey},
-    validation::{items, mirror, text},
+    validation::{items, mirror_pod, text},
     verbs::Call,
 };
 
@@ -19,7 +19,7 @@ pub(super) fn check(call: &Call, name: &str, old: Option<&Value>, pod: &Value) -
         None => part.is_none(),
         Some(_) => part == Some("ephemeralcontainers"),
     };
-    if !asked || mirror::is_mirror(pod) {
+    if !asked || mirror_pod::is_mirror(pod) {
         return Ok(());
     }
     let account = text(&pod["spec"], "serviceAccountName");

@@ -6,9 +6,9 @@ use std::net::Ipv4Addr;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Action, Edit, action::Condition, addresses::cluster_ip};
+use super::{Action, Edit, action::Condition, ip_addresses::cluster_ip};
 use crate::{
-    allocation::{Network, networks},
+    allocation::{Network, service_cidrs},
     deletion,
     store::{Key, ResourceKey, Snapshot},
     validation,
@@ -23,12 +23,12 @@ const GRACE: SignedDuration = SignedDuration::from_secs(10);
 
 /// Whether a change of this object may change what is to be done.
 pub(super) fn concerns(key: &Key) -> bool {
-    key.resource == networks::resource() || key.resource == ResourceKey::new("", "services")
+    key.resource == service_cidrs::resource() || key.resource == ResourceKey::new("", "services")
 }
 
 /// Makes the ServiceCIDR of the flag, if it is not there. What there is of another start is left to its administrator, as in Kubernetes.
 pub(super) fn required(snapshot: &Snapshot, network: Network) -> Option<Action> {
-    let key = Key::new(networks::resource(), "", DEFAULT);
+    let key = Key::new(service_cidrs::resource(), "", DEFAULT);
     let object = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
         "metadata": {"name": DEFAULT, "finalizers": [FINALIZER]},
@@ -45,9 +45,9 @@ pub(super) fn settle(
     now: Timestamp,
 ) -> (Vec<Action>, Option<Timestamp>) {
     let (mut all, mut again): (Vec<_>, Option<Timestamp>) = (Vec::new(), None);
-    for stored in snapshot.range(&networks::resource(), None, None) {
+    for stored in snapshot.range(&service_cidrs::resource(), None, None) {
         let Ok(object) = stored.value() else { continue };
-        all.push((networks::of(&object), stored, object));
+        all.push((service_cidrs::of(&object), stored, object));
     }
     let mut actions = Vec::new();
     for (at, (own, stored, object)) in all.iter().enumerate() {
