@@ -48,7 +48,7 @@ mod verbs;
 mod version;
 mod wire;
 
-pub use aggregate::Checker;
-pub use server::{ApiServer, Handler, Others, Parts};
+pub use aggregate::AvailabilityController;
+pub use server::{ApiServer, Handler, Parts, RemoteServers};
 pub use service::{KindTable, Options, Service};
-pub use verbs::Leading;
+pub use verbs::EndpointScope;

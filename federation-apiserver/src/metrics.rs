@@ -144,28 +144,28 @@ pub(crate) struct Metrics {
 }
 
 /// Counts something for as long as it lasts.
-pub(crate) struct Lasting(Gauge);
+pub(crate) struct GaugeGuard(Gauge);
 
-impl Lasting {
+impl GaugeGuard {
     fn new(gauge: Gauge) -> Self {
         gauge.inc();
         Self(gauge)
     }
 }
 
-impl Drop for Lasting {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
 /// Counts a watch for as long as it lives, and what it tells.
-pub(crate) struct Watching {
+pub(crate) struct WatchGuard {
     events: Counter,
-    _counted: [Lasting; 2],
+    _counted: [GaugeGuard; 2],
 }
 
-impl Watching {
+impl WatchGuard {
     /// Counts an event.
     pub(crate) fn told(&self) {
         self.events.inc();
@@ -224,9 +224,9 @@ impl Metrics {
     }
 
     /// Counts a request while it is at work.
-    pub(crate) fn begun(&self, method: &Method) -> Lasting {
+    pub(crate) fn begun(&self, method: &Method) -> GaugeGuard {
         let request_kind = if method.is_safe() { "readOnly" } else { "mutating" };
-        Lasting::new(self.at_work.get_or_create_owned(&AtWork { request_kind }))
+        GaugeGuard::new(self.at_work.get_or_create_owned(&AtWork { request_kind }))
     }
 
     pub(crate) fn answered(&self, labels: Labels, code: u16, took: Duration) {
@@ -236,7 +236,7 @@ impl Metrics {
         self.requests.get_or_create(&Answered { request: labels, code }).inc();
     }
 
-    pub(crate) fn watch_started(&self, kind: &Kind, path: &ResourcePath) -> Watching {
+    pub(crate) fn watch_started(&self, kind: &Kind, path: &ResourcePath) -> WatchGuard {
         let long_running = LongRunning {
             verb: "WATCH",
             group: kind.group,
@@ -247,11 +247,11 @@ impl Metrics {
             component: COMPONENT,
         };
         let resource = Resource { group: kind.group, version: kind.version, resource: kind.plural };
-        Watching {
+        WatchGuard {
             events: self.events.get_or_create_owned(&resource),
             _counted: [
-                Lasting::new(self.watches.clone()),
-                Lasting::new(self.long_running.get_or_create_owned(&long_running)),
+                GaugeGuard::new(self.watches.clone()),
+                GaugeGuard::new(self.long_running.get_or_create_owned(&long_running)),
             ],
         }
     }

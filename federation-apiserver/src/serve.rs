@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use self::self_wake::OwnWakes;
+use self::self_wake::SelfWake;
 use crate::{
     auth::authn,
     server::{ApiServer, Handler},
@@ -105,7 +105,7 @@ async fn until_end(
     let mut end = pin!(tokio::task::unconstrained(told.changed()));
     let mut waited = None;
     let mut is_ending = false;
-    let own = OwnWakes::new();
+    let own = SelfWake::new();
     poll_fn(|context| {
         let waits = waited.as_ref().is_some_and(|waker: &Waker| waker.will_wake(context.waker()));
         if !is_ending && (!waits || !matches!(ended.has_changed(), Ok(false))) {

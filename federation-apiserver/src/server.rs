@@ -33,15 +33,15 @@ use self::{
 };
 use crate::{
     admission::{Policies, Quotas, webhook::Webhooks},
-    aggregate::{Aggregator, Checker},
+    aggregate::{Aggregator, AvailabilityController},
     allocation::{Allocator, Ranges},
     audit::Audit,
     auth::{
         User,
         authn::{Authenticator, OtherTokens},
         authz::{Authorizer, Mode},
-        authz_webhook::AccessWebhook,
-        service_account_tokens::Accounts,
+        authz_webhook::AuthorizationWebhook,
+        service_account_tokens::ServiceAccountTokens,
         tokens::Tokens,
     },
     flow::{self, Flow},
@@ -51,7 +51,7 @@ use crate::{
     registry::{Catalog, Served},
     service::KindTable,
     store::Storage,
-    verbs::Leading,
+    verbs::EndpointScope,
 };
 
 /// What a server is made of.
@@ -61,7 +61,7 @@ pub struct Parts {
     /// Static bearer tokens.
     pub tokens: Tokens,
     /// Tokens of service accounts; none where there shall be none.
-    pub accounts: Option<Arc<Accounts>>,
+    pub accounts: Option<Arc<ServiceAccountTokens>>,
     /// What is recorded of requests; nothing without.
     pub audit: Option<Arc<Audit>>,
     /// Who may do what: the modes, in order.
@@ -75,20 +75,20 @@ pub struct Parts {
     /// Ends watches, so that connections can close.
     pub draining: CancellationToken,
     /// Where Endpoints may lead.
-    pub leading: Leading,
+    pub leading: EndpointScope,
     /// Who else has a say.
-    pub others: Others,
+    pub others: RemoteServers,
 }
 
 /// Other servers, and what this one shows them.
 #[derive(Default)]
-pub struct Others {
+pub struct RemoteServers {
     /// What this server shows to those that serve group versions behind it.
     pub front_proxy: Option<Identity>,
     /// Those who know tokens.
     pub tokens: OtherTokens,
     /// Those who decide, one for each mode that is a webhook.
-    pub access: Vec<AccessWebhook>,
+    pub access: Vec<AuthorizationWebhook>,
 }
 
 /// What all requests share.
@@ -99,7 +99,7 @@ pub(crate) struct Shared {
     pub(crate) draining: CancellationToken,
     pub(crate) metrics: Metrics,
     pub(crate) allocator: Allocator,
-    pub(crate) leading: Leading,
+    pub(crate) leading: EndpointScope,
     authenticator: Authenticator,
     authorizer: Authorizer,
     health: Health,
@@ -164,7 +164,7 @@ impl ApiServer {
     /// Puts a server together.
     pub fn new(parts: Parts) -> Self {
         let metrics = Metrics::new(&parts.metrics, parts.storage.clone());
-        let flow = Flow::new(flow::SEATS, flow::PATIENCE, &parts.metrics);
+        let flow = Flow::new(flow::SEATS, flow::REQUEST_WAIT_LIMIT, &parts.metrics);
         let flow = flow.shown(&parts.metrics, parts.storage.clone());
         let aggregator = Arc::new(Aggregator::new(parts.others.front_proxy));
         let shared = Shared {
@@ -219,8 +219,8 @@ impl ApiServer {
     }
 
     /// What finds out which other servers can be asked.
-    pub fn checker(&self) -> Checker {
-        Checker::new(self.shared.storage.clone(), Arc::clone(&self.shared.aggregator))
+    pub fn checker(&self) -> AvailabilityController {
+        AvailabilityController::new(self.shared.storage.clone(), Arc::clone(&self.shared.aggregator))
     }
 
     /// The store below.

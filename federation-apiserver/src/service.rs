@@ -25,11 +25,11 @@ use crate::{
     audit::{self, Audit},
     auth::{
         self,
-        accounts::{Accounts, DEFAULT_ISSUER},
+        accounts::{DEFAULT_ISSUER, ServiceAccountTokens},
         authn::OtherTokens,
         authz::Mode,
         authz_config,
-        authz_webhook::{self, AccessWebhook},
+        authz_webhook::{self, AuthorizationWebhook},
         jwt,
         oidc::{self, Oidc},
         token_webhook::{self, TokenWebhook},
@@ -39,9 +39,9 @@ use crate::{
     housekeeping::{self, Endpoint},
     post_start_hooks::{self, When},
     serve,
-    server::{ApiServer, Others, Parts, Shared},
+    server::{ApiServer, Parts, RemoteServers, Shared},
     store::{self, Encryption, Storage},
-    verbs::Leading,
+    verbs::EndpointScope,
 };
 
 /// Megabytes, the default of kube-apiserver.
@@ -121,8 +121,8 @@ pub struct Options {
     #[arg(long = "cert-dns-name", value_name = "NAME")]
     pub cert_dns_names: Vec<String>,
     /// Where Endpoints may lead; a sandbox is all on one machine.
-    #[arg(skip = Leading::Away)]
-    pub leading: Leading,
+    #[arg(skip = EndpointScope::External)]
+    pub leading: EndpointScope,
 }
 
 impl Options {
@@ -152,7 +152,7 @@ impl Options {
             oidc: oidc::Flags::default(),
             token_webhook: token_webhook::Flags::default(),
             cert_dns_names: Vec::new(),
-            leading: Leading::Away,
+            leading: EndpointScope::External,
         }
     }
 }
@@ -252,7 +252,8 @@ impl Service {
         };
         let key = jwt::Key::load_or_create(&pki.join("sa.key"))?;
         let issuer = options.service_account_issuer.clone();
-        let accounts = Arc::new(Accounts::new(key, issuer, options.api_audiences, storage.clone()));
+        let accounts =
+            Arc::new(ServiceAccountTokens::new(key, issuer, options.api_audiences, storage.clone()));
         let (modes, access) = authorization(
             &options.authorization_mode,
             options.authorization_config.as_deref(),
@@ -266,7 +267,7 @@ impl Service {
             .context("cannot use the front proxy's certificate authority")?;
         let front_proxy = front.load_or_issue(&pki, "front-proxy-client", &Subject::front_proxy(), &[])?;
         let server = ApiServer::new(Parts {
-            others: Others { front_proxy: Some(front_proxy), tokens, access },
+            others: RemoteServers { front_proxy: Some(front_proxy), tokens, access },
             storage: storage.clone(),
             tokens: static_tokens,
             accounts: Some(Arc::clone(&accounts)),
@@ -294,7 +295,7 @@ impl Service {
             authority: Some(Arc::clone(&authority)),
             cluster_ips: Some(options.service_cluster_ip_range),
             health: health.clone(),
-            work: housekeeping::Work::register(&metrics),
+            work: housekeeping::QueueMetrics::register(&metrics),
             ..Default::default()
         };
         let housekeeping =
@@ -376,11 +377,11 @@ fn authorization(
     configuration: Option<&Path>,
     webhook: &authz_webhook::Flags,
     storage: &Storage,
-) -> anyhow::Result<(Vec<Mode>, Vec<AccessWebhook>)> {
+) -> anyhow::Result<(Vec<Mode>, Vec<AuthorizationWebhook>)> {
     if let Some(path) = configuration {
         return Ok(authz_config::load(path, storage)?);
     }
-    let webhook = AccessWebhook::from_flags(webhook, storage)?;
+    let webhook = AuthorizationWebhook::from_flags(webhook, storage)?;
     let wanted = modes.iter().filter(|mode| **mode == Mode::Webhook).count();
     if wanted != usize::from(webhook.is_some()) {
         anyhow::bail!("--authorization-mode Webhook and --authorization-webhook-config-file need each other");

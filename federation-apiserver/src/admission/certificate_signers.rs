@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     auth::{
         CONTROLLERS, MASTERS, User,
-        authz::{Authorizer, Decision, OTHER_DOORS},
+        authz::{Authorizer, Decision, NON_API_GROUPS},
     },
     kinds::{asks_for_group, same_conditions},
     validation::text,
@@ -20,7 +20,7 @@ const GROUP: &str = "certificates.k8s.io";
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
 /// Groups that no certificate of a client makes its holder one of: administrators, and in a federation its own parts.
-const POWERS: [&str; 4] = [MASTERS, CONTROLLERS, OTHER_DOORS[0], OTHER_DOORS[1]];
+const POWERS: [&str; 4] = [MASTERS, CONTROLLERS, NON_API_GROUPS[0], NON_API_GROUPS[1]];
 
 fn is_request(call: &Call) -> bool {
     call.kind.is(GROUP, "certificatesigningrequests")

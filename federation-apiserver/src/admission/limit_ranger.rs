@@ -57,37 +57,37 @@ pub(crate) fn default_pod(range: &Value, pod: &mut Value) {
 
 /// Why a pod does not fit; nothing if it does.
 pub(crate) fn check_pod(range: &Value, pod: &Value) -> Vec<String> {
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for item in items(range, "Container") {
         for list in ["containers", "initContainers"] {
             for container in pod["spec"][list].as_array().into_iter().flatten() {
                 let side = |side: &str| amounts(&container["resources"][side]);
-                check(item, "Container", &side("requests"), &side("limits"), &mut faults);
+                check(item, "Container", &side("requests"), &side("limits"), &mut errors);
             }
         }
     }
     for item in items(range, "Pod") {
         let side = |side: &str| pod_resources::of_pod(&pod["spec"], side);
-        check(item, "Pod", &side("requests"), &side("limits"), &mut faults);
+        check(item, "Pod", &side("requests"), &side("limits"), &mut errors);
     }
-    faults
+    errors
 }
 
 /// Why a claim does not fit; nothing if it does.
 pub(crate) fn check_claim(range: &Value, claim: &Value) -> Vec<String> {
     let requests = amounts(&claim["spec"]["resources"]["requests"]);
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     let what = "PersistentVolumeClaim";
     for item in items(range, what) {
         for (name, min) in amounts(&item["min"]) {
             match requests.get(&name) {
                 Some(request) if *request < min => {
-                    faults
+                    errors
                         .push(format!("minimum {name} usage per {what} is {min}, but request is {request}"));
                 }
                 Some(_) => {}
                 None => {
-                    faults
+                    errors
                         .push(format!("minimum {name} usage per {what} is {min}.  No request is specified"));
                 }
             }
@@ -95,31 +95,31 @@ pub(crate) fn check_claim(range: &Value, claim: &Value) -> Vec<String> {
         for (name, max) in amounts(&item["max"]) {
             match requests.get(&name) {
                 Some(request) if *request > max => {
-                    faults
+                    errors
                         .push(format!("maximum {name} usage per {what} is {max}, but request is {request}"));
                 }
                 Some(_) => {}
                 None => {
-                    faults
+                    errors
                         .push(format!("maximum {name} usage per {what} is {max}.  No request is specified"));
                 }
             }
         }
     }
-    faults
+    errors
 }
 
-fn check(item: &Value, what: &str, requests: &Amounts, limits: &Amounts, faults: &mut Vec<String>) {
+fn check(item: &Value, what: &str, requests: &Amounts, limits: &Amounts, errors: &mut Vec<String>) {
     for (name, min) in amounts(&item["min"]) {
         match (requests.get(&name), limits.get(&name)) {
             (None, _) => {
-                faults.push(format!("minimum {name} usage per {what} is {min}.  No request is specified"));
+                errors.push(format!("minimum {name} usage per {what} is {min}.  No request is specified"));
             }
             (Some(request), _) if *request < min => {
-                faults.push(format!("minimum {name} usage per {what} is {min}, but request is {request}"));
+                errors.push(format!("minimum {name} usage per {what} is {min}, but request is {request}"));
             }
             (_, Some(limit)) if *limit < min => {
-                faults.push(format!("minimum {name} usage per {what} is {min}, but limit is {limit}"));
+                errors.push(format!("minimum {name} usage per {what} is {min}, but limit is {limit}"));
             }
             _ => {}
         }
@@ -127,13 +127,13 @@ fn check(item: &Value, what: &str, requests: &Amounts, limits: &Amounts, faults:
     for (name, max) in amounts(&item["max"]) {
         match (limits.get(&name), requests.get(&name)) {
             (None, _) => {
-                faults.push(format!("maximum {name} usage per {what} is {max}.  No limit is specified"));
+                errors.push(format!("maximum {name} usage per {what} is {max}.  No limit is specified"));
             }
             (Some(limit), _) if *limit > max => {
-                faults.push(format!("maximum {name} usage per {what} is {max}, but limit is {limit}"));
+                errors.push(format!("maximum {name} usage per {what} is {max}, but limit is {limit}"));
             }
             (_, Some(request)) if *request > max => {
-                faults.push(format!("maximum {name} usage per {what} is {max}, but request is {request}"));
+                errors.push(format!("maximum {name} usage per {what} is {max}, but request is {request}"));
             }
             _ => {}
         }
@@ -144,14 +144,14 @@ fn check(item: &Value, what: &str, requests: &Amounts, limits: &Amounts, faults:
         match (side(requests), side(limits)) {
             (None, _) | (_, None) => {
                 let other = if side(requests).is_none() { "request" } else { "limit" };
-                faults.push(format!(
+                errors.push(format!(
                     "{name} max limit to request ratio per {what} is {ratio}, but no {other} is specified or {other} is 0"
                 ));
             }
             (Some(request), Some(limit)) => {
                 let found = limit.millis() as f64 / request.millis() as f64;
                 if found > ratio.millis() as f64 / 1000.0 {
-                    faults.push(format!(
+                    errors.push(format!(
                         "{name} max limit to request ratio per {what} is {ratio}, but provided ratio is {found:.6}"
                     ));
                 }

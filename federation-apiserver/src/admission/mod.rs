@@ -31,13 +31,13 @@ use std::collections::HashSet;
 use apimachinery::ApiError;
 use serde_json::Value;
 
-pub(crate) use mutate::{mutate, nobody_mutates};
+pub(crate) use mutate::{has_no_mutators, mutate};
 pub(crate) use pod_security::secure;
 pub(crate) use pod_topology_labels::label as label_with_place;
 pub(crate) use policy::{Policies, check_conditions, check_policy, type_warnings};
 pub(crate) use quota::{Quotas, Reservation};
 pub(crate) use service_account::keep as keep_token;
-pub(crate) use validating_policies::judge;
+pub(crate) use validating_policies::check_policies;
 
 use crate::{
     auth::escalation, deletion, housekeeping::protection, store::ResourceKey, validation::deleting,
@@ -145,8 +145,8 @@ fn check_limits(call: &Call, name: &str, old: Option<&Value>, new: &Value) -> Re
     if old.is_some_and(deleting) {
         return Ok(());
     }
-    // One range is told of at a time, and each of its faults once.
-    let told = ranges(call).iter().map(|range| distinct(check(range, new))).find(|faults| !faults.is_empty());
+    // One range is told of at a time, and each of its errors once.
+    let told = ranges(call).iter().map(|range| distinct(check(range, new))).find(|errors| !errors.is_empty());
     let why = match told.as_deref() {
         None | Some([]) => return Ok(()),
         Some([one]) => one.clone(),
@@ -155,7 +155,7 @@ fn check_limits(call: &Call, name: &str, old: Option<&Value>, new: &Value) -> Re
     Err(ApiError::forbidden(&call.resource(), name, &why))
 }
 
-fn distinct(faults: Vec<String>) -> Vec<String> {
+fn distinct(errors: Vec<String>) -> Vec<String> {
     let mut seen = HashSet::new();
-    faults.into_iter().filter(|fault| seen.insert(fault.clone())).collect()
+    errors.into_iter().filter(|error| seen.insert(error.clone())).collect()
 }

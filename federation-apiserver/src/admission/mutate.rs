@@ -19,8 +19,8 @@ use super::{
         Bound, Misconfigured, Request, State,
         mutating::{Change, MutatingPolicy, Mutation},
     },
-    validating_policies::{Asked, unconverted},
-    webhook::{self, Turns},
+    validating_policies::{PolicyAttributes, unconverted},
+    webhook::{self, Reinvocation},
 };
 use crate::{
     crd::conversion,
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Whether nobody changes anything, as most often.
-pub(crate) fn nobody_mutates(call: &Call) -> bool {
+pub(crate) fn has_no_mutators(call: &Call) -> bool {
     let snapshot = call.shared.storage.snapshot();
     call.shared.webhooks().is_idle(&snapshot) && call.shared.policies().state(&snapshot).mutating.is_empty()
 }
@@ -58,13 +58,13 @@ pub(super) async fn mutate_as(
 ) -> Result<Option<Value>, ApiError> {
     let snapshot = call.shared.storage.snapshot();
     let state = call.shared.policies().state(&snapshot);
-    let asked = if state.mutating.is_empty() { None } else { Asked::new(call, form) };
+    let asked = if state.mutating.is_empty() { None } else { PolicyAttributes::new(call, form) };
     let hooks = webhook::Write::of(call, old, dry_run).in_form(form);
     let Some(asked) = asked else {
         return hooks.mutate(Some(object)).await;
     };
     let mut policies = Policies::new(&asked, &state, old, object, dry_run);
-    let mut turns = Turns::new(&hooks);
+    let mut turns = Reinvocation::new(&hooks);
     let mut current = object.clone();
     for round in 0..2 {
         current = policies.round(round, current).await?;
@@ -88,12 +88,12 @@ struct Invocation<'a> {
 
 /// The mutating policies of one write.
 struct Policies<'a> {
-    asked: &'a Asked<'a>,
+    asked: &'a PolicyAttributes<'a>,
     old: Option<&'a Value>,
     dry_run: bool,
     invocations: Vec<Invocation<'a>>,
-    /// Faults of configurations.
-    faults: Vec<String>,
+    /// Errors of configurations.
+    errors: Vec<String>,
     /// Those that want to see later changes.
     invoked: BTreeSet<usize>,
     again: BTreeSet<usize>,
@@ -104,14 +104,14 @@ struct Policies<'a> {
 impl<'a> Policies<'a> {
     /// Those that are for a write. As in kube-apiserver, that is decided once, by the object as it came.
     fn new(
-        asked: &'a Asked<'a>,
+        asked: &'a PolicyAttributes<'a>,
         state: &'a Arc<State>,
         old: Option<&'a Value>,
         object: &Value,
         dry_run: bool,
     ) -> Self {
         let request = asked.request(old, Some(object), dry_run);
-        let (mut invocations, mut faults) = (Vec::new(), Vec::new());
+        let (mut invocations, mut errors) = (Vec::new(), Vec::new());
         for Bound { policy, binding } in &state.mutating {
             let Some(chosen) = policy.frame.chosen(&request, &asked.others) else { continue };
             if !binding.is_for(&request.subject, &asked.others) {
@@ -131,15 +131,15 @@ impl<'a> Policies<'a> {
                 })),
                 Err(_) if policy.frame.ignore_failures => {}
                 Err(Misconfigured::Policy(why)) => {
-                    faults.push(format!("policy {name:?} denied request: failed to configure policy: {why}"));
+                    errors.push(format!("policy {name:?} denied request: failed to configure policy: {why}"));
                 }
                 Err(Misconfigured::Binding(why)) => {
-                    faults.push(denied(name, &binding.name, &format!("failed to configure binding: {why}")));
+                    errors.push(denied(name, &binding.name, &format!("failed to configure binding: {why}")));
                 }
             }
         }
         let (invoked, again) = (BTreeSet::new(), BTreeSet::new());
-        Self { asked, old, dry_run, invocations, faults, invoked, again, last: None }
+        Self { asked, old, dry_run, invocations, errors, invoked, again, last: None }
     }
 
     /// Asks them in order; in the second round those that want to see what others changed.
@@ -147,7 +147,7 @@ impl<'a> Policies<'a> {
         if round > 0 && self.last.as_ref() != Some(&object) {
             self.again.append(&mut self.invoked);
         }
-        let mut faults = std::mem::take(&mut self.faults);
+        let mut errors = std::mem::take(&mut self.errors);
         let mut current = object;
         for (index, invocation) in self.invocations.iter().enumerate() {
             if round > 0 && !self.again.contains(&index) {
@@ -160,7 +160,7 @@ impl<'a> Policies<'a> {
                     current = next;
                     if !invocation.policy.frame.ignore_failures {
                         let name = &invocation.policy.frame.name;
-                        faults.extend(why.iter().map(|why| denied(name, invocation.binding, why)));
+                        errors.extend(why.iter().map(|why| denied(name, invocation.binding, why)));
                     }
                 }
             }
@@ -172,11 +172,11 @@ impl<'a> Policies<'a> {
             }
         }
         self.last = Some(current.clone());
-        let Some(first) = faults.first() else { return Ok(current) };
+        let Some(first) = errors.first() else { return Ok(current) };
         let mut error = ApiError::forbidden(&self.asked.call.resource(), called(&current), "");
         error.message.clone_from(first);
         error.reason = Reason::Invalid;
-        Err(faults.into_iter().fold(error, |error, why| error.with_cause("", why, "")))
+        Err(errors.into_iter().fold(error, |error, why| error.with_cause("", why, "")))
     }
 
     /// The object after one policy, and what failed of its mutations: the others count.
@@ -312,7 +312,7 @@ fn changed(
             let mut next = before.clone();
             match patch::json::apply(&mut next, operations) {
                 Ok(()) => next,
-                // A test that fails is no fault: the patch does not apply.
+                // A test that fails is no error: the patch does not apply.
                 Err(PatchError::Failed(why)) if why.ends_with("test failed") => {
                     return Ok(Ok(before.clone()));
                 }

@@ -15,7 +15,7 @@ use crate::{
     validation::{
         items,
         legacy_annotations::{SECCOMP, SECCOMP_OF_POD},
-        pod_security::{Level, Policy, Standard, details, judge, survey},
+        pod_security::{Level, Policy, Standard, check, details, survey},
         text,
     },
     verbs::Call,
@@ -60,13 +60,13 @@ fn secure_pods(call: &Call, object: &Value, pod: &Value, enforce: bool) -> Resul
     if labels.is_empty() {
         return Ok(());
     }
-    let (policy, faults) = Policy::of(&labels);
+    let (policy, errors) = Policy::of(&labels);
     let wrong = |standard: Standard| {
-        let found = judge(standard, &pod["metadata"], &pod["spec"]);
+        let found = check(standard, &pod["metadata"], &pod["spec"]);
         (!found.is_empty()).then(|| format!("violate PodSecurity \"{standard}\": {}", details(&found)))
     };
-    if !faults.is_empty() {
-        note(call, "error", format!("Failed to parse policy: {}", aggregate(&faults)));
+    if !errors.is_empty() {
+        note(call, "error", format!("Failed to parse policy: {}", aggregate(&errors)));
     }
     if let Some(violation) = wrong(policy.audit) {
         note(call, "audit-violations", format!("would {violation}"));
@@ -95,10 +95,10 @@ fn note(call: &Call, name: &str, value: String) {
 /// Labels must be readable if they are new, and pods that are there already should fit what is asked of new ones.
 fn secure_namespace(call: &Call, old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
     let name = text(&new["metadata"], "name");
-    let (policy, faults) = Policy::of(&labels_of(new));
+    let (policy, errors) = Policy::of(&labels_of(new));
     let before = old.map(|old| Policy::of(&labels_of(old)));
-    if !faults.is_empty() && before.as_ref().is_none_or(|(_, before)| *before != faults) {
-        return Err(ApiError::invalid("", "Namespace", name, &faults));
+    if !errors.is_empty() && before.as_ref().is_none_or(|(_, before)| *before != errors) {
+        return Err(ApiError::invalid("", "Namespace", name, &errors));
     }
     let Some((before, _)) = before else { return Ok(()) };
     let (is, was) = (policy.enforce, before.enforce);

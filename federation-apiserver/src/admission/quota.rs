@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
-use super::usage::{self, Traits};
+use super::usage::{self, PodTraits};
 use crate::{
     store::{Key, ResourceKey, Snapshot, Storage, Stored},
     validation::{
@@ -56,14 +56,14 @@ struct Write {
     /// Of the state that is replaced; 0 for a new object.
     revision: u64,
     more: Amounts,
-    traits: Option<Traits>,
+    traits: Option<PodTraits>,
 }
 
 /// What an object costs, and what scopes ask of it.
 #[derive(Default)]
 struct Cost {
     amounts: Amounts,
-    traits: Option<Traits>,
+    traits: Option<PodTraits>,
 }
 
 /// Keeps what a write needs until it is done.
@@ -118,7 +118,7 @@ impl Quotas {
         if more.is_empty() {
             return Ok(None);
         }
-        let traits = Traits::of(&key.resource, new);
+        let traits = PodTraits::of(&key.resource, new);
         // Counting and reserving must be one step. Nothing in it waits.
         let lock = self.shard(&key.namespace);
         let mut reserved = lock.lock();
@@ -261,7 +261,7 @@ impl Quotas {
     fn cost(&self, stored: &Stored) -> Arc<Cost> {
         let resource = &stored.key.resource;
         let cost = |of: &dyn Fn(&Value) -> Amounts| {
-            let cost = |object| Cost { amounts: of(&object), traits: Traits::of(resource, &object) };
+            let cost = |object| Cost { amounts: of(&object), traits: PodTraits::of(resource, &object) };
             // What cannot be read costs nothing.
             Arc::new(stored.value().map(cost).unwrap_or_default())
         };

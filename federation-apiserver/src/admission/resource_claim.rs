@@ -29,18 +29,18 @@ pub(super) async fn check(call: &Call, name: &str, old: Option<&Value>, new: &Va
     if call.kind.group != "resource.k8s.io" {
         return Ok(());
     }
-    let mut faults: Vec<_> = unlabelled(call, old, new).into_iter().collect();
+    let mut errors: Vec<_> = unlabelled(call, old, new).into_iter().collect();
     let is_status =
         call.kind.plural == "resourceclaims" && call.path.subresource.as_deref() == Some("status");
     if let Some(old) = old.filter(|_| is_status) {
         let (old, new) = (&old["status"], &new["status"]);
-        faults.extend(binding(call, old, new).await);
-        faults.extend(drivers(call, old, new).await);
+        errors.extend(binding(call, old, new).await);
+        errors.extend(drivers(call, old, new).await);
     }
-    if faults.is_empty() {
+    if errors.is_empty() {
         return Ok(());
     }
-    Err(ApiError::invalid(call.kind.group, call.kind.kind, name, &faults))
+    Err(ApiError::invalid(call.kind.group, call.kind.kind, name, &errors))
 }
 
 /// Admin access where nobody has allowed it.
@@ -82,17 +82,17 @@ async fn drivers(call: &Call, old: &Value, new: &Value) -> Vec<FieldError> {
     if node_of(&new["allocation"]).is_some_and(|node| is_on(&call.user, node)) {
         verbs.insert(0, format!("associated-node:{}", verb(call)));
     }
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for driver in changed(old, new) {
         if let Some(why) = refused(call, &verbs, driver).await {
             let message = format!(
                 "changing status.devices requires resource=\"resourceclaims/driver\", verb=\"[{}]\" permission: {why}",
                 verbs.join(" ")
             );
-            faults.push(FieldError::forbidden(&FieldPath::new("status.devices"), &message));
+            errors.push(FieldError::forbidden(&FieldPath::new("status.devices"), &message));
         }
     }
-    faults
+    errors
 }
 
 /// Why somebody may do none of this for a driver: what is said of the first.

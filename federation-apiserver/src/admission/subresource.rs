@@ -5,7 +5,7 @@
 use apimachinery::ApiError;
 use serde_json::Value;
 
-use super::{mutate::mutate_as, validating_policies::judge_as, webhook};
+use super::{mutate::mutate_as, validating_policies::check_policies_as, webhook};
 use crate::{registry::Kind, verbs::Call};
 
 /// `v1` Binding.
@@ -38,7 +38,7 @@ pub(crate) fn connection(kind: &str) -> Option<&'static Kind> {
 }
 
 /// Such a request.
-pub(crate) struct Action<'a> {
+pub(crate) struct SubresourceRequest<'a> {
     pub(crate) call: &'a Call,
     /// The kind of its body, if it is not the call's own.
     pub(crate) form: Option<&'static Kind>,
@@ -47,7 +47,7 @@ pub(crate) struct Action<'a> {
     pub(crate) dry_run: bool,
 }
 
-impl Action<'_> {
+impl SubresourceRequest<'_> {
     /// What policies and webhooks make of the body.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Action<'_> {
     /// # Errors
     /// When one refuses, or cannot be asked and must be.
     pub(crate) async fn validate(&self, body: &Value) -> Result<(), ApiError> {
-        judge_as(self.call, self.form, self.old, Some(body), self.dry_run).await?;
+        check_policies_as(self.call, self.form, self.old, Some(body), self.dry_run).await?;
         let asked = webhook::Write::of(self.call, self.old, self.dry_run).in_form(self.form);
         asked.validate(Some(body)).await
     }

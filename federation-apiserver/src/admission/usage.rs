@@ -142,7 +142,7 @@ fn of_pod(spec: &Value) -> Amounts {
 
 /// What the scopes of quotas ask of a pod.
 #[derive(Debug)]
-pub(crate) struct Traits {
+pub(crate) struct PodTraits {
     best_effort: bool,
     terminating: bool,
     class: Box<str>,
@@ -150,7 +150,7 @@ pub(crate) struct Traits {
     across: bool,
 }
 
-impl Traits {
+impl PodTraits {
     /// Those of a pod; other objects have none.
     pub(crate) fn of(resource: &ResourceKey, object: &Value) -> Option<Self> {
         if !resource.group.is_empty() || &*resource.resource != "pods" {
@@ -175,7 +175,7 @@ pub(crate) fn is_scoped(quota: &Value) -> bool {
 }
 
 /// Whether a pod is counted under a quota's scopes; other objects only are where there are none.
-pub(crate) fn in_scope(quota: &Value, pod: Option<&Traits>) -> bool {
+pub(crate) fn in_scope(quota: &Value, pod: Option<&PodTraits>) -> bool {
     let spec = &quota["spec"];
     let scopes = spec["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let selectors = spec["scopeSelector"]["matchExpressions"].as_array().into_iter().flatten();
@@ -187,7 +187,7 @@ pub(crate) fn in_scope(quota: &Value, pod: Option<&Traits>) -> bool {
     terms.all(|(scope, operator, values)| pod.is_some_and(|pod| holds(scope, operator, &values, pod)))
 }
 
-fn holds(scope: &str, operator: &str, values: &[&str], pod: &Traits) -> bool {
+fn holds(scope: &str, operator: &str, values: &[&str], pod: &PodTraits) -> bool {
     match scope {
         "BestEffort" => pod.best_effort,
         "NotBestEffort" => !pod.best_effort,
@@ -286,7 +286,7 @@ mod tests {
     fn scopes_are_of_pods() {
         let quota = json!({"spec": {"scopes": ["BestEffort"]}});
         let in_scope = |quota: &Value, resource: &ResourceKey, object: &Value| {
-            in_scope(quota, Traits::of(resource, object).as_ref())
+            in_scope(quota, PodTraits::of(resource, object).as_ref())
         };
         let pod = json!({"spec": {"containers": [{}]}});
         assert!(in_scope(&quota, &core("pods"), &pod));

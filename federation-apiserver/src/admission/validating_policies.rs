@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A write as policies are asked about it.
-pub(super) struct Asked<'a> {
+pub(super) struct PolicyAttributes<'a> {
     pub(super) call: &'a Call,
     pub(super) snapshot: Snapshot,
     pub(super) served: Arc<Served>,
@@ -32,7 +32,7 @@ pub(super) struct Asked<'a> {
     pub(super) form: Option<&'static Kind>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> PolicyAttributes<'a> {
     /// A write by a call; none if its kind is exempt: policies do not judge themselves, or a bad one could not be removed.
     pub(super) fn new(call: &'a Call, form: Option<&'static Kind>) -> Option<Self> {
         (call.kind.group != "admissionregistration.k8s.io").then(|| {
@@ -48,7 +48,7 @@ impl<'a> Asked<'a> {
         })
     }
 
-    /// Both sides of a write in another version of the call's kind, or why they are not to be had in it: a fault of configuration, to
+    /// Both sides of a write in another version of the call's kind, or why they are not to be had in it: a error of configuration, to
     /// which a policy's `failurePolicy` applies.
     pub(super) async fn both_shown(
         &self,
@@ -139,17 +139,17 @@ impl<'a> Asked<'a> {
 }
 
 /// Asks about a write of `new` in place of `old`, either of which may be absent. Warnings go to the call.
-pub(crate) async fn judge(
+pub(crate) async fn check_policies(
     call: &Call,
     old: Option<&Value>,
     new: Option<&Value>,
     dry_run: bool,
 ) -> Result<(), ApiError> {
-    judge_as(call, None, old, new, dry_run).await
+    check_policies_as(call, None, old, new, dry_run).await
 }
 
 /// The same of objects that are of a kind of their own.
-pub(super) async fn judge_as(
+pub(super) async fn check_policies_as(
     call: &Call,
     form: Option<&'static Kind>,
     old: Option<&Value>,
@@ -160,7 +160,7 @@ pub(super) async fn judge_as(
     if state.validating.is_empty() {
         return Ok(());
     }
-    let Some(asked) = Asked::new(call, form) else { return Ok(()) };
+    let Some(asked) = PolicyAttributes::new(call, form) else { return Ok(()) };
     let request = asked.request(old, new, dry_run);
     let mut denied: Option<ApiError> = None;
     let mut deny = |policy: &str, binding: Option<&str>, reason: Option<Reason>, text: &str| {
@@ -233,7 +233,7 @@ pub(super) async fn judge_as(
 
 /// What a policy says, once what it asks of the authorizer is known.
 async fn ask(
-    asked: &Asked<'_>,
+    asked: &PolicyAttributes<'_>,
     policy: &ValidatingPolicy,
     params: Option<&Value>,
     request: &Request<'_>,

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Aggregator, External, Learnt, SERVICES};
+use super::{Aggregator, External, RemoteApi, SERVICES};
 use crate::{
     cache::Collection,
     crd::status,
@@ -35,12 +35,12 @@ struct Verdict {
 }
 
 /// Keeps the condition `Available` of APIServices, and what is shown of them.
-pub struct Checker {
+pub struct AvailabilityController {
     storage: Storage,
     aggregator: Arc<Aggregator>,
 }
 
-impl Checker {
+impl AvailabilityController {
     pub(crate) fn new(storage: Storage, aggregator: Arc<Aggregator>) -> Self {
         Self { storage, aggregator }
     }
@@ -110,19 +110,19 @@ impl Checker {
 
     /// Asks one server. True if it is well.
     async fn look_at(&self, snapshot: &Snapshot, external: &Arc<External>) -> bool {
-        let (verdict, learnt) = check(snapshot, external).await;
+        let (verdict, remote_api) = check(snapshot, external).await;
         let available = verdict.available;
         // What it serves is shown before it is called available, so that nobody finds less than was promised.
         let kept = || {
-            let known = external.learnt.as_deref()?;
-            Some(Learnt {
+            let known = external.remote_api.as_deref()?;
+            Some(RemoteApi {
                 current: false,
                 resources: known.resources.clone(),
                 openapi_v2: known.openapi_v2.clone(),
                 openapi_v3: known.openapi_v3.clone(),
             })
         };
-        self.aggregator.learn(external, learnt.or_else(kept));
+        self.aggregator.learn(external, remote_api.or_else(kept));
         self.write(&external.name, Some(&verdict)).await;
         available
     }
@@ -154,7 +154,7 @@ impl Checker {
     }
 }
 
-async fn check(snapshot: &Snapshot, external: &External) -> (Verdict, Option<Learnt>) {
+async fn check(snapshot: &Snapshot, external: &External) -> (Verdict, Option<RemoteApi>) {
     let failed = |reason, message| (Verdict { available: false, reason, message }, None);
     let server = match &external.server {
         Ok(server) => server,
@@ -178,22 +178,22 @@ async fn check(snapshot: &Snapshot, external: &External) -> (Verdict, Option<Lea
         }
         Ok(answer) => {
             let resources = serde_json::from_slice(&answer.body).unwrap_or_default();
-            let learnt = learn(snapshot, external, server, resources).await;
+            let remote_api = learn(snapshot, external, server, resources).await;
             let message = "all checks passed".to_owned();
-            (Verdict { available: true, reason: "Passed", message }, Some(learnt))
+            (Verdict { available: true, reason: "Passed", message }, Some(remote_api))
         }
     }
 }
 
 /// Asks for the schemas, which a server may have or not.
-async fn learn(snapshot: &Snapshot, external: &External, server: &Server, resources: Value) -> Learnt {
+async fn learn(snapshot: &Snapshot, external: &External, server: &Server, resources: Value) -> RemoteApi {
     let (v2, v3) =
         tokio::join!(document(snapshot, server, "/openapi/v2"), document(snapshot, server, "/openapi/v3"),);
     let key = external.path();
     let url = v3
         .as_ref()
         .and_then(|index| index["paths"][key.trim_start_matches('/')]["serverRelativeURL"].as_str());
-    Learnt {
+    RemoteApi {
         resources,
         openapi_v2: v2.unwrap_or(Value::Null),
         // Any other URL would lead past this server's own.

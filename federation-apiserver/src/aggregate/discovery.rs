@@ -7,7 +7,7 @@ use super::External;
 
 /// A group version in aggregated discovery (KEP-3352). One whose server does not answer is stale.
 pub(crate) fn discovered(external: &External) -> Value {
-    let current = external.learnt.as_ref().is_some_and(|learnt| learnt.current);
+    let current = external.remote_api.as_ref().is_some_and(|remote_api| remote_api.current);
     json!({
         "version": external.version,
         "resources": aggregated_resources(external),
@@ -17,7 +17,7 @@ pub(crate) fn discovered(external: &External) -> Value {
 
 /// An APIResourceList as the resources of aggregated discovery.
 fn aggregated_resources(external: &External) -> Vec<Value> {
-    let list = external.learnt.as_ref().map(|learnt| &learnt.resources);
+    let list = external.remote_api.as_ref().map(|remote_api| &remote_api.resources);
     let listed = list.and_then(|list| list["resources"].as_array()).map(Vec::as_slice).unwrap_or_default();
     let name = |resource: &Value| resource["name"].as_str().unwrap_or_default().to_owned();
     let own = listed.iter().filter(|resource| !name(resource).contains('/'));
@@ -65,12 +65,12 @@ fn reply(external: &External, resource: &Value) -> Value {
 
 /// What they add to the OpenAPI documents.
 pub(crate) fn extensions(external: &[std::sync::Arc<External>]) -> Vec<Extension> {
-    let known = external.iter().filter_map(|external| Some((external, external.learnt.as_ref()?)));
+    let known = external.iter().filter_map(|external| Some((external, external.remote_api.as_ref()?)));
     known
-        .map(|(external, learnt)| Extension {
+        .map(|(external, remote_api)| Extension {
             key: external.path().trim_start_matches('/').to_owned(),
-            v3: learnt.openapi_v3.clone(),
-            v2: learnt.openapi_v2.clone(),
+            v3: remote_api.openapi_v3.clone(),
+            v2: remote_api.openapi_v2.clone(),
         })
         .collect()
 }

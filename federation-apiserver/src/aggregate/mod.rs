@@ -21,13 +21,13 @@ use federation_runtime::pki::Identity;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-pub use availability::Checker;
+pub use availability::AvailabilityController;
 pub(crate) use discovery::{discovered, extensions};
 pub(crate) use proxy::{Forwarded, forward, request_body};
 
 use crate::{
     cache::{Checked, Collection},
-    outbound::{self, Credentials, Place, Server, Trust},
+    outbound::{self, Credentials, Destination, Server, Trust},
     registry::Registry,
     store::{ResourceKey, Snapshot},
 };
@@ -75,12 +75,12 @@ pub(crate) struct External {
     spec: Value,
     pub(crate) server: Result<Arc<Server>, String>,
     /// What it serves; nothing before it has answered for the first time.
-    pub(crate) learnt: Option<Arc<Learnt>>,
+    pub(crate) remote_api: Option<Arc<RemoteApi>>,
 }
 
 /// What a server has said of a group version.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Learnt {
+pub(crate) struct RemoteApi {
     /// Its APIResourceList.
     pub(crate) resources: Value,
     /// Its OpenAPI document of version 2; null if it has none.
@@ -148,10 +148,10 @@ impl Aggregator {
     }
 
     /// Takes what was learnt about a group version, if it is another than before.
-    fn learn(&self, about: &Arc<External>, learnt: Option<Learnt>) {
+    fn learn(&self, about: &Arc<External>, remote_api: Option<RemoteApi>) {
         let _building = self.building.lock();
         let state = self.state.load();
-        if about.learnt.as_deref() == learnt.as_ref() {
+        if about.remote_api.as_deref() == remote_api.as_ref() {
             return;
         }
         let mut external = Vec::clone(&state.external);
@@ -162,7 +162,7 @@ impl Aggregator {
             version: about.version.clone(),
             spec: about.spec.clone(),
             server: about.server.clone(),
-            learnt: learnt.map(Arc::new),
+            remote_api: remote_api.map(Arc::new),
             ..**about
         });
         let (stored, checked) = (state.stored.clone(), Checked::default());
@@ -188,7 +188,7 @@ impl External {
             version,
             server,
             spec,
-            learnt: None,
+            remote_api: None,
         })
     }
 
@@ -205,5 +205,5 @@ fn server(spec: &Value, identity: Option<Identity>) -> Result<Server, String> {
     } else {
         Trust::Authority(bundle.as_deref())
     };
-    Server::new(Place::read(spec)?, trust, &Credentials { identity, token: None })
+    Server::new(Destination::read(spec)?, trust, &Credentials { identity, token: None })
 }

@@ -24,7 +24,7 @@ use serde_json::Value;
 pub use ranges::{Network, PortRange, Ranges};
 
 use crate::{
-    registry::Faults,
+    registry::ErrorList,
     store::{EventKind, Key, ResourceKey, Storage, Stored},
 };
 
@@ -170,7 +170,7 @@ impl Allocator {
         key: &Key,
         object: &mut Value,
         old: Option<&Value>,
-    ) -> Result<Reservation, Faults> {
+    ) -> Result<Reservation, ErrorList> {
         let mut ledger = self.ledger.lock();
         ledger.catch_up(storage);
         let own = self.ranges.cluster_ips;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Network, Ranges, Token};
 use crate::{
     kinds::is_externally_accessible,
-    registry::Faults,
+    registry::ErrorList,
     validation::{items, items_mut, text},
 };
 
@@ -78,7 +78,7 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
         Self { ranges, networks, is_free, had: Vec::new(), taken: Vec::new(), chosen: Vec::new() }
     }
 
-    pub(super) fn complete(&mut self, object: &mut Value, old: Option<&Value>) -> Result<(), Faults> {
+    pub(super) fn complete(&mut self, object: &mut Value, old: Option<&Value>) -> Result<(), ErrorList> {
         if !object["spec"].is_object() {
             return Ok(());
         }
@@ -87,20 +87,20 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
             self.had = tokens(old);
         }
         normalise(object);
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         // An address never changes, which is validation's to tell: the new one is not even looked for.
         let moved = old.is_some_and(|old| {
             let had = text(&old["spec"], "clusterIP");
             needs_cluster_ip(old) && !had.is_empty() && had != text(&object["spec"], "clusterIP")
         });
         if needs_cluster_ip(object) && !moved {
-            families(object, old, &mut faults);
-            if faults.is_empty() {
-                self.addresses(object, &mut faults);
+            families(object, old, &mut errors);
+            if errors.is_empty() {
+                self.addresses(object, &mut errors);
             }
         }
-        self.ports(object, &mut faults);
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        self.ports(object, &mut errors);
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     fn take(&mut self, token: Token) -> bool {
@@ -118,7 +118,7 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
         true
     }
 
-    fn addresses(&mut self, object: &mut Value, faults: &mut Faults) {
+    fn addresses(&mut self, object: &mut Value, errors: &mut ErrorList) {
         let spec = &mut object["spec"];
         let path = FieldPath::new("spec.clusterIPs");
         match text(spec, "clusterIP") {
@@ -128,7 +128,7 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
                 let mut all = self.networks.iter().flat_map(|network| network.candidates(random));
                 let Some(found) = all.find(|address| (self.is_free)(Token::Address(*address))) else {
                     let message = "failed to allocate a serviceIP: range is full";
-                    faults.push(FieldError::internal(&path, message));
+                    errors.push(FieldError::internal(&path, message));
                     return;
                 };
                 self.chosen.push(Token::Address(found));
@@ -147,22 +147,22 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
                     FieldError::invalid(&path, json!([asked]), &message)
                 };
                 let Some(spanning) = self.networks.iter().find(|network| network.spans(address)) else {
-                    faults.push(refuse("the provided network does not match the current range"));
+                    errors.push(refuse("the provided network does not match the current range"));
                     return;
                 };
                 if !self.networks.iter().any(|network| network.contains(address)) {
                     let why = format!(
                         "the provided IP ({asked}) is not in the valid range. The range of valid IPs is {spanning}"
                     );
-                    faults.push(refuse(&why));
+                    errors.push(refuse(&why));
                 } else if !self.take(Token::Address(address)) {
-                    faults.push(refuse("provided IP is already allocated"));
+                    errors.push(refuse("provided IP is already allocated"));
                 }
             }
         }
     }
 
-    fn ports(&mut self, object: &mut Value, faults: &mut Faults) {
+    fn ports(&mut self, object: &mut Value, errors: &mut ErrorList) {
         let Some(range) = self.ranges.node_ports.clone() else { return };
         let wanted = needs_node_ports(object);
         let health = needs_health_port(object);
@@ -175,9 +175,9 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
             if !range.0.contains(&number) && !self.had.contains(&token) {
                 let message =
                     format!("provided port is not in the valid range. The range of valid ports is {range}");
-                faults.push(FieldError::invalid(&path, number, &message));
+                errors.push(FieldError::invalid(&path, number, &message));
             } else if !self.take(token) {
-                faults.push(FieldError::invalid(&path, number, "provided port is already allocated"));
+                errors.push(FieldError::invalid(&path, number, "provided port is already allocated"));
             }
         }
         let mut shared: Vec<(i64, u16, &'static str)> = items(spec, "ports")
@@ -196,7 +196,7 @@ impl<'a, F: Fn(Token) -> bool> Choice<'a, F> {
                 .filter(|node| self.take(Token::Port(*node, own)));
             let Some(node) = same.or_else(|| self.any_port(&range, own)) else {
                 let message = "failed to allocate a nodePort: range is full";
-                faults.push(FieldError::internal(&FieldPath::new("spec.ports"), message));
+                errors.push(FieldError::internal(&FieldPath::new("spec.ports"), message));
                 return;
             };
             port["nodePort"] = node.into();
@@ -331,7 +331,7 @@ fn normalise(object: &mut Value) {
 
 /// Which families a Service is of (`initIPFamilyFields`). This API speaks IPv4; only a headless Service without selector may be of both families,
 /// because its endpoints are.
-fn families(object: &mut Value, old: Option<&Value>, faults: &mut Faults) {
+fn families(object: &mut Value, old: Option<&Value>, errors: &mut ErrorList) {
     let spec = &mut object["spec"];
     let of_families = ["clusterIPs", "ipFamilies", "ipFamilyPolicy"];
     let known = |name: &&str| old.is_some_and(|old| old["spec"].get(name) == spec.get(name));
@@ -347,7 +347,7 @@ fn families(object: &mut Value, old: Option<&Value>, faults: &mut Faults) {
     let policy = text(spec, "ipFamilyPolicy").to_owned();
     let path = FieldPath::new("spec");
     let mut refuse = |message: &str| {
-        faults.push(FieldError::invalid(&path.child("ipFamilyPolicy"), policy.as_str(), message));
+        errors.push(FieldError::invalid(&path.child("ipFamilyPolicy"), policy.as_str(), message));
     };
     let count = |spec: &Value, name: &str| items(spec, name).count();
     let before = old.map_or(0, |old| count(&old["spec"], "ipFamilies"));
@@ -377,13 +377,13 @@ fn families(object: &mut Value, old: Option<&Value>, faults: &mut Faults) {
             Some(IpAddr::V6(_)) => {
                 let path = path.child("clusterIPs").index(index);
                 let message = "IPv6 is not configured on this cluster";
-                faults.push(FieldError::invalid(&path, spec["clusterIPs"].clone(), message));
+                errors.push(FieldError::invalid(&path, spec["clusterIPs"].clone(), message));
             }
             // None, and what validation will tell.
             None => break,
         }
     }
-    if !faults.is_empty() {
+    if !errors.is_empty() {
         return;
     }
     if families.is_empty() {
@@ -396,11 +396,11 @@ fn families(object: &mut Value, old: Option<&Value>, faults: &mut Faults) {
     } else {
         if policy == "RequireDualStack" {
             let message = "this cluster is not configured for dual-stack services";
-            faults.push(FieldError::invalid(&path.child("ipFamilyPolicy"), policy.as_str(), message));
+            errors.push(FieldError::invalid(&path.child("ipFamilyPolicy"), policy.as_str(), message));
         }
         for (index, family) in families.iter().enumerate().filter(|(_, family)| *family == "IPv6") {
             let path = path.child("ipFamilies").index(index);
-            faults.push(FieldError::invalid(&path, family.as_str(), "not configured on this cluster"));
+            errors.push(FieldError::invalid(&path, family.as_str(), "not configured on this cluster"));
         }
     }
     spec["ipFamilies"] = families.into();
@@ -411,7 +411,7 @@ fn families(object: &mut Value, old: Option<&Value>, faults: &mut Faults) {
 mod tests {
     use super::*;
 
-    fn complete(object: &mut Value, old: Option<&Value>, taken: &[Token]) -> Result<(), Faults> {
+    fn complete(object: &mut Value, old: Option<&Value>, taken: &[Token]) -> Result<(), ErrorList> {
         let ranges = Ranges::default();
         Choice::new(&ranges, &[ranges.cluster_ips], |token| !taken.contains(&token)).complete(object, old)
     }
@@ -474,9 +474,9 @@ mod tests {
         let mut asked = service("ClusterIP");
         asked["spec"]["clusterIP"] = "10.96.0.9".into();
         let taken = [Token::Address("10.96.0.9".parse().unwrap())];
-        let faults = complete(&mut asked.clone(), None, &taken).unwrap_err();
+        let errors = complete(&mut asked.clone(), None, &taken).unwrap_err();
         assert_eq!(
-            faults[0].to_string(),
+            errors[0].to_string(),
             r#"spec.clusterIPs: Invalid value: ["10.96.0.9"]: failed to allocate IP 10.96.0.9: provided IP is already allocated"#
         );
         asked["spec"]["clusterIP"] = "1.2.3.4".into();
@@ -539,9 +539,9 @@ mod tests {
         assert_eq!(single["spec"]["ipFamilies"], json!(["IPv4"]));
         let mut fewer = headless.clone();
         fewer["spec"]["ipFamilies"] = json!(["IPv4"]);
-        let faults = complete(&mut fewer, Some(&headless), &[]).unwrap_err();
+        let errors = complete(&mut fewer, Some(&headless), &[]).unwrap_err();
         assert_eq!(
-            faults[0].to_string(),
+            errors[0].to_string(),
             r#"spec.ipFamilyPolicy: Invalid value: "RequireDualStack": must be 'SingleStack' to release the secondary IP family"#
         );
     }

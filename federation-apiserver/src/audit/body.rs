@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Record, Stage};
+use super::{AuditContext, Stage};
 use crate::http::{
     Body, body,
     negotiate::{PROTOBUF, YAML, content_type},
@@ -98,13 +98,13 @@ pub(crate) async fn whole(response: Response<Body>) -> (Response<Body>, Value) {
 }
 
 /// Lets the record of a watch end with its body.
-pub(crate) fn until_end(response: Response<Body>, record: Arc<Record>) -> Response<Body> {
+pub(crate) fn until_end(response: Response<Body>, record: Arc<AuditContext>) -> Response<Body> {
     response.map(|inner| Recorded { inner, record }.boxed_unsync())
 }
 
 struct Recorded {
     inner: Body,
-    record: Arc<Record>,
+    record: Arc<AuditContext>,
 }
 
 impl http_body::Body for Recorded {

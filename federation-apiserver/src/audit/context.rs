@@ -9,13 +9,13 @@ use serde_json::{Value, json, value::to_raw_value};
 
 use super::{
     Audit,
-    event::{Ending, Event, Metadata, Micro, Nothing, Reference},
+    event::{Empty, Event, Metadata, MicroTime, Reference, ResponseStatus},
     policy::{Choice, Level, Stage},
 };
-use crate::auth::{User, impersonation::Acting};
+use crate::auth::{User, impersonation::ImpersonatedUser};
 
 /// What is known of a request from the start.
-pub(crate) struct Opening<'a> {
+pub(crate) struct RequestAttributes<'a> {
     /// `Audit-Id`.
     pub(crate) id: &'a str,
     /// When it came.
@@ -38,14 +38,14 @@ pub(crate) struct Opening<'a> {
 const LINE_BYTES: usize = 1024;
 
 /// The record of one request: an event for each stage that the policy wants.
-pub(crate) struct Record {
+pub(crate) struct AuditContext {
     audit: Arc<Audit>,
     choice: Choice,
     event: Mutex<Event>,
 }
 
-impl Record {
-    pub(super) fn new(audit: Arc<Audit>, choice: Choice, opening: Opening<'_>) -> Self {
+impl AuditContext {
+    pub(super) fn new(audit: Arc<Audit>, choice: Choice, opening: RequestAttributes<'_>) -> Self {
         let event = Event {
             annotations: BTreeMap::new(),
             api_version: "audit.k8s.io/v1",
@@ -56,13 +56,13 @@ impl Record {
             level: choice.level.as_str(),
             object_ref: opening.reference,
             request_object: None,
-            request_received_timestamp: Micro(opening.received),
+            request_received_timestamp: MicroTime(opening.received),
             request_uri: opening.uri,
             response_object: None,
             response_status: None,
             source_ips: opening.sources,
             stage: "",
-            stage_timestamp: Micro(opening.received),
+            stage_timestamp: MicroTime(opening.received),
             user: to_raw_value(opening.user).ok(),
             user_agent: opening.agent.to_owned(),
             verb: opening.verb.to_owned(),
@@ -76,7 +76,7 @@ impl Record {
     }
 
     /// Notes whom the user acts as.
-    pub(crate) fn impersonated(&self, acting: &Acting) {
+    pub(crate) fn impersonated(&self, acting: &ImpersonatedUser) {
         let mut event = self.event.lock();
         event.impersonated_user = Some(acting.user.to_value());
         event.authentication_metadata =
@@ -138,14 +138,14 @@ impl Record {
     /// Notes the code of the answer, and the error if it is one.
     pub(crate) fn ended(&self, code: u16, error: Option<&ApiError>) {
         let ending = match error {
-            None => Ending::Code { code, metadata: Nothing {} },
+            None => ResponseStatus::Code { code, metadata: Empty {} },
             Some(error) => {
                 let mut status = error.to_value();
                 if let Some(status) = status.as_object_mut() {
                     status.remove("kind");
                     status.remove("apiVersion");
                 }
-                Ending::Status(status)
+                ResponseStatus::Status(status)
             }
         };
         self.event.lock().response_status = Some(ending);
@@ -154,7 +154,7 @@ impl Record {
     /// Notes the code, and the message that goes with it.
     pub(crate) fn ended_with(&self, code: u16, message: &str) {
         let status = json!({"metadata": {}, "status": "Failure", "message": message, "code": code});
-        self.event.lock().response_status = Some(Ending::Status(status));
+        self.event.lock().response_status = Some(ResponseStatus::Status(status));
     }
 
     /// The line of a stage; none if the policy leaves it out.
@@ -163,7 +163,7 @@ impl Record {
             return None;
         }
         let mut event = self.event.lock();
-        (event.stage, event.stage_timestamp) = (stage.as_str(), Micro(Timestamp::now()));
+        (event.stage, event.stage_timestamp) = (stage.as_str(), MicroTime(Timestamp::now()));
         let mut line = Vec::with_capacity(LINE_BYTES);
         serde_json::to_writer(&mut line, &*event).ok()?;
         line.push(b'\n');

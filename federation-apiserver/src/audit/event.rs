@@ -25,17 +25,17 @@ pub(super) struct Event {
     pub(super) object_ref: Option<Reference>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) request_object: Option<Value>,
-    pub(super) request_received_timestamp: Micro,
+    pub(super) request_received_timestamp: MicroTime,
     #[serde(rename = "requestURI")]
     pub(super) request_uri: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) response_object: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) response_status: Option<Ending>,
+    pub(super) response_status: Option<ResponseStatus>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub(super) source_ips: Vec<IpAddr>,
     pub(super) stage: &'static str,
-    pub(super) stage_timestamp: Micro,
+    pub(super) stage_timestamp: MicroTime,
     /// The user as JSON: it stands in each event of the request.
     pub(super) user: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -73,22 +73,22 @@ pub(crate) struct Reference {
 /// How a request ended.
 #[derive(Serialize)]
 #[serde(untagged)]
-pub(super) enum Ending {
+pub(super) enum ResponseStatus {
     /// With a code and nothing to say about it.
-    Code { code: u16, metadata: Nothing },
+    Code { code: u16, metadata: Empty },
     /// With a Status.
     Status(Value),
 }
 
 /// `{}`
 #[derive(Serialize)]
-pub(super) struct Nothing {}
+pub(super) struct Empty {}
 
 /// `metav1.MicroTime`.
 #[derive(Clone, Copy)]
-pub(super) struct Micro(pub(super) Timestamp);
+pub(super) struct MicroTime(pub(super) Timestamp);
 
-impl Serialize for Micro {
+impl Serialize for MicroTime {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{:.6}", self.0))
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use apimachinery::rbac::Attributes;
 
 pub(crate) use body::{names_in, until_end, value_of, whole};
-pub(crate) use context::{Opening, Record};
+pub(crate) use context::{AuditContext, RequestAttributes};
 pub(crate) use event::Reference;
 pub use log::{Log, LogError, Mode};
 pub use policy::{Choice, Level, Policy, PolicyError, Stage};
@@ -78,12 +78,12 @@ impl Audit {
         self: &Arc<Self>,
         user: &User,
         asked: &Attributes<'_>,
-        opening: impl FnOnce() -> Opening<'a>,
-    ) -> Option<Arc<Record>> {
+        opening: impl FnOnce() -> RequestAttributes<'a>,
+    ) -> Option<Arc<AuditContext>> {
         let choice = self.policy.choose(user, asked);
         if choice.level == Level::None {
             return None;
         }
-        Some(Arc::new(Record::new(Arc::clone(self), choice, opening())))
+        Some(Arc::new(AuditContext::new(Arc::clone(self), choice, opening())))
     }
 }

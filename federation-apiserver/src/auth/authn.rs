@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     CREDENTIAL_ID, User,
     oidc::{Anonymous, Oidc},
-    service_account_tokens::{Accounts, Identity},
+    service_account_tokens::{Identity, ServiceAccountTokens},
     subprotocol,
     token_webhook::TokenWebhook,
     tokens::Tokens,
@@ -33,7 +33,7 @@ pub fn from_certificate(der: &[u8]) -> Option<User> {
 /// Tells the users of requests.
 pub struct Authenticator {
     tokens: Tokens,
-    accounts: Option<Arc<Accounts>>,
+    accounts: Option<Arc<ServiceAccountTokens>>,
     others: OtherTokens,
     anonymous: Arc<User>,
 }
@@ -51,7 +51,7 @@ pub struct OtherTokens {
 
 impl Authenticator {
     /// An authenticator that knows these static tokens, the tokens of service accounts, and what others know.
-    pub fn new(tokens: Tokens, accounts: Option<Arc<Accounts>>, others: OtherTokens) -> Self {
+    pub fn new(tokens: Tokens, accounts: Option<Arc<ServiceAccountTokens>>, others: OtherTokens) -> Self {
         Self { tokens, accounts, others, anonymous: Arc::new(User::anonymous()) }
     }
 
@@ -130,7 +130,7 @@ impl Authenticator {
     }
 
     /// The service accounts, if this server makes tokens for them.
-    pub fn accounts(&self) -> Option<&Accounts> {
+    pub fn accounts(&self) -> Option<&ServiceAccountTokens> {
         self.accounts.as_deref()
     }
 }

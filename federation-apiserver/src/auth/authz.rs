@@ -9,7 +9,7 @@ use apimachinery::{
 };
 
 use super::{
-    AUTHENTICATED, MASTERS, User, authz_webhook::AccessWebhook, impersonation::Memory, rbac::Policy,
+    AUTHENTICATED, MASTERS, User, authz_webhook::AuthorizationWebhook, impersonation::LastModes, rbac::Policy,
 };
 use crate::{
     http::info::{ResourcePath, Target},
@@ -18,7 +18,7 @@ use crate::{
 
 /// Groups whose certificates come from the same authority but are for other doors: agents speak to the hub, dns-lb to the
 /// traffic feed. Neither has business at the API, whatever the mode.
-pub(crate) const OTHER_DOORS: [&str; 2] = ["federation:agents", "federation:dns"];
+pub(crate) const NON_API_GROUPS: [&str; 2] = ["federation:agents", "federation:dns"];
 
 /// `--authorization-always-allow-paths`: what probes ask, without a credential.
 const PROBES: [&str; 3] = ["/healthz", "/livez", "/readyz"];
@@ -58,17 +58,17 @@ pub enum Decision {
 pub struct Authorizer {
     modes: Vec<Mode>,
     /// One for each mode that is a webhook, in order.
-    webhooks: Vec<AccessWebhook>,
+    webhooks: Vec<AuthorizationWebhook>,
     policy: Policy,
     silent: Arc<str>,
-    impersonations: Memory,
+    impersonations: LastModes,
 }
 
 impl Authorizer {
     /// An authorizer over the roles in a store, and the webhooks of modes that are webhooks.
-    pub fn new(modes: Vec<Mode>, webhooks: Vec<AccessWebhook>, storage: Storage) -> Self {
+    pub fn new(modes: Vec<Mode>, webhooks: Vec<AuthorizationWebhook>, storage: Storage) -> Self {
         let policy = Policy::new(storage);
-        Self { modes, webhooks, policy, silent: "".into(), impersonations: Memory::default() }
+        Self { modes, webhooks, policy, silent: "".into(), impersonations: LastModes::default() }
     }
 
     /// Whether roles and bindings count.
@@ -82,7 +82,7 @@ impl Authorizer {
     }
 
     /// How users acted as others.
-    pub(super) fn impersonations(&self) -> &Memory {
+    pub(super) fn impersonations(&self) -> &LastModes {
         &self.impersonations
     }
 
@@ -96,7 +96,7 @@ impl Authorizer {
         if user.is_in(MASTERS) {
             return Decision::Allow(Arc::clone(&self.silent));
         }
-        if OTHER_DOORS.iter().any(|group| user.is_in(group)) {
+        if NON_API_GROUPS.iter().any(|group| user.is_in(group)) {
             return Decision::Deny(String::new());
         }
         let mut reasons = String::new();

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{
     authz::Mode,
-    authz_webhook::{AccessWebhook, Particulars},
+    authz_webhook::{AuthorizationWebhook, WebhookSettings},
     config_kind,
 };
 use crate::store::Storage;
@@ -102,13 +102,13 @@ struct Condition {
     expression: String,
 }
 
-type Faults = Vec<FieldError>;
+type ErrorList = Vec<FieldError>;
 
 /// The modes in order, and the webhooks of those of them that are webhooks.
 ///
 /// # Errors
 /// When the file cannot be read, or fields are wrong; all that are wrong are told.
-pub fn load(path: &Path, storage: &Storage) -> Result<(Vec<Mode>, Vec<AccessWebhook>), Error> {
+pub fn load(path: &Path, storage: &Storage) -> Result<(Vec<Mode>, Vec<AuthorizationWebhook>), Error> {
     let text =
         std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let wrong = |field: &str, why: &str| Error::Field { field: field.to_owned(), why: why.to_owned() };
@@ -116,8 +116,8 @@ pub fn load(path: &Path, storage: &Storage) -> Result<(Vec<Mode>, Vec<AccessWebh
         .map_err(|error| wrong("AuthorizationConfiguration", &error.to_string()))?;
     config_kind(&file.api_version, &file.kind, "AuthorizationConfiguration")
         .map_err(|why| wrong("apiVersion", &why))?;
-    let (root, mut faults) = (FieldPath::new("authorizers"), Faults::new());
-    check_names(&file.authorizers, &root, &mut faults);
+    let (root, mut errors) = (FieldPath::new("authorizers"), ErrorList::new());
+    check_names(&file.authorizers, &root, &mut errors);
     let (mut modes, mut webhooks) = (Vec::new(), Vec::new());
     for (at, authorizer) in file.authorizers.iter().enumerate() {
         let path = root.index(at);
@@ -129,44 +129,44 @@ pub fn load(path: &Path, storage: &Storage) -> Result<(Vec<Mode>, Vec<AccessWebh
         });
         match (&authorizer.webhook, authorizer.kind.as_str()) {
             (Some(part), "Webhook") => {
-                webhooks.extend(webhook(part, &path.child("webhook"), storage, &mut faults));
+                webhooks.extend(webhook(part, &path.child("webhook"), storage, &mut errors));
             }
             (None, "Webhook") => {
-                faults.push(FieldError::required(&path.child("webhook"), "required when type=Webhook"));
+                errors.push(FieldError::required(&path.child("webhook"), "required when type=Webhook"));
             }
             (Some(_), _) => {
                 let message = "may only be specified when type=Webhook";
-                faults.push(FieldError::invalid(&path.child("webhook"), "non-null", message));
+                errors.push(FieldError::invalid(&path.child("webhook"), "non-null", message));
             }
             (None, _) => {}
         }
     }
-    if faults.is_empty() { Ok((modes, webhooks)) } else { Err(Error::Invalid(aggregate(&faults))) }
+    if errors.is_empty() { Ok((modes, webhooks)) } else { Err(Error::Invalid(aggregate(&errors))) }
 }
 
-fn check_names(authorizers: &[AuthorizerPart], root: &FieldPath, faults: &mut Faults) {
+fn check_names(authorizers: &[AuthorizerPart], root: &FieldPath, errors: &mut ErrorList) {
     if authorizers.is_empty() {
-        faults.push(FieldError::required(root, "at least one authorization mode must be defined"));
+        errors.push(FieldError::required(root, "at least one authorization mode must be defined"));
     }
     for (at, AuthorizerPart { kind, name, .. }) in authorizers.iter().enumerate() {
         let (path, before) = (root.index(at), &authorizers[..at]);
         let kind_path = path.child("type");
         if kind.is_empty() {
-            faults.push(FieldError::required(&kind_path, ""));
+            errors.push(FieldError::required(&kind_path, ""));
         } else if !MODES.contains(&kind.as_str()) {
-            faults.push(FieldError::not_supported(&kind_path, kind.as_str(), &MODES));
+            errors.push(FieldError::not_supported(&kind_path, kind.as_str(), &MODES));
         } else if kind != "Webhook" && before.iter().any(|other| other.kind == *kind) {
-            faults.push(FieldError::duplicate(&kind_path, kind.as_str()));
+            errors.push(FieldError::duplicate(&kind_path, kind.as_str()));
         }
         let path = path.child("name");
         let wrong = names::dns1123_subdomain(name);
         if name.is_empty() {
-            faults.push(FieldError::required(&path, ""));
+            errors.push(FieldError::required(&path, ""));
         } else if before.iter().any(|other| other.name == *name) {
-            faults.push(FieldError::duplicate(&path, name.as_str()));
+            errors.push(FieldError::duplicate(&path, name.as_str()));
         } else if !wrong.is_empty() {
             let message = format!("authorizer name is invalid: {}", wrong.join(", "));
-            faults.push(FieldError::invalid(&path, name.as_str(), &message));
+            errors.push(FieldError::invalid(&path, name.as_str(), &message));
         }
     }
 }
@@ -176,98 +176,98 @@ fn webhook(
     part: &Webhook,
     path: &FieldPath,
     storage: &Storage,
-    faults: &mut Faults,
-) -> Option<AccessWebhook> {
-    let before = faults.len();
+    errors: &mut ErrorList,
+) -> Option<AuthorizationWebhook> {
+    let before = errors.len();
     let review = path.child("subjectAccessReviewVersion");
-    choice(&part.subject_access_review_version, &["v1", "v1beta1"], &review, faults);
+    choice(&part.subject_access_review_version, &["v1", "v1beta1"], &review, errors);
     let review = path.child("matchConditionSubjectAccessReviewVersion");
     match part.match_condition_subject_access_review_version.as_str() {
         "" if part.match_conditions.is_empty() => {}
-        "" => faults.push(FieldError::required(&review, "required if match conditions are specified")),
+        "" => errors.push(FieldError::required(&review, "required if match conditions are specified")),
         "v1" => {}
-        other => faults.push(FieldError::not_supported(&review, other, &["v1"])),
+        other => errors.push(FieldError::not_supported(&review, other, &["v1"])),
     }
-    choice(&part.failure_policy, &["NoOpinion", "Deny"], &path.child("failurePolicy"), faults);
-    let particulars = Particulars {
+    choice(&part.failure_policy, &["NoOpinion", "Deny"], &path.child("failurePolicy"), errors);
+    let particulars = WebhookSettings {
         version: part.subject_access_review_version.clone(),
         allowed_ttl: time(
             part.authorized_ttl.as_deref().or(Some("5m")),
             &path.child("authorizedTTL"),
-            faults,
+            errors,
         ),
         other_ttl: time(
             part.unauthorized_ttl.as_deref().or(Some("30s")),
             &path.child("unauthorizedTTL"),
-            faults,
+            errors,
         ),
-        timeout: time(part.timeout.as_deref(), &path.child("timeout"), faults),
+        timeout: time(part.timeout.as_deref(), &path.child("timeout"), errors),
         fails_closed: part.failure_policy == "Deny",
-        conditions: conditions(&part.match_conditions, &path.child("matchConditions"), faults),
+        conditions: conditions(&part.match_conditions, &path.child("matchConditions"), errors),
     };
     if particulars.timeout > TIMEOUT_MAX {
         let text = part.timeout.as_deref().unwrap_or_default();
-        faults.push(FieldError::invalid(&path.child("timeout"), text, "must be > 0s and <= 30s"));
+        errors.push(FieldError::invalid(&path.child("timeout"), text, "must be > 0s and <= 30s"));
     }
     let (path, file) = (path.child("connectionInfo"), part.connection_info.kube_config_file.as_deref());
-    choice(&part.connection_info.kind, &["KubeConfigFile"], &path.child("type"), faults);
+    choice(&part.connection_info.kind, &["KubeConfigFile"], &path.child("type"), errors);
     let path = path.child("kubeConfigFile");
     let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) else {
-        faults.push(FieldError::required(&path, ""));
+        errors.push(FieldError::required(&path, ""));
         return None;
     };
     let shown = file.display().to_string();
     if !file.is_absolute() {
-        faults.push(FieldError::invalid(&path, shown.as_str(), "must be an absolute path"));
+        errors.push(FieldError::invalid(&path, shown.as_str(), "must be an absolute path"));
     }
-    if faults.len() > before {
+    if errors.len() > before {
         return None;
     }
-    let made = AccessWebhook::new(file, particulars, storage);
+    let made = AuthorizationWebhook::new(file, particulars, storage);
     made.map_err(|error| {
-        faults.push(FieldError::invalid(&path, shown.as_str(), &format!("error loading file: {error}")));
+        errors.push(FieldError::invalid(&path, shown.as_str(), &format!("error loading file: {error}")));
     })
     .ok()
 }
 
-fn choice(value: &str, known: &[&str], path: &FieldPath, faults: &mut Faults) {
+fn choice(value: &str, known: &[&str], path: &FieldPath, errors: &mut ErrorList) {
     if value.is_empty() {
-        faults.push(FieldError::required(path, ""));
+        errors.push(FieldError::required(path, ""));
     } else if !known.contains(&value) {
-        faults.push(FieldError::not_supported(path, value, known));
+        errors.push(FieldError::not_supported(path, value, known));
     }
 }
 
-fn time(text: Option<&str>, path: &FieldPath, faults: &mut Faults) -> Duration {
+fn time(text: Option<&str>, path: &FieldPath, errors: &mut ErrorList) -> Duration {
     let Some(text) = text else {
-        faults.push(FieldError::required(path, ""));
+        errors.push(FieldError::required(path, ""));
         return Duration::ZERO;
     };
     match super::duration(text) {
         Ok(time) if !time.is_zero() => return time,
-        Ok(_) => faults.push(FieldError::required(path, "")),
-        Err(why) => faults.push(FieldError::invalid(path, text, &why)),
+        Ok(_) => errors.push(FieldError::required(path, "")),
+        Err(why) => errors.push(FieldError::invalid(path, text, &why)),
     }
     Duration::ZERO
 }
 
-fn conditions(conditions: &[Condition], path: &FieldPath, faults: &mut Faults) -> Vec<(String, Program)> {
+fn conditions(conditions: &[Condition], path: &FieldPath, errors: &mut ErrorList) -> Vec<(String, Program)> {
     if conditions.len() > CONDITIONS_MAX {
-        faults.push(FieldError::too_many(path, conditions.len(), CONDITIONS_MAX));
+        errors.push(FieldError::too_many(path, conditions.len(), CONDITIONS_MAX));
     }
     let mut read: Vec<(String, Program)> = Vec::new();
     for (at, Condition { expression }) in conditions.iter().enumerate() {
         let path = path.index(at).child("expression");
         if expression.trim().is_empty() {
-            faults.push(FieldError::required(&path, ""));
+            errors.push(FieldError::required(&path, ""));
             continue;
         }
         if read.iter().any(|(known, _)| known == expression) {
-            faults.push(FieldError::duplicate(&path, expression.as_str()));
+            errors.push(FieldError::duplicate(&path, expression.as_str()));
         }
         match Program::compile_as(expression, &[("request", Type::Dyn)], &Type::Bool) {
             Ok(program) => read.push((expression.clone(), program)),
-            Err(error) => faults.push(FieldError::invalid(&path, expression.as_str(), &error.to_string())),
+            Err(error) => errors.push(FieldError::invalid(&path, expression.as_str(), &error.to_string())),
         }
     }
     read

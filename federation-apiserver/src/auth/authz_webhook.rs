@@ -51,7 +51,7 @@ impl Default for Flags {
 }
 
 /// A server that decides.
-pub struct AccessWebhook {
+pub struct AuthorizationWebhook {
     server: Server,
     version: String,
     allowed_ttl: Duration,
@@ -67,7 +67,7 @@ pub struct AccessWebhook {
 }
 
 /// What is particular to one of several such servers.
-pub(super) struct Particulars {
+pub(super) struct WebhookSettings {
     pub(super) version: String,
     pub(super) allowed_ttl: Duration,
     pub(super) other_ttl: Duration,
@@ -76,14 +76,14 @@ pub(super) struct Particulars {
     pub(super) conditions: Vec<(String, Program)>,
 }
 
-impl AccessWebhook {
+impl AuthorizationWebhook {
     /// The server that flags name; none if they name none.
     ///
     /// # Errors
     /// When its kubeconfig cannot be used.
     pub fn from_flags(flags: &Flags, storage: &Storage) -> Result<Option<Self>, KubeconfigError> {
         let Some(path) = &flags.authorization_webhook_config_file else { return Ok(None) };
-        let particulars = Particulars {
+        let particulars = WebhookSettings {
             version: flags.authorization_webhook_version.clone(),
             allowed_ttl: flags.authorization_webhook_cache_authorized_ttl,
             other_ttl: flags.authorization_webhook_cache_unauthorized_ttl,
@@ -96,10 +96,10 @@ impl AccessWebhook {
 
     pub(super) fn new(
         path: &std::path::Path,
-        of: Particulars,
+        of: WebhookSettings,
         storage: &Storage,
     ) -> Result<Self, KubeconfigError> {
-        let Particulars { version, allowed_ttl, other_ttl, timeout, fails_closed, conditions } = of;
+        let WebhookSettings { version, allowed_ttl, other_ttl, timeout, fails_closed, conditions } = of;
         Ok(Self {
             server: outbound::from_kubeconfig(path)?,
             version,

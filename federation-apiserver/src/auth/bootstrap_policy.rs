@@ -12,7 +12,7 @@ const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 /// One role or binding.
 #[derive(Clone, Debug)]
-pub struct Default {
+pub struct BootstrapObject {
     /// Where it is.
     pub key: Key,
     /// What it is.
@@ -20,15 +20,15 @@ pub struct Default {
 }
 
 /// Every role and binding, roles first.
-pub fn all() -> Vec<Default> {
-    let mut all: Vec<Default> = Vec::new();
+pub fn all() -> Vec<BootstrapObject> {
+    let mut all: Vec<BootstrapObject> = Vec::new();
     for line in include_str!("default_roles.txt").lines() {
         if let Some(rest) = line.strip_prefix("role ") {
             all.push(role(rest));
         } else if let Some(rest) = line.strip_prefix("bind ") {
             all.push(binding(rest));
         } else if let Some(rule) = line.strip_prefix("  ")
-            && let Some(Default { object, .. }) = all.last_mut()
+            && let Some(BootstrapObject { object, .. }) = all.last_mut()
         {
             let rule = rule_of(rule).to_value();
             match object["rules"].as_array_mut() {
@@ -40,7 +40,7 @@ pub fn all() -> Vec<Default> {
     all
 }
 
-fn start(name: &str, kind: &str) -> Default {
+fn start(name: &str, kind: &str) -> BootstrapObject {
     let (namespace, name) = name.split_once('/').unwrap_or(("", name));
     let kind = if namespace.is_empty() { format!("Cluster{kind}") } else { kind.to_owned() };
     let mut metadata = json!({
@@ -52,13 +52,13 @@ fn start(name: &str, kind: &str) -> Default {
         metadata["namespace"] = namespace.into();
     }
     let resource = format!("{}s", kind.to_ascii_lowercase());
-    Default {
+    BootstrapObject {
         key: Key::new(ResourceKey::new(GROUP, resource), namespace, name),
         object: json!({"apiVersion": format!("{GROUP}/v1"), "kind": kind, "metadata": metadata}),
     }
 }
 
-fn role(line: &str) -> Default {
+fn role(line: &str) -> BootstrapObject {
     let mut words = line.split(' ');
     let mut role = start(words.next().unwrap_or_default(), "Role");
     role.object["rules"] = Value::Null;
@@ -110,7 +110,7 @@ fn rule_of(line: &str) -> Rule {
     }
 }
 
-fn binding(line: &str) -> Default {
+fn binding(line: &str) -> BootstrapObject {
     let (head, subjects) = line.split_once(' ').unwrap_or((line, ""));
     let mut binding = start(head, "RoleBinding");
     let mut kind = if binding.key.namespace.is_empty() { "ClusterRole" } else { "Role" };

@@ -18,7 +18,7 @@ use super::{
     ANONYMOUS, AUTHENTICATED, MASTERS, UNAUTHENTICATED, User,
     authz::{Authorizer, Decision, refuse},
 };
-use crate::{http::query::percent_decode, registry::Faults, validation::domain_path};
+use crate::{http::query::percent_decode, registry::ErrorList, validation::domain_path};
 
 const PREFIX: &str = "impersonate-";
 const USER: &str = "impersonate-user";
@@ -71,7 +71,7 @@ fn printed(user: &User) -> String {
 }
 
 /// Whom a request acts as.
-pub struct Acting {
+pub struct ImpersonatedUser {
     /// The user, with the groups that he always has.
     pub user: Arc<User>,
     /// The verb by which it may, if that is one of constrained impersonation (KEP-5284).
@@ -135,9 +135,9 @@ const MOST_REMEMBERED: usize = 1024;
 
 /// Which way a user acted as another the last time: it is tried first, and what is told of it is what he is told.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<HashMap<String, Mode>>);
+pub struct LastModes(Mutex<HashMap<String, Mode>>);
 
-impl Memory {
+impl LastModes {
     fn last(&self, user: &User) -> Option<Mode> {
         self.0.lock().get(&user.name).copied()
     }
@@ -157,7 +157,7 @@ pub async fn impersonate(
     user: &User,
     asked: &Attributes<'_>,
     authorizer: &Authorizer,
-) -> Result<Option<Acting>, ApiError> {
+) -> Result<Option<ImpersonatedUser>, ApiError> {
     let Some(wanted) = wanted(headers)? else { return Ok(None) };
     if !user.is_in(AUTHENTICATED) && !authorizer.admits_anonymous() {
         return Err(ApiError::unauthorized());
@@ -186,7 +186,7 @@ async fn act(
     user: &User,
     asked: &Attributes<'_>,
     authorizer: &Authorizer,
-) -> Result<Acting, ApiError> {
+) -> Result<ImpersonatedUser, ApiError> {
     let constrained = mode != Mode::Legacy;
     let as_node;
     let user = if mode == Mode::AssociatedNode {
@@ -231,7 +231,7 @@ async fn act(
     if !actual.is_in(implied) && !actual.is_in(UNAUTHENTICATED) {
         actual.groups.push(implied.to_owned());
     }
-    Ok(Acting { user: Arc::new(actual), constraint: constrained.then_some(verb) })
+    Ok(ImpersonatedUser { user: Arc::new(actual), constraint: constrained.then_some(verb) })
 }
 
 async fn check_groups(
@@ -292,10 +292,10 @@ fn odd_extra(key: &str, values: &[String]) -> Option<String> {
     if key.is_empty() {
         return Some("impersonating the empty string key in extra is not allowed".to_owned());
     }
-    let mut faults = Faults::new();
-    domain_path(key, &FieldPath::new("extra.key"), &mut faults);
-    if !faults.is_empty() {
-        let why = aggregate(&faults);
+    let mut errors = ErrorList::new();
+    domain_path(key, &FieldPath::new("extra.key"), &mut errors);
+    if !errors.is_empty() {
+        let why = aggregate(&errors);
         return Some(format!("impersonating an invalid key in extra is not allowed: {why}"));
     }
     if key != key.to_lowercase() {

@@ -69,7 +69,7 @@ pub struct Identity {
 }
 
 /// Makes and checks tokens of service accounts.
-pub struct Accounts {
+pub struct ServiceAccountTokens {
     key: SigningKey,
     issuer: String,
     audiences: Vec<String>,
@@ -77,7 +77,7 @@ pub struct Accounts {
     verified: Mutex<HashMap<[u8; 32], Arc<Value>>>,
 }
 
-impl Accounts {
+impl ServiceAccountTokens {
     /// Accounts of a store. `audiences` are those of this server; the issuer if none is given.
     pub fn new(key: SigningKey, issuer: String, audiences: Vec<String>, storage: Storage) -> Self {
         let audiences = if audiences.is_empty() { vec![issuer.clone()] } else { audiences };

@@ -17,58 +17,58 @@ use parking_lot::RwLock;
 
 /// Told of rising numbers.
 #[derive(Default)]
-pub(super) struct Bell {
+pub(super) struct Notifier {
     newest: AtomicU64,
-    ears: RwLock<Ears>,
+    subscriptions: RwLock<Subscriptions>,
 }
 
 /// In the order in which they came.
 #[derive(Default)]
-struct Ears {
+struct Subscriptions {
     next: u64,
     all: BTreeMap<u64, Arc<AtomicWaker>>,
 }
 
-impl Bell {
+impl Notifier {
     /// The highest number that was told.
     pub(super) fn newest(&self) -> u64 {
         self.newest.load(Ordering::SeqCst)
     }
 
     /// Tells a number, and wakes all who wait if it is the highest so far.
-    pub(super) fn ring(&self, number: u64) {
+    pub(super) fn notify(&self, number: u64) {
         if self.newest.fetch_max(number, Ordering::SeqCst) < number {
             // What is woken may be the last to hold somebody who listened, and who wants the lock when he goes.
-            let ears: Vec<_> = self.ears.read().all.values().cloned().collect();
-            for ear in &ears {
-                ear.wake();
+            let subscriptions: Vec<_> = self.subscriptions.read().all.values().cloned().collect();
+            for subscription in &subscriptions {
+                subscription.wake();
             }
         }
     }
 
-    pub(super) fn listen(&self) -> Ear {
+    pub(super) fn subscribe(&self) -> Subscription {
         let waker = Arc::new(AtomicWaker::new());
-        let mut ears = self.ears.write();
-        let id = ears.next;
-        ears.next += 1;
-        ears.all.insert(id, Arc::clone(&waker));
-        Ear { id, waker }
+        let mut subscriptions = self.subscriptions.write();
+        let id = subscriptions.next;
+        subscriptions.next += 1;
+        subscriptions.all.insert(id, Arc::clone(&waker));
+        Subscription { id, waker }
     }
 
     /// Forgets one who listened.
-    pub(super) fn forget(&self, ear: &Ear) {
-        self.ears.write().all.remove(&ear.id);
+    pub(super) fn unsubscribe(&self, subscription: &Subscription) {
+        self.subscriptions.write().all.remove(&subscription.id);
     }
 }
 
 /// One who listens.
-pub(super) struct Ear {
+pub(super) struct Subscription {
     id: u64,
     waker: Arc<AtomicWaker>,
 }
 
-impl Ear {
-    /// Has the next ring wake `waker`. What was told before this returned may not: look at [`Bell::newest`] afterwards.
+impl Subscription {
+    /// Has the next ring wake `waker`. What was told before this returned may not: look at [`Notifier::newest`] afterwards.
     pub(super) fn wait(&self, waker: &Waker) {
         self.waker.register(waker);
     }

@@ -9,7 +9,7 @@ use std::{
 
 use futures::Stream;
 
-use super::{Cache, Event, Expired, notify::Ear, window::Log};
+use super::{Cache, Event, Expired, notify::Subscription, window::Log};
 
 /// Events that a watcher takes from its log at a time, so that a long backlog does not hold the log's lock for long.
 const CHUNK: usize = 128;
@@ -18,7 +18,7 @@ const CHUNK: usize = 128;
 pub struct Watch {
     cache: Arc<Cache>,
     log: Arc<Log>,
-    ear: Ear,
+    subscription: Subscription,
     /// What the bell had told before the log was last read to its end; nothing while there may be more in it.
     heard: Option<u64>,
     /// Everything up to here was delivered.
@@ -30,7 +30,7 @@ impl Watch {
     pub(super) fn new(cache: Arc<Cache>, log: Arc<Log>, from: u64) -> Result<Self, Expired> {
         let mut taken = VecDeque::new();
         log.read(from, CHUNK, &mut taken)?;
-        Ok(Self { ear: log.bell.listen(), cache, log, heard: None, cursor: from, taken })
+        Ok(Self { subscription: log.notifier.subscribe(), cache, log, heard: None, cursor: from, taken })
     }
 
     /// The next change; waits for one. `None` once the store is closed. After `Expired` there is nothing more to come:
@@ -46,11 +46,11 @@ impl Watch {
                 self.cursor = event.revision;
                 return Poll::Ready(Some(Ok(event)));
             }
-            let mut newest = self.log.bell.newest();
+            let mut newest = self.log.notifier.newest();
             if self.heard == Some(newest) {
-                self.ear.wait(context.waker());
+                self.subscription.wait(context.waker());
                 // Whoever rang before the waker was in its place woke nobody.
-                newest = self.log.bell.newest();
+                newest = self.log.notifier.newest();
                 if self.heard == Some(newest) {
                     return Poll::Pending;
                 }
@@ -91,6 +91,6 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.log.bell.forget(&self.ear);
+        self.log.notifier.unsubscribe(&self.subscription);
     }
 }

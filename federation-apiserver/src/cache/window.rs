@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::RwLock;
 
-use super::{Event, EventKind, Expired, notify::Bell, root::Root};
+use super::{Event, EventKind, Expired, notify::Notifier, root::Root};
 use crate::store::ResourceKey;
 
 /// Every so many revisions the window keeps the whole state (a pointer and the changed nodes, some 10 kB), so that the
@@ -33,7 +33,7 @@ impl Default for Bounds {
 pub(super) struct Log {
     entries: RwLock<Entries>,
     /// Told the revisions at which there is news.
-    pub(super) bell: Bell,
+    pub(super) notifier: Notifier,
 }
 
 #[derive(Default)]
@@ -51,7 +51,10 @@ const ENDED: u64 = u64::MAX;
 
 impl Log {
     fn new(lost: u64) -> Self {
-        Self { entries: RwLock::new(Entries { events: VecDeque::new(), lost }), bell: Bell::default() }
+        Self {
+            entries: RwLock::new(Entries { events: VecDeque::new(), lost }),
+            notifier: Notifier::default(),
+        }
     }
 
     /// Appends to `into` at most `limit` events after `cursor`.
@@ -85,7 +88,7 @@ impl Log {
 
     pub(super) fn wake(&self, revision: u64) {
         // An ended log stays ended.
-        self.bell.ring(revision);
+        self.notifier.notify(revision);
     }
 
     pub(super) fn ended(value: u64) -> bool {

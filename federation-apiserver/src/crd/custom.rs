@@ -59,7 +59,7 @@ pub(crate) struct ScalePaths {
 
 impl ScalePaths {
     /// Replicas, wanted and found, are counted from zero (`customResourceValidator.ValidateScaleSpec` and `ValidateScaleStatus`).
-    fn check(&self, object: &Value, faults: &mut Vec<FieldError>) {
+    fn check(&self, object: &Value, errors: &mut Vec<FieldError>) {
         for pointer in [&self.spec_replicas, &self.status_replicas] {
             let Some(count) = object.pointer(pointer).and_then(Value::as_i64) else { continue };
             let detail = match count {
@@ -67,7 +67,7 @@ impl ScalePaths {
                 _ if count > i64::from(i32::MAX) => format!("should be less than or equal to {}", i32::MAX),
                 _ => continue,
             };
-            faults.push(FieldError::invalid(&FieldPath::new(pointer.replace('/', ".")), count, &detail));
+            errors.push(FieldError::invalid(&FieldPath::new(pointer.replace('/', ".")), count, &detail));
         }
     }
 }
@@ -132,26 +132,26 @@ impl Custom {
         self.schema.prune(&mut object.clone(), true)
     }
 
-    /// All faults of an object, and of the change from `old`.
-    pub(crate) fn validate(&self, object: &Value, old: Option<&Value>, faults: &mut Vec<FieldError>) {
+    /// All errors of an object, and of the change from `old`.
+    pub(crate) fn validate(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         let mut found = self.schema.check(object, old);
         if let Some(paths) = &self.scale {
             paths.check(object, &mut found);
         }
         // What is missing or has the wrong type would only make rules fail, and hide what is wrong.
-        let blocking = found.iter().any(|fault| {
+        let blocking = found.iter().any(|error| {
             use apimachinery::FieldReason::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
-            matches!(fault.reason, NotSupported | Required | TooLong | TooMany | TypeInvalid)
+            matches!(error.reason, NotSupported | Required | TooLong | TooMany | TypeInvalid)
         });
-        faults.extend(found);
+        errors.extend(found);
         if !self.schema.has_rules() {
             return;
         }
         if blocking {
             let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-            faults.push(FieldError::invalid(&FieldPath::new("<nil>"), "null", detail));
+            errors.push(FieldError::invalid(&FieldPath::new("<nil>"), "null", detail));
         } else {
-            faults.extend(self.schema.check_rules(object, old));
+            errors.extend(self.schema.check_rules(object, old));
         }
     }
 

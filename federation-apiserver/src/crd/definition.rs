@@ -100,8 +100,8 @@ fn read_version(object: &Value, version: &Value, versions: &[Value]) -> Result<C
     };
     let mut schema = Structural::parse(&published)
         .map_err(|source| ReadError::Schema { version: name.clone(), source })?;
-    if let Some(fault) = schema.compile_rules().into_iter().find(|fault| fault.stops) {
-        return Err(ReadError::Rule { version: name, path: fault.path, why: fault.detail });
+    if let Some(error) = schema.compile_rules().into_iter().find(|error| error.stops) {
+        return Err(ReadError::Rule { version: name, path: error.path, why: error.detail });
     }
     let columns = version["additionalPrinterColumns"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut columns: Vec<_> = columns

@@ -28,7 +28,7 @@ mod validate;
 pub use custom::Custom;
 pub(crate) use definition::{Definition, version_precedence};
 pub(crate) use kinds::KINDS;
-pub use status::Taken;
+pub use status::TakenNames;
 
 /// The API group of definitions.
 pub(crate) const GROUP: &str = "apiextensions.k8s.io";

@@ -55,12 +55,12 @@ impl Names {
 
 /// Names that other definitions of the group hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub struct TakenNames {
     resources: BTreeSet<String>,
     kinds: BTreeSet<String>,
 }
 
-impl Taken {
+impl TakenNames {
     /// The names of all definitions of a group but the one of this name.
     pub(crate) fn new<'a>(definitions: impl Iterator<Item = &'a Definition>, group: &str, but: &str) -> Self {
         let mut taken = Self::default();
@@ -77,7 +77,7 @@ impl Taken {
 }
 
 /// Brings the status of a definition up to date with its spec and the names that others hold.
-pub(crate) fn settle(object: &mut Value, taken: &Taken, now: &str) {
+pub(crate) fn settle(object: &mut Value, taken: &TakenNames, now: &str) {
     let wanted = Names::read(&object["spec"]["names"]);
     let mut accepted = Names::read(&object["status"]["acceptedNames"]);
     let mut conflict = None;
@@ -240,19 +240,19 @@ mod tests {
     #[test]
     fn free_names_are_accepted_and_the_kind_established() {
         let mut object = definition();
-        settle(&mut object, &Taken::default(), NOW);
+        settle(&mut object, &TakenNames::default(), NOW);
         assert!(holds(&object, "NamesAccepted") && holds(&object, "Established"));
         assert_eq!(object["status"]["acceptedNames"], object["spec"]["names"]);
         assert_eq!(object["status"]["storedVersions"], json!(["v1"]));
         let before = object.clone();
-        settle(&mut object, &Taken::default(), "2027-01-01T00:00:00Z");
+        settle(&mut object, &TakenNames::default(), "2027-01-01T00:00:00Z");
         assert_eq!(object, before, "times move only with a condition's status");
     }
 
     #[test]
     fn a_name_that_is_taken_keeps_the_kind_from_being_established() {
         let mut object = definition();
-        let taken = Taken { resources: ["f".to_owned()].into(), ..Taken::default() };
+        let taken = TakenNames { resources: ["f".to_owned()].into(), ..TakenNames::default() };
         settle(&mut object, &taken, NOW);
         let condition = &object["status"]["conditions"][0];
         assert_eq!(
@@ -260,7 +260,7 @@ mod tests {
             (&json!("ShortNamesConflict"), &json!("\"f\" is already in use"))
         );
         assert!(!holds(&object, "Established"));
-        settle(&mut object, &Taken::default(), NOW);
+        settle(&mut object, &TakenNames::default(), NOW);
         assert!(holds(&object, "Established"));
     }
     #[test]
@@ -269,7 +269,7 @@ mod tests {
             let mut object = definition();
             object["spec"]["group"] = json!("foo.k8s.io");
             object["metadata"] = json!({"annotations": {APPROVED: annotation}});
-            settle(&mut object, &Taken::default(), NOW);
+            settle(&mut object, &TakenNames::default(), NOW);
             let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
             conditions.into_iter().find(|condition| condition["type"] == APPROVAL).map(|condition| {
                 (condition["status"].clone(), condition["reason"].clone(), condition["message"].clone())
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(told("unapproved, experimental"), expect("False", "UnapprovedAnnotation", expected));
         assert!(told("odd").is_some_and(|(_, reason, _)| reason == "InvalidAnnotation"));
         let mut object = definition();
-        settle(&mut object, &Taken::default(), NOW);
+        settle(&mut object, &TakenNames::default(), NOW);
         assert_eq!(object["status"]["conditions"].as_array().map(Vec::len), Some(2));
     }
 }

@@ -1,4 +1,4 @@
-//! What makes a schema structural (`pkg/apiserver/schema/validation.go`), and the faults of its keywords.
+//! What makes a schema structural (`pkg/apiserver/schema/validation.go`), and the errors of its keywords.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use apimachinery::{FieldError, FieldPath, FieldReason};
 use kube_schema::structural::{Structural, Type};
 use serde_json::{Map, Value};
 
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 /// Keywords of JSON schema that Kubernetes does not take.
 const REFUSED: [(&str, &str); 6] = [
@@ -35,28 +35,28 @@ const STRUCTURE: [(&str, &str); 12] = [
 /// Schemas nested deeper are refused.
 const DEPTH_MAX: usize = 100;
 
-/// All faults of a version's schema.
-pub(super) fn check(schema: &Value, path: &FieldPath, faults: &mut Faults) {
-    let before = faults.len();
+/// All errors of a version's schema.
+pub(super) fn check(schema: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    let before = errors.len();
     if schema["nullable"] == true {
-        faults.push(FieldError::forbidden(&path.child("nullable"), "nullable cannot be true at the root"));
+        errors.push(FieldError::forbidden(&path.child("nullable"), "nullable cannot be true at the root"));
     }
-    node(schema, path, Place::Root, 0, faults);
+    node(schema, path, Location::Root, 0, errors);
     match schema["type"].as_str().unwrap_or_default() {
-        "" => faults.push(FieldError::required(&path.child("type"), "must not be empty at the root")),
+        "" => errors.push(FieldError::required(&path.child("type"), "must not be empty at the root")),
         "object" => {}
         other => {
-            faults.push(FieldError::invalid(&path.child("type"), other, "must be object at the root"));
+            errors.push(FieldError::invalid(&path.child("type"), other, "must be object at the root"));
         }
     }
     if let Some(metadata) = schema["properties"]["metadata"].as_object() {
-        root_metadata(metadata, &path.child("properties").key("metadata"), faults);
+        root_metadata(metadata, &path.child("properties").key("metadata"), errors);
     }
-    if faults.len() > before {
+    if errors.len() > before {
         return;
     }
     if names_dialect(schema) {
-        faults.push(FieldError::invalid(path, "", "OpenAPIV3Schema 'schema' is not supported"));
+        errors.push(FieldError::invalid(path, "", "OpenAPIV3Schema 'schema' is not supported"));
         return;
     }
     match Structural::parse(schema) {
@@ -66,23 +66,23 @@ pub(super) fn check(schema: &Value, path: &FieldPath, faults: &mut Faults) {
                 found = parsed.expensive_rules();
             }
             let place = path;
-            for fault in found {
-                let path = FieldPath::new(format!("{path}{}", fault.path));
-                let told = !matches!(fault.reason, FieldReason::Required | FieldReason::Forbidden);
-                let value = told.then_some(&fault.value);
-                let within = fault.within.map(|within| format!("{place}{within}")).unwrap_or_default();
-                let detail = format!("{}{within}", fault.detail);
-                faults.push(FieldError::new(fault.reason, &path, value, &detail));
+            for error in found {
+                let path = FieldPath::new(format!("{path}{}", error.path));
+                let told = !matches!(error.reason, FieldReason::Required | FieldReason::Forbidden);
+                let value = told.then_some(&error.value);
+                let within = error.within.map(|within| format!("{place}{within}")).unwrap_or_default();
+                let detail = format!("{}{within}", error.detail);
+                errors.push(FieldError::new(error.reason, &path, value, &detail));
             }
-            defaults(&parsed, path, faults);
+            defaults(&parsed, path, errors);
         }
-        Err(error) => faults.push(FieldError::invalid(path, "", &error.to_string())),
+        Err(error) => errors.push(FieldError::invalid(path, "", &error.to_string())),
     }
 }
 
 /// Where a node stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Location {
     Root,
     Field,
     Item,
@@ -90,20 +90,20 @@ enum Place {
     Condition,
 }
 
-fn node(schema: &Value, path: &FieldPath, place: Place, depth: usize, faults: &mut Faults) {
+fn node(schema: &Value, path: &FieldPath, place: Location, depth: usize, errors: &mut ErrorList) {
     let Some(map) = schema.as_object() else { return };
     if depth > DEPTH_MAX {
-        faults.push(FieldError::forbidden(path, "the schema is nested deeper than 100 levels"));
+        errors.push(FieldError::forbidden(path, "the schema is nested deeper than 100 levels"));
         return;
     }
     let flag = |key: &str| map.get(key).and_then(Value::as_bool) == Some(true);
     for (key, detail) in REFUSED {
         if map.contains_key(key) {
-            faults.push(FieldError::forbidden(&path.child(key), detail));
+            errors.push(FieldError::forbidden(&path.child(key), detail));
         }
     }
     if flag("uniqueItems") {
-        faults.push(FieldError::forbidden(
+        errors.push(FieldError::forbidden(
             &path.child("uniqueItems"),
             "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
         ));
@@ -112,28 +112,28 @@ fn node(schema: &Value, path: &FieldPath, place: Place, depth: usize, faults: &m
         && let Err(error) = regex::Regex::new(pattern)
     {
         let detail = format!("must be a valid regular expression, but isn't: {error}");
-        faults.push(FieldError::invalid(&path.child("pattern"), pattern, &detail));
+        errors.push(FieldError::invalid(&path.child("pattern"), pattern, &detail));
     }
     let kind = map.get("type").and_then(Value::as_str).unwrap_or_default();
     if !kind.is_empty() && Type::parse(kind).is_none() {
         let known = ["array", "boolean", "integer", "number", "object", "string"];
-        faults.push(FieldError::not_supported(&path.child("type"), kind, &known));
+        errors.push(FieldError::not_supported(&path.child("type"), kind, &known));
     }
     if kind == "null" {
         let detail = "type cannot be set to null, use nullable as an alternative";
-        faults.push(FieldError::forbidden(&path.child("type"), detail));
+        errors.push(FieldError::forbidden(&path.child("type"), detail));
     }
-    kinds_of_lists_and_maps(map, kind, path, faults);
-    if place == Place::Condition {
-        condition(map, path, faults);
+    kinds_of_lists_and_maps(map, kind, path, errors);
+    if place == Location::Condition {
+        condition(map, path, errors);
     } else {
-        structure(map, kind, path, place, faults);
-        extensions(map, kind, path, faults);
-        if place == Place::Root || flag("x-kubernetes-embedded-resource") {
-            of_objects(map, path, faults);
+        structure(map, kind, path, place, errors);
+        extensions(map, kind, path, errors);
+        if place == Location::Root || flag("x-kubernetes-embedded-resource") {
+            of_objects(map, path, errors);
         }
     }
-    children(map, path, place, depth, faults);
+    children(map, path, place, depth, errors);
 }
 
 /// Whether a schema, or one within it, says which dialect it is written in.
@@ -151,23 +151,29 @@ fn names_dialect(schema: &Value) -> bool {
         || ["properties", "allOf", "anyOf", "oneOf"].into_iter().any(named)
 }
 
-fn structure(map: &Map<String, Value>, kind: &str, path: &FieldPath, place: Place, faults: &mut Faults) {
+fn structure(
+    map: &Map<String, Value>,
+    kind: &str,
+    path: &FieldPath,
+    place: Location,
+    errors: &mut ErrorList,
+) {
     let flag = |key: &str| map.get(key).and_then(Value::as_bool) == Some(true);
     let open = flag("x-kubernetes-int-or-string") || flag("x-kubernetes-preserve-unknown-fields");
     if kind.is_empty() && !open {
         let detail = match place {
-            Place::Item => "must not be empty for specified array items",
+            Location::Item => "must not be empty for specified array items",
             _ => "must not be empty for specified object fields",
         };
-        if place != Place::Root {
-            faults.push(FieldError::required(&path.child("type"), detail));
+        if place != Location::Root {
+            errors.push(FieldError::required(&path.child("type"), detail));
         }
     }
     if kind == "array" && !map.contains_key("items") {
-        faults.push(FieldError::required(&path.child("items"), "must be specified"));
+        errors.push(FieldError::required(&path.child("items"), "must be specified"));
     }
     if map.get("items").is_some_and(Value::is_array) {
-        faults.push(FieldError::forbidden(
+        errors.push(FieldError::forbidden(
             &path.child("items"),
             "items must be a schema object and not an array",
         ));
@@ -177,19 +183,19 @@ fn structure(map: &Map<String, Value>, kind: &str, path: &FieldPath, place: Plac
         let named = map.get("properties").and_then(Value::as_object).is_some_and(|all| !all.is_empty());
         if named && *more != true {
             let detail = "additionalProperties and properties are mutual exclusive";
-            faults.push(FieldError::forbidden(&path, detail));
+            errors.push(FieldError::forbidden(&path, detail));
         }
-        if place == Place::Root {
-            faults.push(FieldError::forbidden(&path, "must not be used at the root"));
+        if place == Location::Root {
+            errors.push(FieldError::forbidden(&path, "must not be used at the root"));
         }
         if flag("x-kubernetes-embedded-resource") {
             let detail = "must not be used if x-kubernetes-embedded-resource is set";
-            faults.push(FieldError::forbidden(&path, detail));
+            errors.push(FieldError::forbidden(&path, detail));
         }
     }
     // A property that only a condition names would be pruned before the condition is asked.
     for (branch, schema) in conditions(map) {
-        specified(schema, Some(map), &branch.prefixed(path), path, faults);
+        specified(schema, Some(map), &branch.prefixed(path), path, errors);
     }
 }
 
@@ -219,29 +225,29 @@ fn specified(
     schema: Option<&Map<String, Value>>,
     at: &FieldPath,
     path: &FieldPath,
-    faults: &mut Faults,
+    errors: &mut ErrorList,
 ) {
     let part = |name: &str| schema.and_then(|schema| schema.get(name));
     for (name, inner) in condition["properties"].as_object().into_iter().flatten() {
         let (at, own) = (at.child("properties").key(name), path.child("properties").key(name));
         match part("properties").and_then(|all| all.get(name)) {
-            Some(schema) => specified(inner, schema.as_object(), &at, &own, faults),
+            Some(schema) => specified(inner, schema.as_object(), &at, &own, errors),
             None => {
-                faults.push(FieldError::required(&own, &format!("because it is defined in {at}")));
+                errors.push(FieldError::required(&own, &format!("because it is defined in {at}")));
             }
         }
     }
     if condition["items"].is_object() {
         let (at, own) = (at.child("items"), path.child("items"));
         if let Some(items) = part("items").and_then(Value::as_object) {
-            specified(&condition["items"], Some(items), &at, &own, faults);
+            specified(&condition["items"], Some(items), &at, &own, errors);
         } else {
-            faults.push(FieldError::required(&own, &format!("because it is defined in {at}")));
+            errors.push(FieldError::required(&own, &format!("because it is defined in {at}")));
         }
     }
 }
 
-fn condition(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
+fn condition(map: &Map<String, Value>, path: &FieldPath, errors: &mut ErrorList) {
     for (key, detail) in STRUCTURE {
         // `anyOf: [{type: integer}, {type: string}]` is how int-or-string is written out.
         let int_or_string = key == "type"
@@ -256,50 +262,50 @@ fn condition(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
         // A default of false is one.
         let said = said || key == "default" && map.get(key) == Some(&Value::Bool(false));
         if said && !int_or_string {
-            faults.push(FieldError::forbidden(&path.child(key), detail));
+            errors.push(FieldError::forbidden(&path.child(key), detail));
         }
     }
     if map.get("properties").is_some_and(|all| all.get("metadata").is_some()) {
         let path = path.child("properties").key("metadata");
-        faults.push(FieldError::forbidden(&path, "must not be specified in a nested context"));
+        errors.push(FieldError::forbidden(&path, "must not be specified in a nested context"));
     }
     if map.contains_key("additionalProperties") {
-        faults.push(FieldError::forbidden(
+        errors.push(FieldError::forbidden(
             &path.child("additionalProperties"),
             "must be undefined to be structural",
         ));
     }
 }
 
-fn extensions(map: &Map<String, Value>, kind: &str, path: &FieldPath, faults: &mut Faults) {
+fn extensions(map: &Map<String, Value>, kind: &str, path: &FieldPath, errors: &mut ErrorList) {
     let preserve = "x-kubernetes-preserve-unknown-fields";
     if map.get(preserve) == Some(&Value::Bool(false)) {
-        faults.push(FieldError::invalid(&path.child(preserve), false, "must be true or undefined"));
+        errors.push(FieldError::invalid(&path.child(preserve), false, "must be true or undefined"));
     }
     if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
         for other in [preserve, "x-kubernetes-embedded-resource"] {
             if map.get(other) == Some(&Value::Bool(true)) {
                 let detail = "must be false if x-kubernetes-int-or-string is true";
-                faults.push(FieldError::invalid(&path.child(other), true, detail));
+                errors.push(FieldError::invalid(&path.child(other), true, detail));
             }
         }
     }
     if map.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true)) {
         if kind != "object" {
             let detail = "must be object if x-kubernetes-embedded-resource is true";
-            faults.push(FieldError::invalid(&path.child("type"), kind, detail));
+            errors.push(FieldError::invalid(&path.child("type"), kind, detail));
         }
         if map.get(preserve) != Some(&Value::Bool(true))
             && map.get("properties").and_then(Value::as_object).is_none_or(Map::is_empty)
         {
             let detail = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
-            faults.push(FieldError::required(&path.child("properties"), detail));
+            errors.push(FieldError::required(&path.child("properties"), detail));
         }
     }
 }
 
 /// What is said of lists and maps, wherever that is.
-fn kinds_of_lists_and_maps(map: &Map<String, Value>, kind: &str, path: &FieldPath, faults: &mut Faults) {
+fn kinds_of_lists_and_maps(map: &Map<String, Value>, kind: &str, path: &FieldPath, errors: &mut ErrorList) {
     let text = |key: &str| map.get(key).and_then(Value::as_str);
     let mistyped = |detail: &str| match kind {
         "" => FieldError::required(&path.child("type"), detail),
@@ -308,78 +314,78 @@ fn kinds_of_lists_and_maps(map: &Map<String, Value>, kind: &str, path: &FieldPat
     let list_type = path.child("x-kubernetes-list-type");
     match text("x-kubernetes-list-type") {
         None | Some("atomic" | "set") => {}
-        Some("map") => list_map(map, path, faults),
+        Some("map") => list_map(map, path, errors),
         Some(other) => {
-            faults.push(FieldError::not_listed(&list_type, other, &["atomic", "set", "map"]));
+            errors.push(FieldError::not_listed(&list_type, other, &["atomic", "set", "map"]));
         }
     }
     if text("x-kubernetes-list-type").is_some() && kind != "array" {
-        faults.push(mistyped("must be array if x-kubernetes-list-type is specified"));
+        errors.push(mistyped("must be array if x-kubernetes-list-type is specified"));
     } else if text("x-kubernetes-list-type") == Some("set") {
-        set_items(map, path, faults);
+        set_items(map, path, errors);
     }
     let keyed = map.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
     if keyed.is_some_and(|keys| !keys.is_empty()) {
         let detail = "must be map if x-kubernetes-list-map-keys is non-empty";
         match text("x-kubernetes-list-type") {
             Some("map") => {}
-            None => faults.push(FieldError::required(&list_type, detail)),
-            Some(other) => faults.push(FieldError::invalid(&list_type, other, detail)),
+            None => errors.push(FieldError::required(&list_type, detail)),
+            Some(other) => errors.push(FieldError::invalid(&list_type, other, detail)),
         }
     }
     if let Some(map_type) = text("x-kubernetes-map-type") {
         if kind != "object" {
-            faults.push(mistyped("must be object if x-kubernetes-map-type is specified"));
+            errors.push(mistyped("must be object if x-kubernetes-map-type is specified"));
         }
         if !matches!(map_type, "atomic" | "granular") {
             let path = path.child("x-kubernetes-map-type");
-            faults.push(FieldError::not_supported(&path, map_type, &["atomic", "granular"]));
+            errors.push(FieldError::not_supported(&path, map_type, &["atomic", "granular"]));
         }
     }
 }
 
 /// The elements of a set are compared as a whole, so nobody may own a part of one.
-fn set_items(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
+fn set_items(map: &Map<String, Value>, path: &FieldPath, errors: &mut ErrorList) {
     let (items, path) = (map.get("items").unwrap_or(&Value::Null), path.child("items"));
     let text = |key: &str| items[key].as_str();
     let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
     match text("type") {
         Some("array") if text("x-kubernetes-list-type").is_some_and(|kind| kind != "atomic") => {
             let kind = text("x-kubernetes-list-type").unwrap_or_default();
-            faults.push(FieldError::invalid(&path.child("x-kubernetes-list-type"), kind, detail));
+            errors.push(FieldError::invalid(&path.child("x-kubernetes-list-type"), kind, detail));
         }
         Some("object") if text("x-kubernetes-map-type") != Some("atomic") => {
             // kube-apiserver tells the type of a list here, which an object never has.
-            faults.push(FieldError::invalid(&path.child("x-kubernetes-map-type"), "null", detail));
+            errors.push(FieldError::invalid(&path.child("x-kubernetes-map-type"), "null", detail));
         }
         _ => {}
     }
 }
 
 /// What any object has: a schema may say nothing else of it.
-fn of_objects(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
+fn of_objects(map: &Map<String, Value>, path: &FieldPath, errors: &mut ErrorList) {
     for (name, kind) in [("kind", "string"), ("apiVersion", "string"), ("metadata", "object")] {
         let said = map.get("properties").and_then(|all| all[name]["type"].as_str());
         if let Some(said) = said.filter(|said| *said != kind) {
             let path = path.child("properties").key(name).child("type");
-            faults.push(FieldError::invalid(&path, said, &format!("must be {kind}")));
+            errors.push(FieldError::invalid(&path, said, &format!("must be {kind}")));
         }
     }
 }
 
-fn list_map(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
+fn list_map(map: &Map<String, Value>, path: &FieldPath, errors: &mut ErrorList) {
     let keys_path = path.child("x-kubernetes-list-map-keys");
     let keys = map.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
     let keys = keys.map(Vec::as_slice).unwrap_or_default();
     if keys.is_empty() {
         let detail = "must not be empty if x-kubernetes-list-type is map";
-        faults.push(FieldError::required(&keys_path, detail));
+        errors.push(FieldError::required(&keys_path, detail));
     }
     let items = map.get("items").unwrap_or(&Value::Null);
     if items["type"] != "object" {
         let kind = items["type"].as_str().unwrap_or_default();
         let detail = "must be object if parent array's x-kubernetes-list-type is map";
-        faults.push(FieldError::invalid(&path.child("items").child("type"), kind, detail));
+        errors.push(FieldError::invalid(&path.child("items").child("type"), kind, detail));
         return;
     }
     let all = map.get("x-kubernetes-list-map-keys").cloned().unwrap_or_default();
@@ -398,84 +404,90 @@ fn list_map(map: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
             strange = true;
         } else if !required.contains(name) && property.get("default").is_none() {
             let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
-            faults.push(FieldError::required(&here.child("default"), detail));
+            errors.push(FieldError::required(&here.child("default"), detail));
         }
     }
     if twice {
-        faults.push(FieldError::invalid(&keys_path, all.clone(), "must not contain duplicate entries"));
+        errors.push(FieldError::invalid(&keys_path, all.clone(), "must not contain duplicate entries"));
     }
     if strange {
-        faults.push(FieldError::invalid(&keys_path, all, "entries must all be names of item properties"));
+        errors.push(FieldError::invalid(&keys_path, all, "entries must all be names of item properties"));
     }
 }
 
-fn children(map: &Map<String, Value>, path: &FieldPath, place: Place, depth: usize, faults: &mut Faults) {
-    let inner = |own: Place| if place == Place::Condition { Place::Condition } else { own };
+fn children(
+    map: &Map<String, Value>,
+    path: &FieldPath,
+    place: Location,
+    depth: usize,
+    errors: &mut ErrorList,
+) {
+    let inner = |own: Location| if place == Location::Condition { Location::Condition } else { own };
     for (name, property) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {
         // The three of any object are implied, with their types.
-        let implied = place == Place::Root && matches!(name.as_str(), "metadata" | "kind" | "apiVersion");
+        let implied = place == Location::Root && matches!(name.as_str(), "metadata" | "kind" | "apiVersion");
         if !implied || property.get("type").is_some() {
             let path = path.child("properties").key(name);
-            node(property, &path, inner(Place::Field), depth + 1, faults);
+            node(property, &path, inner(Location::Field), depth + 1, errors);
         }
     }
     if let Some(more) = map.get("additionalProperties").filter(|more| more.is_object()) {
-        node(more, &path.child("additionalProperties"), inner(Place::Field), depth + 1, faults);
+        node(more, &path.child("additionalProperties"), inner(Location::Field), depth + 1, errors);
     }
     if let Some(items) = map.get("items").filter(|items| items.is_object()) {
-        node(items, &path.child("items"), inner(Place::Item), depth + 1, faults);
+        node(items, &path.child("items"), inner(Location::Item), depth + 1, errors);
     }
     for (branch, schema) in conditions(map) {
-        node(schema, &branch.prefixed(path), Place::Condition, depth + 1, faults);
+        node(schema, &branch.prefixed(path), Location::Condition, depth + 1, errors);
     }
 }
 
-fn root_metadata(metadata: &Map<String, Value>, path: &FieldPath, faults: &mut Faults) {
+fn root_metadata(metadata: &Map<String, Value>, path: &FieldPath, errors: &mut ErrorList) {
     let allowed = |key: &String| matches!(key.as_str(), "type" | "description" | "properties");
     let others = metadata.get("properties").and_then(Value::as_object).into_iter().flatten();
     let only_names = others.into_iter().all(|(name, _)| matches!(name.as_str(), "name" | "generateName"));
     if metadata.keys().all(allowed) && only_names {
         return;
     }
-    faults.push(FieldError::forbidden(
+    errors.push(FieldError::forbidden(
         path,
         "must not specify anything other than name and generateName, but metadata is implicitly specified",
     ));
 }
 
 /// A default must be valid, and complete, in its place.
-fn defaults(schema: &Structural, path: &FieldPath, faults: &mut Faults) {
-    let one = |schema: &Structural, path: &FieldPath, faults: &mut Faults| {
+fn defaults(schema: &Structural, path: &FieldPath, errors: &mut ErrorList) {
+    let one = |schema: &Structural, path: &FieldPath, errors: &mut ErrorList| {
         if let Some(default) = &schema.default {
             let path = path.child("default");
             let mut filled = default.clone();
             let unknown = schema.prune(&mut filled, false);
             if !unknown.is_empty() {
                 let detail = format!("must not have unknown fields: {}", unknown.join(", "));
-                faults.push(FieldError::invalid(&path, default.clone(), &detail));
+                errors.push(FieldError::invalid(&path, default.clone(), &detail));
             }
             schema.fill_defaults(&mut filled);
             let rules = schema.check_rules(&filled, None);
-            for fault in schema.check(&filled, None).into_iter().chain(rules) {
-                // A fault without a field is one of the default itself.
-                let inner = if matches!(&*fault.field, "" | "<nil>") {
+            for error in schema.check(&filled, None).into_iter().chain(rules) {
+                // A error without a field is one of the default itself.
+                let inner = if matches!(&*error.field, "" | "<nil>") {
                     path.clone()
                 } else {
-                    FieldPath::new(format!("{path}.{}", fault.field))
+                    FieldPath::new(format!("{path}.{}", error.field))
                 };
-                faults.push(FieldError { field: inner.to_string(), ..fault });
+                errors.push(FieldError { field: inner.to_string(), ..error });
             }
         }
-        defaults(schema, path, faults);
+        defaults(schema, path, errors);
     };
     for (name, property) in &schema.properties {
-        one(property, &path.child("properties").key(name), faults);
+        one(property, &path.child("properties").key(name), errors);
     }
     if let Some(more) = &schema.additional {
-        one(more, &path.child("additionalProperties"), faults);
+        one(more, &path.child("additionalProperties"), errors);
     }
     if let Some(items) = &schema.items {
-        one(items, &path.child("items"), faults);
+        one(items, &path.child("items"), errors);
     }
 }
 

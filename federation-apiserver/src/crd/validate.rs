@@ -6,26 +6,26 @@ use apimachinery::{FieldError, FieldPath, jsonpath::JsonPath, names};
 use serde_json::Value;
 
 use super::structural_schema;
-use crate::{registry::Faults, validation::holds};
+use crate::{registry::ErrorList, validation::holds};
 
 /// The annotation without which nobody may define kinds of Kubernetes' own groups.
 const APPROVED: &str = "api-approved.kubernetes.io";
 /// `MaxSelectableFields`.
 const SELECTABLE_MAX: usize = 8;
 
-/// The fault of the name of a new definition, which must be that of its resource.
-pub(super) fn name(object: &Value, faults: &mut Faults) {
+/// The error of the name of a new definition, which must be that of its resource.
+pub(super) fn name(object: &Value, errors: &mut ErrorList) {
     let (spec, text) = (&object["spec"], |value: &Value| value.as_str().unwrap_or_default().to_owned());
     let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
     let name = text(&object["metadata"]["name"]);
     if name != format!("{plural}.{group}") && !name.is_empty() {
         let path = FieldPath::new("metadata.name");
-        faults.push(FieldError::invalid(&path, name, "must be spec.names.plural+\".\"+spec.group"));
+        errors.push(FieldError::invalid(&path, name, "must be spec.names.plural+\".\"+spec.group"));
     }
 }
 
-/// All other faults of a definition.
-pub(super) fn definition(object: &Value, faults: &mut Faults) {
+/// All other errors of a definition.
+pub(super) fn definition(object: &Value, errors: &mut ErrorList) {
     let spec = &object["spec"];
     let path = FieldPath::new("spec");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -35,7 +35,7 @@ pub(super) fn definition(object: &Value, faults: &mut Faults) {
         .any(|domain| group == *domain || group.ends_with(&format!(".{domain}")));
     if protected && text(&object["metadata"]["annotations"][APPROVED]).is_empty() {
         let path = FieldPath::new("metadata.annotations").key(APPROVED);
-        faults.push(FieldError::required(
+        errors.push(FieldError::required(
             &path,
             &format!(
                 "protected groups must have approval annotation {APPROVED:?}, see https://github.com/kubernetes/enhancements/pull/1111"
@@ -43,47 +43,47 @@ pub(super) fn definition(object: &Value, faults: &mut Faults) {
         ));
     }
     if group.is_empty() {
-        faults.push(FieldError::required(&path.child("group"), ""));
+        errors.push(FieldError::required(&path.child("group"), ""));
     } else {
-        for fault in names::dns1123_subdomain(&group) {
-            faults.push(FieldError::invalid(&path.child("group"), group.as_str(), &fault));
+        for error in names::dns1123_subdomain(&group) {
+            errors.push(FieldError::invalid(&path.child("group"), group.as_str(), &error));
         }
         if !group.contains('.') {
             let detail = "should be a domain with at least one dot";
-            faults.push(FieldError::invalid(&path.child("group"), group.as_str(), detail));
+            errors.push(FieldError::invalid(&path.child("group"), group.as_str(), detail));
         }
     }
-    one_of(&spec["scope"], &["Cluster", "Namespaced"], &path.child("scope"), faults);
+    one_of(&spec["scope"], &["Cluster", "Namespaced"], &path.child("scope"), errors);
     if spec["preserveUnknownFields"] == true {
-        faults.push(FieldError::invalid(
+        errors.push(FieldError::invalid(
             &path.child("preserveUnknownFields"),
             true,
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
         ));
     }
-    kind_names(&spec["names"], &path.child("names"), faults);
-    conversion(&spec["conversion"], &path.child("conversion"), faults);
-    versions(&spec["versions"], &path.child("versions"), faults);
+    kind_names(&spec["names"], &path.child("names"), errors);
+    conversion(&spec["conversion"], &path.child("conversion"), errors);
+    versions(&spec["versions"], &path.child("versions"), errors);
     let stored = &object["status"]["storedVersions"];
     if stored.as_array().is_none_or(Vec::is_empty) {
         let path = FieldPath::new("status.storedVersions");
-        faults.push(FieldError::invalid(&path, stored.clone(), "must have at least one stored version"));
+        errors.push(FieldError::invalid(&path, stored.clone(), "must have at least one stored version"));
     }
 }
 
-fn one_of(value: &Value, known: &[&str], path: &FieldPath, faults: &mut Faults) {
+fn one_of(value: &Value, known: &[&str], path: &FieldPath, errors: &mut ErrorList) {
     match value.as_str().unwrap_or_default() {
-        "" => faults.push(FieldError::required(path, "")),
+        "" => errors.push(FieldError::required(path, "")),
         text if known.contains(&text) => {}
-        text => faults.push(FieldError::not_supported(path, text, known)),
+        text => errors.push(FieldError::not_supported(path, text, known)),
     }
 }
 
-fn kind_names(names: &Value, path: &FieldPath, faults: &mut Faults) {
+fn kind_names(names: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let text = |key: &str| names[key].as_str().unwrap_or_default().to_owned();
     let mut label = |path: &FieldPath, text: &str| {
-        for fault in names::dns1035_label(text) {
-            faults.push(FieldError::invalid(path, text, &fault));
+        for error in names::dns1035_label(text) {
+            errors.push(FieldError::invalid(path, text, &error));
         }
     };
     for key in ["plural", "singular"] {
@@ -97,26 +97,26 @@ fn kind_names(names: &Value, path: &FieldPath, faults: &mut Faults) {
         }
     }
     for key in ["kind", "listKind"] {
-        for fault in names::dns1035_label(&text(key).to_lowercase()) {
+        for error in names::dns1035_label(&text(key).to_lowercase()) {
             if !text(key).is_empty() {
-                let detail = format!("may have mixed case, but should otherwise match: {fault}");
-                faults.push(FieldError::invalid(&path.child(key), text(key), &detail));
+                let detail = format!("may have mixed case, but should otherwise match: {error}");
+                errors.push(FieldError::invalid(&path.child(key), text(key), &detail));
             }
         }
     }
     for key in ["plural", "singular", "kind", "listKind"] {
         if text(key).is_empty() {
-            faults.push(FieldError::required(&path.child(key), ""));
+            errors.push(FieldError::required(&path.child(key), ""));
         }
     }
     if text("kind") == text("listKind") && !text("kind").is_empty() {
         let detail = "kind and listKind may not be the same";
-        faults.push(FieldError::invalid(&path.child("listKind"), text("listKind"), detail));
+        errors.push(FieldError::invalid(&path.child("listKind"), text("listKind"), detail));
     }
 }
 
-fn conversion(conversion: &Value, path: &FieldPath, faults: &mut Faults) {
-    one_of(&conversion["strategy"], &["None", "Webhook"], &path.child("strategy"), faults);
+fn conversion(conversion: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    one_of(&conversion["strategy"], &["None", "Webhook"], &path.child("strategy"), errors);
     let webhook = &conversion["webhook"];
     if conversion["strategy"] != "Webhook" {
         if webhook.is_object() {
@@ -127,7 +127,7 @@ fn conversion(conversion: &Value, path: &FieldPath, faults: &mut Faults) {
                 ("conversionReviewVersions", "conversionReviewVersions"),
             ] {
                 if !webhook[name].is_null() {
-                    faults.push(FieldError::forbidden(&path.child(place), detail));
+                    errors.push(FieldError::forbidden(&path.child(place), detail));
                 }
             }
         }
@@ -137,29 +137,29 @@ fn conversion(conversion: &Value, path: &FieldPath, faults: &mut Faults) {
     let client = &webhook["clientConfig"];
     if !client.is_object() {
         let detail = "required when strategy is set to Webhook";
-        faults.push(FieldError::required(&client_path, detail));
+        errors.push(FieldError::required(&client_path, detail));
     } else if client["url"].is_string() == client["service"].is_object() {
         let detail = "exactly one of url or service is required";
-        faults.push(FieldError::required(&client_path, detail));
+        errors.push(FieldError::required(&client_path, detail));
     } else if let Some(url) = client["url"].as_str()
         && let Some((scheme, _)) = url.split_once("://")
         && scheme != "https"
     {
         let detail = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
-        faults.push(FieldError::invalid(&client_path.child("url"), scheme, detail));
+        errors.push(FieldError::invalid(&client_path.child("url"), scheme, detail));
     }
     let (known, path) = (&webhook["conversionReviewVersions"], path.child("conversionReviewVersions"));
     match known.as_array().map(Vec::as_slice) {
-        None | Some([]) => faults.push(FieldError::required(&path, "")),
+        None | Some([]) => errors.push(FieldError::required(&path, "")),
         Some(all) if !all.iter().any(|version| version == "v1" || version == "v1beta1") => {
             let detail = "must include at least one of v1, v1beta1";
-            faults.push(FieldError::invalid(&path, known.clone(), detail));
+            errors.push(FieldError::invalid(&path, known.clone(), detail));
         }
         Some(_) => {}
     }
 }
 
-fn versions(versions: &Value, path: &FieldPath, faults: &mut Faults) {
+fn versions(versions: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let list = versions.as_array().map(Vec::as_slice).unwrap_or_default();
     let mut names_seen = BTreeSet::new();
     let mut unique = true;
@@ -167,13 +167,13 @@ fn versions(versions: &Value, path: &FieldPath, faults: &mut Faults) {
         let path = path.index(at);
         let name = version["name"].as_str().unwrap_or_default();
         unique &= names_seen.insert(name);
-        for fault in names::dns1035_label(name) {
-            faults.push(FieldError::invalid(&path.child("name"), name, &fault));
+        for error in names::dns1035_label(name) {
+            errors.push(FieldError::invalid(&path.child("name"), name, &error));
         }
         if version["deprecationWarning"].is_string() && version["deprecated"] != true {
             let detail = "can only be set for deprecated versions";
             let warning = version["deprecationWarning"].clone();
-            faults.push(FieldError::invalid(&path.child("deprecationWarning"), warning, detail));
+            errors.push(FieldError::invalid(&path.child("deprecationWarning"), warning, detail));
         }
         // What is the same in all versions is told once, and where the first edition of the API had it.
         let place = |own: &str, field: &str| {
@@ -185,42 +185,42 @@ fn versions(versions: &Value, path: &FieldPath, faults: &mut Faults) {
         let schema = &version["schema"]["openAPIV3Schema"];
         if schema.is_object() {
             if at == 0 || !same_schema {
-                structural_schema::check(schema, &schema_path, faults);
+                structural_schema::check(schema, &schema_path, errors);
             }
         } else {
             let path = path.child("schema").child("openAPIV3Schema");
-            faults.push(FieldError::required(&path, "schemas are required"));
+            errors.push(FieldError::required(&path, "schemas are required"));
         }
         let columns_path = place("additionalPrinterColumns", "additionalPrinterColumns");
-        columns(&version["additionalPrinterColumns"], &columns_path, faults);
+        columns(&version["additionalPrinterColumns"], &columns_path, errors);
         let scale_path = place("subresources", "subresources").child("scale");
-        scale(&version["subresources"]["scale"], &scale_path, faults);
+        scale(&version["subresources"]["scale"], &scale_path, errors);
         let selectable_path = place("selectableFields", "selectableFields");
-        selectable(&version["selectableFields"], schema, &selectable_path, faults);
+        selectable(&version["selectableFields"], schema, &selectable_path, errors);
     }
     if !unique {
-        faults.push(FieldError::invalid(path, versions.clone(), "must contain unique version names"));
+        errors.push(FieldError::invalid(path, versions.clone(), "must contain unique version names"));
     }
     if list.iter().filter(|version| version["storage"] == true).count() != 1 {
         let detail = "must have exactly one version marked as storage version";
-        faults.push(FieldError::invalid(path, versions.clone(), detail));
+        errors.push(FieldError::invalid(path, versions.clone(), detail));
     }
 }
 
-fn columns(columns: &Value, path: &FieldPath, faults: &mut Faults) {
+fn columns(columns: &Value, path: &FieldPath, errors: &mut ErrorList) {
     const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
     for (at, column) in columns.as_array().into_iter().flatten().enumerate() {
         let path = path.index(at);
         if column["name"].as_str().unwrap_or_default().is_empty() {
-            faults.push(FieldError::required(&path.child("name"), ""));
+            errors.push(FieldError::required(&path.child("name"), ""));
         }
         match column["type"].as_str().unwrap_or_default() {
-            "" => faults.push(FieldError::required(
+            "" => errors.push(FieldError::required(
                 &path.child("type"),
                 &format!("must be one of {}", TYPES.join(",")),
             )),
             kind if TYPES.contains(&kind) => {}
-            kind => faults.push(FieldError::invalid(
+            kind => errors.push(FieldError::invalid(
                 &path.child("type"),
                 kind,
                 &format!("must be one of {}", TYPES.join(",")),
@@ -229,16 +229,16 @@ fn columns(columns: &Value, path: &FieldPath, faults: &mut Faults) {
         let format = column["format"].as_str().unwrap_or_default();
         if !format.is_empty() && !FORMATS.contains(&format) {
             let detail = format!("must be one of {}", FORMATS.join(","));
-            faults.push(FieldError::invalid(&path.child("format"), format, &detail));
+            errors.push(FieldError::invalid(&path.child("format"), format, &detail));
         }
         match column["jsonPath"].as_str().unwrap_or_default() {
-            "" => faults.push(FieldError::required(&path.child("JSONPath"), "")),
+            "" => errors.push(FieldError::required(&path.child("JSONPath"), "")),
             text if !text.starts_with('.') => {
-                faults.push(FieldError::invalid(&path.child("JSONPath"), text, SIMPLE));
+                errors.push(FieldError::invalid(&path.child("JSONPath"), text, SIMPLE));
             }
             text => {
                 if let Err(error) = JsonPath::parse(text) {
-                    faults.push(FieldError::invalid(&path.child("JSONPath"), text, &error.to_string()));
+                    errors.push(FieldError::invalid(&path.child("JSONPath"), text, &error.to_string()));
                 }
             }
         }
@@ -250,20 +250,20 @@ const FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int
 
 const SIMPLE: &str = "must be a simple json path starting with .";
 
-fn scale(scale: &Value, path: &FieldPath, faults: &mut Faults) {
+fn scale(scale: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if !scale.is_object() {
         return;
     }
     for (key, below) in [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")] {
         match scale[key].as_str().unwrap_or_default() {
-            "" => faults.push(FieldError::required(&path.child(key), "")),
+            "" => errors.push(FieldError::required(&path.child(key), "")),
             text if text.starts_with(below) && is_simple(text) => {}
             text if !text.starts_with('.') || !is_simple(text) => {
-                faults.push(FieldError::invalid(&path.child(key), text, SIMPLE));
+                errors.push(FieldError::invalid(&path.child(key), text, SIMPLE));
             }
             text => {
                 let detail = format!("should be a json path under {}", below.trim_end_matches('.'));
-                faults.push(FieldError::invalid(&path.child(key), text, &detail));
+                errors.push(FieldError::invalid(&path.child(key), text, &detail));
             }
         }
     }
@@ -271,7 +271,7 @@ fn scale(scale: &Value, path: &FieldPath, faults: &mut Faults) {
         && !(is_simple(text) && (text.starts_with(".status.") || text.starts_with(".spec.")))
     {
         let detail = "should be a json path under either .spec or .status";
-        faults.push(FieldError::invalid(&path.child("labelSelectorPath"), text, detail));
+        errors.push(FieldError::invalid(&path.child("labelSelectorPath"), text, detail));
     }
 }
 
@@ -280,50 +280,50 @@ fn is_simple(path: &str) -> bool {
     !path.contains(['[', ']', '*', '?', '\\'])
 }
 
-fn selectable(fields: &Value, schema: &Value, path: &FieldPath, faults: &mut Faults) {
+fn selectable(fields: &Value, schema: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let fields = fields.as_array().map(Vec::as_slice).unwrap_or_default();
     if fields.len() > SELECTABLE_MAX {
-        faults.push(FieldError::too_many(path, fields.len(), SELECTABLE_MAX));
+        errors.push(FieldError::too_many(path, fields.len(), SELECTABLE_MAX));
     }
     let mut seen = BTreeSet::new();
     for (at, field) in fields.iter().enumerate() {
         let path = path.index(at).child("jsonPath");
         let text = field["jsonPath"].as_str().unwrap_or_default();
         if text.is_empty() {
-            faults.push(FieldError::required(&path, ""));
+            errors.push(FieldError::required(&path, ""));
             continue;
         }
         let steps: Vec<_> = text.split('.').skip(1).collect();
         let end = steps.iter().fold(schema, |schema, step| &schema["properties"][*step]);
         let kind = end["type"].as_str().unwrap_or_default();
         if !text.starts_with('.') || !is_simple(text) || end.is_null() {
-            faults.push(FieldError::invalid(
+            errors.push(FieldError::invalid(
                 &path,
                 text,
                 "is an invalid path: does not refer to a valid field",
             ));
         } else if steps.first() == Some(&"metadata") {
-            faults.push(FieldError::invalid(&path, text, "must not point to fields in metadata"));
+            errors.push(FieldError::invalid(&path, text, "must not point to fields in metadata"));
         } else if !matches!(kind, "string" | "boolean" | "integer") {
-            faults.push(FieldError::invalid(
+            errors.push(FieldError::invalid(
                 &path,
                 text,
                 "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
             ));
         } else if !seen.insert(text) {
-            faults.push(FieldError::duplicate(&path, text));
+            errors.push(FieldError::duplicate(&path, text));
         }
     }
 }
 
-/// The faults of a change.
-pub(super) fn update(new: &Value, old: &Value, faults: &mut Faults) {
+/// The errors of a change.
+pub(super) fn update(new: &Value, old: &Value, errors: &mut ErrorList) {
     if holds(old, "Established") {
         for (pointer, path) in [("/spec/scope", "spec.scope"), ("/spec/names/kind", "spec.names.kind")] {
             let (new, old) = (new.pointer(pointer), old.pointer(pointer));
             if new != old {
                 let value = new.cloned().unwrap_or_default();
-                faults.push(FieldError::invalid(&FieldPath::new(path), value, "field is immutable"));
+                errors.push(FieldError::invalid(&FieldPath::new(path), value, "field is immutable"));
             }
         }
     }
@@ -331,7 +331,7 @@ pub(super) fn update(new: &Value, old: &Value, faults: &mut Faults) {
         let (new, old) = (new.pointer(pointer), old.pointer(pointer));
         if new != old {
             let value = new.cloned().unwrap_or_default();
-            faults.push(FieldError::invalid(&FieldPath::new(path), value, "field is immutable"));
+            errors.push(FieldError::invalid(&FieldPath::new(path), value, "field is immutable"));
         }
     }
     // A status may say what it likes of versions that went: it is how they are said to be gone.
@@ -349,7 +349,7 @@ pub(super) fn update(new: &Value, old: &Value, faults: &mut Faults) {
             let path = FieldPath::new("status.storedVersions").index(at);
             let detail = "missing from spec.versions; v1 was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in v1 and removes v1 from status.storedVersions";
             let name = stored.as_str().unwrap_or_default();
-            faults.push(FieldError::invalid(&path, name, &detail.replace("v1", name)));
+            errors.push(FieldError::invalid(&path, name, &detail.replace("v1", name)));
         }
     }
 }

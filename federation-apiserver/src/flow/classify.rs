@@ -33,12 +33,12 @@ const HAND_MAX: u64 = 60;
 
 /// The class of a request.
 #[derive(Clone, Debug)]
-pub(crate) struct Class {
+pub(crate) struct Classification {
     schema: Arc<Schema>,
     flow: u64,
 }
 
-impl Class {
+impl Classification {
     /// Adds the headers that tell it.
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {
         headers.insert(SCHEMA_UID, self.schema.schema_uid.clone());
@@ -105,7 +105,7 @@ struct Table {
 
 /// The schemas as they are now.
 #[derive(Default)]
-pub(crate) struct Classes {
+pub(crate) struct Classifier {
     table: ArcSwap<Table>,
     /// The levels have changed since somebody asked.
     changed: AtomicBool,
@@ -115,9 +115,14 @@ static KEYS: LazyLock<[ResourceKey; 2]> = LazyLock::new(|| {
     ["flowschemas", "prioritylevelconfigurations"].map(|resource| ResourceKey::new(GROUP, resource))
 });
 
-impl Classes {
+impl Classifier {
     /// The class of a request; none if no schema fits.
-    pub(crate) fn class(&self, storage: &Storage, user: &User, asked: &Attributes<'_>) -> Option<Class> {
+    pub(crate) fn class(
+        &self,
+        storage: &Storage,
+        user: &User,
+        asked: &Attributes<'_>,
+    ) -> Option<Classification> {
         self.table(storage).find(user, asked)
     }
 
@@ -191,7 +196,7 @@ impl Table {
         self.checked.holds(snapshot, same)
     }
 
-    fn find(&self, user: &User, asked: &Attributes<'_>) -> Option<Class> {
+    fn find(&self, user: &User, asked: &Attributes<'_>) -> Option<Classification> {
         let schema =
             self.schemas.iter().find(|schema| schema.rules.iter().any(|rule| rule.fits(user, asked)))?;
         let distinguisher = match schema.distinguisher {
@@ -199,7 +204,7 @@ impl Table {
             Distinguisher::User => &user.name,
             Distinguisher::Namespace => asked.namespace,
         };
-        Some(Class { schema: Arc::clone(schema), flow: flow_of(&[&schema.name, distinguisher]) })
+        Some(Classification { schema: Arc::clone(schema), flow: flow_of(&[&schema.name, distinguisher]) })
     }
 }
 

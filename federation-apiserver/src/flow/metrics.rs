@@ -5,11 +5,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metrics::MetricType};
 
-use super::{Classes, UNCLASSED, Waiters, seats::Shown, share_out_anew, wake};
+use super::{Classifier, UNCLASSED, Waiters, seats::LevelState, share_out_anew, wake};
 use crate::store::Storage;
 
 /// The name of a metric, what it tells, and how it is read.
-type Told = (&'static str, &'static str, fn(&Shown) -> usize);
+type Told = (&'static str, &'static str, fn(&LevelState) -> usize);
 
 const TOLD: [Told; 5] = [
     ("nominal_limit_seats", "Requests of a level that may be at work at a time", |level| level.nominal),
@@ -20,20 +20,20 @@ const TOLD: [Told; 5] = [
 ];
 
 /// The levels of a store.
-pub(super) struct Levels {
+pub(super) struct LevelMetrics {
     pub(super) seats: Arc<Mutex<Waiters>>,
-    pub(super) classes: Arc<Classes>,
+    pub(super) classes: Arc<Classifier>,
     pub(super) storage: Storage,
 }
 
-impl std::fmt::Debug for Levels {
+impl std::fmt::Debug for LevelMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Levels")
     }
 }
 
-impl Levels {
-    fn now(&self) -> Vec<Shown> {
+impl LevelMetrics {
+    fn now(&self) -> Vec<LevelState> {
         self.classes.renew(&self.storage);
         let (next, mut levels) = {
             let mut seats = self.seats.lock();
@@ -46,7 +46,7 @@ impl Levels {
     }
 }
 
-impl Collector for Levels {
+impl Collector for LevelMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let levels = self.now();
         for (name, help, read) in TOLD {

@@ -21,7 +21,7 @@ use prometheus_client::{
 };
 use tokio::sync::oneshot;
 
-pub(crate) use classify::{Class, Classes};
+pub(crate) use classify::{Classification, Classifier};
 pub(crate) use defaults::{levels, mandatory_level, mandatory_schema, schemas};
 use seats::{Arrival, Limits, Place, Queuing, Seats};
 
@@ -33,7 +33,7 @@ pub(crate) const SEATS: usize = 600;
 /// the seats: one level of 128 queues of 50 alone would fill it.
 const WAITING_TOTAL_MAX: usize = 6_000;
 /// How long a request waits: a quarter of its time, as in kube-apiserver.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const REQUEST_WAIT_LIMIT: Duration = Duration::from_secs(15);
 /// The level of those whom no schema classes.
 const UNCLASSED: &str = "";
 
@@ -50,7 +50,7 @@ type Waiters = Seats<oneshot::Sender<Place>>;
 /// The seats and the queues.
 pub(crate) struct Flow {
     seats: Arc<Mutex<Waiters>>,
-    classes: Arc<Classes>,
+    classes: Arc<Classifier>,
     patience: Duration,
     refused: Family<Refused, Counter>,
 }
@@ -77,20 +77,23 @@ impl Flow {
 
     /// Has the levels of a store told among the metrics.
     pub(crate) fn shown(self, metrics: &Metrics, storage: Storage) -> Self {
-        let levels =
-            metrics::Levels { seats: Arc::clone(&self.seats), classes: Arc::clone(&self.classes), storage };
+        let levels = metrics::LevelMetrics {
+            seats: Arc::clone(&self.seats),
+            classes: Arc::clone(&self.classes),
+            storage,
+        };
         metrics.register(|registry| registry.register_collector(Box::new(levels)));
         self
     }
 
     /// The schemas and levels.
-    pub(crate) fn classes(&self) -> &Classes {
+    pub(crate) fn classes(&self) -> &Classifier {
         &self.classes
     }
 
     /// Waits for a seat, or says 429.
-    pub(crate) async fn enter(&self, class: Option<&Class>, user: &str) -> Result<Seat, ApiError> {
-        if class.is_some_and(Class::is_exempt) {
+    pub(crate) async fn enter(&self, class: Option<&Classification>, user: &str) -> Result<Seat, ApiError> {
+        if class.is_some_and(Classification::is_exempt) {
             return Ok(Seat(None));
         }
         let (level, flow) = match class {
@@ -133,10 +136,10 @@ impl Flow {
         }
     }
 
-    fn refuse(&self, class: Option<&Class>, reason: &'static str) -> ApiError {
+    fn refuse(&self, class: Option<&Classification>, reason: &'static str) -> ApiError {
         let counted = Refused {
-            flow_schema: class.map_or("", Class::schema).to_owned(),
-            priority_level: class.map_or("", Class::level).to_owned(),
+            flow_schema: class.map_or("", Classification::schema).to_owned(),
+            priority_level: class.map_or("", Classification::level).to_owned(),
             reason,
         };
         self.refused.get_or_create(&counted).inc();
@@ -176,7 +179,7 @@ impl Drop for Seat {
 }
 
 /// Shares the seats out anew if the levels have changed. Returns who may sit down now.
-fn share_out_anew(seats: &mut Waiters, classes: &Classes) -> Vec<(Place, oneshot::Sender<Place>)> {
+fn share_out_anew(seats: &mut Waiters, classes: &Classifier) -> Vec<(Place, oneshot::Sender<Place>)> {
     let changed = classes.changed_levels();
     changed.map(|levels| seats.share_out(&with_unclassed(levels))).unwrap_or_default()
 }
@@ -240,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_free_seat_wakes_who_waits() {
-        let flow = Arc::new(Flow::new(1, PATIENCE, &Metrics::new()));
+        let flow = Arc::new(Flow::new(1, REQUEST_WAIT_LIMIT, &Metrics::new()));
         let seat = flow.enter(None, "a").await.unwrap();
         let other = Arc::clone(&flow);
         let waiting = tokio::spawn(async move { other.enter(None, "b").await.is_ok() });

@@ -80,7 +80,7 @@ struct Level<W> {
 
 /// What is told of a level.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shown {
+pub(super) struct LevelState {
     pub(super) name: Arc<str>,
     /// Its seats.
     pub(super) nominal: usize,
@@ -239,10 +239,10 @@ impl<W> Seats<W> {
     }
 
     /// The levels as they are.
-    pub(super) fn shown(&self) -> Vec<Shown> {
+    pub(super) fn shown(&self) -> Vec<LevelState> {
         let told = self.names.iter().filter_map(|(name, at)| {
             let level = self.levels.get(*at)?;
-            Some(Shown {
+            Some(LevelState {
                 name: Arc::clone(name),
                 nominal: level.nominal,
                 least: level.nominal.saturating_sub(level.lendable),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    crd::Taken,
+    crd::TakenNames,
     deletion::{self, Propagation, seconds},
     store::Key,
 };
@@ -84,7 +84,7 @@ pub enum Edit {
     /// Set `status.certificate`, base64, if none was issued yet.
     Certificate(String),
     /// Bring a definition's status up to date, given the names that others hold.
-    Accept(Taken),
+    Accept(TakenNames),
 }
 
 /// One status condition.

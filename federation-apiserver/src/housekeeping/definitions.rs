@@ -65,7 +65,7 @@ fn accepted(
         return None;
     }
     let others = all.iter().map(|(_, other)| other);
-    let taken = status::Taken::new(others, &definition.group, &definition.name);
+    let taken = status::TakenNames::new(others, &definition.group, &definition.name);
     let mut settled = object.clone();
     status::settle(&mut settled, &taken, &deletion::seconds(jiff::Timestamp::UNIX_EPOCH));
     let conditions = |object: &Value| -> Vec<(Value, Value, Value)> {

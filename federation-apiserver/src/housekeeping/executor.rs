@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Action, Kinds, Work, pod_gc};
+use super::{Action, Kinds, QueueMetrics, pod_gc};
 use crate::{
     deletion::{DeleteDecision, DeleteOptions, Propagation, decide_delete, is_released, seconds},
     store::{Encoded, Key, Meta, ResourceKey, Storage, Stored, Write, WriteError},
@@ -37,11 +37,11 @@ enum Step {
 pub(super) struct Executor<'a> {
     storage: &'a Storage,
     kinds: &'a dyn Kinds,
-    work: &'a Work,
+    work: &'a QueueMetrics,
 }
 
 impl<'a> Executor<'a> {
-    pub(super) fn new(storage: &'a Storage, kinds: &'a dyn Kinds, work: &'a Work) -> Self {
+    pub(super) fn new(storage: &'a Storage, kinds: &'a dyn Kinds, work: &'a QueueMetrics) -> Self {
         Self { storage, kinds, work }
     }
 

@@ -54,12 +54,12 @@ use executor::Executor;
 use graph::Graph;
 use ip_addresses::Addresses;
 pub use kubernetes_service::Endpoint;
-pub use queue_metrics::Work;
-use startup::Start;
+pub use queue_metrics::QueueMetrics;
+use startup::StartupChecks;
 
 use crate::admission::Quotas;
 use crate::allocation::Network;
-use crate::auth::service_account_tokens::Accounts;
+use crate::auth::service_account_tokens::ServiceAccountTokens;
 use crate::store::{EventKind, OwnerRef, ResourceKey, Storage};
 
 /// After what time failed actions are decided anew.
@@ -93,7 +93,7 @@ pub struct Options {
     /// Whether the default roles and bindings are made at the start, as with `--authorization-mode RBAC`.
     pub default_roles: bool,
     /// Makes the tokens of Secrets; none without.
-    pub accounts: Option<Arc<Accounts>>,
+    pub accounts: Option<Arc<ServiceAccountTokens>>,
     /// How long an Event lives after it was last written or seen.
     pub event_ttl: Duration,
     /// Where the Service `default/kubernetes` leads; it is not made without.
@@ -107,7 +107,7 @@ pub struct Options {
     /// Is told what there is of what must exist.
     pub health: Health,
     /// Counts what is done.
-    pub work: Work,
+    pub work: QueueMetrics,
 }
 
 impl Default for Options {
@@ -123,7 +123,7 @@ impl Default for Options {
             authority: None,
             cluster_ips: None,
             health: Health::new(),
-            work: Work::default(),
+            work: QueueMetrics::default(),
         }
     }
 }
@@ -133,7 +133,7 @@ pub struct Service {
     storage: Storage,
     kinds: Arc<dyn Kinds>,
     options: Options,
-    start: Start,
+    start: StartupChecks,
     graph: Graph,
     /// Changes up to this revision were taken into the graph; `None` before the first.
     seen: Option<u64>,
@@ -161,7 +161,7 @@ pub struct Service {
     /// When to look at ServiceCIDRs though nothing has changed.
     networks_due: Option<Timestamp>,
     addresses: Addresses,
-    missed_nodes: pod_gc::Missed,
+    missed_nodes: pod_gc::MissingNodes,
     /// When to look for pods that nobody ends.
     pods_due: Instant,
 }
@@ -173,7 +173,7 @@ impl Service {
             storage,
             kinds,
             bootstrapping: options.default_roles,
-            start: Start::new(&options),
+            start: StartupChecks::new(&options),
             options,
             graph: Graph::default(),
             seen: None,
@@ -189,7 +189,7 @@ impl Service {
             networks: true,
             networks_due: None,
             addresses: Addresses::default(),
-            missed_nodes: pod_gc::Missed::default(),
+            missed_nodes: pod_gc::MissingNodes::default(),
             pods_due: Instant::now(),
         }
     }

@@ -21,10 +21,10 @@ const QUARANTINE: SignedDuration = SignedDuration::from_secs(40);
 
 /// Nodes that pods name and that do not exist, and since when that is known.
 #[derive(Default)]
-pub(super) struct Missed(BTreeMap<String, Timestamp>);
+pub(super) struct MissingNodes(BTreeMap<String, Timestamp>);
 
 /// The pods to end at `now`.
-pub(super) fn endings(snapshot: &Snapshot, missed: &mut Missed, now: Timestamp) -> Vec<Action> {
+pub(super) fn endings(snapshot: &Snapshot, missed: &mut MissingNodes, now: Timestamp) -> Vec<Action> {
     let nodes = ResourceKey::new("", "nodes");
     // Where there are no nodes at all, a pod that names one is a manifest and no process: it stays until it is deleted.
     let any = snapshot.range(&nodes, None, None).next().is_some();

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::{
-    pod_gc::{Missed, endings},
+    pod_gc::{MissingNodes, endings},
     tests::*,
     *,
 };
@@ -47,7 +47,8 @@ impl World {
 
     /// The pods that are to end when they were looked at now, and once more when their nodes are taken for lost.
     fn ending(&self) -> Vec<String> {
-        let (snapshot, mut missed, now) = (self.storage.snapshot(), Missed::default(), Timestamp::now());
+        let (snapshot, mut missed, now) =
+            (self.storage.snapshot(), MissingNodes::default(), Timestamp::now());
         let first = endings(&snapshot, &mut missed, now);
         let then = endings(&snapshot, &mut missed, now + LATER);
         assert!(first.len() <= then.len());
@@ -70,7 +71,7 @@ async fn pods_of_lost_nodes_end_after_a_quarantine() {
     template["metadata"]["finalizers"] = json!(["federation.rs/member-copies"]);
     world.pod(&template).await;
     let snapshot = world.storage.snapshot();
-    assert_eq!(endings(&snapshot, &mut Missed::default(), Timestamp::now()), []);
+    assert_eq!(endings(&snapshot, &mut MissingNodes::default(), Timestamp::now()), []);
     assert_eq!(world.ending(), ["lost"]);
 }
 
@@ -79,7 +80,7 @@ async fn a_node_that_comes_in_time_is_not_missed() {
     let world = World::new().await;
     world.node("other", json!({})).await;
     world.pod(&mk_pod("early", "late", false)).await;
-    let (mut missed, now) = (Missed::default(), Timestamp::now());
+    let (mut missed, now) = (MissingNodes::default(), Timestamp::now());
     endings(&world.storage.snapshot(), &mut missed, now);
     world.node("late", json!({})).await;
     assert_eq!(endings(&world.storage.snapshot(), &mut missed, now + LATER), []);

@@ -22,7 +22,7 @@ const QUEUE: Queue = Queue { name: "housekeeping" };
 
 /// The counters. Clones share them.
 #[derive(Clone)]
-pub struct Work {
+pub struct QueueMetrics {
     added: Family<Queue, Counter>,
     depth: Family<Queue, Gauge>,
     retried: Family<Queue, Counter>,
@@ -30,7 +30,7 @@ pub struct Work {
     worked: Family<Queue, Histogram, fn() -> Histogram>,
 }
 
-impl fmt::Debug for Work {
+impl fmt::Debug for QueueMetrics {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Work")
     }
@@ -41,7 +41,7 @@ fn histogram() -> Histogram {
     Histogram::new(exponential_buckets(1e-8, 10.0, 12))
 }
 
-impl Default for Work {
+impl Default for QueueMetrics {
     fn default() -> Self {
         Self {
             added: Family::default(),
@@ -53,7 +53,7 @@ impl Default for Work {
     }
 }
 
-impl Work {
+impl QueueMetrics {
     /// Counters that somebody can read.
     pub fn register(metrics: &Metrics) -> Self {
         let work = Self::default();

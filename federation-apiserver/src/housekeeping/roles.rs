@@ -17,7 +17,7 @@ pub(super) fn concerns(key: &Key) -> bool {
 /// Brings the default roles and bindings about: what `rbac/bootstrap-roles` does at each start of kube-apiserver.
 pub(super) fn bootstrap(snapshot: &Snapshot) -> Vec<Action> {
     let mut actions = Vec::new();
-    for bootstrap_policy::Default { key, object } in bootstrap_policy::all() {
+    for bootstrap_policy::BootstrapObject { key, object } in bootstrap_policy::all() {
         let Some(found) = snapshot.get(&key) else {
             actions.push(Action::Create { key, object });
             continue;

@@ -7,9 +7,9 @@ use crate::{
 };
 
 /// What has not been seen yet.
-pub(super) struct Start(Vec<When>);
+pub(super) struct StartupChecks(Vec<When>);
 
-impl Start {
+impl StartupChecks {
     pub(super) fn new(options: &Options) -> Self {
         let mut waits = vec![When::Followed, When::Namespaces, When::Classes, When::Levels, When::Services];
         waits.extend(options.extension_authentication.is_some().then_some(When::Authentication));

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Action, Edit};
 use crate::{
-    auth::service_account_tokens::{ACCOUNT_NAME, ACCOUNT_UID, Accounts, TOKEN_SECRET},
+    auth::service_account_tokens::{ACCOUNT_NAME, ACCOUNT_UID, ServiceAccountTokens, TOKEN_SECRET},
     store::{Key, ResourceKey, Snapshot, Stored},
 };
 
@@ -23,7 +23,11 @@ fn is_token(secret: &Stored) -> bool {
 }
 
 /// Fills Secrets that have no token, and removes those whose account is gone.
-pub(super) fn settle(snapshot: &Snapshot, accounts: &Accounts, root_ca_pem: Option<&str>) -> Vec<Action> {
+pub(super) fn settle(
+    snapshot: &Snapshot,
+    accounts: &ServiceAccountTokens,
+    root_ca_pem: Option<&str>,
+) -> Vec<Action> {
     let secrets = ResourceKey::new("", "secrets");
     snapshot
         .range(&secrets, None, None)
@@ -35,7 +39,7 @@ pub(super) fn settle(snapshot: &Snapshot, accounts: &Accounts, root_ca_pem: Opti
 fn one(
     snapshot: &Snapshot,
     secret: &Stored,
-    accounts: &Accounts,
+    accounts: &ServiceAccountTokens,
     root_ca_pem: Option<&str>,
 ) -> Option<Action> {
     let value = secret.value().ok()?;

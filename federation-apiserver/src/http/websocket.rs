@@ -31,7 +31,7 @@ pub enum Message {
 
 /// What a client says.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum ClientFrame {
     /// It wants to hear this again.
     Ping(Vec<u8>),
     /// It ends the conversation.
@@ -120,7 +120,7 @@ pub fn close() -> Vec<u8> {
 ///
 /// # Errors
 /// When the connection ends, or what comes is no frame of a client.
-pub async fn hear(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Heard> {
+pub async fn hear(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<ClientFrame> {
     let broken = || io::Error::from(io::ErrorKind::InvalidData);
     let (first, second) = (reader.read_u8().await?, reader.read_u8().await?);
     let length = match second & 0x7F {
@@ -135,19 +135,19 @@ pub async fn hear(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Heard> {
     let mut mask = [0; 4];
     reader.read_exact(&mut mask).await?;
     match first & 0xF {
-        0x8 => Ok(Heard::Close),
+        0x8 => Ok(ClientFrame::Close),
         0x9 if length <= CONTROL_MAX_BYTES => {
             let mut payload = vec![0; usize::try_from(length).map_err(|_| broken())?];
             reader.read_exact(&mut payload).await?;
             for (byte, mask) in payload.iter_mut().zip(mask.iter().cycle()) {
                 *byte ^= mask;
             }
-            Ok(Heard::Ping(payload))
+            Ok(ClientFrame::Ping(payload))
         }
         0x9 => Err(broken()),
         _ => {
             let skipped = tokio::io::copy(&mut reader.take(length), &mut tokio::io::sink()).await?;
-            if skipped == length { Ok(Heard::Other) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+            if skipped == length { Ok(ClientFrame::Other) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         }
     }
 }
@@ -190,9 +190,9 @@ mod tests {
     async fn pings_are_unmasked_and_the_rest_is_passed_over() {
         let mut said: &[u8] =
             &[0x81, 0x82, 1, 2, 3, 4, 0, 0, 0x89, 0x81, 1, 2, 3, 4, b'a' ^ 1, 0x88, 0x80, 0, 0, 0, 0];
-        assert_eq!(hear(&mut said).await.unwrap(), Heard::Other);
-        assert_eq!(hear(&mut said).await.unwrap(), Heard::Ping(b"a".to_vec()));
-        assert_eq!(hear(&mut said).await.unwrap(), Heard::Close);
+        assert_eq!(hear(&mut said).await.unwrap(), ClientFrame::Other);
+        assert_eq!(hear(&mut said).await.unwrap(), ClientFrame::Ping(b"a".to_vec()));
+        assert_eq!(hear(&mut said).await.unwrap(), ClientFrame::Close);
         assert!(hear(&mut said).await.is_err(), "it is over");
         assert!(hear(&mut &[0x81, 1, b'a'][..]).await.is_err(), "it has no mask");
         assert!(

@@ -72,11 +72,11 @@ pub(super) const KINDS: &[&Kind] = &[
             default_policy(&mut object["spec"]);
             set_text(&mut object["spec"], "reinvocationPolicy", "Never");
         },
-        validate: |object, faults| {
-            rules::policy(object, faults);
+        validate: |object, errors| {
+            rules::policy(object, errors);
             let policies = ["IfNeeded", "Never"];
             let path = FieldPath::new("spec.reinvocationPolicy");
-            one_of(text(&object["spec"], "reinvocationPolicy"), &path, &policies, faults);
+            one_of(text(&object["spec"], "reinvocationPolicy"), &path, &policies, errors);
         },
         ..BASE
     },
@@ -100,11 +100,11 @@ pub(super) const KINDS: &[&Kind] = &[
                 set(webhook, "reinvocationPolicy", "Never");
             }
         },
-        validate: |object, faults| {
-            rules::webhooks(object, faults);
+        validate: |object, errors| {
+            rules::webhooks(object, errors);
             for (index, webhook) in items(object, "webhooks").enumerate() {
                 let path = FieldPath::new("webhooks").index(index).child("reinvocationPolicy");
-                one_of(text(webhook, "reinvocationPolicy"), &path, &["IfNeeded", "Never"], faults);
+                one_of(text(webhook, "reinvocationPolicy"), &path, &["IfNeeded", "Never"], errors);
             }
         },
         ..BASE
@@ -124,14 +124,14 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         default: |object| default_policy(&mut object["spec"]),
         prepare_create: |object| object["status"] = json!({}),
-        validate: |object, faults| {
-            rules::policy(object, faults);
+        validate: |object, errors| {
+            rules::policy(object, errors);
             let (spec, path) = (&object["spec"], FieldPath::new("spec"));
             let empty = |name: &str| spec[name].as_array().is_none_or(Vec::is_empty);
             if empty("validations") && empty("auditAnnotations") {
                 for name in ["validations", "auditAnnotations"] {
                     let message = "validations or auditAnnotations must contain at least one item";
-                    faults.push(FieldError::required(&path.child(name), message));
+                    errors.push(FieldError::required(&path.child(name), message));
                 }
             }
         },
@@ -143,23 +143,23 @@ pub(super) const KINDS: &[&Kind] = &[
         singular: "validatingadmissionpolicybinding",
         columns: BINDING,
         default: default_binding,
-        validate: |object, faults| {
-            rules::binding(object, faults);
+        validate: |object, errors| {
+            rules::binding(object, errors);
             let path = FieldPath::new("spec.validationActions");
             let actions: Vec<_> =
                 items(&object["spec"], "validationActions").filter_map(Value::as_str).collect();
             if actions.is_empty() {
-                faults.push(FieldError::required(&path, "at least one validation action is required"));
+                errors.push(FieldError::required(&path, "at least one validation action is required"));
             }
             for (at, action) in actions.iter().enumerate() {
-                one_of(action, &path.index(at), &["Audit", "Deny", "Warn"], faults);
+                one_of(action, &path.index(at), &["Audit", "Deny", "Warn"], errors);
                 if actions[..at].contains(action) {
-                    faults.push(FieldError::duplicate(&path.index(at), *action));
+                    errors.push(FieldError::duplicate(&path.index(at), *action));
                 }
             }
             if actions.contains(&"Deny") && actions.contains(&"Warn") {
                 let message = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)";
-                faults.push(FieldError::invalid(&path, actions.clone(), message));
+                errors.push(FieldError::invalid(&path, actions.clone(), message));
             }
         },
         ..BASE

@@ -9,7 +9,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Kind},
+    registry::{Column, ErrorList, Kind},
     validation::{condition, net, required, set, subdomain, text},
 };
 
@@ -67,28 +67,28 @@ fn available(object: &Value) -> Value {
 }
 
 /// `pkg/apis/apiregistration/validation.ValidateAPIService`.
-fn validate(object: &Value, faults: &mut Faults) {
+fn validate(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let (group, version) = (text(spec, "group"), text(spec, "version"));
     let wanted = format!("{version}.{group}");
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     if name != wanted {
         let message = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
-        faults.push(FieldError::invalid(&"metadata.name".into(), name, &message));
+        errors.push(FieldError::invalid(&"metadata.name".into(), name, &message));
     }
     if !group.is_empty() {
-        subdomain(group, &path.child("group"), faults);
+        subdomain(group, &path.child("group"), errors);
     } else if version != "v1" {
         let message = "only v1 may have an empty group and it better be legacy kube";
-        faults.push(FieldError::required(&path.child("group"), message));
+        errors.push(FieldError::required(&path.child("group"), message));
     }
     let wrong = names::dns1035_label(version);
-    faults.extend(wrong.iter().map(|fault| FieldError::invalid(&path.child("version"), version, fault)));
+    errors.extend(wrong.iter().map(|error| FieldError::invalid(&path.child("version"), version, error)));
     for (field, most) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1000)] {
         let number = spec[field].as_i64().unwrap_or_default();
         if !(1..=most).contains(&number) {
             let message = format!("must be positive and less than {most}");
-            faults.push(FieldError::invalid(&path.child(field), number, &message));
+            errors.push(FieldError::invalid(&path.child(field), number, &message));
         }
     }
     let bundle = STANDARD.decode(text(spec, "caBundle")).unwrap_or_default();
@@ -98,23 +98,23 @@ fn validate(object: &Value, faults: &mut Faults) {
     if !service.is_object() {
         if !bundle.is_empty() {
             let (size, message) = (bundle.len(), "local APIServices may not have a caBundle");
-            faults.push(FieldError::invalid(&bundle_path, format!("{size} bytes"), message));
+            errors.push(FieldError::invalid(&bundle_path, format!("{size} bytes"), message));
         }
         if skips {
             let message = "local APIServices may not have insecureSkipTLSVerify";
-            faults.push(FieldError::invalid(&skip_path, true, message));
+            errors.push(FieldError::invalid(&skip_path, true, message));
         }
         return;
     }
     let path = path.child("service");
-    required(service, &path, "namespace", faults);
-    required(service, &path, "name", faults);
+    required(service, &path, "namespace", errors);
+    required(service, &path, "name", errors);
     let port = service["port"].as_i64().unwrap_or_default();
     if !(1..=65535).contains(&port) {
         let message = format!("port is not valid: {}", net::PORT_RANGE);
-        faults.push(FieldError::invalid(&path.child("port"), port, &message));
+        errors.push(FieldError::invalid(&path.child("port"), port, &message));
     }
     if skips && !bundle.is_empty() {
-        faults.push(FieldError::invalid(&skip_path, true, "may not be true if caBundle is present"));
+        errors.push(FieldError::invalid(&skip_path, true, "may not be true if caBundle is present"));
     }
 }

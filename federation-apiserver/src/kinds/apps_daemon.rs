@@ -4,7 +4,7 @@ use apimachinery::{FieldError, FieldPath};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Generation, Kind, count},
+    registry::{Column, ErrorList, Generation, Kind, count},
     validation::{immutable, intstr, non_negative, pod_warnings, set, set_text, status, text, workload},
 };
 
@@ -46,9 +46,9 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     prepare_create,
     prepare_update,
     validate,
-    validate_update: |new, old, faults| {
-        status::validate_collisions(new, old, faults);
-        immutable(&new["spec"]["selector"], &old["spec"]["selector"], &"spec.selector".into(), faults);
+    validate_update: |new, old, errors| {
+        status::validate_collisions(new, old, errors);
+        immutable(&new["spec"]["selector"], &old["spec"]["selector"], &"spec.selector".into(), errors);
     },
     warn: pod_warnings::of_workload,
     ..Kind::BUILT_IN
@@ -108,12 +108,12 @@ fn default(object: &mut Value) {
     workload::default_template(spec);
 }
 
-fn validate(object: &Value, faults: &mut Faults) {
+fn validate(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
-    workload::validate_selector(spec, &path, "daemonset", faults);
-    workload::validate_template(spec, &path, "DaemonSet", faults);
-    non_negative(spec, &path, &["minReadySeconds", "revisionHistoryLimit"], faults);
-    status::validate_counts(object, &STATUS, faults);
+    workload::validate_selector(spec, &path, "daemonset", errors);
+    workload::validate_template(spec, &path, "DaemonSet", errors);
+    non_negative(spec, &path, &["minReadySeconds", "revisionHistoryLimit"], errors);
+    status::validate_counts(object, &STATUS, errors);
     let (strategy, path) = (&spec["updateStrategy"], path.child("updateStrategy"));
     match text(strategy, "type") {
         "OnDelete" => {}
@@ -121,13 +121,13 @@ fn validate(object: &Value, faults: &mut Faults) {
             let (rolling, path) = (&strategy["rollingUpdate"], path.child("rollingUpdate"));
             let (unavailable, surge) = (&rolling["maxUnavailable"], &rolling["maxSurge"]);
             for (value, name) in [(unavailable, "maxUnavailable"), (surge, "maxSurge")] {
-                intstr::non_negative(value, &path.child(name), faults);
-                intstr::at_most_all(value, &path.child(name), faults);
+                intstr::non_negative(value, &path.child(name), errors);
+                intstr::at_most_all(value, &path.child(name), errors);
             }
             match (intstr::is_zero(unavailable), intstr::is_zero(surge)) {
                 (true, true) => {
                     let message = "cannot be 0 when maxSurge is 0";
-                    faults.push(FieldError::invalid(
+                    errors.push(FieldError::invalid(
                         &path.child("maxUnavailable"),
                         unavailable.clone(),
                         message,
@@ -135,7 +135,7 @@ fn validate(object: &Value, faults: &mut Faults) {
                 }
                 (false, false) => {
                     let message = "may not be set when maxUnavailable is non-zero";
-                    faults.push(FieldError::invalid(&path.child("maxSurge"), surge.clone(), message));
+                    errors.push(FieldError::invalid(&path.child("maxSurge"), surge.clone(), message));
                 }
                 _ => {}
             }
@@ -143,7 +143,7 @@ fn validate(object: &Value, faults: &mut Faults) {
         other => {
             let known = ["RollingUpdate", "OnDelete"];
             let value = json!({"Type": other, "RollingUpdate": null});
-            faults.push(FieldError::not_listed(&path, value, &known));
+            errors.push(FieldError::not_listed(&path, value, &known));
         }
     }
 }

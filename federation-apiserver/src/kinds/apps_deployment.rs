@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::federation::check_v1_annotations;
 use crate::{
-    registry::{Column, Faults, Generation, Kind, count},
+    registry::{Column, ErrorList, Generation, Kind, count},
     validation::{immutable, intstr, non_negative, pod_warnings, set, set_text, status, workload},
 };
 
@@ -15,9 +15,9 @@ const BASE: Kind = Kind {
     categories: &["all"],
     status: true,
     scale: true,
-    validate_update: |new, old, faults| {
-        status::validate_collisions(new, old, faults);
-        immutable(&new["spec"]["selector"], &old["spec"]["selector"], &"spec.selector".into(), faults);
+    validate_update: |new, old, errors| {
+        status::validate_collisions(new, old, errors);
+        immutable(&new["spec"]["selector"], &old["spec"]["selector"], &"spec.selector".into(), errors);
     },
     warn: pod_warnings::of_named_workload,
     ..Kind::BUILT_IN
@@ -117,33 +117,33 @@ fn default_deployment(object: &mut Value) {
 }
 
 /// What Deployments and ReplicaSets share: counts, selector, template.
-fn validate_common(object: &Value, kind: &str, faults: &mut Faults) {
+fn validate_common(object: &Value, kind: &str, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
-    non_negative(spec, &path, &["replicas", "minReadySeconds"], faults);
-    workload::validate_selector(spec, &path, kind, faults);
-    workload::validate_template(spec, &path, "ReplicaSet", faults);
+    non_negative(spec, &path, &["replicas", "minReadySeconds"], errors);
+    workload::validate_selector(spec, &path, kind, errors);
+    workload::validate_template(spec, &path, "ReplicaSet", errors);
 }
 
-fn validate_replica_set(object: &Value, faults: &mut Faults) {
-    validate_common(object, "deployment", faults);
-    check_v1_annotations(object, marks::V1_REPLICA_SET_PREFERENCES, faults);
-    status::validate_counts(object, &status::REPLICAS, faults);
+fn validate_replica_set(object: &Value, errors: &mut ErrorList) {
+    validate_common(object, "deployment", errors);
+    check_v1_annotations(object, marks::V1_REPLICA_SET_PREFERENCES, errors);
+    status::validate_counts(object, &status::REPLICAS, errors);
 }
 
-fn validate_deployment(object: &Value, faults: &mut Faults) {
-    validate_common(object, "deployment", faults);
-    check_v1_annotations(object, marks::V1_DEPLOYMENT_PREFERENCES, faults);
-    status::validate_counts(object, &COUNTS, faults);
+fn validate_deployment(object: &Value, errors: &mut ErrorList) {
+    validate_common(object, "deployment", errors);
+    check_v1_annotations(object, marks::V1_DEPLOYMENT_PREFERENCES, errors);
+    status::validate_counts(object, &COUNTS, errors);
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
-    non_negative(spec, &path, &["revisionHistoryLimit", "progressDeadlineSeconds"], faults);
+    non_negative(spec, &path, &["revisionHistoryLimit", "progressDeadlineSeconds"], errors);
     let strategy = path.child("strategy");
     match spec["strategy"]["type"].as_str().unwrap_or_default() {
         "RollingUpdate" => {
-            rolling_update(&spec["strategy"]["rollingUpdate"], &strategy.child("rollingUpdate"), faults);
+            rolling_update(&spec["strategy"]["rollingUpdate"], &strategy.child("rollingUpdate"), errors);
         }
         "Recreate" => {
             if spec["strategy"]["rollingUpdate"].is_object() {
-                faults.push(FieldError::forbidden(
+                errors.push(FieldError::forbidden(
                     &strategy.child("rollingUpdate"),
                     "may not be specified when strategy `type` is 'Recreate'",
                 ));
@@ -153,14 +153,14 @@ fn validate_deployment(object: &Value, faults: &mut Faults) {
             let known = ["Recreate", "RollingUpdate"];
             // Told as the struct that kube-apiserver has at this point.
             let value = json!({"Type": other, "RollingUpdate": null});
-            faults.push(FieldError::not_supported(&strategy, value, &known));
+            errors.push(FieldError::not_supported(&strategy, value, &known));
         }
     }
     let (deadline, ready) = (&spec["progressDeadlineSeconds"], &spec["minReadySeconds"]);
     if let (Some(deadline), ready) = (deadline.as_i64(), ready.as_i64().unwrap_or_default())
         && deadline <= ready
     {
-        faults.push(FieldError::invalid(
+        errors.push(FieldError::invalid(
             &path.child("progressDeadlineSeconds"),
             deadline,
             "must be greater than minReadySeconds",
@@ -168,13 +168,13 @@ fn validate_deployment(object: &Value, faults: &mut Faults) {
     }
 }
 
-fn rolling_update(value: &Value, path: &FieldPath, faults: &mut Faults) {
+fn rolling_update(value: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (unavailable, surge) = (path.child("maxUnavailable"), path.child("maxSurge"));
-    intstr::non_negative(&value["maxUnavailable"], &unavailable, faults);
-    intstr::non_negative(&value["maxSurge"], &surge, faults);
+    intstr::non_negative(&value["maxUnavailable"], &unavailable, errors);
+    intstr::non_negative(&value["maxSurge"], &surge, errors);
     if intstr::is_zero(&value["maxUnavailable"]) && intstr::is_zero(&value["maxSurge"]) {
         let message = "may not be 0 when `maxSurge` is 0";
-        faults.push(FieldError::invalid(&unavailable, value["maxUnavailable"].clone(), message));
+        errors.push(FieldError::invalid(&unavailable, value["maxUnavailable"].clone(), message));
     }
-    intstr::at_most_all(&value["maxUnavailable"], &unavailable, faults);
+    intstr::at_most_all(&value["maxUnavailable"], &unavailable, errors);
 }

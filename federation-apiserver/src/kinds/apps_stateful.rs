@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::core_claim;
 use crate::{
-    registry::{Column, Faults, Generation, Kind, count, field},
+    registry::{Column, ErrorList, Generation, Kind, count, field},
     validation::{
         immutable, intstr, items, items_mut, non_negative, one_of, pod_warnings, set, set_text, status, text,
         workload,
@@ -28,13 +28,13 @@ pub(super) const KINDS: &[&Kind] = &[
             }),
             Column::AGE,
         ],
-        validate: |object, faults| {
+        validate: |object, errors| {
             if object["data"].is_null() {
-                faults.push(FieldError::required(&"data".into(), "data is mandatory"));
+                errors.push(FieldError::required(&"data".into(), "data is mandatory"));
             }
-            non_negative(object, &FieldPath::default(), &["revision"], faults);
+            non_negative(object, &FieldPath::default(), &["revision"], errors);
         },
-        validate_update: |new, old, faults| immutable(&new["data"], &old["data"], &"data".into(), faults),
+        validate_update: |new, old, errors| immutable(&new["data"], &old["data"], &"data".into(), errors),
         ..Kind::BUILT_IN
     },
     &Kind {
@@ -118,32 +118,32 @@ fn default_stateful_set(object: &mut Value) {
     }
 }
 
-fn validate_stateful_set(object: &Value, faults: &mut Faults) {
+fn validate_stateful_set(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let policies = ["OrderedReady", "Parallel"];
     match text(spec, "podManagementPolicy") {
-        "" => faults.push(FieldError::required(&path.child("podManagementPolicy"), "")),
+        "" => errors.push(FieldError::required(&path.child("podManagementPolicy"), "")),
         policy if !policies.contains(&policy) => {
             let message = "must be 'OrderedReady' or 'Parallel'";
-            faults.push(FieldError::invalid(&path.child("podManagementPolicy"), policy, message));
+            errors.push(FieldError::invalid(&path.child("podManagementPolicy"), policy, message));
         }
         _ => {}
     }
-    update_strategy(&spec["updateStrategy"], &path.child("updateStrategy"), faults);
+    update_strategy(&spec["updateStrategy"], &path.child("updateStrategy"), errors);
     let retention = &spec["persistentVolumeClaimRetentionPolicy"];
     for name in ["whenDeleted", "whenScaled"] {
         let path = path.child("persistentVolumeClaimRetentionPolicy").child(name);
-        one_of(text(retention, name), &path, &["Delete", "Retain"], faults);
+        one_of(text(retention, name), &path, &["Delete", "Retain"], errors);
     }
     let claims = path.child("volumeClaimTemplates");
     for (index, claim) in items(spec, "volumeClaimTemplates").enumerate() {
-        core_claim::validate_claim(&claim["spec"], &claims.index(index).child("spec"), faults);
+        core_claim::validate_claim(&claim["spec"], &claims.index(index).child("spec"), errors);
     }
-    non_negative(spec, &path, &["replicas", "minReadySeconds"], faults);
-    non_negative(&spec["ordinals"], &path.child("ordinals"), &["start"], faults);
-    workload::validate_selector(spec, &path, "statefulset", faults);
-    workload::validate_template(&with_claims(spec), &path, "StatefulSet", faults);
-    status::validate_counts(object, &COUNTS, faults);
+    non_negative(spec, &path, &["replicas", "minReadySeconds"], errors);
+    non_negative(&spec["ordinals"], &path.child("ordinals"), &["start"], errors);
+    workload::validate_selector(spec, &path, "statefulset", errors);
+    workload::validate_template(&with_claims(spec), &path, "StatefulSet", errors);
+    status::validate_counts(object, &COUNTS, errors);
 }
 
 /// A spec whose template has the claims among its volumes, as which containers mount them. A volume of the same name gives way:
@@ -165,31 +165,31 @@ fn with_claims(spec: &Value) -> Cow<'_, Value> {
     Cow::Owned([("template".to_owned(), template)].into_iter().collect())
 }
 
-fn update_strategy(strategy: &Value, path: &FieldPath, faults: &mut Faults) {
+fn update_strategy(strategy: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let rolling = &strategy["rollingUpdate"];
     match text(strategy, "type") {
         "OnDelete" if rolling.is_object() => {
             let message = "only allowed for updateStrategy 'RollingUpdate'";
-            faults.push(FieldError::invalid(&path.child("rollingUpdate"), rolling.clone(), message));
+            errors.push(FieldError::invalid(&path.child("rollingUpdate"), rolling.clone(), message));
         }
         "OnDelete" => {}
         "RollingUpdate" => {
             let path = path.child("rollingUpdate");
-            non_negative(rolling, &path, &["partition"], faults);
+            non_negative(rolling, &path, &["partition"], errors);
             let unavailable = &rolling["maxUnavailable"];
             if !unavailable.is_null() {
                 let path = path.child("maxUnavailable");
-                intstr::non_negative(unavailable, &path, faults);
+                intstr::non_negative(unavailable, &path, errors);
                 if intstr::is_zero(unavailable) {
-                    faults.push(FieldError::invalid(&path, unavailable.clone(), "cannot be 0"));
+                    errors.push(FieldError::invalid(&path, unavailable.clone(), "cannot be 0"));
                 }
-                intstr::at_most_all(unavailable, &path, faults);
+                intstr::at_most_all(unavailable, &path, errors);
             }
         }
-        "" => faults.push(FieldError::required(path, "")),
+        "" => errors.push(FieldError::required(path, "")),
         other => {
             let message = "must be 'RollingUpdate' or 'OnDelete'";
-            faults.push(FieldError::invalid(path, json!({"Type": other, "RollingUpdate": null}), message));
+            errors.push(FieldError::invalid(path, json!({"Type": other, "RollingUpdate": null}), message));
         }
     }
 }
@@ -219,8 +219,8 @@ const MUTABLE: [&str; 7] = [
     "minReadySeconds",
 ];
 
-fn validate_stateful_set_update(new: &Value, old: &Value, faults: &mut Faults) {
-    status::validate_collisions(new, old, faults);
+fn validate_stateful_set_update(new: &Value, old: &Value, errors: &mut ErrorList) {
+    status::validate_collisions(new, old, errors);
     let fixed = |object: &Value| {
         let mut spec = object["spec"].as_object().cloned().unwrap_or_default();
         spec.retain(|name, _| !MUTABLE.contains(&name.as_str()));
@@ -238,7 +238,7 @@ fn validate_stateful_set_update(new: &Value, old: &Value, faults: &mut Faults) {
     };
     if fixed(new) != fixed(old) {
         let message = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
-        faults.push(FieldError::forbidden(&"spec".into(), message));
+        errors.push(FieldError::forbidden(&"spec".into(), message));
     }
 }
 
@@ -252,9 +252,9 @@ mod tests {
         object["spec"]["selector"] = json!({"matchLabels": {"app": "db"}});
         object["spec"]["template"]["metadata"] = json!({"labels": {"app": "db"}});
         default_stateful_set(&mut object);
-        let mut faults = Faults::new();
-        validate_stateful_set(&object, &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        let mut errors = ErrorList::new();
+        validate_stateful_set(&object, &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     fn mounting(volumes: Value, names: &[&str]) -> Value {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::autoscaling_v1;
 use crate::{
-    registry::{Column, Conversion, Faults, Kind, field},
+    registry::{Column, Conversion, ErrorList, Kind, field},
     validation::{items, non_negative, one_of, quantities, required, set, text},
 };
 
@@ -69,7 +69,7 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         default: autoscaling_v1::default,
         prepare_create: |object| object["status"] = json!({"currentReplicas": 0, "desiredReplicas": 0}),
-        validate: |object, faults| validate(&autoscaling_v1::to_v2(object.clone()), faults),
+        validate: |object, errors| validate(&autoscaling_v1::to_v2(object.clone()), errors),
         conversion: Some(Conversion {
             group: "autoscaling",
             resource: "horizontalpodautoscalers",
@@ -189,7 +189,7 @@ fn rules(rules: &mut Value, policies: &Value) {
     set(rules, "policies", policies.clone());
 }
 
-fn validate(object: &Value, faults: &mut Faults) {
+fn validate(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let least = spec["minReplicas"].as_i64();
     let most = spec["maxReplicas"].as_i64().unwrap_or_default();
@@ -197,31 +197,31 @@ fn validate(object: &Value, faults: &mut Faults) {
         && least < 1
     {
         let message = "must be greater than or equal to 1";
-        faults.push(FieldError::invalid(&path.child("minReplicas"), least, message));
+        errors.push(FieldError::invalid(&path.child("minReplicas"), least, message));
     }
     if most < 1 {
-        faults.push(FieldError::invalid(&path.child("maxReplicas"), most, "must be greater than 0"));
+        errors.push(FieldError::invalid(&path.child("maxReplicas"), most, "must be greater than 0"));
     }
     if least.is_some_and(|least| most < least) {
         let message = "must be greater than or equal to `minReplicas`";
-        faults.push(FieldError::invalid(&path.child("maxReplicas"), most, message));
+        errors.push(FieldError::invalid(&path.child("maxReplicas"), most, message));
     }
     let target = &spec["scaleTargetRef"];
-    reference(target, &path.child("scaleTargetRef"), target["kind"] == CORE, faults);
-    non_negative(&object["status"], &"status".into(), &["currentReplicas", "desiredReplicas"], faults);
+    reference(target, &path.child("scaleTargetRef"), target["kind"] == CORE, errors);
+    non_negative(&object["status"], &"status".into(), &["currentReplicas", "desiredReplicas"], errors);
     for (index, metric) in items(spec, "metrics").enumerate() {
-        validate_metric(metric, &path.child("metrics").index(index), faults);
+        validate_metric(metric, &path.child("metrics").index(index), errors);
     }
     let external = items(spec, "metrics").any(|metric| matches!(text(metric, "type"), "Object" | "External"));
     if least == Some(0) && !external {
         let message =
             "must specify at least one Object or External metric to support scaling to zero replicas";
-        faults.push(FieldError::forbidden(&path.child("metrics"), message));
+        errors.push(FieldError::forbidden(&path.child("metrics"), message));
     }
     for direction in ["scaleUp", "scaleDown"] {
         let rules = &spec["behavior"][direction];
         if rules.is_object() {
-            validate_rules(rules, &path.child("behavior").child(direction), faults);
+            validate_rules(rules, &path.child("behavior").child(direction), errors);
         }
     }
 }
@@ -230,13 +230,13 @@ fn validate(object: &Value, faults: &mut Faults) {
 const CORE: &str = "ReplicationController";
 
 /// Another object, by its kind and name; it may be one of the group without a name only where that is said.
-fn reference(target: &Value, path: &FieldPath, core: bool, faults: &mut Faults) {
+fn reference(target: &Value, path: &FieldPath, core: bool, errors: &mut ErrorList) {
     for name in ["kind", "name"] {
-        if let Some(found) = required(target, path, name, faults) {
-            faults.extend(
+        if let Some(found) = required(target, path, name, errors) {
+            errors.extend(
                 apimachinery::names::path_segment(found)
                     .iter()
-                    .map(|fault| FieldError::invalid(&path.child(name), found, fault)),
+                    .map(|error| FieldError::invalid(&path.child(name), found, error)),
             );
         }
     }
@@ -247,68 +247,68 @@ fn reference(target: &Value, path: &FieldPath, core: bool, faults: &mut Faults) 
         0 | 1 => return,
         _ => format!("unexpected GroupVersion string: {version}"),
     };
-    faults.push(FieldError::invalid(&path.child("apiVersion"), version, &why));
+    errors.push(FieldError::invalid(&path.child("apiVersion"), version, &why));
 }
 
 /// The parts of a metric, in the order in which they are looked at.
 const SOURCES: [&str; 5] = ["object", "external", "pods", "resource", "containerResource"];
 
-fn validate_metric(metric: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate_metric(metric: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let known = ["ContainerResource", "External", "Object", "Pods", "Resource"];
     let kind = text(metric, "type");
     if kind.is_empty() {
-        faults.push(FieldError::required(&path.child("type"), "must specify a metric source type"));
+        errors.push(FieldError::required(&path.child("type"), "must specify a metric source type"));
     }
-    one_of(kind, &path.child("type"), &known, faults);
+    one_of(kind, &path.child("type"), &known, errors);
     let present: Vec<_> = SOURCES.into_iter().filter(|name| metric[*name].is_object()).collect();
     // Of several only the first one is looked into.
     if let Some(first) = present.first() {
-        validate_source(first, &metric[*first], &path.child(first), faults);
+        validate_source(first, &metric[*first], &path.child(first), errors);
     }
     let wanted = source(metric).0;
     if wanted.is_empty() {
         // kube-apiserver tells it once more where it looks for the source that the type asks for.
-        one_of(kind, &path.child("type"), &known, faults);
+        one_of(kind, &path.child("type"), &known, errors);
     }
     if !wanted.is_empty() && !metric[wanted].is_object() {
         let message = "must populate information for the given metric source";
-        faults.push(FieldError::required(&path.child(wanted), message));
+        errors.push(FieldError::required(&path.child(wanted), message));
     }
     if present.len() > 1 {
         for other in present.into_iter().filter(|name| *name != wanted) {
             let message = "must populate the given metric source only";
-            faults.push(FieldError::forbidden(&path.child(other), message));
+            errors.push(FieldError::forbidden(&path.child(other), message));
         }
     }
 }
 
-fn validate_source(name: &str, source: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate_source(name: &str, source: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if name == "object" {
-        reference(&source["describedObject"], &path.child("describedObject"), true, faults);
+        reference(&source["describedObject"], &path.child("describedObject"), true, errors);
     }
     if name == "containerResource" && text(source, "container").is_empty() {
-        faults.push(FieldError::required(&path.child("container"), "must specify a container"));
+        errors.push(FieldError::required(&path.child("container"), "must specify a container"));
     }
     if matches!(name, "resource" | "containerResource") {
         if text(source, "name").is_empty() {
-            faults.push(FieldError::required(&path.child("name"), "must specify a resource name"));
+            errors.push(FieldError::required(&path.child("name"), "must specify a resource name"));
         }
     } else {
-        identifier(&source["metric"], &path.child("metric"), faults);
+        identifier(&source["metric"], &path.child("metric"), errors);
     }
     let (target, path) = (&source["target"], path.child("target"));
-    validate_target(target, &path, faults);
+    validate_target(target, &path, errors);
     let (utilization, average, value) =
         (&target["averageUtilization"], &target["averageValue"], &target["value"]);
     let mut required =
-        |name: &str, message: &str| faults.push(FieldError::required(&path.child(name), message));
+        |name: &str, message: &str| errors.push(FieldError::required(&path.child(name), message));
     match name {
         "resource" | "containerResource" if utilization.is_null() && average.is_null() => {
             required("averageUtilization", "must set either a target raw value or a target utilization");
         }
         "resource" | "containerResource" if !utilization.is_null() && !average.is_null() => {
             let message = "may not set both a target raw value and a target utilization";
-            faults.push(FieldError::forbidden(&path.child("averageValue"), message));
+            errors.push(FieldError::forbidden(&path.child("averageValue"), message));
         }
         "pods" if average.is_null() => {
             required("averageValue", "must specify a positive target averageValue");
@@ -321,19 +321,19 @@ fn validate_source(name: &str, source: &Value, path: &FieldPath, faults: &mut Fa
         }
         "external" if !average.is_null() && !value.is_null() => {
             let message = "may not set both a target value for metric and a per-pod target";
-            faults.push(FieldError::forbidden(&path.child("value"), message));
+            errors.push(FieldError::forbidden(&path.child("value"), message));
         }
         _ => {}
     }
 }
 
-fn identifier(metric: &Value, path: &FieldPath, faults: &mut Faults) {
+fn identifier(metric: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (name, path) = (text(metric, "name"), path.child("name"));
     if name.is_empty() {
-        faults.push(FieldError::required(&path, "must specify a metric name"));
+        errors.push(FieldError::required(&path, "must specify a metric name"));
     }
-    faults.extend(
-        apimachinery::names::path_segment(name).iter().map(|fault| FieldError::invalid(&path, name, fault)),
+    errors.extend(
+        apimachinery::names::path_segment(name).iter().map(|error| FieldError::invalid(&path, name, error)),
     );
 }
 
@@ -341,24 +341,24 @@ fn is_positive(amount: &Value) -> bool {
     quantities::parse(amount).is_some_and(|amount| !amount.is_negative() && !amount.is_zero())
 }
 
-fn validate_target(target: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate_target(target: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let kind = text(target, "type");
     if kind.is_empty() {
-        faults.push(FieldError::required(&path.child("type"), "must specify a metric target type"));
+        errors.push(FieldError::required(&path.child("type"), "must specify a metric target type"));
     }
     if !matches!(kind, "Utilization" | "Value" | "AverageValue") {
         let message = "must be either Utilization, Value, or AverageValue";
-        faults.push(FieldError::invalid(&path.child("type"), kind, message));
+        errors.push(FieldError::invalid(&path.child("type"), kind, message));
     }
     for name in ["value", "averageValue"] {
         if !target[name].is_null() && !is_positive(&target[name]) {
-            faults.push(FieldError::invalid(&path.child(name), target[name].clone(), "must be positive"));
+            errors.push(FieldError::invalid(&path.child(name), target[name].clone(), "must be positive"));
         }
     }
     if let Some(percent) = target["averageUtilization"].as_i64()
         && percent < 1
     {
-        faults.push(FieldError::invalid(
+        errors.push(FieldError::invalid(
             &path.child("averageUtilization"),
             percent,
             "must be greater than 0",
@@ -366,29 +366,29 @@ fn validate_target(target: &Value, path: &FieldPath, faults: &mut Faults) {
     }
 }
 
-fn validate_rules(rules: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate_rules(rules: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if let Some(seconds) = rules["stabilizationWindowSeconds"].as_i64() {
         let path = path.child("stabilizationWindowSeconds");
         if seconds < 0 {
-            faults.push(FieldError::invalid(&path, seconds, "must be greater than or equal to zero"));
+            errors.push(FieldError::invalid(&path, seconds, "must be greater than or equal to zero"));
         } else if seconds > 3600 {
-            faults.push(FieldError::invalid(&path, seconds, "must be less than or equal to 3600"));
+            errors.push(FieldError::invalid(&path, seconds, "must be less than or equal to 3600"));
         }
     }
     if !rules["tolerance"].is_null() {
-        quantities::non_negative(&rules["tolerance"], &path.child("tolerance"), faults);
+        quantities::non_negative(&rules["tolerance"], &path.child("tolerance"), errors);
     }
-    one_of(text(rules, "selectPolicy"), &path.child("selectPolicy"), &["Disabled", "Max", "Min"], faults);
+    one_of(text(rules, "selectPolicy"), &path.child("selectPolicy"), &["Disabled", "Max", "Min"], errors);
     if rules["policies"].as_array().is_none_or(Vec::is_empty) {
-        faults.push(FieldError::required(&path.child("policies"), "must specify at least one Policy"));
+        errors.push(FieldError::required(&path.child("policies"), "must specify at least one Policy"));
     }
     for (index, policy) in items(rules, "policies").enumerate() {
         let path = path.child("policies").index(index);
-        one_of(text(policy, "type"), &path.child("type"), &["Percent", "Pods"], faults);
+        one_of(text(policy, "type"), &path.child("type"), &["Percent", "Pods"], errors);
         let number = |name: &str| policy[name].as_i64().unwrap_or_default();
         for name in ["value", "periodSeconds"] {
             if number(name) <= 0 {
-                faults.push(FieldError::invalid(
+                errors.push(FieldError::invalid(
                     &path.child(name),
                     number(name),
                     "must be greater than zero",
@@ -397,7 +397,7 @@ fn validate_rules(rules: &Value, path: &FieldPath, faults: &mut Faults) {
         }
         if number("periodSeconds") > 1800 {
             let message = "must be less than or equal to 1800";
-            faults.push(FieldError::invalid(&path.child("periodSeconds"), number("periodSeconds"), message));
+            errors.push(FieldError::invalid(&path.child("periodSeconds"), number("periodSeconds"), message));
         }
     }
 }
@@ -410,17 +410,17 @@ mod tests {
     fn what_is_scaled_is_of_a_group() {
         let told = |kind: &str, version: &str| {
             let target = json!({"kind": kind, "name": "web", "apiVersion": version});
-            let mut faults = Faults::new();
-            validate(&json!({"spec": {"maxReplicas": 2, "scaleTargetRef": target}}), &mut faults);
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+            let mut errors = ErrorList::new();
+            validate(&json!({"spec": {"maxReplicas": 2, "scaleTargetRef": target}}), &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(told("Deployment", "apps/v1"), [""; 0]);
         assert_eq!(told("ReplicationController", "v1"), [""; 0]);
         for version in ["", "v1"] {
-            let fault = format!(
+            let error = format!(
                 "spec.scaleTargetRef.apiVersion: Invalid value: {version:?}: apiVersion must specify API group"
             );
-            assert_eq!(told("Deployment", version), [fault]);
+            assert_eq!(told("Deployment", version), [error]);
         }
         assert_eq!(
             told("Deployment", "apps/v1/beta"),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{batch_job, batch_policies as policies};
 use crate::{
-    registry::{Column, Faults, Generation, Kind, age, field},
+    registry::{Column, ErrorList, Generation, Kind, age, field},
     validation::{cron, non_negative, one_of, pod_warnings, required, set, set_text, text, workload},
 };
 
@@ -98,42 +98,42 @@ fn default(object: &mut Value) {
     }
 }
 
-fn validate(object: &Value, faults: &mut Faults) {
+fn validate(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     if name.len() > NAME_MAX {
         let path = FieldPath::new("metadata.name");
-        faults.push(FieldError::invalid(&path, name, "must be no more than 52 characters"));
+        errors.push(FieldError::invalid(&path, name, "must be no more than 52 characters"));
     }
-    if let Some(schedule) = required(spec, &path, "schedule", faults) {
+    if let Some(schedule) = required(spec, &path, "schedule", errors) {
         let path = path.child("schedule");
-        if let Err(fault) = cron::check(schedule) {
-            faults.push(FieldError::invalid(&path, schedule, &fault));
+        if let Err(error) = cron::check(schedule) {
+            errors.push(FieldError::invalid(&path, schedule, &error));
         }
         if schedule.contains("TZ") {
             let message = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
-            faults.push(FieldError::invalid(&path, schedule, message));
+            errors.push(FieldError::invalid(&path, schedule, message));
         }
     }
     if let Some(zone) = spec["timeZone"].as_str() {
         let path = path.child("timeZone");
         if zone.is_empty() {
-            faults.push(FieldError::invalid(&path, zone, "timeZone must be nil or non-empty string"));
+            errors.push(FieldError::invalid(&path, zone, "timeZone must be nil or non-empty string"));
         } else if zone.eq_ignore_ascii_case("local") {
-            faults.push(FieldError::invalid(
+            errors.push(FieldError::invalid(
                 &path,
                 zone,
                 "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
             ));
         } else if jiff::tz::TimeZone::get(zone).is_err() {
             let message = format!("unknown time zone {zone}");
-            faults.push(FieldError::invalid(&path, zone, &message));
+            errors.push(FieldError::invalid(&path, zone, &message));
         }
     }
-    non_negative(spec, &path, &["startingDeadlineSeconds"], faults);
+    non_negative(spec, &path, &["startingDeadlineSeconds"], errors);
     let known = ["Allow", "Forbid", "Replace"];
-    one_of(text(spec, "concurrencyPolicy"), &path.child("concurrencyPolicy"), &known, faults);
-    non_negative(spec, &path, &["successfulJobsHistoryLimit", "failedJobsHistoryLimit"], faults);
+    one_of(text(spec, "concurrencyPolicy"), &path.child("concurrencyPolicy"), &known, errors);
+    non_negative(spec, &path, &["successfulJobsHistoryLimit", "failedJobsHistoryLimit"], errors);
     let template = path.child("jobTemplate").child("spec");
     let mut job = spec["jobTemplate"]["spec"].clone();
     if !job.is_object() {
@@ -141,12 +141,12 @@ fn validate(object: &Value, faults: &mut Faults) {
     }
     if !job["selector"].is_null() {
         let message = "`selector` will be auto-generated";
-        faults.push(FieldError::invalid(&template.child("selector"), job["selector"].clone(), message));
+        errors.push(FieldError::invalid(&template.child("selector"), job["selector"].clone(), message));
     }
     if job["manualSelector"] == true {
-        faults.push(FieldError::not_listed(&template.child("manualSelector"), true, &["nil", "false"]));
+        errors.push(FieldError::not_listed(&template.child("manualSelector"), true, &["nil", "false"]));
     }
     // The rules see the spec as the Job will have it.
     batch_job::default_spec(&mut job);
-    batch_job::validate_spec(&job, &template, faults);
+    batch_job::validate_spec(&job, &template, errors);
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{batch_job_status, batch_policies as policies};
 use crate::{
-    registry::{Column, Faults, Generation, Kind, human_duration},
+    registry::{Column, ErrorList, Generation, Kind, human_duration},
     validation::{
         domain_path, holds, immutable, items_mut, listed, non_negative, one_of, pod_warnings, set, text,
         workload,
@@ -39,14 +39,14 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     default,
     prepare_create,
     prepare_update: |_, _| {},
-    validate: |object, faults| {
-        validate_spec(&object["spec"], &"spec".into(), faults);
-        validate_selector(object, faults);
-        non_negative(&object["status"], &"status".into(), &COUNTS, faults);
+    validate: |object, errors| {
+        validate_spec(&object["spec"], &"spec".into(), errors);
+        validate_selector(object, errors);
+        non_negative(&object["status"], &"status".into(), &COUNTS, errors);
     },
-    validate_update: |new, old, faults| {
-        validate_update(new, old, faults);
-        batch_job_status::validate(new, old, faults);
+    validate_update: |new, old, errors| {
+        validate_update(new, old, errors);
+        batch_job_status::validate(new, old, errors);
     },
     validate_create: validate_name,
     warn: |object, old| {
@@ -169,7 +169,7 @@ fn prepare_create(object: &mut Value) {
 }
 
 /// The rules of Job specs that hold in a CronJob's template, too.
-pub(super) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn validate_spec(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let counts = [
         "parallelism",
         "completions",
@@ -179,38 +179,38 @@ pub(super) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults)
         "backoffLimitPerIndex",
         "maxFailedIndexes",
     ];
-    non_negative(spec, path, &counts, faults);
+    non_negative(spec, path, &counts, errors);
     if !spec["maxFailedIndexes"].is_null() && spec["backoffLimitPerIndex"].is_null() {
         let message = "when maxFailedIndexes is specified";
-        faults.push(FieldError::required(&path.child("backoffLimitPerIndex"), message));
+        errors.push(FieldError::required(&path.child("backoffLimitPerIndex"), message));
     }
     if let Some(manager) = spec["managedBy"].as_str() {
         let path = path.child("managedBy");
-        domain_path(manager, &path, faults);
+        domain_path(manager, &path, errors);
         if manager.len() > MOST_OF_MANAGER {
-            faults.push(FieldError::too_long(&path, MOST_OF_MANAGER));
+            errors.push(FieldError::too_long(&path, MOST_OF_MANAGER));
         }
     }
     let mode = text(spec, "completionMode");
-    listed(mode, &path.child("completionMode"), &["NonIndexed", "Indexed"], faults);
+    listed(mode, &path.child("completionMode"), &["NonIndexed", "Indexed"], errors);
     if mode == "Indexed" {
-        validate_indexed(spec, path, faults);
+        validate_indexed(spec, path, errors);
     } else {
         for name in ["backoffLimitPerIndex", "maxFailedIndexes"] {
             if !spec[name].is_null() {
                 let message = "requires indexed completion mode";
-                faults.push(FieldError::invalid(&path.child(name), spec[name].clone(), message));
+                errors.push(FieldError::invalid(&path.child(name), spec[name].clone(), message));
             }
         }
     }
-    policies::failure(spec, path, faults);
-    policies::success(spec, path, faults);
+    policies::failure(spec, path, errors);
+    policies::success(spec, path, errors);
     let replacement = text(spec, "podReplacementPolicy");
     let known: &[&str] =
         if spec["podFailurePolicy"].is_object() { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
-    one_of(replacement, &path.child("podReplacementPolicy"), known, faults);
-    workload::validate_template(spec, path, "Job", faults);
-    policies::restarts(spec, path, faults);
+    one_of(replacement, &path.child("podReplacementPolicy"), known, errors);
+    workload::validate_template(spec, path, "Job", errors);
+    policies::restarts(spec, path, errors);
 }
 
 /// Bytes of the name of who else looks after a Job.
@@ -220,7 +220,7 @@ const MOST_PARALLEL: i64 = 100_000;
 const MOST_FAILED: i64 = 100_000;
 
 /// What is asked of a Job whose pods have a number each.
-fn validate_indexed(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate_indexed(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let number = |name: &str| spec[name].as_i64();
     let (all, failed, parallel) = (number("completions"), number("maxFailedIndexes"), number("parallelism"));
     let beyond = |name: &str, count: i64, what: String| {
@@ -230,28 +230,28 @@ fn validate_indexed(spec: &Value, path: &FieldPath, faults: &mut Faults) {
         count.filter(|count| *count > most).map(|count| beyond(name, count, what))
     };
     if all.is_none() {
-        faults.push(FieldError::required(&path.child("completions"), "when completion mode is Indexed"));
+        errors.push(FieldError::required(&path.child("completions"), "when completion mode is Indexed"));
     }
     let what = format!("{MOST_PARALLEL} when completion mode is Indexed");
-    faults.extend(of("parallelism", parallel, MOST_PARALLEL, what));
-    faults.extend(of("maxFailedIndexes", failed, all.unwrap_or(i64::MAX), "completions".to_owned()));
-    faults.extend(of("maxFailedIndexes", failed, MOST_FAILED, MOST_FAILED.to_string()));
+    errors.extend(of("parallelism", parallel, MOST_PARALLEL, what));
+    errors.extend(of("maxFailedIndexes", failed, all.unwrap_or(i64::MAX), "completions".to_owned()));
+    errors.extend(of("maxFailedIndexes", failed, MOST_FAILED, MOST_FAILED.to_string()));
     let (many, most) = (policies::MANY_COMPLETIONS, policies::MOST_OF_MANY);
     if all.is_some_and(|all| all > many) && !spec["backoffLimitPerIndex"].is_null() {
         if failed.is_none() {
             let message = format!("must be specified when completions is above {many}");
-            faults.push(FieldError::required(&path.child("maxFailedIndexes"), &message));
+            errors.push(FieldError::required(&path.child("maxFailedIndexes"), &message));
         }
         for (name, count) in [("parallelism", parallel), ("maxFailedIndexes", failed)] {
             let what =
                 format!("{most} when completions are above {many} and used with backoff limit per index");
-            faults.extend(of(name, count, most, what));
+            errors.extend(of(name, count, most, what));
         }
     }
 }
 
 /// The pods of an indexed Job are called by its name and their number.
-fn validate_name(object: &Value, faults: &mut Faults) {
+fn validate_name(object: &Value, errors: &mut ErrorList) {
     let spec = &object["spec"];
     let last = spec["completions"].as_i64().filter(|count| *count > 0 && spec["completionMode"] == "Indexed");
     let Some(last) = last.map(|count| count - 1) else { return };
@@ -259,32 +259,32 @@ fn validate_name(object: &Value, faults: &mut Faults) {
     let host = format!("{name}-{last}");
     if !names::dns1123_label(&host).is_empty() {
         let message = format!("will not able to create pod with invalid DNS label: {host}");
-        faults.push(FieldError::invalid(&"metadata.name".into(), name, &message));
+        errors.push(FieldError::invalid(&"metadata.name".into(), name, &message));
     }
 }
 
-fn validate_selector(object: &Value, faults: &mut Faults) {
+fn validate_selector(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let Some(selector) = spec.get("selector").filter(|selector| selector.is_object()) else {
-        faults.push(FieldError::required(&path.child("selector"), ""));
+        errors.push(FieldError::required(&path.child("selector"), ""));
         // What selects nothing does not select the template either.
         let path = path.child("template").child("metadata").child("labels");
         let labels = spec["template"]["metadata"]["labels"].clone();
-        faults.push(FieldError::invalid(&path, labels, "`selector` does not match template `labels`"));
+        errors.push(FieldError::invalid(&path, labels, "`selector` does not match template `labels`"));
         return;
     };
-    faults.extend(validate_label_selector(selector, &path.child("selector")));
+    errors.extend(validate_label_selector(selector, &path.child("selector")));
     let uid = &object["metadata"]["uid"];
     let generated = UID_LABELS.iter().any(|label| *selector == json!({"matchLabels": {*label: uid}}));
     if spec["manualSelector"] != true && !generated {
         let message = "`selector` not auto-generated";
-        faults.push(FieldError::invalid(&path.child("selector"), selector.clone(), message));
+        errors.push(FieldError::invalid(&path.child("selector"), selector.clone(), message));
     }
     let parsed = apimachinery::labels::Selector::from_label_selector(Some(selector));
     if parsed.is_ok_and(|parsed| !parsed.matches_object(&spec["template"])) {
         let path = path.child("template").child("metadata").child("labels");
         let labels = spec["template"]["metadata"]["labels"].clone();
-        faults.push(FieldError::invalid(&path, labels, "`selector` does not match template `labels`"));
+        errors.push(FieldError::invalid(&path, labels, "`selector` does not match template `labels`"));
     }
 }
 
@@ -322,32 +322,32 @@ fn fixed(template: &Value) -> Value {
 }
 
 /// `validatePodTemplateUpdate`. Of a Job at rest the metadata of its pods may change, too.
-fn validate_template_update(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate_template_update(new: &Value, old: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (template, before) = (&new["spec"]["template"], &old["spec"]["template"]);
     if !is_at_rest(old) {
-        immutable(template, before, path, faults);
+        immutable(template, before, path, errors);
     } else if fixed(template) != fixed(before) {
         let path = path.child("spec");
-        faults.push(FieldError::invalid(&path, template["spec"].clone(), crate::validation::IMMUTABLE));
+        errors.push(FieldError::invalid(&path, template["spec"].clone(), crate::validation::IMMUTABLE));
     }
 }
 
-fn validate_update(new_job: &Value, old_job: &Value, faults: &mut Faults) {
+fn validate_update(new_job: &Value, old_job: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("spec");
     let (new, old) = (&new_job["spec"], &old_job["spec"]);
     if new["completionMode"] != "Indexed" {
-        immutable(&new["completions"], &old["completions"], &path.child("completions"), faults);
+        immutable(&new["completions"], &old["completions"], &path.child("completions"), errors);
     } else if new["completions"] != old["completions"]
         && new["completions"] != new["parallelism"]
         && !new["completions"].is_null()
     {
         let message = "can only be modified in tandem with spec.parallelism";
-        faults.push(FieldError::invalid(&path.child("completions"), new["completions"].clone(), message));
+        errors.push(FieldError::invalid(&path.child("completions"), new["completions"].clone(), message));
     }
-    immutable(&new["selector"], &old["selector"], &path.child("selector"), faults);
-    validate_template_update(new_job, old_job, &path.child("template"), faults);
+    immutable(&new["selector"], &old["selector"], &path.child("selector"), errors);
+    validate_template_update(new_job, old_job, &path.child("template"), errors);
     for name in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
-        immutable(&new[name], &old[name], &path.child(name), faults);
+        immutable(&new[name], &old[name], &path.child(name), errors);
     }
 }
 
@@ -356,14 +356,14 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn told(rules: fn(&Value, &mut Faults), value: &Value, expect: &[&str]) {
-        let mut faults = Faults::new();
-        rules(value, &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    fn told(rules: fn(&Value, &mut ErrorList), value: &Value, expect: &[&str]) {
+        let mut errors = ErrorList::new();
+        rules(value, &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
-    fn indexed(spec: &Value, faults: &mut Faults) {
-        validate_indexed(spec, &"spec".into(), faults);
+    fn indexed(spec: &Value, errors: &mut ErrorList) {
+        validate_indexed(spec, &"spec".into(), errors);
     }
 
     #[test]
@@ -404,9 +404,9 @@ mod tests {
 
     #[track_caller]
     fn changed(new: &Value, old: &Value, expect: &[&str]) {
-        let mut faults = Faults::new();
-        validate_update(new, old, &mut faults);
-        assert_eq!(faults.iter().map(|fault| fault.field.clone()).collect::<Vec<_>>(), expect);
+        let mut errors = ErrorList::new();
+        validate_update(new, old, &mut errors);
+        assert_eq!(errors.iter().map(|error| error.field.clone()).collect::<Vec<_>>(), expect);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use apimachinery::{FieldError, FieldPath, FieldReason, field::quoted, names};
 use serde_json::Value;
 
 use crate::{
-    registry::Faults,
+    registry::ErrorList,
     validation::{items, items_mut, non_negative, one_of, pod_warnings, set_text, text},
 };
 
@@ -43,17 +43,17 @@ pub(super) fn warn(spec: &Value, path: &FieldPath) -> Vec<String> {
 }
 
 /// Pods whose failures rules are for do not start again by themselves.
-pub(super) fn restarts(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn restarts(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let policy = &spec["template"]["spec"]["restartPolicy"];
     if spec["podFailurePolicy"].is_object() && policy == "OnFailure" {
         let path = path.child("template").child("spec").child("restartPolicy");
         let message = "only \"Never\" is supported when podFailurePolicy is specified";
-        faults.push(FieldError::invalid(&path, policy.clone(), message));
+        errors.push(FieldError::invalid(&path, policy.clone(), message));
     }
 }
 
 /// `validation.validatePodFailurePolicy`.
-pub(super) fn failure(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn failure(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let policy = &spec["podFailurePolicy"];
     if !policy.is_object() {
         return;
@@ -61,7 +61,7 @@ pub(super) fn failure(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     let path = path.child("podFailurePolicy").child("rules");
     let count = items(policy, "rules").count();
     if count > MOST_RULES {
-        faults.push(FieldError::too_many(&path, count, MOST_RULES));
+        errors.push(FieldError::too_many(&path, count, MOST_RULES));
     }
     let pods = &spec["template"]["spec"];
     let containers: HashSet<&str> = ["containers", "initContainers"]
@@ -71,142 +71,142 @@ pub(super) fn failure(spec: &Value, path: &FieldPath, faults: &mut Faults) {
         .collect();
     for (index, rule) in items(policy, "rules").enumerate() {
         let path = path.index(index);
-        action(spec, rule, &path.child("action"), faults);
+        action(spec, rule, &path.child("action"), errors);
         let (codes, conditions) = (&rule["onExitCodes"], items(rule, "onPodConditions").next().is_some());
         if codes.is_object() {
-            exit_codes(codes, &path.child("onExitCodes"), &containers, faults);
+            exit_codes(codes, &path.child("onExitCodes"), &containers, errors);
         }
-        pod_conditions(rule, &path.child("onPodConditions"), faults);
+        pod_conditions(rule, &path.child("onPodConditions"), errors);
         let message = match (codes.is_object(), conditions) {
             (true, true) => "specifying both OnExitCodes and OnPodConditions is not supported",
             (false, false) => "specifying one of OnExitCodes and OnPodConditions is required",
             _ => continue,
         };
-        faults.push(FieldError::new(FieldReason::Invalid, &path, None, message));
+        errors.push(FieldError::new(FieldReason::Invalid, &path, None, message));
     }
 }
 
-fn action(spec: &Value, rule: &Value, path: &FieldPath, faults: &mut Faults) {
+fn action(spec: &Value, rule: &Value, path: &FieldPath, errors: &mut ErrorList) {
     match text(rule, "action") {
         "" => {
             let message = r#"valid values: ["Count" "FailIndex" "FailJob" "Ignore"]"#;
-            faults.push(FieldError::required(path, message));
+            errors.push(FieldError::required(path, message));
         }
         "FailIndex" => {
             if spec["backoffLimitPerIndex"].is_null() {
                 let message = "requires the backoffLimitPerIndex to be set";
-                faults.push(FieldError::invalid(path, "FailIndex", message));
+                errors.push(FieldError::invalid(path, "FailIndex", message));
             }
         }
-        other => one_of(other, path, &["Count", "FailIndex", "FailJob", "Ignore"], faults),
+        other => one_of(other, path, &["Count", "FailIndex", "FailJob", "Ignore"], errors),
     }
 }
 
-fn exit_codes(codes: &Value, path: &FieldPath, containers: &HashSet<&str>, faults: &mut Faults) {
+fn exit_codes(codes: &Value, path: &FieldPath, containers: &HashSet<&str>, errors: &mut ErrorList) {
     match text(codes, "operator") {
         "" => {
             let message = r#"valid values: ["In" "NotIn"]"#;
-            faults.push(FieldError::required(&path.child("operator"), message));
+            errors.push(FieldError::required(&path.child("operator"), message));
         }
-        operator => one_of(operator, &path.child("operator"), &["In", "NotIn"], faults),
+        operator => one_of(operator, &path.child("operator"), &["In", "NotIn"], errors),
     }
     if let Some(name) = codes["containerName"].as_str().filter(|name| !containers.contains(name)) {
         let message = "must be one of the container or initContainer names in the pod template";
-        faults.push(FieldError::invalid(&path.child("containerName"), name, message));
+        errors.push(FieldError::invalid(&path.child("containerName"), name, message));
     }
     let path = path.child("values");
     let values: Vec<i64> = items(codes, "values").filter_map(Value::as_i64).collect();
     if values.is_empty() {
-        faults.push(FieldError::invalid(&path, codes["values"].clone(), "at least one value is required"));
+        errors.push(FieldError::invalid(&path, codes["values"].clone(), "at least one value is required"));
     } else if values.len() > MOST_CODES {
-        faults.push(FieldError::too_many(&path, values.len(), MOST_CODES));
+        errors.push(FieldError::too_many(&path, values.len(), MOST_CODES));
     }
     let mut seen = HashSet::new();
     for (index, value) in values.iter().enumerate() {
         if *value == 0 && codes["operator"] == "In" {
             let message = "must not be 0 for the In operator";
-            faults.push(FieldError::invalid(&path.index(index), 0, message));
+            errors.push(FieldError::invalid(&path.index(index), 0, message));
         }
         if !seen.insert(value) {
-            faults.push(FieldError::duplicate(&path.index(index), *value));
+            errors.push(FieldError::duplicate(&path.index(index), *value));
         }
     }
     if !values.is_sorted() {
-        faults.push(FieldError::invalid(&path, codes["values"].clone(), "must be ordered"));
+        errors.push(FieldError::invalid(&path, codes["values"].clone(), "must be ordered"));
     }
 }
 
-fn pod_conditions(rule: &Value, path: &FieldPath, faults: &mut Faults) {
+fn pod_conditions(rule: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let count = items(rule, "onPodConditions").count();
     if count > MOST_RULES {
-        faults.push(FieldError::too_many(path, count, MOST_RULES));
+        errors.push(FieldError::too_many(path, count, MOST_RULES));
     }
     for (index, pattern) in items(rule, "onPodConditions").enumerate() {
         let path = path.index(index);
         let (place, name) = (path.child("type"), text(pattern, "type"));
-        faults
-            .extend(names::qualified_name(name).iter().map(|fault| FieldError::invalid(&place, name, fault)));
+        errors
+            .extend(names::qualified_name(name).iter().map(|error| FieldError::invalid(&place, name, error)));
         match text(pattern, "status") {
             "" => {
                 let message = r#"valid values: ["False" "True" "Unknown"]"#;
-                faults.push(FieldError::required(&path.child("status"), message));
+                errors.push(FieldError::required(&path.child("status"), message));
             }
-            status => one_of(status, &path.child("status"), &["False", "True", "Unknown"], faults),
+            status => one_of(status, &path.child("status"), &["False", "True", "Unknown"], errors),
         }
     }
 }
 
 /// `validation.validateSuccessPolicy`.
-pub(super) fn success(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn success(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (policy, path) = (&spec["successPolicy"], path.child("successPolicy"));
     if !policy.is_object() {
         return;
     }
     if spec["completionMode"] != "Indexed" {
-        faults.push(FieldError::invalid(&path, policy.clone(), "requires indexed completion mode"));
+        errors.push(FieldError::invalid(&path, policy.clone(), "requires indexed completion mode"));
         return;
     }
     let path = path.child("rules");
     let count = items(policy, "rules").count();
     if count == 0 {
         let message = "at least one rules must be specified when the successPolicy is specified";
-        faults.push(FieldError::required(&path, message));
+        errors.push(FieldError::required(&path, message));
     } else if count > MOST_RULES {
-        faults.push(FieldError::too_many(&path, count, MOST_RULES));
+        errors.push(FieldError::too_many(&path, count, MOST_RULES));
     }
     let completions = spec["completions"].as_i64().unwrap_or_default();
     for (index, rule) in items(policy, "rules").enumerate() {
-        success_rule(rule, completions, &path.index(index), faults);
+        success_rule(rule, completions, &path.index(index), errors);
     }
 }
 
-fn success_rule(rule: &Value, completions: i64, path: &FieldPath, faults: &mut Faults) {
+fn success_rule(rule: &Value, completions: i64, path: &FieldPath, errors: &mut ErrorList) {
     let (count, text) = (rule["succeededCount"].as_i64(), rule["succeededIndexes"].as_str());
     if count.is_none() && text.is_none() {
         let message = "at least one of succeededCount or succeededIndexes must be specified";
-        faults.push(FieldError::required(path, message));
+        errors.push(FieldError::required(path, message));
     }
     let mut named = 0;
     if let Some(text) = text {
         let path = path.child("succeededIndexes");
         if text.len() > MOST_INDEXES {
-            faults.push(FieldError::too_long(&path, MOST_INDEXES));
+            errors.push(FieldError::too_long(&path, MOST_INDEXES));
         }
         match indexes(text, completions) {
             Ok(count) => named = count,
             Err(why) => {
                 let message = format!("error parsing succeededIndexes: {why}");
-                faults.push(FieldError::invalid(&path, text, &message));
+                errors.push(FieldError::invalid(&path, text, &message));
             }
         }
     }
     let Some(count) = count else { return };
-    non_negative(rule, path, &["succeededCount"], faults);
+    non_negative(rule, path, &["succeededCount"], errors);
     let path = path.child("succeededCount");
     let mut at_most = |most: i64, what: &str| {
         if count > most {
             let message = format!("must be less than or equal to {most} (the number of {what})");
-            faults.push(FieldError::invalid(&path, count, &message));
+            errors.push(FieldError::invalid(&path, count, &message));
         }
     };
     at_most(completions, "specified completions");
@@ -268,11 +268,11 @@ mod tests {
 
     #[track_caller]
     fn told(spec: Value, expect: &[&str]) {
-        let mut faults = Faults::new();
-        failure(&spec, &FieldPath::new("spec"), &mut faults);
-        success(&spec, &FieldPath::new("spec"), &mut faults);
-        restarts(&spec, &FieldPath::new("spec"), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        let mut errors = ErrorList::new();
+        failure(&spec, &FieldPath::new("spec"), &mut errors);
+        success(&spec, &FieldPath::new("spec"), &mut errors);
+        restarts(&spec, &FieldPath::new("spec"), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     fn fails(rule: Value) -> Value {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::batch_job_policies::{indexes, interval};
 use crate::{
     deletion,
-    registry::Faults,
+    registry::ErrorList,
     validation::{holds, items, text},
 };
 
@@ -61,23 +61,23 @@ impl Change<'_> {
     }
 }
 
-/// Finds the faults of a change of a Job's status.
-pub(super) fn validate(new: &Value, old: &Value, faults: &mut Faults) {
+/// Finds the errors of a change of a Job's status.
+pub(super) fn validate(new: &Value, old: &Value, errors: &mut ErrorList) {
     let of_members = deletion::finalizers(old).iter().any(|name| name == marks::FINALIZER);
     if new["status"] == old["status"] || of_members {
         return;
     }
     let change = Change { new, old, path: FieldPath::new("status") };
-    uncounted(&change, faults);
-    ends(&change, faults);
-    pods(&change, faults);
-    of_indexes(&change, faults);
-    criteria(&change, faults);
-    stays(&change, faults);
+    uncounted(&change, errors);
+    ends(&change, errors);
+    pods(&change, errors);
+    of_indexes(&change, errors);
+    criteria(&change, errors);
+    stays(&change, errors);
 }
 
 /// Each pod that is still to be counted is told once.
-fn uncounted(change: &Change<'_>, faults: &mut Faults) {
+fn uncounted(change: &Change<'_>, errors: &mut ErrorList) {
     let (pods, path) =
         (&change.status()["uncountedTerminatedPods"], change.path.child("uncountedTerminatedPods"));
     let mut seen = HashSet::new();
@@ -85,9 +85,9 @@ fn uncounted(change: &Change<'_>, faults: &mut Faults) {
         for (index, uid) in items(pods, list).enumerate() {
             let (uid, path) = (uid.as_str().unwrap_or_default(), path.child(list).index(index));
             if uid.is_empty() {
-                faults.push(FieldError::invalid(&path, uid, "must not be empty"));
+                errors.push(FieldError::invalid(&path, uid, "must not be empty"));
             } else if !seen.insert(uid) {
-                faults.push(FieldError::duplicate(&path, uid));
+                errors.push(FieldError::duplicate(&path, uid));
             }
         }
     }
@@ -95,25 +95,25 @@ fn uncounted(change: &Change<'_>, faults: &mut Faults) {
 
 /// How a Job ends, and when. Kubernetes also asks for the conditions FailureTarget and SuccessCriteriaMet before these ends; job controllers from
 /// before 1.31 do not write them, and must be able to end their Jobs here.
-fn ends(change: &Change<'_>, faults: &mut Faults) {
+fn ends(change: &Change<'_>, errors: &mut ErrorList) {
     let (new, status) = (change.new, change.status());
     let complete = holds(new, "Complete");
     if change.turned(&["Complete", "Failed"]) && complete && holds(new, "Failed") {
-        faults.push(change.conditions("cannot set Complete=True and Failed=true conditions"));
+        errors.push(change.conditions("cannot set Complete=True and Failed=true conditions"));
     }
     if change.turned(&["Complete", "FailureTarget"]) && complete && holds(new, "FailureTarget") {
-        faults.push(change.conditions("cannot set Complete=True and FailureTarget=true conditions"));
+        errors.push(change.conditions("cannot set Complete=True and FailureTarget=true conditions"));
     }
     let completed = !status["completionTime"].is_null();
     if change.turned(&["Complete"]) || change.changed(&["completionTime"]) {
         let name = "completionTime";
         if completed && !complete {
             let why = "cannot set completionTime when there is no Complete=True condition";
-            faults.push(change.invalid(name, why));
+            errors.push(change.invalid(name, why));
         }
         if !completed && complete {
             let why = "completionTime is required for Complete jobs";
-            faults.push(FieldError::required(&change.path.child(name), why));
+            errors.push(FieldError::required(&change.path.child(name), why));
         }
     }
     let time = |name: &str| status[name].as_str().and_then(|time| time.parse::<Timestamp>().ok());
@@ -121,33 +121,33 @@ fn ends(change: &Change<'_>, faults: &mut Faults) {
         && let (Some(start), Some(end)) = (time("startTime"), time("completionTime"))
         && end < start
     {
-        faults.push(change.invalid("completionTime", "completionTime cannot be set before startTime"));
+        errors.push(change.invalid("completionTime", "completionTime cannot be set before startTime"));
     }
 }
 
 /// A Job that has ended has no pods at work, and has begun.
-fn pods(change: &Change<'_>, faults: &mut Faults) {
+fn pods(change: &Change<'_>, errors: &mut ErrorList) {
     let (status, finished, ended) = (change.status(), is_finished(change.new), change.has_ended());
     let spec = &change.new["spec"];
     if (ended || change.changed(&["active"])) && finished && change.count("active") > 0 {
-        faults.push(change.invalid("active", "active>0 is invalid for finished job"));
+        errors.push(change.invalid("active", "active>0 is invalid for finished job"));
     }
     // One of no pods that waits never begins.
     let begins = spec["suspend"] != true || spec["completions"] != 0;
     if (ended || change.changed(&["startTime"])) && finished && begins && status["startTime"].is_null() {
         let path = change.path.child("startTime");
-        faults.push(FieldError::required(&path, "startTime is required for finished job"));
+        errors.push(FieldError::required(&path, "startTime is required for finished job"));
     }
     let uncounted = &status["uncountedTerminatedPods"];
     let some = ["failed", "succeeded"].into_iter().any(|list| items(uncounted, list).next().is_some());
     if (ended || change.changed(&["uncountedTerminatedPods"])) && finished && some {
         let why = "uncountedTerminatedPods needs to be empty for finished job";
-        faults.push(change.invalid("uncountedTerminatedPods", why));
+        errors.push(change.invalid("uncountedTerminatedPods", why));
     }
 }
 
 /// Indexes are those of an indexed Job, and none has both failed and succeeded.
-fn of_indexes(change: &Change<'_>, faults: &mut Faults) {
+fn of_indexes(change: &Change<'_>, errors: &mut ErrorList) {
     let (spec, status) = (&change.new["spec"], change.status());
     let (completed, failed) = (text(status, "completedIndexes"), status["failedIndexes"].as_str());
     let (completed_changed, failed_changed) =
@@ -156,7 +156,7 @@ fn of_indexes(change: &Change<'_>, faults: &mut Faults) {
     let by_index = !spec["backoffLimitPerIndex"].is_null();
     let mut parse = |name: &str, said: &str, completions: i64| {
         if let Err(why) = indexes(said, completions) {
-            faults.push(change.invalid(name, &format!("error parsing {name}: {why}")));
+            errors.push(change.invalid(name, &format!("error parsing {name}: {why}")));
         }
     };
     if let (true, Some(completions)) = (completed_changed, completions) {
@@ -167,27 +167,27 @@ fn of_indexes(change: &Change<'_>, faults: &mut Faults) {
     }
     if completed_changed && !completed.is_empty() && spec["completionMode"] != "Indexed" {
         let why = "cannot set non-empty completedIndexes when non-indexed completion mode";
-        faults.push(change.invalid("completedIndexes", why));
+        errors.push(change.invalid("completedIndexes", why));
     }
     if failed_changed && failed.is_some() && !by_index {
         let why = "cannot set non-null failedIndexes when backoffLimitPerIndex is null";
-        faults.push(change.invalid("failedIndexes", why));
+        errors.push(change.invalid("failedIndexes", why));
     }
     if (completed_changed || failed_changed)
         && let (Some(failed), Some(completions)) = (failed, completions)
         && let Some(at) = overlap(completed, failed, completions)
     {
         let why = format!("failedIndexes and completedIndexes overlap at index: {at}");
-        faults.push(change.invalid("failedIndexes", &why));
+        errors.push(change.invalid("failedIndexes", &why));
     }
     let finished = is_finished(change.new);
     if (change.has_ended() || change.changed(&["terminating"])) && finished && change.count("terminating") > 0
     {
-        faults.push(change.invalid("terminating", "terminating>0 is invalid for finished job"));
+        errors.push(change.invalid("terminating", "terminating>0 is invalid for finished job"));
     }
     let ready = status["ready"].as_i64().is_some_and(|ready| ready > change.count("active"));
     if change.changed(&["ready", "active"]) && ready {
-        faults.push(change.invalid("ready", "cannot set more ready pods than active"));
+        errors.push(change.invalid("ready", "cannot set more ready pods than active"));
     }
 }
 
@@ -212,34 +212,34 @@ fn overlap(completed: &str, failed: &str, completions: i64) -> Option<i64> {
 }
 
 /// Criteria of success are met by what succeeds.
-fn criteria(change: &Change<'_>, faults: &mut Faults) {
+fn criteria(change: &Change<'_>, errors: &mut ErrorList) {
     let (new, met) = (change.new, holds(change.new, "SuccessCriteriaMet"));
     if met && holds(new, "Failed") {
-        faults.push(change.conditions("cannot set SuccessCriteriaMet=True and Failed=true conditions"));
+        errors.push(change.conditions("cannot set SuccessCriteriaMet=True and Failed=true conditions"));
     }
     if met && holds(new, "FailureTarget") {
-        faults
+        errors
             .push(change.conditions("cannot set SuccessCriteriaMet=True and FailureTarget=true conditions"));
     }
     if new["spec"]["successPolicy"].is_object() && !met && holds(new, "Complete") {
         let why = "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True";
-        faults.push(change.conditions(why));
+        errors.push(change.conditions(why));
     }
 }
 
 /// What has been told is not taken back.
-fn stays(change: &Change<'_>, faults: &mut Faults) {
+fn stays(change: &Change<'_>, errors: &mut ErrorList) {
     let (new, old) = (change.new, change.old);
     for kind in ["Failed", "Complete", "FailureTarget"] {
         if holds(old, kind) && !holds(new, kind) {
-            faults.push(change.conditions(&format!("cannot disable the terminal {kind}=True condition")));
+            errors.push(change.conditions(&format!("cannot disable the terminal {kind}=True condition")));
         }
     }
     let fell = |name: &str| change.count(name) < old["status"][name].as_i64().unwrap_or_default();
     if fell("failed") {
         let failed = change.count("failed");
         let why = "cannot decrease the failed counter";
-        faults.push(FieldError::invalid(&change.path.child("failed"), failed, why));
+        errors.push(FieldError::invalid(&change.path.child("failed"), failed, why));
     }
     // Indexed Jobs of as many pods as indexes may become smaller.
     let spec = &new["spec"];
@@ -247,25 +247,25 @@ fn stays(change: &Change<'_>, faults: &mut Faults) {
     if fell("succeeded") && !elastic {
         let succeeded = change.count("succeeded");
         let why = "cannot decrease the succeeded counter";
-        faults.push(FieldError::invalid(&change.path.child("succeeded"), succeeded, why));
+        errors.push(FieldError::invalid(&change.path.child("succeeded"), succeeded, why));
     }
     let (before, after) = (&old["status"]["completionTime"], &new["status"]["completionTime"]);
     if !before.is_null() && !after.is_null() && before != after {
-        faults.push(change.invalid("completionTime", "completionTime cannot be mutated"));
+        errors.push(change.invalid("completionTime", "completionTime cannot be mutated"));
     }
     let started = !old["status"]["startTime"].is_null();
     // One that goes on after it was suspended begins anew.
     let resumes = holds(old, "Suspended") && !holds(new, "Suspended");
     if started && change.changed(&["startTime"]) && spec["suspend"] != true && !resumes {
-        faults.push(change.invalid("startTime", "field is immutable for unsuspended job once set"));
+        errors.push(change.invalid("startTime", "field is immutable for unsuspended job once set"));
     }
     let met = |job| holds(job, "SuccessCriteriaMet");
     if met(old) && !met(new) {
-        faults.push(change.conditions("cannot disable the SuccessCriteriaMet=True condition"));
+        errors.push(change.conditions("cannot disable the SuccessCriteriaMet=True condition"));
     }
     if holds(old, "Complete") && !met(old) && met(new) {
         let why = "cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions";
-        faults.push(change.conditions(why));
+        errors.push(change.conditions(why));
     }
 }
 
@@ -285,9 +285,9 @@ mod tests {
     #[track_caller]
     fn check_of(spec: Value, old: Value, new: Value, expect: &[&str]) {
         let job = |status| json!({"spec": spec, "status": status});
-        let mut faults = Faults::new();
-        validate(&job(new), &job(old), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        let mut errors = ErrorList::new();
+        validate(&job(new), &job(old), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[track_caller]
@@ -386,12 +386,12 @@ mod tests {
     fn a_template_tells_of_all_its_copies() {
         let job =
             |status| json!({"metadata": {"finalizers": [marks::FINALIZER]}, "spec": {}, "status": status});
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         validate(
             &job(json!({"conditions": conditions(&["Complete"])})),
             &job(json!({"failed": 2})),
-            &mut faults,
+            &mut errors,
         );
-        assert_eq!(*faults, []);
+        assert_eq!(*errors, []);
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use status::same_conditions;
 
 use crate::{
     auth::User,
-    registry::{Column, Faults, Generation, Kind, Subresource, field, human_duration},
+    registry::{Column, ErrorList, Generation, Kind, Subresource, field, human_duration},
     validation::{items, one_of, text},
 };
 
@@ -156,15 +156,15 @@ pub(crate) fn asks_for_group(
 }
 
 /// `apis/certificates/validation.ValidateCertificateRequestSignerName`.
-fn check_signer(name: &str, path: &FieldPath, faults: &mut Faults) {
+fn check_signer(name: &str, path: &FieldPath, errors: &mut ErrorList) {
     let Some((domain, rest)) = name.split_once('/').filter(|(_, rest)| !rest.contains('/')) else {
         let message = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-        return faults.push(FieldError::invalid(path, name, message));
+        return errors.push(FieldError::invalid(path, name, message));
     };
     let mut wrong = |whole: &str, label: &str, found: Vec<String>| {
         let none = found.is_empty();
-        for fault in found {
-            faults.push(FieldError::invalid(path, whole, &format!("validating label {label:?}: {fault}")));
+        for error in found {
+            errors.push(FieldError::invalid(path, whole, &format!("validating label {label:?}: {error}")));
         }
         !none
     };
@@ -172,7 +172,7 @@ fn check_signer(name: &str, path: &FieldPath, faults: &mut Faults) {
     let _first = rest.split('.').find(|label| wrong(rest, label, names::dns1123_subdomain(label)));
     if !domain.contains('.') {
         let message = "should be a domain with at least two segments separated by dots";
-        faults.push(FieldError::invalid(path, domain, message));
+        errors.push(FieldError::invalid(path, domain, message));
     }
 }
 
@@ -203,35 +203,35 @@ const USAGES: [&str; 23] = [
     "timestamping",
 ];
 
-fn validate(object: &Value, faults: &mut Faults) {
+fn validate(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     if let Err(why) = check_request(text(spec, "request")) {
-        faults.push(FieldError::invalid(&path.child("request"), text(spec, "request"), &why));
+        errors.push(FieldError::invalid(&path.child("request"), text(spec, "request"), &why));
     }
     if spec["usages"].as_array().is_none_or(Vec::is_empty) {
-        faults.push(FieldError::required(&path.child("usages"), "usages must be provided"));
+        errors.push(FieldError::required(&path.child("usages"), "usages must be provided"));
     }
     let mut used = HashSet::new();
     for (index, usage) in items(spec, "usages").enumerate() {
         let (usage, path) = (usage.as_str().unwrap_or_default(), path.child("usages").index(index));
-        one_of(usage, &path, &USAGES, faults);
+        one_of(usage, &path, &USAGES, errors);
         if !used.insert(usage) {
-            faults.push(FieldError::duplicate(&path, usage));
+            errors.push(FieldError::duplicate(&path, usage));
         }
     }
     match text(spec, "signerName") {
-        "" => faults.push(FieldError::required(&path.child("signerName"), "signerName must be provided")),
+        "" => errors.push(FieldError::required(&path.child("signerName"), "signerName must be provided")),
         name @ "kubernetes.io/legacy-unknown" => {
             let message = "the legacy signerName is not allowed via this API version";
-            faults.push(FieldError::invalid(&path.child("signerName"), name, message));
+            errors.push(FieldError::invalid(&path.child("signerName"), name, message));
         }
-        name => check_signer(name, &path.child("signerName"), faults),
+        name => check_signer(name, &path.child("signerName"), errors),
     }
     if let Some(seconds) = spec["expirationSeconds"].as_i64()
         && seconds < 600
     {
         let message = "may not specify a duration less than 600 seconds (10 minutes)";
-        faults.push(FieldError::invalid(&path.child("expirationSeconds"), seconds, message));
+        errors.push(FieldError::invalid(&path.child("expirationSeconds"), seconds, message));
     }
-    status::validate_conditions(object, faults);
+    status::validate_conditions(object, errors);
 }

@@ -39,7 +39,7 @@ pub(super) const KINDS: &[&Kind] = &[
             set(object, "value", 0);
             set(object, "preemptionPolicy", "PreemptLowerPriority");
         },
-        validate: |object, faults| {
+        validate: |object, errors| {
             let value = object["value"].as_i64().unwrap_or_default();
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             if name.starts_with("system-") {
@@ -47,20 +47,20 @@ pub(super) const KINDS: &[&Kind] = &[
                     let message = format!(
                         "priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class"
                     );
-                    faults.push(FieldError::forbidden(&"metadata.name".into(), &message));
+                    errors.push(FieldError::forbidden(&"metadata.name".into(), &message));
                 }
             } else if value > USER_HIGHEST {
                 let message = format!("maximum allowed value of a user defined priority is {USER_HIGHEST}");
-                faults.push(FieldError::forbidden(&"value".into(), &message));
+                errors.push(FieldError::forbidden(&"value".into(), &message));
             }
             let known = ["PreemptLowerPriority", "Never"];
-            listed(text(object, "preemptionPolicy"), &"preemptionPolicy".into(), &known, faults);
+            listed(text(object, "preemptionPolicy"), &"preemptionPolicy".into(), &known, errors);
         },
-        validate_update: |new, old, faults| {
+        validate_update: |new, old, errors| {
             if new["value"] != old["value"] {
-                faults.push(FieldError::forbidden(&"Value".into(), "may not be changed in an update."));
+                errors.push(FieldError::forbidden(&"Value".into(), "may not be changed in an update."));
             }
-            immutable(&new["preemptionPolicy"], &old["preemptionPolicy"], &"preemptionPolicy".into(), faults);
+            immutable(&new["preemptionPolicy"], &old["preemptionPolicy"], &"preemptionPolicy".into(), errors);
         },
         ..Kind::BUILT_IN
     },
@@ -84,24 +84,24 @@ pub(super) const KINDS: &[&Kind] = &[
             }),
             Column::AGE,
         ],
-        validate: |object, faults| {
-            label(text(object, "handler"), &"handler".into(), faults);
+        validate: |object, errors| {
+            label(text(object, "handler"), &"handler".into(), errors);
             // Told as the limits that it stands for.
             let limits = json!({"limits": object["overhead"]["podFixed"]});
-            quantities::container(&limits, &"overhead".into(), faults);
+            quantities::container(&limits, &"overhead".into(), errors);
             if let Some(selector) = object["scheduling"].get("nodeSelector") {
-                faults.gather(|faults| validate_labels(selector, &"scheduling.nodeSelector".into(), faults));
+                errors.gather(|errors| validate_labels(selector, &"scheduling.nodeSelector".into(), errors));
             }
             let (mut seen, path) = (HashSet::new(), FieldPath::new("scheduling.tolerations"));
             for (index, toleration) in items(&object["scheduling"], "tolerations").enumerate() {
-                pod_spec::toleration(toleration, &path.index(index), faults);
+                pod_spec::toleration(toleration, &path.index(index), errors);
                 if !seen.insert(["key", "operator", "value", "effect"].map(|field| text(toleration, field))) {
-                    faults.push(FieldError::duplicate(&path.index(index), toleration.clone()));
+                    errors.push(FieldError::duplicate(&path.index(index), toleration.clone()));
                 }
             }
         },
-        validate_update: |new, old, faults| {
-            immutable(&new["handler"], &old["handler"], &"handler".into(), faults);
+        validate_update: |new, old, errors| {
+            immutable(&new["handler"], &old["handler"], &"handler".into(), errors);
         },
         ..Kind::BUILT_IN
     },

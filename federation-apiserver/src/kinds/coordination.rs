@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-use crate::registry::{Column, Faults, Kind, field};
+use crate::registry::{Column, ErrorList, Kind, field};
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
     group: "coordination.k8s.io",
@@ -34,12 +34,12 @@ fn drop_disabled(object: &mut Value, old: &Value) {
     }
 }
 
-fn validate(object: &Value, faults: &mut Faults) {
+fn validate(object: &Value, errors: &mut ErrorList) {
     let spec = FieldPath::new("spec");
     if let Some(seconds) = object["spec"]["leaseDurationSeconds"].as_i64()
         && seconds <= 0
     {
-        faults.push(FieldError::invalid(
+        errors.push(FieldError::invalid(
             &spec.child("leaseDurationSeconds"),
             seconds,
             "must be greater than 0",
@@ -49,7 +49,7 @@ fn validate(object: &Value, faults: &mut Faults) {
         && transitions < 0
     {
         let message = "must be greater than or equal to 0";
-        faults.push(FieldError::invalid(&spec.child("leaseTransitions"), transitions, message));
+        errors.push(FieldError::invalid(&spec.child("leaseTransitions"), transitions, message));
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::core_volume::{ATTRIBUTES_CLASS, PHASE, VOLUME_MODE, access_modes, amount, class, modes};
 use crate::{
-    registry::{Column, Faults, Kind, field},
+    registry::{Column, ErrorList, Kind, field},
     validation::{
         IMMUTABLE, immutable, label, null_if_absent, one_of, quantities, required, set, subdomain, text,
     },
@@ -44,9 +44,9 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
         settle_sources(&mut object["spec"], None);
     },
     prepare_update: |new, old| settle_sources(&mut new["spec"], Some(&old["spec"])),
-    validate: |object, faults| {
-        validate_claim(&object["spec"], &"spec".into(), faults);
-        validate_status(&object["status"], &"status".into(), faults);
+    validate: |object, errors| {
+        validate_claim(&object["spec"], &"spec".into(), errors);
+        validate_status(&object["status"], &"status".into(), errors);
     },
     validate_update: validate_claim_update,
     warn: |claim, _| claim_warnings(claim),
@@ -126,31 +126,31 @@ fn settle_sources(spec: &mut Value, old: Option<&Value>) {
 }
 
 /// The spec of a claim, and of a template of claims.
-pub(super) fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    access_modes(spec, path, "at least 1 access mode is required", faults);
+pub(super) fn validate_claim(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    access_modes(spec, path, "at least 1 access mode is required", errors);
     if let Some(selector) = spec.get("selector") {
-        faults.extend(apimachinery::labels::validate_label_selector(selector, &path.child("selector")));
+        errors.extend(apimachinery::labels::validate_label_selector(selector, &path.child("selector")));
     }
     let storage = path.child("resources").key("storage");
     match &spec["resources"]["requests"]["storage"] {
-        Value::Null => faults.push(FieldError::required(&storage, "")),
+        Value::Null => errors.push(FieldError::required(&storage, "")),
         value => {
             if let Some(found) = quantities::parse(value)
                 && (found.is_zero() || found.is_negative())
             {
-                faults.push(FieldError::invalid(&storage, value.clone(), "must be greater than zero"));
+                errors.push(FieldError::invalid(&storage, value.clone(), "must be greater than zero"));
             }
         }
     }
     if let Some(class) = spec["storageClassName"].as_str().filter(|class| !class.is_empty()) {
-        subdomain(class, &path.child("storageClassName"), faults);
+        subdomain(class, &path.child("storageClassName"), errors);
     }
     if !spec["volumeMode"].is_null() {
-        one_of(text(spec, "volumeMode"), &path.child("volumeMode"), &["Block", "Filesystem"], faults);
+        one_of(text(spec, "volumeMode"), &path.child("volumeMode"), &["Block", "Filesystem"], errors);
     }
-    validate_data_sources(spec, path, faults);
+    validate_data_sources(spec, path, errors);
     if let Some(class) = spec["volumeAttributesClassName"].as_str().filter(|class| !class.is_empty()) {
-        subdomain(class, &path.child("volumeAttributesClassName"), faults);
+        subdomain(class, &path.child("volumeAttributesClassName"), errors);
     }
 }
 
@@ -164,62 +164,62 @@ const RESIZES: [&str; 5] = [
 ];
 
 /// `validation.ValidatePersistentVolumeClaimStatusUpdate`.
-fn validate_status(status: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate_status(status: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let members = |name: &str| status[name].as_object().into_iter().flatten();
-    let amount = |value: &Value, path: &FieldPath, faults: &mut Faults| {
+    let amount = |value: &Value, path: &FieldPath, errors: &mut ErrorList| {
         if let Some(found) = quantities::parse(value).filter(|found| found.is_negative()) {
-            faults.push(FieldError::invalid(path, found.units(), "must be a valid resource quantity"));
+            errors.push(FieldError::invalid(path, found.units(), "must be a valid resource quantity"));
         }
     };
     for (name, value) in members("capacity") {
-        amount(value, &path.child("capacity").key(name), faults);
+        amount(value, &path.child("capacity").key(name), errors);
     }
     let place = path.child("allocatedResourceStatuses");
     for (name, word) in members("allocatedResourceStatuses") {
-        resized(name, &place, faults);
+        resized(name, &place, errors);
         if word.as_str().is_none_or(|word| !RESIZES.contains(&word)) {
-            faults.push(FieldError::not_supported(&place, name.as_str(), &RESIZES));
+            errors.push(FieldError::not_supported(&place, name.as_str(), &RESIZES));
         }
     }
     let place = path.child("allocatedResources");
     for (name, value) in members("allocatedResources") {
-        let before = faults.len();
-        resized(name, &place, faults);
-        if faults.len() == before {
-            amount(value, &place.key(name), faults);
+        let before = errors.len();
+        resized(name, &place, errors);
+        if errors.len() == before {
+            amount(value, &place.key(name), errors);
         }
     }
 }
 
 /// What a claim can have another size of: `validation.validatePersistentVolumeClaimResourceKey`.
-fn resized(name: &str, path: &FieldPath, faults: &mut Faults) {
+fn resized(name: &str, path: &FieldPath, errors: &mut ErrorList) {
     let found = names::qualified_name(name);
-    faults.extend(found.iter().map(|fault| FieldError::invalid(path, name, fault)));
+    errors.extend(found.iter().map(|error| FieldError::invalid(path, name, error)));
     let native = !name.contains('/') || name.contains("kubernetes.io/");
     if found.is_empty() && native && name != "storage" {
-        faults.push(FieldError::not_supported(path, name, &["storage"]));
+        errors.push(FieldError::not_supported(path, name, &["storage"]));
     }
 }
 
 /// What a volume is filled from: `validation.validateDataSource` and `validateDataSourceRef`.
-fn validate_data_sources(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate_data_sources(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     for name in ["dataSource", "dataSourceRef"] {
         let (source, path) = (&spec[name], path.child(name));
         if !source.is_object() {
             continue;
         }
-        required(source, &path, "name", faults);
-        let kind = required(source, &path, "kind", faults).unwrap_or_default();
+        required(source, &path, "name", errors);
+        let kind = required(source, &path, "kind", errors).unwrap_or_default();
         let group = text(source, "apiGroup");
         if !group.is_empty() {
-            subdomain(group, &path.child("apiGroup"), faults);
+            subdomain(group, &path.child("apiGroup"), errors);
         } else if kind != "PersistentVolumeClaim" {
             let message = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
-            faults.push(FieldError::invalid(&path, kind, message));
+            errors.push(FieldError::invalid(&path, kind, message));
         }
         let namespace = text(source, "namespace");
         if name == "dataSourceRef" && !namespace.is_empty() {
-            label(namespace, &path.child("namespace"), faults);
+            label(namespace, &path.child("namespace"), errors);
         }
     }
     let (old, new) = (&spec["dataSource"], &spec["dataSourceRef"]);
@@ -229,9 +229,9 @@ fn validate_data_sources(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     // Go tells a path here, which has nothing to show.
     if !text(new, "namespace").is_empty() {
         let message = "may not be specified when dataSourceRef.namespace is specified";
-        faults.push(FieldError::invalid(path, json!({}), message));
+        errors.push(FieldError::invalid(path, json!({}), message));
     } else if ["apiGroup", "kind", "name"].iter().any(|field| text(old, field) != text(new, field)) {
-        faults.push(FieldError::invalid(path, json!({}), "must match dataSourceRef"));
+        errors.push(FieldError::invalid(path, json!({}), "must match dataSourceRef"));
     }
 }
 
@@ -252,13 +252,13 @@ fn moves_class(new: &Value, old: &Value) -> bool {
 
 /// A claim's spec stands once it is made, but for a volume to bind it to, the class that it was made without, and another size for a bound
 /// one.
-fn validate_claim_update(new: &Value, old: &Value, faults: &mut Faults) {
+fn validate_claim_update(new: &Value, old: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("spec");
     if !moves_class(new, old) {
         let [before, after] = [old, new].map(|object| text(&object["metadata"]["annotations"], CLASS));
         if before != after {
             let path = FieldPath::new("metadata.annotations").child(CLASS);
-            faults.push(FieldError::invalid(&path, after, IMMUTABLE));
+            errors.push(FieldError::invalid(&path, after, IMMUTABLE));
         }
     }
     let mut kept = new["spec"].clone();
@@ -282,7 +282,7 @@ fn validate_claim_update(new: &Value, old: &Value, faults: &mut Faults) {
     }
     if kept != old["spec"] {
         let message = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-        faults.push(FieldError::forbidden(&path, message));
+        errors.push(FieldError::forbidden(&path, message));
     }
     let size = |amounts: &Value| quantities::parse(&amounts["storage"]);
     let request = |object: &Value| size(&object["spec"]["resources"]["requests"]);
@@ -290,11 +290,11 @@ fn validate_claim_update(new: &Value, old: &Value, faults: &mut Faults) {
         && request(new) <= Some(size(&old["status"]["capacity"]).unwrap_or_default())
     {
         let path = path.child("resources").child("requests").child("storage");
-        faults.push(FieldError::forbidden(&path, "field can not be less than status.capacity"));
+        errors.push(FieldError::forbidden(&path, "field can not be less than status.capacity"));
     }
     // Without `spec`, as kube-apiserver names the place.
     let mode = FieldPath::new("volumeMode");
-    immutable(&new["spec"]["volumeMode"], &old["spec"]["volumeMode"], &mode, faults);
+    immutable(&new["spec"]["volumeMode"], &old["spec"]["volumeMode"], &mode, errors);
     let class = &new["spec"]["volumeAttributesClassName"];
     if *class != old["spec"]["volumeAttributesClassName"]
         && !old["status"]["currentVolumeAttributesClassName"].is_null()
@@ -303,7 +303,7 @@ fn validate_claim_update(new: &Value, old: &Value, faults: &mut Faults) {
         let none = if class.is_null() { "nil" } else { "empty string" };
         let message =
             format!("update to {none} is forbidden when status.currentVolumeAttributesClassName is not nil");
-        faults.push(FieldError::forbidden(&path.child("volumeAttributesClassName"), &message));
+        errors.push(FieldError::forbidden(&path.child("volumeAttributesClassName"), &message));
     }
 }
 
@@ -336,9 +336,9 @@ mod tests {
 
     #[track_caller]
     fn changed(new: &Value, old: &Value, expect: &[&str]) {
-        let mut faults = Faults::new();
-        validate_claim_update(new, old, &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        let mut errors = ErrorList::new();
+        validate_claim_update(new, old, &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -407,10 +407,10 @@ mod tests {
             "allocatedResources": {"cpu": "1", "storage": "1Gi"},
             "allocatedResourceStatuses": {"storage": "Odd"},
         });
-        let mut faults = Faults::new();
-        validate_status(&status, &FieldPath::new("status"), &mut faults);
+        let mut errors = ErrorList::new();
+        validate_status(&status, &FieldPath::new("status"), &mut errors);
         assert_eq!(
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
                 "status.capacity[storage]: Invalid value: -1: must be a valid resource quantity",
                 r#"status.allocatedResourceStatuses: Unsupported value: "storage": supported values: "ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizeInProgress", "NodeResizeInfeasible", "NodeResizePending""#,

@@ -6,7 +6,7 @@ use kube_schema::json::type_name;
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Kind, Subresource, field},
+    registry::{Column, ErrorList, Kind, Subresource, field},
     validation::{config_key, text},
     verbs::parse_errors,
 };
@@ -28,7 +28,7 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::AGE,
         ],
         validate: validate_config_map,
-        validate_update: |new, old, faults| immutable(new, old, &["data", "binaryData"], faults),
+        validate_update: |new, old, errors| immutable(new, old, &["data", "binaryData"], errors),
         ..Kind::BUILT_IN
     },
     &Kind {
@@ -46,15 +46,15 @@ pub(super) const KINDS: &[&Kind] = &[
         selectable: &[("type", "/type")],
         default: default_secret,
         validate: validate_secret,
-        validate_update: |new, old, faults| {
+        validate_update: |new, old, errors| {
             if new["type"] != old["type"] {
-                faults.push(FieldError::invalid(
+                errors.push(FieldError::invalid(
                     &FieldPath::new("type"),
                     new["type"].clone(),
                     "field is immutable",
                 ));
             }
-            immutable(new, old, &["data"], faults);
+            immutable(new, old, &["data"], errors);
         },
         ..Kind::BUILT_IN
     },
@@ -96,14 +96,14 @@ fn entries(object: &Value, fields: &[&str]) -> usize {
     fields.iter().filter_map(|name| object[*name].as_object()).map(serde_json::Map::len).sum()
 }
 
-fn validate_config_map(object: &Value, faults: &mut Faults) {
+fn validate_config_map(object: &Value, errors: &mut ErrorList) {
     let mut size = 0;
     for name in ["data", "binaryData"] {
         let path = FieldPath::new(name);
         for (key, value) in object[name].as_object().into_iter().flatten() {
-            config_key(key, &path.key(key), faults);
+            config_key(key, &path.key(key), errors);
             if name == "data" && object["binaryData"].get(key).is_some() {
-                faults.push(FieldError::invalid(
+                errors.push(FieldError::invalid(
                     &path.key(key),
                     key.as_str(),
                     "duplicate of key present in binaryData",
@@ -111,12 +111,12 @@ fn validate_config_map(object: &Value, faults: &mut Faults) {
             }
             size += if name == "data" { value.as_str().map_or(0, str::len) } else { decoded_len(value) };
             if name == "binaryData" && !is_base64(value) {
-                faults.push(FieldError::invalid(&path.key(key), value.clone(), "must be base64"));
+                errors.push(FieldError::invalid(&path.key(key), value.clone(), "must be base64"));
             }
         }
     }
     if size > DATA_MAX_BYTES {
-        faults.push(FieldError::too_long(&FieldPath::new("[]"), DATA_MAX_BYTES));
+        errors.push(FieldError::too_long(&FieldPath::new("[]"), DATA_MAX_BYTES));
     }
 }
 
@@ -158,18 +158,18 @@ fn why_no_json(encoded: &Value) -> Option<String> {
 }
 
 /// What each Secret type requires: `validation.ValidateSecret`.
-fn validate_secret(object: &Value, faults: &mut Faults) {
+fn validate_secret(object: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("data");
     let mut size = 0;
     for (key, value) in object["data"].as_object().into_iter().flatten() {
-        config_key(key, &path.key(key), faults);
+        config_key(key, &path.key(key), errors);
         if !is_base64(value) {
-            faults.push(FieldError::invalid(&path.key(key), "<redacted>", "must be base64"));
+            errors.push(FieldError::invalid(&path.key(key), "<redacted>", "must be base64"));
         }
         size += decoded_len(value);
     }
     if size > DATA_MAX_BYTES {
-        faults.push(FieldError::too_long(&path, DATA_MAX_BYTES));
+        errors.push(FieldError::too_long(&path, DATA_MAX_BYTES));
     }
     for (kind, key) in
         [("kubernetes.io/dockerconfigjson", ".dockerconfigjson"), ("kubernetes.io/dockercfg", ".dockercfg")]
@@ -177,12 +177,12 @@ fn validate_secret(object: &Value, faults: &mut Faults) {
         if object["type"] == kind
             && let Some(why) = object["data"].get(key).and_then(why_no_json)
         {
-            faults.push(FieldError::invalid(&path.key(key), "<secret contents redacted>", &why));
+            errors.push(FieldError::invalid(&path.key(key), "<secret contents redacted>", &why));
         }
     }
     let mut require = |key: &str| {
         if object["data"].get(key).is_none() {
-            faults.push(FieldError::required(&path.key(key), ""));
+            errors.push(FieldError::required(&path.key(key), ""));
         }
     };
     match object["type"].as_str().unwrap_or_default() {
@@ -190,7 +190,7 @@ fn validate_secret(object: &Value, faults: &mut Faults) {
         "kubernetes.io/dockerconfigjson" => require(".dockerconfigjson"),
         "kubernetes.io/dockercfg" => require(".dockercfg"),
         "kubernetes.io/ssh-auth" if text(&object["data"], "ssh-privatekey").is_empty() => {
-            faults.push(FieldError::required(&path.key("ssh-privatekey"), ""));
+            errors.push(FieldError::required(&path.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/basic-auth"
             if object["data"].get("username").is_none() && object["data"].get("password").is_none() =>
@@ -201,7 +201,7 @@ fn validate_secret(object: &Value, faults: &mut Faults) {
         "kubernetes.io/service-account-token" => {
             let annotation = "kubernetes.io/service-account.name";
             if object["metadata"]["annotations"][annotation].as_str().unwrap_or_default().is_empty() {
-                faults
+                errors
                     .push(FieldError::required(&FieldPath::new("metadata.annotations").key(annotation), ""));
             }
         }
@@ -209,17 +209,17 @@ fn validate_secret(object: &Value, faults: &mut Faults) {
     }
 }
 
-fn immutable(new: &Value, old: &Value, fields: &[&str], faults: &mut Faults) {
+fn immutable(new: &Value, old: &Value, fields: &[&str], errors: &mut ErrorList) {
     const MESSAGE: &str = "field is immutable when `immutable` is set";
     if old["immutable"] != true {
         return;
     }
     if new["immutable"] != true {
-        faults.push(FieldError::forbidden(&FieldPath::new("immutable"), MESSAGE));
+        errors.push(FieldError::forbidden(&FieldPath::new("immutable"), MESSAGE));
     }
     for name in fields {
         if new[*name] != old[*name] {
-            faults.push(FieldError::forbidden(&FieldPath::new(*name), MESSAGE));
+            errors.push(FieldError::forbidden(&FieldPath::new(*name), MESSAGE));
         }
     }
 }

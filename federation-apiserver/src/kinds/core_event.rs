@@ -4,7 +4,7 @@ use apimachinery::{FieldError, FieldPath, names};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::registry::{Column, Conversion, Faults, Kind, age, field};
+use crate::registry::{Column, Conversion, ErrorList, Kind, age, field};
 
 const BASE: Kind = Kind {
     kind: "Event",
@@ -83,11 +83,11 @@ pub(super) const EVENTS: &[&Kind] = &[&Kind {
     ],
     // Go writes a struct even if nothing is in it.
     default: |object| crate::validation::set(object, "deprecatedSource", json!({})),
-    validate: |object, faults| validate_any(&to_core(object.clone()), "reportingController", faults),
+    validate: |object, errors| validate_any(&to_core(object.clone()), "reportingController", errors),
     validate_create: validate_new,
-    validate_update: |new, old, faults| {
+    validate_update: |new, old, errors| {
         if new["series"] != old["series"] {
-            validate_series(&new["series"], faults);
+            validate_series(&new["series"], errors);
         }
     },
     conversion: Some(Conversion {
@@ -149,12 +149,12 @@ fn default_core(object: &mut Value) {
 const WORD_MAX: usize = 128;
 const NOTE_MAX: usize = 1024;
 
-fn validate_core(object: &Value, faults: &mut Faults) {
-    validate_any(object, "reportingComponent", faults);
+fn validate_core(object: &Value, errors: &mut ErrorList) {
+    validate_any(object, "reportingComponent", errors);
 }
 
 /// What holds of every Event, in its core form (`validation.legacyValidateEvent`).
-fn validate_any(object: &Value, reporter: &str, faults: &mut Faults) {
+fn validate_any(object: &Value, reporter: &str, errors: &mut ErrorList) {
     let text = |name: &str| object[name].as_str().unwrap_or_default();
     let path = FieldPath::new("involvedObject.namespace");
     let about = object["involvedObject"]["namespace"].as_str().unwrap_or_default();
@@ -168,52 +168,52 @@ fn validate_any(object: &Value, reporter: &str, faults: &mut Faults) {
         (false, false) => true,
     };
     if !fits {
-        faults.push(FieldError::invalid(&path, about, "does not match event.namespace"));
+        errors.push(FieldError::invalid(&path, about, "does not match event.namespace"));
     }
     if old {
         return;
     }
     let (name, at) = (text("reportingComponent"), FieldPath::new(reporter));
     if name.is_empty() {
-        faults.push(FieldError::required(&at, ""));
+        errors.push(FieldError::required(&at, ""));
     }
-    faults.extend(names::qualified_name(name).iter().map(|fault| FieldError::invalid(&at, name, fault)));
+    errors.extend(names::qualified_name(name).iter().map(|error| FieldError::invalid(&at, name, error)));
     for name in ["reportingInstance", "action", "reason"] {
         if text(name).is_empty() {
-            faults.push(FieldError::required(&FieldPath::new(name), ""));
+            errors.push(FieldError::required(&FieldPath::new(name), ""));
         } else if text(name).len() > WORD_MAX {
-            faults.push(FieldError::invalid(&FieldPath::new(name), "", "can have at most 128 characters"));
+            errors.push(FieldError::invalid(&FieldPath::new(name), "", "can have at most 128 characters"));
         }
     }
     if text("message").len() > NOTE_MAX {
-        faults.push(FieldError::invalid(&FieldPath::new("message"), "", "can have at most 1024 characters"));
+        errors.push(FieldError::invalid(&FieldPath::new("message"), "", "can have at most 1024 characters"));
     }
 }
 
 /// Something that happens again and again (`validation.validateV1EventSeries`).
-fn validate_series(series: &Value, faults: &mut Faults) {
+fn validate_series(series: &Value, errors: &mut ErrorList) {
     if !series.is_object() {
         return;
     }
     if series["count"].as_i64().unwrap_or_default() < 2 {
-        faults.push(FieldError::invalid(&FieldPath::new("series.count"), "", "should be at least 2"));
+        errors.push(FieldError::invalid(&FieldPath::new("series.count"), "", "should be at least 2"));
     }
     if series["lastObservedTime"].is_null() {
         let message = "needs to be specified";
-        faults.push(FieldError::invalid(&FieldPath::new("series.lastObservedTime"), "", message));
+        errors.push(FieldError::invalid(&FieldPath::new("series.lastObservedTime"), "", message));
     }
 }
 
 /// The stricter rules of new Events (`validation.ValidateEventCreate`): what belongs to the old API is unset.
-fn validate_new(object: &Value, faults: &mut Faults) {
+fn validate_new(object: &Value, errors: &mut ErrorList) {
     let core = to_core(object.clone());
-    validate_series(&core["series"], faults);
+    validate_series(&core["series"], errors);
     if core["eventTime"].is_null() {
-        faults.push(FieldError::required(&FieldPath::new("eventTime"), ""));
+        errors.push(FieldError::required(&FieldPath::new("eventTime"), ""));
     }
     let kind = core["type"].as_str().unwrap_or_default();
     if !matches!(kind, "Normal" | "Warning") {
-        faults.push(FieldError::invalid(&FieldPath::new("type"), "", &format!("has invalid value: {kind}")));
+        errors.push(FieldError::invalid(&FieldPath::new("type"), "", &format!("has invalid value: {kind}")));
     }
     let said = |name: &str| !core["source"][name].as_str().unwrap_or_default().is_empty();
     for (name, set) in [
@@ -223,7 +223,7 @@ fn validate_new(object: &Value, faults: &mut Faults) {
         ("source", said("component") || said("host")),
     ] {
         if set {
-            faults.push(FieldError::invalid(&FieldPath::new(name), "", "needs to be unset"));
+            errors.push(FieldError::invalid(&FieldPath::new(name), "", "needs to be unset"));
         }
     }
 }
@@ -281,9 +281,9 @@ mod tests {
     #[test]
     fn new_events_have_nothing_of_the_old_api() {
         let told = |object: &Value| {
-            let mut faults = Faults::new();
-            validate_new(object, &mut faults);
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+            let mut errors = ErrorList::new();
+            validate_new(object, &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let time = "2020-01-01T00:00:00.000000Z";
         let good =

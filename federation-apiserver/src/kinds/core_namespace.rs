@@ -8,7 +8,7 @@ use apimachinery::{
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Kind, Subresource, field},
+    registry::{Column, ErrorList, Kind, Subresource, field},
     validation::{deleting, items, text},
 };
 
@@ -41,10 +41,10 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     default: label_with_its_name,
     prepare_create,
     prepare_update: keep_finalizers,
-    validate_create: |object, faults| check_finalizers(object, |_| "spec.finalizers".into(), faults),
-    validate_update: |new, old, faults| {
+    validate_create: |object, errors| check_finalizers(object, |_| "spec.finalizers".into(), errors),
+    validate_update: |new, old, errors| {
         if new["spec"]["finalizers"] != old["spec"]["finalizers"] {
-            check_finalizers(new, |index| FieldPath::new("spec.finalizers").index(index), faults);
+            check_finalizers(new, |index| FieldPath::new("spec.finalizers").index(index), errors);
         }
         let phase = text(&new["status"], "phase");
         if phase == text(&old["status"], "phase") {
@@ -56,22 +56,22 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
             ("Active", "may only be 'Active' if `deletionTimestamp` is empty")
         };
         if phase != wanted {
-            faults.push(FieldError::invalid(&"status.Phase".into(), phase, why));
+            errors.push(FieldError::invalid(&"status.Phase".into(), phase, why));
         }
     },
     ..Kind::BUILT_IN
 }];
 
 /// `validation.ValidateFinalizerName`. kube-apiserver tells which of the list is wrong where they are changed, but not where a namespace is made.
-fn check_finalizers(object: &Value, place: impl Fn(usize) -> FieldPath, faults: &mut Faults) {
+fn check_finalizers(object: &Value, place: impl Fn(usize) -> FieldPath, errors: &mut ErrorList) {
     for (index, finalizer) in items(&object["spec"], "finalizers").enumerate() {
         let (finalizer, path) = (finalizer.as_str().unwrap_or_default(), place(index));
-        faults.extend(
-            qualified_name(finalizer).iter().map(|fault| FieldError::invalid(&path, finalizer, fault)),
+        errors.extend(
+            qualified_name(finalizer).iter().map(|error| FieldError::invalid(&path, finalizer, error)),
         );
         if !finalizer.contains('/') && finalizer != "kubernetes" {
             let message = "name is neither a standard finalizer name nor is it fully qualified";
-            faults.push(FieldError::invalid(&path, finalizer, message));
+            errors.push(FieldError::invalid(&path, finalizer, message));
         }
     }
 }

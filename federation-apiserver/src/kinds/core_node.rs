@@ -6,7 +6,7 @@ use apimachinery::{FieldError, FieldPath, FieldReason, meta::Scope, names};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Kind, Subresource, field, joined},
+    registry::{Column, ErrorList, Kind, Subresource, field, joined},
     validation::{condition, items, net, set, text},
 };
 
@@ -213,7 +213,7 @@ fn kernel(object: &Value) -> Value {
     }
 }
 
-fn validate(object: &Value, faults: &mut Faults) {
+fn validate(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     // kube-apiserver calls them so.
     let taints = FieldPath::new("metadata.taints");
@@ -221,53 +221,53 @@ fn validate(object: &Value, faults: &mut Faults) {
     for (index, taint) in items(spec, "taints").enumerate() {
         let path = taints.index(index);
         let key = text(taint, "key");
-        faults.extend(
-            names::label_key(key).iter().map(|fault| FieldError::invalid(&path.child("key"), key, fault)),
+        errors.extend(
+            names::label_key(key).iter().map(|error| FieldError::invalid(&path.child("key"), key, error)),
         );
         let value = text(taint, "value");
         let wrong = names::label_value(value);
         if !wrong.is_empty() {
-            faults.push(FieldError::invalid(&path.child("value"), value, &wrong.join(";")));
+            errors.push(FieldError::invalid(&path.child("value"), value, &wrong.join(";")));
         }
         let effect = text(taint, "effect");
         if effect.is_empty() {
-            faults.push(FieldError::required(&path.child("effect"), ""));
+            errors.push(FieldError::required(&path.child("effect"), ""));
         } else if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
             // Not in the order of the alphabet, as they are everywhere else.
             let known = r#"supported values: "NoSchedule", "PreferNoSchedule", "NoExecute""#;
             let value = Value::from(effect);
             let reason = FieldReason::NotSupported;
-            faults.push(FieldError::new(reason, &path.child("effect"), Some(&value), known));
+            errors.push(FieldError::new(reason, &path.child("effect"), Some(&value), known));
         }
         if !seen.insert((text(taint, "key"), effect)) {
             let mut error = FieldError::duplicate(&path, taint.clone());
             error.message.push_str(": taints must be unique by key and effect pair");
-            faults.push(error);
+            errors.push(error);
         }
     }
-    declared_features(&object["status"], faults);
+    declared_features(&object["status"], errors);
     let place = path.child("podCIDRs");
     let read = |(index, network): (usize, &Value)| {
-        net::cidr(network.as_str().unwrap_or_default(), &place.index(index), faults)
+        net::cidr(network.as_str().unwrap_or_default(), &place.index(index), errors)
     };
     let networks: Vec<_> = items(spec, "podCIDRs").enumerate().map(read).collect();
     let families: HashSet<_> = networks.iter().flatten().map(|network| network.address.is_ipv4()).collect();
     if networks.len() > 2 || networks.len() == 2 && families.len() < 2 && !networks.contains(&None) {
         let message = "may specify no more than one CIDR for each IP family";
-        faults.push(FieldError::invalid(&place, spec["podCIDRs"].clone(), message));
+        errors.push(FieldError::invalid(&place, spec["podCIDRs"].clone(), message));
     }
 }
 
 /// What the kubelet of a node says that it can do: each once, and in the order of the alphabet.
-fn declared_features(status: &Value, faults: &mut Faults) {
+fn declared_features(status: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("status.declaredFeatures");
     let mut before: Option<&str> = None;
     for (index, name) in items(status, "declaredFeatures").enumerate() {
         let (name, path) = (name.as_str().unwrap_or_default(), path.index(index));
         if before == Some(name) {
-            faults.push(FieldError::duplicate(&path, name));
+            errors.push(FieldError::duplicate(&path, name));
         } else if before.is_some_and(|before| before > name) {
-            faults.push(FieldError::invalid(&path, name, "list must be sorted alphabetically"));
+            errors.push(FieldError::invalid(&path, name, "list must be sorted alphabetically"));
         }
         before = Some(name);
         if name.len() > names::SUBDOMAIN_MAX_BYTES {
@@ -275,12 +275,12 @@ fn declared_features(status: &Value, faults: &mut Faults) {
                 "invalid feature name {name:?}: must be no more than {} characters",
                 names::SUBDOMAIN_MAX_BYTES
             );
-            faults.push(FieldError::invalid(&path, name, &message));
+            errors.push(FieldError::invalid(&path, name, &message));
         } else if !is_feature(name) {
             let message = format!(
                 "invalid feature name {name:?}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
             );
-            faults.push(FieldError::invalid(&path, name, &message));
+            errors.push(FieldError::invalid(&path, name, &message));
         }
     }
 }
@@ -290,7 +290,7 @@ fn is_feature(name: &str) -> bool {
     name.split('/').all(part) && name.starts_with(|first: char| first.is_ascii_uppercase())
 }
 
-fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
     let addresses = |node: &Value| node["status"]["addresses"].clone();
     if addresses(new) != addresses(old) {
         let mut seen = HashSet::new();
@@ -298,7 +298,7 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
             let (kind, at) = (text(address, "type"), text(address, "address"));
             if !seen.insert((kind, at)) {
                 let path = FieldPath::new("status.addresses").index(index);
-                faults.push(FieldError::duplicate(&path, json!({"Type": kind, "Address": at})));
+                errors.push(FieldError::duplicate(&path, json!({"Type": kind, "Address": at})));
             }
         }
     }
@@ -312,11 +312,11 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     ] {
         if changed {
             let message = format!("node updates may not change {name} except from \"\" to valid");
-            faults.push(FieldError::forbidden(&FieldPath::new("spec").child(place), &message));
+            errors.push(FieldError::forbidden(&FieldPath::new("spec").child(place), &message));
         }
     }
     if text(&new["spec"], "externalID") != text(&old["spec"], "externalID") {
-        faults.push(FieldError::forbidden(&"spec.externalID".into(), "may not be updated"));
+        errors.push(FieldError::forbidden(&"spec.externalID".into(), "may not be updated"));
     }
 }
 
@@ -341,16 +341,16 @@ mod tests {
     }
 
     #[track_caller]
-    fn told(find: impl FnOnce(&mut Faults), expect: &[&str]) {
-        let mut faults = Faults::new();
-        find(&mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    fn told(find: impl FnOnce(&mut ErrorList), expect: &[&str]) {
+        let mut errors = ErrorList::new();
+        find(&mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]
     fn a_node_has_a_network_of_each_family() {
         let check = |networks: Value, expect: &[&str]| {
-            told(|faults| validate(&json!({"spec": {"podCIDRs": networks}}), faults), expect);
+            told(|errors| validate(&json!({"spec": {"podCIDRs": networks}}), errors), expect);
         };
         check(json!(["10.0.0.0/24", "fd00::/64"]), &[]);
         check(
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn what_a_node_can_do_is_told_in_order() {
         let check = |names: Value, expect: &[&str]| {
-            told(|faults| declared_features(&json!({"declaredFeatures": names}), faults), expect);
+            told(|errors| declared_features(&json!({"declaredFeatures": names}), errors), expect);
         };
         check(json!(["A", "B/c", "B/d"]), &[]);
         check(
@@ -381,25 +381,25 @@ mod tests {
             ],
         );
         for odd in ["a", "A b", "A//B", "/A", ""] {
-            let mut faults = Faults::new();
-            declared_features(&json!({"declaredFeatures": [odd]}), &mut faults);
-            assert_eq!(faults.len(), 1, "{odd}");
+            let mut errors = ErrorList::new();
+            declared_features(&json!({"declaredFeatures": [odd]}), &mut errors);
+            assert_eq!(errors.len(), 1, "{odd}");
         }
     }
 
     #[test]
     fn a_node_stays_what_it_is() {
         let addresses = |count: usize| json!({"status": {"addresses": vec![json!({"type": "InternalIP", "address": "10.0.0.1"}); count]}});
-        told(|faults| validate_update(&addresses(1), &json!({}), faults), &[]);
+        told(|errors| validate_update(&addresses(1), &json!({}), errors), &[]);
         told(
-            |faults| validate_update(&addresses(2), &addresses(1), faults),
+            |errors| validate_update(&addresses(2), &addresses(1), errors),
             &[r#"status.addresses[1]: Duplicate value: {"Address":"10.0.0.1","Type":"InternalIP"}"#],
         );
-        told(|faults| validate_update(&addresses(2), &addresses(2), faults), &[]);
+        told(|errors| validate_update(&addresses(2), &addresses(2), errors), &[]);
         let spec = |networks: Value, id: &str| json!({"spec": {"podCIDRs": networks, "externalID": id}});
         let both = json!(["10.0.0.0/24", "fd00::/64"]);
         told(
-            |faults| validate_update(&spec(json!(["10.0.0.0/24"]), "b"), &spec(both, "a"), faults),
+            |errors| validate_update(&spec(json!(["10.0.0.0/24"]), "b"), &spec(both, "a"), errors),
             &[
                 r#"spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid"#,
                 "spec.externalID: Forbidden: may not be updated",

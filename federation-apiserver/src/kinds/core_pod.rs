@@ -126,7 +126,7 @@ pub(super) const KINDS: &[&Kind] = &[
             }),
         ],
         default: workload::default_template,
-        validate: |object, faults| pod::validate_template(&object["template"], &"template".into(), faults),
+        validate: |object, errors| pod::validate_template(&object["template"], &"template".into(), errors),
         warn: |object, _| pod_warnings::of_template(&object["template"], &"template".into()),
         ..Kind::BUILT_IN
     },

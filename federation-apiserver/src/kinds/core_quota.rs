@@ -6,7 +6,7 @@ use apimachinery::{FieldError, FieldPath};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Kind},
+    registry::{Column, ErrorList, Kind},
     validation::{items, items_mut, null_if_absent, quantities, set, text},
 };
 
@@ -42,7 +42,7 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         prepare_create: |object| object["status"] = json!({}),
         validate: validate_quota,
-        validate_update: |new, old, faults| {
+        validate_update: |new, old, errors| {
             let scopes = |object: &Value| {
                 let mut scopes: Vec<_> =
                     items(&object["spec"], "scopes").filter_map(Value::as_str).map(str::to_owned).collect();
@@ -51,7 +51,7 @@ pub(super) const KINDS: &[&Kind] = &[
             };
             if scopes(new) != scopes(old) {
                 let path = FieldPath::new("spec.scopes");
-                faults.push(FieldError::invalid(&path, new["spec"]["scopes"].clone(), "field is immutable"));
+                errors.push(FieldError::invalid(&path, new["spec"]["scopes"].clone(), "field is immutable"));
             }
         },
         ..Kind::BUILT_IN
@@ -93,30 +93,30 @@ fn default_limits(object: &mut Value) {
 
 const TYPES: [&str; 3] = ["Container", "PersistentVolumeClaim", "Pod"];
 
-fn validate_limits(object: &Value, faults: &mut Faults) {
+fn validate_limits(object: &Value, errors: &mut ErrorList) {
     let mut seen = HashSet::new();
     for (index, item) in items(&object["spec"], "limits").enumerate() {
         let path = FieldPath::new("spec.limits").index(index);
         let kind = text(item, "type");
         if kind.is_empty() {
-            faults.push(FieldError::required(&path.child("type"), ""));
+            errors.push(FieldError::required(&path.child("type"), ""));
         } else if !seen.insert(kind) {
-            faults.push(FieldError::duplicate(&path.child("type"), kind));
+            errors.push(FieldError::duplicate(&path.child("type"), kind));
         }
         if !kind.is_empty() && !kind.contains('/') && !TYPES.contains(&kind) {
             let message = "must be a standard limit type or fully qualified";
-            faults.push(FieldError::invalid(&path.child("type"), kind, message));
+            errors.push(FieldError::invalid(&path.child("type"), kind, message));
         }
         for part in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
             let path = path.child(part);
             for (name, value) in item[part].as_object().into_iter().flatten() {
                 let path = path.key(name);
                 if matches!(kind, "Pod" | "Container") {
-                    quantities::container_name(name, &path, faults);
+                    quantities::container_name(name, &path, errors);
                 } else {
-                    quantities::standard_name(name, &path, faults);
+                    quantities::standard_name(name, &path, errors);
                 }
-                quantities::non_negative(value, &path, faults);
+                quantities::non_negative(value, &path, errors);
             }
         }
         if kind == "PersistentVolumeClaim"
@@ -124,12 +124,12 @@ fn validate_limits(object: &Value, faults: &mut Faults) {
             && item["max"]["storage"].is_null()
         {
             let message = "either minimum or maximum storage value is required, but neither was provided";
-            faults.push(FieldError::required(&path.child("limits"), message));
+            errors.push(FieldError::required(&path.child("limits"), message));
         }
         for part in ["default", "defaultRequest"] {
             if kind == "Pod" && item[part].as_object().is_some_and(|amounts| !amounts.is_empty()) {
                 let message = "may not be specified when `type` is 'Pod'";
-                faults.push(FieldError::forbidden(&path.child(part), message));
+                errors.push(FieldError::forbidden(&path.child(part), message));
             }
         }
         // Each of the pairs must be in this order.
@@ -171,7 +171,7 @@ fn validate_limits(object: &Value, faults: &mut Faults) {
                         _ => (low, value),
                     };
                     let path = path.child(part).key(name);
-                    faults.push(FieldError::invalid(&path, quantities::shown(wrong), &message));
+                    errors.push(FieldError::invalid(&path, quantities::shown(wrong), &message));
                 }
             }
         }
@@ -179,7 +179,7 @@ fn validate_limits(object: &Value, faults: &mut Faults) {
             if quantities::parse(value).is_some_and(|ratio| ratio.millis() < 1000) {
                 let message = format!("ratio {} is less than 1", quantities::shown(value));
                 let path = path.child("maxLimitRequestRatio").key(name);
-                faults.push(FieldError::invalid(&path, quantities::shown(value), &message));
+                errors.push(FieldError::invalid(&path, quantities::shown(value), &message));
             }
         }
     }
@@ -218,24 +218,24 @@ const DIVISIBLE: [&str; 3] = ["cpu", "ephemeral-storage", "memory"];
 const OF_PODS: [&str; 7] =
     ["cpu", "limits.cpu", "limits.memory", "memory", "pods", "requests.cpu", "requests.memory"];
 
-fn amounts(amounts: &Value, path: &FieldPath, faults: &mut Faults) {
+fn amounts(amounts: &Value, path: &FieldPath, errors: &mut ErrorList) {
     for (name, value) in amounts.as_object().into_iter().flatten() {
         let path = path.key(name);
-        let before = faults.len();
-        quantities::name(name, &path, faults);
-        let qualified = faults.len() == before;
+        let before = errors.len();
+        quantities::name(name, &path, errors);
+        let qualified = errors.len() == before;
         let counted = ["requests.", "limits.", "hugepages-"].iter().any(|start| name.starts_with(start));
         if !counted && !name.contains('/') && !COUNTED.contains(&name.as_str()) {
             if qualified {
                 let message = "must be a standard resource type or fully qualified";
-                faults.push(FieldError::invalid(&path, name.as_str(), message));
+                errors.push(FieldError::invalid(&path, name.as_str(), message));
             }
-            faults.push(FieldError::invalid(&path, name.as_str(), "must be a standard resource for quota"));
+            errors.push(FieldError::invalid(&path, name.as_str(), "must be a standard resource for quota"));
         }
-        let quantity = quantities::non_negative(value, &path, faults);
+        let quantity = quantities::non_negative(value, &path, errors);
         let whole = COUNTED.contains(&name.as_str()) && !DIVISIBLE.contains(&name.as_str());
         if whole && quantity.is_some_and(|quantity| quantity.millis() % 1000 != 0) {
-            faults.push(FieldError::invalid(&path, value.clone(), quantities::NOT_WHOLE));
+            errors.push(FieldError::invalid(&path, value.clone(), quantities::NOT_WHOLE));
         }
     }
 }
@@ -256,11 +256,11 @@ fn is_in_scope(scope: &str, resource: &str) -> bool {
 const MISAPPLIED: &str = "unsupported scope applied to resource";
 const CONFLICTING: &str = "conflicting scopes";
 
-fn validate_quota(object: &Value, faults: &mut Faults) {
+fn validate_quota(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
-    amounts(&spec["hard"], &path.child("hard"), faults);
+    amounts(&spec["hard"], &path.child("hard"), errors);
     for name in ["hard", "used"] {
-        amounts(&object["status"][name], &FieldPath::new("status").child(name), faults);
+        amounts(&object["status"][name], &FieldPath::new("status").child(name), errors);
     }
     let standard = |name: &String| {
         COUNTED.contains(&name.as_str()) || name.starts_with("requests.") || name.starts_with("limits.")
@@ -281,8 +281,8 @@ fn validate_quota(object: &Value, faults: &mut Faults) {
     let scopes: Vec<&str> = items(spec, "scopes").filter_map(Value::as_str).collect();
     let at = path.child("scopes");
     let mut refuse = |times: usize, why: &str| {
-        let fault = FieldError::invalid(&at, spec["scopes"].clone(), why);
-        faults.extend(std::iter::repeat_n(fault, times));
+        let error = FieldError::invalid(&at, spec["scopes"].clone(), why);
+        errors.extend(std::iter::repeat_n(error, times));
     };
     for scope in &scopes {
         refuse(usize::from(!SCOPES.contains(scope)), "unsupported scope");
@@ -294,18 +294,18 @@ fn validate_quota(object: &Value, faults: &mut Faults) {
     for expression in items(selector, "matchExpressions") {
         let scope = text(expression, "scopeName");
         if !SCOPES.contains(&scope) {
-            faults.push(FieldError::invalid(&path.child("scopeName"), scope, "unsupported scope"));
+            errors.push(FieldError::invalid(&path.child("scopeName"), scope, "unsupported scope"));
         }
-        let fault = FieldError::invalid(&path, selector.clone(), MISAPPLIED);
-        faults.extend(std::iter::repeat_n(fault, misapplied(scope)));
-        expression_rules(expression, scope, &path, faults);
+        let error = FieldError::invalid(&path, selector.clone(), MISAPPLIED);
+        errors.extend(std::iter::repeat_n(error, misapplied(scope)));
+        expression_rules(expression, scope, &path, errors);
         scopes.push(scope);
     }
-    let fault = FieldError::invalid(&path, selector["matchExpressions"].clone(), CONFLICTING);
-    faults.extend(std::iter::repeat_n(fault, conflicting(&scopes)));
+    let error = FieldError::invalid(&path, selector["matchExpressions"].clone(), CONFLICTING);
+    errors.extend(std::iter::repeat_n(error, conflicting(&scopes)));
 }
 
-fn expression_rules(expression: &Value, scope: &str, path: &FieldPath, faults: &mut Faults) {
+fn expression_rules(expression: &Value, scope: &str, path: &FieldPath, errors: &mut ErrorList) {
     let operator = text(expression, "operator");
     let at = path.child("operator");
     if !matches!(scope, "PriorityClass" | "VolumeAttributesClass")
@@ -313,20 +313,20 @@ fn expression_rules(expression: &Value, scope: &str, path: &FieldPath, faults: &
         && operator != "Exists"
     {
         let message = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
-        faults.push(FieldError::invalid(&at, operator, message));
+        errors.push(FieldError::invalid(&at, operator, message));
     }
     let none = expression["values"].as_array().is_none_or(Vec::is_empty);
     match operator {
         "In" | "NotIn" if none => {
             let message = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
-            faults.push(FieldError::required(&path.child("values"), message));
+            errors.push(FieldError::required(&path.child("values"), message));
         }
         "Exists" | "DoesNotExist" if !none => {
             let message = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
-            faults.push(FieldError::invalid(&path.child("values"), expression["values"].clone(), message));
+            errors.push(FieldError::invalid(&path.child("values"), expression["values"].clone(), message));
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-        other => faults.push(FieldError::invalid(&at, other, "not a valid selector operator")),
+        other => errors.push(FieldError::invalid(&at, other, "not a valid selector operator")),
     }
 }
 
@@ -339,9 +339,9 @@ mod tests {
         let limit = |number: usize| json!({"type": format!("example.com/a{number}")});
         let mut listed: Vec<_> = (0..100_000).map(limit).collect();
         listed.extend([limit(7), json!({}), json!({})]);
-        let mut faults = Faults::new();
-        validate_limits(&json!({"spec": {"limits": listed}}), &mut faults);
-        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        let mut errors = ErrorList::new();
+        validate_limits(&json!({"spec": {"limits": listed}}), &mut errors);
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(
             told,
             [

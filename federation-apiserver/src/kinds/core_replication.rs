@@ -4,7 +4,7 @@ use apimachinery::{FieldError, FieldPath, labels::Selector};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Generation, Kind, count},
+    registry::{Column, ErrorList, Generation, Kind, count},
     validation::{non_negative, pod_warnings, set, status, workload},
 };
 
@@ -51,19 +51,19 @@ fn default(object: &mut Value) {
     }
 }
 
-fn validate(object: &Value, faults: &mut Faults) {
+fn validate(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
-    non_negative(spec, &path, &["replicas", "minReadySeconds"], faults);
+    non_negative(spec, &path, &["replicas", "minReadySeconds"], errors);
     let selector = &spec["selector"];
     if selector.as_object().is_none_or(serde_json::Map::is_empty) {
-        faults.push(FieldError::required(&path.child("selector"), ""));
+        errors.push(FieldError::required(&path.child("selector"), ""));
     } else if Selector::from_label_selector(Some(&json!({"matchLabels": selector})))
         .is_ok_and(|selector| spec["template"].is_object() && !selector.matches_object(&spec["template"]))
     {
         let path = path.child("template").child("metadata").child("labels");
         let labels = spec["template"]["metadata"]["labels"].clone();
-        faults.push(FieldError::invalid(&path, labels, "`selector` does not match template `labels`"));
+        errors.push(FieldError::invalid(&path, labels, "`selector` does not match template `labels`"));
     }
-    workload::validate_template(spec, &path, "ReplicationController", faults);
-    status::validate_counts(object, &status::REPLICAS, faults);
+    workload::validate_template(spec, &path, "ReplicationController", errors);
+    status::validate_counts(object, &status::REPLICAS, errors);
 }

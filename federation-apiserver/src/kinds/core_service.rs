@@ -9,7 +9,7 @@ use apimachinery::{FieldError, FieldPath, names::NameRule};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Kind, Subresource, field, joined},
+    registry::{Column, ErrorList, Kind, Subresource, field, joined},
     validation::{items, items_mut, label, net, one_of, qualified, set, set_text, subdomain, text, workload},
 };
 
@@ -196,23 +196,23 @@ fn places(object: &Value) -> Vec<(FieldPath, &str)> {
     places
 }
 
-fn validate_endpoints(object: &Value, faults: &mut Faults) {
+fn validate_endpoints(object: &Value, errors: &mut ErrorList) {
     for (index, subset) in items(object, "subsets").enumerate() {
         let path = FieldPath::new("subsets").index(index);
         let empty = |name: &str| subset[name].as_array().is_none_or(Vec::is_empty);
         if empty("addresses") && empty("notReadyAddresses") {
             let message = "must specify `addresses` or `notReadyAddresses`";
-            faults.push(FieldError::required(&path, message));
+            errors.push(FieldError::required(&path, message));
         }
         for list in ["addresses", "notReadyAddresses"] {
             for (at, address) in items(subset, list).enumerate() {
                 let path = path.child(list).index(at);
-                net::ip(text(address, "ip"), &path.child("ip"), faults);
+                net::ip(text(address, "ip"), &path.child("ip"), errors);
                 if !text(address, "hostname").is_empty() {
-                    label(text(address, "hostname"), &path.child("hostname"), faults);
+                    label(text(address, "hostname"), &path.child("hostname"), errors);
                 }
                 if let Some(node) = address["nodeName"].as_str() {
-                    subdomain(node, &path.child("nodeName"), faults);
+                    subdomain(node, &path.child("nodeName"), errors);
                 }
             }
         }
@@ -220,13 +220,13 @@ fn validate_endpoints(object: &Value, faults: &mut Faults) {
         for (at, port) in items(subset, "ports").enumerate() {
             let path = path.child("ports").index(at);
             match text(port, "name") {
-                "" if several => faults.push(FieldError::required(&path.child("name"), "")),
+                "" if several => errors.push(FieldError::required(&path.child("name"), "")),
                 "" => {}
-                name => label(name, &path.child("name"), faults),
+                name => label(name, &path.child("name"), errors),
             }
-            net::port(port["port"].as_i64().unwrap_or_default(), &path.child("port"), faults);
-            one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
-            qualified(port, &path, "appProtocol", faults);
+            net::port(port["port"].as_i64().unwrap_or_default(), &path.child("port"), errors);
+            one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, errors);
+            qualified(port, &path, "appProtocol", errors);
         }
     }
 }

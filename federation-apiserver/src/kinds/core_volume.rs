@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::core_claim;
 use crate::{
-    registry::{Column, Faults, Kind, field},
+    registry::{Column, ErrorList, Kind, field},
     validation::{
         IMMUTABLE, deleting, immutable, items, one_of, pod, pod_spec, pod_warnings, quantities, required,
         set, set_text, subdomain, text, volume,
@@ -108,18 +108,18 @@ pub(super) fn class(object: &Value) -> Value {
 }
 
 /// Modes that are known; `none` says what is told where there are none.
-pub(super) fn access_modes(spec: &Value, path: &FieldPath, none: &str, faults: &mut Faults) {
+pub(super) fn access_modes(spec: &Value, path: &FieldPath, none: &str, errors: &mut ErrorList) {
     let path = path.child("accessModes");
     let found: Vec<_> = items(spec, "accessModes").filter_map(Value::as_str).collect();
     if found.is_empty() {
-        faults.push(FieldError::required(&path, none));
+        errors.push(FieldError::required(&path, none));
     }
     for mode in &found {
-        one_of(mode, &path, &MODES, faults);
+        one_of(mode, &path, &MODES, errors);
     }
     if found.len() > 1 && found.contains(&"ReadWriteOncePod") {
         let message = "may not use ReadWriteOncePod with other access modes";
-        faults.push(FieldError::forbidden(&path, message));
+        errors.push(FieldError::forbidden(&path, message));
     }
 }
 
@@ -146,20 +146,20 @@ fn source(object: &Value) -> Option<(&String, &Value)> {
 }
 
 /// There is one source, and it says where it is.
-fn sources(object: &Value, path: &FieldPath, faults: &mut Faults) {
+fn sources(object: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if source(object).is_none() {
-        faults.push(FieldError::required(path, "must specify a volume type"));
+        errors.push(FieldError::required(path, "must specify a volume type"));
     }
     for (index, (name, source)) in all_sources(object).enumerate() {
         let path = path.child(name);
         if index > 0 {
-            faults.push(FieldError::forbidden(&path, volume::MORE_THAN_ONE));
+            errors.push(FieldError::forbidden(&path, volume::MORE_THAN_ONE));
             continue;
         }
-        volume::validate_source(name, source, &path, faults);
+        volume::validate_source(name, source, &path, errors);
         match name.as_str() {
-            "local" => _ = required(source, &path, "path", faults),
-            "csi" => attached(source, &path, faults),
+            "local" => _ = required(source, &path, "path", errors),
+            "csi" => attached(source, &path, errors),
             _ => {}
         }
     }
@@ -174,10 +174,10 @@ const SECRETS: [&str; 4] = [
 ];
 
 /// What a driver is told of a volume, but for its own name: `validation.validateCSIPersistentVolumeSource`.
-fn attached(source: &Value, path: &FieldPath, faults: &mut Faults) {
-    required(source, path, "volumeHandle", faults);
+fn attached(source: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    required(source, path, "volumeHandle", errors);
     for name in SECRETS.into_iter().filter(|name| source[*name].is_object()) {
-        volume::secret_somewhere(&source[name], &path.child(name), faults);
+        volume::secret_somewhere(&source[name], &path.child(name), errors);
     }
 }
 
@@ -201,7 +201,7 @@ fn set_always(object: &mut Value, name: &str, value: Value) {
 }
 
 /// A volume stays where it is: `validation.ValidatePersistentVolumeUpdate`.
-fn validate_volume_update(new: &Value, old: &Value, faults: &mut Faults) {
+fn validate_volume_update(new: &Value, old: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("spec");
     let added = "controllerExpandSecretRef";
     let sources = |object: &Value| {
@@ -218,20 +218,20 @@ fn validate_volume_update(new: &Value, old: &Value, faults: &mut Faults) {
     };
     if sources(new) != sources(old) {
         let message = "spec.persistentvolumesource is immutable after creation";
-        faults.push(FieldError::forbidden(&path.child("persistentvolumesource"), message));
+        errors.push(FieldError::forbidden(&path.child("persistentvolumesource"), message));
     }
     // Without `spec`, as kube-apiserver names these places.
     let mode = FieldPath::new("volumeMode");
-    immutable(&new["spec"]["volumeMode"], &old["spec"]["volumeMode"], &mode, faults);
+    immutable(&new["spec"]["volumeMode"], &old["spec"]["volumeMode"], &mode, errors);
     let nodes = |object: &Value| object["spec"]["nodeAffinity"].clone();
     if !nodes(old).is_null() && !same_nodes(&nodes(new), &nodes(old)) {
         let message = format!("{IMMUTABLE}, except for updating from beta label to GA");
-        faults.push(FieldError::invalid(&"nodeAffinity".into(), nodes(new), &message));
+        errors.push(FieldError::invalid(&"nodeAffinity".into(), nodes(new), &message));
     }
     let class = |object: &Value| object["spec"]["volumeAttributesClassName"].is_null();
     if class(new) && !class(old) {
         let message = "update from non-nil value to nil is forbidden";
-        faults.push(FieldError::forbidden(&path.child("volumeAttributesClassName"), message));
+        errors.push(FieldError::forbidden(&path.child("volumeAttributesClassName"), message));
     }
 }
 
@@ -284,65 +284,65 @@ fn warnings(volume: &Value) -> Vec<String> {
     warnings
 }
 
-fn validate_volume(object: &Value, faults: &mut Faults) {
+fn validate_volume(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
-    access_modes(spec, &path, "", faults);
+    access_modes(spec, &path, "", errors);
     if spec["capacity"].as_object().is_none_or(serde_json::Map::is_empty) {
-        faults.push(FieldError::required(&path.child("capacity"), ""));
+        errors.push(FieldError::required(&path.child("capacity"), ""));
     }
     if spec["capacity"]["storage"].is_null() || spec["capacity"].as_object().is_some_and(|all| all.len() > 1)
     {
         let path = path.child("capacity");
-        faults.push(FieldError::not_supported(&path, spec["capacity"].clone(), &["storage"]));
+        errors.push(FieldError::not_supported(&path, spec["capacity"].clone(), &["storage"]));
     }
     for (name, value) in spec["capacity"].as_object().into_iter().flatten() {
         let path = path.child("capacity").key(name);
         let Some(found) = quantities::parse(value) else { continue };
         if found.is_negative() {
-            faults.push(FieldError::invalid(&path, found.units(), "must be a valid resource quantity"));
+            errors.push(FieldError::invalid(&path, found.units(), "must be a valid resource quantity"));
         }
         if found.is_negative() || found.is_zero() {
             let message = "must be greater than zero";
-            faults.push(FieldError::invalid(&path, quantities::shown(value), message));
+            errors.push(FieldError::invalid(&path, quantities::shown(value), message));
         }
     }
     let policies = ["Delete", "Recycle", "Retain"];
     let policy = text(spec, "persistentVolumeReclaimPolicy");
-    one_of(policy, &path.child("persistentVolumeReclaimPolicy"), &policies, faults);
+    one_of(policy, &path.child("persistentVolumeReclaimPolicy"), &policies, errors);
     if spec["nodeAffinity"].is_object() {
         let (selector, path) =
             (&spec["nodeAffinity"]["required"], path.child("nodeAffinity").child("required"));
         if selector.is_object() {
-            pod_spec::node_selector(selector, &path, faults);
+            pod_spec::node_selector(selector, &path, errors);
         } else {
-            faults.push(FieldError::required(&path, "must specify required node constraints"));
+            errors.push(FieldError::required(&path, "must specify required node constraints"));
         }
     }
-    sources(object, &path, faults);
+    sources(object, &path, errors);
     let at = text(&spec["hostPath"], "path");
     if policy == "Recycle" && at.starts_with('/') && at.split('/').all(|part| matches!(part, "" | ".")) {
         let path = path.child("persistentVolumeReclaimPolicy");
-        faults.push(FieldError::forbidden(&path, "may not be 'recycle' for a hostPath mount of '/'"));
+        errors.push(FieldError::forbidden(&path, "may not be 'recycle' for a hostPath mount of '/'"));
     }
     let class = text(spec, "storageClassName");
     if !class.is_empty() {
-        subdomain(class, &path.child("storageClassName"), faults);
+        subdomain(class, &path.child("storageClassName"), errors);
     }
-    one_of(text(spec, "volumeMode"), &path.child("volumeMode"), &["Block", "Filesystem"], faults);
+    one_of(text(spec, "volumeMode"), &path.child("volumeMode"), &["Block", "Filesystem"], errors);
     if let Some(class) = spec["volumeAttributesClassName"].as_str() {
         let place = path.child("volumeAttributesClassName");
         if class.is_empty() {
-            faults.push(FieldError::required(&place, "an empty string is disallowed"));
+            errors.push(FieldError::required(&place, "an empty string is disallowed"));
         } else {
-            subdomain(class, &place, faults);
+            subdomain(class, &place, errors);
         }
         if !spec["csi"].is_object() {
             let message = "has to be specified when using volumeAttributesClassName";
-            faults.push(FieldError::required(&path.child("csi"), message));
+            errors.push(FieldError::required(&path.child("csi"), message));
         }
     }
     if spec["local"].is_object() && !spec["nodeAffinity"].is_object() {
-        faults.push(FieldError::required(&path.child("nodeAffinity"), "Local volume requires node affinity"));
+        errors.push(FieldError::required(&path.child("nodeAffinity"), "Local volume requires node affinity"));
     }
 }
 
@@ -352,13 +352,13 @@ mod tests {
 
     #[track_caller]
     fn told(spec: Value, expect: &[&str]) {
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         let mut object = json!({"spec": spec});
         for (name, value) in [("persistentVolumeReclaimPolicy", "Retain"), ("volumeMode", "Filesystem")] {
             set_text(&mut object["spec"], name, value);
         }
-        validate_volume(&object, &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        validate_volume(&object, &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -378,9 +378,9 @@ mod tests {
     #[test]
     fn a_volume_stays_where_it_is() {
         let told = |new: Value, old: Value| {
-            let mut faults = Faults::new();
-            validate_volume_update(&json!({"spec": new}), &json!({"spec": old}), &mut faults);
-            faults.iter().map(|fault| fault.field.clone()).collect::<Vec<_>>()
+            let mut errors = ErrorList::new();
+            validate_volume_update(&json!({"spec": new}), &json!({"spec": old}), &mut errors);
+            errors.iter().map(|error| error.field.clone()).collect::<Vec<_>>()
         };
         let nodes = |key: &str| {
             let terms = json!([{"matchExpressions": [{"key": key, "operator": "In", "values": ["a"]}]}]);

@@ -6,7 +6,7 @@ use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
 use crate::{
-    registry::{Column, Faults, Generation, Kind, field},
+    registry::{Column, ErrorList, Generation, Kind, field},
     validation::{
         immutable, items, items_mut, label, net, null_if_absent, one_of, qualified, set, subdomain, text,
     },
@@ -56,8 +56,8 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     },
     places,
     validate,
-    validate_update: |new, old, faults| {
-        immutable(&new["addressType"], &old["addressType"], &"addressType".into(), faults);
+    validate_update: |new, old, errors| {
+        immutable(&new["addressType"], &old["addressType"], &"addressType".into(), errors);
     },
     warn,
     ..Kind::BUILT_IN
@@ -102,57 +102,57 @@ fn some(all: Vec<String>) -> Value {
 const MOST_HINTS: usize = 8;
 
 /// For whom an endpoint is meant: `validation.validateHints`.
-fn hints(hints: &Value, path: &FieldPath, faults: &mut Faults) {
+fn hints(hints: &Value, path: &FieldPath, errors: &mut ErrorList) {
     for list in ["forZones", "forNodes"] {
         let (path, count) = (path.child(list), items(hints, list).count());
         if count > MOST_HINTS {
-            faults.push(FieldError::too_many(&path, count, MOST_HINTS));
+            errors.push(FieldError::too_many(&path, count, MOST_HINTS));
             continue;
         }
         let mut seen = Vec::new();
         for (index, hint) in items(hints, list).enumerate() {
             let (path, name) = (path.index(index).child("name"), text(hint, "name"));
             if seen.contains(&name) {
-                faults.push(FieldError::duplicate(&path, name));
+                errors.push(FieldError::duplicate(&path, name));
             }
             seen.push(name);
             if list == "forNodes" {
-                subdomain(name, &path, faults);
+                subdomain(name, &path, errors);
             } else {
                 let found = apimachinery::names::label_value(name);
-                faults.extend(found.iter().map(|fault| FieldError::invalid(&path, name, fault)));
+                errors.extend(found.iter().map(|error| FieldError::invalid(&path, name, error)));
             }
         }
     }
 }
 
-fn validate(object: &Value, faults: &mut Faults) {
+fn validate(object: &Value, errors: &mut ErrorList) {
     let kind = text(object, "addressType");
     let known = ["FQDN", "IPv4", "IPv6"];
     if kind.is_empty() {
-        faults.push(FieldError::required(&FieldPath::new("addressType"), ""));
+        errors.push(FieldError::required(&FieldPath::new("addressType"), ""));
     } else {
-        one_of(kind, &"addressType".into(), &known, faults);
+        one_of(kind, &"addressType".into(), &known, errors);
     }
     let count = items(object, "endpoints").count();
     if count > ENDPOINTS_MAX {
-        faults.push(FieldError::too_many(&"endpoints".into(), count, ENDPOINTS_MAX));
+        errors.push(FieldError::too_many(&"endpoints".into(), count, ENDPOINTS_MAX));
     } else {
-        validate_endpoints(object, kind, faults);
+        validate_endpoints(object, kind, errors);
     }
-    validate_ports(object, faults);
+    validate_ports(object, errors);
 }
 
-fn validate_endpoints(object: &Value, kind: &str, faults: &mut Faults) {
+fn validate_endpoints(object: &Value, kind: &str, errors: &mut ErrorList) {
     for (index, endpoint) in items(object, "endpoints").enumerate() {
         let path = FieldPath::new("endpoints").index(index);
         match items(endpoint, "addresses").count() {
             0 => {
                 let message = "must contain at least 1 address";
-                faults.push(FieldError::required(&path.child("addresses"), message));
+                errors.push(FieldError::required(&path.child("addresses"), message));
             }
             count if count > ADDRESSES_MAX => {
-                faults.push(FieldError::too_many(&path.child("addresses"), count, ADDRESSES_MAX));
+                errors.push(FieldError::too_many(&path.child("addresses"), count, ADDRESSES_MAX));
             }
             _ => {}
         }
@@ -160,36 +160,36 @@ fn validate_endpoints(object: &Value, kind: &str, faults: &mut Faults) {
             let (address, path) = (address.as_str().unwrap_or_default(), path.child("addresses").index(at));
             match kind {
                 "IPv4" | "IPv6" => {
-                    let found = net::ip(address, &path, faults);
+                    let found = net::ip(address, &path, errors);
                     if found.is_some_and(|found| found.is_ipv4() != (kind == "IPv4")) {
                         let message = format!("must be an {kind} address");
-                        faults.push(FieldError::invalid(&path, address, &message));
+                        errors.push(FieldError::invalid(&path, address, &message));
                     }
                 }
-                "FQDN" => net::host_name(address, &path, faults),
+                "FQDN" => net::host_name(address, &path, errors),
                 _ => {}
             }
         }
         if let Some(node) = endpoint["nodeName"].as_str() {
-            subdomain(node, &path.child("nodeName"), faults);
+            subdomain(node, &path.child("nodeName"), errors);
         }
         let (topology, place) = (&endpoint["deprecatedTopology"], path.child("deprecatedTopology"));
         let count = topology.as_object().map_or(0, serde_json::Map::len);
         if count > TOPOLOGY_MAX {
-            faults.push(FieldError::too_many(&place, count, TOPOLOGY_MAX));
+            errors.push(FieldError::too_many(&place, count, TOPOLOGY_MAX));
         }
         if let Some(name) = endpoint["hostname"].as_str() {
-            label(name, &path.child("hostname"), faults);
+            label(name, &path.child("hostname"), errors);
         }
-        hints(&endpoint["hints"], &path.child("hints"), faults);
+        hints(&endpoint["hints"], &path.child("hints"), errors);
     }
 }
 
-fn validate_ports(object: &Value, faults: &mut Faults) {
+fn validate_ports(object: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("ports");
     let count = items(object, "ports").count();
     if count > PORTS_MAX {
-        faults.push(FieldError::too_many(&path, count, PORTS_MAX));
+        errors.push(FieldError::too_many(&path, count, PORTS_MAX));
         return;
     }
     let mut names = HashSet::new();
@@ -197,13 +197,13 @@ fn validate_ports(object: &Value, faults: &mut Faults) {
         let path = path.index(index);
         let name = text(port, "name");
         if !name.is_empty() {
-            label(name, &path.child("name"), faults);
+            label(name, &path.child("name"), errors);
         }
         if !names.insert(name) {
-            faults.push(FieldError::duplicate(&path.child("name"), name));
+            errors.push(FieldError::duplicate(&path.child("name"), name));
         }
-        one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
-        qualified(port, &path, "appProtocol", faults);
+        one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, errors);
+        qualified(port, &path, "appProtocol", errors);
     }
 }
 
@@ -216,9 +216,9 @@ mod tests {
     #[track_caller]
     fn check(names: impl Iterator<Item = String>, expect: &[&str]) {
         let ports: Vec<_> = names.map(|name| json!({"name": name, "protocol": "TCP"})).collect();
-        let mut faults = Faults::new();
-        validate(&json!({"addressType": "IPv4", "ports": ports}), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        let mut errors = ErrorList::new();
+        validate(&json!({"addressType": "IPv4", "ports": ports}), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -241,9 +241,9 @@ mod tests {
     #[test]
     fn endpoints_and_their_addresses_are_counted_and_named() {
         let told = |kind: &str, endpoints: Vec<Value>| {
-            let mut faults = Faults::new();
-            validate(&json!({"addressType": kind, "endpoints": endpoints}), &mut faults);
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+            let mut errors = ErrorList::new();
+            validate(&json!({"addressType": kind, "endpoints": endpoints}), &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let many = |count: usize| vec![json!({"addresses": ["192.0.2.1"]}); count];
         assert_eq!(told("IPv4", many(1000)), [""; 0]);
@@ -279,10 +279,10 @@ mod tests {
         assert_eq!(warn(&slice("2001:DB8::1", "somebody"), None), [canonical]);
         assert_eq!(warn(&slice("2001:db8::1", "somebody"), None), [""; 0]);
         assert_eq!(warn(&slice("2001:DB8::1", CONTROLLERS[0]), None), [""; 0]);
-        let mut faults = Faults::new();
-        validate(&slice("::ffff:1.2.3.4", ""), &mut faults);
+        let mut errors = ErrorList::new();
+        validate(&slice("::ffff:1.2.3.4", ""), &mut errors);
         assert_eq!(
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
                 r#"endpoints[0].addresses[0]: Invalid value: "::ffff:1.2.3.4": must not be an IPv4-mapped IPv6 address"#
             ]
@@ -292,10 +292,10 @@ mod tests {
     #[test]
     fn an_endpoint_is_for_few_zones_and_each_once() {
         let told = |zones: &[&str]| {
-            let mut faults = Faults::new();
+            let mut errors = ErrorList::new();
             let list: Vec<_> = zones.iter().map(|zone| json!({"name": zone})).collect();
-            hints(&json!({"forZones": list}), &FieldPath::new("hints"), &mut faults);
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+            hints(&json!({"forZones": list}), &FieldPath::new("hints"), &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(told(&["a", "b"]), [""; 0]);
         assert_eq!(told(&["a", "a"]), [r#"hints.forZones[1].name: Duplicate value: "a""#]);

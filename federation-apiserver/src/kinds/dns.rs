@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::federation::{BASE, parses};
 use crate::{
-    registry::{Column, Faults, Kind, field, joined},
+    registry::{Column, ErrorList, Kind, field, joined},
     validation,
 };
 
@@ -31,9 +31,9 @@ pub(super) const KINDS: &[&Kind] = &[
             }),
             Column::AGE,
         ],
-        validate: |object, faults| {
-            if parses::<api::DNSZone>(object, faults) {
-                zone(&object["spec"], faults);
+        validate: |object, errors| {
+            if parses::<api::DNSZone>(object, errors) {
+                zone(&object["spec"], errors);
             }
         },
         ..BASE
@@ -56,9 +56,9 @@ pub(super) const KINDS: &[&Kind] = &[
             })
             .wide(),
         ],
-        validate: |object, faults| {
-            if parses::<api::DNSRecordSet>(object, faults) {
-                record_set(&object["spec"], faults);
+        validate: |object, errors| {
+            if parses::<api::DNSRecordSet>(object, errors) {
+                record_set(&object["spec"], errors);
             }
         },
         ..BASE
@@ -69,67 +69,67 @@ fn condition(object: &Value, kind: &str, part: &str) -> Value {
     validation::condition(object, kind).map_or(Value::Null, |condition| condition[part].clone())
 }
 
-fn range(value: &Value, path: &FieldPath, least: u64, most: u64, faults: &mut Faults) {
+fn range(value: &Value, path: &FieldPath, least: u64, most: u64, errors: &mut ErrorList) {
     if let Some(number) = value.as_u64()
         && !(least..=most).contains(&number)
     {
         let message = format!("must be between {least} and {most}, inclusive");
-        faults.push(FieldError::invalid(path, number, &message));
+        errors.push(FieldError::invalid(path, number, &message));
     }
 }
 
-fn zone(spec: &Value, faults: &mut Faults) {
+fn zone(spec: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("spec").child("dnssec");
     let dnssec = &spec["dnssec"];
-    range(&dnssec["parentDsTtlSeconds"], &path.child("parentDsTtlSeconds"), 1, 604_800, faults);
+    range(&dnssec["parentDsTtlSeconds"], &path.child("parentDsTtlSeconds"), 1, 604_800, errors);
     range(
         &dnssec["signatureValiditySeconds"],
         &path.child("signatureValiditySeconds"),
         86_400,
         31_536_000,
-        faults,
+        errors,
     );
     let compact = path.child("compactSignaturesPerSecond");
-    range(&dnssec["compactSignaturesPerSecond"], &compact, 1, 100_000, faults);
+    range(&dnssec["compactSignaturesPerSecond"], &compact, 1, 100_000, errors);
     if dnssec["compactSignaturesPerSecond"].is_number() && dnssec["denial"] != "Compact" {
-        faults.push(FieldError::forbidden(&compact, "means something only where denial is Compact"));
+        errors.push(FieldError::forbidden(&compact, "means something only where denial is Compact"));
     }
 }
 
 /// What can be told without knowing the zones; the rest is told by the condition `Accepted`.
-fn record_set(spec: &Value, faults: &mut Faults) {
+fn record_set(spec: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("spec");
     let text = |name: &str| spec[name].as_str().unwrap_or_default();
     let name = text("name");
     if name.is_empty() {
-        faults.push(FieldError::required(
+        errors.push(FieldError::required(
             &path.child("name"),
             "a name within the zone, or @ for the zone itself",
         ));
     } else if name != "@"
         && let Err(error) = Name::parse(&format!("{}.", name.trim_end_matches('.')))
     {
-        faults.push(FieldError::invalid(&path.child("name"), name, &error.to_string()));
+        errors.push(FieldError::invalid(&path.child("name"), name, &error.to_string()));
     }
     if let Some(zone) = spec["zone"].as_str()
         && let Err(error) = Name::parse(&format!("{}.", zone.trim_end_matches('.')))
     {
-        faults.push(FieldError::invalid(&path.child("zone"), zone, &error.to_string()));
+        errors.push(FieldError::invalid(&path.child("zone"), zone, &error.to_string()));
     }
-    range(&spec["ttlSeconds"], &path.child("ttlSeconds"), 1, 604_800, faults);
+    range(&spec["ttlSeconds"], &path.child("ttlSeconds"), 1, 604_800, errors);
     let Some(kind) = Type::of_zone(text("type")) else {
         let message = "must be a type of records, in capitals, as A, CAA, HTTPS, MX or TXT, or TYPE and a number; SOA, and the types of \
                        DNSSEC but DS, are made by the servers";
-        faults.push(FieldError::invalid(&path.child("type"), text("type"), message));
+        errors.push(FieldError::invalid(&path.child("type"), text("type"), message));
         return;
     };
     let none = Vec::new();
     let records = spec["records"].as_array().unwrap_or(&none);
     if records.is_empty() {
-        faults.push(FieldError::required(&path.child("records"), "must hold at least one record"));
+        errors.push(FieldError::required(&path.child("records"), "must hold at least one record"));
     }
     if kind == Type::CNAME && records.len() > 1 {
-        faults.push(FieldError::invalid(
+        errors.push(FieldError::invalid(
             &path.child("records"),
             spec["records"].clone(),
             "an alias has one target",
@@ -138,7 +138,7 @@ fn record_set(spec: &Value, faults: &mut Faults) {
     for (index, record) in records.iter().enumerate() {
         let record = record.as_str().unwrap_or_default();
         if let Err(error) = Data::parse(kind, record) {
-            faults.push(FieldError::invalid(&path.child("records").index(index), record, &error.to_string()));
+            errors.push(FieldError::invalid(&path.child("records").index(index), record, &error.to_string()));
         }
     }
 }
@@ -152,34 +152,34 @@ mod tests {
 
     #[track_caller]
     fn check(spec: Value, fields: &[&str]) {
-        let mut faults = Faults::default();
-        record_set(&spec, &mut faults);
-        let text = format!("{faults:?}");
-        assert_eq!(faults.len(), fields.len(), "{text}");
+        let mut errors = ErrorList::default();
+        record_set(&spec, &mut errors);
+        let text = format!("{errors:?}");
+        assert_eq!(errors.len(), fields.len(), "{text}");
         for field in fields {
             assert!(text.contains(field), "{field} is not in {text}");
         }
     }
 
     #[test]
-    fn faults_of_a_zone_name_their_fields() {
-        let faults_of = |dnssec: Value| {
-            let mut faults = Faults::default();
-            zone(&json!({"dnssec": dnssec}), &mut faults);
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+    fn errors_of_a_zone_name_their_fields() {
+        let errors_of = |dnssec: Value| {
+            let mut errors = ErrorList::default();
+            zone(&json!({"dnssec": dnssec}), &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert!(
-            faults_of(json!({"enabled": true, "denial": "Compact", "compactSignaturesPerSecond": 9}))
+            errors_of(json!({"enabled": true, "denial": "Compact", "compactSignaturesPerSecond": 9}))
                 .is_empty()
         );
-        let wrong = faults_of(json!({"signatureValiditySeconds": 1, "compactSignaturesPerSecond": 0}));
+        let wrong = errors_of(json!({"signatureValiditySeconds": 1, "compactSignaturesPerSecond": 0}));
         let field = "spec.dnssec.compactSignaturesPerSecond: ";
         assert_eq!(wrong.len(), 3, "{wrong:?}");
         assert!(wrong[1].starts_with(field) && wrong[2].starts_with(field), "{wrong:?}");
     }
 
     #[test]
-    fn faults_of_a_record_set_name_their_fields() {
+    fn errors_of_a_record_set_name_their_fields() {
         check(json!({"name": "@", "type": "MX", "records": ["10 mail.example.net."]}), &[]);
         check(json!({"name": "*.x", "type": "TYPE65280", "records": ["\\# 1 00"], "ttlSeconds": 60}), &[]);
         check(json!({"name": "", "type": "A", "records": ["192.0.2.1"]}), &["name"]);

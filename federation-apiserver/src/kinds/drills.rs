@@ -5,7 +5,7 @@ use federation_core::{api, drill};
 use serde_json::Value;
 
 use super::federation::{BASE, parses, strings};
-use crate::registry::{Column, Faults, Kind, field, joined};
+use crate::registry::{Column, ErrorList, Kind, field, joined};
 
 pub(super) const KINDS: &[&Kind] = &[&Kind {
     kind: "FailoverDrill",
@@ -30,9 +30,9 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
         Column::text("Reason", "Why the phase is what it is.", |object, _| field(object, "/status/message"))
             .wide(),
     ],
-    validate: |object, faults| {
-        if parses::<api::FailoverDrill>(object, faults) {
-            check(&object["spec"], faults);
+    validate: |object, errors| {
+        if parses::<api::FailoverDrill>(object, errors) {
+            check(&object["spec"], errors);
         }
     },
     ..BASE
@@ -58,7 +58,7 @@ fn recovered(object: &Value) -> Option<i64> {
     stages.iter().find(|stage| stage["name"] == drill::stage::RECOVERED)?["afterMs"].as_i64()
 }
 
-fn check(spec: &Value, faults: &mut Faults) {
+fn check(spec: &Value, errors: &mut ErrorList) {
     let Ok(parsed) = serde_json::from_value::<api::FailoverDrillSpec>(spec.clone()) else { return };
     for (place, message) in drill::problems(&parsed) {
         let pointer = format!("/{}", place.replace(['.', '['], "/").replace(']', ""));
@@ -70,9 +70,9 @@ fn check(spec: &Value, faults: &mut Faults) {
             None => path.child(part),
         });
         if value.is_null() || value == "" {
-            faults.push(FieldError::required(&path, &message));
+            errors.push(FieldError::required(&path, &message));
         } else {
-            faults.push(FieldError::invalid(&path, value, &message));
+            errors.push(FieldError::invalid(&path, value, &message));
         }
     }
 }
@@ -84,9 +84,9 @@ mod tests {
     use super::*;
 
     fn told(spec: &Value) -> Vec<String> {
-        let mut faults = Faults::new();
-        check(spec, &mut faults);
-        faults.iter().map(ToString::to_string).collect()
+        let mut errors = ErrorList::new();
+        check(spec, &mut errors);
+        errors.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -99,12 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_names_its_field() {
+    fn every_error_names_its_field() {
         let spec = json!({
             "lose": ["taiwan", "Tokyo"], "app": {"namespace": "Shop"}, "hypothesis": "rto<10", "durationSeconds": 0,
         });
         let told = told(&spec);
-        let fields: Vec<&str> = told.iter().filter_map(|fault| fault.split(": ").next()).collect();
+        let fields: Vec<&str> = told.iter().filter_map(|error| error.split(": ").next()).collect();
         assert_eq!(
             fields,
             [

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    registry::{Column, Faults, Generation, Kind, field, joined},
+    registry::{Column, ErrorList, Generation, Kind, field, joined},
     validation,
 };
 
@@ -63,9 +63,9 @@ pub(super) const KINDS: &[&Kind] = &[
             })
             .wide(),
         ],
-        validate: |object, faults| {
-            if parses::<api::Cluster>(object, faults) {
-                cluster(&object["spec"], faults);
+        validate: |object, errors| {
+            if parses::<api::Cluster>(object, errors) {
+                cluster(&object["spec"], errors);
             }
         },
         ..BASE
@@ -76,8 +76,8 @@ pub(super) const KINDS: &[&Kind] = &[
         singular: "placement",
         short_names: &["fpl"],
         columns: &[Column::NAME, TEMPLATE, WHERE, APPLIED, Column::AGE],
-        validate: |object, faults| {
-            parses::<api::Placement>(object, faults);
+        validate: |object, errors| {
+            parses::<api::Placement>(object, errors);
         },
         ..BASE
     },
@@ -88,8 +88,8 @@ pub(super) const KINDS: &[&Kind] = &[
         short_names: &["fcpl"],
         scope: Scope::Cluster,
         columns: &[Column::NAME, TEMPLATE, WHERE, APPLIED, Column::AGE],
-        validate: |object, faults| {
-            parses::<api::ClusterPlacement>(object, faults);
+        validate: |object, errors| {
+            parses::<api::ClusterPlacement>(object, errors);
         },
         ..BASE
     },
@@ -99,9 +99,9 @@ pub(super) const KINDS: &[&Kind] = &[
         singular: "placementpolicy",
         short_names: &["fpp"],
         columns: &[Column::NAME, SELECTS, MODE, Column::AGE],
-        validate: |object, faults| {
-            if parses::<api::PlacementPolicy>(object, faults) {
-                policy(&object["spec"], faults);
+        validate: |object, errors| {
+            if parses::<api::PlacementPolicy>(object, errors) {
+                policy(&object["spec"], errors);
             }
         },
         ..BASE
@@ -113,9 +113,9 @@ pub(super) const KINDS: &[&Kind] = &[
         short_names: &["fcpp"],
         scope: Scope::Cluster,
         columns: &[Column::NAME, SELECTS, MODE, Column::AGE],
-        validate: |object, faults| {
-            if parses::<api::ClusterPlacementPolicy>(object, faults) {
-                policy(&object["spec"], faults);
+        validate: |object, errors| {
+            if parses::<api::ClusterPlacementPolicy>(object, errors) {
+                policy(&object["spec"], errors);
             }
         },
         ..BASE
@@ -123,10 +123,10 @@ pub(super) const KINDS: &[&Kind] = &[
 ];
 
 /// Whether the object has the types of its struct; a wrong one is told with what serde says.
-pub(super) fn parses<T: DeserializeOwned>(object: &Value, faults: &mut Faults) -> bool {
+pub(super) fn parses<T: DeserializeOwned>(object: &Value, errors: &mut ErrorList) -> bool {
     for part in ["spec", "status"] {
         if object.get(part).is_some_and(|value| !value.is_object() && !value.is_null()) {
-            faults.push(FieldError::type_invalid(
+            errors.push(FieldError::type_invalid(
                 &FieldPath::new(part),
                 object[part].clone(),
                 "must be of type object",
@@ -137,7 +137,7 @@ pub(super) fn parses<T: DeserializeOwned>(object: &Value, faults: &mut Faults) -
     match serde_json::from_value::<T>(object.clone()) {
         Ok(_) => true,
         Err(error) => {
-            faults.push(FieldError::invalid(
+            errors.push(FieldError::invalid(
                 &FieldPath::new("spec"),
                 object["spec"].clone(),
                 &error.to_string(),
@@ -185,102 +185,102 @@ fn selects(object: &Value) -> Value {
 }
 
 /// Region and zone become DNS labels of the federated names.
-fn dns_label(spec: &Value, name: &str, faults: &mut Faults) {
+fn dns_label(spec: &Value, name: &str, errors: &mut ErrorList) {
     if let Some(text) = spec[name].as_str().filter(|text| !text.is_empty()) {
-        for fault in names::dns1123_label(text) {
-            faults.push(FieldError::invalid(&FieldPath::new("spec").child(name), text, &fault));
+        for error in names::dns1123_label(text) {
+            errors.push(FieldError::invalid(&FieldPath::new("spec").child(name), text, &error));
         }
     }
 }
 
-fn cluster(spec: &Value, faults: &mut Faults) {
+fn cluster(spec: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("spec");
-    dns_label(spec, "region", faults);
-    dns_label(spec, "zone", faults);
-    check_weight(&spec["trafficWeight"], &path.child("trafficWeight"), faults);
+    dns_label(spec, "region", errors);
+    dns_label(spec, "zone", errors);
+    check_weight(&spec["trafficWeight"], &path.child("trafficWeight"), errors);
     for (index, address) in spec["addresses"].as_array().into_iter().flatten().enumerate() {
         if address.as_str().and_then(|text| text.parse::<IpAddr>().ok()).is_none() {
             let message = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            faults.push(FieldError::invalid(&path.child("addresses").index(index), address.clone(), message));
+            errors.push(FieldError::invalid(&path.child("addresses").index(index), address.clone(), message));
         }
     }
     for (index, taint) in spec["taints"].as_array().into_iter().flatten().enumerate() {
         let path = path.child("taints").index(index);
         let key = taint["key"].as_str().unwrap_or_default();
-        for fault in names::label_key(key) {
-            faults.push(FieldError::invalid(&path.child("key"), key, &fault));
+        for error in names::label_key(key) {
+            errors.push(FieldError::invalid(&path.child("key"), key, &error));
         }
         let value = taint["value"].as_str().unwrap_or_default();
-        for fault in names::label_value(value) {
-            faults.push(FieldError::invalid(&path.child("value"), value, &fault));
+        for error in names::label_value(value) {
+            errors.push(FieldError::invalid(&path.child("value"), value, &error));
         }
     }
 }
 
-pub(super) fn check_weight(weight: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn check_weight(weight: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if let Some(number) = weight.as_u64()
         && number > 1000
     {
-        faults.push(FieldError::invalid(path, number, "must be between 0 and 1000, inclusive"));
+        errors.push(FieldError::invalid(path, number, "must be between 0 and 1000, inclusive"));
     }
 }
 
-fn policy(spec: &Value, faults: &mut Faults) {
+fn policy(spec: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("spec");
     let none = Vec::new();
     let selectors = spec["resourceSelectors"].as_array().unwrap_or(&none);
     if selectors.is_empty() {
-        faults.push(FieldError::required(&path.child("resourceSelectors"), "must select at least one kind"));
+        errors.push(FieldError::required(&path.child("resourceSelectors"), "must select at least one kind"));
     }
     for (index, selector) in selectors.iter().enumerate() {
         let path = path.child("resourceSelectors").index(index);
         for name in ["apiVersion", "kind"] {
             if selector[name].as_str().unwrap_or_default().is_empty() {
-                faults.push(FieldError::required(&path.child(name), ""));
+                errors.push(FieldError::required(&path.child(name), ""));
             }
         }
         if let Some(labels) = selector.get("labelSelector").filter(|labels| !labels.is_null()) {
-            faults.extend(validate_label_selector(labels, &path.child("labelSelector")));
+            errors.extend(validate_label_selector(labels, &path.child("labelSelector")));
         }
     }
     let clusters = path.child("clusters");
     if let Some(labels) = spec["clusters"].get("labelSelector").filter(|labels| !labels.is_null()) {
-        faults.extend(validate_label_selector(labels, &clusters.child("labelSelector")));
+        errors.extend(validate_label_selector(labels, &clusters.child("labelSelector")));
     }
     for list in ["names", "exclude"] {
-        check_names(&spec["clusters"][list], &clusters.child(list), faults);
+        check_names(&spec["clusters"][list], &clusters.child(list), errors);
     }
     for (name, share) in spec["replicas"]["clusters"].as_object().into_iter().flatten() {
-        check_share(share, &path.child("replicas").child("clusters").key(name), faults);
+        check_share(share, &path.child("replicas").child("clusters").key(name), errors);
     }
     for (index, change) in spec["overrides"].as_array().into_iter().flatten().enumerate() {
         let path = path.child("overrides").index(index);
-        check_names(&change["clusters"], &path.child("clusters"), faults);
-        check_json_patch(&change["jsonPatch"], &path.child("jsonPatch"), faults);
+        check_names(&change["clusters"], &path.child("clusters"), errors);
+        check_json_patch(&change["jsonPatch"], &path.child("jsonPatch"), errors);
     }
 }
 
-pub(super) fn check_names(list: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn check_names(list: &Value, path: &FieldPath, errors: &mut ErrorList) {
     for (index, name) in strings(list).enumerate() {
-        for fault in names::dns1123_label(&name) {
-            faults.push(FieldError::invalid(&path.index(index), name.as_str(), &fault));
+        for error in names::dns1123_label(&name) {
+            errors.push(FieldError::invalid(&path.index(index), name.as_str(), &error));
         }
     }
 }
 
-fn check_share(share: &Value, path: &FieldPath, faults: &mut Faults) {
+fn check_share(share: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let number = |name: &str| share[name].as_i64();
     for name in ["weight", "minReplicas", "maxReplicas"] {
         if let Some(value) = number(name)
             && value < 0
         {
-            faults.push(FieldError::invalid(&path.child(name), value, "must be greater than or equal to 0"));
+            errors.push(FieldError::invalid(&path.child(name), value, "must be greater than or equal to 0"));
         }
     }
     if let (Some(min), Some(max)) = (number("minReplicas"), number("maxReplicas"))
         && min > max
     {
-        faults.push(FieldError::invalid(
+        errors.push(FieldError::invalid(
             &path.child("minReplicas"),
             min,
             "must not be greater than maxReplicas",
@@ -289,23 +289,23 @@ fn check_share(share: &Value, path: &FieldPath, faults: &mut Faults) {
 }
 
 /// RFC 6902 section 4, operation by operation.
-fn check_json_patch(patch: &Value, path: &FieldPath, faults: &mut Faults) {
+fn check_json_patch(patch: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let none = Vec::new();
     let operations = patch.as_array().unwrap_or(&none);
     if operations.is_empty() {
-        faults.push(FieldError::required(path, "must hold at least one operation"));
+        errors.push(FieldError::required(path, "must hold at least one operation"));
     }
     for (index, operation) in operations.iter().enumerate() {
         let path = path.index(index);
         let op = operation["op"].as_str().unwrap_or_default();
         if !matches!(op, "add" | "remove" | "replace" | "move" | "copy" | "test") {
             let known = ["add", "copy", "move", "remove", "replace", "test"];
-            faults.push(FieldError::not_supported(&path.child("op"), op, &known));
+            errors.push(FieldError::not_supported(&path.child("op"), op, &known));
         }
         let mut pointer = |name: &str| match operation[name].as_str() {
-            None => faults.push(FieldError::required(&path.child(name), "")),
+            None => errors.push(FieldError::required(&path.child(name), "")),
             Some(text) if !text.is_empty() && !text.starts_with('/') => {
-                faults.push(FieldError::invalid(
+                errors.push(FieldError::invalid(
                     &path.child(name),
                     text,
                     "must be a JSON pointer: empty, or beginning with \"/\"",
@@ -318,13 +318,13 @@ fn check_json_patch(patch: &Value, path: &FieldPath, faults: &mut Faults) {
             pointer("from");
         }
         if matches!(op, "add" | "replace" | "test") && operation.get("value").is_none() {
-            faults.push(FieldError::required(&path.child("value"), ""));
+            errors.push(FieldError::required(&path.child("value"), ""));
         }
     }
 }
 
 /// Federation v1's annotations: their JSON must parse as v1 defined it, or the object would be placed by surprise.
-pub(super) fn check_v1_annotations(object: &Value, preferences: &str, faults: &mut Faults) {
+pub(super) fn check_v1_annotations(object: &Value, preferences: &str, errors: &mut ErrorList) {
     #[derive(serde::Deserialize)]
     struct Preferences {
         #[serde(default)]
@@ -346,7 +346,7 @@ pub(super) fn check_v1_annotations(object: &Value, preferences: &str, faults: &m
         let path = path.key(preferences);
         match serde_json::from_str::<Preferences>(text) {
             Err(error) => {
-                faults.push(FieldError::invalid(&path, text, &format!("must be JSON preferences: {error}")));
+                errors.push(FieldError::invalid(&path, text, &format!("must be JSON preferences: {error}")));
             }
             Ok(found) => {
                 let bad = found.clusters.iter().find(|(_, share)| {
@@ -358,16 +358,16 @@ pub(super) fn check_v1_annotations(object: &Value, preferences: &str, faults: &m
                     let message = format!(
                         "cluster {name:?}: weight, minReplicas and maxReplicas must not be negative, and minReplicas not above maxReplicas"
                     );
-                    faults.push(FieldError::invalid(&path, text, &message));
+                    errors.push(FieldError::invalid(&path, text, &message));
                 }
             }
         }
     }
-    check_cluster_selector(object, faults);
+    check_cluster_selector(object, errors);
 }
 
 /// `federation.alpha.kubernetes.io/cluster-selector`: a JSON list of requirements.
-pub(crate) fn check_cluster_selector(object: &Value, faults: &mut Faults) {
+pub(crate) fn check_cluster_selector(object: &Value, errors: &mut ErrorList) {
     #[derive(serde::Deserialize)]
     struct Requirement {
         key: String,
@@ -381,7 +381,7 @@ pub(crate) fn check_cluster_selector(object: &Value, faults: &mut Faults) {
         Ok(requirements) => requirements,
         Err(error) => {
             let message = format!("must be a JSON list of label requirements: {error}");
-            faults.push(FieldError::invalid(&path, text, &message));
+            errors.push(FieldError::invalid(&path, text, &message));
             return;
         }
     };
@@ -399,7 +399,7 @@ pub(crate) fn check_cluster_selector(object: &Value, faults: &mut Faults) {
                 "requirement on {:?}: the key must be a label key, the operator one of in, notin, exists, !, =, ==, !=, gt, lt, with values that fit",
                 requirement.key
             );
-            faults.push(FieldError::invalid(&path, text, &message));
+            errors.push(FieldError::invalid(&path, text, &message));
         }
     }
 }

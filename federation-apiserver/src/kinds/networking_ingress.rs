@@ -4,7 +4,7 @@ use apimachinery::{FieldError, FieldPath, addresses, meta::Scope, names};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Generation, Kind, field},
+    registry::{Column, ErrorList, Generation, Kind, field},
     validation::{domain_path, immutable, items, label, net, one_of, status, subdomain, text},
 };
 
@@ -51,9 +51,9 @@ pub(super) const KINDS: &[&Kind] = &[
             }
         },
         validate: validate_class,
-        validate_update: |new, old, faults| {
+        validate_update: |new, old, errors| {
             let path = FieldPath::new("spec.controller");
-            immutable(&new["spec"]["controller"], &old["spec"]["controller"], &path, faults);
+            immutable(&new["spec"]["controller"], &old["spec"]["controller"], &path, errors);
         },
         ..Kind::BUILT_IN
     },
@@ -88,12 +88,12 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         prepare_create: |object| object["status"] = json!({"loadBalancer": {}}),
         validate: validate_ingress,
-        validate_create: |object, faults| {
+        validate_create: |object, errors| {
             let Some(old) = object["metadata"]["annotations"][CLASS].as_str() else { return };
             if object["spec"]["ingressClassName"].as_str().is_some_and(|class| class != old) {
                 let path = FieldPath::new("annotations").child(CLASS);
                 let message = "must match `ingressClassName` when both are specified";
-                faults.push(FieldError::invalid(&path, old, message));
+                errors.push(FieldError::invalid(&path, old, message));
             }
         },
         warn: |object, old| {
@@ -142,42 +142,42 @@ fn address(object: &Value) -> Value {
     all.join(",").into()
 }
 
-fn validate_class(object: &Value, faults: &mut Faults) {
+fn validate_class(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let controller = text(spec, "controller");
     if controller.len() > 250 {
-        faults.push(FieldError::too_long(&path.child("controller"), 250));
+        errors.push(FieldError::too_long(&path.child("controller"), 250));
     }
-    domain_path(controller, &path.child("controller"), faults);
+    domain_path(controller, &path.child("controller"), errors);
     let (asked, path) = (&spec["parameters"], path.child("parameters"));
     if asked.is_object() {
-        reference(asked, &path, faults);
+        reference(asked, &path, errors);
         let scope = text(asked, "scope");
-        one_of(scope, &path.child("scope"), &["Cluster", "Namespace"], faults);
+        one_of(scope, &path.child("scope"), &["Cluster", "Namespace"], errors);
         match (scope, text(asked, "namespace")) {
             ("Namespace", "") => {
                 let message = "`parameters.scope` is set to 'Namespace'";
-                faults.push(FieldError::required(&path.child("namespace"), message));
+                errors.push(FieldError::required(&path.child("namespace"), message));
             }
             ("Cluster", namespace) if !namespace.is_empty() => {
                 let message = "`parameters.scope` is set to 'Cluster'";
-                faults.push(FieldError::forbidden(&path.child("namespace"), message));
+                errors.push(FieldError::forbidden(&path.child("namespace"), message));
             }
             _ => {}
         }
     }
 }
 
-fn validate_ingress(object: &Value, faults: &mut Faults) {
-    status::validate_load_balancer(object, None, faults);
+fn validate_ingress(object: &Value, errors: &mut ErrorList) {
+    status::validate_load_balancer(object, None, errors);
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let no_rules = spec["rules"].as_array().is_none_or(Vec::is_empty);
     if no_rules && !spec["defaultBackend"].is_object() {
         let message = "either `defaultBackend` or `rules` must be specified";
-        faults.push(FieldError::invalid(&path, spec["rules"].clone(), message));
+        errors.push(FieldError::invalid(&path, spec["rules"].clone(), message));
     }
     if spec["defaultBackend"].is_object() {
-        backend(&spec["defaultBackend"], &path.child("defaultBackend"), faults);
+        backend(&spec["defaultBackend"], &path.child("defaultBackend"), errors);
     }
     for (index, rule) in items(spec, "rules").enumerate() {
         let path = path.child("rules").index(index);
@@ -185,132 +185,132 @@ fn validate_ingress(object: &Value, faults: &mut Faults) {
         if !name.is_empty() {
             if addresses::sloppy_ip(name).is_some() {
                 let message = "must be a DNS name, not an IP address";
-                faults.push(FieldError::invalid(&path.child("host"), name, message));
+                errors.push(FieldError::invalid(&path.child("host"), name, message));
             }
-            host(name, &path.child("host"), faults);
+            host(name, &path.child("host"), errors);
         }
         if !rule["http"].is_object() {
             continue;
         }
         let path = path.child("http").child("paths");
         if rule["http"]["paths"].as_array().is_none_or(Vec::is_empty) {
-            faults.push(FieldError::required(&path, ""));
+            errors.push(FieldError::required(&path, ""));
         }
         for (index, entry) in items(&rule["http"], "paths").enumerate() {
-            http_path(entry, &path.index(index), faults);
+            http_path(entry, &path.index(index), errors);
         }
     }
     for (index, tls) in items(spec, "tls").enumerate() {
         let path = path.child("tls").index(index);
         for (at, name) in items(tls, "hosts").enumerate() {
-            host(name.as_str().unwrap_or_default(), &path.child("hosts").index(at), faults);
+            host(name.as_str().unwrap_or_default(), &path.child("hosts").index(at), errors);
         }
         let secret = text(tls, "secretName");
         if !secret.is_empty() {
-            subdomain(secret, &path.child("secretName"), faults);
+            subdomain(secret, &path.child("secretName"), errors);
         }
     }
     if let Some(class) = spec["ingressClassName"].as_str() {
-        subdomain(class, &path.child("ingressClassName"), faults);
+        subdomain(class, &path.child("ingressClassName"), errors);
     }
 }
 
-fn host(name: &str, path: &FieldPath, faults: &mut Faults) {
+fn host(name: &str, path: &FieldPath, errors: &mut ErrorList) {
     if name.contains('*') {
         let rest = name.strip_prefix("*.");
         if rest.is_none_or(|rest| !names::dns1123_subdomain(rest).is_empty()) {
             let message = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-            faults.push(FieldError::invalid(path, name, message));
+            errors.push(FieldError::invalid(path, name, message));
         }
     } else {
-        subdomain(name, path, faults);
+        subdomain(name, path, errors);
     }
 }
 
-fn http_path(entry: &Value, path: &FieldPath, faults: &mut Faults) {
+fn http_path(entry: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let at = text(entry, "path");
     match entry["pathType"].as_str() {
         // Nothing else is looked at.
         None => {
-            faults.push(FieldError::required(&path.child("pathType"), "pathType must be specified"));
+            errors.push(FieldError::required(&path.child("pathType"), "pathType must be specified"));
             return;
         }
         Some("Exact" | "Prefix") => {
             if !at.starts_with('/') {
-                faults.push(FieldError::invalid(&path.child("path"), at, "must be an absolute path"));
+                errors.push(FieldError::invalid(&path.child("path"), at, "must be an absolute path"));
             }
             for bad in ["//", "/./", "/../", "%2f", "%2F"] {
                 if at.contains(bad) {
                     let message = format!("must not contain '{bad}'");
-                    faults.push(FieldError::invalid(&path.child("path"), at, &message));
+                    errors.push(FieldError::invalid(&path.child("path"), at, &message));
                 }
             }
             for bad in ["/..", "/."] {
                 if at.ends_with(bad) {
                     let message = format!("cannot end with '{bad}'");
-                    faults.push(FieldError::invalid(&path.child("path"), at, &message));
+                    errors.push(FieldError::invalid(&path.child("path"), at, &message));
                 }
             }
         }
         Some("ImplementationSpecific") => {
             if !at.is_empty() && !at.starts_with('/') {
-                faults.push(FieldError::invalid(&path.child("path"), at, "must be an absolute path"));
+                errors.push(FieldError::invalid(&path.child("path"), at, "must be an absolute path"));
             }
         }
         Some(other) => {
             let known = ["Exact", "ImplementationSpecific", "Prefix"];
-            faults.push(FieldError::not_supported(&path.child("pathType"), other, &known));
+            errors.push(FieldError::not_supported(&path.child("pathType"), other, &known));
         }
     }
-    backend(&entry["backend"], &path.child("backend"), faults);
+    backend(&entry["backend"], &path.child("backend"), errors);
 }
 
 /// An object of some group that is referred to by kind and name.
-fn reference(object: &Value, path: &FieldPath, faults: &mut Faults) {
+fn reference(object: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if let Some(group) = object["apiGroup"].as_str() {
-        subdomain(group, &path.child("apiGroup"), faults);
+        subdomain(group, &path.child("apiGroup"), errors);
     }
     for name in ["kind", "name"] {
         let (found, path) = (text(object, name), path.child(name));
         if found.is_empty() {
-            faults.push(FieldError::required(&path, &format!("{name} is required")));
+            errors.push(FieldError::required(&path, &format!("{name} is required")));
         }
-        faults
-            .extend(names::path_segment(found).iter().map(|fault| FieldError::invalid(&path, found, fault)));
+        errors
+            .extend(names::path_segment(found).iter().map(|error| FieldError::invalid(&path, found, error)));
     }
 }
 
-fn backend(backend: &Value, path: &FieldPath, faults: &mut Faults) {
+fn backend(backend: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (resource, service) = (backend["resource"].is_object(), &backend["service"]);
     match (resource, service.is_object()) {
         (true, true) => {
             let message = "cannot set both resource and service backends";
-            faults.push(FieldError::invalid(path, "", message));
+            errors.push(FieldError::invalid(path, "", message));
         }
         (true, false) => {
-            reference(&backend["resource"], &path.child("resource"), faults);
+            reference(&backend["resource"], &path.child("resource"), errors);
         }
         (false, false) => {
-            faults.push(FieldError::invalid(path, "", "resource or service backend is required"));
+            errors.push(FieldError::invalid(path, "", "resource or service backend is required"));
         }
         (false, true) => {
             let (whole, path) = (path, path.child("service"));
             match text(service, "name") {
-                "" => faults.push(FieldError::required(&path.child("name"), "")),
-                name => label(name, &path.child("name"), faults),
+                "" => errors.push(FieldError::required(&path.child("name"), "")),
+                name => label(name, &path.child("name"), errors),
             }
             let (number, name) =
                 (service["port"]["number"].as_i64().unwrap_or_default(), text(&service["port"], "name"));
             let path = path.child("port");
             match (number, name) {
-                (0, "") => faults.push(FieldError::required(whole, "port name or number is required")),
-                (0, name) => faults.extend(
+                (0, "") => errors.push(FieldError::required(whole, "port name or number is required")),
+                (0, name) => errors.extend(
                     net::port_name(name)
                         .iter()
-                        .map(|fault| FieldError::invalid(&path.child("name"), name, fault)),
+                        .map(|error| FieldError::invalid(&path.child("name"), name, error)),
                 ),
-                (number, "") => net::port(number, &path.child("number"), faults),
-                _ => faults.push(FieldError::invalid(whole, "", "cannot set both port name & port number")),
+                (number, "") => net::port(number, &path.child("number"), errors),
+                _ => errors.push(FieldError::invalid(whole, "", "cannot set both port name & port number")),
             }
         }
     }

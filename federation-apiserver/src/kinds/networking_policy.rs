@@ -9,7 +9,7 @@ use apimachinery::{
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Generation, Kind},
+    registry::{Column, ErrorList, Generation, Kind},
     validation::{
         IMMUTABLE, immutable, items, items_mut, listed, net, required, set, subdomain, text, workload,
     },
@@ -53,17 +53,17 @@ pub(super) const KINDS: &[&Kind] = &[
             }),
             Column::AGE,
         ],
-        validate: |object, faults| {
+        validate: |object, errors| {
             let (cidrs, path) = (&object["spec"]["cidrs"], FieldPath::new("spec.cidrs"));
             match items(&object["spec"], "cidrs").count() {
-                0 => faults.push(FieldError::required(&path, "at least one CIDR required")),
+                0 => errors.push(FieldError::required(&path, "at least one CIDR required")),
                 1 | 2 => {
                     let all = items(&object["spec"], "cidrs").enumerate();
                     let read = |(index, cidr): (usize, &Value)| {
                         let cidr = cidr.as_str().unwrap_or_default();
-                        let fault = addresses::canonical_cidr(cidr);
-                        faults
-                            .extend(fault.map(|fault| FieldError::invalid(&path.index(index), cidr, &fault)));
+                        let error = addresses::canonical_cidr(cidr);
+                        errors
+                            .extend(error.map(|error| FieldError::invalid(&path.index(index), cidr, &error)));
                         addresses::cidr(cidr).value
                     };
                     let families: Vec<_> =
@@ -72,25 +72,25 @@ pub(super) const KINDS: &[&Kind] = &[
                         && one == other
                     {
                         let message = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
-                        faults.push(FieldError::invalid(&path, cidrs.clone(), message));
+                        errors.push(FieldError::invalid(&path, cidrs.clone(), message));
                     }
                 }
                 _ => {
                     let spec = object["spec"].clone();
-                    faults.push(FieldError::invalid(&path, spec, "may only hold up to 2 values"));
+                    errors.push(FieldError::invalid(&path, spec, "may only hold up to 2 values"));
                 }
             }
         },
-        validate_update: |new, old, faults| {
+        validate_update: |new, old, errors| {
             let (before, path) = (items(&old["spec"], "cidrs").count(), FieldPath::new("spec.cidrs"));
             let after = items(&new["spec"], "cidrs").count();
             if after != before && (before, after) != (1, 2) {
-                faults.push(FieldError::invalid(&path, new["spec"]["cidrs"].clone(), IMMUTABLE));
+                errors.push(FieldError::invalid(&path, new["spec"]["cidrs"].clone(), IMMUTABLE));
                 return;
             }
             // One of the other family may come, and nothing else changes.
             for (index, cidr) in items(&old["spec"], "cidrs").enumerate() {
-                immutable(&new["spec"]["cidrs"][index], cidr, &path.index(index), faults);
+                immutable(&new["spec"]["cidrs"][index], cidr, &path.index(index), errors);
             }
         },
         ..Kind::BUILT_IN
@@ -114,33 +114,33 @@ pub(super) const KINDS: &[&Kind] = &[
             }),
             Column::AGE,
         ],
-        validate: |object, faults| {
+        validate: |object, errors| {
             let (parent, path) = (&object["spec"]["parentRef"], FieldPath::new("spec.parentRef"));
             if !parent.is_object() {
-                faults.push(FieldError::required(&path, ""));
+                errors.push(FieldError::required(&path, ""));
                 return;
             }
             let group = text(parent, "group");
             if !group.is_empty() {
-                subdomain(group, &path.child("group"), faults);
+                subdomain(group, &path.child("group"), errors);
             }
-            required(parent, &path, "resource", faults);
-            segment(parent, &path, "resource", faults);
-            required(parent, &path, "name", faults);
-            segment(parent, &path, "name", faults);
-            segment(parent, &path, "namespace", faults);
+            required(parent, &path, "resource", errors);
+            segment(parent, &path, "resource", errors);
+            required(parent, &path, "name", errors);
+            segment(parent, &path, "name", errors);
+            segment(parent, &path, "namespace", errors);
         },
-        validate_update: |new, old, faults| {
-            immutable(&new["spec"]["parentRef"], &old["spec"]["parentRef"], &"spec.parentRef".into(), faults);
+        validate_update: |new, old, errors| {
+            immutable(&new["spec"]["parentRef"], &old["spec"]["parentRef"], &"spec.parentRef".into(), errors);
         },
         ..Kind::BUILT_IN
     },
 ];
 
 /// What must fit in a path, if it is there.
-fn segment(object: &Value, path: &FieldPath, name: &str, faults: &mut Faults) {
+fn segment(object: &Value, path: &FieldPath, name: &str, errors: &mut ErrorList) {
     let (found, path) = (text(object, name), path.child(name));
-    faults.extend(names::path_segment(found).iter().map(|fault| FieldError::invalid(&path, found, fault)));
+    errors.extend(names::path_segment(found).iter().map(|error| FieldError::invalid(&path, found, error)));
 }
 
 /// What is warned of in networks of peers: `networkPolicyWarnings`.
@@ -179,91 +179,91 @@ fn default(object: &mut Value) {
     set(spec, "podSelector", json!({}));
 }
 
-fn validate(object: &Value, faults: &mut Faults) {
+fn validate(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
-    faults.extend(validate_label_selector(&spec["podSelector"], &path.child("podSelector")));
+    errors.extend(validate_label_selector(&spec["podSelector"], &path.child("podSelector")));
     for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
         for (index, rule) in items(spec, direction).enumerate() {
             let path = path.child(direction).index(index);
             for (at, port) in items(rule, "ports").enumerate() {
-                validate_port(port, &path.child("ports").index(at), faults);
+                validate_port(port, &path.child("ports").index(at), errors);
             }
             for (at, peer) in items(rule, peers).enumerate() {
-                validate_peer(peer, &path.child(peers).index(at), faults);
+                validate_peer(peer, &path.child(peers).index(at), errors);
             }
         }
     }
     let types = spec["policyTypes"].as_array().map_or(0, Vec::len);
     if types > 2 {
         let message = "may not specify more than two policyTypes";
-        faults.push(FieldError::invalid(&path.child("policyTypes"), spec["policyTypes"].clone(), message));
+        errors.push(FieldError::invalid(&path.child("policyTypes"), spec["policyTypes"].clone(), message));
         return;
     }
     for (index, kind) in items(spec, "policyTypes").enumerate() {
         let path = path.child("policyTypes").index(index);
-        listed(kind.as_str().unwrap_or_default(), &path, &["Ingress", "Egress"], faults);
+        listed(kind.as_str().unwrap_or_default(), &path, &["Ingress", "Egress"], errors);
     }
 }
 
-fn validate_port(port: &Value, path: &FieldPath, faults: &mut Faults) {
-    listed(text(port, "protocol"), &path.child("protocol"), &["TCP", "UDP", "SCTP"], faults);
+fn validate_port(port: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    listed(text(port, "protocol"), &path.child("protocol"), &["TCP", "UDP", "SCTP"], errors);
     match &port["port"] {
         Value::Null => {
             if !port["endPort"].is_null() {
                 let message = "may not be specified when `port` is not specified";
-                faults.push(FieldError::invalid(&path.child("endPort"), port["endPort"].clone(), message));
+                errors.push(FieldError::invalid(&path.child("endPort"), port["endPort"].clone(), message));
             }
         }
         number @ Value::Number(_) => {
-            net::port_or_name(number, &path.child("port"), faults);
+            net::port_or_name(number, &path.child("port"), errors);
             if let Some(end) = port["endPort"].as_i64() {
                 if number.as_i64().is_some_and(|start| end < start) {
                     let message = "must be greater than or equal to `port`";
-                    faults.push(FieldError::invalid(&path.child("endPort"), end, message));
+                    errors.push(FieldError::invalid(&path.child("endPort"), end, message));
                 }
-                net::port(end, &path.child("endPort"), faults);
+                net::port(end, &path.child("endPort"), errors);
             }
         }
         name => {
             if !port["endPort"].is_null() {
                 let message = "may not be specified when `port` is non-numeric";
-                faults.push(FieldError::invalid(&path.child("endPort"), port["endPort"].clone(), message));
+                errors.push(FieldError::invalid(&path.child("endPort"), port["endPort"].clone(), message));
             }
-            net::port_or_name(name, &path.child("port"), faults);
+            net::port_or_name(name, &path.child("port"), errors);
         }
     }
 }
 
-fn validate_peer(peer: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate_peer(peer: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let mut given = 0;
     for name in ["podSelector", "namespaceSelector"] {
         if let Some(selector) = peer.get(name).filter(|selector| selector.is_object()) {
             given += 1;
-            faults.extend(validate_label_selector(selector, &path.child(name)));
+            errors.extend(validate_label_selector(selector, &path.child(name)));
         }
     }
     let (block, block_path) = (&peer["ipBlock"], path.child("ipBlock"));
     if block.is_object() {
         given += 1;
-        if let Some(network) = required(block, &block_path, "cidr", faults)
-            && let Some(outer) = net::cidr(network, &block_path.child("cidr"), faults)
+        if let Some(network) = required(block, &block_path, "cidr", errors)
+            && let Some(outer) = net::cidr(network, &block_path.child("cidr"), errors)
         {
             for (index, except) in items(block, "except").enumerate() {
                 let except = except.as_str().unwrap_or_default();
                 let path = block_path.child("except").index(index);
-                if let Some(inner) = net::cidr(except, &path, faults)
+                if let Some(inner) = net::cidr(except, &path, errors)
                     && !net::strictly_within(inner, outer)
                 {
-                    faults.push(FieldError::invalid(&path, except, "must be a strict subset of `cidr`"));
+                    errors.push(FieldError::invalid(&path, except, "must be a strict subset of `cidr`"));
                 }
             }
         }
     }
     if given == 0 {
-        faults.push(FieldError::required(path, "must specify a peer"));
+        errors.push(FieldError::required(path, "must specify a peer"));
     } else if given > 1 && block.is_object() {
         let message = "may not specify both ipBlock and another peer";
-        faults.push(FieldError::forbidden(path, message));
+        errors.push(FieldError::forbidden(path, message));
     }
 }
 
@@ -278,9 +278,9 @@ mod tests {
     #[test]
     fn networks_of_peers_mean_the_same_to_everybody() {
         let told = |block: Value| {
-            let mut faults = Faults::new();
-            validate(&policy(block), &mut faults);
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+            let mut errors = ErrorList::new();
+            validate(&policy(block), &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(told(json!({"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]})), [""; 0]);
         assert_eq!(

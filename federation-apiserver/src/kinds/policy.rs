@@ -4,7 +4,7 @@ use apimachinery::{FieldError, FieldPath, labels::validate_label_selector};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Generation, Kind, count},
+    registry::{Column, ErrorList, Generation, Kind, count},
     validation::{intstr, non_negative, one_of},
 };
 
@@ -50,23 +50,23 @@ fn bound(value: &Value) -> Value {
     }
 }
 
-fn validate(object: &Value, faults: &mut Faults) {
+fn validate(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     if !spec["minAvailable"].is_null() && !spec["maxUnavailable"].is_null() {
         let message = "minAvailable and maxUnavailable cannot be both set";
-        faults.push(FieldError::invalid(&path, spec.clone(), message));
+        errors.push(FieldError::invalid(&path, spec.clone(), message));
     }
     for name in ["minAvailable", "maxUnavailable"] {
-        intstr::non_negative(&spec[name], &path.child(name), faults);
-        intstr::at_most_all(&spec[name], &path.child(name), faults);
+        intstr::non_negative(&spec[name], &path.child(name), errors);
+        intstr::at_most_all(&spec[name], &path.child(name), errors);
     }
     let counts = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
-    non_negative(&object["status"], &"status".into(), &counts, faults);
+    non_negative(&object["status"], &"status".into(), &counts, errors);
     if let Some(selector) = spec.get("selector") {
-        faults.extend(validate_label_selector(selector, &path.child("selector")));
+        errors.extend(validate_label_selector(selector, &path.child("selector")));
     }
     if let Some(policy) = spec["unhealthyPodEvictionPolicy"].as_str() {
         let known = ["AlwaysAllow", "IfHealthyBudget"];
-        one_of(policy, &path.child("unhealthyPodEvictionPolicy"), &known, faults);
+        one_of(policy, &path.child("unhealthyPodEvictionPolicy"), &known, errors);
     }
 }

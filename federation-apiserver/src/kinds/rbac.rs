@@ -8,7 +8,7 @@ use apimachinery::{
 use serde_json::Value;
 
 use crate::{
-    registry::{Column, Faults, Kind, field},
+    registry::{Column, ErrorList, Kind, field},
     validation::null_if_absent,
 };
 
@@ -59,10 +59,10 @@ const BINDING: Kind = Kind {
     name_rule: NameRule::PathSegment,
     create_on_update: true,
     default: default_binding,
-    validate_update: |new, old, faults| {
+    validate_update: |new, old, errors| {
         if new["roleRef"] != old["roleRef"] {
             let path = FieldPath::new("roleRef");
-            faults.push(FieldError::invalid(&path, new["roleRef"].clone(), "cannot change roleRef"));
+            errors.push(FieldError::invalid(&path, new["roleRef"].clone(), "cannot change roleRef"));
         }
     },
     ..Kind::BUILT_IN
@@ -82,21 +82,21 @@ pub(super) const KINDS: &[&Kind] = &[
         plural: "clusterrolebindings",
         singular: "clusterrolebinding",
         scope: Scope::Cluster,
-        validate: |object, faults| validate_binding(object, Scope::Cluster, faults),
+        validate: |object, errors| validate_binding(object, Scope::Cluster, errors),
         ..BINDING
     },
     &Kind {
         kind: "Role",
         plural: "roles",
         singular: "role",
-        validate: |object, faults| validate_rules(object, Scope::Namespaced, faults),
+        validate: |object, errors| validate_rules(object, Scope::Namespaced, errors),
         ..ROLE
     },
     &Kind {
         kind: "RoleBinding",
         plural: "rolebindings",
         singular: "rolebinding",
-        validate: |object, faults| validate_binding(object, Scope::Namespaced, faults),
+        validate: |object, errors| validate_binding(object, Scope::Namespaced, errors),
         ..BINDING
     },
 ];
@@ -139,17 +139,17 @@ fn is_empty(rule: &Value, name: &str) -> bool {
 }
 
 /// `validation.ValidatePolicyRule` of each rule.
-fn validate_rules(object: &Value, scope: Scope, faults: &mut Faults) {
+fn validate_rules(object: &Value, scope: Scope, errors: &mut ErrorList) {
     let rules = FieldPath::new("rules");
     for (index, rule) in object["rules"].as_array().into_iter().flatten().enumerate() {
         let path = rules.index(index);
         if is_empty(rule, "verbs") {
-            faults.push(FieldError::required(&path.child("verbs"), "verbs must contain at least one value"));
+            errors.push(FieldError::required(&path.child("verbs"), "verbs must contain at least one value"));
         }
         if !is_empty(rule, "nonResourceURLs") {
             let path = path.child("nonResourceURLs");
             let mut refuse = |why| {
-                faults.push(FieldError::invalid(&path, rule["nonResourceURLs"].clone(), why));
+                errors.push(FieldError::invalid(&path, rule["nonResourceURLs"].clone(), why));
             };
             if scope == Scope::Namespaced {
                 refuse("namespaced rules cannot apply to non-resource URLs");
@@ -161,17 +161,17 @@ fn validate_rules(object: &Value, scope: Scope, faults: &mut Faults) {
         }
         if is_empty(rule, "apiGroups") {
             let why = "resource rules must supply at least one api group";
-            faults.push(FieldError::required(&path.child("apiGroups"), why));
+            errors.push(FieldError::required(&path.child("apiGroups"), why));
         }
         if is_empty(rule, "resources") {
             let why = "resource rules must supply at least one resource";
-            faults.push(FieldError::required(&path.child("resources"), why));
+            errors.push(FieldError::required(&path.child("resources"), why));
         }
     }
 }
 
-fn validate_cluster_role(object: &Value, faults: &mut Faults) {
-    validate_rules(object, Scope::Cluster, faults);
+fn validate_cluster_role(object: &Value, errors: &mut ErrorList) {
+    validate_rules(object, Scope::Cluster, errors);
     let aggregation = &object["aggregationRule"];
     if aggregation.is_null() {
         return;
@@ -180,37 +180,37 @@ fn validate_cluster_role(object: &Value, faults: &mut Faults) {
     let selectors = aggregation["clusterRoleSelectors"].as_array().map_or(&[][..], Vec::as_slice);
     if selectors.is_empty() {
         let why = "at least one clusterRoleSelector required if aggregationRule is non-nil";
-        faults.push(FieldError::required(&path, why));
+        errors.push(FieldError::required(&path, why));
     }
     for (index, selector) in selectors.iter().enumerate() {
-        let (path, before) = (path.index(index), faults.len());
-        faults.extend(apimachinery::labels::validate_label_selector(selector, &path));
-        if faults.len() > before {
-            faults.push(FieldError::invalid(&path, "null", "invalid label selector."));
+        let (path, before) = (path.index(index), errors.len());
+        errors.extend(apimachinery::labels::validate_label_selector(selector, &path));
+        if errors.len() > before {
+            errors.push(FieldError::invalid(&path, "null", "invalid label selector."));
         }
     }
 }
 
 /// `validation.ValidateRoleBinding` and `ValidateClusterRoleBinding`.
-fn validate_binding(object: &Value, scope: Scope, faults: &mut Faults) {
+fn validate_binding(object: &Value, scope: Scope, errors: &mut ErrorList) {
     let role = &object["roleRef"];
     let path = FieldPath::new("roleRef");
     let text = |name: &str| role[name].as_str().unwrap_or_default();
     if text("apiGroup") != GROUP {
-        faults.push(FieldError::not_supported(&path.child("apiGroup"), text("apiGroup"), &[GROUP]));
+        errors.push(FieldError::not_supported(&path.child("apiGroup"), text("apiGroup"), &[GROUP]));
     }
     let kinds: &[&str] = if scope == Scope::Cluster { &["ClusterRole"] } else { &["Role", "ClusterRole"] };
     if !kinds.contains(&text("kind")) {
-        faults.push(not_supported(&path.child("kind"), text("kind"), kinds));
+        errors.push(not_supported(&path.child("kind"), text("kind"), kinds));
     }
     if text("name").is_empty() {
-        faults.push(FieldError::required(&path.child("name"), ""));
+        errors.push(FieldError::required(&path.child("name"), ""));
     }
     for why in names::path_segment(text("name")) {
-        faults.push(FieldError::invalid(&path.child("name"), text("name"), &why));
+        errors.push(FieldError::invalid(&path.child("name"), text("name"), &why));
     }
     for (index, subject) in object["subjects"].as_array().into_iter().flatten().enumerate() {
-        validate_subject(subject, scope, &FieldPath::new("subjects").index(index), faults);
+        validate_subject(subject, scope, &FieldPath::new("subjects").index(index), errors);
     }
 }
 
@@ -221,31 +221,31 @@ fn not_supported(path: &FieldPath, found: &str, supported: &[&str]) -> FieldErro
     FieldError { message, ..FieldError::not_supported(path, found, supported) }
 }
 
-fn validate_subject(subject: &Value, scope: Scope, path: &FieldPath, faults: &mut Faults) {
+fn validate_subject(subject: &Value, scope: Scope, path: &FieldPath, errors: &mut ErrorList) {
     let text = |name: &str| subject[name].as_str().unwrap_or_default();
     if text("name").is_empty() {
-        faults.push(FieldError::required(&path.child("name"), ""));
+        errors.push(FieldError::required(&path.child("name"), ""));
     }
-    let group = |expect: &str, faults: &mut Faults| {
+    let group = |expect: &str, errors: &mut ErrorList| {
         if text("apiGroup") != expect {
-            faults.push(FieldError::not_supported(&path.child("apiGroup"), text("apiGroup"), &[expect]));
+            errors.push(FieldError::not_supported(&path.child("apiGroup"), text("apiGroup"), &[expect]));
         }
     };
     match text("kind") {
         "ServiceAccount" => {
             if !text("name").is_empty() {
                 for why in names::dns1123_subdomain(text("name")) {
-                    faults.push(FieldError::invalid(&path.child("name"), text("name"), &why));
+                    errors.push(FieldError::invalid(&path.child("name"), text("name"), &why));
                 }
             }
-            group("", faults);
+            group("", errors);
             if scope == Scope::Cluster && text("namespace").is_empty() {
-                faults.push(FieldError::required(&path.child("namespace"), ""));
+                errors.push(FieldError::required(&path.child("namespace"), ""));
             }
         }
-        "User" | "Group" => group(GROUP, faults),
+        "User" | "Group" => group(GROUP, errors),
         other => {
-            faults.push(not_supported(&path.child("kind"), other, &["ServiceAccount", "User", "Group"]));
+            errors.push(not_supported(&path.child("kind"), other, &["ServiceAccount", "User", "Group"]));
         }
     }
 }
@@ -258,13 +258,13 @@ mod tests {
 
     #[track_caller]
     fn check(kind: &str, object: &Value, expect: &[&str]) {
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         let mut object = object.clone();
         for row in KINDS.iter().filter(|row| row.kind == kind) {
             (row.default)(&mut object);
-            (row.validate)(&object, &mut faults);
+            (row.validate)(&object, &mut errors);
         }
-        let found: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        let found: Vec<_> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(found, expect);
     }
 

@@ -11,7 +11,7 @@ use super::{
     resource_slice,
 };
 use crate::{
-    registry::{Column, Faults, Kind, field},
+    registry::{Column, ErrorList, Kind, field},
     validation::{
         IMMUTABLE, deleting, immutable, items, items_mut, label, listed, news, required, set, set_text,
         subdomain, text,
@@ -40,13 +40,13 @@ pub(super) const KINDS: &[&Kind] = &[
         plural: "deviceclasses",
         singular: "deviceclass",
         scope: Scope::Cluster,
-        validate_create: |object, faults| {
-            validate_selectors(&object["spec"], &Value::Null, &FieldPath::new("spec"), faults);
-            validate_configurations(object, faults);
+        validate_create: |object, errors| {
+            validate_selectors(&object["spec"], &Value::Null, &FieldPath::new("spec"), errors);
+            validate_configurations(object, errors);
         },
-        validate_update: |new, old, faults| {
-            validate_selectors(&new["spec"], &old["spec"], &FieldPath::new("spec"), faults);
-            news(validate_configurations, new, old, faults);
+        validate_update: |new, old, errors| {
+            validate_selectors(&new["spec"], &old["spec"], &FieldPath::new("spec"), errors);
+            news(validate_configurations, new, old, errors);
         },
         ..BASE
     },
@@ -64,17 +64,17 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         default: |object| default_claim(&mut object["spec"]),
         // It never changes.
-        validate_create: |object, faults| {
-            validate_claim(&object["spec"], &FieldPath::new("spec"), faults);
+        validate_create: |object, errors| {
+            validate_claim(&object["spec"], &FieldPath::new("spec"), errors);
         },
         stamp: |new, old, part, _| {
             if part == "status" {
                 forget_returned(new, old);
             }
         },
-        validate_update: |new, old, faults| {
-            immutable(&new["spec"], &old["spec"], &"spec".into(), faults);
-            rules::status(new, old, faults);
+        validate_update: |new, old, errors| {
+            immutable(&new["spec"], &old["spec"], &"spec".into(), errors);
+            rules::status(new, old, errors);
         },
         ..BASE
     },
@@ -83,11 +83,11 @@ pub(super) const KINDS: &[&Kind] = &[
         plural: "resourceclaimtemplates",
         singular: "resourceclaimtemplate",
         default: |object| default_claim(&mut object["spec"]["spec"]),
-        validate_create: |object, faults| {
-            validate_claim(&object["spec"]["spec"], &FieldPath::new("spec.spec"), faults);
+        validate_create: |object, errors| {
+            validate_claim(&object["spec"]["spec"], &FieldPath::new("spec.spec"), errors);
         },
-        validate_update: |new, old, faults| {
-            immutable(&new["spec"], &old["spec"], &"spec".into(), faults);
+        validate_update: |new, old, errors| {
+            immutable(&new["spec"], &old["spec"], &"spec".into(), errors);
         },
         ..BASE
     },
@@ -110,14 +110,14 @@ pub(super) const KINDS: &[&Kind] = &[
         prepare_create: |slice| resource_slice::drop_lists(slice, None),
         prepare_update: |new, old| resource_slice::drop_lists(new, Some(old)),
         validate: resource_slice::validate,
-        validate_update: |new, old, faults| {
+        validate_update: |new, old, errors| {
             for name in ["driver", "nodeName"] {
                 let path = FieldPath::new("spec").child(name);
-                immutable(&new["spec"][name], &old["spec"][name], &path, faults);
+                immutable(&new["spec"][name], &old["spec"][name], &path, errors);
             }
             let name = |slice: &Value| slice["spec"]["pool"]["name"].clone();
             if name(new) != name(old) {
-                faults.push(FieldError::invalid(&FieldPath::new("spec.pool.name"), name(new), IMMUTABLE));
+                errors.push(FieldError::invalid(&FieldPath::new("spec.pool.name"), name(new), IMMUTABLE));
             }
         },
         ..BASE
@@ -163,131 +163,131 @@ pub(super) fn few<'a>(
     name: &str,
     path: &FieldPath,
     most: usize,
-    faults: &mut Faults,
+    errors: &mut ErrorList,
 ) -> &'a [Value] {
     let found = object[name].as_array().map(Vec::as_slice).unwrap_or_default();
     let too_many = found.len() > most;
     if too_many {
-        faults.push(FieldError::too_many(&path.child(name), found.len(), most));
+        errors.push(FieldError::too_many(&path.child(name), found.len(), most));
     }
     if too_many { &[] } else { found }
 }
 
 /// What a class hands to drivers.
-fn validate_configurations(class: &Value, faults: &mut Faults) {
+fn validate_configurations(class: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("spec");
-    let list = few(&class["spec"], "config", &path, MOST_CONFIGURATIONS, faults);
+    let list = few(&class["spec"], "config", &path, MOST_CONFIGURATIONS, errors);
     for (index, config) in list.iter().enumerate() {
-        rules::configuration(config, &path.child("config").index(index), faults);
+        rules::configuration(config, &path.child("config").index(index), errors);
     }
 }
 
-fn validate_claim(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate_claim(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (devices, path) = (&spec["devices"], path.child("devices"));
     let mut seen = HashSet::new();
     let whole = &path;
-    let requests = few(devices, "requests", whole, MOST_REQUESTS, faults);
+    let requests = few(devices, "requests", whole, MOST_REQUESTS, errors);
     let path = whole.child("requests");
     for (index, request) in requests.iter().enumerate() {
         let path = path.index(index);
-        validate_name(request, &path, &mut seen, faults);
+        validate_name(request, &path, &mut seen, errors);
         let (exactly, others) = (&request["exactly"], items(request, "firstAvailable").next().is_some());
         match (exactly.is_object(), others) {
             (false, false) => {
                 let message = "exactly one of `exactly` or `firstAvailable` is required";
-                faults.push(FieldError::required(&path, message));
+                errors.push(FieldError::required(&path, message));
             }
             (true, true) => {
                 let message =
                     "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set";
-                faults.push(FieldError::invalid(&path, "null", message));
+                errors.push(FieldError::invalid(&path, "null", message));
             }
-            (true, false) => validate_request(exactly, &path.child("exactly"), faults),
+            (true, false) => validate_request(exactly, &path.child("exactly"), errors),
             (false, true) => {
                 let mut seen = HashSet::new();
-                let requests = few(request, "firstAvailable", &path, MOST_ALTERNATIVES, faults);
+                let requests = few(request, "firstAvailable", &path, MOST_ALTERNATIVES, errors);
                 let path = path.child("firstAvailable");
                 for (index, request) in requests.iter().enumerate() {
-                    validate_name(request, &path.index(index), &mut seen, faults);
-                    validate_request(request, &path.index(index), faults);
+                    validate_name(request, &path.index(index), &mut seen, errors);
+                    validate_request(request, &path.index(index), errors);
                 }
             }
         }
     }
     let names = Requests::of(devices);
-    for (index, constraint) in few(devices, "constraints", whole, MOST_CONSTRAINTS, faults).iter().enumerate()
+    for (index, constraint) in few(devices, "constraints", whole, MOST_CONSTRAINTS, errors).iter().enumerate()
     {
-        names.check_constraint(constraint, &whole.child("constraints").index(index), faults);
+        names.check_constraint(constraint, &whole.child("constraints").index(index), errors);
     }
-    for (index, config) in few(devices, "config", whole, MOST_CONFIGURATIONS, faults).iter().enumerate() {
-        names.check_configuration(config, &whole.child("config").index(index), faults);
+    for (index, config) in few(devices, "config", whole, MOST_CONFIGURATIONS, errors).iter().enumerate() {
+        names.check_configuration(config, &whole.child("config").index(index), errors);
     }
 }
 
 /// The name of a pool of devices: one subdomain or several.
-pub(super) fn pool_name(object: &Value, field: &str, path: &FieldPath, faults: &mut Faults) {
-    let Some(name) = required(object, path, field, faults) else { return };
+pub(super) fn pool_name(object: &Value, field: &str, path: &FieldPath, errors: &mut ErrorList) {
+    let Some(name) = required(object, path, field, errors) else { return };
     let path = path.child(field);
     if name.len() > POOL_NAME_MAX {
-        faults.push(FieldError::too_long(&path, POOL_NAME_MAX));
+        errors.push(FieldError::too_long(&path, POOL_NAME_MAX));
     }
-    name.split('/').for_each(|part| subdomain(part, &path, faults));
+    name.split('/').for_each(|part| subdomain(part, &path, errors));
 }
 
 pub(super) fn validate_name<'a>(
     request: &'a Value,
     path: &FieldPath,
     seen: &mut HashSet<&'a str>,
-    faults: &mut Faults,
+    errors: &mut ErrorList,
 ) {
-    let Some(name) = required(request, path, "name", faults) else { return };
-    label(name, &path.child("name"), faults);
+    let Some(name) = required(request, path, "name", errors) else { return };
+    label(name, &path.child("name"), errors);
     if !seen.insert(name) {
-        faults.push(FieldError::duplicate(&path.child("name"), name));
+        errors.push(FieldError::duplicate(&path.child("name"), name));
     }
 }
 
-fn validate_request(request: &Value, path: &FieldPath, faults: &mut Faults) {
-    if let Some(class) = required(request, path, "deviceClassName", faults) {
-        subdomain(class, &path.child("deviceClassName"), faults);
+fn validate_request(request: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    if let Some(class) = required(request, path, "deviceClassName", errors) {
+        subdomain(class, &path.child("deviceClassName"), errors);
     }
-    validate_selectors(request, &Value::Null, path, faults);
-    listed(text(request, "allocationMode"), &path.child("allocationMode"), &MODES, faults);
+    validate_selectors(request, &Value::Null, path, errors);
+    listed(text(request, "allocationMode"), &path.child("allocationMode"), &MODES, errors);
     let count = request["count"].as_i64().unwrap_or_default();
     let (path, tolerations) = (path.child("count"), path.child("tolerations"));
     if request["allocationMode"] == "All" && count != 0 {
-        faults.push(FieldError::invalid(&path, count, "must not be specified when allocationMode is 'All'"));
+        errors.push(FieldError::invalid(&path, count, "must not be specified when allocationMode is 'All'"));
     } else if request["allocationMode"] == "ExactCount" && count <= 0 {
-        faults.push(FieldError::invalid(&path, count, "must be greater than zero"));
+        errors.push(FieldError::invalid(&path, count, "must be greater than zero"));
     }
     for (index, toleration) in items(request, "tolerations").enumerate() {
-        rules::toleration(toleration, &tolerations.index(index), faults);
+        rules::toleration(toleration, &tolerations.index(index), errors);
     }
 }
 
 /// Expressions are for whoever allocates devices to evaluate; they must be such that he can. What has been stored was looked at then.
-fn validate_selectors(object: &Value, old: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate_selectors(object: &Value, old: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if object["selectors"] == old["selectors"] {
         return;
     }
     let known: HashSet<&Value> = items(old, "selectors").collect();
-    for (index, selector) in few(object, "selectors", path, MOST_SELECTORS, faults).iter().enumerate() {
+    for (index, selector) in few(object, "selectors", path, MOST_SELECTORS, errors).iter().enumerate() {
         let path = path.child("selectors").index(index).child("cel");
         if known.contains(selector) {
             continue;
         }
         if !selector["cel"].is_object() {
-            faults.push(FieldError::required(&path, ""));
-        } else if let Some(source) = required(&selector["cel"], &path, "expression", faults) {
-            validate_expression(source, &path.child("expression"), faults);
+            errors.push(FieldError::required(&path, ""));
+        } else if let Some(source) = required(&selector["cel"], &path, "expression", errors) {
+            validate_expression(source, &path.child("expression"), errors);
         }
     }
 }
 
 /// An expression about a device, as drivers tell of it (`dynamic-resource-allocation/cel`).
-fn validate_expression(source: &str, path: &FieldPath, faults: &mut Faults) {
+fn validate_expression(source: &str, path: &FieldPath, errors: &mut ErrorList) {
     if source.len() > EXPRESSION_MAX {
-        faults.push(FieldError::too_long(path, EXPRESSION_MAX));
+        errors.push(FieldError::too_long(path, EXPRESSION_MAX));
         return;
     }
     let map = |value: Type| Type::Map(Box::new(Type::String), Box::new(value));
@@ -304,7 +304,7 @@ fn validate_expression(source: &str, path: &FieldPath, faults: &mut Faults) {
             other => format!("must evaluate to bool or the unknown type, not {other}"),
         },
     };
-    faults.push(FieldError::invalid(path, source, &wrong));
+    errors.push(FieldError::invalid(path, source, &wrong));
 }
 
 /// What drivers say of devices goes with the devices: `dropDeallocatedStatusDevices`.
@@ -364,10 +364,10 @@ mod tests {
 
     fn told(kind: &str, object: &Value) -> Vec<String> {
         let kind = KINDS.iter().find(|found| found.kind == kind).expect("there is such a kind");
-        let mut faults = Faults::new();
-        (kind.validate)(object, &mut faults);
-        (kind.validate_create)(object, &mut faults);
-        faults.iter().map(ToString::to_string).collect()
+        let mut errors = ErrorList::new();
+        (kind.validate)(object, &mut errors);
+        (kind.validate_create)(object, &mut errors);
+        errors.iter().map(ToString::to_string).collect()
     }
 
     fn named(count: usize) -> Vec<Value> {
@@ -417,10 +417,10 @@ mod tests {
     fn what_selects_devices_is_looked_at_once() {
         let changed = |kind: &str, new: &Value, old: &Value| {
             let kind = KINDS.iter().find(|found| found.kind == kind).expect("there is such a kind");
-            let mut faults = Faults::new();
-            (kind.validate)(new, &mut faults);
-            (kind.validate_update)(new, old, &mut faults);
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+            let mut errors = ErrorList::new();
+            (kind.validate)(new, &mut errors);
+            (kind.validate_update)(new, old, &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         // An older server took it.
         let (odd, good) = (json!({"cel": {"expression": "1"}}), json!({"cel": {"expression": "true"}}));

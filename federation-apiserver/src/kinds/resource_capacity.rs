@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::resource::few;
 use crate::{
-    registry::Faults,
+    registry::ErrorList,
     validation::{items, quantities},
 };
 
@@ -13,11 +13,11 @@ use crate::{
 const CHOICES_MAX: usize = 10;
 
 /// How much of a capacity may be asked for at a time.
-pub(super) fn request_policy(policy: &Value, most: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn request_policy(policy: &Value, most: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (values, range) = (items(policy, "validValues").next().is_some(), policy["validRange"].is_object());
     if values && range {
         let message = "exactly one policy can be specified, cannot specify \"validValues\" and \"validRange\" at the same time";
-        faults.push(FieldError::forbidden(path, message));
+        errors.push(FieldError::forbidden(path, message));
         return;
     }
     let name = if values { "validValues" } else { "validRange" };
@@ -26,49 +26,49 @@ pub(super) fn request_policy(policy: &Value, most: &Value, path: &FieldPath, fau
     }
     let Some(default) = quantities::parse(&policy["default"]) else {
         let message = format!("required when {name} is defined");
-        faults.push(FieldError::required(&path.child("default"), &message));
+        errors.push(FieldError::required(&path.child("default"), &message));
         return;
     };
     let Some(most) = quantities::parse(most) else { return };
     if values {
-        choices(policy, default, most, path, faults);
+        choices(policy, default, most, path, errors);
     } else {
-        span(&policy["validRange"], default, most, &path.child("validRange"), faults);
+        span(&policy["validRange"], default, most, &path.child("validRange"), errors);
     }
 }
 
-fn choices(policy: &Value, default: Quantity, most: Quantity, path: &FieldPath, faults: &mut Faults) {
+fn choices(policy: &Value, default: Quantity, most: Quantity, path: &FieldPath, errors: &mut ErrorList) {
     let values: Vec<_> =
-        few(policy, "validValues", path, CHOICES_MAX, faults).iter().filter_map(quantities::parse).collect();
+        few(policy, "validValues", path, CHOICES_MAX, errors).iter().filter_map(quantities::parse).collect();
     let path = path.child("validValues");
     for (at, pair) in values.windows(2).enumerate() {
         if pair[0] > pair[1] {
             let message = "values must be sorted in ascending order";
-            faults.push(FieldError::invalid(&path.index(at + 1), pair[1].to_string(), message));
+            errors.push(FieldError::invalid(&path.index(at + 1), pair[1].to_string(), message));
         }
     }
     for (at, value) in values.iter().enumerate() {
         if *value > most {
             let message = format!("option is larger than capacity value: {most}");
-            faults.push(FieldError::invalid(&path.index(at), value.to_string(), &message));
+            errors.push(FieldError::invalid(&path.index(at), value.to_string(), &message));
         }
         if values[..at].contains(value) {
-            faults.push(FieldError::duplicate(&path.index(at), value.units().to_string()));
+            errors.push(FieldError::duplicate(&path.index(at), value.units().to_string()));
         }
     }
     if !values.contains(&default) {
         let message = "default value is not valid according to the requestPolicy";
-        faults.push(FieldError::invalid(&path, default.to_string(), message));
+        errors.push(FieldError::invalid(&path, default.to_string(), message));
     }
 }
 
-fn span(range: &Value, default: Quantity, most: Quantity, path: &FieldPath, faults: &mut Faults) {
+fn span(range: &Value, default: Quantity, most: Quantity, path: &FieldPath, errors: &mut ErrorList) {
     let Some(least) = quantities::parse(&range["min"]) else {
-        faults.push(FieldError::required(&path.child("min"), "required when validRange is defined"));
+        errors.push(FieldError::required(&path.child("min"), "required when validRange is defined"));
         return;
     };
     let mut wrong = |field: &str, value: Quantity, why: String| {
-        faults.push(FieldError::invalid(&path.child(field), value.to_string(), &why));
+        errors.push(FieldError::invalid(&path.child(field), value.to_string(), &why));
     };
     if least > most {
         wrong("min", least, format!("min is larger than capacity value: {most}"));
@@ -114,9 +114,9 @@ mod tests {
     #[test]
     fn shares_of_a_capacity_are_as_its_policy_says() {
         let check = |policy: Value, expect: &[&str]| {
-            let mut faults = Faults::new();
-            request_policy(&policy, &json!("8Gi"), &FieldPath::new("p"), &mut faults);
-            assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect, "{policy}");
+            let mut errors = ErrorList::new();
+            request_policy(&policy, &json!("8Gi"), &FieldPath::new("p"), &mut errors);
+            assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect, "{policy}");
         };
         check(json!({"default": "1Gi", "validValues": ["1Gi", "2Gi"]}), &[]);
         check(json!({"default": "2Gi", "validRange": {"min": "1Gi", "step": "1Gi"}}), &[]);

@@ -10,7 +10,7 @@ use super::{
     resource_slice::{EFFECTS, binding, qualified},
 };
 use crate::{
-    registry::Faults,
+    registry::ErrorList,
     validation::{deleting, driver, immutable, items, label, listed, news, pod_spec, required, text},
 };
 
@@ -46,130 +46,130 @@ impl<'a> Requests<'a> {
         self.0.get(request).is_some_and(|others| other.is_none_or(|other| others.contains(other)))
     }
 
-    fn check(&self, name: &str, path: &FieldPath, faults: &mut Faults) {
+    fn check(&self, name: &str, path: &FieldPath, errors: &mut ErrorList) {
         if name.matches('/').count() > 1 {
-            faults.push(FieldError::invalid(path, name, NO_REQUEST));
+            errors.push(FieldError::invalid(path, name, NO_REQUEST));
             return;
         }
-        name.split('/').for_each(|part| label(part, path, faults));
+        name.split('/').for_each(|part| label(part, path, errors));
         if !self.has(name) {
-            faults.push(FieldError::invalid(path, name, NO_REQUEST));
+            errors.push(FieldError::invalid(path, name, NO_REQUEST));
         }
     }
 
     /// The requests that something is for.
-    fn check_list(&self, object: &Value, path: &FieldPath, faults: &mut Faults) {
-        let list = few(object, "requests", path, MOST_REQUESTS, faults);
+    fn check_list(&self, object: &Value, path: &FieldPath, errors: &mut ErrorList) {
+        let list = few(object, "requests", path, MOST_REQUESTS, errors);
         let path = path.child("requests");
         let names: Vec<_> = list.iter().map(|name| name.as_str().unwrap_or_default()).collect();
         for (index, name) in names.iter().enumerate() {
-            self.check(name, &path.index(index), faults);
+            self.check(name, &path.index(index), errors);
         }
         let mut seen = HashSet::new();
         for (index, name) in names.into_iter().enumerate().filter(|(_, name)| !seen.insert(*name)) {
-            faults.push(FieldError::duplicate(&path.index(index), name));
+            errors.push(FieldError::duplicate(&path.index(index), name));
         }
     }
 
     /// What the devices of several requests have in common, or not.
-    pub(super) fn check_constraint(&self, constraint: &Value, path: &FieldPath, faults: &mut Faults) {
-        self.check_list(constraint, path, faults);
+    pub(super) fn check_constraint(&self, constraint: &Value, path: &FieldPath, errors: &mut ErrorList) {
+        self.check_list(constraint, path, errors);
         let attribute = ["matchAttribute", "distinctAttribute"]
             .into_iter()
             .find_map(|name| Some((name, constraint[name].as_str()?)));
         let Some((place, name)) = attribute else {
             // In these words, though there is none.
             let message = "exactly one of \"matchAttribute\" or \"distinctAttribute\" is required, but multiple fields are set";
-            faults.push(FieldError::required(path, message));
+            errors.push(FieldError::required(path, message));
             return;
         };
         let path = path.child(place);
-        qualified(name, &path, faults);
+        qualified(name, &path, errors);
         if !name.contains('/') {
             let message = "a fully qualified name must be a domain and a name separated by a slash";
-            faults.push(FieldError::invalid(&path, name, message));
+            errors.push(FieldError::invalid(&path, name, message));
         }
     }
 
-    pub(super) fn check_configuration(&self, config: &Value, path: &FieldPath, faults: &mut Faults) {
-        self.check_list(config, path, faults);
-        configuration(config, path, faults);
+    pub(super) fn check_configuration(&self, config: &Value, path: &FieldPath, errors: &mut ErrorList) {
+        self.check_list(config, path, errors);
+        configuration(config, path, errors);
     }
 
     /// Devices that a claim gets.
-    fn check_allocation(&self, allocation: &Value, path: &FieldPath, faults: &mut Faults) {
+    fn check_allocation(&self, allocation: &Value, path: &FieldPath, errors: &mut ErrorList) {
         let (devices, place) = (&allocation["devices"], path.child("devices"));
-        for (index, result) in few(devices, "results", &place, MOST_RESULTS, faults).iter().enumerate() {
+        for (index, result) in few(devices, "results", &place, MOST_RESULTS, errors).iter().enumerate() {
             let path = place.child("results").index(index);
-            self.check(text(result, "request"), &path.child("request"), faults);
-            device(result, &path, faults);
-            binding(result, &path, faults);
+            self.check(text(result, "request"), &path.child("request"), errors);
+            device(result, &path, errors);
+            binding(result, &path, errors);
         }
-        for (index, config) in few(devices, "config", &place, MOST_CONFIGURATIONS, faults).iter().enumerate()
+        for (index, config) in few(devices, "config", &place, MOST_CONFIGURATIONS, errors).iter().enumerate()
         {
             let path = place.child("config").index(index);
-            if let Some(source) = required(config, &path, "source", faults) {
-                listed(source, &path.child("source"), &["FromClaim", "FromClass"], faults);
+            if let Some(source) = required(config, &path, "source", errors) {
+                listed(source, &path.child("source"), &["FromClaim", "FromClass"], errors);
             }
-            self.check_configuration(config, &path, faults);
+            self.check_configuration(config, &path, errors);
         }
         if allocation["nodeSelector"].is_object() {
-            pod_spec::node_selector(&allocation["nodeSelector"], &path.child("nodeSelector"), faults);
+            pod_spec::node_selector(&allocation["nodeSelector"], &path.child("nodeSelector"), errors);
         }
     }
 }
 
 /// What is handed to a driver.
-pub(super) fn configuration(config: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn configuration(config: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (opaque, path) = (&config["opaque"], path.child("opaque"));
     if opaque.is_object() {
-        driver(text(opaque, "driver"), &path.child("driver"), faults);
-        raw(&opaque["parameters"], &path.child("parameters"), faults);
+        driver(text(opaque, "driver"), &path.child("driver"), errors);
+        raw(&opaque["parameters"], &path.child("parameters"), errors);
     } else {
-        faults.push(FieldError::required(&path, ""));
+        errors.push(FieldError::required(&path, ""));
     }
 }
 
-fn raw(value: &Value, path: &FieldPath, faults: &mut Faults) {
+fn raw(value: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if value.is_null() {
-        faults.push(FieldError::required(path, ""));
+        errors.push(FieldError::required(path, ""));
     } else if value.to_string().len() > MOST_BYTES {
-        faults.push(FieldError::too_long(path, MOST_BYTES));
+        errors.push(FieldError::too_long(path, MOST_BYTES));
     } else if !value.is_object() {
-        faults.push(FieldError::invalid(path, "<value omitted>", "must be a valid JSON object"));
+        errors.push(FieldError::invalid(path, "<value omitted>", "must be a valid JSON object"));
     }
 }
 
-pub(super) fn toleration(toleration: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn toleration(toleration: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (key, value) = (text(toleration, "key"), text(toleration, "value"));
     if !key.is_empty() {
         let place = path.child("key");
-        faults.extend(names::label_key(key).iter().map(|fault| FieldError::invalid(&place, key, fault)));
+        errors.extend(names::label_key(key).iter().map(|error| FieldError::invalid(&place, key, error)));
     }
     let place = path.child("value");
     match text(toleration, "operator") {
         "Exists" if !value.is_empty() => {
-            faults.push(FieldError::invalid(&place, value, "must be empty for operator `Exists`"));
+            errors.push(FieldError::invalid(&place, value, "must be empty for operator `Exists`"));
         }
         "Exists" => {}
         "Equal" => {
             let found = names::label_value(value);
-            faults.extend(found.iter().map(|fault| FieldError::invalid(&place, value, fault)));
+            errors.extend(found.iter().map(|error| FieldError::invalid(&place, value, error)));
         }
-        "" => faults.push(FieldError::required(&path.child("operator"), "")),
-        other => listed(other, &path.child("operator"), &["Equal", "Exists"], faults),
+        "" => errors.push(FieldError::required(&path.child("operator"), "")),
+        other => listed(other, &path.child("operator"), &["Equal", "Exists"], errors),
     }
     let effect = text(toleration, "effect");
     if !effect.is_empty() {
-        listed(effect, &path.child("effect"), &EFFECTS, faults);
+        listed(effect, &path.child("effect"), &EFFECTS, errors);
     }
 }
 
 /// Which device it is.
-fn device(of: &Value, path: &FieldPath, faults: &mut Faults) {
-    driver(text(of, "driver"), &path.child("driver"), faults);
-    pool_name(of, "pool", path, faults);
-    label(text(of, "device"), &path.child("device"), faults);
+fn device(of: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    driver(text(of, "driver"), &path.child("driver"), errors);
+    pool_name(of, "pool", path, errors);
+    label(text(of, "device"), &path.child("device"), errors);
 }
 
 fn id(of: &Value) -> String {
@@ -180,34 +180,34 @@ fn id(of: &Value) -> String {
     }
 }
 
-/// The faults of a change of a claim's status: `validateResourceClaimStatusUpdate`. Those that the stored status has as well do not stand in
+/// The errors of a change of a claim's status: `validateResourceClaimStatusUpdate`. Those that the stored status has as well do not stand in
 /// the way of others who write it.
-pub(super) fn status(new: &Value, old: &Value, faults: &mut Faults) {
+pub(super) fn status(new: &Value, old: &Value, errors: &mut ErrorList) {
     let (status, before, path) = (&new["status"], &old["status"], FieldPath::new("status"));
     if status == before {
         return;
     }
-    news(users, new, old, faults);
-    news(told, new, old, faults);
+    news(users, new, old, errors);
+    news(told, new, old, errors);
     let known: HashSet<_> = items(before, "reservedFor").map(Value::to_string).collect();
     let (place, path) = (path.child("reservedFor"), path.child("allocation"));
     let joined = items(status, "reservedFor").any(|user| !known.contains(&user.to_string()));
     let allocation = &status["allocation"];
     if is_unallocated(new) {
         if joined || !is_unallocated(old) {
-            faults.push(FieldError::forbidden(&place, "may not be specified when `allocated` is not set"));
+            errors.push(FieldError::forbidden(&place, "may not be specified when `allocated` is not set"));
         }
     } else if joined && deleting(new) {
         let message =
             "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set";
-        faults.push(FieldError::forbidden(&place, message));
+        errors.push(FieldError::forbidden(&place, message));
     }
     if !allocation.is_null() {
         if before["allocation"].is_null() {
             let requests = Requests::of(&new["spec"]["devices"]);
-            requests.check_allocation(allocation, &path, faults);
+            requests.check_allocation(allocation, &path, errors);
         } else {
-            immutable(allocation, &before["allocation"], &path, faults);
+            immutable(allocation, &before["allocation"], &path, errors);
         }
     }
 }
@@ -218,56 +218,56 @@ fn is_unallocated(claim: &Value) -> bool {
 }
 
 /// Who uses a claim.
-fn users(claim: &Value, faults: &mut Faults) {
+fn users(claim: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("status");
-    let users = few(&claim["status"], "reservedFor", &path, MOST_USERS, faults);
+    let users = few(&claim["status"], "reservedFor", &path, MOST_USERS, errors);
     let place = path.child("reservedFor");
     for (index, user) in users.iter().enumerate() {
         for name in ["resource", "name", "uid"] {
-            required(user, &place.index(index), name, faults);
+            required(user, &place.index(index), name, errors);
         }
     }
     let mut seen = HashSet::new();
     for (index, user) in users.iter().enumerate().filter(|(_, user)| !seen.insert(text(user, "uid"))) {
-        faults.push(FieldError::duplicate(&place.index(index), text(user, "uid")));
+        errors.push(FieldError::duplicate(&place.index(index), text(user, "uid")));
     }
 }
 
 /// What drivers tell of devices.
-fn told(claim: &Value, faults: &mut Faults) {
+fn told(claim: &Value, errors: &mut ErrorList) {
     let status = &claim["status"];
     let allocated: HashSet<_> = items(&status["allocation"]["devices"], "results").map(id).collect();
     let path = FieldPath::new("status.devices");
     let mut seen = HashSet::new();
     for (index, one) in items(status, "devices").enumerate() {
         let (path, id) = (path.index(index), id(one));
-        device(one, &path, faults);
+        device(one, &path, errors);
         if !allocated.contains(&id) {
             let message = format!("{id}: must be an allocated device in the claim");
-            faults.push(FieldError::new(FieldReason::Invalid, &path, None, &message));
+            errors.push(FieldError::new(FieldReason::Invalid, &path, None, &message));
         }
-        few(one, "conditions", &path, MOST_CONDITIONS, faults);
+        few(one, "conditions", &path, MOST_CONDITIONS, errors);
         if !one["data"].is_null() {
-            raw(&one["data"], &path.child("data"), faults);
+            raw(&one["data"], &path.child("data"), errors);
         }
-        network(&one["networkData"], &path.child("networkData"), faults);
+        network(&one["networkData"], &path.child("networkData"), errors);
         if !seen.insert(id) {
-            faults.push(FieldError::duplicate(&path, one.clone()));
+            errors.push(FieldError::duplicate(&path, one.clone()));
         }
     }
 }
 
-fn network(data: &Value, path: &FieldPath, faults: &mut Faults) {
+fn network(data: &Value, path: &FieldPath, errors: &mut ErrorList) {
     for (name, most) in [("interfaceName", INTERFACE_MAX), ("hardwareAddress", HARDWARE_ADDRESS_MAX)] {
         if text(data, name).len() > most {
-            faults.push(FieldError::too_long(&path.child(name), most));
+            errors.push(FieldError::too_long(&path.child(name), most));
         }
     }
-    let list = few(data, "ips", path, MOST_ADDRESSES, faults);
+    let list = few(data, "ips", path, MOST_ADDRESSES, errors);
     for (index, address) in list.iter().enumerate() {
         let (address, path) = (address.as_str().unwrap_or_default(), path.child("ips").index(index));
         let found = addresses::interface(address);
-        faults.extend(found.map(|fault| FieldError::invalid(&path, address, &fault)));
+        errors.extend(found.map(|error| FieldError::invalid(&path, address, &error)));
     }
 }
 
@@ -278,10 +278,10 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(find: impl FnOnce(&mut Faults), expect: &[&str]) {
-        let mut faults = Faults::new();
-        find(&mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    fn check(find: impl FnOnce(&mut ErrorList), expect: &[&str]) {
+        let mut errors = ErrorList::new();
+        find(&mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     fn devices() -> Value {
@@ -293,7 +293,7 @@ mod tests {
         let (devices, path) = (devices(), FieldPath::new("p"));
         let requests = Requests::of(&devices);
         let constraint = |constraint: Value, expect: &[&str]| {
-            check(|faults| requests.check_constraint(&constraint, &path, faults), expect);
+            check(|errors| requests.check_constraint(&constraint, &path, errors), expect);
         };
         constraint(json!({"requests": ["a", "b", "b/c"], "matchAttribute": "d.io/n"}), &[]);
         constraint(
@@ -313,11 +313,11 @@ mod tests {
         );
         let config = json!({"requests": ["a"], "opaque": {"driver": "d.io", "parameters": [1]}});
         check(
-            |faults| requests.check_configuration(&config, &path, faults),
+            |errors| requests.check_configuration(&config, &path, errors),
             &[r#"p.opaque.parameters: Invalid value: "<value omitted>": must be a valid JSON object"#],
         );
         check(
-            |faults| requests.check_configuration(&json!({}), &path, faults),
+            |errors| requests.check_configuration(&json!({}), &path, errors),
             &["p.opaque: Required value"],
         );
     }
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn taints_of_devices_are_tolerated_in_known_ways() {
         let told = |of: Value, expect: &[&str]| {
-            check(|faults| toleration(&of, &FieldPath::new("t"), faults), expect);
+            check(|errors| toleration(&of, &FieldPath::new("t"), errors), expect);
         };
         told(json!({"operator": "Exists"}), &[]);
         told(
@@ -345,7 +345,7 @@ mod tests {
         let claim = |status: Value| json!({"spec": {"devices": devices()}, "status": status});
         let held = claim(json!({"allocation": allocated, "reservedFor": [user]}));
         let told =
-            |new: &Value, old: &Value, expect: &[&str]| check(|faults| status(new, old, faults), expect);
+            |new: &Value, old: &Value, expect: &[&str]| check(|errors| status(new, old, errors), expect);
         told(&held, &claim(json!({})), &[]);
         told(
             &claim(json!({"reservedFor": [user]})),
@@ -382,7 +382,7 @@ mod tests {
         let user = |name: &str, uid: &str| json!({"resource": "pods", "name": name, "uid": uid});
         let claim = |status: Value| json!({"spec": {"devices": devices()}, "status": status});
         let check =
-            |new: &Value, old: &Value, expect: &[&str]| check(|faults| status(new, old, faults), expect);
+            |new: &Value, old: &Value, expect: &[&str]| check(|errors| status(new, old, errors), expect);
         let odd = json!({"driver": "d.io", "pool": "p", "device": "y"});
         let twice = [user("p", "u"), user("q", "u"), user("r", "v")];
         let stored = claim(json!({"reservedFor": twice, "devices": [odd]}));

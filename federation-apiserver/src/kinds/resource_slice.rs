@@ -10,7 +10,7 @@ use super::{
     resource_capacity::request_policy,
 };
 use crate::{
-    registry::Faults,
+    registry::ErrorList,
     validation::{driver, items, label, listed, pod_spec, required, subdomain, text},
 };
 
@@ -52,81 +52,81 @@ fn has_lists(device: &Value) -> bool {
     attributes.any(|(_, attribute)| LISTS.iter().any(|list| !attribute[*list].is_null()))
 }
 
-pub(super) fn validate(slice: &Value, faults: &mut Faults) {
+pub(super) fn validate(slice: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&slice["spec"], FieldPath::new("spec"));
-    driver(text(spec, "driver"), &path.child("driver"), faults);
-    validate_pool(&spec["pool"], &path.child("pool"), faults);
-    nodes_of_slice(spec, &path, faults);
+    driver(text(spec, "driver"), &path.child("driver"), errors);
+    validate_pool(&spec["pool"], &path.child("pool"), errors);
+    nodes_of_slice(spec, &path, errors);
     if !spec["sharedCounters"].is_null() && !spec["devices"].is_null() {
         let message = "only one of `sharedCounters` or `devices` is allowed";
-        faults.push(FieldError::invalid(&path, "", message));
+        errors.push(FieldError::invalid(&path, "", message));
     }
     let has = |device: &Value, name: &str| items(device, name).next().is_some();
     let more = items(spec, "devices")
         .any(|device| has(device, "taints") || has(device, "consumesCounters") || has_lists(device));
     let most = if more { DEVICES_WITH_MORE_MAX } else { DEVICES_MAX };
     let mut seen = HashSet::new();
-    for (index, device) in few(spec, "devices", &path, most, faults).iter().enumerate() {
+    for (index, device) in few(spec, "devices", &path, most, errors).iter().enumerate() {
         let path = path.child("devices").index(index);
-        validate_name(device, &path, &mut seen, faults);
-        validate_device(device, spec["perDeviceNodeSelection"] == true, &path, faults);
+        validate_name(device, &path, &mut seen, errors);
+        validate_device(device, spec["perDeviceNodeSelection"] == true, &path, errors);
     }
     let mut seen = HashSet::new();
-    for (index, set) in few(spec, "sharedCounters", &path, COUNTER_SETS_MAX, faults).iter().enumerate() {
+    for (index, set) in few(spec, "sharedCounters", &path, COUNTER_SETS_MAX, errors).iter().enumerate() {
         let path = path.child("sharedCounters").index(index);
-        validate_name(set, &path, &mut seen, faults);
-        counters(set, &path, faults);
+        validate_name(set, &path, &mut seen, errors);
+        counters(set, &path, errors);
     }
 }
 
-fn validate_pool(pool: &Value, path: &FieldPath, faults: &mut Faults) {
-    pool_name(pool, "name", path, faults);
+fn validate_pool(pool: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    pool_name(pool, "name", path, errors);
     for (field, least, message) in [
         ("resourceSliceCount", 1, "must be greater than zero"),
         ("generation", 0, "must be greater than or equal to zero"),
     ] {
         let number = pool[field].as_i64().unwrap_or_default();
         if number < least {
-            faults.push(FieldError::invalid(&path.child(field), number, message));
+            errors.push(FieldError::invalid(&path.child(field), number, message));
         }
     }
 }
 
 /// Where the devices are: said once. Slices of counters only say it through those of their devices.
-fn nodes_of_slice(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn nodes_of_slice(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let mut set = Vec::new();
     if let Some(node) = spec["nodeName"].as_str() {
         let path = path.child("nodeName");
         if node.is_empty() {
             let message = "must be either unset or set to a non-empty string";
-            faults.push(FieldError::invalid(&path, node, message));
+            errors.push(FieldError::invalid(&path, node, message));
         } else {
             set.push("`nodeName`");
-            subdomain(node, &path, faults);
+            subdomain(node, &path, errors);
         }
     }
     if spec["nodeSelector"].is_object() {
         set.push("`nodeSelector`");
         let path = path.child("nodeSelector");
-        pod_spec::node_selector(&spec["nodeSelector"], &path, faults);
+        pod_spec::node_selector(&spec["nodeSelector"], &path, errors);
         let terms = &spec["nodeSelector"]["nodeSelectorTerms"];
         if terms.as_array().is_some_and(|terms| terms.len() > 1) {
             // One alone can be merged with those of other slices.
             let message = "must have exactly one node selector term";
-            faults.push(FieldError::invalid(&path.child("nodeSelectorTerms"), terms.clone(), message));
+            errors.push(FieldError::invalid(&path.child("nodeSelectorTerms"), terms.clone(), message));
         }
     }
     for (field, name) in [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")]
     {
-        flag(spec, field, name, path, &mut set, faults);
+        flag(spec, field, name, path, &mut set, errors);
     }
     let what = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
     match set.len() {
-        0 if items(spec, "sharedCounters").next().is_none() => faults.push(FieldError::required(path, what)),
+        0 if items(spec, "sharedCounters").next().is_none() => errors.push(FieldError::required(path, what)),
         0 | 1 => {}
         _ => {
             let message = format!("{what}, but multiple fields are set");
-            faults.push(FieldError::invalid(path, format!("{{{}}}", set.join(", ")), &message));
+            errors.push(FieldError::invalid(path, format!("{{{}}}", set.join(", ")), &message));
         }
     }
 }
@@ -137,66 +137,66 @@ fn flag(
     name: &'static str,
     path: &FieldPath,
     set: &mut Vec<&'static str>,
-    faults: &mut Faults,
+    errors: &mut ErrorList,
 ) {
     match object[field].as_bool() {
         Some(true) => set.push(name),
         Some(false) => {
             let message = "must be either unset or set to true";
-            faults.push(FieldError::invalid(&path.child(field), false, message));
+            errors.push(FieldError::invalid(&path.child(field), false, message));
         }
         None => {}
     }
 }
 
-fn validate_device(device: &Value, by_device: bool, path: &FieldPath, faults: &mut Faults) {
+fn validate_device(device: &Value, by_device: bool, path: &FieldPath, errors: &mut ErrorList) {
     let count = |field: &str| device[field].as_object().map_or(0, serde_json::Map::len);
     let all = count("attributes") + count("capacity");
     if all > ATTRIBUTES_AND_CAPACITIES_MAX {
         let message = format!(
             "the total number of attributes and capacities must not exceed {ATTRIBUTES_AND_CAPACITIES_MAX}"
         );
-        faults.push(FieldError::invalid(path, all, &message));
+        errors.push(FieldError::invalid(path, all, &message));
     }
     let place = path.child("attributes");
     for (name, attribute) in device["attributes"].as_object().into_iter().flatten() {
-        qualified(name, &place, faults);
-        validate_attribute(attribute, &place.key(name), faults);
+        qualified(name, &place, errors);
+        validate_attribute(attribute, &place.key(name), errors);
     }
     let place = path.child("capacity");
     for (name, capacity) in device["capacity"].as_object().into_iter().flatten() {
-        qualified(name, &place, faults);
+        qualified(name, &place, errors);
         let (policy, path) = (&capacity["requestPolicy"], place.key(name).child("requestPolicy"));
         if policy.is_object() && device["allowMultipleAllocations"] != true {
-            faults.push(FieldError::forbidden(&path, "allowMultipleAllocations must be true"));
+            errors.push(FieldError::forbidden(&path, "allowMultipleAllocations must be true"));
         } else if policy.is_object() {
-            request_policy(policy, &capacity["value"], &path, faults);
+            request_policy(policy, &capacity["value"], &path, errors);
         }
     }
-    for (index, taint) in few(device, "taints", path, TAINTS_MAX, faults).iter().enumerate() {
-        validate_taint(taint, &path.child("taints").index(index), faults);
+    for (index, taint) in few(device, "taints", path, TAINTS_MAX, errors).iter().enumerate() {
+        validate_taint(taint, &path.child("taints").index(index), errors);
     }
     let mut seen = HashSet::new();
-    let consumptions = few(device, "consumesCounters", path, CONSUMPTIONS_MAX, faults);
+    let consumptions = few(device, "consumesCounters", path, CONSUMPTIONS_MAX, errors);
     for (index, consumption) in consumptions.iter().enumerate() {
         let path = path.child("consumesCounters").index(index);
-        if let Some(set) = required(consumption, &path, "counterSet", faults) {
-            label(set, &path.child("counterSet"), faults);
+        if let Some(set) = required(consumption, &path, "counterSet", errors) {
+            label(set, &path.child("counterSet"), errors);
             if !seen.insert(set) {
-                faults.push(FieldError::duplicate(&path.child("counterSet"), set));
+                errors.push(FieldError::duplicate(&path.child("counterSet"), set));
             }
         }
-        counters(consumption, &path, faults);
+        counters(consumption, &path, errors);
     }
-    nodes_of_device(device, by_device, path, faults);
-    binding(device, path, faults);
+    nodes_of_device(device, by_device, path, errors);
+    binding(device, path, errors);
 }
 
-fn nodes_of_device(device: &Value, by_device: bool, path: &FieldPath, faults: &mut Faults) {
+fn nodes_of_device(device: &Value, by_device: bool, path: &FieldPath, errors: &mut ErrorList) {
     if !by_device {
         if ["nodeName", "nodeSelector", "allNodes"].iter().any(|field| !device[*field].is_null()) {
             let message = "`nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
-            faults.push(FieldError::invalid(path, "null", message));
+            errors.push(FieldError::invalid(path, "null", message));
         }
         return;
     }
@@ -204,73 +204,73 @@ fn nodes_of_device(device: &Value, by_device: bool, path: &FieldPath, faults: &m
     if let Some(node) = device["nodeName"].as_str() {
         let path = path.child("nodeName");
         if node.is_empty() {
-            faults.push(FieldError::invalid(&path, node, "must not be empty"));
+            errors.push(FieldError::invalid(&path, node, "must not be empty"));
         } else {
             set.push("`nodeName`");
-            subdomain(node, &path, faults);
+            subdomain(node, &path, errors);
         }
     }
     if device["nodeSelector"].is_object() {
         set.push("`nodeSelector`");
-        pod_spec::node_selector(&device["nodeSelector"], &path.child("nodeSelector"), faults);
+        pod_spec::node_selector(&device["nodeSelector"], &path.child("nodeSelector"), errors);
     }
-    flag(device, "allNodes", "`allNodes`", path, &mut set, faults);
+    flag(device, "allNodes", "`allNodes`", path, &mut set, errors);
     match set.len() {
-        0 => faults.push(FieldError::required(path, NODES_OF_DEVICE)),
+        0 => errors.push(FieldError::required(path, NODES_OF_DEVICE)),
         1 => {}
         _ => {
             let given = format!("{{{}}}", set.join(", "));
-            faults.push(FieldError::invalid(path, given, NODES_OF_DEVICE));
+            errors.push(FieldError::invalid(path, given, NODES_OF_DEVICE));
         }
     }
 }
 
 /// A name that may have a domain before it.
-pub(super) fn qualified(name: &str, path: &FieldPath, faults: &mut Faults) {
-    let identifier = |id: &str, faults: &mut Faults| {
+pub(super) fn qualified(name: &str, path: &FieldPath, errors: &mut ErrorList) {
+    let identifier = |id: &str, errors: &mut ErrorList| {
         if id.len() > ID_MAX {
-            faults.push(FieldError::too_long(path, ID_MAX));
+            errors.push(FieldError::too_long(path, ID_MAX));
         }
         let mut bytes = id.bytes();
         let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
         if !first || !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            faults.push(FieldError::invalid(path, id, IDENTIFIER));
+            errors.push(FieldError::invalid(path, id, IDENTIFIER));
         }
     };
     match name.split('/').collect::<Vec<_>>()[..] {
-        [id] => identifier(id, faults),
+        [id] => identifier(id, errors),
         [domain, id] => {
             if domain.is_empty() {
-                faults.push(FieldError::invalid(path, "", "the domain must not be empty"));
+                errors.push(FieldError::invalid(path, "", "the domain must not be empty"));
             } else {
-                driver(domain, path, faults);
+                driver(domain, path, errors);
             }
             if id.is_empty() {
-                faults.push(FieldError::invalid(path, "", "the name must not be empty"));
+                errors.push(FieldError::invalid(path, "", "the name must not be empty"));
             } else {
-                identifier(id, faults);
+                identifier(id, errors);
             }
         }
-        _ => faults.push(FieldError::invalid(path, name, "must not contain more than one slash")),
+        _ => errors.push(FieldError::invalid(path, name, "must not contain more than one slash")),
     }
 }
 
-fn validate_attribute(attribute: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate_attribute(attribute: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let mut given = ["bool", "int"].iter().filter(|field| !attribute[**field].is_null()).count();
-    let value = |value: &Value, is_version: bool, path: &FieldPath, faults: &mut Faults| {
+    let value = |value: &Value, is_version: bool, path: &FieldPath, errors: &mut ErrorList| {
         let value = value.as_str().unwrap_or_default();
         if is_version && !is_semantic(value) {
             let message = "must be a string compatible with semver.org spec 2.0.0";
-            faults.push(FieldError::invalid(path, value, message));
+            errors.push(FieldError::invalid(path, value, message));
         }
         if value.len() > VALUE_MAX {
-            faults.push(FieldError::too_long(path, VALUE_MAX));
+            errors.push(FieldError::too_long(path, VALUE_MAX));
         }
     };
     for field in ["string", "version"] {
         if !attribute[field].is_null() {
             given += 1;
-            value(&attribute[field], field == "version", &path.child(field), faults);
+            value(&attribute[field], field == "version", &path.child(field), errors);
         }
     }
     for list in LISTS {
@@ -278,19 +278,19 @@ fn validate_attribute(attribute: &Value, path: &FieldPath, faults: &mut Faults) 
         given += 1;
         let path = path.child(list);
         if all.is_empty() {
-            faults.push(FieldError::invalid(&path, json!([]), "must not be empty if specified"));
+            errors.push(FieldError::invalid(&path, json!([]), "must not be empty if specified"));
         }
         if matches!(list, "strings" | "versions") {
             for (index, item) in all.iter().enumerate() {
-                value(item, list == "versions", &path.index(index), faults);
+                value(item, list == "versions", &path.index(index), errors);
             }
         }
     }
     let message = "exactly one value must be specified";
     match given {
-        0 => faults.push(FieldError::invalid(path, "", message)),
+        0 => errors.push(FieldError::invalid(path, "", message)),
         1 => {}
-        _ => faults.push(FieldError::invalid(path, attribute.clone(), message)),
+        _ => errors.push(FieldError::invalid(path, attribute.clone(), message)),
     }
 }
 
@@ -314,50 +314,50 @@ fn is_semantic(version: &str) -> bool {
 }
 
 /// Of DeviceTaintRules, too.
-pub(super) fn validate_taint(taint: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn validate_taint(taint: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (key, value) = (text(taint, "key"), text(taint, "value"));
     let place = path.child("key");
-    faults.extend(names::qualified_name(key).iter().map(|fault| FieldError::invalid(&place, key, fault)));
+    errors.extend(names::qualified_name(key).iter().map(|error| FieldError::invalid(&place, key, error)));
     let place = path.child("value");
-    faults.extend(names::label_value(value).iter().map(|fault| FieldError::invalid(&place, value, fault)));
-    if let Some(effect) = required(taint, path, "effect", faults) {
-        listed(effect, &path.child("effect"), &EFFECTS, faults);
+    errors.extend(names::label_value(value).iter().map(|error| FieldError::invalid(&place, value, error)));
+    if let Some(effect) = required(taint, path, "effect", errors) {
+        listed(effect, &path.child("effect"), &EFFECTS, errors);
     }
 }
 
-fn counters(object: &Value, path: &FieldPath, faults: &mut Faults) {
+fn counters(object: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let path = path.child("counters");
     match object["counters"].as_object() {
         Some(counters) if counters.len() > COUNTERS_MAX => {
-            faults.push(FieldError::too_many(&path, counters.len(), COUNTERS_MAX));
+            errors.push(FieldError::too_many(&path, counters.len(), COUNTERS_MAX));
         }
         Some(counters) if !counters.is_empty() => {
-            counters.keys().for_each(|name| label(name, &path, faults));
+            counters.keys().for_each(|name| label(name, &path, errors));
         }
-        _ => faults.push(FieldError::required(&path, "")),
+        _ => errors.push(FieldError::required(&path, "")),
     }
 }
 
 /// What must hold before a pod is bound: both lists, or none.
-pub(super) fn binding(device: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn binding(device: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let [ready, failed] = ["bindingConditions", "bindingFailureConditions"];
     let mut known = HashSet::new();
     for list in [ready, failed] {
-        let conditions = few(device, list, path, CONDITIONS_MAX, faults);
+        let conditions = few(device, list, path, CONDITIONS_MAX, errors);
         let path = path.child(list);
         let mut seen = HashSet::new();
         for (index, condition) in conditions.iter().enumerate() {
             let (condition, path) = (condition.as_str().unwrap_or_default(), path.index(index));
             let found = names::qualified_name(condition);
-            faults.extend(found.iter().map(|fault| FieldError::invalid(&path, condition, fault)));
+            errors.extend(found.iter().map(|error| FieldError::invalid(&path, condition, error)));
             if !seen.insert(condition) {
-                faults.push(FieldError::duplicate(&path, condition));
+                errors.push(FieldError::duplicate(&path, condition));
             }
             if list == ready {
                 known.insert(condition);
             } else if known.contains(condition) {
                 let message = "bindingFailureConditions must not overlap with bindingConditions";
-                faults.push(FieldError::invalid(&path, condition, message));
+                errors.push(FieldError::invalid(&path, condition, message));
             }
         }
     }
@@ -365,7 +365,7 @@ pub(super) fn binding(device: &Value, path: &FieldPath, faults: &mut Faults) {
     for (missing, other) in [(ready, failed), (failed, ready)] {
         if !given(missing) && given(other) {
             let message = format!("{missing} are required to use {other}");
-            faults.push(FieldError::invalid(&path.child(missing), device[missing].clone(), &message));
+            errors.push(FieldError::invalid(&path.child(missing), device[missing].clone(), &message));
         }
     }
 }
@@ -379,9 +379,9 @@ mod tests {
         for (name, value) in spec.as_object().into_iter().flatten() {
             base[name] = value.clone();
         }
-        let mut faults = Faults::new();
-        validate(&json!({"spec": base}), &mut faults);
-        faults.iter().map(ToString::to_string).collect()
+        let mut errors = ErrorList::new();
+        validate(&json!({"spec": base}), &mut errors);
+        errors.iter().map(ToString::to_string).collect()
     }
 
     fn of_device(mut device: Value) -> Vec<String> {

@@ -5,7 +5,7 @@ use federation_core::api;
 use serde_json::Value;
 
 use super::federation::{BASE, parses};
-use crate::registry::{Column, Faults, Kind, field};
+use crate::registry::{Column, ErrorList, Kind, field};
 
 const CLUSTER_SCOPED: Kind = Kind {
     scope: Scope::Cluster,
@@ -32,9 +32,9 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::text("Window", "Seconds.", |object, _| field(object, "/spec/windowSeconds")),
             Column::AGE,
         ],
-        validate: |object, faults| {
-            if parses::<api::DeletionBudget>(object, faults) {
-                budget(&object["spec"], faults);
+        validate: |object, errors| {
+            if parses::<api::DeletionBudget>(object, errors) {
+                budget(&object["spec"], errors);
             }
         },
         ..CLUSTER_SCOPED
@@ -51,8 +51,8 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::text("Decision", "What a person decided.", |object, _| field(object, "/spec/decision")),
             Column::AGE,
         ],
-        validate: |object, faults| {
-            parses::<api::HeldRemoval>(object, faults);
+        validate: |object, errors| {
+            parses::<api::HeldRemoval>(object, errors);
         },
         ..CLUSTER_SCOPED
     },
@@ -69,18 +69,18 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::text("Expires", "When it is gone for good.", |object, _| field(object, "/spec/expires")),
             Column::AGE,
         ],
-        validate: |object, faults| {
-            parses::<api::Trash>(object, faults);
+        validate: |object, errors| {
+            parses::<api::Trash>(object, errors);
         },
         ..CLUSTER_SCOPED
     },
 ];
 
-fn budget(spec: &Value, faults: &mut Faults) {
+fn budget(spec: &Value, errors: &mut ErrorList) {
     for (name, most) in [("percentOfFleet", 100), ("windowSeconds", 86_400)] {
         let path = FieldPath::new("spec").child(name);
         if let Some(value) = spec[name].as_i64().filter(|value| !(1..=most).contains(value)) {
-            faults.push(FieldError::invalid(&path, value, &format!("must be between 1 and {most}")));
+            errors.push(FieldError::invalid(&path, value, &format!("must be between 1 and {most}")));
         }
     }
 }

@@ -6,7 +6,7 @@ use apimachinery::{FieldError, FieldPath, labels::validate_label_selector, meta:
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{Column, Faults, Kind, field},
+    registry::{Column, ErrorList, Kind, field},
     validation::{
         IMMUTABLE, driver, immutable, items, items_mut, listed, non_negative, null_if_absent, one_of,
         pod_warnings, quantities, required, set, subdomain, text,
@@ -69,34 +69,34 @@ pub(super) const KINDS: &[&Kind] = &[
                 spec["volumeLifecycleModes"] = json!(["Persistent"]);
             }
         },
-        validate: |object, faults| {
+        validate: |object, errors| {
             let (spec, path) = (&object["spec"], FieldPath::new("spec"));
             let policies = ["File", "None", "ReadWriteOnceWithFSType"];
-            one_of(text(spec, "fsGroupPolicy"), &path.child("fsGroupPolicy"), &policies, faults);
-            token_requests(spec, &path.child("tokenRequests"), faults);
+            one_of(text(spec, "fsGroupPolicy"), &path.child("fsGroupPolicy"), &policies, errors);
+            token_requests(spec, &path.child("tokenRequests"), errors);
             for mode in items(spec, "volumeLifecycleModes").filter_map(Value::as_str) {
                 let path = path.child("volumeLifecycleModes");
-                listed(mode, &path, &["Persistent", "Ephemeral"], faults);
+                listed(mode, &path, &["Persistent", "Ephemeral"], errors);
             }
             let period = "nodeAllocatableUpdatePeriodSeconds";
             if let Some(seconds) = spec[period].as_i64().filter(|seconds| *seconds < 10) {
                 let message = "must be greater than or equal to 10 seconds";
-                faults.push(FieldError::invalid(&path.child(period), seconds, message));
+                errors.push(FieldError::invalid(&path.child(period), seconds, message));
             }
             if spec[IN_SECRETS].is_boolean() && items(spec, "tokenRequests").next().is_none() {
                 let message = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
-                faults.push(FieldError::invalid(&path.child(IN_SECRETS), spec[IN_SECRETS].clone(), message));
+                errors.push(FieldError::invalid(&path.child(IN_SECRETS), spec[IN_SECRETS].clone(), message));
             }
         },
         prepare_create: |object| drop_disabled(object, &Value::Null),
         prepare_update: drop_disabled,
-        validate_update: |new, old, faults| {
+        validate_update: |new, old, errors| {
             // kube-apiserver calls the first one so.
             for (name, place) in
                 [("attachRequired", "attachedRequired"), ("volumeLifecycleModes", "volumeLifecycleModes")]
             {
                 let path = FieldPath::new("spec").child(place);
-                immutable(&new["spec"][name], &old["spec"][name], &path, faults);
+                immutable(&new["spec"][name], &old["spec"][name], &path, errors);
             }
         },
         ..BASE
@@ -145,17 +145,17 @@ pub(super) const KINDS: &[&Kind] = &[
                 amount => quantities::shown(amount).into(),
             }),
         ],
-        validate: |object, faults| {
+        validate: |object, errors| {
             let selector = &object["nodeTopology"];
             if selector.is_object() {
-                faults.extend(validate_label_selector(selector, &"nodeTopology".into()));
+                errors.extend(validate_label_selector(selector, &"nodeTopology".into()));
             }
-            subdomain(text(object, "storageClassName"), &"storageClassName".into(), faults);
-            quantities::non_negative(&object["capacity"], &"capacity".into(), faults);
+            subdomain(text(object, "storageClassName"), &"storageClassName".into(), errors);
+            quantities::non_negative(&object["capacity"], &"capacity".into(), errors);
         },
-        validate_update: |new, old, faults| {
+        validate_update: |new, old, errors| {
             for name in ["nodeTopology", "storageClassName"] {
-                immutable(&new[name], &old[name], &FieldPath::new(name), faults);
+                immutable(&new[name], &old[name], &FieldPath::new(name), errors);
             }
         },
         warn: |object, _| {
@@ -219,15 +219,15 @@ pub(super) const KINDS: &[&Kind] = &[
             }
             warnings
         },
-        validate_update: |new, old, faults| {
+        validate_update: |new, old, errors| {
             for name in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
                 let path = FieldPath::new(name);
                 if new[name] != old[name] {
                     if name == "volumeBindingMode" {
-                        immutable(&new[name], &old[name], &path, faults);
+                        immutable(&new[name], &old[name], &path, errors);
                     } else {
                         let message = format!("updates to {name} are forbidden.");
-                        faults.push(FieldError::forbidden(&path, &message));
+                        errors.push(FieldError::forbidden(&path, &message));
                     }
                 }
             }
@@ -258,8 +258,8 @@ pub(super) const KINDS: &[&Kind] = &[
         ],
         prepare_create: |object| object["status"] = json!({"attached": false}),
         validate: validate_attachment,
-        validate_update: |new, old, faults| {
-            immutable(&new["spec"], &old["spec"], &"spec".into(), faults);
+        validate_update: |new, old, errors| {
+            immutable(&new["spec"], &old["spec"], &"spec".into(), errors);
         },
         ..BASE
     },
@@ -274,25 +274,25 @@ pub(super) const KINDS: &[&Kind] = &[
             Column::text("DriverName", "Whose volumes it is for.", |object, _| field(object, "/driverName")),
             Column::AGE,
         ],
-        validate: |object, faults| {
+        validate: |object, errors| {
             let path = FieldPath::default();
-            if let Some(name) = required(object, &path, "driverName", faults) {
+            if let Some(name) = required(object, &path, "driverName", errors) {
                 let found = apimachinery::names::qualified_name(&name.to_lowercase());
                 let path = path.child("driverName");
-                faults.extend(found.iter().map(|fault| FieldError::invalid(&path, name, fault)));
+                errors.extend(found.iter().map(|error| FieldError::invalid(&path, name, error)));
             }
             if object["parameters"].as_object().is_none_or(serde_json::Map::is_empty) {
-                faults.push(FieldError::required(
+                errors.push(FieldError::required(
                     &"parameters".into(),
                     "must contain at least one key/value pair",
                 ));
             }
         },
-        validate_update: |new, old, faults| {
+        validate_update: |new, old, errors| {
             for name in ["driverName", "parameters"] {
                 if new[name] != old[name] {
                     let message = format!("updates to {name} are forbidden.");
-                    faults.push(FieldError::forbidden(&FieldPath::new(name), &message));
+                    errors.push(FieldError::forbidden(&FieldPath::new(name), &message));
                 }
             }
         },
@@ -313,12 +313,12 @@ fn drop_disabled(object: &mut Value, old: &Value) {
 }
 
 /// Tokens that a driver gets: one for each audience, and good for a while.
-fn token_requests(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn token_requests(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let mut seen = BTreeSet::new();
     for (index, request) in items(spec, "tokenRequests").enumerate() {
         let (path, audience) = (path.index(index), text(request, "audience"));
         if !seen.insert(audience) {
-            faults.push(FieldError::duplicate(&path.child("audience"), audience));
+            errors.push(FieldError::duplicate(&path.child("audience"), audience));
             continue;
         }
         let Some(seconds) = request["expirationSeconds"].as_i64() else { continue };
@@ -327,7 +327,7 @@ fn token_requests(spec: &Value, path: &FieldPath, faults: &mut Faults) {
             600..=0x1_0000_0000 => continue,
             _ => "may not specify a duration larger than 2^32 seconds",
         };
-        faults.push(FieldError::invalid(&path.child("expirationSeconds"), seconds, message));
+        errors.push(FieldError::invalid(&path.child("expirationSeconds"), seconds, message));
     }
 }
 
@@ -339,85 +339,85 @@ fn flag(object: &Value, name: &str, default: bool) -> Value {
 const NODE_ID_MAX: usize = 256;
 
 /// `validation.ValidateCSINode`.
-fn validate_node(object: &Value, faults: &mut Faults) {
+fn validate_node(object: &Value, errors: &mut ErrorList) {
     let (mut seen, path) = (BTreeSet::new(), FieldPath::new("spec.drivers"));
     for (index, one) in items(&object["spec"], "drivers").enumerate() {
         let (path, name) = (path.index(index), text(one, "name"));
-        driver(name, &path.child("name"), faults);
-        if let Some(id) = required(one, &path, "nodeID", faults)
+        driver(name, &path.child("name"), errors);
+        if let Some(id) = required(one, &path, "nodeID", errors)
             && id.len() > NODE_ID_MAX
         {
             let message = format!("must be {NODE_ID_MAX} characters or less");
-            faults.push(FieldError::invalid(&path.child("nodeID"), id, &message));
+            errors.push(FieldError::invalid(&path.child("nodeID"), id, &message));
         }
-        non_negative(&one["allocatable"], &path.child("allocatable"), &["count"], faults);
+        non_negative(&one["allocatable"], &path.child("allocatable"), &["count"], errors);
         if !seen.insert(name) {
-            faults.push(FieldError::duplicate(&path.child("name"), name));
+            errors.push(FieldError::duplicate(&path.child("name"), name));
         }
-        topology_keys(one, &path, faults);
+        topology_keys(one, &path, errors);
     }
 }
 
 /// `validation.ValidateCSINodeUpdate`: a driver stays what it was, but for how many volumes it attaches.
-fn validate_node_update(new: &Value, old: &Value, faults: &mut Faults) {
+fn validate_node_update(new: &Value, old: &Value, errors: &mut ErrorList) {
     let before: BTreeMap<_, _> =
         items(&old["spec"], "drivers").map(|driver| (text(driver, "name"), driver)).collect();
     for driver in items(&new["spec"], "drivers") {
         let Some(old) = before.get(text(driver, "name")) else { continue };
         let same_keys = items(driver, "topologyKeys").eq(items(old, "topologyKeys"));
         if driver["nodeID"] != old["nodeID"] || !same_keys {
-            faults.push(FieldError::invalid(&"CSINodeDriver".into(), driver.clone(), IMMUTABLE));
+            errors.push(FieldError::invalid(&"CSINodeDriver".into(), driver.clone(), IMMUTABLE));
         }
     }
 }
 
 /// All keys are told with what is wrong of one, so nothing is told of two.
-fn topology_keys(driver: &Value, path: &FieldPath, faults: &mut Faults) {
+fn topology_keys(driver: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (mut keys, mut told) = (BTreeSet::new(), BTreeSet::new());
     for key in items(driver, "topologyKeys").map(|key| key.as_str().unwrap_or_default()) {
         let new = keys.insert(key);
         if key.is_empty() && new {
-            faults.push(FieldError::required(path, ""));
+            errors.push(FieldError::required(path, ""));
         }
         if !new {
             if told.insert(format!("twice {key}")) {
-                faults.push(FieldError::duplicate(path, key));
+                errors.push(FieldError::duplicate(path, key));
             }
             continue;
         }
-        for fault in apimachinery::names::qualified_name(key) {
-            if told.insert(fault.clone()) {
-                faults.push(FieldError::invalid(path, driver["topologyKeys"].clone(), &fault));
+        for error in apimachinery::names::qualified_name(key) {
+            if told.insert(error.clone()) {
+                errors.push(FieldError::invalid(path, driver["topologyKeys"].clone(), &error));
             }
         }
     }
 }
 
 /// `validation.ValidateVolumeAttachment` and `ValidateVolumeAttachmentV1`.
-fn validate_attachment(object: &Value, faults: &mut Faults) {
+fn validate_attachment(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
-    required(spec, &path, "attacher", faults);
+    required(spec, &path, "attacher", errors);
     let (source, place) = (&spec["source"], path.child("source"));
     let volume = source["persistentVolumeName"].as_str();
     let name_path = place.child("persistentVolumeName");
     const ONE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
     match (source["inlineVolumeSpec"].is_object(), volume) {
-        (false, None) => faults.push(FieldError::required(&place, ONE)),
-        (true, Some(_)) => faults.push(FieldError::forbidden(&place, ONE)),
+        (false, None) => errors.push(FieldError::required(&place, ONE)),
+        (true, Some(_)) => errors.push(FieldError::forbidden(&place, ONE)),
         (false, Some("")) => {
-            faults.push(FieldError::required(&name_path, "must specify non empty persistentVolumeName"));
+            errors.push(FieldError::required(&name_path, "must specify non empty persistentVolumeName"));
         }
         _ => {}
     }
-    subdomain(text(spec, "nodeName"), &path.child("nodeName"), faults);
-    driver(text(spec, "attacher"), &path.child("attacher"), faults);
+    subdomain(text(spec, "nodeName"), &path.child("nodeName"), errors);
+    driver(text(spec, "attacher"), &path.child("attacher"), errors);
     if let Some(name) = volume {
-        subdomain(name, &name_path, faults);
+        subdomain(name, &name_path, errors);
     }
 }
 
 /// `validation.validateAllowedTopologies`: no key and no value twice, and no term that says the same as another.
-fn topologies(object: &Value, faults: &mut Faults) {
+fn topologies(object: &Value, errors: &mut ErrorList) {
     const LIST: &str = "matchLabelExpressions";
     // kube-apiserver compares with empty terms, too.
     let mut seen = BTreeSet::from([BTreeMap::new()]);
@@ -431,45 +431,45 @@ fn topologies(object: &Value, faults: &mut Faults) {
             for (at, value) in items(requirement, "values").enumerate() {
                 let value = value.as_str().unwrap_or_default();
                 if !values.insert(value) {
-                    faults.push(FieldError::duplicate(&values_path.index(at), value));
+                    errors.push(FieldError::duplicate(&values_path.index(at), value));
                 }
             }
             if values.is_empty() {
-                faults.push(FieldError::required(&values_path, ""));
+                errors.push(FieldError::required(&values_path, ""));
             }
             let key_path = path.child("key");
             let found = apimachinery::names::label_key(key);
-            faults.extend(found.iter().map(|fault| FieldError::invalid(&key_path, key, fault)));
+            errors.extend(found.iter().map(|error| FieldError::invalid(&key_path, key, error)));
             if said.insert(key, values).is_some() {
-                faults.push(FieldError::duplicate(&key_path, key));
+                errors.push(FieldError::duplicate(&key_path, key));
             }
         }
         if !seen.insert(said) {
-            faults.push(FieldError::duplicate(&path, ""));
+            errors.push(FieldError::duplicate(&path, ""));
         }
     }
 }
 
-fn validate_class(object: &Value, faults: &mut Faults) {
+fn validate_class(object: &Value, errors: &mut ErrorList) {
     let root = FieldPath::default();
-    if let Some(name) = required(object, &root, "provisioner", faults) {
+    if let Some(name) = required(object, &root, "provisioner", errors) {
         let path = root.child("provisioner");
         let found = apimachinery::names::qualified_name(&name.to_lowercase());
-        faults.extend(found.iter().map(|fault| FieldError::invalid(&path, name, fault)));
+        errors.extend(found.iter().map(|error| FieldError::invalid(&path, name, error)));
     }
     for (key, _) in object["parameters"].as_object().into_iter().flatten() {
         if key.is_empty() {
             let message = "field can not be empty.";
-            faults.push(FieldError::invalid(&root.child("parameters"), key.as_str(), message));
+            errors.push(FieldError::invalid(&root.child("parameters"), key.as_str(), message));
         }
     }
     // An empty one says nothing, but is no other one either.
     if let Some(policy) = object["reclaimPolicy"].as_str().filter(|policy| !policy.is_empty()) {
-        one_of(policy, &root.child("reclaimPolicy"), &["Delete", "Retain"], faults);
+        one_of(policy, &root.child("reclaimPolicy"), &["Delete", "Retain"], errors);
     }
     let modes = ["Immediate", "WaitForFirstConsumer"];
-    one_of(text(object, "volumeBindingMode"), &root.child("volumeBindingMode"), &modes, faults);
-    topologies(object, faults);
+    one_of(text(object, "volumeBindingMode"), &root.child("volumeBindingMode"), &modes, errors);
+    topologies(object, errors);
 }
 
 #[cfg(test)]
@@ -477,10 +477,10 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn told(validate: fn(&Value, &mut Faults), object: &Value, expect: &[&str]) {
-        let mut faults = Faults::new();
-        validate(object, &mut faults);
-        assert_eq!(faults.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), expect);
+    fn told(validate: fn(&Value, &mut ErrorList), object: &Value, expect: &[&str]) {
+        let mut errors = ErrorList::new();
+        validate(object, &mut errors);
+        assert_eq!(errors.iter().map(|error| error.field.as_str()).collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -506,9 +506,9 @@ mod tests {
     fn drivers_of_a_node_stay_what_they_were() {
         let node = |id: &str, count: u32| json!({"spec": {"drivers": [{"name": "a.b", "nodeID": id, "allocatable": {"count": count}}]}});
         let told = |new: &Value, old: &Value| {
-            let mut faults = Faults::new();
-            validate_node_update(new, old, &mut faults);
-            faults.len()
+            let mut errors = ErrorList::new();
+            validate_node_update(new, old, &mut errors);
+            errors.len()
         };
         assert_eq!(told(&node("x", 2), &node("x", 1)), 0);
         assert_eq!(told(&node("y", 1), &node("x", 1)), 1);
@@ -532,10 +532,10 @@ mod tests {
             {"audience": "b", "expirationSeconds": 599},
             {"audience": "c", "expirationSeconds": 4_294_967_297_i64},
         ]});
-        let mut faults = Faults::new();
-        token_requests(&spec, &FieldPath::new("spec.tokenRequests"), &mut faults);
+        let mut errors = ErrorList::new();
+        token_requests(&spec, &FieldPath::new("spec.tokenRequests"), &mut errors);
         assert_eq!(
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
                 r#"spec.tokenRequests[1].audience: Duplicate value: "a""#,
                 "spec.tokenRequests[2].expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes",

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::federation::{BASE, check_names, check_weight, parses, strings};
 use crate::{
     auth::User,
-    registry::{Column, Faults, Kind, field, joined},
+    registry::{Column, ErrorList, Kind, field, joined},
 };
 
 pub(super) const KINDS: &[&Kind] = &[
@@ -39,9 +39,9 @@ pub(super) const KINDS: &[&Kind] = &[
             }),
             Column::AGE,
         ],
-        validate: |object, faults| {
-            if parses::<api::ClientRegions>(object, faults) {
-                client_regions(&object["spec"], faults);
+        validate: |object, errors| {
+            if parses::<api::ClientRegions>(object, errors) {
+                client_regions(&object["spec"], errors);
             }
         },
         ..BASE
@@ -69,9 +69,9 @@ pub(super) const KINDS: &[&Kind] = &[
             })
             .wide(),
         ],
-        validate: |object, faults| {
-            if parses::<api::TrafficPolicy>(object, faults) {
-                policy(&object["spec"], faults);
+        validate: |object, errors| {
+            if parses::<api::TrafficPolicy>(object, errors) {
+                policy(&object["spec"], errors);
             }
         },
         sign,
@@ -126,22 +126,22 @@ const RANGES: &[(&[&str], u64, u64)] = &[
 /// Service bindings of one policy: each costs a record for every cluster at every name.
 const BINDINGS_MAX: usize = 8;
 
-fn policy(spec: &Value, faults: &mut Faults) {
+fn policy(spec: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("spec");
     let service = spec["service"].as_str().unwrap_or_default();
     if service.is_empty() {
-        faults.push(FieldError::required(&path.child("service"), "name a Service of the same namespace"));
+        errors.push(FieldError::required(&path.child("service"), "name a Service of the same namespace"));
     } else {
-        for fault in names::dns1035_label(service) {
-            faults.push(FieldError::invalid(&path.child("service"), service, &fault));
+        for error in names::dns1035_label(service) {
+            errors.push(FieldError::invalid(&path.child("service"), service, &error));
         }
     }
     for (index, host) in strings(&spec["hostnames"]).enumerate() {
         let name = host.trim_end_matches('.');
         // One label that stands for any others may be in front.
         let rest = if name == "*" { "x" } else { name.strip_prefix("*.").unwrap_or(name) };
-        for fault in names::dns1123_subdomain(rest) {
-            faults.push(FieldError::invalid(&path.child("hostnames").index(index), host.as_str(), &fault));
+        for error in names::dns1123_subdomain(rest) {
+            errors.push(FieldError::invalid(&path.child("hostnames").index(index), host.as_str(), &error));
         }
     }
     for (fields, least, most) in RANGES {
@@ -151,139 +151,139 @@ fn policy(spec: &Value, faults: &mut Faults) {
         {
             let path = fields.iter().fold(path.clone(), |path, name| path.child(name));
             let message = format!("must be between {least} and {most}, inclusive");
-            faults.push(FieldError::invalid(&path, number, &message));
+            errors.push(FieldError::invalid(&path, number, &message));
         }
     }
     if let Ok(check) = serde_json::from_value::<api::HealthCheck>(spec["healthCheck"].clone()) {
         for (field, problem) in check.problems() {
             let value = spec["healthCheck"][field].clone();
-            faults.push(FieldError::invalid(&path.child("healthCheck").child(field), value, &problem));
+            errors.push(FieldError::invalid(&path.child("healthCheck").child(field), value, &problem));
         }
     }
-    bindings(spec, &path.child("serviceBindings"), faults);
+    bindings(spec, &path.child("serviceBindings"), errors);
     for (name, weight) in spec["weights"].as_object().into_iter().flatten() {
-        check_weight(weight, &path.child("weights").key(name), faults);
+        check_weight(weight, &path.child("weights").key(name), errors);
     }
-    ranks(spec, &path, faults);
-    combinations(spec, &path, faults);
-    switches(spec, &path, faults);
+    ranks(spec, &path, errors);
+    combinations(spec, &path, errors);
+    switches(spec, &path, errors);
 }
 
 /// How the Service is spoken to.
-fn bindings(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn bindings(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let listed = spec["serviceBindings"].as_array().map_or(&[][..], Vec::as_slice);
     if listed.len() > BINDINGS_MAX {
-        faults.push(FieldError::too_many(path, listed.len(), BINDINGS_MAX));
+        errors.push(FieldError::too_many(path, listed.len(), BINDINGS_MAX));
     }
     for (index, binding) in listed.iter().enumerate() {
         let Ok(read) = serde_json::from_value::<api::ServiceBinding>(binding.clone()) else { continue };
         for (field, problem) in read.problems() {
             let path = path.index(index).child(field);
-            faults.push(FieldError::invalid(&path, binding[field].clone(), &problem));
+            errors.push(FieldError::invalid(&path, binding[field].clone(), &problem));
         }
     }
 }
 
 /// `order` and `tiers`.
-fn ranks(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    check_names(&spec["order"], &path.child("order"), faults);
+fn ranks(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    check_names(&spec["order"], &path.child("order"), errors);
     let tiers = path.child("tiers");
     let none = Vec::new();
     let listed = spec["tiers"].as_array().unwrap_or(&none);
     if !listed.is_empty() && spec["order"].as_array().is_some_and(|order| !order.is_empty()) {
-        faults.push(FieldError::forbidden(&tiers, "may not be specified together with order"));
+        errors.push(FieldError::forbidden(&tiers, "may not be specified together with order"));
     }
     let mut seen = HashSet::new();
     for (index, tier) in listed.iter().enumerate() {
         let path = tiers.index(index);
-        check_names(&tier["clusters"], &path.child("clusters"), faults);
-        check_names(&tier["regions"], &path.child("regions"), faults);
+        check_names(&tier["clusters"], &path.child("clusters"), errors);
+        check_names(&tier["regions"], &path.child("regions"), errors);
         if strings(&tier["clusters"]).chain(strings(&tier["regions"])).next().is_none() {
-            faults.push(FieldError::required(&path, "name clusters, regions or both"));
+            errors.push(FieldError::required(&path, "name clusters, regions or both"));
         }
         let clusters = tier["clusters"].as_array().into_iter().flatten().filter_map(Value::as_str);
         for (place, cluster) in clusters.enumerate() {
             if !seen.insert(cluster) {
-                faults.push(FieldError::duplicate(&path.child("clusters").index(place), cluster));
+                errors.push(FieldError::duplicate(&path.child("clusters").index(place), cluster));
             }
         }
     }
 }
 
 /// Fields that mean something only together.
-fn combinations(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn combinations(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let strategy = spec["strategy"].as_str().unwrap_or("Weighted");
     if spec["picks"].as_u64().is_some_and(|picks| picks > 1) && strategy != "Weighted" {
         let message = format!("may be more than 1 for the strategy Weighted only, not for {strategy}");
-        faults.push(FieldError::invalid(&path.child("picks"), spec["picks"].clone(), &message));
+        errors.push(FieldError::invalid(&path.child("picks"), spec["picks"].clone(), &message));
     }
     if let (Some(least), Some(ttl)) = (spec["minTtlSeconds"].as_u64(), spec["ttlSeconds"].as_u64())
         && least > ttl
     {
         let message = "must not be greater than ttlSeconds";
-        faults.push(FieldError::invalid(&path.child("minTtlSeconds"), least, message));
+        errors.push(FieldError::invalid(&path.child("minTtlSeconds"), least, message));
     }
     let fallback = path.child("health").child("fallback");
     let addresses = &spec["health"]["fallback"];
     for (index, address) in addresses.as_array().into_iter().flatten().enumerate() {
         if address.as_str().and_then(|text| text.parse::<IpAddr>().ok()).is_none() {
             let message = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            faults.push(FieldError::invalid(&fallback.index(index), address.clone(), message));
+            errors.push(FieldError::invalid(&fallback.index(index), address.clone(), message));
         }
     }
     if spec["health"]["allDown"] == "Fallback" && addresses.as_array().is_none_or(Vec::is_empty) {
-        faults.push(FieldError::required(&fallback, "allDown is Fallback: say which addresses"));
+        errors.push(FieldError::required(&fallback, "allDown is Fallback: say which addresses"));
     }
 }
 
 /// Switches by hand.
-fn switches(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn switches(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     for (cluster, switch) in spec["overrides"].as_object().into_iter().flatten() {
         let path = path.child("overrides").key(cluster);
-        for fault in names::dns1123_label(cluster) {
-            faults.push(FieldError::invalid(&path, cluster.as_str(), &fault));
+        for error in names::dns1123_label(cluster) {
+            errors.push(FieldError::invalid(&path, cluster.as_str(), &error));
         }
         if switch.get("state").is_none_or(Value::is_null) {
-            faults.push(FieldError::required(&path.child("state"), "On or Off"));
+            errors.push(FieldError::required(&path.child("state"), "On or Off"));
         }
         if switch["reason"].as_str().unwrap_or_default().trim().is_empty() {
-            faults.push(FieldError::required(&path.child("reason"), "say why, for those who find it later"));
+            errors.push(FieldError::required(&path.child("reason"), "say why, for those who find it later"));
         }
     }
 }
 
-fn client_regions(spec: &Value, faults: &mut Faults) {
+fn client_regions(spec: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("spec").child("regions");
     for (name, region) in spec["regions"].as_object().into_iter().flatten() {
         let path = path.key(name);
         if !is_region_name(name) {
             let message = "a region's name is at most 63 of [A-Za-z0-9._-]";
-            faults.push(FieldError::invalid(&path, name.as_str(), message));
+            errors.push(FieldError::invalid(&path, name.as_str(), message));
         }
         for (index, text) in strings(&region["prefixes"]).enumerate() {
             if let Err(error) = text.parse::<Prefix>() {
                 let path = path.child("prefixes").index(index);
-                faults.push(FieldError::invalid(&path, text.as_str(), &error.to_string()));
+                errors.push(FieldError::invalid(&path, text.as_str(), &error.to_string()));
             }
         }
         for (index, code) in strings(&region["countries"]).enumerate() {
             if !is_country(&code) {
                 let path = path.child("countries").index(index);
                 let message = "must be an ISO 3166-1 alpha-2 code in upper case, such as TW";
-                faults.push(FieldError::invalid(&path, code.as_str(), message));
+                errors.push(FieldError::invalid(&path, code.as_str(), message));
             }
         }
         for (index, code) in strings(&region["continents"]).enumerate() {
             if !CONTINENTS.contains(&code.as_str()) {
                 let path = path.child("continents").index(index);
-                faults.push(FieldError::not_supported(&path, code.as_str(), &CONTINENTS));
+                errors.push(FieldError::not_supported(&path, code.as_str(), &CONTINENTS));
             }
         }
-        check_names(&region["nearest"], &path.child("nearest"), faults);
+        check_names(&region["nearest"], &path.child("nearest"), errors);
         let place = region["location"].as_str().unwrap_or_default();
         if !place.is_empty() && location(place).is_none() {
             let message = "must be latitude,longitude in decimal degrees, such as 25.04,121.56";
-            faults.push(FieldError::invalid(&path.child("location"), place, message));
+            errors.push(FieldError::invalid(&path.child("location"), place, message));
         }
     }
 }
@@ -294,13 +294,13 @@ mod tests {
 
     use super::*;
 
-    /// The fields of the faults.
-    fn fields(check: fn(&Value, &mut Faults), spec: &Value) -> Vec<String> {
-        let mut faults = Faults::new();
-        check(spec, &mut faults);
-        faults
+    /// The fields of the errors.
+    fn fields(check: fn(&Value, &mut ErrorList), spec: &Value) -> Vec<String> {
+        let mut errors = ErrorList::new();
+        check(spec, &mut errors);
+        errors
             .iter()
-            .map(|fault| fault.to_string().split(": ").next().unwrap_or_default().to_owned())
+            .map(|error| error.to_string().split(": ").next().unwrap_or_default().to_owned())
             .collect()
     }
 
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_names_its_field() {
+    fn every_error_names_its_field() {
         let spec = json!({
             "service": "Web", "hostnames": ["a.*.b"], "picks": 17, "strategy": "Sticky", "order": ["taiwan"],
             "tiers": [{"clusters": ["a", "a"]}, {}], "ttlSeconds": 1, "minTtlSeconds": 2,
@@ -357,9 +357,9 @@ mod tests {
     #[test]
     fn clusters_of_tiers_are_told_apart_however_many_there_are() {
         let tier = |first: usize| json!({"clusters": (first..first + 50_000).map(|number| format!("a{number}")).collect::<Vec<_>>()});
-        let mut faults = Faults::new();
-        ranks(&json!({"tiers": [tier(0), tier(49_999)]}), &FieldPath::new("spec"), &mut faults);
-        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        let mut errors = ErrorList::new();
+        ranks(&json!({"tiers": [tier(0), tier(49_999)]}), &FieldPath::new("spec"), &mut errors);
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(told, [r#"spec.tiers[1].clusters[0]: Duplicate value: "a49999""#]);
     }
 

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Place,
+    Destination,
     pieces::Pieces,
     stream::Lenient,
     trust::{Pinned, Unverified},
@@ -40,7 +40,7 @@ pub(crate) struct Credentials {
 
 /// Another server.
 pub(crate) struct Server {
-    place: Place,
+    place: Destination,
     tls: Arc<ClientConfig>,
     token: Option<HeaderValue>,
     /// With the address that each leads to.
@@ -73,7 +73,11 @@ impl Server {
     ///
     /// # Errors
     /// When the certificates cannot be used, in words.
-    pub(crate) fn new(place: Place, trust: Trust<'_>, credentials: &Credentials) -> Result<Self, String> {
+    pub(crate) fn new(
+        place: Destination,
+        trust: Trust<'_>,
+        credentials: &Credentials,
+    ) -> Result<Self, String> {
         let roots = match trust {
             Trust::Authority(Some(pem)) => tls::roots(pem).map_err(|error| error.to_string())?,
             Trust::Authority(None) => machine_roots(),
@@ -168,7 +172,7 @@ impl Server {
         let address = self.place.dial(snapshot)?;
         self.address_to(&mut request, target)?;
         loop {
-            // A kept connection may have been closed by the other side meanwhile: that is not the request's fault.
+            // A kept connection may have been closed by the other side meanwhile: that is not the request's error.
             let Some(mut sender) = self.take(&address) else { break };
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, (address, sender))),

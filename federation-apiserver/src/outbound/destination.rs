@@ -19,7 +19,7 @@ static SLICES: LazyLock<ResourceKey> =
 
 /// Where another server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Destination {
     /// At a host and port, below a path.
     Url {
         /// As in the URL; IPv6 in brackets.
@@ -31,7 +31,7 @@ pub(crate) enum Place {
     Service { namespace: String, name: String, port: u16, path: String },
 }
 
-impl Place {
+impl Destination {
     /// Reads an HTTPS URL.
     pub(crate) fn from_url(url: &str) -> Result<Self, String> {
         let uri: Uri = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
@@ -201,14 +201,15 @@ mod tests {
 
     #[test]
     fn a_url_and_a_service_are_told_as_kubernetes_tells_them() {
-        let url = Place::read(&json!({"url": "https://hooks.example.com:9443/check"})).expect("it is right");
+        let url =
+            Destination::read(&json!({"url": "https://hooks.example.com:9443/check"})).expect("it is right");
         assert_eq!(url.url("timeout=5s"), "https://hooks.example.com:9443/check?timeout=5s");
         let service =
             json!({"service": {"namespace": "ops", "name": "hooks", "port": 443, "path": "/check"}});
-        let service = Place::read(&service).expect("it is right");
+        let service = Destination::read(&service).expect("it is right");
         assert_eq!(service.url(""), "https://hooks.ops.svc:443/check");
         assert_eq!(service.tls_name(), "hooks.ops.svc");
-        Place::read(&json!({"url": "http://hooks.example.com"})).expect_err("it is wrong");
+        Destination::read(&json!({"url": "http://hooks.example.com"})).expect_err("it is wrong");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use federation_runtime::pki::Identity;
 use serde_json::Value;
 
-use super::{Credentials, Place, Server, Trust};
+use super::{Credentials, Destination, Server, Trust};
 
 /// A kubeconfig that describes no server to call.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,7 @@ fn read(text: &str, folder: &Path) -> Result<Server, String> {
             .transpose()?
             .map(|token| token.trim().to_owned()),
     };
-    let place = Place::from_url(cluster["server"].as_str().ok_or("the cluster names no server")?)?;
+    let place = Destination::from_url(cluster["server"].as_str().ok_or("the cluster names no server")?)?;
     let trust = if cluster["insecure-skip-tls-verify"] == true {
         Trust::Anybody
     } else {

@@ -1,6 +1,6 @@
 //! Calls from this server to others: webhooks.
 //!
-//! A [`Server`] is one of them, with its authority, our credentials for it and a few kept connections; [`Place`] says how it is
+//! A [`Server`] is one of them, with its authority, our credentials for it and a few kept connections; [`Destination`] says how it is
 //! found. Nothing follows redirects, and what is read of an answer is bounded.
 
 mod client;
@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::store::Storage;
 
 pub(crate) use client::{Connection, Credentials, RequestBody, Server, Trust, in_pieces, whole};
-pub(crate) use destination::{Place, reachable};
+pub(crate) use destination::{Destination, reachable};
 pub(crate) use kubeconfig::{KubeconfigError, from_kubeconfig};
 
 /// Characters of another server's own words that are handed on.
@@ -32,7 +32,7 @@ const WORDS_MAX: usize = 1024;
 /// When it cannot be called as it is described, in words.
 pub(crate) fn configured(config: &Value) -> Result<Server, String> {
     let pem = bundle(config)?;
-    Server::new(Place::read(config)?, Trust::Authority(pem.as_deref()), &Credentials::default())
+    Server::new(Destination::read(config)?, Trust::Authority(pem.as_deref()), &Credentials::default())
 }
 
 /// The `caBundle` of a configuration, as PEM.

@@ -4,24 +4,24 @@ use std::ops::Deref;
 
 use apimachinery::FieldError;
 
-/// Faults that are kept. More than are ever told, so that the first are told in any case; a body of 3 MiB can have millions, of hundreds of
+/// Errors that are kept. More than are ever told, so that the first are told in any case; a body of 3 MiB can have millions, of hundreds of
 /// bytes each.
-const FAULTS_MAX: usize = 4096;
+const ERRORS_MAX: usize = 4096;
 
-/// Collects the faults of an object: the first ones, if there are too many.
+/// Collects the errors of an object: the first ones, if there are too many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Faults(Vec<FieldError>);
+pub struct ErrorList(Vec<FieldError>);
 
-impl Faults {
+impl ErrorList {
     /// None yet.
     pub const fn new() -> Self {
         Self(Vec::new())
     }
 
-    /// Keeps a fault, if there is room.
-    pub fn push(&mut self, fault: FieldError) {
+    /// Keeps a error, if there is room.
+    pub fn push(&mut self, error: FieldError) {
         if !self.is_full() {
-            self.0.push(fault);
+            self.0.push(error);
         }
     }
 
@@ -34,7 +34,7 @@ impl Faults {
 
     /// Whether there may be more than are kept.
     pub fn is_full(&self) -> bool {
-        self.0.len() >= FAULTS_MAX
+        self.0.len() >= ERRORS_MAX
     }
 
     /// Drops those that are not wanted.
@@ -48,7 +48,7 @@ impl Faults {
     }
 }
 
-impl Deref for Faults {
+impl Deref for ErrorList {
     type Target = [FieldError];
 
     fn deref(&self) -> &[FieldError] {
@@ -56,29 +56,29 @@ impl Deref for Faults {
     }
 }
 
-impl Extend<FieldError> for Faults {
-    fn extend<T: IntoIterator<Item = FieldError>>(&mut self, faults: T) {
-        let room = FAULTS_MAX.saturating_sub(self.0.len());
-        self.0.extend(faults.into_iter().take(room));
+impl Extend<FieldError> for ErrorList {
+    fn extend<T: IntoIterator<Item = FieldError>>(&mut self, errors: T) {
+        let room = ERRORS_MAX.saturating_sub(self.0.len());
+        self.0.extend(errors.into_iter().take(room));
     }
 }
 
-impl From<Vec<FieldError>> for Faults {
-    fn from(mut faults: Vec<FieldError>) -> Self {
-        faults.truncate(FAULTS_MAX);
-        Self(faults)
+impl From<Vec<FieldError>> for ErrorList {
+    fn from(mut errors: Vec<FieldError>) -> Self {
+        errors.truncate(ERRORS_MAX);
+        Self(errors)
     }
 }
 
-impl FromIterator<FieldError> for Faults {
-    fn from_iter<T: IntoIterator<Item = FieldError>>(faults: T) -> Self {
+impl FromIterator<FieldError> for ErrorList {
+    fn from_iter<T: IntoIterator<Item = FieldError>>(errors: T) -> Self {
         let mut all = Self::new();
-        all.extend(faults);
+        all.extend(errors);
         all
     }
 }
 
-impl IntoIterator for Faults {
+impl IntoIterator for ErrorList {
     type Item = FieldError;
     type IntoIter = std::vec::IntoIter<FieldError>;
 
@@ -87,7 +87,7 @@ impl IntoIterator for Faults {
     }
 }
 
-impl<'a> IntoIterator for &'a Faults {
+impl<'a> IntoIterator for &'a ErrorList {
     type Item = &'a FieldError;
     type IntoIter = std::slice::Iter<'a, FieldError>;
 
@@ -104,13 +104,13 @@ mod tests {
 
     #[test]
     fn the_first_are_kept() {
-        let fault = |index: usize| FieldError::required(&FieldPath::new("a").index(index), "");
-        let mut faults = Faults::new();
-        faults.extend((0..10).map(fault));
-        assert!(!faults.is_full());
-        faults.extend((10..FAULTS_MAX * 2).map(fault));
-        faults.push(fault(0));
-        assert_eq!(faults.len(), FAULTS_MAX);
-        assert_eq!(faults.last(), Some(&fault(FAULTS_MAX - 1)));
+        let error = |index: usize| FieldError::required(&FieldPath::new("a").index(index), "");
+        let mut errors = ErrorList::new();
+        errors.extend((0..10).map(error));
+        assert!(!errors.is_full());
+        errors.extend((10..ERRORS_MAX * 2).map(error));
+        errors.push(error(0));
+        assert_eq!(errors.len(), ERRORS_MAX);
+        assert_eq!(errors.last(), Some(&error(ERRORS_MAX - 1)));
     }
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 pub(crate) use catalog::{Catalog, Served};
 pub use columns::{Column, age, count, field, human as human_duration, joined, since};
-pub use error_list::Faults;
+pub use error_list::ErrorList;
 
 use crate::{auth::User, crd::Custom, store::ResourceKey};
 
@@ -63,8 +63,8 @@ pub struct Subresource {
     /// `/spec/containers/*/resources` is that of each element of the list, where both have the same names in the same
     /// order; else the whole list.
     pub changes: &'static [&'static str],
-    /// Finds the faults of a change through it, instead of the kind's own rules of changes; (new, old).
-    pub validate: Option<fn(&Value, &Value, &mut Faults)>,
+    /// Finds the errors of a change through it, instead of the kind's own rules of changes; (new, old).
+    pub validate: Option<fn(&Value, &Value, &mut ErrorList)>,
 }
 
 impl Subresource {
@@ -159,12 +159,12 @@ pub struct Kind {
     pub always: &'static [&'static str],
     /// Addresses that others are led to by an object, and where they stand in it.
     pub places: fn(&Value) -> Vec<(FieldPath, &str)>,
-    /// Finds the faults of an object.
-    pub validate: fn(&Value, &mut Faults),
-    /// Finds faults that only a new object is refused for.
-    pub validate_create: fn(&Value, &mut Faults),
-    /// Finds the faults of a change; (new, old).
-    pub validate_update: fn(&Value, &Value, &mut Faults),
+    /// Finds the errors of an object.
+    pub validate: fn(&Value, &mut ErrorList),
+    /// Finds errors that only a new object is refused for.
+    pub validate_create: fn(&Value, &mut ErrorList),
+    /// Finds the errors of a change; (new, old).
+    pub validate_update: fn(&Value, &Value, &mut ErrorList),
     /// What a writer is warned of; (new, old).
     pub warn: fn(&Value, Option<&Value>) -> Vec<String>,
     /// Where objects are stored, if not under this kind itself.

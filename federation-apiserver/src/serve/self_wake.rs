@@ -26,18 +26,18 @@ const CALLED: u8 = 2;
 const AGAIN: usize = 4;
 
 /// Polls a future, and again where it woke itself.
-pub(super) struct OwnWakes {
-    bell: Arc<Bell>,
+pub(super) struct SelfWake {
+    bell: Arc<TestWaker>,
     waker: Waker,
 }
 
 #[derive(Default)]
-struct Bell {
+struct TestWaker {
     state: AtomicU8,
     task: AtomicWaker,
 }
 
-impl ArcWake for Bell {
+impl ArcWake for TestWaker {
     fn wake_by_ref(this: &Arc<Self>) {
         // Whoever is at work sees it when he is done, and whoever was called already has been woken.
         if this.state.swap(CALLED, Ordering::AcqRel) == QUIET {
@@ -46,9 +46,9 @@ impl ArcWake for Bell {
     }
 }
 
-impl OwnWakes {
+impl SelfWake {
     pub(super) fn new() -> Self {
-        let bell = Arc::new(Bell::default());
+        let bell = Arc::new(TestWaker::default());
         Self { waker: waker(Arc::clone(&bell)), bell }
     }
 
@@ -90,7 +90,7 @@ mod tests {
     /// Polls once, as a task does, what wakes itself in each of its first `wakes` polls and is done in the one after `until`: the outcome, how often
     /// it was polled, and how often the task was woken.
     fn polled(wakes: usize, until: usize) -> (Poll<()>, usize, usize) {
-        let (own, woken) = (OwnWakes::new(), Arc::new(Woken::default()));
+        let (own, woken) = (SelfWake::new(), Arc::new(Woken::default()));
         let mut polls = 0;
         let future = pin!(poll_fn(|context| {
             polls += 1;
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn who_calls_between_two_polls_wakes_the_task_once() {
-        let (own, woken) = (OwnWakes::new(), Arc::new(Woken::default()));
+        let (own, woken) = (SelfWake::new(), Arc::new(Woken::default()));
         let task = waker(Arc::clone(&woken));
         let mut kept = None;
         let mut future = pin!(poll_fn(|context| {

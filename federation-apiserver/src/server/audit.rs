@@ -10,14 +10,14 @@ use super::{
     request::{AUDIT_ID, Asked, Connection},
 };
 use crate::{
-    audit::{self, Level, Opening, Record, Reference, Stage},
+    audit::{self, AuditContext, Level, Reference, RequestAttributes, Stage},
     auth::User,
     http::{Body, info::Target},
 };
 
 /// Completes the record of a request with its answer.
 pub(super) async fn recorded(
-    record: &Arc<Record>,
+    record: &Arc<AuditContext>,
     mut response: Response<Body>,
     verb: &str,
     refused: bool,
@@ -112,9 +112,9 @@ pub(super) fn record(
     asked: &Asked,
     user: &User,
     attributes: &Attributes<'_>,
-) -> Option<Arc<Record>> {
+) -> Option<Arc<AuditContext>> {
     let audit = shared.audit.as_ref()?;
-    let record = audit.begin(user, attributes, || Opening {
+    let record = audit.begin(user, attributes, || RequestAttributes {
         id: &asked.id,
         received: asked.received,
         uri: asked.head.uri.path_and_query().map_or_else(String::new, ToString::to_string),

@@ -19,7 +19,7 @@ use http::Response;
 use tokio::runtime;
 
 use crate::{
-    audit::{Record, Stage},
+    audit::{AuditContext, Stage},
     http::Body,
 };
 
@@ -32,7 +32,7 @@ pub(super) struct Progress {
     /// It changes something, and nothing but the store is between it and that.
     writes: AtomicBool,
     /// The audit log's record, once it is known whether there is one.
-    pub(super) record: OnceLock<Arc<Record>>,
+    pub(super) record: OnceLock<Arc<AuditContext>>,
 }
 
 impl Progress {

@@ -38,8 +38,8 @@ pub(super) fn find(shared: &Shared, path: &str, query: &Query) -> Option<Respons
     let endpoint = ENDPOINTS.iter().find(|known| **known == endpoint)?;
     let checks = checks(shared, endpoint);
     if let Some(only) = only {
-        let (_, fault) = checks.into_iter().find(|(name, _)| *name == only)?;
-        return Some(match fault {
+        let (_, error) = checks.into_iter().find(|(name, _)| *name == only)?;
+        return Some(match error {
             None => respond::text(StatusCode::OK, "ok"),
             Some(why) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n")),
         });
@@ -59,8 +59,8 @@ pub(super) fn indicators(shared: &Shared) -> String {
         "# HELP kubernetes_healthcheck This metric records the result of a single healthcheck.\n# TYPE kubernetes_healthcheck gauge\n",
     );
     for endpoint in ENDPOINTS {
-        for (name, fault) in checks(shared, endpoint) {
-            let good = u8::from(fault.is_none());
+        for (name, error) in checks(shared, endpoint) {
+            let good = u8::from(error.is_none());
             let _infallible =
                 writeln!(text, "kubernetes_healthcheck{{name=\"{name}\",type=\"{endpoint}\"}} {good}");
         }
@@ -105,10 +105,10 @@ fn checks(shared: &Shared, endpoint: &str) -> Vec<Check> {
 /// Whether all is well, and the text that says so.
 fn report(endpoint: &str, checks: &[Check], mut excluded: BTreeSet<&str>, verbose: bool) -> (bool, String) {
     let (mut healthy, mut text) = (true, String::new());
-    for (name, fault) in checks {
+    for (name, error) in checks {
         let _infallible = if excluded.remove(name) {
             writeln!(text, "[+]{name} excluded: ok")
-        } else if fault.is_none() {
+        } else if error.is_none() {
             writeln!(text, "[+]{name} ok")
         } else {
             healthy = false;

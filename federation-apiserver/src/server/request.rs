@@ -22,7 +22,7 @@ use crate::{
     aggregate,
     audit::{self, Stage},
     auth::{MASTERS, User, authz, impersonation},
-    flow::Class,
+    flow::Classification,
     http::{
         Body, BoxError, body,
         info::{self, ResourcePath, Target},
@@ -56,7 +56,7 @@ pub(super) struct Asked {
     /// `Audit-Id`.
     pub(super) id: String,
     /// What kind of traffic it is.
-    pub(super) class: Option<Class>,
+    pub(super) class: Option<Classification>,
     /// Authorization said no.
     pub(super) forbidden: bool,
     /// Nobody could say yes or no.

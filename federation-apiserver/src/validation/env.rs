@@ -6,7 +6,7 @@ use apimachinery::{FieldError, FieldPath, names};
 use serde_json::Value;
 
 use super::{items, label, one_of, quantities, required, text, visit, volume};
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 const VARIABLE: &str =
     "a valid environment variable name must consist only of printable ASCII characters other than '='";
@@ -16,30 +16,30 @@ fn is_variable(name: &str) -> bool {
     name.chars().all(|letter| letter.is_ascii_graphic() && letter != '=' || letter == ' ')
 }
 
-/// Finds the faults of a container's `env` and `envFrom`.
-pub(super) fn validate(container: &Value, path: &FieldPath, faults: &mut Faults) {
+/// Finds the errors of a container's `env` and `envFrom`.
+pub(super) fn validate(container: &Value, path: &FieldPath, errors: &mut ErrorList) {
     for (index, env) in items(container, "env").enumerate() {
         let path = path.child("env").index(index);
-        if let Some(name) = required(env, &path, "name", faults)
+        if let Some(name) = required(env, &path, "name", errors)
             && !is_variable(name)
         {
-            faults.push(FieldError::invalid(&path.child("name"), name, VARIABLE));
+            errors.push(FieldError::invalid(&path.child("name"), name, VARIABLE));
         }
         if env["valueFrom"].is_object() {
-            value_from(&env["valueFrom"], text(env, "value"), &path.child("valueFrom"), faults);
+            value_from(&env["valueFrom"], text(env, "value"), &path.child("valueFrom"), errors);
         }
     }
     for (index, from) in items(container, "envFrom").enumerate() {
         let (whole, path) = (path.child("envFrom"), path.child("envFrom").index(index));
         if let Some(prefix) = from["prefix"].as_str().filter(|prefix| !is_variable(prefix)) {
-            faults.push(FieldError::invalid(&path.child("prefix"), prefix, VARIABLE));
+            errors.push(FieldError::invalid(&path.child("prefix"), prefix, VARIABLE));
         }
         let given: Vec<_> =
             ["configMapRef", "secretRef"].into_iter().filter(|name| from[*name].is_object()).collect();
         for source in &given {
             let path = path.child(source);
-            if let Some(name) = required(&from[*source], &path, "name", faults) {
-                super::subdomain(name, &path.child("name"), faults);
+            if let Some(name) = required(&from[*source], &path, "name", errors) {
+                super::subdomain(name, &path.child("name"), errors);
             }
         }
         let message = match given.len() {
@@ -47,12 +47,12 @@ pub(super) fn validate(container: &Value, path: &FieldPath, faults: &mut Faults)
             1 => continue,
             _ => "may not have more than one field specified at a time",
         };
-        faults.push(FieldError::invalid(&whole, "", message));
+        errors.push(FieldError::invalid(&whole, "", message));
     }
 }
 
 /// Where a variable's value is read: `validation.validateEnvVarValueFrom`.
-fn value_from(source: &Value, value: &str, path: &FieldPath, faults: &mut Faults) {
+fn value_from(source: &Value, value: &str, path: &FieldPath, errors: &mut ErrorList) {
     const SOURCES: [&str; 5] =
         ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
     let mut given = 0;
@@ -60,47 +60,47 @@ fn value_from(source: &Value, value: &str, path: &FieldPath, faults: &mut Faults
         given += 1;
         let (source, path) = (&source[name], path.child(name));
         match name {
-            "fieldRef" => field_reference(source, &path, &TOLD, faults),
-            "resourceFieldRef" => amount_reference(source, &path, faults),
-            "fileKeyRef" => file_key(source, &path, faults),
+            "fieldRef" => field_reference(source, &path, &TOLD, errors),
+            "resourceFieldRef" => amount_reference(source, &path, errors),
+            "fileKeyRef" => file_key(source, &path, errors),
             _ => {
-                super::subdomain(text(source, "name"), &path.child("name"), faults);
-                if let Some(key) = required(source, &path, "key", faults) {
-                    super::config_key(key, &path.child("key"), faults);
+                super::subdomain(text(source, "name"), &path.child("name"), errors);
+                if let Some(key) = required(source, &path, "key", errors) {
+                    super::config_key(key, &path.child("key"), errors);
                 }
             }
         }
     }
     if given == 0 {
         let message = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
-        faults.push(FieldError::invalid(path, "", message));
+        errors.push(FieldError::invalid(path, "", message));
     } else if !value.is_empty() {
-        faults.push(FieldError::invalid(path, "", "may not be specified when `value` is not empty"));
+        errors.push(FieldError::invalid(path, "", "may not be specified when `value` is not empty"));
     } else if given > 1 {
         let message = "may not have more than one field specified at a time";
-        faults.push(FieldError::invalid(path, "", message));
+        errors.push(FieldError::invalid(path, "", message));
     }
 }
 
 /// A variable in a file of a volume (KEP-3721).
-fn file_key(source: &Value, path: &FieldPath, faults: &mut Faults) {
-    if let Some(key) = required(source, path, "key", faults)
+fn file_key(source: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    if let Some(key) = required(source, path, "key", errors)
         && !is_variable(key)
     {
-        faults.push(FieldError::invalid(&path.child("key"), key, VARIABLE));
+        errors.push(FieldError::invalid(&path.child("key"), key, VARIABLE));
     }
-    if let Some(name) = required(source, path, "volumeName", faults) {
-        label(name, &path.child("volumeName"), faults);
+    if let Some(name) = required(source, path, "volumeName", errors) {
+        label(name, &path.child("volumeName"), errors);
     }
-    if let Some(file) = required(source, path, "path", faults)
+    if let Some(file) = required(source, path, "path", errors)
         && file.split('/').any(|part| part == "..")
     {
-        faults.push(FieldError::invalid(&path.child("path"), file, volume::NO_BACKSTEPS));
+        errors.push(FieldError::invalid(&path.child("path"), file, volume::NO_BACKSTEPS));
     }
 }
 
 /// Files of variables stand in volumes that begin empty: `validation.validateFileKeyRefVolumes`.
-pub(super) fn volumes(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn volumes(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let mut empty: Option<HashMap<&str, bool>> = None;
     for (container, path) in visit::placed(spec, path) {
         for (index, env) in items(container, "env").enumerate() {
@@ -116,10 +116,10 @@ pub(super) fn volumes(spec: &Value, path: &FieldPath, faults: &mut Faults) {
                 path.child("env").index(index).child("valueFrom").child("fileKeyRef").child("volumeName");
             let name = text(source, "volumeName");
             match known.get(name) {
-                None => faults.push(FieldError::not_found(&place, name)),
+                None => errors.push(FieldError::not_found(&place, name)),
                 Some(false) => {
                     let message = "referenced volume must be of type emptyDir";
-                    faults.push(FieldError::invalid(&place, name, message));
+                    errors.push(FieldError::invalid(&place, name, message));
                 }
                 Some(true) => {}
             }
@@ -144,12 +144,12 @@ const UNTOLD: [&str; 5] =
     ["metadata.annotations", "metadata.labels", "spec.restartPolicy", "spec.schedulerName", "status.phase"];
 
 /// A field of a pod, of which its environment and its files can tell some: `validation.validateObjectFieldSelector`.
-pub(super) fn field_reference(reference: &Value, path: &FieldPath, told: &[&str], faults: &mut Faults) {
-    let Some(field) = required(reference, path, "fieldPath", faults) else { return };
+pub(super) fn field_reference(reference: &Value, path: &FieldPath, told: &[&str], errors: &mut ErrorList) {
+    let Some(field) = required(reference, path, "fieldPath", errors) else { return };
     let (place, version) = (path.child("fieldPath"), text(reference, "apiVersion"));
     let mut unconverted = |why: String| {
         let message = format!("error converting fieldPath: {why}");
-        faults.push(FieldError::invalid(&place, field, &message));
+        errors.push(FieldError::invalid(&place, field, &message));
     };
     if !matches!(version, "" | "v1") {
         return unconverted(format!("unsupported pod version: {version}"));
@@ -159,12 +159,12 @@ pub(super) fn field_reference(reference: &Value, path: &FieldPath, told: &[&str]
         Some((map @ ("metadata.annotations" | "metadata.labels"), key)) => {
             let key = if map == "metadata.labels" { key.to_owned() } else { key.to_lowercase() };
             let found = names::qualified_name(&key);
-            faults.extend(found.iter().map(|fault| FieldError::invalid(path, key.as_str(), fault)));
+            errors.extend(found.iter().map(|error| FieldError::invalid(path, key.as_str(), error)));
         }
         Some((map, _)) => unconverted(format!("field label does not support subscript: {map}")),
         None if told.contains(&field) => {}
         None if TOLD.contains(&field) || UNTOLD.contains(&field) => {
-            faults.push(FieldError::not_supported(&place, field, told));
+            errors.push(FieldError::not_supported(&place, field, told));
         }
         None => unconverted(format!("field label not supported: {field}")),
     }
@@ -182,8 +182,8 @@ const AMOUNTS: [(&str, &[&str]); 6] = [
 const BYTES: [&str; 13] = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
 
 /// An amount of a container: `validation.validateContainerResourceFieldSelector`.
-pub(super) fn amount_reference(reference: &Value, path: &FieldPath, faults: &mut Faults) {
-    let Some(resource) = required(reference, path, "resource", faults) else { return };
+pub(super) fn amount_reference(reference: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    let Some(resource) = required(reference, path, "resource", errors) else { return };
     let known = AMOUNTS.into_iter().find(|(name, _)| *name == resource);
     let units: &[&str] = match known {
         Some((_, units)) => units,
@@ -194,7 +194,7 @@ pub(super) fn amount_reference(reference: &Value, path: &FieldPath, faults: &mut
             &BYTES
         }
         None => {
-            one_of(resource, &path.child("resource"), &AMOUNTS.map(|(name, _)| name), faults);
+            one_of(resource, &path.child("resource"), &AMOUNTS.map(|(name, _)| name), errors);
             return;
         }
     };
@@ -214,7 +214,7 @@ pub(super) fn amount_reference(reference: &Value, path: &FieldPath, faults: &mut
             };
             format!("only divisor's values {UNITS_TOLD} are supported with the {word} resource")
         };
-        faults.push(FieldError::invalid(&path.child("divisor"), resource, &message));
+        errors.push(FieldError::invalid(&path.child("divisor"), resource, &message));
     }
 }
 
@@ -228,11 +228,11 @@ mod tests {
 
     #[track_caller]
     fn variable(env: Value, expect: &[&str]) {
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         let whole = env["valueFrom"].is_object();
         let env = if whole { env } else { json!({"name": "A", "valueFrom": env}) };
-        validate(&json!({"env": [env]}), &FieldPath::new("c"), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        validate(&json!({"env": [env]}), &FieldPath::new("c"), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -273,17 +273,17 @@ mod tests {
                 "{start}.fieldPath: Invalid value: \"metadata.name\": error converting fieldPath: unsupported pod version: v2"
             )],
         );
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         field_reference(
             &json!({"fieldPath": "metadata.labels['a/b/c']"}),
             &FieldPath::new("f"),
             &TOLD,
-            &mut faults,
+            &mut errors,
         );
         assert!(
-            faults[0].to_string().starts_with("f: Invalid value: \"a/b/c\": a qualified name must"),
+            errors[0].to_string().starts_with("f: Invalid value: \"a/b/c\": a qualified name must"),
             "{}",
-            faults[0]
+            errors[0]
         );
         variable(
             json!({"resourceFieldRef": {"resource": "limits.ephemeral-storage", "divisor": "3"}}),

@@ -6,7 +6,7 @@ use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
 use super::{items, mirror_pod, text};
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 /// What an ephemeral container may say (`validation.allowedEphemeralContainerFields`).
 const OF_EPHEMERAL: [&str; 17] = [
@@ -32,12 +32,12 @@ const OF_EPHEMERAL: [&str; 17] = [
 const CANNOT: &str = "cannot be set for an Ephemeral Container";
 
 /// Ephemeral containers come, and neither change nor go: `validation.ValidatePodEphemeralContainersUpdate`.
-pub(crate) fn validate_ephemeral(new: &Value, old: &Value, faults: &mut Faults) {
+pub(crate) fn validate_ephemeral(new: &Value, old: &Value, errors: &mut ErrorList) {
     const LIST: &str = "ephemeralContainers";
     let path = FieldPath::new("spec").child(LIST);
     if mirror_pod::is_mirror(old) {
-        faults.clear();
-        faults.push(FieldError::forbidden(
+        errors.clear();
+        errors.push(FieldError::forbidden(
             &FieldPath::new(""),
             "static pods do not support ephemeral containers",
         ));
@@ -55,14 +55,14 @@ pub(crate) fn validate_ephemeral(new: &Value, old: &Value, faults: &mut Faults) 
         let path = path.index(index);
         let target = text(container, "targetContainerName");
         if !target.is_empty() && !known.contains(target) {
-            faults.push(FieldError::not_found(&path.child("targetContainerName"), target));
+            errors.push(FieldError::not_found(&path.child("targetContainerName"), target));
         }
         for (field, value) in container.as_object().into_iter().flatten() {
             // Go keeps a struct for them, whether anything is said of them or not.
             let empty = value.is_null()
                 || field == "resources" && value.as_object().is_some_and(serde_json::Map::is_empty);
             if !empty && !OF_EPHEMERAL.contains(&field.as_str()) {
-                faults.push(FieldError::forbidden(&path.child(field), CANNOT));
+                errors.push(FieldError::forbidden(&path.child(field), CANNOT));
             }
         }
         // What is mounted of a part of a volume stays mounted until the pod ends.
@@ -70,7 +70,7 @@ pub(crate) fn validate_ephemeral(new: &Value, old: &Value, faults: &mut Faults) 
             let path = path.child("volumeMounts").index(index);
             for field in ["subPath", "subPathExpr"].into_iter().filter(|field| !text(mount, field).is_empty())
             {
-                faults.push(FieldError::forbidden(&path.child(field), CANNOT));
+                errors.push(FieldError::forbidden(&path.child(field), CANNOT));
             }
         }
     }
@@ -85,7 +85,7 @@ pub(crate) fn validate_ephemeral(new: &Value, old: &Value, faults: &mut Faults) 
             }
             Some(_) => continue,
         };
-        faults.push(FieldError::forbidden(&path, &message));
+        errors.push(FieldError::forbidden(&path, &message));
     }
 }
 
@@ -97,11 +97,11 @@ mod tests {
 
     #[track_caller]
     fn told(new: Value, old: Value, expect: &[&str]) {
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         let mut new = json!({"spec": new});
         super::super::pod::default_pod(&mut new);
-        validate_ephemeral(&new, &json!({"spec": old}), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        validate_ephemeral(&new, &json!({"spec": old}), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -111,9 +111,9 @@ mod tests {
         let debugger = json!({"name": "d", "image": "i", "resources": {}, "targetContainerName": "c"});
         told(with(json!([debugger])), with(json!([])), &[]);
         let mirror = json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": with(json!([]))});
-        let mut faults = Faults::new();
-        validate_ephemeral(&mirror, &mirror, &mut faults);
-        assert_eq!(faults[0].to_string(), ": Forbidden: static pods do not support ephemeral containers");
+        let mut errors = ErrorList::new();
+        validate_ephemeral(&mirror, &mirror, &mut errors);
+        assert_eq!(errors[0].to_string(), ": Forbidden: static pods do not support ephemeral containers");
         told(
             with(json!([])),
             with(json!([debugger])),

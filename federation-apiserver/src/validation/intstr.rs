@@ -4,7 +4,7 @@ use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
 use super::NOT_NEGATIVE;
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 /// The number before a `%` sign; `None` if the value is no percentage.
 pub(crate) fn percent(value: &Value) -> Option<i64> {
@@ -16,23 +16,23 @@ pub(crate) fn percent(value: &Value) -> Option<i64> {
 }
 
 /// `ValidatePositiveIntOrPercent`.
-pub(crate) fn non_negative(value: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn non_negative(value: &Value, path: &FieldPath, errors: &mut ErrorList) {
     match value {
         Value::Number(number) if number.as_i64().is_some_and(|number| number < 0) => {
-            faults.push(FieldError::invalid(path, value.clone(), NOT_NEGATIVE));
+            errors.push(FieldError::invalid(path, value.clone(), NOT_NEGATIVE));
         }
         Value::String(_) if percent(value).is_none() => {
             let message = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
-            faults.push(FieldError::invalid(path, value.clone(), message));
+            errors.push(FieldError::invalid(path, value.clone(), message));
         }
         _ => {}
     }
 }
 
 /// `IsNotMoreThan100Percent`.
-pub(crate) fn at_most_all(value: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn at_most_all(value: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if percent(value).is_some_and(|percent| percent > 100) {
-        faults.push(FieldError::invalid(path, value.clone(), "must not be greater than 100%"));
+        errors.push(FieldError::invalid(path, value.clone(), "must not be greater than 100%"));
     }
 }
 

@@ -6,7 +6,7 @@ use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
 use super::{items, net, one_of, required, text, visit};
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 /// What the rules of a container need of its pod.
 pub(super) struct Pod<'a> {
@@ -26,8 +26,14 @@ impl<'a> Pod<'a> {
     }
 }
 
-/// Finds the faults of a container in a list of the spec.
-pub(super) fn validate(container: &Value, path: &FieldPath, list: &str, pod: &Pod<'_>, faults: &mut Faults) {
+/// Finds the errors of a container in a list of the spec.
+pub(super) fn validate(
+    container: &Value,
+    path: &FieldPath,
+    list: &str,
+    pod: &Pod<'_>,
+    errors: &mut ErrorList,
+) {
     if list == "ephemeralContainers" {
         return;
     }
@@ -35,27 +41,27 @@ pub(super) fn validate(container: &Value, path: &FieldPath, list: &str, pod: &Po
         for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
             if !container[field].is_null() {
                 let message = "may not be set for init containers without restartPolicy=Always";
-                faults.push(FieldError::forbidden(&path.child(field), message));
+                errors.push(FieldError::forbidden(&path.child(field), message));
             }
         }
     } else {
-        lifecycle(&container["lifecycle"], &path.child("lifecycle"), pod, faults);
+        lifecycle(&container["lifecycle"], &path.child("lifecycle"), pod, errors);
         for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
             if container[name].is_object() {
-                probe(&container[name], &path.child(name), name != "readinessProbe", pod, faults);
+                probe(&container[name], &path.child(name), name != "readinessProbe", pod, errors);
             }
         }
     }
     if list == "initContainers" {
         // How these restart is looked at before their names.
-        begins_anew(container, path, faults);
+        restarts_container(container, path, errors);
     } else {
-        restarts(container, path, faults);
+        restarts(container, path, errors);
     }
 }
 
 /// Who runs before the others does not begin anew because it gets more.
-fn begins_anew(container: &Value, path: &FieldPath, faults: &mut Faults) {
+fn restarts_container(container: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if visit::is_sidecar(container) {
         return;
     }
@@ -63,7 +69,7 @@ fn begins_anew(container: &Value, path: &FieldPath, faults: &mut Faults) {
         if policy["restartPolicy"] == "RestartContainer" {
             let path = path.child("resizePolicy").index(index).child("restartPolicy");
             let message = "must not be set to 'RestartContainer' for non-sidecar initContainers";
-            faults.push(FieldError::invalid(&path, "RestartContainer", message));
+            errors.push(FieldError::invalid(&path, "RestartContainer", message));
         }
     }
 }
@@ -139,10 +145,10 @@ const LINUX_SIGNALS: [&str; 65] = [
     "SIGRTMAX",
 ];
 
-fn lifecycle(lifecycle: &Value, path: &FieldPath, pod: &Pod<'_>, faults: &mut Faults) {
+fn lifecycle(lifecycle: &Value, path: &FieldPath, pod: &Pod<'_>, errors: &mut ErrorList) {
     for hook in ["postStart", "preStop"] {
         if lifecycle[hook].is_object() {
-            handler_of(&lifecycle[hook], &path.child(hook), true, pod, faults);
+            handler_of(&lifecycle[hook], &path.child(hook), true, pod, errors);
         }
     }
     let Some(signal) = lifecycle["stopSignal"].as_str() else { return };
@@ -150,10 +156,10 @@ fn lifecycle(lifecycle: &Value, path: &FieldPath, pod: &Pod<'_>, faults: &mut Fa
     match pod.os {
         "" => {
             let message = "may not be set for containers with empty `spec.os.name`";
-            faults.push(FieldError::forbidden(&path, message));
+            errors.push(FieldError::forbidden(&path, message));
         }
-        "windows" => one_of(signal, &path, &WINDOWS_SIGNALS, faults),
-        "linux" => one_of(signal, &path, &LINUX_SIGNALS, faults),
+        "windows" => one_of(signal, &path, &WINDOWS_SIGNALS, errors),
+        "linux" => one_of(signal, &path, &LINUX_SIGNALS, errors),
         // Which is no system, and told as such.
         _ => {}
     }
@@ -161,25 +167,25 @@ fn lifecycle(lifecycle: &Value, path: &FieldPath, pod: &Pod<'_>, faults: &mut Fa
 
 /// Which resources may change while the container runs: `validation.validateResizePolicy`. The places have no index, as kube-apiserver
 /// names them.
-pub(super) fn resize_policy(container: &Value, path: &FieldPath, pod: &Pod<'_>, faults: &mut Faults) {
+pub(super) fn resize_policy(container: &Value, path: &FieldPath, pod: &Pod<'_>, errors: &mut ErrorList) {
     let path = path.child("resizePolicy");
     let mut seen = HashSet::new();
     for (index, policy) in items(container, "resizePolicy").enumerate() {
         let (resource, restart) = (text(policy, "resourceName"), text(policy, "restartPolicy"));
         if !seen.insert(resource) {
-            faults.push(FieldError::duplicate(&path.index(index), resource));
+            errors.push(FieldError::duplicate(&path.index(index), resource));
         }
         for (value, known) in [(resource, ["cpu", "memory"]), (restart, ["NotRequired", "RestartContainer"])]
         {
             if value.is_empty() {
-                faults.push(FieldError::required(&path, ""));
+                errors.push(FieldError::required(&path, ""));
             } else {
-                one_of(value, &path, &known, faults);
+                one_of(value, &path, &known, errors);
             }
         }
         if pod.restart_policy == "Never" && restart != "NotRequired" {
             let message = "must be 'NotRequired' when pod `restartPolicy` is 'Never'";
-            faults.push(FieldError::invalid(&path, restart, message));
+            errors.push(FieldError::invalid(&path, restart, message));
         }
     }
 }
@@ -188,67 +194,67 @@ const MOST_RULES: usize = 20;
 const MOST_CODES: usize = 255;
 
 /// Whether a container starts anew, and after which exit codes: `validation.validateContainerRestartPolicy` (KEP-5307).
-pub(super) fn restarts(container: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn restarts(container: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let rules = path.child("restartPolicyRules");
     match container["restartPolicy"].as_str() {
         Some(policy) => {
-            one_of(policy, &path.child("restartPolicy"), &["Always", "Never", "OnFailure"], faults);
+            one_of(policy, &path.child("restartPolicy"), &["Always", "Never", "OnFailure"], errors);
         }
         None if items(container, "restartPolicyRules").next().is_some() => {
             let message = "must specify restartPolicy when restart rules are used";
-            faults.push(FieldError::required(&path.child("restartPolicy"), message));
+            errors.push(FieldError::required(&path.child("restartPolicy"), message));
         }
         None => {}
     }
     let count = items(container, "restartPolicyRules").count();
     if count > MOST_RULES {
-        faults.push(FieldError::too_many(&rules, count, MOST_RULES));
+        errors.push(FieldError::too_many(&rules, count, MOST_RULES));
     }
     for (index, rule) in items(container, "restartPolicyRules").enumerate() {
         let path = rules.index(index);
         let (action, known) = (text(rule, "action"), ["Restart", "RestartAllContainers"]);
-        one_of(action, &path.child("action"), &known, faults);
+        one_of(action, &path.child("action"), &known, errors);
         let (codes, path) = (&rule["exitCodes"], path.child("exitCodes"));
         if !codes.is_object() {
-            faults.push(FieldError::required(&path, "must be specified"));
+            errors.push(FieldError::required(&path, "must be specified"));
             continue;
         }
-        one_of(text(codes, "operator"), &path.child("operator"), &["In", "NotIn"], faults);
+        one_of(text(codes, "operator"), &path.child("operator"), &["In", "NotIn"], errors);
         let count = items(codes, "values").count();
         if count > MOST_CODES {
-            faults.push(FieldError::too_many(&path.child("values"), count, MOST_CODES));
+            errors.push(FieldError::too_many(&path.child("values"), count, MOST_CODES));
         }
     }
 }
 
 /// A probe. Liveness and startup must succeed at the first time.
-fn probe(probe: &Value, path: &FieldPath, once: bool, pod: &Pod<'_>, faults: &mut Faults) {
-    handler_of(probe, path, false, pod, faults);
+fn probe(probe: &Value, path: &FieldPath, once: bool, pod: &Pod<'_>, errors: &mut ErrorList) {
+    handler_of(probe, path, false, pod, errors);
     let counts =
         ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"];
-    super::non_negative(probe, path, &counts, faults);
+    super::non_negative(probe, path, &counts, errors);
     if let Some(seconds) = probe["terminationGracePeriodSeconds"].as_i64()
         && seconds <= 0
     {
         let path = path.child("terminationGracePeriodSeconds");
-        faults.push(FieldError::invalid(&path, seconds, "must be greater than 0"));
+        errors.push(FieldError::invalid(&path, seconds, "must be greater than 0"));
     }
     // Who is not ready is not ended.
     if !once && !probe["terminationGracePeriodSeconds"].is_null() {
         let (path, seconds) =
             (path.child("terminationGracePeriodSeconds"), probe["terminationGracePeriodSeconds"].clone());
-        faults.push(FieldError::invalid(&path, seconds, "must not be set for readinessProbes"));
+        errors.push(FieldError::invalid(&path, seconds, "must not be set for readinessProbes"));
     }
     if let Some(threshold) = probe["successThreshold"].as_i64()
         && once
         && threshold != 1
     {
-        faults.push(FieldError::invalid(&path.child("successThreshold"), threshold, "must be 1"));
+        errors.push(FieldError::invalid(&path.child("successThreshold"), threshold, "must be 1"));
     }
 }
 
 /// What a probe or a hook does: exactly one thing.
-fn handler_of(handler: &Value, path: &FieldPath, hook: bool, pod: &Pod<'_>, faults: &mut Faults) {
+fn handler_of(handler: &Value, path: &FieldPath, hook: bool, pod: &Pod<'_>, errors: &mut ErrorList) {
     let mut given = 0;
     for name in ["exec", "httpGet", "tcpSocket", "grpc", "sleep"] {
         let action = &handler[name];
@@ -258,44 +264,44 @@ fn handler_of(handler: &Value, path: &FieldPath, hook: bool, pod: &Pod<'_>, faul
         given += 1;
         let path = path.child(name);
         if given > 1 {
-            faults.push(FieldError::forbidden(&path, "may not specify more than 1 handler type"));
+            errors.push(FieldError::forbidden(&path, "may not specify more than 1 handler type"));
             continue;
         }
         match name {
             "exec" if action["command"].as_array().is_none_or(Vec::is_empty) => {
-                faults.push(FieldError::required(&path.child("command"), ""));
+                errors.push(FieldError::required(&path.child("command"), ""));
             }
             "httpGet" => {
-                required(action, &path, "path", faults);
-                net::port_or_name(&action["port"], &path.child("port"), faults);
-                one_of(text(action, "scheme"), &path.child("scheme"), &["HTTP", "HTTPS"], faults);
+                required(action, &path, "path", errors);
+                net::port_or_name(&action["port"], &path.child("port"), errors);
+                one_of(text(action, "scheme"), &path.child("scheme"), &["HTTP", "HTTPS"], errors);
                 for header in items(action, "httpHeaders").map(|header| text(header, "name")) {
                     let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
                     if header.is_empty() || !header.bytes().all(good) {
                         let message = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
-                        faults.push(FieldError::invalid(&path.child("httpHeaders"), header, message));
+                        errors.push(FieldError::invalid(&path.child("httpHeaders"), header, message));
                     }
                 }
             }
-            "tcpSocket" => net::port_or_name(&action["port"], &path.child("port"), faults),
-            "grpc" => net::port(action["port"].as_i64().unwrap_or_default(), &path.child("port"), faults),
-            "sleep" => sleep(action, &path, pod, faults),
+            "tcpSocket" => net::port_or_name(&action["port"], &path.child("port"), errors),
+            "grpc" => net::port(action["port"].as_i64().unwrap_or_default(), &path.child("port"), errors),
+            "sleep" => sleep(action, &path, pod, errors),
             _ => {}
         }
     }
     if given == 0 {
-        faults.push(FieldError::required(path, "must specify a handler type"));
+        errors.push(FieldError::required(path, "must specify a handler type"));
     }
 }
 
 /// `validation.validateSleepAction`.
-fn sleep(action: &Value, path: &FieldPath, pod: &Pod<'_>, faults: &mut Faults) {
+fn sleep(action: &Value, path: &FieldPath, pod: &Pod<'_>, errors: &mut ErrorList) {
     let seconds = action["seconds"].as_i64().unwrap_or_default();
     if let Some(grace) = pod.grace
         && !(0..=grace).contains(&seconds)
     {
         let message = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
-        faults.push(FieldError::invalid(path, seconds, &message));
+        errors.push(FieldError::invalid(path, seconds, &message));
     }
 }
 
@@ -307,14 +313,14 @@ mod tests {
 
     #[track_caller]
     fn told(list: &str, spec: &Value, container: &Value, expect: &[&str]) {
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         let (path, pod) = (FieldPath::new("c"), Pod::of(spec));
-        resize_policy(container, &path, &pod, &mut faults);
+        resize_policy(container, &path, &pod, &mut errors);
         if list == "initContainers" {
-            restarts(container, &path, &mut faults);
+            restarts(container, &path, &mut errors);
         }
-        validate(container, &path, list, &pod, &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        validate(container, &path, list, &pod, &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -386,15 +392,15 @@ mod tests {
             "SIGINT",
             &["c.lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`"],
         );
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         let pod = json!({"os": {"name": "linux"}});
-        validate(&stopped("INT"), &FieldPath::new("c"), "containers", &Pod::of(&pod), &mut faults);
+        validate(&stopped("INT"), &FieldPath::new("c"), "containers", &Pod::of(&pod), &mut errors);
         assert!(
-            faults[0].to_string().starts_with(
+            errors[0].to_string().starts_with(
                 r#"c.lifecycle.stopSignal: Unsupported value: "INT": supported values: "SIGABRT", "SIGALRM", "#
             ),
             "{}",
-            faults[0]
+            errors[0]
         );
     }
 

@@ -5,7 +5,7 @@ use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
 use super::{items, text, visit};
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 /// The annotation that makes a pod one.
 pub(super) const MARK: &str = "kubernetes.io/config.mirror";
@@ -50,9 +50,9 @@ fn names_secrets(spec: &Value) -> bool {
 }
 
 /// A kubelet runs it already, and claims nothing for it.
-pub(crate) fn validate(pod: &Value, faults: &mut Faults) {
+pub(crate) fn validate(pod: &Value, errors: &mut ErrorList) {
     if is_mirror(pod) && items(&pod["spec"], "resourceClaims").next().is_some() {
-        faults.push(FieldError::forbidden(&FieldPath::new(""), "static pods do not support resource claims"));
+        errors.push(FieldError::forbidden(&FieldPath::new(""), "static pods do not support resource claims"));
     }
 }
 
@@ -98,11 +98,11 @@ mod tests {
 
     #[test]
     fn a_mirror_pod_claims_nothing() {
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         let claims = json!([{"name": "a", "resourceClaimName": "a"}]);
-        validate(&json!({"spec": {"resourceClaims": claims}}), &mut faults);
-        assert!(faults.is_empty());
-        validate(&pod(json!({"resourceClaims": claims})), &mut faults);
-        assert_eq!(faults[0].to_string(), ": Forbidden: static pods do not support resource claims");
+        validate(&json!({"spec": {"resourceClaims": claims}}), &mut errors);
+        assert!(errors.is_empty());
+        validate(&pod(json!({"resourceClaims": claims})), &mut errors);
+        assert_eq!(errors[0].to_string(), ": Forbidden: static pods do not support resource claims");
     }
 }

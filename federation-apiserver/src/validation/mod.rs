@@ -33,25 +33,25 @@ use std::collections::HashSet;
 use apimachinery::{FieldError, FieldPath, names};
 use serde_json::Value;
 
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 /// What most counts are refused with.
 pub(crate) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 /// What changes of fields that never change are refused with.
 pub(crate) const IMMUTABLE: &str = "field is immutable";
 
-/// Finds the faults that the old object has not.
-pub(crate) fn news(rule: fn(&Value, &mut Faults), new: &Value, old: &Value, faults: &mut Faults) {
-    let mut found = Faults::new();
+/// Finds the errors that the old object has not.
+pub(crate) fn news(rule: fn(&Value, &mut ErrorList), new: &Value, old: &Value, errors: &mut ErrorList) {
+    let mut found = ErrorList::new();
     rule(new, &mut found);
     if found.is_empty() {
         return;
     }
-    let mut before = Faults::new();
+    let mut before = ErrorList::new();
     rule(old, &mut before);
-    let known: HashSet<_> = before.iter().map(|fault| (fault.reason, fault.message.as_str())).collect();
-    found.retain(|fault| !known.contains(&(fault.reason, fault.message.as_str())));
-    faults.extend(found);
+    let known: HashSet<_> = before.iter().map(|error| (error.reason, error.message.as_str())).collect();
+    found.retain(|error| !known.contains(&(error.reason, error.message.as_str())));
+    errors.extend(found);
 }
 
 /// Fills a default in where nothing stands; nothing happens to what is no object.
@@ -94,12 +94,12 @@ pub(crate) fn items_mut<'a>(
 }
 
 /// Counts that cannot be below zero.
-pub(crate) fn non_negative(spec: &Value, path: &FieldPath, fields: &[&str], faults: &mut Faults) {
+pub(crate) fn non_negative(spec: &Value, path: &FieldPath, fields: &[&str], errors: &mut ErrorList) {
     for name in fields {
         if let Some(number) = spec[*name].as_i64()
             && number < 0
         {
-            faults.push(FieldError::invalid(&path.child(name), number, NOT_NEGATIVE));
+            errors.push(FieldError::invalid(&path.child(name), number, NOT_NEGATIVE));
         }
     }
 }
@@ -109,70 +109,70 @@ pub(crate) fn required<'a>(
     object: &'a Value,
     path: &FieldPath,
     name: &str,
-    faults: &mut Faults,
+    errors: &mut ErrorList,
 ) -> Option<&'a str> {
     let found = text(object, name);
     if found.is_empty() {
-        faults.push(FieldError::required(&path.child(name), ""));
+        errors.push(FieldError::required(&path.child(name), ""));
         return None;
     }
     Some(found)
 }
 
 /// One of a set of words.
-pub(crate) fn one_of(value: &str, path: &FieldPath, known: &[&str], faults: &mut Faults) {
+pub(crate) fn one_of(value: &str, path: &FieldPath, known: &[&str], errors: &mut ErrorList) {
     if !known.contains(&value) {
-        faults.push(FieldError::not_supported(path, value, known));
+        errors.push(FieldError::not_supported(path, value, known));
     }
 }
 
 /// One of a list of words, which are told in this order.
-pub(crate) fn listed(value: &str, path: &FieldPath, known: &[&str], faults: &mut Faults) {
+pub(crate) fn listed(value: &str, path: &FieldPath, known: &[&str], errors: &mut ErrorList) {
     if !known.contains(&value) {
-        faults.push(FieldError::not_listed(path, value, known));
+        errors.push(FieldError::not_listed(path, value, known));
     }
 }
 
 /// `validation.IsQualifiedName` of a field, if it is there.
-pub(crate) fn qualified(object: &Value, path: &FieldPath, name: &str, faults: &mut Faults) {
+pub(crate) fn qualified(object: &Value, path: &FieldPath, name: &str, errors: &mut ErrorList) {
     if let Some(found) = object[name].as_str() {
         let path = path.child(name);
-        faults.extend(
-            names::qualified_name(found).iter().map(|fault| FieldError::invalid(&path, found, fault)),
+        errors.extend(
+            names::qualified_name(found).iter().map(|error| FieldError::invalid(&path, found, error)),
         );
     }
 }
 
 /// A name that must be a DNS subdomain.
-pub(crate) fn subdomain(name: &str, path: &FieldPath, faults: &mut Faults) {
-    faults.extend(names::dns1123_subdomain(name).iter().map(|fault| FieldError::invalid(path, name, fault)));
+pub(crate) fn subdomain(name: &str, path: &FieldPath, errors: &mut ErrorList) {
+    errors.extend(names::dns1123_subdomain(name).iter().map(|error| FieldError::invalid(path, name, error)));
 }
 
 /// `validation.ValidateCSIDriverName`: a name that must be there, short, and but for its case a DNS subdomain.
-pub(crate) fn driver(name: &str, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn driver(name: &str, path: &FieldPath, errors: &mut ErrorList) {
     if name.is_empty() {
-        faults.push(FieldError::required(path, ""));
+        errors.push(FieldError::required(path, ""));
     }
     if name.len() > 63 {
-        faults.push(FieldError::too_long(path, 63));
+        errors.push(FieldError::too_long(path, 63));
     }
     let found = names::dns1123_subdomain(&name.to_lowercase());
-    faults.extend(found.iter().map(|fault| FieldError::invalid(path, name, fault)));
+    errors.extend(found.iter().map(|error| FieldError::invalid(path, name, error)));
 }
 
 /// A name that must be a DNS label.
-pub(crate) fn label(name: &str, path: &FieldPath, faults: &mut Faults) {
-    faults.extend(names::dns1123_label(name).iter().map(|fault| FieldError::invalid(path, name, fault)));
+pub(crate) fn label(name: &str, path: &FieldPath, errors: &mut ErrorList) {
+    errors.extend(names::dns1123_label(name).iter().map(|error| FieldError::invalid(path, name, error)));
 }
 
 /// `validation.IsConfigMapKey`: what names a datum of a ConfigMap or a Secret.
-pub(crate) fn config_key(key: &str, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn config_key(key: &str, path: &FieldPath, errors: &mut ErrorList) {
     if key.len() > 253 {
-        faults.push(FieldError::invalid(path, key, "must be no more than 253 bytes"));
+        errors.push(FieldError::invalid(path, key, "must be no more than 253 bytes"));
     }
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if key.is_empty() || !key.bytes().all(good) {
-        faults.push(FieldError::invalid(
+        errors.push(FieldError::invalid(
             path,
             key,
             "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
@@ -185,26 +185,26 @@ pub(crate) fn config_key(key: &str, path: &FieldPath, faults: &mut Faults) {
         } else {
             "must not start with '..'"
         };
-        faults.push(FieldError::invalid(path, key, what));
+        errors.push(FieldError::invalid(path, key, what));
     }
 }
 
 /// `validation.IsDomainPrefixedPath`: `example.com/controller`.
-pub(crate) fn domain_path(value: &str, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn domain_path(value: &str, path: &FieldPath, errors: &mut ErrorList) {
     if value.is_empty() {
-        faults.push(FieldError::required(path, ""));
+        errors.push(FieldError::required(path, ""));
         return;
     }
     let parts = value.split_once('/').filter(|(host, rest)| !host.is_empty() && !rest.is_empty());
     let Some((host, rest)) = parts else {
         let message = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-        faults.push(FieldError::invalid(path, value, message));
+        errors.push(FieldError::invalid(path, value, message));
         return;
     };
-    subdomain(host, path, faults);
+    subdomain(host, path, errors);
     if !rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte)) {
         let message = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')";
-        faults.push(FieldError::invalid(path, rest, message));
+        errors.push(FieldError::invalid(path, rest, message));
     }
 }
 
@@ -220,9 +220,9 @@ pub(crate) fn holds(object: &Value, kind: &str) -> bool {
 }
 
 /// A field that stays as it was made: `apimachinery/validation.ValidateImmutableField`.
-pub(crate) fn immutable(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn immutable(new: &Value, old: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if new != old {
-        faults.push(FieldError::invalid(path, new.clone(), IMMUTABLE));
+        errors.push(FieldError::invalid(path, new.clone(), IMMUTABLE));
     }
 }
 

@@ -11,17 +11,17 @@ use serde_json::Value;
 
 pub(crate) use apimachinery::addresses::{cidr_warnings, ip_warning};
 
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 pub(crate) const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";
 pub(crate) const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
 /// An address in its text form, if it is told as it should be.
-pub(crate) fn ip(text: &str, path: &FieldPath, faults: &mut Faults) -> Option<IpAddr> {
+pub(crate) fn ip(text: &str, path: &FieldPath, errors: &mut ErrorList) -> Option<IpAddr> {
     let told = addresses::ip(text);
     match told.fault {
-        Some(fault) => {
-            faults.push(FieldError::invalid(path, text, fault));
+        Some(error) => {
+            errors.push(FieldError::invalid(path, text, error));
             None
         }
         None => told.value,
@@ -44,36 +44,36 @@ pub(crate) fn special(address: IpAddr) -> Vec<String> {
 }
 
 /// Finds what is wrong with an address that must lead away from this machine.
-pub(crate) fn not_special(text: &str, path: &FieldPath, faults: &mut Faults) {
-    let wrong = ip(text, path, faults).map(special).unwrap_or_default();
-    faults.extend(wrong.iter().map(|message| FieldError::invalid(path, text, message)));
+pub(crate) fn not_special(text: &str, path: &FieldPath, errors: &mut ErrorList) {
+    let wrong = ip(text, path, errors).map(special).unwrap_or_default();
+    errors.extend(wrong.iter().map(|message| FieldError::invalid(path, text, message)));
 }
 
 /// A network in CIDR notation, however it is told.
-pub(crate) fn cidr(text: &str, path: &FieldPath, faults: &mut Faults) -> Option<Network> {
+pub(crate) fn cidr(text: &str, path: &FieldPath, errors: &mut ErrorList) -> Option<Network> {
     let told = addresses::cidr(text);
-    faults.extend(told.fault.map(|fault| FieldError::invalid(path, text, fault)));
+    errors.extend(told.fault.map(|error| FieldError::invalid(path, text, error)));
     told.value
 }
 
 /// The name of a host with its domain: `validation.IsFullyQualifiedDomainName`.
-pub(crate) fn host_name(name: &str, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn host_name(name: &str, path: &FieldPath, errors: &mut ErrorList) {
     if name.is_empty() {
-        faults.push(FieldError::required(path, ""));
+        errors.push(FieldError::required(path, ""));
         return;
     }
     let name = name.strip_suffix('.').unwrap_or(name);
     let found = names::dns1123_subdomain(name);
     if !found.is_empty() {
-        faults.push(FieldError::invalid(path, name, &found.join(",")));
+        errors.push(FieldError::invalid(path, name, &found.join(",")));
     } else if !name.contains('.') {
         let message = "should be a domain with at least two segments separated by dots";
-        faults.push(FieldError::invalid(path, name, message));
+        errors.push(FieldError::invalid(path, name, message));
     } else {
         for label in name.split('.') {
             let found = names::dns1123_label(label);
             if !found.is_empty() {
-                faults.push(FieldError::invalid(path, label, &found.join(",")));
+                errors.push(FieldError::invalid(path, label, &found.join(",")));
             }
         }
     }
@@ -87,41 +87,41 @@ pub(crate) fn strictly_within(inner: Network, outer: Network) -> bool {
 }
 
 /// A port number.
-pub(crate) fn port(number: i64, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn port(number: i64, path: &FieldPath, errors: &mut ErrorList) {
     if !(1..=65535).contains(&number) {
-        faults.push(FieldError::invalid(path, number, PORT_RANGE));
+        errors.push(FieldError::invalid(path, number, PORT_RANGE));
     }
 }
 
 /// `validation.IsValidPortName`.
 pub(crate) fn port_name(name: &str) -> Vec<&'static str> {
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     if name.is_empty() || name.len() > 15 {
-        faults.push(if name.is_empty() { "must not be empty" } else { "must be no more than 15 characters" });
+        errors.push(if name.is_empty() { "must not be empty" } else { "must be no more than 15 characters" });
     }
     if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
-        faults.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)");
+        errors.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)");
     }
     if !name.bytes().any(|byte| byte.is_ascii_lowercase()) {
-        faults.push("must contain at least one letter (a-z)");
+        errors.push("must contain at least one letter (a-z)");
     }
     if name.contains("--") {
-        faults.push("must not contain consecutive hyphens");
+        errors.push("must not contain consecutive hyphens");
     }
     if name.starts_with('-') || name.ends_with('-') {
-        faults.push("must not begin or end with a hyphen");
+        errors.push("must not begin or end with a hyphen");
     }
-    faults
+    errors
 }
 
 /// A port by number or by name.
-pub(crate) fn port_or_name(value: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn port_or_name(value: &Value, path: &FieldPath, errors: &mut ErrorList) {
     match value {
         Value::String(name) => {
-            faults
-                .extend(port_name(name).iter().map(|fault| FieldError::invalid(path, name.as_str(), fault)));
+            errors
+                .extend(port_name(name).iter().map(|error| FieldError::invalid(path, name.as_str(), error)));
         }
-        value => port(value.as_i64().unwrap_or_default(), path, faults),
+        value => port(value.as_i64().unwrap_or_default(), path, errors),
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_network_is_within_a_larger_one_only() {
-        let net = |text: &str| cidr(text, &FieldPath::default(), &mut Faults::new());
+        let net = |text: &str| cidr(text, &FieldPath::default(), &mut ErrorList::new());
         let within = |inner, outer| net(inner).zip(net(outer)).is_some_and(|(i, o)| strictly_within(i, o));
         assert!(within("10.1.2.0/24", "10.1.0.0/16"));
         assert!(!within("10.2.2.0/24", "10.1.0.0/16"));

@@ -4,7 +4,7 @@ use apimachinery::{FieldError, FieldPath, labels::validate_labels, meta::validat
 use serde_json::{Value, json};
 
 use super::{items_mut, listed, pod_annotations, set, set_text, text};
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 pub(crate) use super::pod_spec::validate_spec;
 
@@ -200,28 +200,28 @@ fn default_downward(source: &mut Value) {
     }
 }
 
-/// Finds the faults of a pod template, but for the restart policy, on which kinds differ.
-pub(crate) fn validate_template(template: &Value, path: &FieldPath, faults: &mut Faults) {
+/// Finds the errors of a pod template, but for the restart policy, on which kinds differ.
+pub(crate) fn validate_template(template: &Value, path: &FieldPath, errors: &mut ErrorList) {
     // Without `metadata`, as kube-apiserver names the places.
     if let Some(labels) = template["metadata"].get("labels") {
-        faults.gather(|faults| validate_labels(labels, &path.child("labels"), faults));
+        errors.gather(|errors| validate_labels(labels, &path.child("labels"), errors));
     }
     if let Some(annotations) = template["metadata"].get("annotations") {
-        faults.gather(|faults| validate_annotations(annotations, &path.child("annotations"), faults));
+        errors.gather(|errors| validate_annotations(annotations, &path.child("annotations"), errors));
     }
-    pod_annotations::validate(template, &path.child("annotations"), faults);
-    validate_spec(&template["spec"], &path.child("spec"), faults);
-    pod_annotations::match_fields(template, &path.child("spec"), faults);
+    pod_annotations::validate(template, &path.child("annotations"), errors);
+    validate_spec(&template["spec"], &path.child("spec"), errors);
+    pod_annotations::match_fields(template, &path.child("spec"), errors);
     if template["spec"]["ephemeralContainers"].as_array().is_some_and(|list| !list.is_empty()) {
         let message = "ephemeral containers not allowed in pod template";
-        faults.push(FieldError::forbidden(&path.child("spec").child("ephemeralContainers"), message));
+        errors.push(FieldError::forbidden(&path.child("spec").child("ephemeralContainers"), message));
     }
 }
 
 /// The restart policy of a pod.
-pub(super) fn validate_restart_policy(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn validate_restart_policy(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let policy = text(spec, "restartPolicy");
-    listed(policy, &path.child("restartPolicy"), &["Always", "OnFailure", "Never"], faults);
+    listed(policy, &path.child("restartPolicy"), &["Always", "OnFailure", "Never"], errors);
 }
 
 /// `qos.ComputePodQOS`: Guaranteed, Burstable or BestEffort. Where the pod has resources as a whole, those count.

@@ -11,7 +11,7 @@ use super::{
     mirror_pod, pod_spec, security_context, text,
     visit::{self, containers},
 };
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const TOLERATIONS: &str = "scheduler.alpha.kubernetes.io/tolerations";
@@ -25,8 +25,8 @@ fn one<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
     pod["metadata"]["annotations"].get(key).map(|value| value.as_str().unwrap_or_default())
 }
 
-/// Finds the faults of the annotations of a pod, or of a template.
-pub(crate) fn validate(pod: &Value, path: &FieldPath, faults: &mut Faults) {
+/// Finds the errors of the annotations of a pod, or of a template.
+pub(crate) fn validate(pod: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if !pod["metadata"]["annotations"].is_object() {
         return;
     }
@@ -34,30 +34,30 @@ pub(crate) fn validate(pod: &Value, path: &FieldPath, faults: &mut Faults) {
         && text(&pod["spec"], "nodeName").is_empty()
     {
         let message = "must set spec.nodeName if mirror pod annotation is set";
-        faults.push(FieldError::invalid(&path.key(mirror_pod::MARK), value, message));
+        errors.push(FieldError::invalid(&path.key(mirror_pod::MARK), value, message));
     }
     if let Some(tolerations) = one(pod, TOLERATIONS).filter(|value| !value.is_empty()) {
         match serde_json::from_str::<Vec<Map<String, Value>>>(tolerations) {
             Ok(tolerations) => {
                 let path = path.child(TOLERATIONS);
                 for (index, entry) in tolerations.into_iter().enumerate() {
-                    pod_spec::toleration(&Value::Object(entry), &path.index(index), faults);
+                    pod_spec::toleration(&Value::Object(entry), &path.index(index), errors);
                 }
             }
-            Err(error) => faults.push(FieldError::invalid(path, TOLERATIONS, &error.to_string())),
+            Err(error) => errors.push(FieldError::invalid(path, TOLERATIONS, &error.to_string())),
         }
     }
     if let Some(cost) = one(pod, COST).filter(|cost| !is_cost(cost)) {
-        faults.push(FieldError::invalid(&path.key(COST), cost, "must be a 32bit integer"));
+        errors.push(FieldError::invalid(&path.key(COST), cost, "must be a 32bit integer"));
     }
     // kube-apiserver names these places as fields.
     if let Some(profile) = one(pod, SECCOMP_OF_POD) {
-        seccomp(profile, &path.child(SECCOMP_OF_POD), faults);
+        seccomp(profile, &path.child(SECCOMP_OF_POD), errors);
     }
     for (key, profile) in of(pod).filter(|(key, _)| key.starts_with(SECCOMP)) {
-        seccomp(profile, &path.child(key), faults);
+        seccomp(profile, &path.child(key), errors);
     }
-    app_armor(pod, path, faults);
+    app_armor(pod, path, errors);
 }
 
 /// How gladly a pod goes before others (KEP-2255).
@@ -66,18 +66,18 @@ fn is_cost(text: &str) -> bool {
     plain && text.parse::<i32>().is_ok()
 }
 
-fn seccomp(profile: &str, path: &FieldPath, faults: &mut Faults) {
+fn seccomp(profile: &str, path: &FieldPath, errors: &mut ErrorList) {
     if matches!(profile, "runtime/default" | "docker/default" | "unconfined") {
         return;
     }
     match profile.strip_prefix("localhost/") {
-        Some(local) => security_context::descending(local, path, faults),
-        None => faults.push(FieldError::invalid(path, profile, "must be a valid seccomp profile")),
+        Some(local) => security_context::descending(local, path, errors),
+        None => errors.push(FieldError::invalid(path, profile, "must be a valid seccomp profile")),
     }
 }
 
 /// `validation.ValidateAppArmorPodAnnotations`.
-fn app_armor(pod: &Value, path: &FieldPath, faults: &mut Faults) {
+fn app_armor(pod: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let mut known: Option<HashSet<&str>> = None;
     for (key, profile) in of(pod) {
         let Some(container) = key.strip_prefix(APP_ARMOR) else { continue };
@@ -86,17 +86,17 @@ fn app_armor(pod: &Value, path: &FieldPath, faults: &mut Faults) {
             containers(&pod["spec"]).map(|container| text(container, "name")).collect()
         });
         if !known.contains(container) {
-            faults.push(FieldError::invalid(&path, container, "container not found"));
+            errors.push(FieldError::invalid(&path, container, "container not found"));
         }
         if !matches!(profile, "" | "runtime/default" | "unconfined") && !profile.starts_with("localhost/") {
             let message = format!("invalid AppArmor profile name: {}", quoted(profile));
-            faults.push(FieldError::invalid(&path, profile, &message));
+            errors.push(FieldError::invalid(&path, profile, &message));
         }
     }
 }
 
 /// What stays as a pod was made with it: `validation.ValidatePodSpecificAnnotationUpdates`.
-pub(crate) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+pub(crate) fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("metadata.annotations");
     let what = |key: &str| match key {
         mirror_pod::MARK => Some("mirror pod annotation"),
@@ -104,12 +104,12 @@ pub(crate) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     };
     for (key, _) in of(old).filter(|(key, value)| one(new, key) != Some(*value)) {
         if let Some(what) = what(key) {
-            faults.push(FieldError::forbidden(&path.key(key), &format!("may not remove or update {what}")));
+            errors.push(FieldError::forbidden(&path.key(key), &format!("may not remove or update {what}")));
         }
     }
     for (key, _) in of(new).filter(|(key, _)| one(old, key).is_none()) {
         if let Some(what) = what(key) {
-            faults.push(FieldError::forbidden(&path.key(key), &format!("may not add {what}")));
+            errors.push(FieldError::forbidden(&path.key(key), &format!("may not add {what}")));
         }
     }
 }
@@ -134,14 +134,14 @@ const OF_APP_ARMOR: Words = Words {
 
 impl Words {
     /// Whether an annotation and a field say the same.
-    fn check(&self, said: &str, profile: &Value, path: &FieldPath, faults: &mut Faults) {
+    fn check(&self, said: &str, profile: &Value, path: &FieldPath, errors: &mut ErrorList) {
         let fits = match text(profile, "type") {
             "Unconfined" => said == "unconfined",
             "RuntimeDefault" => self.defaults.contains(&said),
             "Localhost" => match said.strip_prefix("localhost/") {
                 Some(local) => {
                     if profile["localhostProfile"].as_str() != Some(local) {
-                        faults.push(FieldError::forbidden(&path.child("localhostProfile"), self.profile));
+                        errors.push(FieldError::forbidden(&path.child("localhostProfile"), self.profile));
                     }
                     true
                 }
@@ -150,26 +150,26 @@ impl Words {
             _ => true,
         };
         if !fits {
-            faults.push(FieldError::forbidden(&path.child("type"), self.kind));
+            errors.push(FieldError::forbidden(&path.child("type"), self.kind));
         }
     }
 }
 
 /// What annotations say is what fields say: `validation.validateSeccompAnnotationsAndFields` and
 /// `validateAppArmorAnnotationsAndFieldsMatchOnCreate`.
-pub(crate) fn match_fields(pod: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn match_fields(pod: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if !pod["metadata"]["annotations"].is_object() {
         return;
     }
     let (spec, whole) = (&pod["spec"], &pod["spec"]["securityContext"]);
     if let Some(said) = one(pod, SECCOMP_OF_POD) {
         let path = path.child("securityContext").child("seccompProfile");
-        OF_SECCOMP.check(said, &whole["seccompProfile"], &path, faults);
+        OF_SECCOMP.check(said, &whole["seccompProfile"], &path, errors);
     }
     for (container, path) in visit::placed(spec, path) {
         if let Some(said) = one(pod, &format!("{SECCOMP}{}", text(container, "name"))) {
             let path = path.child("securityContext").child("seccompProfile");
-            OF_SECCOMP.check(said, &container["securityContext"]["seccompProfile"], &path, faults);
+            OF_SECCOMP.check(said, &container["securityContext"]["seccompProfile"], &path, errors);
         }
     }
     if spec["os"]["name"] == "windows" {
@@ -180,7 +180,7 @@ pub(crate) fn match_fields(pod: &Value, path: &FieldPath, faults: &mut Faults) {
             let own = &container["securityContext"]["appArmorProfile"];
             let profile = if own.is_null() { &whole["appArmorProfile"] } else { own };
             let path = path.child("securityContext").child("appArmorProfile");
-            OF_APP_ARMOR.check(said, profile, &path, faults);
+            OF_APP_ARMOR.check(said, profile, &path, errors);
         }
     }
 }
@@ -192,10 +192,10 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn told(rule: impl FnOnce(&mut Faults), expect: &[&str]) {
-        let mut faults = Faults::new();
-        rule(&mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    fn told(rule: impl FnOnce(&mut ErrorList), expect: &[&str]) {
+        let mut errors = ErrorList::new();
+        rule(&mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     fn with(annotations: Value) -> Value {
@@ -204,7 +204,7 @@ mod tests {
 
     #[track_caller]
     fn check(annotations: Value, expect: &[&str]) {
-        told(|faults| validate(&with(annotations), &"a".into(), faults), expect);
+        told(|errors| validate(&with(annotations), &"a".into(), errors), expect);
     }
 
     #[test]
@@ -238,8 +238,8 @@ mod tests {
             check(json!({COST: good}), &[]);
         }
         for bad in ["", "+10", "008", "1.5", "2147483648", "-"] {
-            let fault = format!("a[{COST}]: Invalid value: {bad:?}: must be a 32bit integer");
-            check(json!({COST: bad}), &[&fault]);
+            let error = format!("a[{COST}]: Invalid value: {bad:?}: must be a 32bit integer");
+            check(json!({COST: bad}), &[&error]);
         }
     }
 
@@ -253,41 +253,41 @@ mod tests {
                 r#"a.{TOLERATIONS}[0].operator: Unsupported value: "Odd": supported values: "Equal", "Exists""#
             )],
         );
-        let mut faults = Faults::new();
-        validate(&with(json!({TOLERATIONS: "x"})), &"a".into(), &mut faults);
+        let mut errors = ErrorList::new();
+        validate(&with(json!({TOLERATIONS: "x"})), &"a".into(), &mut errors);
         assert!(
-            faults[0].to_string().starts_with(&format!("a: Invalid value: {TOLERATIONS:?}: ")),
+            errors[0].to_string().starts_with(&format!("a: Invalid value: {TOLERATIONS:?}: ")),
             "{}",
-            faults[0]
+            errors[0]
         );
     }
 
     #[test]
     fn a_pod_is_a_mirror_and_confined_from_the_start() {
         let check = |old: Value, new: Value, expect: &[&str]| {
-            told(|faults| validate_update(&with(new), &with(old), faults), expect);
+            told(|errors| validate_update(&with(new), &with(old), errors), expect);
         };
         check(json!({"a": "b"}), json!({"a": "c"}), &[]);
         for (key, what) in [
             (mirror_pod::MARK, "mirror pod annotation"),
             ("container.apparmor.security.beta.kubernetes.io/c", "AppArmor annotations"),
         ] {
-            let fault = |verb: &str| format!("metadata.annotations[{key}]: Forbidden: may not {verb} {what}");
+            let error = |verb: &str| format!("metadata.annotations[{key}]: Forbidden: may not {verb} {what}");
             check(json!({key: "x"}), json!({key: "x"}), &[]);
-            check(json!({}), json!({key: "x"}), &[&fault("add")]);
+            check(json!({}), json!({key: "x"}), &[&error("add")]);
             for now in [json!({}), json!({key: "y"})] {
-                check(json!({key: "x"}), now, &[&fault("remove or update")]);
+                check(json!({key: "x"}), now, &[&error("remove or update")]);
             }
         }
         let mut mirror = with(json!({mirror_pod::MARK: "x"}));
         told(
-            |faults| validate(&mirror, &"a".into(), faults),
+            |errors| validate(&mirror, &"a".into(), errors),
             &[
                 "a[kubernetes.io/config.mirror]: Invalid value: \"x\": must set spec.nodeName if mirror pod annotation is set",
             ],
         );
         mirror["spec"]["nodeName"] = "n".into();
-        told(|faults| validate(&mirror, &"a".into(), faults), &[]);
+        told(|errors| validate(&mirror, &"a".into(), errors), &[]);
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
         let check = |annotations: Value, of_pod: Value, of_container: Value, expect: &[&str]| {
             let spec = json!({"securityContext": of_pod, "containers": [{"name": "c", "securityContext": of_container}]});
             let pod = json!({"metadata": {"annotations": annotations}, "spec": spec});
-            told(|faults| match_fields(&pod, &"spec".into(), faults), expect);
+            told(|errors| match_fields(&pod, &"spec".into(), errors), expect);
         };
         let seccomp = |kind: &str| json!({"seccompProfile": {"type": kind}});
         let none = || json!({});
@@ -320,9 +320,9 @@ mod tests {
         );
         let key = format!("{APP_ARMOR}c");
         let app_armor = |kind: &str| json!({"appArmorProfile": {"type": kind}});
-        let fault = "spec.containers[0].securityContext.appArmorProfile.type: Forbidden: apparmor type in annotation and field must match";
-        check(json!({key.as_str(): "unconfined"}), app_armor("RuntimeDefault"), none(), &[fault]);
+        let error = "spec.containers[0].securityContext.appArmorProfile.type: Forbidden: apparmor type in annotation and field must match";
+        check(json!({key.as_str(): "unconfined"}), app_armor("RuntimeDefault"), none(), &[error]);
         check(json!({key.as_str(): "unconfined"}), app_armor("RuntimeDefault"), app_armor("Unconfined"), &[]);
-        check(json!({key.as_str(): "runtime/default"}), none(), app_armor("Localhost"), &[fault]);
+        check(json!({key.as_str(): "runtime/default"}), none(), app_armor("Localhost"), &[error]);
     }
 }

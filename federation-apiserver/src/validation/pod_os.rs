@@ -4,7 +4,7 @@ use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
 use super::{one_of, text, visit};
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 /// What pods of Windows cannot say: of themselves, in their security context, and in those of their containers.
 const OF_PODS: [&str; 4] = ["hostUsers", "hostPID", "hostIPC", "shareProcessNamespace"];
@@ -35,16 +35,16 @@ const OF_CONTAINERS: [&str; 10] = [
 ];
 
 /// `validation.validateOS`, `validateLinux` and `validateWindows`.
-pub(super) fn validate(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn validate(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if !spec["os"].is_object() {
         return;
     }
     let place = path.child("os");
     match text(&spec["os"], "name") {
-        "linux" => linux(spec, path, faults),
-        "windows" => windows(spec, path, faults),
-        "" => faults.push(FieldError::required(&place.child("name"), "cannot be empty")),
-        other => one_of(other, &place, &["linux", "windows"], faults),
+        "linux" => linux(spec, path, errors),
+        "windows" => windows(spec, path, errors),
+        "" => errors.push(FieldError::required(&place.child("name"), "cannot be empty")),
+        other => one_of(other, &place, &["linux", "windows"], errors),
     }
 }
 
@@ -63,20 +63,20 @@ fn contexts<'a>(spec: &'a Value, path: &FieldPath) -> impl Iterator<Item = (&'a 
         .map(|(container, path)| (&container["securityContext"], path.child("securityContext")))
 }
 
-fn linux(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn linux(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let own = (&spec["securityContext"], path.child("securityContext"));
     for (context, path) in std::iter::once(own).chain(contexts(spec, path)) {
         if is_said(context, "windowsOptions") {
             let message = "windows options cannot be set for a linux pod";
-            faults.push(FieldError::forbidden(&path.child("windowsOptions"), message));
+            errors.push(FieldError::forbidden(&path.child("windowsOptions"), message));
         }
     }
 }
 
-fn windows(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn windows(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let mut refuse = |value: &Value, path: &FieldPath, names: &[&str]| {
         for name in names.iter().filter(|name| is_said(value, name)) {
-            faults.push(FieldError::forbidden(&path.child(name), "cannot be set for a windows pod"));
+            errors.push(FieldError::forbidden(&path.child(name), "cannot be set for a windows pod"));
         }
     };
     let context = (&spec["securityContext"], path.child("securityContext"));
@@ -98,9 +98,9 @@ mod tests {
 
     #[track_caller]
     fn told(spec: &Value, expect: &[&str]) {
-        let mut faults = Faults::new();
-        validate(spec, &FieldPath::new("spec"), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        let mut errors = ErrorList::new();
+        validate(spec, &FieldPath::new("spec"), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]

@@ -5,20 +5,20 @@ use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
 use super::{items, items_mut, mirror_pod, pod, text, visit};
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 const PARTS: [&str; 2] = ["limits", "requests"];
 const ONLY: &str = "only cpu and memory resources are mutable";
 
-/// Finds the faults of a resize.
-pub(crate) fn validate(new: &Value, old: &Value, faults: &mut Faults) {
+/// Finds the errors of a resize.
+pub(crate) fn validate(new: &Value, old: &Value, errors: &mut ErrorList) {
     let of_others = [
         (mirror_pod::is_mirror(old), "static pods cannot be resized"),
         (old["spec"]["os"]["name"] == "windows", "windows pods cannot be resized"),
     ];
     if let Some((_, message)) = of_others.iter().find(|(is, _)| *is) {
-        faults.clear();
-        faults.push(FieldError::forbidden(&FieldPath::new(""), message));
+        errors.clear();
+        errors.push(FieldError::forbidden(&FieldPath::new(""), message));
         return;
     }
     let path = FieldPath::new("spec");
@@ -31,21 +31,21 @@ pub(crate) fn validate(new: &Value, old: &Value, faults: &mut Faults) {
     };
     if pod::qos_class(spec) != class {
         let message = "Pod QOS Class may not change as a result of resizing";
-        faults.push(FieldError::invalid(&path, class, message));
+        errors.push(FieldError::invalid(&path, class, message));
     }
     // Where a kubelet does not tell what a container has, it cannot give it something else.
     let mut running = items(&old["status"], "containerStatuses");
     if let Some(first) = running.find(|state| state["state"]["running"].is_object())
         && first["resources"].is_null()
     {
-        faults.push(FieldError::forbidden(&path, "Pod running on node without support for resize"));
+        errors.push(FieldError::forbidden(&path, "Pod running on node without support for resize"));
     }
-    whole(&spec["resources"], &before["resources"], &path, faults);
+    whole(&spec["resources"], &before["resources"], &path, errors);
     if items(&old["status"], "nodeAllocatableResourceClaimStatuses").next().is_some() {
         let message = "pods with node allocatable resource claims cannot be resized";
-        faults.push(FieldError::forbidden(&path, message));
+        errors.push(FieldError::forbidden(&path, message));
     }
-    if !has_the_same_containers(spec, before, faults) {
+    if !has_the_same_containers(spec, before, errors) {
         return;
     }
     let both = |list| items(spec, list).zip(items(before, list)).enumerate();
@@ -58,20 +58,20 @@ pub(crate) fn validate(new: &Value, old: &Value, faults: &mut Faults) {
                 .filter(|part| has_gone(&container["resources"][**part], &was["resources"][**part]))
             {
                 let message = format!("resource {part} cannot be removed");
-                faults.push(FieldError::forbidden(&path.child(part), &message));
+                errors.push(FieldError::forbidden(&path.child(part), &message));
             }
         }
     }
     for (_, (container, was)) in both("containers") {
         if resized(container) != fixed(was) {
-            faults.push(FieldError::forbidden(&path, ONLY));
+            errors.push(FieldError::forbidden(&path, ONLY));
         }
     }
     for (index, (container, was)) in both("initContainers") {
         let path = path.child("initContainers").index(index);
         if resized(container) != fixed(was) {
             let message = "only cpu and memory resources for init or sidecar containers are mutable";
-            faults.push(FieldError::forbidden(&path, message));
+            errors.push(FieldError::forbidden(&path, message));
         }
         if visit::is_sidecar(container) || plain(container) == plain(was) {
             continue;
@@ -80,16 +80,16 @@ pub(crate) fn validate(new: &Value, old: &Value, faults: &mut Faults) {
         for _ in items(container, "resizePolicy").filter(anew) {
             let message =
                 "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
-            faults.push(FieldError::forbidden(&path, message));
+            errors.push(FieldError::forbidden(&path, message));
         }
     }
-    if faults.is_empty() && others(spec) != others(before) {
-        faults.push(FieldError::forbidden(&path, ONLY));
+    if errors.is_empty() && others(spec) != others(before) {
+        errors.push(FieldError::forbidden(&path, ONLY));
     }
 }
 
 /// What a pod has as a whole: `validation.validatePodLevelResourcesResize`.
-fn whole(resources: &Value, before: &Value, path: &FieldPath, faults: &mut Faults) {
+fn whole(resources: &Value, before: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let said = |resources: &Value| {
         PARTS.iter().any(|part| resources[*part].as_object().is_some_and(|amounts| !amounts.is_empty()))
     };
@@ -98,12 +98,12 @@ fn whole(resources: &Value, before: &Value, path: &FieldPath, faults: &mut Fault
     }
     let place = path.child("resources");
     if before.is_object() && !resources.is_object() {
-        faults.push(FieldError::forbidden(&place, "pod-level resources cannot be removed"));
+        errors.push(FieldError::forbidden(&place, "pod-level resources cannot be removed"));
         return;
     }
     for part in PARTS.iter().rev().filter(|part| has_gone(&resources[**part], &before[**part])) {
         let message = format!("pod-level resource {part} cannot be removed");
-        faults.push(FieldError::forbidden(&place.child(part), &message));
+        errors.push(FieldError::forbidden(&place.child(part), &message));
     }
     let kept = |resources: &Value| {
         let mut resources = resources.clone();
@@ -114,7 +114,7 @@ fn whole(resources: &Value, before: &Value, path: &FieldPath, faults: &mut Fault
     };
     if kept(resources) != kept(before) {
         let message = "only cpu and memory resources are mutable at pod-level";
-        faults.push(FieldError::forbidden(path, message));
+        errors.push(FieldError::forbidden(path, message));
     }
 }
 
@@ -124,23 +124,23 @@ fn has_gone(amounts: &Value, before: &Value) -> bool {
 }
 
 /// Whether containers neither came nor went, and have the names and the order that they had.
-fn has_the_same_containers(spec: &Value, before: &Value, faults: &mut Faults) -> bool {
-    let known = faults.len();
+fn has_the_same_containers(spec: &Value, before: &Value, errors: &mut ErrorList) -> bool {
+    let known = errors.len();
     for list in ["containers", "initContainers"] {
         let path = FieldPath::new("spec").child(list);
         if items(spec, list).count() != items(before, list).count() {
             let message = format!("{list} may not be added or removed on resize");
-            faults.push(FieldError::forbidden(&path, &message));
+            errors.push(FieldError::forbidden(&path, &message));
             continue;
         }
         for (index, (container, was)) in items(spec, list).zip(items(before, list)).enumerate() {
             if text(container, "name") != text(was, "name") {
                 let message = format!("{list} may not be renamed or reordered on resize");
-                faults.push(FieldError::forbidden(&path.index(index).child("name"), &message));
+                errors.push(FieldError::forbidden(&path.index(index).child("name"), &message));
             }
         }
     }
-    faults.len() == known
+    errors.len() == known
 }
 
 /// Takes away what a resize may change.
@@ -209,11 +209,11 @@ mod tests {
 
     #[track_caller]
     fn refused(new: Value, old: Value, status: Value, expect: &[&str]) {
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         let mut new = json!({"spec": new, "status": status});
         pod::default_pod(&mut new);
-        validate(&new, &json!({"spec": old, "status": status}), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        validate(&new, &json!({"spec": old, "status": status}), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[track_caller]
@@ -353,10 +353,10 @@ mod tests {
     #[test]
     fn pods_of_kubelets_and_of_windows_are_not_resized() {
         let check = |old: Value, expect: &str| {
-            let mut faults = Faults::new();
-            faults.push(FieldError::required(&FieldPath::new("x"), ""));
-            validate(&old, &old, &mut faults);
-            assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), [expect]);
+            let mut errors = ErrorList::new();
+            errors.push(FieldError::required(&FieldPath::new("x"), ""));
+            validate(&old, &old, &mut errors);
+            assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expect]);
         };
         check(
             json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": {}}),

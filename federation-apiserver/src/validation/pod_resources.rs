@@ -10,20 +10,20 @@ use super::{
     quantities::{self, Amounts},
     subdomain, text, visit,
 };
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 /// Claims of devices, by names that are the pod's own: `validation.validatePodResourceClaims`.
-pub(super) fn claims(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn claims(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let mut seen = HashSet::new();
     for (index, claim) in items(spec, "resourceClaims").enumerate() {
         let path = path.child("resourceClaims").index(index);
         let name = text(claim, "name");
         if name.is_empty() {
-            faults.push(FieldError::required(&path.child("name"), ""));
+            errors.push(FieldError::required(&path.child("name"), ""));
         } else if seen.insert(name) {
-            label(name, &path.child("name"), faults);
+            label(name, &path.child("name"), errors);
         } else {
-            faults.push(FieldError::duplicate(&path.child("name"), name));
+            errors.push(FieldError::duplicate(&path.child("name"), name));
         }
         let sources = ["resourceClaimName", "resourceClaimTemplateName"];
         let message = match sources.iter().filter(|source| claim[**source].is_string()).count() {
@@ -32,11 +32,11 @@ pub(super) fn claims(spec: &Value, path: &FieldPath, faults: &mut Faults) {
             _ => "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
         };
         if !message.is_empty() {
-            faults.push(FieldError::invalid(&path, claim.clone(), message));
+            errors.push(FieldError::invalid(&path, claim.clone(), message));
         }
         for source in sources {
             if let Some(name) = claim[source].as_str() {
-                subdomain(name, &path.child(source), faults);
+                subdomain(name, &path.child(source), errors);
             }
         }
     }
@@ -72,31 +72,31 @@ impl<'a> Claims<'a> {
     }
 
     /// What a container uses is claimed by its pod, and once: `validation.validateResourceClaimNames`.
-    pub(super) fn validate(&self, container: &'a Value, path: &FieldPath, faults: &mut Faults) {
+    pub(super) fn validate(&self, container: &'a Value, path: &FieldPath, errors: &mut ErrorList) {
         let path = path.child("resources").child("claims");
         let (mut whole, mut parts) = (HashSet::new(), HashMap::<&str, HashSet<&str>>::new());
         for (index, claim) in items(&container["resources"], "claims").enumerate() {
             let (name, request, path) = (text(claim, "name"), text(claim, "request"), path.index(index));
             if name.is_empty() {
-                faults.push(FieldError::required(&path, ""));
+                errors.push(FieldError::required(&path, ""));
                 continue;
             }
             let used = parts.entry(name).or_default();
             if whole.contains(name) {
-                faults.push(FieldError::duplicate(&path, name));
+                errors.push(FieldError::duplicate(&path, name));
             } else if request.is_empty() {
                 // A claim is used as a whole, or by its requests.
-                faults.extend(used.iter().map(|_| FieldError::duplicate(&path, name)));
+                errors.extend(used.iter().map(|_| FieldError::duplicate(&path, name)));
                 whole.insert(name);
             } else {
-                label(request, &path.child("request"), faults);
+                label(request, &path.child("request"), errors);
                 if !used.insert(request) {
-                    faults.push(FieldError::duplicate(&path, format!("{name}/{request}")));
+                    errors.push(FieldError::duplicate(&path, format!("{name}/{request}")));
                 }
             }
             if !self.names.contains(name) {
                 let name = name.into();
-                faults.push(FieldError::new(FieldReason::NotFound, &path, Some(&name), &self.told));
+                errors.push(FieldError::new(FieldReason::NotFound, &path, Some(&name), &self.told));
             }
         }
     }
@@ -108,35 +108,35 @@ fn is_for_pods(resource: &str) -> bool {
 }
 
 /// `validation.validatePodResourceName`.
-fn name_for_pods(name: &str, path: &FieldPath, faults: &mut Faults) {
-    let before = faults.len();
-    quantities::standard_name(name, path, faults);
-    if faults.len() == before && !is_for_pods(name) {
-        faults.push(FieldError::not_supported(path, name, &["cpu", "hugepages-", "memory"]));
+fn name_for_pods(name: &str, path: &FieldPath, errors: &mut ErrorList) {
+    let before = errors.len();
+    quantities::standard_name(name, path, errors);
+    if errors.len() == before && !is_for_pods(name) {
+        errors.push(FieldError::not_supported(path, name, &["cpu", "hugepages-", "memory"]));
     }
 }
 
 /// The resources of the whole pod, which those of its containers fit into: `validation.validatePodResources`.
-pub(super) fn validate(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn validate(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (resources, path) = (&spec["resources"], path.child("resources"));
     if !resources.is_object() {
         return;
     }
     if spec["os"]["name"] == "windows" {
-        faults.push(FieldError::forbidden(&path, "may not be set for a windows pod"));
+        errors.push(FieldError::forbidden(&path, "may not be set for a windows pod"));
         return;
     }
     if !resources["claims"].is_null() {
         let message = "claims may not be set for Resources at pod-level";
-        faults.push(FieldError::forbidden(&path.child("claims"), message));
+        errors.push(FieldError::forbidden(&path.child("claims"), message));
     }
-    quantities::requirements(resources, &path, name_for_pods, faults);
+    quantities::requirements(resources, &path, name_for_pods, errors);
     let mut covers = |part: &str, name: &str, sum: Quantity| {
         // What is not said of the pod is not asked of it.
         let Some(own) = quantities::parse(&resources[part][name]) else { return };
         if sum > own {
             let message = format!("must be greater than or equal to aggregate container {part} of {sum}");
-            faults.push(FieldError::invalid(&path.child(part).key(name), own.to_string(), &message));
+            errors.push(FieldError::invalid(&path.child(part).key(name), own.to_string(), &message));
         }
     };
     for (name, sum) in of_containers(spec, "requests") {
@@ -157,7 +157,7 @@ pub(super) fn validate(spec: &Value, path: &FieldPath, faults: &mut Faults) {
             if limit > whole {
                 let message = format!("must be less than or equal to pod limits of {whole}");
                 let path = path.child("containers").index(index).key(name).child("limits");
-                faults.push(FieldError::invalid(&path, limit.to_string(), &message));
+                errors.push(FieldError::invalid(&path, limit.to_string(), &message));
             }
         }
     }
@@ -270,10 +270,10 @@ mod tests {
 
     #[track_caller]
     fn told(spec: &Value, expect: &[&str]) {
-        let mut faults = Faults::new();
-        claims(spec, &FieldPath::new("spec"), &mut faults);
-        validate(spec, &FieldPath::new("spec"), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        let mut errors = ErrorList::new();
+        claims(spec, &FieldPath::new("spec"), &mut errors);
+        validate(spec, &FieldPath::new("spec"), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     fn with(pod: Value, container: Value) -> Value {
@@ -399,10 +399,10 @@ mod tests {
         );
         let spec = json!({"resourceClaims": [{"name": "d"}, {"name": "a"}]});
         let used = |claims: Value, expect: &[&str]| {
-            let mut faults = Faults::new();
+            let mut errors = ErrorList::new();
             let container = json!({"resources": {"claims": claims}});
-            Claims::of(&spec).validate(&container, &FieldPath::new("c"), &mut faults);
-            assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+            Claims::of(&spec).validate(&container, &FieldPath::new("c"), &mut errors);
+            assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
         };
         used(json!([{"name": "a", "request": "x"}, {"name": "a", "request": "y"}, {"name": "d"}]), &[]);
         used(

@@ -11,89 +11,89 @@ use super::{
     container, env, items, label, listed, net, one_of, pod, pod_os, pod_resources, security_context,
     subdomain, text, topology_spread, volume, windows,
 };
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 const SECONDS_RANGE: &str = "must be between 1 and 2147483647, inclusive";
 
-/// Finds the faults of a pod spec, in the order in which kube-apiserver tells them.
-pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    let volumes = volume::validate_all(spec, path, faults);
-    pod_resources::claims(spec, path, faults);
-    container::validate_all(spec, path, &volumes, faults);
-    pod_resources::validate(spec, path, faults);
-    host_network(spec, path, faults);
-    pod::validate_restart_policy(spec, path, faults);
+/// Finds the errors of a pod spec, in the order in which kube-apiserver tells them.
+pub(crate) fn validate_spec(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    let volumes = volume::validate_all(spec, path, errors);
+    pod_resources::claims(spec, path, errors);
+    container::validate_all(spec, path, &volumes, errors);
+    pod_resources::validate(spec, path, errors);
+    host_network(spec, path, errors);
+    pod::validate_restart_policy(spec, path, errors);
     let known = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
-    listed(text(spec, "dnsPolicy"), &path.child("dnsPolicy"), &known, faults);
+    listed(text(spec, "dnsPolicy"), &path.child("dnsPolicy"), &known, errors);
     if let Some(selector) = spec.get("nodeSelector") {
-        faults.gather(|faults| validate_labels(selector, &path.child("nodeSelector"), faults));
+        errors.gather(|errors| validate_labels(selector, &path.child("nodeSelector"), errors));
     }
-    security_context::validate_pod(spec, path, faults);
-    affinity(&spec["affinity"], &path.child("affinity"), faults);
-    dns(spec, path, faults);
+    security_context::validate_pod(spec, path, errors);
+    affinity(&spec["affinity"], &path.child("affinity"), errors);
+    dns(spec, path, errors);
     for (index, gate) in items(spec, "readinessGates").enumerate() {
         let path = path.child("readinessGates").index(index).child("conditionType");
         let name = text(gate, "conditionType");
-        faults
-            .extend(names::qualified_name(name).iter().map(|fault| FieldError::invalid(&path, name, fault)));
+        errors
+            .extend(names::qualified_name(name).iter().map(|error| FieldError::invalid(&path, name, error)));
     }
-    topology_spread::gates(spec, path, faults);
-    topology_spread::validate(spec, path, faults);
-    windows::host_process(spec, path, faults);
-    security_context::host_users(spec, path, faults);
+    topology_spread::gates(spec, path, errors);
+    topology_spread::validate(spec, path, errors);
+    windows::host_process(spec, path, errors);
+    security_context::host_users(spec, path, errors);
     if let Some(name) = spec["hostnameOverride"].as_str() {
-        hostname_override(spec, name, path, faults);
+        hostname_override(spec, name, path, errors);
     }
-    let named = |name: &str, rule: fn(&str, &FieldPath, &mut Faults), faults: &mut Faults| {
+    let named = |name: &str, rule: fn(&str, &FieldPath, &mut ErrorList), errors: &mut ErrorList| {
         if let Some(found) = spec[name].as_str().filter(|found| !found.is_empty()) {
-            rule(found, &path.child(name), faults);
+            rule(found, &path.child(name), errors);
         }
     };
-    named("serviceAccountName", subdomain, faults);
-    named("nodeName", subdomain, faults);
+    named("serviceAccountName", subdomain, errors);
+    named("nodeName", subdomain, errors);
     if let Some(seconds) = spec["activeDeadlineSeconds"].as_i64()
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
-        faults.push(FieldError::invalid(&path.child("activeDeadlineSeconds"), seconds, SECONDS_RANGE));
+        errors.push(FieldError::invalid(&path.child("activeDeadlineSeconds"), seconds, SECONDS_RANGE));
     }
-    named("hostname", label, faults);
-    named("subdomain", label, faults);
+    named("hostname", label, errors);
+    named("subdomain", label, errors);
     for (index, entry) in items(spec, "tolerations").enumerate() {
-        toleration(entry, &path.child("tolerations").index(index), faults);
+        toleration(entry, &path.child("tolerations").index(index), errors);
     }
     for (index, alias) in items(spec, "hostAliases").enumerate() {
         let path = path.child("hostAliases").index(index);
-        net::ip(text(alias, "ip"), &path.child("ip"), faults);
+        net::ip(text(alias, "ip"), &path.child("ip"), errors);
         for (at, name) in items(alias, "hostnames").enumerate() {
-            subdomain(name.as_str().unwrap_or_default(), &path.child("hostnames").index(at), faults);
+            subdomain(name.as_str().unwrap_or_default(), &path.child("hostnames").index(at), errors);
         }
     }
-    named("priorityClassName", subdomain, faults);
+    named("priorityClassName", subdomain, errors);
     // An empty class is one that was asked for: Go tells it from none.
     if let Some(name) = spec["runtimeClassName"].as_str() {
-        subdomain(name, &path.child("runtimeClassName"), faults);
+        subdomain(name, &path.child("runtimeClassName"), errors);
     }
     if let Some(policy) = spec["preemptionPolicy"].as_str() {
-        one_of(policy, &path.child("preemptionPolicy"), &["Never", "PreemptLowerPriority"], faults);
+        one_of(policy, &path.child("preemptionPolicy"), &["Never", "PreemptLowerPriority"], errors);
     }
-    super::quantities::map(&spec["overhead"], &path.child("overhead"), faults);
-    pod_os::validate(spec, path, faults);
-    env::volumes(spec, path, faults);
+    super::quantities::map(&spec["overhead"], &path.child("overhead"), errors);
+    pod_os::validate(spec, path, errors);
+    env::volumes(spec, path, errors);
 }
 
 /// A name that a pod has whatever else it says: KEP-4762.
-fn hostname_override(spec: &Value, name: &str, path: &FieldPath, faults: &mut Faults) {
+fn hostname_override(spec: &Value, name: &str, path: &FieldPath, errors: &mut ErrorList) {
     let path = path.child("hostnameOverride");
     if spec["setHostnameAsFQDN"] == true {
-        faults.push(FieldError::forbidden(&path, "may not be specified when setHostnameAsFQDN is true"));
+        errors.push(FieldError::forbidden(&path, "may not be specified when setHostnameAsFQDN is true"));
     }
     if spec["hostNetwork"] == true {
-        faults.push(FieldError::forbidden(&path, "may not be specified when hostNetwork is true"));
+        errors.push(FieldError::forbidden(&path, "may not be specified when hostNetwork is true"));
     }
     if name.len() > 64 {
-        faults.push(FieldError::too_long(&path, 64));
+        errors.push(FieldError::too_long(&path, 64));
     }
-    subdomain(name, &path, faults);
+    subdomain(name, &path, errors);
 }
 
 /// Domains that names are looked for in, and characters of all of them with spaces between: what libc reads.
@@ -101,11 +101,11 @@ const MOST_SEARCHES: usize = 32;
 const MOST_SEARCHED: usize = 2048;
 
 /// `validation.validatePodDNSConfig`.
-fn dns(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn dns(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (config, path) = (&spec["dnsConfig"], path.child("dnsConfig"));
     let servers = items(config, "nameservers").count();
     if spec["dnsPolicy"] == "None" && (config.is_null() || servers == 0) {
-        faults.push(if config.is_null() {
+        errors.push(if config.is_null() {
             FieldError::required(&path, "must provide `dnsConfig` when `dnsPolicy` is None")
         } else {
             let message = "must provide at least one DNS nameserver when `dnsPolicy` is None";
@@ -115,14 +115,14 @@ fn dns(spec: &Value, path: &FieldPath, faults: &mut Faults) {
     }
     if servers > 3 {
         let message = "must not have more than 3 nameservers";
-        faults.push(FieldError::invalid(&path.child("nameservers"), config["nameservers"].clone(), message));
+        errors.push(FieldError::invalid(&path.child("nameservers"), config["nameservers"].clone(), message));
     }
     for (index, server) in items(config, "nameservers").enumerate() {
-        net::ip(server.as_str().unwrap_or_default(), &path.child("nameservers").index(index), faults);
+        net::ip(server.as_str().unwrap_or_default(), &path.child("nameservers").index(index), errors);
     }
     let (searches, place) = (|| items(config, "searches").filter_map(Value::as_str), path.child("searches"));
     let mut too_many = |message: String| {
-        faults.push(FieldError::invalid(&place, config["searches"].clone(), &message));
+        errors.push(FieldError::invalid(&place, config["searches"].clone(), &message));
     };
     let count = searches().count();
     if count > MOST_SEARCHES {
@@ -138,102 +138,102 @@ fn dns(spec: &Value, path: &FieldPath, faults: &mut Faults) {
         if name != "." {
             let (name, place) = (name.strip_suffix('.').unwrap_or(name), place.index(index));
             let found = names::dns_search(name);
-            faults.extend(found.iter().map(|fault| FieldError::invalid(&place, name, fault)));
+            errors.extend(found.iter().map(|error| FieldError::invalid(&place, name, error)));
         }
     }
     for (index, option) in items(config, "options").enumerate() {
         if text(option, "name").is_empty() {
             let message = "must not be empty";
-            faults.push(FieldError::required(&path.child("options").index(index), message));
+            errors.push(FieldError::required(&path.child("options").index(index), message));
         }
     }
 }
 
-pub(crate) fn toleration(entry: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn toleration(entry: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let key = text(entry, "key");
     if !key.is_empty() {
         let path = path.child("key");
-        faults.extend(names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)));
+        errors.extend(names::label_key(key).iter().map(|error| FieldError::invalid(&path, key, error)));
     }
     let operator = text(entry, "operator");
     if key.is_empty() && operator != "Exists" {
         let message =
             "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-        faults.push(FieldError::invalid(&path.child("operator"), operator, message));
+        errors.push(FieldError::invalid(&path.child("operator"), operator, message));
     }
     if !entry["tolerationSeconds"].is_null() && text(entry, "effect") != "NoExecute" {
         let message = "effect must be 'NoExecute' when `tolerationSeconds` is set";
-        faults.push(FieldError::invalid(&path.child("effect"), text(entry, "effect"), message));
+        errors.push(FieldError::invalid(&path.child("effect"), text(entry, "effect"), message));
     }
     match operator {
         "" | "Equal" => {
             let (path, value) = (path.child("operator"), text(entry, "value"));
             let found = names::label_value(value);
             if !found.is_empty() {
-                faults.push(FieldError::invalid(&path, value, &found.join(";")));
+                errors.push(FieldError::invalid(&path, value, &found.join(";")));
             }
         }
         "Exists" => {
             let value = text(entry, "value");
             if !value.is_empty() {
                 let message = "value must be empty when `operator` is 'Exists'";
-                faults.push(FieldError::invalid(&path.child("operator"), value, message));
+                errors.push(FieldError::invalid(&path.child("operator"), value, message));
             }
         }
         // These are behind a gate that is off.
         "Gt" | "Lt" => {
             let known = ["Equal", "Exists", "Lt", "Gt"];
-            faults.push(FieldError::not_listed(&path.child("operator"), operator, &known));
+            errors.push(FieldError::not_listed(&path.child("operator"), operator, &known));
         }
-        other => one_of(other, &path.child("operator"), &["Equal", "Exists"], faults),
+        other => one_of(other, &path.child("operator"), &["Equal", "Exists"], errors),
     }
     let effect = text(entry, "effect");
     if !effect.is_empty() {
-        listed(effect, &path.child("effect"), &["NoSchedule", "PreferNoSchedule", "NoExecute"], faults);
+        listed(effect, &path.child("effect"), &["NoSchedule", "PreferNoSchedule", "NoExecute"], errors);
     }
 }
 
 /// Affinity to nodes and to pods.
-fn affinity(affinity: &Value, path: &FieldPath, faults: &mut Faults) {
+fn affinity(affinity: &Value, path: &FieldPath, errors: &mut ErrorList) {
     const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
     const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
-    let weight = |term: &Value, path: &FieldPath, faults: &mut Faults| {
+    let weight = |term: &Value, path: &FieldPath, errors: &mut ErrorList| {
         let weight = term["weight"].as_i64().unwrap_or_default();
         if !(1..=100).contains(&weight) {
-            faults.push(FieldError::invalid(&path.child("weight"), weight, "must be in the range 1-100"));
+            errors.push(FieldError::invalid(&path.child("weight"), weight, "must be in the range 1-100"));
         }
     };
     let (node, node_path) = (&affinity["nodeAffinity"], path.child("nodeAffinity"));
     if let Some(required) = node.get(REQUIRED).filter(|required| required.is_object()) {
-        node_selector(required, &node_path.child(REQUIRED), faults);
+        node_selector(required, &node_path.child(REQUIRED), errors);
     }
     for (index, term) in items(node, PREFERRED).enumerate() {
         let path = node_path.child(PREFERRED).index(index);
-        weight(term, &path, faults);
+        weight(term, &path, errors);
         // What no node can have is preferred in vain, and that is all.
-        node_term(&term["preference"], &path.child("preference"), Values::Any, faults);
+        node_term(&term["preference"], &path.child("preference"), Values::Any, errors);
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
         let (pods, path) = (&affinity[kind], path.child(kind));
         for (index, term) in items(pods, REQUIRED).enumerate() {
-            pod_term(term, &path.child(REQUIRED).index(index), faults);
+            pod_term(term, &path.child(REQUIRED).index(index), errors);
         }
         for (index, term) in items(pods, PREFERRED).enumerate() {
             let path = path.child(PREFERRED).index(index);
-            weight(term, &path, faults);
-            pod_term(&term["podAffinityTerm"], &path.child("podAffinityTerm"), faults);
+            weight(term, &path, errors);
+            pod_term(&term["podAffinityTerm"], &path.child("podAffinityTerm"), errors);
         }
     }
 }
 
 /// `validation.ValidateNodeSelector`.
-pub(crate) fn node_selector(selector: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn node_selector(selector: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let path = path.child("nodeSelectorTerms");
     if selector["nodeSelectorTerms"].as_array().is_none_or(Vec::is_empty) {
-        faults.push(FieldError::required(&path, "must have at least one node selector term"));
+        errors.push(FieldError::required(&path, "must have at least one node selector term"));
     }
     for (index, term) in items(selector, "nodeSelectorTerms").enumerate() {
-        node_term(term, &path.index(index), Values::OfLabels, faults);
+        node_term(term, &path.index(index), Values::OfLabels, errors);
     }
 }
 
@@ -245,50 +245,50 @@ enum Values {
     OfLabels,
 }
 
-fn node_term(term: &Value, path: &FieldPath, values: Values, faults: &mut Faults) {
-    node_expressions(term, path, values, faults);
+fn node_term(term: &Value, path: &FieldPath, values: Values, errors: &mut ErrorList) {
+    node_expressions(term, path, values, errors);
     for (index, requirement) in items(term, "matchFields").enumerate() {
         let path = path.child("matchFields").index(index);
         let operator = text(requirement, "operator");
         if !matches!(operator, "In" | "NotIn") {
             let message = "not a valid selector operator";
-            faults.push(FieldError::invalid(&path.child("operator"), operator, message));
+            errors.push(FieldError::invalid(&path.child("operator"), operator, message));
         } else if items(requirement, "values").count() != 1 {
             let message = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
-            faults.push(FieldError::required(&path.child("values"), message));
+            errors.push(FieldError::required(&path.child("values"), message));
         }
         // The name is the only field of a node that is selected by.
         let key = text(requirement, "key");
         if key == "metadata.name" {
             for (at, name) in items(requirement, "values").enumerate() {
-                subdomain(name.as_str().unwrap_or_default(), &path.child("values").index(at), faults);
+                subdomain(name.as_str().unwrap_or_default(), &path.child("values").index(at), errors);
             }
         } else {
-            faults.push(FieldError::invalid(&path.child("key"), key, "not a valid field selector key"));
+            errors.push(FieldError::invalid(&path.child("key"), key, "not a valid field selector key"));
         }
     }
 }
 
-fn node_expressions(term: &Value, path: &FieldPath, values: Values, faults: &mut Faults) {
+fn node_expressions(term: &Value, path: &FieldPath, values: Values, errors: &mut ErrorList) {
     for (index, expression) in items(term, "matchExpressions").enumerate() {
         let path = path.child("matchExpressions").index(index);
         let count = items(expression, "values").count();
         match text(expression, "operator") {
             "In" | "NotIn" if count == 0 => {
                 let message = "must be specified when `operator` is 'In' or 'NotIn'";
-                faults.push(FieldError::required(&path.child("values"), message));
+                errors.push(FieldError::required(&path.child("values"), message));
             }
             "Exists" | "DoesNotExist" if count > 0 => {
                 let message = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-                faults.push(FieldError::forbidden(&path.child("values"), message));
+                errors.push(FieldError::forbidden(&path.child("values"), message));
             }
             "Gt" | "Lt" if count != 1 => {
                 let message = "must be specified single value when `operator` is 'Lt' or 'Gt'";
-                faults.push(FieldError::required(&path.child("values"), message));
+                errors.push(FieldError::required(&path.child("values"), message));
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
             other => {
-                faults.push(FieldError::invalid(
+                errors.push(FieldError::invalid(
                     &path.child("operator"),
                     other,
                     "not a valid selector operator",
@@ -296,39 +296,39 @@ fn node_expressions(term: &Value, path: &FieldPath, values: Values, faults: &mut
             }
         }
         let (place, key) = (path.child("key"), text(expression, "key"));
-        faults.extend(names::label_key(key).iter().map(|fault| FieldError::invalid(&place, key, fault)));
+        errors.extend(names::label_key(key).iter().map(|error| FieldError::invalid(&place, key, error)));
         if values == Values::Any {
             continue;
         }
         for (at, value) in items(expression, "values").filter_map(Value::as_str).enumerate() {
             let place = path.child("values").index(at);
             let found = names::label_value(value);
-            faults.extend(found.iter().map(|fault| FieldError::invalid(&place, value, fault)));
+            errors.extend(found.iter().map(|error| FieldError::invalid(&place, value, error)));
         }
     }
 }
 
-fn pod_term(term: &Value, path: &FieldPath, faults: &mut Faults) {
+fn pod_term(term: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if let Some(selector) = term.get("labelSelector") {
-        faults.extend(validate_label_selector(selector, &path.child("labelSelector")));
+        errors.extend(validate_label_selector(selector, &path.child("labelSelector")));
     }
     for name in items(term, "namespaces") {
-        label(name.as_str().unwrap_or_default(), &path.child("namespace"), faults);
+        label(name.as_str().unwrap_or_default(), &path.child("namespace"), errors);
     }
     if let Some(selector) = term.get("namespaceSelector") {
         let path = path.child("namespaceSelector");
-        faults.extend(validate_label_selector(selector, &path));
+        errors.extend(validate_label_selector(selector, &path));
     }
-    topology_spread::keys_of_term(term, path, faults);
+    topology_spread::keys_of_term(term, path, errors);
     let (path, key) = (path.child("topologyKey"), text(term, "topologyKey"));
     if key.is_empty() {
-        faults.push(FieldError::required(&path, "can not be empty"));
+        errors.push(FieldError::required(&path, "can not be empty"));
     }
-    faults.extend(names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)));
+    errors.extend(names::label_key(key).iter().map(|error| FieldError::invalid(&path, key, error)));
 }
 
 /// What uses the host's network listens where it says.
-fn host_network(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn host_network(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if spec["hostNetwork"] != true {
         return;
     }
@@ -340,7 +340,7 @@ fn host_network(spec: &Value, path: &FieldPath, faults: &mut Faults) {
             if host != 0 && host != own {
                 let path = path.child("containers").index(index).child("ports").index(at).child("hostPort");
                 let message = "must match `containerPort` when `hostNetwork` is true";
-                faults.push(FieldError::invalid(&path, host, message));
+                errors.push(FieldError::invalid(&path, host, message));
             }
         }
     }
@@ -354,17 +354,17 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn told(check: fn(&Value, &FieldPath, &mut Faults), value: &Value, expect: &[&str]) {
-        let mut faults = Faults::new();
-        check(value, &FieldPath::new("s"), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    fn told(check: fn(&Value, &FieldPath, &mut ErrorList), value: &Value, expect: &[&str]) {
+        let mut errors = ErrorList::new();
+        check(value, &FieldPath::new("s"), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]
     fn nodes_are_selected_by_name_and_by_no_other_field() {
         let by = |key: &str, values: &[&str]| json!({"matchFields": [{"key": key, "operator": "In", "values": values}]});
-        let node_term: fn(&Value, &FieldPath, &mut Faults) =
-            |term, path, faults| node_term(term, path, Values::OfLabels, faults);
+        let node_term: fn(&Value, &FieldPath, &mut ErrorList) =
+            |term, path, errors| node_term(term, path, Values::OfLabels, errors);
         told(node_term, &by("metadata.name", &["n"]), &[]);
         told(
             node_term,
@@ -380,11 +380,11 @@ mod tests {
     fn nodes_are_required_by_what_their_labels_can_have() {
         let with = |affinity: Value| json!({"nodeAffinity": affinity});
         let term = json!({"matchExpressions": [{"key": "a", "operator": "In", "values": ["x", "a b"]}]});
-        let fault = "s.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values[1]: Invalid value: \"a b\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+        let error = "s.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values[1]: Invalid value: \"a b\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
         told(
             affinity,
             &with(json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}})),
-            &[fault],
+            &[error],
         );
         told(
             affinity,
@@ -401,21 +401,21 @@ mod tests {
         told(dns, &with(json!(["_tcp.a_b.example.com.", "."])), &[]);
         let many = vec!["a"; 33];
         let shown = serde_json::to_string(&many).unwrap();
-        let fault =
+        let error =
             format!("s.dnsConfig.searches: Invalid value: {shown}: must not have more than 32 search paths");
-        told(dns, &with(json!(many)), &[&fault]);
+        told(dns, &with(json!(many)), &[&error]);
         let long = vec!["a".repeat(200); 11];
-        let mut faults = Faults::new();
-        dns(&with(json!(long)), &FieldPath::new("s"), &mut faults);
-        let told_of: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        let mut errors = ErrorList::new();
+        dns(&with(json!(long)), &FieldPath::new("s"), &mut errors);
+        let told_of: Vec<_> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(told_of.len(), 1, "{told_of:?}");
         assert!(
             told_of[0]
                 .ends_with("must not have more than 2048 characters (including spaces) in the search list")
         );
-        let mut faults = Faults::new();
-        dns(&with(json!(["__a", "a.."])), &FieldPath::new("s"), &mut faults);
-        assert_eq!(faults.len(), 2, "{faults:?}");
+        let mut errors = ErrorList::new();
+        dns(&with(json!(["__a", "a.."])), &FieldPath::new("s"), &mut errors);
+        assert_eq!(errors.len(), 2, "{errors:?}");
         told(
             dns,
             &json!({"dnsPolicy": "None", "dnsConfig": {"options": [{}]}}),
@@ -461,8 +461,8 @@ mod tests {
 
     #[test]
     fn a_name_of_a_hosts_own_is_not_for_pods_on_the_network_of_the_host() {
-        let rule: fn(&Value, &FieldPath, &mut Faults) =
-            |spec, path, faults| hostname_override(spec, text(spec, "hostnameOverride"), path, faults);
+        let rule: fn(&Value, &FieldPath, &mut ErrorList) =
+            |spec, path, errors| hostname_override(spec, text(spec, "hostnameOverride"), path, errors);
         told(rule, &json!({"hostnameOverride": "a.b"}), &[]);
         told(
             rule,

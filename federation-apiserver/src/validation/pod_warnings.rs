@@ -47,11 +47,11 @@ pub(crate) fn of_named_workload(object: &Value, old: Option<&Value>) -> Vec<Stri
 
 pub(crate) fn of_name(object: &Value, used: &str, warnings: &mut Vec<String>) {
     let name = text(&object["metadata"], "name");
-    let faults = names::dns1123_label(name);
-    if !faults.is_empty() {
+    let errors = names::dns1123_label(name);
+    if !errors.is_empty() {
         warnings.push(format!(
             "metadata.name: this is used in {used}, which can result in surprising behavior; a DNS label is recommended: [{}]",
-            faults.join(" ")
+            errors.join(" ")
         ));
     }
 }

@@ -6,7 +6,7 @@ use apimachinery::{FieldError, FieldPath, names, quantity::Quantity};
 use serde_json::Value;
 
 use super::NOT_NEGATIVE;
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 /// What a text that is no quantity is refused with.
 const SYNTAX: &str =
@@ -31,29 +31,29 @@ pub(crate) fn amounts(object: &Value) -> Amounts {
 }
 
 /// A quantity that is not below zero.
-pub(crate) fn non_negative(value: &Value, path: &FieldPath, faults: &mut Faults) -> Option<Quantity> {
+pub(crate) fn non_negative(value: &Value, path: &FieldPath, errors: &mut ErrorList) -> Option<Quantity> {
     let Some(quantity) = parse(value) else {
-        faults.push(FieldError::invalid(path, value.clone(), SYNTAX));
+        errors.push(FieldError::invalid(path, value.clone(), SYNTAX));
         return None;
     };
     if quantity.is_negative() {
-        faults.push(FieldError::invalid(path, value.clone(), NOT_NEGATIVE));
+        errors.push(FieldError::invalid(path, value.clone(), NOT_NEGATIVE));
     }
     Some(quantity)
 }
 
 /// A map of resource names to amounts.
-pub(crate) fn map(amounts: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn map(amounts: &Value, path: &FieldPath, errors: &mut ErrorList) {
     for (name, value) in amounts.as_object().into_iter().flatten() {
         let path = path.key(name);
-        self::name(name, &path, faults);
-        non_negative(value, &path, faults);
+        self::name(name, &path, errors);
+        non_negative(value, &path, errors);
     }
 }
 
 /// The name of a resource.
-pub(crate) fn name(name: &str, path: &FieldPath, faults: &mut Faults) {
-    faults.extend(names::qualified_name(name).iter().map(|fault| FieldError::invalid(path, name, fault)));
+pub(crate) fn name(name: &str, path: &FieldPath, errors: &mut ErrorList) {
+    errors.extend(names::qualified_name(name).iter().map(|error| FieldError::invalid(path, name, error)));
 }
 
 /// Resources that a container has a right to.
@@ -84,25 +84,25 @@ const STANDARD: [&str; 20] = [
 ];
 
 /// `validation.validateResourceName`: a name that is qualified, and if it is bare, known. Of a name that is not even qualified nothing else is told.
-pub(crate) fn standard_name(name: &str, path: &FieldPath, faults: &mut Faults) {
-    let before = faults.len();
-    self::name(name, path, faults);
+pub(crate) fn standard_name(name: &str, path: &FieldPath, errors: &mut ErrorList) {
+    let before = errors.len();
+    self::name(name, path, errors);
     let huge = name.starts_with(HUGE_PAGES) || name.starts_with("requests.hugepages-");
-    if faults.len() == before && !name.contains('/') && !STANDARD.contains(&name) && !huge {
+    if errors.len() == before && !name.contains('/') && !STANDARD.contains(&name) && !huge {
         let message = "must be a standard resource type or fully qualified";
-        faults.push(FieldError::invalid(path, name, message));
+        errors.push(FieldError::invalid(path, name, message));
     }
 }
 
 /// The name of a resource of containers.
-pub(crate) fn container_name(name: &str, path: &FieldPath, faults: &mut Faults) {
-    standard_name(name, path, faults);
+pub(crate) fn container_name(name: &str, path: &FieldPath, errors: &mut ErrorList) {
+    standard_name(name, path, errors);
     if !name.contains('/') {
         if !CONTAINER.contains(&name) && !name.starts_with(HUGE_PAGES) {
-            faults.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
+            errors.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
         }
     } else if !is_native(name) && !is_extended(name) {
-        faults.push(FieldError::invalid(path, name, "doesn't follow extended resource name standard"));
+        errors.push(FieldError::invalid(path, name, "doesn't follow extended resource name standard"));
     }
 }
 
@@ -132,7 +132,7 @@ fn is_of_pages(name: &str, amount: Quantity) -> bool {
 }
 
 /// What names a resource, and what is wrong with the name.
-type Namer = fn(&str, &FieldPath, &mut Faults);
+type Namer = fn(&str, &FieldPath, &mut ErrorList);
 
 /// Whether nodes may be promised more than they have (`helper.IsOvercommitAllowed`).
 fn may_be_overcommitted(name: &str) -> bool {
@@ -140,40 +140,40 @@ fn may_be_overcommitted(name: &str) -> bool {
 }
 
 /// The limits and requests of a container: `validation.ValidateContainerResourceRequirements`.
-pub(crate) fn container(resources: &Value, path: &FieldPath, faults: &mut Faults) {
-    requirements(resources, path, container_name, faults);
+pub(crate) fn container(resources: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    requirements(resources, path, container_name, errors);
 }
 
 /// `validation.validateResourceRequirements`: limits and requests fit each other.
-pub(crate) fn requirements(resources: &Value, path: &FieldPath, namer: Namer, faults: &mut Faults) {
+pub(crate) fn requirements(resources: &Value, path: &FieldPath, namer: Namer, errors: &mut ErrorList) {
     let (limits, requests) = (&resources["limits"], &resources["requests"]);
     let limits_path = path.child("limits");
     for (part, amounts) in [("limits", limits), ("requests", requests)] {
         let path = path.child(part);
         for (name, value) in amounts.as_object().into_iter().flatten() {
             let place = path.key(name);
-            namer(name, &place, faults);
-            let amount = non_negative(value, &place, faults);
+            namer(name, &place, errors);
+            let amount = non_negative(value, &place, errors);
             // Devices and the like come whole.
             if is_extended(name) && amount.is_some_and(|amount| amount.millis() % 1000 != 0) {
-                faults.push(FieldError::invalid(&place, shown(value), NOT_WHOLE));
+                errors.push(FieldError::invalid(&place, shown(value), NOT_WHOLE));
             }
             if part == "requests" {
-                fits(name, value, limits, (&path, &limits_path), faults);
+                fits(name, value, limits, (&path, &limits_path), errors);
             }
             if let Some(amount) = amount
                 && name.starts_with(HUGE_PAGES)
                 && !is_of_pages(name, amount)
             {
                 let message = format!("{amount} is not positive integer multiple of {name}");
-                faults.push(FieldError::invalid(&place, amount.to_string(), &message));
+                errors.push(FieldError::invalid(&place, amount.to_string(), &message));
             }
         }
     }
     let given = |name: &str| !limits[name].is_null() || !requests[name].is_null();
     let mut all = [limits, requests].into_iter().filter_map(Value::as_object).flatten();
     if all.any(|(name, _)| name.starts_with(HUGE_PAGES)) && !given("cpu") && !given("memory") {
-        faults.push(FieldError::forbidden(path, "HugePages require cpu or memory"));
+        errors.push(FieldError::forbidden(path, "HugePages require cpu or memory"));
     }
 }
 
@@ -183,13 +183,13 @@ fn fits(
     value: &Value,
     limits: &Value,
     (path, limits_path): (&FieldPath, &FieldPath),
-    faults: &mut Faults,
+    errors: &mut ErrorList,
 ) {
     let limit = &limits[name];
     if limit.is_null() {
         if !may_be_overcommitted(name) {
             let message = "Limit must be set for non overcommitable resources";
-            faults.push(FieldError::required(limits_path, message));
+            errors.push(FieldError::required(limits_path, message));
         }
         return;
     }
@@ -202,7 +202,7 @@ fn fits(
         return;
     };
     let message = format!("must be {relation} {name} limit of {}", shown(limit));
-    faults.push(FieldError::invalid(path, shown(value), &message));
+    errors.push(FieldError::invalid(path, shown(value), &message));
 }
 
 /// An amount as text.
@@ -218,9 +218,9 @@ mod tests {
 
     #[track_caller]
     fn check(resources: Value, expect: &[&str]) {
-        let mut faults = Faults::new();
-        container(&resources, &FieldPath::new("r"), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        let mut errors = ErrorList::new();
+        container(&resources, &FieldPath::new("r"), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -254,23 +254,23 @@ mod tests {
     fn huge_pages_come_whole() {
         check(json!({"limits": {"cpu": 1, "hugepages-2Mi": "4Mi"}}), &[]);
         for (name, amount) in [("hugepages-2Mi", "3Mi"), ("hugepages-x", "2Mi"), ("hugepages-0", "1")] {
-            let fault = format!(
+            let error = format!(
                 "r.limits[{name}]: Invalid value: {amount:?}: {amount} is not positive integer multiple of {name}"
             );
-            check(json!({"limits": {"cpu": 1, name: amount}}), &[&fault]);
+            check(json!({"limits": {"cpu": 1, name: amount}}), &[&error]);
         }
     }
 
     #[test]
     fn of_a_name_that_is_not_qualified_it_is_not_told_that_it_is_unknown() {
-        let mut faults = Faults::new();
-        container_name("a b", &FieldPath::new("r"), &mut faults);
+        let mut errors = ErrorList::new();
+        container_name("a b", &FieldPath::new("r"), &mut errors);
         let told: Vec<_> =
-            faults.iter().map(|fault| fault.message.rsplit(": ").next().unwrap_or_default()).collect();
+            errors.iter().map(|error| error.message.rsplit(": ").next().unwrap_or_default()).collect();
         assert_eq!(told.len(), 2, "{told:?}");
         assert_eq!(told[1], "must be a standard resource for containers");
-        faults.clear();
-        container_name("odd", &FieldPath::new("r"), &mut faults);
-        assert_eq!(faults.len(), 2);
+        errors.clear();
+        container_name("odd", &FieldPath::new("r"), &mut errors);
+        assert_eq!(errors.len(), 2);
     }
 }

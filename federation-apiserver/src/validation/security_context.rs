@@ -6,72 +6,72 @@ use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
 use super::{items, listed, one_of, text, visit, windows};
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 const ID_RANGE: &str = "must be between 0 and 2147483647, inclusive";
 
 /// Ids of users and groups.
-pub(crate) fn id(number: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn id(number: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if let Some(number) = number.as_i64()
         && !(0..=i64::from(i32::MAX)).contains(&number)
     {
-        faults.push(FieldError::invalid(path, number, ID_RANGE));
+        errors.push(FieldError::invalid(path, number, ID_RANGE));
     }
 }
 
 /// `validation.ValidatePodSecurityContext`.
-pub(super) fn validate_pod(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn validate_pod(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (context, path) = (&spec["securityContext"], path.child("securityContext"));
     if !context.is_object() {
         return;
     }
     for name in ["fsGroup", "runAsUser", "runAsGroup"] {
-        id(&context[name], &path.child(name), faults);
+        id(&context[name], &path.child(name), errors);
     }
     for (index, group) in items(context, "supplementalGroups").enumerate() {
-        id(group, &path.child("supplementalGroups").index(index), faults);
+        id(group, &path.child("supplementalGroups").index(index), errors);
     }
     if spec["shareProcessNamespace"] == true && spec["hostPID"] == true {
         let message = "ShareProcessNamespace and HostPID cannot both be enabled";
-        faults.push(FieldError::invalid(&path.child("shareProcessNamespace"), true, message));
+        errors.push(FieldError::invalid(&path.child("shareProcessNamespace"), true, message));
     }
-    sysctls(spec, &path, faults);
+    sysctls(spec, &path, errors);
     if let Some(policy) = context["fsGroupChangePolicy"].as_str() {
-        one_of(policy, &path.child("fsGroupChangePolicy"), &["Always", "OnRootMismatch"], faults);
+        one_of(policy, &path.child("fsGroupChangePolicy"), &["Always", "OnRootMismatch"], errors);
     }
-    seccomp(context, &path, faults);
-    windows::options(context, &path, faults);
-    app_armor(context, &path, faults);
+    seccomp(context, &path, errors);
+    windows::options(context, &path, errors);
+    app_armor(context, &path, errors);
     for (name, known) in [
         ("supplementalGroupsPolicy", ["Merge", "Strict"]),
         ("seLinuxChangePolicy", ["MountOption", "Recursive"]),
     ] {
         if let Some(policy) = context[name].as_str() {
-            one_of(policy, &path.child(name), &known, faults);
+            one_of(policy, &path.child(name), &known, errors);
         }
     }
 }
 
 /// Users of a pod's own do not go together with what is the host's, nor with devices (KEP-127). kube-apiserver names the places so.
-pub(super) fn host_users(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn host_users(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     const MESSAGE: &str = "when `hostUsers` is false";
     if spec["hostUsers"] != false {
         return;
     }
     for (name, told) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
         if spec[name] == true {
-            faults.push(FieldError::forbidden(&path.child(told), MESSAGE));
+            errors.push(FieldError::forbidden(&path.child(told), MESSAGE));
         }
     }
     for (container, path) in visit::placed(spec, path) {
         if items(container, "volumeDevices").next().is_some() {
-            faults.push(FieldError::forbidden(&path.child("volumeDevices"), MESSAGE));
+            errors.push(FieldError::forbidden(&path.child("volumeDevices"), MESSAGE));
         }
     }
 }
 
 /// `validation.ValidateAppArmorProfileField`.
-pub(crate) fn app_armor(context: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn app_armor(context: &Value, path: &FieldPath, errors: &mut ErrorList) {
     const LOCAL: &str = "must be set when AppArmor type is Localhost";
     let (profile, path) = (&context["appArmorProfile"], path.child("appArmorProfile"));
     if !profile.is_object() {
@@ -80,64 +80,69 @@ pub(crate) fn app_armor(context: &Value, path: &FieldPath, faults: &mut Faults) 
     let (kind, local) = (text(profile, "type"), profile["localhostProfile"].as_str());
     let place = path.child("localhostProfile");
     match (kind, local) {
-        ("Localhost", None) => faults.push(FieldError::required(&place, LOCAL)),
+        ("Localhost", None) => errors.push(FieldError::required(&place, LOCAL)),
         ("Localhost", Some(local)) => {
             if local.trim() != local {
-                faults.push(FieldError::invalid(&place, local, "must not be padded with whitespace"));
+                errors.push(FieldError::invalid(&place, local, "must not be padded with whitespace"));
             } else if local.is_empty() {
-                faults.push(FieldError::required(&place, LOCAL));
+                errors.push(FieldError::required(&place, LOCAL));
             }
             if local.len() > 4095 {
-                faults.push(FieldError::too_long(&place, 4095));
+                errors.push(FieldError::too_long(&place, 4095));
             }
         }
         ("RuntimeDefault" | "Unconfined", Some(local)) => {
             let message = "can only be set when AppArmor type is Localhost";
-            faults.push(FieldError::invalid(&place, local, message));
+            errors.push(FieldError::invalid(&place, local, message));
         }
         ("RuntimeDefault" | "Unconfined", None) => {}
         ("", _) => {
             let message = "type is required when appArmorProfile is set";
-            faults.push(FieldError::required(&path.child("type"), message));
+            errors.push(FieldError::required(&path.child("type"), message));
         }
         (other, _) => {
-            one_of(other, &path.child("type"), &["Localhost", "RuntimeDefault", "Unconfined"], faults);
+            one_of(other, &path.child("type"), &["Localhost", "RuntimeDefault", "Unconfined"], errors);
         }
     }
 }
 
 /// `validation.ValidateSecurityContext`.
-pub(super) fn validate_container(context: &Value, host_users: bool, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn validate_container(
+    context: &Value,
+    host_users: bool,
+    path: &FieldPath,
+    errors: &mut ErrorList,
+) {
     if !context.is_object() {
         return;
     }
     for name in ["runAsUser", "runAsGroup"] {
-        id(&context[name], &path.child(name), faults);
+        id(&context[name], &path.child(name), errors);
     }
     if let Some(kind) = context["procMount"].as_str() {
-        one_of(kind, &path.child("procMount"), &["Default", "Unmasked"], faults);
+        one_of(kind, &path.child("procMount"), &["Default", "Unmasked"], errors);
         if host_users && kind == "Unmasked" {
             let message = "`hostUsers` must be false to use `Unmasked`";
-            faults.push(FieldError::invalid(&path.child("procMount"), kind, message));
+            errors.push(FieldError::invalid(&path.child("procMount"), kind, message));
         }
     }
-    seccomp(context, path, faults);
+    seccomp(context, path, errors);
     if context["allowPrivilegeEscalation"] == false {
         if context["privileged"] == true {
             let message = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            faults.push(FieldError::invalid(path, context.clone(), message));
+            errors.push(FieldError::invalid(path, context.clone(), message));
         }
         if items(&context["capabilities"], "add").any(|capability| capability == "CAP_SYS_ADMIN") {
             let message =
                 "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-            faults.push(FieldError::invalid(path, context.clone(), message));
+            errors.push(FieldError::invalid(path, context.clone(), message));
         }
     }
-    windows::options(context, path, faults);
-    app_armor(context, path, faults);
+    windows::options(context, path, errors);
+    app_armor(context, path, errors);
 }
 
-fn seccomp(context: &Value, path: &FieldPath, faults: &mut Faults) {
+fn seccomp(context: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (profile, path) = (&context["seccompProfile"], path.child("seccompProfile"));
     if !profile.is_object() {
         return;
@@ -145,52 +150,52 @@ fn seccomp(context: &Value, path: &FieldPath, faults: &mut Faults) {
     let (kind, local) = (text(profile, "type"), profile["localhostProfile"].as_str());
     let place = path.child("type");
     if kind.is_empty() {
-        faults.push(FieldError::required(&place, "type is required when seccompProfile is set"));
+        errors.push(FieldError::required(&place, "type is required when seccompProfile is set"));
     } else {
-        listed(kind, &place, &["Localhost", "RuntimeDefault", "Unconfined"], faults);
+        listed(kind, &place, &["Localhost", "RuntimeDefault", "Unconfined"], errors);
     }
     let place = path.child("localhostProfile");
     match (kind, local) {
         ("Localhost", None) => {
             let message = "must be set when seccomp type is Localhost";
-            faults.push(FieldError::required(&place, message));
+            errors.push(FieldError::required(&place, message));
         }
-        ("Localhost", Some(local)) => descending(local, &place, faults),
+        ("Localhost", Some(local)) => descending(local, &place, errors),
         (_, Some(_)) => {
             let message = "can only be set when seccomp type is Localhost";
-            faults.push(FieldError::invalid(&place, profile.clone(), message));
+            errors.push(FieldError::invalid(&place, profile.clone(), message));
         }
         (_, None) => {}
     }
 }
 
 /// `validation.validateLocalDescendingPath`: a path that leads to no other place than below the one that it starts from.
-pub(super) fn descending(local: &str, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn descending(local: &str, path: &FieldPath, errors: &mut ErrorList) {
     if local.starts_with('/') {
-        faults.push(FieldError::invalid(path, local, "must be a relative path"));
+        errors.push(FieldError::invalid(path, local, "must be a relative path"));
     }
     if local.split('/').any(|part| part == "..") {
-        faults.push(FieldError::invalid(path, local, "must not contain '..'"));
+        errors.push(FieldError::invalid(path, local, "must not contain '..'"));
     }
 }
 
-fn sysctls(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn sysctls(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let mut seen = HashSet::new();
     for (index, entry) in items(&spec["securityContext"], "sysctls").enumerate() {
         let path = path.child("sysctls").index(index).child("name");
         let name = text(entry, "name");
         let first = seen.insert(name);
         if name.is_empty() {
-            faults.push(FieldError::required(&path, ""));
+            errors.push(FieldError::required(&path, ""));
         } else if !is_sysctl(name) {
             let message = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
-            faults.push(FieldError::invalid(&path, name, message));
+            errors.push(FieldError::invalid(&path, name, message));
         } else if !first {
-            faults.push(FieldError::duplicate(&path, name));
+            errors.push(FieldError::duplicate(&path, name));
         }
         if let Some(shared) = namespace_of(name).filter(|shared| spec[*shared] == true) {
             let message = format!("may not be specified when '{shared}' is true");
-            faults.push(FieldError::invalid(&path, name, &message));
+            errors.push(FieldError::invalid(&path, name, &message));
         }
     }
 }
@@ -241,9 +246,9 @@ mod tests {
             json!({"name": "A"}),
             json!({"name": "A"}),
         ]);
-        let mut faults = Faults::new();
-        sysctls(&json!({"securityContext": {"sysctls": listed}}), &FieldPath::new("c"), &mut faults);
-        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        let mut errors = ErrorList::new();
+        sysctls(&json!({"securityContext": {"sysctls": listed}}), &FieldPath::new("c"), &mut errors);
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 4, "{told:?}");
         assert_eq!(told[0], r#"c.sysctls[100000].name: Duplicate value: "a7""#);
         assert_eq!(told[1], "c.sysctls[100001].name: Required value");
@@ -253,11 +258,11 @@ mod tests {
 
     #[track_caller]
     fn told(spec: &Value, expect: &[&str]) {
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         let path = FieldPath::new("spec");
-        validate_pod(spec, &path, &mut faults);
-        host_users(spec, &path, &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        validate_pod(spec, &path, &mut errors);
+        host_users(spec, &path, &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -284,10 +289,10 @@ mod tests {
         let with = |shared: &str, sysctl: &str| json!({shared: true, "securityContext": {"sysctls": [{"name": sysctl}]}});
         told(&with("hostIPC", "net.core.somaxconn"), &[]);
         for sysctl in ["net.core.somaxconn", "net/core/somaxconn"] {
-            let fault = format!(
+            let error = format!(
                 "spec.securityContext.sysctls[0].name: Invalid value: {sysctl:?}: may not be specified when 'hostNetwork' is true"
             );
-            told(&with("hostNetwork", sysctl), &[&fault]);
+            told(&with("hostNetwork", sysctl), &[&error]);
         }
         told(
             &with("hostIPC", "kernel.shm_rmid_forced"),
@@ -339,10 +344,10 @@ mod tests {
     #[test]
     fn proc_is_unmasked_for_users_of_the_pods_own_only() {
         let check = |host_users: bool| {
-            let mut faults = Faults::new();
+            let mut errors = ErrorList::new();
             let context = json!({"procMount": "Unmasked"});
-            validate_container(&context, host_users, &FieldPath::new("c"), &mut faults);
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+            validate_container(&context, host_users, &FieldPath::new("c"), &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(check(false), Vec::<String>::new());
         assert_eq!(

@@ -6,36 +6,36 @@ use apimachinery::{FieldError, FieldPath, labels::validate_label_selector, names
 use serde_json::{Value, json};
 
 use super::{items, items_mut, one_of, text};
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 /// What must be removed before a pod is scheduled (KEP-3521): `validation.validateSchedulingGates`.
-pub(super) fn gates(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn gates(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let mut seen = HashSet::new();
     for (index, gate) in items(spec, "schedulingGates").enumerate() {
         let (path, name) = (path.child("schedulingGates").index(index), text(gate, "name"));
-        faults
-            .extend(names::qualified_name(name).iter().map(|fault| FieldError::invalid(&path, name, fault)));
+        errors
+            .extend(names::qualified_name(name).iter().map(|error| FieldError::invalid(&path, name, error)));
         if !seen.insert(name) {
-            faults.push(FieldError::duplicate(&path, name));
+            errors.push(FieldError::duplicate(&path, name));
         }
     }
 }
 
 /// Gates go, and none comes.
-pub(crate) fn gates_only_go(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn gates_only_go(new: &Value, old: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let known: HashSet<&str> = items(old, "schedulingGates").map(|gate| text(gate, "name")).collect();
     for (index, gate) in items(new, "schedulingGates").enumerate() {
         let name = text(gate, "name");
         if !known.contains(name) {
             let path = path.child("schedulingGates").index(index).child("name");
             let message = format!("only deletion is allowed, but found new scheduling gate '{name}'");
-            faults.push(FieldError::forbidden(&path, &message));
+            errors.push(FieldError::forbidden(&path, &message));
         }
     }
 }
 
 /// `validation.validateTopologySpreadConstraints`.
-pub(super) fn validate(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn validate(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     const LIST: &str = "topologySpreadConstraints";
     let pair = |spread| (text(spread, "topologyKey"), text(spread, "whenUnsatisfiable"));
     let last: HashMap<(&str, &str), usize> =
@@ -48,40 +48,40 @@ pub(super) fn validate(spec: &Value, path: &FieldPath, faults: &mut Faults) {
             let path = path.child("{topologyKey, whenUnsatisfiable}");
             FieldError::duplicate(&path, format!("{{{key}, {action}}}"))
         });
-        constraint(spread, again, &path, faults);
+        constraint(spread, again, &path, errors);
     }
 }
 
-fn constraint(spread: &Value, again: Option<FieldError>, path: &FieldPath, faults: &mut Faults) {
+fn constraint(spread: &Value, again: Option<FieldError>, path: &FieldPath, errors: &mut ErrorList) {
     const POSITIVE: &str = "must be greater than zero";
     let skew = spread["maxSkew"].as_i64().unwrap_or_default();
     if skew <= 0 {
-        faults.push(FieldError::invalid(&path.child("maxSkew"), skew, POSITIVE));
+        errors.push(FieldError::invalid(&path.child("maxSkew"), skew, POSITIVE));
     }
     if text(spread, "topologyKey").is_empty() {
-        faults.push(FieldError::required(&path.child("topologyKey"), "can not be empty"));
+        errors.push(FieldError::required(&path.child("topologyKey"), "can not be empty"));
     }
     let (action, strict) = (text(spread, "whenUnsatisfiable"), "DoNotSchedule");
-    one_of(action, &path.child("whenUnsatisfiable"), &[strict, "ScheduleAnyway"], faults);
-    faults.extend(again);
+    one_of(action, &path.child("whenUnsatisfiable"), &[strict, "ScheduleAnyway"], errors);
+    errors.extend(again);
     if let Some(domains) = spread["minDomains"].as_i64() {
         let path = path.child("minDomains");
         if domains <= 0 {
-            faults.push(FieldError::invalid(&path, domains, POSITIVE));
+            errors.push(FieldError::invalid(&path, domains, POSITIVE));
         }
         if action != strict {
             let message = format!("can only use minDomains if whenUnsatisfiable={strict}, not {action}");
-            faults.push(FieldError::invalid(&path, domains, &message));
+            errors.push(FieldError::invalid(&path, domains, &message));
         }
     }
     for name in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
         if let Some(policy) = spread[name].as_str() {
-            one_of(policy, &path.child(name), &["Honor", "Ignore"], faults);
+            one_of(policy, &path.child(name), &["Honor", "Ignore"], errors);
         }
     }
-    keys_of_constraint(spread, &path.child("matchLabelKeys"), faults);
+    keys_of_constraint(spread, &path.child("matchLabelKeys"), errors);
     if let Some(selector) = spread.get("labelSelector") {
-        faults.extend(validate_label_selector(selector, &path.child("labelSelector")));
+        errors.extend(validate_label_selector(selector, &path.child("labelSelector")));
     }
 }
 
@@ -89,16 +89,16 @@ const UNSELECTED: &str = "must not be specified when labelSelector is not set";
 const SELECTED: &str = "exists in both matchLabelKeys and labelSelector";
 
 /// `validation.validateMatchLabelKeysInTopologySpread`.
-fn keys_of_constraint(spread: &Value, path: &FieldPath, faults: &mut Faults) {
+fn keys_of_constraint(spread: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if spread["labelSelector"].is_null() && items(spread, "matchLabelKeys").next().is_some() {
-        faults.push(FieldError::forbidden(path, UNSELECTED));
+        errors.push(FieldError::forbidden(path, UNSELECTED));
     }
     let selected = selected_by_user(&spread["labelSelector"]);
     for (index, key) in items(spread, "matchLabelKeys").enumerate() {
         let (path, key) = (path.index(index), key.as_str().unwrap_or_default());
-        faults.extend(names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)));
+        errors.extend(names::label_key(key).iter().map(|error| FieldError::invalid(&path, key, error)));
         if selected.contains(key) {
-            faults.push(FieldError::invalid(&path, key, SELECTED));
+            errors.push(FieldError::invalid(&path, key, SELECTED));
         }
     }
 }
@@ -113,25 +113,25 @@ fn selected_by_user(selector: &Value) -> HashSet<&str> {
     labels.chain(expressions.map(|expression| text(expression, "key"))).collect()
 }
 
-fn label_keys(owner: &Value, name: &str, path: &FieldPath, faults: &mut Faults) {
+fn label_keys(owner: &Value, name: &str, path: &FieldPath, errors: &mut ErrorList) {
     if items(owner, name).next().is_none() {
         return;
     }
     if owner["labelSelector"].is_null() {
-        faults.push(FieldError::forbidden(path, UNSELECTED));
+        errors.push(FieldError::forbidden(path, UNSELECTED));
         return;
     }
     for (index, key) in items(owner, name).enumerate() {
         let (path, key) = (path.index(index), key.as_str().unwrap_or_default());
-        faults.extend(names::label_key(key).iter().map(|fault| FieldError::invalid(&path, key, fault)));
+        errors.extend(names::label_key(key).iter().map(|error| FieldError::invalid(&path, key, error)));
     }
 }
 
 /// `validation.validateMatchLabelKeysAndMismatchLabelKeys`, of a term of affinity to pods.
-pub(super) fn keys_of_term(term: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn keys_of_term(term: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (same, other) = ("matchLabelKeys", "mismatchLabelKeys");
     for name in [same, other] {
-        label_keys(term, name, &path.child(name), faults);
+        label_keys(term, name, &path.child(name), errors);
     }
     // A key that the selector names twice is in it by the user, too, and not only by what `settle_keys` adds. The places of these have no
     // name of the list, as kube-apiserver tells them.
@@ -142,14 +142,14 @@ pub(super) fn keys_of_term(term: &Value, path: &FieldPath, faults: &mut Faults) 
         selector["matchLabels"].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
     for key in items(selector, "matchExpressions").map(|expression| text(expression, "key")) {
         if let (Some(index), false) = (places.get(key), selected.insert(key)) {
-            faults.push(FieldError::invalid(&path.index(*index), key, SELECTED));
+            errors.push(FieldError::invalid(&path.index(*index), key, SELECTED));
         }
     }
     let others: HashSet<&Value> = items(term, other).collect();
     for (index, key) in items(term, same).enumerate() {
         if others.contains(key) {
             let message = "exists in both matchLabelKeys and mismatchLabelKeys";
-            faults.push(FieldError::invalid(&path.child(same).index(index), key.clone(), message));
+            errors.push(FieldError::invalid(&path.child(same).index(index), key.clone(), message));
         }
     }
 }
@@ -198,10 +198,10 @@ mod tests {
 
     #[track_caller]
     fn told(spec: &Value, expect: &[&str]) {
-        let mut faults = Faults::new();
-        gates(spec, &FieldPath::new("spec"), &mut faults);
-        validate(spec, &FieldPath::new("spec"), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        let mut errors = ErrorList::new();
+        gates(spec, &FieldPath::new("spec"), &mut errors);
+        validate(spec, &FieldPath::new("spec"), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     fn spread(more: Value) -> Value {
@@ -246,23 +246,23 @@ mod tests {
     #[test]
     fn a_key_by_which_pods_are_compared_is_not_selected_otherwise() {
         let check = |term: Value, expect: &[&str]| {
-            let mut faults = Faults::new();
-            keys_of_term(&term, &FieldPath::new("t"), &mut faults);
-            assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+            let mut errors = ErrorList::new();
+            keys_of_term(&term, &FieldPath::new("t"), &mut errors);
+            assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
         };
         let is = |key: &str, operator: &str| json!({"key": key, "operator": operator, "values": ["x"]});
         check(
             json!({"matchLabelKeys": ["a"], "labelSelector": {"matchLabels": {"b": "x"}, "matchExpressions": [is("a", "In")]}}),
             &[],
         );
-        let fault = r#"t[1]: Invalid value: "a": exists in both matchLabelKeys and labelSelector"#;
+        let error = r#"t[1]: Invalid value: "a": exists in both matchLabelKeys and labelSelector"#;
         check(
             json!({"matchLabelKeys": ["c", "a"], "labelSelector": {"matchLabels": {"a": "x"}, "matchExpressions": [is("a", "In")]}}),
-            &[fault],
+            &[error],
         );
         check(
             json!({"matchLabelKeys": ["c", "a"], "labelSelector": {"matchExpressions": [is("a", "NotIn"), is("a", "In")]}}),
-            &[fault],
+            &[error],
         );
     }
 
@@ -271,10 +271,10 @@ mod tests {
         let with = |names: &[&str]| json!({"schedulingGates": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()});
         told(&with(&["a.b/c", "d"]), &[]);
         told(&with(&["a", "a"]), &[r#"spec.schedulingGates[1]: Duplicate value: "a""#]);
-        let mut faults = Faults::new();
-        gates_only_go(&with(&["b"]), &with(&["a"]), &FieldPath::new("spec"), &mut faults);
+        let mut errors = ErrorList::new();
+        gates_only_go(&with(&["b"]), &with(&["a"]), &FieldPath::new("spec"), &mut errors);
         assert_eq!(
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
                 "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'b'"
             ]

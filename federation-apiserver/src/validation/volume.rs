@@ -6,42 +6,46 @@ use apimachinery::{FieldError, FieldPath, quantity::Quantity};
 use serde_json::Value;
 
 use super::{driver, env, items, label, one_of, quantities, required, subdomain, text};
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
-/// Finds the faults of a spec's volumes, and returns their names.
-pub(super) fn validate_all<'a>(spec: &'a Value, path: &FieldPath, faults: &mut Faults) -> HashSet<&'a str> {
+/// Finds the errors of a spec's volumes, and returns their names.
+pub(super) fn validate_all<'a>(
+    spec: &'a Value,
+    path: &FieldPath,
+    errors: &mut ErrorList,
+) -> HashSet<&'a str> {
     let mut seen = HashSet::new();
     for (index, volume) in items(spec, "volumes").enumerate() {
         let path = path.child("volumes").index(index);
-        if let Some(name) = required(volume, &path, "name", faults) {
-            label(name, &path.child("name"), faults);
+        if let Some(name) = required(volume, &path, "name", errors) {
+            label(name, &path.child("name"), errors);
             if !seen.insert(name) {
-                faults.push(FieldError::duplicate(&path.child("name"), name));
+                errors.push(FieldError::duplicate(&path.child("name"), name));
             }
         }
-        validate(volume, &path, faults);
+        validate(volume, &path, errors);
     }
     seen
 }
 
-fn validate(volume: &Value, path: &FieldPath, faults: &mut Faults) {
+fn validate(volume: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let sources = volume.as_object().into_iter().flatten();
     let mut given = 0;
     for (name, source) in sources.filter(|(name, source)| *name != "name" && source.is_object()) {
         given += 1;
         if given > 1 {
-            faults.push(FieldError::forbidden(&path.child(name), MORE_THAN_ONE));
+            errors.push(FieldError::forbidden(&path.child(name), MORE_THAN_ONE));
             continue;
         }
         // kube-apiserver calls it so.
         let path = path.child(if name == "gcePersistentDisk" { "persistentDisk" } else { name });
-        validate_source(name, source, &path, faults);
+        validate_source(name, source, &path, errors);
         if name == "csi" && source["nodePublishSecretRef"].is_object() {
-            secret(&source["nodePublishSecretRef"], &path.child("nodePublishSecretRef"), faults);
+            secret(&source["nodePublishSecretRef"], &path.child("nodePublishSecretRef"), errors);
         }
         // Files of the downward API have no keys.
         if name != "downwardAPI" {
-            keys(source, &path, faults);
+            keys(source, &path, errors);
         }
     }
 }
@@ -50,82 +54,82 @@ fn validate(volume: &Value, path: &FieldPath, faults: &mut Faults) {
 pub(crate) const MORE_THAN_ONE: &str = "may not specify more than 1 volume type";
 
 /// The rules of one kind of source, whose name is the field's.
-pub(crate) fn validate_source(name: &str, source: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(crate) fn validate_source(name: &str, source: &Value, path: &FieldPath, errors: &mut ErrorList) {
     for (field, detail) in needed(name) {
         if is_empty(&source[*field]) {
-            faults.push(FieldError::required(&path.child(field), detail));
+            errors.push(FieldError::required(&path.child(field), detail));
         }
     }
     match name {
-        "hostPath" => host_path(source, path, faults),
+        "hostPath" => host_path(source, path, errors),
         "nfs" if !text(source, "path").is_empty() && !text(source, "path").starts_with('/') => {
             let message = "must be an absolute path";
-            faults.push(FieldError::invalid(&path.child("path"), text(source, "path"), message));
+            errors.push(FieldError::invalid(&path.child("path"), text(source, "path"), message));
         }
         "emptyDir" if quantities::parse(&source["sizeLimit"]).is_some_and(Quantity::is_negative) => {
             let message = "SizeLimit field must be a valid resource quantity";
-            faults.push(FieldError::forbidden(&path.child("sizeLimit"), message));
+            errors.push(FieldError::forbidden(&path.child("sizeLimit"), message));
         }
-        "azureDisk" => azure_disk(source, path, faults),
-        "csi" => driver(text(source, "driver"), &path.child("driver"), faults),
+        "azureDisk" => azure_disk(source, path, errors),
+        "csi" => driver(text(source, "driver"), &path.child("driver"), errors),
         "downwardAPI" => {
-            items(source, "items").for_each(|file| downward_file(file, path, faults));
+            items(source, "items").for_each(|file| downward_file(file, path, errors));
         }
-        "projected" => projected(source, path, faults),
+        "projected" => projected(source, path, errors),
         "gitRepo" if text(source, "directory").split('/').any(|part| part == "..") => {
             let directory = text(source, "directory");
-            faults.push(FieldError::invalid(&path.child("directory"), directory, NO_BACKSTEPS));
+            errors.push(FieldError::invalid(&path.child("directory"), directory, NO_BACKSTEPS));
         }
         "image" => {
             let known = ["Always", "IfNotPresent", "Never"];
-            one_of(text(source, "pullPolicy"), &path.child("pullPolicy"), &known, faults);
+            one_of(text(source, "pullPolicy"), &path.child("pullPolicy"), &known, errors);
         }
-        "iscsi" => iscsi(source, path, faults),
+        "iscsi" => iscsi(source, path, errors),
         "fc" if is_empty(&source["targetWWNs"]) && is_empty(&source["wwids"]) => {
             let message = "must specify either targetWWNs or wwids, but not both";
-            faults.push(FieldError::required(&path.child("targetWWNs"), message));
+            errors.push(FieldError::required(&path.child("targetWWNs"), message));
         }
         "flocker" if is_empty(&source["datasetName"]) && is_empty(&source["datasetUUID"]) => {
             let message = "one of datasetName and datasetUUID is required";
-            faults.push(FieldError::required(path, message));
+            errors.push(FieldError::required(path, message));
         }
         "gcePersistentDisk" | "awsElasticBlockStore" => {
             let partition = source["partition"].as_i64().unwrap_or_default();
             if !(0..=255).contains(&partition) {
                 let message = "must be between 1 and 255, inclusive";
-                faults.push(FieldError::invalid(&path.child("partition"), partition, message));
+                errors.push(FieldError::invalid(&path.child("partition"), partition, message));
             }
         }
         "ephemeral" if !source["volumeClaimTemplate"].is_object() => {
-            faults.push(FieldError::required(&path.child("volumeClaimTemplate"), ""));
+            errors.push(FieldError::required(&path.child("volumeClaimTemplate"), ""));
         }
         _ => {}
     }
-    mode(source, "defaultMode", path, faults);
+    mode(source, "defaultMode", path, errors);
 }
 
 /// A Secret that is referred to by its name.
-fn secret(reference: &Value, path: &FieldPath, faults: &mut Faults) {
-    if let Some(name) = required(reference, path, "name", faults) {
-        subdomain(name, &path.child("name"), faults);
+fn secret(reference: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    if let Some(name) = required(reference, path, "name", errors) {
+        subdomain(name, &path.child("name"), errors);
     }
 }
 
 /// A Secret of some namespace: `validation.validatePVSecretReference`.
-pub(crate) fn secret_somewhere(reference: &Value, path: &FieldPath, faults: &mut Faults) {
-    secret(reference, path, faults);
-    if let Some(namespace) = required(reference, path, "namespace", faults) {
-        label(namespace, &path.child("namespace"), faults);
+pub(crate) fn secret_somewhere(reference: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    secret(reference, path, errors);
+    if let Some(namespace) = required(reference, path, "namespace", errors) {
+        label(namespace, &path.child("namespace"), errors);
     }
 }
 
 /// `validation.validateAzureDisk`. Who names no mode and no kind gets the usual ones, but an empty one is none.
-fn azure_disk(source: &Value, path: &FieldPath, faults: &mut Faults) {
+fn azure_disk(source: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if let Some(mode) = source["cachingMode"].as_str() {
-        one_of(mode, &path.child("cachingMode"), &["None", "ReadOnly", "ReadWrite"], faults);
+        one_of(mode, &path.child("cachingMode"), &["None", "ReadOnly", "ReadWrite"], errors);
     }
     let Some(kind) = source["kind"].as_str() else { return };
-    one_of(kind, &path.child("kind"), &["Dedicated", "Managed", "Shared"], faults);
+    one_of(kind, &path.child("kind"), &["Dedicated", "Managed", "Shared"], errors);
     let (start, form) = if kind == "Managed" {
         const MANAGED: &str =
             "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}";
@@ -135,7 +139,7 @@ fn azure_disk(source: &Value, path: &FieldPath, faults: &mut Faults) {
     };
     let at = text(source, "diskURI");
     if !at.starts_with(start) {
-        faults.push(FieldError::not_supported(&path.child("diskURI"), at, &[form]));
+        errors.push(FieldError::not_supported(&path.child("diskURI"), at, &[form]));
     }
 }
 
@@ -144,12 +148,12 @@ const HOST_TYPES: [&str; 8] =
     ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
 /// `validation.validateHostPathVolumeSource`.
-fn host_path(source: &Value, path: &FieldPath, faults: &mut Faults) {
-    let Some(at) = required(source, path, "path", faults) else { return };
+fn host_path(source: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    let Some(at) = required(source, path, "path", errors) else { return };
     if at.split('/').any(|part| part == "..") {
-        faults.push(FieldError::invalid(&path.child("path"), at, NO_BACKSTEPS));
+        errors.push(FieldError::invalid(&path.child("path"), at, NO_BACKSTEPS));
     }
-    one_of(text(source, "type"), &path.child("type"), &HOST_TYPES, faults);
+    one_of(text(source, "type"), &path.child("type"), &HOST_TYPES, errors);
 }
 
 pub(super) const NO_BACKSTEPS: &str = "must not contain '..'";
@@ -191,15 +195,15 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn iscsi(source: &Value, path: &FieldPath, faults: &mut Faults) {
+fn iscsi(source: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let name = text(source, "iqn");
     if !name.is_empty() && !["iqn", "eui", "naa"].iter().any(|start| name.starts_with(start)) {
         let message = "must be valid format starting with iqn, eui, or naa";
-        faults.push(FieldError::invalid(&path.child("iqn"), name, message));
+        errors.push(FieldError::invalid(&path.child("iqn"), name, message));
     }
     let lun = source["lun"].as_i64().unwrap_or_default();
     if !(0..=255).contains(&lun) {
-        faults.push(FieldError::invalid(&path.child("lun"), lun, "must be between 0 and 255, inclusive"));
+        errors.push(FieldError::invalid(&path.child("lun"), lun, "must be between 0 and 255, inclusive"));
     }
 }
 
@@ -208,35 +212,35 @@ const TOLD: [&str; 5] =
     ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 
 /// A file of the downward API. kube-apiserver does not tell which one is wrong.
-fn downward_file(file: &Value, path: &FieldPath, faults: &mut Faults) {
-    if let Some(name) = required(file, path, "path", faults) {
-        local_path(name, &path.child("path"), faults);
+fn downward_file(file: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    if let Some(name) = required(file, path, "path", errors) {
+        local_path(name, &path.child("path"), errors);
     }
     let (field, amount) = (&file["fieldRef"], &file["resourceFieldRef"]);
     match (field.is_object(), amount.is_object()) {
         (true, both) => {
-            env::field_reference(field, &path.child("fieldRef"), &TOLD, faults);
+            env::field_reference(field, &path.child("fieldRef"), &TOLD, errors);
             if both {
                 let message = "fieldRef and resourceFieldRef can not be specified simultaneously";
-                faults.push(FieldError::invalid(path, "resource", message));
+                errors.push(FieldError::invalid(path, "resource", message));
             }
         }
         (false, true) => {
             let place = path.child("resourceFieldRef");
-            if required(amount, &place, "containerName", faults).is_some() {
-                env::amount_reference(amount, &place, faults);
+            if required(amount, &place, "containerName", errors).is_some() {
+                env::amount_reference(amount, &place, errors);
             }
         }
         (false, false) => {
             let message = "one of fieldRef and resourceFieldRef is required";
-            faults.push(FieldError::required(path, message));
+            errors.push(FieldError::required(path, message));
         }
     }
-    mode(file, "mode", path, faults);
+    mode(file, "mode", path, errors);
 }
 
 /// Several sources in one volume: `validation.validateProjectionSources`.
-fn projected(volume: &Value, path: &FieldPath, faults: &mut Faults) {
+fn projected(volume: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let mut seen = HashSet::new();
     for (index, source) in items(volume, "sources").enumerate() {
         let place = path.child("sources").index(index);
@@ -256,13 +260,13 @@ fn projected(volume: &Value, path: &FieldPath, faults: &mut Faults) {
             given += 1;
             match name {
                 "secret" | "configMap" => {
-                    required(source, &place, "name", faults);
-                    keys(source, &place, faults);
+                    required(source, &place, "name", errors);
+                    keys(source, &place, errors);
                 }
                 "downwardAPI" => {
-                    items(source, "items").for_each(|file| downward_file(file, &place, faults));
+                    items(source, "items").for_each(|file| downward_file(file, &place, errors));
                 }
-                "serviceAccountToken" => token(source, path, &place, faults),
+                "serviceAccountToken" => token(source, path, &place, errors),
                 _ => {}
             }
             let files = items(source, "items").chain((name == "serviceAccountToken").then_some(source));
@@ -270,60 +274,60 @@ fn projected(volume: &Value, path: &FieldPath, faults: &mut Faults) {
                 if !seen.insert(file) {
                     let owner =
                         if matches!(name, "secret" | "configMap") { text(source, "name") } else { file };
-                    faults.push(FieldError::invalid(path, owner, "conflicting duplicate paths"));
+                    errors.push(FieldError::invalid(path, owner, "conflicting duplicate paths"));
                 }
             }
         }
         if given > 1 {
-            faults.push(FieldError::forbidden(&place, MORE_THAN_ONE));
+            errors.push(FieldError::forbidden(&place, MORE_THAN_ONE));
         }
     }
 }
 
 /// A token of the pod's account. The path is told without the place of its source.
-fn token(source: &Value, path: &FieldPath, place: &FieldPath, faults: &mut Faults) {
+fn token(source: &Value, path: &FieldPath, place: &FieldPath, errors: &mut ErrorList) {
     let (seconds, place) =
         (source["expirationSeconds"].as_i64().unwrap_or_default(), place.child("expirationSeconds"));
     if seconds < 600 {
-        faults.push(FieldError::invalid(&place, seconds, "may not specify a duration less than 10 minutes"));
+        errors.push(FieldError::invalid(&place, seconds, "may not specify a duration less than 10 minutes"));
     } else if seconds > 1 << 32 {
         let message = "may not specify a duration larger than 2^32 seconds";
-        faults.push(FieldError::invalid(&place, seconds, message));
+        errors.push(FieldError::invalid(&place, seconds, message));
     }
-    if let Some(name) = required(source, path, "path", faults) {
-        local_path(name, &path.child("path"), faults);
+    if let Some(name) = required(source, path, "path", errors) {
+        local_path(name, &path.child("path"), errors);
     }
 }
 
 /// `validation.validateLocalNonReservedPath`: below the volume, and not among the names that it keeps for itself.
-fn local_path(file: &str, path: &FieldPath, faults: &mut Faults) {
+fn local_path(file: &str, path: &FieldPath, errors: &mut ErrorList) {
     if file.starts_with('/') {
-        faults.push(FieldError::invalid(path, file, "must be a relative path"));
+        errors.push(FieldError::invalid(path, file, "must be a relative path"));
     } else if file.split('/').any(|part| part == "..") {
-        faults.push(FieldError::invalid(path, file, NO_BACKSTEPS));
+        errors.push(FieldError::invalid(path, file, NO_BACKSTEPS));
     } else if file.starts_with("..") {
-        faults.push(FieldError::invalid(path, file, "must not start with '..'"));
+        errors.push(FieldError::invalid(path, file, "must not start with '..'"));
     }
 }
 
-fn mode(source: &Value, field: &str, path: &FieldPath, faults: &mut Faults) {
+fn mode(source: &Value, field: &str, path: &FieldPath, errors: &mut ErrorList) {
     if let Some(mode) = source[field].as_i64()
         && !(0..=0o777).contains(&mode)
     {
         let message = "must be a number between 0 and 0777 (octal), both inclusive";
-        faults.push(FieldError::invalid(&path.child(field), mode, message));
+        errors.push(FieldError::invalid(&path.child(field), mode, message));
     }
 }
 
 /// Which keys become which files.
-fn keys(source: &Value, path: &FieldPath, faults: &mut Faults) {
+fn keys(source: &Value, path: &FieldPath, errors: &mut ErrorList) {
     for (index, item) in items(source, "items").enumerate() {
         let path = path.child("items").index(index);
-        required(item, &path, "key", faults);
-        if let Some(file) = required(item, &path, "path", faults) {
-            local_path(file, &path.child("path"), faults);
+        required(item, &path, "key", errors);
+        if let Some(file) = required(item, &path, "path", errors) {
+            local_path(file, &path.child("path"), errors);
         }
-        mode(item, "mode", &path, faults);
+        mode(item, "mode", &path, errors);
     }
 }
 
@@ -335,9 +339,9 @@ mod tests {
 
     #[track_caller]
     fn told(volume: Value, expect: &[&str]) {
-        let mut faults = Faults::new();
-        validate(&volume, &FieldPath::new("v"), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        let mut errors = ErrorList::new();
+        validate(&volume, &FieldPath::new("v"), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]

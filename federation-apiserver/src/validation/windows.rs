@@ -4,31 +4,31 @@ use apimachinery::{FieldError, FieldPath, names};
 use serde_json::Value;
 
 use super::visit;
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 const MOST_KIB: usize = 64;
 const DOMAIN_END: usize = 256;
 const MOST_OF_USER: usize = 104;
 
 /// `validation.validateWindowsSecurityContextOptions`.
-pub(super) fn options(context: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn options(context: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (options, path) = (&context["windowsOptions"], path.child("windowsOptions"));
     if let Some(name) = options["gmsaCredentialSpecName"].as_str() {
-        super::subdomain(name, &path.child("gmsaCredentialSpecName"), faults);
+        super::subdomain(name, &path.child("gmsaCredentialSpecName"), errors);
     }
     if let Some(spec) = options["gmsaCredentialSpec"].as_str() {
         let path = path.child("gmsaCredentialSpec");
         if spec.is_empty() {
-            faults.push(FieldError::invalid(&path, spec, "gmsaCredentialSpec cannot be an empty string"));
+            errors.push(FieldError::invalid(&path, spec, "gmsaCredentialSpec cannot be an empty string"));
         } else if spec.len() > MOST_KIB * 1024 {
             let message = format!("gmsaCredentialSpec size must be under {MOST_KIB} KiB");
-            faults.push(FieldError::invalid(&path, spec, &message));
+            errors.push(FieldError::invalid(&path, spec, &message));
         }
     }
     if let Some(name) = options["runAsUserName"].as_str() {
         let path = path.child("runAsUserName");
         for message in wrong_with_user(name) {
-            faults.push(FieldError::invalid(&path, name, &message));
+            errors.push(FieldError::invalid(&path, name, &message));
         }
     }
 }
@@ -80,7 +80,7 @@ fn is_dns(domain: &str) -> bool {
 }
 
 /// `validation.validateWindowsHostProcessPod`: all containers of a pod are processes of the host, or none is.
-pub(super) fn host_process(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+pub(super) fn host_process(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let said = |one: &Value| one["securityContext"]["windowsOptions"]["hostProcess"].as_bool();
     let of_pod = said(spec);
     let (mut all, mut of_host) = (0, 0);
@@ -94,7 +94,7 @@ pub(super) fn host_process(spec: &Value, path: &FieldPath, faults: &mut Faults) 
             let message =
                 format!("pod hostProcess value must be identical if both are specified, was {whole}");
             let place = place.child("securityContext.windowsOptions.hostProcess");
-            faults.push(FieldError::invalid(&place, own, &message));
+            errors.push(FieldError::invalid(&place, own, &message));
         }
     }
     if of_host == 0 {
@@ -103,11 +103,11 @@ pub(super) fn host_process(spec: &Value, path: &FieldPath, faults: &mut Faults) 
     if of_host != all {
         let message =
             "If pod contains any hostProcess containers then all containers must be HostProcess containers";
-        faults.push(FieldError::invalid(path, "", message));
+        errors.push(FieldError::invalid(path, "", message));
     }
     if spec["hostNetwork"] != true {
         let message = "hostNetwork must be true if pod contains any hostProcess containers";
-        faults.push(FieldError::invalid(&path.child("hostNetwork"), false, message));
+        errors.push(FieldError::invalid(&path.child("hostNetwork"), false, message));
     }
 }
 
@@ -118,10 +118,10 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn told(rule: fn(&Value, &FieldPath, &mut Faults), value: &Value, expect: &[&str]) {
-        let mut faults = Faults::new();
-        rule(value, &FieldPath::new("s"), &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    fn told(rule: fn(&Value, &FieldPath, &mut ErrorList), value: &Value, expect: &[&str]) {
+        let mut errors = ErrorList::new();
+        rule(value, &FieldPath::new("s"), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use apimachinery::{
 use serde_json::{Value, json};
 
 use super::pod;
-use crate::registry::{Column, Faults, joined};
+use crate::registry::{Column, ErrorList, joined};
 
 pub(crate) const CONTAINERS: Column =
     Column::text("Containers", "Names of each container in the template.", |object, _| {
@@ -60,7 +60,7 @@ pub(crate) fn default_template(spec: &mut Value) {
 }
 
 /// The selector of a workload: there, well-formed, not empty, and fitting the labels of the template.
-pub(crate) fn validate_selector(spec: &Value, path: &FieldPath, kind: &str, faults: &mut Faults) {
+pub(crate) fn validate_selector(spec: &Value, path: &FieldPath, kind: &str, errors: &mut ErrorList) {
     let selector_path = path.child("selector");
     let labels_path = path.child("template").child("metadata").child("labels");
     let labels = || spec["template"]["metadata"].get("labels").cloned().unwrap_or_else(|| json!({}));
@@ -68,42 +68,42 @@ pub(crate) fn validate_selector(spec: &Value, path: &FieldPath, kind: &str, faul
         || FieldError::invalid(&labels_path, labels(), "`selector` does not match template `labels`");
     let Some(selector) = spec.get("selector").filter(|selector| !selector.is_null()) else {
         // No selector matches nothing, so both are told.
-        faults.push(FieldError::required(&selector_path, ""));
-        faults.push(mismatch());
+        errors.push(FieldError::required(&selector_path, ""));
+        errors.push(mismatch());
         return;
     };
     let found = validate_label_selector(selector, &selector_path);
     let good = found.is_empty();
-    faults.extend(found);
+    errors.extend(found);
     let parsed = match Selector::from_label_selector(Some(selector)) {
         Ok(parsed) if good || kind != "deployment" => parsed,
         _ if kind == "deployment" => {
-            faults.push(FieldError::invalid(&selector_path, selector.clone(), "invalid label selector"));
+            errors.push(FieldError::invalid(&selector_path, selector.clone(), "invalid label selector"));
             return;
         }
         _ => return,
     };
     if parsed.is_everything() {
         let message = format!("empty selector is invalid for {kind}");
-        faults.push(FieldError::invalid(&selector_path, selector.clone(), &message));
+        errors.push(FieldError::invalid(&selector_path, selector.clone(), &message));
     } else if good && !parsed.matches_object(&spec["template"]) {
-        faults.push(mismatch());
+        errors.push(mismatch());
     }
 }
 
 /// The pod template of a workload: there, well-formed, and with a restart policy that the kind takes.
-pub(crate) fn validate_template(spec: &Value, path: &FieldPath, kind: &str, faults: &mut Faults) {
+pub(crate) fn validate_template(spec: &Value, path: &FieldPath, kind: &str, errors: &mut ErrorList) {
     let policies: &[&str] = if kind == "Job" { &["Never", "OnFailure"] } else { &["Always"] };
     let path = path.child("template");
     if !spec["template"].is_object() {
-        faults.push(FieldError::required(&path, ""));
+        errors.push(FieldError::required(&path, ""));
         return;
     }
-    pod::validate_template(&spec["template"], &path, faults);
+    pod::validate_template(&spec["template"], &path, errors);
     let policy = spec["template"]["spec"]["restartPolicy"].as_str().unwrap_or_default();
     if !policies.contains(&policy) && spec["template"]["spec"].is_object() {
         let path = path.child("spec").child("restartPolicy");
-        faults.push(if policies == ["Always"] {
+        errors.push(if policies == ["Always"] {
             FieldError::not_supported(&path, policy, policies)
         } else {
             FieldError::required(&path, "valid values: \"OnFailure\", \"Never\"")
@@ -111,6 +111,6 @@ pub(crate) fn validate_template(spec: &Value, path: &FieldPath, kind: &str, faul
     }
     if !spec["template"]["spec"]["activeDeadlineSeconds"].is_null() && policies == ["Always"] {
         let message = format!("activeDeadlineSeconds in {kind} is not Supported");
-        faults.push(FieldError::forbidden(&path.child("spec").child("activeDeadlineSeconds"), &message));
+        errors.push(FieldError::forbidden(&path.child("spec").child("activeDeadlineSeconds"), &message));
     }
 }

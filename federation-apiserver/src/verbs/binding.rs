@@ -15,7 +15,7 @@ use super::{
 use crate::{
     admission::{
         self,
-        subresource::{self, Action},
+        subresource::{self, SubresourceRequest},
     },
     deletion::seconds,
     http::{Body, query::WriteOptions},
@@ -44,7 +44,8 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
         let node = text(&binding["target"], "name").to_owned();
         admission::label_with_place(&call.shared.storage, &node, &mut binding);
     }
-    let asked = Action { call, form: Some(&subresource::BINDING), old: None, dry_run: options.dry_run };
+    let asked =
+        SubresourceRequest { call, form: Some(&subresource::BINDING), old: None, dry_run: options.dry_run };
     let binding = asked.mutate(binding).await?;
     let name = text(&binding["metadata"], "name").to_owned();
     if call.path.name.as_ref().is_some_and(|asked| name != *asked) {

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     allocation::Reservation,
-    audit::{Level, Record},
+    audit::{AuditContext, Level},
     auth::User,
     crd::{self, conversion},
     deletion, encode,
@@ -41,7 +41,7 @@ pub(crate) struct Call {
     /// The same, from steps that share the call: a delete of many checks each.
     pub(crate) told: Arc<Mutex<Vec<String>>>,
     /// The audit log's record of the request, if there is one.
-    pub(crate) record: Option<Arc<Record>>,
+    pub(crate) record: Option<Arc<AuditContext>>,
     /// Policies and webhooks have been asked about the request as what it is: a Scale, a Binding, an Eviction.
     pub(crate) shown: bool,
     /// The client's connection, if a watch may make a WebSocket of it.
@@ -108,7 +108,7 @@ impl Call {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let found = self.shared.allocator.complete(&self.shared.storage, &self.key(&name), object, old);
         let reservation =
-            found.map_err(|faults| ApiError::invalid(self.kind.group, self.kind.kind, &name, &faults))?;
+            found.map_err(|errors| ApiError::invalid(self.kind.group, self.kind.kind, &name, &errors))?;
         *held = Some(reservation);
         Ok(())
     }

@@ -67,13 +67,13 @@ pub(super) async fn create(
     let taken = |existing: &Stored| taken(call, existing, generated);
     admission::permit(call, name, None, &object).await?;
     admission::secure(call, None, &object)?;
-    admission::judge(call, None, Some(&object), dry_run).await?;
+    admission::check_policies(call, None, Some(&object), dry_run).await?;
     webhook::Write::of(call, None, dry_run).validate(Some(&object)).await?;
     let _held = admission::reserve(call, name, None, &object, dry_run)?;
     if dry_run {
         return match call.shared.storage.get(&key) {
             Some(existing) => Err(taken(&existing)),
-            None => pretend(call, key, 0, object).await,
+            None => dry_run_result(call, key, 0, object).await,
         };
     }
     // Only the store of kube-apiserver looks at it, after everybody else has been asked.
@@ -134,7 +134,7 @@ pub(super) async fn replace(
     let expect = Some(current.revision);
     let released = crate::deletion::is_released(&object);
     if dry_run {
-        return pretend(call, key, current.revision, object).await.map(Outcome::Done);
+        return dry_run_result(call, key, current.revision, object).await.map(Outcome::Done);
     }
     let object = object::encode_for(call, object).await?;
     check_size(&object, current.bytes.len())?;
@@ -178,12 +178,12 @@ async fn ask(call: &Call, old: &Value, object: &Value, dry_run: bool) -> Result<
     if call.shown {
         return Ok(());
     }
-    admission::judge(call, Some(old), Some(object), dry_run).await?;
+    admission::check_policies(call, Some(old), Some(object), dry_run).await?;
     webhook::Write::of(call, Some(old), dry_run).validate(Some(object)).await
 }
 
 /// What the store would hold.
-pub(super) async fn pretend(
+pub(super) async fn dry_run_result(
     call: &Call,
     key: Key,
     revision: u64,

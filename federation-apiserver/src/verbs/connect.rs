@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Call, kubelet, proxy};
 use crate::{
-    admission::subresource::{self, Action},
+    admission::subresource::{self, SubresourceRequest},
     http::Body,
     registry::Kind,
 };
@@ -20,7 +20,7 @@ pub(super) async fn connect(call: &Call, verb: &str) -> Result<Response<Body>, A
     let part = call.path.subresource.as_deref().and_then(|name| call.kind.subresource(name));
     let part = part.ok_or_else(ApiError::no_such_path)?;
     let form = subresource::connection(part.kind).ok_or_else(ApiError::no_such_path)?;
-    let asked = Action { call, form: Some(form), old: None, dry_run: false };
+    let asked = SubresourceRequest { call, form: Some(form), old: None, dry_run: false };
     let options = asked.mutate(options(call, form)?).await?;
     asked.validate(&options).await?;
     match part.name {

@@ -79,7 +79,7 @@ fn is_reset(kind: &Kind) -> bool {
 /// kube-apiserver. If its name is to be generated, it has none yet.
 pub(super) async fn mutate(call: &Call, mut object: Value, dry_run: bool) -> Result<Value, ApiError> {
     admission::complete(call, &mut object)?;
-    if admission::nobody_mutates(call) {
+    if admission::has_no_mutators(call) {
         return Ok(object);
     }
     let _open = commit::check_namespace(call, object::called(&object))?;
@@ -100,7 +100,7 @@ pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> 
     let kind = &*call.kind;
     // Nobody who has changed it has moved it elsewhere.
     object::settle_namespace(kind, &mut object, call.namespace())?;
-    // The missing namespace is the plainer answer, so it comes before the faults of the object, and before its name.
+    // The missing namespace is the plainer answer, so it comes before the errors of the object, and before its name.
     let _open = commit::check_namespace(call, object::called(&object))?;
     let name = |prefix: &str| free_name(call, prefix);
     object::complete(kind, &mut object, name, &crate::uid::random(), call.now)?;

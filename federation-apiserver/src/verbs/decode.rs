@@ -167,8 +167,8 @@ impl Call {
             ));
         }
         if custom && found_version == api_version {
-            let fault = FieldError::invalid(&FieldPath::new("kind"), found_kind, &format!("must be {kind}"));
-            return ApiError::invalid(group, found_kind, name, &[fault]);
+            let error = FieldError::invalid(&FieldPath::new("kind"), found_kind, &format!("must be {kind}"));
+            return ApiError::invalid(group, found_kind, name, &[error]);
         }
         let head = format!("{found_kind} in version {} cannot be handled as a {kind}", quoted(version));
         if custom || self.shared.schemas().name_of(group, version, found_kind).is_none() {
@@ -212,7 +212,7 @@ impl Call {
     }
 
     /// Refuses what a strategic merge patch has left with wrong types, in the words of Go's converter of such objects. What was wrong
-    /// with `old` is not the patch's fault.
+    /// with `old` is not the patch's error.
     pub(super) fn check_restored(&self, object: &Value, old: &Value) -> Result<(), ApiError> {
         match self.report(object, Some(old)).iter().flat_map(|report| &report.mismatches).next() {
             Some(first) => Err(ApiError::bad_request(first.restoring())),
@@ -272,13 +272,13 @@ impl Call {
         if validation == FieldValidation::Ignore {
             return Ok(());
         }
-        let faults = if self.is_told_in_order() {
-            read(&self.body, |body| kube_schema::strict_faults(body, &report.unknown))
+        let errors = if self.is_told_in_order() {
+            read(&self.body, |body| kube_schema::strict_errors(body, &report.unknown))
                 .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?
         } else {
             twice.iter().cloned().chain(report.unknown.iter().map(|field| unknown(field))).collect()
         };
-        self.tell_strictly(validation, faults)
+        self.tell_strictly(validation, errors)
     }
 
     /// Why what webhooks or policies made of an object is none of its kind any more.
@@ -336,12 +336,12 @@ impl Call {
         }
     }
 
-    fn tell_strictly(&mut self, validation: FieldValidation, faults: Vec<String>) -> Result<(), ApiError> {
+    fn tell_strictly(&mut self, validation: FieldValidation, errors: Vec<String>) -> Result<(), ApiError> {
         match validation {
             FieldValidation::Ignore => {}
-            FieldValidation::Warn => self.warnings.extend(faults),
-            FieldValidation::Strict if faults.is_empty() => {}
-            FieldValidation::Strict => return Err(self.refuse_strictly(&faults.join(", "))),
+            FieldValidation::Warn => self.warnings.extend(errors),
+            FieldValidation::Strict if errors.is_empty() => {}
+            FieldValidation::Strict => return Err(self.refuse_strictly(&errors.join(", "))),
         }
         Ok(())
     }

@@ -188,7 +188,7 @@ async fn delete_in(
         let mut old = call.value(&current).await?;
         if !call.shown {
             webhook::Write::removal(call, &old, dry_run).mutate(None).await?;
-            admission::judge(call, Some(&old), None, dry_run).await?;
+            admission::check_policies(call, Some(&old), None, dry_run).await?;
             webhook::Write::removal(call, &old, dry_run).validate(None).await?;
         }
         if crd::is_definition(&call.kind) {
@@ -209,7 +209,9 @@ async fn delete_in(
             }
             DeleteDecision::MarkAndRemove(next) => {
                 if dry_run {
-                    return commit::pretend(call, key, current.revision, next).await.map(Outcome::Removed);
+                    return commit::dry_run_result(call, key, current.revision, next)
+                        .await
+                        .map(Outcome::Removed);
                 }
                 if let Some(removed) = remove_marked(call, key.clone(), current.revision, next).await? {
                     return Ok(Outcome::Removed(removed));
@@ -218,7 +220,9 @@ async fn delete_in(
             }
             DeleteDecision::MarkDeleting(next) => {
                 if dry_run {
-                    return commit::pretend(call, key, current.revision, next).await.map(Outcome::Marked);
+                    return commit::dry_run_result(call, key, current.revision, next)
+                        .await
+                        .map(Outcome::Marked);
                 }
                 (
                     Write::Update { key: key.clone(), expect, object: object::encode_for(call, next).await? },
@@ -270,12 +274,12 @@ fn options(call: &Call) -> Result<(DeleteOptions, bool), ApiError> {
     let dry_run = query::dry_run(call.query.all("dryRun").chain(body), &mut errors);
     let options = DeleteOptions::from_value(&value).map_err(|error| {
         let unsupported = error.message.starts_with("Unsupported value");
-        let fault = FieldError {
+        let error = FieldError {
             reason: if unsupported { FieldReason::NotSupported } else { FieldReason::Invalid },
             field: error.field.to_owned(),
             message: error.message,
         };
-        ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &[fault])
+        ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &[error])
     });
     if errors.is_empty() {
         options.map(|options| (options, dry_run))

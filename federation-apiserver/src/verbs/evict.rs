@@ -17,7 +17,7 @@ use super::{
     delete, object, pod,
 };
 use crate::{
-    admission::subresource::{self, Action},
+    admission::subresource::{self, SubresourceRequest},
     deletion::{DeleteOptions, seconds},
     http::Body,
     registry::{Kind, Registry},
@@ -42,7 +42,7 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
     call.check_kind(&mut eviction, &version, "Eviction")?;
     // What the body says of it counts for the deletion only.
     let is_dry = call.query.all("dryRun").any(|value| value == "All");
-    let asked = Action { call, form: Some(&subresource::EVICTION), old: None, dry_run: is_dry };
+    let asked = SubresourceRequest { call, form: Some(&subresource::EVICTION), old: None, dry_run: is_dry };
     let eviction = asked.mutate(eviction).await?;
     let name = text(&eviction["metadata"], "name");
     if !name.is_empty() && name != call.name() {

@@ -33,32 +33,32 @@ fn check_log_options(call: &Call) -> Result<(), ApiError> {
     let given = |name: &'static str| call.query.all(name).next();
     let since_seconds = call.query.number("sinceSeconds")?;
     if let Some(text) = given("sinceTime").filter(|text| !matches!(*text, "" | "null"))
-        && let Some(why) = kube_schema::describe_time_fault(text)
+        && let Some(why) = kube_schema::describe_time_error(text)
     {
         return Err(ApiError::bad_request(why));
     }
     let (tail_lines, limit_bytes) = (call.query.number("tailLines")?, call.query.number("limitBytes")?);
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     let mut least = |name: &str, given: Option<i64>, least: i64, message: &str| {
         if let Some(number) = given.filter(|given| *given < least) {
-            faults.push(FieldError::invalid(&FieldPath::new(name), number, message));
+            errors.push(FieldError::invalid(&FieldPath::new(name), number, message));
         }
     };
     least("tailLines", tail_lines, 0, "must be greater than or equal to 0");
     least("limitBytes", limit_bytes, 1, "must be greater than 0");
     if given("sinceTime").is_some() && since_seconds.is_some() {
         let message = "at most one of `sinceTime` or `sinceSeconds` may be specified";
-        faults.push(FieldError::forbidden(&FieldPath::new(""), message));
+        errors.push(FieldError::forbidden(&FieldPath::new(""), message));
     } else {
         least("sinceSeconds", since_seconds, 1, "must be greater than 0");
     }
     if given("stream").is_some() {
-        faults.push(FieldError::forbidden(&FieldPath::new("stream"), "may not be specified"));
+        errors.push(FieldError::forbidden(&FieldPath::new("stream"), "may not be specified"));
     }
-    if faults.is_empty() {
+    if errors.is_empty() {
         return Ok(());
     }
-    Err(ApiError::invalid("", "PodLogOptions", call.name(), &faults))
+    Err(ApiError::invalid("", "PodLogOptions", call.name(), &errors))
 }
 
 /// Commands, terminals and ports, as the options say: nothing without a node.

@@ -40,7 +40,7 @@ use http::{Method, Response};
 use crate::http::Body;
 pub(crate) use call::Call;
 pub(crate) use delete::sent_options;
-pub use object::Leading;
+pub use object::EndpointScope;
 pub(crate) use object::{called, selectable_fields, settle_mutated};
 
 /// Performs a request on a resource.

@@ -10,7 +10,7 @@ use super::ratchet;
 use crate::{
     deletion,
     kinds::check_cluster_selector,
-    registry::{Faults, Generation, Kind, Registry},
+    registry::{ErrorList, Generation, Kind, Registry},
     store::{Encoded, Meta},
     validation::net,
 };
@@ -187,19 +187,19 @@ pub(super) fn check_depth(object: &Value) -> Result<(), ApiError> {
 
 /// Where objects may lead those who follow them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leading {
+pub enum EndpointScope {
     /// Not to the machine or the link of whoever follows: as in Kubernetes. This server follows Services itself, for webhooks.
-    Away,
+    External,
     /// Anywhere: all of a sandbox is on one machine.
-    Anywhere,
+    Any,
 }
 
-/// All faults of an object, and of the change from `old` if there is one.
+/// All errors of an object, and of the change from `old` if there is one.
 pub(super) fn validate(
     kind: &Kind,
     object: &Value,
     old: Option<&Value>,
-    leading: Leading,
+    leading: EndpointScope,
 ) -> Result<(), ApiError> {
     validate_by(kind, kind.validate_update, object, old, leading)
 }
@@ -207,71 +207,71 @@ pub(super) fn validate(
 /// The same with the rules of changes of a subresource.
 pub(super) fn validate_by(
     kind: &Kind,
-    changes: fn(&Value, &Value, &mut Faults),
+    changes: fn(&Value, &Value, &mut ErrorList),
     object: &Value,
     old: Option<&Value>,
-    leading: Leading,
+    leading: EndpointScope,
 ) -> Result<(), ApiError> {
     check_depth(object)?;
     let all = |object: &Value| {
-        let mut faults = Faults::from(validate_object_meta(object, kind.name_rule, kind.scope));
+        let mut errors = ErrorList::from(validate_object_meta(object, kind.name_rule, kind.scope));
         if kind.built_in {
-            check_finalizer_names(object, &mut faults);
+            check_finalizer_names(object, &mut errors);
         }
-        check_cluster_selector_once(kind, object, &mut faults);
-        (kind.validate)(object, &mut faults);
-        faults
+        check_cluster_selector_once(kind, object, &mut errors);
+        (kind.validate)(object, &mut errors);
+        errors
     };
-    let mut faults = all(object);
+    let mut errors = all(object);
     match old {
         // Where not all are known, it is not known either which of them are news.
-        Some(old) if !faults.is_empty() && !faults.is_full() => ratchet::leave_out(&mut faults, &all(old)),
+        Some(old) if !errors.is_empty() && !errors.is_full() => ratchet::leave_out(&mut errors, &all(old)),
         Some(_) => {}
-        None => (kind.validate_create)(object, &mut faults),
+        None => (kind.validate_create)(object, &mut errors),
     }
     // What was wrong with a status before must not stand in the way of who changes something else: kube-apiserver checks statuses only
     // where they are written.
     if old.is_some_and(|old| old.get("status") == object.get("status")) {
-        faults.retain(|fault| !is_below_status(&fault.field));
+        errors.retain(|error| !is_below_status(&error.field));
     }
-    if leading == Leading::Away {
-        check_places(kind, object, old, &mut faults);
+    if leading == EndpointScope::External {
+        check_places(kind, object, old, &mut errors);
     }
     if let Some(custom) = &kind.custom {
-        faults.gather(|faults| custom.validate(object, old, faults));
+        errors.gather(|errors| custom.validate(object, old, errors));
     }
     if let Some(old) = old {
-        changes(object, old, &mut faults);
-        validate_finalizers(object, old, &mut faults);
+        changes(object, old, &mut errors);
+        validate_finalizers(object, old, &mut errors);
     }
-    if faults.is_empty() {
+    if errors.is_empty() {
         return Ok(());
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     // Go has one type of Events, in the core group.
     let group = if kind.kind == "Event" && kind.built_in { "" } else { kind.group };
-    Err(ApiError::invalid(group, kind.kind, name, &faults))
+    Err(ApiError::invalid(group, kind.kind, name, &errors))
 }
 
 fn is_below_status(field: &str) -> bool {
     field.strip_prefix("status").is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-fn check_places(kind: &Kind, object: &Value, old: Option<&Value>, faults: &mut Faults) {
+fn check_places(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut ErrorList) {
     let places = (kind.places)(object);
     if old.is_some_and(|old| (kind.places)(old) == places) {
         return;
     }
     for (path, text) in places {
         let wrong = addresses::sloppy_ip(text).map(net::special).unwrap_or_default();
-        faults.extend(wrong.iter().map(|message| FieldError::invalid(&path, text, message)));
+        errors.extend(wrong.iter().map(|message| FieldError::invalid(&path, text, message)));
     }
 }
 
 /// Deployments and ReplicaSets check it with the rest of Federation v1's annotations.
-fn check_cluster_selector_once(kind: &Kind, object: &Value, faults: &mut Faults) {
+fn check_cluster_selector_once(kind: &Kind, object: &Value, errors: &mut ErrorList) {
     if kind.group != "apps" && kind.built_in {
-        check_cluster_selector(object, faults);
+        check_cluster_selector(object, errors);
     }
 }
 
@@ -279,18 +279,18 @@ fn check_cluster_selector_once(kind: &Kind, object: &Value, faults: &mut Faults)
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", deletion::FOREGROUND, deletion::ORPHAN];
 
 /// `core/validation.ValidateFinalizerName`: built-in kinds take only names with a domain, and the standard ones.
-fn check_finalizer_names(object: &Value, faults: &mut Faults) {
+fn check_finalizer_names(object: &Value, errors: &mut ErrorList) {
     for (index, name) in deletion::finalizers(object).iter().enumerate() {
         if !name.contains('/') && !STANDARD_FINALIZERS.contains(&name.as_str()) {
             let path = FieldPath::new("metadata.finalizers").index(index);
             let message = "name is neither a standard finalizer name nor is it fully qualified";
-            faults.push(FieldError::invalid(&path, name.as_str(), message));
+            errors.push(FieldError::invalid(&path, name.as_str(), message));
         }
     }
 }
 
 /// While an object is being deleted, finalizers may only go.
-fn validate_finalizers(object: &Value, old: &Value, faults: &mut Faults) {
+fn validate_finalizers(object: &Value, old: &Value, errors: &mut ErrorList) {
     if !old["metadata"]["deletionTimestamp"].is_string() {
         return;
     }
@@ -302,7 +302,7 @@ fn validate_finalizers(object: &Value, old: &Value, faults: &mut Faults) {
             "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
             added.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
         );
-        faults.push(FieldError::forbidden(&FieldPath::new("metadata.finalizers"), &detail));
+        errors.push(FieldError::forbidden(&FieldPath::new("metadata.finalizers"), &detail));
     }
 }
 
@@ -396,7 +396,7 @@ mod tests {
                 "status": {"readyReplicas": ready},
             })
         };
-        let check = |new: &Value, old: Option<&Value>| validate(kind, new, old, Leading::Anywhere);
+        let check = |new: &Value, old: Option<&Value>| validate(kind, new, old, EndpointScope::Any);
         let (stored, refused) = (object(1, 1), object(1, 2));
         assert_eq!(check(&object(3, 1), Some(&stored)).err().map(|error| error.message), None);
         let error = check(&refused, Some(&stored)).expect_err("it counts more than there are");

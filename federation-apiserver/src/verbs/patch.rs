@@ -71,7 +71,7 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
             }
         }
         // Others may make a change of what is none.
-        if next == old && twice.is_empty() && admission::nobody_mutates(call) {
+        if next == old && twice.is_empty() && admission::has_no_mutators(call) {
             commit::unchanged(call, &current, &old, options.dry_run).await?;
             return call.answer(StatusCode::OK, &current).await;
         }
@@ -210,7 +210,7 @@ async fn apply_to(
     Ok(next)
 }
 
-/// Checks what a patch made: it must be an object of the kind still, of the right types. What cannot be decoded is the patch's fault.
+/// Checks what a patch made: it must be an object of the kind still, of the right types. What cannot be decoded is the patch's error.
 fn check_patched(
     call: &mut Call,
     patch: &Patch,
@@ -243,22 +243,22 @@ fn check_version(call: &Call, next: &Value, api_version: &str) -> Result<(), Api
     match next["apiVersion"].as_str().filter(|found| !found.is_empty() && *found != api_version) {
         Some(found) => {
             let detail = format!("must be {api_version}");
-            let fault = FieldError::invalid(&FieldPath::new("apiVersion"), found, &detail);
-            Err(ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[fault]))
+            let error = FieldError::invalid(&FieldPath::new("apiVersion"), found, &detail);
+            Err(ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[error]))
         }
         None => Ok(()),
     }
 }
 
-/// What a body would be refused with, as the fault of a patch.
+/// What a body would be refused with, as the error of a patch.
 fn at_fault(call: &Call, error: &ApiError, shown: &str) -> ApiError {
     let head = format!("cannot be handled as a {}: ", call.kind.kind);
     if error.code != 400 {
         return error.clone();
     }
     let why = error.message.split_once(&head).map_or(&*error.message, |(_, why)| why);
-    let fault = FieldError::invalid(&FieldPath::new("patch"), shown, why);
-    ApiError::invalid("", "", "", &[fault])
+    let error = FieldError::invalid(&FieldPath::new("patch"), shown, why);
+    ApiError::invalid("", "", "", &[error])
 }
 
 /// A configuration that is no strict YAML is refused where that is asked for, before anybody looks at its fields.
@@ -288,9 +288,9 @@ fn strange_operations(
         .filter(|(_, name)| !matches!(name.as_str(), "op" | "path" | "from" | "value"))
         .map(|(at, name)| format!("[{at}].{name}"))
         .collect();
-    let faults = kube_schema::strict_faults(&call.body, &unknown)
+    let errors = kube_schema::strict_errors(&call.body, &unknown)
         .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-    Ok(faults.iter().map(|fault| format!("json patch {fault}")).collect())
+    Ok(errors.iter().map(|error| format!("json patch {error}")).collect())
 }
 
 /// The uid never changes. Only an apply means a certain object by it.
@@ -302,8 +302,8 @@ fn check_uid(call: &Call, patch: &Patch, next: &Value, own: &str) -> Result<(), 
     if matches!(patch, Patch::Apply(_)) {
         return Err(ApiError::uid_conflict(&call.resource(), call.name(), uid, own));
     }
-    let fault = FieldError::invalid(&FieldPath::new("metadata.uid"), uid, "field is immutable");
-    Err(ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[fault]))
+    let error = FieldError::invalid(&FieldPath::new("metadata.uid"), uid, "field is immutable");
+    Err(ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[error]))
 }
 
 fn refuse(call: &Call, error: &PatchError) -> ApiError {

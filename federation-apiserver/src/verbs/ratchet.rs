@@ -4,30 +4,30 @@ use std::collections::HashMap;
 
 use apimachinery::{FieldError, FieldReason};
 
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
-/// Leaves out the faults that another state of the object has as well, wherever in its lists: each as often as it is there.
-pub(super) fn leave_out(faults: &mut Faults, before: &Faults) {
+/// Leaves out the errors that another state of the object has as well, wherever in its lists: each as often as it is there.
+pub(super) fn leave_out(errors: &mut ErrorList, before: &ErrorList) {
     let mut known: HashMap<_, usize> = HashMap::new();
-    for fault in before {
-        *known.entry(anywhere(fault)).or_default() += 1;
+    for error in before {
+        *known.entry(anywhere(error)).or_default() += 1;
     }
-    let mut news = Vec::with_capacity(faults.len());
-    for fault in &*faults {
-        let left = known.get_mut(&anywhere(fault)).filter(|left| **left > 0);
+    let mut news = Vec::with_capacity(errors.len());
+    for error in &*errors {
+        let left = known.get_mut(&anywhere(error)).filter(|left| **left > 0);
         news.push(left.is_none());
         if let Some(left) = left {
             *left -= 1;
         }
     }
     let mut news = news.into_iter();
-    faults.retain(|_| news.next().unwrap_or(true));
+    errors.retain(|_| news.next().unwrap_or(true));
 }
 
-/// What a fault is, but for places in lists, which move as soon as another element goes.
-fn anywhere(fault: &FieldError) -> (FieldReason, &str, String) {
-    let mut field = String::with_capacity(fault.field.len());
-    let mut rest = &*fault.field;
+/// What a error is, but for places in lists, which move as soon as another element goes.
+fn anywhere(error: &FieldError) -> (FieldReason, &str, String) {
+    let mut field = String::with_capacity(error.field.len());
+    let mut rest = &*error.field;
     while let Some((head, tail)) = rest.split_once('[') {
         field.push_str(head);
         field.push('[');
@@ -40,7 +40,7 @@ fn anywhere(fault: &FieldError) -> (FieldReason, &str, String) {
         };
     }
     field.push_str(rest);
-    (fault.reason, &fault.message, field)
+    (error.reason, &error.message, field)
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
     use crate::{
         registry::Registry,
-        verbs::object::{Leading, validate},
+        verbs::object::{EndpointScope, validate},
     };
 
     #[test]
@@ -64,7 +64,7 @@ mod tests {
                 "spec": {"attacher": "a b", "nodeName": node, "source": {"persistentVolumeName": "p"}},
             })
         };
-        let check = |new: &Value, old: Option<&Value>| validate(kind, new, old, Leading::Anywhere);
+        let check = |new: &Value, old: Option<&Value>| validate(kind, new, old, EndpointScope::Any);
         assert!(check(&object("x", "n"), None).is_err());
         let stored = object("x", "n");
         assert_eq!(check(&object("y", "n"), Some(&stored)).err().map(|error| error.message), None);
@@ -86,7 +86,7 @@ mod tests {
                 },
             })
         };
-        let check = |new: &Value, old: Option<&Value>| validate(kind, new, old, Leading::Anywhere).is_ok();
+        let check = |new: &Value, old: Option<&Value>| validate(kind, new, old, EndpointScope::Any).is_ok();
         let stored = object(&["a/b/c"], &["odd"]);
         assert!(!check(&stored, None));
         assert!(check(&object(&["a/b/c"], &[]), Some(&stored)), "the last finalizer can go");
@@ -95,29 +95,29 @@ mod tests {
     }
 
     #[test]
-    fn an_older_fault_may_move_and_not_multiply() {
+    fn an_older_error_may_move_and_not_multiply() {
         let path = FieldPath::new("spec.containers");
-        let fault = |at: usize| FieldError::required(&path.index(at).child("image"), "");
-        let mut faults = Faults::from(vec![fault(0)]);
-        leave_out(&mut faults, &vec![fault(2)].into());
-        assert_eq!(*faults, []);
-        let mut faults = Faults::from(vec![fault(0), fault(1), fault(2)]);
-        leave_out(&mut faults, &vec![fault(5), fault(7)].into());
-        assert_eq!(*faults, [fault(2)]);
+        let error = |at: usize| FieldError::required(&path.index(at).child("image"), "");
+        let mut errors = ErrorList::from(vec![error(0)]);
+        leave_out(&mut errors, &vec![error(2)].into());
+        assert_eq!(*errors, []);
+        let mut errors = ErrorList::from(vec![error(0), error(1), error(2)]);
+        leave_out(&mut errors, &vec![error(5), error(7)].into());
+        assert_eq!(*errors, [error(2)]);
         let named = |key: &str| FieldError::invalid(&path.key(key), "x", "");
-        let mut faults = Faults::from(vec![named("a"), named("b[1")]);
-        leave_out(&mut faults, &vec![named("b[1"), named("c")].into());
-        assert_eq!(*faults, [named("a")]);
+        let mut errors = ErrorList::from(vec![named("a"), named("b[1")]);
+        leave_out(&mut errors, &vec![named("b[1"), named("c")].into());
+        assert_eq!(*errors, [named("a")]);
     }
 
     #[test]
-    fn many_older_faults_take_little_to_leave_out() {
-        let fault = |at: usize| {
+    fn many_older_errors_take_little_to_leave_out() {
+        let error = |at: usize| {
             FieldError::invalid(&FieldPath::new("spec.list").index(at), format!("{at}"), "is wrong")
         };
-        let before: Faults = (0..4_000).map(fault).collect();
-        let mut faults: Faults = (1..4_001).map(fault).collect();
-        leave_out(&mut faults, &before);
-        assert_eq!(*faults, [fault(4_000)]);
+        let before: ErrorList = (0..4_000).map(error).collect();
+        let mut errors: ErrorList = (1..4_001).map(error).collect();
+        leave_out(&mut errors, &before);
+        assert_eq!(*errors, [error(4_000)]);
     }
 }

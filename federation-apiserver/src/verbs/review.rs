@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Call, object, review_selectors};
 use crate::{
-    admission::subresource::Action,
+    admission::subresource::SubresourceRequest,
     auth::{User, authz::Decision},
     deletion,
     http::{Body, query::WriteOptions},
@@ -23,7 +23,7 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let mut review = call.decode_object(options.field_validation)?;
     review = call.own(None, review, options.field_manager.as_deref()).await;
-    let shown = Action { call, form: None, old: None, dry_run: options.dry_run };
+    let shown = SubresourceRequest { call, form: None, old: None, dry_run: options.dry_run };
     review = shown.mutate(review).await?;
     let kind = call.kind.kind;
     let status = match kind {
@@ -41,7 +41,7 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
     Ok(call.answer_value(StatusCode::CREATED, &review))
 }
 
-async fn token(shown: &Action<'_>, review: &Value) -> Result<Value, ApiError> {
+async fn token(shown: &SubresourceRequest<'_>, review: &Value) -> Result<Value, ApiError> {
     let call = shown.call;
     let token = text(&review["spec"], "token");
     if token.is_empty() {
@@ -63,7 +63,7 @@ async fn token(shown: &Action<'_>, review: &Value) -> Result<Value, ApiError> {
     })
 }
 
-async fn rules(shown: &Action<'_>, review: &Value) -> Result<Value, ApiError> {
+async fn rules(shown: &SubresourceRequest<'_>, review: &Value) -> Result<Value, ApiError> {
     let call = shown.call;
     let namespace = text(&review["spec"], "namespace");
     if namespace.is_empty() {
@@ -93,22 +93,22 @@ async fn rules(shown: &Action<'_>, review: &Value) -> Result<Value, ApiError> {
     Ok(status)
 }
 
-async fn access(shown: &Action<'_>, review: &mut Value) -> Result<Value, ApiError> {
+async fn access(shown: &SubresourceRequest<'_>, review: &mut Value) -> Result<Value, ApiError> {
     let call = shown.call;
     let kind = call.kind.kind;
     let own = kind == "SelfSubjectAccessReview";
     let local = kind == "LocalSubjectAccessReview";
     let spec = &review["spec"];
-    let mut faults = faults(spec, own, local);
-    metadata_must_be_empty(&review["metadata"], local, &mut faults);
+    let mut errors = errors(spec, own, local);
+    metadata_must_be_empty(&review["metadata"], local, &mut errors);
     let asked = &spec["resourceAttributes"];
     if local && asked.is_object() && text(asked, "namespace") != call.namespace() {
         let path = FieldPath::new("spec.resourceAttributes.namespace");
-        faults.push(FieldError::invalid(&path, text(asked, "namespace"), "must match metadata.namespace"));
+        errors.push(FieldError::invalid(&path, text(asked, "namespace"), "must match metadata.namespace"));
     }
-    if !faults.is_empty() {
+    if !errors.is_empty() {
         // kube-apiserver names no kind here.
-        return Err(ApiError::invalid(call.kind.group, "", "", &faults));
+        return Err(ApiError::invalid(call.kind.group, "", "", &errors));
     }
     shown.validate(review).await?;
     let attributes = if asked.is_object() {
@@ -154,7 +154,7 @@ async fn access(shown: &Action<'_>, review: &mut Value) -> Result<Value, ApiErro
 }
 
 /// Questions have no names: metadata says nothing but where they are asked, and who owns which field.
-fn metadata_must_be_empty(metadata: &Value, local: bool, faults: &mut Vec<FieldError>) {
+fn metadata_must_be_empty(metadata: &Value, local: bool, errors: &mut Vec<FieldError>) {
     let mut said = metadata.as_object().cloned().unwrap_or_default();
     said.retain(|name, value| {
         let empty = value.is_null()
@@ -166,44 +166,44 @@ fn metadata_must_be_empty(metadata: &Value, local: bool, faults: &mut Vec<FieldE
     });
     if !said.is_empty() {
         let message = if local { "must be empty except for namespace" } else { "must be empty" };
-        faults.push(FieldError::invalid(&FieldPath::new("metadata"), Value::Object(said), message));
+        errors.push(FieldError::invalid(&FieldPath::new("metadata"), Value::Object(said), message));
     }
 }
 
 /// `validation.ValidateSubjectAccessReviewSpec` and its siblings.
-fn faults(spec: &Value, own: bool, local: bool) -> Vec<FieldError> {
+fn errors(spec: &Value, own: bool, local: bool) -> Vec<FieldError> {
     let path = FieldPath::new("spec");
     let (resource, other) =
         (spec["resourceAttributes"].is_object(), spec["nonResourceAttributes"].is_object());
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     if resource && other {
-        faults.push(FieldError::invalid(
+        errors.push(FieldError::invalid(
             &path.child("nonResourceAttributes"),
             spec["nonResourceAttributes"].clone(),
             "cannot be specified in combination with resourceAttributes",
         ));
     }
     if !resource && !other {
-        faults.push(FieldError::invalid(
+        errors.push(FieldError::invalid(
             &path.child("resourceAttributes"),
             "null",
             "exactly one of nonResourceAttributes or resourceAttributes must be specified",
         ));
     }
-    faults.extend(review_selectors::faults(&spec["resourceAttributes"], &path.child("resourceAttributes")));
+    errors.extend(review_selectors::errors(&spec["resourceAttributes"], &path.child("resourceAttributes")));
     if !own && text(spec, "user").is_empty() && spec["groups"].as_array().is_none_or(Vec::is_empty) {
-        faults.push(FieldError::invalid(
+        errors.push(FieldError::invalid(
             &path.child("user"),
             text(spec, "user"),
             "at least one of user or group must be specified",
         ));
     }
     if local && other {
-        faults.push(FieldError::invalid(
+        errors.push(FieldError::invalid(
             &path.child("nonResourceAttributes"),
             spec["nonResourceAttributes"].clone(),
             "disallowed on this kind of request",
         ));
     }
-    faults
+    errors
 }

@@ -1,54 +1,54 @@
 //! The selectors that an access review may ask about (KEP-4601).
 //!
-//! A raw selector and requirements say the same in two ways; only one may be there. An operator that is not known is no fault: who asks may
+//! A raw selector and requirements say the same in two ways; only one may be there. An operator that is not known is no error: who asks may
 //! be newer than this server. RBAC does not look at selectors, so the answer is the same with and without them.
 
 use apimachinery::{FieldError, FieldPath};
 use serde_json::Value;
 
-/// The faults of `resourceAttributes`: `authorization/validation.validateResourceAttributes`.
-pub(super) fn faults(attributes: &Value, path: &FieldPath) -> Vec<FieldError> {
-    let mut faults = Vec::new();
+/// The errors of `resourceAttributes`: `authorization/validation.validateResourceAttributes`.
+pub(super) fn errors(attributes: &Value, path: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     for name in ["fieldSelector", "labelSelector"] {
         if attributes[name].is_object() {
-            selector(&attributes[name], &path.child(name), &mut faults);
+            selector(&attributes[name], &path.child(name), &mut errors);
         }
     }
-    faults
+    errors
 }
 
-fn selector(selector: &Value, path: &FieldPath, faults: &mut Vec<FieldError>) {
+fn selector(selector: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let raw = selector["rawSelector"].as_str().unwrap_or_default();
     let requirements = selector["requirements"].as_array().map(Vec::as_slice).unwrap_or_default();
     match (raw.is_empty(), requirements.is_empty()) {
         (false, false) => {
             let message = "may not specified at the same time as requirements";
-            faults.push(FieldError::invalid(&path.child("rawSelector"), raw, message));
+            errors.push(FieldError::invalid(&path.child("rawSelector"), raw, message));
         }
         (true, true) => {
             let message = format!("when {path} is specified, requirements or rawSelector is required");
-            faults.push(FieldError::required(&path.child("requirements"), &message));
+            errors.push(FieldError::required(&path.child("requirements"), &message));
         }
         _ => {}
     }
     for (place, requirement) in requirements.iter().enumerate() {
-        self::requirement(requirement, &path.child("requirements").index(place), faults);
+        self::requirement(requirement, &path.child("requirements").index(place), errors);
     }
 }
 
-fn requirement(requirement: &Value, path: &FieldPath, faults: &mut Vec<FieldError>) {
+fn requirement(requirement: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     if requirement["key"].as_str().unwrap_or_default().is_empty() {
-        faults.push(FieldError::required(&path.child("key"), "must be specified"));
+        errors.push(FieldError::required(&path.child("key"), "must be specified"));
     }
     let values = requirement["values"].as_array().map(Vec::as_slice).unwrap_or_default();
     match requirement["operator"].as_str() {
         Some("In" | "NotIn") if values.is_empty() => {
             let message = "must be specified when `operator` is 'In' or 'NotIn'";
-            faults.push(FieldError::required(&path.child("values"), message));
+            errors.push(FieldError::required(&path.child("values"), message));
         }
         Some("Exists" | "DoesNotExist") if !values.is_empty() => {
             let message = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-            faults.push(FieldError::forbidden(&path.child("values"), message));
+            errors.push(FieldError::forbidden(&path.child("values"), message));
         }
         _ => {}
     }
@@ -62,7 +62,7 @@ mod tests {
 
     #[track_caller]
     fn check(selector: Value, expect: &[&str]) {
-        let found = faults(&json!({"labelSelector": selector}), &FieldPath::new("r"));
+        let found = errors(&json!({"labelSelector": selector}), &FieldPath::new("r"));
         let found: Vec<_> = found.iter().map(ToString::to_string).collect();
         assert_eq!(found, expect);
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Call, commit, commit::Outcome, object, patch, preconditions, update};
 use crate::{
-    admission::subresource::{self, Action},
+    admission::subresource::{self, SubresourceRequest},
     crd::custom::ScalePaths,
     encode,
     http::{Body, query::WriteOptions, respond},
@@ -110,7 +110,7 @@ async fn write(
             set(&mut scale, "/spec/replicas", left.into());
         }
         let form = Some(&subresource::SCALE);
-        let shown = Action { call, form, old: Some(&before), dry_run: options.dry_run };
+        let shown = SubresourceRequest { call, form, old: Some(&before), dry_run: options.dry_run };
         scale = shown.mutate(scale).await?;
         check_types(&scale)?;
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
@@ -136,7 +136,7 @@ async fn write(
         let prepared = update::prepare(call, object, &old);
         call.path.subresource = subresource;
         let next = prepared?;
-        let shown = Action { call, form, old: Some(&before), dry_run: options.dry_run };
+        let shown = SubresourceRequest { call, form, old: Some(&before), dry_run: options.dry_run };
         // With the status that nobody can ask for.
         shown.validate(&scale_of(call, &next)).await?;
         call.shown = true;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Call;
 use crate::{
-    admission::subresource::{self, Action},
+    admission::subresource::{self, SubresourceRequest},
     auth::service_account_tokens::{Bound, Request},
     deletion,
     http::{Body, query::WriteOptions},
@@ -26,7 +26,12 @@ const MAX_SECONDS: i64 = 1 << 32;
 pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let request = call.decode_as("authentication.k8s.io/v1", "TokenRequest")?;
-    let shown = Action { call, form: Some(&subresource::TOKEN_REQUEST), old: None, dry_run: options.dry_run };
+    let shown = SubresourceRequest {
+        call,
+        form: Some(&subresource::TOKEN_REQUEST),
+        old: None,
+        dry_run: options.dry_run,
+    };
     let mut request = shown.mutate(request).await?;
     let accounts = call.shared.authenticator().accounts().ok_or_else(ApiError::no_such_path)?;
     let account = call.current()?;
@@ -40,8 +45,8 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
     let asked = text(&request["metadata"], "name");
     if !asked.is_empty() && asked != name {
         let message = "must match the service account name if specified";
-        let fault = FieldError::invalid(&FieldPath::new("metadata.name"), asked, message);
-        return Err(ApiError::invalid("authentication.k8s.io", "TokenRequest", name, &[fault]));
+        let error = FieldError::invalid(&FieldPath::new("metadata.name"), asked, message);
+        return Err(ApiError::invalid("authentication.k8s.io", "TokenRequest", name, &[error]));
     }
     let (asked, uid) = (text(&request["metadata"], "uid"), &account.meta.uid);
     if !asked.is_empty() && asked != uid {
@@ -100,8 +105,8 @@ fn check_seconds(seconds: i64) -> Result<(), ApiError> {
     } else {
         return Ok(());
     };
-    let fault = FieldError::invalid(&FieldPath::new("spec.expirationSeconds"), seconds, why);
-    Err(ApiError::invalid("authentication.k8s.io", "TokenRequest", "", &[fault]))
+    let error = FieldError::invalid(&FieldPath::new("spec.expirationSeconds"), seconds, why);
+    Err(ApiError::invalid("authentication.k8s.io", "TokenRequest", "", &[error]))
 }
 
 /// The object that the token shall be bound to, and for a pod the node that it runs on.

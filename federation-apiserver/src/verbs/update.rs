@@ -134,7 +134,7 @@ pub(super) fn prepare(call: &Call, object: Value, old: &Value) -> Result<Value, 
     Ok(object)
 }
 
-/// Finds the faults of an object that is to replace `old`; a subresource may have rules of its own.
+/// Finds the errors of an object that is to replace `old`; a subresource may have rules of its own.
 fn validate(call: &Call, object: &Value, old: &Value) -> Result<(), ApiError> {
     let kind = &*call.kind;
     let part = call.path.subresource.as_deref().and_then(|name| kind.subresource(name)?.validate);
@@ -149,7 +149,7 @@ pub(super) async fn settle(
     old: &Value,
     dry_run: bool,
 ) -> Result<Value, ApiError> {
-    if !admission::nobody_mutates(call)
+    if !admission::has_no_mutators(call)
         && let Some(mut changed) = admission::mutate(call, Some(old), &object, dry_run).await?
     {
         metadata::restore_ownership(call, &mut changed, &object);

@@ -251,7 +251,7 @@ struct Stream {
     timer: Pin<Box<Sleep>>,
     drained: Pin<Box<WaitForCancellationFutureOwned>>,
     alarm: Arc<Alarm>,
-    counted: crate::metrics::Watching,
+    counted: crate::metrics::WatchGuard,
 }
 
 /// Wakes a watch's task, and remembers that it did.

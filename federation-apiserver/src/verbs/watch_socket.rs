@@ -18,7 +18,7 @@ use crate::{
     http::{
         Body,
         negotiate::Encoding,
-        websocket::{self, Heard, Message},
+        websocket::{self, ClientFrame, Message},
     },
 };
 
@@ -62,13 +62,13 @@ const FAREWELL: Duration = Duration::from_secs(5);
 async fn hear(mut reader: impl AsyncRead + Unpin, pings: mpsc::Sender<Vec<u8>>) {
     loop {
         match websocket::hear(&mut reader).await {
-            Ok(Heard::Other) => {}
-            Ok(Heard::Ping(payload)) => {
+            Ok(ClientFrame::Other) => {}
+            Ok(ClientFrame::Ping(payload)) => {
                 if pings.send(payload).await.is_err() {
                     return;
                 }
             }
-            Ok(Heard::Close) | Err(_) => return,
+            Ok(ClientFrame::Close) | Err(_) => return,
         }
     }
 }

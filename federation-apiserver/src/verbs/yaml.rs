@@ -62,18 +62,18 @@ pub(super) fn duplicates(bytes: &[u8]) -> Vec<String> {
     node.map(|node| node.0).unwrap_or_default()
 }
 
-/// The faults of a part of a document.
+/// The errors of a part of a document.
 struct Node(Vec<String>);
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Faults).map(Self)
+        deserializer.deserialize_any(ErrorList).map(Self)
     }
 }
 
-struct Faults;
+struct ErrorList;
 
-impl<'de> Visitor<'de> for Faults {
+impl<'de> Visitor<'de> for ErrorList {
     type Value = Vec<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use federation_apiserver::{
     Handler, Parts,
     auth::{
-        accounts::{Accounts, DEFAULT_ISSUER},
+        accounts::{DEFAULT_ISSUER, ServiceAccountTokens},
         authz::Mode,
         jwt::Key,
         tokens::Tokens,
@@ -40,7 +40,8 @@ impl Access {
         let world = World::with(|parts| {
             let key = Key::generate().unwrap();
             let issuer = DEFAULT_ISSUER.to_owned();
-            accounts = Some(Arc::new(Accounts::new(key, issuer, Vec::new(), parts.storage.clone())));
+            accounts =
+                Some(Arc::new(ServiceAccountTokens::new(key, issuer, Vec::new(), parts.storage.clone())));
             let tokens = Tokens::parse(TOKENS).unwrap();
             adjust(Parts { authorization: modes, tokens, accounts: accounts.clone(), ..parts })
         })

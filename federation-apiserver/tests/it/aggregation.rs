@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use federation_apiserver::{Others, Parts, auth::authz::Mode};
+use federation_apiserver::{Parts, RemoteServers, auth::authz::Mode};
 use federation_runtime::{
     pki::{Authority, Identity, LIFE_OF_PARTS, Subject},
     tls,
@@ -166,7 +166,7 @@ impl World {
         let authority = Authority::load_or_create(folder.path()).unwrap();
         let identity = authority.issue(&Subject::front_proxy(), &[], LIFE_OF_PARTS).unwrap();
         let world = Self::with(|parts| Parts {
-            others: Others { front_proxy: Some(identity), ..parts.others },
+            others: RemoteServers { front_proxy: Some(identity), ..parts.others },
             ..parts
         });
         (world.await, authority)

@@ -89,7 +89,7 @@ async fn an_apply_with_a_version_that_cannot_be_makes_an_object_and_changes_none
 }
 
 #[tokio::test]
-async fn every_fault_of_a_deployment_is_named_at_once() {
+async fn every_error_of_a_deployment_is_named_at_once() {
     let world = World::new().await;
     let mut bad = deployment("web");
     bad["spec"]["replicas"] = (-1).into();

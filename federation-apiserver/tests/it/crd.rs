@@ -109,7 +109,7 @@ async fn a_definition_is_completed_and_its_kind_established() {
 }
 
 #[tokio::test]
-async fn a_faulty_definition_is_refused_with_all_faults() {
+async fn a_faulty_definition_is_refused_with_all_errors() {
     let world = World::new().await;
     let mut object = crontabs();
     object["metadata"]["name"] = "wrong.example.com".into();

@@ -110,7 +110,7 @@ async fn an_empty_word_is_no_missing_one() {
     let told = refused(&world, hooks, hook).await;
     for name in ["failurePolicy", "matchPolicy", "reinvocationPolicy", "rules[0].scope"] {
         let start = format!(r#"webhooks[0].{name}: Unsupported value: """#);
-        assert_eq!(told.iter().filter(|fault| fault.starts_with(&start)).count(), 1, "{told:?}");
+        assert_eq!(told.iter().filter(|error| error.starts_with(&start)).count(), 1, "{told:?}");
     }
     let classes = "/apis/networking.k8s.io/v1/ingressclasses";
     let class = json!({"metadata": {"name": "a"}, "spec": {"controller": "e.io/c", "parameters": {"apiGroup": "", "kind": "K", "name": "n"}}});

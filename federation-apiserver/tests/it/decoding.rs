@@ -114,7 +114,7 @@ async fn wrong_types_are_told_once_and_as_go_tells_them() {
 }
 
 #[tokio::test]
-async fn what_a_patch_breaks_is_the_patchs_fault() {
+async fn what_a_patch_breaks_is_the_patchs_error() {
     let world = World::new().await;
     world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
     let path = format!("{CONFIG_MAPS}/a");

@@ -17,9 +17,9 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use federation_apiserver::{
-    Others, Parts,
+    Parts, RemoteServers,
     auth::{
-        access_webhook::{self, AccessWebhook},
+        access_webhook::{self, AuthorizationWebhook},
         authn::OtherTokens,
         authz::Mode,
         authz_config,
@@ -213,7 +213,7 @@ async fn believing(flags: &oidc::Flags) -> World {
         let anonymous = configuration.anonymous.take();
         let oidc = Arc::new(Oidc::new(configuration, &parts.storage).unwrap());
         let tokens = OtherTokens { oidc, anonymous, ..OtherTokens::default() };
-        Parts { others: Others { tokens, ..parts.others }, ..parts }
+        Parts { others: RemoteServers { tokens, ..parts.others }, ..parts }
     })
     .await
 }
@@ -415,7 +415,7 @@ async fn asking_about_tokens(reviewer: &Reviewer, ttl: Duration) -> World {
     World::with(|parts| {
         let webhook = TokenWebhook::from_flags(&flags, &parts.storage).unwrap();
         let tokens = OtherTokens { webhook, ..OtherTokens::default() };
-        Parts { others: Others { tokens, ..parts.others }, ..parts }
+        Parts { others: RemoteServers { tokens, ..parts.others }, ..parts }
     })
     .await
 }
@@ -458,20 +458,20 @@ async fn deciding(reviewer: &Reviewer, modes: &[Mode], users: &str) -> World {
     };
     let modes = modes.to_vec();
     let access = move |storage: &Storage| {
-        AccessWebhook::from_flags(&flags, storage).unwrap().into_iter().collect::<Vec<_>>()
+        AuthorizationWebhook::from_flags(&flags, storage).unwrap().into_iter().collect::<Vec<_>>()
     };
     decided_by(modes, access, users).await
 }
 
 async fn decided_by(
     modes: Vec<Mode>,
-    access: impl FnOnce(&Storage) -> Vec<AccessWebhook>,
+    access: impl FnOnce(&Storage) -> Vec<AuthorizationWebhook>,
     users: &str,
 ) -> World {
     World::with(|parts| {
         let access = access(&parts.storage);
         let tokens = federation_apiserver::auth::tokens::Tokens::parse(users).unwrap();
-        Parts { authorization: modes, tokens, others: Others { access, ..parts.others }, ..parts }
+        Parts { authorization: modes, tokens, others: RemoteServers { access, ..parts.others }, ..parts }
     })
     .await
 }
@@ -553,7 +553,7 @@ async fn an_authorization_configuration_names_webhooks_and_when_they_are_asked()
         let (read, access) = authz_config::load(&path, &parts.storage).unwrap();
         modes.clone_from(&read);
         let tokens = federation_apiserver::auth::tokens::Tokens::parse(USERS).unwrap();
-        Parts { authorization: read, tokens, others: Others { access, ..parts.others }, ..parts }
+        Parts { authorization: read, tokens, others: RemoteServers { access, ..parts.others }, ..parts }
     })
     .await;
     assert_eq!(modes, [Mode::Webhook, Mode::Rbac]);

@@ -118,7 +118,7 @@ async fn parameters_are_told_and_missed() {
 #[tokio::test]
 async fn what_fails_refuses_the_write_unless_it_is_to_be_ignored() {
     let world = World::new().await;
-    let faults = [
+    let errors = [
         (
             "Object{spec: Object.spec{selector: Object.spec.selector{matchLabels: {'app': 'x'}}}}",
             "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.selector",
@@ -137,8 +137,8 @@ async fn what_fails_refuses_the_write_unless_it_is_to_be_ignored() {
         ),
     ];
     let path = format!("{GROUP}/mutatingadmissionpolicies/faulty");
-    world.mutate(policy("faulty", &[apply(faults[0].0)]), json!({})).await;
-    for (expression, why) in faults {
+    world.mutate(policy("faulty", &[apply(errors[0].0)]), json!({})).await;
+    for (expression, why) in errors {
         let change = json!({"spec": {"mutations": [apply(expression)]}});
         world.expect(StatusCode::OK, Method::PATCH, &path, Some(change)).await;
         let refused =

@@ -204,7 +204,7 @@ async fn variables_are_read_of_files_in_volumes_that_begin_empty() {
         pod
     };
     let place = "spec.containers[0].env[0].valueFrom.fileKeyRef";
-    for (volume, file, fault) in [
+    for (volume, file, error) in [
         ("none", "f", format!("{place}.volumeName: Not found: \"none\"")),
         (
             "w",
@@ -215,7 +215,7 @@ async fn variables_are_read_of_files_in_volumes_that_begin_empty() {
     ] {
         let (code, status) = world.request(Method::POST, PODS, Some(reads(volume, file))).await;
         assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
-        assert_eq!(status["message"], format!("Pod \"a\" is invalid: {fault}"));
+        assert_eq!(status["message"], format!("Pod \"a\" is invalid: {error}"));
     }
     world.expect(StatusCode::CREATED, Method::POST, PODS, Some(reads("v", "f"))).await;
 }
@@ -231,8 +231,8 @@ async fn annotations_say_of_containers_what_fields_say() {
         json!({"seccompProfile": {"type": "RuntimeDefault"}});
     let (code, status) = world.request(Method::POST, PODS, Some(confined.clone())).await;
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
-    let fault = "spec.containers[0].securityContext.seccompProfile.type: Forbidden: seccomp type in annotation and field must match";
-    assert_eq!(status["message"], format!("Pod \"a\" is invalid: {fault}"));
+    let error = "spec.containers[0].securityContext.seccompProfile.type: Forbidden: seccomp type in annotation and field must match";
+    assert_eq!(status["message"], format!("Pod \"a\" is invalid: {error}"));
     let template = json!({
         "apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "a"},
         "template": {"metadata": {"annotations": confined["metadata"]["annotations"]}, "spec": confined["spec"]},
@@ -240,7 +240,7 @@ async fn annotations_say_of_containers_what_fields_say() {
     let templates = "/api/v1/namespaces/demo/podtemplates";
     let (code, status) = world.request(Method::POST, templates, Some(template)).await;
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
-    assert_eq!(status["message"], format!("PodTemplate \"a\" is invalid: template.{fault}"));
+    assert_eq!(status["message"], format!("PodTemplate \"a\" is invalid: template.{error}"));
 }
 
 /// A budget of the namespace holds for those who grow, too.
@@ -356,7 +356,7 @@ async fn what_is_asked_of_a_log_makes_sense() {
         let (code, status) = world.request(Method::GET, &format!("{PODS}/a/log?{query}"), None).await;
         (code.as_u16(), status["message"].as_str().unwrap_or_default().to_owned())
     };
-    for (query, faults) in [
+    for (query, errors) in [
         ("tailLines=-1", "tailLines: Invalid value: -1: must be greater than or equal to 0"),
         ("limitBytes=0", "limitBytes: Invalid value: 0: must be greater than 0"),
         ("sinceSeconds=0", "sinceSeconds: Invalid value: 0: must be greater than 0"),
@@ -370,7 +370,7 @@ async fn what_is_asked_of_a_log_makes_sense() {
             "[tailLines: Invalid value: -2: must be greater than or equal to 0, limitBytes: Invalid value: 0: must be greater than 0]",
         ),
     ] {
-        assert_eq!(told(query).await, (422, format!("PodLogOptions \"a\" is invalid: {faults}")));
+        assert_eq!(told(query).await, (422, format!("PodLogOptions \"a\" is invalid: {errors}")));
     }
     for (query, why) in [
         ("tailLines=x", r#"strconv.ParseInt: parsing "x": invalid syntax"#),

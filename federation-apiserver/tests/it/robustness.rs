@@ -182,8 +182,8 @@ async fn all_that_strictness_finds_is_told_at_once() {
     assert_eq!(code, StatusCode::BAD_REQUEST);
     let message = status["message"].as_str().unwrap();
     assert!(message.ends_with(&format!("strict decoding error: {}", found.join(", "))), "{message}");
-    let told = |faults: &[&str]| -> Vec<String> {
-        faults.iter().map(|fault| format!("299 - \"{}\"", fault.replace('"', "\\\""))).collect()
+    let told = |errors: &[&str]| -> Vec<String> {
+        errors.iter().map(|error| format!("299 - \"{}\"", error.replace('"', "\\\""))).collect()
     };
     let (code, _, warnings) = send(&world, Method::POST, DEPLOYMENTS, "application/json", body.clone()).await;
     assert_eq!((code, warnings), (StatusCode::CREATED, told(&found)));

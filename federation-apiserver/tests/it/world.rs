@@ -1,7 +1,7 @@
 //! A server on a temporary folder.
 
 use bytes::Bytes;
-use federation_apiserver::{ApiServer, Leading, Parts, store};
+use federation_apiserver::{ApiServer, EndpointScope, Parts, store};
 use federation_runtime::endpoints::{Health, Metrics};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -34,7 +34,7 @@ impl World {
             audit: None,
             authorization: vec![Default::default()],
             ranges: Default::default(),
-            leading: Leading::Anywhere,
+            leading: EndpointScope::Any,
             health: Health::new(),
             metrics: Metrics::new(),
             draining: draining.clone(),

@@ -11,7 +11,7 @@ use super::{
     mutating,
 };
 use crate::{
-    registry::Faults,
+    registry::ErrorList,
     validation::{items, one_of, text},
 };
 
@@ -28,152 +28,157 @@ fn expression(
     known: &[(&str, Type)],
     wanted: &Type,
     path: &FieldPath,
-    faults: &mut Faults,
+    errors: &mut ErrorList,
 ) -> Compiled {
     let program = Program::compile_as(source, known, wanted).map_err(|error| error.to_string());
     let undeclared = |program: &Program| program.undeclared(source).map(|error| error.to_string());
     if let Some(error) = program.as_ref().map_or_else(|error| Some(error.clone()), undeclared) {
         let detail =
             if error.starts_with("must evaluate") { error } else { format!("compilation failed: {error}") };
-        faults.push(FieldError::invalid(path, source, &detail));
+        errors.push(FieldError::invalid(path, source, &detail));
     }
     program
 }
 
-/// The faults of match conditions.
-pub(crate) fn check_conditions(owner: &Value, has_params: bool, path: &FieldPath, faults: &mut Faults) {
+/// The errors of match conditions.
+pub(crate) fn check_conditions(owner: &Value, has_params: bool, path: &FieldPath, errors: &mut ErrorList) {
     let path = path.child("matchConditions");
     let conditions: Vec<&Value> = items(owner, "matchConditions").collect();
     if conditions.len() > CONDITIONS_MAX {
-        faults.push(FieldError::too_many(&path, conditions.len(), CONDITIONS_MAX));
+        errors.push(FieldError::too_many(&path, conditions.len(), CONDITIONS_MAX));
     }
     let mut seen = HashSet::new();
     let known = base_types(has_params);
     for (at, condition) in conditions.into_iter().enumerate() {
         let path = path.index(at);
         match text(condition, "expression").trim() {
-            "" => faults.push(FieldError::required(&path.child("expression"), "")),
+            "" => errors.push(FieldError::required(&path.child("expression"), "")),
             source => {
-                let _compiled = expression(source, &known, &Type::Bool, &path.child("expression"), faults);
+                let _compiled = expression(source, &known, &Type::Bool, &path.child("expression"), errors);
             }
         }
         let (name, path) = (text(condition, "name"), path.child("name"));
         if name.is_empty() {
-            faults.push(FieldError::required(&path, ""));
+            errors.push(FieldError::required(&path, ""));
             continue;
         }
-        qualified(name, &path, faults);
+        qualified(name, &path, errors);
         if !seen.insert(name) {
-            faults.push(FieldError::duplicate(&path, name));
+            errors.push(FieldError::duplicate(&path, name));
         }
     }
 }
 
-fn qualified(name: &str, path: &FieldPath, faults: &mut Faults) {
-    faults.extend(names::qualified_name(name).iter().map(|why| FieldError::invalid(path, name, why)));
+fn qualified(name: &str, path: &FieldPath, errors: &mut ErrorList) {
+    errors.extend(names::qualified_name(name).iter().map(|why| FieldError::invalid(path, name, why)));
 }
 
-/// The faults of a policy's conditions and expressions.
-pub(crate) fn check_policy(object: &Value, faults: &mut Faults) {
+/// The errors of a policy's conditions and expressions.
+pub(crate) fn check_policy(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let has_params = spec["paramKind"].is_object();
-    check_conditions(spec, has_params, &path, faults);
+    check_conditions(spec, has_params, &path, errors);
     let mut known = base_types(has_params);
     for (at, variable) in items(spec, "variables").enumerate() {
         let path = path.child("variables").index(at);
         let name = text(variable, "name");
         if name.trim().is_empty() {
-            faults.push(FieldError::required(&path.child("name"), "name is not specified"));
+            errors.push(FieldError::required(&path.child("name"), "name is not specified"));
         } else if !kube_cel::is_identifier(name) {
             let why = "name is not a valid CEL identifier";
-            faults.push(FieldError::invalid(&path.child("name"), name, why));
+            errors.push(FieldError::invalid(&path.child("name"), name, why));
         }
         let path = path.child("expression");
         let program = match text(variable, "expression") {
             source if source.trim().is_empty() => {
-                faults.push(FieldError::required(&path, "expression is not specified"));
+                errors.push(FieldError::required(&path, "expression is not specified"));
                 Err(String::new())
             }
-            source => expression(source, &known, &Type::Dyn, &path, faults),
+            source => expression(source, &known, &Type::Dyn, &path, errors),
         };
         declare(&mut known, name, &program);
     }
     if object["kind"] == "MutatingAdmissionPolicy" {
-        check_mutations(spec, &path, &mutating::types(known), faults);
+        check_mutations(spec, &path, &mutating::types(known), errors);
     } else {
-        check_validations(spec, &path, &known, faults);
-        check_annotations(object, &path, &known, faults);
+        check_validations(spec, &path, &known, errors);
+        check_annotations(object, &path, &known, errors);
     }
 }
 
-fn check_validations(spec: &Value, path: &FieldPath, known: &[(&'static str, Type)], faults: &mut Faults) {
+fn check_validations(spec: &Value, path: &FieldPath, known: &[(&'static str, Type)], errors: &mut ErrorList) {
     // Messages are made without asking anybody.
     let plain: Vec<_> = known.iter().filter(|(name, _)| *name != "authorizer").cloned().collect();
     for (at, rule) in items(spec, "validations").enumerate() {
         let path = path.child("validations").index(at);
         match text(rule, "expression") {
             source if source.trim().is_empty() => {
-                faults.push(FieldError::required(&path.child("expression"), "expression is not specified"));
+                errors.push(FieldError::required(&path.child("expression"), "expression is not specified"));
             }
             source => {
-                let _compiled = expression(source, known, &Type::Bool, &path.child("expression"), faults);
+                let _compiled = expression(source, known, &Type::Bool, &path.child("expression"), errors);
             }
         }
         let (source, at) = (text(rule, "messageExpression"), path.child("messageExpression"));
         if !source.is_empty() && source.trim().is_empty() {
-            faults.push(FieldError::invalid(&at, source, "must be non-empty if specified"));
+            errors.push(FieldError::invalid(&at, source, "must be non-empty if specified"));
         } else if !source.is_empty() {
-            let _compiled = expression(source, &plain, &Type::String, &at, faults);
+            let _compiled = expression(source, &plain, &Type::String, &at, errors);
         }
         let (message, at) = (text(rule, "message"), path.child("message"));
         if !message.is_empty() && message.trim().is_empty() {
-            faults.push(FieldError::invalid(&at, message, "message must be non-empty if specified"));
+            errors.push(FieldError::invalid(&at, message, "message must be non-empty if specified"));
         } else if message.trim().contains(['\n', '\r']) {
-            faults.push(FieldError::invalid(&at, message, "message must not contain line breaks"));
+            errors.push(FieldError::invalid(&at, message, "message must not contain line breaks"));
         }
         if let Some(reason) = rule["reason"].as_str() {
             let reasons = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
-            one_of(reason, &path.child("reason"), &reasons, faults);
+            one_of(reason, &path.child("reason"), &reasons, errors);
         }
     }
 }
 
-fn check_annotations(object: &Value, path: &FieldPath, known: &[(&'static str, Type)], faults: &mut Faults) {
+fn check_annotations(
+    object: &Value,
+    path: &FieldPath,
+    known: &[(&'static str, Type)],
+    errors: &mut ErrorList,
+) {
     let path = path.child("auditAnnotations");
     let annotations: Vec<&Value> = items(&object["spec"], "auditAnnotations").collect();
     if annotations.len() > ANNOTATIONS_MAX {
         let why = format!("must not have more than {ANNOTATIONS_MAX} auditAnnotations");
-        faults.push(FieldError::invalid(&path, object["spec"]["auditAnnotations"].clone(), &why));
+        errors.push(FieldError::invalid(&path, object["spec"]["auditAnnotations"].clone(), &why));
     }
     let policy = text(&object["metadata"], "name");
     let mut keys = HashSet::new();
     for (at, annotation) in annotations.into_iter().enumerate() {
         let path = path.index(at);
         let key = text(annotation, "key");
-        qualified(&format!("{policy}/{key}"), &path.child("key"), faults);
+        qualified(&format!("{policy}/{key}"), &path.child("key"), errors);
         let (source, at) = (text(annotation, "valueExpression").trim(), path.child("valueExpression"));
         if source.is_empty() {
-            faults.push(FieldError::required(&at, "valueExpression is not specified"));
+            errors.push(FieldError::required(&at, "valueExpression is not specified"));
         } else if source.len() > ANNOTATION_EXPRESSION_MAX {
             let why = format!("must not exceed {ANNOTATION_EXPRESSION_MAX} bytes in length");
-            faults.push(FieldError::required(&at, &why));
+            errors.push(FieldError::required(&at, &why));
         } else {
-            let program = expression(source, known, &Type::Dyn, &at, faults);
+            let program = expression(source, known, &Type::Dyn, &at, errors);
             let kind = program.map_or(Type::Dyn, |program| program.result().clone());
             if !matches!(kind, Type::String | Type::Null | Type::Dyn) {
-                faults.push(FieldError::invalid(&at, source, "must evaluate to one of [string null_type]"));
+                errors.push(FieldError::invalid(&at, source, "must evaluate to one of [string null_type]"));
             }
         }
         if !keys.insert(key) {
-            faults.push(FieldError::duplicate(&path.child("key"), key));
+            errors.push(FieldError::duplicate(&path.child("key"), key));
         }
     }
 }
 
-fn check_mutations(spec: &Value, path: &FieldPath, known: &[(&'static str, Type)], faults: &mut Faults) {
+fn check_mutations(spec: &Value, path: &FieldPath, known: &[(&'static str, Type)], errors: &mut ErrorList) {
     let path = path.child("mutations");
     if items(spec, "mutations").next().is_none() {
-        faults.push(FieldError::required(&path, "mutations must contain at least one item"));
+        errors.push(FieldError::required(&path, "mutations must contain at least one item"));
     }
     for (at, mutation) in items(spec, "mutations").enumerate() {
         let path = path.index(at);
@@ -181,11 +186,11 @@ fn check_mutations(spec: &Value, path: &FieldPath, known: &[(&'static str, Type)
             "ApplyConfiguration" => false,
             "JSONPatch" => true,
             "" => {
-                faults.push(FieldError::required(&path.child("patchType"), ""));
+                errors.push(FieldError::required(&path.child("patchType"), ""));
                 continue;
             }
             other => {
-                one_of(other, &path.child("patchType"), &["ApplyConfiguration", "JSONPatch"], faults);
+                one_of(other, &path.child("patchType"), &["ApplyConfiguration", "JSONPatch"], errors);
                 continue;
             }
         };
@@ -193,20 +198,20 @@ fn check_mutations(spec: &Value, path: &FieldPath, known: &[(&'static str, Type)
             if json { ("jsonPatch", "applyConfiguration") } else { ("applyConfiguration", "jsonPatch") };
         if mutation[other].is_object() {
             let why = format!("must not be specified when patchType is {}", text(mutation, "patchType"));
-            faults.push(FieldError::forbidden(&path.child(other), &why));
+            errors.push(FieldError::forbidden(&path.child(other), &why));
         }
         let path = path.child(own);
         if !mutation[own].is_object() {
-            faults.push(FieldError::required(&path, ""));
+            errors.push(FieldError::required(&path, ""));
             continue;
         }
         match text(&mutation[own], "expression") {
             source if source.trim().is_empty() => {
-                faults.push(FieldError::required(&path.child("expression"), "expression is not specified"));
+                errors.push(FieldError::required(&path.child("expression"), "expression is not specified"));
             }
             source => {
                 let wanted = mutating::wanted(json);
-                let _compiled = expression(source, known, &wanted, &path.child("expression"), faults);
+                let _compiled = expression(source, known, &wanted, &path.child("expression"), errors);
             }
         }
     }
@@ -218,8 +223,8 @@ mod tests {
 
     use super::*;
 
-    fn told(faults: &Faults) -> Vec<String> {
-        faults.iter().map(ToString::to_string).collect()
+    fn told(errors: &ErrorList) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -227,10 +232,10 @@ mod tests {
         let condition = |number: usize| json!({"name": format!("a{number}"), "expression": "true"});
         let mut listed: Vec<Value> = (0..20_000).map(condition).collect();
         listed.push(condition(7));
-        let mut faults = Faults::new();
-        check_conditions(&json!({"matchConditions": listed}), false, &FieldPath::new("spec"), &mut faults);
+        let mut errors = ErrorList::new();
+        check_conditions(&json!({"matchConditions": listed}), false, &FieldPath::new("spec"), &mut errors);
         assert_eq!(
-            told(&faults),
+            told(&errors),
             [
                 "spec.matchConditions: Too many: 20001: must have at most 64 items",
                 r#"spec.matchConditions[20000].name: Duplicate value: "a7""#,
@@ -245,18 +250,18 @@ mod tests {
             "metadata": {"name": "p"},
             "spec": {"auditAnnotations": [annotation("a"), annotation("b"), annotation("a")]},
         });
-        let mut faults = Faults::new();
-        check_policy(&object, &mut faults);
-        assert_eq!(told(&faults), [r#"spec.auditAnnotations[2].key: Duplicate value: "a""#]);
+        let mut errors = ErrorList::new();
+        check_policy(&object, &mut errors);
+        assert_eq!(told(&errors), [r#"spec.auditAnnotations[2].key: Duplicate value: "a""#]);
     }
 
     #[test]
     fn a_variable_knows_those_before_it() {
         let variable = |name: &str, expression: &str| json!({"name": name, "expression": expression});
         let check = |variables: Vec<Value>, wrong: &[usize]| {
-            let mut faults = Faults::new();
-            check_policy(&json!({"spec": {"variables": variables}}), &mut faults);
-            let told = told(&faults);
+            let mut errors = ErrorList::new();
+            check_policy(&json!({"spec": {"variables": variables}}), &mut errors);
+            let told = told(&errors);
             assert_eq!(told.len(), wrong.len(), "{told:?}");
             for (told, at) in told.iter().zip(wrong) {
                 let place = format!("spec.variables[{at}].expression: Invalid value: ");

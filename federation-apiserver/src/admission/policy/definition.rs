@@ -17,7 +17,7 @@ use crate::{
 pub(super) type Compiled = Result<Program, String>;
 
 /// The part of a policy that is the same for all.
-pub(in crate::admission) struct Frame {
+pub(in crate::admission) struct PolicyCommon {
     pub(in crate::admission) name: String,
     constraints: Value,
     param_kind: Option<(String, String)>,
@@ -124,7 +124,7 @@ pub(super) fn compile(source: &Value, known: &[(&str, Type)], wanted: &Type) -> 
     Program::compile_as(source, known, wanted).map_err(|error| error.to_string())
 }
 
-impl Frame {
+impl PolicyCommon {
     pub(super) fn read(name: &str, spec: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let items = |name: &str| spec[name].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -5,12 +5,12 @@ use serde_json::{Map, Value};
 
 use super::{
     Request,
-    definition::{Compiled, Frame, compile},
+    definition::{Compiled, PolicyCommon, compile},
 };
 
 /// A compiled policy.
 pub(in crate::admission) struct MutatingPolicy {
-    pub(in crate::admission) frame: Frame,
+    pub(in crate::admission) frame: PolicyCommon,
     /// `reinvocationPolicy: IfNeeded`.
     pub(in crate::admission) reinvoke: bool,
     pub(in crate::admission) mutations: Vec<Mutation>,
@@ -45,7 +45,7 @@ pub(super) fn wanted(json: bool) -> Type {
 
 impl MutatingPolicy {
     pub(super) fn read(name: &str, spec: &Value) -> Self {
-        let frame = Frame::read(name, spec);
+        let frame = PolicyCommon::read(name, spec);
         let known = types(frame.types());
         let mutations = spec["mutations"].as_array().into_iter().flatten().map(|mutation| {
             let json = mutation["patchType"] == "JSONPatch";

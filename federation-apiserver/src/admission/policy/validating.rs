@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Request,
-    definition::{Compiled, Evaluation, Frame, compile},
+    definition::{Compiled, Evaluation, PolicyCommon, compile},
 };
 
 /// Bytes of a value of an audit annotation (`maxAuditAnnotationValueLength`).
@@ -14,7 +14,7 @@ const ANNOTATION_MAX: usize = 10 << 10;
 
 /// A compiled policy.
 pub(in crate::admission) struct ValidatingPolicy {
-    pub(in crate::admission) frame: Frame,
+    pub(in crate::admission) frame: PolicyCommon,
     validations: Vec<Validation>,
     annotations: Vec<(String, String, Compiled)>,
 }
@@ -47,7 +47,7 @@ pub(in crate::admission) struct Failure {
 
 impl ValidatingPolicy {
     pub(super) fn read(name: &str, spec: &Value) -> Self {
-        let frame = Frame::read(name, spec);
+        let frame = PolicyCommon::read(name, spec);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let items = |name: &str| spec[name].as_array().map(Vec::as_slice).unwrap_or_default();
         let known = frame.types();

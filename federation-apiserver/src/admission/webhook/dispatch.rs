@@ -10,7 +10,7 @@ use super::{
     configurations::Hook,
     matching::Matched,
     review::{self, Phase, Verdict},
-    versions::View,
+    versions::VersionedObject,
 };
 use crate::{admission::matching::Operation, crd::conversion, outbound::in_pieces};
 
@@ -33,7 +33,8 @@ impl Write<'_> {
         let mut request = matched.request.clone();
         request["uid"] = uid.as_str().into();
         request["options"] = self.options();
-        let text = |view: &Option<Arc<View<'_>>>| view.as_ref().map(|view| view.text()).transpose();
+        let text =
+            |view: &Option<Arc<VersionedObject<'_>>>| view.as_ref().map(|view| view.text()).transpose();
         let (object, old) = (text(&matched.object)?, text(&matched.old)?);
         let body = in_pieces(review::pieces(&review::request(version, request), object, old));
         let query = format!("timeout={}s", hook.timeout.as_secs());

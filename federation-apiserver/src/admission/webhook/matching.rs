@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     Write,
     configurations::Hook,
-    versions::{View, Views},
+    versions::{VersionedObject, VersionedObjects},
 };
 use crate::{
     admission::{
@@ -27,14 +27,14 @@ const STEPS_MAX: u64 = 1_250_000;
 pub(super) struct Matched<'v> {
     /// `AdmissionRequest` without uid, objects and options.
     pub(super) request: Value,
-    pub(super) object: Option<Arc<View<'v>>>,
-    pub(super) old: Option<Arc<View<'v>>>,
+    pub(super) object: Option<Arc<VersionedObject<'v>>>,
+    pub(super) old: Option<Arc<VersionedObject<'v>>>,
     /// The version of the kind that the objects are in; none for a form of its own.
     pub(super) kind: Option<KindRef>,
 }
 
 /// The object of a view.
-fn seen<'s>(view: Option<&'s Arc<View<'_>>>) -> Option<&'s Value> {
+fn seen<'s>(view: Option<&'s Arc<VersionedObject<'_>>>) -> Option<&'s Value> {
     view.map(|view| &*view.value)
 }
 
@@ -46,7 +46,7 @@ impl Write<'_> {
     pub(super) async fn matched<'v>(
         &'v self,
         hook: &Hook,
-        views: Option<&'v Views<'_>>,
+        views: Option<&'v VersionedObjects<'_>>,
     ) -> Result<Option<Matched<'v>>, ApiError> {
         let Some(kind) = self.version_for(hook, views) else { return Ok(None) };
         let own = &*self.call.kind;
@@ -72,26 +72,26 @@ impl Write<'_> {
     async fn shown<'v>(
         &self,
         kind: &KindRef,
-        views: Option<&'v Views<'_>>,
-    ) -> Result<Option<Arc<View<'v>>>, ApiError> {
+        views: Option<&'v VersionedObjects<'_>>,
+    ) -> Result<Option<Arc<VersionedObject<'v>>>, ApiError> {
         let Some(views) = views else { return Ok(None) };
         let own = &*self.call.kind;
         if self.form.is_none() && (kind.version, kind.group) != (own.version, own.group) {
             let view = views.converted(&self.call.shared.storage, own, kind).await?;
             return Ok(Some(view));
         }
-        Ok(Some(Arc::clone(views.own()) as Arc<View<'v>>))
+        Ok(Some(Arc::clone(views.own()) as Arc<VersionedObject<'v>>))
     }
 
     /// The version of the kind that a webhook's rules name: the request's own, or with `matchPolicy: Equivalent` another of the same objects.
-    fn version_for(&self, hook: &Hook, views: Option<&Views<'_>>) -> Option<KindRef> {
+    fn version_for(&self, hook: &Hook, views: Option<&VersionedObjects<'_>>) -> Option<KindRef> {
         // A policy without rules is for everything, a webhook without rules for nothing.
         if hook.constraints["resourceRules"].as_array().is_none_or(Vec::is_empty) {
             return None;
         }
         let own = &self.call.kind;
         let others = self.others.get_or_init(|| self.call.shared.served().other_versions(own));
-        let (object, old) = (views.map(Views::own), self.old.as_ref().map(Views::own));
+        let (object, old) = (views.map(VersionedObjects::own), self.old.as_ref().map(VersionedObjects::own));
         let subject = self.subject(own, seen(object), seen(old));
         match matching::chosen(&hook.constraints, &subject, others)? {
             Chosen::Own => Some(own.clone()),

@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 pub(crate) use configurations::Webhooks;
 use configurations::{Hook, State};
 use review::Phase;
-use versions::Views;
+use versions::VersionedObjects;
 
 use super::matching::Operation;
 use crate::{
@@ -45,14 +45,14 @@ pub(crate) struct Write<'a> {
     operation: Operation,
     /// The kind of its objects, if it is not the call's own.
     form: Option<&'static Kind>,
-    old: Option<Views<'a>>,
+    old: Option<VersionedObjects<'a>>,
     dry_run: bool,
     /// The other versions of the call's kind, once somebody has asked for them.
     others: OnceLock<Vec<KindRef>>,
 }
 
 /// What a mutating webhook has done.
-enum Heard {
+enum Mutation {
     /// The write is none that it is asked about.
     Nothing,
     Same,
@@ -60,7 +60,7 @@ enum Heard {
 }
 
 /// Which mutating webhooks were asked about one write, and which are to be asked again.
-pub(crate) struct Turns {
+pub(crate) struct Reinvocation {
     state: Arc<State>,
     exempt: bool,
     /// Those that want to see later changes.
@@ -70,7 +70,7 @@ pub(crate) struct Turns {
     last: Option<Value>,
 }
 
-impl Turns {
+impl Reinvocation {
     /// Of a write that nobody was asked about yet.
     pub(crate) fn new(write: &Write<'_>) -> Self {
         let state = write.call.shared.webhooks().state(&write.call.shared.storage.snapshot());
@@ -92,7 +92,7 @@ impl<'a> Write<'a> {
     /// A write of objects of the call's own kind.
     pub(crate) fn of(call: &'a Call, old: Option<&'a Value>, dry_run: bool) -> Self {
         let operation = Operation::of(None, old.is_some());
-        let old = old.map(Views::of);
+        let old = old.map(VersionedObjects::of);
         Self { call, operation, form: None, old, dry_run, others: OnceLock::new() }
     }
 
@@ -103,7 +103,7 @@ impl<'a> Write<'a> {
 
     /// The removal of an object.
     pub(crate) fn removal(call: &'a Call, old: &'a Value, dry_run: bool) -> Self {
-        let (operation, old) = (Operation::Delete, Some(Views::of(old)));
+        let (operation, old) = (Operation::Delete, Some(VersionedObjects::of(old)));
         Self { call, operation, form: None, old, dry_run, others: OnceLock::new() }
     }
 
@@ -112,7 +112,7 @@ impl<'a> Write<'a> {
     /// # Errors
     /// When one refuses, or cannot be asked and must be.
     pub(crate) async fn mutate(&self, object: Option<&Value>) -> Result<Option<Value>, ApiError> {
-        let mut turns = Turns::new(self);
+        let mut turns = Reinvocation::new(self);
         if turns.is_over() {
             return Ok(None);
         }
@@ -126,7 +126,7 @@ impl<'a> Write<'a> {
     /// Asks the mutating webhooks in order: all of them the first time, and the second those that want to see what others changed.
     pub(crate) async fn turn(
         &self,
-        turns: &mut Turns,
+        turns: &mut Reinvocation,
         round: usize,
         object: Option<Value>,
     ) -> Result<Option<Value>, ApiError> {
@@ -138,19 +138,19 @@ impl<'a> Write<'a> {
         }
         let state = Arc::clone(&turns.state);
         let mut current = object;
-        let mut views = current.as_ref().map(Views::of);
+        let mut views = current.as_ref().map(VersionedObjects::of);
         for (index, hook) in state.mutating.iter().enumerate() {
             if round > 0 && !turns.again.contains(&index) {
                 continue;
             }
             match Box::pin(self.mutate_by(hook, views.as_ref(), round, index)).await? {
-                Heard::Nothing => continue,
-                Heard::Same => {}
-                Heard::Changed(next) => {
+                Mutation::Nothing => continue,
+                Mutation::Same => {}
+                Mutation::Changed(next) => {
                     turns.changed();
                     drop(views);
                     current = Some(next);
-                    views = current.as_ref().map(Views::of);
+                    views = current.as_ref().map(VersionedObjects::of);
                 }
             }
             if hook.reinvoke {
@@ -166,23 +166,23 @@ impl<'a> Write<'a> {
     async fn mutate_by(
         &self,
         hook: &Hook,
-        views: Option<&Views<'_>>,
+        views: Option<&VersionedObjects<'_>>,
         round: usize,
         index: usize,
-    ) -> Result<Heard, ApiError> {
-        let Some(matched) = self.matched(hook, views).await? else { return Ok(Heard::Nothing) };
+    ) -> Result<Mutation, ApiError> {
+        let Some(matched) = self.matched(hook, views).await? else { return Ok(Mutation::Nothing) };
         self.check_dry_run(hook)?;
         let place = format!("round_{round}_index_{index}");
         let verdict = match self.ask(hook, &matched, Phase::Mutating).await {
             Ok(verdict) => verdict,
             Err(why) => {
                 self.failed(hook, &why, &format!("failed-open.mutation.webhook.admission.k8s.io/{place}"))?;
-                return Ok(Heard::Same);
+                return Ok(Mutation::Same);
             }
         };
         let verdict = self.heed(hook, verdict)?;
         let heard = match (&verdict.patch, views) {
-            (None, _) => Heard::Same,
+            (None, _) => Mutation::Same,
             (Some(_), None) => {
                 return Err(ApiError::internal(format!(
                     "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
@@ -192,10 +192,10 @@ impl<'a> Write<'a> {
             (Some(patch), Some(views)) => {
                 let before = &*views.own().value;
                 let next = self.patched(hook, &matched, before, patch).await?;
-                if next == *before { Heard::Same } else { Heard::Changed(next) }
+                if next == *before { Mutation::Same } else { Mutation::Changed(next) }
             }
         };
-        let mutated = matches!(heard, Heard::Changed(_));
+        let mutated = matches!(heard, Mutation::Changed(_));
         let told = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": mutated});
         self.annotate(&format!("mutation.webhook.admission.k8s.io/{place}"), &told.to_string());
         if let (Some(patch), true) = (&verdict.patch, self.call.records_objects()) {
@@ -216,7 +216,7 @@ impl<'a> Write<'a> {
         }
         // All are asked, and the first in order that refuses is told.
         let mut refused = Ok(());
-        let views = object.map(Views::of);
+        let views = object.map(VersionedObjects::of);
         let mut asked = FuturesOrdered::new();
         for (index, hook) in state.validating.iter().enumerate() {
             if asked.len() == CONCURRENT
@@ -235,7 +235,7 @@ impl<'a> Write<'a> {
     async fn validate_by(
         &self,
         hook: &Hook,
-        views: Option<&Views<'_>>,
+        views: Option<&VersionedObjects<'_>>,
         index: usize,
     ) -> Result<(), ApiError> {
         let Some(matched) = self.matched(hook, views).await? else { return Ok(()) };

@@ -18,12 +18,12 @@ use crate::{
 };
 
 /// An object in one version of its kind.
-pub(super) struct View<'a> {
+pub(super) struct VersionedObject<'a> {
     pub(super) value: Cow<'a, Value>,
     text: OnceLock<Bytes>,
 }
 
-impl<'a> View<'a> {
+impl<'a> VersionedObject<'a> {
     fn new(value: Cow<'a, Value>) -> Arc<Self> {
         Arc::new(Self { value, text: OnceLock::new() })
     }
@@ -39,20 +39,20 @@ impl<'a> View<'a> {
 }
 
 /// An object in the version of the request, and in those that others have asked for.
-pub(super) struct Views<'a> {
-    own: Arc<View<'a>>,
+pub(super) struct VersionedObjects<'a> {
+    own: Arc<VersionedObject<'a>>,
     others: Mutex<Vec<(KindRef, Arc<Converted<'a>>)>>,
 }
 
 /// A view that is made once; who comes while it is made waits for it.
-type Converted<'a> = OnceCell<Arc<View<'a>>>;
+type Converted<'a> = OnceCell<Arc<VersionedObject<'a>>>;
 
-impl<'a> Views<'a> {
+impl<'a> VersionedObjects<'a> {
     pub(super) fn of(object: &'a Value) -> Self {
-        Self { own: View::new(Cow::Borrowed(object)), others: Mutex::default() }
+        Self { own: VersionedObject::new(Cow::Borrowed(object)), others: Mutex::default() }
     }
 
-    pub(super) fn own(&self) -> &Arc<View<'a>> {
+    pub(super) fn own(&self) -> &Arc<VersionedObject<'a>> {
         &self.own
     }
 
@@ -62,12 +62,12 @@ impl<'a> Views<'a> {
         storage: &Storage,
         own: &Kind,
         to: &KindRef,
-    ) -> Result<Arc<View<'a>>, ApiError> {
+    ) -> Result<Arc<VersionedObject<'a>>, ApiError> {
         let cell = self.cell(to);
         let convert = async || {
             let object = self.own.value.clone().into_owned();
             let converted = conversion::between(storage, own, to, object).await?;
-            Ok::<_, ApiError>(View::new(Cow::Owned(converted)))
+            Ok::<_, ApiError>(VersionedObject::new(Cow::Owned(converted)))
         };
         cell.get_or_try_init(convert).await.cloned()
     }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn the_text_of_an_object_is_made_once() {
         let object = json!({"a": 1});
-        let views = Views::of(&object);
+        let views = VersionedObjects::of(&object);
         let texts = [views.own().text(), views.own().text()].map(Result::unwrap_or_default);
         assert_eq!(texts[0], r#"{"a":1}"#);
         assert_eq!(texts[0].as_ptr(), texts[1].as_ptr());

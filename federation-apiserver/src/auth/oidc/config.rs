@@ -191,10 +191,10 @@ impl Configuration {
                 ));
             }
         };
-        let mut faults = Vec::new();
-        check_url(&url, Some(own), &FieldPath::new("--oidc-issuer-url"), &mut faults);
-        if !faults.is_empty() {
-            return Err(Error::Invalid(aggregate(&faults)));
+        let mut errors = Vec::new();
+        check_url(&url, Some(own), &FieldPath::new("--oidc-issuer-url"), &mut errors);
+        if !errors.is_empty() {
+            return Err(Error::Invalid(aggregate(&errors)));
         }
         for algorithm in &flags.oidc_signing_algs {
             check_algorithm(algorithm)?;
@@ -234,9 +234,9 @@ fn read(path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
-/// Finds the faults of an issuer's URL; it must not be this server's `own`.
-pub(super) fn check_url(url: &str, own: Option<&str>, path: &FieldPath, faults: &mut Vec<FieldError>) {
-    let mut wrong = |why: &str| faults.push(FieldError::invalid(path, url, why));
+/// Finds the errors of an issuer's URL; it must not be this server's `own`.
+pub(super) fn check_url(url: &str, own: Option<&str>, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let mut wrong = |why: &str| errors.push(FieldError::invalid(path, url, why));
     if own == Some(url) {
         wrong(&format!("URL must not overlap with disallowed issuers: [{url}]"));
     }

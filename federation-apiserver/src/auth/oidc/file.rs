@@ -129,7 +129,7 @@ struct Extra {
     value_expression: String,
 }
 
-type Faults = Vec<FieldError>;
+type ErrorList = Vec<FieldError>;
 
 /// Reads the file's text. `own` is the issuer of this server's own tokens, which nobody else's may have.
 ///
@@ -141,21 +141,21 @@ pub(super) fn parse(text: &str, own: &str) -> Result<Configuration, Error> {
         .map_err(|error| field("AuthenticationConfiguration", &error.to_string()))?;
     config_kind(&file.api_version, &file.kind, "AuthenticationConfiguration")
         .map_err(|why| field("apiVersion", &why))?;
-    let (root, mut faults) = (FieldPath::new("jwt"), Faults::new());
+    let (root, mut errors) = (FieldPath::new("jwt"), ErrorList::new());
     if file.jwt.len() > ISSUERS_MAX {
-        faults.push(FieldError::too_many(&root, file.jwt.len(), ISSUERS_MAX));
+        errors.push(FieldError::too_many(&root, file.jwt.len(), ISSUERS_MAX));
     }
     let mut issuers: Vec<Issuer> = Vec::new();
     for (at, jwt) in file.jwt.into_iter().enumerate() {
         let path = root.index(at);
-        let issuer = issuer(jwt, own, &path, &mut faults);
+        let issuer = issuer(jwt, own, &path, &mut errors);
         if issuers.iter().any(|other| other.url == issuer.url) {
-            faults.push(FieldError::duplicate(&path.child("issuer").child("url"), issuer.url.as_str()));
+            errors.push(FieldError::duplicate(&path.child("issuer").child("url"), issuer.url.as_str()));
         }
         if let Some(url) = &issuer.discovery
             && issuers.iter().any(|other| other.discovery.as_ref() == Some(url))
         {
-            faults.push(FieldError::duplicate(&path.child("issuer").child("discoveryURL"), url.as_str()));
+            errors.push(FieldError::duplicate(&path.child("issuer").child("discoveryURL"), url.as_str()));
         }
         issuers.push(issuer);
     }
@@ -165,33 +165,33 @@ pub(super) fn parse(text: &str, own: &str) -> Result<Configuration, Error> {
     });
     if let Some(part) = anonymous.as_ref().filter(|part| !part.enabled && !part.paths.is_empty()) {
         let message = "enabled should be set to true when conditions are defined";
-        faults.push(FieldError::invalid(
+        errors.push(FieldError::invalid(
             &FieldPath::new("anonymous.conditions"),
             part.paths.clone(),
             message,
         ));
     }
-    if faults.is_empty() {
+    if errors.is_empty() {
         Ok(Configuration { issuers, anonymous })
     } else {
-        Err(Error::Invalid(aggregate(&faults)))
+        Err(Error::Invalid(aggregate(&errors)))
     }
 }
 
-fn issuer(jwt: Jwt, own: &str, path: &FieldPath, faults: &mut Faults) -> Issuer {
+fn issuer(jwt: Jwt, own: &str, path: &FieldPath, errors: &mut ErrorList) -> Issuer {
     let Jwt { issuer, claim_validation_rules, claim_mappings, user_validation_rules } = jwt;
-    check_issuer(&issuer, own, &path.child("issuer"), faults);
-    let claim_rules = claim_rules(&claim_validation_rules, &path.child("claimValidationRules"), faults);
+    check_issuer(&issuer, own, &path.child("issuer"), errors);
+    let claim_rules = claim_rules(&claim_validation_rules, &path.child("claimValidationRules"), errors);
     let at = path.child("claimMappings");
-    check_addresses(&claim_mappings, &claim_validation_rules, &at, faults);
+    check_addresses(&claim_mappings, &claim_validation_rules, &at, errors);
     let Mappings { username, groups, uid, extra } = claim_mappings;
     if username.claim.is_empty() && username.expression.is_empty() {
-        faults.push(FieldError::required(&at.child("username"), "claim or expression is required"));
+        errors.push(FieldError::required(&at.child("username"), "claim or expression is required"));
     }
-    let username = prefixed(username, &at.child("username"), faults);
-    let groups = prefixed(groups, &at.child("groups"), faults);
-    let uid = plain(uid, &at.child("uid"), faults);
-    let extra = extras(extra, &at.child("extra"), faults);
+    let username = prefixed(username, &at.child("username"), errors);
+    let groups = prefixed(groups, &at.child("groups"), errors);
+    let uid = plain(uid, &at.child("uid"), errors);
+    let extra = extras(extra, &at.child("extra"), errors);
     Issuer {
         url: issuer.url,
         discovery: Some(issuer.discovery_url).filter(|url| !url.is_empty()),
@@ -205,36 +205,36 @@ fn issuer(jwt: Jwt, own: &str, path: &FieldPath, faults: &mut Faults) -> Issuer 
         uid,
         extra,
         claim_rules,
-        user_rules: user_rules(user_validation_rules, &path.child("userValidationRules"), faults),
+        user_rules: user_rules(user_validation_rules, &path.child("userValidationRules"), errors),
     }
 }
 
-fn check_issuer(issuer: &IssuerPart, own: &str, path: &FieldPath, faults: &mut Faults) {
+fn check_issuer(issuer: &IssuerPart, own: &str, path: &FieldPath, errors: &mut ErrorList) {
     let (url, discovery) = (&issuer.url, &issuer.discovery_url);
     let at = path.child("url");
     if url.is_empty() {
-        faults.push(FieldError::required(&at, ""));
+        errors.push(FieldError::required(&at, ""));
     } else {
-        check_url(url, Some(own), &at, faults);
+        check_url(url, Some(own), &at, errors);
     }
     let at = path.child("discoveryURL");
     if !discovery.is_empty() {
         if url.trim_end_matches('/') == discovery.trim_end_matches('/') {
             let message = "discoveryURL must be different from URL";
-            faults.push(FieldError::invalid(&at, discovery.as_str(), message));
+            errors.push(FieldError::invalid(&at, discovery.as_str(), message));
         }
-        check_url(discovery, None, &at, faults);
+        check_url(discovery, None, &at, errors);
     }
     let at = path.child("audiences");
     if issuer.audiences.is_empty() {
-        faults.push(FieldError::required(&at, &format!("at least one {at} is required")));
+        errors.push(FieldError::required(&at, &format!("at least one {at} is required")));
     }
     for (place, audience) in issuer.audiences.iter().enumerate() {
         if audience.is_empty() {
-            faults.push(FieldError::required(&at.index(place), ""));
+            errors.push(FieldError::required(&at.index(place), ""));
         }
         if issuer.audiences[..place].contains(audience) {
-            faults.push(FieldError::duplicate(&at.index(place), audience.as_str()));
+            errors.push(FieldError::duplicate(&at.index(place), audience.as_str()));
         }
     }
     let policy = issuer.audience_match_policy.as_str();
@@ -244,17 +244,17 @@ fn check_issuer(issuer: &IssuerPart, own: &str, path: &FieldPath, faults: &mut F
             .then_some("audienceMatchPolicy must be empty or MatchAny for single audience"),
         _ => (policy != "MatchAny").then_some("audienceMatchPolicy must be MatchAny for multiple audiences"),
     };
-    faults.extend(wrong.map(|why| FieldError::invalid(&path.child("audienceMatchPolicy"), policy, why)));
+    errors.extend(wrong.map(|why| FieldError::invalid(&path.child("audienceMatchPolicy"), policy, why)));
     if !issuer.certificate_authority.is_empty()
         && let Err(error) = tls::roots(&issuer.certificate_authority)
     {
         let at = path.child("certificateAuthority");
-        faults.push(FieldError::invalid(&at, "<omitted>", &error.to_string()));
+        errors.push(FieldError::invalid(&at, "<omitted>", &error.to_string()));
     }
 }
 
 /// An address that the issuer has not checked is anybody's: who takes it for a name must look whether it has.
-fn check_addresses(mappings: &Mappings, rules: &[ClaimRule], path: &FieldPath, faults: &mut Faults) {
+fn check_addresses(mappings: &Mappings, rules: &[ClaimRule], path: &FieldPath, errors: &mut ErrorList) {
     let name = &mappings.username.expression;
     let mut all = rules
         .iter()
@@ -263,7 +263,7 @@ fn check_addresses(mappings: &Mappings, rules: &[ClaimRule], path: &FieldPath, f
         .chain([name]);
     if reads(name, "email") && !all.any(|source| reads(source, "email_verified")) {
         let message = "claims.email_verified must be used in claimMappings.username.expression or claimMappings.extra[*].valueExpression or claimValidationRules[*].expression when claims.email is used in claimMappings.username.expression";
-        faults.push(FieldError::invalid(&path.child("username").child("expression"), name.as_str(), message));
+        errors.push(FieldError::invalid(&path.child("username").child("expression"), name.as_str(), message));
     }
 }
 
@@ -278,82 +278,82 @@ fn reads(source: &str, claim: &str) -> bool {
     })
 }
 
-fn claim_rules(rules: &[ClaimRule], path: &FieldPath, faults: &mut Faults) -> Vec<Rule> {
+fn claim_rules(rules: &[ClaimRule], path: &FieldPath, errors: &mut ErrorList) -> Vec<Rule> {
     let mut read = Vec::new();
     for (at, rule) in rules.iter().enumerate() {
         let (path, before) = (path.index(at), &rules[..at]);
         match (rule.claim.as_str(), rule.expression.as_str()) {
-            ("", "") => faults.push(FieldError::required(&path, "claim or expression is required")),
+            ("", "") => errors.push(FieldError::required(&path, "claim or expression is required")),
             (claim, "") => {
                 if !rule.message.is_empty() {
                     let message = "may not be specified when claim is set";
-                    faults.push(FieldError::invalid(&path.child("message"), rule.message.as_str(), message));
+                    errors.push(FieldError::invalid(&path.child("message"), rule.message.as_str(), message));
                 }
                 if before.iter().any(|other| other.claim == claim) {
-                    faults.push(FieldError::duplicate(&path.child("claim"), claim));
+                    errors.push(FieldError::duplicate(&path.child("claim"), claim));
                 }
                 read.push(Rule::Required { claim: claim.to_owned(), value: rule.required_value.clone() });
             }
             ("", expression) => {
                 if !rule.required_value.is_empty() {
                     let (at, value) = (path.child("requiredValue"), rule.required_value.as_str());
-                    faults.push(FieldError::invalid(
+                    errors.push(FieldError::invalid(
                         &at,
                         value,
                         "may not be specified when expression is set",
                     ));
                 }
                 if before.iter().any(|other| other.expression == expression) {
-                    faults.push(FieldError::duplicate(&path.child("expression"), expression));
+                    errors.push(FieldError::duplicate(&path.child("expression"), expression));
                 }
-                let program = compile(expression, "claims", &Type::Bool, &path.child("expression"), faults);
+                let program = compile(expression, "claims", &Type::Bool, &path.child("expression"), errors);
                 read.extend(
                     program.map(|program| Rule::Expression { program, message: rule.message.clone() }),
                 );
             }
             (claim, _) => {
-                faults.push(FieldError::invalid(&path, claim, "claim and expression can't both be set"));
+                errors.push(FieldError::invalid(&path, claim, "claim and expression can't both be set"));
             }
         }
     }
     read
 }
 
-fn user_rules(rules: Vec<UserRule>, path: &FieldPath, faults: &mut Faults) -> Vec<Rule> {
+fn user_rules(rules: Vec<UserRule>, path: &FieldPath, errors: &mut ErrorList) -> Vec<Rule> {
     let mut read: Vec<Rule> = Vec::new();
     let mut seen: Vec<String> = Vec::new();
     for (at, rule) in rules.into_iter().enumerate() {
         let path = path.index(at).child("expression");
         if rule.expression.is_empty() {
-            faults.push(FieldError::required(&path, ""));
+            errors.push(FieldError::required(&path, ""));
             continue;
         }
         if seen.contains(&rule.expression) {
-            faults.push(FieldError::duplicate(&path, rule.expression.as_str()));
+            errors.push(FieldError::duplicate(&path, rule.expression.as_str()));
         }
-        let program = compile(&rule.expression, "user", &Type::Bool, &path, faults);
+        let program = compile(&rule.expression, "user", &Type::Bool, &path, errors);
         read.extend(program.map(|program| Rule::Expression { program, message: rule.message }));
         seen.push(rule.expression);
     }
     read
 }
 
-fn prefixed(mapping: Prefixed, path: &FieldPath, faults: &mut Faults) -> Option<Mapping> {
+fn prefixed(mapping: Prefixed, path: &FieldPath, errors: &mut ErrorList) -> Option<Mapping> {
     let Prefixed { claim, prefix, expression } = mapping;
     if let (Some(prefix), false) = (&prefix, expression.is_empty()) {
         let message = "may not be specified when expression is set";
-        faults.push(FieldError::invalid(&path.child("prefix"), prefix.as_str(), message));
+        errors.push(FieldError::invalid(&path.child("prefix"), prefix.as_str(), message));
     }
     if prefix.is_none() && !claim.is_empty() && expression.is_empty() {
         let message =
             "prefix is required when claim is set. It can be set to an empty string to disable prefixing";
-        faults.push(FieldError::required(&path.child("prefix"), message));
+        errors.push(FieldError::required(&path.child("prefix"), message));
     }
-    mapped(claim, prefix.unwrap_or_default(), &expression, path, faults)
+    mapped(claim, prefix.unwrap_or_default(), &expression, path, errors)
 }
 
-fn plain(mapping: Plain, path: &FieldPath, faults: &mut Faults) -> Option<Mapping> {
-    mapped(mapping.claim, String::new(), &mapping.expression, path, faults)
+fn plain(mapping: Plain, path: &FieldPath, errors: &mut ErrorList) -> Option<Mapping> {
+    mapped(mapping.claim, String::new(), &mapping.expression, path, errors)
 }
 
 fn mapped(
@@ -361,52 +361,52 @@ fn mapped(
     prefix: String,
     expression: &str,
     path: &FieldPath,
-    faults: &mut Faults,
+    errors: &mut ErrorList,
 ) -> Option<Mapping> {
     match (claim.is_empty(), expression.is_empty()) {
         (true, true) => None,
         (false, true) => Some(Mapping::Claim { name: claim, prefix }),
-        (true, false) => compile(expression, "claims", &Type::Dyn, &path.child("expression"), faults)
+        (true, false) => compile(expression, "claims", &Type::Dyn, &path.child("expression"), errors)
             .map(Mapping::Expression),
         (false, false) => {
-            faults.push(FieldError::invalid(path, "", "claim and expression can't both be set"));
+            errors.push(FieldError::invalid(path, "", "claim and expression can't both be set"));
             None
         }
     }
 }
 
-fn extras(extras: Vec<Extra>, path: &FieldPath, faults: &mut Faults) -> Vec<(String, Expression)> {
+fn extras(extras: Vec<Extra>, path: &FieldPath, errors: &mut ErrorList) -> Vec<(String, Expression)> {
     let mut read: Vec<(String, Expression)> = Vec::new();
     for (at, extra) in extras.into_iter().enumerate() {
         let path = path.index(at);
-        check_key(&extra.key, &path.child("key"), faults);
+        check_key(&extra.key, &path.child("key"), errors);
         if read.iter().any(|(known, _)| *known == extra.key) {
-            faults.push(FieldError::duplicate(&path.child("key"), extra.key.as_str()));
+            errors.push(FieldError::duplicate(&path.child("key"), extra.key.as_str()));
         }
         let at = path.child("valueExpression");
         if extra.value_expression.is_empty() {
-            faults.push(FieldError::required(&at, ""));
+            errors.push(FieldError::required(&at, ""));
             continue;
         }
-        let program = compile(&extra.value_expression, "claims", &Type::Dyn, &at, faults);
+        let program = compile(&extra.value_expression, "claims", &Type::Dyn, &at, errors);
         read.extend(program.map(|program| (extra.key, program)));
     }
     read
 }
 
 /// `IsDomainPrefixedPath`, in lower case, and not below Kubernetes' own domains.
-fn check_key(key: &str, path: &FieldPath, faults: &mut Faults) {
+fn check_key(key: &str, path: &FieldPath, errors: &mut ErrorList) {
     if key.is_empty() {
-        return faults.push(FieldError::required(path, ""));
+        return errors.push(FieldError::required(path, ""));
     }
-    let mut wrong = |value: &str, why: &str| faults.push(FieldError::invalid(path, value, why));
+    let mut wrong = |value: &str, why: &str| errors.push(FieldError::invalid(path, value, why));
     let Some((domain, _)) =
         key.split_once('/').filter(|(domain, rest)| !domain.is_empty() && !rest.is_empty())
     else {
         return wrong(key, "must be a domain-prefixed path (such as \"acme.io/foo\")");
     };
-    for fault in names::dns1123_subdomain(domain) {
-        wrong(domain, &fault);
+    for error in names::dns1123_subdomain(domain) {
+        wrong(domain, &error);
     }
     if key != key.to_lowercase() {
         wrong(key, "must be lowercase");
@@ -421,12 +421,12 @@ fn compile(
     variable: &str,
     wanted: &Type,
     path: &FieldPath,
-    faults: &mut Faults,
+    errors: &mut ErrorList,
 ) -> Option<Expression> {
     match Program::compile_as(source, &[(variable, Type::Dyn)], wanted) {
         Ok(program) => Some(Expression { source: source.to_owned(), program }),
         Err(error) => {
-            faults.push(FieldError::invalid(path, source, &error.to_string()));
+            errors.push(FieldError::invalid(path, source, &error.to_string()));
             None
         }
     }

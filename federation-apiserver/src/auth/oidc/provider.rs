@@ -11,7 +11,7 @@ use super::{
     keys::KeySet,
 };
 use crate::{
-    outbound::{Credentials, Place, Server, Trust},
+    outbound::{Credentials, Destination, Server, Trust},
     store::Storage,
 };
 
@@ -58,7 +58,7 @@ impl Provider {
 
     fn server(&self, url: &str) -> Result<Server, String> {
         let trust = Trust::Authority(self.ca_pem.as_deref());
-        Server::new(Place::from_url(url)?, trust, &Credentials::default())
+        Server::new(Destination::from_url(url)?, trust, &Credentials::default())
     }
 
     /// Its keys; newer ones than `than`, if it has any. The error is for the user.

@@ -63,7 +63,7 @@ pub(super) fn accept(
     index: Option<usize>,
 ) -> Result<Value, String> {
     let text = |object: &Value, name: &str| object[name].as_str().unwrap_or_default().to_owned();
-    // A single object's faults are told in other words than those of one among many.
+    // A single object's errors are told in other words than those of one among many.
     let (invalid, of_type, metadata) = match index {
         Some(index) => {
             let at = format!("invalid converted object at index {index}");
@@ -133,10 +133,10 @@ fn restore(original: &Value, converted: &Value) -> Result<Value, String> {
 /// Labels and annotations that have changed must be good ones.
 fn check(field: &str, given: &Map<String, Value>) -> Result<(), String> {
     let object = json!({"metadata": {"name": "x", field: given}});
-    let faults = validate_object_meta(&object, NameRule::Dns1123Subdomain, Scope::Cluster);
-    let faults: Vec<String> =
-        faults.into_iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
-    match faults.as_slice() {
+    let errors = validate_object_meta(&object, NameRule::Dns1123Subdomain, Scope::Cluster);
+    let errors: Vec<String> =
+        errors.into_iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
+    match errors.as_slice() {
         [] => Ok(()),
         [one] => Err(one.clone()),
         many => Err(format!("[{}]", many.join(", "))),

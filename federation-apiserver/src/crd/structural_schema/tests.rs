@@ -5,9 +5,9 @@ use super::*;
 #[track_caller]
 fn told(field: Value, expect: &[&str]) {
     let schema = json!({"type": "object", "properties": {"f": field}});
-    let mut faults = Faults::new();
-    check(&schema, &FieldPath::new("s"), &mut faults);
-    assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    let mut errors = ErrorList::new();
+    check(&schema, &FieldPath::new("s"), &mut errors);
+    assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
 }
 
 #[test]
@@ -51,10 +51,10 @@ fn a_field_may_be_closed_or_have_a_type_beside_int_or_string() {
 
 #[test]
 fn what_any_object_has_stays_what_it_is() {
-    let mut faults = Faults::new();
+    let mut errors = ErrorList::new();
     let schema = json!({"type": "object", "properties": {"kind": {"type": "integer"}, "metadata": {"type": "string"}}});
-    check(&schema, &FieldPath::new("s"), &mut faults);
-    let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    check(&schema, &FieldPath::new("s"), &mut errors);
+    let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
     assert!(
         told.contains(&r#"s.properties[kind].type: Invalid value: "integer": must be string"#.to_owned()),
         "{told:?}"
@@ -92,9 +92,9 @@ fn keywords_that_kubernetes_does_not_take_are_forbidden_even_where_they_say_noth
 #[test]
 fn no_schema_says_its_dialect_and_none_is_null_at_the_root() {
     let told = |schema: Value| {
-        let mut faults = Faults::new();
-        check(&schema, &FieldPath::new("s"), &mut faults);
-        faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        let mut errors = ErrorList::new();
+        check(&schema, &FieldPath::new("s"), &mut errors);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let dialect = [r#"s: Invalid value: "": OpenAPIV3Schema 'schema' is not supported"#];
     assert_eq!(told(json!({"type": "object", "$schema": "x"})), dialect);

@@ -18,7 +18,7 @@ pub(super) fn check(request: &X509CertificationRequest<'_>) -> Result<(), String
         return Ok(());
     }
     let algorithm = &request.signature_algorithm.algorithm;
-    let (rest, fault): (&dyn VerificationAlgorithm, &str) = if *algorithm == OID_PKCS1_SHA256WITHRSA {
+    let (rest, error): (&dyn VerificationAlgorithm, &str) = if *algorithm == OID_PKCS1_SHA256WITHRSA {
         (&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, "crypto/rsa: verification error")
     } else if *algorithm == OID_PKCS1_SHA512WITHRSA {
         (&RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY, "crypto/rsa: verification error")
@@ -30,7 +30,7 @@ pub(super) fn check(request: &X509CertificationRequest<'_>) -> Result<(), String
     let info = &request.certification_request_info;
     UnparsedPublicKey::new(rest, &info.subject_pki.subject_public_key.data)
         .verify(info.raw, &request.signature_value.data)
-        .map_err(|_| fault.to_owned())
+        .map_err(|_| error.to_owned())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use x509_parser::{certificate::X509Certificate, pem::Pem, prelude::FromDer as _};
 
 use crate::{
-    registry::Faults,
+    registry::ErrorList,
     validation::{items, items_mut, one_of, text},
 };
 
@@ -99,43 +99,43 @@ fn stamp(new: &mut Value, old: &Value, now: &str) {
 }
 
 /// The rules of conditions.
-pub(super) fn validate_conditions(object: &Value, faults: &mut Faults) {
+pub(super) fn validate_conditions(object: &Value, errors: &mut ErrorList) {
     let mut seen = HashSet::new();
     for (index, found) in items(&object["status"], "conditions").enumerate() {
         let path = FieldPath::new("status.conditions").index(index);
         let (kind, status) = (text(found, "type"), text(found, "status"));
         if kind.is_empty() {
-            faults.push(FieldError::required(&path.child("type"), ""));
+            errors.push(FieldError::required(&path.child("type"), ""));
         }
         if status.is_empty() {
-            faults.push(FieldError::required(&path.child("status"), ""));
+            errors.push(FieldError::required(&path.child("status"), ""));
         } else {
             let known: &[&str] =
                 if LASTING.contains(&kind) { &["True"] } else { &["False", "True", "Unknown"] };
-            one_of(status, &path.child("status"), known, faults);
+            one_of(status, &path.child("status"), known, errors);
         }
         let other = DECISIONS.iter().any(|other| *other != kind && seen.contains(other));
         if DECISIONS.contains(&kind) && other {
             let message = "Approved and Denied conditions are mutually exclusive";
-            faults.push(FieldError::invalid(&path.child("type"), kind, message));
+            errors.push(FieldError::invalid(&path.child("type"), kind, message));
         }
         if !seen.insert(kind) {
-            faults.push(FieldError::duplicate(&path.child("type"), kind));
+            errors.push(FieldError::duplicate(&path.child("type"), kind));
         }
     }
 }
 
 /// The rules of a change of the status.
-pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
-    validate_change(new, old, false, faults);
+pub(super) fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
+    validate_change(new, old, false, errors);
 }
 
 /// The rules of a change through `approval`.
-pub(super) fn validate_approval(new: &Value, old: &Value, faults: &mut Faults) {
-    validate_change(new, old, true, faults);
+pub(super) fn validate_approval(new: &Value, old: &Value, errors: &mut ErrorList) {
+    validate_change(new, old, true, errors);
 }
 
-fn validate_change(new: &Value, old: &Value, approves: bool, faults: &mut Faults) {
+fn validate_change(new: &Value, old: &Value, approves: bool, errors: &mut ErrorList) {
     let path = FieldPath::new("status.conditions");
     for kind in LASTING {
         let (before, after): (Vec<_>, Vec<_>) = (of_type(old, kind).collect(), of_type(new, kind).collect());
@@ -151,7 +151,7 @@ fn validate_change(new: &Value, old: &Value, approves: bool, faults: &mut Faults
         } else {
             "modify"
         };
-        faults.push(FieldError::forbidden(
+        errors.push(FieldError::forbidden(
             &path,
             &format!("updates may not {what} a condition of type {kind:?}"),
         ));
@@ -163,9 +163,9 @@ fn validate_change(new: &Value, old: &Value, approves: bool, faults: &mut Faults
         return;
     }
     if !before.is_empty() {
-        faults.push(FieldError::forbidden(&path, "updates may not modify existing certificate content"));
+        errors.push(FieldError::forbidden(&path, "updates may not modify existing certificate content"));
     } else if let Err(why) = check_certificate(&after) {
-        faults.push(FieldError::invalid(&path, "<certificate data>", &why));
+        errors.push(FieldError::invalid(&path, "<certificate data>", &why));
     }
 }
 
@@ -195,11 +195,11 @@ mod tests {
     }
 
     #[track_caller]
-    fn told(rules: fn(&Value, &Value, &mut Faults), new: &Value, old: &Value, expect: &[&str]) {
-        let mut faults = Faults::new();
-        validate_conditions(new, &mut faults);
-        rules(new, old, &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    fn told(rules: fn(&Value, &Value, &mut ErrorList), new: &Value, old: &Value, expect: &[&str]) {
+        let mut errors = ErrorList::new();
+        validate_conditions(new, &mut errors);
+        rules(new, old, &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]

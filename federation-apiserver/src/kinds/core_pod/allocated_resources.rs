@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use super::status::LISTS;
 use crate::{
-    registry::Faults,
+    registry::ErrorList,
     validation::{items, label, one_of, security_context, subdomain, text},
 };
 
 /// Which claims were made for a pod: `validation.validatePodResourceClaimStatuses`.
-pub(super) fn claims(pod: &Value, faults: &mut Faults) {
+pub(super) fn claims(pod: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("status.resourceClaimStatuses");
     let known: HashSet<&str> =
         items(&pod["spec"], "resourceClaims").map(|claim| text(claim, "name")).collect();
@@ -21,19 +21,19 @@ pub(super) fn claims(pod: &Value, faults: &mut Faults) {
         let (name, path) = (text(claim, "name"), path.index(index));
         if !known.contains(name) {
             let message = "must match the name of an entry in `spec.resourceClaims`";
-            faults.push(FieldError::invalid(&path.child("name"), name, message));
+            errors.push(FieldError::invalid(&path.child("name"), name, message));
         }
         if !seen.insert(name) {
-            faults.push(FieldError::duplicate(&path.child("name"), name));
+            errors.push(FieldError::duplicate(&path.child("name"), name));
         }
         if let Some(name) = claim["resourceClaimName"].as_str() {
-            subdomain(name, &path.child("resourceClaimName"), faults);
+            subdomain(name, &path.child("resourceClaimName"), errors);
         }
     }
 }
 
 /// The claim that stands for resources which containers ask for by name: `validation.validatePodExtendedResourceClaimStatus`.
-pub(super) fn extended_claim(pod: &Value, faults: &mut Faults) {
+pub(super) fn extended_claim(pod: &Value, errors: &mut ErrorList) {
     let (claim, spec) = (&pod["status"]["extendedResourceClaimStatus"], &pod["spec"]);
     let path = FieldPath::new("status.extendedResourceClaimStatus");
     if !claim.is_object() {
@@ -46,7 +46,7 @@ pub(super) fn extended_claim(pod: &Value, faults: &mut Faults) {
         .collect();
     let mappings = path.child("requestMappings");
     if items(claim, "requestMappings").next().is_none() {
-        faults.push(FieldError::required(&mappings, "at least one request mapping is required"));
+        errors.push(FieldError::required(&mappings, "at least one request mapping is required"));
     }
     let mut seen = HashSet::new();
     for (index, mapping) in items(claim, "requestMappings").enumerate() {
@@ -57,30 +57,30 @@ pub(super) fn extended_claim(pod: &Value, faults: &mut Faults) {
         match containers.get(container) {
             Some(container) if container["resources"]["requests"].get(resource).is_none() => {
                 let message = "must match the extended resource name of an entry in spec.initContainers.resources.requests or spec.containers.resources.requests";
-                faults.push(FieldError::invalid(&place.child("resourceName"), resource, message));
+                errors.push(FieldError::invalid(&place.child("resourceName"), resource, message));
             }
             Some(_) => {}
             None => {
                 let message =
                     "must match the name of an entry in spec.initContainers.name or spec.containers.name";
-                faults.push(FieldError::invalid(&place.child("containerName"), container, message));
+                errors.push(FieldError::invalid(&place.child("containerName"), container, message));
             }
         }
         // Without the place of its mapping, as kube-apiserver names it.
-        label(request, &path.child("requestName"), faults);
+        label(request, &path.child("requestName"), errors);
         if !seen.insert((container, resource, request)) {
-            faults.extend(told.map(|(field, value)| FieldError::duplicate(&place.child(field), value)));
+            errors.extend(told.map(|(field, value)| FieldError::duplicate(&place.child(field), value)));
         }
     }
     let path = path.child("resourceClaimName");
     match text(claim, "resourceClaimName") {
-        "" => faults.push(FieldError::required(&path, "")),
-        name => subdomain(name, &path, faults),
+        "" => errors.push(FieldError::required(&path, "")),
+        name => subdomain(name, &path, errors),
     }
 }
 
 /// Who a container runs as: `validation.validateContainerStatusUsers`.
-pub(super) fn users(pod: &Value, faults: &mut Faults) {
+pub(super) fn users(pod: &Value, errors: &mut ErrorList) {
     let system = pod["spec"]["os"]["name"].as_str().unwrap_or("linux");
     for (list, _) in LISTS {
         for (index, state) in items(&pod["status"], list).enumerate() {
@@ -90,13 +90,13 @@ pub(super) fn users(pod: &Value, faults: &mut Faults) {
             }
             let path = FieldPath::new("status").child(list).index(index).child("user").child("linux");
             match system {
-                "windows" => faults.push(FieldError::forbidden(&path, "cannot be set for a windows pod")),
+                "windows" => errors.push(FieldError::forbidden(&path, "cannot be set for a windows pod")),
                 "linux" => {
                     for name in ["uid", "gid"] {
-                        security_context::id(&user[name], &path.child(name), faults);
+                        security_context::id(&user[name], &path.child(name), errors);
                     }
                     for (at, group) in items(user, "supplementalGroups").enumerate() {
-                        security_context::id(group, &path.child("supplementalGroups").index(at), faults);
+                        security_context::id(group, &path.child("supplementalGroups").index(at), errors);
                     }
                 }
                 _ => {}
@@ -109,7 +109,7 @@ pub(super) fn users(pod: &Value, faults: &mut Faults) {
 const LONGEST_MESSAGE: usize = 1024;
 
 /// How well the devices of a container are: `validation.validateContainerStatusAllocatedResourcesStatus`.
-pub(super) fn allocated(pod: &Value, faults: &mut Faults) {
+pub(super) fn allocated(pod: &Value, errors: &mut ErrorList) {
     for (list, containers) in LISTS {
         let path = FieldPath::new("status").child(list);
         let mut known: HashMap<&str, Asked<'_>> = HashMap::new();
@@ -120,7 +120,7 @@ pub(super) fn allocated(pod: &Value, faults: &mut Faults) {
             let path = path.index(index).child("allocatedResourcesStatus");
             if containers == "ephemeralContainers" {
                 if items(state, "allocatedResourcesStatus").next().is_some() {
-                    faults.push(FieldError::forbidden(&path, "must not be specified in container status"));
+                    errors.push(FieldError::forbidden(&path, "must not be specified in container status"));
                 }
                 continue;
             }
@@ -128,9 +128,9 @@ pub(super) fn allocated(pod: &Value, faults: &mut Faults) {
             for (at, resource) in items(state, "allocatedResourcesStatus").enumerate() {
                 let path = path.index(at);
                 if let Some(asked) = asked {
-                    asked.check(text(resource, "name"), &path.child("name"), faults);
+                    asked.check(text(resource, "name"), &path.child("name"), errors);
                 }
-                health(resource, &path.child("resources"), faults);
+                health(resource, &path.child("resources"), errors);
             }
         }
     }
@@ -152,7 +152,7 @@ impl<'a> Asked<'a> {
         Self { resources, claims: items(resources, "claims").map(named).collect() }
     }
 
-    fn check(&self, name: &str, path: &FieldPath, faults: &mut Faults) {
+    fn check(&self, name: &str, path: &FieldPath, errors: &mut ErrorList) {
         let (asked, message) = match name.strip_prefix("claim:") {
             Some(name) => (
                 self.claims.contains(name),
@@ -164,28 +164,28 @@ impl<'a> Asked<'a> {
             ),
         };
         if !asked {
-            faults.push(FieldError::invalid(path, name, message));
+            errors.push(FieldError::invalid(path, name, message));
         }
     }
 }
 
-fn health(resource: &Value, path: &FieldPath, faults: &mut Faults) {
+fn health(resource: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let mut seen = HashSet::new();
     for (index, device) in items(resource, "resources").enumerate() {
         let (path, id) = (path.index(index), text(device, "resourceID"));
-        one_of(text(device, "health"), &path.child("health"), &["Healthy", "Unhealthy", "Unknown"], faults);
+        one_of(text(device, "health"), &path.child("health"), &["Healthy", "Unhealthy", "Unknown"], errors);
         match device["message"].as_str().map(str::len) {
             Some(0) => {
                 let message = "must be non-empty if specified";
-                faults.push(FieldError::required(&path.child("message"), message));
+                errors.push(FieldError::required(&path.child("message"), message));
             }
             Some(length) if length > LONGEST_MESSAGE => {
-                faults.push(FieldError::too_long(&path.child("message"), LONGEST_MESSAGE));
+                errors.push(FieldError::too_long(&path.child("message"), LONGEST_MESSAGE));
             }
             _ => {}
         }
         if !seen.insert(id) {
-            faults.push(FieldError::duplicate(&path.child("resourceID"), id));
+            errors.push(FieldError::duplicate(&path.child("resourceID"), id));
         }
     }
 }
@@ -200,11 +200,11 @@ mod tests {
     #[track_caller]
     fn told(spec: &Value, status: Value, expect: &[&str]) {
         let pod = json!({"spec": spec, "status": status});
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         for rule in [claims, extended_claim, users, allocated] {
-            rule(&pod, &mut faults);
+            rule(&pod, &mut errors);
         }
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -258,10 +258,10 @@ mod tests {
     fn who_a_container_runs_as_and_what_it_has_is_what_can_be() {
         let with = |user: Value| json!({"containerStatuses": [{"name": "c", "user": {"linux": user}}]});
         let user = with(json!({"uid": -1, "gid": 0}));
-        let fault = "status.containerStatuses[0].user.linux.uid: Invalid value: -1: must be between 0 and 2147483647, inclusive";
-        told(&json!({}), user.clone(), &[fault]);
-        let fault = "status.containerStatuses[0].user.linux: Forbidden: cannot be set for a windows pod";
-        told(&json!({"os": {"name": "windows"}}), user, &[fault]);
+        let error = "status.containerStatuses[0].user.linux.uid: Invalid value: -1: must be between 0 and 2147483647, inclusive";
+        told(&json!({}), user.clone(), &[error]);
+        let error = "status.containerStatuses[0].user.linux: Forbidden: cannot be set for a windows pod";
+        told(&json!({"os": {"name": "windows"}}), user, &[error]);
         let spec = json!({"containers": [{"name": "c", "resources": {
             "requests": {"example.com/a": 1}, "claims": [{"name": "x", "request": "y"}, {"name": "z"}],
         }}]});

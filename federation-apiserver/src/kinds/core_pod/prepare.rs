@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::gated;
 use crate::{
-    registry::Faults,
+    registry::ErrorList,
     validation::{items, items_mut, legacy_annotations::APP_ARMOR, pod, security_context, text},
 };
 
@@ -71,9 +71,9 @@ fn profile(said: &str) -> Option<Value> {
         (_, Some(name)) if !name.is_empty() => json!({"type": "Localhost", "localhostProfile": name}),
         _ => return None,
     };
-    let mut faults = Faults::new();
-    security_context::app_armor(&json!({"appArmorProfile": profile}), &FieldPath::default(), &mut faults);
-    faults.is_empty().then_some(profile)
+    let mut errors = ErrorList::new();
+    security_context::app_armor(&json!({"appArmorProfile": profile}), &FieldPath::default(), &mut errors);
+    errors.is_empty().then_some(profile)
 }
 
 #[cfg(test)]

@@ -7,72 +7,72 @@ use serde_json::Value;
 
 use super::status;
 use crate::{
-    registry::Faults,
+    registry::ErrorList,
     validation::{container, items, items_mut, mirror_pod, pod, pod_annotations, text, topology_spread},
 };
 
-pub(super) fn validate(object: &Value, faults: &mut Faults) {
-    pod_annotations::validate(object, &"metadata.annotations".into(), faults);
-    pod::validate_spec(&object["spec"], &"spec".into(), faults);
+pub(super) fn validate(object: &Value, errors: &mut ErrorList) {
+    pod_annotations::validate(object, &"metadata.annotations".into(), errors);
+    pod::validate_spec(&object["spec"], &"spec".into(), errors);
     if text(&object["spec"], "serviceAccountName").is_empty() {
-        tokens_of_nobody(&object["spec"], faults);
+        tokens_of_nobody(&object["spec"], errors);
     }
-    container::validate_of_pods(&object["spec"], &"spec".into(), faults);
+    container::validate_of_pods(&object["spec"], &"spec".into(), errors);
     for (index, volume) in items(&object["spec"], "volumes").enumerate() {
         // In a template it may be filled in later.
         if volume["image"].is_object() && text(&volume["image"], "reference").is_empty() {
             let path = FieldPath::new("spec.volumes").index(index).child("image").child("reference");
-            faults.push(FieldError::required(&path, ""));
+            errors.push(FieldError::required(&path, ""));
         }
     }
-    mirror_pod::validate(object, faults);
+    mirror_pod::validate(object, errors);
 }
 
 /// A token is an account's.
-fn tokens_of_nobody(spec: &Value, faults: &mut Faults) {
+fn tokens_of_nobody(spec: &Value, errors: &mut ErrorList) {
     for (index, volume) in items(spec, "volumes").enumerate() {
         let path = FieldPath::new("spec.volumes").index(index).child("projected").child("sources");
         for (at, source) in items(&volume["projected"], "sources").enumerate() {
             if source["serviceAccountToken"].is_object() {
                 let path = path.index(at).child("serviceAccountToken");
                 let message = "must not be specified when serviceAccountName is not set";
-                faults.push(FieldError::forbidden(&path, message));
+                errors.push(FieldError::forbidden(&path, message));
             }
         }
     }
 }
 
-pub(super) fn validate_create(object: &Value, faults: &mut Faults) {
+pub(super) fn validate_create(object: &Value, errors: &mut ErrorList) {
     if object["spec"]["ephemeralContainers"].as_array().is_some_and(|list| !list.is_empty()) {
         let path = FieldPath::new("spec.ephemeralContainers");
-        faults.push(FieldError::forbidden(&path, "cannot be set on create"));
+        errors.push(FieldError::forbidden(&path, "cannot be set on create"));
     }
     let gated = items(&object["spec"], "schedulingGates").next().is_some();
     if gated && !text(&object["spec"], "nodeName").is_empty() {
         let message = "cannot be set until all schedulingGates have been cleared";
-        faults.push(FieldError::forbidden(&"spec.nodeName".into(), message));
+        errors.push(FieldError::forbidden(&"spec.nodeName".into(), message));
     }
-    pod_annotations::match_fields(object, &"spec".into(), faults);
+    pod_annotations::match_fields(object, &"spec".into(), errors);
 }
 
 /// The deadline of a pod comes nearer, and never goes.
-fn validate_deadline(new: &Value, old: &Value, faults: &mut Faults) {
+fn validate_deadline(new: &Value, old: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("spec.activeDeadlineSeconds");
     let seconds = |pod: &Value| pod["spec"]["activeDeadlineSeconds"].as_i64();
     match (seconds(old), seconds(new)) {
         (Some(before), Some(after)) if after > before => {
-            faults.push(FieldError::invalid(&path, after, "must be less than or equal to previous value"));
+            errors.push(FieldError::invalid(&path, after, "must be less than or equal to previous value"));
         }
         (Some(_), None) => {
             let message = "must not update from a positive integer to nil value";
-            faults.push(FieldError::invalid(&path, "null", message));
+            errors.push(FieldError::invalid(&path, "null", message));
         }
         _ => {}
     }
 }
 
 /// What a pod behind a gate requires of nodes becomes more, and never less: `validation.validateNodeAffinityMutation`.
-fn narrow_affinity(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faults) {
+fn narrow_affinity(new: &Value, old: &Value, path: &FieldPath, errors: &mut ErrorList) {
     const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
     const TERMS: &str = "nodeSelectorTerms";
     let (path, count) = (path.child(REQUIRED).child(TERMS), items(&old[REQUIRED], TERMS).count());
@@ -82,7 +82,7 @@ fn narrow_affinity(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faul
     let terms = || items(&new[REQUIRED], TERMS);
     if terms().count() != count {
         let message = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
-        faults.push(FieldError::invalid(&path, new[REQUIRED][TERMS].clone(), message));
+        errors.push(FieldError::invalid(&path, new[REQUIRED][TERMS].clone(), message));
         return;
     }
     for (index, (term, before)) in terms().zip(items(&old[REQUIRED], TERMS)).enumerate() {
@@ -96,15 +96,15 @@ fn narrow_affinity(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faul
         });
         if changed {
             let message = "only additions are allowed (no mutations or deletions)";
-            faults.push(FieldError::invalid(&path.index(index), term.clone(), message));
+            errors.push(FieldError::invalid(&path.index(index), term.clone(), message));
         }
     }
 }
 
 /// A pod's spec stands, but for images, its deadline, its grace, more tolerations, and where it was not scheduled yet.
-pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
-    pod_annotations::validate_update(new, old, faults);
-    status::validate_update(new, old, faults);
+pub(super) fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
+    pod_annotations::validate_update(new, old, errors);
+    status::validate_update(new, old, errors);
     let path = FieldPath::new("spec");
     // An older hub may not have filled in every default.
     let mut defaulted = old.clone();
@@ -113,13 +113,13 @@ pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     for list in ["containers", "initContainers"] {
         if items(&new["spec"], list).count() != items(&old["spec"], list).count() {
             let message = "pod updates may not add or remove containers";
-            faults.push(FieldError::forbidden(&path.child(list), message));
+            errors.push(FieldError::forbidden(&path.child(list), message));
             return;
         }
     }
-    let before = faults.len();
-    validate_deadline(new, old, faults);
-    if faults.len() > before && !new["spec"]["activeDeadlineSeconds"].is_null() {
+    let before = errors.len();
+    validate_deadline(new, old, errors);
+    if errors.len() > before && !new["spec"]["activeDeadlineSeconds"].is_null() {
         return;
     }
     let gated = items(&old["spec"], "schedulingGates").next().is_some();
@@ -166,24 +166,24 @@ pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     let after: HashSet<Value> = items(&new["spec"], "tolerations").map(alike).collect();
     if items(&old["spec"], "tolerations").any(|toleration| !after.contains(&alike(toleration))) {
         let message = "existing toleration can not be modified except its tolerationSeconds";
-        faults.push(FieldError::forbidden(&path.child("tolerations"), message));
+        errors.push(FieldError::forbidden(&path.child("tolerations"), message));
     }
-    topology_spread::gates_only_go(&new["spec"], &old["spec"], &path, faults);
+    topology_spread::gates_only_go(&new["spec"], &old["spec"], &path, errors);
     for (key, value) in old["spec"]["nodeSelector"].as_object().into_iter().flatten().filter(|_| gated) {
         let now = &new["spec"]["nodeSelector"][key];
         if now != value {
             let message = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
             let now = now.as_str().unwrap_or_default();
-            faults.push(FieldError::invalid(&path.child("nodeSelector"), now, message));
+            errors.push(FieldError::invalid(&path.child("nodeSelector"), now, message));
         }
     }
     if gated {
         let nodes = |pod: &'_ Value| pod["spec"]["affinity"]["nodeAffinity"].clone();
-        narrow_affinity(&nodes(new), &nodes(old), &path.child("affinity").child("nodeAffinity"), faults);
+        narrow_affinity(&nodes(new), &nodes(old), &path.child("affinity").child("nodeAffinity"), errors);
     }
     if kept(new) != kept(old) {
         let message = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-        faults.push(FieldError::forbidden(&path, message));
+        errors.push(FieldError::forbidden(&path, message));
     }
 }
 
@@ -194,8 +194,8 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn told(faults: &Faults, expect: &[&str]) {
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    fn told(errors: &ErrorList, expect: &[&str]) {
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -206,9 +206,9 @@ mod tests {
             pod
         };
         let check = |old: Value, new: Value, expect: &[&str]| {
-            let mut faults = Faults::new();
-            validate_update(&pod(new), &pod(old), &mut faults);
-            told(&faults, expect);
+            let mut errors = ErrorList::new();
+            validate_update(&pod(new), &pod(old), &mut errors);
+            told(&errors, expect);
         };
         check(Value::Null, json!(9), &[]);
         check(json!(9), json!(5), &[]);
@@ -235,9 +235,9 @@ mod tests {
             pod
         };
         let check = |old: Value, new: Value, gated: bool| {
-            let mut faults = Faults::new();
-            validate_update(&pod(new, gated), &pod(old, gated), &mut faults);
-            faults.iter().map(|fault| fault.field.clone()).collect::<Vec<_>>()
+            let mut errors = ErrorList::new();
+            validate_update(&pod(new, gated), &pod(old, gated), &mut errors);
+            errors.iter().map(|error| error.field.clone()).collect::<Vec<_>>()
         };
         let required = |terms: Value| json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
         let term = |keys: &[&str]| json!({"matchExpressions": keys.iter().map(|key| json!({"key": key, "operator": "Exists"})).collect::<Vec<_>>()});
@@ -258,9 +258,9 @@ mod tests {
     #[test]
     fn containers_neither_come_nor_go() {
         let pod = |names: &[&str]| json!({"spec": {"containers": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()}});
-        let mut faults = Faults::new();
-        validate_update(&pod(&["a", "b"]), &pod(&["a"]), &mut faults);
-        told(&faults, &["spec.containers: Forbidden: pod updates may not add or remove containers"]);
+        let mut errors = ErrorList::new();
+        validate_update(&pod(&["a", "b"]), &pod(&["a"]), &mut errors);
+        told(&errors, &["spec.containers: Forbidden: pod updates may not add or remove containers"]);
     }
 
     #[test]
@@ -268,9 +268,9 @@ mod tests {
         let toleration = |number: usize| json!({"operator": "Exists", "key": format!("a{number}")});
         let pod = |tolerations: Vec<Value>| json!({"spec": {"tolerations": tolerations}});
         let check = |old: Vec<Value>, new: Vec<Value>, expect: &[&str]| {
-            let mut faults = Faults::new();
-            validate_update(&pod(new), &pod(old), &mut faults);
-            let told: Vec<_> = faults.iter().filter(|fault| fault.field == "spec.tolerations").collect();
+            let mut errors = ErrorList::new();
+            validate_update(&pod(new), &pod(old), &mut errors);
+            let told: Vec<_> = errors.iter().filter(|error| error.field == "spec.tolerations").collect();
             assert_eq!(told.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
         };
         let old: Vec<Value> = (0..100_000).map(toleration).collect();

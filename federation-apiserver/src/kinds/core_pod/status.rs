@@ -1,4 +1,4 @@
-//! What may be written into the status of a Pod: `validation.ValidatePodStatusUpdate`. Faults that the stored status has as well do not
+//! What may be written into the status of a Pod: `validation.ValidatePodStatusUpdate`. Errors that the stored status has as well do not
 //! stand in the way of others who write it.
 
 use std::{
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::allocated_resources;
 use crate::{
-    registry::Faults,
+    registry::ErrorList,
     validation::{IMMUTABLE, items, items_mut, net, news, restart_policy, subdomain, text},
 };
 
@@ -53,72 +53,72 @@ pub(super) fn keep(new: &mut Value, old: &Value) {
     }
 }
 
-/// Finds the faults of a written status.
-pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+/// Finds the errors of a written status.
+pub(super) fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
     if new["status"] == old["status"] {
         return;
     }
     let (status, before, path) = (&new["status"], &old["status"], FieldPath::new("status"));
-    news(conditions, new, old, faults);
-    nominated(new, old, &path.child("nominatedNodeName"), faults);
-    news(generation_seen, new, old, faults);
+    news(conditions, new, old, errors);
+    nominated(new, old, &path.child("nominatedNodeName"), errors);
+    news(generation_seen, new, old, errors);
     // An older server may not have told it.
     let (class, was) = (text(status, "qosClass"), text(before, "qosClass"));
     if class != was && !was.is_empty() {
-        faults.push(FieldError::invalid(&path.child("qosClass"), class, IMMUTABLE));
+        errors.push(FieldError::invalid(&path.child("qosClass"), class, IMMUTABLE));
     }
     for (list, containers) in LISTS {
-        states(new, old, (list, containers), faults);
+        states(new, old, (list, containers), errors);
     }
-    news(allocated_resources::claims, new, old, faults);
-    news(allocated_resources::extended_claim, new, old, faults);
+    news(allocated_resources::claims, new, old, errors);
+    news(allocated_resources::extended_claim, new, old, errors);
     for list in ["podIPs", "hostIPs"] {
-        addresses(status, before, list, faults);
+        addresses(status, before, list, errors);
     }
-    news(allocated_resources::users, new, old, faults);
-    news(allocated_resources::allocated, new, old, faults);
+    news(allocated_resources::users, new, old, errors);
+    news(allocated_resources::allocated, new, old, errors);
 }
 
-fn conditions(pod: &Value, faults: &mut Faults) {
+fn conditions(pod: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("status.conditions");
     for (index, condition) in items(&pod["status"], "conditions").enumerate() {
         let path = path.index(index);
         if let Some(generation) = condition["observedGeneration"].as_i64().filter(|number| *number < 0) {
             let path = path.child("observedGeneration");
-            faults.push(FieldError::invalid(&path, generation, NOT_BELOW_ZERO));
+            errors.push(FieldError::invalid(&path, generation, NOT_BELOW_ZERO));
         }
         let kind = text(condition, "type");
         if !matches!(kind, "PodScheduled" | "Ready" | "Initialized") {
             // kube-apiserver names the place so.
             let path = path.child("Type");
             let found = names::qualified_name(kind);
-            faults.extend(found.iter().map(|fault| FieldError::invalid(&path, kind, fault)));
+            errors.extend(found.iter().map(|error| FieldError::invalid(&path, kind, error)));
         }
     }
 }
 
-fn generation_seen(pod: &Value, faults: &mut Faults) {
+fn generation_seen(pod: &Value, errors: &mut ErrorList) {
     if let Some(generation) = pod["status"]["observedGeneration"].as_i64().filter(|number| *number < 0) {
         let path = FieldPath::new("status.observedGeneration");
-        faults.push(FieldError::invalid(&path, generation, NOT_BELOW_ZERO));
+        errors.push(FieldError::invalid(&path, generation, NOT_BELOW_ZERO));
     }
 }
 
 /// Where room is made for a pod is told before it is bound to a node.
-fn nominated(new: &Value, old: &Value, path: &FieldPath, faults: &mut Faults) {
+fn nominated(new: &Value, old: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let node = text(&new["status"], "nominatedNodeName");
     if node.is_empty() || node == text(&old["status"], "nominatedNodeName") {
         return;
     }
-    subdomain(node, path, faults);
+    subdomain(node, path, errors);
     if !text(&old["spec"], "nodeName").is_empty() {
         let message = "may not be set on pods that are already bound to a node";
-        faults.push(FieldError::forbidden(path, message));
+        errors.push(FieldError::forbidden(path, message));
     }
 }
 
 /// A container that has ended runs again only if its policy says so: `validation.ValidateContainerStateTransition` and its siblings.
-fn states(new: &Value, old: &Value, (list, containers): (&str, &str), faults: &mut Faults) {
+fn states(new: &Value, old: &Value, (list, containers): (&str, &str), errors: &mut ErrorList) {
     let (spec, path) = (&old["spec"], FieldPath::new("status").child(list));
     let ephemeral = containers == "ephemeralContainers";
     if !ephemeral && restart_policy::all_may(spec) {
@@ -137,13 +137,13 @@ fn states(new: &Value, old: &Value, (list, containers): (&str, &str), faults: &m
         let may = !ephemeral && known.get(name).is_some_and(|it| restart_policy::may(it, spec, code));
         if alive.contains(name) && !may {
             let path = path.index(index).child("state");
-            faults.push(FieldError::forbidden(&path, "may not be transitioned to non-terminated state"));
+            errors.push(FieldError::forbidden(&path, "may not be transitioned to non-terminated state"));
         }
     }
 }
 
 /// One address of each family, of the pod and of its host: `validation.validatePodIPs` and `validateHostIPs`.
-fn addresses(status: &Value, before: &Value, list: &str, faults: &mut Faults) {
+fn addresses(status: &Value, before: &Value, list: &str, errors: &mut ErrorList) {
     let path = FieldPath::new("status").child(list);
     let all = |status: &'_ Value| -> Vec<String> {
         items(status, list).map(|address| text(address, "ip").to_owned()).collect()
@@ -158,11 +158,11 @@ fn addresses(status: &Value, before: &Value, list: &str, faults: &mut Faults) {
         && first != text(status, "hostIP")
     {
         let path = path.index(0).child("ip");
-        faults.push(FieldError::invalid(&path, first.as_str(), "must be equal to `hostIP`"));
+        errors.push(FieldError::invalid(&path, first.as_str(), "must be equal to `hostIP`"));
     }
     let known: HashSet<_> = known.into_iter().collect();
     for (index, address) in told.iter().enumerate().filter(|(_, address)| !known.contains(*address)) {
-        net::ip(address, &path.index(index), faults);
+        net::ip(address, &path.index(index), errors);
     }
     if told.len() < 2 {
         return;
@@ -171,13 +171,13 @@ fn addresses(status: &Value, before: &Value, list: &str, faults: &mut Faults) {
     if let Some((index, (address, _))) = told.iter().zip(&parsed).enumerate().find(|(_, (_, ip))| ip.is_err())
     {
         let why = format!("failed to check for dual stack with error:invalid IP[{index}]: {address}");
-        faults.push(FieldError::internal(&path, &why));
+        errors.push(FieldError::internal(&path, &why));
     }
     let fours = parsed.iter().flatten().filter(|address| address.to_canonical().is_ipv4()).count();
     if fours != 1 || told.len() != 2 || parsed.iter().any(Result::is_err) {
         let shown: Vec<_> = told.iter().map(|address| json!({"IP": address})).collect();
         let message = "may specify no more than one IP for each IP family";
-        faults.push(FieldError::invalid(&path, shown, message));
+        errors.push(FieldError::invalid(&path, shown, message));
     }
 }
 
@@ -191,9 +191,9 @@ mod tests {
         let pod = |status: Value| json!({"spec": spec, "status": status});
         let (mut new, old) = (pod(new), pod(old));
         keep(&mut new, &old);
-        let mut faults = Faults::new();
-        validate_update(&new, &old, &mut faults);
-        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+        let mut errors = ErrorList::new();
+        validate_update(&new, &old, &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 
     const ENDED: &str = "Forbidden: may not be transitioned to non-terminated state";
@@ -211,8 +211,8 @@ mod tests {
                 let mut container = container.clone();
                 container["name"] = "c".into();
                 let spec = json!({"restartPolicy": policy, list: [container]});
-                let fault = format!("status.{states}[1].state: {ENDED}");
-                let expect = if may { &[][..] } else { &[fault.as_str()][..] };
+                let error = format!("status.{states}[1].state: {ENDED}");
+                let expect = if may { &[][..] } else { &[error.as_str()][..] };
                 let old = json!({states: [runs("other"), ended("c", code)]});
                 told(&spec, old, json!({states: [runs("c")]}), expect);
             }
@@ -230,12 +230,12 @@ mod tests {
         check("Never", rules("RestartAllContainers", "In"), 8, true);
         // Nobody knows of it, and what is there for a look never comes back.
         let states = |state: Value| json!({"containerStatuses": [state]});
-        let fault = format!("status.containerStatuses[0].state: {ENDED}");
-        told(&json!({"restartPolicy": "Always"}), states(ended("c", 1)), states(runs("c")), &[&fault]);
+        let error = format!("status.containerStatuses[0].state: {ENDED}");
+        told(&json!({"restartPolicy": "Always"}), states(ended("c", 1)), states(runs("c")), &[&error]);
         let states = |state: Value| json!({"ephemeralContainerStatuses": [state]});
         let spec = json!({"restartPolicy": "Always", "ephemeralContainers": [{"name": "c"}]});
-        let fault = format!("status.ephemeralContainerStatuses[0].state: {ENDED}");
-        told(&spec, states(ended("c", 1)), states(runs("c")), &[&fault]);
+        let error = format!("status.ephemeralContainerStatuses[0].state: {ENDED}");
+        told(&spec, states(ended("c", 1)), states(runs("c")), &[&error]);
         told(&spec, states(ended("c", 1)), states(ended("c", 2)), &[]);
         told(&spec, states(ended("c", 1)), json!({}), &[]);
     }
@@ -270,8 +270,8 @@ mod tests {
         let with = |conditions: Value| json!({"conditions": conditions});
         told(&json!({}), json!({}), with(json!([{"type": "Ready"}, {"type": "example.com/a"}])), &[]);
         let odd = json!({"type": "a/b/c"});
-        let fault = "status.conditions[0].Type: Invalid value: \"a/b/c\": a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
-        told(&json!({}), json!({}), with(json!([odd])), &[fault]);
+        let error = "status.conditions[0].Type: Invalid value: \"a/b/c\": a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+        told(&json!({}), json!({}), with(json!([odd])), &[error]);
         // It was there before.
         told(&json!({}), with(json!([odd])), with(json!([{"type": "Ready"}, odd])), &[]);
         told(
@@ -290,9 +290,9 @@ mod tests {
         let to = |node: &str| json!({"nominatedNodeName": node});
         told(&json!({}), json!({}), to("n"), &[]);
         let bound = json!({"nodeName": "n"});
-        let fault =
+        let error =
             "status.nominatedNodeName: Forbidden: may not be set on pods that are already bound to a node";
-        told(&bound, json!({}), to("m"), &[fault]);
+        told(&bound, json!({}), to("m"), &[error]);
         let mut same = to("n");
         same["phase"] = "Running".into();
         told(&bound, to("n"), same, &[]);
@@ -304,10 +304,10 @@ mod tests {
         let pair = |list: &str, addresses: [&str; 2]| json!({list: addresses.map(|ip| json!({"ip": ip})), "hostIP": addresses[0]});
         for list in ["podIPs", "hostIPs"] {
             told(&json!({}), json!({}), pair(list, ["1.2.3.4", "fd00::1"]), &[]);
-            let fault = format!(
+            let error = format!(
                 r#"status.{list}: Invalid value: [{{"IP":"1.2.3.4"}},{{"IP":"1.2.3.5"}}]: may specify no more than one IP for each IP family"#
             );
-            told(&json!({}), json!({}), pair(list, ["1.2.3.4", "1.2.3.5"]), &[&fault]);
+            told(&json!({}), json!({}), pair(list, ["1.2.3.4", "1.2.3.5"]), &[&error]);
             let bad = format!(
                 r#"status.{list}[1]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#
             );
@@ -320,8 +320,8 @@ mod tests {
             told(&json!({}), json!({}), pair(list, ["1.2.3.4", "x"]), &[&bad, &internal, &two]);
         }
         let host = |host: &str| json!({"hostIP": host, "hostIPs": [{"ip": "1.2.3.5"}]});
-        let fault = r#"status.hostIPs[0].ip: Invalid value: "1.2.3.5": must be equal to `hostIP`"#;
-        told(&json!({}), json!({}), host("1.2.3.4"), &[fault]);
+        let error = r#"status.hostIPs[0].ip: Invalid value: "1.2.3.5": must be equal to `hostIP`"#;
+        told(&json!({}), json!({}), host("1.2.3.4"), &[error]);
         told(&json!({}), json!({}), host("1.2.3.5"), &[]);
     }
 }

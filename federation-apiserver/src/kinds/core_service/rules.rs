@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::is_externally_accessible;
 use crate::{
-    registry::Faults,
+    registry::ErrorList,
     validation::{items, label, listed, net, one_of, qualified, status, subdomain, text},
 };
 
@@ -20,42 +20,42 @@ const SET_ONCE: &str = "may not change once set";
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 const POLICIES: [&str; 2] = ["Cluster", "Local"];
 
-pub(super) fn validate(object: &Value, faults: &mut Faults) {
+pub(super) fn validate(object: &Value, errors: &mut ErrorList) {
     let spec = &object["spec"];
     let path = FieldPath::new("spec");
     let kind = text(spec, "type");
     let none = Vec::new();
     let ports = spec["ports"].as_array().unwrap_or(&none);
-    topology(object, faults);
+    topology(object, errors);
     if ports.is_empty() && !is_headless(spec) && kind != "ExternalName" {
-        faults.push(FieldError::required(&path.child("ports"), ""));
+        errors.push(FieldError::required(&path.child("ports"), ""));
     }
-    type_rules(spec, kind, &path, faults);
-    each_port(ports, &path, faults);
+    type_rules(spec, kind, &path, errors);
+    each_port(ports, &path, errors);
     if let Some(selector) = spec.get("selector") {
-        faults.gather(|faults| validate_labels(selector, &path.child("selector"), faults));
+        errors.gather(|errors| validate_labels(selector, &path.child("selector"), errors));
     }
-    affinity(spec, &path, faults);
+    affinity(spec, &path, errors);
     if kind != "ExternalName" {
-        cluster_ips(spec, &path, faults);
+        cluster_ips(spec, &path, errors);
     }
     for (index, address) in items(spec, "externalIPs").enumerate() {
         let path = path.child("externalIPs").index(index);
-        net::not_special(address.as_str().unwrap_or_default(), &path, faults);
+        net::not_special(address.as_str().unwrap_or_default(), &path, errors);
     }
-    one_of(kind, &path.child("type"), &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], faults);
-    ports_together(ports, kind, &path, faults);
-    source_ranges(object, kind, &path, faults);
+    one_of(kind, &path.child("type"), &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], errors);
+    ports_together(ports, kind, &path, errors);
+    source_ranges(object, kind, &path, errors);
     if kind != "LoadBalancer" && !spec["allocateLoadBalancerNodePorts"].is_null() {
-        faults.push(FieldError::forbidden(&path.child("allocateLoadBalancerNodePorts"), LOAD_BALANCER_ONLY));
+        errors.push(FieldError::forbidden(&path.child("allocateLoadBalancerNodePorts"), LOAD_BALANCER_ONLY));
     }
     if kind == "LoadBalancer" {
-        qualified(spec, &path, "loadBalancerClass", faults);
+        qualified(spec, &path, "loadBalancerClass", errors);
     } else if !spec["loadBalancerClass"].is_null() {
-        faults.push(FieldError::forbidden(&path.child("loadBalancerClass"), LOAD_BALANCER_ONLY));
+        errors.push(FieldError::forbidden(&path.child("loadBalancerClass"), LOAD_BALANCER_ONLY));
     }
-    traffic(spec, kind, &path, faults);
-    status::validate_load_balancer(object, Some(kind), faults);
+    traffic(spec, kind, &path, errors);
+    status::validate_load_balancer(object, Some(kind), errors);
 }
 
 fn is_headless(spec: &Value) -> bool {
@@ -63,7 +63,7 @@ fn is_headless(spec: &Value) -> bool {
 }
 
 /// The old annotation and the new one say the same.
-fn topology(object: &Value, faults: &mut Faults) {
+fn topology(object: &Value, errors: &mut ErrorList) {
     let annotations = &object["metadata"]["annotations"];
     let (Some(hints), Some(mode)) = (annotations.get(TOPOLOGY_HINTS), annotations.get(TOPOLOGY_MODE)) else {
         return;
@@ -71,60 +71,60 @@ fn topology(object: &Value, faults: &mut Faults) {
     if hints != mode {
         let path = FieldPath::new("metadata.annotations").key(TOPOLOGY_MODE);
         let message = format!("must match annotations[{TOPOLOGY_HINTS}] when both are specified");
-        faults.push(FieldError::invalid(&path, mode.clone(), &message));
+        errors.push(FieldError::invalid(&path, mode.clone(), &message));
     }
 }
 
-fn type_rules(spec: &Value, kind: &str, path: &FieldPath, faults: &mut Faults) {
+fn type_rules(spec: &Value, kind: &str, path: &FieldPath, errors: &mut ErrorList) {
     match kind {
         "LoadBalancer" | "NodePort" if is_headless(spec) => {
             let message = format!("may not be set to 'None' for {kind} services");
-            faults.push(FieldError::invalid(&path.child("clusterIPs").index(0), "None", &message));
+            errors.push(FieldError::invalid(&path.child("clusterIPs").index(0), "None", &message));
         }
         "ExternalName" => {
             let message = "may not be set for ExternalName services";
             for name in ["clusterIPs", "ipFamilies"] {
                 if items(spec, name).next().is_some() {
-                    faults.push(FieldError::forbidden(&path.child(name), message));
+                    errors.push(FieldError::forbidden(&path.child(name), message));
                 }
             }
             if !spec["ipFamilyPolicy"].is_null() {
-                faults.push(FieldError::forbidden(&path.child("ipFamilyPolicy"), message));
+                errors.push(FieldError::forbidden(&path.child("ipFamilyPolicy"), message));
             }
             let (name, path) = (text(spec, "externalName"), path.child("externalName"));
             match name.strip_suffix('.').unwrap_or(name) {
-                "" => faults.push(FieldError::required(&path, "")),
-                name => subdomain(name, &path, faults),
+                "" => errors.push(FieldError::required(&path, "")),
+                name => subdomain(name, &path, errors),
             }
         }
         _ => {}
     }
 }
 
-fn each_port(ports: &[Value], path: &FieldPath, faults: &mut Faults) {
+fn each_port(ports: &[Value], path: &FieldPath, errors: &mut ErrorList) {
     let mut names = HashSet::new();
     for (index, port) in ports.iter().enumerate() {
         let path = path.child("ports").index(index);
         match text(port, "name") {
-            "" if ports.len() > 1 => faults.push(FieldError::required(&path.child("name"), "")),
+            "" if ports.len() > 1 => errors.push(FieldError::required(&path.child("name"), "")),
             "" => {}
             name => {
-                label(name, &path.child("name"), faults);
+                label(name, &path.child("name"), errors);
                 if !names.insert(name) {
-                    faults.push(FieldError::duplicate(&path.child("name"), name));
+                    errors.push(FieldError::duplicate(&path.child("name"), name));
                 }
             }
         }
-        net::port(port["port"].as_i64().unwrap_or_default(), &path.child("port"), faults);
-        one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, faults);
+        net::port(port["port"].as_i64().unwrap_or_default(), &path.child("port"), errors);
+        one_of(text(port, "protocol"), &path.child("protocol"), &net::PROTOCOLS, errors);
         if !port["targetPort"].is_null() {
-            net::port_or_name(&port["targetPort"], &path.child("targetPort"), faults);
+            net::port_or_name(&port["targetPort"], &path.child("targetPort"), errors);
         }
-        qualified(port, &path, "appProtocol", faults);
+        qualified(port, &path, "appProtocol", errors);
     }
 }
 
-fn ports_together(ports: &[Value], kind: &str, path: &FieldPath, faults: &mut Faults) {
+fn ports_together(ports: &[Value], kind: &str, path: &FieldPath, errors: &mut ErrorList) {
     let path = |index: usize| path.child("ports").index(index);
     let on_nodes = || {
         let number = |port: &Value| port["nodePort"].as_i64().filter(|number| *number != 0);
@@ -135,14 +135,14 @@ fn ports_together(ports: &[Value], kind: &str, path: &FieldPath, faults: &mut Fa
     };
     if kind == "ClusterIP" {
         let message = "may not be used when `type` is 'ClusterIP'";
-        faults.extend(
+        errors.extend(
             on_nodes().map(|(index, ..)| FieldError::forbidden(&path(index).child("nodePort"), message)),
         );
     }
     let mut seen = HashSet::new();
     for (index, number, protocol) in on_nodes() {
         if !seen.insert((number, protocol)) {
-            faults.push(FieldError::duplicate(&path(index).child("nodePort"), number));
+            errors.push(FieldError::duplicate(&path(index).child("nodePort"), number));
         }
     }
     let mut seen = HashSet::new();
@@ -150,143 +150,143 @@ fn ports_together(ports: &[Value], kind: &str, path: &FieldPath, faults: &mut Fa
         let pair = (&port["protocol"], &port["port"]);
         if !seen.insert(pair) {
             let key = json!({"Name": "", "Protocol": pair.0, "AppProtocol": null, "Port": pair.1, "TargetPort": 0, "NodePort": 0});
-            faults.push(FieldError::duplicate(&path(index), key));
+            errors.push(FieldError::duplicate(&path(index), key));
         }
     }
 }
 
-fn affinity(spec: &Value, path: &FieldPath, faults: &mut Faults) {
-    one_of(text(spec, "sessionAffinity"), &path.child("sessionAffinity"), &["ClientIP", "None"], faults);
+fn affinity(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    one_of(text(spec, "sessionAffinity"), &path.child("sessionAffinity"), &["ClientIP", "None"], errors);
     if let Some(seconds) = spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].as_i64()
         && !(1..=86400).contains(&seconds)
     {
         let path = path.child("sessionAffinityConfig").child("clientIP").child("timeoutSeconds");
-        faults.push(FieldError::invalid(&path, seconds, "must be greater than 0 and less than 86400"));
+        errors.push(FieldError::invalid(&path, seconds, "must be greater than 0 and less than 86400"));
     }
 }
 
 /// `validation.ValidateServiceClusterIPsRelatedFields`.
-fn cluster_ips(spec: &Value, path: &FieldPath, faults: &mut Faults) {
+fn cluster_ips(spec: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let (all, addresses) = (path.child("clusterIPs"), &spec["clusterIPs"]);
     let invalid = |message: &str| FieldError::invalid(&all, addresses.clone(), message);
     let (single, first) = (text(spec, "clusterIP"), items(spec, "clusterIPs").next());
     if first.is_some_and(|first| first != single) {
-        faults.push(invalid("first value must match `clusterIP`"));
+        errors.push(invalid("first value must match `clusterIP`"));
     }
     let families: Vec<_> =
         items(spec, "ipFamilies").map(|family| family.as_str().unwrap_or_default()).collect();
     let mut seen = HashSet::new();
     for (index, family) in families.iter().enumerate() {
         let path = path.child("ipFamilies").index(index);
-        one_of(family, &path, &FAMILIES, faults);
+        one_of(family, &path, &FAMILIES, errors);
         if !seen.insert(family) {
-            faults.push(FieldError::duplicate(&path, *family));
+            errors.push(FieldError::duplicate(&path, *family));
         }
     }
     if let Some(policy) = spec["ipFamilyPolicy"].as_str() {
         let known = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-        one_of(policy, &path.child("ipFamilyPolicy"), &known, faults);
+        one_of(policy, &path.child("ipFamilyPolicy"), &known, errors);
     }
     let count = items(spec, "clusterIPs").count();
     let mut parsed: Vec<Option<IpAddr>> = Vec::with_capacity(count);
     for (index, address) in items(spec, "clusterIPs").enumerate() {
         if index == 0 && address == "None" {
             if count > 1 {
-                faults.push(invalid("'None' must be the first and only value"));
+                errors.push(invalid("'None' must be the first and only value"));
             }
             parsed.push(None);
         } else {
-            parsed.push(net::ip(address.as_str().unwrap_or_default(), &all.index(index), faults));
+            parsed.push(net::ip(address.as_str().unwrap_or_default(), &all.index(index), errors));
         }
     }
     if count > 2 {
-        faults.push(invalid("may only hold up to 2 values"));
+        errors.push(invalid("may only hold up to 2 values"));
     }
     // Whatever is no address would only be complained of once more.
     let Some(parsed) = parsed.into_iter().collect::<Option<Vec<_>>>() else { return };
     if let [one, other, ..] = parsed[..]
         && (count > 2 || one.is_ipv4() == other.is_ipv4())
     {
-        faults.push(invalid("may specify no more than one IP for each IP family"));
+        errors.push(invalid("may specify no more than one IP for each IP family"));
     }
     for (index, (address, family)) in parsed.iter().zip(families).enumerate() {
         if FAMILIES.contains(&family) && address.is_ipv4() != (family == "IPv4") {
             let message = format!("expected an {family} value as indicated by `ipFamilies[{index}]`");
-            faults.push(FieldError::invalid(&all.index(index), address.to_string(), &message));
+            errors.push(FieldError::invalid(&all.index(index), address.to_string(), &message));
         }
     }
 }
 
 /// Whose traffic a load balancer lets in, by the field or else by the old annotation. Spaces around are part of the API.
-fn source_ranges(object: &Value, kind: &str, path: &FieldPath, faults: &mut Faults) {
+fn source_ranges(object: &Value, kind: &str, path: &FieldPath, errors: &mut ErrorList) {
     let spec = &object["spec"];
     if items(spec, "loadBalancerSourceRanges").next().is_some() {
         // Spelt as in Go, as kube-apiserver names the place.
         let path = path.child("LoadBalancerSourceRanges");
         if kind != "LoadBalancer" {
-            faults.push(FieldError::forbidden(&path, LOAD_BALANCER_ONLY));
+            errors.push(FieldError::forbidden(&path, LOAD_BALANCER_ONLY));
         }
         for (index, range) in items(spec, "loadBalancerSourceRanges").enumerate() {
-            net::cidr(range.as_str().unwrap_or_default().trim(), &path.index(index), faults);
+            net::cidr(range.as_str().unwrap_or_default().trim(), &path.index(index), errors);
         }
     } else if let Some(ranges) = object["metadata"]["annotations"][SOURCE_RANGES].as_str() {
         let path = FieldPath::new("metadata.annotations").key(SOURCE_RANGES);
         if kind != "LoadBalancer" {
-            faults.push(FieldError::forbidden(&path, LOAD_BALANCER_ONLY));
+            errors.push(FieldError::forbidden(&path, LOAD_BALANCER_ONLY));
         }
         if !ranges.trim().is_empty() {
             for range in ranges.split(',') {
-                net::cidr(range.trim(), &path, faults);
+                net::cidr(range.trim(), &path, errors);
             }
         }
     }
 }
 
-fn traffic(spec: &Value, kind: &str, path: &FieldPath, faults: &mut Faults) {
+fn traffic(spec: &Value, kind: &str, path: &FieldPath, errors: &mut ErrorList) {
     let external = text(spec, "externalTrafficPolicy");
     if !external.is_empty() {
         let path = path.child("externalTrafficPolicy");
         if is_externally_accessible(spec) {
-            one_of(external, &path, &POLICIES, faults);
+            one_of(external, &path, &POLICIES, errors);
         } else {
             let message = "may only be set for externally-accessible services";
-            faults.push(FieldError::invalid(&path, external, message));
+            errors.push(FieldError::invalid(&path, external, message));
         }
     }
     let health = spec["healthCheckNodePort"].as_i64().unwrap_or_default();
     if health != 0 {
         let path = path.child("healthCheckNodePort");
         if kind == "LoadBalancer" && external == "Local" {
-            net::port(health, &path, faults);
+            net::port(health, &path, errors);
         } else {
             let message =
                 "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
-            faults.push(FieldError::invalid(&path, health, message));
+            errors.push(FieldError::invalid(&path, health, message));
         }
     }
     if let Some(internal) = spec["internalTrafficPolicy"].as_str() {
-        one_of(internal, &path.child("internalTrafficPolicy"), &POLICIES, faults);
+        one_of(internal, &path.child("internalTrafficPolicy"), &POLICIES, errors);
     }
     if let Some(distribution) = spec["trafficDistribution"].as_str() {
         let known = ["PreferClose", "PreferSameZone", "PreferSameNode"];
-        listed(distribution, &path.child("trafficDistribution"), &known, faults);
+        listed(distribution, &path.child("trafficDistribution"), &known, errors);
     }
 }
 
 /// Addresses and families stand, but for a Service that becomes or was an ExternalName.
-pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+pub(super) fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
     let (new, old) = (&new["spec"], &old["spec"]);
     let path = FieldPath::new("spec");
     if text(old, "type") != "ExternalName" && text(new, "type") != "ExternalName" {
         let (before, after) = (text(old, "clusterIP"), text(new, "clusterIP"));
         if !before.is_empty() && before != after {
             let path = path.child("clusterIPs").index(0);
-            faults.push(FieldError::invalid(&path, new["clusterIPs"].clone(), SET_ONCE));
+            errors.push(FieldError::invalid(&path, new["clusterIPs"].clone(), SET_ONCE));
         }
         let family = |spec: &Value| items(spec, "ipFamilies").next().cloned().unwrap_or_default();
         if !is_headless(old) && !is_headless(new) && !family(old).is_null() && family(old) != family(new) {
             let path = path.child("ipFamilies").index(0);
-            faults.push(FieldError::invalid(&path, new["ipFamilies"].clone(), SET_ONCE));
+            errors.push(FieldError::invalid(&path, new["ipFamilies"].clone(), SET_ONCE));
         }
     }
     if text(old, "type") == "LoadBalancer"
@@ -294,11 +294,11 @@ pub(super) fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
         && old["loadBalancerClass"] != new["loadBalancerClass"]
     {
         let path = path.child("loadBalancerClass");
-        faults.push(FieldError::invalid(&path, new["loadBalancerClass"].clone(), SET_ONCE));
+        errors.push(FieldError::invalid(&path, new["loadBalancerClass"].clone(), SET_ONCE));
     }
     let checked = |spec: &Value| spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local";
     if checked(old) && checked(new) && old["healthCheckNodePort"] != new["healthCheckNodePort"] {
-        faults.push(FieldError::forbidden(&path.child("healthCheckNodePort"), "field is immutable"));
+        errors.push(FieldError::forbidden(&path.child("healthCheckNodePort"), "field is immutable"));
     }
 }
 
@@ -361,10 +361,10 @@ mod tests {
         let port = |number: usize| json!({"name": format!("a{number}"), "port": 1 + number % 50_000, "protocol": if number < 50_000 { "TCP" } else { "UDP" }, "nodePort": 1 + number % 50_000});
         let mut listed: Vec<_> = (0..100_000).map(port).collect();
         listed.push(port(7));
-        let mut faults = Faults::new();
-        each_port(&listed, &FieldPath::new("spec"), &mut faults);
-        ports_together(&listed, "NodePort", &FieldPath::new("spec"), &mut faults);
-        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        let mut errors = ErrorList::new();
+        each_port(&listed, &FieldPath::new("spec"), &mut errors);
+        ports_together(&listed, "NodePort", &FieldPath::new("spec"), &mut errors);
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 3, "{told:?}");
         assert_eq!(told[0], r#"spec.ports[100000].name: Duplicate value: "a7""#);
         assert_eq!(told[1], "spec.ports[100000].nodePort: Duplicate value: 8");

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     flow,
-    registry::Faults,
+    registry::ErrorList,
     validation::{items, label, subdomain, text},
 };
 
@@ -20,13 +20,13 @@ const EXEMPT: &str = "exempt";
 const VERBS: [&str; 9] =
     ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
 
-/// Finds the faults of a FlowSchema.
-pub(super) fn schema(object: &Value, faults: &mut Faults) {
+/// Finds the errors of a FlowSchema.
+pub(super) fn schema(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let name = text(&object["metadata"], "name");
     let precedence = spec["matchingPrecedence"].as_i64().unwrap_or_default();
     let mut wrong = |message: &str| {
-        faults.push(FieldError::invalid(&path.child("matchingPrecedence"), precedence, message));
+        errors.push(FieldError::invalid(&path.child("matchingPrecedence"), precedence, message));
     };
     if precedence <= 0 {
         wrong("must be a positive value");
@@ -38,95 +38,95 @@ pub(super) fn schema(object: &Value, faults: &mut Faults) {
     let method = &spec["distinguisherMethod"];
     if method.is_object() && !["ByNamespace", "ByUser"].contains(&text(method, "type")) {
         let at = path.child("distinguisherMethod").child("type");
-        faults.push(FieldError::not_supported(&at, method.clone(), &["ByNamespace", "ByUser"]));
+        errors.push(FieldError::not_supported(&at, method.clone(), &["ByNamespace", "ByUser"]));
     }
     let level = text(&spec["priorityLevelConfiguration"], "name");
     let at = path.child("priorityLevelConfiguration").child("name");
     if level.is_empty() {
-        faults.push(FieldError::required(&at, "must reference a priority level"));
+        errors.push(FieldError::required(&at, "must reference a priority level"));
     } else {
-        subdomain(level, &at, faults);
+        subdomain(level, &at, errors);
     }
     for (place, rule) in items(spec, "rules").enumerate() {
-        rule_with_subjects(rule, &path.child("rules").index(place), faults);
+        rule_with_subjects(rule, &path.child("rules").index(place), errors);
     }
-    fixed(name, spec, flow::mandatory_schema(name), faults);
-    conditions(object, faults);
+    fixed(name, spec, flow::mandatory_schema(name), errors);
+    conditions(object, errors);
 }
 
-/// Finds the faults of a PriorityLevelConfiguration.
-pub(super) fn level(object: &Value, faults: &mut Faults) {
+/// Finds the errors of a PriorityLevelConfiguration.
+pub(super) fn level(object: &Value, errors: &mut ErrorList) {
     let (spec, path) = (&object["spec"], FieldPath::new("spec"));
     let (name, kind) = (text(&object["metadata"], "name"), text(spec, "type"));
     if (name == EXEMPT) != (kind == "Exempt") {
         let message = "type must be 'Exempt' if and only if name is 'exempt'";
-        faults.push(FieldError::invalid(&path.child("type"), kind, message));
+        errors.push(FieldError::invalid(&path.child("type"), kind, message));
     }
     let (exempt, limited) = (path.child("exempt"), path.child("limited"));
     match kind {
         "Exempt" => {
             if spec["limited"].is_object() {
-                faults.push(FieldError::forbidden(&limited, "must be nil if the type is not Limited"));
+                errors.push(FieldError::forbidden(&limited, "must be nil if the type is not Limited"));
             }
-            shares(&spec["exempt"], &exempt, faults);
+            shares(&spec["exempt"], &exempt, errors);
         }
         "Limited" => {
             if spec["exempt"].is_object() {
-                faults.push(FieldError::forbidden(&exempt, "must be nil if the type is Limited"));
+                errors.push(FieldError::forbidden(&exempt, "must be nil if the type is Limited"));
             }
             if spec["limited"].is_object() {
-                limited_level(&spec["limited"], &limited, faults);
+                limited_level(&spec["limited"], &limited, errors);
             } else {
-                faults.push(FieldError::required(&limited, "must not be empty when type is Limited"));
+                errors.push(FieldError::required(&limited, "must not be empty when type is Limited"));
             }
         }
-        _ => faults.push(FieldError::not_supported(&path.child("type"), kind, &["Exempt", "Limited"])),
+        _ => errors.push(FieldError::not_supported(&path.child("type"), kind, &["Exempt", "Limited"])),
     }
     if name != EXEMPT {
-        fixed(name, spec, flow::mandatory_level(name), faults);
+        fixed(name, spec, flow::mandatory_level(name), errors);
     }
-    conditions(object, faults);
+    conditions(object, errors);
 }
 
 /// What no server is without must be as every server makes it.
-fn fixed(name: &str, spec: &Value, mandatory: Option<Value>, faults: &mut Faults) {
+fn fixed(name: &str, spec: &Value, mandatory: Option<Value>, errors: &mut ErrorList) {
     if mandatory.is_some_and(|mandatory| mandatory != *spec) {
         let message = format!("spec of '{name}' must equal the fixed value");
-        faults.push(FieldError::invalid(&FieldPath::new("spec"), spec.clone(), &message));
+        errors.push(FieldError::invalid(&FieldPath::new("spec"), spec.clone(), &message));
     }
 }
 
-fn conditions(object: &Value, faults: &mut Faults) {
+fn conditions(object: &Value, errors: &mut ErrorList) {
     let path = FieldPath::new("status").child("conditions");
     let kinds: Vec<&str> =
         items(&object["status"], "conditions").map(|condition| text(condition, "type")).collect();
     for (place, kind) in kinds.iter().enumerate() {
         let at = path.index(place).child("type");
         if kinds[..place].contains(kind) {
-            faults.push(FieldError::duplicate(&at, *kind));
+            errors.push(FieldError::duplicate(&at, *kind));
         }
         if kind.is_empty() {
-            faults.push(FieldError::required(&at, "must not be empty"));
+            errors.push(FieldError::required(&at, "must not be empty"));
         }
     }
 }
 
-fn shares(level: &Value, path: &FieldPath, faults: &mut Faults) {
+fn shares(level: &Value, path: &FieldPath, errors: &mut ErrorList) {
     if let Some(shares) = level["nominalConcurrencyShares"].as_i64().filter(|shares| *shares < 0) {
         let at = path.child("nominalConcurrencyShares");
-        faults.push(FieldError::invalid(&at, shares, "must be a non-negative integer"));
+        errors.push(FieldError::invalid(&at, shares, "must be a non-negative integer"));
     }
     if let Some(percent) = level["lendablePercent"].as_i64().filter(|percent| !(0..=100).contains(percent)) {
         let at = path.child("lendablePercent");
-        faults.push(FieldError::invalid(&at, percent, "must be between 0 and 100, inclusive"));
+        errors.push(FieldError::invalid(&at, percent, "must be between 0 and 100, inclusive"));
     }
 }
 
-fn limited_level(limited: &Value, path: &FieldPath, faults: &mut Faults) {
-    shares(limited, path, faults);
+fn limited_level(limited: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    shares(limited, path, errors);
     if let Some(percent) = limited["borrowingLimitPercent"].as_i64().filter(|percent| *percent < 0) {
         let at = path.child("borrowingLimitPercent");
-        faults.push(FieldError::invalid(&at, percent, "if specified, must be a non-negative integer"));
+        errors.push(FieldError::invalid(&at, percent, "if specified, must be a non-negative integer"));
     }
     let (response, path) = (&limited["limitResponse"], path.child("limitResponse"));
     let queuing = &response["queuing"];
@@ -134,23 +134,23 @@ fn limited_level(limited: &Value, path: &FieldPath, faults: &mut Faults) {
     match text(response, "type") {
         "Reject" if queuing.is_object() => {
             let message = "must be nil if limited.limitResponse.type is not Limited";
-            faults.push(FieldError::forbidden(&at, message));
+            errors.push(FieldError::forbidden(&at, message));
         }
         "Reject" => {}
-        "Queue" if queuing.is_object() => queues(queuing, &at, faults),
+        "Queue" if queuing.is_object() => queues(queuing, &at, errors),
         "Queue" => {
             let message = "must not be empty if limited.limitResponse.type is Limited";
-            faults.push(FieldError::required(&at, message));
+            errors.push(FieldError::required(&at, message));
         }
-        kind => faults.push(FieldError::not_supported(&path.child("type"), kind, &["Queue", "Reject"])),
+        kind => errors.push(FieldError::not_supported(&path.child("type"), kind, &["Queue", "Reject"])),
     }
 }
 
-fn queues(queuing: &Value, path: &FieldPath, faults: &mut Faults) {
+fn queues(queuing: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let number = |name: &str| queuing[name].as_i64().unwrap_or_default();
     let (length, queues, hand) = (number("queueLengthLimit"), number("queues"), number("handSize"));
     let mut wrong = |name: &str, value: i64, message: &str| {
-        faults.push(FieldError::invalid(&path.child(name), value, message));
+        errors.push(FieldError::invalid(&path.child(name), value, message));
     };
     if length <= 0 {
         wrong("queueLengthLimit", length, "must be positive");
@@ -177,23 +177,23 @@ fn entropy_bits(queues: i64, hand: i64) -> f64 {
     ((queues as f64).log2() * hand as f64).ceil()
 }
 
-fn rule_with_subjects(rule: &Value, path: &FieldPath, faults: &mut Faults) {
+fn rule_with_subjects(rule: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let subjects = path.child("subjects");
     if items(rule, "subjects").next().is_none() {
-        faults.push(FieldError::required(&subjects, "subjects must contain at least one value"));
+        errors.push(FieldError::required(&subjects, "subjects must contain at least one value"));
     }
     for (place, one) in items(rule, "subjects").enumerate() {
-        subject(one, &subjects.index(place), faults);
+        subject(one, &subjects.index(place), errors);
     }
     if items(rule, "resourceRules").chain(items(rule, "nonResourceRules")).next().is_none() {
         let message = "at least one of resourceRules and nonResourceRules has to be non-empty";
-        faults.push(FieldError::required(path, message));
+        errors.push(FieldError::required(path, message));
     }
     for (place, one) in items(rule, "resourceRules").enumerate() {
-        resource_rule(one, &path.child("resourceRules").index(place), faults);
+        resource_rule(one, &path.child("resourceRules").index(place), errors);
     }
     for (place, one) in items(rule, "nonResourceRules").enumerate() {
-        path_rule(one, &path.child("nonResourceRules").index(place), faults);
+        path_rule(one, &path.child("nonResourceRules").index(place), errors);
     }
 }
 
@@ -201,33 +201,33 @@ fn rule_with_subjects(rule: &Value, path: &FieldPath, faults: &mut Faults) {
 const SUBJECTS: [(&str, &str); 3] =
     [("User", "user"), ("Group", "group"), ("ServiceAccount", "serviceAccount")];
 
-fn subject(subject: &Value, path: &FieldPath, faults: &mut Faults) {
+fn subject(subject: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let kind = text(subject, "kind");
     let Some((_, own)) = SUBJECTS.iter().find(|(known, _)| *known == kind) else {
         let known = ["Group", "ServiceAccount", "User"];
-        return faults.push(FieldError::not_supported(&path.child("kind"), kind, &known));
+        return errors.push(FieldError::not_supported(&path.child("kind"), kind, &known));
     };
     let (who, at) = (&subject[*own], path.child(own));
     if who.is_null() {
         let message = format!("{own} is required when subject kind is '{kind}'");
-        faults.push(FieldError::required(&at, &message));
+        errors.push(FieldError::required(&at, &message));
     } else {
-        named(who, kind, &at, faults);
+        named(who, kind, &at, errors);
     }
     for (other, field) in SUBJECTS.iter().filter(|(other, _)| *other != kind) {
         if !subject[*field].is_null() {
             let message = format!("{field} is forbidden when subject kind is not '{other}'");
-            faults.push(FieldError::forbidden(&path.child(field), &message));
+            errors.push(FieldError::forbidden(&path.child(field), &message));
         }
     }
 }
 
-fn named(who: &Value, kind: &str, path: &FieldPath, faults: &mut Faults) {
+fn named(who: &Value, kind: &str, path: &FieldPath, errors: &mut ErrorList) {
     let name = text(who, "name");
     if name.is_empty() {
-        faults.push(FieldError::required(&path.child("name"), ""));
+        errors.push(FieldError::required(&path.child("name"), ""));
     } else if kind == "ServiceAccount" && name != "*" {
-        subdomain(name, &path.child("name"), faults);
+        subdomain(name, &path.child("name"), errors);
     }
     if kind != "ServiceAccount" {
         return;
@@ -235,9 +235,9 @@ fn named(who: &Value, kind: &str, path: &FieldPath, faults: &mut Faults) {
     match text(who, "namespace") {
         "" => {
             let message = "must specify namespace for service account";
-            faults.push(FieldError::required(&path.child("namespace"), message));
+            errors.push(FieldError::required(&path.child("namespace"), message));
         }
-        namespace => label(namespace, &path.child("namespace"), faults),
+        namespace => label(namespace, &path.child("namespace"), errors),
     }
 }
 
@@ -248,38 +248,38 @@ fn starred(
     name: &str,
     empty: &str,
     others: &str,
-    faults: &mut Faults,
+    errors: &mut ErrorList,
 ) -> bool {
     let at = path.child(name);
     let count = items(rule, name).count();
     if count == 0 {
-        faults.push(FieldError::required(&at, empty));
+        errors.push(FieldError::required(&at, empty));
     }
     let star = items(rule, name).any(|entry| entry == "*");
     if star && count > 1 {
         let message = format!("if '*' is present, must not specify other {others}");
-        faults.push(FieldError::invalid(&at, rule[name].clone(), &message));
+        errors.push(FieldError::invalid(&at, rule[name].clone(), &message));
     }
     count > 0 && !star
 }
 
-fn verbs(rule: &Value, path: &FieldPath, faults: &mut Faults) {
-    let looked_at = starred(rule, path, "verbs", "verbs must contain at least one value", "verbs", faults);
+fn verbs(rule: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    let looked_at = starred(rule, path, "verbs", "verbs must contain at least one value", "verbs", errors);
     if looked_at && !items(rule, "verbs").all(|verb| verb.as_str().is_some_and(|verb| VERBS.contains(&verb)))
     {
-        faults.push(FieldError::not_supported(&path.child("verbs"), rule["verbs"].clone(), &VERBS));
+        errors.push(FieldError::not_supported(&path.child("verbs"), rule["verbs"].clone(), &VERBS));
     }
 }
 
-fn path_rule(rule: &Value, path: &FieldPath, faults: &mut Faults) {
-    verbs(rule, path, faults);
+fn path_rule(rule: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    verbs(rule, path, errors);
     let name = "nonResourceURLs";
     let empty = "nonResourceURLs must contain at least one value";
-    if starred(rule, path, name, empty, "non-resource URLs", faults) {
+    if starred(rule, path, name, empty, "non-resource URLs", errors) {
         for (place, url) in items(rule, name).enumerate() {
             let url = url.as_str().unwrap_or_default();
             if let Some(message) = why_no_path(url) {
-                faults.push(FieldError::invalid(&path.child(name).index(place), url, message));
+                errors.push(FieldError::invalid(&path.child(name).index(place), url, message));
             }
         }
     }
@@ -299,23 +299,23 @@ fn why_no_path(path: &str) -> Option<&'static str> {
     }
 }
 
-fn resource_rule(rule: &Value, path: &FieldPath, faults: &mut Faults) {
-    verbs(rule, path, faults);
+fn resource_rule(rule: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    verbs(rule, path, errors);
     let empty = "resource rules must supply at least one api group";
-    starred(rule, path, "apiGroups", empty, "api groups", faults);
+    starred(rule, path, "apiGroups", empty, "api groups", errors);
     let empty = "resource rules must supply at least one resource";
-    starred(rule, path, "resources", empty, "resources", faults);
+    starred(rule, path, "resources", empty, "resources", errors);
     if rule["clusterScope"] == true && items(rule, "namespaces").next().is_none() {
         return;
     }
     let name = "namespaces";
     let empty = "resource rules that are not cluster scoped must supply at least one namespace";
-    if starred(rule, path, name, empty, "namespaces", faults) {
+    if starred(rule, path, name, empty, "namespaces", errors) {
         for (place, namespace) in items(rule, name).enumerate() {
             let namespace = namespace.as_str().unwrap_or_default();
-            for fault in names::dns1123_label(namespace) {
-                let message = format!("each member of this list must be '*' or a DNS-1123 label; {fault}");
-                faults.push(FieldError::invalid(&path.child(name).index(place), namespace, &message));
+            for error in names::dns1123_label(namespace) {
+                let message = format!("each member of this list must be '*' or a DNS-1123 label; {error}");
+                errors.push(FieldError::invalid(&path.child(name).index(place), namespace, &message));
             }
         }
     }
@@ -333,16 +333,16 @@ mod tests {
         }}})
     }
 
-    fn told(check: fn(&Value, &mut Faults), object: &Value) -> Vec<String> {
-        let mut faults = Faults::new();
-        check(object, &mut faults);
-        faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect()
+    fn told(check: fn(&Value, &mut ErrorList), object: &Value) -> Vec<String> {
+        let mut errors = ErrorList::new();
+        check(object, &mut errors);
+        errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect()
     }
 
     #[track_caller]
-    fn refused(check: fn(&Value, &mut Faults), object: &Value, expect: &str) {
+    fn refused(check: fn(&Value, &mut ErrorList), object: &Value, expect: &str) {
         let found = told(check, object);
-        assert!(found.iter().any(|fault| fault.contains(expect)), "{found:?}");
+        assert!(found.iter().any(|error| error.contains(expect)), "{found:?}");
     }
 
     #[test]

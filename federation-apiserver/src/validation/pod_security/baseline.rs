@@ -37,7 +37,7 @@ enum Replaced {
     Since(u32),
 }
 
-pub(super) fn judge(standard: Standard, metadata: &Value, spec: &Value) -> Vec<Violation> {
+pub(super) fn check(standard: Standard, metadata: &Value, spec: &Value) -> Vec<Violation> {
     let replaced = |replaced: &Replaced| match replaced {
         Replaced::Never => false,
         Replaced::Since(minor) => standard.level == Level::Restricted && standard.since(*minor),
@@ -332,13 +332,13 @@ fn host_process(_: Standard, _: &Value, spec: &Value) -> Option<Violation> {
 mod tests {
     use serde_json::json;
 
-    use super::super::{details, judge};
+    use super::super::{check, details};
     use super::*;
 
     #[track_caller]
     fn told(minor: Option<u32>, spec: &Value, expect: &str) {
         let standard = Standard { level: Level::Baseline, minor };
-        assert_eq!(details(&judge(standard, &json!({}), spec)), expect);
+        assert_eq!(details(&check(standard, &json!({}), spec)), expect);
     }
 
     #[test]
@@ -385,7 +385,7 @@ mod tests {
         told(Some(35), &spec, "");
         told(Some(34), &spec, refused);
         let strict = Standard { level: Level::Restricted, minor: None };
-        let found = details(&judge(strict, &json!({}), &spec));
+        let found = details(&check(strict, &json!({}), &spec));
         assert!(found.contains(refused), "{found}");
         assert_eq!(found.matches("procMount (").count(), 1, "{found}");
     }

@@ -1,6 +1,6 @@
 //! The Pod Security Standards (KEP-2579): what a namespace's labels say that its pods may not do.
 //!
-//! [`Policy::of`] reads the labels, [`judge`] says what is wrong with a pod by a level. Which pods are asked about, and what becomes of the
+//! [`Policy::of`] reads the labels, [`check`] says what is wrong with a pod by a level. Which pods are asked about, and what becomes of the
 //! answer, is admission's part.
 
 mod baseline;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use apimachinery::{FieldError, FieldPath, labels::Labels};
 use serde_json::Value;
 
-use crate::registry::Faults;
+use crate::registry::ErrorList;
 
 /// How much is allowed, from all to little.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,9 +62,9 @@ pub(crate) struct Policy {
 
 impl Policy {
     /// Reads the labels of a namespace, and tells what is wrong with them: `api.PolicyToEvaluate`.
-    pub(crate) fn of(labels: &Labels) -> (Self, Faults) {
+    pub(crate) fn of(labels: &Labels) -> (Self, ErrorList) {
         let mut policy = Self { enforce: Standard::ALL, audit: Standard::ALL, warn: Standard::ALL };
-        let mut faults = Faults::new();
+        let mut errors = ErrorList::new();
         let mut enforced = false;
         for (mode, standard) in
             [("enforce", &mut policy.enforce), ("audit", &mut policy.audit), ("warn", &mut policy.warn)]
@@ -81,7 +81,7 @@ impl Policy {
                         standard.level =
                             if mode == "enforce" { Level::Restricted } else { Level::Privileged };
                         let message = "must be one of privileged, baseline, restricted";
-                        faults.push(FieldError::invalid(&place(&label), level.as_str(), message));
+                        errors.push(FieldError::invalid(&place(&label), level.as_str(), message));
                     }
                 }
             }
@@ -90,7 +90,7 @@ impl Policy {
                 match minor_of(version) {
                     Ok(minor) => standard.minor = minor,
                     Err(message) => {
-                        faults.push(FieldError::invalid(&place(&label), version.as_str(), message));
+                        errors.push(FieldError::invalid(&place(&label), version.as_str(), message));
                     }
                 }
             }
@@ -103,7 +103,7 @@ impl Policy {
                 policy.warn.minor = policy.enforce.minor;
             }
         }
-        (policy, faults)
+        (policy, errors)
     }
 }
 
@@ -148,13 +148,13 @@ impl Violation {
 }
 
 /// Finds what is wrong with a pod, or a template of pods, by a standard: what every level forbids first.
-pub(crate) fn judge(standard: Standard, metadata: &Value, spec: &Value) -> Vec<Violation> {
+pub(crate) fn check(standard: Standard, metadata: &Value, spec: &Value) -> Vec<Violation> {
     match standard.level {
         Level::Privileged => Vec::new(),
-        Level::Baseline => baseline::judge(standard, metadata, spec),
+        Level::Baseline => baseline::check(standard, metadata, spec),
         Level::Restricted => {
-            let mut found = baseline::judge(standard, metadata, spec);
-            found.extend(restricted::judge(standard, spec));
+            let mut found = baseline::check(standard, metadata, spec);
+            found.extend(restricted::check(standard, spec));
             found
         }
     }
@@ -180,7 +180,7 @@ pub(crate) fn survey(
     let mut checked = 0;
     for pod in pods.take(MOST_PODS) {
         checked += 1;
-        let violations = judge(standard, &pod["metadata"], &pod["spec"]);
+        let violations = check(standard, &pod["metadata"], &pod["spec"]);
         if violations.is_empty() {
             continue;
         }
@@ -235,8 +235,8 @@ mod tests {
 
     #[test]
     fn a_namespace_says_what_its_pods_may_not_do() {
-        let (policy, faults) = Policy::of(&labels(&[("enforce", "baseline"), ("enforce-version", "v1.25")]));
-        assert_eq!(*faults, []);
+        let (policy, errors) = Policy::of(&labels(&[("enforce", "baseline"), ("enforce-version", "v1.25")]));
+        assert_eq!(*errors, []);
         assert_eq!(policy.enforce.to_string(), "baseline:v1.25");
         assert_eq!(policy.warn.to_string(), "baseline:v1.25", "what is enforced is warned of");
         assert_eq!(policy.audit.to_string(), "privileged:latest");
@@ -246,12 +246,12 @@ mod tests {
 
     #[test]
     fn labels_that_cannot_be_read_are_told() {
-        let (policy, faults) =
+        let (policy, errors) =
             Policy::of(&labels(&[("enforce", "x"), ("warn", "y"), ("audit-version", "v1.07")]));
         assert_eq!(policy.enforce.to_string(), "restricted:latest");
         assert_eq!(policy.warn.to_string(), "privileged:latest");
         assert_eq!(
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
                 r#"metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: "x": must be one of privileged, baseline, restricted"#,
                 r#"metadata.labels[pod-security.kubernetes.io/audit-version]: Invalid value: "v1.07": must be "latest" or "v1.x""#,

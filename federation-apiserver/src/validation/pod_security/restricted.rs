@@ -14,7 +14,7 @@ type Check = fn(Standard, &Value) -> Option<Violation>;
 /// The checks in the order of their names.
 const CHECKS: [Check; 7] = [escalation, capabilities, proc_mount, volumes, non_root, user, seccomp];
 
-pub(super) fn judge(standard: Standard, spec: &Value) -> Vec<Violation> {
+pub(super) fn check(standard: Standard, spec: &Value) -> Vec<Violation> {
     CHECKS.iter().filter_map(|check| check(standard, spec)).collect()
 }
 
@@ -164,13 +164,13 @@ fn seccomp(standard: Standard, spec: &Value) -> Option<Violation> {
 mod tests {
     use serde_json::json;
 
-    use super::super::{Level, details, judge};
+    use super::super::{Level, check, details};
     use super::*;
 
     #[track_caller]
     fn told(minor: Option<u32>, spec: &Value, expect: &str) {
         let standard = Standard { level: Level::Restricted, minor };
-        assert_eq!(details(&judge(standard, &json!({}), spec)), expect);
+        assert_eq!(details(&check(standard, &json!({}), spec)), expect);
     }
 
     #[test]
