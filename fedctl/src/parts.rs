@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use federation_apiserver::{
     audit,
-    auth::{access_webhook, authz::Mode, oidc, token_webhook},
+    auth::{authz::Mode, authz_webhook, oidc, token_webhook},
 };
 use federation_runtime::endpoints::{self, Health, Metrics};
 use federation_runtime::pki::Subject;
@@ -88,7 +88,7 @@ pub struct UpOptions {
     authorization_config: Option<PathBuf>,
     /// The authorization webhook.
     #[command(flatten)]
-    access_webhook: access_webhook::Flags,
+    authz_webhook: authz_webhook::Flags,
     /// OpenID Connect providers.
     #[command(flatten)]
     oidc: oidc::Flags,
@@ -143,7 +143,7 @@ impl UpOptions {
             encryption_provider_config: None,
             authorization_mode: vec![Mode::Rbac],
             authorization_config: None,
-            access_webhook: access_webhook::Flags::default(),
+            authz_webhook: authz_webhook::Flags::default(),
             oidc: oidc::Flags::default(),
             token_webhook: token_webhook::Flags::default(),
             audit_policy_file: None,
@@ -176,7 +176,7 @@ impl UpOptions {
             encryption_provider_config: self.encryption_provider_config.clone(),
             authorization_mode: self.authorization_mode.clone(),
             authorization_config: self.authorization_config.clone(),
-            access_webhook: self.access_webhook.clone(),
+            authz_webhook: self.authz_webhook.clone(),
             oidc: self.oidc.clone(),
             token_webhook: self.token_webhook.clone(),
             audit_policy_file: self.audit_policy_file.clone(),

@@ -110,7 +110,7 @@ pub struct Options {
     pub authorization_config: Option<PathBuf>,
     /// The authorization webhook.
     #[command(flatten)]
-    pub access_webhook: authz_webhook::Flags,
+    pub authz_webhook: authz_webhook::Flags,
     /// OpenID Connect providers.
     #[command(flatten)]
     pub oidc: oidc::Flags,
@@ -148,7 +148,7 @@ impl Options {
             service_node_port_range: Some(Ranges::NODE_PORTS),
             advertise_address: None,
             authorization_config: None,
-            access_webhook: authz_webhook::Flags::default(),
+            authz_webhook: authz_webhook::Flags::default(),
             oidc: oidc::Flags::default(),
             token_webhook: token_webhook::Flags::default(),
             cert_dns_names: Vec::new(),
@@ -257,7 +257,7 @@ impl Service {
         let (modes, access) = authorization(
             &options.authorization_mode,
             options.authorization_config.as_deref(),
-            &options.access_webhook,
+            &options.authz_webhook,
             &storage,
         )?;
         let default_roles = modes.contains(&Mode::Rbac);

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use federation_apiserver::{
     Handler, Parts,
     auth::{
-        accounts::{DEFAULT_ISSUER, ServiceAccountTokens},
         authz::Mode,
         jwt::Key,
+        service_account_tokens::{DEFAULT_ISSUER, ServiceAccountTokens},
         tokens::Tokens,
     },
     housekeeping,

@@ -19,10 +19,10 @@ use bytes::Bytes;
 use federation_apiserver::{
     Parts, RemoteServers,
     auth::{
-        access_webhook::{self, AuthorizationWebhook},
         authn::OtherTokens,
         authz::Mode,
         authz_config,
+        authz_webhook::{self, AuthorizationWebhook},
         oidc::{self, Oidc},
         token_webhook::{self, TokenWebhook},
     },
@@ -451,10 +451,10 @@ async fn a_webhook_tells_whose_tokens_are_that_nobody_here_knows() {
 }
 
 async fn deciding(reviewer: &Reviewer, modes: &[Mode], users: &str) -> World {
-    let flags = access_webhook::Flags {
+    let flags = authz_webhook::Flags {
         authorization_webhook_config_file: Some(reviewer.kubeconfig()),
         authorization_webhook_version: "v1".to_owned(),
-        ..access_webhook::Flags::default()
+        ..authz_webhook::Flags::default()
     };
     let modes = modes.to_vec();
     let access = move |storage: &Storage| {
