@@ -237,3 +237,15 @@ async fn null_in_a_list_is_an_element_that_says_nothing() {
         ["spec.rules[0].http.paths[0].pathType: Required value: pathType must be specified"]
     );
 }
+
+#[tokio::test]
+async fn a_new_node_takes_no_pods_yet() {
+    let world = World::new().await;
+    let node = json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}});
+    let made = world.expect(StatusCode::CREATED, Method::POST, "/api/v1/nodes", Some(node)).await;
+    let ready = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+    assert_eq!(made["spec"]["taints"], json!([{"key": "a", "effect": "NoExecute"}, ready]));
+    let free = json!({"spec": {"taints": []}});
+    let freed = world.expect(StatusCode::OK, Method::PATCH, "/api/v1/nodes/n", Some(free)).await;
+    assert_eq!(freed["spec"], json!({}));
+}

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::world::World;
+use crate::world::{World, deployment};
 
 async fn ask(world: &World, method: Method, path: &str) -> (StatusCode, String, String) {
     let request = Request::builder()
@@ -239,4 +239,46 @@ async fn metrics_have_the_names_of_kubernetes() {
     ] {
         assert!(metrics.lines().any(|line| line == expect), "{expect}\n{metrics}");
     }
+}
+
+#[tokio::test]
+async fn both_forms_of_discovery_say_the_same() {
+    let world = World::new().await;
+    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    for root in ["/api", "/apis"] {
+        let aggregated = world.accepting(root, accept).await;
+        for group in aggregated["items"].as_array().unwrap() {
+            let name = group["metadata"]["name"].as_str().unwrap_or_default();
+            for version in group["versions"].as_array().unwrap() {
+                let (path, version) = match name {
+                    "" => (format!("/api/{}", version["version"].as_str().unwrap()), version),
+                    name => (format!("/apis/{name}/{}", version["version"].as_str().unwrap()), version),
+                };
+                let plain = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+                let mut expected = Vec::new();
+                for resource in version["resources"].as_array().unwrap() {
+                    let plural = resource["resource"].as_str().unwrap();
+                    expected.push((plural.to_owned(), resource["verbs"].clone()));
+                    for part in resource["subresources"].as_array().into_iter().flatten() {
+                        let name = part["subresource"].as_str().unwrap();
+                        expected.push((format!("{plural}/{name}"), part["verbs"].clone()));
+                    }
+                }
+                let found: Vec<_> = plain["resources"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|resource| {
+                        (resource["name"].as_str().unwrap().to_owned(), resource["verbs"].clone())
+                    })
+                    .collect();
+                assert_eq!(found, expected, "{path}");
+            }
+        }
+    }
+    let mut web = deployment("web");
+    web["spec"]["template"]["spec"]["containers"][0]["image"] = "nginx".into();
+    let path = "/apis/apps/v1/namespaces/demo/deployments";
+    let made = world.expect(StatusCode::CREATED, Method::POST, path, Some(web)).await;
+    assert_eq!(made["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"], "Always");
 }

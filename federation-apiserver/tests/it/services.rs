@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::{kinds::with_head, world::World};
 
 const SERVICES: &str = "/api/v1/namespaces/demo/services";
 
@@ -119,4 +119,35 @@ async fn addresses_from_outside_have_a_policy() {
             r#"spec.trafficDistribution: Unsupported value: "X": supported values: "PreferClose", "PreferSameZone", "PreferSameNode""#
         ]
     );
+}
+
+#[tokio::test]
+async fn a_service_keeps_its_address_and_gives_it_back() {
+    let world = World::new().await;
+    let services = "/api/v1/namespaces/demo/services";
+    let service = |name: &str| with_head("v1", "Service", name, json!({"spec": {"ports": [{"port": 80}]}}));
+    let made = world.expect(StatusCode::CREATED, Method::POST, services, Some(service("a"))).await;
+    let address = made["spec"]["clusterIP"].as_str().unwrap().to_owned();
+    assert!(address.starts_with("10."), "{address}");
+    // Nobody owns what the server allocates: the copies in members are without it.
+    assert!(!made["metadata"]["managedFields"].to_string().contains("clusterIP"));
+    let again = world.expect(StatusCode::OK, Method::PUT, &format!("{services}/a"), Some(service("a"))).await;
+    assert_eq!(again["spec"]["clusterIP"], address.as_str());
+    let mut same = service("b");
+    same["spec"]["clusterIP"] = address.as_str().into();
+    let status =
+        world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, services, Some(same.clone())).await;
+    assert_eq!(
+        status["message"],
+        format!(
+            "Service \"b\" is invalid: spec.clusterIPs: Invalid value: [\"{address}\"]: failed to allocate IP {address}: provided IP is already allocated"
+        )
+    );
+    world.expect(StatusCode::OK, Method::DELETE, &format!("{services}/a"), None).await;
+    world.expect(StatusCode::CREATED, Method::POST, services, Some(same)).await;
+    let dry = format!("{services}?dryRun=All");
+    let mut fixed = service("c");
+    fixed["spec"]["clusterIP"] = "10.96.200.1".into();
+    world.expect(StatusCode::CREATED, Method::POST, &dry, Some(fixed.clone())).await;
+    world.expect(StatusCode::CREATED, Method::POST, services, Some(fixed)).await;
 }

@@ -1,0 +1,88 @@
+//! Subresources that act: bindings and evictions of pods, and scales.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::{
+    kinds::{path, pod_spec, with_head},
+    world::World,
+};
+
+#[tokio::test]
+async fn a_pod_is_bound_once_and_evicted_within_its_budget() {
+    let world = World::new().await;
+    let pods = "/api/v1/namespaces/demo/pods";
+    let mut pod = with_head("v1", "Pod", "a", json!({"spec": pod_spec()}));
+    pod["metadata"]["labels"] = json!({"app": "web"});
+    world.expect(StatusCode::CREATED, Method::POST, pods, Some(pod)).await;
+    let binding = with_head("v1", "Binding", "a", json!({"target": {"kind": "Node", "name": "n1"}}));
+    let bindings = "/api/v1/namespaces/demo/bindings";
+    world.expect(StatusCode::CREATED, Method::POST, bindings, Some(binding.clone())).await;
+    let status =
+        world.expect(StatusCode::CONFLICT, Method::POST, &format!("{pods}/a/binding"), Some(binding)).await;
+    assert!(status["message"].as_str().unwrap().contains("already assigned to node \"n1\""), "{status}");
+    let running = json!({"status": {"phase": "Running"}});
+    world.expect(StatusCode::OK, Method::PATCH, &format!("{pods}/a/status"), Some(running)).await;
+    let budgets = path("policy/v1", "poddisruptionbudgets", true);
+    let budget = json!({"spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}});
+    let budget = with_head("policy/v1", "PodDisruptionBudget", "b", budget);
+    world.expect(StatusCode::CREATED, Method::POST, &budgets, Some(budget)).await;
+    let observed = json!({"status": {"observedGeneration": 1}});
+    world.expect(StatusCode::OK, Method::PATCH, &format!("{budgets}/b/status"), Some(observed)).await;
+    let eviction = with_head("policy/v1", "Eviction", "a", json!({}));
+    let evict = format!("{pods}/a/eviction");
+    let status =
+        world.expect(StatusCode::TOO_MANY_REQUESTS, Method::POST, &evict, Some(eviction.clone())).await;
+    assert_eq!(status["message"], "Cannot evict pod as it would violate the pod's disruption budget.");
+    assert_eq!(status["details"]["causes"][0]["reason"], "DisruptionBudget");
+    let allowed = json!({"status": {"disruptionsAllowed": 1}});
+    world.expect(StatusCode::OK, Method::PATCH, &format!("{budgets}/b/status"), Some(allowed)).await;
+    world.expect(StatusCode::CREATED, Method::POST, &evict, Some(eviction)).await;
+    let spent = world.expect(StatusCode::OK, Method::GET, &format!("{budgets}/b"), None).await;
+    assert_eq!(spent["status"]["disruptionsAllowed"], 0);
+    assert_eq!(spent["status"]["conditions"][0]["reason"], "InsufficientPods");
+    let leaving = world.expect(StatusCode::OK, Method::GET, &format!("{pods}/a"), None).await;
+    assert_eq!(leaving["metadata"]["deletionGracePeriodSeconds"], 30, "its node ends it");
+    let told = leaving["status"]["conditions"].as_array().unwrap();
+    let why = told.iter().find(|condition| condition["type"] == "DisruptionTarget").unwrap();
+    assert_eq!((&why["status"], &why["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
+}
+
+#[tokio::test]
+async fn an_eviction_is_of_the_pod_that_is_meant() {
+    let world = World::new().await;
+    let pods = "/api/v1/namespaces/demo/pods";
+    let mut pod = with_head("v1", "Pod", "a", json!({"spec": pod_spec()}));
+    pod["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    let made = world.expect(StatusCode::CREATED, Method::POST, pods, Some(pod)).await;
+    let path = format!("{pods}/a/eviction");
+    let eviction = |preconditions: Value| {
+        with_head("policy/v1", "Eviction", "a", json!({"deleteOptions": {"preconditions": preconditions}}))
+    };
+    let other = eviction(json!({"uid": "other"}));
+    let status = world.expect(StatusCode::CONFLICT, Method::POST, &path, Some(other)).await;
+    let uid = made["metadata"]["uid"].as_str().unwrap();
+    assert_eq!(
+        status["message"],
+        format!(
+            "Operation cannot be fulfilled on Pod \"a\": the UID in the precondition (other) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
+        )
+    );
+    let meant = eviction(json!({"uid": uid, "resourceVersion": made["metadata"]["resourceVersion"]}));
+    world.expect(StatusCode::CREATED, Method::POST, &path, Some(meant)).await;
+    let leaving = world.expect(StatusCode::OK, Method::GET, &format!("{pods}/a"), None).await;
+    assert!(leaving["metadata"]["deletionTimestamp"].is_string());
+    let told = leaving["status"]["conditions"].as_array().unwrap();
+    assert!(told.iter().any(|condition| condition["type"] == "DisruptionTarget"), "{leaving}");
+}
+
+#[tokio::test]
+async fn the_scale_of_a_replication_controller_has_its_selector() {
+    let world = World::new().await;
+    let controller = json!({"metadata": {"name": "rc"}, "spec": {"replicas": 0, "selector": {"a": "b", "c": "d"},
+        "template": {"metadata": {"labels": {"a": "b", "c": "d"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let path = "/api/v1/namespaces/demo/replicationcontrollers";
+    world.expect(StatusCode::CREATED, Method::POST, path, Some(controller)).await;
+    let scale = world.expect(StatusCode::OK, Method::GET, &format!("{path}/rc/scale"), None).await;
+    assert_eq!(scale["status"], json!({"replicas": 0, "selector": "a=b,c=d"}));
+}
