@@ -1,12 +1,12 @@
 //! The API server itself: what it is made of, and a service for each connection. The way of one request is [`request`].
 
-mod audit;
 mod exposition;
 mod finish;
 mod health;
 mod malformed;
 mod non_resource;
 mod request;
+mod request_audit;
 mod statusz;
 
 use std::{

@@ -17,7 +17,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, heade
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
-use super::{Shared, audit, finish::Progress, malformed, non_resource};
+use super::{Shared, finish::Progress, malformed, non_resource, request_audit};
 use crate::{
     aggregate,
     audit::{self, Stage},
@@ -94,7 +94,7 @@ where
     let labels = Labels::of(&shared.served(), &target, verb, content_type.as_deref(), is_dry);
     let at_work = (verb != "watch").then(|| shared.metrics.begun(&head.method));
     let mut asked = Asked {
-        id: audit::audit_id(&head),
+        id: request_audit::audit_id(&head),
         head,
         target,
         query,
@@ -136,7 +136,7 @@ where
         respond::error(error_format, &error)
     });
     if let Some(record) = record {
-        response = audit::recorded(record, response, verb, refused, panicked).await;
+        response = request_audit::recorded(record, response, verb, refused, panicked).await;
     }
     if let Some(class) = &asked.class {
         class.tell(response.headers_mut());
@@ -208,13 +208,15 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &mut Asked) -> 
     let mut user = match shared.authenticator.authenticate(&head.headers, known, head.uri.path()).await {
         Ok(user) => user,
         Err(error) => {
-            if let Some(record) = audit::record(shared, connection, asked, &User::default(), &attributes) {
-                record.ended_with(error.code, &audit::attempted(head, connection));
+            if let Some(record) =
+                request_audit::record(shared, connection, asked, &User::default(), &attributes)
+            {
+                record.ended_with(error.code, &request_audit::attempted(head, connection));
             }
             return Err(error);
         }
     };
-    let record = audit::record(shared, connection, asked, &user, &attributes);
+    let record = request_audit::record(shared, connection, asked, &user, &attributes);
     if let Some(record) = &record {
         record.write(Stage::RequestReceived).await;
     }
