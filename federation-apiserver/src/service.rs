@@ -1,8 +1,10 @@
 //! The API server as a service, and its options.
 
+mod setup;
+
 use std::{
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -10,7 +12,6 @@ use std::{
 use anyhow::Context as _;
 use federation_runtime::{
     endpoints::{Health, Metrics},
-    kubeconfig,
     pki::{Authority, Subject},
     shutdown::Shutdown,
     tasks,
@@ -25,22 +26,17 @@ use crate::{
     audit::{self, Audit},
     auth::{
         self,
-        authn::OtherTokens,
         authz::Mode,
-        authz_config,
-        authz_webhook::{self, AuthorizationWebhook},
-        jwt,
-        oidc::{self, Oidc},
+        authz_webhook, jwt, oidc,
         service_account_tokens::{DEFAULT_ISSUER, ServiceAccountTokens},
-        token_webhook::{self, TokenWebhook},
+        token_webhook,
         tokens::Tokens,
     },
-    compactor,
-    housekeeping::{self, Endpoint},
+    compactor, housekeeping,
     post_start_hooks::{self, When},
     serve,
     server::{ApiServer, Parts, RemoteServers, Shared},
-    store::{self, Encryption, Storage},
+    store,
     verbs::EndpointScope,
 };
 
@@ -187,82 +183,22 @@ impl Service {
             .await
             .with_context(|| format!("--listen {}: cannot listen there", options.listen))?;
         let address = listener.local_addr()?;
-        let url = format!("https://{}", reachable(address));
-        let mut names: Vec<String> = [
-            "127.0.0.1",
-            "::1",
-            "localhost",
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-            "federation-apiserver",
-        ]
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
-        if !address.ip().is_unspecified() {
-            names.push(address.ip().to_string());
-        }
-        let advertised = match options.advertise_address {
-            Some(ip) => SocketAddr::new(ip, address.port()),
-            None => reachable(address),
-        };
-        let endpoint = Endpoint { cluster_ip: options.service_cluster_ip_range.first(), advertised };
-        names.extend([endpoint.cluster_ip.to_string(), advertised.ip().to_string()]);
-        names.extend(options.cert_dns_names);
-        names.sort();
-        names.dedup();
+        let url = format!("https://{}", setup::reachable(address));
+        let endpoint = setup::endpoint(&options, address);
+        let names = setup::serving_names(&options, address, &endpoint);
         let serving = authority.load_or_issue(&pki, "apiserver", &Subject::apiserver(), &names)?;
-        for (name, subject) in [("admin", Subject::admin()), ("controller", Subject::controller())] {
-            let identity = authority.load_or_issue(&pki, name, &subject, &[])?;
-            let path = options.data_dir.join(format!("{name}.conf"));
-            kubeconfig::write(&path, &url, &authority.certificate_pem, name, &identity)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
+        setup::write_kubeconfigs(&options.data_dir, &pki, &url, &authority)?;
         let config =
             tls::server(&serving, &authority.certificate_pem, Clients::Optional, &["h2", "http/1.1"])?;
-        let encryption = match options.encryption_provider_config.clone() {
-            // A key management service is waited for.
-            Some(path) => Some(tokio::task::spawn_blocking(move || Encryption::load(&path)).await??),
-            None => None,
-        };
-        let store = store::Options {
-            encryption: encryption.unwrap_or_default(),
-            ..store::Options::new(options.data_dir.join("store"))
-        };
-        let storage = Storage::open(store).await?;
-        let log = match &options.audit_log_path {
-            Some(path) => {
-                let rotation = audit::Rotation {
-                    size_max: options.audit_log_maxsize << 20,
-                    backups_max: options.audit_log_maxbackup,
-                    age_max: Duration::from_secs(options.audit_log_maxage * 24 * 3600),
-                };
-                Some(audit::Log::open(path, rotation, options.audit_log_mode)?)
-            }
-            None => None,
-        };
-        let webhook = audit::webhook::Webhook::from_flags(&options.audit_webhook, &storage, &metrics)?;
-        let audit = match (&options.audit_policy_file, log.is_some() || webhook.is_some()) {
-            (Some(policy), true) => Some(Audit::new(audit::Policy::load(policy)?, log, webhook)),
-            (None, false) => None,
-            _ => anyhow::bail!(
-                "--audit-policy-file and one of --audit-log-path and --audit-webhook-config-file need each other"
-            ),
-        };
+        let storage = setup::storage(&options).await?;
+        let audit = setup::audit(&options, &storage, &metrics)?;
         let key = jwt::Key::load_or_create(&pki.join("sa.key"))?;
         let issuer = options.service_account_issuer.clone();
         let accounts =
-            Arc::new(ServiceAccountTokens::new(key, issuer, options.api_audiences, storage.clone()));
-        let (modes, access) = authorization(
-            &options.authorization_mode,
-            options.authorization_config.as_deref(),
-            &options.authz_webhook,
-            &storage,
-        )?;
+            Arc::new(ServiceAccountTokens::new(key, issuer, options.api_audiences.clone(), storage.clone()));
+        let (modes, access) = setup::authorization(&options, &storage)?;
         let default_roles = modes.contains(&Mode::Rbac);
-        let tokens =
-            other_tokens(&options.oidc, &options.token_webhook, &options.service_account_issuer, &storage)?;
+        let tokens = setup::other_tokens(&options, &storage)?;
         let front = Authority::load_or_create(&pki.join("front-proxy"))
             .context("cannot use the front proxy's certificate authority")?;
         let front_proxy = front.load_or_issue(&pki, "front-proxy-client", &Subject::front_proxy(), &[])?;
@@ -371,46 +307,8 @@ impl Service {
     }
 }
 
-/// Who decides: the modes in order, and the webhooks among them.
-fn authorization(
-    modes: &[Mode],
-    configuration: Option<&Path>,
-    webhook: &authz_webhook::Flags,
-    storage: &Storage,
-) -> anyhow::Result<(Vec<Mode>, Vec<AuthorizationWebhook>)> {
-    if let Some(path) = configuration {
-        return Ok(authz_config::load(path, storage)?);
-    }
-    let webhook = AuthorizationWebhook::from_flags(webhook, storage)?;
-    let wanted = modes.iter().filter(|mode| **mode == Mode::Webhook).count();
-    if wanted != usize::from(webhook.is_some()) {
-        anyhow::bail!("--authorization-mode Webhook and --authorization-webhook-config-file need each other");
-    }
-    Ok((modes.to_vec(), webhook.into_iter().collect()))
-}
-
-/// Who else knows tokens.
-fn other_tokens(
-    oidc: &oidc::Flags,
-    webhook: &token_webhook::Flags,
-    own_issuer: &str,
-    storage: &Storage,
-) -> anyhow::Result<OtherTokens> {
-    let mut configuration = oidc::Configuration::from_flags(oidc, own_issuer)?;
-    let anonymous = configuration.anonymous.take();
-    let oidc = Arc::new(Oidc::new(configuration, storage)?);
-    oidc.warm_up();
-    let webhook = TokenWebhook::from_flags(webhook, storage)?;
-    Ok(OtherTokens { oidc, webhook, anonymous })
-}
-
 /// How often readiness is looked at before it is announced.
 const READY_POLL: Duration = Duration::from_millis(2);
-
-/// An address that a client on this machine can dial.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address }
-}
 
 /// The kinds that are served, as housekeeping asks for them.
 pub struct KindTable(Arc<Shared>);
