@@ -93,31 +93,24 @@ fn default_limits(object: &mut Value) {
 
 const TYPES: [&str; 3] = ["Container", "PersistentVolumeClaim", "Pod"];
 
+/// Pairs of a limit's parts of which the first must not be greater than the second, in the order in which they are checked.
+const ORDERED: [(&str, &str); 6] = [
+    ("min", "max"),
+    ("min", "defaultRequest"),
+    ("defaultRequest", "max"),
+    ("defaultRequest", "default"),
+    ("min", "default"),
+    ("default", "max"),
+];
+
 fn validate_limits(object: &Value, errors: &mut ErrorList) {
     let mut seen = HashSet::new();
     for (index, item) in items(&object["spec"], "limits").enumerate() {
         let path = FieldPath::new("spec.limits").index(index);
         let kind = text(item, "type");
-        if kind.is_empty() {
-            errors.push(FieldError::required(&path.child("type"), ""));
-        } else if !seen.insert(kind) {
-            errors.push(FieldError::duplicate(&path.child("type"), kind));
-        }
-        if !kind.is_empty() && !kind.contains('/') && !TYPES.contains(&kind) {
-            let message = "must be a standard limit type or fully qualified";
-            errors.push(FieldError::invalid(&path.child("type"), kind, message));
-        }
+        validate_limit_type(kind, &path.child("type"), &mut seen, errors);
         for part in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
-            let path = path.child(part);
-            for (name, value) in item[part].as_object().into_iter().flatten() {
-                let path = path.key(name);
-                if matches!(kind, "Pod" | "Container") {
-                    quantities::container_name(name, &path, errors);
-                } else {
-                    quantities::standard_name(name, &path, errors);
-                }
-                quantities::non_negative(value, &path, errors);
-            }
+            validate_limit_amounts(kind, &item[part], &path.child(part), errors);
         }
         if kind == "PersistentVolumeClaim"
             && item["min"]["storage"].is_null()
@@ -132,48 +125,8 @@ fn validate_limits(object: &Value, errors: &mut ErrorList) {
                 errors.push(FieldError::forbidden(&path.child(part), message));
             }
         }
-        // Each of the pairs must be in this order.
-        for (low, high) in [
-            ("min", "max"),
-            ("min", "defaultRequest"),
-            ("defaultRequest", "max"),
-            ("defaultRequest", "default"),
-            ("min", "default"),
-            ("default", "max"),
-        ] {
-            for (name, value) in item[low].as_object().into_iter().flatten() {
-                let limit = &item[high][name.as_str()];
-                let (Some(least), Some(most)) = (quantities::parse(value), quantities::parse(limit)) else {
-                    continue;
-                };
-                if least > most {
-                    let words = |part: &str| match part {
-                        "defaultRequest" => "default request",
-                        "min" => "min",
-                        "max" => "max",
-                        _ => "default",
-                    };
-                    let other = if (low, high) == ("defaultRequest", "default") {
-                        "default limit"
-                    } else {
-                        words(high)
-                    };
-                    let message = format!(
-                        "{} value {} is greater than {other} value {}",
-                        words(low),
-                        quantities::shown(value),
-                        quantities::shown(limit)
-                    );
-                    // Of a pair with `min`, the other one is wrong; only `max` is never, though its value is told for `default`.
-                    let (part, wrong) = match (low, high) {
-                        ("min", "default" | "defaultRequest") => (high, limit),
-                        ("default", "max") => (low, limit),
-                        _ => (low, value),
-                    };
-                    let path = path.child(part).key(name);
-                    errors.push(FieldError::invalid(&path, quantities::shown(wrong), &message));
-                }
-            }
+        for (low, high) in ORDERED {
+            validate_limit_order(item, low, high, &path, errors);
         }
         for (name, value) in item["maxLimitRequestRatio"].as_object().into_iter().flatten() {
             if quantities::parse(value).is_some_and(|ratio| ratio.millis() < 1000) {
@@ -183,6 +136,70 @@ fn validate_limits(object: &Value, errors: &mut ErrorList) {
             }
         }
     }
+}
+
+fn validate_limit_type<'a>(
+    kind: &'a str,
+    path: &FieldPath,
+    seen: &mut HashSet<&'a str>,
+    errors: &mut ErrorList,
+) {
+    if kind.is_empty() {
+        errors.push(FieldError::required(path, ""));
+        return;
+    }
+    if !seen.insert(kind) {
+        errors.push(FieldError::duplicate(path, kind));
+    }
+    if !kind.contains('/') && !TYPES.contains(&kind) {
+        errors.push(FieldError::invalid(path, kind, "must be a standard limit type or fully qualified"));
+    }
+}
+
+fn validate_limit_amounts(kind: &str, amounts: &Value, path: &FieldPath, errors: &mut ErrorList) {
+    for (name, value) in amounts.as_object().into_iter().flatten() {
+        let path = path.key(name);
+        if matches!(kind, "Pod" | "Container") {
+            quantities::container_name(name, &path, errors);
+        } else {
+            quantities::standard_name(name, &path, errors);
+        }
+        quantities::non_negative(value, &path, errors);
+    }
+}
+
+/// Checks that no amount of the part `low` is greater than that of the part `high`.
+fn validate_limit_order(item: &Value, low: &str, high: &str, path: &FieldPath, errors: &mut ErrorList) {
+    for (name, value) in item[low].as_object().into_iter().flatten() {
+        let limit = &item[high][name.as_str()];
+        let (Some(least), Some(most)) = (quantities::parse(value), quantities::parse(limit)) else {
+            continue;
+        };
+        if least <= most {
+            continue;
+        }
+        let other =
+            if (low, high) == ("defaultRequest", "default") { "default limit" } else { limit_part(high) };
+        let message = format!(
+            "{} value {} is greater than {other} value {}",
+            limit_part(low),
+            quantities::shown(value),
+            quantities::shown(limit)
+        );
+        // Kubernetes blames `default` and `defaultRequest` rather than `min`, and never `max`. Of `default` and `max`, the error is of the
+        // field `default` but has the value of `max`.
+        let (part, wrong) = match (low, high) {
+            ("min", "default" | "defaultRequest") => (high, limit),
+            ("default", "max") => (low, limit),
+            _ => (low, value),
+        };
+        errors.push(FieldError::invalid(&path.child(part).key(name), quantities::shown(wrong), &message));
+    }
+}
+
+/// A part of a limit as messages name it.
+fn limit_part(part: &str) -> &str {
+    if part == "defaultRequest" { "default request" } else { part }
 }
 
 const SCOPES: [&str; 7] = [
