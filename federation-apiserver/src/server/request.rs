@@ -82,45 +82,14 @@ where
     if let Some(refused) = malformed::refused(&head, connection.peer.is_some()) {
         return refused;
     }
-    let target = Target::parse(head.uri.path());
-    let query = Query::parse(head.uri.query().unwrap_or_default());
-    let verb = match &target {
-        Target::Resource(path) => info::verb(&head.method, path, &query),
-        Target::Path(_) => info::path_verb(&head.method),
-    };
-    let error_format = error_format(&head, &query);
-    let content_type = if verb == "patch" { negotiate::content_type(&head.headers) } else { None };
+    let mut asked = Asked::new(head, progress);
+    let (head, query) = (&asked.head, &asked.query);
+    let error_format = error_format(head, query);
+    let content_type = if asked.verb == "patch" { negotiate::content_type(&head.headers) } else { None };
     let is_dry = query.get("dryRun").is_some();
-    let labels = Labels::of(&shared.served(), &target, verb, content_type.as_deref(), is_dry);
-    let at_work = (verb != "watch").then(|| shared.metrics.begun(&head.method));
-    let mut asked = Asked {
-        id: request_audit::audit_id(&head),
-        head,
-        target,
-        query,
-        verb,
-        received: Timestamp::now(),
-        class: None,
-        forbidden: false,
-        undecided: false,
-        told: Arc::default(),
-        progress,
-    };
-    let outcome = match deadline(&asked) {
-        // Headers of a watch come at once and its body may last: the limit holds for the head of the answer.
-        Ok(deadline) => {
-            // Pinned where it is made, since it is large and what waits for it would move it about.
-            let work = pin!(answer(Arc::clone(&shared), connection, &mut asked, body));
-            tokio::time::timeout(deadline, AssertUnwindSafe(work).catch_unwind()).await
-        }
-        Err(error) => Ok(Ok(Err(error))),
-    };
-    let panicked = matches!(outcome, Ok(Err(_)));
-    let result = match outcome {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(ApiError::internal("this request caused a panic; see the server's log")),
-        Err(_) => Err(ApiError::timeout("request did not complete within the allotted timeout", 0)),
-    };
+    let labels = Labels::of(&shared.served(), &asked.target, asked.verb, content_type.as_deref(), is_dry);
+    let at_work = (asked.verb != "watch").then(|| shared.metrics.begun(&head.method));
+    let (result, panicked) = answer_in_time(&shared, connection, &mut asked, body).await;
     let record = asked.progress.record.get();
     if let (Some(record), Err(error)) = (record, &result)
         && error.code != 401
@@ -129,37 +98,92 @@ where
     }
     let refused = result.is_err();
     let mut response = result.unwrap_or_else(|error| {
-        tracing::debug!(code = error.code, %error, verb, "refused");
+        tracing::debug!(code = error.code, %error, verb = asked.verb, "refused");
         if asked.undecided {
             return undecided(&asked.head, &error);
         }
         respond::error(error_format, &error)
     });
     if let Some(record) = record {
-        response = request_audit::recorded(record, response, verb, refused, panicked).await;
+        response = request_audit::recorded(record, response, asked.verb, refused, panicked).await;
     }
-    if let Some(class) = &asked.class {
-        class.tell(response.headers_mut());
-    }
-    if asked.forbidden {
-        let nosniff = HeaderValue::from_static("nosniff");
-        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-    }
-    if refused {
-        respond::warn(response.headers_mut(), asked.told.lock().iter());
-    }
-    if asked.head.method == Method::HEAD {
-        // What a HEAD is answered with has no body, and HTTP/2 clients drop a stream that has one.
-        response = response.map(|_| body::empty());
-    }
-    let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&asked.id) {
-        headers.insert(HeaderName::from_static(AUDIT_ID), id);
-    }
-    headers.entry(header::CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-cache, private"));
+    let response = asked.complete(response, refused);
     drop(at_work);
     shared.metrics.answered(labels, response.status().as_u16(), started.elapsed());
     response
+}
+
+impl Asked {
+    fn new(head: request::Parts, progress: Arc<Progress>) -> Self {
+        let target = Target::parse(head.uri.path());
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        let verb = match &target {
+            Target::Resource(path) => info::verb(&head.method, path, &query),
+            Target::Path(_) => info::path_verb(&head.method),
+        };
+        Self {
+            id: request_audit::audit_id(&head),
+            head,
+            target,
+            query,
+            verb,
+            received: Timestamp::now(),
+            class: None,
+            forbidden: false,
+            undecided: false,
+            told: Arc::default(),
+            progress,
+        }
+    }
+
+    /// Adds what every answer has: the headers of flow control and of refusals, warnings, and the request's id.
+    fn complete(&self, mut response: Response<Body>, refused: bool) -> Response<Body> {
+        if let Some(class) = &self.class {
+            class.tell(response.headers_mut());
+        }
+        if self.forbidden {
+            let nosniff = HeaderValue::from_static("nosniff");
+            response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+        }
+        if refused {
+            respond::warn(response.headers_mut(), self.told.lock().iter());
+        }
+        if self.head.method == Method::HEAD {
+            // The answer to a HEAD has no body, and HTTP/2 clients drop a stream that has one.
+            response = response.map(|_| body::empty());
+        }
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(&self.id) {
+            headers.insert(HeaderName::from_static(AUDIT_ID), id);
+        }
+        headers.entry(header::CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-cache, private"));
+        response
+    }
+}
+
+/// Answers within the time that the request has. A panic is an internal error, and told apart for the audit log.
+async fn answer_in_time<B>(
+    shared: &Arc<Shared>,
+    connection: Connection,
+    asked: &mut Asked,
+    body: B,
+) -> (Result<Response<Body>, ApiError>, bool)
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    // Headers of a watch come at once and its body may last: the limit holds for the head of the answer.
+    let deadline = match deadline(asked) {
+        Ok(deadline) => deadline,
+        Err(error) => return (Err(error), false),
+    };
+    // Pinned where it is made, since it is large and what waits for it would move it about.
+    let work = pin!(answer(Arc::clone(shared), connection, asked, body));
+    match tokio::time::timeout(deadline, AssertUnwindSafe(work).catch_unwind()).await {
+        Ok(Ok(result)) => (result, false),
+        Ok(Err(_)) => (Err(ApiError::internal("this request caused a panic; see the server's log")), true),
+        Err(_) => (Err(ApiError::timeout("request did not complete within the allotted timeout", 0)), false),
+    }
 }
 
 /// How long the request may take: as it asks itself with `timeout`, but no longer than the server allows.
