@@ -20,6 +20,40 @@ use crate::{
 /// Unknown fields of objects within an object that are told: as many as of any other.
 const UNKNOWN_MAX: usize = 100;
 
+/// Why an object is not taken as one of its kind.
+pub(super) enum Undecodable {
+    /// It cannot be read as the kind.
+    Unreadable {
+        /// What was read as what: `Pod in version "v1" cannot be handled as a Pod`.
+        subject: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It is refused for another reason.
+    Refused(ApiError),
+}
+
+impl From<Undecodable> for ApiError {
+    fn from(error: Undecodable) -> Self {
+        match error {
+            Undecodable::Unreadable { subject, why } => Self::bad_request(format!("{subject}: {why}")),
+            Undecodable::Refused(error) => error,
+        }
+    }
+}
+
+impl From<ApiError> for Undecodable {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// An object of `found` kind and version that was to be one of `kind`.
+fn unreadable((found, version): (&str, &str), kind: &str, why: String) -> Undecodable {
+    let subject = format!("{found} in version {} cannot be handled as a {kind}", quoted(version));
+    Undecodable::Unreadable { subject, why }
+}
+
 impl Call {
     /// Decodes the body as an object of the URL's kind and checks its types and unknown fields.
     pub(super) fn decode_object(&mut self, validation: FieldValidation) -> Result<Value, ApiError> {
@@ -39,10 +73,7 @@ impl Call {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let report = self.shared.schemas().validate(group, version, kind, &object);
         match report.iter().flat_map(|report| &report.mismatches).next() {
-            Some(first) => Err(ApiError::bad_request(format!(
-                "{kind} in version {} cannot be handled as a {kind}: {first}",
-                quoted(version)
-            ))),
+            Some(first) => Err(unreadable((kind, version), kind, first.to_string()).into()),
             None => Ok(object),
         }
     }
@@ -134,7 +165,7 @@ impl Call {
         object: &mut Value,
         api_version: &str,
         kind: &str,
-    ) -> Result<(), ApiError> {
+    ) -> Result<(), Undecodable> {
         let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
         let (mut found_version, mut found_kind) = (text("apiVersion"), text("kind"));
         if found_version.is_empty() {
@@ -158,22 +189,22 @@ impl Call {
         name: &str,
         (found_version, found_kind): (&str, &str),
         (api_version, kind): (&str, &str),
-    ) -> ApiError {
+    ) -> Undecodable {
         let (group, version) = found_version.split_once('/').unwrap_or(("", found_version));
         let custom = !self.kind.built_in;
         if found_kind == kind && (custom || self.shared.schemas().name_of(group, version, kind).is_some()) {
-            return ApiError::bad_request(format!(
+            return Undecodable::Refused(ApiError::bad_request(format!(
                 "the API version in the data ({found_version}) does not match the expected API version ({api_version})"
-            ));
+            )));
         }
         if custom && found_version == api_version {
             let error = FieldError::invalid(&FieldPath::new("kind"), found_kind, &format!("must be {kind}"));
-            return ApiError::invalid(group, found_kind, name, &[error]);
+            return Undecodable::Refused(ApiError::invalid(group, found_kind, name, &[error]));
         }
-        let head = format!("{found_kind} in version {} cannot be handled as a {kind}", quoted(version));
+        let refuse = |why: String| unreadable((found_kind, version), kind, why);
         if custom || self.shared.schemas().name_of(group, version, found_kind).is_none() {
-            return ApiError::bad_request(format!(
-                "{head}: no kind {} is registered for version {} in scheme {SCHEME:?}",
+            return refuse(format!(
+                "no kind {} is registered for version {} in scheme {SCHEME:?}",
                 quoted(found_kind),
                 quoted(found_version)
             ));
@@ -183,21 +214,16 @@ impl Call {
             None => "core",
             Some((group, _)) => group.split('.').next().unwrap_or_default(),
         };
-        ApiError::bad_request(format!(
-            "{head}: converting ({version}.{found_kind}) to ({package}.{kind}): unknown conversion"
-        ))
+        refuse(format!("converting ({version}.{found_kind}) to ({package}.{kind}): unknown conversion"))
     }
 
     /// Refuses wrong types.
-    fn check_types(&self, object: &Value, report: &Report) -> Result<(), ApiError> {
+    fn check_types(&self, object: &Value, report: &Report) -> Result<(), Undecodable> {
         let kind = &*self.kind;
         let Some(first) = report.mismatches.first() else { return Ok(()) };
         if kind.built_in {
             let first = if self.is_told_in_order() { first.told_of(&self.body) } else { first.to_string() };
-            return Err(ApiError::bad_request(format!(
-                "{} in version {:?} cannot be handled as a {}: {first}",
-                kind.kind, kind.version, kind.kind
-            )));
+            return Err(unreadable((kind.kind, kind.version), kind.kind, first));
         }
         let errors: Vec<_> = report
             .mismatches
@@ -208,7 +234,7 @@ impl Call {
             })
             .collect();
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        Err(ApiError::invalid(kind.group, kind.kind, name, &errors))
+        Err(ApiError::invalid(kind.group, kind.kind, name, &errors).into())
     }
 
     /// Refuses what a strategic merge patch has left with wrong types, in the words of Go's converter of such objects. What was wrong
@@ -241,7 +267,7 @@ impl Call {
         old: Option<&Value>,
         validation: FieldValidation,
         twice: &[String],
-    ) -> Result<(), ApiError> {
+    ) -> Result<(), Undecodable> {
         if let Some(custom) = self.kind.custom.clone() {
             let validate = |object| self.shared.schemas().validate_metadata(self.kind.kind, object);
             let mut report = validate(object);
@@ -251,7 +277,8 @@ impl Call {
                 report.leave_out(&validate(old));
             }
             if let Some(first) = report.mismatches.first() {
-                return Err(ApiError::bad_request(format!("unable to decode {}: {first}", self.kind.kind)));
+                let why = format!("unable to decode {}: {first}", self.kind.kind);
+                return Err(ApiError::bad_request(why).into());
             }
             if validation == FieldValidation::Ignore {
                 return Ok(());
@@ -336,21 +363,18 @@ impl Call {
         }
     }
 
-    fn tell_strictly(&mut self, validation: FieldValidation, errors: Vec<String>) -> Result<(), ApiError> {
+    fn tell_strictly(&mut self, validation: FieldValidation, errors: Vec<String>) -> Result<(), Undecodable> {
         match validation {
             FieldValidation::Ignore => {}
             FieldValidation::Warn => self.warnings.extend(errors),
             FieldValidation::Strict if errors.is_empty() => {}
-            FieldValidation::Strict => return Err(self.refuse_strictly(&errors.join(", "))),
+            FieldValidation::Strict => {
+                let (kind, version) = (self.kind.kind, self.kind.version);
+                let why = format!("strict decoding error: {}", errors.join(", "));
+                return Err(unreadable((kind, version), kind, why));
+            }
         }
         Ok(())
-    }
-
-    fn refuse_strictly(&self, why: &str) -> ApiError {
-        let (kind, version) = (self.kind.kind, self.kind.version);
-        ApiError::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {why}"
-        ))
     }
 }
 

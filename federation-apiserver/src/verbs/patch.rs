@@ -2,7 +2,7 @@
 
 use apimachinery::{
     ApiError, FieldError, FieldPath,
-    apply::{self, Conflicts, Manager, ObjectType},
+    apply::{self, ApplyError, Conflict, Conflicts, Manager, ObjectType},
     patch::{self, PatchError},
     status::{Details, Reason},
 };
@@ -10,12 +10,20 @@ use http::{Response, StatusCode};
 use kube_schema::json::type_name;
 use serde_json::{Value, json};
 
-use super::{Call, commit, commit::Outcome, create, decode, object, parse_errors, scale, update, yaml};
-use crate::admission;
-use crate::http::{
-    Body,
-    negotiate::{APPLY, content_type},
-    query::{FieldValidation, WriteOptions},
+use super::{
+    Call,
+    commit::{self, Outcome},
+    create,
+    decode::{self, Undecodable},
+    object, parse_errors, scale, update, yaml,
+};
+use crate::{
+    admission,
+    http::{
+        Body,
+        negotiate::{APPLY, content_type},
+        query::{FieldValidation, WriteOptions},
+    },
 };
 
 /// Rounds of a patch against other writers: parallel patches must all land.
@@ -24,6 +32,9 @@ const ROUNDS: usize = 64;
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
+
+/// The version of every Scale.
+const SCALE_VERSION: &str = "autoscaling/v1";
 
 enum Patch {
     Json(Value),
@@ -219,22 +230,23 @@ fn check_patched(
     (validation, twice): (FieldValidation, &[String]),
 ) -> Result<(), ApiError> {
     let (api_version, kind) = (call.kind.api_version(), call.kind.kind);
-    let checked = match parse_errors::no_object(next) {
-        Some(error) => Err(ApiError::bad_request(error)),
+    let checked: Result<(), Undecodable> = match parse_errors::no_object(next) {
+        Some(error) => Err(ApiError::bad_request(error).into()),
         None if call.kind.custom.is_some() && !matches!(patch, Patch::Apply(_)) => {
-            check_version(call, next, &api_version).and_then(|()| call.check_kind(next, &api_version, kind))
+            let same = check_version(call, next, &api_version).map_err(Undecodable::from);
+            same.and_then(|()| call.check_kind(next, &api_version, kind))
         }
         None => call.check_kind(next, &api_version, kind),
     };
     let checked = checked.and_then(|()| match patch {
-        Patch::Strategic(_) => call.check_restored(next, old),
+        Patch::Strategic(_) => call.check_restored(next, old).map_err(Undecodable::from),
         _ => Ok(()),
     });
     let checked = checked.and_then(|()| call.check_fields(next, Some(old), validation, twice));
     checked.map_err(|error| match patch {
-        Patch::Apply(_) => error,
-        Patch::Strategic(patch) => at_fault(call, &error, &parse_errors::printed(patch)),
-        _ => at_fault(call, &error, &next.to_string()),
+        Patch::Apply(_) => error.into(),
+        Patch::Strategic(patch) => undecodable_result(error, &parse_errors::printed(patch)),
+        _ => undecodable_result(error, &next.to_string()),
     })
 }
 
@@ -250,15 +262,17 @@ fn check_version(call: &Call, next: &Value, api_version: &str) -> Result<(), Api
     }
 }
 
-/// What a body would be refused with, as the error of a patch.
-fn at_fault(call: &Call, error: &ApiError, shown: &str) -> ApiError {
-    let head = format!("cannot be handled as a {}: ", call.kind.kind);
-    if error.code != 400 {
-        return error.clone();
+/// A patch is blamed for a result that cannot be decoded; `shown` is its value in the error.
+fn undecodable_result(error: Undecodable, shown: &str) -> ApiError {
+    match error {
+        Undecodable::Unreadable { why, .. } => invalid_patch(shown, &why),
+        Undecodable::Refused(error) if error.code == 400 => invalid_patch(shown, &error.message),
+        Undecodable::Refused(error) => error,
     }
-    let why = error.message.split_once(&head).map_or(&*error.message, |(_, why)| why);
-    let error = FieldError::invalid(&FieldPath::new("patch"), shown, why);
-    ApiError::invalid("", "", "", &[error])
+}
+
+fn invalid_patch(shown: &str, why: &str) -> ApiError {
+    ApiError::invalid("", "", "", &[FieldError::invalid(&FieldPath::new("patch"), shown, why)])
 }
 
 /// A configuration that is no strict YAML is refused where that is asked for, before anybody looks at its fields.
@@ -351,31 +365,48 @@ async fn merge_apply(
     let conflicts = if options.force { Conflicts::Force } else { Conflicts::Refuse };
     let name = call.field_manager(options.field_manager.as_deref());
     // A Scale has no annotations, so kubectl's ways with them are not asked for.
-    let of_scale = call.path.subresource.as_deref() == Some("scale");
+    let of_scale = is_of_scale(call);
     let step = |kind: ObjectType<'_>, manager: &Manager<'_>| {
         let applied = if of_scale {
             apply::apply(kind, live, &configuration, manager, conflicts)
         } else {
             apply::apply_after_kubectl(kind, live, &configuration, said, manager, conflicts)
         };
-        applied.map_err(|error| in_configuration(call, ApiError::from(&error)))
+        applied.map_err(|error| apply_error(call, error))
     };
     call.with_manager(&name, step).await
 }
 
-/// Says in which object a configuration is wrong.
-fn in_configuration(call: &Call, error: ApiError) -> ApiError {
-    const HEAD: &str = "failed to create typed patch object";
-    match error.message.strip_prefix(HEAD) {
-        Some(rest) => {
+/// An apply's error in kube-apiserver's words: a configuration that does not fit its type is named with its object, and those who conflict
+/// with an apply of a Scale are named by the Scale's version.
+fn apply_error(call: &Call, error: ApplyError) -> ApiError {
+    match error {
+        ApplyError::Configuration(errors) => {
             let (kind, namespace, name) = (&call.kind, call.namespace(), call.name());
             let version =
                 if kind.group.is_empty() { format!("/{}", kind.version) } else { kind.api_version() };
-            let message = format!("{HEAD} ({namespace}/{name}; {version}, Kind={}){rest}", kind.kind);
-            ApiError { message, ..error }
+            let message = format!(
+                "failed to create typed patch object ({namespace}/{name}; {version}, Kind={}): {}",
+                kind.kind,
+                errors.join(", ")
+            );
+            ApiError::new(500, Reason::Unknown, message)
         }
-        None => error,
+        ApplyError::Conflicts(mut conflicts) if is_of_scale(call) => {
+            let own = call.kind.api_version();
+            for Conflict { owner, .. } in
+                conflicts.iter_mut().filter(|conflict| conflict.owner.api_version == own)
+            {
+                SCALE_VERSION.clone_into(&mut owner.api_version);
+            }
+            ApiError::from(&ApplyError::Conflicts(conflicts))
+        }
+        error => ApiError::from(&error),
     }
+}
+
+fn is_of_scale(call: &Call) -> bool {
+    call.path.subresource.as_deref() == Some("scale")
 }
 
 async fn create_by_apply(
@@ -419,8 +450,7 @@ pub(super) fn applies(call: &Call) -> bool {
     content_type(&call.headers).is_some_and(|format| format == APPLY)
 }
 
-/// Applies the replicas of a Scale to its object: a configuration that says nothing else. Who else owns them is told as kube-apiserver
-/// tells it, by the Scale's version.
+/// Applies the replicas of a Scale to its object: a configuration that says nothing else.
 pub(super) async fn apply_replicas(call: &Call, old: &Value, pointer: &str) -> Result<Value, ApiError> {
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let Patch::Apply(scale) = read(call, &options)? else { return Ok(old.clone()) };
@@ -432,14 +462,7 @@ pub(super) async fn apply_replicas(call: &Call, old: &Value, pointer: &str) -> R
     if let Some(replicas) = scale["spec"].get("replicas").filter(|replicas| !replicas.is_null()) {
         scale::set(&mut configuration, pointer, replicas.clone());
     }
-    let (ours, told) = (format!(" using {api_version}"), " using autoscaling/v1");
-    merge_apply(call, Some(old), &configuration, &options).await.map_err(|mut error| {
-        error.message = error.message.replace(&ours, told);
-        for cause in error.details.iter_mut().flat_map(|details| &mut details.causes) {
-            cause.message = cause.message.replace(&ours, told);
-        }
-        error
-    })
+    merge_apply(call, Some(old), &configuration, &options).await
 }
 
 /// A patch of a Scale, for the scale subresource: JSON, merge or apply.
@@ -452,9 +475,9 @@ pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<Value, ApiError
         }
         Patch::Apply(configuration) => {
             let version = configuration["apiVersion"].as_str().unwrap_or_default();
-            if version != "autoscaling/v1" {
+            if version != SCALE_VERSION {
                 return Err(ApiError::bad_request(format!(
-                    "Incorrect version specified in apply patch. Specified patch version: {version}, expected: autoscaling/v1"
+                    "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {SCALE_VERSION}"
                 )));
             }
             patch::merge::apply(&mut next, &configuration);
@@ -469,7 +492,7 @@ pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<Value, ApiError
     }
     let report = call.shared.schemas().validate("autoscaling", "v1", "Scale", &next);
     match report.iter().flat_map(|report| &report.mismatches).next() {
-        Some(first) => Err(at_fault(call, &ApiError::bad_request(first.to_string()), &next.to_string())),
+        Some(first) => Err(invalid_patch(&next.to_string(), &first.to_string())),
         None => Ok(next),
     }
 }
