@@ -234,6 +234,11 @@ async fn act(
     Ok(ImpersonatedUser { user: Arc::new(actual), constraint: constrained.then_some(verb) })
 }
 
+/// Whether one permission for all makes a check of each unnecessary. It is asked about only where there are many.
+async fn permits_all(count: usize, all: &Attributes<'_>, user: &User, authorizer: &Authorizer) -> bool {
+    count >= MANY && check(authorizer, user, all).await.is_ok()
+}
+
 async fn check_groups(
     groups: &[String],
     user: &User,
@@ -250,7 +255,7 @@ async fn check_groups(
             return Err(refuse(user, &asked, "impersonating the system:masters group is not allowed"));
         }
         let all = Attributes { name: "*", ..base };
-        if groups.len() >= MANY && check(authorizer, user, &all).await.is_ok() {
+        if permits_all(groups.len(), &all, user, authorizer).await {
             return Ok(());
         }
     }
@@ -273,9 +278,9 @@ async fn check_extra(
                 return Err(refuse(user, &base, &why));
             }
         }
-        let many = extra.len() >= MANY || extra.values().map(Vec::len).sum::<usize>() >= MANY;
+        let count = extra.len().max(extra.values().map(Vec::len).sum());
         let all = Attributes { subresource: "*", name: "*", ..base };
-        if many && check(authorizer, user, &all).await.is_ok() {
+        if permits_all(count, &all, user, authorizer).await {
             return Ok(());
         }
     }
