@@ -6,10 +6,7 @@ use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::{
-    https::{self, Https},
-    world::World,
-};
+use crate::{webhooks::Hook, world::World};
 
 const PODS: &str = "/api/v1/namespaces/demo/pods";
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -25,23 +22,9 @@ async fn hooked(
     kind: &str,
     answer: impl Fn(&Value) -> Value + Send + Sync + 'static,
 ) -> Arc<Mutex<Vec<Value>>> {
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let (answer, seen) = (Arc::new(answer), Arc::clone(&asked));
-    let server = Https::start(move |request| {
-        let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
-        async move {
-            let mut review = https::json_of(request).await;
-            let mut response = answer(&review["request"]);
-            response["uid"] = review["request"]["uid"].clone();
-            seen.lock().push(review["request"].take());
-            https::answer(
-                &json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}),
-            )
-        }
-    })
-    .await;
+    let hook = Hook::new(answer).await;
     let webhook = json!({
-        "name": "through.example.com", "clientConfig": server.config(), "admissionReviewVersions": ["v1"],
+        "name": "through.example.com", "clientConfig": hook.config(), "admissionReviewVersions": ["v1"],
         "sideEffects": "None", "rules": rules(&["pods/*", "services/proxy", "nodes/proxy"]),
     });
     // Options have no labels to be selected by.
@@ -51,7 +34,7 @@ async fn hooked(
     let object = json!({"metadata": {"name": "hooks"}, "webhooks": [selecting, webhook]});
     let path = format!("{GROUP}/{kind}webhookconfigurations");
     world.expect(StatusCode::CREATED, Method::POST, &path, Some(object)).await;
-    asked
+    hook.asked
 }
 
 async fn with_pod() -> World {

@@ -23,14 +23,14 @@ const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 
 /// An HTTPS server that answers AdmissionReviews, and remembers what it was asked.
-struct Hook {
+pub(crate) struct Hook {
     server: Https,
-    asked: Arc<Mutex<Vec<Value>>>,
+    pub(crate) asked: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Hook {
     /// One whose answers `answer` gives: the fields of `response` beside the uid.
-    async fn new(answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
+    pub(crate) async fn new(answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (answer, seen) = (Arc::new(answer), Arc::clone(&asked));
         let server = Https::start(move |request| {
@@ -48,7 +48,7 @@ impl Hook {
         Self { server: server.await, asked }
     }
 
-    fn config(&self) -> Value {
+    pub(crate) fn config(&self) -> Value {
         self.server.config()
     }
 
