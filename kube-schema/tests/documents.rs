@@ -74,6 +74,47 @@ fn the_index_names_each_group_version_with_its_hash() {
 }
 
 #[test]
+fn what_is_no_resource_has_documents_as_well() {
+    let documents = build();
+    let keys: Vec<&str> = documents.v3.keys().map(String::as_str).collect();
+    let expected = [
+        ".well-known/openid-configuration",
+        "api",
+        "api/v1",
+        "apis",
+        "apis/apiextensions.k8s.io",
+        "apis/apiextensions.k8s.io/v1",
+        "apis/apps",
+        "apis/apps/v1",
+        "apis/example.org/v1",
+        "openid/v1/jwks",
+        "version",
+    ];
+    assert_eq!(keys, expected);
+    let (apps, v2) = (parse(&documents.v3["apis/apps"].bytes()), parse(&documents.v2_json.bytes()));
+    let get = &apps["paths"]["/apis/apps/"]["get"];
+    assert_eq!((&get["operationId"], &get["tags"]), (&json!("getAppsAPIGroup"), &json!(["apps"])));
+    let group = "io.k8s.apimachinery.pkg.apis.meta.v1.APIGroup";
+    assert_eq!(
+        get["responses"]["200"]["content"]["application/yaml"]["schema"]["$ref"],
+        format!("#/components/schemas/{group}")
+    );
+    assert!(apps["components"]["schemas"][group].is_object());
+    assert_eq!(apps["components"]["schemas"].as_object().unwrap().len(), 3, "and what it refers to");
+    assert_eq!(
+        v2["paths"]["/apis/apps/"]["get"]["responses"]["200"]["schema"]["$ref"],
+        format!("#/definitions/{group}")
+    );
+    let resources = &parse(&documents.v3["apis/apps/v1"].bytes())["paths"]["/apis/apps/v1/"]["get"];
+    assert_eq!(resources["operationId"], "getAppsV1APIResources");
+    let keys = &parse(&documents.v3["openid/v1/jwks"].bytes())["paths"]["/openid/v1/jwks/"]["get"];
+    assert_eq!(
+        keys["responses"]["200"]["content"],
+        json!({"application/jwk-set+json": {"schema": {"type": "string"}}})
+    );
+}
+
+#[test]
 fn every_patch_names_the_parameters_that_kubectl_looks_for() {
     let documents = build();
     for document in documents.v3.values().chain([&documents.v2_json]) {

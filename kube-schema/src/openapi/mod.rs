@@ -4,13 +4,14 @@
 //! (dryRun, fieldManager, fieldValidation, force), and prints them in `explain`.
 
 mod custom;
+mod discovery;
 mod gnostic;
 mod gnostic3;
 mod operation;
 mod v2;
 mod v3;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 
 use bytes::Bytes;
@@ -112,7 +113,7 @@ impl Document {
 pub struct Documents {
     /// `/openapi/v3`
     pub v3_index: Document,
-    /// `/openapi/v3/KEY` by key: `api/v1`, `apis/apps/v1`.
+    /// `/openapi/v3/KEY` by key: `api/v1`, `apis/apps/v1`, and `version` and the like.
     pub v3: BTreeMap<String, Document>,
     /// `/openapi/v2` as JSON.
     pub v2_json: Document,
@@ -160,9 +161,15 @@ impl Documents {
             let key = operation::prefix(&resource.group, &resource.version);
             groups.entry(key.trim_start_matches('/').to_owned()).or_default().push(resource);
         }
-        let v3: BTreeMap<String, Document> = groups
-            .iter()
-            .map(|(key, resources)| (key.clone(), Document::json(&v3::document(schemas, resources, version))))
+        let endpoints = discovery::endpoints(schemas, resources);
+        let keys: BTreeSet<&String> = groups.keys().chain(endpoints.keys()).collect();
+        let v3: BTreeMap<String, Document> = keys
+            .into_iter()
+            .map(|key| {
+                let resources = groups.get(key).map_or(&[][..], Vec::as_slice);
+                let endpoints = endpoints.get(key).map_or(&[][..], Vec::as_slice);
+                (key.clone(), Document::json(&v3::document(schemas, resources, endpoints, version)))
+            })
             .collect();
         let paths: serde_json::Map<String, Value> = v3
             .iter()
@@ -177,7 +184,8 @@ impl Documents {
             }))
             .collect();
         let all: Vec<&Resource> = resources.iter().collect();
-        let mut v2 = v2::document(schemas, &all, version);
+        let endpoints: Vec<_> = endpoints.into_values().flatten().collect();
+        let mut v2 = v2::document(schemas, &all, &endpoints, version);
         for extension in extensions {
             extension.extend(&mut v2);
         }
@@ -231,14 +239,20 @@ fn response_name<'a>(schemas: &'a Schemas, operation: &operation::Operation) -> 
     }
 }
 
-/// Everything that documents about these operations must define.
-fn needed<'a>(schemas: &'a Schemas, operations: &[operation::Operation]) -> BTreeMap<&'a str, &'a Value> {
+/// Everything that documents about these operations and endpoints must define.
+fn needed<'a>(
+    schemas: &'a Schemas,
+    operations: &'a [operation::Operation],
+    endpoints: &'a [discovery::Endpoint],
+) -> BTreeMap<&'a str, &'a Value> {
     let kinds = operations.iter().filter_map(|operation| {
         let (group, version, kind) = &operation.gvk;
         schemas.name_of(group, version, kind)
     });
     let responses = operations.iter().filter_map(|operation| response_name(schemas, operation));
-    closure(schemas, kinds.chain(responses).chain([DELETE_OPTIONS, STATUS, PATCH]))
+    let common = if operations.is_empty() { &[][..] } else { &[DELETE_OPTIONS, STATUS, PATCH][..] };
+    let described = endpoints.iter().filter_map(|endpoint| endpoint.response.as_deref());
+    closure(schemas, kinds.chain(responses).chain(common.iter().copied()).chain(described))
 }
 
 fn operations(schemas: &Schemas, resources: &[&Resource]) -> Vec<operation::Operation> {

@@ -165,16 +165,21 @@ pub(super) fn prefix(group: &str, version: &str) -> String {
 }
 
 /// `rbacAuthorization_v1`, `core_v1`: how operations are grouped.
-fn tag(group: &str, version: &str) -> String {
+pub(super) fn tag(group: &str, version: &str) -> String {
+    format!("{}_{version}", group_tag(group))
+}
+
+/// `rbacAuthorization`, `core`: the same for what concerns a whole group.
+pub(super) fn group_tag(group: &str) -> String {
     let mut group = group_part(group);
     if let Some(first) = group.get_mut(..1) {
         first.make_ascii_lowercase();
     }
-    format!("{group}_{version}")
+    group
 }
 
 /// `RbacAuthorization`, `PubExampleCom`, `Core`: a group in names of operations.
-fn group_part(group: &str) -> String {
+pub(super) fn group_part(group: &str) -> String {
     let group = if group.is_empty() { "core" } else { group };
     let group = group.strip_suffix(".k8s.io").unwrap_or(group);
     let words = group.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
@@ -182,7 +187,7 @@ fn group_part(group: &str) -> String {
 }
 
 /// `AppsV1`, `CoreV1`: the part of operation ids that names the group and version.
-fn id_part(group: &str, version: &str) -> String {
+pub(super) fn id_part(group: &str, version: &str) -> String {
     group_part(group) + &capital(version)
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::discovery::Endpoint;
 use super::operation::{Body, Method, Operation, PRETTY, Query};
 use super::{DELETE_OPTIONS, PATCH, Resource, custom, gvk_value, needed, operations, response_name};
 use crate::Schemas;
@@ -9,7 +10,12 @@ use crate::Schemas;
 const OBJECT_TYPES: &[&str] =
     &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 
-pub(super) fn document(schemas: &Schemas, resources: &[&Resource], version: &str) -> Value {
+pub(super) fn document(
+    schemas: &Schemas,
+    resources: &[&Resource],
+    endpoints: &[Endpoint],
+    version: &str,
+) -> Value {
     let operations = operations(schemas, resources);
     let mut paths: Map<String, Value> = Map::new();
     for operation in &operations {
@@ -20,7 +26,8 @@ pub(super) fn document(schemas: &Schemas, resources: &[&Resource], version: &str
             item.insert(operation.method.name().to_owned(), render(schemas, operation));
         }
     }
-    let mut definitions: Map<String, Value> = needed(schemas, &operations)
+    paths.extend(endpoints.iter().map(|endpoint| (endpoint.path.clone(), render_endpoint(endpoint))));
+    let mut definitions: Map<String, Value> = needed(schemas, &operations, endpoints)
         .into_iter()
         .map(|(name, schema)| {
             let adapted = if Schemas::is_builtin(name) { adapt(schema) } else { adapt(&custom::v2(schema)) };
@@ -38,6 +45,25 @@ pub(super) fn document(schemas: &Schemas, resources: &[&Resource], version: &str
         }},
         "security": [{"BearerToken": []}],
     })
+}
+
+fn render_endpoint(endpoint: &Endpoint) -> Value {
+    let schema = endpoint.response.as_deref().map_or_else(|| json!({"type": "string"}), to);
+    let mut get = json!({
+        "tags": [endpoint.tag],
+        "schemes": ["https"],
+        "description": endpoint.description,
+        "operationId": endpoint.id,
+        "produces": endpoint.types,
+        "responses": {
+            "200": {"description": "OK", "schema": schema},
+            "401": {"description": "Unauthorized"},
+        },
+    });
+    if endpoint.response.is_some() {
+        get["consumes"] = json!(endpoint.types);
+    }
+    json!({"get": get})
 }
 
 fn path_level(operation: &Operation) -> Vec<Value> {

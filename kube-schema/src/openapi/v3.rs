@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::discovery::Endpoint;
 use super::operation::{Body, Method, Operation, PRETTY, Query};
 use super::{DELETE_OPTIONS, PATCH, Resource, custom, gvk_value, needed, operations, response_name};
 use crate::Schemas;
@@ -10,7 +11,12 @@ const PREFIX: &str = "#/components/schemas/";
 const OBJECT_TYPES: &[&str] =
     &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 
-pub(super) fn document(schemas: &Schemas, resources: &[&Resource], version: &str) -> Value {
+pub(super) fn document(
+    schemas: &Schemas,
+    resources: &[&Resource],
+    endpoints: &[Endpoint],
+    version: &str,
+) -> Value {
     let operations = operations(schemas, resources);
     let mut paths: Map<String, Value> = Map::new();
     for operation in &operations {
@@ -21,7 +27,8 @@ pub(super) fn document(schemas: &Schemas, resources: &[&Resource], version: &str
             item.insert(operation.method.name().to_owned(), render(schemas, operation));
         }
     }
-    let mut definitions: Map<String, Value> = needed(schemas, &operations)
+    paths.extend(endpoints.iter().map(|endpoint| (endpoint.path.clone(), render_endpoint(endpoint))));
+    let mut definitions: Map<String, Value> = needed(schemas, &operations, endpoints)
         .into_iter()
         .map(|(name, schema)| {
             let builtin = Schemas::is_builtin(name);
@@ -41,6 +48,21 @@ pub(super) fn document(schemas: &Schemas, resources: &[&Resource], version: &str
             }},
         },
     })
+}
+
+fn render_endpoint(endpoint: &Endpoint) -> Value {
+    let schema = endpoint.response.as_deref().map_or_else(|| json!({"type": "string"}), to);
+    let content: Map<String, Value> =
+        endpoint.types.iter().map(|media| ((*media).to_owned(), json!({"schema": schema}))).collect();
+    json!({"get": {
+        "tags": [endpoint.tag],
+        "description": endpoint.description,
+        "operationId": endpoint.id,
+        "responses": {
+            "200": {"description": "OK", "content": content},
+            "401": {"description": "Unauthorized"},
+        },
+    }})
 }
 
 fn path_level(operation: &Operation) -> Vec<Value> {
