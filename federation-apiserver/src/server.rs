@@ -2,14 +2,17 @@
 
 mod exposition;
 mod finish;
+mod flagz;
 mod health;
 mod malformed;
 mod non_resource;
 mod request;
 mod request_audit;
 mod statusz;
+mod zpages;
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     net::IpAddr,
     sync::{Arc, OnceLock},
@@ -78,6 +81,8 @@ pub struct Parts {
     pub leading: EndpointScope,
     /// Who else has a say.
     pub others: RemoteServers,
+    /// What `/flagz` shows: the flags of the process, by name.
+    pub flags: BTreeMap<String, String>,
 }
 
 /// Other servers, and what this one shows them.
@@ -95,6 +100,7 @@ pub struct RemoteServers {
 pub(crate) struct Shared {
     /// When the server was put together.
     started: Timestamp,
+    flags: BTreeMap<String, String>,
     pub(crate) storage: Storage,
     pub(crate) draining: CancellationToken,
     pub(crate) metrics: Metrics,
@@ -169,6 +175,7 @@ impl ApiServer {
         let aggregator = Arc::new(Aggregator::new(parts.others.front_proxy));
         let shared = Shared {
             started: Timestamp::now(),
+            flags: parts.flags,
             allocator: Allocator::new(parts.ranges),
             leading: parts.leading,
             authenticator: Authenticator::new(parts.tokens, parts.accounts, parts.others.tokens),

@@ -1,5 +1,6 @@
 //! The API server as a service, and its options.
 
+mod flags;
 mod setup;
 
 use std::{
@@ -205,6 +206,7 @@ impl Service {
         let server = ApiServer::new(Parts {
             others: RemoteServers { front_proxy: Some(front_proxy), tokens, access },
             storage: storage.clone(),
+            flags: flags::flags(&options),
             tokens: static_tokens,
             accounts: Some(Arc::clone(&accounts)),
             audit: audit.clone(),

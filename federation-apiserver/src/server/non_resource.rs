@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header, request};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Shared, exposition, health, statusz};
+use super::{Shared, exposition, flagz, health, statusz};
 use crate::{
     discovery,
     http::{
@@ -53,6 +53,7 @@ pub(super) fn answer(
             let (content_type, text) = exposition::encode(&head.headers, health::indicators(shared));
             return Ok(respond::bytes(StatusCode::OK, content_type, text));
         }
+        "/flagz" => return flagz::answer(&head.headers, shared.started, &shared.flags),
         "/statusz" => {
             return statusz::answer(&head.headers, shared.started, Timestamp::now(), &paths(shared));
         }
@@ -128,6 +129,7 @@ fn paths(shared: &Shared) -> Vec<String> {
         "/api",
         "/apis",
         "/apis/",
+        "/flagz",
         "/metrics",
         "/metrics/slis",
         "/openapi/v2",

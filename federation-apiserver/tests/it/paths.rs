@@ -38,7 +38,9 @@ async fn a_server_tells_what_it_is_and_how_it_does() {
         text.starts_with("\nkube-apiserver statusz\nWarning: This endpoint is not meant to be"),
         "{text}"
     );
-    for line in ["Emulation version: 1.36", "Paths: /healthz /livez /metrics /readyz /statusz /version"] {
+    for line in
+        ["Emulation version: 1.36", "Paths: /flagz /healthz /livez /metrics /readyz /statusz /version"]
+    {
         assert!(text.lines().any(|own| own == line), "{line} in {text}");
     }
     let page = world.accepting("/statusz", "application/json;v=v1beta1;g=config.k8s.io;as=Statusz").await;
@@ -47,6 +49,25 @@ async fn a_server_tells_what_it_is_and_how_it_does() {
     assert_eq!(code, StatusCode::OK);
     let line = r#"kubernetes_healthcheck{name="etcd",type="readyz"} 1"#;
     assert!(text.lines().any(|own| own == line), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_shows_its_flags() {
+    let world = World::new().await;
+    let (code, content, text) = get(&world, "/flagz").await;
+    assert_eq!((code, content.as_str()), (StatusCode::OK, "text/plain; charset=utf-8"));
+    assert!(text.starts_with("\nkube-apiserver flagz\nWarning: This endpoint is not meant to be"), "{text}");
+    let line = text.lines().last().unwrap();
+    let separators = [":", ": ", "=", " "];
+    assert!(separators.iter().any(|separator| line == format!("listen{separator}127.0.0.1:0")), "{line}");
+    assert_eq!(get(&world, "/flagz").await.2, text, "one process has one separator");
+    let page = world.accepting("/flagz", "application/json;v=v1beta1;g=config.k8s.io;as=Flagz").await;
+    assert_eq!(
+        page,
+        json!({"kind": "Flagz", "apiVersion": "config.k8s.io/v1beta1", "metadata": {"name": "kube-apiserver"},
+            "flags": {"listen": "127.0.0.1:0"}})
+    );
+    assert_eq!(ask(&world, Method::POST, "/flagz").await.0, StatusCode::METHOD_NOT_ALLOWED);
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ impl World {
             metrics: Metrics::new(),
             draining: draining.clone(),
             others: Default::default(),
+            flags: [("listen".to_owned(), "127.0.0.1:0".to_owned())].into(),
         }));
         let world = Self { server, draining, _folder: folder };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo"}});
