@@ -159,7 +159,7 @@ impl Drop for GaugeGuard {
     }
 }
 
-/// Counts a watch for as long as it lives, and what it tells.
+/// Counts a watch for as long as it lives, and the events that it sends.
 pub(crate) struct WatchGuard {
     events: Counter,
     _counted: [GaugeGuard; 2],
@@ -167,7 +167,7 @@ pub(crate) struct WatchGuard {
 
 impl WatchGuard {
     /// Counts an event.
-    pub(crate) fn told(&self) {
+    pub(crate) fn event_sent(&self) {
         self.events.inc();
     }
 }

@@ -81,7 +81,7 @@ fn secure_pods(call: &Call, object: &Value, pod: &Value, enforce: bool) -> Resul
         }
     }
     if let Some(violation) = wrong(policy.warn) {
-        call.told.lock().push(format!("would {violation}"));
+        call.shared_warnings.lock().push(format!("would {violation}"));
     }
     Ok(())
 }
@@ -108,7 +108,7 @@ fn secure_namespace(call: &Call, old: Option<&Value>, new: &Value) -> Result<(),
     let snapshot = call.shared.storage.snapshot();
     let pods: Vec<_> = snapshot.range(&ResourceKey::new("", "pods"), Some(name), None).collect();
     let read = pods.iter().filter_map(|stored| stored.value().ok());
-    call.told.lock().extend(survey(name, is, pods.len(), read));
+    call.shared_warnings.lock().extend(survey(name, is, pods.len(), read));
     Ok(())
 }
 

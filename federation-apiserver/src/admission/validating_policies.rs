@@ -213,7 +213,7 @@ pub(super) async fn check_policies_as(
                         _ => {
                             let about = about(name, Some(&binding.name));
                             let told = format!("Validation failed for {about}: {}", failure.text);
-                            call.told.lock().push(told);
+                            call.shared_warnings.lock().push(told);
                         }
                     }
                 }

@@ -62,7 +62,7 @@ pub(super) struct Asked {
     /// Nobody could say yes or no.
     pub(super) undecided: bool,
     /// Warnings of a request that failed.
-    pub(super) told: Arc<Mutex<Vec<String>>>,
+    pub(super) shared_warnings: Arc<Mutex<Vec<String>>>,
     /// How far it has come.
     pub(super) progress: Arc<Progress>,
 }
@@ -131,7 +131,7 @@ impl Asked {
             class: None,
             forbidden: false,
             undecided: false,
-            told: Arc::default(),
+            shared_warnings: Arc::default(),
             progress,
         }
     }
@@ -146,7 +146,7 @@ impl Asked {
             response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
         }
         if refused {
-            respond::warn(response.headers_mut(), self.told.lock().iter());
+            respond::warn(response.headers_mut(), self.shared_warnings.lock().iter());
         }
         if self.head.method == Method::HEAD {
             // The answer to a HEAD has no body, and HTTP/2 clients drop a stream that has one.
@@ -379,10 +379,10 @@ where
         body,
         format,
         warnings: deprecation.into_iter().collect(),
-        told: Arc::clone(&asked.told),
+        shared_warnings: Arc::clone(&asked.shared_warnings),
         reservation: Mutex::default(),
         record,
-        shown: false,
+        is_admitted: false,
         upgrade: asked.head.extensions.remove(),
         now: Timestamp::now(),
     };

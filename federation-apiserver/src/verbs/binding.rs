@@ -67,7 +67,7 @@ pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     }
     let target = target.to_owned();
     asked.validate(&binding).await?;
-    call.shown = true;
+    call.is_admitted = true;
     call.kind = KindRef::Fixed(core("pods")?);
     call.path.name = Some(name);
     call.path.subresource = None;

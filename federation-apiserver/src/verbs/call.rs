@@ -39,11 +39,11 @@ pub(crate) struct Call {
     /// Texts for Warning headers.
     pub(crate) warnings: Vec<String>,
     /// The same, from steps that share the call: a delete of many checks each.
-    pub(crate) told: Arc<Mutex<Vec<String>>>,
+    pub(crate) shared_warnings: Arc<Mutex<Vec<String>>>,
     /// The audit log's record of the request, if there is one.
     pub(crate) record: Option<Arc<AuditContext>>,
     /// Policies and webhooks have been asked about the request as what it is: a Scale, a Binding, an Eviction.
-    pub(crate) shown: bool,
+    pub(crate) is_admitted: bool,
     /// The client's connection, if a watch may make a WebSocket of it.
     pub(crate) upgrade: Option<OnUpgrade>,
     /// The time of the request: one for everything that it writes.
@@ -188,7 +188,7 @@ impl Call {
     pub(super) fn finish(&self, mut response: Response<Body>) -> Response<Body> {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-        respond::warn(headers, self.warnings.iter().chain(self.told.lock().iter()));
+        respond::warn(headers, self.warnings.iter().chain(self.shared_warnings.lock().iter()));
         response
     }
 }

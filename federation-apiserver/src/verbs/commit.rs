@@ -175,7 +175,7 @@ pub(super) async fn unchanged(
 
 /// Asks the policies and the validating webhooks about an update.
 async fn ask(call: &Call, old: &Value, object: &Value, dry_run: bool) -> Result<(), ApiError> {
-    if call.shown {
+    if call.is_admitted {
         return Ok(());
     }
     admission::check_policies(call, Some(old), Some(object), dry_run).await?;

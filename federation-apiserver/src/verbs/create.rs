@@ -106,12 +106,12 @@ pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> 
     object::complete(kind, &mut object, name, &crate::uid::random(), call.now)?;
     (kind.prepare_create)(&mut object);
     let old_ways = (kind.carry_over)(&mut object);
-    call.told.lock().extend(old_ways);
+    call.shared_warnings.lock().extend(old_ways);
     call.settle_definition(&mut object);
     call.allocate(&mut object, None)?;
     (kind.sign)(&mut object, None, &call.user, &crate::deletion::seconds(call.now));
     object::validate(kind, &object, None, call.shared.leading)?;
-    call.told.lock().extend((kind.warn)(&object, None));
+    call.shared_warnings.lock().extend((kind.warn)(&object, None));
     Ok(object)
 }
 

@@ -104,7 +104,7 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
             Err(error) if error.code == 404 => {}
             Err(error) => return Err(error),
         }
-        let mut told = call.told.lock();
+        let mut told = call.shared_warnings.lock();
         if told.len() > told_at_most {
             keep_told(&mut told);
             told_at_most = 2 * told.len() + TOLD_MANY;
@@ -186,7 +186,7 @@ async fn delete_in(
         let current =
             call.shared.storage.get(&key).ok_or_else(|| ApiError::not_found(&call.resource(), name))?;
         let mut old = call.value(&current).await?;
-        if !call.shown {
+        if !call.is_admitted {
             webhook::Write::removal(call, &old, dry_run).mutate(None).await?;
             admission::check_policies(call, Some(&old), None, dry_run).await?;
             webhook::Write::removal(call, &old, dry_run).validate(None).await?;

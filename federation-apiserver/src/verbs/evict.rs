@@ -59,7 +59,7 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = DeleteOptions::from_value(&eviction["deleteOptions"])
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
     asked.validate(&eviction).await?;
-    call.shown = true;
+    call.is_admitted = true;
     call.path.subresource = None;
     let any_version = options.resource_version.is_none();
     let mut refused = None;

@@ -23,7 +23,7 @@ pub(super) fn dedup_owners(call: &Call, object: &mut Value, stage: Stage) {
         return;
     }
     let when = if stage == Stage::Admitted { " after mutating admission happens" } else { "" };
-    call.told.lock().push(format!(
+    call.shared_warnings.lock().push(format!(
         ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
         again.join(", ")
     ));
@@ -49,7 +49,7 @@ fn dedup(object: &mut Value) -> Vec<String> {
 pub(super) fn restore_ownership(call: &Call, object: &mut Value, before: &Value) {
     let Err(why) = apply::managed_fields(object) else { return };
     object["metadata"]["managedFields"] = before["metadata"]["managedFields"].clone();
-    call.told.lock().push(format!(
+    call.shared_warnings.lock().push(format!(
         ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: {why}"
     ));
 }

@@ -96,7 +96,7 @@ pub(crate) async fn dispatch(
     if outcome.is_err() {
         // Who is refused is told of them all the same.
         let warnings = std::mem::take(&mut call.warnings);
-        call.told.lock().extend(warnings);
+        call.shared_warnings.lock().extend(warnings);
     }
     outcome
 }

@@ -139,7 +139,7 @@ async fn write(
         let shown = SubresourceRequest { call, form, old: Some(&before), dry_run: options.dry_run };
         // With the status that nobody can ask for.
         shown.validate(&scale_of(call, &next)).await?;
-        call.shown = true;
+        call.is_admitted = true;
         let next = if applies { next } else { call.own(Some(&old), next, Some(&manager)).await };
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale if version.is_empty() || kind == Form::Patch => {}

@@ -161,7 +161,7 @@ pub(super) async fn settle(
     }
     validate(call, &object, old)?;
     if call.path.subresource.is_none() {
-        call.told.lock().extend((call.kind.warn)(&object, Some(old)));
+        call.shared_warnings.lock().extend((call.kind.warn)(&object, Some(old)));
     }
     Ok(object)
 }

@@ -394,8 +394,8 @@ impl Stream {
     }
 
     fn frame(&mut self, event: FrameKind, stored: &Stored) -> Option<Bytes> {
-        self.counted.told();
-        fairness::told();
+        self.counted.event_sent();
+        fairness::event_sent();
         let first = std::mem::replace(&mut self.first, false);
         match encode::frame(&self.kind, self.format, event, stored, Timestamp::now(), first) {
             Ok(frame) => Some(frame.into()),
@@ -407,8 +407,8 @@ impl Stream {
     }
 
     fn frame_of_value(&mut self, event: FrameKind, value: Value) -> Vec<u8> {
-        self.counted.told();
-        fairness::told();
+        self.counted.event_sent();
+        fairness::event_sent();
         let first = std::mem::replace(&mut self.first, false);
         encode::frame_of_value(&self.kind, self.format, event, value, Timestamp::now(), first)
     }

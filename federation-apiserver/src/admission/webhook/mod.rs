@@ -254,7 +254,7 @@ impl<'a> Write<'a> {
         for (key, value) in &verdict.audit_annotations {
             self.annotate(&format!("{}/{key}", hook.name), value);
         }
-        self.call.told.lock().extend(verdict.warnings.iter().cloned());
+        self.call.shared_warnings.lock().extend(verdict.warnings.iter().cloned());
         if verdict.allowed { Ok(verdict) } else { Err(review::denied(&hook.name, &verdict.status)) }
     }
 
