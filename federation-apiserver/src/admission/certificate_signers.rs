@@ -16,7 +16,7 @@ use crate::{
 
 const GROUP: &str = "certificates.k8s.io";
 
-/// Who signs certificates by which clients are known to kube-apiserver.
+/// The signer of client certificates for the API.
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
 /// Groups that no certificate of a client makes its holder one of: administrators, and in a federation its own parts.
@@ -56,7 +56,7 @@ pub(super) async fn check(call: &Call, name: &str, old: Option<&Value>, new: &Va
     refuse(format!("user not permitted to {verb} requests with signerName {signer:?}"))
 }
 
-/// Whether the status tells something else of what was decided or issued.
+/// Whether the conditions of the decision, or the certificate, change in the status.
 fn decides(new: &Value, old: &Value) -> bool {
     text(&new["status"], "certificate") != text(&old["status"], "certificate") || !same_conditions(new, old)
 }

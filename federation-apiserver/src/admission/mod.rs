@@ -1,8 +1,8 @@
-//! What a write must pass: defaults that depend on other objects, and checks of what the namespace or the user may.
+//! Admission: defaults that depend on other objects, and checks of what the namespace and the user may do.
 //!
 //! [`complete`] runs before an object is validated and may change it; the policies of the administrators and the webhooks that they have
-//! named change it, too ([`mutate`]). Once it is complete and valid, [`permit`] asks who may write it so, then policies and webhooks are
-//! asked ([`validating_policies`], [`webhook`]), and last of all [`reserve`] takes what it costs out of quotas.
+//! named change it, too ([`mutate`]). Once it is complete and valid, [`permit`] checks the user's permissions, then validating policies and
+//! webhooks are called ([`validating_policies`], [`webhook`]), and last of all [`reserve`] charges it to quotas.
 
 mod certificate_signers;
 mod default_class;
@@ -44,7 +44,7 @@ use crate::{
     verbs::Call,
 };
 
-/// Fills in what other objects say about a new one. Nobody owns it, as nobody owns what webhooks add.
+/// Fills in the fields of a new object that come from other objects. They have no field manager, like those that webhooks add.
 pub(crate) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> {
     if is_core(call, "pods") {
         return pods::complete(call, object);
@@ -75,7 +75,7 @@ fn is_part(call: &Call) -> bool {
     call.path.subresource.as_deref().is_some_and(|part| part != "resize")
 }
 
-/// Checks who may write `new` so, in place of `old` if there is one, before any policy or webhook is told of it.
+/// Checks that the user may write `new`, in place of `old` if there is one, before any policy or webhook sees it.
 pub(crate) async fn permit(
     call: &Call,
     name: &str,
@@ -113,7 +113,7 @@ pub(crate) fn reserve<'a>(
     call.shared.quotas().admit(&call.shared.storage, &call.key(name), old, new, dry_run)
 }
 
-/// Checks who may write an object as it is: what a user must be allowed to whether that changes anything or not.
+/// Checks the permissions that a write needs even if it changes nothing.
 pub(crate) async fn permit_unchanged(call: &Call, name: &str, object: &Value) -> Result<(), ApiError> {
     certificate_signers::check(call, name, Some(object), object).await
 }
@@ -145,7 +145,7 @@ fn check_limits(call: &Call, name: &str, old: Option<&Value>, new: &Value) -> Re
     if old.is_some_and(deleting) {
         return Ok(());
     }
-    // One range is told of at a time, and each of its errors once.
+    // Only one LimitRange is reported at a time, and each of its errors once.
     let told = ranges(call).iter().map(|range| distinct(check(range, new))).find(|errors| !errors.is_empty());
     let why = match told.as_deref() {
         None | Some([]) => return Ok(()),

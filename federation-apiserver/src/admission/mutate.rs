@@ -28,7 +28,7 @@ use crate::{
     verbs::{Call, called, settle_mutated},
 };
 
-/// Whether nobody changes anything, as most often.
+/// Whether there are neither mutating policies nor mutating webhooks, the most frequent case.
 pub(crate) fn has_no_mutators(call: &Call) -> bool {
     let snapshot = call.shared.storage.snapshot();
     call.shared.webhooks().is_idle(&snapshot) && call.shared.policies().state(&snapshot).mutating.is_empty()

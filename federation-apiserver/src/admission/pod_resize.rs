@@ -1,4 +1,4 @@
-//! Which resizes of pods have a chance: those that the node says it can do (the plugin `NodeDeclaredFeatureValidator`), up to what it has,
+//! Which resizes of pods a node can do: those that its declared features allow (the plugin `NodeDeclaredFeatureValidator`), up to its capacity,
 //! and on Linux (`PodResizeValidator`).
 
 use apimachinery::{ApiError, field::quoted};
@@ -22,7 +22,7 @@ pub(super) fn check(call: &Call, name: &str, old: Option<&Value>, new: &Value) -
     let resizes = call.path.subresource.as_deref() == Some("resize");
     let Some(old) = old.filter(|_| resizes) else { return Ok(()) };
     let at = text(&new["spec"], "nodeName");
-    // Who changes nothing is not counted.
+    // A container that does not change is not counted.
     if at.is_empty() || new["metadata"]["generation"] == old["metadata"]["generation"] {
         return Ok(());
     }

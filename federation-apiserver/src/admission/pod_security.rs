@@ -92,7 +92,7 @@ fn note(call: &Call, name: &str, value: String) {
     }
 }
 
-/// Labels must be readable if they are new, and pods that are there already should fit what is asked of new ones.
+/// New labels must be readable, and there is a warning if existing pods violate the new level.
 fn secure_namespace(call: &Call, old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
     let name = text(&new["metadata"], "name");
     let (policy, errors) = Policy::of(&labels_of(new));

@@ -1,4 +1,4 @@
-//! Where a pod is: the plugin `PodTopologyLabels` tells it, and so its containers, the zone and the region of its node.
+//! The plugin `PodTopologyLabels`: labels a pod with the zone and the region of its node, so that its containers can read them.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use crate::store::{Key, ResourceKey, Storage};
 
 const LABELS: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
 
-/// Labels what is or goes where `node` is; one that is not there says nothing.
+/// Adds the topology labels of `node` to a pod or a binding; none if the node does not exist.
 pub(crate) fn label(storage: &Storage, node: &str, object: &mut Value) {
     if node.is_empty() {
         return;

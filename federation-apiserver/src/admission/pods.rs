@@ -11,18 +11,18 @@ use crate::{
     verbs::{Call, called},
 };
 
-/// How long a pod stays on a node that is lost, unless it says otherwise: `DefaultTolerationSeconds`.
+/// How long a pod stays on a lost node unless it has a toleration of its own: the plugin `DefaultTolerationSeconds`.
 const TOLERATION_SECONDS: i64 = 300;
 const LOST: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
-/// Fills in what other objects, and nobody else, say about a new Pod.
+/// Fills in the fields of a new Pod that come from other objects.
 pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> {
     for range in ranges(call) {
         limit_ranger::default_pod(&range, object);
     }
     topology_spread::settle_keys(object);
     let name = called(object).to_owned();
-    // What a kubelet runs by itself acts as nobody.
+    // A mirror pod has no service account: its kubelet runs it by itself.
     let is_mirror = mirror_pod::is_mirror(object);
     if is_mirror && let Some(why) = mirror_pod::wrong_reference(object) {
         return Err(ApiError::forbidden(&call.resource(), &name, why));

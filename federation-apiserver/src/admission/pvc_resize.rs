@@ -1,4 +1,4 @@
-//! Which claims may be given more room: bound ones, whose class says that its volumes can grow. The plugin `PersistentVolumeClaimResize`.
+//! The plugin `PersistentVolumeClaimResize`: only a bound claim whose class allows expansion may ask for more storage.
 
 use apimachinery::{ApiError, quantity::Quantity};
 use serde_json::Value;

@@ -25,9 +25,9 @@ use crate::{
 
 static QUOTAS: LazyLock<ResourceKey> = LazyLock::new(|| ResourceKey::new("", "resourcequotas"));
 
-/// Costs of objects that are remembered. Each is some 300 bytes; when it is full, it starts anew.
+/// Limit of the cache of objects' costs. An entry has some 300 bytes; a full cache is emptied.
 const REMEMBERED_MAX: usize = 65_536;
-/// Locks for the writes of namespaces: who writes to one seldom waits for who counts another.
+/// Locks for the writes of namespaces. Namespaces share them, but few wait for another one's usage to be counted.
 const SHARDS: usize = 64;
 
 /// Writes that were admitted and are not in the store yet.
@@ -301,7 +301,7 @@ impl Quotas {
     }
 }
 
-/// Containers of a pod that do not say what a quota counts: `cpu for: a,b`. They need not where the pod says something as a whole.
+/// Containers of a pod without the requests that a quota counts: `cpu for: a,b`. None, if the pod has requests as a whole.
 fn unspecified(hard: &Amounts, pod: &Value) -> Vec<String> {
     if pod_resources::has_own(pod) {
         return Vec::new();

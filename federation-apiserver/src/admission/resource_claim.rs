@@ -1,4 +1,4 @@
-//! Who may have devices that others use, and who may say what of the devices of a claim.
+//! ResourceClaims: the permissions for admin access to devices, and for the parts of a claim's status.
 //!
 //! Claims with admin access are for namespaces that an administrator has labelled. A status of a claim has parts of the scheduler and parts of
 //! drivers, and each takes a permission of its own beside the one for the status (`registry/resource/utils.go`).
@@ -21,7 +21,7 @@ use crate::{
 };
 
 const LABEL: &str = "resource.kubernetes.io/admin-access";
-/// What the token of a pod says of its node.
+/// The user extra of a pod's token that names its node.
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 
 /// Checks a write of a claim of devices, or of a template of claims. Other kinds pass.
@@ -43,7 +43,7 @@ pub(super) async fn check(call: &Call, name: &str, old: Option<&Value>, new: &Va
     Err(ApiError::invalid(call.kind.group, call.kind.kind, name, &errors))
 }
 
-/// Admin access where nobody has allowed it.
+/// Admin access in a namespace without the label that allows it.
 fn unlabelled(call: &Call, old: Option<&Value>, new: &Value) -> Option<FieldError> {
     let path = admin_access(call.kind.plural, old, new)?;
     let key = Key::new(ResourceKey::new("", "namespaces"), "", call.namespace());
@@ -57,7 +57,7 @@ fn unlabelled(call: &Call, old: Option<&Value>, new: &Value) -> Option<FieldErro
     Some(FieldError::forbidden(&path, &message))
 }
 
-/// Which devices a claim has, and for whom, is the scheduler's.
+/// The allocation and the consumers of a claim need the scheduler's permission.
 async fn binding(call: &Call, old: &Value, new: &Value) -> Option<FieldError> {
     if ["allocation", "reservedFor"].iter().all(|part| old[*part] == new[*part]) {
         return None;
@@ -76,7 +76,7 @@ async fn binding(call: &Call, old: &Value, new: &Value) -> Option<FieldError> {
     Some(FieldError::forbidden(&FieldPath::new("status"), &message))
 }
 
-/// What is told of a device is its driver's, who may be confined to the devices of its own node.
+/// The status of a device needs the permission of its driver, which may be limited to the devices of the driver's own node.
 async fn drivers(call: &Call, old: &Value, new: &Value) -> Vec<FieldError> {
     let mut verbs = vec![format!("arbitrary-node:{}", verb(call))];
     if node_of(&new["allocation"]).is_some_and(|node| is_on(&call.user, node)) {
@@ -95,7 +95,7 @@ async fn drivers(call: &Call, old: &Value, new: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// Why somebody may do none of this for a driver: what is said of the first.
+/// Why the user has none of these permissions for a driver: the reason for the first one.
 async fn refused(call: &Call, verbs: &[String], driver: &str) -> Option<String> {
     let mut first = None;
     for verb in verbs {
@@ -107,13 +107,13 @@ async fn refused(call: &Call, verbs: &[String], driver: &str) -> Option<String> 
     first
 }
 
-/// The verb of a write: a patch says by its media type that it is one.
+/// The verb of a write. A patch is known by its media type.
 fn verb(call: &Call) -> &'static str {
     let patches = content_type(&call.headers).is_some_and(|format| format.contains("patch+"));
     if patches { "patch" } else { "update" }
 }
 
-/// Why somebody may not do what is asked for; none if he may.
+/// Why the user is not permitted to do this; none if he is.
 async fn refusal(call: &Call, asked: &Attributes<'_>) -> Option<String> {
     let reason = match call.shared.authorizer().decide(&call.user, asked).await {
         Decision::Allow(_) => return None,
@@ -122,7 +122,7 @@ async fn refusal(call: &Call, asked: &Attributes<'_>) -> Option<String> {
     Some(authz::refuse(&call.user, asked, &reason).message)
 }
 
-/// The drivers of whose devices something else is told.
+/// The drivers whose device statuses change.
 fn changed<'a>(old: &'a Value, new: &'a Value) -> BTreeSet<&'a str> {
     let key = |device: &'a Value| ["driver", "pool", "device", "shareID"].map(|part| text(device, part));
     let mut before: HashMap<_, _> = items(old, "devices").map(|device| (key(device), device)).collect();

@@ -14,7 +14,7 @@ const OTHER_OVERHEAD: &str = "pod rejected: Pod's Overhead doesn't match Runtime
 const NO_OVERHEAD: &str =
     "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
 
-/// Gives a new Pod what its class says.
+/// Adds the overhead and the scheduling rules of its class to a new Pod.
 pub(super) fn complete(call: &Call, name: &str, spec: &mut Value) -> Result<(), ApiError> {
     let class = class_of(call, name, spec)?;
     give(&class, spec).map_err(|why| ApiError::forbidden(&call.resource(), name, &why))

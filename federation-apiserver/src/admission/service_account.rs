@@ -12,7 +12,7 @@ use crate::validation::{items, items_mut, text};
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// The volume's name begins with it.
 const VOLUME: &str = "kube-api-access-";
-/// An hour, and seven seconds by which such tokens are told from others (KEP-1205).
+/// An hour, and seven seconds that mark such tokens (KEP-1205).
 const EXPIRATION_SECONDS: i64 = 3607;
 
 /// Gives a pod's spec what its account has for it; an account that is still on its way has nothing to say.

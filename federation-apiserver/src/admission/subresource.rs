@@ -60,7 +60,7 @@ impl SubresourceRequest<'_> {
     /// Asks policies and webhooks whether it may be.
     ///
     /// # Errors
-    /// When one refuses, or cannot be asked and must be.
+    /// When one refuses, or cannot be called and its failure policy is `Fail`.
     pub(crate) async fn validate(&self, body: &Value) -> Result<(), ApiError> {
         check_policies_as(self.call, self.form, self.old, Some(body), self.dry_run).await?;
         let asked = webhook::Write::of(self.call, self.old, self.dry_run).in_form(self.form);

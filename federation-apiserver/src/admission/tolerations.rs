@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(merge(&many, &json!([all])), json!([all]));
     }
 
-    /// `isSuperset`, word for word what Kubernetes says.
+    /// `isSuperset`, as Kubernetes defines it.
     fn covers(more: &Toleration<'_>, less: &Toleration<'_>) -> bool {
         if more == less {
             return true;

@@ -1,4 +1,4 @@
-//! Asks the policies of the administrators about a write.
+//! Evaluates the ValidatingAdmissionPolicies for a write.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     verbs::Call,
 };
 
-/// A write as policies are asked about it.
+/// A write, as policies see it.
 pub(super) struct PolicyAttributes<'a> {
     pub(super) call: &'a Call,
     pub(super) snapshot: Snapshot,
@@ -96,14 +96,14 @@ impl<'a> PolicyAttributes<'a> {
         let text =
             |pointer: &str| object.and_then(|object| object.pointer(pointer)?.as_str()).unwrap_or_default();
         let (mut name, mut own_namespace) = (text("/metadata/name"), text("/metadata/namespace"));
-        // The body of an action need not say whom it is for.
+        // The body of such a request need not name its object.
         if self.form.is_some() {
             own_namespace = call.namespace();
             if !call.name().is_empty() {
                 name = call.name();
             }
         }
-        // Who deletes many names none of them.
+        // The delete of a collection names no object.
         let of_many = operation == Operation::Delete && call.path.name.is_none();
         let name = if of_many { "" } else { name };
         let namespace = if kind.namespaced() { own_namespace } else { "" };
@@ -231,7 +231,7 @@ pub(super) async fn check_policies_as(
     denied.map_or(Ok(()), Err)
 }
 
-/// What a policy says, once what it asks of the authorizer is known.
+/// The result of a policy, repeated until all its authorizer checks are decided.
 async fn ask(
     asked: &PolicyAttributes<'_>,
     policy: &ValidatingPolicy,
@@ -246,7 +246,7 @@ async fn ask(
     }
 }
 
-/// What kube-apiserver says of a conversion that failed.
+/// kube-apiserver's error for a conversion that failed.
 pub(super) fn unconverted(error: &ApiError) -> String {
     format!("failed to convert object version: {}", error.message)
 }

@@ -1,4 +1,4 @@
-//! Conversion webhooks: objects of a custom kind in another of its versions, as somebody else's server makes them.
+//! Conversion webhooks, which convert objects of a custom kind between its versions.
 //!
 //! Follows `apiextensions-apiserver/pkg/apiserver/conversion`: a ConversionReview holds all objects that are not of the wanted version
 //! yet, and of what comes back only labels, annotations and everything outside of metadata is taken. What was converted once is
@@ -24,11 +24,11 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of objects in one review: what comes back may be some times as long, and is read up to 8 MiB.
 const REVIEW_MAX: usize = 2 << 20;
-/// Bytes of converted objects that are remembered for one definition; when there are more, it starts anew.
+/// Bytes of converted objects in the cache of one definition; a full cache is emptied.
 const REMEMBERED_MAX: usize = 32 << 20;
-/// How long they are remembered: a webhook that makes them otherwise from now on, where it was, tells nobody.
+/// How long they are cached: a webhook at an unchanged address may convert differently without notice.
 const REMEMBERED_FOR: Duration = Duration::from_secs(30);
-/// Objects of which something is remembered, if only that it is being asked for: some 8 MiB.
+/// Objects in the cache, those whose conversion is under way included: some 8 MiB.
 const OBJECTS_MAX: usize = 1 << 16;
 
 /// The conversion webhook of one definition.
@@ -78,7 +78,7 @@ impl Converter {
         })
     }
 
-    /// Brings objects into a version. Those that are of it are left alone, and if all are nobody is asked.
+    /// Converts objects to a version. Those that have it already are left alone; if all have it, the webhook is not called.
     ///
     /// # Errors
     /// In the words of kube-apiserver, which has neither a reason nor a code of its own for them.

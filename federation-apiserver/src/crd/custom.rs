@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::conversion::Converter;
 use crate::registry::since;
 
-/// One version of a custom kind, beyond what its [`Kind`](crate::registry::Kind) says.
+/// One version of a custom kind: what its [`Kind`](crate::registry::Kind) does not hold.
 pub struct Custom {
     /// The definition is being deleted: nothing new is taken.
     pub(crate) terminating: bool,
@@ -21,7 +21,7 @@ pub struct Custom {
     pub(crate) api_version: String,
     /// `example.com/v1` of the version in which objects are stored.
     pub(crate) storage_version: String,
-    /// Who brings objects from one version to another; nobody if versions differ in name only.
+    /// The conversion webhook; none if versions differ in name only.
     pub(crate) converter: Option<Arc<Converter>>,
     /// Its structural schema.
     pub(crate) schema: Structural,

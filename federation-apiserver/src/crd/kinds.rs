@@ -77,7 +77,7 @@ fn default(object: &mut Value) {
     }
 }
 
-/// Formats that nobody checks, and that the definition did not have before.
+/// Unknown formats, which are not checked, that the definition did not have before.
 fn warn(new: &Value, old: Option<&Value>) -> Vec<String> {
     let mut seen: HashSet<_> = old.map(unknown_formats).unwrap_or_default().into_iter().collect();
     let found = unknown_formats(new).into_iter().filter(|format| seen.insert(*format));

@@ -11,7 +11,7 @@
 //! - [`conversion`]: objects of one version in another, if a webhook makes them;
 //! - [`custom`]: what such a kind adds to the steps of a request: pruning, defaults, validation, columns, scale paths;
 //! - [`kinds`], [`validate`], [`structural_schema`]: the kind CustomResourceDefinition itself;
-//! - [`status`]: which names are accepted, and the conditions that tell it.
+//! - [`status`]: which names are accepted, and the conditions that show it.
 //!
 //! A definition is established by the write that brings it, not some time later: nobody has to wait, and a restart finds it
 //! as it was.

@@ -1,4 +1,4 @@
-//! Which names a definition gets, and the conditions that tell it: apiextensions-apiserver's naming and establishing
+//! Which names a definition gets, and the conditions that show it: apiextensions-apiserver's naming and establishing
 //! controllers, as one pure step.
 
 use std::collections::BTreeSet;
@@ -102,7 +102,7 @@ pub(crate) fn settle(object: &mut Value, taken: &TakenNames, now: &str) {
         let texts: Vec<_> = lost.iter().map(|name| in_use(name)).collect();
         conflict = Some(("ShortNamesConflict", texts.join(", ")));
     }
-    // Of several conflicts the last one is told.
+    // Of several conflicts the last one is reported.
     for (name, old, reason) in [
         (&wanted.kind, &mut accepted.kind, "KindConflict"),
         (&wanted.list_kind, &mut accepted.list_kind, "ListKindConflict"),
@@ -138,7 +138,7 @@ pub(crate) fn settle(object: &mut Value, taken: &TakenNames, now: &str) {
 const APPROVAL: &str = "KubernetesAPIApprovalPolicyConformant";
 const APPROVED: &str = "api-approved.kubernetes.io";
 
-/// Whether a kind of a group that is Kubernetes' own has been approved, and who says so (`apihelpers.GetAPIApprovalState`).
+/// Whether a kind of one of Kubernetes' own groups has been approved, and by which link (`apihelpers.GetAPIApprovalState`).
 fn approval(object: &Value) -> Option<(bool, &'static str, String)> {
     const SEE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";
     let group = object["spec"]["group"].as_str().unwrap_or_default();

@@ -136,7 +136,7 @@ fn node(schema: &Value, path: &FieldPath, place: Location, depth: usize, errors:
     children(map, path, place, depth, errors);
 }
 
-/// Whether a schema, or one within it, says which dialect it is written in.
+/// Whether a schema, or one within it, names its dialect (`$schema`).
 fn names_dialect(schema: &Value) -> bool {
     let inner = |value: &Value| match value {
         Value::Object(map) => map.values().any(names_dialect),
@@ -193,7 +193,7 @@ fn structure(
             errors.push(FieldError::forbidden(&path, detail));
         }
     }
-    // A property that only a condition names would be pruned before the condition is asked.
+    // A property that only a condition names would be pruned before the condition is evaluated.
     for (branch, schema) in conditions(map) {
         specified(schema, Some(map), &branch.prefixed(path), path, errors);
     }
@@ -304,7 +304,7 @@ fn extensions(map: &Map<String, Value>, kind: &str, path: &FieldPath, errors: &m
     }
 }
 
-/// What is said of lists and maps, wherever that is.
+/// Checks the keywords for lists and maps, wherever they stand.
 fn kinds_of_lists_and_maps(map: &Map<String, Value>, kind: &str, path: &FieldPath, errors: &mut ErrorList) {
     let text = |key: &str| map.get(key).and_then(Value::as_str);
     let mistyped = |detail: &str| match kind {
@@ -344,7 +344,7 @@ fn kinds_of_lists_and_maps(map: &Map<String, Value>, kind: &str, path: &FieldPat
     }
 }
 
-/// The elements of a set are compared as a whole, so nobody may own a part of one.
+/// The elements of a set are compared as a whole, so a part of one cannot have a field manager of its own.
 fn set_items(map: &Map<String, Value>, path: &FieldPath, errors: &mut ErrorList) {
     let (items, path) = (map.get("items").unwrap_or(&Value::Null), path.child("items"));
     let text = |key: &str| items[key].as_str();
@@ -355,7 +355,7 @@ fn set_items(map: &Map<String, Value>, path: &FieldPath, errors: &mut ErrorList)
             errors.push(FieldError::invalid(&path.child("x-kubernetes-list-type"), kind, detail));
         }
         Some("object") if text("x-kubernetes-map-type") != Some("atomic") => {
-            // kube-apiserver tells the type of a list here, which an object never has.
+            // kube-apiserver reports the list type here, which an object never has.
             errors.push(FieldError::invalid(&path.child("x-kubernetes-map-type"), "null", detail));
         }
         _ => {}
@@ -391,7 +391,7 @@ fn list_map(map: &Map<String, Value>, path: &FieldPath, errors: &mut ErrorList) 
     let all = map.get("x-kubernetes-list-map-keys").cloned().unwrap_or_default();
     let required: HashSet<&str> =
         items["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    // All keys are told with what is wrong of one, so that is told once.
+    // An error of one key lists all keys, so it is reported once.
     let (mut seen, mut twice, mut strange) = (HashSet::new(), false, false);
     for name in keys.iter().map(|key| key.as_str().unwrap_or_default()) {
         if !seen.insert(name) {

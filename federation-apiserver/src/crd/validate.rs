@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::structural_schema;
 use crate::{registry::ErrorList, validation::holds};
 
-/// The annotation without which nobody may define kinds of Kubernetes' own groups.
+/// The annotation that a definition in one of Kubernetes' own groups must have.
 const APPROVED: &str = "api-approved.kubernetes.io";
 /// `MaxSelectableFields`.
 const SELECTABLE_MAX: usize = 8;
@@ -175,7 +175,7 @@ fn versions(versions: &Value, path: &FieldPath, errors: &mut ErrorList) {
             let warning = version["deprecationWarning"].clone();
             errors.push(FieldError::invalid(&path.child("deprecationWarning"), warning, detail));
         }
-        // What is the same in all versions is told once, and where the first edition of the API had it.
+        // An error that all versions share is reported once, at the field that the first edition of the API had for it.
         let place = |own: &str, field: &str| {
             let same = list.iter().all(|other| other[own] == version[own]);
             if same { FieldPath::new("spec").child(field) } else { path.child(own) }
@@ -334,7 +334,7 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut ErrorList) {
             errors.push(FieldError::invalid(&FieldPath::new(path), value, "field is immutable"));
         }
     }
-    // A status may say what it likes of versions that went: it is how they are said to be gone.
+    // A status may drop versions that no longer exist: that is how they are reported as gone.
     if new["spec"]["versions"] == old["spec"]["versions"] {
         return;
     }

@@ -1,6 +1,7 @@
 //! Answers what expressions ask the authorizer.
 //!
-//! An evaluation cannot wait. So what is not known ends it, is decided then, and the evaluation begins anew with what was learnt.
+//! An evaluation cannot wait. It stops at an authorizer check whose decision is not known yet; then the decision is made, and the evaluation is
+//! repeated with it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -51,7 +52,7 @@ impl Decisions {
         kube_cel::Access::variable(Arc::<Self>::clone(self), request)
     }
 
-    /// Decides what was asked in vain; false if that is nothing.
+    /// Makes the decisions that the last evaluation lacked; false if it lacked none.
     pub(in crate::admission) async fn learn(&self, call: &Call) -> bool {
         let missing = std::mem::take(&mut *self.missing.lock());
         let any = !missing.is_empty();

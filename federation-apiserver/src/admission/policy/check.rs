@@ -22,7 +22,7 @@ const ANNOTATIONS_MAX: usize = 20;
 /// Bytes of the expression of an annotation.
 const ANNOTATION_EXPRESSION_MAX: usize = 5 << 10;
 
-/// Compiles an expression, and tells what is wrong with it.
+/// Compiles an expression and adds its errors.
 fn expression(
     source: &str,
     known: &[(&str, Type)],
@@ -274,7 +274,7 @@ mod tests {
         );
         check(vec![variable("a", "variables.b"), variable("b", "1"), variable("c", "variables.d")], &[0, 2]);
         check(vec![variable("a", "1"), variable("b", "variables.a + 'x'")], &[1]);
-        // The one before must not be written anew for each.
+        // The previous ones must not be formatted again for each.
         let many = (0..20_000).map(|number| variable(&format!("v{number}"), "1"));
         check(many.chain([variable("last", "variables.v7 + variables.v19999")]).collect(), &[]);
     }

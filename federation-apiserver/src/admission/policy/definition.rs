@@ -1,4 +1,4 @@
-//! What policies of both kinds have: whom they are for, their parameters, variables and conditions.
+//! What both kinds of policies have in common: match rules, parameters, variables and conditions.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,7 +26,7 @@ pub(in crate::admission) struct PolicyCommon {
     conditions: Vec<(String, Compiled)>,
 }
 
-/// What keeps a policy from being asked at all.
+/// Why a policy cannot be evaluated at all.
 pub(in crate::admission) enum Misconfigured {
     /// The policy itself.
     Policy(String),
@@ -169,7 +169,7 @@ impl PolicyCommon {
         matching::chosen(&self.constraints, &request.subject, others)
     }
 
-    /// The parameter objects; one absent one for policies without parameters, and none if the policy is not to be asked.
+    /// The parameter objects: one absent object for a policy without parameters, and none if the policy does not apply.
     pub(in crate::admission) fn params(
         &self,
         snapshot: &Snapshot,
@@ -254,7 +254,7 @@ impl PolicyCommon {
         }
     }
 
-    /// Evaluates the policy's variables. One that fails fails those who name it, and nobody else.
+    /// Evaluates the policy's variables. If one fails, so do the expressions that use it, and no others.
     pub(super) fn bind(&self, evaluation: &mut Evaluation) {
         let mut variables: Vec<(String, Cel)> = Vec::new();
         for (name, program) in &self.variables {

@@ -3,10 +3,10 @@
 //! Policies are compiled when they, or their bindings, have changed since the last write; a write asks only whether they have,
 //! which compares pointers. Each evaluation of a policy spends one budget, so that no policy makes the server slow.
 //!
-//! - [`definition`] is what both kinds have: whom they are for, parameters, variables, conditions.
-//! - [`validating`] says yes or no, [`mutating`] makes patches.
+//! - [`definition`] is what both kinds have in common: match rules, parameters, variables, conditions.
+//! - [`validating`] admits or refuses, [`mutating`] makes patches.
 //! - [`authorizer`] answers what expressions ask the authorizer.
-//! - [`check`] tells what is wrong with a policy, and [`type_checking`] what may be.
+//! - [`check`] finds the errors of a policy, and [`type_checking`] the warnings in its status.
 
 pub(super) mod authorizer;
 mod check;
@@ -67,7 +67,7 @@ pub(super) struct Bound<P> {
     pub(super) binding: Binding,
 }
 
-/// What says where a policy holds.
+/// A binding of a policy: where it applies.
 #[derive(Clone)]
 pub(super) struct Binding {
     pub(super) name: String,

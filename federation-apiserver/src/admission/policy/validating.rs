@@ -27,7 +27,7 @@ struct Validation {
     reason: Option<Reason>,
 }
 
-/// What a policy says of a request.
+/// The result of a policy for a request.
 #[derive(Default)]
 pub(in crate::admission) struct Verdict {
     pub(in crate::admission) failures: Vec<Failure>,
@@ -72,7 +72,7 @@ impl ValidatingPolicy {
         Self { validations: validations.collect(), annotations: annotations.collect(), frame }
     }
 
-    /// What the policy says of a request, with one of its parameter objects.
+    /// The result of the policy for a request with one of its parameter objects.
     pub(in crate::admission) fn ask(&self, params: Option<&Value>, request: &Request<'_>) -> Verdict {
         let mut evaluation = self.frame.begin(params, request);
         let mut verdict = Verdict::default();
@@ -109,7 +109,7 @@ impl ValidatingPolicy {
 }
 
 impl Validation {
-    /// What is told of the rule when it does not hold.
+    /// The message for a request that the rule refuses.
     fn told(&self, evaluation: &mut Evaluation) -> String {
         let made = self.message_program.as_ref().and_then(|(source, program)| {
             match evaluation.run(source, &Ok(program.clone())) {

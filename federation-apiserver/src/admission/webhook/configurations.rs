@@ -1,4 +1,4 @@
-//! The configured webhooks, read anew when a configuration has changed.
+//! The configured webhooks. They are read again when a configuration has changed.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -47,7 +47,7 @@ pub(super) struct Hook {
     pub(super) ignore_failures: bool,
     pub(super) reinvoke: bool,
     pub(super) timeout: Duration,
-    /// It may be asked about a dry run.
+    /// It has no side effects on a dry run, so that it may be called for one.
     pub(super) spares_dry_runs: bool,
     /// `admission.k8s.io/v1` or `v1beta1`; none if it speaks neither.
     pub(super) review_version: Option<&'static str>,

@@ -1,4 +1,4 @@
-//! Asks one webhook, and makes of a patched object what may be stored.
+//! Calls one webhook, and makes a patched object storable.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl Write<'_> {
         review::read(phase, version, &uid, &answer.body)
     }
 
-    /// Whether a webhook that does something elsewhere may be asked at all.
+    /// Refuses to call a webhook with side effects for a dry run.
     pub(super) fn check_dry_run(&self, hook: &Hook) -> Result<(), ApiError> {
         if !self.dry_run || hook.spares_dry_runs {
             return Ok(());

@@ -107,7 +107,7 @@ impl Write<'_> {
     ) -> Subject<'s> {
         let call = self.call;
         let some = object.or(old);
-        // Who deletes many names none of them.
+        // The delete of a collection names no object.
         let of_many = self.operation == Operation::Delete && call.path.name.is_none();
         let name = if of_many {
             Some("")

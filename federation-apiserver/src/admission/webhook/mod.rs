@@ -36,10 +36,10 @@ use crate::{
     verbs::Call,
 };
 
-/// Webhooks that are asked at once about one write.
+/// Webhooks that are called at the same time for one write.
 const CONCURRENT: usize = 32;
 
-/// A write as webhooks are asked about it.
+/// A write, as webhooks see it.
 pub(crate) struct Write<'a> {
     call: &'a Call,
     operation: Operation,
@@ -47,19 +47,19 @@ pub(crate) struct Write<'a> {
     form: Option<&'static Kind>,
     old: Option<VersionedObjects<'a>>,
     dry_run: bool,
-    /// The other versions of the call's kind, once somebody has asked for them.
+    /// The other versions of the call's kind, found when a webhook first needs them.
     others: OnceLock<Vec<KindRef>>,
 }
 
-/// What a mutating webhook has done.
+/// The result of calling a mutating webhook.
 enum Mutation {
-    /// The write is none that it is asked about.
+    /// Its rules do not match the write.
     Nothing,
     Same,
     Changed(Value),
 }
 
-/// Which mutating webhooks were asked about one write, and which are to be asked again.
+/// Which mutating webhooks have been called for one write, and which are to be called again.
 pub(crate) struct Reinvocation {
     state: Arc<State>,
     exempt: bool,
@@ -71,7 +71,7 @@ pub(crate) struct Reinvocation {
 }
 
 impl Reinvocation {
-    /// Of a write that nobody was asked about yet.
+    /// For a write for which no webhook has been called yet.
     pub(crate) fn new(write: &Write<'_>) -> Self {
         let state = write.call.shared.webhooks().state(&write.call.shared.storage.snapshot());
         let (invoked, again) = (BTreeSet::new(), BTreeSet::new());
@@ -110,7 +110,7 @@ impl<'a> Write<'a> {
     /// Asks the mutating webhooks about a new state: what they make of it, if they change it.
     ///
     /// # Errors
-    /// When one refuses, or cannot be asked and must be.
+    /// When one refuses, or cannot be called and its failure policy is `Fail`.
     pub(crate) async fn mutate(&self, object: Option<&Value>) -> Result<Option<Value>, ApiError> {
         let mut turns = Reinvocation::new(self);
         if turns.is_over() {
@@ -208,13 +208,13 @@ impl<'a> Write<'a> {
     /// Asks the validating webhooks about a state that is about to be stored; none for a removal.
     ///
     /// # Errors
-    /// When one refuses, or cannot be asked and must be.
+    /// When one refuses, or cannot be called and its failure policy is `Fail`.
     pub(crate) async fn validate(&self, object: Option<&Value>) -> Result<(), ApiError> {
         let state = self.call.shared.webhooks().state(&self.call.shared.storage.snapshot());
         if state.validating.is_empty() || self.is_exempt() {
             return Ok(());
         }
-        // All are asked, and the first in order that refuses is told.
+        // All are called; the error is that of the first in order that refuses.
         let mut refused = Ok(());
         let views = object.map(VersionedObjects::of);
         let mut asked = FuturesOrdered::new();
@@ -249,7 +249,7 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Hands on what a verdict says beside yes and no.
+    /// Passes on the warnings and audit annotations of a verdict.
     fn heed(&self, hook: &Hook, verdict: review::Verdict) -> Result<review::Verdict, ApiError> {
         for (key, value) in &verdict.audit_annotations {
             self.annotate(&format!("{}/{key}", hook.name), value);
@@ -258,7 +258,7 @@ impl<'a> Write<'a> {
         if verdict.allowed { Ok(verdict) } else { Err(review::denied(&hook.name, &verdict.status)) }
     }
 
-    /// A webhook that could not be asked is passed over, or ends the write, as it says itself.
+    /// A webhook that could not be called is skipped or fails the write, by its failure policy.
     fn failed(&self, hook: &Hook, why: &str, annotation: &str) -> Result<(), ApiError> {
         if hook.ignore_failures {
             tracing::warn!(webhook = %hook.name, %why, "failed calling a webhook, failing open");

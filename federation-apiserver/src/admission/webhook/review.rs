@@ -1,4 +1,4 @@
-//! AdmissionReview: what is asked, and what an answer must look like (`webhook/request.VerifyAdmissionResponse`).
+//! AdmissionReview: its request, and the checks of its response (`webhook/request.VerifyAdmissionResponse`).
 
 use apimachinery::{
     ApiError,
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 const GROUP: &str = "admission.k8s.io";
 
-/// Which kind of webhook is asked.
+/// The kind of webhook that is called.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Mutating,
     Validating,
 }
 
-/// What a webhook says.
+/// The response of a webhook.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) allowed: bool,

@@ -38,13 +38,13 @@ impl<'a> VersionedObject<'a> {
     }
 }
 
-/// An object in the version of the request, and in those that others have asked for.
+/// An object in the version of the request, and in those that webhooks want.
 pub(super) struct VersionedObjects<'a> {
     own: Arc<VersionedObject<'a>>,
     others: Mutex<Vec<(KindRef, Arc<Converted<'a>>)>>,
 }
 
-/// A view that is made once; who comes while it is made waits for it.
+/// A version that is converted once; concurrent callers wait for it.
 type Converted<'a> = OnceCell<Arc<VersionedObject<'a>>>;
 
 impl<'a> VersionedObjects<'a> {

@@ -1,4 +1,4 @@
-//! ConversionReview: what is asked, and what of an answer is taken. Pure.
+//! ConversionReview: its request, and the checks of its response. Pure.
 
 use apimachinery::{
     meta::{Scope, validate_object_meta},
@@ -63,7 +63,7 @@ pub(super) fn accept(
     index: Option<usize>,
 ) -> Result<Value, String> {
     let text = |object: &Value, name: &str| object[name].as_str().unwrap_or_default().to_owned();
-    // A single object's errors are told in other words than those of one among many.
+    // kube-apiserver words the errors of a single object differently from those of one among many.
     let (invalid, of_type, metadata) = match index {
         Some(index) => {
             let at = format!("invalid converted object at index {index}");
