@@ -40,7 +40,7 @@ pub(crate) async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
         listen: ([127, 0, 0, 1], 0).into(),
         // There are no nodes that could forward them.
         service_node_port_range: None,
-        leading: federation_apiserver::EndpointScope::Any,
+        endpoint_scope: federation_apiserver::EndpointScope::Any,
         ..federation_apiserver::Options::new(&options.data_dir)
     };
     let api = federation_apiserver::Service::start(api, health.clone(), Metrics::new(), &shutdown)

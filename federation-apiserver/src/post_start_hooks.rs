@@ -7,7 +7,7 @@ use federation_runtime::endpoints::Health;
 
 /// When a hook is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum When {
+pub(crate) enum Milestone {
     /// The store is open and read, and the server is put together over it.
     Assembled,
     /// Housekeeping has looked at everything that is stored: its graph, quotas, policies, definitions.
@@ -38,36 +38,36 @@ pub(crate) const INFORMERS: &str = "informer-sync";
 pub(crate) const CHECKER: &str = "poststarthook/apiservice-status-remote-available-controller";
 
 /// In kube-apiserver's order. Two have changed their names, and are there by the older ones, too.
-const ALL: [(&str, When); 29] = [
-    ("poststarthook/start-apiserver-admission-initializer", When::Followed),
-    ("poststarthook/start-kube-apiserver-admission-initializer", When::Followed),
-    ("poststarthook/generic-apiserver-start-informers", When::Followed),
-    ("poststarthook/priority-and-fairness-config-consumer", When::Levels),
-    ("poststarthook/priority-and-fairness-filter", When::Assembled),
-    ("poststarthook/storage-object-count-tracker-hook", When::Assembled),
-    ("poststarthook/start-apiextensions-informers", When::Assembled),
-    ("poststarthook/start-apiextensions-controllers", When::Followed),
-    ("poststarthook/crd-informer-synced", When::Assembled),
-    ("poststarthook/start-system-namespaces-controller", When::Namespaces),
-    ("poststarthook/start-cluster-authentication-info-controller", When::Authentication),
-    ("poststarthook/storage-readiness", When::Assembled),
-    ("poststarthook/start-service-ip-repair-controllers", When::Networks),
-    ("poststarthook/rbac/bootstrap-roles", When::Roles),
-    ("poststarthook/scheduling/bootstrap-system-priority-classes", When::Classes),
-    ("poststarthook/priority-and-fairness-config-producer", When::Levels),
-    ("poststarthook/bootstrap-controller", When::Endpoint),
-    ("poststarthook/start-kubernetes-service-cidr-controller", When::Networks),
-    ("poststarthook/aggregator-reload-proxy-client-cert", When::Assembled),
-    ("poststarthook/start-kube-aggregator-informers", When::Checked),
-    ("poststarthook/apiservice-status-local-available-controller", When::Services),
-    (CHECKER, When::Checked),
-    ("poststarthook/apiservice-status-available-controller", When::Checked),
-    ("poststarthook/apiservice-registration-controller", When::Services),
-    ("poststarthook/apiservice-discovery-controller", When::Checked),
-    ("poststarthook/kube-apiserver-autoregistration", When::Services),
-    ("autoregister-completion", When::Services),
-    ("poststarthook/apiservice-openapi-controller", When::Checked),
-    ("poststarthook/apiservice-openapiv3-controller", When::Checked),
+const ALL: [(&str, Milestone); 29] = [
+    ("poststarthook/start-apiserver-admission-initializer", Milestone::Followed),
+    ("poststarthook/start-kube-apiserver-admission-initializer", Milestone::Followed),
+    ("poststarthook/generic-apiserver-start-informers", Milestone::Followed),
+    ("poststarthook/priority-and-fairness-config-consumer", Milestone::Levels),
+    ("poststarthook/priority-and-fairness-filter", Milestone::Assembled),
+    ("poststarthook/storage-object-count-tracker-hook", Milestone::Assembled),
+    ("poststarthook/start-apiextensions-informers", Milestone::Assembled),
+    ("poststarthook/start-apiextensions-controllers", Milestone::Followed),
+    ("poststarthook/crd-informer-synced", Milestone::Assembled),
+    ("poststarthook/start-system-namespaces-controller", Milestone::Namespaces),
+    ("poststarthook/start-cluster-authentication-info-controller", Milestone::Authentication),
+    ("poststarthook/storage-readiness", Milestone::Assembled),
+    ("poststarthook/start-service-ip-repair-controllers", Milestone::Networks),
+    ("poststarthook/rbac/bootstrap-roles", Milestone::Roles),
+    ("poststarthook/scheduling/bootstrap-system-priority-classes", Milestone::Classes),
+    ("poststarthook/priority-and-fairness-config-producer", Milestone::Levels),
+    ("poststarthook/bootstrap-controller", Milestone::Endpoint),
+    ("poststarthook/start-kubernetes-service-cidr-controller", Milestone::Networks),
+    ("poststarthook/aggregator-reload-proxy-client-cert", Milestone::Assembled),
+    ("poststarthook/start-kube-aggregator-informers", Milestone::Checked),
+    ("poststarthook/apiservice-status-local-available-controller", Milestone::Services),
+    (CHECKER, Milestone::Checked),
+    ("poststarthook/apiservice-status-available-controller", Milestone::Checked),
+    ("poststarthook/apiservice-registration-controller", Milestone::Services),
+    ("poststarthook/apiservice-discovery-controller", Milestone::Checked),
+    ("poststarthook/kube-apiserver-autoregistration", Milestone::Services),
+    ("autoregister-completion", Milestone::Services),
+    ("poststarthook/apiservice-openapi-controller", Milestone::Checked),
+    ("poststarthook/apiservice-openapiv3-controller", Milestone::Checked),
 ];
 
 /// Their names, in order.
@@ -76,18 +76,18 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Declares that readiness waits for all of them, but for what this server does not do.
-pub(crate) fn declare(health: &Health, without: Option<When>) {
+pub(crate) fn declare(health: &Health, without: Option<Milestone>) {
     for (name, _) in ALL.iter().filter(|(_, when)| Some(*when) != without) {
         health.wait_for(name, "not finished");
     }
 }
 
 /// Declares that those are done which stand for `when`.
-pub(crate) fn done(health: &Health, when: When) {
+pub(crate) fn done(health: &Health, when: Milestone) {
     for (name, _) in ALL.iter().filter(|(_, of)| *of == when) {
         health.ready(name);
     }
-    if when == When::Followed {
+    if when == Milestone::Followed {
         health.ready(INFORMERS);
     }
 }

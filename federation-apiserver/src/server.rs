@@ -78,7 +78,7 @@ pub struct Parts {
     /// Ends watches, so that connections can close.
     pub draining: CancellationToken,
     /// Where Endpoints may lead.
-    pub leading: EndpointScope,
+    pub endpoint_scope: EndpointScope,
     /// Who else has a say.
     pub others: RemoteServers,
     /// What `/flagz` shows: the flags of the process, by name.
@@ -93,7 +93,7 @@ pub struct RemoteServers {
     /// Those who know tokens.
     pub tokens: OtherTokens,
     /// Those who decide, one for each mode that is a webhook.
-    pub access: Vec<AuthorizationWebhook>,
+    pub authorization_webhooks: Vec<AuthorizationWebhook>,
 }
 
 /// What all requests share.
@@ -105,7 +105,7 @@ pub(crate) struct Shared {
     pub(crate) draining: CancellationToken,
     pub(crate) metrics: Metrics,
     pub(crate) allocator: Allocator,
-    pub(crate) leading: EndpointScope,
+    pub(crate) endpoint_scope: EndpointScope,
     authenticator: Authenticator,
     authorizer: Authorizer,
     health: Health,
@@ -171,15 +171,19 @@ impl ApiServer {
     pub fn new(parts: Parts) -> Self {
         let metrics = Metrics::new(&parts.metrics, parts.storage.clone());
         let flow = Flow::new(flow::SEATS, flow::REQUEST_WAIT_LIMIT, &parts.metrics);
-        let flow = flow.shown(&parts.metrics, parts.storage.clone());
+        let flow = flow.register_metrics(&parts.metrics, parts.storage.clone());
         let aggregator = Arc::new(Aggregator::new(parts.others.front_proxy));
         let shared = Shared {
             started: Timestamp::now(),
             flags: parts.flags,
             allocator: Allocator::new(parts.ranges),
-            leading: parts.leading,
+            endpoint_scope: parts.endpoint_scope,
             authenticator: Authenticator::new(parts.tokens, parts.accounts, parts.others.tokens),
-            authorizer: Authorizer::new(parts.authorization, parts.others.access, parts.storage.clone()),
+            authorizer: Authorizer::new(
+                parts.authorization,
+                parts.others.authorization_webhooks,
+                parts.storage.clone(),
+            ),
             catalog: Arc::new(Catalog::new(parts.storage.clone(), Arc::clone(&aggregator))),
             aggregator,
             policies: Policies::default(),
@@ -226,7 +230,7 @@ impl ApiServer {
     }
 
     /// What finds out which other servers can be asked.
-    pub fn checker(&self) -> AvailabilityController {
+    pub fn availability_controller(&self) -> AvailabilityController {
         AvailabilityController::new(self.shared.storage.clone(), Arc::clone(&self.shared.aggregator))
     }
 

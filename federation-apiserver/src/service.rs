@@ -34,7 +34,7 @@ use crate::{
         tokens::Tokens,
     },
     compactor, housekeeping,
-    post_start_hooks::{self, When},
+    post_start_hooks::{self, Milestone},
     serve,
     server::{ApiServer, Parts, RemoteServers, Shared},
     store,
@@ -119,7 +119,7 @@ pub struct Options {
     pub cert_dns_names: Vec<String>,
     /// Where Endpoints may lead; a sandbox is all on one machine.
     #[arg(skip = EndpointScope::External)]
-    pub leading: EndpointScope,
+    pub endpoint_scope: EndpointScope,
 }
 
 impl Options {
@@ -149,7 +149,7 @@ impl Options {
             oidc: oidc::Flags::default(),
             token_webhook: token_webhook::Flags::default(),
             cert_dns_names: Vec::new(),
-            leading: EndpointScope::External,
+            endpoint_scope: EndpointScope::External,
         }
     }
 }
@@ -197,14 +197,14 @@ impl Service {
         let issuer = options.service_account_issuer.clone();
         let accounts =
             Arc::new(ServiceAccountTokens::new(key, issuer, options.api_audiences.clone(), storage.clone()));
-        let (modes, access) = setup::authorization(&options, &storage)?;
+        let (modes, authorization_webhooks) = setup::authorization(&options, &storage)?;
         let default_roles = modes.contains(&Mode::Rbac);
         let tokens = setup::other_tokens(&options, &storage)?;
         let front = Authority::load_or_create(&pki.join("front-proxy"))
             .context("cannot use the front proxy's certificate authority")?;
         let front_proxy = front.load_or_issue(&pki, "front-proxy-client", &Subject::front_proxy(), &[])?;
         let server = ApiServer::new(Parts {
-            others: RemoteServers { front_proxy: Some(front_proxy), tokens, access },
+            others: RemoteServers { front_proxy: Some(front_proxy), tokens, authorization_webhooks },
             storage: storage.clone(),
             flags: flags::flags(&options),
             tokens: static_tokens,
@@ -215,7 +215,7 @@ impl Service {
                 cluster_ips: options.service_cluster_ip_range,
                 node_ports: options.service_node_port_range,
             },
-            leading: options.leading,
+            endpoint_scope: options.endpoint_scope,
             health: health.clone(),
             metrics: metrics.clone(),
             draining: shutdown.token(),
@@ -239,8 +239,8 @@ impl Service {
         let housekeeping =
             move || housekeeping::Service::new(storage.clone(), Arc::clone(&kinds), settings.clone());
         health.wait_for(post_start_hooks::INFORMERS, "housekeeping has not looked at what is stored yet");
-        post_start_hooks::declare(&health, (!default_roles).then_some(When::Roles));
-        post_start_hooks::done(&health, When::Assembled);
+        post_start_hooks::declare(&health, (!default_roles).then_some(Milestone::Roles));
+        post_start_hooks::done(&health, Milestone::Assembled);
         Ok(Self {
             server,
             audit,
@@ -272,17 +272,17 @@ impl Service {
         let (make, mut first, ending) = (self.housekeeping, Some(first), shutdown.child());
         let keep = move || first.take().unwrap_or_else(&make).run(ending.clone());
         let (server, ending) = (self.server.clone(), shutdown.child());
-        let check = move || server.checker().run(ending.clone());
+        let check = move || server.availability_controller().run(ending.clone());
         let health = || self.health.clone();
         let housekeeping =
             tokio::spawn(tasks::supervise(post_start_hooks::INFORMERS, health(), shutdown.child(), keep));
-        let checker =
+        let availability_controller =
             tokio::spawn(tasks::supervise(post_start_hooks::CHECKER, health(), shutdown.child(), check));
-        post_start_hooks::done(&self.health, When::Checked);
+        post_start_hooks::done(&self.health, Milestone::Checked);
         let storage = self.server.storage().clone();
         let compactor = tokio::spawn(compactor::run(storage.clone(), self.compaction, shutdown.child()));
         serve::run(self.listener, self.tls, self.server, &shutdown).await;
-        let _ended = (housekeeping.await, checker.await, compactor.await);
+        let _ended = (housekeeping.await, availability_controller.await, compactor.await);
         storage.close().await;
         if let Some(audit) = &self.audit {
             audit.close().await;

@@ -64,12 +64,12 @@ pub(super) async fn mutate_as(
         return hooks.mutate(Some(object)).await;
     };
     let mut policies = Policies::new(&asked, &state, old, object, dry_run);
-    let mut turns = Reinvocation::new(&hooks);
+    let mut reinvocation = Reinvocation::new(&hooks);
     let mut current = object.clone();
     for round in 0..2 {
         current = policies.round(round, current).await?;
         let before = current.clone();
-        current = hooks.turn(&mut turns, round, Some(current)).await?.unwrap_or(before);
+        current = hooks.mutate_round(&mut reinvocation, round, Some(current)).await?.unwrap_or(before);
         if current == *object {
             break;
         }
@@ -113,7 +113,7 @@ impl<'a> Policies<'a> {
         let request = asked.request(old, Some(object), dry_run);
         let (mut invocations, mut errors) = (Vec::new(), Vec::new());
         for Bound { policy, binding } in &state.mutating {
-            let Some(chosen) = policy.frame.chosen(&request, &asked.others) else { continue };
+            let Some(chosen) = policy.common.chosen(&request, &asked.others) else { continue };
             if !binding.is_for(&request.subject, &asked.others) {
                 continue;
             }
@@ -121,15 +121,15 @@ impl<'a> Policies<'a> {
                 Chosen::Own => None,
                 Chosen::Other(kind) => Some(kind),
             };
-            let name = &policy.frame.name;
-            match policy.frame.params(&asked.snapshot, &*asked.served, binding, &request) {
+            let name = &policy.common.name;
+            match policy.common.params(&asked.snapshot, &*asked.served, binding, &request) {
                 Ok(all) => invocations.extend(all.into_iter().map(|params| Invocation {
                     policy,
                     binding: &binding.name,
                     params,
                     seen,
                 })),
-                Err(_) if policy.frame.ignore_failures => {}
+                Err(_) if policy.common.ignore_failures => {}
                 Err(Misconfigured::Policy(why)) => {
                     errors.push(format!("policy {name:?} denied request: failed to configure policy: {why}"));
                 }
@@ -158,8 +158,8 @@ impl<'a> Policies<'a> {
                 Ok(next) => current = next,
                 Err((next, why)) => {
                     current = next;
-                    if !invocation.policy.frame.ignore_failures {
-                        let name = &invocation.policy.frame.name;
+                    if !invocation.policy.common.ignore_failures {
+                        let name = &invocation.policy.common.name;
                         errors.extend(why.iter().map(|why| denied(name, invocation.binding, why)));
                     }
                 }

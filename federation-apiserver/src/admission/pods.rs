@@ -52,7 +52,7 @@ pub(super) fn complete(call: &Call, object: &mut Value) -> Result<(), ApiError> 
     let account = found.and_then(|stored| stored.value().ok());
     if !is_mirror {
         let random: [u8; SUFFIX_LEN] = rand::random();
-        service_account::endow(spec, account.as_ref(), random);
+        service_account::apply_account(spec, account.as_ref(), random);
     }
     tolerate(spec);
     prioritise(&call.shared.storage.snapshot(), spec)

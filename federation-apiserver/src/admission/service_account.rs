@@ -16,7 +16,7 @@ const VOLUME: &str = "kube-api-access-";
 const EXPIRATION_SECONDS: i64 = 3607;
 
 /// Gives a pod's spec what its account has for it; an account that is still on its way has nothing to say.
-pub(super) fn endow(spec: &mut Value, account: Option<&Value>, random: [u8; SUFFIX_LEN]) {
+pub(super) fn apply_account(spec: &mut Value, account: Option<&Value>, random: [u8; SUFFIX_LEN]) {
     let account = account.unwrap_or(&Value::Null);
     let says = |object: &Value| object["automountServiceAccountToken"].as_bool();
     if says(spec).or_else(|| says(account)).unwrap_or(true) {
@@ -105,8 +105,8 @@ mod tests {
 
     const RANDOM: [u8; SUFFIX_LEN] = [0; SUFFIX_LEN];
 
-    fn endowed(mut spec: Value, account: &Value) -> Value {
-        endow(&mut spec, Some(account), RANDOM);
+    fn with_account(mut spec: Value, account: &Value) -> Value {
+        apply_account(&mut spec, Some(account), RANDOM);
         spec
     }
 
@@ -114,7 +114,7 @@ mod tests {
     fn every_container_finds_a_token_where_clients_look() {
         let own = json!([{"name": "own", "mountPath": MOUNT}]);
         let spec = json!({"containers": [{"name": "a"}, {"name": "b", "volumeMounts": own}], "initContainers": [{"name": "i"}]});
-        let spec = endowed(spec, &Value::Null);
+        let spec = with_account(spec, &Value::Null);
         let name = text(&spec["volumes"][0], "name").to_owned();
         assert!(name.starts_with(VOLUME) && name.len() == VOLUME.len() + SUFFIX_LEN, "{name}");
         let mount = json!([{"name": name, "readOnly": true, "mountPath": MOUNT}]);
@@ -129,25 +129,25 @@ mod tests {
     fn who_wants_no_token_gets_none() {
         let no = json!({"automountServiceAccountToken": false});
         let spec = json!({"containers": [{"name": "a"}]});
-        assert_eq!(endowed(spec.clone(), &no), spec);
+        assert_eq!(with_account(spec.clone(), &no), spec);
         let spec = json!({"automountServiceAccountToken": false, "containers": [{"name": "a"}]});
-        assert_eq!(endowed(spec.clone(), &Value::Null), spec);
+        assert_eq!(with_account(spec.clone(), &Value::Null), spec);
         let spec = json!({"automountServiceAccountToken": true, "containers": [{"name": "a"}]});
-        assert!(endowed(spec, &no)["volumes"].is_array());
+        assert!(with_account(spec, &no)["volumes"].is_array());
     }
 
     #[test]
     fn images_are_pulled_with_the_secrets_of_the_account() {
         let account = json!({"automountServiceAccountToken": false, "imagePullSecrets": [{"name": "s"}]});
-        assert_eq!(endowed(json!({}), &account)["imagePullSecrets"], json!([{"name": "s"}]));
+        assert_eq!(with_account(json!({}), &account)["imagePullSecrets"], json!([{"name": "s"}]));
         let own = json!({"imagePullSecrets": [{"name": "own"}]});
-        assert_eq!(endowed(own.clone(), &account), own);
+        assert_eq!(with_account(own.clone(), &account), own);
     }
 
     #[test]
     fn a_manifest_replaces_the_pod_that_it_made() {
         let manifest = json!({"containers": [{"name": "a"}]});
-        let old = endowed(manifest.clone(), &Value::Null);
+        let old = with_account(manifest.clone(), &Value::Null);
         let mut new = manifest;
         keep(&mut new, &old);
         assert_eq!(new, old);

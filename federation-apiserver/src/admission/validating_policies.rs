@@ -170,14 +170,14 @@ pub(super) async fn check_policies_as(
     };
     for bound in &state.validating {
         let (policy, binding) = (&bound.policy, &bound.binding);
-        let Some(chosen) = policy.frame.chosen(&request, &asked.others) else { continue };
+        let Some(chosen) = policy.common.chosen(&request, &asked.others) else { continue };
         if !binding.is_for(&request.subject, &asked.others) {
             continue;
         }
-        let name = &policy.frame.name;
-        let params = match policy.frame.params(&asked.snapshot, &*asked.served, binding, &request) {
+        let name = &policy.common.name;
+        let params = match policy.common.params(&asked.snapshot, &*asked.served, binding, &request) {
             Ok(params) => params,
-            Err(_) if policy.frame.ignore_failures => continue,
+            Err(_) if policy.common.ignore_failures => continue,
             Err(Misconfigured::Policy(why)) => {
                 deny(name, None, None, &format!("failed to configure policy: {why}"));
                 continue;
@@ -193,7 +193,7 @@ pub(super) async fn check_policies_as(
             Chosen::Other(kind) => {
                 in_other = match asked.both_shown(kind, old, new).await {
                     Ok(both) => both,
-                    Err(_) if policy.frame.ignore_failures => continue,
+                    Err(_) if policy.common.ignore_failures => continue,
                     Err(why) => {
                         deny(name, Some(&binding.name), None, &why);
                         continue;

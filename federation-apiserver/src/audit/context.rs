@@ -45,27 +45,27 @@ pub(crate) struct AuditContext {
 }
 
 impl AuditContext {
-    pub(super) fn new(audit: Arc<Audit>, choice: Choice, opening: RequestAttributes<'_>) -> Self {
+    pub(super) fn new(audit: Arc<Audit>, choice: Choice, attributes: RequestAttributes<'_>) -> Self {
         let event = Event {
             annotations: BTreeMap::new(),
             api_version: "audit.k8s.io/v1",
-            audit_id: opening.id.to_owned(),
+            audit_id: attributes.id.to_owned(),
             authentication_metadata: None,
             impersonated_user: None,
             kind: "Event",
             level: choice.level.as_str(),
-            object_ref: opening.reference,
+            object_ref: attributes.reference,
             request_object: None,
-            request_received_timestamp: MicroTime(opening.received),
-            request_uri: opening.uri,
+            request_received_timestamp: MicroTime(attributes.received),
+            request_uri: attributes.uri,
             response_object: None,
             response_status: None,
-            source_ips: opening.sources,
+            source_ips: attributes.sources,
             stage: "",
-            stage_timestamp: MicroTime(opening.received),
-            user: to_raw_value(opening.user).ok(),
-            user_agent: opening.agent.to_owned(),
-            verb: opening.verb.to_owned(),
+            stage_timestamp: MicroTime(attributes.received),
+            user: to_raw_value(attributes.user).ok(),
+            user_agent: attributes.agent.to_owned(),
+            verb: attributes.verb.to_owned(),
         };
         Self { audit, choice, event: Mutex::new(event) }
     }
@@ -76,11 +76,13 @@ impl AuditContext {
     }
 
     /// Notes whom the user acts as.
-    pub(crate) fn impersonated(&self, acting: &ImpersonatedUser) {
+    pub(crate) fn impersonated(&self, impersonated_user: &ImpersonatedUser) {
         let mut event = self.event.lock();
-        event.impersonated_user = Some(acting.user.to_value());
-        event.authentication_metadata =
-            acting.constraint.clone().map(|impersonation_constraint| Metadata { impersonation_constraint });
+        event.impersonated_user = Some(impersonated_user.user.to_value());
+        event.authentication_metadata = impersonated_user
+            .constraint
+            .clone()
+            .map(|impersonation_constraint| Metadata { impersonation_constraint });
     }
 
     /// Notes what authorization said.

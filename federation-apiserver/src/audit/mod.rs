@@ -78,12 +78,12 @@ impl Audit {
         self: &Arc<Self>,
         user: &User,
         asked: &Attributes<'_>,
-        opening: impl FnOnce() -> RequestAttributes<'a>,
+        attributes: impl FnOnce() -> RequestAttributes<'a>,
     ) -> Option<Arc<AuditContext>> {
         let choice = self.policy.choose(user, asked);
         if choice.level == Level::None {
             return None;
         }
-        Some(Arc::new(AuditContext::new(Arc::clone(self), choice, opening())))
+        Some(Arc::new(AuditContext::new(Arc::clone(self), choice, attributes())))
     }
 }

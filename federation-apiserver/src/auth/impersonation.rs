@@ -169,9 +169,9 @@ pub async fn impersonate(
             continue;
         }
         match Box::pin(act(mode, &wanted, user, asked, authorizer)).await {
-            Ok(acting) => {
+            Ok(impersonated_user) => {
                 authorizer.impersonations().keep(user, mode);
-                return Ok(Some(acting));
+                return Ok(Some(impersonated_user));
             }
             Err(error) => _ = first.get_or_insert(error),
         }

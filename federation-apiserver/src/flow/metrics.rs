@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metrics::MetricType};
 
-use super::{Classifier, UNCLASSED, Waiters, seats::LevelState, share_out_anew, wake};
+use super::{Classifier, UNCLASSED, Waiters, recompute_shares, seats::LevelState, wake};
 use crate::store::Storage;
 
 /// The name of a metric, what it tells, and how it is read.
@@ -37,7 +37,7 @@ impl LevelMetrics {
         self.classes.renew(&self.storage);
         let (next, mut levels) = {
             let mut seats = self.seats.lock();
-            (share_out_anew(&mut seats, &self.classes), seats.shown())
+            (recompute_shares(&mut seats, &self.classes), seats.level_states())
         };
         wake(&self.seats, next);
         levels.retain(|level| *level.name != *UNCLASSED);

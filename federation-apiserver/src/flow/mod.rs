@@ -76,7 +76,7 @@ impl Flow {
     }
 
     /// Has the levels of a store told among the metrics.
-    pub(crate) fn shown(self, metrics: &Metrics, storage: Storage) -> Self {
+    pub(crate) fn register_metrics(self, metrics: &Metrics, storage: Storage) -> Self {
         let levels = metrics::LevelMetrics {
             seats: Arc::clone(&self.seats),
             classes: Arc::clone(&self.classes),
@@ -103,7 +103,7 @@ impl Flow {
         let mut receiver = None;
         let (arrival, next) = {
             let mut seats = self.seats.lock();
-            let next = share_out_anew(&mut seats, &self.classes);
+            let next = recompute_shares(&mut seats, &self.classes);
             // A level of this very moment, which the seats have not heard of yet.
             let level = if seats.knows(level) { level } else { UNCLASSED };
             let mut arrive = |seats: &mut Waiters| {
@@ -179,7 +179,7 @@ impl Drop for Seat {
 }
 
 /// Shares the seats out anew if the levels have changed. Returns who may sit down now.
-fn share_out_anew(seats: &mut Waiters, classes: &Classifier) -> Vec<(Place, oneshot::Sender<Place>)> {
+fn recompute_shares(seats: &mut Waiters, classes: &Classifier) -> Vec<(Place, oneshot::Sender<Place>)> {
     let changed = classes.changed_levels();
     changed.map(|levels| seats.share_out(&with_unclassed(levels))).unwrap_or_default()
 }

@@ -239,7 +239,7 @@ impl<W> Seats<W> {
     }
 
     /// The levels as they are.
-    pub(super) fn shown(&self) -> Vec<LevelState> {
+    pub(super) fn level_states(&self) -> Vec<LevelState> {
         let told = self.names.iter().filter_map(|(name, at)| {
             let level = self.levels.get(*at)?;
             Some(LevelState {
@@ -408,9 +408,10 @@ mod tests {
     fn seats_are_shared_out_by_shares() {
         let seats =
             seats(600, &[("a", limits(100, 0, None)), ("b", limits(20, 0, None)), ("c", limits(5, 0, None))]);
-        let mut shown = seats.shown();
-        shown.sort_unstable_by_key(|level| level.nominal);
-        let told: Vec<_> = shown.iter().map(|level| (level.nominal, level.least, level.most)).collect();
+        let mut level_states = seats.level_states();
+        level_states.sort_unstable_by_key(|level| level.nominal);
+        let told: Vec<_> =
+            level_states.iter().map(|level| (level.nominal, level.least, level.most)).collect();
         assert_eq!(told, [(24, 24, 624), (96, 96, 696), (480, 480, 1080)]);
     }
 

@@ -2,20 +2,26 @@
 
 use super::{Options, flow, ip_addresses, kubernetes_service, namespace, roles, service_cidrs, system};
 use crate::{
-    post_start_hooks::{self, When},
+    post_start_hooks::{self, Milestone},
     store::Snapshot,
 };
 
 /// What has not been seen yet.
-pub(super) struct StartupChecks(Vec<When>);
+pub(super) struct StartupChecks(Vec<Milestone>);
 
 impl StartupChecks {
     pub(super) fn new(options: &Options) -> Self {
-        let mut waits = vec![When::Followed, When::Namespaces, When::Classes, When::Levels, When::Services];
-        waits.extend(options.extension_authentication.is_some().then_some(When::Authentication));
-        waits.extend(options.default_roles.then_some(When::Roles));
-        waits.extend(options.endpoint.is_some().then_some(When::Endpoint));
-        waits.extend(options.cluster_ips.is_some().then_some(When::Networks));
+        let mut waits = vec![
+            Milestone::Followed,
+            Milestone::Namespaces,
+            Milestone::Classes,
+            Milestone::Levels,
+            Milestone::Services,
+        ];
+        waits.extend(options.extension_authentication.is_some().then_some(Milestone::Authentication));
+        waits.extend(options.default_roles.then_some(Milestone::Roles));
+        waits.extend(options.endpoint.is_some().then_some(Milestone::Endpoint));
+        waits.extend(options.cluster_ips.is_some().then_some(Milestone::Networks));
         Self(waits)
     }
 
@@ -28,23 +34,25 @@ impl StartupChecks {
     pub(super) fn look(&mut self, snapshot: &Snapshot, options: &Options) {
         self.0.retain(|when| {
             let done = match when {
-                When::Namespaces => namespace::required(snapshot, options.root_ca_pem.as_deref()).is_empty(),
-                When::Authentication => {
+                Milestone::Namespaces => {
+                    namespace::required(snapshot, options.root_ca_pem.as_deref()).is_empty()
+                }
+                Milestone::Authentication => {
                     let data = options.extension_authentication.as_ref();
                     data.is_none_or(|data| system::extension_authentication(snapshot, data).is_none())
                 }
-                When::Roles => roles::bootstrap(snapshot).is_empty(),
-                When::Classes => system::classes(snapshot).is_empty(),
-                When::Levels => flow::required(snapshot).is_empty(),
-                When::Endpoint => {
+                Milestone::Roles => roles::bootstrap(snapshot).is_empty(),
+                Milestone::Classes => system::classes(snapshot).is_empty(),
+                Milestone::Levels => flow::required(snapshot).is_empty(),
+                Milestone::Endpoint => {
                     options.endpoint.is_none_or(|to| kubernetes_service::required(snapshot, to).is_empty())
                 }
-                When::Networks => options.cluster_ips.is_none_or(|network| {
+                Milestone::Networks => options.cluster_ips.is_none_or(|network| {
                     service_cidrs::required(snapshot, network).is_none()
                         && ip_addresses::are_complete(snapshot)
                 }),
-                When::Services => system::services(snapshot).is_empty(),
-                When::Assembled | When::Followed | When::Checked => true,
+                Milestone::Services => system::services(snapshot).is_empty(),
+                Milestone::Assembled | Milestone::Followed | Milestone::Checked => true,
             };
             if done {
                 post_start_hooks::done(&options.health, *when);

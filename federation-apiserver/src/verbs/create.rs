@@ -110,7 +110,7 @@ pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> 
     call.settle_definition(&mut object);
     call.allocate(&mut object, None)?;
     (kind.sign)(&mut object, None, &call.user, &crate::deletion::seconds(call.now));
-    object::validate(kind, &object, None, call.shared.leading)?;
+    object::validate(kind, &object, None, call.shared.endpoint_scope)?;
     call.shared_warnings.lock().extend((kind.warn)(&object, None));
     Ok(object)
 }

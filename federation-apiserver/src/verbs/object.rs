@@ -199,9 +199,9 @@ pub(super) fn validate(
     kind: &Kind,
     object: &Value,
     old: Option<&Value>,
-    leading: EndpointScope,
+    endpoint_scope: EndpointScope,
 ) -> Result<(), ApiError> {
-    validate_by(kind, kind.validate_update, object, old, leading)
+    validate_by(kind, kind.validate_update, object, old, endpoint_scope)
 }
 
 /// The same with the rules of changes of a subresource.
@@ -210,7 +210,7 @@ pub(super) fn validate_by(
     changes: fn(&Value, &Value, &mut ErrorList),
     object: &Value,
     old: Option<&Value>,
-    leading: EndpointScope,
+    endpoint_scope: EndpointScope,
 ) -> Result<(), ApiError> {
     check_depth(object)?;
     let all = |object: &Value| {
@@ -234,7 +234,7 @@ pub(super) fn validate_by(
     if old.is_some_and(|old| old.get("status") == object.get("status")) {
         errors.retain(|error| !is_below_status(&error.field));
     }
-    if leading == EndpointScope::External {
+    if endpoint_scope == EndpointScope::External {
         check_places(kind, object, old, &mut errors);
     }
     if let Some(custom) = &kind.custom {

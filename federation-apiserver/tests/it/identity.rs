@@ -457,21 +457,26 @@ async fn deciding(reviewer: &Reviewer, modes: &[Mode], users: &str) -> World {
         ..authz_webhook::Flags::default()
     };
     let modes = modes.to_vec();
-    let access = move |storage: &Storage| {
+    let authorization_webhooks = move |storage: &Storage| {
         AuthorizationWebhook::from_flags(&flags, storage).unwrap().into_iter().collect::<Vec<_>>()
     };
-    decided_by(modes, access, users).await
+    decided_by(modes, authorization_webhooks, users).await
 }
 
 async fn decided_by(
     modes: Vec<Mode>,
-    access: impl FnOnce(&Storage) -> Vec<AuthorizationWebhook>,
+    authorization_webhooks: impl FnOnce(&Storage) -> Vec<AuthorizationWebhook>,
     users: &str,
 ) -> World {
     World::with(|parts| {
-        let access = access(&parts.storage);
+        let authorization_webhooks = authorization_webhooks(&parts.storage);
         let tokens = federation_apiserver::auth::tokens::Tokens::parse(users).unwrap();
-        Parts { authorization: modes, tokens, others: RemoteServers { access, ..parts.others }, ..parts }
+        Parts {
+            authorization: modes,
+            tokens,
+            others: RemoteServers { authorization_webhooks, ..parts.others },
+            ..parts
+        }
     })
     .await
 }
@@ -550,10 +555,15 @@ async fn an_authorization_configuration_names_webhooks_and_when_they_are_asked()
     std::fs::write(&path, configuration.to_string()).unwrap();
     let mut modes = Vec::new();
     let world = World::with(|parts| {
-        let (read, access) = authz_config::load(&path, &parts.storage).unwrap();
+        let (read, authorization_webhooks) = authz_config::load(&path, &parts.storage).unwrap();
         modes.clone_from(&read);
         let tokens = federation_apiserver::auth::tokens::Tokens::parse(USERS).unwrap();
-        Parts { authorization: read, tokens, others: RemoteServers { access, ..parts.others }, ..parts }
+        Parts {
+            authorization: read,
+            tokens,
+            others: RemoteServers { authorization_webhooks, ..parts.others },
+            ..parts
+        }
     })
     .await;
     assert_eq!(modes, [Mode::Webhook, Mode::Rbac]);

@@ -125,7 +125,7 @@ async fn discovery_lists_what_goes_through() {
 
 #[tokio::test]
 async fn endpoints_lead_away_from_this_machine() {
-    let world = World::with(|parts| Parts { leading: EndpointScope::External, ..parts }).await;
+    let world = World::with(|parts| Parts { endpoint_scope: EndpointScope::External, ..parts }).await;
     let slices = "/apis/discovery.k8s.io/v1/namespaces/demo/endpointslices";
     for (ip, why) in [
         ("127.0.0.1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),

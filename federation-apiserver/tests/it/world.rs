@@ -34,7 +34,7 @@ impl World {
             audit: None,
             authorization: vec![Default::default()],
             ranges: Default::default(),
-            leading: EndpointScope::Any,
+            endpoint_scope: EndpointScope::Any,
             health: Health::new(),
             metrics: Metrics::new(),
             draining: draining.clone(),

@@ -191,7 +191,7 @@ async fn api_server(directory: &Path) -> (Client, Running) {
     let options = federation_apiserver::Options {
         listen: ([127, 0, 0, 1], 0).into(),
         service_node_port_range: None,
-        leading: federation_apiserver::EndpointScope::Any,
+        endpoint_scope: federation_apiserver::EndpointScope::Any,
         ..federation_apiserver::Options::new(directory)
     };
     let service = federation_apiserver::Service::start(options, health.clone(), Metrics::new(), &shutdown)

@@ -10,7 +10,7 @@ use super::{
 
 /// A compiled policy.
 pub(in crate::admission) struct MutatingPolicy {
-    pub(in crate::admission) frame: PolicyCommon,
+    pub(in crate::admission) common: PolicyCommon,
     /// `reinvocationPolicy: IfNeeded`.
     pub(in crate::admission) reinvoke: bool,
     pub(in crate::admission) mutations: Vec<Mutation>,
@@ -45,8 +45,8 @@ pub(super) fn wanted(json: bool) -> Type {
 
 impl MutatingPolicy {
     pub(super) fn read(name: &str, spec: &Value) -> Self {
-        let frame = PolicyCommon::read(name, spec);
-        let known = types(frame.types());
+        let common = PolicyCommon::read(name, spec);
+        let known = types(common.types());
         let mutations = spec["mutations"].as_array().into_iter().flatten().map(|mutation| {
             let json = mutation["patchType"] == "JSONPatch";
             let source = &mutation[if json { "jsonPatch" } else { "applyConfiguration" }]["expression"];
@@ -56,7 +56,7 @@ impl MutatingPolicy {
                 program: compile(source, &known, &wanted(json)),
             }
         });
-        Self { mutations: mutations.collect(), reinvoke: spec["reinvocationPolicy"] == "IfNeeded", frame }
+        Self { mutations: mutations.collect(), reinvoke: spec["reinvocationPolicy"] == "IfNeeded", common }
     }
 
     /// Whether the policy's conditions hold of a request.
@@ -65,7 +65,7 @@ impl MutatingPolicy {
         params: Option<&Value>,
         request: &Request<'_>,
     ) -> Result<bool, String> {
-        self.frame.meets(&mut self.frame.begin(params, request))
+        self.common.meets(&mut self.common.begin(params, request))
     }
 
     /// What a mutation makes of the object in the request.
@@ -75,8 +75,8 @@ impl MutatingPolicy {
         params: Option<&Value>,
         request: &Request<'_>,
     ) -> Result<Change, String> {
-        let mut evaluation = self.frame.begin(params, request);
-        self.frame.bind(&mut evaluation);
+        let mut evaluation = self.common.begin(params, request);
+        self.common.bind(&mut evaluation);
         let found = evaluation.run(&mutation.source, &mutation.program)?;
         if mutation.json {
             operations(&found).map(Change::Json)

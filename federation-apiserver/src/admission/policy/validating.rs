@@ -14,7 +14,7 @@ const ANNOTATION_MAX: usize = 10 << 10;
 
 /// A compiled policy.
 pub(in crate::admission) struct ValidatingPolicy {
-    pub(in crate::admission) frame: PolicyCommon,
+    pub(in crate::admission) common: PolicyCommon,
     validations: Vec<Validation>,
     annotations: Vec<(String, String, Compiled)>,
 }
@@ -47,10 +47,10 @@ pub(in crate::admission) struct Failure {
 
 impl ValidatingPolicy {
     pub(super) fn read(name: &str, spec: &Value) -> Self {
-        let frame = PolicyCommon::read(name, spec);
+        let common = PolicyCommon::read(name, spec);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let items = |name: &str| spec[name].as_array().map(Vec::as_slice).unwrap_or_default();
-        let known = frame.types();
+        let known = common.types();
         let validations = items("validations").iter().map(|rule| Validation {
             expression: text(&rule["expression"]).trim().to_owned(),
             program: compile(&rule["expression"], &known, &Type::Bool),
@@ -69,14 +69,14 @@ impl ValidatingPolicy {
             let source = &annotation["valueExpression"];
             (text(&annotation["key"]), text(source), compile(source, &known, &Type::Dyn))
         });
-        Self { validations: validations.collect(), annotations: annotations.collect(), frame }
+        Self { validations: validations.collect(), annotations: annotations.collect(), common }
     }
 
     /// The result of the policy for a request with one of its parameter objects.
     pub(in crate::admission) fn ask(&self, params: Option<&Value>, request: &Request<'_>) -> Verdict {
-        let mut evaluation = self.frame.begin(params, request);
+        let mut evaluation = self.common.begin(params, request);
         let mut verdict = Verdict::default();
-        match self.frame.meets(&mut evaluation) {
+        match self.common.meets(&mut evaluation) {
             Ok(true) => {}
             Ok(false) => return verdict,
             Err(text) => {
@@ -84,7 +84,7 @@ impl ValidatingPolicy {
                 return verdict;
             }
         }
-        self.frame.bind(&mut evaluation);
+        self.common.bind(&mut evaluation);
         for (index, rule) in self.validations.iter().enumerate() {
             match evaluation.run(&rule.expression, &rule.program) {
                 Ok(Cel::Bool(true)) => {}
@@ -92,7 +92,7 @@ impl ValidatingPolicy {
                     let text = rule.told(&mut evaluation);
                     verdict.failures.push(Failure { index, reason: rule.reason, text });
                 }
-                Err(_) if self.frame.ignore_failures => {}
+                Err(_) if self.common.ignore_failures => {}
                 Err(text) => verdict.failures.push(Failure { index, reason: None, text }),
             }
         }
@@ -100,7 +100,7 @@ impl ValidatingPolicy {
             match annotation(source, evaluation.run(source, program)) {
                 Ok(Some(value)) => verdict.annotations.push((key.clone(), value)),
                 Ok(None) => {}
-                Err(_) if self.frame.ignore_failures => {}
+                Err(_) if self.common.ignore_failures => {}
                 Err(why) => verdict.unannotated.push(why),
             }
         }

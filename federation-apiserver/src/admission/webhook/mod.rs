@@ -112,53 +112,53 @@ impl<'a> Write<'a> {
     /// # Errors
     /// When one refuses, or cannot be called and its failure policy is `Fail`.
     pub(crate) async fn mutate(&self, object: Option<&Value>) -> Result<Option<Value>, ApiError> {
-        let mut turns = Reinvocation::new(self);
-        if turns.is_over() {
+        let mut reinvocation = Reinvocation::new(self);
+        if reinvocation.is_over() {
             return Ok(None);
         }
         let mut current = object.cloned();
         for round in 0..2 {
-            current = self.turn(&mut turns, round, current).await?;
+            current = self.mutate_round(&mut reinvocation, round, current).await?;
         }
         Ok(current.filter(|current| Some(current) != object))
     }
 
     /// Asks the mutating webhooks in order: all of them the first time, and the second those that want to see what others changed.
-    pub(crate) async fn turn(
+    pub(crate) async fn mutate_round(
         &self,
-        turns: &mut Reinvocation,
+        reinvocation: &mut Reinvocation,
         round: usize,
         object: Option<Value>,
     ) -> Result<Option<Value>, ApiError> {
-        if turns.is_over() {
+        if reinvocation.is_over() {
             return Ok(object);
         }
-        if round > 0 && turns.last != object {
-            turns.changed();
+        if round > 0 && reinvocation.last != object {
+            reinvocation.changed();
         }
-        let state = Arc::clone(&turns.state);
+        let state = Arc::clone(&reinvocation.state);
         let mut current = object;
         let mut views = current.as_ref().map(VersionedObjects::of);
         for (index, hook) in state.mutating.iter().enumerate() {
-            if round > 0 && !turns.again.contains(&index) {
+            if round > 0 && !reinvocation.again.contains(&index) {
                 continue;
             }
             match Box::pin(self.mutate_by(hook, views.as_ref(), round, index)).await? {
                 Mutation::Nothing => continue,
                 Mutation::Same => {}
                 Mutation::Changed(next) => {
-                    turns.changed();
+                    reinvocation.changed();
                     drop(views);
                     current = Some(next);
                     views = current.as_ref().map(VersionedObjects::of);
                 }
             }
             if hook.reinvoke {
-                turns.invoked.insert(index);
+                reinvocation.invoked.insert(index);
             }
         }
         drop(views);
-        turns.last.clone_from(&current);
+        reinvocation.last.clone_from(&current);
         Ok(current)
     }
 
@@ -180,8 +180,8 @@ impl<'a> Write<'a> {
                 return Ok(Mutation::Same);
             }
         };
-        let verdict = self.heed(hook, verdict)?;
-        let heard = match (&verdict.patch, views) {
+        let verdict = self.accept_verdict(hook, verdict)?;
+        let mutation = match (&verdict.patch, views) {
             (None, _) => Mutation::Same,
             (Some(_), None) => {
                 return Err(ApiError::internal(format!(
@@ -195,14 +195,14 @@ impl<'a> Write<'a> {
                 if next == *before { Mutation::Same } else { Mutation::Changed(next) }
             }
         };
-        let mutated = matches!(heard, Mutation::Changed(_));
+        let mutated = matches!(mutation, Mutation::Changed(_));
         let told = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": mutated});
         self.annotate(&format!("mutation.webhook.admission.k8s.io/{place}"), &told.to_string());
         if let (Some(patch), true) = (&verdict.patch, self.call.records_objects()) {
             let told = json!({"configuration": hook.configuration, "webhook": hook.name, "patch": patch, "patchType": "JSONPatch"});
             self.annotate(&format!("patch.webhook.admission.k8s.io/{place}"), &told.to_string());
         }
-        Ok(heard)
+        Ok(mutation)
     }
 
     /// Asks the validating webhooks about a state that is about to be stored; none for a removal.
@@ -241,7 +241,7 @@ impl<'a> Write<'a> {
         let Some(matched) = self.matched(hook, views).await? else { return Ok(()) };
         self.check_dry_run(hook)?;
         match self.ask(hook, &matched, Phase::Validating).await {
-            Ok(verdict) => self.heed(hook, verdict).map(drop),
+            Ok(verdict) => self.accept_verdict(hook, verdict).map(drop),
             Err(why) => {
                 let key = format!("failed-open.validation.webhook.admission.k8s.io/round_0_index_{index}");
                 self.failed(hook, &why, &key)
@@ -250,7 +250,7 @@ impl<'a> Write<'a> {
     }
 
     /// Passes on the warnings and audit annotations of a verdict.
-    fn heed(&self, hook: &Hook, verdict: review::Verdict) -> Result<review::Verdict, ApiError> {
+    fn accept_verdict(&self, hook: &Hook, verdict: review::Verdict) -> Result<review::Verdict, ApiError> {
         for (key, value) in &verdict.audit_annotations {
             self.annotate(&format!("{}/{key}", hook.name), value);
         }
