@@ -3,7 +3,7 @@
 use apimachinery::{FieldError, FieldPath};
 use serde_json::{Value, json};
 
-use super::{batch_job, batch_policies as policies};
+use super::{batch_job, batch_job_policies as policies};
 use crate::{
     registry::{Column, ErrorList, Generation, Kind, age, field},
     validation::{cron, non_negative, one_of, pod_warnings, required, set, set_text, text, workload},

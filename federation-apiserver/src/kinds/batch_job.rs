@@ -4,7 +4,7 @@ use apimachinery::{FieldError, FieldPath, labels::validate_label_selector, names
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{batch_job_status, batch_policies as policies};
+use super::{batch_job_policies as policies, batch_job_status};
 use crate::{
     registry::{Column, ErrorList, Generation, Kind, human_duration},
     validation::{

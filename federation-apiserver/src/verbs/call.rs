@@ -169,7 +169,7 @@ impl Call {
         let definitions = served.definitions().map(|definition| &**definition);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (group, name) = (text(&object["spec"]["group"]), text(&object["metadata"]["name"]));
-        let taken = crd::status::Taken::new(definitions, &group, &name);
+        let taken = crd::status::TakenNames::new(definitions, &group, &name);
         crd::status::settle(object, &taken, &deletion::seconds(self.now));
     }
 

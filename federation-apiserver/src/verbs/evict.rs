@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Call,
+    Call, binding,
     commit::{self, Outcome},
-    delete, object, pod,
+    delete, object,
 };
 use crate::{
     admission::subresource::{self, SubresourceRequest},
@@ -75,7 +75,7 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
         let options = if seen { of_version(&options, &current) } else { options.clone() };
         match remove(call, options, dry_run).await {
             Err(error) if error.code == 409 && any_version => refused = Some(error),
-            outcome => return outcome.map(|()| pod::done(call)),
+            outcome => return outcome.map(|()| binding::done(call)),
         }
     }
     Err(refused.unwrap_or_else(|| ApiError::stale(&call.resource(), call.name())))
@@ -120,7 +120,7 @@ async fn evict_running(
     let options = if unready.is_some() { of_version(&options, current) } else { options };
     match (remove(call, options, dry_run).await, unready) {
         (Err(error), Some(budget)) if error.code == 409 && any_version => Err(in_process(&budget)),
-        (outcome, _) => outcome.map(|()| pod::done(call)),
+        (outcome, _) => outcome.map(|()| binding::done(call)),
     }
 }
 

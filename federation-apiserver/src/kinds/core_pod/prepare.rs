@@ -3,7 +3,7 @@
 use apimachinery::FieldPath;
 use serde_json::{Value, json};
 
-use super::gated;
+use super::disabled_fields;
 use crate::{
     registry::ErrorList,
     validation::{items, items_mut, legacy_annotations::APP_ARMOR, pod, security_context, text},
@@ -13,7 +13,7 @@ const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"]
 
 /// The status that a pod begins with. One behind gates is told not to be scheduled (`applySchedulingGatedCondition`).
 pub(super) fn begin(pod: &mut Value) {
-    gated::leave_out(pod, None);
+    disabled_fields::leave_out(pod, None);
     let class = pod::qos_class(&pod["spec"]);
     pod["status"] = json!({"phase": "Pending", "qosClass": class});
     if items(&pod["spec"], "schedulingGates").next().is_some() {
