@@ -48,7 +48,7 @@ impl<'a> PolicyAttributes<'a> {
         })
     }
 
-    /// Both sides of a write in another version of the call's kind, or why they are not to be had in it: a error of configuration, to
+    /// Both sides of a write in another version of the call's kind, or why they are not to be had in it: an error of configuration, to
     /// which a policy's `failurePolicy` applies.
     pub(super) async fn both_shown(
         &self,

@@ -469,7 +469,7 @@ fn defaults(schema: &Structural, path: &FieldPath, errors: &mut ErrorList) {
             schema.fill_defaults(&mut filled);
             let rules = schema.check_rules(&filled, None);
             for error in schema.check(&filled, None).into_iter().chain(rules) {
-                // A error without a field is one of the default itself.
+                // An error without a field is one of the default itself.
                 let inner = if matches!(&*error.field, "" | "<nil>") {
                     path.clone()
                 } else {

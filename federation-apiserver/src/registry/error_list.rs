@@ -18,7 +18,7 @@ impl ErrorList {
         Self(Vec::new())
     }
 
-    /// Keeps a error, if there is room.
+    /// Keeps an error, if there is room.
     pub fn push(&mut self, error: FieldError) {
         if !self.is_full() {
             self.0.push(error);

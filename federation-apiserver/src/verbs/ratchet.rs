@@ -24,7 +24,7 @@ pub(super) fn leave_out(errors: &mut ErrorList, before: &ErrorList) {
     errors.retain(|_| news.next().unwrap_or(true));
 }
 
-/// What a error is, but for places in lists, which move as soon as another element goes.
+/// What an error is, but for places in lists, which move as soon as another element goes.
 fn anywhere(error: &FieldError) -> (FieldReason, &str, String) {
     let mut field = String::with_capacity(error.field.len());
     let mut rest = &*error.field;
