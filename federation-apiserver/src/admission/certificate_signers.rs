@@ -1,4 +1,4 @@
-//! Whose requests for certificates a user may approve and sign: the admission plugins `CertificateApproval`, `CertificateSigning` and
+//! The permissions to approve and sign certificates of a signer: the admission plugins `CertificateApproval`, `CertificateSigning` and
 //! `CertificateSubjectRestriction` of kube-apiserver.
 
 use apimachinery::{ApiError, rbac::Attributes};
@@ -19,7 +19,7 @@ const GROUP: &str = "certificates.k8s.io";
 /// The signer of client certificates for the API.
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
-/// Groups that no certificate of a client makes its holder one of: administrators, and in a federation its own parts.
+/// Groups that a client certificate must not have: administrators, and the federation's own parts.
 const POWERS: [&str; 4] = [MASTERS, CONTROLLERS, NON_API_GROUPS[0], NON_API_GROUPS[1]];
 
 fn is_request(call: &Call) -> bool {

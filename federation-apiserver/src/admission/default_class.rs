@@ -1,5 +1,5 @@
-//! Classes that are the default: of claims and Ingresses that name none (`DefaultStorageClass`, `DefaultIngressClass`), and of pods, for
-//! which there is only one (`Priority`).
+//! Default classes: for claims and Ingresses that name none (`DefaultStorageClass`, `DefaultIngressClass`), and for pods, where only one
+//! class can be the default (`Priority`).
 
 use std::cmp::Reverse;
 
@@ -18,7 +18,7 @@ struct Classed {
     plural: &'static str,
     /// The field of the spec that names the class.
     field: &'static str,
-    /// The annotation that did before there was the field.
+    /// The older annotation for the same.
     annotation: &'static str,
     /// Group and resource of the classes.
     classes: (&'static str, &'static str),
@@ -65,7 +65,7 @@ pub(super) fn complete(call: &Call, object: &mut Value) {
     }
 }
 
-/// The default of some classes. Where several are, it is the newest, and of those the first by name.
+/// The default class. Of several defaults the newest counts, and of those the first by name.
 fn newest(classes: impl Iterator<Item = Value>, marks: &[&str]) -> Option<String> {
     let is_default = |class: &Value| {
         let annotations = &class["metadata"]["annotations"];
@@ -79,7 +79,7 @@ fn newest(classes: impl Iterator<Item = Value>, marks: &[&str]) -> Option<String
     Some(name)
 }
 
-/// The class of pods that name none. Of two that were made at the same time it is the lower.
+/// The default priority class. Of two with the same creation time the lower counts.
 pub(super) fn of_pods(snapshot: &Snapshot) -> Option<Value> {
     let all = snapshot.range(&ResourceKey::new("scheduling.k8s.io", "priorityclasses"), None, None);
     let defaults =
@@ -87,7 +87,7 @@ pub(super) fn of_pods(snapshot: &Snapshot) -> Option<Value> {
     defaults.min_by_key(|class| class["value"].as_i64())
 }
 
-/// Refuses a second class of pods that name none. Other kinds pass.
+/// Refuses a second default priority class. Other kinds pass.
 pub(super) fn check(call: &Call, name: &str, old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
     if !call.kind.is("scheduling.k8s.io", "priorityclasses") || new["globalDefault"] != true {
         return Ok(());

@@ -1,4 +1,4 @@
-//! LimitRange: what containers ask for if they do not say, and how much they may. Pure.
+//! LimitRange: default requests and limits of containers, and their bounds. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::validation::{
     quantities::{Amounts, amounts},
 };
 
-/// What the plugin notes of its defaults.
+/// The annotation in which the plugin records its defaults.
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
 fn items<'a>(range: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {

@@ -1,4 +1,4 @@
-//! Which requests a policy is about: `matchConstraints` and `matchResources`.
+//! Which requests a policy matches: `matchConstraints` and `matchResources`.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,18 @@ use serde_json::Value;
 
 use crate::registry::{Kind, KindRef};
 
-/// What a write does, as policies name it.
+/// The operation of a request, as policies name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Create,
     Update,
     Delete,
-    /// Something goes through to a pod, a Service or a node.
+    /// A connection to a pod, a Service or a node.
     Connect,
 }
 
 impl Operation {
-    /// What is done by writing objects of a form, if not the call's own kind, in place of others or not.
+    /// The operation of a write of objects of kind `form` (if not the call's own), with or without old ones.
     pub(crate) fn of(form: Option<&Kind>, replaces: bool) -> Self {
         match form {
             Some(form) if form.verbs == ["connect"] => Self::Connect,
@@ -27,7 +27,7 @@ impl Operation {
         }
     }
 
-    /// The verb by which the authorizer knows it.
+    /// The verb that it is authorized by.
     pub(crate) fn verb(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -47,7 +47,7 @@ impl Operation {
     }
 }
 
-/// What is known of a request when it is matched.
+/// The attributes of a request that rules match.
 #[derive(Clone)]
 pub(crate) struct Subject<'a> {
     pub(crate) group: &'a str,
@@ -63,17 +63,17 @@ pub(crate) struct Subject<'a> {
     pub(crate) old: Option<&'a Value>,
 }
 
-/// In which version of its kind a request is chosen.
+/// In which version of its kind a request matches.
 #[derive(Clone, Copy)]
 pub(crate) enum Chosen<'a> {
-    /// In that which it asks for.
+    /// In its own.
     Own,
-    /// In another one of the same objects, which the rules name (`matchPolicy: Equivalent`).
+    /// In another version that the rules name (`matchPolicy: Equivalent`).
     Other(&'a KindRef),
 }
 
-/// Whether constraints choose a request, and in which version of its kind; `others` are the other versions that are served.
-/// Absent constraints choose all (`policy/matching.Matcher`).
+/// Whether constraints match a request, and in which version of its kind; `others` are the other versions that are served.
+/// Absent constraints match all (`policy/matching.Matcher`).
 pub(crate) fn chosen<'a>(
     constraints: &Value,
     subject: &Subject<'_>,

@@ -70,7 +70,7 @@ fn protector(call: &Call) -> Option<&'static str> {
     }
 }
 
-/// Whether a write takes or grants anything: of the parts of objects only one does.
+/// Whether a write is of a subresource that these checks do not concern: of all subresources, they concern `resize` only.
 fn is_part(call: &Call) -> bool {
     call.path.subresource.as_deref().is_some_and(|part| part != "resize")
 }
@@ -98,7 +98,7 @@ pub(crate) async fn permit(
     check_limits(call, name, old, new)
 }
 
-/// Takes what a write costs out of the namespace's quotas. What is returned must live until the write is done.
+/// Charges a write to the namespace's quotas. The reservation must live until the write is done.
 pub(crate) fn reserve<'a>(
     call: &'a Call,
     name: &str,

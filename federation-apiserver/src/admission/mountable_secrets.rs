@@ -1,5 +1,5 @@
-//! Which secrets the pods of an account may use: the annotation `kubernetes.io/enforce-mountable-secrets` of the admission plugin
-//! `ServiceAccount`. Only those that the account lists.
+//! The annotation `kubernetes.io/enforce-mountable-secrets` of the admission plugin `ServiceAccount`: pods of such an account may use only the
+//! secrets that it lists.
 
 use apimachinery::ApiError;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::{
 
 const ENFORCED: &str = "kubernetes.io/enforce-mountable-secrets";
 
-/// Checks a new Pod, or the ephemeral containers that one is given.
+/// Checks a new Pod, or new ephemeral containers.
 pub(super) fn check(call: &Call, name: &str, old: Option<&Value>, pod: &Value) -> Result<(), ApiError> {
     let part = call.path.subresource.as_deref();
     let asked = match old {

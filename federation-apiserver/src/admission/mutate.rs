@@ -1,7 +1,7 @@
-//! Lets the administrators' policies and webhooks change what is about to be written.
+//! Calls mutating policies and webhooks for what is about to be written.
 //!
-//! As in kube-apiserver: first the policies, one after another, then the webhooks, and if anything was changed both once more, those
-//! that ask for it (`reinvocationPolicy: IfNeeded`) and that were asked before the change.
+//! As in kube-apiserver: first the policies, one after another, then the webhooks. If anything was changed, those with
+//! `reinvocationPolicy: IfNeeded` that were called before the change are called once more.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -34,11 +34,11 @@ pub(crate) fn has_no_mutators(call: &Call) -> bool {
     call.shared.webhooks().is_idle(&snapshot) && call.shared.policies().state(&snapshot).mutating.is_empty()
 }
 
-/// Lets policies and webhooks change a new state, which is written in place of `old` if there is one: what they make of it, if
-/// they change it.
+/// Calls mutating policies and webhooks for a new state, which replaces `old` if there is one. The result is the changed state, if they
+/// change it.
 ///
 /// # Errors
-/// When one refuses, or fails and must not.
+/// When one refuses, or fails and its failure policy is `Fail`.
 pub(crate) async fn mutate(
     call: &Call,
     old: Option<&Value>,
@@ -48,7 +48,7 @@ pub(crate) async fn mutate(
     mutate_as(call, None, old, object, dry_run).await
 }
 
-/// The same of objects that are of a kind of their own.
+/// The same for objects of another kind than the call's.
 pub(super) async fn mutate_as(
     call: &Call,
     form: Option<&'static Kind>,
@@ -82,7 +82,7 @@ struct Invocation<'a> {
     policy: &'a MutatingPolicy,
     binding: &'a str,
     params: Option<Value>,
-    /// The version of the kind that it asks for, if it is not the request's own.
+    /// The version of the kind that its rules match, if it is not the request's own.
     seen: Option<&'a KindRef>,
 }
 
@@ -92,17 +92,17 @@ struct Policies<'a> {
     old: Option<&'a Value>,
     dry_run: bool,
     invocations: Vec<Invocation<'a>>,
-    /// Errors of configurations.
+    /// Errors in policies' configurations.
     errors: Vec<String>,
-    /// Those that want to see later changes.
+    /// Those with `reinvocationPolicy: IfNeeded` that have been called since the last change.
     invoked: BTreeSet<usize>,
     again: BTreeSet<usize>,
-    /// What the last round made.
+    /// The object after the last round.
     last: Option<Value>,
 }
 
 impl<'a> Policies<'a> {
-    /// Those that are for a write. As in kube-apiserver, that is decided once, by the object as it came.
+    /// The policies that match a write. As in kube-apiserver, that is decided once, by the object as the client sent it.
     fn new(
         asked: &'a PolicyAttributes<'a>,
         state: &'a Arc<State>,
@@ -142,7 +142,7 @@ impl<'a> Policies<'a> {
         Self { asked, old, dry_run, invocations, errors, invoked, again, last: None }
     }
 
-    /// Asks them in order; in the second round those that want to see what others changed.
+    /// Evaluates them in order; in the second round only those that are to be called again.
     async fn round(&mut self, round: usize, object: Value) -> Result<Value, ApiError> {
         if round > 0 && self.last.as_ref() != Some(&object) {
             self.again.append(&mut self.invoked);
@@ -179,7 +179,7 @@ impl<'a> Policies<'a> {
         Err(errors.into_iter().fold(error, |error, why| error.with_cause("", why, "")))
     }
 
-    /// The object after one policy, and what failed of its mutations: the others count.
+    /// The object after one policy, and the errors of its mutations that failed. The other mutations count.
     async fn invoke(
         &self,
         invocation: &Invocation<'_>,
@@ -328,8 +328,8 @@ fn changed(
     Ok(Ok(next))
 }
 
-/// Merges a configuration as server-side apply does. It may not say anything of what is one value as a whole, since it would take
-/// away what it does not say.
+/// Merges a configuration as server-side apply does. It may not have atomic lists, maps and structs, since it would remove all of them that it
+/// does not repeat.
 fn merged(kind: ObjectType<'_>, before: &Value, configuration: &Value) -> Result<Value, String> {
     let mut configuration = configuration.clone();
     for name in ["apiVersion", "kind"] {

@@ -52,7 +52,7 @@ pub(super) fn check(call: &Call, name: &str, old: Option<&Value>, new: &Value) -
     Ok(())
 }
 
-/// What a node must have declared, by name, for it to resize a pod so.
+/// The features that a node must have declared for such a resize.
 fn needed(old: &Value, new: &Value) -> impl Iterator<Item = &'static str> + use<> {
     let cpu = |container: &Value| parse(&container["resources"]["requests"]["cpu"]).unwrap_or_default();
     let mut both = items(&old["spec"], "containers").zip(items(&new["spec"], "containers"));
@@ -66,7 +66,7 @@ fn needed(old: &Value, new: &Value) -> impl Iterator<Item = &'static str> + use<
     all.into_iter().flatten()
 }
 
-/// What a pod asks for that its node does not have.
+/// The pod's requests that exceed its node's capacity.
 fn excess(spec: &Value, allocatable: &Value) -> Option<String> {
     let (requests, has) = (with_overhead(spec, "requests"), amounts(allocatable));
     let told: Vec<String> = ["cpu", "memory"]

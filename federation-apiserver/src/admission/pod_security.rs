@@ -1,5 +1,5 @@
-//! The plugin `PodSecurity`: asks the Pod Security Standards that a namespace's labels name about pods, and warns who writes what makes
-//! pods that will be refused.
+//! The plugin `PodSecurity`: checks pods by the Pod Security Standards that the namespace's labels name, and warns about workloads whose pods will
+//! be refused.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ use crate::{
     verbs::Call,
 };
 
-/// Checks a write of `new` in place of `old`. Warnings go to the call, and what is only to be noted to the audit log.
+/// Checks a write of `new` in place of `old`. Warnings go to the call, and violations of the `audit` level to the audit log.
 pub(crate) fn secure(call: &Call, old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
     let (group, plural) = (call.kind.group, call.kind.plural);
     match (group, plural, call.path.subresource.as_deref()) {
@@ -41,7 +41,7 @@ pub(crate) fn secure(call: &Call, old: Option<&Value>, new: &Value) -> Result<()
     }
 }
 
-/// The template of what makes pods.
+/// The pod template of a workload.
 fn template<'a>(group: &str, plural: &str, object: &'a Value) -> Option<&'a Value> {
     match (group, plural) {
         ("", "podtemplates") => Some(&object["template"]),
@@ -112,7 +112,7 @@ fn secure_namespace(call: &Call, old: Option<&Value>, new: &Value) -> Result<(),
     Ok(())
 }
 
-/// Whether a change of a pod is one that the standards have something to say about.
+/// Whether a change of a pod is one that the standards check.
 fn is_significant(new: &Value, old: &Value) -> bool {
     let annotation = |pod: &Value, key: &str| pod["metadata"]["annotations"][key].clone();
     if annotation(new, SECCOMP_OF_POD) != annotation(old, SECCOMP_OF_POD) {

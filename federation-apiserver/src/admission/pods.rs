@@ -1,5 +1,5 @@
-//! What a new Pod is given by the admission plugins of kube-apiserver: a service account, a priority, some patience with its node, what
-//! its runtime needs, and the labels of its place.
+//! What kube-apiserver's admission plugins add to a new Pod: a service account, a priority, tolerations for lost nodes, its runtime's
+//! overhead, and topology labels.
 
 use apimachinery::{ApiError, field::quoted, names::SUFFIX_LEN};
 use serde_json::{Value, json};
@@ -83,7 +83,7 @@ fn tolerate(spec: &mut Value) {
     }
 }
 
-/// The plugin `Priority`: the number that the class stands for.
+/// The plugin `Priority`: sets the number of the pod's priority class.
 fn prioritise(snapshot: &Snapshot, spec: &mut Value) -> Result<(), String> {
     let asked = spec["priorityClassName"].as_str().unwrap_or_default().to_owned();
     let class = if asked.is_empty() {

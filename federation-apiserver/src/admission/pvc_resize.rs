@@ -10,7 +10,7 @@ use crate::{
     verbs::Call,
 };
 
-/// What named the class of a claim before there was a field for it.
+/// The older annotation for the class of a claim.
 const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
 /// Checks a change of a claim. Other kinds pass, and so do parts of claims.

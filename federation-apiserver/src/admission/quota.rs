@@ -1,7 +1,7 @@
-//! ResourceQuota: nothing is made that would exceed what its namespace may use.
+//! ResourceQuota: refuses writes that would exceed the quotas of their namespace.
 //!
-//! What is in use is counted from the store at each write, and what others are about to write is reserved: so that the
-//! limit holds exactly however many write at once, and an object that is gone makes room at once.
+//! Usage is counted from the store at each write, and the cost of concurrent writes is reserved. So a limit holds exactly under concurrent
+//! writes, and a deleted object frees its share immediately.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -59,14 +59,14 @@ struct Write {
     traits: Option<PodTraits>,
 }
 
-/// What an object costs, and what scopes ask of it.
+/// What an object costs, and what quota scopes look at.
 #[derive(Default)]
 struct Cost {
     amounts: Amounts,
     traits: Option<PodTraits>,
 }
 
-/// Keeps what a write needs until it is done.
+/// Holds the reservation of a write until it is done.
 pub(crate) struct Reservation<'a> {
     reserved: &'a Mutex<Reserved>,
     number: u64,
@@ -91,7 +91,7 @@ fn hard(quota: &Value) -> Amounts {
 }
 
 impl Quotas {
-    /// Admits a write that replaces the state `old` of `key` by `new`, or refuses it with kube-apiserver's words.
+    /// Admits a write that replaces the state `old` of `key` by `new`, or refuses it with kube-apiserver's message.
     pub(crate) fn admit(
         &self,
         storage: &Storage,
@@ -214,7 +214,7 @@ impl Quotas {
         ))
     }
 
-    /// What a namespace uses of everything in `hard`, as far as a quota's scopes go.
+    /// What a namespace uses of the resources in `hard`, within a quota's scopes.
     pub(crate) fn used(
         &self,
         snapshot: &Snapshot,
@@ -283,7 +283,7 @@ impl Quotas {
         cost
     }
 
-    /// The status that a quota should have; none if it has it.
+    /// The status that a quota should have; none if it is up to date.
     pub(crate) fn status(&self, snapshot: &Snapshot, namespace: &str, quota: &Value) -> Option<Value> {
         let hard = hard(quota);
         let texts = |amounts: &Amounts| -> Value {

@@ -1,7 +1,7 @@
 //! ResourceClaims: the permissions for admin access to devices, and for the parts of a claim's status.
 //!
-//! Claims with admin access are for namespaces that an administrator has labelled. A status of a claim has parts of the scheduler and parts of
-//! drivers, and each takes a permission of its own beside the one for the status (`registry/resource/utils.go`).
+//! Admin access needs a label on the namespace. The status of a claim has parts that the scheduler writes and parts that drivers write, and each
+//! needs a permission of its own beside the one for the status (`registry/resource/utils.go`).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -132,7 +132,7 @@ fn changed<'a>(old: &'a Value, new: &'a Value) -> BTreeSet<&'a str> {
     drivers
 }
 
-/// The one node that an allocation is for; none if others might do.
+/// The single node that an allocation is for; none if several are possible.
 fn node_of(allocation: &Value) -> Option<&str> {
     let [term] = allocation["nodeSelector"]["nodeSelectorTerms"].as_array()?.as_slice() else { return None };
     if items(term, "matchExpressions").next().is_some() {

@@ -1,4 +1,4 @@
-//! What a Pod is given by the class of its runtime, and must agree with: the plugin `RuntimeClass`.
+//! The plugin `RuntimeClass`: adds overhead and scheduling rules of its runtime class to a Pod, and checks that they agree.
 
 use apimachinery::{ApiError, field::quoted, status::Reason};
 use serde_json::Value;

@@ -1,5 +1,5 @@
-//! What the admission plugin `ServiceAccount` gives a new Pod of its account: secrets to pull images with, and a token where clients in
-//! its containers look for one.
+//! The admission plugin `ServiceAccount`: adds the account's image pull secrets to a new Pod, and mounts a token where clients in its
+//! containers look for one.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ const VOLUME: &str = "kube-api-access-";
 /// An hour, and seven seconds that mark such tokens (KEP-1205).
 const EXPIRATION_SECONDS: i64 = 3607;
 
-/// Gives a pod's spec what its account has for it; an account that is still on its way has nothing to say.
+/// Adds the account's image pull secrets and a token to a pod's spec. An account that does not exist yet counts as one without settings.
 pub(super) fn apply_account(spec: &mut Value, account: Option<&Value>, random: [u8; SUFFIX_LEN]) {
     let account = account.unwrap_or(&Value::Null);
     let says = |object: &Value| object["automountServiceAccountToken"].as_bool();
@@ -31,7 +31,7 @@ pub(super) fn apply_account(spec: &mut Value, account: Option<&Value>, random: [
     }
 }
 
-/// Mounts a token in every container that has nothing else in its place.
+/// Mounts a token in every container that has no other mount at its path.
 fn mount(spec: &mut Value, random: [u8; SUFFIX_LEN]) {
     let given =
         items(spec, "volumes").map(|volume| text(volume, "name")).find(|name| name.starts_with(VOLUME));
@@ -69,7 +69,7 @@ fn mount(spec: &mut Value, random: [u8; SUFFIX_LEN]) {
     }
 }
 
-/// Keeps what a pod was given when an update leaves it out, so that the manifest that made a pod replaces it, too.
+/// Keeps the token volume when an update leaves it out, so that a pod can be replaced by the manifest that made it.
 pub(crate) fn keep(spec: &mut Value, old: &Value) {
     let given = |volume: &&Value| text(volume, "name").starts_with(VOLUME);
     let Some(volume) = items(old, "volumes").find(given).cloned() else { return };

@@ -1,6 +1,5 @@
-//! Requests whose body is no object of the kind that they go to: Bindings and Evictions of pods, requests for tokens, Scales, and reviews; and what
-//! goes through to pods, Services and nodes, of which the options are the object.
-//! Policies and webhooks are shown them as they are; what the server makes of them is its own business.
+//! Requests whose body is of another kind than their resource: Bindings and Evictions of pods, TokenRequests, Scales, and reviews; and CONNECT to pods,
+//! Services and nodes, where the options are the object. Policies and webhooks get these bodies, not the objects that the requests change.
 
 use apimachinery::ApiError;
 use serde_json::Value;
@@ -18,7 +17,7 @@ pub(crate) static SCALE: Kind = Kind { group: "autoscaling", kind: "Scale", ..Ki
 pub(crate) static TOKEN_REQUEST: Kind =
     Kind { group: "authentication.k8s.io", kind: "TokenRequest", ..Kind::BUILT_IN };
 
-/// `v1` options of what goes through.
+/// `v1` options of CONNECT.
 static CONNECTIONS: [Kind; 6] = [
     connecting("PodExecOptions"),
     connecting("PodAttachOptions"),
@@ -42,22 +41,22 @@ pub(crate) struct SubresourceRequest<'a> {
     pub(crate) call: &'a Call,
     /// The kind of its body, if it is not the call's own.
     pub(crate) form: Option<&'static Kind>,
-    /// What it is to replace: of Scales only.
+    /// What it replaces; only Scales have that.
     pub(crate) old: Option<&'a Value>,
     pub(crate) dry_run: bool,
 }
 
 impl SubresourceRequest<'_> {
-    /// What policies and webhooks make of the body.
+    /// Calls mutating policies and webhooks. The result is the body, as they have changed it.
     ///
     /// # Errors
-    /// When one refuses, or fails and must not.
+    /// When one refuses, or fails and its failure policy is `Fail`.
     pub(crate) async fn mutate(&self, body: Value) -> Result<Value, ApiError> {
         let changed = mutate_as(self.call, self.form, self.old, &body, self.dry_run).await?;
         Ok(changed.unwrap_or(body))
     }
 
-    /// Asks policies and webhooks whether it may be.
+    /// Calls validating policies and webhooks.
     ///
     /// # Errors
     /// When one refuses, or cannot be called and its failure policy is `Fail`.

@@ -1,4 +1,4 @@
-//! One list of tolerations out of two, without those that others cover: `tolerations.MergeTolerations`.
+//! Merges two lists of tolerations and drops those that others cover: `tolerations.MergeTolerations`.
 
 use std::collections::{HashMap, HashSet};
 

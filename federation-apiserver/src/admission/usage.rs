@@ -21,7 +21,7 @@ const COUNTED: [&str; 6] = [
     "secrets",
     "services",
 ];
-/// Resources of containers that are meant where neither `requests.` nor `limits.` is said.
+/// Container resources that a name without `requests.` or `limits.` stands for (their requests).
 const SHORT: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
 /// `count/deployments.apps`.
@@ -34,7 +34,7 @@ pub(crate) fn differs(resource: &ResourceKey) -> bool {
     resource.group.is_empty() && matches!(&*resource.resource, "pods" | "services" | "persistentvolumeclaims")
 }
 
-/// Whether objects of a resource cost something that goes by this name.
+/// Whether objects of a resource count for the quota resource of this name.
 pub(crate) fn concerns(resource: &ResourceKey, name: &str) -> bool {
     if let Some(counted) = name.strip_prefix("count/") {
         return counted.split_once('.').map_or_else(
@@ -112,8 +112,7 @@ pub(crate) fn of(resource: &ResourceKey, object: &Value) -> Amounts {
     amounts
 }
 
-/// What a pod costs that is being deleted: nothing but its being there when it should have been gone for as long again as its grace
-/// period, since its node may be lost.
+/// The cost of a pod that is being deleted. A grace period after its time only the object itself counts, since its node may be lost.
 pub(crate) fn of_deleted_pod(resource: &ResourceKey, pod: &Value, now: Timestamp) -> Amounts {
     let mut amounts = of(resource, pod);
     let metadata = &pod["metadata"];
@@ -140,13 +139,13 @@ fn of_pod(spec: &Value) -> Amounts {
     amounts
 }
 
-/// What the scopes of quotas ask of a pod.
+/// What quota scopes look at in a pod.
 #[derive(Debug)]
 pub(crate) struct PodTraits {
     best_effort: bool,
     terminating: bool,
     class: Box<str>,
-    /// Whether its affinity is to pods of other namespaces.
+    /// Whether its affinity refers to pods in other namespaces.
     across: bool,
 }
 
@@ -174,7 +173,7 @@ pub(crate) fn is_scoped(quota: &Value) -> bool {
     spec["scopes"].as_array().is_some_and(|scopes| !scopes.is_empty()) || spec["scopeSelector"].is_object()
 }
 
-/// Whether a pod is counted under a quota's scopes; other objects only are where there are none.
+/// Whether a pod is in a quota's scopes. Other objects are only in scope of quotas without scopes.
 pub(crate) fn in_scope(quota: &Value, pod: Option<&PodTraits>) -> bool {
     let spec = &quota["spec"];
     let scopes = spec["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str);

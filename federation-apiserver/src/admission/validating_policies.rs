@@ -33,7 +33,7 @@ pub(super) struct PolicyAttributes<'a> {
 }
 
 impl<'a> PolicyAttributes<'a> {
-    /// A write by a call; none if its kind is exempt: policies do not judge themselves, or a bad one could not be removed.
+    /// A write by a call; none if its kind is exempt. Policies do not apply to policies, or a bad one could not be removed.
     pub(super) fn new(call: &'a Call, form: Option<&'static Kind>) -> Option<Self> {
         (call.kind.group != "admissionregistration.k8s.io").then(|| {
             let served = call.shared.served();
@@ -48,7 +48,7 @@ impl<'a> PolicyAttributes<'a> {
         })
     }
 
-    /// Both sides of a write in another version of the call's kind, or why they are not to be had in it: an error of configuration, to
+    /// The old and the new object in another version of the call's kind, or why they cannot be converted: an error of configuration, to
     /// which a policy's `failurePolicy` applies.
     pub(super) async fn both_shown(
         &self,
@@ -138,7 +138,7 @@ impl<'a> PolicyAttributes<'a> {
     }
 }
 
-/// Asks about a write of `new` in place of `old`, either of which may be absent. Warnings go to the call.
+/// Evaluates the policies for a write of `new` in place of `old`, either of which may be absent. Warnings go to the call.
 pub(crate) async fn check_policies(
     call: &Call,
     old: Option<&Value>,
@@ -148,7 +148,7 @@ pub(crate) async fn check_policies(
     check_policies_as(call, None, old, new, dry_run).await
 }
 
-/// The same of objects that are of a kind of their own.
+/// The same for objects of another kind than the call's.
 pub(super) async fn check_policies_as(
     call: &Call,
     form: Option<&'static Kind>,
@@ -278,7 +278,7 @@ fn refusal(
     error
 }
 
-/// Notes a failure that is only to be in the audit log.
+/// Records a failure that goes to the audit log only.
 fn note(call: &Call, policy: &str, binding: &Binding, failure: &Failure) {
     tracing::info!(%policy, binding = %binding.name, text = %failure.text, "a write failed a policy");
     if let Some(record) = &call.record {

@@ -1,8 +1,8 @@
 //! Conversion webhooks, which convert objects of a custom kind between its versions.
 //!
 //! Follows `apiextensions-apiserver/pkg/apiserver/conversion`: a ConversionReview holds all objects that are not of the wanted version
-//! yet, and of what comes back only labels, annotations and everything outside of metadata is taken. What was converted once is
-//! remembered for some time while the definition stays as it is, so that many watchers of a version cost one call for each change.
+//! yet, and of the metadata in its response only labels and annotations are accepted. Converted objects are cached for some time while the
+//! definition does not change, so that many watchers of a version cost one call for each change.
 
 mod review;
 
@@ -22,7 +22,7 @@ use crate::{
 
 /// `webhookutil`'s time-out of a conversion.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes of objects in one review: what comes back may be some times as long, and is read up to 8 MiB.
+/// Bytes of objects in one review: the response may be several times as long, and is read up to 8 MiB.
 const REVIEW_MAX: usize = 2 << 20;
 /// Bytes of converted objects in the cache of one definition; a full cache is emptied.
 const REMEMBERED_MAX: usize = 32 << 20;
@@ -53,7 +53,7 @@ impl Default for Remembered {
 }
 
 impl Remembered {
-    /// What was made some time ago may be made otherwise by now.
+    /// Drops entries that are too old: the webhook may convert differently by now.
     fn forget_old(&mut self) {
         if self.since.elapsed() >= REMEMBERED_FOR {
             *self = Self::default();
@@ -81,7 +81,7 @@ impl Converter {
     /// Converts objects to a version. Those that have it already are left alone; if all have it, the webhook is not called.
     ///
     /// # Errors
-    /// In the words of kube-apiserver, which has neither a reason nor a code of its own for them.
+    /// With kube-apiserver's messages, without a reason or code of their own.
     pub(crate) async fn convert(
         &self,
         snapshot: &Snapshot,
@@ -161,7 +161,7 @@ impl Converter {
         Ok(Arc::new(Stored { bytes, ..Stored::clone(stored) }))
     }
 
-    /// Where a converted object is remembered; nowhere for what a dry run would have stored.
+    /// The cache entry of a converted object; none for objects of a dry run.
     fn place(&self, stored: &Stored, wanted: &str) -> Option<Arc<OnceCell<Bytes>>> {
         if stored.meta.uid.is_empty() {
             return None;
@@ -175,7 +175,7 @@ impl Converter {
         Some(Arc::clone(place))
     }
 
-    /// What is remembered of a stored object.
+    /// The cached conversion of a stored object.
     fn known(&self, stored: &Stored, wanted: &str) -> Option<Bytes> {
         let mut remembered = self.remembered.lock();
         remembered.forget_old();
@@ -191,7 +191,7 @@ impl Converter {
         }
     }
 
-    /// Stored objects in a version: those that are not remembered are converted in one call.
+    /// Stored objects in a version: those that are not cached are converted in one call.
     async fn seen_all(
         &self,
         snapshot: &Snapshot,
@@ -226,7 +226,7 @@ impl Converter {
     }
 }
 
-/// Objects in as many reviews as it takes for the answers to be read whole ([`REVIEW_MAX`]): most often one.
+/// Splits objects into reviews whose responses are not too large to read ([`REVIEW_MAX`]): usually one.
 fn reviews_of(mut objects: &[Value]) -> Vec<&[Value]> {
     let mut reviews = Vec::new();
     while !objects.is_empty() {
@@ -250,13 +250,13 @@ fn converter(kind: &Kind) -> Option<(&Converter, &str)> {
     Some((custom.converter.as_deref()?, &custom.api_version))
 }
 
-/// Whether a webhook makes what is seen of a kind.
+/// Whether objects of a kind are converted by a webhook.
 pub(crate) fn is_asked(kind: &Kind) -> bool {
     converter(kind).is_some()
 }
 
-/// A stored object as a kind shows it, but for what pruning and defaults do. Free unless a webhook converts the kind: what asks one is boxed
-/// here as elsewhere, since it is many times as large as all else on the way of a request, which is moved a few times.
+/// A stored object in the version of a kind, before pruning and defaults. This is free unless a webhook converts the kind. The future that calls the
+/// webhook is boxed here as elsewhere: it is many times larger than the rest of a request's future, which is moved a few times.
 pub(crate) async fn seen(
     storage: &Storage,
     kind: &Kind,

@@ -15,7 +15,7 @@ use crate::registry::since;
 
 /// One version of a custom kind: what its [`Kind`](crate::registry::Kind) does not hold.
 pub struct Custom {
-    /// The definition is being deleted: nothing new is taken.
+    /// The definition is being deleted: no new objects are accepted.
     pub(crate) terminating: bool,
     /// `example.com/v1` of this version.
     pub(crate) api_version: String,
@@ -29,9 +29,9 @@ pub struct Custom {
     pub(crate) published: Value,
     /// Columns of its Table, after the name.
     pub(crate) columns: Vec<PrinterColumn>,
-    /// Where its Scale is.
+    /// The paths of its Scale.
     pub(crate) scale: Option<ScalePaths>,
-    /// What users of this version are warned of.
+    /// The warning for users of this version.
     pub(crate) deprecation: Option<String>,
     /// Selectable fields of all versions: path and JSON pointer.
     pub(crate) selectable: Vec<(String, String)>,
@@ -58,7 +58,7 @@ pub(crate) struct ScalePaths {
 }
 
 impl ScalePaths {
-    /// Replicas, wanted and found, are counted from zero (`customResourceValidator.ValidateScaleSpec` and `ValidateScaleStatus`).
+    /// Replicas in spec and status must not be negative (`customResourceValidator.ValidateScaleSpec` and `ValidateScaleStatus`).
     fn check(&self, object: &Value, errors: &mut Vec<FieldError>) {
         for pointer in [&self.spec_replicas, &self.status_replicas] {
             let Some(count) = object.pointer(pointer).and_then(Value::as_i64) else { continue };
@@ -119,8 +119,8 @@ impl Custom {
         settle_numbers(object);
     }
 
-    /// The same of what an apply has come to: null that is no value stays, and is refused. kube-apiserver drops it where it decodes an object,
-    /// and what is merged is decoded no more.
+    /// The same for the result of an apply: an invalid null stays, and is refused. kube-apiserver drops it when it decodes an object, and the result of a
+    /// merge is not decoded again.
     pub(crate) fn complete_applied(&self, object: &mut Value) {
         self.schema.prune(object, true);
         self.schema.fill_defaults(object);

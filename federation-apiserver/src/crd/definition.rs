@@ -1,4 +1,4 @@
-//! From a stored CustomResourceDefinition to the kinds that it brings.
+//! Reads a stored CustomResourceDefinition as the kinds that it adds.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -21,7 +21,7 @@ use crate::{
     validation::holds,
 };
 
-/// Why a stored definition cannot be served: it was written by a server that knew better, or worse.
+/// Why a stored definition cannot be served: another version of this server has written it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     /// It is no JSON.
@@ -45,7 +45,7 @@ pub(crate) struct Definition {
     pub(crate) revision: u64,
     pub(crate) group: String,
     pub(crate) plural: String,
-    /// The names that it holds.
+    /// Its accepted names.
     pub(crate) accepted: Names,
     /// One for each served version, in order of precedence; none unless it is established.
     pub(crate) kinds: Vec<Arc<Kind>>,

@@ -1,4 +1,4 @@
-//! The row of the kind CustomResourceDefinition.
+//! The kind CustomResourceDefinition itself, as a row of the table of kinds.
 
 use std::collections::HashSet;
 

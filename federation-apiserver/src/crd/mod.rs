@@ -7,14 +7,13 @@
 //! DELETE            → marked, with a finalizer → housekeeping removes the instances, then the definition
 //! ```
 //!
-//! - [`definition`]: from the stored object to the kinds that it brings;
-//! - [`conversion`]: objects of one version in another, if a webhook makes them;
+//! - [`definition`]: reads the stored object as the kinds that it adds;
+//! - [`conversion`]: converts objects between versions by a webhook;
 //! - [`custom`]: what such a kind adds to the steps of a request: pruning, defaults, validation, columns, scale paths;
 //! - [`kinds`], [`validate`], [`structural_schema`]: the kind CustomResourceDefinition itself;
 //! - [`status`]: which names are accepted, and the conditions that show it.
 //!
-//! A definition is established by the write that brings it, not some time later: nobody has to wait, and a restart finds it
-//! as it was.
+//! A definition is established by the write that creates it, not some time later: clients need not wait, and a restart finds it established.
 
 pub(crate) mod conversion;
 pub(crate) mod custom;

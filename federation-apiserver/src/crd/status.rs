@@ -53,7 +53,7 @@ impl Names {
     }
 }
 
-/// Names that other definitions of the group hold.
+/// Names that other definitions of the group have been accepted with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TakenNames {
     resources: BTreeSet<String>,
@@ -76,7 +76,7 @@ impl TakenNames {
     }
 }
 
-/// Brings the status of a definition up to date with its spec and the names that others hold.
+/// Brings the status of a definition up to date with its spec and the names of others.
 pub(crate) fn settle(object: &mut Value, taken: &TakenNames, now: &str) {
     let wanted = Names::read(&object["spec"]["names"]);
     let mut accepted = Names::read(&object["status"]["acceptedNames"]);
@@ -166,7 +166,7 @@ fn approval(object: &Value) -> Option<(bool, &'static str, String)> {
     })
 }
 
-/// The storage version joins the versions that objects may be stored in.
+/// Adds the storage version to `status.storedVersions`.
 fn store_version(object: &mut Value) {
     let versions = object["spec"]["versions"].as_array().into_iter().flatten();
     let storage = versions.into_iter().find(|version| version["storage"] == true);
@@ -208,7 +208,7 @@ pub(crate) fn set_condition(
     }
 }
 
-/// What a delete does first: the instances go before the definition.
+/// The first step of a delete: the instances are deleted before the definition.
 pub(crate) fn begin_deletion(object: &mut Value, now: &str) {
     let mut finalizers = crate::deletion::finalizers(object);
     if object["metadata"]["deletionTimestamp"].is_string() || finalizers.iter().any(|name| name == CLEANUP) {

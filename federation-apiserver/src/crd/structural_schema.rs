@@ -1,4 +1,4 @@
-//! What makes a schema structural (`pkg/apiserver/schema/validation.go`), and the errors of its keywords.
+//! The rules of structural schemas (`pkg/apiserver/schema/validation.go`), and the errors of their keywords.
 
 use std::collections::HashSet;
 
@@ -362,7 +362,7 @@ fn set_items(map: &Map<String, Value>, path: &FieldPath, errors: &mut ErrorList)
     }
 }
 
-/// What any object has: a schema may say nothing else of it.
+/// `apiVersion`, `kind` and `metadata`, for which a schema may specify nothing else.
 fn of_objects(map: &Map<String, Value>, path: &FieldPath, errors: &mut ErrorList) {
     for (name, kind) in [("kind", "string"), ("apiVersion", "string"), ("metadata", "object")] {
         let said = map.get("properties").and_then(|all| all[name]["type"].as_str());
@@ -455,7 +455,7 @@ fn root_metadata(metadata: &Map<String, Value>, path: &FieldPath, errors: &mut E
     ));
 }
 
-/// A default must be valid, and complete, in its place.
+/// A default must be valid, with the defaults within it filled in.
 fn defaults(schema: &Structural, path: &FieldPath, errors: &mut ErrorList) {
     let one = |schema: &Structural, path: &FieldPath, errors: &mut ErrorList| {
         if let Some(default) = &schema.default {

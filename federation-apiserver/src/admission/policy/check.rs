@@ -1,4 +1,4 @@
-//! What is wrong with the expressions of a policy, or with the conditions of a webhook.
+//! The errors in the expressions of a policy and in the conditions of a webhook.
 
 use std::collections::HashSet;
 

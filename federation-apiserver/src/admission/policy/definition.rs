@@ -13,7 +13,7 @@ use crate::{
     store::{Key, ResourceKey, Snapshot, Stored},
 };
 
-/// A program, or why there is none: stored by a server that knew more.
+/// A program, or why the expression does not compile: a newer server may have stored it.
 pub(super) type Compiled = Result<Program, String>;
 
 /// The part of a policy that is the same for all.
@@ -160,7 +160,7 @@ impl PolicyCommon {
         types(&self.variables, self.param_kind.is_some())
     }
 
-    /// Whether the policy is for a request, and in which version of its kind.
+    /// Whether the policy matches a request, and in which version of its kind.
     pub(in crate::admission) fn chosen<'a>(
         &self,
         request: &Request<'_>,

@@ -23,7 +23,7 @@ pub(in crate::admission) struct Mutation {
     program: Compiled,
 }
 
-/// What a mutation makes.
+/// The result of a mutation.
 #[derive(Debug, PartialEq)]
 pub(in crate::admission) enum Change {
     /// A configuration to be merged as in server-side apply.
@@ -38,7 +38,7 @@ pub(super) fn types(mut known: Vec<(&'static str, Type)>) -> Vec<(&'static str, 
     known
 }
 
-/// What a mutation of a patch type must evaluate to.
+/// The type that a mutation must evaluate to, by its patch type.
 pub(super) fn wanted(json: bool) -> Type {
     if json { Type::List(Box::new(Type::Made("JSONPatch".into()))) } else { Type::Made("Object".into()) }
 }
@@ -68,7 +68,7 @@ impl MutatingPolicy {
         self.common.meets(&mut self.common.begin(params, request))
     }
 
-    /// What a mutation makes of the object in the request.
+    /// Evaluates a mutation for the object in the request.
     pub(in crate::admission) fn change(
         &self,
         mutation: &Mutation,

@@ -1,6 +1,6 @@
 //! Checks a ValidatingAdmissionPolicy's expressions against the kinds that its rules name: `status.typeChecking`.
 //!
-//! What is found is a warning: the same expression may be for kinds that have the field, or for objects of a later version.
+//! The results are warnings: the same expression may be meant for other kinds, or for a later version of one.
 
 use std::collections::BTreeSet;
 

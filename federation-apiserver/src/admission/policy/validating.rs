@@ -1,4 +1,4 @@
-//! ValidatingAdmissionPolicy: rules that say yes or no.
+//! ValidatingAdmissionPolicy: rules that admit or refuse.
 
 use apimachinery::status::Reason;
 use kube_cel::{Program, Type, Value as Cel};
@@ -33,13 +33,13 @@ pub(in crate::admission) struct Verdict {
     pub(in crate::admission) failures: Vec<Failure>,
     /// Audit annotations by their keys.
     pub(in crate::admission) annotations: Vec<(String, String)>,
-    /// Annotations that could not be made, and must be.
+    /// Annotations that failed, under the failure policy `Fail`.
     pub(in crate::admission) unannotated: Vec<String>,
 }
 
-/// A rule that does not hold.
+/// A rule that refuses.
 pub(in crate::admission) struct Failure {
-    /// The place of the rule; 0 where none was reached.
+    /// The index of the rule; 0 if no rule was evaluated.
     pub(in crate::admission) index: usize,
     pub(in crate::admission) reason: Option<Reason>,
     pub(in crate::admission) text: String,

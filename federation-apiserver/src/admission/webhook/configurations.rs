@@ -26,7 +26,7 @@ static VALIDATING: LazyLock<ResourceKey> =
 #[derive(Default)]
 pub(crate) struct Webhooks(ArcSwap<State>);
 
-/// One state of the configurations.
+/// The webhooks as of one state of the store.
 #[derive(Default)]
 pub(super) struct State {
     mutating_stored: Collection,
@@ -78,7 +78,7 @@ impl Webhooks {
         next
     }
 
-    /// Whether there are none, as most often.
+    /// Whether there are no webhooks, the most frequent case.
     pub(crate) fn is_idle(&self, snapshot: &Snapshot) -> bool {
         let state = self.state(snapshot);
         state.mutating.is_empty() && state.validating.is_empty()

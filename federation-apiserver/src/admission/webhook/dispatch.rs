@@ -18,7 +18,7 @@ impl Write<'_> {
     /// Sends the review and reads the verdict.
     ///
     /// # Errors
-    /// When there is none, in Kubernetes' words.
+    /// When there is no verdict, with Kubernetes' message.
     pub(super) async fn ask(
         &self,
         hook: &Hook,
@@ -61,7 +61,7 @@ impl Write<'_> {
         Err(ApiError::bad_request(format!("admission webhook {:?} does not support dry run", hook.name)))
     }
 
-    /// `CreateOptions`, `UpdateOptions` or `DeleteOptions` of the request; none of what goes through.
+    /// `CreateOptions`, `UpdateOptions` or `DeleteOptions` of the request; none for CONNECT.
     fn options(&self) -> Value {
         let kind = match self.operation {
             Operation::Create => "CreateOptions",

@@ -1,4 +1,4 @@
-//! Which webhooks a write is for, and in which version of its kind they want to see it.
+//! Which webhooks match a write, and in which version of its kind they get it.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) struct Matched<'v> {
     pub(super) request: Value,
     pub(super) object: Option<Arc<VersionedObject<'v>>>,
     pub(super) old: Option<Arc<VersionedObject<'v>>>,
-    /// The version of the kind that the objects are in; none for a form of its own.
+    /// The version of the kind that the objects are in; none if they are of another kind than the call's.
     pub(super) kind: Option<KindRef>,
 }
 
@@ -39,10 +39,10 @@ fn seen<'s>(view: Option<&'s Arc<VersionedObject<'_>>>) -> Option<&'s Value> {
 }
 
 impl Write<'_> {
-    /// The write as a webhook sees it, if it is for it.
+    /// The write as a webhook sees it, if its rules match.
     ///
     /// # Errors
-    /// When its conditions cannot be evaluated, and must be.
+    /// When its conditions cannot be evaluated and its failure policy is `Fail`.
     pub(super) async fn matched<'v>(
         &'v self,
         hook: &Hook,

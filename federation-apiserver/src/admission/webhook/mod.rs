@@ -1,4 +1,4 @@
-//! Admission webhooks: MutatingWebhookConfiguration and ValidatingWebhookConfiguration, called for real.
+//! Admission webhooks: MutatingWebhookConfiguration and ValidatingWebhookConfiguration.
 //!
 //! Follows `apiserver/pkg/admission/plugin/webhook`: configurations in order of their names; mutating webhooks one after another, each
 //! seeing what those before it made, and those with `reinvocationPolicy: IfNeeded` once more if a later one changed something; validating
@@ -6,7 +6,7 @@
 //! admission themselves are exempt, or a bad one could not be removed.
 //!
 //! - [`configurations`] reads configurations, when they have changed since the last write.
-//! - [`matching`] says which of them a write is for, and in which version of its kind.
+//! - [`matching`] decides which of them match a write, and in which version of its kind they get it.
 //! - [`review`] makes an AdmissionReview and reads the answer. Pure.
 //! - [`versions`] keeps the versions of the objects that webhooks are sent, and their texts.
 
@@ -63,10 +63,10 @@ enum Mutation {
 pub(crate) struct Reinvocation {
     state: Arc<State>,
     exempt: bool,
-    /// Those that want to see later changes.
+    /// Those with `reinvocationPolicy: IfNeeded` that have been called since the last change.
     invoked: BTreeSet<usize>,
     again: BTreeSet<usize>,
-    /// What they made last.
+    /// The object after the last round.
     last: Option<Value>,
 }
 
@@ -82,7 +82,7 @@ impl Reinvocation {
         self.exempt || self.state.mutating.is_empty()
     }
 
-    /// All before it that want to see what others change.
+    /// After a change: all called before it with `reinvocationPolicy: IfNeeded` are to be called again.
     fn changed(&mut self) {
         self.again.append(&mut self.invoked);
     }
@@ -96,7 +96,7 @@ impl<'a> Write<'a> {
         Self { call, operation, form: None, old, dry_run, others: OnceLock::new() }
     }
 
-    /// The same of objects that are of a kind of their own.
+    /// The same for objects of another kind than the call's.
     pub(crate) fn in_form(self, form: Option<&'static Kind>) -> Self {
         Self { operation: Operation::of(form, self.old.is_some()), form, ..self }
     }
@@ -107,7 +107,7 @@ impl<'a> Write<'a> {
         Self { call, operation, form: None, old, dry_run, others: OnceLock::new() }
     }
 
-    /// Asks the mutating webhooks about a new state: what they make of it, if they change it.
+    /// Calls the mutating webhooks for a new state. The result is the changed state, if they change it.
     ///
     /// # Errors
     /// When one refuses, or cannot be called and its failure policy is `Fail`.
@@ -123,7 +123,7 @@ impl<'a> Write<'a> {
         Ok(current.filter(|current| Some(current) != object))
     }
 
-    /// Asks the mutating webhooks in order: all of them the first time, and the second those that want to see what others changed.
+    /// Calls the mutating webhooks in order: in the first round all, in the second those that are to be called again.
     pub(crate) async fn mutate_round(
         &self,
         reinvocation: &mut Reinvocation,
@@ -162,7 +162,7 @@ impl<'a> Write<'a> {
         Ok(current)
     }
 
-    /// Asks one.
+    /// Calls one.
     async fn mutate_by(
         &self,
         hook: &Hook,
@@ -205,7 +205,7 @@ impl<'a> Write<'a> {
         Ok(mutation)
     }
 
-    /// Asks the validating webhooks about a state that is about to be stored; none for a removal.
+    /// Calls the validating webhooks for a state that is about to be stored; none for a removal.
     ///
     /// # Errors
     /// When one refuses, or cannot be called and its failure policy is `Fail`.
@@ -277,7 +277,7 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Configurations of admission are no business of webhooks.
+    /// Webhooks do not get the configurations of admission.
     fn is_exempt(&self) -> bool {
         self.call.kind.group == "admissionregistration.k8s.io"
     }

@@ -28,7 +28,7 @@ pub(super) struct Verdict {
     pub(super) warnings: Vec<String>,
 }
 
-/// The review that is sent, but for its objects. Empty texts are left out, as Go leaves them out.
+/// The review that is sent, without its objects. Empty texts are omitted, as Go does.
 pub(super) fn request(version: &str, mut request: Value) -> Value {
     if let Some(fields) = request.as_object_mut() {
         fields.retain(|name, value| {
@@ -42,7 +42,7 @@ pub(super) fn request(version: &str, mut request: Value) -> Value {
     json!({"kind": "AdmissionReview", "apiVersion": format!("{GROUP}/{version}"), "request": request})
 }
 
-/// The text of a review with its objects. Those are pieces of their own, which many reviews share.
+/// The text of a review with its objects, which are separate pieces, shared by many reviews.
 pub(super) fn pieces(review: &Value, object: Option<Bytes>, old: Option<Bytes>) -> Vec<Bytes> {
     let text = review.to_string();
     // A request is never empty, and it is what a review ends with.
@@ -53,7 +53,7 @@ pub(super) fn pieces(review: &Value, object: Option<Bytes>, old: Option<Bytes>) 
     vec![head, or_null(object), between, or_null(old), Bytes::from_static(b"}}")]
 }
 
-/// Reads an answer.
+/// Reads a response.
 pub(super) fn read(phase: Phase, version: &str, uid: &str, body: &[u8]) -> Result<Verdict, String> {
     let invalid = |why: String| format!("received invalid webhook response: {why}");
     let review: Value = serde_json::from_slice(body)
@@ -153,7 +153,7 @@ pub(super) fn denied(name: &str, status: &Value) -> ApiError {
     error
 }
 
-/// The reason of that name. One that Kubernetes does not know is left out: the message has it.
+/// The reason of that name. An unknown reason is left out; the message contains it.
 fn reason(name: &str) -> Reason {
     use Reason::{
         AlreadyExists, BadRequest, Conflict, Expired, Forbidden, Gone, InternalError, Invalid,

@@ -1,4 +1,4 @@
-//! An object as webhooks see it: in each version that one of them wants, and as the text that is sent. Each is made once for all of them.
+//! An object in each version that a webhook wants, and as the JSON that is sent. Each is made once for all webhooks.
 
 use std::{
     borrow::Cow,

@@ -54,7 +54,7 @@ pub(super) fn read(version: &str, uid: &str, body: &[u8]) -> Result<Vec<Value>, 
     })
 }
 
-/// What is kept of a converted object: everything outside of metadata, and labels and annotations. The error continues `returned`;
+/// The accepted part of a converted object: everything outside of metadata, and labels and annotations. The error continues `returned`;
 /// `index` is its place among several.
 pub(super) fn accept(
     original: &Value,
@@ -130,7 +130,7 @@ fn restore(original: &Value, converted: &Value) -> Result<Value, String> {
     Ok(Value::Object(metadata))
 }
 
-/// Labels and annotations that have changed must be good ones.
+/// Labels and annotations that have changed must be valid.
 fn check(field: &str, given: &Map<String, Value>) -> Result<(), String> {
     let object = json!({"metadata": {"name": "x", field: given}});
     let errors = validate_object_meta(&object, NameRule::Dns1123Subdomain, Scope::Cluster);
